@@ -1,0 +1,41 @@
+# Two commands do all the set-up: `make demo` and `make test`. Both are safe to run again.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+DEMO := runs/demo
+
+.PHONY: help demo test clean
+
+help:
+	@echo "make demo   install into $(VENV), fetch a small language model, compare hard and soft prompts, write $(DEMO)/report.html"
+	@echo "make test   install into $(VENV), then lint, types and tests"
+	@echo "make clean  remove $(VENV) and $(DEMO)"
+
+demo: $(VENV)/.installed
+	$(BIN)/promptsearch compare examples/demo.yaml --out $(DEMO)
+
+test: $(VENV)/.installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --cov --cov-report=term:skip-covered
+
+clean:
+	rm -rf $(VENV) $(DEMO)
+
+# The stamps are touched last, so an installation that was interrupted is done again.
+$(VENV)/.made:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Python 3.11 or newer is needed, and $(PYTHON) is not: name one, as in make PYTHON=python3.12" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(VENV)/.installed: $(VENV)/.made pyproject.toml constraints.txt
+	@echo "Installing into $(VENV); this takes a few minutes the first time."
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	@touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.made pyproject.toml constraints.txt
+	@echo "Installing into $(VENV), with what the tests need; this takes a few minutes the first time."
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev,peft]"
+	@touch $(VENV)/.installed $@

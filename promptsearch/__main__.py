@@ -1,0 +1,5 @@
+"""`python -m promptsearch` is the command `promptsearch`."""
+
+from promptsearch.cli import main
+
+main()

@@ -1,0 +1,65 @@
+"""What a run may spend and what it has spent, in LM tokens.
+
+Forward costs 1 a token, backward to activations 1 more (each is 2N FLOPs a token for an LM of N parameters).
+Template, prompt and example alone decide the price, on every machine; what the engine saves beyond it is
+reported as `computed`, never credited.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+from promptsearch.errors import BudgetExhausted
+
+
+@dataclass
+class Ledger:
+    """The account of one run, in LM tokens.
+
+    Args:
+        budget: The most that may be spent; None for no limit.
+    """
+
+    budget: int | None = None
+    forward: int = 0
+    backward: int = 0
+    proposer: int = 0
+    #: Of the forward tokens, those whose scores another run had left in the cache: charged, not computed.
+    cached: int = 0
+    #: What the engine really ran.
+    computed: int = 0
+
+    @property
+    def spent(self) -> int:
+        """Tokens charged so far."""
+        return self.forward + self.backward + self.proposer
+
+    @property
+    def left(self) -> float:
+        """Tokens that may still be spent; infinite where there is no budget."""
+        return float("inf") if self.budget is None else self.budget - self.spent
+
+    def charge(self, *, forward: int = 0, backward: int = 0, proposer: int = 0, reserve: int = 0) -> None:
+        """Charge, or refuse and change nothing.
+
+        Args:
+            forward: Tokens through the LM.
+            backward: Tokens back through the LM.
+            proposer: Tokens of a proposing LM.
+            reserve: Tokens that must remain afterwards (the price of selection).
+
+        Raises:
+            BudgetExhausted: The charge would leave less than `reserve`.
+        """
+        price = forward + backward + proposer
+        if price + reserve > self.left:
+            raise BudgetExhausted(
+                f"{price} tokens are wanted and {reserve} are set aside for selection, but {self.left} of {self.budget} are left"
+            )
+        self.forward += forward
+        self.backward += backward
+        self.proposer += proposer
+
+    def to_json(self) -> dict[str, int | None]:
+        """All figures by name."""
+        return asdict(self)

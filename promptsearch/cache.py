@@ -1,0 +1,59 @@
+"""Scores of earlier runs, kept in SQLite.
+
+An entry is one whole call of the scorer: these prompts, in this order, on these examples. A prompt's loss moves
+in its last digits with the other members of its batch, so only the same call may reuse it: then a run gets the
+same numbers whether the cache is empty or full.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sqlite3
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from promptsearch.errors import RecordError
+
+
+class ScoreCache:
+    """A SQLite file of scores; several processes may share it.
+
+    Args:
+        path: The file; made with its folder where it is missing.
+
+    Raises:
+        RecordError: The file is not such a cache.
+    """
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            self._db = sqlite3.connect(path, timeout=60, isolation_level=None)
+            self._db.execute("pragma journal_mode = wal")
+            self._db.execute("create table if not exists scores (name text primary key, content text not null)")
+        except sqlite3.DatabaseError as error:
+            raise RecordError(f"{path} is not a score cache ({error}): delete it, or name another file") from error
+
+    @staticmethod
+    def name(signature: str, keys: Sequence[str], examples: NDArray[np.int64]) -> str:
+        """The name of one call of the scorer."""
+        content = json.dumps([signature, list(keys), examples.tolist()])
+        return hashlib.sha256(content.encode()).hexdigest()
+
+    def get(self, name: str) -> dict[str, Any] | None:
+        """The scores of this call, if an earlier run left them."""
+        found = self._db.execute("select content from scores where name = ?", (name,)).fetchone()
+        return None if found is None else dict(json.loads(found[0]))
+
+    def put(self, name: str, scores: dict[str, Any]) -> None:
+        """Leave the scores of this call; what is there already stays."""
+        self._db.execute("insert or ignore into scores values (?, ?)", (name, json.dumps(scores, allow_nan=False)))
+
+    def close(self) -> None:
+        """Close the file."""
+        self._db.close()

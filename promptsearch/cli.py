@@ -1,0 +1,269 @@
+"""The command line.
+
+Exit codes: 0 done, 1 some runs failed, 2 wrong input, 130 stopped by the user. Whatever needs torch is imported
+inside the command that needs it, so that `--help` answers at once.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.logging import RichHandler
+from rich.table import Table
+from typer.core import TyperGroup
+
+from promptsearch.config import StudyConfig, config_schema, load_config, parse_config
+from promptsearch.errors import PromptSearchError, StudyError, UnknownName
+from promptsearch.plain_yaml import read_yaml
+
+DEFAULT_MODEL = "smollm2-135m-instruct"
+DEFAULT_BUDGET = 100_000
+
+
+class _Group(TyperGroup):
+    """Turns what the library says about wrong input into one line and an exit code."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except PromptSearchError as error:
+            typer.echo(f"error: {error}", err=True)
+            raise typer.Exit(2) from error
+        except KeyboardInterrupt as error:
+            typer.echo("stopped. Nothing is lost: the same command goes on from here.", err=True)
+            raise typer.Exit(130) from error
+
+
+app = typer.Typer(
+    cls=_Group,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    help="Find the best prompt for a task and a frozen language model: hard and soft prompts on one objective and one budget.",
+)
+
+Set = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Override a key of the study, such as budget=50000 or task.splits.test=200."),
+]
+Out = Annotated[Path | None, typer.Option("--out", metavar="DIR", help="The study's folder; left out: results/NAME.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")]
+
+
+@app.callback()
+def _start() -> None:
+    # The bars of other libraries would tear ours; set before those are imported, they hold for all of them.
+    for name in ("HF_HUB_DISABLE_PROGRESS_BARS", "HF_DATASETS_DISABLE_PROGRESS_BARS"):
+        os.environ.setdefault(name, "1")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    handler = RichHandler(console=Console(stderr=True), show_time=False, show_path=False)
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[handler])
+    logging.getLogger("promptsearch").setLevel(logging.INFO)
+
+
+@app.command()
+def compare(
+    study: Annotated[Path, typer.Argument(metavar="STUDY.yaml", help="The study file, YAML or TOML.")],
+    out: Out = None,
+    set_: Set = None,
+    quiet: Quiet = False,
+) -> None:
+    """Run a study and report it. The same command again goes on where it was stopped."""
+    config = load_config(study, set_ or ())
+    _run(config, out, quiet)
+
+
+@app.command()
+def search(
+    strategy: Annotated[
+        str, typer.Argument(metavar="STRATEGY", help="A strategy's name, a label of the study, or module:Class.")
+    ],
+    task: Annotated[str | None, typer.Option(metavar="NAME", help="A built-in task, with the default model and budget.")] = None,
+    study: Annotated[Path | None, typer.Option(metavar="FILE", help="A study file; its other strategies are left out.")] = None,
+    option: Annotated[
+        list[str] | None, typer.Option("--option", "-o", metavar="KEY=VALUE", help="An option of the strategy.")
+    ] = None,
+    out: Out = None,
+    set_: Set = None,
+    quiet: Quiet = False,
+) -> None:
+    """Run one strategy on one task."""
+    if (task is None) == (study is None):
+        raise StudyError("say what to search on: either --task NAME (a built-in task) or --study FILE")
+    if study is not None:
+        config = load_config(study, set_ or ())
+        base, folder, source = config.model_dump(), config.folder, str(study)
+        rows = [row for row in config.strategies if strategy in (row.label, row.name)]
+        base["strategies"] = [row.model_dump() for row in rows] or [{strategy: {}}]
+        base["name"] = f"{config.name}-{strategy.rpartition(':')[2]}"
+    else:
+        base = {"name": f"{task}-{strategy.rpartition(':')[2]}", "model": DEFAULT_MODEL, "task": task, "budget": DEFAULT_BUDGET}
+        base, folder, source = {**base, "strategies": [{strategy: {}}]}, Path(), "the command line"
+    for row in base["strategies"]:
+        for given in row.values():
+            given.update(_options(option or []))
+    _run(parse_config(base, () if study else set_ or (), folder=folder, source=source), out, quiet)
+
+
+def _options(assignments: list[str]) -> dict[str, Any]:
+    options = {}
+    for assignment in assignments:
+        key, equals, value = assignment.partition("=")
+        if not (key and equals):
+            raise StudyError(f"--option {assignment}: expected KEY=VALUE")
+        options[key], _ = read_yaml(value, f"--option {assignment}")
+    return options
+
+
+def _run(config: StudyConfig, out: Path | None, quiet: bool) -> None:
+    from promptsearch import study as engine
+    from promptsearch.progress import Display
+    from promptsearch.report import print_report
+
+    if quiet:
+        logging.getLogger("promptsearch").setLevel(logging.ERROR)
+    out = out or Path("results") / config.name
+    with Display(Console(stderr=True, quiet=quiet)) as display:
+        results = engine.compare(config, out=out, progress=display)
+    if not quiet:
+        print_report(results, Console())
+        typer.echo(f"The report lies in {out / 'report.html'}.")
+    for run in results.failed:
+        typer.echo(f"error: {run.task}/{run.label}/seed{run.seed} failed: {run.error}", err=True)
+    if results.failed:
+        raise typer.Exit(1)
+
+
+@app.command()
+def report(folder: Annotated[Path, typer.Argument(metavar="DIR", help="A study's folder.")]) -> None:
+    """Write a study's report again, and show its table."""
+    from promptsearch.report import load_results, print_report, write_report
+
+    results = load_results(folder)
+    written = write_report(folder)
+    print_report(results, Console())
+    typer.echo(f"The report lies in {written}.")
+
+
+@app.command()
+def export(
+    run: Annotated[Path, typer.Argument(metavar="RUN_DIR", help="A run's folder: STUDY/TASK/STRATEGY/seed0.")],
+    to: Annotated[str, typer.Option(metavar="text|json|peft", help="The format; json holds soft prompts too.")],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Where to.")],
+) -> None:
+    """Write a run's winner in another format, load it again and check that it scores the same."""
+    from promptsearch.export import export_run
+
+    typer.echo(export_run(run, to, out))
+
+
+@app.command()
+def strategies(
+    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="One strategy, with all its options.")] = None,
+) -> None:
+    """List the installed strategies, or explain one with its options."""
+    from promptsearch.strategy import find_strategy, known_strategies, options_of
+
+    console = Console(markup=False, highlight=False)
+    if name is None:
+        table = Table("strategy", "needs", "proposes", "what it does", box=None)
+        for each in sorted(known_strategies()):
+            try:
+                found = find_strategy(each)
+            except PromptSearchError as error:  # one broken plug-in must not hide the others
+                table.add_row(each, "", "", f"broken: {error}")
+                continue
+            proposes = ", ".join(sorted(kind.__name__ for kind in found.proposes))
+            table.add_row(each, str(found.access), proposes, (found.__doc__ or "").strip().partition("\n")[0])
+        console.print(table)
+        return
+    found = find_strategy(name)
+    console.print(f"{name}: {(found.__doc__ or '').strip().partition('Args:')[0].strip()}\n", soft_wrap=True)
+    table = Table("option", "type", "default", "meaning", box=None)
+    for option in options_of(found):
+        table.add_row(option.name, option.type, "(required)" if option.required else repr(option.default), option.text)
+    table.add_row("label", "str", repr(name.rpartition(":")[2]), "Names its runs in the study's folder and report.")
+    table.add_row("length", "int", "the study's", "Prompt tokens.")
+    table.add_row("budget", "int", "the study's", "LM tokens per run; a row with its own is not ranked among the others.")
+    console.print(table)
+
+
+@app.command()
+def tasks(name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="One task, as its file says it.")] = None) -> None:
+    """List the built-in tasks, or show one."""
+    from promptsearch.task import builtin_tasks
+
+    known = builtin_tasks()
+    if name is None:
+        for each, description in known.items():
+            typer.echo(f"{each}  {description}")
+    elif name not in known:
+        raise UnknownName("task", name, known)
+    else:
+        typer.echo((Path(__file__).parent / "tasks" / f"{name}.yaml").read_text("utf-8").rstrip())
+
+
+@app.command()
+def apply(
+    export: Annotated[Path, typer.Argument(metavar="EXPORT_DIR", help="A found prompt: a run's best/ or what export wrote.")],
+    inputs: Annotated[
+        typer.FileText,
+        typer.Option(
+            "--input",
+            metavar="FILE.jsonl",
+            encoding="utf-8",
+            help="One input a line, with the template's fields; - reads standard input.",
+        ),
+    ] = "-",  # type: ignore[assignment]  # opened by typer
+    model: Annotated[
+        str | None, typer.Option(metavar="NAME", help="The language model; left out: the one that the prompt was found for.")
+    ] = None,
+) -> None:
+    """Use a found prompt: read inputs as JSON lines, write them with their answers."""
+    from promptsearch.export import load_prompt
+    from promptsearch.model import LanguageModel
+
+    saved = load_prompt(export)
+    lm = LanguageModel.load(model) if model else None
+    for row in saved.apply(_rows(inputs, inputs.name), lm):
+        typer.echo(json.dumps(row, ensure_ascii=False))
+
+
+def _rows(lines: Iterable[str], source: str) -> Iterator[dict[str, Any]]:
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except ValueError as error:
+            raise StudyError(f"{source}, line {number}: this is not JSON: {error}") from error
+        if not isinstance(row, dict):
+            raise StudyError(f'{source}, line {number}: expected an object with fields, such as {{"text": "..."}}')
+        yield row
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON Schema of study files, for editors."""
+    typer.echo(json.dumps(config_schema(), indent=1))
+
+
+@app.command()
+def version() -> None:
+    """Print the version."""
+    from importlib.metadata import version as installed
+
+    typer.echo(installed("promptsearch-kit"))
+
+
+def main() -> None:
+    """The command `promptsearch`."""
+    app(prog_name="promptsearch")

@@ -1,0 +1,66 @@
+"""Every exception that a user can meet.
+
+One base class, so that `except PromptSearchError` catches what the library says about bad input,
+and nothing else: a bug of ours stays a traceback.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class PromptSearchError(Exception):
+    """What was expected, what came, what to do: the message alone should be enough."""
+
+
+class TemplateError(PromptSearchError):
+    """A template cannot be read, or does not fit its data, tokenizer or prompt."""
+
+
+class TaskError(PromptSearchError):
+    """A task's data, splits, answers or metric are wrong."""
+
+
+class ModelError(PromptSearchError):
+    """A language model cannot be found, loaded or used."""
+
+
+class PromptError(PromptSearchError):
+    """A prompt has the wrong kind, length or tokens, or its file is damaged."""
+
+
+class StrategyError(PromptSearchError):
+    """A strategy cannot be loaded, has wrong options, or broke the contract of ask and tell."""
+
+
+class StudyError(PromptSearchError):
+    """A study file or a study's folder is wrong."""
+
+
+class RecordError(PromptSearchError):
+    """A log or another file of a run is damaged."""
+
+
+class ExportError(PromptSearchError):
+    """A prompt cannot be held exactly by the wanted format."""
+
+
+class BudgetExhausted(PromptSearchError):
+    """The next piece of work costs more than is left. Ends a run in good order, never an error of the user."""
+
+
+class UnknownName(PromptSearchError):
+    """A name that is not in a list of names.
+
+    Args:
+        kind: What the name names, in the singular: `strategy`, `task`, `option`.
+        name: What was given.
+        known: The names that exist.
+    """
+
+    def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
+        names = sorted(known)
+        close = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
+        hint = f" Did you mean '{close[0]}'?" if close else ""
+        super().__init__(f"unknown {kind} '{name}'.{hint} Known: {', '.join(names) or 'none'}.")

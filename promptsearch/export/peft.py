@@ -1,0 +1,116 @@
+"""A PEFT folder of type PROMPT_TUNING, for prompts that stand in front of the input.
+
+PEFT puts its virtual tokens before the whole text, so only such prompts can be held exactly. Anchors among the slots are
+folded in as rows of their embeddings; hard and text prompts likewise. Format: `prompt_embeddings`, shape
+`(virtual tokens, width)`, in `adapter_model.safetensors`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from promptsearch.errors import ExportError
+from promptsearch.export.saved import SavedPrompt
+from promptsearch.files import write_aside, write_json
+from promptsearch.model import LanguageModel
+from promptsearch.scoring.answers import choice_scores, token_scores
+from promptsearch.scoring.layout import lay_out
+from promptsearch.task import Example
+
+
+def write_peft(saved: SavedPrompt, lm: LanguageModel, folder: Path) -> None:
+    """Write `adapter_config.json` and `adapter_model.safetensors`, load them through peft, and score the probe anew.
+
+    Args:
+        saved: Any prompt whose slots stand in front of the input.
+        lm: The LM.
+        folder: Where the files go.
+
+    Raises:
+        ExportError: peft is not installed, or the prompt cannot be held exactly (with the reason).
+    """
+    try:
+        import peft
+    except ImportError as error:
+        raise ExportError("the format peft needs the package peft: pip install 'promptsearch-kit[peft]'") from error
+    rows = front_rows(saved, lm)
+    config = lm.model.config
+    write_aside(
+        folder / "adapter_model.safetensors",
+        safetensors.torch.save({"prompt_embeddings": rows}, metadata={"format": "pt"}),
+    )
+    write_json(
+        folder / "adapter_config.json",
+        {
+            "peft_type": "PROMPT_TUNING",
+            "task_type": "CAUSAL_LM",
+            "base_model_name_or_path": lm.name,
+            "revision": None,
+            "inference_mode": True,
+            "num_virtual_tokens": len(rows),
+            "token_dim": rows.shape[1],
+            "num_transformer_submodules": 1,
+            "num_attention_heads": config.num_attention_heads,
+            "num_layers": config.num_hidden_layers,
+            "modules_to_save": None,
+            "auto_mapping": None,
+            "prompt_tuning_init": "RANDOM",
+            "prompt_tuning_init_text": None,
+            "tokenizer_name_or_path": None,
+            "tokenizer_kwargs": None,
+            "peft_version": peft.__version__,
+        },
+    )
+    model = peft.PeftModel.from_pretrained(lm.model, str(folder)).eval()
+    try:
+        saved.check([_loss(saved, lm, model, example) for example in saved.probe])
+    finally:
+        model.unload()
+
+
+def front_rows(saved: SavedPrompt, lm: LanguageModel) -> Tensor:
+    """All that stands before the input, as embedding rows, float32, shape `(tokens, width)`.
+
+    Raises:
+        ExportError: Something of the input, or a special token of the tokenizer, stands before the last slot.
+    """
+    template = saved.template
+    fields = [s for s in template.segments[:-1] if "{" in s.replace("{{", "")]
+    if fields:
+        raise ExportError(
+            f"PEFT puts a prompt in front of the whole text, but in the template {template.text!r} the input stands before a "
+            "slot: export it as json, or as text if it is a hard prompt"
+        )
+    if lm.lead:
+        raise ExportError(
+            f"PEFT puts a prompt before the special tokens {lm.decode(lm.lead)!r} that this tokenizer puts first, so the model "
+            "would read another order: export it as json"
+        )
+    whole = saved.embedded(lm, saved.probe[0])
+    rows = whole[: len(whole) - len(lay_out(template, lm, saved.probe[0], None).segments[-1])]
+    if not len(rows):
+        raise ExportError("the prompt is empty: PEFT needs at least one virtual token")
+    return rows.detach().float().cpu().contiguous()
+
+
+def _loss(saved: SavedPrompt, lm: LanguageModel, model: torch.nn.Module, example: Example) -> float:
+    """The example's loss through peft's own forward, in nats."""
+    layout = lay_out(saved.template, lm, example, saved.choices)
+    text = layout.segments[-1]
+    sums = []
+    for answer in layout.answers if saved.choices is not None else layout.answers[:1]:
+        ids = torch.tensor([[*text, *answer]], device=lm.device)
+        with torch.inference_mode():
+            logits = model(input_ids=ids).logits[0].float()
+        # peft returns logits for its virtual tokens too: count from the end.
+        nats, _ = token_scores(logits[-len(answer) - 1 : -1], ids[0, -len(answer) :])
+        sums.append(nats.sum())
+    if saved.choices is None:
+        return -float(sums[0])
+    losses, _, _ = choice_scores(torch.stack(sums)[None], torch.tensor([example.choice]))
+    return float(np.asarray(losses)[0])

@@ -1,0 +1,112 @@
+"""The loop of ask and tell, and the checkpoints from which a killed search goes on."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import safetensors
+import safetensors.torch
+from numpy.typing import ArrayLike
+
+from promptsearch.errors import BudgetExhausted, PromptSearchError, RecordError, StrategyError
+from promptsearch.files import write_aside
+from promptsearch.objective import Evaluation
+from promptsearch.prompt import Prompt
+from promptsearch.strategy import Ask, State, Strategy
+
+#: A state is saved when this share of the working time would go into saving, at most.
+_SAVING_SHARE = 0.05
+
+
+def search(strategy: Strategy, folder: Path | None = None) -> str:
+    """Ask, score, tell, until the budget is spent or nothing is left to propose.
+
+    Args:
+        strategy: Fresh from its constructor; its objective's log decides whether it starts or goes on.
+        folder: Where the strategy's state is kept; None keeps none.
+
+    Returns:
+        Why the search ended, for the record.
+
+    Raises:
+        StrategyError: The strategy broke the contract or failed.
+        RecordError: The log does not fit what the strategy proposes.
+    """
+    objective = strategy.objective
+    checkpoint = _Checkpoint(folder / "state.safetensors") if folder else None
+    if checkpoint and objective.log.replaying:
+        checkpoint.load(strategy)
+    while True:
+        try:
+            prompts, examples = _ask(strategy)
+            if not prompts:
+                return "nothing left to propose"
+            evaluation = objective.evaluate(prompts, examples)
+        except BudgetExhausted as end:
+            return str(end)
+        _tell(strategy, prompts, evaluation)
+        if checkpoint and not objective.log.replaying:
+            checkpoint.save(strategy)
+
+
+def _ask(strategy: Strategy) -> tuple[Sequence[Prompt], ArrayLike | None]:
+    name = type(strategy).__name__
+    try:
+        asked = strategy.ask()
+    except PromptSearchError:
+        raise
+    except Exception as error:  # a stranger's code may raise anything
+        raise StrategyError(f"{name}.ask failed: {type(error).__name__}: {error}") from error
+    prompts, examples = (asked.prompts, asked.examples) if isinstance(asked, Ask) else (asked, None)
+    for prompt in prompts:
+        if type(prompt) not in strategy.proposes:
+            kinds = ", ".join(sorted(kind.__name__ for kind in strategy.proposes))
+            raise StrategyError(f"{name}.ask returned {type(prompt).__name__}; the class says that it proposes {kinds}")
+    return prompts, examples
+
+
+def _tell(strategy: Strategy, prompts: Sequence[Prompt], evaluation: Evaluation) -> None:
+    try:
+        strategy.tell(prompts, evaluation)
+    except PromptSearchError:
+        raise
+    except Exception as error:  # a stranger's code may raise anything
+        raise StrategyError(f"{type(strategy).__name__}.tell failed: {type(error).__name__}: {error}") from error
+
+
+class _Checkpoint:
+    """One file with a strategy's state and the objective's books, replaced whole."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._next = 0.0
+
+    def load(self, strategy: Strategy) -> None:
+        """Restore the state, if there is one; later lines of the log are then replayed onto it."""
+        if not self._path.exists():
+            return
+        try:
+            with safetensors.safe_open(self._path, framework="pt") as file:
+                about = json.loads(file.metadata()["state"])
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+        except (OSError, safetensors.SafetensorError, KeyError, TypeError, ValueError) as error:
+            raise RecordError(f"{self._path} is damaged ({error}): delete the run's folder to make the run again") from error
+        strategy.objective.recover(about["books"])
+        strategy.restore(State(tensors, about["data"]))
+
+    def save(self, strategy: Strategy) -> None:
+        """Save the state, unless the last time was only just now."""
+        begin = time.monotonic()
+        if begin < self._next:
+            return
+        state = strategy.state()
+        if state is None:
+            return
+        about = json.dumps({"data": dict(state.data), "books": strategy.objective.books()})
+        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.tensors.items()}
+        write_aside(self._path, safetensors.torch.save(tensors, metadata={"state": about}))
+        end = time.monotonic()
+        self._next = end + (end - begin) / _SAVING_SHARE

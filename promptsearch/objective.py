@@ -1,0 +1,465 @@
+"""The objective: scores prompts on the search split, charges the ledger, and keeps the books.
+
+What a strategy may reach. It holds no split but the search split, so no strategy can look at the select or test
+examples. Books kept here, once for all strategies: what was scored before, the best few, the log, the budget.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol, cast
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
+
+from promptsearch.budget import Ledger
+from promptsearch.cache import ScoreCache
+from promptsearch.errors import BudgetExhausted, RecordError, StrategyError
+from promptsearch.prompt import HardPrompt, Prompt, SoftPrompt, prompt_to_json
+from promptsearch.records import RunLog
+from promptsearch.space import PromptSpace
+from promptsearch.task import Example
+
+Floats = NDArray[np.float64]
+Ids = NDArray[np.int64]
+
+#: Prompts that are scored again in fp32 at the end of a search, and those of them that see the select split.
+FINALISTS, SELECTED = 10, 3
+#: Proposals in a row that cost nothing (repeats) and end a run: a strategy that has nothing new to say.
+FREE_PROPOSALS = 1_000
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What a scorer found.
+
+    Args:
+        losses: Nats, shape `(prompts, examples)`; NaN in the rows of failed prompts.
+        metric: 1 where the answer is right, else 0, shape `(prompts, examples)`; NaN likewise.
+        choices: Log-probabilities, normalised over the choices, shape `(prompts, examples, choices)`; None for text answers.
+        computed: Tokens that went through the LM.
+        failures: Prompt index -> reason.
+    """
+
+    losses: Floats
+    metric: Floats
+    choices: Floats | None
+    computed: int
+    failures: dict[int, str] = field(default_factory=dict)
+
+
+class Scorer(Protocol):
+    """Scores prompts on one split; the engine is one, a planted objective of a test another."""
+
+    #: Names all that a score depends on besides prompt and example: model, tokenizer, template, split, dtype.
+    signature: str
+
+    def length(self, prompt: Prompt) -> int:
+        """Tokens that the prompt puts into the slots."""
+
+    def context(self, examples: Ids) -> Ids:
+        """Tokens from the first slot to the end of each answer, the prompt's own left out, shape `(examples,)`."""
+
+    def lead(self, examples: Ids) -> Ids:
+        """Tokens of each example before the first slot, shape `(examples,)`."""
+
+    def score(self, prompts: Sequence[Prompt], examples: Ids) -> Scores:
+        """All prompts on all examples."""
+
+    def loss(self, vectors: Tensor, examples: Ids) -> Tensor:
+        """The mean loss in nats of a soft prompt, shape `()`, differentiable in `vectors` of shape `(length, width)`."""
+
+    def examples(self, ids: Ids) -> list[Example]:
+        """The examples themselves."""
+
+    def encode(self, text: str) -> list[int]:
+        """The token ids of a text."""
+
+    @property
+    def embeddings(self) -> Tensor:
+        """The LM's input embeddings, shape `(vocabulary, width)`."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What the objective tells of the prompts of one ask.
+
+    Args:
+        values: What to rank by, lower is better, shape `(prompts,)`: the mean loss; +inf for a failed prompt.
+        losses: Nats, shape `(prompts, examples)`; NaN = not scored, nothing else.
+        metric: 1 right, 0 wrong, NaN not scored, shape `(prompts, examples)`.
+        choices: Log-probabilities over the choices, shape `(prompts, examples, choices)`; None for text answers.
+        examples: The ids of the examples, shape `(examples,)`, the same for all prompts.
+        failures: Prompt index -> reason.
+        price: Tokens charged.
+        computed: Tokens that the engine really ran.
+    """
+
+    values: Floats
+    losses: Floats
+    metric: Floats
+    choices: Floats | None
+    examples: Ids
+    failures: dict[int, str]
+    price: int
+    computed: int
+
+
+@dataclass(frozen=True)
+class _Row:
+    """One prompt's scores on one group of examples."""
+
+    losses: Floats  # (examples,)
+    metric: Floats  # (examples,)
+    choices: Floats | None  # (examples, choices)
+    failure: str | None
+
+    @property
+    def value(self) -> float:
+        return float("inf") if self.failure else float(self.losses.mean())
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """A prompt that was scored on all of `score_on`.
+
+    Args:
+        value: Its mean loss in nats.
+        order: Its place among the prompts of the run; the earlier one wins a tie.
+        prompt: The prompt.
+    """
+
+    value: float
+    order: int
+    prompt: Prompt
+
+
+class Objective:
+    """Scores prompts on the search split within a budget.
+
+    Args:
+        scorer: The search split under the template, in the search's dtype.
+        space: The pool and the length of hard prompts.
+        ledger: The run's account.
+        scored: Ids of the examples that `evaluate` scores on, shape `(score_on,)`.
+        training: Ids of the rest of the search split: minibatches, exemplars and word statistics come from these only.
+        log: Where evaluations are written and read back.
+        cache: Scores of earlier runs.
+        reserve: Prompt length in tokens -> price of selecting among the best prompts of that length at the end.
+        seconds: The run's time limit.
+        listener: Called after each evaluation, for progress bars.
+    """
+
+    def __init__(
+        self,
+        scorer: Scorer,
+        space: PromptSpace,
+        ledger: Ledger,
+        *,
+        scored: ArrayLike,
+        training: ArrayLike,
+        log: RunLog | None = None,
+        cache: ScoreCache | None = None,
+        reserve: Callable[[int], int] = lambda length: 0,
+        seconds: float | None = None,
+        listener: Callable[[Objective], None] = lambda objective: None,
+    ) -> None:
+        self.space = space
+        self.ledger = ledger
+        self.scored = np.asarray(scored, dtype=np.int64)
+        self.training = np.asarray(training, dtype=np.int64)
+        self.log = log or RunLog()
+        self._scorer = scorer
+        self._cache = cache
+        self._reserve = reserve
+        self._seconds = seconds
+        self._listener = listener
+        self._rows: dict[tuple[str, str], _Row] = {}
+        self._lead_paid: set[int] = set()
+        self._longest = 0
+        self._free = 0
+        self._ranking: list[Ranked] = []
+        self._count = 0
+
+    # What a strategy reaches.
+
+    def evaluate(self, prompts: Sequence[Prompt], examples: ArrayLike | None = None) -> Evaluation:
+        """Score prompts and charge for them; a prompt that this run has scored on these examples is free.
+
+        Args:
+            prompts: At least one.
+            examples: Ids of search examples to score on, shape `(examples,)`; left out: all of `score_on`. Only prompts
+                scored on all of `score_on` can win.
+
+        Returns:
+            The scores, in the order of the prompts.
+
+        Raises:
+            StrategyError: A prompt is not in the space, or there is none.
+            BudgetExhausted: Not all prompts could be paid; those that could, in order, are scored and in the books.
+        """
+        if len(prompts) == 0:
+            raise StrategyError("evaluate needs at least one prompt")
+        ids = self.scored if examples is None else np.asarray(examples, dtype=np.int64)
+        group = _group(None if examples is None else ids)
+        for prompt in prompts:
+            self._check(prompt)
+        new = {p.key: p for p in prompts if (p.key, group) not in self._rows}
+        if self._seconds is not None and self.log.seconds > self._seconds and not self.log.replaying:
+            raise BudgetExhausted(f"the run's {self._seconds:g} seconds are over")
+        price = computed = 0
+        if new:
+            self._free = 0
+            payable = self._payable(list(new.values()), ids)
+            if payable:
+                price, computed = self._score(payable, ids, group)
+            if len(payable) < len(new):
+                raise BudgetExhausted(f"{len(new)} prompts were asked for and {len(payable)} could be paid")
+        else:
+            self._free += len(prompts)
+            if self._free >= FREE_PROPOSALS:
+                raise BudgetExhausted(f"{self._free} proposals in a row had all been scored before")
+        rows = [self._rows[p.key, group] for p in prompts]
+        choices = [row.choices for row in rows if row.choices is not None]
+        return Evaluation(
+            values=np.array([row.value for row in rows]),
+            losses=np.stack([row.losses for row in rows]),
+            metric=np.stack([row.metric for row in rows]),
+            choices=None if len(choices) < len(rows) else np.stack(choices),
+            examples=ids.copy(),
+            failures={i: row.failure for i, row in enumerate(rows) if row.failure},
+            price=price,
+            computed=computed,
+        )
+
+    def loss(self, vectors: Tensor, examples: ArrayLike) -> Tensor:
+        """The mean loss of a soft prompt on a minibatch, differentiable; charges forward and backward.
+
+        Args:
+            vectors: The soft prompt, shape `(length, width)`; gradients flow back to it.
+            examples: Ids of search examples, shape `(batch,)`.
+
+        Returns:
+            Mean nats per example, shape `()`.
+
+        Raises:
+            BudgetExhausted: Forward and backward cost more than is left.
+        """
+        ids = np.asarray(examples, dtype=np.int64)
+        tokens = int(self._scorer.context(ids).sum()) + len(ids) * len(vectors)
+        lead = self._unpaid_lead(ids)
+        longest = max(self._longest, len(vectors))
+        # A gradient of the prompt crosses all layers from the first slot on, and none of the text before it.
+        self.ledger.charge(forward=tokens + lead, backward=tokens, reserve=self._reserve(longest))
+        self._longest = longest
+        self._lead_paid.update(ids.tolist())
+        self.ledger.computed += 2 * tokens + lead
+        return self._scorer.loss(vectors, ids)
+
+    def price(self, prompts: Sequence[Prompt], examples: ArrayLike | None = None) -> int:
+        """What `evaluate` would charge for new prompts, in tokens.
+
+        Args:
+            prompts: Any number.
+            examples: As in `evaluate`.
+        """
+        ids = self.scored if examples is None else np.asarray(examples, dtype=np.int64)
+        return self._unpaid_lead(ids) + sum(self._price_of(p, ids) for p in prompts)
+
+    def affordable(self, length: int) -> int:
+        """How many more prompts of `length` tokens this run can score on all of `score_on`."""
+        each = int(self._scorer.context(self.scored).sum()) + len(self.scored) * length
+        left = self.ledger.left - self._reserve(max(self._longest, length)) - self._unpaid_lead(self.scored)
+        return max(0, int(min(left // max(1, each), 2**62)))
+
+    def minibatch(self, rng: np.random.Generator, size: int) -> Ids:
+        """Ids of `size` examples, none of which `evaluate` scores on, drawn without replacement where there are enough."""
+        return rng.choice(self.training, size=size, replace=size > len(self.training))
+
+    def examples(self, ids: ArrayLike) -> list[Example]:
+        """Search examples by id."""
+        return self._scorer.examples(np.asarray(ids, dtype=np.int64))
+
+    def encode(self, text: str) -> list[int]:
+        """The token ids of a text."""
+        return self._scorer.encode(text)
+
+    @property
+    def embeddings(self) -> Tensor:
+        """The LM's input embeddings, shape `(vocabulary, width)`; read-only."""
+        return self._scorer.embeddings
+
+    # What the core reads.
+
+    @property
+    def ranking(self) -> Sequence[Ranked]:
+        """The best few prompts scored on all of `score_on`, best first."""
+        return self._ranking
+
+    def books(self) -> dict[str, Any]:
+        """What a saved strategy state must remember of the objective, as JSON values."""
+        return {
+            "evaluations": len(self.log.lines),
+            "ledger": self.ledger.to_json(),
+            "lead_paid": sorted(self._lead_paid),
+            "longest": self._longest,
+            "free": self._free,
+        }
+
+    def recover(self, books: dict[str, Any]) -> None:
+        """Put the lines of the log that a saved strategy state covers back into the books.
+
+        Args:
+            books: What `books` gave when the state was saved.
+
+        Raises:
+            RecordError: A soft prompt among the best few has lost its vectors.
+        """
+        for line in self.log.skip(books["evaluations"]):
+            full = line["examples"] == "score_on"
+            ids = self.scored if full else np.asarray(line["examples"], dtype=np.int64)
+            for data, row in zip(line["prompts"], _rows_of(line, len(ids)), strict=True):
+                self._rows[data["key"], _group(None if full else ids)] = row
+                if full:
+                    self._rank(row, self.log.prompt(data))
+        if any(item.prompt is None for item in self._ranking):
+            raise RecordError("the vectors of one of the best prompts are missing from the run's folder 'finalists'")
+        for name, value in books["ledger"].items():
+            setattr(self.ledger, name, value)
+        self._lead_paid.update(books["lead_paid"])
+        self._longest = books["longest"]
+        self._free = books["free"]
+
+    # Private.
+
+    def _check(self, prompt: Prompt) -> None:
+        if isinstance(prompt, HardPrompt):
+            self.space.check(prompt)
+        elif isinstance(prompt, SoftPrompt):
+            length, width = prompt.vectors.shape
+            if length != self.space.length or width != self.embeddings.shape[1]:
+                raise StrategyError(
+                    f"a soft prompt here has shape ({self.space.length}, {self.embeddings.shape[1]}), got ({length}, {width})"
+                )
+
+    def _price_of(self, prompt: Prompt, ids: Ids) -> int:
+        return int(self._scorer.context(ids).sum()) + len(ids) * self._scorer.length(prompt)
+
+    def _unpaid_lead(self, ids: Ids) -> int:
+        fresh = np.array([i for i in dict.fromkeys(ids.tolist()) if i not in self._lead_paid], dtype=np.int64)
+        return int(self._scorer.lead(fresh).sum()) if fresh.size else 0
+
+    def _payable(self, prompts: list[Prompt], ids: Ids) -> list[Prompt]:
+        """The first of `prompts` that can be paid together, with selection after them."""
+        total, longest, payable = self._unpaid_lead(ids), self._longest, []
+        for prompt in prompts:
+            total += self._price_of(prompt, ids)
+            longest = max(longest, self._scorer.length(prompt))
+            if total + self._reserve(longest) > self.ledger.left:
+                break
+            payable.append(prompt)
+        return payable
+
+    def _score(self, prompts: list[Prompt], ids: Ids, group: str) -> tuple[int, int]:
+        """Score new prompts, charge, write the log line, keep the books: in this order."""
+        price = self.price(prompts, ids)
+        self.ledger.charge(forward=price)
+        self._longest = max([self._longest, *(self._scorer.length(p) for p in prompts)])
+        self._lead_paid.update(ids.tolist())
+        line = self.log.replay("search", [p.key for p in prompts])
+        if line is None:
+            line = self._new_line(prompts, ids, group, price)
+        else:
+            self.ledger.cached = line["ledger"]["cached"]
+            self.ledger.computed = line["ledger"]["computed"]
+        for prompt, row in zip(prompts, _rows_of(line, len(ids)), strict=True):
+            self._rows[prompt.key, group] = row
+            if group == "score_on":
+                self._rank(row, prompt)
+        self._listener(self)
+        return price, int(line["computed"])
+
+    def _new_line(self, prompts: list[Prompt], ids: Ids, group: str, price: int) -> dict[str, Any]:
+        """Score, log and cache."""
+        name = ScoreCache.name(self._scorer.signature, [p.key for p in prompts], ids)
+        scores = self._cache.get(name) if self._cache else None
+        if scores is not None:
+            self.ledger.cached += price
+        else:
+            result = self._scorer.score(prompts, ids)
+            self.ledger.computed += result.computed
+            scores = scores_to_json(result)
+        for prompt in prompts:
+            self.log.keep(prompt)
+        line = {
+            "stage": "search",
+            "examples": group if group == "score_on" else ids.tolist(),
+            "prompts": [prompt_to_json(p) for p in prompts],
+            **scores,
+            "price": price,
+            "ledger": self.ledger.to_json(),
+        }
+        self.log.append(line)
+        if self._cache and not scores["failures"]:
+            self._cache.put(name, scores)
+        return line
+
+    def _rank(self, row: _Row, prompt: Prompt | None) -> None:
+        """Enter a prompt scored on all of `score_on` into the ranking; ties go to the earlier one.
+
+        A soft prompt that fell out of the ranking long ago has no vectors any more and is None; it falls out again.
+        """
+        order, self._count = self._count, self._count + 1
+        losers = [prompt]
+        if row.failure is None and (len(self._ranking) < FINALISTS or row.value < self._ranking[-1].value):
+            self._ranking.append(Ranked(row.value, order, cast(Prompt, prompt)))
+            self._ranking.sort(key=lambda item: (item.value, item.order))
+            losers = [item.prompt for item in self._ranking[FINALISTS:]]
+            del self._ranking[FINALISTS:]
+        for loser in losers:
+            if loser is not None:
+                self.log.drop(loser)
+
+
+def scores_to_json(scores: Scores) -> dict[str, Any]:
+    """Scores as they stand in a log line: six decimals, null for what was not scored.
+
+    What is told is read from the line, so that a replayed run sees the same numbers to the last digit.
+    """
+
+    def rows(values: Floats) -> list[Any]:
+        return [None if i in scores.failures else np.round(row, 6).tolist() for i, row in enumerate(values)]
+
+    return {
+        "losses": rows(scores.losses),
+        "metric": rows(scores.metric),
+        "choices": None if scores.choices is None else rows(scores.choices),
+        "failures": {str(i): reason for i, reason in scores.failures.items()},
+        "computed": scores.computed,
+    }
+
+
+def _group(ids: Ids | None) -> str:
+    """Names the examples of an evaluation; None is all of `score_on`."""
+    return "score_on" if ids is None else hashlib.sha256(ids.tobytes()).hexdigest()[:20]
+
+
+def _rows_of(line: dict[str, Any], examples: int) -> list[_Row]:
+    """The rows of a log line, one a prompt."""
+    shape = next((np.shape(row) for row in line["choices"] or [] if row is not None), None)
+
+    def row(values: Any, size: tuple[int, ...]) -> Floats:
+        return np.full(size, np.nan) if values is None else np.asarray(values, dtype=np.float64)
+
+    return [
+        _Row(
+            losses=row(line["losses"][i], (examples,)),
+            metric=row(line["metric"][i], (examples,)),
+            choices=None if shape is None else row(line["choices"][i], shape),
+            failure=line["failures"].get(str(i)),
+        )
+        for i in range(len(line["prompts"]))
+    ]

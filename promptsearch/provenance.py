@@ -1,0 +1,45 @@
+"""How a result was made: versions and machine."""
+
+from __future__ import annotations
+
+import os
+import platform
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+_PACKAGES = ("torch", "transformers", "optuna", "nevergrad", "numpy", "scipy", "tokenizers")
+
+
+def own_version() -> str:
+    """The version of this library."""
+    try:
+        return version("promptsearch-kit")
+    except PackageNotFoundError:
+        return "0+unknown"
+
+
+def versions() -> dict[str, str]:
+    """Python and the packages whose changes may move results."""
+    return {"python": platform.python_version(), "promptsearch": own_version(), **{name: version(name) for name in _PACKAGES}}
+
+
+def machine() -> dict[str, Any]:
+    """What matters of this machine for times and for the last digits of scores."""
+    return {
+        "cpu": _cpu(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+    }
+
+
+def _cpu() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())

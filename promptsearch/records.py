@@ -1,0 +1,151 @@
+"""The append-only log of a run, and reading it back.
+
+One line of `evaluations.jsonl` is one call of the scorer: which prompts on which examples, every loss, and the
+ledger after it. A run that was killed is replayed from these lines: the strategy proposes again what it proposed
+before (same seed), and the scores come from the log instead of the LM.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections import deque
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from promptsearch.errors import RecordError
+from promptsearch.prompt import Prompt, SoftPrompt, load_vectors, prompt_from_json, save_vectors
+
+#: The order in which a run passes through its stages.
+STAGES = ("search", "rescore", "select", "test")
+
+
+def read_log(path: Path) -> tuple[list[dict[str, Any]], int]:
+    """All whole lines of a log, and the number of bytes that they take.
+
+    A last line without its line end is what a kill leaves: it is dropped. Any other damage is an error.
+
+    Raises:
+        RecordError: A line is no evaluation or is out of order; names file and line.
+    """
+    if not path.exists():
+        return [], 0
+    lines, size = [], 0
+    for number, raw in enumerate(path.read_bytes().splitlines(keepends=True), start=1):
+        if not raw.endswith(b"\n"):
+            break
+        try:
+            line = json.loads(raw)
+            intact = line["n"] == number - 1 and line["stage"] in STAGES and len(line["prompts"]) == len(line["losses"])
+        except (ValueError, KeyError, TypeError):
+            intact = False
+        if not intact:
+            raise RecordError(
+                f"{path}, line {number}: this is not evaluation number {number - 1} of the run: the log was damaged. "
+                "Restore the file, or delete the run's folder to make the run again."
+            )
+        lines.append(line)
+        size += len(raw)
+    return lines, size
+
+
+class RunLog:
+    """The log of one run: appends new evaluations, hands back old ones in order.
+
+    Args:
+        folder: The run's folder; None keeps the log in memory (for tests of strategies).
+        skip: Lines that a restored strategy state already covers: known, not replayed.
+
+    Raises:
+        RecordError: The log on disk is damaged.
+    """
+
+    def __init__(self, folder: Path | None = None) -> None:
+        self._folder = folder
+        self._lines: list[dict[str, Any]] = []
+        self._queue: deque[dict[str, Any]] = deque()
+        self._vectors: dict[str, SoftPrompt] = {}
+        self._before = 0.0
+        if folder is not None:
+            lines, size = read_log(folder / "evaluations.jsonl")
+            self._queue.extend(lines)
+            if lines:
+                self._before = float(lines[-1]["seconds"])
+                os.truncate(folder / "evaluations.jsonl", size)
+        self._start = time.monotonic()
+
+    @property
+    def lines(self) -> Sequence[dict[str, Any]]:
+        """The evaluations that the present run has seen, replayed ones included."""
+        return self._lines
+
+    @property
+    def replaying(self) -> bool:
+        """Whether evaluations of an earlier, killed process are still to be handed back."""
+        return bool(self._queue)
+
+    @property
+    def seconds(self) -> float:
+        """Working time of the run in seconds, over all processes that worked on it."""
+        return self._before + time.monotonic() - self._start
+
+    def skip(self, count: int) -> Iterator[dict[str, Any]]:
+        """Hand over the first `count` old lines, whose effects a saved state holds already."""
+        for _ in range(count):
+            self._lines.append(self._queue.popleft())
+            yield self._lines[-1]
+
+    def replay(self, stage: str, keys: Sequence[str]) -> dict[str, Any] | None:
+        """The next old line, if there is one.
+
+        Raises:
+            RecordError: The old line is about other prompts: the strategy is not deterministic, or the code changed.
+        """
+        if not self._queue:
+            return None
+        line = self._queue.popleft()
+        if line["stage"] != stage or [p["key"] for p in line["prompts"]] != list(keys):
+            raise RecordError(
+                f"evaluation {line['n']} of {self._folder}/evaluations.jsonl is about other prompts than the run proposes now. "
+                "A strategy must propose the same again from the same seed and the same scores; delete the run's folder "
+                "to make the run again."
+            )
+        self._lines.append(line)
+        return line
+
+    def append(self, line: dict[str, Any]) -> None:
+        """Write one evaluation: a single write of a whole line, flushed to disk."""
+        line = {"n": len(self._lines), **line, "seconds": round(self.seconds, 3)}
+        self._lines.append(line)
+        if self._folder is not None:
+            with (self._folder / "evaluations.jsonl").open("ab") as file:
+                file.write(json.dumps(line, separators=(",", ":"), allow_nan=False).encode() + b"\n")
+                file.flush()
+                os.fsync(file.fileno())
+
+    def keep(self, prompt: Prompt) -> None:
+        """Keep the vectors of a soft prompt that is among the best few."""
+        if isinstance(prompt, SoftPrompt):
+            if self._folder is None:
+                self._vectors[prompt.key] = prompt
+            elif not (path := self._folder / "finalists" / f"{prompt.key}.safetensors").exists():
+                save_vectors(prompt, path)
+
+    def drop(self, prompt: Prompt) -> None:
+        """Forget the vectors of a soft prompt that is no longer among the best few."""
+        if isinstance(prompt, SoftPrompt):
+            self._vectors.pop(prompt.key, None)
+            # While old lines are replayed, a prompt that falls out now may come from the future of this log.
+            if self._folder is not None and not self._queue:
+                (self._folder / "finalists" / f"{prompt.key}.safetensors").unlink(missing_ok=True)
+
+    def prompt(self, data: dict[str, Any]) -> Prompt | None:
+        """The prompt that a line names; None for a soft prompt whose vectors were not kept."""
+        if data["kind"] != "soft":
+            return prompt_from_json(data)
+        if self._folder is None:
+            return self._vectors.get(data["key"])
+        path = self._folder / "finalists" / f"{data['key']}.safetensors"
+        return load_vectors(path) if path.exists() else None

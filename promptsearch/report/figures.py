@@ -1,0 +1,151 @@
+"""Figures as SVG text, the same bytes for the same data."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter, LogLocator, NullLocator
+from numpy.typing import NDArray
+from scipy.optimize import isotonic_regression
+
+from promptsearch.report.notation import visible
+from promptsearch.report.summary import Row, TaskSummary
+
+Floats = NDArray[np.float64]
+
+#: One colour a strategy, by its place in the study file; the first eight keep apart for colour-blind eyes (Okabe and Ito, Tol).
+COLOURS = (
+    *("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#8c6d1f", "#56b4e9"),
+    *("#e69f00", "#882255", "#44aa99", "#332288", "#999933", "#555555"),
+)
+
+_STYLE: dict[Any, Any] = {  # the keys are a list of literals in some versions of matplotlib, strings in others
+    "svg.fonttype": "none",  # text stays text: small, sharp, and in the page's own font
+    "text.parse_math": False,  # a label with two dollar signs is not a formula
+    "font.family": "sans-serif",
+    "font.size": 9.5,
+    "axes.edgecolor": "#9aa3b0",
+    "axes.labelcolor": "#4a5361",
+    "xtick.color": "#4a5361",
+    "ytick.color": "#4a5361",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+}
+
+
+def colour(place: int) -> str:
+    """The colour of the strategy at this place of the study file."""
+    return COLOURS[place % len(COLOURS)]
+
+
+def curves(task: TaskSummary, prefix: str) -> str:
+    """Least search loss so far against tokens spent: the median of the seeds, with a band from the least to the greatest.
+
+    What does not search is a dashed line, a reference a dotted one.
+
+    Args:
+        task: With at least one row that searches.
+        prefix: Makes ids unique on a page with several figures.
+
+    Returns:
+        An `<svg>` element; what belongs to the strategy at place k is in groups with the ids `PREFIX-k-line` and `PREFIX-k-band`.
+    """
+    with matplotlib.rc_context({**_STYLE, "svg.hashsalt": f"promptsearch {task.name}"}):
+        figure = Figure(figsize=(10, 3.9), layout="constrained")
+        axes = figure.add_subplot()
+        shown: list[float] = []
+        ends: list[float] = []
+        for row in task.rows:
+            losses = (_steps if row.searches else _level)(axes, row, f"{prefix}-{row.place}")
+            shown += losses.ravel().tolist()
+            ends.append(float(np.median(losses[:, -1])))
+        margin = 0.06 * (max(shown) - min(shown)) or 0.1
+        axes.set_ylim(min(shown) - margin, max(shown) + margin)
+        axes.set_xscale("log")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+        axes.xaxis.set_minor_locator(NullLocator())
+        axes.set_xlabel("LM tokens spent")
+        axes.set_ylabel("least search loss so far (nats)")
+        axes.grid(axis="y", color="#e6e9ee", linewidth=0.8)
+        axes.set_axisbelow(True)
+        _name_lines(axes, task.rows, ends)
+        return _svg(figure)
+
+
+def _steps(axes: Axes, row: Row, gid: str) -> Floats:
+    """Draw a row's curves; returns the losses that must be visible: those after the first hundredth of the way."""
+    # A curve ends with its last step; the run went on without a better prompt until all was spent.
+    tokens, losses = on_one_grid([np.array([*run.curve, (run.spent, run.curve[-1][1])], dtype=np.float64) for run in row.runs])
+    ink = colour(row.place)
+    axes.step(tokens, np.median(losses, axis=0), where="post", color=ink, linewidth=2, gid=f"{gid}-line")
+    if len(losses) > 1:
+        low, high = losses.min(axis=0), losses.max(axis=0)
+        axes.fill_between(tokens, low, high, step="post", color=ink, alpha=0.13, linewidth=0, gid=f"{gid}-band")
+    return losses[:, tokens >= tokens[-1] / 100]
+
+
+def _level(axes: Axes, row: Row, gid: str) -> Floats:
+    loss = float(np.median([run.search.loss for run in row.runs]))
+    axes.axhline(loss, color=colour(row.place), linestyle=":" if row.reference else "--", linewidth=1.6, gid=f"{gid}-line")
+    return np.array([[loss]])
+
+
+def _name_lines(axes: Axes, rows: Sequence[Row], ends: Sequence[float]) -> None:
+    """Write each strategy's name at the right edge, at the height of its line."""
+    low, high = axes.get_ylim()
+    heights = spread((np.array(ends) - low) / (high - low), 0.055)
+    for row, height in zip(rows, heights, strict=True):
+        name = visible(row.label)[:24]
+        axes.text(1.01, height, name, transform=axes.transAxes, color=colour(row.place), va="center")
+
+
+def spread(heights: Floats, least: float) -> Floats:
+    """Push labels apart.
+
+    Args:
+        heights: Where they should be, shape `(labels,)`.
+        least: The distance that neighbours must have.
+
+    Returns:
+        Where they can be, in the same order: the least squares of the shifts.
+    """
+    order = np.argsort(heights, kind="stable")
+    steps = least * np.arange(len(heights))
+    apart = np.empty_like(heights)
+    apart[order] = isotonic_regression(heights[order] - steps).x + steps
+    return apart
+
+
+def on_one_grid(curves: Sequence[Floats], points: int = 120) -> tuple[Floats, Floats]:
+    """Step curves read at the same numbers of tokens, from where all have begun to where the last one ends.
+
+    Args:
+        curves: Arrays of shape `(steps, 2)`: tokens spent, least loss so far.
+        points: The most points to keep.
+
+    Returns:
+        Tokens, shape `(points,)`, and losses, shape `(curves, points)`.
+    """
+    begin, end = max(curve[0, 0] for curve in curves), max(curve[-1, 0] for curve in curves)
+    grid = np.unique(np.concatenate([curve[:, 0] for curve in curves] + [[begin]]))
+    grid = grid[(grid >= begin) & (grid <= end)]
+    if len(grid) > points:  # evenly on the logarithmic axis
+        grid = np.unique(np.geomspace(begin, end, points))
+    # A run that ended early keeps its best loss.
+    return grid, np.array([curve[np.searchsorted(curve[:, 0], grid, side="right") - 1, 1] for curve in curves])
+
+
+def _svg(figure: Figure) -> str:
+    buffer = io.StringIO()
+    figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
+    text = buffer.getvalue()
+    text = text[text.index("<svg") :]
+    return re.sub(r"(\d+\.\d\d)\d+", r"\1", text)

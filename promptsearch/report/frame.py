@@ -1,0 +1,78 @@
+"""The runs of a study as one flat table."""
+
+from __future__ import annotations
+
+import io
+import json
+from typing import Any
+
+import pandas as pd
+
+from promptsearch.report.results import FailedRun, Results, Run
+
+
+def run_table(results: Results) -> pd.DataFrame:
+    """One row a run, failed ones included; what a failed run has not is missing there.
+
+    Args:
+        results: From `load_results`.
+
+    Returns:
+        Columns named as in `result.json`, nested keys joined by `_`; options as JSON.
+    """
+    columns = list(_done(results.runs[0])) if results.runs else []
+    rows = [_done(run) for run in results.runs] + [_failed(run) for run in results.failed]
+    frame = pd.DataFrame(rows, columns=list(dict.fromkeys([*_KEYS, *columns])))
+    return frame.convert_dtypes()
+
+
+def to_parquet(frame: pd.DataFrame) -> bytes:
+    """The table as the content of a Parquet file."""
+    buffer = io.BytesIO()
+    frame.to_parquet(buffer, index=False)
+    return buffer.getvalue()
+
+
+_KEYS = ("task", "label", "strategy", "seed", "status", "error", "options")
+
+
+def _done(run: Run) -> dict[str, Any]:
+    return {
+        **_common(run),
+        "status": "done",
+        "error": None,
+        "access": run.access,
+        "searches": run.searches,
+        "reference": run.reference,
+        "deterministic": run.deterministic,
+        "dtype": run.dtype,
+        "budget": run.budget,
+        "spent": run.spent,
+        **{f"ledger_{key}": value for key, value in run.ledger.items() if key != "budget"},
+        "seconds": run.seconds,
+        "stopped": run.stopped,
+        "proposals": run.proposals,
+        "failures": run.failures,
+        "length": run.length,
+        "trainable": run.trainable,
+        "stored": run.stored,
+        "search_loss": run.search.loss,
+        "search_loss_fp32": run.search.loss_fp32,
+        "select_loss": run.select.loss,
+        "select_metric": run.select.metric,
+        "test_loss": run.test.loss,
+        "test_metric": run.test.metric,
+        "gap": run.gap,
+        "winner_kind": run.winner.kind,
+        "winner_key": run.winner.key,
+        "winner_text": run.winner.text,
+    }
+
+
+def _failed(run: FailedRun) -> dict[str, Any]:
+    return {**_common(run), "status": "failed", "error": run.error}
+
+
+def _common(run: Run | FailedRun) -> dict[str, Any]:
+    options = json.dumps(run.options, ensure_ascii=False, default=str)
+    return {"task": run.task, "label": run.label, "strategy": run.strategy, "seed": run.seed, "options": options}

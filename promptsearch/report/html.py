@@ -1,0 +1,74 @@
+"""The report as one HTML file that opens offline."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from typing import Any
+
+import numpy as np
+from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup
+
+from promptsearch.report import notation
+from promptsearch.report.figures import colour, curves
+from promptsearch.report.provenance import facts, signature, study_file
+from promptsearch.report.results import Results
+from promptsearch.report.summary import TaskSummary, summarise
+
+
+def to_html(results: Results) -> str:
+    """The whole page.
+
+    Args:
+        results: From `load_results`.
+
+    Returns:
+        HTML without any reference to another file or host.
+    """
+    # Prompts and errors are hostile text: everything is escaped but the figures, whose text matplotlib escapes.
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, finalize=_printable, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.globals.update(colour=colour, notation=notation)
+    tasks = summarise(results)
+    page = environment.from_string(files("promptsearch.report").joinpath("report.html.j2").read_text(encoding="utf-8"))
+    return page.render(
+        study=results.study,
+        tasks=[_task(task, f"t{place}", results) for place, task in enumerate(tasks)],
+        failed=results.failed,
+        unfinished=results.unfinished,
+        facts=facts(results),
+        signature=signature(results.study),
+        study_file=study_file(results.study),
+    )
+
+
+def _printable(value: Any) -> Any:
+    return notation.printable(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+
+
+def _task(task: TaskSummary, prefix: str, results: Results) -> dict[str, Any]:
+    return {
+        "task": task,
+        "prefix": prefix,
+        "figure": curves(task, prefix) if any(row.searches for row in task.rows) else "",
+        "axis": _Axis(task),
+        "regret": any(row.regret is not None for row in task.rows),
+        "one_seed": any(not row.scores.covers_seeds for row in task.rows),
+        "significant": sum(test.significant for test in task.comparisons),
+    }
+
+
+class _Axis:
+    """The common scale of the intervals drawn in a task's table, as x in a drawing 140 wide."""
+
+    def __init__(self, task: TaskSummary) -> None:
+        ends = [end for row in task.rows for end in (row.metric.mean, row.metric.low, row.metric.high)]
+        finite = [end for end in [*ends, *([] if task.floor is None else [task.floor])] if np.isfinite(end)] or [0.0]
+        self.low, self.high = min(finite), max(finite)
+
+    def __call__(self, value: float) -> float:
+        """Where a value stands; what is beyond an end stands at it."""
+        width = self.high - self.low
+        share = (min(max(value, self.low), self.high) - self.low) / width if width else 0.5
+        return round(6 + 128 * share, 1)

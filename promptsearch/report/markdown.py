@@ -1,0 +1,135 @@
+"""The report as Markdown, in the dialect of GitHub."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from promptsearch.report.notation import COLUMNS, ONE_SEED, number, percent, probability, signed, visible, whole
+from promptsearch.report.provenance import facts, signature, study_file
+from promptsearch.report.results import Results, Winner
+from promptsearch.report.summary import Row, TaskSummary, summarise
+from promptsearch.statistics import Comparison, Interval
+
+
+def to_markdown(results: Results) -> str:
+    """The whole report as text.
+
+    Args:
+        results: From `load_results`.
+
+    Returns:
+        Markdown; whatever prompts, labels and errors hold, they stay text inside their cell or line.
+    """
+    tasks = summarise(results)
+    lines = [f"# {escape(results.study.name)}", ""]
+    lines += [f"- **{escape(task.name)}**: {escape(task.verdict)}" for task in tasks]
+    for task in tasks:
+        lines += ["", f"## {escape(task.name)}", "", *_task(task)]
+    lines += _missing(results)
+    lines += ["", "## How this was made", ""]
+    lines += [f"- {escape(name)}: {escape(value)}" for name, value in facts(results)]
+    lines += ["", "Signature:", "", code(signature(results.study)), "", "Study file, with every default filled in:", ""]
+    lines += [f"    {line}" for line in study_file(results.study).splitlines()]
+    lines += ["", "## What the columns mean", ""]
+    lines += [f"- **{name}**: {escape(text)}" for name, text in COLUMNS.items()]
+    return "\n".join(lines) + "\n"
+
+
+def _task(task: TaskSummary) -> list[str]:
+    if not task.rows:
+        return ["No run has finished."]
+    regret = any(row.regret is not None for row in task.rows)
+    heads = ["strategy", escape(task.info.metric), "test loss", "gap", *(["regret"] if regret else [])]
+    heads += ["tokens", "seconds", "access", "tuned", "stored", "length"]
+    lines = _table(heads, [_cells(row, regret) for row in task.rows])
+    if task.floor is not None:
+        lines += ["", f"Always giving the most frequent answer: {number(task.floor)}."]
+    if any(not row.scores.covers_seeds for row in task.rows):
+        lines += ["", ONE_SEED + "."]
+    lines += ["", "Winning prompts:", ""]
+    lines += [f"- {code(row.label)}, seed {row.best.seed}: {_prompt(row.best.winner)}" for row in task.rows]
+    if task.comparisons:
+        lines += ["", "All pairs (paired t-test over examples and seeds, Holm's correction):", ""]
+        lines += _table(
+            ["better", "worse", "difference", "p", "p corrected", "would have shown"], [_pair(t) for t in task.comparisons]
+        )
+    return lines
+
+
+def _pair(test: Comparison) -> list[str]:
+    p_values = [probability(test.p), probability(test.adjusted)]
+    return [code(test.first), code(test.second), number(test.difference), *p_values, number(test.detectable)]
+
+
+def _cells(row: Row, regret: bool) -> list[str]:
+    best = row.best
+    kind = " (reference, not ranked)" if row.reference else "" if best.searches else " (does not search)"
+    seeds = f" ({len(row.runs)} of {row.wanted} seeds)" if len(row.runs) < row.wanted else ""
+    return [
+        code(row.label) + kind + seeds,
+        _interval(row.metric),
+        _interval(row.loss),
+        signed(row.gap),
+        *([signed(row.regret) if row.regret is not None else ""] if regret else []),
+        whole(row.spent) + (f" ({percent(row.spent / best.budget)})" if best.budget else ""),
+        f"{row.seconds:,.1f}",
+        best.access,
+        whole(best.trainable),
+        whole(best.stored) + (f" ({percent(row.share)})" if best.stored else ""),
+        str(best.length),
+    ]
+
+
+def _interval(value: Interval) -> str:
+    mark = "" if value.covers_seeds else "†"
+    return f"{number(value.mean)}{mark} \\[{number(value.low)}, {number(value.high)}\\]"
+
+
+def _prompt(winner: Winner) -> str:
+    if winner.nearest:
+        return " ".join(f"{code(near.token)} {near.cosine:.2f}" for near in winner.nearest)
+    return code(winner.text)
+
+
+def _missing(results: Results) -> list[str]:
+    if not (results.failed or results.unfinished):
+        return []
+    lines = ["", "## Missing runs", "", "Run the study again to make them; what is finished is kept.", ""]
+    lines += [f"- failed: {escape(run.task)}, {code(run.label)}, seed {run.seed}: {code(run.error)}" for run in results.failed]
+    return lines + [f"- not made yet: {escape(task)}, {code(label)}, seed {seed}" for task, label, seed in results.unfinished]
+
+
+def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    rule = ["---"] + ["---:"] * (len(heads) - 1)
+    return [f"| {' | '.join(cells)} |" for cells in (heads, rule, *rows)]
+
+
+def escape(text: str) -> str:
+    """Text as text: every character that Markdown could read is escaped.
+
+    Args:
+        text: Anything.
+
+    Returns:
+        One line.
+    """
+    return re.sub(r"([\\`*_{}\[\]<>|~#$&!])", r"\\\1", visible(text))
+
+
+def code(text: str) -> str:
+    """Text as a piece of code that neither a backtick nor a table's pipe can end.
+
+    Args:
+        text: Anything.
+
+    Returns:
+        One line; `*(empty)*` for no text.
+    """
+    shown = visible(text)
+    if not shown:
+        return "*(empty)*"
+    if not set(shown) & set("`|\\"):
+        return f"`{shown}`"
+    # In HTML, references stand for characters before anything else is read, so a pipe ends no cell.
+    return "<code>" + re.sub(r"[^\w\s]", lambda mark: f"&#{ord(mark.group())};", shown).replace("_", "&#95;") + "</code>"

@@ -1,0 +1,85 @@
+"""How numbers and prompts are written, and what the columns mean, the same in all forms of the report."""
+
+from __future__ import annotations
+
+import math
+import re
+
+#: Column -> what it shows, in one line.
+COLUMNS = {
+    "test metric": "mean over seeds and test examples, with its 95 % interval over the choice of both; higher is better",
+    "test loss": "mean nats per test example in fp32, with its 95 % interval; lower is better",
+    "gap": "test loss minus the winner's fp32 loss on the search examples: what selection flattered, in nats",
+    "regret": "search loss above that of the reference, which searched the same space with a budget of its own, in nats; "
+    "blank where the prompts are no hard prompts of its length",
+    "tokens": "LM tokens charged to a run, mean over seeds, and their share of the budget",
+    "seconds": "wall-clock time of a run, mean over seeds",
+    "access": "what the strategy needs of the LM: scores (black box), gradients (white box) or weights",
+    "tuned": "parameters changed while training",
+    "stored": "parameters that must be kept to use the prompt, and their share of the LM's",
+    "length": "tokens or vectors of the prompt",
+    "prompt": "of the seed with the least loss on the select split; ␣ is a space at an end or one of several, ⏎ a line break, "
+    "| parts the slots; of a soft prompt the nearest word of each vector with its cosine",
+}
+#: What † means.
+ONE_SEED = "† one seed: the interval covers the choice of examples only, not the luck of the seed"
+
+_MARKS = str.maketrans({"\n": "⏎", "\t": "⇥"})
+
+
+def visible(text: str, limit: int = 2000) -> str:
+    """A prompt on one line, with what the eye would miss made visible.
+
+    Args:
+        text: Anything, hostile text included.
+        limit: Characters shown; beyond them the number of the rest is named.
+
+    Returns:
+        Printable characters only: spaces at the ends and in rows as ␣, line breaks as ⏎, tabs as ⇥, others escaped.
+    """
+    rest = len(text) - limit
+    text = re.sub(r"^ +| +$| {2,}", lambda spaces: "␣" * len(spaces.group()), text[:limit])
+    shown = printable(text.translate(_MARKS))
+    return f"{shown} … ({rest:,} more characters)" if rest > 0 else shown
+
+
+def printable(text: str) -> str:
+    """Text whose control characters, but for line breaks, are escaped: none moves a cursor or turns the reading direction."""
+    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
+
+
+def number(value: float, digits: int = 3) -> str:
+    """A score or a loss; ∞ where nothing is known."""
+    if math.isinf(value):
+        return "∞" if value > 0 else "-∞"
+    return f"{value:.{digits}f}"
+
+
+def signed(value: float) -> str:
+    """A difference, always with its sign."""
+    return f"{value:+.3f}"
+
+
+def whole(value: float) -> str:
+    """A count, with commas."""
+    return f"{value:,.0f}"
+
+
+def short(value: float) -> str:
+    """A count in at most five characters: 950, 98.8k, 1.2M."""
+    for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if value >= 0.9995 * size:
+            return f"{value / size:.3g}{letter}"
+    return f"{value:.0f}"
+
+
+def percent(share: float) -> str:
+    """A share with two digits that count, as a percentage."""
+    if 0 < share < 1e-5:
+        return "< 0.001 %"
+    return f"{100 * share:.2g} %" if share < 0.995 else f"{100 * share:.0f} %"
+
+
+def probability(p: float) -> str:
+    """A p-value."""
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"

@@ -1,0 +1,77 @@
+"""How a study was made: enough to make it again."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+
+import yaml
+
+from promptsearch.report.results import Results, Study, TaskInfo
+
+
+def signature(study: Study) -> str:
+    """One line that two studies share only if their numbers may be compared, in the manner of sacreBLEU.
+
+    Args:
+        study: What the runs share.
+
+    Returns:
+        `key:value` pairs joined by `|`.
+    """
+    parts = {
+        "name": study.name,
+        "model": f"{study.model.name}@{study.model.hash[:8]}",
+        "tokenizer": study.model.tokenizer_hash[:8],
+        "tasks": ",".join(f"{name}@{_task_hash(info)}" for name, info in study.tasks.items()),
+        "score_on": study.score_on,
+        "budget": study.budget,
+        "seeds": ",".join(map(str, study.seeds)),
+        "dtype": study.dtype,
+        "device": study.device,
+        "threads": study.machine.get("threads", "?"),
+        "torch": study.versions.get("torch", "?"),
+        "version": study.version,
+    }
+    return "|".join(f"{key}:{value}" for key, value in parts.items())
+
+
+def facts(results: Results) -> list[tuple[str, str]]:
+    """Name and value of everything that a study's numbers depend on, for a list.
+
+    Args:
+        results: From `load_results`.
+
+    Returns:
+        Pairs in reading order.
+    """
+    study, model = results.study, results.study.model
+    listed = [
+        ("Model", f"{model.name}, {model.parameters:,} parameters, from {model.source}"),
+        ("Model hash", model.hash),
+        ("Tokenizer hash", model.tokenizer_hash),
+    ]
+    for name, info in study.tasks.items():
+        sizes = "; ".join(f"{split} {s.size} examples, hash {s.hash[:16]}" for split, s in info.splits.items())
+        template = json.dumps(info.template, ensure_ascii=False)
+        listed.append((f"Task {name}", f"template {template}; {info.metric}; {sizes}; pool of {info.pool:,} tokens"))
+    limit = f", at most {study.max_seconds:g} seconds" if study.max_seconds else ""
+    return [
+        *listed,
+        ("Budget", f"{study.budget:,} LM tokens a run{limit}; {study.score_on} search examples an evaluation"),
+        ("Seeds", ", ".join(map(str, study.seeds))),
+        ("Arithmetic", f"searched in {study.dtype} on {study.device}; selected and tested in float32"),
+        ("Machine", ", ".join(f"{key} {value}" for key, value in study.machine.items())),
+        ("Versions", ", ".join(f"{key} {value}" for key, value in {"promptsearch": study.version, **study.versions}.items())),
+        ("Command", f"promptsearch compare study.yaml --out {results.folder.resolve().name}"),
+    ]
+
+
+def study_file(study: Study) -> str:
+    """The resolved study file as YAML, to be saved and run again."""
+    return yaml.safe_dump(study.settings, sort_keys=False, allow_unicode=True, width=120)
+
+
+def _task_hash(info: TaskInfo) -> str:
+    content = [info.kind, info.template, info.metric, info.choices, {name: split.hash for name, split in info.splits.items()}]
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:8]

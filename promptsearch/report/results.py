@@ -1,0 +1,222 @@
+"""What a study found, as values; the fields have the names of the JSON files' keys."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+
+@dataclass(frozen=True)
+class Model:
+    """The LM of a study: its name, the hashes of weights and tokenizer, its number of parameters, where it came from."""
+
+    name: str
+    hash: str
+    tokenizer_hash: str
+    parameters: int
+    source: str
+
+
+@dataclass(frozen=True)
+class Split:
+    """The size of a split, in examples, and the hash of its content."""
+
+    size: int
+    hash: str
+
+
+@dataclass(frozen=True)
+class TaskInfo:
+    """A task of a study.
+
+    Args:
+        kind: `choices` or `text`.
+        template: With its slots.
+        metric: The name of the metric; higher is better.
+        splits: `search`, `select` and `test`.
+        choices: The answers to choose from; None for text answers.
+        majority: Share of the most frequent answer in the test split.
+        pool: Tokens that a hard prompt may use.
+    """
+
+    kind: str
+    template: str
+    metric: str
+    splits: dict[str, Split]
+    choices: list[str] | None
+    majority: float
+    pool: int
+
+
+@dataclass(frozen=True)
+class Study:
+    """The settings that all runs share, as `study.json` has them.
+
+    Args:
+        settings: The resolved study file.
+        budget: LM tokens per run.
+        score_on: Search examples per evaluation.
+        max_seconds: The time limit of a run; None for none.
+        strategies: Labels in the order of the study file.
+        tasks: By name.
+    """
+
+    name: str
+    version: str
+    settings: dict[str, Any]
+    model: Model
+    dtype: str
+    device: str
+    machine: dict[str, Any]
+    versions: dict[str, str]
+    budget: int
+    seeds: list[int]
+    score_on: int
+    max_seconds: float | None
+    strategies: list[str]
+    tasks: dict[str, TaskInfo]
+
+
+@dataclass(frozen=True)
+class Nearest:
+    """The word whose embedding is nearest to a vector of a soft prompt, by cosine."""
+
+    token: str
+    cosine: float
+
+
+@dataclass(frozen=True)
+class Winner:
+    """The prompt that a run chose.
+
+    Args:
+        kind: `hard`, `text` or `soft`.
+        key: Its name in logs.
+        text: As a reader sees it.
+        nearest: For a soft prompt, one word a vector.
+    """
+
+    kind: str
+    key: str
+    text: str
+    nearest: tuple[Nearest, ...] = ()
+
+
+@dataclass(frozen=True)
+class SearchScore:
+    """Loss on `score_on` in nats: in the dtype of the search, and in fp32."""
+
+    loss: float
+    loss_fp32: float
+
+
+@dataclass(frozen=True)
+class SelectScore:
+    """Loss in nats and metric on the select split."""
+
+    loss: float
+    metric: float
+
+
+@dataclass(frozen=True)
+class TestScore:
+    """The one look at the test split.
+
+    Args:
+        loss: Mean nats.
+        metric: The task's metric.
+        losses: Nats of each example.
+        correct: 1 right, 0 wrong, of each example.
+        predictions: Index of the chosen answer of each example; None for text answers.
+        labels: Index of the right answer of each example; None for text answers.
+    """
+
+    loss: float
+    metric: float
+    losses: tuple[float, ...]
+    correct: tuple[float, ...]
+    predictions: tuple[int, ...] | None
+    labels: tuple[int, ...] | None
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run, as its `result.json` has it.
+
+    Args:
+        budget: LM tokens; None for no limit.
+        ledger: Tokens by kind.
+        spent: Tokens charged.
+        stopped: Why the search ended.
+        proposals: Distinct prompts scored on all of `score_on`.
+        failures: Prompts that could not be scored.
+        length: Prompt tokens of the winner.
+        trainable: Parameters tuned.
+        stored: Parameters that have to be kept to use the prompt.
+        curve: Pairs of tokens spent and least loss so far.
+        gap: Test loss minus fp32 loss on `score_on`, in nats: what selection flattered.
+    """
+
+    task: str
+    strategy: str
+    label: str
+    seed: int
+    options: dict[str, Any]
+    access: Literal["scores", "gradients", "weights"]
+    searches: bool
+    reference: bool
+    deterministic: bool
+    budget: int | None
+    ledger: dict[str, int | None]
+    spent: int
+    seconds: float
+    stopped: str
+    proposals: int
+    failures: int
+    length: int
+    trainable: int
+    stored: int
+    dtype: str
+    curve: tuple[tuple[float, float], ...]
+    winner: Winner
+    search: SearchScore
+    select: SelectScore
+    test: TestScore
+    gap: float
+
+
+@dataclass(frozen=True)
+class FailedRun:
+    """A run that ended with an error; it is tried again when the study is run again.
+
+    Args:
+        deterministic: Whether the strategy would have run once only.
+    """
+
+    task: str
+    strategy: str
+    label: str
+    seed: int
+    options: dict[str, Any]
+    error: str
+    deterministic: bool = False
+
+
+@dataclass(frozen=True)
+class Results:
+    """Everything that a report is made of.
+
+    Args:
+        folder: The study's folder.
+        study: What its runs share.
+        runs: Finished, in the order of tasks, strategies and seeds.
+        failed: Failed, in the same order.
+        unfinished: Task, label and seed of the runs that are still to be made.
+    """
+
+    folder: Path
+    study: Study
+    runs: tuple[Run, ...]
+    failed: tuple[FailedRun, ...]
+    unfinished: tuple[tuple[str, str, int], ...]

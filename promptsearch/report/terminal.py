@@ -1,0 +1,66 @@
+"""The report on a terminal."""
+
+from __future__ import annotations
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from promptsearch.report.notation import ONE_SEED, number, short, signed, visible
+from promptsearch.report.results import Results, Winner
+from promptsearch.report.summary import Row, TaskSummary, summarise
+
+
+def print_report(results: Results, console: Console | None = None) -> None:
+    """Print a verdict and a table for each task, then what failed.
+
+    Args:
+        results: From `load_results`.
+        console: Where to; left out: standard output.
+    """
+    console = console or Console()
+    for task in summarise(results):
+        console.print(Text(f"\n{visible(task.name)}: ", style="bold") + Text(visible(task.verdict), style="not bold"))
+        if task.rows:
+            console.print(_table(task))
+        if any(not row.scores.covers_seeds for row in task.rows):
+            console.print(Text(ONE_SEED, style="dim"))
+    for run in results.failed:
+        console.print(Text("failed ", style="red") + Text(visible(f"{run.task}, {run.label}, seed {run.seed}: {run.error}")))
+    if results.unfinished:
+        console.print(Text(f"still to be made: {len(results.unfinished)} (run the study again)", style="yellow"))
+
+
+def _table(task: TaskSummary) -> Table:
+    # Text, never str: a prompt must not be read as markup. Fixed columns fit 100 characters and leave the prompt the rest.
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold", expand=True)
+    table.add_column("strategy", no_wrap=True, max_width=18, overflow="ellipsis")
+    table.add_column(task.info.metric.rpartition(":")[2][:14], no_wrap=True)
+    for name in ("loss", "gap", "tokens", "seconds"):
+        table.add_column(name, no_wrap=True, justify="right")
+    table.add_column("prompt", no_wrap=True, overflow="ellipsis", ratio=1)
+    for row in task.rows:
+        style = "" if row.searches else "dim"
+        table.add_row(*(Text(cell, style=style) for cell in _cells(row)))
+    if task.floor is not None:
+        floor = ("(majority)", number(task.floor), "", "", "", "", "always the most frequent answer")
+        table.add_row(*(Text(cell, style="dim") for cell in floor))
+    return table
+
+
+def _cells(row: Row) -> tuple[str, ...]:
+    return (
+        visible(row.label) + (" (ref.)" if row.reference else ""),
+        f"{number(row.metric.mean)} ±{number(row.metric.half)}{'' if row.scores.covers_seeds else '†'}",
+        number(row.loss.mean),
+        signed(row.gap),
+        short(row.spent),
+        short(row.seconds),
+        _prompt(row.best.winner),
+    )
+
+
+def _prompt(winner: Winner) -> str:
+    if winner.nearest:
+        return "≈" + " ".join(visible(near.token) for near in winner.nearest)
+    return visible(winner.text, 200) or "(empty)"

@@ -1,0 +1,74 @@
+"""The one sentence that says who won, or that the data cannot tell."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from promptsearch.statistics import Comparison, Sample, compare_all, interval, rank
+
+
+def verdict(
+    samples: Mapping[str, Sample], metric: str, *, floor: float | None = None, failed: int = 0, unfinished: int = 0
+) -> str:
+    """One sentence that names the winner, or says that the data cannot tell; short further ones where there is a catch.
+
+    Args:
+        samples: Strategy -> its scores, all on the same examples; references left out.
+        metric: The name of the score.
+        floor: What always giving the most frequent answer scores; None where it is not known.
+        failed: Runs that failed.
+        unfinished: Runs that were not made yet.
+
+    Returns:
+        Plain text.
+    """
+    notes = [f"{_count(failed, 'run')} failed"] if failed else []
+    notes += [f"{_count(unfinished, 'run')} not made yet"] if unfinished else []
+    missing = f" Not counted: {', '.join(notes)}." if notes else ""
+    if not samples:
+        return f"No run has finished: there is nothing to compare.{missing}"
+    leader, *others = rank(samples)
+    score = f"{metric} {samples[leader].mean:.3f}"
+    tests = compare_all(samples)
+    against = tests[: len(others)]  # the leader's pairs come first
+    ties = [t for t in against if not t.significant]
+    corrected = f"corrected for {_count(len(tests), 'comparison')}"
+    if not others:
+        sentence = f"{leader} reaches {score}; no other strategy has finished, so there is nothing to compare it with."
+    elif ties:
+        sentence = (
+            f"The data cannot tell who wins: {leader} leads with {score}, but cannot be told from "
+            f"{_enumerate([t.second for t in ties])} ({_what_would_have_shown(ties)}, {corrected})."
+        )
+    else:
+        sentence = (
+            f"{leader} wins with {score}, {against[0].difference:.3f} ahead of {against[0].second} "
+            f"(p = {max(t.adjusted for t in against):.2g}, {corrected})."
+        )
+    if floor is not None and interval(samples[leader], (0, 1)).low <= floor:
+        sentence += f" Even the leader cannot be told from always giving the most frequent answer ({floor:.3f})."
+    alone = [name for name in samples if not samples[name].covers_seeds]
+    luck = f" One seed only of {_enumerate(alone)}: the luck of the seed is not in this." if alone else ""
+    return sentence + luck + missing
+
+
+def _what_would_have_shown(ties: Sequence[Comparison]) -> str:
+    least, most = min(ties, key=lambda t: t.detectable), max(ties, key=lambda t: t.detectable)
+    if np.isinf(most.detectable):
+        return "a single test example tells nothing"
+    if most.detectable == 0:
+        return "their scores are the same"
+    if len(ties) == 1:
+        return f"a difference of {most.detectable:.3f} would have shown"
+    differences = f"a difference of {least.detectable:.3f} from {least.second}, and of {most.detectable:.3f} from {most.second},"
+    return f"{differences} would have shown"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def _enumerate(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

@@ -1,0 +1,33 @@
+"""Writing a study's report into its folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from promptsearch.files import write_aside
+from promptsearch.report.frame import run_table, to_parquet
+from promptsearch.report.html import to_html
+from promptsearch.report.load import load_results
+from promptsearch.report.markdown import to_markdown
+
+
+def write_report(folder: Path | str) -> Path:
+    """Write `report.md`, `report.html` and `runs.parquet` into a study's folder, each whole or not at all.
+
+    Args:
+        folder: The study's.
+
+    Returns:
+        The path of `report.html`.
+
+    Raises:
+        StudyError: The folder is no study's.
+        RecordError: One of its files is damaged.
+        TaskError: A metric `module:function` cannot be loaded here.
+    """
+    results = load_results(folder)
+    write_aside(results.folder / "runs.parquet", to_parquet(run_table(results)))
+    write_aside(results.folder / "report.md", to_markdown(results))
+    path = results.folder / "report.html"
+    write_aside(path, to_html(results))
+    return path

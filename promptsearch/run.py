@@ -1,0 +1,314 @@
+"""One run: one strategy on one task with one seed, from the first proposal to the one look at the test split."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from promptsearch.budget import Ledger
+from promptsearch.cache import ScoreCache
+from promptsearch.errors import PromptSearchError, StudyError
+from promptsearch.loop import search
+from promptsearch.model import LanguageModel
+from promptsearch.objective import FINALISTS, SELECTED, Objective, Scorer, scores_to_json
+from promptsearch.prompt import HardPrompt, Prompt, SoftPrompt, TextPrompt, prompt_to_json
+from promptsearch.records import RunLog
+from promptsearch.scoring import Engine
+from promptsearch.scoring.layout import prompt_texts
+from promptsearch.space import PromptSpace
+from promptsearch.strategy import Strategy, make_strategy
+from promptsearch.task import SPLITS, Split, Task, metric_function
+from promptsearch.template import Template
+
+Ids = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Arena:
+    """What all runs on one task with one prompt length share.
+
+    Args:
+        task: The task.
+        lm: In float32.
+        dtype: Of the search.
+        template: Bound.
+        space: The hard prompts.
+        searching: The search split in the search's dtype.
+        exact: Each split in float32.
+        score_on: Search examples per evaluation.
+    """
+
+    task: Task
+    lm: LanguageModel
+    dtype: torch.dtype
+    template: Template
+    space: PromptSpace
+    searching: Scorer
+    exact: dict[str, Scorer]
+    score_on: int
+
+    @staticmethod
+    def build(task: Task, lm: LanguageModel, dtype: torch.dtype, length: int, pool: Sequence[int], score_on: int) -> Arena:
+        """Bind the template and lay out all examples.
+
+        Raises:
+            TemplateError: The answers or the examples do not fit the model.
+        """
+        template = task.template.bind(length)
+
+        def engine(model: LanguageModel, split: Split) -> Engine:
+            return Engine(model, template, split, task.choices)
+
+        exact = {name: engine(lm, task.splits[name]) for name in SPLITS}
+        searching = exact["search"] if dtype == lm.dtype else engine(lm.to(dtype), task.splits["search"])
+        size = min(score_on, len(task.splits["search"]) // 2)
+        if size < 1:
+            raise StudyError(
+                f"task '{task.name}': the search split needs at least 2 examples, one to score on and one to train on"
+            )
+        space = PromptSpace(pool, template.length, lm.decode)
+        return Arena(task, lm, dtype, template, space, searching, dict(exact), size)
+
+    @property
+    def scored(self) -> Ids:
+        """Ids of the search examples that every prompt is scored on: the first ones of a split in hashed order."""
+        return np.arange(self.score_on)
+
+    def everything(self, split: str) -> Ids:
+        """Ids of all examples of a split."""
+        return np.arange(len(self.task.splits[split]))
+
+    def price_of_selection(self, length: int) -> int:
+        """Tokens set aside for the end of a search among prompts of `length` tokens."""
+        search, select = self.exact["search"], self.exact["select"]
+        again = int(search.context(self.scored).sum()) + len(self.scored) * length
+        ids = self.everything("select")
+        selecting = int(select.context(ids).sum()) + len(ids) * length
+        return FINALISTS * again + SELECTED * selecting + int(select.lead(ids).sum())
+
+    def smallest_budget(self) -> int:
+        """What one evaluation and selection cost together."""
+        one = int(self.exact["search"].context(self.scored).sum()) + len(self.scored) * self.space.length
+        return one + int(self.exact["search"].lead(self.scored).sum()) + self.price_of_selection(self.space.length)
+
+
+@dataclass(frozen=True)
+class Run:
+    """One strategy on one task with one seed.
+
+    Args:
+        arena: Task, model and prompt length.
+        name: The strategy's name.
+        label: Names the row in reports.
+        strategy: The class.
+        options: As the study file gives them.
+        seed: Of the strategy.
+        budget: LM tokens.
+        reference: Whether it is a reference line, never ranked.
+        folder: Of this run.
+        seconds: Time limit.
+    """
+
+    arena: Arena
+    name: str
+    label: str
+    strategy: type[Strategy]
+    options: dict[str, Any]
+    seed: int
+    budget: int
+    reference: bool
+    folder: Path
+    seconds: float | None = None
+
+    def execute(self, cache: ScoreCache | None, listener: Callable[[str, Objective], None]) -> tuple[dict[str, Any], Prompt]:
+        """Search, select, and look at the test split once; goes on where a killed process stopped.
+
+        Args:
+            cache: Scores of earlier runs.
+            listener: Called with the stage and the objective after each evaluation and at each new stage.
+
+        Returns:
+            What `result.json` holds, and the winner.
+
+        Raises:
+            PromptSearchError: No prompt could be scored, or the strategy broke the contract.
+            RecordError: The run's log is damaged.
+        """
+        arena = self.arena
+        log = RunLog(self.folder)
+        ledger = Ledger(self.budget)
+        objective = Objective(
+            arena.searching,
+            arena.space,
+            ledger,
+            scored=arena.scored,
+            training=np.arange(arena.score_on, len(arena.task.splits["search"])),
+            log=log,
+            cache=cache,
+            reserve=arena.price_of_selection,
+            seconds=self.seconds,
+            listener=lambda current: listener("search", current),
+        )
+        strategy = make_strategy(self.name, self.strategy, objective, self.seed, self.options)
+        stopped = search(strategy, self.folder)
+        finalists = list(objective.ranking)
+        if not finalists:
+            raise StudyError(f"no prompt could be scored. The search ended because: {stopped}. {_first_failure(log)}")
+        listener("select", objective)
+        found = self._stage("rescore", "search", [r.prompt for r in finalists], arena.scored, log, ledger, cache)
+        again = _mean_losses(found)
+        best = _best([r.prompt for r in finalists], again, SELECTED)
+        selected = self._stage("select", "select", best, arena.everything("select"), log, ledger, cache)
+        winner = _best(best, _mean_losses(selected), 1)[0]
+        listener("test", objective)
+        tested = self._stage("test", "test", [winner], arena.everything("test"), log, None, cache)
+        place = best.index(winner)
+        ranked = next(r for r in finalists if r.prompt == winner)
+        exact = again[[r.prompt for r in finalists].index(winner)]
+        test = self._measures(tested, 0, "test")
+        result = {
+            "status": "done",
+            **self._names(),
+            "access": str(self.strategy.access),
+            "searches": self.strategy.searches,
+            "reference": self.reference,
+            "deterministic": self.strategy.deterministic,
+            "budget": self.budget,
+            "ledger": ledger.to_json(),
+            "spent": ledger.spent,
+            "seconds": round(log.seconds, 1),
+            "stopped": stopped,
+            "proposals": sum(len(line["prompts"]) for line in log.lines if line["stage"] == "search"),
+            "failures": sum(len(line["failures"]) for line in log.lines),
+            "length": arena.searching.length(winner),
+            "trainable": strategy.trainable,
+            "stored": winner.vectors.numel() if isinstance(winner, SoftPrompt) else 0,
+            "dtype": str(arena.dtype).removeprefix("torch."),
+            "curve": _curve(log),
+            "winner": describe(arena, winner),
+            "search": {"loss": ranked.value, "loss_fp32": exact},
+            "select": self._measures(selected, place, "select"),
+            "test": test,
+            "gap": test["loss"] - exact,
+        }
+        return result, winner
+
+    def failed(self, error: PromptSearchError) -> dict[str, Any]:
+        """What `result.json` holds of a run that failed."""
+        return {"status": "failed", **self._names(), "error": str(error)}
+
+    def _names(self) -> dict[str, Any]:
+        return {
+            "task": self.arena.task.name,
+            "strategy": self.name,
+            "label": self.label,
+            "seed": self.seed,
+            "options": self.options,
+        }
+
+    def _stage(
+        self,
+        stage: str,
+        split: str,
+        prompts: list[Prompt],
+        ids: Ids,
+        log: RunLog,
+        ledger: Ledger | None,
+        cache: ScoreCache | None,
+    ) -> dict[str, Any]:
+        """Score prompts in float32 on a split: from the log, or once, with its charge (the test split is shown, not charged)."""
+        scorer = self.arena.exact[split]
+        keys = [p.key for p in prompts]
+        if ledger is not None:
+            each = int(scorer.context(ids).sum())
+            lead = int(scorer.lead(ids).sum()) if split == "select" else 0  # those of score_on were paid in the search
+            ledger.charge(forward=lead + sum(each + len(ids) * scorer.length(p) for p in prompts))
+        line = log.replay(stage, keys)
+        if line is None:
+            name = ScoreCache.name(scorer.signature, keys, ids)
+            scores = cache.get(name) if cache else None
+            if scores is None:
+                result = scorer.score(prompts, ids)
+                scores = scores_to_json(result)
+                if ledger is not None:
+                    ledger.computed += result.computed
+                if cache and not scores["failures"]:
+                    cache.put(name, scores)
+            shown = ledger.to_json() if ledger is not None else log.lines[-1]["ledger"]
+            line = {"stage": stage, "examples": split, "prompts": [prompt_to_json(p) for p in prompts], **scores, "ledger": shown}
+            log.append(line)
+        elif ledger is not None:
+            ledger.computed = line["ledger"]["computed"]
+        if len(line["failures"]) == len(prompts):
+            raise StudyError(f"none of the best prompts could be scored on the {split} split in float32: {line['failures']['0']}")
+        return line
+
+    def _measures(self, line: dict[str, Any], place: int, split: str) -> dict[str, Any]:
+        """Loss and metric of one prompt on a split, and per example."""
+        task = self.arena.task
+        losses, correct = line["losses"][place], line["metric"][place]
+        predictions = labels = None
+        metric = float(np.mean(correct))
+        if line["choices"] is not None:
+            predictions = np.argmax(line["choices"][place], axis=1).tolist()
+            labels = [e.choice for e in task.splits[split].examples]
+            if task.metric != "accuracy":
+                metric = float(metric_function(task.metric)(labels, predictions))
+        right = [int(c) for c in correct]
+        return {
+            "loss": float(np.mean(losses)),
+            "metric": metric,
+            "losses": losses,
+            "correct": right,
+            "predictions": predictions,
+            "labels": labels,
+        }
+
+
+def describe(arena: Arena, prompt: Prompt) -> dict[str, Any]:
+    """A prompt as a reader sees it; for soft prompts the nearest tokens with their cosine."""
+    data = prompt_to_json(prompt)
+    if isinstance(prompt, (HardPrompt, TextPrompt)):
+        return {**data, "text": " | ".join(prompt_texts(arena.template, arena.lm, prompt))}
+    embeddings = torch.nn.functional.normalize(arena.lm.vocabulary.float().cpu(), dim=-1)
+    cosines, ids = (torch.nn.functional.normalize(prompt.vectors, dim=-1) @ embeddings.T).max(-1)  # (length,) each
+    nearest = [
+        {"token": arena.lm.decode([i]), "cosine": round(c, 3)} for i, c in zip(ids.tolist(), cosines.tolist(), strict=True)
+    ]
+    return {**data, "text": "".join(n["token"] for n in nearest), "nearest": nearest}
+
+
+def _mean_losses(line: dict[str, Any]) -> list[float]:
+    return [float("inf") if row is None else float(np.mean(row)) for row in line["losses"]]
+
+
+def _best(prompts: Sequence[Prompt], losses: Sequence[float], count: int) -> list[Prompt]:
+    """The prompts of lowest loss, best first; the earlier one wins a tie."""
+    order = sorted(range(len(prompts)), key=lambda i: (losses[i], i))
+    return [prompts[i] for i in order[:count] if losses[i] < float("inf")]
+
+
+def _curve(log: RunLog) -> list[list[float]]:
+    """Tokens spent and the best loss so far, after each evaluation on all of score_on that lowered it, and at the end."""
+    points: list[list[float]] = []
+    best, spent = float("inf"), 0
+    for line in log.lines:
+        if line["stage"] != "search":
+            continue
+        ledger = line["ledger"]
+        spent = ledger["forward"] + ledger["backward"] + ledger["proposer"]
+        if line["examples"] == "score_on" and (low := min(_mean_losses(line))) < best:
+            best = low
+            points.append([spent, best])
+    return [*points, [spent, best]] if points and points[-1][0] < spent else points
+
+
+def _first_failure(log: RunLog) -> str:
+    reason = next((next(iter(line["failures"].values())) for line in log.lines if line["failures"]), None)
+    return f"The first failure: {reason}" if reason else "Give it a larger budget."

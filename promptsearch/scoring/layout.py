@@ -1,0 +1,154 @@
+"""An example as token segments around the slots, and the check that ids and text agree."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from promptsearch.errors import TemplateError
+from promptsearch.model import LanguageModel
+from promptsearch.prompt import HardPrompt, TextPrompt
+from promptsearch.space import PromptSpace
+from promptsearch.task import Example, Split
+from promptsearch.template import Template
+
+#: What fills one slot: token ids, or a number of vectors.
+Ids = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """One example under a template, as token ids.
+
+    Args:
+        segments: Ids before, between and after the slots; the first begins with the tokenizer's leading special tokens.
+        answers: Ids of each answer: the choices in their order, or the right answer and then its aliases.
+    """
+
+    segments: tuple[Ids, ...]
+    answers: tuple[Ids, ...]
+
+    @property
+    def lead(self) -> int:
+        """Tokens before the first slot."""
+        return len(self.segments[0])
+
+    @property
+    def context(self) -> int:
+        """Tokens from the first slot to the end of each answer, the prompt's own left out."""
+        return sum(map(len, self.segments[1:])) + sum(map(len, self.answers))
+
+    def join(self, slots: Sequence[Ids]) -> list[int]:
+        """All ids up to the answer."""
+        joined = list(self.segments[0])
+        for slot, segment in zip(slots, self.segments[1:], strict=True):
+            joined += slot
+            joined += segment
+        return joined
+
+
+def lay_out(template: Template, lm: LanguageModel, example: Example, choices: Sequence[str] | None) -> Layout:
+    """The token segments of an example.
+
+    Args:
+        template: Bound.
+        lm: For its tokenizer.
+        example: Of a task.
+        choices: The task's choices; None for text answers.
+    """
+    texts = template.fill(example.fields)
+    segments = tuple(tuple(lm.encode(text)) if text else () for text in texts)
+    answers = choices if choices is not None else (example.answer, *example.aliases)
+    return Layout(((*lm.lead, *segments[0]), *segments[1:]), tuple(tuple(lm.encode(a)) for a in answers))
+
+
+def split_slots(template: Template, ids: Sequence[int]) -> tuple[Ids, ...]:
+    """Prompt tokens, cut into the template's slots, shape `(length,)` -> one tuple a slot."""
+    cuts = np.cumsum([0, *(slot.length or 0 for slot in template.slots)])
+    return tuple(tuple(ids[a:b]) for a, b in zip(cuts[:-1], cuts[1:], strict=True))
+
+
+def slots_of(template: Template, lm: LanguageModel, prompt: HardPrompt | TextPrompt) -> tuple[Ids, ...]:
+    """The ids that a prompt puts into each slot."""
+    if isinstance(prompt, HardPrompt):
+        return split_slots(template, prompt.ids)
+    return tuple(tuple(lm.encode(text)) if text else () for text in template.slot_texts(prompt.texts))
+
+
+def prompt_texts(template: Template, lm: LanguageModel, prompt: HardPrompt | TextPrompt) -> tuple[str, ...]:
+    """The text that stands in each slot, with its spaces."""
+    if isinstance(prompt, HardPrompt):
+        return tuple(lm.decode(ids) for ids in split_slots(template, prompt.ids))
+    return template.slot_texts(prompt.texts)
+
+
+def broken_joint(
+    template: Template,
+    lm: LanguageModel,
+    example: Example,
+    layout: Layout,
+    prompt: HardPrompt | TextPrompt,
+    answers: Sequence[str],
+) -> str | None:
+    """Where encoding the whole text gives other ids than the segments, one after the other; None where they agree."""
+    slots, texts = slots_of(template, lm, prompt), prompt_texts(template, lm, prompt)
+    for ids, answer in zip(layout.answers, answers, strict=True):
+        ours = [*layout.join(slots), *ids][len(lm.lead) :]
+        whole = template.render(example.fields, texts, answer)
+        theirs = lm.encode(whole)
+        if ours != theirs:
+            place = next((i for i, (a, b) in enumerate(zip(ours, theirs, strict=False)) if a != b), min(len(ours), len(theirs)))
+            around = slice(max(0, place - 3), place + 3)
+            return (
+                f"in example {example.id} the text ...{lm.decode(ours[around])!r}... is cut into {_cut(lm, theirs[around])}, "
+                f"not into {_cut(lm, ours[around])}"
+            )
+    return None
+
+
+def _cut(lm: LanguageModel, ids: Sequence[int]) -> str:
+    return "|".join(lm.decode([i]) for i in ids)
+
+
+def check_joints(template: Template, lm: LanguageModel, split: Split, choices: Sequence[str] | None, space: PromptSpace) -> None:
+    """Law 2: with a prompt of the pool in the slots, the whole text of every example gives its ids back.
+
+    Raises:
+        TemplateError: Names the first joint that does not hold.
+    """
+    rng = np.random.default_rng(0)
+    for example, prompt in zip(split.examples, space.sample(rng, len(split)), strict=True):
+        layout = lay_out(template, lm, example, choices)
+        answers = choices if choices is not None else (example.answer, *example.aliases)
+        fault = broken_joint(template, lm, example, layout, prompt, answers)
+        if fault:
+            raise TemplateError(
+                f"the template {template.text!r} does not join with prompts of the pool on the {split.name} split: {fault}. "
+                "Put a space before slots and answer, or take words into the pool that begin with a space."
+            )
+
+
+def check_answers(lm: LanguageModel, choices: Sequence[str] | None, split: Split) -> None:
+    """Refuse answers without tokens, and choices that the tokenizer maps to the same tokens.
+
+    Raises:
+        TemplateError: Names the answers.
+    """
+    if choices is None:
+        for example in split.examples:
+            if not lm.encode(example.answer):
+                raise TemplateError(f"the answer of {split.name} example {example.id} is empty: expected text")
+        return
+    seen: dict[Ids, str] = {}
+    for text in choices:
+        ids = tuple(lm.encode(text))
+        if not ids:
+            raise TemplateError(f"the answer {text!r} is empty: expected text")
+        if ids in seen:
+            raise TemplateError(
+                f"the tokenizer maps the answers {seen[ids]!r} and {text!r} to the same tokens {list(ids)}: "
+                "take answers that it can tell apart"
+            )
+        seen[ids] = text

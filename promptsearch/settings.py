@@ -1,0 +1,307 @@
+"""The keys of a study file, as types.
+
+What each key wants stands in its description, which messages and the JSON Schema show. Nothing here needs torch,
+so that the command line starts fast.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    AliasChoices,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    PrivateAttr,
+    Tag,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
+
+from promptsearch.errors import UnknownName
+from promptsearch.task import METRICS
+
+DTYPES = ("auto", "float32", "bfloat16")
+#: Keys among a strategy's options that the core reads; the rest belongs to the strategy.
+RESERVED = ("label", "length", "budget")
+
+
+def _whole(value: Any) -> Any:
+    if isinstance(value, bool):
+        raise ValueError("a whole number")
+    return value
+
+
+def _name(value: Any) -> Any:
+    if isinstance(value, str) and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._+-]*", value):
+        raise ValueError("a name that can be a folder's: letters, digits and . _ + -, beginning with a letter or digit")
+    return value
+
+
+def _label(value: Any) -> Any:
+    return str(value) if isinstance(value, int) else value
+
+
+def _metric(value: Any) -> Any:
+    if isinstance(value, str) and ":" not in value and value not in METRICS:
+        raise _unknown("metric", value, [*METRICS, "module:function"])
+    return value
+
+
+def _unknown(kind: str, name: str, known: Sequence[str]) -> PydanticCustomError:
+    return PydanticCustomError("unknown_name", "{text}", {"text": str(UnknownName(kind, name, known))})
+
+
+Whole = Annotated[int, BeforeValidator(_whole), Field(ge=1)]
+Name = Annotated[str, BeforeValidator(_name)]
+Metric = Annotated[str, BeforeValidator(_metric)]
+
+
+class _Keys(BaseModel):
+    """A mapping with known keys."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _check_keys(cls, data: Any) -> Any:
+        """Name unknown and missing keys ourselves: pydantic knows no "did you mean"."""
+        if not isinstance(data, Mapping):
+            return data
+        spellings = {name: cls._spellings(name) for name in cls.model_fields}
+        known = [spelling for names in spellings.values() for spelling in names]
+        for key in data:
+            if key not in known:
+                text = str(UnknownName("key", str(key), known))
+                raise PydanticCustomError("unknown_key", "{text}", {"text": text, "key": key})
+        for name, info in cls.model_fields.items():
+            given = [key for key in spellings[name] if key in data]
+            if len(given) > 1:
+                raise PydanticCustomError("twice", "{text}", {"text": f"give either {' or '.join(map(repr, given))}, not both."})
+            if info.is_required() and not given:
+                text = f"the key '{spellings[name][0]}' is missing; expected {info.description}."
+                raise PydanticCustomError("missing_key", "{text}", {"text": text})
+        return data
+
+    @classmethod
+    def _spellings(cls, field: str) -> list[str]:
+        alias = cls.model_fields[field].validation_alias
+        return [str(choice) for choice in alias.choices] if isinstance(alias, AliasChoices) else [field]
+
+
+class Data(_Keys):
+    """Where a task's examples come from."""
+
+    path: str | None = Field(None, description="a JSONL, CSV or Parquet file, relative to the study file")
+    hub: str | None = Field(None, description="a data set on the Hugging Face Hub: owner/name")
+    config: str | None = Field(None, description="the Hub data set's configuration")
+    revision: str | None = Field(None, description="the Hub data set's revision")
+    split: str | None = Field(None, description="the Hub data set's split; left out: all of them together")
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Data:
+        if (self.path is None) == (self.hub is None):
+            raise ValueError("either path (a file) or hub (owner/name)")
+        if self.path is not None and (self.config or self.revision or self.split):
+            raise ValueError("config, revision and split beside hub only, not beside path")
+        return self
+
+
+class SplitSizes(_Keys):
+    """How many examples each split gets."""
+
+    search: Whole = Field(description="the number of examples to search on")
+    select: Whole = Field(description="the number of examples to select the winner on")
+    test: Whole = Field(description="the number of examples that the winner is tested on")
+
+
+class TaskConfig(_Keys):
+    """A task of one's own."""
+
+    name: Name = Field("", description="names the task in reports and folders; left out: the data's name")
+    description: str | None = Field(None, description="what it is, in one line")
+    data: Data = Field(description="{path: FILE} or {hub: owner/name}")
+    template: str = Field(description="text with {field}s, at least one {prompt}, and {answer} at its end")
+    label: str = Field(description="the field that holds the right answer")
+    answers: dict[Annotated[str, BeforeValidator(_label)], str] | None = Field(
+        None, description="label value: answer text; left out: the label's text is the answer"
+    )
+    aliases: dict[Annotated[str, BeforeValidator(_label)], tuple[str, ...]] | None = Field(
+        None, description="answer: other texts that count as right"
+    )
+    splits: SplitSizes = Field(description="{search: N, select: N, test: N}, the number of examples in each split")
+    metric: Metric | None = Field(None, description=f"one of {', '.join(METRICS)}, or module:function")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _named_by_its_data(cls, data: Any) -> Any:
+        if isinstance(data, Mapping) and data.get("name") is None and isinstance(data.get("data"), Mapping):
+            source = data["data"]
+            stem = Path(str(source["path"])).stem if source.get("path") else str(source.get("hub", "task")).rpartition("/")[2]
+            return {**data, "name": re.sub(r"[^A-Za-z0-9._+-]", "-", stem)}
+        return data
+
+
+class PoolFile(_Keys):
+    """A pool kept in a file."""
+
+    file: str = Field(description="a text file with one word a line, relative to the study file")
+
+
+class StrategyConfig(BaseModel):
+    """One row of a comparison.
+
+    Args:
+        name: An installed strategy's, or `module:Class`.
+        label: Names its runs; left out in a study file: the name, or the class's.
+        length: Prompt tokens, where they differ from the study's.
+        budget: LM tokens per run, where they differ from the study's: such a row is a reference, never ranked.
+        options: The strategy's own.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str
+    label: Name
+    length: Whole | None = None
+    budget: Whole | None = None
+    options: dict[str, Any] = {}
+
+    @model_serializer
+    def _as_in_a_file(self) -> dict[str, dict[str, Any]]:
+        own = {key: getattr(self, key) for key in RESERVED if getattr(self, key) is not None}
+        return {self.name: {**own, **self.options}}
+
+
+def _strategy(value: Any) -> Any:
+    """`name` or `{name: options}` -> the fields of StrategyConfig."""
+    if isinstance(value, StrategyConfig):
+        return value
+    if isinstance(value, str):
+        value = {value: None}
+    if not (isinstance(value, Mapping) and len(value) == 1):
+        raise ValueError("a strategy's name, or one name with its options: {NAME: {OPTION: VALUE}}")
+    name, given = next(iter(value.items()))
+    if not isinstance(name, str):
+        raise ValueError("a strategy's name, or one name with its options: {NAME: {OPTION: VALUE}}")
+    if not (given is None or (isinstance(given, Mapping) and all(isinstance(key, str) for key in given))):
+        raise ValueError(f"the options of '{name}' as a mapping: {{OPTION: VALUE}}")
+    options = {key: option for key, option in (given or {}).items() if key not in RESERVED}
+    own = {key: given[key] for key in RESERVED if given and key in given}
+    return {"name": name, "label": name.rpartition(":")[2], **own, "options": options}
+
+
+def _seeds(value: Any) -> Any:
+    if isinstance(value, int) and not isinstance(value, bool) and value >= 1:
+        return tuple(range(value))
+    whole = isinstance(value, Sequence) and all(isinstance(s, int) and not isinstance(s, bool) and s >= 0 for s in value)
+    if not whole or not value or len(set(value)) < len(value):
+        raise ValueError("a number of seeds of at least 1, or a list of different whole numbers of at least 0")
+    return value
+
+
+def _tag(value: Any) -> str:
+    return "text" if isinstance(value, str) else "list" if isinstance(value, (list, tuple)) else "mapping"
+
+
+OneTask = Annotated[Annotated[Name, Tag("text")] | Annotated[TaskConfig, Tag("mapping")], Discriminator(_tag)]
+Pool = Annotated[
+    Annotated[str, Tag("text")] | Annotated[tuple[str, ...], Tag("list")] | Annotated[PoolFile, Tag("mapping")],
+    Discriminator(_tag),
+]
+OneStrategy = Annotated[StrategyConfig, BeforeValidator(_strategy, json_schema_input_type=str | dict[str, dict[str, Any] | None])]
+
+
+class StudyConfig(_Keys):
+    """A whole comparison: strategies x tasks x seeds under equal budgets.
+
+    Made by `load_config` from a file or by `parse_config` from a mapping; both say clearly what is wrong.
+    `parse_config(config.model_dump())` gives an equal study.
+    """
+
+    name: Name = Field("study", description="names the study in its report; left out: the file's name")
+    model: str = Field(description="a language model: a Hub name, a folder, a .gguf file, or smollm2-135m-instruct")
+    tasks: Annotated[
+        tuple[OneTask, ...],
+        BeforeValidator(lambda value: value if isinstance(value, (list, tuple)) else [value]),
+        Field(min_length=1),
+    ] = Field(
+        validation_alias=AliasChoices("task", "tasks"),
+        description="a built-in task's name, or a mapping with data, template, label and splits",
+    )
+    length: Whole = Field(5, description="prompt tokens where the template does not fix them")
+    pool: Pool = Field("words", description="the tokens of hard prompts: words, a list of words, or {file: PATH}")
+    budget: Whole = Field(description="the LM tokens that each run may spend, a whole number such as 100000")
+    score_on: Whole = Field(64, description="search examples per evaluation, the same ones for all prompts of a run")
+    seeds: Annotated[tuple[int, ...], BeforeValidator(_seeds, json_schema_input_type=int | list[int])] = Field(
+        (0,), description="how many seeds (0, 1, ...), or a list of them"
+    )
+    dtype: Literal["auto", "float32", "bfloat16"] = Field("auto", description="the dtype of the search")
+    device: str = Field("auto", description="auto, cpu, cuda, cuda:1 or mps")
+    max_seconds: float | None = Field(None, gt=0, description="the most seconds that a run may take")
+    metric: Metric | None = Field(None, description="for all tasks; left out: each task's own")
+    strategies: Annotated[tuple[OneStrategy, ...], Field(min_length=1)] = Field(
+        description="a list of strategies, each a name or {NAME: {OPTION: VALUE}}"
+    )
+
+    _folder: Path = PrivateAttr(default=Path())
+
+    def model_post_init(self, context: Any) -> None:
+        """Remember the folder of the study file, which is no setting: a study may be moved."""
+        self._folder = (context or {}).get("folder", Path())
+
+    @property
+    def folder(self) -> Path:
+        """What relative paths in the study are relative to."""
+        return self._folder
+
+    @property
+    def model_source(self) -> str:
+        """The model as it is to be loaded: a path that begins with . or ends in .gguf starts from the study file."""
+        if self.model.startswith((".", "~")) or self.model.endswith(".gguf"):
+            return str(self._folder / Path(self.model).expanduser())
+        return self.model
+
+    @field_validator("dtype", mode="before")
+    @classmethod
+    def _known_dtype(cls, value: Any) -> Any:
+        if isinstance(value, str) and value not in DTYPES:
+            raise _unknown("dtype", value, DTYPES)
+        return value
+
+    @field_validator("device")
+    @classmethod
+    def _known_device(cls, value: str) -> str:
+        if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", value):
+            raise ValueError("auto, cpu, cuda, cuda:1 or mps")
+        return value
+
+    @field_validator("pool")
+    @classmethod
+    def _usable_pool(cls, value: Any) -> Any:
+        if isinstance(value, str) and value != "words":
+            raise ValueError("words, a list of words, or {file: PATH}")
+        if isinstance(value, tuple) and not value:
+            raise ValueError("at least one word")
+        return value
+
+    @model_validator(mode="after")
+    def _different_names(self) -> StudyConfig:
+        for key, names in (
+            ("tasks", [task if isinstance(task, str) else task.name for task in self.tasks]),
+            ("strategies", [strategy.label for strategy in self.strategies]),
+        ):
+            twice = next((name for i, name in enumerate(names) if name in names[:i]), None)
+            if twice is not None:
+                how = "name: NAME" if key == "tasks" else "{NAME: {label: LABEL}}"
+                text = f"two of the {key} are called '{twice}'; tell them apart with {how}."
+                raise PydanticCustomError("same_name", "{text}", {"text": text, "key": key})
+        return self

@@ -1,0 +1,254 @@
+"""What a strategy is, and how strategies are found by name.
+
+A strategy proposes prompts (`ask`) and learns from their losses (`tell`). The core keeps the books: best so far,
+budget, log, resume, selection. Random search is five lines:
+
+    class Random(Strategy):
+        def __init__(self, objective, *, seed):
+            super().__init__(objective, seed=seed)
+            self._rng = np.random.default_rng(seed)
+
+        def ask(self):
+            return self.objective.space.sample(self._rng, 16)
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import re
+import sys
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any, ClassVar
+
+from numpy.typing import ArrayLike
+from pydantic import ConfigDict, ValidationError, create_model
+from torch import Tensor
+
+from promptsearch.errors import PromptSearchError, StrategyError, UnknownName
+from promptsearch.objective import Evaluation, Objective
+from promptsearch.prompt import HardPrompt, Prompt
+
+GROUP = "promptsearch.strategies"
+
+
+class Access(StrEnum):
+    """What a strategy needs of the LM."""
+
+    SCORES = "scores"
+    GRADIENTS = "gradients"
+    WEIGHTS = "weights"
+
+
+@dataclass(frozen=True)
+class Ask:
+    """Prompts to be scored on a minibatch instead of all of `score_on`.
+
+    Args:
+        prompts: What to score.
+        examples: Ids of search examples, shape `(examples,)`.
+    """
+
+    prompts: Sequence[Prompt]
+    examples: ArrayLike
+
+
+@dataclass(frozen=True)
+class State:
+    """What a strategy needs to go on after a kill.
+
+    Args:
+        tensors: Name -> tensor; kept as safetensors.
+        data: JSON values.
+    """
+
+    tensors: Mapping[str, Tensor] = field(default_factory=dict)
+    data: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Strategy(ABC):
+    """Proposes prompts and learns from their losses.
+
+    The core calls `ask`, scores what it returns, and calls `tell` with it, until the budget is spent or `ask`
+    returns nothing. All randomness comes from `seed`: same seed and same scores, same proposals.
+
+    Args:
+        objective: Scores prompts on the search split; the strategy's only way to the LM.
+        seed: Seeds this object's own generators.
+        options: Keyword arguments with annotations and defaults: the study file's options, checked by their types.
+            Document each under `Args:` in the class docstring; `promptsearch strategies NAME` shows it.
+    """
+
+    #: What the strategy needs of the LM.
+    access: ClassVar[Access] = Access.SCORES
+    #: The kinds of prompt that it proposes.
+    proposes: ClassVar[frozenset[type]] = frozenset({HardPrompt})
+    #: Whether the seed makes no difference: such a strategy runs once in a study.
+    deterministic: ClassVar[bool] = False
+    #: Whether it searches; references such as given prompts do not.
+    searches: ClassVar[bool] = True
+    #: Whether it is a reference line with a budget of its own, never ranked.
+    reference: ClassVar[bool] = False
+
+    def __init__(self, objective: Objective, *, seed: int) -> None:
+        self.objective = objective
+        self.seed = seed
+
+    @abstractmethod
+    def ask(self) -> Sequence[Prompt] | Ask:
+        """The next prompts to score; empty when there is nothing left to propose.
+
+        Raises:
+            BudgetExhausted: From `objective.loss`; let it pass, it ends the run in good order.
+        """
+
+    def tell(self, prompts: Sequence[Prompt], evaluation: Evaluation) -> None:  # noqa: B027 - random search learns nothing
+        """Learn from the scores of the prompts of the last `ask`, in their order."""
+
+    def state(self) -> State | None:
+        """Everything that `ask` and `tell` depend on; None: a killed run is replayed from its log.
+
+        A strategy that calls `objective.loss` must return a state, since its training steps are not in the log.
+        """
+        return None
+
+    def restore(self, state: State) -> None:
+        """Go on from what `state` returned, on a freshly made object with the same arguments."""
+        raise NotImplementedError(f"{type(self).__name__}.state() returns a state, so restore() must take it back")
+
+    @property
+    def trainable(self) -> int:
+        """Parameters tuned while training; 0 for strategies that train nothing."""
+        return 0
+
+
+def known_strategies() -> dict[str, list[EntryPoint]]:
+    """Names of all installed strategies, with the packages that claim each."""
+    found: dict[str, list[EntryPoint]] = {}
+    for point in entry_points(group=GROUP):
+        claims = found.setdefault(point.name, [])
+        if point.value not in [other.value for other in claims]:
+            claims.append(point)
+    return found
+
+
+def find_strategy(name: str) -> type[Strategy]:
+    """The strategy of this name, or at this `module:Class`.
+
+    Args:
+        name: An installed strategy's name, or `module:Class`, which is looked up in the current folder too.
+
+    Raises:
+        UnknownName: No strategy has the name.
+        StrategyError: It is claimed twice, cannot be loaded, or is no strategy.
+    """
+    if ":" in name:
+        if "" not in sys.path:  # a console script does not look into the current folder by itself
+            sys.path.insert(0, "")
+        module, _, attribute = name.partition(":")
+        return _load(name, lambda: getattr(importlib.import_module(module), attribute))
+    known = known_strategies()
+    if name not in known:
+        raise UnknownName("strategy", name, known)
+    if len(known[name]) > 1:
+        claims = ", ".join(f"{p.value} ({p.dist.name if p.dist else 'unknown package'})" for p in known[name])
+        raise StrategyError(f"the name '{name}' is claimed by several strategies: {claims}. Uninstall one, or use module:Class.")
+    return _load(name, known[name][0].load)
+
+
+def _load(name: str, load: Callable[[], Any]) -> type[Strategy]:
+    try:
+        found = load()
+    except Exception as error:  # a stranger's module may raise anything while it is imported
+        raise StrategyError(f"the strategy '{name}' cannot be loaded: {type(error).__name__}: {error}") from error
+    if not (inspect.isclass(found) and issubclass(found, Strategy)):
+        raise StrategyError(f"'{name}' is {found!r}, which is not a subclass of promptsearch.Strategy")
+    if inspect.isabstract(found):
+        raise StrategyError(f"the strategy '{name}' lacks {', '.join(sorted(found.__abstractmethods__))}")
+    return found
+
+
+@dataclass(frozen=True)
+class Option:
+    """One option of a strategy, read from its signature and docstring."""
+
+    name: str
+    type: str
+    default: Any
+    text: str
+
+    @property
+    def required(self) -> bool:
+        """Whether it must be given."""
+        return self.default is inspect.Parameter.empty
+
+
+def options_of(strategy: type[Strategy]) -> list[Option]:
+    """The options of a strategy, in the order of its signature."""
+    texts = _documented_arguments(inspect.getdoc(strategy) or "")
+    return [
+        Option(p.name, _type_name(p.annotation), p.default, texts.get(p.name, ""))
+        for p in inspect.signature(strategy, eval_str=True).parameters.values()
+        if p.name not in ("objective", "seed") and p.kind is inspect.Parameter.KEYWORD_ONLY
+    ]
+
+
+def check_options(name: str, strategy: type[Strategy], options: Mapping[str, Any]) -> dict[str, Any]:
+    """Options as the strategy's annotations want them.
+
+    Raises:
+        UnknownName: An option that the strategy does not have.
+        StrategyError: A wrong type or value, or a required option is missing.
+    """
+    parameters = inspect.signature(strategy, eval_str=True).parameters
+    known = {o.name: o for o in options_of(strategy)}
+    for key in options:
+        if key not in known:
+            raise UnknownName(f"option of strategy '{name}'", key, known)
+    fields: dict[str, Any] = {
+        key: (
+            Any if parameters[key].annotation is inspect.Parameter.empty else parameters[key].annotation,
+            ... if o.required else o.default,
+        )
+        for key, o in known.items()
+    }
+    try:
+        model = create_model("Options", __config__=ConfigDict(arbitrary_types_allowed=True), **fields)(**options)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        if first["type"] == "missing" and where in known:
+            raise StrategyError(f"strategy '{name}' needs the option '{where}': {known[where].text}") from error
+        raise StrategyError(f"strategy '{name}', option '{where}': {first['msg']}, got {first['input']!r}") from error
+    return {key: getattr(model, key) for key in known}
+
+
+def make_strategy(name: str, strategy: type[Strategy], objective: Objective, seed: int, options: Mapping[str, Any]) -> Strategy:
+    """A strategy object; what a stranger's constructor raises is named.
+
+    Raises:
+        StrategyError: The constructor failed.
+    """
+    try:
+        return strategy(objective, seed=seed, **check_options(name, strategy, options))
+    except PromptSearchError:
+        raise
+    except Exception as error:  # a stranger's constructor may raise anything
+        raise StrategyError(f"the strategy '{name}' cannot be made: {type(error).__name__}: {error}") from error
+
+
+def _type_name(annotation: Any) -> str:
+    return annotation.__name__ if isinstance(annotation, type) else str(annotation).replace("typing.", "")
+
+
+def _documented_arguments(doc: str) -> dict[str, str]:
+    """The `Args:` section of a Google docstring: name -> text on one line."""
+    section = re.search(r"^Args:\n((?:[ ]+.*\n?|\n)*)", doc, re.MULTILINE)
+    if not section:
+        return {}
+    entries = re.findall(r"^ {4}(\w+)(?: \([^)]*\))?: (.*(?:\n {8}.*)*)", section.group(1), re.MULTILINE)
+    return {name: " ".join(text.split()) for name, text in entries}

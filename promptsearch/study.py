@@ -1,0 +1,381 @@
+"""A study: strategies x tasks x seeds under equal budgets, resumable, in one folder."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from filelock import FileLock, Timeout
+
+from promptsearch.cache import ScoreCache
+from promptsearch.config import PoolFile, StrategyConfig, StudyConfig, load_config, parse_config
+from promptsearch.errors import PromptSearchError, RecordError, StudyError
+from promptsearch.export import export_best
+from promptsearch.files import write_json
+from promptsearch.model import LanguageModel
+from promptsearch.model.language_model import pick_dtype
+from promptsearch.model.packaged import cache_folder
+from promptsearch.objective import Objective
+from promptsearch.provenance import machine, own_version, versions
+from promptsearch.report import Results, load_results, write_report
+from promptsearch.run import Arena, Run
+from promptsearch.scoring.layout import check_joints
+from promptsearch.strategy import Strategy, check_options, find_strategy
+from promptsearch.task import SPLITS, Task
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a study stands.
+
+    Args:
+        run: `task/label/seed0`.
+        number: Of the run, from 1.
+        total: Runs in the study.
+        stage: `loading`, `search`, `select`, `test`, `done` or `failed`.
+        best: Lowest mean loss so far in nats.
+        spent: LM tokens.
+        budget: LM tokens; None before the run has one.
+        seconds: Of this run.
+        message: For people: what is loading, or why the run failed.
+    """
+
+    run: str
+    number: int
+    total: int
+    stage: str
+    best: float | None = None
+    spent: int = 0
+    budget: int | None = None
+    seconds: float = 0.0
+    message: str = ""
+
+
+def compare(
+    config: StudyConfig | Mapping[str, Any] | Path | str,
+    *,
+    out: Path | str | None = None,
+    model: LanguageModel | None = None,
+    task: Task | None = None,
+    progress: Callable[[Progress], None] | None = None,
+) -> Results:
+    """Run a study, or go on with it, and report.
+
+    Args:
+        config: A study file, or its keys and values; `model` and `task` may be left out of these where objects are given.
+        out: The study's folder; left out: `results/NAME`.
+        model: An LM that is loaded already.
+        task: A task that is made already.
+        progress: Called at each step.
+
+    Returns:
+        What the study found; `report.html` lies in the folder.
+
+    Raises:
+        PromptSearchError: Anything wrong with the input, before any LM token is spent; runs that fail later are named in
+            the results instead.
+    """
+    if isinstance(config, (str, Path)):
+        config = load_config(Path(config))
+    elif not isinstance(config, StudyConfig):
+        given = dict(config)
+        if model is not None:
+            given.setdefault("model", model.name)
+        if task is not None:
+            given.setdefault("task", task.name)
+        config = parse_config(given)
+    study = Study(config, Path(out) if out else Path("results") / config.name, progress or (lambda _: None))
+    return study.run(model, task)
+
+
+@dataclass(frozen=True)
+class _Row:
+    """One strategy of the study file, found and checked."""
+
+    given: StrategyConfig
+    strategy: type[Strategy]
+
+
+class Study:
+    """Runs a study file in a folder.
+
+    Args:
+        config: The study.
+        folder: Where everything lies.
+        progress: Called at each step.
+    """
+
+    def __init__(self, config: StudyConfig, folder: Path, progress: Callable[[Progress], None]) -> None:
+        self._config = config
+        self._folder = folder
+        self._progress = progress
+
+    def run(self, model: LanguageModel | None = None, task: Task | None = None) -> Results:
+        """Run what is not done yet, and write the report."""
+        config = self._config
+        rows = [self._row(given) for given in config.strategies]
+        tasks = [task] if task else [Task.load(_given(t), config.folder, metric=config.metric) for t in config.tasks]
+        with self._locked():
+            self._progress(Progress("", 0, 0, "loading", message=f"loading {config.model}"))
+            lm = model or LanguageModel.load(config.model_source, device=config.device)
+            lm.check()
+            dtype = pick_dtype(config.dtype, lm.device)
+            exact = lm.to(torch.float32)
+            arenas = self._arenas(tasks, rows, exact, dtype)
+            self._settle(self._about(lm, exact, dtype, tasks, arenas))
+            cache = ScoreCache(cache_folder() / "scores.sqlite")
+            try:
+                runs = list(self._runs(tasks, rows, arenas))
+                for number, run in enumerate(runs, start=1):
+                    self._execute(run, cache, number, len(runs))
+            finally:
+                cache.close()
+            write_report(self._folder)
+        return load_results(self._folder)
+
+    # Before the first token is spent.
+
+    def _row(self, given: StrategyConfig) -> _Row:
+        strategy = find_strategy(given.name)
+        check_options(given.name, strategy, given.options)
+        return _Row(given, strategy)
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        self._folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(self._folder / ".lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout as error:
+            raise StudyError(
+                f"another process works on the study in {self._folder}: wait for it, or name another folder"
+            ) from error
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def _arenas(
+        self, tasks: Sequence[Task], rows: Sequence[_Row], lm: LanguageModel, dtype: torch.dtype
+    ) -> dict[tuple[str, int], Arena]:
+        """One arena for each task and prompt length; checks joints and budgets."""
+        config, pool = self._config, self._pool(lm)
+        arenas: dict[tuple[str, int], Arena] = {}
+        for task in tasks:
+            for row in rows:
+                length = row.given.length or config.length
+                if (task.name, length) not in arenas:
+                    arenas[task.name, length] = Arena.build(task, lm, dtype, length, pool, config.score_on)
+                arena = arenas[task.name, length]
+                budget, least = row.given.budget or config.budget, arena.smallest_budget()
+                if budget < least:
+                    raise StudyError(
+                        f"a budget of {budget} tokens is too small for '{row.given.label}' on task '{task.name}': one evaluation "
+                        f"on {arena.score_on} examples and the selection among the best prompts cost {least} tokens. Raise "
+                        "budget, or lower score_on or the size of the select split."
+                    )
+            first = arenas[task.name, rows[0].given.length or config.length]
+            for name in SPLITS:
+                check_joints(first.template, lm, task.splits[name], task.choices, first.space)
+        return arenas
+
+    def _pool(self, lm: LanguageModel) -> tuple[int, ...]:
+        """Token ids of the study's pool."""
+        pool = self._config.pool
+        if isinstance(pool, str):
+            return lm.words
+        if isinstance(pool, PoolFile):
+            path = self._config.folder / pool.file
+            try:
+                words = [line.strip("\r\n") for line in path.read_text("utf-8").splitlines() if line.strip()]
+            except OSError as error:
+                raise StudyError(f"cannot read the pool from {path}: {error.strerror}") from error
+        else:
+            words = list(pool)
+        ids = []
+        for word in words:
+            found = lm.encode(word if word.startswith(" ") else f" {word}")
+            if len(found) != 1:
+                raise StudyError(
+                    f"the word {word!r} of the pool is {len(found)} tokens of this model: a pool holds single tokens"
+                )
+            ids.append(found[0])
+        return tuple(dict.fromkeys(ids))
+
+    def _about(
+        self,
+        lm: LanguageModel,
+        exact: LanguageModel,
+        dtype: torch.dtype,
+        tasks: Sequence[Task],
+        arenas: Mapping[tuple[str, int], Arena],
+    ) -> dict[str, Any]:
+        """What `study.json` holds."""
+        config = self._config
+        return {
+            "name": config.name,
+            "version": own_version(),
+            "settings": config.model_dump(mode="json"),
+            "model": {
+                "name": lm.name,
+                "hash": exact.hash,
+                "tokenizer_hash": lm.tokenizer_hash,
+                "parameters": lm.parameters,
+                "source": config.model,
+            },
+            "dtype": str(dtype).removeprefix("torch."),
+            "device": str(lm.device),
+            "machine": machine(),
+            "versions": versions(),
+            "budget": config.budget,
+            "seeds": list(config.seeds),
+            "score_on": config.score_on,
+            "max_seconds": config.max_seconds,
+            "strategies": [given.label for given in config.strategies],
+            "tasks": {task.name: _about_task(task, next(a for (n, _), a in arenas.items() if n == task.name)) for task in tasks},
+        }
+
+    def _settle(self, about: dict[str, Any]) -> None:
+        """Compare with what the folder holds, and write `study.json`; new strategies, seeds and tasks extend a study."""
+        path = self._folder / "study.json"
+        if path.exists():
+            try:
+                before = json.loads(path.read_text("utf-8"))
+                differing = list(_differences(before, about))
+            except (ValueError, KeyError, TypeError, AttributeError) as error:
+                raise RecordError(f"{path} is damaged ({error!r}): restore it, or name another folder") from error
+            if differing:
+                key, old, new = differing[0]
+                raise StudyError(
+                    f"{self._folder} holds runs made with other settings: {key} was {old}, now it is {new}. "
+                    "Name another folder with --out, or delete this one. New strategies, seeds and tasks may be added."
+                )
+            about["strategies"] = list(dict.fromkeys([*before["strategies"], *about["strategies"]]))
+            about["seeds"] = sorted({*before["seeds"], *about["seeds"]})
+            about["tasks"] = {**before["tasks"], **about["tasks"]}
+            about["machine"], about["versions"] = before["machine"], before["versions"]
+        write_json(path, about)
+
+    # The runs.
+
+    def _runs(self, tasks: Sequence[Task], rows: Sequence[_Row], arenas: Mapping[tuple[str, int], Arena]) -> Iterator[Run]:
+        """All runs, seed by seed, so that a study that is cut short has every strategy."""
+        config = self._config
+        for place, seed in enumerate(config.seeds):
+            for task in tasks:
+                for row in rows:
+                    if row.strategy.deterministic and place > 0:
+                        continue
+                    given = row.given
+                    yield Run(
+                        arena=arenas[task.name, given.length or config.length],
+                        name=given.name,
+                        label=given.label,
+                        strategy=row.strategy,
+                        options=dict(given.options),
+                        seed=seed,
+                        budget=given.budget or config.budget,
+                        reference=row.strategy.reference or given.budget not in (None, config.budget),
+                        folder=self._folder / task.name / given.label / f"seed{seed}",
+                        seconds=config.max_seconds,
+                    )
+
+    def _execute(self, run: Run, cache: ScoreCache, number: int, total: int) -> None:
+        name = f"{run.arena.task.name}/{run.label}/seed{run.seed}"
+        path = run.folder / "result.json"
+        settings = {
+            "strategy": run.name,
+            "label": run.label,
+            "options": run.options,
+            "seed": run.seed,
+            "budget": run.budget,
+            "length": run.arena.template.length,
+        }
+        self._check_settings(run.folder / "run.json", settings)
+        if path.exists() and json.loads(path.read_text("utf-8"))["status"] == "done":
+            self._progress(Progress(name, number, total, "done", budget=run.budget, message="done before"))
+            return
+        write_json(run.folder / "run.json", {"settings": settings, "versions": versions(), "machine": machine()})
+        begin = time.monotonic()
+
+        def listener(stage: str, objective: Objective) -> None:
+            best = objective.ranking[0].value if objective.ranking else None
+            spent = objective.ledger.spent
+            self._progress(Progress(name, number, total, stage, best, spent, run.budget, time.monotonic() - begin))
+
+        try:
+            result, winner = run.execute(cache, listener)
+            export_best(run.arena, winner, result, run.folder / "best")
+        except RecordError:
+            raise
+        except PromptSearchError as error:
+            log.warning("%s failed: %s", name, error)
+            write_json(path, run.failed(error))
+            self._progress(Progress(name, number, total, "failed", message=str(error)))
+            return
+        write_json(path, result)
+        self._progress(
+            Progress(name, number, total, "done", result["search"]["loss"], result["spent"], run.budget, result["seconds"])
+        )
+
+    @staticmethod
+    def _check_settings(path: Path, settings: dict[str, Any]) -> None:
+        if not path.exists():
+            return
+        try:
+            before = json.loads(path.read_text("utf-8"))["settings"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise RecordError(f"{path} is damaged ({error!r}): delete the run's folder to make the run again") from error
+        for key, value in settings.items():
+            if before.get(key) != json.loads(json.dumps(value)):
+                raise StudyError(
+                    f"{path.parent} holds a run made with other settings: {key} was {before.get(key)!r}, now it is {value!r}. "
+                    "Give the row another label, name another folder with --out, or delete this one."
+                )
+
+
+def _given(task: Any) -> str | dict[str, Any]:
+    """A task of the study file as `Task.load` takes it."""
+    return task if isinstance(task, str) else task.model_dump(exclude_none=True)
+
+
+def _about_task(task: Task, arena: Arena) -> dict[str, Any]:
+    answers = [e.answer for e in task.splits["test"].examples]
+    return {
+        "kind": task.kind,
+        "template": task.template.text,
+        "metric": task.metric,
+        "splits": {name: {"size": len(split), "hash": split.hash} for name, split in task.splits.items()},
+        "choices": None if task.choices is None else list(task.choices),
+        "majority": max(answers.count(a) for a in set(answers)) / len(answers),
+        "pool": len(arena.space.pool),
+        "score_on": arena.score_on,
+        "notes": list(task.notes),
+    }
+
+
+def _differences(before: dict[str, Any], now: dict[str, Any]) -> Iterator[tuple[str, Any, Any]]:
+    """Settings that may not change within a folder: key, old, new."""
+    for key in ("budget", "score_on", "dtype", "max_seconds"):
+        if before[key] != now[key]:
+            yield key, before[key], now[key]
+    for key in ("hash", "tokenizer_hash"):
+        if before["model"][key] != now["model"][key]:
+            yield f"the model's {key}", before["model"][key], now["model"][key]
+    for key in ("length", "pool"):
+        if before["settings"][key] != now["settings"][key]:
+            yield key, before["settings"][key], now["settings"][key]
+    for name, task in now["tasks"].items():
+        old = before["tasks"].get(name, task)
+        for key in ("template", "metric", "splits", "choices"):
+            if old[key] != task[key]:
+                yield f"task '{name}', {key}", old[key], task[key]

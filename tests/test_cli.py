@@ -1,0 +1,337 @@
+"""The command line: what each command hands on, what it prints, and its exit codes."""
+
+from __future__ import annotations
+
+import json
+import logging
+import subprocess
+import sys
+from collections.abc import Iterator
+from importlib.metadata import EntryPoint
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner, Result
+
+import promptsearch.export
+import promptsearch.model
+import promptsearch.report
+import promptsearch.strategy
+import promptsearch.study
+from promptsearch.cli import app
+from promptsearch.config import StudyConfig
+from promptsearch.errors import ModelError
+
+STUDY = """\
+model: a-model
+task: capitals
+budget: 1000
+strategies:
+  - manual: {prompts: ["The"]}
+  - random: {label: floor, batch: 4, length: 2}
+"""
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    monkeypatch.chdir(tmp_path)
+    Path("study.yaml").write_text(STUDY)
+    yield tmp_path
+    logging.getLogger("promptsearch").setLevel(logging.NOTSET)
+
+
+def run(*arguments: str, given: str | None = None) -> Result:
+    return CliRunner().invoke(app, list(arguments), input=given)
+
+
+class Engine:
+    """Stands in for the study: keeps what it was called with."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.config: StudyConfig
+        self.out: Path
+        self.failed: tuple[Any, ...] = ()
+        self.error: BaseException | None = None
+        monkeypatch.setattr(promptsearch.study, "compare", self._compare)
+        monkeypatch.setattr(promptsearch.report, "print_report", lambda results, console: console.print("the table"))
+
+    def _compare(self, config: StudyConfig, *, out: Path, progress: Any) -> Any:
+        self.config, self.out = config, out
+        progress(promptsearch.study.Progress("capitals/random/seed0", 1, 1, "search", 2.5, 500, 1000, 3.0))
+        if self.error is not None:
+            raise self.error
+        return SimpleNamespace(failed=self.failed)
+
+
+@pytest.fixture
+def engine(monkeypatch: pytest.MonkeyPatch) -> Engine:
+    return Engine(monkeypatch)
+
+
+def test_help_is_fast_since_it_needs_no_torch() -> None:
+    code = """
+import sys
+from promptsearch.cli import app
+try:
+    app(sys.argv[1:])
+except SystemExit:
+    pass
+print([m for m in ("torch", "transformers", "datasets", "pandas", "matplotlib") if m in sys.modules])
+"""
+    for arguments in ([], ["--help"], ["compare", "--help"], ["tasks"], ["schema"], ["version"], ["compare", "none.yaml"]):
+        done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True)
+        assert done.stdout.splitlines()[-1] == "[]", arguments
+        assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    "command", ["compare", "search", "report", "export", "strategies", "tasks", "apply", "schema", "version"]
+)
+def test_every_command_explains_itself(command: str) -> None:
+    assert f"\n  {command} " in run("--help").stdout
+    result = run(command, "--help")
+    assert result.exit_code == 0
+    assert f"Usage: promptsearch {command}" in result.stdout.replace("root", "promptsearch")
+
+
+def test_a_wrong_command_or_option_is_wrong_input() -> None:
+    assert run("compar").exit_code == 2
+    assert "compare" in run("compar").stderr
+    assert run("compare", "study.yaml", "--ouT", "x").exit_code == 2
+    assert run("compare").exit_code == 2
+
+
+def test_compare_runs_the_study_and_says_where_the_report_lies(engine: Engine) -> None:
+    result = run("compare", "study.yaml", "--out", "there", "--set", "budget=2000", "--set", "seeds=3")
+    assert result.exit_code == 0
+    assert (engine.config.budget, engine.config.seeds, engine.out) == (2000, (0, 1, 2), Path("there"))
+    assert result.stdout == "the table\nThe report lies in there/report.html.\n"
+    assert result.stderr == "[1/1] capitals/random/seed0: search, best loss 2.5000, 500 tokens (50%), about 0:03 left\n"
+
+
+def test_a_study_lies_in_results_under_its_name(engine: Engine) -> None:
+    run("compare", "study.yaml")
+    assert engine.out == Path("results/study")
+
+
+def test_failed_runs_are_named_and_give_exit_code_1(engine: Engine) -> None:
+    engine.failed = (SimpleNamespace(task="capitals", label="floor", seed=0, error="it returned no tokens"),)
+    result = run("compare", "study.yaml")
+    assert result.exit_code == 1
+    assert result.stderr.endswith("error: capitals/floor/seed0 failed: it returned no tokens\n")
+    assert "the table" in result.stdout
+
+
+def test_quiet_prints_errors_only(engine: Engine) -> None:
+    result = run("compare", "study.yaml", "--quiet")
+    assert (result.exit_code, result.output) == (0, "")
+    engine.failed = (SimpleNamespace(task="capitals", label="floor", seed=0, error="no"),)
+    assert run("compare", "study.yaml", "-q").output == "error: capitals/floor/seed0 failed: no\n"
+
+
+def test_wrong_input_gives_one_message_and_exit_code_2(engine: Engine) -> None:
+    result = run("compare", "study.yaml", "--set", "buget=5")
+    assert result.exit_code == 2
+    assert result.stderr.startswith("error: study.yaml, --set buget=5: unknown key 'buget'. Did you mean 'budget'?")
+    assert result.stderr.count("\n") == 1
+    engine.error = ModelError("there is no model 'a-model'")
+    result = run("compare", "study.yaml", "-q")
+    assert (result.exit_code, result.stderr, result.stdout) == (2, "error: there is no model 'a-model'\n", "")
+
+
+def test_a_bug_stays_a_traceback(engine: Engine) -> None:
+    engine.error = RuntimeError("a bug")
+    assert isinstance(run("compare", "study.yaml").exception, RuntimeError)
+
+
+def test_stopping_says_how_to_go_on(engine: Engine) -> None:
+    engine.error = KeyboardInterrupt()
+    result = run("compare", "study.yaml", "-q")
+    assert (result.exit_code, result.stderr) == (130, "stopped. Nothing is lost: the same command goes on from here.\n")
+
+
+def test_search_on_a_built_in_task(engine: Engine) -> None:
+    result = run("search", "evolution", "--task", "capitals", "-o", "batch=8", "-o", "length=4", "--set", "budget=5000")
+    assert result.exit_code == 0
+    (row,) = engine.config.strategies
+    assert (row.name, row.options, row.length) == ("evolution", {"batch": 8}, 4)
+    assert (engine.config.model, engine.config.tasks, engine.config.budget) == ("smollm2-135m-instruct", ("capitals",), 5000)
+    assert engine.out == Path("results/capitals-evolution")
+
+
+def test_search_takes_one_row_of_a_study(engine: Engine) -> None:
+    run("search", "floor", "--study", "study.yaml", "--option", "batch=2", "--set", "budget=77")
+    (row,) = engine.config.strategies
+    assert (row.name, row.label, row.length, row.options) == ("random", "floor", 2, {"batch": 2})
+    assert (engine.config.budget, engine.config.model, engine.config.name) == (77, "a-model", "study-floor")
+    run("search", "mine:Mine", "--study", "study.yaml")  # one that the study does not name
+    assert [r.name for r in engine.config.strategies] == ["mine:Mine"]
+    assert engine.out == Path("results/study-Mine")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "say what to search on: either --task NAME (a built-in task) or --study FILE"),
+        (["--task", "capitals", "--study", "study.yaml"], "say what to search on: either --task NAME"),
+        (["--task", "capitals", "-o", "batch"], "--option batch: expected KEY=VALUE"),
+        (
+            ["--task", "capitals", "-o", "length=no"],
+            "the command line: strategies.0.random.length is 'no'; expected a whole number.",
+        ),
+        (
+            ["--task", "capitals", "--set", "budget=x"],
+            "the command line, --set budget=x: budget is 'x'; expected a whole number.",
+        ),
+    ],
+)
+def test_search_needs_to_know_on_what(engine: Engine, arguments: list[str], message: str) -> None:
+    result = run("search", "random", *arguments)
+    assert result.exit_code == 2
+    assert result.stderr.startswith(f"error: {message}")
+
+
+def test_strategies_are_listed_and_a_broken_one_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    known = promptsearch.strategy.entry_points(group="promptsearch.strategies")
+    broken = EntryPoint("torn", "no_such_module:Torn", "promptsearch.strategies")
+    monkeypatch.setattr(promptsearch.strategy, "entry_points", lambda group: [*known, broken])
+    result = run("strategies")
+    assert result.exit_code == 0
+    lines = {line.split()[0]: line for line in result.stdout.splitlines()}
+    assert {"manual", "random", "exhaustive", "evolution", "optuna", "prompt_tuning", "p_tuning"} <= set(lines)
+    assert "broken: the strategy 'torn' cannot be loaded: ModuleNotFoundError" in lines["torn"]
+    assert "scores" in lines["random"]
+    assert "HardPrompt" in lines["random"]
+
+
+def test_a_strategy_of_the_current_folder_is_explained_with_its_options(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    (folder / "my_strategies.py").write_text('''
+from promptsearch import Strategy
+
+class Mine(Strategy):
+    """Propose nothing.
+
+    More about [nothing].
+
+    Args:
+        words: Words [a, b] to avoid.
+        depth: How deep.
+    """
+
+    def __init__(self, objective, *, seed: int, words: list[str], depth: int = 3):
+        super().__init__(objective, seed=seed)
+
+    def ask(self):
+        return []
+''')
+    result = run("strategies", "my_strategies:Mine")
+    assert result.exit_code == 0
+    lines = [" ".join(line.split()) for line in result.stdout.splitlines() if line]
+    assert lines[0] == "my_strategies:Mine: Propose nothing."
+    assert lines[1] == "More about [nothing]."
+    assert lines[3] == "words list[str] (required) Words [a, b] to avoid."
+    assert lines[4] == "depth int 3 How deep."
+    assert lines[5].startswith("label str 'Mine' ")
+
+
+def test_an_unknown_strategy_gets_a_hint() -> None:
+    result = run("strategies", "rando")
+    assert result.exit_code == 2
+    assert result.stderr.startswith("error: unknown strategy 'rando'. Did you mean 'random'?")
+
+
+def test_tasks_are_listed_and_shown() -> None:
+    assert "capitals  Name the capital of a country or territory" in run("tasks").stdout
+    assert 'template: "{prompt} capital {prompt} {name} is {answer}"' in run("tasks", "capitals").stdout
+    result = run("tasks", "capitls")
+    assert (result.exit_code, result.stderr) == (2, "error: unknown task 'capitls'. Did you mean 'capitals'? Known: capitals.\n")
+
+
+def test_report_reads_the_folder_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(promptsearch.report, "load_results", lambda folder: f"results of {folder}")
+    monkeypatch.setattr(promptsearch.report, "write_report", lambda folder: folder / "report.html")
+    monkeypatch.setattr(promptsearch.report, "print_report", lambda results, console: console.print(results))
+    result = run("report", "there")
+    assert (result.exit_code, result.stdout) == (0, "results of there\nThe report lies in there/report.html.\n")
+
+
+def test_a_folder_that_is_no_study_is_wrong_input() -> None:
+    result = run("report", "none")
+    assert result.exit_code == 2
+    assert result.stderr.startswith("error: ")
+    assert "none" in result.stderr
+
+
+def test_export_hands_on_its_arguments(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(promptsearch.export, "export_run", lambda run, to, out: f"{run} as {to} in {out}")
+    assert run("export", "a/run", "--to", "peft", "--out", "there").stdout == "a/run as peft in there\n"
+    assert run("export", "a/run", "--to", "peft").exit_code == 2
+
+
+def test_an_unknown_format_gets_a_hint() -> None:
+    result = run("export", "a/run", "--to", "pfet", "--out", "there")
+    assert result.exit_code == 2
+    assert "Did you mean 'peft'?" in result.stderr
+
+
+@pytest.fixture
+def saved(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """Stands in for a saved prompt: echoes the rows, and keeps what it was called with."""
+    calls: list[Any] = []
+
+    def apply(rows: Any, model: Any) -> Iterator[dict[str, Any]]:
+        calls.append(model)
+        for row in rows:
+            yield {**row, "answer": "Café"}
+
+    monkeypatch.setattr(promptsearch.export, "load_prompt", lambda path: calls.append(path) or SimpleNamespace(apply=apply))
+    monkeypatch.setattr(promptsearch.model.LanguageModel, "load", lambda name: f"model {name}")
+    return calls
+
+
+def test_apply_answers_lines_of_standard_input(saved: list[Any]) -> None:
+    result = run("apply", "an/export", given='{"name": "France"}\n\n{"name": "Peru"}\n')
+    assert result.exit_code == 0
+    assert result.stdout == '{"name": "France", "answer": "Café"}\n{"name": "Peru", "answer": "Café"}\n'
+    assert saved == [Path("an/export"), None]
+
+
+def test_apply_answers_a_file_with_another_model(saved: list[Any]) -> None:
+    # A line separator inside a text is no end of a line.
+    Path("rows.jsonl").write_text('{"name": "a\u2028b"}\n', "utf-8")
+    result = run("apply", "an/export", "--input", "rows.jsonl", "--model", "small")
+    assert json.loads(result.stdout.removesuffix("\n")) == {"name": "a\u2028b", "answer": "Café"}
+    assert saved == [Path("an/export"), "model small"]
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ('{"a": 1}\n{"a": \n', "error: <stdin>, line 2: this is not JSON: Expecting value"),
+        ("[1]\n", 'error: <stdin>, line 1: expected an object with fields, such as {"text": "..."}'),
+    ],
+)
+def test_a_wrong_line_is_named(saved: list[Any], given: str, message: str) -> None:
+    result = run("apply", "an/export", given=given)
+    assert result.exit_code == 2
+    assert result.stderr.startswith(message)
+
+
+def test_inputs_that_do_not_exist_are_wrong_input(saved: list[Any]) -> None:
+    result = run("apply", "an/export", "--input", "none.jsonl")
+    assert result.exit_code == 2
+    assert "none.jsonl" in result.stderr
+
+
+def test_the_schema_is_json() -> None:
+    assert json.loads(run("schema").stdout)["title"] == "A study of promptsearch"
+
+
+def test_the_version_is_that_of_the_package() -> None:
+    done = subprocess.run([sys.executable, "-m", "promptsearch", "version"], capture_output=True, text=True, check=True)
+    assert done.stdout == "0.1.0\n"

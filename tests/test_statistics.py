@@ -1,0 +1,197 @@
+"""Intervals and tests against simulations, against scipy where it knows the special case, and by hand."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+from sklearn.metrics import balanced_accuracy_score, f1_score
+
+from promptsearch.statistics import Sample, compare_all, holm, interval, jackknife, paired_test, rank
+
+
+def scores(rng, seeds, examples, difficulty, *, seed_sd, noise=0.5, mean=0.0):
+    """Common value + luck of the seed + difficulty of the example + noise, shape `(seeds, examples)`."""
+    return mean + seed_sd * rng.normal(size=(seeds, 1)) + difficulty + noise * rng.normal(size=(seeds, examples))
+
+
+def coverage(seeds, *, seed_sd, deterministic=False, repeats=600, examples=100):
+    rng = np.random.default_rng(0)
+    hits = 0
+    for _ in range(repeats):
+        found = interval(Sample(scores(rng, seeds, examples, rng.normal(size=examples), seed_sd=seed_sd), deterministic))
+        hits += found.low <= 0 <= found.high
+    return hits / repeats
+
+
+@pytest.mark.parametrize(("seeds", "seed_sd"), [(5, 0.0), (5, 0.1), (5, 0.3), (3, 0.1)])
+def test_a_95_percent_interval_holds_the_truth_in_about_95_percent_of_simulations(seeds, seed_sd):
+    assert 0.93 <= coverage(seeds, seed_sd=seed_sd) <= 0.98
+
+
+def test_three_seeds_that_matter_more_than_the_examples_cost_some_coverage_as_documented():
+    assert 0.89 <= coverage(3, seed_sd=0.3) <= 0.96
+
+
+def test_an_interval_that_forgets_the_seeds_misses_the_truth():
+    assert coverage(3, seed_sd=0.3, deterministic=True) < 0.8
+
+
+def test_coverage_of_accuracies():
+    rng = np.random.default_rng(1)
+    truth = stats.norm.cdf(0.8 / np.sqrt(1 + 0.2**2 + 0.5**2))
+    hits = 0
+    for _ in range(600):
+        right = scores(rng, 4, 100, rng.normal(size=100), seed_sd=0.2, mean=0.8) > 0
+        found = interval(Sample(right.astype(float)), (0, 1))
+        hits += found.low <= truth <= found.high
+    assert 0.93 <= hits / 600 <= 0.98
+
+
+@pytest.mark.parametrize(("seeds", "seed_sd"), [((3, 3), 0.3), ((5, 5), 0.3), ((5, 3), 0.1), ((3, 3), 0.0)])
+def test_false_positives_under_the_null_are_at_most_about_5_percent(seeds, seed_sd):
+    rng = np.random.default_rng(2)
+    found = 0
+    for _ in range(800):
+        difficulty = rng.normal(size=100)
+        a, b = (Sample(scores(rng, count, 100, difficulty, seed_sd=seed_sd)) for count in seeds)
+        found += paired_test("a", a, "b", b).p <= 0.05
+    assert found / 800 <= 0.065
+    assert found / 800 >= 0.02 or seed_sd < 0.3, "a test that never rejects would pass as well"
+
+
+def test_pairing_finds_a_difference_that_is_small_beside_the_difficulty_of_examples():
+    rng = np.random.default_rng(3)
+    difficulty = 5 * rng.normal(size=200)
+    a = Sample(scores(rng, 3, 200, difficulty, seed_sd=0.02, mean=0.3))
+    b = Sample(scores(rng, 3, 200, difficulty, seed_sd=0.02))
+    assert paired_test("a", a, "b", b).p < 0.001
+    assert interval(a).low < interval(b).high, "unpaired, the two intervals overlap widely"
+
+
+def test_the_interval_by_hand():
+    # Examples' means 1, 3, 5: s2 = 4, over 3. Seeds' means 2, 4: s2 = 2, over 2. Sum 7/3; freedom (7/3)^2 / ((4/3)^2/2 + 1/1).
+    found = interval(Sample(np.array([[0.0, 2.0, 4.0], [2.0, 4.0, 6.0]])))
+    freedom = (7 / 3) ** 2 / ((4 / 3) ** 2 / 2 + 1)
+    assert found.mean == 3
+    assert found.half == pytest.approx(stats.t.ppf(0.975, freedom) * np.sqrt(7 / 3))
+    assert found.high - found.mean == pytest.approx(found.mean - found.low)
+
+
+def test_without_seeds_the_interval_and_the_test_are_those_of_student():
+    rng = np.random.default_rng(4)
+    a, b = rng.normal(size=(1, 40)), rng.normal(size=(1, 40))
+    low, high = stats.t.interval(0.95, 39, a.mean(), stats.sem(a[0]))
+    found = interval(Sample(a, deterministic=True))
+    assert (found.low, found.high) == pytest.approx((low, high))
+    test = paired_test("a", Sample(a, True), "b", Sample(b, True))
+    assert test.p == pytest.approx(stats.ttest_rel(a[0], b[0]).pvalue)
+    assert test.freedom == pytest.approx(39)
+
+
+def test_where_all_examples_are_alike_the_test_is_that_of_welch_over_the_seeds():
+    rng = np.random.default_rng(5)
+    a, b = rng.normal(size=4), rng.normal(1, 2, size=3)
+    test = paired_test("a", Sample(np.tile(a[:, None], 50)), "b", Sample(np.tile(b[:, None], 50)))
+    assert test.p == pytest.approx(stats.ttest_ind(a, b, equal_var=False).pvalue)
+
+
+def test_one_seed_of_a_strategy_that_draws_is_flagged():
+    row = np.random.default_rng(6).normal(size=(1, 30))
+    drawn, fixed = Sample(row), Sample(row, deterministic=True)
+    assert not interval(drawn).covers_seeds
+    assert interval(fixed).covers_seeds
+    assert interval(drawn).half == interval(fixed).half
+    assert not paired_test("a", drawn, "b", fixed).covers_seeds
+    assert interval(Sample(np.repeat(row, 2, axis=0))).covers_seeds
+
+
+def test_identical_scores_have_p_1_and_a_sure_difference_p_0():
+    one = np.ones((1, 20))
+    assert paired_test("a", Sample(one), "b", Sample(one)).p == 1
+    assert paired_test("a", Sample(one), "b", Sample(0 * one)).p == 0
+
+
+def test_a_single_example_tells_nothing():
+    one = Sample(np.array([[0.7], [0.9]]))
+    assert np.isinf(interval(one).half)
+    assert interval(one, (0, 1)).low == 0
+    assert paired_test("a", one, "b", Sample(np.array([[0.1], [0.2]]))).p == 1
+
+
+def test_the_better_strategy_comes_first_and_the_difference_is_not_negative():
+    worse, better = Sample(np.zeros((2, 10))), Sample(np.random.default_rng(7).random((2, 10)))
+    test = paired_test("worse", worse, "better", better)
+    assert (test.first, test.second) == ("better", "worse")
+    assert test.difference == pytest.approx(better.mean)
+
+
+def test_different_examples_are_refused():
+    with pytest.raises(ValueError, match="same test examples, got 10 of a and 9 of b"):
+        paired_test("a", Sample(np.zeros((1, 10))), "b", Sample(np.zeros((1, 9))))
+
+
+@pytest.mark.parametrize("right", [True, False])
+def test_all_right_or_all_wrong_is_no_certainty(right):
+    found = interval(Sample(np.full((3, 50), float(right))), (0, 1))
+    exact = stats.binomtest(50 * right, 50).proportion_ci()
+    assert (found.low, found.high) == pytest.approx((exact.low, exact.high))
+
+
+def test_an_interval_stays_within_its_bounds():
+    values = np.ones((1, 20))
+    values[0, 0] = 0
+    assert interval(Sample(values)).high > 1
+    assert interval(Sample(values), (0, 1)).high == 1
+
+
+def test_holm_by_hand():
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([0.6, 0.9]) == pytest.approx([1, 1])
+    assert holm([]).size == 0
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=12))
+def test_holm_lies_between_the_raw_p_values_and_bonferroni(p):
+    adjusted = holm(p)
+    assert (adjusted >= p).all()
+    assert (adjusted <= np.minimum(1, np.array(p) * len(p)) + 1e-12).all()
+    assert (np.diff(adjusted[np.argsort(p, kind="stable")]) >= 0).all()
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_pair_is_significant_exactly_if_its_difference_reaches_what_is_detectable(seed):
+    rng = np.random.default_rng(seed)
+    difficulty = rng.normal(size=60)
+    samples = {name: Sample(scores(rng, 3, 60, difficulty, seed_sd=0.05, mean=rng.normal() / 3)) for name in "abcde"}
+    tests = compare_all(samples)
+    assert len(tests) == 10
+    assert [t.first for t in tests[:4]] == [rank(samples)[0]] * 4
+    assert all(t.significant == (t.difference >= t.detectable) for t in tests)
+
+
+def test_the_jackknife_of_a_mean_gives_the_values_themselves():
+    rng = np.random.default_rng(8)
+    labels, predictions = rng.integers(3, size=40), rng.integers(3, size=(2, 40))
+    found = jackknife(lambda right, given: float((right == given).mean()), labels, predictions)
+    assert found == pytest.approx((predictions == labels).astype(float))
+
+
+def macro_f1(labels, predictions):
+    return f1_score(labels, predictions, average="macro")
+
+
+@pytest.mark.parametrize("metric", [macro_f1, balanced_accuracy_score])
+def test_the_jackknife_has_the_metric_as_its_mean_and_the_error_of_a_bootstrap(metric):
+    rng = np.random.default_rng(9)
+    labels = rng.choice(3, size=150, p=[0.6, 0.3, 0.1])
+    predictions = np.where(rng.random((2, 150)) < 0.75, labels, rng.integers(3, size=(2, 150)))
+    found = jackknife(metric, labels, predictions)
+    assert found.mean(axis=1) == pytest.approx([metric(labels, row) for row in predictions])
+    draws = [metric(labels[take], predictions[0][take]) for take in rng.integers(150, size=(300, 150))]
+    assert stats.sem(found[0]) == pytest.approx(np.std(draws), rel=0.15)
+
+
+def test_the_jackknife_stands_a_class_with_one_example():
+    labels, predictions = np.array([0, 0, 0, 1]), np.array([[0, 0, 1, 1]])
+    assert np.isfinite(jackknife(balanced_accuracy_score, labels, predictions)).all()

@@ -1,0 +1,55 @@
+"""Templates: what they parse to, what they refuse, and that braces and spaces come out as they went in."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from promptsearch.errors import TemplateError
+from promptsearch.template import Template
+
+
+def test_slots_segments_and_spaces():
+    template = Template.parse("{prompt:2} capital {prompt} {name} is {answer}").bind(3)
+    assert template.segments == ("", " capital", " {name} is")
+    assert [(slot.length, slot.space) for slot in template.slots] == [(2, False), (3, True)]
+    assert template.fields == ("name",) and template.length == 5 and template.answer_space
+
+
+def test_render_brings_the_slots_spaces_back():
+    template = Template.parse("{prompt} capital {prompt} {name} is {answer}")
+    slots = template.slot_texts(["The", "of"])
+    assert template.render({"name": "Britain"}, slots, template.answer_text("London")) == "The capital of Britain is London"
+    assert template.render({"name": "X"}, template.slot_texts([]), " Y") == " capital X is Y"
+
+
+@given(st.text(min_size=1), st.text())
+def test_literal_text_and_values_come_out_as_they_went_in(literal, value):
+    escaped = literal.replace("{", "{{").replace("}", "}}")
+    template = Template.parse("{prompt}" + escaped + "{text}{answer}")
+    assert template.render({"text": value}, ["P"], "A") == "P" + literal + value + "A"
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("{prompt} {text} It was", r"has no \{answer\}"),
+        ("{text} It was{answer}", "has no slot"),
+        ("{prompt} {answer} indeed", "goes on behind"),
+        ("{prompt} {answer}{answer}", "goes on behind"),
+        ("{prompt:x} {answer}", "expected a number of tokens"),
+        ("{prompt:0} {answer}", "expected a number of tokens"),
+        ("{prompt} {a.b} {answer}", "expected a plain name"),
+        ("{prompt} {text!r} {answer}", "expected a plain name"),
+        ("{prompt} {text:>9} {answer}", "expected a plain name"),
+        ("{prompt} {} {answer}", "expected a plain name"),
+        ("{prompt} {text {answer}", "cannot read the template"),
+    ],
+)
+def test_wrong_templates_are_named(text, complaint):
+    with pytest.raises(TemplateError, match=complaint):
+        Template.parse(text)
+
+
+def test_more_texts_than_slots_are_refused():
+    with pytest.raises(TemplateError, match="2 pieces.*has 1 slots"):
+        Template.parse("{prompt} {answer}").slot_texts(["a", "b"])
