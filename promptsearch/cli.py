@@ -60,10 +60,10 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")
 
 @app.callback()
 def _start() -> None:
-    # The bars of other libraries would tear ours; set before those are imported, they hold for all of them.
-    for name in ("HF_HUB_DISABLE_PROGRESS_BARS", "HF_DATASETS_DISABLE_PROGRESS_BARS"):
-        os.environ.setdefault(name, "1")
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    # Bars and warnings of other libraries would tear ours; set before those are imported, this holds for all of them.
+    quiet = {"HF_HUB_DISABLE_PROGRESS_BARS": "1", "HF_DATASETS_DISABLE_PROGRESS_BARS": "1", "TOKENIZERS_PARALLELISM": "false"}
+    for name, value in {**quiet, "HF_HUB_VERBOSITY": "error", "TRANSFORMERS_VERBOSITY": "error"}.items():
+        os.environ.setdefault(name, value)
     handler = RichHandler(console=Console(stderr=True), show_time=False, show_path=False)
     logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[handler])
     logging.getLogger("promptsearch").setLevel(logging.INFO)
@@ -139,7 +139,7 @@ def _run(config: StudyConfig, out: Path | None, quiet: bool) -> None:
     for run in results.failed:
         typer.echo(f"error: {run.task}/{run.label}/seed{run.seed} failed: {run.error}", err=True)
     if results.failed:
-        raise typer.Exit(1)
+        raise typer.Exit(1 if results.runs else 2)
 
 
 @app.command()

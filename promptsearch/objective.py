@@ -299,6 +299,16 @@ class Objective:
         """The best few prompts scored on all of `score_on`, best first."""
         return self._ranking
 
+    def finalists(self) -> list[Ranked]:
+        """The ranking at the end of the search.
+
+        Raises:
+            RecordError: A soft prompt among them has lost its vectors.
+        """
+        if any(item.prompt is None for item in self._ranking):
+            raise RecordError("the vectors of one of the best prompts are missing from the run's folder 'finalists'")
+        return list(self._ranking)
+
     def books(self) -> dict[str, Any]:
         """What a saved strategy state must remember of the objective, as JSON values."""
         return {
@@ -314,9 +324,6 @@ class Objective:
 
         Args:
             books: What `books` gave when the state was saved.
-
-        Raises:
-            RecordError: A soft prompt among the best few has lost its vectors.
         """
         for line in self.log.skip(books["evaluations"]):
             full = line["examples"] == "score_on"
@@ -325,8 +332,6 @@ class Objective:
                 self._rows[data["key"], _group(None if full else ids)] = row
                 if full:
                     self._rank(row, self.log.prompt(data))
-        if any(item.prompt is None for item in self._ranking):
-            raise RecordError("the vectors of one of the best prompts are missing from the run's folder 'finalists'")
         for name, value in books["ledger"].items():
             setattr(self.ledger, name, value)
         self._lead_paid.update(books["lead_paid"])
@@ -410,7 +415,8 @@ class Objective:
     def _rank(self, row: _Row, prompt: Prompt | None) -> None:
         """Enter a prompt scored on all of `score_on` into the ranking; ties go to the earlier one.
 
-        A soft prompt that fell out of the ranking long ago has no vectors any more and is None; it falls out again.
+        While old lines are put back, a soft prompt that fell out later on has no vectors any more and is None: the lines
+        that follow push it out again.
         """
         order, self._count = self._count, self._count + 1
         losers = [prompt]

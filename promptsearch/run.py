@@ -157,7 +157,7 @@ class Run:
         )
         strategy = make_strategy(self.name, self.strategy, objective, self.seed, self.options)
         stopped = search(strategy, self.folder)
-        finalists = list(objective.ranking)
+        finalists = objective.finalists()
         if not finalists:
             raise StudyError(f"no prompt could be scored. The search ended because: {stopped}. {_first_failure(log)}")
         listener("select", objective)

@@ -209,12 +209,16 @@ def _seeds(value: Any) -> Any:
 
 
 def _tag(value: Any) -> str:
-    return "text" if isinstance(value, str) else "list" if isinstance(value, (list, tuple)) else "mapping"
+    kinds = {str: "text", int: "number", list: "list", tuple: "list"}
+    return kinds.get(type(value), "mapping")
 
 
 OneTask = Annotated[Annotated[Name, Tag("text")] | Annotated[TaskConfig, Tag("mapping")], Discriminator(_tag)]
 Pool = Annotated[
-    Annotated[str, Tag("text")] | Annotated[tuple[str, ...], Tag("list")] | Annotated[PoolFile, Tag("mapping")],
+    Annotated[str, Tag("text")]
+    | Annotated[Whole, Tag("number")]
+    | Annotated[tuple[str, ...], Tag("list")]
+    | Annotated[PoolFile, Tag("mapping")],
     Discriminator(_tag),
 ]
 OneStrategy = Annotated[StrategyConfig, BeforeValidator(_strategy, json_schema_input_type=str | dict[str, dict[str, Any] | None])]
@@ -238,7 +242,11 @@ class StudyConfig(_Keys):
         description="a built-in task's name, or a mapping with data, template, label and splits",
     )
     length: Whole = Field(5, description="prompt tokens where the template does not fix them")
-    pool: Pool = Field("words", description="the tokens of hard prompts: words, a list of words, or {file: PATH}")
+    pool: Pool = Field(
+        "words",
+        description="the tokens of hard prompts: words (all of the tokenizer's), a number (its most frequent words), a list of words, "
+        "or {file: PATH}",
+    )
     budget: Whole = Field(description="the LM tokens that each run may spend, a whole number such as 100000")
     score_on: Whole = Field(64, description="search examples per evaluation, the same ones for all prompts of a run")
     seeds: Annotated[tuple[int, ...], BeforeValidator(_seeds, json_schema_input_type=int | list[int])] = Field(
@@ -288,7 +296,7 @@ class StudyConfig(_Keys):
     @classmethod
     def _usable_pool(cls, value: Any) -> Any:
         if isinstance(value, str) and value != "words":
-            raise ValueError("words, a list of words, or {file: PATH}")
+            raise ValueError("words, a number of words, a list of words, or {file: PATH}")
         if isinstance(value, tuple) and not value:
             raise ValueError("at least one word")
         return value

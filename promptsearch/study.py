@@ -193,6 +193,10 @@ class Study:
         pool = self._config.pool
         if isinstance(pool, str):
             return lm.words
+        if isinstance(pool, int):
+            if pool > len(lm.words):
+                raise StudyError(f"the pool wants {pool} words, but this tokenizer has {len(lm.words)}: lower 'pool'")
+            return lm.words[:pool]  # byte-pair encoding numbers its tokens by frequency: the first are the most frequent
         if isinstance(pool, PoolFile):
             path = self._config.folder / pool.file
             try:
@@ -301,7 +305,7 @@ class Study:
             "length": run.arena.template.length,
         }
         self._check_settings(run.folder / "run.json", settings)
-        if path.exists() and json.loads(path.read_text("utf-8"))["status"] == "done":
+        if _is_done(path):
             self._progress(Progress(name, number, total, "done", budget=run.budget, message="done before"))
             return
         write_json(run.folder / "run.json", {"settings": settings, "versions": versions(), "machine": machine()})
@@ -323,6 +327,7 @@ class Study:
             self._progress(Progress(name, number, total, "failed", message=str(error)))
             return
         write_json(path, result)
+        (run.folder / "state.safetensors").unlink(missing_ok=True)  # a finished run needs no checkpoint, and they are large
         self._progress(
             Progress(name, number, total, "done", result["search"]["loss"], result["spent"], run.budget, result["seconds"])
         )
@@ -341,6 +346,16 @@ class Study:
                     f"{path.parent} holds a run made with other settings: {key} was {before.get(key)!r}, now it is {value!r}. "
                     "Give the row another label, name another folder with --out, or delete this one."
                 )
+
+
+def _is_done(path: Path) -> bool:
+    """Whether a `result.json` tells of a finished run; failed ones are tried again."""
+    if not path.exists():
+        return False
+    try:
+        return bool(json.loads(path.read_text("utf-8"))["status"] == "done")
+    except (ValueError, KeyError, TypeError) as error:
+        raise RecordError(f"{path} is damaged ({error!r}): delete it, and the run ends again from its log") from error
 
 
 def _given(task: Any) -> str | dict[str, Any]:

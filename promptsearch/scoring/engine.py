@@ -230,6 +230,6 @@ class Engine:
         tokens, limit = int(self._lengths[longest]) + prompt, self._lm.context
         if limit is not None and tokens > limit:
             raise TemplateError(
-                f"{self._split.name} example {longest} has {tokens} tokens with a prompt of {prompt}, but the model reads at most "
-                f"{limit}: shorten the example or leave it out (it is never cut silently)"
+                f"{self._split.name} example {longest} has {tokens} tokens with a prompt of {prompt}, but the model reads at "
+                f"most {limit}: shorten the example or leave it out (it is never cut silently)"
             )

@@ -30,7 +30,7 @@ def test_the_shown_prompt_is_of_the_seed_with_the_least_select_loss_not_of_the_b
     study = make_study(strategies=("random",))
     for seed, (select, test) in enumerate([(0.5, 0.9), (0.4, 0.6), (0.6, 0.7)]):
         result = study.result("reviews", "random", seed, select={"loss": select, "metric": test})
-        result["test"]["metric"] = test
+        result["test"].update(metric=test, loss=1 - test)
         study.write(result)
     assert summary(study).rows[0].best.seed == 1
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from promptsearch.report.verdict import verdict
-from promptsearch.statistics import Sample
+from promptsearch.statistics import Sample, paired_test
 
 
 def sample(mean, *, seeds=3, deterministic=False, examples=200, stream=0):
@@ -26,6 +26,17 @@ def test_a_tie_names_who_cannot_be_told_apart_and_what_would_have_shown():
     assert said.startswith("The data cannot tell who wins: p_tuning leads with accuracy 0.8")
     assert "cannot be told from evolution and optuna (a difference of 0.0" in said
     assert "would have shown, corrected for 6 comparisons)." in said
+
+
+def test_the_more_strategies_the_larger_the_lead_must_be():
+    noise = np.random.default_rng(11).normal(size=(5, 1, 100))
+    noise -= noise.mean(axis=2, keepdims=True)
+    samples = {
+        name: Sample(row + (0.35 if name == "a" else 0), deterministic=True) for name, row in zip("abcde", noise, strict=True)
+    }
+    assert 0.005 < paired_test("a", samples["a"], "b", samples["b"]).p < 0.05
+    assert verdict({name: samples[name] for name in "ab"}, "score").startswith("a wins")
+    assert verdict(samples, "score").startswith("The data cannot tell who wins: a leads")
 
 
 def test_what_would_have_shown_is_the_critical_difference():

@@ -1,0 +1,266 @@
+"""The tests that every strategy must pass, for pytest: subclass, name the strategy, and run.
+
+    from promptsearch.testing.conformance import StrategyConformance
+
+    class TestMine(StrategyConformance):
+        strategy = Mine
+        options = {"batch": 4}
+
+No LM is needed: all tests run on planted objectives.
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+
+from promptsearch import loop
+from promptsearch.objective import Evaluation, Objective
+from promptsearch.prompt import HardPrompt, Prompt, SoftPrompt
+from promptsearch.records import RunLog
+from promptsearch.strategy import Access, Ask, Strategy, make_strategy, options_of
+from promptsearch.testing.planted import Kind, PlantedScorer
+
+
+class StrategyConformance:
+    """The suite; pytest runs subclasses whose names begin with `Test`."""
+
+    #: What is tested.
+    strategy: ClassVar[type[Strategy]]
+    #: Its options, as in a study file.
+    options: ClassVar[Mapping[str, Any]] = {}
+    #: The planted objective on which it beats random, which its docstring or its module's names; None skips the test.
+    planted: ClassVar[Kind | None] = "separable"
+    #: Evaluations that the budget buys where it must beat random, and in the other tests.
+    evaluations: ClassVar[int] = 300
+    few: ClassVar[int] = 60
+    #: Planted objectives, each with a seed of its own, over which it is compared with random.
+    seeds: ClassVar[int] = 8
+
+    def test_every_option_is_documented(self) -> None:
+        """`promptsearch strategies NAME` shows these texts."""
+        for option in options_of(self.strategy):
+            assert option.text, f"the option '{option.name}' is missing under Args: in the docstring of {self._name}"
+
+    def test_proposes_what_it_says(self) -> None:
+        """Only the kinds of `proposes`; hard prompts from the pool, finite vectors."""
+        scorer = PlantedScorer("separable")
+        strategy = self._make(scorer.objective(scorer.budget(self.few)))
+        asked = _spy(strategy)
+        loop.search(strategy)
+        assert asked, f"{self._name} proposed nothing"
+        for prompt in asked:
+            assert type(prompt) in self.strategy.proposes
+            if isinstance(prompt, HardPrompt):
+                assert len(prompt.ids) == scorer.space.length and set(prompt.ids) <= set(scorer.space.pool.tolist())
+            if isinstance(prompt, SoftPrompt):
+                assert torch.isfinite(prompt.vectors).all()
+
+    @pytest.mark.parametrize("share", [0.0, 0.5, 1.0, 2.5, 10.3])
+    def test_ends_in_good_order_within_any_budget(self, share: float) -> None:
+        """`share` evaluations' worth of tokens: the run ends with a reason and without an error, however little that is."""
+        scorer = PlantedScorer("separable")
+        objective = scorer.objective(int(share * scorer.budget(1)), reserve=lambda length: 7 * length)
+        assert loop.search(self._make(objective))
+        assert objective.ledger.left >= (28 if objective.ledger.spent else 0)
+
+    def test_ends_where_there_is_one_prompt_only(self) -> None:
+        """A space of a single prompt."""
+        scorer = PlantedScorer("separable", pool=1, length=1)
+        assert self._run(scorer, self.few).ranking
+
+    def test_same_seed_same_run(self) -> None:
+        """All randomness comes from the seed: the global generators make no difference."""
+        first = self._run(PlantedScorer("pairwise"), self.few)
+        states = random.getstate(), np.random.get_state(), torch.get_rng_state()
+        try:
+            random.seed(1), np.random.seed(1), torch.manual_seed(1)
+            assert self._run(PlantedScorer("pairwise"), self.few) == first
+        finally:
+            random.setstate(states[0]), np.random.set_state(states[1]), torch.set_rng_state(states[2])
+
+    def test_the_seed_matters_unless_deterministic(self) -> None:
+        """Two seeds propose different prompts; a deterministic strategy does not look at the seed."""
+        runs = [self._run(PlantedScorer("pairwise"), self.few, seed=seed) for seed in (0, 1)]
+        assert (runs[0] == runs[1]) == self.strategy.deterministic
+
+    def test_takes_what_it_is_told_as_read_only(self) -> None:
+        """Arrays that are told, the pool and the embeddings belong to the core."""
+        scorer = PlantedScorer("separable")
+        embeddings = scorer.embeddings.clone()
+        strategy = self._make(scorer.objective(scorer.budget(self.few)))
+        tell = strategy.tell
+
+        def tell_read_only(prompts: Sequence[Prompt], evaluation: Evaluation) -> None:
+            for array in (evaluation.values, evaluation.losses, evaluation.metric, evaluation.examples):
+                array.setflags(write=False)
+            before = list(prompts)
+            tell(prompts, evaluation)
+            assert list(prompts) == before, f"{self._name}.tell changed the prompts that it was told"
+
+        strategy.tell = tell_read_only  # type: ignore[method-assign]
+        loop.search(strategy)
+        assert torch.equal(scorer.embeddings, embeddings), f"{self._name} changed the LM's embeddings"
+
+    def test_goes_on_where_prompts_fail(self) -> None:
+        """Failed prompts have the value +inf; half of all prompts fail here."""
+        result = self._run(PlantedScorer("separable", failing=0.5), self.few)
+        assert len(result.lines) > 1 or not self.strategy.searches
+        assert all(np.isfinite(value) for value, _ in result.ranking)
+
+    def test_a_killed_run_goes_on_as_if_nothing_had_happened(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Killed before, during and after the writing of a log line, with a fresh saved state and with one that lags behind."""
+        scorer = PlantedScorer("pairwise")
+        whole = self._run(scorer, self.few)
+        stateless = self._make(scorer.objective()).state() is None
+        for share in (1e9,) if stateless else (1e9, 1e-9):
+            monkeypatch.setattr(loop, "_SAVING_SHARE", share)
+            for at in sorted({0, 1, len(whole.lines) // 2, len(whole.lines) - 1}):
+                for how in ("before", "half", "after"):
+                    folder = tmp_path / f"{share}-{at}-{how}"
+                    folder.mkdir()
+                    with pytest.raises(_Killed):
+                        self._run(scorer, self.few, log=_DyingLog(folder, at, how), folder=folder)
+                    resumed = self._run(scorer, self.few, log=RunLog(folder), folder=folder)
+                    assert resumed == whole, f"killed {how} line {at} was written, {self._name} went on differently"
+
+    def test_a_run_killed_after_every_evaluation_reaches_the_same_end(self, tmp_path: Path) -> None:
+        """Each process gets one more evaluation done."""
+        scorer = PlantedScorer("pairwise")
+        few = self.few // 2
+        whole = self._run(scorer, few)
+        for at in range(len(whole.lines)):
+            with pytest.raises(_Killed):
+                self._run(scorer, few, log=_DyingLog(tmp_path, at, "after"), folder=tmp_path)
+        assert self._run(scorer, few, log=RunLog(tmp_path), folder=tmp_path) == whole
+
+    def test_finds_the_best_of_a_hundred_prompts(self) -> None:
+        """A scores-only search that cannot solve a separable space of 100 prompts cannot search."""
+        if not self.strategy.searches or self.strategy.access is not Access.SCORES:
+            pytest.skip("for searches that see scores only")
+        for seed in range(3):
+            scorer = PlantedScorer("separable", seed=seed, pool=10, length=2)
+            best, _ = self._run(scorer, 1_000, seed=seed).ranking[0]
+            assert best == pytest.approx(scorer.optimum_value, abs=1e-5), f"{self._name}, seed {seed}"
+
+    def test_beats_random_on_its_planted_objective(self) -> None:
+        """Same budgets, same objectives; Wilcoxon's signed-rank test over the seeds at the 5 percent level."""
+        if self.planted is None or not self.strategy.searches:
+            pytest.skip("it does not claim to search better than random")
+        found, floor = np.array([self._compare(seed) for seed in range(self.seeds)]).T  # (seeds,) each, nats
+        p = stats.wilcoxon(found, floor, alternative="less").pvalue
+        assert p < 0.05, (
+            f"{self._name} is not better than random on the planted objective {self.planted}: on average {found.mean():.3f} "
+            f"nats above the optimum, random {floor.mean():.3f}, p = {p:.2f} over {self.seeds} seeds"
+        )
+
+    def test_says_what_it_beats_random_on(self) -> None:
+        """The claim stands where a reader finds it."""
+        if self.planted is None or not self.strategy.searches:
+            pytest.skip("it does not claim to search better than random")
+        module = inspect.getmodule(self.strategy)
+        said = f"{inspect.getdoc(self.strategy)} {module.__doc__ if module else ''}"
+        assert self.planted in said, f"the docstring of {self._name} or its module should name the planted objective {self.planted}"
+
+    # How it is run.
+
+    @property
+    def _name(self) -> str:
+        return self.strategy.__name__
+
+    def _make(self, objective: Objective, seed: int = 0) -> Strategy:
+        return make_strategy(self._name, self.strategy, objective, seed, self.options)
+
+    def _run(
+        self, scorer: PlantedScorer, evaluations: int, seed: int = 0, log: RunLog | None = None, folder: Path | None = None
+    ) -> _Result:
+        objective = scorer.objective(scorer.budget(evaluations), log=log)
+        reason = loop.search(self._make(objective, seed), folder)
+        return _result(objective, reason)
+
+    def _compare(self, seed: int) -> tuple[float, float]:
+        """Nats above the optimum that the strategy and random reach."""
+        assert self.planted is not None
+        scorer = PlantedScorer(self.planted, seed=seed)
+        found = self._run(scorer, self.evaluations, seed)
+        objective = scorer.objective(scorer.budget(self.evaluations))
+        loop.search(_Random(objective, seed=seed))
+        return found.ranking[0][0] - scorer.optimum_value, objective.ranking[0].value - scorer.optimum_value
+
+
+@dataclass(frozen=True)
+class _Result:
+    """What must not differ between two runs that are the same."""
+
+    reason: str
+    lines: list[dict[str, Any]]
+    ranking: list[tuple[float, str]]
+    spent: int
+
+
+def _result(objective: Objective, reason: str) -> _Result:
+    lines = [{name: line[name] for name in ("n", "examples", "prompts", "losses")} for line in objective.log.lines]
+    return _Result(reason, lines, [(item.value, item.prompt.key) for item in objective.ranking], objective.ledger.spent)
+
+
+class _Random(Strategy):
+    """The floor: uniform over the space."""
+
+    def __init__(self, objective: Objective, *, seed: int) -> None:
+        super().__init__(objective, seed=seed)
+        self._rng = np.random.default_rng(seed)
+
+    def ask(self) -> Sequence[Prompt]:
+        return self.objective.space.sample(self._rng, 16)
+
+
+class _Killed(BaseException):
+    """Stands for a kill: nothing may catch it."""
+
+
+class _DyingLog(RunLog):
+    """A log whose process dies before, during or after the writing of one line.
+
+    Args:
+        folder: The run's folder.
+        at: The number of the line.
+        how: `before`, `half` or `after`.
+    """
+
+    def __init__(self, folder: Path, at: int, how: str) -> None:
+        super().__init__(folder)
+        self._path, self._at, self._how = folder / "evaluations.jsonl", at, how
+
+    def append(self, line: dict[str, Any]) -> None:
+        if len(self.lines) != self._at:
+            super().append(line)
+            return
+        if self._how != "before":
+            super().append(line)
+        if self._how == "half":
+            os.truncate(self._path, self._path.stat().st_size - 20)
+        raise _Killed
+
+
+def _spy(strategy: Strategy) -> list[Prompt]:
+    """A list that fills with all that the strategy proposes."""
+    asked: list[Prompt] = []
+    ask = strategy.ask
+
+    def listen() -> Sequence[Prompt] | Ask:
+        proposal = ask()
+        asked.extend(proposal.prompts if isinstance(proposal, Ask) else proposal)
+        return proposal
+
+    strategy.ask = listen  # type: ignore[method-assign]
+    return asked
