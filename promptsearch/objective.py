@@ -273,7 +273,7 @@ class Objective:
         """How many more prompts of `length` tokens this run can score on all of `score_on`."""
         each = int(self._scorer.context(self.scored).sum()) + len(self.scored) * length
         left = self.ledger.left - self._reserve(max(self._longest, length)) - self._unpaid_lead(self.scored)
-        return max(0, int(min(left // max(1, each), 2**62)))
+        return max(0, int(min(left, 2**62) // max(1, each)))
 
     def minibatch(self, rng: np.random.Generator, size: int) -> Ids:
         """Ids of `size` examples, none of which `evaluate` scores on, drawn without replacement where there are enough."""

@@ -201,7 +201,7 @@ class Run:
 
     def failed(self, error: PromptSearchError) -> dict[str, Any]:
         """What `result.json` holds of a run that failed."""
-        return {"status": "failed", **self._names(), "error": str(error)}
+        return {"status": "failed", **self._names(), "deterministic": self.strategy.deterministic, "error": str(error)}
 
     def _names(self) -> dict[str, Any]:
         return {

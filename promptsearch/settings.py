@@ -213,7 +213,10 @@ def _tag(value: Any) -> str:
     return kinds.get(type(value), "mapping")
 
 
-OneTask = Annotated[Annotated[Name, Tag("text")] | Annotated[TaskConfig, Tag("mapping")], Discriminator(_tag)]
+OneTask = Annotated[
+    Annotated[Name, Tag("text")] | Annotated[TaskConfig, Tag("mapping")],
+    Discriminator(lambda value: "text" if isinstance(value, str) else "mapping"),
+]
 Pool = Annotated[
     Annotated[str, Tag("text")]
     | Annotated[Whole, Tag("number")]
@@ -244,8 +247,8 @@ class StudyConfig(_Keys):
     length: Whole = Field(5, description="prompt tokens where the template does not fix them")
     pool: Pool = Field(
         "words",
-        description="the tokens of hard prompts: words (all of the tokenizer's), a number (its most frequent words), a list of words, "
-        "or {file: PATH}",
+        description="the tokens of hard prompts: words (all of the tokenizer's), a number (its most frequent words), "
+        "a list of words, or {file: PATH}",
     )
     budget: Whole = Field(description="the LM tokens that each run may spend, a whole number such as 100000")
     score_on: Whole = Field(64, description="search examples per evaluation, the same ones for all prompts of a run")
@@ -292,12 +295,17 @@ class StudyConfig(_Keys):
             raise ValueError("auto, cpu, cuda, cuda:1 or mps")
         return value
 
-    @field_validator("pool")
+    @field_validator("pool", mode="before")
     @classmethod
     def _usable_pool(cls, value: Any) -> Any:
-        if isinstance(value, str) and value != "words":
+        known = (
+            value == "words"
+            if isinstance(value, str)
+            else type(value) is int or isinstance(value, (list, tuple, Mapping, PoolFile))
+        )
+        if not known:
             raise ValueError("words, a number of words, a list of words, or {file: PATH}")
-        if isinstance(value, tuple) and not value:
+        if isinstance(value, (list, tuple)) and not value:
             raise ValueError("at least one word")
         return value
 

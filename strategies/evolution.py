@@ -7,47 +7,47 @@ mutation rates in non-elitist populations", PPSN 2016.
 Each position is an integer, an index into the pool, seen by nevergrad as a bounded real number whose bounds are
 Gaussian: a normal draw then becomes a uniform token. nevergrad's own choice parameters copy all tokens for every
 candidate (seconds each for a whole vocabulary), and plain bounds hardly visit the pool's ends.
+Beats random on the planted objectives `separable`, `pairwise` and `plateau`.
 """
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from typing import ClassVar
 
 import numpy as np
 
-from promptsearch.errors import StrategyError, UnknownName
-from promptsearch.objective import Evaluation, Objective
-from promptsearch.prompt import HardPrompt, Prompt
-from promptsearch.strategy import Strategy
+from promptsearch import Evaluation, Objective, Prompt, Strategy, UnknownName
+from promptsearch.errors import StrategyError
 
 with warnings.catch_warnings():
     # nevergrad imports cma, which warns where it finds no matplotlib: it could not plot, which nobody asks of it here.
     warnings.filterwarnings("ignore", module="cma")
     import nevergrad as ng
 
-#: Optimizers of nevergrad that work on integers in parallel, deterministically from a seed, with what is installed.
+#: Optimizers of nevergrad that work on integers, in batches and deterministically from a seed. Left out are those that need
+#: other packages, that cannot work in batches, and those for noise, which score the same prompt again and again.
 OPTIMIZERS = (
     "PortfolioDiscreteOnePlusOne",
     "DiscreteOnePlusOne",
     "DoubleFastGADiscreteOnePlusOne",
     "DiscreteLenglerOnePlusOne",
     "RecombiningPortfolioDiscreteOnePlusOne",
-    "RecombiningPortfolioOptimisticNoisyDiscreteOnePlusOne",
     "TwoPointsDE",
     "NGOpt",
 )
+#: What nevergrad is told of a failed prompt: worse than any loss, and still a number that it does not complain about.
+_FAILED = 1e9
 #: What nevergrad is told where there is no budget: it plans its steps by the number of evaluations to come.
 _UNLIMITED = 1_000_000
 
 
 class Evolution(Strategy):
-    """Mutate the best prompt so far and keep what is better; any suitable optimizer of nevergrad.
-
-    Beats random on the planted objectives separable, pairwise and plateau.
+    """Mutate the best prompt so far and keep what is better.
 
     Args:
+        objective: Scores prompts on the search split.
+        seed: Seeds the optimizer.
         optimizer: A name of nevergrad's registry, one of `OPTIMIZERS` in this file.
         batch: Prompts in each ask: small ones learn faster, large ones score faster.
 
@@ -55,8 +55,6 @@ class Evolution(Strategy):
         UnknownName: The optimizer is not in the list.
         StrategyError: `batch` is below 1.
     """
-
-    proposes: ClassVar[frozenset[type]] = frozenset({HardPrompt})
 
     def __init__(
         self, objective: Objective, *, seed: int, optimizer: str = "PortfolioDiscreteOnePlusOne", batch: int = 8
@@ -76,14 +74,18 @@ class Evolution(Strategy):
         self._optimizer = ng.optimizers.registry[optimizer](tokens, budget=budget, num_workers=batch)
         self._batch = batch
         self._candidates: list[ng.p.Array] = []
+        self._scored: set[Prompt] = set()
 
     def ask(self) -> Sequence[Prompt]:
-        """Mutations of the best prompt, `batch` of them."""
+        """Mutations of the best prompt, `batch` of them; none when the whole space has been scored."""
+        space = self.objective.space
+        if len(self._scored) == space.size:
+            return []
         self._candidates = [self._optimizer.ask() for _ in range(self._batch)]
-        last = len(self.objective.space.pool) - 1
-        return [self.objective.space.prompt(np.clip(candidate.value, 0, last)) for candidate in self._candidates]
+        return [space.prompt(np.clip(candidate.value, 0, len(space.pool) - 1)) for candidate in self._candidates]
 
     def tell(self, prompts: Sequence[Prompt], evaluation: Evaluation) -> None:
-        """Hand the losses to the optimizer; a failed prompt has +inf."""
+        """Hand the losses to the optimizer."""
+        self._scored.update(prompts)
         for candidate, value in zip(self._candidates, evaluation.values, strict=True):
-            self._optimizer.tell(candidate, float(value))
+            self._optimizer.tell(candidate, min(float(value), _FAILED))

@@ -10,10 +10,8 @@ import logging
 from collections.abc import Sequence
 from typing import ClassVar
 
+from promptsearch import HardPrompt, Objective, Prompt, Strategy
 from promptsearch.errors import StrategyError
-from promptsearch.objective import Objective
-from promptsearch.prompt import HardPrompt, Prompt
-from promptsearch.strategy import Strategy
 
 _log = logging.getLogger(__name__)
 
@@ -22,6 +20,8 @@ class Exhaustive(Strategy):
     """Score every prompt of the space, in the order of the pool.
 
     Args:
+        objective: Scores prompts on the search split.
+        seed: Makes no difference.
         batch: Prompts in each ask.
         partial: Whether to start although the budget does not reach to the end of the space.
 
@@ -29,7 +29,6 @@ class Exhaustive(Strategy):
         StrategyError: The budget does not reach to the end of the space and `partial` is false, or `batch` is below 1.
     """
 
-    proposes: ClassVar[frozenset[type]] = frozenset({HardPrompt})
     deterministic: ClassVar[bool] = True
     reference: ClassVar[bool] = True
 
@@ -41,13 +40,13 @@ class Exhaustive(Strategy):
         first = HardPrompt(space.pool[[0] * space.length])
         once, twice = objective.price([first]), objective.price([first, first])
         cost = once + (space.size - 1) * (twice - once)  # the text before the first slot is paid once
-        size = f"{len(space.pool):,} tokens at {space.length} positions make {space.size:,} prompts, which cost {cost:,} LM tokens"
-        affordable = objective.affordable(space.length)
+        size = f"{len(space.pool):,} tokens at {space.length} positions make {space.size:,} prompts; they cost {cost:,} LM tokens"
         _log.info("exhaustive: %s", size)
+        affordable = objective.affordable(space.length)
         if affordable < space.size and not partial:
             raise StrategyError(
-                f"exhaustive: {size}; the budget of {objective.ledger.budget:,} reaches for {affordable:,} of them. "
-                "Use a smaller pool, a shorter prompt or a larger budget, or set 'partial' to true to score as many as it reaches for."
+                f"exhaustive: {size}, and the {objective.ledger.left:,} that may be spent reach for {affordable:,} of them. Use "
+                "a smaller pool, a shorter prompt or a larger budget, or set 'partial' to true to score as many as that."
             )
         self._batch = batch
         self._rows = itertools.product(range(len(space.pool)), repeat=space.length)

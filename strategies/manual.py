@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import ClassVar
 
+from promptsearch import Objective, Prompt, Strategy, TextPrompt
 from promptsearch.errors import StrategyError
-from promptsearch.objective import Objective
-from promptsearch.prompt import Prompt, TextPrompt
-from promptsearch.strategy import Strategy
 
 
 class Manual(Strategy):
     """Score the prompts that you give, and nothing at all in the slots.
 
     Args:
+        objective: Scores prompts on the search split.
+        seed: Makes no difference.
         prompts: The prompts, best guess first: a text for the first slot, or a list with one text for each slot.
         empty: Whether the empty prompt is scored too, after the given ones.
 

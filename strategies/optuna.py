@@ -33,7 +33,7 @@ WINDOW = 100
 #: Prompts in a generation of NSGA-II: small, since a run has some hundred evaluations and not ten thousand.
 POPULATION = 20
 #: Proposals of a sampler that are asked for until one is new.
-_TRIES = 8
+_TRIES = 4
 
 Row = tuple[int, ...]  # (length,) indices into the pool
 
@@ -79,13 +79,16 @@ class Optuna(Strategy):
             self._size = min(shortlist, self._pool)
             self._begin([self._rng.choice(self._pool, self._size, replace=False) for _ in range(length)])
         else:
+            self._tokens = {f"token {k}": np.arange(self._pool) for k in range(length)}
             self._domains: dict[str, BaseDistribution] = _integers(self._pool, length)
             nsga2 = optuna.samplers.NSGAIISampler(population_size=POPULATION, seed=seed)
             self._study = optuna.create_study(sampler=nsga2)
         self._shown = None if storage is None else _replace_study(storage, self._title(sampler, shortlist))
 
     def ask(self) -> Sequence[Prompt]:
-        """Proposals of the sampler, `batch` of them."""
+        """Proposals of the sampler, `batch` of them; none when the whole space has been scored."""
+        if len(self._values) == self.objective.space.size:
+            return []
         if self._tpe and len(told := self._told()) >= 2 * WINDOW:
             self._renew(told[-WINDOW:])
         self._trials = [self._fresh() for _ in range(self._batch)]
@@ -100,15 +103,17 @@ class Optuna(Strategy):
             self._values[_row(trial)] = float(value)
 
     def _fresh(self) -> Trial:
-        """A trial of a prompt that was not scored before, if a few tries find one."""
+        """A trial of a prompt that was not scored before, if a few tries find one; else of a random prompt.
+
+        What the sampler proposes again it is told again: it learns that it has been there.
+        """
         for _ in range(_TRIES):
             trial = self._study.ask(self._domains)
             if _row(trial) not in self._values:
-                break
+                return trial
             self._finish(trial, self._values[_row(trial)])
-        else:
-            trial = self._study.ask(self._domains)
-        return trial
+        self._study.enqueue_trial({name: int(self._rng.choice(tokens)) for name, tokens in self._tokens.items()})
+        return self._study.ask(self._domains)
 
     def _finish(self, trial: Trial, value: float) -> None:
         if np.isfinite(value):
@@ -122,7 +127,8 @@ class Optuna(Strategy):
 
     def _begin(self, shortlists: list[NDArray[np.int64]]) -> None:
         """A study of TPE over these shortlists, each of shape `(shortlist,)`, without trials."""
-        self._domains = {f"token {k}": CategoricalDistribution(sorted(map(int, tokens))) for k, tokens in enumerate(shortlists)}
+        self._tokens = {f"token {k}": np.sort(tokens) for k, tokens in enumerate(shortlists)}
+        self._domains = {name: CategoricalDistribution(tokens.tolist()) for name, tokens in self._tokens.items()}
         # Both flags are said because their defaults differ between versions: tokens are drawn jointly, and prompts of the
         # same batch, still without a loss, are kept away from.
         tpe = optuna.samplers.TPESampler(seed=int(self._rng.integers(2**32)), multivariate=True, constant_liar=True)
@@ -138,7 +144,7 @@ class Optuna(Strategy):
             shortlists.append(np.append(kept, self._rng.choice(others, self._size - len(kept), replace=False)))
         self._begin(shortlists)
         for trial in window:
-            if all(trial.params[name] in domain.choices for name, domain in self._domains.items()):  # type: ignore[attr-defined]
+            if all(trial.params[name] in tokens for name, tokens in self._tokens.items()):
                 self._study.add_trial(create_trial(params=trial.params, distributions=self._domains, value=trial.values[0]))
 
     def _copy(self, trial: Trial, value: float) -> FrozenTrial:

@@ -3,27 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar
 
 import numpy as np
 
+from promptsearch import HardPrompt, Objective, Prompt, Strategy
 from promptsearch.errors import StrategyError
-from promptsearch.objective import Objective
-from promptsearch.prompt import HardPrompt, Prompt
-from promptsearch.strategy import Strategy
 
 
 class Random(Strategy):
     """Propose prompts drawn uniformly from the space, each at most once; a small space ends by being exhausted.
 
     Args:
+        objective: Scores prompts on the search split.
+        seed: Seeds the draw.
         batch: Prompts in each ask.
 
     Raises:
         StrategyError: `batch` is below 1.
     """
-
-    proposes: ClassVar[frozenset[type]] = frozenset({HardPrompt})
 
     def __init__(self, objective: Objective, *, seed: int, batch: int = 16) -> None:
         super().__init__(objective, seed=seed)

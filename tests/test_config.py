@@ -90,6 +90,7 @@ def test_toml_and_json_say_the_same_as_yaml(folder: Path) -> None:
 
 
 def test_what_was_read_can_be_written_and_read_again(folder: Path) -> None:
+    assert load(STUDY, "pool=2000").pool == 2000
     config = load(STUDY, "pool={file: words.txt}", "strategies.1={random: {label: floor, budget: 1000}}")
     dumped = json.loads(json.dumps(config.model_dump(mode="json")))
     assert parse_config(dumped, folder=config.folder) == config
@@ -144,6 +145,7 @@ def test_single_values_mean_what_json_means(value: object) -> None:
 
 
 TEXT = "expected text (in quotes where it looks like something else)."
+POOL = "expected words, a number of words, a list of words, or {file: PATH}."
 QUOTES = "A text with braces or a colon needs quotes around it."
 KNOWN = "budget, device, dtype, length, max_seconds, metric, model, name, pool, score_on, seeds, strategies, task, tasks"
 
@@ -263,9 +265,12 @@ WRONG = {
         STUDY + "pool: [the, 5]\n",
         "study.yaml, line 16: pool.1 is 5; expected text (in quotes where it looks like something else).",
     ),
-    "pool by an unknown name": (
-        STUDY + "pool: all\n",
-        "study.yaml, line 16: pool is 'all'; expected words, a list of words, or {file: PATH}.",
+    "pool by an unknown name": (STUDY + "pool: all\n", f"study.yaml, line 16: pool is 'all'; {POOL}"),
+    "pool that is a fraction": (STUDY + "pool: 2.5\n", f"study.yaml, line 16: pool is 2.5; {POOL}"),
+    "pool of none": (STUDY + "pool: 0\n", "study.yaml, line 16: pool is 0; expected at least 1."),
+    "task that is a number": (
+        STUDY[: STUDY.index("task:")] + "task: 5\n" + STUDY[STUDY.index("length:") :],
+        "study.yaml, line 3: task is 5; expected a mapping of keys to values.",
     ),
     "empty pool": (STUDY + "pool: []\n", "study.yaml, line 16: pool is an empty list; expected at least one word."),
     "two sources": (

@@ -7,6 +7,7 @@ folded in as rows of their embeddings; hard and text prompts likewise. Format: `
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -66,11 +67,10 @@ def write_peft(saved: SavedPrompt, lm: LanguageModel, folder: Path) -> None:
             "peft_version": peft.__version__,
         },
     )
-    model = peft.PeftModel.from_pretrained(lm.model, str(folder)).eval()
-    try:
-        saved.check([_loss(saved, lm, model, example) for example in saved.probe])
-    finally:
-        model.unload()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # between peft and transformers; nothing that a user could do
+        model = peft.PeftModel.from_pretrained(lm.model, str(folder)).eval()
+    saved.check([_loss(saved, lm, model, example) for example in saved.probe])
 
 
 def front_rows(saved: SavedPrompt, lm: LanguageModel) -> Tensor:

@@ -59,7 +59,13 @@ def _task(task: TaskSummary) -> list[str]:
 
 def _pair(test: Comparison) -> list[str]:
     p_values = [probability(test.p), probability(test.adjusted)]
-    return [code(test.first), code(test.second), number(test.difference), *p_values, number(test.detectable)]
+    return [
+        code(test.first, in_table=True),
+        code(test.second, in_table=True),
+        number(test.difference),
+        *p_values,
+        number(test.detectable),
+    ]
 
 
 def _cells(row: Row, regret: bool) -> list[str]:
@@ -67,7 +73,7 @@ def _cells(row: Row, regret: bool) -> list[str]:
     kind = " (reference, not ranked)" if row.reference else "" if best.searches else " (does not search)"
     seeds = f" ({len(row.runs)} of {row.wanted} seeds)" if len(row.runs) < row.wanted else ""
     return [
-        code(row.label) + kind + seeds,
+        code(row.label, in_table=True) + kind + seeds,
         _interval(row.metric),
         _interval(row.loss),
         signed(row.gap),
@@ -106,7 +112,7 @@ def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
 
 
 def escape(text: str) -> str:
-    """Text as text: every character that Markdown could read is escaped.
+    """Text as text: every character that Markdown could read is escaped; a `_` inside a word it does not read.
 
     Args:
         text: Anything.
@@ -114,14 +120,15 @@ def escape(text: str) -> str:
     Returns:
         One line.
     """
-    return re.sub(r"([\\`*_{}\[\]<>|~#$&!])", r"\\\1", visible(text))
+    return re.sub(r"([\\`*{}\[\]<>|~#$&!]|(?<![^\W_])_|_(?![^\W_]))", r"\\\1", visible(text))
 
 
-def code(text: str) -> str:
-    """Text as a piece of code that neither a backtick nor a table's pipe can end.
+def code(text: str, *, in_table: bool = False) -> str:
+    """Text as a piece of code that neither a backtick nor, in a table, a pipe can end.
 
     Args:
         text: Anything.
+        in_table: Whether it stands in a table's cell.
 
     Returns:
         One line; `*(empty)*` for no text.
@@ -129,7 +136,7 @@ def code(text: str) -> str:
     shown = visible(text)
     if not shown:
         return "*(empty)*"
-    if not set(shown) & set("`|\\"):
+    if not set(shown) & set("`|\\" if in_table else "`"):
         return f"`{shown}`"
     # In HTML, references stand for characters before anything else is read, so a pipe ends no cell.
-    return "<code>" + re.sub(r"[^\w\s]", lambda mark: f"&#{ord(mark.group())};", shown).replace("_", "&#95;") + "</code>"
+    return "<code>" + re.sub(r"[!-/:-@\[-`{-~]", lambda mark: f"&#{ord(mark.group())};", shown) + "</code>"

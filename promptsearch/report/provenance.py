@@ -61,7 +61,7 @@ def facts(results: Results) -> list[tuple[str, str]]:
         ("Budget", f"{study.budget:,} LM tokens a run{limit}; {study.score_on} search examples an evaluation"),
         ("Seeds", ", ".join(map(str, study.seeds))),
         ("Arithmetic", f"searched in {study.dtype} on {study.device}; selected and tested in float32"),
-        ("Machine", ", ".join(f"{key} {value}" for key, value in study.machine.items())),
+        ("Machine", ", ".join(f"{key} {value}" for key, value in study.machine.items() if value is not None)),
         ("Versions", ", ".join(f"{key} {value}" for key, value in {"promptsearch": study.version, **study.versions}.items())),
         ("Command", f"promptsearch compare study.yaml --out {results.folder.resolve().name}"),
     ]

@@ -82,12 +82,9 @@ class StrategyConformance:
     def test_same_seed_same_run(self) -> None:
         """All randomness comes from the seed: the global generators make no difference."""
         first = self._run(PlantedScorer("pairwise"), self.few)
-        states = random.getstate(), np.random.get_state(), torch.get_rng_state()
-        try:
-            random.seed(1), np.random.seed(1), torch.manual_seed(1)
-            assert self._run(PlantedScorer("pairwise"), self.few) == first
-        finally:
-            random.setstate(states[0]), np.random.set_state(states[1]), torch.set_rng_state(states[2])
+        for seed in (random.seed, np.random.seed, torch.manual_seed):
+            seed(1)
+        assert self._run(PlantedScorer("pairwise"), self.few) == first, f"{self._name} uses a global generator"
 
     def test_the_seed_matters_unless_deterministic(self) -> None:
         """Two seeds propose different prompts; a deterministic strategy does not look at the seed."""
@@ -115,7 +112,7 @@ class StrategyConformance:
     def test_goes_on_where_prompts_fail(self) -> None:
         """Failed prompts have the value +inf; half of all prompts fail here."""
         result = self._run(PlantedScorer("separable", failing=0.5), self.few)
-        assert len(result.lines) > 1 or not self.strategy.searches
+        assert result.lines
         assert all(np.isfinite(value) for value, _ in result.ranking)
 
     def test_a_killed_run_goes_on_as_if_nothing_had_happened(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -123,16 +120,17 @@ class StrategyConformance:
         scorer = PlantedScorer("pairwise")
         whole = self._run(scorer, self.few)
         stateless = self._make(scorer.objective()).state() is None
+        last = len(whole.lines) - 1
+        kills = {(0, "before"), (0, "half"), (min(1, last), "after"), (last // 2, "half"), (last // 2, "after"), (last, "before")}
         for share in (1e9,) if stateless else (1e9, 1e-9):
             monkeypatch.setattr(loop, "_SAVING_SHARE", share)
-            for at in sorted({0, 1, len(whole.lines) // 2, len(whole.lines) - 1}):
-                for how in ("before", "half", "after"):
-                    folder = tmp_path / f"{share}-{at}-{how}"
-                    folder.mkdir()
-                    with pytest.raises(_Killed):
-                        self._run(scorer, self.few, log=_DyingLog(folder, at, how), folder=folder)
-                    resumed = self._run(scorer, self.few, log=RunLog(folder), folder=folder)
-                    assert resumed == whole, f"killed {how} line {at} was written, {self._name} went on differently"
+            for at, how in sorted(kills):
+                folder = tmp_path / f"{share}-{at}-{how}"
+                folder.mkdir()
+                with pytest.raises(_Killed):
+                    self._run(scorer, self.few, log=_DyingLog(folder, at, how), folder=folder)
+                resumed = self._run(scorer, self.few, log=RunLog(folder), folder=folder)
+                assert resumed == whole, f"killed {how} line {at} was written, {self._name} went on differently"
 
     def test_a_run_killed_after_every_evaluation_reaches_the_same_end(self, tmp_path: Path) -> None:
         """Each process gets one more evaluation done."""
@@ -170,7 +168,7 @@ class StrategyConformance:
             pytest.skip("it does not claim to search better than random")
         module = inspect.getmodule(self.strategy)
         said = f"{inspect.getdoc(self.strategy)} {module.__doc__ if module else ''}"
-        assert self.planted in said, f"the docstring of {self._name} or its module should name the planted objective {self.planted}"
+        assert self.planted in said, f"the docstring of {self._name} or of its module should name {self.planted}"
 
     # How it is run.
 

@@ -33,7 +33,7 @@ Question: Is this review positive or negative? Answer: yes or no. The review is 
 capital city of this country? Answer with one word. Write the best answer. The sentence and the text are about a place."""
 
 #: Tokens of their own, as are most words of the corpus with the space before them.
-WORDS = (" The", " the", " capital", " of", " is", " Paris", " Berlin", " good", " bad", " great", " movie", " It", " was", " Answer")
+WORDS = (" The", " the", " capital", " of", " is", " Paris", " Berlin", " good", " bad", " movie", " It", " was")
 
 _END, _BEGIN, _PAD = "<|end|>", "<|begin|>", "<|pad|>"
 _CHAT = (

@@ -61,7 +61,7 @@ class FakeStudy:
             },
             "dtype": "bfloat16",
             "device": "cpu",
-            "machine": {"cpu": "A CPU", "cores": 2, "threads": 1, "memory_gib": 23.4},
+            "machine": {"cpu": "A CPU", "cores": 2, "threads": 1, "memory_gib": 23.4, "gpu": None},
             "versions": {"python": "3.11.7", "torch": "2.13.0"},
             "budget": budget,
             "seeds": self.seeds,

@@ -62,6 +62,7 @@ def test_the_parts_of_the_page(make_study):
         *("What the columns mean", "what selection flattered", "All pairs: ", "Each run", "16 prompts were asked for"),
     ):
         assert wanted in found.text, wanted
+    assert "None" not in found.text, "a machine without a GPU says nothing of it"
     assert "regret" not in found.text[: found.text.index("What the columns mean")]
 
 
