@@ -40,7 +40,7 @@ class PTuning(TrainedStrategy):
         seed: int,
         encoder: Literal["lstm", "mlp", "none"] = "lstm",
         hidden: int | None = None,
-        rate: float = 0.001,
+        rate: float = 0.005,
         batch: int = 16,
         interval: int = 8,
         patience: int = 0,

@@ -37,7 +37,7 @@ class PromptTuning(TrainedStrategy):
         seed: int,
         init: Literal["words", "random"] = "words",
         text: str | None = None,
-        rate: float = 0.01,
+        rate: float = 0.03,
         batch: int = 16,
         interval: int = 8,
         patience: int = 0,

@@ -326,9 +326,9 @@ def test_files_that_cannot_be_read(folder: Path) -> None:
 
 
 def test_a_mapping_is_checked_like_a_file_and_left_alone() -> None:
-    data = {"model": "m", "task": "capitals", "budget": 10, "strategies": ["random"]}
-    assert parse_config(data, ["budget=20", "task=other"]).budget == 20
-    assert data["budget"] == 10
+    data = {"model": "m", "task": "capitals", "budget": 10, "strategies": [{"random": {"batch": 4}}]}
+    assert parse_config(data, ["budget=20", "strategies.0.random.batch=8"]).strategies[0].options == {"batch": 8}
+    assert data == {"model": "m", "task": "capitals", "budget": 10, "strategies": [{"random": {"batch": 4}}]}
     with pytest.raises(StudyError, match=r"^the study: budget is 'x'; expected a whole number\.$"):
         parse_config({**data, "budget": "x"})
 

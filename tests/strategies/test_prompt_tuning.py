@@ -1,0 +1,100 @@
+"""Prompt tuning: the conformance suite, its starts, and the shared training loop."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from promptsearch import SoftPrompt, loop
+from promptsearch.strategies.prompt_tuning import PromptTuning
+from promptsearch.testing.conformance import StrategyConformance
+from promptsearch.testing.planted import PlantedScorer
+
+
+class TestPromptTuning(StrategyConformance):
+    strategy = PromptTuning
+    options = {"interval": 2, "batch": 4, "rate": 0.05}
+    planted = "separable"
+
+
+def objective(evaluations=40):
+    scorer = PlantedScorer("separable")
+    return scorer.objective(scorer.budget(evaluations))
+
+
+def first(**options):
+    return PromptTuning(objective(), seed=0, **options).ask()[0].vectors
+
+
+def test_words_start_from_rows_of_the_pool():
+    given = objective()
+    rows = given.embeddings[torch.from_numpy(given.space.pool.copy())].float()
+    start = PromptTuning(given, seed=0).ask()[0].vectors
+    assert all(any(torch.equal(vector, row) for row in rows) for vector in start)
+
+
+def test_random_starts_at_the_scale_of_the_embeddings():
+    scale = objective().embeddings.std()
+    assert first(init="random").std() == pytest.approx(float(scale), rel=0.5)
+
+
+def test_a_text_is_repeated_to_the_length(monkeypatch):
+    given = objective()
+    ids = given.space.pool[:2].tolist()
+    monkeypatch.setattr(given, "encode", lambda text: ids)
+    start = PromptTuning(given, seed=0, text="two words").ask()[0].vectors
+    expected = [given.embeddings[ids[i % 2]].float() for i in range(len(start))]
+    assert torch.equal(start, torch.stack(expected))
+
+
+def test_training_lowers_the_loss_to_near_the_optimum():
+    given = objective(400)
+    strategy = PromptTuning(given, seed=0, interval=4, batch=8, rate=0.1)
+    start = float(given.evaluate(strategy.ask()).values[0])
+    loop.search(PromptTuning(given, seed=0, interval=4, batch=8, rate=0.1))
+    assert given.ranking[0].value < start - 0.5 * (start - given._scorer.optimum_value)
+
+
+def test_a_prompt_that_was_scored_does_not_change_with_further_training():
+    strategy = PromptTuning(objective(), seed=0, interval=2, batch=4)
+    evaluation = strategy.objective.evaluate(prompts := strategy.ask())
+    strategy.tell(prompts, evaluation)
+    before = prompts[0].vectors.clone()
+    later = strategy.ask()[0]
+    assert torch.equal(prompts[0].vectors, before) and later != prompts[0]
+
+
+def test_the_best_prompt_wins_not_the_last():
+    given = objective(60)
+    strategy = PromptTuning(given, seed=0, interval=1, batch=2, rate=3.0)
+    strategy._schedule = lambda step: 1.0  # never calms down
+    loop.search(strategy)
+    values = [np.mean(row) for line in given.log.lines for row in line["losses"]]
+    assert given.ranking[0].value == min(values) < values[-1]
+    assert isinstance(given.ranking[0].prompt, SoftPrompt)
+
+
+def test_patience_ends_the_run():
+    given = objective(1000)
+    end = loop.search(PromptTuning(given, seed=0, interval=1, batch=2, rate=3.0, patience=3))
+    assert end == "nothing left to propose" and len(given.log.lines) < 400
+
+
+def test_the_rate_rises_and_falls_to_zero_at_the_end_of_the_budget():
+    given = objective(300)
+    strategy = PromptTuning(given, seed=0, interval=4, batch=8)
+    shares = [strategy._schedule(step) for step in range(strategy._steps + 1)]
+    assert max(shares) == 1 and shares[0] < 1 and shares[-1] == 0
+    loop.search(strategy)
+    assert abs(strategy._step - strategy._steps) <= 0.1 * strategy._steps + 4
+
+
+def test_backward_is_charged_beside_forward():
+    given = objective()
+    before = given.ledger.spent
+    vectors = torch.zeros(given.space.length, given.embeddings.shape[1], requires_grad=True)
+    given.loss(vectors, given.training[:3])
+    tokens = given.price([SoftPrompt(vectors)], given.training[:3])  # the text before the slot is paid by now
+    lead = int(given._scorer.lead(given.training[:3]).sum())
+    assert given.ledger.backward == tokens and given.ledger.spent - before == 2 * tokens + lead
