@@ -124,13 +124,13 @@ class Study:
         config = self._config
         rows = [self._row(given) for given in config.strategies]
         tasks = [task] if task else [Task.load(_given(t), config.folder, metric=config.metric) for t in config.tasks]
+        self._progress(Progress("", 0, 0, "loading", message=f"loading {config.model}"))
+        lm = model or LanguageModel.load(config.model_source, device=config.device)
+        lm.check()
+        dtype = pick_dtype(config.dtype, lm.device)
+        exact = lm.to(torch.float32)
+        arenas = self._arenas(tasks, rows, exact, dtype)
         with self._locked():
-            self._progress(Progress("", 0, 0, "loading", message=f"loading {config.model}"))
-            lm = model or LanguageModel.load(config.model_source, device=config.device)
-            lm.check()
-            dtype = pick_dtype(config.dtype, lm.device)
-            exact = lm.to(torch.float32)
-            arenas = self._arenas(tasks, rows, exact, dtype)
             self._settle(self._about(lm, exact, dtype, tasks, arenas))
             cache = ScoreCache(cache_folder() / "scores.sqlite")
             try:

@@ -192,7 +192,7 @@ def read_data(data: Mapping[str, Any], folder: Path) -> list[dict[str, Any]]:
 
 def _jsonl_rows(path: Path) -> list[dict[str, Any]]:
     rows = []
-    for number, line in enumerate(path.read_text("utf-8").splitlines(), start=1):
+    for number, line in enumerate(path.read_text("utf-8").split("\n"), start=1):
         if not line.strip():
             continue
         try:

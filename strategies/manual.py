@@ -15,7 +15,8 @@ class Manual(Strategy):
     Args:
         objective: Scores prompts on the search split.
         seed: Makes no difference.
-        prompts: The prompts, best guess first: a text for the first slot, or a list with one text for each slot.
+        prompts: The prompts, best guess first: a text for the first slot, or a list with one text for each slot. Left out:
+            the empty prompt alone.
         empty: Whether the empty prompt is scored too, after the given ones.
 
     Raises:
@@ -26,7 +27,7 @@ class Manual(Strategy):
     deterministic: ClassVar[bool] = True
     searches: ClassVar[bool] = False
 
-    def __init__(self, objective: Objective, *, seed: int, prompts: list[str | list[str]], empty: bool = True) -> None:
+    def __init__(self, objective: Objective, *, seed: int, prompts: list[str | list[str]] = [], empty: bool = True) -> None:  # noqa: B006 - read only
         super().__init__(objective, seed=seed)
         if not prompts and not empty:
             raise StrategyError("manual has nothing to score: give 'prompts', or leave 'empty' at true")

@@ -226,6 +226,17 @@ class NoTokens(Strategy):
         return [HardPrompt([])]
 
 
+class Needy(NoTokens):
+    """Cannot do without its option.
+
+    Args:
+        words: The words that it needs.
+    """
+
+    def __init__(self, objective, *, seed, words: list[str]):
+        super().__init__(objective, seed=seed)
+
+
 class TooMany(NoTokens):
     """Proposes more tokens than there are places."""
 
@@ -296,8 +307,8 @@ def test_wrong_input_is_refused_before_a_token_is_spent(tiny, films, tmp_path):
         compare(study([{"random": {"bach": 3}}]), out=out, model=tiny, task=films)
     with pytest.raises(StrategyError, match="option 'batch'.*got 'many'"):
         compare(study([{"random": {"batch": "many"}}]), out=out, model=tiny, task=films)
-    with pytest.raises(StrategyError, match="needs the option 'prompts'"):
-        compare(study(["manual"]), out=out, model=tiny, task=films)
+    with pytest.raises(StrategyError, match="needs the option 'words': The words"):
+        compare(study([f"{__name__}:Needy"]), out=out, model=tiny, task=films)
     with pytest.raises(StudyError, match="a budget of 100 tokens is too small for 'random'.*cost [0-9]+ tokens"):
         compare(study(["random"], budget=100), out=out, model=tiny, task=films)
     with pytest.raises(StudyError, match="'goodmovie' of the pool is . tokens"):

@@ -74,7 +74,8 @@ class LanguageModel:
                 f"cannot load the model '{name}': {str(error).splitlines()[0]} Expected a name on the Hub (with a network), a "
                 f"folder with config.json and safetensors, a .gguf file, or '{NAME}', which comes from a Python package."
             ) from error
-        return LanguageModel(model.to(pick_device(device)), tokenizer, name)
+        found = str(Path(name).resolve()) if Path(name).exists() else name  # exports name it, wherever they are used
+        return LanguageModel(model.to(pick_device(device)), tokenizer, found)
 
     def to(self, dtype: torch.dtype) -> LanguageModel:
         """The same model in another dtype; a copy that is kept, the original stays as it is."""

@@ -51,7 +51,7 @@ def test_nothing_to_score_is_refused():
         Manual(planted_objective(), seed=0, prompts=[], empty=False)
 
 
-@pytest.mark.parametrize(("options", "message"), [({}, "needs the option 'prompts'"), ({"prompts": "text"}, "valid list")])
+@pytest.mark.parametrize(("options", "message"), [({"prompts": "text"}, "valid list"), ({"empty": "perhaps"}, "valid boolean")])
 def test_wrong_options_are_named(options, message):
     with pytest.raises(StrategyError, match=message):
         check_options("manual", Manual, options)

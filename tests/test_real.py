@@ -1,0 +1,119 @@
+"""A few tests on the real model: what tiny random models cannot show."""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+import pytest
+import torch
+
+from promptsearch import HardPrompt, LanguageModel, SoftPrompt, Task, TextPrompt
+from promptsearch.export import export_run
+from promptsearch.export.saved import SavedPrompt, write_saved
+from promptsearch.scoring import Engine
+from promptsearch.scoring.layout import check_joints
+from promptsearch.space import PromptSpace
+
+pytestmark = pytest.mark.real
+
+ROWS = [
+    {"text": text, "label": label}
+    for label, texts in (
+        (
+            1,
+            [
+                "A gripping film from start to finish.",
+                "Warm, funny and wise.",
+                "One of the best of the year!",
+                "I loved every minute",
+            ],
+        ),
+        (0, ["Dull, and far too long.", "A waste of time and talent.", "Painfully unfunny.", "I hated every minute"]),
+    )
+    for text in texts
+]
+
+
+@pytest.fixture(scope="module")
+def lm():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the converter, the first time
+        return LanguageModel.load("smollm2-135m-instruct")
+
+
+@pytest.fixture(scope="module")
+def reviews():
+    return Task.from_rows(
+        ROWS,
+        template="{prompt} {text} It was{answer}",
+        label="label",
+        answers={0: " bad", 1: " good"},
+        splits={"search": 4, "select": 2, "test": 2},
+    )
+
+
+def test_it_is_the_model_that_results_name(lm):
+    lm.check()
+    assert lm.parameters == 134_515_008 and lm.context == 8192 and lm.lead == ()
+    assert len(lm.words) > 30_000 and lm.decode(lm.words[1:2]).strip().isalpha()
+
+
+def test_the_capital_of_france(lm):
+    task = Task.load("capitals")
+    template = task.template.bind(1)
+    for split in task.splits.values():
+        check_joints(template, lm, split, None, PromptSpace(lm.words, 2, lm.decode))
+    example = next(e for split in task.splits.values() for e in split.examples if e.fields["name"] == "France")
+    split = next(split for split in task.splits.values() if example in split.examples)
+    ids = [lm.encode(" The")[0], lm.encode(" of")[0]]
+    scores = Engine(lm, template, split, None).score([HardPrompt(ids), TextPrompt(["The", "of"])], np.array([example.id]))
+    assert scores.metric.tolist() == [[1.0], [1.0]] and scores.losses.max() < 2
+
+
+def test_a_loss_does_not_depend_on_its_batch(lm, reviews):
+    template = reviews.template.bind(4)
+    engine = Engine(lm, template, reviews.splits["search"], reviews.choices)
+    prompts = PromptSpace(lm.words, 4, lm.decode).sample(np.random.default_rng(0), 3)
+    together = engine.score(prompts, np.arange(4)).losses
+    alone = np.array([[engine.score([p], np.array([e])).losses[0, 0] for e in range(4)] for p in prompts])
+    assert np.abs(together - alone).max() < 1e-5
+
+
+def test_bfloat16_is_near_and_not_equal(lm, reviews):
+    template = reviews.template.bind(4)
+    prompts = PromptSpace(lm.words, 4, lm.decode).sample(np.random.default_rng(0), 2)
+    exact, fast = (
+        Engine(model, template, reviews.splits["search"], reviews.choices).score(prompts, np.arange(4)).losses
+        for model in (lm, lm.to(torch.bfloat16))
+    )
+    assert 0 < np.abs(exact - fast).max() < 0.3
+
+
+@pytest.mark.parametrize("kind", ["hard", "soft"])
+def test_peft_loads_the_export_with_equal_losses(lm, reviews, tmp_path, kind):
+    template = reviews.template.bind(4)
+    hard = PromptSpace(lm.words, 4, lm.decode).sample(np.random.default_rng(1), 1)[0]
+    prompt = hard if kind == "hard" else SoftPrompt(lm.vocabulary[torch.tensor(hard.ids)] + 0.05)
+    split = reviews.splits["search"]
+    losses = Engine(lm, template, split, reviews.choices).score([prompt], np.arange(4)).losses[0]
+    facts = {"name": lm.name, "source": lm.name, "hash": lm.hash, "tokenizer_hash": lm.tokenizer_hash}
+    saved = SavedPrompt(prompt, template, reviews.choices, {"model": facts, "scored_tokens": 1}, split.examples, tuple(losses))
+    (tmp_path / "a").mkdir()
+    write_saved(saved, lm, tmp_path / "a")
+    export_run(tmp_path / "a", "peft", tmp_path / "b", model=lm)  # scores the probe through peft, or refuses
+    assert (tmp_path / "b" / "adapter_model.safetensors").stat().st_size > 4 * 4 * 576
+
+
+def test_a_few_steps_of_prompt_tuning_lower_the_loss(lm, reviews):
+    engine = Engine(lm.to(torch.bfloat16), reviews.template.bind(4), reviews.splits["search"], reviews.choices)
+    vectors = lm.vocabulary[torch.tensor(lm.words[:4])].clone().requires_grad_()
+    optimizer = torch.optim.AdamW([vectors], lr=0.03)
+    losses = []
+    for _ in range(6):
+        optimizer.zero_grad()
+        loss = engine.loss(vectors, np.arange(4))
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < losses[0] - 0.1
