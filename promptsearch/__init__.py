@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from promptsearch.errors import PromptSearchError as PromptSearchError
     from promptsearch.errors import UnknownName as UnknownName
+    from promptsearch.evaluation import Evaluation as Evaluation
     from promptsearch.export import SavedPrompt as SavedPrompt
     from promptsearch.export import load_prompt as load_prompt
     from promptsearch.model import LanguageModel as LanguageModel
-    from promptsearch.objective import Evaluation as Evaluation
     from promptsearch.objective import Objective as Objective
     from promptsearch.prompt import HardPrompt as HardPrompt
     from promptsearch.prompt import Prompt as Prompt
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "Access": "strategy",
     "Ask": "strategy",
-    "Evaluation": "objective",
+    "Evaluation": "evaluation",
     "HardPrompt": "prompt",
     "LanguageModel": "model",
     "Objective": "objective",

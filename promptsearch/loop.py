@@ -12,8 +12,8 @@ import safetensors.torch
 from numpy.typing import ArrayLike
 
 from promptsearch.errors import BudgetExhausted, PromptSearchError, RecordError, StrategyError
+from promptsearch.evaluation import Evaluation
 from promptsearch.files import write_aside
-from promptsearch.objective import Evaluation
 from promptsearch.prompt import Prompt
 from promptsearch.strategy import Ask, State, Strategy
 

@@ -8,118 +8,26 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Protocol, cast
+from dataclasses import dataclass
+from typing import Any, cast
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from torch import Tensor
 
 from promptsearch.budget import Ledger
 from promptsearch.cache import ScoreCache
 from promptsearch.errors import BudgetExhausted, RecordError, StrategyError
+from promptsearch.evaluation import Evaluation, Ids, Row, Scorer, rows_of, scores_to_json
 from promptsearch.prompt import HardPrompt, Prompt, SoftPrompt, prompt_to_json
 from promptsearch.records import RunLog
 from promptsearch.space import PromptSpace
 from promptsearch.task import Example
 
-Floats = NDArray[np.float64]
-Ids = NDArray[np.int64]
-
 #: Prompts that are scored again in fp32 at the end of a search, and those of them that see the select split.
 FINALISTS, SELECTED = 10, 3
 #: Proposals in a row that cost nothing (repeats) and end a run: a strategy that has nothing new to say.
 FREE_PROPOSALS = 1_000
-
-
-@dataclass(frozen=True)
-class Scores:
-    """What a scorer found.
-
-    Args:
-        losses: Nats, shape `(prompts, examples)`; NaN in the rows of failed prompts.
-        metric: 1 where the answer is right, else 0, shape `(prompts, examples)`; NaN likewise.
-        choices: Log-probabilities, normalised over the choices, shape `(prompts, examples, choices)`; None for text answers.
-        computed: Tokens that went through the LM.
-        failures: Prompt index -> reason.
-    """
-
-    losses: Floats
-    metric: Floats
-    choices: Floats | None
-    computed: int
-    failures: dict[int, str] = field(default_factory=dict)
-
-
-class Scorer(Protocol):
-    """Scores prompts on one split; the engine is one, a planted objective of a test another."""
-
-    #: Names all that a score depends on besides prompt and example: model, tokenizer, template, split, dtype.
-    signature: str
-
-    def length(self, prompt: Prompt) -> int:
-        """Tokens that the prompt puts into the slots."""
-
-    def context(self, examples: Ids) -> Ids:
-        """Tokens from the first slot to the end of each answer, the prompt's own left out, shape `(examples,)`."""
-
-    def lead(self, examples: Ids) -> Ids:
-        """Tokens of each example before the first slot, shape `(examples,)`."""
-
-    def score(self, prompts: Sequence[Prompt], examples: Ids) -> Scores:
-        """All prompts on all examples."""
-
-    def loss(self, vectors: Tensor, examples: Ids) -> Tensor:
-        """The mean loss in nats of a soft prompt, shape `()`, differentiable in `vectors` of shape `(length, width)`."""
-
-    def examples(self, ids: Ids) -> list[Example]:
-        """The examples themselves."""
-
-    def encode(self, text: str) -> list[int]:
-        """The token ids of a text."""
-
-    @property
-    def embeddings(self) -> Tensor:
-        """The LM's input embeddings, shape `(vocabulary, width)`."""
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """What the objective tells of the prompts of one ask.
-
-    Args:
-        values: What to rank by, lower is better, shape `(prompts,)`: the mean loss; +inf for a failed prompt.
-        losses: Nats, shape `(prompts, examples)`; NaN = not scored, nothing else.
-        metric: 1 right, 0 wrong, NaN not scored, shape `(prompts, examples)`.
-        choices: Log-probabilities over the choices, shape `(prompts, examples, choices)`; None for text answers.
-        examples: The ids of the examples, shape `(examples,)`, the same for all prompts.
-        failures: Prompt index -> reason.
-        price: Tokens charged.
-        computed: Tokens that the engine really ran.
-    """
-
-    values: Floats
-    losses: Floats
-    metric: Floats
-    choices: Floats | None
-    examples: Ids
-    failures: dict[int, str]
-    price: int
-    computed: int
-
-
-@dataclass(frozen=True)
-class _Row:
-    """One prompt's scores on one group of examples."""
-
-    losses: Floats  # (examples,)
-    metric: Floats  # (examples,)
-    choices: Floats | None  # (examples, choices)
-    failure: str | None
-
-    @property
-    def value(self) -> float:
-        return float("inf") if self.failure else float(self.losses.mean())
 
 
 @dataclass(frozen=True)
@@ -177,7 +85,7 @@ class Objective:
         self._reserve = reserve
         self._seconds = seconds
         self._listener = listener
-        self._rows: dict[tuple[str, str], _Row] = {}
+        self._rows: dict[tuple[str, str], Row] = {}
         self._lead_paid: set[int] = set()
         self._longest = 0
         self._free = 0
@@ -328,7 +236,7 @@ class Objective:
         for line in self.log.skip(books["evaluations"]):
             full = line["examples"] == "score_on"
             ids = self.scored if full else np.asarray(line["examples"], dtype=np.int64)
-            for data, row in zip(line["prompts"], _rows_of(line, len(ids)), strict=True):
+            for data, row in zip(line["prompts"], rows_of(line, len(ids)), strict=True):
                 self._rows[data["key"], _group(None if full else ids)] = row
                 if full:
                     self._rank(row, self.log.prompt(data))
@@ -380,7 +288,7 @@ class Objective:
         else:
             self.ledger.cached = line["ledger"]["cached"]
             self.ledger.computed = line["ledger"]["computed"]
-        for prompt, row in zip(prompts, _rows_of(line, len(ids)), strict=True):
+        for prompt, row in zip(prompts, rows_of(line, len(ids)), strict=True):
             self._rows[prompt.key, group] = row
             if group == "score_on":
                 self._rank(row, prompt)
@@ -412,7 +320,7 @@ class Objective:
             self._cache.put(name, scores)
         return line
 
-    def _rank(self, row: _Row, prompt: Prompt | None) -> None:
+    def _rank(self, row: Row, prompt: Prompt | None) -> None:
         """Enter a prompt scored on all of `score_on` into the ranking; ties go to the earlier one.
 
         While old lines are put back, a soft prompt that fell out later on has no vectors any more and is None: the lines
@@ -430,42 +338,6 @@ class Objective:
                 self.log.drop(loser)
 
 
-def scores_to_json(scores: Scores) -> dict[str, Any]:
-    """Scores as they stand in a log line: six decimals, null for what was not scored.
-
-    What is told is read from the line, so that a replayed run sees the same numbers to the last digit.
-    """
-
-    def rows(values: Floats) -> list[Any]:
-        return [None if i in scores.failures else np.round(row, 6).tolist() for i, row in enumerate(values)]
-
-    return {
-        "losses": rows(scores.losses),
-        "metric": rows(scores.metric),
-        "choices": None if scores.choices is None else rows(scores.choices),
-        "failures": {str(i): reason for i, reason in scores.failures.items()},
-        "computed": scores.computed,
-    }
-
-
 def _group(ids: Ids | None) -> str:
     """Names the examples of an evaluation; None is all of `score_on`."""
     return "score_on" if ids is None else hashlib.sha256(ids.tobytes()).hexdigest()[:20]
-
-
-def _rows_of(line: dict[str, Any], examples: int) -> list[_Row]:
-    """The rows of a log line, one a prompt."""
-    shape = next((np.shape(row) for row in line["choices"] or [] if row is not None), None)
-
-    def row(values: Any, size: tuple[int, ...]) -> Floats:
-        return np.full(size, np.nan) if values is None else np.asarray(values, dtype=np.float64)
-
-    return [
-        _Row(
-            losses=row(line["losses"][i], (examples,)),
-            metric=row(line["metric"][i], (examples,)),
-            choices=None if shape is None else row(line["choices"][i], shape),
-            failure=line["failures"].get(str(i)),
-        )
-        for i in range(len(line["prompts"]))
-    ]

@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 from promptsearch.budget import Ledger
 from promptsearch.cache import ScoreCache
 from promptsearch.errors import PromptSearchError, StudyError
+from promptsearch.evaluation import Scorer, scores_to_json
 from promptsearch.loop import search
 from promptsearch.model import LanguageModel
-from promptsearch.objective import FINALISTS, SELECTED, Objective, Scorer, scores_to_json
+from promptsearch.objective import FINALISTS, SELECTED, Objective
 from promptsearch.prompt import HardPrompt, Prompt, SoftPrompt, TextPrompt, prompt_to_json
 from promptsearch.records import RunLog
 from promptsearch.scoring import Engine

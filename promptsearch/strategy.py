@@ -30,7 +30,8 @@ from pydantic import ConfigDict, ValidationError, create_model
 from torch import Tensor
 
 from promptsearch.errors import PromptSearchError, StrategyError, UnknownName
-from promptsearch.objective import Evaluation, Objective
+from promptsearch.evaluation import Evaluation
+from promptsearch.objective import Objective
 from promptsearch.prompt import HardPrompt, Prompt
 
 GROUP = "promptsearch.strategies"

@@ -15,7 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from promptsearch.objective import Evaluation, Objective
+from promptsearch.evaluation import Evaluation
+from promptsearch.objective import Objective
 from promptsearch.prompt import Prompt, SoftPrompt
 from promptsearch.strategy import Access, State, Strategy
 

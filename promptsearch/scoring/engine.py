@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from promptsearch.errors import PromptSearchError, TemplateError
+from promptsearch.evaluation import Scores
 from promptsearch.model import LanguageModel
-from promptsearch.objective import Scores
 from promptsearch.prompt import Prompt, SoftPrompt, TextPrompt
 from promptsearch.scoring.answers import choice_scores, token_scores
 from promptsearch.scoring.forward import Row, run
@@ -57,7 +57,7 @@ class Engine:
         self.signature = repr((*parts, choices, *surroundings))
         self._check_length(template.length)
 
-    # The scorer's side, see objective.Scorer.
+    # The scorer's side, see evaluation.Scorer.
 
     def length(self, prompt: Prompt) -> int:
         """Tokens that the prompt puts into the slots."""

@@ -19,7 +19,8 @@ from torch import Tensor
 
 from promptsearch.budget import Ledger
 from promptsearch.cache import ScoreCache
-from promptsearch.objective import Floats, Ids, Objective, Scores
+from promptsearch.evaluation import Floats, Ids, Scores
+from promptsearch.objective import Objective
 from promptsearch.prompt import HardPrompt, Prompt, SoftPrompt, TextPrompt
 from promptsearch.records import RunLog
 from promptsearch.space import PromptSpace

@@ -1,0 +1,144 @@
+"""What a scorer must do, and what it hands back."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from promptsearch.prompt import Prompt
+from promptsearch.task import Example
+
+Floats = NDArray[np.float64]
+Ids = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What a scorer found.
+
+    Args:
+        losses: Nats, shape `(prompts, examples)`; NaN in the rows of failed prompts.
+        metric: 1 where the answer is right, else 0, shape `(prompts, examples)`; NaN likewise.
+        choices: Log-probabilities, normalised over the choices, shape `(prompts, examples, choices)`; None for text answers.
+        computed: Tokens that went through the LM.
+        failures: Prompt index -> reason.
+    """
+
+    losses: Floats
+    metric: Floats
+    choices: Floats | None
+    computed: int
+    failures: dict[int, str] = field(default_factory=dict)
+
+
+class Scorer(Protocol):
+    """Scores prompts on one split; the engine is one, a planted objective of a test another."""
+
+    #: Names all that a score depends on besides prompt and example: model, tokenizer, template, split, dtype.
+    signature: str
+
+    def length(self, prompt: Prompt) -> int:
+        """Tokens that the prompt puts into the slots."""
+
+    def context(self, examples: Ids) -> Ids:
+        """Tokens from the first slot to the end of each answer, the prompt's own left out, shape `(examples,)`."""
+
+    def lead(self, examples: Ids) -> Ids:
+        """Tokens of each example before the first slot, shape `(examples,)`."""
+
+    def score(self, prompts: Sequence[Prompt], examples: Ids) -> Scores:
+        """All prompts on all examples."""
+
+    def loss(self, vectors: Tensor, examples: Ids) -> Tensor:
+        """The mean loss in nats of a soft prompt, shape `()`, differentiable in `vectors` of shape `(length, width)`."""
+
+    def examples(self, ids: Ids) -> list[Example]:
+        """The examples themselves."""
+
+    def encode(self, text: str) -> list[int]:
+        """The token ids of a text."""
+
+    @property
+    def embeddings(self) -> Tensor:
+        """The LM's input embeddings, shape `(vocabulary, width)`."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What the objective tells of the prompts of one ask.
+
+    Args:
+        values: What to rank by, lower is better, shape `(prompts,)`: the mean loss; +inf for a failed prompt.
+        losses: Nats, shape `(prompts, examples)`; NaN = not scored, nothing else.
+        metric: 1 right, 0 wrong, NaN not scored, shape `(prompts, examples)`.
+        choices: Log-probabilities over the choices, shape `(prompts, examples, choices)`; None for text answers.
+        examples: The ids of the examples, shape `(examples,)`, the same for all prompts.
+        failures: Prompt index -> reason.
+        price: Tokens charged.
+        computed: Tokens that the engine really ran.
+    """
+
+    values: Floats
+    losses: Floats
+    metric: Floats
+    choices: Floats | None
+    examples: Ids
+    failures: dict[int, str]
+    price: int
+    computed: int
+
+
+@dataclass(frozen=True)
+class Row:
+    """One prompt's scores on one group of examples."""
+
+    losses: Floats  # (examples,)
+    metric: Floats  # (examples,)
+    choices: Floats | None  # (examples, choices)
+    failure: str | None
+
+    @property
+    def value(self) -> float:
+        """What to rank by: the mean loss in nats; +inf for a failed prompt."""
+        return float("inf") if self.failure else float(self.losses.mean())
+
+
+def scores_to_json(scores: Scores) -> dict[str, Any]:
+    """Scores as they stand in a log line: six decimals, null for what was not scored.
+
+    What is told is read from the line, so that a replayed run sees the same numbers to the last digit.
+    """
+
+    def rows(values: Floats) -> list[Any]:
+        return [None if i in scores.failures else np.round(row, 6).tolist() for i, row in enumerate(values)]
+
+    return {
+        "losses": rows(scores.losses),
+        "metric": rows(scores.metric),
+        "choices": None if scores.choices is None else rows(scores.choices),
+        "failures": {str(i): reason for i, reason in scores.failures.items()},
+        "computed": scores.computed,
+    }
+
+
+def rows_of(line: dict[str, Any], examples: int) -> list[Row]:
+    """The rows of a log line, one a prompt."""
+    shape = next((np.shape(row) for row in line["choices"] or [] if row is not None), None)
+
+    def row(values: Any, size: tuple[int, ...]) -> Floats:
+        return np.full(size, np.nan) if values is None else np.asarray(values, dtype=np.float64)
+
+    return [
+        Row(
+            losses=row(line["losses"][i], (examples,)),
+            metric=row(line["metric"][i], (examples,)),
+            choices=None if shape is None else row(line["choices"][i], shape),
+            failure=line["failures"].get(str(i)),
+        )
+        for i in range(len(line["prompts"]))
+    ]
