@@ -39,6 +39,7 @@ def read_log(path: Path) -> tuple[list[dict[str, Any]], int]:
         try:
             line = json.loads(raw)
             intact = line["n"] == number - 1 and line["stage"] in STAGES and len(line["prompts"]) == len(line["losses"])
+            intact = intact and line["seconds"] >= 0
         except (ValueError, KeyError, TypeError):
             intact = False
         if not intact:

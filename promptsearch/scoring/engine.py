@@ -23,7 +23,7 @@ from promptsearch.template import Template
 Ids = NDArray[np.int64]
 
 #: Part of every cache key: raise it when scores may change.
-ENGINE = 1
+ENGINE = 2
 
 
 class Engine:
@@ -46,13 +46,14 @@ class Engine:
         self._template = template
         self._split = split
         self._choices = choices
+        self._limit = BATCH_TOKENS.get(lm.device.type, BATCH_TOKENS["cpu"])
         self._layouts = [lay_out(template, lm, example, choices) for example in split.examples]
         self._context = np.array([layout.context for layout in self._layouts])
         self._lead = np.array([layout.lead for layout in self._layouts])
         self._lengths = np.array([sum(map(len, x.segments)) + max(map(len, x.answers)) for x in self._layouts])
         self._right = np.array([-1 if e.choice is None else e.choice for e in split.examples])
         self._one_token = choices is not None and all(len(a) == 1 for a in self._layouts[0].answers)
-        parts = (ENGINE, BATCH_TOKENS, lm.hash, lm.tokenizer_hash, template.text, template.length, split.hash)
+        parts = (ENGINE, self._limit, lm.hash, lm.tokenizer_hash, template.text, template.length, split.hash)
         surroundings = (str(lm.dtype), str(lm.device), torch.__version__, torch.get_num_threads())
         self.signature = repr((*parts, choices, *surroundings))
         self._check_length(template.length)
@@ -164,7 +165,7 @@ class Engine:
         lengths = np.array([len(row.ids) for row in rows])
         tokens = torch.tensor([a[0] for a in self._layouts[0].answers], device=self._lm.device) if self._one_token else None
         parts, order = [], []
-        for batch in batches(lengths):
+        for batch in batches(lengths, self._limit):
             chosen = [rows[r] for r in batch]
             logits = run(self._lm, chosen, [vectors[owners[r]] for r in batch], tokens)
             parts.append(logits if self._one_token else self._token_scores(logits, batch, examples))

@@ -7,11 +7,12 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-#: Tokens of a batch, padding included. Larger batches gain nothing on a CPU and only need memory.
-BATCH_TOKENS = 4_096
+#: Tokens of a batch, padding included. On a CPU the activations of a small batch stay in the caches: for a model of 135M
+#: parameters, 512 tokens ran 1.3 times as fast as 4,096 in bfloat16, and 1.7 times in float32. A GPU wants to be filled.
+BATCH_TOKENS = {"cpu": 512, "cuda": 16_384}
 
 
-def batches(lengths: NDArray[np.int64], limit: int = BATCH_TOKENS) -> Iterator[NDArray[np.int64]]:
+def batches(lengths: NDArray[np.int64], limit: int) -> Iterator[NDArray[np.int64]]:
     """Rows of similar length together, the longest first (out of memory comes early, if it comes).
 
     Args:

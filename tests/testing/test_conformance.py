@@ -183,6 +183,7 @@ class Silent(Honest):
 class TestTrained(StrategyConformance):
     strategy = Trained
     planted = None
+    few = 24
 
 
 KILLED = "test_a_killed_run_goes_on_as_if_nothing_had_happened"
