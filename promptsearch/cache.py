@@ -10,7 +10,8 @@ from __future__ import annotations
 import hashlib
 import json
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -31,13 +32,22 @@ class ScoreCache:
     """
 
     def __init__(self, path: Path) -> None:
+        self._path = path
         path.parent.mkdir(parents=True, exist_ok=True)
-        try:
+        with self._named():
             self._db = sqlite3.connect(path, timeout=60, isolation_level=None)
             self._db.execute("pragma journal_mode = wal")
             self._db.execute("create table if not exists scores (name text primary key, content text not null)")
-        except sqlite3.DatabaseError as error:
-            raise RecordError(f"{path} is not a score cache ({error}): delete it, or name another file") from error
+
+    @contextmanager
+    def _named(self) -> Iterator[None]:
+        """Whatever is wrong with the file becomes an error that names it."""
+        try:
+            yield
+        except (sqlite3.Error, ValueError, TypeError) as error:
+            raise RecordError(
+                f"{self._path} is not a score cache, or is damaged ({error}): delete it; scores are made anew"
+            ) from error
 
     @staticmethod
     def name(signature: str, keys: Sequence[str], examples: NDArray[np.int64]) -> str:
@@ -47,12 +57,15 @@ class ScoreCache:
 
     def get(self, name: str) -> dict[str, Any] | None:
         """The scores of this call, if an earlier run left them."""
-        found = self._db.execute("select content from scores where name = ?", (name,)).fetchone()
-        return None if found is None else dict(json.loads(found[0]))
+        with self._named():
+            found = self._db.execute("select content from scores where name = ?", (name,)).fetchone()
+            return None if found is None else dict(json.loads(found[0]))
 
     def put(self, name: str, scores: dict[str, Any]) -> None:
         """Leave the scores of this call; what is there already stays."""
-        self._db.execute("insert or ignore into scores values (?, ?)", (name, json.dumps(scores, allow_nan=False)))
+        content = json.dumps(scores, allow_nan=False)
+        with self._named():
+            self._db.execute("insert or ignore into scores values (?, ?)", (name, content))
 
     def close(self) -> None:
         """Close the file."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import safetensors
@@ -12,7 +13,6 @@ import safetensors.torch
 from numpy.typing import ArrayLike
 
 from promptsearch.errors import BudgetExhausted, PromptSearchError, RecordError, StrategyError
-from promptsearch.evaluation import Evaluation
 from promptsearch.files import write_aside
 from promptsearch.prompt import Prompt
 from promptsearch.strategy import Ask, State, Strategy
@@ -47,20 +47,19 @@ def search(strategy: Strategy, folder: Path | None = None) -> str:
             evaluation = objective.evaluate(prompts, examples)
         except BudgetExhausted as end:
             return str(end)
-        _tell(strategy, prompts, evaluation)
+        with _named(strategy, "tell"):
+            strategy.tell(prompts, evaluation)
         if checkpoint and not objective.log.replaying:
             checkpoint.save(strategy)
 
 
 def _ask(strategy: Strategy) -> tuple[Sequence[Prompt], ArrayLike | None]:
     name = type(strategy).__name__
-    try:
+    with _named(strategy, "ask"):
         asked = strategy.ask()
-    except PromptSearchError:
-        raise
-    except Exception as error:  # a stranger's code may raise anything
-        raise StrategyError(f"{name}.ask failed: {type(error).__name__}: {error}") from error
     prompts, examples = (asked.prompts, asked.examples) if isinstance(asked, Ask) else (asked, None)
+    if not isinstance(prompts, Sequence):
+        raise StrategyError(f"{name}.ask returned {type(prompts).__name__}; expected a list of prompts, or an Ask with one")
     for prompt in prompts:
         if type(prompt) not in strategy.proposes:
             kinds = ", ".join(sorted(kind.__name__ for kind in strategy.proposes))
@@ -68,13 +67,15 @@ def _ask(strategy: Strategy) -> tuple[Sequence[Prompt], ArrayLike | None]:
     return prompts, examples
 
 
-def _tell(strategy: Strategy, prompts: Sequence[Prompt], evaluation: Evaluation) -> None:
+@contextmanager
+def _named(strategy: Strategy, method: str) -> Iterator[None]:
+    """Whatever a strategy's method raises becomes an error that names it."""
     try:
-        strategy.tell(prompts, evaluation)
+        yield
     except PromptSearchError:
         raise
     except Exception as error:  # a stranger's code may raise anything
-        raise StrategyError(f"{type(strategy).__name__}.tell failed: {type(error).__name__}: {error}") from error
+        raise StrategyError(f"{type(strategy).__name__}.{method} failed: {type(error).__name__}: {error}") from error
 
 
 class _Checkpoint:
@@ -91,22 +92,25 @@ class _Checkpoint:
         try:
             with safetensors.safe_open(self._path, framework="pt") as file:
                 about = json.loads(file.metadata()["state"])
+                books, data = about["books"], about["data"]
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
         except (OSError, safetensors.SafetensorError, KeyError, TypeError, ValueError) as error:
             raise RecordError(f"{self._path} is damaged ({error}): delete the run's folder to make the run again") from error
-        strategy.objective.recover(about["books"])
-        strategy.restore(State(tensors, about["data"]))
+        strategy.objective.recover(books)
+        with _named(strategy, "restore"):
+            strategy.restore(State(tensors, data))
 
     def save(self, strategy: Strategy) -> None:
         """Save the state, unless the last time was only just now."""
         begin = time.monotonic()
         if begin < self._next:
             return
-        state = strategy.state()
-        if state is None:
-            return
-        about = json.dumps({"data": dict(state.data), "books": strategy.objective.books()})
-        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.tensors.items()}
+        with _named(strategy, "state"):
+            state = strategy.state()
+            if state is None:
+                return
+            about = json.dumps({"data": dict(state.data), "books": strategy.objective.books()})
+            tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.tensors.items()}
         write_aside(self._path, safetensors.torch.save(tensors, metadata={"state": about}))
         end = time.monotonic()
         self._next = end + (end - begin) / _SAVING_SHARE

@@ -111,17 +111,19 @@ class Objective:
         """
         if len(prompts) == 0:
             raise StrategyError("evaluate needs at least one prompt")
-        ids = self.scored if examples is None else np.asarray(examples, dtype=np.int64)
+        ids = self.scored if examples is None else self._checked(examples)
         group = _group(None if examples is None else ids)
         for prompt in prompts:
             self._check(prompt)
         new = {p.key: p for p in prompts if (p.key, group) not in self._rows}
         if self._seconds is not None and self.log.seconds > self._seconds and not self.log.replaying:
-            raise BudgetExhausted(f"the run's {self._seconds:g} seconds are over")
+            raise self._time_over()
         price = computed = 0
         if new:
             self._free = 0
             payable = self._payable(list(new.values()), ids)
+            if payable and self._seconds is not None and self.log.searched:
+                raise self._time_over()  # so an earlier process ended this search, and went on to selection
             if payable:
                 price, computed = self._score(payable, ids, group)
             if len(payable) < len(new):
@@ -258,6 +260,17 @@ class Objective:
                     f"a soft prompt here has shape ({self.space.length}, {self.embeddings.shape[1]}), got ({length}, {width})"
                 )
 
+    def _checked(self, examples: ArrayLike) -> Ids:
+        """Ids of search examples as an array; a stranger's code chose them."""
+        known = len(self.scored) + len(self.training)
+        ids = np.asarray(examples)
+        if ids.ndim != 1 or not ids.size or ids.dtype.kind not in "iu" or ids.min() < 0 or ids.max() >= known:
+            raise StrategyError(f"expected ids of search examples, whole numbers from 0 to {known - 1}, got {str(ids)[:80]}")
+        return ids.astype(np.int64)
+
+    def _time_over(self) -> BudgetExhausted:
+        return BudgetExhausted(f"the run's {self._seconds:g} seconds are over")
+
     def _price_of(self, prompt: Prompt, ids: Ids) -> int:
         return int(self._scorer.context(ids).sum()) + len(ids) * self._scorer.length(prompt)
 
@@ -305,8 +318,9 @@ class Objective:
             result = self._scorer.score(prompts, ids)
             self.ledger.computed += result.computed
             scores = scores_to_json(result)
-        for prompt in prompts:
-            self.log.keep(prompt)
+        if group == "score_on":  # no other prompts can win
+            for prompt in prompts:
+                self.log.keep(prompt)
         line = {
             "stage": "search",
             "examples": group if group == "score_on" else ids.tolist(),

@@ -16,10 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from promptsearch.errors import RecordError
-from promptsearch.prompt import Prompt, SoftPrompt, load_vectors, prompt_from_json, save_vectors
+from promptsearch.prompt import Prompt, SoftPrompt, prompt_from_json, save_vectors
 
 #: The order in which a run passes through its stages.
 STAGES = ("search", "rescore", "select", "test")
+#: What every line holds.
+_KEYS = {"n", "stage", "examples", "prompts", "losses", "metric", "choices", "failures", "computed", "ledger", "seconds"}
 
 
 def read_log(path: Path) -> tuple[list[dict[str, Any]], int]:
@@ -33,13 +35,11 @@ def read_log(path: Path) -> tuple[list[dict[str, Any]], int]:
     if not path.exists():
         return [], 0
     lines, size = [], 0
-    for number, raw in enumerate(path.read_bytes().splitlines(keepends=True), start=1):
-        if not raw.endswith(b"\n"):
-            break
+    for number, raw in enumerate(path.read_bytes().split(b"\n")[:-1], start=1):
         try:
             line = json.loads(raw)
             intact = line["n"] == number - 1 and line["stage"] in STAGES and len(line["prompts"]) == len(line["losses"])
-            intact = intact and line["seconds"] >= 0
+            intact = intact and line["seconds"] >= 0 and line.keys() >= _KEYS
         except (ValueError, KeyError, TypeError):
             intact = False
         if not intact:
@@ -48,7 +48,7 @@ def read_log(path: Path) -> tuple[list[dict[str, Any]], int]:
                 "Restore the file, or delete the run's folder to make the run again."
             )
         lines.append(line)
-        size += len(raw)
+        size += len(raw) + 1
     return lines, size
 
 
@@ -88,12 +88,22 @@ class RunLog:
         return bool(self._queue)
 
     @property
+    def searched(self) -> bool:
+        """Whether the search of an earlier process had ended: the next old line belongs to a later stage."""
+        return bool(self._queue) and self._queue[0]["stage"] != "search"
+
+    @property
     def seconds(self) -> float:
         """Working time of the run in seconds, over all processes that worked on it."""
         return self._before + time.monotonic() - self._start
 
     def skip(self, count: int) -> Iterator[dict[str, Any]]:
         """Hand over the first `count` old lines, whose effects a saved state holds already."""
+        if count > len(self._queue):
+            raise RecordError(
+                f"the saved state of {self._folder} covers {count} evaluations, but the log holds {len(self._queue)}: it was "
+                "damaged. Restore it, or delete the run's folder to make the run again."
+            )
         for _ in range(count):
             self._lines.append(self._queue.popleft())
             yield self._lines[-1]
@@ -149,4 +159,4 @@ class RunLog:
         if self._folder is None:
             return self._vectors.get(data["key"])
         path = self._folder / "finalists" / f"{data['key']}.safetensors"
-        return load_vectors(path) if path.exists() else None
+        return prompt_from_json(data, path.parent) if path.exists() else None

@@ -226,14 +226,18 @@ class Run:
         """Score prompts in float32 on a split: from the log, or once, with its charge (the test split is shown, not charged)."""
         scorer = self.arena.exact[split]
         keys = [p.key for p in prompts]
+        price = 0
         if ledger is not None:
             each = int(scorer.context(ids).sum())
             lead = int(scorer.lead(ids).sum()) if split == "select" else 0  # those of score_on were paid in the search
-            ledger.charge(forward=lead + sum(each + len(ids) * scorer.length(p) for p in prompts))
+            price = lead + sum(each + len(ids) * scorer.length(p) for p in prompts)
+            ledger.charge(forward=price)
         line = log.replay(stage, keys)
         if line is None:
             name = ScoreCache.name(scorer.signature, keys, ids)
             scores = cache.get(name) if cache else None
+            if scores is not None and ledger is not None:
+                ledger.cached += price
             if scores is None:
                 result = scorer.score(prompts, ids)
                 scores = scores_to_json(result)
@@ -245,7 +249,7 @@ class Run:
             line = {"stage": stage, "examples": split, "prompts": [prompt_to_json(p) for p in prompts], **scores, "ledger": shown}
             log.append(line)
         elif ledger is not None:
-            ledger.computed = line["ledger"]["computed"]
+            ledger.cached, ledger.computed = line["ledger"]["cached"], line["ledger"]["computed"]
         if len(line["failures"]) == len(prompts):
             raise StudyError(f"none of the best prompts could be scored on the {split} split in float32: {line['failures']['0']}")
         return line

@@ -278,7 +278,7 @@ class StudyConfig(_Keys):
     def model_source(self) -> str:
         """The model as it is to be loaded: a path that begins with . or ends in .gguf starts from the study file."""
         if self.model.startswith((".", "~")) or self.model.endswith(".gguf"):
-            return str(self._folder / Path(self.model).expanduser())
+            return str((self._folder / Path(self.model).expanduser()).resolve())  # never mistaken for a Hub name
         return self.model
 
     @field_validator("dtype", mode="before")

@@ -14,10 +14,8 @@ budget, log, resume, selection. Random search is five lines:
 
 from __future__ import annotations
 
-import importlib
 import inspect
 import re
-import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -31,6 +29,7 @@ from torch import Tensor
 
 from promptsearch.errors import PromptSearchError, StrategyError, UnknownName
 from promptsearch.evaluation import Evaluation
+from promptsearch.named import load_named
 from promptsearch.objective import Objective
 from promptsearch.prompt import HardPrompt, Prompt
 
@@ -148,10 +147,7 @@ def find_strategy(name: str) -> type[Strategy]:
         StrategyError: It is claimed twice, cannot be loaded, or is no strategy.
     """
     if ":" in name:
-        if "" not in sys.path:  # a console script does not look into the current folder by itself
-            sys.path.insert(0, "")
-        module, _, attribute = name.partition(":")
-        return _load(name, lambda: getattr(importlib.import_module(module), attribute))
+        return _load(name, lambda: load_named(name))
     known = known_strategies()
     if name not in known:
         raise UnknownName("strategy", name, known)
@@ -191,11 +187,32 @@ class Option:
 def options_of(strategy: type[Strategy]) -> list[Option]:
     """The options of a strategy, in the order of its signature."""
     texts = _documented_arguments(inspect.getdoc(strategy) or "")
-    return [
-        Option(p.name, _type_name(p.annotation), p.default, texts.get(p.name, ""))
-        for p in inspect.signature(strategy, eval_str=True).parameters.values()
-        if p.name not in ("objective", "seed") and p.kind is inspect.Parameter.KEYWORD_ONLY
-    ]
+    return [Option(p.name, _type_name(p.annotation), p.default, texts.get(p.name, "")) for p in _parameters(strategy).values()]
+
+
+def _parameters(strategy: type[Strategy]) -> dict[str, inspect.Parameter]:
+    """The constructor's parameters that are options, by name, with their annotations as types.
+
+    Only these are evaluated: an author may import what annotates the others (`Objective`) for type checkers alone.
+
+    Raises:
+        StrategyError: An annotation cannot be evaluated.
+    """
+    found = {}
+    scope = getattr(inspect.unwrap(strategy.__init__), "__globals__", {})
+    for p in inspect.signature(strategy).parameters.values():
+        if p.name in ("objective", "seed") or p.kind is not inspect.Parameter.KEYWORD_ONLY:
+            continue
+        if isinstance(p.annotation, str):
+            try:
+                p = p.replace(annotation=eval(p.annotation, scope))  # the author's own code, which is imported already
+            except Exception as error:  # an annotation may raise anything
+                raise StrategyError(
+                    f"the type {p.annotation!r} of the option '{p.name}' of {strategy.__name__} is not known where the class is "
+                    f"defined ({type(error).__name__}: {error}): import it for real, not for type checkers alone"
+                ) from error
+        found[p.name] = p
+    return found
 
 
 def check_options(name: str, strategy: type[Strategy], options: Mapping[str, Any]) -> dict[str, Any]:
@@ -205,7 +222,7 @@ def check_options(name: str, strategy: type[Strategy], options: Mapping[str, Any
         UnknownName: An option that the strategy does not have.
         StrategyError: A wrong type or value, or a required option is missing.
     """
-    parameters = inspect.signature(strategy, eval_str=True).parameters
+    parameters = _parameters(strategy)
     known = {o.name: o for o in options_of(strategy)}
     for key in options:
         if key not in known:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import time
@@ -201,8 +202,9 @@ class Study:
             path = self._config.folder / pool.file
             try:
                 words = [line.strip("\r\n") for line in path.read_text("utf-8").splitlines() if line.strip()]
-            except OSError as error:
-                raise StudyError(f"cannot read the pool from {path}: {error.strerror}") from error
+            except (OSError, UnicodeDecodeError) as error:
+                reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+                raise StudyError(f"cannot read the pool from {path}: {reason}") from error
         else:
             words = list(pool)
         ids = []
@@ -304,7 +306,8 @@ class Study:
             "budget": run.budget,
             "length": run.arena.template.length,
         }
-        self._check_settings(run.folder / "run.json", settings)
+        if (run.folder / "evaluations.jsonl").exists() or _is_done(path):  # a run that failed before may be corrected
+            self._check_settings(run.folder / "run.json", settings)
         if _is_done(path):
             self._progress(Progress(name, number, total, "done", budget=run.budget, message="done before"))
             return
@@ -373,6 +376,7 @@ def _about_task(task: Task, arena: Arena) -> dict[str, Any]:
         "choices": None if task.choices is None else list(task.choices),
         "majority": max(answers.count(a) for a in set(answers)) / len(answers),
         "pool": len(arena.space.pool),
+        "pool_hash": hashlib.sha256(arena.space.pool.tobytes()).hexdigest()[:20],
         "score_on": arena.score_on,
         "notes": list(task.notes),
     }
@@ -394,3 +398,5 @@ def _differences(before: dict[str, Any], now: dict[str, Any]) -> Iterator[tuple[
         for key in ("template", "metric", "splits", "choices"):
             if old[key] != task[key]:
                 yield f"task '{name}', {key}", old[key], task[key]
+        if old.get("pool_hash", task["pool_hash"]) != task["pool_hash"]:  # the words of a pool's file may change
+            yield f"task '{name}', the pool", f"of {old['pool']} tokens", f"of {task['pool']} others"

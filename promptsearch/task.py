@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import importlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from typing import Any, Literal
 import yaml
 
 from promptsearch.errors import TaskError, UnknownName
+from promptsearch.named import load_named
 from promptsearch.template import Template
 
 SPLITS = ("search", "select", "test")
@@ -186,13 +186,22 @@ def read_data(data: Mapping[str, Any], folder: Path) -> list[dict[str, Any]]:
         raise TaskError(f"the data file {path} is of an unknown kind: expected .jsonl, .csv or .parquet")
     import pandas as pd
 
-    table = pd.read_csv(path) if path.suffix == ".csv" else pd.read_parquet(path)
+    try:
+        # Only an empty cell is missing: "NA" and "None" are texts like any other.
+        csv = path.suffix == ".csv"
+        table = pd.read_csv(path, keep_default_na=False, na_values=[""]) if csv else pd.read_parquet(path)
+    except (OSError, ValueError) as error:  # errors of pandas and pyarrow about content are ValueErrors
+        raise TaskError(f"cannot read the data file {path}: {error}") from error
     return [{str(k): v for k, v in row.items()} for row in table.to_dict(orient="records")]
 
 
 def _jsonl_rows(path: Path) -> list[dict[str, Any]]:
     rows = []
-    for number, line in enumerate(path.read_text("utf-8").split("\n"), start=1):
+    try:
+        text = path.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise TaskError(f"cannot read the data file {path}: {error}") from error
+    for number, line in enumerate(text.split("\n"), start=1):
         if not line.strip():
             continue
         try:
@@ -313,11 +322,10 @@ def metric_function(metric: str) -> Any:
         TaskError: `module:function` cannot be loaded.
     """
     if ":" in metric:
-        module, _, name = metric.partition(":")
         try:
-            return getattr(importlib.import_module(module), name)
-        except (ImportError, AttributeError) as error:
-            raise TaskError(f"the metric '{metric}' cannot be loaded: {error}") from error
+            return load_named(metric)
+        except Exception as error:  # a stranger's module may raise anything while it is imported
+            raise TaskError(f"the metric '{metric}' cannot be loaded: {type(error).__name__}: {error}") from error
     from sklearn import metrics
 
     return {

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from promptsearch.errors import StrategyError
 from promptsearch.evaluation import Evaluation
 from promptsearch.objective import Objective
 from promptsearch.prompt import Prompt, SoftPrompt
@@ -42,6 +43,11 @@ class TrainedStrategy(Strategy):
         self, objective: Objective, *, seed: int, rate: float, batch: int, interval: int, patience: int, clip: float = 1.0
     ) -> None:
         super().__init__(objective, seed=seed)
+        for name, value, least in (("batch", batch, 1), ("interval", interval, 1), ("patience", patience, 0)):
+            if value < least:
+                raise StrategyError(f"'{name}' must be at least {least}, got {value}")
+        if not 0 < rate < float("inf"):
+            raise StrategyError(f"'rate' must be a number above 0, got {rate}")
         self._rate, self._batch, self._interval = rate, batch, interval
         self._patience, self._clip = patience, clip
         self._rng = np.random.default_rng(seed)

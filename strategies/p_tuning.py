@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from promptsearch import Objective, TrainedStrategy
+from promptsearch.errors import StrategyError
 
 
 class PTuning(TrainedStrategy):
@@ -27,7 +28,8 @@ class PTuning(TrainedStrategy):
         seed: Seeds initialisation and minibatches.
         encoder: `lstm` (bidirectional LSTM, then a two-layer MLP), `mlp` (the MLP alone) or `none` (the vectors themselves).
         hidden: Width of the encoder; left out: the LM's.
-        rate: Peak learning rate of AdamW.
+        rate: Peak learning rate of AdamW. Far below that of free vectors: a step of all the encoder's weights adds up in each
+            vector, and at 0.002 the vectors of SmolLM2-135M leap about.
         batch: Examples per step.
         interval: Steps between two scorings.
         patience: Scorings in a row without a lower loss that end the run; 0 trains until the budget is spent.
@@ -40,11 +42,13 @@ class PTuning(TrainedStrategy):
         seed: int,
         encoder: Literal["lstm", "mlp", "none"] = "lstm",
         hidden: int | None = None,
-        rate: float = 0.005,
+        rate: float = 0.0003,
         batch: int = 16,
         interval: int = 8,
         patience: int = 0,
     ) -> None:
+        if hidden is not None and hidden < 2:
+            raise StrategyError(f"'hidden' must be at least 2, got {hidden}")
         self._kind, self._hidden = encoder, hidden
         super().__init__(objective, seed=seed, rate=rate, batch=batch, interval=interval, patience=patience)
 

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from promptsearch import Objective, TrainedStrategy
+from promptsearch.errors import StrategyError
 
 
 class PromptTuning(TrainedStrategy):
@@ -51,6 +52,8 @@ class PromptTuning(TrainedStrategy):
         if self._text is not None or self._init == "words":
             if self._text is not None:
                 tokens = self.objective.encode(self._text)
+                if not tokens:
+                    raise StrategyError("'text' is empty: give words to start from, or leave it out")
                 ids = [tokens[i % len(tokens)] for i in range(space.length)]
             else:
                 places = torch.randint(len(space.pool), (space.length,), generator=generator)

@@ -102,7 +102,7 @@ def test_paths_are_relative_to_the_study_file(folder: Path) -> None:
     (folder / "studies").mkdir()
     config = load(STUDY, "model=../models/small.gguf", name="studies/study.yaml")
     assert config.folder == Path("studies")
-    assert Path(config.model_source) == Path("studies/../models/small.gguf")
+    assert Path(config.model_source) == Path("models/small.gguf").resolve()
     assert load(STUDY).model_source == "smollm2-135m-instruct"
 
 

@@ -1,6 +1,7 @@
 """The books of the objective, whatever a strategy asks for: properties over random asks, budgets and failures."""
 
 import itertools
+import os
 import tempfile
 from pathlib import Path
 
@@ -19,6 +20,12 @@ from promptsearch.testing.planted import PlantedScorer
 
 PROMPTS = list(itertools.product(range(4), repeat=2))  # indices into a pool of 4
 SETTINGS = settings(max_examples=60, deadline=None)
+
+
+@pytest.fixture(autouse=True)
+def no_wait(monkeypatch):
+    """Nothing here loses its memory, so nothing need wait for the disk."""
+    monkeypatch.setattr(os, "fsync", lambda file: None)
 
 
 class Counting(PlantedScorer):

@@ -1,6 +1,7 @@
 """The log: what a kill leaves is repaired, any other damage is named."""
 
 import json
+import os
 
 import numpy as np
 import pytest
@@ -15,6 +16,12 @@ from promptsearch.records import RunLog, read_log
 from promptsearch.testing.planted import PlantedScorer
 
 FILE = "evaluations.jsonl"
+
+
+@pytest.fixture(autouse=True)
+def no_wait(monkeypatch):
+    """Nothing here loses its memory, so nothing need wait for the disk."""
+    monkeypatch.setattr(os, "fsync", lambda file: None)
 
 
 @pytest.fixture
@@ -97,6 +104,8 @@ def edited(raw, **changes):
         lambda raw: edited(raw, prompts=None),
         lambda raw: edited(raw, seconds=None),
         lambda raw: edited(raw, seconds="long"),
+        lambda raw: edited(raw, ledger=None),
+        lambda raw: b"\r" + raw[:-9] + b"\n",  # a carriage return ends no line
     ],
 )
 def test_other_damage_names_file_and_line(folder, damage):
@@ -191,3 +200,19 @@ def test_losses_that_are_no_numbers_are_never_written(tmp_path):
     with pytest.raises(ValueError, match="JSON compliant"):
         log.append({"stage": "search", "prompts": ["p"], "losses": [[float("nan")]]})
     assert read_log(tmp_path / FILE)[0] == []
+
+
+def test_a_log_shorter_than_the_saved_state_is_named(folder):
+    write(folder, raw_lines(folder)[:2])
+    with pytest.raises(RecordError, match="covers 4 evaluations, but the log holds 2"):
+        list(RunLog(folder).skip(4))
+
+
+def test_vectors_that_were_changed_on_disk_are_found_by_their_key(tmp_path):
+    log, prompt, other = RunLog(tmp_path), SoftPrompt(torch.zeros(2, 3)), SoftPrompt(torch.ones(2, 3))
+    log.keep(prompt)
+    log.keep(other)
+    files = tmp_path / "finalists"
+    (files / f"{other.key}.safetensors").replace(files / f"{prompt.key}.safetensors")
+    with pytest.raises(PromptError, match="does not have the content that its key names"):
+        log.prompt(prompt_to_json(prompt))

@@ -233,3 +233,34 @@ def test_random_search_of_the_docstring_is_five_lines_and_works():
     objective = planted_objective()
     search(names["Random"](objective, seed=0))
     assert objective.affordable(4) == 0
+
+
+def test_an_author_may_import_what_annotates_the_objective_for_type_checkers_alone(here):
+    code = """
+        from __future__ import annotations
+        from typing import TYPE_CHECKING, Literal
+        from promptsearch import Strategy
+        if TYPE_CHECKING:
+            from pathlib import Path
+            from promptsearch import Objective
+
+        class Mine(Strategy):
+            def __init__(self, objective: Objective, *, seed: int, mode: Literal["a"] = "a"):
+                super().__init__(objective, seed=seed)
+            def ask(self):
+                return []
+
+        class Other(Mine):
+            def __init__(self, objective: Objective, *, seed: int, place: Path | None = None):
+                super().__init__(objective, seed=seed)
+    """
+    (here / "typed_mine.py").write_text(textwrap.dedent(code))
+    assert check_options("mine", find_strategy("typed_mine:Mine"), {}) == {"mode": "a"}
+    with pytest.raises(StrategyError, match="'Path | None' of the option 'place' of Other is not known where the class is"):
+        options_of(find_strategy("typed_mine:Other"))
+
+
+def test_a_module_that_ends_the_program_is_named(here):
+    (here / "ends_mine.py").write_text("raise SystemExit(0)")
+    with pytest.raises(StrategyError, match="'ends_mine:Mine' cannot be loaded: ImportError: the module ends the program"):
+        find_strategy("ends_mine:Mine")

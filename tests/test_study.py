@@ -354,6 +354,27 @@ def test_a_failed_run_is_tried_again(tiny, films, tmp_path, monkeypatch):
     assert not compare(study(["bad"]), out=tmp_path, model=tiny, task=films).failed
 
 
+def test_a_run_that_failed_before_it_scored_may_be_corrected(tiny, films, tmp_path):
+    assert compare(study([{"random": {"batch": 0}}]), out=tmp_path, model=tiny, task=films).failed
+    found = compare(study([{"random": {"batch": 4}}]), out=tmp_path, model=tiny, task=films)
+    assert not found.failed and found.runs[0].options == {"batch": 4}
+
+
+def test_other_words_in_the_file_of_the_pool_are_refused(tiny, films, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "pool.txt").write_text("good\nbad\nmovie\n")
+    given = study([{"random": {"batch": 4}}], pool={"file": "pool.txt"})
+    compare(given, out=tmp_path / "out", model=tiny, task=films)
+    (tmp_path / "pool.txt").write_text("good\nbad\nthe\n")
+    with pytest.raises(
+        StudyError, match="made with other settings: task 'films', the pool was of 3 tokens, now it is of 3 others"
+    ):
+        compare({**given, "seeds": 2}, out=tmp_path / "out", model=tiny, task=films)
+    (tmp_path / "pool.txt").write_bytes(b"caf\xe9\n")
+    with pytest.raises(StudyError, match="cannot read the pool .*not UTF-8"):
+        compare(given, out=tmp_path / "out", model=tiny, task=films)
+
+
 def test_max_seconds_ends_a_run_in_good_order(tiny, films, tmp_path):
     found = compare(study(["random"], budget=10_000_000, max_seconds=0.5), out=tmp_path, model=tiny, task=films)
     assert len(found.runs) == 1 and "0.5 seconds are over" in results(tmp_path)["films/random/seed0"]["stopped"]
@@ -382,6 +403,13 @@ def test_a_cache_that_is_no_cache_is_named(tmp_path):
     (tmp_path / "scores.sqlite").write_text("not a database, but long enough to be read as the head of one " * 4)
     with pytest.raises(RecordError, match="is not a score cache"):
         ScoreCache(tmp_path / "scores.sqlite")
+    cache = ScoreCache(tmp_path / "other.sqlite")
+    cache._db.execute("insert into scores values ('a', 'no json')")
+    with pytest.raises(RecordError, match="other.sqlite is not a score cache, or is damaged"):
+        cache.get("a")
+    cache.close()
+    with pytest.raises(RecordError, match="other.sqlite is not a score cache, or is damaged"):
+        cache.put("a", {})
 
 
 def test_a_damaged_export_is_named(finished, tmp_path):

@@ -1,13 +1,14 @@
 """Tasks: disjoint splits locked to the content, answers, and what is refused."""
 
 import json
+import sys
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from promptsearch.errors import TaskError, TemplateError, UnknownName
-from promptsearch.task import SPLITS, Task, metric_function
+from promptsearch.task import SPLITS, Task, metric_function, read_data
 
 TEMPLATE = "{prompt} {text} It was {answer}"
 SIZES = {"search": 4, "select": 2, "test": 3}
@@ -157,3 +158,40 @@ def test_metrics_are_those_of_scikit_learn():
     assert metric_function("balanced_accuracy")(labels, predictions) == pytest.approx((2 / 3 + 1) / 2)
     assert metric_function("f1")(labels, predictions) == pytest.approx((0.8 + 2 / 3) / 2)
     assert metric_function("operator:eq")(1, 1) is True
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.jsonl", b'{"text": "caf\xe9", "label": 1}\n'),
+        ("a.csv", b""),
+        ("b.csv", b"text,label\ncaf\xe9,1\n"),
+        ("c.csv", b'text,label\n"x,1\n'),
+        ("a.parquet", b"no parquet"),
+    ],
+)
+def test_files_that_cannot_be_read_are_named(tmp_path, name, content):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(TaskError, match=f"cannot read the data file .*{name}"):
+        read_data({"path": name}, tmp_path)
+
+
+def test_texts_of_a_csv_file_that_pandas_takes_for_missing_are_texts(tmp_path):
+    (tmp_path / "a.csv").write_text("text,label\nNA,None\nnull,\n")
+    first, second = read_data({"path": "a.csv"}, tmp_path)
+    assert first == {"text": "NA", "label": "None"} and second["text"] == "null" and second["label"] != second["label"]
+
+
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [("raise RuntimeError('no')", "RuntimeError: no"), ("import sys; sys.exit(3)", "ends the program"), ("", "AttributeError")],
+)
+def test_a_metric_of_the_current_folder_is_found_and_a_broken_one_named(tmp_path, monkeypatch, code, message):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [path for path in sys.path if path])
+    monkeypatch.setattr(sys, "modules", dict(sys.modules))
+    (tmp_path / "whole_metric.py").write_text("def share(labels, predictions): return 0.5")
+    assert metric_function("whole_metric:share")([], []) == 0.5
+    (tmp_path / "broken_metric.py").write_text(code)
+    with pytest.raises(TaskError, match=f"the metric 'broken_metric:share' cannot be loaded: .*{message}"):
+        metric_function("broken_metric:share")

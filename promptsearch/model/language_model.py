@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import safetensors
 import torch
 from torch import Tensor
 
@@ -18,6 +19,10 @@ from promptsearch.model.packaged import NAME, packaged_model
 log = logging.getLogger(__name__)
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+_WAYS = (
+    "Expected a name on the Hub (with a network), a folder with config.json and safetensors, a .gguf file, "
+    f"or '{NAME}', which comes from a Python package."
+)
 
 
 class LanguageModel:
@@ -58,6 +63,8 @@ class LanguageModel:
         """
         import transformers
 
+        if (name.startswith((".", "/", "~")) or name.endswith(".gguf")) and not Path(name).exists():
+            raise ModelError(f"cannot load the model '{name}': there is no such file or folder. {_WAYS}")
         source: dict[str, Any] = {"pretrained_model_name_or_path": name}
         if name == NAME:
             source["pretrained_model_name_or_path"] = str(packaged_model())
@@ -67,13 +74,12 @@ class LanguageModel:
         try:
             # Only safetensors are read (GGUF apart): other weight files are pickles, which can run code.
             safe: dict[str, Any] = {} if "gguf_file" in source else {"use_safetensors": True}
+            source["trust_remote_code"] = False  # left out, a terminal is asked whether to run a repository's code
             model: Any = transformers.AutoModelForCausalLM.from_pretrained(**source, **safe, dtype=torch.float32)
             tokenizer = transformers.AutoTokenizer.from_pretrained(**source)
-        except (OSError, ValueError, ImportError) as error:
-            raise ModelError(
-                f"cannot load the model '{name}': {str(error).splitlines()[0]} Expected a name on the Hub (with a network), a "
-                f"folder with config.json and safetensors, a .gguf file, or '{NAME}', which comes from a Python package."
-            ) from error
+        except (OSError, ValueError, ImportError, KeyError, RuntimeError, safetensors.SafetensorError) as error:
+            reason = next(iter(str(error).splitlines()), type(error).__name__)
+            raise ModelError(f"cannot load the model '{name}': {reason} {_WAYS}") from error
         found = str(Path(name).resolve()) if Path(name).exists() else name  # exports name it, wherever they are used
         return LanguageModel(model.to(pick_device(device)), tokenizer, found)
 

@@ -120,6 +120,7 @@ class StrategyConformance:
 
     def test_a_killed_run_goes_on_as_if_nothing_had_happened(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """Killed before, during and after the writing of a log line, with a fresh saved state and with one that lags behind."""
+        monkeypatch.setattr(os, "fsync", _no_wait)
         scorer = PlantedScorer("pairwise")
         whole = self._run(scorer, self.few)
         stateless = self._make(scorer.objective()).state() is None
@@ -134,8 +135,11 @@ class StrategyConformance:
                 resumed = self._run(scorer, self.few, log=RunLog(folder), folder=folder)
                 assert resumed == whole, f"killed {how} line {at} was written, {self._name} went on differently"
 
-    def test_a_run_killed_after_every_evaluation_reaches_the_same_end(self, tmp_path: Path) -> None:
+    def test_a_run_killed_after_every_evaluation_reaches_the_same_end(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         """Each process gets one more evaluation done."""
+        monkeypatch.setattr(os, "fsync", _no_wait)
         scorer = PlantedScorer("pairwise")
         few = self.few // 2
         whole = self._run(scorer, few)
@@ -260,6 +264,10 @@ class _DyingLog(RunLog):
         if self._how == "half":
             os.truncate(self._path, self._path.stat().st_size - 20)
         raise _Killed
+
+
+def _no_wait(file: int) -> None:
+    """In place of `os.fsync`: these kills lose nothing that was written, and a disk may take long to confirm it."""
 
 
 def _spy(strategy: Strategy) -> list[Prompt]:

@@ -89,6 +89,25 @@ def test_a_model_that_cannot_be_found_says_both_ways(name, monkeypatch):
         LanguageModel.load(name)
 
 
+def test_a_missing_folder_is_never_looked_for_on_the_hub(monkeypatch):
+    import transformers
+
+    monkeypatch.setattr(transformers, "AutoModelForCausalLM", None)
+    for name in ("./tinny", "/nowhere/tinny", "nowhere/x.gguf"):
+        with pytest.raises(ModelError, match=f"cannot load the model '{name}': there is no such file or folder. Expected"):
+            LanguageModel.load(name)
+
+
+def test_damaged_weights_are_named(tmp_path):
+    model, tokenizer = tiny_model("gpt2")
+    model.save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    weights = tmp_path / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:100])
+    with pytest.raises(ModelError, match="cannot load the model"):
+        LanguageModel.load(str(tmp_path))
+
+
 def test_pickled_weights_are_not_read(tmp_path):
     model, tokenizer = tiny_model("gpt2")
     model.config.save_pretrained(tmp_path)
