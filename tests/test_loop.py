@@ -21,6 +21,8 @@ class Walks(Strategy):
 
     def ask(self):
         self.step += 1
+        if self.step > 16:
+            return []
         return [self.objective.space.prompt(divmod(self.step - 1, 4))]
 
 
@@ -90,9 +92,10 @@ def test_a_search_that_time_ended_ends_there_again_after_a_kill_during_selection
             return super().ask()
 
     log = RunLog(tmp_path)
-    whole = scorer().objective(log=log, seconds=1e6)
+    whole = scorer().objective(log=log)
     assert search(Slow(whole, seed=0)) == "the run's -1 seconds are over"
-    log.append({**log.lines[-1], "stage": "rescore"})
-    again = scorer().objective(log=RunLog(tmp_path), seconds=1e6)
+    log.append({**log.lines[-1], "n": 3, "stage": "rescore"})
+    again = scorer().objective(log=RunLog(tmp_path))
+    again._seconds = 1e6
     assert search(Walks(again, seed=0)) == "the run's 1e+06 seconds are over"
     assert len(again.log.lines) == 3 and again.ledger.spent == whole.ledger.spent

@@ -348,6 +348,14 @@ def test_a_prompt_outside_the_space_is_refused_before_anything_is_charged(prompt
     assert objective.ledger.spent == 0
 
 
+@pytest.mark.parametrize("examples", [[], [12], [-1], [0.5], [[1, 2]], ["a"], 3])
+def test_examples_that_do_not_exist_are_refused_before_anything_is_charged(examples):
+    objective = scorer().objective()
+    with pytest.raises(StrategyError, match="expected ids of search examples, whole numbers from 0 to 11"):
+        objective.evaluate([objective.space.prompt(PROMPTS[0])], examples)
+    assert objective.ledger.spent == 0
+
+
 def test_an_empty_ask_is_refused():
     with pytest.raises(StrategyError, match="at least one prompt"):
         scorer().objective().evaluate([])

@@ -52,7 +52,7 @@ def test_the_study_of_the_readme_is_right(tmp_path: Path) -> None:
     (tmp_path / "study.yaml").write_text(study, "utf-8")
     config = load_config(tmp_path / "study.yaml")
     assert config.name == "movie-reviews"
-    assert [row.name for row in config.strategies] == ["manual", "random", "evolution", "optuna", "p_tuning"]
+    assert [row.name for row in config.strategies] == ["manual", "manual", "random", "evolution", "optuna", "p_tuning"]
 
 
 def test_the_names_of_the_python_example_are_public() -> None:

@@ -16,6 +16,8 @@ from promptsearch.records import RunLog, read_log
 from promptsearch.testing.planted import PlantedScorer
 
 FILE = "evaluations.jsonl"
+SCORES = {"losses": [], "metric": [], "choices": None, "failures": {}, "computed": 0}
+NEW = {"stage": "search", "examples": "score_on", "prompts": [], **SCORES, "ledger": {}}
 
 
 @pytest.fixture(autouse=True)
@@ -63,7 +65,7 @@ def test_a_last_line_that_was_cut_is_dropped_and_the_file_repaired(folder, cut):
     assert raw_lines(folder) == whole[:3]
     keys = [[prompt["key"] for prompt in json.loads(raw)["prompts"]] for raw in whole[:3]]
     assert [log.replay("search", key)["n"] for key in keys] == [0, 1, 2]
-    log.append({"stage": "search", "prompts": [], "losses": []})
+    log.append(NEW)
     assert [line["n"] for line in read_log(folder / FILE)[0]] == [0, 1, 2, 3]
 
 
@@ -83,7 +85,7 @@ def test_wherever_a_kill_cuts_the_file_whole_lines_survive(tmp_path_factory, cut
 
 def edited(raw, **changes):
     line = json.loads(raw) | changes
-    return json.dumps({name: value for name, value in line.items() if value is not None}).encode() + b"\n"
+    return json.dumps({name: value for name, value in line.items() if value is not ...}).encode() + b"\n"
 
 
 @pytest.mark.parametrize(
@@ -101,10 +103,10 @@ def edited(raw, **changes):
         lambda raw: edited(raw, n=7),
         lambda raw: edited(raw, stage="somewhere"),
         lambda raw: edited(raw, losses=[]),
-        lambda raw: edited(raw, prompts=None),
-        lambda raw: edited(raw, seconds=None),
+        lambda raw: edited(raw, prompts=...),
+        lambda raw: edited(raw, seconds=...),
         lambda raw: edited(raw, seconds="long"),
-        lambda raw: edited(raw, ledger=None),
+        lambda raw: edited(raw, ledger=...),
         lambda raw: b"\r" + raw[:-9] + b"\n",  # a carriage return ends no line
     ],
 )
@@ -146,7 +148,7 @@ def test_working_time_adds_up_over_processes(folder):
     assert 100 <= log.seconds < 110
     while log.replaying:
         next(log.skip(1))
-    log.append({"stage": "search", "prompts": [], "losses": []})
+    log.append(NEW)
     assert read_log(folder / FILE)[0][-1]["seconds"] >= 100
 
 
@@ -154,6 +156,22 @@ def test_lines_that_a_state_covers_are_known_and_not_replayed(folder):
     log = RunLog(folder)
     assert [line["n"] for line in log.skip(3)] == [0, 1, 2]
     assert log.replaying and [line["n"] for line in log.lines] == [0, 1, 2]
+
+
+def test_a_state_that_covers_more_than_the_log_holds_is_refused(folder):
+    with pytest.raises(RecordError, match="covers 5 evaluations, but the log holds 4"):
+        list(RunLog(folder).skip(5))
+
+
+def test_the_log_knows_when_an_earlier_process_had_ended_the_search(folder):
+    lines = raw_lines(folder)
+    write(folder, [*lines[:2], edited(lines[2], stage="rescore"), edited(lines[3], stage="select")])
+    log = RunLog(folder)
+    assert not log.searched
+    list(log.skip(2))
+    assert log.searched
+    list(log.skip(2))
+    assert not log.searched
 
 
 @pytest.mark.parametrize("on_disk", [True, False])
@@ -198,7 +216,7 @@ def test_a_changed_prompt_is_found_by_its_key(folder):
 def test_losses_that_are_no_numbers_are_never_written(tmp_path):
     log = RunLog(tmp_path)
     with pytest.raises(ValueError, match="JSON compliant"):
-        log.append({"stage": "search", "prompts": ["p"], "losses": [[float("nan")]]})
+        log.append(NEW | {"prompts": ["p"], "losses": [[float("nan")]]})
     assert read_log(tmp_path / FILE)[0] == []
 
 

@@ -367,7 +367,7 @@ def test_other_words_in_the_file_of_the_pool_are_refused(tiny, films, tmp_path, 
     compare(given, out=tmp_path / "out", model=tiny, task=films)
     (tmp_path / "pool.txt").write_text("good\nbad\nthe\n")
     with pytest.raises(
-        StudyError, match="made with other settings: task 'films', the pool was of 3 tokens, now it is of 3 others"
+        StudyError, match="task 'films', the pool was of 3 tokens, now it is of 3 others"
     ):
         compare({**given, "seeds": 2}, out=tmp_path / "out", model=tiny, task=films)
     (tmp_path / "pool.txt").write_bytes(b"caf\xe9\n")
