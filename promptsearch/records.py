@@ -57,7 +57,6 @@ class RunLog:
 
     Args:
         folder: The run's folder; None keeps the log in memory (for tests of strategies).
-        skip: Lines that a restored strategy state already covers: known, not replayed.
 
     Raises:
         RecordError: The log on disk is damaged.

@@ -66,7 +66,7 @@ class Arena:
         def engine(model: LanguageModel, split: Split) -> Engine:
             return Engine(model, template, split, task.choices)
 
-        exact = {name: engine(lm, task.splits[name]) for name in SPLITS}
+        exact: dict[str, Scorer] = {name: engine(lm, task.splits[name]) for name in SPLITS}
         searching = exact["search"] if dtype == lm.dtype else engine(lm.to(dtype), task.splits["search"])
         size = min(score_on, len(task.splits["search"]) // 2)
         if size < 1:
@@ -74,7 +74,7 @@ class Arena:
                 f"task '{task.name}': the search split needs at least 2 examples, one to score on and one to train on"
             )
         space = PromptSpace(pool, template.length, lm.decode)
-        return Arena(task, lm, dtype, template, space, searching, dict(exact), size)
+        return Arena(task, lm, dtype, template, space, searching, exact, size)
 
     @property
     def scored(self) -> Ids:

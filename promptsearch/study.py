@@ -268,6 +268,8 @@ class Study:
             about["strategies"] = list(dict.fromkeys([*before["strategies"], *about["strategies"]]))
             about["seeds"] = sorted({*before["seeds"], *about["seeds"]})
             about["tasks"] = {**before["tasks"], **about["tasks"]}
+            rows = {_label(row): row for row in [*before["settings"]["strategies"], *about["settings"]["strategies"]]}
+            about["settings"] |= {"strategies": list(rows.values()), "seeds": about["seeds"]}
             about["machine"], about["versions"] = before["machine"], before["versions"]
         write_json(path, about)
 
@@ -349,6 +351,11 @@ class Study:
                     f"{path.parent} holds a run made with other settings: {key} was {before.get(key)!r}, now it is {value!r}. "
                     "Give the row another label, name another folder with --out, or delete this one."
                 )
+
+
+def _label(row: dict[str, dict[str, Any]]) -> str:
+    """The label of a row of the study file, as the settings hold it."""
+    return str(next(iter(row.values()))["label"])
 
 
 def _is_done(path: Path) -> bool:

@@ -220,12 +220,6 @@ def test_losses_that_are_no_numbers_are_never_written(tmp_path):
     assert read_log(tmp_path / FILE)[0] == []
 
 
-def test_a_log_shorter_than_the_saved_state_is_named(folder):
-    write(folder, raw_lines(folder)[:2])
-    with pytest.raises(RecordError, match="covers 4 evaluations, but the log holds 2"):
-        list(RunLog(folder).skip(4))
-
-
 def test_vectors_that_were_changed_on_disk_are_found_by_their_key(tmp_path):
     log, prompt, other = RunLog(tmp_path), SoftPrompt(torch.zeros(2, 3)), SoftPrompt(torch.ones(2, 3))
     log.keep(prompt)

@@ -119,6 +119,8 @@ def test_a_finished_study_run_again_changes_nothing_and_can_be_extended(finished
     found = compare(study(["random"], seeds=2), out=folder, model=tiny, task=films)
     after = results(folder)
     assert set(after) - set(before) == {"films/random/seed1"} and len(found.runs) == len(EVERY) + 1
+    settings = json.loads((folder / "study.json").read_text())["settings"]
+    assert len(settings["strategies"]) == len(EVERY) and settings["seeds"] == [0, 1]
     assert {name: run for name, run in after.items() if name in before} == before
 
 
@@ -366,9 +368,7 @@ def test_other_words_in_the_file_of_the_pool_are_refused(tiny, films, tmp_path, 
     given = study([{"random": {"batch": 4}}], pool={"file": "pool.txt"})
     compare(given, out=tmp_path / "out", model=tiny, task=films)
     (tmp_path / "pool.txt").write_text("good\nbad\nthe\n")
-    with pytest.raises(
-        StudyError, match="task 'films', the pool was of 3 tokens, now it is of 3 others"
-    ):
+    with pytest.raises(StudyError, match="task 'films', the pool was of 3 tokens, now it is of 3 others"):
         compare({**given, "seeds": 2}, out=tmp_path / "out", model=tiny, task=films)
     (tmp_path / "pool.txt").write_bytes(b"caf\xe9\n")
     with pytest.raises(StudyError, match="cannot read the pool .*not UTF-8"):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Sequence
 
 import numpy as np
@@ -54,7 +56,14 @@ class Engine:
         self._right = np.array([-1 if e.choice is None else e.choice for e in split.examples])
         self._one_token = choices is not None and all(len(a) == 1 for a in self._layouts[0].answers)
         parts = (ENGINE, self._limit, lm.hash, lm.tokenizer_hash, template.text, template.length, split.hash)
-        surroundings = (str(lm.dtype), str(lm.device), torch.__version__, torch.get_num_threads())
+        config = json.dumps(lm.model.config.to_dict(), sort_keys=True, default=str)  # what weights alone do not say
+        surroundings = (
+            hashlib.sha256(config.encode()).hexdigest()[:20],
+            str(lm.dtype),
+            str(lm.device),
+            torch.__version__,
+            torch.get_num_threads(),
+        )
         self.signature = repr((*parts, choices, *surroundings))
         self._check_length(template.length)
 
