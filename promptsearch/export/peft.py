@@ -19,7 +19,7 @@ from promptsearch.errors import ExportError
 from promptsearch.export.saved import SavedPrompt
 from promptsearch.files import write_aside, write_json
 from promptsearch.model import LanguageModel
-from promptsearch.scoring.answers import choice_scores, token_scores
+from promptsearch.scoring.answers import choice_scores
 from promptsearch.scoring.layout import lay_out
 from promptsearch.task import Example
 
@@ -108,7 +108,7 @@ def _loss(saved: SavedPrompt, lm: LanguageModel, model: torch.nn.Module, example
         with torch.inference_mode():
             logits = model(input_ids=ids).logits[0].float()
         # peft returns logits for its virtual tokens too: count from the end.
-        nats, _ = token_scores(logits[-len(answer) - 1 : -1], ids[0, -len(answer) :])
+        nats = logits[-len(answer) - 1 : -1].log_softmax(-1).gather(-1, ids[0, -len(answer) :, None])
         sums.append(nats.sum())
     if saved.choices is None:
         return -float(sums[0])

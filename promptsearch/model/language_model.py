@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from promptsearch.errors import ModelError
+from promptsearch.model.attention import Forest, UnknownAttention, attending, chains
 from promptsearch.model.packaged import NAME, packaged_model
 
 log = logging.getLogger(__name__)
@@ -182,18 +183,91 @@ class LanguageModel:
         vectors: Tensor = self.model.get_input_embeddings()(ids)
         return vectors
 
-    def hidden(self, embedded: Tensor) -> Tensor:
-        """The last hidden states.
+    def hidden(self, embedded: Tensor, forest: Forest) -> Tensor:
+        """The last hidden states of one pass.
 
         Args:
-            embedded: Right-padded rows, shape `(batch, tokens, width)`. No mask is needed: under causal attention no
-                token sees the padding to its right.
+            embedded: All tokens of the pass, one tree after the other, shape `(tokens, width)`.
+            forest: Who sees whom. Where `trees` is False: rows without branches and trunks.
 
         Returns:
-            Shape `(batch, tokens, width)`.
+            Shape `(tokens, width)`.
         """
-        states: Tensor = self.model.base_model(inputs_embeds=embedded, use_cache=False).last_hidden_state
+        if self.trees:
+            return self._hidden(embedded, forest)
+        # Padded to the right; no mask is needed: under causal attention no token sees the padding behind it.
+        rows = embedded[forest.order] if forest.order is not None else embedded.unflatten(0, (-1, forest.size))
+        states = self._last(inputs_embeds=rows).flatten(0, 1)
+        return states if forest.back is None else states[forest.back]
+
+    def _hidden(self, embedded: Tensor, forest: Forest) -> Tensor:
+        with attending(self.model, forest):
+            return self._last(inputs_embeds=embedded[None], position_ids=forest.positions[None])[0]
+
+    def _last(self, **inputs: Tensor) -> Tensor:
+        states: Tensor = self.model.base_model(**inputs, use_cache=False).last_hidden_state
         return states
+
+    @cached_property
+    def trees(self) -> bool:
+        """Whether rows can share what they begin with: tried out once, against the model's own forward.
+
+        Not with models whose attention is recurrent, has biases of its own, or looks back in chunks.
+        """
+        kinds = set(getattr(self.model.config, "layer_types", None) or ())
+        shared, branches = self._probe[:-5], (self._probe[-5:-2], self._probe[-2:])
+        rows = [torch.tensor([*shared, *branch], device=self.device) for branch in branches]
+        try:
+            if kinds - {"full_attention", "sliding_attention"}:
+                raise UnknownAttention(", ".join(sorted(kinds)))
+            with torch.inference_mode():
+                windows = self._try_tree(len(shared), rows)
+        except Exception as error:  # a stranger's model: whatever it raises, its rows can still be scored one by one
+            fault = f"{type(error).__name__}: {error}"
+        else:
+            config = self.model.config
+            slides = bool(getattr(config, "sliding_window", None)) and getattr(config, "use_sliding_window", True)
+            slides = slides and (not kinds or "sliding_attention" in kinds)
+            if slides == bool(windows):
+                return True
+            fault = "its sliding windows cannot be read"
+        log.warning("%s: rows cannot share what they begin with (%s); each is computed whole", self.name, fault[:200])
+        return False
+
+    def _try_tree(self, shared: int, rows: Sequence[Tensor]) -> set[int]:
+        """Two rows with a common beginning: as chains, and as branches of a trunk, against the model's own forward.
+
+        Returns:
+            The windows that its layers asked for.
+
+        Raises:
+            UnknownAttention: The states differ.
+        """
+        plain = [self._last(inputs_embeds=self.embed(row)[None])[0] for row in rows]
+        forest = chains([len(row) for row in rows], self.device)
+        apart = self._hidden(self.embed(torch.cat(list(rows))), forest)
+        above = chains([shared], self.device)
+        above.record = True
+        self._hidden(self.embed(rows[0][:shared]), above)
+        sizes = [len(row) - shared for row in rows]
+        own = sum(sizes)
+        seen = torch.block_diag(*(torch.ones(n, n).tril() for n in sizes)).bool().to(self.device)
+        places = torch.cat([torch.arange(n) for n in sizes]).to(self.device) + shared
+        branches = Forest(
+            positions=places,
+            size=own,
+            visible=torch.cat([torch.ones(own, shared, dtype=torch.bool, device=self.device), seen], 1)[None],
+            key_positions=torch.cat([torch.arange(shared, device=self.device), places])[None],
+            trunk=above.recorded[None],
+        )
+        below = self._hidden(self.embed(torch.cat([row[shared:] for row in rows])), branches)
+        expected = (torch.cat(plain), torch.cat([p[shared:] for p in plain]))
+        near = 1e-3 if self.dtype == torch.float32 else 0.1
+        for ours, theirs in zip((apart, below), expected, strict=True):
+            distance = float((ours - theirs).norm() / theirs.norm())
+            if not distance < near:
+                raise UnknownAttention(f"its states differ by {distance:.2g}")
+        return forest.windows
 
     def logits(self, states: Tensor, tokens: Tensor | None = None) -> Tensor:
         """Logits in float32 from last hidden states.
@@ -214,6 +288,21 @@ class LanguageModel:
             found = found if head.bias is None else found + head.bias[tokens].float()
         logits: Tensor = found if cap is None else cap * torch.tanh(found / cap)
         return logits
+
+    @cached_property
+    def values(self) -> int:
+        """How many numbers the keys and values of one token are, in all layers together."""
+        forest = chains([1], self.device)
+        forest.record = True
+        with torch.inference_mode():
+            self._hidden(self.embed(torch.tensor(self._probe[:1], device=self.device)), forest)
+        return forest.recorded.shape[1]
+
+    @property
+    def _probe(self) -> tuple[int, ...]:
+        """A row of any ids, to try the model out."""
+        rows = len(self.embeddings)
+        return (*self.lead, *(i * rows // 8 for i in range(1, 8)))
 
     def generate(self, embedded: Tensor, tokens: int = 32) -> str:
         """The greedy continuation of an input.
@@ -239,10 +328,10 @@ class LanguageModel:
         Raises:
             ModelError: They differ: the architecture does something between layers and logits that is not known here.
         """
-        ids = torch.tensor([[*self.lead, *self.words[:6]]], device=self.device)
+        ids = torch.tensor([self._probe], device=self.device)
         with torch.inference_mode():
             theirs = self.model(input_ids=ids).logits[0].float()
-            ours = self.logits(self.hidden(self.embed(ids))[0])
+            ours = self.logits(self._last(inputs_embeds=self.embed(ids))[0])
         if not torch.allclose(ours, theirs, atol=1e-3, rtol=1e-3):
             raise ModelError(
                 f"the model '{self.name}' ({type(self.model).__name__}) does something between its layers and its logits that "

@@ -1,9 +1,16 @@
-"""From logits at the answers' positions to losses and right or wrong."""
+"""From hidden states to log-probabilities of answers, losses, and right or wrong."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
+
+from promptsearch.model import LanguageModel
+
+#: Logits over the whole vocabulary that are held at a time: 16 million are 64 MiB in float32.
+_LOGITS = 2**24
 
 
 def choice_scores(log_probabilities: Tensor, right: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -25,15 +32,34 @@ def choice_scores(log_probabilities: Tensor, right: Tensor) -> tuple[Tensor, Ten
     return -chosen[:, 0], correct, normalised
 
 
-def token_scores(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-    """Log-probability of each target token, and whether greedy decoding would give it.
+def answer_scores(lm: LanguageModel, states: Tensor, rows: Sequence[Sequence[int]], answers: Sequence[Sequence[int]]) -> Tensor:
+    """Summed log-probability of answers of several tokens, and whether greedy decoding gives all of them.
 
     Args:
-        logits: Shape `(rows, vocabulary)`.
-        targets: Token ids, shape `(rows,)`.
+        lm: The model.
+        states: Last hidden states of a pass, shape `(tokens, width)`.
+        rows: Of each answer: the places from which its tokens are predicted, one a token.
+        answers: The tokens.
 
     Returns:
-        Nats (negative), shape `(rows,)`, and booleans, shape `(rows,)`.
+        Float32, shape `(answers, 2)`: nats (negative), and 1 or 0.
     """
-    own = logits.gather(-1, targets[:, None])[:, 0]
-    return own - torch.logsumexp(logits, -1), logits.argmax(-1) == targets
+    device = states.device
+    places = torch.tensor([place for row in rows for place in row], device=device)
+    targets = torch.tensor([token for answer in answers for token in answer], device=device)
+    owners = torch.repeat_interleave(torch.arange(len(rows), device=device), torch.tensor([len(r) for r in rows], device=device))
+    wanted, row_of = places.unique(return_inverse=True)  # answers that begin alike share their first predictions
+    nats, greedy = [], []
+    size = max(1, _LOGITS // len(lm.embeddings))
+    for begin in range(0, len(wanted), size):
+        logits = lm.logits(states[wanted[begin : begin + size]])
+        here = ((row_of >= begin) & (row_of < begin + size)).nonzero()[:, 0]
+        at = row_of[here] - begin
+        nats.append((here, logits[at, targets[here]] - torch.logsumexp(logits, -1)[at]))
+        greedy.append((here, logits.argmax(-1)[at] == targets[here]))
+    every = torch.cat([here for here, _ in nats])
+    found = torch.cat([value for _, value in nats])
+    wrong = ~torch.cat([value for _, value in greedy])
+    sums = found.new_zeros(len(rows)).index_add(0, owners[every], found)
+    misses = found.new_zeros(len(rows)).index_add(0, owners[every], wrong.float())
+    return torch.stack([sums, (misses == 0).float()], -1)

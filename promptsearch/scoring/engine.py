@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from collections.abc import Sequence
 
 import numpy as np
@@ -11,21 +12,24 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from promptsearch.errors import PromptSearchError, TemplateError
+from promptsearch.errors import ModelError, PromptSearchError, TemplateError
 from promptsearch.evaluation import Scores
 from promptsearch.model import LanguageModel
 from promptsearch.prompt import Prompt, SoftPrompt, TextPrompt
-from promptsearch.scoring.answers import choice_scores, token_scores
-from promptsearch.scoring.forward import Row, run
+from promptsearch.scoring.answers import answer_scores, choice_scores
+from promptsearch.scoring.forward import run
+from promptsearch.scoring.kept import Kept
 from promptsearch.scoring.layout import broken_joint, check_answers, lay_out, slots_of, split_slots
-from promptsearch.scoring.plan import BATCH_TOKENS, batches
+from promptsearch.scoring.plan import PASS_TOKENS, WAVE_TOKENS, Group, Plan, Sharing, Slots, Wave, passes
+from promptsearch.scoring.tree import grow
 from promptsearch.task import Example, Split
 from promptsearch.template import Template
 
 Ids = NDArray[np.int64]
+log = logging.getLogger(__name__)
 
 #: Part of every cache key: raise it when scores may change.
-ENGINE = 2
+ENGINE = 3
 
 
 class Engine:
@@ -36,26 +40,32 @@ class Engine:
         template: Bound to the lengths of its slots.
         split: The examples.
         choices: The task's choices; None for text answers.
+        memory: Bytes for keys and values that are kept from call to call; 0 keeps none.
 
     Raises:
         TemplateError: An answer has no tokens, two choices are the same to the tokenizer, or an example with its
             prompt is longer than the model's context.
     """
 
-    def __init__(self, lm: LanguageModel, template: Template, split: Split, choices: Sequence[str] | None) -> None:
+    def __init__(
+        self, lm: LanguageModel, template: Template, split: Split, choices: Sequence[str] | None, *, memory: int = 0
+    ) -> None:
         check_answers(lm, choices, split)
         self._lm = lm
         self._template = template
         self._split = split
         self._choices = choices
-        self._limit = BATCH_TOKENS.get(lm.device.type, BATCH_TOKENS["cpu"])
-        self._layouts = [lay_out(template, lm, example, choices) for example in split.examples]
-        self._context = np.array([layout.context for layout in self._layouts])
-        self._lead = np.array([layout.lead for layout in self._layouts])
-        self._lengths = np.array([sum(map(len, x.segments)) + max(map(len, x.answers)) for x in self._layouts])
+        self._limit = PASS_TOKENS.get(lm.device.type, PASS_TOKENS["cpu"])
+        self._layouts = layouts = [lay_out(template, lm, example, choices) for example in split.examples]
+        self._context = np.array([layout.context for layout in layouts])
+        self._lead = np.array([layout.lead for layout in layouts])
+        self._lengths = np.array([sum(map(len, x.segments)) + max(map(len, x.answers)) for x in layouts])
         self._right = np.array([-1 if e.choice is None else e.choice for e in split.examples])
-        self._one_token = choices is not None and all(len(a) == 1 for a in self._layouts[0].answers)
-        parts = (ENGINE, self._limit, lm.hash, lm.tokenizer_hash, template.text, template.length, split.hash)
+        self._one_token = choices is not None and all(len(a) == 1 for a in layouts[0].answers)
+        kept = self._fitting(memory)
+        self._kept = Kept(lm, layouts[:kept], self._limit)
+        self._plan = Plan(layouts, trees=lm.trees, one_token=self._one_token, kept=kept, wave=WAVE_TOKENS)
+        parts = (ENGINE, self._limit, kept, lm.hash, lm.tokenizer_hash, template.text, template.length, split.hash)
         config = json.dumps(lm.model.config.to_dict(), sort_keys=True, default=str)  # what weights alone do not say
         surroundings = (
             hashlib.sha256(config.encode()).hexdigest()[:20],
@@ -117,8 +127,7 @@ class Engine:
         computed = 0
         if good:
             with torch.inference_mode():
-                vectors = [p.vectors if isinstance(p := prompts[i], SoftPrompt) else None for i in good]
-                found = self._score([self._slots(prompts[i]) for i in good], vectors, examples)
+                found = self._score(*self._slots([prompts[i] for i in good]), examples)
             losses[good], metric[good], computed = found[0].cpu().numpy(), found[1].cpu().numpy(), found[3]
             if choices is not None and found[2] is not None:
                 choices[good] = found[2].cpu().numpy()
@@ -141,7 +150,10 @@ class Engine:
         Raises:
             PromptSearchError: The loss is not finite; names prompt and example.
         """
-        losses = self._score([split_slots(self._template, [0] * len(vectors))], [vectors], examples)[0][0]
+        slots = split_slots(self._template, [-1 - i for i in range(len(vectors))])
+        # No gradient reaches what stands before the prompt: where there is something, it is computed apart.
+        sharing: Sharing = "input" if self._lm.trees and self._lead.any() else "nothing"
+        losses = self._score([slots], vectors, examples, sharing)[0][0]
         if not bool(torch.isfinite(losses).all()):
             example = examples[int((~torch.isfinite(losses)).nonzero()[0])]
             raise PromptSearchError(
@@ -151,73 +163,128 @@ class Engine:
 
     # Private.
 
-    def _slots(self, prompt: Prompt) -> tuple[tuple[int, ...], ...]:
-        if isinstance(prompt, SoftPrompt):
-            return split_slots(self._template, [0] * len(prompt.vectors))
-        return slots_of(self._template, self._lm, prompt)
+    def _fitting(self, memory: int) -> int:
+        """The first so many examples have trunks that fit into `memory` bytes together; 0 where none needs any."""
+        if not memory or not self._lead.any() or not self._lm.trees:
+            return 0
+        width = self._lm.values * self._lm.dtype.itemsize
+        first = {layout.segments[0]: i for i, layout in reversed(list(enumerate(self._layouts)))}
+        fresh = [layout.lead if first[layout.segments[0]] == i else 0 for i, layout in enumerate(self._layouts)]
+        return int((np.cumsum(fresh) * width <= memory).sum())
+
+    def _slots(self, prompts: Sequence[Prompt]) -> tuple[list[Slots], Tensor | None]:
+        """What each prompt puts into the slots, and the vectors of soft prompts, for which negative ids stand."""
+        found: list[Slots] = []
+        vectors: list[Tensor] = []
+        count = 0
+        for prompt in prompts:
+            if isinstance(prompt, SoftPrompt):
+                found.append(split_slots(self._template, [-1 - count - i for i in range(len(prompt.vectors))]))
+                vectors.append(prompt.vectors)
+                count += len(prompt.vectors)
+            else:
+                found.append(slots_of(self._template, self._lm, prompt))
+        return found, torch.cat(vectors) if vectors else None
 
     def _score(
-        self, prompts: Sequence[tuple[tuple[int, ...], ...]], vectors: Sequence[Tensor | None], examples: Ids
+        self, prompts: Sequence[Slots], vectors: Tensor | None, examples: Ids, sharing: Sharing | None = None
     ) -> tuple[Tensor, Tensor, Tensor | None, int]:
         """Losses (prompts, examples), metric (prompts, examples), choices (prompts, examples, choices), tokens computed."""
-        rows, owners = [], []
-        for i, slots in enumerate(prompts):
-            for e in examples:
-                layout = self._layouts[e]
-                prefix = layout.join(slots)
-                places = self._places(layout.lead, slots, layout.segments) if vectors[i] is not None else ()
-                for answer in layout.answers[:1] if self._one_token else layout.answers:
-                    # The last token of an answer is predicted, never read.
-                    ids = [*prefix, *answer[:-1]]
-                    rows.append(Row(ids, places, range(len(prefix) - 1, len(ids))))
-                    owners.append(i)
-        lengths = np.array([len(row.ids) for row in rows])
-        tokens = torch.tensor([a[0] for a in self._layouts[0].answers], device=self._lm.device) if self._one_token else None
-        parts, order = [], []
-        for batch in batches(lengths, self._limit):
-            chosen = [rows[r] for r in batch]
-            logits = run(self._lm, chosen, [vectors[owners[r]] for r in batch], tokens)
-            parts.append(logits if self._one_token else self._token_scores(logits, batch, examples))
-            order.append(batch)
-        back = torch.from_numpy(np.argsort(np.concatenate(order)))
-        flat = torch.cat(parts).cpu()[back]  # one line a row: logits of the choices, or (log-probability, all greedy)
-        shape = (len(prompts), len(examples))
-        computed = int(lengths.sum())
+        places = {int(e): i for i, e in enumerate(examples)}  # an id that is asked for twice is computed once
+        unique = np.array(list(places))
+        answers = [1 if self._one_token else len(self._layouts[e].answers) for e in unique]
+        begins = np.concatenate([[0], np.cumsum(answers)])
+        column = {int(e): int(begin) for e, begin in zip(unique, begins, strict=False)}
+        parts, lines, computed = [], [], self._kept.computed
+        way = sharing or self._plan.choose(prompts, unique)
+        tokens = 0
+        for wave in self._plan.waves(way, prompts, unique):
+            trunks = self._kept.get(wave.trunks, vectors) if wave.trunks else []
+            for groups in passes(wave.groups, self._limit):
+                found, count = self._pass(wave, groups, prompts, trunks, vectors)
+                parts.append(found)
+                lines += [
+                    p * int(begins[-1]) + column[e] + a
+                    for group in groups
+                    for p in group.prompts
+                    for e in group.examples
+                    for a in range(1 if self._one_token else len(self._layouts[e].answers))
+                ]
+                tokens += count
+        computed = tokens + self._kept.computed - computed
+        back = torch.empty(len(lines), dtype=torch.long)
+        back[torch.tensor(lines)] = torch.arange(len(lines))
+        flat = torch.cat(parts).cpu()[back].unflatten(0, (len(prompts), -1))  # (prompts, answers of all examples, ...)
+        again = torch.tensor([list(places).index(int(e)) for e in examples]) if len(places) < len(examples) else None
+
+        def each(table: Tensor) -> Tensor:
+            return table if again is None else table[:, again]
+
         if self._choices is None:
-            losses, metric = self._text_losses(flat, shape, examples)
-            return losses, metric, None, computed
-        table = flat if self._one_token else flat[:, 0]
-        right = torch.from_numpy(self._right[examples]).repeat(len(prompts))
-        nats, correct, normalised = choice_scores(table.reshape(-1, len(self._choices)), right)
-        return nats.reshape(shape), correct.float().reshape(shape), normalised.reshape(*shape, -1), computed
+            starts = torch.from_numpy(begins[:-1])
+            losses = -flat[:, starts, 0]  # the right answer comes first
+            metric = torch.from_numpy(np.maximum.reduceat(flat[..., 1].detach().numpy(), begins[:-1], axis=1))
+            return each(losses), each(metric), None, computed
+        table = flat if self._one_token else flat[..., 0].unflatten(1, (-1, len(self._choices)))
+        right = torch.from_numpy(self._right[unique]).repeat(len(prompts))
+        nats, correct, normalised = choice_scores(table.flatten(0, 1), right)
+        shape = (len(prompts), len(unique))
+        return each(nats.reshape(shape)), each(correct.float().reshape(shape)), each(normalised.unflatten(0, shape)), computed
 
-    def _token_scores(self, logits: Tensor, batch: Ids, examples: Ids) -> Tensor:
-        """Per row: the answer's summed log-probability, and whether greedy decoding gives all of it, shape (rows, 2)."""
-        answers = [a for e in examples for a in self._layouts[e].answers]
-        targets = [answers[r % len(answers)] for r in batch]
-        nats, greedy = token_scores(logits, torch.tensor([t for target in targets for t in target], device=logits.device))
-        sizes = [len(target) for target in targets]
-        sums = torch.stack([part.sum() for part in nats.split(sizes)])
-        whole = torch.stack([part.all() for part in greedy.split(sizes)])
-        return torch.stack([sums, whole.float()], -1)
+    def _pass(
+        self, wave: Wave, groups: Sequence[Group], prompts: Sequence[Slots], trunks: Sequence[Tensor], vectors: Tensor | None
+    ) -> tuple[Tensor, int]:
+        """One pass; what does not fit into the memory of the device goes in halves.
 
-    def _text_losses(self, flat: Tensor, shape: tuple[int, int], examples: Ids) -> tuple[Tensor, Tensor]:
-        """The right answer's loss; right if greedy decoding gives the answer or one of its aliases."""
-        counts = [len(self._layouts[e].answers) for e in examples] * shape[0]
-        parts = flat.split(counts)  # each: (answers, 2), the right answer first
-        losses = torch.stack([-part[0, 0] for part in parts])
-        metric = torch.stack([part[:, 1].amax() for part in parts])
-        return losses.reshape(shape), metric.reshape(shape)
+        Returns:
+            A line for each answer of the groups, in order: the logits of the choices, or (log-probability, all greedy);
+            and the tokens that were computed.
+        """
+        try:
+            return self._forward(wave, groups, prompts, trunks, vectors)
+        except (torch.OutOfMemoryError, RuntimeError) as error:
+            if "out of memory" not in str(error) and "can't allocate memory" not in str(error):
+                raise
+            if len(groups) == 1 and len(groups[0].prompts) * len(groups[0].examples) == 1:
+                raise ModelError(
+                    f"the memory of {self._lm.device} does not hold one row of {groups[0].tokens} tokens: "
+                    "take a smaller model, a smaller `memory`, or another device"
+                ) from error
+        if self._limit > groups[0].tokens:
+            self._limit = max(groups[0].tokens, sum(group.tokens for group in groups) // 2)
+            log.warning("out of memory: from now on passes of %d tokens", self._limit)
+        some = groups if len(groups) > 1 else _split(groups[0])
+        halves = [some[: len(some) // 2], some[len(some) // 2 :]]
+        found = [self._pass(wave, half, prompts, trunks, vectors) for half in halves]
+        return torch.cat([table for table, _ in found]), sum(count for _, count in found)
 
-    @staticmethod
-    def _places(lead: int, slots: Sequence[Sequence[int]], segments: Sequence[Sequence[int]]) -> list[int]:
-        """Where the slots' tokens stand in the joined row."""
-        places: list[int] = []
-        at = lead
-        for slot, segment in zip(slots, segments[1:], strict=True):
-            places += range(at, at + len(slot))
-            at += len(slot) + len(segment)
-        return places
+    def _forward(
+        self, wave: Wave, groups: Sequence[Group], prompts: Sequence[Slots], trunks: Sequence[Tensor], vectors: Tensor | None
+    ) -> tuple[Tensor, int]:
+        trees, ends, answers = [], [], []  # of each row: its tree's place in the pass, the places of its own tokens
+        at = 0
+        for group in groups:
+            paths = []
+            above = len(wave.trunks[group.trunk]) if group.trunk >= 0 else 0
+            for p in group.prompts:
+                for e in group.examples:
+                    layout = self._layouts[e]
+                    whole = layout.join(prompts[p])[above:]
+                    for answer in layout.answers[:1] if self._one_token else layout.answers:
+                        # The last token of an answer is predicted, never read.
+                        paths.append((*whole, *answer[:-1]))
+                        answers.append(answer)
+            for tree in [grow(paths, above)] if self._lm.trees else [grow([path]) for path in paths]:
+                trees.append(tree)
+                ends += [[at + place for place in row] for row in tree.rows]
+                at += len(tree.ids)
+        used = [trunks[group.trunk] for group in groups] if trunks else None
+        states = run(self._lm, trees, used, vectors)
+        if self._one_token:
+            tokens = torch.tensor([a[0] for a in self._layouts[0].answers], device=self._lm.device)
+            return self._lm.logits(states[torch.tensor([row[-1] for row in ends], device=states.device)], tokens), at
+        rows = [row[len(row) - len(answer) :] for row, answer in zip(ends, answers, strict=True)]
+        return answer_scores(self._lm, states, rows, answers), at
 
     def _text_fault(self, prompt: TextPrompt, examples: Ids) -> str | None:
         """Why a text prompt cannot be scored, or None."""
@@ -243,3 +310,10 @@ class Engine:
                 f"{self._split.name} example {longest} has {tokens} tokens with a prompt of {prompt}, but the model reads at "
                 f"most {limit}: shorten the example or leave it out (it is never cut silently)"
             )
+
+
+def _split(group: Group) -> list[Group]:
+    """One group for each of its rows' longer side."""
+    if len(group.prompts) > 1:
+        return [Group(group.trunk, [p], group.examples, group.tokens // len(group.prompts)) for p in group.prompts]
+    return [Group(group.trunk, group.prompts, [e], group.tokens // len(group.examples)) for e in group.examples]

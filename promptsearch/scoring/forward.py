@@ -1,53 +1,70 @@
-"""Rows of tokens and vectors through the LM, down to the logits that are wanted."""
+"""One pass: trees of tokens and vectors through the LM, down to the logits that are wanted."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from promptsearch.model import LanguageModel
+from promptsearch.model.attention import chains, pad_rows
+from promptsearch.scoring.tree import Path, Tree, plant
 
 
-@dataclass(frozen=True)
-class Row:
-    """One row of a batch.
-
-    Args:
-        ids: All tokens; where vectors stand, any id.
-        places: Places of the prompt's vectors among the tokens, in order; empty for prompts of tokens.
-        wanted: Places whose logits are wanted, in order.
-    """
-
-    ids: Sequence[int]
-    places: Sequence[int]
-    wanted: Sequence[int]
-
-
-def run(lm: LanguageModel, rows: Sequence[Row], vectors: Sequence[Tensor | None], tokens: Tensor | None) -> Tensor:
-    """The logits at the wanted places of all rows, one row after the other.
+def run(lm: LanguageModel, trees: Sequence[Tree], trunks: Sequence[Tensor] | None, vectors: Tensor | None) -> Tensor:
+    """The last hidden states of all trees' tokens.
 
     Args:
         lm: The model.
-        rows: One batch.
-        vectors: The soft prompt of each row, shape `(length, width)` each; None for prompts of tokens.
-        tokens: The tokens whose logits are wanted, shape `(tokens,)`; None for the whole vocabulary.
+        trees: Of one pass.
+        trunks: Keys and values of each tree's trunk, shape `(trunk, values)` each; None where no tree has one.
+        vectors: The soft prompts' vectors, shape `(vectors, width)`: the id `-1 - i` stands for the i-th.
 
     Returns:
-        Float32, shape `(wanted places of all rows, tokens or vocabulary)`.
+        Shape `(tokens, width)`, one tree after the other.
     """
-    longest = max(len(row.ids) for row in rows)
-    padded = torch.tensor([[*row.ids, *[0] * (longest - len(row.ids))] for row in rows], device=lm.device)
-    embedded = lm.embed(padded)  # (batch, longest, width)
-    soft = [(i, v) for i, v in enumerate(vectors) if v is not None]
-    if soft:
-        where = torch.tensor([[i, place] for i, _ in soft for place in rows[i].places], device=lm.device)
-        # index_put, not assignment: gradients flow back to the vectors.
-        values = torch.cat([v for _, v in soft]).to(lm.device, embedded.dtype)
-        embedded = embedded.index_put((where[:, 0], where[:, 1]), values)
-    states = lm.hidden(embedded)
-    batch = torch.tensor([i for i, row in enumerate(rows) for _ in row.wanted], device=lm.device)
-    place = torch.tensor([p for row in rows for p in row.wanted], device=lm.device)
-    return lm.logits(states[batch, place], tokens)
+    forest = plant(trees, None if trunks is None else pad_rows(trunks), lm.device)
+    ids = torch.tensor([i for tree in trees for i in tree.ids], device=lm.device)
+    return lm.hidden(_embed(lm, ids, vectors), forest)
+
+
+def keys_values(lm: LanguageModel, paths: Sequence[Path], vectors: Tensor | None, limit: int) -> list[Tensor]:
+    """Keys and values of rows that others will go on from.
+
+    Args:
+        lm: The model.
+        paths: Ids of each row.
+        vectors: As in `run`.
+        limit: Tokens of a pass.
+
+    Returns:
+        Shape `(tokens, values)` each, without gradients.
+    """
+    found: list[Tensor] = []
+    # Neither a graph nor inference mode: later passes may need gradients of what is built upon these.
+    with torch.inference_mode(False), torch.no_grad():
+        begin = 0
+        while begin < len(paths):
+            end, tokens = begin + 1, len(paths[begin])
+            while end < len(paths) and tokens + len(paths[end]) <= limit:
+                tokens += len(paths[end])
+                end += 1
+            some = paths[begin:end]
+            forest = chains([len(path) for path in some], lm.device)
+            forest.record = True
+            ids = torch.tensor([i for path in some for i in path], device=lm.device)
+            lm.hidden(_embed(lm, ids, vectors), forest)
+            found += forest.recorded.split([len(path) for path in some])
+            begin = end
+    return found
+
+
+def _embed(lm: LanguageModel, ids: Tensor, vectors: Tensor | None) -> Tensor:
+    """Shape `(tokens,)` to `(tokens, width)`."""
+    if vectors is None:
+        return lm.embed(ids)
+    soft = ids < 0
+    embedded = lm.embed(ids.clamp(min=0))
+    # index_put, not assignment: gradients flow back to the vectors.
+    return embedded.index_put((soft.nonzero()[:, 0],), vectors.to(lm.device, embedded.dtype)[-1 - ids[soft]])

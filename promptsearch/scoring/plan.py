@@ -1,30 +1,278 @@
-"""Which rows go through the LM together."""
+"""What is computed once: which tokens of a row belong to what, and which of them rows share.
+
+A row is, from left to right: text before the first slot, prompt and input in the template's order, answer. Rows share
+what they begin with, so placement decides:
+
+* input before prompt: the *input* is a trunk, computed once for all prompts and kept for the next ones; prompts that
+  share their first tokens share these too (a trie);
+* prompt before input: the *prompt* is a trunk, computed once for all examples. This pays for long prompts: a trunk costs
+  a pass of its own, and its keys are read by every token below it;
+* one row alone: its answers share all that stands before them.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-#: Tokens of a batch, padding included. On a CPU the activations of a small batch stay in the caches: for a model of 135M
-#: parameters, 512 tokens ran 1.3 times as fast as 4,096 in bfloat16, and 1.7 times in float32. A GPU wants to be filled.
-BATCH_TOKENS = {"cpu": 512, "cuda": 16_384}
+from promptsearch.scoring.layout import Layout
+from promptsearch.scoring.tree import Path, common
+
+Sharing = Literal["nothing", "input", "prompt"]
+Slots = tuple[Path, ...]
+
+#: Tokens of a pass. On a CPU the activations of a small pass stay in the caches; a GPU wants to be filled.
+PASS_TOKENS = {"cpu": 512, "cuda": 16_384}
+#: Tokens of a tree: its tokens are compared with each other, related or not.
+TREE_TOKENS = 96
+#: What one token costs for each key that it reads, in tokens: measured, a reading of 300 keys takes as long as the rest.
+KEY_COST = 1 / 300
+#: Rows that are laid out at a time, and tokens of trunks that are held at a time: memory does not grow with the work.
+WAVE_ROWS, WAVE_TOKENS = 32_768, 32_768
 
 
-def batches(lengths: NDArray[np.int64], limit: int) -> Iterator[NDArray[np.int64]]:
-    """Rows of similar length together, the longest first (out of memory comes early, if it comes).
+@dataclass(frozen=True)
+class Group:
+    """Rows that go through the LM as one tree: each of its prompts with each of its examples.
 
     Args:
-        lengths: Tokens of each row, shape `(rows,)`.
-        limit: The most tokens of a batch, padding included; a longer row goes alone.
-
-    Yields:
-        Indices of rows; each row once.
+        trunk: Place of the trunk in the wave; -1 for none.
+        prompts: Indices of prompts, in sorted order of their ids.
+        examples: Ids.
+        tokens: About so many, for filling passes.
     """
-    order = np.argsort(-lengths, kind="stable")  # stable: the same rows make the same batches
-    begin = 0
-    while begin < len(order):
-        size = max(1, limit // max(1, int(lengths[order[begin]])))
-        yield order[begin : begin + size]
-        begin += size
+
+    trunk: int
+    prompts: Sequence[int]
+    examples: Sequence[int]
+    tokens: int
+
+
+@dataclass(frozen=True)
+class Wave:
+    """Work that is done together.
+
+    Args:
+        sharing: What the trunks are.
+        trunks: Their ids.
+        groups: The longest first.
+    """
+
+    sharing: Sharing
+    trunks: list[Path]
+    groups: list[Group]
+
+
+class Plan:
+    """How the rows of one split under one template are computed.
+
+    Args:
+        layouts: Of all examples.
+        trees: Whether the LM can share what rows begin with.
+        one_token: Whether each answer is one token, whose logits are read from one row.
+        kept: The first so many examples have their trunks kept from call to call.
+        wave: Tokens of trunks that may be held at a time.
+    """
+
+    def __init__(self, layouts: Sequence[Layout], *, trees: bool, one_token: bool, kept: int, wave: int) -> None:
+        self.trees = trees
+        self.kept = kept
+        self._layouts = layouts
+        self._one_token = one_token
+        self._wave = wave
+        self.lead = np.array([layout.lead for layout in layouts])
+        # Tokens that stand below the first slot, the prompt's left out, and those of the answers that are read.
+        self.tail = np.array([sum(map(len, layout.segments[1:])) for layout in layouts])
+        self.read = np.array([0 if one_token else sum(len(a) - 1 for a in layout.answers) for layout in layouts])
+        self._answers = np.array([1 if one_token else len(layout.answers) for layout in layouts])
+        self._same, self._part = self._static()
+
+    def _static(self) -> tuple[int, int]:
+        """How many segments all examples have in common, and with how many tokens the next one begins alike."""
+        first = self._layouts[0].segments
+        same = 0
+        while same < len(first) and all(layout.segments[same] == first[same] for layout in self._layouts):
+            same += 1
+        if same == len(first):  # the examples differ in nothing: leave the last token for the rows
+            same -= 1
+        part = min(common(layout.segments[same], first[same]) for layout in self._layouts)
+        below = min(sum(map(len, layout.segments[same:])) for layout in self._layouts)
+        return same, max(0, min(part, below - 1))
+
+    def trunk(self, sharing: Sharing, slots: Slots, example: int) -> Path:
+        """The ids of a row's trunk."""
+        segments = self._layouts[example].segments
+        if sharing == "nothing":
+            return ()
+        if sharing == "input":
+            return segments[0]
+        parts = list(segments[0])
+        for i in range(self._same):
+            parts += slots[i]
+            parts += segments[i + 1] if i + 1 < self._same else segments[i + 1][: self._part]
+        return tuple(parts)
+
+    def choose(self, slots: Sequence[Slots], examples: NDArray[np.int64]) -> Sharing:
+        """What to share in a call, by the predicted cost."""
+        if not self.trees:
+            return "nothing"
+        costs = {way: self.cost(way, slots, examples) for way in ("nothing", "input", "prompt")}
+        return min(costs, key=lambda way: costs[way])  # type: ignore[arg-type, return-value]
+
+    def cost(self, sharing: Sharing, slots: Sequence[Slots], examples: NDArray[np.int64]) -> float:
+        """What a call costs, in tokens through the LM, the reading of keys included; infinite where it cannot be done.
+
+        Args:
+            sharing: What is shared.
+            slots: Of each prompt.
+            examples: Ids, shape `(examples,)`.
+        """
+        lengths = np.array([sum(map(len, s)) for s in slots])
+        tail, lead = self.tail[examples] + self.read[examples], self.lead[examples]
+        if sharing == "nothing":
+            whole = lengths[:, None] + (lead + tail)[None]
+            return float((whole * (1 + whole * KEY_COST / 2)).sum())
+        if sharing == "input":
+            if not lead.any() or lengths.min() + tail.min() < 1:
+                return float("inf")
+            first = {self._layouts[e].segments[0]: e >= self.kept for e in examples}
+            trunks = sum(len(ids) * (1 + len(ids) * KEY_COST / 2) for ids, new in first.items() if new)
+            below = sum(self._part_tokens(slots, part, 0) for part in self._parts(slots, int(tail.max()))) + len(slots) * tail
+            return float(trunks + (below * (1 + (lead + TREE_TOKENS) * KEY_COST)).sum())
+        if self._same == 0 or tail.min() - self._fixed() < 1:
+            return float("inf")
+        trunk = lengths + int(self.lead[0]) + self._fixed()
+        below = tail - self._fixed()
+        inside = np.maximum(below, TREE_TOKENS)
+        return float((trunk * (1 + trunk * KEY_COST / 2)).sum() + (below * (1 + (trunk[:, None] + inside) * KEY_COST)).sum())
+
+    def waves(self, sharing: Sharing, slots: Sequence[Slots], examples: NDArray[np.int64]) -> Iterator[Wave]:
+        """The work of a call, cut so that neither trunks nor rows fill the memory.
+
+        Args:
+            sharing: What is shared.
+            slots: Of each prompt.
+            examples: Ids, shape `(examples,)`.
+        """
+        order = sorted(range(len(slots)), key=slots.__getitem__)
+        if sharing == "input":
+            parts = self._parts([slots[i] for i in order], int((self.tail + self.read)[examples].max()))
+            named = [[order[i] for i in part] for part in parts]
+            tokens = [self._part_tokens(slots, part, 0) for part in named]
+            for some in self._cut(examples, self.lead[examples], len(order)):
+                trunks = list(dict.fromkeys(self._layouts[e].segments[0] for e in some))
+                place = {ids: i for i, ids in enumerate(trunks)}
+                groups = [
+                    Group(place[self._layouts[e].segments[0]], part, [e], count + len(part) * int(self.tail[e] + self.read[e]))
+                    for e in some
+                    for part, count in zip(named, tokens, strict=True)
+                ]
+                yield Wave(sharing, trunks, _longest_first(groups))
+            return
+        lengths = np.array([sum(map(len, slots[i])) for i in order])
+        if sharing == "prompt":
+            fixed = self._fixed()
+            below = (self.tail + self.read)[examples] - fixed
+            parts = list(_fill(below, TREE_TOKENS))
+            for some in self._cut(np.array(order), lengths + int(self.lead[0]) + fixed, len(examples)):
+                trunks = [self.trunk(sharing, slots[i], int(examples[0])) for i in some]
+                groups = [
+                    Group(t, [i], [int(examples[j]) for j in part], int(below[part].sum()))
+                    for t, i in enumerate(some)
+                    for part in parts
+                ]
+                yield Wave(sharing, trunks, _longest_first(groups))
+            return
+        whole = (self.lead + self.tail)[examples] * (1 if self.trees else self._answers[examples]) + self.read[examples]
+        times = 1 if self.trees else self._answers[examples]
+        for some in self._cut(np.array(order), np.zeros(len(order)), len(examples)):
+            for begin in range(0, len(examples), WAVE_ROWS):
+                here = slice(begin, begin + WAVE_ROWS)
+                sizes = whole[None, here] + np.array([sum(map(len, slots[i])) for i in some])[:, None] * times
+                groups = [
+                    Group(-1, [i], [int(e)], int(size))
+                    for i, row in zip(some, sizes, strict=True)
+                    for e, size in zip(examples[here], row, strict=True)
+                ]
+                yield Wave(sharing, [], _longest_first(groups))
+
+    # Private.
+
+    def _fixed(self) -> int:
+        """Tokens of the trunk below the first slot that are no prompt's."""
+        segments = self._layouts[0].segments
+        return sum(len(s) for s in segments[1 : self._same]) + (self._part if self._same else 0)
+
+    def _cut(self, items: NDArray[np.int64], tokens: NDArray[np.int64], rows: int) -> Iterator[list[int]]:
+        """Items in order, as many at a time as trunks and rows allow."""
+        some: list[int] = []
+        held = 0
+        for item, count in zip(items.tolist(), tokens.tolist(), strict=True):
+            if some and (held + count > self._wave or (len(some) + 1) * rows > WAVE_ROWS):
+                yield some
+                some, held = [], 0
+            some.append(item)
+            held += count
+        yield some
+
+    def _parts(self, slots: Sequence[Slots], tail: int) -> list[list[int]]:
+        """Prompts, in order, cut into trees: of each, what it does not share with the one before it, and a tail."""
+        parts: list[list[int]] = []
+        tokens = 0
+        for i, prompt in enumerate(slots):
+            own = sum(map(len, prompt)) + tail
+            shared = common(slots[i - 1][0], prompt[0]) if i else 0
+            if parts and tokens + own - shared <= TREE_TOKENS:
+                parts[-1].append(i)
+                tokens += own - shared
+            else:
+                parts.append([i])
+                tokens = own
+        return parts
+
+    @staticmethod
+    def _part_tokens(slots: Sequence[Slots], part: Sequence[int], tail: int) -> int:
+        own = [sum(map(len, slots[i])) + tail for i in part]
+        shared = [common(slots[a][0], slots[b][0]) for a, b in zip(part, part[1:], strict=False)]
+        return sum(own) - sum(shared)
+
+
+def _fill(sizes: NDArray[np.int64], limit: int) -> Iterator[list[int]]:
+    """Places, those of similar size together, as many at a time as stay within the limit."""
+    some: list[int] = []
+    tokens = 0
+    for i in np.argsort(-sizes, kind="stable").tolist():
+        if some and tokens + int(sizes[i]) > limit:
+            yield some
+            some, tokens = [], 0
+        some.append(i)
+        tokens += int(sizes[i])
+    if some:
+        yield some
+
+
+def _longest_first(groups: list[Group]) -> list[Group]:
+    return sorted(groups, key=lambda group: -group.tokens)  # stable: the same work makes the same passes
+
+
+def passes(groups: Sequence[Group], limit: int) -> Iterator[list[Group]]:
+    """Groups of similar length together, the longest first (out of memory comes early, if it comes).
+
+    Args:
+        groups: Sorted.
+        limit: The most tokens of a pass; a longer group goes alone.
+    """
+    some: list[Group] = []
+    tokens = 0
+    for group in groups:
+        if some and tokens + group.tokens > limit:
+            yield some
+            some, tokens = [], 0
+        some.append(group)
+        tokens += group.tokens
+    if some:
+        yield some

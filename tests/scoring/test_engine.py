@@ -106,7 +106,8 @@ def test_a_loss_does_not_depend_on_batch_order_or_padding(lm, monkeypatch):
     together = engine.score(prompts, np.arange(12)).losses
     order = np.random.default_rng(1).permutation(12)
     assert np.abs(engine.score(prompts[::-1], order).losses[::-1] - together[:, order]).max() < 1e-5
-    monkeypatch.setattr("promptsearch.scoring.engine.batches", lambda lengths, limit: plan.batches(lengths, 1))
+    monkeypatch.setitem(plan.PASS_TOKENS, "cpu", 1)
+    engine = Engine(lm, bound, task.splits["search"], task.choices)
     assert np.abs(engine.score(prompts, np.arange(12)).losses - together).max() < 1e-5
 
 

@@ -1,0 +1,215 @@
+"""Attention over token trees: each token sees its ancestors, those of the same pass and those kept from an earlier one.
+
+A causal LM computes a token's state from the tokens before it alone. Rows that begin with the same tokens can therefore
+share them: they form a tree, each token has one parent, and its ancestors are its row. One pass of the LM takes the new
+tokens of many trees, one after the other and without padding; only the attention looks at trees. The tokens before a
+tree (its trunk) may have been through the LM in an earlier pass: their keys and values are read instead.
+
+`transformers` lets a model's attention be exchanged by name; the layers, their projections and their positions stay the
+model's own. A model whose attention cannot be exchanged is scored row by row (`LanguageModel.trees`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import scaled_dot_product_attention
+
+#: The name under which `transformers` knows this attention.
+NAME = "promptsearch"
+
+
+class UnknownAttention(Exception):
+    """The model's attention does something that trees do not know; never leaves `LanguageModel`."""
+
+
+@dataclass
+class Forest:
+    """The trees of one pass.
+
+    Args:
+        positions: Of each new token in its row, shape `(tokens,)`.
+        order: Place in the pass of each tree's tokens, shape `(trees, size)`, padded with any place; None where all trees
+            have the same size and lie one after the other.
+        back: Place in the padded trees of each token of the pass, shape `(tokens,)`; None with `order`.
+        size: Tokens of the largest tree.
+        visible: Which tokens each token sees, first those of the trunk, then those of its tree, boolean, shape
+            `(trees, size, trunk + size)`; None where every tree is a chain without a trunk: plain causal attention.
+        key_positions: Positions of trunk and tree, shape `(trees, trunk + size)`; None with `visible`.
+        trunk: Keys and values of the trunks, padded, all layers side by side, shape `(trees, trunk, values)`; None without.
+        record: Whether to keep the keys and values of this pass.
+    """
+
+    positions: Tensor
+    size: int
+    order: Tensor | None = None
+    back: Tensor | None = None
+    visible: Tensor | None = None
+    key_positions: Tensor | None = None
+    trunk: Tensor | None = None
+    record: bool = False
+    windows: set[int] = field(default_factory=set)
+    _layer: int = 0  # where the present layer's part of `trunk` begins
+    _recorded: list[Tensor] = field(default_factory=list)
+    _masks: dict[tuple[int | None, int], Tensor] = field(default_factory=dict)
+
+    def spread(self, packed: Tensor) -> Tensor:
+        """`(heads, tokens, size of a head)` to padded trees, `(trees, heads, size, size of a head)`."""
+        if self.order is None:
+            return packed.unflatten(1, (-1, self.size)).transpose(0, 1)
+        return packed[:, self.order].transpose(0, 1)
+
+    def gather(self, padded: Tensor) -> Tensor:
+        """`(trees, heads, size, size of a head)` to `(tokens, heads, size of a head)`."""
+        flat = padded.transpose(1, 2).flatten(0, 1)
+        return flat if self.back is None else flat[self.back]
+
+    def extend(self, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+        """Put this layer's part of the trunks before the trees' own keys and values, and record the own ones."""
+        if self.record:
+            self._recorded += [key.transpose(0, 1).flatten(1), value.transpose(0, 1).flatten(1)]
+        spread = (self.spread(key), self.spread(value))
+        if self.trunk is None:
+            return spread
+        found = []
+        for own in spread:
+            heads, width = own.shape[1], own.shape[3]
+            kept = self.trunk[:, :, self._layer : self._layer + heads * width].unflatten(2, (heads, width))
+            self._layer += heads * width
+            found.append(torch.cat([kept.transpose(1, 2), own], 2))
+        return found[0], found[1]
+
+    def mask(self, window: int | None, repeats: int) -> Tensor | None:
+        """Which keys each query sees, shape `(trees, 1, repeats * size, trunk + size)`.
+
+        Args:
+            window: A token sees the last `window` tokens, itself among them; None for all.
+            repeats: Query heads for each key head.
+        """
+        if self.visible is None or self.key_positions is None:
+            return None
+        if (window, repeats) not in self._masks:
+            seen = self.visible
+            if window is not None:
+                near = self.key_positions[:, -self.size :, None] - self.key_positions[:, None, :] < window
+                seen = seen & near
+            self._masks[window, repeats] = seen.repeat(1, repeats, 1)[:, None]
+        return self._masks[window, repeats]
+
+    @property
+    def recorded(self) -> Tensor:
+        """Keys and values of all layers side by side, shape `(tokens, values)`."""
+        return torch.cat(self._recorded, 1)
+
+
+def chains(lengths: Sequence[int], device: torch.device) -> Forest:
+    """A forest of rows without branches and trunks.
+
+    Args:
+        lengths: Tokens of each row.
+        device: Of its tensors.
+    """
+    positions = torch.cat([torch.arange(n) for n in lengths])
+    size = max(lengths)
+    if min(lengths) == size:
+        return Forest(positions.to(device), size)
+    within = pad_rows([torch.arange(n) for n in lengths])
+    begins = torch.tensor([0, *lengths[:-1]]).cumsum(0)
+    back = torch.cat([torch.arange(n) + i * size for i, n in enumerate(lengths)])
+    return Forest(positions.to(device), size, order=(within + begins[:, None]).to(device), back=back.to(device))
+
+
+def pad_rows(rows: Sequence[Tensor]) -> Tensor:
+    """Rows of different length on top of each other, filled up with zeros."""
+    return torch.nn.utils.rnn.pad_sequence(list(rows), batch_first=True)
+
+
+_FOREST: ContextVar[Forest] = ContextVar("forest")
+
+
+def _attend(
+    module: Any,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    scaling: float | None = None,
+    sliding_window: int | None = None,
+    **others: Any,
+) -> tuple[Tensor, None]:
+    """The attention of one layer, as `transformers` calls it.
+
+    Args:
+        module: The layer's attention.
+        query: Shape `(1, heads, tokens, size of a head)`.
+        key: Shape `(1, key heads, tokens, size of a head)`, turned to its positions.
+        value: Like `key`.
+        attention_mask: None: the forest says who sees whom.
+        scaling: Of the products of queries and keys.
+        sliding_window: How far back this layer looks.
+        others: Whatever else the model hands over.
+
+    Returns:
+        Shape `(1, tokens, heads, size of a head)`, and no weights.
+    """
+    forest = _FOREST.get()
+    strange = [name for name in ("softcap", "s_aux", "position_bias") if others.get(name) is not None]
+    if strange or len(query) != 1:
+        raise UnknownAttention(", ".join(strange) or "several rows")
+    if sliding_window is not None:
+        forest.windows.add(sliding_window)
+        if forest.visible is None and forest.size <= sliding_window:
+            sliding_window = None
+    keys, values = forest.extend(key[0], value[0])
+    queries = forest.spread(query[0])
+    repeats = queries.shape[1] // keys.shape[1]
+    if forest.visible is None and sliding_window is None:
+        if repeats > 1:
+            keys, values = keys.repeat_interleave(repeats, 1), values.repeat_interleave(repeats, 1)
+        out = scaled_dot_product_attention(queries, keys, values, is_causal=True, scale=scaling)
+    else:
+        # The query heads of one key head stand one below the other: its keys are read once, and never copied.
+        folded = queries.unflatten(1, (-1, repeats)).flatten(2, 3)
+        out = scaled_dot_product_attention(folded, keys, values, attn_mask=_seen(forest, sliding_window, repeats), scale=scaling)
+        out = out.unflatten(2, (repeats, -1)).flatten(1, 2)
+    return forest.gather(out)[None], None
+
+
+def _seen(forest: Forest, window: int | None, repeats: int) -> Tensor | None:
+    if forest.visible is None:  # chains that are longer than the window
+        trees = len(forest.order) if forest.order is not None else len(forest.positions) // forest.size
+        device = forest.positions.device
+        forest.visible = torch.ones(forest.size, forest.size, dtype=torch.bool, device=device).tril().expand(trees, -1, -1)
+        forest.key_positions = torch.arange(forest.size, device=device).expand(trees, -1)
+    return forest.mask(window, repeats)
+
+
+@contextmanager
+def attending(model: Any, forest: Forest) -> Iterator[None]:
+    """Within, the model's layers attend along the forest; afterwards they are as they were.
+
+    Args:
+        model: Of `transformers`.
+        forest: Of the pass.
+    """
+    import transformers
+
+    transformers.AttentionInterface.register(NAME, _attend)
+    configs = {id(m.config): m.config for m in model.modules() if hasattr(getattr(m, "config", None), "_attn_implementation")}
+    before = {key: config._attn_implementation for key, config in configs.items()}
+    token = _FOREST.set(forest)
+    try:
+        for config in configs.values():
+            config._attn_implementation = NAME
+        yield
+    finally:
+        _FOREST.reset(token)
+        for key, config in configs.items():
+            config._attn_implementation = before[key]
+

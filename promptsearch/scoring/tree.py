@@ -1,0 +1,118 @@
+"""Rows that begin alike, merged into token trees, so that what they share is computed once.
+
+A row is a sequence of ids; an id below zero stands for a vector of a soft prompt: `-1 - i` for the i-th vector of the
+pass. Rows share a token where all ids up to it are the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from promptsearch.model.attention import Forest, chains, pad_rows
+
+Path = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Tree:
+    """Some rows below one trunk.
+
+    Args:
+        ids: Of its tokens, each after its parent.
+        parents: Place of each token's parent; -1 where that is the trunk's end.
+        rows: Places of each row's tokens, from the top down.
+        trunk: Tokens above the tree.
+    """
+
+    ids: list[int]
+    parents: list[int]
+    rows: list[list[int]]
+    trunk: int
+
+    @property
+    def chain(self) -> bool:
+        """Whether it has no branches."""
+        return all(parent == i - 1 for i, parent in enumerate(self.parents))
+
+
+def grow(paths: Sequence[Sequence[int]], trunk: int = 0) -> Tree:
+    """The tree of some rows; each shares with the row before it, so give them in sorted order.
+
+    Args:
+        paths: Ids of each row below the trunk.
+        trunk: Tokens above.
+    """
+    ids: list[int] = []
+    parents: list[int] = []
+    rows: list[list[int]] = []
+    before: Sequence[int] = ()
+    places: list[int] = []
+    for path in paths:
+        shared = common(before, path)
+        places = places[:shared]
+        for token in path[shared:]:
+            parents.append(places[-1] if places else -1)
+            places.append(len(ids))
+            ids.append(token)
+        rows.append(places)
+        before = path
+    return Tree(ids, parents, rows, trunk)
+
+
+def common(a: Sequence[int], b: Sequence[int]) -> int:
+    """How many ids two rows share from the top."""
+    count = 0
+    for x, y in zip(a, b, strict=False):
+        if x != y:
+            break
+        count += 1
+    return count
+
+
+def plant(trees: Sequence[Tree], trunks: torch.Tensor | None, device: torch.device, *, record: bool = False) -> Forest:
+    """The forest of one pass.
+
+    Args:
+        trees: In the order of the pass.
+        trunks: Keys and values of each tree's trunk, padded, shape `(trees, trunk, values)`; None without.
+        device: Of its tensors.
+        record: Whether to keep the keys and values of this pass.
+    """
+    sizes = [len(tree.ids) for tree in trees]
+    forest = chains(sizes, device)
+    forest.record = record
+    if trunks is None and all(tree.chain for tree in trees):
+        return forest
+    kept = 0 if trunks is None else trunks.shape[1]
+    visible = np.zeros((len(trees), forest.size, kept + forest.size), dtype=bool)
+    depths = []
+    for i, tree in enumerate(trees):
+        seen, depth = _ancestors(tree)
+        n = len(tree.ids)
+        visible[i, :n, : tree.trunk] = True
+        visible[i, :n, kept : kept + n] = seen
+        visible[i, range(n, forest.size), range(kept + n, kept + forest.size)] = True  # padding sees itself: no 0/0
+        depths.append(torch.from_numpy(depth + tree.trunk))
+    forest.positions = torch.cat(depths).to(device)
+    forest.visible = torch.from_numpy(visible).to(device)
+    above = torch.arange(kept).expand(len(trees), -1)
+    forest.key_positions = torch.cat([above, pad_rows(depths)], 1).to(device)
+    forest.trunk = trunks
+    return forest
+
+
+def _ancestors(tree: Tree) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
+    """Which tokens of the tree each token sees, shape `(tokens, tokens)`, and how deep it lies, shape `(tokens,)`."""
+    n = len(tree.ids)
+    if tree.chain:
+        return np.tri(n, dtype=bool), np.arange(n)
+    seen = np.eye(n, dtype=bool)
+    for i, parent in enumerate(tree.parents):
+        if parent >= 0:
+            seen[i] |= seen[parent]
+    return seen, seen.sum(1) - 1
