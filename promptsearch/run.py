@@ -55,19 +55,37 @@ class Arena:
     score_on: int
 
     @staticmethod
-    def build(task: Task, lm: LanguageModel, dtype: torch.dtype, length: int, pool: Sequence[int], score_on: int) -> Arena:
+    def build(
+        task: Task,
+        lm: LanguageModel,
+        dtype: torch.dtype,
+        length: int,
+        pool: Sequence[int],
+        score_on: int,
+        memory: int | None = None,
+    ) -> Arena:
         """Bind the template and lay out all examples.
+
+        Args:
+            task: The task.
+            lm: In float32.
+            dtype: Of the search.
+            length: Prompt tokens where the template does not fix them.
+            pool: Token ids of hard prompts.
+            score_on: Search examples per evaluation, at most half of the split.
+            memory: Bytes for keys and values.
 
         Raises:
             TemplateError: The answers or the examples do not fit the model.
         """
         template = task.template.bind(length)
 
-        def engine(model: LanguageModel, split: Split) -> Engine:
-            return Engine(model, template, split, task.choices)
+        def engine(model: LanguageModel, split: Split, keep: bool) -> Engine:
+            return Engine(model, template, split, task.choices, memory=memory, keep=keep)
 
-        exact: dict[str, Scorer] = {name: engine(lm, task.splits[name]) for name in SPLITS}
-        searching = exact["search"] if dtype == lm.dtype else engine(lm.to(dtype), task.splits["search"])
+        # The search comes back to its examples again and again; selection and test see theirs once.
+        exact: dict[str, Scorer] = {n: engine(lm, task.splits[n], keep=n == "search" and dtype == lm.dtype) for n in SPLITS}
+        searching = exact["search"] if dtype == lm.dtype else engine(lm.to(dtype), task.splits["search"], keep=True)
         size = min(score_on, len(task.splits["search"]) // 2)
         if size < 1:
             raise StudyError(

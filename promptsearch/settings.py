@@ -15,6 +15,7 @@ from pydantic import (
     AliasChoices,
     BaseModel,
     BeforeValidator,
+    ByteSize,
     ConfigDict,
     Discriminator,
     Field,
@@ -257,6 +258,9 @@ class StudyConfig(_Keys):
     )
     dtype: Literal["auto", "float32", "bfloat16"] = Field("auto", description="the dtype of the search")
     device: str = Field("auto", description="auto, cpu, cuda, cuda:1 or mps")
+    memory: ByteSize | None = Field(
+        None, gt=0, description="for keys and values that are computed once, such as 8GB; left out: half of the device's memory"
+    )
     max_seconds: float | None = Field(None, gt=0, description="the most seconds that a run may take")
     metric: Metric | None = Field(None, description="for all tasks; left out: each task's own")
     strategies: Annotated[tuple[OneStrategy, ...], Field(min_length=1)] = Field(

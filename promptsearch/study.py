@@ -21,7 +21,7 @@ from promptsearch.errors import PromptSearchError, RecordError, StudyError
 from promptsearch.export import export_best
 from promptsearch.files import write_json
 from promptsearch.model import LanguageModel
-from promptsearch.model.language_model import pick_dtype
+from promptsearch.model.language_model import half_of_memory, pick_dtype
 from promptsearch.model.packaged import cache_folder
 from promptsearch.objective import Objective
 from promptsearch.provenance import machine, own_version, versions
@@ -175,7 +175,7 @@ class Study:
             for row in rows:
                 length = row.given.length or config.length
                 if (task.name, length) not in arenas:
-                    arenas[task.name, length] = Arena.build(task, lm, dtype, length, pool, config.score_on)
+                    arenas[task.name, length] = Arena.build(task, lm, dtype, length, pool, config.score_on, self._memory(lm))
                 arena = arenas[task.name, length]
                 budget, least = row.given.budget or config.budget, arena.smallest_budget()
                 if budget < least:
@@ -188,6 +188,10 @@ class Study:
             for name in SPLITS:
                 check_joints(first.template, lm, task.splits[name], task.choices, first.space)
         return arenas
+
+    def _memory(self, lm: LanguageModel) -> int:
+        """Bytes for keys and values."""
+        return half_of_memory(lm.device) if self._config.memory is None else int(self._config.memory)
 
     def _pool(self, lm: LanguageModel) -> tuple[int, ...]:
         """Token ids of the study's pool."""
@@ -240,6 +244,7 @@ class Study:
             },
             "dtype": str(dtype).removeprefix("torch."),
             "device": str(lm.device),
+            "memory": self._memory(lm),
             "machine": machine(),
             "versions": versions(),
             "budget": config.budget,

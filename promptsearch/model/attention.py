@@ -61,9 +61,8 @@ class Forest:
 
     def spread(self, packed: Tensor) -> Tensor:
         """`(heads, tokens, size of a head)` to padded trees, `(trees, heads, size, size of a head)`."""
-        if self.order is None:
-            return packed.unflatten(1, (-1, self.size)).transpose(0, 1)
-        return packed[:, self.order].transpose(0, 1)
+        padded: Tensor = packed.unflatten(1, (-1, self.size)) if self.order is None else packed[:, self.order]
+        return padded.transpose(0, 1)
 
     def gather(self, padded: Tensor) -> Tensor:
         """`(trees, heads, size, size of a head)` to `(tokens, heads, size of a head)`."""
@@ -85,19 +84,21 @@ class Forest:
             found.append(torch.cat([kept.transpose(1, 2), own], 2))
         return found[0], found[1]
 
-    def mask(self, window: int | None, repeats: int) -> Tensor | None:
-        """Which keys each query sees, shape `(trees, 1, repeats * size, trunk + size)`.
+    def mask(self, window: int | None, repeats: int) -> Tensor:
+        """Which keys each query sees, shape `(trees or 1, 1, repeats * size, trunk + size)`.
 
         Args:
             window: A token sees the last `window` tokens, itself among them; None for all.
             repeats: Query heads for each key head.
         """
-        if self.visible is None or self.key_positions is None:
-            return None
         if (window, repeats) not in self._masks:
-            seen = self.visible
+            device = self.positions.device
+            seen, places = self.visible, self.key_positions
+            if seen is None or places is None:
+                seen = torch.ones(1, self.size, self.size, dtype=torch.bool, device=device).tril()
+                places = torch.arange(self.size, device=device)[None]
             if window is not None:
-                near = self.key_positions[:, -self.size :, None] - self.key_positions[:, None, :] < window
+                near = places[:, -self.size :, None] - places[:, None, :] < window
                 seen = seen & near
             self._masks[window, repeats] = seen.repeat(1, repeats, 1)[:, None]
         return self._masks[window, repeats]
@@ -169,25 +170,37 @@ def _attend(
     keys, values = forest.extend(key[0], value[0])
     queries = forest.spread(query[0])
     repeats = queries.shape[1] // keys.shape[1]
+    if query.device.type == "cpu":
+        return forest.gather(_plainly(queries, keys, values, forest.mask(sliding_window, repeats), scaling))[None], None
     if forest.visible is None and sliding_window is None:
         if repeats > 1:
             keys, values = keys.repeat_interleave(repeats, 1), values.repeat_interleave(repeats, 1)
         out = scaled_dot_product_attention(queries, keys, values, is_causal=True, scale=scaling)
     else:
-        # The query heads of one key head stand one below the other: its keys are read once, and never copied.
         folded = queries.unflatten(1, (-1, repeats)).flatten(2, 3)
-        out = scaled_dot_product_attention(folded, keys, values, attn_mask=_seen(forest, sliding_window, repeats), scale=scaling)
-        out = out.unflatten(2, (repeats, -1)).flatten(1, 2)
+        mask = forest.mask(sliding_window, repeats)
+        out = scaled_dot_product_attention(folded, keys, values, attn_mask=mask, scale=scaling).unflatten(2, (repeats, -1))
+        out = out.flatten(1, 2)
     return forest.gather(out)[None], None
 
 
-def _seen(forest: Forest, window: int | None, repeats: int) -> Tensor | None:
-    if forest.visible is None:  # chains that are longer than the window
-        trees = len(forest.order) if forest.order is not None else len(forest.positions) // forest.size
-        device = forest.positions.device
-        forest.visible = torch.ones(forest.size, forest.size, dtype=torch.bool, device=device).tril().expand(trees, -1, -1)
-        forest.key_positions = torch.arange(forest.size, device=device).expand(trees, -1)
-    return forest.mask(window, repeats)
+def _plainly(queries: Tensor, keys: Tensor, values: Tensor, seen: Tensor, scaling: float | None) -> Tensor:
+    """softmax(Q K^T / sqrt(d)) V in three products: for many small trees on a CPU, 2-3 times as fast as the fused kernel.
+
+    The query heads that share a key head stand one below the other, so keys and values are read once and never copied.
+
+    Args:
+        queries: Shape `(trees, heads, size, size of a head)`.
+        keys: Shape `(trees, key heads, keys, size of a head)`.
+        values: Like `keys`.
+        seen: Shape `(trees, 1, repeats * size, keys)`.
+        scaling: Of the products; None for 1 / sqrt(size of a head).
+    """
+    repeats = queries.shape[1] // keys.shape[1]
+    folded = queries.unflatten(1, (-1, repeats)).flatten(2, 3) * (queries.shape[-1] ** -0.5 if scaling is None else scaling)
+    weights = (folded @ keys.transpose(2, 3)).masked_fill_(~seen, float("-inf")).softmax(-1)
+    out: Tensor = (weights @ values).unflatten(2, (repeats, -1)).flatten(1, 2)
+    return out
 
 
 @contextmanager
@@ -212,4 +225,3 @@ def attending(model: Any, forest: Forest) -> Iterator[None]:
         _FOREST.reset(token)
         for key, config in configs.items():
             config._attn_implementation = before[key]
-

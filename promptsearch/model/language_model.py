@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import psutil
 import safetensors
 import torch
 from torch import Tensor
@@ -370,6 +371,13 @@ def pick_dtype(name: str, device: torch.device) -> torch.dtype:
     if device.type == "cuda":
         return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float32
     return torch.bfloat16 if device.type == "cpu" and _cpu_multiplies_bf16() else torch.float32
+
+
+def half_of_memory(device: torch.device) -> int:
+    """Half of all memory of a device in bytes."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[1]) // 2
+    return int(psutil.virtual_memory().total) // 2
 
 
 def _cpu_multiplies_bf16() -> bool:

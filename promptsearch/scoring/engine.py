@@ -17,11 +17,11 @@ from promptsearch.evaluation import Scores
 from promptsearch.model import LanguageModel
 from promptsearch.prompt import Prompt, SoftPrompt, TextPrompt
 from promptsearch.scoring.answers import answer_scores, choice_scores
-from promptsearch.scoring.forward import run
+from promptsearch.scoring.forward import ran_out, run
 from promptsearch.scoring.kept import Kept
 from promptsearch.scoring.layout import broken_joint, check_answers, lay_out, slots_of, split_slots
 from promptsearch.scoring.plan import PASS_TOKENS, WAVE_TOKENS, Group, Plan, Sharing, Slots, Wave, passes
-from promptsearch.scoring.tree import grow
+from promptsearch.scoring.tree import Path, grow
 from promptsearch.task import Example, Split
 from promptsearch.template import Template
 
@@ -40,15 +40,24 @@ class Engine:
         template: Bound to the lengths of its slots.
         split: The examples.
         choices: The task's choices; None for text answers.
-        memory: Bytes for keys and values that are kept from call to call; 0 keeps none.
+        memory: Bytes for keys and values; None: as many as the work at hand wants.
+        keep: Whether inputs that stand before the prompt are kept from call to call, as far as `memory` allows.
 
     Raises:
+        ModelError: `memory` does not hold the keys and values of one example.
         TemplateError: An answer has no tokens, two choices are the same to the tokenizer, or an example with its
             prompt is longer than the model's context.
     """
 
     def __init__(
-        self, lm: LanguageModel, template: Template, split: Split, choices: Sequence[str] | None, *, memory: int = 0
+        self,
+        lm: LanguageModel,
+        template: Template,
+        split: Split,
+        choices: Sequence[str] | None,
+        *,
+        memory: int | None = None,
+        keep: bool = False,
     ) -> None:
         check_answers(lm, choices, split)
         self._lm = lm
@@ -62,10 +71,12 @@ class Engine:
         self._lengths = np.array([sum(map(len, x.segments)) + max(map(len, x.answers)) for x in layouts])
         self._right = np.array([-1 if e.choice is None else e.choice for e in split.examples])
         self._one_token = choices is not None and all(len(a) == 1 for a in layouts[0].answers)
-        kept = self._fitting(memory)
+        room = self._room(memory)
+        kept = self._fitting(room) if keep else 0
+        wave = min(WAVE_TOKENS, room)
         self._kept = Kept(lm, layouts[:kept], self._limit)
-        self._plan = Plan(layouts, trees=lm.trees, one_token=self._one_token, kept=kept, wave=WAVE_TOKENS)
-        parts = (ENGINE, self._limit, kept, lm.hash, lm.tokenizer_hash, template.text, template.length, split.hash)
+        self._plan = Plan(layouts, trees=lm.trees, one_token=self._one_token, kept=kept, wave=wave)
+        parts = (ENGINE, self._limit, kept, wave, lm.hash, lm.tokenizer_hash, template.text, template.length, split.hash)
         config = json.dumps(lm.model.config.to_dict(), sort_keys=True, default=str)  # what weights alone do not say
         surroundings = (
             hashlib.sha256(config.encode()).hexdigest()[:20],
@@ -163,14 +174,31 @@ class Engine:
 
     # Private.
 
-    def _fitting(self, memory: int) -> int:
-        """The first so many examples have trunks that fit into `memory` bytes together; 0 where none needs any."""
-        if not memory or not self._lead.any() or not self._lm.trees:
+    def _room(self, memory: int | None) -> int:
+        """Tokens whose keys and values fit into `memory` bytes."""
+        if memory is None or not self._lm.trees:
+            return WAVE_TOKENS
+        each = self._lm.values * self._lm.dtype.itemsize
+        longest = int(self._lead.argmax())
+        if memory < (least := each * int(self._lead[longest])):
+            raise ModelError(
+                f"a memory of {memory:,} bytes does not hold the keys and values of {self._split.name} example {longest}: "
+                f"{self._lead[longest]} tokens of {each:,} bytes. Expected at least {least:,}"
+            )
+        return memory // each
+
+    def _fitting(self, room: int) -> int:
+        """The first so many examples have trunks of `room` tokens together; 0 where none needs any."""
+        if not self._lead.any() or not self._lm.trees:
             return 0
-        width = self._lm.values * self._lm.dtype.itemsize
-        first = {layout.segments[0]: i for i, layout in reversed(list(enumerate(self._layouts)))}
-        fresh = [layout.lead if first[layout.segments[0]] == i else 0 for i, layout in enumerate(self._layouts)]
-        return int((np.cumsum(fresh) * width <= memory).sum())
+        seen: set[Path] = set()
+        for i, layout in enumerate(self._layouts):
+            if layout.segments[0] not in seen:
+                seen.add(layout.segments[0])
+                room -= layout.lead
+            if room < 0:
+                return i
+        return len(self._layouts)
 
     def _slots(self, prompts: Sequence[Prompt]) -> tuple[list[Slots], Tensor | None]:
         """What each prompt puts into the slots, and the vectors of soft prompts, for which negative ids stand."""
@@ -242,8 +270,8 @@ class Engine:
         """
         try:
             return self._forward(wave, groups, prompts, trunks, vectors)
-        except (torch.OutOfMemoryError, RuntimeError) as error:
-            if "out of memory" not in str(error) and "can't allocate memory" not in str(error):
+        except RuntimeError as error:
+            if not ran_out(error):
                 raise
             if len(groups) == 1 and len(groups[0].prompts) * len(groups[0].examples) == 1:
                 raise ModelError(
@@ -261,11 +289,10 @@ class Engine:
     def _forward(
         self, wave: Wave, groups: Sequence[Group], prompts: Sequence[Slots], trunks: Sequence[Tensor], vectors: Tensor | None
     ) -> tuple[Tensor, int]:
-        trees, ends, answers = [], [], []  # of each row: its tree's place in the pass, the places of its own tokens
-        at = 0
+        trees, targets = [], []  # of each tree: the answers of its rows
         for group in groups:
-            paths = []
             above = len(wave.trunks[group.trunk]) if group.trunk >= 0 else 0
+            paths, answers = [], []
             for p in group.prompts:
                 for e in group.examples:
                     layout = self._layouts[e]
@@ -274,17 +301,22 @@ class Engine:
                         # The last token of an answer is predicted, never read.
                         paths.append((*whole, *answer[:-1]))
                         answers.append(answer)
-            for tree in [grow(paths, above)] if self._lm.trees else [grow([path]) for path in paths]:
-                trees.append(tree)
-                ends += [[at + place for place in row] for row in tree.rows]
-                at += len(tree.ids)
+            if self._lm.trees:
+                trees.append(grow(paths, above))
+                targets.append(answers)
+            else:
+                trees += [grow([path]) for path in paths]
+                targets += [[answer] for answer in answers]
         used = [trunks[group.trunk] for group in groups] if trunks else None
-        states = run(self._lm, trees, used, vectors)
+        states, begins = run(self._lm, trees, used, vectors)
+        rows = [[begin + place for place in row] for tree, begin in zip(trees, begins, strict=True) for row in tree.rows]
+        computed = sum(len(tree.ids) for tree in trees)
         if self._one_token:
             tokens = torch.tensor([a[0] for a in self._layouts[0].answers], device=self._lm.device)
-            return self._lm.logits(states[torch.tensor([row[-1] for row in ends], device=states.device)], tokens), at
-        rows = [row[len(row) - len(answer) :] for row, answer in zip(ends, answers, strict=True)]
-        return answer_scores(self._lm, states, rows, answers), at
+            return self._lm.logits(states[torch.tensor([row[-1] for row in rows], device=states.device)], tokens), computed
+        wanted = [answer for answers in targets for answer in answers]
+        rows = [row[len(row) - len(answer) :] for row, answer in zip(rows, wanted, strict=True)]
+        return answer_scores(self._lm, states, rows, wanted), computed
 
     def _text_fault(self, prompt: TextPrompt, examples: Ids) -> str | None:
         """Why a text prompt cannot be scored, or None."""

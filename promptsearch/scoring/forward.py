@@ -12,7 +12,9 @@ from promptsearch.model.attention import chains, pad_rows
 from promptsearch.scoring.tree import Path, Tree, plant
 
 
-def run(lm: LanguageModel, trees: Sequence[Tree], trunks: Sequence[Tensor] | None, vectors: Tensor | None) -> Tensor:
+def run(
+    lm: LanguageModel, trees: Sequence[Tree], trunks: Sequence[Tensor] | None, vectors: Tensor | None
+) -> tuple[Tensor, list[int]]:
     """The last hidden states of all trees' tokens.
 
     Args:
@@ -22,11 +24,10 @@ def run(lm: LanguageModel, trees: Sequence[Tree], trunks: Sequence[Tensor] | Non
         vectors: The soft prompts' vectors, shape `(vectors, width)`: the id `-1 - i` stands for the i-th.
 
     Returns:
-        Shape `(tokens, width)`, one tree after the other.
+        Shape `(tokens, width)`, and the place of each tree's first token.
     """
-    forest = plant(trees, None if trunks is None else pad_rows(trunks), lm.device)
-    ids = torch.tensor([i for tree in trees for i in tree.ids], device=lm.device)
-    return lm.hidden(_embed(lm, ids, vectors), forest)
+    plot = plant(trees, None if trunks is None else pad_rows(trunks), lm.device)
+    return lm.hidden(_embed(lm, plot.ids, vectors), plot.forest), plot.begins
 
 
 def keys_values(lm: LanguageModel, paths: Sequence[Path], vectors: Tensor | None, limit: int) -> list[Tensor]:
@@ -42,6 +43,10 @@ def keys_values(lm: LanguageModel, paths: Sequence[Path], vectors: Tensor | None
         Shape `(tokens, values)` each, without gradients.
     """
     found: list[Tensor] = []
+    if () in paths:  # an empty prompt with nothing before it
+        nothing = torch.empty(0, lm.values, dtype=lm.dtype, device=lm.device)
+        others = iter(keys_values(lm, [path for path in paths if path], vectors, limit))
+        return [next(others) if path else nothing for path in paths]
     # Neither a graph nor inference mode: later passes may need gradients of what is built upon these.
     with torch.inference_mode(False), torch.no_grad():
         begin = 0
@@ -58,6 +63,11 @@ def keys_values(lm: LanguageModel, paths: Sequence[Path], vectors: Tensor | None
             found += forest.recorded.split([len(path) for path in some])
             begin = end
     return found
+
+
+def ran_out(error: RuntimeError) -> bool:
+    """Whether an error says that the memory of the device is full (on a CPU it has no class of its own)."""
+    return "out of memory" in str(error) or "can't allocate memory" in str(error)
 
 
 def _embed(lm: LanguageModel, ids: Tensor, vectors: Tensor | None) -> Tensor:

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
+from promptsearch.errors import ModelError
 from promptsearch.model import LanguageModel
-from promptsearch.scoring.forward import keys_values
+from promptsearch.scoring.forward import keys_values, ran_out
 from promptsearch.scoring.layout import Layout
 from promptsearch.scoring.tree import Path
 
@@ -53,5 +54,17 @@ class Kept:
         return [found[trunk] for trunk in trunks]
 
     def _run(self, trunks: Sequence[Path], vectors: Tensor | None) -> list[Tensor]:
+        try:
+            found = keys_values(self._lm, trunks, vectors, self._limit)
+        except RuntimeError as error:
+            if not ran_out(error):
+                raise
+            if len(trunks) == 1:
+                raise ModelError(
+                    f"the memory of {self._lm.device} does not hold one row of {len(trunks[0])} tokens: take a smaller model, "
+                    "a smaller `memory`, or another device"
+                ) from error
+            half = len(trunks) // 2
+            return self._run(trunks[:half], vectors) + self._run(trunks[half:], vectors)
         self.computed += sum(map(len, trunks))
-        return keys_values(self._lm, trunks, vectors, self._limit)
+        return found

@@ -28,9 +28,9 @@ Slots = tuple[Path, ...]
 #: Tokens of a pass. On a CPU the activations of a small pass stay in the caches; a GPU wants to be filled.
 PASS_TOKENS = {"cpu": 512, "cuda": 16_384}
 #: Tokens of a tree: its tokens are compared with each other, related or not.
-TREE_TOKENS = 96
-#: What one token costs for each key that it reads, in tokens: measured, a reading of 300 keys takes as long as the rest.
-KEY_COST = 1 / 300
+TREE_TOKENS = 48
+#: What reading one key costs a token, in tokens: measured on a CPU, a thousand keys take as long as all the rest.
+KEY_COST = 1 / 1000
 #: Rows that are laid out at a time, and tokens of trunks that are held at a time: memory does not grow with the work.
 WAVE_ROWS, WAVE_TOKENS = 32_768, 32_768
 
@@ -103,25 +103,13 @@ class Plan:
         below = min(sum(map(len, layout.segments[same:])) for layout in self._layouts)
         return same, max(0, min(part, below - 1))
 
-    def trunk(self, sharing: Sharing, slots: Slots, example: int) -> Path:
-        """The ids of a row's trunk."""
-        segments = self._layouts[example].segments
-        if sharing == "nothing":
-            return ()
-        if sharing == "input":
-            return segments[0]
-        parts = list(segments[0])
-        for i in range(self._same):
-            parts += slots[i]
-            parts += segments[i + 1] if i + 1 < self._same else segments[i + 1][: self._part]
-        return tuple(parts)
-
     def choose(self, slots: Sequence[Slots], examples: NDArray[np.int64]) -> Sharing:
         """What to share in a call, by the predicted cost."""
         if not self.trees:
             return "nothing"
-        costs = {way: self.cost(way, slots, examples) for way in ("nothing", "input", "prompt")}
-        return min(costs, key=lambda way: costs[way])  # type: ignore[arg-type, return-value]
+        ways: tuple[Sharing, ...] = ("nothing", "input", "prompt")
+        costs = {way: self.cost(way, slots, examples) for way in ways}
+        return min(costs, key=lambda way: costs[way])
 
     def cost(self, sharing: Sharing, slots: Sequence[Slots], examples: NDArray[np.int64]) -> float:
         """What a call costs, in tokens through the LM, the reading of keys included; infinite where it cannot be done.
@@ -131,17 +119,18 @@ class Plan:
             slots: Of each prompt.
             examples: Ids, shape `(examples,)`.
         """
+        slots = sorted(slots)
         lengths = np.array([sum(map(len, s)) for s in slots])
         tail, lead = self.tail[examples] + self.read[examples], self.lead[examples]
         if sharing == "nothing":
             whole = lengths[:, None] + (lead + tail)[None]
             return float((whole * (1 + whole * KEY_COST / 2)).sum())
         if sharing == "input":
-            if not lead.any() or lengths.min() + tail.min() < 1:
+            if not lead.any():
                 return float("inf")
             first = {self._layouts[e].segments[0]: e >= self.kept for e in examples}
             trunks = sum(len(ids) * (1 + len(ids) * KEY_COST / 2) for ids, new in first.items() if new)
-            below = sum(self._part_tokens(slots, part, 0) for part in self._parts(slots, int(tail.max()))) + len(slots) * tail
+            below = sum(self._part_tokens(slots, part) for part in self._parts(slots, int(tail.max()))) + len(slots) * tail
             return float(trunks + (below * (1 + (lead + TREE_TOKENS) * KEY_COST)).sum())
         if self._same == 0 or tail.min() - self._fixed() < 1:
             return float("inf")
@@ -160,47 +149,72 @@ class Plan:
         """
         order = sorted(range(len(slots)), key=slots.__getitem__)
         if sharing == "input":
-            parts = self._parts([slots[i] for i in order], int((self.tail + self.read)[examples].max()))
-            named = [[order[i] for i in part] for part in parts]
-            tokens = [self._part_tokens(slots, part, 0) for part in named]
-            for some in self._cut(examples, self.lead[examples], len(order)):
-                trunks = list(dict.fromkeys(self._layouts[e].segments[0] for e in some))
-                place = {ids: i for i, ids in enumerate(trunks)}
-                groups = [
-                    Group(place[self._layouts[e].segments[0]], part, [e], count + len(part) * int(self.tail[e] + self.read[e]))
-                    for e in some
-                    for part, count in zip(named, tokens, strict=True)
-                ]
-                yield Wave(sharing, trunks, _longest_first(groups))
-            return
-        lengths = np.array([sum(map(len, slots[i])) for i in order])
-        if sharing == "prompt":
-            fixed = self._fixed()
-            below = (self.tail + self.read)[examples] - fixed
-            parts = list(_fill(below, TREE_TOKENS))
-            for some in self._cut(np.array(order), lengths + int(self.lead[0]) + fixed, len(examples)):
-                trunks = [self.trunk(sharing, slots[i], int(examples[0])) for i in some]
-                groups = [
-                    Group(t, [i], [int(examples[j]) for j in part], int(below[part].sum()))
-                    for t, i in enumerate(some)
-                    for part in parts
-                ]
-                yield Wave(sharing, trunks, _longest_first(groups))
-            return
-        whole = (self.lead + self.tail)[examples] * (1 if self.trees else self._answers[examples]) + self.read[examples]
+            # Without a token of its own below the input, a row cannot share the whole of it.
+            bare = [i for i in order if self.tail[examples].min() + sum(map(len, slots[i])) < 1]
+            order = [i for i in order if i not in bare]
+            if bare:
+                yield from self._apart(bare, slots, examples)
+            if order:
+                yield from self._below_inputs(order, slots, examples)
+        elif sharing == "prompt":
+            yield from self._below_prompts(order, slots, examples)
+        else:
+            yield from self._apart(order, slots, examples)
+
+    # Private.
+
+    def _apart(self, order: Sequence[int], slots: Sequence[Slots], examples: NDArray[np.int64]) -> Iterator[Wave]:
         times = 1 if self.trees else self._answers[examples]
-        for some in self._cut(np.array(order), np.zeros(len(order)), len(examples)):
+        tokens = (self.lead + self.tail)[examples] * times + self.read[examples]
+        for some in self._cut(np.array(order), np.zeros(len(order), dtype=np.int64), len(examples)):
             for begin in range(0, len(examples), WAVE_ROWS):
                 here = slice(begin, begin + WAVE_ROWS)
-                sizes = whole[None, here] + np.array([sum(map(len, slots[i])) for i in some])[:, None] * times
+                sizes = (
+                    tokens[None, here] + np.outer([sum(map(len, slots[i])) for i in some], np.ones_like(tokens) * times)[:, here]
+                )
                 groups = [
                     Group(-1, [i], [int(e)], int(size))
                     for i, row in zip(some, sizes, strict=True)
                     for e, size in zip(examples[here], row, strict=True)
                 ]
-                yield Wave(sharing, [], _longest_first(groups))
+                yield Wave("nothing", [], _longest_first(groups))
 
-    # Private.
+    def _below_inputs(self, order: Sequence[int], slots: Sequence[Slots], examples: NDArray[np.int64]) -> Iterator[Wave]:
+        below = self.tail + self.read
+        parts = self._parts([slots[i] for i in order], int(below[examples].max()))
+        named = [[order[i] for i in part] for part in parts]
+        tokens = [self._part_tokens(slots, part) for part in named]
+        for some in self._cut(examples, self.lead[examples], len(order)):
+            trunks = list(dict.fromkeys(self._layouts[e].segments[0] for e in some))
+            place = {ids: i for i, ids in enumerate(trunks)}
+            groups = [
+                Group(place[self._layouts[e].segments[0]], part, [e], count + len(part) * int(below[e]))
+                for e in some
+                for part, count in zip(named, tokens, strict=True)
+            ]
+            yield Wave("input", trunks, _longest_first(groups))
+
+    def _below_prompts(self, order: Sequence[int], slots: Sequence[Slots], examples: NDArray[np.int64]) -> Iterator[Wave]:
+        below = (self.tail + self.read)[examples] - self._fixed()
+        parts = list(_fill(below, TREE_TOKENS))
+        above = np.array([sum(map(len, slots[i])) for i in order]) + int(self.lead[0]) + self._fixed()
+        for some in self._cut(np.array(order), above, len(examples)):
+            trunks = [self._prompt_trunk(slots[i]) for i in some]
+            groups = [
+                Group(t, [i], [int(examples[j]) for j in part], int(below[part].sum()))
+                for t, i in enumerate(some)
+                for part in parts
+            ]
+            yield Wave("prompt", trunks, _longest_first(groups))
+
+    def _prompt_trunk(self, slots: Slots) -> Path:
+        """All ids of a row down to where the examples begin to differ."""
+        segments = self._layouts[0].segments
+        parts = list(segments[0])
+        for i in range(self._same):
+            parts += slots[i]
+            parts += segments[i + 1] if i + 1 < self._same else segments[i + 1][: self._part]
+        return tuple(parts)
 
     def _fixed(self) -> int:
         """Tokens of the trunk below the first slot that are no prompt's."""
@@ -235,10 +249,10 @@ class Plan:
         return parts
 
     @staticmethod
-    def _part_tokens(slots: Sequence[Slots], part: Sequence[int], tail: int) -> int:
-        own = [sum(map(len, slots[i])) + tail for i in part]
+    def _part_tokens(slots: Sequence[Slots], part: Sequence[int]) -> int:
+        """The prompts' own tokens in one tree."""
         shared = [common(slots[a][0], slots[b][0]) for a, b in zip(part, part[1:], strict=False)]
-        return sum(own) - sum(shared)
+        return sum(sum(map(len, slots[i])) for i in part) - sum(shared)
 
 
 def _fill(sizes: NDArray[np.int64], limit: int) -> Iterator[list[int]]:

@@ -12,10 +12,15 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from promptsearch.model.attention import Forest, chains, pad_rows
 
 Path = tuple[int, ...]
+
+
+#: Trees that fill their common rectangle to this share are padded to it: cheaper than moving them apart in each layer.
+_FULL = 0.96
 
 
 @dataclass(frozen=True)
@@ -38,6 +43,21 @@ class Tree:
     def chain(self) -> bool:
         """Whether it has no branches."""
         return all(parent == i - 1 for i, parent in enumerate(self.parents))
+
+
+@dataclass(frozen=True)
+class Plot:
+    """The trees of one pass, side by side.
+
+    Args:
+        forest: Who sees whom.
+        ids: Of all tokens, shape `(tokens,)`.
+        begins: Place of each tree's first token.
+    """
+
+    forest: Forest
+    ids: Tensor
+    begins: list[int]
 
 
 def grow(paths: Sequence[Sequence[int]], trunk: int = 0) -> Tree:
@@ -74,36 +94,38 @@ def common(a: Sequence[int], b: Sequence[int]) -> int:
     return count
 
 
-def plant(trees: Sequence[Tree], trunks: torch.Tensor | None, device: torch.device, *, record: bool = False) -> Forest:
-    """The forest of one pass.
+def plant(trees: Sequence[Tree], trunks: Tensor | None, device: torch.device) -> Plot:
+    """Put the trees of one pass beside each other.
 
     Args:
         trees: In the order of the pass.
         trunks: Keys and values of each tree's trunk, padded, shape `(trees, trunk, values)`; None without.
         device: Of its tensors.
-        record: Whether to keep the keys and values of this pass.
     """
     sizes = [len(tree.ids) for tree in trees]
-    forest = chains(sizes, device)
-    forest.record = record
+    size = max(sizes)
+    filled = sum(sizes) >= _FULL * size * len(trees)
+    ids = torch.tensor([i for tree in trees for i in (*tree.ids, *[0] * ((size - len(tree.ids)) * filled))], device=device)
+    begins = [i * size for i in range(len(trees))] if filled else np.cumsum([0, *sizes[:-1]]).tolist()
+    forest = chains([size] * len(trees) if filled else sizes, device)
     if trunks is None and all(tree.chain for tree in trees):
-        return forest
+        return Plot(forest, ids, begins)
     kept = 0 if trunks is None else trunks.shape[1]
-    visible = np.zeros((len(trees), forest.size, kept + forest.size), dtype=bool)
+    visible = np.zeros((len(trees), size, kept + size), dtype=bool)
     depths = []
     for i, tree in enumerate(trees):
         seen, depth = _ancestors(tree)
         n = len(tree.ids)
         visible[i, :n, : tree.trunk] = True
         visible[i, :n, kept : kept + n] = seen
-        visible[i, range(n, forest.size), range(kept + n, kept + forest.size)] = True  # padding sees itself: no 0/0
+        visible[i, range(n, size), range(kept + n, kept + size)] = True  # padding sees itself: no 0/0
         depths.append(torch.from_numpy(depth + tree.trunk))
-    forest.positions = torch.cat(depths).to(device)
+    padded = pad_rows(depths)
+    forest.positions = (padded.flatten() if filled else torch.cat(depths)).to(device)
     forest.visible = torch.from_numpy(visible).to(device)
-    above = torch.arange(kept).expand(len(trees), -1)
-    forest.key_positions = torch.cat([above, pad_rows(depths)], 1).to(device)
+    forest.key_positions = torch.cat([torch.arange(kept).expand(len(trees), -1), padded], 1).to(device)
     forest.trunk = trunks
-    return forest
+    return Plot(forest, ids, begins)
 
 
 def _ancestors(tree: Tree) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:

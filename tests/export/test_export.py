@@ -13,7 +13,9 @@ from promptsearch import HardPrompt, LanguageModel, SoftPrompt, Task, TextPrompt
 from promptsearch.errors import ExportError, ModelError, PromptError, UnknownName
 from promptsearch.export import export_run
 from promptsearch.export.saved import SavedPrompt, write_saved
+from promptsearch.model.attention import chains
 from promptsearch.scoring import Engine
+from promptsearch.scoring.layout import slots_of
 from promptsearch.testing.tiny import tiny_model
 
 FRONT = "{prompt:3} {text} It was {answer}"
@@ -74,7 +76,7 @@ def test_a_front_prompt_loads_through_peft_with_equal_logits(lm, template, kind,
     whole = saved.embedded(lm, example)
     with torch.inference_mode():
         theirs = wrapped(input_ids=torch.tensor([text])).logits[0]
-        ours = lm.logits(lm.hidden(whole[None])[0])
+        ours = lm.logits(lm.hidden(whole, chains([len(whole)], lm.device)))
     assert theirs.shape == ours.shape and (theirs - ours).abs().max() < 1e-5
 
 
@@ -97,7 +99,7 @@ def test_text_gives_the_tokens_back(lm, template, kind, tmp_path):
     example = saved.probe[1]
     whole = (folder / "template.txt").read_text().format(**example.fields) + saved.choices[0]
     engine = saved.engine(lm, [example])
-    slots = engine._slots(saved.prompt)
+    slots = slots_of(saved.template, lm, saved.prompt)
     assert lm.encode(whole) == [*engine._layouts[0].join(slots), *engine._layouts[0].answers[0]]
 
 

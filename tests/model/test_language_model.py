@@ -10,6 +10,7 @@ import torch
 from promptsearch import LanguageModel
 from promptsearch.errors import ModelError
 from promptsearch.model import packaged
+from promptsearch.model.attention import chains
 from promptsearch.model.language_model import pick_device, pick_dtype
 from promptsearch.testing.tiny import tiny_model
 
@@ -23,8 +24,7 @@ def lm(request):
 
 def test_our_path_gives_the_models_own_logits(lm):
     lm.check()
-    ids = torch.tensor([lm.words[:7]])
-    states = lm.hidden(lm.embed(ids))[0]
+    states = lm.hidden(lm.embed(torch.tensor(lm.words[:7])), chains([7], lm.device))
     some = torch.tensor([3, 9, 4])
     assert torch.allclose(lm.logits(states)[:, some], lm.logits(states, some), atol=1e-5)
 

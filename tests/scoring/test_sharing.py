@@ -1,0 +1,220 @@
+"""Whatever is shared, losses are those of one row at a time; and what is shared is computed once."""
+
+import logging
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from promptsearch.errors import ModelError
+from promptsearch.model import LanguageModel
+from promptsearch.prompt import HardPrompt, SoftPrompt, TextPrompt
+from promptsearch.scoring import Engine, plan
+from promptsearch.scoring.layout import lay_out, slots_of
+from promptsearch.scoring.tree import grow
+from promptsearch.task import Task
+from promptsearch.testing.tiny import tiny_model
+
+ARCHITECTURES = ("llama", "gpt2", "gemma3", "qwen3")
+FRONT, BEHIND, AROUND = (
+    "{prompt} {text} It was {answer}",
+    "{text} {prompt} {answer}",
+    "The {prompt:2} movie {text} is {prompt} {answer}",
+)
+WAYS = {FRONT: ("nothing", "prompt"), BEHIND: ("nothing", "input"), AROUND: ("nothing", "prompt", "input")}
+PARTS = ["good film", "the story", "I hate", "capital"]
+ROWS = [{"text": " ".join(PARTS[i % 4 :] * (1 + i % 3)) + f" {i}", "label": i % 2} for i in range(24)]
+SPLITS = {"search": 12, "select": 4, "test": 6}
+EVERYTHING = np.arange(12)
+
+
+@pytest.fixture(scope="module", params=ARCHITECTURES)
+def lm(request):
+    return LanguageModel(*tiny_model(request.param))
+
+
+@pytest.fixture(scope="module")
+def llama():
+    return LanguageModel(*tiny_model("llama"))
+
+
+def make_task(template, answers=("bad", "good")):
+    choices = None if answers is None else dict(enumerate(answers))
+    data = ROWS if choices else [{**row, "label": ["good", "bad movie", "Paris"][i % 3]} for i, row in enumerate(ROWS)]
+    aliases = None if choices else {"good": ["great", "good movie", "the capital"]}
+    return Task.from_rows(data, template=template, label="label", answers=choices, splits=SPLITS, aliases=aliases)
+
+
+def make_engine(lm, template, answers=("bad", "good"), length=3, **given):
+    task = make_task(template, answers)
+    return Engine(lm, task.template.bind(length), task.splits["search"], task.choices, **given)
+
+
+def make_prompts(lm, length, count=4):
+    """Hard prompts that share their first tokens, a soft one, and texts."""
+    rng = np.random.default_rng(0)
+    first = rng.choice(lm.words, size=length)
+    hard = [HardPrompt([*first[:-1], word]) for word in rng.choice(lm.words, size=count, replace=False)]
+    soft = SoftPrompt(lm.vocabulary[torch.tensor(first)] + 0.01)
+    return [hard[0], soft, TextPrompt("Is the movie good or bad?"), *hard[1:], TextPrompt(""), TextPrompt("The movie")]
+
+
+def shared_as(engine, way):
+    """The engine, told what to share."""
+    engine._plan.choose = lambda slots, examples: way
+    return engine
+
+
+@pytest.mark.parametrize("template", [FRONT, BEHIND, AROUND])
+@pytest.mark.parametrize("answers", [("bad", "good"), ("bad", "very good indeed", "very bad"), None])
+def test_all_plans_give_the_losses_of_one_row_at_a_time(lm, template, answers, monkeypatch):
+    assert lm.trees, "the tiny models can all share"
+    prompts = make_prompts(lm, 3 if template != AROUND else 5)
+    monkeypatch.setitem(plan.PASS_TOKENS, "cpu", 1)  # each tree goes alone, so that nothing is padded
+    alone = shared_as(make_engine(lm, template, answers), "nothing")
+    expected = [np.concatenate([alone.score([p], np.array([e])).losses for e in EVERYTHING], 1)[0] for p in prompts]
+    for limit in (40, 512):
+        monkeypatch.setitem(plan.PASS_TOKENS, "cpu", limit)
+        for way in WAYS[template]:
+            for keep in (False, True):
+                scores = shared_as(make_engine(lm, template, answers, keep=keep), way).score(prompts, EVERYTHING)
+                assert not scores.failures
+                assert np.abs(scores.losses - expected).max() < 1e-5 * 3, (way, limit, keep)
+
+
+@pytest.mark.parametrize("template", [FRONT, BEHIND])
+def test_padding_on_the_left_changes_nothing(lm, template):
+    """The model's own forward, all rows padded on the left to one length, with the positions that belong to that."""
+    engine = make_engine(lm, template)
+    prompt = make_prompts(lm, 3)[0]
+    task = make_task(template)
+    bound = task.template.bind(3)
+    layouts = [lay_out(bound, lm, e, task.choices) for e in task.splits["search"].examples]
+    rows = [layout.join(slots_of(bound, lm, prompt)) for layout in layouts]
+    longest = max(map(len, rows))
+    ids = torch.tensor([[0] * (longest - len(row)) + row for row in rows])
+    mask = torch.tensor([[0] * (longest - len(row)) + [1] * len(row) for row in rows])
+    with torch.inference_mode():
+        logits = lm.model(input_ids=ids, attention_mask=mask, position_ids=(mask.cumsum(-1) - 1).clamp(min=0)).logits[:, -1]
+    theirs = logits[:, [a[0] for a in layouts[0].answers]].log_softmax(-1)
+    assert np.abs(engine.score([prompt], EVERYTHING).choices[0] - theirs.numpy()).max() < 1e-5
+
+
+def test_a_model_that_cannot_share_is_scored_row_by_row_and_that_is_said_once(caplog):
+    model, tokenizer = tiny_model("llama")
+    known = LanguageModel(model, tokenizer)
+    prompts = make_prompts(known, 3)
+    expected = make_engine(known, BEHIND, ("bad", "very good")).score(prompts, EVERYTHING)
+    model.config.layer_types = ["chunked_attention", "full_attention"]
+    stranger = LanguageModel(model, tokenizer)
+    with caplog.at_level(logging.WARNING):
+        found = [make_engine(stranger, BEHIND, ("bad", "very good"), keep=True).score(prompts, EVERYTHING) for _ in range(2)]
+    assert not stranger.trees
+    assert [r.message for r in caplog.records if "rows cannot share" in r.message].__len__() == 1
+    assert np.abs(found[0].losses - expected.losses).max() < 1e-5 and found[0].computed > expected.computed
+
+
+def test_windows_that_cannot_be_read_are_found_out():
+    """A model that limits its attention by a mask alone, and tells the attention nothing of it."""
+    model, tokenizer = tiny_model("llama")
+    model.config.sliding_window = 4
+    assert not LanguageModel(model, tokenizer).trees
+
+
+def test_inputs_before_the_prompt_are_computed_once_and_kept(llama):
+    engine = make_engine(llama, BEHIND, keep=True)
+    rng = np.random.default_rng(1)
+    prompts = [HardPrompt(ids) for ids in rng.permutation(llama.words)[: 3 * 4].reshape(4, 3)]
+    lead = int(engine.lead(EVERYTHING).sum())
+    assert engine.score(prompts[:2], EVERYTHING).computed == lead + 2 * 12 * 3
+    assert engine.score(prompts[2:], EVERYTHING).computed == 2 * 12 * 3
+    forgetful = make_engine(llama, BEHIND)
+    assert [forgetful.score(prompts, EVERYTHING).computed for _ in range(2)] == [lead + 4 * 12 * 3] * 2
+
+
+def test_memory_for_half_of_the_inputs_keeps_half(llama):
+    lead = make_engine(llama, BEHIND).lead(EVERYTHING)
+    each = llama.values * 4
+    engine = make_engine(llama, BEHIND, memory=int(lead[:6].sum()) * each, keep=True)
+    prompts = make_prompts(llama, 3)[3:6]
+    first, again = (engine.score(prompts, EVERYTHING) for _ in range(2))
+    assert first.computed - again.computed == lead[:6].sum()
+    assert np.array_equal(first.losses, again.losses), "what is kept changes no digit"
+    assert np.array_equal(
+        make_engine(llama, BEHIND, memory=int(lead[:6].sum()) * each, keep=True).score(prompts, EVERYTHING).losses, first.losses
+    )
+
+
+def test_memory_smaller_than_one_example_needs_is_refused(llama):
+    with pytest.raises(
+        ModelError, match=r"a memory of 100 bytes does not hold .* search example \d+: \d+ tokens of .* Expected at least"
+    ):
+        make_engine(llama, BEHIND, memory=100)
+
+
+def test_an_exhaustive_walk_behind_the_input_costs_about_a_token_a_leaf(llama):
+    engine = make_engine(llama, BEHIND, length=2, keep=True)
+    pool = llama.words[:16]
+    prompts = [HardPrompt([a, b]) for a in pool for b in pool]
+    computed = engine.score(prompts, EVERYTHING).computed
+    leaves = 256 * 12
+    assert leaves <= computed - engine.lead(EVERYTHING).sum() <= 1.15 * leaves
+
+
+def test_long_prompts_in_front_are_computed_once(llama):
+    engine = make_engine(llama, FRONT)
+    prompts = [TextPrompt(f"{word} movie is good and the story is funny. " * 6) for word in ("This", "The")]
+    length = sum(engine.length(p) for p in prompts)
+    below = int((engine.context(EVERYTHING) - 2).sum())  # without the two answers of a token each
+    assert engine.score(prompts, EVERYTHING).computed <= length + 2 * below < 12 * length
+
+
+def test_choices_of_several_tokens_share_their_context(llama):
+    answers = ("very bad", "very good indeed")
+    engine = shared_as(make_engine(llama, FRONT, answers), "nothing")
+    prompts = make_prompts(llama, 3)[:1]
+    a, b = (llama.encode(f" {answer}") for answer in answers)
+    beside = len({tuple(a[:i]) for i in range(1, len(a))} | {tuple(b[:i]) for i in range(1, len(b))})
+    context = int(engine.context(EVERYTHING).sum()) - 12 * (len(a) + len(b))
+    assert engine.score(prompts, EVERYTHING).computed == context + 12 * (3 + beside)
+
+
+def test_out_of_memory_halves_the_passes_and_goes_on(llama, monkeypatch, caplog):
+    prompts = make_prompts(llama, 3)
+    expected = make_engine(llama, FRONT).score(prompts, EVERYTHING)
+    real, sizes = llama.hidden, []
+
+    def small(embedded, forest):
+        if len(embedded) > 60:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
+        sizes.append(len(embedded))
+        return real(embedded, forest)
+
+    monkeypatch.setattr(llama, "hidden", small)
+    with caplog.at_level(logging.WARNING):
+        found = make_engine(llama, FRONT).score(prompts, EVERYTHING)
+    assert np.abs(found.losses - expected.losses).max() < 1e-5 and max(sizes) <= 60
+    assert "out of memory: from now on passes of" in caplog.text
+    monkeypatch.setattr(llama, "hidden", lambda embedded, forest: (_ for _ in ()).throw(torch.OutOfMemoryError("out of memory")))
+    with pytest.raises(ModelError, match="does not hold one row of"):
+        make_engine(llama, FRONT).score(prompts, EVERYTHING)
+
+
+def test_an_example_asked_for_twice_is_scored_twice_and_computed_once(llama):
+    engine = make_engine(llama, FRONT)
+    prompts = make_prompts(llama, 3)[:2]
+    once, twice = (engine.score(prompts, np.array(ids)) for ids in ([3, 5], [5, 3, 5]))
+    assert np.allclose(twice.losses, once.losses[:, [1, 0, 1]], atol=1e-6) and once.computed == twice.computed
+
+
+@settings(deadline=None)
+@given(st.lists(st.lists(st.integers(0, 2), min_size=1, max_size=5), min_size=1, max_size=12))
+def test_a_tree_holds_every_row_and_each_shared_beginning_once(rows):
+    rows = sorted(rows)
+    tree = grow(rows)
+    for row, places in zip(rows, tree.rows, strict=True):
+        assert [tree.ids[i] for i in places] == row
+        assert [tree.parents[i] for i in places] == [-1, *places[:-1]]
+    assert len(tree.ids) == len({tuple(row[:n]) for row in rows for n in range(1, len(row) + 1)})
