@@ -101,21 +101,26 @@ class Row:
     metric: Floats  # (examples,)
     choices: Floats | None  # (examples, choices)
     failure: str | None
+    value: float  # what to rank by: the mean loss in nats, or a race's estimate of it; +inf for a failed prompt
 
     @property
-    def value(self) -> float:
-        """What to rank by: the mean loss in nats; +inf for a failed prompt."""
-        return float("inf") if self.failure else float(self.losses.mean())
+    def complete(self) -> bool:
+        """Whether all examples were scored."""
+        return bool(np.isfinite(self.losses).all())
 
 
-def scores_to_json(scores: Scores) -> dict[str, Any]:
+def scores_to_json(scores: Scores, values: Floats | None = None) -> dict[str, Any]:
     """Scores as they stand in a log line: six decimals, null for what was not scored.
 
     What is told is read from the line, so that a replayed run sees the same numbers to the last digit.
+
+    Args:
+        scores: Of the prompts of one line.
+        values: What a race ranks them by, shape `(prompts,)`; None without a race: the mean loss.
     """
 
-    def rows(values: Floats) -> list[Any]:
-        return [None if i in scores.failures else np.round(row, 6).tolist() for i, row in enumerate(values)]
+    def rows(table: Floats) -> list[Any]:
+        return [_row_to_json(row) for row in table]
 
     return {
         "losses": rows(scores.losses),
@@ -123,7 +128,25 @@ def scores_to_json(scores: Scores) -> dict[str, Any]:
         "choices": None if scores.choices is None else rows(scores.choices),
         "failures": {str(i): reason for i, reason in scores.failures.items()},
         "computed": scores.computed,
+        **({} if values is None else {"values": _row_to_json(np.where(np.isinf(values), np.nan, values))}),
     }
+
+
+def _row_to_json(row: Floats) -> list[Any] | None:
+    """Six decimals; null for each NaN, and for a row of nothing else."""
+    missing = np.isnan(row)
+    rounded = np.round(row, 6)
+    return None if missing.all() else list((np.where(missing, np.array(None), rounded) if missing.any() else rounded).tolist())
+
+
+def scores_from_json(data: dict[str, Any]) -> Scores:
+    """Scores without failures, as `scores_to_json` gave them."""
+
+    def table(rows: Any) -> Floats:
+        return np.asarray(rows, dtype=np.float64)
+
+    choices = None if data["choices"] is None else table(data["choices"])
+    return Scores(table(data["losses"]), table(data["metric"]), choices, data["computed"])
 
 
 def rows_of(line: dict[str, Any], examples: int) -> list[Row]:
@@ -133,12 +156,17 @@ def rows_of(line: dict[str, Any], examples: int) -> list[Row]:
     def row(values: Any, size: tuple[int, ...]) -> Floats:
         return np.full(size, np.nan) if values is None else np.asarray(values, dtype=np.float64)
 
-    return [
-        Row(
-            losses=row(line["losses"][i], (examples,)),
-            metric=row(line["metric"][i], (examples,)),
-            choices=None if shape is None else row(line["choices"][i], shape),
-            failure=line["failures"].get(str(i)),
+    found = []
+    for i in range(len(line["prompts"])):
+        losses = row(line["losses"][i], (examples,))
+        value = losses.mean() if np.isfinite(losses).all() or not line.get("values") else line["values"][i]
+        found.append(
+            Row(
+                losses=losses,
+                metric=row(line["metric"][i], (examples,)),
+                choices=None if shape is None else row(line["choices"][i], shape),
+                failure=line["failures"].get(str(i)),
+                value=float("inf") if value is None or np.isnan(value) else float(value),
+            )
         )
-        for i in range(len(line["prompts"]))
-    ]
+    return found

@@ -18,8 +18,9 @@ from torch import Tensor
 from promptsearch.budget import Ledger
 from promptsearch.cache import ScoreCache
 from promptsearch.errors import BudgetExhausted, RecordError, StrategyError
-from promptsearch.evaluation import Evaluation, Ids, Row, Scorer, rows_of, scores_to_json
+from promptsearch.evaluation import Evaluation, Ids, Row, Scorer, Scores, rows_of, scores_from_json, scores_to_json
 from promptsearch.prompt import HardPrompt, Prompt, SoftPrompt, prompt_to_json
+from promptsearch.race import race
 from promptsearch.records import RunLog
 from promptsearch.space import PromptSpace
 from promptsearch.task import Example
@@ -58,6 +59,7 @@ class Objective:
         cache: Scores of earlier runs.
         reserve: Prompt length in tokens -> price of selecting among the best prompts of that length at the end.
         seconds: The run's time limit.
+        race: Whether prompts that are clearly worse than the best are scored on some of `score_on` only.
         listener: Called after each evaluation, for progress bars.
     """
 
@@ -73,6 +75,7 @@ class Objective:
         cache: ScoreCache | None = None,
         reserve: Callable[[int], int] = lambda length: 0,
         seconds: float | None = None,
+        race: bool = False,
         listener: Callable[[Objective], None] = lambda objective: None,
     ) -> None:
         self.space = space
@@ -84,11 +87,13 @@ class Objective:
         self._cache = cache
         self._reserve = reserve
         self._seconds = seconds
+        self._race = race
         self._listener = listener
         self._rows: dict[tuple[str, str], Row] = {}
         self._lead_paid: set[int] = set()
         self._longest = 0
         self._free = 0
+        self._uncached: list[tuple[str, dict[str, Any]]] = []
         self._ranking: list[Ranked] = []
         self._count = 0
 
@@ -124,7 +129,10 @@ class Objective:
             payable = self._payable(list(new.values()), ids)
             if payable and self._seconds is not None and self.log.searched:
                 raise self._time_over()  # so an earlier process ended this search, and went on to selection
-            if payable:
+            if payable and self._race and group == "score_on":
+                # A race costs less than all its prompts on all examples: it finds out itself how far the budget reaches.
+                price, computed, payable = self._run_race(list(new.values()))
+            elif payable:
                 price, computed = self._score(payable, ids, group)
             if len(payable) < len(new):
                 raise BudgetExhausted(f"{len(new)} prompts were asked for and {len(payable)} could be paid")
@@ -278,9 +286,11 @@ class Objective:
         fresh = np.array([i for i in dict.fromkeys(ids.tolist()) if i not in self._lead_paid], dtype=np.int64)
         return int(self._scorer.lead(fresh).sum()) if fresh.size else 0
 
-    def _payable(self, prompts: list[Prompt], ids: Ids) -> list[Prompt]:
-        """The first of `prompts` that can be paid together, with selection after them."""
+    def _payable(self, prompts: Sequence[Prompt], ids: Ids, later: Ids | None = None) -> list[Prompt]:
+        """The first of `prompts` that can be paid together, with selection after them, and with one of them on `later`."""
         total, longest, payable = self._unpaid_lead(ids), self._longest, []
+        if later is not None and later.size:
+            total += self._unpaid_lead(later) + max(self._price_of(p, later) for p in prompts)
         for prompt in prompts:
             total += self._price_of(prompt, ids)
             longest = max(longest, self._scorer.length(prompt))
@@ -291,48 +301,105 @@ class Objective:
 
     def _score(self, prompts: list[Prompt], ids: Ids, group: str) -> tuple[int, int]:
         """Score new prompts, charge, write the log line, keep the books: in this order."""
+        price = self._charge(prompts, ids)
+        line = self._replayed(prompts)
+        if line is None:
+            line = self._write(
+                prompts, ids if group != "score_on" else None, scores_to_json(self._scores(prompts, ids, price)), price
+            )
+        self._enter(line, prompts, ids, group)
+        return price, int(line["computed"])
+
+    def _run_race(self, prompts: list[Prompt]) -> tuple[int, int, list[Prompt]]:
+        """Race new prompts; one log line for all of it.
+
+        Returns:
+            Price, computed tokens, and all prompts, or none where the budget ended the race.
+        """
+        ids = self.scored
+        line = self._replayed(prompts)
+        if line is not None:
+            self.ledger.charge(forward=line["price"])
+            self._longest = max([self._longest, *(self._scorer.length(p) for p in prompts)])
+            self._lead_paid.update(ids.tolist())
+        else:
+            before = self.ledger.forward
+
+            def score(who: Sequence[int], some: Ids) -> Scores:
+                chosen = [prompts[i] for i in who]
+                return self._scores(chosen, some, self._charge(chosen, some))
+
+            best = self._ranking[0].prompt.key if self._ranking else None
+            outcome = race(
+                len(prompts),
+                ids,
+                None if best is None else self._rows[best, "score_on"].losses,
+                score,
+                lambda who, some, later: len(self._payable([prompts[i] for i in who], some, later)),
+            )
+            found = {**scores_to_json(outcome.scores, outcome.values), "finished": outcome.finished}
+            line = self._write(prompts, None, found, self.ledger.forward - before)
+        self._enter(line, prompts, ids, "score_on")
+        return int(line["price"]), int(line["computed"]), prompts if line["finished"] else []
+
+    def _charge(self, prompts: Sequence[Prompt], ids: Ids) -> int:
         price = self.price(prompts, ids)
         self.ledger.charge(forward=price)
         self._longest = max([self._longest, *(self._scorer.length(p) for p in prompts)])
         self._lead_paid.update(ids.tolist())
+        return price
+
+    def _replayed(self, prompts: Sequence[Prompt]) -> dict[str, Any] | None:
+        """The line that an earlier process wrote about these prompts."""
         line = self.log.replay("search", [p.key for p in prompts])
-        if line is None:
-            line = self._new_line(prompts, ids, group, price)
-        else:
+        if line is not None:
             self.ledger.cached = line["ledger"]["cached"]
             self.ledger.computed = line["ledger"]["computed"]
-        for prompt, row in zip(prompts, rows_of(line, len(ids)), strict=True):
-            self._rows[prompt.key, group] = row
-            if group == "score_on":
-                self._rank(row, prompt)
-        self._listener(self)
-        return price, int(line["computed"])
+        return line
 
-    def _new_line(self, prompts: list[Prompt], ids: Ids, group: str, price: int) -> dict[str, Any]:
-        """Score, log and cache."""
+    def _scores(self, prompts: Sequence[Prompt], ids: Ids, price: int) -> Scores:
+        """From the cache, or from the scorer into the cache."""
         name = ScoreCache.name(self._scorer.signature, [p.key for p in prompts], ids)
-        scores = self._cache.get(name) if self._cache else None
-        if scores is not None:
+        known = self._cache.get(name) if self._cache else None
+        if known is not None:
             self.ledger.cached += price
-        else:
-            result = self._scorer.score(prompts, ids)
-            self.ledger.computed += result.computed
-            scores = scores_to_json(result)
-        if group == "score_on":  # no other prompts can win
+            return scores_from_json(known)
+        scores = self._scorer.score(prompts, ids)
+        self.ledger.computed += scores.computed
+        if not scores.failures:
+            self._uncached.append((name, scores_to_json(scores)))
+        return scores
+
+    def _write(self, prompts: Sequence[Prompt], ids: Ids | None, scores: dict[str, Any], price: int) -> dict[str, Any]:
+        """The log line of new scores; `ids` is None for all of `score_on`.
+
+        Scores go into the cache only now: a process that was killed before this line must not find its own.
+        """
+        if ids is None:  # no other prompts can win
             for prompt in prompts:
                 self.log.keep(prompt)
         line = {
             "stage": "search",
-            "examples": group if group == "score_on" else ids.tolist(),
+            "examples": "score_on" if ids is None else ids.tolist(),
             "prompts": [prompt_to_json(p) for p in prompts],
             **scores,
             "price": price,
             "ledger": self.ledger.to_json(),
         }
         self.log.append(line)
-        if self._cache and not scores["failures"]:
-            self._cache.put(name, scores)
+        if self._cache:
+            for name, content in self._uncached:
+                self._cache.put(name, content)
+        self._uncached.clear()
         return line
+
+    def _enter(self, line: dict[str, Any], prompts: Sequence[Prompt], ids: Ids, group: str) -> None:
+        """Put a line into the books."""
+        for prompt, row in zip(prompts, rows_of(line, len(ids)), strict=True):
+            self._rows[prompt.key, group] = row
+            if group == "score_on":
+                self._rank(row, prompt)
+        self._listener(self)
 
     def _rank(self, row: Row, prompt: Prompt | None) -> None:
         """Enter a prompt scored on all of `score_on` into the ranking; ties go to the earlier one.
@@ -342,7 +409,7 @@ class Objective:
         """
         order, self._count = self._count, self._count + 1
         losers = [prompt]
-        if row.failure is None and (len(self._ranking) < FINALISTS or row.value < self._ranking[-1].value):
+        if row.complete and (len(self._ranking) < FINALISTS or row.value < self._ranking[-1].value):
             self._ranking.append(Ranked(row.value, order, cast(Prompt, prompt)))
             self._ranking.sort(key=lambda item: (item.value, item.order))
             losers = [item.prompt for item in self._ranking[FINALISTS:]]

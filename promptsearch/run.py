@@ -132,6 +132,7 @@ class Run:
         reference: Whether it is a reference line, never ranked.
         folder: Of this run.
         seconds: Time limit.
+        race: Whether the search scores clearly worse prompts on some examples only.
     """
 
     arena: Arena
@@ -144,6 +145,7 @@ class Run:
     reference: bool
     folder: Path
     seconds: float | None = None
+    race: bool = False
 
     def execute(self, cache: ScoreCache | None, listener: Callable[[str, Objective], None]) -> tuple[dict[str, Any], Prompt]:
         """Search, select, and look at the test split once; goes on where a killed process stopped.
@@ -172,6 +174,7 @@ class Run:
             cache=cache,
             reserve=arena.price_of_selection,
             seconds=self.seconds,
+            race=self.race,
             listener=lambda current: listener("search", current),
         )
         strategy = make_strategy(self.name, self.strategy, objective, self.seed, self.options)
@@ -308,7 +311,7 @@ def describe(arena: Arena, prompt: Prompt) -> dict[str, Any]:
 
 
 def _mean_losses(line: dict[str, Any]) -> list[float]:
-    return [float("inf") if row is None else float(np.mean(row)) for row in line["losses"]]
+    return [float("inf") if row is None or None in row else float(np.mean(row)) for row in line["losses"]]
 
 
 def _best(prompts: Sequence[Prompt], losses: Sequence[float], count: int) -> list[Prompt]:

@@ -253,6 +253,9 @@ class StudyConfig(_Keys):
     )
     budget: Whole = Field(description="the LM tokens that each run may spend, a whole number such as 100000")
     score_on: Whole = Field(64, description="search examples per evaluation, the same ones for all prompts of a run")
+    race: bool = Field(
+        False, description="whether prompts that are clearly worse than the best are scored on some of these examples only"
+    )
     seeds: Annotated[tuple[int, ...], BeforeValidator(_seeds, json_schema_input_type=int | list[int])] = Field(
         (0,), description="how many seeds (0, 1, ...), or a list of them"
     )

@@ -300,6 +300,7 @@ class Study:
                         reference=row.strategy.reference or given.budget not in (None, config.budget),
                         folder=self._folder / task.name / given.label / f"seed{seed}",
                         seconds=config.max_seconds,
+                        race=config.race,
                     )
 
     def _execute(self, run: Run, cache: ScoreCache, number: int, total: int) -> None:
@@ -402,9 +403,10 @@ def _differences(before: dict[str, Any], now: dict[str, Any]) -> Iterator[tuple[
     for key in ("hash", "tokenizer_hash"):
         if before["model"][key] != now["model"][key]:
             yield f"the model's {key}", before["model"][key], now["model"][key]
-    for key in ("length", "pool"):
-        if before["settings"][key] != now["settings"][key]:
-            yield key, before["settings"][key], now["settings"][key]
+    for key in ("length", "pool", "race"):
+        old = before["settings"].get(key, False)  # studies of before races have no such key
+        if old != now["settings"][key]:
+            yield key, old, now["settings"][key]
     for name, task in now["tasks"].items():
         old = before["tasks"].get(name, task)
         for key in ("template", "metric", "splits", "choices"):

@@ -147,7 +147,10 @@ def test_single_values_mean_what_json_means(value: object) -> None:
 TEXT = "expected text (in quotes where it looks like something else)."
 POOL = "expected words, a number of words, a list of words, or {file: PATH}."
 QUOTES = "A text with braces or a colon needs quotes around it."
-KNOWN = "budget, device, dtype, length, max_seconds, metric, model, name, pool, score_on, seeds, strategies, task, tasks"
+KNOWN = (
+    "budget, device, dtype, length, max_seconds, memory, metric, model, name, pool, race, score_on, "
+    "seeds, strategies, task, tasks"
+)
 
 WRONG = {
     "unknown key": (

@@ -200,6 +200,24 @@ def test_a_run_killed_at_any_moment_ends_with_the_same_winner_losses_and_ledger(
         assert log_of(once) == log_of(finished / name)
 
 
+@pytest.mark.parametrize("strategy", ["random", "evolution"])
+def test_a_race_that_is_killed_ends_the_same(strategy, tiny, films, tmp_path):
+    def work(folder):
+        compare(study([strategy], race=True, score_on=40), out=folder, model=tiny, task=films)
+
+    work(tmp_path / "whole")
+    name = f"films/{strategy}/seed0"
+    lines = log_of(tmp_path / "whole" / name)
+    assert any(None in row for line in lines for row in line["losses"] if row), "some prompts were dropped on the way"
+    whole = results(tmp_path / "whole")[name]
+    assert whole["spent"] <= whole["budget"] and whole["search"]["loss"] < float("inf")
+    for moment in (4, 7, 11):
+        once = tmp_path / f"once{moment}"
+        assert killed_at(moment, lambda once=once: work(once))
+        work(once)
+        assert without_times(results(once)[name]) == without_times(whole) and log_of(once / name) == lines
+
+
 def test_a_half_written_last_line_is_dropped_and_other_damage_is_named(finished, tiny, films, tmp_path):
     folder = tmp_path / "damaged"
     shutil.copytree(finished, folder)

@@ -1,0 +1,135 @@
+"""Racing: examples are scored block by block, and a prompt that is clearly worse than the leader is scored no further.
+
+After each block every prompt is compared with the leader, the best of the race or the run's best so far, on the examples
+that both have seen: a one-sided paired t-test, as in F-Race (Birattari et al. 2002, "A Racing Algorithm for Configuring
+Metaheuristics") with two contestants. Its level is divided by the number of looks and of contestants (Bonferroni), since
+the leader was chosen among them by the same losses. Whoever is left has seen all examples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from scipy import stats
+
+from promptsearch.evaluation import Floats, Ids, Scores
+
+#: Examples between two looks.
+BLOCK = 16
+#: The probability that a race drops its best prompt, at most.
+LEVEL = 0.1
+
+
+@dataclass
+class Outcome:
+    """What a race found.
+
+    Args:
+        scores: Of all contestants; NaN where they were not scored.
+        values: To rank by: the mean loss of those that saw all examples; of the others, the leader's mean plus their mean
+            difference to it, never below it; +inf for failures and for those that were cut off. Shape `(prompts,)`.
+        finished: False where the budget ended the race.
+    """
+
+    scores: Scores
+    values: Floats
+    finished: bool = True
+
+
+@dataclass
+class _Table:
+    """What is known so far."""
+
+    losses: Floats
+    metric: Floats
+    choices: Floats | None = None
+    computed: int = 0
+    failures: dict[int, str] = field(default_factory=dict)
+
+    def enter(self, who: Sequence[int], places: Ids, scores: Scores) -> None:
+        where = np.ix_(np.asarray(who), places)
+        self.losses[where] = scores.losses
+        self.metric[where] = scores.metric
+        if scores.choices is not None:
+            if self.choices is None:
+                self.choices = np.full((*self.losses.shape, scores.choices.shape[2]), np.nan)
+            self.choices[where] = scores.choices
+        self.computed += scores.computed
+        self.failures |= {who[i]: reason for i, reason in scores.failures.items()}
+
+
+def race(
+    count: int,
+    examples: Ids,
+    incumbent: Floats | None,
+    score: Callable[[Sequence[int], Ids], Scores],
+    payable: Callable[[Sequence[int], Ids, Ids], int],
+) -> Outcome:
+    """Score contestants on all examples, or until they are clearly worse than the leader.
+
+    Args:
+        count: Contestants.
+        examples: Ids of all examples, shape `(examples,)`.
+        incumbent: Losses of the run's best prompt so far, shape `(examples,)`; None at the start.
+        score: Scores some contestants on some examples, and charges for that.
+        payable: How many of some contestants, from the first on, can be paid on some examples, so that afterwards any one of
+            them can be paid on further examples.
+    """
+    shape = (count, len(examples))
+    table = _Table(np.full(shape, np.nan), np.full(shape, np.nan))
+    blocks = [np.arange(i, min(i + BLOCK, shape[1])) for i in range(0, shape[1], BLOCK)]
+    level = LEVEL / max(1, (len(blocks) - 1) * (count - (incumbent is None)))
+    alive = list(range(count))
+    finished = True
+    for number, block in enumerate(blocks):
+        if not alive:
+            break
+        if payable(alive, examples[block], examples[block[-1] + 1 :]) < len(alive):
+            # The budget ends here: the leaders see all the rest, as many of them as can be paid.
+            rest = np.arange(block[0], shape[1])
+            if number:
+                alive.sort(key=lambda i: float(np.nanmean(table.losses[i])))
+            alive, finished = alive[: payable(alive, examples[rest], examples[:0])], False
+            block = rest
+        if not alive:
+            break
+        table.enter(alive, block, score(alive, examples[block]))
+        alive = [i for i in alive if i not in table.failures]
+        if not finished:
+            break
+        if number < len(blocks) - 1 and alive:
+            alive = _survivors(alive, table.losses[:, : block[-1] + 1], incumbent, level)
+    for i in table.failures:
+        table.losses[i] = table.metric[i] = np.nan
+        if table.choices is not None:
+            table.choices[i] = np.nan
+    scores = Scores(table.losses, table.metric, table.choices, table.computed, table.failures)
+    return Outcome(scores, _values(table.losses, incumbent), finished)
+
+
+def _survivors(alive: list[int], losses: Floats, incumbent: Floats | None, level: float) -> list[int]:
+    """Those that are not worse than the leader at this level; the leader is always among them, or is the incumbent."""
+    seen = losses.shape[1]
+    best = min(alive, key=lambda i: float(losses[i].mean()))
+    leader = losses[best]
+    if incumbent is not None and incumbent[:seen].mean() <= leader.mean():
+        leader = incumbent[:seen]
+    differences = losses[alive] - leader
+    spread = differences.std(axis=1, ddof=1) / np.sqrt(seen)
+    with np.errstate(divide="ignore", invalid="ignore"):  # no spread: the leader itself, or worse by the same everywhere
+        t = np.where(spread > 0, differences.mean(1) / spread, np.where(differences.mean(1) > 0, np.inf, -np.inf))
+    return [i for i, p in zip(alive, stats.t.sf(t, seen - 1), strict=True) if p >= level]
+
+
+def _values(losses: Floats, incumbent: Floats | None) -> Floats:
+    rows = losses if incumbent is None else np.vstack([losses, incumbent])
+    means = np.where(np.isnan(rows).any(1), np.inf, rows.mean(1))
+    values = means[: len(losses)].copy()
+    leader = rows[int(means.argmin())]
+    for i in np.flatnonzero(np.isinf(values)):
+        seen = ~np.isnan(losses[i])
+        if seen.any() and np.isfinite(means.min()):
+            values[i] = means.min() + max(0.0, float((losses[i] - leader)[seen].mean()))
+    return values
