@@ -61,13 +61,15 @@ class Forest:
 
     def spread(self, packed: Tensor) -> Tensor:
         """`(heads, tokens, size of a head)` to padded trees, `(trees, heads, size, size of a head)`."""
-        padded: Tensor = packed.unflatten(1, (-1, self.size)) if self.order is None else packed[:, self.order]
+        if self.order is not None:  # index_select: its gradient is several times as fast as that of indexing
+            packed = packed.index_select(1, self.order.flatten())
+        padded: Tensor = packed.unflatten(1, (-1, self.size))
         return padded.transpose(0, 1)
 
     def gather(self, padded: Tensor) -> Tensor:
         """`(trees, heads, size, size of a head)` to `(tokens, heads, size of a head)`."""
         flat = padded.transpose(1, 2).flatten(0, 1)
-        return flat if self.back is None else flat[self.back]
+        return flat if self.back is None else flat.index_select(0, self.back)
 
     def extend(self, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
         """Put this layer's part of the trunks before the trees' own keys and values, and record the own ones."""
