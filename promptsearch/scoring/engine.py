@@ -73,7 +73,11 @@ class Engine:
         self._one_token = choices is not None and all(len(a) == 1 for a in layouts[0].answers)
         room = self._room(memory)
         kept = self._fitting(room) if keep else 0
-        wave = min(WAVE_TOKENS, room)
+        if kept < len(layouts):  # what is not kept goes through the rest of the memory, some at a time
+            wave = min(WAVE_TOKENS, max(room // 4, int(self._lead.max())))
+            kept = self._fitting(room - wave) if keep else 0
+        else:
+            wave = min(WAVE_TOKENS, room)
         self._kept = Kept(lm, layouts[:kept], self._limit)
         self._plan = Plan(layouts, trees=lm.trees, one_token=self._one_token, kept=kept, wave=wave)
         parts = (ENGINE, self._limit, kept, wave, lm.hash, lm.tokenizer_hash, template.text, template.length, split.hash)

@@ -134,13 +134,15 @@ def test_inputs_before_the_prompt_are_computed_once_and_kept(llama):
     assert [forgetful.score(prompts, EVERYTHING).computed for _ in range(2)] == [lead + 4 * 12 * 3] * 2
 
 
-def test_memory_for_half_of_the_inputs_keeps_half(llama):
+def test_memory_for_half_of_the_inputs_keeps_what_fits_beside_the_others(llama):
     lead = make_engine(llama, BEHIND).lead(EVERYTHING)
     each = llama.values * 4
     engine = make_engine(llama, BEHIND, memory=int(lead[:6].sum()) * each, keep=True)
     prompts = make_prompts(llama, 3)[3:6]
     first, again = (engine.score(prompts, EVERYTHING) for _ in range(2))
-    assert first.computed - again.computed == lead[:6].sum()
+    room = int(lead[:6].sum())
+    fit = [int(lead[:n].sum()) for n in range(len(lead)) if lead[:n].sum() <= room - max(room // 4, lead.max())]
+    assert first.computed - again.computed == fit[-1] > 0
     assert np.array_equal(first.losses, again.losses), "what is kept changes no digit"
     assert np.array_equal(
         make_engine(llama, BEHIND, memory=int(lead[:6].sum()) * each, keep=True).score(prompts, EVERYTHING).losses, first.losses

@@ -1,0 +1,90 @@
+"""The candidates of one GCG step, against nanoGCG in an environment of its own (it asks for transformers <= 4.47.1)."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from benchmarks.measure import Comparison, Side, Timed, clock, equal
+from benchmarks.work import engine, load
+from promptsearch import Task
+from promptsearch.prompt import HardPrompt, Prompt
+
+LENGTH, CANDIDATES = 20, 512
+QUESTION = "Answer the question of a traveller in one short sentence. Question: what is the capital of {}?"
+ANSWER = "The capital of {} is {}."
+REQUIREMENTS = ("nanogcg==0.3.0", "transformers==4.47.1", "numpy<2.3", f"torch=={torch.__version__.partition('+')[0]}")
+PEER = Path(__file__).parents[1] / ".venv-nanogcg"
+
+
+def gcg() -> Comparison:
+    """512 candidates that differ from one prompt of 20 tokens in one token each; one target string."""
+    models = load()
+    lm = models["float32"]
+    places = [("France", "Paris"), ("Spain", "Madrid"), ("Italy", "Rome")]
+    rows = [{"question": QUESTION.format(place), "answer": ANSWER.format(place, capital)} for place, capital in places]
+    splits = {"search": 1, "select": 1, "test": 1}
+    task = Task.from_rows(rows, template="{question} {prompt} Answer: {answer}", label="answer", splits=splits)
+    example = task.splits["search"].examples[0]
+    rng = np.random.default_rng(0)
+    start = rng.choice(lm.words, LENGTH)
+    candidates = np.tile(start, (CANDIDATES, 1))
+    candidates[np.arange(CANDIDATES), rng.integers(LENGTH, size=CANDIDATES)] = rng.choice(lm.words, CANDIDATES)
+    prompts: list[Prompt] = [HardPrompt(row) for row in candidates]
+
+    folder = Path(tempfile.mkdtemp())
+    lm.model.save_pretrained(folder)
+    lm.tokenizer.save_pretrained(folder)
+    config = json.loads((folder / "config.json").read_text())
+    config["rope_theta"] = config["rope_parameters"]["rope_theta"]  # where transformers 4 looks for it
+    (folder / "config.json").write_text(json.dumps(config))
+    target = lm.encode(example.answer)
+    work = {
+        "threads": torch.get_num_threads(),
+        "before": lm.encode(example.fields["question"]),
+        "after": lm.encode(" Answer:"),
+        "target": target,
+        "candidates": candidates.tolist(),
+    }
+    (folder / "work.json").write_text(json.dumps(work))
+    peers = {name: _Peer(folder, name) for name in models}
+
+    def score(name: str) -> np.ndarray:
+        return engine(models[name], task, LENGTH).score(prompts, np.arange(1)).losses[:, 0]
+
+    def peer(name: str) -> Side:
+        return lambda number: Timed(peers[name].step())
+
+    def check() -> str:
+        peers["float32"].step()
+        return equal(score("float32") / len(target), np.load(folder / "float32.npy"), 2e-5)  # float64 lies between
+
+    name = f"candidates of a GCG step: {CANDIDATES} prompts of {LENGTH} tokens, one target string"
+    ours = {name: lambda number: Timed(clock(lambda: score("bfloat16"))[0])}
+    return Comparison(ours, {n: peer(n) for n in models}, "nanoGCG 0.3.0", {name: {"bfloat16": 1.5}}, check)
+
+
+class _Peer:
+    """A process that waits for its turns."""
+
+    def __init__(self, folder: Path, dtype: str) -> None:
+        python = PEER / "bin" / "python"
+        if not python.exists():
+            print(f"  making {PEER} for nanoGCG", flush=True)
+            subprocess.run([sys.executable, "-m", "venv", PEER], check=True)
+            subprocess.run([python, "-m", "pip", "install", "--quiet", *REQUIREMENTS], check=True)
+        command = [python, Path(__file__).with_name("gcg_peer.py"), folder, dtype]
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def step(self) -> float:
+        """Seconds of one step."""
+        assert self._process.stdin and self._process.stdout
+        self._process.stdin.write("go\n")
+        self._process.stdin.flush()
+        return float(self._process.stdout.readline())

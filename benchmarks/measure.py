@@ -1,0 +1,143 @@
+"""Clock, memory, the machine's own limit, and rounds that alternate between us and peers."""
+
+from __future__ import annotations
+
+import platform
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import torch
+
+#: Multiply-adds of SmolLM2-135M count twice, a token each weight once; its embeddings (28.3 million) are looked up.
+FLOPS = 2 * 106.2e6
+
+
+@dataclass(frozen=True)
+class Timed:
+    """One side of one round.
+
+    Args:
+        seconds: For one unit of work: a prompt on all examples, a step, a request.
+        tokens: Useful tokens of one unit; None where nobody asks for the share of the peak.
+    """
+
+    seconds: float
+    tokens: float | None = None
+
+
+Side = Callable[[int], Timed]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Work that is done by us and by peers, in turns.
+
+    Args:
+        ours: What we do in a round, by the name of the work; called with the round's number.
+        peers: What a user would run instead, by dtype: the same unit of work, on as much of it as a round can bear.
+        against: Who the peers are.
+        bars: Work -> dtype of the peer -> the ratio that is wanted.
+        check: Says how equal the results are; raises where they differ.
+    """
+
+    ours: Mapping[str, Side]
+    peers: Mapping[str, Side]
+    against: str
+    bars: Mapping[str, Mapping[str, float]]
+    check: Callable[[], str]
+
+    def run(self, rounds: int) -> list[dict[str, Any]]:
+        """Check that results are equal, alternate, and sum up: a row for each of our works."""
+        checked = self.check()
+        print(f"  results: {checked}", flush=True)
+        seconds: dict[str, list[float]] = {name: [] for name in (*self.ours, *self.peers)}
+        share: dict[str, list[float]] = {name: [] for name in self.ours}
+        memory = dict.fromkeys(self.ours, 0.0)
+        for number in range(rounds):
+            peak = product_peak(torch.bfloat16)
+            for name, side in self.ours.items():
+                with peak_memory() as held:
+                    timed = side(number)
+                memory[name] = max(memory[name], held[0])
+                seconds[name].append(timed.seconds)
+                if timed.tokens is not None:
+                    share[name].append(timed.tokens * FLOPS / timed.seconds / peak)
+            for name, side in self.peers.items():
+                seconds[name].append(side(number).seconds)
+            print("  round", number, {name: round(values[-1], 3) for name, values in seconds.items()}, flush=True)
+        return [
+            {
+                "work": name,
+                "against": self.against,
+                "seconds": {"ours": seconds[name]} | {peer: seconds[peer] for peer in self.peers},
+                "ratios": {p: (np.array(seconds[p]) / np.array(seconds[name])).tolist() for p in self.peers},
+                "bars": dict(self.bars[name]),
+                "share_of_peak": share[name],
+                "peak_memory_mib": round(memory[name] / 2**20),
+                "results": checked,
+            }
+            for name in self.ours
+        ]
+
+
+@contextmanager
+def peak_memory() -> Iterator[list[float]]:
+    """The most bytes that the process held within, above what it held before; asked for fifty times a second."""
+    process = psutil.Process()
+    before = process.memory_info().rss
+    found, done = [0.0], threading.Event()
+
+    def watch() -> None:
+        while not done.wait(0.02):
+            found[0] = max(found[0], process.memory_info().rss - before)
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield found
+    finally:
+        done.set()
+        thread.join()
+
+
+def clock(work: Callable[[], Any]) -> tuple[float, Any]:
+    """Seconds and result."""
+    begin = time.perf_counter()
+    result = work()
+    return time.perf_counter() - begin, result
+
+
+def product_peak(dtype: torch.dtype) -> float:
+    """The best rate of a matrix product of 2,048 x 2,048 on this machine, in FLOP/s."""
+    a, b = (torch.randn(2048, 2048).to(dtype) for _ in range(2))
+    return 2 * 2048**3 / min(clock(lambda: a @ b)[0] for _ in range(20))
+
+
+def equal(ours: Any, theirs: Any, each: float) -> str:
+    """Say by how much losses differ; end where that is more than `each`."""
+    difference = float(np.abs(np.asarray(ours) - np.asarray(theirs)).max())
+    if not difference < each:
+        raise SystemExit(f"the results differ by {difference:.2g}, more than {each:.2g}: the comparison is void")
+    count = np.size(ours)
+    return f"{count:,} {'loss' if count == 1 else 'losses'} in fp32 within {difference:.0e}"
+
+
+def machine() -> dict[str, Any]:
+    """What the figures belong to."""
+    path = Path("/proc/cpuinfo")
+    lines = path.read_text().splitlines() if path.exists() else []
+    cpu = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.processor())
+    return {
+        "cpu": cpu,
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "peak_gflops": {str(t).removeprefix("torch."): round(product_peak(t) / 1e9) for t in (torch.bfloat16, torch.float32)},
+    }
