@@ -82,6 +82,19 @@ def compare(
 
 
 @app.command()
+def plan(
+    study: Annotated[Path, typer.Argument(metavar="STUDY.yaml", help="The study file, YAML or TOML.")],
+    set_: Set = None,
+) -> None:
+    """Say beforehand what a study computes and how long it takes on this machine; nothing is run or written."""
+    config = load_config(study, set_ or ())
+    from promptsearch.forecast import forecast
+    from promptsearch.report.forecast import print_forecast
+
+    print_forecast(forecast(config), Console())
+
+
+@app.command()
 def search(
     strategy: Annotated[
         str, typer.Argument(metavar="STRATEGY", help="A strategy's name, a label of the study, or module:Class.")

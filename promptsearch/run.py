@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from promptsearch.budget import Ledger
 from promptsearch.cache import ScoreCache
 from promptsearch.errors import PromptSearchError, StudyError
-from promptsearch.evaluation import Scorer, scores_to_json
+from promptsearch.evaluation import scores_to_json
 from promptsearch.loop import search
 from promptsearch.model import LanguageModel
 from promptsearch.objective import FINALISTS, SELECTED, Objective
@@ -50,8 +50,8 @@ class Arena:
     dtype: torch.dtype
     template: Template
     space: PromptSpace
-    searching: Scorer
-    exact: dict[str, Scorer]
+    searching: Engine
+    exact: dict[str, Engine]
     score_on: int
 
     @staticmethod
@@ -84,7 +84,7 @@ class Arena:
             return Engine(model, template, split, task.choices, memory=memory, keep=keep)
 
         # The search comes back to its examples again and again; selection and test see theirs once.
-        exact: dict[str, Scorer] = {n: engine(lm, task.splits[n], keep=n == "search" and dtype == lm.dtype) for n in SPLITS}
+        exact = {n: engine(lm, task.splits[n], keep=n == "search" and dtype == lm.dtype) for n in SPLITS}
         searching = exact["search"] if dtype == lm.dtype else engine(lm.to(dtype), task.splits["search"], keep=True)
         size = min(score_on, len(task.splits["search"]) // 2)
         if size < 1:

@@ -93,6 +93,8 @@ class Strategy(ABC):
     searches: ClassVar[bool] = True
     #: Whether it is a reference line with a budget of its own, never ranked.
     reference: ClassVar[bool] = False
+    #: Options that name what it writes outside its run's folder; a rehearsal for `promptsearch plan` leaves them out.
+    writes: ClassVar[frozenset[str]] = frozenset()
 
     def __init__(self, objective: Objective, *, seed: int) -> None:
         self.objective = objective

@@ -6,30 +6,28 @@ import hashlib
 import json
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from filelock import FileLock, Timeout
 
 from promptsearch.cache import ScoreCache
-from promptsearch.config import PoolFile, StrategyConfig, StudyConfig, load_config, parse_config
+from promptsearch.calibration import measure_noise
+from promptsearch.config import StudyConfig, load_config, parse_config
 from promptsearch.errors import PromptSearchError, RecordError, StudyError
 from promptsearch.export import export_best
 from promptsearch.files import write_json
 from promptsearch.model import LanguageModel
-from promptsearch.model.language_model import half_of_memory, pick_dtype
 from promptsearch.model.packaged import cache_folder
 from promptsearch.objective import Objective
+from promptsearch.prepared import Prepared, prepare
 from promptsearch.provenance import machine, own_version, versions
 from promptsearch.report import Results, load_results, write_report
 from promptsearch.run import Arena, Run
-from promptsearch.scoring.layout import check_joints
-from promptsearch.strategy import Strategy, check_options, find_strategy
-from promptsearch.task import SPLITS, Task
+from promptsearch.task import Task
 
 log = logging.getLogger(__name__)
 
@@ -98,14 +96,6 @@ def compare(
     return study.run(model, task)
 
 
-@dataclass(frozen=True)
-class _Row:
-    """One strategy of the study file, found and checked."""
-
-    given: StrategyConfig
-    strategy: type[Strategy]
-
-
 class Study:
     """Runs a study file in a folder.
 
@@ -122,20 +112,13 @@ class Study:
 
     def run(self, model: LanguageModel | None = None, task: Task | None = None) -> Results:
         """Run what is not done yet, and write the report."""
-        config = self._config
-        rows = [self._row(given) for given in config.strategies]
-        tasks = [task] if task else [Task.load(_given(t), config.folder, metric=config.metric) for t in config.tasks]
-        self._progress(Progress("", 0, 0, "loading", message=f"loading {config.model}"))
-        lm = model or LanguageModel.load(config.model_source, device=config.device)
-        lm.check()
-        dtype = pick_dtype(config.dtype, lm.device)
-        exact = lm.to(torch.float32)
-        arenas = self._arenas(tasks, rows, exact, dtype)
+        self._progress(Progress("", 0, 0, "loading", message=f"loading {self._config.model}"))
+        prepared = prepare(self._config, model, task)
         with self._locked():
-            self._settle(self._about(lm, exact, dtype, tasks, arenas))
+            self._settle(self._about(prepared), prepared)
             cache = ScoreCache(cache_folder() / "scores.sqlite")
             try:
-                runs = list(self._runs(tasks, rows, arenas))
+                runs = list(prepared.runs(self._folder))
                 for number, run in enumerate(runs, start=1):
                     self._execute(run, cache, number, len(runs))
             finally:
@@ -144,11 +127,6 @@ class Study:
         return load_results(self._folder)
 
     # Before the first token is spent.
-
-    def _row(self, given: StrategyConfig) -> _Row:
-        strategy = find_strategy(given.name)
-        check_options(given.name, strategy, given.options)
-        return _Row(given, strategy)
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
@@ -165,86 +143,24 @@ class Study:
         finally:
             lock.release()
 
-    def _arenas(
-        self, tasks: Sequence[Task], rows: Sequence[_Row], lm: LanguageModel, dtype: torch.dtype
-    ) -> dict[tuple[str, int], Arena]:
-        """One arena for each task and prompt length; checks joints and budgets."""
-        config, pool = self._config, self._pool(lm)
-        arenas: dict[tuple[str, int], Arena] = {}
-        for task in tasks:
-            for row in rows:
-                length = row.given.length or config.length
-                if (task.name, length) not in arenas:
-                    arenas[task.name, length] = Arena.build(task, lm, dtype, length, pool, config.score_on, self._memory(lm))
-                arena = arenas[task.name, length]
-                budget, least = row.given.budget or config.budget, arena.smallest_budget()
-                if budget < least:
-                    raise StudyError(
-                        f"a budget of {budget} tokens is too small for '{row.given.label}' on task '{task.name}': one evaluation "
-                        f"on {arena.score_on} examples and the selection among the best prompts cost {least} tokens. Raise "
-                        "budget, or lower score_on or the size of the select split."
-                    )
-            first = arenas[task.name, rows[0].given.length or config.length]
-            for name in SPLITS:
-                check_joints(first.template, lm, task.splits[name], task.choices, first.space)
-        return arenas
-
-    def _memory(self, lm: LanguageModel) -> int:
-        """Bytes for keys and values."""
-        return half_of_memory(lm.device) if self._config.memory is None else int(self._config.memory)
-
-    def _pool(self, lm: LanguageModel) -> tuple[int, ...]:
-        """Token ids of the study's pool."""
-        pool = self._config.pool
-        if isinstance(pool, str):
-            return lm.words
-        if isinstance(pool, int):
-            if pool > len(lm.words):
-                raise StudyError(f"the pool wants {pool} words, but this tokenizer has {len(lm.words)}: lower 'pool'")
-            return lm.words[:pool]  # byte-pair encoding numbers its tokens by frequency: the first are the most frequent
-        if isinstance(pool, PoolFile):
-            path = self._config.folder / pool.file
-            try:
-                words = [line.strip("\r\n") for line in path.read_text("utf-8").splitlines() if line.strip()]
-            except (OSError, UnicodeDecodeError) as error:
-                reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-                raise StudyError(f"cannot read the pool from {path}: {reason}") from error
-        else:
-            words = list(pool)
-        ids = []
-        for word in words:
-            found = lm.encode(word if word.startswith(" ") else f" {word}")
-            if len(found) != 1:
-                raise StudyError(
-                    f"the word {word!r} of the pool is {len(found)} tokens of this model: a pool holds single tokens"
-                )
-            ids.append(found[0])
-        return tuple(dict.fromkeys(ids))
-
-    def _about(
-        self,
-        lm: LanguageModel,
-        exact: LanguageModel,
-        dtype: torch.dtype,
-        tasks: Sequence[Task],
-        arenas: Mapping[tuple[str, int], Arena],
-    ) -> dict[str, Any]:
+    def _about(self, prepared: Prepared) -> dict[str, Any]:
         """What `study.json` holds."""
-        config = self._config
+        config, lm = self._config, prepared.lm
         return {
             "name": config.name,
             "version": own_version(),
             "settings": config.model_dump(mode="json"),
             "model": {
                 "name": lm.name,
-                "hash": exact.hash,
+                "hash": prepared.exact.hash,
                 "tokenizer_hash": lm.tokenizer_hash,
                 "parameters": lm.parameters,
                 "source": config.model,
             },
-            "dtype": str(dtype).removeprefix("torch."),
+            "dtype": str(prepared.dtype).removeprefix("torch."),
             "device": str(lm.device),
-            "memory": self._memory(lm),
+            "memory": prepared.memory,
+            "race": config.race,
             "machine": machine(),
             "versions": versions(),
             "budget": config.budget,
@@ -252,10 +168,10 @@ class Study:
             "score_on": config.score_on,
             "max_seconds": config.max_seconds,
             "strategies": [given.label for given in config.strategies],
-            "tasks": {task.name: _about_task(task, next(a for (n, _), a in arenas.items() if n == task.name)) for task in tasks},
+            "tasks": {task.name: _about_task(task, prepared.arena(task)) for task in prepared.tasks},
         }
 
-    def _settle(self, about: dict[str, Any]) -> None:
+    def _settle(self, about: dict[str, Any], prepared: Prepared) -> None:
         """Compare with what the folder holds, and write `study.json`; new strategies, seeds and tasks extend a study."""
         path = self._folder / "study.json"
         if path.exists():
@@ -273,35 +189,18 @@ class Study:
             about["strategies"] = list(dict.fromkeys([*before["strategies"], *about["strategies"]]))
             about["seeds"] = sorted({*before["seeds"], *about["seeds"]})
             about["tasks"] = {**before["tasks"], **about["tasks"]}
+            for name, task in before["tasks"].items():
+                about["tasks"][name]["noise"] = task.get("noise")
             rows = {_label(row): row for row in [*before["settings"]["strategies"], *about["settings"]["strategies"]]}
             about["settings"] |= {"strategies": list(rows.values()), "seeds": about["seeds"]}
             about["machine"], about["versions"] = before["machine"], before["versions"]
+        for task in prepared.tasks:
+            if "noise" not in about["tasks"][task.name]:
+                noise = measure_noise(prepared.arena(task))
+                about["tasks"][task.name]["noise"] = None if noise is None else asdict(noise)
         write_json(path, about)
 
     # The runs.
-
-    def _runs(self, tasks: Sequence[Task], rows: Sequence[_Row], arenas: Mapping[tuple[str, int], Arena]) -> Iterator[Run]:
-        """All runs, seed by seed, so that a study that is cut short has every strategy."""
-        config = self._config
-        for place, seed in enumerate(config.seeds):
-            for task in tasks:
-                for row in rows:
-                    if row.strategy.deterministic and place > 0:
-                        continue
-                    given = row.given
-                    yield Run(
-                        arena=arenas[task.name, given.length or config.length],
-                        name=given.name,
-                        label=given.label,
-                        strategy=row.strategy,
-                        options=dict(given.options),
-                        seed=seed,
-                        budget=given.budget or config.budget,
-                        reference=row.strategy.reference or given.budget not in (None, config.budget),
-                        folder=self._folder / task.name / given.label / f"seed{seed}",
-                        seconds=config.max_seconds,
-                        race=config.race,
-                    )
 
     def _execute(self, run: Run, cache: ScoreCache, number: int, total: int) -> None:
         name = f"{run.arena.task.name}/{run.label}/seed{run.seed}"
@@ -372,11 +271,6 @@ def _is_done(path: Path) -> bool:
         return bool(json.loads(path.read_text("utf-8"))["status"] == "done")
     except (ValueError, KeyError, TypeError) as error:
         raise RecordError(f"{path} is damaged ({error!r}): delete it, and the run ends again from its log") from error
-
-
-def _given(task: Any) -> str | dict[str, Any]:
-    """A task of the study file as `Task.load` takes it."""
-    return task if isinstance(task, str) else task.model_dump(exclude_none=True)
 
 
 def _about_task(task: Task, arena: Arena) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 import optuna
@@ -53,6 +53,8 @@ class Optuna(Strategy):
     Raises:
         StrategyError: `shortlist` is below 2, or `batch` below 1.
     """
+
+    writes: ClassVar[frozenset[str]] = frozenset({"storage"})
 
     def __init__(
         self,

@@ -87,7 +87,7 @@ print([m for m in ("torch", "transformers", "datasets", "pandas", "matplotlib") 
 
 
 @pytest.mark.parametrize(
-    "command", ["compare", "search", "report", "export", "strategies", "tasks", "apply", "schema", "version"]
+    "command", ["compare", "plan", "search", "report", "export", "strategies", "tasks", "apply", "schema", "version"]
 )
 def test_every_command_explains_itself(command: str) -> None:
     assert f"\n  {command} " in run("--help").stdout
@@ -114,6 +114,14 @@ def test_compare_runs_the_study_and_says_where_the_report_lies(engine: Engine) -
 def test_a_study_lies_in_results_under_its_name(engine: Engine) -> None:
     run("compare", "study.yaml")
     assert engine.out == Path("results/study")
+
+
+def test_plan_prints_the_bill_and_runs_nothing(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("promptsearch.forecast.forecast", lambda config: config)
+    monkeypatch.setattr("promptsearch.report.forecast.print_forecast", lambda found, console: console.print(found.budget))
+    result = run("plan", "study.yaml", "--set", "budget=2000")
+    assert (result.exit_code, result.stdout) == (0, "2000\n")
+    assert not hasattr(engine, "config") or engine.config is None
 
 
 def test_failed_runs_are_named_and_give_exit_code_1(engine: Engine) -> None:

@@ -362,15 +362,24 @@ def pick_dtype(name: str, device: torch.device) -> torch.dtype:
     """The dtype of a search; `auto` is bfloat16 where the hardware multiplies it natively.
 
     Raises:
-        ModelError: No such dtype.
+        ModelError: No such dtype, or the GPU lacks it. (A CPU that lacks it computes the same numbers, slowly: said once.)
     """
-    if name != "auto":
-        if name not in DTYPES:
-            raise ModelError(f"expected dtype auto, float32 or bfloat16, got '{name}'")
-        return DTYPES[name]
+    if name != "auto" and name not in DTYPES:
+        raise ModelError(f"expected dtype auto, float32 or bfloat16, got '{name}'")
+    native = _multiplies_bf16(device)
+    if name == "auto":
+        return torch.bfloat16 if native else torch.float32
+    if name == "bfloat16" and not native:
+        if device.type != "cpu":
+            raise ModelError(f"the device '{device}' does not multiply bfloat16: set dtype to float32, or to auto")
+        log.warning("this processor does not multiply bfloat16 natively: float32 (or dtype auto) would be faster")
+    return DTYPES[name]
+
+
+def _multiplies_bf16(device: torch.device) -> bool:
     if device.type == "cuda":
-        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float32
-    return torch.bfloat16 if device.type == "cpu" and _cpu_multiplies_bf16() else torch.float32
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    return device.type == "cpu" and _cpu_multiplies_bf16()
 
 
 def half_of_memory(device: torch.device) -> int:

@@ -29,6 +29,7 @@ def signature(study: Study) -> str:
         "seeds": ",".join(map(str, study.seeds)),
         "dtype": study.dtype,
         "device": study.device,
+        "race": study.race,
         "threads": study.machine.get("threads", "?"),
         "torch": study.versions.get("torch", "?"),
         "version": study.version,
@@ -55,12 +56,20 @@ def facts(results: Results) -> list[tuple[str, str]]:
         sizes = "; ".join(f"{split} {s.size} examples, hash {s.hash[:16]}" for split, s in info.splits.items())
         template = json.dumps(info.template, ensure_ascii=False)
         listed.append((f"Task {name}", f"template {template}; {info.metric}; {sizes}; pool of {info.pool:,} tokens"))
+        if info.noise is not None:
+            noise = (
+                f"against float32 up to {info.noise.example:.2g} nats on an example and {info.noise.prompt:.2g} "
+                f"on a prompt's mean; up to {info.noise.beside:.2g} on an example with what is scored beside it"
+            )
+            listed.append((f"Noise of {study.dtype} on {name}", noise))
     limit = f", at most {study.max_seconds:g} seconds" if study.max_seconds else ""
+    race = "; prompts that are clearly worse than the best are scored on some of these only" if study.race else ""
+    memory = f"; up to {study.memory / 2**30:.1f} GiB for keys and values" if study.memory else ""
     return [
         *listed,
-        ("Budget", f"{study.budget:,} LM tokens a run{limit}; {study.score_on} search examples an evaluation"),
+        ("Budget", f"{study.budget:,} LM tokens a run{limit}; {study.score_on} search examples an evaluation{race}"),
         ("Seeds", ", ".join(map(str, study.seeds))),
-        ("Arithmetic", f"searched in {study.dtype} on {study.device}; selected and tested in float32"),
+        ("Arithmetic", f"searched in {study.dtype} on {study.device}; selected and tested in float32{memory}"),
         ("Machine", ", ".join(f"{key} {value}" for key, value in study.machine.items() if value is not None)),
         ("Versions", ", ".join(f"{key} {value}" for key, value in {"promptsearch": study.version, **study.versions}.items())),
         ("Command", f"promptsearch compare study.yaml --out {results.folder.resolve().name}"),

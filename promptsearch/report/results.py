@@ -27,6 +27,21 @@ class Split:
 
 
 @dataclass(frozen=True)
+class Noise:
+    """What the search's arithmetic does to losses, in nats.
+
+    Args:
+        example: The largest difference from float32 on one example.
+        prompt: The largest difference from float32 of a prompt's mean.
+        beside: The most by which an example's loss moves when its prompt is scored alone instead of beside others.
+    """
+
+    example: float
+    prompt: float
+    beside: float
+
+
+@dataclass(frozen=True)
 class TaskInfo:
     """A task of a study.
 
@@ -38,6 +53,7 @@ class TaskInfo:
         choices: The answers to choose from; None for text answers.
         majority: Share of the most frequent answer in the test split.
         pool: Tokens that a hard prompt may use.
+        noise: What the search's dtype does to losses, in nats, None: not measured.
     """
 
     kind: str
@@ -47,6 +63,7 @@ class TaskInfo:
     choices: list[str] | None
     majority: float
     pool: int
+    noise: Noise | None = None
 
 
 @dataclass(frozen=True)
@@ -60,6 +77,8 @@ class Study:
         max_seconds: The time limit of a run; None for none.
         strategies: Labels in the order of the study file.
         tasks: By name.
+        memory: Bytes that might go to keys and values; None where an earlier version made the study.
+        race: Whether clearly worse prompts were scored on some examples only.
     """
 
     name: str
@@ -76,6 +95,8 @@ class Study:
     max_seconds: float | None
     strategies: list[str]
     tasks: dict[str, TaskInfo]
+    memory: int | None = None
+    race: bool = False
 
 
 @dataclass(frozen=True)

@@ -20,8 +20,8 @@ from promptsearch.scoring.answers import answer_scores, choice_scores
 from promptsearch.scoring.forward import ran_out, run
 from promptsearch.scoring.kept import Kept
 from promptsearch.scoring.layout import broken_joint, check_answers, lay_out, slots_of, split_slots
-from promptsearch.scoring.plan import PASS_TOKENS, WAVE_TOKENS, Group, Plan, Sharing, Slots, Wave, passes
-from promptsearch.scoring.tree import Path, grow
+from promptsearch.scoring.plan import PASS_TOKENS, WAVE_TOKENS, Group, Plan, Prediction, Sharing, Slots, Wave, passes
+from promptsearch.scoring.tree import Path, common, grow
 from promptsearch.task import Example, Split
 from promptsearch.template import Template
 
@@ -175,6 +175,33 @@ class Engine:
                 f"the loss of the trained prompt on {self._split.name} example {example} is not finite: lower the rate"
             )
         return losses.mean()
+
+    def predict(self, prompts: Sequence[Prompt], examples: Ids) -> Prediction:
+        """What `score` would compute, inputs that are kept from call to call left out.
+
+        Args:
+            prompts: Of any kinds.
+            examples: Ids, shape `(examples,)`.
+        """
+        slots = self._slots(prompts)[0]
+        unique = np.unique(examples)
+        return self._plan.predict(self._plan.choose(slots, unique), slots, unique)
+
+    def anatomy(self) -> dict[str, float]:
+        """Tokens of a row by what they belong to, mean over the examples; the prompt's own are left out.
+
+        Returns:
+            `static` (before the first slot, the same in all examples), `input` and `answer`.
+        """
+        static = min(common(x.segments[0], self._layouts[0].segments[0]) for x in self._layouts)
+        answer = float(np.mean([sum(map(len, x.answers)) for x in self._layouts]))
+        return {"static": static, "input": float((self._lead + self._context).mean()) - static - answer, "answer": answer}
+
+    @property
+    def kept(self) -> tuple[int, int]:
+        """Tokens whose keys and values are kept from call to call, and their bytes."""
+        tokens = self._kept.tokens
+        return tokens, tokens * self._lm.values * self._lm.dtype.itemsize if tokens else 0
 
     # Private.
 

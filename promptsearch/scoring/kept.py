@@ -27,6 +27,10 @@ class Kept:
         lm: The model.
         layouts: Of the examples that are kept, the first of the split.
         limit: Tokens of a pass.
+
+    Attributes:
+        tokens: Whose keys and values are kept.
+        computed: Tokens that went through the LM so far.
     """
 
     def __init__(self, lm: LanguageModel, layouts: Sequence[Layout], limit: int) -> None:
@@ -36,6 +40,7 @@ class Kept:
         chunks = [leads[i : i + _TOGETHER] for i in range(0, len(leads), _TOGETHER)]
         self._chunk = {lead: chunk for chunk in chunks for lead in chunk}
         self._found: dict[Path, Tensor] = {}
+        self.tokens = sum(map(len, leads))
         self.computed = 0
 
     def get(self, trunks: Sequence[Path], vectors: Tensor | None) -> list[Tensor]:

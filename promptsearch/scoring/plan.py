@@ -67,6 +67,21 @@ class Wave:
     groups: list[Group]
 
 
+@dataclass(frozen=True)
+class Prediction:
+    """What a call will cost.
+
+    Args:
+        sharing: What is shared.
+        tokens: Through the LM.
+        cost: The same, with the reading of keys counted in tokens; infinite where nothing can be shared so.
+    """
+
+    sharing: Sharing
+    tokens: int
+    cost: float
+
+
 class Plan:
     """How the rows of one split under one template are computed.
 
@@ -108,11 +123,11 @@ class Plan:
         if not self.trees:
             return "nothing"
         ways: tuple[Sharing, ...] = ("nothing", "input", "prompt")
-        costs = {way: self.cost(way, slots, examples) for way in ways}
+        costs = {way: self.predict(way, slots, examples).cost for way in ways}
         return min(costs, key=lambda way: costs[way])
 
-    def cost(self, sharing: Sharing, slots: Sequence[Slots], examples: NDArray[np.int64]) -> float:
-        """What a call costs, in tokens through the LM, the reading of keys included; infinite where it cannot be done.
+    def predict(self, sharing: Sharing, slots: Sequence[Slots], examples: NDArray[np.int64]) -> Prediction:
+        """What a call costs, inputs that are kept from call to call left out.
 
         Args:
             sharing: What is shared.
@@ -123,21 +138,24 @@ class Plan:
         lengths = np.array([sum(map(len, s)) for s in slots])
         tail, lead = self.tail[examples] + self.read[examples], self.lead[examples]
         if sharing == "nothing":
-            whole = lengths[:, None] + (lead + tail)[None]
-            return float((whole * (1 + whole * KEY_COST / 2)).sum())
+            times = 1 if self.trees else self._answers[examples]
+            whole = lengths[:, None] * times + ((lead + self.tail[examples]) * times + self.read[examples])[None]
+            return Prediction(sharing, int(whole.sum()), float((whole * (1 + whole * KEY_COST / 2)).sum()))
         if sharing == "input":
             if not lead.any():
-                return float("inf")
+                return Prediction(sharing, 0, float("inf"))
             first = {self._layouts[e].segments[0]: e >= self.kept for e in examples}
-            trunks = sum(len(ids) * (1 + len(ids) * KEY_COST / 2) for ids, new in first.items() if new)
+            trunks = [len(ids) for ids, new in first.items() if new]
             below = sum(self._part_tokens(slots, part) for part in self._parts(slots, int(tail.max()))) + len(slots) * tail
-            return float(trunks + (below * (1 + (lead + TREE_TOKENS) * KEY_COST)).sum())
+            cost = sum(t * (1 + t * KEY_COST / 2) for t in trunks) + (below * (1 + (lead + TREE_TOKENS) * KEY_COST)).sum()
+            return Prediction(sharing, sum(trunks) + int(below.sum()), float(cost))
         if self._same == 0 or tail.min() - self._fixed() < 1:
-            return float("inf")
+            return Prediction(sharing, 0, float("inf"))
         trunk = lengths + int(self.lead[0]) + self._fixed()
         below = tail - self._fixed()
         inside = np.maximum(below, TREE_TOKENS)
-        return float((trunk * (1 + trunk * KEY_COST / 2)).sum() + (below * (1 + (trunk[:, None] + inside) * KEY_COST)).sum())
+        cost = (trunk * (1 + trunk * KEY_COST / 2)).sum() + (below * (1 + (trunk[:, None] + inside) * KEY_COST)).sum()
+        return Prediction(sharing, int(trunk.sum()) + len(slots) * int(below.sum()), float(cost))
 
     def waves(self, sharing: Sharing, slots: Sequence[Slots], examples: NDArray[np.int64]) -> Iterator[Wave]:
         """The work of a call, cut so that neither trunks nor rows fill the memory.

@@ -135,6 +135,15 @@ def test_devices_and_dtypes():
         pick_device("cuda:99")
 
 
+def test_a_dtype_that_the_hardware_lacks(monkeypatch, caplog):
+    monkeypatch.setattr("promptsearch.model.language_model._multiplies_bf16", lambda device: False)
+    cpu, gpu = torch.device("cpu"), torch.device("cuda")
+    assert pick_dtype("auto", cpu) == pick_dtype("auto", gpu) == torch.float32 and not caplog.text
+    assert pick_dtype("bfloat16", cpu) == torch.bfloat16 and "float32 (or dtype auto) would be faster" in caplog.text
+    with pytest.raises(ModelError, match="'cuda' does not multiply bfloat16: set dtype to float32, or to auto"):
+        pick_dtype("bfloat16", gpu)
+
+
 def fake_download(monkeypatch, content):
     """pip that 'downloads' a wheel with this content in the model's place."""
 

@@ -1,0 +1,268 @@
+"""The bill before the meal: what every strategy of a study will compute, and how long that will take.
+
+Each strategy is rehearsed: it searches as it will search, with its whole budget, but a stand-in answers in place of the
+LM. The stand-in draws losses that vary as those of a few measured prompts do, so that races drop as many prompts as they
+will, and adds up what the engine's plan predicts for each call. A strategy's own time is its own in the rehearsal, too.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from promptsearch.budget import Ledger
+from promptsearch.calibration import Calibration, calibrate
+from promptsearch.config import StudyConfig
+from promptsearch.errors import PromptSearchError
+from promptsearch.evaluation import Floats, Ids, Scores
+from promptsearch.loop import search
+from promptsearch.model import LanguageModel
+from promptsearch.objective import FINALISTS, SELECTED, Objective
+from promptsearch.prepared import prepare
+from promptsearch.prompt import Prompt
+from promptsearch.records import RunLog
+from promptsearch.run import Arena, Run
+from promptsearch.strategy import make_strategy
+from promptsearch.task import Task
+
+#: Prompts in the call that shows what is shared.
+_SHOWN = 16
+
+
+@dataclass(frozen=True)
+class RunForecast:
+    """What the runs of one strategy will take.
+
+    Args:
+        task: Its name.
+        label: The strategy's.
+        runs: Seeds.
+        proposals: Prompts scored in a run's search.
+        price: LM tokens charged to a run.
+        computed: LM tokens that go through the model in a run, those of training counted twice.
+        seconds: Of a run.
+        error: Why the runs will fail; empty where they will not.
+    """
+
+    task: str
+    label: str
+    runs: int
+    proposals: int = 0
+    price: int = 0
+    computed: int = 0
+    seconds: float = 0.0
+    error: str = ""
+
+
+@dataclass(frozen=True)
+class TaskForecast:
+    """How a task is computed.
+
+    Args:
+        name: The task's.
+        template: Its text.
+        score_on: Examples of an evaluation.
+        prompt: Prompt tokens.
+        anatomy: Tokens of a row that are `static`, `input` and `answer`, mean over the examples.
+        sharing: What `shown` prompts share: `nothing`, `input` or `prompt`.
+        shown: Prompts in the call below.
+        asked: Tokens of all its rows.
+        computed: Tokens of it that go through the LM.
+        kept: Tokens whose keys and values are kept from call to call.
+        kept_bytes: Of these.
+        calibration: What was measured.
+    """
+
+    name: str
+    template: str
+    score_on: int
+    prompt: int
+    anatomy: dict[str, float]
+    sharing: str
+    shown: int
+    asked: int
+    computed: int
+    kept: int
+    kept_bytes: int
+    calibration: Calibration
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """What a study will take.
+
+    Args:
+        model: Its name.
+        dtype: Of the search.
+        device: Of the model.
+        threads: Of torch.
+        memory: Bytes that may go to keys and values.
+        preparing: Seconds for loading and checking.
+        tasks: In order.
+        runs: In order.
+    """
+
+    model: str
+    dtype: str
+    device: str
+    threads: int
+    memory: int
+    preparing: float
+    tasks: list[TaskForecast] = field(default_factory=list)
+    runs: list[RunForecast] = field(default_factory=list)
+
+    @property
+    def seconds(self) -> float:
+        """Of the whole study."""
+        return self.preparing + sum(run.runs * run.seconds for run in self.runs)
+
+
+def forecast(config: StudyConfig, model: LanguageModel | None = None, task: Task | None = None) -> Forecast:
+    """Predict what a study computes and how long it takes, as if nothing of it had been done before.
+
+    Args:
+        config: The study.
+        model: An LM that is loaded already.
+        task: A task that is made already.
+
+    Raises:
+        PromptSearchError: Anything wrong with the input.
+    """
+    begin = time.monotonic()
+    prepared = prepare(config, model, task)
+    dtype, device = str(prepared.dtype).removeprefix("torch."), str(prepared.lm.device)
+    found = Forecast(
+        prepared.lm.name, dtype, device, torch.get_num_threads(), prepared.memory, preparing=time.monotonic() - begin
+    )
+    speeds = {key: calibrate(arena) for key, arena in prepared.arenas.items()}
+    found.tasks.extend(_task_forecast(arena, speeds[key]) for key, arena in prepared.arenas.items())
+    rows: dict[tuple[str, str], list[Run]] = {}
+    for run in prepared.runs(Path()):
+        rows.setdefault((run.arena.task.name, run.label), []).append(run)
+    for runs in rows.values():
+        arena = runs[0].arena
+        key = next(key for key, each in prepared.arenas.items() if each is arena)
+        found.runs.append(_rehearse(runs[0], len(runs), speeds[key]))
+    return found
+
+
+def _task_forecast(arena: Arena, calibration: Calibration) -> TaskForecast:
+    engine, ids = arena.searching, arena.scored
+    prompts = arena.space.sample(np.random.default_rng(3), _SHOWN)
+    prediction = engine.predict(prompts, ids)
+    length = arena.template.length
+    tokens, size = engine.kept
+    return TaskForecast(
+        name=arena.task.name,
+        template=arena.task.template.text,
+        score_on=arena.score_on,
+        prompt=length,
+        anatomy=engine.anatomy(),
+        sharing=prediction.sharing,
+        shown=len(prompts),
+        asked=len(prompts) * int(engine.context(ids).sum() + engine.lead(ids).sum() + len(ids) * length),
+        computed=prediction.tokens,
+        kept=tokens,
+        kept_bytes=size,
+        calibration=calibration,
+    )
+
+
+def _rehearse(run: Run, runs: int, calibration: Calibration) -> RunForecast:
+    arena, standin = run.arena, _StandIn(run.arena, calibration)
+    ledger, log = Ledger(run.budget), RunLog()
+    objective = Objective(
+        standin,
+        arena.space,
+        ledger,
+        scored=arena.scored,
+        training=np.arange(arena.score_on, len(arena.task.splits["search"])),
+        log=log,
+        reserve=arena.price_of_selection,
+        race=run.race,
+    )
+    begin = time.perf_counter()
+    options = {name: value for name, value in run.options.items() if name not in run.strategy.writes}
+    try:
+        search(make_strategy(run.name, run.strategy, objective, run.seed, options))
+    except PromptSearchError as error:
+        return RunForecast(arena.task.name, run.label, runs, error=str(error))
+    own = time.perf_counter() - begin - standin.asked
+    seconds = own + standin.seconds
+    if run.seconds is not None:
+        seconds = min(seconds, run.seconds)
+    # The best are scored again in float32, some of them selected among, and one tested.
+    finalists = [item.prompt for item in objective.finalists()]
+    stages = (("search", FINALISTS, arena.scored), ("select", SELECTED, arena.everything("select")))
+    for split, count, ids in (*stages, ("test", 1, arena.everything("test"))):
+        engine, some = arena.exact[split], finalists[:count]
+        prediction = engine.predict(some, ids)
+        if split != "test":
+            lead = int(engine.lead(ids).sum()) if split == "select" else 0
+            ledger.forward += lead + sum(int(engine.context(ids).sum()) + len(ids) * engine.length(p) for p in some)
+            ledger.computed += prediction.tokens
+        seconds += calibration.exact.seconds(prediction.cost)
+    proposals = sum(len(line["prompts"]) for line in log.lines)
+    return RunForecast(arena.task.name, run.label, runs, proposals, ledger.spent, ledger.computed, seconds)
+
+
+class _StandIn:
+    """Answers in place of the engine, and adds up what the engine would take.
+
+    Attributes:
+        seconds: That the engine would take.
+        asked: Seconds spent in here.
+    """
+
+    def __init__(self, arena: Arena, calibration: Calibration) -> None:
+        self._engine = arena.searching
+        self._calibration = calibration
+        self._examples = np.resize(calibration.examples, len(arena.task.splits["search"]))
+        self._seen: set[int] = set()
+        self.signature = "a rehearsal"
+        self.length, self.context, self.lead = self._engine.length, self._engine.context, self._engine.lead
+        self.examples, self.encode = self._engine.examples, self._engine.encode
+        self.seconds = self.asked = 0.0
+
+    @property
+    def embeddings(self) -> Tensor:
+        return self._engine.embeddings
+
+    def score(self, prompts: Sequence[Prompt], examples: Ids) -> Scores:
+        begin = time.perf_counter()
+        prediction = self._engine.predict(prompts, examples)
+        first = self._first(examples) if prediction.sharing == "input" else 0
+        self.seconds += self._calibration.search.seconds(prediction.cost + first)
+        losses = np.stack([self._losses(prompt) for prompt in prompts])[:, examples]
+        self.asked += time.perf_counter() - begin
+        return Scores(losses, (losses < np.log(2)).astype(float), None, prediction.tokens + first, {})
+
+    def loss(self, vectors: Tensor, examples: Ids) -> Tensor:
+        begin = time.perf_counter()
+        tokens = int(self.context(examples).sum()) + len(examples) * len(vectors)
+        self.seconds += self._calibration.training.seconds(tokens)
+        self.seconds += self._calibration.search.token * self._first(examples)
+        mean = float(self._examples[examples].mean())
+        self.asked += time.perf_counter() - begin
+        height = vectors.square().mean()  # some gradient: a prompt that stands still would be scored once
+        return height - height.detach() + mean
+
+    def _first(self, examples: Ids) -> int:
+        """Tokens before the prompt of examples that are met for the first time."""
+        fresh = np.array([e for e in examples.tolist() if e not in self._seen], dtype=np.int64)
+        self._seen.update(fresh.tolist())
+        return int(self.lead(fresh).sum()) if fresh.size else 0
+
+    def _losses(self, prompt: Prompt) -> Floats:
+        """The same for the same prompt."""
+        rng = np.random.default_rng(int(prompt.key, 16))
+        calibration = self._calibration
+        mean = rng.normal(0, calibration.means.std(ddof=1))
+        losses: Floats = self._examples + mean + rng.normal(0, calibration.residual, len(self._examples))
+        return losses

@@ -1,0 +1,163 @@
+"""A study file made ready: everything found, loaded and checked, and not one LM token spent."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from promptsearch.config import PoolFile, StrategyConfig, StudyConfig
+from promptsearch.errors import StudyError
+from promptsearch.model import LanguageModel
+from promptsearch.model.language_model import half_of_memory, pick_dtype
+from promptsearch.run import Arena, Run
+from promptsearch.scoring.layout import check_joints
+from promptsearch.strategy import Strategy, check_options, find_strategy
+from promptsearch.task import SPLITS, Task
+
+
+@dataclass(frozen=True)
+class Row:
+    """One strategy of the study file, found and checked."""
+
+    given: StrategyConfig
+    strategy: type[Strategy]
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What `compare` runs and `plan` predicts.
+
+    Args:
+        config: The study.
+        lm: As it was loaded or given.
+        exact: In float32.
+        dtype: Of the search.
+        memory: Bytes for keys and values.
+        tasks: In order.
+        rows: In order.
+        arenas: By task name and prompt length.
+    """
+
+    config: StudyConfig
+    lm: LanguageModel
+    exact: LanguageModel
+    dtype: torch.dtype
+    memory: int
+    tasks: list[Task]
+    rows: list[Row]
+    arenas: dict[tuple[str, int], Arena]
+
+    def arena(self, task: Task, row: Row | None = None) -> Arena:
+        """Where a row runs; left out: the first row."""
+        return self.arenas[task.name, (row or self.rows[0]).given.length or self.config.length]
+
+    def runs(self, folder: Path) -> Iterator[Run]:
+        """All runs, seed by seed, so that a study that is cut short has every strategy.
+
+        Args:
+            folder: Of the study.
+        """
+        config = self.config
+        for place, seed in enumerate(config.seeds):
+            for task in self.tasks:
+                for row in self.rows:
+                    if row.strategy.deterministic and place > 0:
+                        continue
+                    given = row.given
+                    yield Run(
+                        arena=self.arena(task, row),
+                        name=given.name,
+                        label=given.label,
+                        strategy=row.strategy,
+                        options=dict(given.options),
+                        seed=seed,
+                        budget=given.budget or config.budget,
+                        reference=row.strategy.reference or given.budget not in (None, config.budget),
+                        folder=folder / task.name / given.label / f"seed{seed}",
+                        seconds=config.max_seconds,
+                        race=config.race,
+                    )
+
+
+def prepare(config: StudyConfig, model: LanguageModel | None = None, task: Task | None = None) -> Prepared:
+    """Find strategies, load data and model, lay out all examples, check joints and budgets.
+
+    Args:
+        config: The study.
+        model: An LM that is loaded already.
+        task: A task that is made already.
+
+    Raises:
+        PromptSearchError: Anything wrong with the input.
+    """
+    rows = [_row(given) for given in config.strategies]
+    tasks = [task] if task else [Task.load(_given(t), config.folder, metric=config.metric) for t in config.tasks]
+    lm = model or LanguageModel.load(config.model_source, device=config.device)
+    lm.check()
+    dtype = pick_dtype(config.dtype, lm.device)
+    exact = lm.to(torch.float32)
+    memory = half_of_memory(exact.device) if config.memory is None else int(config.memory)
+    pool = _pool(config, exact)
+    arenas: dict[tuple[str, int], Arena] = {}
+    for each in tasks:
+        for row in rows:
+            length = row.given.length or config.length
+            if (each.name, length) not in arenas:
+                arenas[each.name, length] = Arena.build(each, exact, dtype, length, pool, config.score_on, memory)
+            _check_budget(config, row, arenas[each.name, length])
+        first = arenas[each.name, rows[0].given.length or config.length]
+        for name in SPLITS:
+            check_joints(first.template, exact, each.splits[name], each.choices, first.space)
+    return Prepared(config, lm, exact, dtype, memory, tasks, rows, arenas)
+
+
+def _row(given: StrategyConfig) -> Row:
+    strategy = find_strategy(given.name)
+    check_options(given.name, strategy, given.options)
+    return Row(given, strategy)
+
+
+def _given(task: Any) -> str | dict[str, Any]:
+    """A task of the study file as `Task.load` takes it."""
+    return task if isinstance(task, str) else task.model_dump(exclude_none=True)
+
+
+def _check_budget(config: StudyConfig, row: Row, arena: Arena) -> None:
+    budget, least = row.given.budget or config.budget, arena.smallest_budget()
+    if budget < least:
+        raise StudyError(
+            f"a budget of {budget} tokens is too small for '{row.given.label}' on task '{arena.task.name}': one evaluation "
+            f"on {arena.score_on} examples and the selection among the best prompts cost {least} tokens. Raise "
+            "budget, or lower score_on or the size of the select split."
+        )
+
+
+def _pool(config: StudyConfig, lm: LanguageModel) -> tuple[int, ...]:
+    """Token ids of the study's pool."""
+    pool = config.pool
+    if isinstance(pool, str):
+        return lm.words
+    if isinstance(pool, int):
+        if pool > len(lm.words):
+            raise StudyError(f"the pool wants {pool} words, but this tokenizer has {len(lm.words)}: lower 'pool'")
+        return lm.words[:pool]  # byte-pair encoding numbers its tokens by frequency: the first are the most frequent
+    if isinstance(pool, PoolFile):
+        path = config.folder / pool.file
+        try:
+            words = [line.strip("\r\n") for line in path.read_text("utf-8").splitlines() if line.strip()]
+        except (OSError, UnicodeDecodeError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+            raise StudyError(f"cannot read the pool from {path}: {reason}") from error
+    else:
+        words = list(pool)
+    ids = []
+    for word in words:
+        found = lm.encode(word if word.startswith(" ") else f" {word}")
+        if len(found) != 1:
+            raise StudyError(f"the word {word!r} of the pool is {len(found)} tokens of this model: a pool holds single tokens")
+        ids.append(found[0])
+    return tuple(dict.fromkeys(ids))

@@ -1,0 +1,101 @@
+"""The bill of a study on a terminal."""
+
+from __future__ import annotations
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from promptsearch.forecast import Forecast, TaskForecast
+from promptsearch.report.notation import short, visible
+
+_SHARED = {
+    "nothing": "nothing, since that would not pay",
+    "input": "each input, with what prompts begin alike",
+    "prompt": "each prompt, by all examples",
+}
+
+
+def print_forecast(found: Forecast, console: Console) -> None:
+    """Print what each task computes and shares, and what each strategy will take.
+
+    Args:
+        found: From `promptsearch.forecast.forecast`.
+        console: Where to.
+    """
+    memory = f"{found.memory / 2**30:.1f} GiB for keys and values at most"
+    console.print(Text(f"{found.model}, searched in {found.dtype} on {found.device}, {found.threads} threads, {memory}"))
+    for task in found.tasks:
+        console.print(Text(f"\n{visible(task.name)}, prompts of {task.prompt} tokens", style="bold"))
+        for name, value in _facts(task):
+            console.print(Text(f"  {name:<10}", style="dim") + Text(value), soft_wrap=True)
+    console.print()
+    console.print(_table(found))
+    for run in found.runs:
+        if run.error:
+            console.print(Text(f"{visible(run.task)}, {visible(run.label)} would fail: ", style="red") + Text(visible(run.error)))
+    console.print(
+        Text("In all: ", style="bold")
+        + Text(f"about {duration(found.seconds)}, {duration(found.preparing)} of them before the first run; ")
+        + Text("what the folder or the cache holds already is not counted.")
+    )
+
+
+def _facts(task: TaskForecast) -> list[tuple[str, str]]:
+    parts = task.anatomy
+    speeds = [
+        f"{1 / speed.token:,.0f} tokens a second {name}"
+        for name, speed in (
+            ("searching", task.calibration.search),
+            ("in float32", task.calibration.exact),
+            ("in training steps", task.calibration.training),
+        )
+        if speed.token > 0
+    ]
+    return [
+        ("template", visible(task.template)),
+        (
+            "a row",
+            f"{parts['static']:.0f} tokens static, {task.prompt} prompt, {parts['input']:.1f} input, "
+            f"{parts['answer']:.1f} answers (mean)",
+        ),
+        (
+            "shared",
+            f"{_SHARED[task.sharing]}: {task.shown} prompts x {task.score_on} examples are {task.asked:,} tokens, "
+            f"{task.computed:,} of them computed",
+        ),
+        ("kept", f"{task.kept:,} tokens before the prompt, {task.kept_bytes / 2**20:,.0f} MiB" if task.kept else "nothing"),
+        ("measured", ", ".join(speeds)),
+    ]
+
+
+def _table(found: Forecast) -> Table:
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
+    table.add_column("strategy", no_wrap=True, max_width=24, overflow="ellipsis")
+    for name in ("runs", "prompts", "tokens", "computed", "a run", "in all"):
+        table.add_column(name, no_wrap=True, justify="right")
+    several = len({run.task for run in found.runs}) > 1
+    for run in found.runs:
+        label = visible(f"{run.task}, {run.label}" if several else run.label)
+        cells = (
+            [str(run.runs), "", "", "", "", "fails"]
+            if run.error
+            else [
+                str(run.runs),
+                f"{run.proposals:,}",
+                short(run.price),
+                short(run.computed),
+                duration(run.seconds),
+                duration(run.runs * run.seconds),
+            ]
+        )
+        table.add_row(*map(Text, (label, *cells)))
+    return table
+
+
+def duration(seconds: float) -> str:
+    """Seconds as people say them: 42 s, 5 min, 2 h 10 min."""
+    if seconds < 99.5:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60:02} min"

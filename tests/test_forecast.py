@@ -1,0 +1,160 @@
+"""The bill that `promptsearch plan` shows is the one that comes."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from promptsearch import Task, compare
+from promptsearch.calibration import Speed, measure_noise
+from promptsearch.config import parse_config
+from promptsearch.forecast import forecast
+from promptsearch.prepared import prepare
+from promptsearch.prompt import TextPrompt
+from promptsearch.report import load_results
+from promptsearch.report.forecast import duration, print_forecast
+from promptsearch.report.provenance import facts
+from promptsearch.template import Template
+
+BEHIND = "{text} {prompt} It was {answer}"
+STRATEGIES = [
+    {"manual": {"prompts": ["good movie?", "It was"]}},
+    "random",
+    {"evolution": {"batch": 4}},
+    {"optuna": {"label": "tpe", "shortlist": 8}},
+    {"prompt_tuning": {"interval": 2, "batch": 4}},
+]
+
+
+WORDS = ["good", "film", "the", "story", "I", "hate", "capital", "bad", "It", "was"]
+
+
+@pytest.fixture(scope="module")
+def films():
+    """Texts that begin differently, as real ones do."""
+    rng = np.random.default_rng(0)
+    rows = [{"text": " ".join(rng.choice(WORDS, rng.integers(6, 14))), "label": i % 2} for i in range(120)]
+    return Task.from_rows(
+        rows,
+        template="{prompt} {text} It was {answer}",
+        label="label",
+        answers={0: "bad", 1: "good"},
+        splits={"search": 40, "select": 16, "test": 20},
+        name="films",
+    )
+
+
+def study(strategies=STRATEGIES, **changes):
+    given = {"name": "s", "model": "given", "task": "capitals", "budget": 9_000, "length": 2, "score_on": 8}
+    return {**given, "seeds": 1, "strategies": strategies, **changes}
+
+
+def predicted(tiny, task, **changes):
+    found = forecast(parse_config(study(**changes)), tiny, task)
+    return found, {run.label: run for run in found.runs}
+
+
+@pytest.mark.parametrize("race", [False, True])
+@pytest.mark.parametrize("template", ["{prompt} {text} It was {answer}", BEHIND])
+def test_price_and_computed_tokens_are_those_of_the_runs(template, race, tiny, films, tmp_path):
+    task = replace(films, template=Template.parse(template))
+    _, runs = predicted(tiny, task, race=race, score_on=20, budget=20_000)
+    compare(study(race=race, score_on=20, budget=20_000), out=tmp_path, model=tiny, task=task)
+    for path in tmp_path.rglob("result.json"):
+        result = json.loads(path.read_text())
+        run = runs[result["label"]]
+        assert 1 / 1.5 < run.price / result["spent"] < 1.5, run.label
+        if run.label in ("manual", "random", "prompt_tuning") and not race:
+            assert run.price == result["spent"]
+            assert run.proposals == result["proposals"]
+        if result["ledger"]["cached"] == 0 and run.label != "manual":
+            assert 1 / 1.5 < run.computed / result["ledger"]["computed"] < 1.5, run.label
+
+
+@pytest.mark.parametrize("template", ["{prompt} {text} It was {answer}", BEHIND])
+@pytest.mark.parametrize("words", [2, 40])
+def test_the_engine_computes_what_its_plan_says(template, words, tiny, films):
+    task = replace(films, template=Template.parse(template))
+    arena = prepare(parse_config(study()), tiny, task).arena(task)
+    prompts = [TextPrompt(" ".join(["good", "film", "story", "hate"][(i + j) % 4] for j in range(words))) for i in range(4)]
+    engine, ids = arena.searching, np.arange(16)
+    engine.score(prompts[:1], ids)  # keeps what is kept
+    said = engine.predict(prompts, ids)
+    assert said.tokens == pytest.approx(engine.score(prompts, ids).computed, rel=0.1)
+    assert said.cost > said.tokens
+
+
+def test_a_race_is_predicted_to_cost_less_for_each_prompt(tiny, films):
+    _, whole = predicted(tiny, films, strategies=["random"], score_on=20, budget=40_000)
+    _, raced = predicted(tiny, films, strategies=["random"], score_on=20, budget=40_000, race=True)
+    assert raced["random"].proposals >= whole["random"].proposals
+    assert raced["random"].price <= 40_000
+
+
+def test_a_rehearsal_writes_nothing(tiny, films, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    _, runs = predicted(tiny, films, strategies=[{"optuna": {"storage": "shown.sqlite", "shortlist": 8}}])
+    assert runs["optuna"].proposals > 0 and list(tmp_path.iterdir()) == []
+
+
+def test_a_strategy_that_would_fail_is_named_and_the_others_are_predicted(tiny, films):
+    found, runs = predicted(tiny, films, strategies=["exhaustive", "random"])
+    assert "set 'partial' to true" in runs["exhaustive"].error and not runs["random"].error
+    console = Console(record=True, width=120)
+    print_forecast(found, console)
+    text = console.export_text()
+    assert "exhaustive would fail: " in text and "In all: about" in text and "4 GiB" not in text.splitlines()[1]
+
+
+def test_seconds_add_up_over_seeds_and_time_limits_hold(tiny, films):
+    found, runs = predicted(tiny, films, strategies=["random", {"manual": {"prompts": ["good"]}}], seeds=3)
+    assert (runs["random"].runs, runs["manual"].runs) == (3, 1)
+    assert found.seconds == pytest.approx(found.preparing + 3 * runs["random"].seconds + runs["manual"].seconds)
+    assert runs["random"].seconds > 0
+
+
+def test_the_plan_tells_what_a_row_is_made_of_and_what_is_kept(tiny, films):
+    task = replace(films, template=Template.parse("Say: {text} {prompt} It was {answer}"))
+    found, _ = predicted(tiny, task, strategies=["random"])
+    (shown,) = found.tasks
+    arena = prepare(parse_config(study()), tiny, task).arena(task)
+    assert shown.anatomy["static"] == len(tiny.lead) + len(tiny.encode("Say:"))
+    assert shown.sharing == "input" and shown.computed < shown.asked / 2
+    assert shown.kept == int(arena.searching.lead(np.arange(40)).sum())
+    assert shown.kept_bytes == shown.kept * tiny.values * arena.dtype.itemsize
+
+
+def test_noise_is_measured_once_and_shown(tiny, films, tmp_path):
+    compare(study(["random"], dtype="bfloat16"), out=tmp_path, model=tiny, task=films)
+    path = tmp_path / "study.json"
+    about = json.loads(path.read_text())
+    noise = about["tasks"]["films"]["noise"]
+    assert 0 < noise["prompt"] <= noise["example"] < 1
+    about["tasks"]["films"]["noise"]["example"] = 0.5
+    path.write_text(json.dumps(about))
+    compare(study(["random", "evolution"], dtype="bfloat16"), out=tmp_path, model=tiny, task=films)
+    listed = dict(facts(load_results(tmp_path)))
+    assert listed["Noise of bfloat16 on films"].startswith("against float32 up to 0.5 nats on an example")
+    assert "GiB for keys and values" in listed["Arithmetic"]
+
+
+def test_float32_has_no_noise_against_itself(tiny, films):
+    noise = measure_noise(prepare(parse_config(study(dtype="float32")), tiny, films).arena(films))
+    assert noise is not None and noise.example == noise.prompt == 0 and noise.beside < 1e-4
+
+
+def test_a_speed_goes_through_two_calls():
+    speed = Speed.through((100, 1.1), (1100, 2.1))
+    assert speed.token == pytest.approx(0.001) and speed.call == pytest.approx(1.0)
+    assert speed.seconds(600) == pytest.approx(1.6)
+    assert Speed.through((100, 3.0), (200, 2.0)) == Speed(0.0, 0.01), "a disturbed small call is left out"
+    assert Speed.through((100, 1.0), (100, 2.0)) == Speed(0.0, 0.02)
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(0.4, "0 s"), (99, "99 s"), (100, "2 min"), (3600 * 2.5, "2 h 30 min")])
+def test_durations_read_well(seconds, text):
+    assert duration(seconds) == text
