@@ -18,7 +18,7 @@ def choices() -> Comparison:
     from lm_eval.api.instance import Instance
     from lm_eval.models.huggingface import HFLM
 
-    task, models = reviews("{text} {prompt}{answer}", ANSWERS), load()
+    task, models = reviews("{text} {prompt} {answer}", ANSWERS), load()
     prompt = TextPrompt("All in all, the film is")
     examples = [task.splits["search"].examples[i] for i in EXAMPLES]
     contexts = [f"{e.fields['text']} {prompt.texts[0]}" for e in examples]

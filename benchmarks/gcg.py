@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
 import json
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -39,6 +41,7 @@ def gcg() -> Comparison:
     prompts: list[Prompt] = [HardPrompt(row) for row in candidates]
 
     folder = Path(tempfile.mkdtemp())
+    atexit.register(shutil.rmtree, folder)
     lm.model.save_pretrained(folder)
     lm.tokenizer.save_pretrained(folder)
     config = json.loads((folder / "config.json").read_text())

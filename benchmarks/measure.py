@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +45,7 @@ class Comparison:
         against: Who the peers are.
         bars: Work -> dtype of the peer -> the ratio that is wanted.
         check: Says how equal the results are; raises where they differ.
+        remarks: Work -> what its rounds had to say.
     """
 
     ours: Mapping[str, Side]
@@ -52,6 +53,7 @@ class Comparison:
     against: str
     bars: Mapping[str, Mapping[str, float]]
     check: Callable[[], str]
+    remarks: Mapping[str, list[str]] = field(default_factory=dict)
 
     def run(self, rounds: int) -> list[dict[str, Any]]:
         """Check that results are equal, alternate, and sum up: a row for each of our works."""
@@ -59,13 +61,10 @@ class Comparison:
         print(f"  results: {checked}", flush=True)
         seconds: dict[str, list[float]] = {name: [] for name in (*self.ours, *self.peers)}
         share: dict[str, list[float]] = {name: [] for name in self.ours}
-        memory = dict.fromkeys(self.ours, 0.0)
         for number in range(rounds):
             peak = product_peak(torch.bfloat16)
             for name, side in self.ours.items():
-                with peak_memory() as held:
-                    timed = side(number)
-                memory[name] = max(memory[name], held[0])
+                timed = side(number)
                 seconds[name].append(timed.seconds)
                 if timed.tokens is not None:
                     share[name].append(timed.tokens * FLOPS / timed.seconds / peak)
@@ -80,8 +79,8 @@ class Comparison:
                 "ratios": {p: (np.array(seconds[p]) / np.array(seconds[name])).tolist() for p in self.peers},
                 "bars": dict(self.bars[name]),
                 "share_of_peak": share[name],
-                "peak_memory_mib": round(memory[name] / 2**20),
                 "results": checked,
+                "remarks": list(self.remarks.get(name, ())),
             }
             for name in self.ours
         ]
@@ -126,7 +125,7 @@ def equal(ours: Any, theirs: Any, each: float) -> str:
     if not difference < each:
         raise SystemExit(f"the results differ by {difference:.2g}, more than {each:.2g}: the comparison is void")
     count = np.size(ours)
-    return f"{count:,} {'loss' if count == 1 else 'losses'} in fp32 within {difference:.0e}"
+    return f"{count:,} {'loss' if count == 1 else 'losses'} in fp32 within {each:.0e} ({difference:.1e})"
 
 
 def machine() -> dict[str, Any]:

@@ -58,11 +58,12 @@ def _trainer(width: int, encoder: bool) -> tuple[Callable[[], torch.Tensor], lis
 def _ours(lm: LanguageModel, task: Task, encoder: bool) -> Side:
     scorer = engine(lm, task, LENGTH)
     make, trained = _trainer(lm.embeddings.shape[1], encoder)
+    before = bool(scorer.lead(np.arange(1)).any())
     optimizer = torch.optim.AdamW(trained, lr=1e-3)
 
     def run(number: int) -> Timed:
         chosen = _batches(number)
-        for ids in chosen:  # what stands before the prompt is kept from the first epoch on
+        for ids in chosen if before else []:  # what stands before the prompt is kept from the first epoch on
             scorer.loss(make().detach(), ids)
 
         def steps() -> None:
@@ -113,21 +114,27 @@ def padded(lm: LanguageModel, task: Task, ids: np.ndarray) -> dict[str, torch.Te
 
 
 def _against_peft(work: str, config: Callable[[], Any], encoder: bool = False) -> Comparison:
-    models, task = load(), reviews(FRONT)
+    models, task = load(), _as_text(reviews(FRONT))
     peers = {name: _peft(lm, task, config()) for name, lm in models.items()}
 
     def check() -> str:
-        """The same vectors on both sides: the loss over the whole vocabulary at the answer."""
+        """The vectors of PEFT's prompt on both sides: the same loss and the same gradient in them."""
         import peft
 
-        lm = models["float32"]
-        open_task = reviews(FRONT)
-        given = peft.get_peft_model(copy.deepcopy(lm.model), peft.PromptTuningConfig("CAUSAL_LM", num_virtual_tokens=LENGTH))
-        vectors = given.get_prompt(1)[0].detach()
-        ids = _batches(0)[0]
-        ours = engine(lm, _as_text(open_task), LENGTH)
-        with torch.no_grad():
-            return equal(float(ours.loss(vectors, ids)), float(given(**padded(lm, open_task, ids)).loss), 1e-4)
+        lm, ids = models["float32"], _batches(0)[0]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            given = peft.get_peft_model(copy.deepcopy(lm.model), config())
+        made: list[torch.Tensor] = []
+        prompt = given.get_prompt
+        given.get_prompt = lambda *args, **kwargs: made.append(prompt(*args, **kwargs)) or made[-1]
+        theirs = given(**padded(lm, task, ids)).loss
+        (gradient,) = torch.autograd.grad(theirs, made[0])
+        vectors = made[0][0].detach().requires_grad_()
+        ours = engine(lm, task, LENGTH).loss(vectors, ids)
+        ours.backward()
+        equal(vectors.grad, gradient.sum(0), 1e-3 * float(gradient.sum(0).abs().max()))
+        return f"{equal(float(ours), float(theirs), 1e-5)}, gradients within a thousandth"
 
     bars = {"float32": 4.0, "bfloat16": 2.0}
     return Comparison({work: _ours(models["bfloat16"], task, encoder)}, peers, "PEFT", {work: bars}, check)

@@ -80,7 +80,7 @@ class Calibration:
     Args:
         search: Scoring in the search's dtype.
         exact: Scoring in float32.
-        training: Forward and backward of a soft prompt, per token of a forward pass.
+        training: Forward and backward of a soft prompt, per token of a forward pass; None where nothing is trained.
         means: Mean losses of random prompts, in nats, shape `(prompts,)`.
         residual: Standard deviation in nats of what is left of a loss when its prompt's and its example's means are
             taken off.
@@ -89,17 +89,18 @@ class Calibration:
 
     search: Speed
     exact: Speed
-    training: Speed
+    training: Speed | None
     means: Floats
     residual: float
     examples: Floats
 
 
-def calibrate(arena: Arena) -> Calibration:
+def calibrate(arena: Arena, trains: bool) -> Calibration:
     """Time a few calls.
 
     Args:
         arena: Task, model and prompt length.
+        trains: Whether a strategy wants gradients.
     """
     prompts = arena.space.sample(np.random.default_rng(1), sum(_TIMED_PROMPTS["search"]))
     ids = arena.scored[:_TIMED_EXAMPLES]
@@ -111,7 +112,7 @@ def calibrate(arena: Arena) -> Calibration:
     return Calibration(
         search=search,
         exact=exact or _scoring(arena.exact["search"], prompts, ids, _TIMED_PROMPTS["exact"])[0],
-        training=_training(arena),
+        training=_training(arena) if trains else None,
         means=means,
         residual=float((losses - means[:, None] - examples + losses.mean()).std()),
         examples=examples,
@@ -133,7 +134,8 @@ def _training(arena: Arena) -> Speed:
     """Of steps whose inputs are kept, where they stand before the prompt."""
     engine = arena.searching
     first = arena.space.sample(np.random.default_rng(2), 1)[0]
-    vectors = engine.embeddings[torch.tensor(first.ids)].float().clone().requires_grad_()
+    # On the CPU, as the strategies hold them: handing back the gradient waits for the device.
+    vectors = engine.embeddings[torch.tensor(first.ids)].float().cpu().clone().requires_grad_()
 
     def step(ids: Ids) -> None:
         engine.loss(vectors, ids).backward()

@@ -86,7 +86,7 @@ def plan(
     study: Annotated[Path, typer.Argument(metavar="STUDY.yaml", help="The study file, YAML or TOML.")],
     set_: Set = None,
 ) -> None:
-    """Say beforehand what a study computes and how long it takes on this machine; nothing is run or written."""
+    """Say beforehand what a study computes and how long it takes on this machine; no run is made."""
     config = load_config(study, set_ or ())
     from promptsearch.forecast import forecast
     from promptsearch.report.forecast import print_forecast

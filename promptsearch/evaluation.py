@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -39,8 +39,9 @@ class Scores:
 class Scorer(Protocol):
     """Scores prompts on one split; the engine is one, a planted objective of a test another."""
 
-    #: Names all that a score depends on besides prompt and example: model, tokenizer, template, split, dtype.
-    signature: str
+    @property
+    def signature(self) -> str:
+        """Names all that a score depends on besides prompt and example: model, tokenizer, template, split, dtype."""
 
     def length(self, prompt: Prompt) -> int:
         """Tokens that the prompt puts into the slots."""
@@ -59,6 +60,9 @@ class Scorer(Protocol):
 
     def examples(self, ids: Ids) -> list[Example]:
         """The examples themselves."""
+
+    def demonstrations(self, ids: Ids) -> list[str]:
+        """Examples as solved text: the template filled in, nothing in the slots, and the right answer."""
 
     def encode(self, text: str) -> list[int]:
         """The token ids of a text."""
@@ -147,6 +151,12 @@ def scores_from_json(data: dict[str, Any]) -> Scores:
 
     choices = None if data["choices"] is None else table(data["choices"])
     return Scores(table(data["losses"]), table(data["metric"]), choices, data["computed"])
+
+
+def rounded(scores: Scores) -> Scores:
+    """Scores as they will come back from a log line or the cache."""
+    choices = None if scores.choices is None else np.round(scores.choices, 6)
+    return replace(scores, losses=np.round(scores.losses, 6), metric=np.round(scores.metric, 6), choices=choices)
 
 
 def rows_of(line: dict[str, Any], examples: int) -> list[Row]:

@@ -19,16 +19,16 @@ from torch import Tensor
 from promptsearch.budget import Ledger
 from promptsearch.calibration import Calibration, calibrate
 from promptsearch.config import StudyConfig
-from promptsearch.errors import PromptSearchError
+from promptsearch.errors import PromptSearchError, StrategyError
 from promptsearch.evaluation import Floats, Ids, Scores
 from promptsearch.loop import search
 from promptsearch.model import LanguageModel
 from promptsearch.objective import FINALISTS, SELECTED, Objective
-from promptsearch.prepared import prepare
-from promptsearch.prompt import Prompt
+from promptsearch.prepared import Prepared, prepare
+from promptsearch.prompt import Prompt, SoftPrompt
 from promptsearch.records import RunLog
 from promptsearch.run import Arena, Run
-from promptsearch.strategy import make_strategy
+from promptsearch.strategy import Access, make_strategy
 from promptsearch.task import Task
 
 #: Prompts in the call that shows what is shared.
@@ -140,16 +140,23 @@ def forecast(config: StudyConfig, model: LanguageModel | None = None, task: Task
     found = Forecast(
         prepared.lm.name, dtype, device, torch.get_num_threads(), prepared.memory, preparing=time.monotonic() - begin
     )
-    speeds = {key: calibrate(arena) for key, arena in prepared.arenas.items()}
+    trains = {key: False for key in prepared.arenas}
+    for run in prepared.runs(Path()):
+        trains[_key(prepared, run)] |= run.strategy.access is not Access.SCORES
+    speeds = {key: calibrate(arena, trains[key]) for key, arena in prepared.arenas.items()}
     found.tasks.extend(_task_forecast(arena, speeds[key]) for key, arena in prepared.arenas.items())
     rows: dict[tuple[str, str], list[Run]] = {}
     for run in prepared.runs(Path()):
         rows.setdefault((run.arena.task.name, run.label), []).append(run)
+    seen: dict[tuple[str, int], set[tuple[int, ...]]] = {key: set() for key in prepared.arenas}
     for runs in rows.values():
-        arena = runs[0].arena
-        key = next(key for key, each in prepared.arenas.items() if each is arena)
-        found.runs.append(_rehearse(runs[0], len(runs), speeds[key]))
+        key = _key(prepared, runs[0])
+        found.runs.append(_rehearse(runs[0], len(runs), speeds[key], seen[key]))
     return found
+
+
+def _key(prepared: Prepared, run: Run) -> tuple[str, int]:
+    return next(key for key, arena in prepared.arenas.items() if arena is run.arena)
 
 
 def _task_forecast(arena: Arena, calibration: Calibration) -> TaskForecast:
@@ -174,9 +181,9 @@ def _task_forecast(arena: Arena, calibration: Calibration) -> TaskForecast:
     )
 
 
-def _rehearse(run: Run, runs: int, calibration: Calibration) -> RunForecast:
-    arena, standin = run.arena, _StandIn(run.arena, calibration)
-    ledger, log = Ledger(run.budget), RunLog()
+def _rehearse(run: Run, runs: int, calibration: Calibration, seen: set[tuple[int, ...]]) -> RunForecast:
+    arena, standin = run.arena, _StandIn(run, calibration, seen)
+    ledger, log = Ledger(run.budget), _Log(standin)
     objective = Objective(
         standin,
         arena.space,
@@ -185,20 +192,19 @@ def _rehearse(run: Run, runs: int, calibration: Calibration) -> RunForecast:
         training=np.arange(arena.score_on, len(arena.task.splits["search"])),
         log=log,
         reserve=arena.price_of_selection,
+        seconds=run.seconds,
         race=run.race,
     )
-    begin = time.perf_counter()
     options = {name: value for name, value in run.options.items() if name not in run.strategy.writes}
     try:
         search(make_strategy(run.name, run.strategy, objective, run.seed, options))
     except PromptSearchError as error:
         return RunForecast(arena.task.name, run.label, runs, error=str(error))
-    own = time.perf_counter() - begin - standin.asked
-    seconds = own + standin.seconds
-    if run.seconds is not None:
-        seconds = min(seconds, run.seconds)
+    seconds = log.seconds
     # The best are scored again in float32, some of them selected among, and one tested.
     finalists = [item.prompt for item in objective.finalists()]
+    if not finalists:
+        return RunForecast(arena.task.name, run.label, runs, error="no prompt could be scored: give it a larger budget")
     stages = (("search", FINALISTS, arena.scored), ("select", SELECTED, arena.everything("select")))
     for split, count, ids in (*stages, ("test", 1, arena.everything("test"))):
         engine, some = arena.exact[split], finalists[:count]
@@ -212,22 +218,47 @@ def _rehearse(run: Run, runs: int, calibration: Calibration) -> RunForecast:
     return RunForecast(arena.task.name, run.label, runs, proposals, ledger.spent, ledger.computed, seconds)
 
 
+class _Log(RunLog):
+    """A log in memory whose clock shows what the run would take: the strategy's own time, and the engine's."""
+
+    def __init__(self, standin: _StandIn) -> None:
+        super().__init__()
+        self._standin = standin
+        self._begin = time.perf_counter()
+
+    @property
+    def seconds(self) -> float:
+        return time.perf_counter() - self._begin - self._standin.asked + self._standin.seconds
+
+
 class _StandIn:
     """Answers in place of the engine, and adds up what the engine would take.
+
+    Args:
+        run: That is rehearsed.
+        calibration: Of its arena.
+        seen: What stands before the prompt of examples that were met, in this run or an earlier one; grows.
 
     Attributes:
         seconds: That the engine would take.
         asked: Seconds spent in here.
     """
 
-    def __init__(self, arena: Arena, calibration: Calibration) -> None:
+    def __init__(self, run: Run, calibration: Calibration, seen: set[tuple[int, ...]]) -> None:
+        arena = run.arena
         self._engine = arena.searching
+        self._trains = run.strategy.access is not Access.SCORES
         self._calibration = calibration
-        self._examples = np.resize(calibration.examples, len(arena.task.splits["search"]))
-        self._seen: set[int] = set()
+        split = arena.task.splits["search"]
+        self._examples = np.resize(calibration.examples, len(split))
+        self._right = [example.choice for example in split.examples]
+        self._choices = 0 if arena.task.choices is None else len(arena.task.choices)
+        self._seen = seen
+        self._steps = 0
         self.signature = "a rehearsal"
         self.length, self.context, self.lead = self._engine.length, self._engine.context, self._engine.lead
         self.examples, self.encode = self._engine.examples, self._engine.encode
+        self.demonstrations = self._engine.demonstrations
         self.seconds = self.asked = 0.0
 
     @property
@@ -241,28 +272,44 @@ class _StandIn:
         self.seconds += self._calibration.search.seconds(prediction.cost + first)
         losses = np.stack([self._losses(prompt) for prompt in prompts])[:, examples]
         self.asked += time.perf_counter() - begin
-        return Scores(losses, (losses < np.log(2)).astype(float), None, prediction.tokens + first, {})
+        return Scores(losses, (losses < np.log(2)).astype(float), self._table(losses, examples), prediction.tokens + first, {})
 
     def loss(self, vectors: Tensor, examples: Ids) -> Tensor:
         begin = time.perf_counter()
         tokens = int(self.context(examples).sum()) + len(examples) * len(vectors)
-        self.seconds += self._calibration.training.seconds(tokens)
-        self.seconds += self._calibration.search.token * self._first(examples)
+        speed = self._calibration.training
+        if speed is None:
+            raise StrategyError("it asks for gradients, but its class says that it needs scores only: set 'access'")
+        self.seconds += speed.seconds(tokens) + self._calibration.search.token * self._first(examples)
+        self._steps += 1
         mean = float(self._examples[examples].mean())
         self.asked += time.perf_counter() - begin
         height = vectors.square().mean()  # some gradient: a prompt that stands still would be scored once
         return height - height.detach() + mean
 
     def _first(self, examples: Ids) -> int:
-        """Tokens before the prompt of examples that are met for the first time."""
-        fresh = np.array([e for e in examples.tolist() if e not in self._seen], dtype=np.int64)
-        self._seen.update(fresh.tolist())
-        return int(self.lead(fresh).sum()) if fresh.size else 0
+        """Tokens that are kept from now on."""
+        fresh = {lead for e in examples if (lead := self._engine.kept_lead(int(e)))} - self._seen
+        self._seen.update(fresh)
+        return sum(map(len, fresh))
+
+    def _table(self, losses: Floats, examples: Ids) -> Floats | None:
+        """Log-probabilities over the choices, the wrong ones sharing what is left; None for text answers."""
+        if not self._choices:
+            return None
+        rest = np.log(np.maximum(1e-9, -np.expm1(-np.maximum(losses, 1e-9))) / max(1, self._choices - 1))
+        table = np.repeat(rest[..., None], self._choices, axis=2)
+        for column, example in enumerate(examples):
+            table[:, column, self._right[example]] = -losses[:, column]
+        return table
 
     def _losses(self, prompt: Prompt) -> Floats:
-        """The same for the same prompt."""
+        """The same for the same hard prompt; those of a soft one fall with each step of training, if it is any good."""
         rng = np.random.default_rng(int(prompt.key, 16))
         calibration = self._calibration
+        if isinstance(prompt, SoftPrompt) and self._trains:
+            return self._examples * (1 + 1 / (1 + self._steps))
         mean = rng.normal(0, calibration.means.std(ddof=1))
-        losses: Floats = self._examples + mean + rng.normal(0, calibration.residual, len(self._examples))
+        drawn = self._examples + mean + rng.normal(0, calibration.residual, len(self._examples))
+        losses: Floats = np.maximum(1e-6, drawn)
         return losses

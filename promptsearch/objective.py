@@ -18,7 +18,7 @@ from torch import Tensor
 from promptsearch.budget import Ledger
 from promptsearch.cache import ScoreCache
 from promptsearch.errors import BudgetExhausted, RecordError, StrategyError
-from promptsearch.evaluation import Evaluation, Ids, Row, Scorer, Scores, rows_of, scores_from_json, scores_to_json
+from promptsearch.evaluation import Evaluation, Ids, Row, Scorer, Scores, rounded, rows_of, scores_from_json, scores_to_json
 from promptsearch.prompt import HardPrompt, Prompt, SoftPrompt, prompt_to_json
 from promptsearch.race import race
 from promptsearch.records import RunLog
@@ -201,6 +201,10 @@ class Objective:
         """Search examples by id."""
         return self._scorer.examples(np.asarray(ids, dtype=np.int64))
 
+    def demonstrations(self, ids: ArrayLike) -> list[str]:
+        """Search examples as solved text: the template filled in, nothing in its slots, and the right answer."""
+        return self._scorer.demonstrations(np.asarray(ids, dtype=np.int64))
+
     def encode(self, text: str) -> list[int]:
         """The token ids of a text."""
         return self._scorer.encode(text)
@@ -314,14 +318,14 @@ class Objective:
         """Race new prompts; one log line for all of it.
 
         Returns:
-            Price, computed tokens, and all prompts, or none where the budget ended the race.
+            Price, computed tokens, and all prompts; where the budget ended the race, those that saw all examples.
         """
         ids = self.scored
         line = self._replayed(prompts)
         if line is not None:
             self.ledger.charge(forward=line["price"])
             self._longest = max([self._longest, *(self._scorer.length(p) for p in prompts)])
-            self._lead_paid.update(ids.tolist())
+            self._lead_paid.update(ids[: line.get("seen", len(ids))].tolist())
         else:
             before = self.ledger.forward
 
@@ -337,10 +341,11 @@ class Objective:
                 score,
                 lambda who, some, later: len(self._payable([prompts[i] for i in who], some, later)),
             )
-            found = {**scores_to_json(outcome.scores, outcome.values), "finished": outcome.finished}
+            found = {**scores_to_json(outcome.scores, outcome.values), "finished": outcome.finished, "seen": outcome.seen}
             line = self._write(prompts, None, found, self.ledger.forward - before)
         self._enter(line, prompts, ids, "score_on")
-        return int(line["price"]), int(line["computed"]), prompts if line["finished"] else []
+        whole = [p for p, row in zip(prompts, line["losses"], strict=True) if row is not None and None not in row]
+        return int(line["price"]), int(line["computed"]), prompts if line["finished"] else whole
 
     def _charge(self, prompts: Sequence[Prompt], ids: Ids) -> int:
         price = self.price(prompts, ids)
@@ -367,8 +372,10 @@ class Objective:
         scores = self._scorer.score(prompts, ids)
         self.ledger.computed += scores.computed
         if not scores.failures:
+            # Named anew: where memory ran out on the way, the engine goes on in smaller passes, under another name.
+            name = ScoreCache.name(self._scorer.signature, [p.key for p in prompts], ids)
             self._uncached.append((name, scores_to_json(scores)))
-        return scores
+        return rounded(scores)  # what a race decides by is the same, fresh or from the cache
 
     def _write(self, prompts: Sequence[Prompt], ids: Ids | None, scores: dict[str, Any], price: int) -> dict[str, Any]:
         """The log line of new scores; `ids` is None for all of `score_on`.

@@ -103,11 +103,13 @@ def prepare(config: StudyConfig, model: LanguageModel | None = None, task: Task 
     memory = half_of_memory(exact.device) if config.memory is None else int(config.memory)
     pool = _pool(config, exact)
     arenas: dict[tuple[str, int], Arena] = {}
+    lengths = {row.given.length or config.length for row in rows}
+    share = memory // (len(tasks) * len(lengths))  # all of them keep what they computed until the study ends
     for each in tasks:
         for row in rows:
             length = row.given.length or config.length
             if (each.name, length) not in arenas:
-                arenas[each.name, length] = Arena.build(each, exact, dtype, length, pool, config.score_on, memory)
+                arenas[each.name, length] = Arena.build(each, exact, dtype, length, pool, config.score_on, share)
             _check_budget(config, row, arenas[each.name, length])
         first = arenas[each.name, rows[0].given.length or config.length]
         for name in SPLITS:

@@ -29,13 +29,15 @@ class Outcome:
     Args:
         scores: Of all contestants; NaN where they were not scored.
         values: To rank by: the mean loss of those that saw all examples; of the others, the leader's mean plus their mean
-            difference to it, never below it; +inf for failures and for those that were cut off. Shape `(prompts,)`.
+            difference to it, always above it; +inf for failures and for those that were cut off. Shape `(prompts,)`.
         finished: False where the budget ended the race.
+        seen: Examples that any contestant was scored on, the first ones.
     """
 
     scores: Scores
     values: Floats
     finished: bool = True
+    seen: int = 0
 
 
 @dataclass
@@ -82,7 +84,7 @@ def race(
     blocks = [np.arange(i, min(i + BLOCK, shape[1])) for i in range(0, shape[1], BLOCK)]
     level = LEVEL / max(1, (len(blocks) - 1) * (count - (incumbent is None)))
     alive = list(range(count))
-    finished = True
+    finished, seen = True, 0
     for number, block in enumerate(blocks):
         if not alive:
             break
@@ -96,6 +98,7 @@ def race(
         if not alive:
             break
         table.enter(alive, block, score(alive, examples[block]))
+        seen = int(block[-1]) + 1
         alive = [i for i in alive if i not in table.failures]
         if not finished:
             break
@@ -106,7 +109,7 @@ def race(
         if table.choices is not None:
             table.choices[i] = np.nan
     scores = Scores(table.losses, table.metric, table.choices, table.computed, table.failures)
-    return Outcome(scores, _values(table.losses, incumbent), finished)
+    return Outcome(scores, _values(table.losses, incumbent), finished, seen)
 
 
 def _survivors(alive: list[int], losses: Floats, incumbent: Floats | None, level: float) -> list[int]:
@@ -131,5 +134,6 @@ def _values(losses: Floats, incumbent: Floats | None) -> Floats:
     for i in np.flatnonzero(np.isinf(values)):
         seen = ~np.isnan(losses[i])
         if seen.any() and np.isfinite(means.min()):
-            values[i] = means.min() + max(0.0, float((losses[i] - leader)[seen].mean()))
+            # A millionth at least: values are written with six decimals, and must not fall below the leader's.
+            values[i] = means.min() + max(1e-6, float((losses[i] - leader)[seen].mean()))
     return values

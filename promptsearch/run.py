@@ -265,7 +265,7 @@ class Run:
                 if ledger is not None:
                     ledger.computed += result.computed
                 if cache and not scores["failures"]:
-                    cache.put(name, scores)
+                    cache.put(ScoreCache.name(scorer.signature, keys, ids), scores)  # see Objective._scores
             shown = ledger.to_json() if ledger is not None else log.lines[-1]["ledger"]
             line = {"stage": stage, "examples": split, "prompts": [prompt_to_json(p) for p in prompts], **scores, "ledger": shown}
             log.append(line)

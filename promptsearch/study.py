@@ -193,7 +193,8 @@ class Study:
                 about["tasks"][name]["noise"] = task.get("noise")
             rows = {_label(row): row for row in [*before["settings"]["strategies"], *about["settings"]["strategies"]]}
             about["settings"] |= {"strategies": list(rows.values()), "seeds": about["seeds"]}
-            about["machine"], about["versions"] = before["machine"], before["versions"]
+            for key in ("machine", "versions", "memory"):
+                about[key] = before.get(key)
         for task in prepared.tasks:
             if "noise" not in about["tasks"][task.name]:
                 noise = measure_noise(prepared.arena(task))

@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 
 from promptsearch import Task, compare
-from promptsearch.calibration import Speed, measure_noise
+from promptsearch.calibration import Speed, calibrate, measure_noise
 from promptsearch.config import parse_config
 from promptsearch.forecast import forecast
 from promptsearch.prepared import prepare
@@ -18,6 +18,7 @@ from promptsearch.prompt import TextPrompt
 from promptsearch.report import load_results
 from promptsearch.report.forecast import duration, print_forecast
 from promptsearch.report.provenance import facts
+from promptsearch.strategies.random import Random
 from promptsearch.template import Template
 
 BEHIND = "{text} {prompt} It was {answer}"
@@ -88,10 +89,16 @@ def test_the_engine_computes_what_its_plan_says(template, words, tiny, films):
     assert said.cost > said.tokens
 
 
-def test_a_race_is_predicted_to_cost_less_for_each_prompt(tiny, films):
+def uneven(arena, trains):
+    """As measured, with prompts that differ clearly."""
+    return replace(calibrate(arena, trains), means=np.array([0.1, 1.0, 2.0]), residual=0.1)
+
+
+def test_a_race_is_predicted_to_cost_less_for_each_prompt(tiny, films, monkeypatch):
+    monkeypatch.setattr("promptsearch.forecast.calibrate", uneven)
     _, whole = predicted(tiny, films, strategies=["random"], score_on=20, budget=40_000)
     _, raced = predicted(tiny, films, strategies=["random"], score_on=20, budget=40_000, race=True)
-    assert raced["random"].proposals >= whole["random"].proposals
+    assert raced["random"].proposals > whole["random"].proposals
     assert raced["random"].price <= 40_000
 
 
@@ -110,7 +117,37 @@ def test_a_strategy_that_would_fail_is_named_and_the_others_are_predicted(tiny, 
     assert "exhaustive would fail: " in text and "In all: about" in text and "4 GiB" not in text.splitlines()[1]
 
 
-def test_seconds_add_up_over_seeds_and_time_limits_hold(tiny, films):
+def test_a_time_limit_ends_the_rehearsal_as_it_will_end_the_run(tiny, films, monkeypatch):
+    def slow(arena, trains):
+        return replace(calibrate(arena, trains), search=Speed(1.0, 0.0))
+
+    monkeypatch.setattr("promptsearch.forecast.calibrate", slow)
+    _, runs = predicted(tiny, films, strategies=[{"random": {"batch": 2}}], budget=10**9, max_seconds=5)
+    assert 5 <= runs["random"].proposals / 2 <= 7 and runs["random"].price < 10**6
+
+
+def test_training_is_predicted_to_the_end_of_the_budget_whatever_its_patience(tiny, films):
+    _, plain = predicted(tiny, films, strategies=[{"prompt_tuning": {"interval": 2, "batch": 4}}])
+    _, patient = predicted(tiny, films, strategies=[{"prompt_tuning": {"interval": 2, "batch": 4, "patience": 2}}])
+    assert patient["prompt_tuning"].price == plain["prompt_tuning"].price > 5_000
+
+
+def test_log_probabilities_of_the_choices_are_there_as_in_a_run(tiny, films, monkeypatch):
+    seen = []
+    monkeypatch.setattr(Random, "tell", lambda self, prompts, evaluation: seen.append(evaluation))
+    predicted(tiny, films, strategies=["random"])
+    table = seen[0].choices
+    assert table.shape == (*seen[0].losses.shape, 2) and np.allclose(np.exp(table).sum(-1), 1, atol=1e-4)
+    right = [e.choice for e in films.splits["search"].examples[:8]]
+    assert np.allclose(-table[:, np.arange(8), right], seen[0].losses, atol=1e-5)
+
+
+def test_a_run_that_can_score_nothing_is_said_to_fail(tiny, films):
+    _, runs = predicted(tiny, films, strategies=[{"manual": {"prompts": ["good film " * 400], "empty": False}}], budget=3_000)
+    assert "no prompt could be scored" in runs["manual"].error
+
+
+def test_seconds_add_up_over_seeds(tiny, films):
     found, runs = predicted(tiny, films, strategies=["random", {"manual": {"prompts": ["good"]}}], seeds=3)
     assert (runs["random"].runs, runs["manual"].runs) == (3, 1)
     assert found.seconds == pytest.approx(found.preparing + 3 * runs["random"].seconds + runs["manual"].seconds)
@@ -138,7 +175,7 @@ def test_noise_is_measured_once_and_shown(tiny, films, tmp_path):
     path.write_text(json.dumps(about))
     compare(study(["random", "evolution"], dtype="bfloat16"), out=tmp_path, model=tiny, task=films)
     listed = dict(facts(load_results(tmp_path)))
-    assert listed["Noise of bfloat16 on films"].startswith("against float32 up to 0.5 nats on an example")
+    assert "examples: 0.5 nats on an example and" in listed["Noise of bfloat16 on films"]
     assert "GiB for keys and values" in listed["Arithmetic"]
 
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from promptsearch.budget import Ledger
+from promptsearch.cache import ScoreCache
 from promptsearch.errors import BudgetExhausted
 from promptsearch.evaluation import Scores
 from promptsearch.objective import Objective
@@ -165,3 +166,56 @@ def test_a_dropped_prompt_asked_for_again_costs_nothing():
     first = raced.evaluate([far])
     assert np.isnan(first.losses).any() and raced.evaluate([far]).price == 0
     assert first.values[0] > raced.ranking[0].value
+
+
+def test_a_race_decides_the_same_with_a_full_cache(tmp_path):
+    """Scores come back from the cache with six decimals; fresh ones must be rounded before anything is decided by them."""
+
+    class Confident(PlantedScorer):
+        """Losses so small that six decimals make many of them equal."""
+
+        def score(self, prompts, examples):
+            scores = super().score(prompts, examples)
+            return Scores(scores.losses * 1e-6, scores.metric, None, scores.computed, scores.failures)
+
+    def raced():
+        scorer = Confident("separable", noise=0.3, examples=64)
+        log = RunLog()
+        cache = ScoreCache(tmp_path / "scores.sqlite")
+        objective = Objective(
+            scorer, scorer.space, Ledger(10**6), scored=scorer.scored, training=scorer.training, log=log, cache=cache, race=True
+        )
+        rng = np.random.default_rng(0)
+        for _ in range(4):
+            objective.evaluate(scorer.space.sample(rng, 16))
+        cache.close()
+        return [{k: v for k, v in line.items() if k not in ("seconds", "ledger", "computed")} for line in log.lines], (
+            objective.ledger.forward,
+            objective.ledger.cached,
+        )
+
+    (cold, (price, _)), (warm, (again, cached)) = raced(), raced()
+    assert cached > 0 and warm == cold and price == again
+
+
+def test_replaying_a_race_that_ended_early_pays_for_what_it_saw(tmp_path):
+    """All contestants fail in the first block, so the inputs of the other blocks are still to be paid."""
+
+    class Fails(PlantedScorer):
+        def score(self, prompts, examples):
+            scores = super().score(prompts, examples)
+            return Scores(
+                scores.losses * np.nan, scores.metric * np.nan, None, scores.computed, dict.fromkeys(range(len(prompts)), "no")
+            )
+
+    def raced(scorer, log):
+        return Objective(scorer, scorer.space, Ledger(10**6), scored=scorer.scored, training=scorer.training, log=log, race=True)
+
+    scorer = Fails("separable", examples=128)
+    prompts = scorer.space.sample(np.random.default_rng(0), 4)
+    first = raced(scorer, RunLog(tmp_path))
+    first.evaluate(prompts)
+    left = first.price(prompts)
+    second = raced(scorer, RunLog(tmp_path))
+    second.evaluate(prompts)
+    assert second.ledger.forward == first.ledger.forward and second.price(prompts) == left

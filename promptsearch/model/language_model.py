@@ -129,8 +129,21 @@ class LanguageModel:
 
     @property
     def context(self) -> int | None:
-        """The longest text in tokens; None where the model names no limit."""
-        return getattr(self.model.config, "max_position_embeddings", None)
+        """The longest text in tokens; None where the model names no limit.
+
+        Rotary frequencies of the types `dynamic` and `longrope` change with the longest row of a batch: beyond the length
+        that the model was made for, a row's loss would depend on its neighbours.
+        """
+        config = self.model.config
+        limit = getattr(config, "max_position_embeddings", None)
+        given = getattr(config, "rope_parameters", None) or {}
+        for rope in [given, *given.values()]:  # one for all layers, or one for each type of layer
+            if isinstance(rope, dict) and rope.get("rope_type") in ("dynamic", "longrope"):
+                original = rope.get("original_max_position_embeddings") or getattr(
+                    config, "original_max_position_embeddings", None
+                )
+                limit = min(limit or original, original) if original else limit
+        return limit
 
     @cached_property
     def hash(self) -> str:
@@ -362,7 +375,7 @@ def pick_dtype(name: str, device: torch.device) -> torch.dtype:
     """The dtype of a search; `auto` is bfloat16 where the hardware multiplies it natively.
 
     Raises:
-        ModelError: No such dtype, or the GPU lacks it. (A CPU that lacks it computes the same numbers, slowly: said once.)
+        ModelError: No such dtype, or the GPU lacks it. (A CPU that lacks it computes the same numbers slowly: that is said.)
     """
     if name != "auto" and name not in DTYPES:
         raise ModelError(f"expected dtype auto, float32 or bfloat16, got '{name}'")
@@ -370,31 +383,37 @@ def pick_dtype(name: str, device: torch.device) -> torch.dtype:
     if name == "auto":
         return torch.bfloat16 if native else torch.float32
     if name == "bfloat16" and not native:
-        if device.type != "cpu":
+        if device.type == "cuda":
             raise ModelError(f"the device '{device}' does not multiply bfloat16: set dtype to float32, or to auto")
-        log.warning("this processor does not multiply bfloat16 natively: float32 (or dtype auto) would be faster")
+        log.warning("'%s' is not known to multiply bfloat16 natively: float32, or dtype auto, may be faster", device)
     return DTYPES[name]
 
 
 def _multiplies_bf16(device: torch.device) -> bool:
     if device.type == "cuda":
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+        with torch.cuda.device(device):
+            return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     return device.type == "cpu" and _cpu_multiplies_bf16()
 
 
 def half_of_memory(device: torch.device) -> int:
-    """Half of all memory of a device in bytes."""
+    """Half of all memory of a device in bytes; of a container's limit, where there is one."""
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[1]) // 2
-    return int(psutil.virtual_memory().total) // 2
+    total = int(psutil.virtual_memory().total)
+    try:
+        limit = Path("/sys/fs/cgroup/memory.max").read_text().strip()
+    except OSError:
+        limit = "max"
+    return min(total, int(limit)) // 2 if limit.isdecimal() else total // 2
 
 
 def _cpu_multiplies_bf16() -> bool:
     try:
-        flags = Path("/proc/cpuinfo").read_text()
+        flags = Path("/proc/cpuinfo").read_text().split()
     except OSError:
         return False
-    return "avx512_bf16" in flags or "amx_bf16" in flags
+    return bool({"avx512_bf16", "amx_bf16", "bf16"} & set(flags))  # the last one on ARM
 
 
 def _with_buffers(copy: Any, source: Any) -> Any:

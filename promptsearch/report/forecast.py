@@ -36,8 +36,8 @@ def print_forecast(found: Forecast, console: Console) -> None:
             console.print(Text(f"{visible(run.task)}, {visible(run.label)} would fail: ", style="red") + Text(visible(run.error)))
     console.print(
         Text("In all: ", style="bold")
-        + Text(f"about {duration(found.seconds)}, {duration(found.preparing)} of them before the first run; ")
-        + Text("what the folder or the cache holds already is not counted.")
+        + Text(f"about {duration(found.seconds)}, {duration(found.preparing)} of them before the first run. ")
+        + Text("What the folder or the cache holds already, and an early end by 'patience', is not counted.")
     )
 
 
@@ -50,7 +50,7 @@ def _facts(task: TaskForecast) -> list[tuple[str, str]]:
             ("in float32", task.calibration.exact),
             ("in training steps", task.calibration.training),
         )
-        if speed.token > 0
+        if speed is not None and speed.token > 0
     ]
     return [
         ("template", visible(task.template)),

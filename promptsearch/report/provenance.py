@@ -29,7 +29,7 @@ def signature(study: Study) -> str:
         "seeds": ",".join(map(str, study.seeds)),
         "dtype": study.dtype,
         "device": study.device,
-        "race": study.race,
+        "race": str(study.race).lower(),
         "threads": study.machine.get("threads", "?"),
         "torch": study.versions.get("torch", "?"),
         "version": study.version,
@@ -57,9 +57,13 @@ def facts(results: Results) -> list[tuple[str, str]]:
         template = json.dumps(info.template, ensure_ascii=False)
         listed.append((f"Task {name}", f"template {template}; {info.metric}; {sizes}; pool of {info.pool:,} tokens"))
         if info.noise is not None:
+            error = (
+                f"{info.noise.example:.2g} nats on an example and {info.noise.prompt:.2g} on a prompt's mean against float32; "
+            )
+            exact = "" if study.dtype == "float32" else error
             noise = (
-                f"against float32 up to {info.noise.example:.2g} nats on an example and {info.noise.prompt:.2g} "
-                f"on a prompt's mean; up to {info.noise.beside:.2g} on an example with what is scored beside it"
+                f"at most, on a few random prompts and examples: {exact}{info.noise.beside:.2g} nats on an example "
+                "with what is scored beside it"
             )
             listed.append((f"Noise of {study.dtype} on {name}", noise))
     limit = f", at most {study.max_seconds:g} seconds" if study.max_seconds else ""

@@ -29,7 +29,7 @@ Ids = NDArray[np.int64]
 log = logging.getLogger(__name__)
 
 #: Part of every cache key: raise it when scores may change.
-ENGINE = 3
+ENGINE = 4
 
 
 class Engine:
@@ -80,7 +80,7 @@ class Engine:
             wave = min(WAVE_TOKENS, room)
         self._kept = Kept(lm, layouts[:kept], self._limit)
         self._plan = Plan(layouts, trees=lm.trees, one_token=self._one_token, kept=kept, wave=wave)
-        parts = (ENGINE, self._limit, kept, wave, lm.hash, lm.tokenizer_hash, template.text, template.length, split.hash)
+        parts = (ENGINE, kept, wave, lm.hash, lm.tokenizer_hash, template.text, template.length, split.hash)
         config = json.dumps(lm.model.config.to_dict(), sort_keys=True, default=str)  # what weights alone do not say
         surroundings = (
             hashlib.sha256(config.encode()).hexdigest()[:20],
@@ -89,10 +89,15 @@ class Engine:
             torch.__version__,
             torch.get_num_threads(),
         )
-        self.signature = repr((*parts, choices, *surroundings))
+        self._signature = (*parts, choices, *surroundings)
         self._check_length(template.length)
 
     # The scorer's side, see evaluation.Scorer.
+
+    @property
+    def signature(self) -> str:
+        """All that a score depends on besides prompt and example; another one once memory has run out."""
+        return repr((self._limit, *self._signature))
 
     def length(self, prompt: Prompt) -> int:
         """Tokens that the prompt puts into the slots."""
@@ -111,6 +116,11 @@ class Engine:
     def examples(self, ids: Ids) -> list[Example]:
         """The examples themselves."""
         return [self._split.examples[i] for i in ids]
+
+    def demonstrations(self, ids: Ids) -> list[str]:
+        """Examples as solved text: the template filled in, nothing in the slots, and the right answer."""
+        empty = [""] * len(self._template.slots)
+        return [self._template.render(e.fields, empty, e.answer).strip() for e in self.examples(ids)]
 
     def encode(self, text: str) -> list[int]:
         """The token ids of a text."""
@@ -197,6 +207,10 @@ class Engine:
         answer = float(np.mean([sum(map(len, x.answers)) for x in self._layouts]))
         return {"static": static, "input": float((self._lead + self._context).mean()) - static - answer, "answer": answer}
 
+    def kept_lead(self, example: int) -> Path:
+        """The ids before the first slot of an example where they are kept from call to call, else nothing."""
+        return self._layouts[example].segments[0] if example < self._plan.kept else ()
+
     @property
     def kept(self) -> tuple[int, int]:
         """Tokens whose keys and values are kept from call to call, and their bytes."""
@@ -259,7 +273,7 @@ class Engine:
         tokens = 0
         for wave in self._plan.waves(way, prompts, unique):
             trunks = self._kept.get(wave.trunks, vectors) if wave.trunks else []
-            for groups in passes(wave.groups, self._limit):
+            for groups in passes(wave, lambda: self._limit):
                 found, count = self._pass(wave, groups, prompts, trunks, vectors)
                 parts.append(found)
                 lines += [
@@ -310,7 +324,7 @@ class Engine:
                     "take a smaller model, a smaller `memory`, or another device"
                 ) from error
         if self._limit > groups[0].tokens:
-            self._limit = max(groups[0].tokens, sum(group.tokens for group in groups) // 2)
+            self._limit = min(self._limit, max(groups[0].tokens, sum(group.tokens for group in groups) // 2))
             log.warning("out of memory: from now on passes of %d tokens", self._limit)
         some = groups if len(groups) > 1 else _split(groups[0])
         halves = [some[: len(some) // 2], some[len(some) // 2 :]]

@@ -26,7 +26,8 @@ def run(
     Returns:
         Shape `(tokens, width)`, and the place of each tree's first token.
     """
-    plot = plant(trees, None if trunks is None else pad_rows(trunks), lm.device)
+    same = trunks is not None and all(trunk is trunks[0] for trunk in trunks)
+    plot = plant(trees, None if trunks is None else trunks[0][None] if same else pad_rows(trunks), lm.device)
     return lm.hidden(_embed(lm, plot.ids, vectors), plot.forest), plot.begins
 
 

@@ -131,15 +131,15 @@ def check_joints(template: Template, lm: LanguageModel, split: Split, choices: S
 
 
 def check_answers(lm: LanguageModel, choices: Sequence[str] | None, split: Split) -> None:
-    """Refuse answers without tokens, and choices that the tokenizer maps to the same tokens.
+    """Refuse answers without tokens, and choices of which one is, or begins with, the tokens of another.
 
     Raises:
         TemplateError: Names the answers.
     """
     if choices is None:
         for example in split.examples:
-            if not lm.encode(example.answer):
-                raise TemplateError(f"the answer of {split.name} example {example.id} is empty: expected text")
+            if not all(lm.encode(answer) for answer in (example.answer, *example.aliases)):
+                raise TemplateError(f"an answer of {split.name} example {example.id} is empty: expected text")
         return
     seen: dict[Ids, str] = {}
     for text in choices:
@@ -152,3 +152,10 @@ def check_answers(lm: LanguageModel, choices: Sequence[str] | None, split: Split
                 "take answers that it can tell apart"
             )
         seen[ids] = text
+    for longer in seen:
+        for cut in range(1, len(longer)):
+            if longer[:cut] in seen:
+                raise TemplateError(
+                    f"the answer {seen[longer[:cut]]!r} is the beginning of {seen[longer]!r}, which can then never be the more "
+                    "probable one: end both, for example with a full stop, or take other answers"
+                )

@@ -12,7 +12,7 @@ what they begin with, so placement decides:
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -33,6 +33,8 @@ TREE_TOKENS = 48
 KEY_COST = 1 / 1000
 #: Rows that are laid out at a time, and tokens of trunks that are held at a time: memory does not grow with the work.
 WAVE_ROWS, WAVE_TOKENS = 32_768, 32_768
+#: Tokens of trunks above a pass, in tokens of the pass.
+_ABOVE = 8
 
 
 @dataclass(frozen=True)
@@ -144,18 +146,19 @@ class Plan:
         if sharing == "input":
             if not lead.any():
                 return Prediction(sharing, 0, float("inf"))
-            first = {self._layouts[e].segments[0]: e >= self.kept for e in examples}
-            trunks = [len(ids) for ids, new in first.items() if new]
+            known = {self._layouts[e].segments[0] for e in examples if e < self.kept}
+            trunks = [len(ids) for ids in {self._layouts[e].segments[0] for e in examples} - known]
             below = sum(self._part_tokens(slots, part) for part in self._parts(slots, int(tail.max()))) + len(slots) * tail
             cost = sum(t * (1 + t * KEY_COST / 2) for t in trunks) + (below * (1 + (lead + TREE_TOKENS) * KEY_COST)).sum()
             return Prediction(sharing, sum(trunks) + int(below.sum()), float(cost))
-        if self._same == 0 or tail.min() - self._fixed() < 1:
+        if self._same == 0 or self.tail[examples].min() - self._fixed() < 1:  # each row keeps a token of its own to read
             return Prediction(sharing, 0, float("inf"))
-        trunk = lengths + int(self.lead[0]) + self._fixed()
-        below = tail - self._fixed()
+        later = np.array([sum(map(len, s[self._same :])) for s in slots])  # slots that stand behind the first input
+        trunk = lengths - later + int(self.lead[0]) + self._fixed()
+        below = later[:, None] + (tail - self._fixed())[None]
         inside = np.maximum(below, TREE_TOKENS)
         cost = (trunk * (1 + trunk * KEY_COST / 2)).sum() + (below * (1 + (trunk[:, None] + inside) * KEY_COST)).sum()
-        return Prediction(sharing, int(trunk.sum()) + len(slots) * int(below.sum()), float(cost))
+        return Prediction(sharing, int(trunk.sum() + below.sum()), float(cost))
 
     def waves(self, sharing: Sharing, slots: Sequence[Slots], examples: NDArray[np.int64]) -> Iterator[Wave]:
         """The work of a call, cut so that neither trunks nor rows fill the memory.
@@ -214,16 +217,18 @@ class Plan:
 
     def _below_prompts(self, order: Sequence[int], slots: Sequence[Slots], examples: NDArray[np.int64]) -> Iterator[Wave]:
         below = (self.tail + self.read)[examples] - self._fixed()
-        parts = list(_fill(below, TREE_TOKENS))
-        above = np.array([sum(map(len, slots[i])) for i in order]) + int(self.lead[0]) + self._fixed()
+        later = {i: sum(map(len, slots[i][self._same :])) for i in order}
+        parts = {more: list(_fill(below + more, TREE_TOKENS)) for more in set(later.values())}
+        above = np.array([sum(map(len, slots[i][: self._same])) for i in order]) + int(self.lead[0]) + self._fixed()
         for some in self._cut(np.array(order), above, len(examples)):
             trunks = [self._prompt_trunk(slots[i]) for i in some]
             groups = [
-                Group(t, [i], [int(examples[j]) for j in part], int(below[part].sum()))
+                Group(t, [i], [int(examples[j]) for j in part], int((below[part] + later[i]).sum()))
                 for t, i in enumerate(some)
-                for part in parts
+                for part in parts[later[i]]
             ]
-            yield Wave("prompt", trunks, _longest_first(groups))
+            # One trunk after the other: a pass whose trees have the same one reads it without copies.
+            yield Wave("prompt", trunks, sorted(groups, key=lambda g: (-len(trunks[g.trunk]), g.trunk, -g.tokens)))
 
     def _prompt_trunk(self, slots: Slots) -> Path:
         """All ids of a row down to where the examples begin to differ."""
@@ -291,20 +296,28 @@ def _longest_first(groups: list[Group]) -> list[Group]:
     return sorted(groups, key=lambda group: -group.tokens)  # stable: the same work makes the same passes
 
 
-def passes(groups: Sequence[Group], limit: int) -> Iterator[list[Group]]:
+def passes(wave: Wave, limit: Callable[[], int]) -> Iterator[list[Group]]:
     """Groups of similar length together, the longest first (out of memory comes early, if it comes).
 
     Args:
-        groups: Sorted.
-        limit: The most tokens of a pass; a longer group goes alone.
+        wave: With its groups sorted.
+        limit: The most tokens of a pass at this moment; a longer group goes alone. Groups below a prompt share a pass with
+            others of this prompt only. Groups below inputs get copies of these, as long as the longest: of eight times
+            the limit's tokens at most.
     """
     some: list[Group] = []
-    tokens = 0
-    for group in groups:
-        if some and tokens + group.tokens > limit:
+    tokens = above = 0
+    for group in wave.groups:
+        trunk = len(wave.trunks[group.trunk]) if group.trunk >= 0 else 0
+        if wave.sharing == "input":
+            full = max(above, trunk) * (len(some) + 1) > _ABOVE * limit()
+        else:
+            full = bool(some) and group.trunk != some[-1].trunk
+        if some and (full or tokens + group.tokens > limit()):
             yield some
-            some, tokens = [], 0
+            some, tokens, above = [], 0, 0
         some.append(group)
         tokens += group.tokens
+        above = max(above, trunk)
     if some:
         yield some

@@ -99,7 +99,8 @@ def plant(trees: Sequence[Tree], trunks: Tensor | None, device: torch.device) ->
 
     Args:
         trees: In the order of the pass.
-        trunks: Keys and values of each tree's trunk, padded, shape `(trees, trunk, values)`; None without.
+        trunks: Keys and values of each tree's trunk, padded, shape `(trees, trunk, values)`, or `(1, trunk, values)` where
+            all have the same; None without.
         device: Of its tensors.
     """
     sizes = [len(tree.ids) for tree in trees]

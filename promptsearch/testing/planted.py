@@ -150,6 +150,10 @@ class PlantedScorer:
         """Examples with one field, `text`, and the answer yes or no."""
         return [Example(int(i), {"text": f"the example number {i}"}, (" yes", " no")[i % 2], int(i % 2)) for i in ids]
 
+    def demonstrations(self, ids: Ids) -> list[str]:
+        """The examples' texts with their answers."""
+        return [example.fields["text"] + example.answer for example in self.examples(ids)]
+
     def encode(self, text: str) -> list[int]:
         """One token a word: `w17` is token 17, any other word the token of its checksum."""
         known = {f"w{i}": i for i in range(len(self._embeddings))}

@@ -135,11 +135,20 @@ def test_devices_and_dtypes():
         pick_device("cuda:99")
 
 
+@pytest.mark.parametrize("layers", [False, True])
+def test_where_frequencies_follow_the_longest_row_texts_end_where_they_begin_to(monkeypatch, layers):
+    lm = LanguageModel(*tiny_model("llama"))
+    assert lm.context == lm.model.config.max_position_embeddings
+    rope = {"rope_type": "longrope", "original_max_position_embeddings": 64}
+    monkeypatch.setattr(lm.model.config, "rope_parameters", {"full_attention": rope} if layers else rope)
+    assert lm.context == 64
+
+
 def test_a_dtype_that_the_hardware_lacks(monkeypatch, caplog):
     monkeypatch.setattr("promptsearch.model.language_model._multiplies_bf16", lambda device: False)
     cpu, gpu = torch.device("cpu"), torch.device("cuda")
     assert pick_dtype("auto", cpu) == pick_dtype("auto", gpu) == torch.float32 and not caplog.text
-    assert pick_dtype("bfloat16", cpu) == torch.bfloat16 and "float32 (or dtype auto) would be faster" in caplog.text
+    assert pick_dtype("bfloat16", cpu) == torch.bfloat16 and "float32, or dtype auto, may be faster" in caplog.text
     with pytest.raises(ModelError, match="'cuda' does not multiply bfloat16: set dtype to float32, or to auto"):
         pick_dtype("bfloat16", gpu)
 

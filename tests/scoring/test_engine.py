@@ -186,6 +186,43 @@ def test_answers_that_are_the_same_to_the_tokenizer_are_refused(lm):
         Engine(lm, task.template.bind(2), task.splits["search"], task.choices)
 
 
+def test_an_answer_that_begins_with_another_is_refused(lm):
+    """Its probability is that of the other one times that of the rest: it could never be chosen."""
+    task = choice_task(TEMPLATES[0], ("good", "good movie"))
+    with pytest.raises(TemplateError, match="' good' is the beginning of ' good movie', which can then never be"):
+        Engine(lm, task.template.bind(2), task.splits["search"], task.choices)
+
+
+def test_an_alias_without_tokens_is_refused(lm):
+    """It would be right whatever the model says."""
+    task = Task.from_rows(
+        [{**row, "label": "good"} for row in ROWS],
+        template="{prompt} {text} It was{answer}",
+        label="label",
+        aliases={"good": ["great", ""]},
+        splits={"search": 12, "select": 3, "test": 3},
+    )
+    with pytest.raises(TemplateError, match="an answer of search example .* is empty"):
+        Engine(lm, task.template.bind(2), task.splits["search"], task.choices)
+
+
+def test_scores_after_memory_ran_out_have_another_name(lm, monkeypatch):
+    task = choice_task(TEMPLATES[0])
+    engine = Engine(lm, task.template.bind(2), task.splits["search"], task.choices)
+    before, forward = engine.signature, engine._forward
+    calls = []
+
+    def full(wave, groups, *others):
+        calls.append(len(groups))
+        if len(groups) > 1 and len(calls) == 1:
+            raise RuntimeError("out of memory")
+        return forward(wave, groups, *others)
+
+    engine._forward = full
+    engine.score([HardPrompt(lm.words[:2])], np.arange(12))
+    assert engine.signature != before and len(calls) > 2
+
+
 def test_an_example_longer_than_the_context_is_named_never_cut(lm):
     task = Task.from_rows(
         [*ROWS, {"text": "good " * 5000, "label": 1}],

@@ -220,3 +220,52 @@ def test_a_tree_holds_every_row_and_each_shared_beginning_once(rows):
         assert [tree.ids[i] for i in places] == row
         assert [tree.parents[i] for i in places] == [-1, *places[:-1]]
     assert len(tree.ids) == len({tuple(row[:n]) for row in rows for n in range(1, len(row) + 1)})
+
+
+@pytest.mark.parametrize("answers", [(" very bad", " good indeed"), None])
+def test_a_row_that_would_lie_in_the_prompts_trunk_altogether_is_not_scored_so(llama, answers):
+    """An empty text behind the prompt, and answers of several tokens: nothing of the row would be left to read from."""
+    texts = ["", *(f" {row['text']}" for row in ROWS[1:])]
+    labels = [i % 2 if answers else (" good", " bad movie")[i % 2] for i in range(len(texts))]
+    rows = [{"text": text, "label": label} for text, label in zip(texts, labels, strict=True)]
+    given = {"answers": dict(enumerate(answers))} if answers else {}
+    task = Task.from_rows(rows, template="Say: {prompt}{text}{answer}", label="label", splits=SPLITS, **given)
+    split = next(split for split in task.splits.values() if "" in [e.fields["text"] for e in split.examples])
+    engine = Engine(llama, task.template.bind(3), split, task.choices)
+    prompts, ids = make_prompts(llama, 3), np.arange(len(split))
+    assert engine._plan.predict("prompt", engine._slots(prompts)[0], ids).cost == np.inf
+    alone = np.array([[engine.score([p], np.array([e])).losses[0, 0] for e in ids] for p in prompts])
+    assert np.isfinite(alone).all() and np.allclose(engine.score(prompts, ids).losses, alone, atol=1e-5)
+
+
+@pytest.mark.parametrize("way", ["nothing", "prompt"])
+def test_prediction_counts_a_slot_behind_the_input_once_for_each_example(llama, way):
+    template = "{prompt} {text} so {prompt} is {answer}"
+    task = Task.from_rows(
+        [{"text": f"{i} {row['text']}", "label": row["label"]} for i, row in enumerate(ROWS)],  # begin differently
+        template=template,
+        label="label",
+        answers={0: "bad", 1: "good"},
+        splits=SPLITS,
+    )
+    engine = Engine(llama, task.template.bind(3), task.splits["search"], task.choices)
+    prompts = [TextPrompt((f"The movie {i}, is it", "good or bad or just the capital " * 3)) for i in range(3)]
+    said = engine._plan.predict(way, engine._slots(prompts)[0], EVERYTHING)
+    assert said.tokens == pytest.approx(shared_as(engine, way).score(prompts, EVERYTHING).computed, rel=0.05)
+
+
+def test_a_pass_holds_so_many_copies_of_long_trunks_and_no_more(llama, monkeypatch):
+    monkeypatch.setitem(plan.PASS_TOKENS, "cpu", 8)
+    engine = make_engine(llama, BEHIND)
+    prompts, widths = make_prompts(llama, 3), []
+    forward = engine._forward
+
+    def watched(wave, groups, *others):
+        if wave.trunks:
+            widths.append((len(groups), len(groups) * max(len(wave.trunks[g.trunk]) for g in groups)))
+        return forward(wave, groups, *others)
+
+    engine._forward = watched
+    expected = make_engine(llama, BEHIND).score(prompts, EVERYTHING).losses
+    assert np.allclose(shared_as(engine, "input").score(prompts, EVERYTHING).losses, expected, atol=1e-5)
+    assert widths and all(count == 1 or copies <= 8 * 8 for count, copies in widths)

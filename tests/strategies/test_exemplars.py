@@ -1,0 +1,67 @@
+import numpy as np
+import pytest
+
+from promptsearch import TextPrompt
+from promptsearch.budget import Ledger
+from promptsearch.config import parse_config
+from promptsearch.errors import StrategyError
+from promptsearch.loop import search
+from promptsearch.objective import Objective
+from promptsearch.prepared import prepare
+from promptsearch.strategies.exemplars import Exemplars
+from promptsearch.testing.conformance import StrategyConformance
+from promptsearch.testing.planted import planted_objective
+
+
+class TestExemplars(StrategyConformance):
+    strategy = Exemplars
+    options = {"shots": 2}
+
+
+def scored(objective):
+    return [prompt["texts"][0] for line in objective.log.lines for prompt in line["prompts"]]
+
+
+def test_random_takes_one_set_of_examples_that_are_not_scored_on():
+    objective = planted_objective()
+    assert search(Exemplars(objective, seed=0, shots=3, choose="random")) == "nothing left to propose"
+    (text,) = scored(objective)
+    shown = text.splitlines()
+    assert len(shown) == 3
+    assert set(shown) <= set(objective.demonstrations(objective.training))
+    assert not set(shown) & set(objective.demonstrations(objective.scored))
+
+
+def test_loss_draws_other_sets_until_the_budget_is_spent():
+    objective = planted_objective(budget=20_000)
+    search(Exemplars(objective, seed=0, shots=2))
+    assert len(set(scored(objective))) > 10
+    assert isinstance(objective.ranking[0].prompt, TextPrompt)
+    assert objective.ranking[0].value == min(np.mean(row) for line in objective.log.lines for row in line["losses"])
+
+
+def test_a_demonstration_is_the_filled_template_with_its_answer(tiny, films):
+    config = parse_config(
+        {"name": "s", "model": "m", "task": "capitals", "budget": 50_000, "score_on": 8, "length": 2, "strategies": ["random"]}
+    )
+    arena = prepare(config, tiny, films).arena(films)
+    objective = Objective(arena.searching, arena.space, Ledger(None), scored=arena.scored, training=np.arange(8, 40))
+    (text,) = objective.demonstrations([9])
+    example = films.splits["search"].examples[9]
+    assert text == f"{example.fields['text']} It was{example.answer}"
+    search(Exemplars(objective, seed=0, shots=2, choose="random"))
+    (line,) = objective.log.lines
+    assert line["failures"] == {}, "exemplars join with the template"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"shots": 0}, "'shots' must be at least 1, got 0"),
+        ({"batch": 0}, "'batch' must be at least 1, got 0"),
+        ({"shots": 99}, "99 shots were asked for, but only 16 examples are not scored on"),
+    ],
+)
+def test_options_out_of_range_are_refused(options, message):
+    with pytest.raises(StrategyError, match=message):
+        Exemplars(planted_objective(), seed=0, **options)
