@@ -2,8 +2,12 @@
 
 After each block every prompt is compared with the leader, the best of the race or the run's best so far, on the examples
 that both have seen: a one-sided paired t-test, as in F-Race (Birattari et al. 2002, "A Racing Algorithm for Configuring
-Metaheuristics") with two contestants. Its level is divided by the number of looks and of contestants (Bonferroni), since
-the leader was chosen among them by the same losses. Whoever is left has seen all examples.
+Metaheuristics") with two contestants. Its level is divided by the number of looks (Bonferroni). Whoever is left has seen all
+examples.
+
+It is not divided by the number of contestants, though the leader is the best of them by the same losses: where many are about
+equally good, one that would have come out ahead may be dropped, for one that is no worse as far as these examples can tell.
+Divided by both, races of 64 prompts keep twice as many evaluations and end with the same winners.
 """
 
 from __future__ import annotations
@@ -18,7 +22,7 @@ from promptsearch.evaluation import Floats, Ids, Scores
 
 #: Examples between two looks.
 BLOCK = 16
-#: The probability that a race drops its best prompt, at most.
+#: The probability that a prompt which is as good as the leaders it meets is dropped in a race, at most.
 LEVEL = 0.1
 
 
@@ -82,7 +86,7 @@ def race(
     shape = (count, len(examples))
     table = _Table(np.full(shape, np.nan), np.full(shape, np.nan))
     blocks = [np.arange(i, min(i + BLOCK, shape[1])) for i in range(0, shape[1], BLOCK)]
-    level = LEVEL / max(1, (len(blocks) - 1) * (count - (incumbent is None)))
+    level = LEVEL / max(1, len(blocks) - 1)
     alive = list(range(count))
     finished, seen = True, 0
     for number, block in enumerate(blocks):
