@@ -121,10 +121,11 @@ def product_peak(dtype: torch.dtype) -> float:
 
 def equal(ours: Any, theirs: Any, each: float) -> str:
     """Say by how much losses differ; end where that is more than `each`."""
-    difference = float(np.abs(np.asarray(ours) - np.asarray(theirs)).max())
+    ours, theirs = np.asarray(ours), np.asarray(theirs)
+    difference = float(np.abs(ours - theirs).max())
     if not difference < each:
         raise SystemExit(f"the results differ by {difference:.2g}, more than {each:.2g}: the comparison is void")
-    count = np.size(ours)
+    count = ours.size
     return f"{count:,} {'loss' if count == 1 else 'losses'} in fp32 within {each:.0e} ({difference:.1e})"
 
 
