@@ -2,25 +2,30 @@
 
 After each block every prompt is compared with the leader, the best of the race or the run's best so far, on the examples
 that both have seen: a one-sided paired t-test, as in F-Race (Birattari et al. 2002, "A Racing Algorithm for Configuring
-Metaheuristics") with two contestants. Its level is divided by the number of looks (Bonferroni). Whoever is left has seen all
-examples.
+Metaheuristics") with two contestants. Whoever is left has seen all examples.
 
-It is not divided by the number of contestants, though the leader is the best of them by the same losses: where many are about
-equally good, one that would have come out ahead may be dropped, for one that is no worse as far as these examples can tell.
-Divided by both, races of 64 prompts keep twice as many evaluations and end with the same winners.
+* Blocks double what was seen, as in Hyperband, and the level is divided by the number of looks (Bonferroni): a look at every
+  16th of 256 examples would cost each of them three quarters of its level, and tell little that the one before did not.
+* What is asked is who has the lower mean on these N examples, not on all that there could be. The mean over n of them, drawn
+  without replacement, has the variance s^2 (1/n - 1/N) (Cochran 1977, "Sampling Techniques", theorem 2.2).
+
+The level is not divided by the number of contestants, though the leader is the best of them by the same losses: where many
+are about equally good, one that would have come out ahead may be dropped, for one that is no worse as far as these examples
+can tell. Divided by both, races of 64 random prompts cost twice as much and end with the same winners, or equally good ones.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import numpy as np
 from scipy import stats
 
 from promptsearch.evaluation import Floats, Ids, Scores
 
-#: Examples between two looks.
+#: Examples before the first look; each further look has twice as many as the one before.
 BLOCK = 16
 #: The probability that a prompt which is as good as the leaders it meets is dropped in a race, at most.
 LEVEL = 0.1
@@ -85,7 +90,7 @@ def race(
     """
     shape = (count, len(examples))
     table = _Table(np.full(shape, np.nan), np.full(shape, np.nan))
-    blocks = [np.arange(i, min(i + BLOCK, shape[1])) for i in range(0, shape[1], BLOCK)]
+    blocks = _blocks(shape[1])
     level = LEVEL / max(1, len(blocks) - 1)
     alive = list(range(count))
     finished, seen = True, 0
@@ -107,7 +112,7 @@ def race(
         if not finished:
             break
         if number < len(blocks) - 1 and alive:
-            alive = _survivors(alive, table.losses[:, : block[-1] + 1], incumbent, level)
+            alive = _survivors(alive, table.losses, seen, incumbent, level)
     for i in table.failures:
         table.losses[i] = table.metric[i] = np.nan
         if table.choices is not None:
@@ -116,17 +121,24 @@ def race(
     return Outcome(scores, _values(table.losses, incumbent), finished, seen)
 
 
-def _survivors(alive: list[int], losses: Floats, incumbent: Floats | None, level: float) -> list[int]:
+def _blocks(examples: int) -> list[Ids]:
+    ends = [0]
+    while ends[-1] < examples:
+        ends.append(min(max(BLOCK, 2 * ends[-1]), examples))
+    return [np.arange(begin, end) for begin, end in pairwise(ends)]
+
+
+def _survivors(alive: list[int], losses: Floats, seen: int, incumbent: Floats | None, level: float) -> list[int]:
     """Those that are not worse than the leader at this level; the leader is always among them, or is the incumbent."""
-    seen = losses.shape[1]
-    best = min(alive, key=lambda i: float(losses[i].mean()))
-    leader = losses[best]
+    everything = losses.shape[1]
+    losses = losses[alive, :seen]
+    leader = losses[losses.mean(1).argmin()]
     if incumbent is not None and incumbent[:seen].mean() <= leader.mean():
         leader = incumbent[:seen]
-    differences = losses[alive] - leader
-    spread = differences.std(axis=1, ddof=1) / np.sqrt(seen)
+    differences = losses - leader
+    error = differences.std(axis=1, ddof=1) * np.sqrt(1 / seen - 1 / everything)
     with np.errstate(divide="ignore", invalid="ignore"):  # no spread: the leader itself, or worse by the same everywhere
-        t = np.where(spread > 0, differences.mean(1) / spread, np.where(differences.mean(1) > 0, np.inf, -np.inf))
+        t = np.where(error > 0, differences.mean(1) / error, np.where(differences.mean(1) > 0, np.inf, -np.inf))
     return [i for i, p in zip(alive, stats.t.sf(t, seen - 1), strict=True) if p >= level]
 
 

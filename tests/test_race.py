@@ -68,15 +68,30 @@ def test_among_equal_prompts_the_winner_is_as_good_as_the_best():
     assert worse / 300 < LEVEL
 
 
-def test_a_prompt_as_good_as_the_incumbent_is_dropped_as_seldom_as_promised():
-    """The test at all looks together: against a given leader, without any choosing among contestants."""
+@pytest.mark.parametrize("correlation", [0.0, 0.9])
+def test_a_prompt_as_good_as_the_incumbent_is_dropped_as_seldom_as_promised(correlation):
+    """The test at all looks together: against a given leader with the same mean over all examples."""
     rng = np.random.default_rng(5)
     dropped = 0
-    for _ in range(1000):
-        losses = table(rng, 2, 0.0)
+    for _ in range(2000):
+        first, second = rng.normal(0, 1, (2, len(EXAMPLES)))
+        losses = 5 + np.stack([first, correlation * first + np.sqrt(1 - correlation**2) * second])
+        losses -= losses.mean(1, keepdims=True)
         outcome, _ = run(losses[:1], incumbent=losses[1])
         dropped += bool(np.isnan(outcome.scores.losses[0]).any())
-    assert 0 < dropped / 1000 < LEVEL
+    assert 0.6 * LEVEL < dropped / 2000 < LEVEL, "nor much more seldom, which would waste evaluations"
+
+
+@pytest.mark.parametrize(("examples", "ends"), [(8, [8]), (16, [16]), (40, [16, 32, 40]), (256, [16, 32, 64, 128, 256])])
+def test_each_look_sees_twice_what_the_last_one_saw(examples, ends):
+    seen = []
+
+    def score(who, ids):
+        seen.append(len(ids))
+        return Scores(np.ones((len(who), len(ids))), np.ones((len(who), len(ids))), None, 0)
+
+    outcome = race(3, np.arange(examples), None, score, lambda who, ids, later: len(who))
+    assert np.cumsum(seen).tolist() == ends and outcome.seen == examples
 
 
 def test_values_rank_the_finished_first_and_estimate_the_others():
