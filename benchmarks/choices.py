@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from benchmarks.measure import Comparison, Side, Timed, clock, equal
+from benchmarks.measure import Comparison, Side, clock, equal
 from benchmarks.work import load, reviews
 from promptsearch.prompt import TextPrompt
 from promptsearch.scoring import Engine
@@ -40,12 +40,12 @@ def choices() -> Comparison:
         return nats - np.logaddexp.reduce(nats, axis=1, keepdims=True)
 
     def peer(name: str) -> Side:
-        return lambda number: Timed(clock(lambda: theirs(name))[0])
+        return lambda number: clock(lambda: theirs(name))[0]
 
     peers = {n: HFLM(pretrained=lm.model, tokenizer=lm.tokenizer, batch_size=32, device="cpu") for n, lm in models.items()}
     work = f"log-likelihood of multi-token choices, 64 reviews x {len(ANSWERS)} answers"
     return Comparison(
-        {work: lambda number: Timed(clock(lambda: score("bfloat16"))[0])},
+        {work: lambda number: clock(lambda: score("bfloat16"))[0]},
         {name: peer(name) for name in models},
         "lm-eval's HFLM, batches of 32",
         {work: {"bfloat16": 2.0}},

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from benchmarks.measure import Comparison, Side, Timed, clock, equal
+from benchmarks.measure import Comparison, Side, clock, equal
 from benchmarks.work import engine, load
 from promptsearch import Task
 from promptsearch.prompt import HardPrompt, Prompt
@@ -62,14 +62,14 @@ def gcg() -> Comparison:
         return engine(models[name], task, LENGTH).score(prompts, np.arange(1)).losses[:, 0]
 
     def peer(name: str) -> Side:
-        return lambda number: Timed(peers[name].step())
+        return lambda number: peers[name].step()
 
     def check() -> str:
         peers["float32"].step()
         return equal(score("float32") / len(target), np.load(folder / "float32.npy"), 2e-5)  # float64 lies between
 
     name = f"candidates of a GCG step: {CANDIDATES} prompts of {LENGTH} tokens, one target string"
-    ours = {name: lambda number: Timed(clock(lambda: score("bfloat16"))[0])}
+    ours = {name: lambda number: clock(lambda: score("bfloat16"))[0]}
     return Comparison(ours, {n: peer(n) for n in models}, "nanoGCG 0.3.0", {name: {"bfloat16": 1.5}}, check)
 
 

@@ -15,24 +15,8 @@ import numpy as np
 import psutil
 import torch
 
-#: Multiply-adds of SmolLM2-135M count twice, a token each weight once; its embeddings (28.3 million) are looked up.
-FLOPS = 2 * 106.2e6
-
-
-@dataclass(frozen=True)
-class Timed:
-    """One side of one round.
-
-    Args:
-        seconds: For one unit of work: a prompt on all examples, a step, a request.
-        tokens: Useful tokens of one unit; None where nobody asks for the share of the peak.
-    """
-
-    seconds: float
-    tokens: float | None = None
-
-
-Side = Callable[[int], Timed]
+#: One side of a round, called with its number: seconds for one unit of work (a prompt on all examples, a step, a request).
+Side = Callable[[int], float]
 
 
 @dataclass(frozen=True)
@@ -60,16 +44,9 @@ class Comparison:
         checked = self.check()
         print(f"  results: {checked}", flush=True)
         seconds: dict[str, list[float]] = {name: [] for name in (*self.ours, *self.peers)}
-        share: dict[str, list[float]] = {name: [] for name in self.ours}
         for number in range(rounds):
-            peak = product_peak(torch.bfloat16)
-            for name, side in self.ours.items():
-                timed = side(number)
-                seconds[name].append(timed.seconds)
-                if timed.tokens is not None:
-                    share[name].append(timed.tokens * FLOPS / timed.seconds / peak)
-            for name, side in self.peers.items():
-                seconds[name].append(side(number).seconds)
+            for name, side in (*self.ours.items(), *self.peers.items()):
+                seconds[name].append(side(number))
             print("  round", number, {name: round(values[-1], 3) for name, values in seconds.items()}, flush=True)
         return [
             {
@@ -78,7 +55,6 @@ class Comparison:
                 "seconds": {"ours": seconds[name]} | {peer: seconds[peer] for peer in self.peers},
                 "ratios": {p: (np.array(seconds[p]) / np.array(seconds[name])).tolist() for p in self.peers},
                 "bars": dict(self.bars[name]),
-                "share_of_peak": share[name],
                 "results": checked,
                 "remarks": list(self.remarks.get(name, ())),
             }
@@ -117,6 +93,16 @@ def product_peak(dtype: torch.dtype) -> float:
     """The best rate of a matrix product of 2,048 x 2,048 on this machine, in FLOP/s."""
     a, b = (torch.randn(2048, 2048).to(dtype) for _ in range(2))
     return 2 * 2048**3 / min(clock(lambda: a @ b)[0] for _ in range(20))
+
+
+def product_rate(dtype: torch.dtype, seconds: float = 0.5) -> float:
+    """The rate at which this machine multiplies matrices of 2,048 x 2,048 one after the other for a while, in FLOP/s."""
+    a, b = (torch.randn(2048, 2048).to(dtype) for _ in range(2))
+    begin, count = time.perf_counter(), 0
+    while (taken := time.perf_counter() - begin) < seconds:
+        a @ b
+        count += 1
+    return 2 * 2048**3 * count / taken
 
 
 def equal(ours: Any, theirs: Any, each: float) -> str:

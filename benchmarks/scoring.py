@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from benchmarks.measure import Comparison, Side, Timed, clock, equal
+from benchmarks.measure import Comparison, Side, clock, equal
 from benchmarks.work import BEHIND, FRONT, engine, exemplars, hard, load, naive, reviews
 from promptsearch.budget import Ledger
 from promptsearch.objective import Objective
@@ -39,12 +37,12 @@ def exemplar() -> Comparison:
     def prompts(number: int) -> list[Prompt]:
         return exemplars(task, 16, number)
 
-    def ours(number: int) -> Timed:
+    def ours(number: int) -> float:
         fresh = engine(models["bfloat16"], task, LENGTH)
-        return Timed(clock(lambda: fresh.score(prompts(number), EXAMPLES))[0] / 16)
+        return clock(lambda: fresh.score(prompts(number), EXAMPLES))[0] / 16
 
     def peer(name: str) -> Side:
-        return lambda number: Timed(clock(lambda: naive(models[name], task, LENGTH, prompts(number)[:1], EXAMPLES))[0])
+        return lambda number: clock(lambda: naive(models[name], task, LENGTH, prompts(number)[:1], EXAMPLES))[0]
 
     def check() -> str:
         theirs = naive(models["float32"], task, LENGTH, prompts(0)[:2], EXAMPLES[:32])
@@ -64,20 +62,20 @@ def _hard(where: str, template: str, bars: dict[str, float], raced: dict[str, fl
     def prompts(number: int) -> list[Prompt]:
         return hard(exact, PROMPTS, LENGTH, number)
 
-    def everything(number: int) -> Timed:
+    def everything(number: int) -> float:
         fresh = engine(models["bfloat16"], task, LENGTH)  # nothing is kept from an earlier round
         seconds, scores = clock(lambda: fresh.score(prompts(number), EXAMPLES))
         full[number] = scores.losses.mean(1)
-        return Timed(seconds / PROMPTS, scores.computed / PROMPTS if template == FRONT else None)
+        return seconds / PROMPTS
 
-    def race(number: int) -> Timed:
+    def race(number: int) -> float:
         fresh = engine(models["bfloat16"], task, LENGTH)
         space = PromptSpace(exact.words, LENGTH, exact.decode)
         objective = Objective(fresh, space, Ledger(None), scored=EXAMPLES, training=np.arange(256, 512), race=True)
         seconds, _ = clock(lambda: objective.evaluate(prompts(number)))
         winners.append(_same(objective.ranking[0].prompt, prompts(number)[int(full[number].argmin())], number))
         print(f"    winner: {winners[-1]}; {objective.ledger.computed:,} tokens", flush=True)
-        return Timed(seconds / PROMPTS)
+        return seconds / PROMPTS
 
     def _same(found: Prompt, best: Prompt, number: int) -> str:
         if found == best:
@@ -89,9 +87,11 @@ def _hard(where: str, template: str, bars: dict[str, float], raced: dict[str, fl
         return f"another, by {float(losses[0].mean() - losses[1].mean()):+.4f} nats, p = {p:.2f} that it is no worse"
 
     def peer(name: str) -> Side:
-        return lambda number: Timed(
-            clock(lambda: naive(models[name], task, LENGTH, prompts(number)[number : number + FEW], EXAMPLES))[0] / FEW
-        )
+        def run(number: int) -> float:
+            some = prompts(number)[number : number + FEW]
+            return clock(lambda: naive(models[name], task, LENGTH, some, EXAMPLES))[0] / FEW
+
+        return run
 
     def check() -> str:
         """A few of the 64 prompts, scored among all of them."""
@@ -100,6 +100,6 @@ def _hard(where: str, template: str, bars: dict[str, float], raced: dict[str, fl
         return equal(engine(exact, task, LENGTH).score(prompts(0), some).losses[:4], theirs, 1e-5)
 
     work = f"64 hard prompts x 256 reviews, {where}"
-    ours: dict[str, Callable[[int], Timed]] = {work: everything, f"{work}, with racing": race}
+    ours: dict[str, Side] = {work: everything, f"{work}, with racing": race}
     peers = {name: peer(name) for name in models}
     return Comparison(ours, peers, NAIVE, {work: bars, f"{work}, with racing": raced}, check, {f"{work}, with racing": winners})

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.measure import Comparison, Side, Timed, clock, equal
+from benchmarks.measure import Comparison, Side, clock, equal
 from benchmarks.work import BEHIND, FRONT, engine, load, reviews
 from promptsearch import LanguageModel, Task
 from promptsearch.strategies.p_tuning import _Encoder
@@ -61,7 +61,7 @@ def _ours(lm: LanguageModel, task: Task, encoder: bool) -> Side:
     before = bool(scorer.lead(np.arange(1)).any())
     optimizer = torch.optim.AdamW(trained, lr=1e-3)
 
-    def run(number: int) -> Timed:
+    def run(number: int) -> float:
         chosen = _batches(number)
         for ids in chosen if before else []:  # what stands before the prompt is kept from the first epoch on
             scorer.loss(make().detach(), ids)
@@ -72,7 +72,7 @@ def _ours(lm: LanguageModel, task: Task, encoder: bool) -> Side:
                 scorer.loss(make(), ids).backward()
                 optimizer.step()
 
-        return Timed(clock(steps)[0] / STEPS)
+        return clock(steps)[0] / STEPS
 
     return run
 
@@ -88,14 +88,14 @@ def _peft(lm: LanguageModel, task: Task, config: Any) -> Side:
     model.train()
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-3)
 
-    def run(number: int) -> Timed:
+    def run(number: int) -> float:
         def steps() -> None:
             for ids in _batches(number):
                 optimizer.zero_grad()
                 model(**padded(lm, task, ids)).loss.backward()
                 optimizer.step()
 
-        return Timed(clock(steps)[0] / STEPS)
+        return clock(steps)[0] / STEPS
 
     return run
 
@@ -155,14 +155,14 @@ def behind() -> Comparison:
         vectors = torch.randn(LENGTH, lm.embeddings.shape[1]).mul_(0.02).requires_grad_()
         optimizer = torch.optim.AdamW([vectors], lr=1e-3)
 
-        def run(number: int) -> Timed:
+        def run(number: int) -> float:
             def steps() -> None:
                 for ids in _batches(number):
                     optimizer.zero_grad()
                     full_loss(lm, task, vectors, ids).backward()
                     optimizer.step()
 
-            return Timed(clock(steps)[0] / STEPS)
+            return clock(steps)[0] / STEPS
 
         return run
 

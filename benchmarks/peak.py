@@ -1,0 +1,48 @@
+"""How much of the machine's matrix products is scoring: its useful tokens against nothing but products, in turns."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from benchmarks.measure import product_rate
+from benchmarks.scoring import EXAMPLES, LENGTH
+from benchmarks.work import FRONT, engine, hard, load, reviews
+from promptsearch import LanguageModel
+from promptsearch.prompt import Prompt
+from promptsearch.scoring import Engine
+
+#: Multiply-adds of SmolLM2-135M count twice, a token each weight once; its embeddings (28.3 million) are looked up.
+FLOPS = 2 * 106.2e6
+ROUNDS = 5
+#: Prompts of a round, by dtype.
+PROMPTS = {"bfloat16": 4, "float32": 1}
+
+
+def peak() -> list[dict[str, Any]]:
+    """The share in each dtype and round."""
+    task, rows = reviews(FRONT), []
+    for name, lm in load().items():
+        ours = engine(lm, task, LENGTH)
+        ours.score(hard(lm, 1, LENGTH, ROUNDS), EXAMPLES[:64])  # what is found out once
+        shares = [_share(ours, lm, hard(lm, PROMPTS[name], LENGTH, number)) for number in range(ROUNDS)]
+        rows.append({"work": f"hard prompts x 256 reviews, prompt in front, {name}", "share_of_products": shares})
+    return rows
+
+
+def _share(ours: Engine, lm: LanguageModel, prompts: Sequence[Prompt]) -> float:
+    """Prompts stand in front, so that rows share nothing: all tokens are useful ones.
+
+    Products run before and after each prompt: what neighbours take from the machine, they take from both sides.
+    """
+    rates, tokens, seconds = [product_rate(lm.dtype)], 0, 0.0
+    for prompt in prompts:
+        begin = time.perf_counter()
+        tokens += ours.score([prompt], EXAMPLES).computed
+        seconds += time.perf_counter() - begin
+        rates.append(product_rate(lm.dtype))
+    products = sum(rates) / len(rates)
+    share = FLOPS * tokens / seconds / products
+    print(f"  {lm.dtype}: {share:.0%} of {products / 1e9:.0f} GFLOP/s", flush=True)
+    return share
