@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from promptsearch.model import LanguageModel as LanguageModel
     from promptsearch.objective import Objective as Objective
     from promptsearch.prompt import HardPrompt as HardPrompt
+    from promptsearch.prompt import PrefixPrompt as PrefixPrompt
     from promptsearch.prompt import Prompt as Prompt
     from promptsearch.prompt import SoftPrompt as SoftPrompt
     from promptsearch.prompt import TextPrompt as TextPrompt
@@ -35,6 +36,7 @@ _HOMES = {
     "HardPrompt": "prompt",
     "LanguageModel": "model",
     "Objective": "objective",
+    "PrefixPrompt": "prompt",
     "Prompt": "prompt",
     "PromptSearchError": "errors",
     "SavedPrompt": "export",

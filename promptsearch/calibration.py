@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from promptsearch.evaluation import Floats, Ids
-from promptsearch.prompt import Prompt
+from promptsearch.prompt import PrefixPrompt, Prompt
 from promptsearch.report.results import Noise
 from promptsearch.run import Arena
 from promptsearch.scoring import Engine
@@ -32,7 +32,7 @@ def measure_noise(arena: Arena) -> Noise | None:
     Args:
         arena: Task, model and prompt length.
     """
-    prompts = arena.space.sample(np.random.default_rng(0), _NOISE_PROMPTS)
+    prompts = arena.samples(np.random.default_rng(0), _NOISE_PROMPTS)
     ids = arena.scored[:_NOISE_EXAMPLES]
     exact = arena.exact["search"].score(prompts, ids).losses
     fast = arena.searching.score(prompts, ids).losses
@@ -80,7 +80,7 @@ class Calibration:
     Args:
         search: Scoring in the search's dtype.
         exact: Scoring in float32.
-        training: Forward and backward of a soft prompt, per token of a forward pass; None where nothing is trained.
+        training: Forward and backward of a trained prompt, per token of a forward pass; None where nothing is trained.
         means: Mean losses of random prompts, in nats, shape `(prompts,)`.
         residual: Standard deviation in nats of what is left of a loss when its prompt's and its example's means are
             taken off.
@@ -102,7 +102,7 @@ def calibrate(arena: Arena, trains: bool) -> Calibration:
         arena: Task, model and prompt length.
         trains: Whether a strategy wants gradients.
     """
-    prompts = arena.space.sample(np.random.default_rng(1), sum(_TIMED_PROMPTS["search"]))
+    prompts = arena.samples(np.random.default_rng(1), sum(_TIMED_PROMPTS["search"]))
     ids = arena.scored[:_TIMED_EXAMPLES]
     search, losses = _scoring(arena.searching, prompts, ids, _TIMED_PROMPTS["search"])
     exact = search if arena.searching is arena.exact["search"] else None
@@ -133,18 +133,19 @@ def _scoring(engine: Engine, prompts: Sequence[Prompt], ids: Ids, sizes: tuple[i
 def _training(arena: Arena) -> Speed:
     """Of steps whose inputs are kept, where they stand before the prompt."""
     engine = arena.searching
-    first = arena.space.sample(np.random.default_rng(2), 1)[0]
+    first = arena.samples(np.random.default_rng(2), 1)[0]
+    rows = first.rows if isinstance(first, PrefixPrompt) else engine.embeddings[torch.tensor(first.ids)]
     # On the CPU, as the strategies hold them: handing back the gradient waits for the device.
-    vectors = engine.embeddings[torch.tensor(first.ids)].float().cpu().clone().requires_grad_()
+    rows = rows.float().cpu().clone().requires_grad_()
 
     def step(ids: Ids) -> None:
-        engine.loss(vectors, ids).backward()
+        engine.loss(rows, ids).backward()
 
     points = []
     for size in _STEPS:
         ids = arena.scored[:size]
         step(ids)  # what is computed once
-        points.append((float(engine.context(ids).sum() + len(ids) * len(vectors)), _clock(step, ids)[0]))
+        points.append((float(engine.context(ids).sum() + len(ids) * len(rows)), _clock(step, ids)[0]))
     return Speed.through(*points)
 
 

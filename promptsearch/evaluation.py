@@ -55,8 +55,8 @@ class Scorer(Protocol):
     def score(self, prompts: Sequence[Prompt], examples: Ids) -> Scores:
         """All prompts on all examples."""
 
-    def loss(self, vectors: Tensor, examples: Ids) -> Tensor:
-        """The mean loss in nats of a soft prompt, shape `()`, differentiable in `vectors` of shape `(length, width)`."""
+    def loss(self, rows: Tensor, examples: Ids) -> Tensor:
+        """The mean loss in nats of a trained prompt, shape `()`, differentiable in its `rows`."""
 
     def examples(self, ids: Ids) -> list[Example]:
         """The examples themselves."""
@@ -70,6 +70,13 @@ class Scorer(Protocol):
     @property
     def embeddings(self) -> Tensor:
         """The LM's input embeddings, shape `(vocabulary, width)`."""
+
+    @property
+    def prefix_shape(self) -> tuple[int, ...]:
+        """What a token of a prefix is: `(layers, 2, key heads, size of a head)`, keys, then values."""
+
+    def keys_values(self, ids: Sequence[int]) -> Tensor:
+        """Keys and values of tokens at the very start of a row, shape `(tokens, *prefix_shape)`."""
 
 
 @dataclass(frozen=True)

@@ -24,8 +24,8 @@ from promptsearch.evaluation import Floats, Ids, Scores
 from promptsearch.loop import search
 from promptsearch.model import LanguageModel
 from promptsearch.objective import FINALISTS, SELECTED, Objective
-from promptsearch.prepared import Prepared, prepare
-from promptsearch.prompt import Prompt, SoftPrompt
+from promptsearch.prepared import ArenaKey, Prepared, prepare
+from promptsearch.prompt import Prompt, TrainedPrompt
 from promptsearch.records import RunLog
 from promptsearch.run import Arena, Run
 from promptsearch.strategy import Access, make_strategy
@@ -148,20 +148,20 @@ def forecast(config: StudyConfig, model: LanguageModel | None = None, task: Task
     rows: dict[tuple[str, str], list[Run]] = {}
     for run in prepared.runs(Path()):
         rows.setdefault((run.arena.task.name, run.label), []).append(run)
-    seen: dict[tuple[str, int], set[tuple[int, ...]]] = {key: set() for key in prepared.arenas}
+    seen: dict[ArenaKey, set[tuple[int, ...]]] = {key: set() for key in prepared.arenas}
     for runs in rows.values():
         key = _key(prepared, runs[0])
         found.runs.append(_rehearse(runs[0], len(runs), speeds[key], seen[key]))
     return found
 
 
-def _key(prepared: Prepared, run: Run) -> tuple[str, int]:
+def _key(prepared: Prepared, run: Run) -> ArenaKey:
     return next(key for key, arena in prepared.arenas.items() if arena is run.arena)
 
 
 def _task_forecast(arena: Arena, calibration: Calibration) -> TaskForecast:
     engine, ids = arena.searching, arena.scored
-    prompts = arena.space.sample(np.random.default_rng(3), _SHOWN)
+    prompts = arena.samples(np.random.default_rng(3), _SHOWN)
     prediction = engine.predict(prompts, ids)
     length = arena.template.length
     tokens, size = engine.kept
@@ -258,12 +258,16 @@ class _StandIn:
         self.signature = "a rehearsal"
         self.length, self.context, self.lead = self._engine.length, self._engine.context, self._engine.lead
         self.examples, self.encode = self._engine.examples, self._engine.encode
-        self.demonstrations = self._engine.demonstrations
+        self.demonstrations, self.keys_values = self._engine.demonstrations, self._engine.keys_values
         self.seconds = self.asked = 0.0
 
     @property
     def embeddings(self) -> Tensor:
         return self._engine.embeddings
+
+    @property
+    def prefix_shape(self) -> tuple[int, ...]:
+        return self._engine.prefix_shape
 
     def score(self, prompts: Sequence[Prompt], examples: Ids) -> Scores:
         begin = time.perf_counter()
@@ -274,9 +278,9 @@ class _StandIn:
         self.asked += time.perf_counter() - begin
         return Scores(losses, (losses < np.log(2)).astype(float), self._table(losses, examples), prediction.tokens + first, {})
 
-    def loss(self, vectors: Tensor, examples: Ids) -> Tensor:
+    def loss(self, rows: Tensor, examples: Ids) -> Tensor:
         begin = time.perf_counter()
-        tokens = int(self.context(examples).sum()) + len(examples) * len(vectors)
+        tokens = int(self.context(examples).sum()) + len(examples) * len(rows)
         speed = self._calibration.training
         if speed is None:
             raise StrategyError("it asks for gradients, but its class says that it needs scores only: set 'access'")
@@ -284,7 +288,7 @@ class _StandIn:
         self._steps += 1
         mean = float(self._examples[examples].mean())
         self.asked += time.perf_counter() - begin
-        height = vectors.square().mean()  # some gradient: a prompt that stands still would be scored once
+        height = rows.square().mean()  # some gradient: a prompt that stands still would be scored once
         return height - height.detach() + mean
 
     def _first(self, examples: Ids) -> int:
@@ -304,10 +308,10 @@ class _StandIn:
         return table
 
     def _losses(self, prompt: Prompt) -> Floats:
-        """The same for the same hard prompt; those of a soft one fall with each step of training, if it is any good."""
+        """The same for the same hard prompt; those of a trained one fall with each step of training, if it is any good."""
         rng = np.random.default_rng(int(prompt.key, 16))
         calibration = self._calibration
-        if isinstance(prompt, SoftPrompt) and self._trains:
+        if isinstance(prompt, TrainedPrompt) and self._trains:
             return self._examples * (1 + 1 / (1 + self._steps))
         mean = rng.normal(0, calibration.means.std(ddof=1))
         drawn = self._examples + mean + rng.normal(0, calibration.residual, len(self._examples))

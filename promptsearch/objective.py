@@ -19,7 +19,7 @@ from promptsearch.budget import Ledger
 from promptsearch.cache import ScoreCache
 from promptsearch.errors import BudgetExhausted, RecordError, StrategyError
 from promptsearch.evaluation import Evaluation, Ids, Row, Scorer, Scores, rounded, rows_of, scores_from_json, scores_to_json
-from promptsearch.prompt import HardPrompt, Prompt, SoftPrompt, prompt_to_json
+from promptsearch.prompt import HardPrompt, PrefixPrompt, Prompt, TrainedPrompt, prompt_to_json
 from promptsearch.race import race
 from promptsearch.records import RunLog
 from promptsearch.space import PromptSpace
@@ -153,11 +153,12 @@ class Objective:
             computed=computed,
         )
 
-    def loss(self, vectors: Tensor, examples: ArrayLike) -> Tensor:
-        """The mean loss of a soft prompt on a minibatch, differentiable; charges forward and backward.
+    def loss(self, rows: Tensor, examples: ArrayLike) -> Tensor:
+        """The mean loss of a trained prompt on a minibatch, differentiable; charges forward and backward.
 
         Args:
-            vectors: The soft prompt, shape `(length, width)`; gradients flow back to it.
+            rows: Of a soft prompt, shape `(length, width)`, or of a prefix, shape `(length, *prefix_shape)`; gradients flow
+                back to them.
             examples: Ids of search examples, shape `(batch,)`.
 
         Returns:
@@ -167,15 +168,32 @@ class Objective:
             BudgetExhausted: Forward and backward cost more than is left.
         """
         ids = np.asarray(examples, dtype=np.int64)
-        tokens = int(self._scorer.context(ids).sum()) + len(ids) * len(vectors)
+        tokens = int(self._scorer.context(ids).sum()) + len(ids) * len(rows)
         lead = self._unpaid_lead(ids)
-        longest = max(self._longest, len(vectors))
+        longest = max(self._longest, len(rows))
         # A gradient of the prompt crosses all layers from the first slot on, and none of the text before it.
         self.ledger.charge(forward=tokens + lead, backward=tokens, reserve=self._reserve(longest))
         self._longest = longest
         self._lead_paid.update(ids.tolist())
-        self.ledger.computed += 2 * tokens + lead
-        return self._scorer.loss(vectors, ids)
+        given = len(ids) * len(rows) if rows.ndim > 2 else 0  # keys and values of a prefix are not computed
+        self.ledger.computed += 2 * (tokens - given) + lead
+        return self._scorer.loss(rows, ids)
+
+    def keys_values(self, ids: Sequence[int]) -> Tensor:
+        """Keys and values of a text, for a prefix to start from; charges its tokens.
+
+        Args:
+            ids: Tokens, which stand at the very start of a row, shape `(tokens,)`.
+
+        Returns:
+            Shape `(tokens, *prefix_shape)`.
+
+        Raises:
+            BudgetExhausted: The tokens cost more than is left.
+        """
+        self.ledger.charge(forward=len(ids), reserve=self._reserve(max(self._longest, self.space.length)))
+        self.ledger.computed += len(ids)
+        return self._scorer.keys_values(ids)
 
     def price(self, prompts: Sequence[Prompt], examples: ArrayLike | None = None) -> int:
         """What `evaluate` would charge for new prompts, in tokens.
@@ -214,6 +232,11 @@ class Objective:
         """The LM's input embeddings, shape `(vocabulary, width)`; read-only."""
         return self._scorer.embeddings
 
+    @property
+    def prefix_shape(self) -> tuple[int, ...]:
+        """What a token of a prefix is: `(layers, 2, key heads, size of a head)`, keys, then values."""
+        return self._scorer.prefix_shape
+
     # What the core reads.
 
     @property
@@ -225,10 +248,10 @@ class Objective:
         """The ranking at the end of the search.
 
         Raises:
-            RecordError: A soft prompt among them has lost its vectors.
+            RecordError: A trained prompt among them has lost its numbers.
         """
         if any(item.prompt is None for item in self._ranking):
-            raise RecordError("the vectors of one of the best prompts are missing from the run's folder 'finalists'")
+            raise RecordError("the numbers of one of the best prompts are missing from the run's folder 'finalists'")
         return list(self._ranking)
 
     def books(self) -> dict[str, Any]:
@@ -265,12 +288,11 @@ class Objective:
     def _check(self, prompt: Prompt) -> None:
         if isinstance(prompt, HardPrompt):
             self.space.check(prompt)
-        elif isinstance(prompt, SoftPrompt):
-            length, width = prompt.vectors.shape
-            if length != self.space.length or width != self.embeddings.shape[1]:
-                raise StrategyError(
-                    f"a soft prompt here has shape ({self.space.length}, {self.embeddings.shape[1]}), got ({length}, {width})"
-                )
+        elif isinstance(prompt, TrainedPrompt):
+            row = self.prefix_shape if isinstance(prompt, PrefixPrompt) else tuple(self.embeddings.shape[1:])
+            expected, found = (self.space.length, *row), tuple(prompt.rows.shape)
+            if found != expected:
+                raise StrategyError(f"a {prompt.kind} prompt here has shape {expected}, got {found}")
 
     def _checked(self, examples: ArrayLike) -> Ids:
         """Ids of search examples as an array; a stranger's code chose them."""
@@ -411,7 +433,7 @@ class Objective:
     def _rank(self, row: Row, prompt: Prompt | None) -> None:
         """Enter a prompt scored on all of `score_on` into the ranking; ties go to the earlier one.
 
-        While old lines are put back, a soft prompt that fell out later on has no vectors any more and is None: the lines
+        While old lines are put back, a trained prompt that fell out later on has no numbers any more and is None: the lines
         that follow push it out again.
         """
         order, self._count = self._count, self._count + 1

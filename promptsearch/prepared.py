@@ -13,10 +13,14 @@ from promptsearch.config import PoolFile, StrategyConfig, StudyConfig
 from promptsearch.errors import StudyError
 from promptsearch.model import LanguageModel
 from promptsearch.model.language_model import half_of_memory, pick_dtype
+from promptsearch.prompt import PrefixPrompt
 from promptsearch.run import Arena, Run
 from promptsearch.scoring.layout import check_joints
 from promptsearch.strategy import Strategy, check_options, find_strategy
 from promptsearch.task import SPLITS, Task
+
+#: Of an arena: the task's name, the prompt's length, and whether its prompts are prefixes.
+ArenaKey = tuple[str, int, bool]
 
 
 @dataclass(frozen=True)
@@ -39,7 +43,7 @@ class Prepared:
         memory: Bytes for keys and values.
         tasks: In order.
         rows: In order.
-        arenas: By task name and prompt length.
+        arenas: See `ArenaKey`.
     """
 
     config: StudyConfig
@@ -49,11 +53,11 @@ class Prepared:
     memory: int
     tasks: list[Task]
     rows: list[Row]
-    arenas: dict[tuple[str, int], Arena]
+    arenas: dict[ArenaKey, Arena]
 
     def arena(self, task: Task, row: Row | None = None) -> Arena:
         """Where a row runs; left out: the first row."""
-        return self.arenas[task.name, (row or self.rows[0]).given.length or self.config.length]
+        return self.arenas[_arena_key(self.config, task, row or self.rows[0])]
 
     def runs(self, folder: Path) -> Iterator[Run]:
         """All runs, seed by seed, so that a study that is cut short has every strategy.
@@ -102,19 +106,28 @@ def prepare(config: StudyConfig, model: LanguageModel | None = None, task: Task 
     exact = lm.to(torch.float32)
     memory = half_of_memory(exact.device) if config.memory is None else int(config.memory)
     pool = _pool(config, exact)
-    arenas: dict[tuple[str, int], Arena] = {}
-    lengths = {row.given.length or config.length for row in rows}
-    share = memory // (len(tasks) * len(lengths))  # all of them keep what they computed until the study ends
+    arenas: dict[ArenaKey, Arena] = {}
+    keys = {_arena_key(config, task, row) for task in tasks for row in rows}
+    keeping = sum(not prefixed for _, _, prefixed in keys)  # nothing stands before a prefix, so nothing of the input is kept
+    share = memory // max(1, keeping)  # all of them keep what they computed until the study ends
     for each in tasks:
         for row in rows:
-            length = row.given.length or config.length
-            if (each.name, length) not in arenas:
-                arenas[each.name, length] = Arena.build(each, exact, dtype, length, pool, config.score_on, share)
-            _check_budget(config, row, arenas[each.name, length])
-        first = arenas[each.name, rows[0].given.length or config.length]
-        for name in SPLITS:
-            check_joints(first.template, exact, each.splits[name], each.choices, first.space)
+            key = _arena_key(config, each, row)
+            if key not in arenas:
+                _, length, prefixed = key
+                arenas[key] = Arena.build(each, exact, dtype, length, pool, config.score_on, share, prefixed)
+            _check_budget(config, row, arenas[key])
+        unchecked = {False, True}
+        for (name, _, prefixed), arena in arenas.items():
+            if name == each.name and prefixed in unchecked:  # joints are the same whatever the length
+                unchecked.remove(prefixed)
+                for split in SPLITS:
+                    check_joints(arena.template, exact, each.splits[split], each.choices, arena.space)
     return Prepared(config, lm, exact, dtype, memory, tasks, rows, arenas)
+
+
+def _arena_key(config: StudyConfig, task: Task, row: Row) -> ArenaKey:
+    return task.name, row.given.length or config.length, PrefixPrompt in row.strategy.proposes
 
 
 def _row(given: StrategyConfig) -> Row:

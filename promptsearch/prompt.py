@@ -11,7 +11,7 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, TypeVar
 
 import safetensors
 import safetensors.torch
@@ -65,47 +65,94 @@ class TextPrompt:
 
 
 @dataclass(frozen=True, eq=False)
-class SoftPrompt:
-    """Vectors in the LM's embedding space, in the order of the template's slots.
+class TrainedPrompt:
+    """A prompt of numbers, which gradient descent finds: what soft prompts and prefixes have in common.
 
     Args:
-        vectors: Shape `(length, width)`. Kept as a detached float32 copy on the CPU.
+        rows: One row a token, shape `(length, ...)`. Kept as a detached float32 copy on the CPU.
     """
 
-    vectors: Tensor
+    #: Names the kind in logs and keys, and the tensor in files; then the rows' dimensions.
+    kind: ClassVar[str]
+    tensor: ClassVar[str]
+    dimensions: ClassVar[tuple[str, ...]]
+
+    rows: Tensor
     key: str = field(init=False)
 
     def __post_init__(self) -> None:
-        """Copy the vectors, so that a live parameter cannot change a prompt that was already scored."""
-        if self.vectors.ndim != 2:
-            raise PromptError(f"a soft prompt has shape (length, width), got {tuple(self.vectors.shape)}")
-        copy = self.vectors.detach().to("cpu", torch.float32, copy=True).contiguous()
-        object.__setattr__(self, "vectors", copy)
-        object.__setattr__(self, "key", _digest("soft", str(tuple(copy.shape)).encode() + copy.numpy().tobytes()))
+        """Copy the numbers, so that a live parameter cannot change a prompt that was already scored."""
+        shape = tuple(self.rows.shape)
+        fits = len(shape) == len(self.dimensions) and all(
+            not name.isdecimal() or int(name) == size for name, size in zip(self.dimensions, shape, strict=True)
+        )
+        if not fits:
+            raise PromptError(f"a {self.kind} prompt has shape ({', '.join(self.dimensions)}), got {shape}")
+        copy = self.rows.detach().to("cpu", torch.float32, copy=True).contiguous()
+        object.__setattr__(self, "rows", copy)
+        object.__setattr__(self, "key", _digest(self.kind, str(shape).encode() + copy.numpy().tobytes()))
 
     def __eq__(self, other: object) -> bool:
         """Equal content, bit for bit."""
-        return isinstance(other, SoftPrompt) and self.key == other.key
+        return isinstance(other, TrainedPrompt) and self.key == other.key
 
     def __hash__(self) -> int:
         """Of the content."""
         return hash(self.key)
 
 
-Prompt = HardPrompt | TextPrompt | SoftPrompt
+@dataclass(frozen=True, eq=False)
+class SoftPrompt(TrainedPrompt):
+    """Vectors in the LM's embedding space, in the order of the template's slots.
+
+    Args:
+        rows: The vectors, shape `(length, width)`.
+    """
+
+    kind = "soft"
+    tensor = "vectors"
+    dimensions = ("length", "width")
+
+    @property
+    def vectors(self) -> Tensor:
+        """The rows, shape `(length, width)`."""
+        return self.rows
+
+
+@dataclass(frozen=True, eq=False)
+class PrefixPrompt(TrainedPrompt):
+    """Keys and values at every layer, which all tokens of a row see before them: they stand in front of the whole row.
+
+    Keys are as they enter the attention, turned to the positions 0 to length - 1 where the model turns them; the row's
+    own tokens follow at position `length`. The token comes first, unlike in the caches of `transformers`: a row of this
+    tensor, flat, is a row of PEFT's file, and of what the scoring engine keeps.
+
+    Args:
+        rows: Keys, then values, shape `(length, layers, 2, key heads, size of a head)`.
+    """
+
+    kind = "prefix"
+    tensor = "keys_values"
+    dimensions = ("length", "layers", "2", "key heads", "size of a head")
+
+
+Prompt = HardPrompt | TextPrompt | SoftPrompt | PrefixPrompt
+T = TypeVar("T", bound=TrainedPrompt)
+#: Kind -> class of the trained ones.
+TRAINED: dict[str, type[SoftPrompt] | type[PrefixPrompt]] = {SoftPrompt.kind: SoftPrompt, PrefixPrompt.kind: PrefixPrompt}
 
 
 def prompt_to_json(prompt: Prompt) -> dict[str, Any]:
-    """The prompt as JSON values: in full for hard and text prompts, by key and shape for soft ones."""
+    """The prompt as JSON values: in full for hard and text prompts, by key and shape for trained ones."""
     if isinstance(prompt, HardPrompt):
         return {"kind": "hard", "key": prompt.key, "ids": list(prompt.ids)}
     if isinstance(prompt, TextPrompt):
         return {"kind": "text", "key": prompt.key, "texts": list(prompt.texts)}
-    return {"kind": "soft", "key": prompt.key, "shape": list(prompt.vectors.shape)}
+    return {"kind": prompt.kind, "key": prompt.key, "shape": list(prompt.rows.shape)}
 
 
 def prompt_from_json(data: dict[str, Any], folder: Path | None = None) -> Prompt:
-    """The reverse of `prompt_to_json`; a soft prompt's vectors are read from `folder/KEY.safetensors`.
+    """The reverse of `prompt_to_json`; a trained prompt's numbers are read from `folder/KEY.safetensors`.
 
     Raises:
         PromptError: The data name no known kind, or the content does not have the key beside it.
@@ -117,10 +164,10 @@ def prompt_from_json(data: dict[str, Any], folder: Path | None = None) -> Prompt
             prompt = HardPrompt(data["ids"])
         elif kind == "text":
             prompt = TextPrompt(data["texts"])
-        elif kind == "soft" and folder is not None:
-            prompt = load_vectors(folder / f"{data['key']}.safetensors")
+        elif kind in TRAINED and folder is not None:
+            prompt = load_trained(folder / f"{data['key']}.safetensors", TRAINED[kind])
         else:
-            raise PromptError(f"expected a prompt of kind hard, text or soft, got {kind!r}")
+            raise PromptError(f"expected a prompt of kind hard, text, {' or '.join(TRAINED)}, got {kind!r}")
     except (KeyError, TypeError, ValueError) as error:
         raise PromptError(f"these data describe no prompt ({error!r}): {str(data)[:200]}") from error
     if prompt.key != data.get("key", prompt.key):
@@ -128,13 +175,13 @@ def prompt_from_json(data: dict[str, Any], folder: Path | None = None) -> Prompt
     return prompt
 
 
-def save_vectors(prompt: SoftPrompt, path: Path) -> None:
-    """Write the vectors of a soft prompt as safetensors, never half."""
-    write_aside(path, safetensors.torch.save({"vectors": prompt.vectors}, metadata={"key": prompt.key}))
+def save_trained(prompt: TrainedPrompt, path: Path) -> None:
+    """Write the numbers of a trained prompt as safetensors, never half."""
+    write_aside(path, safetensors.torch.save({prompt.tensor: prompt.rows}, metadata={"key": prompt.key}))
 
 
-def load_vectors(path: Path) -> SoftPrompt:
-    """Read what `save_vectors` wrote.
+def load_trained(path: Path, kind: type[T]) -> T:
+    """Read what `save_trained` wrote.
 
     Raises:
         PromptError: There is no such file, or it holds something else.
@@ -142,7 +189,7 @@ def load_vectors(path: Path) -> SoftPrompt:
     try:
         tensors = safetensors.torch.load(path.read_bytes())
     except (OSError, safetensors.SafetensorError) as error:
-        raise PromptError(f"cannot read the vectors of a soft prompt from {path}: {error}") from error
-    if "vectors" not in tensors:
-        raise PromptError(f"{path}: expected a tensor 'vectors', found {sorted(tensors)}")
-    return SoftPrompt(tensors["vectors"])
+        raise PromptError(f"cannot read the numbers of a {kind.kind} prompt from {path}: {error}") from error
+    if kind.tensor not in tensors:
+        raise PromptError(f"{path}: expected a tensor '{kind.tensor}', found {sorted(tensors)}")
+    return kind(tensors[kind.tensor])

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from promptsearch.errors import RecordError
-from promptsearch.prompt import Prompt, SoftPrompt, prompt_from_json, save_vectors
+from promptsearch.prompt import TRAINED, Prompt, TrainedPrompt, prompt_from_json, save_trained
 
 #: The order in which a run passes through its stages.
 STAGES = ("search", "rescore", "select", "test")
@@ -66,7 +66,7 @@ class RunLog:
         self._folder = folder
         self._lines: list[dict[str, Any]] = []
         self._queue: deque[dict[str, Any]] = deque()
-        self._vectors: dict[str, SoftPrompt] = {}
+        self._trained: dict[str, Prompt] = {}
         self._before = 0.0
         if folder is not None:
             lines, size = read_log(folder / "evaluations.jsonl")
@@ -136,26 +136,26 @@ class RunLog:
                 os.fsync(file.fileno())
 
     def keep(self, prompt: Prompt) -> None:
-        """Keep the vectors of a soft prompt that is among the best few."""
-        if isinstance(prompt, SoftPrompt):
+        """Keep the numbers of a trained prompt that is among the best few."""
+        if isinstance(prompt, TrainedPrompt):
             if self._folder is None:
-                self._vectors[prompt.key] = prompt
+                self._trained[prompt.key] = prompt
             elif not (path := self._folder / "finalists" / f"{prompt.key}.safetensors").exists():
-                save_vectors(prompt, path)
+                save_trained(prompt, path)
 
     def drop(self, prompt: Prompt) -> None:
-        """Forget the vectors of a soft prompt that is no longer among the best few."""
-        if isinstance(prompt, SoftPrompt):
-            self._vectors.pop(prompt.key, None)
+        """Forget the numbers of a trained prompt that is no longer among the best few."""
+        if isinstance(prompt, TrainedPrompt):
+            self._trained.pop(prompt.key, None)
             # While old lines are replayed, a prompt that falls out now may come from the future of this log.
             if self._folder is not None and not self._queue:
                 (self._folder / "finalists" / f"{prompt.key}.safetensors").unlink(missing_ok=True)
 
     def prompt(self, data: dict[str, Any]) -> Prompt | None:
-        """The prompt that a line names; None for a soft prompt whose vectors were not kept."""
-        if data["kind"] != "soft":
+        """The prompt that a line names; None for a trained prompt whose numbers were not kept."""
+        if data["kind"] not in TRAINED:
             return prompt_from_json(data)
         if self._folder is None:
-            return self._vectors.get(data["key"])
+            return self._trained.get(data["key"])
         path = self._folder / "finalists" / f"{data['key']}.safetensors"
         return prompt_from_json(data, path.parent) if path.exists() else None

@@ -18,7 +18,7 @@ from promptsearch.evaluation import scores_to_json
 from promptsearch.loop import search
 from promptsearch.model import LanguageModel
 from promptsearch.objective import FINALISTS, SELECTED, Objective
-from promptsearch.prompt import HardPrompt, Prompt, SoftPrompt, TextPrompt, prompt_to_json
+from promptsearch.prompt import HardPrompt, PrefixPrompt, Prompt, TextPrompt, TrainedPrompt, prompt_to_json
 from promptsearch.records import RunLog
 from promptsearch.scoring import Engine
 from promptsearch.scoring.layout import prompt_texts
@@ -32,13 +32,13 @@ Ids = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Arena:
-    """What all runs on one task with one prompt length share.
+    """What all runs on one task with one prompt length share, those of prefixes apart.
 
     Args:
         task: The task.
         lm: In float32.
         dtype: Of the search.
-        template: Bound.
+        template: Bound; for prefixes, with its one slot in front.
         space: The hard prompts.
         searching: The search split in the search's dtype.
         exact: Each split in float32.
@@ -63,6 +63,7 @@ class Arena:
         pool: Sequence[int],
         score_on: int,
         memory: int | None = None,
+        prefixed: bool = False,
     ) -> Arena:
         """Bind the template and lay out all examples.
 
@@ -74,11 +75,14 @@ class Arena:
             pool: Token ids of hard prompts.
             score_on: Search examples per evaluation, at most half of the split.
             memory: Bytes for keys and values.
+            prefixed: Whether prompts are prefixes; else they fill the template's slots.
 
         Raises:
             TemplateError: The answers or the examples do not fit the model.
         """
         template = task.template.bind(length)
+        if prefixed:
+            template = template.in_front()
 
         def engine(model: LanguageModel, split: Split, keep: bool) -> Engine:
             return Engine(model, template, split, task.choices, memory=memory, keep=keep)
@@ -98,6 +102,13 @@ class Arena:
     def scored(self) -> Ids:
         """Ids of the search examples that every prompt is scored on: the first ones of a split in hashed order."""
         return np.arange(self.score_on)
+
+    def samples(self, rng: np.random.Generator, count: int) -> Sequence[HardPrompt | PrefixPrompt]:
+        """Prompts to try the arena out with: of the pool's tokens, or prefixes of their keys and values."""
+        hard = self.space.sample(rng, count)
+        if not self.template.prefixed:
+            return hard
+        return [PrefixPrompt(self.exact["search"].keys_values(prompt.ids)) for prompt in hard]
 
     def everything(self, split: str) -> Ids:
         """Ids of all examples of a split."""
@@ -210,7 +221,7 @@ class Run:
             "failures": sum(len(line["failures"]) for line in log.lines),
             "length": arena.searching.length(winner),
             "trainable": strategy.trainable,
-            "stored": winner.vectors.numel() if isinstance(winner, SoftPrompt) else 0,
+            "stored": winner.rows.numel() if isinstance(winner, TrainedPrompt) else 0,
             "dtype": str(arena.dtype).removeprefix("torch."),
             "curve": _curve(log),
             "winner": describe(arena, winner),
@@ -298,10 +309,13 @@ class Run:
 
 
 def describe(arena: Arena, prompt: Prompt) -> dict[str, Any]:
-    """A prompt as a reader sees it; for soft prompts the nearest tokens with their cosine."""
+    """A prompt as a reader sees it; for soft prompts the nearest tokens with their cosine, of prefixes the size alone."""
     data = prompt_to_json(prompt)
     if isinstance(prompt, (HardPrompt, TextPrompt)):
         return {**data, "text": " | ".join(prompt_texts(arena.template, arena.lm, prompt))}
+    if isinstance(prompt, PrefixPrompt):
+        length, layers = prompt.rows.shape[:2]  # no token has keys like these: the nearest would say nothing
+        return {**data, "text": f"[keys and values of {length} tokens in {layers} layers]"}
     embeddings = torch.nn.functional.normalize(arena.lm.vocabulary.float().cpu(), dim=-1)
     cosines, ids = (torch.nn.functional.normalize(prompt.vectors, dim=-1) @ embeddings.T).max(-1)  # (length,) each
     nearest = [

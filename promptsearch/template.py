@@ -41,12 +41,14 @@ class Template:
             string with the fields' braces left in.
         slots: In their order.
         answer_space: Whether a literal space stood before `{answer}`.
+        prefixed: Whether its one slot stands before the whole row, the tokenizer's special tokens too, as a prefix must.
     """
 
     text: str
     segments: tuple[str, ...]
     slots: tuple[Slot, ...]
     answer_space: bool
+    prefixed: bool = False
 
     @staticmethod
     def parse(text: str) -> Template:
@@ -103,6 +105,14 @@ class Template:
     def bind(self, length: int) -> Template:
         """The template with `length` tokens in each slot that does not fix its own."""
         return replace(self, slots=tuple(replace(s, length=length if s.length is None else s.length) for s in self.slots))
+
+    def in_front(self) -> Template:
+        """The template as a prefix takes it: one slot for all prompt tokens, in front, and below it the text of an empty prompt.
+
+        The keys of a prefix belong to a row's first positions, so that nothing can stand before it (PEFT puts it there, too):
+        what stood before a slot stands below the prefix.
+        """
+        return replace(self, segments=("", "".join(self.segments)), slots=(Slot(self.length, space=False),), prefixed=True)
 
     def fill(self, fields: Mapping[str, Any]) -> tuple[str, ...]:
         """The segments with an example's fields in them, one more than there are slots."""

@@ -1,14 +1,16 @@
 """The training loop that all trained strategies share.
 
-A trained strategy is an `nn.Module` that yields the prompt's vectors. Its `ask` does some optimizer steps and
-returns the present prompt for scoring on `score_on`, which it does not train on: the best prompt that was scored
-wins, so early stopping and the anytime curve come for free.
+A trained strategy is an `nn.Module` that yields the prompt's numbers, one row a token: the vectors of a soft prompt, or
+the keys and values of a prefix. Its `ask` does some optimizer steps and returns the present prompt for scoring on
+`score_on`, which it does not train on: the best prompt that was scored wins, so early stopping and the anytime curve come
+for free.
 """
 
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import ClassVar
 
 import numpy as np
@@ -23,7 +25,7 @@ from promptsearch.strategy import Access, State, Strategy
 
 
 class TrainedStrategy(Strategy):
-    """Trains a soft prompt by gradient descent on minibatches of the search split.
+    """Trains a prompt by gradient descent on minibatches of the search split.
 
     Args:
         objective: As in `Strategy`.
@@ -37,6 +39,7 @@ class TrainedStrategy(Strategy):
     """
 
     access: ClassVar[Access] = Access.GRADIENTS
+    #: One kind: the one that the encoder's numbers make.
     proposes: ClassVar[frozenset[type]] = frozenset({SoftPrompt})
 
     def __init__(
@@ -61,11 +64,35 @@ class TrainedStrategy(Strategy):
 
     @abstractmethod
     def encoder(self, generator: torch.Generator) -> nn.Module:
-        """What is trained: called without arguments, it returns the vectors, shape `(length, width)`.
+        """What is trained: called without arguments, it returns the prompt's numbers, one row a token.
+
+        Vectors have the shape `(length, width)`, a prefix `(length, *objective.prefix_shape)`.
 
         Args:
             generator: The source of all randomness of the initialisation.
         """
+
+    def start(self) -> None:  # noqa: B027 - an encoder may start from its random numbers
+        """Move the encoder to where training starts: called once, before the first prompt; what it asks of the LM is charged."""
+
+    def words(self, text: str | None, generator: torch.Generator) -> list[int]:
+        """Tokens to start from, one for each of the prompt's.
+
+        Args:
+            text: Its tokens, repeated to the prompt's length; None for words of the pool, drawn at random.
+            generator: Draws them.
+
+        Raises:
+            StrategyError: The text has no tokens.
+        """
+        space = self.objective.space
+        if text is None:
+            places = torch.randint(len(space.pool), (space.length,), generator=generator)
+            return [int(i) for i in space.pool[places.numpy()]]
+        tokens = self.objective.encode(text)
+        if not tokens:
+            raise StrategyError("'text' is empty: give words to start from, or leave it out")
+        return [tokens[i % len(tokens)] for i in range(space.length)]
 
     @property
     def trainable(self) -> int:
@@ -76,10 +103,12 @@ class TrainedStrategy(Strategy):
         """Train for `interval` steps (none the first time) and return the present prompt."""
         if self._patience and self._worse >= self._patience:
             return []
-        for _ in range(self._interval if self._scored else 0):
-            self._train()
-        with torch.no_grad():
-            return [SoftPrompt(self._encoder())]
+        if self._scored:
+            for _ in range(self._interval):
+                self._train()
+        else:
+            self.start()
+        return [self._prompt()]
 
     def tell(self, prompts: Sequence[Prompt], evaluation: Evaluation) -> None:
         """Count the scorings without a lower loss."""
@@ -112,6 +141,12 @@ class TrainedStrategy(Strategy):
         self._best = float("inf") if state.data["best"] is None else state.data["best"]
         self._rng.bit_generator.state = state.data["rng"]
 
+    def _prompt(self) -> Prompt:
+        (kind,) = self.proposes
+        with torch.no_grad():
+            prompt: Prompt = kind(self._encoder())
+        return prompt
+
     def _train(self) -> None:
         """One optimizer step on a minibatch."""
         for group in self._optimizer.param_groups:
@@ -132,10 +167,17 @@ class TrainedStrategy(Strategy):
 
     def _planned_steps(self) -> int:
         """The steps that the budget pays, scorings included."""
-        objective, length = self.objective, self.objective.space.length
-        blank = SoftPrompt(torch.zeros(length, objective.embeddings.shape[1]))
+        objective, blank = self.objective, self._prompt()
         scoring = objective.price([blank])
         # Forward and backward over a batch of average training examples.
         step = 2 * self._batch * objective.price([blank], objective.training) / len(objective.training)
-        left = objective.affordable(length) * scoring
+        left = objective.affordable(objective.space.length) * scoring
         return max(1, int(left / (step + scoring / self._interval)))
+
+
+@contextmanager
+def seeded(generator: torch.Generator) -> Iterator[None]:
+    """Within, layers of torch are initialised from this generator; the global one, which they use, is given back as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(int(torch.randint(2**31, (1,), generator=generator)))
+        yield

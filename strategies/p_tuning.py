@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from promptsearch import Objective, TrainedStrategy
 from promptsearch.errors import StrategyError
+from promptsearch.training import seeded
 
 
 class PTuning(TrainedStrategy):
@@ -55,9 +56,7 @@ class PTuning(TrainedStrategy):
     def encoder(self, generator: torch.Generator) -> nn.Module:
         """The prompt encoder, as it starts."""
         width = self.objective.embeddings.shape[1]
-        # torch initialises layers from its global generator: lend it our seed, and give it back as it was.
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(int(torch.randint(2**31, (1,), generator=generator)))
+        with seeded(generator):
             scale = float(self.objective.embeddings.float().std())
             return _Encoder(self._kind, self.objective.space.length, self._hidden or width, width, scale)
 

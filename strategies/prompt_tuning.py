@@ -14,7 +14,6 @@ import torch
 from torch import Tensor, nn
 
 from promptsearch import Objective, TrainedStrategy
-from promptsearch.errors import StrategyError
 
 
 class PromptTuning(TrainedStrategy):
@@ -48,20 +47,12 @@ class PromptTuning(TrainedStrategy):
 
     def encoder(self, generator: torch.Generator) -> nn.Module:
         """The vectors, as they start."""
-        embeddings, space = self.objective.embeddings, self.objective.space
+        embeddings, length = self.objective.embeddings, self.objective.space.length
         if self._text is not None or self._init == "words":
-            if self._text is not None:
-                tokens = self.objective.encode(self._text)
-                if not tokens:
-                    raise StrategyError("'text' is empty: give words to start from, or leave it out")
-                ids = [tokens[i % len(tokens)] for i in range(space.length)]
-            else:
-                places = torch.randint(len(space.pool), (space.length,), generator=generator)
-                ids = space.pool[places.numpy()].tolist()
-            start = embeddings[torch.tensor(ids)].float().cpu()
+            start = embeddings[torch.tensor(self.words(self._text, generator))].float().cpu()
         else:
             scale = float(embeddings.float().std())
-            start = scale * torch.randn(space.length, embeddings.shape[1], generator=generator)
+            start = scale * torch.randn(length, embeddings.shape[1], generator=generator)
         return _Vectors(start)
 
 

@@ -11,7 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from promptsearch import HardPrompt, SoftPrompt, TextPrompt
+from promptsearch import HardPrompt, PrefixPrompt, SoftPrompt, TextPrompt
 from promptsearch.cache import ScoreCache
 from promptsearch.errors import BudgetExhausted, StrategyError
 from promptsearch.objective import FINALISTS, FREE_PROPOSALS
@@ -299,6 +299,27 @@ def test_a_gradient_step_that_cannot_be_paid_changes_nothing():
     assert objective.ledger.spent == 0 and objective.books()["lead_paid"] == []
 
 
+def test_the_keys_and_values_of_a_text_are_charged_by_the_token():
+    objective = scorer().objective(24, reserve=lambda length: 10 * length)
+    assert tuple(objective.keys_values([1, 2, 3]).shape) == (3, *objective.prefix_shape)
+    assert (objective.ledger.forward, objective.ledger.computed, objective.ledger.backward) == (3, 3, 0)
+    with pytest.raises(BudgetExhausted, match="3 tokens are wanted and 20 are set aside for selection"):
+        objective.keys_values([1, 2, 3])
+    assert objective.ledger.spent == 3
+
+
+def test_a_step_of_a_prefix_is_charged_like_one_of_as_many_vectors():
+    source = scorer()
+    spent = []
+    for rows in (torch.zeros(2, 8), torch.zeros(2, *source.prefix_shape)):
+        objective = source.objective()
+        price = objective.price([SoftPrompt(rows) if rows.ndim == 2 else PrefixPrompt(rows)])
+        objective.loss(rows, np.array([7, 9]))
+        spent.append((price, objective.ledger.forward, objective.ledger.backward, objective.ledger.computed))
+    (*paid, computed), prefixed = spent
+    assert prefixed == (*paid, computed - 2 * 2 * 2), "given keys and values are paid and not computed"
+
+
 def test_the_price_of_a_text_depends_on_its_length():
     objective = scorer().objective()
     short, long = objective.price([TextPrompt("a")]), objective.price([TextPrompt("a b c")])
@@ -339,6 +360,8 @@ def test_time_over_ends_the_run_but_not_a_replay(tmp_path):
         (HardPrompt([999, 999]), r"the tokens \[999, 999\] are not in the pool of 4 tokens"),
         (SoftPrompt(torch.zeros(3, 8)), r"a soft prompt here has shape \(2, 8\), got \(3, 8\)"),
         (SoftPrompt(torch.zeros(2, 9)), r"a soft prompt here has shape \(2, 8\), got \(2, 9\)"),
+        (PrefixPrompt(torch.zeros(3, 2, 2, 1, 8)), r"a prefix prompt here has shape \(2, 2, 2, 1, 8\), got \(3, 2, 2, 1, 8\)"),
+        (PrefixPrompt(torch.zeros(2, 3, 2, 1, 8)), r"a prefix prompt here has shape \(2, 2, 2, 1, 8\), got \(2, 3, 2, 1, 8\)"),
     ],
 )
 def test_a_prompt_outside_the_space_is_refused_before_anything_is_charged(prompt, message):

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from promptsearch import HardPrompt, SoftPrompt, TextPrompt
+from promptsearch import HardPrompt, PrefixPrompt, SoftPrompt, TextPrompt
 from promptsearch.errors import PromptError, RecordError
 from promptsearch.prompt import prompt_to_json
 from promptsearch.records import RunLog, read_log
@@ -175,11 +175,11 @@ def test_the_log_knows_when_an_earlier_process_had_ended_the_search(folder):
 
 
 @pytest.mark.parametrize("on_disk", [True, False])
-def test_the_vectors_of_soft_prompts_are_kept_until_dropped(tmp_path, on_disk):
+@pytest.mark.parametrize("prompt", [SoftPrompt(torch.ones(2, 3)), PrefixPrompt(torch.ones(2, 3, 2, 1, 4))])
+def test_the_numbers_of_trained_prompts_are_kept_until_dropped(tmp_path, on_disk, prompt):
     log = RunLog(tmp_path if on_disk else None)
-    prompt = SoftPrompt(torch.randn(2, 3))
     data = prompt_to_json(prompt)
-    assert "vectors" not in data and log.prompt(data) is None
+    assert data.keys() == {"kind", "key", "shape"} and log.prompt(data) is None
     log.keep(prompt)
     assert log.prompt(data) == prompt
     log.drop(prompt)

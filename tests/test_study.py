@@ -28,6 +28,7 @@ EVERY = [
     {"optuna": {"label": "nsga2", "sampler": "nsga2"}},
     {"prompt_tuning": {"interval": 2, "batch": 4}},
     {"p_tuning": {"interval": 2, "batch": 4, "encoder": "lstm", "hidden": 8}},
+    {"prefix_tuning": {"interval": 2, "batch": 4, "hidden": 8}},
 ]
 
 

@@ -53,3 +53,20 @@ def test_wrong_templates_are_named(text, complaint):
 def test_more_texts_than_slots_are_refused():
     with pytest.raises(TemplateError, match="2 pieces.*has 1 slots"):
         Template.parse("{prompt} {answer}").slot_texts(["a", "b"])
+
+
+@pytest.mark.parametrize(
+    ("text", "below"),
+    [
+        ("{prompt} {text} It was {answer}", " {text} It was"),
+        ("{text} {prompt} It was {answer}", "{text} It was"),
+        ("The {prompt:2} movie {{x}} {prompt} {text}{answer}", "The movie {{x}} {text}"),
+    ],
+)
+def test_in_front_all_prompt_tokens_stand_in_one_slot_before_the_text_of_an_empty_prompt(text, below):
+    template = Template.parse(text).bind(3)
+    front = template.in_front()
+    assert front.segments == ("", below) and front.prefixed and not template.prefixed
+    assert [(slot.length, slot.space) for slot in front.slots] == [(template.length, False)]
+    fields = {"text": "a film"}
+    assert front.render(fields, [""], " X") == template.render(fields, template.slot_texts([]), " X")

@@ -17,6 +17,9 @@ from promptsearch.testing.planted import planted_objective
         ("prompt_tuning", {"rate": 0.0}, "'rate' must be a number above 0, got 0.0"),
         ("prompt_tuning", {"rate": float("inf")}, "'rate' must be a number above 0, got inf"),
         ("prompt_tuning", {"text": ""}, "'text' is empty"),
+        ("prefix_tuning", {"text": ""}, "'text' is empty"),
+        ("prefix_tuning", {"hidden": 0}, "'hidden' must be at least 1, got 0"),
+        ("prefix_tuning", {"rate": 0.0}, "'rate' must be a number above 0, got 0.0"),
     ],
 )
 def test_wrong_options_are_named(name, options, complaint):

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from promptsearch.errors import ExportError, UnknownName
 from promptsearch.export.peft import write_peft
+from promptsearch.export.read_peft import read_peft as read_peft
 from promptsearch.export.saved import SavedPrompt as SavedPrompt
 from promptsearch.export.saved import export_best as export_best
 from promptsearch.export.saved import load_prompt as load_prompt
@@ -27,7 +28,7 @@ def export_run(run: Path, to: str, out: Path, *, model: LanguageModel | None = N
 
     Args:
         run: The folder of a finished run, or an export of the format `json`.
-        to: `json` (with safetensors for soft prompts), `text` or `peft`.
+        to: `json` (with safetensors for trained prompts), `text` or `peft`.
         out: The folder to write; made, must be empty or missing.
         model: The LM, if it is loaded already; left out: loaded by the name in the export.
 

@@ -1,14 +1,16 @@
-"""A PEFT folder of type PROMPT_TUNING, for prompts that stand in front of the input.
+"""PEFT folders: PREFIX_TUNING for prefixes, PROMPT_TUNING for other prompts that stand in front of the input.
 
-PEFT puts its virtual tokens before the whole text, so only such prompts can be held exactly. Anchors among the slots are
-folded in as rows of their embeddings; hard and text prompts likewise. Format: `prompt_embeddings`, shape
-`(virtual tokens, width)`, in `adapter_model.safetensors`.
+PEFT puts its virtual tokens before the whole text, so only such prompts can be held exactly. Format: `prompt_embeddings` in
+`adapter_model.safetensors`, one row a virtual token. A row of PROMPT_TUNING is a vector, shape `(virtual tokens, width)`;
+anchors among the slots are folded in as rows of their embeddings, hard and text prompts likewise. A row of PREFIX_TUNING is
+that of a `PrefixPrompt`, flat: keys as they enter the attention at the positions 0, 1, ..., then values, layer by layer.
 """
 
 from __future__ import annotations
 
 import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import safetensors.torch
@@ -19,16 +21,20 @@ from promptsearch.errors import ExportError
 from promptsearch.export.saved import SavedPrompt
 from promptsearch.files import write_aside, write_json
 from promptsearch.model import LanguageModel
+from promptsearch.prompt import PrefixPrompt
 from promptsearch.scoring.answers import choice_scores
 from promptsearch.scoring.layout import lay_out
 from promptsearch.task import Example
+
+#: Where PEFT keeps the numbers, under which name, and what they are.
+WEIGHTS, TENSOR, CONFIG = "adapter_model.safetensors", "prompt_embeddings", "adapter_config.json"
 
 
 def write_peft(saved: SavedPrompt, lm: LanguageModel, folder: Path) -> None:
     """Write `adapter_config.json` and `adapter_model.safetensors`, load them through peft, and score the probe anew.
 
     Args:
-        saved: Any prompt whose slots stand in front of the input.
+        saved: A prefix, or any prompt whose slots stand in front of the input.
         lm: The LM.
         folder: Where the files go.
 
@@ -39,38 +45,54 @@ def write_peft(saved: SavedPrompt, lm: LanguageModel, folder: Path) -> None:
         import peft
     except ImportError as error:
         raise ExportError("the format peft needs the package peft: pip install 'promptsearch-kit[peft]'") from error
-    rows = front_rows(saved, lm)
-    config = lm.model.config
-    write_aside(
-        folder / "adapter_model.safetensors",
-        safetensors.torch.save({"prompt_embeddings": rows}, metadata={"format": "pt"}),
-    )
-    write_json(
-        folder / "adapter_config.json",
-        {
-            "peft_type": "PROMPT_TUNING",
-            "task_type": "CAUSAL_LM",
-            "base_model_name_or_path": lm.name,
-            "revision": None,
-            "inference_mode": True,
-            "num_virtual_tokens": len(rows),
-            "token_dim": rows.shape[1],
-            "num_transformer_submodules": 1,
-            "num_attention_heads": config.num_attention_heads,
-            "num_layers": config.num_hidden_layers,
-            "modules_to_save": None,
-            "auto_mapping": None,
-            "prompt_tuning_init": "RANDOM",
-            "prompt_tuning_init_text": None,
-            "tokenizer_name_or_path": None,
-            "tokenizer_kwargs": None,
-            "peft_version": peft.__version__,
-        },
-    )
+    if isinstance(saved.prompt, PrefixPrompt):
+        rows, special = saved.prompt.rows.flatten(1), _prefix_config(lm)
+    else:
+        rows = front_rows(saved, lm)
+        special = _prompt_config(lm, rows)
+    write_aside(folder / WEIGHTS, safetensors.torch.save({TENSOR: rows.contiguous()}, metadata={"format": "pt"}))
+    common = {
+        "task_type": "CAUSAL_LM",
+        "base_model_name_or_path": lm.name,
+        "revision": None,
+        "inference_mode": True,
+        "num_virtual_tokens": len(rows),
+        "num_transformer_submodules": 1,
+        "modules_to_save": None,
+        "auto_mapping": None,
+        "peft_version": peft.__version__,
+    }
+    write_json(folder / CONFIG, special | common)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # between peft and transformers; nothing that a user could do
         model = peft.PeftModel.from_pretrained(lm.model, str(folder)).eval()
     saved.check([_loss(saved, lm, model, example) for example in saved.probe])
+
+
+def _prompt_config(lm: LanguageModel, rows: Tensor) -> dict[str, Any]:
+    config = lm.model.config
+    return {
+        "peft_type": "PROMPT_TUNING",
+        "token_dim": rows.shape[1],
+        "num_attention_heads": config.num_attention_heads,
+        "num_layers": config.num_hidden_layers,
+        "prompt_tuning_init": "RANDOM",
+        "prompt_tuning_init_text": None,
+        "tokenizer_name_or_path": None,
+        "tokenizer_kwargs": None,
+    }
+
+
+def _prefix_config(lm: LanguageModel) -> dict[str, Any]:
+    layers, _, heads, size = lm.prefix_shape
+    return {
+        "peft_type": "PREFIX_TUNING",
+        "token_dim": heads * size,  # of the keys: with grouped queries, less than the model's width
+        "num_attention_heads": heads,
+        "num_layers": layers,
+        "encoder_hidden_size": heads * size,
+        "prefix_projection": False,  # whatever made the rows is dropped
+    }
 
 
 def front_rows(saved: SavedPrompt, lm: LanguageModel) -> Tensor:
@@ -107,7 +129,7 @@ def _loss(saved: SavedPrompt, lm: LanguageModel, model: torch.nn.Module, example
         ids = torch.tensor([[*text, *answer]], device=lm.device)
         with torch.inference_mode():
             logits = model(input_ids=ids).logits[0].float()
-        # peft returns logits for its virtual tokens too: count from the end.
+        # peft returns logits for the virtual tokens of PROMPT_TUNING too: count from the end.
         nats = logits[-len(answer) - 1 : -1].log_softmax(-1).gather(-1, ids[0, -len(answer) :, None])
         sums.append(nats.sum())
     if saved.choices is None:

@@ -1,4 +1,4 @@
-"""The library's own format: `prompt.json`, and `KEY.safetensors` beside it for a soft prompt.
+"""The library's own format: `prompt.json`, and `KEY.safetensors` beside it for a trained prompt.
 
 It holds all that a score depends on (template, answers, hashes of model and tokenizer), and a probe: a few examples of
 the select split with their losses in float32, against which any copy can be checked.
@@ -18,7 +18,7 @@ import torch
 from promptsearch.errors import ExportError, ModelError, PromptError
 from promptsearch.files import write_json
 from promptsearch.model import LanguageModel
-from promptsearch.prompt import Prompt, SoftPrompt, prompt_from_json, prompt_to_json, save_vectors
+from promptsearch.prompt import PrefixPrompt, Prompt, SoftPrompt, TrainedPrompt, prompt_from_json, prompt_to_json, save_trained
 from promptsearch.run import Arena
 from promptsearch.scoring import Engine
 from promptsearch.scoring.layout import lay_out, prompt_texts, slots_of
@@ -133,14 +133,17 @@ class SavedPrompt:
                 probabilities = {c.strip(): round(float(p), 6) for c, p in zip(self.choices, shares, strict=True)}
                 yield {**row, "answer": answer, "probabilities": probabilities}
             else:
-                text = lm.generate(self.embedded(lm, Example(0, fields, "", None)))
+                prefix = self.prompt.rows if isinstance(self.prompt, PrefixPrompt) else None
+                text = lm.generate(self.embedded(lm, Example(0, fields, "", None)), prefix=prefix)
                 yield {**row, "answer": text.split("\n")[0].strip()}
 
     def embedded(self, lm: LanguageModel, example: Example) -> torch.Tensor:
-        """The input of the LM up to the answer, shape `(tokens, width)`."""
+        """The input of the LM up to the answer, without a prefix, shape `(tokens, width)`."""
         segments = lay_out(self.template, lm, example, None).segments
         if isinstance(self.prompt, SoftPrompt):
             vectors = self.prompt.vectors.to(lm.device, lm.dtype).split([slot.length or 0 for slot in self.template.slots])
+        elif isinstance(self.prompt, PrefixPrompt):
+            vectors = (lm.embed(_ids(lm, ())),)
         else:
             vectors = tuple(lm.embed(_ids(lm, ids)) for ids in slots_of(self.template, lm, self.prompt))
         parts = [lm.embed(_ids(lm, segments[0]))]
@@ -193,7 +196,7 @@ def export_best(arena: Arena, winner: Prompt, result: Mapping[str, Any], folder:
 
 
 def write_saved(saved: SavedPrompt, lm: LanguageModel, folder: Path) -> None:
-    """Write `prompt.json` and vectors, load them again, and score the probe anew.
+    """Write `prompt.json` and the numbers of a trained prompt, load them again, and score the probe anew.
 
     Raises:
         ExportError: The loaded prompt scores differently.
@@ -210,8 +213,8 @@ def write_saved(saved: SavedPrompt, lm: LanguageModel, folder: Path) -> None:
             for e, loss in zip(saved.probe, saved.losses, strict=True)
         ],
     }
-    if isinstance(saved.prompt, SoftPrompt):
-        save_vectors(saved.prompt, folder / f"{saved.prompt.key}.safetensors")
+    if isinstance(saved.prompt, TrainedPrompt):
+        save_trained(saved.prompt, folder / f"{saved.prompt.key}.safetensors")
     else:
         data["text"] = list(prompt_texts(saved.template, lm, saved.prompt))
     write_json(folder / "prompt.json", data)
@@ -237,6 +240,8 @@ def load_prompt(path: Path | str) -> SavedPrompt:
         if data["format"] != FORMAT:
             raise PromptError(f"{file} has the format {data['format']!r}, this version reads {FORMAT!r}")
         template = Template.parse(data["template"])
+        if data["prompt"]["kind"] == PrefixPrompt.kind:
+            template = template.in_front()
         slots = tuple(replace(slot, length=n) for slot, n in zip(template.slots, data["lengths"], strict=True))
         probe = tuple(Example(i, e["fields"], e["answer"], e["choice"], tuple(e["aliases"])) for i, e in enumerate(data["probe"]))
         return SavedPrompt(

@@ -10,7 +10,7 @@ from promptsearch.errors import ExportError
 from promptsearch.export.saved import SavedPrompt
 from promptsearch.files import write_aside
 from promptsearch.model import LanguageModel
-from promptsearch.prompt import SoftPrompt, TextPrompt
+from promptsearch.prompt import TextPrompt, TrainedPrompt
 from promptsearch.scoring.layout import prompt_texts
 from promptsearch.template import Template
 
@@ -26,10 +26,10 @@ def write_text(saved: SavedPrompt, lm: LanguageModel, folder: Path) -> None:
         folder: Where the files go.
 
     Raises:
-        ExportError: It is a soft prompt, which no text holds, or its text does not give its tokens back.
+        ExportError: It is a trained prompt, which no text holds, or its text does not give its tokens back.
     """
-    if isinstance(saved.prompt, SoftPrompt):
-        raise ExportError("a soft prompt is vectors, and no text holds it exactly: export it as json or peft")
+    if isinstance(saved.prompt, TrainedPrompt):
+        raise ExportError(f"a {saved.prompt.kind} prompt is numbers, and no text holds it exactly: export it as json or peft")
     texts = prompt_texts(saved.template, lm, saved.prompt)
     whole = "".join(s + _literal(t) for s, t in zip(saved.template.segments, [*texts, ""], strict=True))
     write_aside(folder / "prompt.txt", "\n".join(texts) + "\n")

@@ -55,6 +55,7 @@ class Forest:
     key_positions: Tensor | None = None
     trunk: Tensor | None = None
     record: bool = False
+    heads: list[tuple[int, int]] = field(default_factory=list)  # of what was recorded: how many, and the size of one
     windows: set[int] = field(default_factory=set)
     _layer: int = 0  # where the present layer's part of `trunk` begins
     _recorded: list[Tensor] = field(default_factory=list)
@@ -81,6 +82,7 @@ class Forest:
         """
         if self.record:
             self._recorded.append(own.transpose(0, 1).flatten(1))
+            self.heads.append((own.shape[0], own.shape[2]))
         if self.trunk is None:
             return None
         heads, width = own.shape[0], own.shape[2]

@@ -306,11 +306,29 @@ class LanguageModel:
     @cached_property
     def values(self) -> int:
         """How many numbers the keys and values of one token are, in all layers together."""
+        return self._recorded_token.recorded.shape[1]
+
+    @cached_property
+    def prefix_shape(self) -> tuple[int, int, int, int]:
+        """What a token of a prefix is, `(layers, 2, key heads, size of a head)`: keys, then values.
+
+        Raises:
+            ModelError: Rows of this model cannot begin with given keys and values, or those of its layers differ in size.
+        """
+        heads = self._recorded_token.heads if self.trees else []
+        if len(set(heads)) != 1:
+            sizes = ", ".join(f"{count} heads of {size}" for count, size in sorted(set(heads)))
+            reason = f"its layers have keys of different sizes ({sizes})" if heads else "its rows cannot begin with given keys"
+            raise ModelError(f"the model '{self.name}' takes no prefix: {reason}. Take prompts that fill slots")
+        return len(heads) // 2, 2, *heads[0]
+
+    @cached_property
+    def _recorded_token(self) -> Forest:
         forest = chains([1], self.device)
         forest.record = True
         with torch.inference_mode():
             self._hidden(self.embed(torch.tensor(self._probe[:1], device=self.device)), forest)
-        return forest.recorded.shape[1]
+        return forest
 
     @property
     def _probe(self) -> tuple[int, ...]:
@@ -318,17 +336,27 @@ class LanguageModel:
         rows = len(self.embeddings)
         return (*self.lead, *(i * rows // 8 for i in range(1, 8)))
 
-    def generate(self, embedded: Tensor, tokens: int = 32) -> str:
+    def generate(self, embedded: Tensor, tokens: int = 32, prefix: Tensor | None = None) -> str:
         """The greedy continuation of an input.
 
         Args:
             embedded: Shape `(tokens, width)`.
             tokens: The most tokens to add.
+            prefix: Keys and values that stand before the input, shape `(length, *prefix_shape)`.
         """
+        cache = None
+        if prefix is not None:
+            from transformers import DynamicCache
+
+            layers = prefix.to(self.device, self.dtype).permute(1, 2, 3, 0, 4)[:, :, None]  # (layers, 2, 1, heads, tokens, size)
+            cache = DynamicCache([(keys, values) for keys, values in layers], config=self.model.config)
+            # `generate` cuts off as many rows of its input as the cache holds.
+            embedded = torch.cat([embedded.new_zeros(len(prefix), embedded.shape[1]), embedded])
         with torch.inference_mode():
             ids = self.model.generate(
                 inputs_embeds=embedded[None],
                 attention_mask=torch.ones(1, len(embedded), dtype=torch.long, device=self.device),
+                past_key_values=cache,
                 max_new_tokens=tokens,
                 do_sample=False,
                 pad_token_id=self.tokenizer.pad_token_id or 0,

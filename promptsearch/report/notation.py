@@ -17,9 +17,9 @@ COLUMNS = {
     "access": "what the strategy needs of the LM: scores (black box), gradients (white box) or weights",
     "tuned": "parameters changed while training",
     "stored": "parameters that must be kept to use the prompt, and their share of the LM's",
-    "length": "tokens or vectors of the prompt",
+    "length": "tokens of the prompt, whether words, vectors, or keys and values",
     "prompt": "of the seed with the least loss on the select split; ␣ is a space at an end or one of several, ⏎ a line break, "
-    "| parts the slots; of a soft prompt the nearest word of each vector with its cosine",
+    "| parts the slots; of a soft prompt the nearest word of each vector with its cosine; a prefix is near no words",
 }
 #: What † means.
 ONE_SEED = "† one seed: the interval covers the choice of examples only, not the luck of the seed"

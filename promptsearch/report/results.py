@@ -112,7 +112,7 @@ class Winner:
     """The prompt that a run chose.
 
     Args:
-        kind: `hard`, `text` or `soft`.
+        kind: `hard`, `text`, `soft` or `prefix`.
         key: Its name in logs.
         text: As a reader sees it.
         nearest: For a soft prompt, one word a vector.

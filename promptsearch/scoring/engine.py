@@ -12,14 +12,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from promptsearch.errors import ModelError, PromptSearchError, TemplateError
+from promptsearch.errors import ModelError, PromptError, PromptSearchError, TemplateError
 from promptsearch.evaluation import Scores
 from promptsearch.model import LanguageModel
-from promptsearch.prompt import Prompt, SoftPrompt, TextPrompt
+from promptsearch.prompt import PrefixPrompt, Prompt, TextPrompt, TrainedPrompt
 from promptsearch.scoring.answers import answer_scores, choice_scores
-from promptsearch.scoring.forward import ran_out, run
+from promptsearch.scoring.forward import given_trunks, keys_values, ran_out, run
 from promptsearch.scoring.kept import Kept
-from promptsearch.scoring.layout import broken_joint, check_answers, lay_out, slots_of, split_slots
+from promptsearch.scoring.layout import Layout, broken_joint, check_answers, lay_out, slots_of, split_slots
 from promptsearch.scoring.plan import PASS_TOKENS, WAVE_TOKENS, Group, Plan, Prediction, Sharing, Slots, Wave, passes
 from promptsearch.scoring.tree import Path, common, grow
 from promptsearch.task import Example, Split
@@ -66,6 +66,10 @@ class Engine:
         self._choices = choices
         self._limit = PASS_TOKENS.get(lm.device.type, PASS_TOKENS["cpu"])
         self._layouts = layouts = [lay_out(template, lm, example, choices) for example in split.examples]
+        width = tuple(lm.embeddings.shape[1:])
+        self._shape = (template.length, *(lm.prefix_shape if template.prefixed else width))  # of a trained prompt
+        if template.prefixed:
+            _check_below_prefix(layouts, split)
         self._context = np.array([layout.context for layout in layouts])
         self._lead = np.array([layout.lead for layout in layouts])
         self._lengths = np.array([sum(map(len, x.segments)) + max(map(len, x.answers)) for x in layouts])
@@ -79,7 +83,7 @@ class Engine:
         else:
             wave = min(WAVE_TOKENS, room)
         self._kept = Kept(lm, layouts[:kept], self._limit)
-        self._plan = Plan(layouts, trees=lm.trees, one_token=self._one_token, kept=kept, wave=wave)
+        self._plan = Plan(layouts, trees=lm.trees, one_token=self._one_token, kept=kept, wave=wave, prefixed=template.prefixed)
         parts = (ENGINE, kept, wave, lm.hash, lm.tokenizer_hash, template.text, template.length, split.hash)
         config = json.dumps(lm.model.config.to_dict(), sort_keys=True, default=str)  # what weights alone do not say
         surroundings = (
@@ -101,8 +105,9 @@ class Engine:
 
     def length(self, prompt: Prompt) -> int:
         """Tokens that the prompt puts into the slots."""
-        if isinstance(prompt, SoftPrompt):
-            return len(prompt.vectors)
+        self._check_prompt(prompt)
+        if isinstance(prompt, TrainedPrompt):
+            return len(prompt.rows)
         return sum(map(len, slots_of(self._template, self._lm, prompt)))
 
     def context(self, examples: Ids) -> Ids:
@@ -130,6 +135,17 @@ class Engine:
     def embeddings(self) -> Tensor:
         """The LM's input embeddings, shape `(vocabulary, width)`."""
         return self._lm.vocabulary
+
+    @property
+    def prefix_shape(self) -> tuple[int, ...]:
+        """What a token of a prefix is: `(layers, 2, key heads, size of a head)`, keys, then values."""
+        return self._lm.prefix_shape
+
+    def keys_values(self, ids: Sequence[int]) -> Tensor:
+        """Keys and values of tokens at the very start of a row, shape `(tokens, *prefix_shape)`, float32 on the CPU."""
+        (found,) = keys_values(self._lm, [tuple(ids)], None, self._limit)
+        rows: Tensor = found.float().cpu().unflatten(1, self.prefix_shape)
+        return rows
 
     def score(self, prompts: Sequence[Prompt], examples: Ids) -> Scores:
         """All prompts on all examples.
@@ -165,20 +181,24 @@ class Engine:
                 losses[i] = metric[i] = np.nan
         return Scores(losses, metric, choices, computed, failures)
 
-    def loss(self, vectors: Tensor, examples: Ids) -> Tensor:
-        """The mean loss in nats, shape `()`, differentiable in `vectors`.
+    def loss(self, rows: Tensor, examples: Ids) -> Tensor:
+        """The mean loss in nats of a trained prompt, shape `()`, differentiable in `rows`.
 
         Args:
-            vectors: Shape `(length, width)`, float32; cast to the LM's dtype inside.
+            rows: Vectors, shape `(length, width)`, or a prefix, shape `(length, *prefix_shape)`; float32, cast to the LM's
+                dtype inside.
             examples: Ids, shape `(batch,)`.
 
         Raises:
+            PromptError: The rows have another shape.
             PromptSearchError: The loss is not finite; names prompt and example.
         """
-        slots = split_slots(self._template, [-1 - i for i in range(len(vectors))])
+        self._check_shape(rows)
+        slots = split_slots(self._template, [-1 - i for i in range(len(rows))])
         # No gradient reaches what stands before the prompt: where there is something, it is computed apart.
-        sharing: Sharing = "input" if self._lm.trees and self._lead.any() else "nothing"
-        losses = self._score([slots], vectors, examples, sharing)[0][0]
+        whole: Sharing = "prompt" if self._template.prefixed else "nothing"
+        sharing: Sharing = "input" if self._lm.trees and self._lead.any() else whole
+        losses = self._score([slots], rows.flatten(1), examples, sharing)[0][0]
         if not bool(torch.isfinite(losses).all()):
             example = examples[int((~torch.isfinite(losses)).nonzero()[0])]
             raise PromptSearchError(
@@ -246,23 +266,25 @@ class Engine:
         return len(self._layouts)
 
     def _slots(self, prompts: Sequence[Prompt]) -> tuple[list[Slots], Tensor | None]:
-        """What each prompt puts into the slots, and the vectors of soft prompts, for which negative ids stand."""
+        """What each prompt puts into the slots, and the rows of trained prompts, flat, for which negative ids stand."""
         found: list[Slots] = []
-        vectors: list[Tensor] = []
+        rows: list[Tensor] = []
         count = 0
         for prompt in prompts:
-            if isinstance(prompt, SoftPrompt):
-                found.append(split_slots(self._template, [-1 - count - i for i in range(len(prompt.vectors))]))
-                vectors.append(prompt.vectors)
-                count += len(prompt.vectors)
+            self._check_prompt(prompt)
+            if isinstance(prompt, TrainedPrompt):
+                found.append(split_slots(self._template, [-1 - count - i for i in range(len(prompt.rows))]))
+                rows.append(prompt.rows.flatten(1))
+                count += len(prompt.rows)
             else:
                 found.append(slots_of(self._template, self._lm, prompt))
-        return found, torch.cat(vectors) if vectors else None
+        return found, torch.cat(rows) if rows else None
 
     def _score(
-        self, prompts: Sequence[Slots], vectors: Tensor | None, examples: Ids, sharing: Sharing | None = None
+        self, prompts: Sequence[Slots], rows: Tensor | None, examples: Ids, sharing: Sharing | None = None
     ) -> tuple[Tensor, Tensor, Tensor | None, int]:
         """Losses (prompts, examples), metric (prompts, examples), choices (prompts, examples, choices), tokens computed."""
+        vectors = None if self._template.prefixed else rows
         places = {int(e): i for i, e in enumerate(examples)}  # an id that is asked for twice is computed once
         unique = np.array(list(places))
         answers = [1 if self._one_token else len(self._layouts[e].answers) for e in unique]
@@ -272,7 +294,7 @@ class Engine:
         way = sharing or self._plan.choose(prompts, unique)
         tokens = 0
         for wave in self._plan.waves(way, prompts, unique):
-            trunks = self._kept.get(wave.trunks, vectors) if wave.trunks else []
+            trunks = self._trunks(wave.trunks, rows)
             for groups in passes(wave, lambda: self._limit):
                 found, count = self._pass(wave, groups, prompts, trunks, vectors)
                 parts.append(found)
@@ -303,6 +325,12 @@ class Engine:
         nats, correct, normalised = choice_scores(table.flatten(0, 1), right)
         shape = (len(prompts), len(unique))
         return each(nats.reshape(shape)), each(correct.float().reshape(shape)), each(normalised.unflatten(0, shape)), computed
+
+    def _trunks(self, paths: Sequence[Path], rows: Tensor | None) -> list[Tensor]:
+        """Keys and values of a wave's trunks; those of prefixes are given."""
+        if self._template.prefixed and rows is not None:
+            return given_trunks(self._lm, paths, rows)
+        return self._kept.get(paths, rows) if paths else []
 
     def _pass(
         self, wave: Wave, groups: Sequence[Group], prompts: Sequence[Slots], trunks: Sequence[Tensor], vectors: Tensor | None
@@ -379,6 +407,17 @@ class Engine:
                 return f"the text prompt {list(prompt.texts)} does not join with the template: {fault}"
         return None
 
+    def _check_prompt(self, prompt: Prompt) -> None:
+        if isinstance(prompt, PrefixPrompt) != self._template.prefixed:
+            expected = "prefixes" if self._template.prefixed else "prompts that fill slots"
+            raise PromptError(f"under this template {expected} are scored, got a {type(prompt).__name__}")
+        if isinstance(prompt, TrainedPrompt):
+            self._check_shape(prompt.rows)
+
+    def _check_shape(self, rows: Tensor) -> None:
+        if tuple(rows.shape) != self._shape:
+            raise PromptError(f"a trained prompt has shape {self._shape} under this template and model, got {tuple(rows.shape)}")
+
     def _check_length(self, prompt: int) -> None:
         longest = int(self._lengths.argmax())
         tokens, limit = int(self._lengths[longest]) + prompt, self._lm.context
@@ -386,6 +425,15 @@ class Engine:
             raise TemplateError(
                 f"{self._split.name} example {longest} has {tokens} tokens with a prompt of {prompt}, but the model reads at "
                 f"most {limit}: shorten the example or leave it out (it is never cut silently)"
+            )
+
+
+def _check_below_prefix(layouts: Sequence[Layout], split: Split) -> None:
+    """A prefix predicts nothing itself: the answer needs a token before it."""
+    for example, layout in zip(split.examples, layouts, strict=True):
+        if not any(layout.segments):
+            raise TemplateError(
+                f"nothing but the prefix stands before the answer of {split.name} example {example.id}: expected at least a token"
             )
 
 

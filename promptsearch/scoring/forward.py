@@ -66,6 +66,21 @@ def keys_values(lm: LanguageModel, paths: Sequence[Path], vectors: Tensor | None
     return found
 
 
+def given_trunks(lm: LanguageModel, paths: Sequence[Path], rows: Tensor) -> list[Tensor]:
+    """Keys and values of prefixes: nothing is computed, and gradients reach them.
+
+    Args:
+        lm: The model.
+        paths: Ids of each prefix: as with vectors, the id `-1 - i` stands for the i-th row, and they lie in order.
+        rows: Of all prefixes, shape `(rows, values)`.
+
+    Returns:
+        Shape `(tokens, values)` each.
+    """
+    rows = rows.to(lm.device, lm.dtype)
+    return [rows[-1 - path[0] : -path[-1]] for path in paths]
+
+
 def ran_out(error: RuntimeError) -> bool:
     """Whether an error says that the memory of the device is full (on a CPU it has no class of its own)."""
     return "out of memory" in str(error) or "can't allocate memory" in str(error)

@@ -23,7 +23,8 @@ class Layout:
     """One example under a template, as token ids.
 
     Args:
-        segments: Ids before, between and after the slots; the first begins with the tokenizer's leading special tokens.
+        segments: Ids before, between and after the slots; the first begins with the tokenizer's leading special tokens, or the
+            second, where a prefix stands before these.
         answers: Ids of each answer: the choices in their order, or the right answer and then its aliases.
     """
 
@@ -61,7 +62,9 @@ def lay_out(template: Template, lm: LanguageModel, example: Example, choices: Se
     texts = template.fill(example.fields)
     segments = tuple(tuple(lm.encode(text)) if text else () for text in texts)
     answers = choices if choices is not None else (example.answer, *example.aliases)
-    return Layout(((*lm.lead, *segments[0]), *segments[1:]), tuple(tuple(lm.encode(a)) for a in answers))
+    above, below = ((), lm.lead) if template.prefixed else (lm.lead, ())
+    first, second, *rest = segments
+    return Layout(((*above, *first), (*below, *second), *rest), tuple(tuple(lm.encode(a)) for a in answers))
 
 
 def split_slots(template: Template, ids: Sequence[int]) -> tuple[Ids, ...]:
@@ -113,19 +116,22 @@ def _cut(lm: LanguageModel, ids: Sequence[int]) -> str:
 
 
 def check_joints(template: Template, lm: LanguageModel, split: Split, choices: Sequence[str] | None, space: PromptSpace) -> None:
-    """Law 2: with a prompt of the pool in the slots, the whole text of every example gives its ids back.
+    """Law 2: with a prompt of the pool in the slots, or below a prefix, the whole text of every example gives its ids back.
 
     Raises:
         TemplateError: Names the first joint that does not hold.
     """
-    rng = np.random.default_rng(0)
-    for example, prompt in zip(split.examples, space.sample(rng, len(split)), strict=True):
+    prompts: Sequence[HardPrompt | TextPrompt] = space.sample(np.random.default_rng(0), len(split))
+    if template.prefixed:
+        prompts = [TextPrompt("")] * len(split)
+    for example, prompt in zip(split.examples, prompts, strict=True):
         layout = lay_out(template, lm, example, choices)
         answers = choices if choices is not None else (example.answer, *example.aliases)
         fault = broken_joint(template, lm, example, layout, prompt, answers)
         if fault:
+            joined = "its answers below a prefix" if template.prefixed else "prompts of the pool"
             raise TemplateError(
-                f"the template {template.text!r} does not join with prompts of the pool on the {split.name} split: {fault}. "
+                f"the template {template.text!r} does not join with {joined} on the {split.name} split: {fault}. "
                 "Put a space before slots and answer, or take words into the pool that begin with a space."
             )
 

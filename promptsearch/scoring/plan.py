@@ -7,6 +7,7 @@ what they begin with, so placement decides:
   share their first tokens share these too (a trie);
 * prompt before input: the *prompt* is a trunk, computed once for all examples. This pays for long prompts: a trunk costs
   a pass of its own, and its keys are read by every token below it;
+* prefix: a trunk whose keys and values are the prompt itself;
 * one row alone: its answers share all that stands before them.
 """
 
@@ -93,9 +94,10 @@ class Plan:
         one_token: Whether each answer is one token, whose logits are read from one row.
         kept: The first so many examples have their trunks kept from call to call.
         wave: Tokens of trunks that may be held at a time.
+        prefixed: Whether prompts are keys and values: trunks that need no computing.
     """
 
-    def __init__(self, layouts: Sequence[Layout], *, trees: bool, one_token: bool, kept: int, wave: int) -> None:
+    def __init__(self, layouts: Sequence[Layout], *, trees: bool, one_token: bool, kept: int, wave: int, prefixed: bool) -> None:
         self.trees = trees
         self.kept = kept
         self._layouts = layouts
@@ -106,7 +108,9 @@ class Plan:
         self.tail = np.array([sum(map(len, layout.segments[1:])) for layout in layouts])
         self.read = np.array([0 if one_token else sum(len(a) - 1 for a in layout.answers) for layout in layouts])
         self._answers = np.array([1 if one_token else len(layout.answers) for layout in layouts])
-        self._same, self._part = self._static()
+        self._prefixed = prefixed
+        # Below a prefix, each row computes all that it has: a gradient of the prefix crosses it.
+        self._same, self._part = (1, 0) if prefixed else self._static()
 
     def _static(self) -> tuple[int, int]:
         """How many segments all examples have in common, and with how many tokens the next one begins alike."""
@@ -122,6 +126,8 @@ class Plan:
 
     def choose(self, slots: Sequence[Slots], examples: NDArray[np.int64]) -> Sharing:
         """What to share in a call, by the predicted cost."""
+        if self._prefixed:
+            return "prompt"
         if not self.trees:
             return "nothing"
         ways: tuple[Sharing, ...] = ("nothing", "input", "prompt")
@@ -157,8 +163,9 @@ class Plan:
         trunk = lengths - later + int(self.lead[0]) + self._fixed()
         below = later[:, None] + (tail - self._fixed())[None]
         inside = np.maximum(below, TREE_TOKENS)
-        cost = (trunk * (1 + trunk * KEY_COST / 2)).sum() + (below * (1 + (trunk[:, None] + inside) * KEY_COST)).sum()
-        return Prediction(sharing, int(trunk.sum() + below.sum()), float(cost))
+        made = np.zeros_like(trunk) if self._prefixed else trunk
+        cost = (made * (1 + made * KEY_COST / 2)).sum() + (below * (1 + (trunk[:, None] + inside) * KEY_COST)).sum()
+        return Prediction(sharing, int(made.sum() + below.sum()), float(cost))
 
     def waves(self, sharing: Sharing, slots: Sequence[Slots], examples: NDArray[np.int64]) -> Iterator[Wave]:
         """The work of a call, cut so that neither trunks nor rows fill the memory.

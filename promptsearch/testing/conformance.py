@@ -27,7 +27,7 @@ from scipy import stats
 from promptsearch import loop
 from promptsearch.evaluation import Evaluation
 from promptsearch.objective import Objective
-from promptsearch.prompt import HardPrompt, Prompt, SoftPrompt
+from promptsearch.prompt import HardPrompt, Prompt, TrainedPrompt
 from promptsearch.records import RunLog
 from promptsearch.strategy import Access, Ask, Strategy, make_strategy, options_of
 from promptsearch.testing.planted import Kind, PlantedScorer
@@ -54,7 +54,7 @@ class StrategyConformance:
             assert option.text, f"the option '{option.name}' is missing under Args: in the docstring of {self._name}"
 
     def test_proposes_what_it_says(self) -> None:
-        """Only the kinds of `proposes`; hard prompts from the pool, finite vectors."""
+        """Only the kinds of `proposes`; hard prompts from the pool, finite numbers."""
         scorer = PlantedScorer("separable")
         strategy = self._make(scorer.objective(scorer.budget(self.few)))
         asked = _spy(strategy)
@@ -64,8 +64,8 @@ class StrategyConformance:
             assert type(prompt) in self.strategy.proposes
             if isinstance(prompt, HardPrompt):
                 assert len(prompt.ids) == scorer.space.length and set(prompt.ids) <= set(scorer.space.pool.tolist())
-            if isinstance(prompt, SoftPrompt):
-                assert torch.isfinite(prompt.vectors).all()
+            if isinstance(prompt, TrainedPrompt):
+                assert torch.isfinite(prompt.rows).all()
 
     @pytest.mark.parametrize("share", [0.0, 0.5, 1.0, 2.5, 10.3])
     def test_ends_in_good_order_within_any_budget(self, share: float) -> None:

@@ -2,8 +2,9 @@
 
 A prompt's loss on an example is `offset + scale * landscape`. Offset and scale (nats) belong to the example; the
 landscape (a number of nats, 0 at the planted prompt and above 0 elsewhere) depends on the prompt's vectors. A hard
-prompt stands for the embeddings of its tokens, so hard and soft prompts walk on the same landscape, its gradient leads
-to the planted prompt's vectors, and tokens that are near each other in the embeddings have similar losses.
+prompt stands for the embeddings of its tokens, a prefix for the mean of its keys and values over layers, so that all of
+them walk on the same landscape, its gradient leads to the planted prompt's vectors, and tokens that are near each other
+in the embeddings have similar losses.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from promptsearch.budget import Ledger
 from promptsearch.cache import ScoreCache
 from promptsearch.evaluation import Floats, Ids, Scores
 from promptsearch.objective import Objective
-from promptsearch.prompt import HardPrompt, Prompt, SoftPrompt, TextPrompt
+from promptsearch.prompt import HardPrompt, Prompt, TextPrompt, TrainedPrompt
 from promptsearch.records import RunLog
 from promptsearch.space import PromptSpace
 from promptsearch.task import Example
@@ -119,7 +120,7 @@ class PlantedScorer:
         """Tokens of a prompt: its ids, words or vectors."""
         if isinstance(prompt, TextPrompt):
             return len(self.encode(" ".join(prompt.texts)))
-        return len(prompt.ids) if isinstance(prompt, HardPrompt) else len(prompt.vectors)
+        return len(prompt.ids) if isinstance(prompt, HardPrompt) else len(prompt.rows)
 
     def context(self, examples: Ids) -> Ids:
         """Five to eleven tokens an example, shape `(examples,)`."""
@@ -140,11 +141,11 @@ class PlantedScorer:
         tokens = sum(int(self.context(examples).sum()) + len(examples) * self.length(p) for p in prompts)
         return Scores(losses, metric, None, tokens, failures)
 
-    def loss(self, vectors: Tensor, examples: Ids) -> Tensor:
-        """The mean loss of a soft prompt, shape `()`, the same as `score` gives it."""
-        height = self._landscape(vectors.double()[None])[0]
+    def loss(self, rows: Tensor, examples: Ids) -> Tensor:
+        """The mean loss of a trained prompt, shape `()`, the same as `score` gives it."""
+        height = self._landscape(_vectors(rows).double()[None])[0]
         mean = height * float(self._scales[examples].mean()) + float(self._offsets[examples].mean())
-        return mean.to(vectors.dtype)
+        return mean.to(rows.dtype)
 
     def examples(self, ids: Ids) -> list[Example]:
         """Examples with one field, `text`, and the answer yes or no."""
@@ -164,12 +165,21 @@ class PlantedScorer:
         """Of all tokens, shape `(vocabulary, width)`."""
         return self._embeddings
 
+    @property
+    def prefix_shape(self) -> tuple[int, ...]:
+        """Two layers, keys and values, one head."""
+        return 2, 2, 1, _WIDTH
+
+    def keys_values(self, ids: Sequence[int]) -> Tensor:
+        """The tokens' embeddings, for keys and values of both layers: a prefix of words is worth what the words are."""
+        return self._embeddings[list(ids)].reshape(-1, 1, 1, 1, _WIDTH).repeat(1, 2, 2, 1, 1)
+
     # Private.
 
     def _rows(self, prompt: Prompt) -> Tensor:
         """The vectors for which a prompt stands, shape `(length, width)`; a text is cut, or filled up with zeros."""
-        if isinstance(prompt, SoftPrompt):
-            return prompt.vectors
+        if isinstance(prompt, TrainedPrompt):
+            return _vectors(prompt.rows)
         ids = prompt.ids if isinstance(prompt, HardPrompt) else self.encode(" ".join(prompt.texts))[: self.space.length]
         rows = torch.zeros(self.space.length, self._embeddings.shape[1])
         rows[: len(ids)] = self._embeddings[list(ids)]
@@ -192,13 +202,18 @@ class PlantedScorer:
 
     def _worse(self, prompt: Prompt) -> Floats:
         """The noise on each example of the split, in nats, shape `(examples,)`."""
-        if not self._noise or isinstance(prompt, SoftPrompt) or prompt == self.optimum:
+        if not self._noise or isinstance(prompt, TrainedPrompt) or prompt == self.optimum:
             return np.zeros(len(self._offsets))
         rng = np.random.default_rng([self._seed, int(prompt.key, 16)])
         return self._noise * np.abs(rng.normal(size=len(self._offsets)))
 
     def _fails(self, prompt: Prompt) -> bool:
         return prompt != self.optimum and int(prompt.key[:8], 16) < self._failing * 16**8
+
+
+def _vectors(rows: Tensor) -> Tensor:
+    """What a soft prompt, or a prefix, is on the landscape, shape `(length, width)`."""
+    return rows if rows.ndim == 2 else rows.mean((1, 2, 3))
 
 
 def planted_objective(

@@ -37,6 +37,23 @@ def test_a_model_that_does_something_unknown_before_its_logits_is_refused():
         LanguageModel(model, tokenizer).check()
 
 
+def test_a_token_of_a_prefix_is_what_the_models_own_cache_keeps_of_one(lm):
+    with torch.no_grad():
+        cache = lm.model(input_ids=torch.tensor([lm.words[:4]]), use_cache=True).past_key_values
+    layers = [(layer.keys[0], layer.values[0]) for layer in cache.layers]  # (key heads, tokens, size of a head) each
+    assert lm.prefix_shape == (len(layers), 2, layers[0][0].shape[0], layers[0][0].shape[2])
+    assert lm.values == torch.Size(lm.prefix_shape).numel()
+
+
+def test_layers_with_keys_of_different_sizes_take_no_prefix(monkeypatch):
+    lm = LanguageModel(*tiny_model("llama"))
+    monkeypatch.setattr(lm._recorded_token, "heads", [(2, 8), (2, 8), (1, 16), (1, 16)])
+    with pytest.raises(
+        ModelError, match=r"takes no prefix: its layers have keys of different sizes \(1 heads of 16, 2 heads of 8\)"
+    ):
+        lm.prefix_shape  # noqa: B018 - a property that refuses
+
+
 def test_soft_capping_is_known():
     model, tokenizer = tiny_model("gemma3")
     model.config.final_logit_softcapping = 0.05

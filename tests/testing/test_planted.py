@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from promptsearch import HardPrompt, SoftPrompt, TextPrompt
+from promptsearch import HardPrompt, PrefixPrompt, SoftPrompt, TextPrompt
 from promptsearch.testing.planted import Kind, PlantedScorer, planted_objective
 
 KINDS = get_args(Kind)
@@ -36,13 +36,15 @@ def test_the_planted_prompt_is_the_only_best_one(kind, noise):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_hard_soft_and_text_prompts_walk_on_the_same_landscape(kind):
+def test_prompts_of_all_kinds_walk_on_the_same_landscape(kind):
     scorer = PlantedScorer(kind)
     hard = scorer.space.sample(np.random.default_rng(0), 5)
     texts = [TextPrompt(scorer.space.decode(prompt.ids)) for prompt in hard]
     expected = scorer.score(hard, ALL).losses
     np.testing.assert_allclose(scorer.score([soft(scorer, p) for p in hard], ALL).losses, expected, atol=1e-7)
     np.testing.assert_allclose(scorer.score(texts, ALL).losses, expected, atol=1e-7)
+    prefixes = [PrefixPrompt(scorer.keys_values(p.ids)) for p in hard]
+    np.testing.assert_allclose(scorer.score(prefixes, ALL).losses, expected, atol=1e-7)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -54,6 +56,8 @@ def test_the_differentiable_loss_is_the_score_and_its_gradient_is_right(kind):
     assert float(scorer.loss(start, batch)) == pytest.approx(score, abs=1e-6)
     vectors = start.double().requires_grad_()
     torch.autograd.gradcheck(lambda v: scorer.loss(v, batch), vectors)
+    rows = torch.randn(4, *scorer.prefix_shape, generator=torch.Generator().manual_seed(0)).double().requires_grad_()
+    torch.autograd.gradcheck(lambda r: scorer.loss(r, batch), rows)
 
 
 def test_losses_differ_by_example_and_order_prompts_alike():

@@ -1,0 +1,116 @@
+"""Prefix tuning: the conformance suite with and without its network, and where it starts."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from promptsearch import PrefixPrompt, loop
+from promptsearch.errors import BudgetExhausted
+from promptsearch.strategies.prefix_tuning import PrefixTuning
+from promptsearch.testing.conformance import StrategyConformance
+from promptsearch.testing.planted import PlantedScorer
+
+
+class TestReparametrised(StrategyConformance):
+    strategy = PrefixTuning
+    options = {"interval": 2, "batch": 4, "rate": 0.01, "hidden": 16}
+    planted = "separable"
+
+
+class TestDirect(StrategyConformance):
+    strategy = PrefixTuning
+    options = {"reparametrise": False, "interval": 2, "batch": 4, "rate": 0.05}
+    planted = "separable"
+
+
+class TestRandomStart(StrategyConformance):
+    strategy = PrefixTuning
+    options = {"init": "random", "interval": 2, "batch": 4, "rate": 0.01, "hidden": 16}
+    planted = "separable"
+
+
+def objective(evaluations=40, **given):
+    scorer = PlantedScorer("separable", **given)
+    return scorer.objective(scorer.budget(evaluations))
+
+
+def make(**options):
+    return PrefixTuning(objective(), seed=0, **options)
+
+
+@pytest.mark.parametrize("reparametrise", [True, False])
+@pytest.mark.parametrize("text", [None, "two words"])
+def test_it_starts_from_the_keys_and_values_of_words(reparametrise, text):
+    strategy = make(reparametrise=reparametrise, text=text)
+    given = strategy.objective
+    (prompt,) = strategy.ask()
+    assert isinstance(prompt, PrefixPrompt)
+    ids = strategy._ids
+    assert torch.allclose(prompt.rows, given._scorer.keys_values(ids), atol=1e-6)
+    tokens = given.encode("two words")
+    assert ids == [tokens[i % 2] for i in range(4)] if text else set(ids) <= set(given.space.pool.tolist())
+
+
+@pytest.mark.parametrize("hidden", [2, 4])
+def test_with_few_hidden_units_it_starts_as_near_as_they_reach(hidden):
+    """As many hidden units as tokens suffice; with fewer, the nearest start is not the words."""
+    strategy = make(hidden=hidden)
+    (prompt,) = strategy.ask()
+    distance = float((prompt.rows - strategy.objective._scorer.keys_values(strategy._ids)).norm())
+    assert (distance < 1e-4) == (hidden == 4)
+
+
+def test_random_numbers_have_the_spread_of_real_keys_and_values_at_each_layer(monkeypatch):
+    strategy = make(init="random", reparametrise=False)
+    scale = torch.tensor([[1.0, 20.0], [0.1, 300.0]])  # (layers, keys or values)
+    rows = torch.randn(4, 2, 2, 1, 8, generator=torch.Generator().manual_seed(0)) * scale[None, :, :, None, None]
+    monkeypatch.setattr(strategy.objective, "keys_values", lambda ids: rows)
+    found = strategy.ask()[0].rows
+    assert not torch.allclose(found, rows)
+    assert torch.allclose(found.std((0, 3, 4)) / scale, torch.ones(2, 2), atol=0.5)
+
+
+def test_the_network_is_that_of_the_paper_and_is_dropped():
+    strategy = make(hidden=24)
+    network = strategy._encoder
+    assert isinstance(network.inner, nn.Linear) and tuple(network.inner.weight.shape) == (24, 8)
+    assert tuple(network.outer.weight.shape) == (2 * 2 * 1 * 8, 24)
+    assert torch.allclose(network().flatten(1), network.outer(torch.tanh(network.inner(network.tokens))))
+    (prompt,) = strategy.ask()
+    assert tuple(prompt.rows.shape) == (4, *strategy.objective.prefix_shape)
+    assert strategy.trainable == sum(p.numel() for p in network.parameters()) > prompt.rows.numel()
+    assert make(reparametrise=False).trainable == prompt.rows.numel()
+
+
+def test_what_it_asks_of_the_lm_is_charged_once():
+    strategy = make()
+    assert strategy.objective.ledger.spent == 0, "nothing before the first ask"
+    strategy.objective.evaluate(prompts := strategy.ask())
+    assert strategy.objective.ledger.spent == strategy.objective._scorer.budget(1) + 4
+    assert prompts[0].rows.shape[0] == 4
+
+
+def test_without_the_tokens_to_start_it_ends_in_good_order():
+    given = objective(0)
+    given.ledger.budget = 3
+    with pytest.raises(BudgetExhausted, match="4 tokens are wanted"):
+        PrefixTuning(given, seed=0).ask()
+
+
+@pytest.mark.parametrize("reparametrise", [True, False])
+def test_training_lowers_the_loss_to_near_the_optimum(reparametrise):
+    given = objective(400)
+    options = {"hidden": 16, "rate": 0.01} if reparametrise else {"rate": 0.1}
+    strategy = PrefixTuning(given, seed=0, reparametrise=reparametrise, interval=4, batch=8, **options)
+    start = float(given.evaluate(strategy.ask()).values[0])
+    loop.search(PrefixTuning(given, seed=0, reparametrise=reparametrise, interval=4, batch=8, **options))
+    assert given.ranking[0].value < start - 0.5 * (start - given._scorer.optimum_value)
+
+
+def test_the_global_generator_is_left_as_it_was():
+    state = torch.get_rng_state()
+    make().ask()
+    make(init="random").ask()
+    assert torch.equal(torch.get_rng_state(), state)

@@ -1,0 +1,79 @@
+"""Prompts as values: names by content, copies, and shapes that are refused."""
+
+import pytest
+import torch
+
+from promptsearch import PrefixPrompt, SoftPrompt
+from promptsearch.errors import PromptError
+from promptsearch.prompt import TRAINED, load_trained, prompt_from_json, prompt_to_json, save_trained
+
+SHAPES = {"soft": (3, 8), "prefix": (3, 2, 2, 1, 4)}
+
+
+@pytest.fixture(params=SHAPES)
+def prompt(request):
+    return TRAINED[request.param](torch.randn(SHAPES[request.param], generator=torch.Generator().manual_seed(0)))
+
+
+def test_content_names_a_trained_prompt(prompt):
+    same, other = type(prompt)(prompt.rows.clone()), type(prompt)(prompt.rows + 1e-6)
+    assert same == prompt and hash(same) == hash(prompt) and other != prompt
+    assert len(prompt.key) == 20 and other.key != prompt.key
+
+
+def test_the_kind_and_the_shape_belong_to_the_content():
+    numbers = torch.zeros(2, 2, 2, 1, 4)
+    keys = {PrefixPrompt(numbers).key, PrefixPrompt(numbers.view(2, 1, 2, 2, 4)).key, SoftPrompt(numbers.view(2, 16)).key}
+    assert len(keys) == 3
+
+
+def test_a_live_parameter_cannot_change_it(prompt):
+    live = torch.nn.Parameter(prompt.rows.clone())
+    made = type(prompt)(live)
+    with torch.no_grad():
+        live += 1
+    assert made == prompt and not made.rows.requires_grad
+
+
+def test_numbers_are_kept_in_float32(prompt):
+    assert type(prompt)(prompt.rows.double()) == prompt
+
+
+@pytest.mark.parametrize(
+    ("kind", "shape", "complaint"),
+    [
+        (SoftPrompt, (3,), r"a soft prompt has shape \(length, width\), got \(3,\)"),
+        (PrefixPrompt, (3, 8), r"a prefix prompt has shape \(length, layers, 2, key heads, size of a head\), got \(3, 8\)"),
+        (PrefixPrompt, (2, 3, 1, 3, 4), r"a prefix prompt has shape .*, got \(2, 3, 1, 3, 4\)"),
+        (PrefixPrompt, (3, 2, 2, 1, 4, 1), "a prefix prompt has shape"),
+    ],
+)
+def test_other_shapes_are_refused(kind, shape, complaint):
+    with pytest.raises(PromptError, match=complaint):
+        kind(torch.zeros(shape))
+
+
+def test_a_trained_prompt_is_the_same_after_saving(prompt, tmp_path):
+    data = prompt_to_json(prompt)
+    assert data == {"kind": prompt.kind, "key": prompt.key, "shape": list(prompt.rows.shape)}
+    save_trained(prompt, tmp_path / f"{prompt.key}.safetensors")
+    assert prompt_from_json(data, tmp_path) == prompt
+
+
+def test_a_file_of_another_kind_is_refused(prompt, tmp_path):
+    save_trained(prompt, path := tmp_path / "a.safetensors")
+    (other,) = (kind for kind in TRAINED.values() if kind is not type(prompt))
+    with pytest.raises(PromptError, match=f"expected a tensor '{other.tensor}', found \\['{prompt.tensor}'\\]"):
+        load_trained(path, other)
+
+
+@pytest.mark.parametrize("content", [b"", b"\x80\x04N.", b"not safetensors at all"])
+def test_damaged_and_pickled_files_are_named(content, tmp_path):
+    (tmp_path / "a.safetensors").write_bytes(content)
+    with pytest.raises(PromptError, match="cannot read the numbers of a prefix prompt from"):
+        load_trained(tmp_path / "a.safetensors", PrefixPrompt)
+
+
+def test_unknown_kinds_are_named():
+    with pytest.raises(PromptError, match="expected a prompt of kind hard, text, soft or prefix, got 'deep'"):
+        prompt_from_json({"kind": "deep", "key": "k"})
