@@ -94,8 +94,15 @@ class Template:
     @property
     def fields(self) -> tuple[str, ...]:
         """The names of the data's fields that the template uses, each once."""
-        names = [n for s in self.segments for _, n, _, _ in string.Formatter().parse(s) if n is not None]
-        return tuple(dict.fromkeys(names))
+        return tuple(dict.fromkeys(name for segment in self.segments for name in _fields(segment)))
+
+    @property
+    def fixed(self) -> int:
+        """How many segments from the left are the same for all inputs; the last one is never counted.
+
+        A prompt stands in front of the input where it is the number of the slots.
+        """
+        return next((i for i, segment in enumerate(self.segments[:-1]) if _fields(segment)), len(self.slots))
 
     @property
     def length(self) -> int:
@@ -153,6 +160,11 @@ class Template:
 def _braces(literal: str) -> str:
     """Literal text as it stands in a format string."""
     return literal.replace("{", "{{").replace("}", "}}")
+
+
+def _fields(segment: str) -> list[str]:
+    """The names of the fields in a segment."""
+    return [name for _, name, _, _ in string.Formatter().parse(segment) if name is not None]
 
 
 def _length(spec: str, text: str) -> int | None:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from promptsearch.model import LanguageModel
 from promptsearch.model.attention import chains, pad_rows
-from promptsearch.scoring.tree import Path, Tree, plant
+from promptsearch.scoring.tree import Path, Plot, Tree, grow, plant
 
 
 def run(
@@ -26,9 +26,33 @@ def run(
     Returns:
         Shape `(tokens, width)`, and the place of each tree's first token.
     """
-    same = trunks is not None and all(trunk is trunks[0] for trunk in trunks)
-    plot = plant(trees, None if trunks is None else trunks[0][None] if same else pad_rows(trunks), lm.device)
-    return lm.hidden(_embed(lm, plot.ids, vectors), plot.forest), plot.begins
+    plot = _plot(lm, trees, trunks)
+    return lm.hidden(embed(lm, plot.ids, vectors), plot.forest), plot.begins
+
+
+def extend(
+    lm: LanguageModel, paths: Sequence[Path], trunks: Sequence[Tensor], vectors: Tensor | None
+) -> tuple[Tensor, list[Tensor]]:
+    """Rows that go on below trunks, and will be gone on from.
+
+    Args:
+        lm: The model; its rows can share what they begin with.
+        paths: Ids of each row, at least one.
+        trunks: Keys and values above each row, shape `(trunk, values)` each; none of them, or all, may be empty.
+        vectors: As in `run`.
+
+    Returns:
+        The last hidden state of each row's last token, shape `(rows, width)`; and keys and values of each row, those of its
+        trunk first, shape `(trunk + tokens, values)` each.
+    """
+    trees = [grow([path], len(trunk)) for path, trunk in zip(paths, trunks, strict=True)]
+    plot = _plot(lm, trees, trunks if any(map(len, trunks)) else None)
+    plot.forest.record = True
+    states = lm.hidden(embed(lm, plot.ids, vectors), plot.forest)
+    new = plot.forest.recorded
+    spans = [slice(begin, begin + len(path)) for begin, path in zip(plot.begins, paths, strict=True)]
+    kept = [torch.cat([trunk, new[span]]) for trunk, span in zip(trunks, spans, strict=True)]
+    return torch.stack([states[span.stop - 1] for span in spans]), kept
 
 
 def keys_values(lm: LanguageModel, paths: Sequence[Path], vectors: Tensor | None, limit: int) -> list[Tensor]:
@@ -60,7 +84,7 @@ def keys_values(lm: LanguageModel, paths: Sequence[Path], vectors: Tensor | None
             forest = chains([len(path) for path in some], lm.device)
             forest.record = True
             ids = torch.tensor([i for path in some for i in path], device=lm.device)
-            lm.hidden(_embed(lm, ids, vectors), forest)
+            lm.hidden(embed(lm, ids, vectors), forest)
             found += forest.recorded.split([len(path) for path in some])
             begin = end
     return found
@@ -81,13 +105,18 @@ def given_trunks(lm: LanguageModel, paths: Sequence[Path], rows: Tensor) -> list
     return [rows[-1 - path[0] : -path[-1]] for path in paths]
 
 
+def _plot(lm: LanguageModel, trees: Sequence[Tree], trunks: Sequence[Tensor] | None) -> Plot:
+    same = trunks is not None and all(trunk is trunks[0] for trunk in trunks)
+    return plant(trees, None if trunks is None else trunks[0][None] if same else pad_rows(trunks), lm.device)
+
+
 def ran_out(error: RuntimeError) -> bool:
     """Whether an error says that the memory of the device is full (on a CPU it has no class of its own)."""
     return "out of memory" in str(error) or "can't allocate memory" in str(error)
 
 
-def _embed(lm: LanguageModel, ids: Tensor, vectors: Tensor | None) -> Tensor:
-    """Shape `(tokens,)` to `(tokens, width)`."""
+def embed(lm: LanguageModel, ids: Tensor, vectors: Tensor | None) -> Tensor:
+    """Ids, of tokens or as in `run` of vectors, to what the layers take: shape `(tokens,)` to `(tokens, width)`."""
     if vectors is None:
         return lm.embed(ids)
     soft = ids < 0

@@ -1,0 +1,170 @@
+"""Prompts made ready for use: what a row holds before its input is computed once, and kept as keys and values.
+
+A causal LM reads a prompt in front of the input in the same way whatever follows, so any such prompt can be kept as keys and
+values: tokens, vectors, and prefixes, which are keys and values already. This is the one place that knows the kinds apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from promptsearch.errors import PromptError
+from promptsearch.model import LanguageModel
+from promptsearch.prompt import HardPrompt, PrefixPrompt, Prompt, SoftPrompt
+from promptsearch.scoring.forward import embed, extend
+from promptsearch.scoring.layout import Ids, lay_out, slots_of, split_slots
+from promptsearch.scoring.tree import Path
+from promptsearch.task import Example
+from promptsearch.template import Template
+
+
+class Row(NamedTuple):
+    """An input under its prompt, up to the answer.
+
+    Args:
+        trunk: Keys and values of what comes first, shape `(trunk, values)`.
+        ids: Of all tokens below it, at least one; an id below zero stands for a vector, as in `forward.run`.
+    """
+
+    trunk: Tensor
+    ids: Path
+
+    @property
+    def tokens(self) -> int:
+        """Its length."""
+        return len(self.trunk) + len(self.ids)
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """A prompt in its template.
+
+    Args:
+        template: Bound.
+        slots: Ids of each slot; that of a prefix is empty, since its numbers stand in the trunk.
+        above: The ids that begin every row.
+        trunk: Keys and values of a prefix and of `above`, shape `(tokens, values)`; without any where rows cannot share.
+    """
+
+    template: Template
+    slots: tuple[Ids, ...]
+    above: Path
+    trunk: Tensor
+
+    def row(self, lm: LanguageModel, fields: Mapping[str, Any]) -> Row:
+        """An input below the prompt.
+
+        Args:
+            lm: For its tokenizer.
+            fields: The template's.
+
+        Raises:
+            PromptError: The row holds no token: a prefix predicts nothing itself.
+        """
+        ids = lay_out(self.template, lm, Example(0, fields, "", None), None).join(self.slots)
+        if not ids:
+            raise PromptError("no token stands before the answer: the model needs at least one")
+        if not lm.trees:
+            return Row(self.trunk, tuple(ids))
+        if len(ids) == len(self.above):  # an empty input: the answer is predicted from the last token, which runs again
+            return Row(self.trunk[:-1], tuple(ids[-1:]))
+        return Row(self.trunk, tuple(ids[len(self.above) :]))
+
+
+def compile_prompts(
+    lm: LanguageModel, prompts: Sequence[tuple[Prompt, Template]]
+) -> tuple[list[Compiled], Tensor | None]:
+    """Compute what does not depend on inputs, of all prompts in one pass.
+
+    Args:
+        lm: The model.
+        prompts: Each with its template, bound.
+
+    Returns:
+        The prompts, and the vectors of all soft ones among them, for which negative ids stand, shape `(vectors, width)`.
+
+    Raises:
+        PromptError: A prompt does not fit its template, or the model.
+        ModelError: The model takes no prefix.
+    """
+    found: list[Compiled] = []
+    vectors: list[Tensor] = []
+    for prompt, template in prompts:
+        slots, given = _fill(prompt, template, lm, sum(map(len, vectors)))
+        if isinstance(prompt, SoftPrompt):
+            vectors.append(prompt.vectors)
+        values = lm.values if lm.trees else 0
+        trunk = torch.empty(0, values) if given is None else given
+        above = _beginning(template, lm, slots) if lm.trees else ()
+        found.append(Compiled(template, slots, above, trunk.to(lm.device, lm.dtype)))
+    numbers = torch.cat(vectors) if vectors else None
+    computed = [i for i, compiled in enumerate(found) if compiled.above]
+    if computed:
+        with torch.inference_mode():
+            _, trunks = extend(lm, [found[i].above for i in computed], [found[i].trunk for i in computed], numbers)
+        for i, trunk in zip(computed, trunks, strict=True):
+            found[i] = replace(found[i], trunk=trunk)
+    return found, numbers
+
+
+def embedded(lm: LanguageModel, prompt: Prompt, template: Template, fields: Mapping[str, Any]) -> Tensor:
+    """A row up to the answer as the layers take it, without a prefix, shape `(tokens, width)`."""
+    slots, _ = _fill(prompt, template, lm, 0)
+    ids = lay_out(template, lm, Example(0, fields, "", None), None).join(slots)
+    vectors = prompt.vectors if isinstance(prompt, SoftPrompt) else None
+    return embed(lm, torch.tensor(ids, dtype=torch.long, device=lm.device), vectors)
+
+
+def check_fit(prompt: Prompt, template: Template) -> None:
+    """Refuse a prompt that has not as many tokens as the slots of its template.
+
+    Raises:
+        PromptError: Says how many it has, and how many are expected.
+    """
+    tokens = len(prompt.ids) if isinstance(prompt, HardPrompt) else template.length
+    if isinstance(prompt, (SoftPrompt, PrefixPrompt)):
+        tokens = len(prompt.rows)
+    if tokens != template.length:
+        lengths = " + ".join(str(slot.length) for slot in template.slots)
+        raise PromptError(
+            f"the prompt {prompt.key} has {tokens} tokens, but the slots of the template {template.text!r} take {lengths}"
+        )
+
+
+def _fill(prompt: Prompt, template: Template, lm: LanguageModel, first: int) -> tuple[tuple[Ids, ...], Tensor | None]:
+    """What a prompt puts into the slots, and the keys and values that it brings along.
+
+    Args:
+        prompt: Of any kind.
+        template: Bound.
+        lm: The model.
+        first: The place of its first vector among those of all prompts.
+    """
+    check_fit(prompt, template)
+    if isinstance(prompt, PrefixPrompt):
+        _check_shape(prompt, tuple(prompt.rows.shape[1:]), lm.prefix_shape)
+        return ((),), prompt.rows.flatten(1)
+    if isinstance(prompt, SoftPrompt):
+        _check_shape(prompt, tuple(prompt.rows.shape[1:]), tuple(lm.embeddings.shape[1:]))
+        return split_slots(template, [-1 - first - i for i in range(len(prompt.vectors))]), None
+    return slots_of(template, lm, prompt), None
+
+
+def _check_shape(prompt: SoftPrompt | PrefixPrompt, found: tuple[int, ...], expected: tuple[int, ...]) -> None:
+    for name, ours, theirs in zip(prompt.dimensions[1:], found, expected, strict=True):
+        if ours != theirs:
+            raise PromptError(f"the prompt {prompt.key} is for a model with {name} {ours}; this one has {theirs}")
+
+
+def _beginning(template: Template, lm: LanguageModel, slots: Sequence[Ids]) -> Path:
+    """The ids of a row before the first segment with a field, special tokens that begin this segment among them."""
+    segments = lay_out(template, lm, Example(0, dict.fromkeys(template.fields, ""), "", None), None).segments
+    ids: list[int] = []
+    for segment, slot in zip(segments[: template.fixed], slots, strict=False):
+        ids += [*segment, *slot]
+    return (*ids, *(lm.lead if template.fixed == int(template.prefixed) else ()))

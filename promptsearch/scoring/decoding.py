@@ -1,0 +1,112 @@
+"""Greedy continuations of many rows at once, whatever stands above each of them.
+
+The keys and values of a row are computed once and grow by a token a step. They lie in one table, each row from its left, so
+that no token's position depends on the other rows: there is no padding on the left, and none that any token sees.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from promptsearch.model import LanguageModel
+from promptsearch.model.attention import Forest
+from promptsearch.scoring.compiled import Row
+from promptsearch.scoring.forward import embed, extend, run
+from promptsearch.scoring.tree import grow
+
+
+def greedy(
+    lm: LanguageModel,
+    rows: Sequence[Row],
+    vectors: Tensor | None,
+    limits: Sequence[int],
+    ended: Callable[[Sequence[int]], bool],
+) -> list[list[int]]:
+    """The most probable next token, again and again.
+
+    Args:
+        lm: The model.
+        rows: To be continued.
+        vectors: Those of soft prompts, as in `forward.run`.
+        limits: The most tokens to add to each row, at least 1.
+        ended: Whether a row's new tokens, one more than at the last call, are all that is wanted.
+
+    Returns:
+        The new tokens of each row.
+    """
+    found: list[list[int]] = [[] for _ in rows]
+    live = list(range(len(rows)))
+    with torch.inference_mode():
+        table = _Table(lm, rows, vectors, limits) if lm.trees else None
+        states = table.states if table else _whole(lm, rows, vectors, found, live)
+        while True:
+            for i, token in zip(live, lm.logits(states).argmax(-1).tolist(), strict=True):
+                found[i].append(token)
+            stay = [place for place, i in enumerate(live) if len(found[i]) < limits[i] and not ended(found[i])]
+            if not stay:
+                return found
+            if len(stay) < len(live):
+                live = [live[place] for place in stay]
+                if table:
+                    table.keep(stay)
+            states = table.step([found[i][-1] for i in live]) if table else _whole(lm, rows, vectors, found, live)
+
+
+def _whole(
+    lm: LanguageModel, rows: Sequence[Row], vectors: Tensor | None, found: Sequence[Sequence[int]], live: Sequence[int]
+) -> Tensor:
+    """Last hidden states of whole rows, for a model whose rows keep nothing, shape `(live, width)`."""
+    paths = [(*rows[i].ids, *found[i]) for i in live]
+    states, begins = run(lm, [grow([path]) for path in paths], None, vectors)
+    return states[[begin + len(path) - 1 for begin, path in zip(begins, paths, strict=True)]]
+
+
+class _Table:
+    """Keys and values of rows that grow.
+
+    Args:
+        lm: The model.
+        rows: What they begin with.
+        vectors: As in `forward.run`.
+        limits: The most tokens that each grows by.
+
+    Attributes:
+        states: Of the last token of each row, shape `(rows, width)`.
+    """
+
+    def __init__(self, lm: LanguageModel, rows: Sequence[Row], vectors: Tensor | None, limits: Sequence[int]) -> None:
+        self._lm = lm
+        self.states, kept = extend(lm, [row.ids for row in rows], [row.trunk for row in rows], vectors)
+        room = max(row.tokens + limit for row, limit in zip(rows, limits, strict=True))
+        self._lengths = torch.tensor([len(each) for each in kept], device=lm.device)
+        self._kept = kept[0].new_zeros(len(rows), room, kept[0].shape[1])  # (rows, room, values)
+        for place, each in enumerate(kept):
+            self._kept[place, : len(each)] = each
+
+    def keep(self, stay: Sequence[int]) -> None:
+        """Forget all rows but these."""
+        places = torch.tensor(stay, device=self._lm.device)
+        self._kept, self._lengths = self._kept[places], self._lengths[places]
+
+    def step(self, tokens: Sequence[int]) -> Tensor:
+        """One more token for each row; returns its hidden states, shape `(rows, width)`."""
+        above = int(self._lengths.max())
+        places = torch.arange(above, device=self._lm.device)
+        rows = torch.arange(len(tokens), device=self._lm.device)
+        own = torch.ones(len(tokens), 1, dtype=torch.bool, device=self._lm.device)
+        forest = Forest(
+            positions=self._lengths,
+            size=1,
+            visible=torch.cat([places < self._lengths[:, None], own], 1)[:, None],  # (rows, 1, above + 1)
+            key_positions=torch.cat([places.expand(len(tokens), -1), self._lengths[:, None]], 1),
+            trunk=self._kept[:, :above],
+            record=True,
+        )
+        ids = torch.tensor(tokens, device=self._lm.device)
+        states = self._lm.hidden(embed(self._lm, ids, None), forest)
+        self._kept[rows, self._lengths] = forest.recorded
+        self._lengths = self._lengths + 1
+        return states
