@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from promptsearch.prompt import Prompt as Prompt
     from promptsearch.prompt import SoftPrompt as SoftPrompt
     from promptsearch.prompt import TextPrompt as TextPrompt
+    from promptsearch.prompted import PromptedModel as PromptedModel
     from promptsearch.strategy import Access as Access
     from promptsearch.strategy import Ask as Ask
     from promptsearch.strategy import State as State
@@ -39,6 +40,7 @@ _HOMES = {
     "PrefixPrompt": "prompt",
     "Prompt": "prompt",
     "PromptSearchError": "errors",
+    "PromptedModel": "prompted",
     "SavedPrompt": "export",
     "SoftPrompt": "prompt",
     "State": "strategy",

@@ -55,6 +55,9 @@ Set = Annotated[
     typer.Option("--set", metavar="KEY=VALUE", help="Override a key of the study, such as budget=50000 or task.splits.test=200."),
 ]
 Out = Annotated[Path | None, typer.Option("--out", metavar="DIR", help="The study's folder; left out: results/NAME.")]
+Model = Annotated[
+    str | None, typer.Option("--model", metavar="NAME", help="The language model; left out: the one that the prompt was found for.")
+]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")]
 
 
@@ -169,13 +172,33 @@ def report(folder: Annotated[Path, typer.Argument(metavar="DIR", help="A study's
 @app.command()
 def export(
     run: Annotated[Path, typer.Argument(metavar="RUN_DIR", help="A run's folder: STUDY/TASK/STRATEGY/seed0.")],
-    to: Annotated[str, typer.Option(metavar="text|json|peft", help="The format; json holds soft prompts too.")],
+    to: Annotated[str, typer.Option(metavar="json|kv|peft|text|vllm", help="The format; json holds every prompt.")],
     out: Annotated[Path, typer.Option(metavar="DIR", help="Where to.")],
 ) -> None:
-    """Write a run's winner in another format, load it again and check that it scores the same."""
+    """Write a run's winner in another format, ready for the Hub; load it again and check that it scores the same."""
     from promptsearch.export import export_run
 
     typer.echo(export_run(run, to, out))
+
+
+@app.command()
+def verify(
+    folder: Annotated[Path, typer.Argument(metavar="EXPORT_DIR", help="What export wrote, in any format, or a run's folder.")],
+    model: Model = None,
+) -> None:
+    """Load an export again, through the library that it is for, and compare it with its certificate; 1 where it differs."""
+    from promptsearch.export import TOLERANCE
+    from promptsearch.export import verify as look_again
+    from promptsearch.model import LanguageModel
+
+    found = look_again(folder, LanguageModel.load(model) if model else None)
+    verdict = "the same" if found.same else "NOT the same"
+    typer.echo(
+        f"{verdict}: {found.to}, {found.probe} inputs, largest difference {found.distance:.2g} nats per scored token "
+        f"(allowed: {TOLERANCE:g})"
+    )
+    if not found.same:
+        raise typer.Exit(1)
 
 
 @app.command()
@@ -226,7 +249,14 @@ def tasks(name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="One
 
 @app.command()
 def apply(
-    export: Annotated[Path, typer.Argument(metavar="EXPORT_DIR", help="A found prompt: a run's best/ or what export wrote.")],
+    prompts: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="[NAME=]EXPORT_DIR...",
+            help="A found prompt: a run's folder, or what export --to json wrote. Several have names; each input has its own "
+            'prompt\'s under "prompt".',
+        ),
+    ],
     inputs: Annotated[
         typer.FileText,
         typer.Option(
@@ -236,18 +266,38 @@ def apply(
             help="One input a line, with the template's fields; - reads standard input.",
         ),
     ] = "-",  # type: ignore[assignment]  # opened by typer
-    model: Annotated[
-        str | None, typer.Option(metavar="NAME", help="The language model; left out: the one that the prompt was found for.")
-    ] = None,
+    model: Model = None,
 ) -> None:
-    """Use a found prompt: read inputs as JSON lines, write them with their answers."""
+    """Use found prompts: read inputs as JSON lines, write them with their answers."""
     from promptsearch.export import load_prompt
     from promptsearch.model import LanguageModel
+    from promptsearch.prompted import PromptedModel
 
-    saved = load_prompt(export)
+    rows = _rows(inputs, inputs.name)
+    folders = _named(prompts)
     lm = LanguageModel.load(model) if model else None
-    for row in saved.apply(_rows(inputs, inputs.name), lm):
+    if isinstance(folders, Path):
+        found = load_prompt(folders).apply(rows, lm)
+    else:
+        saved = {name: load_prompt(folder) for name, folder in folders.items()}
+        found = PromptedModel(lm or next(iter(saved.values())).model(), saved).apply(rows)
+    for row in found:
         typer.echo(json.dumps(row, ensure_ascii=False))
+
+
+def _named(given: list[str]) -> Path | dict[str, Path]:
+    """Folders by name, or a single one without a name."""
+    if len(given) == 1 and ("=" not in given[0] or Path(given[0]).exists()):
+        return Path(given[0])
+    found: dict[str, Path] = {}
+    for each in given:
+        name, equals, folder = each.partition("=")
+        if not (name and equals and folder):
+            raise StudyError(f"{each}: several prompts need names, which inputs give under \"prompt\": expected NAME=EXPORT_DIR")
+        if name in found:
+            raise StudyError(f"{each}: the name {name} is given twice")
+        found[name] = Path(folder)
+    return found
 
 
 def _rows(lines: Iterable[str], source: str) -> Iterator[dict[str, Any]]:

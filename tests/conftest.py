@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 
+from promptsearch.export import SavedPrompt
 from promptsearch.model import LanguageModel
-from promptsearch.task import Task
+from promptsearch.prompt import HardPrompt, PrefixPrompt, SoftPrompt, TextPrompt
+from promptsearch.scoring import Engine
+from promptsearch.task import Example, Split, Task
+from promptsearch.template import Template
 from promptsearch.testing.tiny import tiny_model
 
 torch.set_num_threads(1)  # tests run in parallel, and numbers must not depend on how many there are
@@ -37,3 +42,49 @@ def films():
         splits={"search": 40, "select": 16, "test": 20},
         name="films",
     )
+
+
+def saved_prompt(lm, kind, template, choices, length=3, seed=0):
+    """A prompt with a probe that the engine scored, as a run would leave it.
+
+    Args:
+        lm: A tiny model.
+        kind: `hard`, `text`, `soft` or `prefix`.
+        template: With the field `text`.
+        choices: As they follow the template; None: the text answer " Paris".
+        length: Tokens of a slot.
+        seed: Draws the prompt.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    bound = Template.parse(template).bind(length)
+    words = [lm.words[i] for i in torch.randint(len(lm.words), (bound.length,), generator=generator)]
+    if kind == "prefix":
+        bound = bound.in_front()
+        prompt = PrefixPrompt(torch.randn(length, *lm.prefix_shape, generator=generator))
+    elif kind == "soft":
+        noise = 0.1 * torch.randn(bound.length, lm.embeddings.shape[1], generator=generator)
+        prompt = SoftPrompt(lm.vocabulary[torch.tensor(words)] + noise)
+    else:
+        prompt = HardPrompt(words) if kind == "hard" else TextPrompt("What is the answer? The movie was very good")
+    texts = ["good film", "I hate the story", "the capital of France", "bad", "a very good movie and a funny story"]
+    answers = choices or (" Paris",)
+    probe = tuple(
+        Example(i, {"text": text}, answers[i % len(answers)], None if choices is None else i % len(answers))
+        for i, text in enumerate(texts)
+    )
+    losses = Engine(lm, bound, Split("probe", probe), choices).score([prompt], np.arange(len(probe))).losses[0]
+    assert np.isfinite(losses).all()
+    return SavedPrompt(
+        prompt=prompt,
+        template=bound,
+        choices=choices,
+        about={"model": lm.facts, "task": "films", "strategy": "a_strategy", "scored_tokens": 2},
+        probe=probe,
+        losses=tuple(losses.tolist()),
+    )
+
+
+@pytest.fixture(scope="session")
+def make_saved():
+    """`saved_prompt`, for tests that import nothing from here."""
+    return saved_prompt

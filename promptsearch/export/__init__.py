@@ -1,34 +1,80 @@
-"""Ways out: one file per format, each loaded again and scored anew before it counts as written."""
+"""Ways out: one file per format, each loaded again and scored anew before it counts as written, and whenever it is verified."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
-from promptsearch.errors import ExportError, UnknownName
-from promptsearch.export.peft import write_peft
+from promptsearch.errors import ExportError, PromptSearchError, UnknownName
+from promptsearch.export.card import write_card
+from promptsearch.export.certificate import (
+    CERTIFICATE,
+    FORMAT,
+    TOLERANCE,
+    Certificate,
+    read_json,
+    refuse_pickles,
+    to_json,
+)
+from promptsearch.export.kv import score_kv, write_kv
+from promptsearch.export.peft import score_peft, write_peft
 from promptsearch.export.read_peft import read_peft as read_peft
 from promptsearch.export.saved import SavedPrompt as SavedPrompt
 from promptsearch.export.saved import export_best as export_best
 from promptsearch.export.saved import load_prompt as load_prompt
-from promptsearch.export.saved import write_saved
-from promptsearch.export.text import write_text
+from promptsearch.export.saved import score_saved, write_saved
+from promptsearch.export.text import score_text, write_text
+from promptsearch.export.vllm import score_vllm, write_vllm
+from promptsearch.export.vllm import vllm_requests as vllm_requests
+from promptsearch.files import write_json
 from promptsearch.model import LanguageModel
+from promptsearch.prompt import prompt_to_json
 
-#: Format -> writes it into a folder and re-scores it.
-FORMATS: dict[str, Callable[[SavedPrompt, LanguageModel, Path], None]] = {
-    "json": write_saved,
-    "peft": write_peft,
-    "text": write_text,
+
+class Format(NamedTuple):
+    """A way out.
+
+    Args:
+        write: Writes a prompt into a folder, or says why the format cannot hold it exactly.
+        score: The losses of the certificate's probe, in nats, the folder read as its users read it.
+    """
+
+    write: Callable[[SavedPrompt, LanguageModel, Path], None]
+    score: Callable[[Certificate, LanguageModel, Path], list[float]]
+
+
+FORMATS: dict[str, Format] = {
+    "json": Format(write_saved, score_saved),
+    "kv": Format(write_kv, score_kv),
+    "peft": Format(write_peft, score_peft),
+    "text": Format(write_text, score_text),
+    "vllm": Format(write_vllm, score_vllm),
 }
 
 
+class Verified(NamedTuple):
+    """What a second look at an export found.
+
+    Args:
+        to: Its format.
+        probe: Examples that were scored.
+        distance: The largest distance from their losses, in nats per scored token.
+        same: Whether it is within the tolerance.
+    """
+
+    to: str
+    probe: int
+    distance: float
+    same: bool
+
+
 def export_run(run: Path, to: str, out: Path, *, model: LanguageModel | None = None) -> Path:
-    """Write a run's winner in another format.
+    """Write a run's winner in another format, with a certificate and a model card.
 
     Args:
         run: The folder of a finished run, or an export of the format `json`.
-        to: `json` (with safetensors for trained prompts), `text` or `peft`.
+        to: `json` (with safetensors for trained prompts), `kv`, `peft`, `text` or `vllm`.
         out: The folder to write; made, must be empty or missing.
         model: The LM, if it is loaded already; left out: loaded by the name in the export.
 
@@ -44,11 +90,41 @@ def export_run(run: Path, to: str, out: Path, *, model: LanguageModel | None = N
     saved = load_prompt(run)
     if out.exists() and any(out.iterdir()):
         raise ExportError(f"{out} is not empty: name a new folder")
+    lm = saved.model(model)
     out.mkdir(parents=True, exist_ok=True)
     try:
-        FORMATS[to](saved, saved.model(model), out)
-    except ExportError:
+        FORMATS[to].write(saved, lm, out)
+        saved.check(FORMATS[to].score(saved, lm, out))
+        if to != "json":  # which is its own certificate
+            write_json(out / CERTIFICATE, {"format": FORMAT, "export": to, **to_json(saved, prompt_to_json(saved.prompt))})
+        write_card(saved, to, lm, out)
+    except PromptSearchError:
         for path in out.iterdir():  # an export that is not exact must not be mistaken for one
             path.unlink()
         raise
     return out
+
+
+def verify(folder: Path, model: LanguageModel | None = None) -> Verified:
+    """Load an export again, through the library that it is for, and compare it with its certificate.
+
+    Args:
+        folder: An export of any format, or a finished run.
+        model: The LM, if it is loaded already; left out: loaded by the name in the certificate.
+
+    Raises:
+        PromptError: The folder is no export, or is damaged, or holds a pickle (which is not loaded).
+        ModelError: The model is not the one that the prompt was found for.
+    """
+    if folder.is_dir():
+        refuse_pickles(folder)
+    certificate: Certificate
+    if (folder / CERTIFICATE).is_file():
+        certificate, data = read_json(folder / CERTIFICATE, [FORMAT])
+        to = str(data.get("export"))
+        if to not in FORMATS:
+            raise UnknownName("export format", to, FORMATS)
+    else:
+        certificate, to = load_prompt(folder), "json"
+    distance = certificate.distance(FORMATS[to].score(certificate, certificate.model(model), folder))
+    return Verified(to, len(certificate.probe), distance, distance <= TOLERANCE)

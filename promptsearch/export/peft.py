@@ -1,9 +1,10 @@
 """PEFT folders: PREFIX_TUNING for prefixes, PROMPT_TUNING for other prompts that stand in front of the input.
 
 PEFT puts its virtual tokens before the whole text, so only such prompts can be held exactly. Format: `prompt_embeddings` in
-`adapter_model.safetensors`, one row a virtual token. A row of PROMPT_TUNING is a vector, shape `(virtual tokens, width)`;
-anchors among the slots are folded in as rows of their embeddings, hard and text prompts likewise. A row of PREFIX_TUNING is
-that of a `PrefixPrompt`, flat: keys as they enter the attention at the positions 0, 1, ..., then values, layer by layer.
+`adapter_model.safetensors`, one row a virtual token. A row of PROMPT_TUNING is a vector, shape `(virtual tokens, width)`; all
+that stands before the input is folded in: anchors, hard and text prompts as rows of their embeddings, and the special tokens
+that the tokenizer puts first, so that inputs are encoded without these. A row of PREFIX_TUNING is that of a `PrefixPrompt`, flat:
+keys as they enter the attention at the positions 0, 1, ..., then values, layer by layer; special tokens follow below it.
 """
 
 from __future__ import annotations
@@ -12,26 +13,41 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import safetensors.torch
 import torch
 from torch import Tensor
 
 from promptsearch.errors import ExportError
+from promptsearch.export.certificate import Certificate, check_in_front
+from promptsearch.export.read_peft import CONFIG, TENSOR, WEIGHTS, read_peft
 from promptsearch.export.saved import SavedPrompt
 from promptsearch.files import write_aside, write_json
 from promptsearch.model import LanguageModel
 from promptsearch.prompt import PrefixPrompt
-from promptsearch.scoring.answers import choice_scores
-from promptsearch.scoring.layout import lay_out
+from promptsearch.scoring.compiled import embedded
+from promptsearch.scoring.layout import Ids, lay_out
 from promptsearch.task import Example
 
-#: Where PEFT keeps the numbers, under which name, and what they are.
-WEIGHTS, TENSOR, CONFIG = "adapter_model.safetensors", "prompt_embeddings", "adapter_config.json"
+#: What a user of the folder runs, see `promptsearch.export.card`.
+USAGE = '''\
+from peft import PeftModel
+
+model = PeftModel.from_pretrained(model, ".").eval()  # this folder
+
+
+def logits(ids):
+    return model(input_ids=torch.tensor([ids])).logits[0]
+
+
+def generate(ids):
+    row = torch.tensor([ids])
+    made = model.generate(input_ids=row, attention_mask=torch.ones_like(row), max_new_tokens=32, do_sample=False)
+    return made[0, len(ids) :]
+'''
 
 
 def write_peft(saved: SavedPrompt, lm: LanguageModel, folder: Path) -> None:
-    """Write `adapter_config.json` and `adapter_model.safetensors`, load them through peft, and score the probe anew.
+    """Write `adapter_config.json` and `adapter_model.safetensors`.
 
     Args:
         saved: A prefix, or any prompt whose slots stand in front of the input.
@@ -41,10 +57,7 @@ def write_peft(saved: SavedPrompt, lm: LanguageModel, folder: Path) -> None:
     Raises:
         ExportError: peft is not installed, or the prompt cannot be held exactly (with the reason).
     """
-    try:
-        import peft
-    except ImportError as error:
-        raise ExportError("the format peft needs the package peft: pip install 'promptsearch-kit[peft]'") from error
+    peft = _peft()
     if isinstance(saved.prompt, PrefixPrompt):
         rows, special = saved.prompt.rows.flatten(1), _prefix_config(lm)
     else:
@@ -63,10 +76,43 @@ def write_peft(saved: SavedPrompt, lm: LanguageModel, folder: Path) -> None:
         "peft_version": peft.__version__,
     }
     write_json(folder / CONFIG, special | common)
+
+
+def score_peft(certificate: Certificate, lm: LanguageModel, folder: Path) -> list[float]:
+    """The losses of the probe through peft's own forward, in nats, shape `(probe,)`.
+
+    Raises:
+        PromptError: The folder is damaged, or for a model of another size.
+        ExportError: peft is not installed.
+    """
+    peft = _peft()
+    read_peft(folder, lm)  # says what is wrong with a folder, which peft does not
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # between peft and transformers; nothing that a user could do
         model = peft.PeftModel.from_pretrained(lm.model, str(folder)).eval()
-    saved.check([_loss(saved, lm, model, example) for example in saved.probe])
+
+    def logits(example: Example, answer: Ids) -> Tensor:
+        text = lay_out(certificate.template, lm, example, None).segments[-1]
+        # peft returns logits for the virtual tokens of PROMPT_TUNING too: they are counted from the end.
+        found: Tensor = model(input_ids=torch.tensor([[*text, *answer]], device=lm.device)).logits[0]
+        return found
+
+    return certificate.losses_by(lm, logits)
+
+
+def front_rows(saved: SavedPrompt, lm: LanguageModel) -> Tensor:
+    """All that stands before the input, as embedding rows, float32, shape `(tokens, width)`.
+
+    Raises:
+        ExportError: Something of the input stands before the last slot, or there are no rows.
+    """
+    check_in_front(saved.template, "PEFT puts a prompt in front of the whole text", "json, vllm, or text if it is a hard prompt")
+    fields = dict.fromkeys(saved.template.fields, "")
+    whole = embedded(lm, saved.prompt, saved.template, fields)
+    rows = whole[: len(whole) - len(lay_out(saved.template, lm, Example(0, fields, "", None), None).segments[-1])]
+    if not len(rows):
+        raise ExportError("the prompt is empty: PEFT needs at least one virtual token")
+    return rows.detach().float().cpu().contiguous()
 
 
 def _prompt_config(lm: LanguageModel, rows: Tensor) -> dict[str, Any]:
@@ -95,44 +141,9 @@ def _prefix_config(lm: LanguageModel) -> dict[str, Any]:
     }
 
 
-def front_rows(saved: SavedPrompt, lm: LanguageModel) -> Tensor:
-    """All that stands before the input, as embedding rows, float32, shape `(tokens, width)`.
-
-    Raises:
-        ExportError: Something of the input, or a special token of the tokenizer, stands before the last slot.
-    """
-    template = saved.template
-    fields = [s for s in template.segments[:-1] if "{" in s.replace("{{", "")]
-    if fields:
-        raise ExportError(
-            f"PEFT puts a prompt in front of the whole text, but in the template {template.text!r} the input stands before a "
-            "slot: export it as json, or as text if it is a hard prompt"
-        )
-    if lm.lead:
-        raise ExportError(
-            f"PEFT puts a prompt before the special tokens {lm.decode(lm.lead)!r} that this tokenizer puts first, so the model "
-            "would read another order: export it as json"
-        )
-    whole = saved.embedded(lm, saved.probe[0])
-    rows = whole[: len(whole) - len(lay_out(template, lm, saved.probe[0], None).segments[-1])]
-    if not len(rows):
-        raise ExportError("the prompt is empty: PEFT needs at least one virtual token")
-    return rows.detach().float().cpu().contiguous()
-
-
-def _loss(saved: SavedPrompt, lm: LanguageModel, model: torch.nn.Module, example: Example) -> float:
-    """The example's loss through peft's own forward, in nats."""
-    layout = lay_out(saved.template, lm, example, saved.choices)
-    text = layout.segments[-1]
-    sums = []
-    for answer in layout.answers if saved.choices is not None else layout.answers[:1]:
-        ids = torch.tensor([[*text, *answer]], device=lm.device)
-        with torch.inference_mode():
-            logits = model(input_ids=ids).logits[0].float()
-        # peft returns logits for the virtual tokens of PROMPT_TUNING too: count from the end.
-        nats = logits[-len(answer) - 1 : -1].log_softmax(-1).gather(-1, ids[0, -len(answer) :, None])
-        sums.append(nats.sum())
-    if saved.choices is None:
-        return -float(sums[0])
-    losses, _, _ = choice_scores(torch.stack(sums)[None], torch.tensor([example.choice]))
-    return float(np.asarray(losses)[0])
+def _peft() -> Any:
+    try:
+        import peft
+    except ImportError as error:
+        raise ExportError("the format peft needs the package peft: pip install 'promptsearch-kit[peft]'") from error
+    return peft

@@ -13,10 +13,11 @@ from pathlib import Path
 import safetensors.torch
 
 from promptsearch.errors import PromptError
-from promptsearch.export.peft import CONFIG, TENSOR, WEIGHTS
 from promptsearch.model import LanguageModel
 from promptsearch.prompt import PrefixPrompt, SoftPrompt
 
+#: Where PEFT keeps the numbers, under which name, and what they are.
+WEIGHTS, TENSOR, CONFIG = "adapter_model.safetensors", "prompt_embeddings", "adapter_config.json"
 _VECTORS = ("PROMPT_TUNING", "P_TUNING")
 
 
@@ -44,6 +45,8 @@ def read_peft(folder: Path | str, lm: LanguageModel) -> SoftPrompt | PrefixPromp
     count = config.get("num_virtual_tokens")
     if rows.ndim != 2 or count != len(rows):
         raise PromptError(f"{folder} holds numbers of shape {tuple(rows.shape)} for {count} virtual tokens: it is damaged")
+    if lm.context is not None and count >= lm.context:
+        raise PromptError(f"{folder} has {count} virtual tokens, but '{lm.name}' reads at most {lm.context} with the input")
     shape = lm.embeddings.shape[1:] if kind in _VECTORS else lm.prefix_shape
     if kind == "PREFIX_TUNING" and layers not in (None, shape[0]):
         raise PromptError(f"{folder} is for a model of {layers} layers; '{lm.name}' has {shape[0]}")

@@ -4,21 +4,35 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
+import torch
+from torch import Tensor
 
-from promptsearch.errors import ExportError
+from promptsearch.errors import ExportError, PromptError
+from promptsearch.export.certificate import Certificate, check_room
 from promptsearch.export.saved import SavedPrompt
 from promptsearch.files import write_aside
 from promptsearch.model import LanguageModel
-from promptsearch.prompt import TextPrompt, TrainedPrompt
-from promptsearch.scoring.layout import prompt_texts
-from promptsearch.template import Template
+from promptsearch.prompt import TrainedPrompt
+from promptsearch.scoring.layout import Ids, broken_joint, lay_out, prompt_texts
+from promptsearch.task import Example
+
+WHOLE = "template.txt"
+
+#: What a user of the folder runs, see `promptsearch.export.card`.
+USAGE = '''\
+def logits(ids):
+    return model(input_ids=torch.tensor([ids])).logits[0]
+
+
+def generate(ids):
+    row = torch.tensor([ids])
+    made = model.generate(input_ids=row, attention_mask=torch.ones_like(row), max_new_tokens=32, do_sample=False)
+    return made[0, len(ids) :]
+'''
 
 
 def write_text(saved: SavedPrompt, lm: LanguageModel, folder: Path) -> None:
     """Write `prompt.txt` (one line a slot) and `template.txt` (the whole text with the data's `{field}`s).
-
-    `template.txt` is read again, filled with the probe's inputs and scored from its text alone.
 
     Args:
         saved: A hard or text prompt.
@@ -29,19 +43,37 @@ def write_text(saved: SavedPrompt, lm: LanguageModel, folder: Path) -> None:
         ExportError: It is a trained prompt, which no text holds, or its text does not give its tokens back.
     """
     if isinstance(saved.prompt, TrainedPrompt):
-        raise ExportError(f"a {saved.prompt.kind} prompt is numbers, and no text holds it exactly: export it as json or peft")
+        raise ExportError(f"a {saved.prompt.kind} prompt is numbers, and no text holds it exactly: export it as json, peft or kv")
+    for example in saved.probe:
+        answers = saved.choices or (example.answer,)
+        layout = lay_out(saved.template, lm, example, answers)
+        if fault := broken_joint(saved.template, lm, example, layout, saved.prompt, answers):
+            raise ExportError(f"the text does not give the prompt's tokens back: {fault}")
     texts = prompt_texts(saved.template, lm, saved.prompt)
     whole = "".join(s + _literal(t) for s, t in zip(saved.template.segments, [*texts, ""], strict=True))
     write_aside(folder / "prompt.txt", "\n".join(texts) + "\n")
-    write_aside(folder / "template.txt", whole)
-    # Scored as one text in front of the answer: no slot, no ids.
-    again = (folder / "template.txt").read_text("utf-8")
-    plain = Template.parse("{prompt}" + again + ("{answer}" if not saved.template.answer_space else " {answer}"))
-    reread = SavedPrompt(TextPrompt(""), plain, saved.choices, saved.about, saved.probe, saved.losses)
-    scores = reread.engine(lm, saved.probe).score([TextPrompt("")], np.arange(len(saved.probe)))
-    if scores.failures:
-        raise ExportError(f"the text does not give the prompt's tokens back: {scores.failures[0]}")
-    saved.check(scores.losses[0].tolist())
+    write_aside(folder / WHOLE, whole)
+
+
+def score_text(certificate: Certificate, lm: LanguageModel, folder: Path) -> list[float]:
+    """The losses of the probe, its inputs put into `template.txt`, in nats, shape `(probe,)`.
+
+    Raises:
+        PromptError: The file is missing, or has other fields than the probe.
+    """
+    try:
+        whole = (folder / WHOLE).read_text("utf-8")
+        texts = {example.id: whole.format(**example.fields) for example in certificate.probe}
+    except (OSError, ValueError, KeyError, IndexError) as error:
+        raise PromptError(f"{folder / WHOLE} is missing or damaged: {error!r}") from error
+
+    def logits(example: Example, answer: Ids) -> Tensor:
+        ids = [*lm.lead, *lm.encode(texts[example.id]), *answer]
+        check_room(lm, 0, len(ids))
+        found: Tensor = lm.model(input_ids=torch.tensor([ids], device=lm.device)).logits[0]
+        return found
+
+    return certificate.losses_by(lm, logits)
 
 
 def _literal(text: str) -> str:

@@ -162,12 +162,31 @@ class LanguageModel:
         content = repr(sorted(self.tokenizer.get_vocab().items())) + repr(list(probe)) + repr(self.lead)
         return hashlib.sha256(content.encode()).hexdigest()[:20]
 
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What names the model, for exports: its name, where it is loaded from, hashes, width and number of layers."""
+        return {
+            "name": self.name,
+            "source": self.name,
+            "hash": self.hash,
+            "tokenizer_hash": self.tokenizer_hash,
+            "width": self.embeddings.shape[1],
+            "layers": getattr(self.model.config, "num_hidden_layers", None),
+        }
+
     @cached_property
     def lead(self) -> tuple[int, ...]:
         """The special tokens that the tokenizer puts before every text."""
         with_specials = list(self.tokenizer("a").input_ids)
         plain = list(self.tokenizer("a", add_special_tokens=False).input_ids)
         return tuple(with_specials[: with_specials.index(plain[0])]) if plain else ()
+
+    @cached_property
+    def ends(self) -> frozenset[int]:
+        """Ids of the tokens that end a text."""
+        given = getattr(getattr(self.model, "generation_config", None), "eos_token_id", None)
+        listed = given if isinstance(given, (list, tuple)) else [given]
+        return frozenset(int(i) for i in (*listed, self.tokenizer.eos_token_id) if i is not None)
 
     def encode(self, text: str) -> list[int]:
         """The token ids of a text, without special tokens; marks of special tokens in the text stay plain text."""
@@ -336,33 +355,16 @@ class LanguageModel:
         rows = len(self.embeddings)
         return (*self.lead, *(i * rows // 8 for i in range(1, 8)))
 
-    def generate(self, embedded: Tensor, tokens: int = 32, prefix: Tensor | None = None) -> str:
-        """The greedy continuation of an input.
+    def cache(self, keys_values: Tensor) -> Any:
+        """Keys and values as a cache of `transformers`, for a row that goes on below them.
 
         Args:
-            embedded: Shape `(tokens, width)`.
-            tokens: The most tokens to add.
-            prefix: Keys and values that stand before the input, shape `(length, *prefix_shape)`.
+            keys_values: Shape `(layers, 2, key heads, tokens, size of a head)`.
         """
-        cache = None
-        if prefix is not None:
-            from transformers import DynamicCache
+        from transformers import DynamicCache
 
-            layers = prefix.to(self.device, self.dtype).permute(1, 2, 3, 0, 4)[:, :, None]  # (layers, 2, 1, heads, tokens, size)
-            cache = DynamicCache([(keys, values) for keys, values in layers], config=self.model.config)
-            # `generate` cuts off as many rows of its input as the cache holds.
-            embedded = torch.cat([embedded.new_zeros(len(prefix), embedded.shape[1]), embedded])
-        with torch.inference_mode():
-            ids = self.model.generate(
-                inputs_embeds=embedded[None],
-                attention_mask=torch.ones(1, len(embedded), dtype=torch.long, device=self.device),
-                past_key_values=cache,
-                max_new_tokens=tokens,
-                do_sample=False,
-                pad_token_id=self.tokenizer.pad_token_id or 0,
-            )
-        text: str = self.tokenizer.decode(ids[0], skip_special_tokens=True)
-        return text
+        layers = keys_values.to(self.device, self.dtype)
+        return DynamicCache([(keys[None], values[None]) for keys, values in layers], config=self.model.config)
 
     def check(self) -> None:
         """Compare our path through the model with its own forward, once.

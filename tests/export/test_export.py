@@ -15,7 +15,9 @@ from promptsearch.export import export_run
 from promptsearch.export.saved import SavedPrompt, write_saved
 from promptsearch.model.attention import chains
 from promptsearch.scoring import Engine
-from promptsearch.scoring.layout import slots_of
+from promptsearch.scoring.compiled import embedded
+from promptsearch.scoring.layout import lay_out, slots_of
+from promptsearch.task import Split
 from promptsearch.testing.tiny import tiny_model
 
 FRONT = "{prompt:3} {text} It was {answer}"
@@ -37,8 +39,18 @@ def saved_prompt(lm, template, kind, answers=("bad", "very good")):
     }[kind]
     examples = task.splits["select"].examples
     losses = Engine(lm, bound, task.splits["select"], task.choices).score([prompt], np.arange(8)).losses[0]
-    facts = {"name": lm.name, "source": lm.name, "hash": lm.hash, "tokenizer_hash": lm.tokenizer_hash}
-    return SavedPrompt(prompt, bound, task.choices, {"model": facts, "scored_tokens": 1}, examples, tuple(losses.tolist()))
+    return SavedPrompt(
+        prompt=prompt,
+        template=bound,
+        choices=task.choices,
+        about={"model": lm.facts, "scored_tokens": 1},
+        probe=examples,
+        losses=tuple(losses.tolist()),
+    )
+
+
+def engine(lm, saved):
+    return Engine(lm, saved.template, Split("probe", saved.probe), saved.choices)
 
 
 def write(saved, lm, folder):
@@ -47,7 +59,7 @@ def write(saved, lm, folder):
     return folder
 
 
-@pytest.fixture(scope="module", params=["llama", "gpt2", "qwen3"])
+@pytest.fixture(scope="module", params=["llama", "gpt2", "gemma3", "qwen3"])
 def lm(request):
     return LanguageModel(*tiny_model(request.param), name=request.param)
 
@@ -73,7 +85,7 @@ def test_a_front_prompt_loads_through_peft_with_equal_logits(lm, template, kind,
         wrapped = peft.PeftModel.from_pretrained(lm.model, str(folder)).eval()
     example = saved.probe[2]
     text = lm.encode(saved.template.fill(example.fields)[-1])
-    whole = saved.embedded(lm, example)
+    whole = embedded(lm, saved.prompt, saved.template, example.fields)
     with torch.inference_mode():
         theirs = wrapped(input_ids=torch.tensor([text])).logits[0]
         ours = lm.logits(lm.hidden(whole, chains([len(whole)], lm.device)))
@@ -82,13 +94,9 @@ def test_a_front_prompt_loads_through_peft_with_equal_logits(lm, template, kind,
 
 def test_peft_is_refused_where_it_cannot_be_exact(lm, tmp_path):
     folder = write(saved_prompt(lm, BEHIND, "soft"), lm, tmp_path / "a")
-    with pytest.raises(ExportError, match="the input stands before a slot: export it as json"):
+    with pytest.raises(ExportError, match="the input stands before a slot: export it as json, vllm"):
         export_run(folder, "peft", tmp_path / "b", model=lm)
     assert not list((tmp_path / "b").iterdir())
-    gemma = LanguageModel(*tiny_model("gemma3"))
-    folder = write(saved_prompt(gemma, FRONT, "soft"), gemma, tmp_path / "c")
-    with pytest.raises(ExportError, match="before the special tokens"):
-        export_run(folder, "peft", tmp_path / "d", model=gemma)
 
 
 @pytest.mark.parametrize("template", [FRONT, ANCHORS, BEHIND])
@@ -98,9 +106,8 @@ def test_text_gives_the_tokens_back(lm, template, kind, tmp_path):
     folder = export_run(write(saved, lm, tmp_path / "a"), "text", tmp_path / "b", model=lm)
     example = saved.probe[1]
     whole = (folder / "template.txt").read_text().format(**example.fields) + saved.choices[0]
-    engine = saved.engine(lm, [example])
-    slots = slots_of(saved.template, lm, saved.prompt)
-    assert lm.encode(whole) == [*engine._layouts[0].join(slots), *engine._layouts[0].answers[0]]
+    layout = lay_out(saved.template, lm, example, saved.choices)
+    assert lm.encode(whole) == [*layout.join(slots_of(saved.template, lm, saved.prompt)), *layout.answers[0]]
 
 
 def test_a_soft_prompt_is_no_text(lm, tmp_path):
@@ -115,7 +122,7 @@ def test_an_export_that_scores_differently_is_not_written(lm, tmp_path):
     data = json.loads((folder / "prompt.json").read_text())
     data["probe"][3]["loss"] += 0.01
     (folder / "prompt.json").write_text(json.dumps(data))
-    for to in ("json", "text", "peft"):
+    for to in ("json", "text", "peft", "kv", "vllm"):
         with pytest.raises(ExportError, match="nats per scored token away from what was measured"):
             export_run(folder, to, tmp_path / to, model=lm)
         assert not list((tmp_path / to).iterdir())
@@ -139,7 +146,7 @@ def test_apply_answers_choices_like_the_engine(lm, tmp_path):
     saved = saved_prompt(lm, ANCHORS, "soft")
     rows = [{**e.fields, "id": e.id} for e in saved.probe]
     found = list(saved.apply(rows, lm))
-    scores = saved.engine(lm, saved.probe).score([saved.prompt], np.arange(8))
+    scores = engine(lm, saved).score([saved.prompt], np.arange(8))
     for row, nats in zip(found, scores.choices[0], strict=True):
         assert row["answer"] == saved.choices[int(nats.argmax())].strip()
         assert list(row["probabilities"].values()) == pytest.approx(np.exp(nats), abs=1e-5)

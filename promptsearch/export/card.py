@@ -1,0 +1,212 @@
+"""The model card of an export: `README.md`, which makes the folder ready for the Hub. Nothing is uploaded.
+
+The code on the card is complete, runs in the folder as it stands there, and gives what the certificate says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from promptsearch.export import kv, peft, saved, text, vllm
+from promptsearch.export.certificate import CERTIFICATE, PROBE, TOLERANCE
+from promptsearch.export.saved import PROMPT, SavedPrompt
+from promptsearch.files import write_aside
+from promptsearch.model import LanguageModel
+from promptsearch.model.packaged import NAME
+from promptsearch.prompt import PrefixPrompt, TrainedPrompt
+from promptsearch.scoring.layout import prompt_texts
+
+CARD = "README.md"
+#: Format -> what the folder is, and the library that the Hub counts it to.
+_ABOUT = {
+    "json": ("the library's own format", "promptsearch"),
+    "kv": ("keys and values for the cache of `transformers`", "transformers"),
+    "peft": ("a folder for PEFT", "peft"),
+    "text": ("plain text", "transformers"),
+    "vllm": ("embeddings for requests to vLLM (`prompt_embeds`)", "vllm"),
+}
+_MODEL = '''\
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+base = {name!r}
+model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32).eval()
+tokenizer = AutoTokenizer.from_pretrained(base)
+'''
+_OUR_MODEL = '''\
+import torch
+from promptsearch import LanguageModel
+
+base = LanguageModel.load({name!r})
+model, tokenizer = base.model, base.tokenizer
+'''
+_CHOOSE = '''\
+{text}
+ids = {first}tokenizer(text, add_special_tokens=False).input_ids
+sums = []
+for answer in {answers!r}:
+    target = tokenizer(answer, add_special_tokens=False).input_ids
+    with torch.inference_mode():
+        rows = logits(ids + target)[-len(target) - 1 : -1].log_softmax(-1)
+    sums.append(rows.gather(-1, torch.tensor(target)[:, None]).sum())
+probabilities = torch.stack(sums).softmax(0)
+print(dict(zip({answers!r}, probabilities.tolist())))
+'''
+_GENERATE = '''\
+{text}
+ids = {first}tokenizer(text, add_special_tokens=False).input_ids
+answer = tokenizer.decode(generate(ids), skip_special_tokens=True).split("\\n")[0].strip()
+print(answer)
+'''
+
+
+def write_card(prompt: SavedPrompt, to: str, lm: LanguageModel, folder: Path) -> None:
+    """Write `README.md`.
+
+    Args:
+        prompt: What was exported.
+        to: The format.
+        lm: The LM.
+        folder: Of the export.
+    """
+    what, library = _ABOUT[to]
+    about, kind = prompt.about, _kind(prompt)
+    title = f"A {kind} prompt for {about.get('task', 'a task')}"
+    facts = about.get("model", {})
+    answers = "free text" if prompt.choices is None else ", ".join(f"`{choice.strip()}`" for choice in prompt.choices)
+    certificate = PROMPT if to == "json" else CERTIFICATE
+    parts = [
+        f"---\n{_header(prompt, to, library, lm)}\n---\n",
+        f"# {title}\n",
+        f"{title[0]}{title[1:]} and the frozen language model `{_base(lm)}`, as {what}. Found by `{about.get('strategy', '?')}` of "
+        "promptsearch; the model itself is not changed, and not part of this folder.\n",
+        "## Task\n",
+        f"Template: {_code(prompt.template.text)}\n",
+        f"Answers: {answers}. Example: {_code(str(about.get('example', '-')))}\n",
+        *([f"Prompt: {_code(' | '.join(prompt_texts(prompt.template, lm, prompt.prompt)))}\n"] if _readable(prompt) else []),
+        "## Metrics\n",
+        _metrics(prompt),
+        "## Use\n",
+        f"In this folder:\n\n```python\n{usage(prompt, to, lm)}```\n",
+        *([_VLLM_NOTE] if to == "vllm" else []),
+        "## Certificate\n",
+        f"`{certificate}` holds the hashes of the model (`{facts.get('hash', '?')}`) and its tokenizer "
+        f"(`{facts.get('tokenizer_hash', '?')}`), the template, and {len(prompt.probe) or PROBE} inputs with their losses in float32. "
+        f"`promptsearch verify .` loads this folder again and compares (allowed: {TOLERANCE:g} nats per scored token).\n",
+    ]
+    write_aside(folder / CARD, "\n".join(parts))
+
+
+def usage(prompt: SavedPrompt, to: str, lm: LanguageModel) -> str:
+    """Python code that answers the probe's first input, run in the folder of the export.
+
+    Args:
+        prompt: What was exported.
+        to: The format.
+        lm: The LM.
+    """
+    fields = dict(prompt.probe[0].fields) if prompt.probe else {name: "..." for name in prompt.template.fields}
+    if to == "json":
+        return saved.USAGE.format(fields=fields)
+    if to == "vllm":
+        return vllm.USAGE.format(base=_base_of_vllm(lm), fields=fields, sampling=_sampling(prompt, lm))
+    if to == "text":
+        source = f'from pathlib import Path\n\ntext = Path("{text.WHOLE}").read_text("utf-8").format(**{fields!r})'
+    else:
+        source = f"text = {prompt.template.segments[-1]!r}.format(**{fields!r})"
+    # Below a prefix of PEFT's, and before a text, stand the tokenizer's special tokens; other formats have folded them in.
+    before = to == "text" or (to == "peft" and isinstance(prompt.prompt, PrefixPrompt))
+    first = f"{list(lm.lead)} + " if before and lm.lead else ""
+    own = lm.name == NAME or lm.name.endswith(".gguf")
+    model = (_OUR_MODEL if own else _MODEL).format(name=lm.name)
+    rest = _GENERATE if prompt.choices is None else _CHOOSE
+    middle = {"kv": kv.USAGE, "peft": peft.USAGE, "text": text.USAGE}[to]
+    return f"{model}\n{middle}\n\n" + rest.format(text=source, first=first, answers=list(prompt.choices or ()))
+
+
+_VLLM_NOTE = (
+    "vLLM generates from embeddings; it does not score a given text below them. Answers of one token are chosen exactly, as the "
+    "most probable of the allowed ones; longer answers are generated. The server takes the same tensors, one a request, from "
+    "`--enable-prompt-embeds` on.\n"
+)
+
+
+def _kind(prompt: SavedPrompt) -> str:
+    kind = prompt.prompt.kind if isinstance(prompt.prompt, TrainedPrompt) else type(prompt.prompt).__name__.removesuffix("Prompt")
+    return kind.lower()
+
+
+def _readable(prompt: SavedPrompt) -> bool:
+    return not isinstance(prompt.prompt, TrainedPrompt)
+
+
+def _base(lm: LanguageModel) -> str:
+    """The model's name on the Hub; of a folder, what it is called."""
+    return Path(lm.name).name if Path(lm.name).exists() else lm.name
+
+
+def _base_of_vllm(lm: LanguageModel) -> str:
+    if lm.name == NAME:
+        return f"from promptsearch.model.packaged import packaged_model\n\nbase = str(packaged_model())  # {NAME}"
+    return f"base = {lm.name!r}"
+
+
+def _sampling(prompt: SavedPrompt, lm: LanguageModel) -> str:
+    if prompt.choices is None:
+        return 'temperature=0, max_tokens=32, stop="\\n"'
+    answers = [lm.encode(choice) for choice in prompt.choices]
+    longest = max(map(len, answers))
+    if longest == 1:
+        return f"temperature=0, max_tokens=1, allowed_token_ids={[ids[0] for ids in answers]}"
+    return f"temperature=0, max_tokens={longest}"
+
+
+def _header(prompt: SavedPrompt, to: str, library: str, lm: LanguageModel) -> str:
+    """The metadata of the Hub, as YAML."""
+    from huggingface_hub import EvalResult, ModelCardData
+
+    about, test = prompt.about, prompt.about.get("test", {})
+    task = "text-generation" if prompt.choices is None else "text-classification"
+    given: dict[str, Any] = {}
+    if "metric" in test:
+        name = str(about.get("task", "task"))
+        found = EvalResult(
+            task_type=task, dataset_type=name, dataset_name=name, metric_type=str(about["metric"]), metric_value=test["metric"]
+        )
+        given = {"eval_results": [found], "model_name": f"{about.get('label', 'prompt')}-{name}"}
+    tags = ["promptsearch", "prompt", f"{_kind(prompt)}-prompt", to]
+    data = ModelCardData(
+        base_model=_base(lm), library_name=library, pipeline_tag="text-generation", tags=tags, **given
+    )
+    return str(data.to_yaml())
+
+
+def _metrics(prompt: SavedPrompt) -> str:
+    about = prompt.about
+    rows = []
+    for split in ("select", "test"):
+        found = about.get(split, {})
+        for name, label in (("metric", str(about.get("metric", "metric"))), ("loss", "loss (nats per example)")):
+            if name in found:
+                ends = found.get(f"{name}_interval")
+                between = f"{ends[0]:.3f} to {ends[1]:.3f}" if ends else "-"
+                rows.append(f"| {split} | {label} | {found[name]:.3f} | {between} |")
+    if not rows:
+        return "None were measured.\n"
+    lines = ["| split | metric | value | 95 % interval |", "|---|---|---|---|", *rows]
+    size = about.get("test", {}).get("examples")
+    remark = f"The test split has {size} examples, and was looked at once; " if size else ""
+    return "\n".join(lines) + f"\n\n{remark}{'i' if remark else 'I'}ntervals cover the choice of examples, not the luck of the seed.\n"
+
+
+def _code(given: str) -> str:
+    """Inline code, whatever backticks are in it."""
+    shown = given.replace("\n", "\\n")
+    fence = "`" * (1 + max((len(run) for run in _runs(shown)), default=0))
+    return f"{fence} {shown} {fence}" if "`" in shown else f"`{shown}`"
+
+
+def _runs(given: str) -> Sequence[str]:
+    return [part for part in "".join(c if c == "`" else " " for c in given).split() if part]

@@ -1,0 +1,246 @@
+"""What every export carries: all that its scores depend on, and a probe against which any copy of it can be checked.
+
+The probe is a few examples of the select split with their losses in float32: minus the log-probability of the right answer,
+among the answers to choose from or as text. `certificate.json` in a folder of any format holds what `prompt.json` holds of
+the library's own, which is its own certificate; the prompt's numbers lie beside it, as the format wants them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from promptsearch.errors import ExportError, ModelError, PromptError
+from promptsearch.model import LanguageModel
+from promptsearch.prompt import PrefixPrompt
+from promptsearch.scoring.answers import choice_scores
+from promptsearch.scoring.layout import Ids, lay_out
+from promptsearch.task import Example
+from promptsearch.template import Template
+
+CERTIFICATE, FORMAT = "certificate.json", "promptsearch-certificate-1"
+#: Examples in the probe, and how far a re-scored loss may lie from its own, in nats per scored token.
+PROBE, TOLERANCE = 8, 1e-5
+#: Files that could run code when they are loaded.
+_PICKLES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Certificate:
+    """All that the use of a prompt needs besides the prompt.
+
+    Args:
+        template: Bound.
+        choices: The answers to choose from; None for text answers.
+        about: Everything else in the file: model, task, strategy, losses.
+        probe: Examples with known losses.
+        losses: Theirs, in nats, shape `(probe,)`.
+    """
+
+    template: Template
+    choices: tuple[str, ...] | None
+    about: Mapping[str, Any] = field(default_factory=dict)
+    probe: tuple[Example, ...] = ()
+    losses: tuple[float, ...] = ()
+
+    def model(self, given: LanguageModel | None = None) -> LanguageModel:
+        """The LM that the prompt was found for, in float32.
+
+        Args:
+            given: If it is loaded already.
+
+        Raises:
+            ModelError: It has another width, other layers, other weights or another tokenizer.
+        """
+        facts = self.about.get("model", {})
+        if given is None and "source" not in facts:
+            raise ModelError("this prompt does not say which model it is for: hand the model over")
+        lm = (given or LanguageModel.load(facts["source"])).to(torch.float32)
+        for key in ("width", "layers", "hash", "tokenizer_hash"):
+            if key in facts and facts[key] != (found := lm.facts[key]):
+                raise ModelError(
+                    f"this prompt was found for the model '{facts['name']}' with {key} {facts[key]}; '{lm.name}' has {found}. "
+                    "A prompt belongs to the weights that it was searched on."
+                )
+        return lm
+
+    def distance(self, losses: Sequence[float]) -> float:
+        """The largest distance from the probe's losses, in nats per scored token.
+
+        Args:
+            losses: The probe, scored anew, shape `(probe,)`.
+
+        Raises:
+            ExportError: There is no probe.
+        """
+        if not self.losses:
+            raise ExportError("this prompt has no probe to check a copy against: export it from the run that found it")
+        return float(np.abs(np.subtract(losses, self.losses)).max()) / int(self.about["scored_tokens"])
+
+    def check(self, losses: Sequence[float]) -> float:
+        """The same, where it is not above the tolerance.
+
+        Args:
+            losses: The probe, scored anew, shape `(probe,)`.
+
+        Raises:
+            ExportError: It is above.
+        """
+        distance = self.distance(losses)
+        if not distance <= TOLERANCE:
+            raise ExportError(
+                f"the export, loaded again, is {distance:.2g} nats per scored token away from what was measured "
+                f"(allowed: {TOLERANCE:g}). It is not written."
+            )
+        return distance
+
+    def losses_by(self, lm: LanguageModel, logits: Callable[[Example, Ids], Tensor]) -> list[float]:
+        """Score the probe through a forward pass of someone else's.
+
+        Args:
+            lm: For its tokenizer.
+            logits: Of an example's row that ends with an answer: `(example, answer's ids)` to logits whose last rows belong
+                to the answer and the token before it, shape `(at least answer + 1, vocabulary)`.
+
+        Returns:
+            Nats, shape `(probe,)`.
+        """
+        return [self._loss(lm, example, logits) for example in self.probe]
+
+    def _loss(self, lm: LanguageModel, example: Example, logits: Callable[[Example, Ids], Tensor]) -> float:
+        answers = lay_out(self.template, lm, example, self.choices).answers
+        sums = []
+        for answer in answers if self.choices is not None else answers[:1]:
+            with torch.inference_mode():
+                rows = logits(example, answer)[-len(answer) - 1 : -1].float().log_softmax(-1)
+            sums.append(rows.gather(-1, torch.tensor(answer, device=rows.device)[:, None]).sum())
+        if self.choices is None:
+            return -float(sums[0])
+        losses, _, _ = choice_scores(torch.stack(sums)[None], torch.tensor([example.choice], device=sums[0].device))
+        return float(losses[0])
+
+
+def to_json(certificate: Certificate, prompt: Mapping[str, Any]) -> dict[str, Any]:
+    """The content of its file, the format's name left out.
+
+    Args:
+        certificate: Of an export.
+        prompt: As `prompt_to_json` gives it.
+    """
+    return {
+        "prompt": dict(prompt),
+        "template": certificate.template.text,
+        "lengths": [slot.length for slot in certificate.template.slots],
+        "choices": None if certificate.choices is None else list(certificate.choices),
+        **certificate.about,
+        "probe": [
+            {"fields": dict(e.fields), "answer": e.answer, "choice": e.choice, "aliases": list(e.aliases), "loss": loss}
+            for e, loss in zip(certificate.probe, certificate.losses, strict=True)
+        ],
+    }
+
+
+def read_json(file: Path, formats: Sequence[str]) -> tuple[Certificate, dict[str, Any]]:
+    """The reverse.
+
+    Args:
+        file: `certificate.json` or `prompt.json`.
+        formats: The formats of the file that are known.
+
+    Returns:
+        The certificate, and all that the file holds.
+
+    Raises:
+        PromptError: The file is damaged, of another format, or its lengths do not fit the template.
+    """
+    try:
+        data = json.loads(file.read_text("utf-8"))
+        if data["format"] not in formats:
+            raise PromptError(f"{file} has the format {data['format']!r}, this version reads {' or '.join(map(repr, formats))}")
+        template = Template.parse(data["template"])
+        if data["prompt"]["kind"] == PrefixPrompt.kind:
+            template = template.in_front()
+        lengths = data["lengths"]
+        if len(lengths) != len(template.slots):
+            raise PromptError(
+                f"{file} gives the lengths {lengths}, but its template {data['template']!r} has {len(template.slots)} slots"
+            )
+        certificate = Certificate(
+            template=replace(template, slots=tuple(replace(s, length=n) for s, n in zip(template.slots, lengths, strict=True))),
+            choices=None if data["choices"] is None else tuple(data["choices"]),
+            about={k: v for k, v in data.items() if k not in _OWN},
+            probe=tuple(Example(i, e["fields"], e["answer"], e["choice"], tuple(e["aliases"])) for i, e in enumerate(data["probe"])),
+            losses=tuple(float(e["loss"]) for e in data["probe"]),
+        )
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise PromptError(f"{file} is damaged: {error!r}") from error
+    return certificate, data
+
+
+_OWN = ("format", "export", "prompt", "template", "lengths", "choices", "probe", "text")
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """The tensors of an export.
+
+    Raises:
+        PromptError: There is no such file, or it is damaged.
+    """
+    try:
+        return safetensors.torch.load(path.read_bytes())
+    except (OSError, safetensors.SafetensorError) as error:
+        raise PromptError(f"cannot read the numbers of a prompt from {path}: {error}") from error
+
+
+def refuse_pickles(folder: Path) -> None:
+    """No export holds a pickle: one that lies in a folder was put there, and is not looked at.
+
+    Raises:
+        PromptError: There is one.
+    """
+    found = sorted(path.name for path in folder.iterdir() if path.suffix in _PICKLES)
+    if found:
+        raise PromptError(f"{folder} holds a pickle, {found[0]}, which could run code: exports hold safetensors only")
+
+
+def check_room(lm: LanguageModel, above: int, below: int) -> None:
+    """Refuse a prompt that leaves no room for its input.
+
+    Args:
+        lm: The model.
+        above: Tokens of the prompt.
+        below: Tokens of input and answer.
+
+    Raises:
+        PromptError: Together they are more than the model reads.
+    """
+    if lm.context is not None and above + below > lm.context:
+        raise PromptError(
+            f"a prompt of {above} tokens with an input of {below} is longer than the {lm.context} tokens that '{lm.name}' reads"
+        )
+
+
+def check_in_front(template: Template, what: str, others: str) -> None:
+    """Refuse a prompt that does not stand in front of the whole input.
+
+    Args:
+        template: Of the prompt.
+        what: What the format does, for the message.
+        others: The formats that can.
+
+    Raises:
+        ExportError: A slot stands behind a field.
+    """
+    if template.fixed < len(template.slots):
+        raise ExportError(
+            f"{what}, but in the template {template.text!r} the input stands before a slot: export it as {others}"
+        )

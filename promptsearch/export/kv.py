@@ -1,0 +1,110 @@
+"""Keys and values: any prompt in front of the input, compiled to a prefix of the model's cache.
+
+A causal LM computes the keys and values of a prompt in front from the prompt alone, so they can be computed once: hard, text
+and soft prompts become a prefix, and a prefix takes in the special tokens below it. Format: one tensor `keys_values` in
+`keys_values.safetensors`, float32, shape `(layers, 2, key heads, tokens, size of a head)`: keys as they enter the attention, at
+the positions 0, 1, ..., then values. The input is encoded without special tokens and goes on at position `tokens`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from promptsearch.errors import ExportError, PromptError
+from promptsearch.export.certificate import Certificate, check_in_front, check_room, read_tensors
+from promptsearch.export.saved import SavedPrompt
+from promptsearch.files import write_aside
+from promptsearch.model import LanguageModel
+from promptsearch.scoring.compiled import compile_prompts
+from promptsearch.scoring.layout import Ids
+from promptsearch.task import Example
+
+FILE, TENSOR = "keys_values.safetensors", "keys_values"
+_DIMENSIONS = ("layers", "keys and values", "key heads", "tokens", "size of a head")
+
+#: What a user of the folder runs, see `promptsearch.export.card`.
+USAGE = '''\
+from safetensors.torch import load_file
+from transformers import DynamicCache
+
+keys_values = load_file("keys_values.safetensors")["keys_values"]  # (layers, 2, key heads, tokens, size of a head)
+
+
+def prefix():  # the model writes into its cache: a new one for each row
+    return DynamicCache([(keys[None], values[None]) for keys, values in keys_values], config=model.config)
+
+
+def logits(ids):
+    return model(input_ids=torch.tensor([ids]), past_key_values=prefix()).logits[0]
+
+
+def generate(ids):
+    row = torch.tensor([[0] * keys_values.shape[3] + ids])  # `generate` passes over as many ids as the cache holds
+    mask = torch.ones_like(row)
+    made = model.generate(input_ids=row, attention_mask=mask, past_key_values=prefix(), max_new_tokens=32, do_sample=False)
+    return made[0, row.shape[1] :]
+'''
+
+
+def write_kv(saved: SavedPrompt, lm: LanguageModel, folder: Path) -> None:
+    """Write `keys_values.safetensors`.
+
+    Args:
+        saved: Any prompt whose slots stand in front of the input.
+        lm: The LM.
+        folder: Where the file goes.
+
+    Raises:
+        ExportError: The prompt cannot be held exactly (with the reason).
+        ModelError: The layers of the model have keys of different sizes, or its rows cannot go on below keys and values.
+    """
+    check_in_front(saved.template, "keys and values are those of a row's first tokens", "json, vllm, or text if it is a hard prompt")
+    if not saved.template.segments[-1]:
+        raise ExportError("nothing stands between prompt and answer, which a prefix cannot predict: export it as json or vllm")
+    shape = lm.prefix_shape
+    (compiled,), _ = compile_prompts(lm, [(saved.prompt, saved.template)])
+    if not len(compiled.trunk):
+        raise ExportError("the prompt is empty, and an empty cache is none: export it as json, vllm or text")
+    rows = compiled.trunk.unflatten(1, shape)  # (tokens, layers, 2, key heads, size of a head)
+    numbers = rows.permute(1, 2, 3, 0, 4).float().cpu().contiguous()
+    write_aside(folder / FILE, safetensors.torch.save({TENSOR: numbers}, metadata={"format": "pt"}))
+
+
+def score_kv(certificate: Certificate, lm: LanguageModel, folder: Path) -> list[float]:
+    """The losses of the probe through the model's own forward and a `DynamicCache`, in nats, shape `(probe,)`.
+
+    Raises:
+        PromptError: The file is damaged, for a model of another size, or leaves no room for the input.
+    """
+    keys_values = read_kv(folder, lm)
+
+    def logits(example: Example, answer: Ids) -> Tensor:
+        text = lm.encode(certificate.template.fill(example.fields)[-1])
+        check_room(lm, keys_values.shape[3], len(text) + len(answer))
+        ids = torch.tensor([[*text, *answer]], device=lm.device)
+        found: Tensor = lm.model(input_ids=ids, past_key_values=lm.cache(keys_values)).logits[0]
+        return found
+
+    return certificate.losses_by(lm, logits)
+
+
+def read_kv(folder: Path, lm: LanguageModel) -> Tensor:
+    """The keys and values in a folder, shape `(layers, 2, key heads, tokens, size of a head)`.
+
+    Raises:
+        PromptError: They are damaged, or for a model of another size (which is named).
+    """
+    tensors = read_tensors(folder / FILE)
+    if TENSOR not in tensors or tensors[TENSOR].ndim != len(_DIMENSIONS):
+        shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+        raise PromptError(f"{folder / FILE}: expected a tensor '{TENSOR}' of shape ({', '.join(_DIMENSIONS)}), found {shapes}")
+    layers, two, heads, size = lm.prefix_shape
+    found: Tensor = tensors[TENSOR]
+    for name, ours, theirs in zip(_DIMENSIONS, found.shape, (layers, two, heads, found.shape[3], size), strict=True):
+        if ours != theirs:
+            raise PromptError(f"{folder / FILE} is for a model with {name} {ours}; '{lm.name}' has {theirs}")
+    return found

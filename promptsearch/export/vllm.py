@@ -1,0 +1,137 @@
+"""Requests for vLLM, which takes rows of embeddings in place of ids (`prompt_embeds`, with `--enable-prompt-embeds`).
+
+All tokens of a row are handed over, so vectors may stand anywhere among them: before, behind or between the inputs. Keys and
+values cannot be handed over: prefixes are refused. vLLM generates from embeddings and gives log-probabilities of what it
+generates; it does not score text that it is given with them. Format: `prompt_embeds.safetensors` with a tensor for each slot,
+`slot.0`, `slot.1`, ..., shape `(length, width)`, and the template in the certificate. vLLM itself is not needed here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from promptsearch.errors import ExportError, PromptError
+from promptsearch.export.certificate import CERTIFICATE, FORMAT, Certificate, check_room, read_json, read_tensors
+from promptsearch.export.saved import SavedPrompt
+from promptsearch.files import write_aside
+from promptsearch.model import LanguageModel
+from promptsearch.prompt import PrefixPrompt, SoftPrompt
+from promptsearch.scoring.forward import embed
+from promptsearch.scoring.layout import Ids, lay_out, slots_of
+from promptsearch.task import Example
+from promptsearch.template import Template
+
+FILE = "prompt_embeds.safetensors"
+
+#: What a user of the folder runs, see `promptsearch.export.card`.
+USAGE = '''\
+from promptsearch import LanguageModel
+from promptsearch.export import vllm_requests
+from vllm import LLM, SamplingParams
+
+{base}
+requests = vllm_requests(".", [{fields!r}], LanguageModel.load(base))  # of this folder
+llm = LLM(base, enable_prompt_embeds=True)
+output = llm.generate(requests, SamplingParams({sampling}))[0]
+print(output.outputs[0].text)
+'''
+
+
+def write_vllm(saved: SavedPrompt, lm: LanguageModel, folder: Path) -> None:
+    """Write `prompt_embeds.safetensors`.
+
+    Args:
+        saved: Any prompt that fills slots.
+        lm: The LM.
+        folder: Where the file goes.
+
+    Raises:
+        ExportError: It is a prefix.
+    """
+    if isinstance(saved.prompt, PrefixPrompt):
+        raise ExportError("vLLM takes embeddings, and no keys and values from outside: export a prefix as kv, peft or json")
+    if isinstance(saved.prompt, SoftPrompt):
+        slots = list(saved.prompt.vectors.split([slot.length or 0 for slot in saved.template.slots]))
+    else:
+        with torch.no_grad():
+            slots = [_embedded(lm, ids) for ids in slots_of(saved.template, lm, saved.prompt)]
+    tensors = {f"slot.{i}": slot.detach().float().cpu().clone() for i, slot in enumerate(slots)}
+    write_aside(folder / FILE, safetensors.torch.save(tensors, metadata={"format": "pt"}))
+
+
+def vllm_requests(folder: Path | str, rows: Iterable[Mapping[str, Any]], lm: LanguageModel) -> list[dict[str, Tensor]]:
+    """What `vllm.LLM.generate` takes.
+
+    Args:
+        folder: An export of the format `vllm`.
+        rows: Field name -> value, each with the template's fields.
+        lm: The model that the prompt is for, of which tokenizer and embeddings are used.
+
+    Returns:
+        For each row `{"prompt_embeds": (tokens, width)}`, float32 on the CPU.
+
+    Raises:
+        PromptError: The folder is no such export or is damaged, a row lacks a field, or leaves no room.
+        ModelError: The prompt is for another model.
+    """
+    folder = Path(folder)
+    certificate, _ = read_json(folder / CERTIFICATE, [FORMAT])
+    lm = certificate.model(lm)
+    slots = _read_slots(certificate.template, lm, folder)
+    requests = []
+    for number, row in enumerate(rows, start=1):
+        missing = [name for name in certificate.template.fields if name not in row]
+        if missing:
+            raise PromptError(f"input {number} lacks the field '{missing[0]}'; it has {', '.join(map(str, row)) or 'none'}")
+        requests.append({"prompt_embeds": _row(certificate.template, lm, slots, row).float().cpu()})
+    return requests
+
+
+def score_vllm(certificate: Certificate, lm: LanguageModel, folder: Path) -> list[float]:
+    """The losses of the probe through the model's own forward of a request's embeddings, in nats, shape `(probe,)`.
+
+    Raises:
+        PromptError: The file is damaged, or for a model of another width.
+    """
+    slots = _read_slots(certificate.template, lm, folder)
+
+    def logits(example: Example, answer: Ids) -> Tensor:
+        row = torch.cat([_row(certificate.template, lm, slots, example.fields), _embedded(lm, answer)])
+        found: Tensor = lm.model(inputs_embeds=row[None]).logits[0]
+        return found
+
+    return certificate.losses_by(lm, logits)
+
+
+def _row(template: Template, lm: LanguageModel, slots: list[Tensor], fields: Mapping[str, Any]) -> Tensor:
+    """A row up to the answer, shape `(tokens, width)`."""
+    segments = lay_out(template, lm, Example(0, fields, "", None), None).segments
+    parts = [_embedded(lm, segments[0])]
+    for slot, segment in zip(slots, segments[1:], strict=True):
+        parts += [slot, _embedded(lm, segment)]
+    row = torch.cat(parts)
+    check_room(lm, sum(map(len, slots)), len(row) - sum(map(len, slots)) + 1)
+    return row
+
+
+def _read_slots(template: Template, lm: LanguageModel, folder: Path) -> list[Tensor]:
+    tensors = read_tensors(folder / FILE)
+    names = [f"slot.{i}" for i in range(len(template.slots))]
+    if sorted(tensors) != sorted(names):
+        raise PromptError(f"{folder / FILE}: the template has {len(names)} slots, the file holds {', '.join(sorted(tensors))}")
+    width = lm.embeddings.shape[1]
+    for name in names:
+        if tensors[name].ndim != 2 or tensors[name].shape[1] != width:
+            found = tuple(tensors[name].shape)
+            raise PromptError(f"{folder / FILE}: '{name}' has the shape {found}, '{lm.name}' takes (tokens, {width})")
+    return [tensors[name].to(lm.device, lm.dtype) for name in names]
+
+
+def _embedded(lm: LanguageModel, ids: Ids) -> Tensor:
+    return embed(lm, torch.tensor(list(ids), dtype=torch.long, device=lm.device), None).detach()
