@@ -10,7 +10,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-from benchmarks import choices, gcg, memory, overhead, peak, scoring, training
+from benchmarks import choices, gcg, memory, mixed, overhead, peak, scoring, training
 from benchmarks.measure import Comparison, machine
 
 OUT = Path(__file__).parents[1] / "results" / "benchmarks"
@@ -24,6 +24,8 @@ COMPARISONS: dict[str, Callable[[], Comparison]] = {
     "prompt-tuning": training.prompt_tuning,
     "p-tuning": training.p_tuning,
     "training-behind": training.behind,
+    "mixed-choose": mixed.choose,
+    "mixed-generate": mixed.generate,
 }
 OTHERS: dict[str, Callable[[], list[dict[str, Any]]]] = {
     "peak": peak.peak,

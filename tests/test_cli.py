@@ -87,7 +87,7 @@ print([m for m in ("torch", "transformers", "datasets", "pandas", "matplotlib") 
 
 
 @pytest.mark.parametrize(
-    "command", ["compare", "plan", "search", "report", "export", "strategies", "tasks", "apply", "schema", "version"]
+    "command", ["compare", "plan", "search", "report", "export", "verify", "strategies", "tasks", "apply", "schema", "version"]
 )
 def test_every_command_explains_itself(command: str) -> None:
     assert f"\n  {command} " in run("--help").stdout
@@ -287,6 +287,22 @@ def test_an_unknown_format_gets_a_hint() -> None:
     assert "Did you mean 'peft'?" in result.stderr
 
 
+@pytest.mark.parametrize(("same", "code", "word"), [(True, 0, "the same: kv"), (False, 1, "NOT the same: kv")])
+def test_verify_says_how_far_an_export_is_off(monkeypatch: pytest.MonkeyPatch, same: bool, code: int, word: str) -> None:
+    calls: list[Any] = []
+    found = promptsearch.export.Verified("kv", 8, 2.5e-7, same)
+    monkeypatch.setattr(promptsearch.export, "verify", lambda *given: calls.append(given) or found)
+    monkeypatch.setattr(promptsearch.model.LanguageModel, "load", lambda name: f"model {name}")
+    result = run("verify", "an/export", "--model", "small")
+    assert result.exit_code == code and calls == [(Path("an/export"), "model small")]
+    assert result.stdout == f"{word}, 8 inputs, largest difference 2.5e-07 nats per scored token (allowed: 1e-05)\n"
+
+
+def test_a_folder_that_is_no_export_is_wrong_input() -> None:
+    result = run("verify", "none")
+    assert result.exit_code == 2 and result.stderr.startswith("error: none holds no prompt")
+
+
 @pytest.fixture
 def saved(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """Stands in for a saved prompt: echoes the rows, and keeps what it was called with."""
@@ -315,6 +331,37 @@ def test_apply_answers_a_file_with_another_model(saved: list[Any]) -> None:
     result = run("apply", "an/export", "--input", "rows.jsonl", "--model", "small")
     assert json.loads(result.stdout.removesuffix("\n")) == {"name": "a\u2028b", "answer": "Café"}
     assert saved == [Path("an/export"), "model small"]
+
+
+def test_apply_takes_several_prompts_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(promptsearch.export, "load_prompt", lambda path: f"prompt of {path}")
+    monkeypatch.setattr(promptsearch.model.LanguageModel, "load", lambda name: f"model {name}")
+    calls: list[Any] = []
+
+    class Stub:
+        def __init__(self, *given: Any) -> None:
+            calls.append(given)
+
+        def apply(self, rows: Any) -> Iterator[dict[str, Any]]:
+            yield from ({**row, "answer": "yes"} for row in rows)
+
+    monkeypatch.setattr("promptsearch.prompted.PromptedModel", Stub)
+    result = run("apply", "films=a/b", "capitals=c", "--model", "small", given='{"prompt": "films", "text": "x"}\n')
+    assert result.stdout == '{"prompt": "films", "text": "x", "answer": "yes"}\n'
+    assert calls == [("model small", {"films": "prompt of a/b", "capitals": "prompt of c"})]
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (["a", "b=c"], "error: a: several prompts need names"),
+        (["a=b", "a=c"], "error: a=c: the name a is given twice"),
+        (["=b"], "error: =b: several prompts need names"),
+    ],
+)
+def test_wrong_names_of_prompts_are_named(given: list[str], message: str) -> None:
+    result = run("apply", *given)
+    assert result.exit_code == 2 and result.stderr.startswith(message)
 
 
 @pytest.mark.parametrize(

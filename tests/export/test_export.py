@@ -107,7 +107,7 @@ def test_text_gives_the_tokens_back(lm, template, kind, tmp_path):
     example = saved.probe[1]
     whole = (folder / "template.txt").read_text().format(**example.fields) + saved.choices[0]
     layout = lay_out(saved.template, lm, example, saved.choices)
-    assert lm.encode(whole) == [*layout.join(slots_of(saved.template, lm, saved.prompt)), *layout.answers[0]]
+    assert [*lm.lead, *lm.encode(whole)] == [*layout.join(slots_of(saved.template, lm, saved.prompt)), *layout.answers[0]]
 
 
 def test_a_soft_prompt_is_no_text(lm, tmp_path):
