@@ -56,7 +56,7 @@ Set = Annotated[
 ]
 Out = Annotated[Path | None, typer.Option("--out", metavar="DIR", help="The study's folder; left out: results/NAME.")]
 Model = Annotated[
-    str | None, typer.Option("--model", metavar="NAME", help="The language model; left out: the one that the prompt was found for.")
+    str | None, typer.Option("--model", metavar="NAME", help="The language model; left out: the one that the prompt is for.")
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")]
 
@@ -293,7 +293,7 @@ def _named(given: list[str]) -> Path | dict[str, Path]:
     for each in given:
         name, equals, folder = each.partition("=")
         if not (name and equals and folder):
-            raise StudyError(f"{each}: several prompts need names, which inputs give under \"prompt\": expected NAME=EXPORT_DIR")
+            raise StudyError(f'{each}: several prompts need names, which inputs give under "prompt": expected NAME=EXPORT_DIR')
         if name in found:
             raise StudyError(f"{each}: the name {name} is given twice")
         found[name] = Path(folder)

@@ -24,7 +24,7 @@ from promptsearch.scoring.compiled import Compiled, Row, compile_prompts
 from promptsearch.scoring.decoding import greedy
 from promptsearch.scoring.forward import run
 from promptsearch.scoring.layout import Ids, check_answers
-from promptsearch.scoring.plan import PASS_TOKENS
+from promptsearch.scoring.plan import ABOVE, PASS_TOKENS
 from promptsearch.scoring.tree import grow
 from promptsearch.task import Split
 
@@ -84,9 +84,7 @@ class PromptedModel:
         >>> model.generate([{"prompt": "capitals", "name": "France"}])  # doctest: +SKIP
     """
 
-    def __init__(
-        self, model: LanguageModel, prompts: SavedPrompt | Mapping[str, SavedPrompt], *, dtype: str = "float32"
-    ) -> None:
+    def __init__(self, model: LanguageModel, prompts: SavedPrompt | Mapping[str, SavedPrompt], *, dtype: str = "float32") -> None:
         named: Mapping[str | None, SavedPrompt] = {**prompts} if isinstance(prompts, Mapping) else {None: prompts}
         if not named:
             raise PromptError("expected at least one prompt, got none")
@@ -225,7 +223,7 @@ class PromptedModel:
         # What runs below the trunk: the last token of an answer is predicted, never read.
         sizes = [len(each.row.ids) + sum(len(a) - 1 for a in some) for each, some in zip(inputs, ids, strict=True)]
         found: dict[int, Tensor] = {}
-        for places in _passes(sizes, self._limit):
+        for places in _passes([each.row for each in inputs], sizes, self._limit):
             nats = self._pass([inputs[i].row for i in places], [ids[i] for i in places])
             found.update(zip(places, nats, strict=True))
         return [found[i] for i in range(len(inputs))]
@@ -257,9 +255,10 @@ class PromptedModel:
             return ids[-1] in lm.ends or (stop is not None and stop in lm.decode(ids))
 
         found: dict[int, str] = {}
-        for places in _passes([len(each.row.ids) for each in inputs], self._limit):
-            rows = [inputs[i].row for i in places]
-            for i, ids in zip(places, greedy(lm, rows, self._vectors, [room[i] for i in places], ended), strict=True):
+        rows = [each.row for each in inputs]
+        for places in _passes(rows, [len(row.ids) for row in rows], self._limit):
+            some, most = [rows[i] for i in places], [room[i] for i in places]
+            for i, ids in zip(places, greedy(lm, some, self._vectors, most, ended), strict=True):
                 text = lm.tokenizer.decode(ids[:-1] if ids[-1] in lm.ends else ids, skip_special_tokens=True)
                 found[i] = text if stop is None else text.partition(stop)[0]
         return [found[i] for i in range(len(inputs))]
@@ -291,13 +290,22 @@ def _place(each: _Input) -> int:
     return names.index(answer.strip())
 
 
-def _passes(sizes: Sequence[int], limit: int) -> Iterator[list[int]]:
-    """Places of rows of similar size, the largest first, as many at a time as a pass takes."""
+def _passes(rows: Sequence[Row], sizes: Sequence[int], limit: int) -> Iterator[list[int]]:
+    """Places of rows with similar prompts and sizes, the longest first, as many at a time as a pass takes.
+
+    Args:
+        rows: All.
+        sizes: Tokens of each that the pass computes.
+        limit: The most of these; of the kept ones above them, `ABOVE` times as many.
+    """
     some: list[int] = []
-    for i in sorted(range(len(sizes)), key=lambda i: -sizes[i]):
-        if some and sum(sizes[j] for j in some) + sizes[i] > limit:
+    tokens = above = 0
+    for i in sorted(range(len(rows)), key=lambda i: (-len(rows[i].trunk), -sizes[i])):
+        if some and (tokens + sizes[i] > limit or above * (len(some) + 1) > ABOVE * limit):
             yield some
-            some = []
+            some, tokens, above = [], 0, 0
         some.append(i)
+        tokens += sizes[i]
+        above = max(above, len(rows[i].trunk))
     if some:
         yield some

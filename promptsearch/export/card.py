@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from promptsearch.export import kv, peft, saved, text, vllm
-from promptsearch.export.certificate import CERTIFICATE, PROBE, TOLERANCE
+from promptsearch.export.certificate import CERTIFICATE, TOLERANCE
 from promptsearch.export.saved import PROMPT, SavedPrompt
 from promptsearch.files import write_aside
 from promptsearch.model import LanguageModel
@@ -27,22 +27,22 @@ _ABOUT = {
     "text": ("plain text", "transformers"),
     "vllm": ("embeddings for requests to vLLM (`prompt_embeds`)", "vllm"),
 }
-_MODEL = '''\
+_MODEL = """\
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 base = {name!r}
 model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32).eval()
 tokenizer = AutoTokenizer.from_pretrained(base)
-'''
-_OUR_MODEL = '''\
+"""
+_OUR_MODEL = """\
 import torch
 from promptsearch import LanguageModel
 
 base = LanguageModel.load({name!r})
 model, tokenizer = base.model, base.tokenizer
-'''
-_CHOOSE = '''\
+"""
+_CHOOSE = """\
 {text}
 ids = {first}tokenizer(text, add_special_tokens=False).input_ids
 sums = []
@@ -53,13 +53,13 @@ for answer in {answers!r}:
     sums.append(rows.gather(-1, torch.tensor(target)[:, None]).sum())
 probabilities = torch.stack(sums).softmax(0)
 print(dict(zip({answers!r}, probabilities.tolist())))
-'''
-_GENERATE = '''\
+"""
+_GENERATE = """\
 {text}
 ids = {first}tokenizer(text, add_special_tokens=False).input_ids
 answer = tokenizer.decode(generate(ids), skip_special_tokens=True).split("\\n")[0].strip()
 print(answer)
-'''
+"""
 
 
 def write_card(prompt: SavedPrompt, to: str, lm: LanguageModel, folder: Path) -> None:
@@ -80,7 +80,7 @@ def write_card(prompt: SavedPrompt, to: str, lm: LanguageModel, folder: Path) ->
     parts = [
         f"---\n{_header(prompt, to, library, lm)}\n---\n",
         f"# {title}\n",
-        f"{title[0]}{title[1:]} and the frozen language model `{_base(lm)}`, as {what}. Found by `{about.get('strategy', '?')}` of "
+        f"{title} and the frozen language model `{_base(lm)}`, as {what}. Found by `{about.get('strategy', '?')}` of "
         "promptsearch; the model itself is not changed, and not part of this folder.\n",
         "## Task\n",
         f"Template: {_code(prompt.template.text)}\n",
@@ -93,7 +93,7 @@ def write_card(prompt: SavedPrompt, to: str, lm: LanguageModel, folder: Path) ->
         *([_VLLM_NOTE] if to == "vllm" else []),
         "## Certificate\n",
         f"`{certificate}` holds the hashes of the model (`{facts.get('hash', '?')}`) and its tokenizer "
-        f"(`{facts.get('tokenizer_hash', '?')}`), the template, and {len(prompt.probe) or PROBE} inputs with their losses in float32. "
+        f"(`{facts.get('tokenizer_hash', '?')}`), the template, and {len(prompt.probe)} inputs with their losses in float32. "
         f"`promptsearch verify .` loads this folder again and compares (allowed: {TOLERANCE:g} nats per scored token).\n",
     ]
     write_aside(folder / CARD, "\n".join(parts))
@@ -177,9 +177,7 @@ def _header(prompt: SavedPrompt, to: str, library: str, lm: LanguageModel) -> st
         )
         given = {"eval_results": [found], "model_name": f"{about.get('label', 'prompt')}-{name}"}
     tags = ["promptsearch", "prompt", f"{_kind(prompt)}-prompt", to]
-    data = ModelCardData(
-        base_model=_base(lm), library_name=library, pipeline_tag="text-generation", tags=tags, **given
-    )
+    data = ModelCardData(base_model=_base(lm), library_name=library, pipeline_tag="text-generation", tags=tags, **given)
     return str(data.to_yaml())
 
 
@@ -197,8 +195,8 @@ def _metrics(prompt: SavedPrompt) -> str:
         return "None were measured.\n"
     lines = ["| split | metric | value | 95 % interval |", "|---|---|---|---|", *rows]
     size = about.get("test", {}).get("examples")
-    remark = f"The test split has {size} examples, and was looked at once; " if size else ""
-    return "\n".join(lines) + f"\n\n{remark}{'i' if remark else 'I'}ntervals cover the choice of examples, not the luck of the seed.\n"
+    remark = f"The test split has {size} examples, and was looked at once. " if size else ""
+    return "\n".join(lines) + f"\n\n{remark}Intervals cover the choice of examples, not the luck of the seed.\n"
 
 
 def _code(given: str) -> str:

@@ -178,7 +178,9 @@ def read_json(file: Path, formats: Sequence[str]) -> tuple[Certificate, dict[str
             template=replace(template, slots=tuple(replace(s, length=n) for s, n in zip(template.slots, lengths, strict=True))),
             choices=None if data["choices"] is None else tuple(data["choices"]),
             about={k: v for k, v in data.items() if k not in _OWN},
-            probe=tuple(Example(i, e["fields"], e["answer"], e["choice"], tuple(e["aliases"])) for i, e in enumerate(data["probe"])),
+            probe=tuple(
+                Example(i, e["fields"], e["answer"], e["choice"], tuple(e["aliases"])) for i, e in enumerate(data["probe"])
+            ),
             losses=tuple(float(e["loss"]) for e in data["probe"]),
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
@@ -229,18 +231,18 @@ def check_room(lm: LanguageModel, above: int, below: int) -> None:
         )
 
 
-def check_in_front(template: Template, what: str, others: str) -> None:
+def check_in_front(template: Template, what: str) -> None:
     """Refuse a prompt that does not stand in front of the whole input.
 
     Args:
         template: Of the prompt.
         what: What the format does, for the message.
-        others: The formats that can.
 
     Raises:
         ExportError: A slot stands behind a field.
     """
     if template.fixed < len(template.slots):
         raise ExportError(
-            f"{what}, but in the template {template.text!r} the input stands before a slot: export it as {others}"
+            f"{what}, but in the template {template.text!r} the input stands before a slot: export it as json or vllm, or as "
+            "text if it is a hard prompt"
         )

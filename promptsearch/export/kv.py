@@ -27,7 +27,7 @@ FILE, TENSOR = "keys_values.safetensors", "keys_values"
 _DIMENSIONS = ("layers", "keys and values", "key heads", "tokens", "size of a head")
 
 #: What a user of the folder runs, see `promptsearch.export.card`.
-USAGE = '''\
+USAGE = """\
 from safetensors.torch import load_file
 from transformers import DynamicCache
 
@@ -47,7 +47,7 @@ def generate(ids):
     mask = torch.ones_like(row)
     made = model.generate(input_ids=row, attention_mask=mask, past_key_values=prefix(), max_new_tokens=32, do_sample=False)
     return made[0, row.shape[1] :]
-'''
+"""
 
 
 def write_kv(saved: SavedPrompt, lm: LanguageModel, folder: Path) -> None:
@@ -62,7 +62,7 @@ def write_kv(saved: SavedPrompt, lm: LanguageModel, folder: Path) -> None:
         ExportError: The prompt cannot be held exactly (with the reason).
         ModelError: The layers of the model have keys of different sizes, or its rows cannot go on below keys and values.
     """
-    check_in_front(saved.template, "keys and values are those of a row's first tokens", "json, vllm, or text if it is a hard prompt")
+    check_in_front(saved.template, "keys and values are those of a row's first tokens")
     if not saved.template.segments[-1]:
         raise ExportError("nothing stands between prompt and answer, which a prefix cannot predict: export it as json or vllm")
     shape = lm.prefix_shape

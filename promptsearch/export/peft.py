@@ -29,7 +29,7 @@ from promptsearch.scoring.layout import Ids, lay_out
 from promptsearch.task import Example
 
 #: What a user of the folder runs, see `promptsearch.export.card`.
-USAGE = '''\
+USAGE = """\
 from peft import PeftModel
 
 model = PeftModel.from_pretrained(model, ".").eval()  # this folder
@@ -43,7 +43,7 @@ def generate(ids):
     row = torch.tensor([ids])
     made = model.generate(input_ids=row, attention_mask=torch.ones_like(row), max_new_tokens=32, do_sample=False)
     return made[0, len(ids) :]
-'''
+"""
 
 
 def write_peft(saved: SavedPrompt, lm: LanguageModel, folder: Path) -> None:
@@ -106,7 +106,7 @@ def front_rows(saved: SavedPrompt, lm: LanguageModel) -> Tensor:
     Raises:
         ExportError: Something of the input stands before the last slot, or there are no rows.
     """
-    check_in_front(saved.template, "PEFT puts a prompt in front of the whole text", "json, vllm, or text if it is a hard prompt")
+    check_in_front(saved.template, "PEFT puts a prompt in front of the whole text")
     fields = dict.fromkeys(saved.template.fields, "")
     whole = embedded(lm, saved.prompt, saved.template, fields)
     rows = whole[: len(whole) - len(lay_out(saved.template, lm, Example(0, fields, "", None), None).segments[-1])]

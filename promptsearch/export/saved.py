@@ -175,10 +175,10 @@ def load_prompt(path: Path | str) -> SavedPrompt:
 
 
 #: What a user of the folder runs, see `promptsearch.export.card`.
-USAGE = '''\
+USAGE = """\
 from promptsearch import load_prompt
 
 prompt = load_prompt(".")  # this folder
 for row in prompt.apply([{fields!r}]):
     print(row)
-'''
+"""

@@ -30,7 +30,7 @@ from promptsearch.template import Template
 FILE = "prompt_embeds.safetensors"
 
 #: What a user of the folder runs, see `promptsearch.export.card`.
-USAGE = '''\
+USAGE = """\
 from promptsearch import LanguageModel
 from promptsearch.export import vllm_requests
 from vllm import LLM, SamplingParams
@@ -40,7 +40,7 @@ requests = vllm_requests(".", [{fields!r}], LanguageModel.load(base))  # of this
 llm = LLM(base, enable_prompt_embeds=True)
 output = llm.generate(requests, SamplingParams({sampling}))[0]
 print(output.outputs[0].text)
-'''
+"""
 
 
 def write_vllm(saved: SavedPrompt, lm: LanguageModel, folder: Path) -> None:

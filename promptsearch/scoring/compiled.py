@@ -76,9 +76,7 @@ class Compiled:
         return Row(self.trunk, tuple(ids[len(self.above) :]))
 
 
-def compile_prompts(
-    lm: LanguageModel, prompts: Sequence[tuple[Prompt, Template]]
-) -> tuple[list[Compiled], Tensor | None]:
+def compile_prompts(lm: LanguageModel, prompts: Sequence[tuple[Prompt, Template]]) -> tuple[list[Compiled], Tensor | None]:
     """Compute what does not depend on inputs, of all prompts in one pass.
 
     Args:

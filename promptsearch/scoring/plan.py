@@ -35,7 +35,7 @@ KEY_COST = 1 / 1000
 #: Rows that are laid out at a time, and tokens of trunks that are held at a time: memory does not grow with the work.
 WAVE_ROWS, WAVE_TOKENS = 32_768, 32_768
 #: Tokens of trunks above a pass, in tokens of the pass.
-_ABOVE = 8
+ABOVE = 8
 
 
 @dataclass(frozen=True)
@@ -317,7 +317,7 @@ def passes(wave: Wave, limit: Callable[[], int]) -> Iterator[list[Group]]:
     for group in wave.groups:
         trunk = len(wave.trunks[group.trunk]) if group.trunk >= 0 else 0
         if wave.sharing == "input":
-            full = max(above, trunk) * (len(some) + 1) > _ABOVE * limit()
+            full = max(above, trunk) * (len(some) + 1) > ABOVE * limit()
         else:
             full = bool(some) and group.trunk != some[-1].trunk
         if some and (full or tokens + group.tokens > limit()):

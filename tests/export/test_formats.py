@@ -148,7 +148,9 @@ def test_peft_generates_from_a_front_prompt_what_we_generate(lm, export, kind):
         warnings.simplefilter("ignore", FutureWarning)
         wrapped = peft.PeftModel.from_pretrained(lm.model, str(folder)).eval()
     row = torch.tensor([lm.encode(saved.template.segments[-1].format(text="the good story"))])
-    made = wrapped.generate(input_ids=row, attention_mask=torch.ones_like(row), max_new_tokens=20, do_sample=False, pad_token_id=0)
+    made = wrapped.generate(
+        input_ids=row, attention_mask=torch.ones_like(row), max_new_tokens=20, do_sample=False, pad_token_id=0
+    )
     (mine,) = PromptedModel(lm, saved).generate([{"text": "the good story"}], 20)
     assert lm.tokenizer.decode(made[0, row.shape[1] :], skip_special_tokens=True) == mine != ""
 
@@ -195,8 +197,8 @@ def test_requests_for_vllm_are_whole_rows(lm, export, kind, template):
 @pytest.mark.parametrize(
     ("kind", "template", "to", "reason"),
     [
-        ("soft", BEHIND, "kv", "the input stands before a slot: export it as json, vllm"),
-        ("hard", BEHIND, "peft", "the input stands before a slot: export it as json, vllm, or text"),
+        ("soft", BEHIND, "kv", "the input stands before a slot: export it as json or vllm"),
+        ("hard", BEHIND, "peft", "the input stands before a slot: export it as json or vllm, or as text"),
         ("prefix", FRONT, "vllm", "no keys and values from outside: export a prefix as kv, peft or json"),
         ("soft", FRONT, "text", "no text holds it exactly: export it as json, peft or kv"),
         ("soft", "{prompt}{answer}", "kv", "nothing stands between prompt and answer"),
