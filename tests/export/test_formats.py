@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 import sys
@@ -14,7 +15,7 @@ import yaml
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache
 
-from promptsearch import LanguageModel, PromptedModel
+from promptsearch import LanguageModel, PrefixPrompt, PromptedModel
 from promptsearch.errors import ExportError, ModelError, PromptError, UnknownName
 from promptsearch.export import FORMATS, export_run, load_prompt, verify, vllm_requests
 from promptsearch.export.certificate import TOLERANCE
@@ -176,6 +177,14 @@ def test_keys_and_values_give_all_logits_of_the_row(lm, export, kind):
             rows = embedded(lm, saved.prompt, saved.template, {"text": "the good story"})
             whole = lm.model(inputs_embeds=rows[None]).logits[0]
     assert (theirs - whole[-len(theirs) :]).abs().max() < 1e-5
+
+
+def test_what_was_compiled_is_a_prefix_here_too(llama, export):
+    saved, folder = export(llama, "soft", "kv")
+    numbers = load_file(folder / "keys_values.safetensors")["keys_values"]
+    prefix = PrefixPrompt(numbers.permute(3, 0, 1, 2, 4))
+    again = dataclasses.replace(saved, prompt=prefix, template=saved.template.in_front())
+    assert again.score_probe(llama) == pytest.approx(saved.losses, abs=1e-5)
 
 
 @pytest.mark.parametrize("template", [FRONT, ANCHORS, BEHIND])
