@@ -249,8 +249,8 @@ def test_a_wrong_row_is_named(model, row, error, message):
 def test_a_wrong_answer_is_named(model):
     with pytest.raises(PromptError, match="input 1 lacks the field 'answer'"):
         model.score([{"prompt": "hard", "text": "a"}])
-    with pytest.raises(UnknownName, match="unknown answer 'gud'. Did you mean 'good'"):
-        model.score([{"prompt": "hard", "text": "a", "answer": "gud"}])
+    with pytest.raises(UnknownName, match="unknown answer 'goood'. Did you mean 'good'"):
+        model.score([{"prompt": "hard", "text": "a", "answer": "goood"}])
     with pytest.raises(PromptError, match="input 1: its answer is empty"):
         model.score([{"prompt": "free", "text": "a", "answer": ""}])
 

@@ -12,17 +12,18 @@ from typing import Any
 
 import numpy as np
 
-from promptsearch.errors import PromptError
+from promptsearch.errors import ExportError, PromptError
 from promptsearch.export.certificate import PROBE, Certificate, read_json, to_json
 from promptsearch.files import write_json
 from promptsearch.model import LanguageModel
 from promptsearch.prompt import Prompt, TrainedPrompt, prompt_from_json, prompt_to_json, save_trained
 from promptsearch.prompted import PromptedModel
 from promptsearch.run import Arena
+from promptsearch.scoring import Engine
 from promptsearch.scoring.compiled import check_fit
 from promptsearch.scoring.layout import prompt_texts
 from promptsearch.statistics import Sample, interval, jackknife
-from promptsearch.task import metric_function
+from promptsearch.task import Split, metric_function
 
 PROMPT, FORMAT = "prompt.json", "promptsearch-prompt-1"
 
@@ -56,10 +57,17 @@ class SavedPrompt(Certificate):
         return self.check(self.score_probe(self.model(model)))
 
     def score_probe(self, lm: LanguageModel) -> list[float]:
-        """The losses of the probe by the library's own pass, in nats, shape `(probe,)`."""
-        answers = [e.answer.removeprefix(" ") if self.template.answer_space else e.answer for e in self.probe]
-        rows = [{**e.fields, "answer": answer} for e, answer in zip(self.probe, answers, strict=True)]
-        losses: list[float] = PromptedModel(lm, self).score(rows).tolist()
+        """The losses of the probe by the engine that measured them, in nats, shape `(probe,)`.
+
+        Raises:
+            ExportError: The prompt cannot be scored.
+        """
+        scores = Engine(lm, self.template, Split("probe", self.probe), self.choices).score(
+            [self.prompt], np.arange(len(self.probe))
+        )
+        if scores.failures:
+            raise ExportError(f"the prompt cannot be scored: {scores.failures[0]}")
+        losses: list[float] = scores.losses[0].tolist()
         return losses
 
     def apply(self, rows: Iterable[Mapping[str, Any]], model: LanguageModel | None = None) -> Iterator[dict[str, Any]]:

@@ -94,13 +94,14 @@ def test_the_code_of_the_card_answers_as_we_do(lm, export, kind, to, choices, mo
     found: dict[str, object] = {}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # between peft and transformers
+        warnings.filterwarnings("ignore", "Position ids are not supported")
         exec(compile(code, "README.md", "exec"), found)
     printed = capsys.readouterr().out
     model = PromptedModel(lm, saved)
     row = saved.probe[0].fields
     if choices is None:
         (expected,) = model.generate([row], 32, stop="\n")
-        assert expected.strip() in printed
+        assert repr(expected.strip()) in printed if to == "json" else expected.strip() == printed.strip()
     elif to == "vllm":
         assert printed.strip() == model.choose([row])[0].answer
     else:
@@ -149,9 +150,10 @@ def test_peft_generates_from_a_front_prompt_what_we_generate(lm, export, kind):
         warnings.simplefilter("ignore", FutureWarning)
         wrapped = peft.PeftModel.from_pretrained(lm.model, str(folder)).eval()
     row = torch.tensor([lm.encode(saved.template.segments[-1].format(text="the good story"))])
-    made = wrapped.generate(
-        input_ids=row, attention_mask=torch.ones_like(row), max_new_tokens=20, do_sample=False, pad_token_id=0
-    )
+    asked = {"max_new_tokens": 20, "do_sample": False, "pad_token_id": 0}
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Position ids are not supported")
+        made = wrapped.generate(input_ids=row, attention_mask=torch.ones_like(row), **asked)
     (mine,) = PromptedModel(lm, saved).generate([{"text": "the good story"}], 20)
     assert lm.tokenizer.decode(made[0, row.shape[1] :], skip_special_tokens=True) == mine != ""
 
