@@ -187,8 +187,8 @@ def verify(
     model: Model = None,
 ) -> None:
     """Load an export again, through the library that it is for, and compare it with its certificate; 1 where it differs."""
-    from promptsearch.export import TOLERANCE
     from promptsearch.export import verify as look_again
+    from promptsearch.export.certificate import TOLERANCE
     from promptsearch.model import LanguageModel
 
     found = look_again(folder, LanguageModel.load(model) if model else None)

@@ -85,17 +85,16 @@ class PromptedModel:
     """
 
     def __init__(self, model: LanguageModel, prompts: SavedPrompt | Mapping[str, SavedPrompt], *, dtype: str = "float32") -> None:
-        named: Mapping[str | None, SavedPrompt] = {**prompts} if isinstance(prompts, Mapping) else {None: prompts}
-        if not named:
+        self._named = isinstance(prompts, Mapping)
+        given = prompts if isinstance(prompts, Mapping) else {"": prompts}
+        if not given:
             raise PromptError("expected at least one prompt, got none")
-        for saved in named.values():
+        for saved in given.values():
             model = saved.model(model)
             check_answers(model, saved.choices, Split("given", ()))
         self._lm = lm = model.to(pick_dtype(dtype, model.device))
-        compiled, self._vectors = compile_prompts(lm, [(saved.prompt, saved.template) for saved in named.values()])
-        self._prompts: dict[str | None, tuple[SavedPrompt, Compiled]] = {
-            name: (saved, each) for (name, saved), each in zip(named.items(), compiled, strict=True)
-        }
+        compiled, self._vectors = compile_prompts(lm, [(saved.prompt, saved.template) for saved in given.values()])
+        self._prompts = {name: (saved, each) for (name, saved), each in zip(given.items(), compiled, strict=True)}
         self._limit = PASS_TOKENS.get(lm.device.type, PASS_TOKENS["cpu"])
 
     def score(self, rows: Iterable[Mapping[str, Any]]) -> NDArray[np.float64]:
@@ -191,9 +190,9 @@ class PromptedModel:
         return found
 
     def _prompt(self, number: int, given: Mapping[str, Any]) -> tuple[SavedPrompt, Compiled]:
-        if None in self._prompts:
-            return self._prompts[None]
-        known = [name for name in self._prompts if name is not None]
+        if not self._named:
+            return self._prompts[""]
+        known = list(self._prompts)
         if "prompt" not in given:
             raise PromptError(f"input {number} names no prompt: expected one of {', '.join(known)} under 'prompt'")
         if given["prompt"] not in known:

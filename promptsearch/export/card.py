@@ -85,7 +85,7 @@ def write_card(prompt: SavedPrompt, to: str, lm: LanguageModel, folder: Path) ->
         "## Task\n",
         f"Template: {_code(prompt.template.text)}\n",
         f"Answers: {answers}. Example: {_code(str(about.get('example', '-')))}\n",
-        *([f"Prompt: {_code(' | '.join(prompt_texts(prompt.template, lm, prompt.prompt)))}\n"] if _readable(prompt) else []),
+        *_text(prompt, lm),
         "## Metrics\n",
         _metrics(prompt),
         "## Use\n",
@@ -138,8 +138,11 @@ def _kind(prompt: SavedPrompt) -> str:
     return kind.lower()
 
 
-def _readable(prompt: SavedPrompt) -> bool:
-    return not isinstance(prompt.prompt, TrainedPrompt)
+def _text(prompt: SavedPrompt, lm: LanguageModel) -> list[str]:
+    """The prompt in words, where it has some."""
+    if isinstance(prompt.prompt, TrainedPrompt):
+        return []
+    return [f"Prompt: {_code(' | '.join(prompt_texts(prompt.template, lm, prompt.prompt)))}\n"]
 
 
 def _base(lm: LanguageModel) -> str:
