@@ -89,15 +89,18 @@ def _side(work: Callable[[], Any]) -> Side:
 
 
 def _batch(lm: LanguageModel) -> _Batch:
-    """A hard prompt of 10 tokens, four exemplars as text, a soft prompt of 20 vectors, and a prefix of 10 tokens."""
+    """A hard prompt of 10 tokens, four exemplars as text, and the lengths of the papers: 100 vectors, a prefix of 10 tokens.
+
+    Lester et al. take 100 vectors; Li and Liang take 10 tokens to put tables into words.
+    """
     task = reviews(FRONT)
-    words = torch.tensor(np.random.default_rng(1).choice(lm.words, 30))
+    words = torch.tensor(np.random.default_rng(1).choice(lm.words, 110))
     with torch.no_grad():
         (keys_values,) = keys_values_of(lm, [tuple(words[:10].tolist())], None, 512)
     found = {
         "hard": (hard(lm, 1, 10, 0)[0], task.template.bind(10)),
         "text": (exemplars(task, 1, 0)[0], task.template.bind(1)),
-        "soft": (SoftPrompt(lm.vocabulary[words[10:]]), task.template.bind(20)),
+        "soft": (SoftPrompt(lm.vocabulary[words[10:]]), task.template.bind(100)),
         "prefix": (PrefixPrompt(keys_values.unflatten(1, lm.prefix_shape)), task.template.bind(10).in_front()),
     }
     prompts = {n: SavedPrompt(prompt=p, template=t, choices=task.choices) for n, (p, t) in found.items()}
