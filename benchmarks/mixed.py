@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmarks.measure import Comparison, Side, Timed, clock, equal
+from benchmarks.measure import Comparison, Side, clock, equal
 from benchmarks.work import FRONT, exemplars, hard, load, reviews
 from promptsearch import LanguageModel, PrefixPrompt, PromptedModel, SavedPrompt, SoftPrompt
 from promptsearch.scoring.compiled import embedded
@@ -85,7 +85,7 @@ def _compare(
 
 
 def _side(work: Callable[[], Any]) -> Side:
-    return lambda number: Timed(clock(lambda: [work() for _ in range(REPEATS)])[0] / REPEATS)
+    return lambda number: clock(lambda: [work() for _ in range(REPEATS)])[0] / REPEATS
 
 
 def _batch(lm: LanguageModel) -> _Batch:
