@@ -26,6 +26,7 @@ EVERY = [
     {"evolution": {"batch": 4}},
     {"optuna": {"label": "tpe", "sampler": "tpe", "shortlist": 8}},
     {"optuna": {"label": "nsga2", "sampler": "nsga2"}},
+    {"black_box_tuning": {"dimensions": 4}},
     {"prompt_tuning": {"interval": 2, "batch": 4}},
     {"p_tuning": {"interval": 2, "batch": 4, "encoder": "lstm", "hidden": 8}},
     {"prefix_tuning": {"interval": 2, "batch": 4, "hidden": 8}},

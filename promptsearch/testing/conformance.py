@@ -148,13 +148,18 @@ class StrategyConformance:
         assert self._run(scorer, few, log=RunLog(tmp_path), folder=tmp_path) == whole
 
     def test_finds_the_best_of_a_hundred_prompts(self) -> None:
-        """A scores-only search that cannot solve a separable space of 100 prompts cannot search."""
+        """A scores-only search that cannot solve a separable space of 100 prompts cannot search.
+
+        Of hard prompts it finds the best one. Vectors between the words are infinitely many, so one that searches these has to
+        come near: the words of a random prompt lose about a nat to the best one.
+        """
         if not self.strategy.searches or self.strategy.access is not Access.SCORES:
             pytest.skip("for searches that see scores only")
+        near = 1e-5 if HardPrompt in self.strategy.proposes else 0.05
         for seed in range(3):
             scorer = PlantedScorer("separable", seed=seed, pool=10, length=2)
             best, _ = self._run(scorer, 1_000, seed=seed).ranking[0]
-            assert best == pytest.approx(scorer.optimum_value, abs=1e-5), f"{self._name}, seed {seed}"
+            assert best == pytest.approx(scorer.optimum_value, abs=near), f"{self._name}, seed {seed}"
 
     def test_beats_random_on_its_planted_objective(self) -> None:
         """Same budgets, same objectives; a paired permutation test over the seeds at the 5 percent level."""
