@@ -50,6 +50,10 @@ class BudgetExhausted(PromptSearchError):
     """The next piece of work costs more than is left. Ends a run in good order, never an error of the user."""
 
 
+class Diverged(PromptSearchError):
+    """A loss or a gradient is no finite number any more. Ends a run in good order, with the best prompt scored before."""
+
+
 class UnknownName(PromptSearchError):
     """A name that is not in a list of names.
 

@@ -27,6 +27,7 @@ from numpy.typing import ArrayLike
 from pydantic import ConfigDict, ValidationError, create_model
 from torch import Tensor
 
+from promptsearch.diagnosis import Training
 from promptsearch.errors import PromptSearchError, StrategyError, UnknownName
 from promptsearch.evaluation import Evaluation
 from promptsearch.named import load_named
@@ -126,6 +127,11 @@ class Strategy(ABC):
     def trainable(self) -> int:
         """Parameters tuned while training; 0 for strategies that train nothing."""
         return 0
+
+    @property
+    def training(self) -> Training | None:
+        """How training went so far; None for strategies that train nothing."""
+        return None
 
 
 def known_strategies() -> dict[str, list[EntryPoint]]:

@@ -8,19 +8,24 @@ for free.
 
 from __future__ import annotations
 
+import copy
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import ClassVar
+from dataclasses import asdict
+from typing import ClassVar, Literal
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from promptsearch.errors import StrategyError
-from promptsearch.evaluation import Evaluation
+from promptsearch.diagnosis import Training
+from promptsearch.errors import Diverged, StrategyError
+from promptsearch.evaluation import Evaluation, Ids
+from promptsearch.model.adafactor import adafactor
 from promptsearch.objective import Objective
-from promptsearch.prompt import Prompt, SoftPrompt
+from promptsearch.prompt import PrefixPrompt, Prompt, SoftPrompt
+from promptsearch.range_test import find_rate
 from promptsearch.strategy import Access, State, Strategy
 
 
@@ -30,11 +35,14 @@ class TrainedStrategy(Strategy):
     Args:
         objective: As in `Strategy`.
         seed: As in `Strategy`.
-        rate: Peak learning rate of AdamW; rises linearly over the first tenth of the steps, then falls linearly to zero
-            where the budget ends.
+        rate: Peak learning rate; `auto` for what a range test finds, which the budget pays.
         batch: Examples per step.
         interval: Steps between two scorings.
         patience: Scorings in a row without a lower loss that end the run; 0 trains until the budget is spent.
+        accumulate: Parts into which a step's examples are split; the gradients of one after the other are added up. The same
+            step in less memory.
+        optimizer: `adamw`, whose rate rises linearly over the first tenth of the steps, then falls linearly to zero where the
+            budget ends; or `adafactor` at a constant rate, which scales its steps itself, without clipping.
         clip: Largest norm of the gradient.
     """
 
@@ -43,22 +51,36 @@ class TrainedStrategy(Strategy):
     proposes: ClassVar[frozenset[type]] = frozenset({SoftPrompt})
 
     def __init__(
-        self, objective: Objective, *, seed: int, rate: float, batch: int, interval: int, patience: int, clip: float = 1.0
+        self,
+        objective: Objective,
+        *,
+        seed: int,
+        rate: float | Literal["auto"],
+        batch: int,
+        interval: int,
+        patience: int,
+        accumulate: int = 1,
+        optimizer: Literal["adamw", "adafactor"] = "adamw",
+        clip: float = 1.0,
     ) -> None:
         super().__init__(objective, seed=seed)
-        for name, value, least in (("batch", batch, 1), ("interval", interval, 1), ("patience", patience, 0)):
-            if value < least:
-                raise StrategyError(f"'{name}' must be at least {least}, got {value}")
-        if not 0 < rate < float("inf"):
+        least = {"batch": (batch, 1), "interval": (interval, 1), "patience": (patience, 0), "accumulate": (accumulate, 1)}
+        for name, (value, minimum) in least.items():
+            if value < minimum:
+                raise StrategyError(f"'{name}' must be at least {minimum}, got {value}")
+        if accumulate > batch:
+            raise StrategyError(f"'accumulate' splits a batch of {batch} examples: it must be at most that, got {accumulate}")
+        if rate != "auto" and not 0 < rate < float("inf"):
             raise StrategyError(f"'rate' must be a number above 0, got {rate}")
-        self._rate, self._batch, self._interval = rate, batch, interval
-        self._patience, self._clip = patience, clip
+        self._batch, self._interval, self._patience = batch, interval, patience
+        self._accumulate, self._adafactor, self._clip = accumulate, optimizer == "adafactor", clip
         self._rng = np.random.default_rng(seed)
         generator = torch.Generator().manual_seed(seed)
         self._encoder = self.encoder(generator)
-        self._optimizer = torch.optim.AdamW(self._encoder.parameters(), lr=rate, weight_decay=0.0)
+        self._optimizer = self._fresh_optimizer()
         self._steps = self._planned_steps()
-        self._step = 0
+        self._training = Training(objective.space.length, None if rate == "auto" else rate)
+        self._first: Tensor | None = None  # the rows of the first prompt
         self._scored = 0
         self._best, self._worse = float("inf"), 0
 
@@ -75,20 +97,22 @@ class TrainedStrategy(Strategy):
     def start(self) -> None:  # noqa: B027 - an encoder may start from its random numbers
         """Move the encoder to where training starts: called once, before the first prompt; what it asks of the LM is charged."""
 
-    def words(self, text: str | None, generator: torch.Generator) -> list[int]:
+    def words(self, text: str | None, generator: torch.Generator, among: int | None = None) -> list[int]:
         """Tokens to start from, one for each of the prompt's.
 
         Args:
             text: Its tokens, repeated to the prompt's length; None for words of the pool, drawn at random.
             generator: Draws them.
+            among: Draws from so many of the pool's most frequent words; None for all of them.
 
         Raises:
             StrategyError: The text has no tokens.
         """
         space = self.objective.space
         if text is None:
-            places = torch.randint(len(space.pool), (space.length,), generator=generator)
-            return [int(i) for i in space.pool[places.numpy()]]
+            pool = space.pool[:among]  # sorted, and byte-pair encoding numbers its tokens by frequency
+            places = torch.randint(len(pool), (space.length,), generator=generator)
+            return [int(i) for i in pool[places.numpy()]]
         tokens = self.objective.encode(text)
         if not tokens:
             raise StrategyError("'text' is empty: give words to start from, or leave it out")
@@ -99,16 +123,29 @@ class TrainedStrategy(Strategy):
         """Parameters tuned while training."""
         return sum(p.numel() for p in self._encoder.parameters())
 
+    @property
+    def training(self) -> Training:
+        """How training went so far."""
+        return self._training
+
     def ask(self) -> Sequence[Prompt]:
         """Train for `interval` steps (none the first time) and return the present prompt."""
         if self._patience and self._worse >= self._patience:
             return []
         if self._scored:
+            if self._training.rate is None:
+                self._find_rate()
             for _ in range(self._interval):
                 self._train()
         else:
             self.start()
-        return [self._prompt()]
+        prompt = self._prompt()
+        if self._first is None:
+            self._first = prompt.rows
+        moved = (prompt.rows.double() - self._first).norm() / self._first.norm().clamp_min(1e-12)
+        if torch.isfinite(moved):
+            self._training.moved = float(moved)
+        return [prompt]
 
     def tell(self, prompts: Sequence[Prompt], evaluation: Evaluation) -> None:
         """Count the scorings without a lower loss."""
@@ -118,13 +155,17 @@ class TrainedStrategy(Strategy):
         self._best = min(self._best, value)
 
     def state(self) -> State:
-        """Weights, optimizer, generator and counters."""
+        """Weights, optimizer, generator, counters and notes."""
         tensors = {f"encoder.{name}": tensor.clone() for name, tensor in self._encoder.state_dict().items()}
         for i, moments in self._optimizer.state_dict()["state"].items():
-            tensors |= {f"optimizer.{i}.{name}": tensor.clone() for name, tensor in moments.items()}
-        counters = {"step": self._step, "scored": self._scored, "worse": self._worse}
+            tensors |= {f"optimizer.{i}.{name}": torch.as_tensor(value).clone() for name, value in moments.items()}
+        if self._first is not None:
+            tensors["first"] = self._first
+        counters = {"steps": self._steps, "scored": self._scored, "worse": self._worse}
         best = None if self._best == float("inf") else self._best
-        return State(tensors, {**counters, "best": best, "rng": self._rng.bit_generator.state})
+        return State(
+            tensors, {**counters, "best": best, "rng": self._rng.bit_generator.state, "training": asdict(self._training)}
+        )
 
     def restore(self, state: State) -> None:
         """Take back what `state` returned."""
@@ -137,29 +178,85 @@ class TrainedStrategy(Strategy):
                 place, _, name = rest.partition(".")
                 moments.setdefault(int(place), {})[name] = tensor
         self._optimizer.load_state_dict({**self._optimizer.state_dict(), "state": moments})
-        self._step, self._scored, self._worse = (state.data[k] for k in ("step", "scored", "worse"))
+        self._first = state.tensors.get("first")
+        self._training = Training(**state.data["training"])
+        self._steps, self._scored, self._worse = (state.data[k] for k in ("steps", "scored", "worse"))
         self._best = float("inf") if state.data["best"] is None else state.data["best"]
         self._rng.bit_generator.state = state.data["rng"]
 
-    def _prompt(self) -> Prompt:
+    def _prompt(self) -> SoftPrompt | PrefixPrompt:
         (kind,) = self.proposes
         with torch.no_grad():
-            prompt: Prompt = kind(self._encoder())
+            prompt: SoftPrompt | PrefixPrompt = kind(self._encoder())
         return prompt
+
+    def _fresh_optimizer(self) -> torch.optim.Optimizer:
+        """Without a rate: each step sets its own."""
+        parameters = self._encoder.parameters()
+        if self._adafactor:
+            return adafactor(parameters)
+        return torch.optim.AdamW(parameters, weight_decay=0.0)
+
+    def _find_rate(self) -> None:
+        """The range test, after which all is as before but for the rate, and the budget that is left."""
+        before = copy.deepcopy(self._encoder.state_dict())
+        ids = self.objective.minibatch(self._rng, self._batch)
+        self._training.rate, self._training.tried = find_rate(lambda rate: self._descend(ids, rate)[0])
+        self._encoder.load_state_dict(before)
+        self._optimizer = self._fresh_optimizer()
+        self._steps = self._planned_steps()
 
     def _train(self) -> None:
         """One optimizer step on a minibatch."""
-        for group in self._optimizer.param_groups:
-            group["lr"] = self._rate * self._schedule(self._step)
-        loss = self.objective.loss(self._encoder(), self.objective.minibatch(self._rng, self._batch))
+        notes = self._training
+        assert notes.rate is not None
+        ids = self.objective.minibatch(self._rng, self._batch)
+        try:
+            _, gradient, clipped = self._descend(ids, notes.rate * self._schedule(notes.steps))
+        except Diverged as error:
+            notes.diverged = str(error)
+            raise
+        notes.enter(gradient, clipped)
+
+    def _descend(self, ids: Ids, rate: float) -> tuple[float, Tensor, bool]:
+        """One optimizer step.
+
+        Args:
+            ids: Examples of the minibatch, shape `(batch,)`.
+            rate: Of this step.
+
+        Returns:
+            The mean loss before the step, the gradient of the prompt's rows, of their shape, and whether it was clipped.
+
+        Raises:
+            Diverged: Loss or gradient is not finite; the encoder is as before.
+        """
+        made = self._encoder()
+        # The encoder is passed once, whatever the number of parts: their gradients are added up at its output.
+        rows = made.detach().requires_grad_()
+        mean = 0.0
+        for part in np.array_split(ids, self._accumulate):
+            loss = self.objective.loss(rows, part) * (len(part) / len(ids))
+            if loss.requires_grad:
+                loss.backward()
+            mean += float(loss.detach())
+        gradient = torch.zeros_like(rows) if rows.grad is None else rows.grad
+        if not (np.isfinite(mean) and bool(torch.isfinite(gradient).all())):
+            raise Diverged("loss or gradient of a training step is not finite: lower the rate")
         self._optimizer.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(self._encoder.parameters(), self._clip)
+        made.backward(gradient.clone())  # an encoder without layers would keep it as its own, and clip it
+        clipped = False
+        if not self._adafactor:
+            clipped = float(nn.utils.clip_grad_norm_(self._encoder.parameters(), self._clip)) > self._clip
+        for group in self._optimizer.param_groups:
+            group["lr"] = rate
         self._optimizer.step()
-        self._step += 1
+        return mean, gradient, clipped
 
     def _schedule(self, step: int) -> float:
-        """The share of the peak rate at a step: up over the first tenth, then down to zero at the last."""
+        """The share of the peak rate at a step: up over the first tenth, then down to zero; constant for Adafactor."""
+        if self._adafactor:
+            return 1.0
         warmup = max(1, self._steps // 10)
         up = (step + 1) / warmup
         down = (self._steps - step) / max(1, self._steps - warmup)

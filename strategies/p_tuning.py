@@ -30,8 +30,10 @@ class PTuning(TrainedStrategy):
         encoder: `lstm` (bidirectional LSTM, then a two-layer MLP), `mlp` (the MLP alone) or `none` (the vectors themselves).
         hidden: Width of the encoder; left out: the LM's.
         rate: Peak learning rate of AdamW. Far below that of free vectors: a step of all the encoder's weights adds up in each
-            vector, and at 0.002 the vectors of SmolLM2-135M leap about.
+            vector, and at 0.002 the vectors of SmolLM2-135M leap about. `auto` tries rates in a
+            short test, which the budget pays.
         batch: Examples per step.
+        accumulate: Parts into which a step's examples are split to save memory; the step is the same.
         interval: Steps between two scorings.
         patience: Scorings in a row without a lower loss that end the run; 0 trains until the budget is spent.
     """
@@ -43,15 +45,18 @@ class PTuning(TrainedStrategy):
         seed: int,
         encoder: Literal["lstm", "mlp", "none"] = "lstm",
         hidden: int | None = None,
-        rate: float = 0.0003,
+        rate: float | Literal["auto"] = 0.0003,
         batch: int = 16,
+        accumulate: int = 1,
         interval: int = 8,
         patience: int = 0,
     ) -> None:
         if hidden is not None and hidden < 2:
             raise StrategyError(f"'hidden' must be at least 2, got {hidden}")
         self._kind, self._hidden = encoder, hidden
-        super().__init__(objective, seed=seed, rate=rate, batch=batch, interval=interval, patience=patience)
+        super().__init__(
+            objective, seed=seed, rate=rate, batch=batch, interval=interval, patience=patience, accumulate=accumulate
+        )
 
     def encoder(self, generator: torch.Generator) -> nn.Module:
         """The prompt encoder, as it starts."""

@@ -36,8 +36,10 @@ class PrefixTuning(TrainedStrategy):
             numbers that are spread as these are, at each layer.
         text: A text whose keys and values the prefix starts from, repeated to the prompt's length; overrides `init`.
         rate: Peak learning rate of AdamW; left out: 0.00005 with the network, where a step of all weights adds up in each number
-            (at 0.002 the loss of SmolLM2-135M leaps about, at 0.0005 it stands still), 0.01 without.
+            (at 0.002 the loss of SmolLM2-135M leaps about, at 0.0005 it stands still), 0.01 without; `auto` tries rates in a
+            short test, which the budget pays.
         batch: Examples per step.
+        accumulate: Parts into which a step's examples are split to save memory; the step is the same.
         interval: Steps between two scorings.
         patience: Scorings in a row without a lower loss that end the run; 0 trains until the budget is spent.
     """
@@ -53,8 +55,9 @@ class PrefixTuning(TrainedStrategy):
         hidden: int = 512,
         init: Literal["words", "random"] = "words",
         text: str | None = None,
-        rate: float | None = None,
+        rate: float | Literal["auto"] | None = None,
         batch: int = 16,
+        accumulate: int = 1,
         interval: int = 8,
         patience: int = 0,
     ) -> None:
@@ -63,7 +66,9 @@ class PrefixTuning(TrainedStrategy):
         self._hidden = hidden if reparametrise else None
         self._random, self._text = init == "random" and text is None, text
         rate = rate if rate is not None else 0.00005 if reparametrise else 0.01
-        super().__init__(objective, seed=seed, rate=rate, batch=batch, interval=interval, patience=patience)
+        super().__init__(
+            objective, seed=seed, rate=rate, batch=batch, interval=interval, patience=patience, accumulate=accumulate
+        )
 
     def encoder(self, generator: torch.Generator) -> nn.Module:
         """What makes the prefix; where it starts is not known before the LM is asked, see `start`."""

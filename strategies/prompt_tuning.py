@@ -1,19 +1,27 @@
 """Prompt tuning: the prompt's vectors are the parameters.
 
-Lester, Al-Rfou and Constant 2021, "The Power of Scale for Parameter-Efficient Prompt Tuning", arXiv:2104.08691.
-Differs from the paper: AdamW with warm-up and linear decay instead of Adafactor at a constant rate of 0.3, since a
-run here has some hundred steps instead of 30,000; vectors may stand in any slot of the template.
+Lester, Al-Rfou and Constant 2021, "The Power of Scale for Parameter-Efficient Prompt Tuning", arXiv:2104.08691. Section 2.1
+compares three starts: random numbers, words drawn from the 5,000 most frequent ones, and the class labels, each averaged over its
+tokens, with further vectors drawn as before.
+Differs from the paper: AdamW with warm-up and linear decay, since a run here has some hundred steps instead of 30,000; the
+paper's Adafactor at a constant rate is an option, at a lower rate by default, for a rate of 0.3 belongs to the wide embeddings of
+T5. Words are drawn from the pool, vectors may stand in any slot of the template, and there are more starts: all words of the
+pool, and a text, such as a hard prompt that another run found.
 Beats random on the planted objective `separable`.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from promptsearch import Objective, TrainedStrategy
+
+#: The words that are frequent, section 2.1.
+_FREQUENT = 5_000
 
 
 class PromptTuning(TrainedStrategy):
@@ -22,10 +30,14 @@ class PromptTuning(TrainedStrategy):
     Args:
         objective: Scores prompts on the search split.
         seed: Seeds initialisation and minibatches.
-        init: Where the vectors start: `words` of the pool, drawn at random, or `random` numbers of the embeddings' scale.
-        text: A text whose tokens the vectors start from, repeated to the prompt's length; overrides `init`.
-        rate: Peak learning rate of AdamW.
+        init: Where the vectors start: `words` of the pool, drawn at random; its most `frequent` words; `labels`, the answers of
+            the task, one a vector, then frequent words; or `random` numbers of the embeddings' scale.
+        text: A text whose tokens the vectors start from, repeated to the prompt's length, such as a hard prompt that was
+            found; overrides `init`.
+        optimizer: `adamw`, whose rate rises and falls, or `adafactor` at a constant rate.
+        rate: Peak learning rate; left out: 0.03; `auto` tries rates in a short test, which the budget pays.
         batch: Examples per step.
+        accumulate: Parts into which a step's examples are split to save memory; the step is the same.
         interval: Steps between two scorings.
         patience: Scorings in a row without a lower loss that end the run; 0 trains until the budget is spent.
     """
@@ -35,25 +47,45 @@ class PromptTuning(TrainedStrategy):
         objective: Objective,
         *,
         seed: int,
-        init: Literal["words", "random"] = "words",
+        init: Literal["words", "frequent", "labels", "random"] = "words",
         text: str | None = None,
-        rate: float = 0.03,
+        optimizer: Literal["adamw", "adafactor"] = "adamw",
+        rate: float | Literal["auto"] = 0.03,
         batch: int = 16,
+        accumulate: int = 1,
         interval: int = 8,
         patience: int = 0,
     ) -> None:
         self._init, self._text = init, text
-        super().__init__(objective, seed=seed, rate=rate, batch=batch, interval=interval, patience=patience)
+        super().__init__(
+            objective,
+            seed=seed,
+            rate=rate,
+            batch=batch,
+            interval=interval,
+            patience=patience,
+            accumulate=accumulate,
+            optimizer=optimizer,
+        )
 
     def encoder(self, generator: torch.Generator) -> nn.Module:
         """The vectors, as they start."""
         embeddings, length = self.objective.embeddings, self.objective.space.length
-        if self._text is not None or self._init == "words":
-            start = embeddings[torch.tensor(self.words(self._text, generator))].float().cpu()
-        else:
+        if self._text is None and self._init == "random":
             scale = float(embeddings.float().std())
-            start = scale * torch.randn(length, embeddings.shape[1], generator=generator)
+            return _Vectors(scale * torch.randn(length, embeddings.shape[1], generator=generator))
+        among = None if self._init == "words" else _FREQUENT
+        start = embeddings[torch.tensor(self.words(self._text, generator, among))].float().cpu()
+        if self._text is None and self._init == "labels":
+            labels = self._labels()[:length]
+            start[: len(labels)] = torch.stack(labels)
         return _Vectors(start)
+
+    def _labels(self) -> list[Tensor]:
+        """A vector of shape `(width,)` for each answer of the task, the most frequent first: the mean over its tokens."""
+        answers = Counter(example.answer for example in self.objective.examples(self.objective.training))
+        ids = [self.objective.encode(answer) for answer, _ in answers.most_common()]
+        return [self.objective.embeddings[torch.tensor(tokens)].float().cpu().mean(0) for tokens in ids]
 
 
 class _Vectors(nn.Module):

@@ -1,10 +1,20 @@
-"""Wrong options of trained strategies are named before anything is trained."""
+"""The training loop of all trained strategies: what it refuses, parts of a step, a training that diverges, what it notes."""
 
+from __future__ import annotations
+
+import numpy as np
 import pytest
+import torch
 
+from promptsearch.budget import Ledger
 from promptsearch.errors import StrategyError
+from promptsearch.loop import search
+from promptsearch.objective import Objective
+from promptsearch.run import Arena
+from promptsearch.strategies.p_tuning import PTuning
+from promptsearch.strategies.prompt_tuning import PromptTuning
 from promptsearch.strategy import find_strategy, make_strategy
-from promptsearch.testing.planted import planted_objective
+from promptsearch.testing.planted import PlantedScorer, planted_objective
 
 
 @pytest.mark.parametrize(
@@ -14,8 +24,11 @@ from promptsearch.testing.planted import planted_objective
         ("p_tuning", {"interval": 0}, "'interval' must be at least 1, got 0"),
         ("p_tuning", {"patience": -1}, "'patience' must be at least 0, got -1"),
         ("p_tuning", {"hidden": 1}, "'hidden' must be at least 2, got 1"),
+        ("p_tuning", {"accumulate": 0}, "'accumulate' must be at least 1, got 0"),
+        ("p_tuning", {"batch": 4, "accumulate": 5}, "'accumulate' splits a batch of 4 examples: .* got 5"),
         ("prompt_tuning", {"rate": 0.0}, "'rate' must be a number above 0, got 0.0"),
         ("prompt_tuning", {"rate": float("inf")}, "'rate' must be a number above 0, got inf"),
+        ("prompt_tuning", {"rate": "fast"}, "strategy 'prompt_tuning', option 'rate"),
         ("prompt_tuning", {"text": ""}, "'text' is empty"),
         ("prefix_tuning", {"text": ""}, "'text' is empty"),
         ("prefix_tuning", {"hidden": 0}, "'hidden' must be at least 1, got 0"),
@@ -25,3 +38,105 @@ from promptsearch.testing.planted import planted_objective
 def test_wrong_options_are_named(name, options, complaint):
     with pytest.raises(StrategyError, match=f"^{complaint}"):
         make_strategy(name, find_strategy(name), planted_objective(), 0, options)
+
+
+@pytest.mark.parametrize("strategy", [PromptTuning, PTuning])
+@pytest.mark.parametrize("parts", [2, 3, 7])
+def test_a_step_in_parts_is_the_same_step(strategy, parts):
+    """Uneven parts included: 7 examples in 2 and 3 parts."""
+
+    def after(accumulate):
+        made = strategy(planted_objective(), seed=0, rate=0.05, batch=7, accumulate=accumulate)
+        for _ in range(5):
+            made._train()
+        return made._prompt().rows, made.objective.ledger.spent, made.training
+
+    whole, paid, notes = after(1)
+    rows, price, same = after(parts)
+    assert torch.allclose(rows, whole, atol=1e-6) and price == paid
+    assert same.gradients == pytest.approx(notes.gradients, rel=1e-4)
+
+
+def test_a_step_in_parts_is_the_same_step_on_a_language_model(tiny, films):
+    arena = Arena.build(films, tiny, torch.float32, 2, tiny.words, score_on=8)
+    rows = []
+    for accumulate in (1, 3):
+        training = np.arange(8, 40)
+        objective = Objective(arena.searching, arena.space, Ledger(None), scored=arena.scored, training=training)
+        made = PromptTuning(objective, seed=0, rate=0.05, batch=8, accumulate=accumulate)
+        for _ in range(3):
+            made._train()
+        rows.append(made._prompt().rows)
+    assert torch.allclose(*rows, atol=1e-5)
+
+
+def breaks_at(strategy, step, how):
+    """Its loss is spoilt from this step on."""
+    loss, calls = strategy.objective.loss, []
+
+    def spoilt(rows, ids):
+        calls.append(ids)
+        return loss(rows, ids) if len(calls) < step else how(rows)
+
+    strategy.objective.loss = spoilt
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        pytest.param(lambda rows: rows.sum() * float("nan"), id="a loss that is not finite"),
+        pytest.param(lambda rows: (rows.sum() * 0).sqrt(), id="a gradient that is not finite"),
+    ],
+)
+def test_a_training_that_diverges_ends_in_good_order_with_the_best_prompt_before(how):
+    strategy = PromptTuning(planted_objective(), seed=0, interval=2, batch=4, rate=0.05)
+    breaks_at(strategy, 6, how)
+    reason = search(strategy)
+    assert reason == "loss or gradient of a training step is not finite: lower the rate"
+    assert strategy.training.diverged == reason and strategy.training.steps == 5
+    objective = strategy.objective
+    values = [np.mean(line["losses"][0]) for line in objective.log.lines]
+    assert len(values) == 3 and objective.finalists()[0].value == pytest.approx(min(values))
+    assert torch.isfinite(strategy._prompt().rows).all(), "the encoder is as it was before the step"
+
+
+def test_the_notes_tell_which_rows_a_gradient_reached_and_how_far_they_moved():
+    strategy = PromptTuning(planted_objective(), seed=0, interval=3, batch=4, rate=0.05)
+    strategy.objective.loss = lambda rows, ids: 100 * rows[1].square().sum()
+    (first,) = strategy.ask()
+    strategy.tell([first], strategy.objective.evaluate([first]))
+    (second,) = strategy.ask()
+    notes = strategy.training
+    assert notes.reached == [1] and notes.steps == 3
+    assert notes.gradients[0] == pytest.approx(200 * float(first.rows[1].norm()), rel=1e-4), "before it is clipped"
+    assert notes.clipped == 3
+    assert notes.moved == pytest.approx(float((second.rows - first.rows).norm() / first.rows.norm()))
+
+
+def test_a_loss_that_does_not_depend_on_the_prompt_reaches_no_row():
+    strategy = PromptTuning(planted_objective(), seed=0, interval=2, batch=4)
+    strategy.objective.loss = lambda rows, ids: torch.tensor(1.0)
+    strategy._train()
+    assert strategy.training.reached == [] and strategy.training.gradients == [0.0]
+
+
+def test_the_range_test_is_charged_and_leaves_nothing_but_a_rate():
+    objective = planted_objective()
+    strategy = PromptTuning(objective, seed=0, interval=2, batch=4, rate="auto")
+    (first,) = strategy.ask()
+    strategy.tell([first], objective.evaluate([first]))
+    before, planned = objective.ledger.backward, strategy._steps
+    assert strategy.training.rate is None
+    strategy._find_rate()
+    assert torch.equal(strategy._prompt().rows, first.rows) and not strategy._optimizer.state
+    assert objective.ledger.backward > before and strategy._steps < planned
+    assert 0.003 < strategy.training.rate < 0.1, "words of the planted objective lie 0.14 apart"
+    assert strategy.training.steps == 0 and len(strategy.training.tried) >= 8
+
+
+def test_a_range_test_that_the_budget_cuts_short_ends_the_run():
+    scorer = PlantedScorer("separable")
+    objective = scorer.objective(scorer.budget(2))
+    strategy = PromptTuning(objective, seed=0, batch=4, rate="auto")
+    assert "left" in search(strategy) and objective.ranking
+    assert strategy.training.rate is None

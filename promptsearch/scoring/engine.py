@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from promptsearch.errors import ModelError, PromptError, PromptSearchError, TemplateError
+from promptsearch.errors import Diverged, ModelError, PromptError, PromptSearchError, TemplateError
 from promptsearch.evaluation import Scores
 from promptsearch.model import LanguageModel
 from promptsearch.prompt import PrefixPrompt, Prompt, TextPrompt, TrainedPrompt
@@ -191,7 +191,7 @@ class Engine:
 
         Raises:
             PromptError: The rows have another shape.
-            PromptSearchError: The loss is not finite; names prompt and example.
+            Diverged: The loss is not finite; names the example.
         """
         self._check_shape(rows)
         slots = split_slots(self._template, [-1 - i for i in range(len(rows))])
@@ -201,7 +201,7 @@ class Engine:
         losses = self._score([slots], rows.flatten(1), examples, sharing)[0][0]
         if not bool(torch.isfinite(losses).all()):
             example = examples[int((~torch.isfinite(losses)).nonzero()[0])]
-            raise PromptSearchError(
+            raise Diverged(
                 f"the loss of the trained prompt on {self._split.name} example {example} is not finite: lower the rate"
             )
         return losses.mean()

@@ -18,6 +18,18 @@ class TestPromptTuning(StrategyConformance):
     planted = "separable"
 
 
+class TestAdafactor(StrategyConformance):
+    strategy = PromptTuning
+    options = {"interval": 2, "batch": 4, "rate": 0.05, "optimizer": "adafactor"}
+    planted = "separable"
+
+
+class TestRangeTest(StrategyConformance):
+    strategy = PromptTuning
+    options = {"interval": 2, "batch": 4, "rate": "auto"}
+    planted = "separable"
+
+
 def objective(evaluations=40):
     scorer = PlantedScorer("separable")
     return scorer.objective(scorer.budget(evaluations))
@@ -32,6 +44,52 @@ def test_words_start_from_rows_of_the_pool():
     rows = given.embeddings[torch.from_numpy(given.space.pool.copy())].float()
     start = PromptTuning(given, seed=0).ask()[0].vectors
     assert all(any(torch.equal(vector, row) for row in rows) for vector in start)
+
+
+def test_frequent_words_are_the_first_ones_of_the_pool(monkeypatch):
+    monkeypatch.setattr("promptsearch.strategies.prompt_tuning._FREQUENT", 3)
+    given = objective()
+    rows = given.embeddings[torch.from_numpy(given.space.pool[:3].copy())]
+    start = PromptTuning(given, seed=0, init="frequent").ask()[0].vectors
+    assert all(any(torch.equal(vector, row) for row in rows) for vector in start)
+
+
+def test_labels_are_averaged_over_their_tokens_and_the_rest_are_frequent_words(monkeypatch):
+    monkeypatch.setattr("promptsearch.strategies.prompt_tuning._FREQUENT", 3)
+    given = objective()
+    tokens = {" yes": [7], " no": [8, 9]}
+    monkeypatch.setattr(given, "encode", tokens.__getitem__)
+    start = PromptTuning(given, seed=0, init="labels").ask()[0].vectors
+    counts = [sum(e.answer == answer for e in given.examples(given.training)) for answer in tokens]
+    assert counts[0] >= counts[1], "the most frequent answer comes first"
+    assert torch.equal(start[0], given.embeddings[7])
+    assert torch.allclose(start[1], given.embeddings[[8, 9]].mean(0))
+    rows = given.embeddings[torch.from_numpy(given.space.pool[:3].copy())]
+    assert all(any(torch.equal(vector, row) for row in rows) for vector in start[2:])
+
+
+def test_more_labels_than_vectors_are_cut():
+    scorer = PlantedScorer("separable", length=1)
+    given = scorer.objective()
+    (prompt,) = PromptTuning(given, seed=0, init="labels").ask()
+    answers = [e.answer for e in given.examples(given.training)]
+    frequent = max(answers, key=answers.count)
+    assert torch.allclose(prompt.vectors[0], given.embeddings[given.encode(frequent)].mean(0))
+
+
+def test_adafactor_takes_steps_of_a_constant_rate_whatever_the_gradient():
+    strategy = PromptTuning(objective(), seed=0, optimizer="adafactor", rate=0.01, batch=4)
+    steps = []
+    for scale in (1e-3, 1e3):
+        before = strategy._encoder().detach().clone()
+        loss = strategy.objective.loss
+        strategy.objective.loss = lambda rows, ids, loss=loss, scale=scale: scale * loss(rows, ids)
+        strategy._train()
+        strategy.objective.loss = loss
+        steps.append(float((strategy._encoder().detach() - before).square().mean().sqrt()))
+    assert steps[0] == pytest.approx(0.01, rel=0.2), "its first step has the size of the rate in each number"
+    assert 0.005 < steps[1] <= 0.0101
+    assert strategy.training.clipped == 0
 
 
 def test_random_starts_at_the_scale_of_the_embeddings():
@@ -87,7 +145,7 @@ def test_the_rate_rises_and_falls_to_zero_at_the_end_of_the_budget():
     shares = [strategy._schedule(step) for step in range(strategy._steps + 1)]
     assert max(shares) == 1 and shares[0] < 1 and shares[-1] == 0
     loop.search(strategy)
-    assert abs(strategy._step - strategy._steps) <= 0.1 * strategy._steps + 4
+    assert abs(strategy.training.steps - strategy._steps) <= 0.1 * strategy._steps + 4
 
 
 def test_backward_is_charged_beside_forward():
