@@ -25,7 +25,7 @@ from promptsearch.loop import search
 from promptsearch.model import LanguageModel
 from promptsearch.objective import FINALISTS, SELECTED, Objective
 from promptsearch.prepared import ArenaKey, Prepared, prepare
-from promptsearch.prompt import Prompt, TrainedPrompt
+from promptsearch.prompt import Prompt, TextPrompt, TrainedPrompt
 from promptsearch.records import RunLog
 from promptsearch.run import Arena, Run
 from promptsearch.strategy import Access, make_strategy
@@ -197,7 +197,8 @@ def _rehearse(run: Run, runs: int, calibration: Calibration, seen: set[tuple[int
     )
     options = {name: value for name, value in run.options.items() if name not in run.strategy.writes}
     try:
-        search(make_strategy(run.name, run.strategy, objective, run.seed, options))
+        strategy = make_strategy(run.name, run.strategy, objective, run.seed, options)
+        search(strategy)
     except PromptSearchError as error:
         return RunForecast(arena.task.name, run.label, runs, error=str(error))
     seconds = log.seconds
@@ -214,6 +215,9 @@ def _rehearse(run: Run, runs: int, calibration: Calibration, seen: set[tuple[int
             ledger.forward += lead + sum(int(engine.context(ids).sum()) + len(ids) * engine.length(p) for p in some)
             ledger.computed += prediction.tokens
         seconds += calibration.exact.seconds(prediction.cost)
+    if strategy.training is not None:  # what it is compared with
+        cost = arena.bare.predict([TextPrompt("")], arena.everything("select")).cost
+        seconds += calibration.exact.seconds(cost)
     proposals = sum(len(line["prompts"]) for line in log.lines)
     return RunForecast(arena.task.name, run.label, runs, proposals, ledger.spent, ledger.computed, seconds)
 

@@ -19,7 +19,7 @@ from promptsearch.errors import RecordError
 from promptsearch.prompt import TRAINED, Prompt, TrainedPrompt, prompt_from_json, save_trained
 
 #: The order in which a run passes through its stages.
-STAGES = ("search", "rescore", "select", "test")
+STAGES = ("search", "rescore", "select", "empty", "test")
 #: What every line holds.
 _KEYS = {"n", "stage", "examples", "prompts", "losses", "metric", "choices", "failures", "computed", "ledger", "seconds"}
 

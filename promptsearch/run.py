@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 
 from promptsearch.budget import Ledger
 from promptsearch.cache import ScoreCache
+from promptsearch.diagnosis import diagnose
 from promptsearch.errors import PromptSearchError, StudyError
 from promptsearch.evaluation import scores_to_json
 from promptsearch.loop import search
@@ -102,6 +104,11 @@ class Arena:
     def scored(self) -> Ids:
         """Ids of the search examples that every prompt is scored on: the first ones of a split in hashed order."""
         return np.arange(self.score_on)
+
+    @cached_property
+    def bare(self) -> Engine:
+        """The select split in float32 under the template's text: scores the empty prompt, the same for all lengths and kinds."""
+        return Engine(self.lm, self.task.template.bind(1), self.task.splits["select"], self.task.choices)
 
     def samples(self, rng: np.random.Generator, count: int) -> Sequence[HardPrompt | PrefixPrompt]:
         """Prompts to try the arena out with: of the pool's tokens, or prefixes of their keys and values."""
@@ -199,12 +206,14 @@ class Run:
         best = _best([r.prompt for r in finalists], again, SELECTED)
         selected = self._stage("select", "select", best, arena.everything("select"), log, ledger, cache)
         winner = _best(best, _mean_losses(selected), 1)[0]
+        empty = None if strategy.training is None else self._empty(log, cache)
         listener("test", objective)
         tested = self._stage("test", "test", [winner], arena.everything("test"), log, None, cache)
         place = best.index(winner)
         ranked = next(r for r in finalists if r.prompt == winner)
         exact = again[[r.prompt for r in finalists].index(winner)]
         test = self._measures(tested, 0, "test")
+        chosen = self._measures(selected, place, "select")
         result = {
             "status": "done",
             **self._names(),
@@ -218,15 +227,16 @@ class Run:
             "seconds": round(log.seconds, 1),
             "stopped": stopped,
             "proposals": sum(len(line["prompts"]) for line in log.lines if line["stage"] == "search"),
-            "failures": sum(len(line["failures"]) for line in log.lines),
+            "failures": sum(len(line["failures"]) for line in log.lines if line["stage"] != "empty"),
             "length": arena.searching.length(winner),
             "trainable": strategy.trainable,
             "stored": winner.rows.numel() if isinstance(winner, TrainedPrompt) else 0,
+            "training": strategy.training and diagnose(strategy.training, _search_losses(log), chosen["loss"], empty),
             "dtype": str(arena.dtype).removeprefix("torch."),
             "curve": _curve(log),
             "winner": describe(arena, winner),
             "search": {"loss": ranked.value, "loss_fp32": exact},
-            "select": self._measures(selected, place, "select"),
+            "select": chosen,
             "test": test,
             "gap": test["loss"] - exact,
         }
@@ -254,9 +264,10 @@ class Run:
         log: RunLog,
         ledger: Ledger | None,
         cache: ScoreCache | None,
+        scorer: Engine | None = None,
     ) -> dict[str, Any]:
-        """Score prompts in float32 on a split: from the log, or once, with its charge (the test split is shown, not charged)."""
-        scorer = self.arena.exact[split]
+        """Score prompts in float32 on a split: from the log, or once, with its charge; without a ledger shown, not charged."""
+        scorer = scorer or self.arena.exact[split]
         keys = [p.key for p in prompts]
         price = 0
         if ledger is not None:
@@ -282,9 +293,18 @@ class Run:
             log.append(line)
         elif ledger is not None:
             ledger.cached, ledger.computed = line["ledger"]["cached"], line["ledger"]["computed"]
-        if len(line["failures"]) == len(prompts):
+        if len(line["failures"]) == len(prompts) and stage != "empty":
             raise StudyError(f"none of the best prompts could be scored on the {split} split in float32: {line['failures']['0']}")
         return line
+
+    def _empty(self, log: RunLog, cache: ScoreCache | None) -> float | None:
+        """The empty prompt's loss on the select split, None where nothing stands before the answer then.
+
+        It tells whether training was worth anything, and changes nothing that is chosen: so it is shown, not charged.
+        """
+        ids, scorer = self.arena.everything("select"), self.arena.bare
+        line = self._stage("empty", "select", [TextPrompt("")], ids, log, None, cache, scorer)
+        return None if line["failures"] else _mean_losses(line)[0]
 
     def _measures(self, line: dict[str, Any], place: int, split: str) -> dict[str, Any]:
         """Loss and metric of one prompt on a split, and per example."""
@@ -347,6 +367,12 @@ def _curve(log: RunLog) -> list[list[float]]:
             best = low
             points.append([spent, best])
     return [*points, [spent, best]] if points and points[-1][0] < spent else points
+
+
+def _search_losses(log: RunLog) -> list[float]:
+    """Mean losses of all prompts that the search scored on all of `score_on`, in order; +inf for failures."""
+    lines = [line for line in log.lines if line["stage"] == "search" and line["examples"] == "score_on"]
+    return [loss for line in lines for loss in _mean_losses(line)]
 
 
 def _first_failure(log: RunLog) -> str:

@@ -230,6 +230,7 @@ class Study:
         try:
             result, winner = run.execute(cache, listener)
             export_best(run.arena, winner, result, run.folder / "best")
+            result["bytes"] = _bytes(run.folder / "best", result["winner"]["text"])
         except RecordError:
             raise
         except PromptSearchError as error:
@@ -257,6 +258,12 @@ class Study:
                     f"{path.parent} holds a run made with other settings: {key} was {before.get(key)!r}, now it is {value!r}. "
                     "Give the row another label, name another folder with --out, or delete this one."
                 )
+
+
+def _bytes(folder: Path, text: str) -> int:
+    """What must be kept to use a prompt: the file with its numbers, or its text."""
+    files = list(folder.glob("*.safetensors"))
+    return sum(path.stat().st_size for path in files) if files else len(text.encode())
 
 
 def _label(row: dict[str, dict[str, Any]]) -> str:

@@ -28,6 +28,7 @@ EVERY = [
     {"optuna": {"label": "nsga2", "sampler": "nsga2"}},
     {"black_box_tuning": {"dimensions": 4}},
     {"prompt_tuning": {"interval": 2, "batch": 4}},
+    {"prompt_tuning": {"label": "adafactor", "interval": 2, "batch": 4, "optimizer": "adafactor", "rate": "auto"}},
     {"p_tuning": {"interval": 2, "batch": 4, "encoder": "lstm", "hidden": 8}},
     {"prefix_tuning": {"interval": 2, "batch": 4, "hidden": 8}},
 ]
@@ -79,7 +80,7 @@ def test_every_run_ends_within_its_budget_and_tells_what_it_spent(finished):
 def test_the_test_split_is_read_once_after_the_winner_is_chosen(finished):
     for path in finished.rglob("evaluations.jsonl"):
         lines = [json.loads(line) for line in path.read_text().splitlines()]
-        stages = [line["stage"] for line in lines]
+        stages = [line["stage"] for line in lines if line["stage"] != "empty"]  # with which trained prompts are compared
         assert stages[-3:] == ["rescore", "select", "test"] and stages.count("test") == 1
         assert set(stages[:-3]) == {"search"}
         assert len(lines[-1]["prompts"]) == 1
@@ -95,7 +96,7 @@ def test_the_winner_has_the_lowest_select_loss_among_the_best_of_the_search(fini
             for p, row in zip(line["prompts"], line["losses"], strict=True)
         }
         best = sorted(scored.values())[:10]
-        rescored, selected, tested = lines[-3:]
+        rescored, selected, tested = [line for line in lines if line["stage"] not in ("search", "empty")]
         assert sorted(scored[p["key"]] for p in rescored["prompts"]) == best
         again = {p["key"]: np.mean(row) for p, row in zip(rescored["prompts"], rescored["losses"], strict=True)}
         assert [p["key"] for p in selected["prompts"]] == sorted(again, key=lambda k: again[k])[:3]
@@ -124,6 +125,40 @@ def test_a_finished_study_run_again_changes_nothing_and_can_be_extended(finished
     settings = json.loads((folder / "study.json").read_text())["settings"]
     assert len(settings["strategies"]) == len(EVERY) and settings["seeds"] == [0, 1]
     assert {name: run for name, run in after.items() if name in before} == before
+
+
+def test_runs_that_train_say_how_it_went_and_what_the_empty_prompt_is_worth(finished, tiny, films, tmp_path):
+    compare(study(["manual"]), out=tmp_path, model=tiny, task=films)
+    empty = results(tmp_path)["films/manual/seed0"]["select"]["loss"]
+    for name, run in results(finished).items():
+        if run["access"] == "scores":
+            assert run["training"] is None
+            continue
+        told = run["training"]
+        assert told["empty"] == pytest.approx(empty, abs=1e-5) and told["winner"] == run["select"]["loss"], name
+        lines = [json.loads(line) for line in (finished / name / "evaluations.jsonl").read_text().splitlines()]
+        searched = [np.mean(line["losses"][0]) for line in lines if line["stage"] == "search"]
+        assert (told["before"], told["after"]) == (pytest.approx(searched[0]), pytest.approx(min(searched)))
+        assert told["reached"] == 1 and told["steps"] >= 2 * (len(searched) - 1) and told["moved"] > 0
+        (shown,) = [line for line in lines if line["stage"] == "empty"]
+        assert shown["ledger"] == lines[lines.index(shown) - 1]["ledger"], "shown, not charged"
+
+
+def test_a_training_that_diverges_keeps_the_best_prompt_before_and_says_why(tiny, films, tmp_path, monkeypatch):
+    loss, calls = Engine.loss, []
+
+    def spoilt(self, rows, examples):
+        calls.append(examples)
+        return loss(self, rows * float("nan") if len(calls) > 5 else rows, examples)
+
+    monkeypatch.setattr(Engine, "loss", spoilt)
+    found = compare(study([{"prompt_tuning": {"interval": 2, "batch": 4}}]), out=tmp_path, model=tiny, task=films)
+    assert not found.failed
+    run = results(tmp_path)["films/prompt_tuning/seed0"]
+    assert "not finite: lower the rate" in run["stopped"]
+    assert run["training"]["findings"][0] == f"it diverged: {run['stopped']}"
+    assert run["training"]["steps"] == 5 and run["search"]["loss"] <= run["training"]["before"]
+    assert load_prompt(tmp_path / "films/prompt_tuning/seed0").verify(tiny) < 1e-5
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from dataclasses import asdict
 from typing import Any
 
 import pandas as pd
@@ -33,6 +34,7 @@ def to_parquet(frame: pd.DataFrame) -> bytes:
     return buffer.getvalue()
 
 
+_TRAINING = ("rate", "steps", "before", "after", "reached", "clipped", "moved", "winner", "empty")
 _KEYS = ("task", "label", "strategy", "seed", "status", "error", "options")
 
 
@@ -56,6 +58,7 @@ def _done(run: Run) -> dict[str, Any]:
         "length": run.length,
         "trainable": run.trainable,
         "stored": run.stored,
+        "bytes": run.bytes,
         "search_loss": run.search.loss,
         "search_loss_fp32": run.search.loss_fp32,
         "select_loss": run.select.loss,
@@ -63,10 +66,17 @@ def _done(run: Run) -> dict[str, Any]:
         "test_loss": run.test.loss,
         "test_metric": run.test.metric,
         "gap": run.gap,
+        **_trained(run),
         "winner_kind": run.winner.kind,
         "winner_key": run.winner.key,
         "winner_text": run.winner.text,
     }
+
+
+def _trained(run: Run) -> dict[str, Any]:
+    known = {} if run.training is None else asdict(run.training)
+    values = {f"training_{key}": known.get(key) for key in _TRAINING}
+    return {**values, "training_findings": "; ".join(known.get("findings", ()))}
 
 
 def _failed(run: FailedRun) -> dict[str, Any]:

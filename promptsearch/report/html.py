@@ -9,7 +9,7 @@ import numpy as np
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
-from promptsearch.report import notation
+from promptsearch.report import notation, space, training
 from promptsearch.report.figures import colour, curves
 from promptsearch.report.provenance import facts, signature, study_file
 from promptsearch.report.results import Results
@@ -29,7 +29,7 @@ def to_html(results: Results) -> str:
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, finalize=_printable, trim_blocks=True, lstrip_blocks=True
     )
-    environment.globals.update(colour=colour, notation=notation)
+    environment.globals.update(colour=colour, notation=notation, space=space, training=training)
     tasks = summarise(results)
     page = environment.from_string(files("promptsearch.report").joinpath("report.html.j2").read_text(encoding="utf-8"))
     return page.render(
@@ -40,6 +40,7 @@ def to_html(results: Results) -> str:
         facts=facts(results),
         signature=signature(results.study),
         study_file=study_file(results.study),
+        columns={**notation.COLUMNS, **space.COLUMNS, **training.COLUMNS},
     )
 
 

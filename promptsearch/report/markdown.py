@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from promptsearch.report import space, training
 from promptsearch.report.notation import COLUMNS, ONE_SEED, number, percent, probability, signed, visible, whole
 from promptsearch.report.provenance import facts, signature, study_file
-from promptsearch.report.results import Results, Winner
+from promptsearch.report.results import Model, Results, Winner
 from promptsearch.report.summary import Row, TaskSummary, summarise
 from promptsearch.statistics import Comparison, Interval
 
@@ -22,26 +23,27 @@ def to_markdown(results: Results) -> str:
         Markdown; whatever prompts, labels and errors hold, they stay text inside their cell or line.
     """
     tasks = summarise(results)
+    model = results.study.model
     lines = [f"# {escape(results.study.name)}", ""]
     lines += [f"- **{escape(task.name)}**: {escape(task.verdict)}" for task in tasks]
     for task in tasks:
-        lines += ["", f"## {escape(task.name)}", "", *_task(task)]
+        lines += ["", f"## {escape(task.name)}", "", *_task(task, model)]
     lines += _missing(results)
     lines += ["", "## How this was made", ""]
     lines += [f"- {escape(name)}: {escape(value)}" for name, value in facts(results)]
     lines += ["", "Signature:", "", code(signature(results.study)), "", "Study file, with every default filled in:", ""]
     lines += [f"    {line}" for line in study_file(results.study).splitlines()]
     lines += ["", "## What the columns mean", ""]
-    lines += [f"- **{name}**: {escape(text)}" for name, text in COLUMNS.items()]
+    lines += [f"- **{name}**: {escape(text)}" for name, text in {**COLUMNS, **space.COLUMNS, **training.COLUMNS}.items()]
     return "\n".join(lines) + "\n"
 
 
-def _task(task: TaskSummary) -> list[str]:
+def _task(task: TaskSummary, model: Model) -> list[str]:
     if not task.rows:
         return ["No run has finished."]
     regret = any(row.regret is not None for row in task.rows)
     heads = ["strategy", escape(task.info.metric), "test loss", "gap", *(["regret"] if regret else [])]
-    heads += ["tokens", "seconds", "access", "tuned", "stored", "length"]
+    heads += ["tokens", "seconds", "access"]
     lines = _table(heads, [_cells(row, regret) for row in task.rows])
     if task.floor is not None:
         lines += ["", f"Always giving the most frequent answer: {number(task.floor)}."]
@@ -49,12 +51,28 @@ def _task(task: TaskSummary) -> list[str]:
         lines += ["", ONE_SEED + "."]
     lines += ["", "Winning prompts:", ""]
     lines += [f"- {code(row.label)}, seed {row.best.seed}: {_prompt(row.best.winner)}" for row in task.rows]
+    lines += ["", "Space:", ""]
+    sizes = [space.cells(row, model) for row in task.rows]
+    lines += _table(["strategy", *space.COLUMNS], [[code(label, in_table=True), *cells] for label, *cells in sizes])
+    lines += ["", space.sentence(model)]
+    lines += _training(task)
     if task.comparisons:
         lines += ["", "All pairs (paired t-test over examples and seeds, Holm's correction):", ""]
         lines += _table(
             ["better", "worse", "difference", "p", "p corrected", "would have shown"], [_pair(t) for t in task.comparisons]
         )
     return lines
+
+
+def _training(task: TaskSummary) -> list[str]:
+    """Did it train?"""
+    runs = training.trained(task)
+    if not runs:
+        return []
+    found = [f"- {code(label)}, seed {seed}: {escape(text)}" for label, seed, text in training.findings(task)]
+    rows = [[code(cells[0], in_table=True), *map(escape, cells[1:])] for cells in (training.cells(*run) for run in runs)]
+    table = _table(["strategy", "seed", *training.COLUMNS], rows)
+    return ["", "Did it train?", "", *table, "", *(found or ["Nothing looks wrong."])]
 
 
 def _pair(test: Comparison) -> list[str]:
@@ -81,9 +99,6 @@ def _cells(row: Row, regret: bool) -> list[str]:
         whole(row.spent) + (f" ({percent(row.spent / best.budget)})" if best.budget else ""),
         f"{row.seconds:,.1f}",
         best.access,
-        whole(best.trainable),
-        whole(best.stored) + (f" ({percent(row.share)})" if best.stored else ""),
-        str(best.length),
     ]
 
 

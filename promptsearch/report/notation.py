@@ -15,9 +15,6 @@ COLUMNS = {
     "tokens": "LM tokens charged to a run, mean over seeds, and their share of the budget",
     "seconds": "wall-clock time of a run, mean over seeds",
     "access": "what the strategy needs of the LM: scores (black box), gradients (white box) or weights",
-    "tuned": "parameters changed while training",
-    "stored": "parameters that must be kept to use the prompt, and their share of the LM's",
-    "length": "tokens of the prompt, whether words, vectors, or keys and values",
     "prompt": "of the seed with the least loss on the select split; ␣ is a space at an end or one of several, ⏎ a line break, "
     "| parts the slots; of a soft prompt the nearest word of each vector with its cosine; a prefix is near no words",
 }
@@ -71,6 +68,14 @@ def short(value: float) -> str:
         if value >= 0.9995 * size:
             return f"{value / size:.3g}{letter}"
     return f"{value:.0f}"
+
+
+def size(count: float) -> str:
+    """A number of bytes: 312 bytes, 23 kB, 1.61 GB."""
+    for unit, name in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
+        if count >= 0.9995 * unit:
+            return f"{count / unit:.3g} {name}"
+    return f"{count:.0f} bytes"
 
 
 def percent(share: float) -> str:

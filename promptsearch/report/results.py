@@ -162,6 +162,37 @@ class TestScore:
 
 
 @dataclass(frozen=True)
+class Training:
+    """How the training of a run went.
+
+    Args:
+        rate: Peak learning rate; None where the run ended before a range test had found one.
+        steps: Optimizer steps.
+        before: Search loss in nats of the first prompt; None where it could not be scored.
+        after: The least search loss in nats.
+        gradients: Norms of the gradient of the prompt at the first steps.
+        reached: Share of the prompt's tokens that a gradient reached in these steps.
+        clipped: Share of the steps whose gradient was clipped.
+        moved: Distance of the last prompt from the first one, as a share of the first one's norm.
+        winner: The winner's loss in nats on the select split.
+        empty: The empty prompt's, on the same examples; None where it cannot be scored.
+        findings: What looks wrong, in words.
+    """
+
+    rate: float | None
+    steps: int
+    before: float | None
+    after: float
+    gradients: tuple[float, ...]
+    reached: float
+    clipped: float
+    moved: float
+    winner: float
+    empty: float | None
+    findings: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Run:
     """A finished run, as its `result.json` has it.
 
@@ -177,6 +208,8 @@ class Run:
         stored: Parameters that have to be kept to use the prompt.
         curve: Pairs of tokens spent and least loss so far.
         gap: Test loss minus fp32 loss on `score_on`, in nats: what selection flattered.
+        bytes: Of the file with the stored parameters, or of the prompt's text; None where an earlier version made the run.
+        training: None where nothing was trained, or an earlier version made the run.
     """
 
     task: str
@@ -205,6 +238,8 @@ class Run:
     select: SelectScore
     test: TestScore
     gap: float
+    bytes: int | None = None
+    training: Training | None = None
 
 
 @dataclass(frozen=True)

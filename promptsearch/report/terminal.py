@@ -9,6 +9,7 @@ from rich.text import Text
 from promptsearch.report.notation import ONE_SEED, number, short, signed, visible
 from promptsearch.report.results import Results, Winner
 from promptsearch.report.summary import Row, TaskSummary, summarise
+from promptsearch.report.training import findings
 
 
 def print_report(results: Results, console: Console | None = None) -> None:
@@ -25,6 +26,8 @@ def print_report(results: Results, console: Console | None = None) -> None:
             console.print(_table(task))
         if any(not row.scores.covers_seeds for row in task.rows):
             console.print(Text(ONE_SEED, style="dim"))
+        for label, seed, text in findings(task):
+            console.print(Text("check ", style="yellow") + Text(visible(f"{label}, seed {seed}: {text}")))
     for run in results.failed:
         console.print(Text("failed ", style="red") + Text(visible(f"{run.task}, {run.label}, seed {run.seed}: {run.error}")))
     if results.unfinished:

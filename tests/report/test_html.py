@@ -48,7 +48,7 @@ def test_the_parts_of_the_page(make_study):
     assert found.count("tbody", class_="row") == 12
     assert found.count("svg", class_="bar") == 12
     assert found.count("figure") == 2
-    assert found.count("details") == 5
+    assert found.count("details") == 9, "of each task: space, training, pairs, each run; and the study file"
     for wanted in (
         *("␣review sentiment | overall tone| feeling", "Is this movie review good or bad?", "␣sentiment", "51 %", "0.0043 %"),
         *(
@@ -121,8 +121,8 @@ def test_cells_can_be_sorted_by_value(make_study):
     found = page(make_study().fill())
     columns = found.count("button")
     values = [attrs["data-value"] for tag, attrs in found.elements if tag == "td" and "data-value" in attrs]
-    assert len(values) == 6 * columns == 60
-    spent = [float(value) for value in values[4::10]]
+    assert len(values) == 6 * columns == 42
+    spent = [float(value) for value in values[4::7]]
     assert spent[0] > spent[-1] == 2112
 
 

@@ -30,13 +30,15 @@ def page(make_study):
 
 def test_every_row_has_every_column(page):
     table = cells(render(page))
-    assert table[0] == ["strategy", "accuracy", "test loss", "gap", "tokens", "seconds", "access", "tuned", "stored", "length"]
+    assert table[0] == ["strategy", "accuracy", "test loss", "gap", "tokens", "seconds", "access"]
     assert [row[0] for row in table[1:7]] == [
         "p_tuning", "prompt_tuning", "evolution", "optuna", "random", "manual (does not search)",
     ]  # fmt: skip
-    assert all(len(row) == 10 for row in table[1:7])
+    assert all(len(row) == 7 for row in table[1:7])
     assert re.fullmatch(r"0\.\d{3} \[0\.\d{3}, [01]\.\d{3}\]", table[1][1])
-    assert table[1][8] == "5,760 (0.0043 %)"
+    sizes = table[8:14]  # the table of space follows
+    assert table[7][2] == "stored" and all(len(row) == 6 for row in sizes)
+    assert sizes[0][:3] == ["p_tuning", "1,990,000", "5,760 (0.0043 %)"]
 
 
 def test_the_parts_are_there(page):
@@ -86,4 +88,4 @@ def test_hostile_labels_prompts_and_errors_break_nothing(make_study):
     assert "<script" not in html
     assert "<strong>bold" not in html
     assert html.count("<h2>") == 4
-    assert all(len(row) == 10 for row in cells(html)[:3])
+    assert all(len(row) == 7 for row in cells(html)[:3])
