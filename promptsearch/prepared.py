@@ -13,7 +13,7 @@ from promptsearch.config import PoolFile, StrategyConfig, StudyConfig
 from promptsearch.errors import StudyError
 from promptsearch.model import LanguageModel
 from promptsearch.model.language_model import half_of_memory, pick_dtype
-from promptsearch.prompt import PrefixPrompt
+from promptsearch.prompt import HardPrompt, PrefixPrompt, TrainedPrompt
 from promptsearch.run import Arena, Run
 from promptsearch.scoring.layout import check_joints
 from promptsearch.strategy import Strategy, check_options, find_strategy
@@ -25,10 +25,17 @@ ArenaKey = tuple[str, int, bool]
 
 @dataclass(frozen=True)
 class Row:
-    """One strategy of the study file, found and checked."""
+    """One strategy of the study file, found and checked, at one prompt length.
+
+    Args:
+        given: As in the study file; in a sweep over lengths with a label and a length of its own.
+        strategy: The class.
+        family: The label in the study file, which the rows of a sweep share.
+    """
 
     given: StrategyConfig
     strategy: type[Strategy]
+    family: str
 
 
 @dataclass(frozen=True)
@@ -98,8 +105,9 @@ def prepare(config: StudyConfig, model: LanguageModel | None = None, task: Task 
     Raises:
         PromptSearchError: Anything wrong with the input.
     """
-    rows = [_row(given) for given in config.strategies]
+    rows = _rows(config)
     tasks = [task] if task else [Task.load(_given(t), config.folder, metric=config.metric) for t in config.tasks]
+    _check_sweep(config, tasks)
     lm = model or LanguageModel.load(config.model_source, device=config.device)
     lm.check()
     dtype = pick_dtype(config.dtype, lm.device)
@@ -127,13 +135,37 @@ def prepare(config: StudyConfig, model: LanguageModel | None = None, task: Task 
 
 
 def _arena_key(config: StudyConfig, task: Task, row: Row) -> ArenaKey:
-    return task.name, row.given.length or config.length, PrefixPrompt in row.strategy.proposes
+    return task.name, row.given.length or config.lengths[0], PrefixPrompt in row.strategy.proposes
 
 
-def _row(given: StrategyConfig) -> Row:
-    strategy = find_strategy(given.name)
-    check_options(given.name, strategy, given.options)
-    return Row(given, strategy)
+def _rows(config: StudyConfig) -> list[Row]:
+    """The strategies of the study file; in a sweep each at every length, but where its length is given or does not matter."""
+    rows = []
+    for given in config.strategies:
+        strategy = find_strategy(given.name)
+        check_options(given.name, strategy, given.options)
+        sized = any(issubclass(kind, (HardPrompt, TrainedPrompt)) for kind in strategy.proposes)
+        if isinstance(config.length, int) or given.length is not None:
+            rows.append(Row(given, strategy, given.label))
+        elif not sized:  # a text has the length that it has: one for all, whatever lengths the study is given later
+            rows.append(Row(given.model_copy(update={"length": 1}), strategy, given.label))
+        else:
+            for length in config.lengths:
+                at = given.model_copy(update={"label": f"{given.label}-{length}", "length": length})
+                rows.append(Row(at, strategy, given.label))
+    labels = [row.given.label for row in rows]
+    if twice := next((label for i, label in enumerate(labels) if label in labels[:i]), None):
+        raise StudyError(f"two rows would be called '{twice}', one of them by the sweep over 'length': give the other a label")
+    return rows
+
+
+def _check_sweep(config: StudyConfig, tasks: list[Task]) -> None:
+    for task in tasks:
+        if not isinstance(config.length, int) and all(slot.length is not None for slot in task.template.slots):
+            raise StudyError(
+                f"'length' is a list, but the template of task '{task.name}' fixes the length of each slot: "
+                f"{task.template.text!r}. Leave the numbers out of its slots, or give one length"
+            )
 
 
 def _given(task: Any) -> str | dict[str, Any]:

@@ -214,6 +214,10 @@ def _tag(value: Any) -> str:
     return kinds.get(type(value), "mapping")
 
 
+Length = Annotated[
+    Annotated[Whole, Tag("number")] | Annotated[tuple[Whole, ...], Tag("list")],
+    Discriminator(lambda value: "list" if isinstance(value, (list, tuple)) else "number"),
+]
 OneTask = Annotated[
     Annotated[Name, Tag("text")] | Annotated[TaskConfig, Tag("mapping")],
     Discriminator(lambda value: "text" if isinstance(value, str) else "mapping"),
@@ -245,7 +249,11 @@ class StudyConfig(_Keys):
         validation_alias=AliasChoices("task", "tasks"),
         description="a built-in task's name, or a mapping with data, template, label and splits",
     )
-    length: Whole = Field(5, description="prompt tokens where the template does not fix them")
+    length: Length = Field(
+        5,
+        description="prompt tokens where the template does not fix them; a list of numbers runs every strategy at each of them, "
+        "as LABEL-NUMBER",
+    )
     pool: Pool = Field(
         "words",
         description="the tokens of hard prompts: words (all of the tokenizer's), a number (its most frequent words), "
@@ -287,6 +295,18 @@ class StudyConfig(_Keys):
         if self.model.startswith((".", "~")) or self.model.endswith(".gguf"):
             return str((self._folder / Path(self.model).expanduser()).resolve())  # never mistaken for a Hub name
         return self.model
+
+    @property
+    def lengths(self) -> tuple[int, ...]:
+        """The lengths of a sweep, or the one length."""
+        return self.length if isinstance(self.length, tuple) else (self.length,)
+
+    @field_validator("length")
+    @classmethod
+    def _different_lengths(cls, value: int | tuple[int, ...]) -> int | tuple[int, ...]:
+        if isinstance(value, tuple) and (not value or len(set(value)) < len(value)):
+            raise ValueError("a whole number of at least 1, or a list of different ones")
+        return value
 
     @field_validator("dtype", mode="before")
     @classmethod

@@ -167,7 +167,8 @@ class Study:
             "seeds": list(config.seeds),
             "score_on": config.score_on,
             "max_seconds": config.max_seconds,
-            "strategies": [given.label for given in config.strategies],
+            "strategies": [row.given.label for row in prepared.rows],
+            "families": {row.given.label: row.family for row in prepared.rows if row.family != row.given.label},
             "tasks": {task.name: _about_task(task, prepared.arena(task)) for task in prepared.tasks},
         }
 
@@ -184,15 +185,19 @@ class Study:
                 key, old, new = differing[0]
                 raise StudyError(
                     f"{self._folder} holds runs made with other settings: {key} was {old}, now it is {new}. "
-                    "Name another folder with --out, or delete this one. New strategies, seeds and tasks may be added."
+                    "Name another folder with --out, or delete this one. New strategies, seeds, tasks and lengths of a sweep may "
+                    "be added."
                 )
             about["strategies"] = list(dict.fromkeys([*before["strategies"], *about["strategies"]]))
+            about["families"] = {**before.get("families", {}), **about["families"]}
             about["seeds"] = sorted({*before["seeds"], *about["seeds"]})
             about["tasks"] = {**before["tasks"], **about["tasks"]}
             for name, task in before["tasks"].items():
                 about["tasks"][name]["noise"] = task.get("noise")
             rows = {_label(row): row for row in [*before["settings"]["strategies"], *about["settings"]["strategies"]]}
             about["settings"] |= {"strategies": list(rows.values()), "seeds": about["seeds"]}
+            if isinstance(about["settings"]["length"], list):
+                about["settings"]["length"] = sorted({*before["settings"]["length"], *about["settings"]["length"]})
             for key in ("machine", "versions", "memory"):
                 about[key] = before.get(key)
         for task in prepared.tasks:
@@ -306,9 +311,9 @@ def _differences(before: dict[str, Any], now: dict[str, Any]) -> Iterator[tuple[
         if before["model"][key] != now["model"][key]:
             yield f"the model's {key}", before["model"][key], now["model"][key]
     for key in ("length", "pool", "race"):
-        old = before["settings"].get(key, False)  # studies of before races have no such key
-        if old != now["settings"][key]:
-            yield key, old, now["settings"][key]
+        old, new = before["settings"].get(key, False), now["settings"][key]  # studies of before races have no such key
+        if old != new and not (isinstance(old, list) and isinstance(new, list) and key == "length"):  # a sweep may grow
+            yield key, old, new
     for name, task in now["tasks"].items():
         old = before["tasks"].get(name, task)
         for key in ("template", "metric", "splits", "choices"):

@@ -126,6 +126,18 @@ def test_several_tasks_and_one_strategy_twice(folder: Path) -> None:
     assert load(STUDY, "task=null", "task=capitals").tasks == ("capitals",)
 
 
+def test_a_length_is_a_number_or_a_list_to_sweep(folder: Path) -> None:
+    assert (load(STUDY).length, load(STUDY).lengths) == (5, (5,))
+    config = load(STUDY, "length=[1, 5, 20]")
+    assert config.length == config.lengths == (1, 5, 20)
+    assert parse_config(json.loads(json.dumps(config.model_dump(mode="json"))), folder=config.folder) == config
+    assert "length is 0; expected at least 1" in complaint(STUDY, "length=0")
+    assert "length.1 is 0; expected at least 1" in complaint(STUDY, "length=[1, 0]")
+    for wrong in ("[]", "[3, 3]"):
+        assert "expected a whole number of at least 1, or a list of different ones" in complaint(STUDY, f"length={wrong}")
+    assert "length is 'short'; expected a whole number" in complaint(STUDY, "length=short")
+
+
 def test_yaml_has_no_traps(folder: Path) -> None:
     """YAML 1.1 reads these as a boolean, a text, an octal number, a number of minutes and a date."""
     text = STUDY.replace('{0: " bad", 1: " good"}', "{no: off, yes: 010.0x, 12:30: 2024-01-01, 007: 1_x}").replace(

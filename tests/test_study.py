@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from promptsearch.objective import Objective
 from promptsearch.prompt import HardPrompt
 from promptsearch.scoring import Engine
 from promptsearch.strategy import Strategy
+from promptsearch.template import Template
 
 MANUAL = {"manual": {"prompts": ["good movie?", "It was"]}}
 EVERY = [
@@ -415,6 +417,37 @@ def test_a_run_that_failed_before_it_scored_may_be_corrected(tiny, films, tmp_pa
     assert compare(study([{"random": {"batch": 0}}]), out=tmp_path, model=tiny, task=films).failed
     found = compare(study([{"random": {"batch": 4}}]), out=tmp_path, model=tiny, task=films)
     assert not found.failed and found.runs[0].options == {"batch": 4}
+
+
+def test_a_sweep_runs_every_strategy_at_every_length_and_texts_once_and_may_grow(tiny, films, tmp_path):
+    rows = ["manual", {"random": {"batch": 4}}, {"random": {"label": "fixed", "batch": 4, "length": 4}}]
+    rows.append({"prompt_tuning": {"interval": 2, "batch": 4}})
+    found = compare(study(rows, length=[1, 3]), out=tmp_path, model=tiny, task=films)
+    labels = ["manual", "random-1", "random-3", "fixed", "prompt_tuning-1", "prompt_tuning-3"]
+    assert [run.label for run in found.runs] == labels == found.study.strategies
+    assert [run.length for run in found.runs[1:]] == [1, 3, 4, 1, 3]
+    assert found.study.families == {label: label.rpartition("-")[0] for label in labels if "-" in label}
+    assert found.study.settings["length"] == [1, 3]
+    before = results(tmp_path)
+    found = compare(study(rows, length=[2]), out=tmp_path, model=tiny, task=films)
+    assert found.study.settings["length"] == [1, 2, 3] and len(found.runs) == 8
+    after = results(tmp_path)
+    assert {name: run for name, run in after.items() if name in before} == before
+    with pytest.raises(StudyError, match=r"length was \[1, 2, 3\], now it is 2"):
+        compare(study(rows, length=2), out=tmp_path, model=tiny, task=films)
+    # The runs of a sweep are those that the length alone would have made.
+    compare(study([rows[3]], length=3), out=tmp_path / "alone", model=tiny, task=films)
+    alone = results(tmp_path / "alone")["films/prompt_tuning/seed0"]
+    assert without_times({**after["films/prompt_tuning-3/seed0"], "label": "prompt_tuning"}) == without_times(alone)
+
+
+def test_a_sweep_that_cannot_be_is_refused(tiny, films, tmp_path):
+    fixed = replace(films, template=Template.parse("{prompt:2} {text} It was {answer}"))
+    with pytest.raises(StudyError, match="'length' is a list, but the template of task 'films' fixes the length of each slot"):
+        compare(study(["random"], length=[1, 2]), out=tmp_path, model=tiny, task=fixed)
+    rows = ["random", {"evolution": {"label": "random-2", "length": 3}}]
+    with pytest.raises(StudyError, match="two rows would be called 'random-2'"):
+        compare(study(rows, length=[1, 2]), out=tmp_path, model=tiny, task=films)
 
 
 def test_other_words_in_the_file_of_the_pool_are_refused(tiny, films, tmp_path, monkeypatch):

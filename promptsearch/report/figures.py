@@ -62,7 +62,8 @@ def curves(task: TaskSummary, prefix: str) -> str:
         axes = figure.add_subplot()
         shown: list[float] = []
         ends: list[float] = []
-        for row in task.rows:
+        drawn = [row for row in task.rows if row.chosen]
+        for row in drawn:
             losses = (_steps if row.searches else _level)(axes, row, f"{prefix}-{row.place}")
             shown += losses.ravel().tolist()
             ends.append(float(np.median(losses[:, -1])))
@@ -76,7 +77,45 @@ def curves(task: TaskSummary, prefix: str) -> str:
         axes.set_ylabel("least search loss so far (nats)")
         axes.grid(axis="y", color="#e6e9ee", linewidth=0.8)
         axes.set_axisbelow(True)
-        _name_lines(axes, task.rows, ends)
+        _name_lines(axes, drawn, [row.label for row in drawn], ends)
+        return _svg(figure)
+
+
+def by_length(task: TaskSummary, prefix: str) -> str:
+    """Mean test metric against prompt length, with its 95 % interval as a band; what was not swept is a dashed line.
+
+    Args:
+        task: With at least one sweep.
+        prefix: As for `curves`.
+
+    Returns:
+        An `<svg>` element; what belongs to the strategy at place k is in groups with the ids `PREFIX-k-length-line` and
+        `PREFIX-k-length-band`.
+    """
+    with matplotlib.rc_context({**_STYLE, "svg.hashsalt": f"promptsearch {task.name} lengths"}):
+        figure = Figure(figsize=(10, 3.9), layout="constrained")
+        axes = figure.add_subplot()
+        for rows in task.sweeps:
+            ink, gid = colour(rows[0].place), f"{prefix}-{rows[0].place}-length"
+            lengths = [row.best.length for row in rows]
+            axes.plot(lengths, [row.metric.mean for row in rows], "o-", color=ink, linewidth=2, markersize=5, gid=f"{gid}-line")
+            low, high = [row.metric.low for row in rows], [row.metric.high for row in rows]
+            axes.fill_between(lengths, low, high, color=ink, alpha=0.1, linewidth=0, gid=f"{gid}-band")
+        swept = {row.family for rows in task.sweeps for row in rows}
+        others = [row for row in task.rows if row.family not in swept]
+        for row in others:
+            gid = f"{prefix}-{row.place}-length-line"
+            axes.axhline(row.metric.mean, color=colour(row.place), linestyle="--", linewidth=1.6, gid=gid)
+        ticks = sorted({row.best.length for rows in task.sweeps for row in rows})
+        axes.set_xscale("log")
+        axes.set_xticks(ticks, [str(length) for length in ticks])
+        axes.xaxis.set_minor_locator(NullLocator())
+        axes.set_xlabel("prompt tokens")
+        axes.set_ylabel(visible(task.info.metric))
+        axes.grid(axis="y", color="#e6e9ee", linewidth=0.8)
+        axes.set_axisbelow(True)
+        last = [rows[-1] for rows in task.sweeps] + others
+        _name_lines(axes, last, [row.family for row in last], [row.metric.mean for row in last])
         return _svg(figure)
 
 
@@ -98,13 +137,12 @@ def _level(axes: Axes, row: Row, gid: str) -> Floats:
     return np.array([[loss]])
 
 
-def _name_lines(axes: Axes, rows: Sequence[Row], ends: Sequence[float]) -> None:
-    """Write each strategy's name at the right edge, at the height of its line."""
+def _name_lines(axes: Axes, rows: Sequence[Row], names: Sequence[str], ends: Sequence[float]) -> None:
+    """Write each row's name at the right edge, at the height of its line."""
     low, high = axes.get_ylim()
     heights = spread((np.array(ends) - low) / (high - low), 0.055)
-    for row, height in zip(rows, heights, strict=True):
-        name = visible(row.label)[:24]
-        axes.text(1.01, height, name, transform=axes.transAxes, color=colour(row.place), va="center")
+    for row, name, height in zip(rows, names, heights, strict=True):
+        axes.text(1.01, height, visible(name)[:24], transform=axes.transAxes, color=colour(row.place), va="center")
 
 
 def spread(heights: Floats, least: float) -> Floats:

@@ -9,8 +9,8 @@ import numpy as np
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
-from promptsearch.report import notation, space, training
-from promptsearch.report.figures import colour, curves
+from promptsearch.report import lengths, notation, space, training
+from promptsearch.report.figures import by_length, colour, curves
 from promptsearch.report.provenance import facts, signature, study_file
 from promptsearch.report.results import Results
 from promptsearch.report.summary import TaskSummary, summarise
@@ -29,7 +29,7 @@ def to_html(results: Results) -> str:
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, finalize=_printable, trim_blocks=True, lstrip_blocks=True
     )
-    environment.globals.update(colour=colour, notation=notation, space=space, training=training)
+    environment.globals.update(colour=colour, notation=notation, space=space, lengths=lengths, training=training)
     tasks = summarise(results)
     page = environment.from_string(files("promptsearch.report").joinpath("report.html.j2").read_text(encoding="utf-8"))
     return page.render(
@@ -53,6 +53,7 @@ def _task(task: TaskSummary, prefix: str, results: Results) -> dict[str, Any]:
         "task": task,
         "prefix": prefix,
         "figure": curves(task, prefix) if any(row.searches for row in task.rows) else "",
+        "lengths": by_length(task, prefix) if task.sweeps else "",
         "axis": _Axis(task),
         "regret": any(row.regret is not None for row in task.rows),
         "one_seed": any(not row.scores.covers_seeds for row in task.rows),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from promptsearch.report import space, training
+from promptsearch.report import lengths, space, training
 from promptsearch.report.notation import COLUMNS, ONE_SEED, number, percent, probability, signed, visible, whole
 from promptsearch.report.provenance import facts, signature, study_file
 from promptsearch.report.results import Model, Results, Winner
@@ -49,6 +49,12 @@ def _task(task: TaskSummary, model: Model) -> list[str]:
         lines += ["", f"Always giving the most frequent answer: {number(task.floor)}."]
     if any(not row.scores.covers_seeds for row in task.rows):
         lines += ["", ONE_SEED + "."]
+    if task.sweeps:
+        columns = lengths.lengths(task)
+        table = [lengths.cells(rows, columns) for rows in task.sweeps]
+        lines += ["", f"{escape(task.info.metric)} against prompt length. {lengths.CHOSEN} (\\*).", ""]
+        rows = [[code(name, in_table=True), *map(escape, numbers)] for name, *numbers in table]
+        lines += _table(["strategy", *map(str, columns)], rows)
     lines += ["", "Winning prompts:", ""]
     lines += [f"- {code(row.label)}, seed {row.best.seed}: {_prompt(row.best.winner)}" for row in task.rows]
     lines += ["", "Space:", ""]

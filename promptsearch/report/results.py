@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -76,6 +76,7 @@ class Study:
         score_on: Search examples per evaluation.
         max_seconds: The time limit of a run; None for none.
         strategies: Labels in the order of the study file.
+        families: Label -> the label that the rows of a sweep over prompt lengths share; others are left out.
         tasks: By name.
         memory: Bytes that might go to keys and values; None where an earlier version made the study.
         race: Whether clearly worse prompts were scored on some examples only.
@@ -97,6 +98,11 @@ class Study:
     tasks: dict[str, TaskInfo]
     memory: int | None = None
     race: bool = False
+    families: dict[str, str] = field(default_factory=dict)
+
+    def family(self, label: str) -> str:
+        """What a row of a sweep shares with those of other lengths; of any other row its label."""
+        return self.families.get(label, label)
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,9 @@ class Row:
 
     Args:
         runs: Its finished runs, at least one, by seed.
-        place: Its place in the study file; gives it its colour.
+        family: What it shares with the rows of other lengths in a sweep; else its label.
+        place: Of the family in the study file; gives it its colour.
+        chosen: Whether it stands for its family: of several lengths the one with the least mean loss on the select split.
         scores: Test metric of runs by examples.
         metric: Mean test metric.
         loss: Mean test loss in nats.
@@ -33,7 +35,9 @@ class Row:
     """
 
     runs: tuple[Run, ...]
+    family: str
     place: int
+    chosen: bool
     scores: Sample
     metric: Interval
     loss: Interval
@@ -89,7 +93,7 @@ class TaskSummary:
     Args:
         verdict: Who won, in words.
         rows: Best mean test metric first, references last.
-        comparisons: All pairs of ranked strategies.
+        comparisons: All pairs of ranked strategies, each at its chosen length.
         floor: What always giving the most frequent answer scores; None where the metric is another.
     """
 
@@ -101,9 +105,18 @@ class TaskSummary:
     floor: float | None
 
     @property
+    def sweeps(self) -> tuple[tuple[Row, ...], ...]:
+        """The families that were run at several lengths, in the order of the study, each by length."""
+        families: dict[str, list[Row]] = {}
+        for row in sorted(self.rows, key=lambda row: (row.place, row.best.length)):
+            families.setdefault(row.family, []).append(row)
+        return tuple(tuple(rows) for rows in families.values() if len(rows) > 1)
+
+    @property
     def clear(self) -> bool:
         """Whether the leader beats every other strategy."""
-        against = [test for test in self.comparisons if test.first == self.rows[0].label]
+        leader = next((row.label for row in self.rows if row.chosen), None)
+        against = [test for test in self.comparisons if test.first == leader]
         return bool(against) and all(test.significant for test in against)
 
 
@@ -125,9 +138,10 @@ def summarise(results: Results) -> tuple[TaskSummary, ...]:
 def _task(name: str, info: TaskInfo, results: Results) -> TaskSummary:
     runs = [run for run in results.runs if run.task == name]
     labels = list(dict.fromkeys(run.label for run in runs))
-    rows = [_row([run for run in runs if run.label == label], info, results.study, _reference(runs)) for label in labels]
+    best, chosen = _reference(runs), _chosen(runs, results.study)
+    rows = [_row([run for run in runs if run.label == label], info, results.study, best, label in chosen) for label in labels]
     rows.sort(key=lambda row: (row.reference, -row.metric.mean, row.loss.mean))
-    samples = {row.label: row.scores for row in rows if not row.reference}
+    samples = {row.label: row.scores for row in rows if row.chosen and not row.reference}
     floor = info.majority if info.metric in _MEANS else None
     sentence = verdict(
         samples,
@@ -139,13 +153,25 @@ def _task(name: str, info: TaskInfo, results: Results) -> TaskSummary:
     return TaskSummary(name, info, sentence, tuple(rows), tuple(compare_all(samples)), floor)
 
 
-def _row(runs: Sequence[Run], info: TaskInfo, study: Study, reference: Run | None) -> Row:
-    deterministic = runs[0].deterministic
+def _chosen(runs: Sequence[Run], study: Study) -> set[str]:
+    """The labels that stand for their families."""
+    losses: dict[str, list[float]] = {}
+    for run in runs:
+        losses.setdefault(run.label, []).append(run.select.loss)
+    ranked = sorted(losses, key=lambda label: float(np.mean(losses[label])))
+    return set({study.family(label): label for label in reversed(ranked)}.values())  # the last one to be named is the best
+
+
+def _row(runs: Sequence[Run], info: TaskInfo, study: Study, reference: Run | None, chosen: bool) -> Row:
+    deterministic, label = runs[0].deterministic, runs[0].label
+    families = list(dict.fromkeys(study.family(each) for each in [*study.strategies, label]))
     scores = Sample(_scores(runs, info.metric), deterministic)
     losses = Sample(np.array([run.test.losses for run in runs]), deterministic)
     return Row(
         runs=tuple(runs),
-        place=(study.strategies + [runs[0].label]).index(runs[0].label),
+        family=study.family(label),
+        place=families.index(study.family(label)),
+        chosen=chosen,
         scores=scores,
         metric=interval(scores, (-np.inf, np.inf) if ":" in info.metric else (0, 1)),
         loss=interval(losses, (0, np.inf)),
