@@ -6,8 +6,8 @@ of words. The entries of A are normal, with the deviation that lets A z vary as 
 normal (Sun et al. 2022, "BBTv2", arXiv:2205.11200, section 3.2).
 Differs from the paper: 32 dimensions instead of 500, since a run here scores hundreds of prompts instead of 8,000; p_0 is made
 of words of the pool, without the pretrained prompts of the paper's sentence-pair tasks.
-Beats random on the planted objective `separable`, within 600 evaluations: its prompts have 32 numbers, and A is then square,
-which stretches the landscape some hundredfold; where prompts have thousands, all directions of the subspace are about alike.
+Beats random on the planted objective `separable`, within 600 evaluations: its prompts have 32 numbers, so A is square there and
+stretches some directions far more than others; where prompts have thousands, all directions of the subspace are about alike.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from promptsearch import Objective, TrainedStrategy
 
-#: The words that are frequent, section 2.1.
+#: The words that are frequent, section 3.2.
 _FREQUENT = 5_000
 
 
