@@ -83,14 +83,17 @@ def render(files: list[dict[str, Any]]) -> str:
         "",
         "## Share of the machine's matrix products",
         "",
-        "Useful tokens only, two FLOPs for each of the 106.2 million weights without embeddings, by the rate at which products",
-        f"of 2,048 x 2,048 run in the same dtype between one prompt and the next; bar {PEAK_BAR:.0%}.",
+        "Useful tokens only, two FLOPs for each of the 106.2 million weights without embeddings, by the rate at which",
+        f"products of 2,048 x 2,048 run in the same dtype between one prompt and the next; bar {PEAK_BAR:.0%}. The layers' own",
+        "products take only a part of the time. Norms, activations, positions and attention take the rest: they do few",
+        "operations for each number that they read. With products at full rate, the share would be that part.",
         "",
-        "| work | share |",
-        "|---|---|",
+        "| work | share | time within the layers' products | rate of these |",
+        "|---|---|---|---|",
     ]
     lines += [
-        f"| {row['work']} | {statistics.median(share):.0%} ({min(share):.0%} to {max(share):.0%}) |"
+        f"| {row['work']} | {statistics.median(share):.0%} ({min(share):.0%} to {max(share):.0%}) "
+        f"| {row['time_in_products']:.0%} | {statistics.median(share) / row['time_in_products']:.0%} |"
         for _, row in rows
         if (share := row.get("share_of_products"))
     ]

@@ -6,6 +6,8 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+from torch.profiler import ProfilerActivity, profile
+
 from benchmarks.measure import product_rate
 from benchmarks.scoring import EXAMPLES, LENGTH
 from benchmarks.work import FRONT, engine, hard, load, reviews
@@ -27,8 +29,18 @@ def peak() -> list[dict[str, Any]]:
         ours = engine(lm, task, LENGTH)
         ours.score(hard(lm, 1, LENGTH, ROUNDS), EXAMPLES[:64])  # what is found out once
         shares = [_share(ours, lm, hard(lm, PROMPTS[name], LENGTH, number)) for number in range(ROUNDS)]
-        rows.append({"work": f"hard prompts x 256 reviews, prompt in front, {name}", "share_of_products": shares})
+        inside = _inside(ours, hard(lm, 1, LENGTH, ROUNDS)[0])
+        work = f"hard prompts x 256 reviews, prompt in front, {name}"
+        rows.append({"work": work, "share_of_products": shares, "time_in_products": inside})
     return rows
+
+
+def _inside(ours: Engine, prompt: Prompt) -> float:
+    """The share of its time that scoring spends within products of activations and weights."""
+    with profile(activities=[ProfilerActivity.CPU]) as found:
+        ours.score([prompt], EXAMPLES)
+    seconds = {event.key: event.self_cpu_time_total for event in found.key_averages()}
+    return float((seconds.get("aten::mm", 0) + seconds.get("aten::addmm", 0)) / sum(seconds.values()))
 
 
 def _share(ours: Engine, lm: LanguageModel, prompts: Sequence[Prompt]) -> float:
