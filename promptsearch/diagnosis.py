@@ -102,12 +102,13 @@ def _of_training(training: Training, scores: Floats) -> list[str]:
     first, best = scores[0], scores.min()
     if best >= first:
         found.append("training did not lower the loss")
+        # AdamW undoes a constant scale of its gradients, so clipping alone is no fault: capitals are learnt in spite of it.
+        if training.clipped >= _NEARLY_ALL * training.steps:
+            found.append("the rate looks too high, or 'clip' too low: the gradient was clipped at nearly all steps")
     later = scores[1:]
     high = later[np.isfinite(later)].max(initial=-np.inf)
     if high > first * (1 + _JUMP):
         found.append(f"the rate looks too high: the loss jumped from {first:.3f} at the start to {high:.3f}")
-    if training.clipped >= _NEARLY_ALL * training.steps:
-        found.append("the rate looks too high, or 'clip' too low: the gradient was clipped at nearly all steps")
     if training.moved < _HARDLY:
         found.append(f"the rate looks too low: the prompt moved by {100 * training.moved:.1g} % of its norm only")
     elif _still_falling(scores):

@@ -31,7 +31,6 @@ def test_a_good_training_has_no_findings():
         ({"reached": [0]}, "no gradient reached 2 of the prompt's 3 tokens"),
         ({"scores": [0.5, 0.51, 0.52, 0.5]}, "training did not lower the loss"),
         ({"scores": [1.0, 1.3, 0.9, 0.5, 0.4, 0.4]}, "the rate looks too high: the loss jumped from 1.000 at the start to 1.300"),
-        ({"clipped": 63}, "the rate looks too high, or 'clip' too low: the gradient was clipped at nearly all steps"),
         ({"moved": 0.004}, "the rate looks too low: the prompt moved by 0.4 % of its norm only"),
         (
             {"scores": [1 - 0.05 * i for i in range(12)]},
@@ -42,6 +41,14 @@ def test_a_good_training_has_no_findings():
 )
 def test_each_way_to_fail_has_its_finding_and_no_other(changes, finding):
     assert findings(**changes) == [finding]
+
+
+def test_clipping_is_a_fault_where_nothing_was_learnt_only():
+    """AdamW undoes a constant scale of its gradients."""
+    clipped = "the rate looks too high, or 'clip' too low: the gradient was clipped at nearly all steps"
+    assert diagnose(training(clipped=63), GOOD, 0.4, 0.7)["findings"] == []
+    assert clipped in diagnose(training(clipped=63), [1.0, 1.01, 1.02], 0.4, 0.7)["findings"]
+    assert clipped not in diagnose(training(clipped=40), [1.0, 1.01, 1.02], 0.4, 0.7)["findings"]
 
 
 def test_an_empty_prompt_that_cannot_be_scored_says_nothing():
