@@ -24,7 +24,8 @@ from promptsearch.scoring.compiled import Compiled, Row, compile_prompts
 from promptsearch.scoring.decoding import greedy
 from promptsearch.scoring.forward import run
 from promptsearch.scoring.layout import Ids, check_answers
-from promptsearch.scoring.plan import ABOVE, PASS_TOKENS
+from promptsearch.scoring.packing import pack
+from promptsearch.scoring.plan import PASS_TOKENS
 from promptsearch.scoring.tree import grow
 from promptsearch.task import Split
 
@@ -295,16 +296,7 @@ def _passes(rows: Sequence[Row], sizes: Sequence[int], limit: int) -> Iterator[l
     Args:
         rows: All.
         sizes: Tokens of each that the pass computes.
-        limit: The most of these; of the kept ones above them, `ABOVE` times as many.
+        limit: The most of these; of the kept ones above them, see `pack`.
     """
-    some: list[int] = []
-    tokens = above = 0
-    for i in sorted(range(len(rows)), key=lambda i: (-len(rows[i].trunk), -sizes[i])):
-        if some and (tokens + sizes[i] > limit or above * (len(some) + 1) > ABOVE * limit):
-            yield some
-            some, tokens, above = [], 0, 0
-        some.append(i)
-        tokens += sizes[i]
-        above = max(above, len(rows[i].trunk))
-    if some:
-        yield some
+    order = sorted(range(len(rows)), key=lambda i: (-len(rows[i].trunk), -sizes[i]))
+    return pack(order, lambda i: sizes[i], lambda: limit, lambda i: len(rows[i].trunk))

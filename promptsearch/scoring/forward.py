@@ -9,6 +9,7 @@ from torch import Tensor
 
 from promptsearch.model import LanguageModel
 from promptsearch.model.attention import chains, pad_rows
+from promptsearch.scoring.packing import pack
 from promptsearch.scoring.tree import Path, Plot, Tree, grow, plant
 
 
@@ -74,19 +75,12 @@ def keys_values(lm: LanguageModel, paths: Sequence[Path], vectors: Tensor | None
         return [next(others) if path else nothing for path in paths]
     # Neither a graph nor inference mode: later passes may need gradients of what is built upon these.
     with torch.inference_mode(False), torch.no_grad():
-        begin = 0
-        while begin < len(paths):
-            end, tokens = begin + 1, len(paths[begin])
-            while end < len(paths) and tokens + len(paths[end]) <= limit:
-                tokens += len(paths[end])
-                end += 1
-            some = paths[begin:end]
+        for some in pack(paths, len, lambda: limit):
             forest = chains([len(path) for path in some], lm.device)
             forest.record = True
             ids = torch.tensor([i for path in some for i in path], device=lm.device)
             lm.hidden(embed(lm, ids, vectors), forest)
             found += forest.recorded.split([len(path) for path in some])
-            begin = end
     return found
 
 

@@ -15,12 +15,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from promptsearch.scoring.layout import Layout
+from promptsearch.scoring.packing import pack
 from promptsearch.scoring.tree import Path, common
 
 Sharing = Literal["nothing", "input", "prompt"]
@@ -34,8 +36,6 @@ TREE_TOKENS = 48
 KEY_COST = 1 / 1000
 #: Rows that are laid out at a time, and tokens of trunks that are held at a time: memory does not grow with the work.
 WAVE_ROWS, WAVE_TOKENS = 32_768, 32_768
-#: Tokens of trunks above a pass, in tokens of the pass.
-ABOVE = 8
 
 
 @dataclass(frozen=True)
@@ -287,16 +287,7 @@ class Plan:
 
 def _fill(sizes: NDArray[np.int64], limit: int) -> Iterator[list[int]]:
     """Places, those of similar size together, as many at a time as stay within the limit."""
-    some: list[int] = []
-    tokens = 0
-    for i in np.argsort(-sizes, kind="stable").tolist():
-        if some and tokens + int(sizes[i]) > limit:
-            yield some
-            some, tokens = [], 0
-        some.append(i)
-        tokens += int(sizes[i])
-    if some:
-        yield some
+    return pack(np.argsort(-sizes, kind="stable").tolist(), lambda i: int(sizes[i]), lambda: limit)
 
 
 def _longest_first(groups: list[Group]) -> list[Group]:
@@ -312,19 +303,8 @@ def passes(wave: Wave, limit: Callable[[], int]) -> Iterator[list[Group]]:
             others of this prompt only. Groups below inputs get copies of these, as long as the longest: of eight times
             the limit's tokens at most.
     """
-    some: list[Group] = []
-    tokens = above = 0
-    for group in wave.groups:
-        trunk = len(wave.trunks[group.trunk]) if group.trunk >= 0 else 0
-        if wave.sharing == "input":
-            full = max(above, trunk) * (len(some) + 1) > ABOVE * limit()
-        else:
-            full = bool(some) and group.trunk != some[-1].trunk
-        if some and (full or tokens + group.tokens > limit()):
-            yield some
-            some, tokens, above = [], 0, 0
-        some.append(group)
-        tokens += group.tokens
-        above = max(above, trunk)
-    if some:
-        yield some
+    if wave.sharing == "input":
+        yield from pack(wave.groups, lambda g: g.tokens, limit, lambda g: len(wave.trunks[g.trunk]))
+        return
+    for _, groups in groupby(wave.groups, key=lambda g: g.trunk):
+        yield from pack(groups, lambda g: g.tokens, limit)
