@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from torch.profiler import ProfilerActivity, profile
 
-from benchmarks.measure import product_rate
+from benchmarks.measure import clock, product_rate
 from benchmarks.scoring import EXAMPLES, LENGTH
 from benchmarks.work import FRONT, engine, hard, load, reviews
 from promptsearch import LanguageModel
@@ -50,9 +50,8 @@ def _share(ours: Engine, lm: LanguageModel, prompts: Sequence[Prompt]) -> float:
     """
     rates, tokens, seconds = [product_rate(lm.dtype)], 0, 0.0
     for prompt in prompts:
-        begin = time.perf_counter()
-        tokens += ours.score([prompt], EXAMPLES).computed
-        seconds += time.perf_counter() - begin
+        taken, scores = clock(partial(ours.score, [prompt], EXAMPLES))
+        tokens, seconds = tokens + scores.computed, seconds + taken
         rates.append(product_rate(lm.dtype))
     products = sum(rates) / len(rates)
     share = FLOPS * tokens / seconds / products

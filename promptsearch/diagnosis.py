@@ -11,10 +11,9 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from torch import Tensor
 
-Floats = NDArray[np.float64]
+from promptsearch.evaluation import Floats
 
 #: Steps whose gradients are looked at.
 FIRST_STEPS = 8

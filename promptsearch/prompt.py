@@ -186,10 +186,23 @@ def load_trained(path: Path, kind: type[T]) -> T:
     Raises:
         PromptError: There is no such file, or it holds something else.
     """
-    try:
-        tensors = safetensors.torch.load(path.read_bytes())
-    except (OSError, safetensors.SafetensorError) as error:
-        raise PromptError(f"cannot read the numbers of a {kind.kind} prompt from {path}: {error}") from error
+    tensors = read_tensors(path, f"a {kind.kind} prompt")
     if kind.tensor not in tensors:
         raise PromptError(f"{path}: expected a tensor '{kind.tensor}', found {sorted(tensors)}")
     return kind(tensors[kind.tensor])
+
+
+def read_tensors(path: Path, whose: str = "a prompt") -> dict[str, Tensor]:
+    """The tensors of a safetensors file, by name.
+
+    Args:
+        path: The file.
+        whose: What they belong to, for the message.
+
+    Raises:
+        PromptError: There is no such file, or it is damaged.
+    """
+    try:
+        return safetensors.torch.load(path.read_bytes())
+    except (OSError, safetensors.SafetensorError) as error:
+        raise PromptError(f"cannot read the numbers of {whose} from {path}: {error}") from error

@@ -20,7 +20,7 @@ from promptsearch.errors import PromptError, UnknownName
 from promptsearch.model import LanguageModel
 from promptsearch.model.language_model import pick_dtype
 from promptsearch.scoring.answers import answer_scores
-from promptsearch.scoring.compiled import Compiled, Row, compile_prompts
+from promptsearch.scoring.compiled import Compiled, Row, compile_prompts, fields_of
 from promptsearch.scoring.decoding import greedy
 from promptsearch.scoring.forward import run
 from promptsearch.scoring.layout import Ids, check_answers
@@ -179,12 +179,9 @@ class PromptedModel:
         found = []
         for number, given in enumerate(rows, start=first):
             saved, compiled = self._prompt(number, given)
-            names = saved.template.fields
-            missing = [name for name in names if name not in given]
-            if missing:
-                raise PromptError(f"input {number} lacks the field '{missing[0]}'; it has {', '.join(map(str, given)) or 'none'}")
+            fields = fields_of(saved.template, given, number)
             try:
-                row = compiled.row(self._lm, {name: given[name] for name in names})
+                row = compiled.row(self._lm, fields)
             except PromptError as error:
                 raise PromptError(f"input {number}: {error}") from error
             found.append(_Input(number, given, saved, row))

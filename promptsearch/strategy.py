@@ -128,6 +128,17 @@ class Strategy(ABC):
         """Parameters tuned while training; 0 for strategies that train nothing."""
         return 0
 
+    def tokens_of(self, text: str) -> list[int]:
+        """A text's tokens, repeated to the prompt's length: where trained and soft prompts may start.
+
+        Raises:
+            StrategyError: The text has no tokens.
+        """
+        tokens = self.objective.encode(text)
+        if not tokens:
+            raise StrategyError("'text' is empty: give words to start from, or leave it out")
+        return [tokens[i % len(tokens)] for i in range(self.objective.space.length)]
+
     @property
     def training(self) -> Training | None:
         """How training went so far; None for strategies that train nothing."""

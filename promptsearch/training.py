@@ -108,15 +108,12 @@ class TrainedStrategy(Strategy):
         Raises:
             StrategyError: The text has no tokens.
         """
+        if text is not None:
+            return self.tokens_of(text)
         space = self.objective.space
-        if text is None:
-            pool = space.pool[:among]  # sorted, and byte-pair encoding numbers its tokens by frequency
-            places = torch.randint(len(pool), (space.length,), generator=generator)
-            return [int(i) for i in pool[places.numpy()]]
-        tokens = self.objective.encode(text)
-        if not tokens:
-            raise StrategyError("'text' is empty: give words to start from, or leave it out")
-        return [tokens[i % len(tokens)] for i in range(space.length)]
+        pool = space.pool[:among]  # sorted, and byte-pair encoding numbers its tokens by frequency
+        places = torch.randint(len(pool), (space.length,), generator=generator)
+        return [int(i) for i in pool[places.numpy()]]
 
     @property
     def trainable(self) -> int:

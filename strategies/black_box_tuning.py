@@ -62,10 +62,7 @@ class BlackBoxTuning(Strategy):
             raise StrategyError(f"'sigma' must be a number above 0, got {sigma}")
         rng = np.random.default_rng(seed)
         embeddings, space = objective.embeddings, objective.space
-        words = space.sample(rng, 1)[0].ids if text is None else objective.encode(text)
-        if not words:
-            raise StrategyError("'text' is empty: give words to start from, or leave it out")
-        ids = [words[i % len(words)] for i in range(space.length)]
+        ids = list(space.sample(rng, 1)[0].ids) if text is None else self.tokens_of(text)
         self._start = embeddings[torch.tensor(ids)].float().cpu()  # p_0, (length, width)
         deviation = float(embeddings.float().std()) / dimensions**0.5
         size = (space.length, embeddings.shape[1], dimensions)

@@ -5,7 +5,7 @@ The code on the card is complete, runs in the folder as it stands there, and giv
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +41,16 @@ from promptsearch import LanguageModel
 
 base = LanguageModel.load({name!r})
 model, tokenizer = base.model, base.tokenizer
+"""
+_FORWARD = """\
+def logits(ids):
+    return model(input_ids=torch.tensor([ids])).logits[0]
+
+
+def generate(ids):
+    row = torch.tensor([ids])
+    made = model.generate(input_ids=row, attention_mask=torch.ones_like(row), max_new_tokens=32, do_sample=False)
+    return made[0, len(ids) :]
 """
 _CHOOSE = """\
 {text}
@@ -122,7 +132,7 @@ def usage(prompt: SavedPrompt, to: str, lm: LanguageModel) -> str:
     own = lm.name == NAME or lm.name.endswith(".gguf")
     model = (_OUR_MODEL if own else _MODEL).format(name=lm.name)
     rest = _GENERATE if prompt.choices is None else _CHOOSE
-    middle = {"kv": kv.USAGE, "peft": peft.USAGE, "text": text.USAGE}[to]
+    middle = {"kv": kv.USAGE, "peft": f"{peft.USAGE}\n\n{_FORWARD}", "text": _FORWARD}[to]
     return f"{model}\n{middle}\n\n" + rest.format(text=source, first=first, answers=list(prompt.choices or ()))
 
 
@@ -205,9 +215,5 @@ def _metrics(prompt: SavedPrompt) -> str:
 def _code(given: str) -> str:
     """Inline code, whatever backticks are in it."""
     shown = given.replace("\n", "\\n")
-    fence = "`" * (1 + max((len(run) for run in _runs(shown)), default=0))
+    fence = "`" * (1 + max(map(len, re.findall("`+", shown)), default=0))
     return f"{fence} {shown} {fence}" if "`" in shown else f"`{shown}`"
-
-
-def _runs(given: str) -> Sequence[str]:
-    return [part for part in "".join(c if c == "`" else " " for c in given).split() if part]

@@ -14,8 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import safetensors
-import safetensors.torch
 import torch
 from torch import Tensor
 
@@ -189,18 +187,6 @@ def read_json(file: Path, formats: Sequence[str]) -> tuple[Certificate, dict[str
 
 
 _OWN = ("format", "export", "prompt", "template", "lengths", "choices", "probe", "text")
-
-
-def read_tensors(path: Path) -> dict[str, Tensor]:
-    """The tensors of an export.
-
-    Raises:
-        PromptError: There is no such file, or it is damaged.
-    """
-    try:
-        return safetensors.torch.load(path.read_bytes())
-    except (OSError, safetensors.SafetensorError) as error:
-        raise PromptError(f"cannot read the numbers of a prompt from {path}: {error}") from error
 
 
 def refuse_pickles(folder: Path) -> None:

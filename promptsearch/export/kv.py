@@ -15,10 +15,11 @@ import torch
 from torch import Tensor
 
 from promptsearch.errors import ExportError, PromptError
-from promptsearch.export.certificate import Certificate, check_in_front, check_room, read_tensors
+from promptsearch.export.certificate import Certificate, check_in_front, check_room
 from promptsearch.export.saved import SavedPrompt
 from promptsearch.files import write_aside
 from promptsearch.model import LanguageModel
+from promptsearch.prompt import read_tensors
 from promptsearch.scoring.compiled import compile_prompts
 from promptsearch.scoring.layout import Ids
 from promptsearch.task import Example

@@ -33,16 +33,6 @@ USAGE = """\
 from peft import PeftModel
 
 model = PeftModel.from_pretrained(model, ".").eval()  # this folder
-
-
-def logits(ids):
-    return model(input_ids=torch.tensor([ids])).logits[0]
-
-
-def generate(ids):
-    row = torch.tensor([ids])
-    made = model.generate(input_ids=row, attention_mask=torch.ones_like(row), max_new_tokens=32, do_sample=False)
-    return made[0, len(ids) :]
 """
 
 

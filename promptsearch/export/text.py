@@ -18,18 +18,6 @@ from promptsearch.task import Example
 
 WHOLE = "template.txt"
 
-#: What a user of the folder runs, see `promptsearch.export.card`.
-USAGE = """\
-def logits(ids):
-    return model(input_ids=torch.tensor([ids])).logits[0]
-
-
-def generate(ids):
-    row = torch.tensor([ids])
-    made = model.generate(input_ids=row, attention_mask=torch.ones_like(row), max_new_tokens=32, do_sample=False)
-    return made[0, len(ids) :]
-"""
-
 
 def write_text(saved: SavedPrompt, lm: LanguageModel, folder: Path) -> None:
     """Write `prompt.txt` (one line a slot) and `template.txt` (the whole text with the data's `{field}`s).

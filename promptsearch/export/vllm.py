@@ -17,11 +17,12 @@ import torch
 from torch import Tensor
 
 from promptsearch.errors import ExportError, PromptError
-from promptsearch.export.certificate import CERTIFICATE, FORMAT, Certificate, check_room, read_json, read_tensors
+from promptsearch.export.certificate import CERTIFICATE, FORMAT, Certificate, check_room, read_json
 from promptsearch.export.saved import SavedPrompt
 from promptsearch.files import write_aside
 from promptsearch.model import LanguageModel
-from promptsearch.prompt import PrefixPrompt, SoftPrompt
+from promptsearch.prompt import PrefixPrompt, SoftPrompt, read_tensors
+from promptsearch.scoring.compiled import fields_of
 from promptsearch.scoring.forward import embed
 from promptsearch.scoring.layout import Ids, lay_out, slots_of
 from promptsearch.task import Example
@@ -84,13 +85,8 @@ def vllm_requests(folder: Path | str, rows: Iterable[Mapping[str, Any]], lm: Lan
     certificate, _ = read_json(folder / CERTIFICATE, [FORMAT])
     lm = certificate.model(lm)
     slots = _read_slots(certificate.template, lm, folder)
-    requests = []
-    for number, row in enumerate(rows, start=1):
-        missing = [name for name in certificate.template.fields if name not in row]
-        if missing:
-            raise PromptError(f"input {number} lacks the field '{missing[0]}'; it has {', '.join(map(str, row)) or 'none'}")
-        requests.append({"prompt_embeds": _row(certificate.template, lm, slots, row).float().cpu()})
-    return requests
+    given = (fields_of(certificate.template, row, number) for number, row in enumerate(rows, start=1))
+    return [{"prompt_embeds": _row(certificate.template, lm, slots, fields).float().cpu()} for fields in given]
 
 
 def score_vllm(certificate: Certificate, lm: LanguageModel, folder: Path) -> list[float]:

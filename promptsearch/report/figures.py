@@ -15,6 +15,7 @@ from matplotlib.ticker import EngFormatter, LogLocator, NullLocator
 from numpy.typing import NDArray
 from scipy.optimize import isotonic_regression
 
+from promptsearch.report.lengths import lengths
 from promptsearch.report.notation import visible
 from promptsearch.report.summary import Row, TaskSummary
 
@@ -97,16 +98,16 @@ def by_length(task: TaskSummary, prefix: str) -> str:
         axes = figure.add_subplot()
         for rows in task.sweeps:
             ink, gid = colour(rows[0].place), f"{prefix}-{rows[0].place}-length"
-            lengths = [row.best.length for row in rows]
-            axes.plot(lengths, [row.metric.mean for row in rows], "o-", color=ink, linewidth=2, markersize=5, gid=f"{gid}-line")
+            at = [row.best.length for row in rows]
+            axes.plot(at, [row.metric.mean for row in rows], "o-", color=ink, linewidth=2, markersize=5, gid=f"{gid}-line")
             low, high = [row.metric.low for row in rows], [row.metric.high for row in rows]
-            axes.fill_between(lengths, low, high, color=ink, alpha=0.1, linewidth=0, gid=f"{gid}-band")
+            axes.fill_between(at, low, high, color=ink, alpha=0.1, linewidth=0, gid=f"{gid}-band")
         swept = {row.family for rows in task.sweeps for row in rows}
         others = [row for row in task.rows if row.family not in swept]
         for row in others:
             gid = f"{prefix}-{row.place}-length-line"
             axes.axhline(row.metric.mean, color=colour(row.place), linestyle="--", linewidth=1.6, gid=gid)
-        ticks = sorted({row.best.length for rows in task.sweeps for row in rows})
+        ticks = lengths(task)
         axes.set_xscale("log")
         axes.set_xticks(ticks, [str(length) for length in ticks])
         axes.xaxis.set_minor_locator(NullLocator())

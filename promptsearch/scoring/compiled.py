@@ -118,6 +118,23 @@ def embedded(lm: LanguageModel, prompt: Prompt, template: Template, fields: Mapp
     return embed(lm, torch.tensor(ids, dtype=torch.long, device=lm.device), vectors)
 
 
+def fields_of(template: Template, given: Mapping[str, Any], number: int) -> dict[str, Any]:
+    """What a user's input gives for the fields of a template.
+
+    Args:
+        template: Of its prompt.
+        given: Field name -> value; other keys are left alone.
+        number: Its place, from 1, for the message.
+
+    Raises:
+        PromptError: It lacks a field.
+    """
+    for name in template.fields:
+        if name not in given:
+            raise PromptError(f"input {number} lacks the field '{name}'; it has {', '.join(map(str, given)) or 'none'}")
+    return {name: given[name] for name in template.fields}
+
+
 def check_fit(prompt: Prompt, template: Template) -> None:
     """Refuse a prompt that has not as many tokens as the slots of its template.
 
