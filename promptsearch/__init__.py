@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from promptsearch.prompt import Prompt as Prompt
     from promptsearch.prompt import SoftPrompt as SoftPrompt
     from promptsearch.prompt import TextPrompt as TextPrompt
+    from promptsearch.prompt import Weights as Weights
     from promptsearch.prompted import PromptedModel as PromptedModel
     from promptsearch.strategy import Access as Access
     from promptsearch.strategy import Ask as Ask
@@ -49,6 +50,7 @@ _HOMES = {
     "TextPrompt": "prompt",
     "TrainedStrategy": "training",
     "UnknownName": "errors",
+    "Weights": "prompt",
     "compare": "study",
     "load_prompt": "export",
 }

@@ -1,6 +1,7 @@
 """What a run may spend and what it has spent, in LM tokens.
 
-Forward costs 1 a token, backward to activations 1 more (each is 2N FLOPs a token for an LM of N parameters).
+Forward costs 1 a token, backward to activations 1 more, for the share of layers that it crosses, and to weights 1 more, for
+the share of weights that get a gradient (each is 2N FLOPs a token for an LM of N parameters).
 Template, prompt and example alone decide the price, on every machine; what the engine saves beyond it is
 reported as `computed`, never credited.
 """

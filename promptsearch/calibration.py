@@ -9,9 +9,10 @@ from typing import Any, TypeVar
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from promptsearch.evaluation import Floats, Ids
-from promptsearch.prompt import PrefixPrompt, Prompt
+from promptsearch.prompt import PrefixPrompt, Prompt, Weights
 from promptsearch.report.results import Noise
 from promptsearch.run import Arena
 from promptsearch.scoring import Engine
@@ -80,7 +81,7 @@ class Calibration:
     Args:
         search: Scoring in the search's dtype.
         exact: Scoring in float32.
-        training: Forward and backward of a trained prompt, per token of a forward pass; None where nothing is trained.
+        training: Forward and backward of a trained prompt, per token charged; None where nothing is trained.
         means: Mean losses of random prompts, in nats, shape `(prompts,)`.
         residual: Standard deviation in nats of what is left of a loss when its prompt's and its example's means are
             taken off.
@@ -134,19 +135,31 @@ def _training(arena: Arena) -> Speed:
     """Of steps whose inputs are kept, where they stand before the prompt."""
     engine = arena.searching
     first = arena.samples(np.random.default_rng(2), 1)[0]
-    rows = first.rows if isinstance(first, PrefixPrompt) else engine.embeddings[torch.tensor(first.ids)]
-    # On the CPU, as the strategies hold them: handing back the gradient waits for the device.
-    rows = rows.float().cpu().clone().requires_grad_()
+    numbers: Tensor | dict[str, Tensor]
+    if isinstance(first, Weights):
+        weights = engine.weights
+        some = weights.below([weights.layers[0]])  # from the lowest layer up, a gradient crosses all
+        numbers = {name: _leaf(weights.tensors[name]) for name in some}
+        back = weights.backward(numbers)
+    else:
+        numbers = _leaf(first.rows if isinstance(first, PrefixPrompt) else engine.embeddings[torch.tensor(first.ids)])
+        back = 1.0
 
     def step(ids: Ids) -> None:
-        engine.loss(rows, ids).backward()
+        engine.loss(numbers, ids).backward()
 
     points = []
     for size in _STEPS:
         ids = arena.scored[:size]
         step(ids)  # what is computed once
-        points.append((float(engine.context(ids).sum() + len(ids) * len(rows)), _clock(step, ids)[0]))
+        tokens = float(engine.context(ids).sum() + len(ids) * arena.template.length)
+        points.append(((1 + back) * tokens, _clock(step, ids)[0]))
     return Speed.through(*points)
+
+
+def _leaf(numbers: Tensor) -> Tensor:
+    """On the CPU, as the strategies hold them: handing back the gradient waits for the device."""
+    return numbers.float().cpu().clone().requires_grad_()
 
 
 def _clock(work: Callable[..., T], *given: Any) -> tuple[float, T]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from torch import Tensor
@@ -32,38 +32,40 @@ class Training:
     """What a trained strategy notes while it trains; JSON values, part of its state.
 
     Args:
-        length: Rows of the prompt.
+        length: Parts of the prompt: rows, one a token, or changed weights, one a tensor.
         rate: Peak learning rate; None before a range test has found one.
+        unit: What a part is called.
         tried: The range test: each rate with the loss in nats after its step.
         steps: Optimizer steps.
-        gradients: Norms of the gradient of the prompt's rows, nats a unit, at the first steps, before clipping.
-        reached: Rows of the prompt that had a gradient in one of these steps.
+        gradients: Norms of the gradient of the prompt's numbers, nats a unit, at the first steps, before clipping.
+        reached: Parts of the prompt that had a gradient in one of these steps.
         clipped: Steps whose gradient was clipped.
-        moved: Distance of the prompt that was scored last from the first one, as a share of the first one's norm.
+        moved: Distance of the prompt that was scored last from the first one, as a share of the first one's norm;
+            None of changed weights, which start at the model's own or near zero: of either norm a share says nothing.
         diverged: Why training ended early; empty where it did not.
     """
 
     length: int
     rate: float | None = None
+    unit: Literal["tokens", "tensors"] = "tokens"
     tried: list[tuple[float, float]] = field(default_factory=list)
     steps: int = 0
     gradients: list[float] = field(default_factory=list)
     reached: list[int] = field(default_factory=list)
     clipped: int = 0
-    moved: float = 0.0
+    moved: float | None = None
     diverged: str = ""
 
-    def enter(self, gradient: Tensor, clipped: bool) -> None:
+    def enter(self, norms: Tensor, clipped: bool) -> None:
         """Note a step.
 
         Args:
-            gradient: Of the prompt's rows, shape `(length, ...)`.
+            norms: Of the gradient of each part, shape `(length,)`.
             clipped: Whether it was clipped.
         """
         if len(self.gradients) < FIRST_STEPS:
-            rows = gradient.flatten(1).norm(dim=1)  # (length,)
-            self.gradients.append(float(rows.norm()))
-            self.reached = sorted({*self.reached, *rows.nonzero().flatten().tolist()})
+            self.gradients.append(float(norms.norm()))
+            self.reached = sorted({*self.reached, *norms.nonzero().flatten().tolist()})
         self.steps += 1
         self.clipped += clipped
 
@@ -97,7 +99,7 @@ def _of_training(training: Training, scores: Floats) -> list[str]:
     if not training.steps:
         return found or ["it was not trained: the run ended before the first step"]
     if missing := training.length - len(training.reached):
-        found.append(f"no gradient reached {missing} of the prompt's {training.length} tokens")
+        found.append(f"no gradient reached {missing} of the prompt's {training.length} {training.unit}")
     first, best = scores[0], scores.min()
     if best >= first:
         found.append("training did not lower the loss")
@@ -108,7 +110,7 @@ def _of_training(training: Training, scores: Floats) -> list[str]:
     high = later[np.isfinite(later)].max(initial=-np.inf)
     if high > first * (1 + _JUMP):
         found.append(f"the rate looks too high: the loss jumped from {first:.3f} at the start to {high:.3f}")
-    if training.moved < _HARDLY:
+    if training.moved is not None and training.moved < _HARDLY:
         found.append(f"the rate looks too low: the prompt moved by {100 * training.moved:.1g} % of its norm only")
     elif _still_falling(scores):
         found.append("the rate or the budget looks too low: the loss was still falling at the end")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from promptsearch.model.weights import ModelWeights
 from promptsearch.prompt import Prompt
 from promptsearch.task import Example
 
@@ -55,8 +56,8 @@ class Scorer(Protocol):
     def score(self, prompts: Sequence[Prompt], examples: Ids) -> Scores:
         """All prompts on all examples."""
 
-    def loss(self, rows: Tensor, examples: Ids) -> Tensor:
-        """The mean loss in nats of a trained prompt, shape `()`, differentiable in its `rows`."""
+    def loss(self, numbers: Tensor | Mapping[str, Tensor], examples: Ids) -> Tensor:
+        """The mean loss in nats of a trained prompt, shape `()`, differentiable in its rows, or in changed weights by name."""
 
     def examples(self, ids: Ids) -> list[Example]:
         """The examples themselves."""
@@ -74,6 +75,10 @@ class Scorer(Protocol):
     @property
     def prefix_shape(self) -> tuple[int, ...]:
         """What a token of a prefix is: `(layers, 2, key heads, size of a head)`, keys, then values."""
+
+    @property
+    def weights(self) -> ModelWeights:
+        """The LM's weights in float32, and what they belong to."""
 
     def keys_values(self, ids: Sequence[int]) -> Tensor:
         """Keys and values of tokens at the very start of a row, shape `(tokens, *prefix_shape)`."""

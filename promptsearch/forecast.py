@@ -8,7 +8,7 @@ will, and adds up what the engine's plan predicts for each call. A strategy's ow
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -23,6 +23,7 @@ from promptsearch.errors import PromptSearchError, StrategyError
 from promptsearch.evaluation import Floats, Ids, Scores
 from promptsearch.loop import search
 from promptsearch.model import LanguageModel
+from promptsearch.model.weights import ModelWeights
 from promptsearch.objective import FINALISTS, SELECTED, Objective
 from promptsearch.prepared import ArenaKey, Prepared, prepare
 from promptsearch.prompt import Prompt, TextPrompt, TrainedPrompt
@@ -191,9 +192,10 @@ def _rehearse(run: Run, runs: int, calibration: Calibration, seen: set[tuple[int
         scored=arena.scored,
         training=np.arange(arena.score_on, len(arena.task.splits["search"])),
         log=log,
-        reserve=arena.price_of_selection,
+        reserve=lambda length: arena.price_of_selection(length, run.strategy.finalists),
         seconds=run.seconds,
         race=run.race,
+        finalists=run.strategy.finalists,
     )
     options = {name: value for name, value in run.options.items() if name not in run.strategy.writes}
     try:
@@ -282,17 +284,23 @@ class _StandIn:
         self.asked += time.perf_counter() - begin
         return Scores(losses, (losses < np.log(2)).astype(float), self._table(losses, examples), prediction.tokens + first, {})
 
-    def loss(self, rows: Tensor, examples: Ids) -> Tensor:
+    @property
+    def weights(self) -> ModelWeights:
+        return self._engine.weights
+
+    def loss(self, numbers: Tensor | Mapping[str, Tensor], examples: Ids) -> Tensor:
         begin = time.perf_counter()
-        tokens = int(self.context(examples).sum()) + len(examples) * len(rows)
+        rows = list(numbers.values()) if isinstance(numbers, Mapping) else [numbers]
+        length, back = (0, self.weights.backward(numbers)) if isinstance(numbers, Mapping) else (len(numbers), 1.0)
+        tokens = int(self.context(examples).sum()) + len(examples) * length
         speed = self._calibration.training
         if speed is None:
             raise StrategyError("it asks for gradients, but its class says that it needs scores only: set 'access'")
-        self.seconds += speed.seconds(tokens) + self._calibration.search.token * self._first(examples)
+        self.seconds += speed.seconds((1 + back) * tokens) + self._calibration.search.token * self._first(examples)
         self._steps += 1
         mean = float(self._examples[examples].mean())
         self.asked += time.perf_counter() - begin
-        height = rows.square().mean()  # some gradient: a prompt that stands still would be scored once
+        height = torch.stack([row.square().mean() for row in rows]).sum()  # some gradient: what stands still is scored once
         return height - height.detach() + mean
 
     def _first(self, examples: Ids) -> int:

@@ -79,7 +79,7 @@ def _named(strategy: Strategy, method: str) -> Iterator[None]:
 
 
 class _Checkpoint:
-    """One file with a strategy's state and the objective's books, replaced whole."""
+    """One file with a strategy's state and the objective's books, replaced whole; the numbers of the best few lie beside it."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -111,6 +111,9 @@ class _Checkpoint:
                 return
             about = json.dumps({"data": dict(state.data), "books": strategy.objective.books()})
             tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.tensors.items()}
+        best = [item.prompt for item in strategy.objective.ranking]
+        strategy.objective.log.keep(best)
         write_aside(self._path, safetensors.torch.save(tensors, metadata={"state": about}))
+        strategy.objective.log.keep_only(best)
         end = time.monotonic()
         self._next = end + (end - begin) / _SAVING_SHARE

@@ -7,7 +7,8 @@ examples. Books kept here, once for all strategies: what was scored before, the 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -19,13 +20,15 @@ from promptsearch.budget import Ledger
 from promptsearch.cache import ScoreCache
 from promptsearch.errors import BudgetExhausted, RecordError, StrategyError
 from promptsearch.evaluation import Evaluation, Ids, Row, Scorer, Scores, rounded, rows_of, scores_from_json, scores_to_json
-from promptsearch.prompt import HardPrompt, PrefixPrompt, Prompt, TrainedPrompt, prompt_to_json
+from promptsearch.model.weights import ModelWeights
+from promptsearch.prompt import HardPrompt, PrefixPrompt, Prompt, RowsPrompt, Weights, prompt_to_json
 from promptsearch.race import race
 from promptsearch.records import RunLog
 from promptsearch.space import PromptSpace
 from promptsearch.task import Example
 
-#: Prompts that are scored again in fp32 at the end of a search, and those of them that see the select split.
+#: Prompts that are scored again in fp32 at the end of a search (a strategy may keep fewer), and those of them that see the
+#: select split.
 FINALISTS, SELECTED = 10, 3
 #: Proposals in a row that cost nothing (repeats) and end a run: a strategy that has nothing new to say.
 FREE_PROPOSALS = 1_000
@@ -60,6 +63,7 @@ class Objective:
         reserve: Prompt length in tokens -> price of selecting among the best prompts of that length at the end.
         seconds: The run's time limit.
         race: Whether prompts that are clearly worse than the best are scored on some of `score_on` only.
+        finalists: How many of the best prompts are kept.
         listener: Called after each evaluation, for progress bars.
     """
 
@@ -76,6 +80,7 @@ class Objective:
         reserve: Callable[[int], int] = lambda length: 0,
         seconds: float | None = None,
         race: bool = False,
+        finalists: int = FINALISTS,
         listener: Callable[[Objective], None] = lambda objective: None,
     ) -> None:
         self.space = space
@@ -88,6 +93,7 @@ class Objective:
         self._reserve = reserve
         self._seconds = seconds
         self._race = race
+        self._finalists = finalists
         self._listener = listener
         self._rows: dict[tuple[str, str], Row] = {}
         self._lead_paid: set[int] = set()
@@ -153,12 +159,12 @@ class Objective:
             computed=computed,
         )
 
-    def loss(self, rows: Tensor, examples: ArrayLike) -> Tensor:
+    def loss(self, numbers: Tensor | Mapping[str, Tensor], examples: ArrayLike) -> Tensor:
         """The mean loss of a trained prompt on a minibatch, differentiable; charges forward and backward.
 
         Args:
-            rows: Of a soft prompt, shape `(length, width)`, or of a prefix, shape `(length, *prefix_shape)`; gradients flow
-                back to them.
+            numbers: Of a soft prompt, shape `(length, width)`, of a prefix, shape `(length, *prefix_shape)`, or changed weights
+                by name; gradients flow back to them.
             examples: Ids of search examples, shape `(batch,)`.
 
         Returns:
@@ -168,16 +174,26 @@ class Objective:
             BudgetExhausted: Forward and backward cost more than is left.
         """
         ids = np.asarray(examples, dtype=np.int64)
-        tokens = int(self._scorer.context(ids).sum()) + len(ids) * len(rows)
+        length, prefix = (0, False) if isinstance(numbers, Mapping) else (len(numbers), numbers.ndim > 2)
+        tokens = int(self._scorer.context(ids).sum()) + len(ids) * length
         lead = self._unpaid_lead(ids)
-        longest = max(self._longest, len(rows))
-        # A gradient of the prompt crosses all layers from the first slot on, and none of the text before it.
-        self.ledger.charge(forward=tokens + lead, backward=tokens, reserve=self._reserve(longest))
+        longest = max(self._longest, length)
+        back = self.backward(numbers)
+        self.ledger.charge(forward=tokens + lead, backward=math.ceil(back * tokens), reserve=self._reserve(longest))
         self._longest = longest
         self._lead_paid.update(ids.tolist())
-        given = len(ids) * len(rows) if rows.ndim > 2 else 0  # keys and values of a prefix are not computed
-        self.ledger.computed += 2 * (tokens - given) + lead
-        return self._scorer.loss(rows, ids)
+        given = len(ids) * length if prefix else 0  # keys and values of a prefix are not computed
+        self.ledger.computed += math.ceil((1 + back) * (tokens - given)) + lead
+        return self._scorer.loss(numbers, ids)
+
+    def backward(self, numbers: Tensor | Mapping[str, Tensor]) -> float:
+        """What `loss` charges for going back, in tokens for each token of its forward pass.
+
+        Args:
+            numbers: As in `loss`.
+        """
+        # A gradient of a prompt crosses all layers from the first slot on, and none of the text before it.
+        return self.weights.backward(numbers) if isinstance(numbers, Mapping) else 1.0
 
     def keys_values(self, ids: Sequence[int]) -> Tensor:
         """Keys and values of a text, for a prefix to start from; charges its tokens.
@@ -237,6 +253,11 @@ class Objective:
         """What a token of a prefix is: `(layers, 2, key heads, size of a head)`, keys, then values."""
         return self._scorer.prefix_shape
 
+    @property
+    def weights(self) -> ModelWeights:
+        """The LM's weights in float32, and what they belong to; read-only."""
+        return self._scorer.weights
+
     # What the core reads.
 
     @property
@@ -288,7 +309,9 @@ class Objective:
     def _check(self, prompt: Prompt) -> None:
         if isinstance(prompt, HardPrompt):
             self.space.check(prompt)
-        elif isinstance(prompt, TrainedPrompt):
+        elif isinstance(prompt, Weights):
+            self.weights.check(prompt.tensors)
+        elif isinstance(prompt, RowsPrompt):
             row = self.prefix_shape if isinstance(prompt, PrefixPrompt) else tuple(self.embeddings.shape[1:])
             expected, found = (self.space.length, *row), tuple(prompt.rows.shape)
             if found != expected:
@@ -404,9 +427,6 @@ class Objective:
 
         Scores go into the cache only now: a process that was killed before this line must not find its own.
         """
-        if ids is None:  # no other prompts can win
-            for prompt in prompts:
-                self.log.keep(prompt)
         line = {
             "stage": "search",
             "examples": "score_on" if ids is None else ids.tolist(),
@@ -437,15 +457,10 @@ class Objective:
         that follow push it out again.
         """
         order, self._count = self._count, self._count + 1
-        losers = [prompt]
-        if row.complete and (len(self._ranking) < FINALISTS or row.value < self._ranking[-1].value):
+        if row.complete and (len(self._ranking) < self._finalists or row.value < self._ranking[-1].value):
             self._ranking.append(Ranked(row.value, order, cast(Prompt, prompt)))
             self._ranking.sort(key=lambda item: (item.value, item.order))
-            losers = [item.prompt for item in self._ranking[FINALISTS:]]
-            del self._ranking[FINALISTS:]
-        for loser in losers:
-            if loser is not None:
-                self.log.drop(loser)
+            del self._ranking[self._finalists :]
 
 
 def _group(ids: Ids | None) -> str:

@@ -13,14 +13,14 @@ from promptsearch.config import PoolFile, StrategyConfig, StudyConfig
 from promptsearch.errors import StudyError
 from promptsearch.model import LanguageModel
 from promptsearch.model.language_model import half_of_memory, pick_dtype
-from promptsearch.prompt import HardPrompt, PrefixPrompt, TrainedPrompt
-from promptsearch.run import Arena, Run
+from promptsearch.prompt import HardPrompt, RowsPrompt
+from promptsearch.run import Arena, Place, Run, place_of
 from promptsearch.scoring.layout import check_joints
 from promptsearch.strategy import Strategy, check_options, find_strategy
 from promptsearch.task import SPLITS, Task
 
-#: Of an arena: the task's name, the prompt's length, and whether its prompts are prefixes.
-ArenaKey = tuple[str, int, bool]
+#: Of an arena: the task's name, the prompt's length, and where its prompts take effect.
+ArenaKey = tuple[str, int, Place]
 
 
 @dataclass(frozen=True)
@@ -116,26 +116,26 @@ def prepare(config: StudyConfig, model: LanguageModel | None = None, task: Task 
     pool = _pool(config, exact)
     arenas: dict[ArenaKey, Arena] = {}
     keys = {_arena_key(config, task, row) for task in tasks for row in rows}
-    keeping = sum(not prefixed for _, _, prefixed in keys)  # nothing stands before a prefix, so nothing of the input is kept
+    keeping = sum(place == "slots" for _, _, place in keys)  # elsewhere nothing stands before the prompt, so nothing is kept
     share = memory // max(1, keeping)  # all of them keep what they computed until the study ends
     for each in tasks:
         for row in rows:
             key = _arena_key(config, each, row)
             if key not in arenas:
-                _, length, prefixed = key
-                arenas[key] = Arena.build(each, exact, dtype, length, pool, config.score_on, share, prefixed)
+                _, length, place = key
+                arenas[key] = Arena.build(each, exact, dtype, length, pool, config.score_on, share, place)
             _check_budget(config, row, arenas[key])
-        unchecked = {False, True}
-        for (name, _, prefixed), arena in arenas.items():
-            if name == each.name and prefixed in unchecked:  # joints are the same whatever the length
-                unchecked.remove(prefixed)
+        checked = set()
+        for (name, _, place), arena in arenas.items():
+            if name == each.name and place not in checked:  # joints are the same whatever the length
+                checked.add(place)
                 for split in SPLITS:
                     check_joints(arena.template, exact, each.splits[split], each.choices, arena.space)
     return Prepared(config, lm, exact, dtype, memory, tasks, rows, arenas)
 
 
 def _arena_key(config: StudyConfig, task: Task, row: Row) -> ArenaKey:
-    return task.name, row.given.length or config.lengths[0], PrefixPrompt in row.strategy.proposes
+    return task.name, row.given.length or config.lengths[0], place_of(row.strategy)
 
 
 def _rows(config: StudyConfig) -> list[Row]:
@@ -144,10 +144,10 @@ def _rows(config: StudyConfig) -> list[Row]:
     for given in config.strategies:
         strategy = find_strategy(given.name)
         check_options(given.name, strategy, given.options)
-        sized = any(issubclass(kind, (HardPrompt, TrainedPrompt)) for kind in strategy.proposes)
+        sized = any(issubclass(kind, (HardPrompt, RowsPrompt)) for kind in strategy.proposes)
         if isinstance(config.length, int) or given.length is not None:
             rows.append(Row(given, strategy, given.label))
-        elif not sized:  # a text has the length that it has: one for all, whatever lengths the study is given later
+        elif not sized:  # a text has the length that it has, weights have none: one for all, whatever lengths come later
             rows.append(Row(given.model_copy(update={"length": 1}), strategy, given.label))
         else:
             for length in config.lengths:
@@ -174,7 +174,7 @@ def _given(task: Any) -> str | dict[str, Any]:
 
 
 def _check_budget(config: StudyConfig, row: Row, arena: Arena) -> None:
-    budget, least = row.given.budget or config.budget, arena.smallest_budget()
+    budget, least = row.given.budget or config.budget, arena.smallest_budget(row.strategy.finalists)
     if budget < least:
         raise StudyError(
             f"a budget of {budget} tokens is too small for '{row.given.label}' on task '{arena.task.name}': one evaluation "

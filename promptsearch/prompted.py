@@ -2,7 +2,8 @@
 
 One frozen model serves all tasks, and a batch mixes them (Lester et al. 2021, arXiv:2104.08691, figure 2). Here prompts of all
 kinds and lengths mix, each with its own template and answers: rows lie packed in one pass, each below the keys and values of
-its prompt, which are computed once. A row's result is that of the row alone.
+its prompt, which are computed once. A row's result is that of the row alone. Changed weights are no prompt in this sense: they
+are another model, and answer alone.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from torch import Tensor
 from promptsearch.errors import PromptError, UnknownName
 from promptsearch.model import LanguageModel
 from promptsearch.model.language_model import pick_dtype
+from promptsearch.prompt import Weights
 from promptsearch.scoring.answers import answer_scores
 from promptsearch.scoring.compiled import Compiled, Row, compile_prompts, fields_of
 from promptsearch.scoring.decoding import greedy
@@ -72,12 +74,12 @@ class PromptedModel:
 
     Args:
         model: The LM that all prompts were found for, in float32.
-        prompts: Name -> prompt; or a single prompt, which rows do not name.
+        prompts: Name -> prompt; or a single prompt, which rows do not name. Changed weights stand alone.
         dtype: To compute in: `float32`, in which prompts are measured, `bfloat16`, or `auto`.
 
     Raises:
         ModelError: A prompt was found for another model.
-        PromptError: A prompt does not fit its template, or there is none.
+        PromptError: A prompt does not fit its template, there is none, or there are changed weights beside another.
 
     Example:
         >>> model = PromptedModel(lm, {"films": load_prompt("films"), "capitals": load_prompt("capitals")})  # doctest: +SKIP
@@ -90,6 +92,7 @@ class PromptedModel:
         given = prompts if isinstance(prompts, Mapping) else {"": prompts}
         if not given:
             raise PromptError("expected at least one prompt, got none")
+        self._weights = _weights(given)
         for saved in given.values():
             model = saved.model(model)
             check_answers(model, saved.choices, Split("given", ()))
@@ -220,9 +223,10 @@ class PromptedModel:
         # What runs below the trunk: the last token of an answer is predicted, never read.
         sizes = [len(each.row.ids) + sum(len(a) - 1 for a in some) for each, some in zip(inputs, ids, strict=True)]
         found: dict[int, Tensor] = {}
-        for places in _passes([each.row for each in inputs], sizes, self._limit):
-            nats = self._pass([inputs[i].row for i in places], [ids[i] for i in places])
-            found.update(zip(places, nats, strict=True))
+        with lm.changed(self._weights):
+            for places in _passes([each.row for each in inputs], sizes, self._limit):
+                nats = self._pass([inputs[i].row for i in places], [ids[i] for i in places])
+                found.update(zip(places, nats, strict=True))
         return [found[i] for i in range(len(inputs))]
 
     def _pass(self, rows: Sequence[Row], answers: Sequence[Sequence[Ids]]) -> list[Tensor]:
@@ -253,11 +257,12 @@ class PromptedModel:
 
         found: dict[int, str] = {}
         rows = [each.row for each in inputs]
-        for places in _passes(rows, [len(row.ids) for row in rows], self._limit):
-            some, most = [rows[i] for i in places], [room[i] for i in places]
-            for i, ids in zip(places, greedy(lm, some, self._vectors, most, ended), strict=True):
-                text = lm.tokenizer.decode(ids[:-1] if ids[-1] in lm.ends else ids, skip_special_tokens=True)
-                found[i] = text if stop is None else text.partition(stop)[0]
+        with lm.changed(self._weights):
+            for places in _passes(rows, [len(row.ids) for row in rows], self._limit):
+                some, most = [rows[i] for i in places], [room[i] for i in places]
+                for i, ids in zip(places, greedy(lm, some, self._vectors, most, ended), strict=True):
+                    text = lm.tokenizer.decode(ids[:-1] if ids[-1] in lm.ends else ids, skip_special_tokens=True)
+                    found[i] = text if stop is None else text.partition(stop)[0]
         return [found[i] for i in range(len(inputs))]
 
     def _check_length(self, each: _Input, more: int) -> None:
@@ -267,6 +272,23 @@ class PromptedModel:
                 f"input {each.number} has {tokens} tokens with its prompt and answer, but the model reads at most {limit}: "
                 "shorten it (it is never cut silently)"
             )
+
+
+def _weights(prompts: Mapping[str, SavedPrompt]) -> Mapping[str, Tensor]:
+    """The changed weights that all rows are read with; none where there are prompts.
+
+    Raises:
+        PromptError: There are changed weights beside something else.
+    """
+    for name, saved in prompts.items():
+        if isinstance(saved.prompt, Weights):
+            if len(prompts) > 1:
+                raise PromptError(
+                    f"'{name}' changes the model's weights, so nothing else can share a batch with it: expected it alone, in a "
+                    f"PromptedModel of its own, got {len(prompts)} prompts"
+                )
+            return saved.prompt.tensors
+    return {}
 
 
 def _answer(each: _Input) -> str:

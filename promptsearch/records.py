@@ -66,7 +66,6 @@ class RunLog:
         self._folder = folder
         self._lines: list[dict[str, Any]] = []
         self._queue: deque[dict[str, Any]] = deque()
-        self._trained: dict[str, Prompt] = {}
         self._before = 0.0
         if folder is not None:
             lines, size = read_log(folder / "evaluations.jsonl")
@@ -135,27 +134,33 @@ class RunLog:
                 file.flush()
                 os.fsync(file.fileno())
 
-    def keep(self, prompt: Prompt) -> None:
-        """Keep the numbers of a trained prompt that is among the best few."""
-        if isinstance(prompt, TrainedPrompt):
-            if self._folder is None:
-                self._trained[prompt.key] = prompt
-            elif not (path := self._folder / "finalists" / f"{prompt.key}.safetensors").exists():
-                save_trained(prompt, path)
+    def keep(self, prompts: Sequence[Prompt]) -> None:
+        """Keep the numbers of the best few, those that are trained, for a state that is about to be saved.
 
-    def drop(self, prompt: Prompt) -> None:
-        """Forget the numbers of a trained prompt that is no longer among the best few."""
-        if isinstance(prompt, TrainedPrompt):
-            self._trained.pop(prompt.key, None)
-            # While old lines are replayed, a prompt that falls out now may come from the future of this log.
-            if self._folder is not None and not self._queue:
-                (self._folder / "finalists" / f"{prompt.key}.safetensors").unlink(missing_ok=True)
+        The state covers their lines, which name them by key. Prompts of later lines need no file: they are proposed again.
+        """
+        if self._folder is not None:
+            for prompt in prompts:
+                if isinstance(prompt, TrainedPrompt) and not (path := self._numbers(prompt.key)).exists():
+                    save_trained(prompt, path)
+
+    def keep_only(self, prompts: Sequence[Prompt]) -> None:
+        """Delete the numbers of all others: the state that counted on them has been replaced."""
+        if self._folder is not None:
+            kept = {self._numbers(prompt.key).name for prompt in prompts}
+            for path in (self._folder / "finalists").glob("*"):
+                if path.name not in kept:
+                    path.unlink()
 
     def prompt(self, data: dict[str, Any]) -> Prompt | None:
         """The prompt that a line names; None for a trained prompt whose numbers were not kept."""
         if data["kind"] not in TRAINED:
             return prompt_from_json(data)
-        if self._folder is None:
-            return self._trained.get(data["key"])
-        path = self._folder / "finalists" / f"{data['key']}.safetensors"
-        return prompt_from_json(data, path.parent) if path.exists() else None
+        if self._folder is None or not (path := self._numbers(data["key"])).exists():
+            return None
+        return prompt_from_json(data, path.parent)
+
+    def _numbers(self, key: str) -> Path:
+        """Where the numbers of a trained prompt are kept."""
+        assert self._folder is not None
+        return self._folder / "finalists" / f"{key}.safetensors"

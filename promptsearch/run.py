@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -20,27 +20,34 @@ from promptsearch.evaluation import scores_to_json
 from promptsearch.loop import search
 from promptsearch.model import LanguageModel
 from promptsearch.objective import FINALISTS, SELECTED, Objective
-from promptsearch.prompt import HardPrompt, PrefixPrompt, Prompt, TextPrompt, TrainedPrompt, prompt_to_json
+from promptsearch.prompt import HardPrompt, PrefixPrompt, Prompt, TextPrompt, TrainedPrompt, Weights, prompt_to_json
 from promptsearch.records import RunLog
 from promptsearch.scoring import Engine
 from promptsearch.scoring.layout import prompt_texts
 from promptsearch.space import PromptSpace
-from promptsearch.strategy import Strategy, make_strategy
+from promptsearch.strategy import Access, Strategy, make_strategy
 from promptsearch.task import SPLITS, Split, Task, metric_function
 from promptsearch.template import Template
 
 Ids = NDArray[np.int64]
+#: What prompts do to a row: fill the template's slots, stand in front of it as a prefix, or change the weights that read it.
+Place = Literal["slots", "prefix", "weights"]
+
+
+def place_of(strategy: type[Strategy]) -> Place:
+    """Where the prompts of a strategy take effect."""
+    return "prefix" if PrefixPrompt in strategy.proposes else "weights" if Weights in strategy.proposes else "slots"
 
 
 @dataclass(frozen=True)
 class Arena:
-    """What all runs on one task with one prompt length share, those of prefixes apart.
+    """What all runs on one task with one prompt length share, those of each `Place` apart.
 
     Args:
         task: The task.
         lm: In float32.
         dtype: Of the search.
-        template: Bound; for prefixes, with its one slot in front.
+        template: Bound; for prefixes and weights, with its one slot in front.
         space: The hard prompts.
         searching: The search split in the search's dtype.
         exact: Each split in float32.
@@ -65,7 +72,7 @@ class Arena:
         pool: Sequence[int],
         score_on: int,
         memory: int | None = None,
-        prefixed: bool = False,
+        place: Place = "slots",
     ) -> Arena:
         """Bind the template and lay out all examples.
 
@@ -77,14 +84,13 @@ class Arena:
             pool: Token ids of hard prompts.
             score_on: Search examples per evaluation, at most half of the split.
             memory: Bytes for keys and values.
-            prefixed: Whether prompts are prefixes; else they fill the template's slots.
+            place: Where prompts take effect.
 
         Raises:
             TemplateError: The answers or the examples do not fit the model.
         """
-        template = task.template.bind(length)
-        if prefixed:
-            template = template.in_front()
+        bound = task.template.bind(length)
+        template = {"slots": bound, "prefix": bound.in_front(), "weights": bound.without_prompt()}[place]
 
         def engine(model: LanguageModel, split: Split, keep: bool) -> Engine:
             return Engine(model, template, split, task.choices, memory=memory, keep=keep)
@@ -97,7 +103,7 @@ class Arena:
             raise StudyError(
                 f"task '{task.name}': the search split needs at least 2 examples, one to score on and one to train on"
             )
-        space = PromptSpace(pool, template.length, lm.decode)
+        space = PromptSpace(pool, bound.length, lm.decode)
         return Arena(task, lm, dtype, template, space, searching, exact, size)
 
     @property
@@ -110,8 +116,10 @@ class Arena:
         """The select split in float32 under the template's text: scores the empty prompt, the same for all lengths and kinds."""
         return Engine(self.lm, self.task.template.bind(1), self.task.splits["select"], self.task.choices)
 
-    def samples(self, rng: np.random.Generator, count: int) -> Sequence[HardPrompt | PrefixPrompt]:
-        """Prompts to try the arena out with: of the pool's tokens, or prefixes of their keys and values."""
+    def samples(self, rng: np.random.Generator, count: int) -> Sequence[HardPrompt | PrefixPrompt | Weights]:
+        """Prompts to try the arena out with: of the pool's tokens, prefixes of their keys and values, or the weights as is."""
+        if self.template.bare:
+            return [Weights({})] * count
         hard = self.space.sample(rng, count)
         if not self.template.prefixed:
             return hard
@@ -121,18 +129,33 @@ class Arena:
         """Ids of all examples of a split."""
         return np.arange(len(self.task.splits[split]))
 
-    def price_of_selection(self, length: int) -> int:
-        """Tokens set aside for the end of a search among prompts of `length` tokens."""
+    def price_of_selection(self, length: int, finalists: int = FINALISTS) -> int:
+        """Tokens set aside for the end of a search.
+
+        Args:
+            length: Tokens of a prompt.
+            finalists: How many prompts are left.
+        """
         search, select = self.exact["search"], self.exact["select"]
         again = int(search.context(self.scored).sum()) + len(self.scored) * length
         ids = self.everything("select")
         selecting = int(select.context(ids).sum()) + len(ids) * length
-        return FINALISTS * again + SELECTED * selecting + int(select.lead(ids).sum())
+        return finalists * again + min(SELECTED, finalists) * selecting + int(select.lead(ids).sum())
 
-    def smallest_budget(self) -> int:
+    def smallest_budget(self, finalists: int = FINALISTS) -> int:
         """What one evaluation and selection cost together."""
-        one = int(self.exact["search"].context(self.scored).sum()) + len(self.scored) * self.space.length
-        return one + int(self.exact["search"].lead(self.scored).sum()) + self.price_of_selection(self.space.length)
+        length = self.template.length
+        one = int(self.exact["search"].context(self.scored).sum()) + len(self.scored) * length
+        return one + int(self.exact["search"].lead(self.scored).sum()) + self.price_of_selection(length, finalists)
+
+    def check_unchanged(self) -> None:
+        """See that baselines gave back the LM's weights as they were.
+
+        Raises:
+            ModelError: They did not.
+        """
+        for dtype in {self.dtype, self.lm.dtype}:
+            self.lm.to(dtype).check_unchanged()
 
 
 @dataclass(frozen=True)
@@ -190,9 +213,10 @@ class Run:
             training=np.arange(arena.score_on, len(arena.task.splits["search"])),
             log=log,
             cache=cache,
-            reserve=arena.price_of_selection,
+            reserve=lambda length: arena.price_of_selection(length, self.strategy.finalists),
             seconds=self.seconds,
             race=self.race,
+            finalists=self.strategy.finalists,
             listener=lambda current: listener("search", current),
         )
         strategy = make_strategy(self.name, self.strategy, objective, self.seed, self.options)
@@ -214,6 +238,8 @@ class Run:
         exact = again[[r.prompt for r in finalists].index(winner)]
         test = self._measures(tested, 0, "test")
         chosen = self._measures(selected, place, "select")
+        if self.strategy.access is Access.WEIGHTS:
+            arena.check_unchanged()
         result = {
             "status": "done",
             **self._names(),
@@ -230,7 +256,7 @@ class Run:
             "failures": sum(len(line["failures"]) for line in log.lines if line["stage"] != "empty"),
             "length": arena.searching.length(winner),
             "trainable": strategy.trainable,
-            "stored": winner.rows.numel() if isinstance(winner, TrainedPrompt) else 0,
+            "stored": winner.numbers if isinstance(winner, TrainedPrompt) else 0,
             "training": strategy.training and diagnose(strategy.training, _search_losses(log), chosen["loss"], empty),
             "dtype": str(arena.dtype).removeprefix("torch."),
             "curve": _curve(log),
@@ -329,13 +355,15 @@ class Run:
 
 
 def describe(arena: Arena, prompt: Prompt) -> dict[str, Any]:
-    """A prompt as a reader sees it; for soft prompts the nearest tokens with their cosine, of prefixes the size alone."""
+    """A prompt as a reader sees it; for soft prompts the nearest tokens with their cosine, of prefixes and weights the size."""
     data = prompt_to_json(prompt)
     if isinstance(prompt, (HardPrompt, TextPrompt)):
         return {**data, "text": " | ".join(prompt_texts(arena.template, arena.lm, prompt))}
     if isinstance(prompt, PrefixPrompt):
         length, layers = prompt.rows.shape[:2]  # no token has keys like these: the nearest would say nothing
         return {**data, "text": f"[keys and values of {length} tokens in {layers} layers]"}
+    if isinstance(prompt, Weights):
+        return {**data, "text": f"[{prompt.numbers:,} changed or added weights]"}
     embeddings = torch.nn.functional.normalize(arena.lm.vocabulary.float().cpu(), dim=-1)
     cosines, ids = (torch.nn.functional.normalize(prompt.vectors, dim=-1) @ embeddings.T).max(-1)  # (length,) each
     nearest = [

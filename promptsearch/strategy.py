@@ -31,7 +31,7 @@ from promptsearch.diagnosis import Training
 from promptsearch.errors import PromptSearchError, StrategyError, UnknownName
 from promptsearch.evaluation import Evaluation
 from promptsearch.named import load_named
-from promptsearch.objective import Objective
+from promptsearch.objective import FINALISTS, Objective
 from promptsearch.prompt import HardPrompt, Prompt
 
 GROUP = "promptsearch.strategies"
@@ -94,6 +94,8 @@ class Strategy(ABC):
     searches: ClassVar[bool] = True
     #: Whether it is a reference line with a budget of its own, never ranked.
     reference: ClassVar[bool] = False
+    #: How many of its best prompts are kept, and scored again in float32 at the end.
+    finalists: ClassVar[int] = FINALISTS
     #: Options that name what it writes outside its run's folder; a rehearsal for `promptsearch plan` leaves them out.
     writes: ClassVar[frozenset[str]] = frozenset()
 
@@ -115,7 +117,7 @@ class Strategy(ABC):
     def state(self) -> State | None:
         """Everything that `ask` and `tell` depend on; None: a killed run is replayed from its log.
 
-        A strategy that calls `objective.loss` must return a state, since its training steps are not in the log.
+        Training steps are not in the log: without a state, a strategy that calls `objective.loss` trains again from its seed.
         """
         return None
 

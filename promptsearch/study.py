@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -244,7 +245,9 @@ class Study:
             self._progress(Progress(name, number, total, "failed", message=str(error)))
             return
         write_json(path, result)
-        (run.folder / "state.safetensors").unlink(missing_ok=True)  # a finished run needs no checkpoint, and they are large
+        # A finished run needs no checkpoint, and they are large.
+        (run.folder / "state.safetensors").unlink(missing_ok=True)
+        shutil.rmtree(run.folder / "finalists", ignore_errors=True)
         self._progress(
             Progress(name, number, total, "done", result["search"]["loss"], result["spent"], run.budget, result["seconds"])
         )

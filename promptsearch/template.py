@@ -42,6 +42,7 @@ class Template:
         slots: In their order.
         answer_space: Whether a literal space stood before `{answer}`.
         prefixed: Whether its one slot stands before the whole row, the tokenizer's special tokens too, as a prefix must.
+        bare: Whether there is no prompt at all, for changed weights: its one slot is that of a prefix, and empty.
     """
 
     text: str
@@ -49,6 +50,7 @@ class Template:
     slots: tuple[Slot, ...]
     answer_space: bool
     prefixed: bool = False
+    bare: bool = False
 
     @staticmethod
     def parse(text: str) -> Template:
@@ -120,6 +122,14 @@ class Template:
         what stood before a slot stands below the prefix.
         """
         return replace(self, segments=("", "".join(self.segments)), slots=(Slot(self.length, space=False),), prefixed=True)
+
+    def without_prompt(self) -> Template:
+        """The template as changed weights take it: no prompt tokens, and the text of an empty prompt.
+
+        All of it stands below the empty slot: what stands above one is computed once and kept, but with other weights nothing
+        of a row stays the same.
+        """
+        return replace(self.in_front(), slots=(Slot(0, space=False),), prefixed=False, bare=True)
 
     def fill(self, fields: Mapping[str, Any]) -> tuple[str, ...]:
         """The segments with an example's fields in them, one more than there are slots."""

@@ -1,16 +1,16 @@
 """The training loop that all trained strategies share.
 
-A trained strategy is an `nn.Module` that yields the prompt's numbers, one row a token: the vectors of a soft prompt, or
-the keys and values of a prefix. Its `ask` does some optimizer steps and returns the present prompt for scoring on
-`score_on`, which it does not train on: the best prompt that was scored wins, so early stopping and the anytime curve come
-for free.
+A trained strategy is an `nn.Module` that yields the prompt's numbers: the vectors of a soft prompt or the keys and values of
+a prefix, one row a token, or changed weights by name. Its `ask` does some optimizer steps and returns the present prompt for
+scoring on `score_on`, which it does not train on: the best prompt that was scored wins, so early stopping and the anytime
+curve come for free.
 """
 
 from __future__ import annotations
 
 import copy
 from abc import abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from typing import ClassVar, Literal
@@ -24,7 +24,7 @@ from promptsearch.errors import Diverged, StrategyError
 from promptsearch.evaluation import Evaluation, Ids
 from promptsearch.model.adafactor import adafactor
 from promptsearch.objective import Objective
-from promptsearch.prompt import PrefixPrompt, Prompt, SoftPrompt
+from promptsearch.prompt import PrefixPrompt, Prompt, RowsPrompt, SoftPrompt, Weights
 from promptsearch.range_test import find_rate
 from promptsearch.strategy import Access, State, Strategy
 
@@ -79,16 +79,18 @@ class TrainedStrategy(Strategy):
         self._encoder = self.encoder(generator)
         self._optimizer = self._fresh_optimizer()
         self._steps = self._planned_steps()
-        self._training = Training(objective.space.length, None if rate == "auto" else rate)
-        self._first: Tensor | None = None  # the rows of the first prompt
+        made = self._encoder()
+        unit: Literal["tokens", "tensors"] = "tensors" if isinstance(made, Mapping) else "tokens"
+        self._training = Training(len(made), None if rate == "auto" else rate, unit)
+        self._first: Tensor | None = None  # the rows of the first prompt; none of weights
         self._scored = 0
         self._best, self._worse = float("inf"), 0
 
     @abstractmethod
     def encoder(self, generator: torch.Generator) -> nn.Module:
-        """What is trained: called without arguments, it returns the prompt's numbers, one row a token.
+        """What is trained: called without arguments, it returns the prompt's numbers.
 
-        Vectors have the shape `(length, width)`, a prefix `(length, *objective.prefix_shape)`.
+        Vectors have the shape `(length, width)`, a prefix `(length, *objective.prefix_shape)`; weights come by name.
 
         Args:
             generator: The source of all randomness of the initialisation.
@@ -137,11 +139,8 @@ class TrainedStrategy(Strategy):
         else:
             self.start()
         prompt = self._prompt()
-        if self._first is None:
-            self._first = prompt.rows
-        moved = (prompt.rows.double() - self._first).norm() / self._first.norm().clamp_min(1e-12)
-        if torch.isfinite(moved):
-            self._training.moved = float(moved)
+        if isinstance(prompt, RowsPrompt):
+            self._note_move(prompt.rows)
         return [prompt]
 
     def tell(self, prompts: Sequence[Prompt], evaluation: Evaluation) -> None:
@@ -151,7 +150,7 @@ class TrainedStrategy(Strategy):
         self._worse = 0 if value < self._best else self._worse + 1
         self._best = min(self._best, value)
 
-    def state(self) -> State:
+    def state(self) -> State | None:
         """Weights, optimizer, generator, counters and notes."""
         tensors = {f"encoder.{name}": tensor.clone() for name, tensor in self._encoder.state_dict().items()}
         for i, moments in self._optimizer.state_dict()["state"].items():
@@ -181,11 +180,18 @@ class TrainedStrategy(Strategy):
         self._best = float("inf") if state.data["best"] is None else state.data["best"]
         self._rng.bit_generator.state = state.data["rng"]
 
-    def _prompt(self) -> SoftPrompt | PrefixPrompt:
+    def _prompt(self) -> SoftPrompt | PrefixPrompt | Weights:
         (kind,) = self.proposes
         with torch.no_grad():
-            prompt: SoftPrompt | PrefixPrompt = kind(self._encoder())
+            prompt: SoftPrompt | PrefixPrompt | Weights = kind(self._encoder())
         return prompt
+
+    def _note_move(self, rows: Tensor) -> None:
+        if self._first is None:
+            self._first = rows
+        moved = (rows.double() - self._first).norm() / self._first.norm().clamp_min(1e-12)
+        if torch.isfinite(moved):
+            self._training.moved = float(moved)
 
     def _fresh_optimizer(self) -> torch.optim.Optimizer:
         """Without a rate: each step sets its own."""
@@ -209,11 +215,11 @@ class TrainedStrategy(Strategy):
         assert notes.rate is not None
         ids = self.objective.minibatch(self._rng, self._batch)
         try:
-            _, gradient, clipped = self._descend(ids, notes.rate * self._schedule(notes.steps))
+            _, norms, clipped = self._descend(ids, notes.rate * self._schedule(notes.steps))
         except Diverged as error:
             notes.diverged = str(error)
             raise
-        notes.enter(gradient, clipped)
+        notes.enter(norms, clipped)
 
     def _descend(self, ids: Ids, rate: float) -> tuple[float, Tensor, bool]:
         """One optimizer step.
@@ -223,32 +229,35 @@ class TrainedStrategy(Strategy):
             rate: Of this step.
 
         Returns:
-            The mean loss before the step, the gradient of the prompt's rows, of their shape, and whether it was clipped.
+            The mean loss before the step, the norms of the gradient by row or by tensor, shape `(training.length,)`, and whether
+            it was clipped.
 
         Raises:
             Diverged: Loss or gradient is not finite; the encoder is as before.
         """
         made = self._encoder()
         # The encoder is passed once, whatever the number of parts: their gradients are added up at its output.
-        rows = made.detach().requires_grad_()
+        numbers = _leaves(made)
         mean = 0.0
         for part in np.array_split(ids, self._accumulate):
-            loss = self.objective.loss(rows, part) * (len(part) / len(ids))
+            loss = self.objective.loss(numbers, part) * (len(part) / len(ids))
             if loss.requires_grad:
                 loss.backward()
             mean += float(loss.detach())
-        gradient = torch.zeros_like(rows) if rows.grad is None else rows.grad
-        if not (np.isfinite(mean) and bool(torch.isfinite(gradient).all())):
+        gradients = [torch.zeros_like(t) if t.grad is None else t.grad for t in _tensors(numbers)]
+        rows = isinstance(made, Tensor)
+        norms = gradients[0].flatten(1).norm(dim=1) if rows else torch.stack([gradient.norm() for gradient in gradients])
+        if not (np.isfinite(mean) and bool(torch.isfinite(norms).all())):
             raise Diverged("loss or gradient of a training step is not finite: lower the rate")
         self._optimizer.zero_grad()
-        made.backward(gradient.clone())  # an encoder without layers would keep it as its own, and clip it
+        torch.autograd.backward(_tensors(made), gradients)
         clipped = False
         if not self._adafactor:
             clipped = float(nn.utils.clip_grad_norm_(self._encoder.parameters(), self._clip)) > self._clip
         for group in self._optimizer.param_groups:
             group["lr"] = rate
         self._optimizer.step()
-        return mean, gradient, clipped
+        return mean, norms, clipped
 
     def _schedule(self, step: int) -> float:
         """The share of the peak rate at a step: up over the first tenth, then down to zero; constant for Adafactor."""
@@ -264,9 +273,38 @@ class TrainedStrategy(Strategy):
         objective, blank = self.objective, self._prompt()
         scoring = objective.price([blank])
         # Forward and backward over a batch of average training examples.
-        step = 2 * self._batch * objective.price([blank], objective.training) / len(objective.training)
-        left = objective.affordable(objective.space.length) * scoring
+        once = self._batch * objective.price([blank], objective.training) / len(objective.training)
+        step = once * (1 + objective.backward(self._encoder()))
+        left = objective.affordable(blank.length) * scoring
         return max(1, int(left / (step + scoring / self._interval)))
+
+
+class NamedTensors(nn.Module):
+    """An encoder of changed or added weights: parameters with the names that they have in the LM, as they are.
+
+    Args:
+        start: Where they start, by name; copied in float32.
+    """
+
+    def __init__(self, start: Mapping[str, Tensor]) -> None:
+        super().__init__()
+        self._names = list(start)
+        self.tensors = nn.ParameterList([nn.Parameter(tensor.detach().float().clone()) for tensor in start.values()])
+
+    def forward(self) -> dict[str, Tensor]:
+        """The parameters by name."""
+        return dict(zip(self._names, self.tensors, strict=True))
+
+
+def _tensors(made: Tensor | Mapping[str, Tensor]) -> list[Tensor]:
+    return [made] if isinstance(made, Tensor) else list(made.values())
+
+
+def _leaves(made: Tensor | Mapping[str, Tensor]) -> Tensor | dict[str, Tensor]:
+    """The same numbers, at which gradients stop."""
+    if isinstance(made, Tensor):
+        return made.detach().requires_grad_()
+    return {name: tensor.detach().requires_grad_() for name, tensor in made.items()}
 
 
 @contextmanager

@@ -8,7 +8,7 @@ import torch
 
 from promptsearch.export import SavedPrompt
 from promptsearch.model import LanguageModel
-from promptsearch.prompt import HardPrompt, PrefixPrompt, SoftPrompt, TextPrompt
+from promptsearch.prompt import HardPrompt, PrefixPrompt, SoftPrompt, TextPrompt, Weights
 from promptsearch.scoring import Engine
 from promptsearch.task import Example, Split, Task
 from promptsearch.template import Template
@@ -49,7 +49,7 @@ def saved_prompt(lm, kind, template, choices, length=3, seed=0):
 
     Args:
         lm: A tiny model.
-        kind: `hard`, `text`, `soft` or `prefix`.
+        kind: `hard`, `text`, `soft`, `prefix` or `weights` (low-rank ones).
         template: With the field `text`.
         choices: As they follow the template; None: the text answer " Paris".
         length: Tokens of a slot.
@@ -61,6 +61,14 @@ def saved_prompt(lm, kind, template, choices, length=3, seed=0):
     if kind == "prefix":
         bound = bound.in_front()
         prompt = PrefixPrompt(torch.randn(length, *lm.prefix_shape, generator=generator))
+    elif kind == "weights":
+        bound = bound.without_prompt()
+        tensors = {}
+        for name, (into, out) in lm.weights.maps.items():
+            if name.endswith(("q_proj", "v_proj", "c_attn")):
+                tensors[f"{name}.lora_A"] = 0.3 * torch.randn(2, into, generator=generator)
+                tensors[f"{name}.lora_B"] = 0.3 * torch.randn(out, 2, generator=generator)
+        prompt = Weights(tensors)
     elif kind == "soft":
         noise = 0.1 * torch.randn(bound.length, lm.embeddings.shape[1], generator=generator)
         prompt = SoftPrompt(lm.vocabulary[torch.tensor(words)] + noise)

@@ -29,6 +29,7 @@ def test_a_good_training_has_no_findings():
         ({"steps": 0}, "it was not trained: the run ended before the first step"),
         ({"diverged": "a loss is nan"}, "it diverged: a loss is nan"),
         ({"reached": [0]}, "no gradient reached 2 of the prompt's 3 tokens"),
+        ({"unit": "tensors", "reached": [0]}, "no gradient reached 2 of the prompt's 3 tensors"),
         ({"scores": [0.5, 0.51, 0.52, 0.5]}, "training did not lower the loss"),
         ({"scores": [1.0, 1.3, 0.9, 0.5, 0.4, 0.4]}, "the rate looks too high: the loss jumped from 1.000 at the start to 1.300"),
         ({"moved": 0.004}, "the rate looks too low: the prompt moved by 0.4 % of its norm only"),
@@ -51,6 +52,13 @@ def test_clipping_is_a_fault_where_nothing_was_learnt_only():
     assert clipped not in diagnose(training(clipped=40), [1.0, 1.01, 1.02], 0.4, 0.7)["findings"]
 
 
+def test_of_changed_weights_no_move_is_expected():
+    assert findings(moved=None) == []
+    assert findings(moved=None, scores=[1 - 0.05 * i for i in range(12)]) == [
+        "the rate or the budget looks too low: the loss was still falling at the end"
+    ]
+
+
 def test_an_empty_prompt_that_cannot_be_scored_says_nothing():
     assert findings(empty=None) == []
 
@@ -68,8 +76,8 @@ def test_a_diagnosis_is_json_and_shares_are_shares():
 def test_notes_are_of_the_first_steps_only_and_rows_are_counted_once():
     notes = Training(length=4)
     for step in range(FIRST_STEPS + 5):
-        gradient = torch.zeros(4, 2, 3)
-        gradient[step % 2 if step < FIRST_STEPS else 3] = 2.0
-        notes.enter(gradient, clipped=step == 0)
+        norms = torch.zeros(4)
+        norms[step % 2 if step < FIRST_STEPS else 3] = 2.0
+        notes.enter(norms, clipped=step == 0)
     assert notes.steps == FIRST_STEPS + 5 and notes.clipped == 1 and notes.reached == [0, 1]
-    assert notes.gradients == pytest.approx([24**0.5] * FIRST_STEPS)
+    assert notes.gradients == [2.0] * FIRST_STEPS

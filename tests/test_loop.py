@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from promptsearch import Ask, State, Strategy
+from promptsearch import Ask, SoftPrompt, State, Strategy
 from promptsearch.errors import RecordError, StrategyError
 from promptsearch.loop import search
 from promptsearch.records import RunLog
@@ -99,3 +99,51 @@ def test_a_search_that_time_ended_ends_there_again_after_a_kill_during_selection
     again._seconds = 1e6
     assert search(Walks(again, seed=0)) == "the run's 1e+06 seconds are over"
     assert len(again.log.lines) == 3 and again.ledger.spent == whole.ledger.spent
+
+
+class Climbs(Strategy):
+    """Proposes vectors, each other ones, and can go on."""
+
+    proposes = frozenset({SoftPrompt})
+    step = 0
+
+    def ask(self):
+        self.step += 1
+        return [SoftPrompt(torch.full((2, 8), (self.step * 7 % 40) / 40))] if self.step <= 40 else []
+
+    def state(self):
+        return State({}, {"step": self.step})
+
+    def restore(self, state):
+        self.step = state.data["step"]
+
+
+def files(folder):
+    return {path.name.partition(".")[0] for path in (folder / "finalists").iterdir()}
+
+
+def test_beside_a_state_lie_the_numbers_of_the_best_and_no_others(tmp_path, monkeypatch):
+    monkeypatch.setattr("promptsearch.loop._SAVING_SHARE", 1e9)  # at every chance
+    given = scorer().objective(log=RunLog(tmp_path))
+    search(Climbs(given, seed=0), tmp_path)
+    assert files(tmp_path) == {item.prompt.key for item in given.ranking} and len(given.ranking) == 10
+    again = scorer().objective(log=RunLog(tmp_path))
+    search(Climbs(again, seed=0), tmp_path)
+    assert again.finalists() == given.finalists()
+    next((tmp_path / "finalists").iterdir()).unlink()
+    third = scorer().objective(log=RunLog(tmp_path))
+    search(Climbs(third, seed=0), tmp_path)
+    with pytest.raises(RecordError, match="the numbers of one of the best prompts are missing"):
+        third.finalists()
+
+
+def test_without_a_state_no_numbers_are_written(tmp_path):
+    class Forgets(Climbs):
+        """Is replayed from the log."""
+
+        def state(self):
+            return None
+
+    given = scorer().objective(log=RunLog(tmp_path))
+    search(Forgets(given, seed=0), tmp_path)
+    assert len(given.finalists()) == 10 and not (tmp_path / "finalists").exists()

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from promptsearch import PrefixPrompt, SoftPrompt
+from promptsearch import PrefixPrompt, SoftPrompt, Weights
 from promptsearch.errors import PromptError
 from promptsearch.prompt import TRAINED, load_trained, prompt_from_json, prompt_to_json, save_trained
 
@@ -62,7 +62,7 @@ def test_a_trained_prompt_is_the_same_after_saving(prompt, tmp_path):
 
 def test_a_file_of_another_kind_is_refused(prompt, tmp_path):
     save_trained(prompt, path := tmp_path / "a.safetensors")
-    (other,) = (kind for kind in TRAINED.values() if kind is not type(prompt))
+    (other,) = (kind for kind in (SoftPrompt, PrefixPrompt) if kind is not type(prompt))
     with pytest.raises(PromptError, match=f"expected a tensor '{other.tensor}', found \\['{prompt.tensor}'\\]"):
         load_trained(path, other)
 
@@ -75,5 +75,35 @@ def test_damaged_and_pickled_files_are_named(content, tmp_path):
 
 
 def test_unknown_kinds_are_named():
-    with pytest.raises(PromptError, match="expected a prompt of kind hard, text, soft or prefix, got 'deep'"):
+    with pytest.raises(PromptError, match="expected a prompt of kind hard, text, soft, prefix, weights, got 'deep'"):
         prompt_from_json({"kind": "deep", "key": "k"})
+
+
+def test_the_names_the_shapes_and_the_numbers_of_weights_are_their_content():
+    given = {"a.x": torch.zeros(2, 3), "b.y": torch.ones(4)}
+    weights = Weights(given)
+    assert weights == Weights(dict(reversed(given.items()))) == Weights({k: v.double() for k, v in given.items()})
+    others = [
+        {**given, "a.x": torch.zeros(3, 2)},
+        {"a.z": given["a.x"], "b.y": given["b.y"]},
+        {**given, "b.y": torch.zeros(4)},
+        {},
+    ]
+    assert len({weights.key, *(Weights(other).key for other in others)}) == 5
+    assert (weights.numbers, weights.length, Weights({}).numbers) == (10, 0, 0)
+
+
+def test_live_parameters_cannot_change_weights():
+    live = torch.nn.Parameter(torch.zeros(3))
+    weights = Weights({"a": live})
+    with torch.no_grad():
+        live += 1
+    assert (weights.tensors["a"] == 0).all() and not weights.tensors["a"].requires_grad
+
+
+def test_weights_are_the_same_after_saving(tmp_path):
+    weights = Weights({"a.x": torch.randn(2, 3, generator=torch.Generator().manual_seed(0)), "b": torch.zeros(0)})
+    data = prompt_to_json(weights)
+    assert data == {"kind": "weights", "key": weights.key, "numbers": 6}
+    save_trained(weights, tmp_path / f"{weights.key}.safetensors")
+    assert prompt_from_json(data, tmp_path) == weights

@@ -9,7 +9,7 @@ import pytest
 import torch
 from transformers import DynamicCache
 
-from promptsearch import LanguageModel, PromptedModel, SoftPrompt
+from promptsearch import LanguageModel, PromptedModel, SoftPrompt, Weights
 from promptsearch.errors import ModelError, PromptError, UnknownName
 from promptsearch.export import SavedPrompt
 from promptsearch.prompt import HardPrompt, PrefixPrompt
@@ -73,7 +73,7 @@ def plain(lm, saved, fields, more=()):
     if isinstance(saved.prompt, PrefixPrompt):
         layers = [(keys[None], values[None]) for keys, values in saved.prompt.rows.permute(1, 2, 3, 0, 4)]
         cache = DynamicCache(layers, config=lm.model.config)
-    else:
+    elif not isinstance(saved.prompt, Weights):
         if isinstance(saved.prompt, SoftPrompt):
             slots = saved.prompt.vectors.split([slot.length for slot in saved.template.slots])
         else:
@@ -103,6 +103,32 @@ def test_a_mixed_batch_chooses_what_transformers_would_row_by_row(lm, model, pro
         assert list(choice.probabilities) == [text.strip() for text in saved.choices]
         assert list(choice.probabilities.values()) == pytest.approx(shares.tolist(), abs=1e-5)
         assert choice.answer == saved.choices[int(shares.argmax())].strip()
+
+
+def test_changed_weights_answer_alone_as_transformers_would_with_them(lm, make_saved):
+    tuned = {"weights": make_saved(lm, "weights", "{prompt} {text} It was{answer}", SENTENCES)}
+    free = {"weights": make_saved(lm, "weights", "{prompt} {text} is{answer}", None)}
+    rows = mixed(["weights"])
+    with lm.changed(tuned["weights"].prompt.tensors):
+        shares = [expected(lm, tuned["weights"], row, SENTENCES).softmax(0).tolist() for row in rows]
+        texts = []
+        for row in rows:
+            ids: list[int] = []
+            while len(ids) < 8 and (not ids or ids[-1] not in lm.ends):
+                ids.append(int(plain(lm, free["weights"], row, ids)[-1].argmax()))
+            texts.append(lm.tokenizer.decode([i for i in ids if i not in lm.ends], skip_special_tokens=True))
+    model = PromptedModel(lm, tuned)
+    for choice, share in zip(model.choose(rows), shares, strict=True):
+        assert list(choice.probabilities.values()) == pytest.approx(share, abs=1e-5)
+    assert PromptedModel(lm, free).generate(rows, 8) == texts
+    lm.check_unchanged()
+
+
+def test_changed_weights_share_no_batch(llama, make_saved):
+    tuned = make_saved(llama, "weights", "{prompt} {text} It was{answer}", WORDS)
+    hard = make_saved(llama, "hard", "{prompt} {text} It was{answer}", WORDS)
+    with pytest.raises(PromptError, match="'tuned' changes the model's weights, so nothing else can share a batch with it"):
+        PromptedModel(llama, {"hard": hard, "tuned": tuned})
 
 
 def test_scores_are_losses_of_the_objective_and_do_not_depend_on_the_batch(lm, model, prompts):

@@ -9,14 +9,20 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from promptsearch import HardPrompt, PrefixPrompt, SoftPrompt, TextPrompt
+from promptsearch import HardPrompt, PrefixPrompt, SoftPrompt, TextPrompt, Weights
 from promptsearch.errors import PromptError, RecordError
-from promptsearch.prompt import prompt_to_json
+from promptsearch.prompt import TRAINED, prompt_to_json
 from promptsearch.records import RunLog, read_log
 from promptsearch.testing.planted import PlantedScorer
 
 FILE = "evaluations.jsonl"
 SCORES = {"losses": [], "metric": [], "choices": None, "failures": {}, "computed": 0}
+#: Kind -> makes a trained prompt of it.
+MADE = {
+    "soft": lambda number: SoftPrompt(torch.full((2, 3), number)),
+    "prefix": lambda number: PrefixPrompt(torch.full((2, 3, 2, 1, 4), number)),
+    "weights": lambda number: Weights({"a": torch.full((2,), number)}),
+}
 NEW = {"stage": "search", "examples": "score_on", "prompts": [], **SCORES, "ledger": {}}
 
 
@@ -174,36 +180,32 @@ def test_the_log_knows_when_an_earlier_process_had_ended_the_search(folder):
     assert not log.searched
 
 
-@pytest.mark.parametrize("on_disk", [True, False])
-@pytest.mark.parametrize("prompt", [SoftPrompt(torch.ones(2, 3)), PrefixPrompt(torch.ones(2, 3, 2, 1, 4))])
-def test_the_numbers_of_trained_prompts_are_kept_until_dropped(tmp_path, on_disk, prompt):
-    log = RunLog(tmp_path if on_disk else None)
-    data = prompt_to_json(prompt)
-    assert data.keys() == {"kind", "key", "shape"} and log.prompt(data) is None
-    log.keep(prompt)
-    assert log.prompt(data) == prompt
-    log.drop(prompt)
-    assert log.prompt(data) is None
+@pytest.mark.parametrize("kind", TRAINED)
+def test_the_numbers_of_trained_prompts_are_kept_until_others_are(tmp_path, kind):
+    one, two = (MADE[kind](float(i)) for i in range(2))
+    log = RunLog(tmp_path)
+    assert log.prompt(prompt_to_json(one)) is None
+    log.keep([one])
+    log.keep([one, two])
+    assert [log.prompt(prompt_to_json(prompt)) for prompt in (one, two)] == [one, two]
+    log.keep_only([two])
+    assert [log.prompt(prompt_to_json(prompt)) for prompt in (one, two)] == [None, two]
+
+
+def test_in_memory_nothing_is_kept():
+    log, prompt = RunLog(), MADE["soft"](0.0)
+    log.keep([prompt])
+    log.keep_only([])
+    assert log.prompt(prompt_to_json(prompt)) is None
 
 
 def test_hard_and_text_prompts_are_in_the_log_in_full(tmp_path):
     log = RunLog(tmp_path)
     for prompt in (HardPrompt([3, 4]), TextPrompt(["a", "b"])):
-        log.keep(prompt)
-        log.drop(prompt)
+        log.keep([prompt])
+        log.keep_only([])
         assert log.prompt(prompt_to_json(prompt)) == prompt
     assert not list(tmp_path.iterdir())
-
-
-def test_while_replaying_nothing_is_deleted(folder):
-    prompt = SoftPrompt(torch.randn(2, 3))
-    log = RunLog(folder)
-    log.keep(prompt)
-    log.drop(prompt)
-    assert log.prompt(prompt_to_json(prompt)) == prompt
-    list(log.skip(4))
-    log.drop(prompt)
-    assert log.prompt(prompt_to_json(prompt)) is None
 
 
 def test_a_changed_prompt_is_found_by_its_key(folder):
@@ -222,8 +224,7 @@ def test_losses_that_are_no_numbers_are_never_written(tmp_path):
 
 def test_vectors_that_were_changed_on_disk_are_found_by_their_key(tmp_path):
     log, prompt, other = RunLog(tmp_path), SoftPrompt(torch.zeros(2, 3)), SoftPrompt(torch.ones(2, 3))
-    log.keep(prompt)
-    log.keep(other)
+    log.keep([prompt, other])
     files = tmp_path / "finalists"
     (files / f"{other.key}.safetensors").replace(files / f"{prompt.key}.safetensors")
     with pytest.raises(PromptError, match="does not have the content that its key names"):

@@ -70,3 +70,11 @@ def test_in_front_all_prompt_tokens_stand_in_one_slot_before_the_text_of_an_empt
     assert [(slot.length, slot.space) for slot in front.slots] == [(template.length, False)]
     fields = {"text": "a film"}
     assert front.render(fields, [""], " X") == template.render(fields, template.slot_texts([]), " X")
+
+
+def test_without_a_prompt_an_empty_slot_stands_above_the_text_of_an_empty_prompt():
+    template = Template.parse("A {prompt:2} movie {prompt:1} {text} is {answer}")
+    bare = template.without_prompt()
+    assert bare.segments == ("", template.in_front().segments[1]) and bare.length == 0
+    assert bare.bare and not bare.prefixed and not template.bare
+    assert bare.render({"text": "x"}, [""], " y") == template.render({"text": "x"}, ["", ""], " y")

@@ -11,6 +11,7 @@ from promptsearch.errors import StrategyError
 from promptsearch.loop import search
 from promptsearch.objective import Objective
 from promptsearch.run import Arena
+from promptsearch.strategies.lora import Lora
 from promptsearch.strategies.p_tuning import PTuning
 from promptsearch.strategies.prompt_tuning import PromptTuning
 from promptsearch.strategy import find_strategy, make_strategy
@@ -55,6 +56,22 @@ def test_a_step_in_parts_is_the_same_step(strategy, parts):
     rows, price, same = after(parts)
     assert torch.allclose(rows, whole, atol=1e-6) and price == paid
     assert same.gradients == pytest.approx(notes.gradients, rel=1e-4)
+
+
+def test_a_step_in_parts_is_the_same_step_of_changed_weights(tiny, films):
+    arena = Arena.build(films, tiny, torch.float32, 2, tiny.words, score_on=8, place="weights")
+    found, notes = [], []
+    for accumulate in (1, 3):
+        objective = Objective(arena.searching, arena.space, Ledger(None), scored=arena.scored, training=np.arange(8, 40))
+        made = Lora(objective, seed=0, rate=0.01, batch=8, accumulate=accumulate, rank=2)
+        for _ in range(3):
+            made._train()
+        found.append(made._prompt().tensors)
+        notes.append(made.training)
+    for name, tensor in found[0].items():
+        assert torch.allclose(tensor, found[1][name], atol=1e-5), name
+    assert notes[0].gradients == pytest.approx(notes[1].gradients, rel=1e-3)
+    assert notes[0].unit == "tensors" and notes[0].reached == list(range(len(found[0]))) and notes[0].moved is None
 
 
 def test_a_step_in_parts_is_the_same_step_on_a_language_model(tiny, films):

@@ -15,7 +15,7 @@ from promptsearch.export.saved import PROMPT, SavedPrompt
 from promptsearch.files import write_aside
 from promptsearch.model import LanguageModel
 from promptsearch.model.packaged import NAME
-from promptsearch.prompt import PrefixPrompt, TrainedPrompt
+from promptsearch.prompt import PrefixPrompt, TrainedPrompt, Weights
 from promptsearch.scoring.layout import prompt_texts
 
 CARD = "README.md"
@@ -82,16 +82,18 @@ def write_card(prompt: SavedPrompt, to: str, lm: LanguageModel, folder: Path) ->
         folder: Of the export.
     """
     what, library = _ABOUT[to]
-    about, kind = prompt.about, _kind(prompt)
-    title = f"A {kind} prompt for {about.get('task', 'a task')}"
+    about = prompt.about
+    changed = isinstance(prompt.prompt, Weights)
+    title = ("Changed weights" if changed else f"A {_kind(prompt)} prompt") + f" for {about.get('task', 'a task')}"
+    given = "the model itself is not part" if changed else "the model itself is not changed, and not part"
     facts = about.get("model", {})
     answers = "free text" if prompt.choices is None else ", ".join(f"`{choice.strip()}`" for choice in prompt.choices)
     certificate = PROMPT if to == "json" else CERTIFICATE
     parts = [
         f"---\n{_header(prompt, to, library, lm)}\n---\n",
         f"# {title}\n",
-        f"{title} and the frozen language model `{_base(lm)}`, as {what}. Found by `{about.get('strategy', '?')}` of "
-        "promptsearch; the model itself is not changed, and not part of this folder.\n",
+        f"{title} and the {'' if changed else 'frozen '}language model `{_base(lm)}`, as {what}. Found by "
+        f"`{about.get('strategy', '?')}` of promptsearch; {given} of this folder.\n",
         "## Task\n",
         f"Template: {_code(prompt.template.text)}\n",
         f"Answers: {answers}. Example: {_code(str(about.get('example', '-')))}\n",
@@ -126,8 +128,8 @@ def usage(prompt: SavedPrompt, to: str, lm: LanguageModel) -> str:
         source = f'from pathlib import Path\n\ntext = Path("{text.WHOLE}").read_text("utf-8").format(**{fields!r})'
     else:
         source = f"text = {prompt.template.segments[-1]!r}.format(**{fields!r})"
-    # Below a prefix of PEFT's, and before a text, stand the tokenizer's special tokens; other formats have folded them in.
-    before = to == "text" or (to == "peft" and isinstance(prompt.prompt, PrefixPrompt))
+    # Below a prefix or weights of PEFT's, and before a text, stand the tokenizer's special tokens; others have folded them in.
+    before = to == "text" or (to == "peft" and isinstance(prompt.prompt, (PrefixPrompt, Weights)))
     first = f"{list(lm.lead)} + " if before and lm.lead else ""
     own = lm.name == NAME or lm.name.endswith(".gguf")
     model = (_OUR_MODEL if own else _MODEL).format(name=lm.name)
@@ -146,6 +148,10 @@ _VLLM_NOTE = (
 def _kind(prompt: SavedPrompt) -> str:
     kind = prompt.prompt.kind if isinstance(prompt.prompt, TrainedPrompt) else type(prompt.prompt).__name__.removesuffix("Prompt")
     return kind.lower()
+
+
+def _tags(prompt: SavedPrompt) -> list[str]:
+    return ["weights"] if isinstance(prompt.prompt, Weights) else ["prompt", f"{_kind(prompt)}-prompt"]
 
 
 def _text(prompt: SavedPrompt, lm: LanguageModel) -> list[str]:
@@ -189,7 +195,7 @@ def _header(prompt: SavedPrompt, to: str, library: str, lm: LanguageModel) -> st
             task_type=task, dataset_type=name, dataset_name=name, metric_type=str(about["metric"]), metric_value=test["metric"]
         )
         given = {"eval_results": [found], "model_name": f"{about.get('label', 'prompt')}-{name}"}
-    tags = ["promptsearch", "prompt", f"{_kind(prompt)}-prompt", to]
+    tags = ["promptsearch", *_tags(prompt), to]
     data = ModelCardData(base_model=_base(lm), library_name=library, pipeline_tag="text-generation", tags=tags, **given)
     return str(data.to_yaml())
 

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from promptsearch.errors import ExportError, ModelError, PromptError
 from promptsearch.model import LanguageModel
-from promptsearch.prompt import PrefixPrompt
+from promptsearch.prompt import HardPrompt, PrefixPrompt, Prompt, SoftPrompt, TextPrompt, Weights
 from promptsearch.scoring.answers import choice_scores
 from promptsearch.scoring.layout import Ids, lay_out
 from promptsearch.task import Example
@@ -167,6 +167,8 @@ def read_json(file: Path, formats: Sequence[str]) -> tuple[Certificate, dict[str
         template = Template.parse(data["template"])
         if data["prompt"]["kind"] == PrefixPrompt.kind:
             template = template.in_front()
+        elif data["prompt"]["kind"] == Weights.kind:
+            template = template.without_prompt()
         lengths = data["lengths"]
         if len(lengths) != len(template.slots):
             raise PromptError(
@@ -198,6 +200,24 @@ def refuse_pickles(folder: Path) -> None:
     found = sorted(path.name for path in folder.iterdir() if path.suffix in _PICKLES)
     if found:
         raise PromptError(f"{folder} holds a pickle, {found[0]}, which could run code: exports hold safetensors only")
+
+
+def refuse_weights(prompt: Prompt, what: str) -> HardPrompt | TextPrompt | SoftPrompt | PrefixPrompt:
+    """Refuse changed weights where a format holds something that stands in a row.
+
+    Args:
+        prompt: To be exported.
+        what: What the format holds, for the message.
+
+    Returns:
+        The prompt, of another kind.
+
+    Raises:
+        ExportError: They are changed weights.
+    """
+    if isinstance(prompt, Weights):
+        raise ExportError(f"no {what} can stand for changed weights: export them as json, or low-rank ones as peft")
+    return prompt
 
 
 def check_room(lm: LanguageModel, above: int, below: int) -> None:

@@ -1,14 +1,16 @@
-"""PEFT folders: PREFIX_TUNING for prefixes, PROMPT_TUNING for other prompts that stand in front of the input.
+"""PEFT folders: PREFIX_TUNING for prefixes, PROMPT_TUNING for other prompts that stand in front of the input, LORA for weights.
 
 PEFT puts its virtual tokens before the whole text, so only such prompts can be held exactly. Format: `prompt_embeddings` in
 `adapter_model.safetensors`, one row a virtual token. A row of PROMPT_TUNING is a vector, shape `(virtual tokens, width)`; all
 that stands before the input is folded in: anchors, hard and text prompts as rows of their embeddings, and the special tokens
 that the tokenizer puts first, so that inputs are encoded without these. A row of PREFIX_TUNING is that of a `PrefixPrompt`, flat:
-keys as they enter the attention at the positions 0, 1, ..., then values, layer by layer; special tokens follow below it.
+keys as they enter the attention at the positions 0, 1, ..., then values, layer by layer; special tokens follow below it. LORA
+holds two matrices for each linear map; the factor alpha / r is 1, since it belongs to the second one already.
 """
 
 from __future__ import annotations
 
+import copy
 import warnings
 from pathlib import Path
 from typing import Any
@@ -23,7 +25,7 @@ from promptsearch.export.read_peft import CONFIG, TENSOR, WEIGHTS, read_peft
 from promptsearch.export.saved import SavedPrompt
 from promptsearch.files import write_aside, write_json
 from promptsearch.model import LanguageModel
-from promptsearch.prompt import PrefixPrompt
+from promptsearch.prompt import PrefixPrompt, Weights
 from promptsearch.scoring.compiled import embedded
 from promptsearch.scoring.layout import Ids, lay_out
 from promptsearch.task import Example
@@ -40,7 +42,7 @@ def write_peft(saved: SavedPrompt, lm: LanguageModel, folder: Path) -> None:
     """Write `adapter_config.json` and `adapter_model.safetensors`.
 
     Args:
-        saved: A prefix, or any prompt whose slots stand in front of the input.
+        saved: A prefix, any prompt whose slots stand in front of the input, or low-rank weights.
         lm: The LM.
         folder: Where the files go.
 
@@ -48,19 +50,21 @@ def write_peft(saved: SavedPrompt, lm: LanguageModel, folder: Path) -> None:
         ExportError: peft is not installed, or the prompt cannot be held exactly (with the reason).
     """
     peft = _peft()
-    if isinstance(saved.prompt, PrefixPrompt):
-        rows, special = saved.prompt.rows.flatten(1), _prefix_config(lm)
+    if isinstance(saved.prompt, Weights):
+        tensors, special = _low_rank(saved.prompt, lm)
+    elif isinstance(saved.prompt, PrefixPrompt):
+        tensors, special = {TENSOR: saved.prompt.rows.flatten(1)}, _prefix_config(lm)
     else:
         rows = front_rows(saved, lm)
-        special = _prompt_config(lm, rows)
-    write_aside(folder / WEIGHTS, safetensors.torch.save({TENSOR: rows.contiguous()}, metadata={"format": "pt"}))
+        tensors, special = {TENSOR: rows}, _prompt_config(lm, rows)
+    if TENSOR in tensors:
+        special |= {"num_virtual_tokens": len(tensors[TENSOR]), "num_transformer_submodules": 1}
+    write_aside(folder / WEIGHTS, safetensors.torch.save(tensors, metadata={"format": "pt"}))
     common = {
         "task_type": "CAUSAL_LM",
         "base_model_name_or_path": lm.name,
         "revision": None,
         "inference_mode": True,
-        "num_virtual_tokens": len(rows),
-        "num_transformer_submodules": 1,
         "modules_to_save": None,
         "auto_mapping": None,
         "peft_version": peft.__version__,
@@ -76,10 +80,12 @@ def score_peft(certificate: Certificate, lm: LanguageModel, folder: Path) -> lis
         ExportError: peft is not installed.
     """
     peft = _peft()
-    read_peft(folder, lm)  # says what is wrong with a folder, which peft does not
+    prompt = read_peft(folder, lm)  # says what is wrong with a folder, which peft does not
+    # For LORA, peft puts modules of its own into the model.
+    base = copy.deepcopy(lm.model) if isinstance(prompt, Weights) else lm.model
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # between peft and transformers; nothing that a user could do
-        model = peft.PeftModel.from_pretrained(lm.model, str(folder)).eval()
+        model = peft.PeftModel.from_pretrained(base, str(folder)).eval()
 
     def logits(example: Example, answer: Ids) -> Tensor:
         text = lay_out(certificate.template, lm, example, None).segments[-1]
@@ -128,6 +134,34 @@ def _prefix_config(lm: LanguageModel) -> dict[str, Any]:
         "num_layers": layers,
         "encoder_hidden_size": heads * size,
         "prefix_projection": False,  # whatever made the rows is dropped
+    }
+
+
+def _low_rank(weights: Weights, lm: LanguageModel) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Tensors and configuration of LORA.
+
+    Raises:
+        ExportError: There are other weights than low-rank ones, or these differ in rank.
+    """
+    tensors = {f"base_model.model.{name}.weight": tensor for name, tensor in weights.tensors.items()}
+    if any(not name.endswith((".lora_A", ".lora_B")) for name in weights.tensors):
+        raise ExportError("of weights, PEFT holds low-rank ones (lora) exactly, and these are others: export them as json")
+    ranks = {len(tensor) for name, tensor in weights.tensors.items() if name.endswith(".lora_A")}
+    if len(ranks) != 1:
+        raise ExportError(
+            f"a PEFT folder holds low-rank weights of one rank, and these have {sorted(ranks)}: export them as json"
+        )
+    (rank,) = ranks
+    modules = {name.rpartition(".")[0] for name in weights.tensors}
+    return tensors, {
+        "peft_type": "LORA",
+        "r": rank,
+        "lora_alpha": rank,
+        "target_modules": sorted(modules),
+        "bias": "none",
+        "lora_dropout": 0.0,
+        # Conv1D, GPT-2's linear map, holds its matrix turned.
+        "fan_in_fan_out": any(type(lm.model.get_submodule(name)).__name__ == "Conv1D" for name in modules),
     }
 
 

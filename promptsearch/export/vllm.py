@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from promptsearch.errors import ExportError, PromptError
-from promptsearch.export.certificate import CERTIFICATE, FORMAT, Certificate, check_room, read_json
+from promptsearch.export.certificate import CERTIFICATE, FORMAT, Certificate, check_room, read_json, refuse_weights
 from promptsearch.export.saved import SavedPrompt
 from promptsearch.files import write_aside
 from promptsearch.model import LanguageModel
@@ -53,15 +53,16 @@ def write_vllm(saved: SavedPrompt, lm: LanguageModel, folder: Path) -> None:
         folder: Where the file goes.
 
     Raises:
-        ExportError: It is a prefix.
+        ExportError: It is a prefix, or changed weights.
     """
-    if isinstance(saved.prompt, PrefixPrompt):
+    prompt = refuse_weights(saved.prompt, "embeddings")
+    if isinstance(prompt, PrefixPrompt):
         raise ExportError("vLLM takes embeddings, and no keys and values from outside: export a prefix as kv, peft or json")
-    if isinstance(saved.prompt, SoftPrompt):
-        slots = list(saved.prompt.vectors.split([slot.length or 0 for slot in saved.template.slots]))
+    if isinstance(prompt, SoftPrompt):
+        slots = list(prompt.vectors.split([slot.length or 0 for slot in saved.template.slots]))
     else:
         with torch.no_grad():
-            slots = [_embedded(lm, ids) for ids in slots_of(saved.template, lm, saved.prompt)]
+            slots = [_embedded(lm, ids) for ids in slots_of(saved.template, lm, prompt)]
     tensors = {f"slot.{i}": slot.detach().float().cpu().clone() for i, slot in enumerate(slots)}
     write_aside(folder / FILE, safetensors.torch.save(tensors, metadata={"format": "pt"}))
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from torch import Tensor
 from promptsearch.errors import ModelError
 from promptsearch.model.attention import Forest, UnknownAttention, attending, chains
 from promptsearch.model.packaged import NAME, packaged_model
+from promptsearch.model.weights import ModelWeights, changed, weights_of
 
 log = logging.getLogger(__name__)
 
@@ -51,6 +53,7 @@ class LanguageModel:
         self.tokenizer = tokenizer
         self.name = name or str(getattr(model.config, "_name_or_path", "") or type(model).__name__)
         self._cast: dict[torch.dtype, LanguageModel] = {}
+        self._source = self  # of what this is a copy in another dtype
 
     @staticmethod
     def load(name: str, *, device: str = "auto") -> LanguageModel:
@@ -96,6 +99,7 @@ class LanguageModel:
             copy.load_state_dict(state, assign=True)
             copy.tie_weights()
             self._cast[dtype] = LanguageModel(_with_buffers(copy, self.model), self.tokenizer, self.name)
+            self._cast[dtype]._source = self._source
         return self._cast[dtype]
 
     @property
@@ -146,8 +150,45 @@ class LanguageModel:
         return limit
 
     @cached_property
+    def weights(self) -> ModelWeights:
+        """Its weights and what they belong to; those of a copy in another dtype as they are in the original.
+
+        Raises:
+            ModelError: Its layers are of no known form.
+        """
+        return weights_of(self._source.model)
+
+    @contextmanager
+    def changed(self, tensors: Mapping[str, Tensor]) -> Iterator[None]:
+        """Within, the model has other weights; afterwards its own again, bit for bit.
+
+        Args:
+            tensors: Changed and added weights by name, see `promptsearch.model.weights`; cast to the model's dtype, with
+                gradients that flow back.
+
+        Raises:
+            PromptError: They do not fit the model.
+        """
+        if tensors:  # the layers of a model that takes none may be of any form
+            self.weights.check(tensors)
+        with changed(self.model, {name: tensor.to(self.device, self.dtype) for name, tensor in tensors.items()}):
+            yield
+
+    def check_unchanged(self) -> None:
+        """Compare the weights with those that it was loaded with.
+
+        Raises:
+            ModelError: Something has written to them.
+        """
+        if (found := self._digest()) != self.hash:
+            raise ModelError(f"the weights of the model '{self.name}' were changed: their hash was {self.hash} and is {found}")
+
+    @cached_property
     def hash(self) -> str:
         """20 hexadecimal digits of a SHA-256 of all weights: the same model has the same hash wherever it came from."""
+        return self._digest()
+
+    def _digest(self) -> str:
         digest = hashlib.sha256()
         for name, weight in sorted(self.model.named_parameters()):
             content = weight.detach().cpu().contiguous()

@@ -118,7 +118,7 @@ class Winner:
     """The prompt that a run chose.
 
     Args:
-        kind: `hard`, `text`, `soft` or `prefix`.
+        kind: `hard`, `text`, `soft`, `prefix` or `weights`.
         key: Its name in logs.
         text: As a reader sees it.
         nearest: For a soft prompt, one word a vector.
@@ -177,9 +177,10 @@ class Training:
         before: Search loss in nats of the first prompt; None where it could not be scored.
         after: The least search loss in nats.
         gradients: Norms of the gradient of the prompt at the first steps.
-        reached: Share of the prompt's tokens that a gradient reached in these steps.
+        reached: Share of the prompt's tokens, or of the changed tensors, that a gradient reached in these steps.
         clipped: Share of the steps whose gradient was clipped.
-        moved: Distance of the last prompt from the first one, as a share of the first one's norm.
+        moved: Distance of the last prompt from the first one, as a share of the first one's norm; None of changed
+            weights.
         winner: The winner's loss in nats on the select split.
         empty: The empty prompt's, on the same examples; None where it cannot be scored.
         findings: What looks wrong, in words.
@@ -192,7 +193,7 @@ class Training:
     gradients: tuple[float, ...]
     reached: float
     clipped: float
-    moved: float
+    moved: float | None
     winner: float
     empty: float | None
     findings: tuple[str, ...]

@@ -13,9 +13,9 @@ from promptsearch.report.summary import Row
 #: Column -> what it shows, in one line; the first one names the row.
 COLUMNS = {
     "tuned": "parameters changed while training",
-    "stored": "parameters that must be kept to use the prompt, and their share of the LM's",
+    "stored": "parameters that must be kept to use the prompt, or the changed weights, and their share of the LM's",
     "on disk": "size of the file with these, in float32; of words, of their text",
-    "added": "tokens that the prompt adds to every request, whether words, vectors, or keys and values",
+    "added": "tokens that the prompt adds to every request, whether words, vectors, or keys and values; changed weights add none",
     "three tasks": "size on disk of what serves three tasks: one model and three prompts, or three models if no larger",
 }
 #: Bytes of a parameter: prompts are kept, selected and tested in float32.

@@ -14,9 +14,9 @@ COLUMNS = {
     "steps": "optimizer steps",
     "rate": "peak learning rate",
     "gradient": "norm of the gradient of the prompt at the first step and at the last of the first few",
-    "reached": "share of the prompt's tokens that a gradient reached in these steps",
+    "reached": "share of the prompt's tokens, or of the changed tensors, that a gradient reached in these steps",
     "clipped": "share of the steps whose gradient was clipped",
-    "moved": "distance of the last prompt from the first one, as a share of the first one's norm",
+    "moved": "distance of the last prompt from the first one, as a share of the first one's norm; blank for changed weights",
 }
 
 
@@ -44,7 +44,7 @@ def cells(run: Run, training: Training) -> list[str]:
         f"{gradients[0]:.2g} to {gradients[-1]:.2g}" if gradients else "",
         percent(training.reached),
         percent(training.clipped),
-        percent(training.moved),
+        "" if training.moved is None else percent(training.moved),
     ]
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from promptsearch.errors import PromptError
 from promptsearch.model import LanguageModel
-from promptsearch.prompt import HardPrompt, PrefixPrompt, Prompt, SoftPrompt
+from promptsearch.prompt import HardPrompt, PrefixPrompt, Prompt, SoftPrompt, TrainedPrompt, Weights
 from promptsearch.scoring.forward import embed, extend
 from promptsearch.scoring.layout import Ids, lay_out, slots_of, split_slots
 from promptsearch.scoring.tree import Path
@@ -46,7 +46,7 @@ class Compiled:
 
     Args:
         template: Bound.
-        slots: Ids of each slot; that of a prefix is empty, since its numbers stand in the trunk.
+        slots: Ids of each slot; that of a prefix is empty, since its numbers stand in the trunk, and that of changed weights.
         above: The ids that begin every row.
         trunk: Keys and values of a prefix and of `above`, shape `(tokens, values)`; without any where rows cannot share.
     """
@@ -142,8 +142,8 @@ def check_fit(prompt: Prompt, template: Template) -> None:
         PromptError: Says how many it has, and how many are expected.
     """
     tokens = len(prompt.ids) if isinstance(prompt, HardPrompt) else template.length
-    if isinstance(prompt, (SoftPrompt, PrefixPrompt)):
-        tokens = len(prompt.rows)
+    if isinstance(prompt, TrainedPrompt):
+        tokens = prompt.length
     if tokens != template.length:
         lengths = " + ".join(str(slot.length) for slot in template.slots)
         raise PromptError(
@@ -161,6 +161,8 @@ def _fill(prompt: Prompt, template: Template, lm: LanguageModel, first: int) -> 
         first: The place of its first vector among those of all prompts.
     """
     check_fit(prompt, template)
+    if isinstance(prompt, Weights):
+        return ((),), None
     if isinstance(prompt, PrefixPrompt):
         _check_shape(prompt, tuple(prompt.rows.shape[1:]), lm.prefix_shape)
         return ((),), prompt.rows.flatten(1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -15,7 +15,8 @@ from torch import Tensor
 from promptsearch.errors import Diverged, ModelError, PromptError, PromptSearchError, TemplateError
 from promptsearch.evaluation import Scores
 from promptsearch.model import LanguageModel
-from promptsearch.prompt import PrefixPrompt, Prompt, TextPrompt, TrainedPrompt
+from promptsearch.model.weights import ModelWeights
+from promptsearch.prompt import PrefixPrompt, Prompt, RowsPrompt, TextPrompt, TrainedPrompt, Weights
 from promptsearch.scoring.answers import answer_scores, choice_scores
 from promptsearch.scoring.forward import given_trunks, keys_values, ran_out, run
 from promptsearch.scoring.kept import Kept
@@ -68,8 +69,8 @@ class Engine:
         self._layouts = layouts = [lay_out(template, lm, example, choices) for example in split.examples]
         width = tuple(lm.embeddings.shape[1:])
         self._shape = (template.length, *(lm.prefix_shape if template.prefixed else width))  # of a trained prompt
-        if template.prefixed:
-            _check_below_prefix(layouts, split)
+        if template.prefixed or template.bare:
+            _check_below_prefix(layouts, split, "but the prefix " if template.prefixed else "")
         self._context = np.array([layout.context for layout in layouts])
         self._lead = np.array([layout.lead for layout in layouts])
         self._lengths = np.array([sum(map(len, x.segments)) + max(map(len, x.answers)) for x in layouts])
@@ -107,7 +108,7 @@ class Engine:
         """Tokens that the prompt puts into the slots."""
         self._check_prompt(prompt)
         if isinstance(prompt, TrainedPrompt):
-            return len(prompt.rows)
+            return prompt.length
         return sum(map(len, slots_of(self._template, self._lm, prompt)))
 
     def context(self, examples: Ids) -> Ids:
@@ -141,6 +142,11 @@ class Engine:
         """What a token of a prefix is: `(layers, 2, key heads, size of a head)`, keys, then values."""
         return self._lm.prefix_shape
 
+    @property
+    def weights(self) -> ModelWeights:
+        """The LM's weights in float32, and what they belong to."""
+        return self._lm.weights
+
     def keys_values(self, ids: Sequence[int]) -> Tensor:
         """Keys and values of tokens at the very start of a row, shape `(tokens, *prefix_shape)`, float32 on the CPU."""
         (found,) = keys_values(self._lm, [tuple(ids)], None, self._limit)
@@ -168,7 +174,7 @@ class Engine:
         computed = 0
         if good:
             with torch.inference_mode():
-                found = self._score(*self._slots([prompts[i] for i in good]), examples)
+                found = self._score_kind([prompts[i] for i in good], examples)
             losses[good], metric[good], computed = found[0].cpu().numpy(), found[1].cpu().numpy(), found[3]
             if choices is not None and found[2] is not None:
                 choices[good] = found[2].cpu().numpy()
@@ -181,24 +187,30 @@ class Engine:
                 losses[i] = metric[i] = np.nan
         return Scores(losses, metric, choices, computed, failures)
 
-    def loss(self, rows: Tensor, examples: Ids) -> Tensor:
-        """The mean loss in nats of a trained prompt, shape `()`, differentiable in `rows`.
+    def loss(self, numbers: Tensor | Mapping[str, Tensor], examples: Ids) -> Tensor:
+        """The mean loss in nats of a trained prompt, shape `()`, differentiable in its numbers.
 
         Args:
-            rows: Vectors, shape `(length, width)`, or a prefix, shape `(length, *prefix_shape)`; float32, cast to the LM's
-                dtype inside.
+            numbers: Float32, cast to the LM's dtype inside: vectors, shape `(length, width)`, a prefix, shape
+                `(length, *prefix_shape)`, or changed weights by name.
             examples: Ids, shape `(batch,)`.
 
         Raises:
-            PromptError: The rows have another shape.
+            PromptError: The numbers do not fit template and model.
             Diverged: The loss is not finite; names the example.
         """
-        self._check_shape(rows)
-        slots = split_slots(self._template, [-1 - i for i in range(len(rows))])
-        # No gradient reaches what stands before the prompt: where there is something, it is computed apart.
-        whole: Sharing = "prompt" if self._template.prefixed else "nothing"
-        sharing: Sharing = "input" if self._lm.trees and self._lead.any() else whole
-        losses = self._score([slots], rows.flatten(1), examples, sharing)[0][0]
+        if isinstance(numbers, Mapping) != self._template.bare:
+            raise PromptError(f"under this template {self._expected} are trained, got a {type(numbers).__name__}")
+        if isinstance(numbers, Mapping):
+            with self._lm.changed(numbers):  # nothing may be computed apart: a gradient crosses all of a row
+                losses = self._score([((),)], None, examples, "nothing")[0][0]
+        else:
+            self._check_shape(numbers)
+            slots = split_slots(self._template, [-1 - i for i in range(len(numbers))])
+            # No gradient reaches what stands before the prompt: where there is something, it is computed apart.
+            whole: Sharing = "prompt" if self._template.prefixed else "nothing"
+            sharing: Sharing = "input" if self._lm.trees and self._lead.any() else whole
+            losses = self._score([slots], numbers.flatten(1), examples, sharing)[0][0]
         if not bool(torch.isfinite(losses).all()):
             example = examples[int((~torch.isfinite(losses)).nonzero()[0])]
             raise Diverged(
@@ -272,13 +284,31 @@ class Engine:
         count = 0
         for prompt in prompts:
             self._check_prompt(prompt)
-            if isinstance(prompt, TrainedPrompt):
+            if isinstance(prompt, Weights):
+                found.append(((),))
+            elif isinstance(prompt, RowsPrompt):
                 found.append(split_slots(self._template, [-1 - count - i for i in range(len(prompt.rows))]))
                 rows.append(prompt.rows.flatten(1))
                 count += len(prompt.rows)
             else:
                 found.append(slots_of(self._template, self._lm, prompt))
         return found, torch.cat(rows) if rows else None
+
+    def _score_kind(self, prompts: Sequence[Prompt], examples: Ids) -> tuple[Tensor, Tensor, Tensor | None, int]:
+        """What `_score` finds; changed weights one after the other, each in place for its own rows only."""
+        slots, rows = self._slots(prompts)
+        if not self._template.bare:
+            return self._score(slots, rows, examples)
+        losses, metric, choices, computed = [], [], [], 0
+        for prompt in prompts:
+            with self._lm.changed(prompt.tensors if isinstance(prompt, Weights) else {}):
+                found = self._score([((),)], None, examples)
+            losses.append(found[0])
+            metric.append(found[1])
+            if found[2] is not None:
+                choices.append(found[2])
+            computed += found[3]
+        return torch.cat(losses), torch.cat(metric), torch.cat(choices) if choices else None, computed
 
     def _score(
         self, prompts: Sequence[Slots], rows: Tensor | None, examples: Ids, sharing: Sharing | None = None
@@ -407,11 +437,16 @@ class Engine:
                 return f"the text prompt {list(prompt.texts)} does not join with the template: {fault}"
         return None
 
+    @property
+    def _expected(self) -> str:
+        """The kind of prompt that the template takes, in words."""
+        template = self._template
+        return "prefixes" if template.prefixed else "changed weights" if template.bare else "prompts that fill slots"
+
     def _check_prompt(self, prompt: Prompt) -> None:
-        if isinstance(prompt, PrefixPrompt) != self._template.prefixed:
-            expected = "prefixes" if self._template.prefixed else "prompts that fill slots"
-            raise PromptError(f"under this template {expected} are scored, got a {type(prompt).__name__}")
-        if isinstance(prompt, TrainedPrompt):
+        if (isinstance(prompt, PrefixPrompt), isinstance(prompt, Weights)) != (self._template.prefixed, self._template.bare):
+            raise PromptError(f"under this template {self._expected} are scored, got a {type(prompt).__name__}")
+        if isinstance(prompt, RowsPrompt):
             self._check_shape(prompt.rows)
 
     def _check_shape(self, rows: Tensor) -> None:
@@ -428,12 +463,12 @@ class Engine:
             )
 
 
-def _check_below_prefix(layouts: Sequence[Layout], split: Split) -> None:
-    """A prefix predicts nothing itself: the answer needs a token before it."""
+def _check_below_prefix(layouts: Sequence[Layout], split: Split, above: str) -> None:
+    """A prefix predicts nothing itself, nor do weights: the answer needs a token before it."""
     for example, layout in zip(split.examples, layouts, strict=True):
         if not any(layout.segments):
             raise TemplateError(
-                f"nothing but the prefix stands before the answer of {split.name} example {example.id}: expected at least a token"
+                f"nothing {above}stands before the answer of {split.name} example {example.id}: expected at least a token"
             )
 
 

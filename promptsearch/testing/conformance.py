@@ -65,13 +65,13 @@ class StrategyConformance:
             if isinstance(prompt, HardPrompt):
                 assert len(prompt.ids) == scorer.space.length and set(prompt.ids) <= set(scorer.space.pool.tolist())
             if isinstance(prompt, TrainedPrompt):
-                assert torch.isfinite(prompt.rows).all()
+                assert all(torch.isfinite(tensor).all() for tensor in prompt.tensors.values())
 
     @pytest.mark.parametrize("share", [0.0, 0.5, 1.0, 2.5, 10.3])
     def test_ends_in_good_order_within_any_budget(self, share: float) -> None:
         """`share` evaluations' worth of tokens: the run ends with a reason and without an error, however little that is."""
         scorer = PlantedScorer("separable")
-        objective = scorer.objective(int(share * scorer.budget(1)), reserve=lambda length: 7 * length)
+        objective = scorer.objective(int(share * scorer.budget(1)), reserve=lambda length: 28)
         assert loop.search(self._make(objective))
         assert objective.ledger.left >= (28 if objective.ledger.spent else 0)
 
@@ -95,9 +95,10 @@ class StrategyConformance:
         assert (runs[0] == runs[1]) == self.strategy.deterministic
 
     def test_takes_what_it_is_told_as_read_only(self) -> None:
-        """Arrays that are told, the pool and the embeddings belong to the core."""
+        """Arrays that are told, the pool, the embeddings and the weights belong to the core."""
         scorer = PlantedScorer("separable")
         embeddings = scorer.embeddings.clone()
+        weights = {name: tensor.clone() for name, tensor in scorer.weights.tensors.items()}
         strategy = self._make(scorer.objective(scorer.budget(self.few)))
         tell = strategy.tell
 
@@ -111,6 +112,8 @@ class StrategyConformance:
         strategy.tell = tell_read_only  # type: ignore[method-assign]
         loop.search(strategy)
         assert torch.equal(scorer.embeddings, embeddings), f"{self._name} changed the LM's embeddings"
+        for name, tensor in weights.items():
+            assert torch.equal(scorer.weights.tensors[name], tensor), f"{self._name} changed the LM's weight {name}"
 
     def test_goes_on_where_prompts_fail(self) -> None:
         """Failed prompts have the value +inf; half of all prompts fail here."""
@@ -194,7 +197,7 @@ class StrategyConformance:
     def _run(
         self, scorer: PlantedScorer, evaluations: int, seed: int = 0, log: RunLog | None = None, folder: Path | None = None
     ) -> _Result:
-        objective = scorer.objective(scorer.budget(evaluations), log=log)
+        objective = scorer.objective(scorer.budget(evaluations), log=log, finalists=self.strategy.finalists)
         reason = loop.search(self._make(objective, seed), folder)
         return _result(objective, reason)
 

@@ -2,27 +2,29 @@
 
 A prompt's loss on an example is `offset + scale * landscape`. Offset and scale (nats) belong to the example; the
 landscape (a number of nats, 0 at the planted prompt and above 0 elsewhere) depends on the prompt's vectors. A hard
-prompt stands for the embeddings of its tokens, a prefix for the mean of its keys and values over layers, so that all of
-them walk on the same landscape, its gradient leads to the planted prompt's vectors, and tokens that are near each other
-in the embeddings have similar losses.
+prompt stands for the embeddings of its tokens, a prefix for the mean of its keys and values over layers, changed weights
+for the sum of their numbers, laid in a prompt's shape layer over layer, so that all of them walk on the same landscape, its
+gradient leads to the planted prompt's vectors, and tokens that are near each other in the embeddings have similar losses.
 """
 
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from promptsearch.budget import Ledger
 from promptsearch.cache import ScoreCache
 from promptsearch.evaluation import Floats, Ids, Scores
-from promptsearch.objective import Objective
-from promptsearch.prompt import HardPrompt, Prompt, TextPrompt, TrainedPrompt
+from promptsearch.model.weights import ModelWeights
+from promptsearch.objective import FINALISTS, Objective
+from promptsearch.prompt import HardPrompt, Prompt, TextPrompt, TrainedPrompt, Weights
 from promptsearch.records import RunLog
 from promptsearch.space import PromptSpace
 from promptsearch.task import Example
@@ -75,6 +77,7 @@ class PlantedScorer:
         self._failing = failing
         self._seed = seed
         self._embeddings = torch.from_numpy(rng.normal(0, _DEVIATION, (vocabulary, _WIDTH))).float()
+        self._weights = _weights(seed)
         self._offsets: Floats = rng.uniform(0.1, 0.5, examples)  # (examples,), nats
         self._scales: Floats = rng.uniform(0.5, 1.5, examples)  # (examples,)
         #: The best of all prompts.
@@ -96,6 +99,7 @@ class PlantedScorer:
         log: RunLog | None = None,
         cache: ScoreCache | None = None,
         reserve: Callable[[int], int] = lambda length: 0,
+        finalists: int = FINALISTS,
     ) -> Objective:
         """A fresh objective on these examples.
 
@@ -104,9 +108,18 @@ class PlantedScorer:
             log: As for `Objective`, like `cache` and `reserve`.
             cache: Scores of earlier runs.
             reserve: Prompt length -> tokens set aside for selection.
+            finalists: How many of the best prompts are kept.
         """
         return Objective(
-            self, self.space, Ledger(budget), scored=self.scored, training=self.training, log=log, cache=cache, reserve=reserve
+            self,
+            self.space,
+            Ledger(budget),
+            scored=self.scored,
+            training=self.training,
+            log=log,
+            cache=cache,
+            reserve=reserve,
+            finalists=finalists,
         )
 
     def budget(self, evaluations: int) -> int:
@@ -120,7 +133,7 @@ class PlantedScorer:
         """Tokens of a prompt: its ids, words or vectors."""
         if isinstance(prompt, TextPrompt):
             return len(self.encode(" ".join(prompt.texts)))
-        return len(prompt.ids) if isinstance(prompt, HardPrompt) else len(prompt.rows)
+        return len(prompt.ids) if isinstance(prompt, HardPrompt) else prompt.length
 
     def context(self, examples: Ids) -> Ids:
         """Five to eleven tokens an example, shape `(examples,)`."""
@@ -141,11 +154,11 @@ class PlantedScorer:
         tokens = sum(int(self.context(examples).sum()) + len(examples) * self.length(p) for p in prompts)
         return Scores(losses, metric, None, tokens, failures)
 
-    def loss(self, rows: Tensor, examples: Ids) -> Tensor:
+    def loss(self, numbers: Tensor | Mapping[str, Tensor], examples: Ids) -> Tensor:
         """The mean loss of a trained prompt, shape `()`, the same as `score` gives it."""
-        height = self._landscape(_vectors(rows).double()[None])[0]
+        height = self._landscape(self._vectors(numbers).double()[None])[0]
         mean = height * float(self._scales[examples].mean()) + float(self._offsets[examples].mean())
-        return mean.to(rows.dtype)
+        return mean.to(numbers.dtype if isinstance(numbers, Tensor) else torch.float32)
 
     def examples(self, ids: Ids) -> list[Example]:
         """Examples with one field, `text`, and the answer yes or no."""
@@ -170,6 +183,11 @@ class PlantedScorer:
         """Two layers, keys and values, one head."""
         return 2, 2, 1, _WIDTH
 
+    @property
+    def weights(self) -> ModelWeights:
+        """Those of two layers that are never computed."""
+        return self._weights
+
     def keys_values(self, ids: Sequence[int]) -> Tensor:
         """The tokens' embeddings, for keys and values of both layers: a prefix of words is worth what the words are."""
         return self._embeddings[list(ids)].reshape(-1, 1, 1, 1, _WIDTH).repeat(1, 2, 2, 1, 1)
@@ -179,11 +197,19 @@ class PlantedScorer:
     def _rows(self, prompt: Prompt) -> Tensor:
         """The vectors for which a prompt stands, shape `(length, width)`; a text is cut, or filled up with zeros."""
         if isinstance(prompt, TrainedPrompt):
-            return _vectors(prompt.rows)
+            return self._vectors(prompt.tensors if isinstance(prompt, Weights) else prompt.rows)
         ids = prompt.ids if isinstance(prompt, HardPrompt) else self.encode(" ".join(prompt.texts))[: self.space.length]
         rows = torch.zeros(self.space.length, self._embeddings.shape[1])
         rows[: len(ids)] = self._embeddings[list(ids)]
         return rows
+
+    def _vectors(self, numbers: Tensor | Mapping[str, Tensor]) -> Tensor:
+        """What a soft prompt, a prefix, or changed weights are on the landscape, shape `(length, width)`."""
+        if isinstance(numbers, Tensor):
+            return numbers if numbers.ndim == 2 else numbers.mean((1, 2, 3))
+        flat = torch.cat([tensor.flatten() for _, tensor in sorted(numbers.items())])
+        size = self.space.length * _WIDTH
+        return pad(flat, (0, -len(flat) % size)).view(-1, self.space.length, _WIDTH).sum(0)
 
     def _landscape(self, vectors: Tensor) -> Tensor:
         """Nats above the optimum, shape `(prompts,)`, of vectors of shape `(prompts, length, width)`."""
@@ -211,9 +237,15 @@ class PlantedScorer:
         return prompt != self.optimum and int(prompt.key[:8], 16) < self._failing * 16**8
 
 
-def _vectors(rows: Tensor) -> Tensor:
-    """What a soft prompt, or a prefix, is on the landscape, shape `(length, width)`."""
-    return rows if rows.ndim == 2 else rows.mean((1, 2, 3))
+def _weights(seed: int) -> ModelWeights:
+    """Of two layers: attention with its two projections, an MLP, and a norm above."""
+    generator = torch.Generator().manual_seed(seed)
+    layers = ("layers.0", "layers.1")
+    parts = tuple((f"{layer}.attention", f"{layer}.mlp") for layer in layers)
+    maps = [f"{attention}.{name}" for attention, _ in parts for name in ("q_proj", "v_proj")] + [f"{mlp}.up" for _, mlp in parts]
+    matrices = {f"{name}.weight": _DEVIATION * torch.randn(_WIDTH, _WIDTH, generator=generator) for name in maps}
+    tensors = {"embed.weight": torch.zeros(2, _WIDTH), **matrices, "norm.weight": torch.ones(_WIDTH)}
+    return ModelWeights(tensors, layers, parts, "norm", "head", {name: (_WIDTH, _WIDTH) for name in maps})
 
 
 def planted_objective(

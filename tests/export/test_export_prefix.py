@@ -202,8 +202,8 @@ def edit(folder, **changes):
 
 
 def test_another_type_is_named(folder, llama):
-    edit(folder, peft_type="LORA")
-    with pytest.raises(PromptError, match="is of the type LORA; expected PROMPT_TUNING, P_TUNING or PREFIX_TUNING"):
+    edit(folder, peft_type="IA3")
+    with pytest.raises(PromptError, match="is of the type IA3; expected PROMPT_TUNING, P_TUNING, PREFIX_TUNING or LORA"):
         read_peft(folder, llama)
 
 

@@ -36,7 +36,7 @@ FORMATS_OF = {  # what can hold a prompt in front
     "soft": ("json", "kv", "peft", "vllm"),
     "prefix": ("json", "kv", "peft"),
 }
-CASES = [(kind, to) for kind, formats in FORMATS_OF.items() for to in formats]
+CASES = [*((kind, to) for kind, formats in FORMATS_OF.items() for to in formats), ("weights", "json"), ("weights", "peft")]
 
 
 @pytest.fixture(scope="module", params=ARCHITECTURES)
@@ -77,7 +77,9 @@ def test_every_format_gives_the_losses_again_and_is_verified(lm, export, kind, t
     assert losses == pytest.approx(saved.losses, abs=TOLERANCE)
     card = (folder / "README.md").read_text()
     header = yaml.safe_load(card.split("---\n")[1])
-    assert header["base_model"] and header["library_name"] and {"promptsearch", f"{kind}-prompt", to} <= set(header["tags"])
+    assert header["base_model"] and header["library_name"] and {"promptsearch", to} <= set(header["tags"])
+    assert ("weights" if kind == "weights" else f"{kind}-prompt") in header["tags"]
+    assert ("Changed weights for films" in card) == (kind == "weights") != ("the model itself is not changed" in card)
     certificate = json.loads((folder / ("prompt.json" if to == "json" else "certificate.json")).read_text())
     assert certificate["model"]["hash"] == lm.hash and certificate["model"]["tokenizer_hash"] == lm.tokenizer_hash
     assert certificate["template"] == saved.template.text and len(certificate["probe"]) == 5

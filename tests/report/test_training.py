@@ -26,7 +26,7 @@ def terminal(results):
 def results(make_study):
     study = make_study().fill()
     found = study.result("reviews", "p_tuning", 1)
-    found["training"] = study.training(0.4, rate=None, before=None, empty=None, gradients=[], findings=[HOSTILE])
+    found["training"] = study.training(0.4, rate=None, before=None, empty=None, gradients=[], moved=None, findings=[HOSTILE])
     study.write(found)
     return load_results(study.folder)
 
@@ -43,7 +43,7 @@ def test_every_trained_run_has_its_cells(results):
         **{"before": "1.100", "steps": "64", "rate": "0.03", "gradient": "0.51 to 0.2"},
         **{"reached": "100 %", "clipped": "25 %", "moved": "62 %"},
     }
-    assert [cell for cell in cells(*runs[1])[2:] if not cell] == [""] * 3 and cells(*runs[1])[2] == "∞"
+    assert [cell for cell in cells(*runs[1])[2:] if not cell] == [""] * 4 and cells(*runs[1])[2] == "∞"
     assert findings(task) == [("p_tuning", 1, HOSTILE)]
 
 

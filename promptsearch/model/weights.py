@@ -1,0 +1,214 @@
+"""A model's weights: what each belongs to, and others in their place for a while.
+
+Changed weights are swapped in by reference, and added ones are computed in hooks behind the modules that they belong to:
+the model's own tensors are never written to. What is added to the output h of a module whose input is x:
+
+* low-rank, of a linear map: h + B A x (Hu et al. 2021, arXiv:2106.09685, section 4.1; their factor alpha / r belongs to B here);
+* adapter, of a layer's attention or MLP: h + U relu(D norm(h) + d) + u (Houlsby et al. 2019, arXiv:1902.00751, section 2.1; with
+  the layer norm of Li and Liang's code, whose own scale and shift D and d hold already).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from torch import Tensor, nn
+from torch.nn.functional import layer_norm, linear, relu
+
+from promptsearch.errors import ModelError, PromptError
+
+_LOW_RANK = ("lora_A", "lora_B")
+_ADAPTER = ("adapter_down", "adapter_down_bias", "adapter_up", "adapter_up_bias")
+
+
+@dataclass(frozen=True)
+class ModelWeights:
+    """The weights of an LM, and what they belong to.
+
+    Args:
+        tensors: By name, shared ones once; read-only.
+        layers: The names of the layers, from the bottom up.
+        parts: Of each layer, the names of its attention and its MLP.
+        norm: The name of the norm above the layers.
+        head: The name of the map to the vocabulary.
+        maps: Of each linear map in the layers, by name, how many numbers go in and come out.
+    """
+
+    tensors: Mapping[str, Tensor]
+    layers: tuple[str, ...]
+    parts: tuple[tuple[str, str], ...]
+    norm: str
+    head: str
+    maps: Mapping[str, tuple[int, int]]
+
+    @cached_property
+    def total(self) -> int:
+        """The number of weights."""
+        return sum(tensor.numel() for tensor in self.tensors.values())
+
+    @cached_property
+    def width(self) -> int:
+        """Of the states that go from layer to layer."""
+        return len(self.tensors[self.below([self.norm])[0]])
+
+    def below(self, modules: Iterable[str]) -> list[str]:
+        """The names of all weights of some modules, in the model's order."""
+        prefixes = tuple(f"{module}." for module in modules)
+        return [name for name in self.tensors if name.startswith(prefixes)]
+
+    def backward(self, tensors: Mapping[str, Tensor]) -> float:
+        """What going back to these tensors costs a token, in forward passes of the model.
+
+        Activations cost 1 for the share of layers that the gradient crosses, weights 1 for the share that they are of the
+        model's: each is 2 FLOPs a token for one weight.
+
+        Args:
+            tensors: Changed or added weights, by name.
+        """
+        if not tensors:
+            return 0.0
+        crossed = max(self._crossed(name) for name in tensors) / len(self.layers)
+        return crossed + sum(tensor.numel() for tensor in tensors.values()) / self.total
+
+    def check(self, tensors: Mapping[str, Tensor]) -> None:
+        """Refuse what does not fit the model.
+
+        Raises:
+            PromptError: Names the tensor.
+        """
+        for name, tensor in tensors.items():
+            if name in self.tensors:
+                _fits(name, tensor, tuple(self.tensors[name].shape))
+        for module, own in _added(tensors, self.tensors).items():
+            if own.keys() == set(_LOW_RANK) and module in self.maps:
+                rank, (into, out) = len(own["lora_A"]), self.maps[module]
+                shapes: dict[str, tuple[int, ...]] = dict(zip(_LOW_RANK, ((rank, into), (out, rank)), strict=True))
+            elif own.keys() == set(_ADAPTER) and any(module in parts for parts in self.parts):
+                narrow, width = len(own["adapter_down"]), self.width
+                sizes: tuple[tuple[int, ...], ...] = ((narrow, width), (narrow,), (width, narrow), (width,))
+                shapes = dict(zip(_ADAPTER, sizes, strict=True))
+            else:
+                raise PromptError(
+                    f"the tensors {', '.join(f'{module}.{part}' for part in own)} belong to nothing in this model: expected the "
+                    f"names of its weights, {' and '.join(_LOW_RANK)} of a linear map, or {', '.join(_ADAPTER)} of a layer's "
+                    "attention or MLP"
+                )
+            for part, shape in shapes.items():
+                _fits(f"{module}.{part}", own[part], shape)
+
+    def _crossed(self, name: str) -> int:
+        """Layers that a gradient crosses on its way down to a weight, its own among them."""
+        if name.startswith((f"{self.norm}.", f"{self.head}.")):
+            return 0
+        # What is no layer's is an embedding, below all of them.
+        return len(self.layers) - next((i for i, layer in enumerate(self.layers) if name.startswith(f"{layer}.")), 0)
+
+
+def weights_of(model: Any) -> ModelWeights:
+    """The weights of a model of `transformers`.
+
+    Raises:
+        ModelError: Its layers are not what is known here: an attention and an MLP each, and a norm above them.
+    """
+    from transformers.pytorch_utils import Conv1D
+
+    names = {id(module): name for name, module in model.named_modules()}
+    count = getattr(model.config.get_text_config(), "num_hidden_layers", None)
+    stacks = [m for m in model.base_model.modules() if isinstance(m, nn.ModuleList) and len(m) == count]
+    norms = [m for m in model.base_model.children() if (own := list(m.parameters())) and all(p.ndim == 1 for p in own)]
+    layers = list(stacks[0]) if stacks else []
+    parts = [[m for m in layer.children() if any(p.ndim > 1 for p in m.parameters())] for layer in layers]
+    if not layers or not norms or any(len(found) != 2 for found in parts):
+        raise ModelError(
+            f"cannot tell the layers of {type(model).__name__} apart: expected a list of {count}, an attention and an MLP in "
+            "each, and a norm above them. Weights of this model cannot be trained here; take a strategy that trains a prompt"
+        )
+    maps = {}
+    for layer in layers:
+        for module in layer.modules():
+            if isinstance(module, nn.Linear):
+                maps[names[id(module)]] = (module.in_features, module.out_features)
+            elif isinstance(module, Conv1D):  # GPT-2's linear maps, whose matrices are turned
+                maps[names[id(module)]] = (module.nx, module.nf)
+    return ModelWeights(
+        tensors={name: parameter.detach() for name, parameter in model.named_parameters()},
+        layers=tuple(names[id(layer)] for layer in layers),
+        parts=tuple((names[id(first)], names[id(second)]) for first, second in parts),
+        norm=names[id(norms[-1])],
+        head=names[id(model.get_output_embeddings())],
+        maps=maps,
+    )
+
+
+@contextmanager
+def changed(model: Any, tensors: Mapping[str, Tensor]) -> Iterator[None]:
+    """Within, the model has other weights; afterwards its own again, bit for bit, whatever happened.
+
+    Args:
+        model: Of `transformers`.
+        tensors: Checked, in the model's dtype and on its device; gradients flow back to them.
+    """
+    own: list[tuple[nn.Module, str, nn.Parameter]] = []
+    handles = []
+    try:
+        for name, module, key in _places(model):  # a weight that two modules share is exchanged in both
+            if name in tensors:
+                own.append((module, key, module._parameters[key]))  # type: ignore[arg-type]
+                module._parameters[key] = tensors[name]  # type: ignore[assignment]  # no Parameter: it may have a history
+        for name, parts in _added(tensors, dict(model.named_parameters())).items():
+            hook = _low_rank(*(parts[p] for p in _LOW_RANK)) if _LOW_RANK[0] in parts else _adapter(*(parts[p] for p in _ADAPTER))
+            handles.append(model.get_submodule(name).register_forward_hook(hook))
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+        for module, key, parameter in own:
+            module._parameters[key] = parameter
+
+
+def _places(model: Any) -> list[tuple[str, nn.Module, str]]:
+    """Where each weight is held: its name (of a shared one, that which it has first), the module, and its name there."""
+    first: dict[int, str] = {}
+    found = []
+    for path, module in model.named_modules():
+        for key, parameter in module._parameters.items():
+            if parameter is not None:
+                name = first.setdefault(id(parameter), f"{path}.{key}" if path else key)
+                found.append((name, module, key))
+    return found
+
+
+def _added(tensors: Mapping[str, Tensor], known: Mapping[str, Any]) -> dict[str, dict[str, Tensor]]:
+    """Module -> part -> tensor, of those that are none of the known weights."""
+    found: dict[str, dict[str, Tensor]] = {}
+    for name, tensor in tensors.items():
+        if name not in known:
+            module, _, part = name.rpartition(".")
+            found.setdefault(module, {})[part] = tensor
+    return found
+
+
+def _low_rank(a: Tensor, b: Tensor) -> Callable[..., Tensor]:
+    def add(module: nn.Module, given: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        return output + linear(linear(given[0], a), b)
+
+    return add
+
+
+def _adapter(down: Tensor, down_bias: Tensor, up: Tensor, up_bias: Tensor) -> Callable[..., Any]:
+    def add(module: nn.Module, given: Any, output: Any) -> Any:
+        states = output[0] if isinstance(output, tuple) else output  # an attention's comes with its weights
+        narrow = relu(linear(layer_norm(states, states.shape[-1:]), down, down_bias))
+        states = states + linear(narrow, up, up_bias)
+        return (states, *output[1:]) if isinstance(output, tuple) else states
+
+    return add
+
+
+def _fits(name: str, tensor: Tensor, shape: tuple[int, ...]) -> None:
+    if tuple(tensor.shape) != shape:
+        raise PromptError(f"'{name}' has shape {shape} in this model, got {tuple(tensor.shape)}")

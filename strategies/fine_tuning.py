@@ -1,0 +1,64 @@
+"""Fine-tuning: all weights of the LM are the parameters. The baseline that prompts are compared with.
+
+Row "FT" of Li and Liang 2021, "Prefix-Tuning", arXiv:2101.00190, table 1, and "model tuning" of Lester et al. 2021,
+arXiv:2104.08691, figure 1. The row that the model reads is that of the empty prompt.
+Differs from the papers: AdamW without weight decay, and the rate of a run of some hundred steps. Parameters are float32
+whatever the search computes in.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+from torch import nn
+
+from promptsearch import Access, Objective, State, TrainedStrategy, Weights
+from promptsearch.training import NamedTensors
+
+
+class FineTuning(TrainedStrategy):
+    """Train all weights of the LM.
+
+    Args:
+        objective: Scores prompts on the search split.
+        seed: Seeds minibatches.
+        rate: Peak learning rate of AdamW. At 0.00005, the upper end of what is usual, SmolLM2-135M on movie reviews is best
+            after eight steps, and worse from then on.
+        batch: Examples per step.
+        accumulate: Parts into which a step's examples are split to save memory; the step is the same.
+        interval: Steps between two scorings.
+        patience: Scorings in a row without a lower loss that end the run; 0 trains until the budget is spent.
+    """
+
+    access: ClassVar[Access] = Access.WEIGHTS
+    proposes: ClassVar[frozenset[type]] = frozenset({Weights})
+    #: Each is a whole model in memory: those that see the select split are enough.
+    finalists: ClassVar[int] = 3
+
+    def __init__(
+        self,
+        objective: Objective,
+        *,
+        seed: int,
+        rate: float = 0.00001,
+        batch: int = 16,
+        accumulate: int = 1,
+        interval: int = 8,
+        patience: int = 0,
+    ) -> None:
+        super().__init__(
+            objective, seed=seed, rate=rate, batch=batch, interval=interval, patience=patience, accumulate=accumulate
+        )
+
+    def encoder(self, generator: torch.Generator) -> nn.Module:
+        """All weights, as they are in the LM."""
+        return NamedTensors(self.objective.weights.tensors)
+
+    def state(self) -> State | None:
+        """None: with the optimizer's moments a state is three models large, and the best few would lie beside it.
+
+        A run that was killed trains again from its seed, to the same weights, and reads their scores from the log: on disk
+        there is the winner, and nothing else of that size.
+        """
+        return None

@@ -1,0 +1,94 @@
+"""LoRA: a low-rank change of the projections that make queries and values.
+
+Hu et al. 2021, "LoRA: Low-Rank Adaptation of Large Language Models", arXiv:2106.09685. Section 4.1: W + (alpha / r) B A, with A
+random and B zero at the start; section 4.2: of the weights of the attention only; their table 5 finds W_q and W_v best.
+What is kept is A and (alpha / r) B. The row that the model reads is that of the empty prompt.
+Differs from the paper: AdamW without weight decay, no dropout.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from promptsearch import Access, Objective, TrainedStrategy, Weights
+from promptsearch.errors import StrategyError
+
+#: Queries and values, or the one matrix that makes both of these and the keys, as the layers of different models name them.
+_USUAL = (("q_proj", "v_proj"), ("c_attn",), ("query_key_value",), ("qkv_proj",))
+
+
+class Lora(TrainedStrategy):
+    """Train low-rank changes of linear maps in each layer.
+
+    Args:
+        objective: Scores prompts on the search split.
+        seed: Seeds initialisation and minibatches.
+        rank: Rows of A and columns of B.
+        alpha: The change is multiplied by alpha / rank.
+        targets: Names of the maps that are changed, such as `q_proj`; left out: those of queries and values.
+        rate: Peak learning rate of AdamW.
+        batch: Examples per step.
+        accumulate: Parts into which a step's examples are split to save memory; the step is the same.
+        interval: Steps between two scorings.
+        patience: Scorings in a row without a lower loss that end the run; 0 trains until the budget is spent.
+    """
+
+    access: ClassVar[Access] = Access.WEIGHTS
+    proposes: ClassVar[frozenset[type]] = frozenset({Weights})
+
+    def __init__(
+        self,
+        objective: Objective,
+        *,
+        seed: int,
+        rank: int = 8,
+        alpha: float = 16.0,
+        targets: list[str] | None = None,
+        rate: float = 0.0002,
+        batch: int = 16,
+        accumulate: int = 1,
+        interval: int = 8,
+        patience: int = 0,
+    ) -> None:
+        if rank < 1:
+            raise StrategyError(f"'rank' must be at least 1, got {rank}")
+        if not alpha > 0:
+            raise StrategyError(f"'alpha' must be a number above 0, got {alpha}")
+        self._rank, self._scale, self._targets = rank, alpha / rank, targets
+        super().__init__(
+            objective, seed=seed, rate=rate, batch=batch, interval=interval, patience=patience, accumulate=accumulate
+        )
+
+    def encoder(self, generator: torch.Generator) -> nn.Module:
+        """A and B of each map; their product is zero yet."""
+        maps = self.objective.weights.maps
+        kinds = sorted({name.rpartition(".")[2] for name in maps})
+        usual = next((names for names in _USUAL if set(names) <= set(kinds)), ())
+        targets = usual if self._targets is None else self._targets
+        if strangers := [name for name in targets if name not in kinds]:
+            raise StrategyError(f"'targets' has '{strangers[0]}'; the linear maps in this model's layers are {', '.join(kinds)}")
+        if not targets:
+            raise StrategyError(f"'targets' is empty: name linear maps; those in this model's layers are {', '.join(kinds)}")
+        chosen = {name: shape for name, shape in maps.items() if name.rpartition(".")[2] in targets}
+        return _LowRank(chosen, self._rank, self._scale, generator)
+
+
+class _LowRank(nn.Module):
+    """A, shape (rank, in), and B, shape (out, rank), of each map."""
+
+    def __init__(self, maps: dict[str, tuple[int, int]], rank: int, scale: float, generator: torch.Generator) -> None:
+        super().__init__()
+        self._names, self._scale = list(maps), scale
+        # As the authors' code and PEFT have it: uniform within 1 / sqrt(in).
+        starts = [torch.empty(rank, into).uniform_(-(into**-0.5), into**-0.5, generator=generator) for into, _ in maps.values()]
+        self.a = nn.ParameterList([nn.Parameter(start) for start in starts])
+        self.b = nn.ParameterList([nn.Parameter(torch.zeros(out, rank)) for _, out in maps.values()])
+
+    def forward(self) -> dict[str, Tensor]:
+        found: dict[str, Tensor] = {}
+        for name, a, b in zip(self._names, self.a, self.b, strict=True):
+            found |= {f"{name}.lora_A": a, f"{name}.lora_B": self._scale * b}
+        return found

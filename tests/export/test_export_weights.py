@@ -1,0 +1,179 @@
+"""Changed weights on their way out and in: json holds all, PEFT low-rank ones, in both directions (law 1)."""
+
+from __future__ import annotations
+
+import json
+import warnings
+
+import numpy as np
+import peft
+import pytest
+import torch
+
+from promptsearch import LanguageModel, Task, Weights, load_prompt
+from promptsearch.errors import ExportError, PromptError
+from promptsearch.export import export_run, read_peft
+from promptsearch.export.saved import SavedPrompt, write_saved
+from promptsearch.scoring import Engine
+from promptsearch.task import Split
+from promptsearch.testing.tiny import tiny_model
+
+TEMPLATE = "{text} {prompt:3} It was {answer}"
+ROWS = [{"text": f"good film {i} I hate the story"[i % 5 :].strip(), "label": i % 2} for i in range(40)]
+ARCHITECTURES = ("llama", "gpt2", "gemma3", "qwen3")
+
+
+@pytest.fixture(scope="module", params=ARCHITECTURES)
+def lm(request):
+    return LanguageModel(*tiny_model(request.param), name=request.param)
+
+
+@pytest.fixture(scope="module")
+def llama():
+    return LanguageModel(*tiny_model("llama"), name="llama")
+
+
+def low_rank(lm, rank=2):
+    generator, found = torch.Generator().manual_seed(0), {}
+    for name, (into, out) in lm.weights.maps.items():
+        if name.endswith(("q_proj", "v_proj", "c_attn")):
+            found[f"{name}.lora_A"] = 0.3 * torch.randn(rank, into, generator=generator)
+            found[f"{name}.lora_B"] = 0.3 * torch.randn(out, rank, generator=generator)
+    return Weights(found)
+
+
+def adapters(lm):
+    generator, found, width = torch.Generator().manual_seed(0), {}, lm.weights.width
+    for place in [place for parts in lm.weights.parts for place in parts]:
+        for part, shape in {"down": (3, width), "down_bias": (3,), "up": (width, 3), "up_bias": (width,)}.items():
+            found[f"{place}.adapter_{part}"] = 0.3 * torch.randn(shape, generator=generator)
+    return Weights(found)
+
+
+def everything(lm):
+    return Weights({name: 1.1 * tensor for name, tensor in lm.weights.tensors.items()})
+
+
+def saved_weights(lm, prompt, answers=("bad", "very good")):
+    choices = None if answers is None else dict(enumerate(answers))
+    rows = ROWS if answers else [{**row, "label": "good"} for row in ROWS]
+    task = Task.from_rows(rows, template=TEMPLATE, label="label", answers=choices, splits={"search": 8, "select": 8, "test": 8})
+    bound = task.template.bind(3).without_prompt()
+    examples = task.splits["select"].examples
+    losses = Engine(lm, bound, task.splits["select"], task.choices).score([prompt], np.arange(8)).losses[0]
+    facts = {"name": lm.name, "source": lm.name, "hash": lm.hash, "tokenizer_hash": lm.tokenizer_hash}
+    return SavedPrompt(
+        prompt=prompt,
+        template=bound,
+        choices=task.choices,
+        about={"model": facts, "scored_tokens": 1},
+        probe=examples,
+        losses=tuple(losses.tolist()),
+    )
+
+
+def write(saved, lm, folder):
+    folder.mkdir()
+    write_saved(saved, lm, folder)
+    return folder
+
+
+def ours(lm, prompt, ids):
+    with lm.changed(prompt.tensors), torch.inference_mode():
+        return lm.model(input_ids=torch.tensor([ids])).logits[0]
+
+
+def through_peft(lm, folder):
+    model, _ = tiny_model(lm.name)  # peft changes the model that it is given
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        return peft.PeftModel.from_pretrained(model, str(folder)).eval()
+
+
+@pytest.mark.parametrize("make", [low_rank, adapters, everything])
+def test_json_holds_them_exactly(lm, make, tmp_path):
+    saved = saved_weights(lm, make(lm))
+    again = load_prompt(write(saved, lm, tmp_path / "a"))
+    assert again.prompt == saved.prompt and again.template == saved.template and again.choices == saved.choices
+    assert again.verify(lm) < 1e-6
+    lm.check_unchanged()
+
+
+def test_low_rank_weights_load_through_peft_with_equal_logits(lm, tmp_path):
+    saved = saved_weights(lm, low_rank(lm))
+    folder = export_run(write(saved, lm, tmp_path / "a"), "peft", tmp_path / "peft", model=lm)
+    lm.check_unchanged()
+    assert not hasattr(lm.model, "peft_config")
+    ids = [*lm.lead, *lm.encode("the good story was very good indeed, and the capital of France is Paris")]
+    with torch.inference_mode():
+        theirs = through_peft(lm, folder)(input_ids=torch.tensor([ids])).logits[0]
+    mine = ours(lm, saved.prompt, ids)
+    assert (theirs - mine).abs().max() < 1e-5 and (mine - ours(lm, Weights({}), ids)).abs().max() > 0.01
+    assert read_peft(folder, lm) == saved.prompt
+
+
+@pytest.mark.parametrize("given", [{}, {"use_rslora": True}, {"lora_alpha": 3, "target_modules": "all-linear"}])
+def test_what_peft_made_loads_here_with_equal_logits(lm, given, tmp_path):
+    config = peft.LoraConfig(**{"r": 4, "lora_alpha": 16, "task_type": "CAUSAL_LM", "init_lora_weights": False, **given})
+    with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.manual_seed(1)
+        model = peft.get_peft_model(tiny_model(lm.name)[0], config).eval()
+        model.save_pretrained(str(tmp_path))
+    prompt = read_peft(tmp_path, lm)
+    ids = [*lm.lead, *lm.encode("the good story was very good")]
+    with torch.inference_mode():
+        theirs = model(input_ids=torch.tensor([ids])).logits[0]
+    assert (theirs - ours(lm, prompt, ids)).abs().max() < 1e-4 * theirs.abs().max()
+
+
+def test_lora_that_does_something_else_is_refused(llama, tmp_path):
+    saved = saved_weights(llama, low_rank(llama))
+    folder = export_run(write(saved, llama, tmp_path / "a"), "peft", tmp_path / "peft", model=llama)
+    config = json.loads((folder / "adapter_config.json").read_text())
+    (folder / "adapter_config.json").write_text(json.dumps({**config, "use_dora": True}))
+    with pytest.raises(PromptError, match="use_dora = True, which is not known here"):
+        read_peft(folder, llama)
+    (folder / "adapter_config.json").write_text(json.dumps(config))
+    with pytest.raises(PromptError, match=r"has shape \(2, 64\) in this model, got \(2, 32\)"):
+        read_peft(folder, LanguageModel(*tiny_model("llama", width=64)))
+
+
+@pytest.mark.parametrize("make", [adapters, everything])
+def test_what_no_other_format_holds_is_refused_with_the_reason(llama, make, tmp_path):
+    folder = write(saved_weights(llama, make(llama)), llama, tmp_path / "a")
+    with pytest.raises(ExportError, match="of weights, PEFT holds low-rank ones"):
+        export_run(folder, "peft", tmp_path / "b", model=llama)
+    assert not list((tmp_path / "b").iterdir())
+    for to, what in {"text": "text", "kv": "keys and values", "vllm": "embeddings"}.items():
+        with pytest.raises(ExportError, match=f"no {what} can stand for changed weights: export them as json, or low-rank ones"):
+            export_run(folder, to, tmp_path / to, model=llama)
+        assert not list((tmp_path / to).iterdir())
+
+
+def test_ranks_that_differ_are_refused(llama, tmp_path):
+    name = "model.layers.0.self_attn.k_proj"
+    into, out = llama.weights.maps[name]
+    more = {f"{name}.lora_A": torch.ones(3, into), f"{name}.lora_B": torch.ones(out, 3)}
+    folder = write(saved_weights(llama, Weights({**low_rank(llama).tensors, **more})), llama, tmp_path / "a")
+    with pytest.raises(ExportError, match=r"low-rank weights of one rank, and these have \[2, 3\]"):
+        export_run(folder, "peft", tmp_path / "b", model=llama)
+
+
+def test_apply_answers_with_the_changed_weights(lm):
+    saved = saved_weights(lm, everything(lm))
+    found = list(saved.apply([e.fields for e in saved.probe], lm))
+    scores = Engine(lm, saved.template, Split("probe", saved.probe), saved.choices).score([saved.prompt], np.arange(8))
+    for row, nats in zip(found, scores.choices[0], strict=True):
+        assert list(row["probabilities"].values()) == pytest.approx(np.exp(nats), abs=1e-5)
+
+
+def test_apply_writes_what_the_changed_model_writes(lm):
+    saved = saved_weights(lm, everything(lm), answers=None)
+    (row,) = saved.apply([saved.probe[0].fields], lm)
+    ids = [*lm.lead, *lm.encode(f"{saved.probe[0].fields['text']} It was")]
+    with lm.changed(saved.prompt.tensors), torch.inference_mode():
+        theirs = lm.model.generate(
+            torch.tensor([ids]), attention_mask=torch.ones(1, len(ids)), max_new_tokens=32, do_sample=False, pad_token_id=0
+        )
+    assert row["answer"] == lm.tokenizer.decode(theirs[0, len(ids) :], skip_special_tokens=True).split("\n")[0].strip()

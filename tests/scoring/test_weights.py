@@ -1,0 +1,267 @@
+"""Changed weights in the engine: against models that have them (law 3), against PEFT, and their gradient against plain torch."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+
+import numpy as np
+import pytest
+import torch
+
+from promptsearch.errors import PromptError, PromptSearchError
+from promptsearch.model import LanguageModel
+from promptsearch.prompt import HardPrompt, SoftPrompt, TextPrompt, Weights
+from promptsearch.scoring import Engine, plan
+from promptsearch.scoring.layout import lay_out
+from promptsearch.task import Task
+from promptsearch.testing.tiny import tiny_model
+
+ARCHITECTURES = ("llama", "gpt2", "gemma3", "qwen3")
+FRONT, BEHIND = "{prompt} {text} It was {answer}", "{text} {prompt} It was {answer}"
+PARTS = ["good film", "the story", "I hate", "capital"]
+ROWS = [{"text": " ".join(PARTS[i % 4 :] * (1 + i % 3)) + f" {i}", "label": i % 2} for i in range(24)]
+SPLITS = {"search": 12, "select": 4, "test": 6}
+EVERYTHING = np.arange(12)
+
+
+@pytest.fixture(scope="module", params=ARCHITECTURES)
+def lm(request):
+    return LanguageModel(*tiny_model(request.param))
+
+
+@pytest.fixture(scope="module")
+def llama():
+    return LanguageModel(*tiny_model("llama"))
+
+
+def make_engine(lm, template=FRONT, answers=("bad", "very good indeed"), length=3, rows=ROWS, **given):
+    choices = None if answers is None else dict(enumerate(answers))
+    if choices is None:
+        rows = [{**row, "label": ["good", "bad movie", "Paris"][i % 3]} for i, row in enumerate(rows)]
+    task = Task.from_rows(rows, template=template, label="label", answers=choices, splits=SPLITS)
+    return Engine(lm, task.template.bind(length).without_prompt(), task.splits["search"], task.choices, **given)
+
+
+def changed(lm, count=3, scale=0.05):
+    """Models with all weights changed."""
+    generator = torch.Generator().manual_seed(0)
+
+    def near(tensor):
+        return tensor + scale * torch.randn(tensor.shape, generator=generator)
+
+    return [Weights({name: near(tensor) for name, tensor in lm.weights.tensors.items()}) for _ in range(count)]
+
+
+def low_rank(lm, rank=2):
+    generator, found = torch.Generator().manual_seed(0), {}
+    for name, (into, out) in lm.weights.maps.items():
+        if name.endswith(("q_proj", "v_proj", "c_attn")):
+            found[f"{name}.lora_A"] = 0.3 * torch.randn(rank, into, generator=generator)
+            found[f"{name}.lora_B"] = 0.3 * torch.randn(out, rank, generator=generator)
+    return Weights(found)
+
+
+def with_weights(lm, weights):
+    """A model of its own that has them."""
+    model = copy.deepcopy(lm.model)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if name in weights.tensors:
+                parameter.copy_(weights.tensors[name])
+    return model
+
+
+def through_peft(lm, weights):
+    """PEFT's own modules with the same numbers."""
+    import peft
+
+    rank = next(len(tensor) for name, tensor in weights.tensors.items() if name.endswith("lora_A"))
+    modules = sorted({name.rpartition(".")[0] for name in weights.tensors})
+    config = peft.LoraConfig(r=rank, lora_alpha=rank, target_modules=modules, task_type="CAUSAL_LM")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model = peft.get_peft_model(copy.deepcopy(lm.model), config).eval()
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "lora_" in name:
+                parameter.copy_(weights.tensors[name.removeprefix("base_model.model.").removesuffix(".default.weight")])
+    return model
+
+
+def plain(engine, model, example):
+    """Summed log-probability of each answer by the model's own forward, one row at a time."""
+    lm, layout = engine._lm, lay_out(engine._template, engine._lm, example, engine._choices)
+    found = []
+    for answer in layout.answers:
+        ids = [*lm.lead, *lm.encode(engine._template.render(example.fields, [""], ""))]
+        with torch.no_grad():
+            logits = model(input_ids=torch.tensor([[*ids, *answer]])).logits[0].double()
+        steps = logits[-len(answer) - 1 : -1].log_softmax(-1)
+        found.append(sum(float(step[token]) for step, token in zip(steps, answer, strict=True)))
+    return found, max(map(len, layout.answers))
+
+
+@pytest.mark.parametrize("template", [FRONT, BEHIND])
+def test_losses_are_those_of_models_that_have_the_weights(lm, template):
+    engine = make_engine(lm, template)
+    prompts = [*changed(lm), Weights({}), low_rank(lm)]
+    models = [with_weights(lm, p) for p in prompts[:4]] + [through_peft(lm, prompts[4])]
+    known = lm.hash
+    scores = engine.score(prompts, EVERYTHING)
+    assert not scores.failures
+    for p, model in enumerate(models):
+        for example in engine.examples(EVERYTHING):
+            found, tokens = plain(engine, model, example)
+            expected = torch.tensor(found).log_softmax(-1)
+            assert abs(scores.losses[p, example.id] + float(expected[example.choice])) < 1e-5 * tokens
+            assert np.abs(scores.choices[p, example.id] - expected.numpy()).max() < 1e-5 * tokens
+    assert lm._digest() == known
+    distances = np.abs(scores.losses[:, None] - scores.losses[None]).max(-1) + np.eye(5)
+    assert distances.min() > 1e-3, "all of them differ"
+
+
+def test_text_answers_too(lm):
+    engine, prompt = make_engine(lm, answers=None), changed(lm, 1)[0]
+    losses, model = engine.score([prompt], EVERYTHING).losses[0], with_weights(lm, prompt)
+    for example in engine.examples(EVERYTHING):
+        found, tokens = plain(engine, model, example)
+        assert abs(losses[example.id] + found[0]) < 1e-5 * tokens
+
+
+def test_a_loss_does_not_depend_on_what_else_is_scored(lm, monkeypatch):
+    prompts = changed(lm)
+    engine = make_engine(lm, keep=True)
+    together = engine.score(prompts, EVERYTHING).losses
+    order = np.random.default_rng(1).permutation(12)
+    assert np.abs(engine.score(prompts[::-1], order).losses[::-1] - together[:, order]).max() < 1e-5
+    assert engine.kept == (0, 0), "keys and values of other weights must not come back"
+    monkeypatch.setitem(plan.PASS_TOKENS, "cpu", 1)
+    assert np.abs(make_engine(lm, memory=0).score(prompts, EVERYTHING).losses - together).max() < 1e-5
+
+
+def test_one_step_is_that_of_plain_torch(lm):
+    """The loss, the gradient of every weight, and the weights after a step of AdamW."""
+    engine, examples = make_engine(lm, answers=("bad", "good")), np.array([3, 0, 5])
+    ours = {name: tensor.clone().requires_grad_() for name, tensor in lm.weights.tensors.items()}
+    loss = engine.loss(ours, examples)
+    loss.backward()
+    model = copy.deepcopy(lm.model).requires_grad_(True)
+    choices = [lm.encode(f" {answer}")[0] for answer in ("bad", "good")]
+    theirs = torch.tensor(0.0)
+    for example in engine.examples(examples):
+        ids = [*lm.lead, *lm.encode(engine._template.render(example.fields, [""], ""))]
+        steps = model(input_ids=torch.tensor([ids])).logits[0, -1, choices].log_softmax(-1)
+        theirs = theirs - steps[example.choice] / len(examples)
+    theirs.backward()
+    assert loss.item() == pytest.approx(theirs.item(), abs=1e-5)
+    for name, parameter in model.named_parameters():
+        if parameter.grad is not None:
+            assert (ours[name].grad - parameter.grad).abs().max() < 1e-5, name
+    assert loss.item() == pytest.approx(engine.score([Weights(ours)], examples).losses.mean(), abs=1e-5)
+    before = {name: tensor.detach().clone() for name, tensor in ours.items()}
+    for parameters in (list(ours.values()), list(model.parameters())):
+        torch.optim.SGD(parameters, lr=0.1).step()
+    for name, parameter in model.named_parameters():
+        assert (ours[name] - parameter).abs().max() < 1e-5
+    assert any(not torch.equal(ours[name], before[name]) for name in ours)
+    lm.check_unchanged()
+
+
+def test_the_gradient_of_low_rank_weights_is_that_of_peft(lm):
+    engine, examples, prompt = make_engine(lm, answers=None), np.array([3, 0, 5]), low_rank(lm)
+    ours = {name: tensor.clone().requires_grad_() for name, tensor in prompt.tensors.items()}
+    engine.loss(ours, examples).backward()
+    model = through_peft(lm, prompt)
+    theirs = torch.tensor(0.0)
+    for example in engine.examples(examples):
+        answer = lay_out(engine._template, lm, example, None).answers[0]
+        ids = [*lm.lead, *lm.encode(engine._template.render(example.fields, [""], "")), *answer]
+        steps = model(input_ids=torch.tensor([ids])).logits[0, -len(answer) - 1 : -1].log_softmax(-1)
+        theirs = theirs - steps.gather(-1, torch.tensor(answer)[:, None]).sum() / len(examples)
+    theirs.backward()
+    for name, parameter in model.named_parameters():
+        if "lora_" in name:
+            own = name.removeprefix("base_model.model.").removesuffix(".default.weight")
+            assert (ours[own].grad - parameter.grad).abs().max() < 1e-5, name
+
+
+def test_below_the_lowest_changed_layer_nothing_is_recorded(llama):
+    """What is not charged is not computed, either."""
+    engine = make_engine(llama)
+    weights = llama.weights
+    names = weights.below([weights.layers[-1], weights.norm])
+    seen = []
+    handle = llama.model.get_submodule(weights.layers[-1]).register_forward_pre_hook(
+        lambda module, args: seen.append(args[0].requires_grad)
+    )
+    try:
+        engine.loss({name: weights.tensors[name].clone().requires_grad_() for name in names}, EVERYTHING).backward()
+    finally:
+        handle.remove()
+    assert seen and not any(seen)
+
+
+def test_the_row_is_the_text_of_an_empty_prompt_and_is_paid_whole(lm):
+    for template in (FRONT, BEHIND):
+        engine = make_engine(lm, template)
+        example = engine.examples(np.array([5]))[0]
+        text = lm.encode((" " if template == FRONT else "") + f"{example.fields['text']} It was")
+        answers = sum(len(lm.encode(f" {answer}")) for answer in ("bad", "very good indeed"))
+        assert engine.lead(np.array([5]))[0] == 0
+        assert engine.context(np.array([5]))[0] == len(lm.lead) + len(text) + answers
+        assert engine.length(Weights({})) == 0
+
+
+def test_weights_that_change_nothing_score_like_the_empty_prompt(lm):
+    task = Task.from_rows(ROWS, template=FRONT, label="label", answers={0: "bad", 1: "good"}, splits=SPLITS)
+    slots = Engine(lm, task.template.bind(3), task.splits["search"], task.choices)
+    empty = slots.score([TextPrompt("")], EVERYTHING).losses
+    same = Weights({name: tensor for name, tensor in lm.weights.tensors.items()})
+    losses = make_engine(lm, answers=("bad", "good")).score([Weights({}), same], EVERYTHING).losses
+    assert np.abs(losses - empty).max() < 1e-5
+
+
+def test_the_plan_knows_what_is_computed(llama):
+    engine, prompts = make_engine(llama), changed(llama)
+    said, computed = engine.predict(prompts, EVERYTHING), engine.score(prompts, EVERYTHING).computed
+    assert said.tokens == pytest.approx(computed, rel=0.1)
+
+
+def test_bfloat16_is_near(llama):
+    prompts = [*changed(llama), low_rank(llama)]
+    exact, fast = (make_engine(model).score(prompts, EVERYTHING).losses for model in (llama, llama.to(torch.bfloat16)))
+    assert 0 < np.abs(exact - fast).max() < 0.3
+    leaves = {name: tensor.clone().requires_grad_() for name, tensor in prompts[0].tensors.items()}
+    make_engine(llama.to(torch.bfloat16)).loss(leaves, EVERYTHING).backward()
+    assert all(leaf.grad.dtype == torch.float32 for leaf in leaves.values() if leaf.grad is not None)
+    llama.to(torch.bfloat16).check_unchanged()
+
+
+def test_each_kind_of_prompt_under_its_own_template_only(llama):
+    engine = make_engine(llama)
+    for prompt in (HardPrompt(llama.words[:3]), SoftPrompt(llama.vocabulary[:3])):
+        with pytest.raises(PromptError, match=f"under this template changed weights are scored, got a {type(prompt).__name__}"):
+            engine.score([Weights({}), prompt], EVERYTHING)
+    assert (
+        "changed weights are scored, got a TextPrompt" in engine.score([TextPrompt("good"), Weights({})], EVERYTHING).failures[0]
+    )
+    with pytest.raises(PromptError, match="under this template changed weights are trained, got a Tensor"):
+        engine.loss(torch.zeros(3, 32), EVERYTHING)
+    task = Task.from_rows(ROWS, template=FRONT, label="label", answers={0: "bad", 1: "good"}, splits=SPLITS)
+    slots = Engine(llama, task.template.bind(3), task.splits["search"], task.choices)
+    with pytest.raises(PromptError, match="under this template prompts that fill slots are scored, got a Weights"):
+        slots.score([Weights({})], EVERYTHING)
+    with pytest.raises(PromptError, match="under this template prompts that fill slots are trained, got a dict"):
+        slots.loss({}, EVERYTHING)
+    with pytest.raises(PromptError, match="belong to nothing in this model"):
+        engine.score([Weights({"x.y": torch.zeros(1)})], EVERYTHING)
+
+
+def test_not_finite_weights_are_failures_and_are_undone(llama):
+    bad = Weights({"model.norm.weight": torch.full((32,), float("nan"))})
+    scores = make_engine(llama).score([bad, Weights({})], EVERYTHING)
+    assert list(scores.failures) == [0] and np.isfinite(scores.losses[1]).all()
+    with pytest.raises(PromptSearchError, match="is not finite: lower the rate"):
+        make_engine(llama).loss(bad.tensors, EVERYTHING)
+    llama.check_unchanged()
