@@ -101,7 +101,7 @@ def _batch(lm: LanguageModel) -> _Batch:
         "hard": (hard(lm, 1, 10, 0)[0], task.template.bind(10)),
         "text": (exemplars(task, 1, 0)[0], task.template.bind(1)),
         "soft": (SoftPrompt(lm.vocabulary[words[10:]]), task.template.bind(100)),
-        "prefix": (PrefixPrompt(keys_values.unflatten(1, lm.prefix_shape)), task.template.bind(10).in_front()),
+        "prefix": (PrefixPrompt(keys_values.unflatten(1, lm.prefix_shape)), task.template.bind(10).taking("prefix")),
     }
     prompts = {n: SavedPrompt(prompt=p, template=t, choices=task.choices) for n, (p, t) in found.items()}
     names = list(prompts)

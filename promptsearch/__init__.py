@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from promptsearch.export import load_prompt as load_prompt
     from promptsearch.model import LanguageModel as LanguageModel
     from promptsearch.objective import Objective as Objective
+    from promptsearch.prompt import GatedPrompt as GatedPrompt
     from promptsearch.prompt import HardPrompt as HardPrompt
     from promptsearch.prompt import PrefixPrompt as PrefixPrompt
     from promptsearch.prompt import Prompt as Prompt
@@ -35,6 +36,7 @@ _HOMES = {
     "Access": "strategy",
     "Ask": "strategy",
     "Evaluation": "evaluation",
+    "GatedPrompt": "prompt",
     "HardPrompt": "prompt",
     "LanguageModel": "model",
     "Objective": "objective",

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from promptsearch.evaluation import Floats, Ids
-from promptsearch.prompt import PrefixPrompt, Prompt, Weights
+from promptsearch.prompt import GatedPrompt, Numbers, PrefixPrompt, Prompt, Weights, length_of
 from promptsearch.report.results import Noise
 from promptsearch.run import Arena
 from promptsearch.scoring import Engine
@@ -81,7 +81,7 @@ class Calibration:
     Args:
         search: Scoring in the search's dtype.
         exact: Scoring in float32.
-        training: Forward and backward of a trained prompt, per token charged; None where nothing is trained.
+        training: Forward and backward of a trained prompt, per token and pass; None where nothing is trained.
         means: Mean losses of random prompts, in nats, shape `(prompts,)`.
         residual: Standard deviation in nats of what is left of a loss when its prompt's and its example's means are
             taken off.
@@ -135,15 +135,16 @@ def _training(arena: Arena) -> Speed:
     """Of steps whose inputs are kept, where they stand before the prompt."""
     engine = arena.searching
     first = arena.samples(np.random.default_rng(2), 1)[0]
-    numbers: Tensor | dict[str, Tensor]
+    numbers: Numbers
     if isinstance(first, Weights):
         weights = engine.weights
-        some = weights.below([weights.layers[0]])  # from the lowest layer up, a gradient crosses all
-        numbers = {name: _leaf(weights.tensors[name]) for name in some}
-        back = weights.backward(numbers)
+        # From the lowest layer up, a gradient crosses all.
+        numbers = {name: _leaf(weights.tensors[name]) for name in weights.below([weights.layers[0]])}
+    elif isinstance(first, GatedPrompt):
+        numbers = _leaf(first.rows), _leaf(first.gates)
     else:
         numbers = _leaf(first.rows if isinstance(first, PrefixPrompt) else engine.embeddings[torch.tensor(first.ids)])
-        back = 1.0
+    passes = sum(engine.passes(numbers))
 
     def step(ids: Ids) -> None:
         engine.loss(numbers, ids).backward()
@@ -152,8 +153,8 @@ def _training(arena: Arena) -> Speed:
     for size in _STEPS:
         ids = arena.scored[:size]
         step(ids)  # what is computed once
-        tokens = float(engine.context(ids).sum() + len(ids) * arena.template.length)
-        points.append(((1 + back) * tokens, _clock(step, ids)[0]))
+        tokens = float(engine.context(ids).sum() + len(ids) * length_of(numbers))
+        points.append((passes * tokens, _clock(step, ids)[0]))
     return Speed.through(*points)
 
 

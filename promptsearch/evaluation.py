@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from promptsearch.model.weights import ModelWeights
-from promptsearch.prompt import Prompt
+from promptsearch.prompt import Numbers, Prompt
 from promptsearch.task import Example
 
 Floats = NDArray[np.float64]
@@ -56,8 +56,11 @@ class Scorer(Protocol):
     def score(self, prompts: Sequence[Prompt], examples: Ids) -> Scores:
         """All prompts on all examples."""
 
-    def loss(self, numbers: Tensor | Mapping[str, Tensor], examples: Ids) -> Tensor:
-        """The mean loss in nats of a trained prompt, shape `()`, differentiable in its rows, or in changed weights by name."""
+    def loss(self, numbers: Numbers, examples: Ids) -> Tensor:
+        """The mean loss in nats of a trained prompt, shape `()`, differentiable in its numbers."""
+
+    def passes(self, numbers: Numbers) -> tuple[float, float]:
+        """What `loss` and its gradient compute, in forward passes through the whole LM."""
 
     def examples(self, ids: Ids) -> list[Example]:
         """The examples themselves."""
@@ -75,6 +78,10 @@ class Scorer(Protocol):
     @property
     def prefix_shape(self) -> tuple[int, ...]:
         """What a token of a prefix is: `(layers, 2, key heads, size of a head)`, keys, then values."""
+
+    @property
+    def gated_shape(self) -> tuple[int, int, int]:
+        """What gated prompts have at most: `(layers, heads, width)`."""
 
     @property
     def weights(self) -> ModelWeights:

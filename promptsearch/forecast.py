@@ -8,7 +8,7 @@ will, and adds up what the engine's plan predicts for each call. A strategy's ow
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -26,7 +26,7 @@ from promptsearch.model import LanguageModel
 from promptsearch.model.weights import ModelWeights
 from promptsearch.objective import FINALISTS, SELECTED, Objective
 from promptsearch.prepared import ArenaKey, Prepared, prepare
-from promptsearch.prompt import Prompt, TextPrompt, TrainedPrompt
+from promptsearch.prompt import Numbers, Prompt, TextPrompt, TrainedPrompt, length_of, tensors_of
 from promptsearch.records import RunLog
 from promptsearch.run import Arena, Run
 from promptsearch.strategy import Access, make_strategy
@@ -263,6 +263,7 @@ class _StandIn:
         self._steps = 0
         self.signature = "a rehearsal"
         self.length, self.context, self.lead = self._engine.length, self._engine.context, self._engine.lead
+        self.passes = self._engine.passes
         self.examples, self.encode = self._engine.examples, self._engine.encode
         self.demonstrations, self.keys_values = self._engine.demonstrations, self._engine.keys_values
         self.seconds = self.asked = 0.0
@@ -274,6 +275,10 @@ class _StandIn:
     @property
     def prefix_shape(self) -> tuple[int, ...]:
         return self._engine.prefix_shape
+
+    @property
+    def gated_shape(self) -> tuple[int, int, int]:
+        return self._engine.gated_shape
 
     def score(self, prompts: Sequence[Prompt], examples: Ids) -> Scores:
         begin = time.perf_counter()
@@ -288,19 +293,19 @@ class _StandIn:
     def weights(self) -> ModelWeights:
         return self._engine.weights
 
-    def loss(self, numbers: Tensor | Mapping[str, Tensor], examples: Ids) -> Tensor:
+    def loss(self, numbers: Numbers, examples: Ids) -> Tensor:
         begin = time.perf_counter()
-        rows = list(numbers.values()) if isinstance(numbers, Mapping) else [numbers]
-        length, back = (0, self.weights.backward(numbers)) if isinstance(numbers, Mapping) else (len(numbers), 1.0)
-        tokens = int(self.context(examples).sum()) + len(examples) * length
+        tokens = int(self.context(examples).sum()) + len(examples) * length_of(numbers)
         speed = self._calibration.training
         if speed is None:
             raise StrategyError("it asks for gradients, but its class says that it needs scores only: set 'access'")
-        self.seconds += speed.seconds((1 + back) * tokens) + self._calibration.search.token * self._first(examples)
+        work = sum(self._engine.passes(numbers)) * tokens
+        self.seconds += speed.seconds(work) + self._calibration.search.token * self._first(examples)
         self._steps += 1
         mean = float(self._examples[examples].mean())
         self.asked += time.perf_counter() - begin
-        height = torch.stack([row.square().mean() for row in rows]).sum()  # some gradient: what stands still is scored once
+        # Some gradient: what stands still would be scored once.
+        height = torch.stack([tensor.square().mean() for tensor in tensors_of(numbers)]).sum()
         return height - height.detach() + mean
 
     def _first(self, examples: Ids) -> int:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -21,7 +21,17 @@ from promptsearch.cache import ScoreCache
 from promptsearch.errors import BudgetExhausted, RecordError, StrategyError
 from promptsearch.evaluation import Evaluation, Ids, Row, Scorer, Scores, rounded, rows_of, scores_from_json, scores_to_json
 from promptsearch.model.weights import ModelWeights
-from promptsearch.prompt import HardPrompt, PrefixPrompt, Prompt, RowsPrompt, Weights, prompt_to_json
+from promptsearch.prompt import (
+    HardPrompt,
+    Numbers,
+    Prompt,
+    RowsPrompt,
+    Weights,
+    kind_of,
+    length_of,
+    prompt_to_json,
+    shapes_for,
+)
 from promptsearch.race import race
 from promptsearch.records import RunLog
 from promptsearch.space import PromptSpace
@@ -159,12 +169,12 @@ class Objective:
             computed=computed,
         )
 
-    def loss(self, numbers: Tensor | Mapping[str, Tensor], examples: ArrayLike) -> Tensor:
+    def loss(self, numbers: Numbers, examples: ArrayLike) -> Tensor:
         """The mean loss of a trained prompt on a minibatch, differentiable; charges forward and backward.
 
         Args:
-            numbers: Of a soft prompt, shape `(length, width)`, of a prefix, shape `(length, *prefix_shape)`, or changed weights
-                by name; gradients flow back to them.
+            numbers: Of a soft prompt, shape `(length, width)`; of a prefix, shape `(length, *prefix_shape)`; vectors and gates of
+                a gated prompt, see `GatedPrompt`; or changed weights by name. Gradients flow back to them.
             examples: Ids of search examples, shape `(batch,)`.
 
         Returns:
@@ -174,26 +184,27 @@ class Objective:
             BudgetExhausted: Forward and backward cost more than is left.
         """
         ids = np.asarray(examples, dtype=np.int64)
-        length, prefix = (0, False) if isinstance(numbers, Mapping) else (len(numbers), numbers.ndim > 2)
-        tokens = int(self._scorer.context(ids).sum()) + len(ids) * length
+        length = length_of(numbers)
+        text = int(self._scorer.context(ids).sum())
+        tokens = text + len(ids) * length
         lead = self._unpaid_lead(ids)
         longest = max(self._longest, length)
-        back = self.backward(numbers)
+        again, back = self._scorer.passes(numbers)
         self.ledger.charge(forward=tokens + lead, backward=math.ceil(back * tokens), reserve=self._reserve(longest))
         self._longest = longest
+        own = tokens if isinstance(numbers, Tensor) and numbers.ndim == 2 else text  # what stands apart is no token of a pass
+        below = (1 - again) * int(self._scorer.context(self._fresh(ids)).sum())  # once: what no prompt changes is kept
         self._lead_paid.update(ids.tolist())
-        given = len(ids) * length if prefix else 0  # keys and values of a prefix are not computed
-        self.ledger.computed += math.ceil((1 + back) * (tokens - given)) + lead
+        self.ledger.computed += math.ceil((again + back) * own + below) + lead
         return self._scorer.loss(numbers, ids)
 
-    def backward(self, numbers: Tensor | Mapping[str, Tensor]) -> float:
+    def backward(self, numbers: Numbers) -> float:
         """What `loss` charges for going back, in tokens for each token of its forward pass.
 
         Args:
             numbers: As in `loss`.
         """
-        # A gradient of a prompt crosses all layers from the first slot on, and none of the text before it.
-        return self.weights.backward(numbers) if isinstance(numbers, Mapping) else 1.0
+        return self._scorer.passes(numbers)[1]
 
     def keys_values(self, ids: Sequence[int]) -> Tensor:
         """Keys and values of a text, for a prefix to start from; charges its tokens.
@@ -254,6 +265,11 @@ class Objective:
         return self._scorer.prefix_shape
 
     @property
+    def gated_shape(self) -> tuple[int, int, int]:
+        """What gated prompts have at most: `(layers, heads, width)`."""
+        return self._scorer.gated_shape
+
+    @property
     def weights(self) -> ModelWeights:
         """The LM's weights in float32, and what they belong to; read-only."""
         return self._scorer.weights
@@ -312,10 +328,11 @@ class Objective:
         elif isinstance(prompt, Weights):
             self.weights.check(prompt.tensors)
         elif isinstance(prompt, RowsPrompt):
-            row = self.prefix_shape if isinstance(prompt, PrefixPrompt) else tuple(self.embeddings.shape[1:])
-            expected, found = (self.space.length, *row), tuple(prompt.rows.shape)
+            found = tuple(tuple(tensor.shape) for tensor in prompt.tensors.values())
+            expected = shapes_for(kind_of(type(prompt)), found, self.space.length, self)
             if found != expected:
-                raise StrategyError(f"a {prompt.kind} prompt here has shape {expected}, got {found}")
+                shapes = [" and ".join(map(str, some)) for some in (expected, found)]
+                raise StrategyError(f"a {prompt.kind} prompt here has shape {shapes[0]}, got {shapes[1]}")
 
     def _checked(self, examples: ArrayLike) -> Ids:
         """Ids of search examples as an array; a stranger's code chose them."""
@@ -331,8 +348,12 @@ class Objective:
     def _price_of(self, prompt: Prompt, ids: Ids) -> int:
         return int(self._scorer.context(ids).sum()) + len(ids) * self._scorer.length(prompt)
 
+    def _fresh(self, ids: Ids) -> Ids:
+        """The examples that this run meets for the first time, each once."""
+        return np.array([i for i in dict.fromkeys(ids.tolist()) if i not in self._lead_paid], dtype=np.int64)
+
     def _unpaid_lead(self, ids: Ids) -> int:
-        fresh = np.array([i for i in dict.fromkeys(ids.tolist()) if i not in self._lead_paid], dtype=np.int64)
+        fresh = self._fresh(ids)
         return int(self._scorer.lead(fresh).sum()) if fresh.size else 0
 
     def _payable(self, prompts: Sequence[Prompt], ids: Ids, later: Ids | None = None) -> list[Prompt]:

@@ -13,14 +13,15 @@ from promptsearch.config import PoolFile, StrategyConfig, StudyConfig
 from promptsearch.errors import StudyError
 from promptsearch.model import LanguageModel
 from promptsearch.model.language_model import half_of_memory, pick_dtype
-from promptsearch.prompt import HardPrompt, RowsPrompt
-from promptsearch.run import Arena, Place, Run, place_of
+from promptsearch.prompt import HardPrompt, RowsPrompt, kind_of
+from promptsearch.run import Arena, Run
 from promptsearch.scoring.layout import check_joints
 from promptsearch.strategy import Strategy, check_options, find_strategy
 from promptsearch.task import SPLITS, Task
+from promptsearch.template import Kind
 
-#: Of an arena: the task's name, the prompt's length, and where its prompts take effect.
-ArenaKey = tuple[str, int, Place]
+#: Of an arena: the task's name, the prompt's length, and the kind of its template.
+ArenaKey = tuple[str, int, Kind]
 
 
 @dataclass(frozen=True)
@@ -116,26 +117,27 @@ def prepare(config: StudyConfig, model: LanguageModel | None = None, task: Task 
     pool = _pool(config, exact)
     arenas: dict[ArenaKey, Arena] = {}
     keys = {_arena_key(config, task, row) for task in tasks for row in rows}
-    keeping = sum(place == "slots" for _, _, place in keys)  # elsewhere nothing stands before the prompt, so nothing is kept
+    keeping = sum(kind in ("slots", "gated") for _, _, kind in keys)  # nothing of a row stays the same below others
     share = memory // max(1, keeping)  # all of them keep what they computed until the study ends
     for each in tasks:
         for row in rows:
             key = _arena_key(config, each, row)
             if key not in arenas:
-                _, length, place = key
-                arenas[key] = Arena.build(each, exact, dtype, length, pool, config.score_on, share, place)
+                _, length, kind = key
+                arenas[key] = Arena.build(each, exact, dtype, length, pool, config.score_on, share, kind)
             _check_budget(config, row, arenas[key])
-        checked = set()
-        for (name, _, place), arena in arenas.items():
-            if name == each.name and place not in checked:  # joints are the same whatever the length
-                checked.add(place)
+        unchecked = {False, True}
+        for (name, _, _), arena in arenas.items():
+            if name == each.name and arena.template.apart in unchecked:  # joints are the same whatever the length
+                unchecked.remove(arena.template.apart)
                 for split in SPLITS:
                     check_joints(arena.template, exact, each.splits[split], each.choices, arena.space)
     return Prepared(config, lm, exact, dtype, memory, tasks, rows, arenas)
 
 
 def _arena_key(config: StudyConfig, task: Task, row: Row) -> ArenaKey:
-    return task.name, row.given.length or config.lengths[0], place_of(row.strategy)
+    apart = [kind for kind in map(kind_of, row.strategy.proposes) if kind != "slots"]
+    return task.name, row.given.length or config.lengths[0], apart[0] if apart else "slots"
 
 
 def _rows(config: StudyConfig) -> list[Row]:

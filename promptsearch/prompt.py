@@ -12,7 +12,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Self, TypeVar
+from typing import Any, ClassVar, Protocol, Self, TypeVar
 
 import safetensors
 import safetensors.torch
@@ -21,6 +21,7 @@ from torch import Tensor
 
 from promptsearch.errors import PromptError
 from promptsearch.files import write_aside
+from promptsearch.template import Kind
 
 
 def _digest(kind: str, content: bytes) -> str:
@@ -84,7 +85,7 @@ class TrainedPrompt(ABC):
     @property
     @abstractmethod
     def length(self) -> int:
-        """Tokens that it puts into a row."""
+        """Prompt tokens, for which every row is charged."""
 
     @classmethod
     @abstractmethod
@@ -111,30 +112,37 @@ class TrainedPrompt(ABC):
 
 @dataclass(frozen=True, eq=False)
 class RowsPrompt(TrainedPrompt):
-    """A trained prompt of one row of numbers a token: what soft prompts and prefixes have in common.
+    """A trained prompt of one row of numbers a token: what soft prompts, prefixes and gated prompts have in common.
 
     Args:
         rows: Shape `(length, ...)`.
     """
 
-    #: Names the tensor in files; then the rows' dimensions.
-    tensor: ClassVar[str]
-    dimensions: ClassVar[tuple[str, ...]]
+    #: The tensors' names in files, each with its dimensions: first the rows, then the other fields.
+    shapes: ClassVar[dict[str, tuple[str, ...]]]
 
     rows: Tensor
 
     def __post_init__(self) -> None:
-        """Check the shape, copy the numbers and name them."""
-        shape = tuple(self.rows.shape)
-        fits = len(shape) == len(self.dimensions) and all(
-            not name.isdecimal() or int(name) == size for name, size in zip(self.dimensions, shape, strict=True)
-        )
-        if not fits:
-            raise PromptError(f"a {self.kind} prompt has shape ({', '.join(self.dimensions)}), got {shape}")
-        rows = _copy(self.rows)
-        object.__setattr__(self, "rows", rows)
-        object.__setattr__(self, "tensors", {self.tensor: rows})
-        object.__setattr__(self, "key", _digest(self.kind, str(shape).encode() + rows.numpy().tobytes()))
+        """Check the shapes, copy the numbers and name them."""
+        tensors: dict[str, Tensor] = {}
+        content = b""
+        sizes: dict[str, int] = {}  # dimensions of one name are of one size
+        for field_name, (name, dimensions) in zip(self._fields(), self.shapes.items(), strict=True):
+            given: Tensor = getattr(self, field_name)
+            shape = tuple(given.shape)
+            fits = len(shape) == len(dimensions) and all(
+                size == (int(dimension) if dimension.isdecimal() else sizes.setdefault(dimension, size))
+                for dimension, size in zip(dimensions, shape, strict=True)
+            )
+            if not fits:
+                of = f" {name} of" if len(self.shapes) > 1 else ""
+                raise PromptError(f"a {self.kind} prompt has{of} shape ({', '.join(dimensions)}), got {shape}")
+            tensors[name] = _copy(given)
+            object.__setattr__(self, field_name, tensors[name])
+            content += str(shape).encode() + tensors[name].numpy().tobytes()
+        object.__setattr__(self, "tensors", tensors)
+        object.__setattr__(self, "key", _digest(self.kind, content))
 
     @property
     def length(self) -> int:
@@ -143,10 +151,14 @@ class RowsPrompt(TrainedPrompt):
 
     @classmethod
     def load(cls, tensors: Mapping[str, Tensor]) -> Self:
-        """The rows are the file's one tensor."""
-        if cls.tensor not in tensors:
-            raise PromptError(f"expected a tensor '{cls.tensor}', found {sorted(tensors)}")
-        return cls(tensors[cls.tensor])
+        """The rows are the file's first tensor."""
+        if set(tensors) != set(cls.shapes):
+            raise PromptError(f"expected the tensors {sorted(cls.shapes)} of a {cls.kind} prompt, found {sorted(tensors)}")
+        return cls(*(tensors[name] for name in cls.shapes))
+
+    @classmethod
+    def _fields(cls) -> list[str]:
+        return ["rows", *list(cls.shapes)[1:]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -158,8 +170,7 @@ class SoftPrompt(RowsPrompt):
     """
 
     kind = "soft"
-    tensor = "vectors"
-    dimensions = ("length", "width")
+    shapes = {"vectors": ("length", "width")}
 
     @property
     def vectors(self) -> Tensor:
@@ -180,8 +191,27 @@ class PrefixPrompt(RowsPrompt):
     """
 
     kind = "prefix"
-    tensor = "keys_values"
-    dimensions = ("length", "layers", "2", "key heads", "size of a head")
+    shapes = {"keys_values": ("length", "layers", "2", "key heads", "size of a head")}
+
+
+@dataclass(frozen=True, eq=False)
+class GatedPrompt(RowsPrompt):
+    """Vectors that the top-most layers attend to beside the text, through gates: an adaption prompt of LLaMA-Adapter.
+
+    A layer projects its vectors by its own weights for keys and values, without positions. Its queries attend to them by a
+    softmax of their own, and what comes out is added, times the gate, to the attention of the text. So such a prompt stands
+    nowhere in the row, and with gates of zero it is the empty prompt.
+
+    Args:
+        rows: The vectors, shape `(length, layers, width)`: of the last so many layers, from below.
+        gates: What is multiplied, shape `(layers, heads)`; or `(layers, 1)`, one for all heads, as in PEFT, which then adds
+            what comes out where PEFT does: in models like GPT-2 behind the attention's output projection, not before it.
+    """
+
+    kind = "gated"
+    shapes = {"vectors": ("length", "layers", "width"), "gates": ("layers", "heads")}
+
+    gates: Tensor
 
 
 @dataclass(frozen=True, eq=False)
@@ -226,14 +256,69 @@ def _copy(tensor: Tensor) -> Tensor:
     return tensor.detach().to("cpu", torch.float32, copy=True).contiguous()
 
 
-Prompt = HardPrompt | TextPrompt | SoftPrompt | PrefixPrompt | Weights
+Trained = SoftPrompt | PrefixPrompt | GatedPrompt | Weights
+Prompt = HardPrompt | TextPrompt | Trained
 T = TypeVar("T", bound=TrainedPrompt)
 #: Kind -> class of the trained ones.
-TRAINED: dict[str, type[SoftPrompt] | type[PrefixPrompt] | type[Weights]] = {
-    SoftPrompt.kind: SoftPrompt,
-    PrefixPrompt.kind: PrefixPrompt,
-    Weights.kind: Weights,
+TRAINED: dict[str, type[SoftPrompt] | type[PrefixPrompt] | type[GatedPrompt] | type[Weights]] = {
+    kind.kind: kind for kind in (SoftPrompt, PrefixPrompt, GatedPrompt, Weights)
 }
+#: A trained prompt's numbers while it is trained: rows of vectors or of a prefix, the vectors and gates of a gated prompt, or
+#: weights by name.
+Numbers = Tensor | tuple[Tensor, Tensor] | Mapping[str, Tensor]
+
+
+def tensors_of(numbers: Numbers) -> list[Tensor]:
+    """The tensors of a prompt that is being trained; of all but weights the first has one row a token."""
+    if isinstance(numbers, Mapping):
+        return list(numbers.values())
+    return [numbers] if isinstance(numbers, Tensor) else list(numbers)
+
+
+def length_of(numbers: Numbers) -> int:
+    """The tokens of a prompt that is being trained: none of weights."""
+    return 0 if isinstance(numbers, Mapping) else len(tensors_of(numbers)[0])
+
+
+def kind_of(prompt: type) -> Kind:
+    """The kind of template that takes prompts of a class."""
+    kinds: dict[type, Kind] = {PrefixPrompt: "prefix", GatedPrompt: "gated", Weights: "weights"}
+    return next((kind for apart, kind in kinds.items() if issubclass(prompt, apart)), "slots")
+
+
+class Sizes(Protocol):
+    """What says how large prompts are: an LM, or what scores with it."""
+
+    @property
+    def embeddings(self) -> Tensor:
+        """Shape `(vocabulary, width)`."""
+
+    @property
+    def prefix_shape(self) -> tuple[int, ...]:
+        """What a token of a prefix is: `(layers, 2, key heads, size of a head)`."""
+
+    @property
+    def gated_shape(self) -> tuple[int, int, int]:
+        """What gated prompts have at most: `(layers, heads, width)`."""
+
+
+def shapes_for(kind: Kind, found: Sequence[Sequence[int]], length: int, sizes: Sizes) -> tuple[tuple[int, ...], ...]:
+    """The shapes that the tensors of a trained prompt should have.
+
+    Args:
+        kind: Of the prompt; not `weights`.
+        found: The shapes that they have; a gated prompt may have fewer layers than the LM, and one gate for all heads.
+        length: Tokens of the prompt.
+        sizes: Of the LM.
+    """
+    if kind == "prefix":
+        return ((length, *sizes.prefix_shape),)
+    if kind == "slots":
+        return ((length, *sizes.embeddings.shape[1:]),)
+    layers, heads, width = sizes.gated_shape
+    vectors, gates = found[0], found[-1]
+    count = min(max(1, vectors[1]), layers) if len(vectors) > 1 else layers
+    return (length, count, width), (count, 1 if len(gates) > 1 and gates[1] == 1 else heads)
 
 
 def prompt_to_json(prompt: Prompt) -> dict[str, Any]:

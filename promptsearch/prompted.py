@@ -97,8 +97,8 @@ class PromptedModel:
             model = saved.model(model)
             check_answers(model, saved.choices, Split("given", ()))
         self._lm = lm = model.to(pick_dtype(dtype, model.device))
-        compiled, self._vectors = compile_prompts(lm, [(saved.prompt, saved.template) for saved in given.values()])
-        self._prompts = {name: (saved, each) for (name, saved), each in zip(given.items(), compiled, strict=True)}
+        self._library = compile_prompts(lm, [(saved.prompt, saved.template) for saved in given.values()])
+        self._prompts = {name: (saved, each) for (name, saved), each in zip(given.items(), self._library.prompts, strict=True)}
         self._limit = PASS_TOKENS.get(lm.device.type, PASS_TOKENS["cpu"])
 
     def score(self, rows: Iterable[Mapping[str, Any]]) -> NDArray[np.float64]:
@@ -237,7 +237,8 @@ class PromptedModel:
         if not lm.trees:
             trees = [grow([path]) for some in paths for path in some]
         with torch.inference_mode():
-            states, begins = run(lm, trees, [row.trunk for row in rows] if any(above) else None, self._vectors)
+            beside = self._library.beside([row.owner for row in rows])
+            states, begins = run(lm, trees, [row.trunk for row in rows] if any(above) else None, self._library.vectors, beside)
             ends = [[begin + p for p in places] for tree, begin in zip(trees, begins, strict=True) for places in tree.rows]
             wanted = [answer for some in answers for answer in some]
             predict = [places[-len(answer) :] for places, answer in zip(ends, wanted, strict=True)]
@@ -260,7 +261,7 @@ class PromptedModel:
         with lm.changed(self._weights):
             for places in _passes(rows, [len(row.ids) for row in rows], self._limit):
                 some, most = [rows[i] for i in places], [room[i] for i in places]
-                for i, ids in zip(places, greedy(lm, some, self._vectors, most, ended), strict=True):
+                for i, ids in zip(places, greedy(lm, some, self._library, most, ended), strict=True):
                     text = lm.tokenizer.decode(ids[:-1] if ids[-1] in lm.ends else ids, skip_special_tokens=True)
                     found[i] = text if stop is None else text.partition(stop)[0]
         return [found[i] for i in range(len(inputs))]

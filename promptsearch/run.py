@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,34 +20,36 @@ from promptsearch.evaluation import scores_to_json
 from promptsearch.loop import search
 from promptsearch.model import LanguageModel
 from promptsearch.objective import FINALISTS, SELECTED, Objective
-from promptsearch.prompt import HardPrompt, PrefixPrompt, Prompt, TextPrompt, TrainedPrompt, Weights, prompt_to_json
+from promptsearch.prompt import (
+    GatedPrompt,
+    HardPrompt,
+    PrefixPrompt,
+    Prompt,
+    TextPrompt,
+    TrainedPrompt,
+    Weights,
+    prompt_to_json,
+)
 from promptsearch.records import RunLog
 from promptsearch.scoring import Engine
 from promptsearch.scoring.layout import prompt_texts
 from promptsearch.space import PromptSpace
 from promptsearch.strategy import Access, Strategy, make_strategy
 from promptsearch.task import SPLITS, Split, Task, metric_function
-from promptsearch.template import Template
+from promptsearch.template import Kind, Template
 
 Ids = NDArray[np.int64]
-#: What prompts do to a row: fill the template's slots, stand in front of it as a prefix, or change the weights that read it.
-Place = Literal["slots", "prefix", "weights"]
-
-
-def place_of(strategy: type[Strategy]) -> Place:
-    """Where the prompts of a strategy take effect."""
-    return "prefix" if PrefixPrompt in strategy.proposes else "weights" if Weights in strategy.proposes else "slots"
 
 
 @dataclass(frozen=True)
 class Arena:
-    """What all runs on one task with one prompt length share, those of each `Place` apart.
+    """What all runs on one task with one prompt length and kind of template share.
 
     Args:
         task: The task.
         lm: In float32.
         dtype: Of the search.
-        template: Bound; for prefixes and weights, with its one slot in front.
+        template: Bound; for prompts that stand apart from the text, with its one slot in front.
         space: The hard prompts.
         searching: The search split in the search's dtype.
         exact: Each split in float32.
@@ -72,7 +74,7 @@ class Arena:
         pool: Sequence[int],
         score_on: int,
         memory: int | None = None,
-        place: Place = "slots",
+        kind: Kind = "slots",
     ) -> Arena:
         """Bind the template and lay out all examples.
 
@@ -84,13 +86,12 @@ class Arena:
             pool: Token ids of hard prompts.
             score_on: Search examples per evaluation, at most half of the split.
             memory: Bytes for keys and values.
-            place: Where prompts take effect.
+            kind: Of the prompts.
 
         Raises:
             TemplateError: The answers or the examples do not fit the model.
         """
-        bound = task.template.bind(length)
-        template = {"slots": bound, "prefix": bound.in_front(), "weights": bound.without_prompt()}[place]
+        template = task.template.bind(length).taking(kind)
 
         def engine(model: LanguageModel, split: Split, keep: bool) -> Engine:
             return Engine(model, template, split, task.choices, memory=memory, keep=keep)
@@ -103,7 +104,7 @@ class Arena:
             raise StudyError(
                 f"task '{task.name}': the search split needs at least 2 examples, one to score on and one to train on"
             )
-        space = PromptSpace(pool, bound.length, lm.decode)
+        space = PromptSpace(pool, task.template.bind(length).length, lm.decode)
         return Arena(task, lm, dtype, template, space, searching, exact, size)
 
     @property
@@ -116,12 +117,17 @@ class Arena:
         """The select split in float32 under the template's text: scores the empty prompt, the same for all lengths and kinds."""
         return Engine(self.lm, self.task.template.bind(1), self.task.splits["select"], self.task.choices)
 
-    def samples(self, rng: np.random.Generator, count: int) -> Sequence[HardPrompt | PrefixPrompt | Weights]:
-        """Prompts to try the arena out with: of the pool's tokens, prefixes of their keys and values, or the weights as is."""
-        if self.template.bare:
+    def samples(self, rng: np.random.Generator, count: int) -> Sequence[HardPrompt | PrefixPrompt | GatedPrompt | Weights]:
+        """Prompts to try the arena out with: tokens of the pool, their keys and values, random vectors, or the weights as is."""
+        if self.template.kind == "weights":
             return [Weights({})] * count
+        if self.template.kind == "gated":
+            layers, heads, width = self.exact["search"].gated_shape
+            shape = (count, self.space.length, layers, width)
+            vectors = torch.from_numpy(rng.normal(size=shape)).float()
+            return [GatedPrompt(some, torch.full((layers, heads), 0.1)) for some in vectors]
         hard = self.space.sample(rng, count)
-        if not self.template.prefixed:
+        if self.template.kind == "slots":
             return hard
         return [PrefixPrompt(self.exact["search"].keys_values(prompt.ids)) for prompt in hard]
 
@@ -355,7 +361,7 @@ class Run:
 
 
 def describe(arena: Arena, prompt: Prompt) -> dict[str, Any]:
-    """A prompt as a reader sees it; for soft prompts the nearest tokens with their cosine, of prefixes and weights the size."""
+    """A prompt as a reader sees it; for soft prompts the nearest tokens with their cosine, of deeper ones the size."""
     data = prompt_to_json(prompt)
     if isinstance(prompt, (HardPrompt, TextPrompt)):
         return {**data, "text": " | ".join(prompt_texts(arena.template, arena.lm, prompt))}
@@ -364,6 +370,10 @@ def describe(arena: Arena, prompt: Prompt) -> dict[str, Any]:
         return {**data, "text": f"[keys and values of {length} tokens in {layers} layers]"}
     if isinstance(prompt, Weights):
         return {**data, "text": f"[{prompt.numbers:,} changed or added weights]"}
+    if isinstance(prompt, GatedPrompt):
+        length, layers = prompt.rows.shape[:2]
+        gates = f"gates up to {float(prompt.gates.abs().max()):.2g}"
+        return {**data, "text": f"[{length} vectors in each of the top {layers} layers, {gates}]"}
     embeddings = torch.nn.functional.normalize(arena.lm.vocabulary.float().cpu(), dim=-1)
     cosines, ids = (torch.nn.functional.normalize(prompt.vectors, dim=-1) @ embeddings.T).max(-1)  # (length,) each
     nearest = [

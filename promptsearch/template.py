@@ -11,11 +11,14 @@ from __future__ import annotations
 import string
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 from promptsearch.errors import TemplateError
 
 PROMPT, ANSWER = "prompt", "answer"
+#: What a template takes: prompts that fill its slots, or one of the kinds that stand apart from the text: a prefix in front of
+#: it, vectors that layers read beside it, changed weights.
+Kind = Literal["slots", "prefix", "gated", "weights"]
 
 
 @dataclass(frozen=True)
@@ -41,16 +44,15 @@ class Template:
             string with the fields' braces left in.
         slots: In their order.
         answer_space: Whether a literal space stood before `{answer}`.
-        prefixed: Whether its one slot stands before the whole row, the tokenizer's special tokens too, as a prefix must.
-        bare: Whether there is no prompt at all, for changed weights: its one slot is that of a prefix, and empty.
+        kind: Of the prompts that it takes. All but those of `slots` stand apart from the text: their one slot is in front of the
+            whole row, the tokenizer's special tokens too, and that of `weights` is empty.
     """
 
     text: str
     segments: tuple[str, ...]
     slots: tuple[Slot, ...]
     answer_space: bool
-    prefixed: bool = False
-    bare: bool = False
+    kind: Kind = "slots"
 
     @staticmethod
     def parse(text: str) -> Template:
@@ -115,21 +117,26 @@ class Template:
         """The template with `length` tokens in each slot that does not fix its own."""
         return replace(self, slots=tuple(replace(s, length=length if s.length is None else s.length) for s in self.slots))
 
-    def in_front(self) -> Template:
-        """The template as a prefix takes it: one slot for all prompt tokens, in front, and below it the text of an empty prompt.
+    @property
+    def apart(self) -> bool:
+        """Whether its prompts stand apart from the text."""
+        return self.kind != "slots"
+
+    def taking(self, kind: Kind) -> Template:
+        """The template for prompts of a kind; for those apart from the text: one slot in front, then the text of an empty prompt.
 
         The keys of a prefix belong to a row's first positions, so that nothing can stand before it (PEFT puts it there, too):
-        what stood before a slot stands below the prefix.
-        """
-        return replace(self, segments=("", "".join(self.segments)), slots=(Slot(self.length, space=False),), prefixed=True)
+        what stood before a slot stands below the prefix. A gated prompt stands nowhere; only the length of its slot counts.
+        With changed weights nothing of a row stays the same, so that nothing may stand above their empty slot either: what stands
+        above a slot is computed once and kept.
 
-    def without_prompt(self) -> Template:
-        """The template as changed weights take it: no prompt tokens, and the text of an empty prompt.
-
-        All of it stands below the empty slot: what stands above one is computed once and kept, but with other weights nothing
-        of a row stays the same.
+        Args:
+            kind: Of the prompts.
         """
-        return replace(self.in_front(), slots=(Slot(0, space=False),), prefixed=False, bare=True)
+        if kind == "slots":
+            return self
+        slot = Slot(0 if kind == "weights" else self.length, space=False)
+        return replace(self, segments=("", "".join(self.segments)), slots=(slot,), kind=kind)
 
     def fill(self, fields: Mapping[str, Any]) -> tuple[str, ...]:
         """The segments with an example's fields in them, one more than there are slots."""

@@ -1,9 +1,9 @@
 """The training loop that all trained strategies share.
 
 A trained strategy is an `nn.Module` that yields the prompt's numbers: the vectors of a soft prompt or the keys and values of
-a prefix, one row a token, or changed weights by name. Its `ask` does some optimizer steps and returns the present prompt for
-scoring on `score_on`, which it does not train on: the best prompt that was scored wins, so early stopping and the anytime
-curve come for free.
+a prefix, one row a token; the vectors and gates of a gated prompt; or changed weights by name. Its `ask` does some optimizer
+steps and returns the present prompt for scoring on `score_on`, which it does not train on: the best prompt that was scored
+wins, so early stopping and the anytime curve come for free.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from promptsearch.errors import Diverged, StrategyError
 from promptsearch.evaluation import Evaluation, Ids
 from promptsearch.model.adafactor import adafactor
 from promptsearch.objective import Objective
-from promptsearch.prompt import PrefixPrompt, Prompt, RowsPrompt, SoftPrompt, Weights
+from promptsearch.prompt import Numbers, PrefixPrompt, Prompt, SoftPrompt, Trained, Weights, tensors_of
 from promptsearch.range_test import find_rate
 from promptsearch.strategy import Access, State, Strategy
 
@@ -80,9 +80,9 @@ class TrainedStrategy(Strategy):
         self._optimizer = self._fresh_optimizer()
         self._steps = self._planned_steps()
         made = self._encoder()
-        unit: Literal["tokens", "tensors"] = "tensors" if isinstance(made, Mapping) else "tokens"
+        unit: Literal["tokens", "tensors"] = "tokens" if isinstance(made, Tensor) else "tensors"
         self._training = Training(len(made), None if rate == "auto" else rate, unit)
-        self._first: Tensor | None = None  # the rows of the first prompt; none of weights
+        self._first: Tensor | None = None  # the rows of the first prompt, where it is rows alone
         self._scored = 0
         self._best, self._worse = float("inf"), 0
 
@@ -90,7 +90,8 @@ class TrainedStrategy(Strategy):
     def encoder(self, generator: torch.Generator) -> nn.Module:
         """What is trained: called without arguments, it returns the prompt's numbers.
 
-        Vectors have the shape `(length, width)`, a prefix `(length, *objective.prefix_shape)`; weights come by name.
+        Vectors have the shape `(length, width)`, a prefix `(length, *objective.prefix_shape)`; a gated prompt is a tuple of
+        vectors, shape `(length, layers, width)`, and gates; weights come by name.
 
         Args:
             generator: The source of all randomness of the initialisation.
@@ -139,7 +140,7 @@ class TrainedStrategy(Strategy):
         else:
             self.start()
         prompt = self._prompt()
-        if isinstance(prompt, RowsPrompt):
+        if isinstance(prompt, SoftPrompt | PrefixPrompt):  # of several tensors, a distance says nothing
             self._note_move(prompt.rows)
         return [prompt]
 
@@ -180,10 +181,11 @@ class TrainedStrategy(Strategy):
         self._best = float("inf") if state.data["best"] is None else state.data["best"]
         self._rng.bit_generator.state = state.data["rng"]
 
-    def _prompt(self) -> SoftPrompt | PrefixPrompt | Weights:
+    def _prompt(self) -> Trained:
         (kind,) = self.proposes
         with torch.no_grad():
-            prompt: SoftPrompt | PrefixPrompt | Weights = kind(self._encoder())
+            made = self._encoder()
+            prompt: Trained = Weights(made) if isinstance(made, Mapping) else kind(*tensors_of(made))
         return prompt
 
     def _note_move(self, rows: Tensor) -> None:
@@ -244,13 +246,13 @@ class TrainedStrategy(Strategy):
             if loss.requires_grad:
                 loss.backward()
             mean += float(loss.detach())
-        gradients = [torch.zeros_like(t) if t.grad is None else t.grad for t in _tensors(numbers)]
+        gradients = [torch.zeros_like(t) if t.grad is None else t.grad for t in tensors_of(numbers)]
         rows = isinstance(made, Tensor)
         norms = gradients[0].flatten(1).norm(dim=1) if rows else torch.stack([gradient.norm() for gradient in gradients])
         if not (np.isfinite(mean) and bool(torch.isfinite(norms).all())):
             raise Diverged("loss or gradient of a training step is not finite: lower the rate")
         self._optimizer.zero_grad()
-        torch.autograd.backward(_tensors(made), gradients)
+        torch.autograd.backward(tensors_of(made), gradients)
         clipped = False
         if not self._adafactor:
             clipped = float(nn.utils.clip_grad_norm_(self._encoder.parameters(), self._clip)) > self._clip
@@ -296,15 +298,14 @@ class NamedTensors(nn.Module):
         return dict(zip(self._names, self.tensors, strict=True))
 
 
-def _tensors(made: Tensor | Mapping[str, Tensor]) -> list[Tensor]:
-    return [made] if isinstance(made, Tensor) else list(made.values())
-
-
-def _leaves(made: Tensor | Mapping[str, Tensor]) -> Tensor | dict[str, Tensor]:
+def _leaves(made: Numbers) -> Numbers:
     """The same numbers, at which gradients stop."""
+    if isinstance(made, Mapping):
+        return {name: tensor.detach().requires_grad_() for name, tensor in made.items()}
     if isinstance(made, Tensor):
         return made.detach().requires_grad_()
-    return {name: tensor.detach().requires_grad_() for name, tensor in made.items()}
+    vectors, gates = made
+    return vectors.detach().requires_grad_(), gates.detach().requires_grad_()
 
 
 @contextmanager

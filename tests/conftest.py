@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack, contextmanager
+
 import numpy as np
 import pytest
 import torch
 
 from promptsearch.export import SavedPrompt
 from promptsearch.model import LanguageModel
-from promptsearch.prompt import HardPrompt, PrefixPrompt, SoftPrompt, TextPrompt, Weights
+from promptsearch.prompt import GatedPrompt, HardPrompt, PrefixPrompt, SoftPrompt, TextPrompt, Weights
 from promptsearch.scoring import Engine
 from promptsearch.task import Example, Split, Task
 from promptsearch.template import Template
@@ -49,7 +51,7 @@ def saved_prompt(lm, kind, template, choices, length=3, seed=0):
 
     Args:
         lm: A tiny model.
-        kind: `hard`, `text`, `soft`, `prefix` or `weights` (low-rank ones).
+        kind: `hard`, `text`, `soft`, `prefix`, `gated` (with a gate a layer), `gated heads` or `weights` (low-rank ones).
         template: With the field `text`.
         choices: As they follow the template; None: the text answer " Paris".
         length: Tokens of a slot.
@@ -59,10 +61,15 @@ def saved_prompt(lm, kind, template, choices, length=3, seed=0):
     bound = Template.parse(template).bind(length)
     words = [lm.words[i] for i in torch.randint(len(lm.words), (bound.length,), generator=generator)]
     if kind == "prefix":
-        bound = bound.in_front()
+        bound = bound.taking("prefix")
         prompt = PrefixPrompt(torch.randn(length, *lm.prefix_shape, generator=generator))
+    elif kind.startswith("gated"):
+        bound = bound.taking("gated")
+        _, heads, width = lm.gated_shape
+        gates = torch.randn(2, heads if kind == "gated heads" else 1, generator=generator)
+        prompt = GatedPrompt(torch.randn(bound.length, 2, width, generator=generator), gates)
     elif kind == "weights":
-        bound = bound.without_prompt()
+        bound = bound.taking("weights")
         tensors = {}
         for name, (into, out) in lm.weights.maps.items():
             if name.endswith(("q_proj", "v_proj", "c_attn")):
@@ -90,6 +97,63 @@ def saved_prompt(lm, kind, template, choices, length=3, seed=0):
         probe=probe,
         losses=tuple(losses.tolist()),
     )
+
+
+def turned(states, position_embeddings):
+    """Queries of one head, shape (tokens, size), turned to their positions."""
+    if position_embeddings is None:
+        return states
+    cos, sin = (part[0] for part in position_embeddings)
+    first, second = states.chunk(2, -1)
+    return states * cos + torch.cat([-second, first], -1) * sin
+
+
+def beside(attention, states, positions, vectors, gates):
+    """gate * softmax(q k^T * scaling) v of each head, side by side, shape (tokens, heads * size)."""
+    if hasattr(attention, "c_attn"):
+        (queries, _, _), (_, keys, values) = (attention.c_attn(x).chunk(3, -1) for x in (states, vectors))
+    else:
+        queries, keys, values = attention.q_proj(states), attention.k_proj(vectors), attention.v_proj(vectors)
+    size = attention.head_dim
+    repeats = queries.shape[-1] // keys.shape[-1]
+    parts = []
+    for head in range(queries.shape[-1] // size):
+        own, shared = slice(head * size, (head + 1) * size), slice(head // repeats * size, (head // repeats + 1) * size)
+        q, k, v = queries[:, own], keys[:, shared], values[:, shared]
+        if hasattr(attention, "q_norm"):
+            q, k = attention.q_norm(q), attention.k_norm(k)
+        weights = (turned(q, positions) @ k.T * attention.scaling).softmax(-1)
+        parts.append(gates[head if len(gates) > 1 else 0] * weights @ v)
+    return torch.cat(parts, -1)
+
+
+@contextmanager
+def attending(lm, prompt):
+    """Within, the model's own forward, of one row, attends to a gated prompt, head by head."""
+    attentions = [module for module in lm.model.modules() if hasattr(module, "layer_idx") and hasattr(module, "head_dim")]
+    with ExitStack() as hooks:
+        for place, attention in enumerate(attentions[len(attentions) - len(prompt.gates) :]):
+            projection = attention.c_proj if hasattr(attention, "c_attn") else attention.o_proj
+            found = {}
+
+            def read(module, inputs, given, place=place, found=found):
+                states = (inputs[0] if inputs else given["hidden_states"])[0]
+                positions = given.get("position_embeddings")
+                found["it"] = beside(module, states, positions, prompt.rows[:, place], prompt.gates[place])[None]
+
+            hooks.enter_context(attention.register_forward_pre_hook(read, with_kwargs=True))
+            if hasattr(attention, "c_attn") and prompt.gates.shape[1] == 1:  # PEFT's form: behind the projection
+                hooks.enter_context(projection.register_forward_hook(lambda m, inputs, out, found=found: out + found["it"]))
+            else:
+                add = lambda m, inputs, found=found: (inputs[0] + found["it"],)  # noqa: E731
+                hooks.enter_context(projection.register_forward_pre_hook(add))
+        yield
+
+
+@pytest.fixture(scope="session")
+def attending_to():
+    """`attending`, for tests that import nothing from here."""
+    return attending
 
 
 @pytest.fixture(scope="session")

@@ -30,6 +30,7 @@ STRATEGIES = [
     {"prompt_tuning": {"interval": 2, "batch": 4}},
     {"prefix_tuning": {"interval": 2, "batch": 4, "hidden": 8}},
     {"fine_tuning_top2": {"interval": 2, "batch": 4}},
+    {"llama_adapter": {"interval": 2, "batch": 4}},
 ]
 
 
@@ -71,7 +72,8 @@ def test_price_and_computed_tokens_are_those_of_the_runs(template, race, tiny, f
         result = json.loads(path.read_text())
         run = runs[result["label"]]
         assert 1 / 1.5 < run.price / result["spent"] < 1.5, run.label
-        if run.label in ("manual", "random", "prompt_tuning", "prefix_tuning", "fine_tuning_top2") and not race:
+        exact = ("manual", "random", "prompt_tuning", "prefix_tuning", "llama_adapter", "fine_tuning_top2")
+        if run.label in exact and not race:
             assert run.price == result["spent"]
             assert run.proposals == result["proposals"]
         if result["ledger"]["cached"] == 0 and run.label != "manual":

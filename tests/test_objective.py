@@ -1,6 +1,7 @@
 """The books of the objective, whatever a strategy asks for: properties over random asks, budgets and failures."""
 
 import itertools
+import math
 import os
 import tempfile
 from pathlib import Path
@@ -11,7 +12,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from promptsearch import HardPrompt, PrefixPrompt, SoftPrompt, TextPrompt
+from promptsearch import GatedPrompt, HardPrompt, PrefixPrompt, SoftPrompt, TextPrompt
 from promptsearch.cache import ScoreCache
 from promptsearch.errors import BudgetExhausted, StrategyError
 from promptsearch.objective import FINALISTS, FREE_PROPOSALS
@@ -320,6 +321,22 @@ def test_a_step_of_a_prefix_is_charged_like_one_of_as_many_vectors():
     assert prefixed == (*paid, computed - 2 * 2 * 2), "given keys and values are paid and not computed"
 
 
+@pytest.mark.parametrize("layers", [1, 2])
+def test_a_step_of_a_gated_prompt_pays_the_backward_of_its_layers_only(layers):
+    source = scorer()
+    objective = source.objective()
+    numbers = torch.zeros(2, layers, 8), torch.zeros(layers, 2)
+    ids = np.array([7, 9])
+    text, lead = int(source.context(ids).sum()), int(source.lead(ids).sum())
+    assert objective.price([GatedPrompt(*numbers)], ids) == text + 2 * 2 + lead, "that of a prefix of its length"
+    objective.loss(numbers, ids)
+    ledger = objective.ledger
+    assert (ledger.forward, ledger.backward) == (text + 2 * 2 + lead, math.ceil((text + 2 * 2) * layers / 2))
+    assert ledger.computed == 2 * text * layers // 2 + text * (2 - layers) // 2 + lead
+    objective.loss(numbers, ids)
+    assert ledger.computed == 2 * (2 * text * layers // 2) + text * (2 - layers) // 2 + lead, "the layers below, once"
+
+
 def test_the_price_of_a_text_depends_on_its_length():
     objective = scorer().objective()
     short, long = objective.price([TextPrompt("a")]), objective.price([TextPrompt("a b c")])
@@ -361,6 +378,14 @@ def test_time_over_ends_the_run_but_not_a_replay(tmp_path):
         (SoftPrompt(torch.zeros(3, 8)), r"a soft prompt here has shape \(2, 8\), got \(3, 8\)"),
         (SoftPrompt(torch.zeros(2, 9)), r"a soft prompt here has shape \(2, 8\), got \(2, 9\)"),
         (PrefixPrompt(torch.zeros(3, 2, 2, 1, 8)), r"a prefix prompt here has shape \(2, 2, 2, 1, 8\), got \(3, 2, 2, 1, 8\)"),
+        (
+            GatedPrompt(torch.zeros(3, 1, 8), torch.zeros(1, 2)),
+            r"a gated prompt here has shape \(2, 1, 8\) and \(1, 2\), got \(3, 1, 8\) and \(1, 2\)",
+        ),
+        (
+            GatedPrompt(torch.zeros(2, 3, 8), torch.zeros(3, 1)),
+            r"a gated prompt here has shape \(2, 2, 8\) and \(2, 1\), got \(2, 3, 8\) and \(3, 1\)",
+        ),
         (PrefixPrompt(torch.zeros(2, 3, 2, 1, 8)), r"a prefix prompt here has shape \(2, 2, 2, 1, 8\), got \(2, 3, 2, 1, 8\)"),
     ],
 )

@@ -1,24 +1,39 @@
 """Prompts as values: names by content, copies, and shapes that are refused."""
 
+import re
+
 import pytest
 import torch
 
-from promptsearch import PrefixPrompt, SoftPrompt, Weights
+from promptsearch import GatedPrompt, PrefixPrompt, SoftPrompt, Weights
 from promptsearch.errors import PromptError
 from promptsearch.prompt import TRAINED, load_trained, prompt_from_json, prompt_to_json, save_trained
 
-SHAPES = {"soft": (3, 8), "prefix": (3, 2, 2, 1, 4)}
+SHAPES = {"soft": [(3, 8)], "prefix": [(3, 2, 2, 1, 4)], "gated": [(3, 2, 8), (2, 4)]}
 
 
 @pytest.fixture(params=SHAPES)
 def prompt(request):
-    return TRAINED[request.param](torch.randn(SHAPES[request.param], generator=torch.Generator().manual_seed(0)))
+    generator = torch.Generator().manual_seed(0)
+    return TRAINED[request.param](*(torch.randn(shape, generator=generator) for shape in SHAPES[request.param]))
+
+
+def changed(prompt, change):
+    """The same prompt, after something was done to its tensors."""
+    return type(prompt)(*map(change, prompt.tensors.values()))
 
 
 def test_content_names_a_trained_prompt(prompt):
-    same, other = type(prompt)(prompt.rows.clone()), type(prompt)(prompt.rows + 1e-6)
+    same, other = changed(prompt, torch.clone), changed(prompt, lambda tensor: tensor + 1e-6)
     assert same == prompt and hash(same) == hash(prompt) and other != prompt
     assert len(prompt.key) == 20 and other.key != prompt.key
+
+
+def test_gates_belong_to_the_content():
+    vectors, gates = torch.zeros(3, 2, 8), torch.zeros(2, 4)
+    assert (
+        len({GatedPrompt(vectors, gates).key, GatedPrompt(vectors, gates + 1).key, GatedPrompt(vectors, gates[:, :1]).key}) == 3
+    )
 
 
 def test_the_kind_and_the_shape_belong_to_the_content():
@@ -28,15 +43,16 @@ def test_the_kind_and_the_shape_belong_to_the_content():
 
 
 def test_a_live_parameter_cannot_change_it(prompt):
-    live = torch.nn.Parameter(prompt.rows.clone())
-    made = type(prompt)(live)
+    live = [torch.nn.Parameter(tensor.clone()) for tensor in prompt.tensors.values()]
+    made = type(prompt)(*live)
     with torch.no_grad():
-        live += 1
-    assert made == prompt and not made.rows.requires_grad
+        for tensor in live:
+            tensor += 1
+    assert made == prompt and not any(tensor.requires_grad for tensor in made.tensors.values())
 
 
 def test_numbers_are_kept_in_float32(prompt):
-    assert type(prompt)(prompt.rows.double()) == prompt
+    assert changed(prompt, torch.Tensor.double) == prompt
 
 
 @pytest.mark.parametrize(
@@ -53,6 +69,19 @@ def test_other_shapes_are_refused(kind, shape, complaint):
         kind(torch.zeros(shape))
 
 
+@pytest.mark.parametrize(
+    ("vectors", "gates", "complaint"),
+    [
+        ((3, 8), (2, 4), r"a gated prompt has vectors of shape \(length, layers, width\), got \(3, 8\)"),
+        ((3, 2, 8), (4,), r"a gated prompt has gates of shape \(layers, heads\), got \(4,\)"),
+        ((3, 2, 8), (3, 4), r"a gated prompt has gates of shape \(layers, heads\), got \(3, 4\)"),
+    ],
+)
+def test_vectors_and_gates_belong_to_the_same_layers(vectors, gates, complaint):
+    with pytest.raises(PromptError, match=complaint):
+        GatedPrompt(torch.zeros(vectors), torch.zeros(gates))
+
+
 def test_a_trained_prompt_is_the_same_after_saving(prompt, tmp_path):
     data = prompt_to_json(prompt)
     assert data == {"kind": prompt.kind, "key": prompt.key, "shape": list(prompt.rows.shape)}
@@ -62,9 +91,11 @@ def test_a_trained_prompt_is_the_same_after_saving(prompt, tmp_path):
 
 def test_a_file_of_another_kind_is_refused(prompt, tmp_path):
     save_trained(prompt, path := tmp_path / "a.safetensors")
-    (other,) = (kind for kind in (SoftPrompt, PrefixPrompt) if kind is not type(prompt))
-    with pytest.raises(PromptError, match=f"expected a tensor '{other.tensor}', found \\['{prompt.tensor}'\\]"):
-        load_trained(path, other)
+    for other in (GatedPrompt, PrefixPrompt, SoftPrompt):
+        if other is not type(prompt):
+            complaint = f"expected the tensors {sorted(other.shapes)} of a {other.kind} prompt, found {sorted(prompt.shapes)}"
+            with pytest.raises(PromptError, match=re.escape(complaint)):
+                load_trained(path, other)
 
 
 @pytest.mark.parametrize("content", [b"", b"\x80\x04N.", b"not safetensors at all"])
@@ -75,7 +106,7 @@ def test_damaged_and_pickled_files_are_named(content, tmp_path):
 
 
 def test_unknown_kinds_are_named():
-    with pytest.raises(PromptError, match="expected a prompt of kind hard, text, soft, prefix, weights, got 'deep'"):
+    with pytest.raises(PromptError, match="expected a prompt of kind hard, text, soft, prefix, gated, weights, got 'deep'"):
         prompt_from_json({"kind": "deep", "key": "k"})
 
 

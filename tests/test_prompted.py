@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
 import torch
 from transformers import DynamicCache
 
-from promptsearch import LanguageModel, PromptedModel, SoftPrompt, Weights
+from promptsearch import LanguageModel, PromptedModel, SoftPrompt
 from promptsearch.errors import ModelError, PromptError, UnknownName
 from promptsearch.export import SavedPrompt
-from promptsearch.prompt import HardPrompt, PrefixPrompt
+from promptsearch.prompt import GatedPrompt, HardPrompt, PrefixPrompt
 from promptsearch.scoring import Engine
 from promptsearch.scoring.layout import lay_out, slots_of
 from promptsearch.task import Example, Split
@@ -29,8 +30,11 @@ KINDS = {
     "behind": ("soft", "The movie {text} {prompt} It was{answer}", SENTENCES, 4),
     "anchors": ("hard", "{prompt:2} capital {prompt:1} {text} is {prompt:1}{answer}", WORDS, 1),
     "prefix": ("prefix", "{text} {prompt} It was{answer}", SENTENCES, 5),
+    "gated": ("gated", "{text} {prompt} It was{answer}", SENTENCES, 5),
+    "gated heads": ("gated heads", "{prompt} {text} It was{answer}", WORDS, 2),
     "free": ("soft", "{prompt} {text} is{answer}", None, 6),
     "free prefix": ("prefix", "{prompt} {text} is{answer}", None, 2),
+    "free gated": ("gated heads", "{prompt} {text} is{answer}", None, 3),
 }
 TEXTS = ("good film", "I hate the story", "a very good movie and a funny story of the capital city of France", "bad")
 CHOOSING = [name for name, (_, _, choices, _) in KINDS.items() if choices]
@@ -64,7 +68,7 @@ def mixed(names):
     return [{"prompt": name, "text": text} for text in TEXTS for name in names]
 
 
-def plain(lm, saved, fields, more=()):
+def plain(lm, saved, fields, attending_to, more=()):
     """Logits of a row and what follows it, by transformers alone: embeddings, or a cache of its own."""
     segments = lay_out(saved.template, lm, Example(0, fields, "", None), None).segments
     parts = [torch.tensor(segment, dtype=torch.long) for segment in (*segments, more)]
@@ -73,7 +77,7 @@ def plain(lm, saved, fields, more=()):
     if isinstance(saved.prompt, PrefixPrompt):
         layers = [(keys[None], values[None]) for keys, values in saved.prompt.rows.permute(1, 2, 3, 0, 4)]
         cache = DynamicCache(layers, config=lm.model.config)
-    elif not isinstance(saved.prompt, Weights):
+    elif saved.template.kind == "slots":
         if isinstance(saved.prompt, SoftPrompt):
             slots = saved.prompt.vectors.split([slot.length for slot in saved.template.slots])
         else:
@@ -81,41 +85,42 @@ def plain(lm, saved, fields, more=()):
             slots = [lm.model.get_input_embeddings()(torch.tensor(slot, dtype=torch.long)) for slot in ids]
         for i, slot in enumerate(slots):
             parts.insert(2 * i + 1, slot)
-    with torch.no_grad():
+    beside = attending_to(lm, saved.prompt) if isinstance(saved.prompt, GatedPrompt) else nullcontext()
+    with torch.no_grad(), beside:
         return lm.model(inputs_embeds=torch.cat(parts)[None], past_key_values=cache).logits[0]
 
 
-def expected(lm, saved, fields, answers):
+def expected(lm, saved, fields, answers, attending_to):
     """Log-probabilities of answers, each by a pass of its own."""
     found = []
     for text in answers:
         ids = lm.encode(text)
-        rows = plain(lm, saved, fields, ids)[-len(ids) - 1 : -1].log_softmax(-1)
+        rows = plain(lm, saved, fields, attending_to, ids)[-len(ids) - 1 : -1].log_softmax(-1)
         found.append(rows[range(len(ids)), ids].sum())
     return torch.stack(found)
 
 
-def test_a_mixed_batch_chooses_what_transformers_would_row_by_row(lm, model, prompts):
+def test_a_mixed_batch_chooses_what_transformers_would_row_by_row(lm, model, prompts, attending_to):
     rows = mixed(CHOOSING)
     for row, choice in zip(rows, model.choose(rows), strict=True):
         saved = prompts[row["prompt"]]
-        shares = expected(lm, saved, row, saved.choices).softmax(0)
+        shares = expected(lm, saved, row, saved.choices, attending_to).softmax(0)
         assert list(choice.probabilities) == [text.strip() for text in saved.choices]
         assert list(choice.probabilities.values()) == pytest.approx(shares.tolist(), abs=1e-5)
         assert choice.answer == saved.choices[int(shares.argmax())].strip()
 
 
-def test_changed_weights_answer_alone_as_transformers_would_with_them(lm, make_saved):
+def test_changed_weights_answer_alone_as_transformers_would_with_them(lm, make_saved, attending_to):
     tuned = {"weights": make_saved(lm, "weights", "{prompt} {text} It was{answer}", SENTENCES)}
     free = {"weights": make_saved(lm, "weights", "{prompt} {text} is{answer}", None)}
     rows = mixed(["weights"])
     with lm.changed(tuned["weights"].prompt.tensors):
-        shares = [expected(lm, tuned["weights"], row, SENTENCES).softmax(0).tolist() for row in rows]
+        shares = [expected(lm, tuned["weights"], row, SENTENCES, attending_to).softmax(0).tolist() for row in rows]
         texts = []
         for row in rows:
             ids: list[int] = []
             while len(ids) < 8 and (not ids or ids[-1] not in lm.ends):
-                ids.append(int(plain(lm, free["weights"], row, ids)[-1].argmax()))
+                ids.append(int(plain(lm, free["weights"], row, attending_to, ids)[-1].argmax()))
             texts.append(lm.tokenizer.decode([i for i in ids if i not in lm.ends], skip_special_tokens=True))
     model = PromptedModel(lm, tuned)
     for choice, share in zip(model.choose(rows), shares, strict=True):
@@ -144,14 +149,14 @@ def test_scores_are_losses_of_the_objective_and_do_not_depend_on_the_batch(lm, m
         assert loss == pytest.approx(scores.losses[0, 0], abs=1e-5)
 
 
-def test_generation_with_a_cache_is_generation_without(lm, model, prompts):
+def test_generation_with_a_cache_is_generation_without(lm, model, prompts, attending_to):
     """20 tokens: beyond Gemma's window of 16."""
     rows = mixed(KINDS)
     together = model.generate(rows, 20)
     for row, text in zip(rows, together, strict=True):
         ids: list[int] = []
         while len(ids) < 20 and (not ids or ids[-1] not in lm.ends):
-            ids.append(int(plain(lm, prompts[row["prompt"]], row, ids)[-1].argmax()))
+            ids.append(int(plain(lm, prompts[row["prompt"]], row, attending_to, ids)[-1].argmax()))
         assert text == lm.tokenizer.decode([i for i in ids if i not in lm.ends], skip_special_tokens=True)
     assert len(set(together)) > len(rows) // 2
     assert [model.generate([row], 20)[0] for row in rows[:8]] == together[:8]
@@ -159,7 +164,7 @@ def test_generation_with_a_cache_is_generation_without(lm, model, prompts):
 
 def test_a_model_whose_rows_share_nothing_does_the_same(make_saved, monkeypatch):
     lm = LanguageModel(*tiny_model("llama"), name="llama")
-    prompts = {name: p for name, p in saved_prompts(lm, make_saved).items() if KINDS[name][0] != "prefix"}
+    prompts = {name: p for name, p in saved_prompts(lm, make_saved).items() if KINDS[name][0] in ("hard", "text", "soft")}
     rows = mixed(prompts)
     model = PromptedModel(lm, prompts)
     texts, chosen = model.generate(rows, 8), model.choose([row for row in rows if row["prompt"] in CHOOSING])
@@ -175,7 +180,9 @@ def test_prompts_are_computed_once_and_a_batch_is_one_pass(llama, make_saved, mo
     passes = []
     hidden = LanguageModel.hidden
     monkeypatch.setattr(LanguageModel, "hidden", lambda lm, e, forest: passes.append(len(e)) or hidden(lm, e, forest))
-    prompts = {name: p for name, p in saved_prompts(llama, make_saved).items() if name in ("hard", "text", "soft", "prefix")}
+    prompts = {
+        name: p for name, p in saved_prompts(llama, make_saved).items() if name in ("hard", "text", "soft", "prefix", "gated")
+    }
     passes.clear()
     model = PromptedModel(llama, prompts)
     assert len(passes) == 1  # all prompts, in one pass
@@ -195,16 +202,16 @@ def test_more_rows_than_a_pass_takes(model, monkeypatch):
         assert list(a.probabilities.values()) == pytest.approx(list(b.probabilities.values()), abs=1e-5)
 
 
-def test_an_empty_input_is_read_from_the_prompts_last_token(lm, make_saved):
+def test_an_empty_input_is_read_from_the_prompts_last_token(lm, make_saved, attending_to):
     for kind in ("hard", "soft"):
         saved = make_saved(lm, kind, "{prompt}{text}{answer}", WORDS)
         (choice,) = PromptedModel(lm, saved).choose([{"text": ""}])
-        shares = expected(lm, saved, {"text": ""}, WORDS).softmax(0)
+        shares = expected(lm, saved, {"text": ""}, WORDS, attending_to).softmax(0)
         assert list(choice.probabilities.values()) == pytest.approx(shares.tolist(), abs=1e-5)
 
 
 def test_nothing_but_a_prefix_predicts_nothing(llama):
-    template = Template.parse("{prompt}{text}{answer}").bind(3).in_front()
+    template = Template.parse("{prompt}{text}{answer}").bind(3).taking("prefix")
     saved = SavedPrompt(prompt=PrefixPrompt(torch.randn(3, *llama.prefix_shape)), template=template, choices=WORDS)
     with pytest.raises(PromptError, match="input 1: no token stands before the answer"):
         PromptedModel(llama, saved).choose([{"text": ""}])
@@ -231,11 +238,11 @@ def test_generation_stops_before_a_text(llama, make_saved):
     assert model.generate([{"text": "good film"}], 20, stop=stop) == [whole.partition(stop)[0]]
 
 
-def test_generation_ends_with_the_text_and_with_the_context(llama, make_saved, monkeypatch):
+def test_generation_ends_with_the_text_and_with_the_context(llama, make_saved, monkeypatch, attending_to):
     saved = make_saved(llama, "soft", *KINDS["free"][1:])
     (whole,) = PromptedModel(llama, saved).generate([{"text": "good film"}], 12)
-    ids = [int(plain(llama, saved, {"text": "good film"})[-1].argmax())]
-    ids.append(int(plain(llama, saved, {"text": "good film"}, ids)[-1].argmax()))
+    ids = [int(plain(llama, saved, {"text": "good film"}, attending_to)[-1].argmax())]
+    ids.append(int(plain(llama, saved, {"text": "good film"}, attending_to, ids)[-1].argmax()))
     lm = LanguageModel(*tiny_model("llama"), name="llama")
     monkeypatch.setitem(lm.__dict__, "ends", frozenset(ids[1:]))
     first = lm.tokenizer.decode(ids[:1])

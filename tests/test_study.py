@@ -33,6 +33,7 @@ EVERY = [
     {"prompt_tuning": {"label": "adafactor", "interval": 2, "batch": 4, "optimizer": "adafactor", "rate": "auto"}},
     {"p_tuning": {"interval": 2, "batch": 4, "encoder": "lstm", "hidden": 8}},
     {"prefix_tuning": {"interval": 2, "batch": 4, "hidden": 8}},
+    {"llama_adapter": {"interval": 2, "batch": 4}},
     {"fine_tuning": {"interval": 1, "batch": 4}},
     {"fine_tuning_top2": {"interval": 1, "batch": 4}},
     {"adapter": {"interval": 1, "batch": 4, "share": 0.1}},

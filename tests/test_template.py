@@ -65,8 +65,9 @@ def test_more_texts_than_slots_are_refused():
 )
 def test_in_front_all_prompt_tokens_stand_in_one_slot_before_the_text_of_an_empty_prompt(text, below):
     template = Template.parse(text).bind(3)
-    front = template.in_front()
-    assert front.segments == ("", below) and front.prefixed and not template.prefixed
+    assert template.taking("slots") is template and not template.apart
+    front, beside = template.taking("prefix"), template.taking("gated")
+    assert front.segments == beside.segments == ("", below) and front.apart and beside.apart
     assert [(slot.length, slot.space) for slot in front.slots] == [(template.length, False)]
     fields = {"text": "a film"}
     assert front.render(fields, [""], " X") == template.render(fields, template.slot_texts([]), " X")
@@ -74,7 +75,7 @@ def test_in_front_all_prompt_tokens_stand_in_one_slot_before_the_text_of_an_empt
 
 def test_without_a_prompt_an_empty_slot_stands_above_the_text_of_an_empty_prompt():
     template = Template.parse("A {prompt:2} movie {prompt:1} {text} is {answer}")
-    bare = template.without_prompt()
-    assert bare.segments == ("", template.in_front().segments[1]) and bare.length == 0
-    assert bare.bare and not bare.prefixed and not template.bare
+    bare = template.taking("weights")
+    assert bare.segments == ("", template.taking("prefix").segments[1]) and bare.length == 0
+    assert bare.kind == "weights" and bare.apart
     assert bare.render({"text": "x"}, [""], " y") == template.render({"text": "x"}, ["", ""], " y")

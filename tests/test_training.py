@@ -34,6 +34,8 @@ from promptsearch.testing.planted import PlantedScorer, planted_objective
         ("prefix_tuning", {"text": ""}, "'text' is empty"),
         ("prefix_tuning", {"hidden": 0}, "'hidden' must be at least 1, got 0"),
         ("prefix_tuning", {"rate": 0.0}, "'rate' must be a number above 0, got 0.0"),
+        ("llama_adapter", {"layers": 0}, "'layers' must be from 1 to 2, the layers of this model, got 0"),
+        ("llama_adapter", {"layers": 3}, "'layers' must be from 1 to 2, the layers of this model, got 3"),
     ],
 )
 def test_wrong_options_are_named(name, options, complaint):
@@ -59,7 +61,7 @@ def test_a_step_in_parts_is_the_same_step(strategy, parts):
 
 
 def test_a_step_in_parts_is_the_same_step_of_changed_weights(tiny, films):
-    arena = Arena.build(films, tiny, torch.float32, 2, tiny.words, score_on=8, place="weights")
+    arena = Arena.build(films, tiny, torch.float32, 2, tiny.words, score_on=8, kind="weights")
     found, notes = [], []
     for accumulate in (1, 3):
         objective = Objective(arena.searching, arena.space, Ledger(None), scored=arena.scored, training=np.arange(8, 40))

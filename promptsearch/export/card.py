@@ -15,7 +15,7 @@ from promptsearch.export.saved import PROMPT, SavedPrompt
 from promptsearch.files import write_aside
 from promptsearch.model import LanguageModel
 from promptsearch.model.packaged import NAME
-from promptsearch.prompt import PrefixPrompt, TrainedPrompt, Weights
+from promptsearch.prompt import TrainedPrompt, Weights
 from promptsearch.scoring.layout import prompt_texts
 
 CARD = "README.md"
@@ -129,7 +129,7 @@ def usage(prompt: SavedPrompt, to: str, lm: LanguageModel) -> str:
     else:
         source = f"text = {prompt.template.segments[-1]!r}.format(**{fields!r})"
     # Below a prefix or weights of PEFT's, and before a text, stand the tokenizer's special tokens; others have folded them in.
-    before = to == "text" or (to == "peft" and isinstance(prompt.prompt, (PrefixPrompt, Weights)))
+    before = to == "text" or (to == "peft" and prompt.template.apart)
     first = f"{list(lm.lead)} + " if before and lm.lead else ""
     own = lm.name == NAME or lm.name.endswith(".gguf")
     model = (_OUR_MODEL if own else _MODEL).format(name=lm.name)

@@ -19,7 +19,17 @@ from torch import Tensor
 
 from promptsearch.errors import ExportError, ModelError, PromptError
 from promptsearch.model import LanguageModel
-from promptsearch.prompt import HardPrompt, PrefixPrompt, Prompt, SoftPrompt, TextPrompt, Weights
+from promptsearch.prompt import (
+    TRAINED,
+    GatedPrompt,
+    HardPrompt,
+    PrefixPrompt,
+    Prompt,
+    SoftPrompt,
+    TextPrompt,
+    Weights,
+    kind_of,
+)
 from promptsearch.scoring.answers import choice_scores
 from promptsearch.scoring.layout import Ids, lay_out
 from promptsearch.task import Example
@@ -165,10 +175,8 @@ def read_json(file: Path, formats: Sequence[str]) -> tuple[Certificate, dict[str
         if data["format"] not in formats:
             raise PromptError(f"{file} has the format {data['format']!r}, this version reads {' or '.join(map(repr, formats))}")
         template = Template.parse(data["template"])
-        if data["prompt"]["kind"] == PrefixPrompt.kind:
-            template = template.in_front()
-        elif data["prompt"]["kind"] == Weights.kind:
-            template = template.without_prompt()
+        if (kind := TRAINED.get(data["prompt"]["kind"])) is not None:
+            template = template.taking(kind_of(kind))
         lengths = data["lengths"]
         if len(lengths) != len(template.slots):
             raise PromptError(
@@ -202,21 +210,23 @@ def refuse_pickles(folder: Path) -> None:
         raise PromptError(f"{folder} holds a pickle, {found[0]}, which could run code: exports hold safetensors only")
 
 
-def refuse_weights(prompt: Prompt, what: str) -> HardPrompt | TextPrompt | SoftPrompt | PrefixPrompt:
-    """Refuse changed weights where a format holds something that stands in a row.
+def standing_in_row(prompt: Prompt, what: str) -> HardPrompt | TextPrompt | SoftPrompt | PrefixPrompt:
+    """The prompt, where it stands in a row: others are refused by formats that hold what stands there.
 
     Args:
         prompt: To be exported.
         what: What the format holds, for the message.
 
-    Returns:
-        The prompt, of another kind.
-
     Raises:
-        ExportError: They are changed weights.
+        ExportError: They are changed weights, or vectors that layers read beside the row.
     """
     if isinstance(prompt, Weights):
         raise ExportError(f"no {what} can stand for changed weights: export them as json, or low-rank ones as peft")
+    if isinstance(prompt, GatedPrompt):
+        raise ExportError(
+            f"no {what} can stand for a gated prompt, which layers read by a softmax of its own: export it as json, or as peft "
+            "with one gate a layer"
+        )
     return prompt
 
 

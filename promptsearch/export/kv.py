@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from promptsearch.errors import ExportError, PromptError
-from promptsearch.export.certificate import Certificate, check_in_front, check_room, refuse_weights
+from promptsearch.export.certificate import Certificate, check_in_front, check_room, standing_in_row
 from promptsearch.export.saved import SavedPrompt
 from promptsearch.files import write_aside
 from promptsearch.model import LanguageModel
@@ -63,12 +63,12 @@ def write_kv(saved: SavedPrompt, lm: LanguageModel, folder: Path) -> None:
         ExportError: The prompt cannot be held exactly (with the reason).
         ModelError: The layers of the model have keys of different sizes, or its rows cannot go on below keys and values.
     """
-    refuse_weights(saved.prompt, "keys and values")
+    standing_in_row(saved.prompt, "keys and values")
     check_in_front(saved.template, "keys and values are those of a row's first tokens")
     if not saved.template.segments[-1]:
         raise ExportError("nothing stands between prompt and answer, which a prefix cannot predict: export it as json or vllm")
     shape = lm.prefix_shape
-    (compiled,), _ = compile_prompts(lm, [(saved.prompt, saved.template)])
+    (compiled,) = compile_prompts(lm, [(saved.prompt, saved.template)]).prompts
     if not len(compiled.trunk):
         raise ExportError("the prompt is empty, and an empty cache is none: export it as json, vllm or text")
     rows = compiled.trunk.unflatten(1, shape)  # (tokens, layers, 2, key heads, size of a head)

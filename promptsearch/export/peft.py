@@ -1,4 +1,7 @@
-"""PEFT folders: PREFIX_TUNING for prefixes, PROMPT_TUNING for other prompts that stand in front of the input, LORA for weights.
+"""PEFT folders: the prompts and weights that PEFT can hold.
+
+PREFIX_TUNING for prefixes, ADAPTION_PROMPT for gated prompts (see `adaption.py`), LORA for low-rank weights, and PROMPT_TUNING
+for any other prompt that stands in front of the input.
 
 PEFT puts its virtual tokens before the whole text, so only such prompts can be held exactly. Format: `prompt_embeddings` in
 `adapter_model.safetensors`, one row a virtual token. A row of PROMPT_TUNING is a vector, shape `(virtual tokens, width)`; all
@@ -20,12 +23,13 @@ import torch
 from torch import Tensor
 
 from promptsearch.errors import ExportError
+from promptsearch.export.adaption import adaption_files
 from promptsearch.export.certificate import Certificate, check_in_front
 from promptsearch.export.read_peft import CONFIG, TENSOR, WEIGHTS, read_peft
 from promptsearch.export.saved import SavedPrompt
 from promptsearch.files import write_aside, write_json
 from promptsearch.model import LanguageModel
-from promptsearch.prompt import PrefixPrompt, Weights
+from promptsearch.prompt import GatedPrompt, PrefixPrompt, Weights
 from promptsearch.scoring.compiled import embedded
 from promptsearch.scoring.layout import Ids, lay_out
 from promptsearch.task import Example
@@ -42,7 +46,8 @@ def write_peft(saved: SavedPrompt, lm: LanguageModel, folder: Path) -> None:
     """Write `adapter_config.json` and `adapter_model.safetensors`.
 
     Args:
-        saved: A prefix, any prompt whose slots stand in front of the input, or low-rank weights.
+        saved: A prefix, a gated prompt with one gate a layer, low-rank weights, or any prompt whose slots stand in front of the
+            input.
         lm: The LM.
         folder: Where the files go.
 
@@ -52,6 +57,8 @@ def write_peft(saved: SavedPrompt, lm: LanguageModel, folder: Path) -> None:
     peft = _peft()
     if isinstance(saved.prompt, Weights):
         tensors, special = _low_rank(saved.prompt, lm)
+    elif isinstance(saved.prompt, GatedPrompt):
+        tensors, special = adaption_files(saved.prompt, lm)
     elif isinstance(saved.prompt, PrefixPrompt):
         tensors, special = {TENSOR: saved.prompt.rows.flatten(1)}, _prefix_config(lm)
     else:
@@ -65,7 +72,6 @@ def write_peft(saved: SavedPrompt, lm: LanguageModel, folder: Path) -> None:
         "base_model_name_or_path": lm.name,
         "revision": None,
         "inference_mode": True,
-        "modules_to_save": None,
         "auto_mapping": None,
         "peft_version": peft.__version__,
     }
@@ -81,8 +87,8 @@ def score_peft(certificate: Certificate, lm: LanguageModel, folder: Path) -> lis
     """
     peft = _peft()
     prompt = read_peft(folder, lm)  # says what is wrong with a folder, which peft does not
-    # For LORA, peft puts modules of its own into the model.
-    base = copy.deepcopy(lm.model) if isinstance(prompt, Weights) else lm.model
+    # For LORA and ADAPTION_PROMPT, peft puts modules of its own into the model.
+    base = copy.deepcopy(lm.model) if isinstance(prompt, Weights | GatedPrompt) else lm.model
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # between peft and transformers; nothing that a user could do
         model = peft.PeftModel.from_pretrained(base, str(folder)).eval()

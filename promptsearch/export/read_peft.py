@@ -1,8 +1,8 @@
-"""Prompts out of PEFT's folders, whoever wrote them: PROMPT_TUNING, P_TUNING are vectors, PREFIX_TUNING prefixes, LORA weights.
+"""Prompts out of PEFT's folders, whoever wrote them.
 
-PEFT stores what its encoders put out, never the encoders, so a prompt is all that there is. It belongs in front of the whole
-row: a prefix under `Template.in_front`, vectors under a template whose one slot comes first; weights take
-`Template.without_prompt`.
+PROMPT_TUNING and P_TUNING give vectors, PREFIX_TUNING a prefix, ADAPTION_PROMPT a gated prompt, LORA weights. PEFT stores what
+its encoders put out, never the encoders, so a prompt is all that there is. It belongs in front of the whole row, or beside it:
+under `Template.taking` its kind, vectors under a template whose one slot comes first.
 """
 
 from __future__ import annotations
@@ -17,8 +17,9 @@ import safetensors.torch
 from torch import Tensor
 
 from promptsearch.errors import PromptError
+from promptsearch.export.adaption import read_adaption
 from promptsearch.model import LanguageModel
-from promptsearch.prompt import PrefixPrompt, SoftPrompt, Weights
+from promptsearch.prompt import GatedPrompt, PrefixPrompt, SoftPrompt, Weights
 
 #: Where PEFT keeps the numbers, under which name, and what they are.
 WEIGHTS, TENSOR, CONFIG = "adapter_model.safetensors", "prompt_embeddings", "adapter_config.json"
@@ -27,7 +28,7 @@ _VECTORS = ("PROMPT_TUNING", "P_TUNING")
 _PLAIN = {"use_dora": (False,), "bias": ("none",), "rank_pattern": ({},), "alpha_pattern": ({},), "lora_bias": (False,)}
 
 
-def read_peft(folder: Path | str, lm: LanguageModel) -> SoftPrompt | PrefixPrompt | Weights:
+def read_peft(folder: Path | str, lm: LanguageModel) -> SoftPrompt | PrefixPrompt | GatedPrompt | Weights:
     """The prompt in a PEFT folder.
 
     Args:
@@ -46,11 +47,15 @@ def read_peft(folder: Path | str, lm: LanguageModel) -> SoftPrompt | PrefixPromp
         tensors = safetensors.torch.load((folder / WEIGHTS).read_bytes())
         if kind == "LORA":
             return _low_rank(tensors, config, lm)
-        rows = tensors[TENSOR]
+        rows = None if kind == "ADAPTION_PROMPT" else tensors[TENSOR]
     except (OSError, ValueError, KeyError, TypeError, AttributeError, safetensors.SafetensorError) as error:
         raise PromptError(f"{folder} is no PEFT folder of a prompt, or is damaged: {error!r}") from error
+    if rows is None:
+        return read_adaption(folder, config, tensors, lm)
     if kind not in (*_VECTORS, "PREFIX_TUNING"):
-        raise PromptError(f"{folder} is of the type {kind}; expected {', '.join(_VECTORS)}, PREFIX_TUNING or LORA")
+        raise PromptError(
+            f"{folder} is of the type {kind}; expected {', '.join(_VECTORS)}, PREFIX_TUNING, ADAPTION_PROMPT or LORA"
+        )
     count = config.get("num_virtual_tokens")
     if rows.ndim != 2 or count != len(rows):
         raise PromptError(f"{folder} holds numbers of shape {tuple(rows.shape)} for {count} virtual tokens: it is damaged")

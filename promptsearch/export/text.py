@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from promptsearch.errors import ExportError, PromptError
-from promptsearch.export.certificate import Certificate, check_room, refuse_weights
+from promptsearch.export.certificate import Certificate, check_room, standing_in_row
 from promptsearch.export.saved import SavedPrompt
 from promptsearch.files import write_aside
 from promptsearch.model import LanguageModel
@@ -30,7 +30,7 @@ def write_text(saved: SavedPrompt, lm: LanguageModel, folder: Path) -> None:
     Raises:
         ExportError: It is a trained prompt, which no text holds, or its text does not give its tokens back.
     """
-    refuse_weights(saved.prompt, "text")
+    standing_in_row(saved.prompt, "text")
     if isinstance(saved.prompt, TrainedPrompt):
         raise ExportError(f"a {saved.prompt.kind} prompt is numbers, and no text holds it exactly: export it as json, peft or kv")
     for example in saved.probe:

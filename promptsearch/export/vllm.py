@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from promptsearch.errors import ExportError, PromptError
-from promptsearch.export.certificate import CERTIFICATE, FORMAT, Certificate, check_room, read_json, refuse_weights
+from promptsearch.export.certificate import CERTIFICATE, FORMAT, Certificate, check_room, read_json, standing_in_row
 from promptsearch.export.saved import SavedPrompt
 from promptsearch.files import write_aside
 from promptsearch.model import LanguageModel
@@ -53,9 +53,9 @@ def write_vllm(saved: SavedPrompt, lm: LanguageModel, folder: Path) -> None:
         folder: Where the file goes.
 
     Raises:
-        ExportError: It is a prefix, or changed weights.
+        ExportError: It stands in no slot.
     """
-    prompt = refuse_weights(saved.prompt, "embeddings")
+    prompt = standing_in_row(saved.prompt, "embeddings")
     if isinstance(prompt, PrefixPrompt):
         raise ExportError("vLLM takes embeddings, and no keys and values from outside: export a prefix as kv, peft or json")
     if isinstance(prompt, SoftPrompt):

@@ -21,6 +21,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
+from promptsearch.model.gated import Adaption
+
 #: The name under which `transformers` knows this attention.
 NAME = "promptsearch"
 
@@ -45,6 +47,7 @@ class Forest:
         trunk: Keys and values of the trunks, padded, all layers side by side, shape `(trees, trunk, values)`; `(1, trunk,
             values)` where all trees have the same one; None without.
         record: Whether to keep the keys and values of this pass.
+        adaption: Gated prompts, with an owner for each tree; None without.
     """
 
     positions: Tensor
@@ -55,7 +58,9 @@ class Forest:
     key_positions: Tensor | None = None
     trunk: Tensor | None = None
     record: bool = False
+    adaption: Adaption | None = None
     heads: list[tuple[int, int]] = field(default_factory=list)  # of what was recorded: how many, and the size of one
+    attended: list[tuple[Any, int]] = field(default_factory=list)  # the layers' attentions and query heads, when recorded
     windows: set[int] = field(default_factory=set)
     _layer: int = 0  # where the present layer's part of `trunk` begins
     _recorded: list[Tensor] = field(default_factory=list)
@@ -180,6 +185,8 @@ def _attend(
         if forest.visible is None and forest.size <= sliding_window:
             sliding_window = None
     above_keys, above_values = forest.above(key[0]), forest.above(value[0])
+    if forest.record:
+        forest.attended.append((module, query.shape[1]))
     queries, keys, values = forest.spread(query[0]), forest.spread(key[0]), forest.spread(value[0])
     repeats = queries.shape[1] // keys.shape[1]
     cpu = query.device.type == "cpu"
@@ -191,8 +198,8 @@ def _attend(
             keys = torch.cat([above_keys.expand(len(keys), -1, -1, -1), keys], 2)
             values = torch.cat([above_values.expand(len(values), -1, -1, -1), values], 2)
     if cpu:
-        return forest.gather(_plainly(queries, keys, values, forest.hidden(sliding_window, repeats), scaling, above))[None], None
-    if forest.visible is None and sliding_window is None:
+        out = _plainly(queries, keys, values, forest.hidden(sliding_window, repeats), scaling, above)
+    elif forest.visible is None and sliding_window is None:
         if repeats > 1:
             keys, values = keys.repeat_interleave(repeats, 1), values.repeat_interleave(repeats, 1)
         out = scaled_dot_product_attention(queries, keys, values, is_causal=True, scale=scaling)
@@ -201,7 +208,8 @@ def _attend(
         mask = forest.mask(sliding_window, repeats)
         out = scaled_dot_product_attention(folded, keys, values, attn_mask=mask, scale=scaling).unflatten(2, (repeats, -1))
         out = out.flatten(1, 2)
-    return forest.gather(out)[None], None
+    added = None if forest.adaption is None else forest.adaption.added(module.layer_idx, queries, scaling)
+    return forest.gather(out if added is None else out + added)[None], None
 
 
 def _plainly(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -14,9 +14,12 @@ import psutil
 import safetensors
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from promptsearch.errors import ModelError
 from promptsearch.model.attention import Forest, UnknownAttention, attending, chains
+from promptsearch.model.gated import Adaption
+from promptsearch.model.layers import Layers, Reached, UnknownLayers, find_layers, recorded_differ
 from promptsearch.model.packaged import NAME, packaged_model
 from promptsearch.model.weights import ModelWeights, changed, weights_of
 
@@ -274,8 +277,50 @@ class LanguageModel:
         states = self._last(inputs_embeds=rows).flatten(0, 1)
         return states if forest.back is None else states[forest.back]
 
+    def entering(self, layer: int, embedded: Tensor, forest: Forest) -> Tensor:
+        """The hidden states that enter a layer; those above it are not computed.
+
+        Args:
+            layer: Its number.
+            embedded: As for `hidden`.
+            forest: Who sees whom.
+
+        Returns:
+            Shape `(tokens, width)`.
+        """
+        return self._entering(self.layers, layer, embedded, forest)
+
+    def above(self, layer: int, states: Tensor, forest: Forest) -> Tensor:
+        """The last hidden states of a pass that goes on from states that enter a layer; those below it are not computed.
+
+        Args:
+            layer: Its number.
+            states: As `entering` gives them, shape `(tokens, width)`.
+            forest: Who sees whom, and which gated prompts each tree attends to.
+
+        Returns:
+            Shape `(tokens, width)`.
+        """
+        return self._above(self.layers, layer, states, forest)
+
+    def _entering(self, layers: Layers, layer: int, embedded: Tensor, forest: Forest) -> Tensor:
+        with layers.ending(layer):
+            try:
+                self._hidden(embedded, forest)
+            except Reached as reached:
+                return reached.states[0]
+        raise UnknownLayers(f"no pass goes through its layer {layer}")
+
+    def _above(self, layers: Layers, layer: int, states: Tensor, forest: Forest) -> Tensor:
+        with layers.beginning(layer, states[None]):
+            return self._hidden(states, forest)
+
     def _hidden(self, embedded: Tensor, forest: Forest) -> Tensor:
-        with attending(self.model, forest):
+        with ExitStack() as stack:
+            stack.enter_context(attending(self.model, forest))
+            if (beside := forest.adaption) is not None:
+                join = lambda later: forest.gather(later).flatten(1)[None]  # noqa: E731
+                stack.enter_context(beside.added_behind(self.layers.attentions, join))
             return self._last(inputs_embeds=embedded[None], position_ids=forest.positions[None])[0]
 
     def _last(self, **inputs: Tensor) -> Tensor:
@@ -342,6 +387,92 @@ class LanguageModel:
             if not distance < near:
                 raise UnknownAttention(f"its states differ by {distance:.2g}")
         return forest.windows
+
+    @cached_property
+    def layers(self) -> Layers:
+        """The layers one by one: tried out once, against the model's own forward.
+
+        Raises:
+            ModelError: They cannot be told apart, or their projections are not known.
+        """
+        try:
+            if not self.trees:
+                raise UnknownLayers("its attention cannot be exchanged")
+            token = self._recorded_token
+            layers = find_layers(self.model.base_model, token.attended, token.heads[::2])
+            with torch.inference_mode():
+                self._try_layers(layers)
+        except Exception as error:  # a stranger's model: whatever it raises, it takes other prompts
+            fault = str(error) if isinstance(error, UnknownLayers) else f"{type(error).__name__}: {error}"
+            raise ModelError(
+                f"the model '{self.name}' takes no gated prompt: {fault[:200]}. Take prompts that fill slots, or prefixes"
+            ) from error
+        return layers
+
+    def _try_layers(self, layers: Layers) -> None:
+        """A token's projections against the keys and values that the model makes, and a pass in two parts against a whole one.
+
+        Raises:
+            UnknownLayers: They differ.
+        """
+        inputs: list[Tensor] = []
+
+        def keep(module: Any, given: tuple[Any, ...], named: dict[str, Any]) -> None:
+            inputs.append(given[0] if given else named["hidden_states"])
+
+        row = self.embed(torch.tensor(self._probe, device=self.device))
+        with ExitStack() as hooks:
+            for attention in layers.attentions:
+                hooks.enter_context(attention.register_forward_pre_hook(keep, with_kwargs=True))
+            self._hidden(row[:1], chains([1], self.device))
+        if recorded_differ(layers, inputs, self._recorded_token.recorded):
+            raise UnknownLayers("its layers make keys and values in a way that is not known here")
+        whole, middle = self._hidden(row, chains([len(row)], self.device)), len(layers) // 2
+        states = self._entering(layers, middle, row, chains([len(row)], self.device))
+        parts = self._above(layers, middle, states, chains([len(row)], self.device))
+        if not torch.allclose(parts, whole, atol=1e-3, rtol=1e-3):
+            raise UnknownLayers("a pass through some of its layers, and then the others, is not a pass through all of them")
+
+    @property
+    def gated_shape(self) -> tuple[int, int, int]:
+        """What gated prompts have at most: `(layers, heads, width)`.
+
+        Raises:
+            ModelError: The model takes none.
+        """
+        return len(self.layers), self.layers.heads, self.embeddings.shape[1]
+
+    def adaption(self, prompts: Sequence[tuple[Tensor, Tensor]]) -> Adaption:
+        """Gated prompts as the layers attend to them; gradients flow back.
+
+        Args:
+            prompts: Vectors and gates of each, see `GatedPrompt`.
+
+        Raises:
+            ModelError: The model takes none.
+        """
+        layers = self.layers
+        count, length = max(len(gates) for _, gates in prompts), max(len(vectors) for vectors, _ in prompts)
+        # A prompt of fewer layers has gates of zero below them, and adds nothing there.
+        vectors = torch.stack(
+            [pad(v.to(self.device, self.dtype), (0, 0, count - v.shape[1], 0, 0, length - len(v))) for v, _ in prompts]
+        )
+        gates = torch.stack(
+            [pad(g.to(self.device, self.dtype).expand(-1, layers.heads), (0, 0, count - len(g), 0)) for _, g in prompts]
+        )
+        first = len(layers) - count
+        keys, values = zip(*(layers.project(first + i, vectors[:, :, i]) for i in range(count)), strict=True)
+        late = torch.tensor([layers.fused and g.shape[1] == 1 for _, g in prompts], device=self.device)
+        lengths = torch.tensor([len(v) for v, _ in prompts], device=self.device)
+        within = torch.arange(length, device=self.device) < lengths[:, None]
+        return Adaption(
+            first,
+            keys,
+            values,
+            gates.unbind(1),
+            late=late if bool(late.any()) else None,
+            within=None if bool(within.all()) else within,
+        )
 
     def logits(self, states: Tensor, tokens: Tensor | None = None) -> Tensor:
         """Logits in float32 from last hidden states.

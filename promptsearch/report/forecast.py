@@ -13,6 +13,7 @@ _SHARED = {
     "nothing": "nothing, since that would not pay",
     "input": "each input, with what prompts begin alike",
     "prompt": "each prompt, by all examples",
+    "layers": "the layers below those that attend to prompts, by all prompts",
 }
 
 

@@ -16,7 +16,7 @@ COLUMNS = {
     "seconds": "wall-clock time of a run, mean over seeds",
     "access": "what the strategy needs of the LM: scores (black box), gradients (white box) or weights",
     "prompt": "of the seed with the least loss on the select split; ␣ is a space at an end or one of several, ⏎ a line break, "
-    "| parts the slots; of a soft prompt the nearest word of each vector with its cosine; a prefix is near no words",
+    "| parts the slots; of a soft prompt the nearest word of each vector with its cosine; others are near no words",
 }
 #: What † means.
 ONE_SEED = "† one seed: the interval covers the choice of examples only, not the luck of the seed"

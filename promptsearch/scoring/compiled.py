@@ -1,7 +1,8 @@
 """Prompts made ready for use: what a row holds before its input is computed once, and kept as keys and values.
 
 A causal LM reads a prompt in front of the input in the same way whatever follows, so any such prompt can be kept as keys and
-values: tokens, vectors, and prefixes, which are keys and values already. This is the one place that knows the kinds apart.
+values: tokens, vectors, and prefixes, which are keys and values already. Gated prompts stand beside all rows of a pass, each of
+which attends to its own one. This is the one place that knows the kinds apart.
 """
 
 from __future__ import annotations
@@ -15,7 +16,19 @@ from torch import Tensor
 
 from promptsearch.errors import PromptError
 from promptsearch.model import LanguageModel
-from promptsearch.prompt import HardPrompt, PrefixPrompt, Prompt, SoftPrompt, TrainedPrompt, Weights
+from promptsearch.model.gated import Adaption
+from promptsearch.prompt import (
+    GatedPrompt,
+    HardPrompt,
+    PrefixPrompt,
+    Prompt,
+    RowsPrompt,
+    SoftPrompt,
+    TrainedPrompt,
+    Weights,
+    kind_of,
+    shapes_for,
+)
 from promptsearch.scoring.forward import embed, extend
 from promptsearch.scoring.layout import Ids, lay_out, slots_of, split_slots
 from promptsearch.scoring.tree import Path
@@ -29,10 +42,12 @@ class Row(NamedTuple):
     Args:
         trunk: Keys and values of what comes first, shape `(trunk, values)`.
         ids: Of all tokens below it, at least one; an id below zero stands for a vector, as in `forward.run`.
+        owner: The place of its gated prompt among those of the pass.
     """
 
     trunk: Tensor
     ids: Path
+    owner: int = 0
 
     @property
     def tokens(self) -> int:
@@ -46,15 +61,17 @@ class Compiled:
 
     Args:
         template: Bound.
-        slots: Ids of each slot; that of a prefix is empty, since its numbers stand in the trunk, and that of changed weights.
+        slots: Ids of each slot; that of what stands apart from the text is empty.
         above: The ids that begin every row.
         trunk: Keys and values of a prefix and of `above`, shape `(tokens, values)`; without any where rows cannot share.
+        owner: The place of its gated prompt; of any other prompt, that of one which adds nothing.
     """
 
     template: Template
     slots: tuple[Ids, ...]
     above: Path
     trunk: Tensor
+    owner: int = 0
 
     def row(self, lm: LanguageModel, fields: Mapping[str, Any]) -> Row:
         """An input below the prompt.
@@ -70,44 +87,76 @@ class Compiled:
         if not ids:
             raise PromptError("no token stands before the answer: the model needs at least one")
         if not lm.trees:
-            return Row(self.trunk, tuple(ids))
+            return Row(self.trunk, tuple(ids), self.owner)
         if len(ids) == len(self.above):  # an empty input: the answer is predicted from the last token, which runs again
-            return Row(self.trunk[:-1], tuple(ids[-1:]))
-        return Row(self.trunk, tuple(ids[len(self.above) :]))
+            return Row(self.trunk[:-1], tuple(ids[-1:]), self.owner)
+        return Row(self.trunk, tuple(ids[len(self.above) :]), self.owner)
 
 
-def compile_prompts(lm: LanguageModel, prompts: Sequence[tuple[Prompt, Template]]) -> tuple[list[Compiled], Tensor | None]:
+@dataclass(frozen=True)
+class Library:
+    """All prompts of a model, made ready.
+
+    Args:
+        prompts: In the order in which they were given.
+        vectors: Of all soft ones among them, for which negative ids stand, shape `(vectors, width)`.
+        adaption: All gated ones among them.
+    """
+
+    prompts: list[Compiled]
+    vectors: Tensor | None
+    adaption: Adaption | None
+
+    def beside(self, owners: Sequence[int]) -> Adaption | None:
+        """The gated prompts, for the trees of a pass.
+
+        Args:
+            owners: See `Row`.
+        """
+        return None if self.adaption is None else self.adaption.of(owners)
+
+
+def compile_prompts(lm: LanguageModel, prompts: Sequence[tuple[Prompt, Template]]) -> Library:
     """Compute what does not depend on inputs, of all prompts in one pass.
 
     Args:
         lm: The model.
         prompts: Each with its template, bound.
 
-    Returns:
-        The prompts, and the vectors of all soft ones among them, for which negative ids stand, shape `(vectors, width)`.
-
     Raises:
         PromptError: A prompt does not fit its template, or the model.
-        ModelError: The model takes no prefix.
+        ModelError: The model takes no prefix, or no gated prompt.
     """
     found: list[Compiled] = []
     vectors: list[Tensor] = []
+    gated: list[tuple[Tensor, Tensor]] = []
     for prompt, template in prompts:
         slots, given = _fill(prompt, template, lm, sum(map(len, vectors)))
         if isinstance(prompt, SoftPrompt):
             vectors.append(prompt.vectors)
+        owner = len(gated)
+        if isinstance(prompt, GatedPrompt):
+            gated.append((prompt.rows, prompt.gates))
         values = lm.values if lm.trees else 0
         trunk = torch.empty(0, values) if given is None else given
         above = _beginning(template, lm, slots) if lm.trees else ()
-        found.append(Compiled(template, slots, above, trunk.to(lm.device, lm.dtype)))
-    numbers = torch.cat(vectors) if vectors else None
-    computed = [i for i, compiled in enumerate(found) if compiled.above]
-    if computed:
-        with torch.inference_mode():
-            _, trunks = extend(lm, [found[i].above for i in computed], [found[i].trunk for i in computed], numbers)
-        for i, trunk in zip(computed, trunks, strict=True):
-            found[i] = replace(found[i], trunk=trunk)
-    return found, numbers
+        found.append(Compiled(template, slots, above, trunk.to(lm.device, lm.dtype), owner))
+    if gated and len(gated) < len(prompts):  # the others attend to nothing: a gate of zero
+        nothing = len(gated)
+        gated.append((torch.zeros(1, 1, lm.gated_shape[2]), torch.zeros(1, 1)))
+        found = [
+            compiled if isinstance(prompt, GatedPrompt) else replace(compiled, owner=nothing)
+            for compiled, (prompt, _) in zip(found, prompts, strict=True)
+        ]
+    with torch.inference_mode():
+        library = Library(found, torch.cat(vectors) if vectors else None, lm.adaption(gated) if gated else None)
+        if computed := [i for i, compiled in enumerate(found) if compiled.above]:
+            beside = library.beside([found[i].owner for i in computed])
+            rows = [found[i].above for i in computed]
+            _, trunks = extend(lm, rows, [found[i].trunk for i in computed], library.vectors, beside)
+            for i, trunk in zip(computed, trunks, strict=True):
+                found[i] = replace(found[i], trunk=trunk)
+    return library
 
 
 def embedded(lm: LanguageModel, prompt: Prompt, template: Template, fields: Mapping[str, Any]) -> Tensor:
@@ -161,27 +210,32 @@ def _fill(prompt: Prompt, template: Template, lm: LanguageModel, first: int) -> 
         first: The place of its first vector among those of all prompts.
     """
     check_fit(prompt, template)
-    if isinstance(prompt, Weights):
+    if isinstance(prompt, RowsPrompt):
+        _check_shapes(prompt, lm)
+    if isinstance(prompt, GatedPrompt | Weights):
         return ((),), None
     if isinstance(prompt, PrefixPrompt):
-        _check_shape(prompt, tuple(prompt.rows.shape[1:]), lm.prefix_shape)
         return ((),), prompt.rows.flatten(1)
     if isinstance(prompt, SoftPrompt):
-        _check_shape(prompt, tuple(prompt.rows.shape[1:]), tuple(lm.embeddings.shape[1:]))
         return split_slots(template, [-1 - first - i for i in range(len(prompt.vectors))]), None
     return slots_of(template, lm, prompt), None
 
 
-def _check_shape(prompt: SoftPrompt | PrefixPrompt, found: tuple[int, ...], expected: tuple[int, ...]) -> None:
-    for name, ours, theirs in zip(prompt.dimensions[1:], found, expected, strict=True):
-        if ours != theirs:
-            raise PromptError(f"the prompt {prompt.key} is for a model with {name} {ours}; this one has {theirs}")
+def _check_shapes(prompt: RowsPrompt, lm: LanguageModel) -> None:
+    shapes = [tuple(tensor.shape) for tensor in prompt.tensors.values()]
+    expected = shapes_for(kind_of(type(prompt)), shapes, prompt.length, lm)
+    for names, ours, theirs in zip(prompt.shapes.values(), shapes, expected, strict=True):
+        for name, here, there in zip(names, ours, theirs, strict=True):
+            if here != there:
+                raise PromptError(f"the prompt {prompt.key} is for a model with {name} {here}; this one has {there}")
 
 
 def _beginning(template: Template, lm: LanguageModel, slots: Sequence[Ids]) -> Path:
     """The ids of a row before the first segment with a field, special tokens that begin this segment among them."""
+    if template.kind == "weights":  # which change whatever is computed
+        return ()
     segments = lay_out(template, lm, Example(0, dict.fromkeys(template.fields, ""), "", None), None).segments
     ids: list[int] = []
     for segment, slot in zip(segments[: template.fixed], slots, strict=False):
         ids += [*segment, *slot]
-    return (*ids, *(lm.lead if template.fixed == int(template.prefixed) else ()))
+    return (*ids, *(lm.lead if template.fixed == int(template.apart) else ()))

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from promptsearch.model import LanguageModel
 from promptsearch.model.attention import Forest
-from promptsearch.scoring.compiled import Row
+from promptsearch.scoring.compiled import Library, Row
 from promptsearch.scoring.forward import embed, extend, run
 from promptsearch.scoring.tree import grow
 
@@ -21,7 +21,7 @@ from promptsearch.scoring.tree import grow
 def greedy(
     lm: LanguageModel,
     rows: Sequence[Row],
-    vectors: Tensor | None,
+    library: Library,
     limits: Sequence[int],
     ended: Callable[[Sequence[int]], bool],
 ) -> list[list[int]]:
@@ -30,7 +30,7 @@ def greedy(
     Args:
         lm: The model.
         rows: To be continued.
-        vectors: Those of soft prompts, as in `forward.run`.
+        library: The prompts.
         limits: The most tokens to add to each row, at least 1.
         ended: Whether a row's new tokens, one more than at the last call, are all that is wanted.
 
@@ -40,8 +40,8 @@ def greedy(
     found: list[list[int]] = [[] for _ in rows]
     live = list(range(len(rows)))
     with torch.inference_mode():
-        table = _Table(lm, rows, vectors, limits) if lm.trees else None
-        states = table.states if table else _whole(lm, rows, vectors, found, live)
+        table = _Table(lm, rows, library, limits) if lm.trees else None
+        states = table.states if table else _whole(lm, rows, library, found, live)
         while True:
             for i, token in zip(live, lm.logits(states).argmax(-1).tolist(), strict=True):
                 found[i].append(token)
@@ -52,15 +52,15 @@ def greedy(
                 live = [live[place] for place in stay]
                 if table:
                     table.keep(stay)
-            states = table.step([found[i][-1] for i in live]) if table else _whole(lm, rows, vectors, found, live)
+            states = table.step([found[i][-1] for i in live]) if table else _whole(lm, rows, library, found, live)
 
 
 def _whole(
-    lm: LanguageModel, rows: Sequence[Row], vectors: Tensor | None, found: Sequence[Sequence[int]], live: Sequence[int]
+    lm: LanguageModel, rows: Sequence[Row], library: Library, found: Sequence[Sequence[int]], live: Sequence[int]
 ) -> Tensor:
     """Last hidden states of whole rows, for a model whose rows keep nothing, shape `(live, width)`."""
     paths = [(*rows[i].ids, *found[i]) for i in live]
-    states, begins = run(lm, [grow([path]) for path in paths], None, vectors)
+    states, begins = run(lm, [grow([path]) for path in paths], None, library.vectors)
     return states[[begin + len(path) - 1 for begin, path in zip(begins, paths, strict=True)]]
 
 
@@ -70,16 +70,18 @@ class _Table:
     Args:
         lm: The model.
         rows: What they begin with.
-        vectors: As in `forward.run`.
+        library: The prompts.
         limits: The most tokens that each grows by.
 
     Attributes:
         states: Of the last token of each row, shape `(rows, width)`.
     """
 
-    def __init__(self, lm: LanguageModel, rows: Sequence[Row], vectors: Tensor | None, limits: Sequence[int]) -> None:
-        self._lm = lm
-        self.states, kept = extend(lm, [row.ids for row in rows], [row.trunk for row in rows], vectors)
+    def __init__(self, lm: LanguageModel, rows: Sequence[Row], library: Library, limits: Sequence[int]) -> None:
+        self._lm, self._library = lm, library
+        self._owners = [row.owner for row in rows]
+        beside = library.beside(self._owners)
+        self.states, kept = extend(lm, [row.ids for row in rows], [row.trunk for row in rows], library.vectors, beside)
         room = max(row.tokens + limit for row, limit in zip(rows, limits, strict=True))
         self._lengths = torch.tensor([len(each) for each in kept], device=lm.device)
         self._kept = kept[0].new_zeros(len(rows), room, kept[0].shape[1])  # (rows, room, values)
@@ -90,6 +92,7 @@ class _Table:
         """Forget all rows but these."""
         places = torch.tensor(stay, device=self._lm.device)
         self._kept, self._lengths = self._kept[places], self._lengths[places]
+        self._owners = [self._owners[place] for place in stay]
 
     def step(self, tokens: Sequence[int]) -> Tensor:
         """One more token for each row; returns its hidden states, shape `(rows, width)`."""
@@ -104,6 +107,7 @@ class _Table:
             key_positions=torch.cat([places.expand(len(tokens), -1), self._lengths[:, None]], 1),
             trunk=self._kept[:, :above],
             record=True,
+            adaption=self._library.beside(self._owners),
         )
         ids = torch.tensor(tokens, device=self._lm.device)
         states = self._lm.hidden(embed(self._lm, ids, None), forest)

@@ -6,6 +6,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -15,22 +16,63 @@ from torch import Tensor
 from promptsearch.errors import Diverged, ModelError, PromptError, PromptSearchError, TemplateError
 from promptsearch.evaluation import Scores
 from promptsearch.model import LanguageModel
+from promptsearch.model.gated import Adaption
 from promptsearch.model.weights import ModelWeights
-from promptsearch.prompt import PrefixPrompt, Prompt, RowsPrompt, TextPrompt, TrainedPrompt, Weights
+from promptsearch.prompt import (
+    GatedPrompt,
+    Numbers,
+    Prompt,
+    RowsPrompt,
+    TextPrompt,
+    TrainedPrompt,
+    Weights,
+    kind_of,
+    shapes_for,
+    tensors_of,
+)
 from promptsearch.scoring.answers import answer_scores, choice_scores
-from promptsearch.scoring.forward import given_trunks, keys_values, ran_out, run
+from promptsearch.scoring.forward import entering, given_trunks, keys_values, ran_out, run, run_above
 from promptsearch.scoring.kept import Kept
 from promptsearch.scoring.layout import Layout, broken_joint, check_answers, lay_out, slots_of, split_slots
 from promptsearch.scoring.plan import PASS_TOKENS, WAVE_TOKENS, Group, Plan, Prediction, Sharing, Slots, Wave, passes
-from promptsearch.scoring.tree import Path, common, grow
+from promptsearch.scoring.tree import Path, Tree, common, grow
 from promptsearch.task import Example, Split
-from promptsearch.template import Template
+from promptsearch.template import Kind, Template
 
 Ids = NDArray[np.int64]
 log = logging.getLogger(__name__)
 
 #: Part of every cache key: raise it when scores may change.
 ENGINE = 4
+
+#: What an engine's prompts are called in messages.
+_KINDS: dict[Kind, str] = {
+    "slots": "prompts that fill slots",
+    "prefix": "prefixes",
+    "gated": "gated prompts",
+    "weights": "changed weights",
+}
+
+
+@dataclass(frozen=True)
+class _Call:
+    """What the passes of one wave have in common.
+
+    Args:
+        wave: With its trunks.
+        prompts: What each puts into the slots.
+        trunks: Keys and values of the wave's trunks.
+        vectors: Of soft prompts, for which negative ids stand.
+        adaption: Gated prompts.
+        entering: Of each example, the states that enter the lowest layer that attends to these.
+    """
+
+    wave: Wave
+    prompts: Sequence[Slots]
+    trunks: Sequence[Tensor]
+    vectors: Tensor | None = None
+    adaption: Adaption | None = None
+    entering: Mapping[int, Tensor] = field(default_factory=dict)
 
 
 class Engine:
@@ -67,24 +109,32 @@ class Engine:
         self._choices = choices
         self._limit = PASS_TOKENS.get(lm.device.type, PASS_TOKENS["cpu"])
         self._layouts = layouts = [lay_out(template, lm, example, choices) for example in split.examples]
-        width = tuple(lm.embeddings.shape[1:])
-        self._shape = (template.length, *(lm.prefix_shape if template.prefixed else width))  # of a trained prompt
-        if template.prefixed or template.bare:
-            _check_below_prefix(layouts, split, "but the prefix " if template.prefixed else "")
+        self._kind = template.kind
+        if template.apart:
+            _check_apart(layouts, split)
         self._context = np.array([layout.context for layout in layouts])
         self._lead = np.array([layout.lead for layout in layouts])
         self._lengths = np.array([sum(map(len, x.segments)) + max(map(len, x.answers)) for x in layouts])
         self._right = np.array([-1 if e.choice is None else e.choice for e in split.examples])
         self._one_token = choices is not None and all(len(a) == 1 for a in layouts[0].answers)
+        # What may be kept of an example: of gated prompts, the states of a whole row; else, keys and values of what is in front.
+        self._trees: list[Tree] = []
+        if self._kind == "gated":
+            self._trees = [grow(self._paths(((),), i, 0)[0]) for i in range(len(layouts))]
+        self._held = np.array([len(tree.ids) for tree in self._trees]) if self._trees else self._lead
+        self._bytes = (lm.gated_shape[2] if self._trees else lm.values if lm.trees else 0) * lm.dtype.itemsize  # of a token
         room = self._room(memory)
         kept = self._fitting(room) if keep else 0
         if kept < len(layouts):  # what is not kept goes through the rest of the memory, some at a time
-            wave = min(WAVE_TOKENS, max(room // 4, int(self._lead.max())))
+            wave = min(WAVE_TOKENS, max(room // 4, int(self._held.max())))
             kept = self._fitting(room - wave) if keep else 0
         else:
             wave = min(WAVE_TOKENS, room)
-        self._kept = Kept(lm, layouts[:kept], self._limit)
-        self._plan = Plan(layouts, trees=lm.trees, one_token=self._one_token, kept=kept, wave=wave, prefixed=template.prefixed)
+        limit = self._limit
+        leads = list(dict.fromkeys(layout.segments[0] for layout in layouts[:kept] if layout.lead))
+        self._kept = Kept(lambda paths: keys_values(lm, paths, None, limit), len, leads, lm.device)
+        self._entering: tuple[int, Kept[int]] | None = None  # of the layer that gated prompts began with last
+        self._plan = Plan(layouts, trees=lm.trees, one_token=self._one_token, kept=kept, wave=wave, kind=self._kind)
         parts = (ENGINE, kept, wave, lm.hash, lm.tokenizer_hash, template.text, template.length, split.hash)
         config = json.dumps(lm.model.config.to_dict(), sort_keys=True, default=str)  # what weights alone do not say
         surroundings = (
@@ -95,7 +145,7 @@ class Engine:
             torch.get_num_threads(),
         )
         self._signature = (*parts, choices, *surroundings)
-        self._check_length(template.length)
+        self._check_length(0 if self._kind == "gated" else template.length)  # a gated prompt has no position
 
     # The scorer's side, see evaluation.Scorer.
 
@@ -143,6 +193,11 @@ class Engine:
         return self._lm.prefix_shape
 
     @property
+    def gated_shape(self) -> tuple[int, int, int]:
+        """What gated prompts have at most: `(layers, heads, width)`."""
+        return self._lm.gated_shape
+
+    @property
     def weights(self) -> ModelWeights:
         """The LM's weights in float32, and what they belong to."""
         return self._lm.weights
@@ -187,36 +242,39 @@ class Engine:
                 losses[i] = metric[i] = np.nan
         return Scores(losses, metric, choices, computed, failures)
 
-    def loss(self, numbers: Tensor | Mapping[str, Tensor], examples: Ids) -> Tensor:
+    def loss(self, numbers: Numbers, examples: Ids) -> Tensor:
         """The mean loss in nats of a trained prompt, shape `()`, differentiable in its numbers.
 
         Args:
-            numbers: Float32, cast to the LM's dtype inside: vectors, shape `(length, width)`, a prefix, shape
-                `(length, *prefix_shape)`, or changed weights by name.
+            numbers: Vectors, shape `(length, width)`, a prefix, shape `(length, *prefix_shape)`, vectors and gates of a gated
+                prompt, or changed weights by name; float32, cast to the LM's dtype inside.
             examples: Ids, shape `(batch,)`.
 
         Raises:
             PromptError: The numbers do not fit template and model.
             Diverged: The loss is not finite; names the example.
         """
-        if isinstance(numbers, Mapping) != self._template.bare:
-            raise PromptError(f"under this template {self._expected} are trained, got a {type(numbers).__name__}")
-        if isinstance(numbers, Mapping):
-            with self._lm.changed(numbers):  # nothing may be computed apart: a gradient crosses all of a row
-                losses = self._score([((),)], None, examples, "nothing")[0][0]
-        else:
-            self._check_shape(numbers)
-            slots = split_slots(self._template, [-1 - i for i in range(len(numbers))])
-            # No gradient reaches what stands before the prompt: where there is something, it is computed apart.
-            whole: Sharing = "prompt" if self._template.prefixed else "nothing"
-            sharing: Sharing = "input" if self._lm.trees and self._lead.any() else whole
-            losses = self._score([slots], numbers.flatten(1), examples, sharing)[0][0]
+        losses = self._losses(numbers, examples)
         if not bool(torch.isfinite(losses).all()):
             example = examples[int((~torch.isfinite(losses)).nonzero()[0])]
             raise Diverged(
                 f"the loss of the trained prompt on {self._split.name} example {example} is not finite: lower the rate"
             )
         return losses.mean()
+
+    def passes(self, numbers: Numbers) -> tuple[float, float]:
+        """What `loss` and its gradient compute, in forward passes through the whole LM.
+
+        The layers below a gated prompt compute an example once, and no gradient reaches them. That of any other prompt crosses
+        all layers from the first slot on, and none of the text before it.
+
+        Args:
+            numbers: As in `loss`.
+        """
+        if isinstance(numbers, Mapping):
+            return 1.0, self.weights.backward(numbers)
+        share = self._attending(numbers[0]) if isinstance(numbers, tuple) else 1.0
+        return share, share
 
     def predict(self, prompts: Sequence[Prompt], examples: Ids) -> Prediction:
         """What `score` would compute, inputs that are kept from call to call left out.
@@ -225,8 +283,11 @@ class Engine:
             prompts: Of any kinds.
             examples: Ids, shape `(examples,)`.
         """
-        slots = self._slots(prompts)[0]
         unique = np.unique(examples)
+        if self._kind == "gated":
+            share = max(self._attending(p.rows) for p in prompts if isinstance(p, GatedPrompt))
+            return self._plan.predict_layers(len(prompts), unique, share)
+        slots = self._slots(prompts)[0]
         return self._plan.predict(self._plan.choose(slots, unique), slots, unique)
 
     def anatomy(self) -> dict[str, float]:
@@ -245,9 +306,9 @@ class Engine:
 
     @property
     def kept(self) -> tuple[int, int]:
-        """Tokens whose keys and values are kept from call to call, and their bytes."""
-        tokens = self._kept.tokens
-        return tokens, tokens * self._lm.values * self._lm.dtype.itemsize if tokens else 0
+        """Tokens of which something is kept from call to call, and its bytes."""
+        tokens = int(self._held[: self._plan.kept].sum()) if self._trees else self._kept.tokens
+        return tokens, tokens * self._bytes
 
     # Private.
 
@@ -255,36 +316,41 @@ class Engine:
         """Tokens whose keys and values fit into `memory` bytes."""
         if memory is None or not self._lm.trees:
             return WAVE_TOKENS
-        each = self._lm.values * self._lm.dtype.itemsize
-        longest = int(self._lead.argmax())
-        if memory < (least := each * int(self._lead[longest])):
+        longest = int(self._held.argmax())
+        if memory < (least := self._bytes * int(self._held[longest])):
+            what = "states" if self._trees else "keys and values"
             raise ModelError(
-                f"a memory of {memory:,} bytes does not hold the keys and values of {self._split.name} example {longest}: "
-                f"{self._lead[longest]} tokens of {each:,} bytes. Expected at least {least:,}"
+                f"a memory of {memory:,} bytes does not hold the {what} of {self._split.name} example {longest}: "
+                f"{self._held[longest]} tokens of {self._bytes:,} bytes. Expected at least {least:,}"
             )
-        return memory // each
+        return memory // self._bytes
 
     def _fitting(self, room: int) -> int:
-        """The first so many examples have trunks of `room` tokens together; 0 where none needs any."""
-        if not self._lead.any() or not self._lm.trees:
+        """So many examples, from the first, hold `room` tokens together; 0 where nothing is held."""
+        if not self._held.any() or not self._lm.trees:
             return 0
-        seen: set[Path] = set()
+        seen: set[Path | int] = set()
         for i, layout in enumerate(self._layouts):
-            if layout.segments[0] not in seen:
-                seen.add(layout.segments[0])
-                room -= layout.lead
+            item = i if self._trees else layout.segments[0]  # what stands in front may be the same in many examples
+            if item not in seen:
+                seen.add(item)
+                room -= int(self._held[i])
             if room < 0:
                 return i
         return len(self._layouts)
 
-    def _slots(self, prompts: Sequence[Prompt]) -> tuple[list[Slots], Tensor | None]:
-        """What each prompt puts into the slots, and the rows of trained prompts, flat, for which negative ids stand."""
+    def _slots(self, prompts: Sequence[Prompt]) -> tuple[list[Slots], Tensor | Adaption | None]:
+        """What each prompt puts into the slots, and what trained prompts are.
+
+        Returns:
+            Ids, and the rows of trained prompts, flat, for which negative ids stand; or, of gated prompts, nothing but these.
+        """
         found: list[Slots] = []
         rows: list[Tensor] = []
         count = 0
         for prompt in prompts:
             self._check_prompt(prompt)
-            if isinstance(prompt, Weights):
+            if isinstance(prompt, GatedPrompt | Weights):
                 found.append(((),))
             elif isinstance(prompt, RowsPrompt):
                 found.append(split_slots(self._template, [-1 - count - i for i in range(len(prompt.rows))]))
@@ -292,12 +358,33 @@ class Engine:
                 count += len(prompt.rows)
             else:
                 found.append(slots_of(self._template, self._lm, prompt))
+        if self._kind == "gated":
+            return found, self._lm.adaption([(p.rows, p.gates) for p in prompts if isinstance(p, GatedPrompt)])
         return found, torch.cat(rows) if rows else None
+
+    def _losses(self, numbers: Numbers, examples: Ids) -> Tensor:
+        """The losses of a trained prompt, shape `(batch,)`."""
+        if isinstance(numbers, Mapping) != (self._kind == "weights"):
+            raise PromptError(f"under this template {_KINDS[self._kind]} are trained, got a {type(numbers).__name__}")
+        if isinstance(numbers, Mapping):
+            with self._lm.changed(numbers):  # nothing may be computed apart: a gradient crosses all of a row
+                return self._score([((),)], None, examples, "nothing")[0][0]
+        tensors = tensors_of(numbers)
+        self._check_shape(tensors)
+        if self._kind == "gated":
+            vectors, gates = tensors
+            return self._score([((),)], self._lm.adaption([(vectors, gates)]), examples)[0][0]
+        (rows,) = tensors
+        slots = split_slots(self._template, [-1 - i for i in range(len(rows))])
+        # No gradient reaches what stands before the prompt: where there is something, it is computed apart.
+        whole: Sharing = "prompt" if self._kind == "prefix" else "nothing"
+        sharing: Sharing = "input" if self._lm.trees and self._lead.any() else whole
+        return self._score([slots], rows.flatten(1), examples, sharing)[0][0]
 
     def _score_kind(self, prompts: Sequence[Prompt], examples: Ids) -> tuple[Tensor, Tensor, Tensor | None, int]:
         """What `_score` finds; changed weights one after the other, each in place for its own rows only."""
         slots, rows = self._slots(prompts)
-        if not self._template.bare:
+        if self._kind != "weights":
             return self._score(slots, rows, examples)
         losses, metric, choices, computed = [], [], [], 0
         for prompt in prompts:
@@ -311,22 +398,22 @@ class Engine:
         return torch.cat(losses), torch.cat(metric), torch.cat(choices) if choices else None, computed
 
     def _score(
-        self, prompts: Sequence[Slots], rows: Tensor | None, examples: Ids, sharing: Sharing | None = None
+        self, prompts: Sequence[Slots], trained: Tensor | Adaption | None, examples: Ids, sharing: Sharing | None = None
     ) -> tuple[Tensor, Tensor, Tensor | None, int]:
         """Losses (prompts, examples), metric (prompts, examples), choices (prompts, examples, choices), tokens computed."""
-        vectors = None if self._template.prefixed else rows
         places = {int(e): i for i, e in enumerate(examples)}  # an id that is asked for twice is computed once
         unique = np.array(list(places))
         answers = [1 if self._one_token else len(self._layouts[e].answers) for e in unique]
         begins = np.concatenate([[0], np.cumsum(answers)])
         column = {int(e): int(begin) for e, begin in zip(unique, begins, strict=False)}
-        parts, lines, computed = [], [], self._kept.computed
+        parts, lines = [], []
         way = sharing or self._plan.choose(prompts, unique)
-        tokens = 0
+        tokens = 0.0
         for wave in self._plan.waves(way, prompts, unique):
-            trunks = self._trunks(wave.trunks, rows)
+            call, count = self._call(wave, prompts, trained)
+            tokens += count
             for groups in passes(wave, lambda: self._limit):
-                found, count = self._pass(wave, groups, prompts, trunks, vectors)
+                found, count = self._pass(call, groups)
                 parts.append(found)
                 lines += [
                     p * int(begins[-1]) + column[e] + a
@@ -336,7 +423,7 @@ class Engine:
                     for a in range(1 if self._one_token else len(self._layouts[e].answers))
                 ]
                 tokens += count
-        computed = tokens + self._kept.computed - computed
+        computed = round(tokens)
         back = torch.empty(len(lines), dtype=torch.long)
         back[torch.tensor(lines)] = torch.arange(len(lines))
         flat = torch.cat(parts).cpu()[back].unflatten(0, (len(prompts), -1))  # (prompts, answers of all examples, ...)
@@ -356,15 +443,41 @@ class Engine:
         shape = (len(prompts), len(unique))
         return each(nats.reshape(shape)), each(correct.float().reshape(shape)), each(normalised.unflatten(0, shape)), computed
 
-    def _trunks(self, paths: Sequence[Path], rows: Tensor | None) -> list[Tensor]:
-        """Keys and values of a wave's trunks; those of prefixes are given."""
-        if self._template.prefixed and rows is not None:
-            return given_trunks(self._lm, paths, rows)
-        return self._kept.get(paths, rows) if paths else []
+    def _call(self, wave: Wave, prompts: Sequence[Slots], trained: Tensor | Adaption | None) -> tuple[_Call, float]:
+        """What a wave's passes read, and the tokens that were computed for it."""
+        if isinstance(trained, Adaption):
+            examples = list(dict.fromkeys(e for group in wave.groups for e in group.examples))
+            kept = self._entering_at(trained.first)
+            before = kept.computed
+            states = dict(zip(examples, kept.get(examples), strict=True))
+            share = trained.first / self.gated_shape[0]
+            return _Call(wave, prompts, [], adaption=trained, entering=states), share * (kept.computed - before)
+        if self._kind == "prefix" and trained is not None:
+            return _Call(wave, prompts, given_trunks(self._lm, wave.trunks, trained)), 0.0
+        before = self._kept.computed
+        trunks = self._kept.get(wave.trunks, lambda paths: keys_values(self._lm, paths, trained, self._limit))
+        return _Call(wave, prompts, trunks, trained), self._kept.computed - before
 
-    def _pass(
-        self, wave: Wave, groups: Sequence[Group], prompts: Sequence[Slots], trunks: Sequence[Tensor], vectors: Tensor | None
-    ) -> tuple[Tensor, int]:
+    def _attending(self, vectors: Tensor) -> float:
+        """The share of the layers that attend to a gated prompt."""
+        return vectors.shape[1] / self.gated_shape[0]
+
+    def _entering_at(self, layer: int) -> Kept[int]:
+        """The states of examples that enter a layer; those of another layer are forgotten."""
+        if self._entering is None or self._entering[0] != layer:
+            lm, limit, trees = self._lm, self._limit, self._trees
+            self._entering = (
+                layer,
+                Kept(
+                    lambda examples: entering(lm, layer, [trees[e] for e in examples], limit),
+                    lambda example: len(trees[example].ids),
+                    list(range(self._plan.kept)),
+                    lm.device,
+                ),
+            )
+        return self._entering[1]
+
+    def _pass(self, call: _Call, groups: Sequence[Group]) -> tuple[Tensor, float]:
         """One pass; what does not fit into the memory of the device goes in halves.
 
         Returns:
@@ -372,7 +485,7 @@ class Engine:
             and the tokens that were computed.
         """
         try:
-            return self._forward(wave, groups, prompts, trunks, vectors)
+            return self._forward(call, groups)
         except RuntimeError as error:
             if not ran_out(error):
                 raise
@@ -386,34 +499,43 @@ class Engine:
             log.warning("out of memory: from now on passes of %d tokens", self._limit)
         some = groups if len(groups) > 1 else _split(groups[0])
         halves = [some[: len(some) // 2], some[len(some) // 2 :]]
-        found = [self._pass(wave, half, prompts, trunks, vectors) for half in halves]
+        found = [self._pass(call, half) for half in halves]
         return torch.cat([table for table, _ in found]), sum(count for _, count in found)
 
-    def _forward(
-        self, wave: Wave, groups: Sequence[Group], prompts: Sequence[Slots], trunks: Sequence[Tensor], vectors: Tensor | None
-    ) -> tuple[Tensor, int]:
+    def _paths(self, slots: Slots, example: int, above: int) -> tuple[list[Path], list[Path]]:
+        """An example's rows: the ids of each below a trunk of `above` tokens, and its answer."""
+        layout = self._layouts[example]
+        whole = layout.join(slots)[above:]
+        answers = layout.answers[:1] if self._one_token else layout.answers
+        # The last token of an answer is predicted, never read.
+        return [(*whole, *answer[:-1]) for answer in answers], list(answers)
+
+    def _forward(self, call: _Call, groups: Sequence[Group]) -> tuple[Tensor, float]:
         trees, targets = [], []  # of each tree: the answers of its rows
         for group in groups:
-            above = len(wave.trunks[group.trunk]) if group.trunk >= 0 else 0
-            paths, answers = [], []
+            above = len(call.wave.trunks[group.trunk]) if group.trunk >= 0 else 0
+            paths: list[Path] = []
+            answers: list[Path] = []
             for p in group.prompts:
                 for e in group.examples:
-                    layout = self._layouts[e]
-                    whole = layout.join(prompts[p])[above:]
-                    for answer in layout.answers[:1] if self._one_token else layout.answers:
-                        # The last token of an answer is predicted, never read.
-                        paths.append((*whole, *answer[:-1]))
-                        answers.append(answer)
+                    some = self._paths(call.prompts[p], e, above)
+                    paths += some[0]
+                    answers += some[1]
             if self._lm.trees:
                 trees.append(grow(paths, above))
                 targets.append(answers)
             else:
                 trees += [grow([path]) for path in paths]
                 targets += [[answer] for answer in answers]
-        used = [trunks[group.trunk] for group in groups] if trunks else None
-        states, begins = run(self._lm, trees, used, vectors)
+        computed: float = sum(len(tree.ids) for tree in trees)
+        if call.adaption is not None:  # each group is one prompt with one example
+            entered = [call.entering[group.examples[0]] for group in groups]
+            states, begins = run_above(self._lm, trees, entered, call.adaption.of([group.prompts[0] for group in groups]))
+            computed *= 1 - call.adaption.first / self.gated_shape[0]
+        else:
+            used = [call.trunks[group.trunk] for group in groups] if call.trunks else None
+            states, begins = run(self._lm, trees, used, call.vectors)
         rows = [[begin + place for place in row] for tree, begin in zip(trees, begins, strict=True) for row in tree.rows]
-        computed = sum(len(tree.ids) for tree in trees)
         if self._one_token:
             tokens = torch.tensor([a[0] for a in self._layouts[0].answers], device=self._lm.device)
             return self._lm.logits(states[torch.tensor([row[-1] for row in rows], device=states.device)], tokens), computed
@@ -437,21 +559,18 @@ class Engine:
                 return f"the text prompt {list(prompt.texts)} does not join with the template: {fault}"
         return None
 
-    @property
-    def _expected(self) -> str:
-        """The kind of prompt that the template takes, in words."""
-        template = self._template
-        return "prefixes" if template.prefixed else "changed weights" if template.bare else "prompts that fill slots"
-
     def _check_prompt(self, prompt: Prompt) -> None:
-        if (isinstance(prompt, PrefixPrompt), isinstance(prompt, Weights)) != (self._template.prefixed, self._template.bare):
-            raise PromptError(f"under this template {self._expected} are scored, got a {type(prompt).__name__}")
+        if kind_of(type(prompt)) != self._kind:
+            raise PromptError(f"under this template {_KINDS[self._kind]} are scored, got a {type(prompt).__name__}")
         if isinstance(prompt, RowsPrompt):
-            self._check_shape(prompt.rows)
+            self._check_shape(tuple(prompt.tensors.values()))
 
-    def _check_shape(self, rows: Tensor) -> None:
-        if tuple(rows.shape) != self._shape:
-            raise PromptError(f"a trained prompt has shape {self._shape} under this template and model, got {tuple(rows.shape)}")
+    def _check_shape(self, tensors: Sequence[Tensor]) -> None:
+        found = tuple(tuple(tensor.shape) for tensor in tensors)
+        expected = shapes_for(self._kind, found, self._template.length, self)
+        if found != expected:
+            shapes = [" and ".join(map(str, some)) for some in (expected, found)]
+            raise PromptError(f"a trained prompt has shape {shapes[0]} under this template and model, got {shapes[1]}")
 
     def _check_length(self, prompt: int) -> None:
         longest = int(self._lengths.argmax())
@@ -463,12 +582,12 @@ class Engine:
             )
 
 
-def _check_below_prefix(layouts: Sequence[Layout], split: Split, above: str) -> None:
-    """A prefix predicts nothing itself, nor do weights: the answer needs a token before it."""
+def _check_apart(layouts: Sequence[Layout], split: Split) -> None:
+    """What stands apart from the text predicts nothing itself: the answer needs a token before it."""
     for example, layout in zip(split.examples, layouts, strict=True):
         if not any(layout.segments):
             raise TemplateError(
-                f"nothing {above}stands before the answer of {split.name} example {example.id}: expected at least a token"
+                f"no text stands before the answer of {split.name} example {example.id}: expected at least a token"
             )
 
 

@@ -6,15 +6,21 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from promptsearch.model import LanguageModel
 from promptsearch.model.attention import chains, pad_rows
+from promptsearch.model.gated import Adaption
 from promptsearch.scoring.packing import pack
 from promptsearch.scoring.tree import Path, Plot, Tree, grow, plant
 
 
 def run(
-    lm: LanguageModel, trees: Sequence[Tree], trunks: Sequence[Tensor] | None, vectors: Tensor | None
+    lm: LanguageModel,
+    trees: Sequence[Tree],
+    trunks: Sequence[Tensor] | None,
+    vectors: Tensor | None,
+    adaption: Adaption | None = None,
 ) -> tuple[Tensor, list[int]]:
     """The last hidden states of all trees' tokens.
 
@@ -23,16 +29,22 @@ def run(
         trees: Of one pass.
         trunks: Keys and values of each tree's trunk, shape `(trunk, values)` each; None where no tree has one.
         vectors: The soft prompts' vectors, shape `(vectors, width)`: the id `-1 - i` stands for the i-th.
+        adaption: Gated prompts, with an owner for each tree.
 
     Returns:
         Shape `(tokens, width)`, and the place of each tree's first token.
     """
     plot = _plot(lm, trees, trunks)
+    plot.forest.adaption = adaption
     return lm.hidden(embed(lm, plot.ids, vectors), plot.forest), plot.begins
 
 
 def extend(
-    lm: LanguageModel, paths: Sequence[Path], trunks: Sequence[Tensor], vectors: Tensor | None
+    lm: LanguageModel,
+    paths: Sequence[Path],
+    trunks: Sequence[Tensor],
+    vectors: Tensor | None,
+    adaption: Adaption | None = None,
 ) -> tuple[Tensor, list[Tensor]]:
     """Rows that go on below trunks, and will be gone on from.
 
@@ -41,6 +53,7 @@ def extend(
         paths: Ids of each row, at least one.
         trunks: Keys and values above each row, shape `(trunk, values)` each; none of them, or all, may be empty.
         vectors: As in `run`.
+        adaption: As in `run`, with an owner for each row.
 
     Returns:
         The last hidden state of each row's last token, shape `(rows, width)`; and keys and values of each row, those of its
@@ -48,7 +61,7 @@ def extend(
     """
     trees = [grow([path], len(trunk)) for path, trunk in zip(paths, trunks, strict=True)]
     plot = _plot(lm, trees, trunks if any(map(len, trunks)) else None)
-    plot.forest.record = True
+    plot.forest.record, plot.forest.adaption = True, adaption
     states = lm.hidden(embed(lm, plot.ids, vectors), plot.forest)
     new = plot.forest.recorded
     spans = [slice(begin, begin + len(path)) for begin, path in zip(plot.begins, paths, strict=True)]
@@ -97,6 +110,47 @@ def given_trunks(lm: LanguageModel, paths: Sequence[Path], rows: Tensor) -> list
     """
     rows = rows.to(lm.device, lm.dtype)
     return [rows[-1 - path[0] : -path[-1]] for path in paths]
+
+
+def entering(lm: LanguageModel, layer: int, trees: Sequence[Tree], limit: int) -> list[Tensor]:
+    """The states of trees that enter a layer: gated prompts of the layers from there on leave them as they are.
+
+    Args:
+        lm: The model.
+        layer: Its number.
+        trees: Without trunks.
+        limit: Tokens of a pass.
+
+    Returns:
+        Shape `(tokens, width)` each, without gradients.
+    """
+    found: list[Tensor] = []
+    # As in `keys_values`.
+    with torch.inference_mode(False), torch.no_grad():
+        for some in pack(trees, lambda tree: len(tree.ids), lambda: limit):
+            plot = plant(some, None, lm.device)
+            states = lm.entering(layer, lm.embed(plot.ids), plot.forest)
+            found += [states[begin : begin + len(tree.ids)] for tree, begin in zip(some, plot.begins, strict=True)]
+    return found
+
+
+def run_above(lm: LanguageModel, trees: Sequence[Tree], states: Sequence[Tensor], adaption: Adaption) -> tuple[Tensor, list[int]]:
+    """The last hidden states of trees beside gated prompts.
+
+    Args:
+        lm: The model.
+        trees: Of one pass, without trunks.
+        states: Of each tree: those that enter the lowest adapted layer, shape `(tokens, width)`.
+        adaption: With an owner for each tree.
+
+    Returns:
+        As `run`.
+    """
+    plot = plant(trees, None, lm.device)
+    plot.forest.adaption = adaption
+    sizes = [end - begin for begin, end in zip(plot.begins, [*plot.begins[1:], len(plot.ids)], strict=True)]
+    packed = torch.cat([pad(own, (0, 0, 0, size - len(own))) for own, size in zip(states, sizes, strict=True)])
+    return lm.above(adaption.first, packed, plot.forest), plot.begins
 
 
 def _plot(lm: LanguageModel, trees: Sequence[Tree], trunks: Sequence[Tensor] | None) -> Plot:

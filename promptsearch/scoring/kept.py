@@ -1,75 +1,83 @@
-"""Keys and values of trunks: those that every call needs are kept, the others are computed again."""
+"""What every call needs of the examples: kept as far as memory allows, the rest is computed again.
+
+Keys and values of inputs that stand before the prompt; or, below gated prompts, hidden states that enter the lowest layer that
+attends to them.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Sequence
+from typing import Generic, TypeVar
 
+import torch
 from torch import Tensor
 
 from promptsearch.errors import ModelError
-from promptsearch.model import LanguageModel
-from promptsearch.scoring.forward import keys_values, ran_out
-from promptsearch.scoring.layout import Layout
-from promptsearch.scoring.tree import Path
+from promptsearch.scoring.forward import ran_out
 
-#: Examples whose trunks are computed together.
+K = TypeVar("K", bound=Hashable)
+
+#: Examples that are computed together.
 _TOGETHER = 32
 
 
-class Kept:
-    """The trunks of a split whose inputs stand before the prompt.
+class Kept(Generic[K]):
+    """Tensors of items, by the item.
 
     What is kept is decided beforehand, and always computed in the same passes: a loss does not depend on what was asked
     for earlier. What fits stays; were the oldest thrown out for the newest, a round over a little too much would find
     nothing kept.
 
     Args:
-        lm: The model.
-        layouts: Of the examples that are kept, the first of the split.
-        limit: Tokens of a pass.
+        run: Puts items through the LM and gives the tensor of each.
+        size: Tokens of an item.
+        items: That are kept.
+        device: Of the LM.
 
     Attributes:
-        tokens: Whose keys and values are kept.
+        tokens: That are kept.
         computed: Tokens that went through the LM so far.
     """
 
-    def __init__(self, lm: LanguageModel, layouts: Sequence[Layout], limit: int) -> None:
-        self._lm = lm
-        self._limit = limit
-        leads = list(dict.fromkeys(layout.segments[0] for layout in layouts if layout.lead))
-        chunks = [leads[i : i + _TOGETHER] for i in range(0, len(leads), _TOGETHER)]
-        self._chunk = {lead: chunk for chunk in chunks for lead in chunk}
-        self._found: dict[Path, Tensor] = {}
-        self.tokens = sum(map(len, leads))
+    def __init__(
+        self, run: Callable[[Sequence[K]], list[Tensor]], size: Callable[[K], int], items: Sequence[K], device: torch.device
+    ) -> None:
+        self._put_through = run
+        self._size = size
+        self._device = device
+        chunks = [items[i : i + _TOGETHER] for i in range(0, len(items), _TOGETHER)]
+        self._chunk = {item: chunk for chunk in chunks for item in chunk}
+        self._found: dict[K, Tensor] = {}
+        self.tokens = sum(map(size, items))
         self.computed = 0
 
-    def get(self, trunks: Sequence[Path], vectors: Tensor | None) -> list[Tensor]:
-        """Keys and values of trunks, shape `(tokens, values)` each.
+    def get(self, items: Sequence[K], run: Callable[[Sequence[K]], list[Tensor]] | None = None) -> list[Tensor]:
+        """The tensors of items, in their order.
 
         Args:
-            trunks: Their ids.
-            vectors: Those of soft prompts, see `forward.run`.
+            items: Any.
+            run: For those that are not kept; left out: as for the others.
         """
-        for trunk in trunks:
-            if trunk in self._chunk and trunk not in self._found:
-                chunk = self._chunk[trunk]
-                self._found.update(zip(chunk, self._run(chunk, None), strict=True))
-        others = [trunk for trunk in trunks if trunk not in self._found]
-        found = self._found | dict(zip(others, self._run(others, vectors), strict=True))
-        return [found[trunk] for trunk in trunks]
+        for item in items:
+            if item in self._chunk and item not in self._found:
+                chunk = self._chunk[item]
+                self._found.update(zip(chunk, self._run(chunk, self._put_through), strict=True))
+        others = [item for item in items if item not in self._found]
+        found = self._found | dict(zip(others, self._run(others, run or self._put_through), strict=True))
+        return [found[item] for item in items]
 
-    def _run(self, trunks: Sequence[Path], vectors: Tensor | None) -> list[Tensor]:
+    def _run(self, items: Sequence[K], run: Callable[[Sequence[K]], list[Tensor]]) -> list[Tensor]:
         try:
-            found = keys_values(self._lm, trunks, vectors, self._limit)
+            found = run(items)
         except RuntimeError as error:
             if not ran_out(error):
                 raise
-            if len(trunks) == 1:
+            if len(items) == 1:
                 raise ModelError(
-                    f"the memory of {self._lm.device} does not hold one row of {len(trunks[0])} tokens: take a smaller model, "
-                    "a smaller `memory`, or another device"
+                    f"the memory of {self._device} does not hold one row of {self._size(items[0])} tokens: take a smaller "
+                    "model, a smaller `memory`, or another device"
                 ) from error
-            half = len(trunks) // 2
-            return self._run(trunks[:half], vectors) + self._run(trunks[half:], vectors)
-        self.computed += sum(map(len, trunks))
+            half = len(items) // 2
+            return self._run(items[:half], run) + self._run(items[half:], run)
+        self.computed += sum(map(self._size, items))
         return found

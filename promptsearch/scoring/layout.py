@@ -24,7 +24,7 @@ class Layout:
 
     Args:
         segments: Ids before, between and after the slots; the first begins with the tokenizer's leading special tokens, or the
-            second, where a prefix stands before these or nothing may stand above the slot.
+            second, where the prompt stands apart from the text.
         answers: Ids of each answer: the choices in their order, or the right answer and then its aliases.
     """
 
@@ -62,7 +62,7 @@ def lay_out(template: Template, lm: LanguageModel, example: Example, choices: Se
     texts = template.fill(example.fields)
     segments = tuple(tuple(lm.encode(text)) if text else () for text in texts)
     answers = choices if choices is not None else (example.answer, *example.aliases)
-    above, below = ((), lm.lead) if template.prefixed or template.bare else (lm.lead, ())
+    above, below = ((), lm.lead) if template.apart else (lm.lead, ())
     first, second, *rest = segments
     return Layout(((*above, *first), (*below, *second), *rest), tuple(tuple(lm.encode(a)) for a in answers))
 
@@ -122,16 +122,14 @@ def check_joints(template: Template, lm: LanguageModel, split: Split, choices: S
         TemplateError: Names the first joint that does not hold.
     """
     prompts: Sequence[HardPrompt | TextPrompt] = space.sample(np.random.default_rng(0), len(split))
-    if template.prefixed or template.bare:
+    if template.apart:
         prompts = [TextPrompt("")] * len(split)
     for example, prompt in zip(split.examples, prompts, strict=True):
         layout = lay_out(template, lm, example, choices)
         answers = choices if choices is not None else (example.answer, *example.aliases)
         fault = broken_joint(template, lm, example, layout, prompt, answers)
         if fault:
-            joined = (
-                "its answers below a prefix" if template.prefixed else "its answers" if template.bare else "prompts of the pool"
-            )
+            joined = "its answers without a prompt" if template.apart else "prompts of the pool"
             raise TemplateError(
                 f"the template {template.text!r} does not join with {joined} on the {split.name} split: {fault}. "
                 "Put a space before slots and answer, or take words into the pool that begin with a space."

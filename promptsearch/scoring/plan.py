@@ -8,6 +8,8 @@ what they begin with, so placement decides:
 * prompt before input: the *prompt* is a trunk, computed once for all examples. This pays for long prompts: a trunk costs
   a pass of its own, and its keys are read by every token below it;
 * prefix: a trunk whose keys and values are the prompt itself;
+* gated prompt: the *layers* below those that attend to it do not depend on it, so an example goes through them once for all
+  prompts, and is kept for the next ones;
 * one row alone: its answers share all that stands before them.
 """
 
@@ -24,8 +26,9 @@ from numpy.typing import NDArray
 from promptsearch.scoring.layout import Layout
 from promptsearch.scoring.packing import pack
 from promptsearch.scoring.tree import Path, common
+from promptsearch.template import Kind
 
-Sharing = Literal["nothing", "input", "prompt"]
+Sharing = Literal["nothing", "input", "prompt", "layers"]
 Slots = tuple[Path, ...]
 
 #: Tokens of a pass. On a CPU the activations of a small pass stay in the caches; a GPU wants to be filled.
@@ -61,7 +64,7 @@ class Wave:
 
     Args:
         sharing: What the trunks are.
-        trunks: Their ids.
+        trunks: Their ids; none where nothing, or layers, are shared.
         groups: The longest first.
     """
 
@@ -94,10 +97,10 @@ class Plan:
         one_token: Whether each answer is one token, whose logits are read from one row.
         kept: The first so many examples have their trunks kept from call to call.
         wave: Tokens of trunks that may be held at a time.
-        prefixed: Whether prompts are keys and values: trunks that need no computing.
+        kind: Of the prompts: prefixes are trunks that need no computing, others apart from the text neither trunks nor rows.
     """
 
-    def __init__(self, layouts: Sequence[Layout], *, trees: bool, one_token: bool, kept: int, wave: int, prefixed: bool) -> None:
+    def __init__(self, layouts: Sequence[Layout], *, trees: bool, one_token: bool, kept: int, wave: int, kind: Kind) -> None:
         self.trees = trees
         self.kept = kept
         self._layouts = layouts
@@ -108,9 +111,9 @@ class Plan:
         self.tail = np.array([sum(map(len, layout.segments[1:])) for layout in layouts])
         self.read = np.array([0 if one_token else sum(len(a) - 1 for a in layout.answers) for layout in layouts])
         self._answers = np.array([1 if one_token else len(layout.answers) for layout in layouts])
-        self._prefixed = prefixed
+        self._kind = kind
         # Below a prefix, each row computes all that it has: a gradient of the prefix crosses it.
-        self._same, self._part = (1, 0) if prefixed else self._static()
+        self._same, self._part = self._static() if kind in ("slots", "weights") else (1, 0)
 
     def _static(self) -> tuple[int, int]:
         """How many segments all examples have in common, and with how many tokens the next one begins alike."""
@@ -126,8 +129,10 @@ class Plan:
 
     def choose(self, slots: Sequence[Slots], examples: NDArray[np.int64]) -> Sharing:
         """What to share in a call, by the predicted cost."""
-        if self._prefixed:
+        if self._kind == "prefix":
             return "prompt"
+        if self._kind == "gated":
+            return "layers"
         if not self.trees:
             return "nothing"
         ways: tuple[Sharing, ...] = ("nothing", "input", "prompt")
@@ -163,9 +168,21 @@ class Plan:
         trunk = lengths - later + int(self.lead[0]) + self._fixed()
         below = later[:, None] + (tail - self._fixed())[None]
         inside = np.maximum(below, TREE_TOKENS)
-        made = np.zeros_like(trunk) if self._prefixed else trunk
+        made = np.zeros_like(trunk) if self._kind == "prefix" else trunk
         cost = (made * (1 + made * KEY_COST / 2)).sum() + (below * (1 + (trunk[:, None] + inside) * KEY_COST)).sum()
         return Prediction(sharing, int(made.sum() + below.sum()), float(cost))
+
+    def predict_layers(self, prompts: int, examples: NDArray[np.int64], share: float) -> Prediction:
+        """What a call costs whose prompts are gated, examples that are kept from call to call left out.
+
+        Args:
+            prompts: How many.
+            examples: Ids, shape `(examples,)`.
+            share: Of the layers, that attend to the prompts.
+        """
+        rows = self.tail[examples] + self.read[examples]
+        times = prompts * share + (examples >= self.kept) * (1 - share)  # that an example goes through all layers
+        return Prediction("layers", round(float((rows * times).sum())), float((rows * (1 + rows * KEY_COST / 2) * times).sum()))
 
     def waves(self, sharing: Sharing, slots: Sequence[Slots], examples: NDArray[np.int64]) -> Iterator[Wave]:
         """The work of a call, cut so that neither trunks nor rows fill the memory.
@@ -186,6 +203,8 @@ class Plan:
                 yield from self._below_inputs(order, slots, examples)
         elif sharing == "prompt":
             yield from self._below_prompts(order, slots, examples)
+        elif sharing == "layers":
+            yield from self._above_layers(order, examples)
         else:
             yield from self._apart(order, slots, examples)
 
@@ -236,6 +255,11 @@ class Plan:
             ]
             # One trunk after the other: a pass whose trees have the same one reads it without copies.
             yield Wave("prompt", trunks, sorted(groups, key=lambda g: (-len(trunks[g.trunk]), g.trunk, -g.tokens)))
+
+    def _above_layers(self, order: Sequence[int], examples: NDArray[np.int64]) -> Iterator[Wave]:
+        rows = self.tail + self.read
+        for some in self._cut(examples, rows[examples], len(order)):
+            yield Wave("layers", [], _longest_first([Group(-1, [i], [e], int(rows[e])) for i in order for e in some]))
 
     def _prompt_trunk(self, slots: Slots) -> Path:
         """All ids of a row down to where the examples begin to differ."""

@@ -2,9 +2,10 @@
 
 A prompt's loss on an example is `offset + scale * landscape`. Offset and scale (nats) belong to the example; the
 landscape (a number of nats, 0 at the planted prompt and above 0 elsewhere) depends on the prompt's vectors. A hard
-prompt stands for the embeddings of its tokens, a prefix for the mean of its keys and values over layers, changed weights
-for the sum of their numbers, laid in a prompt's shape layer over layer, so that all of them walk on the same landscape, its
-gradient leads to the planted prompt's vectors, and tokens that are near each other in the embeddings have similar losses.
+prompt stands for the embeddings of its tokens, a prefix for the mean of its keys and values over layers, a gated prompt for
+that of its vectors times their gates, changed weights for the sum of their numbers, laid in a prompt's shape layer over layer,
+so that all of them walk on the same landscape, its gradient leads to the planted prompt's vectors, and tokens that are near each
+other in the embeddings have similar losses.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from promptsearch.cache import ScoreCache
 from promptsearch.evaluation import Floats, Ids, Scores
 from promptsearch.model.weights import ModelWeights
 from promptsearch.objective import FINALISTS, Objective
-from promptsearch.prompt import HardPrompt, Prompt, TextPrompt, TrainedPrompt, Weights
+from promptsearch.prompt import GatedPrompt, HardPrompt, Numbers, Prompt, RowsPrompt, TextPrompt, TrainedPrompt, Weights
 from promptsearch.records import RunLog
 from promptsearch.space import PromptSpace
 from promptsearch.task import Example
@@ -154,11 +155,19 @@ class PlantedScorer:
         tokens = sum(int(self.context(examples).sum()) + len(examples) * self.length(p) for p in prompts)
         return Scores(losses, metric, None, tokens, failures)
 
-    def loss(self, numbers: Tensor | Mapping[str, Tensor], examples: Ids) -> Tensor:
+    def loss(self, numbers: Numbers, examples: Ids) -> Tensor:
         """The mean loss of a trained prompt, shape `()`, the same as `score` gives it."""
-        height = self._landscape(self._vectors(numbers).double()[None])[0]
+        vectors = self._vectors(numbers)
+        height = self._landscape(vectors.double()[None])[0]
         mean = height * float(self._scales[examples].mean()) + float(self._offsets[examples].mean())
-        return mean.to(numbers.dtype if isinstance(numbers, Tensor) else torch.float32)
+        return mean.to(vectors.dtype)
+
+    def passes(self, numbers: Numbers) -> tuple[float, float]:
+        """As an LM would: of a gated prompt its share of the layers, of weights what their gradient costs."""
+        if isinstance(numbers, Mapping):
+            return 1.0, self._weights.backward(numbers)
+        share = numbers[0].shape[1] / self.gated_shape[0] if isinstance(numbers, tuple) else 1.0
+        return share, share
 
     def examples(self, ids: Ids) -> list[Example]:
         """Examples with one field, `text`, and the answer yes or no."""
@@ -184,6 +193,11 @@ class PlantedScorer:
         return 2, 2, 1, _WIDTH
 
     @property
+    def gated_shape(self) -> tuple[int, int, int]:
+        """Two layers and two heads."""
+        return 2, 2, _WIDTH
+
+    @property
     def weights(self) -> ModelWeights:
         """Those of two layers that are never computed."""
         return self._weights
@@ -196,17 +210,24 @@ class PlantedScorer:
 
     def _rows(self, prompt: Prompt) -> Tensor:
         """The vectors for which a prompt stands, shape `(length, width)`; a text is cut, or filled up with zeros."""
-        if isinstance(prompt, TrainedPrompt):
-            return self._vectors(prompt.tensors if isinstance(prompt, Weights) else prompt.rows)
+        if isinstance(prompt, Weights):
+            return self._vectors(prompt.tensors)
+        if isinstance(prompt, GatedPrompt):
+            return self._vectors((prompt.rows, prompt.gates))
+        if isinstance(prompt, RowsPrompt):
+            return self._vectors(prompt.rows)
         ids = prompt.ids if isinstance(prompt, HardPrompt) else self.encode(" ".join(prompt.texts))[: self.space.length]
         rows = torch.zeros(self.space.length, self._embeddings.shape[1])
         rows[: len(ids)] = self._embeddings[list(ids)]
         return rows
 
-    def _vectors(self, numbers: Tensor | Mapping[str, Tensor]) -> Tensor:
-        """What a soft prompt, a prefix, or changed weights are on the landscape, shape `(length, width)`."""
+    def _vectors(self, numbers: Numbers) -> Tensor:
+        """What a trained prompt is on the landscape, shape `(length, width)`."""
         if isinstance(numbers, Tensor):
             return numbers if numbers.ndim == 2 else numbers.mean((1, 2, 3))
+        if isinstance(numbers, tuple):  # vectors (length, layers, width) and gates (layers, heads): with gates of zero, nothing
+            vectors, gates = numbers
+            return (vectors * gates.mean(1)[:, None]).mean(1)
         flat = torch.cat([tensor.flatten() for _, tensor in sorted(numbers.items())])
         size = self.space.length * _WIDTH
         return pad(flat, (0, -len(flat) % size)).view(-1, self.space.length, _WIDTH).sum(0)

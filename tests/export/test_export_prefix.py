@@ -44,7 +44,7 @@ def saved_prefix(lm, template=FRONT, answers=("bad", "very good")):
     task = Task.from_rows(
         ROWS, template=template, label="label", answers=dict(enumerate(answers)), splits={"search": 8, "select": 8, "test": 8}
     )
-    bound, prompt = task.template.bind(3).in_front(), make_prefix(lm)
+    bound, prompt = task.template.bind(3).taking("prefix"), make_prefix(lm)
     examples = task.splits["select"].examples
     losses = Engine(lm, bound, task.splits["select"], task.choices).score([prompt], np.arange(8)).losses[0]
     return SavedPrompt(
@@ -203,7 +203,8 @@ def edit(folder, **changes):
 
 def test_another_type_is_named(folder, llama):
     edit(folder, peft_type="IA3")
-    with pytest.raises(PromptError, match="is of the type IA3; expected PROMPT_TUNING, P_TUNING, PREFIX_TUNING or LORA"):
+    complaint = "is of the type IA3; expected PROMPT_TUNING, P_TUNING, PREFIX_TUNING, ADAPTION_PROMPT or LORA"
+    with pytest.raises(PromptError, match=complaint):
         read_peft(folder, llama)
 
 

@@ -58,7 +58,7 @@ def saved_weights(lm, prompt, answers=("bad", "very good")):
     choices = None if answers is None else dict(enumerate(answers))
     rows = ROWS if answers else [{**row, "label": "good"} for row in ROWS]
     task = Task.from_rows(rows, template=TEMPLATE, label="label", answers=choices, splits={"search": 8, "select": 8, "test": 8})
-    bound = task.template.bind(3).without_prompt()
+    bound = task.template.bind(3).taking("weights")
     examples = task.splits["select"].examples
     losses = Engine(lm, bound, task.splits["select"], task.choices).score([prompt], np.arange(8)).losses[0]
     facts = {"name": lm.name, "source": lm.name, "hash": lm.hash, "tokenizer_hash": lm.tokenizer_hash}

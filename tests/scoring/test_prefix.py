@@ -39,7 +39,7 @@ def make_engine(lm, template=FRONT, answers=("bad", "very good indeed"), length=
     if choices is None:
         rows = [{**row, "label": ["good", "bad movie", "Paris"][i % 3]} for i, row in enumerate(rows)]
     task = Task.from_rows(rows, template=template, label="label", answers=choices, splits=SPLITS)
-    return Engine(lm, task.template.bind(length).in_front(), task.splits["search"], task.choices, **given)
+    return Engine(lm, task.template.bind(length).taking("prefix"), task.splits["search"], task.choices, **given)
 
 
 def make_prefixes(lm, length=LENGTH, count=3):
@@ -97,7 +97,7 @@ def test_the_keys_and_values_of_words_are_worth_the_words(lm):
     task = Task.from_rows(ROWS, template=FRONT, label="label", answers={0: "bad", 1: "good"}, splits=SPLITS)
     words = np.random.default_rng(0).choice(lm.words, size=LENGTH)
     rows = [
-        [*words, *lay_out(task.template.bind(LENGTH).in_front(), lm, e, task.choices).segments[1]]
+        [*words, *lay_out(task.template.bind(LENGTH).taking("prefix"), lm, e, task.choices).segments[1]]
         for e in task.splits["search"].examples
     ]
     engine = make_engine(lm, answers=("bad", "good"))
@@ -206,12 +206,12 @@ def test_a_row_that_is_longer_with_its_prefix_than_the_context_is_named(llama):
 
 def test_an_answer_with_nothing_but_the_prefix_before_it_is_refused(llama):
     rows = [{"text": "", "label": 0}, *ROWS[1:]]
-    with pytest.raises(TemplateError, match=r"nothing but the prefix stands before the answer of \w+ example \d+"):
+    with pytest.raises(TemplateError, match=r"nothing but the prompt stands before the answer of \w+ example \d+"):
         for name in SPLITS:
             task = Task.from_rows(
                 rows, template="{prompt}{text}{answer}", label="label", answers={0: " bad", 1: " good"}, splits=SPLITS
             )
-            Engine(llama, task.template.bind(LENGTH).in_front(), task.splits[name], task.choices)
+            Engine(llama, task.template.bind(LENGTH).taking("prefix"), task.splits[name], task.choices)
 
 
 def test_a_model_whose_rows_cannot_begin_with_given_keys_takes_no_prefix():
@@ -225,8 +225,8 @@ def test_an_answer_that_does_not_join_with_the_text_below_a_prefix_is_named(llam
     """With a word in the slot it joins; with nothing there, " c" + "apital" are one token."""
     data = [{"text": f"{i} c", "label": i % 2} for i in range(24)]
     task = Task.from_rows(data, template="{text}{prompt}{answer}", label="label", answers={0: "apital", 1: "good"}, splits=SPLITS)
-    with pytest.raises(TemplateError, match="does not join with its answers below a prefix on the search split: in example 0"):
-        template, space = task.template.bind(2).in_front(), PromptSpace(llama.words, 2)
+    with pytest.raises(TemplateError, match="does not join with its answers without a prompt on the search split: in example 0"):
+        template, space = task.template.bind(2).taking("prefix"), PromptSpace(llama.words, 2)
         check_joints(template, llama, task.splits["search"], task.choices, space)
 
 

@@ -40,7 +40,7 @@ def make_engine(lm, template=FRONT, answers=("bad", "very good indeed"), length=
     if choices is None:
         rows = [{**row, "label": ["good", "bad movie", "Paris"][i % 3]} for i, row in enumerate(rows)]
     task = Task.from_rows(rows, template=template, label="label", answers=choices, splits=SPLITS)
-    return Engine(lm, task.template.bind(length).without_prompt(), task.splits["search"], task.choices, **given)
+    return Engine(lm, task.template.bind(length).taking("weights"), task.splits["search"], task.choices, **given)
 
 
 def changed(lm, count=3, scale=0.05):

@@ -34,7 +34,7 @@ def arena(films):
     from promptsearch.testing.tiny import tiny_model
 
     lm = LanguageModel(*tiny_model("llama"))
-    return Arena.build(films, lm, torch.float32, 2, lm.words, 8, place="weights")
+    return Arena.build(films, lm, torch.float32, 2, lm.words, 8, kind="weights")
 
 
 def objective(arena, budget=100_000):

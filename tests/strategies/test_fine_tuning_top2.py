@@ -23,7 +23,7 @@ class TestFineTuningTop2(StrategyConformance):
 @pytest.mark.parametrize("architecture", ["llama", "gpt2", "gemma3", "qwen3"])
 def test_it_changes_the_two_top_most_layers_and_the_last_norm_only(architecture, films):
     lm = LanguageModel(*tiny_model(architecture, layers=3))
-    arena = Arena.build(films, lm, torch.float32, 2, lm.words, 8, place="weights")
+    arena = Arena.build(films, lm, torch.float32, 2, lm.words, 8, kind="weights")
     given = Objective(arena.searching, arena.space, Ledger(30_000), scored=arena.scored, training=np.arange(8, 40))
     strategy = FineTuningTop2(given, seed=0, interval=2, batch=4, rate=0.01)
     loop.search(strategy)
@@ -41,7 +41,7 @@ def test_it_changes_the_two_top_most_layers_and_the_last_norm_only(architecture,
 
 def test_a_step_is_charged_for_the_layers_that_it_crosses(films):
     lm = LanguageModel(*tiny_model("llama", layers=4))
-    arena = Arena.build(films, lm, torch.float32, 2, lm.words, 8, place="weights")
+    arena = Arena.build(films, lm, torch.float32, 2, lm.words, 8, kind="weights")
     given = Objective(arena.searching, arena.space, Ledger(100_000), scored=arena.scored, training=np.arange(8, 40))
     strategy = FineTuningTop2(given, seed=0)
     given.loss(strategy._encoder(), ids := np.array([9, 12, 20]))

@@ -25,7 +25,7 @@ class TestLora(StrategyConformance):
 @pytest.fixture(scope="module", params=["llama", "gpt2", "gemma3", "qwen3"])
 def arena(request, films):
     lm = LanguageModel(*tiny_model(request.param))
-    return Arena.build(films, lm, torch.float32, 2, lm.words, 8, place="weights")
+    return Arena.build(films, lm, torch.float32, 2, lm.words, 8, kind="weights")
 
 
 def objective(arena, budget=100_000):

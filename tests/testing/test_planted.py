@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from promptsearch import HardPrompt, PrefixPrompt, SoftPrompt, TextPrompt
+from promptsearch import GatedPrompt, HardPrompt, PrefixPrompt, SoftPrompt, TextPrompt
 from promptsearch.testing.planted import Kind, PlantedScorer, planted_objective
 
 KINDS = get_args(Kind)
@@ -45,6 +45,10 @@ def test_prompts_of_all_kinds_walk_on_the_same_landscape(kind):
     np.testing.assert_allclose(scorer.score(texts, ALL).losses, expected, atol=1e-7)
     prefixes = [PrefixPrompt(scorer.keys_values(p.ids)) for p in hard]
     np.testing.assert_allclose(scorer.score(prefixes, ALL).losses, expected, atol=1e-7)
+    gates = torch.tensor([[0.5, 1.5], [0.0, 0.0]])  # of two layers and two heads: what the upper one holds does not count
+    vectors = [scorer.embeddings[list(p.ids)] for p in hard]
+    gated = [GatedPrompt(torch.stack([2 * v, torch.ones_like(v)], 1), gates) for v in vectors]
+    np.testing.assert_allclose(scorer.score(gated, ALL).losses, expected, atol=1e-7)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -58,6 +62,10 @@ def test_the_differentiable_loss_is_the_score_and_its_gradient_is_right(kind):
     torch.autograd.gradcheck(lambda v: scorer.loss(v, batch), vectors)
     rows = torch.randn(4, *scorer.prefix_shape, generator=torch.Generator().manual_seed(0)).double().requires_grad_()
     torch.autograd.gradcheck(lambda r: scorer.loss(r, batch), rows)
+    deep = [
+        t.double().requires_grad_() for t in (torch.randn(4, 2, 8, generator=torch.Generator().manual_seed(1)), torch.ones(2, 2))
+    ]
+    torch.autograd.gradcheck(lambda *numbers: scorer.loss(numbers, batch), tuple(deep))
 
 
 def test_losses_differ_by_example_and_order_prompts_alike():

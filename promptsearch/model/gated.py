@@ -1,0 +1,102 @@
+"""Attention to gated prompts, as in LLaMA-Adapter: beside the text, at the top-most layers, through gates.
+
+Zhang et al. 2023, arXiv:2303.16199, section 3.2. At an adapted layer the queries Q of the text attend to the text as ever, and
+to the vectors of the prompt by a softmax of their own:
+
+    softmax(Q K_text^T / sqrt(d)) V_text + gate * softmax(Q K_prompt^T / sqrt(d)) V_prompt
+
+K_prompt and V_prompt are the layer's own projections of the vectors; unlike the queries, these keys are not turned to positions
+(as in the authors' code, alpaca_finetuning_v1/llama/model.py, and in PEFT).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class Adaption:
+    """The gated prompts of one call, projected.
+
+    Args:
+        first: The lowest layer that attends to them.
+        keys: Of each layer from there on, shape `(prompts, key heads, length, size of a head)`.
+        values: Like `keys`.
+        gates: Of each layer from there on, shape `(prompts, heads)`.
+        late: Whether what a prompt adds stands behind the output projection of the attention, boolean, shape `(prompts,)`;
+            None where it never does.
+        within: Which of the keys are a prompt's own, where some are shorter than others, boolean, shape `(prompts, length)`.
+        owners: The prompt of each tree of a pass, shape `(trees,)`; None where there is but one.
+    """
+
+    first: int
+    keys: Sequence[Tensor]
+    values: Sequence[Tensor]
+    gates: Sequence[Tensor]
+    late: Tensor | None = None
+    within: Tensor | None = None
+    owners: Tensor | None = None
+    _later: dict[int, Tensor] = field(default_factory=dict)  # layer -> what is still to be added behind its projection
+
+    def of(self, owners: Sequence[int]) -> Adaption:
+        """The same, for trees that attend to these prompts.
+
+        Args:
+            owners: Places of prompts, one a tree.
+        """
+        alone = len(self.gates[0]) == 1
+        return replace(self, owners=None if alone else torch.tensor(owners, device=self.gates[0].device), _later={})
+
+    def added(self, layer: int, queries: Tensor, scaling: float | None) -> Tensor | None:
+        """What is added to the attention of the text before its output projection, shape of the queries; None below `first`.
+
+        Args:
+            layer: Its number.
+            queries: Turned to their positions, shape `(trees, heads, tokens, size of a head)`.
+            scaling: Of the products of queries and keys; None for 1 / sqrt(size of a head).
+        """
+        if layer < self.first:
+            return None
+        keys, values, gates = (self._own(tensors[layer - self.first]) for tensors in (self.keys, self.values, self.gates))
+        repeats = queries.shape[1] // keys.shape[1]
+        scale = queries.shape[-1] ** -0.5 if scaling is None else scaling
+        # The query heads that share a key head stand one below the other, so keys and values are never copied.
+        folded = queries.unflatten(1, (-1, repeats)).flatten(2, 3) * scale
+        products = folded @ keys.transpose(2, 3)
+        if self.within is not None:
+            products = products.masked_fill(~self._own(self.within)[:, None, None], float("-inf"))
+        read = products.softmax(-1) @ values
+        found: Tensor = read.unflatten(2, (repeats, -1)).flatten(1, 2) * gates[:, :, None, None]
+        if self.late is None:
+            return found
+        late = self._own(self.late)[:, None, None, None]
+        self._later[layer] = found * late
+        return found * ~late
+
+    @contextmanager
+    def added_behind(self, attentions: Sequence[nn.Module], join: Callable[[Tensor], Tensor]) -> Iterator[None]:
+        """Within, what stands behind an output projection is added there.
+
+        Args:
+            attentions: Of all layers.
+            join: Brings `(trees, heads, tokens, size of a head)` to the shape of the attentions' output.
+        """
+
+        def add(module: Any, inputs: Any, output: tuple[Any, ...]) -> tuple[Any, ...]:
+            later = self._later.pop(module.layer_idx, None)
+            return output if later is None else (output[0] + join(later), *output[1:])
+
+        with ExitStack() as hooks:
+            for attention in () if self.late is None else attentions:
+                hooks.enter_context(attention.register_forward_hook(add))
+            yield
+
+    def _own(self, of_prompts: Tensor) -> Tensor:
+        """One for each tree; a single one stands for all."""
+        return of_prompts if self.owners is None else of_prompts.index_select(0, self.owners)

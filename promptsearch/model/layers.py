@@ -1,0 +1,154 @@
+"""A model's layers one by one: a pass that ends or begins between two of them, and what a layer makes of given vectors.
+
+`transformers` runs all layers in one `forward`, so hooks step in: one stops the pass where it reaches a layer, another puts
+given states in place of those that reach it, while the layers below are passed over.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+class UnknownLayers(Exception):
+    """The model's layers cannot be found, or do not project vectors in a way that is known; never leaves `LanguageModel`."""
+
+
+class Reached(Exception):  # noqa: N818 - no error
+    """A pass has reached the layer where it is to end.
+
+    Args:
+        states: That enter the layer, shape `(1, tokens, width)`.
+    """
+
+    def __init__(self, states: Tensor) -> None:
+        super().__init__("a layer was reached")
+        self.states = states
+
+
+@dataclass(frozen=True)
+class Layers:
+    """The layers of a model, from below.
+
+    Args:
+        blocks: The layers.
+        attentions: Of each.
+        heads: Query heads.
+        sizes: Of each layer: how many key heads, and the size of a head.
+    """
+
+    blocks: Sequence[nn.Module]
+    attentions: Sequence[nn.Module]
+    heads: int
+    sizes: Sequence[tuple[int, int]]
+
+    def __len__(self) -> int:
+        return len(self.blocks)
+
+    @property
+    def fused(self) -> bool:
+        """Whether queries, keys and values are one product, as in GPT-2: there PEFT adds behind the output projection."""
+        return hasattr(self.attentions[0], "c_attn")
+
+    def project(self, layer: int, vectors: Tensor) -> tuple[Tensor, Tensor]:
+        """Keys, without positions, and values that a layer makes of vectors.
+
+        Args:
+            layer: Its number.
+            vectors: Shape `(prompts, length, width)`.
+
+        Returns:
+            Shape `(prompts, key heads, length, size of a head)` each.
+
+        Raises:
+            UnknownLayers: Its projections have other names.
+        """
+        attention: Any = self.attentions[layer]
+        if hasattr(attention, "k_proj") and hasattr(attention, "v_proj"):
+            keys, values = attention.k_proj(vectors), attention.v_proj(vectors)
+        elif self.fused:
+            _, keys, values = attention.c_attn(vectors).chunk(3, -1)
+        else:
+            raise UnknownLayers(f"its {type(attention).__name__} has neither k_proj and v_proj nor c_attn")
+        keys, values = keys.unflatten(-1, self.sizes[layer]), values.unflatten(-1, self.sizes[layer])
+        if hasattr(attention, "k_norm"):
+            keys = attention.k_norm(keys)
+        return keys.transpose(1, 2), values.transpose(1, 2)
+
+    @contextmanager
+    def ending(self, layer: int) -> Iterator[None]:
+        """Within, a pass raises `Reached` instead of entering a layer."""
+
+        def stop(module: Any, inputs: tuple[Any, ...], given: dict[str, Any]) -> None:
+            raise Reached(inputs[0] if inputs else given["hidden_states"])
+
+        with self.blocks[layer].register_forward_pre_hook(stop, with_kwargs=True):
+            yield
+
+    @contextmanager
+    def beginning(self, layer: int, states: Tensor) -> Iterator[None]:
+        """Within, a pass goes on from given states at a layer, and passes over those below.
+
+        Args:
+            layer: Its number.
+            states: Shape `(1, tokens, width)`.
+        """
+
+        def enter(module: Any, inputs: tuple[Any, ...], given: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+            return ((states, *inputs[1:]), given) if inputs else ((), {**given, "hidden_states": states})
+
+        def pass_over(hidden_states: Tensor, *others: Any, **given: Any) -> Tensor:
+            return hidden_states
+
+        with ExitStack() as stack:
+            stack.enter_context(self.blocks[layer].register_forward_pre_hook(enter, with_kwargs=True))
+            for block in self.blocks[:layer]:
+                own = vars(block)
+                before = {"forward": own["forward"]} if "forward" in own else {}  # else that of the class shows again
+                own["forward"] = pass_over
+                stack.callback(own.update, before)
+                stack.callback(own.pop, "forward")
+            yield
+
+
+def find_layers(model: nn.Module, attended: Sequence[tuple[nn.Module, int]], sizes: Sequence[tuple[int, int]]) -> Layers:
+    """The layers around attentions.
+
+    Args:
+        model: The LM without its head.
+        attended: The attentions in the order of a pass, and their query heads.
+        sizes: Of each attention: how many key heads, and the size of a head.
+
+    Raises:
+        UnknownLayers: They lie in no common list, or are not numbered in its order.
+    """
+    attentions = [attention for attention, _ in attended]
+    for blocks in model.modules():
+        if isinstance(blocks, nn.ModuleList) and len(blocks) == len(attentions) > 0:
+            inside = [attention in set(block.modules()) for block, attention in zip(blocks, attentions, strict=True)]
+            if all(inside) and [getattr(a, "layer_idx", None) for a in attentions] == list(range(len(attentions))):
+                heads = {count for _, count in attended}
+                if len(heads) > 1:
+                    raise UnknownLayers(f"its layers have different numbers of heads, {sorted(heads)}")
+                return Layers(list(blocks), attentions, heads.pop(), sizes)
+    raise UnknownLayers("its layers are not found in one list")
+
+
+def recorded_differ(layers: Layers, inputs: Sequence[Tensor], recorded: Tensor) -> bool:
+    """Whether the projections of what entered the attentions are not the keys and values that these made.
+
+    Args:
+        layers: To try out.
+        inputs: What entered each attention, of one token at position 0, where turning to positions changes nothing; shape
+            `(1, 1, width)`.
+        recorded: Keys and values of all layers side by side, shape `(1, values)`.
+    """
+    ours = [part.flatten(1) for layer, states in enumerate(inputs) for part in layers.project(layer, states)]
+    found = torch.cat(ours, 1)
+    near = 1e-3 if found.dtype == torch.float32 else 0.1
+    return not (found.shape == recorded.shape and float((found - recorded).norm() / recorded.norm()) < near)

@@ -1,0 +1,77 @@
+"""LLaMA-Adapter: vectors that the top-most layers attend to beside the text, through gates that start at zero.
+
+Zhang et al. 2023, "LLaMA-Adapter: Efficient Fine-tuning of Language Models with Zero-init Attention", arXiv:2303.16199. Section
+3.1: adaption prompts of length K = 10 at the top L = 30 of 32 layers. Section 3.2: zero-initialised attention, S = [softmax(S_K)
+tanh(g); softmax(S_M+1)], a softmax of its own for the prompt, and a gate for each head that starts at zero, so that training
+starts from the LM as it is. Vectors are drawn from N(0, 1) and their keys are not turned to positions, as in the authors' code.
+With `gate: layer` it is PEFT's form, ADAPTION_PROMPT: one gate for all heads of a layer and no tanh, which PEFT's files hold.
+Differs from the paper: AdamW with warm-up and linear decay to the end of the budget and without weight decay; the LM's layers
+below the adapted ones are computed once for each example and kept.
+Beats random on the planted objective `separable`.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+
+from promptsearch import GatedPrompt, Objective, TrainedStrategy
+from promptsearch.errors import StrategyError
+
+
+class LlamaAdapter(TrainedStrategy):
+    """Train vectors and gates of the top-most layers.
+
+    Args:
+        objective: Scores prompts on the search split.
+        seed: Seeds initialisation and minibatches.
+        layers: How many of the LM's layers, from the top, attend to the prompt; left out: 15 of 16, as in the paper (30 of 32; 28
+            of SmolLM2-135M's 30). A gradient costs so many layers: fewer make more steps of a budget.
+        gate: What starts at zero: tanh(g) of each `head`, as in the paper, or one g of each `layer`, as in PEFT, for export.
+        rate: Peak learning rate of AdamW.
+        batch: Examples per step.
+        interval: Steps between two scorings.
+        patience: Scorings in a row without a lower loss that end the run; 0 trains until the budget is spent.
+    """
+
+    proposes: ClassVar[frozenset[type]] = frozenset({GatedPrompt})
+
+    def __init__(
+        self,
+        objective: Objective,
+        *,
+        seed: int,
+        layers: int | None = None,
+        gate: Literal["head", "layer"] = "head",
+        rate: float = 0.01,
+        batch: int = 16,
+        interval: int = 8,
+        patience: int = 0,
+    ) -> None:
+        most = objective.gated_shape[0]
+        self._layers = max(1, most * 15 // 16) if layers is None else layers
+        if not 1 <= self._layers <= most:
+            raise StrategyError(f"'layers' must be from 1 to {most}, the layers of this model, got {layers}")
+        self._per_head = gate == "head"
+        super().__init__(objective, seed=seed, rate=rate, batch=batch, interval=interval, patience=patience)
+
+    def encoder(self, generator: torch.Generator) -> nn.Module:
+        """Vectors and gates, as they start."""
+        _, heads, width = self.objective.gated_shape
+        vectors = torch.randn(self.objective.space.length, self._layers, width, generator=generator)
+        return _Adaption(vectors, heads if self._per_head else None)
+
+
+class _Adaption(nn.Module):
+    """The numbers of a gated prompt, as they are; gates of heads through tanh."""
+
+    def __init__(self, vectors: Tensor, heads: int | None) -> None:
+        super().__init__()
+        self._tanh = heads is not None
+        self.vectors = nn.Parameter(vectors)  # (length, layers, width)
+        self.gates = nn.Parameter(torch.zeros(vectors.shape[1], heads or 1))
+
+    def forward(self) -> tuple[Tensor, Tensor]:
+        return self.vectors, torch.tanh(self.gates) if self._tanh else self.gates
