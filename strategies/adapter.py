@@ -9,7 +9,7 @@ scale and shift of its own, which D and its bias can express; the LM's own norms
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -27,7 +27,7 @@ class Adapter(TrainedStrategy):
         seed: Seeds initialisation and minibatches.
         share: How large they are together, as a share of the LM's weights: the widest bottleneck that stays within it is
             taken. The literature has 0.03 and 0.001.
-        rate: Peak learning rate of AdamW.
+        rate: Peak learning rate of AdamW; `auto` tries rates in a short test, which the budget pays.
         batch: Examples per step.
         accumulate: Parts into which a step's examples are split to save memory; the step is the same.
         interval: Steps between two scorings.
@@ -43,7 +43,7 @@ class Adapter(TrainedStrategy):
         *,
         seed: int,
         share: float = 0.03,
-        rate: float = 0.001,
+        rate: float | Literal["auto"] = 0.001,
         batch: int = 16,
         accumulate: int = 1,
         interval: int = 8,

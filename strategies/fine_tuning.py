@@ -8,7 +8,7 @@ whatever the search computes in.
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 from torch import nn
@@ -24,7 +24,7 @@ class FineTuning(TrainedStrategy):
         objective: Scores prompts on the search split.
         seed: Seeds minibatches.
         rate: Peak learning rate of AdamW. At 0.00005, the upper end of what is usual, SmolLM2-135M on movie reviews is best
-            after eight steps, and worse from then on.
+            after eight steps, and worse from then on. `auto` tries rates in a short test, which the budget pays.
         batch: Examples per step.
         accumulate: Parts into which a step's examples are split to save memory; the step is the same.
         interval: Steps between two scorings.
@@ -41,7 +41,7 @@ class FineTuning(TrainedStrategy):
         objective: Objective,
         *,
         seed: int,
-        rate: float = 0.00001,
+        rate: float | Literal["auto"] = 0.00001,
         batch: int = 16,
         accumulate: int = 1,
         interval: int = 8,

@@ -8,7 +8,7 @@ here they stay (their variant without them). AdamW without weight decay.
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 from torch import nn
@@ -25,7 +25,7 @@ class FineTuningTop2(TrainedStrategy):
     Args:
         objective: Scores prompts on the search split.
         seed: Seeds minibatches.
-        rate: Peak learning rate of AdamW.
+        rate: Peak learning rate of AdamW; `auto` tries rates in a short test, which the budget pays.
         batch: Examples per step.
         accumulate: Parts into which a step's examples are split to save memory; the step is the same.
         interval: Steps between two scorings.
@@ -40,7 +40,7 @@ class FineTuningTop2(TrainedStrategy):
         objective: Objective,
         *,
         seed: int,
-        rate: float = 0.0001,
+        rate: float | Literal["auto"] = 0.0001,
         batch: int = 16,
         accumulate: int = 1,
         interval: int = 8,

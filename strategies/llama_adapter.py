@@ -30,8 +30,9 @@ class LlamaAdapter(TrainedStrategy):
         layers: How many of the LM's layers, from the top, attend to the prompt; left out: 15 of 16, as in the paper (30 of 32; 28
             of SmolLM2-135M's 30). A gradient costs so many layers: fewer make more steps of a budget.
         gate: What starts at zero: tanh(g) of each `head`, as in the paper, or one g of each `layer`, as in PEFT, for export.
-        rate: Peak learning rate of AdamW.
+        rate: Peak learning rate of AdamW; `auto` tries rates in a short test, which the budget pays.
         batch: Examples per step.
+        accumulate: Parts into which a step's examples are split to save memory; the step is the same.
         interval: Steps between two scorings.
         patience: Scorings in a row without a lower loss that end the run; 0 trains until the budget is spent.
     """
@@ -45,8 +46,9 @@ class LlamaAdapter(TrainedStrategy):
         seed: int,
         layers: int | None = None,
         gate: Literal["head", "layer"] = "head",
-        rate: float = 0.01,
+        rate: float | Literal["auto"] = 0.01,
         batch: int = 16,
+        accumulate: int = 1,
         interval: int = 8,
         patience: int = 0,
     ) -> None:
@@ -55,7 +57,9 @@ class LlamaAdapter(TrainedStrategy):
         if not 1 <= self._layers <= most:
             raise StrategyError(f"'layers' must be from 1 to {most}, the layers of this model, got {layers}")
         self._per_head = gate == "head"
-        super().__init__(objective, seed=seed, rate=rate, batch=batch, interval=interval, patience=patience)
+        super().__init__(
+            objective, seed=seed, rate=rate, batch=batch, interval=interval, patience=patience, accumulate=accumulate
+        )
 
     def encoder(self, generator: torch.Generator) -> nn.Module:
         """Vectors and gates, as they start."""

@@ -91,6 +91,7 @@ def export_run(run: Path, to: str, out: Path, *, model: LanguageModel | None = N
     if out.exists() and any(out.iterdir()):
         raise ExportError(f"{out} is not empty: name a new folder")
     lm = saved.model(model)
+    made = not out.exists()
     out.mkdir(parents=True, exist_ok=True)
     try:
         FORMATS[to].write(saved, lm, out)
@@ -101,6 +102,8 @@ def export_run(run: Path, to: str, out: Path, *, model: LanguageModel | None = N
     except PromptSearchError:
         for path in out.iterdir():  # an export that is not exact must not be mistaken for one
             path.unlink()
+        if made:
+            out.rmdir()
         raise
     return out
 
