@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, LlamaConfig, MistralConfig
 
-from promptsearch import GatedPrompt, LanguageModel, Task, compare, load_prompt
+from promptsearch import GatedPrompt, LanguageModel, PromptedModel, Task, compare, load_prompt
 from promptsearch.errors import ExportError, PromptError
 from promptsearch.export import export_run, read_peft
 from promptsearch.export.saved import SavedPrompt, write_saved
@@ -131,6 +131,11 @@ def test_it_loads_through_peft_with_equal_logits_and_text(lm, layers, tmp_path):
     with torch.inference_mode():
         assert (theirs - lm.model(input_ids=torch.tensor([ids])).logits[0]).abs().max() > 0.01, "the prompt matters"
     assert read_peft(folder, lm) == saved.prompt
+    ids = [*lm.lead, *lm.encode(saved.template.segments[-1].format(text="the good story"))]
+    (mine,) = PromptedModel(lm, saved).generate([{"text": "the good story"}], 12)
+    inputs = {"input_ids": torch.tensor([ids]), "attention_mask": torch.ones(1, len(ids), dtype=torch.long)}
+    grown = wrapped.generate(**inputs, max_new_tokens=12, do_sample=False, pad_token_id=0)[0, len(ids) :]
+    assert lm.tokenizer.decode(grown, skip_special_tokens=True) == mine != ""
 
 
 def test_what_peft_trained_loads_here_with_equal_logits(lm, tmp_path):
