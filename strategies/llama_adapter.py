@@ -30,7 +30,8 @@ class LlamaAdapter(TrainedStrategy):
         layers: How many of the LM's layers, from the top, attend to the prompt; left out: 15 of 16, as in the paper (30 of 32; 28
             of SmolLM2-135M's 30). A gradient costs so many layers: fewer make more steps of a budget.
         gate: What starts at zero: tanh(g) of each `head`, as in the paper, or one g of each `layer`, as in PEFT, for export.
-        rate: Peak learning rate of AdamW; `auto` tries rates in a short test, which the budget pays.
+        rate: Peak learning rate of AdamW. SmolLM2-135M on movie reviews learns alike at 0.003 and 0.01, at 0.03 it stands still.
+            `auto` tries rates in a short test, which the budget pays.
         batch: Examples per step.
         accumulate: Parts into which a step's examples are split to save memory; the step is the same.
         interval: Steps between two scorings.
@@ -46,7 +47,7 @@ class LlamaAdapter(TrainedStrategy):
         seed: int,
         layers: int | None = None,
         gate: Literal["head", "layer"] = "head",
-        rate: float | Literal["auto"] = 0.01,
+        rate: float | Literal["auto"] = 0.003,
         batch: int = 16,
         accumulate: int = 1,
         interval: int = 8,
