@@ -29,7 +29,7 @@ class Lora(TrainedStrategy):
         rank: Rows of A and columns of B.
         alpha: The change is multiplied by alpha / rank.
         targets: Names of the maps that are changed, such as `q_proj`; left out: those of queries and values.
-        rate: Peak learning rate of AdamW; `auto` tries rates in a short test, which the budget pays.
+        rate: Peak learning rate of AdamW, for a run of some dozens of steps; `auto` tries rates in a short test, which the budget pays.
         batch: Examples per step.
         accumulate: Parts into which a step's examples are split to save memory; the step is the same.
         interval: Steps between two scorings.
@@ -47,7 +47,7 @@ class Lora(TrainedStrategy):
         rank: int = 8,
         alpha: float = 16.0,
         targets: list[str] | None = None,
-        rate: float | Literal["auto"] = 0.0002,
+        rate: float | Literal["auto"] = 0.001,
         batch: int = 16,
         accumulate: int = 1,
         interval: int = 8,
