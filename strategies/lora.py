@@ -29,7 +29,8 @@ class Lora(TrainedStrategy):
         rank: Rows of A and columns of B.
         alpha: The change is multiplied by alpha / rank.
         targets: Names of the maps that are changed, such as `q_proj`; left out: those of queries and values.
-        rate: Peak learning rate of AdamW, for a run of some dozens of steps; `auto` tries rates in a short test, which the budget pays.
+        rate: Peak learning rate of AdamW, for a run of some dozens of steps. `auto` tries rates in a short test, which the
+            budget pays.
         batch: Examples per step.
         accumulate: Parts into which a step's examples are split to save memory; the step is the same.
         interval: Steps between two scorings.
