@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from promptsearch import HardPrompt, PrefixPrompt, SoftPrompt, TextPrompt, Weights
+from promptsearch import GatedPrompt, HardPrompt, PrefixPrompt, SoftPrompt, TextPrompt, Weights
 from promptsearch.errors import PromptError, RecordError
 from promptsearch.prompt import TRAINED, prompt_to_json
 from promptsearch.records import RunLog, read_log
@@ -21,6 +21,7 @@ SCORES = {"losses": [], "metric": [], "choices": None, "failures": {}, "computed
 MADE = {
     "soft": lambda number: SoftPrompt(torch.full((2, 3), number)),
     "prefix": lambda number: PrefixPrompt(torch.full((2, 3, 2, 1, 4), number)),
+    "gated": lambda number: GatedPrompt(torch.full((2, 3, 4), number), torch.ones(3, 1)),
     "weights": lambda number: Weights({"a": torch.full((2,), number)}),
 }
 NEW = {"stage": "search", "examples": "score_on", "prompts": [], **SCORES, "ledger": {}}

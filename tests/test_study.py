@@ -147,7 +147,8 @@ def test_runs_that_train_say_how_it_went_and_what_the_empty_prompt_is_worth(fini
         searched = [np.mean(line["losses"][0]) for line in lines if line["stage"] == "search"]
         assert (told["before"], told["after"]) == (pytest.approx(searched[0]), pytest.approx(min(searched)))
         assert told["reached"] == 1 and told["steps"] >= run["options"]["interval"] * (len(searched) - 1)
-        assert told["moved"] is None if run["access"] == "weights" else told["moved"] > 0
+        several = run["access"] == "weights" or run["strategy"] == "llama_adapter"  # tensors, of no common scale
+        assert told["moved"] is None if several else told["moved"] > 0
         (shown,) = [line for line in lines if line["stage"] == "empty"]
         assert shown["ledger"] == lines[lines.index(shown) - 1]["ledger"], "shown, not charged"
 

@@ -112,6 +112,8 @@ class Engine:
         self._kind = template.kind
         if template.apart:
             _check_apart(layouts, split)
+        if self._kind == "prefix":
+            _ = lm.prefix_shape  # a model that takes no prefix says so before anything is scored
         self._context = np.array([layout.context for layout in layouts])
         self._lead = np.array([layout.lead for layout in layouts])
         self._lengths = np.array([sum(map(len, x.segments)) + max(map(len, x.answers)) for x in layouts])
