@@ -32,7 +32,7 @@ class Training:
     """What a trained strategy notes while it trains; JSON values, part of its state.
 
     Args:
-        length: Parts of the prompt: rows, one a token, or changed weights, one a tensor.
+        length: Parts of the prompt: rows, one a token, or several tensors.
         rate: Peak learning rate; None before a range test has found one.
         unit: What a part is called.
         tried: The range test: each rate with the loss in nats after its step.
@@ -41,7 +41,8 @@ class Training:
         reached: Parts of the prompt that had a gradient in one of these steps.
         clipped: Steps whose gradient was clipped.
         moved: Distance of the prompt that was scored last from the first one, as a share of the first one's norm;
-            None of changed weights, which start at the model's own or near zero: of either norm a share says nothing.
+            None of several tensors: weights and gates start at the model's own or near zero, and of either norm a share says
+            nothing.
         diverged: Why training ended early; empty where it did not.
     """
 

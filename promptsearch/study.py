@@ -223,7 +223,7 @@ class Study:
         if (run.folder / "evaluations.jsonl").exists() or _is_done(path):  # a run that failed before may be corrected
             self._check_settings(run.folder / "run.json", settings)
         if _is_done(path):
-            self._progress(Progress(name, number, total, "done", budget=run.budget, message="done before"))
+            self._progress(Progress(name, number, total, "done", budget=run.budget, message="in an earlier call"))
             return
         write_json(run.folder / "run.json", {"settings": settings, "versions": versions(), "machine": machine()})
         begin = time.monotonic()

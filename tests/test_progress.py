@@ -52,7 +52,7 @@ def test_the_time_left_counts_on_the_runs_to_come() -> None:
     assert display.time_left(searching(100, 10.0, total=2)) == pytest.approx(190)
     display(Progress("t/run0/seed0", 1, 3, "done", seconds=50.0))
     assert display.time_left(searching(100, 10.0, number=2, total=3)) == pytest.approx(90 + (50 + 100) / 2)
-    display(Progress("t/old/seed0", 1, 3, "done", message="done before"))  # took no time now, and says nothing
+    display(Progress("t/old/seed0", 1, 3, "done", message="in an earlier call"))  # took no time now, and says nothing
     assert display.time_left(Progress("t/run0/seed0", 2, 3, "done", seconds=0.0)) == pytest.approx(50)
 
 

@@ -179,8 +179,8 @@ class Training:
         gradients: Norms of the gradient of the prompt at the first steps.
         reached: Share of the prompt's tokens, or of the changed tensors, that a gradient reached in these steps.
         clipped: Share of the steps whose gradient was clipped.
-        moved: Distance of the last prompt from the first one, as a share of the first one's norm; None of changed
-            weights.
+        moved: Distance of the last prompt from the first one, as a share of the first one's norm; None where several tensors
+            are trained.
         winner: The winner's loss in nats on the select split.
         empty: The empty prompt's, on the same examples; None where it cannot be scored.
         findings: What looks wrong, in words.

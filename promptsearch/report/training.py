@@ -16,7 +16,7 @@ COLUMNS = {
     "gradient": "norm of the gradient of the prompt at the first step and at the last of the first few",
     "reached": "share of the prompt's tokens, or of the changed tensors, that a gradient reached in these steps",
     "clipped": "share of the steps whose gradient was clipped",
-    "moved": "distance of the last prompt from the first one, as a share of the first one's norm; blank for changed weights",
+    "moved": "distance of the last prompt from the first one, as a share of the first one's norm; blank for several tensors",
 }
 
 
