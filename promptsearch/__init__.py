@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from promptsearch.prompt import Prompt as Prompt
     from promptsearch.prompt import SoftPrompt as SoftPrompt
     from promptsearch.prompt import TextPrompt as TextPrompt
+    from promptsearch.prompt import TunedPrompt as TunedPrompt
     from promptsearch.prompt import Weights as Weights
     from promptsearch.prompted import PromptedModel as PromptedModel
     from promptsearch.strategy import Access as Access
@@ -51,6 +52,7 @@ _HOMES = {
     "Task": "task",
     "TextPrompt": "prompt",
     "TrainedStrategy": "training",
+    "TunedPrompt": "prompt",
     "UnknownName": "errors",
     "Weights": "prompt",
     "compare": "study",

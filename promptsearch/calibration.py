@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from promptsearch.evaluation import Floats, Ids
-from promptsearch.prompt import GatedPrompt, Numbers, PrefixPrompt, Prompt, Weights, length_of
+from promptsearch.prompt import GatedPrompt, NamedPrompt, Numbers, PrefixPrompt, Prompt, length_of
 from promptsearch.report.results import Noise
 from promptsearch.run import Arena
 from promptsearch.scoring import Engine
@@ -136,10 +136,11 @@ def _training(arena: Arena) -> Speed:
     engine = arena.searching
     first = arena.samples(np.random.default_rng(2), 1)[0]
     numbers: Numbers
-    if isinstance(first, Weights):
+    if isinstance(first, NamedPrompt):
         weights = engine.weights
         # From the lowest layer up, a gradient crosses all.
-        numbers = {name: _leaf(weights.tensors[name]) for name in weights.below([weights.layers[0]])}
+        lowest = {name: weights.tensors[name] for name in weights.below([weights.layers[0]])}
+        numbers = {name: _leaf(tensor) for name, tensor in {**lowest, **first.tensors}.items()}
     elif isinstance(first, GatedPrompt):
         numbers = _leaf(first.rows), _leaf(first.gates)
     else:

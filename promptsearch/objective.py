@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -23,14 +23,16 @@ from promptsearch.evaluation import Evaluation, Ids, Row, Scorer, Scores, rounde
 from promptsearch.model.weights import ModelWeights
 from promptsearch.prompt import (
     HardPrompt,
+    NamedPrompt,
     Numbers,
     Prompt,
     RowsPrompt,
-    Weights,
+    TunedPrompt,
     kind_of,
     length_of,
     prompt_to_json,
     shapes_for,
+    tensors_of,
 )
 from promptsearch.race import race
 from promptsearch.records import RunLog
@@ -174,7 +176,8 @@ class Objective:
 
         Args:
             numbers: Of a soft prompt, shape `(length, width)`; of a prefix, shape `(length, *prefix_shape)`; vectors and gates of
-                a gated prompt, see `GatedPrompt`; or changed weights by name. Gradients flow back to them.
+                a gated prompt, see `GatedPrompt`; or changed weights by name, with or without vectors, see `TunedPrompt`.
+                Gradients flow back to them.
             examples: Ids of search examples, shape `(batch,)`.
 
         Returns:
@@ -192,7 +195,8 @@ class Objective:
         again, back = self._scorer.passes(numbers)
         self.ledger.charge(forward=tokens + lead, backward=math.ceil(back * tokens), reserve=self._reserve(longest))
         self._longest = longest
-        own = tokens if isinstance(numbers, Tensor) and numbers.ndim == 2 else text  # what stands apart is no token of a pass
+        standing = isinstance(numbers, Mapping) or tensors_of(numbers)[0].ndim == 2
+        own = tokens if standing else text  # what stands apart is no token of a pass
         below = (1 - again) * int(self._scorer.context(self._fresh(ids)).sum())  # once: what no prompt changes is kept
         self._lead_paid.update(ids.tolist())
         self.ledger.computed += math.ceil((again + back) * own + below) + lead
@@ -325,10 +329,10 @@ class Objective:
     def _check(self, prompt: Prompt) -> None:
         if isinstance(prompt, HardPrompt):
             self.space.check(prompt)
-        elif isinstance(prompt, Weights):
-            self.weights.check(prompt.tensors)
-        elif isinstance(prompt, RowsPrompt):
-            found = tuple(tuple(tensor.shape) for tensor in prompt.tensors.values())
+        elif isinstance(prompt, NamedPrompt):
+            self.weights.check(prompt.weights)
+        if isinstance(prompt, RowsPrompt | TunedPrompt):
+            found = tuple(tuple(prompt.tensors[name].shape) for name in prompt.shapes)
             expected = shapes_for(kind_of(type(prompt)), found, self.space.length, self)
             if found != expected:
                 shapes = [" and ".join(map(str, some)) for some in (expected, found)]

@@ -13,7 +13,7 @@ from promptsearch.config import PoolFile, StrategyConfig, StudyConfig
 from promptsearch.errors import StudyError
 from promptsearch.model import LanguageModel
 from promptsearch.model.language_model import half_of_memory, pick_dtype
-from promptsearch.prompt import HardPrompt, RowsPrompt, kind_of
+from promptsearch.prompt import HardPrompt, RowsPrompt, TunedPrompt, kind_of
 from promptsearch.run import Arena, Run
 from promptsearch.scoring.layout import check_joints
 from promptsearch.strategy import Strategy, check_options, find_strategy
@@ -146,7 +146,7 @@ def _rows(config: StudyConfig) -> list[Row]:
     for given in config.strategies:
         strategy = find_strategy(given.name)
         check_options(given.name, strategy, given.options)
-        sized = any(issubclass(kind, (HardPrompt, RowsPrompt)) for kind in strategy.proposes)
+        sized = any(issubclass(kind, (HardPrompt, RowsPrompt, TunedPrompt)) for kind in strategy.proposes)
         if isinstance(config.length, int) or given.length is not None:
             rows.append(Row(given, strategy, given.label))
         elif not sized:  # a text has the length that it has, weights have none: one for all, whatever lengths come later

@@ -214,20 +214,17 @@ class GatedPrompt(RowsPrompt):
     gates: Tensor
 
 
-@dataclass(frozen=True, eq=False)
-class Weights(TrainedPrompt):
-    """Other weights of the LM, which baselines hand in in place of a prompt; no tokens are added to a row.
+#: What vectors are called beside weights, whose names all hold a dot.
+VECTORS = "vectors"
 
-    A tensor with the name of one of the LM's weights takes its place while the prompt is scored. Others are added to what
-    a module puts out, and end in the name of their part (the formulas stand in `promptsearch.model.weights`): `lora_A` and
-    `lora_B` of a linear map; `adapter_down`, `adapter_down_bias`, `adapter_up` and `adapter_up_bias` of a layer's attention or
-    MLP.
+
+@dataclass(frozen=True, eq=False)
+class NamedPrompt(TrainedPrompt):
+    """A trained prompt of tensors by name: what changed weights, alone and with vectors, have in common.
 
     Args:
-        tensors: By name; none at all stand for the LM as it is.
+        tensors: By name.
     """
-
-    kind = "weights"
 
     tensors: Mapping[str, Tensor] = field(repr=False)
 
@@ -243,8 +240,13 @@ class Weights(TrainedPrompt):
 
     @property
     def length(self) -> int:
-        """None."""
-        return 0
+        """One vector a token; weights are none."""
+        return length_of(self.tensors)
+
+    @property
+    def weights(self) -> dict[str, Tensor]:
+        """The changed and added weights, by name."""
+        return parted(self.tensors)[1]
 
     @classmethod
     def load(cls, tensors: Mapping[str, Tensor]) -> Self:
@@ -252,38 +254,88 @@ class Weights(TrainedPrompt):
         return cls(tensors)
 
 
+@dataclass(frozen=True, eq=False)
+class Weights(NamedPrompt):
+    """Other weights of the LM, which baselines hand in in place of a prompt; no tokens are added to a row.
+
+    A tensor with the name of one of the LM's weights takes its place while the prompt is scored. Others are added to what
+    a module puts out, and end in the name of their part (the formulas stand in `promptsearch.model.weights`): `lora_A` and
+    `lora_B` of a linear map; `adapter_down`, `adapter_down_bias`, `adapter_up` and `adapter_up_bias` of a layer's attention or
+    MLP.
+
+    Args:
+        tensors: By name; none at all stand for the LM as it is.
+    """
+
+    kind = "weights"
+
+
+@dataclass(frozen=True, eq=False)
+class TunedPrompt(NamedPrompt):
+    """Vectors for an LM that was tuned with them: those of a soft prompt, and other weights of the LM.
+
+    Args:
+        tensors: Weights by name, as in `Weights`, and under `vectors` the vectors in the order of the template's slots, shape
+            `(length, width)`.
+    """
+
+    kind = "tuned"
+    #: As in `RowsPrompt`, of the vectors; weights have the shapes that the LM's have.
+    shapes: ClassVar[dict[str, tuple[str, ...]]] = {VECTORS: ("length", "width")}
+
+    def __post_init__(self) -> None:
+        """Check that there are vectors."""
+        shape = tuple(self.tensors[VECTORS].shape) if VECTORS in self.tensors else None
+        if shape is None or len(shape) != 2:
+            found = "no such tensor" if shape is None else str(shape)
+            raise PromptError(f"a tuned prompt has {VECTORS} of shape (length, width) beside its weights, got {found}")
+        super().__post_init__()
+
+    @property
+    def vectors(self) -> Tensor:
+        """Shape `(length, width)`."""
+        return self.tensors[VECTORS]
+
+
 def _copy(tensor: Tensor) -> Tensor:
     return tensor.detach().to("cpu", torch.float32, copy=True).contiguous()
 
 
-Trained = SoftPrompt | PrefixPrompt | GatedPrompt | Weights
+Trained = SoftPrompt | PrefixPrompt | GatedPrompt | Weights | TunedPrompt
 Prompt = HardPrompt | TextPrompt | Trained
 T = TypeVar("T", bound=TrainedPrompt)
 #: Kind -> class of the trained ones.
-TRAINED: dict[str, type[SoftPrompt] | type[PrefixPrompt] | type[GatedPrompt] | type[Weights]] = {
-    kind.kind: kind for kind in (SoftPrompt, PrefixPrompt, GatedPrompt, Weights)
+TRAINED: dict[str, type[SoftPrompt] | type[PrefixPrompt] | type[GatedPrompt] | type[Weights] | type[TunedPrompt]] = {
+    kind.kind: kind for kind in (SoftPrompt, PrefixPrompt, GatedPrompt, Weights, TunedPrompt)
 }
 #: A trained prompt's numbers while it is trained: rows of vectors or of a prefix, the vectors and gates of a gated prompt, or
-#: weights by name.
+#: weights by name, those of a tuned prompt with its vectors under `vectors`.
 Numbers = Tensor | tuple[Tensor, Tensor] | Mapping[str, Tensor]
 
 
 def tensors_of(numbers: Numbers) -> list[Tensor]:
-    """The tensors of a prompt that is being trained; of all but weights the first has one row a token."""
+    """The tensors of a prompt that is being trained; of those without names the first has one row a token."""
     if isinstance(numbers, Mapping):
         return list(numbers.values())
     return [numbers] if isinstance(numbers, Tensor) else list(numbers)
 
 
 def length_of(numbers: Numbers) -> int:
-    """The tokens of a prompt that is being trained: none of weights."""
-    return 0 if isinstance(numbers, Mapping) else len(tensors_of(numbers)[0])
+    """The tokens of a prompt that is being trained: weights are none."""
+    if isinstance(numbers, Mapping):
+        return len(numbers.get(VECTORS, ()))
+    return len(tensors_of(numbers)[0])
+
+
+def parted(tensors: Mapping[str, Tensor]) -> tuple[Tensor | None, dict[str, Tensor]]:
+    """The vectors among tensors by name, None where there are none, and the weights."""
+    return tensors.get(VECTORS), {name: tensor for name, tensor in tensors.items() if name != VECTORS}
 
 
 def kind_of(prompt: type) -> Kind:
     """The kind of template that takes prompts of a class."""
-    kinds: dict[type, Kind] = {PrefixPrompt: "prefix", GatedPrompt: "gated", Weights: "weights"}
-    return next((kind for apart, kind in kinds.items() if issubclass(prompt, apart)), "slots")
+    kinds: dict[type, Kind] = {PrefixPrompt: "prefix", GatedPrompt: "gated", Weights: "weights", TunedPrompt: "tuned"}
+    return next((kind for other, kind in kinds.items() if issubclass(prompt, other)), "slots")
 
 
 class Sizes(Protocol):
@@ -306,14 +358,14 @@ def shapes_for(kind: Kind, found: Sequence[Sequence[int]], length: int, sizes: S
     """The shapes that the tensors of a trained prompt should have.
 
     Args:
-        kind: Of the prompt; not `weights`.
+        kind: Of the prompt; not `weights`. Of a tuned prompt, the vectors alone.
         found: The shapes that they have; a gated prompt may have fewer layers than the LM, and one gate for all heads.
         length: Tokens of the prompt.
         sizes: Of the LM.
     """
     if kind == "prefix":
         return ((length, *sizes.prefix_shape),)
-    if kind == "slots":
+    if kind in ("slots", "tuned"):
         return ((length, *sizes.embeddings.shape[1:]),)
     layers, heads, width = sizes.gated_shape
     vectors, gates = found[0], found[-1]

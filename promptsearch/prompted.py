@@ -20,7 +20,7 @@ from torch import Tensor
 from promptsearch.errors import PromptError, UnknownName
 from promptsearch.model import LanguageModel
 from promptsearch.model.language_model import pick_dtype
-from promptsearch.prompt import Weights
+from promptsearch.prompt import NamedPrompt
 from promptsearch.scoring.answers import answer_scores
 from promptsearch.scoring.compiled import Compiled, Row, compile_prompts, fields_of
 from promptsearch.scoring.decoding import greedy
@@ -282,13 +282,13 @@ def _weights(prompts: Mapping[str, SavedPrompt]) -> Mapping[str, Tensor]:
         PromptError: There are changed weights beside something else.
     """
     for name, saved in prompts.items():
-        if isinstance(saved.prompt, Weights):
+        if isinstance(saved.prompt, NamedPrompt):
             if len(prompts) > 1:
                 raise PromptError(
                     f"'{name}' changes the model's weights, so nothing else can share a batch with it: expected it alone, in a "
                     f"PromptedModel of its own, got {len(prompts)} prompts"
                 )
-            return saved.prompt.tensors
+            return saved.prompt.weights
     return {}
 
 

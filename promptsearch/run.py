@@ -21,12 +21,14 @@ from promptsearch.loop import search
 from promptsearch.model import LanguageModel
 from promptsearch.objective import FINALISTS, SELECTED, Objective
 from promptsearch.prompt import (
+    VECTORS,
     GatedPrompt,
     HardPrompt,
     PrefixPrompt,
     Prompt,
     TextPrompt,
     TrainedPrompt,
+    TunedPrompt,
     Weights,
     prompt_to_json,
 )
@@ -117,8 +119,10 @@ class Arena:
         """The select split in float32 under the template's text: scores the empty prompt, the same for all lengths and kinds."""
         return Engine(self.lm, self.task.template.bind(1), self.task.splits["select"], self.task.choices)
 
-    def samples(self, rng: np.random.Generator, count: int) -> Sequence[HardPrompt | PrefixPrompt | GatedPrompt | Weights]:
-        """Prompts to try the arena out with: tokens of the pool, their keys and values, random vectors, or the weights as is."""
+    def samples(
+        self, rng: np.random.Generator, count: int
+    ) -> Sequence[HardPrompt | PrefixPrompt | GatedPrompt | Weights | TunedPrompt]:
+        """Prompts to try the arena out with: tokens of the pool, what stands for them, random vectors, or the weights as is."""
         if self.template.kind == "weights":
             return [Weights({})] * count
         if self.template.kind == "gated":
@@ -129,6 +133,8 @@ class Arena:
         hard = self.space.sample(rng, count)
         if self.template.kind == "slots":
             return hard
+        if self.template.kind == "tuned":
+            return [TunedPrompt({VECTORS: self.lm.vocabulary[list(prompt.ids)]}) for prompt in hard]
         return [PrefixPrompt(self.exact["search"].keys_values(prompt.ids)) for prompt in hard]
 
     def everything(self, split: str) -> Ids:
@@ -370,6 +376,9 @@ def describe(arena: Arena, prompt: Prompt) -> dict[str, Any]:
         return {**data, "text": f"[keys and values of {length} tokens in {layers} layers]"}
     if isinstance(prompt, Weights):
         return {**data, "text": f"[{prompt.numbers:,} changed or added weights]"}
+    if isinstance(prompt, TunedPrompt):
+        changed = prompt.numbers - prompt.vectors.numel()
+        return {**data, "text": f"[{prompt.length} vectors and {changed:,} changed or added weights]"}
     if isinstance(prompt, GatedPrompt):
         length, layers = prompt.rows.shape[:2]
         gates = f"gates up to {float(prompt.gates.abs().max()):.2g}"

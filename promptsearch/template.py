@@ -16,9 +16,9 @@ from typing import Any, Literal
 from promptsearch.errors import TemplateError
 
 PROMPT, ANSWER = "prompt", "answer"
-#: What a template takes: prompts that fill its slots, or one of the kinds that stand apart from the text: a prefix in front of
-#: it, vectors that layers read beside it, changed weights.
-Kind = Literal["slots", "prefix", "gated", "weights"]
+#: What a template takes: prompts that fill its slots, alone or with changed weights (`tuned`), or one of the kinds that stand
+#: apart from the text: a prefix in front of it, vectors that layers read beside it, changed weights.
+Kind = Literal["slots", "tuned", "prefix", "gated", "weights"]
 
 
 @dataclass(frozen=True)
@@ -44,8 +44,9 @@ class Template:
             string with the fields' braces left in.
         slots: In their order.
         answer_space: Whether a literal space stood before `{answer}`.
-        kind: Of the prompts that it takes. All but those of `slots` stand apart from the text: their one slot is in front of the
-            whole row, the tokenizer's special tokens too, and that of `weights` is empty.
+        kind: Of the prompts that it takes. For all but those of `slots`, the first slot is in front of the whole row, the
+            tokenizer's special tokens too: that of `weights` and `tuned` is empty. Below it, `tuned` has the slots of `slots`,
+            and those that stand apart from the text have none.
     """
 
     text: str
@@ -120,7 +121,7 @@ class Template:
     @property
     def apart(self) -> bool:
         """Whether its prompts stand apart from the text."""
-        return self.kind != "slots"
+        return self.kind not in ("slots", "tuned")
 
     def taking(self, kind: Kind) -> Template:
         """The template for prompts of a kind; for those apart from the text: one slot in front, then the text of an empty prompt.
@@ -128,14 +129,16 @@ class Template:
         The keys of a prefix belong to a row's first positions, so that nothing can stand before it (PEFT puts it there, too):
         what stood before a slot stands below the prefix. A gated prompt stands nowhere; only the length of its slot counts.
         With changed weights nothing of a row stays the same, so that nothing may stand above their empty slot either: what stands
-        above a slot is computed once and kept.
+        above the first slot is computed once and kept. With vectors beside them, the slots follow as they are.
 
         Args:
             kind: Of the prompts.
         """
         if kind == "slots":
             return self
-        slot = Slot(0 if kind == "weights" else self.length, space=False)
+        slot = Slot(0 if kind in ("weights", "tuned") else self.length, space=False)
+        if kind == "tuned":
+            return replace(self, segments=("", *self.segments), slots=(slot, *self.slots), kind=kind)
         return replace(self, segments=("", "".join(self.segments)), slots=(slot,), kind=kind)
 
     def fill(self, fields: Mapping[str, Any]) -> tuple[str, ...]:

@@ -1,9 +1,9 @@
 """The training loop that all trained strategies share.
 
 A trained strategy is an `nn.Module` that yields the prompt's numbers: the vectors of a soft prompt or the keys and values of
-a prefix, one row a token; the vectors and gates of a gated prompt; or changed weights by name. Its `ask` does some optimizer
-steps and returns the present prompt for scoring on `score_on`, which it does not train on: the best prompt that was scored
-wins, so early stopping and the anytime curve come for free.
+a prefix, one row a token; the vectors and gates of a gated prompt; or changed weights by name, with or without vectors. Its
+`ask` does some optimizer steps and returns the present prompt for scoring on `score_on`, which it does not train on: the best
+prompt that was scored wins, so early stopping and the anytime curve come for free.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from promptsearch.errors import Diverged, StrategyError
 from promptsearch.evaluation import Evaluation, Ids
 from promptsearch.model.adafactor import adafactor
 from promptsearch.objective import Objective
-from promptsearch.prompt import Numbers, PrefixPrompt, Prompt, SoftPrompt, Trained, Weights, tensors_of
+from promptsearch.prompt import Numbers, PrefixPrompt, Prompt, SoftPrompt, Trained, tensors_of
 from promptsearch.range_test import find_rate
 from promptsearch.strategy import Access, State, Strategy
 
@@ -91,7 +91,7 @@ class TrainedStrategy(Strategy):
         """What is trained: called without arguments, it returns the prompt's numbers.
 
         Vectors have the shape `(length, width)`, a prefix `(length, *objective.prefix_shape)`; a gated prompt is a tuple of
-        vectors, shape `(length, layers, width)`, and gates; weights come by name.
+        vectors, shape `(length, layers, width)`, and gates; weights come by name, and vectors beside them as `vectors`.
 
         Args:
             generator: The source of all randomness of the initialisation.
@@ -117,6 +117,10 @@ class TrainedStrategy(Strategy):
         pool = space.pool[:among]  # sorted, and byte-pair encoding numbers its tokens by frequency
         places = torch.randint(len(pool), (space.length,), generator=generator)
         return [int(i) for i in pool[places.numpy()]]
+
+    def shares(self) -> Mapping[nn.Module, float]:
+        """The parts of the encoder, each with what the rate is multiplied by for it; left as it is: one part, and 1."""
+        return {self._encoder: 1.0}
 
     @property
     def trainable(self) -> int:
@@ -185,7 +189,7 @@ class TrainedStrategy(Strategy):
         (kind,) = self.proposes
         with torch.no_grad():
             made = self._encoder()
-            prompt: Trained = Weights(made) if isinstance(made, Mapping) else kind(*tensors_of(made))
+            prompt: Trained = kind(made) if isinstance(made, Mapping) else kind(*tensors_of(made))
         return prompt
 
     def _note_move(self, rows: Tensor) -> None:
@@ -197,10 +201,8 @@ class TrainedStrategy(Strategy):
 
     def _fresh_optimizer(self) -> torch.optim.Optimizer:
         """Without a rate: each step sets its own."""
-        parameters = self._encoder.parameters()
-        if self._adafactor:
-            return adafactor(parameters)
-        return torch.optim.AdamW(parameters, weight_decay=0.0)
+        groups = [{"params": list(part.parameters()), "share": share} for part, share in self.shares().items()]
+        return adafactor(groups) if self._adafactor else torch.optim.AdamW(groups, weight_decay=0.0)
 
     def _find_rate(self) -> None:
         """The range test, after which all is as before but for the rate, and the budget that is left."""
@@ -257,7 +259,7 @@ class TrainedStrategy(Strategy):
         if not self._adafactor:
             clipped = float(nn.utils.clip_grad_norm_(self._encoder.parameters(), self._clip)) > self._clip
         for group in self._optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group["share"]
         self._optimizer.step()
         return mean, norms, clipped
 

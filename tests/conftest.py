@@ -10,7 +10,7 @@ import torch
 
 from promptsearch.export import SavedPrompt
 from promptsearch.model import LanguageModel
-from promptsearch.prompt import GatedPrompt, HardPrompt, PrefixPrompt, SoftPrompt, TextPrompt, Weights
+from promptsearch.prompt import GatedPrompt, HardPrompt, PrefixPrompt, SoftPrompt, TextPrompt, TunedPrompt, Weights
 from promptsearch.scoring import Engine
 from promptsearch.task import Example, Split, Task
 from promptsearch.template import Template
@@ -51,7 +51,8 @@ def saved_prompt(lm, kind, template, choices, length=3, seed=0):
 
     Args:
         lm: A tiny model.
-        kind: `hard`, `text`, `soft`, `prefix`, `gated` (with a gate a layer), `gated heads` or `weights` (low-rank ones).
+        kind: `hard`, `text`, `soft`, `prefix`, `gated` (with a gate a layer), `gated heads`, `weights` (low-rank ones) or
+            `tuned` (all weights, near the LM's).
         template: With the field `text`.
         choices: As they follow the template; None: the text answer " Paris".
         length: Tokens of a slot.
@@ -76,9 +77,14 @@ def saved_prompt(lm, kind, template, choices, length=3, seed=0):
                 tensors[f"{name}.lora_A"] = 0.3 * torch.randn(2, into, generator=generator)
                 tensors[f"{name}.lora_B"] = 0.3 * torch.randn(out, 2, generator=generator)
         prompt = Weights(tensors)
-    elif kind == "soft":
+    elif kind in ("soft", "tuned"):
         noise = 0.1 * torch.randn(bound.length, lm.embeddings.shape[1], generator=generator)
-        prompt = SoftPrompt(lm.vocabulary[torch.tensor(words)] + noise)
+        vectors = lm.vocabulary[torch.tensor(words)] + noise
+        prompt = SoftPrompt(vectors)
+        if kind == "tuned":
+            bound = bound.taking("tuned")
+            near = {n: t + 0.05 * torch.randn(t.shape, generator=generator) for n, t in lm.weights.tensors.items()}
+            prompt = TunedPrompt({"vectors": vectors, **near})
     else:
         prompt = HardPrompt(words) if kind == "hard" else TextPrompt("What is the answer? The movie was very good")
     texts = ["good film", "I hate the story", "the capital of France", "bad", "a very good movie and a funny story"]

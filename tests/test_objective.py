@@ -12,9 +12,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from promptsearch import GatedPrompt, HardPrompt, PrefixPrompt, SoftPrompt, TextPrompt
+from promptsearch import GatedPrompt, HardPrompt, PrefixPrompt, SoftPrompt, TextPrompt, TunedPrompt, Weights
 from promptsearch.cache import ScoreCache
-from promptsearch.errors import BudgetExhausted, StrategyError
+from promptsearch.errors import BudgetExhausted, PromptError, StrategyError
 from promptsearch.objective import FINALISTS, FREE_PROPOSALS
 from promptsearch.records import RunLog
 from promptsearch.testing.planted import PlantedScorer
@@ -386,6 +386,7 @@ def test_time_over_ends_the_run_but_not_a_replay(tmp_path):
             GatedPrompt(torch.zeros(2, 3, 8), torch.zeros(3, 1)),
             r"a gated prompt here has shape \(2, 2, 8\) and \(2, 1\), got \(2, 3, 8\) and \(3, 1\)",
         ),
+        (TunedPrompt({"vectors": torch.zeros(3, 8)}), r"a tuned prompt here has shape \(2, 8\), got \(3, 8\)"),
         (PrefixPrompt(torch.zeros(2, 3, 2, 1, 8)), r"a prefix prompt here has shape \(2, 2, 2, 1, 8\), got \(2, 3, 2, 1, 8\)"),
     ],
 )
@@ -394,6 +395,29 @@ def test_a_prompt_outside_the_space_is_refused_before_anything_is_charged(prompt
     with pytest.raises(StrategyError, match=message):
         objective.evaluate([objective.space.prompt(PROMPTS[0]), prompt])
     assert objective.ledger.spent == 0
+
+
+def test_weights_that_the_model_does_not_have_are_refused_with_and_without_vectors():
+    objective = scorer().objective()
+    for prompt in (Weights({"x.y": torch.zeros(1)}), TunedPrompt({"vectors": torch.zeros(2, 8), "x.y": torch.zeros(1)})):
+        with pytest.raises(PromptError, match="belong to nothing in this model"):
+            objective.evaluate([prompt])
+    assert objective.ledger.spent == 0
+
+
+def test_a_step_of_a_tuned_prompt_crosses_all_layers_and_pays_its_weights():
+    source = scorer()
+    objective = source.objective()
+    numbers = {"vectors": torch.zeros(2, 8), "norm.weight": torch.ones(8)}
+    ids = np.array([7, 9])
+    tokens, lead = int(source.context(ids).sum()) + 2 * 2, int(source.lead(ids).sum())
+    assert objective.price([TunedPrompt(numbers)], ids) == tokens + lead
+    objective.loss(numbers, ids)
+    share = 8 / source.weights.total
+    ledger = objective.ledger
+    assert (ledger.forward, ledger.backward) == (tokens + lead, math.ceil((1 + share) * tokens))
+    assert ledger.computed == math.ceil((2 + share) * tokens) + lead
+    assert objective.backward({"norm.weight": torch.ones(8)}) == share, "without vectors nothing below is crossed"
 
 
 @pytest.mark.parametrize("examples", [[], [12], [-1], [0.5], [[1, 2]], ["a"], 3])

@@ -5,7 +5,7 @@ import re
 import pytest
 import torch
 
-from promptsearch import GatedPrompt, PrefixPrompt, SoftPrompt, Weights
+from promptsearch import GatedPrompt, PrefixPrompt, SoftPrompt, TunedPrompt, Weights
 from promptsearch.errors import PromptError
 from promptsearch.prompt import TRAINED, load_trained, prompt_from_json, prompt_to_json, save_trained
 
@@ -106,7 +106,9 @@ def test_damaged_and_pickled_files_are_named(content, tmp_path):
 
 
 def test_unknown_kinds_are_named():
-    with pytest.raises(PromptError, match="expected a prompt of kind hard, text, soft, prefix, gated, weights, got 'deep'"):
+    with pytest.raises(
+        PromptError, match="expected a prompt of kind hard, text, soft, prefix, gated, weights, tuned, got 'deep'"
+    ):
         prompt_from_json({"kind": "deep", "key": "k"})
 
 
@@ -138,3 +140,35 @@ def test_weights_are_the_same_after_saving(tmp_path):
     assert data == {"kind": "weights", "key": weights.key, "numbers": 6}
     save_trained(weights, tmp_path / f"{weights.key}.safetensors")
     assert prompt_from_json(data, tmp_path) == weights
+
+
+def test_a_tuned_prompt_is_vectors_and_weights():
+    vectors, weights = torch.ones(3, 8), {"a.x": torch.zeros(2, 3), "b.y": torch.ones(4)}
+    tuned = TunedPrompt({**weights, "vectors": vectors})
+    assert (tuned.length, tuned.numbers) == (3, 34) and torch.equal(tuned.vectors, vectors)
+    assert tuned.weights.keys() == weights.keys() and all(torch.equal(tuned.weights[n], t) for n, t in weights.items())
+    others = [{**weights, "vectors": vectors + 1}, {**weights, "vectors": vectors, "b.y": torch.zeros(4)}, {"vectors": vectors}]
+    assert len({tuned.key, Weights(weights).key, Weights(tuned.tensors).key, *(TunedPrompt(o).key for o in others)}) == 6
+    vectors += 1
+    assert torch.equal(tuned.vectors, vectors - 1), "a copy"
+
+
+@pytest.mark.parametrize(
+    ("tensors", "got"),
+    [({}, "no such tensor"), ({"a.x": torch.zeros(3, 8)}, "no such tensor"), ({"vectors": torch.zeros(3)}, r"\(3,\)")],
+)
+def test_a_tuned_prompt_without_vectors_is_refused(tensors, got):
+    with pytest.raises(
+        PromptError, match=rf"a tuned prompt has vectors of shape \(length, width\) beside its weights, got {got}"
+    ):
+        TunedPrompt(tensors)
+
+
+def test_a_tuned_prompt_is_the_same_after_saving_and_no_weights(tmp_path):
+    tuned = TunedPrompt({"vectors": torch.randn(2, 3, generator=torch.Generator().manual_seed(0)), "b.x": torch.zeros(4)})
+    data = prompt_to_json(tuned)
+    assert data == {"kind": "tuned", "key": tuned.key, "numbers": 10}
+    save_trained(tuned, tmp_path / f"{tuned.key}.safetensors")
+    assert prompt_from_json(data, tmp_path) == tuned
+    with pytest.raises(PromptError, match="does not have the content that its key names"):
+        prompt_from_json({**data, "kind": "weights"}, tmp_path)

@@ -13,7 +13,7 @@ from transformers import DynamicCache
 from promptsearch import LanguageModel, PromptedModel, SoftPrompt
 from promptsearch.errors import ModelError, PromptError, UnknownName
 from promptsearch.export import SavedPrompt
-from promptsearch.prompt import GatedPrompt, HardPrompt, PrefixPrompt
+from promptsearch.prompt import GatedPrompt, HardPrompt, PrefixPrompt, TunedPrompt
 from promptsearch.scoring import Engine
 from promptsearch.scoring.layout import lay_out, slots_of
 from promptsearch.task import Example, Split
@@ -77,8 +77,8 @@ def plain(lm, saved, fields, attending_to, more=()):
     if isinstance(saved.prompt, PrefixPrompt):
         layers = [(keys[None], values[None]) for keys, values in saved.prompt.rows.permute(1, 2, 3, 0, 4)]
         cache = DynamicCache(layers, config=lm.model.config)
-    elif saved.template.kind == "slots":
-        if isinstance(saved.prompt, SoftPrompt):
+    elif saved.template.kind in ("slots", "tuned"):
+        if isinstance(saved.prompt, SoftPrompt | TunedPrompt):
             slots = saved.prompt.vectors.split([slot.length for slot in saved.template.slots])
         else:
             ids = slots_of(saved.template, lm, saved.prompt)
@@ -110,12 +110,15 @@ def test_a_mixed_batch_chooses_what_transformers_would_row_by_row(lm, model, pro
         assert choice.answer == saved.choices[int(shares.argmax())].strip()
 
 
-def test_changed_weights_answer_alone_as_transformers_would_with_them(lm, make_saved, attending_to):
-    tuned = {"weights": make_saved(lm, "weights", "{prompt} {text} It was{answer}", SENTENCES)}
-    free = {"weights": make_saved(lm, "weights", "{prompt} {text} is{answer}", None)}
+@pytest.mark.parametrize("kind", ["weights", "tuned"])
+@pytest.mark.parametrize("before", ["{prompt} {text}", "The movie {prompt} {text} {prompt:2}"])
+def test_changed_weights_answer_alone_as_transformers_would_with_them(lm, make_saved, attending_to, kind, before):
+    tuned = {"weights": make_saved(lm, kind, f"{before} It was{{answer}}", SENTENCES)}
+    free = {"weights": make_saved(lm, kind, f"{before} is{{answer}}", None)}
     rows = mixed(["weights"])
-    with lm.changed(tuned["weights"].prompt.tensors):
+    with lm.changed(tuned["weights"].prompt.weights):
         shares = [expected(lm, tuned["weights"], row, SENTENCES, attending_to).softmax(0).tolist() for row in rows]
+    with lm.changed(free["weights"].prompt.weights):
         texts = []
         for row in rows:
             ids: list[int] = []
@@ -129,8 +132,9 @@ def test_changed_weights_answer_alone_as_transformers_would_with_them(lm, make_s
     lm.check_unchanged()
 
 
-def test_changed_weights_share_no_batch(llama, make_saved):
-    tuned = make_saved(llama, "weights", "{prompt} {text} It was{answer}", WORDS)
+@pytest.mark.parametrize("kind", ["weights", "tuned"])
+def test_changed_weights_share_no_batch(llama, make_saved, kind):
+    tuned = make_saved(llama, kind, "{prompt} {text} It was{answer}", WORDS)
     hard = make_saved(llama, "hard", "{prompt} {text} It was{answer}", WORDS)
     with pytest.raises(PromptError, match="'tuned' changes the model's weights, so nothing else can share a batch with it"):
         PromptedModel(llama, {"hard": hard, "tuned": tuned})

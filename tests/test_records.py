@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from promptsearch import GatedPrompt, HardPrompt, PrefixPrompt, SoftPrompt, TextPrompt, Weights
+from promptsearch import GatedPrompt, HardPrompt, PrefixPrompt, SoftPrompt, TextPrompt, TunedPrompt, Weights
 from promptsearch.errors import PromptError, RecordError
 from promptsearch.prompt import TRAINED, prompt_to_json
 from promptsearch.records import RunLog, read_log
@@ -23,6 +23,7 @@ MADE = {
     "prefix": lambda number: PrefixPrompt(torch.full((2, 3, 2, 1, 4), number)),
     "gated": lambda number: GatedPrompt(torch.full((2, 3, 4), number), torch.ones(3, 1)),
     "weights": lambda number: Weights({"a": torch.full((2,), number)}),
+    "tuned": lambda number: TunedPrompt({"vectors": torch.full((2, 3), number)}),
 }
 NEW = {"stage": "search", "examples": "score_on", "prompts": [], **SCORES, "ledger": {}}
 

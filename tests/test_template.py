@@ -79,3 +79,11 @@ def test_without_a_prompt_an_empty_slot_stands_above_the_text_of_an_empty_prompt
     assert bare.segments == ("", template.taking("prefix").segments[1]) and bare.length == 0
     assert bare.kind == "weights" and bare.apart
     assert bare.render({"text": "x"}, [""], " y") == template.render({"text": "x"}, ["", ""], " y")
+
+
+def test_for_a_tuned_model_the_slots_stay_below_an_empty_one():
+    template = Template.parse("A {prompt:2} movie {prompt} {text} is {answer}").bind(1)
+    tuned = template.taking("tuned")
+    assert tuned.segments == ("", *template.segments) and tuned.slots[1:] == template.slots
+    assert (tuned.slots[0].length, tuned.length, tuned.kind, tuned.apart) == (0, 3, "tuned", False)
+    assert tuned.render({"text": "x"}, ["", " a b", " c"], " y") == template.render({"text": "x"}, [" a b", " c"], " y")

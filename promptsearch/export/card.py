@@ -15,7 +15,7 @@ from promptsearch.export.saved import PROMPT, SavedPrompt
 from promptsearch.files import write_aside
 from promptsearch.model import LanguageModel
 from promptsearch.model.packaged import NAME
-from promptsearch.prompt import TrainedPrompt, Weights
+from promptsearch.prompt import NamedPrompt, TrainedPrompt, Weights
 from promptsearch.scoring.layout import prompt_texts
 
 CARD = "README.md"
@@ -83,8 +83,9 @@ def write_card(prompt: SavedPrompt, to: str, lm: LanguageModel, folder: Path) ->
     """
     what, library = _ABOUT[to]
     about = prompt.about
-    changed = isinstance(prompt.prompt, Weights)
-    title = ("Changed weights" if changed else f"A {_kind(prompt)} prompt") + f" for {about.get('task', 'a task')}"
+    changed = isinstance(prompt.prompt, NamedPrompt)
+    name = "Changed weights" if isinstance(prompt.prompt, Weights) else f"A {_kind(prompt)} prompt"
+    title = f"{name} for {about.get('task', 'a task')}"
     given = "the model itself is not part" if changed else "the model itself is not changed, and not part"
     facts = about.get("model", {})
     answers = "free text" if prompt.choices is None else ", ".join(f"`{choice.strip()}`" for choice in prompt.choices)

@@ -27,6 +27,7 @@ from promptsearch.prompt import (
     Prompt,
     SoftPrompt,
     TextPrompt,
+    TunedPrompt,
     Weights,
     kind_of,
 )
@@ -218,8 +219,13 @@ def standing_in_row(prompt: Prompt, what: str) -> HardPrompt | TextPrompt | Soft
         what: What the format holds, for the message.
 
     Raises:
-        ExportError: They are changed weights, or vectors that layers read beside the row.
+        ExportError: They are changed weights, alone or with vectors, or vectors that layers read beside the row.
     """
+    if isinstance(prompt, TunedPrompt):
+        raise ExportError(
+            f"no {what} can stand for the changed weights that a tuned prompt has beside its vectors, which are made for these: "
+            "export it as json"
+        )
     if isinstance(prompt, Weights):
         raise ExportError(f"no {what} can stand for changed weights: export them as json, or low-rank ones as peft")
     if isinstance(prompt, GatedPrompt):

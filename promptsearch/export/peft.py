@@ -24,7 +24,7 @@ from torch import Tensor
 
 from promptsearch.errors import ExportError
 from promptsearch.export.adaption import adaption_files
-from promptsearch.export.certificate import Certificate, check_in_front
+from promptsearch.export.certificate import Certificate, check_in_front, standing_in_row
 from promptsearch.export.read_peft import CONFIG, TENSOR, WEIGHTS, read_peft
 from promptsearch.export.saved import SavedPrompt
 from promptsearch.files import write_aside, write_json
@@ -106,8 +106,9 @@ def front_rows(saved: SavedPrompt, lm: LanguageModel) -> Tensor:
     """All that stands before the input, as embedding rows, float32, shape `(tokens, width)`.
 
     Raises:
-        ExportError: Something of the input stands before the last slot, or there are no rows.
+        ExportError: Something of the input stands before the last slot, there are no rows, or there is more than these.
     """
+    standing_in_row(saved.prompt, "virtual tokens")
     check_in_front(saved.template, "PEFT puts a prompt in front of the whole text")
     fields = dict.fromkeys(saved.template.fields, "")
     whole = embedded(lm, saved.prompt, saved.template, fields)

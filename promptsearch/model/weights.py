@@ -60,7 +60,7 @@ class ModelWeights:
         prefixes = tuple(f"{module}." for module in modules)
         return [name for name in self.tensors if name.startswith(prefixes)]
 
-    def backward(self, tensors: Mapping[str, Tensor]) -> float:
+    def backward(self, tensors: Mapping[str, Tensor], *, below: bool = False) -> float:
         """What going back to these tensors costs a token, in forward passes of the model.
 
         Activations cost 1 for the share of layers that the gradient crosses, weights 1 for the share that they are of the
@@ -68,11 +68,11 @@ class ModelWeights:
 
         Args:
             tensors: Changed or added weights, by name.
+            below: Whether the gradient goes on to vectors that stand in the row, below all layers.
         """
-        if not tensors:
-            return 0.0
-        crossed = max(self._crossed(name) for name in tensors) / len(self.layers)
-        return crossed + sum(tensor.numel() for tensor in tensors.values()) / self.total
+        crossed = [self._crossed(name) / len(self.layers) for name in tensors]
+        share = sum(tensor.numel() for tensor in tensors.values()) / self.total
+        return max([*crossed, float(below)]) + share
 
     def check(self, tensors: Mapping[str, Tensor]) -> None:
         """Refuse what does not fit the model.

@@ -25,6 +25,7 @@ from promptsearch.prompt import (
     RowsPrompt,
     SoftPrompt,
     TrainedPrompt,
+    TunedPrompt,
     Weights,
     kind_of,
     shapes_for,
@@ -132,7 +133,7 @@ def compile_prompts(lm: LanguageModel, prompts: Sequence[tuple[Prompt, Template]
     gated: list[tuple[Tensor, Tensor]] = []
     for prompt, template in prompts:
         slots, given = _fill(prompt, template, lm, sum(map(len, vectors)))
-        if isinstance(prompt, SoftPrompt):
+        if isinstance(prompt, SoftPrompt | TunedPrompt):
             vectors.append(prompt.vectors)
         owner = len(gated)
         if isinstance(prompt, GatedPrompt):
@@ -210,19 +211,19 @@ def _fill(prompt: Prompt, template: Template, lm: LanguageModel, first: int) -> 
         first: The place of its first vector among those of all prompts.
     """
     check_fit(prompt, template)
-    if isinstance(prompt, RowsPrompt):
+    if isinstance(prompt, RowsPrompt | TunedPrompt):
         _check_shapes(prompt, lm)
     if isinstance(prompt, GatedPrompt | Weights):
         return ((),), None
     if isinstance(prompt, PrefixPrompt):
         return ((),), prompt.rows.flatten(1)
-    if isinstance(prompt, SoftPrompt):
+    if isinstance(prompt, SoftPrompt | TunedPrompt):
         return split_slots(template, [-1 - first - i for i in range(len(prompt.vectors))]), None
     return slots_of(template, lm, prompt), None
 
 
-def _check_shapes(prompt: RowsPrompt, lm: LanguageModel) -> None:
-    shapes = [tuple(tensor.shape) for tensor in prompt.tensors.values()]
+def _check_shapes(prompt: RowsPrompt | TunedPrompt, lm: LanguageModel) -> None:
+    shapes = [tuple(prompt.tensors[name].shape) for name in prompt.shapes]
     expected = shapes_for(kind_of(type(prompt)), shapes, prompt.length, lm)
     for names, ours, theirs in zip(prompt.shapes.values(), shapes, expected, strict=True):
         for name, here, there in zip(names, ours, theirs, strict=True):
@@ -232,7 +233,7 @@ def _check_shapes(prompt: RowsPrompt, lm: LanguageModel) -> None:
 
 def _beginning(template: Template, lm: LanguageModel, slots: Sequence[Ids]) -> Path:
     """The ids of a row before the first segment with a field, special tokens that begin this segment among them."""
-    if template.kind == "weights":  # which change whatever is computed
+    if template.kind in ("tuned", "weights"):  # which change whatever is computed
         return ()
     segments = lay_out(template, lm, Example(0, dict.fromkeys(template.fields, ""), "", None), None).segments
     ids: list[int] = []

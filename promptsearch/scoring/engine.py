@@ -19,14 +19,19 @@ from promptsearch.model import LanguageModel
 from promptsearch.model.gated import Adaption
 from promptsearch.model.weights import ModelWeights
 from promptsearch.prompt import (
+    VECTORS,
     GatedPrompt,
+    NamedPrompt,
     Numbers,
     Prompt,
     RowsPrompt,
     TextPrompt,
     TrainedPrompt,
+    TunedPrompt,
     Weights,
     kind_of,
+    length_of,
+    parted,
     shapes_for,
     tensors_of,
 )
@@ -48,6 +53,7 @@ ENGINE = 4
 #: What an engine's prompts are called in messages.
 _KINDS: dict[Kind, str] = {
     "slots": "prompts that fill slots",
+    "tuned": "vectors with changed weights",
     "prefix": "prefixes",
     "gated": "gated prompts",
     "weights": "changed weights",
@@ -249,7 +255,7 @@ class Engine:
 
         Args:
             numbers: Vectors, shape `(length, width)`, a prefix, shape `(length, *prefix_shape)`, vectors and gates of a gated
-                prompt, or changed weights by name; float32, cast to the LM's dtype inside.
+                prompt, or changed weights by name, with or without vectors; float32, cast to the LM's dtype inside.
             examples: Ids, shape `(batch,)`.
 
         Raises:
@@ -274,7 +280,8 @@ class Engine:
             numbers: As in `loss`.
         """
         if isinstance(numbers, Mapping):
-            return 1.0, self.weights.backward(numbers)
+            vectors, weights = parted(numbers)
+            return 1.0, self.weights.backward(weights, below=vectors is not None)
         share = self._attending(numbers[0]) if isinstance(numbers, tuple) else 1.0
         return share, share
 
@@ -354,10 +361,11 @@ class Engine:
             self._check_prompt(prompt)
             if isinstance(prompt, GatedPrompt | Weights):
                 found.append(((),))
-            elif isinstance(prompt, RowsPrompt):
-                found.append(split_slots(self._template, [-1 - count - i for i in range(len(prompt.rows))]))
-                rows.append(prompt.rows.flatten(1))
-                count += len(prompt.rows)
+            elif isinstance(prompt, RowsPrompt | TunedPrompt):
+                own = prompt.vectors if isinstance(prompt, TunedPrompt) else prompt.rows
+                found.append(split_slots(self._template, _standing_for(len(own), count)))
+                rows.append(own.flatten(1))
+                count += len(own)
             else:
                 found.append(slots_of(self._template, self._lm, prompt))
         if self._kind == "gated":
@@ -366,18 +374,26 @@ class Engine:
 
     def _losses(self, numbers: Numbers, examples: Ids) -> Tensor:
         """The losses of a trained prompt, shape `(batch,)`."""
-        if isinstance(numbers, Mapping) != (self._kind == "weights"):
-            raise PromptError(f"under this template {_KINDS[self._kind]} are trained, got a {type(numbers).__name__}")
+        named: Kind | None = None
         if isinstance(numbers, Mapping):
-            with self._lm.changed(numbers):  # nothing may be computed apart: a gradient crosses all of a row
-                return self._score([((),)], None, examples, "nothing")[0][0]
+            named = "tuned" if VECTORS in numbers else "weights"
+        if named != (self._kind if self._kind in ("tuned", "weights") else None):
+            got = f"{type(numbers).__name__}{' with vectors' if named == 'tuned' else ''}"
+            raise PromptError(f"under this template {_KINDS[self._kind]} are trained, got a {got}")
+        if isinstance(numbers, Mapping):
+            vectors, weights = parted(numbers)
+            if vectors is not None:
+                self._check_shape([vectors])
+            slots = split_slots(self._template, _standing_for(length_of(numbers)))
+            with self._lm.changed(weights):  # nothing may be computed apart: a gradient crosses all of a row
+                return self._score([slots], vectors, examples, "nothing")[0][0]
         tensors = tensors_of(numbers)
         self._check_shape(tensors)
         if self._kind == "gated":
             vectors, gates = tensors
             return self._score([((),)], self._lm.adaption([(vectors, gates)]), examples)[0][0]
         (rows,) = tensors
-        slots = split_slots(self._template, [-1 - i for i in range(len(rows))])
+        slots = split_slots(self._template, _standing_for(len(rows)))
         # No gradient reaches what stands before the prompt: where there is something, it is computed apart.
         whole: Sharing = "prompt" if self._kind == "prefix" else "nothing"
         sharing: Sharing = "input" if self._lm.trees and self._lead.any() else whole
@@ -385,13 +401,13 @@ class Engine:
 
     def _score_kind(self, prompts: Sequence[Prompt], examples: Ids) -> tuple[Tensor, Tensor, Tensor | None, int]:
         """What `_score` finds; changed weights one after the other, each in place for its own rows only."""
-        slots, rows = self._slots(prompts)
-        if self._kind != "weights":
-            return self._score(slots, rows, examples)
+        if self._kind not in ("tuned", "weights"):
+            return self._score(*self._slots(prompts), examples)
         losses, metric, choices, computed = [], [], [], 0
         for prompt in prompts:
-            with self._lm.changed(prompt.tensors if isinstance(prompt, Weights) else {}):
-                found = self._score([((),)], None, examples)
+            slots, vectors = self._slots([prompt])
+            with self._lm.changed(prompt.weights if isinstance(prompt, NamedPrompt) else {}):
+                found = self._score(slots, vectors, examples)
             losses.append(found[0])
             metric.append(found[1])
             if found[2] is not None:
@@ -564,8 +580,8 @@ class Engine:
     def _check_prompt(self, prompt: Prompt) -> None:
         if kind_of(type(prompt)) != self._kind:
             raise PromptError(f"under this template {_KINDS[self._kind]} are scored, got a {type(prompt).__name__}")
-        if isinstance(prompt, RowsPrompt):
-            self._check_shape(tuple(prompt.tensors.values()))
+        if isinstance(prompt, RowsPrompt | TunedPrompt):
+            self._check_shape([prompt.tensors[name] for name in prompt.shapes])
 
     def _check_shape(self, tensors: Sequence[Tensor]) -> None:
         found = tuple(tuple(tensor.shape) for tensor in tensors)
@@ -591,6 +607,11 @@ def _check_apart(layouts: Sequence[Layout], split: Split) -> None:
             raise TemplateError(
                 f"no text stands before the answer of {split.name} example {example.id}: expected at least a token"
             )
+
+
+def _standing_for(rows: int, first: int = 0) -> list[int]:
+    """The ids that stand for so many rows of trained prompts, from the first of them on."""
+    return [-1 - i for i in range(first, first + rows)]
 
 
 def _split(group: Group) -> list[Group]:

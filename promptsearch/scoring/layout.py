@@ -24,7 +24,7 @@ class Layout:
 
     Args:
         segments: Ids before, between and after the slots; the first begins with the tokenizer's leading special tokens, or the
-            second, where the prompt stands apart from the text.
+            second, where the first slot is in front of the whole row.
         answers: Ids of each answer: the choices in their order, or the right answer and then its aliases.
     """
 
@@ -62,7 +62,7 @@ def lay_out(template: Template, lm: LanguageModel, example: Example, choices: Se
     texts = template.fill(example.fields)
     segments = tuple(tuple(lm.encode(text)) if text else () for text in texts)
     answers = choices if choices is not None else (example.answer, *example.aliases)
-    above, below = ((), lm.lead) if template.apart else (lm.lead, ())
+    above, below = (lm.lead, ()) if template.kind == "slots" else ((), lm.lead)
     first, second, *rest = segments
     return Layout(((*above, *first), (*below, *second), *rest), tuple(tuple(lm.encode(a)) for a in answers))
 

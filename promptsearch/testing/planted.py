@@ -4,8 +4,8 @@ A prompt's loss on an example is `offset + scale * landscape`. Offset and scale 
 landscape (a number of nats, 0 at the planted prompt and above 0 elsewhere) depends on the prompt's vectors. A hard
 prompt stands for the embeddings of its tokens, a prefix for the mean of its keys and values over layers, a gated prompt for
 that of its vectors times their gates, changed weights for the sum of their numbers, laid in a prompt's shape layer over layer,
-so that all of them walk on the same landscape, its gradient leads to the planted prompt's vectors, and tokens that are near each
-other in the embeddings have similar losses.
+vectors beside these for both together: so all of them walk on the same landscape, its gradient leads to the planted prompt's
+vectors, and tokens that are near each other in the embeddings have similar losses.
 """
 
 from __future__ import annotations
@@ -25,7 +25,17 @@ from promptsearch.cache import ScoreCache
 from promptsearch.evaluation import Floats, Ids, Scores
 from promptsearch.model.weights import ModelWeights
 from promptsearch.objective import FINALISTS, Objective
-from promptsearch.prompt import GatedPrompt, HardPrompt, Numbers, Prompt, RowsPrompt, TextPrompt, TrainedPrompt, Weights
+from promptsearch.prompt import (
+    GatedPrompt,
+    HardPrompt,
+    NamedPrompt,
+    Numbers,
+    Prompt,
+    RowsPrompt,
+    TextPrompt,
+    TrainedPrompt,
+    parted,
+)
 from promptsearch.records import RunLog
 from promptsearch.space import PromptSpace
 from promptsearch.task import Example
@@ -165,7 +175,8 @@ class PlantedScorer:
     def passes(self, numbers: Numbers) -> tuple[float, float]:
         """As an LM would: of a gated prompt its share of the layers, of weights what their gradient costs."""
         if isinstance(numbers, Mapping):
-            return 1.0, self._weights.backward(numbers)
+            vectors, weights = parted(numbers)
+            return 1.0, self._weights.backward(weights, below=vectors is not None)
         share = numbers[0].shape[1] / self.gated_shape[0] if isinstance(numbers, tuple) else 1.0
         return share, share
 
@@ -210,7 +221,7 @@ class PlantedScorer:
 
     def _rows(self, prompt: Prompt) -> Tensor:
         """The vectors for which a prompt stands, shape `(length, width)`; a text is cut, or filled up with zeros."""
-        if isinstance(prompt, Weights):
+        if isinstance(prompt, NamedPrompt):
             return self._vectors(prompt.tensors)
         if isinstance(prompt, GatedPrompt):
             return self._vectors((prompt.rows, prompt.gates))
@@ -228,9 +239,11 @@ class PlantedScorer:
         if isinstance(numbers, tuple):  # vectors (length, layers, width) and gates (layers, heads): with gates of zero, nothing
             vectors, gates = numbers
             return (vectors * gates.mean(1)[:, None]).mean(1)
-        flat = torch.cat([tensor.flatten() for _, tensor in sorted(numbers.items())])
+        own, weights = parted(numbers)
+        flat = torch.cat([torch.zeros(0), *(tensor.flatten() for _, tensor in sorted(weights.items()))])
         size = self.space.length * _WIDTH
-        return pad(flat, (0, -len(flat) % size)).view(-1, self.space.length, _WIDTH).sum(0)
+        found = pad(flat, (0, -len(flat) % size)).view(-1, self.space.length, _WIDTH).sum(0)
+        return found if own is None else own + found
 
     def _landscape(self, vectors: Tensor) -> Tensor:
         """Nats above the optimum, shape `(prompts,)`, of vectors of shape `(prompts, length, width)`."""

@@ -151,6 +151,18 @@ def test_what_no_other_format_holds_is_refused_with_the_reason(llama, make, tmp_
         assert not (tmp_path / to).exists()
 
 
+@pytest.mark.parametrize(
+    ("to", "what"), {"text": "text", "kv": "keys and values", "vllm": "embeddings", "peft": "virtual tokens"}.items()
+)
+def test_vectors_with_changed_weights_leave_as_json_only(llama, make_saved, to, what, tmp_path):
+    """Vectors alone would be a file that loads, and scores otherwise."""
+    folder = write(make_saved(llama, "tuned", "{prompt} {text} It was{answer}", (" bad", " good")), llama, tmp_path / "a")
+    complaint = f"no {what} can stand for the changed weights that a tuned prompt has beside its vectors.*: export it as json$"
+    with pytest.raises(ExportError, match=complaint):
+        export_run(folder, to, tmp_path / "b", model=llama)
+    assert not list((tmp_path / "b").iterdir())
+
+
 def test_ranks_that_differ_are_refused(llama, tmp_path):
     name = "model.layers.0.self_attn.k_proj"
     into, out = llama.weights.maps[name]

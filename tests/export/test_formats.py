@@ -39,6 +39,7 @@ FORMATS_OF = {  # what can hold a prompt in front
 CASES = [
     *((kind, to) for kind, formats in FORMATS_OF.items() for to in formats),
     *((kind, to) for kind in ("gated", "weights") for to in ("json", "peft")),
+    ("tuned", "json"),
 ]
 
 
@@ -79,7 +80,7 @@ def skip_what_peft_cannot(lm, kind, to):
 @pytest.mark.parametrize(("kind", "to"), CASES)
 def test_every_format_gives_the_losses_again_and_is_verified(lm, export, kind, to):
     skip_what_peft_cannot(lm, kind, to)
-    saved, folder = export(lm, kind, to, template=ANCHORS if kind in ("hard", "soft") else FRONT)
+    saved, folder = export(lm, kind, to, template=ANCHORS if kind in ("hard", "soft", "tuned") else FRONT)
     found = verify(folder, lm)
     assert (found.to, found.probe, found.same) == (to, 5, True) and found.distance < 2e-6
     losses = FORMATS[to].score(saved, lm, folder)
@@ -88,7 +89,8 @@ def test_every_format_gives_the_losses_again_and_is_verified(lm, export, kind, t
     header = yaml.safe_load(card.split("---\n")[1])
     assert header["base_model"] and header["library_name"] and {"promptsearch", to} <= set(header["tags"])
     assert ("weights" if kind == "weights" else f"{kind}-prompt") in header["tags"]
-    assert ("Changed weights for films" in card) == (kind == "weights") != ("the model itself is not changed" in card)
+    assert ("Changed weights for films" in card) == (kind == "weights")
+    assert ("the model itself is not changed" in card) == (kind not in ("weights", "tuned"))
     certificate = json.loads((folder / ("prompt.json" if to == "json" else "certificate.json")).read_text())
     assert certificate["model"]["hash"] == lm.hash and certificate["model"]["tokenizer_hash"] == lm.tokenizer_hash
     assert certificate["template"] == saved.template.text and len(certificate["probe"]) == 5

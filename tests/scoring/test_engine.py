@@ -164,13 +164,14 @@ def glued():
     )
 
 
-def test_a_joint_that_does_not_hold_is_named(lm, glued):
-    split = glued.splits["search"]
+@pytest.mark.parametrize("kind", ["slots", "tuned"])
+def test_a_joint_that_does_not_hold_is_named(lm, glued, kind):
+    split, template = glued.splits["search"], glued.template.bind(2).taking(kind)
     with pytest.raises(
         TemplateError, match=r"does not join with prompts of the pool on the search split: in example 0 .* is cut into"
     ):
-        check_joints(glued.template.bind(2), lm, split, glued.choices, PromptSpace(lm.encode(" c"), 2, lm.decode))
-    check_joints(glued.template.bind(2), lm, split, glued.choices, PromptSpace(lm.encode(" movie"), 2, lm.decode))
+        check_joints(template, lm, split, glued.choices, PromptSpace(lm.encode(" c"), 2, lm.decode))
+    check_joints(template, lm, split, glued.choices, PromptSpace(lm.encode(" movie"), 2, lm.decode))
 
 
 def test_text_that_does_not_join_is_a_failure_not_a_score(lm, glued):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from promptsearch import GatedPrompt, HardPrompt, PrefixPrompt, SoftPrompt, TextPrompt
+from promptsearch import GatedPrompt, HardPrompt, PrefixPrompt, SoftPrompt, TextPrompt, TunedPrompt
 from promptsearch.testing.planted import Kind, PlantedScorer, planted_objective
 
 KINDS = get_args(Kind)
@@ -49,6 +49,9 @@ def test_prompts_of_all_kinds_walk_on_the_same_landscape(kind):
     vectors = [scorer.embeddings[list(p.ids)] for p in hard]
     gated = [GatedPrompt(torch.stack([2 * v, torch.ones_like(v)], 1), gates) for v in vectors]
     np.testing.assert_allclose(scorer.score(gated, ALL).losses, expected, atol=1e-7)
+    part = {"a.x": torch.full((4, 8), 0.25), "b.x": torch.full((2, 4, 8), 0.5)}  # laid on each other: 1.25 everywhere
+    tuned = [TunedPrompt({"vectors": v - 1.25, **part}) for v in vectors] + [TunedPrompt({"vectors": vectors[0]})]
+    np.testing.assert_allclose(scorer.score(tuned, ALL).losses, [*expected, expected[0]], atol=1e-5)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -66,6 +69,8 @@ def test_the_differentiable_loss_is_the_score_and_its_gradient_is_right(kind):
         t.double().requires_grad_() for t in (torch.randn(4, 2, 8, generator=torch.Generator().manual_seed(1)), torch.ones(2, 2))
     ]
     torch.autograd.gradcheck(lambda *numbers: scorer.loss(numbers, batch), tuple(deep))
+    both = [torch.randn(s, generator=torch.Generator().manual_seed(2)).double().requires_grad_() for s in ((4, 8), (3, 5))]
+    torch.autograd.gradcheck(lambda v, w: scorer.loss({"vectors": v, "a.x": w}, batch), tuple(both))
 
 
 def test_losses_differ_by_example_and_order_prompts_alike():
