@@ -1,24 +1,28 @@
-"""P-tuning: pseudo tokens that a prompt encoder produces.
+"""P-tuning: pseudo tokens that a prompt encoder produces, for a frozen LM (`p_tuning`) or one tuned with them (`p_tuning_lm`).
 
 Liu et al. 2021, "GPT Understands, Too", arXiv:2103.10385. Section 3.2: h_i = MLP([LSTM(h_0:i) : LSTM(h_i:m)]), a
 bidirectional LSTM of two layers and a two-layer MLP with ReLU over trainable vectors, one for each pseudo token. Pseudo tokens
 stand wherever the template has slots; its literal words are the anchor tokens of section 4.2. The encoder is dropped
 after training: only its output is kept.
-Differs from the paper: the LM stays frozen, AdamW with warm-up and linear decay, and the output is scaled to the
-typical norm of the LM's embeddings (an encoder of default initialisation starts far below it).
-Beats random on the planted objective `separable`.
+For knowledge probing the paper freezes the LM. In section 4.2 it tunes the LM together with the prompt: its SuperGLUE numbers are
+those of changed weights, and compare with `p_tuning_lm`.
+Differs from the paper: AdamW with warm-up and linear decay, and the output is scaled to the typical norm of the LM's embeddings
+(an encoder of default initialisation starts far below it). As in the authors' code for few-shot SuperGLUE, the LM has a rate of
+its own, 0.00001, and one norm of all gradients is clipped; unlike there, no weight decay of the LM, and no dropout in it.
+Both beat random on the planted objective `separable`.
 """
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
-from promptsearch import Objective, TrainedStrategy
+from promptsearch import Access, Objective, State, TrainedStrategy, TunedPrompt
 from promptsearch.errors import StrategyError
-from promptsearch.training import seeded
+from promptsearch.training import NamedTensors, seeded
 
 
 class PTuning(TrainedStrategy):
@@ -64,6 +68,84 @@ class PTuning(TrainedStrategy):
         with seeded(generator):
             scale = float(self.objective.embeddings.float().std())
             return _Encoder(self._kind, self.objective.space.length, self._hidden or width, width, scale)
+
+
+class PTuningLM(PTuning):
+    """Train a prompt encoder and all weights of the LM.
+
+    Args:
+        objective: Scores prompts on the search split.
+        seed: Seeds initialisation and minibatches.
+        encoder: `lstm` (bidirectional LSTM, then a two-layer MLP), `mlp` (the MLP alone) or `none` (the vectors themselves).
+        hidden: Width of the encoder; left out: the LM's.
+        rate: Peak learning rate of the encoder, by AdamW.
+        rate_lm: Peak learning rate of the LM's weights.
+        batch: Examples per step.
+        accumulate: Parts into which a step's examples are split to save memory; the step is the same.
+        interval: Steps between two scorings.
+        patience: Scorings in a row without a lower loss that end the run; 0 trains until the budget is spent.
+    """
+
+    access: ClassVar[Access] = Access.WEIGHTS
+    proposes: ClassVar[frozenset[type]] = frozenset({TunedPrompt})
+    #: Each is a whole model in memory: those that see the select split are enough.
+    finalists: ClassVar[int] = 3
+
+    def __init__(
+        self,
+        objective: Objective,
+        *,
+        seed: int,
+        encoder: Literal["lstm", "mlp", "none"] = "lstm",
+        hidden: int | None = None,
+        rate: float = 0.0003,
+        rate_lm: float = 0.00001,
+        batch: int = 16,
+        accumulate: int = 1,
+        interval: int = 8,
+        patience: int = 0,
+    ) -> None:
+        if not 0 < rate_lm < float("inf"):
+            raise StrategyError(f"'rate_lm' must be a number above 0, got {rate_lm}")
+        self._rate, self._rate_lm = rate, rate_lm
+        super().__init__(
+            objective,
+            seed=seed,
+            encoder=encoder,
+            hidden=hidden,
+            rate=rate,
+            batch=batch,
+            accumulate=accumulate,
+            interval=interval,
+            patience=patience,
+        )
+
+    def encoder(self, generator: torch.Generator) -> nn.Module:
+        """The prompt encoder as it starts, and all weights as they are in the LM."""
+        return _Beside(super().encoder(generator), NamedTensors(self.objective.weights.tensors))
+
+    def shares(self) -> Mapping[nn.Module, float]:
+        """The LM goes at its own rate, in proportion to that of the prompt encoder."""
+        prompt, lm = self._encoder.children()
+        return {prompt: 1.0, lm: self._rate_lm / self._rate}
+
+    def state(self) -> State | None:
+        """None, as of fine-tuning: a state would be three models large, and the best few would lie beside it.
+
+        A run that was killed trains again from its seed, to the same weights, and reads their scores from the log.
+        """
+        return None
+
+
+class _Beside(nn.Module):
+    """Vectors that a prompt encoder makes, beside weights of the LM."""
+
+    def __init__(self, prompt: nn.Module, lm: nn.Module) -> None:
+        super().__init__()
+        self.prompt, self.lm = prompt, lm
+
+    def forward(self) -> dict[str, Tensor]:
+        return {"vectors": self.prompt(), **self.lm()}
 
 
 class _Encoder(nn.Module):

@@ -31,6 +31,7 @@ STRATEGIES = [
     {"prefix_tuning": {"interval": 2, "batch": 4, "hidden": 8}},
     {"fine_tuning_top2": {"interval": 2, "batch": 4}},
     {"llama_adapter": {"interval": 2, "batch": 4}},
+    {"p_tuning_lm": {"interval": 2, "batch": 4, "hidden": 8}},
 ]
 
 
@@ -72,7 +73,7 @@ def test_price_and_computed_tokens_are_those_of_the_runs(template, race, tiny, f
         result = json.loads(path.read_text())
         run = runs[result["label"]]
         assert 1 / 1.5 < run.price / result["spent"] < 1.5, run.label
-        exact = ("manual", "random", "prompt_tuning", "prefix_tuning", "llama_adapter", "fine_tuning_top2")
+        exact = ("manual", "random", "prompt_tuning", "prefix_tuning", "llama_adapter", "fine_tuning_top2", "p_tuning_lm")
         if run.label in exact and not race:
             assert run.price == result["spent"]
             assert run.proposals == result["proposals"]

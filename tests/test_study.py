@@ -32,6 +32,7 @@ EVERY = [
     {"prompt_tuning": {"interval": 2, "batch": 4}},
     {"prompt_tuning": {"label": "adafactor", "interval": 2, "batch": 4, "optimizer": "adafactor", "rate": "auto"}},
     {"p_tuning": {"interval": 2, "batch": 4, "encoder": "lstm", "hidden": 8}},
+    {"p_tuning_lm": {"interval": 1, "batch": 4, "encoder": "lstm", "hidden": 8}},
     {"prefix_tuning": {"interval": 2, "batch": 4, "hidden": 8}},
     {"llama_adapter": {"interval": 2, "batch": 4}},
     {"fine_tuning": {"interval": 1, "batch": 4}},
@@ -428,16 +429,18 @@ def test_a_run_that_failed_before_it_scored_may_be_corrected(tiny, films, tmp_pa
 
 def test_a_sweep_runs_every_strategy_at_every_length_and_texts_once_and_may_grow(tiny, films, tmp_path):
     rows = ["manual", {"random": {"batch": 4}}, {"random": {"label": "fixed", "batch": 4, "length": 4}}]
-    rows += [{"prompt_tuning": {"interval": 2, "batch": 4}}, {"lora": {"interval": 1, "batch": 4, "rank": 2}}]
+    rows += [{"prompt_tuning": {"interval": 2, "batch": 4}}, {"p_tuning_lm": {"interval": 1, "batch": 4, "hidden": 8}}]
+    rows += [{"lora": {"interval": 1, "batch": 4, "rank": 2}}]
     found = compare(study(rows, length=[1, 3]), out=tmp_path, model=tiny, task=films)
-    labels = ["manual", "random-1", "random-3", "fixed", "prompt_tuning-1", "prompt_tuning-3", "lora"]
+    labels = ["manual", "random-1", "random-3", "fixed", "prompt_tuning-1", "prompt_tuning-3"]
+    labels += ["p_tuning_lm-1", "p_tuning_lm-3", "lora"]
     assert [run.label for run in found.runs] == labels == found.study.strategies
-    assert [run.length for run in found.runs[1:]] == [1, 3, 4, 1, 3, 0]
+    assert [run.length for run in found.runs[1:]] == [1, 3, 4, 1, 3, 1, 3, 0]
     assert found.study.families == {label: label.rpartition("-")[0] for label in labels if "-" in label}
     assert found.study.settings["length"] == [1, 3]
     before = results(tmp_path)
     found = compare(study(rows, length=[2]), out=tmp_path, model=tiny, task=films)
-    assert found.study.settings["length"] == [1, 2, 3] and len(found.runs) == 9
+    assert found.study.settings["length"] == [1, 2, 3] and len(found.runs) == 12
     after = results(tmp_path)
     assert {name: run for name, run in after.items() if name in before} == before
     with pytest.raises(StudyError, match=r"length was \[1, 2, 3\], now it is 2"):
