@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from promptsearch.errors import Diverged, ModelError, PromptError, PromptSearchError, TemplateError
+from promptsearch.errors import Diverged, PromptError, PromptSearchError, TemplateError
 from promptsearch.evaluation import Scores
 from promptsearch.model import LanguageModel
 from promptsearch.model.gated import Adaption
@@ -35,17 +33,16 @@ from promptsearch.prompt import (
     shapes_for,
     tensors_of,
 )
-from promptsearch.scoring.answers import answer_scores, choice_scores
-from promptsearch.scoring.forward import entering, given_trunks, keys_values, ran_out, run, run_above
-from promptsearch.scoring.kept import Kept
+from promptsearch.scoring.answers import choice_scores
+from promptsearch.scoring.forward import keys_values
 from promptsearch.scoring.layout import Layout, broken_joint, check_answers, lay_out, slots_of, split_slots
-from promptsearch.scoring.plan import PASS_TOKENS, WAVE_TOKENS, Group, Plan, Prediction, Sharing, Slots, Wave, passes
-from promptsearch.scoring.tree import Path, Tree, common, grow
+from promptsearch.scoring.plan import Prediction, Sharing, Slots
+from promptsearch.scoring.rows import Rows
+from promptsearch.scoring.tree import Path, common
 from promptsearch.task import Example, Split
 from promptsearch.template import Kind, Template
 
 Ids = NDArray[np.int64]
-log = logging.getLogger(__name__)
 
 #: Part of every cache key: raise it when scores may change.
 ENGINE = 4
@@ -58,27 +55,6 @@ _KINDS: dict[Kind, str] = {
     "gated": "gated prompts",
     "weights": "changed weights",
 }
-
-
-@dataclass(frozen=True)
-class _Call:
-    """What the passes of one wave have in common.
-
-    Args:
-        wave: With its trunks.
-        prompts: What each puts into the slots.
-        trunks: Keys and values of the wave's trunks.
-        vectors: Of soft prompts, for which negative ids stand.
-        adaption: Gated prompts.
-        entering: Of each example, the states that enter the lowest layer that attends to these.
-    """
-
-    wave: Wave
-    prompts: Sequence[Slots]
-    trunks: Sequence[Tensor]
-    vectors: Tensor | None = None
-    adaption: Adaption | None = None
-    entering: Mapping[int, Tensor] = field(default_factory=dict)
 
 
 class Engine:
@@ -113,7 +89,6 @@ class Engine:
         self._template = template
         self._split = split
         self._choices = choices
-        self._limit = PASS_TOKENS.get(lm.device.type, PASS_TOKENS["cpu"])
         self._layouts = layouts = [lay_out(template, lm, example, choices) for example in split.examples]
         self._kind = template.kind
         if template.apart:
@@ -125,25 +100,9 @@ class Engine:
         self._lengths = np.array([sum(map(len, x.segments)) + max(map(len, x.answers)) for x in layouts])
         self._right = np.array([-1 if e.choice is None else e.choice for e in split.examples])
         self._one_token = choices is not None and all(len(a) == 1 for a in layouts[0].answers)
-        # What may be kept of an example: of gated prompts, the states of a whole row; else, keys and values of what is in front.
-        self._trees: list[Tree] = []
-        if self._kind == "gated":
-            self._trees = [grow(self._paths(((),), i, 0)[0]) for i in range(len(layouts))]
-        self._held = np.array([len(tree.ids) for tree in self._trees]) if self._trees else self._lead
-        self._bytes = (lm.gated_shape[2] if self._trees else lm.values if lm.trees else 0) * lm.dtype.itemsize  # of a token
-        room = self._room(memory)
-        kept = self._fitting(room) if keep else 0
-        if kept < len(layouts):  # what is not kept goes through the rest of the memory, some at a time
-            wave = min(WAVE_TOKENS, max(room // 4, int(self._held.max())))
-            kept = self._fitting(room - wave) if keep else 0
-        else:
-            wave = min(WAVE_TOKENS, room)
-        limit = self._limit
-        leads = list(dict.fromkeys(layout.segments[0] for layout in layouts[:kept] if layout.lead))
-        self._kept = Kept(lambda paths: keys_values(lm, paths, None, limit), len, leads, lm.device)
-        self._entering: tuple[int, Kept[int]] | None = None  # of the layer that gated prompts began with last
-        self._plan = Plan(layouts, trees=lm.trees, one_token=self._one_token, kept=kept, wave=wave, kind=self._kind)
-        parts = (ENGINE, kept, wave, lm.hash, lm.tokenizer_hash, template.text, template.length, split.hash)
+        one_token, name = self._one_token, split.name
+        self._rows = rows = Rows(lm, layouts, self._kind, one_token=one_token, name=name, memory=memory, keep=keep)
+        parts = (ENGINE, rows.plan.kept, rows.plan.wave, lm.hash, lm.tokenizer_hash, template.text, template.length, split.hash)
         config = json.dumps(lm.model.config.to_dict(), sort_keys=True, default=str)  # what weights alone do not say
         surroundings = (
             hashlib.sha256(config.encode()).hexdigest()[:20],
@@ -160,7 +119,7 @@ class Engine:
     @property
     def signature(self) -> str:
         """All that a score depends on besides prompt and example; another one once memory has run out."""
-        return repr((self._limit, *self._signature))
+        return repr((self._rows.limit, *self._signature))
 
     def length(self, prompt: Prompt) -> int:
         """Tokens that the prompt puts into the slots."""
@@ -212,7 +171,7 @@ class Engine:
 
     def keys_values(self, ids: Sequence[int]) -> Tensor:
         """Keys and values of tokens at the very start of a row, shape `(tokens, *prefix_shape)`, float32 on the CPU."""
-        (found,) = keys_values(self._lm, [tuple(ids)], None, self._limit)
+        (found,) = keys_values(self._lm, [tuple(ids)], None, self._rows.limit)
         rows: Tensor = found.float().cpu().unflatten(1, self.prefix_shape)
         return rows
 
@@ -295,9 +254,9 @@ class Engine:
         unique = np.unique(examples)
         if self._kind == "gated":
             share = max(self._attending(p.rows) for p in prompts if isinstance(p, GatedPrompt))
-            return self._plan.predict_layers(len(prompts), unique, share)
+            return self._rows.plan.predict_layers(len(prompts), unique, share)
         slots = self._slots(prompts)[0]
-        return self._plan.predict(self._plan.choose(slots, unique), slots, unique)
+        return self._rows.plan.predict(self._rows.plan.choose(slots, unique), slots, unique)
 
     def anatomy(self) -> dict[str, float]:
         """Tokens of a row by what they belong to, mean over the examples; the prompt's own are left out.
@@ -311,42 +270,14 @@ class Engine:
 
     def kept_lead(self, example: int) -> Path:
         """The ids before the first slot of an example where they are kept from call to call, else nothing."""
-        return self._layouts[example].segments[0] if example < self._plan.kept else ()
+        return self._layouts[example].segments[0] if example < self._rows.plan.kept else ()
 
     @property
     def kept(self) -> tuple[int, int]:
         """Tokens of which something is kept from call to call, and its bytes."""
-        tokens = int(self._held[: self._plan.kept].sum()) if self._trees else self._kept.tokens
-        return tokens, tokens * self._bytes
+        return self._rows.kept
 
     # Private.
-
-    def _room(self, memory: int | None) -> int:
-        """Tokens whose keys and values fit into `memory` bytes."""
-        if memory is None or not self._lm.trees:
-            return WAVE_TOKENS
-        longest = int(self._held.argmax())
-        if memory < (least := self._bytes * int(self._held[longest])):
-            what = "states" if self._trees else "keys and values"
-            raise ModelError(
-                f"a memory of {memory:,} bytes does not hold the {what} of {self._split.name} example {longest}: "
-                f"{self._held[longest]} tokens of {self._bytes:,} bytes. Expected at least {least:,}"
-            )
-        return memory // self._bytes
-
-    def _fitting(self, room: int) -> int:
-        """So many examples, from the first, hold `room` tokens together; 0 where nothing is held."""
-        if not self._held.any() or not self._lm.trees:
-            return 0
-        seen: set[Path | int] = set()
-        for i, layout in enumerate(self._layouts):
-            item = i if self._trees else layout.segments[0]  # what stands in front may be the same in many examples
-            if item not in seen:
-                seen.add(item)
-                room -= int(self._held[i])
-            if room < 0:
-                return i
-        return len(self._layouts)
 
     def _slots(self, prompts: Sequence[Prompt]) -> tuple[list[Slots], Tensor | Adaption | None]:
         """What each prompt puts into the slots, and what trained prompts are.
@@ -421,30 +352,7 @@ class Engine:
         """Losses (prompts, examples), metric (prompts, examples), choices (prompts, examples, choices), tokens computed."""
         places = {int(e): i for i, e in enumerate(examples)}  # an id that is asked for twice is computed once
         unique = np.array(list(places))
-        answers = [1 if self._one_token else len(self._layouts[e].answers) for e in unique]
-        begins = np.concatenate([[0], np.cumsum(answers)])
-        column = {int(e): int(begin) for e, begin in zip(unique, begins, strict=False)}
-        parts, lines = [], []
-        way = sharing or self._plan.choose(prompts, unique)
-        tokens = 0.0
-        for wave in self._plan.waves(way, prompts, unique):
-            call, count = self._call(wave, prompts, trained)
-            tokens += count
-            for groups in passes(wave, lambda: self._limit):
-                found, count = self._pass(call, groups)
-                parts.append(found)
-                lines += [
-                    p * int(begins[-1]) + column[e] + a
-                    for group in groups
-                    for p in group.prompts
-                    for e in group.examples
-                    for a in range(1 if self._one_token else len(self._layouts[e].answers))
-                ]
-                tokens += count
-        computed = round(tokens)
-        back = torch.empty(len(lines), dtype=torch.long)
-        back[torch.tensor(lines)] = torch.arange(len(lines))
-        flat = torch.cat(parts).cpu()[back].unflatten(0, (len(prompts), -1))  # (prompts, answers of all examples, ...)
+        flat, begins, computed = self._rows.compute(prompts, trained, unique, sharing)
         again = torch.tensor([list(places).index(int(e)) for e in examples]) if len(places) < len(examples) else None
 
         def each(table: Tensor) -> Tensor:
@@ -461,105 +369,9 @@ class Engine:
         shape = (len(prompts), len(unique))
         return each(nats.reshape(shape)), each(correct.float().reshape(shape)), each(normalised.unflatten(0, shape)), computed
 
-    def _call(self, wave: Wave, prompts: Sequence[Slots], trained: Tensor | Adaption | None) -> tuple[_Call, float]:
-        """What a wave's passes read, and the tokens that were computed for it."""
-        if isinstance(trained, Adaption):
-            examples = list(dict.fromkeys(e for group in wave.groups for e in group.examples))
-            kept = self._entering_at(trained.first)
-            before = kept.computed
-            states = dict(zip(examples, kept.get(examples), strict=True))
-            share = trained.first / self.gated_shape[0]
-            return _Call(wave, prompts, [], adaption=trained, entering=states), share * (kept.computed - before)
-        if self._kind == "prefix" and trained is not None:
-            return _Call(wave, prompts, given_trunks(self._lm, wave.trunks, trained)), 0.0
-        before = self._kept.computed
-        trunks = self._kept.get(wave.trunks, lambda paths: keys_values(self._lm, paths, trained, self._limit))
-        return _Call(wave, prompts, trunks, trained), self._kept.computed - before
-
     def _attending(self, vectors: Tensor) -> float:
         """The share of the layers that attend to a gated prompt."""
         return vectors.shape[1] / self.gated_shape[0]
-
-    def _entering_at(self, layer: int) -> Kept[int]:
-        """The states of examples that enter a layer; those of another layer are forgotten."""
-        if self._entering is None or self._entering[0] != layer:
-            lm, limit, trees = self._lm, self._limit, self._trees
-            self._entering = (
-                layer,
-                Kept(
-                    lambda examples: entering(lm, layer, [trees[e] for e in examples], limit),
-                    lambda example: len(trees[example].ids),
-                    list(range(self._plan.kept)),
-                    lm.device,
-                ),
-            )
-        return self._entering[1]
-
-    def _pass(self, call: _Call, groups: Sequence[Group]) -> tuple[Tensor, float]:
-        """One pass; what does not fit into the memory of the device goes in halves.
-
-        Returns:
-            A line for each answer of the groups, in order: the logits of the choices, or (log-probability, all greedy);
-            and the tokens that were computed.
-        """
-        try:
-            return self._forward(call, groups)
-        except RuntimeError as error:
-            if not ran_out(error):
-                raise
-            if len(groups) == 1 and len(groups[0].prompts) * len(groups[0].examples) == 1:
-                raise ModelError(
-                    f"the memory of {self._lm.device} does not hold one row of {groups[0].tokens} tokens: "
-                    "take a smaller model, a smaller `memory`, or another device"
-                ) from error
-        if self._limit > groups[0].tokens:
-            self._limit = min(self._limit, max(groups[0].tokens, sum(group.tokens for group in groups) // 2))
-            log.warning("out of memory: from now on passes of %d tokens", self._limit)
-        some = groups if len(groups) > 1 else _split(groups[0])
-        halves = [some[: len(some) // 2], some[len(some) // 2 :]]
-        found = [self._pass(call, half) for half in halves]
-        return torch.cat([table for table, _ in found]), sum(count for _, count in found)
-
-    def _paths(self, slots: Slots, example: int, above: int) -> tuple[list[Path], list[Path]]:
-        """An example's rows: the ids of each below a trunk of `above` tokens, and its answer."""
-        layout = self._layouts[example]
-        whole = layout.join(slots)[above:]
-        answers = layout.answers[:1] if self._one_token else layout.answers
-        # The last token of an answer is predicted, never read.
-        return [(*whole, *answer[:-1]) for answer in answers], list(answers)
-
-    def _forward(self, call: _Call, groups: Sequence[Group]) -> tuple[Tensor, float]:
-        trees, targets = [], []  # of each tree: the answers of its rows
-        for group in groups:
-            above = len(call.wave.trunks[group.trunk]) if group.trunk >= 0 else 0
-            paths: list[Path] = []
-            answers: list[Path] = []
-            for p in group.prompts:
-                for e in group.examples:
-                    some = self._paths(call.prompts[p], e, above)
-                    paths += some[0]
-                    answers += some[1]
-            if self._lm.trees:
-                trees.append(grow(paths, above))
-                targets.append(answers)
-            else:
-                trees += [grow([path]) for path in paths]
-                targets += [[answer] for answer in answers]
-        computed: float = sum(len(tree.ids) for tree in trees)
-        if call.adaption is not None:  # each group is one prompt with one example
-            entered = [call.entering[group.examples[0]] for group in groups]
-            states, begins = run_above(self._lm, trees, entered, call.adaption.of([group.prompts[0] for group in groups]))
-            computed *= 1 - call.adaption.first / self.gated_shape[0]
-        else:
-            used = [call.trunks[group.trunk] for group in groups] if call.trunks else None
-            states, begins = run(self._lm, trees, used, call.vectors)
-        rows = [[begin + place for place in row] for tree, begin in zip(trees, begins, strict=True) for row in tree.rows]
-        if self._one_token:
-            tokens = torch.tensor([a[0] for a in self._layouts[0].answers], device=self._lm.device)
-            return self._lm.logits(states[torch.tensor([row[-1] for row in rows], device=states.device)], tokens), computed
-        wanted = [answer for answers in targets for answer in answers]
-        rows = [row[len(row) - len(answer) :] for row, answer in zip(rows, wanted, strict=True)]
-        return answer_scores(self._lm, states, rows, wanted), computed
 
     def _text_fault(self, prompt: TextPrompt, examples: Ids) -> str | None:
         """Why a text prompt cannot be scored, or None."""
@@ -612,10 +424,3 @@ def _check_apart(layouts: Sequence[Layout], split: Split) -> None:
 def _standing_for(rows: int, first: int = 0) -> list[int]:
     """The ids that stand for so many rows of trained prompts, from the first of them on."""
     return [-1 - i for i in range(first, first + rows)]
-
-
-def _split(group: Group) -> list[Group]:
-    """One group for each of its rows' longer side."""
-    if len(group.prompts) > 1:
-        return [Group(group.trunk, [p], group.examples, group.tokens // len(group.prompts)) for p in group.prompts]
-    return [Group(group.trunk, group.prompts, [e], group.tokens // len(group.examples)) for e in group.examples]

@@ -105,7 +105,7 @@ class Plan:
         self.kept = kept
         self._layouts = layouts
         self._one_token = one_token
-        self._wave = wave
+        self.wave = wave
         self.lead = np.array([layout.lead for layout in layouts])
         # Tokens that stand below the first slot, the prompt's left out, and those of the answers that are read.
         self.tail = np.array([sum(map(len, layout.segments[1:])) for layout in layouts])
@@ -280,7 +280,7 @@ class Plan:
         some: list[int] = []
         held = 0
         for item, count in zip(items.tolist(), tokens.tolist(), strict=True):
-            if some and (held + count > self._wave or (len(some) + 1) * rows > WAVE_ROWS):
+            if some and (held + count > self.wave or (len(some) + 1) * rows > WAVE_ROWS):
                 yield some
                 some, held = [], 0
             some.append(item)

@@ -97,7 +97,7 @@ def test_with_gates_of_zero_it_is_the_empty_prompt_to_the_last_digit(lm, templat
     monkeypatch.setitem(plan.PASS_TOKENS, "cpu", 1)  # the same rows in the same passes
     task = make_task(template)
     empty = Engine(lm, task.template.bind(LENGTH), task.splits["search"], task.choices)
-    empty._plan.choose = lambda slots, examples: "nothing"
+    empty._rows.plan.choose = lambda slots, examples: "nothing"
     (prompt,) = make_prompts(lm, count=1)
     found = make_engine(lm, template).score([GatedPrompt(prompt.rows, torch.zeros_like(prompt.gates))], EVERYTHING)
     assert np.array_equal(found.losses, empty.score([TextPrompt("")], EVERYTHING).losses)
@@ -174,7 +174,7 @@ def test_the_price_is_the_prompt_and_the_whole_row_wherever_the_slots_were(lm):
 
 def test_layers_below_the_adapted_ones_are_computed_once_for_all_prompts_and_kept(llama):
     engine, prompts = make_engine(llama, keep=True), make_prompts(llama, 1)
-    rows = int(engine._held.sum())
+    rows = int(engine._rows.held.sum())
     assert engine.score(prompts, EVERYTHING).computed == pytest.approx(rows * (2 / 3 + 3 / 3), abs=1)
     assert engine.score(prompts, EVERYTHING).computed == pytest.approx(rows * 3 / 3, abs=1)
     assert engine.kept == (rows, rows * 32 * 4), "a float32 of each of 32 dimensions"
@@ -198,7 +198,7 @@ def test_the_plan_knows_what_is_computed(llama):
 
 
 def test_memory_for_half_of_the_examples_keeps_what_fits(llama):
-    held = make_engine(llama)._held
+    held = make_engine(llama)._rows.held
     room = int(held[:6].sum())
     engine, prompts = make_engine(llama, memory=room * 32 * 4, keep=True), make_prompts(llama)
     first, again = (engine.score(prompts, EVERYTHING) for _ in range(2))

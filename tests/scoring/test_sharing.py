@@ -63,7 +63,7 @@ def make_prompts(lm, length, count=4):
 
 def shared_as(engine, way):
     """The engine, told what to share."""
-    engine._plan.choose = lambda slots, examples: way
+    engine._rows.plan.choose = lambda slots, examples: way
     return engine
 
 
@@ -233,7 +233,7 @@ def test_a_row_that_would_lie_in_the_prompts_trunk_altogether_is_not_scored_so(l
     split = next(split for split in task.splits.values() if "" in [e.fields["text"] for e in split.examples])
     engine = Engine(llama, task.template.bind(3), split, task.choices)
     prompts, ids = make_prompts(llama, 3), np.arange(len(split))
-    assert engine._plan.predict("prompt", engine._slots(prompts)[0], ids).cost == np.inf
+    assert engine._rows.plan.predict("prompt", engine._slots(prompts)[0], ids).cost == np.inf
     alone = np.array([[engine.score([p], np.array([e])).losses[0, 0] for e in ids] for p in prompts])
     assert np.isfinite(alone).all() and np.allclose(engine.score(prompts, ids).losses, alone, atol=1e-5)
 
@@ -250,7 +250,7 @@ def test_prediction_counts_a_slot_behind_the_input_once_for_each_example(llama, 
     )
     engine = Engine(llama, task.template.bind(3), task.splits["search"], task.choices)
     prompts = [TextPrompt((f"The movie {i}, is it", "good or bad or just the capital " * 3)) for i in range(3)]
-    said = engine._plan.predict(way, engine._slots(prompts)[0], EVERYTHING)
+    said = engine._rows.plan.predict(way, engine._slots(prompts)[0], EVERYTHING)
     assert said.tokens == pytest.approx(shared_as(engine, way).score(prompts, EVERYTHING).computed, rel=0.05)
 
 
@@ -258,14 +258,14 @@ def test_a_pass_holds_so_many_copies_of_long_trunks_and_no_more(llama, monkeypat
     monkeypatch.setitem(plan.PASS_TOKENS, "cpu", 8)
     engine = make_engine(llama, BEHIND)
     prompts, widths = make_prompts(llama, 3), []
-    forward = engine._forward
+    forward = engine._rows._forward
 
     def watched(wave, groups, *others):
         if wave.trunks:
             widths.append((len(groups), len(groups) * max(len(wave.trunks[g.trunk]) for g in groups)))
         return forward(wave, groups, *others)
 
-    engine._forward = watched
+    engine._rows._forward = watched
     expected = make_engine(llama, BEHIND).score(prompts, EVERYTHING).losses
     assert np.allclose(shared_as(engine, "input").score(prompts, EVERYTHING).losses, expected, atol=1e-5)
     assert widths and all(count == 1 or copies <= 8 * 8 for count, copies in widths)

@@ -1,0 +1,280 @@
+"""The rows of a split under a template, put through the LM: what is planned is computed, wave by wave and pass by pass."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from promptsearch.errors import ModelError
+from promptsearch.model import LanguageModel
+from promptsearch.model.gated import Adaption
+from promptsearch.scoring.answers import answer_scores
+from promptsearch.scoring.forward import entering, given_trunks, keys_values, ran_out, run, run_above
+from promptsearch.scoring.kept import Kept
+from promptsearch.scoring.layout import Layout
+from promptsearch.scoring.plan import PASS_TOKENS, WAVE_TOKENS, Group, Plan, Sharing, Slots, Wave, passes
+from promptsearch.scoring.tree import Path, Tree, grow
+from promptsearch.template import Kind
+
+log = logging.getLogger(__name__)
+
+Ids = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class _Call:
+    """What the passes of one wave have in common.
+
+    Args:
+        wave: With its trunks.
+        prompts: What each puts into the slots.
+        trunks: Keys and values of the wave's trunks.
+        vectors: Of soft prompts, for which negative ids stand.
+        adaption: Gated prompts.
+        entering: Of each example, the states that enter the lowest layer that attends to these.
+    """
+
+    wave: Wave
+    prompts: Sequence[Slots]
+    trunks: Sequence[Tensor]
+    vectors: Tensor | None = None
+    adaption: Adaption | None = None
+    entering: Mapping[int, Tensor] = field(default_factory=dict)
+
+
+class Rows:
+    """Computes prompts with examples.
+
+    Args:
+        lm: In the dtype to compute in.
+        layouts: Of all examples.
+        kind: Of the prompts.
+        one_token: Whether each answer is one token, whose logits are read from one row.
+        name: Of the split, for messages.
+        memory: Bytes for keys and values; None: as many as the work at hand wants.
+        keep: Whether what no prompt changes is kept from call to call, as far as `memory` allows.
+
+    Attributes:
+        plan: How work is shared and cut.
+        limit: Tokens of a pass; fewer once memory has run out.
+        held: Tokens of each example of which something may be kept, shape `(examples,)`.
+
+    Raises:
+        ModelError: `memory` does not hold what is kept of one example.
+    """
+
+    def __init__(
+        self,
+        lm: LanguageModel,
+        layouts: Sequence[Layout],
+        kind: Kind,
+        *,
+        one_token: bool,
+        name: str,
+        memory: int | None,
+        keep: bool,
+    ) -> None:
+        self._lm, self._layouts, self._kind, self._one_token, self._name = lm, layouts, kind, one_token, name
+        self.limit = PASS_TOKENS.get(lm.device.type, PASS_TOKENS["cpu"])
+        # What may be kept of an example: of gated prompts, the states of a whole row; else, keys and values of what is in front.
+        self._trees: list[Tree] = []
+        if kind == "gated":
+            self._trees = [grow(self._paths(((),), i, 0)[0]) for i in range(len(layouts))]
+        leads = [layout.lead for layout in layouts]
+        self.held = np.array([len(tree.ids) for tree in self._trees] if self._trees else leads)
+        self._bytes = (lm.gated_shape[2] if self._trees else lm.values if lm.trees else 0) * lm.dtype.itemsize  # of a token
+        room = self._room(memory)
+        kept = self._fitting(room) if keep else 0
+        if kept < len(layouts):  # what is not kept goes through the rest of the memory, some at a time
+            wave = min(WAVE_TOKENS, max(room // 4, int(self.held.max())))
+            kept = self._fitting(room - wave) if keep else 0
+        else:
+            wave = min(WAVE_TOKENS, room)
+        limit = self.limit
+        inputs = list(dict.fromkeys(layout.segments[0] for layout in layouts[:kept] if layout.lead))
+        self._kept = Kept(lambda paths: keys_values(lm, paths, None, limit), len, inputs, lm.device)
+        self._entering: tuple[int, Kept[int]] | None = None  # of the layer that gated prompts began with last
+        self.plan = Plan(layouts, trees=lm.trees, one_token=one_token, kept=kept, wave=wave, kind=kind)
+
+    @property
+    def kept(self) -> tuple[int, int]:
+        """Tokens of which something is kept from call to call, and its bytes."""
+        tokens = int(self.held[: self.plan.kept].sum()) if self._trees else self._kept.tokens
+        return tokens, tokens * self._bytes
+
+    def compute(
+        self, prompts: Sequence[Slots], trained: Tensor | Adaption | None, examples: Ids, sharing: Sharing | None = None
+    ) -> tuple[Tensor, Ids, int]:
+        """All prompts with all examples.
+
+        Args:
+            prompts: What each puts into the slots.
+            trained: What trained prompts are: rows, for which negative ids stand, shape `(rows, numbers)`; or gated prompts.
+            examples: Ids, each once, shape `(examples,)`.
+            sharing: What to share; left out: what the plan chooses.
+
+        Returns:
+            For each prompt a line for each answer that is read: the logits of the choices, or (log-probability, all greedy),
+            on the CPU, shape `(prompts, answers, ...)`; where the answers of each example begin, shape `(examples + 1,)`; and
+            the tokens that went through the LM.
+        """
+        answers = [1 if self._one_token else len(self._layouts[e].answers) for e in examples]
+        begins = np.concatenate([[0], np.cumsum(answers)])
+        column = {int(e): int(begin) for e, begin in zip(examples, begins, strict=False)}
+        parts, lines = [], []
+        tokens = 0.0
+        for wave in self.plan.waves(sharing or self.plan.choose(prompts, examples), prompts, examples):
+            call, count = self._call(wave, prompts, trained)
+            tokens += count
+            for groups in passes(wave, lambda: self.limit):
+                found, count = self._pass(call, groups)
+                parts.append(found)
+                lines += [
+                    p * int(begins[-1]) + column[e] + a
+                    for group in groups
+                    for p in group.prompts
+                    for e in group.examples
+                    for a in range(1 if self._one_token else len(self._layouts[e].answers))
+                ]
+                tokens += count
+        back = torch.empty(len(lines), dtype=torch.long)
+        back[torch.tensor(lines)] = torch.arange(len(lines))
+        return torch.cat(parts).cpu()[back].unflatten(0, (len(prompts), -1)), begins, round(tokens)
+
+    # Private.
+
+    def _room(self, memory: int | None) -> int:
+        """Tokens whose keys and values fit into `memory` bytes."""
+        if memory is None or not self._lm.trees:
+            return WAVE_TOKENS
+        longest = int(self.held.argmax())
+        if memory < (least := self._bytes * int(self.held[longest])):
+            what = "states" if self._trees else "keys and values"
+            raise ModelError(
+                f"a memory of {memory:,} bytes does not hold the {what} of {self._name} example {longest}: "
+                f"{self.held[longest]} tokens of {self._bytes:,} bytes. Expected at least {least:,}"
+            )
+        return memory // self._bytes
+
+    def _fitting(self, room: int) -> int:
+        """So many examples, from the first, hold `room` tokens together; 0 where nothing is held."""
+        if not self.held.any() or not self._lm.trees:
+            return 0
+        seen: set[Path | int] = set()
+        for i, layout in enumerate(self._layouts):
+            item = i if self._trees else layout.segments[0]  # what stands in front may be the same in many examples
+            if item not in seen:
+                seen.add(item)
+                room -= int(self.held[i])
+            if room < 0:
+                return i
+        return len(self._layouts)
+
+    def _call(self, wave: Wave, prompts: Sequence[Slots], trained: Tensor | Adaption | None) -> tuple[_Call, float]:
+        """What a wave's passes read, and the tokens that were computed for it."""
+        if isinstance(trained, Adaption):
+            examples = list(dict.fromkeys(e for group in wave.groups for e in group.examples))
+            kept = self._entering_at(trained.first)
+            before = kept.computed
+            states = dict(zip(examples, kept.get(examples), strict=True))
+            share = trained.first / self._lm.gated_shape[0]
+            return _Call(wave, prompts, [], adaption=trained, entering=states), share * (kept.computed - before)
+        if self._kind == "prefix" and trained is not None:
+            return _Call(wave, prompts, given_trunks(self._lm, wave.trunks, trained)), 0.0
+        before = self._kept.computed
+        trunks = self._kept.get(wave.trunks, lambda paths: keys_values(self._lm, paths, trained, self.limit))
+        return _Call(wave, prompts, trunks, trained), self._kept.computed - before
+
+    def _entering_at(self, layer: int) -> Kept[int]:
+        """The states of examples that enter a layer; those of another layer are forgotten."""
+        if self._entering is None or self._entering[0] != layer:
+            lm, limit, trees = self._lm, self.limit, self._trees
+            self._entering = (
+                layer,
+                Kept(
+                    lambda examples: entering(lm, layer, [trees[e] for e in examples], limit),
+                    lambda example: len(trees[example].ids),
+                    list(range(self.plan.kept)),
+                    lm.device,
+                ),
+            )
+        return self._entering[1]
+
+    def _pass(self, call: _Call, groups: Sequence[Group]) -> tuple[Tensor, float]:
+        """One pass; what does not fit into the memory of the device goes in halves.
+
+        Returns:
+            A line for each answer of the groups, in order: the logits of the choices, or (log-probability, all greedy);
+            and the tokens that were computed.
+        """
+        try:
+            return self._forward(call, groups)
+        except RuntimeError as error:
+            if not ran_out(error):
+                raise
+            if len(groups) == 1 and len(groups[0].prompts) * len(groups[0].examples) == 1:
+                raise ModelError(
+                    f"the memory of {self._lm.device} does not hold one row of {groups[0].tokens} tokens: "
+                    "take a smaller model, a smaller `memory`, or another device"
+                ) from error
+        if self.limit > groups[0].tokens:
+            self.limit = min(self.limit, max(groups[0].tokens, sum(group.tokens for group in groups) // 2))
+            log.warning("out of memory: from now on passes of %d tokens", self.limit)
+        some = groups if len(groups) > 1 else _split(groups[0])
+        halves = [some[: len(some) // 2], some[len(some) // 2 :]]
+        found = [self._pass(call, half) for half in halves]
+        return torch.cat([table for table, _ in found]), sum(count for _, count in found)
+
+    def _paths(self, slots: Slots, example: int, above: int) -> tuple[list[Path], list[Path]]:
+        """An example's rows: the ids of each below a trunk of `above` tokens, and its answer."""
+        layout = self._layouts[example]
+        whole = layout.join(slots)[above:]
+        answers = layout.answers[:1] if self._one_token else layout.answers
+        # The last token of an answer is predicted, never read.
+        return [(*whole, *answer[:-1]) for answer in answers], list(answers)
+
+    def _forward(self, call: _Call, groups: Sequence[Group]) -> tuple[Tensor, float]:
+        trees, targets = [], []  # of each tree: the answers of its rows
+        for group in groups:
+            above = len(call.wave.trunks[group.trunk]) if group.trunk >= 0 else 0
+            paths: list[Path] = []
+            answers: list[Path] = []
+            for p in group.prompts:
+                for e in group.examples:
+                    some = self._paths(call.prompts[p], e, above)
+                    paths += some[0]
+                    answers += some[1]
+            if self._lm.trees:
+                trees.append(grow(paths, above))
+                targets.append(answers)
+            else:
+                trees += [grow([path]) for path in paths]
+                targets += [[answer] for answer in answers]
+        computed: float = sum(len(tree.ids) for tree in trees)
+        if call.adaption is not None:  # each group is one prompt with one example
+            entered = [call.entering[group.examples[0]] for group in groups]
+            states, begins = run_above(self._lm, trees, entered, call.adaption.of([group.prompts[0] for group in groups]))
+            computed *= 1 - call.adaption.first / self._lm.gated_shape[0]
+        else:
+            used = [call.trunks[group.trunk] for group in groups] if call.trunks else None
+            states, begins = run(self._lm, trees, used, call.vectors)
+        rows = [[begin + place for place in row] for tree, begin in zip(trees, begins, strict=True) for row in tree.rows]
+        if self._one_token:
+            tokens = torch.tensor([a[0] for a in self._layouts[0].answers], device=self._lm.device)
+            return self._lm.logits(states[torch.tensor([row[-1] for row in rows], device=states.device)], tokens), computed
+        wanted = [answer for answers in targets for answer in answers]
+        rows = [row[len(row) - len(answer) :] for row, answer in zip(rows, wanted, strict=True)]
+        return answer_scores(self._lm, states, rows, wanted), computed
+
+
+def _split(group: Group) -> list[Group]:
+    """One group for each of its rows' longer side."""
+    if len(group.prompts) > 1:
+        return [Group(group.trunk, [p], group.examples, group.tokens // len(group.prompts)) for p in group.prompts]
+    return [Group(group.trunk, group.prompts, [e], group.tokens // len(group.examples)) for e in group.examples]
