@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -9,6 +11,7 @@ import torch
 from promptsearch.budget import Ledger
 from promptsearch.errors import StrategyError
 from promptsearch.loop import search
+from promptsearch.model.adafactor import adafactor
 from promptsearch.objective import Objective
 from promptsearch.run import Arena
 from promptsearch.strategies.lora import Lora
@@ -41,6 +44,47 @@ from promptsearch.testing.planted import PlantedScorer, planted_objective
 def test_wrong_options_are_named(name, options, complaint):
     with pytest.raises(StrategyError, match=f"^{complaint}"):
         make_strategy(name, find_strategy(name), planted_objective(), 0, options)
+
+
+def test_training_is_a_plain_loop_of_torch():
+    """AdamW with clipping, a linear rise over the first tenth of the steps, and a linear fall to zero."""
+    made, given = (PromptTuning(planted_objective(), seed=0, rate=0.05, batch=8, interval=4) for _ in range(2))
+    vectors, rng, total = given._encoder.vectors, np.random.default_rng(0), given._steps
+    plain = torch.optim.AdamW([vectors], lr=0.05, weight_decay=0.0)
+    warmup = total // 10
+    shares = torch.optim.lr_scheduler.LambdaLR(
+        plain, lambda step: (step + 1) / warmup if step < warmup else min(1, (total - step) / (total - warmup))
+    )
+    assert warmup > 2
+    for _ in range(2 * warmup):
+        made._train()
+        plain.zero_grad()
+        given.objective.loss(vectors, given.objective.minibatch(rng, 8)).backward()
+        torch.nn.utils.clip_grad_norm_([vectors], given._clip)
+        plain.step()
+        shares.step()
+        assert torch.allclose(made._encoder.vectors, vectors, atol=1e-6)
+    made, given = (PromptTuning(planted_objective(), seed=0, rate=0.05, batch=8, optimizer="adafactor") for _ in range(2))
+    vectors, rng = given._encoder.vectors, np.random.default_rng(0)
+    plain = adafactor([{"params": [vectors]}])
+    for group in plain.param_groups:
+        group["lr"] = 0.05
+    for _ in range(8):
+        made._train()
+        plain.zero_grad()
+        given.objective.loss(vectors, given.objective.minibatch(rng, 8)).backward()
+        plain.step()
+        assert torch.allclose(made._encoder.vectors, vectors, atol=1e-6)
+
+
+def test_patience_counts_from_the_last_improvement():
+    made = PromptTuning(planted_objective(), seed=0, patience=2)
+    told = []
+    for value in (1.0, 1.1, 0.9, 1.0, 0.8, 0.9, 0.85):
+        (prompt,) = made.ask()
+        told.append(value)
+        made.tell([prompt], SimpleNamespace(values=np.array([value])))
+    assert made.ask() == [] and len(told) == 7
 
 
 @pytest.mark.parametrize("strategy", [PromptTuning, PTuning])
