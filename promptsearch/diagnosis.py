@@ -21,7 +21,7 @@ FIRST_STEPS = 8
 _HARDLY = 0.02
 #: Share of all that the loss fell by; who still gained as much in the last quarter of the scorings was not done.
 _STILL = 0.1
-#: The loss jumped where it was at some time above the start by this share.
+#: The loss jumped where it was at some time above the start by this share, and by more than it fell in the end.
 _JUMP = 0.1
 #: Share of the steps whose gradient was clipped that is nearly all.
 _NEARLY_ALL = 0.95
@@ -109,7 +109,7 @@ def _of_training(training: Training, scores: Floats) -> list[str]:
             found.append("the rate looks too high, or 'clip' too low: the gradient was clipped at nearly all steps")
     later = scores[1:]
     high = later[np.isfinite(later)].max(initial=-np.inf)
-    if high > first * (1 + _JUMP):
+    if high > first * (1 + _JUMP) and high - first > first - best:
         found.append(f"the rate looks too high: the loss jumped from {first:.3f} at the start to {high:.3f}")
     if training.moved is not None and training.moved < _HARDLY:
         found.append(f"the rate looks too low: the prompt moved by {100 * training.moved:.1g} % of its norm only")
