@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from promptsearch.model.weights import ModelWeights
-from promptsearch.prompt import Numbers, Prompt
+from promptsearch.prompt import Numbers, Prompt, Sizes
 from promptsearch.task import Example
 
 Floats = NDArray[np.float64]
@@ -37,7 +37,7 @@ class Scores:
     failures: dict[int, str] = field(default_factory=dict)
 
 
-class Scorer(Protocol):
+class Scorer(Sizes, Protocol):
     """Scores prompts on one split; the engine is one, a planted objective of a test another."""
 
     @property
@@ -70,18 +70,6 @@ class Scorer(Protocol):
 
     def encode(self, text: str) -> list[int]:
         """The token ids of a text."""
-
-    @property
-    def embeddings(self) -> Tensor:
-        """The LM's input embeddings, shape `(vocabulary, width)`."""
-
-    @property
-    def prefix_shape(self) -> tuple[int, ...]:
-        """What a token of a prefix is: `(layers, 2, key heads, size of a head)`, keys, then values."""
-
-    @property
-    def gated_shape(self) -> tuple[int, int, int]:
-        """What gated prompts have at most: `(layers, heads, width)`."""
 
     @property
     def weights(self) -> ModelWeights:

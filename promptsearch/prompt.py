@@ -343,11 +343,11 @@ class Sizes(Protocol):
 
     @property
     def embeddings(self) -> Tensor:
-        """Shape `(vocabulary, width)`."""
+        """The LM's input embeddings, shape `(vocabulary, width)`."""
 
     @property
     def prefix_shape(self) -> tuple[int, ...]:
-        """What a token of a prefix is: `(layers, 2, key heads, size of a head)`."""
+        """What a token of a prefix is: `(layers, 2, key heads, size of a head)`, keys, then values."""
 
     @property
     def gated_shape(self) -> tuple[int, int, int]:
