@@ -9,6 +9,7 @@ scale and shift of its own, which D and its bias can express; the LM's own norms
 
 from __future__ import annotations
 
+import math
 from typing import ClassVar, Literal
 
 import torch
@@ -77,6 +78,6 @@ class Adapter(TrainedStrategy):
             least = places * (3 * width + 1)
             raise StrategyError(
                 f"'share' is {self._share:g} of {total:,} weights, which is less than the {least:,} of adapters of one number "
-                f"behind each of {places} sub-layers: expected at least {least / total:.2g}"
+                f"behind each of {places} sub-layers: expected at least {math.ceil(1e6 * least / total) / 1e6:g}"
             )
         return found

@@ -55,6 +55,12 @@ def test_a_share_that_holds_no_adapter_is_named(arena, share):
         Adapter(objective(arena), seed=0, share=share)
 
 
+def test_the_least_share_that_is_named_is_enough(arena):
+    with pytest.raises(StrategyError) as caught:
+        Adapter(objective(arena), seed=0, share=0.0)
+    assert Adapter(objective(arena), seed=0, share=float(str(caught.value).rpartition(" ")[2])).ask()
+
+
 def test_training_lowers_the_loss_and_leaves_the_lm(arena):
     given = objective(arena, budget=60_000)
     start = float(given.evaluate([Weights({})]).values[0])
