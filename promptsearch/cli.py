@@ -16,6 +16,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 from rich.logging import RichHandler
+from rich.progress import Progress
 from rich.table import Table
 from typer.core import TyperGroup
 
@@ -230,6 +231,68 @@ def strategies(
     table.add_row("length", "int", "the study's", "Prompt tokens.")
     table.add_row("budget", "int", "the study's", "LM tokens per run; a row with its own is not ranked among the others.")
     console.print(table)
+
+
+@app.command("bench-strategies")
+def bench_strategies(
+    strategy: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[STRATEGY]...",
+            help="Names, or as in a study file 'optuna: {label: nsga2, sampler: nsga2}'; left out: all that search.",
+        ),
+    ] = None,
+    on: Annotated[
+        list[str] | None, typer.Option(metavar="KIND", help="A planted objective; may be repeated; left out: all of them.")
+    ] = None,
+    table: Annotated[
+        Path | None,
+        typer.Option(metavar="PATH", help="A finished run of exhaustive, or the table.safetensors that --out kept of one."),
+    ] = None,
+    evaluations: Annotated[
+        list[int] | None, typer.Option(metavar="N", min=1, help="Budget in evaluations; may be repeated; left out: 300.")
+    ] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="Searches of each strategy.")] = 20,
+    pool: Annotated[int, typer.Option(min=1, help="Tokens in the pool of a planted objective.")] = 100,
+    length: Annotated[int, typer.Option(min=1, help="Tokens in its prompts.")] = 4,
+    jobs: Annotated[int, typer.Option(min=1, help="Processes at once.")] = 1,
+    out: Annotated[Path | None, typer.Option(metavar="DIR", help="Where to keep searches, tables and what was searched.")] = None,
+    quiet: Quiet = False,
+) -> None:
+    """Run strategies against random search where the optimum is known: on planted objectives, or a table of real scores."""
+    from promptsearch.report.bench import bench_to_markdown, print_bench
+    from promptsearch.strategy import find_strategy
+    from promptsearch.testing import bench
+
+    if table is not None and on:
+        raise StudyError("say where to search: either --table PATH or --on KIND, not both")
+    for kind in on or ():
+        if kind not in bench.KINDS:
+            raise UnknownName("planted objective", kind, bench.KINDS)
+    counts = evaluations or [300]
+    rows = bench.with_random([bench.row(each) for each in strategy or bench.searching(table is not None)])
+    grounds = (
+        [bench.Ground(kind, pool, length) for kind in on or bench.KINDS] if table is None else [bench.table_ground(table, out)]
+    )
+    with Progress(console=Console(stderr=True, quiet=quiet), transient=True) as bars:
+        searches = bars.add_task("searches", total=len(rows) * len(grounds) * len(counts) * seeds)
+        found = bench.bench(rows, grounds, seeds, counts, jobs, lambda outcome: bars.advance(searches))
+    lines = bench.summary(found)
+    made_for = {row.label: find_strategy(row.name) for row in rows}
+
+    def claimed(label: str, ground: str) -> bool:
+        return bench.claims(made_for[label], ground)
+
+    failed = found[found.error != ""]
+    for error in sorted(set(failed.label + ": " + failed.error)):
+        typer.echo(f"error: {error}", err=True)
+    if not quiet:
+        print_bench(lines, claimed, Console())
+    if out is not None:
+        out.mkdir(parents=True, exist_ok=True)
+        found.to_parquet(out / "searches.parquet", index=False)
+        (out / "README.md").write_text(bench_to_markdown(lines, claimed), "utf-8")
+        typer.echo(f"The tables lie in {out / 'README.md'}.")
 
 
 @app.command()
