@@ -89,7 +89,8 @@ class Outcome:
         evaluations: Prompts on all examples that the budget buys.
         regret: Of the best prompt, as a share of the way from the median prompt to the optimum; NaN where it failed.
         nats: The same in nats.
-        near5: Evaluations after which the best prompt was within 5 % of the optimum; infinite where it never was.
+        near5: Tokens, in prices of an evaluation, after which the best prompt was within 5 % of the optimum; infinite where it
+            never was.
         near1: Within 1 %.
         error: Why it failed; empty where it did not.
     """
@@ -270,20 +271,22 @@ def _search(work: tuple[Row, Ground, int, int]) -> Outcome:
     if not objective.ranking:
         nan, inf = float("nan"), float("inf")
         return Outcome(ground.name, row.label, seed, evaluations, nan, nan, inf, inf, "it scored no prompt on all examples")
-    nats = objective.ranking[0].value - best
-    near = [_first(objective, best + share * scale, scorer.budget(1)) for share in NEAR]
+    nats = max(0.0, objective.ranking[0].value - best)  # a log line has six decimals
+    each = scorer.budget(2) - scorer.budget(1)
+    lead = scorer.budget(1) - each
+    near = [max(1.0, np.ceil((_first(objective, best + share * scale) - lead) / each)) for share in NEAR]
     return Outcome(ground.name, row.label, seed, evaluations, nats / scale, nats, near[0], near[1])
 
 
-def _first(objective: Objective, value: float, price: int) -> float:
-    """Tokens spent when the first prompt reached this value, in prices of an evaluation; infinite where none did."""
+def _first(objective: Objective, value: float) -> float:
+    """Tokens spent when the first prompt reached this value; infinite where none did."""
     for line in objective.log.lines:
         if line["examples"] != "score_on":
             continue
         means = [np.mean(row) for row in line["losses"] if row is not None and None not in row]
-        if means and min(means) <= value + 1e-9:
+        if means and min(means) <= value + 1e-6:
             ledger = line["ledger"]
-            return float(np.ceil((ledger["forward"] + ledger["backward"] + ledger["proposer"]) / price))
+            return float(ledger["forward"] + ledger["backward"] + ledger["proposer"])
     return float("inf")
 
 
