@@ -27,8 +27,10 @@ from promptsearch.model.weights import ModelWeights
 from promptsearch.objective import FINALISTS, SELECTED, Objective
 from promptsearch.prepared import ArenaKey, Prepared, prepare
 from promptsearch.prompt import Numbers, Prompt, TextPrompt, TrainedPrompt, length_of, tensors_of
+from promptsearch.proposer import Completion, Proposing
 from promptsearch.records import RunLog
 from promptsearch.run import Arena, Run
+from promptsearch.space import PromptSpace
 from promptsearch.strategy import Access, make_strategy
 from promptsearch.task import Task
 
@@ -196,6 +198,7 @@ def _rehearse(run: Run, runs: int, calibration: Calibration, seen: set[tuple[int
         seconds=run.seconds,
         race=run.race,
         finalists=run.strategy.finalists,
+        proposing=None if run.proposing is None else _StandInProposing(standin, run.proposing, arena.space),
     )
     options = {name: value for name, value in run.options.items() if name not in run.strategy.writes}
     try:
@@ -308,6 +311,10 @@ class _StandIn:
         height = torch.stack([tensor.square().mean() for tensor in tensors_of(numbers)]).sum()
         return height - height.detach() + mean
 
+    def take(self, tokens: int) -> None:
+        """Add the time of so many tokens of a proposer; a token that is written costs as much as one that is read."""
+        self.seconds += self._calibration.search.seconds(tokens)
+
     def _first(self, examples: Ids) -> int:
         """Tokens that are kept from now on."""
         fresh = {lead for e in examples if (lead := self._engine.kept_lead(int(e)))} - self._seen
@@ -334,3 +341,32 @@ class _StandIn:
         drawn = self._examples + mean + rng.normal(0, calibration.residual, len(self._examples))
         losses: Floats = np.maximum(1e-6, drawn)
         return losses
+
+
+class _StandInProposing:
+    """Writes words of the pool in place of a proposer, and adds up what a local one would take.
+
+    Args:
+        standin: Of the run.
+        proposing: That it stands for, which knows what requests cost.
+        space: With the pool.
+    """
+
+    #: Words of an answer: an instruction of one line.
+    WORDS = 12
+
+    def __init__(self, standin: _StandIn, proposing: Proposing, space: PromptSpace) -> None:
+        self._standin, self._proposing, self._space = standin, proposing, space
+
+    def most(self, request: str) -> int:
+        return self._proposing.most(request)
+
+    def complete(
+        self, requests: Sequence[str], *, max_tokens: int, temperature: float, seeds: Sequence[int], stop: Sequence[str]
+    ) -> list[Completion]:
+        found = []
+        for request, seed in zip(requests, seeds, strict=True):
+            ids = np.random.default_rng(seed).choice(self._space.pool, size=min(self.WORDS, max_tokens - 1))
+            found.append(Completion(self._space.decode(ids.tolist()).strip(), self.most(request), len(ids) + 1))
+        self._standin.take(sum(each.tokens_in + each.tokens_out for each in found))
+        return found

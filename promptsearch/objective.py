@@ -34,6 +34,7 @@ from promptsearch.prompt import (
     shapes_for,
     tensors_of,
 )
+from promptsearch.proposer import Proposer, Proposing
 from promptsearch.race import race
 from promptsearch.records import RunLog
 from promptsearch.space import PromptSpace
@@ -76,6 +77,7 @@ class Objective:
         seconds: The run's time limit.
         race: Whether prompts that are clearly worse than the best are scored on some of `score_on` only.
         finalists: How many of the best prompts are kept.
+        proposing: The model that proposes; None: there is none.
         listener: Called after each evaluation, for progress bars.
     """
 
@@ -93,6 +95,7 @@ class Objective:
         seconds: float | None = None,
         race: bool = False,
         finalists: int = FINALISTS,
+        proposing: Proposing | None = None,
         listener: Callable[[Objective], None] = lambda objective: None,
     ) -> None:
         self.space = space
@@ -100,6 +103,10 @@ class Objective:
         self.scored = np.asarray(scored, dtype=np.int64)
         self.training = np.asarray(training, dtype=np.int64)
         self.log = log or RunLog()
+        #: A language model that writes what a strategy asks of it, on the run's account.
+        self.proposer = Proposer(
+            proposing, ledger, self.log.proposals, lambda: self._reserve(max(self._longest, self.space.length))
+        )
         self._scorer = scorer
         self._cache = cache
         self._reserve = reserve
@@ -299,6 +306,7 @@ class Objective:
         """What a saved strategy state must remember of the objective, as JSON values."""
         return {
             "evaluations": len(self.log.lines),
+            "proposals": self.log.proposals.count,
             "ledger": self.ledger.to_json(),
             "lead_paid": sorted(self._lead_paid),
             "longest": self._longest,
@@ -318,6 +326,7 @@ class Objective:
                 self._rows[data["key"], _group(None if full else ids)] = row
                 if full:
                     self._rank(row, self.log.prompt(data))
+        self.log.proposals.skip(books.get("proposals", 0))  # states of before there was a proposer have no such key
         for name, value in books["ledger"].items():
             setattr(self.ledger, name, value)
         self._lead_paid.update(books["lead_paid"])
