@@ -171,7 +171,7 @@ class LocalProposing:
             ids = found[i]
             text = lm.tokenizer.decode(ids[:-1] if ids[-1] in lm.ends else ids, skip_special_tokens=True)
             cut = _cut(text, stop)
-            completions.append(Completion(text if cut is None else cut, len(own), len(ids)))
+            completions.append(Completion(text.lstrip() if cut is None else cut, len(own), len(ids)))
         return completions
 
     def _encode(self, request: str) -> list[int]:

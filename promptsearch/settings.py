@@ -161,7 +161,7 @@ class ProposerConfig(_Keys):
     """The model that proposes."""
 
     model: str | None = Field(default=None, description="a local model, or the endpoint's; left out: the study's own")
-    chat: bool = Field(default=False, description="whether a local model gets requests through its chat template")
+    chat: bool = Field(default=False, description="whether requests go to it as messages of a chat, not as texts to go on with")
     endpoint: str | None = Field(
         default=None, description="the URL of an OpenAI-compatible server, such as https://example.org/v1"
     )
@@ -178,8 +178,8 @@ class ProposerConfig(_Keys):
 
     @model_validator(mode="after")
     def _one_place(self) -> ProposerConfig:
-        if self.endpoint is not None and (self.model is None or self.chat):
-            raise ValueError("model beside endpoint, and chat beside a local model only")
+        if self.endpoint is not None and self.model is None:
+            raise ValueError("model beside endpoint")
         if self.endpoint is None and self.key is not None:
             raise ValueError("key beside endpoint only")
         return self
