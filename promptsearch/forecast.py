@@ -210,7 +210,9 @@ def _rehearse(run: Run, runs: int, calibration: Calibration, seen: set[tuple[int
     # The best are scored again in float32, some of them selected among, and one tested.
     finalists = [item.prompt for item in objective.finalists()]
     if not finalists:
-        return RunForecast(arena.task.name, run.label, runs, error="no prompt could be scored: give it a larger budget")
+        return RunForecast(
+            arena.task.name, run.label, runs, error="no prompt could be scored: give it a larger budget, or shorter prompts"
+        )
     stages = (("search", FINALISTS, arena.scored), ("select", SELECTED, arena.everything("select")))
     for split, count, ids in (*stages, ("test", 1, arena.everything("test"))):
         engine, some = arena.exact[split], finalists[:count]
@@ -266,7 +268,7 @@ class _StandIn:
         self._steps = 0
         self.signature = "a rehearsal"
         self.length, self.context, self.lead = self._engine.length, self._engine.context, self._engine.lead
-        self.passes = self._engine.passes
+        self.passes, self.fits = self._engine.passes, self._engine.fits
         self.examples, self.encode = self._engine.examples, self._engine.encode
         self.demonstrations, self.keys_values = self._engine.demonstrations, self._engine.keys_values
         self.seconds = self.asked = 0.0
@@ -285,12 +287,18 @@ class _StandIn:
 
     def score(self, prompts: Sequence[Prompt], examples: Ids) -> Scores:
         begin = time.perf_counter()
-        prediction = self._engine.predict(prompts, examples)
-        first = self._first(examples) if prediction.sharing == "input" else 0
-        self.seconds += self._calibration.search.seconds(prediction.cost + first)
+        failures = {i: "it is too long for the model" for i, prompt in enumerate(prompts) if not self.fits(prompt)}
         losses = np.stack([self._losses(prompt) for prompt in prompts])[:, examples]
+        losses[list(failures)] = np.nan
+        computed = 0
+        if good := [prompt for i, prompt in enumerate(prompts) if i not in failures]:
+            prediction = self._engine.predict(good, examples)
+            first = self._first(examples) if prediction.sharing == "input" else 0
+            self.seconds += self._calibration.search.seconds(prediction.cost + first)
+            computed = prediction.tokens + first
         self.asked += time.perf_counter() - begin
-        return Scores(losses, (losses < np.log(2)).astype(float), self._table(losses, examples), prediction.tokens + first, {})
+        metric = np.where(np.isnan(losses), np.nan, losses < np.log(2))
+        return Scores(losses, metric, self._table(losses, examples), computed, failures)
 
     @property
     def weights(self) -> ModelWeights:

@@ -149,8 +149,10 @@ class Objective:
         if self._seconds is not None and self.log.seconds > self._seconds and not self.log.replaying:
             raise self._time_over()
         price = computed = 0
+        self._free = 0 if any(self._price_of(p, ids) for p in new.values()) else self._free + len(prompts)
+        if self._free >= FREE_PROPOSALS:
+            raise BudgetExhausted(f"{self._free} proposals in a row had all been scored before, or are too long to be scored")
         if new:
-            self._free = 0
             payable = self._payable(list(new.values()), ids)
             if payable and self._seconds is not None and self.log.searched:
                 raise self._time_over()  # so an earlier process ended this search, and went on to selection
@@ -161,10 +163,6 @@ class Objective:
                 price, computed = self._score(payable, ids, group)
             if len(payable) < len(new):
                 raise BudgetExhausted(f"{len(new)} prompts were asked for and {len(payable)} could be paid")
-        else:
-            self._free += len(prompts)
-            if self._free >= FREE_PROPOSALS:
-                raise BudgetExhausted(f"{self._free} proposals in a row had all been scored before")
         rows = [self._rows[p.key, group] for p in prompts]
         choices = [row.choices for row in rows if row.choices is not None]
         return Evaluation(
@@ -358,7 +356,14 @@ class Objective:
     def _time_over(self) -> BudgetExhausted:
         return BudgetExhausted(f"the run's {self._seconds:g} seconds are over")
 
+    def _length(self, prompt: Prompt) -> int:
+        """Tokens of a prompt that selection may meet: of one that the model cannot read, none."""
+        return self._scorer.length(prompt) if self._scorer.fits(prompt) else 0
+
     def _price_of(self, prompt: Prompt, ids: Ids) -> int:
+        """Nothing for a prompt that is too long for the model: it fails before anything is computed."""
+        if not self._scorer.fits(prompt):
+            return 0
         return int(self._scorer.context(ids).sum()) + len(ids) * self._scorer.length(prompt)
 
     def _fresh(self, ids: Ids) -> Ids:
@@ -376,7 +381,7 @@ class Objective:
             total += self._unpaid_lead(later) + max(self._price_of(p, later) for p in prompts)
         for prompt in prompts:
             total += self._price_of(prompt, ids)
-            longest = max(longest, self._scorer.length(prompt))
+            longest = max(longest, self._length(prompt))
             if total + self._reserve(longest) > self.ledger.left:
                 break
             payable.append(prompt)
@@ -403,7 +408,7 @@ class Objective:
         line = self._replayed(prompts)
         if line is not None:
             self.ledger.charge(forward=line["price"])
-            self._longest = max([self._longest, *(self._scorer.length(p) for p in prompts)])
+            self._longest = max([self._longest, *map(self._length, prompts)])
             self._lead_paid.update(ids[: line.get("seen", len(ids))].tolist())
         else:
             before = self.ledger.forward
@@ -429,7 +434,7 @@ class Objective:
     def _charge(self, prompts: Sequence[Prompt], ids: Ids) -> int:
         price = self.price(prompts, ids)
         self.ledger.charge(forward=price)
-        self._longest = max([self._longest, *(self._scorer.length(p) for p in prompts)])
+        self._longest = max([self._longest, *map(self._length, prompts)])
         self._lead_paid.update(ids.tolist())
         return price
 

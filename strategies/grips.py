@@ -214,7 +214,7 @@ class Grips(Strategy):
             return [*pieces[:place], *split(f" {phrase.strip()}"), *pieces[place:]], [], None
         if self._substitute == "proposer":
             return pieces, [], (begin, end)
-        words = [f" {self._word()}{_mark(piece)}" for piece in pieces[begin:end]]
+        words = [f"{piece[: -len(piece.lstrip())]}{self._word()}{_mark(piece)}" for piece in pieces[begin:end]]
         return pieces[:begin] + words + pieces[end:], [], None
 
     def _pick(self, spans: list[tuple[int, int]]) -> tuple[int, int]:

@@ -7,7 +7,7 @@ so far with their scores, the worst first, beside some solved examples, and writ
 Differs from both: all instructions are scored on the same examples, with the loss; no solved example that a proposer sees is
 among these; `ape` mixes inference and resampling from its second step on, instead of one after the other. A score that OPRO shows
 is the probability of the right answer in percent, geometric mean over the examples.
-Beats random on the planted objective `separable`.
+Beats random on the planted objectives `separable` and `pairwise`.
 """
 
 from __future__ import annotations

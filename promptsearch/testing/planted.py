@@ -151,6 +151,10 @@ class PlantedScorer:
             return len(self.encode(" ".join(prompt.texts)))
         return len(prompt.ids) if isinstance(prompt, HardPrompt) else prompt.length
 
+    def fits(self, prompt: Prompt) -> bool:
+        """Always."""
+        return True
+
     def context(self, examples: Ids) -> Ids:
         """Five to eleven tokens an example, shape `(examples,)`."""
         return 5 + examples % 7

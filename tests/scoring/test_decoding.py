@@ -26,6 +26,12 @@ def test_same_seed_same_text_whatever_the_other_rows_are(tiny):
     assert len({tuple(ids) for ids in drawn(tiny, [short] * 8, range(8))}) > 4
 
 
+def test_a_row_goes_on_with_its_own_generator_where_others_have_ended(tiny):
+    rows = rows_of(tiny, "The capital", "It was")
+    (alone,) = drawn(tiny, rows[1:], [7], tokens=8)
+    assert decode(tiny, rows, NOTHING, [2, 8], lambda ids: False, Sampling(1.0, 1.0, [1, 7]))[1] == alone
+
+
 def test_the_global_generator_is_left_as_it_was(tiny):
     before = torch.get_rng_state()
     drawn(tiny, rows_of(tiny, "The capital"), [7])

@@ -1,4 +1,5 @@
 import itertools
+import re
 
 import numpy as np
 import pytest
@@ -70,11 +71,13 @@ def test_an_edit_touches_one_occurrence_of_a_phrase_only():
             assert sum(a != b for a, b in zip(words, new, strict=True)) == 1, text
 
 
-def test_duplicates_are_not_scored_again():
-    objective = planted_objective(pool=3, length=2, budget=40_000)
-    search(Grips(objective, seed=0, phrase=2))
-    texts = scored(objective)
-    assert len(texts) == len(set(texts)) > 9
+def test_duplicates_are_not_proposed_again():
+    strategy = Grips(planted_objective(pool=3, length=2, budget=40_000), seed=0, phrase=2)
+    asked = []
+    while len(asked) < 100 and (prompts := strategy.ask()):
+        asked += [prompt.texts[0] for prompt in prompts]
+        strategy.tell(prompts, strategy.objective.evaluate(prompts))
+    assert len(asked) == len(set(asked)) > 9
 
 
 @given(st.text(alphabet="ab ,.?\n", min_size=1, max_size=30).filter(str.strip))
@@ -88,6 +91,11 @@ def test_phrases_are_spans_of_words_between_punctuation_marks():
     found = {" ".join(["Read", "this,", "then", "answer."][a:b]) for a, b in phrases_of(split("Read this, then answer."), 3)}
     assert found == {"Read", "Read this,", "this,", "then", "then answer.", "answer."}
     assert {b - a for a, b in phrases_of(split("a b c d e"), 2)} == {1, 2}
+
+
+def test_blanks_and_punctuation_marks_stay_where_words_are_replaced():
+    texts = candidates("first line,\nsecond  line.", 300, phrase=1)
+    assert all("\n" in text and "  " in text and "," in text and text.endswith(".") for text in texts if re.search(r"w\d", text))
 
 
 def test_what_was_deleted_can_be_added_again():

@@ -18,7 +18,7 @@ class TestGA(StrategyConformance):
 class TestDE(StrategyConformance):
     strategy = LLMEvolution
     options = {"algorithm": "de"}
-    planted = "separable"
+    planted = "pairwise"
 
 
 class Counting:

@@ -3,9 +3,10 @@ import math
 import numpy as np
 import pytest
 
+from promptsearch import TextPrompt
 from promptsearch.budget import Ledger
 from promptsearch.config import parse_config
-from promptsearch.errors import StrategyError
+from promptsearch.errors import BudgetExhausted, StrategyError
 from promptsearch.loop import search
 from promptsearch.objective import Objective
 from promptsearch.prepared import prepare
@@ -24,7 +25,7 @@ class TestAPE(StrategyConformance):
 class TestOPRO(StrategyConformance):
     strategy = LLMProposed
     options = {"method": "opro"}
-    planted = "separable"
+    planted = "pairwise"
 
 
 class Saying:
@@ -142,24 +143,38 @@ def test_given_instructions_are_scored_first_and_not_proposed_again():
     assert len(scored(objective)) == len(set(scored(objective)))
 
 
-def test_an_instruction_longer_than_the_context_is_a_visible_failure_and_the_run_goes_on(tiny, films):
-    config = parse_config(
-        {"name": "s", "model": "m", "task": "capitals", "budget": 50_000, "score_on": 8, "strategies": ["random"]}
-    )
-    prepared = prepare(config, tiny, films)
+def test_an_instruction_longer_than_the_context_is_a_visible_failure_that_costs_nothing(tiny, films):
+    given = {"name": "s", "model": "m", "task": "capitals", "budget": 50_000, "score_on": 8, "strategies": ["random"]}
+    prepared = prepare(parse_config(given), tiny, films)
     arena = prepared.arena(films)
     objective = Objective(
-        arena.searching, arena.space, Ledger(None), scored=arena.scored, training=np.arange(8, 40), proposing=prepared.proposing
+        arena.searching,
+        arena.space,
+        Ledger(50_000),
+        scored=arena.scored,
+        training=np.arange(8, 40),
+        reserve=arena.price_of_selection,
+        proposing=prepared.proposing,
     )
-    strategy = LLMProposed(objective, seed=0, prompts=["good " * 600, "Answer the question."], batch=2, longest=12)
+    long, short = "good " * 600, "Answer the question."
+    strategy = LLMProposed(objective, seed=0, prompts=[long, short], batch=2, longest=12)
     for _ in range(2):
         prompts = strategy.ask()
         strategy.tell(prompts, objective.evaluate(prompts))
     first, second = objective.log.lines
     assert list(first["failures"]) == ["0"] and "but the model reads at most 512" in first["failures"]["0"]
-    assert second["prompts"]
-    assert "Answer the question." in [item.prompt.texts[0] for item in objective.ranking]
-    assert len(objective.ranking) < 4
+    assert first["price"] == objective.price([TextPrompt(short)]) + int(arena.searching.lead(arena.scored).sum())
+    assert second["prompts"], "and the run goes on"
+    assert [item.prompt.texts[0] for item in objective.ranking].count(long) == 0
+
+
+def test_prompts_that_are_too_long_end_a_run_in_the_end(tiny, films):
+    given = {"name": "s", "model": "m", "task": "capitals", "budget": 50_000, "score_on": 8, "strategies": ["random"]}
+    arena = prepare(parse_config(given), tiny, films).arena(films)
+    objective = Objective(arena.searching, arena.space, Ledger(50_000), scored=arena.scored, training=np.arange(8, 40))
+    with pytest.raises(BudgetExhausted, match="1000 proposals in a row had all been scored before, or are too long to be scored"):
+        for i in range(20):
+            objective.evaluate([TextPrompt("good " * (600 + 50 * i + j)) for j in range(50)])
 
 
 def test_it_goes_on_where_most_answers_cannot_be_used():
