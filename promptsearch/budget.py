@@ -52,14 +52,25 @@ class Ledger:
         Raises:
             BudgetExhausted: The charge would leave less than `reserve`.
         """
-        price = forward + backward + proposer
+        self.check(forward + backward + proposer, reserve)
+        self.forward += forward
+        self.backward += backward
+        self.proposer += proposer
+
+    def check(self, price: int, reserve: int) -> None:
+        """Refuse what cannot be paid.
+
+        Args:
+            price: Tokens, of any kind.
+            reserve: As in `charge`.
+
+        Raises:
+            BudgetExhausted: The charge would leave less than `reserve`.
+        """
         if price + reserve > self.left:
             raise BudgetExhausted(
                 f"{price} tokens are wanted and {reserve} are set aside for selection, but {self.left} of {self.budget} are left"
             )
-        self.forward += forward
-        self.backward += backward
-        self.proposer += proposer
 
     def to_json(self) -> dict[str, int | None]:
         """All figures by name."""

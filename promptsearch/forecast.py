@@ -27,8 +27,10 @@ from promptsearch.model.weights import ModelWeights
 from promptsearch.objective import FINALISTS, SELECTED, Objective
 from promptsearch.prepared import ArenaKey, Prepared, prepare
 from promptsearch.prompt import Numbers, Prompt, TextPrompt, TrainedPrompt, length_of, tensors_of
+from promptsearch.proposer import Completion, Proposing
 from promptsearch.records import RunLog
 from promptsearch.run import Arena, Run
+from promptsearch.space import PromptSpace
 from promptsearch.strategy import Access, make_strategy
 from promptsearch.task import Task
 
@@ -196,6 +198,7 @@ def _rehearse(run: Run, runs: int, calibration: Calibration, seen: set[tuple[int
         seconds=run.seconds,
         race=run.race,
         finalists=run.strategy.finalists,
+        proposing=None if run.proposing is None else _StandInProposing(standin, run.proposing, arena.space),
     )
     options = {name: value for name, value in run.options.items() if name not in run.strategy.writes}
     try:
@@ -207,7 +210,9 @@ def _rehearse(run: Run, runs: int, calibration: Calibration, seen: set[tuple[int
     # The best are scored again in float32, some of them selected among, and one tested.
     finalists = [item.prompt for item in objective.finalists()]
     if not finalists:
-        return RunForecast(arena.task.name, run.label, runs, error="no prompt could be scored: give it a larger budget")
+        return RunForecast(
+            arena.task.name, run.label, runs, error="no prompt could be scored: give it a larger budget, or shorter prompts"
+        )
     stages = (("search", FINALISTS, arena.scored), ("select", SELECTED, arena.everything("select")))
     for split, count, ids in (*stages, ("test", 1, arena.everything("test"))):
         engine, some = arena.exact[split], finalists[:count]
@@ -263,7 +268,7 @@ class _StandIn:
         self._steps = 0
         self.signature = "a rehearsal"
         self.length, self.context, self.lead = self._engine.length, self._engine.context, self._engine.lead
-        self.passes = self._engine.passes
+        self.passes, self.fits = self._engine.passes, self._engine.fits
         self.examples, self.encode = self._engine.examples, self._engine.encode
         self.demonstrations, self.keys_values = self._engine.demonstrations, self._engine.keys_values
         self.seconds = self.asked = 0.0
@@ -282,12 +287,18 @@ class _StandIn:
 
     def score(self, prompts: Sequence[Prompt], examples: Ids) -> Scores:
         begin = time.perf_counter()
-        prediction = self._engine.predict(prompts, examples)
-        first = self._first(examples) if prediction.sharing == "input" else 0
-        self.seconds += self._calibration.search.seconds(prediction.cost + first)
+        failures = {i: "it is too long for the model" for i, prompt in enumerate(prompts) if not self.fits(prompt)}
         losses = np.stack([self._losses(prompt) for prompt in prompts])[:, examples]
+        losses[list(failures)] = np.nan
+        computed = 0
+        if good := [prompt for i, prompt in enumerate(prompts) if i not in failures]:
+            prediction = self._engine.predict(good, examples)
+            first = self._first(examples) if prediction.sharing == "input" else 0
+            self.seconds += self._calibration.search.seconds(prediction.cost + first)
+            computed = prediction.tokens + first
         self.asked += time.perf_counter() - begin
-        return Scores(losses, (losses < np.log(2)).astype(float), self._table(losses, examples), prediction.tokens + first, {})
+        metric = np.where(np.isnan(losses), np.nan, losses < np.log(2))
+        return Scores(losses, metric, self._table(losses, examples), computed, failures)
 
     @property
     def weights(self) -> ModelWeights:
@@ -307,6 +318,10 @@ class _StandIn:
         # Some gradient: what stands still would be scored once.
         height = torch.stack([tensor.square().mean() for tensor in tensors_of(numbers)]).sum()
         return height - height.detach() + mean
+
+    def take(self, tokens: int) -> None:
+        """Add the time of so many tokens of a proposer; a token that is written costs as much as one that is read."""
+        self.seconds += self._calibration.search.seconds(tokens)
 
     def _first(self, examples: Ids) -> int:
         """Tokens that are kept from now on."""
@@ -334,3 +349,32 @@ class _StandIn:
         drawn = self._examples + mean + rng.normal(0, calibration.residual, len(self._examples))
         losses: Floats = np.maximum(1e-6, drawn)
         return losses
+
+
+class _StandInProposing:
+    """Writes words of the pool in place of a proposer, and adds up what a local one would take.
+
+    Args:
+        standin: Of the run.
+        proposing: That it stands for, which knows what requests cost.
+        space: With the pool.
+    """
+
+    #: Words of an answer: an instruction of one line.
+    WORDS = 12
+
+    def __init__(self, standin: _StandIn, proposing: Proposing, space: PromptSpace) -> None:
+        self._standin, self._proposing, self._space = standin, proposing, space
+
+    def most(self, request: str) -> int:
+        return self._proposing.most(request)
+
+    def complete(
+        self, requests: Sequence[str], *, max_tokens: int, temperature: float, seeds: Sequence[int], stop: Sequence[str]
+    ) -> list[Completion]:
+        found = []
+        for request, seed in zip(requests, seeds, strict=True):
+            ids = np.random.default_rng(seed).choice(self._space.pool, size=min(self.WORDS, max_tokens - 1))
+            found.append(Completion(self._space.decode(ids.tolist()).strip(), self.most(request), len(ids) + 1))
+        self._standin.take(sum(each.tokens_in + each.tokens_out for each in found))
+        return found

@@ -14,6 +14,7 @@ from promptsearch.errors import StudyError
 from promptsearch.model import LanguageModel
 from promptsearch.model.language_model import half_of_memory, pick_dtype
 from promptsearch.prompt import HardPrompt, RowsPrompt, TunedPrompt, kind_of
+from promptsearch.proposer import LocalProposing, Proposing
 from promptsearch.run import Arena, Run
 from promptsearch.scoring.layout import check_joints
 from promptsearch.strategy import Strategy, check_options, find_strategy
@@ -49,6 +50,7 @@ class Prepared:
         exact: In float32.
         dtype: Of the search.
         memory: Bytes for keys and values.
+        proposing: The model that proposes.
         tasks: In order.
         rows: In order.
         arenas: See `ArenaKey`.
@@ -59,6 +61,7 @@ class Prepared:
     exact: LanguageModel
     dtype: torch.dtype
     memory: int
+    proposing: Proposing
     tasks: list[Task]
     rows: list[Row]
     arenas: dict[ArenaKey, Arena]
@@ -92,6 +95,7 @@ class Prepared:
                         folder=folder / task.name / given.label / f"seed{seed}",
                         seconds=config.max_seconds,
                         race=config.race,
+                        proposing=self.proposing,
                     )
 
 
@@ -132,7 +136,17 @@ def prepare(config: StudyConfig, model: LanguageModel | None = None, task: Task 
                 unchecked.remove(arena.template.apart)
                 for split in SPLITS:
                     check_joints(arena.template, exact, each.splits[split], each.choices, arena.space)
-    return Prepared(config, lm, exact, dtype, memory, tasks, rows, arenas)
+    return Prepared(config, lm, exact, dtype, memory, _proposing(config, exact, dtype), tasks, rows, arenas)
+
+
+def _proposing(config: StudyConfig, lm: LanguageModel, dtype: torch.dtype) -> Proposing:
+    """The model that proposes, in the search's dtype where it is computed here."""
+    given = config.proposer
+    if given.endpoint is not None:
+        raise StudyError("a proposer behind an endpoint cannot be reached by this version: name a local model")
+    if given.model is not None:
+        lm = LanguageModel.load(config.source_of(given.model), device=config.device)
+    return LocalProposing(lm.to(dtype), chat=given.chat)
 
 
 def _arena_key(config: StudyConfig, task: Task, row: Row) -> ArenaKey:

@@ -32,6 +32,7 @@ from promptsearch.prompt import (
     Weights,
     prompt_to_json,
 )
+from promptsearch.proposer import Proposing
 from promptsearch.records import RunLog
 from promptsearch.scoring import Engine
 from promptsearch.scoring.layout import prompt_texts
@@ -186,6 +187,7 @@ class Run:
         folder: Of this run.
         seconds: Time limit.
         race: Whether the search scores clearly worse prompts on some examples only.
+        proposing: The model that proposes.
     """
 
     arena: Arena
@@ -199,6 +201,7 @@ class Run:
     folder: Path
     seconds: float | None = None
     race: bool = False
+    proposing: Proposing | None = None
 
     def execute(self, cache: ScoreCache | None, listener: Callable[[str, Objective], None]) -> tuple[dict[str, Any], Prompt]:
         """Search, select, and look at the test split once; goes on where a killed process stopped.
@@ -229,6 +232,7 @@ class Run:
             seconds=self.seconds,
             race=self.race,
             finalists=self.strategy.finalists,
+            proposing=self.proposing,
             listener=lambda current: listener("search", current),
         )
         strategy = make_strategy(self.name, self.strategy, objective, self.seed, self.options)

@@ -157,6 +157,34 @@ class PoolFile(_Keys):
     file: str = Field(description="a text file with one word a line, relative to the study file")
 
 
+class ProposerConfig(_Keys):
+    """The model that proposes."""
+
+    model: str | None = Field(default=None, description="a local model, or the endpoint's; left out: the study's own")
+    chat: bool = Field(default=False, description="whether requests go to it as messages of a chat, not as texts to go on with")
+    endpoint: str | None = Field(
+        default=None, description="the URL of an OpenAI-compatible server, such as https://example.org/v1"
+    )
+    key: str | None = Field(default=None, description="the name of the environment variable that holds the endpoint's key")
+
+    @field_validator("key")
+    @classmethod
+    def _names_a_variable(cls, value: str | None) -> str | None:
+        if value is not None and not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", value):
+            # A message of its own, which does not repeat it: it may be the key itself.
+            text = "expected the name of an environment variable that holds the key, not the key itself."
+            raise PydanticCustomError("no_variable", "{text}", {"text": text})
+        return value
+
+    @model_validator(mode="after")
+    def _one_place(self) -> ProposerConfig:
+        if self.endpoint is not None and self.model is None:
+            raise ValueError("model beside endpoint")
+        if self.endpoint is None and self.key is not None:
+            raise ValueError("key beside endpoint only")
+        return self
+
+
 class StrategyConfig(BaseModel):
     """One row of a comparison.
 
@@ -267,6 +295,16 @@ class StudyConfig(_Keys):
     seeds: Annotated[tuple[int, ...], BeforeValidator(_seeds, json_schema_input_type=int | list[int])] = Field(
         (0,), description="how many seeds (0, 1, ...), or a list of them"
     )
+    proposer: Annotated[
+        ProposerConfig,
+        BeforeValidator(
+            lambda value: {"model": value} if isinstance(value, str) else value, json_schema_input_type=str | ProposerConfig
+        ),
+    ] = Field(
+        ProposerConfig(),
+        description="the model that proposes, for strategies that ask one: a Hub name, a folder, a .gguf file, {chat: true}, or "
+        "{endpoint: URL, model: NAME, key: ENVIRONMENT_VARIABLE}; left out: the study's own model",
+    )
     dtype: Literal["auto", "float32", "bfloat16"] = Field("auto", description="the dtype of the search")
     device: str = Field("auto", description="auto, cpu, cuda, cuda:1 or mps")
     memory: ByteSize | None = Field(
@@ -292,9 +330,13 @@ class StudyConfig(_Keys):
     @property
     def model_source(self) -> str:
         """The model as it is to be loaded: a path that begins with . or ends in .gguf starts from the study file."""
-        if self.model.startswith((".", "~")) or self.model.endswith(".gguf"):
-            return str((self._folder / Path(self.model).expanduser()).resolve())  # never mistaken for a Hub name
-        return self.model
+        return self.source_of(self.model)
+
+    def source_of(self, model: str) -> str:
+        """A model as it is to be loaded; see `model_source`."""
+        if model.startswith((".", "~")) or model.endswith(".gguf"):
+            return str((self._folder / Path(model).expanduser()).resolve())  # never mistaken for a Hub name
+        return model
 
     @property
     def lengths(self) -> tuple[int, ...]:

@@ -317,6 +317,10 @@ def _differences(before: dict[str, Any], now: dict[str, Any]) -> Iterator[tuple[
         old, new = before["settings"].get(key, False), now["settings"][key]  # studies of before races have no such key
         if old != new and not (isinstance(old, list) and isinstance(new, list) and key == "length"):  # a sweep may grow
             yield key, old, new
+    new = now["settings"]["proposer"]
+    old = before["settings"].get("proposer", new)  # studies of before there was one have no such key
+    if old != new:
+        yield "proposer", old, new
     for name, task in now["tasks"].items():
         old = before["tasks"].get(name, task)
         for key in ("template", "metric", "splits", "choices"):

@@ -160,7 +160,7 @@ TEXT = "expected text (in quotes where it looks like something else)."
 POOL = "expected words, a number of words, a list of words, or {file: PATH}."
 QUOTES = "A text with braces or a colon needs quotes around it."
 KNOWN = (
-    "budget, device, dtype, length, max_seconds, memory, metric, model, name, pool, race, score_on, "
+    "budget, device, dtype, length, max_seconds, memory, metric, model, name, pool, proposer, race, score_on, "
     "seeds, strategies, task, tasks"
 )
 

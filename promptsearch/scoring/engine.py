@@ -128,6 +128,11 @@ class Engine:
             return prompt.length
         return sum(map(len, slots_of(self._template, self._lm, prompt)))
 
+    def fits(self, prompt: Prompt) -> bool:
+        """Whether the model's context holds the longest example with this prompt; only texts may be of any length."""
+        limit = self._lm.context
+        return not isinstance(prompt, TextPrompt) or limit is None or int(self._lengths.max()) + self.length(prompt) <= limit
+
     def context(self, examples: Ids) -> Ids:
         """Tokens from the first slot to the end of each answer, the prompt's own left out, shape `(examples,)`."""
         return self._context[examples]
