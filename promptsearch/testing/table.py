@@ -169,6 +169,10 @@ class TableScorer:
         """Tokens of a prompt."""
         return len(prompt.ids) if isinstance(prompt, HardPrompt) else self.space.length
 
+    def fits(self, prompt: Prompt) -> bool:
+        """There is no context to be longer than."""
+        return True
+
     def context(self, examples: Ids) -> Ids:
         """An equal share of a prompt's price for each example, shape `(examples,)`."""
         shares = _shares(self._price - len(self.scored) * self.space.length, len(self.scored))
