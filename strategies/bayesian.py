@@ -134,7 +134,7 @@ class Bayesian(Strategy):
         pool, length = len(self.objective.space.pool), self.objective.space.length
         found: dict[tuple[int, ...], None] = {}
         for _ in range(self._candidates // 2):
-            row = list(best[self._rng.integers(len(best))])
+            row = list(best[int(self._rng.integers(len(best)))])
             for position in self._rng.choice(length, min(length, 1 + int(self._rng.random() < 0.5)), replace=False):
                 row[position] = int(self._rng.integers(pool))
             found[tuple(row)] = None
