@@ -107,7 +107,8 @@ class Arena:
             raise StudyError(
                 f"task '{task.name}': the search split needs at least 2 examples, one to score on and one to train on"
             )
-        space = PromptSpace(pool, task.template.bind(length).length, lm.decode)
+        bound = task.template.bind(length)
+        space = PromptSpace(pool, bound.length, lm.decode, slots=bound.slots, embeddings=lambda: lm.vocabulary)
         return Arena(task, lm, dtype, template, space, searching, exact, size)
 
     @property

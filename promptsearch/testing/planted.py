@@ -83,7 +83,12 @@ class PlantedScorer:
         rng = np.random.default_rng([seed, 1])  # not the stream of a strategy with the same seed
         vocabulary = 2 * pool + 8  # pool indices and token ids differ, so that a strategy that mixes them up is found
         self.signature = f"planted {kind} {seed} {pool} {length} {examples} {noise} {failing}"
-        self.space = PromptSpace(rng.permutation(vocabulary)[:pool], length, lambda ids: " ".join(f"w{i}" for i in ids))
+        self.space = PromptSpace(
+            rng.permutation(vocabulary)[:pool],
+            length,
+            lambda ids: " ".join(f"w{i}" for i in ids),
+            embeddings=lambda: self._embeddings,
+        )
         self.scored, self.training = np.split(np.arange(examples), [examples // 2])
         self._kind = kind
         self._noise = noise
