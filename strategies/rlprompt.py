@@ -122,8 +122,8 @@ class _Policy(nn.Module):
         def normal(*shape: int) -> Tensor:
             return torch.randn(shape, generator=generator, dtype=torch.float64)
 
-        self._in = normal(width, hidden) / width**0.5  # drawn once, and fixed
-        self._places = normal(length, hidden)
+        self._in = nn.Parameter(normal(width, hidden) * width**0.5)
+        self._places = nn.Parameter(normal(length, hidden))
         self._out = nn.Parameter(torch.zeros(hidden, width, dtype=torch.float64))
 
     def forward(self, rows: Tensor) -> tuple[Tensor, Tensor]:
@@ -159,6 +159,7 @@ class _Policy(nn.Module):
             before: Embedding of the token before, zeros before the first one, shape `(..., width)`.
             places: The positions' vectors, shape `(..., hidden)`.
         """
-        vector = torch.tanh(before @ self._in + places) @ self._out
-        # The mean product over the width, so that a step of Adam moves the logits alike in narrow and in wide embeddings.
-        return (vector @ self._tokens.T / self._tokens.shape[1]).log_softmax(-1)
+        # Means over the width, in and out: a step of Adam, alike for all parameters, then moves narrow and wide embeddings alike.
+        width = self._tokens.shape[1]
+        vector = torch.tanh(before @ self._in / width + places) @ self._out
+        return (vector @ self._tokens.T / width).log_softmax(-1)
