@@ -67,6 +67,8 @@ def _done(run: Run) -> dict[str, Any]:
         "test_metric": run.test.metric,
         "gap": run.gap,
         **_trained(run),
+        "start_run": None if run.start is None else run.start.run,
+        "start_seed": None if run.start is None else run.start.seed,
         "winner_kind": run.winner.kind,
         "winner_key": run.winner.key,
         "winner_text": run.winner.text,
