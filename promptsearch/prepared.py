@@ -201,7 +201,8 @@ def _with_sources(config: StudyConfig, rows: list[Row]) -> list[Row]:
         sized = not any(kind is TextPrompt for kind in source.strategy.proposes)  # the length of texts is known later
         if sized and lengths[0] != lengths[1]:
             raise StudyError(
-                f"'{label}' has {lengths[0]} prompt tokens and starts from '{name}', which has {lengths[1]}: give both the same length"
+                f"'{label}' has {lengths[0]} prompt tokens and starts from '{name}', which has {lengths[1]}: give both "
+                "the same length"
             )
         found.append(replace(row, source=source.given.label))
     sources_first(found)

@@ -288,9 +288,7 @@ def _winner_of(run: Run) -> Beginning:
     """
     path = run.folder / "result.json"
     if not _is_done(path):
-        raise StudyError(
-            f"the run that it starts from, '{run.label}' with seed {run.seed}, failed: once that one runs, this one can"
-        )
+        raise StudyError(f"the run that it starts from, '{run.label}' with seed {run.seed}, failed: mend that one first")
     result = json.loads(path.read_text("utf-8"))
     scores = {split: {key: result[split][key] for key in ("loss", "metric")} for split in ("select", "test")}
     winner = {key: result["winner"][key] for key in ("kind", "key", "text")}

@@ -2,8 +2,8 @@
 
 Shin, Razeghi, Logan, Wallace and Singh 2020, "AutoPrompt: Eliciting Knowledge from Language Models with Automatically Generated
 Prompts", arXiv:2010.15980. Section 2.2: at one position the candidates are the k tokens w of the largest
-w^T grad log p(y | prompt), the gradient with respect to the embedding of the token there, summed over a batch (Ebrahimi et al. 2018,
-"HotFlip", arXiv:1712.06751); all of them are scored by forward passes, and the best one is kept if it is better.
+w^T grad log p(y | prompt), the gradient with respect to the embedding of the token there, summed over a batch (Ebrahimi et
+al. 2018, "HotFlip", arXiv:1712.06751); all of them are scored by forward passes, and the best one is kept if it is better.
 Differs from the paper: tokens come from the pool, and the first ones are drawn from it instead of being masks; minibatches are
 some examples instead of hundreds; the loss decides, not the accuracy. As in the authors' code, candidates are scored on other
 examples than those that gave the gradient, and the present prompt on the same ones as they.

@@ -1,8 +1,8 @@
 """Nearest tokens: a trained soft prompt in words, and what is lost on the way.
 
-Lester, Al-Rfou and Constant 2021, arXiv:2104.08691, section 7, read a soft prompt by the tokens of highest cosine. Khashabi et al. 2022,
-"Prompt Waywardness", arXiv:2112.08348, show that the nearest tokens of a prompt that works can be any text at all: so what the words
-are worth has to be measured. They are scored as any prompt is, and the report shows them beside the vectors.
+Lester, Al-Rfou and Constant 2021, arXiv:2104.08691, section 7, read a soft prompt by the tokens of highest cosine. Khashabi et
+al. 2022, "Prompt Waywardness", arXiv:2112.08348, show that the nearest tokens of a prompt that works can be any text at all: so
+what the words are worth has to be measured. They are scored as any prompt is, and the report shows them beside the vectors.
 Tried are the nearest tokens of the pool by cosine, by Euclidean distance and by dot product, then combinations of each position's
 nearest few, in the order of the sum of their cosines.
 """
@@ -45,9 +45,7 @@ class NearestTokens(Strategy):
             if value < 1:
                 raise StrategyError(f"'{name}' must be at least 1, got {value}")
         if not isinstance(objective.start, SoftPrompt):
-            raise StrategyError(
-                "nearest_tokens puts the soft prompt of another run into words: name the run, start: {run: LABEL}"
-            )
+            raise StrategyError("nearest_tokens puts another run's soft prompt into words: name the run, start: {run: LABEL}")
         vectors = objective.start.vectors  # (length, width)
         words = objective.embeddings[torch.from_numpy(objective.space.pool.copy())].float().cpu()  # (pool, width)
         cosines = normalize(vectors, dim=-1) @ normalize(words, dim=-1).T  # (length, pool)

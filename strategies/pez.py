@@ -1,9 +1,9 @@
 """PEZ: train vectors that are words whenever the LM sees them.
 
 Wen, Jain, Kirchenbauer, Goldblum, Geiping and Goldstein 2023, "Hard Prompts Made Easy: Gradient-Based Discrete Optimization for
-Prompt Tuning and Discovery", arXiv:2302.03668. Algorithm 1: the vectors P are projected to the nearest embeddings P' for the forward
-pass, and the gradient at P' moves P: P = P - rate * g. P is never overwritten by P', so steps that are too small to reach another
-word add up.
+Prompt Tuning and Discovery", arXiv:2302.03668. Algorithm 1: the vectors P are projected to the nearest embeddings P' for the
+forward pass, and the gradient at P' moves P: P = P - rate * g. P is never overwritten by P', so steps that are too small to reach
+another word add up.
 Differs from the paper: nearest by cosine, among the words of the pool only, so that no special token is a neighbour;
 AdamW with warm-up and linear decay, without weight decay; the words are scored as words.
 Beats random on the planted objective `separable`.

@@ -28,8 +28,8 @@ _FREQUENT = 5_000
 class PromptTuning(TrainedStrategy):
     """Train the vectors of a soft prompt directly.
 
-    With `start: {run: LABEL}` they start from that run's winner: its vectors, or the tokens of its words, a text's repeated to the
-    prompt's length.
+    With `start: {run: LABEL}` they start from that run's winner: its vectors, or the tokens of its words, a text's
+    repeated to the prompt's length.
 
     Args:
         objective: Scores prompts on the search split.

@@ -230,7 +230,7 @@ class Run:
 
     Args:
         budget: LM tokens; None for no limit.
-        ledger: Tokens by kind; `brought` are those of the run that it started from, which count as its own, but not of its budget.
+        ledger: Tokens by kind; `brought` are those of the run that it started from, which are on the bill, but not of its budget.
         spent: Tokens charged, with those brought.
         stopped: Why the search ended.
         proposals: Distinct prompts scored on all of `score_on`.

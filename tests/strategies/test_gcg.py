@@ -70,7 +70,7 @@ def real(tiny, films):
 
 
 def test_a_step_equals_a_plain_reference_step(real, tiny, films):
-    """One-hot autograd and the top tokens by transformers alone; all drawn: the best of them by brute force is the next prompt."""
+    """One-hot autograd and the top tokens by transformers alone; the best of them by brute force is the next prompt."""
     objective = real()
     space = objective.space
     strategy = GCG(objective, seed=0, width=10_000, top=4, batch=6)
