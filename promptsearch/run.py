@@ -241,8 +241,8 @@ class Run:
         arena = self.arena
         if start and type(start.prompt) not in self.strategy.starts_from:  # of a strategy that proposes several kinds
             can = ", ".join(sorted(kind.__name__ for kind in self.strategy.starts_from))
-            found = f"'{start.about['run']}' was won by a {type(start.prompt).__name__}"
-            raise StudyError(f"{found}, from which '{self.name}' does not start: it starts from {can}")
+            what = f"'{start.about['run']}' was won by a {type(start.prompt).__name__}"
+            raise StudyError(f"{what}, from which '{self.name}' does not start: it starts from {can}")
         log = RunLog(self.folder)
         ledger = Ledger(self.budget, brought=start.about["spent"] if start else 0)
         objective = Objective(

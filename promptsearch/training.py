@@ -153,11 +153,8 @@ class TrainedStrategy(Strategy):
                 self._train()
         else:
             self.start()
-        with torch.no_grad():
-            made = self._encoder()
-        if isinstance(made, Tensor):  # of several tensors, a distance says nothing
-            self._note_move(made.float().cpu().clone())
-        return [self.proposal(made)]
+        self._note_move()
+        return [self._prompt()]
 
     def tell(self, prompts: Sequence[Prompt], evaluation: Evaluation) -> None:
         """Count the scorings without a lower loss."""
@@ -196,7 +193,15 @@ class TrainedStrategy(Strategy):
         self._best = float("inf") if state.data["best"] is None else state.data["best"]
         self._rng.bit_generator.state = state.data["rng"]
 
-    def _note_move(self, rows: Tensor) -> None:
+    def _prompt(self) -> Prompt:
+        with torch.no_grad():
+            return self.proposal(self._encoder())
+
+    def _note_move(self) -> None:
+        made = self._encoder()
+        if not isinstance(made, Tensor):
+            return  # of several tensors, a distance says nothing
+        rows = made.detach().to("cpu", torch.float32, copy=True)
         if self._first is None:
             self._first = rows
         moved = (rows.double() - self._first).norm() / self._first.norm().clamp_min(1e-12)
@@ -278,10 +283,7 @@ class TrainedStrategy(Strategy):
 
     def _planned_steps(self) -> int:
         """The steps that the budget pays, scorings included."""
-        objective = self.objective
-        with torch.no_grad():
-            made = self._encoder()
-        blank = self.proposal(made)
+        objective, made, blank = self.objective, self._encoder(), self._prompt()
         scoring = objective.price([blank])
         # Forward and backward over a batch of average training examples.
         once = self._batch * objective.price([blank], objective.training) / len(objective.training)

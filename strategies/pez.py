@@ -19,7 +19,6 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from promptsearch import HardPrompt, Objective, Prompt, SoftPrompt, TrainedStrategy
-from promptsearch.errors import StrategyError
 from promptsearch.prompt import Numbers
 
 
@@ -62,13 +61,8 @@ class PEZ(TrainedStrategy):
     def encoder(self, generator: torch.Generator) -> nn.Module:
         """The free vectors, as they start, and the words that they may become."""
         objective, start = self.objective, self.objective.start
-        if isinstance(start, SoftPrompt):
-            if self._text is not None:
-                raise StrategyError("it cannot begin at 'text' and at the run that 'start' names: give one of them")
-            vectors = start.vectors
-        else:
-            words = self.first_words(self._text, np.random.default_rng(self.seed))
-            vectors = objective.embeddings[torch.tensor(words.ids)].float().cpu()
+        words = self.first_words(self._text, np.random.default_rng(self.seed))
+        vectors = start.vectors if isinstance(start, SoftPrompt) else objective.embeddings[torch.tensor(words.ids)].float().cpu()
         return _Projected(vectors, objective.embeddings[torch.from_numpy(objective.space.pool.copy())].float().cpu())
 
     def proposal(self, made: Numbers) -> Prompt:
@@ -79,6 +73,8 @@ class PEZ(TrainedStrategy):
 
 class _Projected(nn.Module):
     """Free vectors, shape (length, width), that come out as the nearest of some words, shape (pool, width)."""
+
+    _words: Tensor
 
     def __init__(self, vectors: Tensor, words: Tensor) -> None:
         super().__init__()

@@ -95,9 +95,13 @@ class PromptTuning(TrainedStrategy):
         """The vectors of another run's winner, shape `(length, width)`."""
         if isinstance(start, SoftPrompt):
             return start.vectors
-        if isinstance(start, TextPrompt) and not any(start.texts):
-            raise StrategyError("the run that 'start' names was won by the empty prompt: there is no word to start from")
-        ids = start.ids if isinstance(start, HardPrompt) else self.tokens_of("".join(start.texts))
+        if isinstance(start, HardPrompt):
+            ids = list(start.ids)
+        else:
+            assert isinstance(start, TextPrompt)
+            if not any(start.texts):
+                raise StrategyError("the run that 'start' names was won by the empty prompt: there is no word to start from")
+            ids = self.tokens_of("".join(start.texts))
         return self.objective.embeddings[torch.tensor(ids)].float().cpu()
 
     def _labels(self) -> list[Tensor]:

@@ -47,7 +47,12 @@ def finished(tmp_path_factory, tiny, films):
         again = {"prompt_tuning": {"label": "again", "interval": 2, "batch": 4, "start": {"run": "nearest_tokens"}}}
         by_hand = {"prompt_tuning": {"label": "by_hand", "interval": 2, "batch": 4, "start": {"run": "manual"}}}
         manual = {"manual": {"prompts": ["good movie?"], "empty": False}}
-        compare(study([again, WORDS, GREEDY, SOFT, by_hand, manual, "random"], seeds=2), out=folder, model=tiny, task=films)
+        compare(
+            study([again, WORDS, GREEDY, SOFT, by_hand, manual, "random"], seeds=2, dtype="float32"),
+            out=folder,
+            model=tiny,
+            task=films,
+        )
     return folder
 
 
@@ -76,7 +81,7 @@ def test_starts_from_the_winner_of_the_same_seed_and_brings_its_tokens_on_the_bi
 def test_the_first_prompt_is_what_the_winner_was(finished):
     for label, source in (("gcg", "random"), ("again", "nearest_tokens")):
         before, first = result(finished, source), lines(finished, label)[0]
-        assert np.mean(first["losses"][0]) == pytest.approx(before["search"]["loss_fp32"], abs=1e-4), label
+        assert np.mean(first["losses"][0]) == pytest.approx(before["search"]["loss_fp32"], abs=1e-5), label
     assert lines(finished, "gcg")[0]["prompts"][0]["key"] == result(finished, "random")["winner"]["key"]
 
 

@@ -39,7 +39,7 @@ def asked(scorer, start, **options):
 
 def test_the_first_three_are_nearest_by_cosine_distance_and_dot_product():
     scorer = PlantedScorer("separable")
-    start = vectors(scorer.objective(), 3, scale=0.4)
+    start = vectors(scorer.objective(), 3, scale=0.05)
     words = scorer.embeddings[torch.from_numpy(scorer.space.pool.copy())].numpy()
     every = []
     for vector in start.vectors.numpy():

@@ -91,11 +91,13 @@ def test_words_are_scored_as_words_not_as_their_embeddings():
     scorer = PlantedScorer("separable", noise=0.5)  # hard prompts are worse than their embeddings here
     objective = scorer.objective(scorer.budget(40))
     loop.search(PEZ(objective, seed=0, batch=4, interval=1))
-    best = objective.ranking[0]
-    assert isinstance(best.prompt, HardPrompt)
-    assert best.value == pytest.approx(scorer.score([best.prompt], scorer.scored).losses.mean(), abs=1e-6)
-    vectors = scorer.embeddings[list(best.prompt.ids)]
-    assert best.value > float(scorer.loss(vectors, scorer.scored)) + 0.01
+    assert len(objective.ranking) > 3
+    for item in objective.ranking:
+        assert isinstance(item.prompt, HardPrompt)
+        assert item.value == pytest.approx(scorer.score([item.prompt], scorer.scored).losses.mean(), abs=1e-6)
+        if item.prompt != scorer.optimum:  # which alone is as good as its embeddings
+            vectors = scorer.embeddings[list(item.prompt.ids)]
+            assert item.value > float(scorer.loss(vectors, scorer.scored)) + 0.01
 
 
 def test_starts_at_words_exactly():
