@@ -15,7 +15,7 @@ START = {
 
 def made(make_study, **start):
     study = make_study(strategies=("prompt_tuning", "random"), seeds=(0,)).fill()
-    words = {"kind": "hard", "key": "b" * 20, "text": " a|<b>`c`"}
+    words = {"kind": "hard", "key": "b" * 20, "text": " a|<i>`c`"}
     changes = {"start": {**START, **start}, "winner": words, "select": {"loss": 0.66, "metric": 0.6}, "reference": True}
     found = study.result("reviews", "random", 0, **changes)
     study.write({**found, "spent": 75_000, "ledger": {**found["ledger"], "brought": 40_000}})
@@ -30,7 +30,7 @@ def test_vectors_stand_beside_their_words(make_study):
         assert "From vectors to words" in text
         for pair in ("0.250 → 0.660", "0.910 → 0.600", "0.280 → "):
             assert pair in text
-        assert "<b>" not in text and "| a|" not in text
+        assert "<i>" not in text and "| a|" not in text
 
 
 def test_what_was_brought_is_told_apart_from_what_the_budget_allowed(make_study):
