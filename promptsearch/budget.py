@@ -25,6 +25,8 @@ class Ledger:
     forward: int = 0
     backward: int = 0
     proposer: int = 0
+    #: What the run spent whose winner this one starts from: on the bill, but not of this budget.
+    brought: int = 0
     #: Of the forward tokens, those whose scores another run had left in the cache: charged, not computed.
     cached: int = 0
     #: What the engine really ran.
@@ -32,13 +34,13 @@ class Ledger:
 
     @property
     def spent(self) -> int:
-        """Tokens charged so far."""
-        return self.forward + self.backward + self.proposer
+        """The whole bill so far, with what was brought."""
+        return self.forward + self.backward + self.proposer + self.brought
 
     @property
     def left(self) -> float:
         """Tokens that may still be spent; infinite where there is no budget."""
-        return float("inf") if self.budget is None else self.budget - self.spent
+        return float("inf") if self.budget is None else self.budget - (self.spent - self.brought)
 
     def charge(self, *, forward: int = 0, backward: int = 0, proposer: int = 0, reserve: int = 0) -> None:
         """Charge, or refuse and change nothing.

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -20,7 +20,7 @@ from rich.progress import Progress
 from rich.table import Table
 from typer.core import TyperGroup
 
-from promptsearch.config import StudyConfig, config_schema, load_config, parse_config
+from promptsearch.config import StrategyConfig, StudyConfig, config_schema, load_config, parse_config
 from promptsearch.errors import PromptSearchError, StudyError, UnknownName
 from promptsearch.plain_yaml import read_yaml
 
@@ -104,7 +104,10 @@ def search(
         str, typer.Argument(metavar="STRATEGY", help="A strategy's name, a label of the study, or module:Class.")
     ],
     task: Annotated[str | None, typer.Option(metavar="NAME", help="A built-in task, with the default model and budget.")] = None,
-    study: Annotated[Path | None, typer.Option(metavar="FILE", help="A study file; its other strategies are left out.")] = None,
+    study: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="A study file; its other strategies are left out, but those it starts from."),
+    ] = None,
     option: Annotated[
         list[str] | None, typer.Option("--option", "-o", metavar="KEY=VALUE", help="An option of the strategy.")
     ] = None,
@@ -120,14 +123,25 @@ def search(
         base, folder, source = config.model_dump(), config.folder, str(study)
         rows = [row for row in config.strategies if strategy in (row.label, row.name)]
         base["strategies"] = [row.model_dump() for row in rows] or [{strategy: {}}]
+        sources = [row.model_dump() for row in _sources(rows, config.strategies)]
         base["name"] = f"{config.name}-{strategy.rpartition(':')[2]}"
     else:
         base = {"name": f"{task}-{strategy.rpartition(':')[2]}", "model": DEFAULT_MODEL, "task": task, "budget": DEFAULT_BUDGET}
         base, folder, source = {**base, "strategies": [{strategy: {}}]}, Path(), "the command line"
+        sources = []
     for row in base["strategies"]:
         for given in row.values():
             given.update(_options(option or []))
+    base["strategies"] += sources
     _run(parse_config(base, () if study else set_ or (), folder=folder, source=source), out, quiet)
+
+
+def _sources(rows: Sequence[StrategyConfig], study: Sequence[StrategyConfig]) -> list[StrategyConfig]:
+    """The other rows of a study from which some start, or those from which they start."""
+    found = list(rows)
+    for row in found:  # grows
+        found += [other for other in study if row.start and other.label == row.start.run and other not in found]
+    return found[len(rows) :]
 
 
 def _options(assignments: list[str]) -> dict[str, Any]:

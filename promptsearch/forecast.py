@@ -47,7 +47,7 @@ class RunForecast:
         label: The strategy's.
         runs: Seeds.
         proposals: Prompts scored in a run's search.
-        price: LM tokens charged to a run.
+        price: LM tokens charged to a run, with those of the run that it starts from.
         computed: LM tokens that go through the model in a run, those of training counted twice.
         seconds: Of a run.
         error: Why the runs will fail; empty where they will not.
@@ -152,10 +152,22 @@ def forecast(config: StudyConfig, model: LanguageModel | None = None, task: Task
     for run in prepared.runs(Path()):
         rows.setdefault((run.arena.task.name, run.label), []).append(run)
     seen: dict[ArenaKey, set[tuple[int, ...]]] = {key: set() for key in prepared.arenas}
-    for runs in rows.values():
-        key = _key(prepared, runs[0])
-        found.runs.append(_rehearse(runs[0], len(runs), speeds[key], seen[key]))
+    rehearsed: dict[tuple[str, str], _Rehearsed] = {}
+    for name, runs in rows.items():  # each after the one that it starts from
+        key, source = _key(prepared, runs[0]), runs[0].source
+        start = rehearsed[name[0], source.label] if source else None
+        rehearsed[name] = _rehearse(runs[0], len(runs), speeds[key], seen[key], start)
+    order = [(task.name, row.given.label) for task in prepared.tasks for row in prepared.rows]
+    found.runs.extend(rehearsed[name].forecast for name in order)
     return found
+
+
+@dataclass(frozen=True)
+class _Rehearsed:
+    """A forecast, and the prompt that a run which starts from this one is rehearsed with; None where it failed."""
+
+    forecast: RunForecast
+    winner: Prompt | None = None
 
 
 def _key(prepared: Prepared, run: Run) -> ArenaKey:
@@ -184,9 +196,14 @@ def _task_forecast(arena: Arena, calibration: Calibration) -> TaskForecast:
     )
 
 
-def _rehearse(run: Run, runs: int, calibration: Calibration, seen: set[tuple[int, ...]]) -> RunForecast:
+def _rehearse(run: Run, runs: int, calibration: Calibration, seen: set[tuple[int, ...]], start: _Rehearsed | None) -> _Rehearsed:
+    def failing(error: str) -> _Rehearsed:
+        return _Rehearsed(RunForecast(run.arena.task.name, run.label, runs, error=error))
+
+    if start and start.winner is None:
+        return failing(f"the run that it starts from, '{start.forecast.label}', would fail")
     arena, standin = run.arena, _StandIn(run, calibration, seen)
-    ledger, log = Ledger(run.budget), _Log(standin)
+    ledger, log = Ledger(run.budget, brought=start.forecast.price if start else 0), _Log(standin)
     objective = Objective(
         standin,
         arena.space,
@@ -199,20 +216,19 @@ def _rehearse(run: Run, runs: int, calibration: Calibration, seen: set[tuple[int
         race=run.race,
         finalists=run.strategy.finalists,
         proposing=None if run.proposing is None else _StandInProposing(standin, run.proposing, arena.space),
+        start=start.winner if start else None,
     )
     options = {name: value for name, value in run.options.items() if name not in run.strategy.writes}
     try:
         strategy = make_strategy(run.name, run.strategy, objective, run.seed, options)
         search(strategy)
     except PromptSearchError as error:
-        return RunForecast(arena.task.name, run.label, runs, error=str(error))
+        return failing(str(error))
     seconds = log.seconds
     # The best are scored again in float32, some of them selected among, and one tested.
     finalists = [item.prompt for item in objective.finalists()]
     if not finalists:
-        return RunForecast(
-            arena.task.name, run.label, runs, error="no prompt could be scored: give it a larger budget, or shorter prompts"
-        )
+        return failing("no prompt could be scored: give it a larger budget, or shorter prompts")
     stages = (("search", FINALISTS, arena.scored), ("select", SELECTED, arena.everything("select")))
     for split, count, ids in (*stages, ("test", 1, arena.everything("test"))):
         engine, some = arena.exact[split], finalists[:count]
@@ -226,7 +242,8 @@ def _rehearse(run: Run, runs: int, calibration: Calibration, seen: set[tuple[int
         cost = arena.bare.predict([TextPrompt("")], arena.everything("select")).cost
         seconds += calibration.exact.seconds(cost)
     proposals = sum(len(line["prompts"]) for line in log.lines)
-    return RunForecast(arena.task.name, run.label, runs, proposals, ledger.spent, ledger.computed, seconds)
+    told = RunForecast(arena.task.name, run.label, runs, proposals, ledger.spent, ledger.computed, seconds)
+    return _Rehearsed(told, finalists[0])
 
 
 class _Log(RunLog):

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 import numpy as np
+import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
@@ -78,6 +79,7 @@ class Objective:
         race: Whether prompts that are clearly worse than the best are scored on some of `score_on` only.
         finalists: How many of the best prompts are kept.
         proposing: The model that proposes; None: there is none.
+        start: The winner of the run that this one starts from.
         listener: Called after each evaluation, for progress bars.
     """
 
@@ -96,10 +98,13 @@ class Objective:
         race: bool = False,
         finalists: int = FINALISTS,
         proposing: Proposing | None = None,
+        start: Prompt | None = None,
         listener: Callable[[Objective], None] = lambda objective: None,
     ) -> None:
         self.space = space
         self.ledger = ledger
+        #: The winner of the run that this one starts from, where the study file names one with `start`; else None.
+        self.start = start
         self.scored = np.asarray(scored, dtype=np.int64)
         self.training = np.asarray(training, dtype=np.int64)
         self.log = log or RunLog()
@@ -206,6 +211,29 @@ class Objective:
         self._lead_paid.update(ids.tolist())
         self.ledger.computed += math.ceil((again + back) * own + below) + lead
         return self._scorer.loss(numbers, ids)
+
+    def token_gradient(self, prompt: HardPrompt, examples: ArrayLike) -> Tensor:
+        """How the mean loss changes with the token at each position, to first order; charged as `loss` is.
+
+        The gradient with respect to one-hot vectors that pick the tokens' embeddings: at each position, a token with a lower
+        number than the present one promises a lower loss. Of the vocabulary, the tokens that may be proposed: the pool.
+
+        Args:
+            prompt: From the space.
+            examples: As in `loss`.
+
+        Returns:
+            Nats, shape `(length, pool)`, in the order of `space.pool`; float32 on the CPU.
+
+        Raises:
+            BudgetExhausted: As `loss`.
+        """
+        self.space.check(prompt)
+        rows = self.embeddings[torch.tensor(prompt.ids)].detach().float().cpu().requires_grad_()  # (length, width)
+        (gradient,) = torch.autograd.grad(self.loss(rows, examples), rows)
+        # As the layers take them: a model that scales its embeddings scales these, too.
+        pool = self.embeddings[torch.from_numpy(self.space.pool.copy())].detach().float().cpu()
+        return gradient @ pool.T
 
     def backward(self, numbers: Numbers) -> float:
         """What `loss` charges for going back, in tokens for each token of its forward pass.

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from promptsearch.config import PoolFile, StrategyConfig, StudyConfig
-from promptsearch.errors import StudyError
+from promptsearch.errors import StudyError, UnknownName
 from promptsearch.model import LanguageModel
 from promptsearch.model.language_model import half_of_memory, pick_dtype
-from promptsearch.prompt import HardPrompt, RowsPrompt, TunedPrompt, kind_of
+from promptsearch.prompt import HardPrompt, RowsPrompt, TextPrompt, TunedPrompt, kind_of
 from promptsearch.proposer import LocalProposing, Proposing
 from promptsearch.run import Arena, Run
 from promptsearch.scoring.layout import check_joints
@@ -33,11 +33,13 @@ class Row:
         given: As in the study file; in a sweep over lengths with a label and a length of its own.
         strategy: The class.
         family: The label in the study file, which the rows of a sweep share.
+        source: The label of the row whose winner it starts from; None: it starts from nothing.
     """
 
     given: StrategyConfig
     strategy: type[Strategy]
     family: str
+    source: str | None = None
 
 
 @dataclass(frozen=True)
@@ -71,32 +73,38 @@ class Prepared:
         return self.arenas[_arena_key(self.config, task, row or self.rows[0])]
 
     def runs(self, folder: Path) -> Iterator[Run]:
-        """All runs, seed by seed, so that a study that is cut short has every strategy.
+        """All runs, seed by seed, so that a study that is cut short has every strategy; each after the one it starts from.
 
         Args:
             folder: Of the study.
         """
         config = self.config
+        made: dict[tuple[str, str], Run] = {}  # by task and label, the last one: of deterministic strategies the only one
         for place, seed in enumerate(config.seeds):
             for task in self.tasks:
-                for row in self.rows:
+                for row in sources_first(self.rows):
                     if row.strategy.deterministic and place > 0:
                         continue
                     given = row.given
-                    yield Run(
+                    source = made[task.name, row.source] if row.source else None
+                    budget = given.budget or config.budget
+                    bill = budget + (source.bill if source else 0)
+                    made[task.name, given.label] = run = Run(
                         arena=self.arena(task, row),
                         name=given.name,
                         label=given.label,
                         strategy=row.strategy,
                         options=dict(given.options),
                         seed=seed,
-                        budget=given.budget or config.budget,
-                        reference=row.strategy.reference or given.budget not in (None, config.budget),
+                        budget=budget,
+                        reference=row.strategy.reference or bill != config.budget,
                         folder=folder / task.name / given.label / f"seed{seed}",
                         seconds=config.max_seconds,
                         race=config.race,
                         proposing=self.proposing,
+                        source=source,
                     )
+                    yield run
 
 
 def prepare(config: StudyConfig, model: LanguageModel | None = None, task: Task | None = None) -> Prepared:
@@ -110,7 +118,7 @@ def prepare(config: StudyConfig, model: LanguageModel | None = None, task: Task 
     Raises:
         PromptSearchError: Anything wrong with the input.
     """
-    rows = _rows(config)
+    rows = _with_sources(config, _rows(config))
     tasks = [task] if task else [Task.load(_given(t), config.folder, metric=config.metric) for t in config.tasks]
     _check_sweep(config, tasks)
     lm = model or LanguageModel.load(config.model_source, device=config.device)
@@ -173,6 +181,65 @@ def _rows(config: StudyConfig) -> list[Row]:
     if twice := next((label for i, label in enumerate(labels) if label in labels[:i]), None):
         raise StudyError(f"two rows would be called '{twice}', one of them by the sweep over 'length': give the other a label")
     return rows
+
+
+def _with_sources(config: StudyConfig, rows: list[Row]) -> list[Row]:
+    """The rows with what they start from, checked.
+
+    Raises:
+        StudyError: A row starts from itself, also by way of others, or from prompts that its strategy does not start from.
+        UnknownName: There is no such row.
+    """
+    found = []
+    for row in rows:
+        if row.given.start is None:
+            found.append(row)
+            continue
+        label, name = row.given.label, row.given.start.run
+        # In a sweep over lengths, the row of the same length.
+        named = [x for x in rows if x.given.label == name or (x.family == name and x.given.length == row.given.length)]
+        if not named:
+            raise UnknownName(f"run of the study, from which '{label}' could start", name, [r.family for r in rows if r != row])
+        if named[0] == row:
+            raise StudyError(f"'{label}' names itself under 'start': name the run of another row")
+        source = named[0]
+        can = ", ".join(sorted(kind.__name__ for kind in row.strategy.starts_from))
+        if not row.strategy.starts_from:
+            raise StudyError(f"'{label}' cannot start from '{name}': the strategy '{row.given.name}' starts from no other run")
+        if not row.strategy.starts_from & source.strategy.proposes:
+            has = ", ".join(sorted(kind.__name__ for kind in source.strategy.proposes))
+            raise StudyError(
+                f"'{label}' cannot start from '{name}', whose winner is a {has}: '{row.given.name}' starts from {can}"
+            )
+        lengths = [x.given.length or config.lengths[0] for x in (row, source)]
+        sized = not any(kind is TextPrompt for kind in source.strategy.proposes)  # the length of texts is known later
+        if sized and lengths[0] != lengths[1]:
+            raise StudyError(
+                f"'{label}' has {lengths[0]} prompt tokens and starts from '{name}', which has {lengths[1]}: give both "
+                "the same length"
+            )
+        found.append(replace(row, source=source.given.label))
+    sources_first(found)
+    return found
+
+
+def sources_first(rows: Sequence[Row]) -> list[Row]:
+    """The rows in their order, but each after the one that it starts from.
+
+    Raises:
+        StudyError: Rows start from each other in a circle.
+    """
+    by_label = {row.given.label: row for row in rows}
+    ordered: dict[str, Row] = {}
+    for row in rows:
+        chain = [row]
+        while (source := chain[-1].source) is not None and source not in ordered:
+            if by_label[source] in chain:
+                circle = " from ".join(f"'{each.given.label}'" for each in [*chain, by_label[source]])
+                raise StudyError(f"runs cannot start from each other in a circle: {circle}")
+            chain.append(by_label[source])
+        ordered |= {each.given.label: each for each in reversed(chain)}
+    return list(ordered.values())
 
 
 def _check_sweep(config: StudyConfig, tasks: list[Task]) -> None:

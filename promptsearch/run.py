@@ -173,6 +173,20 @@ class Arena:
 
 
 @dataclass(frozen=True)
+class Beginning:
+    """Another run's winner, which a run starts from.
+
+    Args:
+        prompt: The winner.
+        about: What `result.json` says of it: `run` (its label), `seed`, `kind`, `key`, `text`, `spent` (LM tokens, which come on
+            the bill), and its loss and metric on the `select` and the `test` split.
+    """
+
+    prompt: Prompt
+    about: dict[str, Any]
+
+
+@dataclass(frozen=True)
 class Run:
     """One strategy on one task with one seed.
 
@@ -189,6 +203,7 @@ class Run:
         seconds: Time limit.
         race: Whether the search scores clearly worse prompts on some examples only.
         proposing: The model that proposes.
+        source: The run whose winner it starts from.
     """
 
     arena: Arena
@@ -203,13 +218,22 @@ class Run:
     seconds: float | None = None
     race: bool = False
     proposing: Proposing | None = None
+    source: Run | None = None
 
-    def execute(self, cache: ScoreCache | None, listener: Callable[[str, Objective], None]) -> tuple[dict[str, Any], Prompt]:
+    @property
+    def bill(self) -> int:
+        """The most LM tokens that its winner may cost, with those of the run that it starts from."""
+        return self.budget + (self.source.bill if self.source else 0)
+
+    def execute(
+        self, cache: ScoreCache | None, listener: Callable[[str, Objective], None], start: Beginning | None = None
+    ) -> tuple[dict[str, Any], Prompt]:
         """Search, select, and look at the test split once; goes on where a killed process stopped.
 
         Args:
             cache: Scores of earlier runs.
             listener: Called with the stage and the objective after each evaluation and at each new stage.
+            start: The winner of `source`.
 
         Returns:
             What `result.json` holds, and the winner.
@@ -219,8 +243,12 @@ class Run:
             RecordError: The run's log is damaged.
         """
         arena = self.arena
+        if start and type(start.prompt) not in self.strategy.starts_from:  # of a strategy that proposes several kinds
+            can = ", ".join(sorted(kind.__name__ for kind in self.strategy.starts_from))
+            what = f"'{start.about['run']}' was won by a {type(start.prompt).__name__}"
+            raise StudyError(f"{what}, from which '{self.name}' does not start: it starts from {can}")
         log = RunLog(self.folder)
-        ledger = Ledger(self.budget)
+        ledger = Ledger(self.budget, brought=start.about["spent"] if start else 0)
         objective = Objective(
             arena.searching,
             arena.space,
@@ -234,6 +262,7 @@ class Run:
             race=self.race,
             finalists=self.strategy.finalists,
             proposing=self.proposing,
+            start=start.prompt if start else None,
             listener=lambda current: listener("search", current),
         )
         strategy = make_strategy(self.name, self.strategy, objective, self.seed, self.options)
@@ -277,6 +306,7 @@ class Run:
             "training": strategy.training and diagnose(strategy.training, _search_losses(log), chosen["loss"], empty),
             "dtype": str(arena.dtype).removeprefix("torch."),
             "curve": _curve(log),
+            "start": start.about if start else None,
             "winner": describe(arena, winner),
             "search": {"loss": ranked.value, "loss_fp32": exact},
             "select": chosen,
@@ -414,7 +444,7 @@ def _curve(log: RunLog) -> list[list[float]]:
         if line["stage"] != "search":
             continue
         ledger = line["ledger"]
-        spent = ledger["forward"] + ledger["backward"] + ledger["proposer"]
+        spent = ledger["forward"] + ledger["backward"] + ledger["proposer"] + ledger.get("brought", 0)
         if line["examples"] == "score_on" and (low := min(_mean_losses(line))) < best:
             best = low
             points.append([spent, best])

@@ -32,7 +32,7 @@ from promptsearch.task import METRICS
 
 DTYPES = ("auto", "float32", "bfloat16")
 #: Keys among a strategy's options that the core reads; the rest belongs to the strategy.
-RESERVED = ("label", "length", "budget")
+RESERVED = ("label", "length", "budget", "start")
 
 
 def _whole(value: Any) -> Any:
@@ -185,6 +185,12 @@ class ProposerConfig(_Keys):
         return self
 
 
+class Start(_Keys):
+    """The run whose winner another one starts from."""
+
+    run: str = Field(description="the label of another row, whose winner of the same task and seed it is")
+
+
 class StrategyConfig(BaseModel):
     """One row of a comparison.
 
@@ -192,7 +198,9 @@ class StrategyConfig(BaseModel):
         name: An installed strategy's, or `module:Class`.
         label: Names its runs; left out in a study file: the name, or the class's.
         length: Prompt tokens, where they differ from the study's.
-        budget: LM tokens per run, where they differ from the study's: such a row is a reference, never ranked.
+        budget: LM tokens per run, where they differ from the study's. A row that may spend more or less than the study's budget
+            is a reference, never ranked; with `start`, what the other run may spend counts, too.
+        start: The row whose winner it starts from.
         options: The strategy's own.
     """
 
@@ -202,6 +210,7 @@ class StrategyConfig(BaseModel):
     label: Name
     length: Whole | None = None
     budget: Whole | None = None
+    start: Start | None = None
     options: dict[str, Any] = {}
 
     @model_serializer
