@@ -29,11 +29,13 @@ class Ledger:
     cached: int = 0
     #: What the engine really ran.
     computed: int = 0
+    #: What it took to find the words of the run's hard prompts: paid before it starts, computed once for a study.
+    pool: int = 0
 
     @property
     def spent(self) -> int:
         """Tokens charged so far."""
-        return self.forward + self.backward + self.proposer
+        return self.forward + self.backward + self.proposer + self.pool
 
     @property
     def left(self) -> float:

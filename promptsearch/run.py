@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from promptsearch.evaluation import scores_to_json
 from promptsearch.loop import search
 from promptsearch.model import LanguageModel
 from promptsearch.objective import FINALISTS, SELECTED, Objective
+from promptsearch.pool import Pool
 from promptsearch.prompt import (
     VECTORS,
     GatedPrompt,
@@ -43,6 +44,22 @@ from promptsearch.template import Kind, Template
 Ids = NDArray[np.int64]
 
 
+def scored_size(task: Task, score_on: int) -> int:
+    """How many search examples every prompt is scored on, the first ones: at most half of the split.
+
+    Args:
+        task: The task.
+        score_on: How many are wanted.
+
+    Raises:
+        StudyError: The split is too small.
+    """
+    size = min(score_on, len(task.splits["search"]) // 2)
+    if size < 1:
+        raise StudyError(f"task '{task.name}': the search split needs at least 2 examples, one to score on and one to train on")
+    return size
+
+
 @dataclass(frozen=True)
 class Arena:
     """What all runs on one task with one prompt length and kind of template share.
@@ -56,6 +73,7 @@ class Arena:
         searching: The search split in the search's dtype.
         exact: Each split in float32.
         score_on: Search examples per evaluation.
+        pool: The tokens of hard prompts, with their price.
     """
 
     task: Task
@@ -66,6 +84,7 @@ class Arena:
     searching: Engine
     exact: dict[str, Engine]
     score_on: int
+    pool: Pool
 
     @staticmethod
     def build(
@@ -73,7 +92,7 @@ class Arena:
         lm: LanguageModel,
         dtype: torch.dtype,
         length: int,
-        pool: Sequence[int],
+        pool: Pool | Sequence[int],
         score_on: int,
         memory: int | None = None,
         kind: Kind = "slots",
@@ -85,7 +104,7 @@ class Arena:
             lm: In float32.
             dtype: Of the search.
             length: Prompt tokens where the template does not fix them.
-            pool: Token ids of hard prompts.
+            pool: Of hard prompts; token ids alone cost nothing.
             score_on: Search examples per evaluation, at most half of the split.
             memory: Bytes for keys and values.
             kind: Of the prompts.
@@ -101,13 +120,13 @@ class Arena:
         # The search comes back to its examples again and again; selection and test see theirs once.
         exact = {n: engine(lm, task.splits[n], keep=n == "search" and dtype == lm.dtype) for n in SPLITS}
         searching = exact["search"] if dtype == lm.dtype else engine(lm.to(dtype), task.splits["search"], keep=True)
-        size = min(score_on, len(task.splits["search"]) // 2)
-        if size < 1:
-            raise StudyError(
-                f"task '{task.name}': the search split needs at least 2 examples, one to score on and one to train on"
-            )
-        space = PromptSpace(pool, task.template.bind(length).length, lm.decode)
-        return Arena(task, lm, dtype, template, space, searching, exact, size)
+        pool = pool if isinstance(pool, Pool) else Pool(tuple(pool), "tokens")
+        space = PromptSpace(pool.ids, task.template.bind(length).length, lm.decode)
+        return Arena(task, lm, dtype, template, space, searching, exact, scored_size(task, score_on), pool)
+
+    def taking(self, pool: Pool) -> Arena:
+        """The same with another pool."""
+        return replace(self, pool=pool, space=PromptSpace(pool.ids, self.space.length, self.lm.decode))
 
     @property
     def scored(self) -> Ids:
@@ -153,6 +172,10 @@ class Arena:
         ids = self.everything("select")
         selecting = int(select.context(ids).sum()) + len(ids) * length
         return finalists * again + min(SELECTED, finalists) * selecting + int(select.lead(ids).sum())
+
+    def price_of_pool(self, strategy: type[Strategy]) -> int:
+        """What a strategy pays before it starts: for the pool, where its prompts are made of it."""
+        return self.pool.price if HardPrompt in strategy.proposes else 0
 
     def smallest_budget(self, finalists: int = FINALISTS) -> int:
         """What one evaluation and selection cost together."""
@@ -216,7 +239,7 @@ class Run:
         """
         arena = self.arena
         log = RunLog(self.folder)
-        ledger = Ledger(self.budget)
+        ledger = self.ledger()
         objective = Objective(
             arena.searching,
             arena.space,
@@ -279,6 +302,10 @@ class Run:
             "gap": test["loss"] - exact,
         }
         return result, winner
+
+    def ledger(self) -> Ledger:
+        """As the run starts."""
+        return Ledger(self.budget, pool=self.arena.price_of_pool(self.strategy))
 
     def failed(self, error: PromptSearchError) -> dict[str, Any]:
         """What `result.json` holds of a run that failed."""
@@ -409,7 +436,7 @@ def _curve(log: RunLog) -> list[list[float]]:
         if line["stage"] != "search":
             continue
         ledger = line["ledger"]
-        spent = ledger["forward"] + ledger["backward"] + ledger["proposer"]
+        spent = ledger["forward"] + ledger["backward"] + ledger["proposer"] + ledger.get("pool", 0)
         if line["examples"] == "score_on" and (low := min(_mean_losses(line))) < best:
             best = low
             points.append([spent, best])
