@@ -173,7 +173,7 @@ def test_a_training_that_diverges_keeps_the_best_prompt_before_and_says_why(tiny
 
 @pytest.mark.parametrize(
     ("changes", "key"),
-    [({"budget": 10_000}, "budget was 9000, now it is 10000"), ({"length": 3}, "length was 2"), ({"pool": ["good"]}, "pool was")],
+    [({"budget": 10_000}, "budget was 9000, now it is 10000"), ({"length": 3}, "length was 2"), ({"pool": ["the"]}, "pool was")],
 )
 def test_other_settings_are_refused_and_nothing_is_lost(finished, tiny, films, changes, key):
     before = results(finished)
