@@ -8,9 +8,19 @@ reported as `computed`, never credited.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from typing import Any
 
 from promptsearch.errors import BudgetExhausted
+
+#: What stands on the bill of a run.
+_BILL = ("forward", "backward", "proposer", "pool", "brought")
+
+
+def total(ledger: Mapping[str, Any]) -> int:
+    """The whole bill of an account as JSON values; accounts of older versions lack some kinds of tokens."""
+    return sum(ledger.get(kind, 0) for kind in _BILL)
 
 
 @dataclass
@@ -25,6 +35,8 @@ class Ledger:
     forward: int = 0
     backward: int = 0
     proposer: int = 0
+    #: What it took to find the words of the run's hard prompts: paid before it starts, computed once for a study.
+    pool: int = 0
     #: What the run spent whose winner this one starts from: on the bill, but not of this budget.
     brought: int = 0
     #: Of the forward tokens, those whose scores another run had left in the cache: charged, not computed.
@@ -35,7 +47,7 @@ class Ledger:
     @property
     def spent(self) -> int:
         """The whole bill so far, with what was brought."""
-        return self.forward + self.backward + self.proposer + self.brought
+        return total(asdict(self))
 
     @property
     def left(self) -> float:

@@ -16,7 +16,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from promptsearch.budget import Ledger
 from promptsearch.calibration import Calibration, calibrate
 from promptsearch.config import StudyConfig
 from promptsearch.errors import PromptSearchError, StrategyError
@@ -106,7 +105,7 @@ class Forecast:
         device: Of the model.
         threads: Of torch.
         memory: Bytes that may go to keys and values.
-        preparing: Seconds for loading and checking.
+        preparing: Seconds for loading, checking and finding the pools.
         tasks: In order.
         runs: In order.
     """
@@ -140,13 +139,14 @@ def forecast(config: StudyConfig, model: LanguageModel | None = None, task: Task
     begin = time.monotonic()
     prepared = prepare(config, model, task)
     dtype, device = str(prepared.dtype).removeprefix("torch."), str(prepared.lm.device)
-    found = Forecast(
-        prepared.lm.name, dtype, device, torch.get_num_threads(), prepared.memory, preparing=time.monotonic() - begin
-    )
+    seconds = time.monotonic() - begin
     trains = {key: False for key in prepared.arenas}
     for run in prepared.runs(Path()):
         trains[_key(prepared, run)] |= run.strategy.access is not Access.SCORES
     speeds = {key: calibrate(arena, trains[key]) for key, arena in prepared.arenas.items()}
+    for pruned, pruning in prepared.prunings.items():
+        seconds += next(speed for key, speed in speeds.items() if key[0] == pruned).search.seconds(pruning.cost)
+    found = Forecast(prepared.lm.name, dtype, device, torch.get_num_threads(), prepared.memory, preparing=seconds)
     found.tasks.extend(_task_forecast(arena, speeds[key]) for key, arena in prepared.arenas.items())
     rows: dict[tuple[str, str], list[Run]] = {}
     for run in prepared.runs(Path()):
@@ -203,7 +203,7 @@ def _rehearse(run: Run, runs: int, calibration: Calibration, seen: set[tuple[int
     if start and start.winner is None:
         return failing(f"the run that it starts from, '{start.forecast.label}', would fail")
     arena, standin = run.arena, _StandIn(run, calibration, seen)
-    ledger, log = Ledger(run.budget, brought=start.forecast.price if start else 0), _Log(standin)
+    ledger, log = run.ledger(start.forecast.price if start else 0), _Log(standin)
     objective = Objective(
         standin,
         arena.space,

@@ -9,13 +9,15 @@ from typing import Any
 
 import torch
 
-from promptsearch.config import PoolFile, StrategyConfig, StudyConfig
+from promptsearch.config import PoolSource, StrategyConfig, StudyConfig
 from promptsearch.errors import StudyError, UnknownName
+from promptsearch.influence import Pruning
 from promptsearch.model import LanguageModel
 from promptsearch.model.language_model import half_of_memory, pick_dtype
+from promptsearch.pool import make_pool
 from promptsearch.prompt import HardPrompt, RowsPrompt, TextPrompt, TunedPrompt, kind_of
 from promptsearch.proposer import LocalProposing, Proposing
-from promptsearch.run import Arena, Run
+from promptsearch.run import Arena, Run, scored_size
 from promptsearch.scoring.layout import check_joints
 from promptsearch.strategy import Strategy, check_options, find_strategy
 from promptsearch.task import SPLITS, Task
@@ -55,7 +57,8 @@ class Prepared:
         proposing: The model that proposes.
         tasks: In order.
         rows: In order.
-        arenas: See `ArenaKey`.
+        arenas: See `ArenaKey`. Where a pool is to be pruned, it is one of the right size and price, but not yet the right one.
+        prunings: What finds the pools of tasks, by name; empty where they are not pruned.
     """
 
     config: StudyConfig
@@ -67,10 +70,21 @@ class Prepared:
     tasks: list[Task]
     rows: list[Row]
     arenas: dict[ArenaKey, Arena]
+    prunings: dict[str, Pruning]
 
     def arena(self, task: Task, row: Row | None = None) -> Arena:
         """Where a row runs; left out: the first row."""
         return self.arenas[_arena_key(self.config, task, row or self.rows[0])]
+
+    def pruned(self, folder: Path) -> Prepared:
+        """The same with the pools that are to be pruned pruned, which spends tokens unless it was done before.
+
+        Args:
+            folder: Of the study.
+        """
+        found = {name: pruning.find(folder / "pools") for name, pruning in self.prunings.items()}
+        arenas = {key: arena.taking(found.get(key[0], arena.pool)) for key, arena in self.arenas.items()}
+        return replace(self, arenas=arenas)
 
     def runs(self, folder: Path) -> Iterator[Run]:
         """All runs, seed by seed, so that a study that is cut short has every strategy; each after the one it starts from.
@@ -126,12 +140,17 @@ def prepare(config: StudyConfig, model: LanguageModel | None = None, task: Task 
     dtype = pick_dtype(config.dtype, lm.device)
     exact = lm.to(torch.float32)
     memory = half_of_memory(exact.device) if config.memory is None else int(config.memory)
-    pool = _pool(config, exact)
     arenas: dict[ArenaKey, Arena] = {}
     keys = {_arena_key(config, task, row) for task in tasks for row in rows}
     keeping = sum(kind in ("slots", "gated") for _, _, kind in keys)  # nothing of a row stays the same below others
     share = memory // max(1, keeping)  # all of them keep what they computed until the study ends
+    prunings: dict[str, Pruning] = {}
     for each in tasks:
+        training = each.splits["search"].examples[scored_size(each, config.score_on) :]
+        pool = make_pool(config.pool, config.folder, each, exact, training)
+        if isinstance(config.pool, PoolSource) and config.pool.influence:
+            pruning = Pruning(pool, config.pool.influence, each, exact.to(dtype), training, share)
+            prunings[each.name], pool = pruning, pruning.supposed()
         for row in rows:
             key = _arena_key(config, each, row)
             if key not in arenas:
@@ -144,7 +163,8 @@ def prepare(config: StudyConfig, model: LanguageModel | None = None, task: Task 
                 unchecked.remove(arena.template.apart)
                 for split in SPLITS:
                     check_joints(arena.template, exact, each.splits[split], each.choices, arena.space)
-    return Prepared(config, lm, exact, dtype, memory, _proposing(config, exact, dtype), tasks, rows, arenas)
+    proposing = _proposing(config, exact, dtype)
+    return Prepared(config, lm, exact, dtype, memory, proposing, tasks, rows, arenas, prunings)
 
 
 def _proposing(config: StudyConfig, lm: LanguageModel, dtype: torch.dtype) -> Proposing:
@@ -257,37 +277,12 @@ def _given(task: Any) -> str | dict[str, Any]:
 
 
 def _check_budget(config: StudyConfig, row: Row, arena: Arena) -> None:
-    budget, least = row.given.budget or config.budget, arena.smallest_budget(row.strategy.finalists)
+    pool, budget = arena.price_of_pool(row.strategy), row.given.budget or config.budget
+    least = arena.smallest_budget(row.strategy.finalists) + pool
     if budget < least:
+        words = f", with the {pool} of the pool's words," if pool else ""
         raise StudyError(
             f"a budget of {budget} tokens is too small for '{row.given.label}' on task '{arena.task.name}': one evaluation "
-            f"on {arena.score_on} examples and the selection among the best prompts cost {least} tokens. Raise "
+            f"on {arena.score_on} examples and the selection among the best prompts cost{words} {least} tokens. Raise "
             "budget, or lower score_on or the size of the select split."
         )
-
-
-def _pool(config: StudyConfig, lm: LanguageModel) -> tuple[int, ...]:
-    """Token ids of the study's pool."""
-    pool = config.pool
-    if isinstance(pool, str):
-        return lm.words
-    if isinstance(pool, int):
-        if pool > len(lm.words):
-            raise StudyError(f"the pool wants {pool} words, but this tokenizer has {len(lm.words)}: lower 'pool'")
-        return lm.words[:pool]  # byte-pair encoding numbers its tokens by frequency: the first are the most frequent
-    if isinstance(pool, PoolFile):
-        path = config.folder / pool.file
-        try:
-            words = [line.strip("\r\n") for line in path.read_text("utf-8").splitlines() if line.strip()]
-        except (OSError, UnicodeDecodeError) as error:
-            reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-            raise StudyError(f"cannot read the pool from {path}: {reason}") from error
-    else:
-        words = list(pool)
-    ids = []
-    for word in words:
-        found = lm.encode(word if word.startswith(" ") else f" {word}")
-        if len(found) != 1:
-            raise StudyError(f"the word {word!r} of the pool is {len(found)} tokens of this model: a pool holds single tokens")
-        ids.append(found[0])
-    return tuple(dict.fromkeys(ids))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from promptsearch.budget import Ledger
+from promptsearch.budget import Ledger, total
 from promptsearch.cache import ScoreCache
 from promptsearch.diagnosis import diagnose
 from promptsearch.errors import PromptSearchError, StudyError
@@ -20,6 +20,7 @@ from promptsearch.evaluation import scores_to_json
 from promptsearch.loop import search
 from promptsearch.model import LanguageModel
 from promptsearch.objective import FINALISTS, SELECTED, Objective
+from promptsearch.pool import Pool
 from promptsearch.prompt import (
     VECTORS,
     GatedPrompt,
@@ -44,6 +45,22 @@ from promptsearch.template import Kind, Template
 Ids = NDArray[np.int64]
 
 
+def scored_size(task: Task, score_on: int) -> int:
+    """How many search examples every prompt is scored on, the first ones: at most half of the split.
+
+    Args:
+        task: The task.
+        score_on: How many are wanted.
+
+    Raises:
+        StudyError: The split is too small.
+    """
+    size = min(score_on, len(task.splits["search"]) // 2)
+    if size < 1:
+        raise StudyError(f"task '{task.name}': the search split needs at least 2 examples, one to score on and one to train on")
+    return size
+
+
 @dataclass(frozen=True)
 class Arena:
     """What all runs on one task with one prompt length and kind of template share.
@@ -57,6 +74,7 @@ class Arena:
         searching: The search split in the search's dtype.
         exact: Each split in float32.
         score_on: Search examples per evaluation.
+        pool: The tokens of hard prompts, with their price.
     """
 
     task: Task
@@ -67,6 +85,7 @@ class Arena:
     searching: Engine
     exact: dict[str, Engine]
     score_on: int
+    pool: Pool
 
     @staticmethod
     def build(
@@ -74,7 +93,7 @@ class Arena:
         lm: LanguageModel,
         dtype: torch.dtype,
         length: int,
-        pool: Sequence[int],
+        pool: Pool | Sequence[int],
         score_on: int,
         memory: int | None = None,
         kind: Kind = "slots",
@@ -86,7 +105,7 @@ class Arena:
             lm: In float32.
             dtype: Of the search.
             length: Prompt tokens where the template does not fix them.
-            pool: Token ids of hard prompts.
+            pool: Of hard prompts; token ids alone cost nothing.
             score_on: Search examples per evaluation, at most half of the split.
             memory: Bytes for keys and values.
             kind: Of the prompts.
@@ -102,14 +121,14 @@ class Arena:
         # The search comes back to its examples again and again; selection and test see theirs once.
         exact = {n: engine(lm, task.splits[n], keep=n == "search" and dtype == lm.dtype) for n in SPLITS}
         searching = exact["search"] if dtype == lm.dtype else engine(lm.to(dtype), task.splits["search"], keep=True)
-        size = min(score_on, len(task.splits["search"]) // 2)
-        if size < 1:
-            raise StudyError(
-                f"task '{task.name}': the search split needs at least 2 examples, one to score on and one to train on"
-            )
+        pool = pool if isinstance(pool, Pool) else Pool(tuple(pool), "tokens")
         bound = task.template.bind(length)
-        space = PromptSpace(pool, bound.length, lm.decode, slots=bound.slots, embeddings=lambda: lm.vocabulary)
-        return Arena(task, lm, dtype, template, space, searching, exact, size)
+        space = PromptSpace(pool.ids, bound.length, lm.decode, slots=bound.slots, embeddings=lambda: lm.vocabulary)
+        return Arena(task, lm, dtype, template, space, searching, exact, scored_size(task, score_on), pool)
+
+    def taking(self, pool: Pool) -> Arena:
+        """The same with another pool."""
+        return replace(self, pool=pool, space=self.space.over(pool.ids))
 
     @property
     def scored(self) -> Ids:
@@ -155,6 +174,10 @@ class Arena:
         ids = self.everything("select")
         selecting = int(select.context(ids).sum()) + len(ids) * length
         return finalists * again + min(SELECTED, finalists) * selecting + int(select.lead(ids).sum())
+
+    def price_of_pool(self, strategy: type[Strategy]) -> int:
+        """What a strategy pays before it starts: for the pool, where its prompts are made of it."""
+        return self.pool.price if HardPrompt in strategy.proposes else 0
 
     def smallest_budget(self, finalists: int = FINALISTS) -> int:
         """What one evaluation and selection cost together."""
@@ -248,7 +271,7 @@ class Run:
             what = f"'{start.about['run']}' was won by a {type(start.prompt).__name__}"
             raise StudyError(f"{what}, from which '{self.name}' does not start: it starts from {can}")
         log = RunLog(self.folder)
-        ledger = Ledger(self.budget, brought=start.about["spent"] if start else 0)
+        ledger = self.ledger(start.about["spent"] if start else 0)
         objective = Objective(
             arena.searching,
             arena.space,
@@ -314,6 +337,14 @@ class Run:
             "gap": test["loss"] - exact,
         }
         return result, winner
+
+    def ledger(self, brought: int = 0) -> Ledger:
+        """As the run starts.
+
+        Args:
+            brought: What the run spent whose winner it starts from.
+        """
+        return Ledger(self.budget, pool=self.arena.price_of_pool(self.strategy), brought=brought)
 
     def failed(self, error: PromptSearchError) -> dict[str, Any]:
         """What `result.json` holds of a run that failed."""
@@ -444,7 +475,7 @@ def _curve(log: RunLog) -> list[list[float]]:
         if line["stage"] != "search":
             continue
         ledger = line["ledger"]
-        spent = ledger["forward"] + ledger["backward"] + ledger["proposer"] + ledger.get("brought", 0)
+        spent = total(ledger)
         if line["examples"] == "score_on" and (low := min(_mean_losses(line))) < best:
             best = low
             points.append([spent, best])

@@ -151,10 +151,25 @@ class TaskConfig(_Keys):
         return data
 
 
-class PoolFile(_Keys):
-    """A pool kept in a file."""
+class PoolSource(_Keys):
+    """Where the words of a pool come from, and how many of them are left."""
 
-    file: str = Field(description="a text file with one word a line, relative to the study file")
+    words: Whole | None = Field(None, description="how many of the tokenizer's most frequent words")
+    task: Whole | None = Field(None, description="how many words of the task's own training examples, the most telling ones")
+    file: str | None = Field(None, description="a text file with one word a line, relative to the study file")
+    influence: Whole | None = Field(
+        None, description="how many of these tokens are left: those that move the loss most, whose search is charged"
+    )
+
+    @model_validator(mode="after")
+    def _one_source(self) -> PoolSource:
+        if sum(source is not None for source in (self.words, self.task, self.file)) != 1:
+            raise ValueError("one of words, task and file, with or without influence")
+        return self
+
+    @model_serializer
+    def _as_in_a_file(self) -> dict[str, int | str]:
+        return {key: value for key in type(self).model_fields if (value := getattr(self, key)) is not None}
 
 
 class ProposerConfig(_Keys):
@@ -263,7 +278,7 @@ Pool = Annotated[
     Annotated[str, Tag("text")]
     | Annotated[Whole, Tag("number")]
     | Annotated[tuple[str, ...], Tag("list")]
-    | Annotated[PoolFile, Tag("mapping")],
+    | Annotated[PoolSource, Tag("mapping")],
     Discriminator(_tag),
 ]
 OneStrategy = Annotated[StrategyConfig, BeforeValidator(_strategy, json_schema_input_type=str | dict[str, dict[str, Any] | None])]
@@ -294,7 +309,8 @@ class StudyConfig(_Keys):
     pool: Pool = Field(
         "words",
         description="the tokens of hard prompts: words (all of the tokenizer's), a number (its most frequent words), "
-        "a list of words, or {file: PATH}",
+        "a list of words, {task: N} (words of the task's own data) or {file: PATH}; beside words: N, task or file, influence: N "
+        "leaves those that move the loss most",
     )
     budget: Whole = Field(description="the LM tokens that each run may spend, a whole number such as 100000")
     score_on: Whole = Field(64, description="search examples per evaluation, the same ones for all prompts of a run")
@@ -379,10 +395,10 @@ class StudyConfig(_Keys):
         known = (
             value == "words"
             if isinstance(value, str)
-            else type(value) is int or isinstance(value, (list, tuple, Mapping, PoolFile))
+            else type(value) is int or isinstance(value, (list, tuple, Mapping, PoolSource))
         )
         if not known:
-            raise ValueError("words, a number of words, a list of words, or {file: PATH}")
+            raise ValueError("words, a number of words, a list of words, {task: N}, {file: PATH} or {words: N, influence: N}")
         if isinstance(value, (list, tuple)) and not value:
             raise ValueError("at least one word")
         return value

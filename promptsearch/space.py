@@ -59,6 +59,10 @@ class PromptSpace:
         self.decode = decode
         self._members = frozenset(ids.tolist())
 
+    def over(self, pool: ArrayLike) -> PromptSpace:
+        """The space of prompts of the same slots over another pool."""
+        return PromptSpace(pool, self.length, self.decode, slots=self._slots, embeddings=self._embeddings)
+
     @property
     def size(self) -> int:
         """The number of prompts in the space, exactly."""

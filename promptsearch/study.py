@@ -116,6 +116,9 @@ class Study:
         self._progress(Progress("", 0, 0, "loading", message=f"loading {self._config.model}"))
         prepared = prepare(self._config, model, task)
         with self._locked():
+            if prepared.prunings:
+                self._progress(Progress("", 0, 0, "loading", message="finding the words of most influence"))
+                prepared = prepared.pruned(self._folder)
             self._settle(self._about(prepared), prepared)
             cache = ScoreCache(cache_folder() / "scores.sqlite")
             try:
@@ -328,6 +331,8 @@ def _about_task(task: Task, arena: Arena) -> dict[str, Any]:
         "majority": max(answers.count(a) for a in set(answers)) / len(answers),
         "pool": len(arena.space.pool),
         "pool_hash": hashlib.sha256(arena.space.pool.tobytes()).hexdigest()[:20],
+        "pool_made": arena.pool.made,
+        "pool_price": arena.pool.price,
         "score_on": arena.score_on,
         "notes": list(task.notes),
     }

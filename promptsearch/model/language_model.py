@@ -241,6 +241,11 @@ class LanguageModel:
         text: str = self.tokenizer.decode(list(ids), skip_special_tokens=False, clean_up_tokenization_spaces=False)
         return text
 
+    @property
+    def added(self) -> frozenset[int]:
+        """Ids of special tokens and of others that were added to the vocabulary: no text is meant to hold them."""
+        return frozenset(self.tokenizer.added_tokens_decoder)
+
     @cached_property
     def words(self) -> tuple[int, ...]:
         """Ids of the tokens that begin a word and are nothing else: a space, then ASCII letters.
@@ -248,8 +253,7 @@ class LanguageModel:
         In byte-level BPE each of these is cut out by the pre-tokenizer, so a sequence of them survives decoding and
         encoding; special, added and padding tokens are never among them.
         """
-        added = set(self.tokenizer.added_tokens_decoder)
-        rows = self.embeddings.shape[0]
+        added, rows = self.added, self.embeddings.shape[0]
         ids = [i for i in self.tokenizer.get_vocab().values() if i not in added and i < rows]
         texts = zip(ids, self.tokenizer.batch_decode([[i] for i in ids]), strict=True)
         found = [i for i, text in texts if text[:1] == " " and text[1:].isascii() and text[1:].isalpha()]

@@ -54,6 +54,9 @@ class TaskInfo:
         majority: Share of the most frequent answer in the test split.
         pool: Tokens that a hard prompt may use.
         noise: What the search's dtype does to losses, in nats, None: not measured.
+        pool_made: How the pool was made; empty where an earlier version made the study.
+        pool_hash: Of the pool's token ids.
+        pool_price: LM tokens that finding it took, charged to each run of hard prompts.
     """
 
     kind: str
@@ -64,6 +67,9 @@ class TaskInfo:
     majority: float
     pool: int
     noise: Noise | None = None
+    pool_made: str = ""
+    pool_hash: str = ""
+    pool_price: int = 0
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ import pandas as pd
 import torch
 from pydantic import TypeAdapter, ValidationError
 
+from promptsearch.budget import total
 from promptsearch.errors import PromptSearchError, StudyError
 from promptsearch.export import load_prompt
 from promptsearch.loop import search
@@ -285,8 +286,7 @@ def _first(objective: Objective, value: float) -> float:
             continue
         means = [np.mean(row) for row in line["losses"] if row is not None and None not in row]
         if means and min(means) <= value + 1e-6:
-            ledger = line["ledger"]
-            return float(ledger["forward"] + ledger["backward"] + ledger["proposer"])
+            return float(total(line["ledger"]))
     return float("inf")
 
 
