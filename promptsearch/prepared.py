@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from promptsearch.model import LanguageModel
 from promptsearch.model.language_model import half_of_memory, pick_dtype
 from promptsearch.prompt import HardPrompt, RowsPrompt, TunedPrompt, kind_of
 from promptsearch.run import Arena, Run
+from promptsearch.scoring.chat import render
 from promptsearch.scoring.layout import check_joints
 from promptsearch.strategy import Strategy, check_options, find_strategy
 from promptsearch.task import SPLITS, Task
@@ -112,6 +113,7 @@ def prepare(config: StudyConfig, model: LanguageModel | None = None, task: Task 
     lm = model or LanguageModel.load(config.model_source, device=config.device)
     lm.check()
     dtype = pick_dtype(config.dtype, lm.device)
+    tasks = [replace(task, template=render(task.template, lm)) for task in tasks]
     exact = lm.to(torch.float32)
     memory = half_of_memory(exact.device) if config.memory is None else int(config.memory)
     pool = _pool(config, exact)
