@@ -237,15 +237,15 @@ class Template:
     def stripped(self, texts: Sequence[str]) -> tuple[str, ...]:
         """What the chat template leaves of texts in the slots, of which some begin or end a message.
 
-        Behind an empty slot or field at the edge of a message, literal whitespace stays: what stands around a slot is the same for
-        all prompts.
+        Behind an empty slot or field at the edge of a message, literal whitespace stays: what stands around a slot is the
+        same for all prompts.
 
         Args:
             texts: One a slot.
         """
         found = []
         for text, above, below in zip(texts, self.segments[:-1], self.segments[1:], strict=True):
-            before, behind = re.search(r"{(\d+)}$", above), re.match(r"{(\d+)}", below)
+            before, behind = re.search(r"{(\d+)}\s*$", above), re.match(r"\s*{(\d+)}", below)
             text = text.lstrip() if before and self._mark(before[1]).strips_behind else text
             found.append(text.rstrip() if behind and self._mark(behind[1]).strips_before else text)
         return tuple(found)

@@ -1,4 +1,4 @@
-"""Templates of messages: rendered they are what the tokenizer makes of the messages, id by id, whatever its chat template does."""
+"""Templates of messages: rendered they are what the tokenizer makes of the messages, id by id."""
 
 from __future__ import annotations
 
@@ -75,7 +75,11 @@ def by_transformers(lm, messages, fields, texts, answer):
 def test_the_ids_are_those_of_the_tokenizers_own_chat_template(models, chat, messages):
     lm = models[chat]
     template = render(Template.parse(messages), lm).bind(2)
-    for text, prompts in (("good", ["Is it good?", "now"]), (" a bad\n film ", ["The answer\nis", "x"]), ("", ["  The movie  ", "b "])):
+    for text, prompts in (
+        ("good", ["Is it good?", "now"]),
+        (" a bad\n film ", ["The answer\nis", "x"]),
+        ("", ["  The movie  ", "b "]),
+    ):
         fields, texts = {"text": text}, prompts[: len(template.slots)]
         example, prompt = Example(0, fields, template.answer_text("bad"), None), TextPrompt(texts)
         layout = lay_out(template, lm, example, None)
@@ -110,7 +114,7 @@ def test_what_a_chat_template_writes_and_strips_is_found(models_of_llama):
     assert [mark[1:] for mark in stripped.marks] == [(False, True), (True, True), (True, False)]
     user = render(Template.parse(USER), models_of_llama["default system prompt"])
     assert user.shown == (
-        "<|system|>\nYou are {kind}<|end|>\n<|user|>\nNow: {prompt}\nThe {text} film.<|end|>\n<|assistant|>\n{answer}"
+        "<|system|>\nYou are {{kind}}<|end|>\n<|user|>\nNow: {prompt}\nThe {text} film.<|end|>\n<|assistant|>\n{answer}"
     )
     assert user.written[0] == "<|system|>\nYou are {{kind}}<|end|>\n<|user|>\nNow:"
     assert "Today: 26 Jul 2024" in render(Template.parse(SYSTEM), models_of_llama["begins"]).shown, "the same on every day"
@@ -173,10 +177,11 @@ def test_added_tokens_that_are_not_special_are_refused_in_text_where_they_are_ma
 
 def test_special_tokens_that_swallow_whitespace_are_read_as_the_tokenizer_does():
     model, tokenizer = tiny_model("llama")
-    tokenizer.add_special_tokens({"additional_special_tokens": [AddedToken("<|u|>", rstrip=True), AddedToken("<|e|>", lstrip=True)]})
-    tokenizer.chat_template = (
-        "{% for message in messages %}<|u|>\n{{ message['content'] }}\n<|e|>{% endfor %}{% if add_generation_prompt %}<|u|>{% endif %}"
+    tokenizer.add_special_tokens(
+        {"additional_special_tokens": [AddedToken("<|u|>", rstrip=True), AddedToken("<|e|>", lstrip=True)]}
     )
+    turns = "{% for message in messages %}<|u|>\n{{ message['content'] }}\n<|e|>{% endfor %}"
+    tokenizer.chat_template = turns + "{% if add_generation_prompt %}<|u|>{% endif %}"
     lm = LanguageModel(model, tokenizer, name="swallows")
     messages = [{"user": "{text} {prompt}"}, {"assistant": "It was{answer}"}]
     template = render(Template.parse(messages), lm).bind(1)
