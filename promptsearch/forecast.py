@@ -182,7 +182,7 @@ def _task_forecast(arena: Arena, calibration: Calibration) -> TaskForecast:
     tokens, size = engine.kept
     return TaskForecast(
         name=arena.task.name,
-        template=arena.task.template.text,
+        template=arena.task.template.shown,
         score_on=arena.score_on,
         prompt=length,
         anatomy=engine.anatomy(),

@@ -18,6 +18,7 @@ from promptsearch.pool import make_pool
 from promptsearch.prompt import HardPrompt, RowsPrompt, TextPrompt, TunedPrompt, kind_of
 from promptsearch.proposer import LocalProposing, Proposing
 from promptsearch.run import Arena, Run, scored_size
+from promptsearch.scoring.chat import render
 from promptsearch.scoring.layout import check_joints
 from promptsearch.strategy import Strategy, check_options, find_strategy
 from promptsearch.task import SPLITS, Task
@@ -138,6 +139,7 @@ def prepare(config: StudyConfig, model: LanguageModel | None = None, task: Task 
     lm = model or LanguageModel.load(config.model_source, device=config.device)
     lm.check()
     dtype = pick_dtype(config.dtype, lm.device)
+    tasks = [replace(task, template=render(task.template, lm)) for task in tasks]
     exact = lm.to(torch.float32)
     memory = half_of_memory(exact.device) if config.memory is None else int(config.memory)
     arenas: dict[ArenaKey, Arena] = {}

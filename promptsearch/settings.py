@@ -124,13 +124,23 @@ class SplitSizes(_Keys):
     test: Whole = Field(description="the number of examples that the winner is tested on")
 
 
+Message = Annotated[dict[Literal["system", "user", "assistant"], str], Field(min_length=1, max_length=1)]
+OneTemplate = Annotated[
+    Annotated[str, Tag("text")] | Annotated[tuple[Message, ...], Tag("list")],
+    Discriminator(lambda value: "list" if isinstance(value, (list, tuple)) else "text"),
+]
+
+
 class TaskConfig(_Keys):
     """A task of one's own."""
 
     name: Name = Field("", description="names the task in reports and folders; left out: the data's name")
     description: str | None = Field(None, description="what it is, in one line")
     data: Data = Field(description="{path: FILE} or {hub: owner/name}")
-    template: str = Field(description="text with {field}s, at least one {prompt}, and {answer} at its end")
+    template: OneTemplate = Field(
+        description="text with {field}s, at least one {prompt}, and {answer} at its end; or such text as a list of messages, "
+        "{ROLE: TEXT} each with the role system, user or assistant, which the model's chat template joins"
+    )
     label: str = Field(description="the field that holds the right answer")
     answers: dict[Annotated[str, BeforeValidator(_label)], str] | None = Field(
         None, description="label value: answer text; left out: the label's text is the answer"

@@ -324,7 +324,7 @@ def _about_task(task: Task, arena: Arena) -> dict[str, Any]:
     answers = [e.answer for e in task.splits["test"].examples]
     return {
         "kind": task.kind,
-        "template": task.template.text,
+        "template": task.template.shown,
         "metric": task.metric,
         "splits": {name: {"size": len(split), "hash": split.hash} for name, split in task.splits.items()},
         "choices": None if task.choices is None else list(task.choices),
