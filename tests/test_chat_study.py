@@ -115,7 +115,7 @@ def test_a_text_is_charged_its_own_length(finished, lm):
 def test_a_text_that_fits_some_examples_only_fails_with_its_reason_and_the_run_goes_on(lm, tmp_path):
     given = task()
     compare(
-        study([{"manual": {"prompts": ["good movie " * 226, "good?"], "empty": False}}], budget=400_000),
+        study([{"manual": {"prompts": [TOO_LONG, "good movie " * 226, "good?"], "empty": False}}], budget=400_000),
         out=tmp_path,
         model=lm,
         task=given,
@@ -125,7 +125,7 @@ def test_a_text_that_fits_some_examples_only_fails_with_its_reason_and_the_run_g
 
 
 def test_a_study_of_nothing_but_too_long_a_text_fails_with_the_reason(lm, tmp_path):
-    compare(study([{"manual": {"prompts": [TOO_LONG], "empty": False}}], budget=400_000), out=tmp_path, model=lm, task=task())
+    compare(study([{"manual": {"prompts": [TOO_LONG], "empty": False}}]), out=tmp_path, model=lm, task=task())
     result = json.loads((tmp_path / "chat" / "manual" / "seed0" / "result.json").read_text())
     assert result["status"] == "failed" and "the model reads at most 512" in result["error"]
 
@@ -207,3 +207,9 @@ def test_the_chat_template_of_the_day_changes_no_export(lm, make_saved, tmp_path
     (tmp_path / "best" / "prompt.json").write_text(json.dumps({**data, "marks": data["marks"][1:]}))
     with pytest.raises(PromptError, match="damaged: 2 marks for 3 messages"):
         load_prompt(tmp_path / "best")
+
+
+def test_a_text_that_fits_no_example_costs_nothing_under_a_small_budget(lm, tmp_path):
+    compare(study([{"manual": {"prompts": [TOO_LONG, "good?"], "empty": False}}]), out=tmp_path, model=lm, task=task())
+    result = json.loads((tmp_path / "chat" / "manual" / "seed0" / "result.json").read_text())
+    assert result["status"] == "done" and result["winner"]["text"].strip() == "good?"
