@@ -57,7 +57,7 @@ class TableScorer:
     ) -> None:
         prompts, examples = losses.shape
         length = round(np.log(prompts) / np.log(len(words))) if len(words) > 1 else 0
-        if len(words) ** length != prompts or metric.shape != losses.shape or len(embeddings) != len(words):
+        if length < 1 or len(words) ** length != prompts or metric.shape != losses.shape or len(embeddings) != len(words):
             raise RecordError(f"{prompts} rows are no table of all prompts of {len(words)} tokens")
         if not np.isfinite(losses).all():
             raise RecordError("a prompt of the table has no loss on some examples: the table is not whole")
