@@ -63,7 +63,8 @@ class TableScorer:
             raise RecordError("a prompt of the table has no loss on some examples: the table is not whole")
         self.losses, self.metric = losses, metric
         self.words, self.name = tuple(words), name
-        self.space = PromptSpace(np.arange(len(words)), length, lambda ids: "".join(words[i] for i in ids))
+        places = np.arange(len(words))
+        self.space = PromptSpace(places, length, lambda ids: "".join(words[i] for i in ids), embeddings=lambda: embeddings)
         self.scored, self.training = np.arange(examples), np.arange(examples, examples + _TRAINING)
         self.signature = f"table {name} {len(words)} {length} {examples}"
         self._embeddings = embeddings
