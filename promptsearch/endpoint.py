@@ -14,6 +14,7 @@ import math
 import os
 import re
 import time
+import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -22,7 +23,7 @@ from typing import Any
 
 import httpx2
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_attempt
-from tenacity.wait import wait_exponential_jitter
+from tenacity.wait import wait_exponential, wait_random
 
 from promptsearch.errors import EndpointDown, EndpointError
 
@@ -151,6 +152,7 @@ class Endpoint:
         object.__setattr__(self, "url", check_url(self.url))
         check_key(self.key)
         object.__setattr__(self, "_client", httpx2.Client(timeout=self.seconds))
+        weakref.finalize(self, self._client.close)
 
     def complete(
         self, prompt: str, *, max_tokens: int, temperature: float = 0.0, seed: int | None = None, stop: Sequence[str] = ()
@@ -222,10 +224,6 @@ class Endpoint:
             tuple(tokens[begin:end]), tuple(values[begin:end]), tuple(greedy[begin:end]), end if counted is None else counted
         )
 
-    def close(self) -> None:
-        """Close its connections."""
-        self._client.close()
-
     # Private.
 
     def _span(self, prompt: str, tokens: list[str], data: Any) -> tuple[int, int]:
@@ -264,8 +262,8 @@ class Endpoint:
         """Seconds before the next attempt: what the server asks for, or twice as many each time."""
         error = state.outcome.exception() if state.outcome else None
         asked = error.wait if isinstance(error, _Unavailable) else None
-        own = float(wait_exponential_jitter(initial=self.pause, max=LONGEST_WAIT, jitter=self.pause)(state))
-        return own if asked is None else asked
+        own = wait_exponential(self.pause, LONGEST_WAIT) + wait_random(0, self.pause)  # so that not all come back at once
+        return float(own(state)) if asked is None else asked
 
     def _attempt(self, path: str, given: Mapping[str, Any]) -> Any:
         end = time.monotonic() + self.seconds

@@ -8,9 +8,10 @@ will, and adds up what the engine's plan predicts for each call. A strategy's ow
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,9 +21,9 @@ from promptsearch.budget import Ledger
 from promptsearch.calibration import Calibration, calibrate
 from promptsearch.config import StudyConfig
 from promptsearch.errors import PromptSearchError, StrategyError
-from promptsearch.evaluation import Floats, Ids, Scores
+from promptsearch.evaluation import Floats, Ids, Scores, price_of
 from promptsearch.loop import search
-from promptsearch.model import LanguageModel
+from promptsearch.model.text import TextModel
 from promptsearch.model.weights import ModelWeights
 from promptsearch.objective import FINALISTS, SELECTED, Objective
 from promptsearch.prepared import ArenaKey, Prepared, prepare
@@ -47,7 +48,8 @@ class RunForecast:
         proposals: Prompts scored in a run's search.
         price: LM tokens charged to a run.
         computed: LM tokens that go through the model in a run, those of training counted twice.
-        seconds: Of a run.
+        seconds: Of a run; on a model behind an endpoint, those of the strategy alone.
+        requests: To an endpoint, in a run.
         error: Why the runs will fail; empty where they will not.
     """
 
@@ -58,6 +60,7 @@ class RunForecast:
     price: int = 0
     computed: int = 0
     seconds: float = 0.0
+    requests: int = 0
     error: str = ""
 
 
@@ -84,7 +87,7 @@ class TaskForecast:
     template: str
     score_on: int
     prompt: int
-    anatomy: dict[str, float]
+    anatomy: Mapping[str, float]
     sharing: str
     shown: int
     asked: int
@@ -101,12 +104,13 @@ class Forecast:
     Args:
         model: Its name.
         dtype: Of the search.
-        device: Of the model.
+        device: Of the model, or its endpoint.
         threads: Of torch.
         memory: Bytes that may go to keys and values.
         preparing: Seconds for loading and checking.
         tasks: In order.
         runs: In order.
+        served: Where and how the model is served; None: it is loaded here.
     """
 
     model: str
@@ -117,6 +121,7 @@ class Forecast:
     preparing: float
     tasks: list[TaskForecast] = field(default_factory=list)
     runs: list[RunForecast] = field(default_factory=list)
+    served: Mapping[str, Any] | None = None
 
     @property
     def seconds(self) -> float:
@@ -124,7 +129,7 @@ class Forecast:
         return self.preparing + sum(run.runs * run.seconds for run in self.runs)
 
 
-def forecast(config: StudyConfig, model: LanguageModel | None = None, task: Task | None = None) -> Forecast:
+def forecast(config: StudyConfig, model: TextModel | None = None, task: Task | None = None) -> Forecast:
     """Predict what a study computes and how long it takes, as if nothing of it had been done before.
 
     Args:
@@ -139,7 +144,13 @@ def forecast(config: StudyConfig, model: LanguageModel | None = None, task: Task
     prepared = prepare(config, model, task)
     dtype, device = str(prepared.dtype).removeprefix("torch."), str(prepared.lm.device)
     found = Forecast(
-        prepared.lm.name, dtype, device, torch.get_num_threads(), prepared.memory, preparing=time.monotonic() - begin
+        model=prepared.lm.name,
+        dtype=dtype,
+        device=device,
+        threads=torch.get_num_threads(),
+        memory=prepared.memory,
+        preparing=time.monotonic() - begin,
+        served=prepared.lm.served,
     )
     trains = {key: False for key in prepared.arenas}
     for run in prepared.runs(Path()):
@@ -174,7 +185,7 @@ def _task_forecast(arena: Arena, calibration: Calibration) -> TaskForecast:
         anatomy=engine.anatomy(),
         sharing=prediction.sharing,
         shown=len(prompts),
-        asked=len(prompts) * int(engine.context(ids).sum() + engine.lead(ids).sum() + len(ids) * length),
+        asked=len(prompts) * (price_of(engine, length, ids) + int(engine.lead(ids).sum())),
         computed=prediction.tokens,
         kept=tokens,
         kept_bytes=size,
@@ -214,14 +225,17 @@ def _rehearse(run: Run, runs: int, calibration: Calibration, seen: set[tuple[int
         prediction = engine.predict(some, ids)
         if split != "test":
             lead = int(engine.lead(ids).sum()) if split == "select" else 0
-            ledger.forward += lead + sum(int(engine.context(ids).sum()) + len(ids) * engine.length(p) for p in some)
+            ledger.forward += lead + sum(price_of(engine, engine.length(p), ids) for p in some)
             ledger.computed += prediction.tokens
+        standin.requests += prediction.requests
         seconds += calibration.exact.seconds(prediction.cost)
     if strategy.training is not None:  # what it is compared with
         cost = arena.bare.predict([TextPrompt("")], arena.everything("select")).cost
         seconds += calibration.exact.seconds(cost)
     proposals = sum(len(line["prompts"]) for line in log.lines)
-    return RunForecast(arena.task.name, run.label, runs, proposals, ledger.spent, ledger.computed, seconds)
+    return RunForecast(
+        arena.task.name, run.label, runs, proposals, ledger.spent, ledger.computed, seconds, requests=standin.requests
+    )
 
 
 class _Log(RunLog):
@@ -247,6 +261,7 @@ class _StandIn:
 
     Attributes:
         seconds: That the engine would take.
+        requests: That would go to an endpoint.
         asked: Seconds spent in here.
     """
 
@@ -263,10 +278,12 @@ class _StandIn:
         self._steps = 0
         self.signature = "a rehearsal"
         self.length, self.context, self.lead = self._engine.length, self._engine.context, self._engine.lead
+        self.readings = self._engine.readings
         self.passes = self._engine.passes
         self.examples, self.encode = self._engine.examples, self._engine.encode
         self.demonstrations, self.keys_values = self._engine.demonstrations, self._engine.keys_values
         self.seconds = self.asked = 0.0
+        self.requests = 0
 
     @property
     def embeddings(self) -> Tensor:
@@ -283,6 +300,7 @@ class _StandIn:
     def score(self, prompts: Sequence[Prompt], examples: Ids) -> Scores:
         begin = time.perf_counter()
         prediction = self._engine.predict(prompts, examples)
+        self.requests += prediction.requests
         first = self._first(examples) if prediction.sharing == "input" else 0
         self.seconds += self._calibration.search.seconds(prediction.cost + first)
         losses = np.stack([self._losses(prompt) for prompt in prompts])[:, examples]

@@ -19,7 +19,18 @@ from torch import Tensor
 from promptsearch.budget import Ledger
 from promptsearch.cache import ScoreCache
 from promptsearch.errors import BudgetExhausted, RecordError, StrategyError
-from promptsearch.evaluation import Evaluation, Ids, Row, Scorer, Scores, rounded, rows_of, scores_from_json, scores_to_json
+from promptsearch.evaluation import (
+    Evaluation,
+    Ids,
+    Row,
+    Scorer,
+    Scores,
+    price_of,
+    rounded,
+    rows_of,
+    scores_from_json,
+    scores_to_json,
+)
 from promptsearch.model.weights import ModelWeights
 from promptsearch.prompt import (
     HardPrompt,
@@ -238,7 +249,7 @@ class Objective:
 
     def affordable(self, length: int) -> int:
         """How many more prompts of `length` tokens this run can score on all of `score_on`."""
-        each = int(self._scorer.context(self.scored).sum()) + len(self.scored) * length
+        each = price_of(self._scorer, length, self.scored)
         left = self.ledger.left - self._reserve(max(self._longest, length)) - self._unpaid_lead(self.scored)
         return max(0, int(min(left, 2**62) // max(1, each)))
 
@@ -350,7 +361,7 @@ class Objective:
         return BudgetExhausted(f"the run's {self._seconds:g} seconds are over")
 
     def _price_of(self, prompt: Prompt, ids: Ids) -> int:
-        return int(self._scorer.context(ids).sum()) + len(ids) * self._scorer.length(prompt)
+        return price_of(self._scorer, self._scorer.length(prompt), ids)
 
     def _fresh(self, ids: Ids) -> Ids:
         """The examples that this run meets for the first time, each once."""

@@ -10,13 +10,15 @@ from typing import Any
 import torch
 
 from promptsearch.config import PoolFile, StrategyConfig, StudyConfig
+from promptsearch.endpoint import Endpoint
 from promptsearch.errors import StudyError
 from promptsearch.model import LanguageModel
-from promptsearch.model.language_model import half_of_memory, pick_dtype
-from promptsearch.prompt import HardPrompt, RowsPrompt, TunedPrompt, kind_of
+from promptsearch.model.text import TextModel
+from promptsearch.model.tokens import Tokens
+from promptsearch.prompt import HardPrompt, RowsPrompt, TextPrompt, TunedPrompt, kind_of
 from promptsearch.run import Arena, Run
-from promptsearch.scoring.layout import check_joints
-from promptsearch.strategy import Strategy, check_options, find_strategy
+from promptsearch.served import ServedModel
+from promptsearch.strategy import Access, Strategy, check_options, find_strategy
 from promptsearch.task import SPLITS, Task
 from promptsearch.template import Kind
 
@@ -55,8 +57,8 @@ class Prepared:
     """
 
     config: StudyConfig
-    lm: LanguageModel
-    exact: LanguageModel
+    lm: TextModel
+    exact: TextModel
     dtype: torch.dtype
     memory: int
     tasks: list[Task]
@@ -95,7 +97,7 @@ class Prepared:
                     )
 
 
-def prepare(config: StudyConfig, model: LanguageModel | None = None, task: Task | None = None) -> Prepared:
+def prepare(config: StudyConfig, model: TextModel | None = None, task: Task | None = None) -> Prepared:
     """Find strategies, load data and model, lay out all examples, check joints and budgets.
 
     Args:
@@ -109,11 +111,12 @@ def prepare(config: StudyConfig, model: LanguageModel | None = None, task: Task 
     rows = _rows(config)
     tasks = [task] if task else [Task.load(_given(t), config.folder, metric=config.metric) for t in config.tasks]
     _check_sweep(config, tasks)
-    lm = model or LanguageModel.load(config.model_source, device=config.device)
+    lm = model or _load(config, rows)
     lm.check()
-    dtype = pick_dtype(config.dtype, lm.device)
+    _check_metrics(lm, tasks)
+    dtype = lm.searched_in(config.dtype)
     exact = lm.to(torch.float32)
-    memory = half_of_memory(exact.device) if config.memory is None else int(config.memory)
+    memory = exact.room() if config.memory is None else int(config.memory)
     pool = _pool(config, exact)
     arenas: dict[ArenaKey, Arena] = {}
     keys = {_arena_key(config, task, row) for task in tasks for row in rows}
@@ -131,7 +134,7 @@ def prepare(config: StudyConfig, model: LanguageModel | None = None, task: Task 
             if name == each.name and arena.template.apart in unchecked:  # joints are the same whatever the length
                 unchecked.remove(arena.template.apart)
                 for split in SPLITS:
-                    check_joints(arena.template, exact, each.splits[split], each.choices, arena.space)
+                    arena.exact[split].check_joints(arena.space)
     return Prepared(config, lm, exact, dtype, memory, tasks, rows, arenas)
 
 
@@ -170,6 +173,15 @@ def _check_sweep(config: StudyConfig, tasks: list[Task]) -> None:
             )
 
 
+def _check_metrics(lm: TextModel, tasks: list[Task]) -> None:
+    for task in tasks:
+        if lm.served and lm.served["scores"] == "errors" and task.metric not in ("accuracy", "exact_match"):
+            raise StudyError(
+                f"the metric '{task.metric}' of task '{task.name}' needs the probabilities of the answers, but the endpoint of "
+                f"'{lm.name}' gives no log-probabilities of a prompt: take accuracy"
+            )
+
+
 def _given(task: Any) -> str | dict[str, Any]:
     """A task of the study file as `Task.load` takes it."""
     return task if isinstance(task, str) else task.model_dump(exclude_none=True)
@@ -185,28 +197,70 @@ def _check_budget(config: StudyConfig, row: Row, arena: Arena) -> None:
         )
 
 
-def _pool(config: StudyConfig, lm: LanguageModel) -> tuple[int, ...]:
+def _load(config: StudyConfig, rows: list[Row]) -> TextModel:
+    """The study's model, from wherever it is."""
+    given = config.model
+    if isinstance(given, str):
+        return LanguageModel.load(config.model_source, device=config.device)
+    for row in rows:
+        if row.strategy.access is not Access.SCORES or not row.strategy.proposes <= {HardPrompt, TextPrompt}:
+            kinds = ", ".join(sorted(kind.__name__ for kind in row.strategy.proposes))
+            raise StudyError(
+                f"the strategy '{row.given.label}' needs {row.strategy.access} of the model and proposes {kinds}; on a model "
+                "behind an endpoint only those work that need scores and propose HardPrompt or TextPrompt, see "
+                "`promptsearch strategies`"
+            )
+    words = [] if given.tokenizer else _words(config)
+    if words is None:
+        if any(HardPrompt in row.strategy.proposes for row in rows):
+            raise StudyError(
+                "the words of a model behind an endpoint are not known: give 'pool' as a list of words or {file: PATH}, or the "
+                "model's 'tokenizer'"
+            )
+        words = ["a"]  # a space that no strategy of the study looks at
+    source = None if given.tokenizer is None else config.source(given.tokenizer)
+    return ServedModel(
+        Endpoint(given.endpoint, given.model, given.key, given.seconds, given.retries, chat=given.chat),
+        tokens=None if source is None else Tokens.load(source),
+        tokenizer=source,
+        words=[_spaced(word) for word in words],
+        parallel=given.parallel,
+    )
+
+
+def _pool(config: StudyConfig, lm: TextModel) -> tuple[int, ...]:
     """Token ids of the study's pool."""
-    pool = config.pool
-    if isinstance(pool, str):
-        return lm.words
+    pool, words = config.pool, _words(config)
     if isinstance(pool, int):
         if pool > len(lm.words):
             raise StudyError(f"the pool wants {pool} words, but this tokenizer has {len(lm.words)}: lower 'pool'")
         return lm.words[:pool]  # byte-pair encoding numbers its tokens by frequency: the first are the most frequent
-    if isinstance(pool, PoolFile):
-        path = config.folder / pool.file
-        try:
-            words = [line.strip("\r\n") for line in path.read_text("utf-8").splitlines() if line.strip()]
-        except (OSError, UnicodeDecodeError) as error:
-            reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-            raise StudyError(f"cannot read the pool from {path}: {reason}") from error
-    else:
-        words = list(pool)
+    if words is None:
+        return lm.words
     ids = []
     for word in words:
-        found = lm.encode(word if word.startswith(" ") else f" {word}")
+        found = lm.encode(_spaced(word))
         if len(found) != 1:
             raise StudyError(f"the word {word!r} of the pool is {len(found)} tokens of this model: a pool holds single tokens")
         ids.append(found[0])
     return tuple(dict.fromkeys(ids))
+
+
+def _spaced(word: str) -> str:
+    """A word of a pool with the space before it."""
+    return word if word.startswith(" ") else f" {word}"
+
+
+def _words(config: StudyConfig) -> list[str] | None:
+    """The words of a pool that lists them, or None."""
+    pool = config.pool
+    if isinstance(pool, (str, int)):
+        return None
+    if isinstance(pool, PoolFile):
+        path = config.folder / pool.file
+        try:
+            return [line.strip("\r\n") for line in path.read_text("utf-8").splitlines() if line.strip()]
+        except (OSError, UnicodeDecodeError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+            raise StudyError(f"cannot read the pool from {path}: {reason}") from error
+    return list(pool)

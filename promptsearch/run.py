@@ -16,9 +16,9 @@ from promptsearch.budget import Ledger
 from promptsearch.cache import ScoreCache
 from promptsearch.diagnosis import diagnose
 from promptsearch.errors import PromptSearchError, StudyError
-from promptsearch.evaluation import scores_to_json
+from promptsearch.evaluation import price_of, scores_to_json
 from promptsearch.loop import search
-from promptsearch.model import LanguageModel
+from promptsearch.model.text import TextModel
 from promptsearch.objective import FINALISTS, SELECTED, Objective
 from promptsearch.prompt import (
     VECTORS,
@@ -33,8 +33,8 @@ from promptsearch.prompt import (
     prompt_to_json,
 )
 from promptsearch.records import RunLog
-from promptsearch.scoring import Engine
 from promptsearch.scoring.layout import prompt_texts
+from promptsearch.scoring.scorer import SplitScorer, make_scorer
 from promptsearch.space import PromptSpace
 from promptsearch.strategy import Access, Strategy, make_strategy
 from promptsearch.task import SPLITS, Split, Task, metric_function
@@ -59,18 +59,18 @@ class Arena:
     """
 
     task: Task
-    lm: LanguageModel
+    lm: TextModel
     dtype: torch.dtype
     template: Template
     space: PromptSpace
-    searching: Engine
-    exact: dict[str, Engine]
+    searching: SplitScorer
+    exact: dict[str, SplitScorer]
     score_on: int
 
     @staticmethod
     def build(
         task: Task,
-        lm: LanguageModel,
+        lm: TextModel,
         dtype: torch.dtype,
         length: int,
         pool: Sequence[int],
@@ -95,8 +95,8 @@ class Arena:
         """
         template = task.template.bind(length).taking(kind)
 
-        def engine(model: LanguageModel, split: Split, keep: bool) -> Engine:
-            return Engine(model, template, split, task.choices, memory=memory, keep=keep)
+        def engine(model: TextModel, split: Split, keep: bool) -> SplitScorer:
+            return make_scorer(model, template, split, task.choices, memory=memory, keep=keep)
 
         # The search comes back to its examples again and again; selection and test see theirs once.
         exact = {n: engine(lm, task.splits[n], keep=n == "search" and dtype == lm.dtype) for n in SPLITS}
@@ -115,9 +115,9 @@ class Arena:
         return np.arange(self.score_on)
 
     @cached_property
-    def bare(self) -> Engine:
+    def bare(self) -> SplitScorer:
         """The select split in float32 under the template's text: scores the empty prompt, the same for all lengths and kinds."""
-        return Engine(self.lm, self.task.template.bind(1), self.task.splits["select"], self.task.choices)
+        return make_scorer(self.lm, self.task.template.bind(1), self.task.splits["select"], self.task.choices)
 
     def samples(
         self, rng: np.random.Generator, count: int
@@ -134,7 +134,7 @@ class Arena:
         if self.template.kind == "slots":
             return hard
         if self.template.kind == "tuned":
-            return [TunedPrompt({VECTORS: self.lm.vocabulary[list(prompt.ids)]}) for prompt in hard]
+            return [TunedPrompt({VECTORS: self.exact["search"].embeddings[list(prompt.ids)]}) for prompt in hard]
         return [PrefixPrompt(self.exact["search"].keys_values(prompt.ids)) for prompt in hard]
 
     def everything(self, split: str) -> Ids:
@@ -149,15 +149,15 @@ class Arena:
             finalists: How many prompts are left.
         """
         search, select = self.exact["search"], self.exact["select"]
-        again = int(search.context(self.scored).sum()) + len(self.scored) * length
+        again = price_of(search, length, self.scored)
         ids = self.everything("select")
-        selecting = int(select.context(ids).sum()) + len(ids) * length
+        selecting = price_of(select, length, ids)
         return finalists * again + min(SELECTED, finalists) * selecting + int(select.lead(ids).sum())
 
     def smallest_budget(self, finalists: int = FINALISTS) -> int:
         """What one evaluation and selection cost together."""
         length = self.template.length
-        one = int(self.exact["search"].context(self.scored).sum()) + len(self.scored) * length
+        one = price_of(self.exact["search"], length, self.scored)
         return one + int(self.exact["search"].lead(self.scored).sum()) + self.price_of_selection(length, finalists)
 
     def check_unchanged(self) -> None:
@@ -302,16 +302,15 @@ class Run:
         log: RunLog,
         ledger: Ledger | None,
         cache: ScoreCache | None,
-        scorer: Engine | None = None,
+        scorer: SplitScorer | None = None,
     ) -> dict[str, Any]:
         """Score prompts in float32 on a split: from the log, or once, with its charge; without a ledger shown, not charged."""
         scorer = scorer or self.arena.exact[split]
         keys = [p.key for p in prompts]
         price = 0
         if ledger is not None:
-            each = int(scorer.context(ids).sum())
             lead = int(scorer.lead(ids).sum()) if split == "select" else 0  # those of score_on were paid in the search
-            price = lead + sum(each + len(ids) * scorer.length(p) for p in prompts)
+            price = lead + sum(price_of(scorer, scorer.length(p), ids) for p in prompts)
             ledger.charge(forward=price)
         line = log.replay(stage, keys)
         if line is None:
@@ -383,7 +382,7 @@ def describe(arena: Arena, prompt: Prompt) -> dict[str, Any]:
         length, layers = prompt.rows.shape[:2]
         gates = f"gates up to {float(prompt.gates.abs().max()):.2g}"
         return {**data, "text": f"[{length} vectors in each of the top {layers} layers, {gates}]"}
-    embeddings = torch.nn.functional.normalize(arena.lm.vocabulary.float().cpu(), dim=-1)
+    embeddings = torch.nn.functional.normalize(arena.exact["search"].embeddings.float().cpu(), dim=-1)
     cosines, ids = (torch.nn.functional.normalize(prompt.vectors, dim=-1) @ embeddings.T).max(-1)  # (length,) each
     nearest = [
         {"token": arena.lm.decode([i]), "cosine": round(c, 3)} for i, c in zip(ids.tolist(), cosines.tolist(), strict=True)

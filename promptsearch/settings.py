@@ -200,6 +200,48 @@ def _strategy(value: Any) -> Any:
     return {"name": name, "label": name.rpartition(":")[2], **own, "options": options}
 
 
+def _address(value: Any) -> Any:
+    """Refuse what may hold a secret, and never repeat it."""
+    if isinstance(value, str) and not re.fullmatch(r"https?://[^@?#\s]+", value):
+        text = (
+            "expected a URL like http://HOST:PORT/v1, without user, password or query, which may be secrets: name the "
+            "environment variable that holds the key with 'key'."
+        )
+        raise PydanticCustomError("address", "{text}", {"text": text})
+    return value
+
+
+def _variable(value: Any) -> Any:
+    if not isinstance(value, str) or not re.fullmatch(r"[A-Z_][A-Z0-9_]*", value):
+        text = "expected the name of an environment variable, such as OPENAI_API_KEY, never the key itself."
+        raise PydanticCustomError("variable", "{text}", {"text": text})
+    return value
+
+
+class EndpointConfig(_Keys):
+    """A model behind a server with OpenAI's completions API."""
+
+    endpoint: Annotated[str, BeforeValidator(_address)] = Field(
+        description="the server's URL, up to and including /v1, such as http://localhost:8000/v1"
+    )
+    model: str = Field(description="the model, as the server calls it")
+    key: Annotated[str, BeforeValidator(_variable)] | None = Field(
+        None, description="the name of the environment variable that holds the server's key; left out: it wants none"
+    )
+    tokenizer: str | None = Field(
+        None,
+        description="the model's tokenizer, a folder or Hub name; left out: tokens are estimated, and pools hold any words",
+    )
+    parallel: Whole = Field(4, description="the number of requests at a time")
+    seconds: float = Field(60, gt=0, description="the most seconds that an answer may take")
+    retries: Annotated[int, BeforeValidator(_whole)] = Field(5, ge=0, description="how often a request that failed is sent again")
+    chat: bool = Field(False, description="whether prompts go to /chat/completions; losses are then 0 and 1, no nats")
+
+    def __str__(self) -> str:
+        """What it is called in messages."""
+        return f"{self.model} at {self.endpoint}"
+
+
 def _seeds(value: Any) -> Any:
     if isinstance(value, int) and not isinstance(value, bool) and value >= 1:
         return tuple(range(value))
@@ -229,6 +271,10 @@ Pool = Annotated[
     | Annotated[PoolFile, Tag("mapping")],
     Discriminator(_tag),
 ]
+Model = Annotated[
+    Annotated[str, Tag("text")] | Annotated[EndpointConfig, Tag("mapping")],
+    Discriminator(lambda value: "mapping" if isinstance(value, (Mapping, EndpointConfig)) else "text"),
+]
 OneStrategy = Annotated[StrategyConfig, BeforeValidator(_strategy, json_schema_input_type=str | dict[str, dict[str, Any] | None])]
 
 
@@ -240,7 +286,9 @@ class StudyConfig(_Keys):
     """
 
     name: Name = Field("study", description="names the study in its report; left out: the file's name")
-    model: str = Field(description="a language model: a Hub name, a folder, a .gguf file, or smollm2-135m-instruct")
+    model: Model = Field(
+        description="a language model: a Hub name, a folder, a .gguf file, smollm2-135m-instruct; or {endpoint: URL, model: NAME}"
+    )
     tasks: Annotated[
         tuple[OneTask, ...],
         BeforeValidator(lambda value: value if isinstance(value, (list, tuple)) else [value]),
@@ -291,10 +339,14 @@ class StudyConfig(_Keys):
 
     @property
     def model_source(self) -> str:
-        """The model as it is to be loaded: a path that begins with . or ends in .gguf starts from the study file."""
-        if self.model.startswith((".", "~")) or self.model.endswith(".gguf"):
-            return str((self._folder / Path(self.model).expanduser()).resolve())  # never mistaken for a Hub name
-        return self.model
+        """The model as it is to be loaded, see `source`; of an endpoint, its URL."""
+        return self.source(self.model) if isinstance(self.model, str) else self.model.endpoint
+
+    def source(self, name: str) -> str:
+        """A model or tokenizer as it is to be loaded: a path that begins with . or ends in .gguf starts from the study file."""
+        if name.startswith((".", "~")) or name.endswith(".gguf"):
+            return str((self._folder / Path(name).expanduser()).resolve())  # never mistaken for a Hub name
+        return name
 
     @property
     def lengths(self) -> tuple[int, ...]:

@@ -27,8 +27,6 @@ def ask(reply, call=lambda endpoint: endpoint.complete("The capital of France is
             return call(endpoint), server
         except EndpointError as error:
             return error, server
-        finally:
-            endpoint.close()
 
 
 def test_a_completion_and_what_was_asked():
