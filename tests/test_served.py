@@ -40,7 +40,7 @@ def model(server, **options):
 def study(server, strategies=("random",), **changes):
     given = {"endpoint": server.url, "model": "tiny", "retries": 1, "seconds": 5, **changes.pop("model", {})}
     return {
-        "name": "s", "model": given, "task": "films", "pool": POOL, "budget": 6_000, "length": 2, "score_on": 8, "seeds": 1,
+        "name": "s", "model": given, "task": "films", "pool": POOL, "budget": 3_000, "length": 2, "score_on": 4, "seeds": 1,
         "strategies": list(strategies), **changes,
     }  # fmt: skip
 
@@ -228,7 +228,7 @@ def test_a_study_from_start_to_export(tiny, few, tmp_path, monkeypatch, caplog):
         config = study(server, ["random", {"manual": {"prompts": ["Is the movie good?"]}}], model={"key": "A_KEY"})
         results = compare(config, out=tmp_path / "s", task=few)
         assert not results.failed and len(results.runs) == 2
-        assert all(0 < run.spent <= 6_000 for run in results.runs)
+        assert all(0 < run.spent <= 3_000 for run in results.runs)
         assert all(h["Authorization"] == f"Bearer {SECRET}" for h in server.headers)
         about = json.loads((tmp_path / "s" / "study.json").read_text())
         assert about["model"]["served"]["url"] == server.url and about["model"]["served"]["scores"] == "nats"
@@ -290,7 +290,7 @@ def test_a_study_of_zeros_and_ones_says_so(few, tmp_path):
 
 
 def test_an_endpoint_that_goes_down_ends_the_study_and_what_was_done_is_kept(tiny, few, tmp_path):
-    good, left = with_model(tiny), [150]
+    good, left = with_model(tiny), [60]
 
     def answer(path, content):
         left[0] -= 1

@@ -11,6 +11,7 @@ from promptsearch.export.card import write_card
 from promptsearch.export.certificate import (
     CERTIFICATE,
     FORMAT,
+    TOLERANCE,
     Certificate,
     read_json,
     refuse_pickles,
@@ -77,15 +78,15 @@ class Verified(NamedTuple):
         to: Its format.
         probe: Examples that were scored.
         distance: The largest distance from their losses, in nats per scored token.
-        tolerance: The largest that is allowed, in nats per scored token.
         same: Whether it is within the tolerance.
+        tolerance: The largest that is allowed, in nats per scored token.
     """
 
     to: str
     probe: int
     distance: float
-    tolerance: float
     same: bool
+    tolerance: float = TOLERANCE
 
 
 def export_run(run: Path, to: str, out: Path, *, model: TextModel | None = None, key: str | None = None) -> Path:
@@ -151,4 +152,4 @@ def verify(folder: Path, model: TextModel | None = None, *, key: str | None = No
     else:
         certificate, to = load_prompt(folder), "json"
     distance = certificate.distance(FORMATS[to].score(certificate, FORMATS[to].model(certificate, model, key), folder))
-    return Verified(to, len(certificate.probe), distance, certificate.tolerance, distance <= certificate.tolerance)
+    return Verified(to, len(certificate.probe), distance, distance <= certificate.tolerance, certificate.tolerance)

@@ -55,6 +55,7 @@ class Server:
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
+            disable_nagle_algorithm = True  # else a body waits 40 ms for the client to acknowledge its headers
 
             def do_POST(self) -> None:
                 content = json.loads(self.rfile.read(int(self.headers["content-length"])))
