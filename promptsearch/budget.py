@@ -8,9 +8,19 @@ reported as `computed`, never credited.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from typing import Any
 
 from promptsearch.errors import BudgetExhausted
+
+#: What stands on the bill of a run.
+_BILL = ("forward", "backward", "proposer", "pool", "brought")
+
+
+def total(ledger: Mapping[str, Any]) -> int:
+    """The whole bill of an account as JSON values; accounts of older versions lack some kinds of tokens."""
+    return sum(ledger.get(kind, 0) for kind in _BILL)
 
 
 @dataclass
@@ -25,6 +35,10 @@ class Ledger:
     forward: int = 0
     backward: int = 0
     proposer: int = 0
+    #: What it took to find the words of the run's hard prompts: paid before it starts, computed once for a study.
+    pool: int = 0
+    #: What the run spent whose winner this one starts from: on the bill, but not of this budget.
+    brought: int = 0
     #: Of the forward tokens, those whose scores another run had left in the cache: charged, not computed.
     cached: int = 0
     #: What the engine really ran.
@@ -32,13 +46,13 @@ class Ledger:
 
     @property
     def spent(self) -> int:
-        """Tokens charged so far."""
-        return self.forward + self.backward + self.proposer
+        """The whole bill so far, with what was brought."""
+        return total(asdict(self))
 
     @property
     def left(self) -> float:
         """Tokens that may still be spent; infinite where there is no budget."""
-        return float("inf") if self.budget is None else self.budget - self.spent
+        return float("inf") if self.budget is None else self.budget - (self.spent - self.brought)
 
     def charge(self, *, forward: int = 0, backward: int = 0, proposer: int = 0, reserve: int = 0) -> None:
         """Charge, or refuse and change nothing.
@@ -52,14 +66,25 @@ class Ledger:
         Raises:
             BudgetExhausted: The charge would leave less than `reserve`.
         """
-        price = forward + backward + proposer
+        self.check(forward + backward + proposer, reserve)
+        self.forward += forward
+        self.backward += backward
+        self.proposer += proposer
+
+    def check(self, price: int, reserve: int) -> None:
+        """Refuse what cannot be paid.
+
+        Args:
+            price: Tokens, of any kind.
+            reserve: As in `charge`.
+
+        Raises:
+            BudgetExhausted: The charge would leave less than `reserve`.
+        """
         if price + reserve > self.left:
             raise BudgetExhausted(
                 f"{price} tokens are wanted and {reserve} are set aside for selection, but {self.left} of {self.budget} are left"
             )
-        self.forward += forward
-        self.backward += backward
-        self.proposer += proposer
 
     def to_json(self) -> dict[str, int | None]:
         """All figures by name."""

@@ -9,17 +9,18 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.logging import RichHandler
+from rich.progress import Progress
 from rich.table import Table
 from typer.core import TyperGroup
 
-from promptsearch.config import StudyConfig, config_schema, load_config, parse_config
+from promptsearch.config import StrategyConfig, StudyConfig, config_schema, load_config, parse_config
 from promptsearch.errors import PromptSearchError, StudyError, UnknownName
 from promptsearch.plain_yaml import read_yaml
 
@@ -107,7 +108,10 @@ def search(
         str, typer.Argument(metavar="STRATEGY", help="A strategy's name, a label of the study, or module:Class.")
     ],
     task: Annotated[str | None, typer.Option(metavar="NAME", help="A built-in task, with the default model and budget.")] = None,
-    study: Annotated[Path | None, typer.Option(metavar="FILE", help="A study file; its other strategies are left out.")] = None,
+    study: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="A study file; its other strategies are left out, but those it starts from."),
+    ] = None,
     option: Annotated[
         list[str] | None, typer.Option("--option", "-o", metavar="KEY=VALUE", help="An option of the strategy.")
     ] = None,
@@ -123,14 +127,25 @@ def search(
         base, folder, source = config.model_dump(), config.folder, str(study)
         rows = [row for row in config.strategies if strategy in (row.label, row.name)]
         base["strategies"] = [row.model_dump() for row in rows] or [{strategy: {}}]
+        sources = [row.model_dump() for row in _sources(rows, config.strategies)]
         base["name"] = f"{config.name}-{strategy.rpartition(':')[2]}"
     else:
         base = {"name": f"{task}-{strategy.rpartition(':')[2]}", "model": DEFAULT_MODEL, "task": task, "budget": DEFAULT_BUDGET}
         base, folder, source = {**base, "strategies": [{strategy: {}}]}, Path(), "the command line"
+        sources = []
     for row in base["strategies"]:
         for given in row.values():
             given.update(_options(option or []))
+    base["strategies"] += sources
     _run(parse_config(base, () if study else set_ or (), folder=folder, source=source), out, quiet)
+
+
+def _sources(rows: Sequence[StrategyConfig], study: Sequence[StrategyConfig]) -> list[StrategyConfig]:
+    """The other rows of a study from which some start, or those from which they start."""
+    found = list(rows)
+    for row in found:  # grows
+        found += [other for other in study if row.start and other.label == row.start.run and other not in found]
+    return found[len(rows) :]
 
 
 def _options(assignments: list[str]) -> dict[str, Any]:
@@ -235,6 +250,68 @@ def strategies(
     table.add_row("length", "int", "the study's", "Prompt tokens.")
     table.add_row("budget", "int", "the study's", "LM tokens per run; a row with its own is not ranked among the others.")
     console.print(table)
+
+
+@app.command("bench-strategies")
+def bench_strategies(
+    strategy: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[STRATEGY]...",
+            help="Names, or as in a study file 'optuna: {label: nsga2, sampler: nsga2}'; left out: all that search.",
+        ),
+    ] = None,
+    on: Annotated[
+        list[str] | None, typer.Option(metavar="KIND", help="A planted objective; may be repeated; left out: all of them.")
+    ] = None,
+    table: Annotated[
+        Path | None,
+        typer.Option(metavar="PATH", help="A finished run of exhaustive, or the table.safetensors that --out kept of one."),
+    ] = None,
+    evaluations: Annotated[
+        list[int] | None, typer.Option(metavar="N", min=1, help="Budget in evaluations; may be repeated; left out: 300.")
+    ] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="Searches of each strategy.")] = 20,
+    pool: Annotated[int, typer.Option(min=1, help="Tokens in the pool of a planted objective.")] = 100,
+    length: Annotated[int, typer.Option(min=1, help="Tokens in its prompts.")] = 4,
+    jobs: Annotated[int, typer.Option(min=1, help="Processes at once.")] = 1,
+    out: Annotated[Path | None, typer.Option(metavar="DIR", help="Where to keep searches, tables and what was searched.")] = None,
+    quiet: Quiet = False,
+) -> None:
+    """Run strategies against random search where the optimum is known: on planted objectives, or a table of real scores."""
+    from promptsearch.report.bench import bench_to_markdown, print_bench
+    from promptsearch.strategy import find_strategy
+    from promptsearch.testing import bench
+
+    if table is not None and on:
+        raise StudyError("say where to search: either --table PATH or --on KIND, not both")
+    for kind in on or ():
+        if kind not in bench.KINDS:
+            raise UnknownName("planted objective", kind, bench.KINDS)
+    counts = evaluations or [300]
+    rows = bench.with_random([bench.row(each) for each in strategy or bench.searching(table is not None)])
+    grounds = (
+        [bench.Ground(kind, pool, length) for kind in on or bench.KINDS] if table is None else [bench.table_ground(table, out)]
+    )
+    with Progress(console=Console(stderr=True, quiet=quiet), transient=True) as bars:
+        searches = bars.add_task("searches", total=len(rows) * len(grounds) * len(counts) * seeds)
+        found = bench.bench(rows, grounds, seeds, counts, jobs, lambda outcome: bars.advance(searches))
+    lines = bench.summary(found)
+    made_for = {row.label: find_strategy(row.name) for row in rows}
+
+    def claimed(label: str, ground: str) -> bool:
+        return bench.claims(made_for[label], ground)
+
+    failed = found[found.error != ""]
+    for error in sorted(set(failed.label + ": " + failed.error)):
+        typer.echo(f"error: {error}", err=True)
+    if not quiet:
+        print_bench(lines, claimed, Console())
+    if out is not None:
+        out.mkdir(parents=True, exist_ok=True)
+        found.to_parquet(out / "searches.parquet", index=False)
+        (out / "README.md").write_text(bench_to_markdown(lines, claimed), "utf-8")
+        typer.echo(f"The tables lie in {out / 'README.md'}.")
 
 
 @app.command()

@@ -62,6 +62,10 @@ class Diverged(PromptSearchError):
     """A loss or a gradient is no finite number any more. Ends a run in good order, with the best prompt scored before."""
 
 
+class NothingUsable(PromptSearchError):
+    """A proposer gave no usable prompt, time and again. Ends a run in good order, with the best prompt scored before."""
+
+
 class UnknownName(PromptSearchError):
     """A name that is not in a list of names.
 

@@ -47,6 +47,9 @@ class Scorer(Sizes, Protocol):
     def length(self, prompt: Prompt) -> int:
         """Tokens that the prompt puts into the slots."""
 
+    def fits(self, prompt: Prompt) -> bool:
+        """Whether the model can read every example with this prompt: what it cannot read fails, and is not charged."""
+
     def context(self, examples: Ids) -> Ids:
         """Tokens from the first slot to the end of each answer, the prompt's own left out, shape `(examples,)`."""
 

@@ -17,9 +17,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from promptsearch.budget import Ledger
 from promptsearch.calibration import Calibration, calibrate
 from promptsearch.config import StudyConfig
+from promptsearch.endpoint import Completion
 from promptsearch.errors import PromptSearchError, StrategyError
 from promptsearch.evaluation import Floats, Ids, Scores, price_of
 from promptsearch.loop import search
@@ -28,8 +28,10 @@ from promptsearch.model.weights import ModelWeights
 from promptsearch.objective import FINALISTS, SELECTED, Objective
 from promptsearch.prepared import ArenaKey, Prepared, prepare
 from promptsearch.prompt import Numbers, Prompt, TextPrompt, TrainedPrompt, length_of, tensors_of
+from promptsearch.proposer import Proposing, RemoteProposing
 from promptsearch.records import RunLog
 from promptsearch.run import Arena, Run
+from promptsearch.space import PromptSpace
 from promptsearch.strategy import Access, make_strategy
 from promptsearch.task import Task
 
@@ -46,10 +48,10 @@ class RunForecast:
         label: The strategy's.
         runs: Seeds.
         proposals: Prompts scored in a run's search.
-        price: LM tokens charged to a run.
+        price: LM tokens charged to a run, with those of the run that it starts from.
         computed: LM tokens that go through the model in a run, those of training counted twice.
-        seconds: Of a run; on a model behind an endpoint, those of the strategy alone.
-        requests: To an endpoint, in a run.
+        seconds: Of a run, without those of a model behind an endpoint.
+        requests: To endpoints, in a run.
         error: Why the runs will fail; empty where they will not.
     """
 
@@ -107,7 +109,7 @@ class Forecast:
         device: Of the model, or its endpoint.
         threads: Of torch.
         memory: Bytes that may go to keys and values.
-        preparing: Seconds for loading and checking.
+        preparing: Seconds for loading, checking and finding the pools.
         tasks: In order.
         runs: In order.
         served: Where and how the model is served; None: it is loaded here.
@@ -143,28 +145,43 @@ def forecast(config: StudyConfig, model: TextModel | None = None, task: Task | N
     begin = time.monotonic()
     prepared = prepare(config, model, task)
     dtype, device = str(prepared.dtype).removeprefix("torch."), str(prepared.lm.device)
+    seconds = time.monotonic() - begin
+    trains = {key: False for key in prepared.arenas}
+    for run in prepared.runs(Path()):
+        trains[_key(prepared, run)] |= run.strategy.access is not Access.SCORES
+    speeds = {key: calibrate(arena, trains[key]) for key, arena in prepared.arenas.items()}
+    for pruned, pruning in prepared.prunings.items():
+        seconds += next(speed for key, speed in speeds.items() if key[0] == pruned).search.seconds(pruning.cost)
     found = Forecast(
         model=prepared.lm.name,
         dtype=dtype,
         device=device,
         threads=torch.get_num_threads(),
         memory=prepared.memory,
-        preparing=time.monotonic() - begin,
+        preparing=seconds,
         served=prepared.lm.served,
     )
-    trains = {key: False for key in prepared.arenas}
-    for run in prepared.runs(Path()):
-        trains[_key(prepared, run)] |= run.strategy.access is not Access.SCORES
-    speeds = {key: calibrate(arena, trains[key]) for key, arena in prepared.arenas.items()}
     found.tasks.extend(_task_forecast(arena, speeds[key]) for key, arena in prepared.arenas.items())
     rows: dict[tuple[str, str], list[Run]] = {}
     for run in prepared.runs(Path()):
         rows.setdefault((run.arena.task.name, run.label), []).append(run)
     seen: dict[ArenaKey, set[tuple[int, ...]]] = {key: set() for key in prepared.arenas}
-    for runs in rows.values():
-        key = _key(prepared, runs[0])
-        found.runs.append(_rehearse(runs[0], len(runs), speeds[key], seen[key]))
+    rehearsed: dict[tuple[str, str], _Rehearsed] = {}
+    for name, runs in rows.items():  # each after the one that it starts from
+        key, source = _key(prepared, runs[0]), runs[0].source
+        start = rehearsed[name[0], source.label] if source else None
+        rehearsed[name] = _rehearse(runs[0], len(runs), speeds[key], seen[key], start)
+    order = [(task.name, row.given.label) for task in prepared.tasks for row in prepared.rows]
+    found.runs.extend(rehearsed[name].forecast for name in order)
     return found
+
+
+@dataclass(frozen=True)
+class _Rehearsed:
+    """A forecast, and the prompt that a run which starts from this one is rehearsed with; None where it failed."""
+
+    forecast: RunForecast
+    winner: Prompt | None = None
 
 
 def _key(prepared: Prepared, run: Run) -> ArenaKey:
@@ -179,7 +196,7 @@ def _task_forecast(arena: Arena, calibration: Calibration) -> TaskForecast:
     tokens, size = engine.kept
     return TaskForecast(
         name=arena.task.name,
-        template=arena.task.template.text,
+        template=arena.task.template.shown,
         score_on=arena.score_on,
         prompt=length,
         anatomy=engine.anatomy(),
@@ -193,9 +210,14 @@ def _task_forecast(arena: Arena, calibration: Calibration) -> TaskForecast:
     )
 
 
-def _rehearse(run: Run, runs: int, calibration: Calibration, seen: set[tuple[int, ...]]) -> RunForecast:
+def _rehearse(run: Run, runs: int, calibration: Calibration, seen: set[tuple[int, ...]], start: _Rehearsed | None) -> _Rehearsed:
+    def failing(error: str) -> _Rehearsed:
+        return _Rehearsed(RunForecast(run.arena.task.name, run.label, runs, error=error))
+
+    if start and start.winner is None:
+        return failing(f"the run that it starts from, '{start.forecast.label}', would fail")
     arena, standin = run.arena, _StandIn(run, calibration, seen)
-    ledger, log = Ledger(run.budget), _Log(standin)
+    ledger, log = run.ledger(start.forecast.price if start else 0), _Log(standin)
     objective = Objective(
         standin,
         arena.space,
@@ -207,18 +229,20 @@ def _rehearse(run: Run, runs: int, calibration: Calibration, seen: set[tuple[int
         seconds=run.seconds,
         race=run.race,
         finalists=run.strategy.finalists,
+        proposing=None if run.proposing is None else _StandInProposing(standin, run.proposing, arena.space),
+        start=start.winner if start else None,
     )
     options = {name: value for name, value in run.options.items() if name not in run.strategy.writes}
     try:
         strategy = make_strategy(run.name, run.strategy, objective, run.seed, options)
         search(strategy)
     except PromptSearchError as error:
-        return RunForecast(arena.task.name, run.label, runs, error=str(error))
+        return failing(str(error))
     seconds = log.seconds
     # The best are scored again in float32, some of them selected among, and one tested.
     finalists = [item.prompt for item in objective.finalists()]
     if not finalists:
-        return RunForecast(arena.task.name, run.label, runs, error="no prompt could be scored: give it a larger budget")
+        return failing("no prompt could be scored: give it a larger budget, or shorter prompts")
     stages = (("search", FINALISTS, arena.scored), ("select", SELECTED, arena.everything("select")))
     for split, count, ids in (*stages, ("test", 1, arena.everything("test"))):
         engine, some = arena.exact[split], finalists[:count]
@@ -233,9 +257,10 @@ def _rehearse(run: Run, runs: int, calibration: Calibration, seen: set[tuple[int
         cost = arena.bare.predict([TextPrompt("")], arena.everything("select")).cost
         seconds += calibration.exact.seconds(cost)
     proposals = sum(len(line["prompts"]) for line in log.lines)
-    return RunForecast(
+    told = RunForecast(
         arena.task.name, run.label, runs, proposals, ledger.spent, ledger.computed, seconds, requests=standin.requests
     )
+    return _Rehearsed(told, finalists[0])
 
 
 class _Log(RunLog):
@@ -278,8 +303,7 @@ class _StandIn:
         self._steps = 0
         self.signature = "a rehearsal"
         self.length, self.context, self.lead = self._engine.length, self._engine.context, self._engine.lead
-        self.readings = self._engine.readings
-        self.passes = self._engine.passes
+        self.readings, self.passes, self.fits = self._engine.readings, self._engine.passes, self._engine.fits
         self.examples, self.encode = self._engine.examples, self._engine.encode
         self.demonstrations, self.keys_values = self._engine.demonstrations, self._engine.keys_values
         self.seconds = self.asked = 0.0
@@ -299,13 +323,19 @@ class _StandIn:
 
     def score(self, prompts: Sequence[Prompt], examples: Ids) -> Scores:
         begin = time.perf_counter()
-        prediction = self._engine.predict(prompts, examples)
-        self.requests += prediction.requests
-        first = self._first(examples) if prediction.sharing == "input" else 0
-        self.seconds += self._calibration.search.seconds(prediction.cost + first)
+        failures = {i: "it is too long for the model" for i, prompt in enumerate(prompts) if not self.fits(prompt)}
         losses = np.stack([self._losses(prompt) for prompt in prompts])[:, examples]
+        losses[list(failures)] = np.nan
+        computed = 0
+        if good := [prompt for i, prompt in enumerate(prompts) if i not in failures]:
+            prediction = self._engine.predict(good, examples)
+            self.requests += prediction.requests
+            first = self._first(examples) if prediction.sharing == "input" else 0
+            self.seconds += self._calibration.search.seconds(prediction.cost + first)
+            computed = prediction.tokens + first
         self.asked += time.perf_counter() - begin
-        return Scores(losses, (losses < np.log(2)).astype(float), self._table(losses, examples), prediction.tokens + first, {})
+        metric = np.where(np.isnan(losses), np.nan, losses < np.log(2))
+        return Scores(losses, metric, self._table(losses, examples), computed, failures)
 
     @property
     def weights(self) -> ModelWeights:
@@ -325,6 +355,10 @@ class _StandIn:
         # Some gradient: what stands still would be scored once.
         height = torch.stack([tensor.square().mean() for tensor in tensors_of(numbers)]).sum()
         return height - height.detach() + mean
+
+    def take(self, tokens: int) -> None:
+        """Add the time of so many tokens of a proposer; a token that is written costs as much as one that is read."""
+        self.seconds += self._calibration.search.seconds(tokens)
 
     def _first(self, examples: Ids) -> int:
         """Tokens that are kept from now on."""
@@ -352,3 +386,35 @@ class _StandIn:
         drawn = self._examples + mean + rng.normal(0, calibration.residual, len(self._examples))
         losses: Floats = np.maximum(1e-6, drawn)
         return losses
+
+
+class _StandInProposing:
+    """Writes words of the pool in place of a proposer, and adds up what a local one would take.
+
+    Args:
+        standin: Of the run.
+        proposing: That it stands for, which knows what requests cost.
+        space: With the pool.
+    """
+
+    #: Words of an answer: an instruction of one line.
+    WORDS = 12
+
+    def __init__(self, standin: _StandIn, proposing: Proposing, space: PromptSpace) -> None:
+        self._standin, self._proposing, self._space = standin, proposing, space
+
+    def most(self, request: str) -> int:
+        return self._proposing.most(request)
+
+    def complete(
+        self, requests: Sequence[str], *, max_tokens: int, temperature: float, seeds: Sequence[int], stop: Sequence[str]
+    ) -> list[Completion]:
+        found = []
+        for request, seed in zip(requests, seeds, strict=True):
+            ids = np.random.default_rng(seed).choice(self._space.pool, size=min(self.WORDS, max_tokens - 1))
+            found.append(Completion(self._space.decode(ids.tolist()).strip(), self.most(request), len(ids) + 1))
+        if isinstance(self._proposing, RemoteProposing):
+            self._standin.requests += len(found)  # how long they take is not known
+        else:
+            self._standin.take(sum(each.tokens_in + each.tokens_out for each in found))
+        return found

@@ -12,7 +12,7 @@ import safetensors
 import safetensors.torch
 from numpy.typing import ArrayLike
 
-from promptsearch.errors import BudgetExhausted, Diverged, PromptSearchError, RecordError, StrategyError
+from promptsearch.errors import BudgetExhausted, Diverged, NothingUsable, PromptSearchError, RecordError, StrategyError
 from promptsearch.files import write_aside
 from promptsearch.prompt import Prompt
 from promptsearch.strategy import Ask, State, Strategy
@@ -22,7 +22,7 @@ _SAVING_SHARE = 0.05
 
 
 def search(strategy: Strategy, folder: Path | None = None) -> str:
-    """Ask, score, tell, until the budget is spent, nothing is left to propose, or training diverged.
+    """Ask, score, tell, until the budget is spent, nothing is left to propose, training diverged, or a proposer failed.
 
     Args:
         strategy: Fresh from its constructor; its objective's log decides whether it starts or goes on.
@@ -45,7 +45,7 @@ def search(strategy: Strategy, folder: Path | None = None) -> str:
             if not prompts:
                 return "nothing left to propose"
             evaluation = objective.evaluate(prompts, examples)
-        except (BudgetExhausted, Diverged) as end:
+        except (BudgetExhausted, Diverged, NothingUsable) as end:
             return str(end)
         with _named(strategy, "tell"):
             strategy.tell(prompts, evaluation)

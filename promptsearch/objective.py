@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 import numpy as np
+import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
@@ -45,6 +46,7 @@ from promptsearch.prompt import (
     shapes_for,
     tensors_of,
 )
+from promptsearch.proposer import Proposer, Proposing
 from promptsearch.race import race
 from promptsearch.records import RunLog
 from promptsearch.space import PromptSpace
@@ -87,6 +89,8 @@ class Objective:
         seconds: The run's time limit.
         race: Whether prompts that are clearly worse than the best are scored on some of `score_on` only.
         finalists: How many of the best prompts are kept.
+        proposing: The model that proposes; None: there is none.
+        start: The winner of the run that this one starts from.
         listener: Called after each evaluation, for progress bars.
     """
 
@@ -104,13 +108,21 @@ class Objective:
         seconds: float | None = None,
         race: bool = False,
         finalists: int = FINALISTS,
+        proposing: Proposing | None = None,
+        start: Prompt | None = None,
         listener: Callable[[Objective], None] = lambda objective: None,
     ) -> None:
         self.space = space
         self.ledger = ledger
+        #: The winner of the run that this one starts from, where the study file names one with `start`; else None.
+        self.start = start
         self.scored = np.asarray(scored, dtype=np.int64)
         self.training = np.asarray(training, dtype=np.int64)
         self.log = log or RunLog()
+        #: A language model that writes what a strategy asks of it, on the run's account.
+        self.proposer = Proposer(
+            proposing, ledger, self.log.proposals, lambda: self._reserve(max(self._longest, self.space.length))
+        )
         self._scorer = scorer
         self._cache = cache
         self._reserve = reserve
@@ -153,8 +165,10 @@ class Objective:
         if self._seconds is not None and self.log.seconds > self._seconds and not self.log.replaying:
             raise self._time_over()
         price = computed = 0
+        self._free = 0 if any(self._price_of(p, ids) for p in new.values()) else self._free + len(prompts)
+        if self._free >= FREE_PROPOSALS:
+            raise BudgetExhausted(f"{self._free} proposals in a row had all been scored before, or are too long to be scored")
         if new:
-            self._free = 0
             payable = self._payable(list(new.values()), ids)
             if payable and self._seconds is not None and self.log.searched:
                 raise self._time_over()  # so an earlier process ended this search, and went on to selection
@@ -165,10 +179,6 @@ class Objective:
                 price, computed = self._score(payable, ids, group)
             if len(payable) < len(new):
                 raise BudgetExhausted(f"{len(new)} prompts were asked for and {len(payable)} could be paid")
-        else:
-            self._free += len(prompts)
-            if self._free >= FREE_PROPOSALS:
-                raise BudgetExhausted(f"{self._free} proposals in a row had all been scored before")
         rows = [self._rows[p.key, group] for p in prompts]
         choices = [row.choices for row in rows if row.choices is not None]
         return Evaluation(
@@ -213,6 +223,29 @@ class Objective:
         self.ledger.computed += math.ceil((again + back) * own + below) + lead
         return self._scorer.loss(numbers, ids)
 
+    def token_gradient(self, prompt: HardPrompt, examples: ArrayLike) -> Tensor:
+        """How the mean loss changes with the token at each position, to first order; charged as `loss` is.
+
+        The gradient with respect to one-hot vectors that pick the tokens' embeddings: at each position, a token with a lower
+        number than the present one promises a lower loss. Of the vocabulary, the tokens that may be proposed: the pool.
+
+        Args:
+            prompt: From the space.
+            examples: As in `loss`.
+
+        Returns:
+            Nats, shape `(length, pool)`, in the order of `space.pool`; float32 on the CPU.
+
+        Raises:
+            BudgetExhausted: As `loss`.
+        """
+        self.space.check(prompt)
+        rows = self.embeddings[torch.tensor(prompt.ids)].detach().float().cpu().requires_grad_()  # (length, width)
+        (gradient,) = torch.autograd.grad(self.loss(rows, examples), rows)
+        # As the layers take them: a model that scales its embeddings scales these, too.
+        pool = self.embeddings[torch.from_numpy(self.space.pool.copy())].detach().float().cpu()
+        return gradient @ pool.T
+
     def backward(self, numbers: Numbers) -> float:
         """What `loss` charges for going back, in tokens for each token of its forward pass.
 
@@ -246,6 +279,10 @@ class Objective:
         """
         ids = self.scored if examples is None else np.asarray(examples, dtype=np.int64)
         return self._unpaid_lead(ids) + sum(self._price_of(p, ids) for p in prompts)
+
+    def length(self, prompt: Prompt) -> int:
+        """Tokens of a prompt, as they are charged."""
+        return self._scorer.length(prompt)
 
     def affordable(self, length: int) -> int:
         """How many more prompts of `length` tokens this run can score on all of `score_on`."""
@@ -310,6 +347,7 @@ class Objective:
         """What a saved strategy state must remember of the objective, as JSON values."""
         return {
             "evaluations": len(self.log.lines),
+            "proposals": self.log.proposals.count,
             "ledger": self.ledger.to_json(),
             "lead_paid": sorted(self._lead_paid),
             "longest": self._longest,
@@ -329,6 +367,7 @@ class Objective:
                 self._rows[data["key"], _group(None if full else ids)] = row
                 if full:
                     self._rank(row, self.log.prompt(data))
+        self.log.proposals.skip(books.get("proposals", 0))  # states of before there was a proposer have no such key
         for name, value in books["ledger"].items():
             setattr(self.ledger, name, value)
         self._lead_paid.update(books["lead_paid"])
@@ -360,8 +399,13 @@ class Objective:
     def _time_over(self) -> BudgetExhausted:
         return BudgetExhausted(f"the run's {self._seconds:g} seconds are over")
 
+    def _length(self, prompt: Prompt) -> int:
+        """Tokens of a prompt that selection may meet: of one that the model cannot read, none."""
+        return self._scorer.length(prompt) if self._scorer.fits(prompt) else 0
+
     def _price_of(self, prompt: Prompt, ids: Ids) -> int:
-        return price_of(self._scorer, self._scorer.length(prompt), ids)
+        """Nothing for a prompt that is too long for the model: it fails before anything is computed."""
+        return price_of(self._scorer, self._scorer.length(prompt), ids) if self._scorer.fits(prompt) else 0
 
     def _fresh(self, ids: Ids) -> Ids:
         """The examples that this run meets for the first time, each once."""
@@ -378,7 +422,7 @@ class Objective:
             total += self._unpaid_lead(later) + max(self._price_of(p, later) for p in prompts)
         for prompt in prompts:
             total += self._price_of(prompt, ids)
-            longest = max(longest, self._scorer.length(prompt))
+            longest = max(longest, self._length(prompt))
             if total + self._reserve(longest) > self.ledger.left:
                 break
             payable.append(prompt)
@@ -405,7 +449,7 @@ class Objective:
         line = self._replayed(prompts)
         if line is not None:
             self.ledger.charge(forward=line["price"])
-            self._longest = max([self._longest, *(self._scorer.length(p) for p in prompts)])
+            self._longest = max([self._longest, *map(self._length, prompts)])
             self._lead_paid.update(ids[: line.get("seen", len(ids))].tolist())
         else:
             before = self.ledger.forward
@@ -431,7 +475,7 @@ class Objective:
     def _charge(self, prompts: Sequence[Prompt], ids: Ids) -> int:
         price = self.price(prompts, ids)
         self.ledger.charge(forward=price)
-        self._longest = max([self._longest, *(self._scorer.length(p) for p in prompts)])
+        self._longest = max([self._longest, *map(self._length, prompts)])
         self._lead_paid.update(ids.tolist())
         return price
 

@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from promptsearch.config import PoolFile, StrategyConfig, StudyConfig
+from promptsearch.config import EndpointConfig, PoolSource, StrategyConfig, StudyConfig
 from promptsearch.endpoint import Endpoint
-from promptsearch.errors import StudyError
+from promptsearch.errors import StudyError, UnknownName
+from promptsearch.influence import Pruning
 from promptsearch.model import LanguageModel
 from promptsearch.model.text import TextModel
 from promptsearch.model.tokens import Tokens
+from promptsearch.pool import Pool, listed_words, make_pool
 from promptsearch.prompt import HardPrompt, RowsPrompt, TextPrompt, TunedPrompt, kind_of
-from promptsearch.run import Arena, Run
+from promptsearch.proposer import LocalProposing, Proposing, RemoteProposing
+from promptsearch.run import Arena, Run, scored_size
+from promptsearch.scoring.chat import render
+from promptsearch.scoring.scorer import loaded
 from promptsearch.served import ServedModel
 from promptsearch.strategy import Access, Strategy, check_options, find_strategy
-from promptsearch.task import SPLITS, Task
+from promptsearch.task import SPLITS, Example, Task
 from promptsearch.template import Kind
 
 #: Of an arena: the task's name, the prompt's length, and the kind of its template.
@@ -34,11 +39,13 @@ class Row:
         given: As in the study file; in a sweep over lengths with a label and a length of its own.
         strategy: The class.
         family: The label in the study file, which the rows of a sweep share.
+        source: The label of the row whose winner it starts from; None: it starts from nothing.
     """
 
     given: StrategyConfig
     strategy: type[Strategy]
     family: str
+    source: str | None = None
 
 
 @dataclass(frozen=True)
@@ -51,9 +58,11 @@ class Prepared:
         exact: In float32.
         dtype: Of the search.
         memory: Bytes for keys and values.
+        proposing: The model that proposes.
         tasks: In order.
         rows: In order.
-        arenas: See `ArenaKey`.
+        arenas: See `ArenaKey`. Where a pool is to be pruned, it is one of the right size and price, but not yet the right one.
+        prunings: What finds the pools of tasks, by name; empty where they are not pruned.
     """
 
     config: StudyConfig
@@ -61,40 +70,59 @@ class Prepared:
     exact: TextModel
     dtype: torch.dtype
     memory: int
+    proposing: Proposing
     tasks: list[Task]
     rows: list[Row]
     arenas: dict[ArenaKey, Arena]
+    prunings: dict[str, Pruning]
 
     def arena(self, task: Task, row: Row | None = None) -> Arena:
         """Where a row runs; left out: the first row."""
         return self.arenas[_arena_key(self.config, task, row or self.rows[0])]
 
+    def pruned(self, folder: Path) -> Prepared:
+        """The same with the pools that are to be pruned pruned, which spends tokens unless it was done before.
+
+        Args:
+            folder: Of the study.
+        """
+        found = {name: pruning.find(folder / "pools") for name, pruning in self.prunings.items()}
+        arenas = {key: arena.taking(found.get(key[0], arena.pool)) for key, arena in self.arenas.items()}
+        return replace(self, arenas=arenas)
+
     def runs(self, folder: Path) -> Iterator[Run]:
-        """All runs, seed by seed, so that a study that is cut short has every strategy.
+        """All runs, seed by seed, so that a study that is cut short has every strategy; each after the one it starts from.
 
         Args:
             folder: Of the study.
         """
         config = self.config
+        made: dict[tuple[str, str], Run] = {}  # by task and label, the last one: of deterministic strategies the only one
         for place, seed in enumerate(config.seeds):
             for task in self.tasks:
-                for row in self.rows:
+                for row in sources_first(self.rows):
                     if row.strategy.deterministic and place > 0:
                         continue
                     given = row.given
-                    yield Run(
+                    source = made[task.name, row.source] if row.source else None
+                    budget = given.budget or config.budget
+                    bill = budget + (source.bill if source else 0)
+                    made[task.name, given.label] = run = Run(
                         arena=self.arena(task, row),
                         name=given.name,
                         label=given.label,
                         strategy=row.strategy,
                         options=dict(given.options),
                         seed=seed,
-                        budget=given.budget or config.budget,
-                        reference=row.strategy.reference or given.budget not in (None, config.budget),
+                        budget=budget,
+                        reference=row.strategy.reference or bill != config.budget,
                         folder=folder / task.name / given.label / f"seed{seed}",
                         seconds=config.max_seconds,
                         race=config.race,
+                        proposing=self.proposing,
+                        source=source,
                     )
+                    yield run
 
 
 def prepare(config: StudyConfig, model: TextModel | None = None, task: Task | None = None) -> Prepared:
@@ -108,21 +136,33 @@ def prepare(config: StudyConfig, model: TextModel | None = None, task: Task | No
     Raises:
         PromptSearchError: Anything wrong with the input.
     """
-    rows = _rows(config)
+    rows = _with_sources(config, _rows(config))
     tasks = [task] if task else [Task.load(_given(t), config.folder, metric=config.metric) for t in config.tasks]
     _check_sweep(config, tasks)
     lm = model or _load(config, rows)
     lm.check()
     _check_metrics(lm, tasks)
     dtype = lm.searched_in(config.dtype)
+    if isinstance(lm, LanguageModel):  # a server is sent text as it is
+        tasks = [replace(task, template=render(task.template, lm)) for task in tasks]
     exact = lm.to(torch.float32)
     memory = exact.room() if config.memory is None else int(config.memory)
-    pool = _pool(config, exact)
     arenas: dict[ArenaKey, Arena] = {}
     keys = {_arena_key(config, task, row) for task in tasks for row in rows}
     keeping = sum(kind in ("slots", "gated") for _, _, kind in keys)  # nothing of a row stays the same below others
     share = memory // max(1, keeping)  # all of them keep what they computed until the study ends
+    prunings: dict[str, Pruning] = {}
     for each in tasks:
+        training = each.splits["search"].examples[scored_size(each, config.score_on) :]
+        pool = _pool(config, each, exact, rows, training)
+        if isinstance(config.pool, PoolSource) and config.pool.influence:
+            if not isinstance(exact, LanguageModel):
+                raise StudyError(
+                    "'influence' goes by the embeddings of the pool's words, which a model behind an endpoint does not show: "
+                    "leave it out"
+                )
+            pruning = Pruning(pool, config.pool.influence, each, exact.to(dtype), training, share)
+            prunings[each.name], pool = pruning, pruning.supposed()
         for row in rows:
             key = _arena_key(config, each, row)
             if key not in arenas:
@@ -135,7 +175,38 @@ def prepare(config: StudyConfig, model: TextModel | None = None, task: Task | No
                 unchecked.remove(arena.template.apart)
                 for split in SPLITS:
                     arena.exact[split].check_joints(arena.space)
-    return Prepared(config, lm, exact, dtype, memory, tasks, rows, arenas)
+    proposing = _proposing(config, exact, dtype)
+    return Prepared(config, lm, exact, dtype, memory, proposing, tasks, rows, arenas, prunings)
+
+
+def _proposing(config: StudyConfig, lm: TextModel, dtype: torch.dtype) -> Proposing:
+    """The model that proposes, in the search's dtype where it is computed here."""
+    given = config.proposer
+    if isinstance(given, EndpointConfig):
+        lm = _behind(given, config)
+    elif given.model is not None:
+        lm = LanguageModel.load(config.source(given.model), device=config.device)
+    if isinstance(lm, ServedModel):
+        endpoint = replace(lm.endpoint, chat=lm.endpoint.chat or given.chat)
+        return RemoteProposing(endpoint, tokens=lm.tokens, parallel=lm.parallel)
+    return LocalProposing(loaded(lm, "asked").to(dtype), chat=given.chat)
+
+
+def _pool(config: StudyConfig, task: Task, lm: TextModel, rows: Sequence[Row], training: Sequence[Example]) -> Pool:
+    """The pool of a task; where nobody knows a model's words, one that no strategy of the study looks at."""
+    if not (_takes_words(rows) or _names_words(config, lm)):
+        return Pool(lm.words, "no strategy takes words from it")
+    return make_pool(config.pool, config.folder, task, lm, training)
+
+
+def _takes_words(rows: Sequence[Row]) -> bool:
+    return any(HardPrompt in row.strategy.proposes for row in rows)
+
+
+def _names_words(config: StudyConfig, lm: TextModel) -> bool:
+    """Whether a model's tokenizer, or else the study's pool, says which words there are."""
+    listed = listed_words(config.pool, config.folder) is not None
+    return listed or not isinstance(lm, ServedModel) or lm.tokens is not None
 
 
 def _arena_key(config: StudyConfig, task: Task, row: Row) -> ArenaKey:
@@ -164,6 +235,65 @@ def _rows(config: StudyConfig) -> list[Row]:
     return rows
 
 
+def _with_sources(config: StudyConfig, rows: list[Row]) -> list[Row]:
+    """The rows with what they start from, checked.
+
+    Raises:
+        StudyError: A row starts from itself, also by way of others, or from prompts that its strategy does not start from.
+        UnknownName: There is no such row.
+    """
+    found = []
+    for row in rows:
+        if row.given.start is None:
+            found.append(row)
+            continue
+        label, name = row.given.label, row.given.start.run
+        # In a sweep over lengths, the row of the same length.
+        named = [x for x in rows if x.given.label == name or (x.family == name and x.given.length == row.given.length)]
+        if not named:
+            raise UnknownName(f"run of the study, from which '{label}' could start", name, [r.family for r in rows if r != row])
+        if named[0] == row:
+            raise StudyError(f"'{label}' names itself under 'start': name the run of another row")
+        source = named[0]
+        can = ", ".join(sorted(kind.__name__ for kind in row.strategy.starts_from))
+        if not row.strategy.starts_from:
+            raise StudyError(f"'{label}' cannot start from '{name}': the strategy '{row.given.name}' starts from no other run")
+        if not row.strategy.starts_from & source.strategy.proposes:
+            has = ", ".join(sorted(kind.__name__ for kind in source.strategy.proposes))
+            raise StudyError(
+                f"'{label}' cannot start from '{name}', whose winner is a {has}: '{row.given.name}' starts from {can}"
+            )
+        lengths = [x.given.length or config.lengths[0] for x in (row, source)]
+        sized = not any(kind is TextPrompt for kind in source.strategy.proposes)  # the length of texts is known later
+        if sized and lengths[0] != lengths[1]:
+            raise StudyError(
+                f"'{label}' has {lengths[0]} prompt tokens and starts from '{name}', which has {lengths[1]}: give both "
+                "the same length"
+            )
+        found.append(replace(row, source=source.given.label))
+    sources_first(found)
+    return found
+
+
+def sources_first(rows: Sequence[Row]) -> list[Row]:
+    """The rows in their order, but each after the one that it starts from.
+
+    Raises:
+        StudyError: Rows start from each other in a circle.
+    """
+    by_label = {row.given.label: row for row in rows}
+    ordered: dict[str, Row] = {}
+    for row in rows:
+        chain = [row]
+        while (source := chain[-1].source) is not None and source not in ordered:
+            if by_label[source] in chain:
+                circle = " from ".join(f"'{each.given.label}'" for each in [*chain, by_label[source]])
+                raise StudyError(f"runs cannot start from each other in a circle: {circle}")
+            chain.append(by_label[source])
+        ordered |= {each.given.label: each for each in reversed(chain)}
+    return list(ordered.values())
+
+
 def _check_sweep(config: StudyConfig, tasks: list[Task]) -> None:
     for task in tasks:
         if not isinstance(config.length, int) and all(slot.length is not None for slot in task.template.slots):
@@ -188,11 +318,13 @@ def _given(task: Any) -> str | dict[str, Any]:
 
 
 def _check_budget(config: StudyConfig, row: Row, arena: Arena) -> None:
-    budget, least = row.given.budget or config.budget, arena.smallest_budget(row.strategy.finalists)
+    pool, budget = arena.price_of_pool(row.strategy), row.given.budget or config.budget
+    least = arena.smallest_budget(row.strategy.finalists) + pool
     if budget < least:
+        words = f", with the {pool} of the pool's words," if pool else ""
         raise StudyError(
             f"a budget of {budget} tokens is too small for '{row.given.label}' on task '{arena.task.name}': one evaluation "
-            f"on {arena.score_on} examples and the selection among the best prompts cost {least} tokens. Raise "
+            f"on {arena.score_on} examples and the selection among the best prompts cost{words} {least} tokens. Raise "
             "budget, or lower score_on or the size of the select split."
         )
 
@@ -210,57 +342,24 @@ def _load(config: StudyConfig, rows: list[Row]) -> TextModel:
                 "behind an endpoint only those work that need scores and propose HardPrompt or TextPrompt, see "
                 "`promptsearch strategies`"
             )
-    words = [] if given.tokenizer else _words(config)
-    if words is None:
-        if any(HardPrompt in row.strategy.proposes for row in rows):
-            raise StudyError(
-                "the words of a model behind an endpoint are not known: give 'pool' as a list of words or {file: PATH}, or the "
-                "model's 'tokenizer'"
-            )
-        words = ["a"]  # a space that no strategy of the study looks at
+    if given.tokenizer:
+        return _behind(given, config)
+    words = listed_words(config.pool, config.folder)
+    if words is None and _takes_words(rows):
+        raise StudyError(
+            "the words of a model behind an endpoint are not known: give 'pool' as a list of words or {file: PATH}, or the "
+            "model's 'tokenizer'"
+        )
+    return _behind(given, config, words or [" a"])  # a word that no strategy of the study takes
+
+
+def _behind(given: EndpointConfig, config: StudyConfig, words: Sequence[str] = ()) -> ServedModel:
+    """A model behind an endpoint; without a tokenizer it knows these words."""
     source = None if given.tokenizer is None else config.source(given.tokenizer)
     return ServedModel(
         Endpoint(given.endpoint, given.model, given.key, given.seconds, given.retries, chat=given.chat),
         tokens=None if source is None else Tokens.load(source),
         tokenizer=source,
-        words=[_spaced(word) for word in words],
+        words=words,
         parallel=given.parallel,
     )
-
-
-def _pool(config: StudyConfig, lm: TextModel) -> tuple[int, ...]:
-    """Token ids of the study's pool."""
-    pool, words = config.pool, _words(config)
-    if isinstance(pool, int):
-        if pool > len(lm.words):
-            raise StudyError(f"the pool wants {pool} words, but this tokenizer has {len(lm.words)}: lower 'pool'")
-        return lm.words[:pool]  # byte-pair encoding numbers its tokens by frequency: the first are the most frequent
-    if words is None:
-        return lm.words
-    ids = []
-    for word in words:
-        found = lm.encode(_spaced(word))
-        if len(found) != 1:
-            raise StudyError(f"the word {word!r} of the pool is {len(found)} tokens of this model: a pool holds single tokens")
-        ids.append(found[0])
-    return tuple(dict.fromkeys(ids))
-
-
-def _spaced(word: str) -> str:
-    """A word of a pool with the space before it."""
-    return word if word.startswith(" ") else f" {word}"
-
-
-def _words(config: StudyConfig) -> list[str] | None:
-    """The words of a pool that lists them, or None."""
-    pool = config.pool
-    if isinstance(pool, (str, int)):
-        return None
-    if isinstance(pool, PoolFile):
-        path = config.folder / pool.file
-        try:
-            return [line.strip("\r\n") for line in path.read_text("utf-8").splitlines() if line.strip()]
-        except (OSError, UnicodeDecodeError) as error:
-            reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-            raise StudyError(f"cannot read the pool from {path}: {reason}") from error
-    return list(pool)

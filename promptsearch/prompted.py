@@ -23,7 +23,7 @@ from promptsearch.model.language_model import pick_dtype
 from promptsearch.prompt import NamedPrompt
 from promptsearch.scoring.answers import answer_scores
 from promptsearch.scoring.compiled import Compiled, Row, compile_prompts, fields_of
-from promptsearch.scoring.decoding import greedy
+from promptsearch.scoring.decoding import decode
 from promptsearch.scoring.forward import run
 from promptsearch.scoring.layout import Ids, check_answers
 from promptsearch.scoring.packing import pack
@@ -261,7 +261,7 @@ class PromptedModel:
         with lm.changed(self._weights):
             for places in _passes(rows, [len(row.ids) for row in rows], self._limit):
                 some, most = [rows[i] for i in places], [room[i] for i in places]
-                for i, ids in zip(places, greedy(lm, some, self._library, most, ended), strict=True):
+                for i, ids in zip(places, decode(lm, some, self._library, most, ended), strict=True):
                     text = lm.tokenizer.decode(ids[:-1] if ids[-1] in lm.ends else ids, skip_special_tokens=True)
                     found[i] = text if stop is None else text.partition(stop)[0]
         return [found[i] for i in range(len(inputs))]

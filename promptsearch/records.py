@@ -11,7 +11,7 @@ import json
 import os
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,24 +32,111 @@ def read_log(path: Path) -> tuple[list[dict[str, Any]], int]:
     Raises:
         RecordError: A line is no evaluation or is out of order; names file and line.
     """
+
+    def intact(line: Any) -> bool:
+        whole = line["stage"] in STAGES and len(line["prompts"]) == len(line["losses"])
+        return bool(whole and line["seconds"] >= 0 and line.keys() >= _KEYS)
+
+    return _read_lines(path, "evaluation", intact)
+
+
+def _read_lines(path: Path, what: str, intact: Callable[[Any], bool]) -> tuple[list[dict[str, Any]], int]:
     if not path.exists():
         return [], 0
     lines, size = [], 0
     for number, raw in enumerate(path.read_bytes().split(b"\n")[:-1], start=1):
         try:
             line = json.loads(raw)
-            intact = line["n"] == number - 1 and line["stage"] in STAGES and len(line["prompts"]) == len(line["losses"])
-            intact = intact and line["seconds"] >= 0 and line.keys() >= _KEYS
+            good = line["n"] == number - 1 and intact(line)
         except (ValueError, KeyError, TypeError):
-            intact = False
-        if not intact:
+            good = False
+        if not good:
             raise RecordError(
-                f"{path}, line {number}: this is not evaluation number {number - 1} of the run: the log was damaged. "
+                f"{path}, line {number}: this is not {what} number {number - 1} of the run: the log was damaged. "
                 "Restore the file, or delete the run's folder to make the run again."
             )
         lines.append(line)
         size += len(raw) + 1
     return lines, size
+
+
+def _drop_half_a_line(path: Path, size: int) -> None:
+    """Cut a log after its whole lines, so that the next one begins where they end."""
+    if path.exists() and path.stat().st_size > size:
+        os.truncate(path, size)
+
+
+def _append_line(path: Path, line: dict[str, Any]) -> None:
+    """A single write of a whole line, flushed to disk."""
+    with path.open("ab") as file:
+        file.write(json.dumps(line, separators=(",", ":"), allow_nan=False).encode() + b"\n")
+        file.flush()
+        os.fsync(file.fileno())
+
+
+class ProposalLog:
+    """What a proposer wrote in one run: appends new calls, hands back old ones in order.
+
+    Args:
+        folder: The run's folder; None keeps the log in memory.
+
+    Raises:
+        RecordError: The log on disk is damaged.
+    """
+
+    def __init__(self, folder: Path | None = None) -> None:
+        self._path = None if folder is None else folder / "proposals.jsonl"
+        self._queue: deque[dict[str, Any]] = deque()
+        #: Calls that the present run has seen, replayed ones included.
+        self.count = 0
+        if self._path is not None:
+            lines, size = _read_lines(self._path, "proposal", _is_proposal)
+            self._queue.extend(lines)
+            _drop_half_a_line(self._path, size)
+
+    def skip(self, count: int) -> None:
+        """Pass over the first `count` old calls, whose effects a saved state holds already."""
+        if count > len(self._queue):
+            raise RecordError(
+                f"the saved state covers {count} proposals, but {self._path} holds {len(self._queue)}: it was damaged. "
+                "Restore it, or delete the run's folder to make the run again."
+            )
+        for _ in range(count):
+            self._queue.popleft()
+        self.count += count
+
+    def replay(self, request: str) -> dict[str, Any] | None:
+        """The next old call, if there is one.
+
+        Args:
+            request: Names what is asked now.
+
+        Raises:
+            RecordError: The old call asked something else: the strategy is not deterministic, or the code changed.
+        """
+        if not self._queue:
+            return None
+        line = self._queue.popleft()
+        if line["request"] != request:
+            raise RecordError(
+                f"proposal {line['n']} of {self._path} answers another request than the run makes now. A strategy must ask the "
+                "same again from the same seed and the same scores; delete the run's folder to make the run again."
+            )
+        self.count += 1
+        return line
+
+    def append(self, line: dict[str, Any]) -> dict[str, Any]:
+        """Write one call, and give it back as it will be read back."""
+        line = {"n": self.count, **line}
+        self.count += 1
+        if self._path is not None:
+            _append_line(self._path, line)
+        return line
+
+
+def _is_proposal(line: Any) -> bool:
+    texts = isinstance(line["texts"], list) and all(isinstance(text, str) for text in line["texts"])
+    return texts and isinstance(line["request"], str) and isinstance(line["price"], int) and line["price"] >= 0
 
 
 class RunLog:
@@ -64,6 +151,8 @@ class RunLog:
 
     def __init__(self, folder: Path | None = None) -> None:
         self._folder = folder
+        #: What a proposer wrote.
+        self.proposals = ProposalLog(folder)
         self._lines: list[dict[str, Any]] = []
         self._queue: deque[dict[str, Any]] = deque()
         self._before = 0.0
@@ -72,7 +161,7 @@ class RunLog:
             self._queue.extend(lines)
             if lines:
                 self._before = float(lines[-1]["seconds"])
-                os.truncate(folder / "evaluations.jsonl", size)
+            _drop_half_a_line(folder / "evaluations.jsonl", size)
         self._start = time.monotonic()
 
     @property
@@ -129,10 +218,7 @@ class RunLog:
         line = {"n": len(self._lines), **line, "seconds": round(self.seconds, 3)}
         self._lines.append(line)
         if self._folder is not None:
-            with (self._folder / "evaluations.jsonl").open("ab") as file:
-                file.write(json.dumps(line, separators=(",", ":"), allow_nan=False).encode() + b"\n")
-                file.flush()
-                os.fsync(file.fileno())
+            _append_line(self._folder / "evaluations.jsonl", line)
 
     def keep(self, prompts: Sequence[Prompt]) -> None:
         """Keep the numbers of the best few, those that are trained, for a state that is about to be saved.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from promptsearch.budget import Ledger
+from promptsearch.budget import Ledger, total
 from promptsearch.cache import ScoreCache
 from promptsearch.diagnosis import diagnose
 from promptsearch.errors import PromptSearchError, StudyError
@@ -20,6 +20,7 @@ from promptsearch.evaluation import price_of, scores_to_json
 from promptsearch.loop import search
 from promptsearch.model.text import TextModel
 from promptsearch.objective import FINALISTS, SELECTED, Objective
+from promptsearch.pool import Pool
 from promptsearch.prompt import (
     VECTORS,
     GatedPrompt,
@@ -32,6 +33,7 @@ from promptsearch.prompt import (
     Weights,
     prompt_to_json,
 )
+from promptsearch.proposer import Proposing
 from promptsearch.records import RunLog
 from promptsearch.scoring.layout import prompt_texts
 from promptsearch.scoring.scorer import SplitScorer, make_scorer
@@ -41,6 +43,22 @@ from promptsearch.task import SPLITS, Split, Task, metric_function
 from promptsearch.template import Kind, Template
 
 Ids = NDArray[np.int64]
+
+
+def scored_size(task: Task, score_on: int) -> int:
+    """How many search examples every prompt is scored on, the first ones: at most half of the split.
+
+    Args:
+        task: The task.
+        score_on: How many are wanted.
+
+    Raises:
+        StudyError: The split is too small.
+    """
+    size = min(score_on, len(task.splits["search"]) // 2)
+    if size < 1:
+        raise StudyError(f"task '{task.name}': the search split needs at least 2 examples, one to score on and one to train on")
+    return size
 
 
 @dataclass(frozen=True)
@@ -56,6 +74,7 @@ class Arena:
         searching: The search split in the search's dtype.
         exact: Each split in float32.
         score_on: Search examples per evaluation.
+        pool: The tokens of hard prompts, with their price.
     """
 
     task: Task
@@ -66,6 +85,7 @@ class Arena:
     searching: SplitScorer
     exact: dict[str, SplitScorer]
     score_on: int
+    pool: Pool
 
     @staticmethod
     def build(
@@ -73,7 +93,7 @@ class Arena:
         lm: TextModel,
         dtype: torch.dtype,
         length: int,
-        pool: Sequence[int],
+        pool: Pool | Sequence[int],
         score_on: int,
         memory: int | None = None,
         kind: Kind = "slots",
@@ -85,7 +105,7 @@ class Arena:
             lm: In float32.
             dtype: Of the search.
             length: Prompt tokens where the template does not fix them.
-            pool: Token ids of hard prompts.
+            pool: Of hard prompts; token ids alone cost nothing.
             score_on: Search examples per evaluation, at most half of the split.
             memory: Bytes for keys and values.
             kind: Of the prompts.
@@ -101,13 +121,14 @@ class Arena:
         # The search comes back to its examples again and again; selection and test see theirs once.
         exact = {n: engine(lm, task.splits[n], keep=n == "search" and dtype == lm.dtype) for n in SPLITS}
         searching = exact["search"] if dtype == lm.dtype else engine(lm.to(dtype), task.splits["search"], keep=True)
-        size = min(score_on, len(task.splits["search"]) // 2)
-        if size < 1:
-            raise StudyError(
-                f"task '{task.name}': the search split needs at least 2 examples, one to score on and one to train on"
-            )
-        space = PromptSpace(pool, task.template.bind(length).length, lm.decode)
-        return Arena(task, lm, dtype, template, space, searching, exact, size)
+        pool = pool if isinstance(pool, Pool) else Pool(tuple(pool), "tokens")
+        bound = task.template.bind(length)
+        space = PromptSpace(pool.ids, bound.length, lm.decode, slots=bound.slots, embeddings=lambda: searching.embeddings)
+        return Arena(task, lm, dtype, template, space, searching, exact, scored_size(task, score_on), pool)
+
+    def taking(self, pool: Pool) -> Arena:
+        """The same with another pool."""
+        return replace(self, pool=pool, space=self.space.over(pool.ids))
 
     @property
     def scored(self) -> Ids:
@@ -154,6 +175,10 @@ class Arena:
         selecting = price_of(select, length, ids)
         return finalists * again + min(SELECTED, finalists) * selecting + int(select.lead(ids).sum())
 
+    def price_of_pool(self, strategy: type[Strategy]) -> int:
+        """What a strategy pays before it starts: for the pool, where its prompts are made of it."""
+        return self.pool.price if HardPrompt in strategy.proposes else 0
+
     def smallest_budget(self, finalists: int = FINALISTS) -> int:
         """What one evaluation and selection cost together."""
         length = self.template.length
@@ -168,6 +193,20 @@ class Arena:
         """
         for dtype in {self.dtype, self.lm.dtype}:
             self.lm.to(dtype).check_unchanged()
+
+
+@dataclass(frozen=True)
+class Beginning:
+    """Another run's winner, which a run starts from.
+
+    Args:
+        prompt: The winner.
+        about: What `result.json` says of it: `run` (its label), `seed`, `kind`, `key`, `text`, `spent` (LM tokens, which come on
+            the bill), and its loss and metric on the `select` and the `test` split.
+    """
+
+    prompt: Prompt
+    about: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -186,6 +225,8 @@ class Run:
         folder: Of this run.
         seconds: Time limit.
         race: Whether the search scores clearly worse prompts on some examples only.
+        proposing: The model that proposes.
+        source: The run whose winner it starts from.
     """
 
     arena: Arena
@@ -199,13 +240,23 @@ class Run:
     folder: Path
     seconds: float | None = None
     race: bool = False
+    proposing: Proposing | None = None
+    source: Run | None = None
 
-    def execute(self, cache: ScoreCache | None, listener: Callable[[str, Objective], None]) -> tuple[dict[str, Any], Prompt]:
+    @property
+    def bill(self) -> int:
+        """The most LM tokens that its winner may cost, with those of the run that it starts from."""
+        return self.budget + (self.source.bill if self.source else 0)
+
+    def execute(
+        self, cache: ScoreCache | None, listener: Callable[[str, Objective], None], start: Beginning | None = None
+    ) -> tuple[dict[str, Any], Prompt]:
         """Search, select, and look at the test split once; goes on where a killed process stopped.
 
         Args:
             cache: Scores of earlier runs.
             listener: Called with the stage and the objective after each evaluation and at each new stage.
+            start: The winner of `source`.
 
         Returns:
             What `result.json` holds, and the winner.
@@ -215,8 +266,12 @@ class Run:
             RecordError: The run's log is damaged.
         """
         arena = self.arena
+        if start and type(start.prompt) not in self.strategy.starts_from:  # of a strategy that proposes several kinds
+            can = ", ".join(sorted(kind.__name__ for kind in self.strategy.starts_from))
+            what = f"'{start.about['run']}' was won by a {type(start.prompt).__name__}"
+            raise StudyError(f"{what}, from which '{self.name}' does not start: it starts from {can}")
         log = RunLog(self.folder)
-        ledger = Ledger(self.budget)
+        ledger = self.ledger(start.about["spent"] if start else 0)
         objective = Objective(
             arena.searching,
             arena.space,
@@ -229,6 +284,8 @@ class Run:
             seconds=self.seconds,
             race=self.race,
             finalists=self.strategy.finalists,
+            proposing=self.proposing,
+            start=start.prompt if start else None,
             listener=lambda current: listener("search", current),
         )
         strategy = make_strategy(self.name, self.strategy, objective, self.seed, self.options)
@@ -272,6 +329,7 @@ class Run:
             "training": strategy.training and diagnose(strategy.training, _search_losses(log), chosen["loss"], empty),
             "dtype": str(arena.dtype).removeprefix("torch."),
             "curve": _curve(log),
+            "start": start.about if start else None,
             "winner": describe(arena, winner),
             "search": {"loss": ranked.value, "loss_fp32": exact},
             "select": chosen,
@@ -279,6 +337,14 @@ class Run:
             "gap": test["loss"] - exact,
         }
         return result, winner
+
+    def ledger(self, brought: int = 0) -> Ledger:
+        """As the run starts.
+
+        Args:
+            brought: What the run spent whose winner it starts from.
+        """
+        return Ledger(self.budget, pool=self.arena.price_of_pool(self.strategy), brought=brought)
 
     def failed(self, error: PromptSearchError) -> dict[str, Any]:
         """What `result.json` holds of a run that failed."""
@@ -408,7 +474,7 @@ def _curve(log: RunLog) -> list[list[float]]:
         if line["stage"] != "search":
             continue
         ledger = line["ledger"]
-        spent = ledger["forward"] + ledger["backward"] + ledger["proposer"]
+        spent = total(ledger)
         if line["examples"] == "score_on" and (low := min(_mean_losses(line))) < best:
             best = low
             points.append([spent, best])

@@ -67,8 +67,8 @@ class ServedModel:
         self.device = endpoint.url
         self.dtype = torch.float32  # what the server computes in is its own affair
         self.parameters: int | None = None
-        self._endpoint = endpoint
-        self._tokens = tokens
+        self.endpoint = endpoint
+        self.tokens = tokens
         self._tokenizer = tokenizer
         self._words = tuple(dict.fromkeys(words))
         self._places = {word: place for place, word in enumerate(self._words)}
@@ -110,9 +110,9 @@ class ServedModel:
             EndpointDown: Nobody answers, or nobody is let in.
             EndpointError: The server answers something else than completions.
         """
-        if not self._endpoint.chat:
+        if not self.endpoint.chat:
             try:
-                found = self._endpoint.logprobs(_PROBE)
+                found = self.endpoint.logprobs(_PROBE)
                 if None not in found.greedy[1:]:
                     return "nats"
             except EndpointUnavailable as error:
@@ -127,7 +127,7 @@ class ServedModel:
     @property
     def served(self) -> dict[str, Any]:
         """Where it is served, and what its scores are; never a secret."""
-        end = self._endpoint
+        end = self.endpoint
         return {
             "url": end.url,
             "model": end.model,
@@ -150,20 +150,25 @@ class ServedModel:
     @property
     def hash(self) -> str:
         """20 hexadecimal digits of a SHA-256 of its address, its name and the kind of its scores; its weights are not known."""
-        content = repr((self._endpoint.url, self._endpoint.model, self._endpoint.chat, self.scores))
+        content = repr((self.endpoint.url, self.endpoint.model, self.endpoint.chat, self.scores))
         return hashlib.sha256(content.encode()).hexdigest()[:20]
 
     @property
     def tokenizer_hash(self) -> str:
         """Names the tokenizer; without one, the words of the pool."""
-        if self._tokens is not None:
-            return self._tokens.hash
+        if self.tokens is not None:
+            return self.tokens.hash
         return hashlib.sha256(repr(self._words).encode()).hexdigest()[:20]
 
     @property
     def words(self) -> tuple[int, ...]:
         """Ids of the tokenizer's words, or of all words of the list."""
-        return self._tokens.words() if self._tokens is not None else tuple(range(len(self._words)))
+        return self.tokens.words() if self.tokens is not None else tuple(range(len(self._words)))
+
+    @property
+    def added(self) -> frozenset[int]:
+        """Ids of the tokenizer's special tokens; words of a list are none."""
+        return self.tokens.added if self.tokens is not None else frozenset()
 
     def encode(self, text: str) -> list[int]:
         """The token ids of a text; without a tokenizer, those of its words in the list.
@@ -171,8 +176,8 @@ class ServedModel:
         Raises:
             PromptError: A word is not in the list.
         """
-        if self._tokens is not None:
-            return self._tokens.encode(text)
+        if self.tokens is not None:
+            return self.tokens.encode(text)
         pieces = [text] if text in self._places else [f" {word}" for word in text.split()]
         if strange := next((piece for piece in pieces if piece not in self._places), None):
             raise PromptError(
@@ -183,11 +188,11 @@ class ServedModel:
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of ids."""
-        return self._tokens.decode(ids) if self._tokens is not None else "".join(self._words[i] for i in ids)
+        return self.tokens.decode(ids) if self.tokens is not None else "".join(self._words[i] for i in ids)
 
     def count(self, text: str) -> int:
         """What a text is charged: its tokens, or without a tokenizer what its bytes let expect."""
-        return len(self._tokens.encode(text)) if self._tokens is not None else estimate_tokens(text)
+        return len(self.tokens.encode(text)) if self.tokens is not None else estimate_tokens(text)
 
     def check(self) -> None:
         """Ask the server what it can do."""
@@ -231,7 +236,7 @@ class ServedModel:
 
         def ask(pair: tuple[str, str]) -> Answered:
             text, answer = pair
-            found = self._endpoint.logprobs(text + answer)
+            found = self.endpoint.logprobs(text + answer)
             self._count(found.tokens_in)
             tail = found.tail(answer)
             values, greedy = found.values[tail], found.greedy[tail]
@@ -253,7 +258,7 @@ class ServedModel:
         """
 
         def ask(pair: tuple[str, int]) -> Completion:
-            found = self._endpoint.complete(pair[0], max_tokens=pair[1])
+            found = self.endpoint.complete(pair[0], max_tokens=pair[1])
             self._count(found.tokens_in + found.tokens_out)
             return found
 
@@ -308,7 +313,7 @@ class ServedModel:
 
     def _ping(self) -> None:
         try:
-            self._endpoint.complete(_PROBE, max_tokens=1)
+            self.endpoint.complete(_PROBE, max_tokens=1)
         except EndpointUnavailable as error:
             raise EndpointDown(str(error)) from error
 

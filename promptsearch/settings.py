@@ -32,7 +32,7 @@ from promptsearch.task import METRICS
 
 DTYPES = ("auto", "float32", "bfloat16")
 #: Keys among a strategy's options that the core reads; the rest belongs to the strategy.
-RESERVED = ("label", "length", "budget")
+RESERVED = ("label", "length", "budget", "start")
 
 
 def _whole(value: Any) -> Any:
@@ -124,13 +124,23 @@ class SplitSizes(_Keys):
     test: Whole = Field(description="the number of examples that the winner is tested on")
 
 
+Message = Annotated[dict[Literal["system", "user", "assistant"], str], Field(min_length=1, max_length=1)]
+OneTemplate = Annotated[
+    Annotated[str, Tag("text")] | Annotated[tuple[Message, ...], Tag("list")],
+    Discriminator(lambda value: "list" if isinstance(value, (list, tuple)) else "text"),
+]
+
+
 class TaskConfig(_Keys):
     """A task of one's own."""
 
     name: Name = Field("", description="names the task in reports and folders; left out: the data's name")
     description: str | None = Field(None, description="what it is, in one line")
     data: Data = Field(description="{path: FILE} or {hub: owner/name}")
-    template: str = Field(description="text with {field}s, at least one {prompt}, and {answer} at its end")
+    template: OneTemplate = Field(
+        description="text with {field}s, at least one {prompt}, and {answer} at its end; or such text as a list of messages, "
+        "{ROLE: TEXT} each with the role system, user or assistant, which the model's chat template joins"
+    )
     label: str = Field(description="the field that holds the right answer")
     answers: dict[Annotated[str, BeforeValidator(_label)], str] | None = Field(
         None, description="label value: answer text; left out: the label's text is the answer"
@@ -151,10 +161,38 @@ class TaskConfig(_Keys):
         return data
 
 
-class PoolFile(_Keys):
-    """A pool kept in a file."""
+class PoolSource(_Keys):
+    """Where the words of a pool come from, and how many of them are left."""
 
-    file: str = Field(description="a text file with one word a line, relative to the study file")
+    words: Whole | None = Field(None, description="how many of the tokenizer's most frequent words")
+    task: Whole | None = Field(None, description="how many words of the task's own training examples, the most telling ones")
+    file: str | None = Field(None, description="a text file with one word a line, relative to the study file")
+    influence: Whole | None = Field(
+        None, description="how many of these tokens are left: those that move the loss most, whose search is charged"
+    )
+
+    @model_validator(mode="after")
+    def _one_source(self) -> PoolSource:
+        if sum(source is not None for source in (self.words, self.task, self.file)) != 1:
+            raise ValueError("one of words, task and file, with or without influence")
+        return self
+
+    @model_serializer
+    def _as_in_a_file(self) -> dict[str, int | str]:
+        return {key: value for key in type(self).model_fields if (value := getattr(self, key)) is not None}
+
+
+class ProposerConfig(_Keys):
+    """The model that proposes, where it is no `EndpointConfig`."""
+
+    model: str | None = Field(default=None, description="a local model; left out: the study's own")
+    chat: bool = Field(default=False, description="whether requests go to it as messages of a chat, not as texts to go on with")
+
+
+class Start(_Keys):
+    """The run whose winner another one starts from."""
+
+    run: str = Field(description="the label of another row, whose winner of the same task and seed it is")
 
 
 class StrategyConfig(BaseModel):
@@ -164,7 +202,9 @@ class StrategyConfig(BaseModel):
         name: An installed strategy's, or `module:Class`.
         label: Names its runs; left out in a study file: the name, or the class's.
         length: Prompt tokens, where they differ from the study's.
-        budget: LM tokens per run, where they differ from the study's: such a row is a reference, never ranked.
+        budget: LM tokens per run, where they differ from the study's. A row that may spend more or less than the study's budget
+            is a reference, never ranked; with `start`, what the other run may spend counts, too.
+        start: The row whose winner it starts from.
         options: The strategy's own.
     """
 
@@ -174,6 +214,7 @@ class StrategyConfig(BaseModel):
     label: Name
     length: Whole | None = None
     budget: Whole | None = None
+    start: Start | None = None
     options: dict[str, Any] = {}
 
     @model_serializer
@@ -219,7 +260,7 @@ def _variable(value: Any) -> Any:
 
 
 class EndpointConfig(_Keys):
-    """A model behind a server with OpenAI's completions API."""
+    """A model behind a server with OpenAI's completions API, a study's own or the one that proposes."""
 
     endpoint: Annotated[str, BeforeValidator(_address)] = Field(
         description="the server's URL, up to and including /v1, such as http://localhost:8000/v1"
@@ -235,7 +276,10 @@ class EndpointConfig(_Keys):
     parallel: Whole = Field(4, description="the number of requests at a time")
     seconds: float = Field(60, gt=0, description="the most seconds that an answer may take")
     retries: Annotated[int, BeforeValidator(_whole)] = Field(5, ge=0, description="how often a request that failed is sent again")
-    chat: bool = Field(False, description="whether prompts go to /chat/completions; losses are then 0 and 1, no nats")
+    chat: bool = Field(
+        False,
+        description="whether texts go to /chat/completions, as messages of a user; losses are then 0 and 1, no nats",
+    )
 
     def __str__(self) -> str:
         """What it is called in messages."""
@@ -249,6 +293,10 @@ def _seeds(value: Any) -> Any:
     if not whole or not value or len(set(value)) < len(value):
         raise ValueError("a number of seeds of at least 1, or a list of different whole numbers of at least 0")
     return value
+
+
+def _names_endpoint(value: Any) -> bool:
+    return isinstance(value, Mapping) and "endpoint" in value
 
 
 def _tag(value: Any) -> str:
@@ -268,12 +316,22 @@ Pool = Annotated[
     Annotated[str, Tag("text")]
     | Annotated[Whole, Tag("number")]
     | Annotated[tuple[str, ...], Tag("list")]
-    | Annotated[PoolFile, Tag("mapping")],
+    | Annotated[PoolSource, Tag("mapping")],
     Discriminator(_tag),
 ]
 Model = Annotated[
     Annotated[str, Tag("text")] | Annotated[EndpointConfig, Tag("mapping")],
     Discriminator(lambda value: "mapping" if isinstance(value, (Mapping, EndpointConfig)) else "text"),
+]
+OneProposer = Annotated[
+    Annotated[
+        Annotated[ProposerConfig, Tag("here")] | Annotated[EndpointConfig, Tag("served")],
+        Discriminator(lambda value: "served" if isinstance(value, EndpointConfig) or _names_endpoint(value) else "here"),
+    ],
+    BeforeValidator(
+        lambda value: {"model": value} if isinstance(value, str) else value,
+        json_schema_input_type=str | ProposerConfig | EndpointConfig,
+    ),
 ]
 OneStrategy = Annotated[StrategyConfig, BeforeValidator(_strategy, json_schema_input_type=str | dict[str, dict[str, Any] | None])]
 
@@ -305,7 +363,8 @@ class StudyConfig(_Keys):
     pool: Pool = Field(
         "words",
         description="the tokens of hard prompts: words (all of the tokenizer's), a number (its most frequent words), "
-        "a list of words, or {file: PATH}",
+        "a list of words, {task: N} (words of the task's own data) or {file: PATH}; beside words: N, task or file, influence: N "
+        "leaves those that move the loss most",
     )
     budget: Whole = Field(description="the LM tokens that each run may spend, a whole number such as 100000")
     score_on: Whole = Field(64, description="search examples per evaluation, the same ones for all prompts of a run")
@@ -314,6 +373,11 @@ class StudyConfig(_Keys):
     )
     seeds: Annotated[tuple[int, ...], BeforeValidator(_seeds, json_schema_input_type=int | list[int])] = Field(
         (0,), description="how many seeds (0, 1, ...), or a list of them"
+    )
+    proposer: OneProposer = Field(
+        ProposerConfig(),
+        description="the model that proposes, for strategies that ask one: a Hub name, a folder, a .gguf file, {chat: true}, or "
+        "{endpoint: URL, model: NAME, key: ENVIRONMENT_VARIABLE}; left out: the study's own model",
     )
     dtype: Literal["auto", "float32", "bfloat16"] = Field("auto", description="the dtype of the search")
     device: str = Field("auto", description="auto, cpu, cuda, cuda:1 or mps")
@@ -380,10 +444,10 @@ class StudyConfig(_Keys):
         known = (
             value == "words"
             if isinstance(value, str)
-            else type(value) is int or isinstance(value, (list, tuple, Mapping, PoolFile))
+            else type(value) is int or isinstance(value, (list, tuple, Mapping, PoolSource))
         )
         if not known:
-            raise ValueError("words, a number of words, a list of words, or {file: PATH}")
+            raise ValueError("words, a number of words, a list of words, {task: N}, {file: PATH} or {words: N, influence: N}")
         if isinstance(value, (list, tuple)) and not value:
             raise ValueError("at least one word")
         return value

@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cached_property
 
 import numpy as np
+import torch
 from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
+from torch.nn.functional import normalize
 
 from promptsearch.errors import StrategyError, TaskError
-from promptsearch.prompt import HardPrompt
+from promptsearch.prompt import HardPrompt, TextPrompt
+from promptsearch.template import Slot
+
+#: Cosines computed at a time: those of a whole vocabulary with a large pool would take gigabytes.
+_COSINES = 2**22
 
 
 class PromptSpace:
@@ -17,23 +25,43 @@ class PromptSpace:
     Args:
         pool: Token ids that a hard prompt may use, any order, no repeats; kept sorted.
         length: Tokens in a prompt, over all slots of the template.
-        decode: Turns ids into text, for messages and reports.
+        decode: Turns ids into text, for messages, reports and shorter prompts.
+        slots: The template's slots, of `length` tokens in all; left out: one slot.
+        embeddings: Gives the LM's embeddings, shape `(vocabulary, width)`, when they are needed first.
 
     Raises:
-        TaskError: The pool is empty, or the length is below 1.
+        TaskError: The pool is empty, the length is below 1, or the slots have another length.
     """
 
-    def __init__(self, pool: ArrayLike, length: int, decode: Callable[[Sequence[int]], str] = str) -> None:
+    def __init__(
+        self,
+        pool: ArrayLike,
+        length: int,
+        decode: Callable[[Sequence[int]], str] = str,
+        *,
+        slots: Sequence[Slot] = (),
+        embeddings: Callable[[], Tensor] | None = None,
+    ) -> None:
         ids = np.unique(np.asarray(pool, dtype=np.int64))
         if ids.size == 0:
             raise TaskError("the pool of prompt tokens is empty: no token passed its filters")
         if length < 1:
             raise TaskError(f"a prompt needs at least 1 token, got length {length}")
+        self._slots = tuple(slots) or (Slot(length, space=False),)
+        if (given := sum(slot.length or 0 for slot in self._slots)) != length:
+            raise TaskError(
+                f"the slots of a prompt of {length} tokens have {given} tokens: bind the template to its length first"
+            )
+        self._embeddings = embeddings
         ids.setflags(write=False)
         self.pool: NDArray[np.int64] = ids  # (pool,)
         self.length = length
         self.decode = decode
         self._members = frozenset(ids.tolist())
+
+    def over(self, pool: ArrayLike) -> PromptSpace:
+        """The space of prompts of the same slots over another pool."""
+        return PromptSpace(pool, self.length, self.decode, slots=self._slots, embeddings=self._embeddings)
 
     @property
     def size(self) -> int:
@@ -56,6 +84,60 @@ class PromptSpace:
     def sample(self, rng: np.random.Generator, count: int) -> list[HardPrompt]:
         """`count` prompts, uniform over the space, with replacement."""
         return [self.prompt(row) for row in rng.integers(len(self.pool), size=(count, self.length))]
+
+    def beginning(self, ids: Sequence[int]) -> HardPrompt | TextPrompt:
+        """The prompt of the first tokens alone: the text of these, each slot's in its slot, and the other slots empty.
+
+        Args:
+            ids: Tokens of the pool, at most `length`; with `length` of them it is a hard prompt.
+        """
+        if len(ids) == self.length:
+            return HardPrompt(ids)
+        texts, begin = [], 0
+        for slot in self._slots:
+            part = ids[begin : begin + (slot.length or 0)]
+            begin += slot.length or 0
+            text = self.decode(part) if part else ""
+            texts.append(text.removeprefix(" ") if slot.space else text)  # the template puts the slot's own space there
+        return TextPrompt(texts)
+
+    def neighbours(self, tokens: ArrayLike, count: int) -> NDArray[np.int64]:
+        """The tokens of the pool that are nearest to given ones, by the cosine of their embeddings.
+
+        Args:
+            tokens: Ids of the vocabulary, of the pool or not, shape `(tokens,)`.
+            count: How many neighbours of each.
+
+        Returns:
+            Ids, nearest first, none a neighbour of itself, shape `(tokens, min(count, len(pool) - 1))`; of equally near ones the
+            lower id comes first.
+
+        Raises:
+            StrategyError: The space knows no embeddings, or `count` is below 1.
+        """
+        if count < 1:
+            raise StrategyError(f"a token needs at least 1 neighbour, got {count}")
+        ids = torch.as_tensor(np.asarray(tokens, dtype=np.int64))
+        own = torch.as_tensor(self.pool.copy())
+        count = min(count, len(self.pool) - 1)
+        found = [np.empty((0, count), dtype=np.int64)]
+        for some in ids.split(max(1, _COSINES // len(self.pool))):
+            cosines = self._directions(some) @ self._pool_directions.T  # (some, pool)
+            cosines[some[:, None] == own] = -2  # itself: below all others
+            nearest = cosines.sort(dim=1, descending=True, stable=True).indices[:, :count]
+            found.append(self.pool[nearest.numpy()])
+        return np.concatenate(found)
+
+    @cached_property
+    def _pool_directions(self) -> Tensor:
+        return self._directions(torch.as_tensor(self.pool.copy()))  # (pool, width)
+
+    def _directions(self, tokens: Tensor) -> Tensor:
+        """Embeddings of length 1, shape `(tokens, width)`."""
+        if self._embeddings is None:
+            raise StrategyError("this space of prompts was made without embeddings, so it knows no neighbours of a token")
+        table = self._embeddings()
+        return normalize(table.detach()[tokens.to(table.device)].float().cpu(), dim=-1)
 
     def check(self, prompt: HardPrompt) -> None:
         """Refuse a prompt that is not in the space.

@@ -23,6 +23,7 @@ from enum import StrEnum
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, ClassVar
 
+import numpy as np
 from numpy.typing import ArrayLike
 from pydantic import ConfigDict, ValidationError, create_model
 from torch import Tensor
@@ -98,6 +99,8 @@ class Strategy(ABC):
     finalists: ClassVar[int] = FINALISTS
     #: Options that name what it writes outside its run's folder; a rehearsal for `promptsearch plan` leaves them out.
     writes: ClassVar[frozenset[str]] = frozenset()
+    #: The kinds of another run's winner that it can start from: `objective.start`, where the study file names a run.
+    starts_from: ClassVar[frozenset[type]] = frozenset()
 
     def __init__(self, objective: Objective, *, seed: int) -> None:
         self.objective = objective
@@ -140,6 +143,30 @@ class Strategy(ABC):
         if not tokens:
             raise StrategyError("'text' is empty: give words to start from, or leave it out")
         return [tokens[i % len(tokens)] for i in range(self.objective.space.length)]
+
+    def first_words(self, text: str | None, rng: np.random.Generator) -> HardPrompt:
+        """Where a search for words begins: at a text, at the winner of another run, or at words drawn from the pool.
+
+        Args:
+            text: Words, repeated to the prompt's length; a space before the first one is added. None for one of the others.
+            rng: Draws words.
+
+        Raises:
+            StrategyError: The text has no tokens, some outside the pool, or stands beside the winner of another run.
+        """
+        space, start = self.objective.space, self.objective.start
+        if text is None:
+            return start if isinstance(start, HardPrompt) else space.sample(rng, 1)[0]
+        if start is not None:
+            raise StrategyError("it cannot begin at 'text' and at the run that 'start' names: give one of them")
+        ids = self.tokens_of(text if text.startswith(" ") else f" {text}")
+        pool = set(space.pool.tolist())
+        if strangers := list(dict.fromkeys(space.decode([i]) for i in ids if i not in pool)):
+            raise StrategyError(
+                f"'text' has tokens that are not in the pool of {len(pool)}: {', '.join(map(repr, strangers))}. Leave them out, "
+                "or give a pool that holds them"
+            )
+        return HardPrompt(ids)
 
     @property
     def training(self) -> Training | None:

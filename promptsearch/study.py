@@ -18,8 +18,8 @@ from filelock import FileLock, Timeout
 from promptsearch.cache import ScoreCache
 from promptsearch.calibration import measure_noise
 from promptsearch.config import StudyConfig, load_config, parse_config
-from promptsearch.errors import EndpointDown, PromptSearchError, RecordError, StudyError
-from promptsearch.export import export_best
+from promptsearch.errors import EndpointDown, PromptError, PromptSearchError, RecordError, StudyError
+from promptsearch.export import export_best, load_prompt
 from promptsearch.files import write_json
 from promptsearch.model.packaged import cache_folder
 from promptsearch.model.text import TextModel
@@ -27,7 +27,7 @@ from promptsearch.objective import Objective
 from promptsearch.prepared import Prepared, prepare
 from promptsearch.provenance import machine, own_version, versions
 from promptsearch.report import Results, load_results, write_report
-from promptsearch.run import Arena, Run
+from promptsearch.run import Arena, Beginning, Run
 from promptsearch.task import Task
 
 log = logging.getLogger(__name__)
@@ -116,6 +116,9 @@ class Study:
         self._progress(Progress("", 0, 0, "loading", message=f"loading {self._config.model}"))
         prepared = prepare(self._config, model, task)
         with self._locked():
+            if prepared.prunings:
+                self._progress(Progress("", 0, 0, "loading", message="finding the words of most influence"))
+                prepared = prepared.pruned(self._folder)
             self._settle(self._about(prepared), prepared)
             cache = ScoreCache(cache_folder() / "scores.sqlite")
             try:
@@ -213,6 +216,13 @@ class Study:
     def _execute(self, run: Run, cache: ScoreCache, number: int, total: int) -> None:
         name = f"{run.arena.task.name}/{run.label}/seed{run.seed}"
         path = run.folder / "result.json"
+        done = _is_done(path)
+        try:
+            start = None if run.source is None else _winner_of(run.source)
+        except (StudyError, PromptError) as error:
+            if not done:
+                self._failed(run, error, name, number, total)
+            return
         settings = {
             "strategy": run.name,
             "label": run.label,
@@ -220,10 +230,11 @@ class Study:
             "seed": run.seed,
             "budget": run.budget,
             "length": run.arena.template.length,
+            "start": None if start is None else {key: start.about[key] for key in ("run", "seed", "key")},
         }
-        if (run.folder / "evaluations.jsonl").exists() or _is_done(path):  # a run that failed before may be corrected
+        if (run.folder / "evaluations.jsonl").exists() or done:  # a run that failed before may be corrected
             self._check_settings(run.folder / "run.json", settings)
-        if _is_done(path):
+        if done:
             self._progress(Progress(name, number, total, "done", budget=run.budget, message="in an earlier call"))
             return
         write_json(run.folder / "run.json", {"settings": settings, "versions": versions(), "machine": machine()})
@@ -235,15 +246,13 @@ class Study:
             self._progress(Progress(name, number, total, stage, best, spent, run.budget, time.monotonic() - begin))
 
         try:
-            result, winner = run.execute(cache, listener)
+            result, winner = run.execute(cache, listener, start)
             export_best(run.arena, winner, result, run.folder / "best")
             result["bytes"] = _bytes(run.folder / "best", result["winner"]["text"])
         except (RecordError, EndpointDown):  # the other runs would fail alike; what is done stays, and this one goes on later
             raise
         except PromptSearchError as error:
-            log.warning("%s failed: %s", name, error)
-            write_json(path, run.failed(error))
-            self._progress(Progress(name, number, total, "failed", message=str(error)))
+            self._failed(run, error, name, number, total)
             return
         write_json(path, result)
         # A finished run needs no checkpoint, and they are large.
@@ -252,6 +261,11 @@ class Study:
         self._progress(
             Progress(name, number, total, "done", result["search"]["loss"], result["spent"], run.budget, result["seconds"])
         )
+
+    def _failed(self, run: Run, error: PromptSearchError, name: str, number: int, total: int) -> None:
+        log.warning("%s failed: %s", name, error)
+        write_json(run.folder / "result.json", run.failed(error))
+        self._progress(Progress(name, number, total, "failed", message=str(error)))
 
     @staticmethod
     def _check_settings(path: Path, settings: dict[str, Any]) -> None:
@@ -267,6 +281,23 @@ class Study:
                     f"{path.parent} holds a run made with other settings: {key} was {before.get(key)!r}, now it is {value!r}. "
                     "Give the row another label, name another folder with --out, or delete this one."
                 )
+
+
+def _winner_of(run: Run) -> Beginning:
+    """What another run starts from: the winner of a finished one.
+
+    Raises:
+        StudyError: The run failed.
+        PromptError: Its prompt is missing or damaged.
+    """
+    path = run.folder / "result.json"
+    if not _is_done(path):
+        raise StudyError(f"the run that it starts from, '{run.label}' with seed {run.seed}, failed: mend that one first")
+    result = json.loads(path.read_text("utf-8"))
+    scores = {split: {key: result[split][key] for key in ("loss", "metric")} for split in ("select", "test")}
+    winner = {key: result["winner"][key] for key in ("kind", "key", "text")}
+    about = {"run": run.label, "seed": run.seed, **winner, "spent": result["spent"], **scores}
+    return Beginning(load_prompt(run.folder).prompt, about)
 
 
 def _bytes(folder: Path, text: str) -> int:
@@ -294,13 +325,15 @@ def _about_task(task: Task, arena: Arena) -> dict[str, Any]:
     answers = [e.answer for e in task.splits["test"].examples]
     return {
         "kind": task.kind,
-        "template": task.template.text,
+        "template": task.template.shown,
         "metric": task.metric,
         "splits": {name: {"size": len(split), "hash": split.hash} for name, split in task.splits.items()},
         "choices": None if task.choices is None else list(task.choices),
         "majority": max(answers.count(a) for a in set(answers)) / len(answers),
         "pool": len(arena.space.pool),
         "pool_hash": hashlib.sha256(arena.space.pool.tobytes()).hexdigest()[:20],
+        "pool_made": arena.pool.made,
+        "pool_price": arena.pool.price,
         "score_on": arena.score_on,
         "notes": list(task.notes),
     }
@@ -318,6 +351,10 @@ def _differences(before: dict[str, Any], now: dict[str, Any]) -> Iterator[tuple[
         old, new = before["settings"].get(key, False), now["settings"][key]  # studies of before races have no such key
         if old != new and not (isinstance(old, list) and isinstance(new, list) and key == "length"):  # a sweep may grow
             yield key, old, new
+    new = now["settings"]["proposer"]
+    old = before["settings"].get("proposer", new)  # studies of before there was one have no such key
+    if old != new:
+        yield "proposer", old, new
     for name, task in now["tasks"].items():
         old = before["tasks"].get(name, task)
         for key in ("template", "metric", "splits", "choices"):

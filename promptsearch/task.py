@@ -90,7 +90,7 @@ class Task:
     def from_rows(
         rows: Iterable[Mapping[str, Any]],
         *,
-        template: str,
+        template: str | Sequence[Mapping[str, str]],
         label: str,
         splits: Mapping[str, int],
         answers: Mapping[Any, str] | None = None,
@@ -105,7 +105,7 @@ class Task:
 
         Args:
             rows: Field name -> value.
-            template: See `promptsearch.template`.
+            template: A text, or messages, `{role: content}` each; see `promptsearch.template`.
             label: The field that holds the right answer.
             splits: The number of examples of `search`, `select` and `test`.
             answers: Label value -> answer text, for tasks of choice. Left out: the label's text is the answer.

@@ -24,7 +24,7 @@ from promptsearch.errors import Diverged, StrategyError
 from promptsearch.evaluation import Evaluation, Ids
 from promptsearch.model.adafactor import adafactor
 from promptsearch.objective import Objective
-from promptsearch.prompt import Numbers, PrefixPrompt, Prompt, SoftPrompt, Trained, tensors_of
+from promptsearch.prompt import Numbers, Prompt, SoftPrompt, Trained, length_of, tensors_of
 from promptsearch.range_test import find_rate
 from promptsearch.strategy import Access, State, Strategy
 
@@ -118,6 +118,16 @@ class TrainedStrategy(Strategy):
         places = torch.randint(len(pool), (space.length,), generator=generator)
         return [int(i) for i in pool[places.numpy()]]
 
+    def proposal(self, made: Numbers) -> Prompt:
+        """The prompt that is proposed: left as it is, the numbers themselves, of the kind that the class names.
+
+        Args:
+            made: What the encoder returned.
+        """
+        (kind,) = self.proposes
+        prompt: Trained = kind(made) if isinstance(made, Mapping) else kind(*tensors_of(made))
+        return prompt
+
     def shares(self) -> Mapping[nn.Module, float]:
         """The parts of the encoder, each with what the rate is multiplied by for it; left as it is: one part, and 1."""
         return {self._encoder: 1.0}
@@ -143,10 +153,8 @@ class TrainedStrategy(Strategy):
                 self._train()
         else:
             self.start()
-        prompt = self._prompt()
-        if isinstance(prompt, SoftPrompt | PrefixPrompt):  # of several tensors, a distance says nothing
-            self._note_move(prompt.rows)
-        return [prompt]
+        self._note_move()
+        return [self._prompt()]
 
     def tell(self, prompts: Sequence[Prompt], evaluation: Evaluation) -> None:
         """Count the scorings without a lower loss."""
@@ -185,14 +193,15 @@ class TrainedStrategy(Strategy):
         self._best = float("inf") if state.data["best"] is None else state.data["best"]
         self._rng.bit_generator.state = state.data["rng"]
 
-    def _prompt(self) -> Trained:
-        (kind,) = self.proposes
+    def _prompt(self) -> Prompt:
         with torch.no_grad():
-            made = self._encoder()
-            prompt: Trained = kind(made) if isinstance(made, Mapping) else kind(*tensors_of(made))
-        return prompt
+            return self.proposal(self._encoder())
 
-    def _note_move(self, rows: Tensor) -> None:
+    def _note_move(self) -> None:
+        made = self._encoder()
+        if not isinstance(made, Tensor):
+            return  # of several tensors, a distance says nothing
+        rows = made.detach().to("cpu", torch.float32, copy=True)
         if self._first is None:
             self._first = rows
         moved = (rows.double() - self._first).norm() / self._first.norm().clamp_min(1e-12)
@@ -274,12 +283,12 @@ class TrainedStrategy(Strategy):
 
     def _planned_steps(self) -> int:
         """The steps that the budget pays, scorings included."""
-        objective, blank = self.objective, self._prompt()
+        objective, made, blank = self.objective, self._encoder(), self._prompt()
         scoring = objective.price([blank])
         # Forward and backward over a batch of average training examples.
         once = self._batch * objective.price([blank], objective.training) / len(objective.training)
-        step = once * (1 + objective.backward(self._encoder()))
-        left = objective.affordable(blank.length) * scoring
+        step = once * (1 + objective.backward(made))
+        left = objective.affordable(length_of(made)) * scoring
         return max(1, int(left / (step + scoring / self._interval)))
 
 

@@ -1,8 +1,9 @@
 """Evolution by nevergrad: mutate the best prompt so far, keep what is better.
 
-J. Rapin and O. Teytaud, "Nevergrad", https://github.com/facebookresearch/nevergrad. The default optimizer is the
-(1+1) evolution strategy whose mutation rate is drawn anew each time: D.-C. Dang and P. K. Lehre, "Self-adaptation of
-mutation rates in non-elitist populations", PPSN 2016.
+J. Rapin and O. Teytaud, "Nevergrad", https://github.com/facebookresearch/nevergrad. The default optimizer is the classical (1+1)
+evolution strategy for discrete variables: each token is redrawn with a probability of one over the prompt's length, at least one,
+and the child replaces its parent where it is not worse. It starts from the best of some random prompts; nevergrad itself starts
+from the middle of the pool, one word at all positions, and a run has some hundred evaluations to get away from there.
 
 Each position is an integer, an index into the pool, seen by nevergrad as a bounded real number whose bounds are
 Gaussian: a normal draw then becomes a uniform token. nevergrad's own choice parameters copy all tokens for every
@@ -50,20 +51,23 @@ class Evolution(Strategy):
         seed: Seeds the optimizer.
         optimizer: A name of nevergrad's registry, one of `OPTIMIZERS` in this file.
         batch: Prompts in each ask: small ones learn faster, large ones score faster.
+        first: Random prompts before the first mutation; 0 starts from the middle of the pool.
 
     Raises:
         UnknownName: The optimizer is not in the list.
-        StrategyError: `batch` is below 1.
+        StrategyError: `batch` is below 1, or `first` below 0.
     """
 
     def __init__(
-        self, objective: Objective, *, seed: int, optimizer: str = "PortfolioDiscreteOnePlusOne", batch: int = 8
+        self, objective: Objective, *, seed: int, optimizer: str = "DiscreteOnePlusOne", batch: int = 8, first: int = 16
     ) -> None:
         super().__init__(objective, seed=seed)
         if optimizer not in OPTIMIZERS:
             raise UnknownName("optimizer", optimizer, OPTIMIZERS)
         if batch < 1:
             raise StrategyError(f"'batch' must be at least 1, got {batch}")
+        if first < 0:
+            raise StrategyError(f"'first' must be at least 0, got {first}")
         length, pool = objective.space.length, len(objective.space.pool)
         tokens = ng.p.Array(init=np.full(length, pool / 2))
         tokens.set_bounds(0, pool, method="gaussian")
@@ -72,6 +76,8 @@ class Evolution(Strategy):
         tokens.random_state = np.random.RandomState(seed)  # nevergrad takes the legacy generator only
         budget = max(1, min(objective.affordable(length), _UNLIMITED))
         self._optimizer = ng.optimizers.registry[optimizer](tokens, budget=budget, num_workers=batch)
+        for row in np.random.default_rng(seed).integers(pool, size=(first, length)):
+            self._optimizer.suggest(row)
         self._batch = batch
         self._candidates: list[ng.p.Array] = []
         self._scored: set[Prompt] = set()

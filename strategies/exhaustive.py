@@ -1,6 +1,14 @@
 """Exhaustive search: every prompt of the space, in lexicographic order.
 
-The yardstick for small spaces: it says what the best hard prompt is, so a search can say how much it missed.
+The yardstick for small spaces: it says what the best hard prompt is, so a search can say how much it missed. Neighbours in
+this order share their beginnings, which the engine computes once.
+
+No part of the space is left out by a bound. Of a beginning there is none: behind any tokens the next one can raise or lower
+the loss to anything above 0, so the loss of a beginning says nothing about the prompts that go on from it. Of examples there is
+one, since no loss is below 0: a prompt whose losses on some of them sum to more than the best one's on all cannot win. But who
+is left is paid again on all of them, and ten finalists have to be told apart, so it saves too little: with eight blocks of
+examples and the ten best kept exact, the 256 prompts of `results/exhaustive-capitals` would have cost about 0.96 of the full
+price, and 91 prompts of `results/movie-reviews`, where the mean loss is a tenth above the best, 1.26.
 """
 
 from __future__ import annotations

@@ -6,19 +6,20 @@ tokens, with further vectors drawn as before.
 Differs from the paper: AdamW with warm-up and linear decay, since a run here has some hundred steps instead of 30,000; the
 paper's Adafactor at a constant rate is an option, at a lower rate by default, for a rate of 0.3 belongs to the wide embeddings of
 T5. Words are drawn from the pool, vectors may stand in any slot of the template, and there are more starts: all words of the
-pool, and a text, such as a hard prompt that another run found.
+pool, a text, and the winner of another run, hard, text or soft.
 Beats random on the planted objective `separable`.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
-from promptsearch import Objective, TrainedStrategy
+from promptsearch import HardPrompt, Objective, Prompt, SoftPrompt, TextPrompt, TrainedStrategy
+from promptsearch.errors import StrategyError
 
 #: The words that are frequent, section 3.2.
 _FREQUENT = 5_000
@@ -27,13 +28,16 @@ _FREQUENT = 5_000
 class PromptTuning(TrainedStrategy):
     """Train the vectors of a soft prompt directly.
 
+    With `start: {run: LABEL}` they start from that run's winner: its vectors, or the tokens of its words, a text's
+    repeated to the prompt's length.
+
     Args:
         objective: Scores prompts on the search split.
         seed: Seeds initialisation and minibatches.
         init: Where the vectors start: `words` of the pool, drawn at random; its most `frequent` words; `labels`, the answers of
             the task, one a vector, then frequent words; or `random` numbers of the embeddings' scale.
         text: A text whose tokens the vectors start from, repeated to the prompt's length, such as a hard prompt that was
-            found; overrides `init`.
+            found; overrides `init`, as `start` does.
         optimizer: `adamw`, whose rate rises and falls, or `adafactor` at a constant rate.
         rate: Peak learning rate; left out: 0.03; `auto` tries rates in a short test, which the budget pays.
         batch: Examples per step.
@@ -41,6 +45,8 @@ class PromptTuning(TrainedStrategy):
         interval: Steps between two scorings.
         patience: Scorings in a row without a lower loss that end the run; 0 trains until the budget is spent.
     """
+
+    starts_from: ClassVar[frozenset[type]] = frozenset({HardPrompt, SoftPrompt, TextPrompt})
 
     def __init__(
         self,
@@ -56,6 +62,8 @@ class PromptTuning(TrainedStrategy):
         interval: int = 8,
         patience: int = 0,
     ) -> None:
+        if text is not None and objective.start is not None:
+            raise StrategyError("it cannot begin at 'text' and at the run that 'start' names: give one of them")
         self._init, self._text = init, text
         super().__init__(
             objective,
@@ -70,16 +78,31 @@ class PromptTuning(TrainedStrategy):
 
     def encoder(self, generator: torch.Generator) -> nn.Module:
         """The vectors, as they start."""
-        embeddings, length = self.objective.embeddings, self.objective.space.length
+        embeddings, length, start = self.objective.embeddings, self.objective.space.length, self.objective.start
+        if start is not None:
+            return _Vectors(self._winner(start))
         if self._text is None and self._init == "random":
             scale = float(embeddings.float().std())
             return _Vectors(scale * torch.randn(length, embeddings.shape[1], generator=generator))
         among = None if self._init == "words" else _FREQUENT
-        start = embeddings[torch.tensor(self.words(self._text, generator, among))].float().cpu()
+        vectors = embeddings[torch.tensor(self.words(self._text, generator, among))].float().cpu()
         if self._text is None and self._init == "labels":
             labels = self._labels()[:length]
-            start[: len(labels)] = torch.stack(labels)
-        return _Vectors(start)
+            vectors[: len(labels)] = torch.stack(labels)
+        return _Vectors(vectors)
+
+    def _winner(self, start: Prompt) -> Tensor:
+        """The vectors of another run's winner, shape `(length, width)`."""
+        if isinstance(start, SoftPrompt):
+            return start.vectors
+        if isinstance(start, HardPrompt):
+            ids = list(start.ids)
+        else:
+            assert isinstance(start, TextPrompt)
+            if not any(start.texts):
+                raise StrategyError("the run that 'start' names was won by the empty prompt: there is no word to start from")
+            ids = self.tokens_of("".join(start.texts))
+        return self.objective.embeddings[torch.tensor(ids)].float().cpu()
 
     def _labels(self) -> list[Tensor]:
         """A vector of shape `(width,)` for each answer of the task, the most frequent first: the mean over its tokens."""

@@ -12,6 +12,7 @@ from promptsearch.export import SavedPrompt
 from promptsearch.model import LanguageModel
 from promptsearch.prompt import GatedPrompt, HardPrompt, PrefixPrompt, SoftPrompt, TextPrompt, TunedPrompt, Weights
 from promptsearch.scoring import Engine
+from promptsearch.scoring.chat import render
 from promptsearch.task import Example, Split, Task
 from promptsearch.template import Template
 from promptsearch.testing.tiny import tiny_model
@@ -53,13 +54,13 @@ def saved_prompt(lm, kind, template, choices, length=3, seed=0):
         lm: A tiny model.
         kind: `hard`, `text`, `soft`, `prefix`, `gated` (with a gate a layer), `gated heads`, `weights` (low-rank ones) or
             `tuned` (all weights, near the LM's).
-        template: With the field `text`.
+        template: With the field `text`, of one text or of messages.
         choices: As they follow the template; None: the text answer " Paris".
         length: Tokens of a slot.
         seed: Draws the prompt.
     """
     generator = torch.Generator().manual_seed(seed)
-    bound = Template.parse(template).bind(length)
+    bound = render(Template.parse(template), lm).bind(length)
     words = [lm.words[i] for i in torch.randint(len(lm.words), (bound.length,), generator=generator)]
     if kind == "prefix":
         bound = bound.taking("prefix")

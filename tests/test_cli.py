@@ -179,6 +179,18 @@ def test_search_takes_one_row_of_a_study(engine: Engine) -> None:
     assert engine.out == Path("results/study-Mine")
 
 
+def test_search_takes_along_what_a_row_starts_from(engine: Engine, tmp_path: Path) -> None:
+    text = Path("study.yaml").read_text().partition("strategies:")[0]
+    rows = ["random", "{gcg: {start: {run: random}}}", "{prompt_tuning: {start: {run: gcg}}}", "manual"]
+    (tmp_path / "chain.yaml").write_text(f"{text}strategies: [{', '.join(rows)}]")
+    run("search", "prompt_tuning", "--study", str(tmp_path / "chain.yaml"), "-o", "batch=2")
+    assert [(row.name, row.options) for row in engine.config.strategies] == [
+        ("prompt_tuning", {"batch": 2}),
+        ("gcg", {}),
+        ("random", {}),
+    ]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -94,6 +94,7 @@ def test_what_was_read_can_be_written_and_read_again(folder: Path) -> None:
     config = load(STUDY, "pool={file: words.txt}", "strategies.1={random: {label: floor, budget: 1000}}")
     dumped = json.loads(json.dumps(config.model_dump(mode="json")))
     assert parse_config(dumped, folder=config.folder) == config
+    assert dumped["pool"] == {"file": "words.txt"}
     assert dumped["strategies"][1] == {"random": {"label": "floor", "budget": 1000}}
     assert str(folder) not in json.dumps(dumped)  # settings do not depend on where the study lies
 
@@ -157,10 +158,10 @@ def test_single_values_mean_what_json_means(value: object) -> None:
 
 
 TEXT = "expected text (in quotes where it looks like something else)."
-POOL = "expected words, a number of words, a list of words, or {file: PATH}."
+POOL = "expected words, a number of words, a list of words, {task: N}, {file: PATH} or {words: N, influence: N}."
 QUOTES = "A text with braces or a colon needs quotes around it."
 KNOWN = (
-    "budget, device, dtype, length, max_seconds, memory, metric, model, name, pool, race, score_on, "
+    "budget, device, dtype, length, max_seconds, memory, metric, model, name, pool, proposer, race, score_on, "
     "seeds, strategies, task, tasks"
 )
 
@@ -282,6 +283,21 @@ WRONG = {
     ),
     "pool by an unknown name": (STUDY + "pool: all\n", f"study.yaml, line 16: pool is 'all'; {POOL}"),
     "pool that is a fraction": (STUDY + "pool: 2.5\n", f"study.yaml, line 16: pool is 2.5; {POOL}"),
+    "pool of two sources": (
+        STUDY + "pool: {task: 5, file: words.txt}\n",
+        "study.yaml, line 16: pool is a mapping with the keys task, file; expected one of words, task and file, with or without "
+        "influence.",
+    ),
+    "pool of no source": (
+        STUDY + "pool: {influence: 5}\n",
+        "study.yaml, line 16: pool is a mapping with the key influence; expected one of words, task and file, with or without "
+        "influence.",
+    ),
+    "pool of no words of the task": (STUDY + "pool: {task: 0}\n", "study.yaml, line 16: pool.task is 0; expected at least 1."),
+    "pool of no influence": (
+        STUDY + "pool: {words: 5, influence: -1}\n",
+        "study.yaml, line 16: pool.influence is -1; expected at least 1.",
+    ),
     "pool of none": (STUDY + "pool: 0\n", "study.yaml, line 16: pool is 0; expected at least 1."),
     "task that is a number": (
         STUDY[: STUDY.index("task:")] + "task: 5\n" + STUDY[STUDY.index("length:") :],

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from promptsearch import GatedPrompt, HardPrompt, PrefixPrompt, SoftPrompt, TextPrompt, TunedPrompt, Weights
+from promptsearch.budget import Ledger
 from promptsearch.cache import ScoreCache
 from promptsearch.errors import BudgetExhausted, PromptError, StrategyError
 from promptsearch.objective import FINALISTS, FREE_PROPOSALS
@@ -431,3 +432,12 @@ def test_examples_that_do_not_exist_are_refused_before_anything_is_charged(examp
 def test_an_empty_ask_is_refused():
     with pytest.raises(StrategyError, match="at least one prompt"):
         scorer().objective().evaluate([])
+
+
+def test_what_is_brought_is_on_the_bill_but_not_of_the_budget():
+    ledger = Ledger(100, brought=70)
+    assert (ledger.spent, ledger.left) == (70, 100)
+    ledger.charge(forward=60, backward=40)
+    assert (ledger.spent, ledger.left, ledger.to_json()["brought"]) == (170, 0, 70)
+    with pytest.raises(BudgetExhausted):
+        ledger.charge(forward=1)

@@ -65,6 +65,12 @@ def test_no_file_is_an_empty_log(tmp_path):
     assert not RunLog(tmp_path).replaying
 
 
+def test_half_a_first_line_is_dropped_before_another_is_written(folder):
+    write(folder, [raw_lines(folder)[0][:-20]])
+    RunLog(folder).append(NEW)
+    assert [line["n"] for line in read_log(folder / FILE)[0]] == [0]
+
+
 @pytest.mark.parametrize("cut", [1, 2, 30, 300])
 def test_a_last_line_that_was_cut_is_dropped_and_the_file_repaired(folder, cut):
     whole = raw_lines(folder)

@@ -204,10 +204,10 @@ def test_pools_without_a_tokenizer(tiny, few, tmp_path):
     with Server(with_model(tiny)) as server:
         with pytest.raises(StudyError, match="give 'pool' as a list of words"):
             prepare(parse_config(study(server, pool="words")), task=few)
-        (tmp_path / "pool.txt").write_text("New York\ngood\n good\nantidisestablishmentarianism\n")
+        (tmp_path / "pool.txt").write_text("New York\nfine\n fine\nantidisestablishmentarianism\n")
         config = parse_config(study(server, pool={"file": "pool.txt"}), folder=tmp_path)
         arena = prepare(config, task=few).arena(few)
-        assert [arena.space.decode([i]) for i in arena.space.pool] == [" New York", " good", " antidisestablishmentarianism"]
+        assert [arena.space.decode([i]) for i in arena.space.pool] == [" New York", " fine", " antidisestablishmentarianism"]
         manual = prepare(parse_config(study(server, [{"manual": {"prompts": ["good?"]}}], pool="words")), task=few)
         assert len(manual.arena(few).space.pool) == 1
 
@@ -217,8 +217,108 @@ def test_a_pool_of_a_tokenizer(tiny, few, tmp_path):
     with Server(with_model(tiny)) as server:
         given = study(server, pool="words", model={"tokenizer": "./tokenizer"})
         prepared = prepare(parse_config(given, folder=tmp_path), task=few)
-        assert set(prepared.arena(few).space.pool.tolist()) == set(tiny.words)
+        assert set(prepared.arena(few).space.pool.tolist()) == set(tiny.words) - {
+            i for answer in few.choices for i in tiny.encode(answer)
+        }
         assert prepared.lm.tokenizer_hash == tiny.tokenizer_hash
+
+
+@pytest.mark.parametrize("given", [500, {"words": 5}, {"task": 5}])
+def test_without_a_tokenizer_nobody_knows_words(given, few):
+    with Server(lambda path, content: Reply({}, 500)) as server:
+        with pytest.raises(StudyError, match="give 'pool' as a list of words or {file: PATH}, or the model's 'tokenizer'"):
+            prepare(parse_config(study(server, pool=given)), task=few)
+        assert not server.requests
+
+
+def test_words_of_the_task_and_the_most_frequent_ones_are_the_tokenizers(tiny, films, tmp_path):
+    tiny.tokenizer.save_pretrained(tmp_path / "tokenizer")
+    here = {"name": "s", "model": "tiny", "task": "films", "budget": 9_000, "length": 2, "score_on": 4, "strategies": ["random"]}
+    with Server(with_model(tiny)) as server:
+        for pool in (7, {"task": 5}):
+            given = study(server, pool=pool, budget=9_000, model={"tokenizer": "./tokenizer"})
+            there = prepare(parse_config(given, folder=tmp_path), task=films).arena(films).pool
+            assert there == prepare(parse_config({**here, "pool": pool}), tiny, films).arena(films).pool
+
+
+def test_influence_needs_a_model_that_is_loaded_here(tiny, few, tmp_path):
+    tiny.tokenizer.save_pretrained(tmp_path / "tokenizer")
+    (tmp_path / "pool.txt").write_text("\n".join(POOL))
+    with Server(with_model(tiny)) as server:
+        for pool, model in (
+            ({"file": "pool.txt", "influence": 3}, {}),
+            ({"words": 9, "influence": 3}, {"tokenizer": "./tokenizer"}),
+        ):
+            with pytest.raises(StudyError, match="'influence' goes by the embeddings of the pool's words"):
+                prepare(parse_config(study(server, pool=pool, model=model), folder=tmp_path), task=few)
+
+
+@pytest.mark.parametrize("answers", [{0: "bad", 1: "good"}, {0: "bad.", 1: "very good."}])
+def test_words_of_answers_are_left_out_of_a_pool_without_a_tokenizer(answers, tiny):
+    rows = [{"text": f"the story {i}", "label": i % 2} for i in range(30)]
+    task = Task.from_rows(
+        rows, template="{prompt} {text} It was {answer}", label="label", answers=answers,
+        splits={"search": 16, "select": 6, "test": 6}, name="films",
+    )  # fmt: skip
+    with Server(with_model(tiny)) as server:
+        pool = prepare(parse_config(study(server, pool=["movie", "good", "bad", "story"])), task=task).arena(task).pool
+        assert len(pool.ids) == 2 and "without 2 answer tokens" in pool.made
+        with pytest.raises(StudyError, match="the pool of task 'films' is empty"):
+            prepare(parse_config(study(server, pool=["good", "bad"])), task=task)
+
+
+def test_only_whole_answers_in_text_are_left_out_of_a_pool_without_a_tokenizer(tiny):
+    rows = [{"text": f"city {i}", "label": ["Port of Spain", "Paris", "Rome."][i % 3]} for i in range(30)]
+    task = Task.from_rows(
+        rows, template="{prompt} {text} is {answer}", label="label", splits={"search": 16, "select": 6, "test": 6}, name="cities"
+    )
+    with Server(with_model(tiny)) as server:
+        arena = prepare(parse_config(study(server, pool=["of", "Paris", "Rome", "city"])), task=task).arena(task)
+        assert [arena.space.decode([i]) for i in arena.pool.ids] == [" of", " Rome", " city"]
+
+
+def test_a_template_of_messages_is_refused_and_says_what_to_do(tiny):
+    rows = [{"text": f"the story {i}", "label": i % 2} for i in range(30)]
+    task = Task.from_rows(
+        rows, template=[{"system": "{prompt}"}, {"user": "{text}"}, {"assistant": "It was{answer}"}], label="label",
+        answers={0: " bad", 1: " good"}, splits={"search": 16, "select": 6, "test": 6}, name="films",
+    )  # fmt: skip
+    with Server(with_model(tiny)) as server, pytest.raises(TemplateError, match="write it as one text. With 'chat: true'"):
+        prepare(parse_config(study(server)), task=task)
+
+
+def test_strategies_that_look_at_embeddings_say_so_at_once_or_do_without(tiny, few, tmp_path):
+    rows = ["rlprompt", {"genetic": {"neighbours": 3}}, "bayesian", {"genetic": {"label": "plain"}}]
+    with Server(with_model(tiny)) as server:
+        compare(study(server, rows), out=tmp_path / "s", task=few)
+    results = {path.parts[-3]: json.loads(path.read_text()) for path in (tmp_path / "s").rglob("result.json")}
+    for label in ("rlprompt", "genetic"):
+        assert "shows no embeddings" in results[label]["error"]
+        assert not (tmp_path / "s" / "films" / label / "seed0" / "evaluations.jsonl").exists()
+    for label in ("bayesian", "plain"):
+        assert results[label]["status"] == "done" and results[label]["spent"] <= 3_000
+    assert results["bayesian"]["proposals"] > 8
+
+
+def test_a_served_model_also_proposes(tiny, few, tmp_path):
+    good, texts = with_model(tiny), ["Is the movie good?", "Say how it was.", "Judge this film."]
+
+    def answer(path, content):
+        return Reply(completion(texts[content["seed"] % 3], 9, 4)) if "seed" in content else good(path, content)
+
+    with Server(answer) as server:
+        strategy = {"llm_proposed": {"longest": 12, "batch": 3, "examples": 1}}
+        config = study(server, [strategy], pool="words", budget=9_000)
+        told = forecast(parse_config(config), task=few)
+        assert len(server.requests) == 1 and told.runs[0].error == ""
+        results = compare(config, out=tmp_path / "s", task=few)
+        prepared = prepare(parse_config({**config, "proposer": {"chat": True}}), task=few)
+        assert prepared.proposing._endpoint.chat and not prepared.lm.endpoint.chat
+    assert not results.failed
+    (run,) = results.runs
+    assert run.prompt.strip() in texts
+    (log,) = (tmp_path / "s").rglob("proposals.jsonl")
+    assert sum(json.loads(line)["price"] for line in log.read_text().splitlines()) % 13 == 0
 
 
 def test_a_study_from_start_to_export(tiny, few, tmp_path, monkeypatch, caplog):

@@ -173,7 +173,7 @@ def test_a_training_that_diverges_keeps_the_best_prompt_before_and_says_why(tiny
 
 @pytest.mark.parametrize(
     ("changes", "key"),
-    [({"budget": 10_000}, "budget was 9000, now it is 10000"), ({"length": 3}, "length was 2"), ({"pool": ["good"]}, "pool was")],
+    [({"budget": 10_000}, "budget was 9000, now it is 10000"), ({"length": 3}, "length was 2"), ({"pool": ["the"]}, "pool was")],
 )
 def test_other_settings_are_refused_and_nothing_is_lost(finished, tiny, films, changes, key):
     before = results(finished)
@@ -379,7 +379,7 @@ def test_wrong_input_is_refused_before_a_token_is_spent(tiny, films, tmp_path):
     with pytest.raises(StudyError, match="a budget of 100 tokens is too small for 'random'.*cost [0-9]+ tokens"):
         compare(study(["random"], budget=100), out=out, model=tiny, task=films)
     with pytest.raises(StudyError, match="'goodmovie' of the pool is . tokens"):
-        compare(study(["random"], pool=["good", "goodmovie"]), out=out, model=tiny, task=films)
+        compare(study(["random"], pool=["the", "goodmovie"]), out=out, model=tiny, task=films)
     with pytest.raises(StudyError, match="the pool wants 99999 words"):
         compare(study(["random"], pool=99_999), out=out, model=tiny, task=films)
     assert not list(out.rglob("evaluations.jsonl"))
@@ -462,10 +462,10 @@ def test_a_sweep_that_cannot_be_is_refused(tiny, films, tmp_path):
 
 def test_other_words_in_the_file_of_the_pool_are_refused(tiny, films, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "pool.txt").write_text("good\nbad\nmovie\n")
+    (tmp_path / "pool.txt").write_text("film\nis\nmovie\n")
     given = study([{"random": {"batch": 4}}], pool={"file": "pool.txt"})
     compare(given, out=tmp_path / "out", model=tiny, task=films)
-    (tmp_path / "pool.txt").write_text("good\nbad\nthe\n")
+    (tmp_path / "pool.txt").write_text("film\nis\nthe\n")
     with pytest.raises(StudyError, match="task 'films', the pool was of 3 tokens, now it is of 3 others"):
         compare({**given, "seeds": 2}, out=tmp_path / "out", model=tiny, task=films)
     (tmp_path / "pool.txt").write_bytes(b"caf\xe9\n")
@@ -484,11 +484,11 @@ def test_deterministic_strategies_run_once_whatever_the_seeds(tiny, films, tmp_p
 
 
 def test_exhaustive_finds_the_true_optimum_and_gives_the_others_their_regret(tiny, films, tmp_path):
-    given = study([{"exhaustive": {"budget": 40_000}}, "random"], pool=["good", "bad", "movie", "the"])
+    given = study([{"exhaustive": {"budget": 40_000}}, "random"], pool=["film", "is", "movie", "the"])
     found = compare(given, out=tmp_path, model=tiny, task=films)
     runs = {run.label: run for run in found.runs}
     assert runs["exhaustive"].reference and not runs["random"].reference
-    ids = [tiny.encode(f" {w}")[0] for w in ("good", "bad", "movie", "the")]
+    ids = [tiny.encode(f" {w}")[0] for w in ("film", "is", "movie", "the")]
     engine = Engine(tiny, films.template.bind(2), films.splits["search"], films.choices)
     losses = engine.score([HardPrompt([a, b]) for a in ids for b in ids], np.arange(8)).losses.mean(1)
     best = min(r["search"]["loss_fp32"] for r in [json.loads((tmp_path / "films/exhaustive/seed0/result.json").read_text())])

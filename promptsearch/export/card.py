@@ -15,6 +15,7 @@ from promptsearch.export.certificate import CERTIFICATE
 from promptsearch.export.saved import PROMPT, SavedPrompt
 from promptsearch.files import write_aside
 from promptsearch.model import LanguageModel
+from promptsearch.model.language_model import DATE
 from promptsearch.model.packaged import NAME
 from promptsearch.model.text import TextModel
 from promptsearch.prompt import NamedPrompt, TextPrompt, TrainedPrompt, Weights
@@ -55,6 +56,14 @@ def generate(ids):
     made = model.generate(input_ids=row, attention_mask=torch.ones_like(row), max_new_tokens=32, do_sample=False)
     return made[0, len(ids) :]
 """
+_MESSAGES = """\
+import json
+from pathlib import Path
+
+fields = {fields!r}
+messages = json.loads(Path("{file}").read_text("utf-8"))
+*said, begun = [{{**message, "content": message["content"].format(**fields)}} for message in messages]
+text = tokenizer.apply_chat_template(said, tokenize=False, add_generation_prompt=True{day}) + begun["content"]"""
 _CHOOSE = """\
 {text}
 ids = {first}tokenizer(text, add_special_tokens=False).input_ids
@@ -110,7 +119,7 @@ def write_card(prompt: SavedPrompt, to: str, lm: TextModel, folder: Path) -> Non
         f"{title} and the {'' if changed else 'frozen '}language model `{_base(lm)}`, as {what}. Found by "
         f"`{about.get('strategy', '?')}` of promptsearch; {given} of this folder.\n",
         "## Task\n",
-        f"Template: {_code(prompt.template.text)}\n",
+        f"Template: {_code(prompt.template.shown)}\n",
         f"Answers: {answers}. Example: {_code(str(about.get('example', '-')))}\n",
         *_text(prompt, lm),
         "## Metrics\n",
@@ -142,13 +151,17 @@ def usage(prompt: SavedPrompt, to: str, lm: TextModel) -> str:
     lm = loaded(lm, "used like this")
     if to == "vllm":
         return vllm.USAGE.format(base=_base_of_vllm(lm), fields=fields, sampling=_sampling(prompt, lm))
-    if to == "text":
+    chat = bool(prompt.template.messages)
+    if to == "text" and chat:
+        day = f", date_string={DATE!r}" if "date_string" in str(lm.tokenizer.chat_template) else ""
+        source = _MESSAGES.format(file=text.MESSAGES, fields=fields, day=day)
+    elif to == "text":
         source = f'from pathlib import Path\n\ntext = Path("{text.WHOLE}").read_text("utf-8").format(**{fields!r})'
     else:
-        source = f"text = {prompt.template.segments[-1]!r}.format(**{fields!r})"
+        source = f"text = {prompt.template.written[-1]!r}.format(**{fields!r})"
     # Below a prefix or weights of PEFT's, and before a text, stand the tokenizer's special tokens; others have folded them in.
     before = to == "text" or (to == "peft" and prompt.template.apart)
-    first = f"{list(lm.lead)} + " if before and lm.lead else ""
+    first = f"{list(lm.lead)} + " if before and lm.lead and not chat else ""
     own = lm.name == NAME or lm.name.endswith(".gguf")
     model = (_OUR_MODEL if own else _MODEL).format(name=lm.name)
     rest = _GENERATE if prompt.choices is None else _CHOOSE

@@ -37,7 +37,7 @@ from promptsearch.scoring.layout import Ids, lay_out
 from promptsearch.scoring.scorer import loaded
 from promptsearch.served import ServedModel
 from promptsearch.task import Example
-from promptsearch.template import Template
+from promptsearch.template import Mark, Template
 
 CERTIFICATE, FORMAT = "certificate.json", "promptsearch-certificate-1"
 #: Examples in the probe, and how far a re-scored loss may lie from its own, in nats per scored token.
@@ -167,10 +167,12 @@ def to_json(certificate: Certificate, prompt: Mapping[str, Any]) -> dict[str, An
         certificate: Of an export.
         prompt: As `prompt_to_json` gives it.
     """
+    template = certificate.template
     return {
         "prompt": dict(prompt),
-        "template": certificate.template.text,
-        "lengths": [slot.length for slot in certificate.template.slots],
+        "template": [{role: content} for role, content in template.messages] or template.text,
+        **({"marks": template.marks} if template.marks else {}),
+        "lengths": [slot.length for slot in template.slots],
         "choices": None if certificate.choices is None else list(certificate.choices),
         **certificate.about,
         "probe": [
@@ -198,6 +200,10 @@ def read_json(file: Path, formats: Sequence[str]) -> tuple[Certificate, dict[str
         if data["format"] not in formats:
             raise PromptError(f"{file} has the format {data['format']!r}, this version reads {' or '.join(map(repr, formats))}")
         template = Template.parse(data["template"])
+        # What the chat template wrote stays as it was: scores were measured with it, and it may change, or name the day.
+        template = replace(template, marks=tuple(Mark(str(m[0]), bool(m[1]), bool(m[2])) for m in data.get("marks", ())))
+        if not template.rendered:
+            raise PromptError(f"{file} is damaged: {len(template.marks)} marks for {len(template.messages)} messages")
         if (kind := TRAINED.get(data["prompt"]["kind"])) is not None:
             template = template.taking(kind_of(kind))
         lengths = data["lengths"]
@@ -219,7 +225,7 @@ def read_json(file: Path, formats: Sequence[str]) -> tuple[Certificate, dict[str
     return certificate, data
 
 
-_OWN = ("format", "export", "prompt", "template", "lengths", "choices", "probe", "text")
+_OWN = ("format", "export", "prompt", "template", "marks", "lengths", "choices", "probe", "text")
 
 
 def refuse_pickles(folder: Path) -> None:

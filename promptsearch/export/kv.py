@@ -21,7 +21,7 @@ from promptsearch.files import write_aside
 from promptsearch.model import LanguageModel
 from promptsearch.prompt import read_tensors
 from promptsearch.scoring.compiled import compile_prompts
-from promptsearch.scoring.layout import Ids
+from promptsearch.scoring.layout import Ids, encode
 from promptsearch.task import Example
 
 FILE, TENSOR = "keys_values.safetensors", "keys_values"
@@ -85,7 +85,7 @@ def score_kv(certificate: Certificate, lm: LanguageModel, folder: Path) -> list[
     keys_values = read_kv(folder, lm)
 
     def logits(example: Example, answer: Ids) -> Tensor:
-        text = lm.encode(certificate.template.fill(example.fields)[-1])
+        text = encode(lm, certificate.template.pieces(example.fields)[-1])
         check_room(lm, keys_values.shape[3], len(text) + len(answer))
         ids = torch.tensor([[*text, *answer]], device=lm.device)
         found: Tensor = lm.model(input_ids=ids, past_key_values=lm.cache(keys_values)).logits[0]

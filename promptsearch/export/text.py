@@ -1,8 +1,17 @@
-"""Plain text: for people, and for servers that take text only."""
+"""Plain text: for people, and for servers that take text only.
+
+`prompt.txt` has one line a slot. The whole text, with the data's `{field}`s in it, is `template.txt`; for chat models it is
+`messages.json`, which goes through the tokenizer's chat template: the last message is what begins the assistant's turn.
+"""
 
 from __future__ import annotations
 
+import json
+import re
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -10,7 +19,7 @@ from torch import Tensor
 from promptsearch.errors import EndpointError, ExportError, PromptError
 from promptsearch.export.certificate import Certificate, check_room, standing_in_row
 from promptsearch.export.saved import SavedPrompt
-from promptsearch.files import write_aside
+from promptsearch.files import write_aside, write_json
 from promptsearch.model import LanguageModel
 from promptsearch.model.text import TextModel
 from promptsearch.prompt import TrainedPrompt
@@ -20,11 +29,13 @@ from promptsearch.scoring.served import Found, Question, score_questions
 from promptsearch.served import ServedModel
 from promptsearch.task import Example
 
-WHOLE = "template.txt"
+T = TypeVar("T")
+
+WHOLE, MESSAGES = "template.txt", "messages.json"
 
 
 def write_text(saved: SavedPrompt, lm: TextModel, folder: Path) -> None:
-    """Write `prompt.txt` (one line a slot) and `template.txt` (the whole text with the data's `{field}`s).
+    """Write `prompt.txt` and the whole text.
 
     Args:
         saved: A hard or text prompt.
@@ -44,24 +55,25 @@ def write_text(saved: SavedPrompt, lm: TextModel, folder: Path) -> None:
             if fault := broken_joint(saved.template, lm, example, layout, saved.prompt, answers):
                 raise ExportError(f"the text does not give the prompt's tokens back: {fault}")
     texts = prompt_texts(saved.template, lm, saved.prompt)
-    whole = "".join(s + _literal(t) for s, t in zip(saved.template.segments, [*texts, ""], strict=True))
     write_aside(folder / "prompt.txt", "\n".join(texts) + "\n")
+    if saved.template.messages:
+        fields = {name: f"\0{name}\0" for name in saved.template.fields}
+        contents = saved.template.contents(fields, texts, "")
+        messages = [{"role": role, "content": re.sub("\0(.*?)\0", r"{\1}", _literal(text))} for role, text in contents]
+        write_json(folder / MESSAGES, messages)
+        return
+    whole = "".join(s + _literal(t) for s, t in zip(saved.template.segments, [*texts, ""], strict=True))
     write_aside(folder / WHOLE, whole)
 
 
 def score_text(certificate: Certificate, lm: TextModel, folder: Path) -> list[float]:
-    """The losses of the probe, its inputs put into `template.txt`, in nats, shape `(probe,)`.
+    """The losses of the probe, its inputs put into the whole text, in nats, shape `(probe,)`.
 
     Raises:
         PromptError: The file is missing, or has other fields than the probe.
     """
-    try:
-        whole = (folder / WHOLE).read_text("utf-8")
-        texts = {example.id: whole.format(**example.fields) for example in certificate.probe}
-    except (OSError, ValueError, KeyError, IndexError) as error:
-        raise PromptError(f"{folder / WHOLE} is missing or damaged: {error!r}") from error
-
     if isinstance(lm, ServedModel):
+        texts = _filled(folder / WHOLE, certificate, lambda whole, fields: whole.format(**fields))
         choices = certificate.choices
         asked = [Question(texts[e.id], choices or (e.answer, *e.aliases), e.choice) for e in certificate.probe]
         answers = score_questions(lm, asked)
@@ -69,14 +81,34 @@ def score_text(certificate: Certificate, lm: TextModel, folder: Path) -> list[fl
             raise failed
         return [each.loss for each in answers if isinstance(each, Found)]
     model = loaded(lm, "read")
+    name, read = (MESSAGES, _read_messages) if certificate.template.messages else (WHOLE, _read_text)
+    rows = _filled(folder / name, certificate, partial(read, model))
 
     def logits(example: Example, answer: Ids) -> Tensor:
-        ids = [*model.lead, *model.encode(texts[example.id]), *answer]
+        ids = [*rows[example.id], *answer]
         check_room(model, 0, len(ids))
         found: Tensor = model.model(input_ids=torch.tensor([ids], device=model.device)).logits[0]
         return found
 
     return certificate.losses_by(model, logits)
+
+
+def _filled(file: Path, certificate: Certificate, read: Callable[[str, Mapping[str, Any]], T]) -> dict[int, T]:
+    """What a file says of each example of the probe, by its id."""
+    try:
+        whole = file.read_text("utf-8")
+        return {example.id: read(whole, example.fields) for example in certificate.probe}
+    except (OSError, ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
+        raise PromptError(f"{file} is missing or damaged: {error!r}") from error
+
+
+def _read_text(lm: LanguageModel, whole: str, fields: Mapping[str, Any]) -> list[int]:
+    return [*lm.lead, *lm.encode(whole.format(**fields))]
+
+
+def _read_messages(lm: LanguageModel, whole: str, fields: Mapping[str, Any]) -> list[int]:
+    *said, (_, begun) = [(message["role"], message["content"].format(**fields)) for message in json.loads(whole)]
+    return list(lm.tokenizer(lm.chat(said) + begun, add_special_tokens=False).input_ids)
 
 
 def _literal(text: str) -> str:

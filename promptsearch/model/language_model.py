@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psutil
 import safetensors
@@ -16,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from promptsearch.errors import ModelError
+from promptsearch.errors import ModelError, TemplateError
 from promptsearch.model.attention import Forest, UnknownAttention, attending, chains
 from promptsearch.model.gated import Adaption
 from promptsearch.model.layers import Layers, Reached, UnknownLayers, find_layers, recorded_differ
@@ -24,9 +25,14 @@ from promptsearch.model.packaged import NAME, packaged_model
 from promptsearch.model.tokens import Tokens
 from promptsearch.model.weights import ModelWeights, changed, weights_of
 
+if TYPE_CHECKING:
+    from transformers import AddedToken
+
 log = logging.getLogger(__name__)
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+#: The day in chat templates that ask for one (Llama 3's own, where there is no clock): scores must not change overnight.
+DATE = "26 Jul 2024"
 _WAYS = (
     "Expected a name on the Hub (with a network), a folder with config.json and safetensors, a .gguf file, "
     f"or '{NAME}', which comes from a Python package."
@@ -247,6 +253,47 @@ class LanguageModel:
         """The token ids of a text, without special tokens; marks of special tokens in the text stay plain text."""
         return self._tokens.encode(text)
 
+    def chat(self, messages: Sequence[tuple[str, str]]) -> str:
+        """Messages as the tokenizer's chat template writes them, with the beginning of the assistant's turn behind them.
+
+        Args:
+            messages: Role and content of each.
+
+        Raises:
+            ModelError: The tokenizer has no chat template.
+            TemplateError: The chat template refuses the messages.
+        """
+        if not getattr(self.tokenizer, "chat_template", None):
+            raise ModelError(
+                f"the tokenizer of the model '{self.name}' has no chat template, which says how messages are written: write "
+                "the task's template as one text, or take a model that was made for chats"
+            )
+        given = [{"role": role, "content": content} for role, content in messages]
+        try:
+            text: str = self.tokenizer.apply_chat_template(given, tokenize=False, add_generation_prompt=True, date_string=DATE)
+        except Exception as error:  # a stranger's template, run in the sandbox of transformers: it may raise anything
+            raise TemplateError(
+                f"the chat template of the model '{self.name}' refuses messages of {', '.join(role for role, _ in messages)}: "
+                f"{error or type(error).__name__}"
+            ) from error
+        return text
+
+    def cut(self, text: str) -> list[str | AddedToken]:
+        """A text cut at its special tokens."""
+        longest_first = sorted(map(re.escape, self._special), key=len, reverse=True)
+        parts = re.split(f"({'|'.join(longest_first)})", text) if longest_first else [text]
+        return [self._special.get(part, part) for part in parts if part]
+
+    @cached_property
+    def _special(self) -> dict[str, AddedToken]:
+        return {token.content: token for token in self.tokenizer.added_tokens_decoder.values() if token.special}
+
+    @cached_property
+    def always(self) -> tuple[str, ...]:
+        """Added tokens that are not special, such as thinking's: the tokenizer finds them in plain text, too."""
+        added = self.tokenizer.added_tokens_decoder.values()
+        return tuple(token.content for token in added if not token.special and token.content.strip())
+
     def decode(self, ids: Sequence[int]) -> str:
         """The text of token ids, exactly."""
         return self._tokens.decode(ids)
@@ -254,6 +301,11 @@ class LanguageModel:
     def count(self, text: str) -> int:
         """The tokens of a text."""
         return len(self.encode(text))
+
+    @property
+    def added(self) -> frozenset[int]:
+        """Ids of special tokens and of others that were added to the vocabulary: no text is meant to hold them."""
+        return self._tokens.added
 
     @cached_property
     def words(self) -> tuple[int, ...]:

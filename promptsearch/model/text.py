@@ -47,6 +47,10 @@ class TextModel(Protocol):
     def words(self) -> tuple[int, ...]:
         """Ids of the words that a pool may hold."""
 
+    @property
+    def added(self) -> frozenset[int]:
+        """Ids that no text is meant to hold, special tokens for example."""
+
     def encode(self, text: str) -> list[int]:
         """The ids of a text."""
 

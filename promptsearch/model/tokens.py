@@ -52,6 +52,11 @@ class Tokens:
         plain = list(self._tokenizer("a", add_special_tokens=False).input_ids)
         return tuple(with_specials[: with_specials.index(plain[0])]) if plain else ()
 
+    @cached_property
+    def added(self) -> frozenset[int]:
+        """Ids of special tokens and of others that were added to the vocabulary: no text is meant to hold them."""
+        return frozenset(self._tokenizer.added_tokens_decoder)
+
     def encode(self, text: str) -> list[int]:
         """The ids of a text, without special tokens; marks of special tokens in the text stay plain text."""
         return list(self._tokenizer(text, add_special_tokens=False, split_special_tokens=True).input_ids)
@@ -67,9 +72,8 @@ class Tokens:
         Args:
             below: The first id that the model has no embedding of; None: it has all.
         """
-        added = set(self._tokenizer.added_tokens_decoder)
         known = self._tokenizer.get_vocab().values()
-        ids = [i for i in known if i not in added and (below is None or i < below)]
+        ids = [i for i in known if i not in self.added and (below is None or i < below)]
         texts = zip(ids, self._tokenizer.batch_decode([[i] for i in ids]), strict=True)
         found = [i for i, text in texts if text[:1] == " " and text[1:].isascii() and text[1:].isalpha()]
         return tuple(sorted(found))

@@ -37,10 +37,11 @@ def print_forecast(found: Forecast, console: Console) -> None:
     for run in found.runs:
         if run.error:
             console.print(Text(f"{visible(run.task)}, {visible(run.label)} would fail: ", style="red") + Text(visible(run.error)))
-    if found.served:
-        requests = f"about {sum(run.runs * run.requests for run in found.runs):,} requests; how long they take is the server's. "
-    else:
-        requests = f"about {duration(found.seconds)}, {duration(found.preparing)} of them before the first run. "
+    number = sum(run.runs * run.requests for run in found.runs)
+    requests = f"about {number:,} requests; how long they take is the server's. "
+    if not found.served:
+        known = f"about {duration(found.seconds)}, {duration(found.preparing)} of them before the first run"
+        requests = f"{known}, and {requests}" if number else f"{known}. "  # to a proposer
     console.print(
         Text("In all: ", style="bold")
         + Text(requests)

@@ -21,8 +21,9 @@ def run_table(results: Results) -> pd.DataFrame:
     Returns:
         Columns named as in `result.json`, nested keys joined by `_`; options as JSON.
     """
-    columns = list(_done(results.runs[0])) if results.runs else []
-    rows = [_done(run) for run in results.runs] + [_failed(run) for run in results.failed]
+    done = [_done(run) for run in results.runs]
+    columns = [key for row in done for key in row]  # a ledger of an earlier version lacks what later ones count
+    rows = done + [_failed(run) for run in results.failed]
     frame = pd.DataFrame(rows, columns=list(dict.fromkeys([*_KEYS, *columns])))
     return frame.convert_dtypes()
 
@@ -67,6 +68,8 @@ def _done(run: Run) -> dict[str, Any]:
         "test_metric": run.test.metric,
         "gap": run.gap,
         **_trained(run),
+        "start_run": None if run.start is None else run.start.run,
+        "start_seed": None if run.start is None else run.start.seed,
         "winner_kind": run.winner.kind,
         "winner_key": run.winner.key,
         "winner_text": run.winner.text,

@@ -9,7 +9,7 @@ import numpy as np
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
-from promptsearch.report import lengths, notation, space, training
+from promptsearch.report import lengths, notation, space, training, words
 from promptsearch.report.figures import by_length, colour, curves
 from promptsearch.report.provenance import facts, signature, study_file
 from promptsearch.report.results import Results
@@ -29,7 +29,7 @@ def to_html(results: Results) -> str:
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, finalize=_printable, trim_blocks=True, lstrip_blocks=True
     )
-    environment.globals.update(colour=colour, notation=notation, space=space, lengths=lengths, training=training)
+    environment.globals.update(colour=colour, notation=notation, space=space, lengths=lengths, training=training, words=words)
     tasks = summarise(results)
     page = environment.from_string(files("promptsearch.report").joinpath("report.html.j2").read_text(encoding="utf-8"))
     return page.render(
@@ -40,7 +40,7 @@ def to_html(results: Results) -> str:
         facts=facts(results),
         signature=signature(results.study),
         study_file=study_file(results.study),
-        columns={**notation.COLUMNS, **space.COLUMNS, **training.COLUMNS},
+        columns={**notation.COLUMNS, **space.COLUMNS, **words.COLUMNS, **training.COLUMNS},
     )
 
 

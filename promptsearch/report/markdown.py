@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from promptsearch.report import lengths, space, training
+from promptsearch.report import lengths, space, training, words
 from promptsearch.report.notation import COLUMNS, ONE_SEED, number, percent, probability, signed, visible, whole
 from promptsearch.report.provenance import facts, signature, study_file
 from promptsearch.report.results import Model, Results, Winner
@@ -34,7 +34,10 @@ def to_markdown(results: Results) -> str:
     lines += ["", "Signature:", "", code(signature(results.study)), "", "Study file, with every default filled in:", ""]
     lines += [f"    {line}" for line in study_file(results.study).splitlines()]
     lines += ["", "## What the columns mean", ""]
-    lines += [f"- **{name}**: {escape(text)}" for name, text in {**COLUMNS, **space.COLUMNS, **training.COLUMNS}.items()]
+    lines += [
+        f"- **{name}**: {escape(text)}"
+        for name, text in {**COLUMNS, **space.COLUMNS, **words.COLUMNS, **training.COLUMNS}.items()
+    ]
     return "\n".join(lines) + "\n"
 
 
@@ -61,13 +64,24 @@ def _task(task: TaskSummary, model: Model) -> list[str]:
     sizes = [space.cells(row, model) for row in task.rows]
     lines += _table(["strategy", *space.COLUMNS], [[code(label, in_table=True), *cells] for label, *cells in sizes])
     lines += ["", space.sentence(model)]
-    lines += _training(task)
+    lines += _words(task) + _training(task)
     if task.comparisons:
         lines += ["", "All pairs (paired t-test over examples and seeds, Holm's correction):", ""]
         lines += _table(
             ["better", "worse", "difference", "p", "p corrected", "would have shown"], [_pair(t) for t in task.comparisons]
         )
     return lines
+
+
+def _words(task: TaskSummary) -> list[str]:
+    """From vectors to words."""
+    rows = [words.cells(*run) for run in words.projected(task)]
+    if not rows:
+        return []
+    shown = [
+        [code(label, in_table=True), seed, *map(escape, some), code(text, in_table=True)] for label, seed, *some, text in rows
+    ]
+    return ["", "From vectors to words:", "", *_table(["strategy", "seed", *words.COLUMNS], shown)]
 
 
 def _training(task: TaskSummary) -> list[str]:
@@ -95,6 +109,7 @@ def _pair(test: Comparison) -> list[str]:
 def _cells(row: Row, regret: bool) -> list[str]:
     best = row.best
     kind = " (reference, not ranked)" if row.reference else "" if best.searches else " (does not search)"
+    brought = f" of its own, {whole(row.brought)} brought" if row.brought else ""
     seeds = f" ({len(row.runs)} of {row.wanted} seeds)" if len(row.runs) < row.wanted else ""
     return [
         code(row.label, in_table=True) + kind + seeds,
@@ -102,7 +117,7 @@ def _cells(row: Row, regret: bool) -> list[str]:
         _interval(row.loss),
         signed(row.gap),
         *([signed(row.regret) if row.regret is not None else ""] if regret else []),
-        whole(row.spent) + (f" ({percent(row.spent / best.budget)})" if best.budget else ""),
+        whole(row.spent) + (f" ({percent((row.spent - row.brought) / best.budget)}{brought})" if best.budget else ""),
         f"{row.seconds:,.1f}",
         best.access,
     ]

@@ -14,7 +14,8 @@ COLUMNS = {
     "gap": "test loss minus the winner's fp32 loss on the search examples: what selection flattered, in nats",
     "regret": "search loss above that of the reference, which searched the same space with a budget of its own, in nats; "
     "blank where the prompts are no hard prompts of its length",
-    "tokens": "LM tokens charged to a run, mean over seeds, and their share of the budget",
+    "tokens": "LM tokens charged to a run, mean over seeds, and their share of the budget; with those of the run that it started "
+    "from (brought), which that run's budget allowed",
     "seconds": "wall-clock time of a run, mean over seeds",
     "access": "what the strategy needs of the LM: scores (black box), gradients (white box) or weights",
     "prompt": "of the seed with the least loss on the select split; ␣ is a space at an end or one of several, ⏎ a line break, "

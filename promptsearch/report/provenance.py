@@ -7,7 +7,7 @@ import json
 
 import yaml
 
-from promptsearch.report.notation import losses_of
+from promptsearch.report.notation import losses_of, visible
 from promptsearch.report.results import Model, Results, Study, TaskInfo
 
 
@@ -56,7 +56,7 @@ def facts(results: Results) -> list[tuple[str, str]]:
     for name, info in study.tasks.items():
         sizes = "; ".join(f"{split} {s.size} examples, hash {s.hash[:16]}" for split, s in info.splits.items())
         template = json.dumps(info.template, ensure_ascii=False)
-        listed.append((f"Task {name}", f"template {template}; {info.metric}; {sizes}; pool of {info.pool:,} tokens"))
+        listed.append((f"Task {name}", f"template {template}; {info.metric}; {sizes}; {_pool(info)}"))
         if info.noise is not None:
             error = (
                 f"{info.noise.example:.2g} nats on an example and {info.noise.prompt:.2g} on a prompt's mean against float32; "
@@ -87,6 +87,12 @@ def _model(model: Model) -> str:
     if model.served:
         return f"{model.name}, behind the endpoint {model.source}"
     return f"{model.name}, {model.parameters:,} parameters, from {model.source}"
+
+
+def _pool(info: TaskInfo) -> str:
+    made = f": {visible(info.pool_made)}" if info.pool_made else ""
+    shown = f"pool of {info.pool:,} tokens{made}" + (f", hash {info.pool_hash[:16]}" if info.pool_hash else "")
+    return shown + (f", found for {info.pool_price:,} LM tokens, charged to each run of hard prompts" if info.pool_price else "")
 
 
 def study_file(study: Study) -> str:

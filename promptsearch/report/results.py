@@ -58,6 +58,9 @@ class TaskInfo:
         majority: Share of the most frequent answer in the test split.
         pool: Tokens that a hard prompt may use.
         noise: What the search's dtype does to losses, in nats, None: not measured.
+        pool_made: How the pool was made; empty where an earlier version made the study.
+        pool_hash: Of the pool's token ids.
+        pool_price: LM tokens that finding it took, charged to each run of hard prompts.
     """
 
     kind: str
@@ -68,6 +71,9 @@ class TaskInfo:
     majority: float
     pool: int
     noise: Noise | None = None
+    pool_made: str = ""
+    pool_hash: str = ""
+    pool_price: int = 0
 
 
 @dataclass(frozen=True)
@@ -143,8 +149,8 @@ class SearchScore:
 
 
 @dataclass(frozen=True)
-class SelectScore:
-    """Loss in nats and metric on the select split."""
+class Score:
+    """Loss in nats and metric on a split."""
 
     loss: float
     metric: float
@@ -169,6 +175,31 @@ class TestScore:
     correct: tuple[float, ...]
     predictions: tuple[int, ...] | None
     labels: tuple[int, ...] | None
+
+
+@dataclass(frozen=True)
+class Beginning:
+    """The winner of another run, which a run started from.
+
+    Args:
+        run: The label of that run.
+        seed: Of that run.
+        kind: Of the prompt.
+        key: Its name in logs.
+        text: As a reader sees it.
+        spent: LM tokens on that run's bill.
+        select: On the select split.
+        test: On the test split.
+    """
+
+    run: str
+    seed: int
+    kind: str
+    key: str
+    text: str
+    spent: int
+    select: Score
+    test: Score
 
 
 @dataclass(frozen=True)
@@ -209,8 +240,8 @@ class Run:
 
     Args:
         budget: LM tokens; None for no limit.
-        ledger: Tokens by kind.
-        spent: Tokens charged.
+        ledger: Tokens by kind; `brought` are those of the run that it started from, which are on the bill, but not of its budget.
+        spent: Tokens charged, with those brought.
         stopped: Why the search ended.
         proposals: Distinct prompts scored on all of `score_on`.
         failures: Prompts that could not be scored.
@@ -221,6 +252,7 @@ class Run:
         gap: Test loss minus fp32 loss on `score_on`, in nats: what selection flattered.
         bytes: Of the file with the stored parameters, or of the prompt's text; None where an earlier version made the run.
         training: None where nothing was trained, or an earlier version made the run.
+        start: None where it started from no other run.
     """
 
     task: str
@@ -246,11 +278,12 @@ class Run:
     curve: tuple[tuple[float, float], ...]
     winner: Winner
     search: SearchScore
-    select: SelectScore
+    select: Score
     test: TestScore
     gap: float
     bytes: int | None = None
     training: Training | None = None
+    start: Beginning | None = None
 
 
 @dataclass(frozen=True)

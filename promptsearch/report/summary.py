@@ -78,8 +78,13 @@ class Row:
 
     @property
     def spent(self) -> float:
-        """Mean tokens spent by a run."""
+        """Mean tokens spent by a run, with those brought."""
         return float(np.mean([run.spent for run in self.runs]))
+
+    @property
+    def brought(self) -> float:
+        """Mean tokens spent by the runs that these started from."""
+        return float(np.mean([run.start.spent if run.start else 0 for run in self.runs]))
 
     @property
     def seconds(self) -> float:

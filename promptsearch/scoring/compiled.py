@@ -31,7 +31,7 @@ from promptsearch.prompt import (
     shapes_for,
 )
 from promptsearch.scoring.forward import embed, extend
-from promptsearch.scoring.layout import Ids, lay_out, slots_of, split_slots
+from promptsearch.scoring.layout import Ids, lay_out, leading, slots_of, split_slots
 from promptsearch.scoring.tree import Path
 from promptsearch.task import Example
 from promptsearch.template import Template
@@ -239,4 +239,4 @@ def _beginning(template: Template, lm: LanguageModel, slots: Sequence[Ids]) -> P
     ids: list[int] = []
     for segment, slot in zip(segments[: template.fixed], slots, strict=False):
         ids += [*segment, *slot]
-    return (*ids, *(lm.lead if template.fixed == int(template.apart) else ()))
+    return (*ids, *(leading(template, lm) if template.fixed == int(template.apart) else ()))

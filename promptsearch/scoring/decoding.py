@@ -1,4 +1,4 @@
-"""Greedy continuations of many rows at once, whatever stands above each of them.
+"""Continuations of many rows at once, whatever stands above each of them: greedy, or drawn.
 
 The keys and values of a row are computed once and grow by a token a step. They lie in one table, each row from its left, so
 that no token's position depends on the other rows: there is no padding on the left, and none that any token sees.
@@ -7,6 +7,7 @@ that no token's position depends on the other rows: there is no padding on the l
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -18,14 +19,31 @@ from promptsearch.scoring.forward import embed, extend, run
 from promptsearch.scoring.tree import grow
 
 
-def greedy(
+@dataclass(frozen=True)
+class Sampling:
+    """How next tokens are drawn.
+
+    Args:
+        temperature: Logits are divided by it, above 0.
+        top_p: Tokens are drawn from the most probable ones that have this probability together (Holtzman et al. 2020, "The
+            Curious Case of Neural Text Degeneration", arXiv:1904.09751, section 3.1).
+        seeds: One a row: what is drawn for a row does not depend on the others.
+    """
+
+    temperature: float
+    top_p: float
+    seeds: Sequence[int]
+
+
+def decode(
     lm: LanguageModel,
     rows: Sequence[Row],
     library: Library,
     limits: Sequence[int],
     ended: Callable[[Sequence[int]], bool],
+    sampling: Sampling | None = None,
 ) -> list[list[int]]:
-    """The most probable next token, again and again.
+    """The most probable next token, or a drawn one, again and again.
 
     Args:
         lm: The model.
@@ -33,17 +51,21 @@ def greedy(
         library: The prompts.
         limits: The most tokens to add to each row, at least 1.
         ended: Whether a row's new tokens, one more than at the last call, are all that is wanted.
+        sampling: None: always the most probable token.
 
     Returns:
         The new tokens of each row.
     """
     found: list[list[int]] = [[] for _ in rows]
     live = list(range(len(rows)))
+    generators = [torch.Generator().manual_seed(seed) for seed in sampling.seeds] if sampling else []
     with torch.inference_mode():
         table = _Table(lm, rows, library, limits) if lm.trees else None
         states = table.states if table else _whole(lm, rows, library, found, live)
         while True:
-            for i, token in zip(live, lm.logits(states).argmax(-1).tolist(), strict=True):
+            logits = lm.logits(states)
+            chosen = _draw(logits, sampling, [generators[i] for i in live]) if sampling else logits.argmax(-1)
+            for i, token in zip(live, chosen.tolist(), strict=True):
                 found[i].append(token)
             stay = [place for place, i in enumerate(live) if len(found[i]) < limits[i] and not ended(found[i])]
             if not stay:
@@ -53,6 +75,17 @@ def greedy(
                 if table:
                     table.keep(stay)
             states = table.step([found[i][-1] for i in live]) if table else _whole(lm, rows, library, found, live)
+
+
+def _draw(logits: Tensor, sampling: Sampling, generators: Sequence[torch.Generator]) -> Tensor:
+    """A token for each row, shape `(rows,)`, from logits of shape `(rows, vocabulary)`; one number of each row's generator."""
+    probabilities = (logits.cpu().double() / sampling.temperature).softmax(-1)
+    shares, ids = torch.sort(probabilities, dim=-1, descending=True, stable=True)
+    below = shares.cumsum(-1)  # (rows, vocabulary): the probability of a token and of all more probable ones
+    count = ((below - shares) < sampling.top_p).sum(-1, keepdim=True)  # the most probable token always stays
+    points = torch.stack([torch.rand(1, generator=each, dtype=torch.float64) for each in generators])  # (rows, 1)
+    places = torch.searchsorted(below, points * below.gather(1, count - 1), right=True)
+    return ids.gather(1, torch.minimum(places, count - 1))[:, 0]
 
 
 def _whole(

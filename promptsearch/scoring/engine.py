@@ -112,7 +112,7 @@ class Engine:
             torch.__version__,
             torch.get_num_threads(),
         )
-        self._signature = (*parts, choices, *surroundings)
+        self._signature = (*parts, *template.marks, choices, *surroundings)
         self._check_length(0 if self._kind == "gated" else template.length)  # a gated prompt has no position
 
     # The scorer's side, see evaluation.Scorer.
@@ -128,6 +128,11 @@ class Engine:
         if isinstance(prompt, TrainedPrompt):
             return prompt.length
         return sum(map(len, slots_of(self._template, self._lm, prompt)))
+
+    def fits(self, prompt: Prompt) -> bool:
+        """Whether the model's context holds the longest example with this prompt; only texts may be of any length."""
+        limit = self._lm.context
+        return not isinstance(prompt, TextPrompt) or limit is None or int(self._lengths.max()) + self.length(prompt) <= limit
 
     def context(self, examples: Ids) -> Ids:
         """Tokens from the first slot to the end of each answer, the prompt's own left out, shape `(examples,)`."""
@@ -157,9 +162,8 @@ class Engine:
         return [self._split.examples[i] for i in ids]
 
     def demonstrations(self, ids: Ids) -> list[str]:
-        """Examples as solved text: the template filled in, nothing in the slots, and the right answer."""
-        empty = [""] * len(self._template.slots)
-        return [self._template.render(e.fields, empty, e.answer).strip() for e in self.examples(ids)]
+        """Examples as solved text, see `Template.solved`."""
+        return [self._template.solved(e.fields, e.answer) for e in self.examples(ids)]
 
     def encode(self, text: str) -> list[int]:
         """The token ids of a text."""

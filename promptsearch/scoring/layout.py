@@ -13,7 +13,7 @@ from promptsearch.model.text import TextModel
 from promptsearch.prompt import HardPrompt, TextPrompt
 from promptsearch.space import PromptSpace
 from promptsearch.task import Example, Split
-from promptsearch.template import Template
+from promptsearch.template import Piece, Template
 
 #: What fills one slot: token ids, or a number of vectors.
 Ids = tuple[int, ...]
@@ -24,8 +24,8 @@ class Layout:
     """One example under a template, as token ids.
 
     Args:
-        segments: Ids before, between and after the slots; the first begins with the tokenizer's leading special tokens, or the
-            second, where the first slot is in front of the whole row.
+        segments: Ids before, between and after the slots; the first begins with the leading special tokens, or the second,
+            where the first slot is in front of the whole row.
         answers: Ids of each answer: the choices in their order, or the right answer and then its aliases.
     """
 
@@ -51,6 +51,27 @@ class Layout:
         return joined
 
 
+def leading(template: Template, lm: LanguageModel) -> Ids:
+    """The special tokens before a row: the tokenizer's, where no chat template has written what a row begins with."""
+    return () if template.messages else lm.lead
+
+
+def encode(lm: LanguageModel, pieces: Sequence[Piece]) -> list[int]:
+    """The ids of text in pieces: special tokens are found in what a chat template wrote, and nowhere else."""
+    ids: list[int] = []
+    run, strips = "", False
+    for text, marked in pieces:
+        for part in lm.cut(text) if marked else [text]:
+            if isinstance(part, str):
+                run += part
+                run = run.lstrip() if strips else run
+                continue
+            run = run.rstrip() if part.lstrip else run
+            ids += [*(lm.encode(run) if run else ()), lm.tokenizer.convert_tokens_to_ids(part.content)]
+            run, strips = "", part.rstrip  # some special tokens swallow whitespace beside them
+    return [*ids, *(lm.encode(run) if run else ())]
+
+
 def lay_out(template: Template, lm: LanguageModel, example: Example, choices: Sequence[str] | None) -> Layout:
     """The token segments of an example.
 
@@ -60,12 +81,30 @@ def lay_out(template: Template, lm: LanguageModel, example: Example, choices: Se
         example: Of a task.
         choices: The task's choices; None for text answers.
     """
-    texts = template.fill(example.fields)
-    segments = tuple(tuple(lm.encode(text)) if text else () for text in texts)
+    if not template.rendered:
+        raise TemplateError("the template's messages have not met a model: render them with promptsearch.scoring.chat.render")
+    filled = template.pieces(example.fields)
+    _check_plain(template, lm, [text for pieces in filled for text, marked in pieces if not marked])
+    segments = tuple(tuple(encode(lm, pieces)) for pieces in filled)
     answers = choices if choices is not None else (example.answer, *example.aliases)
-    above, below = (lm.lead, ()) if template.kind == "slots" else ((), lm.lead)
+    above, below = (leading(template, lm), ()) if template.kind == "slots" else ((), leading(template, lm))
     first, second, *rest = segments
     return Layout(((*above, *first), (*below, *second), *rest), tuple(tuple(lm.encode(a)) for a in answers))
+
+
+def _check_plain(template: Template, lm: LanguageModel, texts: Sequence[str]) -> None:
+    """Refuse text that the tokenizer would take for a mark of the chat template.
+
+    Raises:
+        TemplateError: Names the mark.
+    """
+    marks = [mark for mark in lm.always if any(mark in written for written, *_ in template.marks)]
+    for text in texts:
+        if found := next((mark for mark in marks if mark in text), None):
+            raise TemplateError(
+                f"the text {text[:60]!r} holds {found!r}, which the chat template writes, and this tokenizer cannot read as "
+                "plain text: take it out of the text"
+            )
 
 
 def split_slots(template: Template, ids: Sequence[int]) -> tuple[Ids, ...]:
@@ -78,7 +117,9 @@ def slots_of(template: Template, lm: LanguageModel, prompt: HardPrompt | TextPro
     """The ids that a prompt puts into each slot."""
     if isinstance(prompt, HardPrompt):
         return split_slots(template, prompt.ids)
-    return tuple(tuple(lm.encode(text)) if text else () for text in template.slot_texts(prompt.texts))
+    texts = template.slot_texts(prompt.texts)
+    _check_plain(template, lm, texts)
+    return tuple(tuple(lm.encode(text)) if text else () for text in texts)
 
 
 def prompt_texts(template: Template, lm: TextModel, prompt: HardPrompt | TextPrompt) -> tuple[str, ...]:
@@ -99,9 +140,8 @@ def broken_joint(
     """Where encoding the whole text gives other ids than the segments, one after the other; None where they agree."""
     slots, texts = slots_of(template, lm, prompt), prompt_texts(template, lm, prompt)
     for ids, answer in zip(layout.answers, answers, strict=True):
-        ours = [*layout.join(slots), *ids][len(lm.lead) :]
-        whole = template.render(example.fields, texts, answer)
-        theirs = lm.encode(whole)
+        ours = [*layout.join(slots), *ids][len(leading(template, lm)) :]
+        theirs = encode(lm, template.row(example.fields, texts, answer))
         if ours != theirs:
             place = next((i for i, (a, b) in enumerate(zip(ours, theirs, strict=False)) if a != b), min(len(ours), len(theirs)))
             around = slice(max(0, place - 3), place + 3)
@@ -131,9 +171,14 @@ def check_joints(template: Template, lm: LanguageModel, split: Split, choices: S
         fault = broken_joint(template, lm, example, layout, prompt, answers)
         if fault:
             joined = "its answers without a prompt" if template.apart else "prompts of the pool"
+            advice = "Put a space before slots and answer, or take words into the pool that begin with a space."
+            if template.stripped(texts := prompt_texts(template, lm, prompt)) != texts:
+                advice = (
+                    "The chat template strips the space with which a prompt's first word begins: put a word before the "
+                    "slot, such as 'Task: {prompt}'."
+                )
             raise TemplateError(
-                f"the template {template.text!r} does not join with {joined} on the {split.name} split: {fault}. "
-                "Put a space before slots and answer, or take words into the pool that begin with a space."
+                f"the template {template.text!r} does not join with {joined} on the {split.name} split: {fault}. {advice}"
             )
 
 

@@ -128,13 +128,18 @@ class ServedScorer:
         choices: The task's choices; None for text answers.
 
     Raises:
-        TemplateError: An answer is empty, or one choice is the beginning of another.
+        TemplateError: An answer is empty, one choice is the beginning of another, or the template is one of messages.
         StrategyError: The template is for prompts that are no text.
     """
 
     def __init__(self, model: ServedModel, template: Template, split: Split, choices: Sequence[str] | None) -> None:
         if template.kind != "slots":
             self._closed("prompts that are no text")
+        if template.messages:
+            raise TemplateError(
+                f"the template {template.text!r} is one of messages, but a model behind an endpoint is sent each text as one: "
+                "write it as one text. With 'chat: true' beside the endpoint, the server takes that as the message of a user"
+            )
         self._model, self._template, self._split, self._choices = model, template, split, choices
         self._answers = [
             tuple(choices) if choices is not None else (example.answer, *example.aliases) for example in split.examples
@@ -159,6 +164,10 @@ class ServedScorer:
         if isinstance(prompt, TextPrompt):
             return sum(map(self._model.count, self._template.slot_texts(prompt.texts)))
         raise PromptError(f"a model behind an endpoint takes prompts of text, got a {type(prompt).__name__}")
+
+    def fits(self, prompt: Prompt) -> bool:
+        """Always, as far as is known: a prompt that is too long for the server is refused by it, and fails."""
+        return True
 
     def context(self, examples: Ids) -> Ids:
         """Tokens of all requests for one prompt, the prompt's own left out, shape `(examples,)`."""
@@ -219,9 +228,8 @@ class ServedScorer:
         return [self._split.examples[i] for i in ids]
 
     def demonstrations(self, ids: Ids) -> list[str]:
-        """Examples as solved text: the template filled in, nothing in the slots, and the right answer."""
-        empty = [""] * len(self._template.slots)
-        return [self._template.render(e.fields, empty, e.answer).strip() for e in self.examples(ids)]
+        """Examples as solved text, see `Template.solved`."""
+        return [self._template.solved(e.fields, e.answer) for e in self.examples(ids)]
 
     def encode(self, text: str) -> list[int]:
         """The ids of a text."""

@@ -48,6 +48,15 @@ class StrategyConformance:
     #: Planted objectives, each with a seed of its own, over which it is compared with random.
     seeds: ClassVar[int] = 8
 
+    def start(self, objective: Objective, seed: int) -> Prompt | None:
+        """The winner of the run that it starts from; override it where the strategy starts from one.
+
+        Args:
+            objective: To which the prompt must fit.
+            seed: Of that run, the same as the strategy's.
+        """
+        return None
+
     def test_every_option_is_documented(self) -> None:
         """`promptsearch strategies NAME` shows these texts."""
         for option in options_of(self.strategy):
@@ -192,6 +201,7 @@ class StrategyConformance:
         return self.strategy.__name__
 
     def _make(self, objective: Objective, seed: int = 0) -> Strategy:
+        objective.start = self.start(objective, seed)
         return make_strategy(self._name, self.strategy, objective, seed, self.options)
 
     def _run(

@@ -36,9 +36,11 @@ from promptsearch.prompt import (
     TrainedPrompt,
     parted,
 )
+from promptsearch.proposer import Proposing
 from promptsearch.records import RunLog
 from promptsearch.space import PromptSpace
 from promptsearch.task import Example
+from promptsearch.testing.proposing import PlantedProposing
 
 Kind = Literal["separable", "pairwise", "deceptive", "plateau"]
 
@@ -81,7 +83,12 @@ class PlantedScorer:
         rng = np.random.default_rng([seed, 1])  # not the stream of a strategy with the same seed
         vocabulary = 2 * pool + 8  # pool indices and token ids differ, so that a strategy that mixes them up is found
         self.signature = f"planted {kind} {seed} {pool} {length} {examples} {noise} {failing}"
-        self.space = PromptSpace(rng.permutation(vocabulary)[:pool], length, lambda ids: " ".join(f"w{i}" for i in ids))
+        self.space = PromptSpace(
+            rng.permutation(vocabulary)[:pool],
+            length,
+            lambda ids: " ".join(f"w{i}" for i in ids),
+            embeddings=lambda: self._embeddings,
+        )
         self.scored, self.training = np.split(np.arange(examples), [examples // 2])
         self._kind = kind
         self._noise = noise
@@ -111,6 +118,7 @@ class PlantedScorer:
         cache: ScoreCache | None = None,
         reserve: Callable[[int], int] = lambda length: 0,
         finalists: int = FINALISTS,
+        proposing: Proposing | None = None,
     ) -> Objective:
         """A fresh objective on these examples.
 
@@ -120,6 +128,7 @@ class PlantedScorer:
             cache: Scores of earlier runs.
             reserve: Prompt length -> tokens set aside for selection.
             finalists: How many of the best prompts are kept.
+            proposing: What proposes; left out: `PlantedProposing`.
         """
         return Objective(
             self,
@@ -131,6 +140,7 @@ class PlantedScorer:
             cache=cache,
             reserve=reserve,
             finalists=finalists,
+            proposing=proposing or PlantedProposing(self.space),
         )
 
     def budget(self, evaluations: int) -> int:
@@ -145,6 +155,10 @@ class PlantedScorer:
         if isinstance(prompt, TextPrompt):
             return len(self.encode(" ".join(prompt.texts)))
         return len(prompt.ids) if isinstance(prompt, HardPrompt) else prompt.length
+
+    def fits(self, prompt: Prompt) -> bool:
+        """Always."""
+        return True
 
     def context(self, examples: Ids) -> Ids:
         """Five to eleven tokens an example, shape `(examples,)`."""

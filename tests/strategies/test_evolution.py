@@ -46,6 +46,26 @@ def test_first_candidates_are_uniform_over_the_pool_its_ends_included():
     assert (abs(middle - middle.mean()) < 5 * np.sqrt(middle.mean())).all()
 
 
+def test_the_first_prompts_are_random_and_the_next_ones_mutate_the_best_of_them():
+    scorer = PlantedScorer("separable", pool=50)
+    objective = scorer.objective()
+    strategy = Evolution(objective, seed=0, batch=12, first=12)
+    first = strategy.ask()
+    rows = np.array([scorer.space.indices(prompt) for prompt in first])
+    assert len(set(first)) == 12 and all(len(set(column)) > 6 for column in rows.T)
+    evaluation = objective.evaluate(first)
+    strategy.tell(first, evaluation)
+    best = rows[evaluation.values.argmin()]
+    changed = [(scorer.space.indices(prompt) != best).sum() for prompt in strategy.ask()]
+    assert np.mean(changed) < 2.5  # 4 tokens, each redrawn with probability 1/4; a random prompt differs in nearly all
+
+
+def test_without_first_prompts_it_starts_from_the_middle_of_the_pool():
+    objective = planted_objective(pool=10, length=3)
+    (start,) = Evolution(objective, seed=0, batch=1, first=0).ask()
+    assert objective.space.indices(start).tolist() in ([4, 4, 4], [5, 5, 5])
+
+
 def test_ends_when_the_whole_space_has_been_scored():
     objective = planted_objective(pool=3, length=1, budget=None)
     assert search(Evolution(objective, seed=0)) == "nothing left to propose"
@@ -63,6 +83,7 @@ def test_an_optimizer_outside_the_list_is_refused_with_a_suggestion():
         Evolution(planted_objective(), seed=0, optimizer="TwoPointDE")
 
 
-def test_an_empty_batch_is_refused():
-    with pytest.raises(StrategyError, match="'batch' must be at least 1, got 0"):
-        Evolution(planted_objective(), seed=0, batch=0)
+@pytest.mark.parametrize(("option", "least"), [("batch", 1), ("first", 0)])
+def test_numbers_that_are_too_small_are_refused(option, least):
+    with pytest.raises(StrategyError, match=f"'{option}' must be at least {least}, got {least - 1}"):
+        Evolution(planted_objective(), seed=0, **{option: least - 1})

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from promptsearch import SoftPrompt, loop
+from promptsearch import SoftPrompt, TextPrompt, loop
+from promptsearch.errors import StrategyError
 from promptsearch.strategies.prompt_tuning import PromptTuning
 from promptsearch.testing.conformance import StrategyConformance
 from promptsearch.testing.planted import PlantedScorer
@@ -156,3 +157,34 @@ def test_backward_is_charged_beside_forward():
     tokens = given.price([SoftPrompt(vectors)], given.training[:3])  # the text before the slot is paid by now
     lead = int(given._scorer.lead(given.training[:3]).sum())
     assert given.ledger.backward == tokens and given.ledger.spent - before == 2 * tokens + lead
+
+
+def started(start, **options):
+    given = objective()
+    given.start = start
+    return given, PromptTuning(given, seed=0, **options)
+
+
+def test_starts_at_the_words_of_another_run_and_is_worth_what_they_are():
+    scorer = PlantedScorer("separable")
+    given, strategy = started(scorer.optimum, init="random")
+    (prompt,) = strategy.ask()
+    assert torch.equal(prompt.vectors, given.embeddings[list(scorer.optimum.ids)])
+    assert given.evaluate([prompt]).values[0] == pytest.approx(scorer.optimum_value, abs=1e-6)
+
+
+def test_starts_at_the_vectors_of_another_run():
+    vectors = torch.randn(4, 8, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(started(SoftPrompt(vectors))[1].ask()[0].vectors, vectors)
+
+
+def test_starts_at_a_text_that_another_run_found_repeated_to_the_length():
+    given, strategy = started(TextPrompt(["w3 w5", " w8"]))
+    assert torch.equal(strategy.ask()[0].vectors, given.embeddings[[3, 5, 8, 3]])
+
+
+def test_the_empty_prompt_is_no_start_and_two_starts_are_one_too_many():
+    with pytest.raises(StrategyError, match="won by the empty prompt"):
+        started(TextPrompt(""))
+    with pytest.raises(StrategyError, match="give one of them"):
+        started(TextPrompt("w3"), text="w5")

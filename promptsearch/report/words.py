@@ -1,0 +1,40 @@
+"""From vectors to words: what a soft prompt loses where words take its place, the same in all forms of the report."""
+
+from __future__ import annotations
+
+from promptsearch.report.notation import number, visible
+from promptsearch.report.results import Beginning, Run
+from promptsearch.report.summary import TaskSummary
+
+#: Column -> what it shows, in one line; the first two name the run.
+COLUMNS = {
+    "from": "the run whose soft prompt it started from",
+    "select loss, in words": "mean nats on the select split: of the vectors, then of the words",
+    "select metric, in words": "the same for the metric",
+    "test loss, in words": "mean nats on the test split: of the vectors, then of the words",
+    "test metric, in words": "the same for the metric",
+    "words": "the words",
+}
+
+
+def projected(task: TaskSummary) -> list[tuple[Run, Beginning]]:
+    """All runs of a task that started from vectors and ended with words, in the order of its rows."""
+    runs = [run for row in task.rows for run in row.runs]
+    return [(run, run.start) for run in runs if run.start and run.start.kind == "soft" and run.winner.kind == "hard"]
+
+
+def cells(run: Run, start: Beginning) -> list[str]:
+    """The cells of a run: label, seed, then those of `COLUMNS`.
+
+    Args:
+        run: One of `projected`.
+        start: Of this run.
+    """
+    pairs = [
+        (start.select.loss, run.select.loss),
+        (start.select.metric, run.select.metric),
+        (start.test.loss, run.test.loss),
+        (start.test.metric, run.test.metric),
+    ]
+    scores = [f"{number(vectors)} → {number(words)}" for vectors, words in pairs]
+    return [run.label, str(run.seed), visible(start.run), *scores, visible(run.winner.text, 80)]

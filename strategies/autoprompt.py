@@ -1,0 +1,86 @@
+"""AutoPrompt: exchange one token at a time for one that the gradient promises to be better (HotFlip).
+
+Shin, Razeghi, Logan, Wallace and Singh 2020, "AutoPrompt: Eliciting Knowledge from Language Models with Automatically Generated
+Prompts", arXiv:2010.15980. Section 2.2: at one position the candidates are the k tokens w of the largest
+w^T grad log p(y | prompt), the gradient with respect to the embedding of the token there, summed over a batch (Ebrahimi et
+al. 2018, "HotFlip", arXiv:1712.06751); all of them are scored by forward passes, and the best one is kept if it is better.
+Differs from the paper: tokens come from the pool, and the first ones are drawn from it instead of being masks; minibatches are
+some examples instead of hundreds; the loss decides, not the accuracy. As in the authors' code, candidates are scored on other
+examples than those that gave the gradient, and the present prompt on the same ones as they.
+Beats random on the planted objectives `separable` and `pairwise`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+import numpy as np
+
+from promptsearch import Access, Ask, Evaluation, HardPrompt, Objective, Prompt, State, Strategy
+from promptsearch.errors import StrategyError
+
+
+class AutoPrompt(Strategy):
+    """Exchange the token at a random position for the best of those that the gradient names.
+
+    Args:
+        objective: Scores prompts on the search split.
+        seed: Seeds the first tokens, positions and minibatches.
+        candidates: Tokens tried at a position, k in the paper.
+        batch: Examples that give the gradient, and as many others that decide.
+        text: Words of the pool to begin with, repeated to the prompt's length; left out: words drawn from the pool.
+
+    Raises:
+        StrategyError: An option is out of its range, or the text holds tokens outside the pool.
+    """
+
+    access: ClassVar[Access] = Access.GRADIENTS
+    starts_from: ClassVar[frozenset[type]] = frozenset({HardPrompt})
+
+    def __init__(self, objective: Objective, *, seed: int, candidates: int = 8, batch: int = 16, text: str | None = None) -> None:
+        super().__init__(objective, seed=seed)
+        for name, value in (("candidates", candidates), ("batch", batch)):
+            if value < 1:
+                raise StrategyError(f"'{name}' must be at least 1, got {value}")
+        self._candidates, self._batch = candidates, batch
+        self._rng = np.random.default_rng(seed)
+        self._present = self.first_words(text, self._rng)
+        self._scored = False  # whether the present prompt was scored on all of `score_on`
+
+    def ask(self) -> Sequence[Prompt] | Ask:
+        """The present prompt, when it is new; else that and its candidates on a minibatch."""
+        if not self._scored:
+            return [self._present]
+        space, objective = self.objective.space, self.objective
+        if len(space.pool) == 1:
+            return []
+        gradient = objective.token_gradient(self._present, objective.minibatch(self._rng, self._batch)).numpy()
+        place = int(self._rng.integers(space.length))
+        # The linear part of the loss at w is (w - w_present)^T gradient: w_present is the same for all.
+        order = np.argsort(gradient[place], kind="stable")
+        own = space.indices(self._present)
+        tokens = order[order != own[place]][: self._candidates]
+        rows = np.repeat(own[None], len(tokens), axis=0)  # (candidates, length)
+        rows[:, place] = tokens
+        return Ask([self._present, *map(space.prompt, rows)], objective.minibatch(self._rng, self._batch))
+
+    def tell(self, prompts: Sequence[Prompt], evaluation: Evaluation) -> None:
+        """Keep the best candidate if it is better than the present prompt, on the same examples."""
+        if not self._scored:
+            self._scored = True
+            return
+        best = prompts[int(np.argmin(evaluation.values))]  # the first one, the present prompt, wins a tie
+        assert isinstance(best, HardPrompt)
+        self._scored = best == self._present
+        self._present = best
+
+    def state(self) -> State:
+        """The present prompt and the generator."""
+        data = {"ids": list(self._present.ids), "scored": self._scored, "rng": self._rng.bit_generator.state}
+        return State(data=data)
+
+    def restore(self, state: State) -> None:
+        """Take back what `state` returned."""
+        self._present, self._scored = HardPrompt(state.data["ids"]), state.data["scored"]
+        self._rng.bit_generator.state = state.data["rng"]

@@ -1,0 +1,133 @@
+"""BDPL: one distribution over tokens for each position, learned from scores by policy gradient.
+
+Diao, Huang, Xu, Li, Lin, Zhou and Zhang 2023, "Black-box Prompt Learning for Pre-trained Language Models", arXiv:2201.08531.
+Its variance-reduced policy gradient: a step draws I prompts from independent categorical distributions, and the gradient is the
+sum of (loss - mean loss of the step) times the gradient of log p(prompt), over I - 1.
+Differs from the paper: the distributions are softmaxes, which need no projection onto the simplex and whose gradient does not
+divide by p; losses are divided by their deviation within the step, too, and the rate is thousands of times the paper's, for a run
+here draws hundreds of prompts; a share of the tokens is drawn uniformly, so that nothing is lost for good; the candidates are
+drawn from the pool, others at each position, instead of mined from training text; and the most probable prompt is scored after
+every step, since it is seldom drawn.
+Beats random on the planted objectives `separable`, `pairwise` and `plateau`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from promptsearch import Evaluation, Objective, Prompt, Strategy
+from promptsearch.errors import StrategyError
+from promptsearch.evaluation import Floats
+
+#: Draws for each prompt of a step, at most, to find some that were not scored before.
+_TRIES = 20
+
+Row = tuple[int, ...]  # (length,) indices into the pool
+
+
+class Bdpl(Strategy):
+    """Learn which token is good at which position, by policy gradient.
+
+    Args:
+        objective: Scores prompts on the search split.
+        seed: Seeds candidates and draws.
+        candidates: Tokens of the pool, drawn at random, that each position chooses among; the whole pool where it has no more.
+        batch: Prompts in each ask, a step of the policy gradient.
+        rate: Learning rate: what a token's logit gains where its prompts are, in sum over the step, one deviation of the losses
+            better than the mean, times the step's size.
+        explore: Share of tokens that are drawn uniformly from the candidates.
+
+    Raises:
+        StrategyError: An option is out of its range.
+    """
+
+    def __init__(
+        self,
+        objective: Objective,
+        *,
+        seed: int,
+        candidates: int = 100,
+        batch: int = 14,
+        rate: float = 15.0,
+        explore: float = 0.05,
+    ) -> None:
+        super().__init__(objective, seed=seed)
+        for name, least, value in (("candidates", 1, candidates), ("batch", 2, batch)):
+            if value < least:
+                raise StrategyError(f"'{name}' must be at least {least}, got {value}")
+        if not 0 < rate < float("inf"):
+            raise StrategyError(f"'rate' must be a number above 0, got {rate}")
+        if not 0 <= explore <= 1:
+            raise StrategyError(f"'explore' must be from 0 to 1, got {explore}")
+        self._batch, self._rate, self._explore = batch, rate, explore
+        self._rng = np.random.default_rng(seed)
+        length, pool = objective.space.length, len(objective.space.pool)
+        chosen = [self._rng.permutation(pool)[:candidates] for _ in range(length)]
+        #: Of each position and token, shape `(length, pool)`: minus infinity, for good, where it is no candidate.
+        self._logits: Floats = np.full((length, pool), -np.inf)
+        self._logits[np.arange(length)[:, None], chosen] = 0.0
+        self._scored: set[Row] = set()
+        self._rows: list[Row] = []
+
+    def ask(self) -> Sequence[Prompt]:
+        """The most probable prompt and draws, `batch` in all that were not scored before; none when the space has been scored."""
+        space = self.objective.space
+        if len(self._scored) == space.size:
+            return []
+        best = [_row(self._logits.argmax(1))] if self._scored else []  # before the first step all are equally probable
+        fresh = dict.fromkeys(row for row in best if row not in self._scored)
+        for _ in range(_TRIES):
+            drawn = (row for row in self._draw(self._batch) if row not in self._scored)
+            fresh.update(dict.fromkeys(drawn))
+            if len(fresh) >= self._batch:
+                break
+        while not fresh:  # the distributions hardly ever give another prompt, or no other is left among the candidates
+            row = _row(self._rng.integers(len(space.pool), size=space.length))
+            fresh.update({} if row in self._scored else {row: None})
+        self._rows = list(fresh)[: self._batch]
+        return [space.prompt(row) for row in self._rows]
+
+    def tell(self, prompts: Sequence[Prompt], evaluation: Evaluation) -> None:
+        """One step of the policy gradient; a failed prompt is as bad as the worst one that did not fail."""
+        self._scored.update(self._rows)
+        values = evaluation.values
+        good = values[np.isfinite(values)]
+        if not len(good):
+            return
+        losses = np.minimum(values, good.max())
+        deviation = losses.std()
+        if deviation > 0:  # at least two prompts, and not all alike
+            self._learn(self._rows, (losses - losses.mean()) / deviation)
+
+    def _learn(self, rows: Sequence[Row], worse: Floats) -> None:
+        """Descend along the sum of `worse` times the gradient of log p(row), over one less than the rows.
+
+        The gradient of log p in a softmax's logits is 1 at the token that was drawn, minus p at every token. Since `worse` has
+        the mean 0, the second part cancels out, and so does every division by a small p.
+
+        Args:
+            rows: Drawn prompts.
+            worse: Their losses above the mean, in deviations, shape `(rows,)`.
+        """
+        positions = np.arange(self._logits.shape[0])
+        steps = -self._rate * worse / (len(rows) - 1)
+        np.add.at(self._logits, (positions, np.array(rows)), steps[:, None])
+
+    def _probabilities(self) -> Floats:
+        """Of each position and token, shape `(length, pool)`: softmax, with its uniform share."""
+        powers = np.exp(self._logits - self._logits.max(1, keepdims=True))
+        candidates = np.isfinite(self._logits)
+        uniform = candidates / candidates.sum(1, keepdims=True)
+        found: Floats = (1 - self._explore) * powers / powers.sum(1, keepdims=True) + self._explore * uniform
+        return found
+
+    def _draw(self, count: int) -> list[Row]:
+        tokens = [self._rng.choice(len(p), size=count, p=p) for p in self._probabilities()]
+        return [_row(row) for row in np.transpose(tokens)]
+
+
+def _row(indices: NDArray[np.int64]) -> Row:
+    return tuple(int(index) for index in indices)

@@ -1,0 +1,109 @@
+"""Coordinate descent over tokens: try tokens at one position, keep the best if the loss falls.
+
+S. J. Wright 2015, "Coordinate descent algorithms", https://doi.org/10.1007/s10107-015-0892-3, algorithm 1.
+
+Differs from it: tokens stand in place of numbers, and nothing says where a better one lies, so `tries` of them are scored and
+the best is taken, where the loss falls. The positions come in random order, each once a round. Of a position's tokens those come
+first that were tried there least often: what a token is worth depends on the rest of the prompt, but not on the rest alone. A
+prompt of which no single token can be changed for the better is a local optimum: the search goes on from a random prompt.
+Beats random on the planted objectives `separable`, `pairwise` and `plateau`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from promptsearch import Evaluation, HardPrompt, Objective, Prompt, Strategy
+from promptsearch.errors import StrategyError
+
+Ids = tuple[int, ...]  # (length,) tokens of the pool
+
+
+class Coordinate(Strategy):
+    """Change one token at a time, and keep what is better.
+
+    Args:
+        objective: Scores prompts on the search split.
+        seed: Seeds the order of positions and tokens, and the random prompts.
+        tries: Tokens that are scored at a position before the best of them is taken; left out: all of the pool.
+        text: Words to start from, each a token of the pool, as many as a prompt has tokens; left out: a random prompt.
+
+    Raises:
+        StrategyError: `tries` is below 1, or the text has another length, or tokens outside the pool.
+    """
+
+    def __init__(self, objective: Objective, *, seed: int, tries: int | None = 8, text: str | None = None) -> None:
+        super().__init__(objective, seed=seed)
+        if tries is not None and tries < 1:
+            raise StrategyError(f"'tries' must be at least 1, got {tries}")
+        space = objective.space
+        self._rng = np.random.default_rng(seed)
+        self._tries = len(space.pool) if tries is None else tries
+        self._values: dict[Ids, float] = {}  # of all that was scored: nats
+        self._times = np.zeros((space.length, len(space.pool)))  # how often a token was tried at a position
+        self._start = None if text is None else _ids(objective, text)
+        self._current: Ids | None = None  # None: a new descent begins
+        self._round: list[int] = []  # positions that come next
+        self._asked: list[Ids] = []
+
+    def ask(self) -> Sequence[Prompt]:
+        """Tokens at the next position, or where a descent begins; none when the whole space has been scored."""
+        if len(self._values) == self.objective.space.size:
+            return []
+        self._asked = self._neighbours() or [self._restart()]
+        return [HardPrompt(ids) for ids in self._asked]
+
+    def tell(self, prompts: Sequence[Prompt], evaluation: Evaluation) -> None:
+        """Move to the best prompt, if it is better than the current one."""
+        values = evaluation.values.tolist()
+        self._values.update(zip(self._asked, values, strict=True))
+        best = self._asked[int(np.argmin(values))]
+        if self._current is None or self._values[best] < self._values[self._current]:
+            self._current = best
+
+    def _neighbours(self) -> list[Ids]:
+        """The current prompt with other tokens at the next position; empty at a local optimum.
+
+        A prompt that was scored is no news: of an earlier descent it leads to where that one ended, of this one it is no better.
+        """
+        if self._current is None:
+            return []
+        space, current = self.objective.space, self._current
+        for _ in range(2 * space.length):  # what is left of this round, and a whole one
+            if not self._round:
+                self._round = self._rng.permutation(space.length).tolist()
+            at = self._round.pop()
+            order = np.lexsort((self._rng.random(len(space.pool)), self._times[at]))
+            changed = ((place, (*current[:at], int(space.pool[place]), *current[at + 1 :])) for place in order)
+            found = [(place, ids) for place, ids in changed if ids not in self._values][: self._tries]
+            if found:
+                self._times[at, [place for place, _ in found]] += 1
+                return [ids for _, ids in found]
+        return []
+
+    def _restart(self) -> Ids:
+        """The given prompt, or a random one that was not scored."""
+        self._current, ids, self._start = None, self._start, None
+        while ids is None or ids in self._values:
+            ids = self.objective.space.sample(self._rng, 1)[0].ids
+        return ids
+
+
+def _ids(objective: Objective, text: str) -> Ids:
+    """A text's tokens, checked.
+
+    Raises:
+        StrategyError: Too many or too few, or tokens outside the pool.
+    """
+    space = objective.space
+    ids = objective.encode(text if text.startswith(" ") else f" {text}")  # as the words of a pool are encoded
+    if strangers := [token for token in ids if token not in space.pool]:
+        names = ", ".join(repr(space.decode([token])) for token in dict.fromkeys(strangers))
+        raise StrategyError(
+            f"'text' is {text!r}, of which these tokens are not in the pool: {names}. Take other words, or a larger pool."
+        )
+    if len(ids) != space.length:
+        raise StrategyError(f"'text' must have {space.length} tokens, as a prompt here has; {text!r} has {len(ids)}")
+    return tuple(ids)

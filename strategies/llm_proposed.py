@@ -1,0 +1,122 @@
+"""Instructions that a language model proposes: APE and OPRO.
+
+`ape`: Zhou et al. 2022, "Large Language Models Are Human-Level Prompt Engineers", arXiv:2211.01910, section 3: a model infers
+instructions from solved examples (3.1), the best are kept (3.2), and resampled as variations of themselves (3.3).
+`opro`: Yang et al. 2023, "Large Language Models as Optimizers", arXiv:2309.03409, section 4: a model sees the best instructions
+so far with their scores, the worst first, beside some solved examples, and writes better ones.
+Differs from both: all instructions are scored on the same examples, with the loss; no solved example that a proposer sees is
+among these; `ape` mixes inference and resampling from its second step on, instead of one after the other. A score that OPRO shows
+is the probability of the right answer in percent, geometric mean over the examples.
+Beats random on the planted objectives `separable` and `pairwise`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import ClassVar, Literal
+
+import numpy as np
+
+from promptsearch import Evaluation, Objective, Prompt, Strategy, TextPrompt
+from promptsearch.errors import StrategyError
+from promptsearch.instructions import FROM_EXAMPLES, VARIATION, Instructions, solved
+
+#: What OPRO's model is asked for: to go on below solved examples and scored instructions, the best of which stands last.
+_BETTER = "{}\n{}\n\nInstruction:"
+
+
+class LLMProposed(Strategy):
+    """Let a language model propose instructions.
+
+    Args:
+        objective: Scores prompts on the search split.
+        seed: Seeds the examples that the proposer sees, and what it writes.
+        method: `ape` infers instructions from examples and varies the best ones; `opro` shows the best ones with their scores.
+        prompts: Instructions to begin with, which are scored first.
+        batch: Instructions in each ask.
+        examples: Solved examples in a request.
+        keep: The best instructions that are shown (`opro`) or varied (`ape`).
+        fresh: Share of APE's requests that go back to the examples.
+        temperature: Of the proposer.
+        longest: The most tokens of an instruction.
+        retries: Tries after one that gave nothing usable, before the run ends.
+
+    Raises:
+        StrategyError: A number is out of range, or there are fewer examples.
+    """
+
+    proposes: ClassVar[frozenset[type]] = frozenset({TextPrompt})
+
+    def __init__(
+        self,
+        objective: Objective,
+        *,
+        seed: int,
+        method: Literal["ape", "opro"] = "ape",
+        prompts: list[str] = [],  # noqa: B006 - read only
+        batch: int = 8,
+        examples: int = 3,
+        keep: int = 4,
+        fresh: float = 0.1,
+        temperature: float = 0.7,
+        longest: int = 40,
+        retries: int = 3,
+    ) -> None:
+        super().__init__(objective, seed=seed)
+        for name, value, least in (
+            ("batch", batch, 1),
+            ("examples", examples, 1),
+            ("keep", keep, 1),
+            ("longest", longest, 2),
+            ("retries", retries, 0),
+            ("temperature", temperature, 0),
+        ):
+            if not value >= least:
+                raise StrategyError(f"'{name}' must be at least {least}, got {value}")
+        if not 0 <= fresh <= 1:
+            raise StrategyError(f"'fresh' is a share from 0 to 1, got {fresh}")
+        if examples > len(objective.training):
+            raise StrategyError(f"{examples} examples were asked for, but only {len(objective.training)} are not scored on")
+        self._rng = np.random.default_rng(seed)
+        self._method, self._batch, self._examples, self._keep, self._fresh = method, batch, examples, keep, fresh
+        self._waiting = list(dict.fromkeys(prompts))
+        self._values: dict[str, float] = {}  # instruction -> mean loss in nats, of those that could be scored
+        self._instructions = Instructions(objective, seed=seed, longest=longest, temperature=temperature, retries=retries)
+        self._instructions.know(prompts)
+
+    def ask(self) -> Sequence[Prompt]:
+        """The given instructions, then new ones."""
+        if self._waiting:
+            asked, self._waiting = self._waiting, []
+            return [TextPrompt(text) for text in asked]
+        return [TextPrompt(text) for text in self._instructions.propose(self._requests).values()]
+
+    def tell(self, prompts: Sequence[Prompt], evaluation: Evaluation) -> None:
+        """Remember what could be scored."""
+        for prompt, value in zip(prompts, evaluation.values, strict=True):
+            if isinstance(prompt, TextPrompt) and math.isfinite(value):
+                self._values[prompt.texts[0]] = float(value)
+
+    def _requests(self) -> list[str]:
+        best = sorted(self._values, key=self._values.__getitem__)[: self._keep]
+        if not best:
+            return [FROM_EXAMPLES.format(self._demonstrations()) for _ in range(self._batch)]
+        if self._method == "opro":
+            shown = "\n\n".join(f"Instruction: {text}\nScore: {score(self._values[text])}" for text in reversed(best))
+            return [_BETTER.format(self._demonstrations(), shown) for _ in range(self._batch)]
+        return [
+            FROM_EXAMPLES.format(self._demonstrations())
+            if self._rng.random() < self._fresh
+            else VARIATION.format(best[self._rng.integers(len(best))])
+            for _ in range(self._batch)
+        ]
+
+    def _demonstrations(self) -> str:
+        objective = self.objective
+        return solved(objective.examples(objective.minibatch(self._rng, self._examples)))
+
+
+def score(loss: float) -> int:
+    """The probability of the right answer in percent, geometric mean, from 0 to 100, of a mean loss in nats."""
+    return round(100 * math.exp(-max(0.0, loss)))

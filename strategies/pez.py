@@ -1,0 +1,90 @@
+"""PEZ: train vectors that are words whenever the LM sees them.
+
+Wen, Jain, Kirchenbauer, Goldblum, Geiping and Goldstein 2023, "Hard Prompts Made Easy: Gradient-Based Discrete Optimization for
+Prompt Tuning and Discovery", arXiv:2302.03668. Algorithm 1: the vectors P are projected to the nearest embeddings P' for the
+forward pass, and the gradient at P' moves P: P = P - rate * g. P is never overwritten by P', so steps that are too small to reach
+another word add up.
+Differs from the paper: nearest by cosine, among the words of the pool only, so that no special token is a neighbour;
+AdamW with warm-up and linear decay, without weight decay; the words are scored as words.
+Beats random on the planted objective `separable`.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import normalize
+
+from promptsearch import HardPrompt, Objective, Prompt, SoftPrompt, TrainedStrategy
+from promptsearch.prompt import Numbers
+
+
+class PEZ(TrainedStrategy):
+    """Train free vectors by the gradient at their nearest words, and propose the words.
+
+    With `start: {run: LABEL}` they start from that run's winner, its vectors or its words.
+
+    Args:
+        objective: Scores prompts on the search split.
+        seed: Seeds the first words and the minibatches.
+        text: Words of the pool to begin with, repeated to the prompt's length; left out: words drawn from the pool.
+        rate: Peak learning rate of AdamW; `auto` tries rates in a short test, which the budget pays.
+        batch: Examples per step.
+        accumulate: Parts into which a step's examples are split to save memory; the step is the same.
+        interval: Steps between two scorings; words that were scored before cost nothing.
+        patience: Scorings in a row without a lower loss that end the run; 0 trains until the budget is spent.
+    """
+
+    proposes: ClassVar[frozenset[type]] = frozenset({HardPrompt})
+    starts_from: ClassVar[frozenset[type]] = frozenset({HardPrompt, SoftPrompt})
+
+    def __init__(
+        self,
+        objective: Objective,
+        *,
+        seed: int,
+        text: str | None = None,
+        rate: float | Literal["auto"] = 0.03,
+        batch: int = 16,
+        accumulate: int = 1,
+        interval: int = 2,
+        patience: int = 0,
+    ) -> None:
+        self._text = text
+        super().__init__(
+            objective, seed=seed, rate=rate, batch=batch, interval=interval, patience=patience, accumulate=accumulate
+        )
+
+    def encoder(self, generator: torch.Generator) -> nn.Module:
+        """The free vectors, as they start, and the words that they may become."""
+        objective, start = self.objective, self.objective.start
+        words = self.first_words(self._text, np.random.default_rng(self.seed))
+        vectors = start.vectors if isinstance(start, SoftPrompt) else objective.embeddings[torch.tensor(words.ids)].float().cpu()
+        return _Projected(vectors, objective.embeddings[torch.from_numpy(objective.space.pool.copy())].float().cpu())
+
+    def proposal(self, made: Numbers) -> Prompt:
+        """The words, not their embeddings: what is reported was scored as words."""
+        assert isinstance(self._encoder, _Projected)
+        return self.objective.space.prompt(self._encoder.nearest().numpy())
+
+
+class _Projected(nn.Module):
+    """Free vectors, shape (length, width), that come out as the nearest of some words, shape (pool, width)."""
+
+    _words: Tensor
+
+    def __init__(self, vectors: Tensor, words: Tensor) -> None:
+        super().__init__()
+        self.vectors = nn.Parameter(vectors.clone())
+        self.register_buffer("_words", words, persistent=False)  # the LM's own: no part of a state
+
+    def nearest(self) -> Tensor:
+        """Places of the words of highest cosine, shape (length,)."""
+        return (normalize(self.vectors.detach(), dim=-1) @ normalize(self._words, dim=-1).T).argmax(-1)
+
+    def forward(self) -> Tensor:
+        # The words exactly; the gradient goes through to the free vectors.
+        return self._words[self.nearest()] + (self.vectors - self.vectors.detach())

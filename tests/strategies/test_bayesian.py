@@ -1,0 +1,174 @@
+import numpy as np
+import pytest
+from sklearn.gaussian_process import GaussianProcessRegressor
+from sklearn.gaussian_process.kernels import Kernel
+
+from promptsearch import Ask
+from promptsearch.errors import StrategyError
+from promptsearch.loop import search
+from promptsearch.strategies import bayesian
+from promptsearch.strategies.bayesian import Bayesian
+from promptsearch.testing.conformance import StrategyConformance
+from promptsearch.testing.planted import PlantedScorer, planted_objective
+
+
+class TestBayesian(StrategyConformance):
+    strategy = Bayesian
+    planted = "pairwise"
+
+
+class TestBayesianOnAllExamples(StrategyConformance):
+    strategy = Bayesian
+    options = {"examples": 1.0, "batch": 16}
+
+
+def rows_of(rng, count, pool=9, length=3):
+    return rng.integers(pool, size=(count, length))
+
+
+def unit(rng, pool=9, width=4):
+    vectors = rng.normal(size=(pool, width))
+    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+
+def test_interactions_are_means_over_positions_and_pairs():
+    """Against the sums written out."""
+    rng = np.random.default_rng(0)
+    vectors, a, b = unit(rng), rows_of(rng, 5, length=4), rows_of(rng, 6, length=4)
+    one, two, every = bayesian._parts(a, b, vectors, 0.6, 0.3)
+    for i, x in enumerate(a):
+        for j, y in enumerate(b):
+            like = [0.6 * (p == q) + 0.4 * np.exp((vectors[p] @ vectors[q] - 1) / 0.3) for p, q in zip(x, y, strict=True)]
+            pairs = [like[p] * like[q] for p in range(4) for q in range(p)]
+            np.testing.assert_allclose([one[i, j], two[i, j], every[i, j]], [np.mean(like), np.mean(pairs), np.prod(like)])
+
+
+def test_a_prompt_is_wholly_like_itself_and_the_kernel_is_positive():
+    rng = np.random.default_rng(1)
+    rows = np.unique(rows_of(rng, 60), axis=0)
+    for weights in bayesian._WEIGHTS:
+        kernel = bayesian._mix(bayesian._parts(rows, rows, unit(rng), 0.2, 1.0), weights)
+        np.testing.assert_allclose(np.diag(kernel), 1)
+        assert np.linalg.eigvalsh(kernel).min() > -1e-9
+
+
+def test_expected_improvement_is_that_of_scikit_learns_process():
+    """The same kernel in another implementation, and the improvement by sampling."""
+    rng = np.random.default_rng(2)
+    vectors, rows, among = unit(rng), np.unique(rows_of(rng, 20), axis=0), rows_of(rng, 8)
+    losses = rng.normal(size=len(rows))
+    model = bayesian._Model(0.6, 0.3, (0.3, 0.5, 0.2), 0.1, len(rows))
+
+    class Ours(Kernel):
+        def __init__(self):
+            """scikit-learn reads the parameters from here."""
+
+        def __call__(self, a, b=None, eval_gradient=False):
+            return bayesian._mix(
+                bayesian._parts(a.astype(int), (a if b is None else b).astype(int), vectors, 0.6, 0.3), model.weights
+            )
+
+        def diag(self, a):
+            return np.ones(len(a))
+
+        def is_stationary(self):
+            return False
+
+    scaled = (losses - losses.mean()) / losses.std()
+    theirs = GaussianProcessRegressor(Ours(), alpha=0.1, optimizer=None).fit(rows, scaled)
+    mean, deviation = theirs.predict(among, return_std=True)
+    kernel = Ours()(rows) + 0.1 * np.eye(len(rows))
+    deviation = deviation * np.sqrt(scaled @ np.linalg.solve(kernel, scaled) / len(rows))
+    drawn = rng.normal(mean, deviation, size=(200_000, len(among)))
+    expected = np.maximum(scaled.min() - drawn, 0).mean(0)
+    np.testing.assert_allclose(model.improvement(rows, losses, among, vectors), expected, atol=0.005)
+
+
+def test_the_few_examples_are_those_that_speak_for_all():
+    """Half of the examples are noise, the others move with the prompts: none of the noise is taken."""
+    rng = np.random.default_rng(3)
+    height = rng.normal(size=(30, 1))
+    losses = np.concatenate(
+        [height + 0.01 * rng.normal(size=(30, 8)), 3 * rng.normal(size=(30, 2)) - 3 * rng.normal(size=(30, 2))], 1
+    )
+    losses[:, 9] = -losses[:, 8]  # so that the noise adds nothing to the mean
+    assert set(bayesian._followers(losses, 4).tolist()) <= set(range(8))
+    assert bayesian._followers(losses, 10).tolist() == list(range(10))
+    assert len(bayesian._followers(losses[:0], 3)) == 3  # all prompts failed: any will do
+
+
+def test_only_the_best_of_the_few_examples_are_scored_on_all():
+    scorer = PlantedScorer("separable")
+    objective = scorer.objective(scorer.budget(60))
+    strategy = Bayesian(objective, seed=0, start=8, batch=8, full=0.2)
+    partial, whole = {}, []
+    ask = strategy.ask
+
+    def spy():
+        asked = ask()
+        if not isinstance(asked, Ask):
+            whole.append(list(asked))
+            if len(whole) > 1:
+                best = min(value for prompt, value in partial.items() if prompt not in sum(whole[:-1], []))
+                assert partial[asked[0]] == pytest.approx(best)
+        return asked
+
+    tell = strategy.tell
+
+    def hear(prompts, evaluation):
+        if len(evaluation.examples) < len(objective.scored):
+            partial.update(zip(prompts, evaluation.values, strict=True))
+        tell(prompts, evaluation)
+
+    strategy.ask, strategy.tell = spy, hear
+    search(strategy)
+    assert len(whole) > 2 and len(partial) > 3 * sum(map(len, whole[1:]))
+
+
+class Closed(PlantedScorer):
+    """Shows no embeddings, as a model behind an endpoint."""
+
+    @property
+    def embeddings(self):
+        raise StrategyError("no embeddings")
+
+
+def test_without_embeddings_tokens_are_the_same_or_not():
+    objective = Closed("separable").objective(None)
+    vectors = Bayesian(objective, seed=0)._vectors
+    assert vectors.shape == (len(objective.space.pool), 0)
+    rng = np.random.default_rng(4)
+    rows = np.unique(rows_of(rng, 40), axis=0)
+    model = bayesian._choose(rows, rng.normal(size=len(rows)), vectors)
+    one, two, every = bayesian._parts(rows, rows, vectors, model.same, model.distance)
+    same = rows[:, None] == rows[None]
+    np.testing.assert_allclose(one, same.mean(2))
+    np.testing.assert_allclose(every, same.all(2))
+
+
+def test_without_embeddings_it_still_beats_random_draws():
+    scorer = Closed("separable", pool=20)
+    objective = scorer.objective(scorer.budget(100))
+    search(Bayesian(objective, seed=0))
+    drawn = PlantedScorer("separable", pool=20).score(scorer.space.sample(np.random.default_rng(0), 100), objective.scored)
+    assert objective.ranking[0].value < drawn.losses.mean(1).min()
+
+
+def test_neighbours_of_each_other_are_asked_for_last():
+    ordered = np.array([[0, 0, 0], [0, 0, 1], [5, 5, 0], [5, 5, 5]])
+    assert bayesian._apart(ordered, 2) == [(0, 0, 0), (5, 5, 0)]
+    assert bayesian._apart(ordered, 4) == [(0, 0, 0), (5, 5, 0), (0, 0, 1), (5, 5, 5)]
+
+
+def test_a_small_space_is_scored_whole_and_then_it_ends():
+    objective = planted_objective(pool=3, length=2, budget=None)
+    assert search(Bayesian(objective, seed=0)) == "nothing left to propose"
+    assert len({data["key"] for line in objective.log.lines if line["examples"] == "score_on" for data in line["prompts"]}) == 9
+
+
+@pytest.mark.parametrize(
+    "options", [{"start": 0}, {"batch": 0}, {"candidates": 0}, {"examples": 0.0}, {"examples": 1.1}, {"full": 0.0}]
+)
+def test_numbers_out_of_their_range_are_refused(options):
+    with pytest.raises(StrategyError, match=f"'{next(iter(options))}' must be"):
+        Bayesian(planted_objective(), seed=0, **options)

@@ -1,0 +1,163 @@
+import numpy as np
+import pytest
+import torch
+
+from promptsearch.errors import StrategyError
+from promptsearch.loop import search
+from promptsearch.strategies.bdpl import Bdpl
+from promptsearch.testing.conformance import StrategyConformance
+from promptsearch.testing.planted import PlantedScorer, planted_objective
+
+
+class TestBdpl(StrategyConformance):
+    strategy = Bdpl
+    planted = "separable"
+
+
+@pytest.mark.parametrize("kind", ["pairwise", "plateau"])
+def test_beats_random_on_what_its_docstring_names(kind):
+    class Case(StrategyConformance):
+        strategy = Bdpl
+        planted = kind
+
+    Case().test_says_what_it_beats_random_on()
+    Case().test_beats_random_on_its_planted_objective()
+
+
+def run(scorer, evaluations, asked=None, **options):
+    """Objective and strategy after a run; `asked` receives of each ask the most probable prompt, the prompts and their keys."""
+    objective = scorer.objective(scorer.budget(evaluations))
+    strategy = Bdpl(objective, seed=0, **options)
+    ask = strategy.ask
+
+    def listen():
+        best = scorer.space.prompt(strategy._logits.argmax(1))
+        prompts = ask()
+        if asked is not None:
+            asked.append((best, prompts, [prompt.key for prompt in prompts]))
+        return prompts
+
+    strategy.ask = listen
+    search(strategy)
+    return objective, strategy
+
+
+def scored(objective):
+    """Mean loss by the prompt's key."""
+    lines = objective.log.lines
+    return {p["key"]: np.mean(row) for line in lines for p, row in zip(line["prompts"], line["losses"], strict=True)}
+
+
+def test_a_step_is_the_gradient_that_autograd_finds():
+    objective = planted_objective(pool=7, length=3)
+    strategy = Bdpl(objective, seed=0, rate=2.0)
+    rng = np.random.default_rng(1)
+    strategy._logits = rng.normal(size=(3, 7))
+    rows, worse = rng.integers(7, size=(5, 3)), rng.normal(size=5)
+    worse -= worse.mean()
+    logits = torch.tensor(strategy._logits, requires_grad=True)
+    chosen = logits.log_softmax(-1)[torch.arange(3), torch.tensor(rows)].sum(-1)  # (5,)
+    ((torch.tensor(worse) * chosen).sum() / 4).backward()
+    expected = strategy._logits - 2.0 * logits.grad.numpy()
+    strategy._learn([tuple(row) for row in rows], worse)
+    assert np.allclose(strategy._logits, expected, atol=1e-12)
+
+
+def test_zero_probability_gives_no_infinite_gradient():
+    objective = planted_objective(pool=7, length=3, budget=None)
+    strategy = Bdpl(objective, seed=0, explore=0.0)
+    strategy._logits[:, 0] = 2_000.0  # in floating point all other tokens have the probability 0
+    assert (strategy._probabilities()[:, 1:] == 0).all()
+    strategy._rows = [(0, 0, 0), (1, 2, 3)]
+    prompts = [objective.space.prompt(row) for row in strategy._rows]
+    strategy.tell(prompts, objective.evaluate(prompts))
+    assert np.isfinite(strategy._logits).all() and np.abs(strategy._logits[:, 1:]).max() < 100
+    assert strategy._logits[0, 1] != 0  # and the token that was drawn all the same is learned from
+    assert strategy.ask()
+
+
+def test_what_was_proposed_is_no_alias_of_the_live_table():
+    asked = []
+    objective, strategy = run(PlantedScorer("separable"), 200, asked)
+    for best, prompts, keys in asked:
+        assert [prompt.key for prompt in prompts] == keys
+        assert isinstance(best.ids, tuple)
+    tops = {best.key for best, _, _ in asked}
+    assert len(tops) > 3  # what is most probable did change meanwhile
+    winner = objective.ranking[0]
+    assert PlantedScorer("separable").objective().evaluate([winner.prompt]).values[0] == winner.value
+
+
+def test_the_most_probable_prompt_is_scored_before_it_counts():
+    asked = []
+    objective, _ = run(PlantedScorer("separable"), 200, asked)
+    known = scored(objective)
+    for best, prompts, _ in asked[1:]:
+        assert best == prompts[0] or best.key in known
+    assert sum(best == prompts[0] for best, prompts, _ in asked[1:]) > 1
+
+
+def test_the_winner_is_the_best_that_was_scored_and_not_the_last_iterate():
+    last_was_worse = 0
+    for seed in range(5):
+        scorer = PlantedScorer("pairwise", seed=seed)
+        objective, strategy = run(scorer, 100)
+        known = scored(objective)
+        assert objective.ranking[0].value == pytest.approx(min(known.values()))
+        last = scorer.space.prompt(strategy._logits.argmax(1))
+        last_was_worse += scorer.objective().evaluate([last]).values[0] > objective.ranking[0].value + 1e-6
+    assert last_was_worse
+
+
+def test_a_failed_prompt_loses_and_a_good_one_gains():
+    scorer = PlantedScorer("separable", failing=0.5)
+    objective = scorer.objective()
+    strategy = Bdpl(objective, seed=0)
+    prompts = strategy.ask()
+    evaluation = objective.evaluate(prompts)
+    strategy.tell(prompts, evaluation)
+    gains = strategy._logits[0, [row[0] for row in strategy._rows]]
+    tokens = [row[0] for row in strategy._rows]
+    once = [i for i, token in enumerate(tokens) if tokens.count(token) == 1]
+    failed = [i for i in once if i in evaluation.failures]
+    assert failed and all(gains[i] < 0 for i in failed)
+    assert gains[np.argmin(np.where(np.isin(range(len(tokens)), once), evaluation.values, np.inf))] > 0
+    assert np.isfinite(strategy._logits).all()
+
+
+def test_only_candidates_are_drawn_until_all_of_them_have_been_scored():
+    objective = planted_objective(pool=50, length=2, budget=None)
+    strategy = Bdpl(objective, seed=0, candidates=3, batch=4, explore=1.0)
+    lists = [set(np.flatnonzero(row)) for row in np.isfinite(strategy._logits)]
+    assert [len(tokens) for tokens in lists] == [3, 3] and lists[0] != lists[1]
+    seen = []
+    while len(seen) < 9:
+        prompts = strategy.ask()
+        strategy.tell(prompts, objective.evaluate(prompts))
+        seen += [objective.space.indices(prompt) for prompt in prompts]
+    assert all(a in lists[0] and b in lists[1] for a, b in seen)
+    (outside,) = strategy.ask()
+    strategy.tell([outside], objective.evaluate([outside]))
+    assert not all(i in tokens for i, tokens in zip(objective.space.indices(outside), lists, strict=True))
+    assert np.isfinite(strategy._logits).sum() == 6
+
+
+def test_nothing_is_proposed_twice_and_a_small_space_ends():
+    objective = planted_objective(pool=4, length=3, budget=None)
+    assert search(Bdpl(objective, seed=0)) == "nothing left to propose"
+    keys = [prompt["key"] for line in objective.log.lines for prompt in line["prompts"]]
+    assert len(keys) == len(set(keys)) == 64
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"candidates": 0}, "'candidates' must be at least 1, got 0"),
+        ({"batch": 1}, "'batch' must be at least 2, got 1"),
+        ({"rate": 0.0}, "'rate' must be a number above 0, got 0"),
+        ({"explore": 1.5}, "'explore' must be from 0 to 1, got 1.5"),
+    ],
+)
+def test_wrong_options_are_named(options, message):
+    with pytest.raises(StrategyError, match=message):
+        Bdpl(planted_objective(), seed=0, **options)

@@ -1,0 +1,189 @@
+"""GCG: the conformance suite, a step against brute force on a real architecture, and the mistakes of released code."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from promptsearch import Ask, HardPrompt
+from promptsearch.budget import Ledger
+from promptsearch.errors import StrategyError
+from promptsearch.objective import Objective
+from promptsearch.scoring import Engine
+from promptsearch.space import PromptSpace
+from promptsearch.strategies.gcg import GCG
+from promptsearch.testing.conformance import StrategyConformance
+from promptsearch.testing.planted import PlantedScorer
+
+
+class TestGCG(StrategyConformance):
+    strategy = GCG
+    options = {"batch": 4}
+    planted = "separable"
+
+
+class TestGCGWithABuffer(StrategyConformance):
+    strategy = GCG
+    options = {"batch": 4, "buffer": 4}
+    planted = "pairwise"
+
+
+class TestFromAWinner(StrategyConformance):
+    strategy = GCG
+    options = {"batch": 4}
+
+    def start(self, objective, seed):
+        return objective.space.sample(np.random.default_rng([seed, 5]), 1)[0]
+
+
+def made(scorer=None, **options):
+    scorer = scorer or PlantedScorer("separable")
+    return scorer, GCG(scorer.objective(), seed=0, **{"batch": 4, **options})
+
+
+def step(strategy):
+    """One ask and its tell."""
+    asked = strategy.ask()
+    prompts, examples = (asked.prompts, asked.examples) if isinstance(asked, Ask) else (asked, None)
+    strategy.tell(prompts, evaluation := strategy.objective.evaluate(prompts, examples))
+    return asked, evaluation
+
+
+def swaps(space, prompt):
+    """All prompts that differ from one in one token."""
+    return [
+        HardPrompt([*prompt.ids[:i], int(token), *prompt.ids[i + 1 :]])
+        for i in range(space.length)
+        for token in space.pool
+        if token != prompt.ids[i]
+    ]
+
+
+@pytest.fixture
+def real(tiny, films):
+    """An objective over a tiny Llama, with a pool small enough to try all exchanges."""
+    template = films.template.bind(3)
+    scorer = Engine(tiny, template, films.splits["search"], films.choices)
+    space = PromptSpace(tiny.words[::9], 3, tiny.decode)
+    return lambda: Objective(scorer, space, Ledger(None), scored=np.arange(20), training=np.arange(20, 40))
+
+
+def test_a_step_equals_a_plain_reference_step(real, tiny, films):
+    """One-hot autograd and the top tokens by transformers alone; the best of them by brute force is the next prompt."""
+    objective = real()
+    space = objective.space
+    strategy = GCG(objective, seed=0, width=10_000, top=4, batch=6)
+    (present,), _ = step(strategy)
+    asked, _ = step(strategy)
+    # The reference.
+    weight = tiny.model.get_input_embeddings().weight.detach()
+    hot = torch.nn.functional.one_hot(torch.tensor(present.ids), len(weight)).float().requires_grad_()
+
+    def row_loss(example, slots):
+        before, after = tiny.encode(""), tiny.encode(f" {example.fields['text']} It was")
+        first = [tiny.encode(choice)[0] for choice in (" bad", " good")]
+        embedded = torch.cat([weight[before], slots @ weight, weight[after]])
+        logits = tiny.model(inputs_embeds=embedded[None]).logits[0, -1]
+        return -logits[first].log_softmax(0)[example.choice]
+
+    examples = objective.examples(asked.examples)
+    loss = torch.stack([row_loss(example, hot) for example in examples]).mean()
+    (gradient,) = torch.autograd.grad(loss, hot)
+    expected = set()
+    for i, token in enumerate(present.ids):
+        pool = [t for t in space.pool.tolist() if t != token]
+        best = sorted(pool, key=lambda t, i=i: float(gradient[i, t]))[:4]
+        expected |= {HardPrompt([*present.ids[:i], t, *present.ids[i + 1 :]]) for t in best}
+    assert asked.prompts[0] == present and set(asked.prompts[1:]) == expected and len(asked.prompts) == 13
+    with torch.no_grad():
+        eye = torch.eye(len(weight))
+        losses = {p: float(torch.stack([row_loss(e, eye[list(p.ids)]) for e in examples]).mean()) for p in asked.prompts}
+    assert strategy._buffer == [min(asked.prompts, key=losses.__getitem__)]
+
+
+def test_the_best_of_all_single_exchanges_is_among_the_tokens_of_the_largest_gradient(real):
+    """Against brute force over every exchange: the gradient's tokens are better than as many random ones."""
+    objective = real()
+    strategy = GCG(objective, seed=0, width=10_000, top=8, batch=20)
+    (present,), _ = step(strategy)
+    asked, evaluation = step(strategy)
+    every = objective.evaluate(swaps(objective.space, present), asked.examples).values
+    assert evaluation.values[1:].mean() < every.mean()
+    assert (every < evaluation.values[1:].min()).mean() < 0.02
+
+
+def test_the_best_prompt_is_never_replaced_by_a_worse_one():
+    """Trap: without a buffer, the released code goes on from each step's best candidate even where it is worse."""
+    scorer, strategy = made()
+    strategy._buffer = [scorer.optimum]
+    for _ in range(20):
+        step(strategy)
+        assert strategy._buffer == [scorer.optimum]
+
+
+@pytest.mark.parametrize("buffer", [1, 3])
+def test_candidates_are_compared_with_the_buffer_on_the_same_examples(buffer):
+    """Trap: losses of different minibatches do not compare, so what is kept is scored again with the candidates."""
+    _, strategy = made(buffer=buffer)
+    kept = list(strategy._buffer)
+    for _ in range(10):
+        asked, evaluation = step(strategy)
+        if isinstance(asked, Ask):
+            assert list(asked.prompts[: len(kept)]) == kept
+            order = np.argsort(evaluation.values, kind="stable")
+            assert strategy._buffer == [asked.prompts[i] for i in order[:buffer]]
+        kept = list(strategy._buffer)
+    assert len(kept) == buffer
+
+
+def test_goes_on_where_every_candidate_is_kept_already():
+    """Trap: with no candidate left the released code fails."""
+    scorer = PlantedScorer("separable", pool=2, length=1)
+    _, strategy = made(scorer, buffer=4)
+    for _ in range(6):
+        step(strategy)
+    assert set(strategy._buffer) == set(scorer.space.prompt([i]) for i in (0, 1))
+
+
+def test_candidates_differ_in_one_token_and_are_all_different_and_of_the_pool():
+    scorer, strategy = made(width=40, top=30)
+    pool = set(scorer.space.pool.tolist())
+    for _ in range(10):
+        asked, _ = step(strategy)
+        if isinstance(asked, Ask):
+            present, *others = asked.prompts
+            assert len(set(others)) == len(others) == 40
+            assert all(sum(a != b for a, b in zip(p.ids, present.ids, strict=True)) == 1 and set(p.ids) <= pool for p in others)
+
+
+def test_tokens_are_drawn_from_the_best_half_of_a_small_pool_at_most():
+    _, strategy = made(PlantedScorer("separable", pool=10), top=100)
+    assert strategy._top == 5
+
+
+def test_every_new_best_prompt_is_scored_on_all_of_score_on():
+    _, strategy = made()
+    for _ in range(20):
+        before = strategy._buffer[0]
+        asked, _ = step(strategy)
+        if strategy._buffer[0] != before:
+            assert isinstance(asked, Ask) and strategy.ask() == strategy._buffer[:1]
+
+
+def test_starts_from_a_text_or_a_winner():
+    scorer = PlantedScorer("separable")
+    word = scorer.space.pool[3]
+    assert made(scorer, text=f"w{word}")[1].ask() == [HardPrompt([word] * 4)]
+    outside = next(i for i in range(200) if i not in set(scorer.space.pool.tolist()))
+    with pytest.raises(StrategyError, match=f"not in the pool of 100: 'w{outside}'"):
+        made(scorer, text=f"w{outside}")
+    objective = scorer.objective()
+    objective.start = scorer.optimum
+    assert GCG(objective, seed=0).ask() == [scorer.optimum]
+
+
+@pytest.mark.parametrize("option", ["width", "top", "batch", "buffer"])
+def test_refuses_options_out_of_range(option):
+    with pytest.raises(StrategyError, match=f"'{option}' must be at least 1, got 0"):
+        made(**{option: 0})
