@@ -15,7 +15,7 @@ from promptsearch.evaluation import Floats, Ids
 from promptsearch.prompt import GatedPrompt, NamedPrompt, Numbers, PrefixPrompt, Prompt, length_of
 from promptsearch.report.results import Noise
 from promptsearch.run import Arena
-from promptsearch.scoring import Engine
+from promptsearch.scoring.scorer import SplitScorer
 
 T = TypeVar("T")
 
@@ -33,6 +33,8 @@ def measure_noise(arena: Arena) -> Noise | None:
     Args:
         arena: Task, model and prompt length.
     """
+    if arena.lm.served:
+        return None  # there is one dtype, and each look would have to be paid
     prompts = arena.samples(np.random.default_rng(0), _NOISE_PROMPTS)
     ids = arena.scored[:_NOISE_EXAMPLES]
     exact = arena.exact["search"].score(prompts, ids).losses
@@ -96,6 +98,10 @@ class Calibration:
     examples: Floats
 
 
+#: Of a model behind an endpoint, where each look costs: no time is known, and losses vary as they often do.
+_UNMEASURED = Calibration(Speed(0.0, 0.0), Speed(0.0, 0.0), None, np.array([0.6, 0.8]), 0.5, np.array([0.7]))
+
+
 def calibrate(arena: Arena, trains: bool) -> Calibration:
     """Time a few calls.
 
@@ -103,6 +109,8 @@ def calibrate(arena: Arena, trains: bool) -> Calibration:
         arena: Task, model and prompt length.
         trains: Whether a strategy wants gradients.
     """
+    if arena.lm.served:
+        return _UNMEASURED
     prompts = arena.samples(np.random.default_rng(1), sum(_TIMED_PROMPTS["search"]))
     ids = arena.scored[:_TIMED_EXAMPLES]
     search, losses = _scoring(arena.searching, prompts, ids, _TIMED_PROMPTS["search"])
@@ -120,7 +128,7 @@ def calibrate(arena: Arena, trains: bool) -> Calibration:
     )
 
 
-def _scoring(engine: Engine, prompts: Sequence[Prompt], ids: Ids, sizes: tuple[int, int]) -> tuple[Speed, Floats]:
+def _scoring(engine: SplitScorer, prompts: Sequence[Prompt], ids: Ids, sizes: tuple[int, int]) -> tuple[Speed, Floats]:
     few, many = prompts[: sizes[0]], prompts[sizes[0] : sum(sizes)]
     engine.score(few, ids)  # what is computed once, and what libraries set up
     points, losses = [], []

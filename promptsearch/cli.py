@@ -59,6 +59,10 @@ Out = Annotated[Path | None, typer.Option("--out", metavar="DIR", help="The stud
 Model = Annotated[
     str | None, typer.Option("--model", metavar="NAME", help="The language model; left out: the one that the prompt is for.")
 ]
+Key = Annotated[
+    str | None,
+    typer.Option("--key", metavar="NAME", help="Of a model behind an endpoint: the environment variable that holds the key."),
+]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")]
 
 
@@ -189,28 +193,29 @@ def export(
     run: Annotated[Path, typer.Argument(metavar="RUN_DIR", help="A run's folder: STUDY/TASK/STRATEGY/seed0.")],
     to: Annotated[str, typer.Option(metavar="json|kv|peft|text|vllm", help="The format; json holds every prompt.")],
     out: Annotated[Path, typer.Option(metavar="DIR", help="Where to.")],
+    key: Key = None,
 ) -> None:
     """Write a run's winner in another format, ready for the Hub; load it again and check that it scores the same."""
     from promptsearch.export import export_run
 
-    typer.echo(export_run(run, to, out))
+    typer.echo(export_run(run, to, out, key=key))
 
 
 @app.command()
 def verify(
     folder: Annotated[Path, typer.Argument(metavar="EXPORT_DIR", help="What export wrote, in any format, or a run's folder.")],
     model: Model = None,
+    key: Key = None,
 ) -> None:
     """Load an export again, through the library that it is for, and compare it with its certificate; 1 where it differs."""
     from promptsearch.export import verify as look_again
-    from promptsearch.export.certificate import TOLERANCE
     from promptsearch.model import LanguageModel
 
-    found = look_again(folder, LanguageModel.load(model) if model else None)
+    found = look_again(folder, LanguageModel.load(model) if model else None, key=key)
     verdict = "the same" if found.same else "NOT the same"
     typer.echo(
         f"{verdict}: {found.to}, {found.probe} inputs, largest difference {found.distance:.2g} nats per scored token "
-        f"(allowed: {TOLERANCE:g})"
+        f"(allowed: {found.tolerance:g})"
     )
     if not found.same:
         raise typer.Exit(1)

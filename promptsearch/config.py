@@ -17,6 +17,7 @@ from pydantic import ValidationError
 
 from promptsearch.errors import StudyError
 from promptsearch.plain_yaml import KeyPath, read_yaml
+from promptsearch.settings import EndpointConfig as EndpointConfig
 from promptsearch.settings import PoolSource as PoolSource
 from promptsearch.settings import StrategyConfig as StrategyConfig
 from promptsearch.settings import StudyConfig as StudyConfig

@@ -26,6 +26,14 @@ class ModelError(PromptSearchError):
     """A language model cannot be found, loaded or used."""
 
 
+class EndpointError(ModelError):
+    """A server refused a request, or answered with something else than its protocol says."""
+
+
+class EndpointDown(EndpointError):
+    """A server cannot be reached at all, or lets nobody in: nothing that is left to do can be done."""
+
+
 class PromptError(PromptSearchError):
     """A prompt has the wrong kind, length or tokens, or its file is damaged."""
 

@@ -56,6 +56,9 @@ class Scorer(Sizes, Protocol):
     def lead(self, examples: Ids) -> Ids:
         """Tokens of each example before the first slot, shape `(examples,)`."""
 
+    def readings(self, examples: Ids) -> Ids:
+        """How often an example is read with one prompt, shape `(examples,)`: once, or by a server once for each answer."""
+
     def score(self, prompts: Sequence[Prompt], examples: Ids) -> Scores:
         """All prompts on all examples."""
 
@@ -80,6 +83,17 @@ class Scorer(Sizes, Protocol):
 
     def keys_values(self, ids: Sequence[int]) -> Tensor:
         """Keys and values of tokens at the very start of a row, shape `(tokens, *prefix_shape)`."""
+
+
+def price_of(scorer: Scorer, length: int, examples: Ids) -> int:
+    """What scoring one prompt is charged, in tokens, what stands before the first slot left out.
+
+    Args:
+        scorer: Of the split.
+        length: Tokens of the prompt.
+        examples: Ids, shape `(examples,)`.
+    """
+    return int(scorer.context(examples).sum() + length * scorer.readings(examples).sum())
 
 
 @dataclass(frozen=True)

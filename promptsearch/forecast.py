@@ -8,9 +8,10 @@ will, and adds up what the engine's plan predicts for each call. A strategy's ow
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,15 +19,16 @@ from torch import Tensor
 
 from promptsearch.calibration import Calibration, calibrate
 from promptsearch.config import StudyConfig
+from promptsearch.endpoint import Completion
 from promptsearch.errors import PromptSearchError, StrategyError
-from promptsearch.evaluation import Floats, Ids, Scores
+from promptsearch.evaluation import Floats, Ids, Scores, price_of
 from promptsearch.loop import search
-from promptsearch.model import LanguageModel
+from promptsearch.model.text import TextModel
 from promptsearch.model.weights import ModelWeights
 from promptsearch.objective import FINALISTS, SELECTED, Objective
 from promptsearch.prepared import ArenaKey, Prepared, prepare
 from promptsearch.prompt import Numbers, Prompt, TextPrompt, TrainedPrompt, length_of, tensors_of
-from promptsearch.proposer import Completion, Proposing
+from promptsearch.proposer import Proposing, RemoteProposing
 from promptsearch.records import RunLog
 from promptsearch.run import Arena, Run
 from promptsearch.space import PromptSpace
@@ -48,7 +50,8 @@ class RunForecast:
         proposals: Prompts scored in a run's search.
         price: LM tokens charged to a run, with those of the run that it starts from.
         computed: LM tokens that go through the model in a run, those of training counted twice.
-        seconds: Of a run.
+        seconds: Of a run, without those of a model behind an endpoint.
+        requests: To endpoints, in a run.
         error: Why the runs will fail; empty where they will not.
     """
 
@@ -59,6 +62,7 @@ class RunForecast:
     price: int = 0
     computed: int = 0
     seconds: float = 0.0
+    requests: int = 0
     error: str = ""
 
 
@@ -85,7 +89,7 @@ class TaskForecast:
     template: str
     score_on: int
     prompt: int
-    anatomy: dict[str, float]
+    anatomy: Mapping[str, float]
     sharing: str
     shown: int
     asked: int
@@ -102,12 +106,13 @@ class Forecast:
     Args:
         model: Its name.
         dtype: Of the search.
-        device: Of the model.
+        device: Of the model, or its endpoint.
         threads: Of torch.
         memory: Bytes that may go to keys and values.
         preparing: Seconds for loading, checking and finding the pools.
         tasks: In order.
         runs: In order.
+        served: Where and how the model is served; None: it is loaded here.
     """
 
     model: str
@@ -118,6 +123,7 @@ class Forecast:
     preparing: float
     tasks: list[TaskForecast] = field(default_factory=list)
     runs: list[RunForecast] = field(default_factory=list)
+    served: Mapping[str, Any] | None = None
 
     @property
     def seconds(self) -> float:
@@ -125,7 +131,7 @@ class Forecast:
         return self.preparing + sum(run.runs * run.seconds for run in self.runs)
 
 
-def forecast(config: StudyConfig, model: LanguageModel | None = None, task: Task | None = None) -> Forecast:
+def forecast(config: StudyConfig, model: TextModel | None = None, task: Task | None = None) -> Forecast:
     """Predict what a study computes and how long it takes, as if nothing of it had been done before.
 
     Args:
@@ -146,7 +152,15 @@ def forecast(config: StudyConfig, model: LanguageModel | None = None, task: Task
     speeds = {key: calibrate(arena, trains[key]) for key, arena in prepared.arenas.items()}
     for pruned, pruning in prepared.prunings.items():
         seconds += next(speed for key, speed in speeds.items() if key[0] == pruned).search.seconds(pruning.cost)
-    found = Forecast(prepared.lm.name, dtype, device, torch.get_num_threads(), prepared.memory, preparing=seconds)
+    found = Forecast(
+        model=prepared.lm.name,
+        dtype=dtype,
+        device=device,
+        threads=torch.get_num_threads(),
+        memory=prepared.memory,
+        preparing=seconds,
+        served=prepared.lm.served,
+    )
     found.tasks.extend(_task_forecast(arena, speeds[key]) for key, arena in prepared.arenas.items())
     rows: dict[tuple[str, str], list[Run]] = {}
     for run in prepared.runs(Path()):
@@ -188,7 +202,7 @@ def _task_forecast(arena: Arena, calibration: Calibration) -> TaskForecast:
         anatomy=engine.anatomy(),
         sharing=prediction.sharing,
         shown=len(prompts),
-        asked=len(prompts) * int(engine.context(ids).sum() + engine.lead(ids).sum() + len(ids) * length),
+        asked=len(prompts) * (price_of(engine, length, ids) + int(engine.lead(ids).sum())),
         computed=prediction.tokens,
         kept=tokens,
         kept_bytes=size,
@@ -235,14 +249,17 @@ def _rehearse(run: Run, runs: int, calibration: Calibration, seen: set[tuple[int
         prediction = engine.predict(some, ids)
         if split != "test":
             lead = int(engine.lead(ids).sum()) if split == "select" else 0
-            ledger.forward += lead + sum(int(engine.context(ids).sum()) + len(ids) * engine.length(p) for p in some)
+            ledger.forward += lead + sum(price_of(engine, engine.length(p), ids) for p in some)
             ledger.computed += prediction.tokens
+        standin.requests += prediction.requests
         seconds += calibration.exact.seconds(prediction.cost)
     if strategy.training is not None:  # what it is compared with
         cost = arena.bare.predict([TextPrompt("")], arena.everything("select")).cost
         seconds += calibration.exact.seconds(cost)
     proposals = sum(len(line["prompts"]) for line in log.lines)
-    told = RunForecast(arena.task.name, run.label, runs, proposals, ledger.spent, ledger.computed, seconds)
+    told = RunForecast(
+        arena.task.name, run.label, runs, proposals, ledger.spent, ledger.computed, seconds, requests=standin.requests
+    )
     return _Rehearsed(told, finalists[0])
 
 
@@ -269,6 +286,7 @@ class _StandIn:
 
     Attributes:
         seconds: That the engine would take.
+        requests: That would go to an endpoint.
         asked: Seconds spent in here.
     """
 
@@ -285,10 +303,11 @@ class _StandIn:
         self._steps = 0
         self.signature = "a rehearsal"
         self.length, self.context, self.lead = self._engine.length, self._engine.context, self._engine.lead
-        self.passes, self.fits = self._engine.passes, self._engine.fits
+        self.readings, self.passes, self.fits = self._engine.readings, self._engine.passes, self._engine.fits
         self.examples, self.encode = self._engine.examples, self._engine.encode
         self.demonstrations, self.keys_values = self._engine.demonstrations, self._engine.keys_values
         self.seconds = self.asked = 0.0
+        self.requests = 0
 
     @property
     def embeddings(self) -> Tensor:
@@ -310,6 +329,7 @@ class _StandIn:
         computed = 0
         if good := [prompt for i, prompt in enumerate(prompts) if i not in failures]:
             prediction = self._engine.predict(good, examples)
+            self.requests += prediction.requests
             first = self._first(examples) if prediction.sharing == "input" else 0
             self.seconds += self._calibration.search.seconds(prediction.cost + first)
             computed = prediction.tokens + first
@@ -393,5 +413,8 @@ class _StandInProposing:
         for request, seed in zip(requests, seeds, strict=True):
             ids = np.random.default_rng(seed).choice(self._space.pool, size=min(self.WORDS, max_tokens - 1))
             found.append(Completion(self._space.decode(ids.tolist()).strip(), self.most(request), len(ids) + 1))
-        self._standin.take(sum(each.tokens_in + each.tokens_out for each in found))
+        if isinstance(self._proposing, RemoteProposing):
+            self._standin.requests += len(found)  # how long they take is not known
+        else:
+            self._standin.take(sum(each.tokens_in + each.tokens_out for each in found))
         return found

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from promptsearch.errors import NothingUsable
 from promptsearch.objective import Objective
+from promptsearch.prompt import TextPrompt
 from promptsearch.task import Example
 
 #: Asks for an instruction that leads from inputs to answers; takes solved examples.
@@ -117,8 +118,11 @@ class Instructions:
         )
 
     def _read(self, text: str) -> str:
-        line, encode = read_instruction(text), self._objective.encode
-        if len(encode(line)) < self._longest:
+        line = read_instruction(text)
+        if self._short(line):
             return line
         whole = re.match(r".*[.!?](?=\s)", line)  # it was broken off: what stands before the last sentence
-        return whole[0] if whole and len(encode(whole[0])) < self._longest else ""
+        return whole[0] if whole and self._short(whole[0]) else ""
+
+    def _short(self, text: str) -> bool:
+        return self._objective.length(TextPrompt(text)) < self._longest

@@ -20,7 +20,18 @@ from torch import Tensor
 from promptsearch.budget import Ledger
 from promptsearch.cache import ScoreCache
 from promptsearch.errors import BudgetExhausted, RecordError, StrategyError
-from promptsearch.evaluation import Evaluation, Ids, Row, Scorer, Scores, rounded, rows_of, scores_from_json, scores_to_json
+from promptsearch.evaluation import (
+    Evaluation,
+    Ids,
+    Row,
+    Scorer,
+    Scores,
+    price_of,
+    rounded,
+    rows_of,
+    scores_from_json,
+    scores_to_json,
+)
 from promptsearch.model.weights import ModelWeights
 from promptsearch.prompt import (
     HardPrompt,
@@ -269,9 +280,13 @@ class Objective:
         ids = self.scored if examples is None else np.asarray(examples, dtype=np.int64)
         return self._unpaid_lead(ids) + sum(self._price_of(p, ids) for p in prompts)
 
+    def length(self, prompt: Prompt) -> int:
+        """Tokens of a prompt, as they are charged."""
+        return self._scorer.length(prompt)
+
     def affordable(self, length: int) -> int:
         """How many more prompts of `length` tokens this run can score on all of `score_on`."""
-        each = int(self._scorer.context(self.scored).sum()) + len(self.scored) * length
+        each = price_of(self._scorer, length, self.scored)
         left = self.ledger.left - self._reserve(max(self._longest, length)) - self._unpaid_lead(self.scored)
         return max(0, int(min(left, 2**62) // max(1, each)))
 
@@ -390,9 +405,7 @@ class Objective:
 
     def _price_of(self, prompt: Prompt, ids: Ids) -> int:
         """Nothing for a prompt that is too long for the model: it fails before anything is computed."""
-        if not self._scorer.fits(prompt):
-            return 0
-        return int(self._scorer.context(ids).sum()) + len(ids) * self._scorer.length(prompt)
+        return price_of(self._scorer, self._scorer.length(prompt), ids) if self._scorer.fits(prompt) else 0
 
     def _fresh(self, ids: Ids) -> Ids:
         """The examples that this run meets for the first time, each once."""

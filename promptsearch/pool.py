@@ -2,7 +2,8 @@
 
 Words of the tokenizer, of a list, of a file, or of the task's own data. Law 2 holds for all of them: single tokens, none of
 them a special, added or answer token. Words of the task are mined from the search examples that nothing is scored on, so
-that no select, test or scored example has a say in them.
+that no select, test or scored example has a say in them. Of a model without its tokenizer, the words that are given are the
+tokens, and law 2 holds for words.
 
 Those of a task with choices go by pointwise mutual information with the labels, as the candidates of BDPL do: Diao et al. 2023,
 "Black-Box Prompt Learning for Pre-trained Language Models", https://arxiv.org/abs/2201.08531. Differs from it: the counts are
@@ -22,8 +23,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from promptsearch.config import PoolSource
-from promptsearch.errors import StudyError
-from promptsearch.model import LanguageModel
+from promptsearch.errors import PromptError, StudyError
+from promptsearch.model.text import TextModel
 from promptsearch.task import Example, Task
 
 #: Examples without the word's influence that are counted beside those with a word: a word of one example says next to nothing.
@@ -49,7 +50,7 @@ def make_pool(
     given: str | int | Sequence[str] | PoolSource,
     folder: Path,
     task: Task,
-    lm: LanguageModel,
+    lm: TextModel,
     training: Sequence[Example],
 ) -> Pool:
     """The pool of a task, before any pruning.
@@ -85,27 +86,51 @@ def make_pool(
         by = "mutual information with the answers" if task.choices else "their frequency against that in general"
         made = f"the first {source.task:,} words of {len(training):,} search examples that are not scored on, by {by}"
         return Pool(_first(source.task, ranked, "words of the task", f"{there}: lower 'task', or raise splits.search"), made)
-    if source is not None:
-        assert source.file is not None
-        return _listed(_read(folder / source.file), f"the file {source.file}", answers, task, lm)
-    assert not isinstance(given, (str, int, PoolSource))
-    return _listed(given, "a list", answers, task, lm)
+    listed = listed_words(given, folder)
+    assert listed is not None
+    return _listed(listed, "a list" if source is None else f"the file {source.file}", answers, task, lm)
 
 
-def answer_tokens(task: Task, lm: LanguageModel) -> frozenset[int]:
+def listed_words(given: str | int | Sequence[str] | PoolSource, folder: Path) -> list[str] | None:
+    """The words of a pool that lists them, with the space before each; None where they come from the tokenizer.
+
+    Args:
+        given: The key `pool` of a study file.
+        folder: What the path of a file is relative to.
+
+    Raises:
+        StudyError: A file cannot be read, or is empty.
+    """
+    if isinstance(given, PoolSource):
+        words = None if given.file is None else _read(folder / given.file)
+    else:
+        words = None if isinstance(given, (str, int)) else list(given)
+    return None if words is None else [word if word.startswith(" ") else f" {word}" for word in words]
+
+
+def answer_tokens(task: Task, lm: TextModel) -> frozenset[int]:
     """The tokens that answer a task, which a prompt must not give away.
 
     Of choices all tokens. Of text answers those that are a whole answer of a search example: longer ones are made of everyday
     words, such as the "of" in "Port of Spain".
     """
     if task.choices is not None:
-        return frozenset(i for choice in task.choices for i in lm.encode(choice))
+        return frozenset(i for choice in task.choices for i in _known(choice, lm))
     examples = task.splits["search"].examples
-    encoded = [lm.encode(text) for example in examples for text in (example.answer, *example.aliases)]
+    encoded = [_known(text, lm) for example in examples for text in (example.answer, *example.aliases)]
     return frozenset(ids[0] for ids in encoded if len(ids) == 1)
 
 
-def task_words(words: Sequence[int], lm: LanguageModel, examples: Sequence[Example], labels: int | None) -> list[int]:
+def _known(text: str, lm: TextModel) -> list[int]:
+    """The ids of a text; without a tokenizer -1 for each word and each sign that is not in the list."""
+    try:
+        return lm.encode(text)
+    except PromptError:
+        pieces = re.findall(r"[\w']+|[^\w\s]", text)
+        return [-1] if len(pieces) < 2 else [i for piece in pieces for i in _known(piece, lm)]
+
+
+def task_words(words: Sequence[int], lm: TextModel, examples: Sequence[Example], labels: int | None) -> list[int]:
     """Words that stand in the inputs of examples, the most telling first.
 
     With choices, a word tells as much as its highest mutual information with one of them. Without, as much as it adds to the
@@ -178,11 +203,11 @@ def _read(path: Path) -> list[str]:
     return words
 
 
-def _listed(words: Sequence[str], where: str, answers: Set[int], task: Task, lm: LanguageModel) -> Pool:
+def _listed(words: Sequence[str], where: str, answers: Set[int], task: Task, lm: TextModel) -> Pool:
     """Words that a user gave. What law 2 forbids is left out and told: one list may serve tasks with different answers."""
     ids = []
     for word in words:
-        found = lm.encode(word if word.startswith(" ") else f" {word}")
+        found = lm.encode(word)
         if len(found) != 1:
             raise StudyError(f"the word {word!r} of the pool is {len(found)} tokens of this model: a pool holds single tokens")
         ids.append(found[0])

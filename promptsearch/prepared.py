@@ -9,19 +9,22 @@ from typing import Any
 
 import torch
 
-from promptsearch.config import PoolSource, StrategyConfig, StudyConfig
+from promptsearch.config import EndpointConfig, PoolSource, StrategyConfig, StudyConfig
+from promptsearch.endpoint import Endpoint
 from promptsearch.errors import StudyError, UnknownName
 from promptsearch.influence import Pruning
 from promptsearch.model import LanguageModel
-from promptsearch.model.language_model import half_of_memory, pick_dtype
-from promptsearch.pool import make_pool
+from promptsearch.model.text import TextModel
+from promptsearch.model.tokens import Tokens
+from promptsearch.pool import Pool, listed_words, make_pool
 from promptsearch.prompt import HardPrompt, RowsPrompt, TextPrompt, TunedPrompt, kind_of
-from promptsearch.proposer import LocalProposing, Proposing
+from promptsearch.proposer import LocalProposing, Proposing, RemoteProposing
 from promptsearch.run import Arena, Run, scored_size
 from promptsearch.scoring.chat import render
-from promptsearch.scoring.layout import check_joints
-from promptsearch.strategy import Strategy, check_options, find_strategy
-from promptsearch.task import SPLITS, Task
+from promptsearch.scoring.scorer import loaded
+from promptsearch.served import ServedModel
+from promptsearch.strategy import Access, Strategy, check_options, find_strategy
+from promptsearch.task import SPLITS, Example, Task
 from promptsearch.template import Kind
 
 #: Of an arena: the task's name, the prompt's length, and the kind of its template.
@@ -63,8 +66,8 @@ class Prepared:
     """
 
     config: StudyConfig
-    lm: LanguageModel
-    exact: LanguageModel
+    lm: TextModel
+    exact: TextModel
     dtype: torch.dtype
     memory: int
     proposing: Proposing
@@ -122,7 +125,7 @@ class Prepared:
                     yield run
 
 
-def prepare(config: StudyConfig, model: LanguageModel | None = None, task: Task | None = None) -> Prepared:
+def prepare(config: StudyConfig, model: TextModel | None = None, task: Task | None = None) -> Prepared:
     """Find strategies, load data and model, lay out all examples, check joints and budgets.
 
     Args:
@@ -136,12 +139,14 @@ def prepare(config: StudyConfig, model: LanguageModel | None = None, task: Task 
     rows = _with_sources(config, _rows(config))
     tasks = [task] if task else [Task.load(_given(t), config.folder, metric=config.metric) for t in config.tasks]
     _check_sweep(config, tasks)
-    lm = model or LanguageModel.load(config.model_source, device=config.device)
+    lm = model or _load(config, rows)
     lm.check()
-    dtype = pick_dtype(config.dtype, lm.device)
-    tasks = [replace(task, template=render(task.template, lm)) for task in tasks]
+    _check_metrics(lm, tasks)
+    dtype = lm.searched_in(config.dtype)
+    if isinstance(lm, LanguageModel):  # a server is sent text as it is
+        tasks = [replace(task, template=render(task.template, lm)) for task in tasks]
     exact = lm.to(torch.float32)
-    memory = half_of_memory(exact.device) if config.memory is None else int(config.memory)
+    memory = exact.room() if config.memory is None else int(config.memory)
     arenas: dict[ArenaKey, Arena] = {}
     keys = {_arena_key(config, task, row) for task in tasks for row in rows}
     keeping = sum(kind in ("slots", "gated") for _, _, kind in keys)  # nothing of a row stays the same below others
@@ -149,8 +154,13 @@ def prepare(config: StudyConfig, model: LanguageModel | None = None, task: Task 
     prunings: dict[str, Pruning] = {}
     for each in tasks:
         training = each.splits["search"].examples[scored_size(each, config.score_on) :]
-        pool = make_pool(config.pool, config.folder, each, exact, training)
+        pool = _pool(config, each, exact, rows, training)
         if isinstance(config.pool, PoolSource) and config.pool.influence:
+            if not isinstance(exact, LanguageModel):
+                raise StudyError(
+                    "'influence' goes by the embeddings of the pool's words, which a model behind an endpoint does not show: "
+                    "leave it out"
+                )
             pruning = Pruning(pool, config.pool.influence, each, exact.to(dtype), training, share)
             prunings[each.name], pool = pruning, pruning.supposed()
         for row in rows:
@@ -164,19 +174,39 @@ def prepare(config: StudyConfig, model: LanguageModel | None = None, task: Task 
             if name == each.name and arena.template.apart in unchecked:  # joints are the same whatever the length
                 unchecked.remove(arena.template.apart)
                 for split in SPLITS:
-                    check_joints(arena.template, exact, each.splits[split], each.choices, arena.space)
+                    arena.exact[split].check_joints(arena.space)
     proposing = _proposing(config, exact, dtype)
     return Prepared(config, lm, exact, dtype, memory, proposing, tasks, rows, arenas, prunings)
 
 
-def _proposing(config: StudyConfig, lm: LanguageModel, dtype: torch.dtype) -> Proposing:
+def _proposing(config: StudyConfig, lm: TextModel, dtype: torch.dtype) -> Proposing:
     """The model that proposes, in the search's dtype where it is computed here."""
     given = config.proposer
-    if given.endpoint is not None:
-        raise StudyError("a proposer behind an endpoint cannot be reached by this version: name a local model")
-    if given.model is not None:
-        lm = LanguageModel.load(config.source_of(given.model), device=config.device)
-    return LocalProposing(lm.to(dtype), chat=given.chat)
+    if isinstance(given, EndpointConfig):
+        lm = _behind(given, config)
+    elif given.model is not None:
+        lm = LanguageModel.load(config.source(given.model), device=config.device)
+    if isinstance(lm, ServedModel):
+        endpoint = replace(lm.endpoint, chat=lm.endpoint.chat or given.chat)
+        return RemoteProposing(endpoint, tokens=lm.tokens, parallel=lm.parallel)
+    return LocalProposing(loaded(lm, "asked").to(dtype), chat=given.chat)
+
+
+def _pool(config: StudyConfig, task: Task, lm: TextModel, rows: Sequence[Row], training: Sequence[Example]) -> Pool:
+    """The pool of a task; where nobody knows a model's words, one that no strategy of the study looks at."""
+    if not (_takes_words(rows) or _names_words(config, lm)):
+        return Pool(lm.words, "no strategy takes words from it")
+    return make_pool(config.pool, config.folder, task, lm, training)
+
+
+def _takes_words(rows: Sequence[Row]) -> bool:
+    return any(HardPrompt in row.strategy.proposes for row in rows)
+
+
+def _names_words(config: StudyConfig, lm: TextModel) -> bool:
+    """Whether a model's tokenizer, or else the study's pool, says which words there are."""
+    listed = listed_words(config.pool, config.folder) is not None
+    return listed or not isinstance(lm, ServedModel) or lm.tokens is not None
 
 
 def _arena_key(config: StudyConfig, task: Task, row: Row) -> ArenaKey:
@@ -273,6 +303,15 @@ def _check_sweep(config: StudyConfig, tasks: list[Task]) -> None:
             )
 
 
+def _check_metrics(lm: TextModel, tasks: list[Task]) -> None:
+    for task in tasks:
+        if lm.served and lm.served["scores"] == "errors" and task.metric not in ("accuracy", "exact_match"):
+            raise StudyError(
+                f"the metric '{task.metric}' of task '{task.name}' needs the probabilities of the answers, but the endpoint of "
+                f"'{lm.name}' gives no log-probabilities of a prompt: take accuracy"
+            )
+
+
 def _given(task: Any) -> str | dict[str, Any]:
     """A task of the study file as `Task.load` takes it."""
     return task if isinstance(task, str) else task.model_dump(exclude_none=True)
@@ -288,3 +327,39 @@ def _check_budget(config: StudyConfig, row: Row, arena: Arena) -> None:
             f"on {arena.score_on} examples and the selection among the best prompts cost{words} {least} tokens. Raise "
             "budget, or lower score_on or the size of the select split."
         )
+
+
+def _load(config: StudyConfig, rows: list[Row]) -> TextModel:
+    """The study's model, from wherever it is."""
+    given = config.model
+    if isinstance(given, str):
+        return LanguageModel.load(config.model_source, device=config.device)
+    for row in rows:
+        if row.strategy.access is not Access.SCORES or not row.strategy.proposes <= {HardPrompt, TextPrompt}:
+            kinds = ", ".join(sorted(kind.__name__ for kind in row.strategy.proposes))
+            raise StudyError(
+                f"the strategy '{row.given.label}' needs {row.strategy.access} of the model and proposes {kinds}; on a model "
+                "behind an endpoint only those work that need scores and propose HardPrompt or TextPrompt, see "
+                "`promptsearch strategies`"
+            )
+    if given.tokenizer:
+        return _behind(given, config)
+    words = listed_words(config.pool, config.folder)
+    if words is None and _takes_words(rows):
+        raise StudyError(
+            "the words of a model behind an endpoint are not known: give 'pool' as a list of words or {file: PATH}, or the "
+            "model's 'tokenizer'"
+        )
+    return _behind(given, config, words or [" a"])  # a word that no strategy of the study takes
+
+
+def _behind(given: EndpointConfig, config: StudyConfig, words: Sequence[str] = ()) -> ServedModel:
+    """A model behind an endpoint; without a tokenizer it knows these words."""
+    source = None if given.tokenizer is None else config.source(given.tokenizer)
+    return ServedModel(
+        Endpoint(given.endpoint, given.model, given.key, given.seconds, given.retries, chat=given.chat),
+        tokens=None if source is None else Tokens.load(source),
+        tokenizer=source,
+        words=words,
+        parallel=given.parallel,
+    )

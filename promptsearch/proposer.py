@@ -9,34 +9,21 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol
 
 import torch
 
 from promptsearch.budget import Ledger
-from promptsearch.errors import ModelError, PromptError, StrategyError
+from promptsearch.endpoint import Completion, Endpoint, EndpointUnavailable
+from promptsearch.errors import EndpointDown, ModelError, PromptError, StrategyError
 from promptsearch.model import LanguageModel
+from promptsearch.model.tokens import Tokens
 from promptsearch.records import ProposalLog
 from promptsearch.scoring.compiled import Library, Row
 from promptsearch.scoring.decoding import Sampling, decode
 from promptsearch.scoring.packing import pack
 from promptsearch.scoring.plan import PASS_TOKENS
-
-
-@dataclass(frozen=True)
-class Completion:
-    """What a model wrote.
-
-    Args:
-        text: Up to where it was stopped.
-        tokens_in: Of the request, as the model read it.
-        tokens_out: Written.
-    """
-
-    text: str
-    tokens_in: int
-    tokens_out: int
 
 
 class Proposing(Protocol):
@@ -106,7 +93,8 @@ class Proposer:
         if line is None:
             drawn = [int.from_bytes(hashlib.sha256(f"{digest} {i}".encode()).digest()[:4]) >> 1 for i in range(len(requests))]
             found = self._model.complete(requests, max_tokens=max_tokens, temperature=temperature, seeds=drawn, stop=stop)
-            price = sum(each.tokens_in + each.tokens_out for each in found)
+            # A server may count what nobody sent or asked for: what was not set aside beforehand cannot be charged.
+            price = min(most, sum(each.tokens_in + each.tokens_out for each in found))
             line = self._log.append({"request": digest, "texts": [each.text for each in found], "price": price})
         self._ledger.charge(proposer=line["price"])
         return list(line["texts"])
@@ -184,40 +172,44 @@ class LocalProposing:
         return list(lm.tokenizer(text, add_special_tokens=False).input_ids)
 
 
-class Remote(Protocol):
-    """A model behind an endpoint; answers one request at a time, as a user's message."""
-
-    def complete(
-        self, prompt: str, *, max_tokens: int, temperature: float = 0.0, seed: int | None, stop: Sequence[str]
-    ) -> Completion:
-        """Answer a request."""
-
-
 class RemoteProposing:
-    """A model behind an endpoint.
+    """A model behind an endpoint, which cuts texts before `stop` itself.
 
     Args:
         endpoint: Its client.
+        tokens: The model's tokenizer, if it is at hand.
+        parallel: Requests at a time.
     """
 
-    #: Tokens that a chat template may put around a request.
+    #: Tokens that a chat template, or a tokenizer, may put around a request.
     AROUND = 64
 
-    def __init__(self, endpoint: Remote) -> None:
-        self._endpoint = endpoint
+    def __init__(self, endpoint: Endpoint, *, tokens: Tokens | None = None, parallel: int = 1) -> None:
+        self._endpoint, self._tokens, self._parallel = endpoint, tokens, parallel
 
     def most(self, request: str) -> int:
         """A token is at least a byte of text; more is not known of a stranger's tokenizer."""
-        return len(request.encode()) + self.AROUND
+        own = len(request.encode()) if self._tokens is None else len(self._tokens.encode(request))
+        return own + self.AROUND
 
     def complete(
         self, requests: Sequence[str], *, max_tokens: int, temperature: float, seeds: Sequence[int], stop: Sequence[str]
     ) -> list[Completion]:
-        """See `Proposing`."""
-        return [
-            self._endpoint.complete(request, max_tokens=max_tokens, temperature=temperature, seed=seed, stop=stop)
-            for request, seed in zip(requests, seeds, strict=True)
-        ]
+        """See `Proposing`.
+
+        Raises:
+            EndpointDown: The server does not answer, or lets nobody in: the run goes on when it does.
+            EndpointError: It does not take a request, or answers something else than a text.
+        """
+
+        def ask(request: str, seed: int) -> Completion:
+            return self._endpoint.complete(request, max_tokens=max_tokens, temperature=temperature, seed=seed, stop=stop)
+
+        try:
+            with ThreadPoolExecutor(self._parallel) as pool:
+                return list(pool.map(ask, requests, seeds))
+        except EndpointUnavailable as error:
+            raise EndpointDown(str(error)) from error
 
 
 def _cut(text: str, stop: Sequence[str]) -> str | None:

@@ -16,9 +16,9 @@ from promptsearch.budget import Ledger, total
 from promptsearch.cache import ScoreCache
 from promptsearch.diagnosis import diagnose
 from promptsearch.errors import PromptSearchError, StudyError
-from promptsearch.evaluation import scores_to_json
+from promptsearch.evaluation import price_of, scores_to_json
 from promptsearch.loop import search
-from promptsearch.model import LanguageModel
+from promptsearch.model.text import TextModel
 from promptsearch.objective import FINALISTS, SELECTED, Objective
 from promptsearch.pool import Pool
 from promptsearch.prompt import (
@@ -35,8 +35,8 @@ from promptsearch.prompt import (
 )
 from promptsearch.proposer import Proposing
 from promptsearch.records import RunLog
-from promptsearch.scoring import Engine
 from promptsearch.scoring.layout import prompt_texts
+from promptsearch.scoring.scorer import SplitScorer, make_scorer
 from promptsearch.space import PromptSpace
 from promptsearch.strategy import Access, Strategy, make_strategy
 from promptsearch.task import SPLITS, Split, Task, metric_function
@@ -78,19 +78,19 @@ class Arena:
     """
 
     task: Task
-    lm: LanguageModel
+    lm: TextModel
     dtype: torch.dtype
     template: Template
     space: PromptSpace
-    searching: Engine
-    exact: dict[str, Engine]
+    searching: SplitScorer
+    exact: dict[str, SplitScorer]
     score_on: int
     pool: Pool
 
     @staticmethod
     def build(
         task: Task,
-        lm: LanguageModel,
+        lm: TextModel,
         dtype: torch.dtype,
         length: int,
         pool: Pool | Sequence[int],
@@ -118,14 +118,14 @@ class Arena:
         # The runs of a study come back to the same examples: all splits are kept, each in its share of the memory.
         share = None if memory is None else memory // (len(SPLITS) + (dtype != lm.dtype))
 
-        def engine(model: LanguageModel, split: Split) -> Engine:
-            return Engine(model, template, split, task.choices, memory=share, keep=True)
+        def engine(model: TextModel, split: Split) -> SplitScorer:
+            return make_scorer(model, template, split, task.choices, memory=share, keep=True)
 
         exact = {name: engine(lm, task.splits[name]) for name in SPLITS}
         searching = exact["search"] if dtype == lm.dtype else engine(lm.to(dtype), task.splits["search"])
         pool = pool if isinstance(pool, Pool) else Pool(tuple(pool), "tokens")
         bound = task.template.bind(length)
-        space = PromptSpace(pool.ids, bound.length, lm.decode, slots=bound.slots, embeddings=lambda: lm.vocabulary)
+        space = PromptSpace(pool.ids, bound.length, lm.decode, slots=bound.slots, embeddings=lambda: searching.embeddings)
         return Arena(task, lm, dtype, template, space, searching, exact, scored_size(task, score_on), pool)
 
     def taking(self, pool: Pool) -> Arena:
@@ -138,9 +138,9 @@ class Arena:
         return np.arange(self.score_on)
 
     @cached_property
-    def bare(self) -> Engine:
+    def bare(self) -> SplitScorer:
         """The select split in float32 under the template's text: scores the empty prompt, the same for all lengths and kinds."""
-        return Engine(self.lm, self.task.template.bind(1), self.task.splits["select"], self.task.choices)
+        return make_scorer(self.lm, self.task.template.bind(1), self.task.splits["select"], self.task.choices)
 
     def samples(
         self, rng: np.random.Generator, count: int
@@ -157,7 +157,7 @@ class Arena:
         if self.template.kind == "slots":
             return hard
         if self.template.kind == "tuned":
-            return [TunedPrompt({VECTORS: self.lm.vocabulary[list(prompt.ids)]}) for prompt in hard]
+            return [TunedPrompt({VECTORS: self.exact["search"].embeddings[list(prompt.ids)]}) for prompt in hard]
         return [PrefixPrompt(self.exact["search"].keys_values(prompt.ids)) for prompt in hard]
 
     def everything(self, split: str) -> Ids:
@@ -172,9 +172,9 @@ class Arena:
             finalists: How many prompts are left.
         """
         search, select = self.exact["search"], self.exact["select"]
-        again = int(search.context(self.scored).sum()) + len(self.scored) * length
+        again = price_of(search, length, self.scored)
         ids = self.everything("select")
-        selecting = int(select.context(ids).sum()) + len(ids) * length
+        selecting = price_of(select, length, ids)
         return finalists * again + min(SELECTED, finalists) * selecting + int(select.lead(ids).sum())
 
     def price_of_pool(self, strategy: type[Strategy]) -> int:
@@ -184,7 +184,7 @@ class Arena:
     def smallest_budget(self, finalists: int = FINALISTS) -> int:
         """What one evaluation and selection cost together."""
         length = self.template.length
-        one = int(self.exact["search"].context(self.scored).sum()) + len(self.scored) * length
+        one = price_of(self.exact["search"], length, self.scored)
         return one + int(self.exact["search"].lead(self.scored).sum()) + self.price_of_selection(length, finalists)
 
     def check_unchanged(self) -> None:
@@ -370,16 +370,15 @@ class Run:
         log: RunLog,
         ledger: Ledger | None,
         cache: ScoreCache | None,
-        scorer: Engine | None = None,
+        scorer: SplitScorer | None = None,
     ) -> dict[str, Any]:
         """Score prompts in float32 on a split: from the log, or once, with its charge; without a ledger shown, not charged."""
         scorer = scorer or self.arena.exact[split]
         keys = [p.key for p in prompts]
         price = 0
         if ledger is not None:
-            each = int(scorer.context(ids).sum())
             lead = int(scorer.lead(ids).sum()) if split == "select" else 0  # those of score_on were paid in the search
-            price = lead + sum(each + len(ids) * scorer.length(p) for p in prompts)
+            price = lead + sum(price_of(scorer, scorer.length(p), ids) for p in prompts)
             ledger.charge(forward=price)
         line = log.replay(stage, keys)
         if line is None:
@@ -451,7 +450,7 @@ def describe(arena: Arena, prompt: Prompt) -> dict[str, Any]:
         length, layers = prompt.rows.shape[:2]
         gates = f"gates up to {float(prompt.gates.abs().max()):.2g}"
         return {**data, "text": f"[{length} vectors in each of the top {layers} layers, {gates}]"}
-    embeddings = torch.nn.functional.normalize(arena.lm.vocabulary.float().cpu(), dim=-1)
+    embeddings = torch.nn.functional.normalize(arena.exact["search"].embeddings.float().cpu(), dim=-1)
     cosines, ids = (torch.nn.functional.normalize(prompt.vectors, dim=-1) @ embeddings.T).max(-1)  # (length,) each
     nearest = [
         {"token": arena.lm.decode([i]), "cosine": round(c, 3)} for i, c in zip(ids.tolist(), cosines.tolist(), strict=True)

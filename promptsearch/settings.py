@@ -183,31 +183,10 @@ class PoolSource(_Keys):
 
 
 class ProposerConfig(_Keys):
-    """The model that proposes."""
+    """The model that proposes, where it is no `EndpointConfig`."""
 
-    model: str | None = Field(default=None, description="a local model, or the endpoint's; left out: the study's own")
+    model: str | None = Field(default=None, description="a local model; left out: the study's own")
     chat: bool = Field(default=False, description="whether requests go to it as messages of a chat, not as texts to go on with")
-    endpoint: str | None = Field(
-        default=None, description="the URL of an OpenAI-compatible server, such as https://example.org/v1"
-    )
-    key: str | None = Field(default=None, description="the name of the environment variable that holds the endpoint's key")
-
-    @field_validator("key")
-    @classmethod
-    def _names_a_variable(cls, value: str | None) -> str | None:
-        if value is not None and not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", value):
-            # A message of its own, which does not repeat it: it may be the key itself.
-            text = "expected the name of an environment variable that holds the key, not the key itself."
-            raise PydanticCustomError("no_variable", "{text}", {"text": text})
-        return value
-
-    @model_validator(mode="after")
-    def _one_place(self) -> ProposerConfig:
-        if self.endpoint is not None and self.model is None:
-            raise ValueError("model beside endpoint")
-        if self.endpoint is None and self.key is not None:
-            raise ValueError("key beside endpoint only")
-        return self
 
 
 class Start(_Keys):
@@ -262,6 +241,51 @@ def _strategy(value: Any) -> Any:
     return {"name": name, "label": name.rpartition(":")[2], **own, "options": options}
 
 
+def _address(value: Any) -> Any:
+    """Refuse what may hold a secret, and never repeat it."""
+    if isinstance(value, str) and not re.fullmatch(r"https?://[^@?#\s]+", value):
+        text = (
+            "expected a URL like http://HOST:PORT/v1, without user, password or query, which may be secrets: name the "
+            "environment variable that holds the key with 'key'."
+        )
+        raise PydanticCustomError("address", "{text}", {"text": text})
+    return value
+
+
+def _variable(value: Any) -> Any:
+    if not isinstance(value, str) or not re.fullmatch(r"[A-Z_][A-Z0-9_]*", value):
+        text = "expected the name of an environment variable, such as OPENAI_API_KEY, never the key itself."
+        raise PydanticCustomError("variable", "{text}", {"text": text})
+    return value
+
+
+class EndpointConfig(_Keys):
+    """A model behind a server with OpenAI's completions API, a study's own or the one that proposes."""
+
+    endpoint: Annotated[str, BeforeValidator(_address)] = Field(
+        description="the server's URL, up to and including /v1, such as http://localhost:8000/v1"
+    )
+    model: str = Field(description="the model, as the server calls it")
+    key: Annotated[str, BeforeValidator(_variable)] | None = Field(
+        None, description="the name of the environment variable that holds the server's key; left out: it wants none"
+    )
+    tokenizer: str | None = Field(
+        None,
+        description="the model's tokenizer, a folder or Hub name; left out: tokens are estimated, and pools hold any words",
+    )
+    parallel: Whole = Field(4, description="the number of requests at a time")
+    seconds: float = Field(60, gt=0, description="the most seconds that an answer may take")
+    retries: Annotated[int, BeforeValidator(_whole)] = Field(5, ge=0, description="how often a request that failed is sent again")
+    chat: bool = Field(
+        False,
+        description="whether texts go to /chat/completions, as messages of a user; losses are then 0 and 1, no nats",
+    )
+
+    def __str__(self) -> str:
+        """What it is called in messages."""
+        return f"{self.model} at {self.endpoint}"
+
+
 def _seeds(value: Any) -> Any:
     if isinstance(value, int) and not isinstance(value, bool) and value >= 1:
         return tuple(range(value))
@@ -269,6 +293,10 @@ def _seeds(value: Any) -> Any:
     if not whole or not value or len(set(value)) < len(value):
         raise ValueError("a number of seeds of at least 1, or a list of different whole numbers of at least 0")
     return value
+
+
+def _names_endpoint(value: Any) -> bool:
+    return isinstance(value, Mapping) and "endpoint" in value
 
 
 def _tag(value: Any) -> str:
@@ -291,6 +319,20 @@ Pool = Annotated[
     | Annotated[PoolSource, Tag("mapping")],
     Discriminator(_tag),
 ]
+Model = Annotated[
+    Annotated[str, Tag("text")] | Annotated[EndpointConfig, Tag("mapping")],
+    Discriminator(lambda value: "mapping" if isinstance(value, (Mapping, EndpointConfig)) else "text"),
+]
+OneProposer = Annotated[
+    Annotated[
+        Annotated[ProposerConfig, Tag("here")] | Annotated[EndpointConfig, Tag("served")],
+        Discriminator(lambda value: "served" if isinstance(value, EndpointConfig) or _names_endpoint(value) else "here"),
+    ],
+    BeforeValidator(
+        lambda value: {"model": value} if isinstance(value, str) else value,
+        json_schema_input_type=str | ProposerConfig | EndpointConfig,
+    ),
+]
 OneStrategy = Annotated[StrategyConfig, BeforeValidator(_strategy, json_schema_input_type=str | dict[str, dict[str, Any] | None])]
 
 
@@ -302,7 +344,9 @@ class StudyConfig(_Keys):
     """
 
     name: Name = Field("study", description="names the study in its report; left out: the file's name")
-    model: str = Field(description="a language model: a Hub name, a folder, a .gguf file, or smollm2-135m-instruct")
+    model: Model = Field(
+        description="a language model: a Hub name, a folder, a .gguf file, smollm2-135m-instruct; or {endpoint: URL, model: NAME}"
+    )
     tasks: Annotated[
         tuple[OneTask, ...],
         BeforeValidator(lambda value: value if isinstance(value, (list, tuple)) else [value]),
@@ -330,12 +374,7 @@ class StudyConfig(_Keys):
     seeds: Annotated[tuple[int, ...], BeforeValidator(_seeds, json_schema_input_type=int | list[int])] = Field(
         (0,), description="how many seeds (0, 1, ...), or a list of them"
     )
-    proposer: Annotated[
-        ProposerConfig,
-        BeforeValidator(
-            lambda value: {"model": value} if isinstance(value, str) else value, json_schema_input_type=str | ProposerConfig
-        ),
-    ] = Field(
+    proposer: OneProposer = Field(
         ProposerConfig(),
         description="the model that proposes, for strategies that ask one: a Hub name, a folder, a .gguf file, {chat: true}, or "
         "{endpoint: URL, model: NAME, key: ENVIRONMENT_VARIABLE}; left out: the study's own model",
@@ -364,14 +403,14 @@ class StudyConfig(_Keys):
 
     @property
     def model_source(self) -> str:
-        """The model as it is to be loaded: a path that begins with . or ends in .gguf starts from the study file."""
-        return self.source_of(self.model)
+        """The model as it is to be loaded, see `source`; of an endpoint, its URL."""
+        return self.source(self.model) if isinstance(self.model, str) else self.model.endpoint
 
-    def source_of(self, model: str) -> str:
-        """A model as it is to be loaded; see `model_source`."""
-        if model.startswith((".", "~")) or model.endswith(".gguf"):
-            return str((self._folder / Path(model).expanduser()).resolve())  # never mistaken for a Hub name
-        return model
+    def source(self, name: str) -> str:
+        """A model or tokenizer as it is to be loaded: a path that begins with . or ends in .gguf starts from the study file."""
+        if name.startswith((".", "~")) or name.endswith(".gguf"):
+            return str((self._folder / Path(name).expanduser()).resolve())  # never mistaken for a Hub name
+        return name
 
     @property
     def lengths(self) -> tuple[int, ...]:

@@ -18,11 +18,11 @@ from filelock import FileLock, Timeout
 from promptsearch.cache import ScoreCache
 from promptsearch.calibration import measure_noise
 from promptsearch.config import StudyConfig, load_config, parse_config
-from promptsearch.errors import PromptError, PromptSearchError, RecordError, StudyError
+from promptsearch.errors import EndpointDown, PromptError, PromptSearchError, RecordError, StudyError
 from promptsearch.export import export_best, load_prompt
 from promptsearch.files import write_json
-from promptsearch.model import LanguageModel
 from promptsearch.model.packaged import cache_folder
+from promptsearch.model.text import TextModel
 from promptsearch.objective import Objective
 from promptsearch.prepared import Prepared, prepare
 from promptsearch.provenance import machine, own_version, versions
@@ -64,7 +64,7 @@ def compare(
     config: StudyConfig | Mapping[str, Any] | Path | str,
     *,
     out: Path | str | None = None,
-    model: LanguageModel | None = None,
+    model: TextModel | None = None,
     task: Task | None = None,
     progress: Callable[[Progress], None] | None = None,
 ) -> Results:
@@ -111,7 +111,7 @@ class Study:
         self._folder = folder
         self._progress = progress
 
-    def run(self, model: LanguageModel | None = None, task: Task | None = None) -> Results:
+    def run(self, model: TextModel | None = None, task: Task | None = None) -> Results:
         """Run what is not done yet, and write the report."""
         self._progress(Progress("", 0, 0, "loading", message=f"loading {self._config.model}"))
         prepared = prepare(self._config, model, task)
@@ -159,7 +159,8 @@ class Study:
                 "hash": prepared.exact.hash,
                 "tokenizer_hash": lm.tokenizer_hash,
                 "parameters": lm.parameters,
-                "source": config.model,
+                "source": str(lm.device if lm.served else config.model),
+                "served": lm.served,
             },
             "dtype": str(prepared.dtype).removeprefix("torch."),
             "device": str(lm.device),
@@ -248,7 +249,7 @@ class Study:
             result, winner = run.execute(cache, listener, start)
             export_best(run.arena, winner, result, run.folder / "best")
             result["bytes"] = _bytes(run.folder / "best", result["winner"]["text"])
-        except RecordError:
+        except (RecordError, EndpointDown):  # the other runs would fail alike; what is done stays, and this one goes on later
             raise
         except PromptSearchError as error:
             self._failed(run, error, name, number, total)

@@ -3,7 +3,7 @@
 Jones, Schonlau and Welch 1998, "Efficient Global Optimization of Expensive Black-Box Functions", J. Global Optimization 13:
 score next what has the highest expected improvement (their equation 15). The process's kernel adds up interactions of one
 position, of two, and of all, as in Duvenaud, Nickisch and Rasmussen 2011, "Additive Gaussian Processes", arXiv:1112.4394,
-equations 3 to 5, over a kernel of tokens, which are alike where their embeddings are.
+equations 3 to 5, over a kernel of tokens, which are alike where their embeddings are; where a model shows none, the same or not.
 Differs from the papers: the process is fitted to the logarithm of the losses; its few hyper-parameters are taken from a grid, by
 marginal likelihood; improvement is looked for among changes of the best prompts and random ones; several prompts are
 asked for at once. The first prompts are scored on all examples; the next ones on those few examples whose mean follows that of
@@ -77,9 +77,7 @@ class Bayesian(Strategy):
         self._first, self._batch, self._candidates, self._full = first, batch, candidates, full
         self._count = max(1, round(examples * len(objective.scored)))
         self._few: NDArray[np.int64] | None = None  # places in `score_on` of the examples that come first
-        vectors = objective.embeddings[objective.space.pool.tolist()].double().cpu().numpy()
-        vectors = vectors - vectors.mean(0)  # embeddings share a direction, which would make all tokens alike
-        self._vectors = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)  # (pool, width)
+        self._vectors = _directions(objective)
         self._seen: dict[tuple[int, ...], float] = {}  # indices -> mean loss on some examples; +inf where it failed
         self._whole: set[tuple[int, ...]] = set()  # scored on all examples
         self._model: _Model | None = None
@@ -188,11 +186,24 @@ class _Model:
         return found
 
 
+def _directions(objective: Objective) -> Floats:
+    """Embeddings of the pool's tokens, centred and of length 1, shape `(pool, width)`; of width 0 where the LM shows none."""
+    pool = objective.space.pool.tolist()
+    try:
+        embeddings = objective.embeddings
+    except StrategyError:  # a model behind an endpoint
+        return np.empty((len(pool), 0))
+    vectors = embeddings[pool].double().cpu().numpy()
+    vectors = vectors - vectors.mean(0)  # embeddings share a direction, which would make all tokens alike
+    found: Floats = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+    return found
+
+
 def _choose(rows: Rows, losses: Floats, vectors: Floats) -> _Model:
     """The hyper-parameters with the highest marginal likelihood, the variance maximised in closed form."""
     scaled = (losses - losses.mean()) / max(losses.std(), 1e-9)
     best, chosen = -np.inf, _Model(1.0, _DISTANCES[0], _WEIGHTS[0], _NOISES[-1], len(rows))
-    for same, distance in itertools.product(_SAME, _DISTANCES):
+    for same, distance in itertools.product(_SAME if vectors.shape[1] else (1.0,), _DISTANCES):
         if same == 1 and distance != _DISTANCES[0]:
             continue  # nothing is left to fade
         parts = _parts(rows, rows, vectors, same, distance)

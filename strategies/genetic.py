@@ -77,6 +77,8 @@ class Genetic(Strategy):
         self._rng = np.random.default_rng(seed)
         self._size, self._children = population, children
         self._tournament, self._immigrants, self._near = tournament, immigrants, neighbours
+        if neighbours:
+            objective.space.neighbours([], neighbours)  # a model without embeddings says so now
         self._members: list[_Member] = []  # best first
         self._scored: set[Ids] = set()
         self._asked: list[Ids] = []

@@ -288,8 +288,9 @@ def test_a_folder_that_is_no_study_is_wrong_input() -> None:
 
 
 def test_export_hands_on_its_arguments(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(promptsearch.export, "export_run", lambda run, to, out: f"{run} as {to} in {out}")
-    assert run("export", "a/run", "--to", "peft", "--out", "there").stdout == "a/run as peft in there\n"
+    monkeypatch.setattr(promptsearch.export, "export_run", lambda run, to, out, key: f"{run} as {to} in {out} with {key}")
+    assert run("export", "a/run", "--to", "peft", "--out", "there").stdout == "a/run as peft in there with None\n"
+    assert run("export", "a/run", "--to", "text", "--out", "there", "--key", "A").stdout == "a/run as text in there with A\n"
     assert run("export", "a/run", "--to", "peft").exit_code == 2
 
 
@@ -303,10 +304,10 @@ def test_an_unknown_format_gets_a_hint() -> None:
 def test_verify_says_how_far_an_export_is_off(monkeypatch: pytest.MonkeyPatch, same: bool, code: int, word: str) -> None:
     calls: list[Any] = []
     found = promptsearch.export.Verified("kv", 8, 2.5e-7, same)
-    monkeypatch.setattr(promptsearch.export, "verify", lambda *given: calls.append(given) or found)
+    monkeypatch.setattr(promptsearch.export, "verify", lambda *given, key: calls.append((*given, key)) or found)
     monkeypatch.setattr(promptsearch.model.LanguageModel, "load", lambda name: f"model {name}")
     result = run("verify", "an/export", "--model", "small")
-    assert result.exit_code == code and calls == [(Path("an/export"), "model small")]
+    assert result.exit_code == code and calls == [(Path("an/export"), "model small", None)]
     assert result.stdout == f"{word}, 8 inputs, largest difference 2.5e-07 nats per scored token (allowed: 1e-05)\n"
 
 

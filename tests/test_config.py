@@ -182,7 +182,7 @@ WRONG = {
     "missing key": (
         STUDY.replace("model: smollm2-135m-instruct\n", ""),
         "study.yaml: the key 'model' is missing; "
-        "expected a language model: a Hub name, a folder, a .gguf file, or smollm2-135m-instruct.",
+        "expected a language model: a Hub name, a folder, a .gguf file, smollm2-135m-instruct; or {endpoint: URL, model: NAME}.",
     ),
     "missing nested key": (
         STUDY.replace("  label: label\n", ""),

@@ -1,8 +1,8 @@
 import pytest
 
+from promptsearch.endpoint import Completion
 from promptsearch.errors import NothingUsable
 from promptsearch.instructions import FROM_EXAMPLES, VARIATION, Instructions, read_instruction, solved
-from promptsearch.proposer import Completion
 from promptsearch.testing.planted import PlantedScorer
 
 

@@ -5,12 +5,15 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 import torch
+from rich.console import Console
 
 from promptsearch import Strategy, TextPrompt, loop
 from promptsearch.budget import Ledger
 from promptsearch.config import parse_config
+from promptsearch.endpoint import Completion, Endpoint
 from promptsearch.errors import (
     BudgetExhausted,
+    EndpointDown,
     ModelError,
     PromptError,
     PromptSearchError,
@@ -19,12 +22,15 @@ from promptsearch.errors import (
     StudyError,
 )
 from promptsearch.forecast import forecast
+from promptsearch.model.tokens import Tokens
 from promptsearch.prepared import prepare
-from promptsearch.proposer import Completion, LocalProposing, Proposer, RemoteProposing
+from promptsearch.proposer import LocalProposing, Proposer, RemoteProposing
 from promptsearch.records import ProposalLog, RunLog
+from promptsearch.report.forecast import print_forecast
 from promptsearch.study import Study
 from promptsearch.testing.planted import PlantedScorer
 from promptsearch.testing.proposing import PlantedProposing
+from promptsearch.testing.server import Reply, Server, completion
 
 
 class Counting:
@@ -254,20 +260,68 @@ def test_a_request_longer_than_the_context_is_said(tiny):
         LocalProposing(tiny).complete(["good " * 600], max_tokens=8, temperature=0, seeds=[0], stop=())
 
 
-def test_a_remote_model_is_asked_once_a_request_and_its_bytes_bound_the_price():
-    class Endpoint:
-        asked = []
+def writing(content):
+    """What a server writes: the end of the request, and the seed that came with it."""
+    return f"{content['prompt'][-2:]} {content['seed']}"
 
-        def complete(self, prompt, *, max_tokens, temperature=0.0, seed, stop):
-            self.asked.append((prompt, max_tokens, temperature, seed, tuple(stop)))
-            return Completion("an answer", 3, 2)
 
-    remote = RemoteProposing(Endpoint())
-    made, ledger = proposer(remote)
-    assert made.generate(["é", "b"], seed=0, max_tokens=5, temperature=0.5, stop=("\n",)) == ["an answer"] * 2
-    assert [(p, m, t, s) for p, m, t, _, s in Endpoint.asked] == [("é", 5, 0.5, ("\n",)), ("b", 5, 0.5, ("\n",))]
+def served(path, content):
+    return Reply(completion(writing(content), 3, 2))
+
+
+def remote(server, **options):
+    return RemoteProposing(Endpoint(server.url, "m", seconds=5, retries=0, pause=0.001), **options)
+
+
+def test_a_remote_model_is_asked_once_a_request_in_order_and_its_bytes_bound_the_price():
+    def late(path, content):  # the first answer comes last
+        return Reply(completion(writing(content), 3, 2), seconds=0.1 * content["prompt"].startswith("é"))
+
+    with Server(late) as server:
+        model = remote(server, parallel=4)
+        made, ledger = proposer(model)
+        texts = made.generate(["é", "b"], seed=0, max_tokens=5, temperature=0.5, stop=("\n",))
+        asked = sorted(server.requests, key=lambda content: content["prompt"])
+    assert [(c["prompt"], c["max_tokens"], c["temperature"], c["stop"]) for c in asked] == [
+        ("b", 5, 0.5, ["\n"]), ("é", 5, 0.5, ["\n"]),
+    ]  # fmt: skip
+    assert texts == [writing(c) for c in reversed(asked)]
     assert ledger.proposer == 10
-    assert remote.most("é") == 2 + remote.AROUND
+    assert model.most("é") == 2 + model.AROUND
+
+
+def test_the_tokenizer_of_a_remote_model_bounds_the_price(tiny):
+    with Server(served) as server:
+        model = remote(server, tokens=Tokens(tiny.tokenizer))
+        assert model.most("good movie") == len(tiny.encode("good movie")) + model.AROUND
+
+
+def test_what_a_server_counts_beyond_reason_is_not_charged():
+    with Server(lambda path, content: Reply(completion("x", 10**6, 10**6))) as server:
+        made, ledger = proposer(remote(server), budget=100)
+        made.generate(["ab"], seed=0, max_tokens=5)
+    assert ledger.spent == 2 + RemoteProposing.AROUND + 5
+
+
+@pytest.mark.parametrize("status", [401, 503])
+def test_a_server_that_is_down_stops_the_study_not_only_the_run(status):
+    with Server(lambda path, content: Reply({"error": "no"}, status)) as server, pytest.raises(EndpointDown, match=str(status)):
+        proposer(remote(server))[0].generate(["a"], seed=0, max_tokens=5)
+
+
+@pytest.mark.parametrize("how", ["before", "half", "after"])
+def test_a_killed_run_asks_a_server_nothing_that_it_has_answered(tmp_path, how):
+    with Server(served) as server:
+        whole = run(None, remote(server))
+        everything = len(server.requests)
+        with pytest.raises(Killed):
+            run(tmp_path, remote(server), (2, how))
+        before = len(server.requests)
+        assert run(tmp_path, remote(server)) == whole
+        assert len(server.requests) - before == everything - 2 * (2 + (how == "after"))  # two requests a call
+        before = len(server.requests)
+        assert run(tmp_path, remote(server)) == whole
+        assert len(server.requests) == before
 
 
 # In a study.
@@ -323,16 +377,41 @@ def test_the_proposer_may_be_another_local_model(tiny, films, tmp_path):
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"endpoint": "https://x/v1"}, "model beside endpoint"),
-        ({"model": "m", "key": "K"}, "key beside endpoint only"),
+        ({"endpoint": "https://x/v1"}, "the key 'model' is missing"),
+        ({"model": "m", "key": "K"}, "unknown key 'key'"),
         ({"endpoint": "https://x/v1", "model": "m", "kye": "K"}, "Did you mean 'key'"),
         ({"endpoint": "https://x/v1", "model": "m", "key": "sk-123 secret"}, "name of an environment variable"),
+        ({"endpoint": "https://u:sk-123@x/v1", "model": "m"}, "without user, password or query"),
     ],
 )
 def test_a_wrong_proposer_is_named_and_its_key_is_never_repeated(given, message):
     with pytest.raises(PromptSearchError, match=message) as caught:
         study(proposer=given)
     assert "sk-123" not in str(caught.value)
+
+
+def test_the_proposer_of_a_study_may_be_behind_an_endpoint(tiny, films, tmp_path, monkeypatch):
+    monkeypatch.setenv("PROPOSER_KEY", "sk-never-seen")
+    texts = ["Is the movie good?", "Say how it was.", "Judge this film.", "The review is"]
+    with Server(lambda path, content: Reply(completion(texts[content["seed"] % 4], 9, 4))) as server:
+        given = {"endpoint": server.url, "model": "m", "key": "PROPOSER_KEY", "retries": 0}
+        config = parse_config(study(proposer=given).model_dump())
+        assert config == study(proposer=given)
+        told = forecast(config, tiny, films)
+        assert not server.requests
+        Study(config, tmp_path / "s", lambda _: None).run(tiny, films)
+        result = json.loads(next((tmp_path / "s").rglob("result.json")).read_text())
+        asked = len(server.requests)
+        assert all(head["Authorization"] == "Bearer sk-never-seen" for head in server.headers)
+        Study(config, tmp_path / "s", lambda _: None).run(tiny, films)
+        assert len(server.requests) == asked
+    assert result["status"] == "done" and result["ledger"]["proposer"] == 13 * asked > 0
+    assert result["winner"]["text"].strip() in texts
+    assert told.runs[0].error == "" and told.runs[0].requests > 0
+    console = Console(record=True, width=200)
+    print_forecast(told, console)
+    assert "requests; how long they take is the server's" in console.export_text()
+    assert not any(b"sk-never" in path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
 
 
 def test_a_study_can_be_planned(tiny, films):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from promptsearch.errors import ExportError, PromptSearchError, UnknownName
 from promptsearch.export.card import write_card
@@ -28,8 +28,9 @@ from promptsearch.export.text import score_text, write_text
 from promptsearch.export.vllm import score_vllm, write_vllm
 from promptsearch.export.vllm import vllm_requests as vllm_requests
 from promptsearch.files import write_json
-from promptsearch.model import LanguageModel
+from promptsearch.model.text import TextModel
 from promptsearch.prompt import prompt_to_json
+from promptsearch.scoring.scorer import loaded
 
 
 class Format(NamedTuple):
@@ -38,17 +39,34 @@ class Format(NamedTuple):
     Args:
         write: Writes a prompt into a folder, or says why the format cannot hold it exactly.
         score: The losses of the certificate's probe, in nats, the folder read as its users read it.
+        served: Whether it is for models behind an endpoint, too.
     """
 
-    write: Callable[[SavedPrompt, LanguageModel, Path], None]
-    score: Callable[[Certificate, LanguageModel, Path], list[float]]
+    write: Callable[[SavedPrompt, Any, Path], None]  # Any: a LanguageModel, or where `served` any TextModel
+    score: Callable[[Certificate, Any, Path], list[float]]
+    served: bool = False
+
+    def model(self, certificate: Certificate, given: TextModel | None, key: str | None) -> TextModel:
+        """The model that a prompt was found for, if the format is for it.
+
+        Args:
+            certificate: Of the prompt.
+            given: If it is at hand.
+            key: The name of the environment variable that holds the key of the endpoint.
+
+        Raises:
+            ModelError: It is another one, or runs behind an endpoint.
+        """
+        if self.served:
+            return certificate.any_model(given, key)
+        return loaded(certificate.any_model(given, key), "read by this format: export as text or json")
 
 
 FORMATS: dict[str, Format] = {
-    "json": Format(write_saved, score_saved),
+    "json": Format(write_saved, score_saved, served=True),
     "kv": Format(write_kv, score_kv),
     "peft": Format(write_peft, score_peft),
-    "text": Format(write_text, score_text),
+    "text": Format(write_text, score_text, served=True),
     "vllm": Format(write_vllm, score_vllm),
 }
 
@@ -61,15 +79,17 @@ class Verified(NamedTuple):
         probe: Examples that were scored.
         distance: The largest distance from their losses, in nats per scored token.
         same: Whether it is within the tolerance.
+        tolerance: The largest that is allowed, in nats per scored token.
     """
 
     to: str
     probe: int
     distance: float
     same: bool
+    tolerance: float = TOLERANCE
 
 
-def export_run(run: Path, to: str, out: Path, *, model: LanguageModel | None = None) -> Path:
+def export_run(run: Path, to: str, out: Path, *, model: TextModel | None = None, key: str | None = None) -> Path:
     """Write a run's winner in another format, with a certificate and a model card.
 
     Args:
@@ -77,6 +97,7 @@ def export_run(run: Path, to: str, out: Path, *, model: LanguageModel | None = N
         to: `json` (with safetensors for trained prompts), `kv`, `peft`, `text` or `vllm`.
         out: The folder to write; made, must be empty or missing.
         model: The LM, if it is loaded already; left out: loaded by the name in the export.
+        key: Of a model behind an endpoint: the name of the environment variable that holds the key.
 
     Returns:
         `out`.
@@ -90,7 +111,7 @@ def export_run(run: Path, to: str, out: Path, *, model: LanguageModel | None = N
     saved = load_prompt(run)
     if out.exists() and any(out.iterdir()):
         raise ExportError(f"{out} is not empty: name a new folder")
-    lm = saved.model(model)
+    lm = FORMATS[to].model(saved, model, key)
     made = not out.exists()
     out.mkdir(parents=True, exist_ok=True)
     try:
@@ -108,12 +129,13 @@ def export_run(run: Path, to: str, out: Path, *, model: LanguageModel | None = N
     return out
 
 
-def verify(folder: Path, model: LanguageModel | None = None) -> Verified:
+def verify(folder: Path, model: TextModel | None = None, *, key: str | None = None) -> Verified:
     """Load an export again, through the library that it is for, and compare it with its certificate.
 
     Args:
         folder: An export of any format, or a finished run.
         model: The LM, if it is loaded already; left out: loaded by the name in the certificate.
+        key: Of a model behind an endpoint: the name of the environment variable that holds the key.
 
     Raises:
         PromptError: The folder is no export, or is damaged, or holds a pickle (which is not loaded).
@@ -129,5 +151,5 @@ def verify(folder: Path, model: LanguageModel | None = None) -> Verified:
             raise UnknownName("export format", to, FORMATS)
     else:
         certificate, to = load_prompt(folder), "json"
-    distance = certificate.distance(FORMATS[to].score(certificate, certificate.model(model), folder))
-    return Verified(to, len(certificate.probe), distance, distance <= TOLERANCE)
+    distance = certificate.distance(FORMATS[to].score(certificate, FORMATS[to].model(certificate, model, key), folder))
+    return Verified(to, len(certificate.probe), distance, distance <= certificate.tolerance, certificate.tolerance)

@@ -6,18 +6,21 @@ The code on the card is complete, runs in the folder as it stands there, and giv
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from promptsearch.export import kv, peft, saved, text, vllm
-from promptsearch.export.certificate import CERTIFICATE, TOLERANCE
+from promptsearch.export.certificate import CERTIFICATE
 from promptsearch.export.saved import PROMPT, SavedPrompt
 from promptsearch.files import write_aside
 from promptsearch.model import LanguageModel
 from promptsearch.model.language_model import DATE
 from promptsearch.model.packaged import NAME
-from promptsearch.prompt import NamedPrompt, TrainedPrompt, Weights
+from promptsearch.model.text import TextModel
+from promptsearch.prompt import NamedPrompt, TextPrompt, TrainedPrompt, Weights
 from promptsearch.scoring.layout import prompt_texts
+from promptsearch.scoring.scorer import loaded
 
 CARD = "README.md"
 #: Format -> what the folder is, and the library that the Hub counts it to.
@@ -80,8 +83,19 @@ answer = tokenizer.decode(generate(ids), skip_special_tokens=True).split("\\n")[
 print(answer)
 """
 
+_REQUEST = """\
+{imports}
 
-def write_card(prompt: SavedPrompt, to: str, lm: LanguageModel, folder: Path) -> None:
+text = {whole!r}.format(**{fields!r})
+given = {given}
+headers = {headers}
+request = urllib.request.Request({url!r}, json.dumps(given).encode(), headers)
+with urllib.request.urlopen(request) as answer:
+    print(json.load(answer)["choices"][0]{said})
+"""
+
+
+def write_card(prompt: SavedPrompt, to: str, lm: TextModel, folder: Path) -> None:
     """Write `README.md`.
 
     Args:
@@ -116,12 +130,12 @@ def write_card(prompt: SavedPrompt, to: str, lm: LanguageModel, folder: Path) ->
         "## Certificate\n",
         f"`{certificate}` holds the hashes of the model (`{facts.get('hash', '?')}`) and its tokenizer "
         f"(`{facts.get('tokenizer_hash', '?')}`), the template, and {len(prompt.probe)} inputs with their losses in float32. "
-        f"`promptsearch verify .` loads this folder again and compares (allowed: {TOLERANCE:g} nats per scored token).\n",
+        f"`promptsearch verify .` loads this folder again and compares (allowed: {prompt.tolerance:g} nats per scored token).\n",
     ]
     write_aside(folder / CARD, "\n".join(parts))
 
 
-def usage(prompt: SavedPrompt, to: str, lm: LanguageModel) -> str:
+def usage(prompt: SavedPrompt, to: str, lm: TextModel) -> str:
     """Python code that answers the probe's first input, run in the folder of the export.
 
     Args:
@@ -130,8 +144,11 @@ def usage(prompt: SavedPrompt, to: str, lm: LanguageModel) -> str:
         lm: The LM.
     """
     fields = dict(prompt.probe[0].fields) if prompt.probe else {name: "..." for name in prompt.template.fields}
+    if lm.served:
+        return _request(prompt, lm.served, fields)
     if to == "json":
         return saved.USAGE.format(fields=fields)
+    lm = loaded(lm, "used like this")
     if to == "vllm":
         return vllm.USAGE.format(base=_base_of_vllm(lm), fields=fields, sampling=_sampling(prompt, lm))
     chat = bool(prompt.template.messages)
@@ -152,6 +169,31 @@ def usage(prompt: SavedPrompt, to: str, lm: LanguageModel) -> str:
     return f"{model}\n{middle}\n\n" + rest.format(text=source, first=first, answers=list(prompt.choices or ()))
 
 
+def _request(prompt: SavedPrompt, served: Mapping[str, Any], fields: Mapping[str, Any]) -> str:
+    """Python code that asks the server."""
+    whole = "".join(s + t.replace("{", "{{").replace("}", "}}") for s, t in _pieces(prompt))
+    key = served["key"]
+    authorization = f', "Authorization": "Bearer " + os.environ[{key!r}]' if key else ""
+    longest = max(len(answer.encode()) for answer in prompt.choices or [example.answer for example in prompt.probe])
+    given = "{'messages': [{'role': 'user', 'content': text}]" if served["chat"] else "{'prompt': text"
+    said = "['message']['content']" if served["chat"] else "['text']"
+    return _REQUEST.format(
+        imports="import json\nimport os\nimport urllib.request" if key else "import json\nimport urllib.request",
+        whole=whole,
+        fields=dict(fields),
+        given=f"{given}, 'model': {served['model']!r}, 'max_tokens': {longest}, 'temperature': 0}}",
+        url=f"{served['url']}/{'chat/' if served['chat'] else ''}completions",
+        headers=f'{{"Content-Type": "application/json"{authorization}}}',
+        said=said,
+    )
+
+
+def _pieces(prompt: SavedPrompt) -> list[tuple[str, str]]:
+    """The template's segments, each with the prompt's text that follows it."""
+    assert isinstance(prompt.prompt, TextPrompt)  # a server was sent nothing else
+    return list(zip(prompt.template.segments, [*prompt.template.slot_texts(prompt.prompt.texts), ""], strict=True))
+
+
 _VLLM_NOTE = (
     "vLLM generates from embeddings; it does not score a given text below them. Answers of one token are chosen exactly, as the "
     "most probable of the allowed ones; longer answers are generated. The server takes the same tensors, one a request, from "
@@ -168,14 +210,14 @@ def _tags(prompt: SavedPrompt) -> list[str]:
     return ["weights"] if isinstance(prompt.prompt, Weights) else ["prompt", f"{_kind(prompt)}-prompt"]
 
 
-def _text(prompt: SavedPrompt, lm: LanguageModel) -> list[str]:
+def _text(prompt: SavedPrompt, lm: TextModel) -> list[str]:
     """The prompt in words, where it has some."""
     if isinstance(prompt.prompt, TrainedPrompt):
         return []
     return [f"Prompt: {_code(' | '.join(prompt_texts(prompt.template, lm, prompt.prompt)))}\n"]
 
 
-def _base(lm: LanguageModel) -> str:
+def _base(lm: TextModel) -> str:
     """The model's name on the Hub; of a folder, what it is called."""
     return Path(lm.name).name if Path(lm.name).exists() else lm.name
 
@@ -196,7 +238,7 @@ def _sampling(prompt: SavedPrompt, lm: LanguageModel) -> str:
     return f"temperature=0, max_tokens={longest}"
 
 
-def _header(prompt: SavedPrompt, to: str, library: str, lm: LanguageModel) -> str:
+def _header(prompt: SavedPrompt, to: str, library: str, lm: TextModel) -> str:
     """The metadata of the Hub, as YAML."""
     from huggingface_hub import EvalResult, ModelCardData
 

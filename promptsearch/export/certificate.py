@@ -19,6 +19,7 @@ from torch import Tensor
 
 from promptsearch.errors import ExportError, ModelError, PromptError
 from promptsearch.model import LanguageModel
+from promptsearch.model.text import TextModel
 from promptsearch.prompt import (
     TRAINED,
     GatedPrompt,
@@ -33,6 +34,8 @@ from promptsearch.prompt import (
 )
 from promptsearch.scoring.answers import choice_scores
 from promptsearch.scoring.layout import Ids, lay_out
+from promptsearch.scoring.scorer import loaded
+from promptsearch.served import ServedModel
 from promptsearch.task import Example
 from promptsearch.template import Mark, Template
 
@@ -61,6 +64,11 @@ class Certificate:
     probe: tuple[Example, ...] = ()
     losses: tuple[float, ...] = ()
 
+    @property
+    def tolerance(self) -> float:
+        """How far a re-scored loss may lie from its own, in nats per scored token."""
+        return float(self.about.get("model", {}).get("tolerance", TOLERANCE))
+
     def model(self, given: LanguageModel | None = None) -> LanguageModel:
         """The LM that the prompt was found for, in float32.
 
@@ -68,16 +76,30 @@ class Certificate:
             given: If it is loaded already.
 
         Raises:
+            ModelError: It is another one, see `any_model`, or runs behind an endpoint.
+        """
+        found = self.any_model(given)
+        return loaded(found, "used here: ask its server, with the text that `promptsearch export --to text` writes")
+
+    def any_model(self, given: TextModel | None = None, key: str | None = None) -> TextModel:
+        """The model that the prompt was found for, loaded here in float32, or behind its endpoint.
+
+        Args:
+            given: If it is at hand.
+            key: The name of the environment variable that holds the key of the endpoint.
+
+        Raises:
             ModelError: It has another width, other layers, other weights or another tokenizer.
         """
         facts = self.about.get("model", {})
         if given is None and "source" not in facts:
             raise ModelError("this prompt does not say which model it is for: hand the model over")
-        lm = (given or LanguageModel.load(facts["source"])).to(torch.float32)
+        found = given or (ServedModel.of(facts, key) if "served" in facts else LanguageModel.load(facts["source"]))
+        lm = found.to(torch.float32)
         for key in ("width", "layers", "hash", "tokenizer_hash"):
-            if key in facts and facts[key] != (found := lm.facts[key]):
+            if key in facts and facts[key] != (has := lm.facts.get(key)):
                 raise ModelError(
-                    f"this prompt was found for the model '{facts['name']}' with {key} {facts[key]}; '{lm.name}' has {found}. "
+                    f"this prompt was found for the model '{facts['name']}' with {key} {facts[key]}; '{lm.name}' has {has}. "
                     "A prompt belongs to the weights that it was searched on."
                 )
         return lm
@@ -105,10 +127,10 @@ class Certificate:
             ExportError: It is above.
         """
         distance = self.distance(losses)
-        if not distance <= TOLERANCE:
+        if not distance <= self.tolerance:
             raise ExportError(
                 f"the export, loaded again, is {distance:.2g} nats per scored token away from what was measured "
-                f"(allowed: {TOLERANCE:g}). It is not written."
+                f"(allowed: {self.tolerance:g}). It is not written."
             )
         return distance
 

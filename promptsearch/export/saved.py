@@ -16,12 +16,13 @@ from promptsearch.errors import ExportError, PromptError
 from promptsearch.export.certificate import PROBE, Certificate, read_json, to_json
 from promptsearch.files import write_json
 from promptsearch.model import LanguageModel
-from promptsearch.prompt import Prompt, TrainedPrompt, prompt_from_json, prompt_to_json, save_trained
+from promptsearch.model.text import TextModel
+from promptsearch.prompt import HardPrompt, Prompt, TextPrompt, TrainedPrompt, prompt_from_json, prompt_to_json, save_trained
 from promptsearch.prompted import PromptedModel
 from promptsearch.run import Arena
-from promptsearch.scoring import Engine
 from promptsearch.scoring.compiled import check_fit
 from promptsearch.scoring.layout import prompt_texts
+from promptsearch.scoring.scorer import make_scorer
 from promptsearch.statistics import Sample, interval, jackknife
 from promptsearch.task import Split, metric_function
 
@@ -47,22 +48,22 @@ class SavedPrompt(Certificate):
 
     prompt: Prompt
 
-    def verify(self, model: LanguageModel | None = None) -> float:
+    def verify(self, model: TextModel | None = None) -> float:
         """Score the probe anew and compare; returns the largest distance in nats per scored token.
 
         Raises:
             ExportError: The losses differ.
             ModelError: The model is another one.
         """
-        return self.check(self.score_probe(self.model(model)))
+        return self.check(self.score_probe(self.any_model(model)))
 
-    def score_probe(self, lm: LanguageModel) -> list[float]:
+    def score_probe(self, lm: TextModel) -> list[float]:
         """The losses of the probe by the engine that measured them, in nats, shape `(probe,)`.
 
         Raises:
             ExportError: The prompt cannot be scored.
         """
-        scores = Engine(lm, self.template, Split("probe", self.probe), self.choices).score(
+        scores = make_scorer(lm, self.template, Split("probe", self.probe), self.choices).score(
             [self.prompt], np.arange(len(self.probe))
         )
         if scores.failures:
@@ -100,9 +101,9 @@ def export_best(arena: Arena, winner: Prompt, result: Mapping[str, Any], folder:
     """
     examples = arena.task.splits["select"].examples[:PROBE]
     example, task = examples[0], arena.task
-    answers = [arena.lm.encode(e.answer) for e in examples]
+    answers = [arena.lm.count(e.answer) for e in examples]
     saved = SavedPrompt(
-        prompt=winner,
+        prompt=_as_text(winner, arena) if arena.lm.served else winner,
         template=arena.template,
         choices=task.choices,
         about={
@@ -116,13 +117,22 @@ def export_best(arena: Arena, winner: Prompt, result: Mapping[str, Any], folder:
             "select": {key: result["select"][key] for key in ("loss", "metric")},
             "test": {key: result["test"][key] for key in ("loss", "metric")} | _intervals(result["test"], task.metric),
             "example": f"{example.fields} -> {example.answer!r}",
-            "scored_tokens": 1 if task.choices is not None else max(map(len, answers)),
+            "scored_tokens": 1 if task.choices is not None else max(answers),
         },
         probe=examples,
         losses=tuple(result["select"]["losses"][:PROBE]),
     )
     write_saved(saved, arena.lm, folder)
     load_prompt(folder).verify(arena.lm)
+
+
+def _as_text(winner: Prompt, arena: Arena) -> Prompt:
+    """What a server was sent of a prompt; the ids of its words mean nothing but in the study."""
+    if not isinstance(winner, HardPrompt):
+        return winner
+    texts = prompt_texts(arena.template, arena.lm, winner)
+    slots = arena.template.slots
+    return TextPrompt(tuple(t.removeprefix(" ") if slot.space else t for t, slot in zip(texts, slots, strict=True)))
 
 
 def _intervals(test: Mapping[str, Any], metric: str) -> dict[str, Any]:
@@ -136,7 +146,7 @@ def _intervals(test: Mapping[str, Any], metric: str) -> dict[str, Any]:
     return {"examples": len(test["losses"]), **{key: pair for key, pair in ends.items() if np.isfinite(pair).all()}}
 
 
-def write_saved(saved: SavedPrompt, lm: LanguageModel, folder: Path) -> None:
+def write_saved(saved: SavedPrompt, lm: TextModel, folder: Path) -> None:
     """Write `prompt.json` and the numbers of a trained prompt.
 
     Args:
@@ -152,7 +162,7 @@ def write_saved(saved: SavedPrompt, lm: LanguageModel, folder: Path) -> None:
     write_json(folder / PROMPT, data)
 
 
-def score_saved(certificate: Certificate, lm: LanguageModel, folder: Path) -> list[float]:
+def score_saved(certificate: Certificate, lm: TextModel, folder: Path) -> list[float]:
     """The losses of the probe, the prompt loaded again, in nats, shape `(probe,)`."""
     return load_prompt(folder).score_probe(lm)
 

@@ -8,26 +8,33 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
-from promptsearch.errors import ExportError, PromptError
+from promptsearch.errors import EndpointError, ExportError, PromptError
 from promptsearch.export.certificate import Certificate, check_room, standing_in_row
 from promptsearch.export.saved import SavedPrompt
 from promptsearch.files import write_aside, write_json
 from promptsearch.model import LanguageModel
+from promptsearch.model.text import TextModel
 from promptsearch.prompt import TrainedPrompt
 from promptsearch.scoring.layout import Ids, broken_joint, lay_out, prompt_texts
+from promptsearch.scoring.scorer import loaded
+from promptsearch.scoring.served import Found, Question, score_questions
+from promptsearch.served import ServedModel
 from promptsearch.task import Example
+
+T = TypeVar("T")
 
 WHOLE, MESSAGES = "template.txt", "messages.json"
 
 
-def write_text(saved: SavedPrompt, lm: LanguageModel, folder: Path) -> None:
+def write_text(saved: SavedPrompt, lm: TextModel, folder: Path) -> None:
     """Write `prompt.txt` and the whole text.
 
     Args:
@@ -41,11 +48,12 @@ def write_text(saved: SavedPrompt, lm: LanguageModel, folder: Path) -> None:
     standing_in_row(saved.prompt, "text")
     if isinstance(saved.prompt, TrainedPrompt):
         raise ExportError(f"a {saved.prompt.kind} prompt is numbers, and no text holds it exactly: export it as json, peft or kv")
-    for example in saved.probe:
-        answers = saved.choices or (example.answer,)
-        layout = lay_out(saved.template, lm, example, answers)
-        if fault := broken_joint(saved.template, lm, example, layout, saved.prompt, answers):
-            raise ExportError(f"the text does not give the prompt's tokens back: {fault}")
+    if isinstance(lm, LanguageModel):  # which read tokens; a server was sent the text itself
+        for example in saved.probe:
+            answers = saved.choices or (example.answer,)
+            layout = lay_out(saved.template, lm, example, answers)
+            if fault := broken_joint(saved.template, lm, example, layout, saved.prompt, answers):
+                raise ExportError(f"the text does not give the prompt's tokens back: {fault}")
     texts = prompt_texts(saved.template, lm, saved.prompt)
     write_aside(folder / "prompt.txt", "\n".join(texts) + "\n")
     if saved.template.messages:
@@ -58,34 +66,47 @@ def write_text(saved: SavedPrompt, lm: LanguageModel, folder: Path) -> None:
     write_aside(folder / WHOLE, whole)
 
 
-def score_text(certificate: Certificate, lm: LanguageModel, folder: Path) -> list[float]:
+def score_text(certificate: Certificate, lm: TextModel, folder: Path) -> list[float]:
     """The losses of the probe, its inputs put into the whole text, in nats, shape `(probe,)`.
 
     Raises:
         PromptError: The file is missing, or has other fields than the probe.
     """
-    file = folder / (MESSAGES if certificate.template.messages else WHOLE)
-    try:
-        whole = file.read_text("utf-8")
-        read = _read_messages if certificate.template.messages else _read_text
-        rows = {example.id: read(whole, example.fields, lm) for example in certificate.probe}
-    except (OSError, ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
-        raise PromptError(f"{file} is missing or damaged: {error!r}") from error
+    if isinstance(lm, ServedModel):
+        texts = _filled(folder / WHOLE, certificate, lambda whole, fields: whole.format(**fields))
+        choices = certificate.choices
+        asked = [Question(texts[e.id], choices or (e.answer, *e.aliases), e.choice) for e in certificate.probe]
+        answers = score_questions(lm, asked)
+        if failed := next((each for each in answers if isinstance(each, EndpointError)), None):
+            raise failed
+        return [each.loss for each in answers if isinstance(each, Found)]
+    model = loaded(lm, "read")
+    name, read = (MESSAGES, _read_messages) if certificate.template.messages else (WHOLE, _read_text)
+    rows = _filled(folder / name, certificate, partial(read, model))
 
     def logits(example: Example, answer: Ids) -> Tensor:
         ids = [*rows[example.id], *answer]
-        check_room(lm, 0, len(ids))
-        found: Tensor = lm.model(input_ids=torch.tensor([ids], device=lm.device)).logits[0]
+        check_room(model, 0, len(ids))
+        found: Tensor = model.model(input_ids=torch.tensor([ids], device=model.device)).logits[0]
         return found
 
-    return certificate.losses_by(lm, logits)
+    return certificate.losses_by(model, logits)
 
 
-def _read_text(whole: str, fields: Mapping[str, Any], lm: LanguageModel) -> list[int]:
+def _filled(file: Path, certificate: Certificate, read: Callable[[str, Mapping[str, Any]], T]) -> dict[int, T]:
+    """What a file says of each example of the probe, by its id."""
+    try:
+        whole = file.read_text("utf-8")
+        return {example.id: read(whole, example.fields) for example in certificate.probe}
+    except (OSError, ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
+        raise PromptError(f"{file} is missing or damaged: {error!r}") from error
+
+
+def _read_text(lm: LanguageModel, whole: str, fields: Mapping[str, Any]) -> list[int]:
     return [*lm.lead, *lm.encode(whole.format(**fields))]
 
 
-def _read_messages(whole: str, fields: Mapping[str, Any], lm: LanguageModel) -> list[int]:
+def _read_messages(lm: LanguageModel, whole: str, fields: Mapping[str, Any]) -> list[int]:
     *said, (_, begun) = [(message["role"], message["content"].format(**fields)) for message in json.loads(whole)]
     return list(lm.tokenizer(lm.chat(said) + begun, add_special_tokens=False).input_ids)
 

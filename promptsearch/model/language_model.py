@@ -22,6 +22,7 @@ from promptsearch.model.attention import Forest, UnknownAttention, attending, ch
 from promptsearch.model.gated import Adaption
 from promptsearch.model.layers import Layers, Reached, UnknownLayers, find_layers, recorded_differ
 from promptsearch.model.packaged import NAME, packaged_model
+from promptsearch.model.tokens import Tokens
 from promptsearch.model.weights import ModelWeights, changed, weights_of
 
 if TYPE_CHECKING:
@@ -60,6 +61,7 @@ class LanguageModel:
             raise ModelError(f"expected a tokenizer of transformers, got {type(tokenizer).__name__}")
         self.model = model.eval().requires_grad_(False)
         self.tokenizer = tokenizer
+        self._tokens = Tokens(tokenizer)
         self.name = name or str(getattr(model.config, "_name_or_path", "") or type(model).__name__)
         self._cast: dict[torch.dtype, LanguageModel] = {}
         self._source = self  # of what this is a copy in another dtype
@@ -208,9 +210,7 @@ class LanguageModel:
     @cached_property
     def tokenizer_hash(self) -> str:
         """20 hexadecimal digits of a SHA-256 of the vocabulary and of how it cuts a probe text."""
-        probe = self.tokenizer("A probe, 123: it's naïve\n  to ask?").input_ids
-        content = repr(sorted(self.tokenizer.get_vocab().items())) + repr(list(probe)) + repr(self.lead)
-        return hashlib.sha256(content.encode()).hexdigest()[:20]
+        return self._tokens.hash
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -224,12 +224,23 @@ class LanguageModel:
             "layers": getattr(self.model.config, "num_hidden_layers", None),
         }
 
+    @property
+    def served(self) -> None:
+        """None: it is loaded here."""
+        return None
+
+    def searched_in(self, dtype: str) -> torch.dtype:
+        """The dtype of a search, see `pick_dtype`."""
+        return pick_dtype(dtype, self.device)
+
+    def room(self) -> int:
+        """Bytes for keys and values, where a study does not say: half of the device's memory."""
+        return half_of_memory(self.device)
+
     @cached_property
     def lead(self) -> tuple[int, ...]:
         """The special tokens that the tokenizer puts before every text."""
-        with_specials = list(self.tokenizer("a").input_ids)
-        plain = list(self.tokenizer("a", add_special_tokens=False).input_ids)
-        return tuple(with_specials[: with_specials.index(plain[0])]) if plain else ()
+        return self._tokens.lead
 
     @cached_property
     def ends(self) -> frozenset[int]:
@@ -240,7 +251,7 @@ class LanguageModel:
 
     def encode(self, text: str) -> list[int]:
         """The token ids of a text, without special tokens; marks of special tokens in the text stay plain text."""
-        return list(self.tokenizer(text, add_special_tokens=False, split_special_tokens=True).input_ids)
+        return self._tokens.encode(text)
 
     def chat(self, messages: Sequence[tuple[str, str]]) -> str:
         """Messages as the tokenizer's chat template writes them, with the beginning of the assistant's turn behind them.
@@ -285,13 +296,16 @@ class LanguageModel:
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of token ids, exactly."""
-        text: str = self.tokenizer.decode(list(ids), skip_special_tokens=False, clean_up_tokenization_spaces=False)
-        return text
+        return self._tokens.decode(ids)
+
+    def count(self, text: str) -> int:
+        """The tokens of a text."""
+        return len(self.encode(text))
 
     @property
     def added(self) -> frozenset[int]:
         """Ids of special tokens and of others that were added to the vocabulary: no text is meant to hold them."""
-        return frozenset(self.tokenizer.added_tokens_decoder)
+        return self._tokens.added
 
     @cached_property
     def words(self) -> tuple[int, ...]:
@@ -300,11 +314,7 @@ class LanguageModel:
         In byte-level BPE each of these is cut out by the pre-tokenizer, so a sequence of them survives decoding and
         encoding; special, added and padding tokens are never among them.
         """
-        added, rows = self.added, self.embeddings.shape[0]
-        ids = [i for i in self.tokenizer.get_vocab().values() if i not in added and i < rows]
-        texts = zip(ids, self.tokenizer.batch_decode([[i] for i in ids]), strict=True)
-        found = [i for i, text in texts if text[:1] == " " and text[1:].isascii() and text[1:].isalpha()]
-        return tuple(sorted(found))
+        return self._tokens.words(self.embeddings.shape[0])
 
     def embed(self, ids: Tensor) -> Tensor:
         """Token embeddings as the LM's layers take them, shape `(..., width)`."""

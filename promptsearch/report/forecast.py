@@ -7,7 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from promptsearch.forecast import Forecast, TaskForecast
-from promptsearch.report.notation import short, visible
+from promptsearch.report.notation import losses_of, short, visible
 
 _SHARED = {
     "nothing": "nothing, since that would not pay",
@@ -24,8 +24,10 @@ def print_forecast(found: Forecast, console: Console) -> None:
         found: From `promptsearch.forecast.forecast`.
         console: Where to.
     """
-    memory = f"{found.memory / 2**30:.1f} GiB for keys and values at most"
-    console.print(Text(f"{found.model}, searched in {found.dtype} on {found.device}, {found.threads} threads, {memory}"))
+    if found.served:
+        console.print(Text(f"{found.model}, behind {found.device}, {losses_of(found.served)}"))
+    else:
+        console.print(Text(_arithmetic(found)))
     for task in found.tasks:
         console.print(Text(f"\n{visible(task.name)}, prompts of {task.prompt} tokens", style="bold"))
         for name, value in _facts(task):
@@ -35,11 +37,21 @@ def print_forecast(found: Forecast, console: Console) -> None:
     for run in found.runs:
         if run.error:
             console.print(Text(f"{visible(run.task)}, {visible(run.label)} would fail: ", style="red") + Text(visible(run.error)))
+    number = sum(run.runs * run.requests for run in found.runs)
+    requests = f"about {number:,} requests; how long they take is the server's. "
+    if not found.served:
+        known = f"about {duration(found.seconds)}, {duration(found.preparing)} of them before the first run"
+        requests = f"{known}, and {requests}" if number else f"{known}. "  # to a proposer
     console.print(
         Text("In all: ", style="bold")
-        + Text(f"about {duration(found.seconds)}, {duration(found.preparing)} of them before the first run. ")
+        + Text(requests)
         + Text("What the folder or the cache holds already, and an early end by 'patience', is not counted.")
     )
+
+
+def _arithmetic(found: Forecast) -> str:
+    memory = f"{found.memory / 2**30:.1f} GiB for keys and values at most"
+    return f"{found.model}, searched in {found.dtype} on {found.device}, {found.threads} threads, {memory}"
 
 
 def _facts(task: TaskForecast) -> list[tuple[str, str]]:
@@ -53,6 +65,12 @@ def _facts(task: TaskForecast) -> list[tuple[str, str]]:
         )
         if speed is not None and speed.token > 0
     ]
+    shared = (
+        f"{_SHARED[task.sharing]}: {task.shown} prompts x {task.score_on} examples are {task.asked:,} tokens, "
+        f"{task.computed:,} of them computed"
+    )
+    kept = f"{task.kept:,} tokens before the prompt, {task.kept_bytes / 2**20:,.0f} MiB" if task.kept else "nothing"
+    here = [("shared", shared), ("kept", kept), ("measured", ", ".join(speeds))]
     return [
         ("template", visible(task.template)),
         (
@@ -60,36 +78,23 @@ def _facts(task: TaskForecast) -> list[tuple[str, str]]:
             f"{parts['static']:.0f} tokens static, {task.prompt} prompt, {parts['input']:.1f} input, "
             f"{parts['answer']:.1f} answers (mean)",
         ),
-        (
-            "shared",
-            f"{_SHARED[task.sharing]}: {task.shown} prompts x {task.score_on} examples are {task.asked:,} tokens, "
-            f"{task.computed:,} of them computed",
-        ),
-        ("kept", f"{task.kept:,} tokens before the prompt, {task.kept_bytes / 2**20:,.0f} MiB" if task.kept else "nothing"),
-        ("measured", ", ".join(speeds)),
+        *(here if speeds else []),  # of a model behind an endpoint nothing is shared, kept or measured
     ]
 
 
 def _table(found: Forecast) -> Table:
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
     table.add_column("strategy", no_wrap=True, max_width=24, overflow="ellipsis")
-    for name in ("runs", "prompts", "tokens", "computed", "a run", "in all"):
+    last = ("requests",) if found.served else ("computed", "a run", "in all")
+    for name in ("runs", "prompts", "tokens", *last):
         table.add_column(name, no_wrap=True, justify="right")
     several = len({run.task for run in found.runs}) > 1
     for run in found.runs:
         label = visible(f"{run.task}, {run.label}" if several else run.label)
-        cells = (
-            [str(run.runs), "", "", "", "", "fails"]
-            if run.error
-            else [
-                str(run.runs),
-                f"{run.proposals:,}",
-                short(run.price),
-                short(run.computed),
-                duration(run.seconds),
-                duration(run.runs * run.seconds),
-            ]
-        )
+        times = [short(run.computed), duration(run.seconds), duration(run.runs * run.seconds)]
+        ends = [f"{run.requests:,}"] if found.served else times
+        known = [f"{run.proposals:,}", short(run.price), *ends]
+        cells = [str(run.runs), *([""] * (len(known) - 1) + ["fails"] if run.error else known)]
         table.add_row(*map(Text, (label, *cells)))
     return table
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Mapping
+from typing import Any
 
 #: Column -> what it shows, in one line.
 COLUMNS = {
@@ -21,6 +23,9 @@ COLUMNS = {
 }
 #: What † means.
 ONE_SEED = "† one seed: the interval covers the choice of examples only, not the luck of the seed"
+
+#: What losses are where a model only writes.
+ERRORS = "Losses are 0 (the text that the model writes is right) and 1 (it is wrong), not nats."
 
 _MARKS = str.maketrans({"\n": "⏎", "\t": "⇥"})
 
@@ -44,6 +49,17 @@ def visible(text: str, limit: int = 2000) -> str:
 def printable(text: str) -> str:
     """Text whose control characters, but for line breaks, are escaped: none moves a cursor or turns the reading direction."""
     return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
+
+
+def losses_of(served: Mapping[str, Any]) -> str:
+    """What losses are with a model behind an endpoint.
+
+    Args:
+        served: As `study.json` holds it.
+    """
+    if served.get("scores") == "errors":
+        return "losses are 0 and 1, not nats: it gives no log-probabilities of a prompt, so what it writes is compared"
+    return "losses are nats, from the log-probabilities that it gives of a prompt"
 
 
 def number(value: float, digits: int = 3) -> str:

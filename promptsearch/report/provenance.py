@@ -7,8 +7,8 @@ import json
 
 import yaml
 
-from promptsearch.report.notation import visible
-from promptsearch.report.results import Results, Study, TaskInfo
+from promptsearch.report.notation import losses_of, visible
+from promptsearch.report.results import Model, Results, Study, TaskInfo
 
 
 def signature(study: Study) -> str:
@@ -49,7 +49,7 @@ def facts(results: Results) -> list[tuple[str, str]]:
     """
     study, model = results.study, results.study.model
     listed = [
-        ("Model", f"{model.name}, {model.parameters:,} parameters, from {model.source}"),
+        ("Model", _model(model)),
         ("Model hash", model.hash),
         ("Tokenizer hash", model.tokenizer_hash),
     ]
@@ -70,15 +70,23 @@ def facts(results: Results) -> list[tuple[str, str]]:
     limit = f", at most {study.max_seconds:g} seconds" if study.max_seconds else ""
     race = "; prompts that are clearly worse than the best are scored on some of these only" if study.race else ""
     memory = f"; up to {study.memory / 2**30:.1f} GiB for keys and values" if study.memory else ""
+    here = f"searched in {study.dtype} on {study.device}; selected and tested in float32{memory}"
+    arithmetic = f"the server's own; {losses_of(model.served)}" if model.served else here
     return [
         *listed,
         ("Budget", f"{study.budget:,} LM tokens a run{limit}; {study.score_on} search examples an evaluation{race}"),
         ("Seeds", ", ".join(map(str, study.seeds))),
-        ("Arithmetic", f"searched in {study.dtype} on {study.device}; selected and tested in float32{memory}"),
+        ("Arithmetic", arithmetic),
         ("Machine", ", ".join(f"{key} {value}" for key, value in study.machine.items() if value is not None)),
         ("Versions", ", ".join(f"{key} {value}" for key, value in {"promptsearch": study.version, **study.versions}.items())),
         ("Command", f"promptsearch compare study.yaml --out {results.folder.resolve().name}"),
     ]
+
+
+def _model(model: Model) -> str:
+    if model.served:
+        return f"{model.name}, behind the endpoint {model.source}"
+    return f"{model.name}, {model.parameters:,} parameters, from {model.source}"
 
 
 def _pool(info: TaskInfo) -> str:

@@ -9,13 +9,17 @@ from typing import Any, Literal
 
 @dataclass(frozen=True)
 class Model:
-    """The LM of a study: its name, the hashes of weights and tokenizer, its number of parameters, where it came from."""
+    """The LM of a study: its name, the hashes of weights and tokenizer, its number of parameters, where it came from.
+
+    Of one behind an endpoint the number is None, and `served` says where and how it is served, see `promptsearch.served`.
+    """
 
     name: str
     hash: str
     tokenizer_hash: str
-    parameters: int
+    parameters: int | None
     source: str
+    served: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True)

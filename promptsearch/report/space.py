@@ -43,11 +43,15 @@ def cells(row: Row, model: Model) -> list[str]:
 
 def several(prompt: int, model: Model) -> str:
     """Sizes of what serves three tasks with a prompt, or weights, of so many bytes each."""
+    if model.parameters is None:
+        return ""
     one, prompts = _BYTES * model.parameters, _TASKS * prompt
     return f"{size(one)} + {size(prompts)}" if one + prompts < _TASKS * one else size(_TASKS * one)
 
 
 def sentence(model: Model) -> str:
     """What fine-tuning would take instead."""
+    if model.parameters is None:
+        return "How large the model is, its endpoint does not say."
     one = _BYTES * model.parameters
     return f"Three fine-tuned models of {size(one)} each (float32) would take {size(_TASKS * one)}."

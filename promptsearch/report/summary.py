@@ -8,6 +8,7 @@ from functools import cached_property
 
 import numpy as np
 
+from promptsearch.report.notation import ERRORS
 from promptsearch.report.results import Results, Run, Study, TaskInfo
 from promptsearch.report.verdict import verdict
 from promptsearch.statistics import Comparison, Interval, Sample, compare_all, interval, jackknife
@@ -30,7 +31,7 @@ class Row:
         metric: Mean test metric.
         loss: Mean test loss in nats.
         regret: Mean search loss above that of the reference, in nats; None where the two do not compare.
-        model: The LM's number of parameters.
+        model: The LM's number of parameters; None where it is not known.
         wanted: Runs that the study asks for.
     """
 
@@ -42,7 +43,7 @@ class Row:
     metric: Interval
     loss: Interval
     regret: float | None
-    model: int
+    model: int | None
     wanted: int
 
     @property
@@ -68,7 +69,7 @@ class Row:
     @property
     def share(self) -> float:
         """Parameters that have to be stored with the best run's prompt, as a share of the LM's."""
-        return self.best.stored / self.model
+        return self.best.stored / self.model if self.model else 0.0
 
     @property
     def gap(self) -> float:
@@ -155,6 +156,8 @@ def _task(name: str, info: TaskInfo, results: Results) -> TaskSummary:
         failed=sum(run.task == name for run in results.failed),
         unfinished=sum(task == name for task, _, _ in results.unfinished),
     )
+    if results.study.model.served and results.study.model.served.get("scores") == "errors":
+        sentence += f" {ERRORS}"
     return TaskSummary(name, info, sentence, tuple(rows), tuple(compare_all(samples)), floor)
 
 

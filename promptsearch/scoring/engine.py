@@ -35,10 +35,11 @@ from promptsearch.prompt import (
 )
 from promptsearch.scoring.answers import choice_scores
 from promptsearch.scoring.forward import keys_values
-from promptsearch.scoring.layout import Layout, broken_joint, check_answers, lay_out, slots_of, split_slots
+from promptsearch.scoring.layout import Layout, broken_joint, check_answers, check_joints, lay_out, slots_of, split_slots
 from promptsearch.scoring.plan import Prediction, Sharing, Slots
 from promptsearch.scoring.rows import Rows
 from promptsearch.scoring.tree import Path, common
+from promptsearch.space import PromptSpace
 from promptsearch.task import Example, Split
 from promptsearch.template import Kind, Template
 
@@ -140,6 +141,21 @@ class Engine:
     def lead(self, examples: Ids) -> Ids:
         """Tokens before the first slot, shape `(examples,)`."""
         return self._lead[examples]
+
+    def readings(self, examples: Ids) -> Ids:
+        """Once each, shape `(examples,)`: all answers branch off from one row."""
+        return np.ones(len(examples), dtype=np.int64)
+
+    def check_joints(self, space: PromptSpace) -> None:
+        """Law 2 on all examples, see `promptsearch.scoring.layout`.
+
+        Args:
+            space: The hard prompts.
+
+        Raises:
+            TemplateError: Names the first joint that does not hold.
+        """
+        check_joints(self._template, self._lm, self._split, self._choices, space)
 
     def examples(self, ids: Ids) -> list[Example]:
         """The examples themselves."""

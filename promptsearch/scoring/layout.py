@@ -9,6 +9,7 @@ import numpy as np
 
 from promptsearch.errors import TemplateError
 from promptsearch.model import LanguageModel
+from promptsearch.model.text import TextModel
 from promptsearch.prompt import HardPrompt, TextPrompt
 from promptsearch.space import PromptSpace
 from promptsearch.task import Example, Split
@@ -121,7 +122,7 @@ def slots_of(template: Template, lm: LanguageModel, prompt: HardPrompt | TextPro
     return tuple(tuple(lm.encode(text)) if text else () for text in texts)
 
 
-def prompt_texts(template: Template, lm: LanguageModel, prompt: HardPrompt | TextPrompt) -> tuple[str, ...]:
+def prompt_texts(template: Template, lm: TextModel, prompt: HardPrompt | TextPrompt) -> tuple[str, ...]:
     """The text that stands in each slot, with its spaces."""
     if isinstance(prompt, HardPrompt):
         return tuple(lm.decode(ids) for ids in split_slots(template, prompt.ids))

@@ -81,11 +81,13 @@ class Prediction:
         sharing: What is shared.
         tokens: Through the LM.
         cost: The same, with the reading of keys counted in tokens; infinite where nothing can be shared so.
+        requests: To a server; its cost are these, by those that it answers at a time.
     """
 
     sharing: Sharing
     tokens: int
     cost: float
+    requests: int = 0
 
 
 class Plan:

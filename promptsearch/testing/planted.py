@@ -164,6 +164,10 @@ class PlantedScorer:
         """Five to eleven tokens an example, shape `(examples,)`."""
         return 5 + examples % 7
 
+    def readings(self, examples: Ids) -> Ids:
+        """Once each, shape `(examples,)`."""
+        return np.ones(len(examples), dtype=np.int64)
+
     def lead(self, examples: Ids) -> Ids:
         """Two to four tokens an example, shape `(examples,)`."""
         return 2 + examples % 3

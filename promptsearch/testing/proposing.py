@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from promptsearch.proposer import Completion
+from promptsearch.endpoint import Completion
 from promptsearch.space import PromptSpace
 
 

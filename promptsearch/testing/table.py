@@ -183,6 +183,10 @@ class TableScorer:
         """An equal share for each example, shape `(examples,)`."""
         return _shares(self._lead, len(self.scored))[examples % len(self.scored)]
 
+    def readings(self, examples: Ids) -> Ids:
+        """Once each, shape `(examples,)`."""
+        return np.ones(len(examples), dtype=np.int64)
+
     def score(self, prompts: Sequence[Prompt], examples: Ids) -> Scores:
         """Looked up."""
         losses = np.full((len(prompts), len(examples)), np.nan)

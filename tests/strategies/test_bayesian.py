@@ -128,6 +128,35 @@ def test_only_the_best_of_the_few_examples_are_scored_on_all():
     assert len(whole) > 2 and len(partial) > 3 * sum(map(len, whole[1:]))
 
 
+class Closed(PlantedScorer):
+    """Shows no embeddings, as a model behind an endpoint."""
+
+    @property
+    def embeddings(self):
+        raise StrategyError("no embeddings")
+
+
+def test_without_embeddings_tokens_are_the_same_or_not():
+    objective = Closed("separable").objective(None)
+    vectors = Bayesian(objective, seed=0)._vectors
+    assert vectors.shape == (len(objective.space.pool), 0)
+    rng = np.random.default_rng(4)
+    rows = np.unique(rows_of(rng, 40), axis=0)
+    model = bayesian._choose(rows, rng.normal(size=len(rows)), vectors)
+    one, two, every = bayesian._parts(rows, rows, vectors, model.same, model.distance)
+    same = rows[:, None] == rows[None]
+    np.testing.assert_allclose(one, same.mean(2))
+    np.testing.assert_allclose(every, same.all(2))
+
+
+def test_without_embeddings_it_still_beats_random_draws():
+    scorer = Closed("separable", pool=20)
+    objective = scorer.objective(scorer.budget(100))
+    search(Bayesian(objective, seed=0))
+    drawn = PlantedScorer("separable", pool=20).score(scorer.space.sample(np.random.default_rng(0), 100), objective.scored)
+    assert objective.ranking[0].value < drawn.losses.mean(1).min()
+
+
 def test_neighbours_of_each_other_are_asked_for_last():
     ordered = np.array([[0, 0, 0], [0, 0, 1], [5, 5, 0], [5, 5, 5]])
     assert bayesian._apart(ordered, 2) == [(0, 0, 0), (5, 5, 0)]

@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 
 from promptsearch import TextPrompt
+from promptsearch.endpoint import Completion
 from promptsearch.errors import StrategyError
 from promptsearch.loop import search
-from promptsearch.proposer import Completion
 from promptsearch.strategies.llm_evolution import LLMEvolution, rank_shares
 from promptsearch.testing.conformance import StrategyConformance
 from promptsearch.testing.planted import PlantedScorer, planted_objective

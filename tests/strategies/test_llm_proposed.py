@@ -6,11 +6,11 @@ import pytest
 from promptsearch import TextPrompt
 from promptsearch.budget import Ledger
 from promptsearch.config import parse_config
+from promptsearch.endpoint import Completion
 from promptsearch.errors import BudgetExhausted, StrategyError
 from promptsearch.loop import search
 from promptsearch.objective import Objective
 from promptsearch.prepared import prepare
-from promptsearch.proposer import Completion
 from promptsearch.strategies.llm_proposed import LLMProposed, score
 from promptsearch.testing.conformance import StrategyConformance
 from promptsearch.testing.planted import PlantedScorer, planted_objective
