@@ -34,12 +34,15 @@ Ids = NDArray[np.int64]
 
 #: Words that are tried, and the training examples that they are tried on, at most.
 CLUSTERS, EXAMPLES = 100, 8
+#: Tokens in a slot whose length the template does not fix, all of them the word that is tried. On movie reviews and
+#: SmolLM2-135M the influence of a word on 8 examples and on 8 others correlates by 0.38 over 120 words; by 0.08 with one token.
+FILL = 5
 
 
 class Pruning:
     """Finds the tokens of a pool that move the loss.
 
-    Each slot of the template takes one token here, so that a study has one pool whatever the length of its prompts.
+    Slots are as long as `FILL` here, so that a study has one pool whatever the length of its prompts.
 
     Args:
         pool: All candidates.
@@ -65,11 +68,12 @@ class Pruning:
         self._keep = keep
         self._lm = lm
         split = Split("search", tuple(replace(e, id=i) for i, e in enumerate(training[:EXAMPLES])))
-        template = task.template.bind(1)
+        template = task.template.bind(FILL)
         self._engine = Engine(lm, template, split, task.choices, memory=memory)
         self._examples = np.arange(len(split))
         self._length = template.length
-        parts = (pool.ids, keep, CLUSTERS, split.hash, template.text, task.choices, str(lm.dtype), lm.hash, lm.tokenizer_hash)
+        model = (str(lm.dtype), lm.hash, lm.tokenizer_hash)
+        parts = (pool.ids, keep, CLUSTERS, template.length, split.hash, template.text, task.choices, model)
         #: Names all that the result depends on.
         self.hash = hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:20]
         self.made = f"the {keep:,} tokens of most influence on {len(split)} training examples, of {len(pool.ids):,}: {pool.made}"

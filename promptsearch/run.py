@@ -115,12 +115,14 @@ class Arena:
         """
         template = task.template.bind(length).taking(kind)
 
-        def engine(model: TextModel, split: Split, keep: bool) -> SplitScorer:
-            return make_scorer(model, template, split, task.choices, memory=memory, keep=keep)
+        # The runs of a study come back to the same examples: all splits are kept, each in its share of the memory.
+        share = None if memory is None else memory // (len(SPLITS) + (dtype != lm.dtype))
 
-        # The search comes back to its examples again and again; selection and test see theirs once.
-        exact = {n: engine(lm, task.splits[n], keep=n == "search" and dtype == lm.dtype) for n in SPLITS}
-        searching = exact["search"] if dtype == lm.dtype else engine(lm.to(dtype), task.splits["search"], keep=True)
+        def engine(model: TextModel, split: Split) -> SplitScorer:
+            return make_scorer(model, template, split, task.choices, memory=share, keep=True)
+
+        exact = {name: engine(lm, task.splits[name]) for name in SPLITS}
+        searching = exact["search"] if dtype == lm.dtype else engine(lm.to(dtype), task.splits["search"])
         pool = pool if isinstance(pool, Pool) else Pool(tuple(pool), "tokens")
         bound = task.template.bind(length)
         space = PromptSpace(pool.ids, bound.length, lm.decode, slots=bound.slots, embeddings=lambda: searching.embeddings)

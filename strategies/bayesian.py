@@ -45,7 +45,7 @@ class Bayesian(Strategy):
     Args:
         objective: Scores prompts on the search split.
         seed: Seeds the draws.
-        start: Random prompts that are scored first.
+        first: Random prompts, which are scored on all examples.
         batch: Prompts in each ask.
         candidates: Prompts among which improvement is looked for, each time.
         examples: Share of `score_on` on which later prompts are scored first; 1 scores all prompts on all examples.
@@ -60,21 +60,21 @@ class Bayesian(Strategy):
         objective: Objective,
         *,
         seed: int,
-        start: int = 16,
+        first: int = 16,
         batch: int = 8,
         candidates: int = 3_000,
         examples: float = 0.25,
         full: float = 0.3,
     ) -> None:
         super().__init__(objective, seed=seed)
-        for name, value in (("start", start), ("batch", batch), ("candidates", candidates)):
+        for name, value in (("first", first), ("batch", batch), ("candidates", candidates)):
             if value < 1:
                 raise StrategyError(f"'{name}' must be at least 1, got {value}")
         for name, share in (("examples", examples), ("full", full)):
             if not 0 < share <= 1:
                 raise StrategyError(f"'{name}' must be above 0 and at most 1, got {share}")
         self._rng = np.random.default_rng(seed)
-        self._start, self._batch, self._candidates, self._full = start, batch, candidates, full
+        self._first, self._batch, self._candidates, self._full = first, batch, candidates, full
         self._count = max(1, round(examples * len(objective.scored)))
         self._few: NDArray[np.int64] | None = None  # places in `score_on` of the examples that come first
         self._vectors = _directions(objective)
@@ -87,7 +87,7 @@ class Bayesian(Strategy):
         """Random prompts on all examples at first; then new ones on few examples, and the best of these on all, where due."""
         space, few = self.objective.space, self._few
         if few is None:
-            return [space.prompt(row) for row in self._random(self._start)]
+            return [space.prompt(row) for row in self._random(self._first)]
         waiting = sorted((row for row in self._seen if row not in self._whole), key=self._seen.__getitem__)
         best = [row for row in waiting if np.isfinite(self._seen[row])][: max(1, self._batch // 4)]
         if best and self._spent_whole <= self._full * self._spent:

@@ -29,7 +29,7 @@ BEGINS = (
 LONG = "You are given one line of a film review. Say whether the film was good or bad, and nothing else. " * 3
 TOO_LONG = "good movie " * 600
 STRATEGIES = [
-    {"manual": {"prompts": [LONG, "good?", TOO_LONG]}},
+    {"manual": {"prompts": [LONG, "good?"]}},
     {"exemplars": {"shots": 2}},
     "random",
     {"prompt_tuning": {"interval": 2, "batch": 4}},
@@ -100,26 +100,26 @@ def test_prompts_of_every_kind_and_length_run_beside_each_other(finished, lm):
     )
 
 
-def test_a_text_is_charged_its_own_length_and_one_that_is_too_long_is_a_failure(finished, lm):
+def test_a_text_is_charged_its_own_length(finished, lm):
     line = next(line for line in lines_of(finished, "manual") if line["stage"] == "search")
-    (failure,) = line["failures"].values()
-    assert (
-        list(line["failures"]) == ["2"]
-        and "but the model reads at most 512" in failure
-        and line["losses"][2] in (None, [None] * 8)
-    )
+    assert not line["failures"]
     lengths = [len(lm.encode(" " + text.strip())) for text in (LONG, "good?")]
     assert lengths[0] > 20 * 2, "far longer than the slot of the hard prompts"
     given = task()
     arena = Arena.build(replace(given, template=render(given.template, lm)), lm, lm.dtype, 2, lm.words, 8)
     context, lead = int(arena.searching.context(np.arange(8)).sum()), int(arena.searching.lead(np.arange(8)).sum())
-    assert len(line["prompts"]) == 4, "the empty one, too"
+    assert len(line["prompts"]) == 3, "the empty one, too"
     assert line["ledger"]["forward"] == 3 * context + 8 * sum(lengths) + lead
 
 
 def test_a_text_that_fits_some_examples_only_fails_with_its_reason_and_the_run_goes_on(lm, tmp_path):
     given = task()
-    compare(study([{"manual": {"prompts": ["good movie " * 237, "good?"], "empty": False}}]), out=tmp_path, model=lm, task=given)
+    compare(
+        study([{"manual": {"prompts": [TOO_LONG, "good movie " * 226, "good?"], "empty": False}}], budget=400_000),
+        out=tmp_path,
+        model=lm,
+        task=given,
+    )
     result = json.loads((tmp_path / "chat" / "manual" / "seed0" / "result.json").read_text())
     assert result["status"] == "done" and result["winner"]["text"].strip() == "good?"
 
@@ -207,3 +207,9 @@ def test_the_chat_template_of_the_day_changes_no_export(lm, make_saved, tmp_path
     (tmp_path / "best" / "prompt.json").write_text(json.dumps({**data, "marks": data["marks"][1:]}))
     with pytest.raises(PromptError, match="damaged: 2 marks for 3 messages"):
         load_prompt(tmp_path / "best")
+
+
+def test_a_text_that_fits_no_example_costs_nothing_under_a_small_budget(lm, tmp_path):
+    compare(study([{"manual": {"prompts": [TOO_LONG, "good?"], "empty": False}}]), out=tmp_path, model=lm, task=task())
+    result = json.loads((tmp_path / "chat" / "manual" / "seed0" / "result.json").read_text())
+    assert result["status"] == "done" and result["winner"]["text"].strip() == "good?"

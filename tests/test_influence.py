@@ -10,7 +10,7 @@ from promptsearch import compare
 from promptsearch.config import parse_config
 from promptsearch.errors import RecordError, StudyError
 from promptsearch.forecast import forecast
-from promptsearch.influence import EXAMPLES, Pruning, clusters
+from promptsearch.influence import EXAMPLES, FILL, Pruning, clusters
 from promptsearch.pool import Pool, make_pool
 from promptsearch.prepared import prepare
 from promptsearch.prompt import HardPrompt, TextPrompt
@@ -41,15 +41,15 @@ def candidates(tiny, films, number=30):
 
 
 def brute_force(tiny, films, ids):
-    """The influence of single words, each scored alone."""
+    """The influence of single words that fill the slots, each scored alone."""
     some = tuple(replace(e, id=i) for i, e in enumerate(training(films)[:EXAMPLES]))
-    engine = Engine(tiny, films.template.bind(1), Split("search", some), films.choices)
+    engine = Engine(tiny, films.template.bind(FILL), Split("search", some), films.choices)
 
     def losses(prompt):
         return engine.score([prompt], np.arange(len(some))).losses[0]
 
     empty = losses(TextPrompt(""))
-    return {i: float(np.abs(losses(HardPrompt([i])) - empty).mean()) for i in ids}
+    return {i: float(np.abs(losses(HardPrompt([i] * FILL)) - empty).mean()) for i in ids}
 
 
 def test_influence_is_what_brute_force_finds_and_the_most_influential_words_stay(tiny, films, tmp_path):
@@ -95,7 +95,7 @@ def test_the_price_is_that_of_what_is_scored(tiny, films):
     texts = [f" {e.fields['text']} It was" for e in training(films)[:EXAMPLES]]
     answers = sum(len(tiny.encode(choice)) for choice in films.choices)
     empty = sum(len(tiny.encode(text)) + answers for text in texts)
-    assert pruning.price == empty + 30 * (empty + len(texts))
+    assert pruning.price == empty + 30 * (empty + FILL * len(texts))
 
 
 def test_the_price_is_charged_to_each_run_of_hard_prompts_and_to_no_other(tiny, films, tmp_path):

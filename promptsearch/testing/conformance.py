@@ -29,6 +29,7 @@ from promptsearch.evaluation import Evaluation
 from promptsearch.objective import Objective
 from promptsearch.prompt import HardPrompt, Prompt, TrainedPrompt
 from promptsearch.records import RunLog
+from promptsearch.settings import RESERVED
 from promptsearch.strategy import Access, Ask, Strategy, make_strategy, options_of
 from promptsearch.testing.planted import Kind, PlantedScorer
 
@@ -58,8 +59,11 @@ class StrategyConformance:
         return None
 
     def test_every_option_is_documented(self) -> None:
-        """`promptsearch strategies NAME` shows these texts."""
+        """`promptsearch strategies NAME` shows these texts; some names belong to the study file."""
         for option in options_of(self.strategy):
+            assert option.name not in RESERVED, (
+                f"'{option.name}' is a key that the core reads: give the option of {self._name} another name"
+            )
             assert option.text, f"the option '{option.name}' is missing under Args: in the docstring of {self._name}"
 
     def test_proposes_what_it_says(self) -> None:

@@ -57,13 +57,14 @@ class TableScorer:
     ) -> None:
         prompts, examples = losses.shape
         length = round(np.log(prompts) / np.log(len(words))) if len(words) > 1 else 0
-        if len(words) ** length != prompts or metric.shape != losses.shape or len(embeddings) != len(words):
+        if length < 1 or len(words) ** length != prompts or metric.shape != losses.shape or len(embeddings) != len(words):
             raise RecordError(f"{prompts} rows are no table of all prompts of {len(words)} tokens")
         if not np.isfinite(losses).all():
             raise RecordError("a prompt of the table has no loss on some examples: the table is not whole")
         self.losses, self.metric = losses, metric
         self.words, self.name = tuple(words), name
-        self.space = PromptSpace(np.arange(len(words)), length, lambda ids: "".join(words[i] for i in ids))
+        places = np.arange(len(words))
+        self.space = PromptSpace(places, length, lambda ids: "".join(words[i] for i in ids), embeddings=lambda: embeddings)
         self.scored, self.training = np.arange(examples), np.arange(examples, examples + _TRAINING)
         self.signature = f"table {name} {len(words)} {length} {examples}"
         self._embeddings = embeddings

@@ -14,12 +14,15 @@ from promptsearch.testing.planted import PlantedScorer, planted_objective
 
 class TestBayesian(StrategyConformance):
     strategy = Bayesian
+    options = {"candidates": 1000}
     planted = "pairwise"
+    evaluations = 120
 
 
 class TestBayesianOnAllExamples(StrategyConformance):
     strategy = Bayesian
-    options = {"examples": 1.0, "batch": 16}
+    options = {"examples": 1.0, "batch": 16, "candidates": 1000}
+    evaluations = 150
 
 
 def rows_of(rng, count, pool=9, length=3):
@@ -100,7 +103,7 @@ def test_the_few_examples_are_those_that_speak_for_all():
 def test_only_the_best_of_the_few_examples_are_scored_on_all():
     scorer = PlantedScorer("separable")
     objective = scorer.objective(scorer.budget(60))
-    strategy = Bayesian(objective, seed=0, start=8, batch=8, full=0.2)
+    strategy = Bayesian(objective, seed=0, first=8, batch=8, full=0.2)
     partial, whole = {}, []
     ask = strategy.ask
 
@@ -167,7 +170,7 @@ def test_a_small_space_is_scored_whole_and_then_it_ends():
 
 
 @pytest.mark.parametrize(
-    "options", [{"start": 0}, {"batch": 0}, {"candidates": 0}, {"examples": 0.0}, {"examples": 1.1}, {"full": 0.0}]
+    "options", [{"first": 0}, {"batch": 0}, {"candidates": 0}, {"examples": 0.0}, {"examples": 1.1}, {"full": 0.0}]
 )
 def test_numbers_out_of_their_range_are_refused(options):
     with pytest.raises(StrategyError, match=f"'{next(iter(options))}' must be"):

@@ -80,7 +80,7 @@ def test_the_table_of_a_run_holds_what_the_run_scored(tmp_path, tiny, films, mon
         "budget": 200_000,
         "length": 2,
         "score_on": 4,
-        "pool": ["capital", "Paris", "movie"],
+        "pool": ["the", "of", "movie"],
         "strategies": ["exhaustive"],
     }
     compare(study, out=tmp_path, model=tiny, task=films)
