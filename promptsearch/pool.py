@@ -209,7 +209,9 @@ def _listed(words: Sequence[str], where: str, answers: Set[int], task: Task, lm:
     for word in words:
         found = lm.encode(word)
         if len(found) != 1:
-            raise StudyError(f"the word {word!r} of the pool is {len(found)} tokens of this model: a pool holds single tokens")
+            raise StudyError(
+                f"the word {word.strip()!r} of the pool is {len(found)} tokens of this model: a pool holds single tokens"
+            )
         ids.append(found[0])
     different = list(dict.fromkeys(ids))
     special, answering = [i for i in different if i in lm.added], [i for i in different if i in answers]
