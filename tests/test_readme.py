@@ -65,7 +65,7 @@ def test_the_names_of_the_python_example_are_public() -> None:
 
 def test_the_commands_of_the_readme_exist() -> None:
     known = typer.main.get_command(app).commands  # type: ignore[attr-defined]
-    shown = re.findall(r"^promptsearch (\w+)(.*?)(?:  +#|$)", "\n".join(blocks("README.md", "sh")), re.MULTILINE)
+    shown = re.findall(r"^promptsearch ([a-z][\w-]*)(.*?)(?:  +#|$)", "\n".join(blocks("README.md", "sh")), re.MULTILINE)
     assert {"compare", "search", "strategies", "export", "apply"} <= {name for name, _ in shown}
     for name, rest in shown:
         options = {option for parameter in known[name].params for option in parameter.opts}

@@ -39,7 +39,7 @@ EVERY = [
     {"llm_evolution": {"prompts": ["good movie?", "It was"]}},
     {"autoprompt": {"batch": 4}},
     {"gcg": {"batch": 4, "width": 4}},
-    {"pez": {"batch": 4, "interval": 1}},
+    {"pez": {"batch": 4, "interval": 1, "rate": 0.5}},
     {"black_box_tuning": {"dimensions": 4}},
     {"prompt_tuning": {"interval": 2, "batch": 4}},
     {"prompt_tuning": {"label": "adafactor", "interval": 2, "batch": 4, "optimizer": "adafactor", "rate": "auto"}},
