@@ -161,7 +161,8 @@ def test_runs_that_train_say_how_it_went_and_what_the_empty_prompt_is_worth(fini
         assert (told["before"], told["after"]) == (pytest.approx(searched[0]), pytest.approx(min(searched)))
         assert told["reached"] == 1 and told["steps"] >= run["options"]["interval"] * (len(searched) - 1)
         several = run["access"] == "weights" or run["strategy"] == "llama_adapter"  # tensors, of no common scale
-        assert told["moved"] is None if several else told["moved"] > 0
+        stands = run["strategy"] == "pez"  # it is scored as words, which a short training may leave as they were
+        assert told["moved"] is None if several else told["moved"] > 0 or (stands and told["moved"] == 0), name
         (shown,) = [line for line in lines if line["stage"] == "empty"]
         assert shown["ledger"] == lines[lines.index(shown) - 1]["ledger"], "shown, not charged"
 
