@@ -131,8 +131,13 @@ class Engine:
 
     def fits(self, prompt: Prompt) -> bool:
         """Whether the model's context holds the longest example with this prompt; only texts may be of any length."""
-        limit = self._lm.context
-        return not isinstance(prompt, TextPrompt) or limit is None or int(self._lengths.max()) + self.length(prompt) <= limit
+        if not isinstance(prompt, TextPrompt):
+            return True
+        try:
+            self._check_length(self.length(prompt))
+        except TemplateError:  # or the text does not go into the template: `score` says why
+            return False
+        return True
 
     def context(self, examples: Ids) -> Ids:
         """Tokens from the first slot to the end of each answer, the prompt's own left out, shape `(examples,)`."""

@@ -237,6 +237,21 @@ def test_an_example_longer_than_the_context_is_named_never_cut(lm):
             Engine(lm, task.template.bind(2), split, task.choices)
 
 
+def test_a_text_that_cannot_go_into_the_template_does_not_fit_and_fails_alone(lm):
+    task = Task.from_rows(
+        ROWS,
+        template="{prompt} {text} It was {answer}",
+        label="label",
+        answers={0: "bad", 1: "good"},
+        splits={"search": 12, "select": 3, "test": 3},
+    )
+    engine = Engine(lm, task.template.bind(2), task.splits["search"], task.choices)
+    texts = [TextPrompt("good"), TextPrompt(["one", "too many"]), TextPrompt("good " * 5000)]
+    assert [engine.fits(text) for text in texts] == [True, False, False]
+    scores = engine.score(texts, np.arange(4))
+    assert set(scores.failures) == {1, 2} and np.isfinite(scores.losses[0]).all()
+
+
 def test_a_loss_that_is_not_finite_is_a_failure_with_prompt_and_example(lm):
     task = choice_task(TEMPLATES[0])
     engine = Engine(lm, task.template.bind(2), task.splits["search"], task.choices)
