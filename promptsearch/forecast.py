@@ -225,7 +225,7 @@ def _rehearse(run: Run, runs: int, calibration: Calibration, seen: set[tuple[int
         scored=arena.scored,
         training=np.arange(arena.score_on, len(arena.task.splits["search"])),
         log=log,
-        reserve=lambda length: arena.price_of_selection(length, run.strategy.finalists),
+        reserve=lambda length, prompts: arena.price_of_selection(length, min(prompts, run.strategy.finalists)),
         seconds=run.seconds,
         race=run.race,
         finalists=run.strategy.finalists,

@@ -85,7 +85,8 @@ class Objective:
         training: Ids of the rest of the search split: minibatches, exemplars and word statistics come from these only.
         log: Where evaluations are written and read back.
         cache: Scores of earlier runs.
-        reserve: Prompt length in tokens -> price of selecting among the best prompts of that length at the end.
+        reserve: Prompt length in tokens, and how many prompts were scored -> price of selecting among the best of them at the
+            end.
         seconds: The run's time limit.
         race: Whether prompts that are clearly worse than the best are scored on some of `score_on` only.
         finalists: How many of the best prompts are kept.
@@ -104,7 +105,7 @@ class Objective:
         training: ArrayLike,
         log: RunLog | None = None,
         cache: ScoreCache | None = None,
-        reserve: Callable[[int], int] = lambda length: 0,
+        reserve: Callable[[int, int], int] = lambda length, prompts: 0,
         seconds: float | None = None,
         race: bool = False,
         finalists: int = FINALISTS,
@@ -120,9 +121,7 @@ class Objective:
         self.training = np.asarray(training, dtype=np.int64)
         self.log = log or RunLog()
         #: A language model that writes what a strategy asks of it, on the run's account.
-        self.proposer = Proposer(
-            proposing, ledger, self.log.proposals, lambda: self._reserve(max(self._longest, self.space.length))
-        )
+        self.proposer = Proposer(proposing, ledger, self.log.proposals, lambda: self._set_aside(self.space.length))
         self._scorer = scorer
         self._cache = cache
         self._reserve = reserve
@@ -214,7 +213,7 @@ class Objective:
         lead = self._unpaid_lead(ids)
         longest = max(self._longest, length)
         again, back = self._scorer.passes(numbers)
-        self.ledger.charge(forward=tokens + lead, backward=math.ceil(back * tokens), reserve=self._reserve(longest))
+        self.ledger.charge(forward=tokens + lead, backward=math.ceil(back * tokens), reserve=self._set_aside(longest))
         self._longest = longest
         standing = isinstance(numbers, Mapping) or tensors_of(numbers)[0].ndim == 2
         own = tokens if standing else text  # what stands apart is no token of a pass
@@ -266,7 +265,7 @@ class Objective:
         Raises:
             BudgetExhausted: The tokens cost more than is left.
         """
-        self.ledger.charge(forward=len(ids), reserve=self._reserve(max(self._longest, self.space.length)))
+        self.ledger.charge(forward=len(ids), reserve=self._set_aside(self.space.length))
         self.ledger.computed += len(ids)
         return self._scorer.keys_values(ids)
 
@@ -286,9 +285,18 @@ class Objective:
 
     def affordable(self, length: int) -> int:
         """How many more prompts of `length` tokens this run can score on all of `score_on`."""
-        each = price_of(self._scorer, length, self.scored)
-        left = self.ledger.left - self._reserve(max(self._longest, length)) - self._unpaid_lead(self.scored)
-        return max(0, int(min(left, 2**62) // max(1, each)))
+        each = max(1, price_of(self._scorer, length, self.scored))
+        lead, ranked = self._unpaid_lead(self.scored), len(self._ranking)
+        # Of many, only the best are selected among; of fewer, all: then each costs its selection as well.
+        many = int(min(self.left(length, ranked + self._finalists) - lead, 2**62) // each)
+        if many >= self._finalists:
+            return many
+        fits = (n for n in range(self._finalists, 0, -1) if n * each + lead <= self.left(length, ranked + n))
+        return next(fits, 0)
+
+    def left(self, length: int, prompts: int) -> float:
+        """Tokens that may be spent beside the selection among the best of so many prompts of `length` tokens."""
+        return self.ledger.left - self._reserve(max(self._longest, length), max(1, prompts))
 
     def minibatch(self, rng: np.random.Generator, size: int) -> Ids:
         """Ids of `size` examples, none of which `evaluate` scores on, drawn without replacement where there are enough."""
@@ -403,6 +411,10 @@ class Objective:
         """Tokens of a prompt that selection may meet: of one that the model cannot read, none."""
         return self._scorer.length(prompt) if self._scorer.fits(prompt) else 0
 
+    def _set_aside(self, length: int) -> int:
+        """The price of selecting among the best prompts so far, when the longest one has at least `length` tokens."""
+        return self._reserve(max(self._longest, length), max(1, len(self._ranking)))
+
     def _price_of(self, prompt: Prompt, ids: Ids) -> int:
         """Nothing for a prompt that is too long for the model: it fails before anything is computed."""
         return price_of(self._scorer, self._scorer.length(prompt), ids) if self._scorer.fits(prompt) else 0
@@ -423,7 +435,7 @@ class Objective:
         for prompt in prompts:
             total += self._price_of(prompt, ids)
             longest = max(longest, self._length(prompt))
-            if total + self._reserve(longest) > self.ledger.left:
+            if total > self.left(longest, len(self._ranking) + len(payable) + 1):
                 break
             payable.append(prompt)
         return payable

@@ -282,7 +282,7 @@ class Run:
             training=np.arange(arena.score_on, len(arena.task.splits["search"])),
             log=log,
             cache=cache,
-            reserve=lambda length: arena.price_of_selection(length, self.strategy.finalists),
+            reserve=lambda length, prompts: arena.price_of_selection(length, min(prompts, self.strategy.finalists)),
             seconds=self.seconds,
             race=self.race,
             finalists=self.strategy.finalists,

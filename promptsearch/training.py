@@ -9,6 +9,7 @@ prompt that was scored wins, so early stopping and the anytime curve come for fr
 from __future__ import annotations
 
 import copy
+import math
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -20,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from promptsearch.diagnosis import Training
-from promptsearch.errors import Diverged, StrategyError
+from promptsearch.errors import BudgetExhausted, Diverged, StrategyError
 from promptsearch.evaluation import Evaluation, Ids
 from promptsearch.model.adafactor import adafactor
 from promptsearch.objective import Objective
@@ -143,13 +144,19 @@ class TrainedStrategy(Strategy):
         return self._training
 
     def ask(self) -> Sequence[Prompt]:
-        """Train for `interval` steps (none the first time) and return the present prompt."""
+        """Train for `interval` steps (none the first time) and return the present prompt; the last step is scored, too.
+
+        Raises:
+            BudgetExhausted: All steps that the budget pays were made.
+        """
         if self._patience and self._worse >= self._patience:
             return []
         if self._scored:
             if self._training.rate is None:
                 self._find_rate()
-            for _ in range(self._interval):
+            if self._training.steps >= self._steps:
+                raise BudgetExhausted(f"all {self._steps} steps that the budget pays were made")
+            for _ in range(min(self._interval, self._steps - self._training.steps)):
                 self._train()
         else:
             self.start()
@@ -282,14 +289,22 @@ class TrainedStrategy(Strategy):
         return max(0.0, min(up, down, 1.0))
 
     def _planned_steps(self) -> int:
-        """The steps that the budget pays, scorings included."""
+        """The steps that the budget pays, with the scorings among them and the selection among what was scored."""
         objective, made, blank = self.objective, self._encoder(), self._prompt()
-        scoring = objective.price([blank])
-        # Forward and backward over a batch of average training examples.
-        once = self._batch * objective.price([blank], objective.training) / len(objective.training)
-        step = once * (1 + objective.backward(made))
-        left = objective.affordable(length_of(made)) * scoring
-        return max(1, int(left / (step + scoring / self._interval)))
+        # What stands before the prompt is paid once an example, all else each time: of average training examples.
+        first, lead = objective.price([]), objective.price([], objective.training)
+        scoring, count = objective.price([blank]) - first, len(objective.training)
+        once = self._batch * (objective.price([blank], objective.training) - lead) / count
+        each = once * (1 + objective.backward(made)) + scoring / self._interval
+        steps = 1
+        for scored in range(1, self.finalists + 1):
+            # One scoring before the first step, one that an uneven last interval adds, and a step for longer examples.
+            left = min(objective.left(length_of(made), scored), 2**62) - first - 2 * scoring - each
+            met = 1 - (1 - min(1, self._batch / count)) ** max(0.0, left / each)  # the share of the examples, at most
+            steps = max(1, int((left - met * lead) / each))
+            if 1 + math.ceil(steps / self._interval) <= scored:
+                break
+        return steps
 
 
 class NamedTensors(nn.Module):

@@ -78,7 +78,7 @@ def picture(objective, told, end):
 
 
 def budgeted(source, share, reserve, **options):
-    return source.objective(int(share * source.budget(1)), reserve=lambda length: reserve * length, **options)
+    return source.objective(int(share * source.budget(1)), reserve=lambda length, prompts: reserve * length, **options)
 
 
 @SETTINGS
@@ -135,7 +135,7 @@ def test_an_ask_beyond_the_budget_is_scored_in_order_as_far_as_it_reaches(rows, 
     source = scorer()
     each = source.budget(1) - source.budget(0)
     budget = source.budget(count) + 2 * reserve + spare % each
-    objective = source.objective(budget, reserve=lambda length: reserve * length)
+    objective = source.objective(budget, reserve=lambda length, prompts: reserve * length)
     with pytest.raises(BudgetExhausted, match=f"16 prompts were asked for and {count} could be paid"):
         objective.evaluate([source.space.prompt(row) for row in rows])
     scored = [tuple(prompt["ids"]) for line in objective.log.lines for prompt in line["prompts"]]
@@ -294,15 +294,15 @@ def test_a_gradient_step_that_cannot_be_paid_changes_nothing():
     ids = np.array([7, 9])
     price = 2 * (int(source.context(ids).sum()) + 2 * 2) + int(source.lead(ids).sum())
     vectors = torch.zeros(2, 8)
-    source.objective(price + 20, reserve=lambda length: 10 * length).loss(vectors, ids)
-    objective = source.objective(price + 19, reserve=lambda length: 10 * length)
+    source.objective(price + 20, reserve=lambda length, prompts: 10 * length).loss(vectors, ids)
+    objective = source.objective(price + 19, reserve=lambda length, prompts: 10 * length)
     with pytest.raises(BudgetExhausted, match=f"{price} tokens are wanted and 20 are set aside for selection"):
         objective.loss(vectors, ids)
     assert objective.ledger.spent == 0 and objective.books()["lead_paid"] == []
 
 
 def test_the_keys_and_values_of_a_text_are_charged_by_the_token():
-    objective = scorer().objective(24, reserve=lambda length: 10 * length)
+    objective = scorer().objective(24, reserve=lambda length, prompts: 10 * length)
     assert tuple(objective.keys_values([1, 2, 3]).shape) == (3, *objective.prefix_shape)
     assert (objective.ledger.forward, objective.ledger.computed, objective.ledger.backward) == (3, 3, 0)
     with pytest.raises(BudgetExhausted, match="3 tokens are wanted and 20 are set aside for selection"):
@@ -347,7 +347,7 @@ def test_the_price_of_a_text_depends_on_its_length():
 @pytest.mark.parametrize("budget", [None, 0, 1, 700, 5000])
 def test_affordable_is_what_can_be_paid(budget):
     source = scorer()
-    objective = source.objective(budget, reserve=lambda length: 30 * length)
+    objective = source.objective(budget, reserve=lambda length, prompts: 30 * length)
     count = objective.affordable(2)
     if budget is None:
         assert count > 10**12

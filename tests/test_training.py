@@ -203,3 +203,35 @@ def test_a_range_test_that_the_budget_cuts_short_ends_the_run():
     strategy = PromptTuning(objective, seed=0, batch=4, rate="auto")
     assert "left" in search(strategy) and objective.ranking
     assert strategy.training.rate is None
+
+
+class LongLead(PlantedScorer):
+    """Examples most of whose tokens stand before the prompt."""
+
+    def lead(self, examples):
+        return 20 * super().lead(examples)
+
+
+@pytest.mark.parametrize("scorer", [PlantedScorer, LongLead])
+@pytest.mark.parametrize("interval", [2, 8, 12])
+def test_the_schedule_ends_with_the_budget_and_its_last_step_is_scored(scorer, interval):
+    """What stands before the prompt is paid once an example: counted in every step, it would end the schedule far too early."""
+    source = scorer("separable", examples=64)
+    objective = source.objective(40_000, reserve=lambda length, prompts: 40 * min(prompts, 10))
+    strategy = PromptTuning(objective, seed=0, batch=8, interval=interval)
+    assert search(strategy) == f"all {strategy._steps} steps that the budget pays were made"
+    assert strategy.training.steps == strategy._steps
+    assert strategy._prompt().key == objective.log.lines[-1]["prompts"][0]["key"], "the last line is about the last step"
+    assert objective.ledger.spent / 40_000 > 0.95 and objective.ledger.left >= 400
+
+
+def test_only_what_was_scored_is_set_aside_for():
+    """Two scorings leave two prompts to select among: the selection of ten is not waited for."""
+    spent = []
+    for most in (2, 10):
+        source = PlantedScorer("separable", examples=64)
+        objective = source.objective(6_000, reserve=lambda length, prompts, most=most: 200 * min(prompts, most))
+        search(PromptTuning(objective, seed=0, batch=8, interval=1_000))
+        assert len(objective.log.lines) == 2
+        spent.append(objective.ledger.spent)
+    assert spent[0] == spent[1]

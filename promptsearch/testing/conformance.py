@@ -84,7 +84,7 @@ class StrategyConformance:
     def test_ends_in_good_order_within_any_budget(self, share: float) -> None:
         """`share` evaluations' worth of tokens: the run ends with a reason and without an error, however little that is."""
         scorer = PlantedScorer("separable")
-        objective = scorer.objective(int(share * scorer.budget(1)), reserve=lambda length: 28)
+        objective = scorer.objective(int(share * scorer.budget(1)), reserve=lambda length, prompts: 28)
         assert loop.search(self._make(objective))
         assert objective.ledger.left >= (28 if objective.ledger.spent else 0)
 

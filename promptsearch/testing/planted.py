@@ -116,7 +116,7 @@ class PlantedScorer:
         *,
         log: RunLog | None = None,
         cache: ScoreCache | None = None,
-        reserve: Callable[[int], int] = lambda length: 0,
+        reserve: Callable[[int, int], int] = lambda length, prompts: 0,
         finalists: int = FINALISTS,
         proposing: Proposing | None = None,
     ) -> Objective:
@@ -126,7 +126,7 @@ class PlantedScorer:
             budget: LM tokens; None for no limit.
             log: As for `Objective`, like `cache` and `reserve`.
             cache: Scores of earlier runs.
-            reserve: Prompt length -> tokens set aside for selection.
+            reserve: Prompt length and number of prompts -> tokens set aside for selection.
             finalists: How many of the best prompts are kept.
             proposing: What proposes; left out: `PlantedProposing`.
         """
