@@ -429,7 +429,8 @@ class Objective:
 
     def _payable(self, prompts: Sequence[Prompt], ids: Ids, later: Ids | None = None) -> list[Prompt]:
         """The first of `prompts` that can be paid together, with selection after them, and with one of them on `later`."""
-        total, longest, payable = self._unpaid_lead(ids), self._longest, []
+        total: float = self._unpaid_lead(ids)
+        longest, payable = self._longest, list[Prompt]()
         if later is not None and later.size:
             total += self._unpaid_lead(later) + max(self._price_of(p, later) for p in prompts)
         for prompt in prompts:
