@@ -12,6 +12,7 @@ Beats random on the planted objectives `separable`, `pairwise` and `plateau`.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 import numpy as np
 
@@ -28,11 +29,13 @@ class Coordinate(Strategy):
         objective: Scores prompts on the search split.
         seed: Seeds the order of positions and tokens, and the random prompts.
         tries: Tokens that are scored at a position before the best of them is taken; left out: all of the pool.
-        text: Words to start from, each a token of the pool, as many as a prompt has tokens; left out: a random prompt.
+        text: Words of the pool to begin with, repeated to the prompt's length; left out: words drawn from the pool.
 
     Raises:
-        StrategyError: `tries` is below 1, or the text has another length, or tokens outside the pool.
+        StrategyError: `tries` is below 1, or the text holds tokens outside the pool.
     """
+
+    starts_from: ClassVar[frozenset[type]] = frozenset({HardPrompt})
 
     def __init__(self, objective: Objective, *, seed: int, tries: int | None = 8, text: str | None = None) -> None:
         super().__init__(objective, seed=seed)
@@ -43,7 +46,7 @@ class Coordinate(Strategy):
         self._tries = len(space.pool) if tries is None else tries
         self._values: dict[Ids, float] = {}  # of all that was scored: nats
         self._times = np.zeros((space.length, len(space.pool)))  # how often a token was tried at a position
-        self._start = None if text is None else _ids(objective, text)
+        self._start: Ids | None = self.first_words(text, self._rng).ids
         self._current: Ids | None = None  # None: a new descent begins
         self._round: list[int] = []  # positions that come next
         self._asked: list[Ids] = []
@@ -84,26 +87,8 @@ class Coordinate(Strategy):
         return []
 
     def _restart(self) -> Ids:
-        """The given prompt, or a random one that was not scored."""
+        """The first prompt, or later on a random one that was not scored."""
         self._current, ids, self._start = None, self._start, None
         while ids is None or ids in self._values:
             ids = self.objective.space.sample(self._rng, 1)[0].ids
         return ids
-
-
-def _ids(objective: Objective, text: str) -> Ids:
-    """A text's tokens, checked.
-
-    Raises:
-        StrategyError: Too many or too few, or tokens outside the pool.
-    """
-    space = objective.space
-    ids = objective.encode(text if text.startswith(" ") else f" {text}")  # as the words of a pool are encoded
-    if strangers := [token for token in ids if token not in space.pool]:
-        names = ", ".join(repr(space.decode([token])) for token in dict.fromkeys(strangers))
-        raise StrategyError(
-            f"'text' is {text!r}, of which these tokens are not in the pool: {names}. Take other words, or a larger pool."
-        )
-    if len(ids) != space.length:
-        raise StrategyError(f"'text' must have {space.length} tokens, as a prompt here has; {text!r} has {len(ids)}")
-    return tuple(ids)

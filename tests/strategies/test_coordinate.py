@@ -124,16 +124,23 @@ def test_a_text_with_tokens_outside_the_pool_is_refused_and_names_them():
     scorer = PlantedScorer("separable", length=3)
     inside = int(scorer.space.pool[0])
     out, other = sorted(set(range(200)) - set(scorer.space.pool.tolist()))[:2]
-    with pytest.raises(StrategyError, match=rf"these tokens are not in the pool: 'w{other}', 'w{out}'\. Take other words"):
+    with pytest.raises(StrategyError, match=rf"not in the pool of 100: 'w{other}', 'w{out}'\. Leave them out"):
         Coordinate(scorer.objective(), seed=0, text=f"w{other} w{inside} w{out} w{other}")
 
 
-def test_a_text_of_another_length_is_refused():
+def test_a_text_is_repeated_to_the_length_and_an_empty_one_is_refused():
     scorer = PlantedScorer("separable", length=3)
-    with pytest.raises(StrategyError, match="'text' must have 3 tokens, as a prompt here has; 'w[0-9]+' has 1"):
-        Coordinate(scorer.objective(), seed=0, text=f"w{scorer.space.pool[0]}")
-    with pytest.raises(StrategyError, match="'' has 0"):
+    first = int(scorer.space.pool[0])
+    assert list(Coordinate(scorer.objective(), seed=0, text=f"w{first}").ask()) == [HardPrompt([first] * 3)]
+    with pytest.raises(StrategyError, match="'text' is empty"):
         Coordinate(scorer.objective(), seed=0, text="")
+
+
+def test_it_starts_from_the_winner_of_another_run():
+    scorer = PlantedScorer("separable", length=3)
+    objective = scorer.objective()
+    objective.start = scorer.space.prompt([5, 7, 5])
+    assert list(Coordinate(objective, seed=0).ask()) == [objective.start]
 
 
 def test_a_descent_leaves_a_failed_prompt():
