@@ -248,6 +248,11 @@ def strategies(
         table.add_row(option.name, option.type, "(required)" if option.required else repr(option.default), option.text)
     table.add_row("label", "str", repr(name.rpartition(":")[2]), "Names its runs in the study's folder and report.")
     table.add_row("length", "int", "the study's", "Prompt tokens.")
+    if found.starts_from:
+        kinds = " or ".join(sorted(kind.__name__ for kind in found.starts_from))
+        table.add_row(
+            "start", "{run: LABEL}", "none", f"Begin at the winner of another row, a {kinds}; its tokens come on the bill."
+        )
     table.add_row("budget", "int", "the study's", "LM tokens per run; a row with its own is not ranked among the others.")
     console.print(table)
 

@@ -403,3 +403,9 @@ def test_the_schema_is_json() -> None:
 def test_the_version_is_that_of_the_package() -> None:
     done = subprocess.run([sys.executable, "-m", "promptsearch", "version"], capture_output=True, text=True, check=True)
     assert done.stdout == "0.1.0\n"
+
+
+@pytest.mark.parametrize(("name", "starts"), [("coordinate", True), ("random", False)])
+def test_a_strategy_says_whether_it_can_begin_at_another_run(name, starts):
+    found = CliRunner().invoke(app, ["strategies", name])
+    assert found.exit_code == 0 and ("{run: LABEL}" in found.output) == starts
