@@ -159,7 +159,7 @@ def test_runs_that_train_say_how_it_went_and_what_the_empty_prompt_is_worth(fini
         lines = [json.loads(line) for line in (finished / name / "evaluations.jsonl").read_text().splitlines()]
         searched = [np.mean(line["losses"][0]) for line in lines if line["stage"] == "search"]
         assert (told["before"], told["after"]) == (pytest.approx(searched[0]), pytest.approx(min(searched)))
-        assert told["reached"] == 1 and told["steps"] >= run["options"]["interval"] * (len(searched) - 1)
+        assert told["reached"] == 1 and told["steps"] > run["options"]["interval"] * (len(searched) - 2)
         several = run["access"] == "weights" or run["strategy"] == "llama_adapter"  # tensors, of no common scale
         stands = run["strategy"] == "pez"  # it is scored as words, which a short training may leave as they were
         assert told["moved"] is None if several else told["moved"] > 0 or (stands and told["moved"] == 0), name
