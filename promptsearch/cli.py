@@ -263,7 +263,7 @@ def bench_strategies(
         list[str] | None,
         typer.Argument(
             metavar="[STRATEGY]...",
-            help="Names, or as in a study file 'optuna: {label: nsga2, sampler: nsga2}'; left out: all that search.",
+            help="Names, or as in a study file 'optuna: {label: tpe, sampler: tpe}'; left out: all that search.",
         ),
     ] = None,
     on: Annotated[

@@ -7,7 +7,7 @@ al. 2018, "HotFlip", arXiv:1712.06751); all of them are scored by forward passes
 Differs from the paper: tokens come from the pool, and the first ones are drawn from it instead of being masks; minibatches are
 some examples instead of hundreds; the loss decides, not the accuracy. As in the authors' code, candidates are scored on other
 examples than those that gave the gradient, and the present prompt on the same ones as they.
-Beats random on the planted objectives `separable` and `pairwise`.
+Beats random on the planted objective `separable`.
 """
 
 from __future__ import annotations

@@ -29,8 +29,9 @@ Floats = NDArray[np.float64]
 Rows = NDArray[np.int64]  # (prompts, length) indices into the pool
 
 #: What the hyper-parameters may be: how much of two tokens' likeness is being the same, over what distance (1 - cosine) the
-#: rest fades, the weights of interactions of one, of two and of all positions, and the share of noise.
-_SAME, _DISTANCES = (1.0, 0.6, 0.2), (0.3, 1.0)
+#: rest fades, how much more the last position says than the first, the weights of interactions of one, of two and of all
+#: positions, and the share of noise.
+_SAME, _DISTANCES, _SLOPES = (1.0, 0.6, 0.2), (0.3, 1.0), (0.2, 1.0, 5.0)
 _WEIGHTS = ((0.6, 0.3, 0.1), (0.3, 0.5, 0.2), (0.2, 0.3, 0.5))
 _NOISES = (0.01, 0.1)
 #: They are chosen anew when there is so much more to learn from.
@@ -159,6 +160,7 @@ class _Model:
     Args:
         same: How much of the likeness of two tokens is being the same.
         distance: Over which the rest fades.
+        slope: How many times as much the last position says as the first; those between follow geometrically.
         weights: Of interactions of one position, of two, of all.
         noise: Its variance, as a share of that of the losses.
         size: Prompts that they were chosen by.
@@ -166,6 +168,7 @@ class _Model:
 
     same: float
     distance: float
+    slope: float
     weights: tuple[float, float, float]
     noise: float
     size: int
@@ -174,11 +177,11 @@ class _Model:
         """Expected improvement on the least of `losses`, in their standard deviations, shape `(among,)`."""
         mean, deviation = losses.mean(), max(losses.std(), 1e-9)
         scaled = (losses - mean) / deviation
-        own = _mix(_parts(rows, rows, vectors, self.same, self.distance), self.weights)
+        own = _mix(_parts(rows, rows, vectors, self.same, self.distance, self.slope), self.weights)
         factor = np.linalg.cholesky(own + self.noise * np.eye(len(rows)))
         weights = cho_solve((factor, True), scaled)
         variance = max(float(scaled @ weights) / len(rows), 1e-9)  # of the process, by maximum likelihood
-        cross = _mix(_parts(among, rows, vectors, self.same, self.distance), self.weights)  # (among, rows)
+        cross = _mix(_parts(among, rows, vectors, self.same, self.distance, self.slope), self.weights)  # (among, rows)
         explained = (solve_triangular(factor, cross.T, lower=True) ** 2).sum(0)
         sure = np.sqrt(variance * np.maximum(1 - explained, 1e-9))
         better = (scaled.min() - cross @ weights) / sure
@@ -202,35 +205,37 @@ def _directions(objective: Objective) -> Floats:
 def _choose(rows: Rows, losses: Floats, vectors: Floats) -> _Model:
     """The hyper-parameters with the highest marginal likelihood, the variance maximised in closed form."""
     scaled = (losses - losses.mean()) / max(losses.std(), 1e-9)
-    best, chosen = -np.inf, _Model(1.0, _DISTANCES[0], _WEIGHTS[0], _NOISES[-1], len(rows))
-    for same, distance in itertools.product(_SAME if vectors.shape[1] else (1.0,), _DISTANCES):
+    best, chosen = -np.inf, _Model(1.0, _DISTANCES[0], 1.0, _WEIGHTS[0], _NOISES[-1], len(rows))
+    for same, distance, slope in itertools.product(_SAME if vectors.shape[1] else (1.0,), _DISTANCES, _SLOPES):
         if same == 1 and distance != _DISTANCES[0]:
             continue  # nothing is left to fade
-        parts = _parts(rows, rows, vectors, same, distance)
+        parts = _parts(rows, rows, vectors, same, distance, slope)
         for weights, noise in itertools.product(_WEIGHTS, _NOISES):
             factor = np.linalg.cholesky(_mix(parts, weights) + noise * np.eye(len(rows)))
             fit = float(scaled @ cho_solve((factor, True), scaled)) / len(rows)
             likelihood = -0.5 * len(rows) * np.log(max(fit, 1e-12)) - np.log(np.diag(factor)).sum()
             if likelihood > best:
-                best, chosen = likelihood, _Model(same, distance, weights, noise, len(rows))
+                best, chosen = likelihood, _Model(same, distance, slope, weights, noise, len(rows))
     return chosen
 
 
-def _parts(a: Rows, b: Rows, vectors: Floats, same: float, distance: float) -> tuple[Floats, Floats, Floats]:
-    """Mean interactions of one position, of two, and of all, shape `(a, b)` each; 1 for a prompt with itself."""
+def _parts(a: Rows, b: Rows, vectors: Floats, same: float, distance: float, slope: float) -> tuple[Floats, Floats, Floats]:
+    """Weighted mean interactions of one position, of two, and of all, shape `(a, b)` each; 1 for a prompt with itself."""
     length = a.shape[1]
+    shares = np.geomspace(1, slope, length) if length > 1 else np.ones(1)
+    shares /= shares.sum()
     one, squares, product = np.zeros((len(a), len(b))), np.zeros((len(a), len(b))), np.ones((len(a), len(b)))
-    for position in range(length):
+    for position, share in enumerate(shares):
         mine, at = np.unique(a[:, position], return_inverse=True)
         theirs, bt = np.unique(b[:, position], return_inverse=True)
         fading = np.exp((vectors[mine] @ vectors[theirs].T - 1) / distance)
         likeness = (same * (mine[:, None] == theirs) + (1 - same) * fading)[np.ix_(at, bt)]
-        one += likeness
-        squares += likeness**2
+        one += share * likeness
+        squares += (share * likeness) ** 2
         product *= likeness
     # The sum over pairs is half of the square of the sum, less the squares (Newton's identities).
-    two = (one**2 - squares) / (length * (length - 1)) if length > 1 else product
-    return one / length, two, product
+    two = (one**2 - squares) / (1 - (shares**2).sum()) if length > 1 else product
+    return one, two, product
 
 
 def _mix(parts: tuple[Floats, Floats, Floats], weights: tuple[float, float, float]) -> Floats:

@@ -9,7 +9,7 @@ stand words of the pool, or what a proposer writes, instead of a paraphraser's a
 accuracy; the paper's entropy term, which keeps instructions from always giving the same answer, is an option. A walk that has
 ended begins anew, from the next given instruction, until the budget is spent. An edit touches one occurrence of a phrase
 only, and no text is scored twice.
-Beats random on the planted objectives `separable` and `pairwise`.
+Beats random on the planted objective `separable`.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class Grips(Strategy):
         batch: int = 5,
         edits: int = 1,
         phrase: int = 2,
-        patience: int = 6,
+        patience: int = 20,
         substitute: Literal["pool", "proposer"] = "pool",
         entropy: float = 0.0,
         annealing: float = 0.0,

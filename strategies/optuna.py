@@ -1,4 +1,4 @@
-"""Optuna: tree-structured Parzen estimators, or the genetic algorithm NSGA-II.
+"""Optuna: the genetic algorithm NSGA-II, or tree-structured Parzen estimators.
 
 T. Akiba et al. 2019, "Optuna: A Next-generation Hyperparameter Optimization Framework", arXiv:1907.10902; J. Bergstra et al.
 2011, "Algorithms for Hyper-Parameter Optimization", NeurIPS; K. Deb et al. 2002, "A Fast and Elitist Multiobjective
@@ -10,7 +10,7 @@ random shortlist of the pool. When the study holds `2 * WINDOW` trials it begins
 stood in the best of the last `WINDOW` trials stays, fresh tokens of the pool take the other places, and of those trials
 the ones that use only tokens that stayed are carried over. NSGA-II moves whole tokens between prompts and draws new ones
 uniformly: it needs no shortlist and takes integers, indices into the pool.
-Beats random on the planted objectives `separable` and `pairwise`.
+Beats random on the planted objectives `separable` and `pairwise`; TPE does in nine of ten searches of 300 evaluations.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Optuna(Strategy):
     Args:
         objective: Scores prompts on the search split.
         seed: Seeds the sampler and the shortlists.
-        sampler: `tpe` (models good and bad tokens of a shortlist) or `nsga2` (crosses and mutates the best prompts).
+        sampler: `nsga2` (crosses and mutates the best prompts) or `tpe` (models good and bad tokens of a shortlist).
         shortlist: Tokens that `tpe` chooses from at each position.
         batch: Prompts in each ask: small ones learn faster, large ones score faster.
         storage: A file (SQLite) or a URL of a database in which optuna-dashboard can show the search. It is output only: a
@@ -61,7 +61,7 @@ class Optuna(Strategy):
         objective: Objective,
         *,
         seed: int,
-        sampler: Literal["tpe", "nsga2"] = "tpe",
+        sampler: Literal["tpe", "nsga2"] = "nsga2",
         shortlist: int = 64,
         batch: int = 8,
         storage: str | None = None,

@@ -18,12 +18,6 @@ class TestAutoPrompt(StrategyConformance):
     planted = "separable"
 
 
-class TestAutoPromptOnPairs(StrategyConformance):
-    strategy = AutoPrompt
-    options = {"batch": 4}
-    planted = "pairwise"
-
-
 class TestFromAWinner(StrategyConformance):
     strategy = AutoPrompt
     options = {"batch": 4}

@@ -34,25 +34,36 @@ def unit(rng, pool=9, width=4):
     return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
 
-def test_interactions_are_means_over_positions_and_pairs():
+@pytest.mark.parametrize("slope", [1.0, 5.0])
+def test_interactions_are_weighted_means_over_positions_and_pairs(slope):
     """Against the sums written out."""
     rng = np.random.default_rng(0)
     vectors, a, b = unit(rng), rows_of(rng, 5, length=4), rows_of(rng, 6, length=4)
-    one, two, every = bayesian._parts(a, b, vectors, 0.6, 0.3)
+    one, two, every = bayesian._parts(a, b, vectors, 0.6, 0.3, slope)
+    share = [slope ** (position / 3) for position in range(4)]  # the last one says `slope` times as much as the first
     for i, x in enumerate(a):
         for j, y in enumerate(b):
             like = [0.6 * (p == q) + 0.4 * np.exp((vectors[p] @ vectors[q] - 1) / 0.3) for p, q in zip(x, y, strict=True)]
-            pairs = [like[p] * like[q] for p in range(4) for q in range(p)]
-            np.testing.assert_allclose([one[i, j], two[i, j], every[i, j]], [np.mean(like), np.mean(pairs), np.prod(like)])
+            pairs, said = zip(*[(like[p] * like[q], share[p] * share[q]) for p in range(4) for q in range(p)], strict=True)
+            expected = [np.average(like, weights=share), np.average(pairs, weights=said), np.prod(like)]
+            np.testing.assert_allclose([one[i, j], two[i, j], every[i, j]], expected)
 
 
 def test_a_prompt_is_wholly_like_itself_and_the_kernel_is_positive():
     rng = np.random.default_rng(1)
     rows = np.unique(rows_of(rng, 60), axis=0)
     for weights in bayesian._WEIGHTS:
-        kernel = bayesian._mix(bayesian._parts(rows, rows, unit(rng), 0.2, 1.0), weights)
+        kernel = bayesian._mix(bayesian._parts(rows, rows, unit(rng), 0.2, 1.0, 5.0), weights)
         np.testing.assert_allclose(np.diag(kernel), 1)
         assert np.linalg.eigvalsh(kernel).min() > -1e-9
+
+
+@pytest.mark.parametrize(("position", "slope"), [(0, 0.2), (2, 5.0)])
+def test_the_end_that_decides_the_losses_is_found(position, slope):
+    rng = np.random.default_rng(5)
+    rows = np.unique(rows_of(rng, 80), axis=0)
+    losses = rng.normal(size=9)[rows[:, position]] + 0.1 * rng.normal(size=len(rows))
+    assert bayesian._choose(rows, losses, unit(rng)).slope == slope
 
 
 def test_expected_improvement_is_that_of_scikit_learns_process():
@@ -60,16 +71,15 @@ def test_expected_improvement_is_that_of_scikit_learns_process():
     rng = np.random.default_rng(2)
     vectors, rows, among = unit(rng), np.unique(rows_of(rng, 20), axis=0), rows_of(rng, 8)
     losses = rng.normal(size=len(rows))
-    model = bayesian._Model(0.6, 0.3, (0.3, 0.5, 0.2), 0.1, len(rows))
+    model = bayesian._Model(0.6, 0.3, 5.0, (0.3, 0.5, 0.2), 0.1, len(rows))
 
     class Ours(Kernel):
         def __init__(self):
             """scikit-learn reads the parameters from here."""
 
         def __call__(self, a, b=None, eval_gradient=False):
-            return bayesian._mix(
-                bayesian._parts(a.astype(int), (a if b is None else b).astype(int), vectors, 0.6, 0.3), model.weights
-            )
+            a, b = a.astype(int), (a if b is None else b).astype(int)
+            return bayesian._mix(bayesian._parts(a, b, vectors, 0.6, 0.3, 5.0), model.weights)
 
         def diag(self, a):
             return np.ones(len(a))
@@ -143,7 +153,7 @@ def test_without_embeddings_tokens_are_the_same_or_not():
     rng = np.random.default_rng(4)
     rows = np.unique(rows_of(rng, 40), axis=0)
     model = bayesian._choose(rows, rng.normal(size=len(rows)), vectors)
-    one, two, every = bayesian._parts(rows, rows, vectors, model.same, model.distance)
+    one, two, every = bayesian._parts(rows, rows, vectors, model.same, model.distance, 1.0)
     same = rows[:, None] == rows[None]
     np.testing.assert_allclose(one, same.mean(2))
     np.testing.assert_allclose(every, same.all(2))

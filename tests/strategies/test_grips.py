@@ -25,15 +25,6 @@ class TestGripsWithAnInstructionAndAProposer(StrategyConformance):
     planted = None  # the planted proposer answers a phrase with a whole instruction
 
 
-def test_beats_random_on_the_other_objective_that_its_docstring_names():
-    class Case(StrategyConformance):
-        strategy = Grips
-        planted = "pairwise"
-
-    Case().test_says_what_it_beats_random_on()
-    Case().test_beats_random_on_its_planted_objective()
-
-
 def told(prompts, values, choices=None):
     """An evaluation of text prompts with these values."""
     values = np.asarray(values, dtype=float)

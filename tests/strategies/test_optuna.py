@@ -49,7 +49,7 @@ def columns(objective):
 def test_tpe_keeps_to_a_shortlist_that_is_renewed_after_two_windows():
     scorer = PlantedScorer("separable", pool=500)
     objective = scorer.objective(scorer.budget(2 * WINDOW + 80))
-    strategy = Optuna(objective, seed=0, shortlist=16)
+    strategy = Optuna(objective, seed=0, sampler="tpe", shortlist=16)
     seen = []
     ask = strategy.ask
 
@@ -73,7 +73,7 @@ def test_tpe_keeps_to_a_shortlist_that_is_renewed_after_two_windows():
 def test_the_best_tokens_stay_in_a_renewed_shortlist():
     scorer = PlantedScorer("separable", pool=500, length=2)
     objective = scorer.objective(scorer.budget(2 * WINDOW))
-    strategy = Optuna(objective, seed=0, shortlist=16)
+    strategy = Optuna(objective, seed=0, sampler="tpe", shortlist=16)
     search(strategy)
     told = strategy._told()[-WINDOW:]
     best = min(told, key=lambda trial: trial.values[0]).params
@@ -87,7 +87,7 @@ def test_the_best_tokens_stay_in_a_renewed_shortlist():
 def test_tpe_never_looks_at_many_more_than_two_windows():
     scorer = PlantedScorer("separable", pool=500, length=2)
     objective = scorer.objective(scorer.budget(5 * WINDOW))
-    strategy = Optuna(objective, seed=0)
+    strategy = Optuna(objective, seed=0, sampler="tpe")
     sizes = []
     tell = strategy.tell
 
