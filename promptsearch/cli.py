@@ -315,7 +315,10 @@ def bench_strategies(
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
         found.to_parquet(out / "searches.parquet", index=False)
-        (out / "README.md").write_text(bench_to_markdown(lines, claimed), "utf-8")
+        arguments = [*(strategy or ()), *(f"--on={kind}" for kind in on or ()), *(f"--evaluations={count}" for count in counts)]
+        arguments += [f"--table={table}"] if table else [f"--pool={pool}", f"--length={length}"]
+        arguments += [f"--seeds={seeds}", f"--out={out}"]
+        (out / "README.md").write_text(bench_to_markdown(lines, claimed, arguments), "utf-8")
         typer.echo(f"The tables lie in {out / 'README.md'}.")
 
 

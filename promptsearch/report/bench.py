@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping
+import shlex
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -40,14 +41,16 @@ def print_bench(found: pd.DataFrame, claimed: Callable[[str, str], bool], consol
         console.print(table)
 
 
-def bench_to_markdown(found: pd.DataFrame, claimed: Callable[[str, str], bool]) -> str:
-    """The same as Markdown, with what the columns mean.
+def bench_to_markdown(found: pd.DataFrame, claimed: Callable[[str, str], bool], arguments: Sequence[str]) -> str:
+    """The same as Markdown, with the command that makes it again and what the columns mean.
 
     Args:
         found: From `promptsearch.testing.bench.summary`.
         claimed: Whether a label claims to be made for a ground.
+        arguments: Of the command line, which made it.
     """
-    lines = []
+    command = shlex.join(["promptsearch", "bench-strategies", *arguments])
+    lines = ["# Strategies against random search", "", "```sh", command, "```", ""]
     for title, part in _parts(found):
         lines += [f"## {title}", "", f"| {' | '.join(COLUMNS)} |", "|---|" + "---:|" * (len(COLUMNS) - 1)]
         lines += [f"| {' | '.join(_cells(line, claimed))} |" for line in part.to_dict("records")]

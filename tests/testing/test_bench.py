@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import shlex
 
 import numpy as np
 import pandas as pd
@@ -149,6 +150,10 @@ def test_the_command_prints_a_table_and_keeps_what_it_found(tmp_path):
     assert sorted(set(found.label)) == ["evolution", "nsga2", "random"] and len(found) == 6
     assert "## separable, 40 evaluations, 2 seeds" in (tmp_path / "README.md").read_text()
     assert "nsga2 *" in result.output and "of 2" in result.output
+    told = (tmp_path / "README.md").read_text()
+    command = told.split("```sh\n")[1].split("\n```")[0]
+    assert CliRunner().invoke(app, shlex.split(command)[1:]).exit_code == 0
+    assert (tmp_path / "README.md").read_text() == told
 
 
 def test_two_processes_find_what_one_finds():
