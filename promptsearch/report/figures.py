@@ -27,6 +27,9 @@ COLOURS = (
     *("#e69f00", "#882255", "#44aa99", "#332288", "#999933", "#555555"),
 )
 
+#: Curves that a figure holds at its usual height; with more it grows, and their bands grow faint.
+_CURVES = 14
+
 _STYLE: dict[Any, Any] = {  # the keys are a list of literals in some versions of matplotlib, strings in others
     "svg.fonttype": "none",  # text stays text: small, sharp, and in the page's own font
     "text.parse_math": False,  # a label with two dollar signs is not a formula
@@ -59,13 +62,15 @@ def curves(task: TaskSummary, prefix: str) -> str:
         An `<svg>` element; what belongs to the strategy at place k is in groups with the ids `PREFIX-k-line` and `PREFIX-k-band`.
     """
     with matplotlib.rc_context({**_STYLE, "svg.hashsalt": f"promptsearch {task.name}"}):
-        figure = Figure(figsize=(10, 3.9), layout="constrained")
+        drawn = [row for row in task.rows if row.chosen]
+        crowd = max(1.0, len(drawn) / _CURVES)
+        figure = Figure(figsize=(10, 3.9 * crowd), layout="constrained")
         axes = figure.add_subplot()
         shown: list[float] = []
         ends: list[float] = []
-        drawn = [row for row in task.rows if row.chosen]
         for row in drawn:
-            losses = (_steps if row.searches else _level)(axes, row, f"{prefix}-{row.place}")
+            gid = f"{prefix}-{row.place}"
+            losses = _steps(axes, row, gid, 0.13 / crowd**2) if row.searches else _level(axes, row, gid)
             shown += losses.ravel().tolist()
             ends.append(float(np.median(losses[:, -1])))
         margin = 0.06 * (max(shown) - min(shown)) or 0.1
@@ -78,7 +83,7 @@ def curves(task: TaskSummary, prefix: str) -> str:
         axes.set_ylabel("least search loss so far (nats)")
         axes.grid(axis="y", color="#e6e9ee", linewidth=0.8)
         axes.set_axisbelow(True)
-        _name_lines(axes, drawn, [row.label for row in drawn], ends)
+        _name_lines(axes, drawn, [row.label for row in drawn], ends, 0.055 / crowd)
         return _svg(figure)
 
 
@@ -116,19 +121,19 @@ def by_length(task: TaskSummary, prefix: str) -> str:
         axes.grid(axis="y", color="#e6e9ee", linewidth=0.8)
         axes.set_axisbelow(True)
         last = [rows[-1] for rows in task.sweeps] + others
-        _name_lines(axes, last, [row.family for row in last], [row.metric.mean for row in last])
+        _name_lines(axes, last, [row.family for row in last], [row.metric.mean for row in last], 0.055)
         return _svg(figure)
 
 
-def _steps(axes: Axes, row: Row, gid: str) -> Floats:
-    """Draw a row's curves; returns the losses that must be visible: those after the first hundredth of the way."""
+def _steps(axes: Axes, row: Row, gid: str, band: float) -> Floats:
+    """Draw a row's curves, with a band of this opacity; returns the losses that must be visible: after the first hundredth."""
     # A curve ends with its last step; the run went on without a better prompt until all was spent.
     tokens, losses = on_one_grid([np.array([*run.curve, (run.spent, run.curve[-1][1])], dtype=np.float64) for run in row.runs])
     ink = colour(row.place)
     axes.step(tokens, np.median(losses, axis=0), where="post", color=ink, linewidth=2, gid=f"{gid}-line")
     if len(losses) > 1:
         low, high = losses.min(axis=0), losses.max(axis=0)
-        axes.fill_between(tokens, low, high, step="post", color=ink, alpha=0.13, linewidth=0, gid=f"{gid}-band")
+        axes.fill_between(tokens, low, high, step="post", color=ink, alpha=band, linewidth=0, gid=f"{gid}-band")
     return losses[:, tokens >= tokens[-1] / 100]
 
 
@@ -138,10 +143,10 @@ def _level(axes: Axes, row: Row, gid: str) -> Floats:
     return np.array([[loss]])
 
 
-def _name_lines(axes: Axes, rows: Sequence[Row], names: Sequence[str], ends: Sequence[float]) -> None:
-    """Write each row's name at the right edge, at the height of its line."""
+def _name_lines(axes: Axes, rows: Sequence[Row], names: Sequence[str], ends: Sequence[float], apart: float) -> None:
+    """Write each row's name at the right edge, at the height of its line; names are this share of the height apart at least."""
     low, high = axes.get_ylim()
-    heights = spread((np.array(ends) - low) / (high - low), 0.055)
+    heights = spread((np.array(ends) - low) / (high - low), apart)
     for row, name, height in zip(rows, names, heights, strict=True):
         axes.text(1.01, height, visible(name)[:24], transform=axes.transAxes, color=colour(row.place), va="center")
 

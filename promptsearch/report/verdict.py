@@ -8,6 +8,9 @@ import numpy as np
 
 from promptsearch.statistics import Comparison, Sample, compare_all, interval, rank
 
+#: Ties that the sentence names: the others are in the table of pairs.
+_NAMED = 8
+
 
 def verdict(
     samples: Mapping[str, Sample], metric: str, *, floor: float | None = None, failed: int = 0, unfinished: int = 0
@@ -40,7 +43,7 @@ def verdict(
     elif ties:
         sentence = (
             f"The data cannot tell who wins: {leader} leads with {score}, but cannot be told from "
-            f"{_enumerate([t.second for t in ties])} ({_what_would_have_shown(ties)}, {corrected})."
+            f"{_enumerate([t.second for t in ties], most=_NAMED)} ({_what_would_have_shown(ties)}, {corrected})."
         )
     else:
         sentence = (
@@ -60,15 +63,22 @@ def _what_would_have_shown(ties: Sequence[Comparison]) -> str:
         return "a single test example tells nothing"
     if most.detectable == 0:
         return "their scores are the same"
+    if least.detectable > 1:
+        return "they scatter too much for any difference to show"
     if len(ties) == 1:
         return f"a difference of {most.detectable:.3f} would have shown"
-    differences = f"a difference of {least.detectable:.3f} from {least.second}, and of {most.detectable:.3f} from {most.second},"
-    return f"{differences} would have shown"
+    nearest = f"a difference of {least.detectable:.3f} from {least.second}"
+    if most.detectable > 1:  # metrics lie between 0 and 1
+        return f"{nearest} would have shown, none from {most.second}, which scatters too much"
+    return f"{nearest}, and of {most.detectable:.3f} from {most.second}, would have shown"
 
 
 def _count(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
-def _enumerate(names: Sequence[str]) -> str:
+def _enumerate(names: Sequence[str], most: int | None = None) -> str:
+    """The names in a sentence; where there are more than `most`, the others are counted."""
+    if most is not None and len(names) > most:
+        names = [*names[: most - 1], f"{len(names) - most + 1} others"]
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

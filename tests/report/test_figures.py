@@ -69,3 +69,11 @@ def test_labels_are_pushed_apart_but_not_reordered():
     assert np.diff(np.sort(apart)).min() >= 0.05 - 1e-12
     assert apart[[1, 4]] == pytest.approx([0.1, 0.9]), "those with room stay"
     assert apart[0] < apart[2] < apart[3]
+
+
+def test_a_figure_of_many_curves_grows_so_that_all_names_fit(make_study):
+    labels = tuple(f"s{k:02}" for k in range(30))
+    root = ElementTree.fromstring(figure(make_study(strategies=labels).fill()))
+    height = float(root.get("height").removesuffix("pt"))
+    at = sorted(float(text.get("y")) for text in root.iter(f"{SVG}text") if text.text in labels)
+    assert len(at) == 30 and at[0] > 0 and at[-1] < height and min(np.diff(at)) > 8

@@ -81,3 +81,19 @@ def test_a_single_test_example():
     assert "a single test example tells nothing" in verdict(
         {"a": sample(0.9, examples=1), "b": sample(0.1, examples=1)}, "accuracy"
     )
+
+
+def test_of_many_ties_some_are_named_and_the_others_counted():
+    samples = {f"s{k:02}": sample(0.7, stream=k) for k in range(12)}
+    said = verdict(samples, "accuracy")
+    told = said.split("cannot be told from ")[1].split(" (")[0]
+    assert told.count(", ") == 6 and told.endswith(" and 4 others")
+
+
+def test_a_difference_that_cannot_be_is_not_promised():
+    """Two seeds that disagree wholly: not even all against nothing would have shown."""
+    wild = np.repeat([[0.0], [1.0]], 200, axis=1)
+    samples = {"a": Sample(wild), "b": Sample(wild[::-1].copy()), **{f"s{k}": sample(0.5, seeds=2, stream=k) for k in range(3)}}
+    said = verdict(samples, "accuracy")
+    assert "too much" in said
+    assert not any(float(part.split()[0]) > 1 for part in said.split("of ")[1:] if part[0].isdigit())

@@ -36,7 +36,7 @@ def test_vectors_stand_beside_their_words(make_study):
 def test_what_was_brought_is_told_apart_from_what_the_budget_allowed(make_study):
     found = made(make_study)
     assert "75,000 (35 % of its own, 40,000 brought)" in to_markdown(found)
-    assert "35 % of its own, 40,000 brought" in to_html(found)
+    assert "35 % of its own,<br>40,000 brought" in to_html(found)
     row = run_table(found).set_index("label").loc["random"]
     assert (row["start_run"], row["start_seed"], row["ledger_brought"]) == ("prompt_tuning", 0, 40_000)
 
