@@ -431,9 +431,10 @@ class Engine:
         longest = int(self._lengths.argmax())
         tokens, limit = int(self._lengths[longest]) + prompt, self._lm.context
         if limit is not None and tokens > limit:
+            advice = "the prompt" if prompt > tokens - prompt else "the example or leave it out"
             raise TemplateError(
                 f"{self._split.name} example {longest} has {tokens} tokens with a prompt of {prompt}, but the model reads at "
-                f"most {limit}: shorten the example or leave it out (it is never cut silently)"
+                f"most {limit}: shorten {advice} (nothing is cut silently)"
             )
 
 

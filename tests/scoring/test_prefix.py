@@ -199,7 +199,8 @@ def test_a_prefix_of_another_length_or_model_is_refused(llama, change):
 
 def test_a_row_that_is_longer_with_its_prefix_than_the_context_is_named(llama):
     with pytest.raises(
-        TemplateError, match=r"example \d+ has 5\d\d tokens with a prompt of 500, but the model reads at most 512"
+        TemplateError,
+        match=r"example \d+ has 5\d\d tokens with a prompt of 500, but the model reads at most 512: shorten the prompt",
     ):
         make_engine(llama, length=500)
 
