@@ -40,7 +40,8 @@ SYSTEM = [{"system": "Task: {prompt}"}, {"user": "{text}"}, {"assistant": "It wa
 USER = [{"user": "Now: {prompt}\nThe {text} film."}, {"assistant": "{answer}"}]
 TURNS = [{"user": "Say {prompt}!"}, {"assistant": "yes"}, {"user": " A {text} {prompt} "}, {"assistant": "It {text} was{answer}"}]
 CASES = [(chat, t) for chat in CHATS for t in (SYSTEM, USER, TURNS) if (chat, t) != ("no system", SYSTEM)]
-WORDS = st.text(alphabet=st.characters(exclude_categories=("Cs",)), max_size=12)
+#: Without the names of special tokens, which are plain text here and special to `transformers`.
+WORDS = st.text(alphabet=st.characters(exclude_categories=("Cs",)), max_size=12).filter(lambda text: "<|" not in text)
 
 
 def made(chat, architecture="llama"):
