@@ -25,6 +25,7 @@ import torch
 from scipy import stats
 
 from promptsearch import loop
+from promptsearch.books import books_of
 from promptsearch.evaluation import Evaluation
 from promptsearch.objective import Objective
 from promptsearch.prompt import HardPrompt, Prompt, TrainedPrompt
@@ -205,7 +206,7 @@ class StrategyConformance:
         return self.strategy.__name__
 
     def _make(self, objective: Objective, seed: int = 0) -> Strategy:
-        objective.start = self.start(objective, seed)
+        books_of(objective).start = self.start(objective, seed)
         return make_strategy(self._name, self.strategy, objective, seed, self.options)
 
     def _run(
@@ -245,8 +246,9 @@ class _Result:
 
 
 def _result(objective: Objective, reason: str) -> _Result:
-    lines = [{name: line[name] for name in ("n", "examples", "prompts", "losses")} for line in objective.log.lines]
-    return _Result(reason, lines, [(item.value, item.prompt.key) for item in objective.ranking], objective.ledger.spent)
+    books = books_of(objective)
+    lines = [{name: line[name] for name in ("n", "examples", "prompts", "losses")} for line in books.log.lines]
+    return _Result(reason, lines, [(item.value, item.prompt.key) for item in books.ranking], books.ledger.spent)
 
 
 class _Random(Strategy):
