@@ -34,12 +34,16 @@ class Objective:
     It is made from what `promptsearch.books.Books` takes, and is the only way from a strategy to the LM.
     """
 
-    __slots__ = ("__weakref__", "_embeddings", "_space")
+    __slots__ = ("__weakref__", "_embeddings", "_space", "start")
+
+    #: The winner of the run that this one starts from, where the study file names one with `start`; else None.
+    start: Prompt | None
 
     def __init__(self, *given: Any, **named: Any) -> None:
         books = open_books(self, Books(*given, **named))
         self._space = books.space.shown(self._decode, lambda: self.embeddings)
         self._embeddings: Tensor | None = None
+        self.start = None if books.start is None else own_copy(books.start)
 
     # Scoring, which is charged.
 
@@ -170,12 +174,6 @@ class Objective:
     def space(self) -> PromptSpace:
         """The pool and the length of hard prompts."""
         return self._space
-
-    @property
-    def start(self) -> Prompt | None:
-        """The winner of the run that this one starts from, where the study file names one with `start`; else None."""
-        start = books_of(self).start
-        return None if start is None else own_copy(start)
 
     @property
     def scored(self) -> Ids:

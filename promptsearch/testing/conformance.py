@@ -206,7 +206,7 @@ class StrategyConformance:
         return self.strategy.__name__
 
     def _make(self, objective: Objective, seed: int = 0) -> Strategy:
-        books_of(objective).start = self.start(objective, seed)
+        objective.start = self.start(objective, seed)
         return make_strategy(self._name, self.strategy, objective, seed, self.options)
 
     def _run(
