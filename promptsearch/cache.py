@@ -2,7 +2,8 @@
 
 An entry is one whole call of the scorer: these prompts, in this order, on these examples. A prompt's loss moves
 in its last digits with the other members of its batch, so only the same call may reuse it: then a run gets the
-same numbers whether the cache is empty or full.
+same numbers whether the cache is empty or full. Its name follows from the model's weights as they were when it was scored, and
+it stands behind a checksum: an entry that something else has written or changed is scored again.
 """
 
 from __future__ import annotations
@@ -59,14 +60,25 @@ class ScoreCache:
         """The scores of this call, if an earlier run left them."""
         with self._named():
             found = self._db.execute("select content from scores where name = ?", (name,)).fetchone()
-            return None if found is None else dict(json.loads(found[0]))
+            return None if found is None or (content := _opened(name, found[0])) is None else dict(json.loads(content))
 
     def put(self, name: str, scores: dict[str, Any]) -> None:
-        """Leave the scores of this call; what is there already stays."""
-        content = json.dumps(scores, allow_nan=False)
+        """Leave the scores of this call."""
+        content = _sealed(name, json.dumps(scores, allow_nan=False))
         with self._named():
-            self._db.execute("insert or ignore into scores values (?, ?)", (name, content))
+            self._db.execute("insert or replace into scores values (?, ?)", (name, content))
 
     def close(self) -> None:
         """Close the file."""
         self._db.close()
+
+
+def _sealed(name: str, content: str) -> str:
+    """Content behind its checksum: what was written by anything else than this cache does not count."""
+    return f"{hashlib.sha256(f'{name} {content}'.encode()).hexdigest()[:20]} {content}"
+
+
+def _opened(name: str, sealed: object) -> str | None:
+    """The reverse of `_sealed`; None where the checksum is wrong: such an entry is scored again."""
+    content = str(sealed)[21:]
+    return content if sealed == _sealed(name, content) else None

@@ -42,6 +42,19 @@ class StrategyError(PromptSearchError):
     """A strategy cannot be loaded, has wrong options, or broke the contract of ask and tell."""
 
 
+class Tampered(StrategyError):
+    """A strategy changed what is not its own: nothing that its run wrote is believed, and the run's log is not kept.
+
+    Args:
+        message: What was changed, and what to do.
+        mended: Whether all is as it was again, so that other runs can go on.
+    """
+
+    def __init__(self, message: str, *, mended: bool = True) -> None:
+        super().__init__(message)
+        self.mended = mended
+
+
 class StudyError(PromptSearchError):
     """A study file or a study's folder is wrong."""
 

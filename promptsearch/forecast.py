@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from promptsearch.books import FINALISTS, SELECTED
 from promptsearch.calibration import Calibration, calibrate
 from promptsearch.config import StudyConfig
 from promptsearch.endpoint import Completion
@@ -25,7 +26,6 @@ from promptsearch.evaluation import Floats, Ids, Scores, price_of
 from promptsearch.loop import search
 from promptsearch.model.text import TextModel
 from promptsearch.model.weights import ModelWeights
-from promptsearch.objective import FINALISTS, SELECTED, Objective
 from promptsearch.prepared import ArenaKey, Prepared, prepare
 from promptsearch.prompt import Numbers, Prompt, TextPrompt, TrainedPrompt, length_of, tensors_of
 from promptsearch.proposer import Proposing, RemoteProposing
@@ -218,17 +218,10 @@ def _rehearse(run: Run, runs: int, calibration: Calibration, seen: set[tuple[int
         return failing(f"the run that it starts from, '{start.forecast.label}', would fail")
     arena, standin = run.arena, _StandIn(run, calibration, seen)
     ledger, log = run.ledger(start.forecast.price if start else 0), _Log(standin)
-    objective = Objective(
+    objective = run.objective(
         standin,
-        arena.space,
         ledger,
-        scored=arena.scored,
-        training=np.arange(arena.score_on, len(arena.task.splits["search"])),
         log=log,
-        reserve=lambda length, prompts: arena.price_of_selection(length, min(prompts, run.strategy.finalists)),
-        seconds=run.seconds,
-        race=run.race,
-        finalists=run.strategy.finalists,
         proposing=None if run.proposing is None else _StandInProposing(standin, run.proposing, arena.space),
         start=start.winner if start else None,
     )

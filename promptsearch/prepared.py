@@ -146,6 +146,8 @@ def prepare(config: StudyConfig, model: TextModel | None = None, task: Task | No
     if isinstance(lm, LanguageModel):  # a server is sent text as it is
         tasks = [replace(task, template=render(task.template, lm)) for task in tasks]
     exact = lm.to(torch.float32)
+    if isinstance(lm, LanguageModel):
+        lm.keep_spare()
     memory = exact.room() if config.memory is None else int(config.memory)
     arenas: dict[ArenaKey, Arena] = {}
     keys = {_arena_key(config, task, row) for task in tasks for row in rows}

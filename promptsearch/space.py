@@ -63,6 +63,16 @@ class PromptSpace:
         """The space of prompts of the same slots over another pool."""
         return PromptSpace(pool, self.length, self.decode, slots=self._slots, embeddings=self._embeddings)
 
+    def shown(self, decode: Callable[[Sequence[int]], str], embeddings: Callable[[], Tensor]) -> PromptSpace:
+        """The same space in an object of its own, which reaches the LM by these two alone.
+
+        Args:
+            decode: As for the constructor.
+            embeddings: As for the constructor; not asked where this space has none.
+        """
+        known = None if self._embeddings is None else embeddings
+        return PromptSpace(self.pool, self.length, decode, slots=self._slots, embeddings=known)
+
     @property
     def size(self) -> int:
         """The number of prompts in the space, exactly."""

@@ -14,6 +14,7 @@ budget, log, resume, selection. Random search is five lines:
 
 from __future__ import annotations
 
+import functools
 import inspect
 import re
 from abc import ABC, abstractmethod
@@ -21,21 +22,24 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from importlib.metadata import EntryPoint, entry_points
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike
 from pydantic import ConfigDict, ValidationError, create_model
 from torch import Tensor
 
+from promptsearch.calling import strangers_code
 from promptsearch.diagnosis import Training
-from promptsearch.errors import PromptSearchError, StrategyError, UnknownName
+from promptsearch.errors import StrategyError, UnknownName
 from promptsearch.evaluation import Evaluation
 from promptsearch.named import load_named
 from promptsearch.objective import FINALISTS, Objective
-from promptsearch.prompt import HardPrompt, Prompt
+from promptsearch.prompt import TRAINED, HardPrompt, Prompt, TextPrompt
 
 GROUP = "promptsearch.strategies"
+#: How a strategy's constructor begins.
+_BEGIN = "let its __init__ begin with `super().__init__(objective, seed=seed)`"
 
 
 class Access(StrEnum):
@@ -105,6 +109,13 @@ class Strategy(ABC):
     def __init__(self, objective: Objective, *, seed: int) -> None:
         self.objective = objective
         self.seed = seed
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            """Called for what a strategy lacks, which may be what this class would have given it."""
+            hint = f": {_BEGIN}" if name in ("objective", "seed") else ""
+            raise AttributeError(f"'{type(self).__name__}' object has no attribute '{name}'{hint}")
 
     @abstractmethod
     def ask(self) -> Sequence[Prompt] | Ask:
@@ -206,15 +217,48 @@ def find_strategy(name: str) -> type[Strategy]:
 
 
 def _load(name: str, load: Callable[[], Any]) -> type[Strategy]:
-    try:
+    with strangers_code(f"the strategy '{name}' cannot be loaded"):
         found = load()
-    except Exception as error:  # a stranger's module may raise anything while it is imported
-        raise StrategyError(f"the strategy '{name}' cannot be loaded: {type(error).__name__}: {error}") from error
     if not (inspect.isclass(found) and issubclass(found, Strategy)):
         raise StrategyError(f"'{name}' is {found!r}, which is not a subclass of promptsearch.Strategy")
     if inspect.isabstract(found):
         raise StrategyError(f"the strategy '{name}' lacks {', '.join(sorted(found.__abstractmethods__))}")
-    return found
+    return found if (fault := _fault(found)) is None else _refusing(found, *fault)
+
+
+def _fault(strategy: type[Strategy]) -> tuple[str, str] | None:
+    """What a class says of itself in a wrong way: the attribute, and what to write."""
+    kinds = {HardPrompt, TextPrompt, *TRAINED.values()}
+
+    def some(value: Any, known: Callable[[Any], bool]) -> bool:
+        return isinstance(value, (frozenset, set)) and all(known(each) for each in value)
+
+    checks: dict[str, tuple[Callable[[Any], bool], str]] = {
+        "access": (lambda x: isinstance(x, Access), "one of Access.SCORES, Access.GRADIENTS and Access.WEIGHTS"),
+        "proposes": (lambda x: some(x, kinds.__contains__) and bool(x), "a set of kinds of prompt, as frozenset({HardPrompt})"),
+        "starts_from": (lambda x: some(x, kinds.__contains__), "a set of kinds of prompt, as frozenset({HardPrompt})"),
+        "writes": (lambda x: some(x, lambda each: isinstance(each, str)), 'a set of names of options, as frozenset({"file"})'),
+        "finalists": (lambda x: type(x) is int and x > 0, "a whole number of at least 1"),
+        **{name: (lambda x: type(x) is bool, "True or False") for name in ("deterministic", "searches", "reference")},
+    }
+    for name, (good, wanted) in checks.items():
+        value = getattr(strategy, name)
+        if not good(value):
+            return name, f"{strategy.__name__}.{name} is {str(value)[:80]!r}: write {wanted}"
+    return None
+
+
+def _refusing(strategy: type[Strategy], name: str, fault: str) -> type[Strategy]:
+    """A strategy's class that stands in for it where one attribute is wrong: the others of a study run, its own runs fail."""
+
+    @functools.wraps(strategy.__init__)
+    def refuse(self: Strategy, *given: Any, **named: Any) -> None:
+        raise StrategyError(fault)
+
+    own = {"__init__": refuse, "__doc__": strategy.__doc__, "__module__": strategy.__module__, name: getattr(Strategy, name)}
+    standing_in: type[Strategy] = type(strategy.__name__, (strategy,), own)
+    other = _fault(standing_in)
+    return standing_in if other is None else _refusing(standing_in, *other)
 
 
 @dataclass(frozen=True)
@@ -299,12 +343,14 @@ def make_strategy(name: str, strategy: type[Strategy], objective: Objective, see
     Raises:
         StrategyError: The constructor failed.
     """
-    try:
-        return strategy(objective, seed=seed, **check_options(name, strategy, options))
-    except PromptSearchError:
-        raise
-    except Exception as error:  # a stranger's constructor may raise anything
-        raise StrategyError(f"the strategy '{name}' cannot be made: {type(error).__name__}: {error}") from error
+    given = check_options(name, strategy, options)
+    with strangers_code(f"the strategy '{name}' cannot be made"):
+        made = strategy(objective, seed=seed, **given)
+        if not isinstance(made, Strategy):
+            raise StrategyError(f"{strategy.__name__}() made {type(made).__name__}, which is no strategy: leave __new__ out")
+        if made.objective is not objective:
+            raise StrategyError(f"{strategy.__name__} has an objective that is not the run's: {_BEGIN}")
+    return made
 
 
 def _type_name(annotation: Any) -> str:

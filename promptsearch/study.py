@@ -15,15 +15,15 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from promptsearch.books import Books
 from promptsearch.cache import ScoreCache
 from promptsearch.calibration import measure_noise
 from promptsearch.config import StudyConfig, load_config, parse_config
-from promptsearch.errors import EndpointDown, PromptError, PromptSearchError, RecordError, StudyError
+from promptsearch.errors import EndpointDown, PromptError, PromptSearchError, RecordError, StudyError, Tampered
 from promptsearch.export import export_best, load_prompt
 from promptsearch.files import write_json
 from promptsearch.model.packaged import cache_folder
 from promptsearch.model.text import TextModel
-from promptsearch.objective import Objective
 from promptsearch.prepared import Prepared, prepare
 from promptsearch.provenance import machine, own_version, versions
 from promptsearch.report import Results, load_results, write_report
@@ -240,9 +240,9 @@ class Study:
         write_json(run.folder / "run.json", {"settings": settings, "versions": versions(), "machine": machine()})
         begin = time.monotonic()
 
-        def listener(stage: str, objective: Objective) -> None:
-            best = objective.ranking[0].value if objective.ranking else None
-            spent = objective.ledger.spent
+        def listener(stage: str, books: Books) -> None:
+            best = books.ranking[0].value if books.ranking else None
+            spent = books.ledger.spent
             self._progress(Progress(name, number, total, stage, best, spent, run.budget, time.monotonic() - begin))
 
         try:
@@ -253,11 +253,13 @@ class Study:
             raise
         except PromptSearchError as error:
             self._failed(run, error, name, number, total)
+            if isinstance(error, Tampered):
+                _discard(run.folder, "evaluations.jsonl", "proposals.jsonl")  # losses of a model that was not the right one
+                if not error.mended:
+                    raise
             return
         write_json(path, result)
-        # A finished run needs no checkpoint, and they are large.
-        (run.folder / "state.safetensors").unlink(missing_ok=True)
-        shutil.rmtree(run.folder / "finalists", ignore_errors=True)
+        _discard(run.folder)
         self._progress(
             Progress(name, number, total, "done", result["search"]["loss"], result["spent"], run.budget, result["seconds"])
         )
@@ -298,6 +300,13 @@ def _winner_of(run: Run) -> Beginning:
     winner = {key: result["winner"][key] for key in ("kind", "key", "text")}
     about = {"run": run.label, "seed": run.seed, **winner, "spent": result["spent"], **scores}
     return Beginning(load_prompt(run.folder).prompt, about)
+
+
+def _discard(folder: Path, *more: str) -> None:
+    """Delete a run's checkpoint, which a finished run does not need and is large, and other files of it."""
+    for name in ("state.safetensors", *more):
+        (folder / name).unlink(missing_ok=True)
+    shutil.rmtree(folder / "finalists", ignore_errors=True)
 
 
 def _bytes(folder: Path, text: str) -> int:

@@ -20,6 +20,7 @@ from torch.nn.functional import pad
 from promptsearch.errors import ModelError, TemplateError
 from promptsearch.model.attention import Forest, UnknownAttention, attending, chains
 from promptsearch.model.gated import Adaption
+from promptsearch.model.integrity import checksum, spare_of, write_weights
 from promptsearch.model.layers import Layers, Reached, UnknownLayers, find_layers, recorded_differ
 from promptsearch.model.packaged import NAME, packaged_model
 from promptsearch.model.tokens import Tokens
@@ -65,6 +66,8 @@ class LanguageModel:
         self.name = name or str(getattr(model.config, "_name_or_path", "") or type(model).__name__)
         self._cast: dict[torch.dtype, LanguageModel] = {}
         self._source = self  # of what this is a copy in another dtype
+        self._loaded: str | None = None  # the name by which it can be loaded again
+        self._spare: list[Tensor] | None = None
 
     @staticmethod
     def load(name: str, *, device: str = "auto") -> LanguageModel:
@@ -97,7 +100,9 @@ class LanguageModel:
             reason = next(iter(str(error).splitlines()), type(error).__name__)
             raise ModelError(f"cannot load the model '{name}': {reason} {_WAYS}") from error
         found = str(Path(name).resolve()) if Path(name).exists() else name  # exports name it, wherever they are used
-        return LanguageModel(model.to(pick_device(device)), tokenizer, found)
+        loaded = LanguageModel(model.to(pick_device(device)), tokenizer, found)
+        loaded._loaded = name
+        return loaded
 
     def to(self, dtype: torch.dtype) -> LanguageModel:
         """The same model in another dtype; a copy that is kept, the original stays as it is."""
@@ -184,6 +189,43 @@ class LanguageModel:
             self.weights.check(tensors)
         with changed(self.model, {name: tensor.to(self.device, self.dtype) for name, tensor in tensors.items()}):
             yield
+
+    @property
+    def checksum(self) -> str:
+        """20 hexadecimal digits that follow from the weights as they are now, far quicker than `hash`."""
+        return checksum(self.model)
+
+    @property
+    def versions(self) -> tuple[int, ...]:
+        """How often each weight was written to in place, as torch counts it; costs nothing."""
+        return tuple(weight._version for weight in self.model.parameters())
+
+    def keep_spare(self) -> None:
+        """Keep a copy of the weights to restore them from, where they cannot be loaded again and are small."""
+        if self._source is self and self._loaded is None and self._spare is None:
+            self._spare = spare_of(self.model)
+
+    def restore(self) -> bool:
+        """Bring back the weights as they were loaded, where something has written to them.
+
+        Returns:
+            Whether they are right now. They are not where a large model was given as an object, or where what was loaded is
+            not there any more.
+        """
+        if self._digest() != self.hash:
+            write_weights(self.model, self._right_weights())
+        return self._digest() == self.hash
+
+    def _right_weights(self) -> list[Tensor]:
+        """From a spare copy, from where it was loaded, or from what this is a copy of; none where there is no such thing."""
+        if self._source is not self:
+            return list(self._source.model.parameters()) if self._source.restore() else []
+        if self._spare is None and self._loaded is not None:
+            try:
+                return list(LanguageModel.load(self._loaded, device=str(self.device)).model.parameters())
+            except ModelError:  # it is not there any more
+                return []
+        return self._spare or []
 
     def check_unchanged(self) -> None:
         """Compare the weights with those that it was loaded with.

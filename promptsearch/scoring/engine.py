@@ -119,8 +119,11 @@ class Engine:
 
     @property
     def signature(self) -> str:
-        """All that a score depends on besides prompt and example; another one once memory has run out."""
-        return repr((self._rows.limit, *self._signature))
+        """All that a score depends on besides prompt and example: the weights as they are now among it.
+
+        Another one once memory has run out.
+        """
+        return repr((self._rows.limit, self._lm.checksum, *self._signature))
 
     def length(self, prompt: Prompt) -> int:
         """Tokens that the prompt puts into the slots."""
@@ -301,6 +304,10 @@ class Engine:
     def kept(self) -> tuple[int, int]:
         """Tokens of which something is kept from call to call, and its bytes."""
         return self._rows.kept
+
+    def forget(self) -> None:
+        """Compute anew what is kept from call to call: the weights were not what they should have been."""
+        self._rows.forget()
 
     # Private.
 

@@ -255,6 +255,9 @@ class ServedScorer:
         """Nothing."""
         return ()
 
+    def forget(self) -> None:
+        """Nothing is kept."""
+
     @property
     def kept(self) -> tuple[int, int]:
         """Nothing."""

@@ -40,8 +40,8 @@ def test_the_best_text_wins():
 
 
 def test_a_small_budget_reaches_for_the_first_prompts():
-    objective = planted_objective(budget=None)
-    objective.ledger.budget = objective.price([TextPrompt("a b"), TextPrompt("c d")])
+    prompts = [TextPrompt("a b"), TextPrompt("c d")]
+    objective = planted_objective(budget=planted_objective(budget=None).price(prompts))
     search(Manual(objective, seed=0, prompts=["a b", "c d", "e f"]))
     assert scored(objective) == [("a b",), ("c d",)]
 
