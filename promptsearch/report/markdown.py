@@ -28,6 +28,7 @@ def to_markdown(results: Results) -> str:
     lines += [f"- **{escape(task.name)}**: {escape(task.verdict)}" for task in tasks]
     for task in tasks:
         lines += ["", f"## {escape(task.name)}", "", *_task(task, model)]
+        lines += ["", *(f"- The data: {escape(note)}" for note in task.info.notes)] if task.info.notes else []
     lines += _missing(results)
     lines += ["", "## How this was made", ""]
     lines += [f"- {escape(name)}: {escape(value)}" for name, value in facts(results)]
