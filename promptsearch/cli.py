@@ -21,7 +21,8 @@ from rich.table import Table
 from typer.core import TyperGroup
 
 from promptsearch.config import StrategyConfig, StudyConfig, config_schema, load_config, parse_config
-from promptsearch.errors import PromptSearchError, StudyError, UnknownName
+from promptsearch.errors import FieldError, PromptSearchError, StudyError, UnknownName
+from promptsearch.fields import text_of
 from promptsearch.plain_yaml import read_yaml
 
 DEFAULT_MODEL = "smollm2-135m-instruct"
@@ -352,8 +353,8 @@ def apply(
         typer.Option(
             "--input",
             metavar="FILE",
-            help="Inputs with the template's fields, in a file of the kinds that tasks are read from; - reads JSON lines from "
-            "standard input.",
+            help="Inputs with the template's fields, in a file of a kind that tasks are read from; - reads "
+            "JSON lines from standard input.",
         ),
     ] = "-",
     model: Model = None,
@@ -374,7 +375,8 @@ def apply(
         found = PromptedModel(lm or next(iter(saved.values())).model(), saved).apply(rows)
     for row in found:
         # A half character in a field that no template has is written back as it came, escaped.
-        typer.echo(json.dumps(row, ensure_ascii=False, default=str).encode(errors="backslashreplace"))
+        line = json.dumps(row, ensure_ascii=False, default=_written)
+        typer.echo(line.encode(errors="backslashreplace"))
 
 
 def _named(given: list[str]) -> Path | dict[str, Path]:
@@ -390,6 +392,14 @@ def _named(given: list[str]) -> Path | dict[str, Path]:
             raise StudyError(f"{each}: the name {name} is given twice")
         found[name] = Path(folder)
     return found
+
+
+def _written(value: Any) -> str:
+    """A value that JSON does not know, as the model read it; where nothing could read it, as Python shows it."""
+    try:
+        return text_of(value)
+    except FieldError:
+        return str(value)
 
 
 @app.command()

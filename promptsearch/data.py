@@ -1,7 +1,8 @@
 """Data as they are in the file: rows of cells, and where each stands.
 
-One reader a format. None guesses: a cell of a CSV file is the text that stands there, and what is no table is refused, with
-the file's line. What values become where text is wanted is not said here, but in `promptsearch.fields`.
+One reader a format. None guesses: a cell of a CSV file is the text that stands there, and what is no table
+is refused, with the file's line. What values become where text is wanted is not said here, but in
+`promptsearch.fields`.
 """
 
 from __future__ import annotations
@@ -48,8 +49,8 @@ def read_data(data: Mapping[str, Any], folder: Path) -> list[Row]:
     """The rows that a study file's `data` names.
 
     Args:
-        data: `{path: FILE}` for JSONL, CSV, TSV or Parquet, or `{hub: owner/name}` with optional `config`, `revision`,
-            `split` (left out: all splits of the data set together; the task makes its own).
+        data: `{path: FILE}` for JSONL, CSV, TSV or Parquet, or `{hub: owner/name}` with optional `config`,
+            `revision`, `split` (left out: all splits of the data set together; the task makes its own).
         folder: What a relative path is relative to.
 
     Raises:
@@ -82,7 +83,7 @@ def read_inputs(source: str) -> Iterator[Row]:
     """
     if source == "-":
         if sys.stdin is None:
-            raise TaskError("standard input is closed: expected inputs there, or a file that holds them")
+            raise TaskError("standard input is closed: expected inputs there, or a file of them")
         return _jsonl(Source(sys.stdin.buffer, "standard input", "<stdin>"))
     return read_file(Path(source), source, "the inputs", piped=True)
 
@@ -149,7 +150,8 @@ def _object(line: str, place: str) -> Row:
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
-        raise FieldError(f"has the field {repeated(name for name, _ in pairs)} twice: leave one out")
+        twice = repeated(name for name, _ in pairs)
+        raise FieldError(f"has the field {twice} twice: leave one out")
     return found
 
 
@@ -183,7 +185,7 @@ def _records(reader: Any, source: Source) -> Iterator[tuple[int, list[str]]]:
             where = f"line {reader.line_num}: {error}"
             if "end of data" in str(error):
                 where = f"a quotation mark that opens in line {number} or below is never closed"
-            hint = 'a text that begins with a quotation mark stands in quotes, with every such mark in it written twice, ""'
+            hint = "a text that begins with a quotation mark stands in quotes, and every mark in it twice"
             raise source.refuse(f"{where}: {hint}") from error
         if cells:
             yield number, cells
@@ -191,8 +193,9 @@ def _records(reader: Any, source: Source) -> Iterator[tuple[int, list[str]]]:
 
 def _names(cells: list[str], number: int, delimiter: str, source: Source) -> list[str]:
     if len(cells) == 1 and (other := [mark for mark in ",;\t|" if mark in cells[0]]):
-        wanted = "commas between fields, or tabs in a file .tsv"
-        raise source.refuse(f"line {number} names a single field, {cells[0]!r}: expected {wanted}, got {other[0]!r}")
+        wanted = "expected commas between fields, or tabs in a file .tsv"
+        found = f"line {number} names a single field, {cells[0]!r}"
+        raise source.refuse(f"{found}: {wanted}, got {other[0]!r}")
     if twice := repeated(filter(None, cells)):
         raise source.refuse(f"line {number} names the field {twice} twice: rename one")
     return cells
@@ -235,7 +238,7 @@ def _column(column: Any, name: str, source: Source) -> list[Any]:
 
 
 def _narrow(value: Any, kind: str) -> Any:
-    """A float of 32 or 16 bits as such, so that its text is no longer than it needs to be; others as they are.
+    """A float of 32 or 16 bits as such, so that its text is as short as it can be; others as they are.
 
     Args:
         value: As Python has it.
@@ -252,9 +255,11 @@ def _hub(data: Mapping[str, Any]) -> list[Row]:
     import datasets
 
     try:
-        found = datasets.load_dataset(data["hub"], data.get("config"), revision=data.get("revision"), split=data.get("split"))
+        asked = {key: data.get(key) for key in ("revision", "split")}
+        found = datasets.load_dataset(data["hub"], data.get("config"), **asked)
         parts = found if isinstance(found, dict) else {data.get("split") or "data": found}
-        return [row for split, part in parts.items() for row in _hub_rows(part, f"{data['hub']}, split {split}")]
+        places = {split: f"{data['hub']}, split {split}" for split in parts}
+        return [row for split, part in parts.items() for row in _hub_rows(part, places[split])]
     except Exception as error:  # the Hub client raises errors of many packages
         raise TaskError(
             f"cannot load the data set '{data['hub']}' from the Hub ({type(error).__name__}: {error}). "

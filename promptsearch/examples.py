@@ -43,7 +43,8 @@ class Answers:
         label: The field that holds labels.
 
     Raises:
-        TaskError: There are less than two answers, two that differ by spaces at most, one without text, or aliases of choices.
+        TaskError: There are less than two answers, two that differ by spaces at most, one without text, or
+            aliases of choices.
     """
 
     def __init__(
@@ -62,7 +63,9 @@ class Answers:
         if self.texts is not None and self.aliases:
             raise TaskError("aliases belong to text answers; this task has answers to choose from")
         #: The answers to choose from, as they stand behind the template; None for text answers.
-        self.choices = None if self.texts is None else tuple(map(template.answer_text, self.texts.values()))
+        self.choices: tuple[str, ...] | None = None
+        if self.texts is not None:
+            self.choices = tuple(map(template.answer_text, self.texts.values()))
         self._labels = list(self.texts or ())
 
     def example(self, fields: Mapping[str, str], label: str, place: str) -> Example:
@@ -80,24 +83,27 @@ class Answers:
             number = self._number(label, place)
             return Example(-1, fields, self.choices[number], number)
         if not label.strip():
-            raise FieldError(f"{place}: the field '{self.field}' is empty: expected the right answer")
+            raise self._empty(place, "the right answer")
         others = tuple(map(self._template.answer_text, self.aliases.get(label, ())))
         return Example(-1, fields, self._template.answer_text(label), None, others)
 
     def _number(self, label: str, place: str) -> int:
-        """The place of a label's answer: that of the same text, or else of the same value in another spelling."""
+        """The place of a label's answer: that of the same text, or else of the same value."""
         if label in self._labels:
             return self._labels.index(label)
         same = [i for i, key in enumerate(self._labels) if plain_value(key) == plain_value(label)]
         if len(same) == 1:
             return same[0]
         if not label:
-            raise FieldError(f"{place}: the field '{self.field}' is empty: expected one of {listed(self._labels)}")
+            raise self._empty(place, f"one of {listed(self._labels)}")
         hint = ""
         if label.lstrip("0") in self._labels:
             hint = f". Quotes keep a label of a study file as it is written: '{label}'"
         known = f"answers are given for {listed(self._labels)}"
         raise FieldError(f"{place}: the label {shown(label)} has no answer; {known}{hint}")
+
+    def _empty(self, place: str, wanted: str) -> FieldError:
+        return FieldError(f"{place}: the field '{self.field}' is empty: expected {wanted}")
 
 
 class Read(NamedTuple):
@@ -115,7 +121,7 @@ class Read(NamedTuple):
 
 
 def read_examples(rows: Sequence[Mapping[str, Any]], template: Template, answers: Answers) -> tuple[list[Example], list[str]]:
-    """An example for every text, ordered by a hash of it, and notes about what was dropped or read in a way to be told.
+    """An example for every text, ordered by a hash of it, and notes about what was done to the data.
 
     Args:
         rows: Field name -> value.
@@ -140,9 +146,8 @@ def _unique(read: Sequence[Read], template: Template) -> tuple[list[Example], li
     for each in read:
         rows.setdefault("".join(template.fill(each.example.fields)), []).append(each)
     kept = {text: same[0] if len(same) == 1 else _most(same) for text, same in rows.items()}
-    lost = [
-        (each, kept[text]) for text, same in rows.items() for each in same if each.example.answer != kept[text].example.answer
-    ]
+    pairs = [(each, kept[text]) for text, same in rows.items() for each in same]
+    lost = [(each, one) for each, one in pairs if each.example.answer != one.example.answer]
     notes = []
     if dropped := len(read) - len(kept):
         text = f"{dropped} rows dropped whose text stands in another row"
@@ -150,17 +155,16 @@ def _unique(read: Sequence[Read], template: Template) -> tuple[list[Example], li
     if lost:
         other, one = lost[0]
         texts = len({id(first) for _, first in lost})
-        notes.append(
-            f"different labels of {_count(texts, 'text')}: the one that most rows have is kept, in a tie one by a hash of text "
-            f"and label, never by the rows' order: such as {shown(one.label)} ({one.place}), not {shown(other.label)} "
-            f"({other.place})"
-        )
+        rule = "the label of most rows is kept, in a tie one picked by a hash, never by the order"
+        kept_one, lost_one = (f"{shown(each.label)} ({each.place})" for each in (one, other))
+        differing = f"{_count(texts, 'text')} with different labels"
+        notes.append(f"{differing}: {rule}; such as {kept_one}, not {lost_one}")
     ordered = sorted(kept, key=lambda text: hashlib.sha256(text.encode()).digest())
     return [kept[text].example for text in ordered], notes
 
 
 def _most(same: Sequence[Read]) -> Read:
-    """The row whose answer most rows of its text have; a tie falls to content, so that the rows' order has no say."""
+    """The row whose answer most rows of its text have; in a tie, order has no say, but content."""
     votes = Counter(each.example.answer for each in same)
 
     def rank(each: Read) -> tuple[int, bytes]:
@@ -176,18 +180,21 @@ def _spelled(
     fields: Sequence[str],
     answers: Answers,
 ) -> list[str]:
-    """What was read in another spelling than it may have in the file, what is empty, and what nothing in the data asks for."""
+    """What was read in another spelling than the file's, what is empty, and what no row asks for."""
     notes = []
     for name in dict.fromkeys((*fields, answers.field)):
         if count := sum(pointed(row[name]) for row in rows):
-            notes.append(f"{_count(count, 'number')} in the field '{name}' like 1.0, read as whole ones like 1")
+            numbers = _count(count, "number")
+            notes.append(f"{numbers} in the field '{name}' like 1.0, read as whole ones like 1")
     for name in fields:
         if empty := [each.place for each in read if not each.example.fields[name]]:
-            notes.append(f"the field '{name}' is empty in {_count(len(empty), 'row')}, such as {empty[0]}")
+            found = _count(len(empty), "row")
+            notes.append(f"the field '{name}' is empty in {found}, such as {empty[0]}")
     labels = {each.label: None for each in read}
-    if answers.texts is not None and (other := [each for each in labels if each not in answers.texts]):
-        count = sum(each.label in other for each in read)
-        notes.append(f"{_count(count, 'label')} in another spelling than in 'answers': {listed(other)}")
+    known = labels if answers.texts is None else answers.texts
+    if other := [each for each in labels if each not in known]:
+        found = _count(sum(each.label in other for each in read), "label")
+        notes.append(f"{found} in another spelling than in 'answers': {listed(other)}")
     if unused := [text for text in answers.aliases if text not in labels]:
         notes.append(f"aliases without a row: of {listed(unused)}")
     return notes
@@ -207,8 +214,8 @@ def _texts(answers: Mapping[Any, str]) -> dict[str, str]:
         if words in spelled:
             first = spelled[words]
             raise TaskError(
-                f"the answers {found[first]!r} and {text!r} for the labels {shown(first)} and {shown(label)} differ by "
-                "spaces at most, so that nothing could tell them apart: expected different words"
+                f"the answers {found[first]!r} and {text!r} for the labels {shown(first)} and {shown(label)} "
+                "differ by spaces at most, so that nothing could tell them apart: expected different words"
             )
         found[label], spelled[words] = text, label
     if len(found) < 2:

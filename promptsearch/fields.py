@@ -1,13 +1,18 @@
 """The one rule by which a value of the data becomes text.
 
-It holds for every format of files, for data sets of the Hub, for rows given in Python, for labels, for the keys of `answers` in a
-study file, and for inputs of found prompts:
+It holds for every format of files, for data sets of the Hub, for rows given in Python, for labels, for the
+keys of `answers` in a study file, and for inputs of found prompts:
 
 - Text is text as it stands: `007`, `1.50`, `TRUE` and empty text, too. All cells of CSV and TSV files are text.
-- Whole numbers are their digits. Other numbers have the fewest digits that give the same number, and where nothing stands
-  behind the point, no point: 1.50 is `1.5`, and 1.0 is `1`. Decimal numbers keep the digits that they were stored with.
+- Whole numbers are their digits. Other numbers have the fewest digits that give the same number, and where
+  nothing stands behind the point, no point: 1.50 is `1.5`, and 1.0 is `1`. Decimal numbers keep the digits
+  that they were stored with.
 - Booleans are `true` and `false`; dates and times are as ISO 8601 writes them.
-- Whatever else there is has no text: null, NaN and infinity, lists, mappings and bytes. Nor has text that holds half a character.
+- Whatever else there is has no text: null, NaN and infinity, lists, mappings and bytes. Nor has text that
+  holds half a character.
+
+A label means the answer whose key is the same text, or else the one whose key has the same value in another
+spelling (`plain_value`): the cells `1.0` and `True` are found under 1 and true.
 """
 
 from __future__ import annotations
@@ -129,7 +134,7 @@ def _whole(text: str) -> str:
     except UnicodeEncodeError as error:
         half = f"\\u{ord(text[error.start]):04x}"
         raise FieldError(
-            f"holds half a character ({half}), as a text does that was cut within one: mend it, or leave the row out"
+            f"holds half a character ({half}), as text does that was cut within one: mend it, or leave it out"
         ) from error
     return text
 
@@ -162,7 +167,7 @@ def _other(value: Any) -> str:
     import numpy as np
 
     if isinstance(value, np.floating):
-        return _number(float(str(value)))  # the fewest digits in its own width: 1.1, not 1.10000002384
+        return _number(float(str(value)))  # the fewest digits in its own width: not 1.10000002384
     if isinstance(value, (np.bool_, np.integer)):
         return text_of(value.item())
     if isinstance(value, Mapping):

@@ -35,7 +35,13 @@ def read_text(path: Path, what: str, error: type[PromptSearchError]) -> str:
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
-def open_file(path: Path, what: str, error: type[PromptSearchError], *, piped: bool = False) -> Readable:
+def open_file(
+    path: Path,
+    what: str,
+    error: type[PromptSearchError],
+    *,
+    piped: bool = False,
+) -> Readable:
     """A file's bytes, unpacked where its name ends in `.gz`.
 
     Args:

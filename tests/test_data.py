@@ -201,8 +201,8 @@ REFUSED_FILES = {
     "commas in .tsv": ("a.tsv", HEAD + b"a,1\n", "line 1 names a single field, .* got ','"),
     "one name twice": ("a.csv", b"text,text\na,b\n", "line 1 names the field text twice"),
     "an open quote": ("a.csv", HEAD + b'a,1\n"b,0\n', "opens in line 3 or below is never closed"),
-    "a quote in quotes": ("a.csv", HEAD + b'a,1\n"b"c",0\n', "line 3: .* written twice"),
-    "a backslash": ("a.csv", HEAD + b'"say \\"hi\\"",1\n', "line 2: .* written twice"),
+    "a quote in quotes": ("a.csv", HEAD + b'a,1\n"b"c",0\n', "line 3: .* every mark in it twice"),
+    "a backslash": ("a.csv", HEAD + b'"say \\"hi\\"",1\n', "line 2: .* every mark in it twice"),
     "an empty table": ("a.csv", b"", "it is empty: expected the names of the fields"),
     "a mark alone": ("a.csv", b"\xef\xbb\xbf", "it is empty"),
     "no rows": ("a.csv", HEAD, "the data are empty: a.csv has no row"),
@@ -385,6 +385,14 @@ def test_apply_writes_fields_that_no_template_has_as_they_came(saved):
     found = apply(given=line + "\n")
     assert found.exit_code == 0
     assert found.stdout.startswith(line.removesuffix("}"))
+
+
+def test_apply_writes_values_of_parquet_that_json_does_not_know(saved, tmp_path):
+    row = {"text": datetime.datetime(2024, 1, 2), "price": Decimal("1.50"), "raw": b"a", "gap": None}
+    (tmp_path / "in.parquet").write_bytes(written([row], "parquet"))
+    found = json.loads(apply("--input", tmp_path / "in.parquet").stdout)
+    expected = {"text": "2024-01-02T00:00:00", "price": "1.50", "raw": "b'a'", "gap": None}
+    assert {name: found[name] for name in row} == expected
 
 
 def test_numbers_are_the_same_in_a_task_and_in_use(saved, tiny):

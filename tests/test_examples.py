@@ -129,8 +129,8 @@ def test_the_label_of_most_rows_is_kept_and_the_others_are_told():
     found = {e.fields["text"]: e.answer for part in task.splits.values() for e in part.examples}
     assert len(found) == 20 and found["film 3"] == " bad"
     assert task.notes[0] == "2 rows dropped whose text stands in another row (1 of them with another label)"
-    assert "different labels of 1 text: the one that most rows have is kept" in task.notes[1]
-    assert "such as 0 (row 21 of the data), not 1 (row 4 of the data)" in task.notes[1]
+    assert "1 text with different labels: the label of most rows is kept" in task.notes[1]
+    assert "; such as 0 (row 21 of the data), not 1 (row 4 of the data)" in task.notes[1]
 
 
 def test_what_is_read_in_another_spelling_is_told():
@@ -160,7 +160,7 @@ def test_what_was_dropped_stands_at_the_start_in_the_terminal_and_in_every_repor
     print_report(results, Console(file=text, width=1000))
     pages = {name: (tmp_path / name).read_text("utf-8") for name in ("report.md", "report.html")}
     for page in (*pages.values(), text.getvalue()):
-        assert note in page and "different labels of 5 texts" in page
+        assert note in page and "5 texts with different labels" in page
 
 
 def test_a_file_of_pandas_with_gaps_is_the_task_of_one_without(tmp_path):
