@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -21,7 +21,8 @@ from rich.table import Table
 from typer.core import TyperGroup
 
 from promptsearch.config import StrategyConfig, StudyConfig, config_schema, load_config, parse_config
-from promptsearch.errors import PromptSearchError, StudyError, UnknownName
+from promptsearch.errors import FieldError, PromptSearchError, StudyError, UnknownName
+from promptsearch.fields import text_of
 from promptsearch.plain_yaml import read_yaml
 
 DEFAULT_MODEL = "smollm2-135m-instruct"
@@ -348,22 +349,23 @@ def apply(
         ),
     ],
     inputs: Annotated[
-        typer.FileText,
+        str,
         typer.Option(
             "--input",
-            metavar="FILE.jsonl",
-            encoding="utf-8",
-            help="One input a line, with the template's fields; - reads standard input.",
+            metavar="FILE",
+            help="Inputs with the template's fields, in a file of a kind that tasks are read from; - reads "
+            "JSON lines from standard input.",
         ),
-    ] = "-",  # type: ignore[assignment]  # opened by typer
+    ] = "-",
     model: Model = None,
 ) -> None:
-    """Use found prompts: read inputs as JSON lines, write them with their answers."""
+    """Use found prompts: read inputs, write them with their answers as JSON lines."""
+    from promptsearch.data import read_inputs
     from promptsearch.export import load_prompt
     from promptsearch.model import LanguageModel
     from promptsearch.prompted import PromptedModel
 
-    rows = _rows(inputs, inputs.name)
+    rows = read_inputs(inputs)
     folders = _named(prompts)
     lm = LanguageModel.load(model) if model else None
     if isinstance(folders, Path):
@@ -372,7 +374,9 @@ def apply(
         saved = {name: load_prompt(folder) for name, folder in folders.items()}
         found = PromptedModel(lm or next(iter(saved.values())).model(), saved).apply(rows)
     for row in found:
-        typer.echo(json.dumps(row, ensure_ascii=False))
+        # A half character in a field that no template has is written back as it came, escaped.
+        line = json.dumps(row, ensure_ascii=False, default=_written)
+        typer.echo(line.encode(errors="backslashreplace"))
 
 
 def _named(given: list[str]) -> Path | dict[str, Path]:
@@ -390,17 +394,12 @@ def _named(given: list[str]) -> Path | dict[str, Path]:
     return found
 
 
-def _rows(lines: Iterable[str], source: str) -> Iterator[dict[str, Any]]:
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except ValueError as error:
-            raise StudyError(f"{source}, line {number}: this is not JSON: {error}") from error
-        if not isinstance(row, dict):
-            raise StudyError(f'{source}, line {number}: expected an object with fields, such as {{"text": "..."}}')
-        yield row
+def _written(value: Any) -> str:
+    """A value that JSON does not know, as the model read it; where nothing could read it, as Python shows it."""
+    try:
+        return text_of(value)
+    except FieldError:
+        return str(value)
 
 
 @app.command()

@@ -16,6 +16,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from promptsearch.errors import StudyError
+from promptsearch.plain_text import read_text
 from promptsearch.plain_yaml import KeyPath, read_yaml
 from promptsearch.settings import EndpointConfig as EndpointConfig
 from promptsearch.settings import PoolSource as PoolSource
@@ -35,11 +36,7 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> StudyConfig:
         StudyError: Whatever is wrong with it: file, line, key, what was found and what was expected.
     """
     path = Path(path)
-    try:
-        text = path.read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-        raise StudyError(f"cannot read the study file {path}: {reason}") from error
+    text = read_text(path, "the study file", StudyError)
     if path.suffix in (".yaml", ".yml", ".json"):
         data, places = read_yaml(text, str(path))
     elif path.suffix == ".toml":

@@ -22,6 +22,10 @@ class TaskError(PromptSearchError):
     """A task's data, splits, answers or metric are wrong."""
 
 
+class FieldError(TaskError):
+    """A row of the data lacks a field, or holds a value there that has no text."""
+
+
 class ModelError(PromptSearchError):
     """A language model cannot be found, loaded or used."""
 

@@ -25,6 +25,7 @@ from numpy.typing import ArrayLike, NDArray
 from promptsearch.config import PoolSource
 from promptsearch.errors import PromptError, StudyError
 from promptsearch.model.text import TextModel
+from promptsearch.plain_text import read_text
 from promptsearch.task import Example, Task
 
 #: Examples without the word's influence that are counted beside those with a word: a word of one example says next to nothing.
@@ -192,11 +193,7 @@ def _first(number: int, ids: Sequence[int], kind: str, there: str) -> tuple[int,
 
 
 def _read(path: Path) -> list[str]:
-    try:
-        lines = path.read_text("utf-8-sig").splitlines()  # some editors begin a file with a mark
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-        raise StudyError(f"cannot read the pool from {path}: {reason}") from error
+    lines = read_text(path, "the pool from", StudyError).split("\n")
     words = [line for line in lines if line.strip()]
     if not words:
         raise StudyError(f"the file of the pool {path} is empty: expected one word a line")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -26,6 +27,8 @@ from promptsearch.served import ServedModel
 from promptsearch.strategy import Access, Strategy, check_options, find_strategy
 from promptsearch.task import SPLITS, Example, Task
 from promptsearch.template import Kind
+
+log = logging.getLogger(__name__)
 
 #: Of an arena: the task's name, the prompt's length, and the kind of its template.
 ArenaKey = tuple[str, int, Kind]
@@ -138,6 +141,9 @@ def prepare(config: StudyConfig, model: TextModel | None = None, task: Task | No
     """
     rows = _with_sources(config, _rows(config))
     tasks = [task] if task else [Task.load(_given(t), config.folder, metric=config.metric) for t in config.tasks]
+    for each in tasks:
+        for note in each.notes:
+            log.warning("task '%s': %s", each.name, note)
     _check_sweep(config, tasks)
     lm = model or _load(config, rows)
     lm.check()

@@ -27,7 +27,8 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from promptsearch.errors import UnknownName
+from promptsearch.errors import FieldError, UnknownName
+from promptsearch.fields import text_of
 from promptsearch.task import METRICS
 
 DTYPES = ("auto", "float32", "bfloat16")
@@ -48,7 +49,20 @@ def _name(value: Any) -> Any:
 
 
 def _label(value: Any) -> Any:
-    return str(value) if isinstance(value, int) else value
+    """A label as the text that the same value in the data becomes."""
+    if not isinstance(value, (bool, int, float)):
+        return value
+    try:
+        return text_of(value)
+    except FieldError as reason:
+        raise ValueError("a label that can stand in the data") from reason
+
+
+def _different(value: Any) -> Any:
+    labels = [_label(key) for key in value] if isinstance(value, Mapping) else []
+    if twice := next((label for i, label in enumerate(labels) if label in labels[:i]), None):
+        raise ValueError(f"each label once: '{twice}' stands twice")
+    return value
 
 
 def _metric(value: Any) -> Any:
@@ -63,6 +77,7 @@ def _unknown(kind: str, name: str, known: Sequence[str]) -> PydanticCustomError:
 
 Whole = Annotated[int, BeforeValidator(_whole), Field(ge=1)]
 Name = Annotated[str, BeforeValidator(_name)]
+Label = Annotated[str, BeforeValidator(_label)]
 Metric = Annotated[str, BeforeValidator(_metric)]
 
 
@@ -101,7 +116,9 @@ class _Keys(BaseModel):
 class Data(_Keys):
     """Where a task's examples come from."""
 
-    path: str | None = Field(None, description="a JSONL, CSV or Parquet file, relative to the study file")
+    path: str | None = Field(
+        None, description="a file .jsonl, .csv or .tsv (each also .gz) or .parquet, relative to the study file"
+    )
     hub: str | None = Field(None, description="a data set on the Hugging Face Hub: owner/name")
     config: str | None = Field(None, description="the Hub data set's configuration")
     revision: str | None = Field(None, description="the Hub data set's revision")
@@ -142,10 +159,10 @@ class TaskConfig(_Keys):
         "{ROLE: TEXT} each with the role system, user or assistant, which the model's chat template joins"
     )
     label: str = Field(description="the field that holds the right answer")
-    answers: dict[Annotated[str, BeforeValidator(_label)], str] | None = Field(
+    answers: Annotated[dict[Label, str], BeforeValidator(_different)] | None = Field(
         None, description="label value: answer text; left out: the label's text is the answer"
     )
-    aliases: dict[Annotated[str, BeforeValidator(_label)], tuple[str, ...]] | None = Field(
+    aliases: Annotated[dict[Label, tuple[str, ...]], BeforeValidator(_different)] | None = Field(
         None, description="answer: other texts that count as right"
     )
     splits: SplitSizes = Field(description="{search: N, select: N, test: N}, the number of examples in each split")

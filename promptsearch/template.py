@@ -18,6 +18,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple
 
 from promptsearch.errors import TemplateError, UnknownName
+from promptsearch.fields import text_of
 
 PROMPT, ANSWER = "prompt", "answer"
 #: Who speaks in a chat.
@@ -223,7 +224,7 @@ class Template:
             if name is None:
                 continue
             if not name.isdecimal():
-                run += format(fields[name])
+                run += text_of(fields[name])
                 continue
             mark = self._mark(name)
             run = run.lstrip() if strips else run

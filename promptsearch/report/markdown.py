@@ -27,7 +27,8 @@ def to_markdown(results: Results) -> str:
     lines = [f"# {escape(results.study.name)}", ""]
     lines += [f"- **{escape(task.name)}**: {escape(task.verdict)}" for task in tasks]
     for task in tasks:
-        lines += ["", f"## {escape(task.name)}", "", *_task(task, model)]
+        notes = [f"- The data: {escape(note)}." for note in task.info.notes]
+        lines += ["", f"## {escape(task.name)}", "", *notes, *([""] if notes else []), *_task(task, model)]
     lines += _missing(results)
     lines += ["", "## How this was made", ""]
     lines += [f"- {escape(name)}: {escape(value)}" for name, value in facts(results)]

@@ -61,6 +61,7 @@ class TaskInfo:
         pool_made: How the pool was made; empty where an earlier version made the study.
         pool_hash: Of the pool's token ids.
         pool_price: LM tokens that finding it took, charged to each run of hard prompts.
+        notes: What was dropped from the data, or read otherwise than it may look.
     """
 
     kind: str
@@ -74,6 +75,7 @@ class TaskInfo:
     pool_made: str = ""
     pool_hash: str = ""
     pool_price: int = 0
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,8 @@ def print_report(results: Results, console: Console | None = None) -> None:
             console.print(_table(task))
         if any(not row.scores.covers_seeds for row in task.rows):
             console.print(Text(ONE_SEED, style="dim"))
+        for note in task.info.notes:
+            console.print(Text("data ", style="yellow") + Text(visible(note)))
         for label, seed, text in findings(task):
             console.print(Text("check ", style="yellow") + Text(visible(f"{label}, seed {seed}: {text}")))
     for run in results.failed:

@@ -14,7 +14,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from promptsearch.errors import PromptError
+from promptsearch.errors import FieldError, PromptError
+from promptsearch.fields import text_in
 from promptsearch.model import LanguageModel
 from promptsearch.model.gated import Adaption
 from promptsearch.prompt import (
@@ -168,21 +169,21 @@ def embedded(lm: LanguageModel, prompt: Prompt, template: Template, fields: Mapp
     return embed(lm, torch.tensor(ids, dtype=torch.long, device=lm.device), vectors)
 
 
-def fields_of(template: Template, given: Mapping[str, Any], number: int) -> dict[str, Any]:
-    """What a user's input gives for the fields of a template.
+def fields_of(template: Template, given: Mapping[str, Any], place: str) -> dict[str, str]:
+    """What a user's input gives for the fields of a template, as strictly as the rows that a prompt was found on.
 
     Args:
         template: Of its prompt.
         given: Field name -> value; other keys are left alone.
-        number: Its place, from 1, for the message.
+        place: Where it stands, for the message.
 
     Raises:
-        PromptError: It lacks a field.
+        PromptError: It lacks a field, or holds a value there that has no text.
     """
-    for name in template.fields:
-        if name not in given:
-            raise PromptError(f"input {number} lacks the field '{name}'; it has {', '.join(map(str, given)) or 'none'}")
-    return {name: given[name] for name in template.fields}
+    try:
+        return {name: text_in(given, name, place) for name in template.fields}
+    except FieldError as error:
+        raise PromptError(str(error)) from error
 
 
 def check_fit(prompt: Prompt, template: Template) -> None:
