@@ -12,6 +12,7 @@ import safetensors
 import safetensors.torch
 from numpy.typing import ArrayLike
 
+from promptsearch.alike import Alike
 from promptsearch.errors import BudgetExhausted, Diverged, NothingUsable, PromptSearchError, RecordError, StrategyError
 from promptsearch.files import write_aside
 from promptsearch.prompt import Prompt
@@ -22,7 +23,7 @@ _SAVING_SHARE = 0.05
 
 
 def search(strategy: Strategy, folder: Path | None = None) -> str:
-    """Ask, score, tell, until the budget is spent, nothing is left to propose, training diverged, or a proposer failed.
+    """Ask, score, tell, until something ends it: the budget, nothing left to propose, divergence, or scores that are all alike.
 
     Args:
         strategy: Fresh from its constructor; its objective's log decides whether it starts or goes on.
@@ -39,14 +40,19 @@ def search(strategy: Strategy, folder: Path | None = None) -> str:
     checkpoint = _Checkpoint(folder / "state.safetensors") if folder else None
     if checkpoint and objective.log.replaying:
         checkpoint.load(strategy)
+    alike = Alike()
     while True:
         try:
             prompts, examples = _ask(strategy)
             if not prompts:
-                return "nothing left to propose"
+                return alike.reason("nothing left to propose")
             evaluation = objective.evaluate(prompts, examples)
         except (BudgetExhausted, Diverged, NothingUsable) as end:
-            return str(end)
+            alike.look(objective.log.lines)
+            return alike.reason(str(end))
+        alike.look(objective.log.lines)
+        if alike.blind:
+            return alike.reason("")
         with _named(strategy, "tell"):
             strategy.tell(prompts, evaluation)
         if checkpoint and not objective.log.replaying:
