@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -236,7 +237,7 @@ class Answer:
             raise self.strange(f"log-probabilities of the prompt's {counted} tokens, and of no others")
         for end in ends if counted is None else [counted]:
             for begin in (0, 1):
-                broken = end == counted and any(map(_pieces, tokens[begin:end]))
+                broken = end == counted and any(map(_is_broken, tokens[begin:end]))
                 if begin < end and (_spell(tokens[begin:end], prompt) if broken else "".join(tokens[begin:end]) == prompt):
                     return begin, end
         raise self.strange("log-probabilities of the prompt's own tokens")
@@ -262,26 +263,24 @@ def _is_best(value: float | None, likely: Likely | None) -> bool | None:
     return None if value is None or not likely else value >= max(likely.values())
 
 
-def _pieces(token: str) -> list[str] | None:
-    r"""What is legible of a token that is no text of its own: bytes within a character come as `\ufffd`, or as `bytes:\xe2`."""
-    if token.startswith("bytes:"):
-        return ["", ""]
-    return token.split("\ufffd") if "\ufffd" in token else None
+def _is_broken(token: str) -> bool:
+    r"""Whether a token is no text of its own: bytes within a character come as `\ufffd`, or as `bytes:\xe2`."""
+    return "\ufffd" in token or token.startswith("bytes:")
 
 
 def _spell(tokens: list[str], prompt: str) -> bool:
-    """Whether tokens, some of which are no text of their own, can be those of the prompt: what is legible stands in order."""
-    pieces = [""]
+    """Whether tokens, some of which are no text of their own, can be those of the prompt.
+
+    Each unreadable piece stands for a character of the prompt or for less, all others for themselves.
+    """
+    places = {0}  # of the prompt, where the next token may begin
     for token in tokens:
-        first, *rest = _pieces(token) or [token]
-        pieces[-1] += first
-        pieces += rest
-    place = len(pieces[0])
-    if not (prompt.startswith(pieces[0]) and prompt.endswith(pieces[-1])):
-        return False
-    for piece in pieces[1:-1]:
-        found = prompt.find(piece, place)
-        if found < 0:
-            return False
-        place = found + len(piece)
-    return place <= len(prompt) - len(pieces[-1])
+        if token.startswith("bytes:"):
+            places = {place + more for place in places for more in range(token.count("\\x") + 1) if place + more <= len(prompt)}
+            continue
+        for piece in re.findall("\ufffd|[^\ufffd]+", token):
+            if piece == "\ufffd":
+                places |= {place + 1 for place in places if place < len(prompt)}
+            else:
+                places = {place + len(piece) for place in places if prompt.startswith(piece, place)}
+    return len(prompt) in places

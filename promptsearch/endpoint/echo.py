@@ -11,7 +11,7 @@ found among the most probable tokens one place before.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
 
@@ -28,8 +28,9 @@ _COMPARED = 3
 #: How far the same log-probability may lie from itself in nats: servers compute a text and its
 #: continuation in other kernels.
 _NOISE = 0.25
-#: How many of the most probable tokens to ask for: the first number that a server takes.
-MOST = (100, 20, 5)
+#: How many of the most probable tokens to ask for, at each place of a text and at one place: the
+#: first number that a server takes.
+_EACH, _ONE = (100, 20, 5), (1000, 100, 20, 5)
 
 
 def _straight(found: Logprobs) -> Logprobs:
@@ -123,7 +124,7 @@ def verify_echo(endpoint: Endpoint) -> Echo:
     name = min(far, key=lambda each: max(far[each]))  # of equals the first
     if max(far[name]) > _NOISE:
         raise EndpointError("its log-probabilities are not those of the tokens beside which they stand")
-    most = _most(lambda most: endpoint.logprobs(_TEXTS[0], most, written)) if name == "late" else 1
+    most = _most(_EACH, lambda most: endpoint.logprobs(_TEXTS[0], most, written)) if name == "late" else 1
     return Echo(name, most, written)
 
 
@@ -142,7 +143,7 @@ def most_likely(endpoint: Endpoint) -> int:
         EndpointError: None.
         EndpointDown: Nobody answers, or nobody is let in.
     """
-    return _most(lambda most: endpoint.likely(_TEXTS[0], most))
+    return _most(_ONE, lambda most: endpoint.likely(_TEXTS[0], most))
 
 
 def _next(endpoint: Endpoint, text: str) -> tuple[str, float | None]:
@@ -157,12 +158,13 @@ def _next(endpoint: Endpoint, text: str) -> tuple[str, float | None]:
     return token, likely[token]
 
 
-def _most(ask: Callable[[int], object]) -> int:
-    for most in MOST[:-1]:
+def _most(counts: Sequence[int], ask: Callable[[int], object]) -> int:
+    *high, last = counts
+    for most in high:
         try:
             ask(most)
             return most
         except EndpointRefused:
             continue
-    ask(MOST[-1])
-    return MOST[-1]
+    ask(last)
+    return last

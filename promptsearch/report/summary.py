@@ -160,7 +160,7 @@ def _task(name: str, info: TaskInfo, results: Results) -> TaskSummary:
     if results.study.model.served and results.study.model.served.get("scores") == "errors":
         sentence += f" {ERRORS}"
     if blind := [run for run in runs if was_blind(run.stopped)]:
-        sentence += f" Not so fast: in {len(blind)} of {len(runs)} runs, such as '{blind[0].label}', {blind[0].stopped}."
+        sentence += f" {len(blind)} of {len(runs)} searches were blind, such as '{blind[0].label}': {blind[0].stopped}."
     return TaskSummary(name, info, sentence, tuple(rows), tuple(compare_all(samples)), floor)
 
 

@@ -16,7 +16,7 @@ _named = named(JSON)
 
 
 @_named
-def _nopacked(wire: Wire, request: Request, rng: random.Random) -> None:
+def _no_json(wire: Wire, request: Request, rng: random.Random) -> None:
     bodies = [
         b"",
         b"<html>hi</html>",
@@ -32,7 +32,7 @@ def _nopacked(wire: Wire, request: Request, rng: random.Random) -> None:
 
 
 @_named
-def _deeppacked(wire: Wire, request: Request, rng: random.Random) -> None:
+def _deep_json(wire: Wire, request: Request, rng: random.Random) -> None:
     depth = rng.choice([400, 900, 985, 1000, 5000, 100_000])
     opened, closed = rng.choice([(b"[", b"]"), (b'{"a":', b"}")])
     deep = opened * depth + b"1" + closed * depth
