@@ -12,6 +12,7 @@ import safetensors
 import safetensors.torch
 from numpy.typing import ArrayLike
 
+from promptsearch.alike import Alike
 from promptsearch.books import Books, books_of
 from promptsearch.calling import strangers_code
 from promptsearch.errors import BudgetExhausted, Diverged, NothingUsable, RecordError, StrategyError
@@ -26,7 +27,7 @@ MOST_PROMPTS = 1_000_000
 
 
 def search(strategy: Strategy, folder: Path | None = None) -> str:
-    """Ask, score, tell, until the budget is spent, nothing is left to propose, training diverged, or a proposer failed.
+    """Ask, score, tell, until something ends it: the budget, nothing left to propose, divergence, or scores that are all alike.
 
     Args:
         strategy: Fresh from its constructor; its objective's log decides whether it starts or goes on.
@@ -44,14 +45,19 @@ def search(strategy: Strategy, folder: Path | None = None) -> str:
     checkpoint = _Checkpoint(folder / "state.safetensors", books) if folder else None
     if checkpoint and books.log.replaying:
         checkpoint.load(strategy)
+    alike = Alike()
     while True:
         try:
             prompts, examples = _ask(strategy, proposes)
             if not prompts:
-                return "nothing left to propose"
+                return alike.reason("nothing left to propose")
             evaluation = books.evaluate(prompts, examples)
         except (BudgetExhausted, Diverged, NothingUsable) as end:
-            return str(end)
+            alike.look(books.log.lines)
+            return alike.reason(str(end))
+        alike.look(books.log.lines)
+        if alike.blind:
+            return alike.reason("")
         with _named(strategy, "tell"):
             strategy.tell(prompts, evaluation)
         if checkpoint and not books.log.replaying:

@@ -145,7 +145,7 @@ def prepare(config: StudyConfig, model: TextModel | None = None, task: Task | No
         for note in each.notes:
             log.warning("task '%s': %s", each.name, note)
     _check_sweep(config, tasks)
-    lm = model or _load(config, rows)
+    lm = model or _load(config, rows, tasks)
     lm.check()
     _check_metrics(lm, tasks)
     dtype = lm.searched_in(config.dtype)
@@ -337,7 +337,7 @@ def _check_budget(config: StudyConfig, row: Row, arena: Arena) -> None:
         )
 
 
-def _load(config: StudyConfig, rows: list[Row]) -> TextModel:
+def _load(config: StudyConfig, rows: list[Row], tasks: list[Task]) -> TextModel:
     """The study's model, from wherever it is."""
     given = config.model
     if isinstance(given, str):
@@ -351,7 +351,10 @@ def _load(config: StudyConfig, rows: list[Row]) -> TextModel:
                 "`promptsearch strategies`"
             )
     if given.tokenizer:
-        return _behind(given, config)
+        examples = (each for task in tasks for split in SPLITS for each in task.splits[split].examples)
+        choices = {answer for task in tasks for answer in task.choices or ()}
+        answers = choices | {answer for each in examples for answer in (each.answer, *each.aliases)}
+        return _behind(given, config, answers=sorted(answers))
     words = listed_words(config.pool, config.folder)
     if words is None and _takes_words(rows):
         raise StudyError(
@@ -361,13 +364,15 @@ def _load(config: StudyConfig, rows: list[Row]) -> TextModel:
     return _behind(given, config, words or [" a"])  # a word that no strategy of the study takes
 
 
-def _behind(given: EndpointConfig, config: StudyConfig, words: Sequence[str] = ()) -> ServedModel:
-    """A model behind an endpoint; without a tokenizer it knows these words."""
+def _behind(given: EndpointConfig, config: StudyConfig, words: Sequence[str] = (), answers: Sequence[str] = ()) -> ServedModel:
+    """A model behind an endpoint, which will score these answers; without a tokenizer it knows these words."""
     source = None if given.tokenizer is None else config.source(given.tokenizer)
+    tokens = None if source is None else Tokens.load(source)
     return ServedModel(
         Endpoint(given.endpoint, given.model, given.key, given.seconds, given.retries, chat=given.chat),
-        tokens=None if source is None else Tokens.load(source),
+        tokens=tokens,
         tokenizer=source,
         words=words,
         parallel=given.parallel,
+        single=tokens is not None and {len(tokens.encode(answer)) for answer in answers} == {1},
     )

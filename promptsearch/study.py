@@ -27,6 +27,7 @@ from promptsearch.model.text import TextModel
 from promptsearch.prepared import Prepared, prepare
 from promptsearch.provenance import machine, own_version, versions
 from promptsearch.report import Results, load_results, write_report
+from promptsearch.report.notation import losses_of
 from promptsearch.run import Arena, Beginning, Run
 from promptsearch.task import Task
 
@@ -41,7 +42,7 @@ class Progress:
         run: `task/label/seed0`.
         number: Of the run, from 1.
         total: Runs in the study.
-        stage: `loading`, `search`, `select`, `test`, `done` or `failed`.
+        stage: `loading`, `search`, `select`, `test`, `done` or `failed`; `note` says something that stays on the screen.
         best: Lowest mean loss so far in nats.
         spent: LM tokens.
         budget: LM tokens; None before the run has one.
@@ -115,19 +116,30 @@ class Study:
         """Run what is not done yet, and write the report."""
         self._progress(Progress("", 0, 0, "loading", message=f"loading {self._config.model}"))
         prepared = prepare(self._config, model, task)
+        if prepared.lm.served:
+            told = f"{prepared.lm.name}, behind {prepared.lm.device}: {losses_of(prepared.lm.served)}"
+            self._progress(Progress("", 0, 0, "note", message=told))
         with self._locked():
             if prepared.prunings:
                 self._progress(Progress("", 0, 0, "loading", message="finding the words of most influence"))
                 prepared = prepared.pruned(self._folder)
             self._settle(self._about(prepared), prepared)
             cache = ScoreCache(cache_folder() / "scores.sqlite")
+            down: EndpointDown | None = None
             try:
                 runs = list(prepared.runs(self._folder))
                 for number, run in enumerate(runs, start=1):
-                    self._execute(run, cache, number, len(runs))
+                    try:
+                        self._execute(run, cache, number, len(runs))
+                    except EndpointDown as error:  # this run goes on in a later call; others may need no server
+                        down = error
+                        if prepared.lm.served:
+                            break
             finally:
                 cache.close()
             write_report(self._folder)
+            if down:
+                raise down
         return load_results(self._folder)
 
     # Before the first token is spent.
@@ -249,7 +261,7 @@ class Study:
             result, winner = run.execute(cache, listener, start)
             export_best(run.arena, winner, result, run.folder / "best")
             result["bytes"] = _bytes(run.folder / "best", result["winner"]["text"])
-        except (RecordError, EndpointDown):  # the other runs would fail alike; what is done stays, and this one goes on later
+        except (RecordError, EndpointDown):  # no fault of the run: what is done stays, and it goes on later
             raise
         except PromptSearchError as error:
             self._failed(run, error, name, number, total)

@@ -57,9 +57,17 @@ def losses_of(served: Mapping[str, Any]) -> str:
     Args:
         served: As `study.json` holds it.
     """
-    if served.get("scores") == "errors":
-        return "losses are 0 and 1, not nats: it gives no log-probabilities of a prompt, so what it writes is compared"
-    return "losses are nats, from the log-probabilities that it gives of a prompt"
+    scores, reason = served.get("scores"), served.get("reason")
+    because = f" ({reason})" if reason else ""
+    if scores == "errors":
+        return f"losses are 0 and 1, not nats: it gives no log-probabilities of a prompt, so what it writes is compared{because}"
+    if scores == "first":
+        return (
+            f"losses are nats, from the {served['most']} most probable tokens of what it writes: an answer "
+            f"beyond these counts as probable as the last of them{because}"
+        )
+    shifted = ", which come one place off and are put right" if served.get("shifted") else ""
+    return f"losses are nats, from the log-probabilities that it gives of a prompt{shifted}"
 
 
 def number(value: float, digits: int = 3) -> str:

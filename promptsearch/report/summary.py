@@ -8,6 +8,7 @@ from functools import cached_property
 
 import numpy as np
 
+from promptsearch.alike import was_blind
 from promptsearch.report.notation import ERRORS
 from promptsearch.report.results import Results, Run, Study, TaskInfo
 from promptsearch.report.verdict import verdict
@@ -158,6 +159,8 @@ def _task(name: str, info: TaskInfo, results: Results) -> TaskSummary:
     )
     if results.study.model.served and results.study.model.served.get("scores") == "errors":
         sentence += f" {ERRORS}"
+    if blind := [run for run in runs if was_blind(run.stopped)]:
+        sentence += f" {len(blind)} of {len(runs)} searches were blind, such as '{blind[0].label}': {blind[0].stopped}."
     return TaskSummary(name, info, sentence, tuple(rows), tuple(compare_all(samples)), floor)
 
 
