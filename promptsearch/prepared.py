@@ -16,7 +16,7 @@ from promptsearch.influence import Pruning
 from promptsearch.model import LanguageModel
 from promptsearch.model.text import TextModel
 from promptsearch.model.tokens import Tokens
-from promptsearch.pool import Pool, listed_words, make_pool
+from promptsearch.pool import Pool, answer_tokens, listed_words, make_pool
 from promptsearch.prompt import HardPrompt, RowsPrompt, TextPrompt, TunedPrompt, kind_of
 from promptsearch.proposer import LocalProposing, Proposing, RemoteProposing
 from promptsearch.run import Arena, Run, scored_size
@@ -193,9 +193,9 @@ def _proposing(config: StudyConfig, lm: TextModel, dtype: torch.dtype) -> Propos
 
 
 def _pool(config: StudyConfig, task: Task, lm: TextModel, rows: Sequence[Row], training: Sequence[Example]) -> Pool:
-    """The pool of a task; where nobody knows a model's words, one that no strategy of the study looks at."""
-    if not (_takes_words(rows) or _names_words(config, lm)):
-        return Pool(lm.words, "no strategy takes words from it")
+    """The pool of a task; where there are no words, and no strategy takes any, all tokens that texts are made of."""
+    if not (_takes_words(rows) or _names_words(config, task, lm)):
+        return Pool(lm.plain, "no strategy takes words from it")
     return make_pool(config.pool, config.folder, task, lm, training)
 
 
@@ -203,10 +203,12 @@ def _takes_words(rows: Sequence[Row]) -> bool:
     return any(HardPrompt in row.strategy.proposes for row in rows)
 
 
-def _names_words(config: StudyConfig, lm: TextModel) -> bool:
-    """Whether a model's tokenizer, or else the study's pool, says which words there are."""
-    listed = listed_words(config.pool, config.folder) is not None
-    return listed or not isinstance(lm, ServedModel) or lm.tokens is not None
+def _names_words(config: StudyConfig, task: Task, lm: TextModel) -> bool:
+    """Whether the study's pool, or else a model's tokenizer, says which words there are."""
+    if listed_words(config.pool, config.folder) is not None:
+        return True
+    known = not isinstance(lm, ServedModel) or lm.tokens is not None
+    return known and not answer_tokens(task, lm).issuperset(lm.words)
 
 
 def _arena_key(config: StudyConfig, task: Task, row: Row) -> ArenaKey:

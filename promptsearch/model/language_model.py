@@ -249,9 +249,24 @@ class LanguageModel:
         listed = given if isinstance(given, (list, tuple)) else [given]
         return frozenset(int(i) for i in (*listed, self.tokenizer.eos_token_id) if i is not None)
 
-    def encode(self, text: str) -> list[int]:
-        """The token ids of a text, without special tokens; marks of special tokens in the text stay plain text."""
-        return self._tokens.encode(text)
+    def encode(self, text: str, *, begins: bool = False) -> list[int]:
+        """The token ids of a text, without special tokens; marks of special tokens in the text stay plain text.
+
+        Args:
+            text: Any.
+            begins: Whether it is the beginning of a row; else it stands behind other text.
+
+        Raises:
+            ModelError: The model has no embedding of one of its tokens.
+        """
+        ids = self._tokens.encode(text, begins=begins)
+        if (beyond := max(ids, default=0)) >= self.rows:
+            raise ModelError(
+                f"the text {text[:60]!r} holds the token {self.decode([beyond])!r} (id {beyond}), but the model '{self.name}' "
+                f"has embeddings of {self.rows} tokens only: take it out of the text, or take the tokenizer that the model was "
+                "made with"
+            )
+        return ids
 
     def chat(self, messages: Sequence[tuple[str, str]]) -> str:
         """Messages as the tokenizer's chat template writes them, with the beginning of the assistant's turn behind them.
@@ -294,9 +309,19 @@ class LanguageModel:
         added = self.tokenizer.added_tokens_decoder.values()
         return tuple(token.content for token in added if not token.special and token.content.strip())
 
-    def decode(self, ids: Sequence[int]) -> str:
-        """The text of token ids, exactly."""
-        return self._tokens.decode(ids)
+    def decode(self, ids: Sequence[int], *, begins: bool = False) -> str:
+        """The text of token ids, exactly; `begins` as for `encode`."""
+        return self._tokens.decode(ids, begins=begins)
+
+    @property
+    def anew(self) -> bool:
+        """Whether a text behind a special token is cut like one at the beginning of a row."""
+        return self._tokens.anew
+
+    @property
+    def marks_beginnings(self) -> bool:
+        """Whether a text is cut, or read, in another way at the beginning of a row than behind other text."""
+        return self._tokens.marks_beginnings
 
     def count(self, text: str) -> int:
         """The tokens of a text."""
@@ -309,12 +334,23 @@ class LanguageModel:
 
     @cached_property
     def words(self) -> tuple[int, ...]:
-        """Ids of the tokens that begin a word and are nothing else: a space, then ASCII letters.
+        """Ids of the tokens that begin a word and are nothing else: inside a text, a space, then ASCII letters.
 
         In byte-level BPE each of these is cut out by the pre-tokenizer, so a sequence of them survives decoding and
-        encoding; special, added and padding tokens are never among them.
+        encoding; in others a word by itself does. Special, added and padding tokens are never among them.
         """
-        return self._tokens.words(self.embeddings.shape[0])
+        return self._tokens.words(self.rows)
+
+    @cached_property
+    def plain(self) -> tuple[int, ...]:
+        """Ids of all tokens that texts are made of: none of them added, all of them with an embedding."""
+        return tuple(self._tokens.plain(self.rows))
+
+    @cached_property
+    def rows(self) -> int:
+        """How many tokens the model knows: those that it has embeddings of, and can predict."""
+        head = getattr(self.model.get_output_embeddings(), "weight", self.embeddings)
+        return min(len(self.embeddings), len(head))
 
     def embed(self, ids: Tensor) -> Tensor:
         """Token embeddings as the LM's layers take them, shape `(..., width)`."""
