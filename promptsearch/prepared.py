@@ -146,6 +146,7 @@ def prepare(config: StudyConfig, model: TextModel | None = None, task: Task | No
     if isinstance(lm, LanguageModel):  # a server is sent text as it is
         tasks = [replace(task, template=render(task.template, lm)) for task in tasks]
     exact = lm.to(torch.float32)
+    exact.to(dtype).check(gradients=any(row.strategy.access is not Access.SCORES for row in rows))
     memory = exact.room() if config.memory is None else int(config.memory)
     arenas: dict[ArenaKey, Arena] = {}
     keys = {_arena_key(config, task, row) for task in tasks for row in rows}
@@ -186,6 +187,7 @@ def _proposing(config: StudyConfig, lm: TextModel, dtype: torch.dtype) -> Propos
         lm = _behind(given, config)
     elif given.model is not None:
         lm = LanguageModel.load(config.source(given.model), device=config.device)
+        lm.check()
     if isinstance(lm, ServedModel):
         endpoint = replace(lm.endpoint, chat=lm.endpoint.chat or given.chat)
         return RemoteProposing(endpoint, tokens=lm.tokens, parallel=lm.parallel)

@@ -210,8 +210,8 @@ class ServedModel:
         """What a text is charged: its tokens, or without a tokenizer what its bytes let expect."""
         return len(self.tokens.encode(text)) if self.tokens is not None else estimate_tokens(text)
 
-    def check(self) -> None:
-        """Ask the server what it can do."""
+    def check(self, *, gradients: bool = False) -> None:
+        """Ask the server what it can do; no study trains on it."""
         _ = self.scores
 
     def check_unchanged(self) -> None:

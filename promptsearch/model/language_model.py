@@ -584,7 +584,7 @@ class LanguageModel:
         head = self.model.get_output_embeddings()
         cap = getattr(self.model.config, "final_logit_softcapping", None)
         if tokens is None:
-            found = head(states).float()
+            found = head(states.to(head.weight.dtype)).float()  # the last states may be of another, as Mamba's are
         else:
             found = states.float() @ head.weight[tokens].float().T
             found = found if head.bias is None else found + head.bias[tokens].float()
@@ -635,21 +635,56 @@ class LanguageModel:
         layers = keys_values.to(self.device, self.dtype)
         return DynamicCache([(keys[None], values[None]) for keys, values in layers], config=self.model.config)
 
-    def check(self) -> None:
-        """Compare our path through the model with its own forward, once.
+    def check(self, *, gradients: bool = False) -> None:
+        """Compare our path through the model with its own forward, once, in its dtype.
+
+        Args:
+            gradients: Whether prompts are trained on it, so that gradients must reach what enters.
 
         Raises:
-            ModelError: They differ: the architecture does something between layers and logits that is not known here.
+            ModelError: They differ: the architecture does something between layers and logits that is not known here. Or it is
+                no causal LM, or cannot be computed in this dtype.
         """
         ids = torch.tensor([self._probe], device=self.device)
-        with torch.inference_mode():
-            theirs = self.model(input_ids=ids).logits[0].float()
-            ours = self.logits(self._last(inputs_embeds=self.embed(ids))[0])
-        if not torch.allclose(ours, theirs, atol=1e-3, rtol=1e-3):
+        try:
+            with torch.inference_mode():
+                theirs, begun = (self.model(input_ids=row).logits[0].float() for row in (ids, ids[:, :-3]))
+                states = self._last(inputs_embeds=self.embed(ids))[0]
+                ours = self.logits(states)
+                few = self.logits(states, ids[0])
+            if gradients:
+                entering = self.embed(ids).detach().requires_grad_()
+                (few_back,) = torch.autograd.grad(self.logits(self._last(inputs_embeds=entering)[0]).sum(), entering)
+                few = torch.cat([few.flatten(), few_back.float().flatten()])
+        except Exception as error:  # a stranger's model: it may raise anything
+            reason = next(iter(str(error).splitlines()), type(error).__name__)
+            raise ModelError(f"{self._does_not_work}: {reason[:200]}{self._instead}") from error
+        if not all(bool(found.isfinite().all()) for found in (theirs, ours, few)):
+            raise ModelError(f"{self._does_not_work}: its numbers are not finite{self._instead}")
+        exact = self.dtype == torch.float32
+        if not _distance(theirs[: len(begun)], begun) < (1e-2 if exact else 0.2):
+            raise ModelError(
+                f"the model '{self.name}' ({type(self.model).__name__}) lets words see those behind them, as encoders do: "
+                "expected a causal language model, which reads from left to right"
+            )
+        if not (torch.allclose(ours, theirs, atol=1e-3, rtol=1e-3) if exact else _distance(ours, theirs) < 0.1):
             raise ModelError(
                 f"the model '{self.name}' ({type(self.model).__name__}) does something between its layers and its logits that "
                 f"this library does not know (they differ by {float((ours - theirs).abs().max()):.3g}): it cannot be scored here"
             )
+
+    @property
+    def _does_not_work(self) -> str:
+        return f"the model '{self.name}' ({type(self.model).__name__}) cannot be computed in {str(self.dtype)[6:]}"
+
+    @property
+    def _instead(self) -> str:
+        return "" if self.dtype == torch.float32 else ". Set dtype to float32"
+
+
+def _distance(one: Tensor, other: Tensor) -> float:
+    """Of two tensors, relative to the second."""
+    return float((one - other).norm() / other.norm().clamp(min=1e-12))
 
 
 def pick_device(name: str) -> torch.device:

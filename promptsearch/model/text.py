@@ -68,8 +68,8 @@ class TextModel(Protocol):
     def count(self, text: str) -> int:
         """The tokens of a text, as they are charged."""
 
-    def check(self) -> None:
-        """See that it can be scored."""
+    def check(self, *, gradients: bool = False) -> None:
+        """See that it can be scored, and trained on."""
 
     def check_unchanged(self) -> None:
         """See that nothing has written to it."""
