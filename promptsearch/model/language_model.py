@@ -12,17 +12,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import psutil
-import safetensors
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
 from promptsearch.errors import ModelError, TemplateError
 from promptsearch.model.attention import Forest, UnknownAttention, attending, chains
+from promptsearch.model.folder import check_complete, check_files, reason_of
 from promptsearch.model.gated import Adaption
 from promptsearch.model.layers import Layers, Reached, UnknownLayers, find_layers, recorded_differ
 from promptsearch.model.packaged import NAME, packaged_model
-from promptsearch.model.tokens import Tokens
+from promptsearch.model.tokens import Tokens, load_tokenizer
 from promptsearch.model.weights import ModelWeights, changed, weights_of
 
 if TYPE_CHECKING:
@@ -91,11 +91,15 @@ class LanguageModel:
             # Only safetensors are read (GGUF apart): other weight files are pickles, which can run code.
             safe: dict[str, Any] = {} if "gguf_file" in source else {"use_safetensors": True}
             source["trust_remote_code"] = False  # left out, a terminal is asked whether to run a repository's code
-            model: Any = transformers.AutoModelForCausalLM.from_pretrained(**source, **safe, dtype=torch.float32)
-            tokenizer = transformers.AutoTokenizer.from_pretrained(**source)
-        except (OSError, ValueError, ImportError, KeyError, RuntimeError, safetensors.SafetensorError) as error:
-            reason = next(iter(str(error).splitlines()), type(error).__name__)
-            raise ModelError(f"cannot load the model '{name}': {reason} {_WAYS}") from error
+            check_files(source)
+            causal: Any = transformers.AutoModelForCausalLM
+            model, info = causal.from_pretrained(**source, **safe, dtype=torch.float32, output_loading_info=True)
+            check_complete(model, info)
+        except ModelError as error:
+            raise ModelError(f"cannot load the model '{name}': {error}") from error
+        except Exception as error:  # a stranger's files: transformers may raise anything
+            raise ModelError(f"cannot load the model '{name}': {reason_of(error)} {_WAYS}") from error
+        tokenizer = load_tokenizer(name, source)
         found = str(Path(name).resolve()) if Path(name).exists() else name  # exports name it, wherever they are used
         return LanguageModel(model.to(pick_device(device)), tokenizer, found)
 

@@ -8,11 +8,12 @@ therefore looked at inside a text: behind an anchor, of which nothing is left in
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import Any, TypeVar
 
 from promptsearch.errors import ModelError
+from promptsearch.model.folder import reason_of
 
 #: Texts that others are put behind, the first that fits: one that the tokenizer does not merge with what follows. Most
 #: tokenizers leave a line break alone, but some take it for a space.
@@ -46,13 +47,7 @@ class Tokens:
         Raises:
             ModelError: It cannot be found or loaded.
         """
-        import transformers
-
-        try:
-            return Tokens(transformers.AutoTokenizer.from_pretrained(name, trust_remote_code=False))
-        except Exception as error:  # a stranger's files: transformers may raise anything
-            reason = next(iter(str(error).splitlines()), type(error).__name__)
-            raise ModelError(f"cannot load the tokenizer '{name}': {reason} Expected a folder, or a name on the Hub.") from error
+        return Tokens(load_tokenizer(name, {"pretrained_model_name_or_path": name}))
 
     @cached_property
     def hash(self) -> str:
@@ -161,6 +156,27 @@ class Tokens:
         """The texts of ids, each by itself."""
         as_they_are = {"skip_special_tokens": False, "clean_up_tokenization_spaces": False}
         return [str(self._tokenizer.decode(ids, **as_they_are)) for ids in rows]
+
+
+def load_tokenizer(name: str, source: Mapping[str, Any]) -> Any:
+    """A tokenizer of transformers; code that lies beside it is not run.
+
+    Args:
+        name: What to call it in messages.
+        source: As for `from_pretrained`: a folder, a Hub name, or a GGUF file in a folder.
+
+    Raises:
+        ModelError: It cannot be found or loaded.
+    """
+    import transformers
+
+    try:
+        return transformers.AutoTokenizer.from_pretrained(**{**source, "trust_remote_code": False})
+    except Exception as error:  # a stranger's files: transformers may raise anything
+        raise ModelError(
+            f"cannot load the tokenizer '{name}': {reason_of(error)} Expected a folder with its files (tokenizer.json), or a "
+            "name on the Hub."
+        ) from error
 
 
 def _behind(given: Sequence[In], work: Callable[[Sequence[In]], list[Out]], anchors: Sequence[tuple[In, Out]]) -> list[Out]:
