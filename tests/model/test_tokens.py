@@ -140,7 +140,7 @@ def test_a_tokenizer_without_words_says_so_and_serves_what_needs_none(tmp_path):
         prepare(parse_config({**given, "strategies": ["random"]}), lm, task)
     listed = prepare(parse_config({**given, "pool": ["x", "z"], "strategies": ["random"]}), lm, task).arena(task)
     assert [lm.decode([i]) for i in listed.pool.ids] == ["x", "z"]
-    none = [{"manual": {"label": "empty"}}, {"prompt_tuning": {"steps": 2}}, "prefix_tuning"]
+    none = [{"manual": {"label": "empty"}}, "prompt_tuning", "prefix_tuning"]
     prepared = prepare(parse_config({**given, "strategies": none}), lm, task)
     assert prepared.arena(task).pool.made == "no strategy takes words from it"
 
