@@ -17,7 +17,7 @@ from promptsearch.influence import Pruning
 from promptsearch.model import LanguageModel
 from promptsearch.model.text import TextModel
 from promptsearch.model.tokens import Tokens
-from promptsearch.pool import Pool, listed_words, make_pool
+from promptsearch.pool import Pool, answer_tokens, listed_words, make_pool
 from promptsearch.prompt import HardPrompt, RowsPrompt, TextPrompt, TunedPrompt, kind_of
 from promptsearch.proposer import LocalProposing, Proposing, RemoteProposing
 from promptsearch.run import Arena, Run, scored_size
@@ -152,6 +152,7 @@ def prepare(config: StudyConfig, model: TextModel | None = None, task: Task | No
     if isinstance(lm, LanguageModel):  # a server is sent text as it is
         tasks = [replace(task, template=render(task.template, lm)) for task in tasks]
     exact = lm.to(torch.float32)
+    exact.to(dtype).check(gradients=any(row.strategy.access is not Access.SCORES for row in rows))
     if isinstance(lm, LanguageModel):
         lm.keep_spare()
     memory = exact.room() if config.memory is None else int(config.memory)
@@ -194,6 +195,7 @@ def _proposing(config: StudyConfig, lm: TextModel, dtype: torch.dtype) -> Propos
         lm = _behind(given, config)
     elif given.model is not None:
         lm = LanguageModel.load(config.source(given.model), device=config.device)
+        lm.check()
     if isinstance(lm, ServedModel):
         endpoint = replace(lm.endpoint, chat=lm.endpoint.chat or given.chat)
         return RemoteProposing(endpoint, tokens=lm.tokens, parallel=lm.parallel)
@@ -201,9 +203,9 @@ def _proposing(config: StudyConfig, lm: TextModel, dtype: torch.dtype) -> Propos
 
 
 def _pool(config: StudyConfig, task: Task, lm: TextModel, rows: Sequence[Row], training: Sequence[Example]) -> Pool:
-    """The pool of a task; where nobody knows a model's words, one that no strategy of the study looks at."""
-    if not (_takes_words(rows) or _names_words(config, lm)):
-        return Pool(lm.words, "no strategy takes words from it")
+    """The pool of a task; where there are no words, and no strategy takes any, all tokens that texts are made of."""
+    if not (_takes_words(rows) or _names_words(config, task, lm)):
+        return Pool(lm.plain, "no strategy takes words from it")
     return make_pool(config.pool, config.folder, task, lm, training)
 
 
@@ -211,10 +213,12 @@ def _takes_words(rows: Sequence[Row]) -> bool:
     return any(HardPrompt in row.strategy.proposes for row in rows)
 
 
-def _names_words(config: StudyConfig, lm: TextModel) -> bool:
-    """Whether a model's tokenizer, or else the study's pool, says which words there are."""
-    listed = listed_words(config.pool, config.folder) is not None
-    return listed or not isinstance(lm, ServedModel) or lm.tokens is not None
+def _names_words(config: StudyConfig, task: Task, lm: TextModel) -> bool:
+    """Whether the study's pool, or else a model's tokenizer, says which words there are."""
+    if listed_words(config.pool, config.folder) is not None:
+        return True
+    known = not isinstance(lm, ServedModel) or lm.tokens is not None
+    return known and not answer_tokens(task, lm).issuperset(lm.words)
 
 
 def _arena_key(config: StudyConfig, task: Task, row: Row) -> ArenaKey:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +39,7 @@ from promptsearch.prompt import (
 )
 from promptsearch.proposer import Proposing
 from promptsearch.records import RunLog
-from promptsearch.scoring.layout import prompt_texts
+from promptsearch.scoring.layout import begins_row, prompt_texts
 from promptsearch.scoring.scorer import SplitScorer, make_scorer
 from promptsearch.space import PromptSpace
 from promptsearch.strategy import Strategy, make_strategy
@@ -129,7 +129,15 @@ class Arena:
         searching = exact["search"] if dtype == lm.dtype else engine(lm.to(dtype), task.splits["search"])
         pool = pool if isinstance(pool, Pool) else Pool(tuple(pool), "tokens")
         bound = task.template.bind(length)
-        space = PromptSpace(pool.ids, bound.length, lm.decode, slots=bound.slots, embeddings=lambda: searching.embeddings)
+        first = partial(lm.decode, begins=begins_row(bound, lm)[0])
+        space = PromptSpace(
+            pool.ids,
+            bound.length,
+            lm.decode,
+            slots=bound.slots,
+            first=first,
+            embeddings=lambda: searching.embeddings,
+        )
         return Arena(task, lm, dtype, template, space, searching, exact, scored_size(task, score_on), pool)
 
     def taking(self, pool: Pool) -> Arena:

@@ -161,18 +161,32 @@ class ServedModel:
         return self.tokens.words() if self.tokens is not None else tuple(range(len(self._words)))
 
     @property
+    def plain(self) -> tuple[int, ...]:
+        """Ids of all tokens that texts are made of, or of all words of the list."""
+        return tuple(self.tokens.plain()) if self.tokens is not None else self.words
+
+    @property
     def added(self) -> frozenset[int]:
         """Ids of the tokenizer's special tokens; words of a list are none."""
         return self.tokens.added if self.tokens is not None else frozenset()
 
-    def encode(self, text: str) -> list[int]:
+    @property
+    def anew(self) -> bool:
+        """What is sent holds no special token."""
+        return False
+
+    def encode(self, text: str, *, begins: bool = False) -> list[int]:
         """The token ids of a text; without a tokenizer, those of its words in the list.
+
+        Args:
+            text: Any.
+            begins: Whether it is the beginning of what is sent; else it stands behind other text.
 
         Raises:
             PromptError: A word is not in the list.
         """
         if self.tokens is not None:
-            return self.tokens.encode(text)
+            return self.tokens.encode(text, begins=begins)
         pieces = [text] if text in self._places else [f" {word}" for word in text.split()]
         if strange := next((piece for piece in pieces if piece not in self._places), None):
             raise PromptError(
@@ -181,16 +195,18 @@ class ServedModel:
             )
         return [self._places[piece] for piece in pieces]
 
-    def decode(self, ids: Sequence[int]) -> str:
-        """The text of ids."""
-        return self.tokens.decode(ids) if self.tokens is not None else "".join(self._words[i] for i in ids)
+    def decode(self, ids: Sequence[int], *, begins: bool = False) -> str:
+        """The text of ids; `begins` as for `encode`."""
+        if self.tokens is not None:
+            return self.tokens.decode(ids, begins=begins)
+        return "".join(self._words[i] for i in ids)
 
     def count(self, text: str) -> int:
         """What a text is charged: its tokens, or without a tokenizer what its bytes let expect."""
         return len(self.tokens.encode(text)) if self.tokens is not None else estimate_tokens(text)
 
-    def check(self) -> None:
-        """Ask the server what it can do."""
+    def check(self, *, gradients: bool = False) -> None:
+        """Ask the server what it can do; no study trains on it."""
         _ = self.scores
 
     def check_unchanged(self) -> None:

@@ -110,7 +110,8 @@ def score_vllm(certificate: Certificate, lm: LanguageModel, folder: Path) -> lis
 
 def _row(template: Template, lm: LanguageModel, slots: list[Tensor], fields: Mapping[str, Any]) -> Tensor:
     """A row up to the answer, shape `(tokens, width)`."""
-    segments = lay_out(template, lm, Example(0, fields, "", None), None).segments
+    filled = [(0,) * len(slot) for slot in slots]
+    segments = lay_out(template, lm, Example(0, fields, "", None), None, filled).segments
     parts = [_embedded(lm, segments[0])]
     for slot, segment in zip(slots, segments[1:], strict=True):
         parts += [slot, _embedded(lm, segment)]

@@ -85,7 +85,7 @@ class Compiled:
         Raises:
             PromptError: The row holds no token: a prefix predicts nothing itself.
         """
-        ids = lay_out(self.template, lm, Example(0, fields, "", None), None).join(self.slots)
+        ids = lay_out(self.template, lm, Example(0, fields, "", None), None, self.slots).join(self.slots)
         if not ids:
             raise PromptError("no token stands before the answer: the model needs at least one")
         if not lm.trees:
@@ -164,7 +164,7 @@ def compile_prompts(lm: LanguageModel, prompts: Sequence[tuple[Prompt, Template]
 def embedded(lm: LanguageModel, prompt: Prompt, template: Template, fields: Mapping[str, Any]) -> Tensor:
     """A row up to the answer as the layers take it, without a prefix, shape `(tokens, width)`."""
     slots, _ = _fill(prompt, template, lm, 0)
-    ids = lay_out(template, lm, Example(0, fields, "", None), None).join(slots)
+    ids = lay_out(template, lm, Example(0, fields, "", None), None, slots).join(slots)
     vectors = prompt.vectors if isinstance(prompt, SoftPrompt) else None
     return embed(lm, torch.tensor(ids, dtype=torch.long, device=lm.device), vectors)
 
@@ -236,7 +236,8 @@ def _beginning(template: Template, lm: LanguageModel, slots: Sequence[Ids]) -> P
     """The ids of a row before the first segment with a field, special tokens that begin this segment among them."""
     if template.kind in ("tuned", "weights"):  # which change whatever is computed
         return ()
-    segments = lay_out(template, lm, Example(0, dict.fromkeys(template.fields, ""), "", None), None).segments
+    example = Example(0, dict.fromkeys(template.fields, ""), "", None)
+    segments = lay_out(template, lm, example, None, slots).segments
     ids: list[int] = []
     for segment, slot in zip(segments[: template.fixed], slots, strict=False):
         ids += [*segment, *slot]
