@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -15,9 +16,10 @@ from numpy.typing import NDArray
 from promptsearch.budget import Ledger, total
 from promptsearch.cache import ScoreCache
 from promptsearch.diagnosis import diagnose
-from promptsearch.errors import PromptSearchError, StudyError
+from promptsearch.errors import PromptSearchError, StudyError, TaskError
 from promptsearch.evaluation import price_of, scores_to_json
 from promptsearch.loop import search
+from promptsearch.metrics import measure, metric_function, shares
 from promptsearch.model.text import TextModel
 from promptsearch.objective import FINALISTS, SELECTED, Objective
 from promptsearch.pool import Pool
@@ -39,10 +41,11 @@ from promptsearch.scoring.layout import prompt_texts
 from promptsearch.scoring.scorer import SplitScorer, make_scorer
 from promptsearch.space import PromptSpace
 from promptsearch.strategy import Access, Strategy, make_strategy
-from promptsearch.task import SPLITS, Split, Task, metric_function
+from promptsearch.task import SPLITS, Split, Task
 from promptsearch.template import Kind, Template
 
 Ids = NDArray[np.int64]
+_log = logging.getLogger(__name__)
 
 
 def scored_size(task: Task, score_on: int) -> int:
@@ -416,12 +419,13 @@ class Run:
         task = self.arena.task
         losses, correct = line["losses"][place], line["metric"][place]
         predictions = labels = None
-        metric = float(np.mean(correct))
+        metric: float | None = float(np.mean(correct))
+        own: dict[str, Any] = {}
         if line["choices"] is not None:
             predictions = np.argmax(line["choices"][place], axis=1).tolist()
             labels = [e.choice for e in task.splits[split].examples]
             if task.metric != "accuracy":
-                metric = float(metric_function(task.metric)(labels, predictions))
+                metric, own = self._own(task.metric, labels, predictions, split)
         right = [int(c) for c in correct]
         return {
             "loss": float(np.mean(losses)),
@@ -430,7 +434,23 @@ class Run:
             "correct": right,
             "predictions": predictions,
             "labels": labels,
+            **own,
         }
+
+    def _own(
+        self, metric: str, labels: Sequence[Any], predictions: Sequence[int], split: str
+    ) -> tuple[float | None, dict[str, Any]]:
+        """A metric that is no mean, and what reports need of it where its function is the author's; it costs no run its end."""
+        found: float | None = None
+        own: dict[str, Any] = {}
+        try:
+            found = measure(metric, metric_function(metric), labels, predictions)
+            if ":" in metric and split == "test":  # whoever reads the results need not have, or trust, the function
+                own["shares"] = shares(metric, labels, predictions)
+        except TaskError as error:
+            own["metric_failed"] = str(error)
+            _log.warning("%s, seed %d, %s split: %s", self.label, self.seed, split, error)
+        return found, own
 
 
 def describe(arena: Arena, prompt: Prompt) -> dict[str, Any]:

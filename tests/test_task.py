@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from promptsearch.errors import TaskError, TemplateError, UnknownName
-from promptsearch.task import SPLITS, Task, metric_function, read_data
+from promptsearch.metrics import metric_function
+from promptsearch.task import SPLITS, Task, read_data
 
 TEMPLATE = "{prompt} {text} It was {answer}"
 SIZES = {"search": 4, "select": 2, "test": 3}
