@@ -45,6 +45,10 @@ def brief(value: object, limit: int = 80) -> str:
 class Terminal(Console):
     """A rich console that shows no control character but its own, whatever is printed on it."""
 
+    def on_broken_pipe(self) -> None:
+        """Leave it to the command line, which ends alike whoever wrote."""
+        raise BrokenPipeError
+
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
         """Escape all text on its way out; colours and movements that rich itself makes are no text."""
         for segment in super().render(renderable, options):

@@ -125,6 +125,9 @@ class Study:
                 runs = list(prepared.runs(self._folder))
                 for number, run in enumerate(runs, start=1):
                     self._execute(run, cache, number, len(runs))
+            except KeyboardInterrupt:  # whoever stops a study sees what there is
+                write_report(self._folder)
+                raise
             finally:
                 cache.close()
             write_report(self._folder)

@@ -3,8 +3,8 @@ import pytest
 from promptsearch import TextPrompt
 from promptsearch.errors import StrategyError
 from promptsearch.loop import search
+from promptsearch.options import check_options
 from promptsearch.strategies.manual import Manual
-from promptsearch.strategy import check_options
 from promptsearch.testing.conformance import StrategyConformance
 from promptsearch.testing.planted import PlantedScorer, planted_objective
 
