@@ -438,16 +438,3 @@ def version() -> None:
 def _say(text: str, err: bool = False) -> None:
     """Print what may hold text of strangers."""
     typer.echo(printable(text), err=err)
-
-
-def main() -> None:
-    """The command `promptsearch`."""
-    signals.install()
-    try:
-        app(prog_name="promptsearch")
-    except BaseException as error:
-        if (number := signals.asked(error)) is None:
-            raise
-        if not isinstance(error, SystemExit):  # it came before or behind a command
-            signals.say(signals.MESSAGE)
-        signals.leave(number)  # threads of libraries would be waited for, and say what they think of it

@@ -36,8 +36,8 @@ from promptsearch.template import LONGEST_PROMPT, Template
 DTYPES = ("auto", "float32", "bfloat16")
 #: Keys among a strategy's options that the core reads; the rest belongs to the strategy.
 RESERVED = ("label", "length", "budget", "start")
-#: What no study that anyone means is beyond: any whole number, seeds, runs, and characters of a name.
-MOST, SEEDS, RUNS, NAME = 10**15, 1_000, 100_000, 100
+#: What no study that anyone means is beyond: any whole number, seeds, lengths of a sweep, runs, and characters of a name.
+MOST, SEEDS, LENGTHS, RUNS, NAME = 10**15, 1_000, 100, 100_000, 100
 #: Names that a folder cannot have everywhere, or that stand in a study's folder already.
 _TAKEN = re.compile(r"(con|prn|aux|nul|com\d|lpt\d|pools|study\.json|report\.(md|html)|runs\.parquet)", re.IGNORECASE)
 
@@ -372,7 +372,7 @@ def _tag(value: Any) -> str:
 
 
 Length = Annotated[
-    Annotated[Tokens, Tag("number")] | Annotated[tuple[Tokens, ...], Tag("list")],
+    Annotated[Tokens, Tag("number")] | Annotated[tuple[Tokens, ...], Field(max_length=LENGTHS), Tag("list")],
     Discriminator(lambda value: "list" if isinstance(value, (list, tuple)) else "number"),
 ]
 OneTask = Annotated[

@@ -48,7 +48,7 @@ def test_a_small_budget_reaches_for_the_first_prompts():
 
 def test_nothing_to_score_is_refused():
     with pytest.raises(StrategyError, match="manual has nothing to score: give 'prompts'"):
-        Manual(planted_objective(), seed=0, prompts=[], empty=False)
+        check_options("manual", Manual, {"prompts": [], "empty": False})
 
 
 @pytest.mark.parametrize(("options", "message"), [({"prompts": "text"}, "valid list"), ({"empty": "perhaps"}, "valid boolean")])
