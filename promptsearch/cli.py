@@ -292,12 +292,13 @@ def bench_strategies(
         typer.Option(metavar="PATH", help="A finished run of exhaustive, or the table.safetensors that --out kept of one."),
     ] = None,
     evaluations: Annotated[
-        list[int] | None, typer.Option(metavar="N", min=1, help="Budget in evaluations; may be repeated; left out: 300.")
+        list[int] | None,
+        typer.Option(metavar="N", min=1, max=1_000_000, help="Budget in evaluations; may be repeated; left out: 300."),
     ] = None,
-    seeds: Annotated[int, typer.Option(min=1, help="Searches of each strategy.")] = 20,
-    pool: Annotated[int, typer.Option(min=1, help="Tokens in the pool of a planted objective.")] = 100,
-    length: Annotated[int, typer.Option(min=1, help="Tokens in its prompts.")] = 4,
-    jobs: Annotated[int, typer.Option(min=1, help="Processes at once.")] = 1,
+    seeds: Annotated[int, typer.Option(min=1, max=10_000, help="Searches of each strategy.")] = 20,
+    pool: Annotated[int, typer.Option(min=1, max=100_000, help="Tokens in the pool of a planted objective.")] = 100,
+    length: Annotated[int, typer.Option(min=1, max=1_000, help="Tokens in its prompts.")] = 4,
+    jobs: Annotated[int, typer.Option(min=1, max=256, help="Processes at once.")] = 1,
     out: Annotated[Path | None, typer.Option(metavar="DIR", help="Where to keep searches, tables and what was searched.")] = None,
     quiet: Quiet = False,
 ) -> None:

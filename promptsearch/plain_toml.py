@@ -12,6 +12,8 @@ from promptsearch.limits import TOO_DEEP, TOO_LARGE, KeyPath
 
 _KEY = r"[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*"
 _TABLE = re.compile(rf"^\s*(\[\[?)\s*({_KEY})\s*\]")
+#: A dotted key on which Python's reader would spend the square of its length.
+_CHAIN = re.compile(r"(?<![\w-])(?:[\w-]+\s*\.\s*){100}")
 _PAIR = re.compile(rf"^\s*({_KEY})\s*=")
 
 
@@ -25,6 +27,8 @@ def read_toml(text: str, source: str) -> tuple[Any, dict[KeyPath, str]]:
     Raises:
         StudyError: It is no TOML, too deep, or holds too large a number.
     """
+    if _CHAIN.search(text):
+        raise StudyError(f"{source}: {TOO_DEEP}")
     try:
         data = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:

@@ -193,6 +193,8 @@ def _first(number: int, ids: Sequence[int], kind: str, there: str) -> tuple[int,
 
 def _read(path: Path) -> list[str]:
     try:
+        if path.exists() and not path.is_file():  # a folder, or a device that never ends
+            raise StudyError(f"cannot read the pool from {path}: it is no file")
         lines = path.read_text("utf-8-sig").splitlines()  # some editors begin a file with a mark
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"

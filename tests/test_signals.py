@@ -19,7 +19,7 @@ from promptsearch.report import load_results
 STOPPED = "stopped. Nothing is lost: the same command goes on from here.\n"
 CODES = [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
 
-#: Commands beside the real ones: one waits, one takes long over its end, as a report may, one turns the signal into its own error.
+#: Commands beside the real ones: one waits, one takes long over its end, as a report may, one turns the signal into an error.
 COMMANDS = """
     import sys, time
     from promptsearch import cli, __main__
