@@ -146,6 +146,8 @@ def _shown(annotation: Any) -> str:
         return ", ".join([_shown(kind), *(f"{_LIMITS[name]} {_number(limit)}" for name, limit in limits.items())])
     if get_origin(annotation) in (Union, UnionType):
         return " | ".join("None" if each is type(None) else _shown(each) for each in get_args(annotation))
+    if isinstance(origin := get_origin(annotation), type):
+        return f"{origin.__name__}[{', '.join('...' if each is ... else _shown(each) for each in get_args(annotation))}]"
     return annotation.__name__ if isinstance(annotation, type) else str(annotation).replace("typing.", "")
 
 

@@ -78,7 +78,7 @@ def test_progress_and_log_lines_show_no_markup_and_no_control_characters() -> No
         ["export", "\x1b[31m", "--to", "json", "--out", "o"],
         ["strategies", "\x1b[31m"],
         ["tasks", "\x1b[31m"],
-        ["bench-strategies", "\x1b[31m"],
+        ["bench-strategies", "\u202e"],
     ],
 )
 def test_messages_show_no_control_characters(arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -86,7 +86,12 @@ def test_messages_show_no_control_characters(arguments: list[str], tmp_path: Pat
     Path("study.yaml").write_text('model: m\n"bad\\e[31mkey": 5\n')
     Path("rows.jsonl").write_text("{}\n")
     done = CliRunner().invoke(app, arguments)
-    assert done.exit_code == 2 and "error: " in done.stderr and "\\x1b" in done.stderr and not hidden(done.output)
+    assert (
+        done.exit_code == 2
+        and "error: " in done.stderr
+        and ("\\x1b" in done.stderr or "\\u202e" in done.stderr)
+        and not hidden(done.output)
+    )
 
 
 def test_results_of_strangers_show_none_either(monkeypatch: pytest.MonkeyPatch) -> None:
