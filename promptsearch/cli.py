@@ -49,6 +49,8 @@ class _Group(TyperGroup):
             if isinstance(error, PromptSearchError):
                 _say(f"error: {error}", err=True)
                 raise typer.Exit(2) from error
+            if isinstance(message := getattr(error, "message", None), str):  # of typer, which prints it as it is
+                error.message = printable(message)  # type: ignore[attr-defined]
             raise
 
 

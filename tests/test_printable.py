@@ -86,12 +86,14 @@ def test_messages_show_no_control_characters(arguments: list[str], tmp_path: Pat
     Path("study.yaml").write_text('model: m\n"bad\\e[31mkey": 5\n')
     Path("rows.jsonl").write_text("{}\n")
     done = CliRunner().invoke(app, arguments)
-    assert (
-        done.exit_code == 2
-        and "error: " in done.stderr
-        and ("\\x1b" in done.stderr or "\\u202e" in done.stderr)
-        and not hidden(done.output)
-    )
+    assert done.exit_code == 2 and "error: " in done.stderr and not hidden(done.output)
+    assert "\\x1b" in done.stderr or "\\u202e" in done.stderr
+
+
+@pytest.mark.parametrize("arguments", [["compare", "s.yaml", "--\x1b[31m"], ["apply", "x", "--input", "\x1b[31m"], ["\x1b[31m"]])
+def test_nor_do_those_of_the_command_line_itself(arguments: list[str]) -> None:
+    done = CliRunner().invoke(app, arguments)
+    assert done.exit_code == 2 and "\\x1b" in done.stderr and not hidden(done.output)
 
 
 def test_results_of_strangers_show_none_either(monkeypatch: pytest.MonkeyPatch) -> None:
