@@ -59,6 +59,19 @@ class Tampered(StrategyError):
         self.mended = mended
 
 
+class OptionError(StrategyError):
+    """An option of a strategy has a wrong type or value, or is missing.
+
+    Args:
+        text: The message.
+        option: Its name; empty where several do not fit together.
+    """
+
+    def __init__(self, text: str, option: str = "") -> None:
+        super().__init__(text)
+        self.option = option
+
+
 class StudyError(PromptSearchError):
     """A study file or a study's folder is wrong."""
 
@@ -93,7 +106,9 @@ class UnknownName(PromptSearchError):
     """
 
     def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
+        self.name = name
         names = sorted(known)
-        close = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
+        close = difflib.get_close_matches(name[:100], names, n=1, cutoff=0.6)
         hint = f" Did you mean '{close[0]}'?" if close else ""
+        name = name if len(name) <= 100 else f"{name[:97]}..."
         super().__init__(f"unknown {kind} '{name}'.{hint} Known: {', '.join(names) or 'none'}.")

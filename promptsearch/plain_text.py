@@ -22,16 +22,28 @@ LONGEST = 2**26
 Readable: TypeAlias = BinaryIO | io.BufferedIOBase
 
 
-def read_text(path: Path, what: str, error: type[PromptSearchError]) -> str:
+def read_text(
+    path: Path,
+    what: str,
+    error: type[PromptSearchError],
+    most: tuple[int, str] | None = None,
+) -> str:
     r"""A whole text file, without its mark, every line end as `\n`.
 
     Args:
         path: The file.
         what: What to call it in messages, such as `the study file`.
         error: What to raise.
+        most: The most characters that it may have, and what to say of more.
     """
+    lines, size = [], 0
     with open_file(path, what, error) as file:
-        text = "".join(text_lines(file, f"{what} {path}", error))
+        for line in text_lines(file, f"{what} {path}", error):
+            lines.append(line)
+            size += len(line)
+            if most is not None and size > most[0]:
+                raise error(f"cannot read {what} {path}: {most[1]}")
+    text = "".join(lines)
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 

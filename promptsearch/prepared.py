@@ -12,11 +12,12 @@ import torch
 
 from promptsearch.config import EndpointConfig, PoolSource, StrategyConfig, StudyConfig
 from promptsearch.endpoint import Endpoint
-from promptsearch.errors import StudyError, UnknownName
+from promptsearch.errors import OptionError, StrategyError, StudyError, UnknownName
 from promptsearch.influence import Pruning
 from promptsearch.model import LanguageModel
 from promptsearch.model.text import TextModel
 from promptsearch.model.tokens import Tokens
+from promptsearch.options import check_options
 from promptsearch.pool import Pool, answer_tokens, listed_words, make_pool
 from promptsearch.prompt import HardPrompt, RowsPrompt, TextPrompt, TunedPrompt, kind_of
 from promptsearch.proposer import LocalProposing, Proposing, RemoteProposing
@@ -24,7 +25,7 @@ from promptsearch.run import Arena, Run, scored_size
 from promptsearch.scoring.chat import render
 from promptsearch.scoring.scorer import loaded
 from promptsearch.served import ServedModel
-from promptsearch.strategy import Access, Strategy, check_options, find_strategy
+from promptsearch.strategy import Access, Strategy, find_strategy
 from promptsearch.task import SPLITS, Example, Task
 from promptsearch.template import Kind
 
@@ -229,9 +230,8 @@ def _arena_key(config: StudyConfig, task: Task, row: Row) -> ArenaKey:
 def _rows(config: StudyConfig) -> list[Row]:
     """The strategies of the study file; in a sweep each at every length, but where its length is given or does not matter."""
     rows = []
-    for given in config.strategies:
-        strategy = find_strategy(given.name)
-        check_options(given.name, strategy, given.options)
+    for place, given in enumerate(config.strategies):
+        strategy = _found(config, place, given)
         sized = any(issubclass(kind, (HardPrompt, RowsPrompt, TunedPrompt)) for kind in strategy.proposes)
         if isinstance(config.length, int) or given.length is not None:
             rows.append(Row(given, strategy, given.label))
@@ -245,6 +245,21 @@ def _rows(config: StudyConfig) -> list[Row]:
     if twice := next((label for i, label in enumerate(labels) if label in labels[:i]), None):
         raise StudyError(f"two rows would be called '{twice}', one of them by the sweep over 'length': give the other a label")
     return rows
+
+
+def _found(config: StudyConfig, place: int, given: StrategyConfig) -> type[Strategy]:
+    """The strategy of a row, its options checked.
+
+    Raises:
+        StudyError: There is no such strategy, or an option is wrong; with the line of the study file.
+    """
+    try:
+        strategy = find_strategy(given.name)
+        check_options(given.name, strategy, given.options)
+    except (StrategyError, UnknownName) as error:
+        option = error.option if isinstance(error, OptionError) else getattr(error, "name", "")
+        raise StudyError(f"{config.at('strategies', place, given.name, option)}: {error}") from error
+    return strategy
 
 
 def _with_sources(config: StudyConfig, rows: list[Row]) -> list[Row]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
@@ -18,9 +19,10 @@ from promptsearch.budget import Ledger, total
 from promptsearch.cache import ScoreCache
 from promptsearch.calling import same_generators, strangers_code
 from promptsearch.diagnosis import Training, diagnose
-from promptsearch.errors import ModelError, PromptSearchError, StrategyError, StudyError, Tampered
+from promptsearch.errors import ModelError, PromptSearchError, StrategyError, StudyError, Tampered, TaskError
 from promptsearch.evaluation import Scorer, price_of
 from promptsearch.loop import search
+from promptsearch.metrics import measure, metric_function, shares
 from promptsearch.model import LanguageModel
 from promptsearch.model.text import TextModel
 from promptsearch.objective import Objective
@@ -43,10 +45,11 @@ from promptsearch.scoring.layout import begins_row, prompt_texts
 from promptsearch.scoring.scorer import SplitScorer, make_scorer
 from promptsearch.space import PromptSpace
 from promptsearch.strategy import Strategy, make_strategy
-from promptsearch.task import SPLITS, Split, Task, metric_function
+from promptsearch.task import SPLITS, Split, Task
 from promptsearch.template import Kind, Template
 
 Ids = NDArray[np.int64]
+_log = logging.getLogger(__name__)
 
 
 def scored_size(task: Task, score_on: int) -> int:
@@ -476,12 +479,13 @@ class Run:
         task = self.arena.task
         losses, correct = line["losses"][place], line["metric"][place]
         predictions = labels = None
-        metric = float(np.mean(correct))
+        metric: float | None = float(np.mean(correct))
+        own: dict[str, Any] = {}
         if line["choices"] is not None:
             predictions = np.argmax(line["choices"][place], axis=1).tolist()
             labels = [e.choice for e in task.splits[split].examples]
             if task.metric != "accuracy":
-                metric = float(metric_function(task.metric)(labels, predictions))
+                metric, own = self._own(task.metric, labels, predictions, split)
         right = [int(c) for c in correct]
         return {
             "loss": float(np.mean(losses)),
@@ -490,7 +494,23 @@ class Run:
             "correct": right,
             "predictions": predictions,
             "labels": labels,
+            **own,
         }
+
+    def _own(
+        self, metric: str, labels: Sequence[Any], predictions: Sequence[int], split: str
+    ) -> tuple[float | None, dict[str, Any]]:
+        """A metric that is no mean, and what reports need of it where its function is the author's; it costs no run its end."""
+        found: float | None = None
+        own: dict[str, Any] = {}
+        try:
+            found = measure(metric, metric_function(metric), labels, predictions)
+            if ":" in metric and split == "test":  # whoever reads the results need not have, or trust, the function
+                own["shares"] = shares(metric, labels, predictions)
+        except TaskError as error:
+            own["metric_failed"] = str(error)
+            _log.warning("%s, seed %d, %s split: %s", self.label, self.seed, split, error)
+        return found, own
 
 
 def describe(arena: Arena, prompt: Prompt) -> dict[str, Any]:

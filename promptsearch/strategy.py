@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import functools
 import inspect
-import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -26,7 +25,6 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike
-from pydantic import ConfigDict, ValidationError, create_model
 from torch import Tensor
 
 from promptsearch.calling import strangers_code
@@ -35,6 +33,7 @@ from promptsearch.errors import StrategyError, UnknownName
 from promptsearch.evaluation import Evaluation
 from promptsearch.named import load_named
 from promptsearch.objective import FINALISTS, Objective
+from promptsearch.options import check_options
 from promptsearch.prompt import TRAINED, HardPrompt, Prompt, TextPrompt
 
 GROUP = "promptsearch.strategies"
@@ -85,8 +84,9 @@ class Strategy(ABC):
     Args:
         objective: Scores prompts on the search split; the strategy's only way to the LM.
         seed: Seeds this object's own generators.
-        options: Keyword arguments with annotations and defaults: the study file's options, checked by their types.
-            Document each under `Args:` in the class docstring; `promptsearch strategies NAME` shows it.
+        options: Keyword arguments with annotations and defaults: the study file's options, checked by their types and ranges
+            when the study is read, see `promptsearch.options`. Document each under `Args:` in the class docstring;
+            `promptsearch strategies NAME` shows it.
     """
 
     #: What the strategy needs of the LM.
@@ -116,6 +116,17 @@ class Strategy(ABC):
             """Called for what a strategy lacks, which may be what this class would have given it."""
             hint = f": {_BEGIN}" if name in ("objective", "seed") else ""
             raise AttributeError(f"'{type(self).__name__}' object has no attribute '{name}'{hint}")
+
+    @classmethod  # noqa: B027 - of most strategies annotations say all
+    def check(cls, options: Mapping[str, Any]) -> None:
+        """Refuse options that do not fit together: called when a study is read, before there is a model.
+
+        Args:
+            options: All of them, each of its type and within its range, defaults filled in.
+
+        Raises:
+            StrategyError: They do not.
+        """
 
     @abstractmethod
     def ask(self) -> Sequence[Prompt] | Ask:
@@ -261,82 +272,6 @@ def _refusing(strategy: type[Strategy], name: str, fault: str) -> type[Strategy]
     return standing_in if other is None else _refusing(standing_in, *other)
 
 
-@dataclass(frozen=True)
-class Option:
-    """One option of a strategy, read from its signature and docstring."""
-
-    name: str
-    type: str
-    default: Any
-    text: str
-
-    @property
-    def required(self) -> bool:
-        """Whether it must be given."""
-        return self.default is inspect.Parameter.empty
-
-
-def options_of(strategy: type[Strategy]) -> list[Option]:
-    """The options of a strategy, in the order of its signature."""
-    texts = _documented_arguments(inspect.getdoc(strategy) or "")
-    return [Option(p.name, _type_name(p.annotation), p.default, texts.get(p.name, "")) for p in _parameters(strategy).values()]
-
-
-def _parameters(strategy: type[Strategy]) -> dict[str, inspect.Parameter]:
-    """The constructor's parameters that are options, by name, with their annotations as types.
-
-    Only these are evaluated: an author may import what annotates the others (`Objective`) for type checkers alone.
-
-    Raises:
-        StrategyError: An annotation cannot be evaluated.
-    """
-    found = {}
-    scope = getattr(inspect.unwrap(strategy.__init__), "__globals__", {})
-    for p in inspect.signature(strategy).parameters.values():
-        if p.name in ("objective", "seed") or p.kind is not inspect.Parameter.KEYWORD_ONLY:
-            continue
-        if isinstance(p.annotation, str):
-            try:
-                p = p.replace(annotation=eval(p.annotation, scope))  # the author's own code, which is imported already
-            except Exception as error:  # an annotation may raise anything
-                raise StrategyError(
-                    f"the type {p.annotation!r} of the option '{p.name}' of {strategy.__name__} is not known where the class is "
-                    f"defined ({type(error).__name__}: {error}): import it for real, not for type checkers alone"
-                ) from error
-        found[p.name] = p
-    return found
-
-
-def check_options(name: str, strategy: type[Strategy], options: Mapping[str, Any]) -> dict[str, Any]:
-    """Options as the strategy's annotations want them.
-
-    Raises:
-        UnknownName: An option that the strategy does not have.
-        StrategyError: A wrong type or value, or a required option is missing.
-    """
-    parameters = _parameters(strategy)
-    known = {o.name: o for o in options_of(strategy)}
-    for key in options:
-        if key not in known:
-            raise UnknownName(f"option of strategy '{name}'", key, known)
-    fields: dict[str, Any] = {
-        key: (
-            Any if parameters[key].annotation is inspect.Parameter.empty else parameters[key].annotation,
-            ... if o.required else o.default,
-        )
-        for key, o in known.items()
-    }
-    try:
-        model = create_model("Options", __config__=ConfigDict(arbitrary_types_allowed=True), **fields)(**options)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        if first["type"] == "missing" and where in known:
-            raise StrategyError(f"strategy '{name}' needs the option '{where}': {known[where].text}") from error
-        raise StrategyError(f"strategy '{name}', option '{where}': {first['msg']}, got {first['input']!r}") from error
-    return {key: getattr(model, key) for key in known}
-
-
 def make_strategy(name: str, strategy: type[Strategy], objective: Objective, seed: int, options: Mapping[str, Any]) -> Strategy:
     """A strategy object; what a stranger's constructor raises is named.
 
@@ -351,16 +286,3 @@ def make_strategy(name: str, strategy: type[Strategy], objective: Objective, see
         if made.objective is not objective:
             raise StrategyError(f"{strategy.__name__} has an objective that is not the run's: {_BEGIN}")
     return made
-
-
-def _type_name(annotation: Any) -> str:
-    return annotation.__name__ if isinstance(annotation, type) else str(annotation).replace("typing.", "")
-
-
-def _documented_arguments(doc: str) -> dict[str, str]:
-    """The `Args:` section of a Google docstring: name -> text on one line."""
-    section = re.search(r"^Args:\n((?:[ ]+.*\n?|\n)*)", doc, re.MULTILINE)
-    if not section:
-        return {}
-    entries = re.findall(r"^ {4}(\w+)(?: \([^)]*\))?: (.*(?:\n {8}.*)*)", section.group(1), re.MULTILINE)
-    return {name: " ".join(text.split()) for name, text in entries}

@@ -135,6 +135,9 @@ class Study:
                         down = error
                         if prepared.lm.served:
                             break
+            except KeyboardInterrupt:  # whoever stops a study sees what there is
+                write_report(self._folder)
+                raise
             finally:
                 cache.close()
             write_report(self._folder)

@@ -15,7 +15,7 @@ from promptsearch.data import read_data
 from promptsearch.errors import TaskError, UnknownName
 from promptsearch.examples import Answers, read_examples
 from promptsearch.examples import Example as Example
-from promptsearch.named import load_named
+from promptsearch.metrics import check_metric
 from promptsearch.template import Template
 
 SPLITS = ("search", "select", "test")
@@ -111,7 +111,7 @@ class Task:
             raise TaskError(f"task '{name}': {error}") from error
         if metric is None:
             metric = "exact_match" if meant.choices is None else "accuracy"
-        check_metric(metric, meant.choices is not None)
+        check_metric(metric, None if meant.choices is None else len(meant.choices))
         examples, notes = read_examples(given, parsed, meant)
         parts = _split(examples, splits, name, len(given))
         return Task(name, parsed, meant.choices, parts, metric, tuple(notes))
@@ -167,43 +167,3 @@ def _split(examples: Sequence[Example], sizes: Mapping[str, int], task: str, row
         splits[name] = Split(name, numbered)
         begin += sizes[name]
     return splits
-
-
-METRICS = {"accuracy": "choices", "balanced_accuracy": "choices", "f1": "choices", "exact_match": "text"}
-
-
-def check_metric(metric: str, choices: bool) -> None:
-    """Refuse a metric that does not exist or does not fit the task.
-
-    Raises:
-        UnknownName: No metric has the name.
-        TaskError: The metric is for the other kind of answers, or its function cannot be loaded.
-    """
-    if ":" in metric:
-        if not choices:
-            raise TaskError(f"the metric '{metric}' compares choices; tasks with text answers have exact_match")
-        metric_function(metric)
-    elif metric not in METRICS:
-        raise UnknownName("metric", metric, [*METRICS, "module:function"])
-    elif (METRICS[metric] == "choices") != choices:
-        raise TaskError(f"the metric '{metric}' is for {METRICS[metric]} answers, and this task's are of the other kind")
-
-
-def metric_function(metric: str) -> Any:
-    """`(labels, predictions) -> float` for a metric over choices.
-
-    Raises:
-        TaskError: `module:function` cannot be loaded.
-    """
-    if ":" in metric:
-        try:
-            return load_named(metric)
-        except Exception as error:  # a stranger's module may raise anything while it is imported
-            raise TaskError(f"the metric '{metric}' cannot be loaded: {type(error).__name__}: {error}") from error
-    from sklearn import metrics
-
-    return {
-        "accuracy": metrics.accuracy_score,
-        "balanced_accuracy": metrics.balanced_accuracy_score,
-        "f1": lambda labels, predictions: metrics.f1_score(labels, predictions, average="macro"),
-    }[metric]

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from promptsearch.data import read_data
 from promptsearch.errors import TaskError, TemplateError, UnknownName
-from promptsearch.task import SPLITS, Task, metric_function
+from promptsearch.metrics import metric_function
+from promptsearch.task import SPLITS, Task
 
 TEMPLATE = "{prompt} {text} It was {answer}"
 SIZES = {"search": 4, "select": 2, "test": 3}

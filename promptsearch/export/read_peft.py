@@ -24,8 +24,12 @@ from promptsearch.prompt import GatedPrompt, PrefixPrompt, SoftPrompt, Weights
 #: Where PEFT keeps the numbers, under which name, and what they are.
 WEIGHTS, TENSOR, CONFIG = "adapter_model.safetensors", "prompt_embeddings", "adapter_config.json"
 _VECTORS = ("PROMPT_TUNING", "P_TUNING")
-#: Options of LORA that compute something else, with the values that do not.
-_PLAIN = {"use_dora": (False,), "bias": ("none",), "rank_pattern": ({},), "alpha_pattern": ({},), "lora_bias": (False,)}
+#: Options of LORA that compute something else, with the values that do not. Beside the last one, PEFT imports the module that
+#: `megatron_core` names, whoever wrote it.
+_PLAIN: dict[str, tuple[Any, ...]] = {
+    **{"use_dora": (False,), "bias": ("none",), "rank_pattern": ({},), "alpha_pattern": ({},), "lora_bias": (False,)},
+    "megatron_config": (None,),
+}
 
 
 def read_peft(folder: Path | str, lm: LanguageModel) -> SoftPrompt | PrefixPrompt | GatedPrompt | Weights:

@@ -15,6 +15,7 @@ import numpy as np
 from promptsearch.errors import ExportError, PromptError
 from promptsearch.export.certificate import PROBE, Certificate, read_json, to_json
 from promptsearch.files import write_json
+from promptsearch.metrics import MEANS, shares
 from promptsearch.model import LanguageModel
 from promptsearch.model.text import TextModel
 from promptsearch.prompt import HardPrompt, Prompt, TextPrompt, TrainedPrompt, prompt_from_json, prompt_to_json, save_trained
@@ -23,8 +24,8 @@ from promptsearch.run import Arena
 from promptsearch.scoring.compiled import check_fit
 from promptsearch.scoring.layout import prompt_texts
 from promptsearch.scoring.scorer import make_scorer
-from promptsearch.statistics import Sample, interval, jackknife
-from promptsearch.task import Split, metric_function
+from promptsearch.statistics import Sample, interval
+from promptsearch.task import Split
 
 PROMPT, FORMAT = "prompt.json", "promptsearch-prompt-1"
 
@@ -114,8 +115,8 @@ def export_best(arena: Arena, winner: Prompt, result: Mapping[str, Any], folder:
             "seed": result["seed"],
             "splits": {name: split.hash for name, split in task.splits.items()},
             "metric": task.metric,
-            "select": {key: result["select"][key] for key in ("loss", "metric")},
-            "test": {key: result["test"][key] for key in ("loss", "metric")} | _intervals(result["test"], task.metric),
+            "select": _measured(result["select"]),
+            "test": _measured(result["test"]) | _intervals(result["test"], task.metric),
             "example": f"{example.fields} -> {example.answer!r}",
             "scored_tokens": 1 if task.choices is not None else max(answers),
         },
@@ -135,14 +136,21 @@ def _as_text(winner: Prompt, arena: Arena) -> Prompt:
     return TextPrompt(tuple(t.removeprefix(" ") if slot.space else t for t, slot in zip(texts, slots, strict=True)))
 
 
+def _measured(found: Mapping[str, Any]) -> dict[str, float]:
+    """Loss and metric of a split; without the metric where its function failed."""
+    return {key: found[key] for key in ("loss", "metric") if found[key] is not None}
+
+
 def _intervals(test: Mapping[str, Any], metric: str) -> dict[str, Any]:
     """The 95 % intervals of one run's test loss and metric; they cover the choice of examples, not the seed."""
-    correct = np.array([test["correct"]], dtype=np.float64)
-    if metric not in ("accuracy", "exact_match"):
-        correct = jackknife(metric_function(metric), test["labels"], [test["predictions"]])
-    metrics = interval(Sample(correct), (-np.inf, np.inf) if ":" in metric else (0, 1))
     losses = interval(Sample(np.array([test["losses"]])), (0, np.inf))
-    ends = {"loss_interval": [losses.low, losses.high], "metric_interval": [metrics.low, metrics.high]}
+    ends = {"loss_interval": [losses.low, losses.high]}
+    parts = test["correct"] if metric in MEANS else test.get("shares")
+    if parts is None and ":" not in metric:
+        parts = shares(metric, test["labels"], test["predictions"])
+    if parts is not None:  # a study's own metric may have failed
+        found = interval(Sample(np.array([parts], dtype=np.float64)), (-np.inf, np.inf) if ":" in metric else (0, 1))
+        ends["metric_interval"] = [found.low, found.high]
     return {"examples": len(test["losses"]), **{key: pair for key, pair in ends.items() if np.isfinite(pair).all()}}
 
 

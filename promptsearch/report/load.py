@@ -16,11 +16,12 @@ T = TypeVar("T")
 R = TypeVar("R", Run, FailedRun)
 
 
-def load_results(folder: Path | str) -> Results:
+def load_results(folder: Path | str, *, trust_code: bool = False) -> Results:
     """Read a study's folder.
 
     Args:
         folder: What `promptsearch compare` was given as `--out`.
+        trust_code: Whether a report may import the modules that the study names as metrics; else it takes what runs recorded.
 
     Returns:
         The study and all its runs.
@@ -47,7 +48,8 @@ def load_results(folder: Path | str) -> Results:
         else:
             runs.append(run := _read(path, data, Run))
             _check_examples(path, run, study.tasks[run.task].splits["test"].size)
-    return Results(folder, study, _ordered(runs, study), _ordered(failed, study), _unfinished([*runs, *failed], study))
+    missing = _unfinished([*runs, *failed], study)
+    return Results(folder, study, _ordered(runs, study), _ordered(failed, study), missing, trust_code)
 
 
 def _ordered(runs: Sequence[R], study: Study) -> tuple[R, ...]:
@@ -69,7 +71,7 @@ def _unfinished(runs: Sequence[Run | FailedRun], study: Study) -> tuple[tuple[st
 
 
 def _check_examples(path: Path, run: Run, size: int) -> None:
-    for name in ("losses", "correct", "predictions", "labels"):
+    for name in ("losses", "correct", "predictions", "labels", "shares"):
         values = getattr(run.test, name)
         if values is not None and len(values) != size:
             raise _damaged(path, f"test.{name} has {len(values)} entries, the test split {size} examples")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from math import isnan
 
 from promptsearch.report import lengths, space, training, words
 from promptsearch.report.notation import COLUMNS, ONE_SEED, number, percent, probability, signed, visible, whole
@@ -126,6 +127,8 @@ def _cells(row: Row, regret: bool) -> list[str]:
 
 def _interval(value: Interval) -> str:
     mark = "" if value.covers_seeds else "†"
+    if isnan(value.low):
+        return f"{number(value.mean)}{mark}"
     return f"{number(value.mean)}{mark} \\[{number(value.low)}, {number(value.high)}\\]"
 
 

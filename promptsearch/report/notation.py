@@ -7,6 +7,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from promptsearch.printable import printable
+
 #: Column -> what it shows, in one line.
 COLUMNS = {
     "test metric": "mean over seeds and test examples, with its 95 % interval over the choice of both; higher is better",
@@ -46,11 +48,6 @@ def visible(text: str, limit: int = 2000) -> str:
     return f"{shown} … ({rest:,} more characters)" if rest > 0 else shown
 
 
-def printable(text: str) -> str:
-    """Text whose control characters, but for line breaks, are escaped: none moves a cursor or turns the reading direction."""
-    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
-
-
 def losses_of(served: Mapping[str, Any]) -> str:
     """What losses are with a model behind an endpoint.
 
@@ -70,8 +67,10 @@ def losses_of(served: Mapping[str, Any]) -> str:
     return f"losses are nats, from the log-probabilities that it gives of a prompt{shifted}"
 
 
-def number(value: float, digits: int = 3) -> str:
-    """A score or a loss; ∞ where nothing is known."""
+def number(value: float | None, digits: int = 3) -> str:
+    """A score or a loss; ∞ where nothing is known, – where there is none."""
+    if value is None or math.isnan(value):
+        return "–"
     if math.isinf(value):
         return "∞" if value > 0 else "-∞"
     return f"{value:.{digits}f}"

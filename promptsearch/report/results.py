@@ -152,10 +152,10 @@ class SearchScore:
 
 @dataclass(frozen=True)
 class Score:
-    """Loss in nats and metric on a split."""
+    """Loss in nats and metric on a split; the metric is None where its function gave none."""
 
     loss: float
-    metric: float
+    metric: float | None
 
 
 @dataclass(frozen=True)
@@ -164,19 +164,24 @@ class TestScore:
 
     Args:
         loss: Mean nats.
-        metric: The task's metric.
+        metric: The task's metric; None where its function gave none.
         losses: Nats of each example.
         correct: 1 right, 0 wrong, of each example.
         predictions: Index of the chosen answer of each example; None for text answers.
         labels: Index of the right answer of each example; None for text answers.
+        shares: What each example adds to a metric that is a function of the study's author, see `promptsearch.metrics`; None for
+            other metrics, where it failed, and where an earlier version made the run.
+        metric_failed: Why a number or the shares of such a metric are missing.
     """
 
     loss: float
-    metric: float
+    metric: float | None
     losses: tuple[float, ...]
     correct: tuple[float, ...]
     predictions: tuple[int, ...] | None
     labels: tuple[int, ...] | None
+    shares: tuple[float, ...] | None = None
+    metric_failed: str = ""
 
 
 @dataclass(frozen=True)
@@ -315,6 +320,7 @@ class Results:
         runs: Finished, in the order of tasks, strategies and seeds.
         failed: Failed, in the same order.
         unfinished: Task, label and seed of the runs that are still to be made.
+        trust_code: Whether the modules that the study names as metrics may be imported.
     """
 
     folder: Path
@@ -322,3 +328,4 @@ class Results:
     runs: tuple[Run, ...]
     failed: tuple[FailedRun, ...]
     unfinished: tuple[tuple[str, str, int], ...]
+    trust_code: bool = False

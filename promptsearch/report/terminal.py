@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from math import isnan
+
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from promptsearch.printable import Terminal
 from promptsearch.report.notation import ONE_SEED, number, short, signed, visible
 from promptsearch.report.results import Results, Winner
 from promptsearch.report.summary import Row, TaskSummary, summarise
@@ -19,7 +22,7 @@ def print_report(results: Results, console: Console | None = None) -> None:
         results: From `load_results`.
         console: Where to; left out: standard output.
     """
-    console = console or Console()
+    console = console or Terminal()
     for task in summarise(results):
         console.print(Text(f"\n{visible(task.name)}: ", style="bold") + Text(visible(task.verdict), style="not bold"))
         if task.rows:
@@ -56,13 +59,18 @@ def _table(task: TaskSummary) -> Table:
 def _cells(row: Row) -> tuple[str, ...]:
     return (
         visible(row.label) + (" (ref.)" if row.reference else ""),
-        f"{number(row.metric.mean)} ±{number(row.metric.half)}{'' if row.scores.covers_seeds else '†'}",
+        _metric(row),
         number(row.loss.mean),
         signed(row.gap),
         short(row.spent),
         short(row.seconds),
         _prompt(row.best.winner),
     )
+
+
+def _metric(row: Row) -> str:
+    half = "" if isnan(row.metric.low) else f" ±{number(row.metric.half)}"
+    return f"{number(row.metric.mean)}{half}{'' if row.scores.covers_seeds else '†'}"
 
 
 def _prompt(winner: Winner) -> str:

@@ -28,10 +28,11 @@ from promptsearch import loop
 from promptsearch.books import books_of
 from promptsearch.evaluation import Evaluation
 from promptsearch.objective import Objective
+from promptsearch.options import options_of
 from promptsearch.prompt import HardPrompt, Prompt, TrainedPrompt
 from promptsearch.records import RunLog
 from promptsearch.settings import RESERVED
-from promptsearch.strategy import Access, Ask, Strategy, make_strategy, options_of
+from promptsearch.strategy import Access, Ask, Strategy, make_strategy
 from promptsearch.testing.doors import doors
 from promptsearch.testing.planted import Kind, PlantedScorer
 
