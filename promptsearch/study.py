@@ -150,13 +150,14 @@ class Study:
         make_folder(self._folder)
         path = self._folder / ".lock"
         lock = FileLock(path)
-        try:
-            with failing(path, "lock"):
+        with failing(path, "lock"):
+            try:
                 lock.acquire(timeout=0)
-        except Timeout as error:
-            raise StudyError(
-                f"another process works on the study in {shown(self._folder)}{_holder(path)}: wait for it, or name another folder"
-            ) from error
+            except Timeout as error:
+                raise StudyError(
+                    f"another process works on the study in {shown(self._folder)}{_holder(path)}: wait for it, or name "
+                    "another folder with --out"
+                ) from error
         try:
             with failing(path, "write"):  # in place: the lock is on this very file
                 path.write_text(json.dumps({"process": os.getpid(), "machine": platform.node(), "since": _now()}), "utf-8")
@@ -199,8 +200,8 @@ class Study:
         path = self._folder / STUDY
         if not exists(path) and (lost := next(self._folder.glob(f"*/*/seed*/{RUN}"), None)):
             raise RecordError(
-                f"{shown(path)} is missing, and {shown(lost)} is there, a run of an earlier call: restore it from a copy, or name "
-                "another folder with --out"
+                f"{shown(path)} is missing, and {shown(lost)} tells of a run of an earlier call: "
+                "restore it from a copy, or name another folder with --out"
             )
         if exists(path):
             load_study(self._folder)
