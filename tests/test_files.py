@@ -138,7 +138,9 @@ def test_a_file_where_a_folder_should_be(tmp_path):
 
 def test_what_dead_processes_began_is_swept_and_that_of_living_ones_stays(tmp_path):
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as other:
-        parts = {name: tmp_path / "run" / f".{name}.json.{pid}.part" for name, pid in {"dead": 2**22 + 1, "living": other.pid}.items()}
+        parts = {
+            name: tmp_path / "run" / f".{name}.json.{pid}.part" for name, pid in {"dead": 2**22 + 1, "living": other.pid}.items()
+        }
         parts |= {name: tmp_path / f".{name}.{pid}.part" for name, pid in {"old": other.pid, "own": os.getpid()}.items()}
         parts |= {"huge": tmp_path / f".huge.{10**30}.part", "named": tmp_path / ".mine.part"}
         (tmp_path / "run").mkdir()
