@@ -138,10 +138,7 @@ def test_report_tells_of_damage_or_shows_the_same_numbers(finished, whole, tmp_p
         (lambda r: r["ledger"].update(forward=0), "its ledger adds up to"),
         (lambda r: r.update(budget=4_999), "its budget"),
         (lambda r: (r.update(budget=6_000), r["ledger"].update(budget=6_000)), "that of the study 5000"),
-        (
-            lambda r: (r.update(spent=r["spent"] + 9_000), r["ledger"].update(forward=r["ledger"]["forward"] + 9_000)),
-            "of a budget",
-        ),
+        (lambda r: (r.update(spent=9_999), r["ledger"].update(forward=9_999)), "of a budget"),
         (lambda r: r.update(gap=0.0), "gap is"),
         (lambda r: r.update(curve=r["curve"][::-1]), "its curve goes back"),
         (lambda r: r["search"].update(loss=0.0), "search.loss is 0.0"),

@@ -55,9 +55,11 @@ def check_settings(run: Run, settings: Mapping[str, Any]) -> None:
     Raises:
         ValueError: It is another one; says in what.
     """
-    for key in ("strategy", "label", "options", "seed", "budget"):
-        if settings.get(key) != getattr(run, key):
-            raise ValueError(f"its {key} is {getattr(run, key)!r}, and that in run.json {settings.get(key)!r}")
+    own = {key: getattr(run, key) for key in ("strategy", "label", "options", "seed", "budget")}
+    own["start"] = run.start and {"run": run.start.run, "seed": run.start.seed, "key": run.start.key}
+    for key, value in own.items():
+        if settings.get(key) != value:
+            raise ValueError(f"its {key} is {value!r}, and that in run.json {settings.get(key)!r}")
 
 
 def check_scores(name: str, score: TestScore, task: TaskInfo, size: int) -> None:

@@ -37,11 +37,13 @@ def load_results(folder: Path | str) -> Results:
     study = load_study(folder)
     runs: list[Run] = []
     failed: list[FailedRun] = []
+    seen: set[tuple[str, str, int]] = set()
     for path in sorted(each / RESULT for each in folder.glob("*/*/seed*") if exists(each / RESULT)):
         run = load_run(path, study)
-        others = [*runs, *failed]
-        if any((run.task, run.label, run.seed) == (other.task, other.label, other.seed) for other in others):
+        name = (run.task, run.label, run.seed)
+        if name in seen:
             raise _damaged(path, f"the run {run.task}/{run.label}/seed{run.seed} lies in another folder, too")
+        seen.add(name)
         if isinstance(run, FailedRun):
             failed.append(run)
             continue
