@@ -170,13 +170,7 @@ class Books:
         return self._ranking
 
     def finalists(self) -> list[Ranked]:
-        """The ranking at the end of the search.
-
-        Raises:
-            RecordError: A trained prompt among them has lost its numbers.
-        """
-        if any(item.prompt is None for item in self._ranking):
-            raise RecordError("the numbers of one of the best prompts are missing from the run's folder 'finalists'")
+        """The ranking at the end of the search."""
         return list(self._ranking)
 
     def check_untouched(self) -> None:
@@ -206,15 +200,27 @@ class Books:
 
         Args:
             saved: What `to_json` gave when the state was saved.
+
+        Raises:
+            RecordError: The log holds fewer, or the numbers of one of the best prompts are missing: nothing was changed.
         """
-        for line in self.log.skip(saved["evaluations"]):
+        lines = self.log.ahead(saved["evaluations"])
+        self.log.proposals.check(saved["proposals"])
+        for line in lines:
             full = line["examples"] == "score_on"
             ids = self.scored if full else np.asarray(line["examples"], dtype=np.int64)
+            self.log.check(line, len(ids))
             for data, row in zip(line["prompts"], rows_of(line, len(ids)), strict=True):
                 self._rows[data["key"], _group(None if full else ids)] = row
                 if full:
                     self._rank(row, self.log.prompt(data))
-        self.log.proposals.skip(saved.get("proposals", 0))  # states of before there was a proposer have no such key
+        if any(item.prompt is None for item in self._ranking):
+            self._rows.clear()
+            self._ranking.clear()
+            self._count = self.prices.ranked = 0
+            raise RecordError("the numbers of one of the best prompts are missing beside it, or are damaged")
+        self.log.skip(len(lines))
+        self.log.proposals.skip(saved["proposals"])
         for name, value in saved["ledger"].items():
             setattr(self.ledger, name, value)
         self.prices.lead_paid.update(saved["lead_paid"])
@@ -250,7 +256,9 @@ class Books:
         """Score new prompts on the same examples: the price, and the tokens that were computed."""
         price = self.prices.charge(prompts, ids)
         line = self.calls.replayed("search", prompts)
-        if line is None:
+        if line is not None:
+            self.log.check(line, len(ids), self.ledger.to_json())
+        else:
             scores = scores_to_json(self.calls.scores(self.scorer, prompts, ids, price))
             examples = "score_on" if group == "score_on" else ids.tolist()
             line = self.calls.write("search", examples, prompts, scores, price)
@@ -268,6 +276,7 @@ class Books:
         if line is not None:
             self.ledger.charge(forward=line["price"])
             prices.met(prompts, ids[: line.get("seen", len(ids))])
+            self.log.check(line, len(ids), self.ledger.to_json())
         else:
             before = self.ledger.forward
 

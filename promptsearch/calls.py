@@ -61,6 +61,8 @@ class Calls:
         if line is None:
             scores = scores_to_json(self.scores(scorer, prompts, ids, price, charged=charged))
             line = self.write(stage, split, prompts, scores)
+        else:
+            self._log.check(line, len(ids), self._ledger.to_json())
         if len(line["failures"]) == len(prompts) and stage != "empty":
             raise StudyError(f"none of the best prompts could be scored on the {split} split in float32: {line['failures']['0']}")
         return line

@@ -24,6 +24,7 @@ from promptsearch import signals
 from promptsearch.config import StrategyConfig, StudyConfig, config_schema, load_config, parse_config
 from promptsearch.errors import FieldError, PromptSearchError, StudyError, UnknownName
 from promptsearch.fields import text_of
+from promptsearch.files import write_aside
 from promptsearch.limits import check_plain
 from promptsearch.plain_yaml import read_yaml
 from promptsearch.printable import Terminal, printable, printable_json
@@ -49,6 +50,9 @@ class _Group(TyperGroup):
                 raise typer.Exit(signals.CODE + signals.PIPE) from error
             if isinstance(error, PromptSearchError):
                 _say(f"error: {error}", err=True)
+                raise typer.Exit(2) from error
+            if isinstance(error, OSError):  # what no reader or writer of ours has met
+                _say(f"error: {error}. What was written before is safe.", err=True)
                 raise typer.Exit(2) from error
             if isinstance(message := getattr(error, "message", None), str):  # of typer, which prints it as it is
                 error.message = printable(message)  # type: ignore[attr-defined]
@@ -335,12 +339,11 @@ def bench_strategies(
     if not quiet:
         print_bench(lines, claimed, Terminal())
     if out is not None:
-        out.mkdir(parents=True, exist_ok=True)
-        found.to_parquet(out / "searches.parquet", index=False)
+        write_aside(out / "searches.parquet", found.to_parquet(index=False))
         arguments = [*(strategy or ()), *(f"--on={kind}" for kind in on or ()), *(f"--evaluations={count}" for count in counts)]
         arguments += [f"--table={table}"] if table else [f"--pool={pool}", f"--length={length}"]
         arguments += [f"--seeds={seeds}", f"--out={out}"]
-        (out / "README.md").write_text(bench_to_markdown(lines, claimed, arguments), "utf-8")
+        write_aside(out / "README.md", bench_to_markdown(lines, claimed, arguments))
         _say(f"The tables lie in {out / 'README.md'}.")
 
 

@@ -233,11 +233,7 @@ class Objective:
         return tuple(replace(item, prompt=own_copy(item.prompt)) for item in known)
 
     def finalists(self) -> list[Ranked]:
-        """The ranking at the end of the search.
-
-        Raises:
-            RecordError: A trained prompt among them has lost its numbers.
-        """
+        """The ranking at the end of the search."""
         return [replace(item, prompt=own_copy(item.prompt)) for item in books_of(self).finalists()]
 
     @property
