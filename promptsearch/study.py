@@ -19,7 +19,7 @@ from promptsearch.cache import ScoreCache
 from promptsearch.calibration import measure_noise
 from promptsearch.config import StudyConfig, load_config, parse_config
 from promptsearch.errors import EndpointDown, PromptError, PromptSearchError, RecordError, StudyError
-from promptsearch.export import export_best, load_prompt
+from promptsearch.export.winner import export_again, export_winner, winner_of
 from promptsearch.files import write_json
 from promptsearch.model.packaged import cache_folder
 from promptsearch.model.text import TextModel
@@ -235,6 +235,7 @@ class Study:
         if (run.folder / "evaluations.jsonl").exists() or done:  # a run that failed before may be corrected
             self._check_settings(run.folder / "run.json", settings)
         if done:
+            export_again(run.arena, run.folder)
             self._progress(Progress(name, number, total, "done", budget=run.budget, message="in an earlier call"))
             return
         write_json(run.folder / "run.json", {"settings": settings, "versions": versions(), "machine": machine()})
@@ -247,8 +248,7 @@ class Study:
 
         try:
             result, winner = run.execute(cache, listener, start)
-            export_best(run.arena, winner, result, run.folder / "best")
-            result["bytes"] = _bytes(run.folder / "best", result["winner"]["text"])
+            result |= export_winner(run.arena, winner, result, run.folder)
         except (RecordError, EndpointDown):  # the other runs would fail alike; what is done stays, and this one goes on later
             raise
         except PromptSearchError as error:
@@ -297,13 +297,7 @@ def _winner_of(run: Run) -> Beginning:
     scores = {split: {key: result[split][key] for key in ("loss", "metric")} for split in ("select", "test")}
     winner = {key: result["winner"][key] for key in ("kind", "key", "text")}
     about = {"run": run.label, "seed": run.seed, **winner, "spent": result["spent"], **scores}
-    return Beginning(load_prompt(run.folder).prompt, about)
-
-
-def _bytes(folder: Path, text: str) -> int:
-    """What must be kept to use a prompt: the file with its numbers, or its text."""
-    files = list(folder.glob("*.safetensors"))
-    return sum(path.stat().st_size for path in files) if files else len(text.encode())
+    return Beginning(winner_of(run.folder, result), about)
 
 
 def _label(row: dict[str, dict[str, Any]]) -> str:
