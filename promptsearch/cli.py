@@ -193,6 +193,9 @@ def _run(config: StudyConfig, out: Path | None, quiet: bool) -> None:
     if not quiet:
         print_report(results, Terminal())
         _say(f"The report lies in {out / 'report.html'}.")
+    for done in results.runs:
+        if done.export:
+            _say(f"warning: {done.task}/{done.label}/seed{done.seed} has no export: {done.export.error}", err=True)
     for run in results.failed:
         _say(f"error: {run.task}/{run.label}/seed{run.seed} failed: {run.error}", err=True)
     if results.failed:
@@ -239,7 +242,7 @@ def verify(
     verdict = "the same" if found.same else "NOT the same"
     _say(
         f"{verdict}: {found.to}, {found.probe} inputs, largest difference {found.distance:.2g} nats per scored token "
-        f"(allowed: {found.tolerance:g})"
+        f"(allowed: {found.tolerance:.2g})"
     )
     if not found.same:
         raise typer.Exit(1)

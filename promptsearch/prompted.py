@@ -215,7 +215,7 @@ class PromptedModel:
         return found
 
     def _log_probabilities(self, inputs: Sequence[_Input], answers: Sequence[Sequence[str]]) -> list[Tensor]:
-        """Those of each row's answers, in nats, float32 on the CPU, shape `(answers,)` each."""
+        """Those of each row's answers, in nats, float64 on the CPU, shape `(answers,)` each."""
         lm = self._lm
         ids = [[tuple(lm.encode(text)) for text in texts] for texts in answers]
         for each, some in zip(inputs, ids, strict=True):

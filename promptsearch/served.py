@@ -18,8 +18,8 @@ from promptsearch.endpoint.asking import Asking
 from promptsearch.errors import EndpointError, ModelError, PromptError, StudyError
 from promptsearch.model.tokens import Tokens
 
-#: How far losses of the same text may lie apart, in nats per scored token: the numbers of a server
-#: depend on what else it is doing at the time, see
+#: How far log-probabilities of the same text may lie apart, in nats per token: the numbers of a
+#: server depend on what else it is doing at the time, see
 #: https://github.com/vllm-project/vllm/issues/42019.
 TOLERANCE = 0.05
 #: What an export tells of an endpoint.
@@ -100,6 +100,8 @@ class ServedModel:
 
     # What any model has, see model.text.
 
+    noise = 0.0  # its arithmetic is its own: see TOLERANCE
+
     @property
     def scores(self) -> str:
         """`nats`, `first` or `errors`, see `way`."""
@@ -139,7 +141,7 @@ class ServedModel:
         """What names the model, for exports."""
         own = {"name": self.name, "source": self.device, "hash": self.hash}
         # Not the key's name: who is handed an export must not send a variable of his own to the address that stands in it.
-        return {**own, "served": {k: v for k, v in self.served.items() if k != "key"}, "tolerance": TOLERANCE}
+        return {**own, "served": {k: v for k, v in self.served.items() if k != "key"}}
 
     @property
     def hash(self) -> str:

@@ -30,7 +30,7 @@ from promptsearch.errors import (
     StudyError,
     Tampered,
 )
-from promptsearch.export import export_best, load_prompt
+from promptsearch.export.winner import export_again, export_winner, winner_of
 from promptsearch.files import exists, failing, make_folder, read, remove, shown, sweep
 from promptsearch.model.packaged import cache_folder
 from promptsearch.model.text import TextModel
@@ -299,6 +299,7 @@ class Study:
         if exists(run.folder / "evaluations.jsonl") or done:  # a run that failed before may be corrected
             self._check_settings(run.folder, settings, ended if isinstance(ended, Finished) else None)
         if done:
+            export_again(run.arena, run.folder)
             self._progress(Progress(name, number, total, "done", budget=run.budget, message="in an earlier call"))
             return
         write_record(run.folder / RUN, "run", {"settings": settings, "versions": versions(), "machine": machine()})
@@ -311,8 +312,7 @@ class Study:
 
         try:
             result, winner = run.execute(cache, listener, start)
-            export_best(run.arena, winner, result, run.folder / "best")
-            result["bytes"] = _bytes(run.folder / "best", result["winner"]["text"])
+            result |= export_winner(run.arena, winner, result, run.folder)
         except (RecordError, FileError, EndpointDown):  # no fault of the run: what is there stays, and it goes on later
             raise
         except PromptSearchError as error:
@@ -371,7 +371,7 @@ class Study:
         scores = {"select": asdict(ended.select), "test": {"loss": ended.test.loss, "metric": ended.test.metric}}
         winner = {key: getattr(ended.winner, key) for key in ("kind", "key", "text")}
         about = {"run": run.label, "seed": run.seed, **winner, "spent": ended.spent, **scores}
-        prompt = load_prompt(run.folder).prompt
+        prompt = winner_of(run.folder, read_record(path, "result", ""))
         if prompt.key != ended.winner.key and not run.arena.lm.served:  # a server was sent another form of it
             raise PromptError(
                 f"{shown(run.folder / 'best')} holds the prompt {prompt.key}, and the run was won by {ended.winner.key}: restore "
@@ -398,12 +398,6 @@ def _discard(folder: Path, *more: str) -> None:
     """Delete a run's checkpoint, which a finished run does not need and is large, and other files of it."""
     for name in ("state.safetensors", "finalists", *more):
         remove(folder / name)
-
-
-def _bytes(folder: Path, text: str) -> int:
-    """What must be kept to use a prompt: the file with its numbers, or its text."""
-    files = list(folder.glob("*.safetensors"))
-    return sum(path.stat().st_size for path in files) if files else len(text.encode())
 
 
 def _label(row: dict[str, dict[str, Any]]) -> str:

@@ -303,7 +303,7 @@ def test_an_unknown_format_gets_a_hint() -> None:
 @pytest.mark.parametrize(("same", "code", "word"), [(True, 0, "the same: kv"), (False, 1, "NOT the same: kv")])
 def test_verify_says_how_far_an_export_is_off(monkeypatch: pytest.MonkeyPatch, same: bool, code: int, word: str) -> None:
     calls: list[Any] = []
-    found = promptsearch.export.Verified("kv", 8, 2.5e-7, same)
+    found = promptsearch.export.Verified("kv", 8, 2.5e-7, same, 1e-5)
     monkeypatch.setattr(promptsearch.export, "verify", lambda *given, key: calls.append((*given, key)) or found)
     monkeypatch.setattr(promptsearch.model.LanguageModel, "load", lambda name: f"model {name}")
     result = run("verify", "an/export", "--model", "small")

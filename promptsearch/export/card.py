@@ -71,7 +71,7 @@ sums = []
 for answer in {answers!r}:
     target = tokenizer(answer, add_special_tokens=False).input_ids
     with torch.inference_mode():
-        rows = logits(ids + target)[-len(target) - 1 : -1].log_softmax(-1)
+        rows = logits(ids + target)[-len(target) - 1 : -1].double().log_softmax(-1)
     sums.append(rows.gather(-1, torch.tensor(target)[:, None]).sum())
 probabilities = torch.stack(sums).softmax(0)
 print(dict(zip({answers!r}, probabilities.tolist())))
@@ -130,7 +130,7 @@ def write_card(prompt: SavedPrompt, to: str, lm: TextModel, folder: Path) -> Non
         "## Certificate\n",
         f"`{certificate}` holds the hashes of the model (`{facts.get('hash', '?')}`) and its tokenizer "
         f"(`{facts.get('tokenizer_hash', '?')}`), the template, and {len(prompt.probe)} inputs with their losses in float32. "
-        f"`promptsearch verify .` loads this folder again and compares (allowed: {prompt.tolerance:g} nats per scored token).\n",
+        "`promptsearch verify .` loads this folder again, scores them anew, and compares as far as rounding lets losses agree.\n",
     ]
     write_aside(folder / CARD, "\n".join(parts))
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from promptsearch.errors import ExportError, PromptError
+from promptsearch.errors import ExportError, FileError, PromptError, RecordError
 from promptsearch.export.certificate import PROBE, Certificate, read_json, to_json
 from promptsearch.files import write_json
 from promptsearch.metrics import MEANS, shares
@@ -24,6 +24,7 @@ from promptsearch.run import Arena
 from promptsearch.scoring.compiled import check_fit
 from promptsearch.scoring.layout import prompt_texts
 from promptsearch.scoring.scorer import make_scorer
+from promptsearch.sealed import read_record
 from promptsearch.statistics import Sample, interval
 from promptsearch.task import Split
 
@@ -56,7 +57,8 @@ class SavedPrompt(Certificate):
             ExportError: The losses differ.
             ModelError: The model is another one.
         """
-        return self.check(self.score_probe(self.any_model(model)))
+        lm = self.any_model(model)
+        return self.check(lm, self.score_probe(lm))
 
     def score_probe(self, lm: TextModel) -> list[float]:
         """The losses of the probe by the engine that measured them, in nats, shape `(probe,)`.
@@ -102,7 +104,6 @@ def export_best(arena: Arena, winner: Prompt, result: Mapping[str, Any], folder:
     """
     examples = arena.task.splits["select"].examples[:PROBE]
     example, task = examples[0], arena.task
-    answers = [arena.lm.count(e.answer) for e in examples]
     saved = SavedPrompt(
         prompt=_as_text(winner, arena) if arena.lm.served else winner,
         template=arena.template,
@@ -118,7 +119,6 @@ def export_best(arena: Arena, winner: Prompt, result: Mapping[str, Any], folder:
             "select": _measured(result["select"]),
             "test": _measured(result["test"]) | _intervals(result["test"], task.metric),
             "example": f"{example.fields} -> {example.answer!r}",
-            "scored_tokens": 1 if task.choices is not None else max(answers),
         },
         probe=examples,
         losses=tuple(result["select"]["losses"][:PROBE]),
@@ -188,6 +188,7 @@ def load_prompt(path: Path | str) -> SavedPrompt:
     candidates = [path, path / PROMPT, path / "best" / PROMPT]
     file = next((p for p in candidates if p.is_file()), None)
     if file is None:
+        _refuse_unexported(path)
         raise PromptError(
             f"{path} holds no prompt: expected a finished run's folder, or a folder with {PROMPT} (an export of the format json)"
         )
@@ -198,6 +199,31 @@ def load_prompt(path: Path | str) -> SavedPrompt:
     except PromptError as error:
         raise PromptError(f"{file} is damaged: {error}") from error
     return SavedPrompt(prompt=prompt, **vars(certificate))
+
+
+def no_export(reason: object) -> str:
+    """That a run has no export, and what to do.
+
+    Args:
+        reason: Why.
+    """
+    return (
+        f"no export: {reason} The run stands as it is, with its losses, its test score and its prompt; the same command of "
+        "`promptsearch compare` tries the export again"
+    )
+
+
+def _refuse_unexported(run: Path) -> None:
+    """Say why a finished run has no export.
+
+    Raises:
+        PromptError: It has none.
+    """
+    try:
+        error = read_record(run / "result.json", "result", "")["export"]["error"]
+    except (FileError, RecordError, KeyError, TypeError):  # no run, or a damaged one: others say so
+        return
+    raise PromptError(f"{run} has {no_export(error)}")
 
 
 #: What a user of the folder runs, see `promptsearch.export.card`.

@@ -23,6 +23,7 @@ from promptsearch.model.gated import Adaption
 from promptsearch.model.integrity import checksum, spare_of, write_weights
 from promptsearch.model.layers import Layers, Reached, UnknownLayers, find_layers, recorded_differ
 from promptsearch.model.packaged import NAME, packaged_model
+from promptsearch.model.rounding import rounding_noise
 from promptsearch.model.tokens import Tokens, load_tokenizer
 from promptsearch.model.weights import ModelWeights, changed, weights_of
 
@@ -680,6 +681,13 @@ class LanguageModel:
 
         layers = keys_values.to(self.device, self.dtype)
         return DynamicCache([(keys[None], values[None]) for keys, values in layers], config=self.model.config)
+
+    @cached_property
+    def noise(self) -> float:
+        """What rounding does to a token's log-probability, in nats, see `promptsearch.model.rounding`."""
+        rows = len(self.embeddings)
+        ids = (*self.lead, *((2 * i + 1) * rows // 64 for i in range(32)))
+        return rounding_noise(self.model, torch.tensor(ids, device=self.device))
 
     def check(self, *, gradients: bool = False) -> None:
         """Compare our path through the model with its own forward, once, in its dtype.

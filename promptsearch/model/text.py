@@ -44,6 +44,10 @@ class TextModel(Protocol):
         """Where and how it is served, for records; None: it is loaded here."""
 
     @property
+    def noise(self) -> float:
+        """What rounding does to a token's log-probability, in nats; 0 where that is not known."""
+
+    @property
     def words(self) -> tuple[int, ...]:
         """Ids of the words that a pool may hold."""
 

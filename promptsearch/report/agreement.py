@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from promptsearch.budget import total
-from promptsearch.report.results import Run, Study, TaskInfo, TestScore
 from promptsearch.metrics import METRICS, metric_function
+from promptsearch.report.results import Run, Study, TaskInfo, TestScore
 
 #: Sums of float64 in another order differ by less.
 _SAME = 1e-6

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from math import isnan
 
 from promptsearch.report import lengths, space, training, words
-from promptsearch.report.notation import COLUMNS, ONE_SEED, number, percent, probability, signed, visible, whole
+from promptsearch.report.notation import COLUMNS, NO_EXPORT, ONE_SEED, number, percent, probability, signed, visible, whole
 from promptsearch.report.provenance import facts, signature, study_file
-from promptsearch.report.results import Model, Results, Winner
+from promptsearch.report.results import Model, Results, Run, Winner
 from promptsearch.report.summary import Row, TaskSummary, summarise
 from promptsearch.statistics import Comparison, Interval
 
@@ -54,6 +54,7 @@ def _task(task: TaskSummary, model: Model) -> list[str]:
         lines += ["", f"Always giving the most frequent answer: {number(task.floor)}."]
     if any(not row.scores.covers_seeds for row in task.rows):
         lines += ["", ONE_SEED + "."]
+    lines += [line for row in task.rows for run in row.unexported for line in ("", _no_export(run))]
     if task.sweeps:
         columns = lengths.lengths(task)
         table = [lengths.cells(rows, columns) for rows in task.sweeps]
@@ -114,7 +115,7 @@ def _cells(row: Row, regret: bool) -> list[str]:
     brought = f" of its own, {whole(row.brought)} brought" if row.brought else ""
     seeds = f" ({len(row.runs)} of {row.wanted} seeds)" if len(row.runs) < row.wanted else ""
     return [
-        code(row.label, in_table=True) + kind + seeds,
+        code(row.label, in_table=True) + (NO_EXPORT if row.unexported else "") + kind + seeds,
         _interval(row.metric),
         _interval(row.loss),
         signed(row.gap),
@@ -123,6 +124,11 @@ def _cells(row: Row, regret: bool) -> list[str]:
         f"{row.seconds:,.1f}",
         best.access,
     ]
+
+
+def _no_export(run: Run) -> str:
+    reason = escape(run.export.error) if run.export else ""
+    return f"{NO_EXPORT} {code(run.label)}, seed {run.seed}, has no export, its scores stand: {reason}"
 
 
 def _interval(value: Interval) -> str:

@@ -26,6 +26,9 @@ COLUMNS = {
 #: What † means.
 ONE_SEED = "† one seed: the interval covers the choice of examples only, not the luck of the seed"
 
+#: Marks a strategy of which a run has no export; below the table stands why.
+NO_EXPORT = "‡"
+
 #: What losses are where a model only writes.
 ERRORS = "Losses are 0 (the text that the model writes is right) and 1 (it is wrong), not nats."
 

@@ -242,6 +242,13 @@ class Training:
 
 
 @dataclass(frozen=True)
+class NoExport:
+    """Why the winner of a run has no export: what it scored when it was loaded again, or why it could not be."""
+
+    error: str
+
+
+@dataclass(frozen=True)
 class Run:
     """A finished run, as its `result.json` has it.
 
@@ -260,6 +267,7 @@ class Run:
         bytes: Of the file with the stored parameters, or of the prompt's text; None where an earlier version made the run.
         training: None where nothing was trained, or an earlier version made the run.
         start: None where it started from no other run.
+        export: None where the winner was exported, and scored the same when it was loaded again.
     """
 
     task: str
@@ -291,6 +299,7 @@ class Run:
     bytes: int | None = None
     training: Training | None = None
     start: Beginning | None = None
+    export: NoExport | None = None
 
 
 @dataclass(frozen=True)

@@ -69,6 +69,11 @@ class Row:
         return min(self.runs, key=lambda run: run.select.loss)
 
     @property
+    def unexported(self) -> tuple[Run, ...]:
+        """The runs whose winner has no export."""
+        return tuple(run for run in self.runs if run.export)
+
+    @property
     def share(self) -> float:
         """Parameters that have to be stored with the best run's prompt, as a share of the LM's."""
         return self.best.stored / self.model if self.model else 0.0

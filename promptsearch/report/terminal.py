@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from promptsearch.printable import Terminal
-from promptsearch.report.notation import ONE_SEED, number, short, signed, visible
+from promptsearch.report.notation import NO_EXPORT, ONE_SEED, number, short, signed, visible
 from promptsearch.report.results import Results, Winner
 from promptsearch.report.summary import Row, TaskSummary, summarise
 from promptsearch.report.training import findings
@@ -31,6 +31,9 @@ def print_report(results: Results, console: Console | None = None) -> None:
             console.print(Text(ONE_SEED, style="dim"))
         for note in task.info.notes:
             console.print(Text("data ", style="yellow") + Text(visible(note)))
+        for done in (run for row in task.rows for run in row.unexported):
+            reason = f"{done.label}, seed {done.seed}, its scores stand: {done.export.error if done.export else ''}"
+            console.print(Text(f"{NO_EXPORT} no export ", style="yellow") + Text(visible(reason)))
         for label, seed, text in findings(task):
             console.print(Text("check ", style="yellow") + Text(visible(f"{label}, seed {seed}: {text}")))
     for run in results.failed:
@@ -58,7 +61,7 @@ def _table(task: TaskSummary) -> Table:
 
 def _cells(row: Row) -> tuple[str, ...]:
     return (
-        visible(row.label) + (" (ref.)" if row.reference else ""),
+        visible(row.label) + (NO_EXPORT if row.unexported else "") + (" (ref.)" if row.reference else ""),
         _metric(row),
         number(row.loss.mean),
         signed(row.gap),

@@ -46,7 +46,7 @@ from promptsearch.template import Kind, Template
 Ids = NDArray[np.int64]
 
 #: Part of every cache key: raise it when scores may change.
-ENGINE = 4
+ENGINE = 5
 
 #: What an engine's prompts are called in messages.
 _KINDS: dict[Kind, str] = {

@@ -66,7 +66,7 @@ def saved_weights(lm, prompt, answers=("bad", "very good")):
         prompt=prompt,
         template=bound,
         choices=task.choices,
-        about={"model": facts, "scored_tokens": 1},
+        about={"model": facts},
         probe=examples,
         losses=tuple(losses.tolist()),
     )

@@ -18,7 +18,6 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache
 from promptsearch import LanguageModel, PrefixPrompt, PromptedModel
 from promptsearch.errors import ExportError, ModelError, PromptError, UnknownName
 from promptsearch.export import FORMATS, export_run, load_prompt, verify, vllm_requests
-from promptsearch.export.certificate import TOLERANCE
 from promptsearch.export.saved import write_saved
 from promptsearch.scoring.compiled import embedded
 from promptsearch.testing.tiny import tiny_model
@@ -84,7 +83,7 @@ def test_every_format_gives_the_losses_again_and_is_verified(lm, export, kind, t
     found = verify(folder, lm)
     assert (found.to, found.probe, found.same) == (to, 5, True) and found.distance < 2e-6
     losses = FORMATS[to].score(saved, lm, folder)
-    assert losses == pytest.approx(saved.losses, abs=TOLERANCE)
+    assert losses == pytest.approx(saved.losses, abs=1e-5)
     card = (folder / "README.md").read_text()
     header = yaml.safe_load(card.split("---\n")[1])
     assert header["base_model"] and header["library_name"] and {"promptsearch", to} <= set(header["tags"])
@@ -254,7 +253,7 @@ def test_other_numbers_are_not_the_same(llama, export, to):
     tensors = {name: tensor + 0.01 for name, tensor in load_file(path).items()}
     save_file(tensors, path, metadata={"format": "pt"})
     found = verify(folder, llama)
-    assert not found.same and found.distance > TOLERANCE
+    assert not found.same and found.distance > found.tolerance
 
 
 def test_another_text_is_not_the_same(llama, export):
