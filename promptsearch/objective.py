@@ -101,7 +101,7 @@ class Objective:
             BudgetExhausted: As `loss`.
         """
         books = books_of(self)
-        books.space.check(prompt)
+        books.space.check(prompt := HardPrompt(prompt.ids))
         embeddings = books.scorer.embeddings
         rows = embeddings[torch.tensor(prompt.ids)].detach().float().cpu().requires_grad_()  # (length, width)
         (gradient,) = torch.autograd.grad(self.loss(rows, examples), rows)
@@ -121,7 +121,7 @@ class Objective:
         Raises:
             BudgetExhausted: The tokens cost more than is left.
         """
-        books = books_of(self)
+        books, ids = books_of(self), [int(i) for i in ids]
         books.ledger.charge(forward=len(ids), reserve=books.prices.set_aside(books.space.length))
         books.ledger.computed += len(ids)
         return books.scorer.keys_values(ids).clone()

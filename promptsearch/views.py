@@ -44,7 +44,7 @@ class Asking:
             StrategyError: There is nothing to answer, or nobody to do so.
         """
         proposer = books_of(self._objective).proposer
-        return proposer.generate(requests, seed=seed, max_tokens=max_tokens, temperature=temperature, stop=stop)
+        return proposer.generate(list(requests), seed=seed, max_tokens=max_tokens, temperature=temperature, stop=stop)
 
 
 class Diary:

@@ -119,8 +119,8 @@ class Model(Samples):
 
     def cheat(self, evaluation):
         models = [each for each in gc.get_objects() if type(each) is LanguageModel and each.name == "cheated"]
-        with torch.no_grad():
-            models[0].model.get_input_embeddings().weight.data.mul_(0.5)
+        for model in models:
+            model.model.get_input_embeddings().weight.data.mul_(0.5)
 
 
 CHEATS = {
@@ -203,10 +203,6 @@ class Other(Strategy):
 
     def ask(self):
         return []
-
-
-def _asks(answer):
-    return type("Asks", (Samples,), {"ask": answer})
 
 
 class Nonsense(Samples):
@@ -349,7 +345,7 @@ BROKEN = {
     Proposes: "Proposes.proposes is \"<class 'promptsearch.prompt.HardPrompt'>\": write a set of kinds of prompt",
     Accesses: "Accesses.access is 'scores': write one of Access.SCORES",
     Finalists: "Finalists.finalists is '3': write a whole number of at least 1",
-    Twice: "Twice.starts_from is 'None': write a set of kinds of prompt",
+    Twice: "Twice.deterministic is 'no': write True or False",
 }
 
 
