@@ -366,6 +366,11 @@ class LanguageModel:
         return self._tokens.anew
 
     @property
+    def anchor(self) -> tuple[str, int]:
+        """See `Tokens.anchor`."""
+        return self._tokens.anchor
+
+    @property
     def marks_beginnings(self) -> bool:
         """Whether a text is cut, or read, in another way at the beginning of a row than behind other text."""
         return self._tokens.marks_beginnings

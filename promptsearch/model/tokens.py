@@ -108,6 +108,11 @@ class Tokens:
                 return any(a != b for a, b in pairs) or joined != [shown + text for text in texts]
         return False
 
+    @property
+    def anchor(self) -> tuple[str, int]:
+        """A text that others can be put behind, to be cut as they are there, and its tokens; none where all places are alike."""
+        return next(((text, len(head)) for text, head, _ in self._anchors), ("", 0)) if self.marks_beginnings else ("", 0)
+
     def words(self, below: int | None = None) -> tuple[int, ...]:
         """Ids of the tokens that begin a word and are nothing else, see `LanguageModel.words`.
 

@@ -21,6 +21,7 @@ from promptsearch.export import FORMATS, export_run, load_prompt, verify, vllm_r
 from promptsearch.export.saved import write_saved
 from promptsearch.scoring.compiled import embedded
 from promptsearch.testing.tiny import tiny_model
+from promptsearch.testing.tiny_tokenizers import tokenizer_of
 
 ARCHITECTURES = ("llama", "gpt2", "gemma3", "qwen3")
 FRONT, ANCHORS, BEHIND = (
@@ -42,11 +43,13 @@ CASES = [
 ]
 
 
-@pytest.fixture(scope="module", params=ARCHITECTURES)
+@pytest.fixture(scope="module", params=[*ARCHITECTURES, "llama prepend"])
 def lm(request, tmp_path_factory):
-    """Loaded from a folder, as the cards load it."""
-    folder = tmp_path_factory.mktemp(request.param)
-    model, tokenizer = tiny_model(request.param)
+    """Loaded from a folder, as the cards load it; the last one with a tokenizer that marks the beginning of a text."""
+    architecture, _, tokenization = request.param.partition(" ")
+    folder = tmp_path_factory.mktemp(architecture)
+    model, tokenizer = tiny_model(architecture)
+    tokenizer = tokenizer_of(tokenization) if tokenization else tokenizer
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return LanguageModel.load(str(folder), device="cpu")
