@@ -251,14 +251,16 @@ def _found(config: StudyConfig, place: int, given: StrategyConfig) -> type[Strat
     """The strategy of a row, its options checked.
 
     Raises:
-        StudyError: There is no such strategy, or an option is wrong; with the line of the study file.
+        UnknownName: There is no such strategy, or it has no such option; with the line of the study file.
+        StrategyError: It cannot be loaded, or an option is wrong; with the line, too.
     """
     try:
         strategy = find_strategy(given.name)
         check_options(given.name, strategy, given.options)
     except (StrategyError, UnknownName) as error:
         option = error.option if isinstance(error, OptionError) else getattr(error, "name", "")
-        raise StudyError(f"{config.at('strategies', place, given.name, option)}: {error}") from error
+        error.args = (f"{config.at('strategies', place, given.name, option)}: {error}",)
+        raise
     return strategy
 
 

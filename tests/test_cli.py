@@ -273,8 +273,8 @@ def test_tasks_are_listed_and_shown() -> None:
 
 
 def test_report_reads_the_folder_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(promptsearch.report, "load_results", lambda folder: f"results of {folder}")
-    monkeypatch.setattr(promptsearch.report, "write_report", lambda folder: folder / "report.html")
+    monkeypatch.setattr(promptsearch.report, "load_results", lambda folder, trust_code: f"results of {folder}")
+    monkeypatch.setattr(promptsearch.report, "write_report", lambda folder, trust_code: folder / "report.html")
     monkeypatch.setattr(promptsearch.report, "print_report", lambda results, console: console.print(results))
     result = run("report", "there")
     assert (result.exit_code, result.stdout) == (0, "results of there\nThe report lies in there/report.html.\n")
