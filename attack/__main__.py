@@ -77,6 +77,8 @@ def run(lab: Lab, kind: str, number: int, seed: int, jobs: int) -> list[dict[str
             free.put(stack.enter_context(lab.host()))
         if kind in ("folders", "exports", "command_lines"):  # made before there are threads
             _ = lab.finished, lab.interrupted, lab.exports
+        elif kind == "servers":
+            _ = [importlib.import_module("attack.servers").undisturbed(lab, chat) for chat in (False, True)]
 
         def one(i: int) -> dict[str, Any]:
             host = free.get()
