@@ -15,12 +15,12 @@ from typing import Any
 from promptsearch.errors import BudgetExhausted
 
 #: What stands on the bill of a run.
-_BILL = ("forward", "backward", "proposer", "pool", "brought")
+BILL = ("forward", "backward", "proposer", "pool", "brought")
 
 
 def total(ledger: Mapping[str, Any]) -> int:
     """The whole bill of an account as JSON values; accounts of older versions lack some kinds of tokens."""
-    return sum(ledger.get(kind, 0) for kind in _BILL)
+    return sum(ledger.get(kind, 0) for kind in BILL)
 
 
 @dataclass

@@ -9,45 +9,61 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import sqlite3
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from promptsearch.errors import RecordError
+from promptsearch.errors import FileError
+from promptsearch.files import exists, make_folder, opened, shown
+from promptsearch.plain_json import parse_json
+from promptsearch.sealed import seal, unseal
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 
 class ScoreCache:
     """A SQLite file of scores; several processes may share it.
 
+    It saves time and nothing else: where the file cannot be used, be it damaged, locked, on a full disk or no such file at all,
+    this is said once, and scores are computed as if there were none. An entry that is not what was put there is made anew.
+
     Args:
         path: The file; made with its folder where it is missing.
-
-    Raises:
-        RecordError: The file is not such a cache.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with self._named():
-            self._db = sqlite3.connect(path, timeout=60, isolation_level=None)
-            self._db.execute("pragma journal_mode = wal")
-            self._db.execute("create table if not exists scores (name text primary key, content text not null)")
+        self._db: sqlite3.Connection | None = None
+        self._try(self._open, None)
 
-    @contextmanager
-    def _named(self) -> Iterator[None]:
-        """Whatever is wrong with the file becomes an error that names it."""
+    def _open(self) -> None:
+        make_folder(self._path.parent)
+        if exists(self._path):
+            with opened(self._path, 1 << 60):  # no pipe, which would wait
+                pass
+        self._db = sqlite3.connect(self._path, timeout=60, isolation_level=None)
+        self._db.execute("pragma journal_mode = wal")
+        self._db.execute("create table if not exists scores (name text primary key, content text not null)")
+
+    def _try(self, work: Callable[[], T], otherwise: T) -> T:
+        """Do something with the file, or say that it is not used any more."""
         try:
-            yield
-        except (sqlite3.Error, ValueError, TypeError) as error:
-            raise RecordError(
-                f"{self._path} is not a score cache, or is damaged ({error}): delete it; scores are made anew"
-            ) from error
+            return work()
+        except (sqlite3.Error, FileError) as error:
+            log.warning(
+                "scores of earlier runs, in %s, are not used (%s): what they would save is computed again, and no number changes",
+                shown(self._path),
+                error,
+            )
+            self.close()
+            return otherwise
 
     @staticmethod
     def name(signature: str, keys: Sequence[str], examples: NDArray[np.int64]) -> str:
@@ -57,16 +73,35 @@ class ScoreCache:
 
     def get(self, name: str) -> dict[str, Any] | None:
         """The scores of this call, if an earlier run left them."""
-        with self._named():
-            found = self._db.execute("select content from scores where name = ?", (name,)).fetchone()
-            return None if found is None else dict(json.loads(found[0]))
+        return self._try(lambda: self._get(name), None)
+
+    def _get(self, name: str) -> dict[str, Any] | None:
+        if self._db is None:
+            return None
+        found = self._db.execute("select content from scores where name = ?", (name,)).fetchone()
+        if found is None:
+            return None
+        try:
+            scores = unseal(parse_json(found[0]))
+            if scores.pop("call") != name:
+                raise ValueError("it is of another call")
+        except (ValueError, KeyError, TypeError, AttributeError):
+            self._db.execute("delete from scores where name = ?", (name,))
+            return None
+        return scores
 
     def put(self, name: str, scores: dict[str, Any]) -> None:
         """Leave the scores of this call; what is there already stays."""
-        content = json.dumps(scores, allow_nan=False)
-        with self._named():
+        content = json.dumps(seal({**scores, "call": name}))
+        self._try(lambda: self._put(name, content), None)
+
+    def _put(self, name: str, content: str) -> None:
+        if self._db is not None:
             self._db.execute("insert or ignore into scores values (?, ?)", (name, content))
 
     def close(self) -> None:
-        """Close the file."""
-        self._db.close()
+        """Close the file; nothing is read from it or written any more."""
+        if self._db is not None:
+            db, self._db = self._db, None
+            with suppress(sqlite3.Error):  # what is left to do is done by whoever opens it next
+                db.close()

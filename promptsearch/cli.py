@@ -6,6 +6,7 @@ inside the command that needs it, so that `--help` answers at once.
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import os
@@ -22,6 +23,7 @@ from typer.core import TyperGroup
 
 from promptsearch.config import StrategyConfig, StudyConfig, config_schema, load_config, parse_config
 from promptsearch.errors import PromptSearchError, StudyError, UnknownName
+from promptsearch.files import write_aside
 from promptsearch.plain_yaml import read_yaml
 
 DEFAULT_MODEL = "smollm2-135m-instruct"
@@ -36,6 +38,11 @@ class _Group(TyperGroup):
             return super().invoke(ctx)
         except PromptSearchError as error:
             typer.echo(f"error: {error}", err=True)
+            raise typer.Exit(2) from error
+        except OSError as error:  # what no reader or writer of ours has met; a closed pipe is nobody's fault
+            if error.errno == errno.EPIPE:
+                raise
+            typer.echo(f"error: {error}. What was written before is safe.", err=True)
             raise typer.Exit(2) from error
         except KeyboardInterrupt as error:
             typer.echo("stopped. Nothing is lost: the same command goes on from here.", err=True)
@@ -313,12 +320,11 @@ def bench_strategies(
     if not quiet:
         print_bench(lines, claimed, Console())
     if out is not None:
-        out.mkdir(parents=True, exist_ok=True)
-        found.to_parquet(out / "searches.parquet", index=False)
+        write_aside(out / "searches.parquet", found.to_parquet(index=False))
         arguments = [*(strategy or ()), *(f"--on={kind}" for kind in on or ()), *(f"--evaluations={count}" for count in counts)]
         arguments += [f"--table={table}"] if table else [f"--pool={pool}", f"--length={length}"]
         arguments += [f"--seeds={seeds}", f"--out={out}"]
-        (out / "README.md").write_text(bench_to_markdown(lines, claimed, arguments), "utf-8")
+        write_aside(out / "README.md", bench_to_markdown(lines, claimed, arguments))
         typer.echo(f"The tables lie in {out / 'README.md'}.")
 
 

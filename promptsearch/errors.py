@@ -50,6 +50,19 @@ class RecordError(PromptSearchError):
     """A log or another file of a run is damaged."""
 
 
+class FileError(PromptSearchError):
+    """A file or folder cannot be read or written: the disk is full, a right is missing, something else stands in its place.
+
+    Args:
+        message: What happened, what is safe, what to do.
+        everywhere: Whether other files beside it would fail alike.
+    """
+
+    def __init__(self, message: str, everywhere: bool = False) -> None:
+        super().__init__(message)
+        self.everywhere = everywhere
+
+
 class ExportError(PromptSearchError):
     """A prompt cannot be held exactly by the wanted format."""
 

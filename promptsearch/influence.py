@@ -15,18 +15,18 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.cluster import KMeans
 
-from promptsearch.errors import RecordError, StudyError
-from promptsearch.files import write_json
+from promptsearch.errors import StudyError
+from promptsearch.files import exists
 from promptsearch.model import LanguageModel
 from promptsearch.pool import Pool
 from promptsearch.prompt import HardPrompt, Prompt, TextPrompt
 from promptsearch.scoring import Engine
+from promptsearch.sealed import damaged, read_record, write_record
 from promptsearch.task import Example, Split, Task
 
 Floats = NDArray[np.float64]
@@ -130,27 +130,28 @@ class Pruning:
             RecordError: The file in the folder is damaged.
         """
         path = folder / f"{self.hash}.json"
-        if path.exists():
+        if exists(path):
             return self._kept(path)
         influences = self.influences()
         order = np.argsort(-influences, kind="stable")
         ids = [self._pool.ids[place] for cluster in order for place in self.groups[cluster]][: self._keep]
         tried = [{"word": self._text(i), "influence": float(influences[i]), "words": len(self.groups[i])} for i in order.tolist()]
-        write_json(path, {"ids": ids, "price": self.price, "clusters": tried})
+        write_record(path, "pool", {"ids": ids, "price": self.price, "clusters": tried})
         return Pool(tuple(ids), self.made, self.price)
 
     def _text(self, cluster: int) -> str:
         return self._lm.decode([self._pool.ids[self.groups[cluster][0]]])
 
     def _kept(self, path: Path) -> Pool:
+        remedy = "delete it, and the study finds its pool again"
+        data = read_record(path, "pool", remedy)
         try:
-            data: Any = json.loads(path.read_text("utf-8"))
             ids, price = tuple(data["ids"]), data["price"]
-            intact = len(set(ids)) == self._keep and set(ids) <= set(self._pool.ids) and type(price) is int and price > 0
-        except (OSError, ValueError, KeyError, TypeError):
+            intact = len(set(ids)) == len(ids) == self._keep and set(ids) <= set(self._pool.ids) and price == self.price
+        except (KeyError, TypeError):
             intact = False
         if not intact:
-            raise RecordError(f"{path} is damaged: delete it, and the study finds its pool again")
+            raise damaged(path, "it holds another pool", remedy)
         return Pool(ids, self.made, price)
 
 

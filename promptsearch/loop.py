@@ -2,21 +2,32 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import safetensors
 import safetensors.torch
+import torch
 from numpy.typing import ArrayLike
+from torch import Tensor
 
-from promptsearch.errors import BudgetExhausted, Diverged, NothingUsable, PromptSearchError, RecordError, StrategyError
-from promptsearch.files import write_aside
+from promptsearch.errors import BudgetExhausted, Diverged, FileError, NothingUsable, PromptSearchError, RecordError, StrategyError
+from promptsearch.files import exists, opened, write_aside
+from promptsearch.plain_json import parse_json
 from promptsearch.prompt import Prompt
+from promptsearch.sealed import seal, unseal
 from promptsearch.strategy import Ask, State, Strategy
 
+log = logging.getLogger(__name__)
+
+#: Bytes of a state, at most.
+_LARGEST = 1 << 40
 #: A state is saved when this share of the working time would go into saving, at most.
 _SAVING_SHARE = 0.05
 
@@ -79,26 +90,41 @@ def _named(strategy: Strategy, method: str) -> Iterator[None]:
 
 
 class _Checkpoint:
-    """One file with a strategy's state and the objective's books, replaced whole; the numbers of the best few lie beside it."""
+    """One file with a strategy's state and the objective's books, replaced whole; the numbers of the best few lie beside it.
+
+    The log alone is enough to go on. So a state that is missing, damaged, unreadable or ahead of its log costs time, and no
+    more: the strategy starts from its seed, trains again what it had trained, and takes the scores from the log.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._next = 0.0
 
     def load(self, strategy: Strategy) -> None:
-        """Restore the state, if there is one; later lines of the log are then replayed onto it."""
-        if not self._path.exists():
+        """Restore the state, if there is one that can be used; later lines of the log are then replayed onto it."""
+        if not exists(self._path):
             return
         try:
-            with safetensors.safe_open(self._path, framework="pt") as file:
-                about = json.loads(file.metadata()["state"])
-                books, data = about["books"], about["data"]
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
-        except (OSError, safetensors.SafetensorError, KeyError, TypeError, ValueError) as error:
-            raise RecordError(f"{self._path} is damaged ({error}): delete the run's folder to make the run again") from error
-        strategy.objective.recover(books)
+            books, state = self._read()
+            strategy.objective.recover(books)
+        except (FileError, RecordError) as error:
+            log.warning("%s is not used: %s. The run goes on from its log, and its numbers stay the same", self._path, error)
+            strategy.objective.log.keep_only([])
+            return
         with _named(strategy, "restore"):
-            strategy.restore(State(tensors, data))
+            strategy.restore(state)
+
+    def _read(self) -> tuple[dict[str, Any], State]:
+        try:
+            with opened(self._path, _LARGEST), safetensors.safe_open(self._path, framework="pt") as file:
+                about = unseal(parse_json(file.metadata()["state"]))
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+            if about["tensors"] != _digest(tensors):
+                raise ValueError("its tensors were changed")
+            data = json.loads(about["data"])
+        except (safetensors.SafetensorError, KeyError, TypeError, ValueError, RecursionError) as error:
+            raise RecordError(f"it is damaged ({error})") from error
+        return about["books"], State(tensors, data)
 
     def save(self, strategy: Strategy) -> None:
         """Save the state, unless the last time was only just now."""
@@ -109,11 +135,23 @@ class _Checkpoint:
             state = strategy.state()
             if state is None:
                 return
-            about = json.dumps({"data": dict(state.data), "books": strategy.objective.books()})
             tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.tensors.items()}
+            books = strategy.objective.books()
+            # As a text of its own: a strategy's numbers may be infinite, or of 128 bits.
+            about = seal({"data": json.dumps(dict(state.data)), "books": books, "tensors": _digest(tensors)})
         best = [item.prompt for item in strategy.objective.ranking]
         strategy.objective.log.keep(best)
-        write_aside(self._path, safetensors.torch.save(tensors, metadata={"state": about}))
+        write_aside(self._path, safetensors.torch.save(tensors, metadata={"state": json.dumps(about)}))
         strategy.objective.log.keep_only(best)
         end = time.monotonic()
         self._next = end + (end - begin) / _SAVING_SHARE
+
+
+def _digest(tensors: Mapping[str, Tensor]) -> str:
+    """Names the content of tensors on the CPU: 16 hexadecimal digits of a SHA-256."""
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        tensor = tensors[name].contiguous()
+        digest.update(f"\0{name}{tensor.dtype}{tuple(tensor.shape)}".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()[:16]

@@ -342,13 +342,7 @@ class Objective:
         return self._ranking
 
     def finalists(self) -> list[Ranked]:
-        """The ranking at the end of the search.
-
-        Raises:
-            RecordError: A trained prompt among them has lost its numbers.
-        """
-        if any(item.prompt is None for item in self._ranking):
-            raise RecordError("the numbers of one of the best prompts are missing from the run's folder 'finalists'")
+        """The ranking at the end of the search."""
         return list(self._ranking)
 
     def books(self) -> dict[str, Any]:
@@ -367,15 +361,27 @@ class Objective:
 
         Args:
             books: What `books` gave when the state was saved.
+
+        Raises:
+            RecordError: The log holds fewer, or the numbers of one of the best prompts are missing: nothing was changed.
         """
-        for line in self.log.skip(books["evaluations"]):
+        lines = self.log.ahead(books["evaluations"])
+        self.log.proposals.check(books["proposals"])
+        for line in lines:
             full = line["examples"] == "score_on"
             ids = self.scored if full else np.asarray(line["examples"], dtype=np.int64)
+            self.log.check(line, len(ids))
             for data, row in zip(line["prompts"], rows_of(line, len(ids)), strict=True):
                 self._rows[data["key"], _group(None if full else ids)] = row
                 if full:
                     self._rank(row, self.log.prompt(data))
-        self.log.proposals.skip(books.get("proposals", 0))  # states of before there was a proposer have no such key
+        if any(item.prompt is None for item in self._ranking):
+            self._rows.clear()
+            self._ranking.clear()
+            self._count = 0
+            raise RecordError("the numbers of one of the best prompts are missing beside it, or are damaged")
+        self.log.skip(len(lines))
+        self.log.proposals.skip(books["proposals"])
         for name, value in books["ledger"].items():
             setattr(self.ledger, name, value)
         self._lead_paid.update(books["lead_paid"])
@@ -445,7 +451,9 @@ class Objective:
         """Score new prompts, charge, write the log line, keep the books: in this order."""
         price = self._charge(prompts, ids)
         line = self._replayed(prompts)
-        if line is None:
+        if line is not None:
+            self.log.check(line, len(ids), self.ledger.to_json())
+        else:
             line = self._write(
                 prompts, ids if group != "score_on" else None, scores_to_json(self._scores(prompts, ids, price)), price
             )
@@ -464,6 +472,7 @@ class Objective:
             self.ledger.charge(forward=line["price"])
             self._longest = max([self._longest, *map(self._length, prompts)])
             self._lead_paid.update(ids[: line.get("seen", len(ids))].tolist())
+            self.log.check(line, len(ids), self.ledger.to_json())
         else:
             before = self.ledger.forward
 

@@ -7,21 +7,27 @@ before (same seed), and the scores come from the log instead of the LM.
 
 from __future__ import annotations
 
-import json
-import os
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from promptsearch.errors import RecordError
+from promptsearch.budget import BILL
+from promptsearch.errors import FileError, PromptError, RecordError
+from promptsearch.files import append, cut, exists, opened, remove, shown
+from promptsearch.log_line import check_evaluation, check_proposal, scored_examples
+from promptsearch.plain_json import parse_json
 from promptsearch.prompt import TRAINED, Prompt, TrainedPrompt, prompt_from_json, save_trained
+from promptsearch.sealed import damaged, sealed_line, unseal
 
-#: The order in which a run passes through its stages.
-STAGES = ("search", "rescore", "select", "empty", "test")
-#: What every line holds.
-_KEYS = {"n", "stage", "examples", "prompts", "losses", "metric", "choices", "failures", "computed", "ledger", "seconds"}
+#: Bytes of a log, and of one line of it, at most.
+_LARGEST, _LONGEST = 1 << 36, 1 << 29
+#: What to do where a log is damaged.
+_REMEDY = "restore the file, or delete it alone and run the study again: its scores are made anew"
+#: What to do where a log is whole, but a strategy does not do again what it tells of.
+_OTHER_CODE = "go on with the code that wrote it, or run the study into another folder with --out"
+Check = Callable[[Mapping[str, Any], Mapping[str, Any] | None], None]
 
 
 def read_log(path: Path) -> tuple[list[dict[str, Any]], int]:
@@ -30,48 +36,44 @@ def read_log(path: Path) -> tuple[list[dict[str, Any]], int]:
     A last line without its line end is what a kill leaves: it is dropped. Any other damage is an error.
 
     Raises:
-        RecordError: A line is no evaluation or is out of order; names file and line.
+        RecordError: A line is no evaluation, is out of order, or contradicts itself; names file and line.
+        FileError: The file cannot be read.
     """
-
-    def intact(line: Any) -> bool:
-        whole = line["stage"] in STAGES and len(line["prompts"]) == len(line["losses"])
-        return bool(whole and line["seconds"] >= 0 and line.keys() >= _KEYS)
-
-    return _read_lines(path, "evaluation", intact)
+    return _read_lines(path, "evaluation", check_evaluation, _REMEDY)
 
 
-def _read_lines(path: Path, what: str, intact: Callable[[Any], bool]) -> tuple[list[dict[str, Any]], int]:
-    if not path.exists():
+def _read_lines(path: Path, what: str, check: Check, remedy: str) -> tuple[list[dict[str, Any]], int]:
+    if not exists(path):
         return [], 0
-    lines, size = [], 0
-    for number, raw in enumerate(path.read_bytes().split(b"\n")[:-1], start=1):
-        try:
-            line = json.loads(raw)
-            good = line["n"] == number - 1 and intact(line)
-        except (ValueError, KeyError, TypeError):
-            good = False
-        if not good:
-            raise RecordError(
-                f"{path}, line {number}: this is not {what} number {number - 1} of the run: the log was damaged. "
-                "Restore the file, or delete the run's folder to make the run again."
-            )
-        lines.append(line)
-        size += len(raw) + 1
+    lines: list[dict[str, Any]] = []
+    size = 0
+    with opened(path, _LARGEST) as file:
+        while (raw := file.readline(_LONGEST)).endswith(b"\n") or len(raw) == _LONGEST:
+            try:
+                if len(raw) == _LONGEST:
+                    raise ValueError(f"it has {_LONGEST:,} bytes or more")
+                line = unseal(parse_json(raw))
+                if line["n"] != len(lines):
+                    raise ValueError(f"its number is {line['n']!r}")
+                check(line, lines[-1] if lines else None)
+            except (ValueError, KeyError, TypeError, AttributeError, LookupError) as error:
+                raise RecordError(
+                    f"{shown(path)}, line {len(lines) + 1}: this is not {what} number {len(lines)} of the run "
+                    f"({_reason(error)}): the log is damaged: {remedy}"
+                ) from error
+            lines.append(line)
+            size += len(raw)
     return lines, size
+
+
+def _reason(error: Exception) -> str:
+    return str(error)[:200] if type(error) is ValueError else repr(error)[:200]
 
 
 def _drop_half_a_line(path: Path, size: int) -> None:
     """Cut a log after its whole lines, so that the next one begins where they end."""
-    if path.exists() and path.stat().st_size > size:
-        os.truncate(path, size)
-
-
-def _append_line(path: Path, line: dict[str, Any]) -> None:
-    """A single write of a whole line, flushed to disk."""
-    with path.open("ab") as file:
-        file.write(json.dumps(line, separators=(",", ":"), allow_nan=False).encode() + b"\n")
-        file.flush()
-        os.fsync(file.fileno())
+    if exists(path) and path.stat().st_size > size:
+        cut(path, size)
 
 
 class ProposalLog:
@@ -90,17 +92,22 @@ class ProposalLog:
         #: Calls that the present run has seen, replayed ones included.
         self.count = 0
         if self._path is not None:
-            lines, size = _read_lines(self._path, "proposal", _is_proposal)
+            remedy = f"restore the file, or delete the run's folder {folder} to make the run again"
+            lines, size = _read_lines(self._path, "proposal", check_proposal, remedy)
             self._queue.extend(lines)
             _drop_half_a_line(self._path, size)
 
+    def check(self, count: int) -> None:
+        """See that there are `count` old calls.
+
+        Raises:
+            RecordError: There are fewer.
+        """
+        if count > len(self._queue):
+            raise RecordError(f"it covers {count} proposals, but {self._path} holds {len(self._queue)}")
+
     def skip(self, count: int) -> None:
         """Pass over the first `count` old calls, whose effects a saved state holds already."""
-        if count > len(self._queue):
-            raise RecordError(
-                f"the saved state covers {count} proposals, but {self._path} holds {len(self._queue)}: it was damaged. "
-                "Restore it, or delete the run's folder to make the run again."
-            )
         for _ in range(count):
             self._queue.popleft()
         self.count += count
@@ -120,7 +127,7 @@ class ProposalLog:
         if line["request"] != request:
             raise RecordError(
                 f"proposal {line['n']} of {self._path} answers another request than the run makes now. A strategy must ask the "
-                "same again from the same seed and the same scores; delete the run's folder to make the run again."
+                f"same again from the same seed and the same scores: {_OTHER_CODE}"
             )
         self.count += 1
         return line
@@ -130,13 +137,8 @@ class ProposalLog:
         line = {"n": self.count, **line}
         self.count += 1
         if self._path is not None:
-            _append_line(self._path, line)
+            append(self._path, sealed_line(line))
         return line
-
-
-def _is_proposal(line: Any) -> bool:
-    texts = isinstance(line["texts"], list) and all(isinstance(text, str) for text in line["texts"])
-    return texts and isinstance(line["request"], str) and isinstance(line["price"], int) and line["price"] >= 0
 
 
 class RunLog:
@@ -184,16 +186,20 @@ class RunLog:
         """Working time of the run in seconds, over all processes that worked on it."""
         return self._before + time.monotonic() - self._start
 
-    def skip(self, count: int) -> Iterator[dict[str, Any]]:
-        """Hand over the first `count` old lines, whose effects a saved state holds already."""
+    def ahead(self, count: int) -> list[dict[str, Any]]:
+        """The first `count` old lines, which stay where they are.
+
+        Raises:
+            RecordError: There are fewer.
+        """
         if count > len(self._queue):
-            raise RecordError(
-                f"the saved state of {self._folder} covers {count} evaluations, but the log holds {len(self._queue)}: it was "
-                "damaged. Restore it, or delete the run's folder to make the run again."
-            )
+            raise RecordError(f"it covers {count} evaluations, but the log holds {len(self._queue)}")
+        return list(self._queue)[:count]
+
+    def skip(self, count: int) -> None:
+        """Pass over the first `count` old lines, whose effects a saved state holds already."""
         for _ in range(count):
             self._lines.append(self._queue.popleft())
-            yield self._lines[-1]
 
     def replay(self, stage: str, keys: Sequence[str]) -> dict[str, Any] | None:
         """The next old line, if there is one.
@@ -207,18 +213,37 @@ class RunLog:
         if line["stage"] != stage or [p["key"] for p in line["prompts"]] != list(keys):
             raise RecordError(
                 f"evaluation {line['n']} of {self._folder}/evaluations.jsonl is about other prompts than the run proposes now. "
-                "A strategy must propose the same again from the same seed and the same scores; delete the run's folder "
-                "to make the run again."
+                f"A strategy must propose the same again from the same seed and the same scores: {_OTHER_CODE}"
             )
         self._lines.append(line)
         return line
+
+    def check(self, line: Mapping[str, Any], examples: int, ledger: Mapping[str, Any] | None = None) -> None:
+        """See that an old line tells of a call as the run makes it.
+
+        Args:
+            line: As it was handed back.
+            examples: How many its prompts are scored on.
+            ledger: What the run has charged with this call; None where a line shows what was charged before.
+
+        Raises:
+            RecordError: It has more or fewer losses, or another bill.
+        """
+        found, what = scored_examples(line), ""
+        if found not in (None, examples) or line.get("seen", 0) > examples:
+            what = f"{found} losses a prompt, and the run has {examples} examples"
+        for kind in BILL if ledger is not None else ():
+            if line["ledger"][kind] != ledger[kind]:
+                what = f"{line['ledger'][kind]} {kind} tokens on its bill, and the run has {ledger[kind]}"
+        if what:
+            raise damaged(Path(f"{self._folder}/evaluations.jsonl"), f"line {line['n'] + 1} has {what}", _REMEDY)
 
     def append(self, line: dict[str, Any]) -> None:
         """Write one evaluation: a single write of a whole line, flushed to disk."""
         line = {"n": len(self._lines), **line, "seconds": round(self.seconds, 3)}
         self._lines.append(line)
         if self._folder is not None:
-            _append_line(self._folder / "evaluations.jsonl", line)
+            append(self._folder / "evaluations.jsonl", sealed_line(line))
 
     def keep(self, prompts: Sequence[Prompt]) -> None:
         """Keep the numbers of the best few, those that are trained, for a state that is about to be saved.
@@ -227,7 +252,7 @@ class RunLog:
         """
         if self._folder is not None:
             for prompt in prompts:
-                if isinstance(prompt, TrainedPrompt) and not (path := self._numbers(prompt.key)).exists():
+                if isinstance(prompt, TrainedPrompt) and not exists(path := self._numbers(prompt.key)):
                     save_trained(prompt, path)
 
     def keep_only(self, prompts: Sequence[Prompt]) -> None:
@@ -236,15 +261,18 @@ class RunLog:
             kept = {self._numbers(prompt.key).name for prompt in prompts}
             for path in (self._folder / "finalists").glob("*"):
                 if path.name not in kept:
-                    path.unlink()
+                    remove(path)
 
     def prompt(self, data: dict[str, Any]) -> Prompt | None:
-        """The prompt that a line names; None for a trained prompt whose numbers were not kept."""
+        """The prompt that a line names; None for a trained prompt whose numbers were not kept, or are damaged."""
         if data["kind"] not in TRAINED:
             return prompt_from_json(data)
-        if self._folder is None or not (path := self._numbers(data["key"])).exists():
+        if self._folder is None or not exists(path := self._numbers(data["key"])):
             return None
-        return prompt_from_json(data, path.parent)
+        try:
+            return prompt_from_json(data, path.parent)
+        except (PromptError, FileError):
+            return None
 
     def _numbers(self, key: str) -> Path:
         """Where the numbers of a trained prompt are kept."""

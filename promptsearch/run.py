@@ -384,6 +384,7 @@ class Run:
         if line is None:
             name = ScoreCache.name(scorer.signature, keys, ids)
             scores = cache.get(name) if cache else None
+            fresh = None
             if scores is not None and ledger is not None:
                 ledger.cached += price
             if scores is None:
@@ -391,13 +392,16 @@ class Run:
                 scores = scores_to_json(result)
                 if ledger is not None:
                     ledger.computed += result.computed
-                if cache and not scores["failures"]:
-                    cache.put(ScoreCache.name(scorer.signature, keys, ids), scores)  # see Objective._scores
+                fresh = ScoreCache.name(scorer.signature, keys, ids)  # see Objective._scores
             shown = ledger.to_json() if ledger is not None else log.lines[-1]["ledger"]
             line = {"stage": stage, "examples": split, "prompts": [prompt_to_json(p) for p in prompts], **scores, "ledger": shown}
             log.append(line)
-        elif ledger is not None:
-            ledger.cached, ledger.computed = line["ledger"]["cached"], line["ledger"]["computed"]
+            if cache and fresh and not scores["failures"]:  # only now: a process killed before must not find its own
+                cache.put(fresh, scores)
+        else:
+            log.check(line, len(ids), None if ledger is None else ledger.to_json())
+            if ledger is not None:
+                ledger.cached, ledger.computed = line["ledger"]["cached"], line["ledger"]["computed"]
         if len(line["failures"]) == len(prompts) and stage != "empty":
             raise StudyError(f"none of the best prompts could be scored on the {split} split in float32: {line['failures']['0']}")
         return line

@@ -5,11 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import shutil
+import os
+import platform
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -18,16 +20,20 @@ from filelock import FileLock, Timeout
 from promptsearch.cache import ScoreCache
 from promptsearch.calibration import measure_noise
 from promptsearch.config import StudyConfig, load_config, parse_config
-from promptsearch.errors import EndpointDown, PromptError, PromptSearchError, RecordError, StudyError
+from promptsearch.errors import EndpointDown, FileError, PromptError, PromptSearchError, RecordError, StudyError
 from promptsearch.export import export_best, load_prompt
-from promptsearch.files import write_json
+from promptsearch.files import exists, failing, make_folder, read, remove, shown, sweep
 from promptsearch.model.packaged import cache_folder
 from promptsearch.model.text import TextModel
 from promptsearch.objective import Objective
+from promptsearch.plain_json import parse_json
 from promptsearch.prepared import Prepared, prepare
 from promptsearch.provenance import machine, own_version, versions
 from promptsearch.report import Results, load_results, write_report
+from promptsearch.report.load import RESULT, RUN, STUDY, load_run, load_settings, load_study
+from promptsearch.report.results import Run as Finished
 from promptsearch.run import Arena, Beginning, Run
+from promptsearch.sealed import read_record, write_record
 from promptsearch.task import Task
 
 log = logging.getLogger(__name__)
@@ -110,12 +116,15 @@ class Study:
         self._config = config
         self._folder = folder
         self._progress = progress
+        #: What is wrong with the folders of single runs.
+        self._damage: list[FileError | RecordError] = []
 
     def run(self, model: TextModel | None = None, task: Task | None = None) -> Results:
         """Run what is not done yet, and write the report."""
         self._progress(Progress("", 0, 0, "loading", message=f"loading {self._config.model}"))
         prepared = prepare(self._config, model, task)
         with self._locked():
+            sweep(self._folder)
             if prepared.prunings:
                 self._progress(Progress("", 0, 0, "loading", message="finding the words of most influence"))
                 prepared = prepared.pruned(self._folder)
@@ -124,9 +133,13 @@ class Study:
             try:
                 runs = list(prepared.runs(self._folder))
                 for number, run in enumerate(runs, start=1):
-                    self._execute(run, cache, number, len(runs))
+                    self._guarded(run, cache, number, len(runs))
             finally:
                 cache.close()
+            if self._damage:
+                with suppress(RecordError, FileError):
+                    write_report(self._folder)
+                raise self._damage[0]
             write_report(self._folder)
         return load_results(self._folder)
 
@@ -134,15 +147,19 @@ class Study:
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        self._folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(self._folder / ".lock")
+        make_folder(self._folder)
+        path = self._folder / ".lock"
+        lock = FileLock(path)
         try:
-            lock.acquire(timeout=0)
+            with failing(path, "lock"):
+                lock.acquire(timeout=0)
         except Timeout as error:
             raise StudyError(
-                f"another process works on the study in {self._folder}: wait for it, or name another folder"
+                f"another process works on the study in {shown(self._folder)}{_holder(path)}: wait for it, or name another folder"
             ) from error
         try:
+            with failing(path, "write"):  # in place: the lock is on this very file
+                path.write_text(json.dumps({"process": os.getpid(), "machine": platform.node(), "since": _now()}), "utf-8")
             yield
         finally:
             lock.release()
@@ -179,18 +196,26 @@ class Study:
 
     def _settle(self, about: dict[str, Any], prepared: Prepared) -> None:
         """Compare with what the folder holds, and write `study.json`; new strategies, seeds and tasks extend a study."""
-        path = self._folder / "study.json"
-        if path.exists():
+        path = self._folder / STUDY
+        if not exists(path) and (lost := next(self._folder.glob(f"*/*/seed*/{RUN}"), None)):
+            raise RecordError(
+                f"{shown(path)} is missing, and {shown(lost)} is there, a run of an earlier call: restore it from a copy, or name "
+                "another folder with --out"
+            )
+        if exists(path):
+            load_study(self._folder)
+            before = read_record(path, "study", "")
             try:
-                before = json.loads(path.read_text("utf-8"))
                 differing = list(_differences(before, about))
-            except (ValueError, KeyError, TypeError, AttributeError) as error:
-                raise RecordError(f"{path} is damaged ({error!r}): restore it, or name another folder") from error
+            except (KeyError, TypeError, AttributeError) as error:
+                raise RecordError(
+                    f"{shown(path)} lacks what it should hold ({error!r}): restore it, or name another folder with --out"
+                ) from error
             if differing:
                 key, old, new = differing[0]
                 raise StudyError(
                     f"{self._folder} holds runs made with other settings: {key} was {old}, now it is {new}. "
-                    "Name another folder with --out, or delete this one. New strategies, seeds, tasks and lengths of a sweep may "
+                    "Name another folder with --out. New strategies, seeds, tasks and lengths of a sweep may "
                     "be added."
                 )
             about["strategies"] = list(dict.fromkeys([*before["strategies"], *about["strategies"]]))
@@ -209,16 +234,30 @@ class Study:
             if "noise" not in about["tasks"][task.name]:
                 noise = measure_noise(prepared.arena(task))
                 about["tasks"][task.name]["noise"] = None if noise is None else asdict(noise)
-        write_json(path, about)
+        write_record(path, "study", about)
+        self._shared = load_study(self._folder)
 
     # The runs.
 
+    def _guarded(self, run: Run, cache: ScoreCache, number: int, total: int) -> None:
+        """Make a run. What is wrong with its folder costs this run, and is told when the others have ended."""
+        try:
+            self._execute(run, cache, number, total)
+        except (FileError, RecordError) as error:
+            if isinstance(error, FileError) and error.everywhere:
+                raise
+            name = f"{run.arena.task.name}/{run.label}/seed{run.seed}"
+            log.warning("%s: %s", name, error)
+            self._damage.append(error)
+            self._progress(Progress(name, number, total, "failed", message=str(error)))
+
     def _execute(self, run: Run, cache: ScoreCache, number: int, total: int) -> None:
         name = f"{run.arena.task.name}/{run.label}/seed{run.seed}"
-        path = run.folder / "result.json"
-        done = _is_done(path)
+        path = run.folder / RESULT
+        ended = load_run(path, self._shared) if exists(path) else None
+        done = isinstance(ended, Finished)
         try:
-            start = None if run.source is None else _winner_of(run.source)
+            start = None if run.source is None else self._winner_of(run.source)
         except (StudyError, PromptError) as error:
             if not done:
                 self._failed(run, error, name, number, total)
@@ -232,12 +271,12 @@ class Study:
             "length": run.arena.template.length,
             "start": None if start is None else {key: start.about[key] for key in ("run", "seed", "key")},
         }
-        if (run.folder / "evaluations.jsonl").exists() or done:  # a run that failed before may be corrected
-            self._check_settings(run.folder / "run.json", settings)
+        if exists(run.folder / "evaluations.jsonl") or done:  # a run that failed before may be corrected
+            self._check_settings(run.folder, settings, ended if isinstance(ended, Finished) else None)
         if done:
             self._progress(Progress(name, number, total, "done", budget=run.budget, message="in an earlier call"))
             return
-        write_json(run.folder / "run.json", {"settings": settings, "versions": versions(), "machine": machine()})
+        write_record(run.folder / RUN, "run", {"settings": settings, "versions": versions(), "machine": machine()})
         begin = time.monotonic()
 
         def listener(stage: str, objective: Objective) -> None:
@@ -249,55 +288,83 @@ class Study:
             result, winner = run.execute(cache, listener, start)
             export_best(run.arena, winner, result, run.folder / "best")
             result["bytes"] = _bytes(run.folder / "best", result["winner"]["text"])
-        except (RecordError, EndpointDown):  # the other runs would fail alike; what is done stays, and this one goes on later
+        except (RecordError, FileError, EndpointDown):  # nothing is written over what is there: this one goes on later
             raise
         except PromptSearchError as error:
             self._failed(run, error, name, number, total)
             return
-        write_json(path, result)
+        write_record(path, "result", result)
         # A finished run needs no checkpoint, and they are large.
-        (run.folder / "state.safetensors").unlink(missing_ok=True)
-        shutil.rmtree(run.folder / "finalists", ignore_errors=True)
+        remove(run.folder / "state.safetensors")
+        remove(run.folder / "finalists")
         self._progress(
             Progress(name, number, total, "done", result["search"]["loss"], result["spent"], run.budget, result["seconds"])
         )
 
     def _failed(self, run: Run, error: PromptSearchError, name: str, number: int, total: int) -> None:
         log.warning("%s failed: %s", name, error)
-        write_json(run.folder / "result.json", run.failed(error))
+        write_record(run.folder / RESULT, "result", run.failed(error))
         self._progress(Progress(name, number, total, "failed", message=str(error)))
 
     @staticmethod
-    def _check_settings(path: Path, settings: dict[str, Any]) -> None:
-        if not path.exists():
+    def _check_settings(folder: Path, settings: dict[str, Any], ended: Finished | None) -> None:
+        """See that a run is gone on with as it was begun.
+
+        Args:
+            folder: Of the run.
+            settings: Those of now.
+            ended: How it ended before, where it did: that tells its settings, too.
+        """
+        before: dict[str, Any] = {}
+        if exists(folder / RUN):
+            before = dict(load_settings(folder / RUN))
+        elif ended is not None:
+            before = {key: getattr(ended, key) for key in ("strategy", "label", "options", "seed", "budget")}
+        else:
             return
-        try:
-            before = json.loads(path.read_text("utf-8"))["settings"]
-        except (ValueError, KeyError, TypeError) as error:
-            raise RecordError(f"{path} is damaged ({error!r}): delete the run's folder to make the run again") from error
         for key, value in settings.items():
-            if before.get(key) != json.loads(json.dumps(value)):
+            if (ended is None or key in before) and before.get(key) != json.loads(json.dumps(value)):
                 raise StudyError(
-                    f"{path.parent} holds a run made with other settings: {key} was {before.get(key)!r}, now it is {value!r}. "
-                    "Give the row another label, name another folder with --out, or delete this one."
+                    f"{folder} holds a run made with other settings: {key} was {before.get(key)!r}, now it is {value!r}. "
+                    "Give the row another label, or name another folder with --out."
                 )
 
+    def _winner_of(self, run: Run) -> Beginning:
+        """What another run starts from: the winner of a finished one.
 
-def _winner_of(run: Run) -> Beginning:
-    """What another run starts from: the winner of a finished one.
+        Raises:
+            StudyError: The run failed.
+            PromptError: Its prompt is missing or damaged.
+            RecordError: Its result is damaged.
+        """
+        path = run.folder / RESULT
+        ended = load_run(path, self._shared) if exists(path) else None
+        if not isinstance(ended, Finished):
+            raise StudyError(f"the run that it starts from, '{run.label}' with seed {run.seed}, failed: mend that one first")
+        scores = {"select": asdict(ended.select), "test": {"loss": ended.test.loss, "metric": ended.test.metric}}
+        winner = {key: getattr(ended.winner, key) for key in ("kind", "key", "text")}
+        about = {"run": run.label, "seed": run.seed, **winner, "spent": ended.spent, **scores}
+        prompt = load_prompt(run.folder).prompt
+        if prompt.key != ended.winner.key and not run.arena.lm.served:  # a server was sent another form of it
+            raise PromptError(
+                f"{shown(run.folder / 'best')} holds the prompt {prompt.key}, and the run was won by {ended.winner.key}: restore "
+                f"it, or delete {RESULT} beside it, and the run ends again from its log"
+            )
+        return Beginning(prompt, about)
 
-    Raises:
-        StudyError: The run failed.
-        PromptError: Its prompt is missing or damaged.
-    """
-    path = run.folder / "result.json"
-    if not _is_done(path):
-        raise StudyError(f"the run that it starts from, '{run.label}' with seed {run.seed}, failed: mend that one first")
-    result = json.loads(path.read_text("utf-8"))
-    scores = {split: {key: result[split][key] for key in ("loss", "metric")} for split in ("select", "test")}
-    winner = {key: result["winner"][key] for key in ("kind", "key", "text")}
-    about = {"run": run.label, "seed": run.seed, **winner, "spent": result["spent"], **scores}
-    return Beginning(load_prompt(run.folder).prompt, about)
+
+def _holder(path: Path) -> str:
+    """Who holds a lock, and since when, as far as its file tells."""
+    try:
+        told = parse_json(read(path, 1 << 12))
+        process, node, since = (str(told[key])[:80] for key in ("process", "machine", "since"))
+    except (FileError, ValueError, KeyError, TypeError):
+        return ""
+    return f" (process {process} on {node}, since {since})" if f"{process}{node}{since}".isprintable() else ""
+
+
+def _now() -> str:
+    return datetime.now().astimezone().isoformat(" ", "seconds")
 
 
 def _bytes(folder: Path, text: str) -> int:
@@ -309,16 +376,6 @@ def _bytes(folder: Path, text: str) -> int:
 def _label(row: dict[str, dict[str, Any]]) -> str:
     """The label of a row of the study file, as the settings hold it."""
     return str(next(iter(row.values()))["label"])
-
-
-def _is_done(path: Path) -> bool:
-    """Whether a `result.json` tells of a finished run; failed ones are tried again."""
-    if not path.exists():
-        return False
-    try:
-        return bool(json.loads(path.read_text("utf-8"))["status"] == "done")
-    except (ValueError, KeyError, TypeError) as error:
-        raise RecordError(f"{path} is damaged ({error!r}): delete it, and the run ends again from its log") from error
 
 
 def _about_task(task: Task, arena: Arena) -> dict[str, Any]:

@@ -1,10 +1,13 @@
 """The loop: what a stranger's strategy does wrong is named; a search that time ended is not gone on with."""
 
+import os
+
 import pytest
 import torch
+from safetensors.torch import save
 
 from promptsearch import Ask, SoftPrompt, State, Strategy
-from promptsearch.errors import RecordError, StrategyError
+from promptsearch.errors import StrategyError
 from promptsearch.loop import search
 from promptsearch.records import RunLog
 from promptsearch.testing.planted import PlantedScorer
@@ -73,13 +76,94 @@ def test_a_state_that_cannot_be_saved_or_taken_back_is_named(tmp_path):
         search(Keeps(scorer().objective(log=RunLog(tmp_path)), seed=0), tmp_path)
 
 
-def test_a_state_file_without_books_is_damaged(tmp_path):
-    from safetensors.torch import save_file
+class Counts(Walks):
+    """Goes on from its state, and counts its asks in this process."""
 
-    search(Walks(scorer().objective(200, log=RunLog(tmp_path)), seed=0))
-    save_file({"t": torch.zeros(1)}, tmp_path / "state.safetensors", metadata={"state": "{}"})
-    with pytest.raises(RecordError, match="state.safetensors is damaged"):
-        search(Keeps(scorer().objective(log=RunLog(tmp_path)), seed=0), tmp_path)
+    asked = 0
+
+    def ask(self):
+        self.asked += 1
+        return super().ask()
+
+    def state(self):
+        return State({"t": torch.arange(3.0)}, {"step": self.step, "infinite": float("inf"), "large": 2**127})
+
+    def restore(self, state):
+        assert state.tensors["t"].tolist() == [0, 1, 2] and state.data["large"] == 2**127
+        self.step = state.data["step"]
+
+
+@pytest.fixture
+def stopped(tmp_path, monkeypatch):
+    """The folder of a search that was killed after its 9th evaluation, and what it should end with."""
+    monkeypatch.setattr("promptsearch.loop._SAVING_SHARE", 1e9)  # at every chance
+    whole = scorer().objective(log=RunLog())
+    search(Counts(whole, seed=0))
+    killed = Counts(scorer().objective(log=RunLog(tmp_path)), seed=0)
+    killed.tell = lambda prompts, evaluation: killed.step == 9 and exit()
+    with pytest.raises(SystemExit):
+        search(killed, tmp_path)
+    return tmp_path, whole
+
+
+def go_on(folder):
+    """Ends the search in `folder`."""
+    strategy = Counts(scorer().objective(log=RunLog(folder)), seed=0)
+    search(strategy, folder)
+    return strategy
+
+
+def test_a_whole_state_is_gone_on_from(stopped):
+    folder, whole = stopped
+    again = go_on(folder)
+    assert again.asked == 17 - 8 and again.objective.ledger.spent == whole.ledger.spent
+
+
+def flipped(content, place):
+    return content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :]
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda path: path.unlink(),
+        lambda path: path.write_bytes(b""),
+        lambda path: path.write_bytes(path.read_bytes()[:50]),
+        lambda path: path.write_bytes(path.read_bytes()[:-1]),
+        lambda path: path.write_bytes(flipped(path.read_bytes(), -1)),
+        lambda path: path.write_bytes(flipped(path.read_bytes(), path.read_bytes().index(b"evaluations") + 16)),
+        lambda path: path.write_bytes(save({"t": torch.zeros(1)}, metadata={"state": "{}"})),
+        lambda path: path.write_bytes(save({"t": torch.zeros(1)}, metadata={"state": "[" * 100_000})),
+        lambda path: path.write_bytes(save({"t": torch.zeros(1)})),
+        lambda path: (path.unlink(), os.mkfifo(path)),
+        lambda path: (path.unlink(), path.symlink_to("nowhere")),
+        lambda path: write(path.with_name("evaluations.jsonl"), lines(path.with_name("evaluations.jsonl"))[:5]),
+        lambda path: path.with_name("evaluations.jsonl").unlink(),
+    ],
+)
+def test_a_state_that_cannot_be_used_costs_time_and_no_number(stopped, damage):
+    folder, whole = stopped
+    damage(folder / "state.safetensors")
+    again = go_on(folder)
+    assert again.asked == 17, "it began anew"
+    assert again.objective.ledger.spent == whole.ledger.spent
+    assert [r.value for r in again.objective.ranking] == [r.value for r in whole.ranking]
+    assert len(again.objective.log.lines) == 16
+
+
+def test_what_is_wrong_with_a_state_is_told(stopped, caplog):
+    folder, _ = stopped
+    (folder / "state.safetensors").write_bytes(b"?")
+    go_on(folder)
+    assert "is not used: it is damaged" in caplog.text and "its numbers stay the same" in caplog.text
+
+
+def lines(path):
+    return path.read_bytes().splitlines(keepends=True)
+
+
+def write(path, content):
+    path.write_bytes(b"".join(content))
 
 
 def test_a_search_that_time_ended_ends_there_again_after_a_kill_during_selection(tmp_path):
@@ -130,11 +214,12 @@ def test_beside_a_state_lie_the_numbers_of_the_best_and_no_others(tmp_path, monk
     again = scorer().objective(log=RunLog(tmp_path))
     search(Climbs(again, seed=0), tmp_path)
     assert again.finalists() == given.finalists()
-    next((tmp_path / "finalists").iterdir()).unlink()
-    third = scorer().objective(log=RunLog(tmp_path))
-    search(Climbs(third, seed=0), tmp_path)
-    with pytest.raises(RecordError, match="the numbers of one of the best prompts are missing"):
-        third.finalists()
+    path = next((tmp_path / "finalists").iterdir())
+    for damage in (path.unlink, lambda: path.write_bytes(b""), lambda: path.write_bytes(path.read_bytes()[:-4] + b"abcd")):
+        damage()
+        third = scorer().objective(log=RunLog(tmp_path))
+        search(Climbs(third, seed=0), tmp_path)
+        assert third.finalists() == given.finalists()
 
 
 def test_without_a_state_no_numbers_are_written(tmp_path):

@@ -27,7 +27,7 @@ from promptsearch.export.saved import score_saved, write_saved
 from promptsearch.export.text import score_text, write_text
 from promptsearch.export.vllm import score_vllm, write_vllm
 from promptsearch.export.vllm import vllm_requests as vllm_requests
-from promptsearch.files import write_json
+from promptsearch.files import exists, failing, make_folder, remove, write_json
 from promptsearch.model.text import TextModel
 from promptsearch.prompt import prompt_to_json
 from promptsearch.scoring.scorer import loaded
@@ -109,11 +109,13 @@ def export_run(run: Path, to: str, out: Path, *, model: TextModel | None = None,
     if to not in FORMATS:
         raise UnknownName("export format", to, FORMATS)
     saved = load_prompt(run)
-    if out.exists() and any(out.iterdir()):
-        raise ExportError(f"{out} is not empty: name a new folder")
+    made = not exists(out)
+    if not made:
+        with failing(out, "read"):
+            if any(out.iterdir()):
+                raise ExportError(f"{out} is not empty: name a new folder")
     lm = FORMATS[to].model(saved, model, key)
-    made = not out.exists()
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
     try:
         FORMATS[to].write(saved, lm, out)
         saved.check(FORMATS[to].score(saved, lm, out))
@@ -121,10 +123,10 @@ def export_run(run: Path, to: str, out: Path, *, model: TextModel | None = None,
             write_json(out / CERTIFICATE, {"format": FORMAT, "export": to, **to_json(saved, prompt_to_json(saved.prompt))})
         write_card(saved, to, lm, out)
     except PromptSearchError:
-        for path in out.iterdir():  # an export that is not exact must not be mistaken for one
-            path.unlink()
+        for path in list(out.iterdir()):  # an export that is not exact must not be mistaken for one
+            remove(path)
         if made:
-            out.rmdir()
+            remove(out)
         raise
     return out
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -10,8 +9,13 @@ from typing import Any, TypeVar
 from pydantic import TypeAdapter, ValidationError
 
 from promptsearch.errors import RecordError, StudyError
-from promptsearch.report.results import FailedRun, Results, Run, Study
+from promptsearch.files import exists, shown
+from promptsearch.report.agreement import check_run, check_scores, check_settings
+from promptsearch.report.results import FailedRun, Results, Run, Study, TestScore
+from promptsearch.sealed import damaged, read_record
 
+#: The records of a study's folder, and of a run's.
+STUDY, RUN, RESULT = "study.json", "run.json", "result.json"
 T = TypeVar("T")
 R = TypeVar("R", Run, FailedRun)
 
@@ -30,24 +34,93 @@ def load_results(folder: Path | str) -> Results:
         RecordError: One of its files is damaged.
     """
     folder = Path(folder)
-    path = folder / "study.json"
-    if not path.is_file():
-        below = sorted(str(found.parent) for found in folder.glob("*/study.json"))
-        hint = f"Did you mean {' or '.join(below)}?" if below else "`promptsearch compare STUDY.yaml --out FOLDER` makes one."
-        raise StudyError(f"expected the folder of a study, with a file study.json in it; there is none in {folder}. {hint}")
-    study = _read(path, _json(path), Study)
+    study = load_study(folder)
     runs: list[Run] = []
     failed: list[FailedRun] = []
-    for path in sorted(folder.glob("*/*/seed*/result.json")):
-        data = _json(path)
-        if data.get("task") not in study.tasks:
-            raise RecordError(f"{path} is of the task {data.get('task')!r}; study.json has {', '.join(study.tasks)}")
-        if data.get("status") == "failed":
-            failed.append(_read(path, data, FailedRun))
-        else:
-            runs.append(run := _read(path, data, Run))
-            _check_examples(path, run, study.tasks[run.task].splits["test"].size)
+    for path in sorted(each / RESULT for each in folder.glob("*/*/seed*") if exists(each / RESULT)):
+        run = load_run(path, study)
+        others = [*runs, *failed]
+        if any((run.task, run.label, run.seed) == (other.task, other.label, other.seed) for other in others):
+            raise _damaged(path, f"the run {run.task}/{run.label}/seed{run.seed} lies in another folder, too")
+        if isinstance(run, FailedRun):
+            failed.append(run)
+            continue
+        if any(run.task == other.task and _differ(run.test.labels, other.test.labels) for other in runs):
+            raise _damaged(path, "its right answers on the test split are not those of the other runs")
+        runs.append(run)
     return Results(folder, study, _ordered(runs, study), _ordered(failed, study), _unfinished([*runs, *failed], study))
+
+
+def load_study(folder: Path) -> Study:
+    """Read what the runs of a study share.
+
+    Args:
+        folder: The study's.
+
+    Raises:
+        StudyError: The folder is no study's.
+        RecordError: `study.json` is damaged.
+    """
+    path = folder / STUDY
+    if not exists(path):
+        below = sorted(str(found.parent) for found in folder.glob(f"*/{STUDY}")) if exists(folder) else []
+        hint = f"Did you mean {' or '.join(below)}?" if below else "`promptsearch compare STUDY.yaml --out FOLDER` makes one."
+        raise StudyError(
+            f"expected the folder of a study, with a file study.json in it; there is none in {shown(folder)}. {hint}"
+        )
+    return _read(path, read_record(path, "study", _remedy(path)), Study)
+
+
+def load_run(path: Path, study: Study) -> Run | FailedRun:
+    """Read how a run ended.
+
+    Args:
+        path: Its `result.json`.
+        study: Its study.
+
+    Raises:
+        RecordError: The file is damaged, contradicts itself, the study, or the `run.json` beside it, or is of another run.
+    """
+    data = read_record(path, "result", _remedy(path))
+    if data.get("task") not in study.tasks:
+        raise RecordError(
+            f"{shown(path)} is of the task {data.get('task')!r}; study.json has {', '.join(study.tasks)}: move it to its study"
+        )
+    run: Run | FailedRun
+    if data.get("status") == "failed":
+        run = _read(path, data, FailedRun)
+    elif data.get("status") == "done":
+        run = _read(path, data, Run)
+    else:
+        raise _damaged(path, f"status: expected 'done' or 'failed', got {str(data.get('status'))[:40]!r}")
+    try:
+        if path.parts[-2] != f"seed{run.seed}":
+            raise ValueError(f"it is of seed {run.seed}, and its folder of another")
+        if isinstance(run, Run):
+            check_run(run, study)
+            if "losses" in data["select"]:
+                task = study.tasks[run.task]
+                check_scores("select", _read(path, data["select"], TestScore), task, task.splits["select"].size)
+            if exists(path.with_name(RUN)):
+                check_settings(run, load_settings(path.with_name(RUN)))
+    except ValueError as error:
+        raise _damaged(path, str(error)) from error
+    return run
+
+
+def load_settings(path: Path) -> Mapping[str, Any]:
+    """Read what a run was begun with.
+
+    Args:
+        path: Its `run.json`.
+
+    Raises:
+        RecordError: The file is damaged.
+    """
+    settings = read_record(path, "run", _remedy(path)).get("settings")
+    if not isinstance(settings, dict):
+        raise _damaged(path, "settings: expected an object")
+    return settings
 
 
 def _ordered(runs: Sequence[R], study: Study) -> tuple[R, ...]:
@@ -68,21 +141,8 @@ def _unfinished(runs: Sequence[Run | FailedRun], study: Study) -> tuple[tuple[st
     )
 
 
-def _check_examples(path: Path, run: Run, size: int) -> None:
-    for name in ("losses", "correct", "predictions", "labels"):
-        values = getattr(run.test, name)
-        if values is not None and len(values) != size:
-            raise _damaged(path, f"test.{name} has {len(values)} entries, the test split {size} examples")
-
-
-def _json(path: Path) -> Mapping[str, Any]:
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise _damaged(path, str(error)) from error
-    if not isinstance(data, dict):
-        raise _damaged(path, f"expected a JSON object, got {type(data).__name__}")
-    return data
+def _differ(one: tuple[int, ...] | None, other: tuple[int, ...] | None) -> bool:
+    return one is not None and other is not None and one != other
 
 
 def _read(path: Path, data: Mapping[str, Any], kind: type[T]) -> T:
@@ -94,5 +154,15 @@ def _read(path: Path, data: Mapping[str, Any], kind: type[T]) -> T:
 
 
 def _damaged(path: Path, what: str) -> RecordError:
-    remedy = "run the study again into a new folder" if path.name == "study.json" else "delete it and run the study again"
-    return RecordError(f"{path} is damaged ({what}): {remedy}")
+    return damaged(path, what, _remedy(path))
+
+
+def _remedy(path: Path) -> str:
+    """The one next step where a record is damaged: its name tells what hangs on it."""
+    if path.name == STUDY:
+        return (
+            "restore it from a copy, or run the study again into a new folder with --out; the runs in this one stay as they are"
+        )
+    if path.name == RUN:
+        return "restore it, or delete it alone and run the study again: it is written anew"
+    return "restore it, or delete it and run the study again: the run ends again from its log, with the same numbers"

@@ -18,14 +18,16 @@ import torch
 from torch import Tensor
 
 from promptsearch.budget import Ledger
-from promptsearch.errors import RecordError, StrategyError
+from promptsearch.errors import FileError, RecordError, StrategyError
 from promptsearch.evaluation import Floats, Ids, Scores, rows_of
-from promptsearch.files import write_aside
+from promptsearch.files import opened, write_aside
 from promptsearch.model import LanguageModel
 from promptsearch.model.weights import ModelWeights
 from promptsearch.objective import FINALISTS, Objective
+from promptsearch.plain_json import parse_json
 from promptsearch.prompt import HardPrompt, Numbers, Prompt
 from promptsearch.records import read_log
+from promptsearch.sealed import read_record
 from promptsearch.space import PromptSpace
 from promptsearch.task import Example
 
@@ -98,7 +100,7 @@ class TableScorer:
         searched = lines[-1]["ledger"]["forward"]
         each = (again["ledger"]["forward"] - searched) // len(again["prompts"])  # the finalists, whose lead was paid before
         lead = searched - each * len(ids)
-        run = json.loads((folder / "result.json").read_text("utf-8"))
+        run = read_record(folder / "result.json", "result", "restore it, or run the study again")
         return TableScorer(
             np.stack([rows[i].losses for i in order]),
             np.stack([rows[i].metric for i in order]),
@@ -127,12 +129,12 @@ class TableScorer:
             RecordError: There is no such table.
         """
         try:
-            with safetensors.safe_open(path, framework="pt") as file:
-                about = json.loads(file.metadata()["table"])
+            with opened(path), safetensors.safe_open(path, framework="pt") as file:
+                about = parse_json(file.metadata()["table"])
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
             losses, metric = (tensors[name].double().numpy() for name in ("losses", "metric"))
             return TableScorer(losses, metric, tensors["embeddings"], **about)
-        except (OSError, safetensors.SafetensorError, KeyError, TypeError, ValueError) as error:
+        except (FileError, safetensors.SafetensorError, KeyError, TypeError, ValueError) as error:
             raise RecordError(f"{path} is no table of scores: {error}") from error
 
     @cached_property

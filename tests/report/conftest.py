@@ -1,11 +1,13 @@
 """Studies as `promptsearch compare` leaves them, made up: the scores are drawn, the files are real."""
 
 import hashlib
-import json
 import math
 
 import numpy as np
 import pytest
+
+from promptsearch.sealed import write_record
+from promptsearch.task import metric_function
 
 #: label -> (kind, probability of a right answer, access, searches, deterministic, trainable, stored, prompt)
 STRATEGIES = {
@@ -75,8 +77,7 @@ class FakeStudy:
         self.difficulty = np.random.default_rng(98).normal(size=examples)
 
     def write_study(self):
-        self.folder.mkdir(parents=True, exist_ok=True)
-        (self.folder / "study.json").write_text(json.dumps(self.study))
+        write_record(self.folder / "study.json", "study", self.study)
 
     def path(self, task, label, seed):
         return self.folder / task / label / f"seed{seed}" / "result.json"
@@ -128,7 +129,7 @@ class FakeStudy:
             "budget": self.budget,
             "ledger": {
                 "budget": self.budget,
-                "forward": spent * 2 // 3,
+                "forward": spent - spent // 3,
                 "backward": spent // 3,
                 "proposer": 0,
                 "cached": 0,
@@ -170,11 +171,28 @@ class FakeStudy:
         }
         return {**told, **changes}
 
+    def agreeing(self, result):
+        """The result, with all that follows from what a test changed in it."""
+        test, ledger, spent = result["test"], dict(result["ledger"]), result["spent"]
+        own = spent - ledger.get("brought", 0)
+        ledger |= {"budget": result["budget"], "forward": own - own // 3, "backward": own // 3}
+        if result["search"]["loss"] < result["curve"][-1][1]:
+            result["curve"][-1][1] = result["search"]["loss"]
+        curve = [[min(tokens, spent), loss] for tokens, loss in result["curve"]]
+        test["losses"] = (np.array(test["losses"]) * (test["loss"] / np.mean(test["losses"]))).tolist()
+        metric = self.study["tasks"][result["task"]]["metric"]
+        if test["labels"] is not None:
+            labels = np.array(test["labels"])
+            test["predictions"] = np.where(test["correct"], labels, 1 - labels).tolist()
+            test["metric"] = float(metric_function(metric)(test["labels"], test["predictions"]))
+        return {**result, "ledger": ledger, "curve": curve, "gap": test["loss"] - result["search"]["loss_fp32"]}
+
     def write(self, result):
+        if result["status"] == "done":
+            result = self.agreeing(result)
         place = hashlib.sha256(result["label"].encode()).hexdigest()[:8] if "/" in result["label"] else result["label"]
         path = self.path(result["task"], place, result["seed"])
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(result))
+        write_record(path, "result", result)
 
     def fail(self, task, label, seed, error="CUDA ran out of memory"):
         self.write(

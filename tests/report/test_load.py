@@ -1,9 +1,8 @@
-import json
-
 import pytest
 
 from promptsearch.errors import RecordError, StudyError
 from promptsearch.report import load_results
+from promptsearch.sealed import write_record
 
 
 def test_a_whole_study(make_study):
@@ -61,7 +60,7 @@ def test_a_damaged_result_is_named_with_its_key(make_study, keys, value, complai
     study = make_study().fill()
     result = study.result("reviews", "random", 1)
     damage(result, *keys, value=value)
-    study.write(result)
+    write_record(study.path("reviews", "random", 1), "result", result)
     with pytest.raises(RecordError) as caught:
         load_results(study.folder)
     assert str(study.path("reviews", "random", 1)) in str(caught.value)
@@ -79,13 +78,13 @@ def test_half_a_file_is_named(make_study, content):
 
 def test_a_damaged_study_file_is_named(make_study):
     study = make_study()
-    (study.folder / "study.json").write_text(json.dumps({**study.study, "budget": None}))
+    write_record(study.folder / "study.json", "study", {**study.study, "budget": None})
     with pytest.raises(RecordError, match=r"study\.json is damaged \(budget: .*new folder"):
         load_results(study.folder)
 
 
 def test_a_run_of_a_task_that_the_study_does_not_have(make_study):
     study = make_study().fill()
-    study.write(study.result("tides", "random", 0))
+    write_record(study.path("tides", "random", 0), "result", study.result("tides", "random", 0))
     with pytest.raises(RecordError, match="task 'tides'; study.json has reviews"):
         load_results(study.folder)
