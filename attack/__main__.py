@@ -24,8 +24,8 @@ KINDS = {
     "study_files": 720,
     "command_lines": 320,
     "data": 240,
-    "models": 80,
-    "strategies": 80,
+    "models": 84,
+    "strategies": 100,
     "folders": 320,
     "exports": 320,
     "servers": 320,
@@ -64,8 +64,8 @@ def main() -> None:
 
 def make(lab: Lab, kind: str, seed: int, number: int) -> Case:
     """An input of a kind: the same for the same seed and number."""
-    makers = importlib.import_module(f"attack.{kind}").MAKERS
-    case: Case = makers[number % len(makers)](random.Random(f"{kind} {seed} {number}"), lab)
+    module, rng = importlib.import_module(f"attack.{kind}"), random.Random(f"{kind} {seed} {number}")
+    case: Case = module.killed(rng, lab, number) if kind == "kills" else module.MAKERS[number % len(module.MAKERS)](rng, lab)
     return case
 
 
@@ -77,6 +77,11 @@ def run(lab: Lab, kind: str, number: int, seed: int, jobs: int) -> list[dict[str
             free.put(stack.enter_context(lab.host()))
         if kind in ("folders", "exports", "command_lines"):  # made before there are threads
             _ = lab.finished, lab.interrupted, lab.exports
+        elif kind == "kills":
+            kills = importlib.import_module("attack.kills")
+            _ = [kills.undisturbed(lab, i) for i in range(min(number, len(kills.ROWS)))]
+        elif kind == "strategies":
+            _ = importlib.import_module("attack.strategies").undisturbed(lab)
         elif kind == "servers":
             _ = [importlib.import_module("attack.servers").undisturbed(lab, chat) for chat in (False, True)]
 

@@ -61,6 +61,7 @@ class Case:
         traps: See `host.py`; of the first command.
         signals: To send to the first command: seconds after its start, number.
         secrets: Texts that nobody may see again.
+        each: Instead of `traps` and `signals`, those of each command in turn, which it may die of.
         trusted: Whether the commands may run the canary.
         close: Ends what was started for it.
     """
@@ -74,6 +75,7 @@ class Case:
     stdin: bytes = b""
     traps: Sequence[Mapping[str, Any]] = ()
     signals: Sequence[tuple[float, int]] = ()
+    each: Sequence[tuple[Sequence[Mapping[str, Any]], Sequence[tuple[float, int]]]] = ()
     secrets: Sequence[str] = ()
     trusted: bool = False
     close: Callable[[], None] = lambda: None
@@ -92,7 +94,7 @@ def outcome(case: Case, folder: Path, ran: Sequence[Ran]) -> tuple[str, str]:
     for each in ran:
         if each.hang:
             return "hang", f"after: {_last_line(each.said)}"
-        if each.code < 0:
+        if each.code < 0 and not case.each:
             return "died", f"by signal {-each.code}, after: {_last_line(each.said)}"
     if wrong := case.judge(folder, ran):
         return "contradiction", wrong
@@ -100,9 +102,9 @@ def outcome(case: Case, folder: Path, ran: Sequence[Ran]) -> tuple[str, str]:
         line = next(line for line in said.splitlines() if _CONTROL.search(line)) if found[0] not in "\x1c\x1d\x1e\x85" else said
         return "escape", repr(line[:160])
     for each in ran:
-        if each.code not in (0, 1, 2, 129, 130, 143):
+        if each.code not in (0, 1, 2, 129, 130, 143) and not (case.each and each.code == -9):
             return "silent", f"exit code {each.code}"
-        if each.code and not each.said.strip():
+        if each.code and each.code != -9 and not each.said.strip():
             return "silent", f"exit code {each.code} without a word"
     return "clear", f"exit {', '.join(str(each.code) for each in ran)}: {_last_line(ran[-1].said)}"
 

@@ -31,7 +31,9 @@ def counted(kind: str, found: list[dict[str, Any]], seed: int, seconds: int, aga
         "seconds": seconds,
         "inputs": len(found),
         "outcomes": {name: count for name in OUTCOMES if (count := sum(row[name] for row in rows.values()))},
-        "rows": {row: {name: c[name] for name in OUTCOMES if c[name]} for row, c in sorted(rows.items(), key=lambda r: _order(r[0]))},
+        "rows": {
+            row: {name: c[name] for name in OUTCOMES if c[name]} for row, c in sorted(rows.items(), key=lambda r: _order(r[0]))
+        },
         "faults": list(first.values()),
     }
 

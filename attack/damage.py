@@ -23,7 +23,24 @@ RAW = {
     "c1": '"\\u009b31m"',
     "nul": '"a\\u0000b"',
 }
-PLAIN: tuple[Any, ...] = (None, True, False, -1, 0, 1.5, 10**30, -(10**400), "", "x", "../../etc", "a" * 5000, [], {}, [[]], [None])
+PLAIN: tuple[Any, ...] = (
+    None,
+    True,
+    False,
+    -1,
+    0,
+    1.5,
+    10**30,
+    -(10**400),
+    "",
+    "x",
+    "../../etc",
+    "a" * 5000,
+    [],
+    {},
+    [[]],
+    [None],
+)
 PLAIN += ({"kind": "x"}, [1, "a", None], "canary_of_attack:f", 1e308, -7)
 
 
@@ -142,7 +159,9 @@ def damage_bytes(path: Path, rng: random.Random) -> str:
 
 def damage_file(path: Path, rng: random.Random) -> str:
     """Something else in the place of a file."""
-    way = rng.choice(["missing", "a folder", "a FIFO", "a link to /dev/zero", "a link to itself", "a link to /dev/full", "unreadable"])
+    way = rng.choice(
+        ["missing", "a folder", "a FIFO", "a link to /dev/zero", "a link to itself", "a link to /dev/full", "unreadable"]
+    )
     if way == "unreadable":  # a file that everybody may read, where the user is root: a broken link is refused to all
         path.unlink()
         path.symlink_to(path.with_name("nowhere"))

@@ -75,12 +75,46 @@ def certificates(rng: random.Random, lab: Lab) -> Case:
 def used_keys(rng: random.Random, lab: Lab) -> Case:
     """A value that is used for something, of a type that it should not have."""
     places: list[tuple[Any, ...]] = [
-        ("template",), ("marks",), ("lengths",), ("lengths", 0), ("choices",), ("choices", 0), ("model",), ("model", "source"), ("model", "name"),
-        ("model", "width"), ("model", "hash"), ("model", "served"), ("model", "tolerance"), ("scored_tokens",), ("probe",), ("probe", 0), ("probe", 0, "fields"),
-        ("probe", 0, "fields", "text"), ("probe", 0, "answer"), ("probe", 0, "choice"), ("probe", 0, "aliases"), ("probe", 0, "loss"), ("prompt",),
-        ("prompt", "kind"), ("prompt", "key"), ("prompt", "ids"), ("prompt", "ids", 0), ("prompt", "texts"), ("format",), ("export",), ("select",), ("test",),
-        ("example",), ("strategy",), ("task",), ("metric",), ("splits",), ("test", "loss_interval"), ("test", "examples"),
-    ]  # fmt: skip
+        ("template",),
+        ("marks",),
+        ("lengths",),
+        ("lengths", 0),
+        ("choices",),
+        ("choices", 0),
+        ("model",),
+        ("model", "source"),
+        ("model", "name"),
+        ("model", "width"),
+        ("model", "hash"),
+        ("model", "served"),
+        ("model", "tolerance"),
+        ("scored_tokens",),
+        ("probe",),
+        ("probe", 0),
+        ("probe", 0, "fields"),
+        ("probe", 0, "fields", "text"),
+        ("probe", 0, "answer"),
+        ("probe", 0, "choice"),
+        ("probe", 0, "aliases"),
+        ("probe", 0, "loss"),
+        ("prompt",),
+        ("prompt", "kind"),
+        ("prompt", "key"),
+        ("prompt", "ids"),
+        ("prompt", "ids", 0),
+        ("prompt", "texts"),
+        ("format",),
+        ("export",),
+        ("select",),
+        ("test",),
+        ("example",),
+        ("strategy",),
+        ("task",),
+        ("metric",),
+        ("splits",),
+        ("test", "loss_interval"),
+        ("test", "examples"),
+    ]
 
     def harm(folder: Path) -> str:
         data = json.loads(_record(folder).read_text())
@@ -121,7 +155,14 @@ def wrong(rng: random.Random, lab: Lab) -> Case:
         else:
             data["probe"][0]["loss"] += rng.choice([0.01, 0.5, 1e6, 1e-3])
         told = rng.choice(
-            [{}, {"tolerance": 1e9}, {"tolerance": float("inf")}, {"tolerance": True}, {"tolerance": "1e9"}, {"served": {"echo": True}}]
+            [
+                {},
+                {"tolerance": 1e9},
+                {"tolerance": float("inf")},
+                {"tolerance": True},
+                {"tolerance": "1e9"},
+                {"served": {"echo": True}},
+            ]
         )
         data["model"].update(told)
         if rng.random() < 0.4:
@@ -139,8 +180,28 @@ PEFT: tuple[tuple[str, Any], ...] = (
     *(("lora_alpha", value) for value in (None, "x", float("nan"), 1e308, 0, 10**400, [], True)),
     *(("task_type", value) for value in ("x", None, "SEQ_CLS", "SEQ_2_SEQ_LM", 3, [], {}, "TOKEN_CLS", "FEATURE_EXTRACTION")),
     *(("modules_to_save", value) for value in (["lm_head"], ["embed_tokens"], "lm_head", ["x"], 3, [None], {})),
-    *(("target_modules", value) for value in ("(([a-z_.0-9])+)+!", "(.*)*.*!", "((m|o|d|e|l|[a-z_.0-9])*)*!", "[", "(", 3, [], None, ["("], "all-linear", {"a": 1}, [3], [None])),
-    *(("peft_type", value) for value in ("x", None, "IA3", "ADALORA", "XLORA", 3, [], "POLY", "CPT", "MULTITASK_PROMPT_TUNING", "OFT", "BONE")),
+    *(
+        ("target_modules", value)
+        for value in (
+            "(([a-z_.0-9])+)+!",
+            "(.*)*.*!",
+            "((m|o|d|e|l|[a-z_.0-9])*)*!",
+            "[",
+            "(",
+            3,
+            [],
+            None,
+            ["("],
+            "all-linear",
+            {"a": 1},
+            [3],
+            [None],
+        )
+    ),
+    *(
+        ("peft_type", value)
+        for value in ("x", None, "IA3", "ADALORA", "XLORA", 3, [], "POLY", "CPT", "MULTITASK_PROMPT_TUNING", "OFT", "BONE")
+    ),
     *(("rank_pattern", value) for value in ({"(([a-z_.0-9])+)+!": 2}, {"^model.*(x+x+)+y": 3}, [], "x", {"q_proj": 0})),
     *(("alpha_pattern", value) for value in ({"(([a-z_.0-9])+)+!": 2}, {".*": 5}, [], 3)),
     *(("layers_to_transform", value) for value in ([0], 10**30, "x", [-1], [None])),
@@ -174,7 +235,7 @@ PEFT: tuple[tuple[str, Any], ...] = (
     *(("inference_mode", value) for value in ("x", False, None)),
     *(("lora_dropout", value) for value in (2.0, -1, "x", float("nan"))),
     *(("unknown\x1b[31m", value) for value in (3, DEEP[:10])),
-)  # fmt: skip
+)
 
 
 def peft_configs(rng: random.Random, lab: Lab) -> Case:
@@ -189,7 +250,9 @@ def peft_configs(rng: random.Random, lab: Lab) -> Case:
         _write(path, data)
         return ", ".join(f"{key} = {str(value)[:40]}" for key, value in told)
 
-    return _case(rng, lab, "14 PEFT configurations", harm, [n for n in sorted(lab.exports) if n.endswith("peft")], commands=[VERIFY])
+    return _case(
+        rng, lab, "14 PEFT configurations", harm, [n for n in sorted(lab.exports) if n.endswith("peft")], commands=[VERIFY]
+    )
 
 
 def peft_edits(rng: random.Random, lab: Lab) -> Case:
@@ -201,7 +264,9 @@ def peft_edits(rng: random.Random, lab: Lab) -> Case:
         _write(path, data)
         return what
 
-    return _case(rng, lab, "14 PEFT configurations", harm, [n for n in sorted(lab.exports) if n.endswith("peft")], commands=[VERIFY])
+    return _case(
+        rng, lab, "14 PEFT configurations", harm, [n for n in sorted(lab.exports) if n.endswith("peft")], commands=[VERIFY]
+    )
 
 
 def tensors(rng: random.Random, lab: Lab) -> Case:
@@ -214,11 +279,29 @@ def tensors(rng: random.Random, lab: Lab) -> Case:
         header, body = json.loads(content[8 : 8 + size]), content[8 + size :]
         name = next(key for key in header if key != "__metadata__")
         way = rng.choice(
-            ["shape", "dtype", "offsets", "size of header", "huge header", "name", "twice", "nan", "inf", "empty", "deep", "metadata", "more", "sizes", "zeros"]
+            [
+                "shape",
+                "dtype",
+                "offsets",
+                "size of header",
+                "huge header",
+                "name",
+                "twice",
+                "nan",
+                "inf",
+                "empty",
+                "deep",
+                "metadata",
+                "more",
+                "sizes",
+                "zeros",
+            ]
         )
         what = way
         if way == "shape":
-            header[name]["shape"] = rng.choice([[0], [10**18, 10**18], [-1, 4], [], [1] * 500, ["x"], None, [2**63], header[name]["shape"][::-1]])
+            header[name]["shape"] = rng.choice(
+                [[0], [10**18, 10**18], [-1, 4], [], [1] * 500, ["x"], None, [2**63], header[name]["shape"][::-1]]
+            )
             what = f"shape {str(header[name]['shape'])[:40]}"
         elif way == "dtype":
             header[name]["dtype"] = rng.choice(["F64", "I64", "BF16", "F16", "BOOL", "U8", "x", None, "F8_E4M3", "C64", 3, "F4"])
@@ -230,7 +313,18 @@ def tensors(rng: random.Random, lab: Lab) -> Case:
         elif way == "offsets":
             header[name]["data_offsets"] = rng.choice([[0, 2**63], [5, 3], [0, 0], [-4, 4], "x", [0, len(body) + 4], [0]])
         elif way == "name":
-            new = rng.choice(["../../x", "", "\x1b[31m", "a" * 100_000, "vectors.x", "__class__", "lm_head.weight", "base_model.model.(a+)+$.lora_A.weight"])
+            new = rng.choice(
+                [
+                    "../../x",
+                    "",
+                    "\x1b[31m",
+                    "a" * 100_000,
+                    "vectors.x",
+                    "__class__",
+                    "lm_head.weight",
+                    "base_model.model.(a+)+$.lora_A.weight",
+                ]
+            )
             header[new] = header.pop(name)
             what = f"name {new[:20]!r}"
         elif way == "more":
@@ -285,7 +379,9 @@ def outside(rng: random.Random, lab: Lab) -> Case:
         way = rng.choice(["key", "link", "key of a folder", "pickle", "export", "link to folder", "many files", "name"])
         held = sorted(folder.glob("*.safetensors"))
         if way == "key" and held:
-            data["prompt"]["key"] = rng.choice(["../outside", "/etc/passwd", "a\x00b", "x" * 300, "..", "", "\x1b[31m", "../x/" + held[0].stem, "*", "\ud83d"])
+            data["prompt"]["key"] = rng.choice(
+                ["../outside", "/etc/passwd", "a\x00b", "x" * 300, "..", "", "\x1b[31m", "../x/" + held[0].stem, "*", "\ud83d"]
+            )
             (folder.parent / "outside.safetensors").write_bytes(held[0].read_bytes())
             way = f"key {data['prompt']['key'][:30]!r}"
         elif way == "link":
@@ -300,7 +396,9 @@ def outside(rng: random.Random, lab: Lab) -> Case:
             data["prompt"]["key"] = "below"
             (folder / "below.safetensors").mkdir()
         elif way == "pickle":
-            (folder / rng.choice(["adapter_model.bin", "x.pt", "x.PKL", "pytorch_model.bin", "training_args.bin"])).write_bytes(b"cos\nsystem\n(S'touch x'\ntR.")
+            (folder / rng.choice(["adapter_model.bin", "x.pt", "x.PKL", "pytorch_model.bin", "training_args.bin"])).write_bytes(
+                b"cos\nsystem\n(S'touch x'\ntR."
+            )
             for one in held[: rng.choice([0, 1])]:
                 one.unlink()
         elif way == "export":
@@ -315,7 +413,21 @@ def outside(rng: random.Random, lab: Lab) -> Case:
             for i in range(2000):
                 (folder / f"{i}.txt").touch()
         else:
-            data["model"]["source"] = rng.choice(["/dev/zero", "../../x", "/etc", "http://127.0.0.1:1/v1", "\x1b[31mx", "a" * 5000, "", ".", "\ud83d", "a\x00b", "x.gguf"])
+            data["model"]["source"] = rng.choice(
+                [
+                    "/dev/zero",
+                    "../../x",
+                    "/etc",
+                    "http://127.0.0.1:1/v1",
+                    "\x1b[31mx",
+                    "a" * 5000,
+                    "",
+                    ".",
+                    "\ud83d",
+                    "a\x00b",
+                    "x.gguf",
+                ]
+            )
             data["model"]["name"] = rng.choice(["x", "\x1b[31m", "a" * 5000])
             way = f"source {data['model']['source'][:30]!r}"
         _write(path, data)
@@ -328,15 +440,37 @@ def texts(rng: random.Random, lab: Lab) -> Case:
     """Texts with fields of formats, and the other files of formats for text and llama.cpp."""
 
     def harm(folder: Path) -> str:
-        files = [p for p in folder.iterdir() if p.suffix in (".txt", ".json") and p.name != "certificate.json"] or [_record(folder)]
+        files = [p for p in folder.iterdir() if p.suffix in (".txt", ".json") and p.name != "certificate.json"] or [
+            _record(folder)
+        ]
         path = rng.choice(sorted(files))
         text = rng.choice(
             [
-                "{text.__class__.__mro__}", "{text:>999999999999}", "{text[0]}", "{0}", "{", "}", "{text!x}", "{missing}", "\ud83d", "", "\x1b[31m{text}",
-                "{text:{text}}", "{text.__init__.__globals__}", '[{"role": "user", "content": "{text.__class__}"}]', "[]", "[1]", DEEP, "null", '{"a": 1}',
-                "{text}" * 100_000, "a" * 1_000_000, '[{"role": "\x1b[31m", "content": "{text}"}, {"role": "assistant", "content": ""}]', "{text:1000000000}",
+                "{text.__class__.__mro__}",
+                "{text:>999999999999}",
+                "{text[0]}",
+                "{0}",
+                "{",
+                "}",
+                "{text!x}",
+                "{missing}",
+                "\ud83d",
+                "",
+                "\x1b[31m{text}",
+                "{text:{text}}",
+                "{text.__init__.__globals__}",
+                '[{"role": "user", "content": "{text.__class__}"}]',
+                "[]",
+                "[1]",
+                DEEP,
+                "null",
+                '{"a": 1}',
+                "{text}" * 100_000,
+                "a" * 1_000_000,
+                '[{"role": "\x1b[31m", "content": "{text}"}, {"role": "assistant", "content": ""}]',
+                "{text:1000000000}",
             ]
-        )  # fmt: skip
+        )
         path.write_text(text, "utf-8", errors="surrogatepass")
         return f"{path.name}: {text[:40]!r}"
 
@@ -351,8 +485,19 @@ def endpoints(rng: random.Random, lab: Lab) -> Case:
         path = _record(folder)
         data = json.loads(path.read_text())
         told = {
-            "served": rng.choice([True, {}, {"endpoint": "http://127.0.0.1:1/v1", "model": "x"}, None, [], "x", {"endpoint": 3}, {"echo": "x"}]),
-            "source": rng.choice(["http://127.0.0.1:1/v1", "http://user:pw@127.0.0.1:1/v1", "file:///etc/passwd", "gopher://x", 3, "http://127.0.0.1:99999/v1"]),
+            "served": rng.choice(
+                [True, {}, {"endpoint": "http://127.0.0.1:1/v1", "model": "x"}, None, [], "x", {"endpoint": 3}, {"echo": "x"}]
+            ),
+            "source": rng.choice(
+                [
+                    "http://127.0.0.1:1/v1",
+                    "http://user:pw@127.0.0.1:1/v1",
+                    "file:///etc/passwd",
+                    "gopher://x",
+                    3,
+                    "http://127.0.0.1:99999/v1",
+                ]
+            ),
             "key": rng.choice(["PATH", "HOME", None, 3, "SECRET_OF_ATTACK"]),
             "tokenizer": rng.choice([None, "/dev/zero", 3, "../x"]),
         }
@@ -362,7 +507,16 @@ def endpoints(rng: random.Random, lab: Lab) -> Case:
 
     names = [name for name in sorted(lab.exports) if name.endswith(("text", "json"))]
     secret = "sk-of-attack-0123456789abcdef"
-    return _case(rng, lab, "8 keys", harm, names, commands=[[*VERIFY, "--key", "SECRET_OF_ATTACK"]], env={"SECRET_OF_ATTACK": secret}, secrets=[secret])
+    return _case(
+        rng,
+        lab,
+        "8 keys",
+        harm,
+        names,
+        commands=[[*VERIFY, "--key", "SECRET_OF_ATTACK"]],
+        env={"SECRET_OF_ATTACK": secret},
+        secrets=[secret],
+    )
 
 
 def runs(rng: random.Random, lab: Lab) -> Case:
@@ -386,5 +540,18 @@ def runs(rng: random.Random, lab: Lab) -> Case:
 
 
 MAKERS = (
-    certificates, used_keys, wrong, peft_configs, tensors, places, outside, texts, endpoints, peft_edits, runs, peft_configs, tensors, used_keys,
-)  # fmt: skip
+    certificates,
+    used_keys,
+    wrong,
+    peft_configs,
+    tensors,
+    places,
+    outside,
+    texts,
+    endpoints,
+    peft_edits,
+    runs,
+    peft_configs,
+    tensors,
+    used_keys,
+)

@@ -26,7 +26,10 @@ def numbers(folder: Path) -> dict[str, Any]:
         data = json.loads(path.read_text("utf-8"))
         if data.get("status") != "done":
             continue
-        own = {key: data[key] for key in ("task", "strategy", "label", "seed", "options", "budget", "spent", "winner", "length", "dtype")}
+        own = {
+            key: data[key]
+            for key in ("task", "strategy", "label", "seed", "options", "budget", "spent", "winner", "length", "dtype")
+        }
         for split, keys in {
             "search": ("loss", "loss_fp32"),
             "select": ("loss", "metric", "losses"),
@@ -39,7 +42,8 @@ def numbers(folder: Path) -> dict[str, Any]:
     if path.is_file():
         data = json.loads(path.read_text("utf-8"))
         found["study.json"] = {key: data.get(key) for key in ("budget", "score_on", "dtype", "max_seconds", "race")} | {
-            name: [task.get(key) for key in ("metric", "splits", "choices", "majority", "template")] for name, task in data["tasks"].items()
+            name: [task.get(key) for key in ("metric", "splits", "choices", "majority", "template")]
+            for name, task in data["tasks"].items()
         }
     return found
 
@@ -221,7 +225,13 @@ def strangers(rng: random.Random, lab: Lab) -> Case:
 
     run = f"study/d/{rng.choice(['random', 'prompt_tuning'])}/seed0"
     commands: list[list[str]] = rng.choice(
-        [[["report", "study"]], [["report", "study"]], [["verify", run]], [["export", run, "--to", "json", "--out", "new"]], [["apply", run]]]
+        [
+            [["report", "study"]],
+            [["report", "study"]],
+            [["verify", run]],
+            [["export", run, "--to", "json", "--out", "new"]],
+            [["apply", run]],
+        ]
     )
     case = _case(lab, "1 strangers' results run nothing", lab.finished, harm, commands, stdin=b'{"text": "good film"}\n')
     case.judge = lambda folder, ran: None

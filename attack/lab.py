@@ -16,7 +16,8 @@ from typing import Any
 from attack.case import CANARY, SUNG, Case, Ran, outcome
 
 ROWS = "".join(
-    json.dumps({"text": f"{['good film', 'I hate', 'the story', 'capital'][i % 4]} {i}", "label": i % 2}) + "\n" for i in range(30)
+    json.dumps({"text": f"{['good film', 'I hate', 'the story', 'capital'][i % 4]} {i}", "label": i % 2}) + "\n"
+    for i in range(30)
 )
 TASK: dict[str, Any] = {
     "template": "{prompt} {text} It was {answer}",
@@ -80,7 +81,8 @@ class Lab:
         """The same, killed at several moments of the search."""
         moments = {"a": ("fsync", 6), "b": ("fsync", 16), "c": ("fsync", 40), "d": ("os.rename", 8), "e": ("cache", 20)}
         return [
-            self._studied(f"interrupted-{name}", [{"event": event, "at": at, "signal": 9}]) for name, (event, at) in moments.items()
+            self._studied(f"interrupted-{name}", [{"event": event, "at": at, "signal": 9}])
+            for name, (event, at) in moments.items()
         ]
 
     @cached_property
@@ -162,7 +164,9 @@ class Host:
             env = {"PROMPTSEARCH_CACHE": str(folder / "cache"), **case.env}
             for i, argv in enumerate(case.commands):
                 words = [word.replace("{folder}", str(folder)) for word in argv]
-                struck = {"traps": list(case.traps), "signals": list(case.signals)} if i == 0 else {}
+                first = (case.traps, case.signals) if i == 0 else ((), ())
+                traps, signals = case.each[i] if i < len(case.each) else first
+                struck = {"traps": list(traps), "signals": list(signals)}
                 ran.append(self.run(words, folder, stdin=given, env=env, **struck))
             return (*outcome(case, folder, ran), ran)
         finally:

@@ -22,7 +22,7 @@ from attack.lab import Lab
 from attack.study_files import finite
 
 KEY, VARIABLE = 'sk-of"attack+0/1=2&3', "KEY_OF_ATTACK"
-FORMS = tuple({KEY, json.dumps(KEY)[1:-1], quote(KEY), quote(KEY, safe=""), quote_plus(KEY), KEY.replace('"', "&#34;"), KEY.replace('"', "&quot;")})
+FORMS = tuple({KEY, json.dumps(KEY)[1:-1], quote(KEY), quote(KEY, safe=""), quote_plus(KEY)})
 Answer = dict[str, Any]
 #: Sends an answer, or something else, over a connection.
 Send = Callable[["Connection", Answer], None]
@@ -35,7 +35,10 @@ def honest(asked: dict[str, Any]) -> Answer:
     wrote = " good" if hashlib.sha256(prompt.encode("utf-8", "replace")).digest()[0] % 2 else " bad"
     usage = {"prompt_tokens": len(tokens), "completion_tokens": 1 if asked.get("max_tokens", 1) else 0}
     if "messages" in asked:
-        return {"choices": [{"index": 0, "message": {"role": "assistant", "content": wrote}, "finish_reason": "length"}], "usage": usage}
+        return {
+            "choices": [{"index": 0, "message": {"role": "assistant", "content": wrote}, "finish_reason": "length"}],
+            "usage": usage,
+        }
     if not asked.get("echo"):
         return {"choices": [{"index": 0, "text": wrote, "logprobs": None, "finish_reason": "length"}], "usage": usage}
     values: list[float | None] = [None]
@@ -125,7 +128,9 @@ def undisturbed(lab: Lab, chat: bool) -> dict[str, Any]:
     folder = lab.folder / f"served-{chat}"
     try:
         with lab.host() as host:
-            _, line, _ = host.attack(_study(lab, "", "", server, chat), folder)
+            case = _study(lab, "", "", server, chat)
+            case.judge = finite
+            _, line, _ = host.attack(case, folder)
     finally:
         server.close()
     if not (found := _losses(folder)):
@@ -138,13 +143,23 @@ def _losses(folder: Path) -> dict[str, Any]:
     for path in sorted((folder / "out").glob("*/*/seed*/result.json")):
         data = json.loads(path.read_text("utf-8"))
         if data["status"] == "done":
-            found[data["label"]] = [data["winner"]["text"], data["select"]["losses"], data["test"]["losses"], data["test"]["metric"]]
+            found[data["label"]] = [
+                data["winner"]["text"],
+                data["select"]["losses"],
+                data["test"]["losses"],
+                data["test"]["metric"],
+            ]
     return found
 
 
 def _study(lab: Lab, row: str, what: str, server: Server, chat: bool = False, **more: Any) -> Case:
     model = {"endpoint": server.url, "model": "m", "seconds": 1.5, "retries": 1, "parallel": 2, "key": VARIABLE, "chat": chat}
-    study = lab.study(model=model, budget=4000, pool=["good", "film", "the", "movie", "story"], strategies=[{"manual": {"prompts": ["The", "A movie"]}}, {"random": {"batch": 2, "budget": 2500}}])
+    study = lab.study(
+        model=model,
+        budget=4000,
+        pool=["good", "film", "the", "movie", "story"],
+        strategies=[{"manual": {"prompts": ["The", "A movie"]}}, {"random": {"batch": 2, "budget": 2500}}],
+    )
 
     def judge(folder: Path, ran: Sequence[Ran]) -> str | None:
         if wrong := finite(folder, ran):
@@ -157,9 +172,16 @@ def _study(lab: Lab, row: str, what: str, server: Server, chat: bool = False, **
         return None
 
     return Case(
-        row, what, [["compare", "study.yaml", "--out", "out"]], lambda folder: _put(folder, study), judge,
-        env={VARIABLE: KEY}, secrets=FORMS, close=server.close, **more,
-    )  # fmt: skip
+        row,
+        what,
+        [["compare", "study.yaml", "--out", "out"]],
+        lambda folder: _put(folder, study),
+        judge,
+        env={VARIABLE: KEY},
+        secrets=FORMS,
+        close=server.close,
+        **more,
+    )
 
 
 def _put(folder: Path, study: dict[str, Any]) -> None:
@@ -180,9 +202,25 @@ def edits(rng: random.Random, lab: Lab) -> Case:
         path = None
         if whole:  # the values that are used
             path = own.choice(
-                [("choices",), ("choices", 0), ("choices", 0, "text"), ("choices", 0, "logprobs"), ("usage",), ("usage", "prompt_tokens"), ("usage", "completion_tokens")]
-                + ([("choices", 0, "logprobs", "tokens"), ("choices", 0, "logprobs", "token_logprobs"), ("choices", 0, "logprobs", "top_logprobs")] if here.asked.get("echo") else [])
-            )  # fmt: skip
+                [
+                    ("choices",),
+                    ("choices", 0),
+                    ("choices", 0, "text"),
+                    ("choices", 0, "logprobs"),
+                    ("usage",),
+                    ("usage", "prompt_tokens"),
+                    ("usage", "completion_tokens"),
+                ]
+                + (
+                    [
+                        ("choices", 0, "logprobs", "tokens"),
+                        ("choices", 0, "logprobs", "token_logprobs"),
+                        ("choices", 0, "logprobs", "top_logprobs"),
+                    ]
+                    if here.asked.get("echo")
+                    else []
+                )
+            )
         what[0], data = edit(answer, own, path)
         case.what = what[0]
         here.send(to_text(data).encode("utf-8", "surrogatepass"))
@@ -192,14 +230,43 @@ def edits(rng: random.Random, lab: Lab) -> Case:
 
 
 VALUES: dict[str, Any] = {
-    "above 0": 5, "-10**400": Raw("-1" + "0" * 400), "-1e308": -1e308, "NaN": Raw("NaN"), "-Infinity": Raw("-Infinity"), "1e999": Raw("1e999"), "text": "-1",
-    "true": True, "a list": [-1], "null": None, "a digit more": Raw("-1." + "1" * 5000), "tiny": 1e-320, "-0.0": -0.0, "0.5": 0.5, "5,000 digits": Raw("-" + "9" * 5000),
-}  # fmt: skip
+    "above 0": 5,
+    "-10**400": Raw("-1" + "0" * 400),
+    "-1e308": -1e308,
+    "NaN": Raw("NaN"),
+    "-Infinity": Raw("-Infinity"),
+    "1e999": Raw("1e999"),
+    "text": "-1",
+    "true": True,
+    "a list": [-1],
+    "null": None,
+    "a digit more": Raw("-1." + "1" * 5000),
+    "tiny": 1e-320,
+    "-0.0": -0.0,
+    "0.5": 0.5,
+    "5,000 digits": Raw("-" + "9" * 5000),
+}
 
 
 def scores(rng: random.Random, lab: Lab) -> Case:
     """Log-probabilities, tokens and counts out of range."""
-    way = rng.choice([*VALUES, "top 7", "top of texts", "shifted", "shifted back", "fewer", "more", "surrogate", "other text", "alike", "count", "no top", "escape"])
+    way = rng.choice(
+        [
+            *VALUES,
+            "top 7",
+            "top of texts",
+            "shifted",
+            "shifted back",
+            "fewer",
+            "more",
+            "surrogate",
+            "other text",
+            "alike",
+            "count",
+            "no top",
+            "escape",
+        ]
+    )
     shown = rng.choice([10**30, -1, 0, 1.5, "3", True, 10**6, None])
     everywhere = rng.random() < 0.5
 
@@ -238,9 +305,15 @@ def scores(rng: random.Random, lab: Lab) -> Case:
             found["tokens"] = ["\x1b[31m" + token for token in found["tokens"]]
         here.send(to_text(answer).encode("utf-8", "surrogatepass"))
 
-    case = _study(lab, "9 answers", f"{way} {shown if way == 'count' else ''} {'everywhere' if everywhere else ''}", Server(send, **_when(rng)))
-    if way in ("no top", "top 7", "top of texts", "count", "alike"):  # nothing that a loss needs, or a model like any other
-        case.judge = lambda folder, ran: finite(folder, ran)
+    case = _study(
+        lab,
+        "9 answers",
+        f"{way} {shown if way == 'count' else ''} {'everywhere' if everywhere else ''}",
+        Server(send, **_when(rng)),
+    )
+    # Nothing that a loss needs, or what a model may say.
+    if way in ("no top", "top 7", "top of texts", "count", "alike", "-0.0", "tiny", "a digit more"):
+        case.judge = finite
     return case
 
 
@@ -260,17 +333,31 @@ SLOW: dict[str, Send] = {
     "102 Processing": lambda here, answer: here.drip([b"HTTP/1.1 102 Processing\r\n\r\n"], 0.2),
     "103 with headers": lambda here, answer: here.drip([b"HTTP/1.1 103 Early Hints\r\nlink: <x>\r\n\r\n"], 0.2),
     "body drips": lambda here, answer: (here.write(HEAD + b"content-length: 100000\r\n\r\n"), here.drip([b" "], 0.3))[0],
-    "chunks drip": lambda here, answer: (here.write(HEAD + b"transfer-encoding: chunked\r\n\r\n"), here.drip([b"1\r\n \r\n"], 0.3))[0],
-    "endless chunks": lambda here, answer: (here.write(HEAD + b"transfer-encoding: chunked\r\n\r\n"), here.drip([b"10000\r\n" + b" " * 65536 + b"\r\n"], 0))[0],
+    "chunks drip": lambda here, answer: (
+        here.write(HEAD + b"transfer-encoding: chunked\r\n\r\n"),
+        here.drip([b"1\r\n \r\n"], 0.3),
+    )[0],
+    "endless chunks": lambda here, answer: (
+        here.write(HEAD + b"transfer-encoding: chunked\r\n\r\n"),
+        here.drip([b"10000\r\n" + b" " * 65536 + b"\r\n"], 0),
+    )[0],
     "endless headers": lambda here, answer: (here.write(HEAD), here.drip([b"x-a: " + b"b" * 1000 + b"\r\n"], 0))[0],
-    "chunk size drips": lambda here, answer: (here.write(HEAD + b"transfer-encoding: chunked\r\n\r\n"), here.drip([b"0"], 0.3))[0],
-    "trailers drip": lambda here, answer: (here.write(HEAD + b"transfer-encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n"), here.drip([b"x: y\r\n"], 0.3))[0],
+    "chunk size drips": lambda here, answer: (here.write(HEAD + b"transfer-encoding: chunked\r\n\r\n"), here.drip([b"0"], 0.3))[
+        0
+    ],
+    "trailers drip": lambda here, answer: (
+        here.write(HEAD + b"transfer-encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n"),
+        here.drip([b"x: y\r\n"], 0.3),
+    )[0],
     "silence": lambda here, answer: here.drip([b""], 0.5),
     "silence after headers": lambda here, answer: (here.write(HEAD + b"content-length: 9\r\n\r\n"), here.drip([b""], 0.5))[0],
     "status line drips": lambda here, answer: here.drip([b"H"], 0.3),
-    "gzip drips": lambda here, answer: (here.write(HEAD + b"content-encoding: gzip\r\ncontent-length: 99999\r\n\r\n\x1f\x8b\x08\x00"), here.drip([b"\x00"], 0.3))[0],
+    "gzip drips": lambda here, answer: (
+        here.write(HEAD + b"content-encoding: gzip\r\ncontent-length: 99999\r\n\r\n\x1f\x8b\x08\x00"),
+        here.drip([b"\x00"], 0.3),
+    )[0],
     "late": lambda here, answer: (time.sleep(4), here.send(json.dumps(answer).encode()))[1],
-}  # fmt: skip
+}
 
 
 def slow(rng: random.Random, lab: Lab) -> Case:
@@ -322,9 +409,15 @@ BROKEN: dict[str, Send] = {
     "redirect": _body(lambda body: b"", "location: http://127.0.0.1:9/v1\r\n", "307 x"),
     "redirect to a file": _body(lambda body: b"", "location: file:///etc/passwd\r\n", "301 x"),
     "redirect to itself": _body(lambda body: b"", "location: /v1/completions\r\n", "308 x"),
-    **{f"retry after {value}": _body(lambda body: b"x", f"retry-after: {value}\r\n", "429 x") for value in ("1e9", "nan", "-5", "\x1b[31m", "9" * 400, "Mon, 99 Foo 99999", "0", "0.1")},
-    **{f"status {code}": _body(lambda body: b"x", status=f"{code} x") for code in (400, 401, 402, 403, 404, 405, 408, 413, 418, 422, 429, 451, 500, 501, 502, 503, 504, 520, 599, 600)},
-}  # fmt: skip
+    **{
+        f"retry after {value}": _body(lambda body: b"x", f"retry-after: {value}\r\n", "429 x")
+        for value in ("1e9", "nan", "-5", "\x1b[31m", "9" * 400, "Mon, 99 Foo 99999", "0", "0.1")
+    },
+    **{
+        f"status {code}": _body(lambda body: b"x", status=f"{code} x")
+        for code in (400, 401, 402, 403, 404, 405, 408, 413, 418, 422, 429, 451, 500, 501, 502, 503, 504, 520, 599, 600)
+    },
+}
 
 
 def broken(rng: random.Random, lab: Lab) -> Case:
@@ -336,7 +429,22 @@ def broken(rng: random.Random, lab: Lab) -> Case:
 def keys(rng: random.Random, lab: Lab) -> Case:
     """Servers that say the key again, in every form, in every place."""
     form = rng.choice([*FORMS, KEY, json.dumps(KEY), "".join(f"\\u{ord(c):04x}" for c in KEY)])
-    place = rng.choice(["error 400", "error 500", "error 401", "text", "token", "header", "no JSON", "usage", "status", "redirect", "choices", "cut"])
+    place = rng.choice(
+        [
+            "error 400",
+            "error 500",
+            "error 401",
+            "text",
+            "token",
+            "header",
+            "no JSON",
+            "usage",
+            "status",
+            "redirect",
+            "choices",
+            "cut",
+        ]
+    )
 
     def send(here: Connection, answer: Answer) -> None:
         body = form.encode()

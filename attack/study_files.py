@@ -80,11 +80,53 @@ def _values(data: Any) -> list[Any]:
 
 
 SCALARS = (
-    *("6_", "1__0", "_1", "-_", "+", "0x1F", "0o17", "1e3_0", "1_0.5e", ".", "-.", "1.e", "-.inf", ".nan", "1:30", "=", "<<", "~", "!!", "!"),
-    *("!!int abc", "!!int ''", "!!bool maybe", "!!timestamp x", "!!timestamp 2024-99-99", "!!float x", "!!binary '###'", "!!set {a}"),
+    *(
+        "6_",
+        "1__0",
+        "_1",
+        "-_",
+        "+",
+        "0x1F",
+        "0o17",
+        "1e3_0",
+        "1_0.5e",
+        ".",
+        "-.",
+        "1.e",
+        "-.inf",
+        ".nan",
+        "1:30",
+        "=",
+        "<<",
+        "~",
+        "!!",
+        "!",
+    ),
+    *(
+        "!!int abc",
+        "!!int ''",
+        "!!bool maybe",
+        "!!timestamp x",
+        "!!timestamp 2024-99-99",
+        "!!float x",
+        "!!binary '###'",
+        "!!set {a}",
+    ),
     *("!!omap [a: 1]", "!!pairs [a: 1]", "!!null x", "!!str [a]", "!!map x", "!!seq x", "!!python/object/apply:os.system [x]"),
     *("!<tag:yaml.org,2002:int> x", "!canary_of_attack 1", "!!python/name:canary_of_attack.f", "9" * 5000, "-" + "9" * 5000),
-    *("1e99999", "'\\x1b[31m'", '"\\x1b[31m"', '"\\ud83d"', '"\\0"', "&a *a", "*nowhere", "? x", "{? [a]: b}", "|\n  x\n y", '"' + "a" * 100_000 + '"'),
+    *(
+        "1e99999",
+        "'\\x1b[31m'",
+        '"\\x1b[31m"',
+        '"\\ud83d"',
+        '"\\0"',
+        "&a *a",
+        "*nowhere",
+        "? x",
+        "{? [a]: b}",
+        "|\n  x\n y",
+        '"' + "a" * 100_000 + '"',
+    ),
 )
 
 
@@ -104,8 +146,13 @@ def numbers(rng: random.Random, lab: Lab) -> Case:
     """Numbers without bound, wherever a number may stand."""
     data = _full(lab)
     for row in (
-        {"black_box_tuning": {"population": 4}}, {"genetic": {"population": 4}}, {"evolution": {}}, {"beam": {"width": 2}},
-        {"bdpl": {"batch": 4}}, {"gcg": {"batch": 4}}, {"lora": {"rank": 2}},
+        {"black_box_tuning": {"population": 4}},
+        {"genetic": {"population": 4}},
+        {"evolution": {}},
+        {"beam": {"width": 2}},
+        {"bdpl": {"batch": 4}},
+        {"gcg": {"batch": 4}},
+        {"lora": {"rank": 2}},
     ):
         data["strategies"].append(row)
     where = rng.choice(
@@ -118,7 +165,9 @@ def numbers(rng: random.Random, lab: Lab) -> Case:
     if where[0] == "strategies":
         data["strategies"] = [data["strategies"][where[1]]]  # type: ignore[call-overload]
     command = ["plan", "study.yaml"] if rng.random() < 0.3 else COMPARE
-    return _case("13 numbers without bound", f"{'.'.join(map(str, where))} = {str(number)[:32]} ({command[0]})", to_text(data), [command])
+    return _case(
+        "13 numbers without bound", f"{'.'.join(map(str, where))} = {str(number)[:32]} ({command[0]})", to_text(data), [command]
+    )
 
 
 def _at(data: Any, path: Sequence[Any]) -> Any:
@@ -130,10 +179,15 @@ def _at(data: Any, path: Sequence[Any]) -> Any:
 def bombs(rng: random.Random, lab: Lab) -> Case:
     """Aliases within aliases, nesting, long files."""
     plain = to_text(lab.study(), 1)
-    kind = rng.choice(["aliases", "alias keys", "nested", "nested flow", "many keys", "long line", "merge", "many strategies", "wide aliases"])
+    kind = rng.choice(
+        ["aliases", "alias keys", "nested", "nested flow", "many keys", "long line", "merge", "many strategies", "wide aliases"]
+    )
     depth = rng.choice([9, 20, 30, 60])
     if kind == "aliases":
-        lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x]", *(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]" for i in range(1, depth))]
+        lines = [
+            "a0: &a0 [x, x, x, x, x, x, x, x, x]",
+            *(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]" for i in range(1, depth)),
+        ]
         text = "\n".join([*lines, ""]) + "model: x\nbudget: 1\n" + f"strategies: *a{depth - 1}\n"
     elif kind == "wide aliases":
         size = rng.choice([2000, 5000])
@@ -156,12 +210,49 @@ def bombs(rng: random.Random, lab: Lab) -> Case:
 
 
 TEMPLATES = (
-    *("{prompt:999999999999999999999} {text}{answer}", "{prompt:5000} {text} {answer}", "{prompt:0}{text}{answer}", "{prompt:-1}{text}{answer}"),
-    *("{prompt" * 2000, "{prompt}" * 5000 + "{text}{answer}", "{text}" * 5000 + "{prompt}{answer}", "{", "}", "{}", "{answer}{prompt}", "{{}}"),
-    *("{prompt} {text!r} {answer}", "{prompt} {text.__class__} {answer}", "{prompt} {text[0]} {answer}", "{prompt:>9} {text:>99999999} {answer}"),
-    *("{prompt} {text} {answer} {answer}", "", " ", "\x1b[31m{prompt} {text}{answer}", "{prompt}\ud83d{text}{answer}", "{prompt} {\x1b[2J} {answer}"),
-    *("{prompt}{prompt:3}{text}{answer}", "{prompt:{text}}{answer}", "{prompt:1e9}{text}{answer}", "{prompt:٣}{text}{answer}", "{prompt:3_}{text}{answer}"),
-    *("a" * 1_000_000 + "{prompt}{text}{answer}", "{prompt: 3 }{text}{answer}", "{prompt:+3}{text}{answer}", "{prompt}{text:{text:{text}}}{answer}"),
+    *(
+        "{prompt:999999999999999999999} {text}{answer}",
+        "{prompt:5000} {text} {answer}",
+        "{prompt:0}{text}{answer}",
+        "{prompt:-1}{text}{answer}",
+    ),
+    *(
+        "{prompt" * 2000,
+        "{prompt}" * 5000 + "{text}{answer}",
+        "{text}" * 5000 + "{prompt}{answer}",
+        "{",
+        "}",
+        "{}",
+        "{answer}{prompt}",
+        "{{}}",
+    ),
+    *(
+        "{prompt} {text!r} {answer}",
+        "{prompt} {text.__class__} {answer}",
+        "{prompt} {text[0]} {answer}",
+        "{prompt:>9} {text:>99999999} {answer}",
+    ),
+    *(
+        "{prompt} {text} {answer} {answer}",
+        "",
+        " ",
+        "\x1b[31m{prompt} {text}{answer}",
+        "{prompt}\ud83d{text}{answer}",
+        "{prompt} {\x1b[2J} {answer}",
+    ),
+    *(
+        "{prompt}{prompt:3}{text}{answer}",
+        "{prompt:{text}}{answer}",
+        "{prompt:1e9}{text}{answer}",
+        "{prompt:٣}{text}{answer}",
+        "{prompt:3_}{text}{answer}",
+    ),
+    *(
+        "a" * 1_000_000 + "{prompt}{text}{answer}",
+        "{prompt: 3 }{text}{answer}",
+        "{prompt:+3}{text}{answer}",
+        "{prompt}{text:{text:{text}}}{answer}",
+    ),
 )
 
 
@@ -172,10 +263,18 @@ def templates(rng: random.Random, lab: Lab) -> Case:
     if rng.random() < 0.3:
         given = rng.choice(
             [
-                [{"user": given}], [{"user": "{prompt} {text}"}, {"assistant": given}], [{given: "x"}], [[given]], [{}], [None],
-                [{"user": "{prompt} {text}"}] * 5000, {"user": given}, [{"user": "{prompt}"}, {"tool": "{text}"}], [{"user": None}],
+                [{"user": given}],
+                [{"user": "{prompt} {text}"}, {"assistant": given}],
+                [{given: "x"}],
+                [[given]],
+                [{}],
+                [None],
+                [{"user": "{prompt} {text}"}] * 5000,
+                {"user": given},
+                [{"user": "{prompt}"}, {"tool": "{text}"}],
+                [{"user": None}],
             ]
-        )  # fmt: skip
+        )
     data["task"]["template"] = given
     return _case("13 templates", repr(given)[:80], to_text(data))
 
@@ -212,7 +311,9 @@ def metrics(rng: random.Random, lab: Lab) -> Case:
     """Metrics that raise, return something else, end the program."""
     name = rng.choice(sorted(METRICS))
     data = lab.study()
-    data["task"]["metric"] = "mine_of_attack:f" if rng.random() < 0.9 else rng.choice(["nothing:f", "os:system", ":", "a:", ":b", "json:loads"])
+    data["task"]["metric"] = (
+        "mine_of_attack:f" if rng.random() < 0.9 else rng.choice(["nothing:f", "os:system", ":", "a:", ":b", "json:loads"])
+    )
     case = _case("13 metrics", f"{name}: {data['task']['metric']}", to_text(data))
     prepare = case.prepare
 
@@ -239,19 +340,59 @@ def options(rng: random.Random, lab: Lab) -> Case:
     for key in rng.sample(keys, rng.choice([1, 1, 2])):
         _, own[key] = hostile(rng)
     name = rng.choice(names)
-    return _case("13 options", f"{name}: {str(own)[:90]}", to_text(lab.study(strategies=[{name: own}, "manual" if name != "manual" else "random"])))
+    return _case(
+        "13 options",
+        f"{name}: {str(own)[:90]}",
+        to_text(lab.study(strategies=[{name: own}, "manual" if name != "manual" else "random"])),
+    )
 
 
 def names(rng: random.Random, lab: Lab) -> Case:
     """Names of strategies, tasks, models, keys: paths, escapes, modules, very long."""
     name = rng.choice(
         [
-            "\x1b]0;owned\x07", "../../../tmp/x", "/etc/passwd", "a" * 300, "a" * 100_000, "con\x00trol", "\ud83d", "nothing:f", "canary:",
-            ":", "\x9b31m", "\u202egnp", "canary_of_attack:nothing", "os:getcwd", "canary_of_attack:f", ".", "..", "~", "-", "", " ", "é" * 200,
+            "\x1b]0;owned\x07",
+            "../../../tmp/x",
+            "/etc/passwd",
+            "a" * 300,
+            "a" * 100_000,
+            "con\x00trol",
+            "\ud83d",
+            "nothing:f",
+            "canary:",
+            ":",
+            "\x9b31m",
+            "\u202egnp",
+            "canary_of_attack:nothing",
+            "os:getcwd",
+            "canary_of_attack:f",
+            ".",
+            "..",
+            "~",
+            "-",
+            "",
+            " ",
+            "é" * 200,
         ]
-    )  # fmt: skip
+    )
     data = lab.study()
-    where = rng.choice(["model", "strategy", "label", "task", "task name", "key", "study name", "answer", "field", "data", "pool", "start", "device"])
+    where = rng.choice(
+        [
+            "model",
+            "strategy",
+            "label",
+            "task",
+            "task name",
+            "key",
+            "study name",
+            "answer",
+            "field",
+            "data",
+            "pool",
+            "start",
+            "device",
+        ]
+    )
     if where in ("model", "task", "pool", "device"):
         data[where] = name
     elif where == "strategy":
@@ -295,13 +436,34 @@ def toml(rng: random.Random, lab: Lab) -> Case:
     """TOML with values that YAML does not have, and deep ones."""
     value = rng.choice(
         [
-            "1979-05-27", "07:32:00", "1979-05-27T07:32:00Z", "inf", "nan", "[[]]", "{a = 1}", "'\\u001b'", '"\\u001b[31m"',
-            "[" * 5000 + "]" * 5000, "{a = " * 3000 + "1" + "}" * 3000, "9" * 5000, "1e400", "0x" + "f" * 400, '"""x"""', "true",
+            "1979-05-27",
+            "07:32:00",
+            "1979-05-27T07:32:00Z",
+            "inf",
+            "nan",
+            "[[]]",
+            "{a = 1}",
+            "'\\u001b'",
+            '"\\u001b[31m"',
+            "[" * 5000 + "]" * 5000,
+            "{a = " * 3000 + "1" + "}" * 3000,
+            "9" * 5000,
+            "1e400",
+            "0x" + "f" * 400,
+            '"""x"""',
+            "true",
         ]
-    )  # fmt: skip
+    )
     key = rng.choice(["budget", "model", "length", "strategies", "task", "seeds", "name", "unknown", '"\\u001b[31m"', "a.b.c"])
-    head = {"budget": "1500", "model": json.dumps(str(lab.folder / "llama")), "strategies": '["random"]', "task": '"capitals"'} | {key: value}
-    return _case("13 study files", f"TOML {key} = {value[:40]}", "\n".join(f"{k} = {v}" for k, v in head.items()), name="study.toml")
+    head = {
+        "budget": "1500",
+        "model": json.dumps(str(lab.folder / "llama")),
+        "strategies": '["random"]',
+        "task": '"capitals"',
+    } | {key: value}
+    return _case(
+        "13 study files", f"TOML {key} = {value[:40]}", "\n".join(f"{k} = {v}" for k, v in head.items()), name="study.toml"
+    )
 
 
 def data_keys(rng: random.Random, lab: Lab) -> Case:
@@ -310,11 +472,25 @@ def data_keys(rng: random.Random, lab: Lab) -> Case:
     key = rng.choice(["answers", "splits", "aliases", "data", "label", "metric"])
     value = rng.choice(
         [
-            *PLAIN, {"0": "bad", "1": "bad"}, {"0": "", "1": " "}, {"0": "bad", "1": " bad"}, {"0": None}, {"search": 10**9}, {"x": 1},
-            {"search": 8, "select": 0, "test": -1}, {"path": "/dev/zero"}, {"path": "/dev/stdin"}, {"path": "."}, {"path": "../" * 500},
-            {"path": "d.jsonl", "hub": "x"}, {"path": ["d.jsonl"]}, {"bad": ["x"]}, {"hub": "../x"}, {str(i): str(i) for i in range(5000)},
+            *PLAIN,
+            {"0": "bad", "1": "bad"},
+            {"0": "", "1": " "},
+            {"0": "bad", "1": " bad"},
+            {"0": None},
+            {"search": 10**9},
+            {"x": 1},
+            {"search": 8, "select": 0, "test": -1},
+            {"path": "/dev/zero"},
+            {"path": "/dev/stdin"},
+            {"path": "."},
+            {"path": "../" * 500},
+            {"path": "d.jsonl", "hub": "x"},
+            {"path": ["d.jsonl"]},
+            {"bad": ["x"]},
+            {"hub": "../x"},
+            {str(i): str(i) for i in range(5000)},
         ]
-    )  # fmt: skip
+    )
     data["task"][key] = value
     return _case("13 study files", f"task.{key} = {str(value)[:60]}", to_text(data))
 
