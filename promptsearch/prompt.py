@@ -8,19 +8,21 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, Self, TypeVar
 
+import psutil
 import safetensors
 import safetensors.torch
 import torch
 from torch import Tensor
 
-from promptsearch.errors import PromptError, StrategyError
-from promptsearch.files import write_aside
+from promptsearch.errors import FileError, PromptError, StrategyError
+from promptsearch.files import opened, shown, write_aside
 from promptsearch.template import Kind
 
 
@@ -304,6 +306,9 @@ def _copy(tensor: Tensor) -> Tensor:
 Trained = SoftPrompt | PrefixPrompt | GatedPrompt | Weights | TunedPrompt
 Prompt = HardPrompt | TextPrompt | Trained
 T = TypeVar("T", bound=TrainedPrompt)
+E = TypeVar("E", int, str)
+#: What numbers of prompts may be, in safetensors' words.
+_DTYPES = ("F64", "F32", "F16", "BF16")
 #: Kind -> class of the trained ones.
 TRAINED: dict[str, type[SoftPrompt] | type[PrefixPrompt] | type[GatedPrompt] | type[Weights] | type[TunedPrompt]] = {
     kind.kind: kind for kind in (SoftPrompt, PrefixPrompt, GatedPrompt, Weights, TunedPrompt)
@@ -411,22 +416,29 @@ def prompt_from_json(data: dict[str, Any], folder: Path | None = None) -> Prompt
     Raises:
         PromptError: The data name no known kind, or the content does not have the key beside it.
     """
+    kind, key = data.get("kind"), data.get("key")
+    if not isinstance(kind, str) or kind not in ("hard", "text", *(TRAINED if folder is not None else ())):
+        raise PromptError(f"expected a prompt of kind hard, text, {', '.join(TRAINED)}, got {str(kind)[:80]!r}")
+    if not isinstance(key, str) or not re.fullmatch(r"[0-9a-f]{20}", key):  # also the name of a file
+        raise PromptError(f"expected the key of a prompt, 20 hexadecimal digits, got {str(key)[:80]!r}")
     prompt: Prompt
-    try:
-        kind = data["kind"]
-        if kind == "hard":
-            prompt = HardPrompt(data["ids"])
-        elif kind == "text":
-            prompt = TextPrompt(data["texts"])
-        elif kind in TRAINED and folder is not None:
-            prompt = load_trained(folder / f"{data['key']}.safetensors", TRAINED[kind])
-        else:
-            raise PromptError(f"expected a prompt of kind hard, text, {', '.join(TRAINED)}, got {kind!r}")
-    except (KeyError, TypeError, ValueError) as error:
-        raise PromptError(f"these data describe no prompt ({error!r}): {str(data)[:200]}") from error
-    if prompt.key != data.get("key", prompt.key):
-        raise PromptError(f"the prompt {data['key']} does not have the content that its key names: the file was changed")
+    if kind == "hard":
+        prompt = HardPrompt(_listed(data, "ids", int))
+    elif kind == "text":
+        prompt = TextPrompt(_listed(data, "texts", str))
+    else:
+        assert folder is not None
+        prompt = load_trained(folder / f"{key}.safetensors", TRAINED[kind])
+    if prompt.key != key:
+        raise PromptError(f"the prompt {key} does not have the content that its key names: the file was changed")
     return prompt
+
+
+def _listed(data: Mapping[str, Any], name: str, kind: type[E]) -> list[E]:
+    found = data.get(name)
+    if not isinstance(found, list) or not all(type(each) is kind for each in found):
+        raise PromptError(f"expected '{name}' of a {data['kind']} prompt as a list of {kind.__name__}s, got {str(found)[:80]!r}")
+    return found
 
 
 def save_trained(prompt: TrainedPrompt, path: Path) -> None:
@@ -458,6 +470,16 @@ def read_tensors(path: Path, whose: str = "a prompt") -> dict[str, Tensor]:
         PromptError: There is no such file, or it is damaged.
     """
     try:
-        return safetensors.torch.load(path.read_bytes())
-    except (OSError, safetensors.SafetensorError) as error:
-        raise PromptError(f"cannot read the numbers of {whose} from {path}: {error}") from error
+        with opened(path, psutil.virtual_memory().available):  # an ordinary file, which memory holds
+            pass
+        with safetensors.safe_open(path, "pt") as file:
+            for name in file.keys():  # noqa: SIM118 - no mapping
+                if (dtype := file.get_slice(name).get_dtype()) not in _DTYPES:
+                    raise PromptError(f"{shown(path)}: the tensor {name[:80]!r} is of {dtype}, expected {', '.join(_DTYPES)}")
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (FileError, OSError, safetensors.SafetensorError) as error:
+        raise PromptError(f"cannot read the numbers of {whose} from {shown(path)}: {error}") from error
+    for name, tensor in tensors.items():
+        if not tensor.isfinite().all():
+            raise PromptError(f"{shown(path)}: the tensor {name[:80]!r} holds something else than numbers (NaN or infinite ones)")
+    return tensors

@@ -16,12 +16,13 @@ import torch
 from torch import Tensor
 
 from promptsearch.errors import ExportError, PromptError
+from promptsearch.export.peft_config import AdaptionConfig
 from promptsearch.model import LanguageModel
 from promptsearch.prompt import GatedPrompt
 
 #: The types of models whose attention PEFT adapts.
 _ADAPTED = ("llama", "mistral", "gpt2")
-_NAME = re.compile(r"\.(\d+)\.\w+\.adaption_(prompt|gate)$")
+_NAME = re.compile(r"\.(\d{1,6})\.(\w+)\.adaption_(prompt|gate)\Z", re.ASCII)
 
 
 def adaption_files(prompt: GatedPrompt, lm: LanguageModel) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -55,12 +56,12 @@ def adaption_files(prompt: GatedPrompt, lm: LanguageModel) -> tuple[dict[str, Te
     }
 
 
-def read_adaption(folder: Path, config: Mapping[str, Any], tensors: Mapping[str, Tensor], lm: LanguageModel) -> GatedPrompt:
+def read_adaption(folder: Path, config: AdaptionConfig, tensors: Mapping[str, Tensor], lm: LanguageModel) -> GatedPrompt:
     """The prompt of a PEFT folder.
 
     Args:
         folder: For messages.
-        config: Its `adapter_config.json`.
+        config: Its options.
         tensors: By name.
         lm: The model that it is for.
 
@@ -73,9 +74,9 @@ def read_adaption(folder: Path, config: Mapping[str, Any], tensors: Mapping[str,
     for name, tensor in tensors.items():
         match = _NAME.search(name)
         if match is None:
-            raise PromptError(f"{folder} holds {name}, which is no part of an adaption prompt: it is damaged")
-        found.setdefault(int(match[1]), {})[match[2]] = tensor
-    length, count = config.get("adapter_len"), config.get("adapter_layers")
+            raise PromptError(f"{folder} holds {name[:200]}, which is no part of an adaption prompt: it is damaged")
+        found.setdefault(int(match[1]), {})[match[3]] = tensor
+    length, count = config.adapter_len, config.adapter_layers
     most, _, width = lm.gated_shape
     if sorted(found) != list(range(most - len(found), most)) or len(found) != count:
         raise PromptError(

@@ -7,7 +7,6 @@ the library's own, which is its own certificate; the prompt's numbers lie beside
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,8 +15,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from promptsearch.errors import ExportError, ModelError, PromptError
+from promptsearch.errors import ExportError, ModelError, PromptError, TemplateError
+from promptsearch.export.schema import CertificateFacts, checked, read_object
 from promptsearch.export.tolerance import Distance, largest_distance
+from promptsearch.files import failing
 from promptsearch.model import LanguageModel
 from promptsearch.model.text import TextModel
 from promptsearch.prompt import (
@@ -193,33 +194,36 @@ def read_json(file: Path, formats: Sequence[str]) -> tuple[Certificate, dict[str
     Raises:
         PromptError: The file is damaged, of another format, or its lengths do not fit the template.
     """
+    data = read_object(file)
+    if data.get("format") not in formats:
+        known = " or ".join(map(repr, formats))
+        raise PromptError(f"{file} has the format {str(data.get('format'))[:80]!r}, this version reads {known}")
+    facts = checked(CertificateFacts, data, file)
     try:
-        data = json.loads(file.read_text("utf-8"))
-        if data["format"] not in formats:
-            raise PromptError(f"{file} has the format {data['format']!r}, this version reads {' or '.join(map(repr, formats))}")
-        template = Template.parse(data["template"])
-        # What the chat template wrote stays as it was: scores were measured with it, and it may change, or name the day.
-        template = replace(template, marks=tuple(Mark(str(m[0]), bool(m[1]), bool(m[2])) for m in data.get("marks", ())))
-        if not template.rendered:
-            raise PromptError(f"{file} is damaged: {len(template.marks)} marks for {len(template.messages)} messages")
-        if (kind := TRAINED.get(data["prompt"]["kind"])) is not None:
-            template = template.taking(kind_of(kind))
-        lengths = data["lengths"]
-        if len(lengths) != len(template.slots):
-            raise PromptError(
-                f"{file} gives the lengths {lengths}, but its template {data['template']!r} has {len(template.slots)} slots"
-            )
-        certificate = Certificate(
-            template=replace(template, slots=tuple(replace(s, length=n) for s, n in zip(template.slots, lengths, strict=True))),
-            choices=None if data["choices"] is None else tuple(data["choices"]),
-            about={k: v for k, v in data.items() if k not in _OWN},
-            probe=tuple(
-                Example(i, e["fields"], e["answer"], e["choice"], tuple(e["aliases"])) for i, e in enumerate(data["probe"])
-            ),
-            losses=tuple(float(e["loss"]) for e in data["probe"]),
+        template = Template.parse(facts.template)
+    except TemplateError as error:
+        raise PromptError(f"{file} is damaged: {error}") from error
+    # What the chat template wrote stays as it was: scores were measured with it, and it may change, or name the day.
+    template = replace(template, marks=tuple(Mark(*mark) for mark in facts.marks))
+    if not template.rendered:
+        raise PromptError(f"{file} is damaged: {len(template.marks)} marks for {len(template.messages)} messages")
+    if (kind := TRAINED.get(facts.prompt.kind)) is not None:
+        template = template.taking(kind_of(kind))
+    if len(facts.lengths) != len(template.slots):
+        raise PromptError(
+            f"{file} gives the lengths {facts.lengths[:20]}, but its template {template.text!r} has {len(template.slots)} slots"
         )
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise PromptError(f"{file} is damaged: {error!r}") from error
+    for number, one in enumerate(facts.probe):
+        if missing := [name for name in template.fields if name not in one.fields]:
+            raise PromptError(f"{file} is damaged: probe.{number}.fields lacks the template's field '{missing[0]}'")
+    slots = tuple(replace(slot, length=n) for slot, n in zip(template.slots, facts.lengths, strict=True))
+    certificate = Certificate(
+        template=replace(template, slots=slots),
+        choices=None if facts.choices is None else tuple(facts.choices),
+        about={key: value for key, value in data.items() if key not in _OWN},
+        probe=tuple(Example(i, e.fields, e.answer, e.choice, tuple(e.aliases)) for i, e in enumerate(facts.probe)),
+        losses=tuple(e.loss for e in facts.probe),
+    )
     return certificate, data
 
 
@@ -232,7 +236,8 @@ def refuse_pickles(folder: Path) -> None:
     Raises:
         PromptError: There is one.
     """
-    found = sorted(path.name for path in folder.iterdir() if path.suffix in _PICKLES)
+    with failing(folder, "read"):
+        found = sorted(path.name for path in folder.iterdir() if path.suffix.lower() in _PICKLES)
     if found:
         raise PromptError(f"{folder} holds a pickle, {found[0]}, which could run code: exports hold safetensors only")
 

@@ -22,14 +22,16 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from promptsearch.errors import ExportError
+from promptsearch.errors import ExportError, PromptError
 from promptsearch.export.adaption import adaption_files
 from promptsearch.export.certificate import Certificate, check_in_front, standing_in_row
-from promptsearch.export.read_peft import CONFIG, TENSOR, WEIGHTS, read_peft
+from promptsearch.export.peft_config import CONFIG
+from promptsearch.export.read_peft import TENSOR, WEIGHTS, read_peft
 from promptsearch.export.saved import SavedPrompt
+from promptsearch.export.schema import read_object
 from promptsearch.files import write_aside, write_json
 from promptsearch.model import LanguageModel
-from promptsearch.prompt import GatedPrompt, PrefixPrompt, Weights
+from promptsearch.prompt import GatedPrompt, PrefixPrompt, Prompt, SoftPrompt, Weights
 from promptsearch.scoring.compiled import embedded
 from promptsearch.scoring.layout import Ids, lay_out
 from promptsearch.task import Example
@@ -54,28 +56,59 @@ def write_peft(saved: SavedPrompt, lm: LanguageModel, folder: Path) -> None:
     Raises:
         ExportError: peft is not installed, or the prompt cannot be held exactly (with the reason).
     """
-    peft = _peft()
-    if isinstance(saved.prompt, Weights):
-        tensors, special = _low_rank(saved.prompt, lm)
-    elif isinstance(saved.prompt, GatedPrompt):
-        tensors, special = adaption_files(saved.prompt, lm)
-    elif isinstance(saved.prompt, PrefixPrompt):
-        tensors, special = {TENSOR: saved.prompt.rows.flatten(1)}, _prefix_config(lm)
+    _peft()
+    own = isinstance(saved.prompt, Weights | GatedPrompt | PrefixPrompt)
+    tensors, config = _held(saved.prompt if own else SoftPrompt(front_rows(saved, lm)), lm)
+    write_aside(folder / WEIGHTS, safetensors.torch.save(tensors, metadata={"format": "pt"}))
+    write_json(folder / CONFIG, config)
+
+
+def _held(prompt: Prompt, lm: LanguageModel) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The tensors and the configuration of a prompt as PEFT holds it.
+
+    Raises:
+        ExportError: It cannot be held exactly (with the reason).
+    """
+    if isinstance(prompt, Weights):
+        tensors, special = _low_rank(prompt, lm)
+    elif isinstance(prompt, GatedPrompt):
+        tensors, special = adaption_files(prompt, lm)
+    elif isinstance(prompt, PrefixPrompt):
+        tensors, special = {TENSOR: prompt.rows.flatten(1)}, _prefix_config(lm)
     else:
-        rows = front_rows(saved, lm)
-        tensors, special = {TENSOR: rows}, _prompt_config(lm, rows)
+        assert isinstance(prompt, SoftPrompt)
+        tensors, special = {TENSOR: prompt.rows}, _prompt_config(lm, prompt.rows)
     if TENSOR in tensors:
         special |= {"num_virtual_tokens": len(tensors[TENSOR]), "num_transformer_submodules": 1}
-    write_aside(folder / WEIGHTS, safetensors.torch.save(tensors, metadata={"format": "pt"}))
     common = {
         "task_type": "CAUSAL_LM",
         "base_model_name_or_path": lm.name,
         "revision": None,
         "inference_mode": True,
         "auto_mapping": None,
-        "peft_version": peft.__version__,
+        "peft_version": _peft().__version__,
     }
-    write_json(folder / CONFIG, special | common)
+    return tensors, special | common
+
+
+def _check_own(prompt: Prompt, folder: Path, lm: LanguageModel) -> None:
+    """Refuse a configuration that says anything else than export writes, since PEFT could do anything for it.
+
+    Raises:
+        PromptError: Names the option.
+    """
+    given, (_, own) = read_object(folder / CONFIG), _held(prompt, lm)
+    for option in {**own, **given}:
+        if option not in _FREE and (option not in own or option not in given or given[option] != own[option]):
+            written = f"export writes {own[option]!r}" if option in own else "export does not write it"
+            raise PromptError(
+                f"{folder / CONFIG} has {option[:80]!r} = {str(given.get(option))[:80]!r}, and {written}: the prompt was found "
+                "for something else, or the file was changed. `read_peft` reads what others wrote"
+            )
+
+
+#: Options that say nothing of what is computed.
+_FREE = ("base_model_name_or_path", "revision", "peft_version")
 
 
 def score_peft(certificate: Certificate, lm: LanguageModel, folder: Path) -> list[float]:
@@ -87,6 +120,7 @@ def score_peft(certificate: Certificate, lm: LanguageModel, folder: Path) -> lis
     """
     peft = _peft()
     prompt = read_peft(folder, lm)  # says what is wrong with a folder, which peft does not
+    _check_own(prompt, folder, lm)
     # For LORA and ADAPTION_PROMPT, peft puts modules of its own into the model.
     base = copy.deepcopy(lm.model) if isinstance(prompt, Weights | GatedPrompt) else lm.model
     with warnings.catch_warnings():

@@ -50,6 +50,21 @@ class SavedPrompt(Certificate):
 
     prompt: Prompt
 
+    def any_model(self, given: TextModel | None = None, key: str | None = None) -> TextModel:
+        """As of every certificate; it has the tokens of the prompt, too.
+
+        Raises:
+            PromptError: It lacks one.
+        """
+        lm = super().any_model(given, key)
+        if isinstance(self.prompt, HardPrompt) and isinstance(lm, LanguageModel):
+            strange = [i for i in self.prompt.ids if not 0 <= i < len(lm.embeddings)]
+            if strange:
+                raise PromptError(
+                    f"the prompt has the token {strange[0]}; '{lm.name}' has tokens from 0 to {len(lm.embeddings) - 1}"
+                )
+        return lm
+
     def verify(self, model: TextModel | None = None) -> float:
         """Score the probe anew and compare; returns the largest distance in nats per scored token.
 

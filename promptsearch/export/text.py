@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -16,12 +15,14 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from promptsearch.errors import EndpointError, ExportError, PromptError
+from promptsearch.errors import EndpointError, ExportError, FileError, PromptError
 from promptsearch.export.certificate import Certificate, check_room, standing_in_row
 from promptsearch.export.saved import SavedPrompt
-from promptsearch.files import write_aside, write_json
+from promptsearch.export.schema import LARGEST
+from promptsearch.files import read, write_aside, write_json
 from promptsearch.model import LanguageModel
 from promptsearch.model.text import TextModel
+from promptsearch.plain_json import parse_json
 from promptsearch.prompt import TrainedPrompt
 from promptsearch.scoring.layout import Ids, broken_joint, lay_out, prompt_texts, slots_of
 from promptsearch.scoring.scorer import loaded
@@ -74,7 +75,7 @@ def score_text(certificate: Certificate, lm: TextModel, folder: Path) -> list[fl
         PromptError: The file is missing, or has other fields than the probe.
     """
     if isinstance(lm, ServedModel):
-        texts = _filled(folder / WHOLE, certificate, lambda whole, fields: whole.format(**fields))
+        texts = _filled(folder / WHOLE, certificate, _put_in)
         choices = certificate.choices
         asked = [Question(texts[e.id], choices or (e.answer, *e.aliases), e.choice) for e in certificate.probe]
         answers = score_questions(lm, asked)
@@ -82,8 +83,8 @@ def score_text(certificate: Certificate, lm: TextModel, folder: Path) -> list[fl
             raise failed
         return [each.loss for each in answers if isinstance(each, Found)]
     model = loaded(lm, "read")
-    name, read = (MESSAGES, _read_messages) if certificate.template.messages else (WHOLE, _read_text)
-    rows = _filled(folder / name, certificate, partial(read, model))
+    name, understand = (MESSAGES, _read_messages) if certificate.template.messages else (WHOLE, _read_text)
+    rows = _filled(folder / name, certificate, partial(understand, model))
 
     def logits(example: Example, answer: Ids) -> Tensor:
         ids = [*rows[example.id], *answer]
@@ -94,22 +95,49 @@ def score_text(certificate: Certificate, lm: TextModel, folder: Path) -> list[fl
     return certificate.losses_by(model, logits)
 
 
-def _filled(file: Path, certificate: Certificate, read: Callable[[str, Mapping[str, Any]], T]) -> dict[int, T]:
+def _filled(file: Path, certificate: Certificate, understand: Callable[[str, Mapping[str, Any]], T]) -> dict[int, T]:
     """What a file says of each example of the probe, by its id."""
     try:
-        whole = file.read_text("utf-8")
-        return {example.id: read(whole, example.fields) for example in certificate.probe}
-    except (OSError, ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
-        raise PromptError(f"{file} is missing or damaged: {error!r}") from error
+        whole = read(file, LARGEST).decode("utf-8")
+        return {example.id: understand(whole, example.fields) for example in certificate.probe}
+    except FileError as error:
+        raise PromptError(str(error)) from error
+    except ValueError as error:
+        raise PromptError(f"{file} is missing or damaged: {error}") from error
 
 
 def _read_text(lm: LanguageModel, whole: str, fields: Mapping[str, Any]) -> list[int]:
-    return [*lm.lead, *lm.encode(whole.format(**fields), begins=True)]
+    return [*lm.lead, *lm.encode(_put_in(whole, fields), begins=True)]
 
 
 def _read_messages(lm: LanguageModel, whole: str, fields: Mapping[str, Any]) -> list[int]:
-    *said, (_, begun) = [(message["role"], message["content"].format(**fields)) for message in json.loads(whole)]
+    given = parse_json(whole)
+    shaped = isinstance(given, list) and all(isinstance(message, dict) for message in given)
+    if not shaped or not given or any(not isinstance(m.get(key), str) for m in given for key in ("role", "content")):
+        raise ValueError("expected a list of messages, each with 'role' and 'content' as text")
+    *said, (_, begun) = [(message["role"], _put_in(message["content"], fields)) for message in given]
     return list(lm.tokenizer(lm.chat(said) + begun, add_special_tokens=False).input_ids)
+
+
+#: A brace that stands for itself, the place of a field, or a brace that is neither.
+_PLACE = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|[{}]")
+
+
+def _put_in(whole: str, fields: Mapping[str, Any]) -> str:
+    """A text with fields in their places: nothing but `{name}`, since a format could say anything, such as a width without end.
+
+    Raises:
+        ValueError: A place is of no field.
+    """
+
+    def put(match: re.Match[str]) -> str:
+        if match[0] in ("{{", "}}"):
+            return match[0][0]
+        if match[1] not in fields:
+            raise ValueError(f"{match[0][:40]!r} is the place of no field; the probe has {', '.join(fields)}")
+        return str(fields[match[1]])
+
+    return _PLACE.sub(put, whole)
 
 
 def _literal(text: str) -> str:

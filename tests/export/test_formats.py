@@ -265,7 +265,7 @@ def test_another_text_is_not_the_same(llama, export):
     path.write_text("Really " + path.read_text())
     assert not verify(folder, llama).same
     path.write_text("{name}")
-    with pytest.raises(PromptError, match="template.txt is missing or damaged: KeyError"):
+    with pytest.raises(PromptError, match="template.txt is missing or damaged: '{name}' is the place of no field"):
         verify(folder, llama)
 
 

@@ -1,0 +1,130 @@
+"""What `adapter_config.json` says, value by value, of a prompt in one of PEFT's folders, whoever wrote it.
+
+PEFT reads names of modules as patterns, and a stranger's pattern may take for ever; here names are names. A prompt is read from
+the tensors and from few options. What else a stranger's file holds is passed over, save options that change what the tensors
+mean.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import Field
+
+from promptsearch.errors import PromptError
+from promptsearch.export.schema import Count, Number, Text, Values, checked
+
+CONFIG = "adapter_config.json"
+#: A module's name, or the end of one.
+Module = Annotated[str, Field(pattern=r"^[A-Za-z0-9_]+(\.[A-Za-z0-9_]+)*$", max_length=300)]
+Positive = Annotated[int, Field(ge=1, le=1 << 20)]
+
+
+class PeftConfig(Values):
+    """Options of every type, as export writes them."""
+
+    #: Options that change what tensors mean, with the values that do not.
+    plain: ClassVar[Mapping[str, tuple[Any, ...]]] = {"auto_mapping": (None,), "modules_to_save": (None, [])}
+
+    task_type: Literal["CAUSAL_LM"] | None = None
+    base_model_name_or_path: Text | None = None
+    revision: Text | None = None
+    inference_mode: bool = True
+    peft_version: Text | None = None
+
+
+class VectorsConfig(PeftConfig):
+    """Virtual tokens that are vectors."""
+
+    peft_type: Literal["PROMPT_TUNING", "P_TUNING"]
+    num_virtual_tokens: Positive
+    token_dim: Count | None = None
+    num_attention_heads: Count | None = None
+    num_layers: Count | None = None
+    num_transformer_submodules: Literal[1] | None = None
+    prompt_tuning_init: Text | None = None
+    prompt_tuning_init_text: Text | None = None
+    tokenizer_name_or_path: Text | None = None
+    tokenizer_kwargs: dict[str, Any] | None = None
+
+
+class PrefixConfig(PeftConfig):
+    """Virtual tokens that are keys and values."""
+
+    peft_type: Literal["PREFIX_TUNING"]
+    num_virtual_tokens: Positive
+    token_dim: Count | None = None
+    num_attention_heads: Count | None = None
+    num_layers: Count | None = None
+    num_transformer_submodules: Literal[1] | None = None
+    encoder_hidden_size: Count | None = None
+    prefix_projection: bool = False
+
+
+class AdaptionConfig(PeftConfig):
+    """Vectors beside the text, with gates."""
+
+    peft_type: Literal["ADAPTION_PROMPT"]
+    adapter_len: Positive
+    adapter_layers: Positive
+    target_modules: Module | list[Module] | None = None
+
+
+class LoraConfig(PeftConfig):
+    """Low-rank weights."""
+
+    plain: ClassVar[Mapping[str, tuple[Any, ...]]] = {
+        **PeftConfig.plain,
+        "use_dora": (None, False),
+        "bias": (None, "none"),
+        "rank_pattern": (None, {}),
+        "alpha_pattern": (None, {}),
+        "lora_bias": (None, False),
+        "layer_replication": (None,),
+        "trainable_token_indices": (None,),
+        "use_bdlora": (None,),
+        "megatron_config": (None,),  # beside it, PEFT imports the module that `megatron_core` names
+    }
+
+    peft_type: Literal["LORA"]
+    r: Positive
+    lora_alpha: Number
+    use_rslora: bool | None = None
+    target_modules: Any = None  # of a stranger: tensors say what they belong to
+    bias: Text | None = None
+    lora_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    fan_in_fan_out: bool = False
+
+
+Config = VectorsConfig | PrefixConfig | AdaptionConfig | LoraConfig
+_TYPES: dict[str, type[VectorsConfig] | type[PrefixConfig] | type[AdaptionConfig] | type[LoraConfig]] = {
+    "PROMPT_TUNING": VectorsConfig,
+    "P_TUNING": VectorsConfig,
+    "PREFIX_TUNING": PrefixConfig,
+    "ADAPTION_PROMPT": AdaptionConfig,
+    "LORA": LoraConfig,
+}
+
+
+def read_config(data: Mapping[str, Any], folder: Path) -> Config:
+    """The options of a PEFT folder.
+
+    Args:
+        data: What its `adapter_config.json` holds.
+        folder: For messages.
+
+    Raises:
+        PromptError: It is of another type, an option has a value that it cannot have, or changes what the tensors mean.
+    """
+    kind = data.get("peft_type")
+    if not isinstance(kind, str) or kind not in _TYPES:
+        raise PromptError(f"{folder} is of the type {str(kind)[:80]}; expected {', '.join(list(_TYPES)[:-1])} or LORA")
+    config = checked(_TYPES[kind], data, folder / CONFIG)
+    for option, plain in config.plain.items():
+        if (value := data.get(option)) not in plain:
+            raise PromptError(
+                f"{folder} has {option} = {str(value)[:80]}, which is not known here: expected {plain[-1]!r}, or none at all"
+            )
+    return config

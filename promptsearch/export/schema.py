@@ -1,0 +1,159 @@
+"""What the files of an export hold, value by value, whoever wrote them.
+
+A stranger's file is believed where every value is of the type that it is used as, within bounds, and where what it says twice
+agrees. Keys that are not known here stay as they are, and nothing uses them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Self, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from promptsearch.errors import FileError, PromptError
+from promptsearch.files import read, shown
+from promptsearch.plain_json import parse_json
+
+#: Bytes of a certificate or a configuration.
+LARGEST = 1 << 26
+M = TypeVar("M", bound="Values")
+
+Text = Annotated[str, Field(max_length=1 << 22)]
+Count = Annotated[int, Field(ge=0, le=1 << 20)]
+Number = Annotated[float, Field(allow_inf_nan=False)]
+Scalar = Text | int | Number | bool | None
+#: JSON has lists only.
+Interval = Annotated[tuple[Number, Number], Field(strict=False)]
+Mark = Annotated[tuple[Text, bool, bool], Field(strict=False)]
+
+
+class Values(BaseModel):
+    """Values of the types that are written here, and never of types that could be made these."""
+
+    model_config = ConfigDict(strict=True, frozen=True, extra="allow")
+
+
+class ServedFacts(Values):
+    """The endpoint behind which a model is."""
+
+    url: Text
+    model: Text
+    seconds: Annotated[float, Field(gt=0, le=86_400)]
+    retries: Annotated[int, Field(ge=0, le=100)]
+    chat: bool
+    parallel: Annotated[int, Field(ge=1, le=1024)]
+    tokenizer: Text | None
+
+
+class ModelFacts(Values):
+    """What names a model."""
+
+    name: Text = ""
+    source: Text | None = None
+    hash: Text | None = None
+    tokenizer_hash: Text | None = None
+    width: Count | None = None
+    layers: Count | None = None
+    served: ServedFacts | None = None
+
+
+class Result(Values):
+    """A prompt's scores on a split."""
+
+    loss: Number | None = None
+    metric: Number | None = None
+    examples: Count | None = None
+    loss_interval: Interval | None = None
+    metric_interval: Interval | None = None
+
+
+class ProbeFacts(Values):
+    """An example with its loss in nats."""
+
+    fields: dict[Text, Text]
+    answer: Annotated[Text, Field(min_length=1)]
+    choice: Count | None
+    aliases: list[Text]
+    loss: Annotated[Number, Field(ge=0)]
+
+
+class PromptFacts(Values):
+    """The prompt; its own reader, `prompt_from_json`, knows the rest."""
+
+    kind: Text
+    key: Text
+
+
+class CertificateFacts(Values):
+    """All that `certificate.json` or `prompt.json` holds."""
+
+    format: Text
+    export: Text | None = None
+    prompt: PromptFacts
+    template: Text | list[dict[Text, Text]]
+    marks: list[Mark] = []
+    lengths: list[Count]
+    choices: Annotated[list[Annotated[Text, Field(min_length=1)]], Field(min_length=2)] | None
+    probe: list[ProbeFacts]
+    model: ModelFacts = ModelFacts()
+    task: Text = ""
+    strategy: Text = ""
+    label: Text = ""
+    metric: Text = ""
+    example: Text = ""
+    seed: Count | None = None
+    splits: dict[Text, Text] = {}
+    select: Result = Result()
+    test: Result = Result()
+
+    @model_validator(mode="after")
+    def _agrees(self) -> Self:
+        """What an example says of its answer is said twice."""
+        for number, one in enumerate(self.probe):
+            if (one.choice is None) != (self.choices is None):
+                raise ValueError(f"probe.{number}.choice: expected a place among the choices where there are any, and only there")
+            if self.choices is not None and one.choice is not None and self.choices[one.choice : one.choice + 1] != [one.answer]:
+                raise ValueError(f"probe.{number}: expected the answer that stands at the place 'choice' among the choices")
+        return self
+
+
+def read_object(file: Path) -> dict[str, Any]:
+    """The JSON object in an ordinary file.
+
+    Args:
+        file: Of an export.
+
+    Raises:
+        PromptError: It cannot be read, or holds something else.
+    """
+    try:
+        data = parse_json(read(file, LARGEST))
+    except FileError as error:
+        raise PromptError(str(error)) from error
+    except ValueError as error:
+        raise PromptError(f"{shown(file)} is damaged: {error}") from error
+    if not isinstance(data, dict):
+        raise PromptError(f"{shown(file)} is damaged: expected a JSON object, got {type(data).__name__}")
+    return data
+
+
+def checked(kind: type[M], data: Mapping[str, Any], file: Path) -> M:
+    """Values of a file, each of its type.
+
+    Args:
+        kind: What they should be.
+        data: What the file holds.
+        file: For the message.
+
+    Raises:
+        PromptError: Names the first that is not what it should be.
+    """
+    try:
+        return kind.model_validate(data)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        place = ".".join(map(str, first["loc"]))
+        where = f"{place}: " if place else ""
+        raise PromptError(f"{shown(file)} is damaged: {where}{first['msg'].removeprefix('Value error, ')}") from error
