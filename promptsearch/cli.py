@@ -193,9 +193,6 @@ def _run(config: StudyConfig, out: Path | None, quiet: bool) -> None:
     if not quiet:
         print_report(results, Terminal())
         _say(f"The report lies in {out / 'report.html'}.")
-    for done in results.runs:
-        if done.export:
-            _say(f"warning: {done.task}/{done.label}/seed{done.seed} has no export: {done.export.error}", err=True)
     for run in results.failed:
         _say(f"error: {run.task}/{run.label}/seed{run.seed} failed: {run.error}", err=True)
     if results.failed:

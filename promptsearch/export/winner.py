@@ -45,7 +45,7 @@ def export_winner(arena: Arena, winner: Prompt, result: Mapping[str, Any], run: 
     except EndpointDown:
         raise
     except (ExportError, PromptError, ModelError, TemplateError) as error:
-        log.warning("%s, seed %d has %s", result["label"], result["seed"], no_export(error))
+        log.error("%s, seed %d has %s", result["label"], result["seed"], no_export(error))
         remove(best)  # nothing there may be mistaken for an export
         if isinstance(winner, TrainedPrompt):
             save_trained(winner, kept / f"{winner.key}.safetensors")
@@ -68,7 +68,7 @@ def export_again(arena: Arena, run: Path) -> None:
     try:
         winner = winner_of(run, result)
     except PromptError as error:
-        log.warning("%s, seed %d has %s", result["label"], result["seed"], no_export(error))
+        log.error("%s, seed %d has %s", result["label"], result["seed"], no_export(error))
         return
     write_record(path, "result", result | export_winner(arena, winner, result, run))
 
