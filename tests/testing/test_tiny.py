@@ -10,6 +10,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from promptsearch import UnknownName
 from promptsearch.testing.tiny import WORDS, Architecture, tiny_model, tiny_tokenizer
+from promptsearch.testing.tiny_tokenizers import tokenizer_of
 
 ARCHITECTURES = get_args(Architecture)
 TOKENIZER = tiny_tokenizer()
@@ -92,3 +93,8 @@ def test_chats_have_a_template():
 def test_another_architecture_is_refused_with_a_suggestion():
     with pytest.raises(UnknownName, match=r"unknown architecture 'gemma2'\. Did you mean 'gemma3'\?"):
         tiny_model("gemma2")
+
+
+def test_another_kind_of_tokenizer_is_refused_with_a_suggestion():
+    with pytest.raises(UnknownName, match=r"unknown tokenization 'frist'\. Did you mean 'first'\?"):
+        tokenizer_of("frist")
