@@ -126,7 +126,7 @@ def with_model(lm: LanguageModel, *, echo: str = "straight", lists: bool = True)
     """
 
     def answer(path: str, content: dict[str, Any]) -> Reply:
-        ids = [*lm.lead, *lm.encode(content["prompt"])]
+        ids = [*lm.lead, *lm.encode(content["prompt"], begins=True)]
         begin, new, most = len(ids), int(content["max_tokens"]), content.get("logprobs") or 0
         echoed = bool(content.get("echo"))
         if echoed and echo == "none":
