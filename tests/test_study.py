@@ -20,6 +20,7 @@ from promptsearch.prompt import HardPrompt
 from promptsearch.scoring import Engine
 from promptsearch.strategy import Strategy
 from promptsearch.template import Template
+from promptsearch.testing.doors import doors
 
 MANUAL = {"manual": {"prompts": ["good movie?", "It was"]}}
 EVERY = [
@@ -349,8 +350,7 @@ class Peeks(NoTokens):
     """Looks for a way to the other splits."""
 
     def ask(self):
-        reach = [v for v in vars(self.objective).values() if hasattr(v, "_split")]
-        assert [r._split.name for r in reach] == ["search"]
+        assert not doors(self)
         return []
 
 
@@ -516,8 +516,7 @@ def test_a_cache_that_is_no_cache_is_named(tmp_path):
         ScoreCache(tmp_path / "scores.sqlite")
     cache = ScoreCache(tmp_path / "other.sqlite")
     cache._db.execute("insert into scores values ('a', 'no json')")
-    with pytest.raises(RecordError, match="other.sqlite is not a score cache, or is damaged"):
-        cache.get("a")
+    assert cache.get("a") is None, "what this cache did not write is scored again"
     cache.close()
     with pytest.raises(RecordError, match="other.sqlite is not a score cache, or is damaged"):
         cache.put("a", {})
