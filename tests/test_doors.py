@@ -10,9 +10,11 @@ import pytest
 import torch
 
 from promptsearch import Access, Ask, HardPrompt, Strategy
+from promptsearch.bill import check_bill
+from promptsearch.books import books_of
 from promptsearch.budget import Ledger
 from promptsearch.cache import ScoreCache
-from promptsearch.errors import StrategyError
+from promptsearch.errors import StrategyError, Tampered
 from promptsearch.model import LanguageModel
 from promptsearch.objective import Objective
 from promptsearch.records import RunLog
@@ -442,3 +444,22 @@ def test_an_objective_of_nothing_is_refused():
     strategy.objective = "none"
     with pytest.raises(StrategyError, match="expected the objective of the run, got str"):
         search(strategy)
+
+
+def test_the_bill_is_counted_anew_from_the_log():
+    scorer = PlantedScorer("separable")
+    objective = scorer.objective(scorer.budget(8))
+    objective.evaluate(scorer.space.sample(np.random.default_rng(0), 4))
+    objective.evaluate(scorer.space.sample(np.random.default_rng(1), 2), [20, 21])
+    books = books_of(objective)
+
+    def count():
+        check_bill(books.ledger, books.log.lines, scorer, scorer.scored, scorer.space.length)
+
+    count()
+    books.ledger.forward -= scorer.budget(1)
+    with pytest.raises(Tampered, match="what the search scored costs .* tokens at least, but its account says"):
+        count()
+    books.ledger.forward = scorer.budget(9)
+    with pytest.raises(Tampered, match="tokens were spent: a strategy must leave prices and ledger alone"):
+        count()

@@ -19,6 +19,7 @@ from promptsearch.prompt import HardPrompt
 from promptsearch.scoring import Engine
 from promptsearch.strategy import Strategy
 from promptsearch.template import Template
+from promptsearch.testing.doors import doors
 
 MANUAL = {"manual": {"prompts": ["good movie?", "It was"]}}
 EVERY = [
@@ -348,8 +349,7 @@ class Peeks(NoTokens):
     """Looks for a way to the other splits."""
 
     def ask(self):
-        reach = [v for v in vars(self.objective).values() if hasattr(v, "_split")]
-        assert [r._split.name for r in reach] == ["search"]
+        assert not doors(self)
         return []
 
 
