@@ -39,7 +39,7 @@ def _warm(lab: Path) -> None:
     import torch
 
     torch.set_num_threads(1)
-    from promptsearch.strategy import find_strategy, known_strategies
+    from promptsearch.search.strategy import find_strategy, known_strategies
     from promptsearch.testing.tiny import tiny_model
 
     if not (lab / "llama").exists():
@@ -54,9 +54,9 @@ def _warm(lab: Path) -> None:
     os.environ["PROMPTSEARCH_CACHE"] = str(out)
     _command(["compare", str(lab / "study.yaml"), "--out", str(out / "study"), "-q"])
     _command(["verify", str(out / "study/d/random/seed0")])
-    import promptsearch.forecast
+    import promptsearch.models.remote
     import promptsearch.report.forecast
-    import promptsearch.served
+    import promptsearch.study.forecast
     import promptsearch.testing.bench  # noqa: F401
 
     logging.getLogger().handlers.clear()
@@ -186,7 +186,7 @@ def _set(trap: dict[str, Any], below: str) -> None:
     sys.addaudithook(audit)
     fsync = os.fsync
     os.fsync = lambda file: (strike("fsync", None), fsync(file))[1]
-    from promptsearch.cache import ScoreCache
+    from promptsearch.records.cache import ScoreCache
 
     put = ScoreCache.put
 

@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from promptsearch import Strategy
-from promptsearch.prompt import HardPrompt, SoftPrompt, TextPrompt
+from promptsearch.prompts.prompt import HardPrompt, SoftPrompt, TextPrompt
 
 
 class Honest(Strategy):

@@ -14,16 +14,25 @@ from torch import Tensor
 
 from promptsearch import LanguageModel
 from promptsearch.errors import PromptSearchError
-from promptsearch.evaluation import Floats
 from promptsearch.export import FORMATS, SavedPrompt, verify
 from promptsearch.export.certificate import CERTIFICATE, FORMAT, to_json
 from promptsearch.export.tolerance import DECIMALS, DEVIATIONS, scored_tokens
 from promptsearch.files import write_json
-from promptsearch.prompt import GatedPrompt, HardPrompt, PrefixPrompt, Prompt, SoftPrompt, TextPrompt, Weights, prompt_to_json
+from promptsearch.prompts.prompt import (
+    GatedPrompt,
+    HardPrompt,
+    PrefixPrompt,
+    Prompt,
+    SoftPrompt,
+    TextPrompt,
+    Weights,
+    prompt_to_json,
+)
+from promptsearch.records.scores import Floats
 from promptsearch.scoring import Engine
-from promptsearch.scoring.chat import render
-from promptsearch.task import Example, Split
-from promptsearch.template import Template
+from promptsearch.scoring.chat_template import render
+from promptsearch.tasks.task import Example, Split
+from promptsearch.tasks.template import Template
 from promptsearch.testing.tiny import Architecture, tiny_model
 
 #: Right exports of eight examples each, and wrong ones.

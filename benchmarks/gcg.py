@@ -16,7 +16,7 @@ import torch
 from benchmarks.measure import Comparison, Side, clock, equal
 from benchmarks.work import engine, load
 from promptsearch import Task
-from promptsearch.prompt import HardPrompt, Prompt
+from promptsearch.prompts.prompt import HardPrompt, Prompt
 
 LENGTH, CANDIDATES = 20, 512
 QUESTION = "Answer the question of a traveller in one short sentence. Question: what is the capital of {}?"

@@ -13,8 +13,8 @@ from torch import Tensor
 from benchmarks.measure import Comparison, Side, clock, equal
 from benchmarks.work import FRONT, exemplars, hard, load, reviews
 from promptsearch import LanguageModel, PrefixPrompt, PromptedModel, SavedPrompt, SoftPrompt
-from promptsearch.scoring.compiled import embedded
 from promptsearch.scoring.forward import keys_values as keys_values_of
+from promptsearch.scoring.ready import embedded
 
 ROWS, TOKENS, REPEATS = 8, 16, 4
 AGAINST = "transformers, one prompt at a time with its rows as a padded batch"

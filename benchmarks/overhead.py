@@ -10,10 +10,10 @@ import numpy as np
 
 from benchmarks.measure import clock
 from benchmarks.work import BEHIND, FRONT, engine, hard, load, reviews
-from promptsearch.cache import ScoreCache
-from promptsearch.loop import search
-from promptsearch.records import RunLog
-from promptsearch.strategy import find_strategy
+from promptsearch.records.cache import ScoreCache
+from promptsearch.records.log import RunLog
+from promptsearch.search.loop import search
+from promptsearch.search.strategy import find_strategy
 from promptsearch.testing.planted import PlantedScorer
 
 EVALUATIONS, VOCABULARY, LENGTH = 10_000, 49_152, 5

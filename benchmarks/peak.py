@@ -12,7 +12,7 @@ from benchmarks.measure import clock, product_rate
 from benchmarks.scoring import EXAMPLES, LENGTH
 from benchmarks.work import FRONT, engine, hard, load, reviews
 from promptsearch import LanguageModel
-from promptsearch.prompt import Prompt
+from promptsearch.prompts.prompt import Prompt
 from promptsearch.scoring import Engine
 
 #: Multiply-adds of SmolLM2-135M count twice, a token each weight once; its embeddings (28.3 million) are looked up.

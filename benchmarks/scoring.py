@@ -8,10 +8,10 @@ from scipy import stats
 
 from benchmarks.measure import Comparison, Side, clock, equal
 from benchmarks.work import BEHIND, FRONT, engine, exemplars, hard, load, naive, reviews
-from promptsearch.budget import Ledger
-from promptsearch.objective import Objective
-from promptsearch.prompt import Prompt
-from promptsearch.space import PromptSpace
+from promptsearch.prompts.prompt import Prompt
+from promptsearch.prompts.space import PromptSpace
+from promptsearch.records.ledger import Ledger
+from promptsearch.search.objective import Objective
 
 PROMPTS, EXAMPLES, LENGTH = 64, np.arange(256), 5
 #: The naive loop does one prompt after the other: one prompt a round tells what 64 take.

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from promptsearch import LanguageModel, Task
-from promptsearch.prompt import HardPrompt, Prompt, TextPrompt
+from promptsearch.prompts.prompt import HardPrompt, Prompt, TextPrompt
 from promptsearch.scoring import Engine
 from promptsearch.scoring.layout import lay_out, slots_of
 

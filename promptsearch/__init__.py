@@ -9,53 +9,53 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from promptsearch.comparison import compare as compare
     from promptsearch.errors import PromptSearchError as PromptSearchError
     from promptsearch.errors import UnknownName as UnknownName
-    from promptsearch.evaluation import Evaluation as Evaluation
     from promptsearch.export import SavedPrompt as SavedPrompt
     from promptsearch.export import load_prompt as load_prompt
-    from promptsearch.model import LanguageModel as LanguageModel
-    from promptsearch.objective import Objective as Objective
-    from promptsearch.prompt import GatedPrompt as GatedPrompt
-    from promptsearch.prompt import HardPrompt as HardPrompt
-    from promptsearch.prompt import PrefixPrompt as PrefixPrompt
-    from promptsearch.prompt import Prompt as Prompt
-    from promptsearch.prompt import SoftPrompt as SoftPrompt
-    from promptsearch.prompt import TextPrompt as TextPrompt
-    from promptsearch.prompt import TunedPrompt as TunedPrompt
-    from promptsearch.prompt import Weights as Weights
-    from promptsearch.prompted import PromptedModel as PromptedModel
-    from promptsearch.strategy import Access as Access
-    from promptsearch.strategy import Ask as Ask
-    from promptsearch.strategy import State as State
-    from promptsearch.strategy import Strategy as Strategy
-    from promptsearch.study import compare as compare
-    from promptsearch.task import Task as Task
-    from promptsearch.training import TrainedStrategy as TrainedStrategy
+    from promptsearch.export.prompted import PromptedModel as PromptedModel
+    from promptsearch.models import LanguageModel as LanguageModel
+    from promptsearch.prompts.prompt import GatedPrompt as GatedPrompt
+    from promptsearch.prompts.prompt import HardPrompt as HardPrompt
+    from promptsearch.prompts.prompt import PrefixPrompt as PrefixPrompt
+    from promptsearch.prompts.prompt import Prompt as Prompt
+    from promptsearch.prompts.prompt import SoftPrompt as SoftPrompt
+    from promptsearch.prompts.prompt import TextPrompt as TextPrompt
+    from promptsearch.prompts.prompt import TunedPrompt as TunedPrompt
+    from promptsearch.prompts.prompt import Weights as Weights
+    from promptsearch.records.scores import Evaluation as Evaluation
+    from promptsearch.search.objective import Objective as Objective
+    from promptsearch.search.strategy import Access as Access
+    from promptsearch.search.strategy import Ask as Ask
+    from promptsearch.search.strategy import State as State
+    from promptsearch.search.strategy import Strategy as Strategy
+    from promptsearch.search.training import TrainedStrategy as TrainedStrategy
+    from promptsearch.tasks.task import Task as Task
 
 _HOMES = {
-    "Access": "strategy",
-    "Ask": "strategy",
-    "Evaluation": "evaluation",
-    "GatedPrompt": "prompt",
-    "HardPrompt": "prompt",
-    "LanguageModel": "model",
-    "Objective": "objective",
-    "PrefixPrompt": "prompt",
-    "Prompt": "prompt",
+    "Access": "search.strategy",
+    "Ask": "search.strategy",
+    "Evaluation": "records.scores",
+    "GatedPrompt": "prompts.prompt",
+    "HardPrompt": "prompts.prompt",
+    "LanguageModel": "models",
+    "Objective": "search.objective",
+    "PrefixPrompt": "prompts.prompt",
+    "Prompt": "prompts.prompt",
     "PromptSearchError": "errors",
-    "PromptedModel": "prompted",
+    "PromptedModel": "export.prompted",
     "SavedPrompt": "export",
-    "SoftPrompt": "prompt",
-    "State": "strategy",
-    "Strategy": "strategy",
-    "Task": "task",
-    "TextPrompt": "prompt",
-    "TrainedStrategy": "training",
-    "TunedPrompt": "prompt",
+    "SoftPrompt": "prompts.prompt",
+    "State": "search.strategy",
+    "Strategy": "search.strategy",
+    "Task": "tasks.task",
+    "TextPrompt": "prompts.prompt",
+    "TrainedStrategy": "search.training",
+    "TunedPrompt": "prompts.prompt",
     "UnknownName": "errors",
-    "Weights": "prompt",
-    "compare": "study",
+    "Weights": "prompts.prompt",
+    "compare": "comparison",
     "load_prompt": "export",
 }
 

@@ -21,13 +21,13 @@ from rich.table import Table
 from typer.core import TyperGroup
 
 from promptsearch import signals
-from promptsearch.config import StrategyConfig, StudyConfig, config_schema, load_config, parse_config
 from promptsearch.errors import FieldError, PromptSearchError, StudyError, UnknownName
-from promptsearch.fields import text_of
 from promptsearch.files import write_aside
-from promptsearch.limits import check_plain
-from promptsearch.plain_yaml import read_yaml
+from promptsearch.plain.limits import check_plain
+from promptsearch.plain.yaml import read_yaml
 from promptsearch.printable import Terminal, printable, printable_json
+from promptsearch.study.config import StrategyConfig, StudyConfig, config_schema, load_config, parse_config
+from promptsearch.tasks.fields import text_of
 
 DEFAULT_MODEL = "smollm2-135m-instruct"
 DEFAULT_BUDGET = 100_000
@@ -116,8 +116,8 @@ def plan(
 ) -> None:
     """Say beforehand what a study computes and how long it takes on this machine; no run is made."""
     config = load_config(study, set_ or ())
-    from promptsearch.forecast import forecast
     from promptsearch.report.forecast import print_forecast
+    from promptsearch.study.forecast import forecast
 
     print_forecast(forecast(config), Terminal())
 
@@ -181,9 +181,9 @@ def _options(assignments: list[str]) -> dict[str, Any]:
 
 
 def _run(config: StudyConfig, out: Path | None, quiet: bool) -> None:
-    from promptsearch import study as engine
-    from promptsearch.progress import Display
+    from promptsearch import comparison as engine
     from promptsearch.report import print_report
+    from promptsearch.report.progress import Display
 
     if quiet:
         logging.getLogger("promptsearch").setLevel(logging.ERROR)
@@ -233,7 +233,7 @@ def verify(
 ) -> None:
     """Load an export again, through the library that it is for, and compare it with its certificate; 1 where it differs."""
     from promptsearch.export import verify as look_again
-    from promptsearch.model import LanguageModel
+    from promptsearch.models import LanguageModel
 
     found = look_again(folder, LanguageModel.load(model) if model else None, key=key)
     verdict = "the same" if found.same else "NOT the same"
@@ -250,8 +250,8 @@ def strategies(
     name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="One strategy, with all its options.")] = None,
 ) -> None:
     """List the installed strategies, or explain one with its options."""
-    from promptsearch.options import options_of
-    from promptsearch.strategy import find_strategy, known_strategies
+    from promptsearch.search.options import options_of
+    from promptsearch.search.strategy import find_strategy, known_strategies
 
     console = Terminal(markup=False, highlight=False)
     if name is None:
@@ -310,9 +310,9 @@ def bench_strategies(
     quiet: Quiet = False,
 ) -> None:
     """Run strategies against random search where the optimum is known: on planted objectives, or a table of real scores."""
-    from promptsearch.report.bench import bench_to_markdown, print_bench
-    from promptsearch.strategy import find_strategy
+    from promptsearch.search.strategy import find_strategy
     from promptsearch.testing import bench
+    from promptsearch.testing.bench_table import bench_to_markdown, print_bench
 
     if table is not None and on:
         raise StudyError("say where to search: either --table PATH or --on KIND, not both")
@@ -350,7 +350,7 @@ def bench_strategies(
 @app.command()
 def tasks(name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="One task, as its file says it.")] = None) -> None:
     """List the built-in tasks, or show one."""
-    from promptsearch.task import builtin_tasks
+    from promptsearch.tasks.task import builtin_tasks
 
     known = builtin_tasks()
     if name is None:
@@ -359,7 +359,7 @@ def tasks(name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="One
     elif name not in known:
         raise UnknownName("task", name, known)
     else:
-        _say((Path(__file__).parent / "tasks" / f"{name}.yaml").read_text("utf-8").rstrip())
+        _say((Path(__file__).parent / "tasks" / "builtin" / f"{name}.yaml").read_text("utf-8").rstrip())
 
 
 @app.command()
@@ -384,10 +384,10 @@ def apply(
     model: Model = None,
 ) -> None:
     """Use found prompts: read inputs, write them with their answers as JSON lines."""
-    from promptsearch.data import read_inputs
     from promptsearch.export import load_prompt
-    from promptsearch.model import LanguageModel
-    from promptsearch.prompted import PromptedModel
+    from promptsearch.export.prompted import PromptedModel
+    from promptsearch.models import LanguageModel
+    from promptsearch.tasks.data import read_inputs
 
     rows = read_inputs(inputs)
     folders = _named(prompts)

@@ -29,7 +29,7 @@ How to write one:
             rows[np.arange(self._batch), places] = self._rng.integers(len(space.pool), size=self._batch)
             return [space.prompt(row) for row in rows]
 
-The keyword arguments are the options of the study file; `Count`, `Share` and `Positive` of `promptsearch.options`, or
+The keyword arguments are the options of the study file; `Count`, `Share` and `Positive` of `promptsearch.search.options`, or
 `Annotated[int, Field(ge=2, le=64)]`, say what values they may have. The core keeps the books: best so far, budget, log, resume;
 override `tell` to learn from every loss. Import only `promptsearch`, never another strategy. Test with
 `promptsearch.testing.conformance.StrategyConformance`. Others find the strategy by an entry point of the group

@@ -18,8 +18,8 @@ from torch import Tensor, nn
 
 from promptsearch import Access, Objective, TrainedStrategy, Weights
 from promptsearch.errors import StrategyError
-from promptsearch.options import Count
-from promptsearch.training import NamedTensors, Patience, Rate
+from promptsearch.search.options import Count
+from promptsearch.search.training import NamedTensors, Patience, Rate
 
 
 class Adapter(TrainedStrategy):

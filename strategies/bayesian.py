@@ -26,7 +26,7 @@ from scipy.stats import norm
 
 from promptsearch import Ask, Evaluation, Objective, Prompt, Strategy
 from promptsearch.errors import StrategyError
-from promptsearch.options import Count
+from promptsearch.search.options import Count
 
 Floats = NDArray[np.float64]
 Rows = NDArray[np.int64]  # (prompts, length) indices into the pool

@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from promptsearch import Evaluation, Objective, Prompt, Strategy
-from promptsearch.evaluation import Floats
-from promptsearch.options import Count, Positive, Share
+from promptsearch.records.scores import Floats
+from promptsearch.search.options import Count, Positive, Share
 
 #: Draws for each prompt of a step, at most, to find some that were not scored before.
 _TRIES = 20

@@ -20,7 +20,7 @@ from typing import ClassVar
 import numpy as np
 
 from promptsearch import Evaluation, HardPrompt, Objective, Prompt, Strategy, TextPrompt
-from promptsearch.options import Count
+from promptsearch.search.options import Count
 
 Ids = tuple[int, ...]  # tokens of the pool, of a prompt or its beginning
 

@@ -21,7 +21,7 @@ from cmaes import CMA
 from pydantic import Field
 
 from promptsearch import Evaluation, Objective, Prompt, SoftPrompt, Strategy
-from promptsearch.options import Count, Positive
+from promptsearch.search.options import Count, Positive
 
 #: What CMA-ES is told of a failed prompt: it only compares.
 _FAILED = 1e9

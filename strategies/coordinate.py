@@ -17,7 +17,7 @@ from typing import ClassVar
 import numpy as np
 
 from promptsearch import Evaluation, HardPrompt, Objective, Prompt, Strategy
-from promptsearch.options import Count
+from promptsearch.search.options import Count
 
 Ids = tuple[int, ...]  # (length,) tokens of the pool
 

@@ -21,7 +21,7 @@ import numpy as np
 from pydantic import Field
 
 from promptsearch import Evaluation, Objective, Prompt, Strategy, UnknownName
-from promptsearch.options import Count
+from promptsearch.search.options import Count
 
 with warnings.catch_warnings():
     # nevergrad imports cma, which warns where it finds no matplotlib: it could not plot, which nobody asks of it here.

@@ -15,7 +15,7 @@ import numpy as np
 
 from promptsearch import Objective, Prompt, Strategy, TextPrompt
 from promptsearch.errors import StrategyError
-from promptsearch.options import Count
+from promptsearch.search.options import Count
 
 
 class Exemplars(Strategy):

@@ -20,7 +20,7 @@ from typing import ClassVar
 
 from promptsearch import HardPrompt, Objective, Prompt, Strategy
 from promptsearch.errors import StrategyError
-from promptsearch.options import Count
+from promptsearch.search.options import Count
 
 _log = logging.getLogger(__name__)
 

@@ -14,8 +14,8 @@ import torch
 from torch import nn
 
 from promptsearch import Access, Objective, TrainedStrategy, Weights
-from promptsearch.options import Count
-from promptsearch.training import NamedTensors, Patience, Rate
+from promptsearch.search.options import Count
+from promptsearch.search.training import NamedTensors, Patience, Rate
 
 _LAYERS = 2
 

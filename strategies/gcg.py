@@ -19,7 +19,7 @@ from typing import ClassVar
 import numpy as np
 
 from promptsearch import Access, Ask, Evaluation, HardPrompt, Objective, Prompt, State, Strategy
-from promptsearch.options import Count
+from promptsearch.search.options import Count
 
 
 class GCG(Strategy):

@@ -22,7 +22,7 @@ import numpy as np
 from pydantic import Field
 
 from promptsearch import Evaluation, HardPrompt, Objective, Prompt, Strategy
-from promptsearch.options import Count, Share
+from promptsearch.search.options import Count, Share
 
 #: Children that are bred until one is new, before a random prompt takes its place.
 _TRIES = 20

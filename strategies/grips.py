@@ -24,8 +24,8 @@ from pydantic import Field
 
 from promptsearch import Evaluation, Objective, Prompt, Strategy, TextPrompt
 from promptsearch.errors import StrategyError
-from promptsearch.instructions import VARIATION, read_instruction
-from promptsearch.options import Count
+from promptsearch.search.instructions import VARIATION, read_instruction
+from promptsearch.search.options import Count
 
 #: Edits that are tried for each candidate before there is nothing new to be made of an instruction.
 _TRIES = 50

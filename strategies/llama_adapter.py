@@ -19,8 +19,8 @@ from torch import Tensor, nn
 
 from promptsearch import GatedPrompt, Objective, TrainedStrategy
 from promptsearch.errors import StrategyError
-from promptsearch.options import Count
-from promptsearch.training import Patience, Rate
+from promptsearch.search.options import Count
+from promptsearch.search.training import Patience, Rate
 
 
 class LlamaAdapter(TrainedStrategy):

@@ -22,8 +22,8 @@ from pydantic import Field
 
 from promptsearch import Evaluation, Objective, Prompt, Strategy, TextPrompt
 from promptsearch.errors import StrategyError
-from promptsearch.instructions import FROM_EXAMPLES, Instructions, solved
-from promptsearch.options import Count
+from promptsearch.search.instructions import FROM_EXAMPLES, Instructions, solved
+from promptsearch.search.options import Count
 
 #: Crossover and mutation of two parents.
 _CROSS = """First: Write the plural of the word.

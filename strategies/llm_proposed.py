@@ -21,8 +21,8 @@ from pydantic import Field
 
 from promptsearch import Evaluation, Objective, Prompt, Strategy, TextPrompt
 from promptsearch.errors import StrategyError
-from promptsearch.instructions import FROM_EXAMPLES, VARIATION, Instructions, solved
-from promptsearch.options import Count, Share
+from promptsearch.search.instructions import FROM_EXAMPLES, VARIATION, Instructions, solved
+from promptsearch.search.options import Count, Share
 
 #: What OPRO's model is asked for: to go on below solved examples and scored instructions, the best of which stands last.
 _BETTER = "{}\n{}\n\nInstruction:"

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 
 from promptsearch import Access, Objective, TrainedStrategy, Weights
 from promptsearch.errors import StrategyError
-from promptsearch.options import Count, Positive
-from promptsearch.training import Patience, Rate
+from promptsearch.search.options import Count, Positive
+from promptsearch.search.training import Patience, Rate
 
 #: Queries and values, or the one matrix that makes both of these and the keys, as the layers of different models name them.
 _USUAL = (("q_proj", "v_proj"), ("c_attn",), ("query_key_value",), ("qkv_proj",))

@@ -21,7 +21,7 @@ from torch.nn.functional import normalize
 
 from promptsearch import HardPrompt, Objective, Prompt, SoftPrompt, Strategy
 from promptsearch.errors import StrategyError
-from promptsearch.options import Count
+from promptsearch.search.options import Count
 
 
 class NearestTokens(Strategy):

@@ -27,7 +27,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 from pydantic import Field
 
 from promptsearch import Evaluation, Objective, Prompt, Strategy
-from promptsearch.options import Count
+from promptsearch.search.options import Count
 
 #: Trials that TPE carries over at most; it never looks at more than twice as many and one batch.
 WINDOW = 100

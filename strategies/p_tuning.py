@@ -22,8 +22,8 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from promptsearch import Access, Objective, State, TrainedStrategy, TunedPrompt
-from promptsearch.options import Count, Positive
-from promptsearch.training import NamedTensors, Patience, Rate, seeded
+from promptsearch.search.options import Count, Positive
+from promptsearch.search.training import NamedTensors, Patience, Rate, seeded
 
 
 class PTuning(TrainedStrategy):

@@ -19,9 +19,9 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from promptsearch import HardPrompt, Objective, Prompt, SoftPrompt, TrainedStrategy
-from promptsearch.options import Count
-from promptsearch.prompt import Numbers
-from promptsearch.training import Patience, Rate
+from promptsearch.prompts.prompt import Numbers
+from promptsearch.search.options import Count
+from promptsearch.search.training import Patience, Rate
 
 
 class PEZ(TrainedStrategy):

@@ -21,8 +21,8 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from promptsearch import Objective, PrefixPrompt, TrainedStrategy
-from promptsearch.options import Count
-from promptsearch.training import Patience, Rate, seeded
+from promptsearch.search.options import Count
+from promptsearch.search.training import Patience, Rate, seeded
 
 
 class PrefixTuning(TrainedStrategy):

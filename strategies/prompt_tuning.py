@@ -20,8 +20,8 @@ from torch import Tensor, nn
 
 from promptsearch import HardPrompt, Objective, Prompt, SoftPrompt, TextPrompt, TrainedStrategy
 from promptsearch.errors import StrategyError
-from promptsearch.options import Count
-from promptsearch.training import Patience, Rate
+from promptsearch.search.options import Count
+from promptsearch.search.training import Patience, Rate
 
 #: The words that are frequent, section 3.2.
 _FREQUENT = 5_000

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from promptsearch import HardPrompt, Objective, Prompt, Strategy
-from promptsearch.options import Count
+from promptsearch.search.options import Count
 
 
 class Random(Strategy):

@@ -24,7 +24,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from promptsearch import Evaluation, Objective, Prompt, Strategy
-from promptsearch.options import Count, Positive
+from promptsearch.search.options import Count, Positive
 
 #: Draws of a whole step, at most, to find prompts that were not scored before.
 _TRIES = 20

@@ -10,12 +10,12 @@ import torch
 from hypothesis import settings
 
 from promptsearch.export import SavedPrompt
-from promptsearch.model import LanguageModel
-from promptsearch.prompt import GatedPrompt, HardPrompt, PrefixPrompt, SoftPrompt, TextPrompt, TunedPrompt, Weights
+from promptsearch.models import LanguageModel
+from promptsearch.prompts.prompt import GatedPrompt, HardPrompt, PrefixPrompt, SoftPrompt, TextPrompt, TunedPrompt, Weights
 from promptsearch.scoring import Engine
-from promptsearch.scoring.chat import render
-from promptsearch.task import Example, Split, Task
-from promptsearch.template import Template
+from promptsearch.scoring.chat_template import render
+from promptsearch.tasks.task import Example, Split, Task
+from promptsearch.tasks.template import Template
 from promptsearch.testing.tiny import tiny_model
 
 # The same suite passes or fails in the same way for everybody; `pytest --hypothesis-profile default` tries new examples.
@@ -28,7 +28,7 @@ torch.set_num_threads(1)  # tests run in parallel, and numbers must not depend o
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path_factory, monkeypatch):
     """No test sees the user's cache or another test's; a downloaded model may stay where it is."""
-    monkeypatch.setattr("promptsearch.study.cache_folder", lambda: tmp_path_factory.mktemp("cache"), raising=False)
+    monkeypatch.setattr("promptsearch.study.study.cache_folder", lambda: tmp_path_factory.mktemp("cache"), raising=False)
 
 
 @pytest.fixture(scope="session")

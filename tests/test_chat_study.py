@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 
 from promptsearch import LanguageModel, PromptedModel, Task, compare, load_prompt
-from promptsearch.config import config_schema, parse_config
 from promptsearch.errors import ExportError, PromptError, StudyError
 from promptsearch.export import FORMATS, export_run, verify
 from promptsearch.export.saved import write_saved
-from promptsearch.forecast import forecast
-from promptsearch.run import Arena
-from promptsearch.scoring.chat import render
+from promptsearch.scoring.chat_template import render
+from promptsearch.study.config import config_schema, parse_config
+from promptsearch.study.forecast import forecast
+from promptsearch.study.run import Arena
 from promptsearch.testing.tiny import tiny_model
 
 CHAT = [{"system": "Task: {prompt:2}"}, {"user": "{text}"}, {"assistant": "It was {answer}"}]
@@ -75,7 +75,7 @@ def study(strategies, **changes):
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory, lm):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("promptsearch.study.cache_folder", lambda: tmp_path_factory.mktemp("cache"))
+        patch.setattr("promptsearch.study.study.cache_folder", lambda: tmp_path_factory.mktemp("cache"))
         folder = tmp_path_factory.mktemp("study")
         compare(study(STRATEGIES), out=folder, model=lm, task=task())
     return folder

@@ -15,14 +15,15 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
+import promptsearch.comparison
 import promptsearch.export
-import promptsearch.model
+import promptsearch.models
 import promptsearch.report
-import promptsearch.strategy
-import promptsearch.study
+import promptsearch.search.strategy
+import promptsearch.study.study
 from promptsearch.cli import app
-from promptsearch.config import StudyConfig
 from promptsearch.errors import ModelError
+from promptsearch.study.config import StudyConfig
 
 STUDY = """\
 model: a-model
@@ -54,12 +55,12 @@ class Engine:
         self.out: Path
         self.failed: tuple[Any, ...] = ()
         self.error: BaseException | None = None
-        monkeypatch.setattr(promptsearch.study, "compare", self._compare)
+        monkeypatch.setattr(promptsearch.comparison, "compare", self._compare)
         monkeypatch.setattr(promptsearch.report, "print_report", lambda results, console: console.print("the table"))
 
     def _compare(self, config: StudyConfig, *, out: Path, progress: Any) -> Any:
         self.config, self.out = config, out
-        progress(promptsearch.study.Progress("capitals/random/seed0", 1, 1, "search", 2.5, 500, 1000, 3.0))
+        progress(promptsearch.study.study.Progress("capitals/random/seed0", 1, 1, "search", 2.5, 500, 1000, 3.0))
         if self.error is not None:
             raise self.error
         return SimpleNamespace(failed=self.failed)
@@ -117,7 +118,7 @@ def test_a_study_lies_in_results_under_its_name(engine: Engine) -> None:
 
 
 def test_plan_prints_the_bill_and_runs_nothing(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("promptsearch.forecast.forecast", lambda config: config)
+    monkeypatch.setattr("promptsearch.study.forecast.forecast", lambda config: config)
     monkeypatch.setattr("promptsearch.report.forecast.print_forecast", lambda found, console: console.print(found.budget))
     result = run("plan", "study.yaml", "--set", "budget=2000")
     assert (result.exit_code, result.stdout) == (0, "2000\n")
@@ -215,9 +216,9 @@ def test_search_needs_to_know_on_what(engine: Engine, arguments: list[str], mess
 
 def test_strategies_are_listed_and_a_broken_one_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "200")
-    known = promptsearch.strategy.entry_points(group="promptsearch.strategies")
+    known = promptsearch.search.strategy.entry_points(group="promptsearch.strategies")
     broken = EntryPoint("torn", "no_such_module:Torn", "promptsearch.strategies")
-    monkeypatch.setattr(promptsearch.strategy, "entry_points", lambda group: [*known, broken])
+    monkeypatch.setattr(promptsearch.search.strategy, "entry_points", lambda group: [*known, broken])
     result = run("strategies")
     assert result.exit_code == 0
     lines = {line.split()[0]: line for line in result.stdout.splitlines()}
@@ -305,7 +306,7 @@ def test_verify_says_how_far_an_export_is_off(monkeypatch: pytest.MonkeyPatch, s
     calls: list[Any] = []
     found = promptsearch.export.Verified("kv", 8, 2.5e-7, same, 1e-5)
     monkeypatch.setattr(promptsearch.export, "verify", lambda *given, key: calls.append((*given, key)) or found)
-    monkeypatch.setattr(promptsearch.model.LanguageModel, "load", lambda name: f"model {name}")
+    monkeypatch.setattr(promptsearch.models.LanguageModel, "load", lambda name: f"model {name}")
     result = run("verify", "an/export", "--model", "small")
     assert result.exit_code == code and calls == [(Path("an/export"), "model small", None)]
     assert result.stdout == f"{word}, 8 inputs, largest difference 2.5e-07 nats per scored token (allowed: 1e-05)\n"
@@ -327,7 +328,7 @@ def saved(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
             yield {**row, "answer": "Café"}
 
     monkeypatch.setattr(promptsearch.export, "load_prompt", lambda path: calls.append(path) or SimpleNamespace(apply=apply))
-    monkeypatch.setattr(promptsearch.model.LanguageModel, "load", lambda name: f"model {name}")
+    monkeypatch.setattr(promptsearch.models.LanguageModel, "load", lambda name: f"model {name}")
     return calls
 
 
@@ -348,7 +349,7 @@ def test_apply_answers_a_file_with_another_model(saved: list[Any]) -> None:
 
 def test_apply_takes_several_prompts_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(promptsearch.export, "load_prompt", lambda path: f"prompt of {path}")
-    monkeypatch.setattr(promptsearch.model.LanguageModel, "load", lambda name: f"model {name}")
+    monkeypatch.setattr(promptsearch.models.LanguageModel, "load", lambda name: f"model {name}")
     calls: list[Any] = []
 
     class Stub:
@@ -358,7 +359,7 @@ def test_apply_takes_several_prompts_by_name(monkeypatch: pytest.MonkeyPatch) ->
         def apply(self, rows: Any) -> Iterator[dict[str, Any]]:
             yield from ({**row, "answer": "yes"} for row in rows)
 
-    monkeypatch.setattr("promptsearch.prompted.PromptedModel", Stub)
+    monkeypatch.setattr("promptsearch.export.prompted.PromptedModel", Stub)
     result = run("apply", "films=a/b", "capitals=c", "--model", "small", given='{"prompt": "films", "text": "x"}\n')
     assert result.stdout == '{"prompt": "films", "text": "x", "answer": "yes"}\n'
     assert calls == [("model small", {"films": "prompt of a/b", "capitals": "prompt of c"})]

@@ -12,9 +12,9 @@ from typer.testing import CliRunner
 from promptsearch import compare, files
 from promptsearch.cli import app
 from promptsearch.errors import FileError, PromptSearchError, RecordError, StudyError
-from promptsearch.records import read_log
+from promptsearch.records.log import read_log
+from promptsearch.records.sealed import seal, sealed_line, unseal
 from promptsearch.report import load_results
-from promptsearch.sealed import seal, sealed_line, unseal
 
 STRATEGIES = ["random", {"prompt_tuning": {"interval": 2, "batch": 4}}]
 TUNED, DRAWN = "films/prompt_tuning/seed0", "films/random/seed0"
@@ -35,7 +35,7 @@ def numbers(results):
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory, tiny, films):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("promptsearch.study.cache_folder", lambda: tmp_path_factory.mktemp("cache"))
+        patch.setattr("promptsearch.study.study.cache_folder", lambda: tmp_path_factory.mktemp("cache"))
         folder = tmp_path_factory.mktemp("whole")
         compare(study(), out=folder, model=tiny, task=films)
     return folder
@@ -59,9 +59,9 @@ def interrupted(tmp_path_factory, tiny, films):
         append(path, content)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("promptsearch.study.cache_folder", lambda: tmp_path_factory.mktemp("cache"))
-        patch.setattr("promptsearch.loop._SAVING_SHARE", 1e9)  # at every chance
-        patch.setattr("promptsearch.records.append", counted)
+        patch.setattr("promptsearch.study.study.cache_folder", lambda: tmp_path_factory.mktemp("cache"))
+        patch.setattr("promptsearch.search.loop._SAVING_SHARE", 1e9)  # at every chance
+        patch.setattr("promptsearch.records.log.append", counted)
         with pytest.raises(KeyboardInterrupt):
             compare(study(), out=folder, model=tiny, task=films)
     assert (folder / TUNED / "state.safetensors").exists() and not (folder / TUNED / "result.json").exists()
@@ -306,7 +306,7 @@ def test_an_interrupted_run_ends_with_the_same_numbers(interrupted, whole, tiny,
 def test_after_room_is_made_the_same_command_gives_the_same_numbers(whole, tiny, films, tmp_path, monkeypatch):
     """The disk is full at one write after the other, and each time half of it had been written."""
     write, count, moment = files._write_all, 0, 0
-    monkeypatch.setattr("promptsearch.loop._SAVING_SHARE", 1e9)
+    monkeypatch.setattr("promptsearch.search.loop._SAVING_SHARE", 1e9)
 
     def full(file, content):
         nonlocal count

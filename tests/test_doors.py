@@ -9,17 +9,16 @@ import numpy as np
 import pytest
 import torch
 
-from promptsearch import Access, Ask, HardPrompt, Strategy
-from promptsearch.bill import check_bill
-from promptsearch.books import books_of
-from promptsearch.budget import Ledger
-from promptsearch.cache import ScoreCache
+from promptsearch import Access, Ask, HardPrompt, Strategy, compare
 from promptsearch.errors import StrategyError, Tampered
-from promptsearch.model import LanguageModel
-from promptsearch.objective import Objective
-from promptsearch.records import RunLog
-from promptsearch.strategy import make_strategy
-from promptsearch.study import compare
+from promptsearch.models import LanguageModel
+from promptsearch.records.cache import ScoreCache
+from promptsearch.records.ledger import Ledger
+from promptsearch.records.log import RunLog
+from promptsearch.search.bill import check_bill
+from promptsearch.search.books import books_of
+from promptsearch.search.objective import Objective
+from promptsearch.search.strategy import make_strategy
 from promptsearch.testing.doors import doors
 from promptsearch.testing.planted import PlantedScorer
 from promptsearch.testing.tiny import tiny_model
@@ -135,7 +134,7 @@ CHEATS = {
     Folder: "no attribute '_folder'",
     Others: "it finds no way to another run's result",
     Writes: None,
-    Price: "`promptsearch.budget.Ledger.charge`, ",
+    Price: "`promptsearch.records.ledger.Ledger.charge`, ",
     Model: "weights of the model 'cheated' were changed",
 }
 
@@ -143,7 +142,7 @@ CHEATS = {
 def study(folder, films, rows, monkeypatch, seeds=1):
     """Runs of these rows on a fresh tiny model and a cache of their own."""
     cache = folder / "cache"
-    monkeypatch.setattr("promptsearch.study.cache_folder", lambda: cache)
+    monkeypatch.setattr("promptsearch.study.study.cache_folder", lambda: cache)
     Writes.folder = cache
     lm = LanguageModel(*tiny_model("llama"), name="cheated")
     settings = {"name": "doors", "strategies": rows, "length": 2, "budget": BUDGET, "score_on": 8, "seeds": seeds}
@@ -344,7 +343,7 @@ BROKEN = {
     Complex: "Complex.state failed: TypeError",
     Training: "and a `Training`, or None, as `training`, got int and int",
     Trainable: "expected a whole number as `trainable`",
-    Proposes: "Proposes.proposes is \"<class 'promptsearch.prompt.HardPrompt'>\": write a set of kinds of prompt",
+    Proposes: "Proposes.proposes is \"<class 'promptsearch.prompts.prompt.HardPrompt'>\": write a set of kinds of prompt",
     Accesses: "Accesses.access is 'scores': write one of Access.SCORES",
     Finalists: "Finalists.finalists is '3': write a whole number of at least 1",
     Twice: "Twice.deterministic is 'no': write True or False",
@@ -438,7 +437,7 @@ def test_a_cache_entry_that_something_else_wrote_is_scored_again(tmp_path):
 
 
 def test_an_objective_of_nothing_is_refused():
-    from promptsearch.loop import search
+    from promptsearch.search.loop import search
 
     strategy = Samples.__new__(Samples)
     strategy.objective = "none"

@@ -9,16 +9,16 @@ import pytest
 from rich.console import Console
 
 from promptsearch import LanguageModel, Task, compare
-from promptsearch.alike import ENOUGH, Alike, was_blind
-from promptsearch.endpoint import Endpoint, find_way
 from promptsearch.export import verify
-from promptsearch.model.tokens import Tokens
-from promptsearch.prompt import TextPrompt
+from promptsearch.models.endpoint import Endpoint, find_way
+from promptsearch.models.remote import ServedModel
+from promptsearch.models.tokens import Tokens
+from promptsearch.prompts.prompt import TextPrompt
 from promptsearch.report import load_results, print_report
 from promptsearch.report.markdown import to_markdown
 from promptsearch.scoring import Engine
-from promptsearch.scoring.served import ServedScorer
-from promptsearch.served import ServedModel
+from promptsearch.scoring.remote import ServedScorer
+from promptsearch.search.alike import ENOUGH, Alike, was_blind
 from promptsearch.testing.server import Reply, Server, completion, with_model
 from promptsearch.testing.tiny import WORDS, tiny_model
 

@@ -11,9 +11,9 @@ import pytest
 from promptsearch import files
 from promptsearch.errors import FileError, PromptSearchError, RecordError
 from promptsearch.files import append, exists, make_folder, read, sweep, write_aside
-from promptsearch.plain_json import DEPTH, parse_json
-from promptsearch.records import read_log
-from promptsearch.sealed import read_record, seal, sealed_line, unseal, write_record
+from promptsearch.plain.json import DEPTH, parse_json
+from promptsearch.records.log import read_log
+from promptsearch.records.sealed import read_record, seal, sealed_line, unseal, write_record
 
 #: What the system may say when something is written -> what we say.
 SAID = {

@@ -14,9 +14,9 @@ from urllib.parse import quote, quote_plus
 import pytest
 
 from promptsearch import Task, compare
-from promptsearch.endpoint import Endpoint, EndpointUnavailable, Logprobs
-from promptsearch.endpoint.secret import hide
 from promptsearch.errors import EndpointDown, EndpointError, PromptSearchError
+from promptsearch.models.endpoint import Endpoint, EndpointUnavailable, Logprobs
+from promptsearch.models.endpoint.secret import hide
 from promptsearch.report import load_results
 from promptsearch.testing.hostile import BEHAVIOURS, HostileServer
 from promptsearch.testing.server import Reply, Server, completion, with_model

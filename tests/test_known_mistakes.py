@@ -8,16 +8,16 @@ import numpy as np
 import pytest
 import torch
 
-from promptsearch.cache import ScoreCache
-from promptsearch.evaluation import Scores
-from promptsearch.loop import search
-from promptsearch.prompt import HardPrompt, SoftPrompt
-from promptsearch.race import race
+from promptsearch.prompts.prompt import HardPrompt, SoftPrompt
+from promptsearch.prompts.space import PromptSpace
+from promptsearch.records.cache import ScoreCache
+from promptsearch.records.scores import Scores
 from promptsearch.scoring import Engine
 from promptsearch.scoring.answers import choice_scores
 from promptsearch.scoring.layout import broken_joint, lay_out
-from promptsearch.space import PromptSpace
-from promptsearch.strategy import Access, Strategy, find_strategy, known_strategies, make_strategy
+from promptsearch.search.loop import search
+from promptsearch.search.race import race
+from promptsearch.search.strategy import Access, Strategy, find_strategy, known_strategies, make_strategy
 from promptsearch.testing.planted import PlantedScorer, planted_objective
 
 #: That search for words by their scores, and need nothing else.

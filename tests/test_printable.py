@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from promptsearch.cli import app
 from promptsearch.errors import StudyError
 from promptsearch.printable import Terminal, brief, printable, printable_json
-from promptsearch.progress import Display
+from promptsearch.report.progress import Display
 
 HOSTILE = "a\x1b[31mb\x1b]0;title\x07c\x9b2Jd\x7fe\u202ef\x00g\rh\ud800"
 
@@ -56,7 +56,7 @@ def test_a_terminal_shows_its_own_colours_and_nobody_elses() -> None:
 
 
 def test_progress_and_log_lines_show_no_markup_and_no_control_characters() -> None:
-    from promptsearch.study import Progress
+    from promptsearch.study.study import Progress
 
     out = io.StringIO()
     with Display(Terminal(file=out, width=200)) as display:

@@ -13,8 +13,8 @@ import typer.main
 
 import promptsearch
 from promptsearch.cli import app
-from promptsearch.config import load_config
-from promptsearch.strategy import Strategy
+from promptsearch.search.strategy import Strategy
+from promptsearch.study.config import load_config
 from promptsearch.testing.conformance import StrategyConformance
 
 ROOT = Path(__file__).parent.parent

@@ -11,9 +11,9 @@ import torch
 from promptsearch import HardPrompt, LanguageModel, SoftPrompt, Task, TextPrompt
 from promptsearch.export import export_run
 from promptsearch.export.saved import SavedPrompt, write_saved
+from promptsearch.prompts.space import PromptSpace
 from promptsearch.scoring import Engine
 from promptsearch.scoring.layout import check_joints
-from promptsearch.space import PromptSpace
 
 pytestmark = pytest.mark.real
 

@@ -11,15 +11,15 @@ import numpy as np
 import pytest
 
 from promptsearch import compare
-from promptsearch.config import parse_config
 from promptsearch.errors import RecordError, StudyError, UnknownName
-from promptsearch.forecast import forecast
+from promptsearch.records.sealed import seal, unseal
 from promptsearch.report import load_results
 from promptsearch.report.frame import run_table
 from promptsearch.report.html import to_html
 from promptsearch.report.markdown import to_markdown
 from promptsearch.report.summary import summarise
-from promptsearch.sealed import seal, unseal
+from promptsearch.study.config import parse_config
+from promptsearch.study.forecast import forecast
 
 SOFT = {"prompt_tuning": {"interval": 2, "batch": 4}}
 WORDS = {"nearest_tokens": {"tries": 4, "start": {"run": "prompt_tuning"}}}
@@ -43,7 +43,7 @@ def lines(folder, label, seed=0):
 def finished(tmp_path_factory, tiny, films):
     """Rows stand before those they start from, over two seeds, one of them in a chain."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("promptsearch.study.cache_folder", lambda: tmp_path_factory.mktemp("cache"))
+        patch.setattr("promptsearch.study.study.cache_folder", lambda: tmp_path_factory.mktemp("cache"))
         folder = tmp_path_factory.mktemp("study")
         again = {"prompt_tuning": {"label": "again", "interval": 2, "batch": 4, "start": {"run": "nearest_tokens"}}}
         by_hand = {"prompt_tuning": {"label": "by_hand", "interval": 2, "batch": 4, "start": {"run": "manual"}}}

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 import promptsearch
-from promptsearch.plain_yaml import read_yaml
-from promptsearch.settings import TaskConfig
-from promptsearch.task import Task, builtin_tasks
+from promptsearch.plain.yaml import read_yaml
+from promptsearch.study.settings import TaskConfig
+from promptsearch.tasks.task import Task, builtin_tasks
 
-FOLDER = Path(promptsearch.__file__).parent / "tasks"
+FOLDER = Path(promptsearch.__file__).parent / "tasks" / "builtin"
 ROWS = [json.loads(line) for line in (FOLDER / "capitals.jsonl").read_text("utf-8").splitlines()]
 CAPITALS = {row["capital"] for row in ROWS}
 FILE, _ = read_yaml((FOLDER / "capitals.yaml").read_text("utf-8"), "capitals.yaml")

@@ -17,18 +17,17 @@ from promptsearch.export.certificate import (
     to_json,
 )
 from promptsearch.export.kv import score_kv, write_kv
-from promptsearch.export.peft import score_peft, write_peft
-from promptsearch.export.read_peft import read_peft as read_peft
+from promptsearch.export.peft.read import read_peft as read_peft
+from promptsearch.export.peft.write import score_peft, write_peft
 from promptsearch.export.saved import SavedPrompt as SavedPrompt
-from promptsearch.export.saved import export_best as export_best
 from promptsearch.export.saved import load_prompt as load_prompt
 from promptsearch.export.saved import score_saved, write_saved
 from promptsearch.export.text import score_text, write_text
 from promptsearch.export.vllm import score_vllm, write_vllm
 from promptsearch.export.vllm import vllm_requests as vllm_requests
 from promptsearch.files import exists, failing, make_folder, remove, write_json
-from promptsearch.model.text import TextModel
-from promptsearch.prompt import prompt_to_json
+from promptsearch.models.protocol import TextModel
+from promptsearch.prompts.prompt import prompt_to_json
 from promptsearch.scoring.scorer import loaded
 
 

@@ -10,15 +10,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from promptsearch.export import kv, peft, saved, text, vllm
+from promptsearch.export import kv, saved, text, vllm
 from promptsearch.export.certificate import CERTIFICATE
+from promptsearch.export.peft import write as peft
 from promptsearch.export.saved import PROMPT, SavedPrompt
 from promptsearch.files import write_aside
-from promptsearch.model import LanguageModel
-from promptsearch.model.language_model import DATE
-from promptsearch.model.packaged import NAME
-from promptsearch.model.text import TextModel
-from promptsearch.prompt import NamedPrompt, TextPrompt, TrainedPrompt, Weights
+from promptsearch.models import LanguageModel
+from promptsearch.models.language_model import DATE
+from promptsearch.models.packaged import NAME
+from promptsearch.models.protocol import TextModel
+from promptsearch.prompts.prompt import NamedPrompt, TextPrompt, TrainedPrompt, Weights
 from promptsearch.scoring.layout import prompt_texts
 from promptsearch.scoring.scorer import loaded
 
@@ -234,7 +235,7 @@ def _base(lm: TextModel) -> str:
 
 def _base_of_vllm(lm: LanguageModel) -> str:
     if lm.name == NAME:
-        return f"from promptsearch.model.packaged import packaged_model\n\nbase = str(packaged_model())  # {NAME}"
+        return f"from promptsearch.models.packaged import packaged_model\n\nbase = str(packaged_model())  # {NAME}"
     return f"base = {lm.name!r}"
 
 

@@ -19,9 +19,10 @@ from promptsearch.errors import ExportError, ModelError, PromptError, TemplateEr
 from promptsearch.export.schema import CertificateFacts, checked, read_object
 from promptsearch.export.tolerance import Distance, largest_distance
 from promptsearch.files import failing
-from promptsearch.model import LanguageModel
-from promptsearch.model.text import TextModel
-from promptsearch.prompt import (
+from promptsearch.models import LanguageModel
+from promptsearch.models.protocol import TextModel
+from promptsearch.models.remote import ServedModel
+from promptsearch.prompts.prompt import (
     TRAINED,
     GatedPrompt,
     HardPrompt,
@@ -36,9 +37,8 @@ from promptsearch.prompt import (
 from promptsearch.scoring.answers import choice_scores, token_nats
 from promptsearch.scoring.layout import Ids, lay_out
 from promptsearch.scoring.scorer import loaded
-from promptsearch.served import ServedModel
-from promptsearch.task import Example
-from promptsearch.template import Mark, Template
+from promptsearch.tasks.task import Example
+from promptsearch.tasks.template import Mark, Template
 
 CERTIFICATE, FORMAT = "certificate.json", "promptsearch-certificate-1"
 #: Examples in the probe.

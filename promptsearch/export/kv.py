@@ -18,12 +18,12 @@ from promptsearch.errors import ExportError, PromptError
 from promptsearch.export.certificate import Certificate, check_in_front, check_room, standing_in_row
 from promptsearch.export.saved import SavedPrompt
 from promptsearch.files import write_aside
-from promptsearch.model import LanguageModel
-from promptsearch.prompt import read_tensors
-from promptsearch.scoring.compiled import compile_prompts
+from promptsearch.models import LanguageModel
+from promptsearch.prompts.prompt import read_tensors
 from promptsearch.scoring.layout import Ids, lay_out, leading
-from promptsearch.task import Example
-from promptsearch.template import Template
+from promptsearch.scoring.ready import compile_prompts
+from promptsearch.tasks.task import Example
+from promptsearch.tasks.template import Template
 
 FILE, TENSOR = "keys_values.safetensors", "keys_values"
 _DIMENSIONS = ("layers", "keys and values", "key heads", "tokens", "size of a head")

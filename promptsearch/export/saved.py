@@ -13,20 +13,24 @@ from typing import Any
 import numpy as np
 
 from promptsearch.errors import ExportError, FileError, PromptError, RecordError
-from promptsearch.export.certificate import PROBE, Certificate, read_json, to_json
+from promptsearch.export.certificate import Certificate, read_json, to_json
+from promptsearch.export.prompted import PromptedModel
 from promptsearch.files import write_json
-from promptsearch.metrics import MEANS, shares
-from promptsearch.model import LanguageModel
-from promptsearch.model.text import TextModel
-from promptsearch.prompt import HardPrompt, Prompt, TextPrompt, TrainedPrompt, prompt_from_json, prompt_to_json, save_trained
-from promptsearch.prompted import PromptedModel
-from promptsearch.run import Arena
-from promptsearch.scoring.compiled import check_fit
+from promptsearch.models import LanguageModel
+from promptsearch.models.protocol import TextModel
+from promptsearch.prompts.prompt import (
+    HardPrompt,
+    Prompt,
+    TrainedPrompt,
+    prompt_from_json,
+    prompt_to_json,
+    save_trained,
+)
+from promptsearch.records.sealed import read_record
 from promptsearch.scoring.layout import prompt_texts
+from promptsearch.scoring.ready import check_fit
 from promptsearch.scoring.scorer import make_scorer
-from promptsearch.sealed import read_record
-from promptsearch.statistics import Sample, interval
-from promptsearch.task import Split
+from promptsearch.tasks.task import Split
 
 PROMPT, FORMAT = "prompt.json", "promptsearch-prompt-1"
 
@@ -103,70 +107,6 @@ class SavedPrompt(Certificate):
             PromptError: A row lacks a field.
         """
         yield from PromptedModel(self.model(model), self).apply(rows)
-
-
-def export_best(arena: Arena, winner: Prompt, result: Mapping[str, Any], folder: Path) -> None:
-    """Write a run's winner, load it again, and score its probe anew.
-
-    Args:
-        arena: Of the run.
-        winner: The prompt.
-        result: What `result.json` will hold.
-        folder: The run's folder `best`.
-
-    Raises:
-        ExportError: The loaded prompt scores differently.
-    """
-    examples = arena.task.splits["select"].examples[:PROBE]
-    example, task = examples[0], arena.task
-    saved = SavedPrompt(
-        prompt=_as_text(winner, arena) if arena.lm.served else winner,
-        template=arena.template,
-        choices=task.choices,
-        about={
-            "model": arena.lm.facts,
-            "task": task.name,
-            "strategy": result["strategy"],
-            "label": result["label"],
-            "seed": result["seed"],
-            "splits": {name: split.hash for name, split in task.splits.items()},
-            "metric": task.metric,
-            "select": _measured(result["select"]),
-            "test": _measured(result["test"]) | _intervals(result["test"], task.metric),
-            "example": f"{example.fields} -> {example.answer!r}",
-        },
-        probe=examples,
-        losses=tuple(result["select"]["losses"][:PROBE]),
-    )
-    write_saved(saved, arena.lm, folder)
-    load_prompt(folder).verify(arena.lm)
-
-
-def _as_text(winner: Prompt, arena: Arena) -> Prompt:
-    """What a server was sent of a prompt; the ids of its words mean nothing but in the study."""
-    if not isinstance(winner, HardPrompt):
-        return winner
-    texts = prompt_texts(arena.template, arena.lm, winner)
-    slots = arena.template.slots
-    return TextPrompt(tuple(t.removeprefix(" ") if slot.space else t for t, slot in zip(texts, slots, strict=True)))
-
-
-def _measured(found: Mapping[str, Any]) -> dict[str, float]:
-    """Loss and metric of a split; without the metric where its function failed."""
-    return {key: found[key] for key in ("loss", "metric") if found[key] is not None}
-
-
-def _intervals(test: Mapping[str, Any], metric: str) -> dict[str, Any]:
-    """The 95 % intervals of one run's test loss and metric; they cover the choice of examples, not the seed."""
-    losses = interval(Sample(np.array([test["losses"]])), (0, np.inf))
-    ends = {"loss_interval": [losses.low, losses.high]}
-    parts = test["correct"] if metric in MEANS else test.get("shares")
-    if parts is None and ":" not in metric:
-        parts = shares(metric, test["labels"], test["predictions"])
-    if parts is not None:  # a study's own metric may have failed
-        found = interval(Sample(np.array([parts], dtype=np.float64)), (-np.inf, np.inf) if ":" in metric else (0, 1))
-        ends["metric_interval"] = [found.low, found.high]
-    return {"examples": len(test["losses"]), **{key: pair for key, pair in ends.items() if np.isfinite(pair).all()}}
 
 
 def write_saved(saved: SavedPrompt, lm: TextModel, folder: Path) -> None:

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from promptsearch.errors import FileError, PromptError
 from promptsearch.files import read, shown
-from promptsearch.plain_json import parse_json
+from promptsearch.plain.json import parse_json
 
 #: Bytes of a certificate or a configuration.
 LARGEST = 1 << 26

@@ -20,15 +20,15 @@ from promptsearch.export.certificate import Certificate, check_room, standing_in
 from promptsearch.export.saved import SavedPrompt
 from promptsearch.export.schema import LARGEST
 from promptsearch.files import read, write_aside, write_json
-from promptsearch.model import LanguageModel
-from promptsearch.model.text import TextModel
-from promptsearch.plain_json import parse_json
-from promptsearch.prompt import TrainedPrompt
+from promptsearch.models import LanguageModel
+from promptsearch.models.protocol import TextModel
+from promptsearch.models.remote import ServedModel
+from promptsearch.plain.json import parse_json
+from promptsearch.prompts.prompt import TrainedPrompt
 from promptsearch.scoring.layout import Ids, broken_joint, lay_out, prompt_texts, slots_of
+from promptsearch.scoring.remote import Found, Question, score_questions
 from promptsearch.scoring.scorer import loaded
-from promptsearch.scoring.served import Found, Question, score_questions
-from promptsearch.served import ServedModel
-from promptsearch.task import Example
+from promptsearch.tasks.task import Example
 
 T = TypeVar("T")
 

@@ -9,9 +9,9 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from promptsearch.model.text import TextModel
-from promptsearch.served import TOLERANCE
-from promptsearch.task import Example
+from promptsearch.models.protocol import TextModel
+from promptsearch.models.remote import TOLERANCE
+from promptsearch.tasks.task import Example
 
 #: Standard deviations of rounding: losses scored anew in other orders lay up to 3 of them away, see `benchmarks/exactness.py`.
 DEVIATIONS = 6.0

@@ -19,15 +19,15 @@ from torch import Tensor
 from promptsearch.errors import ExportError, PromptError
 from promptsearch.export.certificate import CERTIFICATE, FORMAT, Certificate, check_room, read_json, standing_in_row
 from promptsearch.export.saved import SavedPrompt
-from promptsearch.fields import place_of
 from promptsearch.files import write_aside
-from promptsearch.model import LanguageModel
-from promptsearch.prompt import PrefixPrompt, SoftPrompt, read_tensors
-from promptsearch.scoring.compiled import fields_of
+from promptsearch.models import LanguageModel
+from promptsearch.prompts.prompt import PrefixPrompt, SoftPrompt, read_tensors
 from promptsearch.scoring.forward import embed
 from promptsearch.scoring.layout import Ids, lay_out, slots_of
-from promptsearch.task import Example
-from promptsearch.template import Template
+from promptsearch.scoring.ready import fields_of
+from promptsearch.tasks.fields import place_of
+from promptsearch.tasks.task import Example
+from promptsearch.tasks.template import Template
 
 FILE = "prompt_embeds.safetensors"
 

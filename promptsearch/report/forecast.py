@@ -6,8 +6,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from promptsearch.forecast import Forecast, TaskForecast
-from promptsearch.report.notation import losses_of, short, visible
+from promptsearch.models.endpoint.way import losses_of
+from promptsearch.report.notation import short, visible
+from promptsearch.study.forecast import Forecast, TaskForecast
 
 _SHARED = {
     "nothing": "nothing, since that would not pay",
@@ -21,7 +22,7 @@ def print_forecast(found: Forecast, console: Console) -> None:
     """Print what each task computes and shares, and what each strategy will take.
 
     Args:
-        found: From `promptsearch.forecast.forecast`.
+        found: From `promptsearch.study.forecast.forecast`.
         console: Where to.
     """
     if found.served:

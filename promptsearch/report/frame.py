@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from promptsearch.report.results import FailedRun, Results, Run
+from promptsearch.records.results import FailedRun, Results, Run
 
 
 def run_table(results: Results) -> pd.DataFrame:

@@ -10,10 +10,10 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from promptsearch.printable import printable
+from promptsearch.records.results import Results
 from promptsearch.report import lengths, notation, space, training, words
 from promptsearch.report.figures import by_length, colour, curves
-from promptsearch.report.provenance import facts, signature, study_file
-from promptsearch.report.results import Results
+from promptsearch.report.signature import facts, signature, study_file
 from promptsearch.report.summary import TaskSummary, summarise
 
 

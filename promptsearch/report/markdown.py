@@ -6,10 +6,10 @@ import re
 from collections.abc import Sequence
 from math import isnan
 
+from promptsearch.records.results import Model, Results, Run, Winner
 from promptsearch.report import lengths, space, training, words
 from promptsearch.report.notation import COLUMNS, NO_EXPORT, ONE_SEED, number, percent, probability, signed, visible, whole
-from promptsearch.report.provenance import facts, signature, study_file
-from promptsearch.report.results import Model, Results, Run, Winner
+from promptsearch.report.signature import facts, signature, study_file
 from promptsearch.report.summary import Row, TaskSummary, summarise
 from promptsearch.statistics import Comparison, Interval
 

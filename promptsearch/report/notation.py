@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
-from typing import Any
 
 from promptsearch.printable import printable
 
@@ -49,25 +47,6 @@ def visible(text: str, limit: int = 2000) -> str:
     text = re.sub(r"^ +| +$| {2,}", lambda spaces: "␣" * len(spaces.group()), text[:limit])
     shown = printable(text.translate(_MARKS))
     return f"{shown} … ({rest:,} more characters)" if rest > 0 else shown
-
-
-def losses_of(served: Mapping[str, Any]) -> str:
-    """What losses are with a model behind an endpoint.
-
-    Args:
-        served: As `study.json` holds it.
-    """
-    scores, reason = served.get("scores"), served.get("reason")
-    because = f" ({reason})" if reason else ""
-    if scores == "errors":
-        return f"losses are 0 and 1, not nats: it gives no log-probabilities of a prompt, so what it writes is compared{because}"
-    if scores == "first":
-        return (
-            f"losses are nats, from the {served['most']} most probable tokens of what it writes: an answer "
-            f"beyond these counts as probable as the last of them{because}"
-        )
-    shifted = ", which come one place off and are put right" if served.get("shifted") else ""
-    return f"losses are nats, from the log-probabilities that it gives of a prompt{shifted}"
 
 
 def number(value: float | None, digits: int = 3) -> str:

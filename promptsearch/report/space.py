@@ -6,8 +6,8 @@ costs a model.
 
 from __future__ import annotations
 
+from promptsearch.records.results import Model
 from promptsearch.report.notation import percent, size, whole
-from promptsearch.report.results import Model
 from promptsearch.report.summary import Row
 
 #: Column -> what it shows, in one line; the first one names the row.

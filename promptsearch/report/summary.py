@@ -8,13 +8,13 @@ from functools import cached_property
 
 import numpy as np
 
-from promptsearch.alike import was_blind
 from promptsearch.errors import TaskError
-from promptsearch.metrics import MEANS, shares
+from promptsearch.records.results import Results, Run, Study, TaskInfo
 from promptsearch.report.notation import ERRORS
-from promptsearch.report.results import Results, Run, Study, TaskInfo
 from promptsearch.report.verdict import verdict
+from promptsearch.search.alike import was_blind
 from promptsearch.statistics import Comparison, Interval, Sample, compare_all, interval
+from promptsearch.tasks.metrics import MEANS, shares
 
 #: What each test example adds to the metric, by a run's label and seed.
 _Parts = Mapping[tuple[str, int], Sequence[float]]

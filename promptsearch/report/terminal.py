@@ -9,8 +9,8 @@ from rich.table import Table
 from rich.text import Text
 
 from promptsearch.printable import Terminal
+from promptsearch.records.results import Results, Winner
 from promptsearch.report.notation import NO_EXPORT, ONE_SEED, number, short, signed, visible
-from promptsearch.report.results import Results, Winner
 from promptsearch.report.summary import Row, TaskSummary, summarise
 from promptsearch.report.training import findings
 

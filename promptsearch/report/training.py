@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from promptsearch.records.results import Run, Training
 from promptsearch.report.notation import number, percent, whole
-from promptsearch.report.results import Run, Training
 from promptsearch.report.summary import TaskSummary
 
 #: Column -> what it shows, in one line; the first two name the run.

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from promptsearch.records.results import Beginning, Run
 from promptsearch.report.notation import number, visible
-from promptsearch.report.results import Beginning, Run
 from promptsearch.report.summary import TaskSummary
 
 #: Column -> what it shows, in one line; the first two name the run.

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from promptsearch.files import write_aside
+from promptsearch.records.load import load_results
 from promptsearch.report.frame import run_table, to_parquet
 from promptsearch.report.html import to_html
-from promptsearch.report.load import load_results
 from promptsearch.report.markdown import to_markdown
 
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from promptsearch.model import LanguageModel
+from promptsearch.models import LanguageModel
 
 #: Logits over the whole vocabulary that are held at a time: 16 million are 64 MiB in float32.
 _LOGITS = 2**24

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from promptsearch.model import LanguageModel
-from promptsearch.model.attention import Forest
-from promptsearch.scoring.compiled import Library, Row
+from promptsearch.models import LanguageModel
+from promptsearch.models.attention import Forest
 from promptsearch.scoring.forward import embed, extend, run
+from promptsearch.scoring.ready import Library, Row
 from promptsearch.scoring.tree import grow
 
 

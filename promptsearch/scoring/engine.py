@@ -12,11 +12,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from promptsearch.errors import Diverged, PromptError, PromptSearchError, TemplateError
-from promptsearch.evaluation import Scores
-from promptsearch.model import LanguageModel
-from promptsearch.model.gated import Adaption
-from promptsearch.model.weights import ModelWeights
-from promptsearch.prompt import (
+from promptsearch.models import LanguageModel
+from promptsearch.models.gated import Adaption
+from promptsearch.models.weights import ModelWeights
+from promptsearch.prompts.prompt import (
     VECTORS,
     GatedPrompt,
     NamedPrompt,
@@ -33,15 +32,16 @@ from promptsearch.prompt import (
     shapes_for,
     tensors_of,
 )
+from promptsearch.prompts.space import PromptSpace
+from promptsearch.records.scores import Scores
 from promptsearch.scoring.answers import choice_scores
 from promptsearch.scoring.forward import keys_values
 from promptsearch.scoring.layout import Layout, broken_joint, check_answers, check_joints, lay_out, slots_of, split_slots
-from promptsearch.scoring.plan import Prediction, Sharing, Slots
 from promptsearch.scoring.rows import Rows
+from promptsearch.scoring.sharing import Prediction, Sharing, Slots
 from promptsearch.scoring.tree import Path, common
-from promptsearch.space import PromptSpace
-from promptsearch.task import Example, Split
-from promptsearch.template import Kind, Template
+from promptsearch.tasks.task import Example, Split
+from promptsearch.tasks.template import Kind, Template
 
 Ids = NDArray[np.int64]
 

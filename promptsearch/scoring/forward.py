@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from promptsearch.model import LanguageModel
-from promptsearch.model.attention import chains, pad_rows
-from promptsearch.model.gated import Adaption
+from promptsearch.models import LanguageModel
+from promptsearch.models.attention import chains, pad_rows
+from promptsearch.models.gated import Adaption
 from promptsearch.scoring.packing import pack
 from promptsearch.scoring.tree import Path, Plot, Tree, grow, plant
 

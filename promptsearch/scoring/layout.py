@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from promptsearch.errors import TemplateError
-from promptsearch.model import LanguageModel
-from promptsearch.model.text import TextModel
-from promptsearch.prompt import HardPrompt, TextPrompt
-from promptsearch.space import PromptSpace
-from promptsearch.task import Example, Split
-from promptsearch.template import Piece, Template
+from promptsearch.models import LanguageModel
+from promptsearch.models.protocol import TextModel
+from promptsearch.prompts.prompt import HardPrompt, TextPrompt
+from promptsearch.prompts.space import PromptSpace
+from promptsearch.tasks.task import Example, Split
+from promptsearch.tasks.template import Piece, Template
 
 if TYPE_CHECKING:
     from transformers import AddedToken
@@ -129,7 +129,9 @@ def lay_out(
             tokenizers cut in a way of its own. Left out: the slots are full.
     """
     if not template.rendered:
-        raise TemplateError("the template's messages have not met a model: render them with promptsearch.scoring.chat.render")
+        raise TemplateError(
+            "the template's messages have not met a model: render them with promptsearch.scoring.chat_template.render"
+        )
     filled = template.pieces(example.fields)
     _check_plain(template, lm, [text for pieces in filled for text, marked in pieces if not marked])
     segments: list[Ids] = []

@@ -12,15 +12,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from promptsearch.errors import ModelError
-from promptsearch.model import LanguageModel
-from promptsearch.model.gated import Adaption
+from promptsearch.models import LanguageModel
+from promptsearch.models.gated import Adaption
 from promptsearch.scoring.answers import answer_scores
 from promptsearch.scoring.forward import entering, given_trunks, keys_values, ran_out, run, run_above
-from promptsearch.scoring.kept import Kept
 from promptsearch.scoring.layout import Layout
-from promptsearch.scoring.plan import PASS_TOKENS, WAVE_TOKENS, Group, Plan, Sharing, Slots, Wave, passes
+from promptsearch.scoring.prefix_cache import Kept
+from promptsearch.scoring.sharing import PASS_TOKENS, WAVE_TOKENS, Group, Plan, Sharing, Slots, Wave, passes
 from promptsearch.scoring.tree import Path, Tree, grow
-from promptsearch.template import Kind
+from promptsearch.tasks.template import Kind
 
 log = logging.getLogger(__name__)
 

@@ -6,18 +6,19 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from promptsearch.errors import ModelError
-from promptsearch.evaluation import Ids, Scorer
-from promptsearch.model import LanguageModel
-from promptsearch.model.text import TextModel
-from promptsearch.prompt import Prompt
+from promptsearch.models import LanguageModel
+from promptsearch.models.protocol import TextModel
+from promptsearch.models.remote import ServedModel
+from promptsearch.prompts.prompt import Prompt
+from promptsearch.prompts.space import PromptSpace
+from promptsearch.records.scores import Ids
 from promptsearch.scoring.engine import Engine
-from promptsearch.scoring.plan import Prediction
-from promptsearch.scoring.served import ServedScorer
+from promptsearch.scoring.protocol import Scorer
+from promptsearch.scoring.remote import ServedScorer
+from promptsearch.scoring.sharing import Prediction
 from promptsearch.scoring.tree import Path
-from promptsearch.served import ServedModel
-from promptsearch.space import PromptSpace
-from promptsearch.task import Split
-from promptsearch.template import Template
+from promptsearch.tasks.task import Split
+from promptsearch.tasks.template import Template
 
 
 class SplitScorer(Scorer, Protocol):

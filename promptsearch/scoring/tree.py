@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from promptsearch.model.attention import Forest, chains, pad_rows
+from promptsearch.models.attention import Forest, chains, pad_rows
 
 Path = tuple[int, ...]
 

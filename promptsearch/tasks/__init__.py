@@ -1,4 +1,4 @@
-"""Built-in tasks: one YAML file each, with small factual data beside it.
+"""What is to be solved: template, examples, splits, readers of data, metrics; `builtin` has ready ones.
 
-A file has the keys of `task` in a study file, and a `description` of one line. NOTICE names the origin of the data.
+Touch it to read other data or to measure answers in another way.
 """

@@ -21,16 +21,16 @@ import pandas as pd
 import torch
 from pydantic import TypeAdapter, ValidationError
 
-from promptsearch.budget import total
 from promptsearch.errors import PromptSearchError, StudyError
 from promptsearch.export import load_prompt
-from promptsearch.loop import search
-from promptsearch.objective import Objective
-from promptsearch.options import check_options
-from promptsearch.plain_yaml import read_yaml
-from promptsearch.prompt import HardPrompt
-from promptsearch.settings import OneStrategy
-from promptsearch.strategy import Access, Strategy, find_strategy, known_strategies, make_strategy
+from promptsearch.plain.yaml import read_yaml
+from promptsearch.prompts.prompt import HardPrompt
+from promptsearch.records.ledger import total
+from promptsearch.search.loop import search
+from promptsearch.search.objective import Objective
+from promptsearch.search.options import check_options
+from promptsearch.search.strategy import Access, Strategy, find_strategy, known_strategies, make_strategy
+from promptsearch.study.settings import OneStrategy
 from promptsearch.testing.planted import Kind, PlantedScorer
 from promptsearch.testing.table import TableScorer
 

@@ -24,15 +24,15 @@ import pytest
 import torch
 from scipy import stats
 
-from promptsearch import loop
-from promptsearch.books import books_of
-from promptsearch.evaluation import Evaluation
-from promptsearch.objective import Objective
-from promptsearch.options import options_of
-from promptsearch.prompt import HardPrompt, Prompt, TrainedPrompt
-from promptsearch.records import RunLog
-from promptsearch.settings import RESERVED
-from promptsearch.strategy import Access, Ask, Strategy, make_strategy
+from promptsearch.prompts.prompt import HardPrompt, Prompt, TrainedPrompt
+from promptsearch.records.log import RunLog
+from promptsearch.records.scores import Evaluation
+from promptsearch.search import loop
+from promptsearch.search.books import books_of
+from promptsearch.search.objective import Objective
+from promptsearch.search.options import options_of
+from promptsearch.search.strategy import Access, Ask, Strategy, make_strategy
+from promptsearch.study.settings import RESERVED
 from promptsearch.testing.doors import doors
 from promptsearch.testing.planted import Kind, PlantedScorer
 

@@ -9,13 +9,13 @@ from pathlib import PurePath
 from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
 from typing import Any
 
-from promptsearch.books import Books
-from promptsearch.budget import Ledger
-from promptsearch.cache import ScoreCache
-from promptsearch.calls import Calls
-from promptsearch.prices import Prices
-from promptsearch.records import ProposalLog, RunLog
-from promptsearch.task import Split, Task
+from promptsearch.records.cache import ScoreCache
+from promptsearch.records.ledger import Ledger
+from promptsearch.records.log import ProposalLog, RunLog
+from promptsearch.search.books import Books
+from promptsearch.search.calls import Calls
+from promptsearch.search.prices import Prices
+from promptsearch.tasks.task import Split, Task
 
 #: What belongs to the core.
 _CORE = (Books, Calls, Prices, Ledger, RunLog, ProposalLog, ScoreCache, Split, Task, PurePath)

@@ -20,12 +20,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from promptsearch.budget import Ledger
-from promptsearch.cache import ScoreCache
-from promptsearch.evaluation import Floats, Ids, Scores
-from promptsearch.model.weights import ModelWeights
-from promptsearch.objective import FINALISTS, Objective
-from promptsearch.prompt import (
+from promptsearch.models.weights import ModelWeights
+from promptsearch.prompts.prompt import (
     GatedPrompt,
     HardPrompt,
     NamedPrompt,
@@ -36,10 +32,14 @@ from promptsearch.prompt import (
     TrainedPrompt,
     parted,
 )
-from promptsearch.proposer import Proposing
-from promptsearch.records import RunLog
-from promptsearch.space import PromptSpace
-from promptsearch.task import Example
+from promptsearch.prompts.space import PromptSpace
+from promptsearch.records.cache import ScoreCache
+from promptsearch.records.ledger import Ledger
+from promptsearch.records.log import RunLog
+from promptsearch.records.scores import Floats, Ids, Scores
+from promptsearch.search.objective import FINALISTS, Objective
+from promptsearch.search.proposer import Proposing
+from promptsearch.tasks.task import Example
 from promptsearch.testing.proposing import PlantedProposing
 
 Kind = Literal["separable", "pairwise", "deceptive", "plateau"]

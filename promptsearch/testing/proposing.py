@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from promptsearch.endpoint import Completion
-from promptsearch.space import PromptSpace
+from promptsearch.models.endpoint import Completion
+from promptsearch.prompts.space import PromptSpace
 
 
 class PlantedProposing:
@@ -33,7 +33,7 @@ class PlantedProposing:
     def complete(
         self, requests: Sequence[str], *, max_tokens: int, temperature: float, seeds: Sequence[int], stop: Sequence[str]
     ) -> list[Completion]:
-        """See `promptsearch.proposer.Proposing`; the temperature makes no difference."""
+        """See `promptsearch.search.proposer.Proposing`; the temperature makes no difference."""
         found = []
         for request, seed in zip(requests, seeds, strict=True):
             words = self._words(request, np.random.default_rng(seed))[:max_tokens]

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from promptsearch.model import LanguageModel
+from promptsearch.models import LanguageModel
 
 
 @dataclass(frozen=True)

@@ -17,19 +17,19 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from promptsearch.budget import Ledger
 from promptsearch.errors import FileError, RecordError, StrategyError
-from promptsearch.evaluation import Floats, Ids, Scores, rows_of
 from promptsearch.files import opened, write_aside
-from promptsearch.model import LanguageModel
-from promptsearch.model.weights import ModelWeights
-from promptsearch.objective import FINALISTS, Objective
-from promptsearch.plain_json import parse_json
-from promptsearch.prompt import HardPrompt, Numbers, Prompt
-from promptsearch.records import read_log
-from promptsearch.sealed import read_record
-from promptsearch.space import PromptSpace
-from promptsearch.task import Example
+from promptsearch.models import LanguageModel
+from promptsearch.models.weights import ModelWeights
+from promptsearch.plain.json import parse_json
+from promptsearch.prompts.prompt import HardPrompt, Numbers, Prompt
+from promptsearch.prompts.space import PromptSpace
+from promptsearch.records.ledger import Ledger
+from promptsearch.records.log import read_log
+from promptsearch.records.scores import Floats, Ids, Scores, rows_of
+from promptsearch.records.sealed import read_record
+from promptsearch.search.objective import FINALISTS, Objective
+from promptsearch.tasks.task import Example
 
 #: A number of examples that are not scored on: some strategies count them.
 _TRAINING = 1

@@ -13,11 +13,11 @@ from promptsearch import HardPrompt, LanguageModel, SoftPrompt, Task, TextPrompt
 from promptsearch.errors import ExportError, ModelError, PromptError, UnknownName
 from promptsearch.export import export_run
 from promptsearch.export.saved import SavedPrompt, write_saved
-from promptsearch.model.attention import chains
+from promptsearch.models.attention import chains
 from promptsearch.scoring import Engine
-from promptsearch.scoring.compiled import embedded
 from promptsearch.scoring.layout import lay_out, slots_of
-from promptsearch.task import Split
+from promptsearch.scoring.ready import embedded
+from promptsearch.tasks.task import Split
 from promptsearch.testing.tiny import tiny_model
 
 FRONT = "{prompt:3} {text} It was {answer}"

@@ -19,7 +19,7 @@ from promptsearch.export.saved import SavedPrompt, write_saved
 from promptsearch.scoring import Engine
 from promptsearch.scoring.forward import entering, run_above
 from promptsearch.scoring.tree import grow
-from promptsearch.task import Split
+from promptsearch.tasks.task import Split
 from promptsearch.testing.tiny import tiny_model, tiny_tokenizer
 
 TEMPLATE = "{text} {prompt:3} It was {answer}"

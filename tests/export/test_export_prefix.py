@@ -14,11 +14,11 @@ from promptsearch import LanguageModel, PrefixPrompt, PromptedModel, SoftPrompt,
 from promptsearch.errors import ExportError, PromptError
 from promptsearch.export import export_run, read_peft
 from promptsearch.export.saved import SavedPrompt, write_saved
-from promptsearch.model.attention import chains
+from promptsearch.models.attention import chains
 from promptsearch.scoring import Engine
 from promptsearch.scoring.forward import run
 from promptsearch.scoring.tree import grow
-from promptsearch.task import Split
+from promptsearch.tasks.task import Split
 from promptsearch.testing.tiny import tiny_model
 
 FRONT, BEHIND = "{prompt:3} {text} It was {answer}", "{text} {prompt:3} It was {answer}"

@@ -15,7 +15,7 @@ from promptsearch.errors import ExportError, PromptError
 from promptsearch.export import export_run, read_peft, verify
 from promptsearch.export.saved import SavedPrompt, write_saved
 from promptsearch.scoring import Engine
-from promptsearch.task import Split
+from promptsearch.tasks.task import Split
 from promptsearch.testing.tiny import tiny_model
 
 TEMPLATE = "{text} {prompt:3} It was {answer}"

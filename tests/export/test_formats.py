@@ -19,7 +19,7 @@ from promptsearch import LanguageModel, PrefixPrompt, PromptedModel
 from promptsearch.errors import ExportError, ModelError, PromptError, UnknownName
 from promptsearch.export import FORMATS, export_run, load_prompt, verify, vllm_requests
 from promptsearch.export.saved import write_saved
-from promptsearch.scoring.compiled import embedded
+from promptsearch.scoring.ready import embedded
 from promptsearch.testing.tiny import tiny_model
 from promptsearch.testing.tiny_tokenizers import tokenizer_of
 

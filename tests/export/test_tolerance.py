@@ -14,10 +14,10 @@ from promptsearch.errors import ExportError
 from promptsearch.export import FORMATS, export_run, load_prompt, verify
 from promptsearch.export.saved import write_saved
 from promptsearch.export.tolerance import allowed_distance, scored_tokens
-from promptsearch.prompt import HardPrompt, TextPrompt, Weights
+from promptsearch.prompts.prompt import HardPrompt, TextPrompt, Weights
 from promptsearch.scoring import Engine
 from promptsearch.scoring.answers import answer_scores, choice_scores
-from promptsearch.task import Example, Split
+from promptsearch.tasks.task import Example, Split
 from promptsearch.testing.tiny import tiny_model
 
 ARCHITECTURES = ("llama", "gpt2", "gemma3", "qwen3")

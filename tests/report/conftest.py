@@ -6,8 +6,8 @@ import math
 import numpy as np
 import pytest
 
-from promptsearch.metrics import metric_function
-from promptsearch.sealed import write_record
+from promptsearch.records.sealed import write_record
+from promptsearch.tasks.metrics import metric_function
 
 #: label -> (kind, probability of a right answer, access, searches, deterministic, trainable, stored, prompt)
 STRATEGIES = {

@@ -2,10 +2,10 @@
 
 import pytest
 
+from promptsearch.records.results import Model
 from promptsearch.report import load_results
 from promptsearch.report.html import to_html
 from promptsearch.report.markdown import to_markdown
-from promptsearch.report.results import Model
 from promptsearch.report.space import COLUMNS, cells, sentence, several
 from promptsearch.report.summary import summarise
 

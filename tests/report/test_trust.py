@@ -15,7 +15,7 @@ import pytest
 from typer.testing import CliRunner
 
 from promptsearch.cli import app
-from promptsearch.named import load_named
+from promptsearch.importing import load_named
 from promptsearch.report import load_results, write_report
 from promptsearch.report.summary import summarise
 

@@ -2,8 +2,8 @@ import pytest
 import torch
 
 from promptsearch.scoring import decoding
-from promptsearch.scoring.compiled import Library, Row
 from promptsearch.scoring.decoding import Sampling, decode
+from promptsearch.scoring.ready import Library, Row
 
 NOTHING = Library([], None, None)
 

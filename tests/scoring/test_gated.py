@@ -6,11 +6,12 @@ import torch
 from transformers import AutoModelForCausalLM, GPTNeoXConfig, Olmo2Config
 
 from promptsearch.errors import ModelError, PromptError
-from promptsearch.model import LanguageModel
-from promptsearch.prompt import GatedPrompt, HardPrompt, PrefixPrompt, SoftPrompt, TextPrompt
-from promptsearch.scoring import Engine, plan
+from promptsearch.models import LanguageModel
+from promptsearch.prompts.prompt import GatedPrompt, HardPrompt, PrefixPrompt, SoftPrompt, TextPrompt
+from promptsearch.scoring import Engine
+from promptsearch.scoring import sharing as plan
 from promptsearch.scoring.layout import lay_out
-from promptsearch.task import Task
+from promptsearch.tasks.task import Task
 from promptsearch.testing.tiny import tiny_model
 
 ARCHITECTURES = ("llama", "gpt2", "gemma3", "qwen3")

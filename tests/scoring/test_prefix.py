@@ -7,12 +7,13 @@ import torch
 from transformers import DynamicCache
 
 from promptsearch.errors import ModelError, PromptError, TemplateError
-from promptsearch.model import LanguageModel
-from promptsearch.prompt import HardPrompt, PrefixPrompt, SoftPrompt, TextPrompt
-from promptsearch.scoring import Engine, plan
+from promptsearch.models import LanguageModel
+from promptsearch.prompts.prompt import HardPrompt, PrefixPrompt, SoftPrompt, TextPrompt
+from promptsearch.prompts.space import PromptSpace
+from promptsearch.scoring import Engine
+from promptsearch.scoring import sharing as plan
 from promptsearch.scoring.layout import check_joints, lay_out
-from promptsearch.space import PromptSpace
-from promptsearch.task import Task
+from promptsearch.tasks.task import Task
 from promptsearch.testing.tiny import tiny_model
 
 ARCHITECTURES = ("llama", "gpt2", "gemma3", "qwen3")

@@ -9,12 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from promptsearch.errors import ModelError
-from promptsearch.model import LanguageModel
-from promptsearch.prompt import HardPrompt, SoftPrompt, TextPrompt
-from promptsearch.scoring import Engine, plan
+from promptsearch.models import LanguageModel
+from promptsearch.prompts.prompt import HardPrompt, SoftPrompt, TextPrompt
+from promptsearch.scoring import Engine
+from promptsearch.scoring import sharing as plan
 from promptsearch.scoring.layout import lay_out, slots_of
 from promptsearch.scoring.tree import grow
-from promptsearch.task import Task
+from promptsearch.tasks.task import Task
 from promptsearch.testing.tiny import tiny_model
 
 ARCHITECTURES = ("llama", "gpt2", "gemma3", "qwen3")

@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 import torch
 
-from promptsearch.budget import Ledger
 from promptsearch.errors import BudgetExhausted, StrategyError
-from promptsearch.model import LanguageModel
-from promptsearch.objective import Objective
-from promptsearch.prompt import HardPrompt
+from promptsearch.models import LanguageModel
+from promptsearch.prompts.prompt import HardPrompt
+from promptsearch.prompts.space import PromptSpace
+from promptsearch.records.ledger import Ledger
 from promptsearch.scoring import Engine
 from promptsearch.scoring.layout import lay_out
-from promptsearch.space import PromptSpace
-from promptsearch.task import Task
+from promptsearch.search.objective import Objective
+from promptsearch.tasks.task import Task
 from promptsearch.testing.planted import PlantedScorer
 from promptsearch.testing.tiny import tiny_model
 

@@ -10,11 +10,12 @@ import pytest
 import torch
 
 from promptsearch.errors import PromptError, PromptSearchError
-from promptsearch.model import LanguageModel
-from promptsearch.prompt import HardPrompt, SoftPrompt, TextPrompt, Weights
-from promptsearch.scoring import Engine, plan
+from promptsearch.models import LanguageModel
+from promptsearch.prompts.prompt import HardPrompt, SoftPrompt, TextPrompt, Weights
+from promptsearch.scoring import Engine
+from promptsearch.scoring import sharing as plan
 from promptsearch.scoring.layout import lay_out
-from promptsearch.task import Task
+from promptsearch.tasks.task import Task
 from promptsearch.testing.tiny import tiny_model
 
 ARCHITECTURES = ("llama", "gpt2", "gemma3", "qwen3")

@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from promptsearch import LanguageModel, Objective, Weights, loop
-from promptsearch.budget import Ledger
+from promptsearch import LanguageModel, Objective, Weights
 from promptsearch.errors import StrategyError
-from promptsearch.run import Arena
+from promptsearch.records.ledger import Ledger
+from promptsearch.search import loop
 from promptsearch.strategies.adapter import Adapter
+from promptsearch.study.run import Arena
 from promptsearch.testing.conformance import StrategyConformance
 from promptsearch.testing.planted import PlantedScorer
 from promptsearch.testing.tiny import tiny_model

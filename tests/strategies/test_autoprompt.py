@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from promptsearch import Ask, HardPrompt, TextPrompt, loop
+from promptsearch import Ask, HardPrompt, TextPrompt
 from promptsearch.errors import StrategyError
-from promptsearch.options import check_options
+from promptsearch.search import loop
+from promptsearch.search.options import check_options
 from promptsearch.strategies.autoprompt import AutoPrompt
 from promptsearch.testing.conformance import StrategyConformance
 from promptsearch.testing.planted import PlantedScorer

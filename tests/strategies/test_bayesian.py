@@ -5,10 +5,10 @@ from sklearn.gaussian_process.kernels import Kernel
 
 from promptsearch import Ask
 from promptsearch.errors import StrategyError
-from promptsearch.loop import search
+from promptsearch.search.loop import search
+from promptsearch.search.strategy import make_strategy
 from promptsearch.strategies import bayesian
 from promptsearch.strategies.bayesian import Bayesian
-from promptsearch.strategy import make_strategy
 from promptsearch.testing.conformance import StrategyConformance
 from promptsearch.testing.planted import PlantedScorer, planted_objective
 

@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from promptsearch.errors import StrategyError
-from promptsearch.loop import search
-from promptsearch.prompt import SoftPrompt
+from promptsearch.prompts.prompt import SoftPrompt
+from promptsearch.search.loop import search
+from promptsearch.search.strategy import make_strategy
 from promptsearch.strategies.black_box_tuning import BlackBoxTuning
-from promptsearch.strategy import make_strategy
 from promptsearch.testing.conformance import StrategyConformance
 from promptsearch.testing.planted import PlantedScorer, planted_objective
 

@@ -2,14 +2,14 @@ import numpy as np
 import pytest
 
 from promptsearch import TextPrompt
-from promptsearch.budget import Ledger
-from promptsearch.config import parse_config
 from promptsearch.errors import StrategyError
-from promptsearch.loop import search
-from promptsearch.objective import Objective
-from promptsearch.prepared import prepare
+from promptsearch.records.ledger import Ledger
+from promptsearch.search.loop import search
+from promptsearch.search.objective import Objective
+from promptsearch.search.strategy import make_strategy
 from promptsearch.strategies.exemplars import Exemplars
-from promptsearch.strategy import make_strategy
+from promptsearch.study.config import parse_config
+from promptsearch.study.prepare import prepare
 from promptsearch.testing.conformance import StrategyConformance
 from promptsearch.testing.planted import planted_objective
 

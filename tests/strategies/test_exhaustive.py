@@ -6,9 +6,9 @@ from typing import get_args
 import pytest
 
 from promptsearch.errors import StrategyError
-from promptsearch.loop import search
+from promptsearch.search.loop import search
+from promptsearch.search.strategy import make_strategy
 from promptsearch.strategies.exhaustive import Exhaustive
-from promptsearch.strategy import make_strategy
 from promptsearch.testing.conformance import StrategyConformance
 from promptsearch.testing.planted import Kind, PlantedScorer, planted_objective
 

@@ -9,11 +9,12 @@ import pytest
 import torch
 from torch import nn
 
-from promptsearch import LanguageModel, Objective, Weights, loop
-from promptsearch.budget import Ledger
-from promptsearch.objective import SELECTED
-from promptsearch.run import Arena
+from promptsearch import LanguageModel, Objective, Weights
+from promptsearch.records.ledger import Ledger
+from promptsearch.search import loop
+from promptsearch.search.objective import SELECTED
 from promptsearch.strategies.fine_tuning import FineTuning
+from promptsearch.study.run import Arena
 from promptsearch.testing.conformance import StrategyConformance
 from promptsearch.testing.planted import PlantedScorer
 

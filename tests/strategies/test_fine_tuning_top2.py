@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from promptsearch import LanguageModel, Objective, loop
-from promptsearch.budget import Ledger
-from promptsearch.run import Arena
+from promptsearch import LanguageModel, Objective
+from promptsearch.records.ledger import Ledger
+from promptsearch.search import loop
 from promptsearch.strategies.fine_tuning_top2 import FineTuningTop2
+from promptsearch.study.run import Arena
 from promptsearch.testing.conformance import StrategyConformance
 from promptsearch.testing.tiny import tiny_model
 

@@ -7,12 +7,12 @@ import pytest
 import torch
 
 from promptsearch import Ask, HardPrompt
-from promptsearch.budget import Ledger
 from promptsearch.errors import StrategyError
-from promptsearch.objective import Objective
-from promptsearch.options import check_options
+from promptsearch.prompts.space import PromptSpace
+from promptsearch.records.ledger import Ledger
 from promptsearch.scoring import Engine
-from promptsearch.space import PromptSpace
+from promptsearch.search.objective import Objective
+from promptsearch.search.options import check_options
 from promptsearch.strategies.gcg import GCG
 from promptsearch.testing.conformance import StrategyConformance
 from promptsearch.testing.planted import PlantedScorer

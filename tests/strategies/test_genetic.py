@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from promptsearch.errors import StrategyError
-from promptsearch.loop import search
+from promptsearch.search.loop import search
+from promptsearch.search.strategy import make_strategy
 from promptsearch.strategies.genetic import Genetic
-from promptsearch.strategy import make_strategy
 from promptsearch.testing.conformance import StrategyConformance
 from promptsearch.testing.planted import PlantedScorer, planted_objective
 

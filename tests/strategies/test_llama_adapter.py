@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from promptsearch import GatedPrompt, loop
-from promptsearch.books import books_of
-from promptsearch.model import LanguageModel
-from promptsearch.prompt import TextPrompt
+from promptsearch import GatedPrompt
+from promptsearch.models import LanguageModel
+from promptsearch.prompts.prompt import TextPrompt
 from promptsearch.scoring import Engine
+from promptsearch.search import loop
+from promptsearch.search.books import books_of
 from promptsearch.strategies.llama_adapter import LlamaAdapter
 from promptsearch.testing.conformance import StrategyConformance
 from promptsearch.testing.planted import PlantedScorer

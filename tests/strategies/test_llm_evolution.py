@@ -2,11 +2,11 @@ import numpy as np
 import pytest
 
 from promptsearch import TextPrompt
-from promptsearch.endpoint import Completion
 from promptsearch.errors import StrategyError
-from promptsearch.loop import search
+from promptsearch.models.endpoint import Completion
+from promptsearch.search.loop import search
+from promptsearch.search.strategy import make_strategy
 from promptsearch.strategies.llm_evolution import LLMEvolution, rank_shares
-from promptsearch.strategy import make_strategy
 from promptsearch.testing.conformance import StrategyConformance
 from promptsearch.testing.planted import PlantedScorer, planted_objective
 

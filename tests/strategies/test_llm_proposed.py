@@ -4,15 +4,15 @@ import numpy as np
 import pytest
 
 from promptsearch import TextPrompt
-from promptsearch.budget import Ledger
-from promptsearch.config import parse_config
-from promptsearch.endpoint import Completion
 from promptsearch.errors import BudgetExhausted, StrategyError
-from promptsearch.loop import search
-from promptsearch.objective import Objective
-from promptsearch.prepared import prepare
+from promptsearch.models.endpoint import Completion
+from promptsearch.records.ledger import Ledger
+from promptsearch.search.loop import search
+from promptsearch.search.objective import Objective
+from promptsearch.search.strategy import make_strategy
 from promptsearch.strategies.llm_proposed import LLMProposed, score
-from promptsearch.strategy import make_strategy
+from promptsearch.study.config import parse_config
+from promptsearch.study.prepare import prepare
 from promptsearch.testing.conformance import StrategyConformance
 from promptsearch.testing.planted import PlantedScorer, planted_objective
 from promptsearch.testing.proposing import PlantedProposing

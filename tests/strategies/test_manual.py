@@ -2,8 +2,8 @@ import pytest
 
 from promptsearch import TextPrompt
 from promptsearch.errors import StrategyError
-from promptsearch.loop import search
-from promptsearch.options import check_options
+from promptsearch.search.loop import search
+from promptsearch.search.options import check_options
 from promptsearch.strategies.manual import Manual
 from promptsearch.testing.conformance import StrategyConformance
 from promptsearch.testing.planted import PlantedScorer, planted_objective

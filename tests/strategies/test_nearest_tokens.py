@@ -13,7 +13,7 @@ from hypothesis.extra.numpy import arrays
 
 from promptsearch import HardPrompt, SoftPrompt
 from promptsearch.errors import StrategyError
-from promptsearch.options import check_options
+from promptsearch.search.options import check_options
 from promptsearch.strategies.nearest_tokens import NearestTokens, combinations
 from promptsearch.testing.conformance import StrategyConformance
 from promptsearch.testing.planted import PlantedScorer

@@ -6,10 +6,10 @@ import pytest
 from optuna.trial import TrialState
 
 from promptsearch.errors import StrategyError
-from promptsearch.loop import search
-from promptsearch.records import RunLog
+from promptsearch.records.log import RunLog
+from promptsearch.search.loop import search
+from promptsearch.search.strategy import make_strategy
 from promptsearch.strategies.optuna import WINDOW, Optuna
-from promptsearch.strategy import make_strategy
 from promptsearch.testing.conformance import StrategyConformance
 from promptsearch.testing.planted import PlantedScorer, planted_objective
 

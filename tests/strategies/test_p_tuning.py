@@ -9,13 +9,14 @@ import pytest
 import torch
 from torch import nn
 
-from promptsearch import LanguageModel, Objective, TunedPrompt, loop
-from promptsearch.budget import Ledger
+from promptsearch import LanguageModel, Objective, TunedPrompt
 from promptsearch.errors import StrategyError
-from promptsearch.objective import SELECTED
-from promptsearch.run import Arena, describe
+from promptsearch.records.ledger import Ledger
+from promptsearch.search import loop
+from promptsearch.search.objective import SELECTED
+from promptsearch.search.strategy import find_strategy, make_strategy
 from promptsearch.strategies.p_tuning import PTuning, PTuningLM
-from promptsearch.strategy import find_strategy, make_strategy
+from promptsearch.study.run import Arena, describe
 from promptsearch.testing.conformance import StrategyConformance
 from promptsearch.testing.planted import PlantedScorer
 from promptsearch.testing.tiny import tiny_model

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from promptsearch import HardPrompt, SoftPrompt, loop
+from promptsearch import HardPrompt, SoftPrompt
 from promptsearch.errors import StrategyError
+from promptsearch.search import loop
 from promptsearch.strategies.pez import PEZ
 from promptsearch.testing.conformance import StrategyConformance
 from promptsearch.testing.planted import PlantedScorer

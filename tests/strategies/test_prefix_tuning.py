@@ -6,9 +6,10 @@ import pytest
 import torch
 from torch import nn
 
-from promptsearch import PrefixPrompt, loop
-from promptsearch.books import books_of
+from promptsearch import PrefixPrompt
 from promptsearch.errors import BudgetExhausted
+from promptsearch.search import loop
+from promptsearch.search.books import books_of
 from promptsearch.strategies.prefix_tuning import PrefixTuning
 from promptsearch.testing.conformance import StrategyConformance
 from promptsearch.testing.planted import PlantedScorer

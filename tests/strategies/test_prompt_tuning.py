@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from promptsearch import SoftPrompt, TextPrompt, loop
-from promptsearch.books import books_of
+from promptsearch import SoftPrompt, TextPrompt
 from promptsearch.errors import StrategyError
+from promptsearch.search import loop
+from promptsearch.search.books import books_of
 from promptsearch.strategies.prompt_tuning import PromptTuning
 from promptsearch.testing.conformance import StrategyConformance
 from promptsearch.testing.planted import PlantedScorer

@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 
 from promptsearch.errors import StrategyError
-from promptsearch.loop import search
+from promptsearch.search.loop import search
+from promptsearch.search.strategy import make_strategy
 from promptsearch.strategies.random import Random
-from promptsearch.strategy import make_strategy
 from promptsearch.testing.conformance import StrategyConformance
 from promptsearch.testing.planted import PlantedScorer, planted_objective
 

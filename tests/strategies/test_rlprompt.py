@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from promptsearch.errors import StrategyError
-from promptsearch.loop import search
 from promptsearch.scoring.answers import choice_scores
+from promptsearch.search.loop import search
+from promptsearch.search.strategy import make_strategy
 from promptsearch.strategies.rlprompt import RLPrompt, _Policy
-from promptsearch.strategy import make_strategy
 from promptsearch.testing.conformance import StrategyConformance
 from promptsearch.testing.planted import PlantedScorer, planted_objective
 

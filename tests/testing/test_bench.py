@@ -15,9 +15,9 @@ from typer.testing import CliRunner
 from promptsearch import Strategy, compare
 from promptsearch.cli import app
 from promptsearch.errors import RecordError, StrategyError, StudyError, UnknownName
-from promptsearch.prompt import SoftPrompt
-from promptsearch.sealed import sealed_line, unseal
-from promptsearch.strategy import find_strategy
+from promptsearch.prompts.prompt import SoftPrompt
+from promptsearch.records.sealed import sealed_line, unseal
+from promptsearch.search.strategy import find_strategy
 from promptsearch.testing import bench
 from promptsearch.testing.table import TableScorer
 

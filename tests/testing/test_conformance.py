@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from promptsearch import Access, HardPrompt, Objective, Prompt, SoftPrompt, State, Strategy
-from promptsearch.books import books_of
 from promptsearch.errors import BudgetExhausted, PromptSearchError
+from promptsearch.search.books import books_of
 from promptsearch.testing.conformance import StrategyConformance
 
 

@@ -1,0 +1,53 @@
+"""One call from a study file to its results: the runs are made, or gone on with, and reported."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from promptsearch.models.protocol import TextModel
+from promptsearch.records.load import load_results
+from promptsearch.records.results import Results
+from promptsearch.report.write import write_report
+from promptsearch.study.config import StudyConfig, load_config, parse_config
+from promptsearch.study.study import Progress, Study
+from promptsearch.tasks.task import Task
+
+
+def compare(
+    config: StudyConfig | Mapping[str, Any] | Path | str,
+    *,
+    out: Path | str | None = None,
+    model: TextModel | None = None,
+    task: Task | None = None,
+    progress: Callable[[Progress], None] | None = None,
+) -> Results:
+    """Run a study, or go on with it, and report.
+
+    Args:
+        config: A study file, or its keys and values; `model` and `task` may be left out of these where objects are given.
+        out: The study's folder; left out: `results/NAME`.
+        model: An LM that is loaded already.
+        task: A task that is made already.
+        progress: Called at each step.
+
+    Returns:
+        What the study found; `report.html` lies in the folder.
+
+    Raises:
+        PromptSearchError: Anything wrong with the input, before any LM token is spent; runs that fail later are named in
+            the results instead.
+    """
+    if isinstance(config, (str, Path)):
+        config = load_config(Path(config))
+    elif not isinstance(config, StudyConfig):
+        given = dict(config)
+        if model is not None:
+            given.setdefault("model", model.name)
+        if task is not None:
+            given.setdefault("task", task.name)
+        config = parse_config(given)
+    folder = Path(out) if out else Path("results") / config.name
+    Study(config, folder, progress or (lambda _: None), write_report).run(model, task)
+    return load_results(folder)

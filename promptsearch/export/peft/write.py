@@ -1,0 +1,214 @@
+"""PEFT folders: the prompts and weights that PEFT can hold.
+
+PREFIX_TUNING for prefixes, ADAPTION_PROMPT for gated prompts (see `adaption.py`), LORA for low-rank weights, and PROMPT_TUNING
+for any other prompt that stands in front of the input.
+
+PEFT puts its virtual tokens before the whole text, so only such prompts can be held exactly. Format: `prompt_embeddings` in
+`adapter_model.safetensors`, one row a virtual token. A row of PROMPT_TUNING is a vector, shape `(virtual tokens, width)`; all
+that stands before the input is folded in: anchors, hard and text prompts as rows of their embeddings, and the special tokens
+that the tokenizer puts first, so that inputs are encoded without these. A row of PREFIX_TUNING is that of a `PrefixPrompt`, flat:
+keys as they enter the attention at the positions 0, 1, ..., then values, layer by layer; special tokens follow below it. LORA
+holds two matrices for each linear map; the factor alpha / r is 1, since it belongs to the second one already.
+"""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from promptsearch.errors import ExportError, PromptError
+from promptsearch.export.certificate import Certificate, check_in_front, standing_in_row
+from promptsearch.export.peft.adaption import adaption_files
+from promptsearch.export.peft.config import CONFIG
+from promptsearch.export.peft.read import TENSOR, WEIGHTS, read_peft
+from promptsearch.export.saved import SavedPrompt
+from promptsearch.export.schema import read_object
+from promptsearch.files import write_aside, write_json
+from promptsearch.models import LanguageModel
+from promptsearch.prompts.prompt import GatedPrompt, PrefixPrompt, Prompt, SoftPrompt, Weights
+from promptsearch.scoring.layout import Ids, lay_out
+from promptsearch.scoring.ready import embedded
+from promptsearch.tasks.task import Example
+
+#: What a user of the folder runs, see `promptsearch.export.card`.
+USAGE = """\
+from peft import PeftModel
+
+model = PeftModel.from_pretrained(model, ".").eval()  # this folder
+"""
+
+
+def write_peft(saved: SavedPrompt, lm: LanguageModel, folder: Path) -> None:
+    """Write `adapter_config.json` and `adapter_model.safetensors`.
+
+    Args:
+        saved: A prefix, a gated prompt with one gate a layer, low-rank weights, or any prompt whose slots stand in front of the
+            input.
+        lm: The LM.
+        folder: Where the files go.
+
+    Raises:
+        ExportError: peft is not installed, or the prompt cannot be held exactly (with the reason).
+    """
+    _peft()
+    own = isinstance(saved.prompt, Weights | GatedPrompt | PrefixPrompt)
+    tensors, config = _held(saved.prompt if own else SoftPrompt(front_rows(saved, lm)), lm)
+    write_aside(folder / WEIGHTS, safetensors.torch.save(tensors, metadata={"format": "pt"}))
+    write_json(folder / CONFIG, config)
+
+
+def _held(prompt: Prompt, lm: LanguageModel) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The tensors and the configuration of a prompt as PEFT holds it.
+
+    Raises:
+        ExportError: It cannot be held exactly (with the reason).
+    """
+    if isinstance(prompt, Weights):
+        tensors, special = _low_rank(prompt, lm)
+    elif isinstance(prompt, GatedPrompt):
+        tensors, special = adaption_files(prompt, lm)
+    elif isinstance(prompt, PrefixPrompt):
+        tensors, special = {TENSOR: prompt.rows.flatten(1)}, _prefix_config(lm)
+    else:
+        assert isinstance(prompt, SoftPrompt)
+        tensors, special = {TENSOR: prompt.rows}, _prompt_config(lm, prompt.rows)
+    if TENSOR in tensors:
+        special |= {"num_virtual_tokens": len(tensors[TENSOR]), "num_transformer_submodules": 1}
+    common = {
+        "task_type": "CAUSAL_LM",
+        "base_model_name_or_path": lm.name,
+        "revision": None,
+        "inference_mode": True,
+        "auto_mapping": None,
+        "peft_version": _peft().__version__,
+    }
+    return tensors, special | common
+
+
+def _check_own(prompt: Prompt, folder: Path, lm: LanguageModel) -> None:
+    """Refuse a configuration that says anything else than export writes, since PEFT could do anything for it.
+
+    Raises:
+        PromptError: Names the option.
+    """
+    given, (_, own) = read_object(folder / CONFIG), _held(prompt, lm)
+    for option in {**own, **given}:
+        if option not in _FREE and (option not in own or option not in given or given[option] != own[option]):
+            written = f"export writes {own[option]!r}" if option in own else "export does not write it"
+            raise PromptError(
+                f"{folder / CONFIG} has {option[:80]!r} = {str(given.get(option))[:80]!r}, and {written}: the prompt was found "
+                "for something else, or the file was changed. `read_peft` reads what others wrote"
+            )
+
+
+#: Options that say nothing of what is computed.
+_FREE = ("base_model_name_or_path", "revision", "peft_version")
+
+
+def score_peft(certificate: Certificate, lm: LanguageModel, folder: Path) -> list[float]:
+    """The losses of the probe through peft's own forward, in nats, shape `(probe,)`.
+
+    Raises:
+        PromptError: The folder is damaged, or for a model of another size.
+        ExportError: peft is not installed.
+    """
+    peft = _peft()
+    prompt = read_peft(folder, lm)  # says what is wrong with a folder, which peft does not
+    _check_own(prompt, folder, lm)
+    # For LORA and ADAPTION_PROMPT, peft puts modules of its own into the model.
+    base = copy.deepcopy(lm.model) if isinstance(prompt, Weights | GatedPrompt) else lm.model
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # between peft and transformers; nothing that a user could do
+        model = peft.PeftModel.from_pretrained(base, str(folder)).eval()
+
+    def logits(example: Example, answer: Ids) -> Tensor:
+        text = lay_out(certificate.template, lm, example, None).segments[-1]
+        # peft returns logits for the virtual tokens of PROMPT_TUNING too: they are counted from the end.
+        found: Tensor = model(input_ids=torch.tensor([[*text, *answer]], device=lm.device)).logits[0]
+        return found
+
+    return certificate.losses_by(lm, logits)
+
+
+def front_rows(saved: SavedPrompt, lm: LanguageModel) -> Tensor:
+    """All that stands before the input, as embedding rows, float32, shape `(tokens, width)`.
+
+    Raises:
+        ExportError: Something of the input stands before the last slot, there are no rows, or there is more than these.
+    """
+    standing_in_row(saved.prompt, "virtual tokens")
+    check_in_front(saved.template, "PEFT puts a prompt in front of the whole text")
+    fields = dict.fromkeys(saved.template.fields, "")
+    whole = embedded(lm, saved.prompt, saved.template, fields)
+    rows = whole[: len(whole) - len(lay_out(saved.template, lm, Example(0, fields, "", None), None).segments[-1])]
+    if not len(rows):
+        raise ExportError("the prompt is empty: PEFT needs at least one virtual token")
+    return rows.detach().float().cpu().contiguous()
+
+
+def _prompt_config(lm: LanguageModel, rows: Tensor) -> dict[str, Any]:
+    config = lm.model.config
+    return {
+        "peft_type": "PROMPT_TUNING",
+        "token_dim": rows.shape[1],
+        "num_attention_heads": config.num_attention_heads,
+        "num_layers": config.num_hidden_layers,
+        "prompt_tuning_init": "RANDOM",
+        "prompt_tuning_init_text": None,
+        "tokenizer_name_or_path": None,
+        "tokenizer_kwargs": None,
+    }
+
+
+def _prefix_config(lm: LanguageModel) -> dict[str, Any]:
+    layers, _, heads, size = lm.prefix_shape
+    return {
+        "peft_type": "PREFIX_TUNING",
+        "token_dim": heads * size,  # of the keys: with grouped queries, less than the model's width
+        "num_attention_heads": heads,
+        "num_layers": layers,
+        "encoder_hidden_size": heads * size,
+        "prefix_projection": False,  # whatever made the rows is dropped
+    }
+
+
+def _low_rank(weights: Weights, lm: LanguageModel) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Tensors and configuration of LORA.
+
+    Raises:
+        ExportError: There are other weights than low-rank ones, or these differ in rank.
+    """
+    tensors = {f"base_model.model.{name}.weight": tensor for name, tensor in weights.tensors.items()}
+    if any(not name.endswith((".lora_A", ".lora_B")) for name in weights.tensors):
+        raise ExportError("of weights, PEFT holds low-rank ones (lora) exactly, and these are others: export them as json")
+    ranks = {len(tensor) for name, tensor in weights.tensors.items() if name.endswith(".lora_A")}
+    if len(ranks) != 1:
+        raise ExportError(
+            f"a PEFT folder holds low-rank weights of one rank, and these have {sorted(ranks)}: export them as json"
+        )
+    (rank,) = ranks
+    modules = {name.rpartition(".")[0] for name in weights.tensors}
+    return tensors, {
+        "peft_type": "LORA",
+        "r": rank,
+        "lora_alpha": rank,
+        "target_modules": sorted(modules),
+        "bias": "none",
+        "lora_dropout": 0.0,
+        # Conv1D, GPT-2's linear map, holds its matrix turned.
+        "fan_in_fan_out": any(type(lm.model.get_submodule(name)).__name__ == "Conv1D" for name in modules),
+    }
+
+
+def _peft() -> Any:
+    try:
+        import peft
+    except ImportError as error:
+        raise ExportError("the format peft needs the package peft: pip install 'promptsearch-kit[peft]'") from error
+    return peft

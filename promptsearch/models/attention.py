@@ -1,0 +1,274 @@
+"""Attention over token trees: each token sees its ancestors, those of the same pass and those kept from an earlier one.
+
+A causal LM computes a token's state from the tokens before it alone. Rows that begin with the same tokens can therefore
+share them: they form a tree, each token has one parent, and its ancestors are its row. One pass of the LM takes the new
+tokens of many trees, one after the other and without padding; only the attention looks at trees. The tokens before a
+tree (its trunk) may have been through the LM in an earlier pass: their keys and values are read instead.
+
+`transformers` lets a model's attention be exchanged by name; the layers, their projections and their positions stay the
+model's own. A model whose attention cannot be exchanged is scored row by row (`LanguageModel.trees`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import scaled_dot_product_attention
+
+from promptsearch.models.gated import Adaption
+
+#: The name under which `transformers` knows this attention.
+NAME = "promptsearch"
+
+
+class UnknownAttention(Exception):
+    """The model's attention does something that trees do not know; never leaves `LanguageModel`."""
+
+
+@dataclass
+class Forest:
+    """The trees of one pass.
+
+    Args:
+        positions: Of each new token in its row, shape `(tokens,)`.
+        order: Place in the pass of each tree's tokens, shape `(trees, size)`, padded with any place; None where all trees
+            have the same size and lie one after the other.
+        back: Place in the padded trees of each token of the pass, shape `(tokens,)`; None with `order`.
+        size: Tokens of the largest tree.
+        visible: Which tokens each token sees, first those of the trunk, then those of its tree, boolean, shape
+            `(trees, size, trunk + size)`; None where every tree is a chain without a trunk: plain causal attention.
+        key_positions: Positions of trunk and tree, shape `(trees, trunk + size)`; None with `visible`.
+        trunk: Keys and values of the trunks, padded, all layers side by side, shape `(trees, trunk, values)`; `(1, trunk,
+            values)` where all trees have the same one; None without.
+        record: Whether to keep the keys and values of this pass.
+        adaption: Gated prompts, with an owner for each tree; None without.
+    """
+
+    positions: Tensor
+    size: int
+    order: Tensor | None = None
+    back: Tensor | None = None
+    visible: Tensor | None = None
+    key_positions: Tensor | None = None
+    trunk: Tensor | None = None
+    record: bool = False
+    adaption: Adaption | None = None
+    heads: list[tuple[int, int]] = field(default_factory=list)  # of what was recorded: how many, and the size of one
+    attended: list[tuple[Any, int]] = field(default_factory=list)  # the layers' attentions and query heads, when recorded
+    windows: set[int] = field(default_factory=set)
+    _layer: int = 0  # where the present layer's part of `trunk` begins
+    _recorded: list[Tensor] = field(default_factory=list)
+    _masks: dict[tuple[int | None, int], Tensor] = field(default_factory=dict)
+    _hidden: dict[tuple[int | None, int], Tensor] = field(default_factory=dict)
+
+    def spread(self, packed: Tensor) -> Tensor:
+        """`(heads, tokens, size of a head)` to padded trees, `(trees, heads, size, size of a head)`."""
+        if self.order is not None:  # index_select: its gradient is several times as fast as that of indexing
+            packed = packed.index_select(1, self.order.flatten())
+        padded: Tensor = packed.unflatten(1, (-1, self.size))
+        return padded.transpose(0, 1)
+
+    def gather(self, padded: Tensor) -> Tensor:
+        """`(trees, heads, size, size of a head)` to `(tokens, heads, size of a head)`."""
+        flat = padded.transpose(1, 2).flatten(0, 1)
+        return flat if self.back is None else flat.index_select(0, self.back)
+
+    def above(self, own: Tensor) -> Tensor | None:
+        """The trunks' part of this layer's keys, called first, or values, shape `(trees or 1, heads, trunk, size of a head)`.
+
+        Args:
+            own: Those of the trees, shape `(heads, tokens, size of a head)`; recorded, where that is wanted.
+        """
+        if self.record:
+            self._recorded.append(own.transpose(0, 1).flatten(1))
+            self.heads.append((own.shape[0], own.shape[2]))
+        if self.trunk is None:
+            return None
+        heads, width = own.shape[0], own.shape[2]
+        kept: Tensor = self.trunk[:, :, self._layer : self._layer + heads * width].unflatten(2, (heads, width))
+        self._layer += heads * width
+        return kept.transpose(1, 2)
+
+    def mask(self, window: int | None, repeats: int) -> Tensor:
+        """Which keys each query sees, shape `(trees or 1, 1, repeats * size, trunk + size)`.
+
+        Args:
+            window: A token sees the last `window` tokens, itself among them; None for all.
+            repeats: Query heads for each key head.
+        """
+        if (window, repeats) not in self._masks:
+            device = self.positions.device
+            seen, places = self.visible, self.key_positions
+            if seen is None or places is None:
+                seen = torch.ones(1, self.size, self.size, dtype=torch.bool, device=device).tril()
+                places = torch.arange(self.size, device=device)[None]
+            if window is not None:
+                near = places[:, -self.size :, None] - places[:, None, :] < window
+                seen = seen & near
+            self._masks[window, repeats] = seen.repeat(1, repeats, 1)[:, None]
+        return self._masks[window, repeats]
+
+    def hidden(self, window: int | None, repeats: int) -> Tensor:
+        """The opposite of `mask`."""
+        if (window, repeats) not in self._hidden:
+            self._hidden[window, repeats] = ~self.mask(window, repeats)
+        return self._hidden[window, repeats]
+
+    @property
+    def recorded(self) -> Tensor:
+        """Keys and values of all layers side by side, shape `(tokens, values)`."""
+        return torch.cat(self._recorded, 1)
+
+
+def chains(lengths: Sequence[int], device: torch.device) -> Forest:
+    """A forest of rows without branches and trunks.
+
+    Args:
+        lengths: Tokens of each row.
+        device: Of its tensors.
+    """
+    positions = torch.cat([torch.arange(n) for n in lengths])
+    size = max(lengths)
+    if min(lengths) == size:
+        return Forest(positions.to(device), size)
+    within = pad_rows([torch.arange(n) for n in lengths])
+    begins = torch.tensor([0, *lengths[:-1]]).cumsum(0)
+    back = torch.cat([torch.arange(n) + i * size for i, n in enumerate(lengths)])
+    return Forest(positions.to(device), size, order=(within + begins[:, None]).to(device), back=back.to(device))
+
+
+def pad_rows(rows: Sequence[Tensor]) -> Tensor:
+    """Rows of different length on top of each other, filled up with zeros."""
+    return torch.nn.utils.rnn.pad_sequence(list(rows), batch_first=True)
+
+
+_FOREST: ContextVar[Forest] = ContextVar("forest")
+
+
+def _attend(
+    module: Any,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    scaling: float | None = None,
+    sliding_window: int | None = None,
+    **others: Any,
+) -> tuple[Tensor, None]:
+    """The attention of one layer, as `transformers` calls it.
+
+    Args:
+        module: The layer's attention.
+        query: Shape `(1, heads, tokens, size of a head)`.
+        key: Shape `(1, key heads, tokens, size of a head)`, turned to its positions.
+        value: Like `key`.
+        attention_mask: None: the forest says who sees whom.
+        scaling: Of the products of queries and keys.
+        sliding_window: How far back this layer looks.
+        others: Whatever else the model hands over.
+
+    Returns:
+        Shape `(1, tokens, heads, size of a head)`, and no weights.
+    """
+    forest = _FOREST.get()
+    strange = [name for name in ("softcap", "s_aux", "position_bias") if others.get(name) is not None]
+    if strange or len(query) != 1:
+        raise UnknownAttention(", ".join(strange) or "several rows")
+    if sliding_window is not None:
+        forest.windows.add(sliding_window)
+        if forest.visible is None and forest.size <= sliding_window:
+            sliding_window = None
+    above_keys, above_values = forest.above(key[0]), forest.above(value[0])
+    if forest.record:
+        forest.attended.append((module, query.shape[1]))
+    queries, keys, values = forest.spread(query[0]), forest.spread(key[0]), forest.spread(value[0])
+    repeats = queries.shape[1] // keys.shape[1]
+    cpu = query.device.type == "cpu"
+    above = None
+    if above_keys is not None and above_values is not None:
+        if cpu and len(above_keys) < len(keys):
+            above = (above_keys[0], above_values[0])
+        else:
+            keys = torch.cat([above_keys.expand(len(keys), -1, -1, -1), keys], 2)
+            values = torch.cat([above_values.expand(len(values), -1, -1, -1), values], 2)
+    if cpu:
+        out = _plainly(queries, keys, values, forest.hidden(sliding_window, repeats), scaling, above)
+    elif forest.visible is None and sliding_window is None:
+        if repeats > 1:
+            keys, values = keys.repeat_interleave(repeats, 1), values.repeat_interleave(repeats, 1)
+        out = scaled_dot_product_attention(queries, keys, values, is_causal=True, scale=scaling)
+    else:
+        folded = queries.unflatten(1, (-1, repeats)).flatten(2, 3)
+        mask = forest.mask(sliding_window, repeats)
+        out = scaled_dot_product_attention(folded, keys, values, attn_mask=mask, scale=scaling).unflatten(2, (repeats, -1))
+        out = out.flatten(1, 2)
+    added = None if forest.adaption is None else forest.adaption.added(module.layer_idx, queries, scaling)
+    return forest.gather(out if added is None else out + added)[None], None
+
+
+def _plainly(
+    queries: Tensor,
+    keys: Tensor,
+    values: Tensor,
+    hidden: Tensor,
+    scaling: float | None,
+    above: tuple[Tensor, Tensor] | None,
+) -> Tensor:
+    """softmax(Q K^T / sqrt(d)) V in three products: for many small trees on a CPU, 2-3 times as fast as the fused kernel.
+
+    The query heads that share a key head stand one below the other, so keys and values are read once and never copied.
+
+    Args:
+        queries: Shape `(trees, heads, size, size of a head)`.
+        keys: Shape `(trees, key heads, keys, size of a head)`.
+        values: Like `keys`.
+        hidden: Which keys a query does not see, shape `(trees, 1, repeats * size, keys)`.
+        scaling: Of the products; None for 1 / sqrt(size of a head).
+        above: Keys and values of a trunk that all trees share, shape `(key heads, trunk, size of a head)` each: all queries
+            read them in one product, and none of them is copied for each tree. None where `keys` hold the trunks.
+    """
+    trees, repeats = len(queries), queries.shape[1] // keys.shape[1]
+    folded = queries.unflatten(1, (-1, repeats)).flatten(2, 3) * (queries.shape[-1] ** -0.5 if scaling is None else scaling)
+    weights = folded @ keys.transpose(2, 3)  # (trees, key heads, repeats * size, keys)
+    if above is None:
+        out = weights.masked_fill_(hidden, float("-inf")).softmax(-1) @ values
+    else:
+        trunk_keys, trunk_values = above
+        trunk = trunk_keys.shape[1]
+        flat = folded.transpose(0, 1).flatten(1, 2)  # (key heads, trees * repeats * size, size of a head)
+        high = (flat @ trunk_keys.transpose(1, 2)).unflatten(1, (trees, -1)).transpose(0, 1)
+        weights = torch.cat([high, weights], -1).masked_fill_(hidden, float("-inf")).softmax(-1)
+        high = weights[..., :trunk].transpose(0, 1).flatten(1, 2) @ trunk_values
+        out = weights[..., trunk:] @ values + high.unflatten(1, (trees, -1)).transpose(0, 1)
+    joined: Tensor = out.unflatten(2, (repeats, -1)).flatten(1, 2)
+    return joined
+
+
+@contextmanager
+def attending(model: Any, forest: Forest) -> Iterator[None]:
+    """Within, the model's layers attend along the forest; afterwards they are as they were.
+
+    Args:
+        model: Of `transformers`.
+        forest: Of the pass.
+    """
+    import transformers
+
+    transformers.AttentionInterface.register(NAME, _attend)
+    configs = {id(m.config): m.config for m in model.modules() if hasattr(getattr(m, "config", None), "_attn_implementation")}
+    before = {key: config._attn_implementation for key, config in configs.items()}
+    token = _FOREST.set(forest)
+    try:
+        for config in configs.values():
+            config._attn_implementation = NAME
+        yield
+    finally:
+        _FOREST.reset(token)
+        for key, config in configs.items():
+            config._attn_implementation = before[key]

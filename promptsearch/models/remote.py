@@ -1,0 +1,307 @@
+"""A model that cannot be loaded here: a server scores texts, and nothing else of it is known.
+
+What its scores are is asked of the server once, at the start, see `promptsearch.models.endpoint.way`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from threading import Lock
+from typing import Any, NamedTuple
+
+import torch
+
+from promptsearch.errors import EndpointError, ModelError, PromptError, StudyError
+from promptsearch.models.endpoint import Completion, Echo, Endpoint, Likely, Way, estimate_tokens, find_way
+from promptsearch.models.endpoint.asking import Asking
+from promptsearch.models.tokens import Tokens
+
+#: How far log-probabilities of the same text may lie apart, in nats per token: the numbers of a
+#: server depend on what else it is doing at the time, see
+#: https://github.com/vllm-project/vllm/issues/42019.
+TOLERANCE = 0.05
+#: What an export tells of an endpoint.
+_KINDS = {"url": str, "model": str, "seconds": float, "retries": int, "chat": bool, "parallel": int}
+
+
+class Answered(NamedTuple):
+    """How probable an answer is.
+
+    Args:
+        nats: Its log-probability.
+        greedy: Whether each of its tokens is the most probable one; None where the server does not say.
+    """
+
+    nats: float
+    greedy: bool | None
+
+
+class ServedModel:
+    """A model behind an endpoint.
+
+    Args:
+        endpoint: The server.
+        tokens: The model's tokenizer, if it is at hand.
+        tokenizer: Where that comes from.
+        words: Without a tokenizer: the words of the pool; ids are places in this list.
+        parallel: Requests at a time.
+        single: Whether all answers to be scored are one token of the tokenizer, see `first`.
+    """
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        *,
+        tokens: Tokens | None = None,
+        tokenizer: str | None = None,
+        words: Sequence[str] = (),
+        parallel: int = 4,
+        single: bool = False,
+    ) -> None:
+        self.name = endpoint.model
+        self.device = endpoint.url
+        self.dtype = torch.float32  # what the server computes in is its own affair
+        self.parameters: int | None = None
+        self.endpoint = endpoint
+        self.tokens = tokens
+        self._tokenizer = tokenizer
+        self._words = tuple(dict.fromkeys(words))
+        self._places = {word: place for place, word in enumerate(self._words)}
+        self._single = single
+        self._asking = Asking(endpoint, parallel)
+        self._lock = Lock()
+        self.read = 0  # tokens, in and out, as the server counts them
+
+    @staticmethod
+    def of(facts: Mapping[str, Any], key: str | None = None) -> ServedModel:
+        """The model that an export names.
+
+        Args:
+            facts: What `facts` was.
+            key: The name of the environment variable that holds the server's key.
+
+        Raises:
+            ModelError: The facts are damaged.
+        """
+        try:
+            given = facts["served"]
+            own = {name: kind(given[name]) for name, kind in _KINDS.items()}
+            source, single = given["tokenizer"], given.get("scores") == "first"
+            parallel = own.pop("parallel")
+            endpoint = Endpoint(key=key, **own)
+        except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
+            raise ModelError(
+                f"the endpoint of the model '{facts.get('name')}' is not described as expected: {error!r}"
+            ) from error
+        tokens = Tokens.load(source) if source else None
+        return ServedModel(endpoint, tokens=tokens, tokenizer=source, parallel=parallel, single=single)
+
+    # What any model has, see model.text.
+
+    noise = 0.0  # its arithmetic is its own: see TOLERANCE
+
+    @property
+    def scores(self) -> str:
+        """`nats`, `first` or `errors`, see `way`."""
+        return self.way.scores
+
+    @cached_property
+    def way(self) -> Way:
+        """How scores come from the server: asked of it.
+
+        Raises:
+            EndpointDown: Nobody answers, or nobody is let in.
+            EndpointError: The server answers something else than completions.
+        """
+        return find_way(self.endpoint, single=self._single)
+
+    @property
+    def served(self) -> dict[str, Any]:
+        """Where it is served, and what its scores are; never a secret."""
+        end = self.endpoint
+        return {
+            "url": end.url,
+            "model": end.model,
+            "key": end.key,
+            "seconds": end.seconds,
+            "retries": end.retries,
+            "chat": end.chat,
+            "tokenizer": self._tokenizer,
+            "parallel": self.parallel,
+            "scores": self.scores,
+            "most": self.way.most,
+            "shifted": self.way.shifted,
+            "reason": self.way.reason,
+        }
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What names the model, for exports."""
+        own = {"name": self.name, "source": self.device, "hash": self.hash}
+        # Not the key's name: who is handed an export must not send a variable of his own to the address that stands in it.
+        return {**own, "served": {k: v for k, v in self.served.items() if k != "key"}}
+
+    @property
+    def hash(self) -> str:
+        """20 hexadecimal digits of a SHA-256 of its address, its name and the kind of its scores; its weights are not known."""
+        how = [self.way.echo] if self.way.shifted else [self.way.most] if self.way.most else []
+        content = repr((self.endpoint.url, self.endpoint.model, self.endpoint.chat, self.scores, *how))
+        return hashlib.sha256(content.encode()).hexdigest()[:20]
+
+    @property
+    def tokenizer_hash(self) -> str:
+        """Names the tokenizer; without one, the words of the pool."""
+        if self.tokens is not None:
+            return self.tokens.hash
+        return hashlib.sha256(repr(self._words).encode()).hexdigest()[:20]
+
+    @property
+    def words(self) -> tuple[int, ...]:
+        """Ids of the tokenizer's words, or of all words of the list."""
+        return self.tokens.words() if self.tokens is not None else tuple(range(len(self._words)))
+
+    @property
+    def plain(self) -> tuple[int, ...]:
+        """Ids of all tokens that texts are made of, or of all words of the list."""
+        return tuple(self.tokens.plain()) if self.tokens is not None else self.words
+
+    @property
+    def added(self) -> frozenset[int]:
+        """Ids of the tokenizer's special tokens; words of a list are none."""
+        return self.tokens.added if self.tokens is not None else frozenset()
+
+    @property
+    def anew(self) -> bool:
+        """What is sent holds no special token."""
+        return False
+
+    def encode(self, text: str, *, begins: bool = False) -> list[int]:
+        """The token ids of a text; without a tokenizer, those of its words in the list.
+
+        Args:
+            text: Any.
+            begins: Whether it is the beginning of what is sent; else it stands behind other text.
+
+        Raises:
+            PromptError: A word is not in the list.
+        """
+        if self.tokens is not None:
+            return self.tokens.encode(text, begins=begins)
+        pieces = [text] if text in self._places else [f" {word}" for word in text.split()]
+        if strange := next((piece for piece in pieces if piece not in self._places), None):
+            raise PromptError(
+                f"{strange.strip()!r} is not among the {len(self._words)} words of the pool, and without a tokenizer there are "
+                "no others: take it into the pool, or give the model's 'tokenizer'"
+            )
+        return [self._places[piece] for piece in pieces]
+
+    def decode(self, ids: Sequence[int], *, begins: bool = False) -> str:
+        """The text of ids; `begins` as for `encode`."""
+        if self.tokens is not None:
+            return self.tokens.decode(ids, begins=begins)
+        return "".join(self._words[i] for i in ids)
+
+    def count(self, text: str) -> int:
+        """What a text is charged: its tokens, or without a tokenizer what its bytes let expect."""
+        return len(self.tokens.encode(text)) if self.tokens is not None else estimate_tokens(text)
+
+    def check(self, *, gradients: bool = False) -> None:
+        """Ask the server what it can do; no study trains on it."""
+        _ = self.scores
+
+    def check_unchanged(self) -> None:
+        """Nothing here can write to it."""
+
+    def searched_in(self, dtype: str) -> torch.dtype:
+        """Float32, which is what comes back.
+
+        Raises:
+            StudyError: Another one is wanted.
+        """
+        if dtype == "bfloat16":
+            raise StudyError("the dtype of a model behind an endpoint is the server's: leave 'dtype' out")
+        return self.dtype
+
+    def room(self) -> int:
+        """None: nothing is kept here."""
+        return 0
+
+    def to(self, dtype: torch.dtype) -> ServedModel:
+        """Itself: there is one."""
+        return self
+
+    # Requests.
+
+    def answered(self, wanted: Sequence[tuple[str, str]]) -> list[Answered | EndpointError]:
+        """How probable answers are.
+
+        Args:
+            wanted: A text, and the answer that follows it.
+
+        Returns:
+            In the same order; an error where a request failed for good.
+
+        Raises:
+            EndpointDown: No request is answered any more.
+        """
+        echo = self.way.echo or Echo()
+
+        def ask(pair: tuple[str, str]) -> Answered:
+            text, answer = pair
+            nats, greedy, tokens = echo.read(self.endpoint, text + answer, answer)
+            self._count(tokens)
+            return Answered(nats, greedy)
+
+        return self._asking.all(ask, wanted)
+
+    def written(self, wanted: Sequence[tuple[str, int]]) -> list[Completion | EndpointError]:
+        """How texts go on.
+
+        Args:
+            wanted: A text, and the most tokens to write.
+
+        Returns:
+            In the same order; an error where a request failed for good.
+
+        Raises:
+            EndpointDown: No request is answered any more.
+        """
+
+        def ask(pair: tuple[str, int]) -> Completion:
+            found = self.endpoint.complete(pair[0], max_tokens=pair[1])
+            self._count(found.tokens_in + found.tokens_out)
+            return found
+
+        return self._asking.all(ask, wanted)
+
+    def listed(self, wanted: Sequence[str]) -> list[Likely | EndpointError]:
+        """The most probable tokens after texts.
+
+        Args:
+            wanted: Texts.
+
+        Returns:
+            In the same order; an error where a request failed for good.
+
+        Raises:
+            EndpointDown: No request is answered any more.
+        """
+        most = self.way.most
+
+        def ask(text: str) -> Likely:
+            found = self.endpoint.likely(text, most)
+            self._count(self.count(text) + 1)
+            return found
+
+        return self._asking.all(ask, wanted)
+
+    @property
+    def parallel(self) -> int:
+        """Requests at a time."""
+        return self._asking.parallel
+
+    def _count(self, tokens: int) -> None:
+        with self._lock:
+            self.read += tokens

@@ -1,0 +1,119 @@
+"""What the records of a run say twice, in one file or in several, must agree."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from promptsearch.records.ledger import total
+from promptsearch.records.results import Run, Study, TaskInfo, TestScore
+from promptsearch.tasks.metrics import METRICS, metric_function
+
+#: Sums of float64 in another order differ by less.
+_SAME = 1e-6
+#: The loss below which the right answer is the most probable one: without a tie.
+_CERTAIN = math.log(2) - 1e-4
+
+
+def check_run(run: Run, study: Study) -> None:
+    """See that a finished run does not contradict itself or the settings of its study.
+
+    Args:
+        run: As its `result.json` has it.
+        study: Its study.
+
+    Raises:
+        ValueError: It does; says where.
+    """
+    if run.seed not in study.seeds:
+        raise ValueError(f"its seed {run.seed} is none of the study's")
+    if run.spent != total(run.ledger):
+        raise ValueError(f"spent is {run.spent}, and its ledger adds up to {total(run.ledger)}")
+    if run.ledger.get("budget") != run.budget:
+        raise ValueError(f"its budget is {run.budget}, and that of its ledger {run.ledger.get('budget')}")
+    if run.budget is not None and run.spent - (run.ledger.get("brought") or 0) > run.budget:
+        raise ValueError(f"it spent {run.spent} tokens of a budget of {run.budget}")
+    if run.start is None and not run.reference and run.budget != study.budget:
+        raise ValueError(f"its budget is {run.budget}, and that of the study {study.budget}")
+    _same("gap", run.gap, run.test.loss - run.search.loss_fp32)
+    _check_curve(run)
+    task = study.tasks[run.task]
+    check_scores("test", run.test, task, task.splits["test"].size)
+
+
+def check_settings(run: Run, settings: Mapping[str, Any]) -> None:
+    """See that a run is the one that its `run.json` announced.
+
+    Args:
+        run: As its `result.json` has it.
+        settings: Of `run.json`.
+
+    Raises:
+        ValueError: It is another one; says in what.
+    """
+    own = {key: getattr(run, key) for key in ("strategy", "label", "options", "seed", "budget")}
+    own["start"] = run.start and {"run": run.start.run, "seed": run.start.seed, "key": run.start.key}
+    for key, value in own.items():
+        if settings.get(key) != value:
+            raise ValueError(f"its {key} is {value!r}, and that in run.json {settings.get(key)!r}")
+
+
+def check_scores(name: str, score: TestScore, task: TaskInfo, size: int) -> None:
+    """See that loss and metric on a split are those of its examples.
+
+    Args:
+        name: Of the split.
+        score: On it.
+        task: Its task.
+        size: Examples of the split.
+
+    Raises:
+        ValueError: They are not; says where.
+    """
+    for key in ("losses", "correct", "predictions", "labels", "shares"):
+        values = getattr(score, key)
+        if values is not None and len(values) != size:
+            raise ValueError(f"{name}.{key} has {len(values)} entries, the {name} split {size} examples")
+    _same(f"{name}.loss", score.loss, float(np.mean(score.losses)))
+    if min(score.losses) < -_SAME:
+        raise ValueError(f"{name}.losses has {min(score.losses)}, below 0")
+    if not set(score.correct) <= {0, 1}:
+        raise ValueError(f"{name}.correct has other values than 0 and 1")
+    if (score.predictions is None) != (score.labels is None) or (score.labels is not None and task.choices is None):
+        raise ValueError(f"{name} has predictions or labels that the task does not have")
+    if score.labels is not None and score.predictions is not None:
+        _check_answers(name, score, score.predictions, score.labels, len(task.choices or ()))
+    if score.metric is None:
+        if ":" not in task.metric or not score.metric_failed:
+            raise ValueError(f"{name}.metric is missing, and nothing says why")
+    elif task.metric in ("accuracy", "exact_match"):
+        _same(f"{name}.metric", score.metric, float(np.mean(score.correct)))
+    elif task.metric in METRICS and score.labels is not None:  # another one is a stranger's code, which is not run here
+        _same(f"{name}.metric", score.metric, float(metric_function(task.metric)(score.labels, score.predictions)))
+
+
+def _check_answers(name: str, score: TestScore, predictions: Sequence[int], labels: Sequence[int], choices: int) -> None:
+    for key, values in (("predictions", predictions), ("labels", labels)):
+        if not all(0 <= value < choices for value in values):
+            raise ValueError(f"{name}.{key} has {max(values)}, and the task {choices} choices")
+    for i, (right, said, label, loss) in enumerate(zip(score.correct, predictions, labels, score.losses, strict=True)):
+        tied = _CERTAIN < loss < math.log(choices) + 1e-4  # then rounding may tell the one, and not the other
+        if (said == label) != bool(right) and not tied:
+            raise ValueError(f"{name}.correct contradicts prediction and label of example {i}")
+
+
+def _check_curve(run: Run) -> None:
+    tokens, losses = [point[0] for point in run.curve], [point[1] for point in run.curve]
+    if any(a > b for a, b in pairwise(tokens)) or any(a < b for a, b in pairwise(losses)) or (tokens and tokens[-1] > run.spent):
+        raise ValueError("its curve goes back, or on after what was spent")
+    if losses and run.search.loss < losses[-1] - _SAME:
+        raise ValueError(f"search.loss is {run.search.loss}, less than the least of its curve, {losses[-1]}")
+
+
+def _same(what: str, one: float, other: float) -> None:
+    if not abs(one - other) <= _SAME * max(1.0, abs(other)):
+        raise ValueError(f"{what} is {one}, and what it is made of gives {other}")

@@ -1,0 +1,172 @@
+"""Reading a study's folder. A file that lacks a key, or holds another type there, is named."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import TypeAdapter, ValidationError
+
+from promptsearch.errors import RecordError, StudyError
+from promptsearch.files import exists, shown
+from promptsearch.records.agreement import check_run, check_scores, check_settings
+from promptsearch.records.results import FailedRun, Results, Run, Study, TestScore
+from promptsearch.records.sealed import damaged, read_record
+
+#: The records of a study's folder, and of a run's.
+STUDY, RUN, RESULT = "study.json", "run.json", "result.json"
+T = TypeVar("T")
+R = TypeVar("R", Run, FailedRun)
+
+
+def load_results(folder: Path | str, *, trust_code: bool = False) -> Results:
+    """Read a study's folder.
+
+    Args:
+        folder: What `promptsearch compare` was given as `--out`.
+        trust_code: Whether a report may import the modules that the study names as metrics; else it takes what runs recorded.
+
+    Returns:
+        The study and all its runs.
+
+    Raises:
+        StudyError: The folder is no study's.
+        RecordError: One of its files is damaged.
+    """
+    folder = Path(folder)
+    study = load_study(folder)
+    runs: list[Run] = []
+    failed: list[FailedRun] = []
+    seen: set[tuple[str, str, int]] = set()
+    for path in sorted(each / RESULT for each in folder.glob("*/*/seed*") if exists(each / RESULT)):
+        run = load_run(path, study)
+        name = (run.task, run.label, run.seed)
+        if name in seen:
+            raise _damaged(path, f"the run {run.task}/{run.label}/seed{run.seed} lies in another folder, too")
+        seen.add(name)
+        if isinstance(run, FailedRun):
+            failed.append(run)
+            continue
+        if any(run.task == other.task and _differ(run.test.labels, other.test.labels) for other in runs):
+            raise _damaged(path, "its right answers on the test split are not those of the other runs")
+        runs.append(run)
+    missing = _unfinished([*runs, *failed], study)
+    return Results(folder, study, _ordered(runs, study), _ordered(failed, study), missing, trust_code)
+
+
+def load_study(folder: Path) -> Study:
+    """Read what the runs of a study share.
+
+    Args:
+        folder: The study's.
+
+    Raises:
+        StudyError: The folder is no study's.
+        RecordError: `study.json` is damaged.
+    """
+    path = folder / STUDY
+    if not exists(path):
+        below = sorted(str(found.parent) for found in folder.glob(f"*/{STUDY}")) if exists(folder) else []
+        hint = f"Did you mean {' or '.join(below)}?" if below else "`promptsearch compare STUDY.yaml --out FOLDER` makes one."
+        raise StudyError(
+            f"expected the folder of a study, with a file study.json in it; there is none in {shown(folder)}. {hint}"
+        )
+    return _read(path, read_record(path, "study", _remedy(path)), Study)
+
+
+def load_run(path: Path, study: Study) -> Run | FailedRun:
+    """Read how a run ended.
+
+    Args:
+        path: Its `result.json`.
+        study: Its study.
+
+    Raises:
+        RecordError: The file is damaged, contradicts itself, the study, or the `run.json` beside it, or is of another run.
+    """
+    data = read_record(path, "result", _remedy(path))
+    if data.get("task") not in study.tasks:
+        raise RecordError(
+            f"{shown(path)} is of the task {data.get('task')!r}; study.json has {', '.join(study.tasks)}: move it to its study"
+        )
+    run: Run | FailedRun
+    if data.get("status") == "failed":
+        run = _read(path, data, FailedRun)
+    elif data.get("status") == "done":
+        run = _read(path, data, Run)
+    else:
+        raise _damaged(path, f"status: expected 'done' or 'failed', got {str(data.get('status'))[:40]!r}")
+    try:
+        if path.parts[-2] != f"seed{run.seed}":
+            raise ValueError(f"it is of seed {run.seed}, and its folder of another")
+        if isinstance(run, Run):
+            check_run(run, study)
+            if "losses" in data["select"]:
+                task = study.tasks[run.task]
+                check_scores("select", _read(path, data["select"], TestScore), task, task.splits["select"].size)
+            if exists(path.with_name(RUN)):
+                check_settings(run, load_settings(path.with_name(RUN)))
+    except ValueError as error:
+        raise _damaged(path, str(error)) from error
+    return run
+
+
+def load_settings(path: Path) -> Mapping[str, Any]:
+    """Read what a run was begun with.
+
+    Args:
+        path: Its `run.json`.
+
+    Raises:
+        RecordError: The file is damaged.
+    """
+    settings = read_record(path, "run", _remedy(path)).get("settings")
+    if not isinstance(settings, dict):
+        raise _damaged(path, "settings: expected an object")
+    return settings
+
+
+def _ordered(runs: Sequence[R], study: Study) -> tuple[R, ...]:
+    tasks, labels = list(study.tasks), study.strategies
+    # A label that a damaged study.json has lost comes last instead of vanishing.
+    return tuple(sorted(runs, key=lambda r: (tasks.index(r.task), (labels + [r.label]).index(r.label), r.label, r.seed)))
+
+
+def _unfinished(runs: Sequence[Run | FailedRun], study: Study) -> tuple[tuple[str, str, int], ...]:
+    known = {(run.task, run.label, run.seed) for run in runs}
+    once = {(run.task, run.label) for run in runs if run.deterministic}
+    return tuple(
+        (task, label, seed)
+        for task in study.tasks
+        for label in study.strategies
+        for seed in study.seeds
+        if (task, label, seed) not in known and (task, label) not in once
+    )
+
+
+def _differ(one: tuple[int, ...] | None, other: tuple[int, ...] | None) -> bool:
+    return one is not None and other is not None and one != other
+
+
+def _read(path: Path, data: Mapping[str, Any], kind: type[T]) -> T:
+    try:
+        return TypeAdapter(kind).validate_python(data)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise _damaged(path, f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}") from error
+
+
+def _damaged(path: Path, what: str) -> RecordError:
+    return damaged(path, what, _remedy(path))
+
+
+def _remedy(path: Path) -> str:
+    """The one next step where a record is damaged: its name tells what hangs on it."""
+    if path.name == STUDY:
+        return (
+            "restore it from a copy, or run the study again into a new folder with --out; the runs in this one stay as they are"
+        )
+    if path.name == RUN:
+        return "restore it, or delete it alone and run the study again: it is written anew"
+    return "restore it, or delete it and run the study again: the run ends again from its log, with the same numbers"

@@ -1,0 +1,143 @@
+"""What a line of a run's log must hold, and what it says twice must agree."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from promptsearch.prompts.prompt import TRAINED
+from promptsearch.records.ledger import Ledger, total
+from promptsearch.records.scores import Floats
+
+#: The order in which a run passes through its stages.
+STAGES = ("search", "rescore", "select", "empty", "test")
+#: Of prompts.
+KINDS = ("hard", "text", *TRAINED)
+#: Nats: numbers have six decimals each; what lies nearer than the other may be told as a tie, or as none.
+_ROUNDING, _TIE = 1e-5, 1e-4
+
+
+def check_evaluation(line: Mapping[str, Any], before: Mapping[str, Any] | None) -> None:
+    """See that a line is an evaluation, and that its scores and its ledger agree with each other and with the line before.
+
+    Args:
+        line: As it was read.
+        before: The line before, which passed.
+
+    Raises:
+        ValueError: It is none; says where.
+        KeyError: A key is missing.
+        TypeError: A value is of another type.
+    """
+    stage, prompts = line["stage"], line["prompts"]
+    if stage not in STAGES or (before and STAGES.index(stage) < STAGES.index(before["stage"])):
+        raise ValueError(f"the stage {stage!r} has no place there")
+    if not all(prompt["key"].isalnum() and prompt["kind"] in KINDS for prompt in prompts):
+        raise ValueError("a prompt has no key or kind")
+    if not (isinstance(line["seconds"], (int, float)) and line["seconds"] >= 0):
+        raise ValueError("its seconds are below 0")
+    if stage == "search":
+        _whole(line["price"], "price")
+    _whole(line["computed"], "computed")
+    _check_scores(line, len(prompts))
+    _check_ledger(line, before)
+
+
+def check_proposal(line: Mapping[str, Any], before: Mapping[str, Any] | None) -> None:
+    """See that a line is a proposer's answer.
+
+    Args:
+        line: As it was read.
+        before: The line before.
+
+    Raises:
+        ValueError: It is none; `KeyError` and `TypeError` as in `check_evaluation`.
+    """
+    if not all(isinstance(text, str) for text in line["texts"]) or not isinstance(line["texts"], list):
+        raise ValueError("its texts are no texts")
+    if not isinstance(line["request"], str):
+        raise ValueError("its request has no name")
+    _whole(line["price"], "price")
+
+
+def scored_examples(line: Mapping[str, Any]) -> int | None:
+    """How many examples the prompts of a line were scored on; None where all of them failed."""
+    return next((len(row) for row in line["losses"] if row is not None), None)
+
+
+def _check_scores(line: Mapping[str, Any], prompts: int) -> None:
+    losses, metric, choices, failures = line["losses"], line["metric"], line["choices"], line["failures"]
+    examples = len(line["examples"]) if isinstance(line["examples"], list) else scored_examples(line) or 0
+    if isinstance(line["examples"], list):
+        for example in line["examples"]:
+            _whole(example, "examples")
+    elif not isinstance(line["examples"], str):
+        raise ValueError("its examples have no name")
+    if len(losses) != prompts or len(metric) != prompts or not (choices is None or len(choices) == prompts):
+        raise ValueError(f"{prompts} prompts have {len(losses)} rows of losses and {len(metric)} of the metric")
+    if not all(key.isdecimal() and int(key) < prompts and isinstance(failures[key], str) for key in failures):
+        raise ValueError("its failures are of no prompt")
+    for i in range(prompts):
+        row, right = _numbers(losses[i], (examples,)), _numbers(metric[i], (examples,))
+        if not (np.isnan(row) == np.isnan(right)).all():
+            raise ValueError(f"losses and metric of prompt {i} are of other examples")
+        if str(i) in failures and not np.isnan(row).all():
+            raise ValueError(f"prompt {i} failed, and has losses")
+        if choices is not None and choices[i] is not None:
+            _check_choices(row, right, _numbers(choices[i], (examples, len(choices[i][0]))), i)
+    values = line.get("values")
+    if values is not None:
+        _numbers(values, (prompts,))
+    if "finished" in line:
+        _whole(line["seen"], "seen")
+        if not isinstance(line["finished"], bool):
+            raise ValueError("its race neither ended nor was cut off")
+
+
+def _check_choices(losses: Floats, right: Floats, choices: Floats, prompt: int) -> None:
+    """A loss is that of one choice; it is right where no other is as probable."""
+    seen = ~np.isnan(losses)
+    if np.isnan(choices[seen]).any() or not np.isnan(choices[~seen]).all():
+        raise ValueError(f"losses and choices of prompt {prompt} are of other examples")
+    nats, losses, right = choices[seen], losses[seen], right[seen]
+    if (np.abs(nats + losses[:, None]).min(1, initial=np.inf) > _ROUNDING).any():
+        raise ValueError(f"a loss of prompt {prompt} is that of none of its choices")
+    ordered = np.sort(nats, axis=1)
+    leads = ordered[:, -1] + losses < _TIE
+    alone = ordered[:, -1] - ordered[:, -2] > _TIE
+    if ((right == 1) & ~leads).any() or ((right == 0) & leads & alone).any():
+        raise ValueError(f"losses and metric of prompt {prompt} contradict each other")
+
+
+def _check_ledger(line: Mapping[str, Any], before: Mapping[str, Any] | None) -> None:
+    ledger = line["ledger"]
+    if ledger.keys() != Ledger().to_json().keys():
+        raise ValueError(f"its ledger has the figures {', '.join(ledger)}")
+    for name, figure in ledger.items():
+        if name != "budget" or figure is not None:
+            _whole(figure, name)
+    if ledger["budget"] is not None and total(ledger) - ledger["brought"] > ledger["budget"]:
+        raise ValueError("its ledger is over its budget")
+    if before is None:
+        return
+    old = before["ledger"]
+    fixed = ("budget", "pool", "brought")
+    if any(ledger[name] != old[name] if name in fixed else ledger[name] < old[name] for name in ledger):
+        raise ValueError("its ledger is behind that of the line before")
+    if line["stage"] == "search" and ledger["forward"] - old["forward"] < line["price"]:
+        raise ValueError("its ledger lacks its price")
+
+
+def _numbers(row: Any, shape: tuple[int, ...]) -> Floats:
+    """Numbers of this shape, NaN where there are none."""
+    found = np.full(shape, np.nan) if row is None else np.array(row, dtype=np.float64)
+    if found.shape != shape or np.isinf(found).any():
+        raise ValueError(f"a row has the shape {found.shape}, expected {shape}")
+    return found
+
+
+def _whole(number: Any, name: str) -> None:
+    if type(number) is not int or number < 0:
+        raise ValueError(f"its {name} is {str(number)[:40]!r}, no whole number from 0 up")

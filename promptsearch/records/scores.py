@@ -1,0 +1,141 @@
+"""What was scored: losses, right or wrong, log-probabilities of choices, and how they stand in a line of a log."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+Ids = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What a scorer found.
+
+    Args:
+        losses: Nats, shape `(prompts, examples)`; NaN in the rows of failed prompts.
+        metric: 1 where the answer is right, else 0, shape `(prompts, examples)`; NaN likewise.
+        choices: Log-probabilities, normalised over the choices, shape `(prompts, examples, choices)`; None for text answers.
+        computed: Tokens that went through the LM.
+        failures: Prompt index -> reason.
+    """
+
+    losses: Floats
+    metric: Floats
+    choices: Floats | None
+    computed: int
+    failures: dict[int, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What the objective tells of the prompts of one ask.
+
+    Args:
+        values: What to rank by, lower is better, shape `(prompts,)`: the mean loss; +inf for a failed prompt.
+        losses: Nats, shape `(prompts, examples)`; NaN = not scored, nothing else.
+        metric: 1 right, 0 wrong, NaN not scored, shape `(prompts, examples)`.
+        choices: Log-probabilities over the choices, shape `(prompts, examples, choices)`; None for text answers.
+        examples: The ids of the examples, shape `(examples,)`, the same for all prompts.
+        failures: Prompt index -> reason.
+        price: Tokens charged.
+        computed: Tokens that the engine really ran.
+    """
+
+    values: Floats
+    losses: Floats
+    metric: Floats
+    choices: Floats | None
+    examples: Ids
+    failures: dict[int, str]
+    price: int
+    computed: int
+
+
+@dataclass(frozen=True)
+class Row:
+    """One prompt's scores on one group of examples."""
+
+    losses: Floats  # (examples,)
+    metric: Floats  # (examples,)
+    choices: Floats | None  # (examples, choices)
+    failure: str | None
+    value: float  # what to rank by: the mean loss in nats, or a race's estimate of it; +inf for a failed prompt
+
+    @property
+    def complete(self) -> bool:
+        """Whether all examples were scored."""
+        return bool(np.isfinite(self.losses).all())
+
+
+def scores_to_json(scores: Scores, values: Floats | None = None) -> dict[str, Any]:
+    """Scores as they stand in a log line: six decimals, null for what was not scored.
+
+    What is told is read from the line, so that a replayed run sees the same numbers to the last digit.
+
+    Args:
+        scores: Of the prompts of one line.
+        values: What a race ranks them by, shape `(prompts,)`; None without a race: the mean loss.
+    """
+
+    def rows(table: Floats) -> list[Any]:
+        return [_row_to_json(row) for row in table]
+
+    return {
+        "losses": rows(scores.losses),
+        "metric": rows(scores.metric),
+        "choices": None if scores.choices is None else rows(scores.choices),
+        "failures": {str(i): reason for i, reason in scores.failures.items()},
+        "computed": scores.computed,
+        **({} if values is None else {"values": _row_to_json(np.where(np.isinf(values), np.nan, values))}),
+    }
+
+
+def _row_to_json(row: Floats) -> list[Any] | None:
+    """Six decimals; null for each NaN, and for a row of nothing else."""
+    missing = np.isnan(row)
+    rounded = np.round(row, 6)
+    return None if missing.all() else list((np.where(missing, np.array(None), rounded) if missing.any() else rounded).tolist())
+
+
+def scores_from_json(data: dict[str, Any]) -> Scores:
+    """Scores without failures, as `scores_to_json` gave them."""
+
+    def table(rows: Any) -> Floats:
+        return np.asarray(rows, dtype=np.float64)
+
+    choices = None if data["choices"] is None else table(data["choices"])
+    return Scores(table(data["losses"]), table(data["metric"]), choices, data["computed"])
+
+
+def rounded(scores: Scores) -> Scores:
+    """Scores as they will come back from a log line or the cache."""
+    choices = None if scores.choices is None else np.round(scores.choices, 6)
+    return replace(scores, losses=np.round(scores.losses, 6), metric=np.round(scores.metric, 6), choices=choices)
+
+
+def rows_of(line: dict[str, Any], examples: int) -> list[Row]:
+    """The rows of a log line, one a prompt."""
+    shape = next((np.shape(row) for row in line["choices"] or [] if row is not None), None)
+
+    def row(values: Any, size: tuple[int, ...]) -> Floats:
+        return np.full(size, np.nan) if values is None else np.asarray(values, dtype=np.float64)
+
+    found = []
+    for i in range(len(line["prompts"])):
+        losses = row(line["losses"][i], (examples,))
+        value = losses.mean() if np.isfinite(losses).all() or not line.get("values") else line["values"][i]
+        found.append(
+            Row(
+                losses=losses,
+                metric=row(line["metric"][i], (examples,)),
+                choices=None if shape is None else row(line["choices"][i], shape),
+                failure=line["failures"].get(str(i)),
+                value=float("inf") if value is None or np.isnan(value) else float(value),
+            )
+        )
+    return found

@@ -1,0 +1,106 @@
+"""How a study was made: enough to make it again."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+
+import yaml
+
+from promptsearch.models.endpoint.way import losses_of
+from promptsearch.records.results import Model, Results, Study, TaskInfo
+from promptsearch.report.notation import visible
+
+
+def signature(study: Study) -> str:
+    """One line that two studies share only if their numbers may be compared, in the manner of sacreBLEU.
+
+    Args:
+        study: What the runs share.
+
+    Returns:
+        `key:value` pairs joined by `|`.
+    """
+    parts = {
+        "name": study.name,
+        "model": f"{study.model.name}@{study.model.hash[:8]}",
+        "tokenizer": study.model.tokenizer_hash[:8],
+        "tasks": ",".join(f"{name}@{_task_hash(info)}" for name, info in study.tasks.items()),
+        "score_on": study.score_on,
+        "budget": study.budget,
+        "seeds": ",".join(map(str, study.seeds)),
+        "dtype": study.dtype,
+        "device": study.device,
+        "race": str(study.race).lower(),
+        "threads": study.machine.get("threads", "?"),
+        "torch": study.versions.get("torch", "?"),
+        "version": study.version,
+    }
+    return "|".join(f"{key}:{value}" for key, value in parts.items())
+
+
+def facts(results: Results) -> list[tuple[str, str]]:
+    """Name and value of everything that a study's numbers depend on, for a list.
+
+    Args:
+        results: From `load_results`.
+
+    Returns:
+        Pairs in reading order.
+    """
+    study, model = results.study, results.study.model
+    listed = [
+        ("Model", _model(model)),
+        ("Model hash", model.hash),
+        ("Tokenizer hash", model.tokenizer_hash),
+    ]
+    for name, info in study.tasks.items():
+        sizes = "; ".join(f"{split} {s.size} examples, hash {s.hash[:16]}" for split, s in info.splits.items())
+        template = json.dumps(info.template, ensure_ascii=False)
+        listed.append((f"Task {name}", f"template {template}; {info.metric}; {sizes}; {_pool(info)}"))
+        if info.noise is not None:
+            error = (
+                f"{info.noise.example:.2g} nats on an example and {info.noise.prompt:.2g} on a prompt's mean against float32; "
+            )
+            exact = "" if study.dtype == "float32" else error
+            noise = (
+                f"at most, on a few random prompts and examples: {exact}{info.noise.beside:.2g} nats on an example "
+                "with what is scored beside it"
+            )
+            listed.append((f"Noise of {study.dtype} on {name}", noise))
+    limit = f", at most {study.max_seconds:g} seconds" if study.max_seconds else ""
+    race = "; prompts that are clearly worse than the best are scored on some of these only" if study.race else ""
+    memory = f"; up to {study.memory / 2**30:.1f} GiB for keys and values" if study.memory else ""
+    here = f"searched in {study.dtype} on {study.device}; selected and tested in float32{memory}"
+    arithmetic = f"the server's own; {losses_of(model.served)}" if model.served else here
+    return [
+        *listed,
+        ("Budget", f"{study.budget:,} LM tokens a run{limit}; {study.score_on} search examples an evaluation{race}"),
+        ("Seeds", ", ".join(map(str, study.seeds))),
+        ("Arithmetic", arithmetic),
+        ("Machine", ", ".join(f"{key} {value}" for key, value in study.machine.items() if value is not None)),
+        ("Versions", ", ".join(f"{key} {value}" for key, value in {"promptsearch": study.version, **study.versions}.items())),
+        ("Command", f"promptsearch compare study.yaml --out {results.folder.resolve().name}"),
+    ]
+
+
+def _model(model: Model) -> str:
+    if model.served:
+        return f"{model.name}, behind the endpoint {model.source}"
+    return f"{model.name}, {model.parameters:,} parameters, from {model.source}"
+
+
+def _pool(info: TaskInfo) -> str:
+    made = f": {visible(info.pool_made)}" if info.pool_made else ""
+    shown = f"pool of {info.pool:,} tokens{made}" + (f", hash {info.pool_hash[:16]}" if info.pool_hash else "")
+    return shown + (f", found for {info.pool_price:,} LM tokens, charged to each run of hard prompts" if info.pool_price else "")
+
+
+def study_file(study: Study) -> str:
+    """The resolved study file as YAML, to be saved and run again."""
+    return yaml.safe_dump(study.settings, sort_keys=False, allow_unicode=True, width=120)
+
+
+def _task_hash(info: TaskInfo) -> str:
+    content = [info.kind, info.template, info.metric, info.choices, {name: split.hash for name, split in info.splits.items()}]
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:8]

@@ -1,0 +1,244 @@
+"""Prompts made ready for use: what a row holds before its input is computed once, and kept as keys and values.
+
+A causal LM reads a prompt in front of the input in the same way whatever follows, so any such prompt can be kept as keys and
+values: tokens, vectors, and prefixes, which are keys and values already. Gated prompts stand beside all rows of a pass, each of
+which attends to its own one. This is the one place that knows the kinds apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from promptsearch.errors import FieldError, PromptError
+from promptsearch.models import LanguageModel
+from promptsearch.models.gated import Adaption
+from promptsearch.prompts.prompt import (
+    GatedPrompt,
+    HardPrompt,
+    PrefixPrompt,
+    Prompt,
+    RowsPrompt,
+    SoftPrompt,
+    TrainedPrompt,
+    TunedPrompt,
+    Weights,
+    kind_of,
+    shapes_for,
+)
+from promptsearch.scoring.forward import embed, extend
+from promptsearch.scoring.layout import Ids, lay_out, leading, slots_of, split_slots
+from promptsearch.scoring.tree import Path
+from promptsearch.tasks.fields import text_in
+from promptsearch.tasks.task import Example
+from promptsearch.tasks.template import Template
+
+
+class Row(NamedTuple):
+    """An input under its prompt, up to the answer.
+
+    Args:
+        trunk: Keys and values of what comes first, shape `(trunk, values)`.
+        ids: Of all tokens below it, at least one; an id below zero stands for a vector, as in `forward.run`.
+        owner: The place of its gated prompt among those of the pass.
+    """
+
+    trunk: Tensor
+    ids: Path
+    owner: int = 0
+
+    @property
+    def tokens(self) -> int:
+        """Its length."""
+        return len(self.trunk) + len(self.ids)
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """A prompt in its template.
+
+    Args:
+        template: Bound.
+        slots: Ids of each slot; that of what stands apart from the text is empty.
+        above: The ids that begin every row.
+        trunk: Keys and values of a prefix and of `above`, shape `(tokens, values)`; without any where rows cannot share.
+        owner: The place of its gated prompt; of any other prompt, that of one which adds nothing.
+    """
+
+    template: Template
+    slots: tuple[Ids, ...]
+    above: Path
+    trunk: Tensor
+    owner: int = 0
+
+    def row(self, lm: LanguageModel, fields: Mapping[str, Any]) -> Row:
+        """An input below the prompt.
+
+        Args:
+            lm: For its tokenizer.
+            fields: The template's.
+
+        Raises:
+            PromptError: The row holds no token: a prefix predicts nothing itself.
+        """
+        ids = lay_out(self.template, lm, Example(0, fields, "", None), None, self.slots).join(self.slots)
+        if not ids:
+            raise PromptError("no token stands before the answer: the model needs at least one")
+        if not lm.trees:
+            return Row(self.trunk, tuple(ids), self.owner)
+        if len(ids) == len(self.above):  # an empty input: the answer is predicted from the last token, which runs again
+            return Row(self.trunk[:-1], tuple(ids[-1:]), self.owner)
+        return Row(self.trunk, tuple(ids[len(self.above) :]), self.owner)
+
+
+@dataclass(frozen=True)
+class Library:
+    """All prompts of a model, made ready.
+
+    Args:
+        prompts: In the order in which they were given.
+        vectors: Of all soft ones among them, for which negative ids stand, shape `(vectors, width)`.
+        adaption: All gated ones among them.
+    """
+
+    prompts: list[Compiled]
+    vectors: Tensor | None
+    adaption: Adaption | None
+
+    def beside(self, owners: Sequence[int]) -> Adaption | None:
+        """The gated prompts, for the trees of a pass.
+
+        Args:
+            owners: See `Row`.
+        """
+        return None if self.adaption is None else self.adaption.of(owners)
+
+
+def compile_prompts(lm: LanguageModel, prompts: Sequence[tuple[Prompt, Template]]) -> Library:
+    """Compute what does not depend on inputs, of all prompts in one pass.
+
+    Args:
+        lm: The model.
+        prompts: Each with its template, bound.
+
+    Raises:
+        PromptError: A prompt does not fit its template, or the model.
+        ModelError: The model takes no prefix, or no gated prompt.
+    """
+    found: list[Compiled] = []
+    vectors: list[Tensor] = []
+    gated: list[tuple[Tensor, Tensor]] = []
+    for prompt, template in prompts:
+        slots, given = _fill(prompt, template, lm, sum(map(len, vectors)))
+        if isinstance(prompt, SoftPrompt | TunedPrompt):
+            vectors.append(prompt.vectors)
+        owner = len(gated)
+        if isinstance(prompt, GatedPrompt):
+            gated.append((prompt.rows, prompt.gates))
+        values = lm.values if lm.trees else 0
+        trunk = torch.empty(0, values) if given is None else given
+        above = _beginning(template, lm, slots) if lm.trees else ()
+        found.append(Compiled(template, slots, above, trunk.to(lm.device, lm.dtype), owner))
+    if gated and len(gated) < len(prompts):  # the others attend to nothing: a gate of zero
+        nothing = len(gated)
+        gated.append((torch.zeros(1, 1, lm.gated_shape[2]), torch.zeros(1, 1)))
+        found = [
+            compiled if isinstance(prompt, GatedPrompt) else replace(compiled, owner=nothing)
+            for compiled, (prompt, _) in zip(found, prompts, strict=True)
+        ]
+    with torch.inference_mode():
+        library = Library(found, torch.cat(vectors) if vectors else None, lm.adaption(gated) if gated else None)
+        if computed := [i for i, compiled in enumerate(found) if compiled.above]:
+            beside = library.beside([found[i].owner for i in computed])
+            rows = [found[i].above for i in computed]
+            _, trunks = extend(lm, rows, [found[i].trunk for i in computed], library.vectors, beside)
+            for i, trunk in zip(computed, trunks, strict=True):
+                found[i] = replace(found[i], trunk=trunk)
+    return library
+
+
+def embedded(lm: LanguageModel, prompt: Prompt, template: Template, fields: Mapping[str, Any]) -> Tensor:
+    """A row up to the answer as the layers take it, without a prefix, shape `(tokens, width)`."""
+    slots, _ = _fill(prompt, template, lm, 0)
+    ids = lay_out(template, lm, Example(0, fields, "", None), None, slots).join(slots)
+    vectors = prompt.vectors if isinstance(prompt, SoftPrompt) else None
+    return embed(lm, torch.tensor(ids, dtype=torch.long, device=lm.device), vectors)
+
+
+def fields_of(template: Template, given: Mapping[str, Any], place: str) -> dict[str, str]:
+    """What a user's input gives for the fields of a template, as strictly as the rows that a prompt was found on.
+
+    Args:
+        template: Of its prompt.
+        given: Field name -> value; other keys are left alone.
+        place: Where it stands, for the message.
+
+    Raises:
+        PromptError: It lacks a field, or holds a value there that has no text.
+    """
+    try:
+        return {name: text_in(given, name, place) for name in template.fields}
+    except FieldError as error:
+        raise PromptError(str(error)) from error
+
+
+def check_fit(prompt: Prompt, template: Template) -> None:
+    """Refuse a prompt that has not as many tokens as the slots of its template.
+
+    Raises:
+        PromptError: Says how many it has, and how many are expected.
+    """
+    tokens = len(prompt.ids) if isinstance(prompt, HardPrompt) else template.length
+    if isinstance(prompt, TrainedPrompt):
+        tokens = prompt.length
+    if tokens != template.length:
+        lengths = " + ".join(str(slot.length) for slot in template.slots)
+        raise PromptError(
+            f"the prompt {prompt.key} has {tokens} tokens, but the slots of the template {template.text!r} take {lengths}"
+        )
+
+
+def _fill(prompt: Prompt, template: Template, lm: LanguageModel, first: int) -> tuple[tuple[Ids, ...], Tensor | None]:
+    """What a prompt puts into the slots, and the keys and values that it brings along.
+
+    Args:
+        prompt: Of any kind.
+        template: Bound.
+        lm: The model.
+        first: The place of its first vector among those of all prompts.
+    """
+    check_fit(prompt, template)
+    if isinstance(prompt, RowsPrompt | TunedPrompt):
+        _check_shapes(prompt, lm)
+    if isinstance(prompt, GatedPrompt | Weights):
+        return ((),), None
+    if isinstance(prompt, PrefixPrompt):
+        return ((),), prompt.rows.flatten(1)
+    if isinstance(prompt, SoftPrompt | TunedPrompt):
+        return split_slots(template, [-1 - first - i for i in range(len(prompt.vectors))]), None
+    return slots_of(template, lm, prompt), None
+
+
+def _check_shapes(prompt: RowsPrompt | TunedPrompt, lm: LanguageModel) -> None:
+    shapes = [tuple(prompt.tensors[name].shape) for name in prompt.shapes]
+    expected = shapes_for(kind_of(type(prompt)), shapes, prompt.length, lm)
+    for names, ours, theirs in zip(prompt.shapes.values(), shapes, expected, strict=True):
+        for name, here, there in zip(names, ours, theirs, strict=True):
+            if here != there:
+                raise PromptError(f"the prompt {prompt.key} is for a model with {name} {here}; this one has {there}")
+
+
+def _beginning(template: Template, lm: LanguageModel, slots: Sequence[Ids]) -> Path:
+    """The ids of a row before the first segment with a field, special tokens that begin this segment among them."""
+    if template.kind in ("tuned", "weights"):  # which change whatever is computed
+        return ()
+    example = Example(0, dict.fromkeys(template.fields, ""), "", None)
+    segments = lay_out(template, lm, example, None, slots).segments
+    ids: list[int] = []
+    for segment, slot in zip(segments[: template.fixed], slots, strict=False):
+        ids += [*segment, *slot]
+    return (*ids, *(leading(template, lm) if template.fixed == int(template.apart) else ()))

@@ -1,0 +1,128 @@
+"""Instructions from a proposer: what it is asked, and what is read from its answers.
+
+Requests are texts with an unfinished last line, below a few finished ones: small models, which follow no instructions about
+instructions, go on with them (SmolLM2-135M-Instruct answers "Is this movie review good or bad?" when it is told to say it in
+other words, and finds "What is the sentiment of this review?" where others were reworded before). Larger ones see what is
+wanted, too. Whatever comes back is read the same way, and asking ends after some vain tries.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+
+from promptsearch.errors import NothingUsable
+from promptsearch.prompts.prompt import TextPrompt
+from promptsearch.search.objective import Objective
+from promptsearch.tasks.task import Example
+
+#: Asks for an instruction that leads from inputs to answers; takes solved examples.
+FROM_EXAMPLES = """Input: cat
+Output: cats
+Input: house
+Output: houses
+Instruction: Write the plural of the word.
+
+Input: Berlin
+Output: Germany
+Input: Cairo
+Output: Egypt
+Instruction: Name the country of the city.
+
+Input: I waited an hour and the soup was cold
+Output: no
+Input: what a lovely place, we will come again
+Output: yes
+Instruction: Does the guest like the restaurant? Answer yes or no.
+
+{}Instruction:"""
+#: Asks for another wording; takes an instruction.
+VARIATION = """Instruction: Write the plural of the word.
+In other words: What is the word for more than one of these?
+
+Instruction: Add the two numbers.
+In other words: Give the sum of both numbers.
+
+Instruction: {}
+In other words:"""
+
+
+def solved(examples: Iterable[Example]) -> str:
+    """Examples as a proposer sees them: fields and answer, two lines each."""
+    lines = [f"Input: {', '.join(map(str, each.fields.values()))}\nOutput: {each.answer.strip()}\n" for each in examples]
+    return "".join(lines)
+
+
+def read_instruction(text: str) -> str:
+    """The instruction in a proposer's answer: its first line without number, label and quotes; empty where there is none."""
+    line = next((line.strip() for line in text.splitlines() if line.strip()), "")
+    line = re.sub(r"^(?:[-*#>]+|\(?\d+[.):])\s+", "", line)
+    line = re.sub(r"^\W*(?:the )?(?:new )?(?:instruction|prompt)(?: \d+)?(?: is| was)?:[\s*]*", "", line, flags=re.IGNORECASE)
+    line = line.strip("*`_ ")
+    if quoted := re.fullmatch(r"""["'“]([^"“”]+)["'”]""", line):
+        line = quoted[1]
+    labelled = re.match(r"(?:input|output|score|first|second|in other words)\b.*:", line, flags=re.IGNORECASE)
+    if labelled or not any(character.isalnum() for character in line):
+        return ""
+    return " ".join(line.split())
+
+
+class Instructions:
+    """New instructions: usable, none of them twice, and no longer than allowed.
+
+    Args:
+        objective: With the proposer.
+        seed: Of the strategy.
+        longest: The most tokens; what is longer is cut after its last whole sentence, or not taken.
+        temperature: Of the proposer.
+        retries: Tries after a vain one.
+    """
+
+    def __init__(self, objective: Objective, *, seed: int, longest: int, temperature: float, retries: int) -> None:
+        self._objective, self._seed = objective, seed
+        self._longest, self._temperature, self._retries = longest, temperature, retries
+        self._known: set[str] = set()
+
+    def know(self, texts: Iterable[str]) -> None:
+        """Texts that need not be proposed."""
+        self._known.update(texts)
+
+    def propose(self, requests: Callable[[], Sequence[str]]) -> dict[int, str]:
+        """Ask until there is something new.
+
+        Args:
+            requests: Makes the requests of a try; the next try makes its own.
+
+        Returns:
+            Place of a request -> the new instruction that it was answered with; at least one.
+
+        Raises:
+            NothingUsable: No try gave any.
+            BudgetExhausted: The proposer costs more than is left.
+        """
+        texts: list[str] = []
+        for _ in range(self._retries + 1):
+            texts = self._objective.proposer.generate(
+                requests(), seed=self._seed, max_tokens=self._longest, temperature=self._temperature, stop=("\n",)
+            )
+            found: dict[int, str] = {}
+            for place, text in enumerate(texts):
+                if (line := self._read(text)) and line not in self._known:
+                    found[place] = line
+                    self._known.add(line)
+            if found:
+                return found
+        raise NothingUsable(
+            f"the proposer gave nothing usable in {self._retries + 1} tries: no new one of less than {self._longest} tokens. "
+            f"Its last answer was {texts[-1][:80]!r}. Take a more able model as 'proposer', another temperature or more 'retries'"
+        )
+
+    def _read(self, text: str) -> str:
+        line = read_instruction(text)
+        if self._short(line):
+            return line
+        whole = re.match(r".*[.!?](?=\s)", line)  # it was broken off: what stands before the last sentence
+        return whole[0] if whole and self._short(whole[0]) else ""
+
+    def _short(self, text: str) -> bool:
+        return self._objective.length(TextPrompt(text)) < self._longest

@@ -1,0 +1,166 @@
+"""The loop of ask and tell, and the checkpoints from which a killed search goes on."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import time
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+import torch
+from numpy.typing import ArrayLike
+from torch import Tensor
+
+from promptsearch.errors import BudgetExhausted, Diverged, FileError, NothingUsable, RecordError, StrategyError
+from promptsearch.files import exists, opened, write_aside
+from promptsearch.plain.json import parse_json
+from promptsearch.prompts.prompt import Prompt
+from promptsearch.records.sealed import seal, unseal
+from promptsearch.search.alike import Alike
+from promptsearch.search.books import Books, books_of
+from promptsearch.search.calling import strangers_code
+from promptsearch.search.strategy import Ask, State, Strategy
+
+log = logging.getLogger(__name__)
+
+#: Bytes of a state, at most.
+_LARGEST = 1 << 40
+#: A state is saved when this share of the working time would go into saving, at most.
+_SAVING_SHARE = 0.05
+#: Prompts in one ask, at most.
+MOST_PROMPTS = 1_000_000
+
+
+def search(strategy: Strategy, folder: Path | None = None) -> str:
+    """Ask, score, tell, until something ends it: the budget, nothing left to propose, divergence, or scores that are all alike.
+
+    Args:
+        strategy: Fresh from its constructor; its objective's log decides whether it starts or goes on.
+        folder: Where the strategy's state is kept; None keeps none.
+
+    Returns:
+        Why the search ended, for the record.
+
+    Raises:
+        StrategyError: The strategy broke the contract or failed.
+        RecordError: The log does not fit what the strategy proposes.
+    """
+    books = books_of(strategy.objective)  # now: what a strategy calls its objective later makes no difference
+    proposes = type(strategy).proposes
+    checkpoint = _Checkpoint(folder / "state.safetensors", books) if folder else None
+    if checkpoint and books.log.replaying:
+        checkpoint.load(strategy)
+    alike = Alike()
+    while True:
+        try:
+            prompts, examples = _ask(strategy, proposes)
+            if not prompts:
+                return alike.reason("nothing left to propose")
+            evaluation = books.evaluate(prompts, examples)
+        except (BudgetExhausted, Diverged, NothingUsable) as end:
+            alike.look(books.log.lines)
+            return alike.reason(str(end))
+        alike.look(books.log.lines)
+        if alike.blind:
+            return alike.reason("")
+        with _named(strategy, "tell"):
+            strategy.tell(prompts, evaluation)
+        if checkpoint and not books.log.replaying:
+            checkpoint.save(strategy)
+
+
+def _ask(strategy: Strategy, proposes: Collection[type]) -> tuple[list[Prompt], ArrayLike | None]:
+    name = type(strategy).__name__
+    with _named(strategy, "ask"):
+        asked = strategy.ask()
+        prompts, examples = (asked.prompts, asked.examples) if isinstance(asked, Ask) else (asked, None)
+        if not isinstance(prompts, Sequence):
+            raise StrategyError(f"{name}.ask returned {type(prompts).__name__}; expected a list of prompts, or an Ask with one")
+        if (count := len(prompts)) > MOST_PROMPTS:
+            raise StrategyError(f"{name}.ask returned {count:,} prompts; at most {MOST_PROMPTS:,} may be asked for at once")
+        for prompt in prompts:
+            if type(prompt) not in proposes:
+                kinds = ", ".join(sorted(kind.__name__ for kind in proposes))
+                raise StrategyError(f"{name}.ask returned {type(prompt).__name__}; the class says that it proposes {kinds}")
+        return list(prompts), examples
+
+
+def _named(strategy: Strategy, method: str) -> AbstractContextManager[None]:
+    """Within, a strategy's method runs; whatever it raises becomes an error that names it."""
+    return strangers_code(f"{type(strategy).__name__}.{method} failed")
+
+
+class _Checkpoint:
+    """One file with a strategy's state and the run's books, replaced whole; the numbers of the best few lie beside it.
+
+    The log alone is enough to go on. So a state that is missing, damaged, unreadable or ahead of its log costs time, and no
+    more: the strategy starts from its seed, trains again what it had trained, and takes the scores from the log.
+    """
+
+    def __init__(self, path: Path, books: Books) -> None:
+        self._path = path
+        self._books = books
+        self._next = 0.0
+
+    def load(self, strategy: Strategy) -> None:
+        """Restore the state, if there is one that can be used; later lines of the log are then replayed onto it."""
+        if not exists(self._path):
+            return
+        try:
+            books, state = self._read()
+            self._books.recover(books)
+        except (FileError, RecordError) as error:
+            log.warning("%s is not used: %s. The run goes on from its log, and its numbers stay the same", self._path, error)
+            self._books.log.keep_only([])
+            return
+        with _named(strategy, "restore"):
+            strategy.restore(state)
+
+    def _read(self) -> tuple[dict[str, Any], State]:
+        try:
+            with opened(self._path, _LARGEST), safetensors.safe_open(self._path, framework="pt") as file:
+                about = unseal(parse_json(file.metadata()["state"]))
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+            if about["tensors"] != _digest(tensors):
+                raise ValueError("its tensors were changed")
+            data = json.loads(about["data"])
+        except (safetensors.SafetensorError, KeyError, TypeError, ValueError, RecursionError) as error:
+            raise RecordError(f"it is damaged ({error})") from error
+        return about["books"], State(tensors, data)
+
+    def save(self, strategy: Strategy) -> None:
+        """Save the state, unless the last time was only just now."""
+        begin = time.monotonic()
+        if begin < self._next:
+            return
+        with _named(strategy, "state"):
+            state = strategy.state()
+            if state is None:
+                return
+            tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.tensors.items()}
+            # As a text of its own: a strategy's numbers may be infinite, or of 128 bits.
+            data = json.dumps(dict(state.data))
+            about = seal({"data": data, "books": self._books.to_json(), "tensors": _digest(tensors)})
+            content = safetensors.torch.save(tensors, metadata={"state": json.dumps(about)})
+        best = [item.prompt for item in self._books.ranking]
+        self._books.log.keep(best)
+        write_aside(self._path, content)
+        self._books.log.keep_only(best)
+        end = time.monotonic()
+        self._next = end + (end - begin) / _SAVING_SHARE
+
+
+def _digest(tensors: Mapping[str, Tensor]) -> str:
+    """Names the content of tensors on the CPU: 16 hexadecimal digits of a SHA-256."""
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        tensor = tensors[name].contiguous()
+        digest.update(f"\0{name}{tensor.dtype}{tuple(tensor.shape)}".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()[:16]

@@ -1,0 +1,245 @@
+"""The objective: what a strategy meets.
+
+It scores prompts on the search split, and charges the run for it. It holds no split, file or account: all of these belong to the
+books of its run, and no attribute or closure of an objective leads to them. What it hands out is a copy, or cannot be changed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike
+from torch import Tensor
+
+from promptsearch.models.weights import ModelWeights
+from promptsearch.prompts.prompt import HardPrompt, Numbers, Prompt, own_copy
+from promptsearch.prompts.space import PromptSpace
+from promptsearch.records.ledger import Statement
+from promptsearch.records.scores import Evaluation, Ids
+from promptsearch.search.books import FINALISTS, FREE_PROPOSALS, SELECTED, Books, Ranked, books_of, open_books
+from promptsearch.search.views import Asking, Diary, WeightCopies, read_only
+from promptsearch.tasks.task import Example
+
+__all__ = ["FINALISTS", "FREE_PROPOSALS", "SELECTED", "Objective", "Ranked", "books_of"]
+
+
+class Objective:
+    """Scores prompts on the search split within a budget.
+
+    It is made from what `promptsearch.search.books.Books` takes, and is the only way from a strategy to the LM.
+    """
+
+    __slots__ = ("__weakref__", "_embeddings", "_space", "start")
+
+    #: The winner of the run that this one starts from, where the study file names one with `start`; else None.
+    start: Prompt | None
+
+    def __init__(self, *given: Any, **named: Any) -> None:
+        books = open_books(self, Books(*given, **named))
+        self._space = books.space.shown(self._decode, lambda: self.embeddings)
+        self._embeddings: Tensor | None = None
+        self.start = None if books.start is None else own_copy(books.start)
+
+    # Scoring, which is charged.
+
+    def evaluate(self, prompts: Sequence[Prompt], examples: ArrayLike | None = None) -> Evaluation:
+        """Score prompts and charge for them; a prompt that this run has scored on these examples is free.
+
+        Args:
+            prompts: At least one.
+            examples: Ids of search examples to score on, shape `(examples,)`; left out: all of `score_on`. Only prompts
+                scored on all of `score_on` can win.
+
+        Returns:
+            The scores, in the order of the prompts.
+
+        Raises:
+            StrategyError: A prompt is not in the space, or there is none.
+            BudgetExhausted: Not all prompts could be paid; those that could, in order, are scored and in the books.
+        """
+        return books_of(self).evaluate(prompts, examples)
+
+    def loss(self, numbers: Numbers, examples: ArrayLike) -> Tensor:
+        """The mean loss of a trained prompt on a minibatch, differentiable; charges forward and backward.
+
+        Args:
+            numbers: Rows of a soft prompt, shape `(length, width)`, or of a prefix, shape `(length, *prefix_shape)`; vectors
+                and gates of a gated prompt, see `GatedPrompt`; or changed weights by name, with or without vectors, see
+                `TunedPrompt`. Gradients flow back to them.
+            examples: Ids of search examples, shape `(batch,)`.
+
+        Returns:
+            Mean nats per example, shape `()`.
+
+        Raises:
+            BudgetExhausted: Forward and backward cost more than is left.
+        """
+        books = books_of(self)
+        ids = np.array(examples, dtype=np.int64)
+        books.prices.charge_step(numbers, ids)
+        return books.scorer.loss(numbers, ids)
+
+    def token_gradient(self, prompt: HardPrompt, examples: ArrayLike) -> Tensor:
+        """How the mean loss changes with the token at each position, to first order; charged as `loss` is.
+
+        The gradient with respect to one-hot vectors that pick the tokens' embeddings: at each position, a token with a lower
+        number than the present one promises a lower loss. Of the vocabulary, the tokens that may be proposed: the pool.
+
+        Args:
+            prompt: From the space.
+            examples: As in `loss`.
+
+        Returns:
+            Nats, shape `(length, pool)`, in the order of `space.pool`; float32 on the CPU.
+
+        Raises:
+            BudgetExhausted: As `loss`.
+        """
+        books = books_of(self)
+        books.space.check(prompt := HardPrompt(prompt.ids))
+        embeddings = books.scorer.embeddings
+        rows = embeddings[torch.tensor(prompt.ids)].detach().float().cpu().requires_grad_()  # (length, width)
+        (gradient,) = torch.autograd.grad(self.loss(rows, examples), rows)
+        # As the layers take them: a model that scales its embeddings scales these, too.
+        pool = embeddings[torch.from_numpy(books.space.pool.copy())].detach().float().cpu()
+        return gradient @ pool.T
+
+    def keys_values(self, ids: Sequence[int]) -> Tensor:
+        """Keys and values of a text, for a prefix to start from; charges its tokens.
+
+        Args:
+            ids: Tokens, which stand at the very start of a row, shape `(tokens,)`.
+
+        Returns:
+            Shape `(tokens, *prefix_shape)`.
+
+        Raises:
+            BudgetExhausted: The tokens cost more than is left.
+        """
+        books, ids = books_of(self), [int(i) for i in ids]
+        books.ledger.charge(forward=len(ids), reserve=books.prices.set_aside(books.space.length))
+        books.ledger.computed += len(ids)
+        return books.scorer.keys_values(ids).clone()
+
+    @property
+    def proposer(self) -> Asking:
+        """A language model that writes what a strategy asks of it, on the run's account."""
+        return Asking(self)
+
+    # Prices.
+
+    def price(self, prompts: Sequence[Prompt], examples: ArrayLike | None = None) -> int:
+        """What `evaluate` would charge for new prompts, in tokens.
+
+        Args:
+            prompts: Any number.
+            examples: As in `evaluate`.
+        """
+        books = books_of(self)
+        return books.prices.of(prompts, books.scored if examples is None else np.array(examples, dtype=np.int64))
+
+    def backward(self, numbers: Numbers) -> float:
+        """What `loss` charges for going back, in tokens for each token of its forward pass.
+
+        Args:
+            numbers: As in `loss`.
+        """
+        return books_of(self).scorer.passes(numbers)[1]
+
+    def length(self, prompt: Prompt) -> int:
+        """Tokens of a prompt, as they are charged."""
+        return books_of(self).scorer.length(prompt)
+
+    def affordable(self, length: int) -> int:
+        """How many more prompts of `length` tokens this run can score on all of `score_on`."""
+        return books_of(self).prices.affordable(length)
+
+    def left(self, length: int, prompts: int) -> float:
+        """Tokens that may be spent beside the selection among the best of so many prompts of `length` tokens."""
+        return books_of(self).prices.left(length, prompts)
+
+    @property
+    def ledger(self) -> Statement:
+        """What was spent so far, and what is left: the account as it stands now."""
+        return books_of(self).ledger.statement()
+
+    # What may be looked at.
+
+    @property
+    def space(self) -> PromptSpace:
+        """The pool and the length of hard prompts."""
+        return self._space
+
+    @property
+    def scored(self) -> Ids:
+        """Ids of the examples that `evaluate` scores on, shape `(score_on,)`; read-only."""
+        return read_only(books_of(self).scored)
+
+    @property
+    def training(self) -> Ids:
+        """Ids of the rest of the search split, for minibatches, exemplars and word statistics; read-only."""
+        return read_only(books_of(self).training)
+
+    def minibatch(self, rng: np.random.Generator, size: int) -> Ids:
+        """Ids of `size` examples, none of which `evaluate` scores on, drawn without replacement where there are enough."""
+        training = self.training
+        return rng.choice(training, size=size, replace=size > len(training))
+
+    def examples(self, ids: ArrayLike) -> list[Example]:
+        """Search examples by id."""
+        found = books_of(self).scorer.examples(np.array(ids, dtype=np.int64))
+        return [replace(example, fields=dict(example.fields)) for example in found]
+
+    def demonstrations(self, ids: ArrayLike) -> list[str]:
+        """Search examples as solved text: the template filled in, nothing in its slots, and the right answer."""
+        return books_of(self).scorer.demonstrations(np.array(ids, dtype=np.int64))
+
+    def encode(self, text: str) -> list[int]:
+        """The token ids of a text."""
+        return list(books_of(self).scorer.encode(text))
+
+    @property
+    def embeddings(self) -> Tensor:
+        """The LM's input embeddings, shape `(vocabulary, width)`: a copy, made when it is asked for first."""
+        if self._embeddings is None:
+            self._embeddings = books_of(self).scorer.embeddings.detach().clone()
+        return self._embeddings
+
+    @property
+    def prefix_shape(self) -> tuple[int, ...]:
+        """What a token of a prefix is: `(layers, 2, key heads, size of a head)`, keys, then values."""
+        return books_of(self).scorer.prefix_shape
+
+    @property
+    def gated_shape(self) -> tuple[int, int, int]:
+        """What gated prompts have at most: `(layers, heads, width)`."""
+        return books_of(self).scorer.gated_shape
+
+    @property
+    def weights(self) -> ModelWeights:
+        """The LM's weights in float32, each copied when it is asked for, and what they belong to."""
+        known = books_of(self).scorer.weights
+        return replace(known, tensors=WeightCopies(self, tuple(known.tensors)), maps=MappingProxyType(dict(known.maps)))
+
+    @property
+    def ranking(self) -> Sequence[Ranked]:
+        """The best few prompts scored on all of `score_on`, best first."""
+        known = [item for item in books_of(self).ranking if item.prompt is not None]
+        return tuple(replace(item, prompt=own_copy(item.prompt)) for item in known)
+
+    def finalists(self) -> list[Ranked]:
+        """The ranking at the end of the search."""
+        return [replace(item, prompt=own_copy(item.prompt)) for item in books_of(self).finalists()]
+
+    @property
+    def log(self) -> Diary:
+        """What this run has scored, to be read."""
+        return Diary(self)
+
+    def _decode(self, ids: Sequence[int]) -> str:
+        return books_of(self).space.decode(ids)

@@ -1,0 +1,219 @@
+"""The proposer: a language model that writes what strategies ask of it, on the run's account.
+
+What it writes is charged like everything else, and kept in a file of its own in the run's folder, `proposals.jsonl`: one line a
+call, on disk before a strategy sees the texts. A run that was killed reads them back, in order, instead of writing them again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Protocol
+
+import torch
+
+from promptsearch.errors import EndpointDown, ModelError, PromptError, StrategyError
+from promptsearch.models import LanguageModel
+from promptsearch.models.endpoint import Completion, Endpoint, EndpointUnavailable
+from promptsearch.models.tokens import Tokens
+from promptsearch.records.ledger import Ledger
+from promptsearch.records.log import ProposalLog
+from promptsearch.scoring.decoding import Sampling, decode
+from promptsearch.scoring.packing import pack
+from promptsearch.scoring.ready import Library, Row
+from promptsearch.scoring.sharing import PASS_TOKENS
+
+
+class Proposing(Protocol):
+    """A model that proposes: the study's own, another one, or one behind an endpoint."""
+
+    def most(self, request: str) -> int:
+        """The most tokens that a request can be for this model."""
+
+    def complete(
+        self, requests: Sequence[str], *, max_tokens: int, temperature: float, seeds: Sequence[int], stop: Sequence[str]
+    ) -> list[Completion]:
+        """Answer each request by itself.
+
+        Args:
+            requests: Texts with an unfinished last line.
+            max_tokens: The most that is written to each.
+            temperature: Of the drawing; 0 writes what is most probable.
+            seeds: One a request, from 0 up to 2 ** 31: same seed, same text, as far as the model can promise it.
+            stop: Texts before which an answer ends.
+        """
+
+
+class Proposer:
+    """What a strategy reaches as `objective.proposer`.
+
+    Args:
+        model: That proposes; None: there is none.
+        ledger: The run's account.
+        log: Of its calls.
+        reserve: Tokens that must remain after a call.
+    """
+
+    def __init__(self, model: Proposing | None, ledger: Ledger, log: ProposalLog, reserve: Callable[[], int]) -> None:
+        self._model, self._ledger, self._log, self._reserve = model, ledger, log, reserve
+
+    def generate(
+        self, requests: Sequence[str], *, seed: int, max_tokens: int, temperature: float = 1.0, stop: Sequence[str] = ()
+    ) -> list[str]:
+        """Let the proposer answer requests, and charge their tokens and those that it wrote.
+
+        Args:
+            requests: Texts with an unfinished last line, at least one; the same one several times gives different texts.
+            seed: Of the strategy: same seed, same calls, same texts.
+            max_tokens: The most that is written to each.
+            temperature: Of the drawing; 0 writes what is most probable.
+            stop: Texts before which an answer ends, beside where the model ends it.
+
+        Returns:
+            One text a request.
+
+        Raises:
+            BudgetExhausted: The most that the call may cost is not left.
+            StrategyError: There is nothing to answer, or nobody to do so.
+        """
+        if not requests or max_tokens < 1 or temperature < 0:
+            raise StrategyError(
+                f"expected requests, at least one token to write and a temperature of at least 0, got {len(requests)}, "
+                f"{max_tokens} and {temperature}"
+            )
+        if self._model is None:
+            raise StrategyError("there is no model to propose: give the objective one, or 'proposer' in the study file")
+        most = sum(self._model.most(request) + max_tokens for request in requests)
+        self._ledger.check(most, self._reserve())
+        call = [*requests, seed, self._log.count, max_tokens, temperature, *stop]
+        digest = hashlib.sha256(json.dumps(call).encode()).hexdigest()[:20]
+        line = self._log.replay(digest)
+        if line is None:
+            drawn = [int.from_bytes(hashlib.sha256(f"{digest} {i}".encode()).digest()[:4]) >> 1 for i in range(len(requests))]
+            found = self._model.complete(requests, max_tokens=max_tokens, temperature=temperature, seeds=drawn, stop=stop)
+            # A server may count what nobody sent or asked for: what was not set aside beforehand cannot be charged.
+            price = min(most, sum(each.tokens_in + each.tokens_out for each in found))
+            line = self._log.append({"request": digest, "texts": [each.text for each in found], "price": price})
+        self._ledger.charge(proposer=line["price"])
+        return list(line["texts"])
+
+
+class LocalProposing:
+    """A model on this machine: many requests in one pass.
+
+    Args:
+        lm: In the dtype to compute in.
+        chat: Whether requests go through its chat template, as a user's messages. Otherwise it goes on with their text, which is
+            what small models are better at.
+
+    Raises:
+        ModelError: `chat`, and it has no chat template.
+    """
+
+    #: Below this share of the probability nothing is drawn: the many improbable tokens are what makes texts of small models
+    #: fall apart.
+    TOP_P = 0.95
+
+    def __init__(self, lm: LanguageModel, *, chat: bool = False) -> None:
+        if chat and not getattr(lm.tokenizer, "chat_template", None):
+            raise ModelError(f"the model '{lm.name}' has no chat template: set the proposer's 'chat' to false")
+        self._lm, self._chat = lm, chat
+
+    def most(self, request: str) -> int:
+        """Exactly as many as it is."""
+        return len(self._encode(request))
+
+    def complete(
+        self, requests: Sequence[str], *, max_tokens: int, temperature: float, seeds: Sequence[int], stop: Sequence[str]
+    ) -> list[Completion]:
+        """See `Proposing`.
+
+        Raises:
+            PromptError: A request and what is to be written are longer than the model's context.
+        """
+        lm = self._lm
+        encoded = [self._encode(request) for request in requests]
+        longest = max(map(len, encoded)) + max_tokens
+        if lm.context is not None and longest > lm.context:
+            raise PromptError(
+                f"a request to the proposer and its answer have {longest} tokens, but the model reads at most {lm.context}: "
+                "show it fewer or shorter examples and instructions"
+            )
+
+        def ended(ids: Sequence[int]) -> bool:
+            return ids[-1] in lm.ends or _cut(lm.decode(ids), stop) is not None
+
+        nothing = torch.empty(0, lm.values if lm.trees else 0, dtype=lm.dtype, device=lm.device)
+        limit = PASS_TOKENS.get(lm.device.type, PASS_TOKENS["cpu"])
+        found: dict[int, list[int]] = {}
+        order = sorted(range(len(encoded)), key=lambda i: -len(encoded[i]))
+        for some in pack(order, lambda i: len(encoded[i]), lambda: limit):
+            rows = [Row(nothing, tuple(encoded[i])) for i in some]
+            sampling = Sampling(temperature, self.TOP_P, [seeds[i] for i in some]) if temperature else None
+            texts = decode(lm, rows, Library([], None, None), [max_tokens] * len(some), ended, sampling)
+            found.update(zip(some, texts, strict=True))
+        completions = []
+        for i, own in enumerate(encoded):
+            ids = found[i]
+            text = lm.tokenizer.decode(ids[:-1] if ids[-1] in lm.ends else ids, skip_special_tokens=True)
+            cut = _cut(text, stop)
+            completions.append(Completion(text.lstrip() if cut is None else cut, len(own), len(ids)))
+        return completions
+
+    def _encode(self, request: str) -> list[int]:
+        """As a text to go on with, or as a user's message."""
+        lm = self._lm
+        if not self._chat:
+            return [*lm.lead, *lm.encode(request, begins=True)]
+        message = [{"role": "user", "content": request}]
+        text = lm.tokenizer.apply_chat_template(message, tokenize=False, add_generation_prompt=True)
+        return list(lm.tokenizer(text, add_special_tokens=False).input_ids)
+
+
+class RemoteProposing:
+    """A model behind an endpoint, which cuts texts before `stop` itself.
+
+    Args:
+        endpoint: Its client.
+        tokens: The model's tokenizer, if it is at hand.
+        parallel: Requests at a time.
+    """
+
+    #: Tokens that a chat template, or a tokenizer, may put around a request.
+    AROUND = 64
+
+    def __init__(self, endpoint: Endpoint, *, tokens: Tokens | None = None, parallel: int = 1) -> None:
+        self._endpoint, self._tokens, self._parallel = endpoint, tokens, parallel
+
+    def most(self, request: str) -> int:
+        """A token is at least a byte of text; more is not known of a stranger's tokenizer."""
+        own = len(request.encode()) if self._tokens is None else len(self._tokens.encode(request))
+        return own + self.AROUND
+
+    def complete(
+        self, requests: Sequence[str], *, max_tokens: int, temperature: float, seeds: Sequence[int], stop: Sequence[str]
+    ) -> list[Completion]:
+        """See `Proposing`.
+
+        Raises:
+            EndpointDown: The server does not answer, or lets nobody in: the run goes on when it does.
+            EndpointError: It does not take a request, or answers something else than a text.
+        """
+
+        def ask(request: str, seed: int) -> Completion:
+            return self._endpoint.complete(request, max_tokens=max_tokens, temperature=temperature, seed=seed, stop=stop)
+
+        try:
+            with ThreadPoolExecutor(self._parallel) as pool:
+                return list(pool.map(ask, requests, seeds))
+        except EndpointUnavailable as error:
+            raise EndpointDown(str(error)) from error
+
+
+def _cut(text: str, stop: Sequence[str]) -> str | None:
+    """The text before the first of these, blanks at its beginning left out; None where none of them stands in it."""
+    begun = text.lstrip()
+    places = [place for each in stop if (place := begun.find(each)) >= 0]
+    return begun[: min(places)] if places else None

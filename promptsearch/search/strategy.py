@@ -1,0 +1,288 @@
+"""What a strategy is, and how strategies are found by name.
+
+A strategy proposes prompts (`ask`) and learns from their losses (`tell`). The core keeps the books: best so far,
+budget, log, resume, selection. Random search is five lines:
+
+    class Random(Strategy):
+        def __init__(self, objective, *, seed):
+            super().__init__(objective, seed=seed)
+            self._rng = np.random.default_rng(seed)
+
+        def ask(self):
+            return self.objective.space.sample(self._rng, 16)
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from importlib.metadata import EntryPoint, entry_points
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+from numpy.typing import ArrayLike
+from torch import Tensor
+
+from promptsearch.errors import StrategyError, UnknownName
+from promptsearch.importing import load_named
+from promptsearch.prompts.prompt import TRAINED, HardPrompt, Prompt, TextPrompt
+from promptsearch.records.scores import Evaluation
+from promptsearch.search.calling import strangers_code
+from promptsearch.search.diagnosis import Training
+from promptsearch.search.objective import FINALISTS, Objective
+from promptsearch.search.options import check_options
+
+GROUP = "promptsearch.strategies"
+#: How a strategy's constructor begins.
+_BEGIN = "let its __init__ begin with `super().__init__(objective, seed=seed)`"
+
+
+class Access(StrEnum):
+    """What a strategy needs of the LM."""
+
+    SCORES = "scores"
+    GRADIENTS = "gradients"
+    WEIGHTS = "weights"
+
+
+@dataclass(frozen=True)
+class Ask:
+    """Prompts to be scored on a minibatch instead of all of `score_on`.
+
+    Args:
+        prompts: What to score.
+        examples: Ids of search examples, shape `(examples,)`.
+    """
+
+    prompts: Sequence[Prompt]
+    examples: ArrayLike
+
+
+@dataclass(frozen=True)
+class State:
+    """What a strategy needs to go on after a kill.
+
+    Args:
+        tensors: Name -> tensor; kept as safetensors.
+        data: JSON values.
+    """
+
+    tensors: Mapping[str, Tensor] = field(default_factory=dict)
+    data: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Strategy(ABC):
+    """Proposes prompts and learns from their losses.
+
+    The core calls `ask`, scores what it returns, and calls `tell` with it, until the budget is spent or `ask`
+    returns nothing. All randomness comes from `seed`: same seed and same scores, same proposals.
+
+    Args:
+        objective: Scores prompts on the search split; the strategy's only way to the LM.
+        seed: Seeds this object's own generators.
+        options: Keyword arguments with annotations and defaults: the study file's options, checked by their types and ranges
+            when the study is read, see `promptsearch.search.options`. Document each under `Args:` in the class docstring;
+            `promptsearch strategies NAME` shows it.
+    """
+
+    #: What the strategy needs of the LM.
+    access: ClassVar[Access] = Access.SCORES
+    #: The kinds of prompt that it proposes.
+    proposes: ClassVar[frozenset[type]] = frozenset({HardPrompt})
+    #: Whether the seed makes no difference: such a strategy runs once in a study.
+    deterministic: ClassVar[bool] = False
+    #: Whether it searches; references such as given prompts do not.
+    searches: ClassVar[bool] = True
+    #: Whether it is a reference line with a budget of its own, never ranked.
+    reference: ClassVar[bool] = False
+    #: How many of its best prompts are kept, and scored again in float32 at the end.
+    finalists: ClassVar[int] = FINALISTS
+    #: Options that name what it writes outside its run's folder; a rehearsal for `promptsearch plan` leaves them out.
+    writes: ClassVar[frozenset[str]] = frozenset()
+    #: The kinds of another run's winner that it can start from: `objective.start`, where the study file names a run.
+    starts_from: ClassVar[frozenset[type]] = frozenset()
+
+    def __init__(self, objective: Objective, *, seed: int) -> None:
+        self.objective = objective
+        self.seed = seed
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            """Called for what a strategy lacks, which may be what this class would have given it."""
+            hint = f": {_BEGIN}" if name in ("objective", "seed") else ""
+            raise AttributeError(f"'{type(self).__name__}' object has no attribute '{name}'{hint}")
+
+    @classmethod  # noqa: B027 - of most strategies annotations say all
+    def check(cls, options: Mapping[str, Any]) -> None:
+        """Refuse options that do not fit together: called when a study is read, before there is a model.
+
+        Args:
+            options: All of them, each of its type and within its range, defaults filled in.
+
+        Raises:
+            StrategyError: They do not.
+        """
+
+    @abstractmethod
+    def ask(self) -> Sequence[Prompt] | Ask:
+        """The next prompts to score; empty when there is nothing left to propose.
+
+        Raises:
+            BudgetExhausted: From `objective.loss`; let it pass, it ends the run in good order.
+        """
+
+    def tell(self, prompts: Sequence[Prompt], evaluation: Evaluation) -> None:  # noqa: B027 - random search learns nothing
+        """Learn from the scores of the prompts of the last `ask`, in their order."""
+
+    def state(self) -> State | None:
+        """Everything that `ask` and `tell` depend on; None: a killed run is replayed from its log.
+
+        Training steps are not in the log: without a state, a strategy that calls `objective.loss` trains again from its seed.
+        """
+        return None
+
+    def restore(self, state: State) -> None:
+        """Go on from what `state` returned, on a freshly made object with the same arguments."""
+        raise NotImplementedError(f"{type(self).__name__}.state() returns a state, so restore() must take it back")
+
+    @property
+    def trainable(self) -> int:
+        """Parameters tuned while training; 0 for strategies that train nothing."""
+        return 0
+
+    def tokens_of(self, text: str) -> list[int]:
+        """A text's tokens, repeated to the prompt's length: where trained and soft prompts may start.
+
+        Raises:
+            StrategyError: The text has no tokens.
+        """
+        tokens = self.objective.encode(text)
+        if not tokens:
+            raise StrategyError("'text' is empty: give words to start from, or leave it out")
+        return [tokens[i % len(tokens)] for i in range(self.objective.space.length)]
+
+    def first_words(self, text: str | None, rng: np.random.Generator) -> HardPrompt:
+        """Where a search for words begins: at a text, at the winner of another run, or at words drawn from the pool.
+
+        Args:
+            text: Words, repeated to the prompt's length; a space before the first one is added. None for one of the others.
+            rng: Draws words.
+
+        Raises:
+            StrategyError: The text has no tokens, some outside the pool, or stands beside the winner of another run.
+        """
+        space, start = self.objective.space, self.objective.start
+        if text is None:
+            return start if isinstance(start, HardPrompt) else space.sample(rng, 1)[0]
+        if start is not None:
+            raise StrategyError("it cannot begin at 'text' and at the run that 'start' names: give one of them")
+        ids = self.tokens_of(text if text.startswith(" ") else f" {text}")
+        pool = set(space.pool.tolist())
+        if strangers := list(dict.fromkeys(space.decode([i]) for i in ids if i not in pool)):
+            raise StrategyError(
+                f"'text' has tokens that are not in the pool of {len(pool)}: {', '.join(map(repr, strangers))}. Leave them out, "
+                "or give a pool that holds them"
+            )
+        return HardPrompt(ids)
+
+    @property
+    def training(self) -> Training | None:
+        """How training went so far; None for strategies that train nothing."""
+        return None
+
+
+def known_strategies() -> dict[str, list[EntryPoint]]:
+    """Names of all installed strategies, with the packages that claim each."""
+    found: dict[str, list[EntryPoint]] = {}
+    for point in entry_points(group=GROUP):
+        claims = found.setdefault(point.name, [])
+        if point.value not in [other.value for other in claims]:
+            claims.append(point)
+    return found
+
+
+def find_strategy(name: str) -> type[Strategy]:
+    """The strategy of this name, or at this `module:Class`.
+
+    Args:
+        name: An installed strategy's name, or `module:Class`, which is looked up in the current folder too.
+
+    Raises:
+        UnknownName: No strategy has the name.
+        StrategyError: It is claimed twice, cannot be loaded, or is no strategy.
+    """
+    if ":" in name:
+        return _load(name, lambda: load_named(name))
+    known = known_strategies()
+    if name not in known:
+        raise UnknownName("strategy", name, known)
+    if len(known[name]) > 1:
+        claims = ", ".join(f"{p.value} ({p.dist.name if p.dist else 'unknown package'})" for p in known[name])
+        raise StrategyError(f"the name '{name}' is claimed by several strategies: {claims}. Uninstall one, or use module:Class.")
+    return _load(name, known[name][0].load)
+
+
+def _load(name: str, load: Callable[[], Any]) -> type[Strategy]:
+    with strangers_code(f"the strategy '{name}' cannot be loaded"):
+        found = load()
+    if not (inspect.isclass(found) and issubclass(found, Strategy)):
+        raise StrategyError(f"'{name}' is {found!r}, which is not a subclass of promptsearch.Strategy")
+    if inspect.isabstract(found):
+        raise StrategyError(f"the strategy '{name}' lacks {', '.join(sorted(found.__abstractmethods__))}")
+    return found if (fault := _fault(found)) is None else _refusing(found, *fault)
+
+
+def _fault(strategy: type[Strategy]) -> tuple[str, str] | None:
+    """What a class says of itself in a wrong way: the attribute, and what to write."""
+    kinds = {HardPrompt, TextPrompt, *TRAINED.values()}
+
+    def some(value: Any, known: Callable[[Any], bool]) -> bool:
+        return isinstance(value, (frozenset, set)) and all(known(each) for each in value)
+
+    checks: dict[str, tuple[Callable[[Any], bool], str]] = {
+        "access": (lambda x: isinstance(x, Access), "one of Access.SCORES, Access.GRADIENTS and Access.WEIGHTS"),
+        "proposes": (lambda x: some(x, kinds.__contains__) and bool(x), "a set of kinds of prompt, as frozenset({HardPrompt})"),
+        "starts_from": (lambda x: some(x, kinds.__contains__), "a set of kinds of prompt, as frozenset({HardPrompt})"),
+        "writes": (lambda x: some(x, lambda each: isinstance(each, str)), 'a set of names of options, as frozenset({"file"})'),
+        "finalists": (lambda x: type(x) is int and x > 0, "a whole number of at least 1"),
+        **{name: (lambda x: type(x) is bool, "True or False") for name in ("deterministic", "searches", "reference")},
+    }
+    for name, (good, wanted) in checks.items():
+        value = getattr(strategy, name)
+        if not good(value):
+            return name, f"{strategy.__name__}.{name} is {str(value)[:80]!r}: write {wanted}"
+    return None
+
+
+def _refusing(strategy: type[Strategy], name: str, fault: str) -> type[Strategy]:
+    """A strategy's class that stands in for it where one attribute is wrong: the others of a study run, its own runs fail."""
+
+    @functools.wraps(strategy.__init__)
+    def refuse(self: Strategy, *given: Any, **named: Any) -> None:
+        raise StrategyError(fault)
+
+    own = {"__init__": refuse, "__doc__": strategy.__doc__, "__module__": strategy.__module__, name: getattr(Strategy, name)}
+    standing_in: type[Strategy] = type(strategy.__name__, (strategy,), own)
+    other = _fault(standing_in)
+    return standing_in if other is None else _refusing(standing_in, *other)
+
+
+def make_strategy(name: str, strategy: type[Strategy], objective: Objective, seed: int, options: Mapping[str, Any]) -> Strategy:
+    """A strategy object; what a stranger's constructor raises is named.
+
+    Raises:
+        StrategyError: The constructor failed.
+    """
+    given = check_options(name, strategy, options)
+    with strangers_code(f"the strategy '{name}' cannot be made"):
+        made = strategy(objective, seed=seed, **given)
+        if not isinstance(made, Strategy):
+            raise StrategyError(f"{strategy.__name__}() made {type(made).__name__}, which is no strategy: leave __new__ out")
+        if made.objective is not objective:
+            raise StrategyError(f"{strategy.__name__} has an objective that is not the run's: {_BEGIN}")
+    return made

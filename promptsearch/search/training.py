@@ -1,0 +1,348 @@
+"""The training loop that all trained strategies share.
+
+A trained strategy is an `nn.Module` that yields the prompt's numbers: the vectors of a soft prompt or the keys and values of
+a prefix, one row a token; the vectors and gates of a gated prompt; or changed weights by name, with or without vectors. Its
+`ask` does some optimizer steps and returns the present prompt for scoring on `score_on`, which it does not train on: the best
+prompt that was scored wins, so early stopping and the anytime curve come for free.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from abc import abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from typing import Annotated, Any, ClassVar, Literal
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from promptsearch.errors import BudgetExhausted, Diverged, StrategyError
+from promptsearch.models.optimizers import adafactor
+from promptsearch.prompts.prompt import Numbers, Prompt, SoftPrompt, Trained, length_of, tensors_of
+from promptsearch.records.scores import Evaluation, Ids
+from promptsearch.search.diagnosis import Training
+from promptsearch.search.learning_rate import find_rate
+from promptsearch.search.objective import Objective
+from promptsearch.search.options import Count, Positive
+from promptsearch.search.strategy import Access, State, Strategy
+
+#: A peak learning rate, or what a range test finds.
+Rate = Positive | Literal["auto"]
+#: Scorings without a lower loss; 0 for any number of them.
+Patience = Annotated[int, Field(ge=0, le=1_000_000)]
+
+
+class TrainedStrategy(Strategy):
+    """Trains a prompt by gradient descent on minibatches of the search split.
+
+    Args:
+        objective: As in `Strategy`.
+        seed: As in `Strategy`.
+        rate: Peak learning rate; `auto` for what a range test finds, which the budget pays.
+        batch: Examples per step.
+        interval: Steps between two scorings.
+        patience: Scorings in a row without a lower loss that end the run; 0 trains until the budget is spent.
+        accumulate: Parts into which a step's examples are split; the gradients of one after the other are added up. The same
+            step in less memory.
+        optimizer: `adamw`, whose rate rises linearly over the first tenth of the steps, then falls linearly to zero where the
+            budget ends; or `adafactor` at a constant rate, which scales its steps itself, without clipping.
+        clip: Largest norm of the gradient.
+    """
+
+    access: ClassVar[Access] = Access.GRADIENTS
+    #: One kind: the one that the encoder's numbers make.
+    proposes: ClassVar[frozenset[type]] = frozenset({SoftPrompt})
+
+    def __init__(
+        self,
+        objective: Objective,
+        *,
+        seed: int,
+        rate: Rate,
+        batch: Count,
+        interval: Count,
+        patience: Patience,
+        accumulate: Count = 1,
+        optimizer: Literal["adamw", "adafactor"] = "adamw",
+        clip: float = 1.0,
+    ) -> None:
+        super().__init__(objective, seed=seed)
+        self._batch, self._interval, self._patience = batch, interval, patience
+        self._accumulate, self._adafactor, self._clip = accumulate, optimizer == "adafactor", clip
+        self._rng = np.random.default_rng(seed)
+        generator = torch.Generator().manual_seed(seed)
+        self._encoder = self.encoder(generator)
+        self._optimizer = self._fresh_optimizer()
+        self._steps = self._planned_steps()
+        made = self._encoder()
+        unit: Literal["tokens", "tensors"] = "tokens" if isinstance(made, Tensor) else "tensors"
+        self._training = Training(len(made), None if rate == "auto" else rate, unit)
+        self._first: Tensor | None = None  # the rows of the first prompt, where it is rows alone
+        self._scored = 0
+        self._best, self._worse = float("inf"), 0
+
+    @classmethod
+    def check(cls, options: Mapping[str, Any]) -> None:
+        """See that a batch can be split as often as it is wanted."""
+        parts, batch = options.get("accumulate", 1), options.get("batch", math.inf)
+        if parts > batch:
+            raise StrategyError(f"'accumulate' splits a batch of {batch} examples: it must be at most that, got {parts}")
+
+    @abstractmethod
+    def encoder(self, generator: torch.Generator) -> nn.Module:
+        """What is trained: called without arguments, it returns the prompt's numbers.
+
+        Vectors have the shape `(length, width)`, a prefix `(length, *objective.prefix_shape)`; a gated prompt is a tuple of
+        vectors, shape `(length, layers, width)`, and gates; weights come by name, and vectors beside them as `vectors`.
+
+        Args:
+            generator: The source of all randomness of the initialisation.
+        """
+
+    def start(self) -> None:  # noqa: B027 - an encoder may start from its random numbers
+        """Move the encoder to where training starts: called once, before the first prompt; what it asks of the LM is charged."""
+
+    def words(self, text: str | None, generator: torch.Generator, among: int | None = None) -> list[int]:
+        """Tokens to start from, one for each of the prompt's.
+
+        Args:
+            text: Its tokens, repeated to the prompt's length; None for words of the pool, drawn at random.
+            generator: Draws them.
+            among: Draws from so many of the pool's most frequent words; None for all of them.
+
+        Raises:
+            StrategyError: The text has no tokens.
+        """
+        if text is not None:
+            return self.tokens_of(text)
+        space = self.objective.space
+        pool = space.pool[:among]  # sorted, and byte-pair encoding numbers its tokens by frequency
+        places = torch.randint(len(pool), (space.length,), generator=generator)
+        return [int(i) for i in pool[places.numpy()]]
+
+    def proposal(self, made: Numbers) -> Prompt:
+        """The prompt that is proposed: left as it is, the numbers themselves, of the kind that the class names.
+
+        Args:
+            made: What the encoder returned.
+        """
+        (kind,) = self.proposes
+        prompt: Trained = kind(made) if isinstance(made, Mapping) else kind(*tensors_of(made))
+        return prompt
+
+    def shares(self) -> Mapping[nn.Module, float]:
+        """The parts of the encoder, each with what the rate is multiplied by for it; left as it is: one part, and 1."""
+        return {self._encoder: 1.0}
+
+    @property
+    def trainable(self) -> int:
+        """Parameters tuned while training."""
+        return sum(p.numel() for p in self._encoder.parameters())
+
+    @property
+    def training(self) -> Training:
+        """How training went so far."""
+        return self._training
+
+    def ask(self) -> Sequence[Prompt]:
+        """Train for `interval` steps (none the first time) and return the present prompt; the last step is scored, too.
+
+        Raises:
+            BudgetExhausted: All steps that the budget pays were made.
+        """
+        if self._patience and self._worse >= self._patience:
+            return []
+        if self._scored:
+            if self._training.rate is None:
+                self._find_rate()
+            if self._training.steps >= self._steps:
+                raise BudgetExhausted(f"all {self._steps} steps that the budget pays were made")
+            for _ in range(min(self._interval, self._steps - self._training.steps)):
+                self._train()
+        else:
+            self.start()
+        self._note_move()
+        return [self._prompt()]
+
+    def tell(self, prompts: Sequence[Prompt], evaluation: Evaluation) -> None:
+        """Count the scorings without a lower loss."""
+        self._scored += 1
+        value = float(evaluation.values[0])
+        self._worse = 0 if value < self._best else self._worse + 1
+        self._best = min(self._best, value)
+
+    def state(self) -> State | None:
+        """Weights, optimizer, generator, counters and notes."""
+        tensors = {f"encoder.{name}": tensor.clone() for name, tensor in self._encoder.state_dict().items()}
+        for i, moments in self._optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer.{i}.{name}": torch.as_tensor(value).clone() for name, value in moments.items()}
+        if self._first is not None:
+            tensors["first"] = self._first
+        counters = {"steps": self._steps, "scored": self._scored, "worse": self._worse}
+        best = None if self._best == float("inf") else self._best
+        return State(
+            tensors, {**counters, "best": best, "rng": self._rng.bit_generator.state, "training": asdict(self._training)}
+        )
+
+    def restore(self, state: State) -> None:
+        """Take back what `state` returned."""
+        prefix = "encoder."
+        self._encoder.load_state_dict({k.removeprefix(prefix): v for k, v in state.tensors.items() if k.startswith(prefix)})
+        moments: dict[int, dict[str, Tensor]] = {}
+        for key, tensor in state.tensors.items():
+            kind, _, rest = key.partition(".")
+            if kind == "optimizer":
+                place, _, name = rest.partition(".")
+                moments.setdefault(int(place), {})[name] = tensor
+        self._optimizer.load_state_dict({**self._optimizer.state_dict(), "state": moments})
+        self._first = state.tensors.get("first")
+        self._training = Training(**state.data["training"])
+        self._steps, self._scored, self._worse = (state.data[k] for k in ("steps", "scored", "worse"))
+        self._best = float("inf") if state.data["best"] is None else state.data["best"]
+        self._rng.bit_generator.state = state.data["rng"]
+
+    def _prompt(self) -> Prompt:
+        with torch.no_grad():
+            return self.proposal(self._encoder())
+
+    def _note_move(self) -> None:
+        made = self._encoder()
+        if not isinstance(made, Tensor):
+            return  # of several tensors, a distance says nothing
+        rows = made.detach().to("cpu", torch.float32, copy=True)
+        if self._first is None:
+            self._first = rows
+        moved = (rows.double() - self._first).norm() / self._first.norm().clamp_min(1e-12)
+        if torch.isfinite(moved):
+            self._training.moved = float(moved)
+
+    def _fresh_optimizer(self) -> torch.optim.Optimizer:
+        """Without a rate: each step sets its own."""
+        groups = [{"params": list(part.parameters()), "share": share} for part, share in self.shares().items()]
+        return adafactor(groups) if self._adafactor else torch.optim.AdamW(groups, weight_decay=0.0)
+
+    def _find_rate(self) -> None:
+        """The range test, after which all is as before but for the rate, and the budget that is left."""
+        before = copy.deepcopy(self._encoder.state_dict())
+        ids = self.objective.minibatch(self._rng, self._batch)
+        self._training.rate, self._training.tried = find_rate(lambda rate: self._descend(ids, rate)[0])
+        self._encoder.load_state_dict(before)
+        self._optimizer = self._fresh_optimizer()
+        self._steps = self._planned_steps()
+
+    def _train(self) -> None:
+        """One optimizer step on a minibatch."""
+        notes = self._training
+        assert notes.rate is not None
+        ids = self.objective.minibatch(self._rng, self._batch)
+        try:
+            _, norms, clipped = self._descend(ids, notes.rate * self._schedule(notes.steps))
+        except Diverged as error:
+            notes.diverged = str(error)
+            raise
+        notes.enter(norms, clipped)
+
+    def _descend(self, ids: Ids, rate: float) -> tuple[float, Tensor, bool]:
+        """One optimizer step.
+
+        Args:
+            ids: Examples of the minibatch, shape `(batch,)`.
+            rate: Of this step.
+
+        Returns:
+            The mean loss before the step, the norms of the gradient by row or by tensor, shape `(training.length,)`, and whether
+            it was clipped.
+
+        Raises:
+            Diverged: Loss or gradient is not finite; the encoder is as before.
+        """
+        made = self._encoder()
+        # The encoder is passed once, whatever the number of parts: their gradients are added up at its output.
+        numbers = _leaves(made)
+        mean = 0.0
+        for part in np.array_split(ids, self._accumulate):
+            loss = self.objective.loss(numbers, part) * (len(part) / len(ids))
+            if loss.requires_grad:
+                loss.backward()
+            mean += float(loss.detach())
+        gradients = [torch.zeros_like(t) if t.grad is None else t.grad for t in tensors_of(numbers)]
+        rows = isinstance(made, Tensor)
+        norms = gradients[0].flatten(1).norm(dim=1) if rows else torch.stack([gradient.norm() for gradient in gradients])
+        if not (np.isfinite(mean) and bool(torch.isfinite(norms).all())):
+            raise Diverged("loss or gradient of a training step is not finite: lower the rate")
+        self._optimizer.zero_grad()
+        torch.autograd.backward(tensors_of(made), gradients)
+        clipped = False
+        if not self._adafactor:
+            clipped = float(nn.utils.clip_grad_norm_(self._encoder.parameters(), self._clip)) > self._clip
+        for group in self._optimizer.param_groups:
+            group["lr"] = rate * group["share"]
+        self._optimizer.step()
+        return mean, norms, clipped
+
+    def _schedule(self, step: int) -> float:
+        """The share of the peak rate at a step: up over the first tenth, then down to zero; constant for Adafactor."""
+        if self._adafactor:
+            return 1.0
+        warmup = max(1, self._steps // 10)
+        up = (step + 1) / warmup
+        down = (self._steps - step) / max(1, self._steps - warmup)
+        return max(0.0, min(up, down, 1.0))
+
+    def _planned_steps(self) -> int:
+        """The steps that the budget pays, with the scorings among them and the selection among what was scored."""
+        objective, made, blank = self.objective, self._encoder(), self._prompt()
+        # What stands before the prompt is paid once an example, all else each time: of average training examples.
+        first, lead = objective.price([]), objective.price([], objective.training)
+        scoring, count = objective.price([blank]) - first, len(objective.training)
+        once = self._batch * (objective.price([blank], objective.training) - lead) / count
+        each = once * (1 + objective.backward(made)) + scoring / self._interval
+        steps = 1
+        for scored in range(1, self.finalists + 1):
+            # One scoring before the first step, one that an uneven last interval adds, and a step for longer examples.
+            left = min(objective.left(length_of(made), scored), 2**62) - first - 2 * scoring - each
+            met = 1 - (1 - min(1, self._batch / count)) ** max(0.0, left / each)  # the share of the examples, at most
+            steps = max(1, int((left - met * lead) / each))
+            if 1 + math.ceil(steps / self._interval) <= scored:
+                break
+        return steps
+
+
+class NamedTensors(nn.Module):
+    """An encoder of changed or added weights: parameters with the names that they have in the LM, as they are.
+
+    Args:
+        start: Where they start, by name; copied in float32.
+    """
+
+    def __init__(self, start: Mapping[str, Tensor]) -> None:
+        super().__init__()
+        self._names = list(start)
+        self.tensors = nn.ParameterList([nn.Parameter(tensor.detach().float().clone()) for tensor in start.values()])
+
+    def forward(self) -> dict[str, Tensor]:
+        """The parameters by name."""
+        return dict(zip(self._names, self.tensors, strict=True))
+
+
+def _leaves(made: Numbers) -> Numbers:
+    """The same numbers, at which gradients stop."""
+    if isinstance(made, Mapping):
+        return {name: tensor.detach().requires_grad_() for name, tensor in made.items()}
+    if isinstance(made, Tensor):
+        return made.detach().requires_grad_()
+    vectors, gates = made
+    return vectors.detach().requires_grad_(), gates.detach().requires_grad_()
+
+
+@contextmanager
+def seeded(generator: torch.Generator) -> Iterator[None]:
+    """Within, layers of torch are initialised from this generator; the global one, which they use, is given back as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(int(torch.randint(2**31, (1,), generator=generator)))
+        yield

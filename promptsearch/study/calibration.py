@@ -1,0 +1,178 @@
+"""What this machine takes and what its fast arithmetic adds: measured on a few prompts and examples before a study."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from promptsearch.prompts.prompt import GatedPrompt, NamedPrompt, Numbers, PrefixPrompt, Prompt, length_of
+from promptsearch.records.results import Noise
+from promptsearch.records.scores import Floats, Ids
+from promptsearch.scoring.scorer import SplitScorer
+from promptsearch.study.run import Arena
+
+T = TypeVar("T")
+
+#: Prompts and examples whose losses are compared in both dtypes.
+_NOISE_PROMPTS, _NOISE_EXAMPLES = 4, 16
+#: Examples and prompts of the two calls that are timed, in the search's dtype and in float32.
+_TIMED_EXAMPLES, _TIMED_PROMPTS = 32, {"search": (1, 8), "exact": (1, 3)}
+#: Examples of the two training steps that are timed.
+_STEPS = (4, 16)
+
+
+def measure_noise(arena: Arena) -> Noise | None:
+    """Score a few prompts in both dtypes, beside others and alone; None where no loss is finite.
+
+    Args:
+        arena: Task, model and prompt length.
+    """
+    if arena.lm.served:
+        return None  # there is one dtype, and each look would have to be paid
+    prompts = arena.samples(np.random.default_rng(0), _NOISE_PROMPTS)
+    ids = arena.scored[:_NOISE_EXAMPLES]
+    exact = arena.exact["search"].score(prompts, ids).losses
+    fast = arena.searching.score(prompts, ids).losses
+    alone = np.concatenate([arena.searching.score([prompt], ids).losses for prompt in prompts])
+    good = np.isfinite(exact + fast + alone).all(1)
+    if not good.any():
+        return None
+    error = (fast - exact)[good]
+    return Noise(
+        example=float(np.abs(error).max()),
+        prompt=float(np.abs(error.mean(1)).max()),
+        beside=float(np.abs((fast - alone)[good]).max()),
+    )
+
+
+@dataclass(frozen=True)
+class Speed:
+    """Seconds of a call: a part for the call and a part for each token of its predicted cost."""
+
+    call: float
+    token: float
+
+    def seconds(self, cost: float) -> float:
+        """Of a call of this cost."""
+        return self.call + self.token * cost
+
+    @staticmethod
+    def through(small: tuple[float, float], large: tuple[float, float]) -> Speed:
+        """The line through two calls.
+
+        Args:
+            small: Cost in tokens, and seconds.
+            large: The same of a call of more tokens.
+        """
+        if large[0] <= small[0] or large[1] <= small[1]:  # too little data for two sizes, or a disturbed call
+            return Speed(0.0, large[1] / large[0])
+        token = (large[1] - small[1]) / (large[0] - small[0])
+        return Speed(max(0.0, small[1] - token * small[0]), token)
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Speeds of this machine on one task, and how losses vary there.
+
+    Args:
+        search: Scoring in the search's dtype.
+        exact: Scoring in float32.
+        training: Forward and backward of a trained prompt, per token and pass; None where nothing is trained.
+        means: Mean losses of random prompts, in nats, shape `(prompts,)`.
+        residual: Standard deviation in nats of what is left of a loss when its prompt's and its example's means are
+            taken off.
+        examples: Mean losses of examples, in nats, shape `(examples,)`.
+    """
+
+    search: Speed
+    exact: Speed
+    training: Speed | None
+    means: Floats
+    residual: float
+    examples: Floats
+
+
+#: Of a model behind an endpoint, where each look costs: no time is known, and losses vary as they often do.
+_UNMEASURED = Calibration(Speed(0.0, 0.0), Speed(0.0, 0.0), None, np.array([0.6, 0.8]), 0.5, np.array([0.7]))
+
+
+def calibrate(arena: Arena, trains: bool) -> Calibration:
+    """Time a few calls.
+
+    Args:
+        arena: Task, model and prompt length.
+        trains: Whether a strategy wants gradients.
+    """
+    if arena.lm.served:
+        return _UNMEASURED
+    prompts = arena.samples(np.random.default_rng(1), sum(_TIMED_PROMPTS["search"]))
+    ids = arena.scored[:_TIMED_EXAMPLES]
+    search, losses = _scoring(arena.searching, prompts, ids, _TIMED_PROMPTS["search"])
+    exact = search if arena.searching is arena.exact["search"] else None
+    finite = losses[np.isfinite(losses).all(1)]
+    losses = finite if len(finite) > 1 else np.zeros((2, len(ids)))
+    means, examples = losses.mean(1), losses.mean(0)
+    return Calibration(
+        search=search,
+        exact=exact or _scoring(arena.exact["search"], prompts, ids, _TIMED_PROMPTS["exact"])[0],
+        training=_training(arena) if trains else None,
+        means=means,
+        residual=float((losses - means[:, None] - examples + losses.mean()).std()),
+        examples=examples,
+    )
+
+
+def _scoring(engine: SplitScorer, prompts: Sequence[Prompt], ids: Ids, sizes: tuple[int, int]) -> tuple[Speed, Floats]:
+    few, many = prompts[: sizes[0]], prompts[sizes[0] : sum(sizes)]
+    engine.score(few, ids)  # what is computed once, and what libraries set up
+    points, losses = [], []
+    for some in (few, many):
+        seconds, scores = _clock(engine.score, some, ids)
+        points.append((engine.predict(some, ids).cost, seconds))
+        losses.append(scores.losses)
+    return Speed.through(*points), np.concatenate(losses)
+
+
+def _training(arena: Arena) -> Speed:
+    """Of steps whose inputs are kept, where they stand before the prompt."""
+    engine = arena.searching
+    first = arena.samples(np.random.default_rng(2), 1)[0]
+    numbers: Numbers
+    if isinstance(first, NamedPrompt):
+        weights = engine.weights
+        # From the lowest layer up, a gradient crosses all.
+        lowest = {name: weights.tensors[name] for name in weights.below([weights.layers[0]])}
+        numbers = {name: _leaf(tensor) for name, tensor in {**lowest, **first.tensors}.items()}
+    elif isinstance(first, GatedPrompt):
+        numbers = _leaf(first.rows), _leaf(first.gates)
+    else:
+        numbers = _leaf(first.rows if isinstance(first, PrefixPrompt) else engine.embeddings[torch.tensor(first.ids)])
+    passes = sum(engine.passes(numbers))
+
+    def step(ids: Ids) -> None:
+        engine.loss(numbers, ids).backward()
+
+    points = []
+    for size in _STEPS:
+        ids = arena.scored[:size]
+        step(ids)  # what is computed once
+        tokens = float(engine.context(ids).sum() + len(ids) * length_of(numbers))
+        points.append((passes * tokens, _clock(step, ids)[0]))
+    return Speed.through(*points)
+
+
+def _leaf(numbers: Tensor) -> Tensor:
+    """On the CPU, as the strategies hold them: handing back the gradient waits for the device."""
+    return numbers.float().cpu().clone().requires_grad_()
+
+
+def _clock(work: Callable[..., T], *given: Any) -> tuple[float, T]:
+    begin = time.perf_counter()
+    result = work(*given)
+    return time.perf_counter() - begin, result

@@ -1,0 +1,164 @@
+"""The export of a run's winner. A check that fails costs the export, never the run: what was scored stays as it is.
+
+`result.json` then holds the reason under `export`, and the numbers of a trained prompt lie in the run's folder `unexported`, so
+that other runs can start from it and the export can be tried again.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from promptsearch.errors import EndpointDown, ExportError, ModelError, PromptError, TemplateError
+from promptsearch.export.certificate import PROBE
+from promptsearch.export.saved import SavedPrompt, load_prompt, no_export, write_saved
+from promptsearch.files import remove
+from promptsearch.prompts.prompt import HardPrompt, Prompt, TextPrompt, TrainedPrompt, prompt_from_json, save_trained
+from promptsearch.records.sealed import read_record, write_record
+from promptsearch.scoring.layout import prompt_texts
+from promptsearch.statistics import Sample, interval
+from promptsearch.study.run import Arena
+from promptsearch.tasks.metrics import MEANS, shares
+
+log = logging.getLogger(__name__)
+
+BEST, UNEXPORTED = "best", "unexported"
+
+
+def export_winner(arena: Arena, winner: Prompt, result: Mapping[str, Any], run: Path) -> dict[str, Any]:
+    """Write a winner, load it again and score it anew.
+
+    Args:
+        arena: Of the run.
+        winner: The prompt.
+        result: What `result.json` will hold.
+        run: The run's folder.
+
+    Returns:
+        What `result.json` holds besides: `export` is None, or says why there is none under `error`; and the `bytes` that must be
+        kept to use the prompt.
+
+    Raises:
+        EndpointDown: The server is gone; another call goes on from here.
+    """
+    best, kept = run / BEST, run / UNEXPORTED
+    try:
+        export_best(arena, winner, result, best)
+    except EndpointDown:
+        raise
+    except (ExportError, PromptError, ModelError, TemplateError) as error:
+        log.error("%s, seed %d has %s", result["label"], result["seed"], no_export(error))
+        remove(best)  # nothing there may be mistaken for an export
+        if isinstance(winner, TrainedPrompt):
+            save_trained(winner, kept / f"{winner.key}.safetensors")
+        return {"export": {"error": str(error)}, "bytes": _bytes(kept, result["winner"]["text"])}
+    remove(kept)
+    return {"export": None, "bytes": _bytes(best, result["winner"]["text"])}
+
+
+def export_again(arena: Arena, run: Path) -> None:
+    """Try the export of a finished run anew, where it has none.
+
+    Args:
+        arena: Of the run.
+        run: The run's folder.
+    """
+    path = run / "result.json"
+    result = read_record(path, "result", "restore it")
+    if result.get("export") is None:
+        return
+    try:
+        winner = winner_of(run, result)
+    except PromptError as error:
+        log.error("%s, seed %d has %s", result["label"], result["seed"], no_export(error))
+        return
+    write_record(path, "result", result | export_winner(arena, winner, result, run))
+
+
+def winner_of(run: Path, result: Mapping[str, Any]) -> Prompt:
+    """The prompt that won a finished run: its export, or what was kept where it has none.
+
+    Args:
+        run: The run's folder.
+        result: Its `result.json`.
+
+    Raises:
+        PromptError: It is missing or damaged.
+    """
+    if result.get("export") is None:
+        return load_prompt(run).prompt
+    return prompt_from_json(dict(result["winner"]), run / UNEXPORTED)
+
+
+def export_best(arena: Arena, winner: Prompt, result: Mapping[str, Any], folder: Path) -> None:
+    """Write a run's winner, load it again, and score its probe anew.
+
+    Args:
+        arena: Of the run.
+        winner: The prompt.
+        result: What `result.json` will hold.
+        folder: The run's folder `best`.
+
+    Raises:
+        ExportError: The loaded prompt scores differently.
+    """
+    examples = arena.task.splits["select"].examples[:PROBE]
+    example, task = examples[0], arena.task
+    saved = SavedPrompt(
+        prompt=_as_text(winner, arena) if arena.lm.served else winner,
+        template=arena.template,
+        choices=task.choices,
+        about={
+            "model": arena.lm.facts,
+            "task": task.name,
+            "strategy": result["strategy"],
+            "label": result["label"],
+            "seed": result["seed"],
+            "splits": {name: split.hash for name, split in task.splits.items()},
+            "metric": task.metric,
+            "select": _measured(result["select"]),
+            "test": _measured(result["test"]) | _intervals(result["test"], task.metric),
+            "example": f"{example.fields} -> {example.answer!r}",
+        },
+        probe=examples,
+        losses=tuple(result["select"]["losses"][:PROBE]),
+    )
+    write_saved(saved, arena.lm, folder)
+    load_prompt(folder).verify(arena.lm)
+
+
+def _as_text(winner: Prompt, arena: Arena) -> Prompt:
+    """What a server was sent of a prompt; the ids of its words mean nothing but in the study."""
+    if not isinstance(winner, HardPrompt):
+        return winner
+    texts = prompt_texts(arena.template, arena.lm, winner)
+    slots = arena.template.slots
+    return TextPrompt(tuple(t.removeprefix(" ") if slot.space else t for t, slot in zip(texts, slots, strict=True)))
+
+
+def _measured(found: Mapping[str, Any]) -> dict[str, float]:
+    """Loss and metric of a split; without the metric where its function failed."""
+    return {key: found[key] for key in ("loss", "metric") if found[key] is not None}
+
+
+def _intervals(test: Mapping[str, Any], metric: str) -> dict[str, Any]:
+    """The 95 % intervals of one run's test loss and metric; they cover the choice of examples, not the seed."""
+    losses = interval(Sample(np.array([test["losses"]])), (0, np.inf))
+    ends = {"loss_interval": [losses.low, losses.high]}
+    parts = test["correct"] if metric in MEANS else test.get("shares")
+    if parts is None and ":" not in metric:
+        parts = shares(metric, test["labels"], test["predictions"])
+    if parts is not None:  # a study's own metric may have failed
+        found = interval(Sample(np.array([parts], dtype=np.float64)), (-np.inf, np.inf) if ":" in metric else (0, 1))
+        ends["metric_interval"] = [found.low, found.high]
+    return {"examples": len(test["losses"]), **{key: pair for key, pair in ends.items() if np.isfinite(pair).all()}}
+
+
+def _bytes(folder: Path, text: str) -> int:
+    """What must be kept to use a prompt: the file with its numbers, or its text."""
+    files = list(folder.glob("*.safetensors"))
+    return sum(path.stat().st_size for path in files) if files else len(text.encode())

@@ -1,0 +1,169 @@
+"""Tasks: data in three disjoint, locked splits, a template, the answers and a metric."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from promptsearch.errors import TaskError, UnknownName
+from promptsearch.tasks.data import read_data
+from promptsearch.tasks.examples import Answers, read_examples
+from promptsearch.tasks.examples import Example as Example
+from promptsearch.tasks.metrics import check_metric
+from promptsearch.tasks.template import Template
+
+SPLITS = ("search", "select", "test")
+_BUILTIN = Path(__file__).parent / "builtin"
+
+
+@dataclass(frozen=True)
+class Split:
+    """Examples that belong together, in a fixed order.
+
+    Args:
+        name: `search`, `select` or `test`.
+        examples: All of them.
+    """
+
+    name: str
+    examples: tuple[Example, ...]
+
+    @property
+    def hash(self) -> str:
+        """20 hexadecimal digits of a SHA-256 of all examples in their order."""
+        rows = [[dict(e.fields), e.answer, list(e.aliases)] for e in self.examples]
+        return hashlib.sha256(json.dumps(rows, sort_keys=True).encode()).hexdigest()[:20]
+
+    def __len__(self) -> int:
+        """The number of examples."""
+        return len(self.examples)
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is to be solved.
+
+    Args:
+        name: Names its folder and rows in reports.
+        template: Unbound: slots without a length get the study's.
+        choices: The answers' texts for tasks of choice; None where the answer is free text.
+        splits: `search`, `select` and `test`, with no text in common.
+        metric: `accuracy`, `balanced_accuracy`, `f1` (macro), `exact_match`, or `module:function`.
+        notes: What was dropped from the data, or read otherwise than it may look, for the report.
+    """
+
+    name: str
+    template: Template
+    choices: tuple[str, ...] | None
+    splits: Mapping[str, Split]
+    metric: str
+    notes: tuple[str, ...] = ()
+
+    @property
+    def kind(self) -> Literal["choices", "text"]:
+        """How the task is answered."""
+        return "text" if self.choices is None else "choices"
+
+    @staticmethod
+    def from_rows(
+        rows: Iterable[Mapping[str, Any]],
+        *,
+        template: str | Sequence[Mapping[str, str]],
+        label: str,
+        splits: Mapping[str, int],
+        answers: Mapping[Any, str] | None = None,
+        aliases: Mapping[str, Sequence[str]] | None = None,
+        metric: str | None = None,
+        name: str = "task",
+    ) -> Task:
+        """A task from rows of data.
+
+        Which row falls into which split depends on the rows' texts alone (they are ordered by a hash of them), not on
+        the order of the file; of rows with one text one is kept, so no text stands in two splits.
+
+        Args:
+            rows: Field name -> value; `promptsearch.tasks.fields` says which text a value has.
+            template: A text, or messages, `{role: content}` each; see `promptsearch.tasks.template`.
+            label: The field that holds the right answer.
+            splits: The number of examples of `search`, `select` and `test`.
+            answers: Label value -> answer text, for tasks of choice. Left out: the label's text is the answer.
+            aliases: Answer text -> other texts that count as right; text answers only.
+            metric: See the class; left out: `accuracy`, or `exact_match` for text answers.
+            name: The task's name.
+
+        Raises:
+            TaskError: A field or an answer is missing or has no text, or there is too little data.
+            TemplateError: The template cannot be read.
+        """
+        parsed = Template.parse(template)
+        given = list(rows)
+        if not given:
+            raise TaskError("the data are empty: expected at least one row for each split")
+        try:
+            meant = Answers(answers, aliases, parsed, label)
+        except TaskError as error:
+            raise TaskError(f"task '{name}': {error}") from error
+        if metric is None:
+            metric = "exact_match" if meant.choices is None else "accuracy"
+        check_metric(metric, None if meant.choices is None else len(meant.choices))
+        examples, notes = read_examples(given, parsed, meant)
+        parts = _split(examples, splits, name, len(given))
+        return Task(name, parsed, meant.choices, parts, metric, tuple(notes))
+
+    @staticmethod
+    def load(source: str | Mapping[str, Any], folder: Path | None = None, *, metric: str | None = None) -> Task:
+        """A built-in task by name, or a task as a study file describes it.
+
+        Args:
+            source: The name, or the mapping under the key `task` of a study file.
+            folder: What relative data paths are relative to; left out: the current folder.
+            metric: Overrides the task's own.
+
+        Raises:
+            UnknownName: No built-in task has the name.
+            TaskError: As `from_rows`, or the data cannot be read.
+        """
+        if isinstance(source, str):
+            known = builtin_tasks()
+            if source not in known:
+                raise UnknownName("task", source, known)
+            source = {"name": source, **yaml.safe_load((_BUILTIN / f"{source}.yaml").read_text("utf-8"))}
+            folder = _BUILTIN
+        given = {key: value for key, value in source.items() if key not in ("description", "data") and value is not None}
+        data = source["data"]
+        path = data.get("path")
+        given.setdefault("name", Path(path).stem if path else str(data.get("hub", "task")).rpartition("/")[2])
+        return Task.from_rows(read_data(data, folder or Path()), **{**given, **({"metric": metric} if metric else {})})
+
+
+def builtin_tasks() -> dict[str, str]:
+    """The built-in tasks: name -> what it is, in one line."""
+    return {path.stem: str(yaml.safe_load(path.read_text("utf-8"))["description"]) for path in sorted(_BUILTIN.glob("*.yaml"))}
+
+
+def _split(examples: Sequence[Example], sizes: Mapping[str, int], task: str, rows: int) -> dict[str, Split]:
+    for name in sizes:
+        if name not in SPLITS:
+            raise UnknownName("split", name, SPLITS)
+    for name in SPLITS:
+        if int(sizes.get(name, 0)) < 1:
+            raise TaskError(f"task '{task}': the split '{name}' needs at least 1 example, got {sizes.get(name, 0)}")
+    wanted = sum(sizes[name] for name in SPLITS)
+    if wanted > len(examples):
+        raise TaskError(
+            f"task '{task}': the splits want {wanted} examples ({', '.join(f'{n}: {sizes[n]}' for n in SPLITS)}), "
+            f"but the data hold {len(examples)} different ones in {rows} rows"
+        )
+    splits, begin = {}, 0
+    for name in SPLITS:
+        part = examples[begin : begin + sizes[name]]
+        numbered = tuple(Example(i, e.fields, e.answer, e.choice, e.aliases) for i, e in enumerate(part))
+        splits[name] = Split(name, numbered)
+        begin += sizes[name]
+    return splits

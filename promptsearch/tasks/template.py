@@ -1,0 +1,370 @@
+"""Templates: literal text, fields of the data, prompt slots and the answer.
+
+`"{prompt:2} capital {prompt:1} {name} is {answer}"` has two slots, of two tokens and one. The literal text among
+the slots ("capital") are anchors in the sense of P-tuning (Liu et al. 2021, arXiv:2103.10385, section 4.2): real
+words that stay fixed beside the pseudo tokens. One literal space before a slot or before the answer belongs to it,
+because a token that begins a word carries its space.
+
+For chat models a template is a list of messages, `[{"system": "{prompt}"}, {"user": "{text}"}, {"assistant": "It was{answer}"}]`.
+What stands between them is the model's to say: its tokenizer's chat template writes it, see `promptsearch.scoring.chat_template`.
+"""
+
+from __future__ import annotations
+
+import re
+import string
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal, NamedTuple
+
+from promptsearch.errors import TemplateError, UnknownName
+from promptsearch.printable import brief
+from promptsearch.tasks.fields import text_of
+
+PROMPT, ANSWER = "prompt", "answer"
+#: Who speaks in a chat.
+ROLES = ("system", "user", "assistant")
+#: The most slots of a template, and the most tokens of a prompt: far beyond what a model reads as a prompt.
+MOST_SLOTS, LONGEST_PROMPT = 64, 10_000
+#: What a template takes: prompts that fill its slots, alone or with changed weights (`tuned`), or one of the kinds that stand
+#: apart from the text: a prefix in front of it, vectors that layers read beside it, changed weights.
+Kind = Literal["slots", "tuned", "prefix", "gated", "weights"]
+
+
+@dataclass(frozen=True)
+class Slot:
+    """A place for a prompt.
+
+    Args:
+        length: Its tokens; None until the study's `length` is bound to it.
+        space: Whether a literal space stood before it, which a text put here brings back.
+    """
+
+    length: int | None
+    space: bool
+
+
+class Mark(NamedTuple):
+    """What a chat template writes before a message.
+
+    Args:
+        text: Special tokens in it are such, and nowhere else.
+        strips_before: Whether it takes whitespace from the end of the message before.
+        strips_behind: Whether it takes whitespace from the beginning of the message behind.
+    """
+
+    text: str
+    strips_before: bool = False
+    strips_behind: bool = False
+
+
+class Piece(NamedTuple):
+    """A run of a row's text.
+
+    Args:
+        text: Filled.
+        marked: Whether a chat template wrote it, so that special tokens in it are such.
+    """
+
+    text: str
+    marked: bool
+
+
+@dataclass(frozen=True)
+class Template:
+    """A parsed template.
+
+    Args:
+        text: As the user wrote it; messages with a line each.
+        segments: What stands before, between and after the slots: n slots have n + 1 segments. Each is a format
+            string with the fields' braces left in, and `{0}`, `{1}`, ... for the marks before the messages.
+        slots: In their order.
+        answer_space: Whether a literal space stood before `{answer}`.
+        kind: Of the prompts that it takes. For all but those of `slots`, the first slot is in front of the whole row, the
+            tokenizer's special tokens too: that of `weights` and `tuned` is empty. Below it, `tuned` has the slots of `slots`,
+            and those that stand apart from the text have none.
+        messages: Role and content of each, as the user wrote them; none in a template of one string.
+        marks: What the chat template writes before each message; none until a model is known.
+    """
+
+    text: str
+    segments: tuple[str, ...]
+    slots: tuple[Slot, ...]
+    answer_space: bool
+    kind: Kind = "slots"
+    messages: tuple[tuple[str, str], ...] = ()
+    marks: tuple[Mark, ...] = ()
+
+    @staticmethod
+    def parse(source: str | Sequence[Mapping[str, str]]) -> Template:
+        """Read a template.
+
+        Args:
+            source: Literal text with `{field}`s, at least one `{prompt}` or `{prompt:3}`, and `{answer}` at the end;
+                `{{` and `}}` stand for braces. Or such text as messages, `{role: content}` each, the last one the assistant's.
+
+        Raises:
+            TemplateError: No slot, no answer, text behind the answer, a field that is no plain name, or no such messages.
+        """
+        messages = () if isinstance(source, str) else _messages(source)
+        text = source if isinstance(source, str) else "\n".join(f"{role}: {content}" for role, content in messages)
+        written = "".join(f"{{{i}}}{content}" for i, (_, content) in enumerate(messages)) or text
+        segments, slots, answers, current, shown = [], [], 0, "", brief(text, 200)
+        try:
+            parts = list(string.Formatter().parse(written))
+        except ValueError as error:
+            raise TemplateError(f"cannot read the template {shown}: {error}. A literal brace is written twice.") from error
+        space = False
+        for literal, name, spec, conversion in parts:
+            if answers and (literal or name is not None):
+                raise TemplateError(f"the template {shown} goes on behind {{answer}}: the answer comes last")
+            current += _braces(literal)
+            if name is None:
+                continue
+            if messages and name.isdecimal():
+                current += f"{{{name}}}"
+                continue
+            if conversion or (spec and name != PROMPT) or not name.isidentifier():
+                raise TemplateError(f"the template {shown} has the field {{{name}}}: expected a plain name, like {{text}}")
+            if name in (PROMPT, ANSWER):
+                space = current.endswith(" ")
+                segments.append(current.removesuffix(" "))
+                current = ""
+            if name == PROMPT:
+                slots.append(Slot(_length(spec or "", text), space))
+            elif name == ANSWER:
+                answers += 1
+            else:
+                current += f"{{{name}}}"
+        if not answers:
+            raise TemplateError(f"the template {shown} has no {{answer}}: put it where the model is to answer, at the end")
+        if not slots:
+            raise TemplateError(f"the template {shown} has no slot: put {{prompt}} where prompts belong")
+        if len(slots) > MOST_SLOTS:
+            raise TemplateError(f"the template {brief(text)} has {len(slots):,} slots: expected at most {MOST_SLOTS}")
+        return Template(text, tuple(segments), tuple(slots), space, messages=messages)
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """The names of the data's fields that the template uses, each once."""
+        return tuple(dict.fromkeys(name for segment in self.segments for name in _data(segment)))
+
+    @property
+    def fixed(self) -> int:
+        """How many segments from the left are the same for all inputs; the last one is never counted.
+
+        A prompt stands in front of the input where it is the number of the slots.
+        """
+        return next((i for i, segment in enumerate(self.segments[:-1]) if _data(segment)), len(self.slots))
+
+    @property
+    def length(self) -> int:
+        """Prompt tokens over all slots of a bound template."""
+        return sum(slot.length or 0 for slot in self.slots)
+
+    def bind(self, length: int) -> Template:
+        """The template with `length` tokens in each slot that does not fix its own."""
+        return replace(self, slots=tuple(replace(s, length=length if s.length is None else s.length) for s in self.slots))
+
+    @property
+    def apart(self) -> bool:
+        """Whether its prompts stand apart from the text."""
+        return self.kind not in ("slots", "tuned")
+
+    def taking(self, kind: Kind) -> Template:
+        """The template for prompts of a kind; for those apart from the text: one slot in front, then the text of an empty prompt.
+
+        The keys of a prefix belong to a row's first positions, so that nothing can stand before it (PEFT puts it there, too):
+        what stood before a slot stands below the prefix. A gated prompt stands nowhere; only the length of its slot counts.
+        With changed weights nothing of a row stays the same, so that nothing may stand above their empty slot either: what stands
+        above the first slot is computed once and kept. With vectors beside them, the slots follow as they are.
+
+        Args:
+            kind: Of the prompts.
+        """
+        if kind == "slots":
+            return self
+        slot = Slot(0 if kind in ("weights", "tuned") else self.length, space=False)
+        if kind == "tuned":
+            return replace(self, segments=("", *self.segments), slots=(slot, *self.slots), kind=kind)
+        return replace(self, segments=("", "".join(self.segments)), slots=(slot,), kind=kind)
+
+    @property
+    def rendered(self) -> bool:
+        """Whether nothing of its text is left for a chat template to say."""
+        return len(self.marks) == len(self.messages)
+
+    @property
+    def written(self) -> tuple[str, ...]:
+        """The segments as format strings of fields alone, what the chat template wrote put in."""
+        return tuple(
+            "".join(
+                _braces(literal) + ("" if name is None else _braces(self._mark(name).text) if name.isdecimal() else f"{{{name}}}")
+                for literal, name, _, _ in string.Formatter().parse(segment)
+            )
+            for segment in self.segments
+        )
+
+    @property
+    def shown(self) -> str:
+        """The whole text as the model reads it, with its slots, fields and `{answer}`; that of one string as it was written."""
+        if not (self.messages and self.rendered):
+            return self.text
+        slots = [f"{' ' * s.space}{{{PROMPT}{'' if s.length is None else f':{s.length}'}}}" for s in self.slots]
+        return "".join(s + t for s, t in zip(self.written, [*slots, f"{' ' * self.answer_space}{{{ANSWER}}}"], strict=True))
+
+    def fill(self, fields: Mapping[str, Any]) -> tuple[str, ...]:
+        """The segments with an example's fields in them, one more than there are slots."""
+        return tuple("".join(piece.text for piece in pieces) for pieces in self.pieces(fields))
+
+    def pieces(self, fields: Mapping[str, Any]) -> tuple[tuple[Piece, ...], ...]:
+        """The same, apart: what was written by the user or stands in the data, and what the chat template wrote."""
+        return tuple(self._pieces(segment, fields) for segment in self.segments)
+
+    def _pieces(self, segment: str, fields: Mapping[str, Any]) -> tuple[Piece, ...]:
+        found: list[Piece] = []
+        run, strips = "", False
+        for literal, name, _, _ in string.Formatter().parse(segment):
+            run += literal
+            if name is None:
+                continue
+            if not name.isdecimal():
+                run += text_of(fields[name])
+                continue
+            mark = self._mark(name)
+            run = run.lstrip() if strips else run
+            found += [Piece(run.rstrip() if mark.strips_before else run, False), Piece(mark.text, True)]
+            run, strips = "", mark.strips_behind
+        return (*found, Piece(run.lstrip() if strips else run, False))
+
+    def _mark(self, number: str) -> Mark:
+        return self.marks[int(number)] if self.rendered else Mark("\n")
+
+    def stripped(self, texts: Sequence[str]) -> tuple[str, ...]:
+        """What the chat template leaves of texts in the slots, of which some begin or end a message.
+
+        Behind an empty slot or field at the edge of a message, literal whitespace stays: what stands around a slot is the
+        same for all prompts.
+
+        Args:
+            texts: One a slot.
+        """
+        found = []
+        for text, above, below in zip(texts, self.segments[:-1], self.segments[1:], strict=True):
+            before, behind = re.search(r"{(\d+)}\s*$", above), re.match(r"\s*{(\d+)}", below)
+            text = text.lstrip() if before and self._mark(before[1]).strips_behind else text
+            found.append(text.rstrip() if behind and self._mark(behind[1]).strips_before else text)
+        return tuple(found)
+
+    def slot_texts(self, texts: Sequence[str]) -> tuple[str, ...]:
+        """What a text prompt puts into each slot, with the slot's own space where the text is not empty.
+
+        A chat template that strips messages strips a text that begins or ends one.
+
+        Args:
+            texts: One a slot; missing ones are empty.
+
+        Raises:
+            TemplateError: There are more texts than slots.
+        """
+        if len(texts) > len(self.slots):
+            raise TemplateError(
+                f"a text prompt has {len(texts)} pieces, but the template {self.text!r} has {len(self.slots)} slots"
+            )
+        padded = [*texts, *[""] * (len(self.slots) - len(texts))]
+        return self.stripped([" " * bool(slot.space and text) + text for slot, text in zip(self.slots, padded, strict=True)])
+
+    def answer_text(self, answer: str) -> str:
+        """The answer with the space that the template puts before it."""
+        return (" " if self.answer_space else "") + answer
+
+    def row(self, fields: Mapping[str, Any], slots: Sequence[str], answer: str) -> tuple[Piece, ...]:
+        """The whole text in pieces.
+
+        Args:
+            fields: The example's fields.
+            slots: What stands in each slot, spaces included.
+            answer: As `answer_text` gives it.
+        """
+        filled = [*self.stripped(slots), answer]
+        return tuple(p for some, t in zip(self.pieces(fields), filled, strict=True) for p in (*some, Piece(t, False)))
+
+    def render(self, fields: Mapping[str, Any], slots: Sequence[str], answer: str) -> str:
+        """The whole text; arguments as for `row`."""
+        return "".join(piece.text for piece in self.row(fields, slots, answer))
+
+    def contents(self, fields: Mapping[str, Any], slots: Sequence[str], answer: str) -> list[tuple[str, str]]:
+        """Role and content of each message; arguments as for `row`."""
+        contents = [""]
+        for text, marked in self.row(fields, slots, answer):
+            if marked:
+                contents.append("")
+            else:
+                contents[-1] += text
+        return [(role, content) for (role, _), content in zip(self.messages, contents[1:], strict=True)]
+
+    def solved(self, fields: Mapping[str, Any], answer: str) -> str:
+        """An example as a demonstration: the whole text with nothing in the slots, and the right answer.
+
+        Of messages, what user and assistant say, a line each: as plain text, since no prompt holds a chat template's marks, and
+        without what the system says, which stands above all examples once.
+
+        Args:
+            fields: The example's fields.
+            answer: As `answer_text` gives it.
+        """
+        empty = [""] * len(self.slots)
+        if not self.messages:
+            return self.render(fields, empty, answer).strip()
+        said = [content.strip() for role, content in self.contents(fields, empty, answer) if role != "system"]
+        return "\n".join(content for content in said if content)
+
+
+def _messages(source: Sequence[Mapping[str, str]]) -> tuple[tuple[str, str], ...]:
+    """Role and content of each message.
+
+    Raises:
+        TemplateError: There are no such messages, or the last one is not the assistant's.
+    """
+    found: list[tuple[str, str]] = []
+    for number, message in enumerate(source, start=1):
+        if not isinstance(message, Mapping) or len(message) != 1 or not isinstance(content := next(iter(message.values())), str):
+            raise TemplateError(f"message {number} of the template is {message!r}: expected {{ROLE: TEXT}}")
+        (role,) = message
+        if role not in ROLES:
+            raise TemplateError(f"message {number} of the template: {UnknownName('role', str(role), ROLES)}")
+        if numbers := re.findall(r"(?<!{)(?:{{)*{(\d+)}", content):  # which stand for the chat template's marks
+            raise TemplateError(f"message {number} of the template has the field {{{numbers[0]}}}: expected a plain name")
+        found.append((role, content))
+    if len(found) < 2 or found[-1][0] != "assistant":
+        raise TemplateError(
+            "a template of messages ends with the assistant's, behind at least one other: expected "
+            f"assistant: '{{answer}}' at its end, got {', '.join(role for role, _ in found) or 'no message'}"
+        )
+    return tuple(found)
+
+
+def _braces(literal: str) -> str:
+    """Literal text as it stands in a format string."""
+    return literal.replace("{", "{{").replace("}", "}}")
+
+
+def _fields(segment: str) -> list[str]:
+    """The names of the fields in a segment."""
+    return [name for _, name, _, _ in string.Formatter().parse(segment) if name is not None]
+
+
+def _data(segment: str) -> list[str]:
+    """Those of the data, marks left out."""
+    return [name for name in _fields(segment) if not name.isdecimal()]
+
+
+def _length(spec: str, text: str) -> int | None:
+    if not spec:
+        return None
+    if not spec.isdecimal() or len(spec) > 9 or not 1 <= int(spec) <= LONGEST_PROMPT:
+        raise TemplateError(
+            f"the template {brief(text)} has a slot {{prompt:{spec[:20]}}}: expected a number of tokens, like {{prompt:3}}, "
+            f"at most {LONGEST_PROMPT:,}"
+        )
+    return int(spec)

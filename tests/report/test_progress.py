@@ -1,0 +1,74 @@
+"""What a study shows while it runs."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+from rich.console import Console
+
+import promptsearch.report.progress
+from promptsearch.report.progress import Display
+from promptsearch.study.study import Progress
+
+
+def lines(*steps: Progress, terminal: bool = False, quiet: bool = False) -> list[str]:
+    file = io.StringIO()
+    with Display(Console(file=file, width=150, force_terminal=terminal, quiet=quiet, color_system=None)) as display:
+        for step in steps:
+            display(step)
+    return file.getvalue().splitlines()
+
+
+def searching(spent: int, seconds: float, number: int = 1, total: int = 3) -> Progress:
+    return Progress(f"t/run{number}/seed0", number, total, "search", 1.5, spent, 1000, seconds)
+
+
+def test_plain_lines_come_with_each_stage_and_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = iter([0.0, 1.0, 20.0, 21.0, 22.0])
+    monkeypatch.setattr(promptsearch.report.progress.time, "monotonic", lambda: next(now))
+    assert lines(
+        Progress("", 0, 0, "loading", message="loading small"),
+        searching(100, 10.0),
+        searching(200, 20.0),
+        searching(300, 30.0),
+        Progress("t/run1/seed0", 1, 3, "test", 1.5, 990, 1000, 60.0),
+        Progress("t/run1/seed0", 1, 3, "done", 1.25, 995, 1000, 61.0),
+        Progress("t/[b]run2/seed0", 2, 3, "failed", message="it [gave] up"),
+    ) == [
+        "loading small",
+        "[1/3] t/run1/seed0: search, best loss 1.5000, 100 tokens (10%), about 4:50 left",
+        "[1/3] t/run1/seed0: search, best loss 1.5000, 200 tokens (20%), about 4:40 left",
+        "[1/3] t/run1/seed0: test, best loss 1.5000, 990 tokens (99%), about 2:02 left",
+        "[1/3] t/run1/seed0: done, best loss 1.2500, 995 tokens (100%), 61.0 s",
+        "[2/3] t/[b]run2/seed0: failed: it [gave] up",
+    ]
+
+
+def test_the_time_left_counts_on_the_runs_to_come() -> None:
+    display = Display(Console(file=io.StringIO()))
+    assert display.time_left(Progress("a", 1, 2, "search", budget=100)) is None  # nothing is known yet
+    # This run takes 100 s and has 90 to go; one more like it follows.
+    assert display.time_left(searching(100, 10.0, total=2)) == pytest.approx(190)
+    display(Progress("t/run0/seed0", 1, 3, "done", seconds=50.0))
+    assert display.time_left(searching(100, 10.0, number=2, total=3)) == pytest.approx(90 + (50 + 100) / 2)
+    display(Progress("t/old/seed0", 1, 3, "done", message="in an earlier call"))  # took no time now, and says nothing
+    assert display.time_left(Progress("t/run0/seed0", 2, 3, "done", seconds=0.0)) == pytest.approx(50)
+
+
+def test_long_times_are_shown_in_hours() -> None:
+    (line,) = lines(searching(10, 50.0, total=1))
+    assert line.endswith("about 1:22:30 left")
+
+
+def test_a_terminal_gets_bars_that_leave_only_the_ends_of_runs() -> None:
+    text = "\n".join(lines(searching(500, 10.0), Progress("t/run1/seed0", 1, 3, "done", 1.25, 995, 1000, 20.0), terminal=True))
+    assert "study" in text
+    assert "run 1 of 3" in text
+    assert text.count("[1/3] t/run1/seed0: done, best loss 1.2500, 995 tokens (100%), 20.0 s") == 1
+    assert "[1/3] t/run1/seed0: search" not in text
+
+
+def test_quiet_shows_nothing() -> None:
+    assert lines(searching(500, 10.0), Progress("a", 1, 3, "done"), quiet=True) == []
+    assert lines(searching(500, 10.0), quiet=True, terminal=True) == []

@@ -1,0 +1,78 @@
+import pytest
+
+from promptsearch.errors import NothingUsable
+from promptsearch.models.endpoint import Completion
+from promptsearch.search.instructions import FROM_EXAMPLES, VARIATION, Instructions, read_instruction, solved
+from promptsearch.testing.planted import PlantedScorer
+
+
+@pytest.mark.parametrize(
+    ("answer", "instruction"),
+    [
+        (" Say whether the film is good.", "Say whether the film is good."),
+        ("\n\n  Two\nlines", "Two"),
+        ("1. Name the capital.", "Name the capital."),
+        ("(2) Name it", "Name it"),
+        ("- Name the capital.", "Name the capital."),
+        ('Instruction: "Name the capital."', "Name the capital."),
+        ("The new instruction is: Name it", "Name it"),
+        ("**Instruction:** Name it", "Name it"),
+        ("“Name it.”", "Name it."),
+        ('"Good" or "bad"?', '"Good" or "bad"?'),
+        ('"Good" or "bad"', '"Good" or "bad"'),
+        ("3 + 4 = ?", "3 + 4 = ?"),
+        ("much   white\tspace", "much white space"),
+        ("", ""),
+        (" \n ", ""),
+        ("...", ""),
+        ("Output: yes", ""),
+        ("Score: 50", ""),
+    ],
+)
+def test_an_instruction_is_read_from_the_first_line_without_what_stands_around_it(answer, instruction):
+    assert read_instruction(answer) == instruction
+
+
+def test_examples_are_shown_with_their_answers_in_the_form_that_requests_go_on_with():
+    (example,) = PlantedScorer("separable").examples([3])
+    shown = solved([example])
+    assert shown == "Input: the example number 3\nOutput: no\n"
+    assert FROM_EXAMPLES.format(shown).endswith("yes or no.\n\n" + shown + "Instruction:")
+    assert VARIATION.format("Say it").endswith("\n\nInstruction: Say it\nIn other words:")
+
+
+def propose(answers, longest=6, retries=1, known=()):
+    class Saying:
+        asked = 0
+
+        def most(self, request):
+            return 1
+
+        def complete(self, requests, *, max_tokens, **settings):
+            self.asked += 1
+            return [Completion(answer, 1, 1) for answer in answers[self.asked - 1]]
+
+    instructions = Instructions(
+        PlantedScorer("separable").objective(proposing=Saying()), seed=0, longest=longest, temperature=1.0, retries=retries
+    )
+    instructions.know(known)
+    return instructions.propose(lambda: ["a"] * len(answers[0]))
+
+
+def test_what_is_too_long_is_cut_after_a_whole_sentence_or_refused():
+    found = propose(
+        [["one two three four five", "Two words. And four more words", "one two three four five six", "A. B. C. D. E. F"]]
+    )
+    assert found == {0: "one two three four five", 1: "Two words.", 3: "A. B. C. D. E."}
+
+
+def test_nothing_is_proposed_twice_and_places_are_told():
+    assert propose([["a b", "a  b", "known one", "c"]], known=["known one"]) == {0: "a b", 3: "c"}
+
+
+def test_trying_goes_on_to_its_limit():
+    assert propose([["", "..."], ["", "new"]], retries=1) == {1: "new"}
+    with pytest.raises(
+        NothingUsable, match="nothing usable in 2 tries: no new one of less than 6 tokens. Its last answer was '...'"
+    ):
+        propose([["", "..."], ["", "..."], ["", "new"]], retries=1)

@@ -1,0 +1,193 @@
+"""Tasks: disjoint splits locked to the content, answers, and what is refused."""
+
+import json
+import sys
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from promptsearch.errors import TaskError, TemplateError, UnknownName
+from promptsearch.tasks.data import read_data
+from promptsearch.tasks.metrics import metric_function
+from promptsearch.tasks.task import SPLITS, Task
+
+TEMPLATE = "{prompt} {text} It was {answer}"
+SIZES = {"search": 4, "select": 2, "test": 3}
+
+
+def rows(count=20):
+    return [{"text": f"film {i}", "label": i % 2} for i in range(count)]
+
+
+def make(data=None, **changes):
+    given = {"template": TEMPLATE, "label": "label", "answers": {0: "bad", 1: "good"}, "splits": SIZES, **changes}
+    return Task.from_rows(rows() if data is None else data, **given)
+
+
+def test_no_text_stands_in_two_splits_and_sizes_hold():
+    task = make(rows() + rows())
+    texts = {name: {e.fields["text"] for e in task.splits[name].examples} for name in SPLITS}
+    assert {name: len(t) for name, t in texts.items()} == SIZES
+    assert not texts["search"] & texts["select"] and not texts["select"] & texts["test"] and not texts["search"] & texts["test"]
+    assert "20 rows dropped" in task.notes[0]
+
+
+@settings(max_examples=20)
+@given(st.permutations(rows()))
+def test_splits_depend_on_the_texts_not_on_the_order_of_the_file(shuffled):
+    assert [make(shuffled).splits[n].hash for n in SPLITS] == [make().splits[n].hash for n in SPLITS]
+
+
+def test_a_changed_label_changes_the_hash():
+    changed = [{**row, "label": 1 - row["label"]} for row in rows()]
+    assert make(changed).splits["search"].hash != make().splits["search"].hash
+
+
+def test_choices_carry_the_templates_space():
+    task = make()
+    assert task.choices == (" bad", " good") and task.kind == "choices" and task.metric == "accuracy"
+    example = task.splits["search"].examples[0]
+    assert example.answer == task.choices[example.choice]
+
+
+def test_text_answers_have_aliases():
+    data = [{"text": f"t{i}", "label": f"word{i}"} for i in range(9)]
+    task = make(data, answers=None, aliases={"word3": ["third"]})
+    found = next(e for n in SPLITS for e in task.splits[n].examples if e.answer == " word3")
+    assert found.aliases == (" third",) and found.choice is None and task.metric == "exact_match"
+
+
+@pytest.mark.parametrize(
+    ("changes", "complaint"),
+    [
+        ({"data": []}, "the data are empty"),
+        ({"data": rows(5)}, r"want 9 examples \(search: 4, select: 2, test: 3\), but the data hold 5"),
+        ({"data": [*rows(), {"text": "x"}]}, "row 21 of the data lacks the field 'label'"),
+        ({"data": [*rows(), {"text": float("nan"), "label": 1}]}, r"row 21 of the data: the field 'text' has no value \(NaN\)"),
+        ({"template": "{prompt} {body} {answer}"}, "row 1 of the data lacks the field 'body'; it has text, label"),
+        ({"data": [*rows(), {"text": "x", "label": 2}]}, "the label 2 has no answer; answers are given for 0, 1"),
+        ({"answers": {0: "bad"}}, "at least two answers"),
+        ({"aliases": {"bad": ["awful"]}}, "aliases belong to text answers"),
+        ({"splits": {"search": 4, "select": 0, "test": 3}}, "'select' needs at least 1 example, got 0"),
+        ({"metric": "exact_match"}, "is for text answers"),
+        ({"metric": "no_module:function"}, "cannot be loaded"),
+    ],
+)
+def test_wrong_tasks_are_named(changes, complaint):
+    with pytest.raises(TaskError, match=complaint):
+        make(**changes)
+
+
+def test_unknown_names_are_answered_with_a_suggestion():
+    with pytest.raises(UnknownName, match="Did you mean 'search'"):
+        make(splits={"serch": 4, "select": 2, "test": 3})
+    with pytest.raises(UnknownName, match="Did you mean 'accuracy'"):
+        make(metric="acuracy")
+    with pytest.raises(UnknownName, match="Did you mean 'capitals'"):
+        Task.load("capitls")
+    with pytest.raises(TemplateError):
+        make(template="no slot")
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "csv", "parquet"])
+def test_the_same_task_from_every_kind_of_file(tmp_path, kind):
+    import pandas as pd
+
+    path = tmp_path / f"data.{kind}"
+    table = pd.DataFrame(rows())
+    if kind == "jsonl":
+        path.write_text('{"canary": "x"}\n\n' + "".join(json.dumps(r) + "\n" for r in rows()))
+    elif kind == "csv":
+        table.to_csv(path, index=False)
+    else:
+        table.to_parquet(path)
+    given = {
+        "data": {"path": path.name},
+        "template": TEMPLATE,
+        "label": "label",
+        "answers": {0: "bad", 1: "good"},
+        "splits": SIZES,
+    }
+    task = Task.load(given, tmp_path)
+    assert task.name == "data" and [task.splits[n].hash for n in SPLITS] == [make().splits[n].hash for n in SPLITS]
+
+
+def test_broken_files_are_named(tmp_path):
+    given = {"template": TEMPLATE, "label": "label", "splits": SIZES}
+    with pytest.raises(TaskError, match="does not exist"):
+        Task.load({**given, "data": {"path": "missing.jsonl"}}, tmp_path)
+    (tmp_path / "a.jsonl").write_text('{"text": "x", "label": 1}\n{"text": \n')
+    with pytest.raises(TaskError, match="line 2: this is not JSON"):
+        Task.load({**given, "data": {"path": "a.jsonl"}}, tmp_path)
+    (tmp_path / "b.jsonl").write_text("[1]\n")
+    with pytest.raises(TaskError, match="line 1: expected an object"):
+        Task.load({**given, "data": {"path": "b.jsonl"}}, tmp_path)
+    (tmp_path / "c.xml").write_text("<a/>")
+    with pytest.raises(TaskError, match="unknown kind"):
+        Task.load({**given, "data": {"path": "c.xml"}}, tmp_path)
+
+
+def test_a_saved_hub_data_set_loads_like_one_from_the_hub(tmp_path, monkeypatch):
+    import datasets
+
+    table = datasets.Dataset.from_list(rows())
+    monkeypatch.setattr(datasets, "load_dataset", lambda *a, **k: datasets.DatasetDict(train=table, test=table))
+    given = {"data": {"hub": "owner/films"}, "template": TEMPLATE, "label": "label", "answers": {0: "bad", 1: "good"}}
+    task = Task.load({**given, "splits": SIZES})
+    assert task.name == "films" and "20 rows dropped" in task.notes[0]
+
+
+def test_an_unreachable_hub_says_the_offline_way(monkeypatch):
+    import datasets
+
+    def refuse(*args, **options):
+        raise ConnectionError("no route")
+
+    monkeypatch.setattr(datasets, "load_dataset", refuse)
+    with pytest.raises(TaskError, match="Offline, save it as JSONL"):
+        Task.load({"data": {"hub": "owner/films"}, "template": TEMPLATE, "label": "label", "splits": SIZES})
+
+
+def test_metrics_are_those_of_scikit_learn():
+    labels, predictions = [0, 0, 0, 1], [0, 0, 1, 1]
+    assert metric_function("accuracy")(labels, predictions) == 0.75
+    assert metric_function("balanced_accuracy")(labels, predictions) == pytest.approx((2 / 3 + 1) / 2)
+    assert metric_function("f1")(labels, predictions) == pytest.approx((0.8 + 2 / 3) / 2)
+    assert metric_function("operator:eq")(1, 1) is True
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.jsonl", b'{"text": "caf\xe9", "label": 1}\n'),
+        ("a.csv", b""),
+        ("b.csv", b"text,label\ncaf\xe9,1\n"),
+        ("c.csv", b'text,label\n"x,1\n'),
+        ("a.parquet", b"no parquet"),
+    ],
+)
+def test_files_that_cannot_be_read_are_named(tmp_path, name, content):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(TaskError, match=f"cannot read the data file .*{name}"):
+        read_data({"path": name}, tmp_path)
+
+
+def test_texts_of_a_csv_file_that_pandas_takes_for_missing_are_texts(tmp_path):
+    (tmp_path / "a.csv").write_text("text,label\nNA,None\nnull,\n")
+    assert read_data({"path": "a.csv"}, tmp_path) == [{"text": "NA", "label": "None"}, {"text": "null", "label": ""}]
+
+
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [("raise RuntimeError('no')", "RuntimeError: no"), ("import sys; sys.exit(3)", "ends the program"), ("", "AttributeError")],
+)
+def test_a_metric_of_the_current_folder_is_found_and_a_broken_one_named(tmp_path, monkeypatch, code, message):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [path for path in sys.path if path])
+    monkeypatch.setattr(sys, "modules", dict(sys.modules))
+    (tmp_path / "whole_metric.py").write_text("def share(labels, predictions): return 0.5")
+    assert metric_function("whole_metric:share")([], []) == 0.5
+    (tmp_path / "broken_metric.py").write_text(code)
+    with pytest.raises(TaskError, match=f"the metric 'broken_metric:share' cannot be loaded: .*{message}"):
+        metric_function("broken_metric:share")
