@@ -13,7 +13,7 @@ from benchmarks.work import BEHIND, FRONT, engine, hard, load, reviews
 from promptsearch.records.cache import ScoreCache
 from promptsearch.records.log import RunLog
 from promptsearch.search.loop import search
-from promptsearch.search.strategy import find_strategy
+from promptsearch.search.plugins import find_strategy
 from promptsearch.testing.planted import PlantedScorer
 
 EVALUATIONS, VOCABULARY, LENGTH = 10_000, 49_152, 5

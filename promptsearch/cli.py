@@ -251,7 +251,7 @@ def strategies(
 ) -> None:
     """List the installed strategies, or explain one with its options."""
     from promptsearch.search.options import options_of
-    from promptsearch.search.strategy import find_strategy, known_strategies
+    from promptsearch.search.plugins import find_strategy, known_strategies
 
     console = Terminal(markup=False, highlight=False)
     if name is None:
@@ -310,7 +310,7 @@ def bench_strategies(
     quiet: Quiet = False,
 ) -> None:
     """Run strategies against random search where the optimum is known: on planted objectives, or a table of real scores."""
-    from promptsearch.search.strategy import find_strategy
+    from promptsearch.search.plugins import find_strategy
     from promptsearch.testing import bench
     from promptsearch.testing.bench_table import bench_to_markdown, print_bench
 

@@ -19,7 +19,7 @@ import promptsearch.comparison
 import promptsearch.export
 import promptsearch.models
 import promptsearch.report
-import promptsearch.search.strategy
+import promptsearch.search.plugins
 import promptsearch.study.study
 from promptsearch.cli import app
 from promptsearch.errors import ModelError
@@ -216,9 +216,9 @@ def test_search_needs_to_know_on_what(engine: Engine, arguments: list[str], mess
 
 def test_strategies_are_listed_and_a_broken_one_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "200")
-    known = promptsearch.search.strategy.entry_points(group="promptsearch.strategies")
+    known = promptsearch.search.plugins.entry_points(group="promptsearch.strategies")
     broken = EntryPoint("torn", "no_such_module:Torn", "promptsearch.strategies")
-    monkeypatch.setattr(promptsearch.search.strategy, "entry_points", lambda group: [*known, broken])
+    monkeypatch.setattr(promptsearch.search.plugins, "entry_points", lambda group: [*known, broken])
     result = run("strategies")
     assert result.exit_code == 0
     lines = {line.split()[0]: line for line in result.stdout.splitlines()}

@@ -18,7 +18,7 @@ from promptsearch.records.log import RunLog
 from promptsearch.search.bill import check_bill
 from promptsearch.search.books import books_of
 from promptsearch.search.objective import Objective
-from promptsearch.search.strategy import make_strategy
+from promptsearch.search.plugins import make_strategy
 from promptsearch.testing.doors import doors
 from promptsearch.testing.planted import PlantedScorer
 from promptsearch.testing.tiny import tiny_model

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import psutil
 import torch
@@ -24,11 +24,8 @@ from promptsearch.models.integrity import checksum, spare_of, write_weights
 from promptsearch.models.layers import Layers, Reached, UnknownLayers, find_layers, recorded_differ
 from promptsearch.models.packaged import NAME, packaged_model
 from promptsearch.models.rounding import rounding_noise
-from promptsearch.models.tokens import Tokens, load_tokenizer
+from promptsearch.models.tokens import Special, Tokens, load_tokenizer
 from promptsearch.models.weights import ModelWeights, changed, weights_of
-
-if TYPE_CHECKING:
-    from transformers import AddedToken
 
 log = logging.getLogger(__name__)
 
@@ -340,15 +337,16 @@ class LanguageModel:
             ) from error
         return text
 
-    def cut(self, text: str) -> list[str | AddedToken]:
+    def cut(self, text: str) -> list[str | Special]:
         """A text cut at its special tokens."""
         longest_first = sorted(map(re.escape, self._special), key=len, reverse=True)
         parts = re.split(f"({'|'.join(longest_first)})", text) if longest_first else [text]
         return [self._special.get(part, part) for part in parts if part]
 
     @cached_property
-    def _special(self) -> dict[str, AddedToken]:
-        return {token.content: token for token in self.tokenizer.added_tokens_decoder.values() if token.special}
+    def _special(self) -> dict[str, Special]:
+        added = self.tokenizer.added_tokens_decoder.values()
+        return {t.content: Special(t.content, t.lstrip, t.rstrip) for t in added if t.special}
 
     @cached_property
     def always(self) -> tuple[str, ...]:

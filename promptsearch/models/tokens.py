@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from promptsearch.errors import ModelError
 from promptsearch.models.folder import reason_of
@@ -25,6 +25,20 @@ _PROBES = (" a", "a", " good", "good", ".", "\n")
 #: A text, or ids: what goes in, and what comes out.
 In = TypeVar("In", str, list[int])
 Out = TypeVar("Out", str, list[int])
+
+
+class Special(NamedTuple):
+    """A special token, as a text is cut at it.
+
+    Args:
+        content: Its text.
+        lstrip: Whether it swallows the white space before it.
+        rstrip: Whether it swallows the white space behind it.
+    """
+
+    content: str
+    lstrip: bool
+    rstrip: bool
 
 
 class Tokens:

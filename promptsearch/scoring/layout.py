@@ -4,20 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from promptsearch.errors import TemplateError
 from promptsearch.models import LanguageModel
 from promptsearch.models.protocol import TextModel
+from promptsearch.models.tokens import Special
 from promptsearch.prompts.prompt import HardPrompt, TextPrompt
 from promptsearch.prompts.space import PromptSpace
 from promptsearch.tasks.task import Example, Split
 from promptsearch.tasks.template import Piece, Template
-
-if TYPE_CHECKING:
-    from transformers import AddedToken
 
 #: What fills one slot: token ids, or a number of vectors.
 Ids = tuple[int, ...]
@@ -75,7 +72,7 @@ def encode(lm: LanguageModel, pieces: Sequence[Piece], *, begins: bool = True) -
     return ids
 
 
-def _runs(lm: TextModel, pieces: Sequence[Piece], begins: bool) -> Iterator[tuple[str, bool, AddedToken | None]]:
+def _runs(lm: TextModel, pieces: Sequence[Piece], begins: bool) -> Iterator[tuple[str, bool, Special | None]]:
     """Text in pieces, cut at its special tokens.
 
     Yields:
@@ -94,7 +91,7 @@ def _runs(lm: TextModel, pieces: Sequence[Piece], begins: bool) -> Iterator[tupl
     yield run, begins, None
 
 
-def _parts(lm: TextModel, text: str) -> list[str | AddedToken]:
+def _parts(lm: TextModel, text: str) -> list[str | Special]:
     assert isinstance(lm, LanguageModel)  # a server is sent no messages
     return lm.cut(text)
 

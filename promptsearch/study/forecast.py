@@ -28,8 +28,9 @@ from promptsearch.records.scores import Floats, Ids, Scores
 from promptsearch.scoring.protocol import price_of
 from promptsearch.search.books import FINALISTS, SELECTED
 from promptsearch.search.loop import search
+from promptsearch.search.plugins import make_strategy
 from promptsearch.search.proposer import Proposing, RemoteProposing
-from promptsearch.search.strategy import Access, make_strategy
+from promptsearch.search.strategy import Access
 from promptsearch.study.calibration import Calibration, calibrate
 from promptsearch.study.config import StudyConfig
 from promptsearch.study.prepare import ArenaKey, Prepared, prepare

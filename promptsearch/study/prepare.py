@@ -20,10 +20,11 @@ from promptsearch.prompts.prompt import HardPrompt, RowsPrompt, TextPrompt, Tune
 from promptsearch.scoring.chat_template import render
 from promptsearch.scoring.scorer import loaded
 from promptsearch.search.options import check_options
+from promptsearch.search.plugins import find_strategy
 from promptsearch.search.pool import Pool, answer_tokens, listed_words, make_pool
 from promptsearch.search.pool_pruning import Pruning
 from promptsearch.search.proposer import LocalProposing, Proposing, RemoteProposing
-from promptsearch.search.strategy import Access, Strategy, find_strategy
+from promptsearch.search.strategy import Access, Strategy
 from promptsearch.study.config import EndpointConfig, PoolSource, StrategyConfig, StudyConfig
 from promptsearch.study.run import Arena, Run, scored_size
 from promptsearch.tasks.task import SPLITS, Example, Task

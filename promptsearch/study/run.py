@@ -41,9 +41,10 @@ from promptsearch.search.calling import same_generators, strangers_code
 from promptsearch.search.diagnosis import Training, diagnose
 from promptsearch.search.loop import search
 from promptsearch.search.objective import Objective
+from promptsearch.search.plugins import make_strategy
 from promptsearch.search.pool import Pool
 from promptsearch.search.proposer import Proposing
-from promptsearch.search.strategy import Strategy, make_strategy
+from promptsearch.search.strategy import Strategy
 from promptsearch.tasks.metrics import measure, metric_function, shares
 from promptsearch.tasks.task import SPLITS, Split, Task
 from promptsearch.tasks.template import Kind, Template

@@ -29,7 +29,8 @@ from promptsearch.records.ledger import total
 from promptsearch.search.loop import search
 from promptsearch.search.objective import Objective
 from promptsearch.search.options import check_options
-from promptsearch.search.strategy import Access, Strategy, find_strategy, known_strategies, make_strategy
+from promptsearch.search.plugins import find_strategy, known_strategies, make_strategy
+from promptsearch.search.strategy import Access, Strategy
 from promptsearch.study.settings import OneStrategy
 from promptsearch.testing.planted import Kind, PlantedScorer
 from promptsearch.testing.table import TableScorer

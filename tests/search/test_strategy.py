@@ -15,7 +15,7 @@ from promptsearch import Strategy, UnknownName
 from promptsearch.errors import StrategyError
 from promptsearch.search.loop import search
 from promptsearch.search.options import check_options, options_of
-from promptsearch.search.strategy import find_strategy, known_strategies, make_strategy
+from promptsearch.search.plugins import find_strategy, known_strategies, make_strategy
 from promptsearch.testing.planted import planted_objective
 
 GOOD = """
@@ -157,9 +157,7 @@ def test_a_module_that_is_not_there_is_named(here):
 
 
 def test_names_are_listed_without_importing_any_strategy():
-    code = (
-        "import sys, promptsearch.search.strategy as s; assert 'optuna' in s.known_strategies() and 'optuna' not in sys.modules"
-    )
+    code = "import sys, promptsearch.search.plugins as s; assert 'optuna' in s.known_strategies() and 'optuna' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 

@@ -13,7 +13,7 @@ from promptsearch.models.optimizers import adafactor
 from promptsearch.records.ledger import Ledger
 from promptsearch.search.loop import search
 from promptsearch.search.objective import Objective
-from promptsearch.search.strategy import find_strategy, make_strategy
+from promptsearch.search.plugins import find_strategy, make_strategy
 from promptsearch.strategies.lora import Lora
 from promptsearch.strategies.p_tuning import PTuning
 from promptsearch.strategies.prompt_tuning import PromptTuning

@@ -6,7 +6,7 @@ from sklearn.gaussian_process.kernels import Kernel
 from promptsearch import Ask
 from promptsearch.errors import StrategyError
 from promptsearch.search.loop import search
-from promptsearch.search.strategy import make_strategy
+from promptsearch.search.plugins import make_strategy
 from promptsearch.strategies import bayesian
 from promptsearch.strategies.bayesian import Bayesian
 from promptsearch.testing.conformance import StrategyConformance

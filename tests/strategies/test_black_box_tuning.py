@@ -9,7 +9,7 @@ import torch
 from promptsearch.errors import StrategyError
 from promptsearch.prompts.prompt import SoftPrompt
 from promptsearch.search.loop import search
-from promptsearch.search.strategy import make_strategy
+from promptsearch.search.plugins import make_strategy
 from promptsearch.strategies.black_box_tuning import BlackBoxTuning
 from promptsearch.testing.conformance import StrategyConformance
 from promptsearch.testing.planted import PlantedScorer, planted_objective

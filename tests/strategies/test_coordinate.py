@@ -4,7 +4,7 @@ import pytest
 from promptsearch import HardPrompt
 from promptsearch.errors import StrategyError
 from promptsearch.search.loop import search
-from promptsearch.search.strategy import make_strategy
+from promptsearch.search.plugins import make_strategy
 from promptsearch.strategies.coordinate import Coordinate
 from promptsearch.testing.conformance import StrategyConformance
 from promptsearch.testing.planted import PlantedScorer, planted_objective

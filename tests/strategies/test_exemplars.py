@@ -6,7 +6,7 @@ from promptsearch.errors import StrategyError
 from promptsearch.records.ledger import Ledger
 from promptsearch.search.loop import search
 from promptsearch.search.objective import Objective
-from promptsearch.search.strategy import make_strategy
+from promptsearch.search.plugins import make_strategy
 from promptsearch.strategies.exemplars import Exemplars
 from promptsearch.study.config import parse_config
 from promptsearch.study.prepare import prepare

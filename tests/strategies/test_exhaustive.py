@@ -7,7 +7,7 @@ import pytest
 
 from promptsearch.errors import StrategyError
 from promptsearch.search.loop import search
-from promptsearch.search.strategy import make_strategy
+from promptsearch.search.plugins import make_strategy
 from promptsearch.strategies.exhaustive import Exhaustive
 from promptsearch.testing.conformance import StrategyConformance
 from promptsearch.testing.planted import Kind, PlantedScorer, planted_objective

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from promptsearch import Evaluation, TextPrompt
 from promptsearch.errors import StrategyError
 from promptsearch.search.loop import search
-from promptsearch.search.strategy import make_strategy
+from promptsearch.search.plugins import make_strategy
 from promptsearch.strategies.grips import Grips, phrases_of, split
 from promptsearch.testing.conformance import StrategyConformance
 from promptsearch.testing.planted import PlantedScorer, planted_objective

@@ -5,7 +5,7 @@ from promptsearch import TextPrompt
 from promptsearch.errors import StrategyError
 from promptsearch.models.endpoint import Completion
 from promptsearch.search.loop import search
-from promptsearch.search.strategy import make_strategy
+from promptsearch.search.plugins import make_strategy
 from promptsearch.strategies.llm_evolution import LLMEvolution, rank_shares
 from promptsearch.testing.conformance import StrategyConformance
 from promptsearch.testing.planted import PlantedScorer, planted_objective

@@ -9,7 +9,7 @@ from promptsearch.models.endpoint import Completion
 from promptsearch.records.ledger import Ledger
 from promptsearch.search.loop import search
 from promptsearch.search.objective import Objective
-from promptsearch.search.strategy import make_strategy
+from promptsearch.search.plugins import make_strategy
 from promptsearch.strategies.llm_proposed import LLMProposed, score
 from promptsearch.study.config import parse_config
 from promptsearch.study.prepare import prepare

@@ -8,7 +8,7 @@ from optuna.trial import TrialState
 from promptsearch.errors import StrategyError
 from promptsearch.records.log import RunLog
 from promptsearch.search.loop import search
-from promptsearch.search.strategy import make_strategy
+from promptsearch.search.plugins import make_strategy
 from promptsearch.strategies.optuna import WINDOW, Optuna
 from promptsearch.testing.conformance import StrategyConformance
 from promptsearch.testing.planted import PlantedScorer, planted_objective

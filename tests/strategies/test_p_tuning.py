@@ -14,7 +14,7 @@ from promptsearch.errors import StrategyError
 from promptsearch.records.ledger import Ledger
 from promptsearch.search import loop
 from promptsearch.search.objective import SELECTED
-from promptsearch.search.strategy import find_strategy, make_strategy
+from promptsearch.search.plugins import find_strategy, make_strategy
 from promptsearch.strategies.p_tuning import PTuning, PTuningLM
 from promptsearch.study.run import Arena, describe
 from promptsearch.testing.conformance import StrategyConformance

@@ -8,7 +8,7 @@ import torch
 from promptsearch.errors import StrategyError
 from promptsearch.scoring.answers import choice_scores
 from promptsearch.search.loop import search
-from promptsearch.search.strategy import make_strategy
+from promptsearch.search.plugins import make_strategy
 from promptsearch.strategies.rlprompt import RLPrompt, _Policy
 from promptsearch.testing.conformance import StrategyConformance
 from promptsearch.testing.planted import PlantedScorer, planted_objective

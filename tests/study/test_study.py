@@ -375,7 +375,7 @@ def test_a_strategy_that_breaks_the_contract_is_named_and_the_others_run(strateg
     assert not (tmp_path / "films/bad/seed0/best").exists()
 
 
-from promptsearch.search.strategy import find_strategy as find  # noqa: E402 - the real one, beside the patch above
+from promptsearch.search.plugins import find_strategy as find  # noqa: E402 - the real one, beside the patch above
 
 
 def test_wrong_input_is_refused_before_a_token_is_spent(tiny, films, tmp_path):

@@ -17,7 +17,7 @@ from promptsearch.cli import app
 from promptsearch.errors import RecordError, StrategyError, StudyError, UnknownName
 from promptsearch.prompts.prompt import SoftPrompt
 from promptsearch.records.sealed import sealed_line, unseal
-from promptsearch.search.strategy import find_strategy
+from promptsearch.search.plugins import find_strategy
 from promptsearch.testing import bench
 from promptsearch.testing.table import TableScorer
 

@@ -1,0 +1,111 @@
+"""Strategies by name: installed ones, or a stranger's `module:Class`, each looked at before anything is made of it."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Mapping
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any
+
+from promptsearch.errors import StrategyError, UnknownName
+from promptsearch.importing import load_named
+from promptsearch.prompts.prompt import TRAINED, HardPrompt, TextPrompt
+from promptsearch.search.calling import strangers_code
+from promptsearch.search.objective import Objective
+from promptsearch.search.options import check_options
+from promptsearch.search.strategy import BEGIN, Access, Strategy
+
+GROUP = "promptsearch.strategies"
+
+
+def known_strategies() -> dict[str, list[EntryPoint]]:
+    """Names of all installed strategies, with the packages that claim each."""
+    found: dict[str, list[EntryPoint]] = {}
+    for point in entry_points(group=GROUP):
+        claims = found.setdefault(point.name, [])
+        if point.value not in [other.value for other in claims]:
+            claims.append(point)
+    return found
+
+
+def find_strategy(name: str) -> type[Strategy]:
+    """The strategy of this name, or at this `module:Class`.
+
+    Args:
+        name: An installed strategy's name, or `module:Class`, which is looked up in the current folder too.
+
+    Raises:
+        UnknownName: No strategy has the name.
+        StrategyError: It is claimed twice, cannot be loaded, or is no strategy.
+    """
+    if ":" in name:
+        return _load(name, lambda: load_named(name))
+    known = known_strategies()
+    if name not in known:
+        raise UnknownName("strategy", name, known)
+    if len(known[name]) > 1:
+        claims = ", ".join(f"{p.value} ({p.dist.name if p.dist else 'unknown package'})" for p in known[name])
+        raise StrategyError(f"the name '{name}' is claimed by several strategies: {claims}. Uninstall one, or use module:Class.")
+    return _load(name, known[name][0].load)
+
+
+def _load(name: str, load: Callable[[], Any]) -> type[Strategy]:
+    with strangers_code(f"the strategy '{name}' cannot be loaded"):
+        found = load()
+    if not (inspect.isclass(found) and issubclass(found, Strategy)):
+        raise StrategyError(f"'{name}' is {found!r}, which is not a subclass of promptsearch.Strategy")
+    if inspect.isabstract(found):
+        raise StrategyError(f"the strategy '{name}' lacks {', '.join(sorted(found.__abstractmethods__))}")
+    return found if (fault := _fault(found)) is None else _refusing(found, *fault)
+
+
+def _fault(strategy: type[Strategy]) -> tuple[str, str] | None:
+    """What a class says of itself in a wrong way: the attribute, and what to write."""
+    kinds = {HardPrompt, TextPrompt, *TRAINED.values()}
+
+    def some(value: Any, known: Callable[[Any], bool]) -> bool:
+        return isinstance(value, (frozenset, set)) and all(known(each) for each in value)
+
+    checks: dict[str, tuple[Callable[[Any], bool], str]] = {
+        "access": (lambda x: isinstance(x, Access), "one of Access.SCORES, Access.GRADIENTS and Access.WEIGHTS"),
+        "proposes": (lambda x: some(x, kinds.__contains__) and bool(x), "a set of kinds of prompt, as frozenset({HardPrompt})"),
+        "starts_from": (lambda x: some(x, kinds.__contains__), "a set of kinds of prompt, as frozenset({HardPrompt})"),
+        "writes": (lambda x: some(x, lambda each: isinstance(each, str)), 'a set of names of options, as frozenset({"file"})'),
+        "finalists": (lambda x: type(x) is int and x > 0, "a whole number of at least 1"),
+        **{name: (lambda x: type(x) is bool, "True or False") for name in ("deterministic", "searches", "reference")},
+    }
+    for name, (good, wanted) in checks.items():
+        value = getattr(strategy, name)
+        if not good(value):
+            return name, f"{strategy.__name__}.{name} is {str(value)[:80]!r}: write {wanted}"
+    return None
+
+
+def _refusing(strategy: type[Strategy], name: str, fault: str) -> type[Strategy]:
+    """A strategy's class that stands in for it where one attribute is wrong: the others of a study run, its own runs fail."""
+
+    @functools.wraps(strategy.__init__)
+    def refuse(self: Strategy, *given: Any, **named: Any) -> None:
+        raise StrategyError(fault)
+
+    own = {"__init__": refuse, "__doc__": strategy.__doc__, "__module__": strategy.__module__, name: getattr(Strategy, name)}
+    standing_in: type[Strategy] = type(strategy.__name__, (strategy,), own)
+    other = _fault(standing_in)
+    return standing_in if other is None else _refusing(standing_in, *other)
+
+
+def make_strategy(name: str, strategy: type[Strategy], objective: Objective, seed: int, options: Mapping[str, Any]) -> Strategy:
+    """A strategy object; what a stranger's constructor raises is named.
+
+    Raises:
+        StrategyError: The constructor failed.
+    """
+    given = check_options(name, strategy, options)
+    with strangers_code(f"the strategy '{name}' cannot be made"):
+        made = strategy(objective, seed=seed, **given)
+        if not isinstance(made, Strategy):
+            raise StrategyError(f"{strategy.__name__}() made {type(made).__name__}, which is no strategy: leave __new__ out")
+        if made.objective is not objective:
+            raise StrategyError(f"{strategy.__name__} has an objective that is not the run's: {BEGIN}")
+    return made
