@@ -142,7 +142,7 @@ def _child(given: dict[str, Any]) -> None:
         size = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
         resource.setrlimit(resource.RLIMIT_AS, (size + MEMORY, size + MEMORY))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-        sys.stdin = open(0, encoding="utf-8", closefd=False)
+        sys.stdin = os.fdopen(os.dup(0), encoding="utf-8")
         for trap in given.get("traps", []):
             _set(trap, os.path.realpath(given["cwd"]))
         code = _command(given["argv"])
