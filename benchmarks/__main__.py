@@ -10,10 +10,12 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-from benchmarks import choices, gcg, memory, mixed, overhead, peak, scoring, training
+from benchmarks import choices, exactness, gcg, memory, mixed, overhead, peak, scoring, training
 from benchmarks.measure import Comparison, machine
 
 OUT = Path(__file__).parents[1] / "results" / "benchmarks"
+#: Where what is no matter of speed goes, as pages of their own.
+RELIABILITY = Path(__file__).parents[1] / "results" / "reliability"
 #: In the table's order.
 COMPARISONS: dict[str, Callable[[], Comparison]] = {
     "front": scoring.front,
@@ -32,12 +34,15 @@ OTHERS: dict[str, Callable[[], list[dict[str, Any]]]] = {
     "memory": memory.memory,
     "overhead": overhead.overhead,
 }
+PAGES: dict[str, tuple[Callable[[], list[dict[str, Any]]], Callable[[dict[str, Any]], str]]] = {
+    "exactness": (exactness.exactness, exactness.report),
+}
 PEAK_BAR = 0.7
 
 
 def main() -> None:
     """Run what is named, or all; a file for each, and the table of all files."""
-    names = [*COMPARISONS, *OTHERS]
+    names = [*COMPARISONS, *OTHERS, *PAGES]
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(names)}; left out: all")
     parser.add_argument("--rounds", type=int, default=5)
@@ -50,13 +55,26 @@ def main() -> None:
     given.out.mkdir(parents=True, exist_ok=True)
     for name in given.names or names:
         print(name, flush=True)
+        if name in PAGES:
+            _page(name, *PAGES[name])
+            continue
         rows = COMPARISONS[name]().run(given.rounds) if name in COMPARISONS else OTHERS[name]()
         about = {"command": f"python -m benchmarks {name} --rounds {given.rounds}", "date": date.today().isoformat()}
         found = {**about, "machine": machine(), "rows": rows}
         (given.out / f"{name}.json").write_text(json.dumps(found, indent=1) + "\n")
         table = render([json.loads(p.read_text()) for n in names if (p := given.out / f"{n}.json").exists()])
         (given.out / "README.md").write_text(table)
-    print(table)
+        print(table)
+
+
+def _page(name: str, measure: Callable[[], list[dict[str, Any]]], report: Callable[[dict[str, Any]], str]) -> None:
+    """Measure, and write what was found as a page of its own."""
+    about = {"command": f"python -m benchmarks {name}", "date": date.today().isoformat()}
+    found = {**about, "machine": machine(), "rows": measure()}
+    RELIABILITY.mkdir(parents=True, exist_ok=True)
+    (RELIABILITY / f"{name}.json").write_text(json.dumps(found, indent=1) + "\n")
+    (RELIABILITY / f"{name}.md").write_text(report(found))
+    print(report(found))
 
 
 def render(files: list[dict[str, Any]]) -> str:

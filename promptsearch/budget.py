@@ -9,7 +9,7 @@ reported as `computed`, never credited.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 from promptsearch.errors import BudgetExhausted
@@ -23,8 +23,58 @@ def total(ledger: Mapping[str, Any]) -> int:
     return sum(ledger.get(kind, 0) for kind in BILL)
 
 
+class _Account:
+    """What can be asked of an account, whoever holds it."""
+
+    budget: int | None
+    brought: int
+
+    @property
+    def spent(self) -> int:
+        """The whole bill so far, with what was brought."""
+        return total(self.to_json())
+
+    @property
+    def left(self) -> float:
+        """Tokens that may still be spent; infinite where there is no budget."""
+        return float("inf") if self.budget is None else self.budget - (self.spent - self.brought)
+
+    def to_json(self) -> dict[str, Any]:
+        """All figures by name."""
+        return {name: getattr(self, name) for name in _FIGURES}
+
+
+@dataclass(frozen=True)
+class Statement(_Account):
+    """What stood in a run's ledger at one moment: what a strategy is shown.
+
+    Args:
+        budget: The most that may be spent; None for no limit.
+        forward: Tokens through the LM.
+        backward: Tokens back through the LM.
+        proposer: Tokens of a proposing LM.
+        pool: Tokens that finding the pool's words took.
+        brought: Tokens of the run whose winner this one starts from.
+        cached: Forward tokens that were charged and not computed.
+        computed: Tokens that the engine really ran.
+    """
+
+    budget: int | None
+    forward: int
+    backward: int
+    proposer: int
+    pool: int
+    brought: int
+    cached: int
+    computed: int
+
+
+#: The figures of an account, in the order in which they are written.
+_FIGURES = tuple(figure.name for figure in fields(Statement))
+
+
 @dataclass
-class Ledger:
+class Ledger(_Account):
     """The account of one run, in LM tokens.
 
     Args:
@@ -44,15 +94,9 @@ class Ledger:
     #: What the engine really ran.
     computed: int = 0
 
-    @property
-    def spent(self) -> int:
-        """The whole bill so far, with what was brought."""
-        return total(asdict(self))
-
-    @property
-    def left(self) -> float:
-        """Tokens that may still be spent; infinite where there is no budget."""
-        return float("inf") if self.budget is None else self.budget - (self.spent - self.brought)
+    def statement(self) -> Statement:
+        """The figures as they stand now."""
+        return Statement(**self.to_json())
 
     def charge(self, *, forward: int = 0, backward: int = 0, proposer: int = 0, reserve: int = 0) -> None:
         """Charge, or refuse and change nothing.
@@ -85,7 +129,3 @@ class Ledger:
             raise BudgetExhausted(
                 f"{price} tokens are wanted and {reserve} are set aside for selection, but {self.left} of {self.budget} are left"
             )
-
-    def to_json(self) -> dict[str, int | None]:
-        """All figures by name."""
-        return asdict(self)

@@ -2,7 +2,8 @@
 
 An entry is one whole call of the scorer: these prompts, in this order, on these examples. A prompt's loss moves
 in its last digits with the other members of its batch, so only the same call may reuse it: then a run gets the
-same numbers whether the cache is empty or full.
+same numbers whether the cache is empty or full. Its name follows from the model's weights as they were when it was scored, and
+it stands behind a checksum: an entry that something else has written or changed is scored again.
 """
 
 from __future__ import annotations

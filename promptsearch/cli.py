@@ -1,52 +1,62 @@
 """The command line.
 
-Exit codes: 0 done, 1 some runs failed, 2 wrong input, 130 stopped by the user. Whatever needs torch is imported
-inside the command that needs it, so that `--help` answers at once.
+Exit codes: 0 done, 1 some runs failed, 2 wrong input, 128 + the signal that stopped it (130 for Ctrl-C). Whatever needs
+torch is imported inside the command that needs it, so that `--help` answers at once.
 """
 
 from __future__ import annotations
 
-import errno
 import json
 import logging
 import os
-from collections.abc import Iterable, Iterator, Sequence
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.logging import RichHandler
 from rich.progress import Progress
 from rich.table import Table
 from typer.core import TyperGroup
 
+from promptsearch import signals
 from promptsearch.config import StrategyConfig, StudyConfig, config_schema, load_config, parse_config
-from promptsearch.errors import PromptSearchError, StudyError, UnknownName
+from promptsearch.errors import FieldError, PromptSearchError, StudyError, UnknownName
+from promptsearch.fields import text_of
 from promptsearch.files import write_aside
+from promptsearch.limits import check_plain
 from promptsearch.plain_yaml import read_yaml
+from promptsearch.printable import Terminal, printable, printable_json
 
 DEFAULT_MODEL = "smollm2-135m-instruct"
 DEFAULT_BUDGET = 100_000
 
 
 class _Group(TyperGroup):
-    """Turns what the library says about wrong input into one line and an exit code."""
+    """Turns a signal, and what the library says about wrong input, into one line and an exit code."""
 
     def invoke(self, ctx: Any) -> Any:
         try:
-            return super().invoke(ctx)
-        except PromptSearchError as error:
-            typer.echo(f"error: {error}", err=True)
-            raise typer.Exit(2) from error
-        except OSError as error:  # what no reader or writer of ours has met; a closed pipe is nobody's fault
-            if error.errno == errno.EPIPE:
-                raise
-            typer.echo(f"error: {error}. What was written before is safe.", err=True)
-            raise typer.Exit(2) from error
-        except KeyboardInterrupt as error:
-            typer.echo("stopped. Nothing is lost: the same command goes on from here.", err=True)
-            raise typer.Exit(130) from error
+            done = super().invoke(ctx)
+            sys.stdout.flush()  # a reader that went away is met here, not when Python closes
+            return done
+        except BaseException as error:
+            if (number := signals.asked(error)) is not None:
+                signals.say(signals.MESSAGE)
+                raise typer.Exit(signals.CODE + number) from error
+            if isinstance(error, BrokenPipeError):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes once more at its end
+                raise typer.Exit(signals.CODE + signals.PIPE) from error
+            if isinstance(error, PromptSearchError):
+                _say(f"error: {error}", err=True)
+                raise typer.Exit(2) from error
+            if isinstance(error, OSError):  # what no reader or writer of ours has met
+                _say(f"error: {error}. What was written before is safe.", err=True)
+                raise typer.Exit(2) from error
+            if isinstance(message := getattr(error, "message", None), str):  # of typer, which prints it as it is
+                error.message = printable(message)  # type: ignore[attr-defined]
+            raise
 
 
 app = typer.Typer(
@@ -70,6 +80,9 @@ Key = Annotated[
     str | None,
     typer.Option("--key", metavar="NAME", help="Of a model behind an endpoint: the environment variable that holds the key."),
 ]
+TrustCode = Annotated[
+    bool, typer.Option("--trust-code", help="Import the modules that a study names as its metrics: runs its author's code.")
+]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")]
 
 
@@ -79,7 +92,7 @@ def _start() -> None:
     quiet = {"HF_HUB_DISABLE_PROGRESS_BARS": "1", "HF_DATASETS_DISABLE_PROGRESS_BARS": "1", "TOKENIZERS_PARALLELISM": "false"}
     for name, value in {**quiet, "HF_HUB_VERBOSITY": "error", "TRANSFORMERS_VERBOSITY": "error"}.items():
         os.environ.setdefault(name, value)
-    handler = RichHandler(console=Console(stderr=True), show_time=False, show_path=False)
+    handler = RichHandler(console=Terminal(stderr=True), show_time=False, show_path=False)
     logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[handler])
     logging.getLogger("promptsearch").setLevel(logging.INFO)
 
@@ -106,7 +119,7 @@ def plan(
     from promptsearch.forecast import forecast
     from promptsearch.report.forecast import print_forecast
 
-    print_forecast(forecast(config), Console())
+    print_forecast(forecast(config), Terminal())
 
 
 @app.command()
@@ -160,8 +173,10 @@ def _options(assignments: list[str]) -> dict[str, Any]:
     for assignment in assignments:
         key, equals, value = assignment.partition("=")
         if not (key and equals):
-            raise StudyError(f"--option {assignment}: expected KEY=VALUE")
-        options[key], _ = read_yaml(value, f"--option {assignment}")
+            raise StudyError(f"--option {assignment[:100]}: expected KEY=VALUE")
+        told = f"--option {assignment if len(assignment) <= 100 else f'{assignment[:97]}...'}"
+        options[key], _ = read_yaml(value, told)
+        check_plain(options[key], lambda path: told)  # noqa: B023 - called here
     return options
 
 
@@ -173,26 +188,28 @@ def _run(config: StudyConfig, out: Path | None, quiet: bool) -> None:
     if quiet:
         logging.getLogger("promptsearch").setLevel(logging.ERROR)
     out = out or Path("results") / config.name
-    with Display(Console(stderr=True, quiet=quiet)) as display:
+    with Display(Terminal(stderr=True, quiet=quiet)) as display:
         results = engine.compare(config, out=out, progress=display)
     if not quiet:
-        print_report(results, Console())
-        typer.echo(f"The report lies in {out / 'report.html'}.")
+        print_report(results, Terminal())
+        _say(f"The report lies in {out / 'report.html'}.")
     for run in results.failed:
-        typer.echo(f"error: {run.task}/{run.label}/seed{run.seed} failed: {run.error}", err=True)
+        _say(f"error: {run.task}/{run.label}/seed{run.seed} failed: {run.error}", err=True)
     if results.failed:
         raise typer.Exit(1 if results.runs else 2)
 
 
 @app.command()
-def report(folder: Annotated[Path, typer.Argument(metavar="DIR", help="A study's folder.")]) -> None:
-    """Write a study's report again, and show its table."""
+def report(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A study's folder.")], trust_code: TrustCode = False
+) -> None:
+    """Write a study's report again, and show its table. Nothing that the study's files name is run."""
     from promptsearch.report import load_results, print_report, write_report
 
-    results = load_results(folder)
-    written = write_report(folder)
-    print_report(results, Console())
-    typer.echo(f"The report lies in {written}.")
+    results = load_results(folder, trust_code=trust_code)
+    written = write_report(folder, trust_code=trust_code)
+    print_report(results, Terminal())
+    _say(f"The report lies in {written}.")
 
 
 @app.command()
@@ -205,7 +222,7 @@ def export(
     """Write a run's winner in another format, ready for the Hub; load it again and check that it scores the same."""
     from promptsearch.export import export_run
 
-    typer.echo(export_run(run, to, out, key=key))
+    _say(str(export_run(run, to, out, key=key)))
 
 
 @app.command()
@@ -220,9 +237,9 @@ def verify(
 
     found = look_again(folder, LanguageModel.load(model) if model else None, key=key)
     verdict = "the same" if found.same else "NOT the same"
-    typer.echo(
+    _say(
         f"{verdict}: {found.to}, {found.probe} inputs, largest difference {found.distance:.2g} nats per scored token "
-        f"(allowed: {found.tolerance:g})"
+        f"(allowed: {found.tolerance:.2g})"
     )
     if not found.same:
         raise typer.Exit(1)
@@ -233,9 +250,10 @@ def strategies(
     name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="One strategy, with all its options.")] = None,
 ) -> None:
     """List the installed strategies, or explain one with its options."""
-    from promptsearch.strategy import find_strategy, known_strategies, options_of
+    from promptsearch.options import options_of
+    from promptsearch.strategy import find_strategy, known_strategies
 
-    console = Console(markup=False, highlight=False)
+    console = Terminal(markup=False, highlight=False)
     if name is None:
         table = Table("strategy", "needs", "proposes", "what it does", box=None)
         for each in sorted(known_strategies()):
@@ -281,12 +299,13 @@ def bench_strategies(
         typer.Option(metavar="PATH", help="A finished run of exhaustive, or the table.safetensors that --out kept of one."),
     ] = None,
     evaluations: Annotated[
-        list[int] | None, typer.Option(metavar="N", min=1, help="Budget in evaluations; may be repeated; left out: 300.")
+        list[int] | None,
+        typer.Option(metavar="N", min=1, max=1_000_000, help="Budget in evaluations; may be repeated; left out: 300."),
     ] = None,
-    seeds: Annotated[int, typer.Option(min=1, help="Searches of each strategy.")] = 20,
-    pool: Annotated[int, typer.Option(min=1, help="Tokens in the pool of a planted objective.")] = 100,
-    length: Annotated[int, typer.Option(min=1, help="Tokens in its prompts.")] = 4,
-    jobs: Annotated[int, typer.Option(min=1, help="Processes at once.")] = 1,
+    seeds: Annotated[int, typer.Option(min=1, max=10_000, help="Searches of each strategy.")] = 20,
+    pool: Annotated[int, typer.Option(min=1, max=100_000, help="Tokens in the pool of a planted objective.")] = 100,
+    length: Annotated[int, typer.Option(min=1, max=1_000, help="Tokens in its prompts.")] = 4,
+    jobs: Annotated[int, typer.Option(min=1, max=256, help="Processes at once.")] = 1,
     out: Annotated[Path | None, typer.Option(metavar="DIR", help="Where to keep searches, tables and what was searched.")] = None,
     quiet: Quiet = False,
 ) -> None:
@@ -305,7 +324,7 @@ def bench_strategies(
     grounds = (
         [bench.Ground(kind, pool, length) for kind in on or bench.KINDS] if table is None else [bench.table_ground(table, out)]
     )
-    with Progress(console=Console(stderr=True, quiet=quiet), transient=True) as bars:
+    with Progress(console=Terminal(stderr=True, quiet=quiet), transient=True) as bars:
         searches = bars.add_task("searches", total=len(rows) * len(grounds) * len(counts) * seeds)
         found = bench.bench(rows, grounds, seeds, counts, jobs, lambda outcome: bars.advance(searches))
     lines = bench.summary(found)
@@ -316,16 +335,16 @@ def bench_strategies(
 
     failed = found[found.error != ""]
     for error in sorted(set(failed.label + ": " + failed.error)):
-        typer.echo(f"error: {error}", err=True)
+        _say(f"error: {error}", err=True)
     if not quiet:
-        print_bench(lines, claimed, Console())
+        print_bench(lines, claimed, Terminal())
     if out is not None:
         write_aside(out / "searches.parquet", found.to_parquet(index=False))
         arguments = [*(strategy or ()), *(f"--on={kind}" for kind in on or ()), *(f"--evaluations={count}" for count in counts)]
         arguments += [f"--table={table}"] if table else [f"--pool={pool}", f"--length={length}"]
         arguments += [f"--seeds={seeds}", f"--out={out}"]
         write_aside(out / "README.md", bench_to_markdown(lines, claimed, arguments))
-        typer.echo(f"The tables lie in {out / 'README.md'}.")
+        _say(f"The tables lie in {out / 'README.md'}.")
 
 
 @app.command()
@@ -336,11 +355,11 @@ def tasks(name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="One
     known = builtin_tasks()
     if name is None:
         for each, description in known.items():
-            typer.echo(f"{each}  {description}")
+            _say(f"{each}  {description}")
     elif name not in known:
         raise UnknownName("task", name, known)
     else:
-        typer.echo((Path(__file__).parent / "tasks" / f"{name}.yaml").read_text("utf-8").rstrip())
+        _say((Path(__file__).parent / "tasks" / f"{name}.yaml").read_text("utf-8").rstrip())
 
 
 @app.command()
@@ -354,22 +373,23 @@ def apply(
         ),
     ],
     inputs: Annotated[
-        typer.FileText,
+        str,
         typer.Option(
             "--input",
-            metavar="FILE.jsonl",
-            encoding="utf-8",
-            help="One input a line, with the template's fields; - reads standard input.",
+            metavar="FILE",
+            help="Inputs with the template's fields, in a file of a kind that tasks are read from; - reads "
+            "JSON lines from standard input.",
         ),
-    ] = "-",  # type: ignore[assignment]  # opened by typer
+    ] = "-",
     model: Model = None,
 ) -> None:
-    """Use found prompts: read inputs as JSON lines, write them with their answers."""
+    """Use found prompts: read inputs, write them with their answers as JSON lines."""
+    from promptsearch.data import read_inputs
     from promptsearch.export import load_prompt
     from promptsearch.model import LanguageModel
     from promptsearch.prompted import PromptedModel
 
-    rows = _rows(inputs, inputs.name)
+    rows = read_inputs(inputs)
     folders = _named(prompts)
     lm = LanguageModel.load(model) if model else None
     if isinstance(folders, Path):
@@ -378,7 +398,7 @@ def apply(
         saved = {name: load_prompt(folder) for name, folder in folders.items()}
         found = PromptedModel(lm or next(iter(saved.values())).model(), saved).apply(rows)
     for row in found:
-        typer.echo(json.dumps(row, ensure_ascii=False))
+        typer.echo(printable_json(row, default=_written))
 
 
 def _named(given: list[str]) -> Path | dict[str, Path]:
@@ -396,23 +416,18 @@ def _named(given: list[str]) -> Path | dict[str, Path]:
     return found
 
 
-def _rows(lines: Iterable[str], source: str) -> Iterator[dict[str, Any]]:
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except ValueError as error:
-            raise StudyError(f"{source}, line {number}: this is not JSON: {error}") from error
-        if not isinstance(row, dict):
-            raise StudyError(f'{source}, line {number}: expected an object with fields, such as {{"text": "..."}}')
-        yield row
+def _written(value: Any) -> str:
+    """A value that JSON does not know, as the model read it; where nothing could read it, as Python shows it."""
+    try:
+        return text_of(value)
+    except FieldError:
+        return str(value)
 
 
 @app.command()
 def schema() -> None:
     """Print the JSON Schema of study files, for editors."""
-    typer.echo(json.dumps(config_schema(), indent=1))
+    _say(json.dumps(config_schema(), indent=1))
 
 
 @app.command()
@@ -420,9 +435,9 @@ def version() -> None:
     """Print the version."""
     from importlib.metadata import version as installed
 
-    typer.echo(installed("promptsearch-kit"))
+    _say(installed("promptsearch-kit"))
 
 
-def main() -> None:
-    """The command `promptsearch`."""
-    app(prog_name="promptsearch")
+def _say(text: str, err: bool = False) -> None:
+    """Print what may hold text of strangers."""
+    typer.echo(printable(text), err=err)

@@ -7,8 +7,6 @@ types of `promptsearch.settings`.
 from __future__ import annotations
 
 import copy
-import re
-import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,8 +14,13 @@ from typing import Any
 from pydantic import ValidationError
 
 from promptsearch.errors import StudyError
-from promptsearch.plain_yaml import KeyPath, read_yaml
+from promptsearch.limits import CHARACTERS, DEPTH, TOO_DEEP, TOO_LONG, KeyPath, check_plain
+from promptsearch.plain_text import read_text
+from promptsearch.plain_toml import read_toml
+from promptsearch.plain_yaml import read_yaml
+from promptsearch.printable import brief
 from promptsearch.settings import EndpointConfig as EndpointConfig
+from promptsearch.settings import Lines, as_name
 from promptsearch.settings import PoolSource as PoolSource
 from promptsearch.settings import StrategyConfig as StrategyConfig
 from promptsearch.settings import StudyConfig as StudyConfig
@@ -35,23 +38,13 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> StudyConfig:
         StudyError: Whatever is wrong with it: file, line, key, what was found and what was expected.
     """
     path = Path(path)
-    try:
-        text = path.read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-        raise StudyError(f"cannot read the study file {path}: {reason}") from error
-    if path.suffix in (".yaml", ".yml", ".json"):
-        data, places = read_yaml(text, str(path))
-    elif path.suffix == ".toml":
-        try:
-            data, places = tomllib.loads(text), {}
-        except tomllib.TOMLDecodeError as error:
-            raise StudyError(f"{path}: this is not TOML: {error}") from error
-    else:
+    if path.suffix not in (".yaml", ".yml", ".json", ".toml"):
         raise StudyError(f"the study file {path} is of an unknown kind: expected .yaml, .yml, .toml or .json")
+    text = read_text(path, "the study file", StudyError, (CHARACTERS, TOO_LONG))
+    data, places = read_toml(text, str(path)) if path.suffix == ".toml" else read_yaml(text, str(path))
     if not isinstance(data, dict):
         raise StudyError(f"{path}: expected a study's keys (model, task, budget, strategies, ...), found {_found(data)}")
-    data.setdefault("name", re.sub(r"[^A-Za-z0-9._+-]", "-", path.stem))
+    data.setdefault("name", as_name(path.stem, "study"))
     return parse_config(data, overrides, folder=path.parent, source=str(path), places=places)
 
 
@@ -75,15 +68,22 @@ def parse_config(
     Raises:
         StudyError: Whatever is wrong with it.
     """
-    places = dict(places or {})
+    lines = Lines(source, places)
+
+    def told(path: KeyPath) -> str:
+        name = ".".join(map(str, path))
+        return lines.at(path) + (f": {name}" if name else "")
+
+    check_plain(data, told)
     if overrides:
         data = copy.deepcopy(dict(data))
-    for override in overrides:
-        places[_override(data, override)] = f"--set {override}"
+        for override in overrides:
+            lines.note(*_override(data, override))
+        check_plain(data, told)
     try:
-        return StudyConfig.model_validate(dict(data), context={"folder": folder or Path()})
+        return StudyConfig.model_validate(dict(data), context={"folder": folder or Path(), "lines": lines})
     except ValidationError as error:
-        raise StudyError(_complaint(error, data, source, places)) from error
+        raise StudyError(_complaint(error, data, lines)) from error
 
 
 def config_schema() -> dict[str, Any]:
@@ -96,32 +96,35 @@ def config_schema() -> dict[str, Any]:
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": "A study of promptsearch"}
 
 
-def _override(data: Any, assignment: str) -> KeyPath:
-    """Carry out `a.b=1` on the data, and return the path that it names."""
+def _override(data: Any, assignment: str) -> tuple[KeyPath, str]:
+    """Carry out `a.b=1` on the data; returns the path that it names, and what to call it in messages."""
     dotted, equals, text = assignment.partition("=")
+    told = f"--set {assignment if len(assignment) <= 100 else f'{assignment[:97]}...'}"
     keys = dotted.strip().split(".")
     if not equals or not all(keys):
-        raise StudyError(f"--set {assignment}: expected KEY=VALUE or KEY.KEY=VALUE")
-    value, _ = read_yaml(text, f"--set {assignment}")
+        raise StudyError(f"{told}: expected KEY=VALUE or KEY.KEY=VALUE")
+    if len(keys) > DEPTH:
+        raise StudyError(f"{told}: {TOO_DEEP}")
+    value, _ = read_yaml(text, told)
     here = data
     path: KeyPath = ()
     for i, key in enumerate(keys):
         step: Any = key
         if isinstance(here, list):
-            if not (key.isdecimal() and int(key) < len(here)):
+            if not (key.isdecimal() and len(key) < 9 and int(key) < len(here)):
                 raise StudyError(
-                    f"--set {assignment}: '{'.'.join(keys[:i])}' is a list of {len(here)}; expected a place in it, found '{key}'"
+                    f"{told}: '{'.'.join(keys[:i])}' is a list of {len(here)}; expected a place in it, found '{key}'"
                 )
             step = int(key)
         elif not isinstance(here, dict):
-            raise StudyError(f"--set {assignment}: '{'.'.join(keys[:i])}' is {_found(here)}, which has no key '{key}'")
+            raise StudyError(f"{told}: '{'.'.join(keys[:i])}' is {_found(here)}, which has no key '{key}'")
         path = (*path, step)
         if i == len(keys) - 1:
             here[step] = value
         elif isinstance(here, dict) and here.get(step) is None:
             here[step] = {}
         here = here[step]
-    return path
+    return path, told
 
 
 _EXPECTED = {
@@ -137,18 +140,21 @@ _EXPECTED = {
     "model_type": "a mapping of keys to values",
     "greater_than_equal": "at least {ge}",
     "greater_than": "more than {gt}",
+    "less_than_equal": "at most {le}",
+    "int_parsing_size": "a whole number",
+    "finite_number": "a finite number",
     "too_short": "at least {min_length} of them",
+    "too_long": "at most {max_length} of them",
+    "string_too_long": "at most {max_length} characters",
 }
 
 
-def _complaint(error: ValidationError, data: Mapping[str, Any], source: str, places: Mapping[KeyPath, str]) -> str:
+def _complaint(error: ValidationError, data: Mapping[str, Any], lines: Lines) -> str:
     """The first error as one message: where, what was found, what was expected."""
     first = error.errors()[0]
     context = first.get("ctx", {})
     path = _as_written(first["loc"], data)
-    full = (*path, context["key"]) if "key" in context else path
-    place = next((places[full[:end]] for end in range(len(full), 0, -1) if full[:end] in places), None)
-    where = f"{source}, {place}" if place else source
+    where = lines.at((*path, context["key"]) if "key" in context else path)
     name = ".".join(map(str, path))
     if "text" in context:  # a message of our own, whole
         return f"{where}, in {name}: {context['text']}" if name else f"{where}: {context['text']}"
@@ -179,8 +185,8 @@ def _found(value: Any) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, Mapping):
-        return f"a mapping with the key{'s' * (len(value) != 1)} {', '.join(map(str, value))}" if value else "an empty mapping"
+        keys = f"the key{'s' * (len(value) != 1)} {', '.join(map(str, value))}"
+        return f"a mapping with {keys if len(keys) <= 200 else f'{len(value)} keys'}" if value else "an empty mapping"
     if isinstance(value, (list, tuple)):
         return f"a list of {len(value)}" if value else "an empty list"
-    text = repr(value)
-    return text if len(text) <= 80 else f"{text[:77]}..."
+    return brief(value)

@@ -22,6 +22,10 @@ class TaskError(PromptSearchError):
     """A task's data, splits, answers or metric are wrong."""
 
 
+class FieldError(TaskError):
+    """A row of the data lacks a field, or holds a value there that has no text."""
+
+
 class ModelError(PromptSearchError):
     """A language model cannot be found, loaded or used."""
 
@@ -40,6 +44,32 @@ class PromptError(PromptSearchError):
 
 class StrategyError(PromptSearchError):
     """A strategy cannot be loaded, has wrong options, or broke the contract of ask and tell."""
+
+
+class Tampered(StrategyError):
+    """A strategy changed what is not its own: nothing that its run wrote is believed, and the run's log is not kept.
+
+    Args:
+        message: What was changed, and what to do.
+        mended: Whether all is as it was again, so that other runs can go on.
+    """
+
+    def __init__(self, message: str, *, mended: bool = True) -> None:
+        super().__init__(message)
+        self.mended = mended
+
+
+class OptionError(StrategyError):
+    """An option of a strategy has a wrong type or value, or is missing.
+
+    Args:
+        text: The message.
+        option: Its name; empty where several do not fit together.
+    """
+
+    def __init__(self, text: str, option: str = "") -> None:
+        super().__init__(text)
+        self.option = option
 
 
 class StudyError(PromptSearchError):
@@ -89,7 +119,9 @@ class UnknownName(PromptSearchError):
     """
 
     def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
+        self.name = name
         names = sorted(known)
-        close = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
+        close = difflib.get_close_matches(name[:100], names, n=1, cutoff=0.6)
         hint = f" Did you mean '{close[0]}'?" if close else ""
+        name = name if len(name) <= 100 else f"{name[:97]}..."
         super().__init__(f"unknown {kind} '{name}'.{hint} Known: {', '.join(names) or 'none'}.")

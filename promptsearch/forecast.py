@@ -17,15 +17,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from promptsearch.books import FINALISTS, SELECTED
 from promptsearch.calibration import Calibration, calibrate
 from promptsearch.config import StudyConfig
 from promptsearch.endpoint import Completion
-from promptsearch.errors import PromptSearchError, StrategyError
+from promptsearch.errors import PromptSearchError, StrategyError, StudyError
 from promptsearch.evaluation import Floats, Ids, Scores, price_of
 from promptsearch.loop import search
 from promptsearch.model.text import TextModel
 from promptsearch.model.weights import ModelWeights
-from promptsearch.objective import FINALISTS, SELECTED, Objective
 from promptsearch.prepared import ArenaKey, Prepared, prepare
 from promptsearch.prompt import Numbers, Prompt, TextPrompt, TrainedPrompt, length_of, tensors_of
 from promptsearch.proposer import Proposing, RemoteProposing
@@ -37,6 +37,8 @@ from promptsearch.task import Task
 
 #: Prompts in the call that shows what is shared.
 _SHOWN = 16
+#: The most evaluations that are rehearsed.
+_MOST = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -168,12 +170,28 @@ def forecast(config: StudyConfig, model: TextModel | None = None, task: Task | N
     seen: dict[ArenaKey, set[tuple[int, ...]]] = {key: set() for key in prepared.arenas}
     rehearsed: dict[tuple[str, str], _Rehearsed] = {}
     for name, runs in rows.items():  # each after the one that it starts from
+        _check_length(runs[0])
         key, source = _key(prepared, runs[0]), runs[0].source
         start = rehearsed[name[0], source.label] if source else None
         rehearsed[name] = _rehearse(runs[0], len(runs), speeds[key], seen[key], start)
     order = [(task.name, row.given.label) for task in prepared.tasks for row in prepared.rows]
     found.runs.extend(rehearsed[name].forecast for name in order)
     return found
+
+
+def _check_length(run: Run) -> None:
+    """Refuse what could not be rehearsed in an hour.
+
+    Raises:
+        StudyError: The budget pays for too many evaluations.
+    """
+    arena = run.arena
+    count = run.budget // max(1, price_of(arena.searching, arena.template.length, arena.scored))
+    if count > _MOST and run.seconds is None:
+        raise StudyError(
+            f"a budget of {run.budget:,} tokens pays '{run.label}' for {count:,} evaluations; a plan rehearses "
+            f"at most {_MOST:,}: plan a smaller budget; what a search takes grows with it"
+        )
 
 
 @dataclass(frozen=True)
@@ -218,17 +236,10 @@ def _rehearse(run: Run, runs: int, calibration: Calibration, seen: set[tuple[int
         return failing(f"the run that it starts from, '{start.forecast.label}', would fail")
     arena, standin = run.arena, _StandIn(run, calibration, seen)
     ledger, log = run.ledger(start.forecast.price if start else 0), _Log(standin)
-    objective = Objective(
+    objective = run.objective(
         standin,
-        arena.space,
         ledger,
-        scored=arena.scored,
-        training=np.arange(arena.score_on, len(arena.task.splits["search"])),
         log=log,
-        reserve=lambda length, prompts: arena.price_of_selection(length, min(prompts, run.strategy.finalists)),
-        seconds=run.seconds,
-        race=run.race,
-        finalists=run.strategy.finalists,
         proposing=None if run.proposing is None else _StandInProposing(standin, run.proposing, arena.space),
         start=start.winner if start else None,
     )

@@ -6,8 +6,8 @@ import hashlib
 import json
 import logging
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,10 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from promptsearch.errors import BudgetExhausted, Diverged, FileError, NothingUsable, PromptSearchError, RecordError, StrategyError
+from promptsearch.alike import Alike
+from promptsearch.books import Books, books_of
+from promptsearch.calling import strangers_code
+from promptsearch.errors import BudgetExhausted, Diverged, FileError, NothingUsable, RecordError, StrategyError
 from promptsearch.files import exists, opened, write_aside
 from promptsearch.plain_json import parse_json
 from promptsearch.prompt import Prompt
@@ -30,10 +33,12 @@ log = logging.getLogger(__name__)
 _LARGEST = 1 << 40
 #: A state is saved when this share of the working time would go into saving, at most.
 _SAVING_SHARE = 0.05
+#: Prompts in one ask, at most.
+MOST_PROMPTS = 1_000_000
 
 
 def search(strategy: Strategy, folder: Path | None = None) -> str:
-    """Ask, score, tell, until the budget is spent, nothing is left to propose, training diverged, or a proposer failed.
+    """Ask, score, tell, until something ends it: the budget, nothing left to propose, divergence, or scores that are all alike.
 
     Args:
         strategy: Fresh from its constructor; its objective's log decides whether it starts or goes on.
@@ -46,58 +51,61 @@ def search(strategy: Strategy, folder: Path | None = None) -> str:
         StrategyError: The strategy broke the contract or failed.
         RecordError: The log does not fit what the strategy proposes.
     """
-    objective = strategy.objective
-    checkpoint = _Checkpoint(folder / "state.safetensors") if folder else None
-    if checkpoint and objective.log.replaying:
+    books = books_of(strategy.objective)  # now: what a strategy calls its objective later makes no difference
+    proposes = type(strategy).proposes
+    checkpoint = _Checkpoint(folder / "state.safetensors", books) if folder else None
+    if checkpoint and books.log.replaying:
         checkpoint.load(strategy)
+    alike = Alike()
     while True:
         try:
-            prompts, examples = _ask(strategy)
+            prompts, examples = _ask(strategy, proposes)
             if not prompts:
-                return "nothing left to propose"
-            evaluation = objective.evaluate(prompts, examples)
+                return alike.reason("nothing left to propose")
+            evaluation = books.evaluate(prompts, examples)
         except (BudgetExhausted, Diverged, NothingUsable) as end:
-            return str(end)
+            alike.look(books.log.lines)
+            return alike.reason(str(end))
+        alike.look(books.log.lines)
+        if alike.blind:
+            return alike.reason("")
         with _named(strategy, "tell"):
             strategy.tell(prompts, evaluation)
-        if checkpoint and not objective.log.replaying:
+        if checkpoint and not books.log.replaying:
             checkpoint.save(strategy)
 
 
-def _ask(strategy: Strategy) -> tuple[Sequence[Prompt], ArrayLike | None]:
+def _ask(strategy: Strategy, proposes: Collection[type]) -> tuple[list[Prompt], ArrayLike | None]:
     name = type(strategy).__name__
     with _named(strategy, "ask"):
         asked = strategy.ask()
-    prompts, examples = (asked.prompts, asked.examples) if isinstance(asked, Ask) else (asked, None)
-    if not isinstance(prompts, Sequence):
-        raise StrategyError(f"{name}.ask returned {type(prompts).__name__}; expected a list of prompts, or an Ask with one")
-    for prompt in prompts:
-        if type(prompt) not in strategy.proposes:
-            kinds = ", ".join(sorted(kind.__name__ for kind in strategy.proposes))
-            raise StrategyError(f"{name}.ask returned {type(prompt).__name__}; the class says that it proposes {kinds}")
-    return prompts, examples
+        prompts, examples = (asked.prompts, asked.examples) if isinstance(asked, Ask) else (asked, None)
+        if not isinstance(prompts, Sequence):
+            raise StrategyError(f"{name}.ask returned {type(prompts).__name__}; expected a list of prompts, or an Ask with one")
+        if (count := len(prompts)) > MOST_PROMPTS:
+            raise StrategyError(f"{name}.ask returned {count:,} prompts; at most {MOST_PROMPTS:,} may be asked for at once")
+        for prompt in prompts:
+            if type(prompt) not in proposes:
+                kinds = ", ".join(sorted(kind.__name__ for kind in proposes))
+                raise StrategyError(f"{name}.ask returned {type(prompt).__name__}; the class says that it proposes {kinds}")
+        return list(prompts), examples
 
 
-@contextmanager
-def _named(strategy: Strategy, method: str) -> Iterator[None]:
-    """Whatever a strategy's method raises becomes an error that names it."""
-    try:
-        yield
-    except PromptSearchError:
-        raise
-    except Exception as error:  # a stranger's code may raise anything
-        raise StrategyError(f"{type(strategy).__name__}.{method} failed: {type(error).__name__}: {error}") from error
+def _named(strategy: Strategy, method: str) -> AbstractContextManager[None]:
+    """Within, a strategy's method runs; whatever it raises becomes an error that names it."""
+    return strangers_code(f"{type(strategy).__name__}.{method} failed")
 
 
 class _Checkpoint:
-    """One file with a strategy's state and the objective's books, replaced whole; the numbers of the best few lie beside it.
+    """One file with a strategy's state and the run's books, replaced whole; the numbers of the best few lie beside it.
 
     The log alone is enough to go on. So a state that is missing, damaged, unreadable or ahead of its log costs time, and no
     more: the strategy starts from its seed, trains again what it had trained, and takes the scores from the log.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, books: Books) -> None:
         self._path = path
+        self._books = books
         self._next = 0.0
 
     def load(self, strategy: Strategy) -> None:
@@ -106,10 +114,10 @@ class _Checkpoint:
             return
         try:
             books, state = self._read()
-            strategy.objective.recover(books)
+            self._books.recover(books)
         except (FileError, RecordError) as error:
             log.warning("%s is not used: %s. The run goes on from its log, and its numbers stay the same", self._path, error)
-            strategy.objective.log.keep_only([])
+            self._books.log.keep_only([])
             return
         with _named(strategy, "restore"):
             strategy.restore(state)
@@ -136,13 +144,14 @@ class _Checkpoint:
             if state is None:
                 return
             tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.tensors.items()}
-            books = strategy.objective.books()
             # As a text of its own: a strategy's numbers may be infinite, or of 128 bits.
-            about = seal({"data": json.dumps(dict(state.data)), "books": books, "tensors": _digest(tensors)})
-        best = [item.prompt for item in strategy.objective.ranking]
-        strategy.objective.log.keep(best)
-        write_aside(self._path, safetensors.torch.save(tensors, metadata={"state": json.dumps(about)}))
-        strategy.objective.log.keep_only(best)
+            data = json.dumps(dict(state.data))
+            about = seal({"data": data, "books": self._books.to_json(), "tensors": _digest(tensors)})
+            content = safetensors.torch.save(tensors, metadata={"state": json.dumps(about)})
+        best = [item.prompt for item in self._books.ranking]
+        self._books.log.keep(best)
+        write_aside(self._path, content)
+        self._books.log.keep_only(best)
         end = time.monotonic()
         self._next = end + (end - begin) / _SAVING_SHARE
 
@@ -153,5 +162,5 @@ def _digest(tensors: Mapping[str, Tensor]) -> str:
     for name in sorted(tensors):
         tensor = tensors[name].contiguous()
         digest.update(f"\0{name}{tensor.dtype}{tuple(tensor.shape)}".encode())
-        digest.update(tensor.reshape(-1).view(torch.uint8).numpy())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()[:16]

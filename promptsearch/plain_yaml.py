@@ -1,8 +1,9 @@
-"""YAML without its traps: plain values, the line of every key, and no key twice.
+"""YAML without its traps: plain values, the line of every key, no key twice, no tags, and limits.
 
 PyYAML reads single values by YAML 1.1, where `no` is False, `1e-3` a text, `010` eight, `12:30` a number and
 `2024-01-01` a date. Labels in data are frequently such texts, so here the rules of YAML 1.2 hold: only `true` and
-`false` are booleans, `1e-3` is a number, and the rest is what it looks like.
+`false` are booleans, `1e-3` is a number, and the rest is what it looks like. A tag (`!!int`, `!python/name`) would say
+otherwise, and is refused.
 """
 
 from __future__ import annotations
@@ -14,24 +15,56 @@ from typing import Any
 import yaml
 
 from promptsearch.errors import StudyError
+from promptsearch.limits import CHARACTERS, DEPTH, DIGITS, TOO_DEEP, TOO_LARGE, TOO_LONG, TOO_MANY, VALUES, KeyPath
 
-#: From the top of a document to a value: keys of mappings and places in lists.
-KeyPath = tuple[Hashable, ...]
+
+class _Refused(yaml.MarkedYAMLError):
+    """What is YAML, but not read here."""
+
+    def __init__(self, problem: str, mark: yaml.Mark) -> None:
+        super().__init__(problem=problem, problem_mark=mark)
 
 
 class _Loader(yaml.SafeLoader):
     yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}
 
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self._depth = self._count = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        """Count on the way, so that what is too much is never built."""
+        event = self.peek_event()  # type: ignore[no-untyped-call]
+        self._count += 1
+        self._depth += 1
+        if self._count > VALUES:
+            raise _Refused(TOO_MANY, event.start_mark)
+        if self._depth > DEPTH + 1:
+            raise _Refused(TOO_DEEP, event.start_mark)
+        if tag := getattr(event, "tag", None):
+            raise _Refused(f"the tag '{tag}' is not read: write the plain value, a text in quotes", event.start_mark)
+        node = super().compose_node(parent, index)
+        self._depth -= 1
+        return node
+
 
 for _tag, _pattern, _first in (
     ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
     ("bool", r"true|True|TRUE|false|False|FALSE", list("tTfF")),
-    ("int", r"[-+]?[0-9][0-9_]*", list("-+0123456789")),
+    ("int", r"[-+]?[0-9]+(_[0-9]+)*", list("-+0123456789")),
     ("float", r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.inf|\.nan", list("-+.0123456789")),
 ):
     _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(rf"^(?:{_pattern})$"), _first)
-_Loader.add_constructor("tag:yaml.org,2002:int", lambda _, node: int(node.value))
 _Loader.add_constructor("tag:yaml.org,2002:float", lambda _, node: float(re.sub(r"\.(?=inf|nan)", "", node.value)))
+
+
+def _whole(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> int:
+    if len(node.value) > 2 * DIGITS or len(re.sub(r"\D", "", node.value)) > DIGITS:
+        raise _Refused(TOO_LARGE, node.start_mark)
+    return int(node.value)
+
+
+_Loader.add_constructor("tag:yaml.org,2002:int", _whole)
 
 
 def read_yaml(text: str, source: str) -> tuple[Any, dict[KeyPath, str]]:
@@ -45,47 +78,77 @@ def read_yaml(text: str, source: str) -> tuple[Any, dict[KeyPath, str]]:
         The values, and where each stands: `("task", "splits") -> "line 7"`.
 
     Raises:
-        StudyError: It is no YAML, or a key stands twice in one mapping.
+        StudyError: It is no YAML, a key stands twice in one mapping, or it is beyond the limits.
     """
-    places: dict[KeyPath, str] = {}
+    if len(text) > CHARACTERS:
+        raise StudyError(f"{source}: {TOO_LONG}")
+    reader = _Reader()
     try:
-        loader = _Loader(text)
+        reader.loader = loader = _Loader(text)
         try:
             node = loader.get_single_node()
-            return (None if node is None else _plain(loader, node, (), places, ())), places
+            return (None if node is None else reader.plain(node, (), ())), reader.places
         finally:
             loader.dispose()
     except yaml.MarkedYAMLError as error:
         number = error.problem_mark.line if error.problem_mark else 0
+        if isinstance(error, _Refused):
+            raise StudyError(f"{source}, line {number + 1}: {error.problem}") from error
         line = (text.splitlines() or [""])[min(number, text.count("\n"))]
         hint = " A text with braces or a colon needs quotes around it." if "{" in line or line.count(":") > 1 else ""
         raise StudyError(f"{source}, line {number + 1}: this is not YAML: {error.problem}.{hint}") from error
-    except yaml.YAMLError as error:
-        raise StudyError(f"{source}: this is not YAML: {error}") from error
+    except yaml.reader.ReaderError as error:
+        number = text.count("\n", 0, error.position) + 1
+        character = f"the character U+{error.character:04X}"
+        raise StudyError(f"{source}, line {number}: this is not YAML: {character} cannot stand in it") from error
+    except (ValueError, OverflowError) as error:  # "\UFFFFFFFF" in a text is beyond all characters
+        raise StudyError(f"{source}, line {loader.line + 1}: this is not YAML: {error}") from error
 
 
-def _plain(loader: _Loader, node: yaml.Node, path: KeyPath, places: dict[KeyPath, str], inside: tuple[int, ...]) -> Any:
-    if id(node) in inside:
-        raise yaml.MarkedYAMLError(problem="an alias stands inside what it names", problem_mark=node.start_mark)
-    inside = (*inside, id(node))
-    if isinstance(node, yaml.MappingNode):
-        mapping: dict[Hashable, Any] = {}
+class _Reader:
+    """Plain values out of nodes, each counted as often as aliases name it."""
+
+    loader: _Loader
+
+    def __init__(self) -> None:
+        self.places: dict[KeyPath, str] = {}
+        self._count = 0
+
+    def plain(self, node: yaml.Node, path: KeyPath, inside: tuple[int, ...]) -> Any:
+        """The value of a node.
+
+        Args:
+            node: The node.
+            path: Of keys, where it stands.
+            inside: The nodes around it.
+        """
+        if id(node) in inside:
+            raise yaml.MarkedYAMLError(problem="an alias stands inside what it names", problem_mark=node.start_mark)
+        self._count += 1
+        if self._count > VALUES:
+            raise _Refused(TOO_MANY, node.start_mark)
+        if len(path) > DEPTH:
+            raise _Refused(TOO_DEEP, node.start_mark)
+        inside = (*inside, id(node))
+        if isinstance(node, yaml.MappingNode):
+            return {key: self.plain(value, (*path, key), inside) for key, value in self._pairs(node, path)}
+        if isinstance(node, yaml.SequenceNode):
+            for i, item in enumerate(node.value):
+                self.places[(*path, i)] = f"line {item.start_mark.line + 1}"
+            return [self.plain(item, (*path, i), inside) for i, item in enumerate(node.value)]
+        return self.loader.construct_object(node)
+
+    def _pairs(self, node: yaml.MappingNode, path: KeyPath) -> list[tuple[Hashable, yaml.Node]]:
+        """Keys and the nodes of their values, the place of each noted."""
+        found: dict[Hashable, yaml.Node] = {}
         for key_node, value_node in node.value:
             if not isinstance(key_node, yaml.ScalarNode):
                 raise yaml.MarkedYAMLError(problem="a key must be a single value", problem_mark=key_node.start_mark)
-            key = loader.construct_object(key_node)
-            if key in mapping:
-                first = places[(*path, key)]
-                raise yaml.MarkedYAMLError(
-                    problem=f"the key '{key}' stands twice, first in {first}", problem_mark=key_node.start_mark
-                )
-            places[(*path, key)] = f"line {key_node.start_mark.line + 1}"
-            mapping[key] = _plain(loader, value_node, (*path, key), places, inside)
-        return mapping
-    if isinstance(node, yaml.SequenceNode):
-        items = []
-        for i, item in enumerate(node.value):
-            places[(*path, i)] = f"line {item.start_mark.line + 1}"
-            items.append(_plain(loader, item, (*path, i), places, inside))
-        return items
-    return loader.construct_object(node)
+            key = self.loader.construct_object(key_node)
+            if key in found:
+                first = self.places[(*path, key)]
+                problem = f"the key '{key}' stands twice, first in {first}"
+                raise yaml.MarkedYAMLError(problem=problem, problem_mark=key_node.start_mark)
+            self.places[(*path, key)] = f"line {key_node.start_mark.line + 1}"
+            found[key] = value_node
+        return list(found.items())

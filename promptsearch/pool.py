@@ -25,6 +25,7 @@ from numpy.typing import ArrayLike, NDArray
 from promptsearch.config import PoolSource
 from promptsearch.errors import PromptError, StudyError
 from promptsearch.model.text import TextModel
+from promptsearch.plain_text import read_text
 from promptsearch.task import Example, Task
 
 #: Examples without the word's influence that are counted beside those with a word: a word of one example says next to nothing.
@@ -75,10 +76,14 @@ def make_pool(
         return Pool(_first(number, words, "words", there), f"the {number:,} most frequent words of the tokenizer")
     if given == "words":
         if not words:
-            raise StudyError(
-                f"the pool of task '{task.name}' is empty: of the tokenizer's tokens {len(lm.words)} are a space and ASCII "
-                f"letters, and {len(lm.words)} of these are tokens of the answers. Give the pool as a list or a file of words"
+            cause = (
+                f"of the tokenizer's tokens {len(lm.words)} are a space and ASCII letters, and all of these are tokens of the "
+                "answers. Give the pool as a list or a file of words"
+                if lm.words
+                else f"none of the tokenizer's {len(lm.plain)} tokens is a space and ASCII letters, a word in a text. Give "
+                "the pool as a list or a file of its tokens, or take strategies that propose texts or vectors"
             )
+            raise StudyError(f"the pool of task '{task.name}' is empty: {cause}")
         return Pool(tuple(words), "all words of the tokenizer")
     if source is not None and source.task is not None:
         ranked = task_words(words, lm, training, None if task.choices is None else len(task.choices))
@@ -192,11 +197,7 @@ def _first(number: int, ids: Sequence[int], kind: str, there: str) -> tuple[int,
 
 
 def _read(path: Path) -> list[str]:
-    try:
-        lines = path.read_text("utf-8-sig").splitlines()  # some editors begin a file with a mark
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-        raise StudyError(f"cannot read the pool from {path}: {reason}") from error
+    lines = read_text(path, "the pool from", StudyError).split("\n")
     words = [line for line in lines if line.strip()]
     if not words:
         raise StudyError(f"the file of the pool {path} is empty: expected one word a line")
@@ -207,7 +208,7 @@ def _listed(words: Sequence[str], where: str, answers: Set[int], task: Task, lm:
     """Words that a user gave. What law 2 forbids is left out and told: one list may serve tasks with different answers."""
     ids = []
     for word in words:
-        found = lm.encode(word)
+        found = lm.encode(word if lm.words else word.removeprefix(" "))  # where no token is a word, they are as listed
         if len(found) != 1:
             raise StudyError(
                 f"the word {word.strip()!r} of the pool is {len(found)} tokens of this model: a pool holds single tokens"

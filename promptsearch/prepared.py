@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,21 +12,24 @@ import torch
 
 from promptsearch.config import EndpointConfig, PoolSource, StrategyConfig, StudyConfig
 from promptsearch.endpoint import Endpoint
-from promptsearch.errors import StudyError, UnknownName
+from promptsearch.errors import OptionError, StrategyError, StudyError, UnknownName
 from promptsearch.influence import Pruning
 from promptsearch.model import LanguageModel
 from promptsearch.model.text import TextModel
 from promptsearch.model.tokens import Tokens
-from promptsearch.pool import Pool, listed_words, make_pool
+from promptsearch.options import check_options
+from promptsearch.pool import Pool, answer_tokens, listed_words, make_pool
 from promptsearch.prompt import HardPrompt, RowsPrompt, TextPrompt, TunedPrompt, kind_of
 from promptsearch.proposer import LocalProposing, Proposing, RemoteProposing
 from promptsearch.run import Arena, Run, scored_size
 from promptsearch.scoring.chat import render
 from promptsearch.scoring.scorer import loaded
 from promptsearch.served import ServedModel
-from promptsearch.strategy import Access, Strategy, check_options, find_strategy
+from promptsearch.strategy import Access, Strategy, find_strategy
 from promptsearch.task import SPLITS, Example, Task
 from promptsearch.template import Kind
+
+log = logging.getLogger(__name__)
 
 #: Of an arena: the task's name, the prompt's length, and the kind of its template.
 ArenaKey = tuple[str, int, Kind]
@@ -138,14 +142,20 @@ def prepare(config: StudyConfig, model: TextModel | None = None, task: Task | No
     """
     rows = _with_sources(config, _rows(config))
     tasks = [task] if task else [Task.load(_given(t), config.folder, metric=config.metric) for t in config.tasks]
+    for each in tasks:
+        for note in each.notes:
+            log.warning("task '%s': %s", each.name, note)
     _check_sweep(config, tasks)
-    lm = model or _load(config, rows)
+    lm = model or _load(config, rows, tasks)
     lm.check()
     _check_metrics(lm, tasks)
     dtype = lm.searched_in(config.dtype)
     if isinstance(lm, LanguageModel):  # a server is sent text as it is
         tasks = [replace(task, template=render(task.template, lm)) for task in tasks]
     exact = lm.to(torch.float32)
+    exact.to(dtype).check(gradients=any(row.strategy.access is not Access.SCORES for row in rows))
+    if isinstance(lm, LanguageModel):
+        lm.keep_spare()
     memory = exact.room() if config.memory is None else int(config.memory)
     arenas: dict[ArenaKey, Arena] = {}
     keys = {_arena_key(config, task, row) for task in tasks for row in rows}
@@ -186,6 +196,7 @@ def _proposing(config: StudyConfig, lm: TextModel, dtype: torch.dtype) -> Propos
         lm = _behind(given, config)
     elif given.model is not None:
         lm = LanguageModel.load(config.source(given.model), device=config.device)
+        lm.check()
     if isinstance(lm, ServedModel):
         endpoint = replace(lm.endpoint, chat=lm.endpoint.chat or given.chat)
         return RemoteProposing(endpoint, tokens=lm.tokens, parallel=lm.parallel)
@@ -193,9 +204,9 @@ def _proposing(config: StudyConfig, lm: TextModel, dtype: torch.dtype) -> Propos
 
 
 def _pool(config: StudyConfig, task: Task, lm: TextModel, rows: Sequence[Row], training: Sequence[Example]) -> Pool:
-    """The pool of a task; where nobody knows a model's words, one that no strategy of the study looks at."""
-    if not (_takes_words(rows) or _names_words(config, lm)):
-        return Pool(lm.words, "no strategy takes words from it")
+    """The pool of a task; where there are no words, and no strategy takes any, all tokens that texts are made of."""
+    if not (_takes_words(rows) or _names_words(config, task, lm)):
+        return Pool(lm.plain, "no strategy takes words from it")
     return make_pool(config.pool, config.folder, task, lm, training)
 
 
@@ -203,10 +214,12 @@ def _takes_words(rows: Sequence[Row]) -> bool:
     return any(HardPrompt in row.strategy.proposes for row in rows)
 
 
-def _names_words(config: StudyConfig, lm: TextModel) -> bool:
-    """Whether a model's tokenizer, or else the study's pool, says which words there are."""
-    listed = listed_words(config.pool, config.folder) is not None
-    return listed or not isinstance(lm, ServedModel) or lm.tokens is not None
+def _names_words(config: StudyConfig, task: Task, lm: TextModel) -> bool:
+    """Whether the study's pool, or else a model's tokenizer, says which words there are."""
+    if listed_words(config.pool, config.folder) is not None:
+        return True
+    known = not isinstance(lm, ServedModel) or lm.tokens is not None
+    return known and not answer_tokens(task, lm).issuperset(lm.words)
 
 
 def _arena_key(config: StudyConfig, task: Task, row: Row) -> ArenaKey:
@@ -217,9 +230,8 @@ def _arena_key(config: StudyConfig, task: Task, row: Row) -> ArenaKey:
 def _rows(config: StudyConfig) -> list[Row]:
     """The strategies of the study file; in a sweep each at every length, but where its length is given or does not matter."""
     rows = []
-    for given in config.strategies:
-        strategy = find_strategy(given.name)
-        check_options(given.name, strategy, given.options)
+    for place, given in enumerate(config.strategies):
+        strategy = _found(config, place, given)
         sized = any(issubclass(kind, (HardPrompt, RowsPrompt, TunedPrompt)) for kind in strategy.proposes)
         if isinstance(config.length, int) or given.length is not None:
             rows.append(Row(given, strategy, given.label))
@@ -233,6 +245,23 @@ def _rows(config: StudyConfig) -> list[Row]:
     if twice := next((label for i, label in enumerate(labels) if label in labels[:i]), None):
         raise StudyError(f"two rows would be called '{twice}', one of them by the sweep over 'length': give the other a label")
     return rows
+
+
+def _found(config: StudyConfig, place: int, given: StrategyConfig) -> type[Strategy]:
+    """The strategy of a row, its options checked.
+
+    Raises:
+        UnknownName: There is no such strategy, or it has no such option; with the line of the study file.
+        StrategyError: It cannot be loaded, or an option is wrong; with the line, too.
+    """
+    try:
+        strategy = find_strategy(given.name)
+        check_options(given.name, strategy, given.options)
+    except (StrategyError, UnknownName) as error:
+        option = error.option if isinstance(error, OptionError) else getattr(error, "name", "")
+        error.args = (f"{config.at('strategies', place, given.name, option)}: {error}",)
+        raise
+    return strategy
 
 
 def _with_sources(config: StudyConfig, rows: list[Row]) -> list[Row]:
@@ -329,7 +358,7 @@ def _check_budget(config: StudyConfig, row: Row, arena: Arena) -> None:
         )
 
 
-def _load(config: StudyConfig, rows: list[Row]) -> TextModel:
+def _load(config: StudyConfig, rows: list[Row], tasks: list[Task]) -> TextModel:
     """The study's model, from wherever it is."""
     given = config.model
     if isinstance(given, str):
@@ -343,7 +372,10 @@ def _load(config: StudyConfig, rows: list[Row]) -> TextModel:
                 "`promptsearch strategies`"
             )
     if given.tokenizer:
-        return _behind(given, config)
+        examples = (each for task in tasks for split in SPLITS for each in task.splits[split].examples)
+        choices = {answer for task in tasks for answer in task.choices or ()}
+        answers = choices | {answer for each in examples for answer in (each.answer, *each.aliases)}
+        return _behind(given, config, answers=sorted(answers))
     words = listed_words(config.pool, config.folder)
     if words is None and _takes_words(rows):
         raise StudyError(
@@ -353,13 +385,15 @@ def _load(config: StudyConfig, rows: list[Row]) -> TextModel:
     return _behind(given, config, words or [" a"])  # a word that no strategy of the study takes
 
 
-def _behind(given: EndpointConfig, config: StudyConfig, words: Sequence[str] = ()) -> ServedModel:
-    """A model behind an endpoint; without a tokenizer it knows these words."""
+def _behind(given: EndpointConfig, config: StudyConfig, words: Sequence[str] = (), answers: Sequence[str] = ()) -> ServedModel:
+    """A model behind an endpoint, which will score these answers; without a tokenizer it knows these words."""
     source = None if given.tokenizer is None else config.source(given.tokenizer)
+    tokens = None if source is None else Tokens.load(source)
     return ServedModel(
         Endpoint(given.endpoint, given.model, given.key, given.seconds, given.retries, chat=given.chat),
-        tokens=None if source is None else Tokens.load(source),
+        tokens=tokens,
         tokenizer=source,
         words=words,
         parallel=given.parallel,
+        single=tokens is not None and {len(tokens.encode(answer)) for answer in answers} == {1},
     )

@@ -60,7 +60,8 @@ class Display:
             self._lengths[progress.run] = progress.seconds
         if self._console.is_terminal:
             self._move_bars(progress, ended)
-        if ended or (not self._console.is_terminal and self._due(progress)):
+        stays = ended or progress.stage == "note"
+        if stays or (not self._console.is_terminal and self._due(progress)):
             head = f"[{progress.number}/{progress.total}] {progress.run}: " if progress.run else ""
             self._console.print(escape(head + self._facts(progress)), soft_wrap=True, highlight=False)
 

@@ -21,7 +21,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from promptsearch.errors import FileError, PromptError
+from promptsearch.errors import FileError, PromptError, StrategyError
 from promptsearch.files import opened, shown, write_aside
 from promptsearch.template import Kind
 
@@ -376,6 +376,28 @@ def shapes_for(kind: Kind, found: Sequence[Sequence[int]], length: int, sizes: S
     vectors, gates = found[0], found[-1]
     count = min(max(1, vectors[1]), layers) if len(vectors) > 1 else layers
     return (length, count, width), (count, 1 if len(gates) > 1 and gates[1] == 1 else heads)
+
+
+def own_copy(prompt: Any) -> Prompt:
+    """The same prompt in an object of its own: whoever made it may change what he holds, but not this one.
+
+    Its key follows from its content, whatever the given one says of itself.
+
+    Raises:
+        StrategyError: It is no prompt, or its content is none.
+    """
+    kind = type(prompt)
+    try:
+        if kind is HardPrompt:
+            return HardPrompt(prompt.ids)
+        if kind is TextPrompt:
+            return TextPrompt(tuple(str.__str__(text) for text in prompt.texts))
+        if kind in TRAINED.values():
+            copy: Trained = kind.load(dict(prompt.tensors))
+            return copy
+    except (TypeError, ValueError, AttributeError, RuntimeError) as error:
+        raise StrategyError(f"this {kind.__name__} holds no prompt, or was changed after it was made: {error}") from error
+    raise StrategyError(f"expected a prompt of the library's kinds, got {kind.__name__}: propose one of these")
 
 
 def prompt_to_json(prompt: Prompt) -> dict[str, Any]:

@@ -17,7 +17,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from promptsearch.errors import PromptError, UnknownName
+from promptsearch.errors import FieldError, PromptError, UnknownName
+from promptsearch.fields import place_of, text_in
 from promptsearch.model import LanguageModel
 from promptsearch.model.language_model import pick_dtype
 from promptsearch.prompt import NamedPrompt
@@ -54,13 +55,13 @@ class _Input(NamedTuple):
     """A row of the user's that was read.
 
     Args:
-        number: Its place, from 1, for messages.
+        place: Where it stands, for messages.
         given: As the user gave it.
         saved: Its prompt.
         row: Its tokens below the prompt.
     """
 
-    number: int
+    place: str
     given: Mapping[str, Any]
     saved: SavedPrompt
     row: Row
@@ -181,21 +182,22 @@ class PromptedModel:
     def _read(self, rows: Iterable[Mapping[str, Any]], first: int = 1) -> list[_Input]:
         found = []
         for number, given in enumerate(rows, start=first):
-            saved, compiled = self._prompt(number, given)
-            fields = fields_of(saved.template, given, number)
+            place = place_of(given, f"input {number}")
+            saved, compiled = self._prompt(place, given)
+            fields = fields_of(saved.template, given, place)
             try:
                 row = compiled.row(self._lm, fields)
             except PromptError as error:
-                raise PromptError(f"input {number}: {error}") from error
-            found.append(_Input(number, given, saved, row))
+                raise PromptError(f"{place}: {error}") from error
+            found.append(_Input(place, given, saved, row))
         return found
 
-    def _prompt(self, number: int, given: Mapping[str, Any]) -> tuple[SavedPrompt, Compiled]:
+    def _prompt(self, place: str, given: Mapping[str, Any]) -> tuple[SavedPrompt, Compiled]:
         if not self._named:
             return self._prompts[""]
         known = list(self._prompts)
         if "prompt" not in given:
-            raise PromptError(f"input {number} names no prompt: expected one of {', '.join(known)} under 'prompt'")
+            raise PromptError(f"{place} names no prompt: expected one of {', '.join(known)} under 'prompt'")
         if given["prompt"] not in known:
             raise UnknownName("prompt", str(given["prompt"]), known)
         return self._prompts[given["prompt"]]
@@ -203,7 +205,7 @@ class PromptedModel:
     def _choose(self, inputs: Sequence[_Input]) -> list[Choice]:
         for each in inputs:
             if each.saved.choices is None:
-                raise PromptError(f"input {each.number}: its prompt has no answers to choose from: generate one")
+                raise PromptError(f"{each.place}: its prompt has no answers to choose from: generate one")
         found = []
         answers = [each.saved.choices or () for each in inputs]
         for texts, nats in zip(answers, self._log_probabilities(inputs, answers), strict=True):
@@ -213,12 +215,12 @@ class PromptedModel:
         return found
 
     def _log_probabilities(self, inputs: Sequence[_Input], answers: Sequence[Sequence[str]]) -> list[Tensor]:
-        """Those of each row's answers, in nats, float32 on the CPU, shape `(answers,)` each."""
+        """Those of each row's answers, in nats, float64 on the CPU, shape `(answers,)` each."""
         lm = self._lm
         ids = [[tuple(lm.encode(text)) for text in texts] for texts in answers]
         for each, some in zip(inputs, ids, strict=True):
             if not all(some):
-                raise PromptError(f"input {each.number}: its answer is empty: expected text")
+                raise PromptError(f"{each.place}: its answer is empty: expected text")
             self._check_length(each, max(map(len, some)))
         # What runs below the trunk: the last token of an answer is predicted, never read.
         sizes = [len(each.row.ids) + sum(len(a) - 1 for a in some) for each, some in zip(inputs, ids, strict=True)]
@@ -270,7 +272,7 @@ class PromptedModel:
         tokens, limit = each.row.tokens + more, self._lm.context
         if limit is not None and tokens > limit:
             raise PromptError(
-                f"input {each.number} has {tokens} tokens with its prompt and answer, but the model reads at most {limit}: "
+                f"{each.place} has {tokens} tokens with its prompt and answer, but the model reads at most {limit}: "
                 "shorten it (it is never cut silently)"
             )
 
@@ -293,9 +295,10 @@ def _weights(prompts: Mapping[str, SavedPrompt]) -> Mapping[str, Tensor]:
 
 
 def _answer(each: _Input) -> str:
-    if "answer" not in each.given:
-        raise PromptError(f"input {each.number} lacks the field 'answer', which is to be scored")
-    return str(each.given["answer"])
+    try:
+        return text_in(each.given, "answer", each.place)
+    except FieldError as error:
+        raise PromptError(str(error)) from error
 
 
 def _place(each: _Input) -> int:

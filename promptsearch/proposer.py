@@ -166,7 +166,7 @@ class LocalProposing:
         """As a text to go on with, or as a user's message."""
         lm = self._lm
         if not self._chat:
-            return [*lm.lead, *lm.encode(request)]
+            return [*lm.lead, *lm.encode(request, begins=True)]
         message = [{"role": "user", "content": request}]
         text = lm.tokenizer.apply_chat_template(message, tokenize=False, add_generation_prompt=True)
         return list(lm.tokenizer(text, add_special_tokens=False).input_ids)

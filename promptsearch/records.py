@@ -232,9 +232,10 @@ class RunLog:
         found, what = scored_examples(line), ""
         if found not in (None, examples) or line.get("seen", 0) > examples:
             what = f"{found} losses a prompt, and the run has {examples} examples"
-        for kind in BILL if ledger is not None else ():
-            if line["ledger"][kind] != ledger[kind]:
-                what = f"{line['ledger'][kind]} {kind} tokens on its bill, and the run has {ledger[kind]}"
+        bill = line["ledger"]
+        for kind, tokens in (ledger or bill).items():
+            if kind in BILL and bill[kind] != tokens:
+                what = f"{bill[kind]} {kind} tokens on its bill, and the run has {tokens}"
         if what:
             raise damaged(Path(f"{self._folder}/evaluations.jsonl"), f"line {line['n'] + 1} has {what}", _REMEDY)
 

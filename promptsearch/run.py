@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +13,19 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from promptsearch.bill import check_bill
+from promptsearch.books import FINALISTS, SELECTED, Books, books_of
 from promptsearch.budget import Ledger, total
 from promptsearch.cache import ScoreCache
-from promptsearch.diagnosis import diagnose
-from promptsearch.errors import PromptSearchError, StudyError
-from promptsearch.evaluation import price_of, scores_to_json
+from promptsearch.calling import same_generators, strangers_code
+from promptsearch.diagnosis import Training, diagnose
+from promptsearch.errors import ModelError, PromptSearchError, StrategyError, StudyError, Tampered, TaskError
+from promptsearch.evaluation import Scorer, price_of
 from promptsearch.loop import search
+from promptsearch.metrics import measure, metric_function, shares
+from promptsearch.model import LanguageModel
 from promptsearch.model.text import TextModel
-from promptsearch.objective import FINALISTS, SELECTED, Objective
+from promptsearch.objective import Objective
 from promptsearch.pool import Pool
 from promptsearch.prompt import (
     VECTORS,
@@ -35,14 +41,15 @@ from promptsearch.prompt import (
 )
 from promptsearch.proposer import Proposing
 from promptsearch.records import RunLog
-from promptsearch.scoring.layout import prompt_texts
+from promptsearch.scoring.layout import begins_row, prompt_texts
 from promptsearch.scoring.scorer import SplitScorer, make_scorer
 from promptsearch.space import PromptSpace
-from promptsearch.strategy import Access, Strategy, make_strategy
-from promptsearch.task import SPLITS, Split, Task, metric_function
+from promptsearch.strategy import Strategy, make_strategy
+from promptsearch.task import SPLITS, Split, Task
 from promptsearch.template import Kind, Template
 
 Ids = NDArray[np.int64]
+_log = logging.getLogger(__name__)
 
 
 def scored_size(task: Task, score_on: int) -> int:
@@ -125,7 +132,15 @@ class Arena:
         searching = exact["search"] if dtype == lm.dtype else engine(lm.to(dtype), task.splits["search"])
         pool = pool if isinstance(pool, Pool) else Pool(tuple(pool), "tokens")
         bound = task.template.bind(length)
-        space = PromptSpace(pool.ids, bound.length, lm.decode, slots=bound.slots, embeddings=lambda: searching.embeddings)
+        first = partial(lm.decode, begins=begins_row(bound, lm)[0])
+        space = PromptSpace(
+            pool.ids,
+            bound.length,
+            lm.decode,
+            slots=bound.slots,
+            first=first,
+            embeddings=lambda: searching.embeddings,
+        )
         return Arena(task, lm, dtype, template, space, searching, exact, scored_size(task, score_on), pool)
 
     def taking(self, pool: Pool) -> Arena:
@@ -188,13 +203,49 @@ class Arena:
         return one + int(self.exact["search"].lead(self.scored).sum()) + self.price_of_selection(length, finalists)
 
     def check_unchanged(self) -> None:
-        """See that baselines gave back the LM's weights as they were.
+        """See that the LM's weights are as they were loaded.
 
         Raises:
-            ModelError: They did not.
+            ModelError: They are not.
         """
-        for dtype in {self.dtype, self.lm.dtype}:
-            self.lm.to(dtype).check_unchanged()
+        for model in self._models():
+            model.check_unchanged()
+
+    def watch(self) -> Callable[[], None]:
+        """What tells a change of the weights from now on, at no cost while there is none.
+
+        Returns:
+            A function that raises `Tampered` where something has written to them in place.
+        """
+        written = [model.versions for model in self._models()]
+
+        def look() -> None:
+            nonlocal written
+            if (now := [model.versions for model in self._models()]) != written:
+                self.check_untouched()
+                written = now
+
+        return look
+
+    def check_untouched(self) -> None:
+        """Compare the weights with those that were loaded, and bring these back.
+
+        Raises:
+            Tampered: Something has written to them.
+        """
+        try:
+            self.check_unchanged()
+        except ModelError as error:
+            whole = all(model.restore() for model in self._models())
+            for scorer in (self.searching, self.bare, *self.exact.values()):
+                scorer.forget()
+            advice = "leave the LM's weights alone, and propose other ones as `Weights` or `TunedPrompt`"
+            raise Tampered(f"{error}. They must not be written to: {advice}", mended=whole) from error
+
+    def _models(self) -> list[LanguageModel]:
+        """The LM in the dtypes that score; none where it runs elsewhere."""
+        models = [self.lm.to(dtype) for dtype in dict.fromkeys((self.lm.dtype, self.dtype))]
+        return [model for model in models if isinstance(model, LanguageModel)]
 
 
 @dataclass(frozen=True)
@@ -250,14 +301,36 @@ class Run:
         """The most LM tokens that its winner may cost, with those of the run that it starts from."""
         return self.budget + (self.source.bill if self.source else 0)
 
+    def objective(self, scorer: Scorer, ledger: Ledger, **more: Any) -> Objective:
+        """What the strategy meets.
+
+        Args:
+            scorer: The search split, or what stands in for it.
+            ledger: The run's account.
+            more: What else the books take: log, cache, proposing, start, listener, watch.
+        """
+        arena, finalists = self.arena, self.strategy.finalists
+        return Objective(
+            scorer,
+            arena.space,
+            ledger,
+            scored=arena.scored,
+            training=np.arange(arena.score_on, len(arena.task.splits["search"])),
+            reserve=lambda length, prompts: arena.price_of_selection(length, min(prompts, finalists)),
+            seconds=self.seconds,
+            race=self.race,
+            finalists=finalists,
+            **more,
+        )
+
     def execute(
-        self, cache: ScoreCache | None, listener: Callable[[str, Objective], None], start: Beginning | None = None
+        self, cache: ScoreCache | None, listener: Callable[[str, Books], None], start: Beginning | None = None
     ) -> tuple[dict[str, Any], Prompt]:
         """Search, select, and look at the test split once; goes on where a killed process stopped.
 
         Args:
             cache: Scores of earlier runs.
-            listener: Called with the stage and the objective after each evaluation and at each new stage.
+            listener: Called with the stage and the run's books after each evaluation and at each new stage.
             start: The winner of `source`.
 
         Returns:
@@ -265,6 +338,7 @@ class Run:
 
         Raises:
             PromptSearchError: No prompt could be scored, or the strategy broke the contract.
+            Tampered: The strategy changed what is not its own; it is as it was again, as far as that is possible.
             RecordError: The run's log is damaged.
         """
         arena = self.arena
@@ -272,45 +346,75 @@ class Run:
             can = ", ".join(sorted(kind.__name__ for kind in self.strategy.starts_from))
             what = f"'{start.about['run']}' was won by a {type(start.prompt).__name__}"
             raise StudyError(f"{what}, from which '{self.name}' does not start: it starts from {can}")
-        log = RunLog(self.folder)
-        ledger = self.ledger(start.about["spent"] if start else 0)
-        objective = Objective(
+        objective = self.objective(
             arena.searching,
-            arena.space,
-            ledger,
-            scored=arena.scored,
-            training=np.arange(arena.score_on, len(arena.task.splits["search"])),
-            log=log,
+            self.ledger(start.about["spent"] if start else 0),
+            log=RunLog(self.folder),
             cache=cache,
-            reserve=lambda length, prompts: arena.price_of_selection(length, min(prompts, self.strategy.finalists)),
-            seconds=self.seconds,
-            race=self.race,
-            finalists=self.strategy.finalists,
             proposing=self.proposing,
             start=start.prompt if start else None,
-            listener=lambda current: listener("search", current),
+            listener=lambda books: listener("search", books),
+            watch=arena.watch(),
         )
-        strategy = make_strategy(self.name, self.strategy, objective, self.seed, self.options)
-        stopped = search(strategy, self.folder)
-        finalists = objective.finalists()
+        books = books_of(objective)
+        try:
+            found = self._search(objective, books)
+        except PromptSearchError:
+            self._check_untouched(books)  # whatever a strategy failed at, the next run finds all as it was
+            raise
+        self._check_untouched(books)
+        return self._selected(books, *found, listener, start)
+
+    def _search(self, objective: Objective, books: Books) -> tuple[str, int, Training | None]:
+        """Let the strategy search: why it ended, the parameters that it trained, and how. It has no say afterwards."""
+        with same_generators():
+            strategy = make_strategy(self.name, self.strategy, objective, self.seed, self.options)
+            stopped = search(strategy, self.folder)
+            with strangers_code(f"{self.strategy.__name__}.training or .trainable failed"):
+                training, trainable = strategy.training, strategy.trainable
+                if type(trainable) is not int or not isinstance(training, Training | None):
+                    raise StrategyError(
+                        f"{self.strategy.__name__}: expected a whole number as `trainable` and a `Training`, or None, as "
+                        f"`training`, got {type(trainable).__name__} and {type(training).__name__}"
+                    )
+        return stopped, trainable, training
+
+    def _check_untouched(self, books: Books) -> None:
+        """See that code and weights are as they were, and the bill is right."""
+        books.check_untouched()
+        self.arena.check_untouched()
+        check_bill(books.ledger, books.log.lines, self.arena.searching, self.arena.scored, self.arena.space.length)
+
+    def _selected(
+        self,
+        books: Books,
+        stopped: str,
+        trainable: int,
+        training: Training | None,
+        listener: Callable[[str, Books], None],
+        start: Beginning | None,
+    ) -> tuple[dict[str, Any], Prompt]:
+        """Select among the best, and look at the test split once."""
+        arena, log, ledger, stage = self.arena, books.log, books.ledger, books.calls.stage
+        finalists = books.finalists()
         if not finalists:
             raise StudyError(f"no prompt could be scored. The search ended because: {stopped}. {_first_failure(log)}")
-        listener("select", objective)
-        found = self._stage("rescore", "search", [r.prompt for r in finalists], arena.scored, log, ledger, cache)
+        listener("select", books)
+        exact = arena.exact
+        found = stage("rescore", "search", exact["search"], [r.prompt for r in finalists], arena.scored, charged=True)
         again = _mean_losses(found)
         best = _best([r.prompt for r in finalists], again, SELECTED)
-        selected = self._stage("select", "select", best, arena.everything("select"), log, ledger, cache)
+        selected = stage("select", "select", exact["select"], best, arena.everything("select"), charged=True)
         winner = _best(best, _mean_losses(selected), 1)[0]
-        empty = None if strategy.training is None else self._empty(log, cache)
-        listener("test", objective)
-        tested = self._stage("test", "test", [winner], arena.everything("test"), log, None, cache)
+        empty = None if training is None else self._empty(books)
+        listener("test", books)
+        tested = stage("test", "test", exact["test"], [winner], arena.everything("test"), charged=False)
         place = best.index(winner)
         ranked = next(r for r in finalists if r.prompt == winner)
-        exact = again[[r.prompt for r in finalists].index(winner)]
+        loss = again[[r.prompt for r in finalists].index(winner)]
         test = self._measures(tested, 0, "test")
         chosen = self._measures(selected, place, "select")
-        if self.strategy.access is Access.WEIGHTS:
-            arena.check_unchanged()
+        check_bill(ledger, log.lines, arena.searching, arena.scored, arena.space.length)
         result = {
             "status": "done",
             **self._names(),
@@ -326,17 +430,17 @@ class Run:
             "proposals": sum(len(line["prompts"]) for line in log.lines if line["stage"] == "search"),
             "failures": sum(len(line["failures"]) for line in log.lines if line["stage"] != "empty"),
             "length": arena.searching.length(winner),
-            "trainable": strategy.trainable,
+            "trainable": trainable,
             "stored": winner.numbers if isinstance(winner, TrainedPrompt) else 0,
-            "training": strategy.training and diagnose(strategy.training, _search_losses(log), chosen["loss"], empty),
+            "training": training and diagnose(training, _search_losses(log), chosen["loss"], empty),
             "dtype": str(arena.dtype).removeprefix("torch."),
             "curve": _curve(log),
             "start": start.about if start else None,
             "winner": describe(arena, winner),
-            "search": {"loss": ranked.value, "loss_fp32": exact},
+            "search": {"loss": ranked.value, "loss_fp32": loss},
             "select": chosen,
             "test": test,
-            "gap": test["loss"] - exact,
+            "gap": test["loss"] - loss,
         }
         return result, winner
 
@@ -361,58 +465,13 @@ class Run:
             "options": self.options,
         }
 
-    def _stage(
-        self,
-        stage: str,
-        split: str,
-        prompts: list[Prompt],
-        ids: Ids,
-        log: RunLog,
-        ledger: Ledger | None,
-        cache: ScoreCache | None,
-        scorer: SplitScorer | None = None,
-    ) -> dict[str, Any]:
-        """Score prompts in float32 on a split: from the log, or once, with its charge; without a ledger shown, not charged."""
-        scorer = scorer or self.arena.exact[split]
-        keys = [p.key for p in prompts]
-        price = 0
-        if ledger is not None:
-            lead = int(scorer.lead(ids).sum()) if split == "select" else 0  # those of score_on were paid in the search
-            price = lead + sum(price_of(scorer, scorer.length(p), ids) for p in prompts)
-            ledger.charge(forward=price)
-        line = log.replay(stage, keys)
-        if line is None:
-            name = ScoreCache.name(scorer.signature, keys, ids)
-            scores = cache.get(name) if cache else None
-            fresh = None
-            if scores is not None and ledger is not None:
-                ledger.cached += price
-            if scores is None:
-                result = scorer.score(prompts, ids)
-                scores = scores_to_json(result)
-                if ledger is not None:
-                    ledger.computed += result.computed
-                fresh = ScoreCache.name(scorer.signature, keys, ids)  # see Objective._scores
-            shown = ledger.to_json() if ledger is not None else log.lines[-1]["ledger"]
-            line = {"stage": stage, "examples": split, "prompts": [prompt_to_json(p) for p in prompts], **scores, "ledger": shown}
-            log.append(line)
-            if cache and fresh and not scores["failures"]:  # only now: a process killed before must not find its own
-                cache.put(fresh, scores)
-        else:
-            log.check(line, len(ids), None if ledger is None else ledger.to_json())
-            if ledger is not None:
-                ledger.cached, ledger.computed = line["ledger"]["cached"], line["ledger"]["computed"]
-        if len(line["failures"]) == len(prompts) and stage != "empty":
-            raise StudyError(f"none of the best prompts could be scored on the {split} split in float32: {line['failures']['0']}")
-        return line
-
-    def _empty(self, log: RunLog, cache: ScoreCache | None) -> float | None:
+    def _empty(self, books: Books) -> float | None:
         """The empty prompt's loss on the select split, None where nothing stands before the answer then.
 
         It tells whether training was worth anything, and changes nothing that is chosen: so it is shown, not charged.
         """
         ids, scorer = self.arena.everything("select"), self.arena.bare
-        line = self._stage("empty", "select", [TextPrompt("")], ids, log, None, cache, scorer)
+        line = books.calls.stage("empty", "select", scorer, [TextPrompt("")], ids, charged=False)
         return None if line["failures"] else _mean_losses(line)[0]
 
     def _measures(self, line: dict[str, Any], place: int, split: str) -> dict[str, Any]:
@@ -420,12 +479,13 @@ class Run:
         task = self.arena.task
         losses, correct = line["losses"][place], line["metric"][place]
         predictions = labels = None
-        metric = float(np.mean(correct))
+        metric: float | None = float(np.mean(correct))
+        own: dict[str, Any] = {}
         if line["choices"] is not None:
             predictions = np.argmax(line["choices"][place], axis=1).tolist()
             labels = [e.choice for e in task.splits[split].examples]
             if task.metric != "accuracy":
-                metric = float(metric_function(task.metric)(labels, predictions))
+                metric, own = self._own(task.metric, labels, predictions, split)
         right = [int(c) for c in correct]
         return {
             "loss": float(np.mean(losses)),
@@ -434,7 +494,23 @@ class Run:
             "correct": right,
             "predictions": predictions,
             "labels": labels,
+            **own,
         }
+
+    def _own(
+        self, metric: str, labels: Sequence[Any], predictions: Sequence[int], split: str
+    ) -> tuple[float | None, dict[str, Any]]:
+        """A metric that is no mean, and what reports need of it where its function is the author's; it costs no run its end."""
+        found: float | None = None
+        own: dict[str, Any] = {}
+        try:
+            found = measure(metric, metric_function(metric), labels, predictions)
+            if ":" in metric and split == "test":  # whoever reads the results need not have, or trust, the function
+                own["shares"] = shares(metric, labels, predictions)
+        except TaskError as error:
+            own["metric_failed"] = str(error)
+            _log.warning("%s, seed %d, %s split: %s", self.label, self.seed, split, error)
+        return found, own
 
 
 def describe(arena: Arena, prompt: Prompt) -> dict[str, Any]:

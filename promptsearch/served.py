@@ -1,34 +1,29 @@
 """A model that cannot be loaded here: a server scores texts, and nothing else of it is known.
 
-Which of two scores there are is asked of the server once, at the start:
-
-* `nats`: it gives the log-probability of each token of a prompt, so that losses are those of models that are loaded here.
-* `errors`: it only writes; the loss is then 1 where the text that it writes is wrong, and 0 where it is right.
+What its scores are is asked of the server once, at the start, see `promptsearch.endpoint.way`.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from threading import Lock
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import torch
 
-from promptsearch.endpoint import Completion, Endpoint, EndpointUnavailable, estimate_tokens
-from promptsearch.errors import EndpointDown, EndpointError, ModelError, PromptError, StudyError
+from promptsearch.endpoint import Completion, Echo, Endpoint, Likely, Way, estimate_tokens, find_way
+from promptsearch.endpoint.asking import Asking
+from promptsearch.errors import EndpointError, ModelError, PromptError, StudyError
 from promptsearch.model.tokens import Tokens
 
-R = TypeVar("R", bound=Hashable)
-T = TypeVar("T")
-
-#: How far losses of the same text may lie apart, in nats per scored token: the numbers of a server depend on what else it is
-#: doing at the time, see https://github.com/vllm-project/vllm/issues/42019.
+#: How far log-probabilities of the same text may lie apart, in nats per token: the numbers of a
+#: server depend on what else it is doing at the time, see
+#: https://github.com/vllm-project/vllm/issues/42019.
 TOLERANCE = 0.05
-#: What the server is asked at the start.
-_PROBE = "The capital of France is Paris."
+#: What an export tells of an endpoint.
+_KINDS = {"url": str, "model": str, "seconds": float, "retries": int, "chat": bool, "parallel": int}
 
 
 class Answered(NamedTuple):
@@ -52,6 +47,7 @@ class ServedModel:
         tokenizer: Where that comes from.
         words: Without a tokenizer: the words of the pool; ids are places in this list.
         parallel: Requests at a time.
+        single: Whether all answers to be scored are one token of the tokenizer, see `first`.
     """
 
     def __init__(
@@ -62,6 +58,7 @@ class ServedModel:
         tokenizer: str | None = None,
         words: Sequence[str] = (),
         parallel: int = 4,
+        single: bool = False,
     ) -> None:
         self.name = endpoint.model
         self.device = endpoint.url
@@ -72,10 +69,9 @@ class ServedModel:
         self._tokenizer = tokenizer
         self._words = tuple(dict.fromkeys(words))
         self._places = {word: place for place, word in enumerate(self._words)}
-        self._parallel = parallel
-        self._known: dict[Hashable, Any] = {}
+        self._single = single
+        self._asking = Asking(endpoint, parallel)
         self._lock = Lock()
-        self._down: EndpointDown | None = None
         self.read = 0  # tokens, in and out, as the server counts them
 
     @staticmethod
@@ -91,38 +87,35 @@ class ServedModel:
         """
         try:
             given = facts["served"]
-            own = {name: given[name] for name in ("url", "model", "seconds", "retries", "chat")}
-            endpoint, source, parallel = Endpoint(key=key, **own), given["tokenizer"], int(given["parallel"])
-        except (KeyError, TypeError, ValueError) as error:
+            own = {name: kind(given[name]) for name, kind in _KINDS.items()}
+            source, single = given["tokenizer"], given.get("scores") == "first"
+            parallel = own.pop("parallel")
+            endpoint = Endpoint(key=key, **own)
+        except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
             raise ModelError(
                 f"the endpoint of the model '{facts.get('name')}' is not described as expected: {error!r}"
             ) from error
         tokens = Tokens.load(source) if source else None
-        return ServedModel(endpoint, tokens=tokens, tokenizer=source, parallel=parallel)
+        return ServedModel(endpoint, tokens=tokens, tokenizer=source, parallel=parallel, single=single)
 
     # What any model has, see model.text.
 
-    @cached_property
+    noise = 0.0  # its arithmetic is its own: see TOLERANCE
+
+    @property
     def scores(self) -> str:
-        """`nats` or `errors`: asked of the server.
+        """`nats`, `first` or `errors`, see `way`."""
+        return self.way.scores
+
+    @cached_property
+    def way(self) -> Way:
+        """How scores come from the server: asked of it.
 
         Raises:
             EndpointDown: Nobody answers, or nobody is let in.
             EndpointError: The server answers something else than completions.
         """
-        if not self.endpoint.chat:
-            try:
-                found = self.endpoint.logprobs(_PROBE)
-                if None not in found.greedy[1:]:
-                    return "nats"
-            except EndpointUnavailable as error:
-                raise EndpointDown(str(error)) from error
-            except EndpointDown:
-                raise
-            except EndpointError:
-                pass  # it gives none, or others: whatever it says, it can only be asked to write
-        self._ping()
-        return "errors"
+        return find_way(self.endpoint, single=self._single)
 
     @property
     def served(self) -> dict[str, Any]:
@@ -136,8 +129,11 @@ class ServedModel:
             "retries": end.retries,
             "chat": end.chat,
             "tokenizer": self._tokenizer,
-            "parallel": self._parallel,
+            "parallel": self.parallel,
             "scores": self.scores,
+            "most": self.way.most,
+            "shifted": self.way.shifted,
+            "reason": self.way.reason,
         }
 
     @property
@@ -145,12 +141,13 @@ class ServedModel:
         """What names the model, for exports."""
         own = {"name": self.name, "source": self.device, "hash": self.hash}
         # Not the key's name: who is handed an export must not send a variable of his own to the address that stands in it.
-        return {**own, "served": {k: v for k, v in self.served.items() if k != "key"}, "tolerance": TOLERANCE}
+        return {**own, "served": {k: v for k, v in self.served.items() if k != "key"}}
 
     @property
     def hash(self) -> str:
         """20 hexadecimal digits of a SHA-256 of its address, its name and the kind of its scores; its weights are not known."""
-        content = repr((self.endpoint.url, self.endpoint.model, self.endpoint.chat, self.scores))
+        how = [self.way.echo] if self.way.shifted else [self.way.most] if self.way.most else []
+        content = repr((self.endpoint.url, self.endpoint.model, self.endpoint.chat, self.scores, *how))
         return hashlib.sha256(content.encode()).hexdigest()[:20]
 
     @property
@@ -166,18 +163,32 @@ class ServedModel:
         return self.tokens.words() if self.tokens is not None else tuple(range(len(self._words)))
 
     @property
+    def plain(self) -> tuple[int, ...]:
+        """Ids of all tokens that texts are made of, or of all words of the list."""
+        return tuple(self.tokens.plain()) if self.tokens is not None else self.words
+
+    @property
     def added(self) -> frozenset[int]:
         """Ids of the tokenizer's special tokens; words of a list are none."""
         return self.tokens.added if self.tokens is not None else frozenset()
 
-    def encode(self, text: str) -> list[int]:
+    @property
+    def anew(self) -> bool:
+        """What is sent holds no special token."""
+        return False
+
+    def encode(self, text: str, *, begins: bool = False) -> list[int]:
         """The token ids of a text; without a tokenizer, those of its words in the list.
+
+        Args:
+            text: Any.
+            begins: Whether it is the beginning of what is sent; else it stands behind other text.
 
         Raises:
             PromptError: A word is not in the list.
         """
         if self.tokens is not None:
-            return self.tokens.encode(text)
+            return self.tokens.encode(text, begins=begins)
         pieces = [text] if text in self._places else [f" {word}" for word in text.split()]
         if strange := next((piece for piece in pieces if piece not in self._places), None):
             raise PromptError(
@@ -186,16 +197,18 @@ class ServedModel:
             )
         return [self._places[piece] for piece in pieces]
 
-    def decode(self, ids: Sequence[int]) -> str:
-        """The text of ids."""
-        return self.tokens.decode(ids) if self.tokens is not None else "".join(self._words[i] for i in ids)
+    def decode(self, ids: Sequence[int], *, begins: bool = False) -> str:
+        """The text of ids; `begins` as for `encode`."""
+        if self.tokens is not None:
+            return self.tokens.decode(ids, begins=begins)
+        return "".join(self._words[i] for i in ids)
 
     def count(self, text: str) -> int:
         """What a text is charged: its tokens, or without a tokenizer what its bytes let expect."""
         return len(self.tokens.encode(text)) if self.tokens is not None else estimate_tokens(text)
 
-    def check(self) -> None:
-        """Ask the server what it can do."""
+    def check(self, *, gradients: bool = False) -> None:
+        """Ask the server what it can do; no study trains on it."""
         _ = self.scores
 
     def check_unchanged(self) -> None:
@@ -233,16 +246,15 @@ class ServedModel:
         Raises:
             EndpointDown: No request is answered any more.
         """
+        echo = self.way.echo or Echo()
 
         def ask(pair: tuple[str, str]) -> Answered:
             text, answer = pair
-            found = self.endpoint.logprobs(text + answer)
-            self._count(found.tokens_in)
-            tail = found.tail(answer)
-            values, greedy = found.values[tail], found.greedy[tail]
-            return Answered(sum(v for v in values if v is not None), None if None in greedy else all(greedy))
+            nats, greedy, tokens = echo.read(self.endpoint, text + answer, answer)
+            self._count(tokens)
+            return Answered(nats, greedy)
 
-        return self._all(ask, wanted)
+        return self._asking.all(ask, wanted)
 
     def written(self, wanted: Sequence[tuple[str, int]]) -> list[Completion | EndpointError]:
         """How texts go on.
@@ -262,68 +274,34 @@ class ServedModel:
             self._count(found.tokens_in + found.tokens_out)
             return found
 
-        return self._all(ask, wanted)
+        return self._asking.all(ask, wanted)
+
+    def listed(self, wanted: Sequence[str]) -> list[Likely | EndpointError]:
+        """The most probable tokens after texts.
+
+        Args:
+            wanted: Texts.
+
+        Returns:
+            In the same order; an error where a request failed for good.
+
+        Raises:
+            EndpointDown: No request is answered any more.
+        """
+        most = self.way.most
+
+        def ask(text: str) -> Likely:
+            found = self.endpoint.likely(text, most)
+            self._count(self.count(text) + 1)
+            return found
+
+        return self._asking.all(ask, wanted)
 
     @property
     def parallel(self) -> int:
         """Requests at a time."""
-        return self._parallel
+        return self._asking.parallel
 
     def _count(self, tokens: int) -> None:
         with self._lock:
             self.read += tokens
-
-    def _all(self, ask: Callable[[R], T], wanted: Sequence[R]) -> list[T | EndpointError]:
-        """Each request once, as many at a time as there may be; what was answered before is not asked again."""
-
-        def attempt(request: R) -> T | EndpointError:
-            if self._down is not None:
-                raise self._down
-            try:
-                return ask(request)
-            except EndpointDown as error:
-                self._down = error
-                raise
-            except EndpointUnavailable as error:
-                self._see_whether_down()
-                return error
-            except EndpointError as error:
-                return error
-
-        self._down = None  # it may have come back since
-        fresh = [request for request in dict.fromkeys(wanted) if request not in self._known]
-        found: dict[R, T | EndpointError] = {}
-        with ThreadPoolExecutor(self._parallel) as pool:
-            for request, result in zip(fresh, _in_order(pool, attempt, fresh), strict=True):
-                found[request] = result
-                if not isinstance(result, EndpointError):
-                    self._known[request] = result
-        return [self._known[request] if request in self._known else found[request] for request in wanted]
-
-    def _see_whether_down(self) -> None:
-        """Where a request failed for good: is it this one, or does the server answer nothing any more?"""
-        with self._lock:
-            if self._down is None:
-                try:
-                    self._ping()
-                except EndpointDown as error:
-                    self._down = error
-        if self._down is not None:
-            raise self._down
-
-    def _ping(self) -> None:
-        try:
-            self.endpoint.complete(_PROBE, max_tokens=1)
-        except EndpointUnavailable as error:
-            raise EndpointDown(str(error)) from error
-
-
-def _in_order(pool: ThreadPoolExecutor, work: Callable[[R], T], given: Sequence[R]) -> Iterator[T]:
-    """Results in the order of what is given; where one fails, those that have not begun never do."""
-    futures = [pool.submit(work, each) for each in given]
-    try:
-        for future in futures:
-            yield future.result()
-    finally:
-        for future in futures:
-            future.cancel()

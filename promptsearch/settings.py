@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import (
+    AfterValidator,
     AliasChoices,
     BaseModel,
     BeforeValidator,
@@ -27,12 +28,19 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from promptsearch.errors import UnknownName
-from promptsearch.task import METRICS
+from promptsearch.errors import FieldError, TemplateError, UnknownName
+from promptsearch.fields import text_of
+from promptsearch.limits import KeyPath
+from promptsearch.metrics import METRICS
+from promptsearch.template import LONGEST_PROMPT, Template
 
 DTYPES = ("auto", "float32", "bfloat16")
 #: Keys among a strategy's options that the core reads; the rest belongs to the strategy.
 RESERVED = ("label", "length", "budget", "start")
+#: What no study that anyone means is beyond: any whole number, seeds, lengths of a sweep, runs, and characters of a name.
+MOST, SEEDS, LENGTHS, RUNS, NAME = 10**15, 1_000, 100, 100_000, 100
+#: Names that a folder cannot have everywhere, or that stand in a study's folder already.
+_TAKEN = re.compile(r"(con|prn|aux|nul|com\d|lpt\d|pools|study\.json|report\.(md|html)|runs\.parquet)", re.IGNORECASE)
 
 
 def _whole(value: Any) -> Any:
@@ -44,11 +52,38 @@ def _whole(value: Any) -> Any:
 def _name(value: Any) -> Any:
     if isinstance(value, str) and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._+-]*", value):
         raise ValueError("a name that can be a folder's: letters, digits and . _ + -, beginning with a letter or digit")
+    if isinstance(value, str) and len(value) > NAME:
+        raise ValueError(f"a name of at most {NAME} characters, which is a folder's")
+    if isinstance(value, str) and (value.endswith(".") or _TAKEN.fullmatch(value)):
+        raise ValueError("another name: some systems, or a study's folder, give this one another meaning")
     return value
 
 
+def as_name(text: str, otherwise: str) -> str:
+    """A name made of a file's, with what a folder cannot be called left out.
+
+    Args:
+        text: Such as the file's stem.
+        otherwise: The name where nothing is left.
+    """
+    return re.sub(r"[^A-Za-z0-9._+-]", "-", text).lstrip("._+-")[:NAME].rstrip(".") or otherwise
+
+
 def _label(value: Any) -> Any:
-    return str(value) if isinstance(value, int) else value
+    """A label as the text that the same value in the data becomes."""
+    if not isinstance(value, (bool, int, float)):
+        return value
+    try:
+        return text_of(value)
+    except FieldError as reason:
+        raise ValueError("a label that can stand in the data") from reason
+
+
+def _different(value: Any) -> Any:
+    labels = [_label(key) for key in value] if isinstance(value, Mapping) else []
+    if twice := next((label for i, label in enumerate(labels) if label in labels[:i]), None):
+        raise ValueError(f"each label once: '{twice}' stands twice")
+    return value
 
 
 def _metric(value: Any) -> Any:
@@ -61,8 +96,18 @@ def _unknown(kind: str, name: str, known: Sequence[str]) -> PydanticCustomError:
     return PydanticCustomError("unknown_name", "{text}", {"text": str(UnknownName(kind, name, known))})
 
 
-Whole = Annotated[int, BeforeValidator(_whole), Field(ge=1)]
+def _template(value: Any) -> Any:
+    try:
+        Template.parse(value)
+    except TemplateError as error:
+        raise PydanticCustomError("template", "{text}", {"text": f"{error}."}) from error
+    return value
+
+
+Whole = Annotated[int, BeforeValidator(_whole), Field(ge=1, le=MOST)]
+Seconds = Annotated[float, Field(gt=0, le=1e9, allow_inf_nan=False)]
 Name = Annotated[str, BeforeValidator(_name)]
+Label = Annotated[str, BeforeValidator(_label)]
 Metric = Annotated[str, BeforeValidator(_metric)]
 
 
@@ -101,7 +146,9 @@ class _Keys(BaseModel):
 class Data(_Keys):
     """Where a task's examples come from."""
 
-    path: str | None = Field(None, description="a JSONL, CSV or Parquet file, relative to the study file")
+    path: str | None = Field(
+        None, description="a file .jsonl, .csv or .tsv (each also .gz) or .parquet, relative to the study file"
+    )
     hub: str | None = Field(None, description="a data set on the Hugging Face Hub: owner/name")
     config: str | None = Field(None, description="the Hub data set's configuration")
     revision: str | None = Field(None, description="the Hub data set's revision")
@@ -128,6 +175,7 @@ Message = Annotated[dict[Literal["system", "user", "assistant"], str], Field(min
 OneTemplate = Annotated[
     Annotated[str, Tag("text")] | Annotated[tuple[Message, ...], Tag("list")],
     Discriminator(lambda value: "list" if isinstance(value, (list, tuple)) else "text"),
+    AfterValidator(_template),
 ]
 
 
@@ -142,10 +190,10 @@ class TaskConfig(_Keys):
         "{ROLE: TEXT} each with the role system, user or assistant, which the model's chat template joins"
     )
     label: str = Field(description="the field that holds the right answer")
-    answers: dict[Annotated[str, BeforeValidator(_label)], str] | None = Field(
+    answers: Annotated[dict[Label, str], BeforeValidator(_different)] | None = Field(
         None, description="label value: answer text; left out: the label's text is the answer"
     )
-    aliases: dict[Annotated[str, BeforeValidator(_label)], tuple[str, ...]] | None = Field(
+    aliases: Annotated[dict[Label, tuple[str, ...]], BeforeValidator(_different)] | None = Field(
         None, description="answer: other texts that count as right"
     )
     splits: SplitSizes = Field(description="{search: N, select: N, test: N}, the number of examples in each split")
@@ -157,7 +205,7 @@ class TaskConfig(_Keys):
         if isinstance(data, Mapping) and data.get("name") is None and isinstance(data.get("data"), Mapping):
             source = data["data"]
             stem = Path(str(source["path"])).stem if source.get("path") else str(source.get("hub", "task")).rpartition("/")[2]
-            return {**data, "name": re.sub(r"[^A-Za-z0-9._+-]", "-", stem)}
+            return {**data, "name": as_name(stem, "task")}
         return data
 
 
@@ -189,6 +237,10 @@ class ProposerConfig(_Keys):
     chat: bool = Field(default=False, description="whether requests go to it as messages of a chat, not as texts to go on with")
 
 
+#: Prompt tokens.
+Tokens = Annotated[Whole, Field(le=LONGEST_PROMPT)]
+
+
 class Start(_Keys):
     """The run whose winner another one starts from."""
 
@@ -212,7 +264,7 @@ class StrategyConfig(BaseModel):
 
     name: str
     label: Name
-    length: Whole | None = None
+    length: Tokens | None = None
     budget: Whole | None = None
     start: Start | None = None
     options: dict[str, Any] = {}
@@ -273,9 +325,11 @@ class EndpointConfig(_Keys):
         None,
         description="the model's tokenizer, a folder or Hub name; left out: tokens are estimated, and pools hold any words",
     )
-    parallel: Whole = Field(4, description="the number of requests at a time")
-    seconds: float = Field(60, gt=0, description="the most seconds that an answer may take")
-    retries: Annotated[int, BeforeValidator(_whole)] = Field(5, ge=0, description="how often a request that failed is sent again")
+    parallel: Annotated[Whole, Field(le=1_000)] = Field(4, description="the number of requests at a time")
+    seconds: Seconds = Field(60, description="the most seconds that an answer may take")
+    retries: Annotated[int, BeforeValidator(_whole)] = Field(
+        5, ge=0, le=1_000, description="how often a request that failed is sent again"
+    )
     chat: bool = Field(
         False,
         description="whether texts go to /chat/completions, as messages of a user; losses are then 0 and 1, no nats",
@@ -286,10 +340,40 @@ class EndpointConfig(_Keys):
         return f"{self.model} at {self.endpoint}"
 
 
+class Lines:
+    """The lines of a study's keys, for messages. They are no settings: all are equal, as studies are that differ in them alone.
+
+    Args:
+        source: What to call the study.
+        places: A path of keys -> `line 7`, or the option of the command line that says it.
+    """
+
+    def __init__(self, source: str, places: Mapping[KeyPath, str] | None = None) -> None:
+        self._source, self._places = source, dict(places or {})
+
+    def __eq__(self, other: object) -> bool:
+        """Whether the other is of this class, too."""
+        return isinstance(other, Lines)
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def note(self, path: KeyPath, place: str) -> None:
+        """Remember where a key stands."""
+        self._places[path] = place
+
+    def at(self, path: KeyPath) -> str:
+        """The study, and the line of a path of keys or of what holds it."""
+        ends = range(len(path), 0, -1)
+        place = next((self._places[path[:end]] for end in ends if path[:end] in self._places), None)
+        return f"{self._source}, {place}" if place else self._source
+
+
 def _seeds(value: Any) -> Any:
-    if isinstance(value, int) and not isinstance(value, bool) and value >= 1:
+    if isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= SEEDS:
         return tuple(range(value))
     whole = isinstance(value, Sequence) and all(isinstance(s, int) and not isinstance(s, bool) and s >= 0 for s in value)
+    if (isinstance(value, int) and value > SEEDS) or (whole and (len(value) > SEEDS or any(s >= 2**32 for s in value))):
+        raise ValueError(f"at most {SEEDS:,} seeds, each below 2**32")
     if not whole or not value or len(set(value)) < len(value):
         raise ValueError("a number of seeds of at least 1, or a list of different whole numbers of at least 0")
     return value
@@ -305,7 +389,7 @@ def _tag(value: Any) -> str:
 
 
 Length = Annotated[
-    Annotated[Whole, Tag("number")] | Annotated[tuple[Whole, ...], Tag("list")],
+    Annotated[Tokens, Tag("number")] | Annotated[tuple[Tokens, ...], Field(max_length=LENGTHS), Tag("list")],
     Discriminator(lambda value: "list" if isinstance(value, (list, tuple)) else "number"),
 ]
 OneTask = Annotated[
@@ -382,19 +466,32 @@ class StudyConfig(_Keys):
     dtype: Literal["auto", "float32", "bfloat16"] = Field("auto", description="the dtype of the search")
     device: str = Field("auto", description="auto, cpu, cuda, cuda:1 or mps")
     memory: ByteSize | None = Field(
-        None, gt=0, description="for keys and values that are computed once, such as 8GB; left out: half of the device's memory"
+        None,
+        gt=0,
+        le=2**60,
+        description="for keys and values that are computed once, such as 8GB; left out: half of the device's memory",
     )
-    max_seconds: float | None = Field(None, gt=0, description="the most seconds that a run may take")
+    max_seconds: Seconds | None = Field(None, description="the most seconds that a run may take")
     metric: Metric | None = Field(None, description="for all tasks; left out: each task's own")
     strategies: Annotated[tuple[OneStrategy, ...], Field(min_length=1)] = Field(
         description="a list of strategies, each a name or {NAME: {OPTION: VALUE}}"
     )
 
     _folder: Path = PrivateAttr(default=Path())
+    _lines: Lines = PrivateAttr(default_factory=lambda: Lines("the study"))
 
     def model_post_init(self, context: Any) -> None:
-        """Remember the folder of the study file, which is no setting: a study may be moved."""
+        """Remember the folder of the study file and the lines of its keys, which are no settings: a study may be moved."""
         self._folder = (context or {}).get("folder", Path())
+        self._lines = (context or {}).get("lines", self._lines)
+
+    def at(self, *path: str | int) -> str:
+        """Where a key stands, for messages: the file and the line.
+
+        Args:
+            path: Keys, and places in lists.
+        """
+        return self._lines.at(path)
 
     @property
     def folder(self) -> Path:
@@ -434,7 +531,7 @@ class StudyConfig(_Keys):
     @field_validator("device")
     @classmethod
     def _known_device(cls, value: str) -> str:
-        if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", value):
+        if not re.fullmatch(r"auto|cpu|mps|cuda(:\d{1,3})?", value):
             raise ValueError("auto, cpu, cuda, cuda:1 or mps")
         return value
 
@@ -463,4 +560,8 @@ class StudyConfig(_Keys):
                 how = "name: NAME" if key == "tasks" else "{NAME: {label: LABEL}}"
                 text = f"two of the {key} are called '{twice}'; tell them apart with {how}."
                 raise PydanticCustomError("same_name", "{text}", {"text": text, "key": key})
+        runs = len(self.tasks) * len(self.strategies) * len(self.lengths) * len(self.seeds)
+        if runs > RUNS:
+            text = f"this is a study of {runs:,} runs (tasks x strategies x lengths x seeds); expected at most {RUNS:,}."
+            raise PydanticCustomError("runs", "{text}", {"text": text, "key": "strategies"})
         return self

@@ -27,6 +27,7 @@ class PromptSpace:
         length: Tokens in a prompt, over all slots of the template.
         decode: Turns ids into text, for messages, reports and shorter prompts.
         slots: The template's slots, of `length` tokens in all; left out: one slot.
+        first: Turns ids that begin a row into text, where the first slot does; left out: `decode` does.
         embeddings: Gives the LM's embeddings, shape `(vocabulary, width)`, when they are needed first.
 
     Raises:
@@ -40,6 +41,7 @@ class PromptSpace:
         decode: Callable[[Sequence[int]], str] = str,
         *,
         slots: Sequence[Slot] = (),
+        first: Callable[[Sequence[int]], str] | None = None,
         embeddings: Callable[[], Tensor] | None = None,
     ) -> None:
         ids = np.unique(np.asarray(pool, dtype=np.int64))
@@ -57,11 +59,22 @@ class PromptSpace:
         self.pool: NDArray[np.int64] = ids  # (pool,)
         self.length = length
         self.decode = decode
+        self._first = first or decode
         self._members = frozenset(ids.tolist())
 
     def over(self, pool: ArrayLike) -> PromptSpace:
         """The space of prompts of the same slots over another pool."""
-        return PromptSpace(pool, self.length, self.decode, slots=self._slots, embeddings=self._embeddings)
+        return PromptSpace(pool, self.length, self.decode, slots=self._slots, first=self._first, embeddings=self._embeddings)
+
+    def shown(self, decode: Callable[[Sequence[int]], str], embeddings: Callable[[], Tensor]) -> PromptSpace:
+        """The same space in an object of its own, which reaches the LM by these two alone.
+
+        Args:
+            decode: As for the constructor.
+            embeddings: As for the constructor; not asked where this space has none.
+        """
+        known = None if self._embeddings is None else embeddings
+        return PromptSpace(self.pool, self.length, decode, slots=self._slots, embeddings=known)
 
     @property
     def size(self) -> int:
@@ -93,11 +106,12 @@ class PromptSpace:
         """
         if len(ids) == self.length:
             return HardPrompt(ids)
-        texts, begin = [], 0
+        texts: list[str] = []
+        begin = 0
         for slot in self._slots:
             part = ids[begin : begin + (slot.length or 0)]
             begin += slot.length or 0
-            text = self.decode(part) if part else ""
+            text = (self.decode if texts else self._first)(part) if part else ""
             texts.append(text.removeprefix(" ") if slot.space else text)  # the template puts the slot's own space there
         return TextPrompt(texts)
 

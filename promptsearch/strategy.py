@@ -14,28 +14,31 @@ budget, log, resume, selection. Random search is five lines:
 
 from __future__ import annotations
 
+import functools
 import inspect
-import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from importlib.metadata import EntryPoint, entry_points
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike
-from pydantic import ConfigDict, ValidationError, create_model
 from torch import Tensor
 
+from promptsearch.calling import strangers_code
 from promptsearch.diagnosis import Training
-from promptsearch.errors import PromptSearchError, StrategyError, UnknownName
+from promptsearch.errors import StrategyError, UnknownName
 from promptsearch.evaluation import Evaluation
 from promptsearch.named import load_named
 from promptsearch.objective import FINALISTS, Objective
-from promptsearch.prompt import HardPrompt, Prompt
+from promptsearch.options import check_options
+from promptsearch.prompt import TRAINED, HardPrompt, Prompt, TextPrompt
 
 GROUP = "promptsearch.strategies"
+#: How a strategy's constructor begins.
+_BEGIN = "let its __init__ begin with `super().__init__(objective, seed=seed)`"
 
 
 class Access(StrEnum):
@@ -81,8 +84,9 @@ class Strategy(ABC):
     Args:
         objective: Scores prompts on the search split; the strategy's only way to the LM.
         seed: Seeds this object's own generators.
-        options: Keyword arguments with annotations and defaults: the study file's options, checked by their types.
-            Document each under `Args:` in the class docstring; `promptsearch strategies NAME` shows it.
+        options: Keyword arguments with annotations and defaults: the study file's options, checked by their types and ranges
+            when the study is read, see `promptsearch.options`. Document each under `Args:` in the class docstring;
+            `promptsearch strategies NAME` shows it.
     """
 
     #: What the strategy needs of the LM.
@@ -105,6 +109,24 @@ class Strategy(ABC):
     def __init__(self, objective: Objective, *, seed: int) -> None:
         self.objective = objective
         self.seed = seed
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            """Called for what a strategy lacks, which may be what this class would have given it."""
+            hint = f": {_BEGIN}" if name in ("objective", "seed") else ""
+            raise AttributeError(f"'{type(self).__name__}' object has no attribute '{name}'{hint}")
+
+    @classmethod  # noqa: B027 - of most strategies annotations say all
+    def check(cls, options: Mapping[str, Any]) -> None:
+        """Refuse options that do not fit together: called when a study is read, before there is a model.
+
+        Args:
+            options: All of them, each of its type and within its range, defaults filled in.
+
+        Raises:
+            StrategyError: They do not.
+        """
 
     @abstractmethod
     def ask(self) -> Sequence[Prompt] | Ask:
@@ -206,91 +228,48 @@ def find_strategy(name: str) -> type[Strategy]:
 
 
 def _load(name: str, load: Callable[[], Any]) -> type[Strategy]:
-    try:
+    with strangers_code(f"the strategy '{name}' cannot be loaded"):
         found = load()
-    except Exception as error:  # a stranger's module may raise anything while it is imported
-        raise StrategyError(f"the strategy '{name}' cannot be loaded: {type(error).__name__}: {error}") from error
     if not (inspect.isclass(found) and issubclass(found, Strategy)):
         raise StrategyError(f"'{name}' is {found!r}, which is not a subclass of promptsearch.Strategy")
     if inspect.isabstract(found):
         raise StrategyError(f"the strategy '{name}' lacks {', '.join(sorted(found.__abstractmethods__))}")
-    return found
+    return found if (fault := _fault(found)) is None else _refusing(found, *fault)
 
 
-@dataclass(frozen=True)
-class Option:
-    """One option of a strategy, read from its signature and docstring."""
+def _fault(strategy: type[Strategy]) -> tuple[str, str] | None:
+    """What a class says of itself in a wrong way: the attribute, and what to write."""
+    kinds = {HardPrompt, TextPrompt, *TRAINED.values()}
 
-    name: str
-    type: str
-    default: Any
-    text: str
+    def some(value: Any, known: Callable[[Any], bool]) -> bool:
+        return isinstance(value, (frozenset, set)) and all(known(each) for each in value)
 
-    @property
-    def required(self) -> bool:
-        """Whether it must be given."""
-        return self.default is inspect.Parameter.empty
-
-
-def options_of(strategy: type[Strategy]) -> list[Option]:
-    """The options of a strategy, in the order of its signature."""
-    texts = _documented_arguments(inspect.getdoc(strategy) or "")
-    return [Option(p.name, _type_name(p.annotation), p.default, texts.get(p.name, "")) for p in _parameters(strategy).values()]
-
-
-def _parameters(strategy: type[Strategy]) -> dict[str, inspect.Parameter]:
-    """The constructor's parameters that are options, by name, with their annotations as types.
-
-    Only these are evaluated: an author may import what annotates the others (`Objective`) for type checkers alone.
-
-    Raises:
-        StrategyError: An annotation cannot be evaluated.
-    """
-    found = {}
-    scope = getattr(inspect.unwrap(strategy.__init__), "__globals__", {})
-    for p in inspect.signature(strategy).parameters.values():
-        if p.name in ("objective", "seed") or p.kind is not inspect.Parameter.KEYWORD_ONLY:
-            continue
-        if isinstance(p.annotation, str):
-            try:
-                p = p.replace(annotation=eval(p.annotation, scope))  # the author's own code, which is imported already
-            except Exception as error:  # an annotation may raise anything
-                raise StrategyError(
-                    f"the type {p.annotation!r} of the option '{p.name}' of {strategy.__name__} is not known where the class is "
-                    f"defined ({type(error).__name__}: {error}): import it for real, not for type checkers alone"
-                ) from error
-        found[p.name] = p
-    return found
-
-
-def check_options(name: str, strategy: type[Strategy], options: Mapping[str, Any]) -> dict[str, Any]:
-    """Options as the strategy's annotations want them.
-
-    Raises:
-        UnknownName: An option that the strategy does not have.
-        StrategyError: A wrong type or value, or a required option is missing.
-    """
-    parameters = _parameters(strategy)
-    known = {o.name: o for o in options_of(strategy)}
-    for key in options:
-        if key not in known:
-            raise UnknownName(f"option of strategy '{name}'", key, known)
-    fields: dict[str, Any] = {
-        key: (
-            Any if parameters[key].annotation is inspect.Parameter.empty else parameters[key].annotation,
-            ... if o.required else o.default,
-        )
-        for key, o in known.items()
+    checks: dict[str, tuple[Callable[[Any], bool], str]] = {
+        "access": (lambda x: isinstance(x, Access), "one of Access.SCORES, Access.GRADIENTS and Access.WEIGHTS"),
+        "proposes": (lambda x: some(x, kinds.__contains__) and bool(x), "a set of kinds of prompt, as frozenset({HardPrompt})"),
+        "starts_from": (lambda x: some(x, kinds.__contains__), "a set of kinds of prompt, as frozenset({HardPrompt})"),
+        "writes": (lambda x: some(x, lambda each: isinstance(each, str)), 'a set of names of options, as frozenset({"file"})'),
+        "finalists": (lambda x: type(x) is int and x > 0, "a whole number of at least 1"),
+        **{name: (lambda x: type(x) is bool, "True or False") for name in ("deterministic", "searches", "reference")},
     }
-    try:
-        model = create_model("Options", __config__=ConfigDict(arbitrary_types_allowed=True), **fields)(**options)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        if first["type"] == "missing" and where in known:
-            raise StrategyError(f"strategy '{name}' needs the option '{where}': {known[where].text}") from error
-        raise StrategyError(f"strategy '{name}', option '{where}': {first['msg']}, got {first['input']!r}") from error
-    return {key: getattr(model, key) for key in known}
+    for name, (good, wanted) in checks.items():
+        value = getattr(strategy, name)
+        if not good(value):
+            return name, f"{strategy.__name__}.{name} is {str(value)[:80]!r}: write {wanted}"
+    return None
+
+
+def _refusing(strategy: type[Strategy], name: str, fault: str) -> type[Strategy]:
+    """A strategy's class that stands in for it where one attribute is wrong: the others of a study run, its own runs fail."""
+
+    @functools.wraps(strategy.__init__)
+    def refuse(self: Strategy, *given: Any, **named: Any) -> None:
+        raise StrategyError(fault)
+
+    own = {"__init__": refuse, "__doc__": strategy.__doc__, "__module__": strategy.__module__, name: getattr(Strategy, name)}
+    standing_in: type[Strategy] = type(strategy.__name__, (strategy,), own)
+    other = _fault(standing_in)
+    return standing_in if other is None else _refusing(standing_in, *other)
 
 
 def make_strategy(name: str, strategy: type[Strategy], objective: Objective, seed: int, options: Mapping[str, Any]) -> Strategy:
@@ -299,22 +278,11 @@ def make_strategy(name: str, strategy: type[Strategy], objective: Objective, see
     Raises:
         StrategyError: The constructor failed.
     """
-    try:
-        return strategy(objective, seed=seed, **check_options(name, strategy, options))
-    except PromptSearchError:
-        raise
-    except Exception as error:  # a stranger's constructor may raise anything
-        raise StrategyError(f"the strategy '{name}' cannot be made: {type(error).__name__}: {error}") from error
-
-
-def _type_name(annotation: Any) -> str:
-    return annotation.__name__ if isinstance(annotation, type) else str(annotation).replace("typing.", "")
-
-
-def _documented_arguments(doc: str) -> dict[str, str]:
-    """The `Args:` section of a Google docstring: name -> text on one line."""
-    section = re.search(r"^Args:\n((?:[ ]+.*\n?|\n)*)", doc, re.MULTILINE)
-    if not section:
-        return {}
-    entries = re.findall(r"^ {4}(\w+)(?: \([^)]*\))?: (.*(?:\n {8}.*)*)", section.group(1), re.MULTILINE)
-    return {name: " ".join(text.split()) for name, text in entries}
+    given = check_options(name, strategy, options)
+    with strangers_code(f"the strategy '{name}' cannot be made"):
+        made = strategy(objective, seed=seed, **given)
+        if not isinstance(made, Strategy):
+            raise StrategyError(f"{strategy.__name__}() made {type(made).__name__}, which is no strategy: leave __new__ out")
+        if made.objective is not objective:
+            raise StrategyError(f"{strategy.__name__} has an objective that is not the run's: {_BEGIN}")
+    return made

@@ -17,20 +17,29 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from promptsearch.books import Books
 from promptsearch.cache import ScoreCache
 from promptsearch.calibration import measure_noise
 from promptsearch.config import StudyConfig, load_config, parse_config
-from promptsearch.errors import EndpointDown, FileError, PromptError, PromptSearchError, RecordError, StudyError
-from promptsearch.export import export_best, load_prompt
+from promptsearch.errors import (
+    EndpointDown,
+    FileError,
+    PromptError,
+    PromptSearchError,
+    RecordError,
+    StudyError,
+    Tampered,
+)
+from promptsearch.export.winner import export_again, export_winner, winner_of
 from promptsearch.files import exists, failing, make_folder, read, remove, shown, sweep
 from promptsearch.model.packaged import cache_folder
 from promptsearch.model.text import TextModel
-from promptsearch.objective import Objective
 from promptsearch.plain_json import parse_json
 from promptsearch.prepared import Prepared, prepare
 from promptsearch.provenance import machine, own_version, versions
 from promptsearch.report import Results, load_results, write_report
 from promptsearch.report.load import RESULT, RUN, STUDY, load_run, load_settings, load_study
+from promptsearch.report.notation import losses_of
 from promptsearch.report.results import Run as Finished
 from promptsearch.run import Arena, Beginning, Run
 from promptsearch.sealed import read_record, write_record
@@ -47,7 +56,7 @@ class Progress:
         run: `task/label/seed0`.
         number: Of the run, from 1.
         total: Runs in the study.
-        stage: `loading`, `search`, `select`, `test`, `done` or `failed`.
+        stage: `loading`, `search`, `select`, `test`, `done` or `failed`; `note` says something that stays on the screen.
         best: Lowest mean loss so far in nats.
         spent: LM tokens.
         budget: LM tokens; None before the run has one.
@@ -123,6 +132,9 @@ class Study:
         """Run what is not done yet, and write the report."""
         self._progress(Progress("", 0, 0, "loading", message=f"loading {self._config.model}"))
         prepared = prepare(self._config, model, task)
+        if prepared.lm.served:
+            told = f"{prepared.lm.name}, behind {prepared.lm.device}: {losses_of(prepared.lm.served)}"
+            self._progress(Progress("", 0, 0, "note", message=told))
         with self._locked():
             sweep(self._folder)
             if prepared.prunings:
@@ -130,10 +142,20 @@ class Study:
                 prepared = prepared.pruned(self._folder)
             self._settle(self._about(prepared), prepared)
             cache = ScoreCache(cache_folder() / "scores.sqlite")
+            down: EndpointDown | None = None
             try:
                 runs = list(prepared.runs(self._folder))
                 for number, run in enumerate(runs, start=1):
-                    self._guarded(run, cache, number, len(runs))
+                    try:
+                        self._guarded(run, cache, number, len(runs))
+                    except EndpointDown as error:  # this run goes on in a later call; others may need no server
+                        down = error
+                        if prepared.lm.served:
+                            break
+            except KeyboardInterrupt:  # whoever stops a study sees what there is
+                with suppress(RecordError, FileError):
+                    write_report(self._folder)
+                raise
             finally:
                 cache.close()
             if self._damage:
@@ -141,6 +163,8 @@ class Study:
                     write_report(self._folder)
                 raise self._damage[0]
             write_report(self._folder)
+            if down:
+                raise down
         return load_results(self._folder)
 
     # Before the first token is spent.
@@ -150,13 +174,14 @@ class Study:
         make_folder(self._folder)
         path = self._folder / ".lock"
         lock = FileLock(path)
-        try:
-            with failing(path, "lock"):
+        with failing(path, "lock"):
+            try:
                 lock.acquire(timeout=0)
-        except Timeout as error:
-            raise StudyError(
-                f"another process works on the study in {shown(self._folder)}{_holder(path)}: wait for it, or name another folder"
-            ) from error
+            except Timeout as error:
+                raise StudyError(
+                    f"another process works on the study in {shown(self._folder)}{_holder(path)}: wait for it, or name "
+                    "another folder with --out"
+                ) from error
         try:
             with failing(path, "write"):  # in place: the lock is on this very file
                 path.write_text(json.dumps({"process": os.getpid(), "machine": platform.node(), "since": _now()}), "utf-8")
@@ -199,8 +224,8 @@ class Study:
         path = self._folder / STUDY
         if not exists(path) and (lost := next(self._folder.glob(f"*/*/seed*/{RUN}"), None)):
             raise RecordError(
-                f"{shown(path)} is missing, and {shown(lost)} is there, a run of an earlier call: restore it from a copy, or name "
-                "another folder with --out"
+                f"{shown(path)} is missing, and {shown(lost)} tells of a run of an earlier call: "
+                "restore it from a copy, or name another folder with --out"
             )
         if exists(path):
             load_study(self._folder)
@@ -274,29 +299,31 @@ class Study:
         if exists(run.folder / "evaluations.jsonl") or done:  # a run that failed before may be corrected
             self._check_settings(run.folder, settings, ended if isinstance(ended, Finished) else None)
         if done:
+            export_again(run.arena, run.folder)
             self._progress(Progress(name, number, total, "done", budget=run.budget, message="in an earlier call"))
             return
         write_record(run.folder / RUN, "run", {"settings": settings, "versions": versions(), "machine": machine()})
         begin = time.monotonic()
 
-        def listener(stage: str, objective: Objective) -> None:
-            best = objective.ranking[0].value if objective.ranking else None
-            spent = objective.ledger.spent
+        def listener(stage: str, books: Books) -> None:
+            best = books.ranking[0].value if books.ranking else None
+            spent = books.ledger.spent
             self._progress(Progress(name, number, total, stage, best, spent, run.budget, time.monotonic() - begin))
 
         try:
             result, winner = run.execute(cache, listener, start)
-            export_best(run.arena, winner, result, run.folder / "best")
-            result["bytes"] = _bytes(run.folder / "best", result["winner"]["text"])
-        except (RecordError, FileError, EndpointDown):  # nothing is written over what is there: this one goes on later
+            result |= export_winner(run.arena, winner, result, run.folder)
+        except (RecordError, FileError, EndpointDown):  # no fault of the run: what is there stays, and it goes on later
             raise
         except PromptSearchError as error:
             self._failed(run, error, name, number, total)
+            if isinstance(error, Tampered):
+                _discard(run.folder, "evaluations.jsonl", "proposals.jsonl")  # losses of a model that was not the right one
+                if not error.mended:
+                    raise
             return
         write_record(path, "result", result)
-        # A finished run needs no checkpoint, and they are large.
-        remove(run.folder / "state.safetensors")
-        remove(run.folder / "finalists")
+        _discard(run.folder)
         self._progress(
             Progress(name, number, total, "done", result["search"]["loss"], result["spent"], run.budget, result["seconds"])
         )
@@ -344,7 +371,7 @@ class Study:
         scores = {"select": asdict(ended.select), "test": {"loss": ended.test.loss, "metric": ended.test.metric}}
         winner = {key: getattr(ended.winner, key) for key in ("kind", "key", "text")}
         about = {"run": run.label, "seed": run.seed, **winner, "spent": ended.spent, **scores}
-        prompt = load_prompt(run.folder).prompt
+        prompt = winner_of(run.folder, read_record(path, "result", ""))
         if prompt.key != ended.winner.key and not run.arena.lm.served:  # a server was sent another form of it
             raise PromptError(
                 f"{shown(run.folder / 'best')} holds the prompt {prompt.key}, and the run was won by {ended.winner.key}: restore "
@@ -367,10 +394,10 @@ def _now() -> str:
     return datetime.now().astimezone().isoformat(" ", "seconds")
 
 
-def _bytes(folder: Path, text: str) -> int:
-    """What must be kept to use a prompt: the file with its numbers, or its text."""
-    files = list(folder.glob("*.safetensors"))
-    return sum(path.stat().st_size for path in files) if files else len(text.encode())
+def _discard(folder: Path, *more: str) -> None:
+    """Delete a run's checkpoint, which a finished run does not need and is large, and other files of it."""
+    for name in ("state.safetensors", "finalists", *more):
+        remove(folder / name)
 
 
 def _label(row: dict[str, dict[str, Any]]) -> str:

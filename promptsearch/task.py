@@ -11,31 +11,15 @@ from typing import Any, Literal
 
 import yaml
 
+from promptsearch.data import read_data
 from promptsearch.errors import TaskError, UnknownName
-from promptsearch.named import load_named
+from promptsearch.examples import Answers, read_examples
+from promptsearch.examples import Example as Example
+from promptsearch.metrics import check_metric
 from promptsearch.template import Template
 
 SPLITS = ("search", "select", "test")
 _BUILTIN = Path(__file__).parent / "tasks"
-
-
-@dataclass(frozen=True)
-class Example:
-    """One input with its right answer.
-
-    Args:
-        id: Its place in its split.
-        fields: The template's fields.
-        answer: The right answer's text, as it stands behind the template.
-        choice: The right answer's place among the task's choices; None for text answers.
-        aliases: Other texts that count as right in the metric (never in the loss).
-    """
-
-    id: int
-    fields: Mapping[str, Any]
-    answer: str
-    choice: int | None
-    aliases: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -54,7 +38,7 @@ class Split:
     def hash(self) -> str:
         """20 hexadecimal digits of a SHA-256 of all examples in their order."""
         rows = [[dict(e.fields), e.answer, list(e.aliases)] for e in self.examples]
-        return hashlib.sha256(json.dumps(rows, sort_keys=True, default=str).encode()).hexdigest()[:20]
+        return hashlib.sha256(json.dumps(rows, sort_keys=True).encode()).hexdigest()[:20]
 
     def __len__(self) -> int:
         """The number of examples."""
@@ -71,7 +55,7 @@ class Task:
         choices: The answers' texts for tasks of choice; None where the answer is free text.
         splits: `search`, `select` and `test`, with no text in common.
         metric: `accuracy`, `balanced_accuracy`, `f1` (macro), `exact_match`, or `module:function`.
-        notes: What was dropped from the data, for the report.
+        notes: What was dropped from the data, or read otherwise than it may look, for the report.
     """
 
     name: str
@@ -101,10 +85,10 @@ class Task:
         """A task from rows of data.
 
         Which row falls into which split depends on the rows' texts alone (they are ordered by a hash of them), not on
-        the order of the file; rows whose text occurs before are dropped, so no text stands in two splits.
+        the order of the file; of rows with one text one is kept, so no text stands in two splits.
 
         Args:
-            rows: Field name -> value.
+            rows: Field name -> value; `promptsearch.fields` says which text a value has.
             template: A text, or messages, `{role: content}` each; see `promptsearch.template`.
             label: The field that holds the right answer.
             splits: The number of examples of `search`, `select` and `test`.
@@ -114,23 +98,23 @@ class Task:
             name: The task's name.
 
         Raises:
-            TaskError: A field or an answer is missing, or there is too little data.
+            TaskError: A field or an answer is missing or has no text, or there is too little data.
             TemplateError: The template cannot be read.
         """
         parsed = Template.parse(template)
-        given = [dict(row) for row in rows]
-        unique, notes = _unique(given, parsed, label)
-        choices = None if answers is None else tuple(parsed.answer_text(text) for text in answers.values())
-        if choices is not None and len(choices) < 2:
-            raise TaskError(f"task '{name}': expected at least two answers to choose from, got {list(choices)}")
-        if choices is not None and aliases:
-            raise TaskError(f"task '{name}': aliases belong to text answers; this task has answers to choose from")
-        places = {str(value): i for i, value in enumerate(answers or {})}
-        examples = [_example(row, parsed, label, places, choices, aliases or {}, name) for row in unique]
+        given = list(rows)
+        if not given:
+            raise TaskError("the data are empty: expected at least one row for each split")
+        try:
+            meant = Answers(answers, aliases, parsed, label)
+        except TaskError as error:
+            raise TaskError(f"task '{name}': {error}") from error
         if metric is None:
-            metric = "exact_match" if choices is None else "accuracy"
-        check_metric(metric, choices is not None)
-        return Task(name, parsed, choices, _split(examples, splits, name, len(given)), metric, tuple(notes))
+            metric = "exact_match" if meant.choices is None else "accuracy"
+        check_metric(metric, None if meant.choices is None else len(meant.choices))
+        examples, notes = read_examples(given, parsed, meant)
+        parts = _split(examples, splits, name, len(given))
+        return Task(name, parsed, meant.choices, parts, metric, tuple(notes))
 
     @staticmethod
     def load(source: str | Mapping[str, Any], folder: Path | None = None, *, metric: str | None = None) -> Task:
@@ -163,116 +147,6 @@ def builtin_tasks() -> dict[str, str]:
     return {path.stem: str(yaml.safe_load(path.read_text("utf-8"))["description"]) for path in sorted(_BUILTIN.glob("*.yaml"))}
 
 
-def read_data(data: Mapping[str, Any], folder: Path) -> list[dict[str, Any]]:
-    """The rows that a study file's `data` names.
-
-    Args:
-        data: `{path: FILE}` for JSONL, CSV or Parquet, or `{hub: owner/name}` with optional `config`, `revision`, `split`
-            (left out: all splits of the data set together; the task makes its own).
-        folder: What a relative path is relative to.
-
-    Raises:
-        TaskError: The file or data set cannot be read.
-    """
-    if "hub" in data:
-        return _hub_rows(data)
-    path = folder / data["path"]
-    if not path.is_file():
-        raise TaskError(f"the data file {path} does not exist: paths in a study file are relative to the study file")
-    if path.suffix == ".jsonl":
-        return _jsonl_rows(path)
-    kinds = {".csv": "csv", ".parquet": "parquet"}
-    if path.suffix not in kinds:
-        raise TaskError(f"the data file {path} is of an unknown kind: expected .jsonl, .csv or .parquet")
-    import pandas as pd
-
-    try:
-        # Only an empty cell is missing: "NA" and "None" are texts like any other.
-        csv = path.suffix == ".csv"
-        table = pd.read_csv(path, keep_default_na=False, na_values=[""]) if csv else pd.read_parquet(path)
-    except (OSError, ValueError) as error:  # errors of pandas and pyarrow about content are ValueErrors
-        raise TaskError(f"cannot read the data file {path}: {error}") from error
-    return [{str(k): v for k, v in row.items()} for row in table.to_dict(orient="records")]
-
-
-def _jsonl_rows(path: Path) -> list[dict[str, Any]]:
-    rows = []
-    try:
-        text = path.read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise TaskError(f"cannot read the data file {path}: {error}") from error
-    for number, line in enumerate(text.split("\n"), start=1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except ValueError as error:
-            raise TaskError(f"{path}, line {number}: this is not JSON: {error}") from error
-        if not isinstance(row, dict):
-            raise TaskError(f"{path}, line {number}: expected an object with fields, got {type(row).__name__}")
-        if set(row) != {"canary"}:  # BIG-bench files begin with a line that only marks them
-            rows.append(row)
-    return rows
-
-
-def _hub_rows(data: Mapping[str, Any]) -> list[dict[str, Any]]:
-    import datasets
-
-    try:
-        found = datasets.load_dataset(data["hub"], data.get("config"), revision=data.get("revision"), split=data.get("split"))
-    except Exception as error:  # the Hub client raises errors of many packages
-        raise TaskError(
-            f"cannot load the data set '{data['hub']}' from the Hub ({type(error).__name__}: {error}). "
-            "Offline, save it as JSONL, CSV or Parquet and name it with data: {path: FILE}."
-        ) from error
-    parts = list(found.values()) if isinstance(found, dict) else [found]
-    return [dict(row) for part in parts for row in part]
-
-
-def _unique(rows: list[dict[str, Any]], template: Template, label: str) -> tuple[list[dict[str, Any]], list[str]]:
-    """Rows with texts that did not occur before, ordered by a hash of their texts."""
-    if not rows:
-        raise TaskError("the data are empty: expected at least one row for each split")
-    for name in (*template.fields, label):
-        missing = next((i for i, row in enumerate(rows, start=1) if _absent(row.get(name))), None)
-        if missing is not None:
-            raise TaskError(
-                f"row {missing} of the data lacks the field '{name}'; it has {', '.join(map(str, rows[missing - 1]))}"
-            )
-    seen: dict[str, dict[str, Any]] = {}
-    conflicts = 0
-    for row in rows:
-        first = seen.setdefault("".join(template.fill(row)), row)
-        conflicts += first[label] != row[label]
-    notes = []
-    if len(seen) < len(rows):
-        notes.append(
-            f"{len(rows) - len(seen)} rows dropped whose text stands in an earlier row ({conflicts} of them with another label)"
-        )
-    ordered = sorted(seen, key=lambda text: hashlib.sha256(text.encode()).digest())
-    return [seen[text] for text in ordered], notes
-
-
-def _example(
-    row: Mapping[str, Any],
-    template: Template,
-    label: str,
-    places: Mapping[str, int],
-    choices: tuple[str, ...] | None,
-    aliases: Mapping[str, Sequence[str]],
-    task: str,
-) -> Example:
-    fields = {name: row[name] for name in template.fields}
-    value = str(row[label])
-    if choices is None:
-        others = tuple(template.answer_text(text) for text in aliases.get(value, ()))
-        return Example(-1, fields, template.answer_text(value), None, others)
-    if value not in places:
-        raise TaskError(f"task '{task}': the label {row[label]!r} has no answer; answers are given for {', '.join(places)}")
-    place = places[value]
-    return Example(-1, fields, choices[place], place)
-
-
 def _split(examples: Sequence[Example], sizes: Mapping[str, int], task: str, rows: int) -> dict[str, Split]:
     for name in sizes:
         if name not in SPLITS:
@@ -293,47 +167,3 @@ def _split(examples: Sequence[Example], sizes: Mapping[str, int], task: str, row
         splits[name] = Split(name, numbered)
         begin += sizes[name]
     return splits
-
-
-METRICS = {"accuracy": "choices", "balanced_accuracy": "choices", "f1": "choices", "exact_match": "text"}
-
-
-def check_metric(metric: str, choices: bool) -> None:
-    """Refuse a metric that does not exist or does not fit the task.
-
-    Raises:
-        UnknownName: No metric has the name.
-        TaskError: The metric is for the other kind of answers, or its function cannot be loaded.
-    """
-    if ":" in metric:
-        if not choices:
-            raise TaskError(f"the metric '{metric}' compares choices; tasks with text answers have exact_match")
-        metric_function(metric)
-    elif metric not in METRICS:
-        raise UnknownName("metric", metric, [*METRICS, "module:function"])
-    elif (METRICS[metric] == "choices") != choices:
-        raise TaskError(f"the metric '{metric}' is for {METRICS[metric]} answers, and this task's are of the other kind")
-
-
-def metric_function(metric: str) -> Any:
-    """`(labels, predictions) -> float` for a metric over choices.
-
-    Raises:
-        TaskError: `module:function` cannot be loaded.
-    """
-    if ":" in metric:
-        try:
-            return load_named(metric)
-        except Exception as error:  # a stranger's module may raise anything while it is imported
-            raise TaskError(f"the metric '{metric}' cannot be loaded: {type(error).__name__}: {error}") from error
-    from sklearn import metrics
-
-    return {
-        "accuracy": metrics.accuracy_score,
-        "balanced_accuracy": metrics.balanced_accuracy_score,
-        "f1": lambda labels, predictions: metrics.f1_score(labels, predictions, average="macro"),
-    }[metric]
-
-
-def _absent(value: Any) -> bool:
-    return value is None or value != value  # an empty cell of a CSV file is a NaN

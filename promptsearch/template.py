@@ -18,10 +18,14 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple
 
 from promptsearch.errors import TemplateError, UnknownName
+from promptsearch.fields import text_of
+from promptsearch.printable import brief
 
 PROMPT, ANSWER = "prompt", "answer"
 #: Who speaks in a chat.
 ROLES = ("system", "user", "assistant")
+#: The most slots of a template, and the most tokens of a prompt: far beyond what a model reads as a prompt.
+MOST_SLOTS, LONGEST_PROMPT = 64, 10_000
 #: What a template takes: prompts that fill its slots, alone or with changed weights (`tuned`), or one of the kinds that stand
 #: apart from the text: a prefix in front of it, vectors that layers read beside it, changed weights.
 Kind = Literal["slots", "tuned", "prefix", "gated", "weights"]
@@ -105,15 +109,15 @@ class Template:
         messages = () if isinstance(source, str) else _messages(source)
         text = source if isinstance(source, str) else "\n".join(f"{role}: {content}" for role, content in messages)
         written = "".join(f"{{{i}}}{content}" for i, (_, content) in enumerate(messages)) or text
-        segments, slots, answers, current = [], [], 0, ""
+        segments, slots, answers, current, shown = [], [], 0, "", brief(text, 200)
         try:
             parts = list(string.Formatter().parse(written))
         except ValueError as error:
-            raise TemplateError(f"cannot read the template {text!r}: {error}. A literal brace is written twice.") from error
+            raise TemplateError(f"cannot read the template {shown}: {error}. A literal brace is written twice.") from error
         space = False
         for literal, name, spec, conversion in parts:
             if answers and (literal or name is not None):
-                raise TemplateError(f"the template {text!r} goes on behind {{answer}}: the answer comes last")
+                raise TemplateError(f"the template {shown} goes on behind {{answer}}: the answer comes last")
             current += _braces(literal)
             if name is None:
                 continue
@@ -121,7 +125,7 @@ class Template:
                 current += f"{{{name}}}"
                 continue
             if conversion or (spec and name != PROMPT) or not name.isidentifier():
-                raise TemplateError(f"the template {text!r} has the field {{{name}}}: expected a plain name, like {{text}}")
+                raise TemplateError(f"the template {shown} has the field {{{name}}}: expected a plain name, like {{text}}")
             if name in (PROMPT, ANSWER):
                 space = current.endswith(" ")
                 segments.append(current.removesuffix(" "))
@@ -133,9 +137,11 @@ class Template:
             else:
                 current += f"{{{name}}}"
         if not answers:
-            raise TemplateError(f"the template {text!r} has no {{answer}}: put it where the model is to answer, at the end")
+            raise TemplateError(f"the template {shown} has no {{answer}}: put it where the model is to answer, at the end")
         if not slots:
-            raise TemplateError(f"the template {text!r} has no slot: put {{prompt}} where prompts belong")
+            raise TemplateError(f"the template {shown} has no slot: put {{prompt}} where prompts belong")
+        if len(slots) > MOST_SLOTS:
+            raise TemplateError(f"the template {brief(text)} has {len(slots):,} slots: expected at most {MOST_SLOTS}")
         return Template(text, tuple(segments), tuple(slots), space, messages=messages)
 
     @property
@@ -223,7 +229,7 @@ class Template:
             if name is None:
                 continue
             if not name.isdecimal():
-                run += format(fields[name])
+                run += text_of(fields[name])
                 continue
             mark = self._mark(name)
             run = run.lstrip() if strips else run
@@ -356,6 +362,9 @@ def _data(segment: str) -> list[str]:
 def _length(spec: str, text: str) -> int | None:
     if not spec:
         return None
-    if not spec.isdecimal() or int(spec) < 1:
-        raise TemplateError(f"the template {text!r} has a slot {{prompt:{spec}}}: expected a number of tokens, like {{prompt:3}}")
+    if not spec.isdecimal() or len(spec) > 9 or not 1 <= int(spec) <= LONGEST_PROMPT:
+        raise TemplateError(
+            f"the template {brief(text)} has a slot {{prompt:{spec[:20]}}}: expected a number of tokens, like {{prompt:3}}, "
+            f"at most {LONGEST_PROMPT:,}"
+        )
     return int(spec)

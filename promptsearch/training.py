@@ -14,10 +14,11 @@ from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
-from typing import ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
 from promptsearch.diagnosis import Training
@@ -25,9 +26,15 @@ from promptsearch.errors import BudgetExhausted, Diverged, StrategyError
 from promptsearch.evaluation import Evaluation, Ids
 from promptsearch.model.adafactor import adafactor
 from promptsearch.objective import Objective
+from promptsearch.options import Count, Positive
 from promptsearch.prompt import Numbers, Prompt, SoftPrompt, Trained, length_of, tensors_of
 from promptsearch.range_test import find_rate
 from promptsearch.strategy import Access, State, Strategy
+
+#: A peak learning rate, or what a range test finds.
+Rate = Positive | Literal["auto"]
+#: Scorings without a lower loss; 0 for any number of them.
+Patience = Annotated[int, Field(ge=0, le=1_000_000)]
 
 
 class TrainedStrategy(Strategy):
@@ -56,23 +63,15 @@ class TrainedStrategy(Strategy):
         objective: Objective,
         *,
         seed: int,
-        rate: float | Literal["auto"],
-        batch: int,
-        interval: int,
-        patience: int,
-        accumulate: int = 1,
+        rate: Rate,
+        batch: Count,
+        interval: Count,
+        patience: Patience,
+        accumulate: Count = 1,
         optimizer: Literal["adamw", "adafactor"] = "adamw",
         clip: float = 1.0,
     ) -> None:
         super().__init__(objective, seed=seed)
-        least = {"batch": (batch, 1), "interval": (interval, 1), "patience": (patience, 0), "accumulate": (accumulate, 1)}
-        for name, (value, minimum) in least.items():
-            if value < minimum:
-                raise StrategyError(f"'{name}' must be at least {minimum}, got {value}")
-        if accumulate > batch:
-            raise StrategyError(f"'accumulate' splits a batch of {batch} examples: it must be at most that, got {accumulate}")
-        if rate != "auto" and not 0 < rate < float("inf"):
-            raise StrategyError(f"'rate' must be a number above 0, got {rate}")
         self._batch, self._interval, self._patience = batch, interval, patience
         self._accumulate, self._adafactor, self._clip = accumulate, optimizer == "adafactor", clip
         self._rng = np.random.default_rng(seed)
@@ -86,6 +85,13 @@ class TrainedStrategy(Strategy):
         self._first: Tensor | None = None  # the rows of the first prompt, where it is rows alone
         self._scored = 0
         self._best, self._worse = float("inf"), 0
+
+    @classmethod
+    def check(cls, options: Mapping[str, Any]) -> None:
+        """See that a batch can be split as often as it is wanted."""
+        parts, batch = options.get("accumulate", 1), options.get("batch", math.inf)
+        if parts > batch:
+            raise StrategyError(f"'accumulate' splits a batch of {batch} examples: it must be at most that, got {parts}")
 
     @abstractmethod
     def encoder(self, generator: torch.Generator) -> nn.Module:

@@ -16,7 +16,7 @@ How to write one:
             batch: Prompts in each ask.
         \"\"\"
 
-        def __init__(self, objective: Objective, *, seed: int, batch: int = 8) -> None:
+        def __init__(self, objective: Objective, *, seed: int, batch: Count = 8) -> None:
             super().__init__(objective, seed=seed)
             self._rng, self._batch = np.random.default_rng(seed), batch
 
@@ -29,8 +29,9 @@ How to write one:
             rows[np.arange(self._batch), places] = self._rng.integers(len(space.pool), size=self._batch)
             return [space.prompt(row) for row in rows]
 
-The keyword arguments are the options of the study file. The core keeps the books: best so far, budget, log, resume; override
-`tell` to learn from every loss. Import only `promptsearch`, never another strategy. Test with
+The keyword arguments are the options of the study file; `Count`, `Share` and `Positive` of `promptsearch.options`, or
+`Annotated[int, Field(ge=2, le=64)]`, say what values they may have. The core keeps the books: best so far, budget, log, resume;
+override `tell` to learn from every loss. Import only `promptsearch`, never another strategy. Test with
 `promptsearch.testing.conformance.StrategyConformance`. Others find the strategy by an entry point of the group
 `promptsearch.strategies`, or as `module:HillClimbing` without any packaging.
 """  # noqa: D214 - the section belongs to the example

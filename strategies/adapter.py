@@ -10,14 +10,16 @@ scale and shift of its own, which D and its bias can express; the LM's own norms
 from __future__ import annotations
 
 import math
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
 from promptsearch import Access, Objective, TrainedStrategy, Weights
 from promptsearch.errors import StrategyError
-from promptsearch.training import NamedTensors
+from promptsearch.options import Count
+from promptsearch.training import NamedTensors, Patience, Rate
 
 
 class Adapter(TrainedStrategy):
@@ -43,12 +45,12 @@ class Adapter(TrainedStrategy):
         objective: Objective,
         *,
         seed: int,
-        share: float = 0.03,
-        rate: float | Literal["auto"] = 0.001,
-        batch: int = 16,
-        accumulate: int = 1,
-        interval: int = 8,
-        patience: int = 0,
+        share: Annotated[float, Field(gt=0, le=1)] = 0.03,
+        rate: Rate = 0.001,
+        batch: Count = 16,
+        accumulate: Count = 1,
+        interval: Count = 8,
+        patience: Patience = 0,
     ) -> None:
         self._share = share
         super().__init__(

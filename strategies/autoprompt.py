@@ -18,7 +18,7 @@ from typing import ClassVar
 import numpy as np
 
 from promptsearch import Access, Ask, Evaluation, HardPrompt, Objective, Prompt, State, Strategy
-from promptsearch.errors import StrategyError
+from promptsearch.options import Count
 
 
 class AutoPrompt(Strategy):
@@ -32,17 +32,16 @@ class AutoPrompt(Strategy):
         text: Words of the pool to begin with, repeated to the prompt's length; left out: words drawn from the pool.
 
     Raises:
-        StrategyError: An option is out of its range, or the text holds tokens outside the pool.
+        StrategyError: The text holds tokens outside the pool.
     """
 
     access: ClassVar[Access] = Access.GRADIENTS
     starts_from: ClassVar[frozenset[type]] = frozenset({HardPrompt})
 
-    def __init__(self, objective: Objective, *, seed: int, candidates: int = 8, batch: int = 16, text: str | None = None) -> None:
+    def __init__(
+        self, objective: Objective, *, seed: int, candidates: Count = 8, batch: Count = 16, text: str | None = None
+    ) -> None:
         super().__init__(objective, seed=seed)
-        for name, value in (("candidates", candidates), ("batch", batch)):
-            if value < 1:
-                raise StrategyError(f"'{name}' must be at least 1, got {value}")
         self._candidates, self._batch = candidates, batch
         self._rng = np.random.default_rng(seed)
         self._present = self.first_words(text, self._rng)

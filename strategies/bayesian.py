@@ -16,14 +16,17 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 from scipy.linalg import cho_solve, solve_triangular
 from scipy.stats import norm
 
 from promptsearch import Ask, Evaluation, Objective, Prompt, Strategy
 from promptsearch.errors import StrategyError
+from promptsearch.options import Count
 
 Floats = NDArray[np.float64]
 Rows = NDArray[np.int64]  # (prompts, length) indices into the pool
@@ -51,9 +54,6 @@ class Bayesian(Strategy):
         candidates: Prompts among which improvement is looked for, each time.
         examples: Share of `score_on` on which later prompts are scored first; 1 scores all prompts on all examples.
         full: Share of the tokens that goes into scoring on all examples.
-
-    Raises:
-        StrategyError: A number is out of its range.
     """
 
     def __init__(
@@ -61,19 +61,13 @@ class Bayesian(Strategy):
         objective: Objective,
         *,
         seed: int,
-        first: int = 16,
-        batch: int = 8,
-        candidates: int = 3_000,
-        examples: float = 0.25,
-        full: float = 0.3,
+        first: Count = 16,
+        batch: Count = 8,
+        candidates: Count = 3_000,
+        examples: Annotated[float, Field(gt=0, le=1)] = 0.25,
+        full: Annotated[float, Field(gt=0, le=1)] = 0.3,
     ) -> None:
         super().__init__(objective, seed=seed)
-        for name, value in (("first", first), ("batch", batch), ("candidates", candidates)):
-            if value < 1:
-                raise StrategyError(f"'{name}' must be at least 1, got {value}")
-        for name, share in (("examples", examples), ("full", full)):
-            if not 0 < share <= 1:
-                raise StrategyError(f"'{name}' must be above 0 and at most 1, got {share}")
         self._rng = np.random.default_rng(seed)
         self._first, self._batch, self._candidates, self._full = first, batch, candidates, full
         self._count = max(1, round(examples * len(objective.scored)))

@@ -14,13 +14,15 @@ Beats random on the planted objectives `separable`, `pairwise` and `plateau`.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
 from promptsearch import Evaluation, Objective, Prompt, Strategy
-from promptsearch.errors import StrategyError
 from promptsearch.evaluation import Floats
+from promptsearch.options import Count, Positive, Share
 
 #: Draws for each prompt of a step, at most, to find some that were not scored before.
 _TRIES = 20
@@ -39,9 +41,6 @@ class Bdpl(Strategy):
         rate: Learning rate: what a token's logit gains where its prompts are, in sum over the step, one deviation of the losses
             better than the mean, times the step's size.
         explore: Share of tokens that are drawn uniformly from the candidates.
-
-    Raises:
-        StrategyError: An option is out of its range.
     """
 
     def __init__(
@@ -49,19 +48,12 @@ class Bdpl(Strategy):
         objective: Objective,
         *,
         seed: int,
-        candidates: int = 100,
-        batch: int = 14,
-        rate: float = 15.0,
-        explore: float = 0.05,
+        candidates: Count = 100,
+        batch: Annotated[Count, Field(ge=2)] = 14,
+        rate: Positive = 15.0,
+        explore: Share = 0.05,
     ) -> None:
         super().__init__(objective, seed=seed)
-        for name, least, value in (("candidates", 1, candidates), ("batch", 2, batch)):
-            if value < least:
-                raise StrategyError(f"'{name}' must be at least {least}, got {value}")
-        if not 0 < rate < float("inf"):
-            raise StrategyError(f"'rate' must be a number above 0, got {rate}")
-        if not 0 <= explore <= 1:
-            raise StrategyError(f"'explore' must be from 0 to 1, got {explore}")
         self._batch, self._rate, self._explore = batch, rate, explore
         self._rng = np.random.default_rng(seed)
         length, pool = objective.space.length, len(objective.space.pool)

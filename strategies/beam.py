@@ -20,7 +20,7 @@ from typing import ClassVar
 import numpy as np
 
 from promptsearch import Evaluation, HardPrompt, Objective, Prompt, Strategy, TextPrompt
-from promptsearch.errors import StrategyError
+from promptsearch.options import Count
 
 Ids = tuple[int, ...]  # tokens of the pool, of a prompt or its beginning
 
@@ -33,18 +33,12 @@ class Beam(Strategy):
         seed: Seeds the draw of tokens.
         width: Beginnings that are kept at each depth; 1 is greedy search.
         batch: Prompts in each ask; what is learned within a depth is used at the next, so large ones only score faster.
-
-    Raises:
-        StrategyError: `width` or `batch` is below 1.
     """
 
     proposes: ClassVar[frozenset[type]] = frozenset({HardPrompt, TextPrompt})
 
-    def __init__(self, objective: Objective, *, seed: int, width: int = 4, batch: int = 16) -> None:
+    def __init__(self, objective: Objective, *, seed: int, width: Count = 4, batch: Count = 16) -> None:
         super().__init__(objective, seed=seed)
-        for name, value in (("width", width), ("batch", batch)):
-            if value < 1:
-                raise StrategyError(f"'{name}' must be at least 1, got {value}")
         self._rng = np.random.default_rng(seed)
         self._width, self._batch = width, batch
         self._values: dict[Ids, float] = {}  # of all that was scored: nats

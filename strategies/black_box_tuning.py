@@ -13,14 +13,15 @@ stretches some directions far more than others; where prompts have thousands, al
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import numpy as np
 import torch
 from cmaes import CMA
+from pydantic import Field
 
 from promptsearch import Evaluation, Objective, Prompt, SoftPrompt, Strategy
-from promptsearch.errors import StrategyError
+from promptsearch.options import Count, Positive
 
 #: What CMA-ES is told of a failed prompt: it only compares.
 _FAILED = 1e9
@@ -33,12 +34,12 @@ class BlackBoxTuning(Strategy):
         objective: Scores prompts on the search split.
         seed: Seeds words, subspace and CMA-ES.
         dimensions: Of the subspace.
-        population: Prompts in each ask, a generation of CMA-ES; left out: 4 + 3 ln(dimensions).
+        population: Prompts in each ask, a generation of CMA-ES, which compares within it; left out: 4 + 3 ln(dimensions).
         sigma: First step size, where 1 moves the vectors as far as the LM's embeddings are spread.
         text: A text whose tokens the vectors start from, repeated to the prompt's length; left out: words of the pool.
 
     Raises:
-        StrategyError: An option is out of its range, or the text is empty.
+        StrategyError: The text is empty.
     """
 
     proposes: ClassVar[frozenset[type]] = frozenset({SoftPrompt})
@@ -48,18 +49,12 @@ class BlackBoxTuning(Strategy):
         objective: Objective,
         *,
         seed: int,
-        dimensions: int = 32,
-        population: int | None = None,
-        sigma: float = 0.5,
+        dimensions: Annotated[int, Field(ge=2, le=1_000)] = 32,
+        population: Annotated[Count, Field(ge=3)] | None = None,
+        sigma: Positive = 0.5,
         text: str | None = None,
     ) -> None:
         super().__init__(objective, seed=seed)
-        if dimensions < 2:
-            raise StrategyError(f"'dimensions' must be at least 2, got {dimensions}")
-        if population is not None and population < 3:
-            raise StrategyError(f"'population' must be at least 3, got {population}: CMA-ES compares within a generation")
-        if not 0 < sigma < float("inf"):
-            raise StrategyError(f"'sigma' must be a number above 0, got {sigma}")
         rng = np.random.default_rng(seed)
         embeddings, space = objective.embeddings, objective.space
         ids = list(space.sample(rng, 1)[0].ids) if text is None else self.tokens_of(text)

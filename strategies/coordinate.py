@@ -17,7 +17,7 @@ from typing import ClassVar
 import numpy as np
 
 from promptsearch import Evaluation, HardPrompt, Objective, Prompt, Strategy
-from promptsearch.errors import StrategyError
+from promptsearch.options import Count
 
 Ids = tuple[int, ...]  # (length,) tokens of the pool
 
@@ -32,15 +32,13 @@ class Coordinate(Strategy):
         text: Words of the pool to begin with, repeated to the prompt's length; left out: words drawn from the pool.
 
     Raises:
-        StrategyError: `tries` is below 1, or the text holds tokens outside the pool.
+        StrategyError: The text holds tokens outside the pool.
     """
 
     starts_from: ClassVar[frozenset[type]] = frozenset({HardPrompt})
 
-    def __init__(self, objective: Objective, *, seed: int, tries: int | None = 8, text: str | None = None) -> None:
+    def __init__(self, objective: Objective, *, seed: int, tries: Count | None = 8, text: str | None = None) -> None:
         super().__init__(objective, seed=seed)
-        if tries is not None and tries < 1:
-            raise StrategyError(f"'tries' must be at least 1, got {tries}")
         space = objective.space
         self._rng = np.random.default_rng(seed)
         self._tries = len(space.pool) if tries is None else tries

@@ -14,12 +14,14 @@ Beats random on the planted objectives `separable`, `pairwise` and `plateau`.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any
 
 import numpy as np
+from pydantic import Field
 
 from promptsearch import Evaluation, Objective, Prompt, Strategy, UnknownName
-from promptsearch.errors import StrategyError
+from promptsearch.options import Count
 
 with warnings.catch_warnings():
     # nevergrad imports cma, which warns where it finds no matplotlib: it could not plot, which nobody asks of it here.
@@ -55,19 +57,18 @@ class Evolution(Strategy):
 
     Raises:
         UnknownName: The optimizer is not in the list.
-        StrategyError: `batch` is below 1, or `first` below 0.
     """
 
     def __init__(
-        self, objective: Objective, *, seed: int, optimizer: str = "DiscreteOnePlusOne", batch: int = 8, first: int = 16
+        self,
+        objective: Objective,
+        *,
+        seed: int,
+        optimizer: str = "DiscreteOnePlusOne",
+        batch: Count = 8,
+        first: Annotated[int, Field(ge=0, le=100_000)] = 16,
     ) -> None:
         super().__init__(objective, seed=seed)
-        if optimizer not in OPTIMIZERS:
-            raise UnknownName("optimizer", optimizer, OPTIMIZERS)
-        if batch < 1:
-            raise StrategyError(f"'batch' must be at least 1, got {batch}")
-        if first < 0:
-            raise StrategyError(f"'first' must be at least 0, got {first}")
         length, pool = objective.space.length, len(objective.space.pool)
         tokens = ng.p.Array(init=np.full(length, pool / 2))
         tokens.set_bounds(0, pool, method="gaussian")
@@ -81,6 +82,12 @@ class Evolution(Strategy):
         self._batch = batch
         self._candidates: list[ng.p.Array] = []
         self._scored: set[Prompt] = set()
+
+    @classmethod
+    def check(cls, options: Mapping[str, Any]) -> None:
+        """See that the optimizer is in the list."""
+        if options["optimizer"] not in OPTIMIZERS:
+            raise UnknownName("optimizer", options["optimizer"], OPTIMIZERS)
 
     def ask(self) -> Sequence[Prompt]:
         """Mutations of the best prompt, `batch` of them; none when the whole space has been scored."""

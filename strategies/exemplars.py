@@ -15,6 +15,7 @@ import numpy as np
 
 from promptsearch import Objective, Prompt, Strategy, TextPrompt
 from promptsearch.errors import StrategyError
+from promptsearch.options import Count
 
 
 class Exemplars(Strategy):
@@ -29,7 +30,7 @@ class Exemplars(Strategy):
         separator: Stands behind each example.
 
     Raises:
-        StrategyError: `shots` or `batch` is below 1, or there are fewer examples.
+        StrategyError: There are fewer examples.
     """
 
     proposes: ClassVar[frozenset[type]] = frozenset({TextPrompt})
@@ -40,15 +41,12 @@ class Exemplars(Strategy):
         objective: Objective,
         *,
         seed: int,
-        shots: int = 4,
+        shots: Count = 4,
         choose: Literal["loss", "random"] = "loss",
-        batch: int = 4,
+        batch: Count = 4,
         separator: str = "\n",
     ) -> None:
         super().__init__(objective, seed=seed)
-        for name, value in (("shots", shots), ("batch", batch)):
-            if value < 1:
-                raise StrategyError(f"'{name}' must be at least 1, got {value}")
         if shots > len(objective.training):
             raise StrategyError(f"{shots} shots were asked for, but only {len(objective.training)} examples are not scored on")
         self._rng, self._shots, self._separator = np.random.default_rng(seed), shots, separator

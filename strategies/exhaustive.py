@@ -20,6 +20,7 @@ from typing import ClassVar
 
 from promptsearch import HardPrompt, Objective, Prompt, Strategy
 from promptsearch.errors import StrategyError
+from promptsearch.options import Count
 
 _log = logging.getLogger(__name__)
 
@@ -40,10 +41,8 @@ class Exhaustive(Strategy):
     deterministic: ClassVar[bool] = True
     reference: ClassVar[bool] = True
 
-    def __init__(self, objective: Objective, *, seed: int, batch: int = 64, partial: bool = False) -> None:
+    def __init__(self, objective: Objective, *, seed: int, batch: Count = 64, partial: bool = False) -> None:
         super().__init__(objective, seed=seed)
-        if batch < 1:
-            raise StrategyError(f"'batch' must be at least 1, got {batch}")
         space = objective.space
         first = HardPrompt(space.pool[[0] * space.length])
         once, twice = objective.price([first]), objective.price([first, first])

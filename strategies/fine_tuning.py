@@ -8,13 +8,14 @@ whatever the search computes in.
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import torch
 from torch import nn
 
 from promptsearch import Access, Objective, State, TrainedStrategy, Weights
-from promptsearch.training import NamedTensors
+from promptsearch.options import Count
+from promptsearch.training import NamedTensors, Patience, Rate
 
 
 class FineTuning(TrainedStrategy):
@@ -41,11 +42,11 @@ class FineTuning(TrainedStrategy):
         objective: Objective,
         *,
         seed: int,
-        rate: float | Literal["auto"] = 0.00001,
-        batch: int = 16,
-        accumulate: int = 1,
-        interval: int = 8,
-        patience: int = 0,
+        rate: Rate = 0.00001,
+        batch: Count = 16,
+        accumulate: Count = 1,
+        interval: Count = 8,
+        patience: Patience = 0,
     ) -> None:
         super().__init__(
             objective, seed=seed, rate=rate, batch=batch, interval=interval, patience=patience, accumulate=accumulate

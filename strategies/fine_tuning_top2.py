@@ -8,13 +8,14 @@ here they stay (their variant without them). AdamW without weight decay.
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import torch
 from torch import nn
 
 from promptsearch import Access, Objective, TrainedStrategy, Weights
-from promptsearch.training import NamedTensors
+from promptsearch.options import Count
+from promptsearch.training import NamedTensors, Patience, Rate
 
 _LAYERS = 2
 
@@ -40,11 +41,11 @@ class FineTuningTop2(TrainedStrategy):
         objective: Objective,
         *,
         seed: int,
-        rate: float | Literal["auto"] = 0.0001,
-        batch: int = 16,
-        accumulate: int = 1,
-        interval: int = 8,
-        patience: int = 0,
+        rate: Rate = 0.0001,
+        batch: Count = 16,
+        accumulate: Count = 1,
+        interval: Count = 8,
+        patience: Patience = 0,
     ) -> None:
         super().__init__(
             objective, seed=seed, rate=rate, batch=batch, interval=interval, patience=patience, accumulate=accumulate

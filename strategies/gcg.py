@@ -19,7 +19,7 @@ from typing import ClassVar
 import numpy as np
 
 from promptsearch import Access, Ask, Evaluation, HardPrompt, Objective, Prompt, State, Strategy
-from promptsearch.errors import StrategyError
+from promptsearch.options import Count
 
 
 class GCG(Strategy):
@@ -46,16 +46,13 @@ class GCG(Strategy):
         objective: Objective,
         *,
         seed: int,
-        width: int = 12,
-        top: int = 32,
-        batch: int = 16,
-        buffer: int = 1,
+        width: Count = 12,
+        top: Count = 32,
+        batch: Count = 16,
+        buffer: Count = 1,
         text: str | None = None,
     ) -> None:
         super().__init__(objective, seed=seed)
-        for name, value in (("width", width), ("top", top), ("batch", batch), ("buffer", buffer)):
-            if value < 1:
-                raise StrategyError(f"'{name}' must be at least 1, got {value}")
         self._width, self._batch, self._size = width, batch, buffer
         self._top = min(top, max(1, len(objective.space.pool) // 2))
         self._rng = np.random.default_rng(seed)

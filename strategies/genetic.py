@@ -16,11 +16,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
+from pydantic import Field
 
 from promptsearch import Evaluation, HardPrompt, Objective, Prompt, Strategy
-from promptsearch.errors import StrategyError
+from promptsearch.options import Count, Share
 
 #: Children that are bred until one is new, before a random prompt takes its place.
 _TRIES = 20
@@ -57,23 +59,13 @@ class Genetic(Strategy):
         objective: Objective,
         *,
         seed: int,
-        population: int = 16,
-        children: int = 8,
-        tournament: int = 3,
-        immigrants: float = 0.05,
-        neighbours: int = 0,
+        population: Annotated[Count, Field(ge=2)] = 16,
+        children: Count = 8,
+        tournament: Count = 3,
+        immigrants: Share = 0.05,
+        neighbours: Annotated[int, Field(ge=0, le=100_000)] = 0,
     ) -> None:
         super().__init__(objective, seed=seed)
-        for name, value, least in (
-            ("population", population, 2),
-            ("children", children, 1),
-            ("tournament", tournament, 1),
-            ("neighbours", neighbours, 0),
-        ):
-            if value < least:
-                raise StrategyError(f"'{name}' must be at least {least}, got {value}")
-        if not 0 <= immigrants <= 1:
-            raise StrategyError(f"'immigrants' is a share, from 0 to 1, got {immigrants}")
         self._rng = np.random.default_rng(seed)
         self._size, self._children = population, children
         self._tournament, self._immigrants, self._near = tournament, immigrants, neighbours

@@ -16,14 +16,16 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
-from typing import ClassVar, Literal
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
+from pydantic import Field
 
 from promptsearch import Evaluation, Objective, Prompt, Strategy, TextPrompt
 from promptsearch.errors import StrategyError
 from promptsearch.instructions import VARIATION, read_instruction
+from promptsearch.options import Count
 
 #: Edits that are tried for each candidate before there is nothing new to be made of an instruction.
 _TRIES = 50
@@ -47,9 +49,6 @@ class Grips(Strategy):
         entropy: Weight in nats of the entropy of the predicted answers, which is taken off the loss; for answers to choose from.
         annealing: The temperature in nats at which a walk also takes worse candidates, and which falls step by step; 0 never
             takes them.
-
-    Raises:
-        StrategyError: A number is out of range, or an instruction is empty.
     """
 
     proposes: ClassVar[frozenset[type]] = frozenset({TextPrompt})
@@ -60,27 +59,15 @@ class Grips(Strategy):
         *,
         seed: int,
         prompts: list[str] = [],  # noqa: B006 - read only
-        batch: int = 5,
-        edits: int = 1,
-        phrase: int = 2,
-        patience: int = 20,
+        batch: Count = 5,
+        edits: Count = 1,
+        phrase: Count = 2,
+        patience: Count = 20,
         substitute: Literal["pool", "proposer"] = "pool",
-        entropy: float = 0.0,
-        annealing: float = 0.0,
+        entropy: Annotated[float, Field(ge=0)] = 0.0,
+        annealing: Annotated[float, Field(ge=0)] = 0.0,
     ) -> None:
         super().__init__(objective, seed=seed)
-        for name, value, least in (
-            ("batch", batch, 1),
-            ("edits", edits, 1),
-            ("phrase", phrase, 1),
-            ("patience", patience, 1),
-            ("entropy", entropy, 0),
-            ("annealing", annealing, 0),
-        ):
-            if not value >= least:
-                raise StrategyError(f"'{name}' must be at least {least}, got {value}")
-        if not all(text.strip() for text in prompts):
-            raise StrategyError("one of the 'prompts' is empty: give instructions to edit, or leave them out")
         self._rng = np.random.default_rng(seed)
         self._prompts, self._batch, self._edits, self._phrase, self._patience = prompts, batch, edits, phrase, patience
         self._substitute, self._entropy, self._annealing = substitute, entropy, annealing
@@ -91,6 +78,12 @@ class Grips(Strategy):
         self._deleted: list[str] = []  # phrases that the walk has taken out
         self._cuts: dict[str, list[str]] = {}  # what was deleted to make a candidate
         self._known: dict[str, float] = {}  # text -> what it is ranked by, +inf for failures, nats
+
+    @classmethod
+    def check(cls, options: Mapping[str, Any]) -> None:
+        """See that there is something to edit."""
+        if not all(text.strip() for text in options["prompts"]):
+            raise StrategyError("one of the 'prompts' is empty: give instructions to edit, or leave them out")
 
     def ask(self) -> Sequence[Prompt]:
         """An instruction to start from, or edits of the present one."""

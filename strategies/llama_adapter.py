@@ -19,6 +19,8 @@ from torch import Tensor, nn
 
 from promptsearch import GatedPrompt, Objective, TrainedStrategy
 from promptsearch.errors import StrategyError
+from promptsearch.options import Count
+from promptsearch.training import Patience, Rate
 
 
 class LlamaAdapter(TrainedStrategy):
@@ -45,13 +47,13 @@ class LlamaAdapter(TrainedStrategy):
         objective: Objective,
         *,
         seed: int,
-        layers: int | None = None,
+        layers: Count | None = None,
         gate: Literal["head", "layer"] = "head",
-        rate: float | Literal["auto"] = 0.003,
-        batch: int = 16,
-        accumulate: int = 1,
-        interval: int = 8,
-        patience: int = 0,
+        rate: Rate = 0.003,
+        batch: Count = 16,
+        accumulate: Count = 1,
+        interval: Count = 8,
+        patience: Patience = 0,
     ) -> None:
         most = objective.gated_shape[0]
         self._layers = max(1, most * 15 // 16) if layers is None else layers

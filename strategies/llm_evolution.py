@@ -14,14 +14,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
 from promptsearch import Evaluation, Objective, Prompt, Strategy, TextPrompt
 from promptsearch.errors import StrategyError
 from promptsearch.instructions import FROM_EXAMPLES, Instructions, solved
+from promptsearch.options import Count
 
 #: Crossover and mutation of two parents.
 _CROSS = """First: Write the plural of the word.
@@ -76,22 +78,13 @@ class LLMEvolution(Strategy):
         seed: int,
         algorithm: Literal["ga", "de"] = "ga",
         prompts: list[str] = [],  # noqa: B006 - read only
-        population: int = 10,
-        examples: int = 3,
-        temperature: float = 0.7,
-        longest: int = 40,
-        retries: int = 3,
+        population: Annotated[Count, Field(ge=2)] = 10,
+        examples: Count = 3,
+        temperature: Annotated[float, Field(ge=0)] = 0.7,
+        longest: Annotated[Count, Field(ge=2)] = 40,
+        retries: Annotated[int, Field(ge=0, le=1_000)] = 3,
     ) -> None:
         super().__init__(objective, seed=seed)
-        for name, value, least in (
-            ("population", population, 2),
-            ("examples", examples, 1),
-            ("longest", longest, 2),
-            ("retries", retries, 0),
-            ("temperature", temperature, 0),
-        ):
-            if not value >= least:
-                raise StrategyError(f"'{name}' must be at least {least}, got {value}")
         if examples > len(objective.training):
             raise StrategyError(f"{examples} examples were asked for, but only {len(objective.training)} are not scored on")
         self._rng = np.random.default_rng(seed)

@@ -14,13 +14,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
+from pydantic import Field
 
 from promptsearch import Evaluation, Objective, Prompt, Strategy, TextPrompt
 from promptsearch.errors import StrategyError
 from promptsearch.instructions import FROM_EXAMPLES, VARIATION, Instructions, solved
+from promptsearch.options import Count, Share
 
 #: What OPRO's model is asked for: to go on below solved examples and scored instructions, the best of which stands last.
 _BETTER = "{}\n{}\n\nInstruction:"
@@ -55,27 +57,15 @@ class LLMProposed(Strategy):
         seed: int,
         method: Literal["ape", "opro"] = "ape",
         prompts: list[str] = [],  # noqa: B006 - read only
-        batch: int = 8,
-        examples: int = 3,
-        keep: int = 4,
-        fresh: float = 0.1,
-        temperature: float = 0.7,
-        longest: int = 40,
-        retries: int = 3,
+        batch: Count = 8,
+        examples: Count = 3,
+        keep: Count = 4,
+        fresh: Share = 0.1,
+        temperature: Annotated[float, Field(ge=0)] = 0.7,
+        longest: Annotated[Count, Field(ge=2)] = 40,
+        retries: Annotated[int, Field(ge=0, le=1_000)] = 3,
     ) -> None:
         super().__init__(objective, seed=seed)
-        for name, value, least in (
-            ("batch", batch, 1),
-            ("examples", examples, 1),
-            ("keep", keep, 1),
-            ("longest", longest, 2),
-            ("retries", retries, 0),
-            ("temperature", temperature, 0),
-        ):
-            if not value >= least:
-                raise StrategyError(f"'{name}' must be at least {least}, got {value}")
-        if not 0 <= fresh <= 1:
-            raise StrategyError(f"'fresh' is a share from 0 to 1, got {fresh}")
         if examples > len(objective.training):
             raise StrategyError(f"{examples} examples were asked for, but only {len(objective.training)} are not scored on")
         self._rng = np.random.default_rng(seed)

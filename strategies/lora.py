@@ -8,13 +8,16 @@ Differs from the paper: AdamW without weight decay, no dropout.
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
 from promptsearch import Access, Objective, TrainedStrategy, Weights
 from promptsearch.errors import StrategyError
+from promptsearch.options import Count, Positive
+from promptsearch.training import Patience, Rate
 
 #: Queries and values, or the one matrix that makes both of these and the keys, as the layers of different models name them.
 _USUAL = (("q_proj", "v_proj"), ("c_attn",), ("query_key_value",), ("qkv_proj",))
@@ -45,19 +48,15 @@ class Lora(TrainedStrategy):
         objective: Objective,
         *,
         seed: int,
-        rank: int = 8,
-        alpha: float = 16.0,
+        rank: Annotated[int, Field(ge=1, le=16_384)] = 8,
+        alpha: Positive = 16.0,
         targets: list[str] | None = None,
-        rate: float | Literal["auto"] = 0.001,
-        batch: int = 16,
-        accumulate: int = 1,
-        interval: int = 8,
-        patience: int = 0,
+        rate: Rate = 0.001,
+        batch: Count = 16,
+        accumulate: Count = 1,
+        interval: Count = 8,
+        patience: Patience = 0,
     ) -> None:
-        if rank < 1:
-            raise StrategyError(f"'rank' must be at least 1, got {rank}")
-        if not alpha > 0:
-            raise StrategyError(f"'alpha' must be a number above 0, got {alpha}")
         self._rank, self._scale, self._targets = rank, alpha / rank, targets
         super().__init__(
             objective, seed=seed, rate=rate, batch=batch, interval=interval, patience=patience, accumulate=accumulate

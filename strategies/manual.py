@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import ClassVar
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 from promptsearch import Objective, Prompt, Strategy, TextPrompt
 from promptsearch.errors import StrategyError
@@ -18,9 +18,6 @@ class Manual(Strategy):
         prompts: The prompts, best guess first: a text for the first slot, or a list with one text for each slot. Left out:
             the empty prompt alone.
         empty: Whether the empty prompt is scored too, after the given ones.
-
-    Raises:
-        StrategyError: There is no prompt to score.
     """
 
     proposes: ClassVar[frozenset[type]] = frozenset({TextPrompt})
@@ -29,9 +26,13 @@ class Manual(Strategy):
 
     def __init__(self, objective: Objective, *, seed: int, prompts: list[str | list[str]] = [], empty: bool = True) -> None:  # noqa: B006 - read only
         super().__init__(objective, seed=seed)
-        if not prompts and not empty:
-            raise StrategyError("manual has nothing to score: give 'prompts', or leave 'empty' at true")
         self._waiting = [*map(TextPrompt, prompts), *([TextPrompt("")] if empty else [])]
+
+    @classmethod
+    def check(cls, options: Mapping[str, Any]) -> None:
+        """See that there is a prompt to score."""
+        if not options["prompts"] and not options["empty"]:
+            raise StrategyError("manual has nothing to score: give 'prompts', or leave 'empty' at true")
 
     def ask(self) -> Sequence[Prompt]:
         """All prompts, once."""

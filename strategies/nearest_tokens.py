@@ -21,6 +21,7 @@ from torch.nn.functional import normalize
 
 from promptsearch import HardPrompt, Objective, Prompt, SoftPrompt, Strategy
 from promptsearch.errors import StrategyError
+from promptsearch.options import Count
 
 
 class NearestTokens(Strategy):
@@ -39,11 +40,8 @@ class NearestTokens(Strategy):
     searches: ClassVar[bool] = False
     starts_from: ClassVar[frozenset[type]] = frozenset({SoftPrompt})
 
-    def __init__(self, objective: Objective, *, seed: int, nearest: int = 3, tries: int = 24) -> None:
+    def __init__(self, objective: Objective, *, seed: int, nearest: Count = 3, tries: Count = 24) -> None:
         super().__init__(objective, seed=seed)
-        for name, value in (("nearest", nearest), ("tries", tries)):
-            if value < 1:
-                raise StrategyError(f"'{name}' must be at least 1, got {value}")
         if not isinstance(objective.start, SoftPrompt):
             raise StrategyError("nearest_tokens puts another run's soft prompt into words: name the run, start: {run: LABEL}")
         vectors = objective.start.vectors  # (length, width)

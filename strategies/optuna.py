@@ -17,16 +17,17 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 import optuna
 from numpy.typing import NDArray
 from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
 from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
+from pydantic import Field
 
 from promptsearch import Evaluation, Objective, Prompt, Strategy
-from promptsearch.errors import StrategyError
+from promptsearch.options import Count
 
 #: Trials that TPE carries over at most; it never looks at more than twice as many and one batch.
 WINDOW = 100
@@ -62,15 +63,11 @@ class Optuna(Strategy):
         *,
         seed: int,
         sampler: Literal["tpe", "nsga2"] = "nsga2",
-        shortlist: int = 64,
-        batch: int = 8,
+        shortlist: Annotated[Count, Field(ge=2)] = 64,
+        batch: Count = 8,
         storage: str | None = None,
     ) -> None:
         super().__init__(objective, seed=seed)
-        if shortlist < 2:
-            raise StrategyError(f"'shortlist' must be at least 2, got {shortlist}: with one token there is nothing to choose")
-        if batch < 1:
-            raise StrategyError(f"'batch' must be at least 1, got {batch}")
         optuna.logging.set_verbosity(optuna.logging.WARNING)  # not a line for each study and trial
         self._tpe, self._batch = sampler == "tpe", batch
         self._rng = np.random.default_rng(seed)

@@ -15,14 +15,15 @@ Both beat random on the planted objective `separable`.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
 from promptsearch import Access, Objective, State, TrainedStrategy, TunedPrompt
-from promptsearch.errors import StrategyError
-from promptsearch.training import NamedTensors, seeded
+from promptsearch.options import Count, Positive
+from promptsearch.training import NamedTensors, Patience, Rate, seeded
 
 
 class PTuning(TrainedStrategy):
@@ -48,15 +49,13 @@ class PTuning(TrainedStrategy):
         *,
         seed: int,
         encoder: Literal["lstm", "mlp", "none"] = "lstm",
-        hidden: int | None = None,
-        rate: float | Literal["auto"] = 0.0003,
-        batch: int = 16,
-        accumulate: int = 1,
-        interval: int = 8,
-        patience: int = 0,
+        hidden: Annotated[int, Field(ge=2, le=16_384)] | None = None,
+        rate: Rate = 0.0003,
+        batch: Count = 16,
+        accumulate: Count = 1,
+        interval: Count = 8,
+        patience: Patience = 0,
     ) -> None:
-        if hidden is not None and hidden < 2:
-            raise StrategyError(f"'hidden' must be at least 2, got {hidden}")
         self._kind, self._hidden = encoder, hidden
         super().__init__(
             objective, seed=seed, rate=rate, batch=batch, interval=interval, patience=patience, accumulate=accumulate
@@ -97,16 +96,14 @@ class PTuningLM(PTuning):
         *,
         seed: int,
         encoder: Literal["lstm", "mlp", "none"] = "lstm",
-        hidden: int | None = None,
-        rate: float = 0.0003,
-        rate_lm: float = 0.00001,
-        batch: int = 16,
-        accumulate: int = 1,
-        interval: int = 8,
-        patience: int = 0,
+        hidden: Annotated[int, Field(ge=2, le=16_384)] | None = None,
+        rate: Positive = 0.0003,
+        rate_lm: Positive = 0.00001,
+        batch: Count = 16,
+        accumulate: Count = 1,
+        interval: Count = 8,
+        patience: Patience = 0,
     ) -> None:
-        if not 0 < rate_lm < float("inf"):
-            raise StrategyError(f"'rate_lm' must be a number above 0, got {rate_lm}")
         self._rate, self._rate_lm = rate, rate_lm
         super().__init__(
             objective,

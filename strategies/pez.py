@@ -11,7 +11,7 @@ Beats random on the planted objective `separable`.
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -19,7 +19,9 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from promptsearch import HardPrompt, Objective, Prompt, SoftPrompt, TrainedStrategy
+from promptsearch.options import Count
 from promptsearch.prompt import Numbers
+from promptsearch.training import Patience, Rate
 
 
 class PEZ(TrainedStrategy):
@@ -47,11 +49,11 @@ class PEZ(TrainedStrategy):
         *,
         seed: int,
         text: str | None = None,
-        rate: float | Literal["auto"] = 0.03,
-        batch: int = 16,
-        accumulate: int = 1,
-        interval: int = 2,
-        patience: int = 0,
+        rate: Rate = 0.03,
+        batch: Count = 16,
+        accumulate: Count = 1,
+        interval: Count = 2,
+        patience: Patience = 0,
     ) -> None:
         self._text = text
         super().__init__(

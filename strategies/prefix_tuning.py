@@ -14,14 +14,15 @@ Beats random on the planted objective `separable`.
 from __future__ import annotations
 
 import math
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
 from promptsearch import Objective, PrefixPrompt, TrainedStrategy
-from promptsearch.errors import StrategyError
-from promptsearch.training import seeded
+from promptsearch.options import Count
+from promptsearch.training import Patience, Rate, seeded
 
 
 class PrefixTuning(TrainedStrategy):
@@ -52,17 +53,15 @@ class PrefixTuning(TrainedStrategy):
         *,
         seed: int,
         reparametrise: bool = True,
-        hidden: int = 512,
+        hidden: Annotated[int, Field(ge=1, le=16_384)] = 512,
         init: Literal["words", "random"] = "words",
         text: str | None = None,
-        rate: float | Literal["auto"] | None = None,
-        batch: int = 16,
-        accumulate: int = 1,
-        interval: int = 8,
-        patience: int = 0,
+        rate: Rate | None = None,
+        batch: Count = 16,
+        accumulate: Count = 1,
+        interval: Count = 8,
+        patience: Patience = 0,
     ) -> None:
-        if hidden < 1:
-            raise StrategyError(f"'hidden' must be at least 1, got {hidden}")
         self._hidden = hidden if reparametrise else None
         self._random, self._text = init == "random" and text is None, text
         rate = rate if rate is not None else 0.00005 if reparametrise else 0.01

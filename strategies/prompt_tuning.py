@@ -20,6 +20,8 @@ from torch import Tensor, nn
 
 from promptsearch import HardPrompt, Objective, Prompt, SoftPrompt, TextPrompt, TrainedStrategy
 from promptsearch.errors import StrategyError
+from promptsearch.options import Count
+from promptsearch.training import Patience, Rate
 
 #: The words that are frequent, section 3.2.
 _FREQUENT = 5_000
@@ -56,11 +58,11 @@ class PromptTuning(TrainedStrategy):
         init: Literal["words", "frequent", "labels", "random"] = "words",
         text: str | None = None,
         optimizer: Literal["adamw", "adafactor"] = "adamw",
-        rate: float | Literal["auto"] = 0.03,
-        batch: int = 16,
-        accumulate: int = 1,
-        interval: int = 8,
-        patience: int = 0,
+        rate: Rate = 0.03,
+        batch: Count = 16,
+        accumulate: Count = 1,
+        interval: Count = 8,
+        patience: Patience = 0,
     ) -> None:
         if text is not None and objective.start is not None:
             raise StrategyError("it cannot begin at 'text' and at the run that 'start' names: give one of them")

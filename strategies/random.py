@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from promptsearch import HardPrompt, Objective, Prompt, Strategy
-from promptsearch.errors import StrategyError
+from promptsearch.options import Count
 
 
 class Random(Strategy):
@@ -17,15 +17,10 @@ class Random(Strategy):
         objective: Scores prompts on the search split.
         seed: Seeds the draw.
         batch: Prompts in each ask.
-
-    Raises:
-        StrategyError: `batch` is below 1.
     """
 
-    def __init__(self, objective: Objective, *, seed: int, batch: int = 16) -> None:
+    def __init__(self, objective: Objective, *, seed: int, batch: Count = 16) -> None:
         super().__init__(objective, seed=seed)
-        if batch < 1:
-            raise StrategyError(f"'batch' must be at least 1, got {batch}")
         self._batch = batch
         self._rng = np.random.default_rng(seed)
         self._proposed: set[HardPrompt] = set()

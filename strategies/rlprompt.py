@@ -16,13 +16,15 @@ Beats random on the planted objectives `separable` and `pairwise`.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Annotated
 
 import numpy as np
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
 from promptsearch import Evaluation, Objective, Prompt, Strategy
-from promptsearch.errors import StrategyError
+from promptsearch.options import Count, Positive
 
 #: Draws of a whole step, at most, to find prompts that were not scored before.
 _TRIES = 20
@@ -40,22 +42,19 @@ class RLPrompt(Strategy):
         hidden: Width of the network's hidden layer.
         rate: Learning rate of Adam; it means the same for embeddings of any width.
         entropy: Reward, in deviations, for a nat of the policy's entropy: keeps it from settling early.
-
-    Raises:
-        StrategyError: An option is out of its range.
     """
 
     def __init__(
-        self, objective: Objective, *, seed: int, batch: int = 10, hidden: int = 64, rate: float = 0.1, entropy: float = 0.01
+        self,
+        objective: Objective,
+        *,
+        seed: int,
+        batch: Annotated[Count, Field(ge=2)] = 10,
+        hidden: Annotated[int, Field(ge=1, le=16_384)] = 64,
+        rate: Positive = 0.1,
+        entropy: Annotated[float, Field(ge=0)] = 0.01,
     ) -> None:
         super().__init__(objective, seed=seed)
-        for name, least, value in (("batch", 2, batch), ("hidden", 1, hidden)):
-            if value < least:
-                raise StrategyError(f"'{name}' must be at least {least}, got {value}")
-        if not 0 < rate < float("inf"):
-            raise StrategyError(f"'rate' must be a number above 0, got {rate}")
-        if not 0 <= entropy < float("inf"):
-            raise StrategyError(f"'entropy' must be a number of at least 0, got {entropy}")
         self._batch, self._entropy = batch, entropy
         self._rng = np.random.default_rng(seed)
         self._generator = torch.Generator().manual_seed(seed)

@@ -105,7 +105,7 @@ def saved_prompt(lm, kind, template, choices, length=3, seed=0):
         prompt=prompt,
         template=bound,
         choices=choices,
-        about={"model": lm.facts, "task": "films", "strategy": "a_strategy", "scored_tokens": 2},
+        about={"model": lm.facts, "task": "films", "strategy": "a_strategy"},
         probe=probe,
         losses=tuple(losses.tolist()),
     )

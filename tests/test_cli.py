@@ -273,8 +273,8 @@ def test_tasks_are_listed_and_shown() -> None:
 
 
 def test_report_reads_the_folder_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(promptsearch.report, "load_results", lambda folder: f"results of {folder}")
-    monkeypatch.setattr(promptsearch.report, "write_report", lambda folder: folder / "report.html")
+    monkeypatch.setattr(promptsearch.report, "load_results", lambda folder, trust_code: f"results of {folder}")
+    monkeypatch.setattr(promptsearch.report, "write_report", lambda folder, trust_code: folder / "report.html")
     monkeypatch.setattr(promptsearch.report, "print_report", lambda results, console: console.print(results))
     result = run("report", "there")
     assert (result.exit_code, result.stdout) == (0, "results of there\nThe report lies in there/report.html.\n")
@@ -303,7 +303,7 @@ def test_an_unknown_format_gets_a_hint() -> None:
 @pytest.mark.parametrize(("same", "code", "word"), [(True, 0, "the same: kv"), (False, 1, "NOT the same: kv")])
 def test_verify_says_how_far_an_export_is_off(monkeypatch: pytest.MonkeyPatch, same: bool, code: int, word: str) -> None:
     calls: list[Any] = []
-    found = promptsearch.export.Verified("kv", 8, 2.5e-7, same)
+    found = promptsearch.export.Verified("kv", 8, 2.5e-7, same, 1e-5)
     monkeypatch.setattr(promptsearch.export, "verify", lambda *given, key: calls.append((*given, key)) or found)
     monkeypatch.setattr(promptsearch.model.LanguageModel, "load", lambda name: f"model {name}")
     result = run("verify", "an/export", "--model", "small")

@@ -352,7 +352,7 @@ def test_files_that_cannot_be_read(folder: Path) -> None:
     )
     assert complaint("budget = = 5", name="study.toml").startswith("study.toml: this is not TOML: Invalid value (at line 1")
     assert complaint('budgt = 5\nmodel = "m"', name="study.toml").startswith(
-        "study.toml: unknown key 'budgt'. Did you mean 'budget'?"
+        "study.toml, line 1: unknown key 'budgt'. Did you mean 'budget'?"
     )
 
 

@@ -12,6 +12,7 @@ from rich.console import Console
 from promptsearch import Task, compare
 from promptsearch.calibration import Speed, calibrate, measure_noise
 from promptsearch.config import parse_config
+from promptsearch.errors import StudyError
 from promptsearch.forecast import forecast
 from promptsearch.prepared import prepare
 from promptsearch.prompt import TextPrompt
@@ -150,6 +151,11 @@ def test_log_probabilities_of_the_choices_are_there_as_in_a_run(tiny, films, mon
 def test_a_run_that_can_score_nothing_is_said_to_fail(tiny, films):
     _, runs = predicted(tiny, films, strategies=[{"manual": {"prompts": ["good film " * 400], "empty": False}}], budget=3_000)
     assert "no prompt could be scored" in runs["manual"].error
+
+
+def test_a_budget_that_could_never_be_rehearsed_is_refused(tiny, films):
+    with pytest.raises(StudyError, match="a budget of 1,000,000,000,000 tokens pays 'random' for .* a plan rehearses at most"):
+        forecast(parse_config(study(budget=10**12, strategies=["random"])), tiny, films)
 
 
 def test_seconds_add_up_over_seeds(tiny, films):

@@ -16,6 +16,7 @@ from promptsearch.prepared import prepare
 from promptsearch.prompt import HardPrompt, TextPrompt
 from promptsearch.report.provenance import facts
 from promptsearch.scoring import Engine
+from promptsearch.sealed import write_record
 from promptsearch.task import Split
 
 POOL = {"words": 30, "influence": 5}
@@ -130,9 +131,10 @@ def test_the_pool_is_found_once_and_the_same_again_when_it_is_lost(tiny, films, 
     path.unlink()
     assert not compare(study(STRATEGIES), out=tmp_path, model=tiny, task=films).failed
     assert path.read_bytes() == before
-    path.write_text('{"ids": [1, 2]}')
-    with pytest.raises(RecordError, match="is damaged: delete it, and the study finds its pool again"):
-        compare(study(STRATEGIES), out=tmp_path, model=tiny, task=films)
+    for damage in (lambda: path.write_bytes(before[:-20]), lambda: write_record(path, "pool", {"ids": [1, 2], "price": 3})):
+        damage()
+        with pytest.raises(RecordError, match=r"is damaged \(.*\): delete it, and the study finds its pool again"):
+            compare(study(STRATEGIES), out=tmp_path, model=tiny, task=films)
 
 
 def test_a_run_that_goes_on_has_paid_for_the_pool_once(tiny, films, tmp_path):

@@ -7,6 +7,7 @@ import torch
 from safetensors.torch import save
 
 from promptsearch import Ask, SoftPrompt, State, Strategy
+from promptsearch.books import books_of
 from promptsearch.errors import StrategyError
 from promptsearch.loop import search
 from promptsearch.records import RunLog
@@ -172,7 +173,7 @@ def test_a_search_that_time_ended_ends_there_again_after_a_kill_during_selection
 
         def ask(self):
             if self.step == 3 and not self.objective.log.replaying:
-                self.objective._seconds = -1.0
+                books_of(self.objective).seconds = -1.0
             return super().ask()
 
     log = RunLog(tmp_path)
@@ -180,7 +181,7 @@ def test_a_search_that_time_ended_ends_there_again_after_a_kill_during_selection
     assert search(Slow(whole, seed=0)) == "the run's -1 seconds are over"
     log.append({**log.lines[-1], "n": 3, "stage": "rescore"})
     again = scorer().objective(log=RunLog(tmp_path))
-    again._seconds = 1e6
+    books_of(again).seconds = 1e6
     assert search(Walks(again, seed=0)) == "the run's 1e+06 seconds are over"
     assert len(again.log.lines) == 3 and again.ledger.spent == whole.ledger.spent
 

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from promptsearch import GatedPrompt, HardPrompt, PrefixPrompt, SoftPrompt, TextPrompt, TunedPrompt, Weights
+from promptsearch.books import books_of
 from promptsearch.budget import Ledger
 from promptsearch.cache import ScoreCache
 from promptsearch.errors import BudgetExhausted, PromptError, StrategyError
@@ -74,7 +75,7 @@ def picture(objective, told, end):
     """All that must not depend on kills and caches."""
     spent = {name: value for name, value in objective.ledger.to_json().items() if name not in ("cached", "computed")}
     ranking = [(item.value, item.order, item.prompt) for item in objective.ranking]
-    return [repr(evaluation) for evaluation in told], end, spent, ranking, objective.books()["lead_paid"]
+    return [repr(evaluation) for evaluation in told], end, spent, ranking, books_of(objective).to_json()["lead_paid"]
 
 
 def budgeted(source, share, reserve, **options):
@@ -86,7 +87,7 @@ def budgeted(source, share, reserve, **options):
 def test_the_budget_is_never_exceeded_and_selection_stays_payable(asked, share, reserve, fail):
     objective = budgeted(scorer(fail), share, reserve)
     seen = []
-    objective._listener = lambda o: seen.append(o.ledger.left)
+    books_of(objective).listener = lambda books: seen.append(books.ledger.left)
     drive(objective, asked)
     assert objective.ledger.spent <= objective.ledger.budget
     assert all(left >= 2 * reserve for left in seen)
@@ -203,14 +204,14 @@ def test_saved_books_and_the_rest_of_the_log_give_the_same_books(asked, fail, at
         at = min(at, len(asked))
         whole = scorer(fail).objective(log=RunLog(Path(name)))
         early, _ = drive(whole, asked[:at])
-        saved = whole.books()
+        saved = books_of(whole).to_json()
         late, _ = drive(whole, asked[at:])
         source = scorer(fail)
         source.closed = True
         resumed = source.objective(log=RunLog(Path(name)))
-        resumed.recover(saved)
+        books_of(resumed).recover(saved)
         assert picture(resumed, early + drive(resumed, asked[at:])[0], None) == picture(whole, early + late, None)
-        assert resumed.books() == whole.books()
+        assert books_of(resumed).to_json() == books_of(whole).to_json()
 
 
 @SETTINGS
@@ -298,7 +299,7 @@ def test_a_gradient_step_that_cannot_be_paid_changes_nothing():
     objective = source.objective(price + 19, reserve=lambda length, prompts: 10 * length)
     with pytest.raises(BudgetExhausted, match=f"{price} tokens are wanted and 20 are set aside for selection"):
         objective.loss(vectors, ids)
-    assert objective.ledger.spent == 0 and objective.books()["lead_paid"] == []
+    assert objective.ledger.spent == 0 and books_of(objective).to_json()["lead_paid"] == []
 
 
 def test_the_keys_and_values_of_a_text_are_charged_by_the_token():
@@ -331,7 +332,7 @@ def test_a_step_of_a_gated_prompt_pays_the_backward_of_its_layers_only(layers):
     text, lead = int(source.context(ids).sum()), int(source.lead(ids).sum())
     assert objective.price([GatedPrompt(*numbers)], ids) == text + 2 * 2 + lead, "that of a prefix of its length"
     objective.loss(numbers, ids)
-    ledger = objective.ledger
+    ledger = books_of(objective).ledger
     assert (ledger.forward, ledger.backward) == (text + 2 * 2 + lead, math.ceil((text + 2 * 2) * layers / 2))
     assert ledger.computed == 2 * text * layers // 2 + text * (2 - layers) // 2 + lead
     objective.loss(numbers, ids)
@@ -366,7 +367,7 @@ def test_time_over_ends_the_run_but_not_a_replay(tmp_path):
     whole = source.objective(log=RunLog(tmp_path))
     drive(whole, [([row], None) for row in PROMPTS[:3]])
     resumed = source.objective(log=RunLog(tmp_path))
-    resumed._seconds = -1.0
+    books_of(resumed).seconds = -1.0
     told, end = drive(resumed, [([row], None) for row in PROMPTS[:5]])
     assert len(told) == 3 and end == "the run's -1 seconds are over"
 

@@ -64,7 +64,7 @@ def test_a_strategy_imports_the_core_only_and_is_documented(name: str) -> None:
 
 def test_the_command_is_installed() -> None:
     (point,) = entry_points(group="console_scripts", name="promptsearch")
-    assert point.value == "promptsearch.cli:main"
+    assert point.value == "promptsearch.__main__:main"
 
 
 def test_the_constraints_pin_what_is_installed_and_torch_exactly() -> None:

@@ -102,7 +102,7 @@ def test_an_export_has_equal_losses(lm, reviews, tmp_path, kind, to):
         prompt=prompt,
         template=template,
         choices=reviews.choices,
-        about={"model": lm.facts, "scored_tokens": 1},
+        about={"model": lm.facts},
         probe=split.examples,
         losses=tuple(losses),
     )

@@ -12,13 +12,14 @@ import pytest
 
 from promptsearch import compare
 from promptsearch.config import parse_config
-from promptsearch.errors import StudyError, UnknownName
+from promptsearch.errors import RecordError, StudyError, UnknownName
 from promptsearch.forecast import forecast
 from promptsearch.report import load_results
 from promptsearch.report.frame import run_table
 from promptsearch.report.html import to_html
 from promptsearch.report.markdown import to_markdown
 from promptsearch.report.summary import summarise
+from promptsearch.sealed import seal, unseal
 
 SOFT = {"prompt_tuning": {"interval": 2, "batch": 4}}
 WORDS = {"nearest_tokens": {"tries": 4, "start": {"run": "prompt_tuning"}}}
@@ -216,9 +217,12 @@ def test_another_winner_under_a_half_made_run_is_refused(tiny, films, tmp_path):
     given = study(["random", {"gcg": {"batch": 4, "start": {"run": "random"}}}])
     compare(given, out=tmp_path, model=tiny, task=films)
     path = tmp_path / "films" / "gcg" / "seed0" / "run.json"
-    about = json.loads(path.read_text())
+    about = unseal(json.loads(path.read_text()))
     about["settings"]["start"]["key"] = "another"
-    path.write_text(json.dumps(about))
+    path.write_text(json.dumps(seal(about)))
+    with pytest.raises(RecordError, match="its start is .*another"):
+        compare(given, out=tmp_path, model=tiny, task=films)
+    (path.parent / "result.json").unlink()
     with pytest.raises(StudyError, match="start was .*another"):
         compare(given, out=tmp_path, model=tiny, task=films)
 

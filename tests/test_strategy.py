@@ -14,7 +14,8 @@ import promptsearch.strategy
 from promptsearch import Strategy, UnknownName
 from promptsearch.errors import StrategyError
 from promptsearch.loop import search
-from promptsearch.strategy import check_options, find_strategy, known_strategies, make_strategy, options_of
+from promptsearch.options import check_options, options_of
+from promptsearch.strategy import find_strategy, known_strategies, make_strategy
 from promptsearch.testing.planted import planted_objective
 
 GOOD = """

@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 
 from promptsearch import TextPrompt, TrainedStrategy, compare, load_prompt
-from promptsearch.cache import ScoreCache
 from promptsearch.errors import PromptError, RecordError, StrategyError, StudyError, UnknownName
 from promptsearch.objective import Objective
 from promptsearch.prompt import HardPrompt
@@ -409,6 +408,9 @@ def test_two_processes_do_not_work_on_one_study(tiny, films, tmp_path):
 
     with FileLock(tmp_path / ".lock"), pytest.raises(StudyError, match="another process works on the study"):
         compare(study(["random"]), out=tmp_path, model=tiny, task=films)
+    compare(study(["random"]), out=tmp_path, model=tiny, task=films)
+    with FileLock(tmp_path / ".lock"), pytest.raises(StudyError, match=rf"\(process {os.getpid()} on .*, since 20"):
+        compare(study(["random"]), out=tmp_path, model=tiny, task=films)
 
 
 def test_a_broken_model_fails_every_run_visibly(films, tmp_path):
@@ -508,19 +510,6 @@ def test_exhaustive_finds_the_true_optimum_and_gives_the_others_their_regret(tin
     assert best == pytest.approx(losses.min(), abs=1e-5) or best in [pytest.approx(v, abs=1e-5) for v in sorted(losses)[:3]]
     log = json.loads((tmp_path / "films/exhaustive/seed0/evaluations.jsonl").read_text().splitlines()[-3])
     assert min(np.mean(row) for row in log["losses"]) == pytest.approx(losses.min(), abs=1e-5)
-
-
-def test_a_cache_that_is_no_cache_is_named(tmp_path):
-    (tmp_path / "scores.sqlite").write_text("not a database, but long enough to be read as the head of one " * 4)
-    with pytest.raises(RecordError, match="is not a score cache"):
-        ScoreCache(tmp_path / "scores.sqlite")
-    cache = ScoreCache(tmp_path / "other.sqlite")
-    cache._db.execute("insert into scores values ('a', 'no json')")
-    with pytest.raises(RecordError, match="other.sqlite is not a score cache, or is damaged"):
-        cache.get("a")
-    cache.close()
-    with pytest.raises(RecordError, match="other.sqlite is not a score cache, or is damaged"):
-        cache.put("a", {})
 
 
 def test_a_damaged_export_is_named(finished, tmp_path):

@@ -11,7 +11,6 @@ from promptsearch.export.card import write_card
 from promptsearch.export.certificate import (
     CERTIFICATE,
     FORMAT,
-    TOLERANCE,
     Certificate,
     read_json,
     refuse_pickles,
@@ -79,14 +78,14 @@ class Verified(NamedTuple):
         probe: Examples that were scored.
         distance: The largest distance from their losses, in nats per scored token.
         same: Whether it is within the tolerance.
-        tolerance: The largest that is allowed, in nats per scored token.
+        tolerance: The largest that is allowed there, in nats per scored token, see `promptsearch.export.tolerance`.
     """
 
     to: str
     probe: int
     distance: float
     same: bool
-    tolerance: float = TOLERANCE
+    tolerance: float
 
 
 def export_run(run: Path, to: str, out: Path, *, model: TextModel | None = None, key: str | None = None) -> Path:
@@ -118,7 +117,7 @@ def export_run(run: Path, to: str, out: Path, *, model: TextModel | None = None,
     make_folder(out)
     try:
         FORMATS[to].write(saved, lm, out)
-        saved.check(FORMATS[to].score(saved, lm, out))
+        saved.check(lm, FORMATS[to].score(saved, lm, out))
         if to != "json":  # which is its own certificate
             write_json(out / CERTIFICATE, {"format": FORMAT, "export": to, **to_json(saved, prompt_to_json(saved.prompt))})
         write_card(saved, to, lm, out)
@@ -153,5 +152,6 @@ def verify(folder: Path, model: TextModel | None = None, *, key: str | None = No
             raise UnknownName("export format", to, FORMATS)
     else:
         certificate, to = load_prompt(folder), "json"
-    distance = certificate.distance(FORMATS[to].score(certificate, FORMATS[to].model(certificate, model, key), folder))
-    return Verified(to, len(certificate.probe), distance, distance <= certificate.tolerance, certificate.tolerance)
+    lm = FORMATS[to].model(certificate, model, key)
+    distance = certificate.distance(lm, FORMATS[to].score(certificate, lm, folder))
+    return Verified(to, len(certificate.probe), distance.found, distance.same, distance.allowed)

@@ -66,19 +66,19 @@ messages = json.loads(Path("{file}").read_text("utf-8"))
 text = tokenizer.apply_chat_template(said, tokenize=False, add_generation_prompt=True{day}) + begun["content"]"""
 _CHOOSE = """\
 {text}
-ids = {first}tokenizer(text, add_special_tokens=False).input_ids
+ids = {first}{ids}
+answers = {answers!r}
 sums = []
-for answer in {answers!r}:
-    target = tokenizer(answer, add_special_tokens=False).input_ids
+for target in answers.values():
     with torch.inference_mode():
-        rows = logits(ids + target)[-len(target) - 1 : -1].log_softmax(-1)
+        rows = logits(ids + target)[-len(target) - 1 : -1].double().log_softmax(-1)
     sums.append(rows.gather(-1, torch.tensor(target)[:, None]).sum())
 probabilities = torch.stack(sums).softmax(0)
-print(dict(zip({answers!r}, probabilities.tolist())))
+print(dict(zip(answers, probabilities.tolist())))
 """
 _GENERATE = """\
 {text}
-ids = {first}tokenizer(text, add_special_tokens=False).input_ids
+ids = {first}{ids}
 answer = tokenizer.decode(generate(ids), skip_special_tokens=True).split("\\n")[0].strip()
 print(answer)
 """
@@ -130,7 +130,7 @@ def write_card(prompt: SavedPrompt, to: str, lm: TextModel, folder: Path) -> Non
         "## Certificate\n",
         f"`{certificate}` holds the hashes of the model (`{facts.get('hash', '?')}`) and its tokenizer "
         f"(`{facts.get('tokenizer_hash', '?')}`), the template, and {len(prompt.probe)} inputs with their losses in float32. "
-        f"`promptsearch verify .` loads this folder again and compares (allowed: {prompt.tolerance:g} nats per scored token).\n",
+        "`promptsearch verify .` loads this folder again, scores them anew, and compares as far as rounding lets losses agree.\n",
     ]
     write_aside(folder / CARD, "\n".join(parts))
 
@@ -166,7 +166,17 @@ def usage(prompt: SavedPrompt, to: str, lm: TextModel) -> str:
     model = (_OUR_MODEL if own else _MODEL).format(name=lm.name)
     rest = _GENERATE if prompt.choices is None else _CHOOSE
     middle = {"kv": kv.USAGE, "peft": f"{peft.USAGE}\n\n{_FORWARD}", "text": _FORWARD}[to]
-    return f"{model}\n{middle}\n\n" + rest.format(text=source, first=first, answers=list(prompt.choices or ()))
+    ids = _cut(lm, begins=to == "text" or prompt.template.apart)
+    answers = {choice: lm.encode(choice) for choice in prompt.choices or ()}
+    return f"{model}\n{middle}\n\n" + rest.format(text=source, first=first, ids=ids, answers=answers)
+
+
+def _cut(lm: LanguageModel, begins: bool) -> str:
+    """Python code for the ids of a text, behind the prompt or at the beginning of a row."""
+    anchor, tokens = ("", 0) if begins else lm.anchor
+    given = f"{anchor!r} + text" if anchor else "text"
+    behind = f"[{tokens}:]  # the tokenizer cuts the beginning of a text in another way" if anchor else ""
+    return f"tokenizer({given}, add_special_tokens=False).input_ids{behind}"
 
 
 def _request(prompt: SavedPrompt, served: Mapping[str, Any], fields: Mapping[str, Any]) -> str:

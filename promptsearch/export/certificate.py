@@ -12,12 +12,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from promptsearch.errors import ExportError, ModelError, PromptError, TemplateError
 from promptsearch.export.schema import CertificateFacts, checked, read_object
+from promptsearch.export.tolerance import Distance, largest_distance
 from promptsearch.files import failing
 from promptsearch.model import LanguageModel
 from promptsearch.model.text import TextModel
@@ -33,7 +33,7 @@ from promptsearch.prompt import (
     Weights,
     kind_of,
 )
-from promptsearch.scoring.answers import choice_scores
+from promptsearch.scoring.answers import choice_scores, token_nats
 from promptsearch.scoring.layout import Ids, lay_out
 from promptsearch.scoring.scorer import loaded
 from promptsearch.served import ServedModel
@@ -41,8 +41,8 @@ from promptsearch.task import Example
 from promptsearch.template import Mark, Template
 
 CERTIFICATE, FORMAT = "certificate.json", "promptsearch-certificate-1"
-#: Examples in the probe, and how far a re-scored loss may lie from its own, in nats per scored token.
-PROBE, TOLERANCE = 8, 1e-5
+#: Examples in the probe.
+PROBE = 8
 #: Files that could run code when they are loaded.
 _PICKLES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt")
 
@@ -64,11 +64,6 @@ class Certificate:
     about: Mapping[str, Any] = field(default_factory=dict)
     probe: tuple[Example, ...] = ()
     losses: tuple[float, ...] = ()
-
-    @property
-    def tolerance(self) -> float:
-        """How far a re-scored loss may lie from its own, in nats per scored token."""
-        return float(self.about.get("model", {}).get("tolerance", TOLERANCE))
 
     def model(self, given: LanguageModel | None = None) -> LanguageModel:
         """The LM that the prompt was found for, in float32.
@@ -105,35 +100,37 @@ class Certificate:
                 )
         return lm
 
-    def distance(self, losses: Sequence[float]) -> float:
-        """The largest distance from the probe's losses, in nats per scored token.
+    def distance(self, lm: TextModel, losses: Sequence[float]) -> Distance:
+        """How far the probe's losses are off, see `promptsearch.export.tolerance`.
 
         Args:
-            losses: The probe, scored anew, shape `(probe,)`.
+            lm: The model that scored the probe anew.
+            losses: What it found, in nats, shape `(probe,)`.
 
         Raises:
             ExportError: There is no probe.
         """
         if not self.losses:
             raise ExportError("this prompt has no probe to check a copy against: export it from the run that found it")
-        return float(np.abs(np.subtract(losses, self.losses)).max()) / int(self.about["scored_tokens"])
+        return largest_distance(lm, self.probe, self.choices, self.losses, losses)
 
-    def check(self, losses: Sequence[float]) -> float:
-        """The same, where it is not above the tolerance.
+    def check(self, lm: TextModel, losses: Sequence[float]) -> float:
+        """The distance in nats per scored token, where it is not above what is allowed.
 
         Args:
-            losses: The probe, scored anew, shape `(probe,)`.
+            lm: As in `distance`.
+            losses: As in `distance`.
 
         Raises:
             ExportError: It is above.
         """
-        distance = self.distance(losses)
-        if not distance <= self.tolerance:
+        distance = self.distance(lm, losses)
+        if not distance.same:
             raise ExportError(
-                f"the export, loaded again, is {distance:.2g} nats per scored token away from what was measured "
-                f"(allowed: {self.tolerance:g}). It is not written."
+                f"the export, loaded again, is {distance.found:.2g} nats per scored token away from what was measured "
+                f"(allowed: {distance.allowed:.2g})."
             )
-        return distance
+        return distance.found
 
     def losses_by(self, lm: LanguageModel, logits: Callable[[Example, Ids], Tensor]) -> list[float]:
         """Score the probe through a forward pass of someone else's.
@@ -153,8 +150,9 @@ class Certificate:
         sums = []
         for answer in answers if self.choices is not None else answers[:1]:
             with torch.inference_mode():
-                rows = logits(example, answer)[-len(answer) - 1 : -1].float().log_softmax(-1)
-            sums.append(rows.gather(-1, torch.tensor(answer, device=rows.device)[:, None]).sum())
+                rows = logits(example, answer)[-len(answer) - 1 : -1].float()
+                places = torch.arange(len(answer), device=rows.device)
+                sums.append(token_nats(rows, places, torch.tensor(answer, device=rows.device)).sum())
         if self.choices is None:
             return -float(sums[0])
         losses, _, _ = choice_scores(torch.stack(sums)[None], torch.tensor([example.choice], device=sums[0].device))

@@ -21,8 +21,9 @@ from promptsearch.files import write_aside
 from promptsearch.model import LanguageModel
 from promptsearch.prompt import read_tensors
 from promptsearch.scoring.compiled import compile_prompts
-from promptsearch.scoring.layout import Ids, encode
+from promptsearch.scoring.layout import Ids, lay_out, leading
 from promptsearch.task import Example
+from promptsearch.template import Template
 
 FILE, TENSOR = "keys_values.safetensors", "keys_values"
 _DIMENSIONS = ("layers", "keys and values", "key heads", "tokens", "size of a head")
@@ -85,13 +86,18 @@ def score_kv(certificate: Certificate, lm: LanguageModel, folder: Path) -> list[
     keys_values = read_kv(folder, lm)
 
     def logits(example: Example, answer: Ids) -> Tensor:
-        text = encode(lm, certificate.template.pieces(example.fields)[-1])
+        text = _below(certificate.template, lm, example)
         check_room(lm, keys_values.shape[3], len(text) + len(answer))
         ids = torch.tensor([[*text, *answer]], device=lm.device)
         found: Tensor = lm.model(input_ids=ids, past_key_values=lm.cache(keys_values)).logits[0]
         return found
 
     return certificate.losses_by(lm, logits)
+
+
+def _below(template: Template, lm: LanguageModel, example: Example) -> Ids:
+    """The ids of a row below the prefix, which has taken in the special tokens that stand there."""
+    return lay_out(template, lm, example, None).segments[-1][len(leading(template, lm)) * template.apart :]
 
 
 def read_kv(folder: Path, lm: LanguageModel) -> Tensor:

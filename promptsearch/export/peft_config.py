@@ -85,6 +85,7 @@ class LoraConfig(PeftConfig):
         "layer_replication": (None,),
         "trainable_token_indices": (None,),
         "use_bdlora": (None,),
+        "megatron_config": (None,),  # beside it, PEFT imports the module that `megatron_core` names
     }
 
     peft_type: Literal["LORA"]

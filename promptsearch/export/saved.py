@@ -12,9 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from promptsearch.errors import ExportError, PromptError
+from promptsearch.errors import ExportError, FileError, PromptError, RecordError
 from promptsearch.export.certificate import PROBE, Certificate, read_json, to_json
 from promptsearch.files import write_json
+from promptsearch.metrics import MEANS, shares
 from promptsearch.model import LanguageModel
 from promptsearch.model.text import TextModel
 from promptsearch.prompt import HardPrompt, Prompt, TextPrompt, TrainedPrompt, prompt_from_json, prompt_to_json, save_trained
@@ -23,8 +24,9 @@ from promptsearch.run import Arena
 from promptsearch.scoring.compiled import check_fit
 from promptsearch.scoring.layout import prompt_texts
 from promptsearch.scoring.scorer import make_scorer
-from promptsearch.statistics import Sample, interval, jackknife
-from promptsearch.task import Split, metric_function
+from promptsearch.sealed import read_record
+from promptsearch.statistics import Sample, interval
+from promptsearch.task import Split
 
 PROMPT, FORMAT = "prompt.json", "promptsearch-prompt-1"
 
@@ -70,7 +72,8 @@ class SavedPrompt(Certificate):
             ExportError: The losses differ.
             ModelError: The model is another one.
         """
-        return self.check(self.score_probe(self.any_model(model)))
+        lm = self.any_model(model)
+        return self.check(lm, self.score_probe(lm))
 
     def score_probe(self, lm: TextModel) -> list[float]:
         """The losses of the probe by the engine that measured them, in nats, shape `(probe,)`.
@@ -116,7 +119,6 @@ def export_best(arena: Arena, winner: Prompt, result: Mapping[str, Any], folder:
     """
     examples = arena.task.splits["select"].examples[:PROBE]
     example, task = examples[0], arena.task
-    answers = [arena.lm.count(e.answer) for e in examples]
     saved = SavedPrompt(
         prompt=_as_text(winner, arena) if arena.lm.served else winner,
         template=arena.template,
@@ -129,10 +131,9 @@ def export_best(arena: Arena, winner: Prompt, result: Mapping[str, Any], folder:
             "seed": result["seed"],
             "splits": {name: split.hash for name, split in task.splits.items()},
             "metric": task.metric,
-            "select": {key: result["select"][key] for key in ("loss", "metric")},
-            "test": {key: result["test"][key] for key in ("loss", "metric")} | _intervals(result["test"], task.metric),
+            "select": _measured(result["select"]),
+            "test": _measured(result["test"]) | _intervals(result["test"], task.metric),
             "example": f"{example.fields} -> {example.answer!r}",
-            "scored_tokens": 1 if task.choices is not None else max(answers),
         },
         probe=examples,
         losses=tuple(result["select"]["losses"][:PROBE]),
@@ -150,14 +151,21 @@ def _as_text(winner: Prompt, arena: Arena) -> Prompt:
     return TextPrompt(tuple(t.removeprefix(" ") if slot.space else t for t, slot in zip(texts, slots, strict=True)))
 
 
+def _measured(found: Mapping[str, Any]) -> dict[str, float]:
+    """Loss and metric of a split; without the metric where its function failed."""
+    return {key: found[key] for key in ("loss", "metric") if found[key] is not None}
+
+
 def _intervals(test: Mapping[str, Any], metric: str) -> dict[str, Any]:
     """The 95 % intervals of one run's test loss and metric; they cover the choice of examples, not the seed."""
-    correct = np.array([test["correct"]], dtype=np.float64)
-    if metric not in ("accuracy", "exact_match"):
-        correct = jackknife(metric_function(metric), test["labels"], [test["predictions"]])
-    metrics = interval(Sample(correct), (-np.inf, np.inf) if ":" in metric else (0, 1))
     losses = interval(Sample(np.array([test["losses"]])), (0, np.inf))
-    ends = {"loss_interval": [losses.low, losses.high], "metric_interval": [metrics.low, metrics.high]}
+    ends = {"loss_interval": [losses.low, losses.high]}
+    parts = test["correct"] if metric in MEANS else test.get("shares")
+    if parts is None and ":" not in metric:
+        parts = shares(metric, test["labels"], test["predictions"])
+    if parts is not None:  # a study's own metric may have failed
+        found = interval(Sample(np.array([parts], dtype=np.float64)), (-np.inf, np.inf) if ":" in metric else (0, 1))
+        ends["metric_interval"] = [found.low, found.high]
     return {"examples": len(test["losses"]), **{key: pair for key, pair in ends.items() if np.isfinite(pair).all()}}
 
 
@@ -195,6 +203,7 @@ def load_prompt(path: Path | str) -> SavedPrompt:
     candidates = [path, path / PROMPT, path / "best" / PROMPT]
     file = next((p for p in candidates if p.is_file()), None)
     if file is None:
+        _refuse_unexported(path)
         raise PromptError(
             f"{path} holds no prompt: expected a finished run's folder, or a folder with {PROMPT} (an export of the format json)"
         )
@@ -205,6 +214,31 @@ def load_prompt(path: Path | str) -> SavedPrompt:
     except PromptError as error:
         raise PromptError(f"{file} is damaged: {error}") from error
     return SavedPrompt(prompt=prompt, **vars(certificate))
+
+
+def no_export(reason: object) -> str:
+    """That a run has no export, and what to do.
+
+    Args:
+        reason: Why.
+    """
+    return (
+        f"no export: {reason} The run stands as it is, with its losses, its test score and its prompt; the same command of "
+        "`promptsearch compare` tries the export again"
+    )
+
+
+def _refuse_unexported(run: Path) -> None:
+    """Say why a finished run has no export.
+
+    Raises:
+        PromptError: It has none.
+    """
+    try:
+        error = read_record(run / "result.json", "result", "")["export"]["error"]
+    except (FileError, RecordError, KeyError, TypeError):  # no run, or a damaged one: others say so
+        return
+    raise PromptError(f"{run} has {no_export(error)}")
 
 
 #: What a user of the folder runs, see `promptsearch.export.card`.

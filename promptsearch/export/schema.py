@@ -23,7 +23,6 @@ M = TypeVar("M", bound="Values")
 Text = Annotated[str, Field(max_length=1 << 22)]
 Count = Annotated[int, Field(ge=0, le=1 << 20)]
 Number = Annotated[float, Field(allow_inf_nan=False)]
-Scalar = Text | int | Number | bool | None
 #: JSON has lists only.
 Interval = Annotated[tuple[Number, Number], Field(strict=False)]
 Mark = Annotated[tuple[Text, bool, bool], Field(strict=False)]
@@ -72,7 +71,7 @@ class Result(Values):
 class ProbeFacts(Values):
     """An example with its loss in nats."""
 
-    fields: dict[Text, Scalar]
+    fields: dict[Text, Text]
     answer: Annotated[Text, Field(min_length=1)]
     choice: Count | None
     aliases: list[Text]

@@ -24,7 +24,7 @@ from promptsearch.model import LanguageModel
 from promptsearch.model.text import TextModel
 from promptsearch.plain_json import parse_json
 from promptsearch.prompt import TrainedPrompt
-from promptsearch.scoring.layout import Ids, broken_joint, lay_out, prompt_texts
+from promptsearch.scoring.layout import Ids, broken_joint, lay_out, prompt_texts, slots_of
 from promptsearch.scoring.scorer import loaded
 from promptsearch.scoring.served import Found, Question, score_questions
 from promptsearch.served import ServedModel
@@ -52,7 +52,8 @@ def write_text(saved: SavedPrompt, lm: TextModel, folder: Path) -> None:
     if isinstance(lm, LanguageModel):  # which read tokens; a server was sent the text itself
         for example in saved.probe:
             answers = saved.choices or (example.answer,)
-            layout = lay_out(saved.template, lm, example, answers)
+            slots = slots_of(saved.template, lm, saved.prompt)
+            layout = lay_out(saved.template, lm, example, answers, slots)
             if fault := broken_joint(saved.template, lm, example, layout, saved.prompt, answers):
                 raise ExportError(f"the text does not give the prompt's tokens back: {fault}")
     texts = prompt_texts(saved.template, lm, saved.prompt)
@@ -106,7 +107,7 @@ def _filled(file: Path, certificate: Certificate, understand: Callable[[str, Map
 
 
 def _read_text(lm: LanguageModel, whole: str, fields: Mapping[str, Any]) -> list[int]:
-    return [*lm.lead, *lm.encode(_put_in(whole, fields))]
+    return [*lm.lead, *lm.encode(_put_in(whole, fields), begins=True)]
 
 
 def _read_messages(lm: LanguageModel, whole: str, fields: Mapping[str, Any]) -> list[int]:

@@ -19,6 +19,7 @@ from torch import Tensor
 from promptsearch.errors import ExportError, PromptError
 from promptsearch.export.certificate import CERTIFICATE, FORMAT, Certificate, check_room, read_json, standing_in_row
 from promptsearch.export.saved import SavedPrompt
+from promptsearch.fields import place_of
 from promptsearch.files import write_aside
 from promptsearch.model import LanguageModel
 from promptsearch.prompt import PrefixPrompt, SoftPrompt, read_tensors
@@ -86,7 +87,8 @@ def vllm_requests(folder: Path | str, rows: Iterable[Mapping[str, Any]], lm: Lan
     certificate, _ = read_json(folder / CERTIFICATE, [FORMAT])
     lm = certificate.model(lm)
     slots = _read_slots(certificate.template, lm, folder)
-    given = (fields_of(certificate.template, row, number) for number, row in enumerate(rows, start=1))
+    placed = ((row, place_of(row, f"input {number}")) for number, row in enumerate(rows, start=1))
+    given = (fields_of(certificate.template, row, place) for row, place in placed)
     return [{"prompt_embeds": _row(certificate.template, lm, slots, fields).float().cpu()} for fields in given]
 
 
@@ -108,7 +110,8 @@ def score_vllm(certificate: Certificate, lm: LanguageModel, folder: Path) -> lis
 
 def _row(template: Template, lm: LanguageModel, slots: list[Tensor], fields: Mapping[str, Any]) -> Tensor:
     """A row up to the answer, shape `(tokens, width)`."""
-    segments = lay_out(template, lm, Example(0, fields, "", None), None).segments
+    filled = [(0,) * len(slot) for slot in slots]
+    segments = lay_out(template, lm, Example(0, fields, "", None), None, filled).segments
     parts = [_embedded(lm, segments[0])]
     for slot, segment in zip(slots, segments[1:], strict=True):
         parts += [slot, _embedded(lm, segment)]

@@ -12,17 +12,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import psutil
-import safetensors
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
 from promptsearch.errors import ModelError, TemplateError
 from promptsearch.model.attention import Forest, UnknownAttention, attending, chains
+from promptsearch.model.folder import check_complete, check_files, reason_of
 from promptsearch.model.gated import Adaption
+from promptsearch.model.integrity import checksum, spare_of, write_weights
 from promptsearch.model.layers import Layers, Reached, UnknownLayers, find_layers, recorded_differ
 from promptsearch.model.packaged import NAME, packaged_model
-from promptsearch.model.tokens import Tokens
+from promptsearch.model.rounding import rounding_noise
+from promptsearch.model.tokens import Tokens, load_tokenizer
 from promptsearch.model.weights import ModelWeights, changed, weights_of
 
 if TYPE_CHECKING:
@@ -65,6 +67,8 @@ class LanguageModel:
         self.name = name or str(getattr(model.config, "_name_or_path", "") or type(model).__name__)
         self._cast: dict[torch.dtype, LanguageModel] = {}
         self._source = self  # of what this is a copy in another dtype
+        self._loaded: str | None = None  # the name by which it can be loaded again
+        self._spare: list[Tensor] | None = None
 
     @staticmethod
     def load(name: str, *, device: str = "auto") -> LanguageModel:
@@ -91,13 +95,19 @@ class LanguageModel:
             # Only safetensors are read (GGUF apart): other weight files are pickles, which can run code.
             safe: dict[str, Any] = {} if "gguf_file" in source else {"use_safetensors": True}
             source["trust_remote_code"] = False  # left out, a terminal is asked whether to run a repository's code
-            model: Any = transformers.AutoModelForCausalLM.from_pretrained(**source, **safe, dtype=torch.float32)
-            tokenizer = transformers.AutoTokenizer.from_pretrained(**source)
-        except (OSError, ValueError, ImportError, KeyError, RuntimeError, safetensors.SafetensorError) as error:
-            reason = next(iter(str(error).splitlines()), type(error).__name__)
-            raise ModelError(f"cannot load the model '{name}': {reason} {_WAYS}") from error
+            check_files(source)
+            causal: Any = transformers.AutoModelForCausalLM
+            model, info = causal.from_pretrained(**source, **safe, dtype=torch.float32, output_loading_info=True)
+            check_complete(model, info)
+        except ModelError as error:
+            raise ModelError(f"cannot load the model '{name}': {error}") from error
+        except Exception as error:  # a stranger's files: transformers may raise anything
+            raise ModelError(f"cannot load the model '{name}': {reason_of(error)} {_WAYS}") from error
+        tokenizer = load_tokenizer(name, source)
         found = str(Path(name).resolve()) if Path(name).exists() else name  # exports name it, wherever they are used
-        return LanguageModel(model.to(pick_device(device)), tokenizer, found)
+        loaded = LanguageModel(model.to(pick_device(device)), tokenizer, found)
+        loaded._loaded = name
+        return loaded
 
     def to(self, dtype: torch.dtype) -> LanguageModel:
         """The same model in another dtype; a copy that is kept, the original stays as it is."""
@@ -185,6 +195,43 @@ class LanguageModel:
         with changed(self.model, {name: tensor.to(self.device, self.dtype) for name, tensor in tensors.items()}):
             yield
 
+    @property
+    def checksum(self) -> str:
+        """20 hexadecimal digits that follow from the weights as they are now, far quicker than `hash`."""
+        return checksum(self.model)
+
+    @property
+    def versions(self) -> tuple[int, ...]:
+        """How often each weight was written to in place, as torch counts it; costs nothing."""
+        return tuple(weight._version for weight in self.model.parameters())
+
+    def keep_spare(self) -> None:
+        """Keep a copy of the weights to restore them from, where they cannot be loaded again and are small."""
+        if self._source is self and self._loaded is None and self._spare is None:
+            self._spare = spare_of(self.model)
+
+    def restore(self) -> bool:
+        """Bring back the weights as they were loaded, where something has written to them.
+
+        Returns:
+            Whether they are right now. They are not where a large model was given as an object, or where what was loaded is
+            not there any more.
+        """
+        if self._digest() != self.hash:
+            write_weights(self.model, self._right_weights())
+        return self._digest() == self.hash
+
+    def _right_weights(self) -> list[Tensor]:
+        """From a spare copy, from where it was loaded, or from what this is a copy of; none where there is no such thing."""
+        if self._source is not self:
+            return list(self._source.model.parameters()) if self._source.restore() else []
+        if self._spare is None and self._loaded is not None:
+            try:
+                return list(LanguageModel.load(self._loaded, device=str(self.device)).model.parameters())
+            except ModelError:  # it is not there any more
+                return []
+        return self._spare or []
+
     def check_unchanged(self) -> None:
         """Compare the weights with those that it was loaded with.
 
@@ -249,9 +296,24 @@ class LanguageModel:
         listed = given if isinstance(given, (list, tuple)) else [given]
         return frozenset(int(i) for i in (*listed, self.tokenizer.eos_token_id) if i is not None)
 
-    def encode(self, text: str) -> list[int]:
-        """The token ids of a text, without special tokens; marks of special tokens in the text stay plain text."""
-        return self._tokens.encode(text)
+    def encode(self, text: str, *, begins: bool = False) -> list[int]:
+        """The token ids of a text, without special tokens; marks of special tokens in the text stay plain text.
+
+        Args:
+            text: Any.
+            begins: Whether it is the beginning of a row; else it stands behind other text.
+
+        Raises:
+            ModelError: The model has no embedding of one of its tokens.
+        """
+        ids = self._tokens.encode(text, begins=begins)
+        if (beyond := max(ids, default=0)) >= self.rows:
+            raise ModelError(
+                f"the text {text[:60]!r} holds the token {self.decode([beyond])!r} (id {beyond}), but the model '{self.name}' "
+                f"has embeddings of {self.rows} tokens only: take it out of the text, or take the tokenizer that the model was "
+                "made with"
+            )
+        return ids
 
     def chat(self, messages: Sequence[tuple[str, str]]) -> str:
         """Messages as the tokenizer's chat template writes them, with the beginning of the assistant's turn behind them.
@@ -294,9 +356,24 @@ class LanguageModel:
         added = self.tokenizer.added_tokens_decoder.values()
         return tuple(token.content for token in added if not token.special and token.content.strip())
 
-    def decode(self, ids: Sequence[int]) -> str:
-        """The text of token ids, exactly."""
-        return self._tokens.decode(ids)
+    def decode(self, ids: Sequence[int], *, begins: bool = False) -> str:
+        """The text of token ids, exactly; `begins` as for `encode`."""
+        return self._tokens.decode(ids, begins=begins)
+
+    @property
+    def anew(self) -> bool:
+        """Whether a text behind a special token is cut like one at the beginning of a row."""
+        return self._tokens.anew
+
+    @property
+    def anchor(self) -> tuple[str, int]:
+        """See `Tokens.anchor`."""
+        return self._tokens.anchor
+
+    @property
+    def marks_beginnings(self) -> bool:
+        """Whether a text is cut, or read, in another way at the beginning of a row than behind other text."""
+        return self._tokens.marks_beginnings
 
     def count(self, text: str) -> int:
         """The tokens of a text."""
@@ -309,12 +386,23 @@ class LanguageModel:
 
     @cached_property
     def words(self) -> tuple[int, ...]:
-        """Ids of the tokens that begin a word and are nothing else: a space, then ASCII letters.
+        """Ids of the tokens that begin a word and are nothing else: inside a text, a space, then ASCII letters.
 
         In byte-level BPE each of these is cut out by the pre-tokenizer, so a sequence of them survives decoding and
-        encoding; special, added and padding tokens are never among them.
+        encoding; in others a word by itself does. Special, added and padding tokens are never among them.
         """
-        return self._tokens.words(self.embeddings.shape[0])
+        return self._tokens.words(self.rows)
+
+    @cached_property
+    def plain(self) -> tuple[int, ...]:
+        """Ids of all tokens that texts are made of: none of them added, all of them with an embedding."""
+        return tuple(self._tokens.plain(self.rows))
+
+    @cached_property
+    def rows(self) -> int:
+        """How many tokens the model knows: those that it has embeddings of, and can predict."""
+        head = getattr(self.model.get_output_embeddings(), "weight", self.embeddings)
+        return min(len(self.embeddings), len(head))
 
     def embed(self, ids: Tensor) -> Tensor:
         """Token embeddings as the LM's layers take them, shape `(..., width)`."""
@@ -548,7 +636,7 @@ class LanguageModel:
         head = self.model.get_output_embeddings()
         cap = getattr(self.model.config, "final_logit_softcapping", None)
         if tokens is None:
-            found = head(states).float()
+            found = head(states.to(head.weight.dtype)).float()  # the last states may be of another, as Mamba's are
         else:
             found = states.float() @ head.weight[tokens].float().T
             found = found if head.bias is None else found + head.bias[tokens].float()
@@ -599,21 +687,63 @@ class LanguageModel:
         layers = keys_values.to(self.device, self.dtype)
         return DynamicCache([(keys[None], values[None]) for keys, values in layers], config=self.model.config)
 
-    def check(self) -> None:
-        """Compare our path through the model with its own forward, once.
+    @cached_property
+    def noise(self) -> float:
+        """What rounding does to a token's log-probability, in nats, see `promptsearch.model.rounding`."""
+        rows = len(self.embeddings)
+        ids = (*self.lead, *((2 * i + 1) * rows // 64 for i in range(32)))
+        return rounding_noise(self.model, torch.tensor(ids, device=self.device))
+
+    def check(self, *, gradients: bool = False) -> None:
+        """Compare our path through the model with its own forward, once, in its dtype.
+
+        Args:
+            gradients: Whether prompts are trained on it, so that gradients must reach what enters.
 
         Raises:
-            ModelError: They differ: the architecture does something between layers and logits that is not known here.
+            ModelError: They differ: the architecture does something between layers and logits that is not known here. Or it is
+                no causal LM, or cannot be computed in this dtype.
         """
         ids = torch.tensor([self._probe], device=self.device)
-        with torch.inference_mode():
-            theirs = self.model(input_ids=ids).logits[0].float()
-            ours = self.logits(self._last(inputs_embeds=self.embed(ids))[0])
-        if not torch.allclose(ours, theirs, atol=1e-3, rtol=1e-3):
+        try:
+            with torch.inference_mode():
+                theirs, begun = (self.model(input_ids=row).logits[0].float() for row in (ids, ids[:, :-3]))
+                states = self._last(inputs_embeds=self.embed(ids))[0]
+                ours = self.logits(states)
+                few = self.logits(states, ids[0])
+            if gradients:
+                entering = self.embed(ids).detach().requires_grad_()
+                (few_back,) = torch.autograd.grad(self.logits(self._last(inputs_embeds=entering)[0]).sum(), entering)
+                few = torch.cat([few.flatten(), few_back.float().flatten()])
+        except Exception as error:  # a stranger's model: it may raise anything
+            reason = next(iter(str(error).splitlines()), type(error).__name__)
+            raise ModelError(f"{self._does_not_work}: {reason[:200]}{self._instead}") from error
+        if not all(bool(found.isfinite().all()) for found in (theirs, ours, few)):
+            raise ModelError(f"{self._does_not_work}: its numbers are not finite{self._instead}")
+        exact = self.dtype == torch.float32
+        if not _distance(theirs[: len(begun)], begun) < (1e-2 if exact else 0.2):
+            raise ModelError(
+                f"the model '{self.name}' ({type(self.model).__name__}) lets words see those behind them, as encoders do: "
+                "expected a causal language model, which reads from left to right"
+            )
+        if not (torch.allclose(ours, theirs, atol=1e-3, rtol=1e-3) if exact else _distance(ours, theirs) < 0.1):
             raise ModelError(
                 f"the model '{self.name}' ({type(self.model).__name__}) does something between its layers and its logits that "
                 f"this library does not know (they differ by {float((ours - theirs).abs().max()):.3g}): it cannot be scored here"
             )
+
+    @property
+    def _does_not_work(self) -> str:
+        return f"the model '{self.name}' ({type(self.model).__name__}) cannot be computed in {str(self.dtype)[6:]}"
+
+    @property
+    def _instead(self) -> str:
+        return "" if self.dtype == torch.float32 else ". Set dtype to float32"
+
+
+def _distance(one: Tensor, other: Tensor) -> float:
+    """Of two tensors, relative to the second."""
+    return float((one - other).norm() / other.norm().clamp(min=1e-12))
 
 
 def pick_device(name: str) -> torch.device:

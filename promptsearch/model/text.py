@@ -44,24 +44,36 @@ class TextModel(Protocol):
         """Where and how it is served, for records; None: it is loaded here."""
 
     @property
+    def noise(self) -> float:
+        """What rounding does to a token's log-probability, in nats; 0 where that is not known."""
+
+    @property
     def words(self) -> tuple[int, ...]:
         """Ids of the words that a pool may hold."""
+
+    @property
+    def plain(self) -> tuple[int, ...]:
+        """Ids of all tokens that texts are made of."""
+
+    @property
+    def anew(self) -> bool:
+        """Whether a text behind a special token is cut like one at the beginning of a row."""
 
     @property
     def added(self) -> frozenset[int]:
         """Ids that no text is meant to hold, special tokens for example."""
 
-    def encode(self, text: str) -> list[int]:
-        """The ids of a text."""
+    def encode(self, text: str, *, begins: bool = False) -> list[int]:
+        """The ids of a text: behind other text, or at the beginning of a row."""
 
-    def decode(self, ids: Sequence[int]) -> str:
-        """The text of ids."""
+    def decode(self, ids: Sequence[int], *, begins: bool = False) -> str:
+        """The text of ids: behind other text, or at the beginning of a row."""
 
     def count(self, text: str) -> int:
         """The tokens of a text, as they are charged."""
 
-    def check(self) -> None:
-        """See that it can be scored."""
+    def check(self, *, gradients: bool = False) -> None:
+        """See that it can be scored, and trained on."""
 
     def check_unchanged(self) -> None:
         """See that nothing has written to it."""

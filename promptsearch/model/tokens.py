@@ -1,13 +1,30 @@
-"""A tokenizer, as prompts need it: with a model that is loaded here, or for one that is not."""
+"""A tokenizer, as prompts need it: with a model that is loaded here, or for one that is not.
+
+Many tokenizers treat the beginning of a text in a way of their own. SentencePiece puts the mark of a space before it, and takes
+it away again when it decodes; BERT's puts spaces between words, and none before the first. What stands inside a text is
+therefore looked at inside a text: behind an anchor, of which nothing is left in what comes out.
+"""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
 from promptsearch.errors import ModelError
+from promptsearch.model.folder import reason_of
+
+#: Texts that others are put behind, the first that fits: one that the tokenizer does not merge with what follows. Most
+#: tokenizers leave a line break alone, but some take it for a space.
+_ANCHORS = ("\n", ".", ",", ":", "a")
+#: What tells whether a tokenizer treats the beginning of a text in its own way.
+_PROBES = (" a", "a", " good", "good", ".", "\n")
+
+
+#: A text, or ids: what goes in, and what comes out.
+In = TypeVar("In", str, list[int])
+Out = TypeVar("Out", str, list[int])
 
 
 class Tokens:
@@ -30,13 +47,7 @@ class Tokens:
         Raises:
             ModelError: It cannot be found or loaded.
         """
-        import transformers
-
-        try:
-            return Tokens(transformers.AutoTokenizer.from_pretrained(name, trust_remote_code=False))
-        except (OSError, ValueError, ImportError, KeyError) as error:
-            reason = next(iter(str(error).splitlines()), type(error).__name__)
-            raise ModelError(f"cannot load the tokenizer '{name}': {reason} Expected a folder, or a name on the Hub.") from error
+        return Tokens(load_tokenizer(name, {"pretrained_model_name_or_path": name}))
 
     @cached_property
     def hash(self) -> str:
@@ -57,14 +68,50 @@ class Tokens:
         """Ids of special tokens and of others that were added to the vocabulary: no text is meant to hold them."""
         return frozenset(self._tokenizer.added_tokens_decoder)
 
-    def encode(self, text: str) -> list[int]:
-        """The ids of a text, without special tokens; marks of special tokens in the text stay plain text."""
-        return list(self._tokenizer(text, add_special_tokens=False, split_special_tokens=True).input_ids)
+    def encode(self, text: str, *, begins: bool = False) -> list[int]:
+        """The ids of a text, without special tokens; marks of special tokens in the text stay plain text.
 
-    def decode(self, ids: Sequence[int]) -> str:
-        """The text of ids, exactly."""
-        text: str = self._tokenizer.decode(list(ids), skip_special_tokens=False, clean_up_tokenization_spaces=False)
-        return text
+        Args:
+            text: Any.
+            begins: Whether it is the beginning of a row; else it stands behind other text.
+        """
+        return self._encode([text], begins)[0]
+
+    def decode(self, ids: Sequence[int], *, begins: bool = False) -> str:
+        """The text of ids, exactly.
+
+        Args:
+            ids: Of the vocabulary.
+            begins: As for `encode`.
+        """
+        return self._decode([list(ids)], begins)[0]
+
+    @cached_property
+    def anew(self) -> bool:
+        """Whether a text behind a special token is cut like one at the beginning of a row."""
+        special = next((str(token) for token in self._tokenizer.added_tokens_decoder.values() if token.special), None)
+        if special is None or not self.marks_beginnings:
+            return False
+        _, *behind = self._tokenizer(f"{special}a", add_special_tokens=False).input_ids
+        return bool(behind == self.encode("a", begins=True))
+
+    @cached_property
+    def marks_beginnings(self) -> bool:
+        """Whether a text is cut, or read, in another way at the beginning of a row than behind other text."""
+        alone = self._cut(_PROBES)
+        for anchor, head, shown in self._anchors:
+            behind = self._cut([anchor + probe for probe in _PROBES])
+            pairs = [(ids, whole[len(head) :]) for ids, whole in zip(alone, behind, strict=True) if whole[: len(head)] == head]
+            if len(pairs) > 1:  # else it merges with what follows
+                texts = self._read([ids for ids, _ in pairs])
+                joined = self._read([head + ids for ids, _ in pairs])
+                return any(a != b for a, b in pairs) or joined != [shown + text for text in texts]
+        return False
+
+    @property
+    def anchor(self) -> tuple[str, int]:
+        """A text that others can be put behind, to be cut as they are there, and its tokens; none where all places are alike."""
+        return next(((text, len(head)) for text, head, _ in self._anchors), ("", 0)) if self.marks_beginnings else ("", 0)
 
     def words(self, below: int | None = None) -> tuple[int, ...]:
         """Ids of the tokens that begin a word and are nothing else, see `LanguageModel.words`.
@@ -72,8 +119,85 @@ class Tokens:
         Args:
             below: The first id that the model has no embedding of; None: it has all.
         """
-        known = self._tokenizer.get_vocab().values()
-        ids = [i for i in known if i not in self.added and (below is None or i < below)]
-        texts = zip(ids, self._tokenizer.batch_decode([[i] for i in ids]), strict=True)
-        found = [i for i, text in texts if text[:1] == " " and text[1:].isascii() and text[1:].isalpha()]
-        return tuple(sorted(found))
+        known = self.plain(below)
+        texts = dict(zip(known, self._decode([[i] for i in known], begins=False), strict=True))
+        found = [i for i in known if texts[i][:1] == " " and texts[i][1:].isascii() and texts[i][1:].isalpha()]
+        back = self._encode([texts[i] for i in found], begins=False)
+        return tuple(sorted(i for i, ids in zip(found, back, strict=True) if ids == [i]))
+
+    def plain(self, below: int | None = None) -> list[int]:
+        """Ids of all tokens that texts are made of: none of them added, in the order of the vocabulary.
+
+        Args:
+            below: As for `words`.
+        """
+        return [i for i in self._tokenizer.get_vocab().values() if i not in self.added and (below is None or i < below)]
+
+    # Private. Texts and ids in lists: a vocabulary goes through at once.
+
+    @cached_property
+    def _anchors(self) -> list[tuple[str, list[int], str]]:
+        """The anchors that this tokenizer knows: as text, their ids at the beginning of a row, and the text of these."""
+        ids = self._cut(_ANCHORS)
+        found = zip(_ANCHORS, ids, self._read(ids), strict=True)
+        return [(anchor, head, shown) for anchor, head, shown in found if head and shown.strip(" ") == anchor]
+
+    def _encode(self, texts: Sequence[str], begins: bool) -> list[list[int]]:
+        alone = begins or not self.marks_beginnings
+        return _behind(texts, self._cut, [] if alone else [(anchor, head) for anchor, head, _ in self._anchors])
+
+    def _decode(self, rows: Sequence[list[int]], begins: bool) -> list[str]:
+        alone = begins or not self.marks_beginnings
+        return _behind(rows, self._read, [] if alone else [(head, shown) for _, head, shown in self._anchors])
+
+    def _cut(self, texts: Sequence[str]) -> list[list[int]]:
+        """The ids of texts, each by itself."""
+        if not texts:
+            return []
+        found = self._tokenizer(list(texts), add_special_tokens=False, split_special_tokens=True).input_ids
+        return [list(ids) for ids in found]
+
+    def _read(self, rows: Sequence[list[int]]) -> list[str]:
+        """The texts of ids, each by itself."""
+        as_they_are = {"skip_special_tokens": False, "clean_up_tokenization_spaces": False}
+        return [str(self._tokenizer.decode(ids, **as_they_are)) for ids in rows]
+
+
+def load_tokenizer(name: str, source: Mapping[str, Any]) -> Any:
+    """A tokenizer of transformers; code that lies beside it is not run.
+
+    Args:
+        name: What to call it in messages.
+        source: As for `from_pretrained`: a folder, a Hub name, or a GGUF file in a folder.
+
+    Raises:
+        ModelError: It cannot be found or loaded.
+    """
+    import transformers
+
+    try:
+        return transformers.AutoTokenizer.from_pretrained(**{**source, "trust_remote_code": False})
+    except Exception as error:  # a stranger's files: transformers may raise anything
+        raise ModelError(
+            f"cannot load the tokenizer '{name}': {reason_of(error)} Expected a folder with its files (tokenizer.json), or a "
+            "name on the Hub."
+        ) from error
+
+
+def _behind(given: Sequence[In], work: Callable[[Sequence[In]], list[Out]], anchors: Sequence[tuple[In, Out]]) -> list[Out]:
+    """What comes out of each behind the first anchor that stays what it is there; by itself where there is none.
+
+    Args:
+        given: Texts or ids.
+        work: Turns one into the other.
+        anchors: What goes in, and what comes out of it.
+    """
+    found: dict[int, Out] = {}
+    for before, head in anchors:
+        left = [i for i in range(len(given)) if i not in found]
+        wholes = work([before + given[i] for i in left])
+        kept = ((i, whole) for i, whole in zip(left, wholes, strict=True) if whole[: len(head)] == head)
+        found |= {i: whole[len(head) :] for i, whole in kept}
+    left = [i for i in range(len(given)) if i not in found]
+    found |= dict(zip(left, work([given[i] for i in left]), strict=True))
+    return [found[i] for i in range(len(given))]

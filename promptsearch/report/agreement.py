@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from promptsearch.budget import total
+from promptsearch.metrics import METRICS, metric_function
 from promptsearch.report.results import Run, Study, TaskInfo, TestScore
-from promptsearch.task import METRICS, metric_function
 
 #: Sums of float64 in another order differ by less.
 _SAME = 1e-6
@@ -55,9 +55,11 @@ def check_settings(run: Run, settings: Mapping[str, Any]) -> None:
     Raises:
         ValueError: It is another one; says in what.
     """
-    for key in ("strategy", "label", "options", "seed", "budget"):
-        if settings.get(key) != getattr(run, key):
-            raise ValueError(f"its {key} is {getattr(run, key)!r}, and that in run.json {settings.get(key)!r}")
+    own = {key: getattr(run, key) for key in ("strategy", "label", "options", "seed", "budget")}
+    own["start"] = run.start and {"run": run.start.run, "seed": run.start.seed, "key": run.start.key}
+    for key, value in own.items():
+        if settings.get(key) != value:
+            raise ValueError(f"its {key} is {value!r}, and that in run.json {settings.get(key)!r}")
 
 
 def check_scores(name: str, score: TestScore, task: TaskInfo, size: int) -> None:
@@ -72,7 +74,7 @@ def check_scores(name: str, score: TestScore, task: TaskInfo, size: int) -> None
     Raises:
         ValueError: They are not; says where.
     """
-    for key in ("losses", "correct", "predictions", "labels"):
+    for key in ("losses", "correct", "predictions", "labels", "shares"):
         values = getattr(score, key)
         if values is not None and len(values) != size:
             raise ValueError(f"{name}.{key} has {len(values)} entries, the {name} split {size} examples")
@@ -85,7 +87,10 @@ def check_scores(name: str, score: TestScore, task: TaskInfo, size: int) -> None
         raise ValueError(f"{name} has predictions or labels that the task does not have")
     if score.labels is not None and score.predictions is not None:
         _check_answers(name, score, score.predictions, score.labels, len(task.choices or ()))
-    if task.metric in ("accuracy", "exact_match"):
+    if score.metric is None:
+        if ":" not in task.metric or not score.metric_failed:
+            raise ValueError(f"{name}.metric is missing, and nothing says why")
+    elif task.metric in ("accuracy", "exact_match"):
         _same(f"{name}.metric", score.metric, float(np.mean(score.correct)))
     elif task.metric in METRICS and score.labels is not None:  # another one is a stranger's code, which is not run here
         _same(f"{name}.metric", score.metric, float(metric_function(task.metric)(score.labels, score.predictions)))

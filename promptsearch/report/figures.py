@@ -120,7 +120,7 @@ def by_length(task: TaskSummary, prefix: str) -> str:
         axes.set_ylabel(visible(task.info.metric))
         axes.grid(axis="y", color="#e6e9ee", linewidth=0.8)
         axes.set_axisbelow(True)
-        last = [rows[-1] for rows in task.sweeps] + others
+        last = [row for row in [rows[-1] for rows in task.sweeps] + others if np.isfinite(row.metric.mean)]
         _name_lines(axes, last, [row.family for row in last], [row.metric.mean for row in last], 0.055)
         return _svg(figure)
 

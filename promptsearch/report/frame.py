@@ -70,6 +70,7 @@ def _done(run: Run) -> dict[str, Any]:
         **_trained(run),
         "start_run": None if run.start is None else run.start.run,
         "start_seed": None if run.start is None else run.start.seed,
+        "export_error": None if run.export is None else run.export.error,
         "winner_kind": run.winner.kind,
         "winner_key": run.winner.key,
         "winner_text": run.winner.text,

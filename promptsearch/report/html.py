@@ -9,6 +9,7 @@ import numpy as np
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
+from promptsearch.printable import printable
 from promptsearch.report import lengths, notation, space, training, words
 from promptsearch.report.figures import by_length, colour, curves
 from promptsearch.report.provenance import facts, signature, study_file
@@ -45,7 +46,7 @@ def to_html(results: Results) -> str:
 
 
 def _printable(value: Any) -> Any:
-    return notation.printable(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+    return printable(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 def _task(task: TaskSummary, prefix: str, results: Results) -> dict[str, Any]:

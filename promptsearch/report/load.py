@@ -20,11 +20,12 @@ T = TypeVar("T")
 R = TypeVar("R", Run, FailedRun)
 
 
-def load_results(folder: Path | str) -> Results:
+def load_results(folder: Path | str, *, trust_code: bool = False) -> Results:
     """Read a study's folder.
 
     Args:
         folder: What `promptsearch compare` was given as `--out`.
+        trust_code: Whether a report may import the modules that the study names as metrics; else it takes what runs recorded.
 
     Returns:
         The study and all its runs.
@@ -37,18 +38,21 @@ def load_results(folder: Path | str) -> Results:
     study = load_study(folder)
     runs: list[Run] = []
     failed: list[FailedRun] = []
+    seen: set[tuple[str, str, int]] = set()
     for path in sorted(each / RESULT for each in folder.glob("*/*/seed*") if exists(each / RESULT)):
         run = load_run(path, study)
-        others = [*runs, *failed]
-        if any((run.task, run.label, run.seed) == (other.task, other.label, other.seed) for other in others):
+        name = (run.task, run.label, run.seed)
+        if name in seen:
             raise _damaged(path, f"the run {run.task}/{run.label}/seed{run.seed} lies in another folder, too")
+        seen.add(name)
         if isinstance(run, FailedRun):
             failed.append(run)
             continue
         if any(run.task == other.task and _differ(run.test.labels, other.test.labels) for other in runs):
             raise _damaged(path, "its right answers on the test split are not those of the other runs")
         runs.append(run)
-    return Results(folder, study, _ordered(runs, study), _ordered(failed, study), _unfinished([*runs, *failed], study))
+    missing = _unfinished([*runs, *failed], study)
+    return Results(folder, study, _ordered(runs, study), _ordered(failed, study), missing, trust_code)
 
 
 def load_study(folder: Path) -> Study:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from math import isnan
 
 from promptsearch.report import lengths, space, training, words
-from promptsearch.report.notation import COLUMNS, ONE_SEED, number, percent, probability, signed, visible, whole
+from promptsearch.report.notation import COLUMNS, NO_EXPORT, ONE_SEED, number, percent, probability, signed, visible, whole
 from promptsearch.report.provenance import facts, signature, study_file
-from promptsearch.report.results import Model, Results, Winner
+from promptsearch.report.results import Model, Results, Run, Winner
 from promptsearch.report.summary import Row, TaskSummary, summarise
 from promptsearch.statistics import Comparison, Interval
 
@@ -27,7 +28,8 @@ def to_markdown(results: Results) -> str:
     lines = [f"# {escape(results.study.name)}", ""]
     lines += [f"- **{escape(task.name)}**: {escape(task.verdict)}" for task in tasks]
     for task in tasks:
-        lines += ["", f"## {escape(task.name)}", "", *_task(task, model)]
+        notes = [f"- The data: {escape(note)}." for note in task.info.notes]
+        lines += ["", f"## {escape(task.name)}", "", *notes, *([""] if notes else []), *_task(task, model)]
     lines += _missing(results)
     lines += ["", "## How this was made", ""]
     lines += [f"- {escape(name)}: {escape(value)}" for name, value in facts(results)]
@@ -52,6 +54,7 @@ def _task(task: TaskSummary, model: Model) -> list[str]:
         lines += ["", f"Always giving the most frequent answer: {number(task.floor)}."]
     if any(not row.scores.covers_seeds for row in task.rows):
         lines += ["", ONE_SEED + "."]
+    lines += [line for row in task.rows for run in row.unexported for line in ("", _no_export(run))]
     if task.sweeps:
         columns = lengths.lengths(task)
         table = [lengths.cells(rows, columns) for rows in task.sweeps]
@@ -112,7 +115,7 @@ def _cells(row: Row, regret: bool) -> list[str]:
     brought = f" of its own, {whole(row.brought)} brought" if row.brought else ""
     seeds = f" ({len(row.runs)} of {row.wanted} seeds)" if len(row.runs) < row.wanted else ""
     return [
-        code(row.label, in_table=True) + kind + seeds,
+        code(row.label, in_table=True) + (NO_EXPORT if row.unexported else "") + kind + seeds,
         _interval(row.metric),
         _interval(row.loss),
         signed(row.gap),
@@ -123,8 +126,15 @@ def _cells(row: Row, regret: bool) -> list[str]:
     ]
 
 
+def _no_export(run: Run) -> str:
+    reason = escape(run.export.error) if run.export else ""
+    return f"{NO_EXPORT} {code(run.label)}, seed {run.seed}, has no export, its scores stand: {reason}"
+
+
 def _interval(value: Interval) -> str:
     mark = "" if value.covers_seeds else "†"
+    if isnan(value.low):
+        return f"{number(value.mean)}{mark}"
     return f"{number(value.mean)}{mark} \\[{number(value.low)}, {number(value.high)}\\]"
 
 

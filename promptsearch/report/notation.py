@@ -7,6 +7,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from promptsearch.printable import printable
+
 #: Column -> what it shows, in one line.
 COLUMNS = {
     "test metric": "mean over seeds and test examples, with its 95 % interval over the choice of both; higher is better",
@@ -23,6 +25,9 @@ COLUMNS = {
 }
 #: What † means.
 ONE_SEED = "† one seed: the interval covers the choice of examples only, not the luck of the seed"
+
+#: Marks a strategy of which a run has no export; below the table stands why.
+NO_EXPORT = "‡"
 
 #: What losses are where a model only writes.
 ERRORS = "Losses are 0 (the text that the model writes is right) and 1 (it is wrong), not nats."
@@ -46,24 +51,29 @@ def visible(text: str, limit: int = 2000) -> str:
     return f"{shown} … ({rest:,} more characters)" if rest > 0 else shown
 
 
-def printable(text: str) -> str:
-    """Text whose control characters, but for line breaks, are escaped: none moves a cursor or turns the reading direction."""
-    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
-
-
 def losses_of(served: Mapping[str, Any]) -> str:
     """What losses are with a model behind an endpoint.
 
     Args:
         served: As `study.json` holds it.
     """
-    if served.get("scores") == "errors":
-        return "losses are 0 and 1, not nats: it gives no log-probabilities of a prompt, so what it writes is compared"
-    return "losses are nats, from the log-probabilities that it gives of a prompt"
+    scores, reason = served.get("scores"), served.get("reason")
+    because = f" ({reason})" if reason else ""
+    if scores == "errors":
+        return f"losses are 0 and 1, not nats: it gives no log-probabilities of a prompt, so what it writes is compared{because}"
+    if scores == "first":
+        return (
+            f"losses are nats, from the {served['most']} most probable tokens of what it writes: an answer "
+            f"beyond these counts as probable as the last of them{because}"
+        )
+    shifted = ", which come one place off and are put right" if served.get("shifted") else ""
+    return f"losses are nats, from the log-probabilities that it gives of a prompt{shifted}"
 
 
-def number(value: float, digits: int = 3) -> str:
-    """A score or a loss; ∞ where nothing is known."""
+def number(value: float | None, digits: int = 3) -> str:
+    """A score or a loss; ∞ where nothing is known, – where there is none."""
+    if value is None or math.isnan(value):
+        return "–"
     if math.isinf(value):
         return "∞" if value > 0 else "-∞"
     return f"{value:.{digits}f}"

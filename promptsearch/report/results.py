@@ -61,6 +61,7 @@ class TaskInfo:
         pool_made: How the pool was made; empty where an earlier version made the study.
         pool_hash: Of the pool's token ids.
         pool_price: LM tokens that finding it took, charged to each run of hard prompts.
+        notes: What was dropped from the data, or read otherwise than it may look.
     """
 
     kind: str
@@ -74,6 +75,7 @@ class TaskInfo:
     pool_made: str = ""
     pool_hash: str = ""
     pool_price: int = 0
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -150,10 +152,10 @@ class SearchScore:
 
 @dataclass(frozen=True)
 class Score:
-    """Loss in nats and metric on a split."""
+    """Loss in nats and metric on a split; the metric is None where its function gave none."""
 
     loss: float
-    metric: float
+    metric: float | None
 
 
 @dataclass(frozen=True)
@@ -162,19 +164,24 @@ class TestScore:
 
     Args:
         loss: Mean nats.
-        metric: The task's metric.
+        metric: The task's metric; None where its function gave none.
         losses: Nats of each example.
         correct: 1 right, 0 wrong, of each example.
         predictions: Index of the chosen answer of each example; None for text answers.
         labels: Index of the right answer of each example; None for text answers.
+        shares: What each example adds to a metric that is a function of the study's author, see `promptsearch.metrics`; None for
+            other metrics, where it failed, and where an earlier version made the run.
+        metric_failed: Why a number or the shares of such a metric are missing.
     """
 
     loss: float
-    metric: float
+    metric: float | None
     losses: tuple[float, ...]
     correct: tuple[float, ...]
     predictions: tuple[int, ...] | None
     labels: tuple[int, ...] | None
+    shares: tuple[float, ...] | None = None
+    metric_failed: str = ""
 
 
 @dataclass(frozen=True)
@@ -235,6 +242,13 @@ class Training:
 
 
 @dataclass(frozen=True)
+class NoExport:
+    """Why the winner of a run has no export: what it scored when it was loaded again, or why it could not be."""
+
+    error: str
+
+
+@dataclass(frozen=True)
 class Run:
     """A finished run, as its `result.json` has it.
 
@@ -253,6 +267,7 @@ class Run:
         bytes: Of the file with the stored parameters, or of the prompt's text; None where an earlier version made the run.
         training: None where nothing was trained, or an earlier version made the run.
         start: None where it started from no other run.
+        export: None where the winner was exported, and scored the same when it was loaded again.
     """
 
     task: str
@@ -284,6 +299,7 @@ class Run:
     bytes: int | None = None
     training: Training | None = None
     start: Beginning | None = None
+    export: NoExport | None = None
 
 
 @dataclass(frozen=True)
@@ -313,6 +329,7 @@ class Results:
         runs: Finished, in the order of tasks, strategies and seeds.
         failed: Failed, in the same order.
         unfinished: Task, label and seed of the runs that are still to be made.
+        trust_code: Whether the modules that the study names as metrics may be imported.
     """
 
     folder: Path
@@ -320,3 +337,4 @@ class Results:
     runs: tuple[Run, ...]
     failed: tuple[FailedRun, ...]
     unfinished: tuple[tuple[str, str, int], ...]
+    trust_code: bool = False

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 
+from promptsearch.alike import was_blind
+from promptsearch.errors import TaskError
+from promptsearch.metrics import MEANS, shares
 from promptsearch.report.notation import ERRORS
 from promptsearch.report.results import Results, Run, Study, TaskInfo
 from promptsearch.report.verdict import verdict
-from promptsearch.statistics import Comparison, Interval, Sample, compare_all, interval, jackknife
-from promptsearch.task import metric_function
+from promptsearch.statistics import Comparison, Interval, Sample, compare_all, interval
 
-#: Metrics that are means over examples of right and wrong.
-_MEANS = ("accuracy", "exact_match")
+#: What each test example adds to the metric, by a run's label and seed.
+_Parts = Mapping[tuple[str, int], Sequence[float]]
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,7 @@ class Row:
         family: What it shares with the rows of other lengths in a sweep; else its label.
         place: Of the family in the study file; gives it its colour.
         chosen: Whether it stands for its family: of several lengths the one with the least mean loss on the select split.
-        scores: Test metric of runs by examples.
+        scores: Test metric of runs by examples; where the study's own metric cannot be had, of each run alone.
         metric: Mean test metric.
         loss: Mean test loss in nats.
         regret: Mean search loss above that of the reference, in nats; None where the two do not compare.
@@ -67,6 +69,11 @@ class Row:
         return min(self.runs, key=lambda run: run.select.loss)
 
     @property
+    def unexported(self) -> tuple[Run, ...]:
+        """The runs whose winner has no export."""
+        return tuple(run for run in self.runs if run.export)
+
+    @property
     def share(self) -> float:
         """Parameters that have to be stored with the best run's prompt, as a share of the LM's."""
         return self.best.stored / self.model if self.model else 0.0
@@ -101,6 +108,7 @@ class TaskSummary:
         rows: Best mean test metric first, references last.
         comparisons: All pairs of ranked strategies, each at its chosen length.
         floor: What always giving the most frequent answer scores; None where the metric is another.
+        left_out: What of the metric is not shown, and why; empty where all of it is.
     """
 
     name: str
@@ -109,6 +117,7 @@ class TaskSummary:
     rows: tuple[Row, ...]
     comparisons: tuple[Comparison, ...]
     floor: float | None
+    left_out: str = ""
 
     @property
     def sweeps(self) -> tuple[tuple[Row, ...], ...]:
@@ -133,10 +142,8 @@ def summarise(results: Results) -> tuple[TaskSummary, ...]:
         results: From `load_results`.
 
     Returns:
-        One summary a task, in the order of the study.
-
-    Raises:
-        TaskError: A metric `module:function` cannot be loaded here.
+        One summary a task, in the order of the study. A metric that is a function of the study's author is shown as runs
+        recorded it, and the function is called only where they did not and `results.trust_code` says so.
     """
     return tuple(_task(name, info, results) for name, info in results.study.tasks.items())
 
@@ -145,11 +152,14 @@ def _task(name: str, info: TaskInfo, results: Results) -> TaskSummary:
     runs = [run for run in results.runs if run.task == name]
     labels = list(dict.fromkeys(run.label for run in runs))
     best, chosen = _reference(runs), _chosen(runs, results.study)
-    rows = [_row([run for run in runs if run.label == label], info, results.study, best, label in chosen) for label in labels]
-    rows.sort(key=lambda row: (row.reference, -row.metric.mean, row.loss.mean))
+    parts, left_out = _parts(runs, info.metric, results.trust_code)
+    rows = [
+        _row([run for run in runs if run.label == label], parts, info, results.study, best, label in chosen) for label in labels
+    ]
+    rows.sort(key=lambda row: (row.reference, -np.nan_to_num(row.metric.mean, nan=-np.inf), row.loss.mean))
     samples = {row.label: row.scores for row in rows if row.chosen and not row.reference}
-    floor = info.majority if info.metric in _MEANS else None
-    sentence = verdict(
+    floor = info.majority if info.metric in MEANS else None
+    sentence = left_out or verdict(
         samples,
         info.metric,
         floor=floor,
@@ -158,7 +168,10 @@ def _task(name: str, info: TaskInfo, results: Results) -> TaskSummary:
     )
     if results.study.model.served and results.study.model.served.get("scores") == "errors":
         sentence += f" {ERRORS}"
-    return TaskSummary(name, info, sentence, tuple(rows), tuple(compare_all(samples)), floor)
+    if blind := [run for run in runs if was_blind(run.stopped)]:
+        sentence += f" {len(blind)} of {len(runs)} searches were blind, such as '{blind[0].label}': {blind[0].stopped}."
+    comparisons = () if left_out else tuple(compare_all(samples))
+    return TaskSummary(name, info, sentence, tuple(rows), comparisons, floor, left_out)
 
 
 def _chosen(runs: Sequence[Run], study: Study) -> set[str]:
@@ -170,10 +183,16 @@ def _chosen(runs: Sequence[Run], study: Study) -> set[str]:
     return set({study.family(label): label for label in reversed(ranked)}.values())  # the last one to be named is the best
 
 
-def _row(runs: Sequence[Run], info: TaskInfo, study: Study, reference: Run | None, chosen: bool) -> Row:
+def _row(runs: Sequence[Run], parts: _Parts | None, info: TaskInfo, study: Study, reference: Run | None, chosen: bool) -> Row:
     deterministic, label = runs[0].deterministic, runs[0].label
     families = list(dict.fromkeys(study.family(each) for each in [*study.strategies, label]))
-    scores = Sample(_scores(runs, info.metric), deterministic)
+    if parts is None:  # the recorded numbers, one a run
+        alone = [[np.nan if run.test.metric is None else run.test.metric] for run in runs]
+        scores = Sample(np.array(alone, dtype=np.float64), deterministic)
+        metric = Interval(scores.mean, np.nan, np.nan, scores.covers_seeds)
+    else:
+        scores = Sample(np.array([parts[run.label, run.seed] for run in runs], dtype=np.float64), deterministic)
+        metric = interval(scores, (-np.inf, np.inf) if ":" in info.metric else (0, 1))
     losses = Sample(np.array([run.test.losses for run in runs]), deterministic)
     return Row(
         runs=tuple(runs),
@@ -181,7 +200,7 @@ def _row(runs: Sequence[Run], info: TaskInfo, study: Study, reference: Run | Non
         place=families.index(study.family(label)),
         chosen=chosen,
         scores=scores,
-        metric=interval(scores, (-np.inf, np.inf) if ":" in info.metric else (0, 1)),
+        metric=metric,
         loss=interval(losses, (0, np.inf)),
         regret=_regret(runs, reference),
         model=study.model.parameters,
@@ -189,12 +208,29 @@ def _row(runs: Sequence[Run], info: TaskInfo, study: Study, reference: Run | Non
     )
 
 
-def _scores(runs: Sequence[Run], metric: str) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
-    """The test metric, shape `(runs, examples)`, so that the mean of a row is the run's metric."""
-    first = runs[0].test
-    if metric in _MEANS or first.labels is None:
-        return np.array([run.test.correct for run in runs], dtype=np.float64)
-    return jackknife(metric_function(metric), first.labels, [run.test.predictions or () for run in runs])
+def _parts(runs: Sequence[Run], metric: str, trust_code: bool) -> tuple[_Parts | None, str]:
+    """What each test example adds to the metric of each run; or None, and why it is not known."""
+    found = {}
+    for run in runs:
+        test, known = run.test, None
+        if metric in MEANS or test.labels is None:
+            known = test.correct
+        elif ":" in metric:
+            known = test.shares
+        try:
+            if known is None and (trust_code or ":" not in metric):
+                known = tuple(shares(metric, test.labels or (), test.predictions or ()))
+        except TaskError as error:
+            return None, _left_out(metric, f"{run.label}, seed {run.seed}: {error}")
+        if known is None:
+            failed = test.metric_failed and f"{run.label}, seed {run.seed}: {test.metric_failed}"
+            return None, _left_out(metric, failed or "its code is the study's; add --trust-code")
+        found[run.label, run.seed] = known
+    return found, ""
+
+
+def _left_out(metric: str, why: str) -> str:
+    return f"Intervals of metric {metric}, and tests of who won by it, are left out: {why}."
 
 
 def _reference(runs: Sequence[Run]) -> Run | None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from math import isnan
+
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from promptsearch.report.notation import ONE_SEED, number, short, signed, visible
+from promptsearch.printable import Terminal
+from promptsearch.report.notation import NO_EXPORT, ONE_SEED, number, short, signed, visible
 from promptsearch.report.results import Results, Winner
 from promptsearch.report.summary import Row, TaskSummary, summarise
 from promptsearch.report.training import findings
@@ -19,13 +22,18 @@ def print_report(results: Results, console: Console | None = None) -> None:
         results: From `load_results`.
         console: Where to; left out: standard output.
     """
-    console = console or Console()
+    console = console or Terminal()
     for task in summarise(results):
         console.print(Text(f"\n{visible(task.name)}: ", style="bold") + Text(visible(task.verdict), style="not bold"))
         if task.rows:
             console.print(_table(task))
         if any(not row.scores.covers_seeds for row in task.rows):
             console.print(Text(ONE_SEED, style="dim"))
+        for note in task.info.notes:
+            console.print(Text("data ", style="yellow") + Text(visible(note)))
+        for done in (run for row in task.rows for run in row.unexported):
+            reason = f"{done.label}, seed {done.seed}, its scores stand: {done.export.error if done.export else ''}"
+            console.print(Text(f"{NO_EXPORT} no export ", style="yellow") + Text(visible(reason)))
         for label, seed, text in findings(task):
             console.print(Text("check ", style="yellow") + Text(visible(f"{label}, seed {seed}: {text}")))
     for run in results.failed:
@@ -53,14 +61,19 @@ def _table(task: TaskSummary) -> Table:
 
 def _cells(row: Row) -> tuple[str, ...]:
     return (
-        visible(row.label) + (" (ref.)" if row.reference else ""),
-        f"{number(row.metric.mean)} ±{number(row.metric.half)}{'' if row.scores.covers_seeds else '†'}",
+        visible(row.label) + (NO_EXPORT if row.unexported else "") + (" (ref.)" if row.reference else ""),
+        _metric(row),
         number(row.loss.mean),
         signed(row.gap),
         short(row.spent),
         short(row.seconds),
         _prompt(row.best.winner),
     )
+
+
+def _metric(row: Row) -> str:
+    half = "" if isnan(row.metric.low) else f" ±{number(row.metric.half)}"
+    return f"{number(row.metric.mean)}{half}{'' if row.scores.covers_seeds else '†'}"
 
 
 def _prompt(winner: Winner) -> str:

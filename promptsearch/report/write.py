@@ -11,11 +11,12 @@ from promptsearch.report.load import load_results
 from promptsearch.report.markdown import to_markdown
 
 
-def write_report(folder: Path | str) -> Path:
+def write_report(folder: Path | str, *, trust_code: bool = False) -> Path:
     """Write `report.md`, `report.html` and `runs.parquet` into a study's folder, each whole or not at all.
 
     Args:
         folder: The study's.
+        trust_code: As for `load_results`.
 
     Returns:
         The path of `report.html`.
@@ -23,9 +24,8 @@ def write_report(folder: Path | str) -> Path:
     Raises:
         StudyError: The folder is no study's.
         RecordError: One of its files is damaged.
-        TaskError: A metric `module:function` cannot be loaded here.
     """
-    results = load_results(folder)
+    results = load_results(folder, trust_code=trust_code)
     write_aside(results.folder / "runs.parquet", to_parquet(run_table(results)))
     write_aside(results.folder / "report.md", to_markdown(results))
     path = results.folder / "report.html"

@@ -14,7 +14,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from promptsearch.errors import PromptError
+from promptsearch.errors import FieldError, PromptError
+from promptsearch.fields import text_in
 from promptsearch.model import LanguageModel
 from promptsearch.model.gated import Adaption
 from promptsearch.prompt import (
@@ -84,7 +85,7 @@ class Compiled:
         Raises:
             PromptError: The row holds no token: a prefix predicts nothing itself.
         """
-        ids = lay_out(self.template, lm, Example(0, fields, "", None), None).join(self.slots)
+        ids = lay_out(self.template, lm, Example(0, fields, "", None), None, self.slots).join(self.slots)
         if not ids:
             raise PromptError("no token stands before the answer: the model needs at least one")
         if not lm.trees:
@@ -163,26 +164,26 @@ def compile_prompts(lm: LanguageModel, prompts: Sequence[tuple[Prompt, Template]
 def embedded(lm: LanguageModel, prompt: Prompt, template: Template, fields: Mapping[str, Any]) -> Tensor:
     """A row up to the answer as the layers take it, without a prefix, shape `(tokens, width)`."""
     slots, _ = _fill(prompt, template, lm, 0)
-    ids = lay_out(template, lm, Example(0, fields, "", None), None).join(slots)
+    ids = lay_out(template, lm, Example(0, fields, "", None), None, slots).join(slots)
     vectors = prompt.vectors if isinstance(prompt, SoftPrompt) else None
     return embed(lm, torch.tensor(ids, dtype=torch.long, device=lm.device), vectors)
 
 
-def fields_of(template: Template, given: Mapping[str, Any], number: int) -> dict[str, Any]:
-    """What a user's input gives for the fields of a template.
+def fields_of(template: Template, given: Mapping[str, Any], place: str) -> dict[str, str]:
+    """What a user's input gives for the fields of a template, as strictly as the rows that a prompt was found on.
 
     Args:
         template: Of its prompt.
         given: Field name -> value; other keys are left alone.
-        number: Its place, from 1, for the message.
+        place: Where it stands, for the message.
 
     Raises:
-        PromptError: It lacks a field.
+        PromptError: It lacks a field, or holds a value there that has no text.
     """
-    for name in template.fields:
-        if name not in given:
-            raise PromptError(f"input {number} lacks the field '{name}'; it has {', '.join(map(str, given)) or 'none'}")
-    return {name: given[name] for name in template.fields}
+    try:
+        return {name: text_in(given, name, place) for name in template.fields}
+    except FieldError as error:
+        raise PromptError(str(error)) from error
 
 
 def check_fit(prompt: Prompt, template: Template) -> None:
@@ -235,7 +236,8 @@ def _beginning(template: Template, lm: LanguageModel, slots: Sequence[Ids]) -> P
     """The ids of a row before the first segment with a field, special tokens that begin this segment among them."""
     if template.kind in ("tuned", "weights"):  # which change whatever is computed
         return ()
-    segments = lay_out(template, lm, Example(0, dict.fromkeys(template.fields, ""), "", None), None).segments
+    example = Example(0, dict.fromkeys(template.fields, ""), "", None)
+    segments = lay_out(template, lm, example, None, slots).segments
     ids: list[int] = []
     for segment, slot in zip(segments[: template.fixed], slots, strict=False):
         ids += [*segment, *slot]

@@ -46,7 +46,7 @@ from promptsearch.template import Kind, Template
 Ids = NDArray[np.int64]
 
 #: Part of every cache key: raise it when scores may change.
-ENGINE = 4
+ENGINE = 5
 
 #: What an engine's prompts are called in messages.
 _KINDS: dict[Kind, str] = {
@@ -90,6 +90,7 @@ class Engine:
         self._template = template
         self._split = split
         self._choices = choices
+        self._memory = memory
         self._layouts = layouts = [lay_out(template, lm, example, choices) for example in split.examples]
         self._kind = template.kind
         if template.apart:
@@ -101,8 +102,8 @@ class Engine:
         self._lengths = np.array([sum(map(len, x.segments)) + max(map(len, x.answers)) for x in layouts])
         self._right = np.array([-1 if e.choice is None else e.choice for e in split.examples])
         self._one_token = choices is not None and all(len(a) == 1 for a in layouts[0].answers)
-        one_token, name = self._one_token, split.name
-        self._rows = rows = Rows(lm, layouts, self._kind, one_token=one_token, name=name, memory=memory, keep=keep)
+        self._rows = rows = self._make_rows(layouts, keep)
+        self._begun: dict[tuple[bool, ...], tuple[list[Layout], Rows]] = {}  # where empty slots change what begins a row
         parts = (ENGINE, rows.plan.kept, rows.plan.wave, lm.hash, lm.tokenizer_hash, template.text, template.length, split.hash)
         config = json.dumps(lm.model.config.to_dict(), sort_keys=True, default=str)  # what weights alone do not say
         surroundings = (
@@ -119,8 +120,11 @@ class Engine:
 
     @property
     def signature(self) -> str:
-        """All that a score depends on besides prompt and example; another one once memory has run out."""
-        return repr((self._rows.limit, *self._signature))
+        """All that a score depends on besides prompt and example: the weights as they are now among it.
+
+        Another one once memory has run out.
+        """
+        return repr((self._rows.limit, self._lm.checksum, *self._signature))
 
     def length(self, prompt: Prompt) -> int:
         """Tokens that the prompt puts into the slots."""
@@ -302,6 +306,10 @@ class Engine:
         """Tokens of which something is kept from call to call, and its bytes."""
         return self._rows.kept
 
+    def forget(self) -> None:
+        """Compute anew what is kept from call to call: the weights were not what they should have been."""
+        self._rows.forget()
+
     # Private.
 
     def _slots(self, prompts: Sequence[Prompt]) -> tuple[list[Slots], Tensor | Adaption | None]:
@@ -377,7 +385,7 @@ class Engine:
         """Losses (prompts, examples), metric (prompts, examples), choices (prompts, examples, choices), tokens computed."""
         places = {int(e): i for i, e in enumerate(examples)}  # an id that is asked for twice is computed once
         unique = np.array(list(places))
-        flat, begins, computed = self._rows.compute(prompts, trained, unique, sharing)
+        flat, begins, computed = self._compute(prompts, trained, unique, sharing)
         again = torch.tensor([list(places).index(int(e)) for e in examples]) if len(places) < len(examples) else None
 
         def each(table: Tensor) -> Tensor:
@@ -394,6 +402,35 @@ class Engine:
         shape = (len(prompts), len(unique))
         return each(nats.reshape(shape)), each(correct.float().reshape(shape)), each(normalised.unflatten(0, shape)), computed
 
+    def _compute(
+        self, prompts: Sequence[Slots], trained: Tensor | Adaption | None, examples: Ids, sharing: Sharing | None
+    ) -> tuple[Tensor, Ids, int]:
+        """What `Rows.compute` finds; prompts whose rows begin alike together."""
+        together: dict[Rows, list[int]] = {}
+        for i, slots in enumerate(prompts):
+            together.setdefault(self._begun_by(slots)[1], []).append(i)
+        if len(together) == 1:
+            (rows,) = together
+            return rows.compute(prompts, trained, examples, sharing)
+        found = [rows.compute([prompts[i] for i in some], trained, examples, sharing) for rows, some in together.items()]
+        back = torch.tensor([i for some in together.values() for i in some]).argsort()
+        return torch.cat([flat for flat, _, _ in found])[back], found[0][1], sum(computed for _, _, computed in found)
+
+    def _begun_by(self, slots: Slots) -> tuple[list[Layout], Rows]:
+        """The layouts and rows of a prompt: others where it leaves slots empty, and the tokenizer marks what begins a row."""
+        full = tuple(map(bool, slots))
+        if self._template.apart or all(full) or not self._lm.marks_beginnings:
+            return self._layouts, self._rows
+        if full not in self._begun:
+            layouts = [lay_out(self._template, self._lm, e, self._choices, slots) for e in self._split.examples]
+            same = layouts == self._layouts
+            self._begun[full] = layouts, self._rows if same else self._make_rows(layouts, keep=False)
+        return self._begun[full]
+
+    def _make_rows(self, layouts: Sequence[Layout], keep: bool) -> Rows:
+        one_token, name = self._one_token, self._split.name
+        return Rows(self._lm, layouts, self._kind, one_token=one_token, name=name, memory=self._memory, keep=keep)
+
     def _attending(self, vectors: Tensor) -> float:
         """The share of the layers that attend to a gated prompt."""
         return vectors.shape[1] / self.gated_shape[0]
@@ -406,8 +443,10 @@ class Engine:
         except PromptSearchError as error:
             return str(error)
         for e in examples:
-            example, layout = self._split.examples[e], self._layouts[e]
-            if not layout.join(slots_of(self._template, self._lm, prompt)):
+            example = self._split.examples[e]
+            slots = slots_of(self._template, self._lm, prompt)
+            layout = self._begun_by(slots)[0][e]
+            if not layout.join(slots):
                 return f"nothing stands before the answer of {self._split.name} example {e}: the model needs at least one token"
             answers = self._choices if self._choices is not None else (example.answer, *example.aliases)
             if fault := broken_joint(self._template, self._lm, example, layout, prompt, answers):

@@ -66,6 +66,10 @@ class Kept(Generic[K]):
         found = self._found | dict(zip(others, self._run(others, run or self._put_through), strict=True))
         return [found[item] for item in items]
 
+    def clear(self) -> None:
+        """Throw away what was found."""
+        self._found.clear()
+
     def _run(self, items: Sequence[K], run: Callable[[Sequence[K]], list[Tensor]]) -> list[Tensor]:
         try:
             found = run(items)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -14,6 +15,9 @@ from promptsearch.prompt import HardPrompt, TextPrompt
 from promptsearch.space import PromptSpace
 from promptsearch.task import Example, Split
 from promptsearch.template import Piece, Template
+
+if TYPE_CHECKING:
+    from transformers import AddedToken
 
 #: What fills one slot: token ids, or a number of vectors.
 Ids = tuple[int, ...]
@@ -56,23 +60,64 @@ def leading(template: Template, lm: LanguageModel) -> Ids:
     return () if template.messages else lm.lead
 
 
-def encode(lm: LanguageModel, pieces: Sequence[Piece]) -> list[int]:
-    """The ids of text in pieces: special tokens are found in what a chat template wrote, and nowhere else."""
+def encode(lm: LanguageModel, pieces: Sequence[Piece], *, begins: bool = True) -> list[int]:
+    """The ids of text in pieces: special tokens are found in what a chat template wrote, and nowhere else.
+
+    Args:
+        lm: For its tokenizer.
+        pieces: Of a row, one after the other.
+        begins: Whether nothing stands before them.
+    """
     ids: list[int] = []
+    for run, at, special in _runs(lm, pieces, begins):
+        ids += lm.encode(run, begins=at) if run else []
+        ids += [lm.tokenizer.convert_tokens_to_ids(special.content)] if special else []
+    return ids
+
+
+def _runs(lm: TextModel, pieces: Sequence[Piece], begins: bool) -> Iterator[tuple[str, bool, AddedToken | None]]:
+    """Text in pieces, cut at its special tokens.
+
+    Yields:
+        A run of text, whether the tokenizer takes it for the beginning of a row, and the special token behind it; in the end
+        what stands behind the last of these, and None.
+    """
     run, strips = "", False
     for text, marked in pieces:
-        for part in lm.cut(text) if marked else [text]:
+        for part in _parts(lm, text) if marked else [text]:
             if isinstance(part, str):
                 run += part
                 run = run.lstrip() if strips else run
                 continue
-            run = run.rstrip() if part.lstrip else run
-            ids += [*(lm.encode(run) if run else ()), lm.tokenizer.convert_tokens_to_ids(part.content)]
-            run, strips = "", part.rstrip  # some special tokens swallow whitespace beside them
-    return [*ids, *(lm.encode(run) if run else ())]
+            yield run.rstrip() if part.lstrip else run, begins, part
+            run, strips, begins = "", part.rstrip, lm.anew  # some special tokens swallow whitespace beside them
+    yield run, begins, None
 
 
-def lay_out(template: Template, lm: LanguageModel, example: Example, choices: Sequence[str] | None) -> Layout:
+def _parts(lm: TextModel, text: str) -> list[str | AddedToken]:
+    assert isinstance(lm, LanguageModel)  # a server is sent no messages
+    return lm.cut(text)
+
+
+def _begins_behind(lm: TextModel, pieces: Sequence[Piece], begins: bool) -> bool:
+    """Whether the tokenizer takes what stands behind these pieces for the beginning of a row."""
+    *_, (run, at, _) = _runs(lm, pieces, begins)
+    return at and not run
+
+
+def _filled(template: Template, slots: Sequence[Ids | str] | None) -> list[bool]:
+    """Which slots have something in them that stands in the row."""
+    found = [bool(slot.length) for slot in template.slots] if slots is None else list(map(bool, slots))
+    return [full and not (i == 0 and template.kind != "slots") for i, full in enumerate(found)]
+
+
+def lay_out(
+    template: Template,
+    lm: LanguageModel,
+    example: Example,
+    choices: Sequence[str] | None,
+    slots: Sequence[Ids | str] | None = None,
+) -> Layout:
     """The token segments of an example.
 
     Args:
@@ -80,12 +125,18 @@ def lay_out(template: Template, lm: LanguageModel, example: Example, choices: Se
         lm: For its tokenizer.
         example: Of a task.
         choices: The task's choices; None for text answers.
+        slots: What the prompt puts there. Where that is nothing, what follows may be the beginning of the row, which many
+            tokenizers cut in a way of its own. Left out: the slots are full.
     """
     if not template.rendered:
         raise TemplateError("the template's messages have not met a model: render them with promptsearch.scoring.chat.render")
     filled = template.pieces(example.fields)
     _check_plain(template, lm, [text for pieces in filled for text, marked in pieces if not marked])
-    segments = tuple(tuple(encode(lm, pieces)) for pieces in filled)
+    segments: list[Ids] = []
+    begins = True
+    for pieces, full in zip(filled, [*_filled(template, slots), True], strict=True):
+        segments.append(tuple(encode(lm, pieces, begins=begins)))
+        begins = not full and _begins_behind(lm, pieces, begins)
     answers = choices if choices is not None else (example.answer, *example.aliases)
     above, below = (leading(template, lm), ()) if template.kind == "slots" else ((), leading(template, lm))
     first, second, *rest = segments
@@ -119,14 +170,34 @@ def slots_of(template: Template, lm: LanguageModel, prompt: HardPrompt | TextPro
         return split_slots(template, prompt.ids)
     texts = template.slot_texts(prompt.texts)
     _check_plain(template, lm, texts)
-    return tuple(tuple(lm.encode(text)) if text else () for text in texts)
+    beginnings = begins_row(template, lm, texts)
+    return tuple(tuple(lm.encode(t, begins=at)) if t else () for t, at in zip(texts, beginnings, strict=True))
 
 
 def prompt_texts(template: Template, lm: TextModel, prompt: HardPrompt | TextPrompt) -> tuple[str, ...]:
     """The text that stands in each slot, with its spaces."""
     if isinstance(prompt, HardPrompt):
-        return tuple(lm.decode(ids) for ids in split_slots(template, prompt.ids))
+        slots = split_slots(template, prompt.ids)
+        beginnings = begins_row(template, lm, slots)
+        return tuple(lm.decode(ids, begins=at) for ids, at in zip(slots, beginnings, strict=True))
     return template.slot_texts(prompt.texts)
+
+
+def begins_row(template: Template, lm: TextModel, slots: Sequence[Ids | str] | None = None) -> list[bool]:
+    """Of each slot, whether the tokenizer takes what stands in it for the beginning of a row.
+
+    Args:
+        template: Bound.
+        lm: For its tokenizer.
+        slots: As for `lay_out`.
+    """
+    found, begins = [], True
+    pieces = template.pieces(dict.fromkeys(template.fields, "a"))
+    for before, full in zip(pieces, _filled(template, slots), strict=False):
+        begins = _begins_behind(lm, before, begins)
+        found.append(begins)
+        begins = begins and not full
+    return found
 
 
 def broken_joint(

@@ -108,6 +108,11 @@ class Rows:
         tokens = int(self.held[: self.plan.kept].sum()) if self._trees else self._kept.tokens
         return tokens, tokens * self._bytes
 
+    def forget(self) -> None:
+        """Throw away what is kept; it is computed again when it is needed."""
+        self._kept.clear()
+        self._entering = None
+
     def compute(
         self, prompts: Sequence[Slots], trained: Tensor | Adaption | None, examples: Ids, sharing: Sharing | None = None
     ) -> tuple[Tensor, Ids, int]:

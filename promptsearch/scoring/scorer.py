@@ -35,6 +35,9 @@ class SplitScorer(Scorer, Protocol):
     def kept_lead(self, example: int) -> Path:
         """The ids before the first slot of an example where they are kept from call to call, else nothing."""
 
+    def forget(self) -> None:
+        """Compute anew what is kept from call to call."""
+
     @property
     def kept(self) -> tuple[int, int]:
         """Tokens of which something is kept from call to call, and its bytes."""

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from scipy.special import log_softmax
 from torch import Tensor
 
-from promptsearch.endpoint import Completion
+from promptsearch.endpoint import Completion, Likely
 from promptsearch.errors import EndpointError, PromptError, PromptSearchError, StrategyError, TemplateError
 from promptsearch.evaluation import Floats, Scores
 from promptsearch.model.weights import ModelWeights
@@ -80,13 +80,16 @@ def score_questions(model: ServedModel, questions: Sequence[Question]) -> list[F
     if model.scores == "errors":
         texts = model.written([(q.text, written_tokens(model, q.answers)) for q in questions])
         return [text if isinstance(text, EndpointError) else _wrong(q, text) for q, text in zip(questions, texts, strict=True)]
+    if model.scores == "first":
+        lists = model.listed([q.text for q in questions])
+        return [each if isinstance(each, EndpointError) else _listed(q, each) for q, each in zip(questions, lists, strict=True)]
     answers = iter(model.answered([(q.text, answer) for q in questions for answer in q.answers]))
     return [_probable(q, list(islice(answers, len(q.answers)))) for q in questions]
 
 
 def written_tokens(model: ServedModel, answers: Sequence[str]) -> int:
     """The most tokens that the model may write to give one of these answers."""
-    return max(map(model.count, answers)) + _SPARE
+    return 1 if model.scores == "first" else max(map(model.count, answers)) + _SPARE
 
 
 def _probable(question: Question, answers: Sequence[Answered | EndpointError]) -> Found | EndpointError:
@@ -101,6 +104,12 @@ def _probable(question: Question, answers: Sequence[Answered | EndpointError]) -
     choices = log_softmax(np.array([a.nats for a in known]))
     right = choices[question.choice]
     return Found(float(-right), float(right > np.delete(choices, question.choice).max()), choices)
+
+
+def _listed(question: Question, likely: Likely) -> Found | EndpointError:
+    """The same from the most probable tokens: an answer that is none of them is at most as probable as the last of them."""
+    best, least = max(likely, key=lambda token: likely[token]), min(likely.values())
+    return _probable(question, [Answered(likely.get(answer, least), answer == best) for answer in question.answers])
 
 
 def _wrong(question: Question, written: Completion) -> Found:
@@ -145,7 +154,7 @@ class ServedScorer:
             tuple(choices) if choices is not None else (example.answer, *example.aliases) for example in split.examples
         ]
         self._check_answers()
-        writes = model.scores == "errors"
+        writes = model.scores != "nats"
         self._readings = np.array([1 if writes else len(answers) for answers in self._answers])
         self._text = np.array([model.count("".join(template.fill(example.fields))) for example in split.examples])
         self._answer = np.array([written_tokens(model, a) if writes else sum(map(model.count, a)) for a in self._answers])
@@ -198,7 +207,7 @@ class ServedScorer:
         """
         shape = (len(prompts), len(examples))
         losses, metric = np.full(shape, np.nan), np.full(shape, np.nan)
-        nats = self._model.scores == "nats"
+        nats = self._model.scores != "errors"
         choices = np.full((*shape, len(self._choices)), np.nan) if self._choices is not None and nats else None
         failures: dict[int, str] = {}
         questions: dict[int, list[Question]] = {}
@@ -254,6 +263,9 @@ class ServedScorer:
     def kept_lead(self, example: int) -> Path:
         """Nothing."""
         return ()
+
+    def forget(self) -> None:
+        """Nothing is kept."""
 
     @property
     def kept(self) -> tuple[int, int]:

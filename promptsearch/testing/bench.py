@@ -26,10 +26,11 @@ from promptsearch.errors import PromptSearchError, StudyError
 from promptsearch.export import load_prompt
 from promptsearch.loop import search
 from promptsearch.objective import Objective
+from promptsearch.options import check_options
 from promptsearch.plain_yaml import read_yaml
 from promptsearch.prompt import HardPrompt
 from promptsearch.settings import OneStrategy
-from promptsearch.strategy import Access, Strategy, check_options, find_strategy, known_strategies, make_strategy
+from promptsearch.strategy import Access, Strategy, find_strategy, known_strategies, make_strategy
 from promptsearch.testing.planted import Kind, PlantedScorer
 from promptsearch.testing.table import TableScorer
 

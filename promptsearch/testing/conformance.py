@@ -25,12 +25,15 @@ import torch
 from scipy import stats
 
 from promptsearch import loop
+from promptsearch.books import books_of
 from promptsearch.evaluation import Evaluation
 from promptsearch.objective import Objective
+from promptsearch.options import options_of
 from promptsearch.prompt import HardPrompt, Prompt, TrainedPrompt
 from promptsearch.records import RunLog
 from promptsearch.settings import RESERVED
-from promptsearch.strategy import Access, Ask, Strategy, make_strategy, options_of
+from promptsearch.strategy import Access, Ask, Strategy, make_strategy
+from promptsearch.testing.doors import doors
 from promptsearch.testing.planted import Kind, PlantedScorer
 
 
@@ -108,11 +111,10 @@ class StrategyConformance:
         assert (runs[0] == runs[1]) == self.strategy.deterministic
 
     def test_takes_what_it_is_told_as_read_only(self) -> None:
-        """Arrays that are told, the pool, the embeddings and the weights belong to the core."""
+        """Arrays that are told, the pool and the embeddings belong to the core."""
         scorer = PlantedScorer("separable")
-        embeddings = scorer.embeddings.clone()
-        weights = {name: tensor.clone() for name, tensor in scorer.weights.tensors.items()}
-        strategy = self._make(scorer.objective(scorer.budget(self.few)))
+        objective = scorer.objective(scorer.budget(self.few))
+        strategy = self._make(objective)
         tell = strategy.tell
 
         def tell_read_only(prompts: Sequence[Prompt], evaluation: Evaluation) -> None:
@@ -124,9 +126,16 @@ class StrategyConformance:
 
         strategy.tell = tell_read_only  # type: ignore[method-assign]
         loop.search(strategy)
-        assert torch.equal(scorer.embeddings, embeddings), f"{self._name} changed the LM's embeddings"
-        for name, tensor in weights.items():
-            assert torch.equal(scorer.weights.tensors[name], tensor), f"{self._name} changed the LM's weight {name}"
+        same = torch.equal(objective.embeddings, scorer.embeddings)
+        assert same, f"{self._name} changed the LM's embeddings, of which it has a copy"
+
+    def test_reaches_the_lm_and_the_examples_by_its_objective_alone(self) -> None:
+        """Nothing that it holds, by attributes, closures and containers, leads to scorers, books, files or other splits."""
+        scorer = PlantedScorer("separable")
+        objective = scorer.objective(scorer.budget(self.few))
+        strategy = self._make(objective)
+        loop.search(strategy)
+        assert not (found := doors(strategy)), f"{self._name} holds what belongs to the core: {found[0]}"
 
     def test_goes_on_where_prompts_fail(self) -> None:
         """Failed prompts have the value +inf; half of all prompts fail here."""
@@ -245,8 +254,9 @@ class _Result:
 
 
 def _result(objective: Objective, reason: str) -> _Result:
-    lines = [{name: line[name] for name in ("n", "examples", "prompts", "losses")} for line in objective.log.lines]
-    return _Result(reason, lines, [(item.value, item.prompt.key) for item in objective.ranking], objective.ledger.spent)
+    books = books_of(objective)
+    lines = [{name: line[name] for name in ("n", "examples", "prompts", "losses")} for line in books.log.lines]
+    return _Result(reason, lines, [(item.value, item.prompt.key) for item in books.ranking], books.ledger.spent)
 
 
 class _Random(Strategy):

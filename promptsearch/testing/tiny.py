@@ -26,7 +26,8 @@ from promptsearch.errors import UnknownName
 
 Architecture = Literal["llama", "gpt2", "gemma3", "qwen3"]
 
-_CORPUS = """The capital of France is Paris. The capital of Germany is Berlin. The capital of Italy is Rome. The capital of
+#: What the tokenizers are trained on.
+CORPUS = """The capital of France is Paris. The capital of Germany is Berlin. The capital of Italy is Rome. The capital of
 Spain is Madrid. The capital of Japan is Tokyo. A good movie. A bad movie. It was good. It was bad. It was great. It was terrible.
 This film is very good and the story is funny. This film is very bad and the story is boring. I like the movie. I hate the movie.
 Question: Is this review positive or negative? Answer: yes or no. The review is positive. The review is negative. What is the
@@ -85,7 +86,7 @@ def tiny_tokenizer(*, begin: bool = False) -> PreTrainedTokenizerFast:
         show_progress=False,
     )
     # The listed words most often, so that they become tokens first; twice the corpus, since a pair must occur twice.
-    tokenizer.train_from_iterator([*WORDS * 10, _CORPUS, _CORPUS], trainer)
+    tokenizer.train_from_iterator([*WORDS * 10, CORPUS, CORPUS], trainer)
     if begin:
         tokenizer.post_processor = processors.TemplateProcessing(
             single=f"{_BEGIN} $A", pair=f"{_BEGIN} $A $B", special_tokens=[(_BEGIN, tokenizer.token_to_id(_BEGIN))]

@@ -43,7 +43,7 @@ def saved_prompt(lm, template, kind, answers=("bad", "very good")):
         prompt=prompt,
         template=bound,
         choices=task.choices,
-        about={"model": lm.facts, "scored_tokens": 1},
+        about={"model": lm.facts},
         probe=examples,
         losses=tuple(losses.tolist()),
     )

@@ -51,7 +51,7 @@ def saved_prefix(lm, template=FRONT, answers=("bad", "very good")):
         prompt=prompt,
         template=bound,
         choices=task.choices,
-        about={"model": lm.facts, "scored_tokens": 1},
+        about={"model": lm.facts},
         probe=examples,
         losses=tuple(losses.tolist()),
     )

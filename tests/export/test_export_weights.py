@@ -12,7 +12,7 @@ import torch
 
 from promptsearch import LanguageModel, Task, Weights, load_prompt
 from promptsearch.errors import ExportError, PromptError
-from promptsearch.export import export_run, read_peft
+from promptsearch.export import export_run, read_peft, verify
 from promptsearch.export.saved import SavedPrompt, write_saved
 from promptsearch.scoring import Engine
 from promptsearch.task import Split
@@ -66,7 +66,7 @@ def saved_weights(lm, prompt, answers=("bad", "very good")):
         prompt=prompt,
         template=bound,
         choices=task.choices,
-        about={"model": facts, "scored_tokens": 1},
+        about={"model": facts},
         probe=examples,
         losses=tuple(losses.tolist()),
     )
@@ -125,6 +125,21 @@ def test_what_peft_made_loads_here_with_equal_logits(lm, given, tmp_path):
     with torch.inference_mode():
         theirs = model(input_ids=torch.tensor([ids])).logits[0]
     assert (theirs - ours(lm, prompt, ids)).abs().max() < 1e-4 * theirs.abs().max()
+
+
+def test_no_module_that_a_folder_names_is_imported(llama, tmp_path, monkeypatch):
+    """PEFT itself imports `megatron_core`."""
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "strange_core.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w').close()")
+    folder = export_run(
+        write(saved_weights(llama, low_rank(llama)), llama, tmp_path / "a"), "peft", tmp_path / "peft", model=llama
+    )
+    config = json.loads((folder / "adapter_config.json").read_text())
+    strange = {"megatron_config": {"tensor_model_parallel_size": 1}, "megatron_core": "strange_core"}
+    (folder / "adapter_config.json").write_text(json.dumps({**config, **strange}))
+    with pytest.raises(PromptError, match="megatron_config = .*, which is not known here"):
+        verify(folder, llama)
+    assert not (tmp_path / "ran").exists()
 
 
 def test_lora_that_does_something_else_is_refused(llama, tmp_path):

@@ -182,9 +182,9 @@ def test_text_that_does_not_join_is_a_failure_not_a_score(lm, glued):
 
 
 def test_answers_that_are_the_same_to_the_tokenizer_are_refused(lm):
-    task = choice_task(TEMPLATES[0], ("good", "good"))
+    task = choice_task(TEMPLATES[0], ("bad", "good"))
     with pytest.raises(TemplateError, match="to the same tokens"):
-        Engine(lm, task.template.bind(2), task.splits["search"], task.choices)
+        Engine(lm, task.template.bind(2), task.splits["search"], (" good", " good"))
 
 
 def test_an_answer_that_begins_with_another_is_refused(lm):

@@ -7,6 +7,7 @@ import pytest
 
 from promptsearch import Ask, HardPrompt, TextPrompt, loop
 from promptsearch.errors import StrategyError
+from promptsearch.options import check_options
 from promptsearch.strategies.autoprompt import AutoPrompt
 from promptsearch.testing.conformance import StrategyConformance
 from promptsearch.testing.planted import PlantedScorer
@@ -134,4 +135,4 @@ def test_starts_from_the_winner_of_another_run():
 @pytest.mark.parametrize("options", [{"candidates": 0}, {"batch": 0}])
 def test_refuses_options_out_of_range(options):
     with pytest.raises(StrategyError, match="must be at least 1, got 0"):
-        made(**options)
+        check_options("autoprompt", AutoPrompt, options)

@@ -8,6 +8,7 @@ from promptsearch.errors import StrategyError
 from promptsearch.loop import search
 from promptsearch.strategies import bayesian
 from promptsearch.strategies.bayesian import Bayesian
+from promptsearch.strategy import make_strategy
 from promptsearch.testing.conformance import StrategyConformance
 from promptsearch.testing.planted import PlantedScorer, planted_objective
 
@@ -184,4 +185,4 @@ def test_a_small_space_is_scored_whole_and_then_it_ends():
 )
 def test_numbers_out_of_their_range_are_refused(options):
     with pytest.raises(StrategyError, match=f"'{next(iter(options))}' must be"):
-        Bayesian(planted_objective(), seed=0, **options)
+        make_strategy("it", Bayesian, planted_objective(), 0, options)

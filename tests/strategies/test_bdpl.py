@@ -5,6 +5,7 @@ import torch
 from promptsearch.errors import StrategyError
 from promptsearch.loop import search
 from promptsearch.strategies.bdpl import Bdpl
+from promptsearch.strategy import make_strategy
 from promptsearch.testing.conformance import StrategyConformance
 from promptsearch.testing.planted import PlantedScorer, planted_objective
 
@@ -154,10 +155,10 @@ def test_nothing_is_proposed_twice_and_a_small_space_ends():
     [
         ({"candidates": 0}, "'candidates' must be at least 1, got 0"),
         ({"batch": 1}, "'batch' must be at least 2, got 1"),
-        ({"rate": 0.0}, "'rate' must be a number above 0, got 0"),
-        ({"explore": 1.5}, "'explore' must be from 0 to 1, got 1.5"),
+        ({"rate": 0.0}, "'rate' must be above 0, got 0"),
+        ({"explore": 1.5}, "'explore' must be at most 1, got 1.5"),
     ],
 )
 def test_wrong_options_are_named(options, message):
     with pytest.raises(StrategyError, match=message):
-        Bdpl(planted_objective(), seed=0, **options)
+        make_strategy("it", Bdpl, planted_objective(), 0, options)

@@ -8,6 +8,7 @@ from promptsearch import TextPrompt
 from promptsearch.errors import StrategyError
 from promptsearch.loop import search
 from promptsearch.strategies.beam import Beam
+from promptsearch.strategy import make_strategy
 from promptsearch.testing.conformance import StrategyConformance
 from promptsearch.testing.planted import PlantedScorer, planted_objective
 
@@ -113,4 +114,4 @@ def test_failed_beginnings_are_not_gone_on_from_while_others_are_there():
 @pytest.mark.parametrize("option", ["width", "batch"])
 def test_options_below_one_are_refused(option):
     with pytest.raises(StrategyError, match=f"'{option}' must be at least 1, got 0"):
-        Beam(planted_objective(), seed=0, **{option: 0})
+        make_strategy("it", Beam, planted_objective(), 0, {option: 0})

@@ -10,6 +10,7 @@ from promptsearch.errors import StrategyError
 from promptsearch.loop import search
 from promptsearch.prompt import SoftPrompt
 from promptsearch.strategies.black_box_tuning import BlackBoxTuning
+from promptsearch.strategy import make_strategy
 from promptsearch.testing.conformance import StrategyConformance
 from promptsearch.testing.planted import PlantedScorer, planted_objective
 
@@ -61,10 +62,10 @@ def test_failures_do_not_stop_it():
     [
         ({"dimensions": 1}, "'dimensions' must be at least 2, got 1"),
         ({"population": 2}, "'population' must be at least 3, got 2"),
-        ({"sigma": 0.0}, "'sigma' must be a number above 0, got 0.0"),
+        ({"sigma": 0.0}, "'sigma' must be above 0, got 0.0"),
         ({"text": ""}, "'text' is empty"),
     ],
 )
 def test_options_out_of_range_are_refused(options, message):
     with pytest.raises(StrategyError, match=message):
-        BlackBoxTuning(planted_objective(), seed=0, **options)
+        make_strategy("it", BlackBoxTuning, planted_objective(), 0, options)

@@ -5,6 +5,7 @@ from promptsearch import HardPrompt
 from promptsearch.errors import StrategyError
 from promptsearch.loop import search
 from promptsearch.strategies.coordinate import Coordinate
+from promptsearch.strategy import make_strategy
 from promptsearch.testing.conformance import StrategyConformance
 from promptsearch.testing.planted import PlantedScorer, planted_objective
 
@@ -153,4 +154,4 @@ def test_a_descent_leaves_a_failed_prompt():
 
 def test_no_tries_are_refused():
     with pytest.raises(StrategyError, match="'tries' must be at least 1, got 0"):
-        Coordinate(planted_objective(), seed=0, tries=0)
+        make_strategy("it", Coordinate, planted_objective(), 0, {"tries": 0})

@@ -5,6 +5,7 @@ from promptsearch import UnknownName
 from promptsearch.errors import StrategyError
 from promptsearch.loop import search
 from promptsearch.strategies.evolution import OPTIMIZERS, Evolution
+from promptsearch.strategy import make_strategy
 from promptsearch.testing.conformance import StrategyConformance
 from promptsearch.testing.planted import PlantedScorer, planted_objective
 
@@ -80,10 +81,10 @@ def test_the_global_generator_is_left_as_it_was():
 
 def test_an_optimizer_outside_the_list_is_refused_with_a_suggestion():
     with pytest.raises(UnknownName, match=r"unknown optimizer 'TwoPointDE'\. Did you mean 'TwoPointsDE'\?"):
-        Evolution(planted_objective(), seed=0, optimizer="TwoPointDE")
+        make_strategy("it", Evolution, planted_objective(), 0, {"optimizer": "TwoPointDE"})
 
 
 @pytest.mark.parametrize(("option", "least"), [("batch", 1), ("first", 0)])
 def test_numbers_that_are_too_small_are_refused(option, least):
     with pytest.raises(StrategyError, match=f"'{option}' must be at least {least}, got {least - 1}"):
-        Evolution(planted_objective(), seed=0, **{option: least - 1})
+        make_strategy("it", Evolution, planted_objective(), 0, {option: least - 1})

@@ -9,6 +9,7 @@ from promptsearch.loop import search
 from promptsearch.objective import Objective
 from promptsearch.prepared import prepare
 from promptsearch.strategies.exemplars import Exemplars
+from promptsearch.strategy import make_strategy
 from promptsearch.testing.conformance import StrategyConformance
 from promptsearch.testing.planted import planted_objective
 
@@ -64,4 +65,4 @@ def test_a_demonstration_is_the_filled_template_with_its_answer(tiny, films):
 )
 def test_options_out_of_range_are_refused(options, message):
     with pytest.raises(StrategyError, match=message):
-        Exemplars(planted_objective(), seed=0, **options)
+        make_strategy("it", Exemplars, planted_objective(), 0, options)

@@ -8,6 +8,7 @@ import pytest
 from promptsearch.errors import StrategyError
 from promptsearch.loop import search
 from promptsearch.strategies.exhaustive import Exhaustive
+from promptsearch.strategy import make_strategy
 from promptsearch.testing.conformance import StrategyConformance
 from promptsearch.testing.planted import Kind, PlantedScorer, planted_objective
 
@@ -72,4 +73,4 @@ def test_partial_scores_as_many_as_the_budget_reaches_for():
 
 def test_an_empty_batch_is_refused():
     with pytest.raises(StrategyError, match="'batch' must be at least 1, got 0"):
-        Exhaustive(planted_objective(pool=2, length=1), seed=0, batch=0)
+        make_strategy("it", Exhaustive, planted_objective(pool=2, length=1), 0, {"batch": 0})

@@ -10,6 +10,7 @@ from promptsearch import Ask, HardPrompt
 from promptsearch.budget import Ledger
 from promptsearch.errors import StrategyError
 from promptsearch.objective import Objective
+from promptsearch.options import check_options
 from promptsearch.scoring import Engine
 from promptsearch.space import PromptSpace
 from promptsearch.strategies.gcg import GCG
@@ -186,4 +187,4 @@ def test_starts_from_a_text_or_a_winner():
 @pytest.mark.parametrize("option", ["width", "top", "batch", "buffer"])
 def test_refuses_options_out_of_range(option):
     with pytest.raises(StrategyError, match=f"'{option}' must be at least 1, got 0"):
-        made(**{option: 0})
+        check_options("gcg", GCG, {option: 0})

@@ -9,6 +9,7 @@ from scipy import stats
 from promptsearch.errors import StrategyError
 from promptsearch.loop import search
 from promptsearch.strategies.genetic import Genetic
+from promptsearch.strategy import make_strategy
 from promptsearch.testing.conformance import StrategyConformance
 from promptsearch.testing.planted import PlantedScorer, planted_objective
 
@@ -178,9 +179,9 @@ def test_mutations_stay_among_the_neighbours():
         ({"children": 0}, "'children' must be at least 1, got 0"),
         ({"tournament": 0}, "'tournament' must be at least 1, got 0"),
         ({"neighbours": -1}, "'neighbours' must be at least 0, got -1"),
-        ({"immigrants": 1.5}, "'immigrants' is a share, from 0 to 1, got 1.5"),
+        ({"immigrants": 1.5}, "'immigrants' must be at most 1, got 1.5"),
     ],
 )
 def test_options_out_of_range_are_refused(options, message):
     with pytest.raises(StrategyError, match=message):
-        Genetic(planted_objective(), seed=0, **options)
+        make_strategy("it", Genetic, planted_objective(), 0, options)

@@ -10,6 +10,7 @@ from promptsearch import Evaluation, TextPrompt
 from promptsearch.errors import StrategyError
 from promptsearch.loop import search
 from promptsearch.strategies.grips import Grips, phrases_of, split
+from promptsearch.strategy import make_strategy
 from promptsearch.testing.conformance import StrategyConformance
 from promptsearch.testing.planted import PlantedScorer, planted_objective
 
@@ -176,10 +177,10 @@ def test_a_start_that_fails_is_left_for_another():
     [
         ({"batch": 0}, "'batch' must be at least 1, got 0"),
         ({"entropy": -1.0}, "'entropy' must be at least 0, got -1.0"),
-        ({"annealing": float("nan")}, "'annealing' must be at least 0, got nan"),
+        ({"annealing": float("nan")}, "'annealing' must be a finite number, got nan"),
         ({"prompts": ["a", " "]}, "one of the 'prompts' is empty"),
     ],
 )
 def test_options_out_of_range_are_refused(options, message):
     with pytest.raises(StrategyError, match=message):
-        Grips(planted_objective(), seed=0, **options)
+        make_strategy("it", Grips, planted_objective(), 0, options)

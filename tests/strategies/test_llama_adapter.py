@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from promptsearch import GatedPrompt, loop
+from promptsearch.books import books_of
 from promptsearch.model import LanguageModel
 from promptsearch.prompt import TextPrompt
 from promptsearch.scoring import Engine
@@ -73,7 +74,7 @@ def test_training_lowers_the_loss(gate):
     given = objective(400)
     start = float(given.evaluate(make(given, gate=gate).ask()).values[0])
     loop.search(make(given, gate=gate, interval=4, batch=8, rate=0.05))
-    assert given.ranking[0].value < start - 0.5 * (start - given._scorer.optimum_value)
+    assert given.ranking[0].value < start - 0.5 * (start - books_of(given).scorer.optimum_value)
 
 
 def test_the_first_prompt_of_a_run_scores_as_the_empty_prompt(films):

@@ -6,6 +6,7 @@ from promptsearch.endpoint import Completion
 from promptsearch.errors import StrategyError
 from promptsearch.loop import search
 from promptsearch.strategies.llm_evolution import LLMEvolution, rank_shares
+from promptsearch.strategy import make_strategy
 from promptsearch.testing.conformance import StrategyConformance
 from promptsearch.testing.planted import PlantedScorer, planted_objective
 
@@ -150,4 +151,4 @@ def test_unbounded_retry_a_proposer_that_only_repeats_ends_the_run_with_a_reason
 )
 def test_options_out_of_range_are_refused(options, message):
     with pytest.raises(StrategyError, match=message):
-        LLMEvolution(planted_objective(), seed=0, **options)
+        make_strategy("it", LLMEvolution, planted_objective(), 0, options)

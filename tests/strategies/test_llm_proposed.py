@@ -12,6 +12,7 @@ from promptsearch.loop import search
 from promptsearch.objective import Objective
 from promptsearch.prepared import prepare
 from promptsearch.strategies.llm_proposed import LLMProposed, score
+from promptsearch.strategy import make_strategy
 from promptsearch.testing.conformance import StrategyConformance
 from promptsearch.testing.planted import PlantedScorer, planted_objective
 from promptsearch.testing.proposing import PlantedProposing
@@ -188,11 +189,11 @@ def test_it_goes_on_where_most_answers_cannot_be_used():
     ("options", "message"),
     [
         ({"batch": 0}, "'batch' must be at least 1, got 0"),
-        ({"fresh": 1.5}, "'fresh' is a share from 0 to 1, got 1.5"),
+        ({"fresh": 1.5}, "'fresh' must be at most 1, got 1.5"),
         ({"retries": -1}, "'retries' must be at least 0, got -1"),
         ({"examples": 99}, "99 examples were asked for, but only 16 are not scored on"),
     ],
 )
 def test_options_out_of_range_are_refused(options, message):
     with pytest.raises(StrategyError, match=message):
-        LLMProposed(planted_objective(), seed=0, **options)
+        make_strategy("it", LLMProposed, planted_objective(), 0, options)

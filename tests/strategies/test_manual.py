@@ -3,8 +3,8 @@ import pytest
 from promptsearch import TextPrompt
 from promptsearch.errors import StrategyError
 from promptsearch.loop import search
+from promptsearch.options import check_options
 from promptsearch.strategies.manual import Manual
-from promptsearch.strategy import check_options
 from promptsearch.testing.conformance import StrategyConformance
 from promptsearch.testing.planted import PlantedScorer, planted_objective
 
@@ -40,15 +40,15 @@ def test_the_best_text_wins():
 
 
 def test_a_small_budget_reaches_for_the_first_prompts():
-    objective = planted_objective(budget=None)
-    objective.ledger.budget = objective.price([TextPrompt("a b"), TextPrompt("c d")])
+    prompts = [TextPrompt("a b"), TextPrompt("c d")]
+    objective = planted_objective(budget=planted_objective(budget=None).price(prompts))
     search(Manual(objective, seed=0, prompts=["a b", "c d", "e f"]))
     assert scored(objective) == [("a b",), ("c d",)]
 
 
 def test_nothing_to_score_is_refused():
     with pytest.raises(StrategyError, match="manual has nothing to score: give 'prompts'"):
-        Manual(planted_objective(), seed=0, prompts=[], empty=False)
+        check_options("manual", Manual, {"prompts": [], "empty": False})
 
 
 @pytest.mark.parametrize(("options", "message"), [({"prompts": "text"}, "valid list"), ({"empty": "perhaps"}, "valid boolean")])

@@ -13,6 +13,7 @@ from hypothesis.extra.numpy import arrays
 
 from promptsearch import HardPrompt, SoftPrompt
 from promptsearch.errors import StrategyError
+from promptsearch.options import check_options
 from promptsearch.strategies.nearest_tokens import NearestTokens, combinations
 from promptsearch.testing.conformance import StrategyConformance
 from promptsearch.testing.planted import PlantedScorer
@@ -102,6 +103,5 @@ def test_needs_a_soft_prompt_to_start_from(start):
 
 @pytest.mark.parametrize("option", ["nearest", "tries"])
 def test_refuses_options_out_of_range(option):
-    scorer = PlantedScorer("separable")
     with pytest.raises(StrategyError, match=f"'{option}' must be at least 1, got 0"):
-        asked(scorer, vectors(scorer.objective(), 0), **{option: 0})
+        check_options("nearest_tokens", NearestTokens, {option: 0})

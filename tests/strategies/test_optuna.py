@@ -9,7 +9,7 @@ from promptsearch.errors import StrategyError
 from promptsearch.loop import search
 from promptsearch.records import RunLog
 from promptsearch.strategies.optuna import WINDOW, Optuna
-from promptsearch.strategy import check_options
+from promptsearch.strategy import make_strategy
 from promptsearch.testing.conformance import StrategyConformance
 from promptsearch.testing.planted import PlantedScorer, planted_objective
 
@@ -181,4 +181,4 @@ def test_optuna_is_silent_and_the_root_logger_untouched(capfd):
 )
 def test_wrong_options_are_named(options, message):
     with pytest.raises(StrategyError, match=message):
-        Optuna(planted_objective(), seed=0, **check_options("optuna", Optuna, options))
+        make_strategy("it", Optuna, planted_objective(), 0, options)

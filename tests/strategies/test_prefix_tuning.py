@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from promptsearch import PrefixPrompt, loop
+from promptsearch.books import books_of
 from promptsearch.errors import BudgetExhausted
 from promptsearch.strategies.prefix_tuning import PrefixTuning
 from promptsearch.testing.conformance import StrategyConformance
@@ -48,7 +49,7 @@ def test_it_starts_from_the_keys_and_values_of_words(reparametrise, text):
     (prompt,) = strategy.ask()
     assert isinstance(prompt, PrefixPrompt)
     ids = strategy._ids
-    assert torch.allclose(prompt.rows, given._scorer.keys_values(ids), atol=1e-6)
+    assert torch.allclose(prompt.rows, books_of(given).scorer.keys_values(ids), atol=1e-6)
     tokens = given.encode("two words")
     assert ids == [tokens[i % 2] for i in range(4)] if text else set(ids) <= set(given.space.pool.tolist())
 
@@ -58,7 +59,7 @@ def test_with_few_hidden_units_it_starts_as_near_as_they_reach(hidden):
     """As many hidden units as tokens suffice; with fewer, the nearest start is not the words."""
     strategy = make(hidden=hidden)
     (prompt,) = strategy.ask()
-    distance = float((prompt.rows - strategy.objective._scorer.keys_values(strategy._ids)).norm())
+    distance = float((prompt.rows - books_of(strategy.objective).scorer.keys_values(strategy._ids)).norm())
     assert (distance < 1e-4) == (hidden == 4)
 
 
@@ -66,7 +67,7 @@ def test_random_numbers_have_the_spread_of_real_keys_and_values_at_each_layer(mo
     strategy = make(init="random", reparametrise=False)
     scale = torch.tensor([[1.0, 20.0], [0.1, 300.0]])  # (layers, keys or values)
     rows = torch.randn(4, 2, 2, 1, 8, generator=torch.Generator().manual_seed(0)) * scale[None, :, :, None, None]
-    monkeypatch.setattr(strategy.objective, "keys_values", lambda ids: rows)
+    monkeypatch.setattr(books_of(strategy.objective).scorer, "keys_values", lambda ids: rows)
     found = strategy.ask()[0].rows
     assert not torch.allclose(found, rows)
     assert torch.allclose(found.std((0, 3, 4)) / scale, torch.ones(2, 2), atol=0.5)
@@ -88,13 +89,13 @@ def test_what_it_asks_of_the_lm_is_charged_once():
     strategy = make()
     assert strategy.objective.ledger.spent == 0, "nothing before the first ask"
     strategy.objective.evaluate(prompts := strategy.ask())
-    assert strategy.objective.ledger.spent == strategy.objective._scorer.budget(1) + 4
+    assert strategy.objective.ledger.spent == books_of(strategy.objective).scorer.budget(1) + 4
     assert prompts[0].rows.shape[0] == 4
 
 
 def test_without_the_tokens_to_start_it_ends_in_good_order():
     given = objective(0)
-    given.ledger.budget = 3
+    books_of(given).ledger.budget = 3
     with pytest.raises(BudgetExhausted, match="4 tokens are wanted"):
         PrefixTuning(given, seed=0).ask()
 
@@ -106,7 +107,7 @@ def test_training_lowers_the_loss_to_near_the_optimum(reparametrise):
     strategy = PrefixTuning(given, seed=0, reparametrise=reparametrise, interval=4, batch=8, **options)
     start = float(given.evaluate(strategy.ask()).values[0])
     loop.search(PrefixTuning(given, seed=0, reparametrise=reparametrise, interval=4, batch=8, **options))
-    assert given.ranking[0].value < start - 0.5 * (start - given._scorer.optimum_value)
+    assert given.ranking[0].value < start - 0.5 * (start - books_of(given).scorer.optimum_value)
 
 
 def test_the_global_generator_is_left_as_it_was():

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from promptsearch import SoftPrompt, TextPrompt, loop
+from promptsearch.books import books_of
 from promptsearch.errors import StrategyError
 from promptsearch.strategies.prompt_tuning import PromptTuning
 from promptsearch.testing.conformance import StrategyConformance
@@ -112,7 +113,7 @@ def test_training_lowers_the_loss_to_near_the_optimum():
     strategy = PromptTuning(given, seed=0, interval=4, batch=8, rate=0.1)
     start = float(given.evaluate(strategy.ask()).values[0])
     loop.search(PromptTuning(given, seed=0, interval=4, batch=8, rate=0.1))
-    assert given.ranking[0].value < start - 0.5 * (start - given._scorer.optimum_value)
+    assert given.ranking[0].value < start - 0.5 * (start - books_of(given).scorer.optimum_value)
 
 
 def test_a_prompt_that_was_scored_does_not_change_with_further_training():
@@ -155,7 +156,7 @@ def test_backward_is_charged_beside_forward():
     vectors = torch.zeros(given.space.length, given.embeddings.shape[1], requires_grad=True)
     given.loss(vectors, given.training[:3])
     tokens = given.price([SoftPrompt(vectors)], given.training[:3])  # the text before the slot is paid by now
-    lead = int(given._scorer.lead(given.training[:3]).sum())
+    lead = int(books_of(given).scorer.lead(given.training[:3]).sum())
     assert given.ledger.backward == tokens and given.ledger.spent - before == 2 * tokens + lead
 
 

@@ -4,6 +4,7 @@ import pytest
 from promptsearch.errors import StrategyError
 from promptsearch.loop import search
 from promptsearch.strategies.random import Random
+from promptsearch.strategy import make_strategy
 from promptsearch.testing.conformance import StrategyConformance
 from promptsearch.testing.planted import PlantedScorer, planted_objective
 
@@ -42,4 +43,4 @@ def test_the_price_of_a_run_is_that_of_its_prompts():
 
 def test_an_empty_batch_is_refused():
     with pytest.raises(StrategyError, match="'batch' must be at least 1, got 0"):
-        Random(planted_objective(), seed=0, batch=0)
+        make_strategy("it", Random, planted_objective(), 0, {"batch": 0})

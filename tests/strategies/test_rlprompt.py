@@ -9,6 +9,7 @@ from promptsearch.errors import StrategyError
 from promptsearch.loop import search
 from promptsearch.scoring.answers import choice_scores
 from promptsearch.strategies.rlprompt import RLPrompt, _Policy
+from promptsearch.strategy import make_strategy
 from promptsearch.testing.conformance import StrategyConformance
 from promptsearch.testing.planted import PlantedScorer, planted_objective
 
@@ -164,10 +165,10 @@ def test_nothing_is_proposed_twice_and_a_small_space_ends():
     [
         ({"batch": 1}, "'batch' must be at least 2, got 1"),
         ({"hidden": 0}, "'hidden' must be at least 1, got 0"),
-        ({"rate": -1.0}, "'rate' must be a number above 0, got -1"),
-        ({"entropy": -0.1}, "'entropy' must be a number of at least 0, got -0.1"),
+        ({"rate": -1.0}, "'rate' must be above 0, got -1"),
+        ({"entropy": -0.1}, "'entropy' must be at least 0, got -0.1"),
     ],
 )
 def test_wrong_options_are_named(options, message):
     with pytest.raises(StrategyError, match=message):
-        RLPrompt(planted_objective(), seed=0, **options)
+        make_strategy("it", RLPrompt, planted_objective(), 0, options)

@@ -13,6 +13,7 @@ HEADER = """
 from collections.abc import Sequence
 import numpy as np
 from promptsearch import Objective, Prompt, Strategy
+from promptsearch.options import Count
 """
 
 

@@ -16,6 +16,7 @@ from promptsearch import Strategy, compare
 from promptsearch.cli import app
 from promptsearch.errors import RecordError, StrategyError, StudyError, UnknownName
 from promptsearch.prompt import SoftPrompt
+from promptsearch.sealed import sealed_line, unseal
 from promptsearch.strategy import find_strategy
 from promptsearch.testing import bench
 from promptsearch.testing.table import TableScorer
@@ -99,7 +100,7 @@ def test_the_table_of_a_run_holds_what_the_run_scored(tmp_path, tiny, films, mon
     assert seen == 9 and scorer.budget(9) == [line for line in lines if line["stage"] == "search"][-1]["ledger"]["forward"]
     torch.testing.assert_close(scorer.embeddings, tiny.embeddings[ids].float())
     with pytest.raises(RecordError, match="expected every prompt|Let the run"):
-        (run / "evaluations.jsonl").write_text(json.dumps(lines[-1] | {"n": 0}) + "\n")
+        (run / "evaluations.jsonl").write_bytes(sealed_line(unseal(lines[-1]) | {"n": 0}))
         TableScorer.from_run(run, tiny)
 
 

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from promptsearch import Access, HardPrompt, Objective, Prompt, SoftPrompt, State, Strategy
+from promptsearch.books import books_of
 from promptsearch.errors import BudgetExhausted, PromptSearchError
 from promptsearch.testing.conformance import StrategyConformance
 
@@ -114,6 +115,15 @@ class Vandal(Honest):
         self.objective.embeddings.mul_(2)
 
 
+class Burglar(Honest):
+    """Keeps the books, which it found by the module that hides them."""
+
+    def __init__(self, objective, *, seed):
+        super().__init__(objective, seed=seed)
+        self.spare = {"scores": lambda: books_of(objective)}
+        self.found = [self.spare["scores"]()]
+
+
 class Fragile(Honest):
     """Cannot bear a failed prompt."""
 
@@ -203,6 +213,7 @@ EVERY = "test_a_run_killed_after_every_evaluation_reaches_the_same_end"
         (Scribbler, "test_takes_what_it_is_told_as_read_only"),
         (Shuffler, "test_takes_what_it_is_told_as_read_only"),
         (Vandal, "test_takes_what_it_is_told_as_read_only"),
+        (Burglar, "test_reaches_the_lm_and_the_examples_by_its_objective_alone"),
         (Fragile, "test_goes_on_where_prompts_fail"),
         (Forgetful, KILLED),
         (Forgetful, EVERY),

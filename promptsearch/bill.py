@@ -1,0 +1,62 @@
+"""The bill of a search, counted anew from its log: a second account, which nobody charges and no strategy can reach."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from promptsearch.budget import Ledger
+from promptsearch.errors import Tampered
+from promptsearch.evaluation import Ids, Scorer
+from promptsearch.prompt import TextPrompt
+
+
+def check_bill(ledger: Ledger, lines: Sequence[Mapping[str, Any]], scorer: Scorer, scored: Ids, length: int) -> None:
+    """See that all that was scored was paid, and that the budget held.
+
+    Args:
+        ledger: The run's account.
+        lines: The run's log.
+        scorer: The search split.
+        scored: Ids of the examples that prompts are ranked on, shape `(score_on,)`.
+        length: Tokens of a prompt, where its kind has a fixed length.
+
+    Raises:
+        Tampered: The account says less than the log, or more than the budget.
+    """
+    due = sum(_due(line, scorer, scored, length) for line in lines if line["stage"] == "search")
+    if due > ledger.forward:
+        raise Tampered(
+            f"what the search scored costs {due:,} tokens at least, but its account says {ledger.forward:,}: "
+            "a strategy must leave prices and ledger alone"
+        )
+    if ledger.left < 0:
+        raise Tampered(
+            f"{ledger.spent - ledger.brought:,} of {ledger.budget:,} tokens were spent: a strategy must leave "
+            "prices and ledger alone"
+        )
+
+
+def _due(line: Mapping[str, Any], scorer: Scorer, scored: Ids, length: int) -> int:
+    """What the numbers of a line cost at least, in tokens: without what stands before the prompts, and without failures."""
+    ids = scored if line["examples"] == "score_on" else np.asarray(line["examples"], dtype=np.int64)
+    context, readings = scorer.context(ids), scorer.readings(ids)
+    due = 0
+    for data, losses in zip(line["prompts"], line["losses"], strict=True):
+        if losses is not None:
+            seen = np.array([loss is not None for loss in losses])
+            due += int(context[seen].sum() + _size(data, scorer, length) * readings[seen].sum())
+    return due
+
+
+def _size(data: Mapping[str, Any], scorer: Scorer, length: int) -> int:
+    """Tokens of a prompt as a log line describes it."""
+    if data["kind"] == "hard":
+        return len(data["ids"])
+    if data["kind"] == "text":
+        return scorer.length(TextPrompt(data["texts"]))
+    if data["kind"] == "weights":
+        return 0
+    return int(data["shape"][0]) if "shape" in data else length

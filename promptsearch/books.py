@@ -1,0 +1,348 @@
+"""The books of a run: what it scored, paid and ranked, and what a killed run needs to go on.
+
+They belong to the run. A strategy meets them through `promptsearch.objective` alone, which holds no way to them.
+
+Here stands what a search scored and paid; how one call of a scorer is charged, found and written is in `calls.py`, what it costs
+in `prices.py`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+from weakref import WeakKeyDictionary
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from promptsearch.budget import Ledger
+from promptsearch.cache import ScoreCache
+from promptsearch.calls import Calls
+from promptsearch.errors import BudgetExhausted, RecordError, StrategyError
+from promptsearch.evaluation import Evaluation, Ids, Row, Scorer, Scores, rows_of, scores_to_json
+from promptsearch.guard import Guard
+from promptsearch.prices import Prices
+from promptsearch.prompt import (
+    HardPrompt,
+    NamedPrompt,
+    Prompt,
+    RowsPrompt,
+    TunedPrompt,
+    kind_of,
+    own_copy,
+    shapes_for,
+)
+from promptsearch.proposer import Proposer, Proposing
+from promptsearch.race import race
+from promptsearch.records import RunLog
+from promptsearch.space import PromptSpace
+
+#: Prompts that are scored again in float32 at the end of a search (a strategy may keep fewer), and
+#: those of them that see the select split.
+FINALISTS, SELECTED = 10, 3
+#: Proposals in a row that cost nothing (repeats) and end a run: a strategy that has nothing new to say.
+FREE_PROPOSALS = 1_000
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """A prompt that was scored on all of `score_on`.
+
+    Args:
+        value: Its mean loss in nats.
+        order: Its place among the prompts of the run; the earlier one wins a tie.
+        prompt: The prompt.
+    """
+
+    value: float
+    order: int
+    prompt: Prompt
+
+
+class Books:
+    """What a run has scored and paid.
+
+    Args:
+        scorer: The search split under the template, in the search's dtype.
+        space: The pool and the length of hard prompts.
+        ledger: The run's account.
+        scored: Ids of the examples that `evaluate` scores on, shape `(score_on,)`.
+        training: Ids of the rest of the search split: minibatches, exemplars and word statistics
+            come from these only.
+        log: Where evaluations are written and read back.
+        cache: Scores of earlier runs.
+        reserve: Prompt length in tokens, and how many prompts were scored -> price of selecting
+            among the best of them at the end.
+        seconds: The run's time limit.
+        race: Whether prompts that are clearly worse than the best are scored on some of `score_on`.
+        finalists: How many of the best prompts are kept.
+        proposing: The model that proposes; None: there is none.
+        start: The winner of the run that this one starts from.
+        listener: Called after each evaluation, for progress bars.
+        watch: Called before anything is scored; raises `Tampered` where the model is not what it was.
+    """
+
+    def __init__(
+        self,
+        scorer: Scorer,
+        space: PromptSpace,
+        ledger: Ledger,
+        *,
+        scored: ArrayLike,
+        training: ArrayLike,
+        log: RunLog | None = None,
+        cache: ScoreCache | None = None,
+        reserve: Callable[[int, int], int] = lambda length, prompts: 0,
+        seconds: float | None = None,
+        race: bool = False,
+        finalists: int = FINALISTS,
+        proposing: Proposing | None = None,
+        start: Prompt | None = None,
+        listener: Callable[[Books], None] = lambda books: None,
+        watch: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.scorer, self.space, self.ledger = scorer, space, ledger
+        self.scored = np.array(scored, dtype=np.int64)
+        self.training = np.array(training, dtype=np.int64)
+        self.log = log or RunLog()
+        self.seconds, self.start = seconds, start
+        self.listener = listener
+        self.prices = Prices(scorer, ledger, self.scored, reserve, finalists)
+        self.proposer = Proposer(proposing, ledger, self.log.proposals, lambda: self.prices.set_aside(space.length))
+        self.calls = Calls(ledger, self.log, cache)
+        self._watch, self._guard = watch, Guard()
+        self._race, self._finalists = race, finalists
+        self._rows: dict[tuple[str, str], Row] = {}
+        self._free = 0
+        self._ranking: list[Ranked] = []
+        self._count = 0
+
+    # The search.
+
+    def evaluate(self, prompts: Sequence[Prompt], examples: ArrayLike | None = None) -> Evaluation:
+        """Score prompts and charge for them, see `Objective.evaluate`."""
+        if len(prompts) == 0:
+            raise StrategyError("evaluate needs at least one prompt")
+        self.check_untouched()
+        ids = self.scored if examples is None else self._checked(examples)
+        group = _group(None if examples is None else ids)
+        prompts = [own_copy(prompt) for prompt in prompts]  # what a strategy holds, it may change
+        for prompt in prompts:
+            self._check(prompt)
+        new = {p.key: p for p in prompts if (p.key, group) not in self._rows}
+        if self.seconds is not None and self.log.seconds > self.seconds and not self.log.replaying:
+            raise self._time_over()
+        price = computed = 0
+        costs = any(self.prices.each(p, ids) for p in new.values())
+        self._free = 0 if costs else self._free + len(prompts)
+        if self._free >= FREE_PROPOSALS:
+            raise BudgetExhausted(f"{self._free} proposals in a row had all been scored before, or are too long to be scored")
+        if new:
+            payable = self.prices.payable(list(new.values()), ids)
+            if payable and self.seconds is not None and self.log.searched:
+                raise self._time_over()  # so an earlier process ended this search, and went on to selection
+            if payable and self._race and group == "score_on":
+                # A race costs less than all its prompts on all examples: it finds out itself how
+                # far the budget reaches.
+                price, computed, payable = self._run_race(list(new.values()))
+            elif payable:
+                price, computed = self._score(payable, ids, group)
+            if len(payable) < len(new):
+                raise BudgetExhausted(f"{len(new)} prompts were asked for and {len(payable)} could be paid")
+        rows = [self._rows[p.key, group] for p in prompts]
+        choices = [row.choices for row in rows if row.choices is not None]
+        return Evaluation(
+            values=np.array([row.value for row in rows]),
+            losses=np.stack([row.losses for row in rows]),
+            metric=np.stack([row.metric for row in rows]),
+            choices=None if len(choices) < len(rows) else np.stack(choices),
+            examples=ids.copy(),
+            failures={i: row.failure for i, row in enumerate(rows) if row.failure},
+            price=price,
+            computed=computed,
+        )
+
+    @property
+    def ranking(self) -> Sequence[Ranked]:
+        """The best few prompts scored on all of `score_on`, best first."""
+        return self._ranking
+
+    def finalists(self) -> list[Ranked]:
+        """The ranking at the end of the search."""
+        return list(self._ranking)
+
+    def check_untouched(self) -> None:
+        """See that the library's code and the model are what they were when the run began.
+
+        Raises:
+            Tampered: Names what was changed; code was put back.
+        """
+        self._guard.check()
+        self._watch()
+
+    # What a checkpoint remembers.
+
+    def to_json(self) -> dict[str, Any]:
+        """What a saved strategy state must remember of the books, as JSON values."""
+        return {
+            "evaluations": len(self.log.lines),
+            "proposals": self.log.proposals.count,
+            "ledger": self.ledger.to_json(),
+            "lead_paid": sorted(self.prices.lead_paid),
+            "longest": self.prices.longest,
+            "free": self._free,
+        }
+
+    def recover(self, saved: dict[str, Any]) -> None:
+        """Put the lines of the log that a saved strategy state covers back into the books.
+
+        Args:
+            saved: What `to_json` gave when the state was saved.
+
+        Raises:
+            RecordError: The log holds fewer, or the numbers of one of the best prompts are missing: nothing was changed.
+        """
+        lines = self.log.ahead(saved["evaluations"])
+        self.log.proposals.check(saved["proposals"])
+        for line in lines:
+            full = line["examples"] == "score_on"
+            ids = self.scored if full else np.asarray(line["examples"], dtype=np.int64)
+            self.log.check(line, len(ids))
+            for data, row in zip(line["prompts"], rows_of(line, len(ids)), strict=True):
+                self._rows[data["key"], _group(None if full else ids)] = row
+                if full:
+                    self._rank(row, self.log.prompt(data))
+        if any(item.prompt is None for item in self._ranking):
+            self._rows.clear()
+            self._ranking.clear()
+            self._count = self.prices.ranked = 0
+            raise RecordError("the numbers of one of the best prompts are missing beside it, or are damaged")
+        self.log.skip(len(lines))
+        self.log.proposals.skip(saved["proposals"])
+        for name, value in saved["ledger"].items():
+            setattr(self.ledger, name, value)
+        self.prices.lead_paid.update(saved["lead_paid"])
+        self.prices.longest = saved["longest"]
+        self._free = saved["free"]
+
+    # Private.
+
+    def _check(self, prompt: Prompt) -> None:
+        if isinstance(prompt, HardPrompt):
+            self.space.check(prompt)
+        elif isinstance(prompt, NamedPrompt):
+            self.scorer.weights.check(prompt.weights)
+        if isinstance(prompt, RowsPrompt | TunedPrompt):
+            found = tuple(tuple(prompt.tensors[name].shape) for name in prompt.shapes)
+            expected = shapes_for(kind_of(type(prompt)), found, self.space.length, self.scorer)
+            if found != expected:
+                shapes = [" and ".join(map(str, some)) for some in (expected, found)]
+                raise StrategyError(f"a {prompt.kind} prompt here has shape {shapes[0]}, got {shapes[1]}")
+
+    def _checked(self, examples: ArrayLike) -> Ids:
+        """Ids of search examples as an array; a stranger's code chose them."""
+        known = len(self.scored) + len(self.training)
+        ids = np.asarray(examples)
+        if ids.ndim != 1 or not ids.size or ids.dtype.kind not in "iu" or ids.min() < 0 or ids.max() >= known:
+            raise StrategyError(f"expected ids of search examples, whole numbers from 0 to {known - 1}, got {str(ids)[:80]}")
+        return ids.astype(np.int64)
+
+    def _time_over(self) -> BudgetExhausted:
+        return BudgetExhausted(f"the run's {self.seconds:g} seconds are over")
+
+    def _score(self, prompts: list[Prompt], ids: Ids, group: str) -> tuple[int, int]:
+        """Score new prompts on the same examples: the price, and the tokens that were computed."""
+        price = self.prices.charge(prompts, ids)
+        line = self.calls.replayed("search", prompts)
+        if line is not None:
+            self.log.check(line, len(ids), self.ledger.to_json())
+        else:
+            scores = scores_to_json(self.calls.scores(self.scorer, prompts, ids, price))
+            examples = "score_on" if group == "score_on" else ids.tolist()
+            line = self.calls.write("search", examples, prompts, scores, price)
+        self._enter(line, prompts, ids, group)
+        return price, int(line["computed"])
+
+    def _run_race(self, prompts: list[Prompt]) -> tuple[int, int, list[Prompt]]:
+        """Race new prompts; one log line for all of it.
+
+        Returns:
+            Price, computed tokens, and all prompts; where the budget ended the race, those that saw all examples.
+        """
+        ids, prices = self.scored, self.prices
+        line = self.calls.replayed("search", prompts)
+        if line is not None:
+            self.ledger.charge(forward=line["price"])
+            prices.met(prompts, ids[: line.get("seen", len(ids))])
+            self.log.check(line, len(ids), self.ledger.to_json())
+        else:
+            before = self.ledger.forward
+
+            def score(who: Sequence[int], some: Ids) -> Scores:
+                chosen = [prompts[i] for i in who]
+                return self.calls.scores(self.scorer, chosen, some, prices.charge(chosen, some))
+
+            best = self._ranking[0].prompt.key if self._ranking else None
+            outcome = race(
+                len(prompts),
+                ids,
+                None if best is None else self._rows[best, "score_on"].losses,
+                score,
+                lambda who, some, later: len(prices.payable([prompts[i] for i in who], some, later)),
+            )
+            found = scores_to_json(outcome.scores, outcome.values)
+            found |= {"finished": outcome.finished, "seen": outcome.seen}
+            line = self.calls.write("search", "score_on", prompts, found, self.ledger.forward - before)
+        self._enter(line, prompts, ids, "score_on")
+        losses = zip(prompts, line["losses"], strict=True)
+        whole = [p for p, row in losses if row is not None and None not in row]
+        return int(line["price"]), int(line["computed"]), prompts if line["finished"] else whole
+
+    def _enter(self, line: dict[str, Any], prompts: Sequence[Prompt], ids: Ids, group: str) -> None:
+        """Put a line into the books."""
+        for prompt, row in zip(prompts, rows_of(line, len(ids)), strict=True):
+            self._rows[prompt.key, group] = row
+            if group == "score_on":
+                self._rank(row, prompt)
+        self.listener(self)
+
+    def _rank(self, row: Row, prompt: Prompt | None) -> None:
+        """Enter a prompt scored on all of `score_on` into the ranking; ties go to the earlier one.
+
+        While old lines are put back, a trained prompt that fell out later on has no numbers any more and is None: the lines
+        that follow push it out again.
+        """
+        order, self._count = self._count, self._count + 1
+        if row.complete and (len(self._ranking) < self._finalists or row.value < self._ranking[-1].value):
+            self._ranking.append(Ranked(row.value, order, cast(Prompt, prompt)))
+            self._ranking.sort(key=lambda item: (item.value, item.order))
+            del self._ranking[self._finalists :]
+            self.prices.ranked = len(self._ranking)
+
+
+#: The books behind each objective. They are no attribute of it: who looks around in one finds no way to them.
+_BOOKS: WeakKeyDictionary[Any, Books] = WeakKeyDictionary()
+
+
+def open_books(objective: Any, books: Books) -> Books:
+    """Lay books behind an objective; those that lie there already stay."""
+    return _BOOKS.setdefault(objective, books)
+
+
+def books_of(objective: Any) -> Books:
+    """The books behind an objective: for the core, and for tests.
+
+    Raises:
+        StrategyError: It is no objective.
+    """
+    try:
+        return _BOOKS[objective]
+    except (KeyError, TypeError) as error:
+        raise StrategyError(f"expected the objective of the run, got {type(objective).__name__}") from error
+
+
+def _group(ids: Ids | None) -> str:
+    """Names the examples of an evaluation; None is all of `score_on`."""
+    return "score_on" if ids is None else hashlib.sha256(ids.tobytes()).hexdigest()[:20]

@@ -1,0 +1,131 @@
+"""Calling a stranger's code: what it raises becomes an error that names it, and what it changes around it is put back."""
+
+from __future__ import annotations
+
+import os
+import random
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+import torch
+
+from promptsearch.errors import EndpointDown, FileError, PromptSearchError, RecordError, StrategyError
+
+#: Characters of a stranger's message that are shown.
+_SHOWN = 500
+
+
+@contextmanager
+def strangers_code(what: str) -> Iterator[None]:
+    """Within, a stranger's code runs.
+
+    Whatever it raises, an exit of the interpreter too, becomes an error of its run. Errors of the core pass; those that
+    end a whole study, though, only where the core raised them.
+
+    Args:
+        what: Begins the message: "Mine.ask failed".
+
+    Raises:
+        StrategyError: The code raised something that is no error of the library.
+    """
+    before = _surroundings()
+    try:
+        yield
+    except PromptSearchError as error:
+        if not isinstance(error, (RecordError, FileError, EndpointDown)) or _raised_by_the_core(error.__traceback__):
+            raise
+        raise StrategyError(f"{what}: {type(error).__name__}: {_message(error)}") from error
+    except (Exception, SystemExit, GeneratorExit) as error:  # it may raise anything; Ctrl-C stays the user's
+        raise StrategyError(f"{what}: {type(error).__name__}: {_message(error)}") from error
+    finally:
+        _put_back(before)
+
+
+@contextmanager
+def same_generators() -> Iterator[None]:
+    """Within, global random generators may be used; afterwards they go on as if they had not been."""
+    states = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    try:
+        yield
+    finally:
+        random.setstate(states[0])
+        np.random.set_state(states[1])
+        torch.set_rng_state(states[2])
+
+
+def _surroundings() -> dict[str, Any]:
+    """What numbers and files of the library depend on, and any code of the process may change."""
+    return {
+        "folder": _folder(),
+        "dtype": torch.get_default_dtype(),
+        "device": torch.get_default_device(),
+        "gradients": torch.is_grad_enabled(),
+        "threads": torch.get_num_threads(),
+        "precision": torch.get_float32_matmul_precision(),
+        "deterministic": torch.are_deterministic_algorithms_enabled(),
+        "errors": np.geterr(),
+        "warnings": list(warnings.filters),
+    }
+
+
+def _put_back(before: dict[str, Any]) -> None:
+    now = _surroundings()
+    for name, value in before.items():
+        if now[name] != value:
+            _SETTERS[name](value)
+
+
+def _folder() -> str | None:
+    try:
+        return os.getcwd()
+    except OSError:  # it was deleted
+        return None
+
+
+def _back_to(folder: str | None) -> None:
+    if folder is not None:
+        os.chdir(folder)
+
+
+def _on(device: torch.device) -> None:
+    torch.set_default_device(None if device.type == "cpu" else device)
+
+
+def _filter(filters: list[Any]) -> None:
+    warnings.filters[:] = filters  # type: ignore[index]  # a list, whatever its stub says
+    with warnings.catch_warnings():
+        pass  # tells the module that its filters have changed
+
+
+_SETTERS: dict[str, Callable[[Any], Any]] = {
+    "folder": _back_to,
+    "dtype": torch.set_default_dtype,
+    "device": _on,
+    "gradients": torch.set_grad_enabled,
+    "threads": torch.set_num_threads,
+    "precision": torch.set_float32_matmul_precision,
+    "deterministic": torch.use_deterministic_algorithms,
+    "errors": lambda errors: np.seterr(**errors),
+    "warnings": _filter,
+}
+
+
+def _message(error: BaseException) -> str:
+    """What an error says, cut short; a stranger's may fail even at that."""
+    try:
+        return str(error)[:_SHOWN]
+    except Exception:  # its own `__str__` raised
+        return "(its message cannot be read)"
+
+
+def _raised_by_the_core(traceback: TracebackType | None) -> bool:
+    """Whether the innermost frame is the library's, not a strategy's."""
+    module = ""
+    while traceback is not None:
+        module = traceback.tb_frame.f_globals.get("__name__", "")
+        traceback = traceback.tb_next
+    return module.startswith("promptsearch.") and not module.startswith("promptsearch.strategies.")

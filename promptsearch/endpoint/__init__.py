@@ -1,0 +1,43 @@
+"""The client of a server with OpenAI's completions API: vLLM, SGLang, llama.cpp and many others.
+
+    POST URL/completions {"model": ..., "prompt": ..., "max_tokens": ...}
+
+A server is a stranger: it may be slow, broken or hostile. What it sends passes through these files,
+in this order:
+
+* `transport.py`: bytes, within one deadline and one size;
+* `secret.py`: the key, taken out of whatever comes back before anything reads it;
+* `answers.py`: JSON, of which every value that is used has the type, size and range that it must
+  have;
+* `client.py`: one request, sent again where another attempt may help; whatever else goes wrong is
+  an `EndpointError`.
+
+What scores there are is found out once (`way.py`), on known texts (`echo.py`); then many are asked
+for at a time (`asking.py`).
+"""
+
+from promptsearch.endpoint.answers import Completion, Likely, Logprobs, estimate_tokens
+from promptsearch.endpoint.client import (
+    Endpoint,
+    EndpointRefused,
+    EndpointUnavailable,
+    check_url,
+)
+from promptsearch.endpoint.echo import Echo
+from promptsearch.endpoint.secret import check_key
+from promptsearch.endpoint.way import Way, find_way
+
+__all__ = [
+    "Completion",
+    "Echo",
+    "Endpoint",
+    "EndpointRefused",
+    "EndpointUnavailable",
+    "Likely",
+    "Logprobs",
+    "Way",
+    "check_key",
+    "check_url",
+    "estimate_tokens",
+    "find_way",
+]

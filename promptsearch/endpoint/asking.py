@@ -1,0 +1,89 @@
+"""Many requests to one server: some at a time, in order, each once, until nobody answers any more."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from threading import Lock
+from typing import Any, TypeVar
+
+from promptsearch.endpoint.client import Endpoint, EndpointUnavailable
+from promptsearch.endpoint.way import ping
+from promptsearch.errors import EndpointDown, EndpointError
+
+R = TypeVar("R", bound=Hashable)
+T = TypeVar("T")
+
+
+class Asking:
+    """Asks a server, and remembers its answers.
+
+    Args:
+        endpoint: The server.
+        parallel: Requests at a time.
+    """
+
+    def __init__(self, endpoint: Endpoint, parallel: int) -> None:
+        self._endpoint, self.parallel = endpoint, parallel
+        self._known: dict[Hashable, Any] = {}
+        self._lock = Lock()
+        self._down: EndpointDown | None = None
+
+    def all(self, ask: Callable[[R], T], wanted: Sequence[R]) -> list[T | EndpointError]:
+        """Answers in the order of what is wanted; an error where a request failed for good.
+
+        Args:
+            ask: One request.
+            wanted: Requests; what was answered before is not asked again.
+
+        Raises:
+            EndpointDown: No request is answered any more.
+        """
+
+        def attempt(request: R) -> T | EndpointError:
+            if self._down is not None:
+                raise self._down
+            try:
+                return ask(request)
+            except EndpointDown as error:
+                self._down = error
+                raise
+            except EndpointUnavailable as error:
+                self._see_whether_down()
+                return error
+            except EndpointError as error:
+                return error
+
+        self._down = None  # it may have come back since
+        fresh = [request for request in dict.fromkeys(wanted) if request not in self._known]
+        found: dict[R, T | EndpointError] = {}
+        with ThreadPoolExecutor(self.parallel) as pool:
+            for request, result in zip(fresh, _in_order(pool, attempt, fresh), strict=True):
+                found[request] = result
+                if not isinstance(result, EndpointError):
+                    self._known[request] = result
+        return [self._known[request] if request in self._known else found[request] for request in wanted]
+
+    def _see_whether_down(self) -> None:
+        """Where a request failed for good: is it this one, or does the server answer nothing any more?"""
+        with self._lock:
+            if self._down is None:
+                try:
+                    ping(self._endpoint)
+                except EndpointDown as error:
+                    self._down = error
+                except EndpointError:
+                    pass  # it answers, if strangely
+        if self._down is not None:
+            raise self._down
+
+
+def _in_order(pool: ThreadPoolExecutor, work: Callable[[R], T], given: Sequence[R]) -> Iterator[T]:
+    """Results in the order of what is given; where one fails, those that have not begun never do."""
+    futures = [pool.submit(work, each) for each in given]
+    try:
+        for future in futures:
+            yield future.result()
+    finally:
+        for future in futures:
+            future.cancel()

@@ -1,0 +1,170 @@
+"""The echo of a server, checked on known texts: are the log-probabilities of tokens really theirs?
+
+A server says what it would write after a text, and how probable that is. The same token, now within
+a longer text that is sent, must have that log-probability in the echo. Where it does not, one
+mistake is known and can be mended, a shift by one place, in two forms: the numbers of the list
+stand one place early; or, as of llama.cpp's Python server on models whose texts begin with no
+special token, each token is looked up in what the model expects after it, so that its own number is
+found among the most probable tokens one place before.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from itertools import accumulate
+
+from promptsearch.endpoint.answers import Logprobs
+from promptsearch.endpoint.client import Endpoint, EndpointRefused, EndpointUnavailable
+from promptsearch.errors import EndpointDown, EndpointError
+
+#: Known texts, each of which goes on in its own way, and what is sent after that: ends of lists may
+#: be right by chance.
+_TEXTS = ("The capital of France is", "One, two, three, four,", "Open the door and", "It was a good")
+_MORE = " and so on."
+#: How many of them are compared: some models go on with what is no text.
+_COMPARED = 3
+#: How far the same log-probability may lie from itself in nats: servers compute a text and its
+#: continuation in other kernels.
+_NOISE = 0.25
+#: How many of the most probable tokens to ask for, at each place of a text and at one place: the
+#: first number that a server takes.
+_EACH, _ONE = (100, 20, 5), (1000, 100, 20, 5)
+
+
+def _straight(found: Logprobs) -> Logprobs:
+    return found
+
+
+def _early(found: Logprobs) -> Logprobs:
+    """The number of each token stands one place before it."""
+    return replace(found, values=(None, *found.values[:-1]), likely=(None, *found.likely[:-1]))
+
+
+def _late(found: Logprobs) -> Logprobs:
+    """The number of each token stands among the most probable ones one place before it, or nowhere."""
+    likely = (None, *found.likely[:-1])
+    values = [None if each is None else each.get(token) for token, each in zip(found.tokens, likely, strict=True)]
+    return replace(found, values=tuple(values), likely=likely)
+
+
+_READINGS: dict[str, Callable[[Logprobs], Logprobs]] = {"straight": _straight, "early": _early, "late": _late}
+
+
+@dataclass(frozen=True)
+class Echo:
+    """How the log-probabilities of a server are read.
+
+    Args:
+        reading: `straight`: as they come; `early` and `late`: mended, see above.
+        most: The number of the most probable tokens to ask for.
+        written: The number of tokens that it must be allowed to write after a text, 0 or 1.
+    """
+
+    reading: str = "straight"
+    most: int = 1
+    written: int = 0
+
+    def read(self, endpoint: Endpoint, text: str, end: str) -> tuple[float, bool | None, int]:
+        """How probable the end of a text is.
+
+        Args:
+            endpoint: The server.
+            text: All of it.
+            end: What it ends with, such as an answer.
+
+        Returns:
+            Its log-probability in nats; whether each of its tokens is the most probable one, None where the server does not
+            say; and the tokens of the text.
+
+        Raises:
+            EndpointError: The end is no whole tokens, or the server does not say how probable they are.
+        """
+        sent = endpoint.logprobs(text, self.most, self.written)
+        tail = sent.tail(end)
+        found = _READINGS[self.reading](sent)
+        values, greedy = found.values[tail], found.greedy[tail]
+        if None in values:
+            raise EndpointError(
+                f"{end!r} is not among the {self.most} tokens that the model finds most probable there, and the endpoint "
+                f"{endpoint.url} tells the log-probabilities of no others"
+            )
+        nats = sum(value for value in values if value is not None)
+        return nats, None if None in greedy else all(greedy), sent.tokens_in
+
+
+def verify_echo(endpoint: Endpoint) -> Echo:
+    """Find out how the echo is to be read.
+
+    Raises:
+        EndpointError: It cannot be used: there is none, or what it says is not what the server writes; says which.
+        EndpointDown: Nobody answers, or nobody is let in.
+    """
+    first = endpoint.logprobs(_TEXTS[0])
+    written = min(first.written, 1)
+    if None in first.likely[1:]:
+        raise EndpointError("it does not say which tokens are the most probable")
+    far: dict[str, list[float]] = {name: [] for name in _READINGS}
+    for text in _TEXTS:
+        if len(far["straight"]) == _COMPARED:
+            break
+        token, nats = _next(endpoint, text)
+        if not token.isprintable() or not token or "\ufffd" in token:
+            continue  # a special token or a piece of a character, whose text is another one
+        found = endpoint.logprobs(text + token + _MORE, written=written)
+        ends = list(accumulate(map(len, found.tokens)))
+        place = bisect_left(ends, len(text) + 1)
+        if found.tokens[place] != token or ends[place] != len(text + token):
+            continue  # the same text in other tokens: nothing to compare
+        for name, reading in _READINGS.items():
+            far[name].append(_distance(reading(found), place, token, nats))
+    if not far["straight"]:
+        raise EndpointError("it cannot be checked, since what the server writes does not come back as the same token")
+    name = min(far, key=lambda each: max(far[each]))  # of equals the first
+    if max(far[name]) > _NOISE:
+        raise EndpointError("its log-probabilities are not those of the tokens beside which they stand")
+    most = _most(_EACH, lambda most: endpoint.logprobs(_TEXTS[0], most, written)) if name == "late" else 1
+    return Echo(name, most, written)
+
+
+def _distance(found: Logprobs, place: int, token: str, nats: float | None) -> float:
+    """How far the log-probability of a token is from that of the token that the server writes there, in nats."""
+    value, likely = found.values[place], found.likely[place]
+    if nats is None and likely and token in likely:
+        nats = likely[token]
+    return float("inf") if value is None or nats is None else abs(value - nats)
+
+
+def most_likely(endpoint: Endpoint) -> int:
+    """How many of the most probable tokens a server lists for what it writes.
+
+    Raises:
+        EndpointError: None.
+        EndpointDown: Nobody answers, or nobody is let in.
+    """
+    return _most(_ONE, lambda most: endpoint.likely(_TEXTS[0], most))
+
+
+def _next(endpoint: Endpoint, text: str) -> tuple[str, float | None]:
+    """The token that the model writes after a text, with its log-probability where the server tells it."""
+    try:
+        likely = endpoint.likely(text)
+    except (EndpointDown, EndpointUnavailable):
+        raise
+    except EndpointError:
+        return endpoint.complete(text, max_tokens=1).text, None
+    token = max(likely, key=lambda each: likely[each])
+    return token, likely[token]
+
+
+def _most(counts: Sequence[int], ask: Callable[[int], object]) -> int:
+    *high, last = counts
+    for most in high:
+        try:
+            ask(most)
+            return most
+        except EndpointRefused:
+            continue
+    ask(last)
+    return last

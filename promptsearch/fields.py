@@ -1,0 +1,179 @@
+"""The one rule by which a value of the data becomes text.
+
+It holds for every format of files, for data sets of the Hub, for rows given in Python, for labels, for the
+keys of `answers` in a study file, and for inputs of found prompts:
+
+- Text is text as it stands: `007`, `1.50`, `TRUE` and empty text, too. All cells of CSV and TSV files are text.
+- Whole numbers are their digits. Other numbers have the fewest digits that give the same number, and where
+  nothing stands behind the point, no point: 1.50 is `1.5`, and 1.0 is `1`. Decimal numbers keep the digits
+  that they were stored with.
+- Booleans are `true` and `false`; dates and times are as ISO 8601 writes them.
+- Whatever else there is has no text: null, NaN and infinity, lists, mappings and bytes. Nor has text that
+  holds half a character.
+
+A label means the answer whose key is the same text, or else the one whose key has the same value in another
+spelling (`plain_value`): the cells `1.0` and `True` are found under 1 and true.
+"""
+
+from __future__ import annotations
+
+import datetime
+import math
+import numbers
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from decimal import Decimal
+from typing import Any
+
+from promptsearch.errors import FieldError
+
+#: Whole numbers below it are exact as floating-point numbers.
+_EXACT = 2**53
+#: Digits of the longest number that Python turns into text.
+_DIGITS = 4300
+_LONG = f"is a number of more than {_DIGITS:,} digits: write it as text"
+_WANTED = "expected text, a number, a boolean or a date"
+
+
+class Row(dict[str, Any]):
+    """Values by field, and where they stand.
+
+    Args:
+        values: As the file has them.
+        place: Such as `reviews.csv, line 81`.
+    """
+
+    def __init__(self, values: Mapping[str, Any], place: str) -> None:
+        super().__init__(values)
+        self.place = place
+
+
+def place_of(row: Mapping[str, Any], otherwise: str) -> str:
+    """Where a row stands; of rows that come from no file, `otherwise`."""
+    return row.place if isinstance(row, Row) else otherwise
+
+
+def text_in(row: Mapping[str, Any], name: str, place: str) -> str:
+    """The text of a field.
+
+    Args:
+        row: Values by field.
+        name: The field.
+        place: Where the row stands, for messages.
+
+    Raises:
+        FieldError: There is no such field, or its value has no text.
+    """
+    if name not in row:
+        raise FieldError(f"{place} lacks the field '{name}'; it has {listed(row) or 'none'}")
+    try:
+        return text_of(row[name])
+    except FieldError as reason:
+        raise FieldError(f"{place}: the field '{name}' {reason}") from reason
+
+
+def text_of(value: Any) -> str:
+    """The text of a value, by the rule above.
+
+    Raises:
+        FieldError: It has none; the message goes on behind the value's name.
+    """
+    if isinstance(value, str):
+        return _whole(str.__str__(value))  # also of an enum's member
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if value is None or type(value).__name__ in ("NaTType", "NAType"):  # of pandas
+        raise FieldError(f"has no value ({'null' if value is None else value}): {_WANTED}")
+    if isinstance(value, int):
+        return _digits(int(value))
+    if isinstance(value, float):
+        return _number(float(value))
+    if isinstance(value, Decimal):
+        return _decimal(value)
+    if isinstance(value, (datetime.date, datetime.time)):  # a datetime is a date
+        return value.isoformat()
+    return _other(value)
+
+
+def plain_value(text: str) -> str:
+    """A text in the spelling that its value has by the rule: of 1.0 `1`, of True and TRUE `true`."""
+    if text in ("True", "TRUE", "False", "FALSE"):
+        return text.lower()
+    return re.sub(r"^(-?[0-9]+)\.0+$", r"\1", text)
+
+
+def pointed(value: Any) -> bool:
+    """Whether a value is a floating-point number that the rule writes without its point."""
+    floating = isinstance(value, numbers.Real) and not isinstance(value, numbers.Integral)
+    return floating and float(value).is_integer()
+
+
+def repeated(names: Iterable[str]) -> str | None:
+    """The first name that stands twice, for a message; None where all differ."""
+    return next((shown(name) for name, count in Counter(names).items() if count > 1), None)
+
+
+def shown(text: str) -> str:
+    """A text in a message: as it stands where it is a plain word, else in quotes, and never long."""
+    short = text if len(text) <= 60 else f"{text[:57]}..."
+    return short if re.fullmatch(r"[\w.+-]+", short) else repr(short)
+
+
+def listed(texts: Iterable[Any]) -> str:
+    """Texts in a message, at most 20 of them."""
+    words = [shown(str(text)) for text in texts]
+    return ", ".join(words[:20]) + f", ... ({len(words)} in all)" * (len(words) > 20)
+
+
+def _whole(text: str) -> str:
+    if text.isascii():
+        return text
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        half = f"\\u{ord(text[error.start]):04x}"
+        raise FieldError(
+            f"holds half a character ({half}), as text does that was cut within one: mend it, or leave it out"
+        ) from error
+    return text
+
+
+def _digits(value: int) -> str:
+    try:
+        return str(value)
+    except ValueError as error:  # Python's own limit
+        raise FieldError(_LONG) from error
+
+
+def _number(value: float) -> str:
+    if math.isnan(value):
+        raise FieldError(f"has no value (NaN): {_WANTED}")
+    if math.isinf(value):
+        raise FieldError(f"is an infinite number: {_WANTED}")
+    return str(int(value)) if value.is_integer() and abs(value) < _EXACT else repr(value)
+
+
+def _decimal(value: Decimal) -> str:
+    if not value.is_finite():
+        return _number(math.nan if value.is_nan() else math.inf)
+    if abs(value.adjusted()) > _DIGITS:
+        raise FieldError(_LONG)
+    return f"{value:f}"
+
+
+def _other(value: Any) -> str:
+    """NumPy's scalars as those of Python; the rest is refused."""
+    import numpy as np
+
+    if isinstance(value, np.floating):
+        return _number(float(str(value)))  # the fewest digits in its own width: not 1.10000002384
+    if isinstance(value, (np.bool_, np.integer)):
+        return text_of(value.item())
+    if isinstance(value, Mapping):
+        raise FieldError(f"is a mapping: {_WANTED}; make its values fields of their own")
+    if isinstance(value, (list, tuple, set, frozenset, np.ndarray)):
+        raise FieldError(f"is a list: {_WANTED}; join its parts to one text first")
+    if isinstance(value, (bytes, bytearray, memoryview)):
+        raise FieldError(f"holds bytes: {_WANTED}; decode them to text first")
+    raise FieldError(f"is of the kind {type(value).__name__}: {_WANTED}")

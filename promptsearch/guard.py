@@ -1,0 +1,95 @@
+"""Whether the library's own code is what it was: a stranger's code runs in the same process, and may replace any of it."""
+
+from __future__ import annotations
+
+import sys
+from types import FunctionType, ModuleType
+from typing import Any
+
+from promptsearch.errors import Tampered
+
+#: What does not change while a study runs; other values of modules and classes may.
+_FIXED = (FunctionType, type, property, classmethod, staticmethod, int, float, str, tuple, frozenset)
+#: The package, whose modules are watched.
+_PACKAGE = __name__.partition(".")[0]
+
+
+class Guard:
+    """The functions, classes and constants of the library, as they are now.
+
+    A strategy that replaces one (`Ledger.charge = ...`) changes prices or scores for itself and for every later run. This
+    tells it, and puts the right one back. Other packages, frames and the garbage collector are beyond it.
+    """
+
+    def __init__(self) -> None:
+        self._values: list[tuple[Any, Any, str, Any]] = []  # owner, its names, a name, what it names
+        self._codes: list[tuple[FunctionType, tuple[Any, ...]]] = []
+        self._sizes: list[tuple[type, int, frozenset[str]]] = []
+        for name, module in list(sys.modules.items()):
+            if name.partition(".")[0] == _PACKAGE and isinstance(module, ModuleType):
+                self._note(module)
+
+    def check(self) -> None:
+        """Compare, and put back.
+
+        Raises:
+            Tampered: Names what was replaced.
+        """
+        changed = self._put_back()
+        if changed:
+            raise Tampered(
+                f"the strategy's code replaced {', '.join(changed[:3])}, which is the library's own and was put back: "
+                "write what you need into your own class"
+            )
+
+    def _note(self, module: ModuleType) -> None:
+        names = vars(module)
+        for name, value in list(names.items()):
+            if name.startswith("__") or not isinstance(value, _FIXED):
+                continue
+            self._values.append((module, names, name, value))
+            if getattr(value, "__module__", None) != module.__name__:
+                continue  # it came by import, and is noted where it is at home
+            if isinstance(value, FunctionType):
+                self._codes.append((value, _code(value)))
+            elif isinstance(value, type):
+                self._note_class(value)
+
+    def _note_class(self, owner: type) -> None:
+        names = vars(owner)
+        self._sizes.append((owner, len(names), frozenset(names)))
+        for name, value in list(names.items()):
+            if not isinstance(value, _FIXED) or name in ("__doc__", "__module__", "__qualname__"):
+                continue
+            self._values.append((owner, names, name, value))
+            inner = getattr(value, "fget", None) or getattr(value, "__func__", value)
+            if isinstance(inner, FunctionType):
+                self._codes.append((inner, _code(inner)))
+
+    def _put_back(self) -> list[str]:
+        """What was replaced, by name; afterwards it is not any more."""
+        changed = []
+        for owner, names, name, value in self._values:
+            if names.get(name) is not value:
+                setattr(owner, name, value)
+                changed.append(_called(owner, name))
+        for function, code in self._codes:
+            if _code(function) != code:
+                function.__code__, function.__defaults__, function.__kwdefaults__ = code
+                changed.append(_called(sys.modules[function.__module__], function.__qualname__))
+        for owner, size, known in self._sizes:
+            if len(vars(owner)) != size:
+                for name in set(vars(owner)) - known:
+                    if isinstance(vars(owner)[name], (FunctionType, property, classmethod, staticmethod)):
+                        delattr(owner, name)
+                        changed.append(_called(owner, name))
+        return changed
+
+
+def _code(function: FunctionType) -> tuple[Any, ...]:
+    return function.__code__, function.__defaults__, function.__kwdefaults__
+
+
+def _called(owner: Any, name: str) -> str:
+    path = f"{owner.__module__}.{owner.__qualname__}" if isinstance(owner, type) else owner.__name__
+    return f"`{path}.{name}`"

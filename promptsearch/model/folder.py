@@ -1,0 +1,141 @@
+"""What a model's files must be before transformers builds anything of them: a stranger's, damaged, or another kind of model.
+
+Nothing in them is executed: weights are safetensors (pickles can run code), and code beside them is not looked at.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from promptsearch.errors import ModelError
+
+#: Numbers in a configuration that say how much is built, with the most that is taken: any model has far less.
+_MOST = {
+    r"(num_.*|n_)layers?": 1_000,
+    r"vocab_size|hidden_size|intermediate_size|n_embd|d_model|d_ff|num_.*heads|n_heads?": 10**7,
+}
+#: Those of which each model has some.
+_SOME = {"num_hidden_layers", "n_layer", "n_layers", "vocab_size", "hidden_size", "n_embd", "d_model"}
+_INDEX, _CONFIG, _ADAPTER = "model.safetensors.index.json", "config.json", "adapter_config.json"
+
+
+def check_files(source: Mapping[str, Any]) -> None:
+    """Refuse what is no causal LM that can be read here.
+
+    Args:
+        source: As for `from_pretrained` of transformers: a folder, a Hub name, or a GGUF file in a folder.
+
+    Raises:
+        ModelError: Says what it is, and what to do.
+        Exception: Whatever transformers raises where it cannot read the configuration.
+    """
+    import transformers
+
+    folder = Path(source["pretrained_model_name_or_path"])
+    if folder.is_dir() and "gguf_file" not in source:
+        _check_folder(folder)
+    raw, _ = transformers.PreTrainedConfig.get_config_dict(**source)
+    for name, value in _numbers(raw):
+        most = next((most for form, most in _MOST.items() if re.fullmatch(form, name)), None)
+        least = int(name in _SOME)
+        if most is not None and value is not None and not (type(value) is int and least <= value <= most):
+            raise ModelError(
+                f"its configuration gives {name} as {str(value)[:60]!r}: expected a whole number from {least} to {most:,}"
+            )
+    if raw.get("auto_map") and raw.get("model_type") not in transformers.CONFIG_MAPPING:
+        raise ModelError(
+            "it needs Python code that lies beside it, which is never run here: take a model that transformers knows"
+        )
+    config = transformers.AutoConfig.from_pretrained(**source)
+    if kind := _other_kind(config):
+        raise ModelError(
+            f"it is {kind} ({config.model_type}), which is not supported yet: take a causal language model, which reads from "
+            "left to right"
+        )
+
+
+def _other_kind(config: Any) -> str | None:
+    """What a model is that is no causal LM."""
+    from transformers.models.auto import modeling_auto as auto
+
+    if config.is_encoder_decoder:
+        return "a model of encoder and decoder"
+    if config.model_type in auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES and not getattr(config, "is_decoder", True):
+        return "an encoder"
+    return None if type(config) in auto.MODEL_FOR_CAUSAL_LM_MAPPING else "no language model"
+
+
+def reason_of(error: Exception) -> str:
+    """What transformers says is wrong with files, in a line."""
+    said = " ".join(str(error).split())
+    if "ignore_mismatched_sizes" in said:  # which then speaks of a report that it has printed
+        return "its weights have other sizes than its configuration says."
+    return said[:400] or type(error).__name__
+
+
+def check_complete(model: Any, info: Mapping[str, Any]) -> None:
+    """Refuse a model whose files lack weights: transformers would draw them at random.
+
+    Args:
+        model: As it was loaded.
+        info: What transformers says of the loading.
+
+    Raises:
+        ModelError: Names some.
+    """
+    if names := sorted(info["missing_keys"]):
+        shown = ", ".join(names[:3]) + f" and {len(names) - 3} more" * (len(names) > 3)
+        raise ModelError(
+            f"its files lack the weights {shown} of a {type(model).__name__}: they are not complete, or of another kind of model"
+        )
+
+
+def _check_folder(folder: Path) -> None:
+    files = {path.name: path for path in folder.iterdir() if not path.is_dir()}
+    if odd := sorted(name for name, path in files.items() if not path.is_file()):
+        raise ModelError(f"'{odd[0]}' in it is no plain file")
+    if _ADAPTER in files:
+        raise ModelError(
+            "it is an adapter of PEFT, not a model: load it with peft, call merge_and_unload(), and save what comes out with "
+            "its tokenizer, then name that folder. Prompts that promptsearch exported in this format are used with "
+            "`promptsearch apply`"
+        )
+    if _CONFIG not in files:
+        raise ModelError(f"there is no {_CONFIG} in it")
+    if _INDEX in files:
+        _check_index(files[_INDEX], files)
+    elif not any(name.endswith(".safetensors") for name in files):
+        pickles = sorted(name for name in files if name.endswith((".bin", ".pt", ".pth", ".ckpt")))
+        if not pickles:
+            raise ModelError("there are no weights in it, no file that ends in .safetensors")
+        raise ModelError(
+            f"its weights are a pickle ({pickles[0]}), which can run code and is not read: save the model as safetensors, with "
+            "`model.save_pretrained(FOLDER)` of transformers, where you trust it"
+        )
+
+
+def _check_index(index: Path, there: Mapping[str, Path]) -> None:
+    try:
+        named = sorted(set(json.loads(index.read_bytes())["weight_map"].values()))
+        missing = [str(name) for name in named if name not in there]
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise ModelError(f"its {index.name} is damaged: {error!r}") from error
+    if missing:
+        raise ModelError(f"its {index.name} names {len(missing)} files that are not in it, {missing[0]} for instance")
+
+
+def _numbers(config: Any) -> Iterator[tuple[str, Any]]:
+    """Names and values in a configuration and those within it."""
+    if not isinstance(config, Mapping):
+        raise ModelError(f"its configuration is a {type(config).__name__}: expected names and values")
+    waiting: list[Mapping[str, Any]] = [config]
+    while waiting:
+        for name, value in waiting.pop().items():
+            if isinstance(value, Mapping):
+                waiting.append(value)
+            elif not isinstance(value, Sequence) or isinstance(value, str):  # a list holds something for each layer
+                yield name, value

@@ -1,0 +1,64 @@
+"""TOML with the line of every key, which Python's own reader keeps to itself."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Iterator
+from typing import Any
+
+from promptsearch.errors import StudyError
+from promptsearch.limits import TOO_DEEP, TOO_LARGE, KeyPath
+
+_KEY = r"[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*"
+_TABLE = re.compile(rf"^\s*(\[\[?)\s*({_KEY})\s*\]")
+#: A dotted key on which Python's reader would spend the square of its length.
+_CHAIN = re.compile(r"(?<![\w-])(?:[\w-]+\s*\.\s*){100}")
+_PAIR = re.compile(rf"^\s*({_KEY})\s*=")
+
+
+def read_toml(text: str, source: str) -> tuple[Any, dict[KeyPath, str]]:
+    """Plain values from TOML, and the line of keys that stand at the beginning of one.
+
+    Args:
+        text: A TOML document.
+        source: What to call it in messages.
+
+    Raises:
+        StudyError: It is no TOML, too deep, or holds too large a number.
+    """
+    if _CHAIN.search(text):
+        raise StudyError(f"{source}: {TOO_DEEP}")
+    try:
+        data = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise StudyError(f"{source}: this is not TOML: {error}") from error
+    except RecursionError as error:
+        raise StudyError(f"{source}: {TOO_DEEP}") from error
+    except ValueError as error:  # of Python itself, about digits
+        raise StudyError(f"{source}: {TOO_LARGE}") from error
+    return data, {path: f"line {number}" for path, number in _lines(text) if _has(data, path)}
+
+
+def _lines(text: str) -> Iterator[tuple[KeyPath, int]]:
+    """Paths of keys as lines begin with them; within a text of several lines they may be none."""
+    table: KeyPath = ()
+    counts: dict[KeyPath, int] = {}
+    for number, line in enumerate(text.split("\n"), start=1):
+        if header := _TABLE.match(line):
+            table = tuple(header[2].split("."))
+            if header[1] == "[[":
+                counts[table] = counts.get(table, -1) + 1
+                table = (*table, counts[table])
+            yield table, number
+        elif pair := _PAIR.match(line):
+            yield (*table, *pair[1].split(".")), number
+
+
+def _has(data: Any, path: KeyPath) -> bool:
+    for key in path:
+        places = range(len(data)) if isinstance(data, list) else data if isinstance(data, dict) else ()
+        if key not in places:
+            return False
+        data = data[key]
+    return True

@@ -1,0 +1,142 @@
+"""What a run pays for its search: every price in one place, used by the books, the objective and the rehearsal.
+
+Prices follow from template, prompts and examples alone, in LM tokens: what stands before the first slot is paid once an
+example and run, all else each time; and at any time enough must be left to select among the best prompts.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+
+from promptsearch.budget import Ledger
+from promptsearch.evaluation import Ids, Scorer, price_of
+from promptsearch.prompt import Numbers, Prompt, length_of, tensors_of
+
+
+class Prices:
+    """Prices of one run's search, and what was paid for once and for all.
+
+    Args:
+        scorer: The search split under the template.
+        ledger: The run's account.
+        scored: Ids of the examples that prompts are ranked on, shape `(score_on,)`.
+        reserve: Prompt length in tokens, and how many prompts were scored -> price of selecting
+            among the best of them.
+        finalists: How many of the best prompts are kept.
+
+    Attributes:
+        lead_paid: Ids of the examples whose beginning, before the first slot, is paid.
+        longest: Tokens of the longest prompt that selection may meet.
+        ranked: How many prompts the ranking holds; the books keep it up to date.
+    """
+
+    def __init__(
+        self,
+        scorer: Scorer,
+        ledger: Ledger,
+        scored: Ids,
+        reserve: Callable[[int, int], int],
+        finalists: int,
+    ) -> None:
+        self._scorer, self._ledger, self._scored = scorer, ledger, scored
+        self._reserve, self._finalists = reserve, finalists
+        self.lead_paid: set[int] = set()
+        self.longest = 0
+        self.ranked = 0
+
+    def each(self, prompt: Prompt, ids: Ids) -> int:
+        """A prompt on examples, in tokens; nothing where it is too long, since it fails before anything is computed."""
+        scorer = self._scorer
+        return price_of(scorer, scorer.length(prompt), ids) if scorer.fits(prompt) else 0
+
+    def of(self, prompts: Sequence[Prompt], ids: Ids) -> int:
+        """New prompts on examples, in tokens, with the beginnings of examples that are met for the first time."""
+        return self._unpaid_lead(ids) + sum(self.each(p, ids) for p in prompts)
+
+    def left(self, length: int, prompts: int) -> float:
+        """Tokens that may be spent beside the selection among the best of so many prompts of `length` tokens."""
+        return self._ledger.left - self._reserve(max(self.longest, length), max(1, prompts))
+
+    def set_aside(self, length: int) -> int:
+        """The price of selecting among the best prompts so far, when the longest has at least `length` tokens."""
+        return self._reserve(max(self.longest, length), max(1, self.ranked))
+
+    def affordable(self, length: int) -> int:
+        """How many more prompts of `length` tokens can be scored on all of `score_on`."""
+        each = max(1, price_of(self._scorer, length, self._scored))
+        lead, kept = self._unpaid_lead(self._scored), self._finalists
+        # Of many, only the best are selected among; of fewer, all: then each costs its selection as well.
+        many = int(min(self.left(length, self.ranked + kept) - lead, 2**62) // each)
+        if many >= kept:
+            return many
+        fits = (n for n in range(kept, 0, -1) if n * each + lead <= self.left(length, self.ranked + n))
+        return next(fits, 0)
+
+    def payable(self, prompts: Sequence[Prompt], ids: Ids, later: Ids | None = None) -> list[Prompt]:
+        """The first of `prompts` that can be paid together, with selection after them.
+
+        Args:
+            prompts: New ones, in order.
+            ids: Examples that all of them see.
+            later: Further examples, on which it must be possible to pay any one of them.
+        """
+        total: float = self._unpaid_lead(ids)
+        longest, payable = self.longest, list[Prompt]()
+        if later is not None and later.size:
+            total += self._unpaid_lead(later) + max(self.each(p, later) for p in prompts)
+        for prompt in prompts:
+            total += self.each(prompt, ids)
+            longest = max(longest, self._length(prompt))
+            if total > self.left(longest, self.ranked + len(payable) + 1):
+                break
+            payable.append(prompt)
+        return payable
+
+    def charge(self, prompts: Sequence[Prompt], ids: Ids) -> int:
+        """Charge new prompts on examples, and say how much that was."""
+        price = self.of(prompts, ids)
+        self._ledger.charge(forward=price)
+        self.met(prompts, ids)
+        return price
+
+    def met(self, prompts: Sequence[Prompt], ids: Ids) -> None:
+        """Note what was paid for: how long prompts are, and the beginnings of these examples."""
+        self.longest = max([self.longest, *map(self._length, prompts)])
+        self.lead_paid.update(ids.tolist())
+
+    def charge_step(self, numbers: Numbers, ids: Ids) -> None:
+        """Charge the loss of a trained prompt on a minibatch and its gradient.
+
+        Raises:
+            BudgetExhausted: They cost more than is left; nothing was charged.
+        """
+        scorer, ledger = self._scorer, self._ledger
+        length = length_of(numbers)
+        text = int(scorer.context(ids).sum())
+        tokens, lead = text + len(ids) * length, self._unpaid_lead(ids)
+        longest = max(self.longest, length)
+        again, back = scorer.passes(numbers)
+        ledger.charge(forward=tokens + lead, backward=math.ceil(back * tokens), reserve=self.set_aside(longest))
+        self.longest = longest
+        standing = isinstance(numbers, Mapping) or tensors_of(numbers)[0].ndim == 2
+        own = tokens if standing else text  # what stands apart is no token of a pass
+        # Once: what no prompt changes is kept.
+        below = (1 - again) * int(scorer.context(self._fresh(ids)).sum())
+        self.lead_paid.update(ids.tolist())
+        ledger.computed += math.ceil((again + back) * own + below) + lead
+
+    def _length(self, prompt: Prompt) -> int:
+        """Tokens of a prompt that selection may meet: of one that the model cannot read, none."""
+        return self._scorer.length(prompt) if self._scorer.fits(prompt) else 0
+
+    def _fresh(self, ids: Ids) -> Ids:
+        """The examples that this run meets for the first time, each once."""
+        fresh = [i for i in dict.fromkeys(ids.tolist()) if i not in self.lead_paid]
+        return np.array(fresh, dtype=np.int64)
+
+    def _unpaid_lead(self, ids: Ids) -> int:
+        fresh = self._fresh(ids)
+        return int(self._scorer.lead(fresh).sum()) if fresh.size else 0

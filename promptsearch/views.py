@@ -1,0 +1,105 @@
+"""What an objective hands out, to be looked at: copies, and views that reach the books of a run only while they are asked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from promptsearch.books import books_of
+
+
+class Asking:
+    """A language model that writes what a strategy asks of it: `objective.proposer`.
+
+    Args:
+        objective: On whose run's account.
+    """
+
+    __slots__ = ("_objective",)
+
+    def __init__(self, objective: Any) -> None:
+        self._objective = objective
+
+    def generate(
+        self, requests: Sequence[str], *, seed: int, max_tokens: int, temperature: float = 1.0, stop: Sequence[str] = ()
+    ) -> list[str]:
+        """Let the proposer answer requests, and charge their tokens and those that it wrote.
+
+        Args:
+            requests: Texts with an unfinished last line, at least one; the same one several times gives different texts.
+            seed: The strategy's: same seed, same calls, same texts.
+            max_tokens: The most that is written to each.
+            temperature: How freely it draws; 0 writes what is most probable.
+            stop: Texts before which an answer ends, beside where the model ends it.
+
+        Returns:
+            One text a request.
+
+        Raises:
+            BudgetExhausted: The most that the call may cost is not left.
+            StrategyError: There is nothing to answer, or nobody to do so.
+        """
+        proposer = books_of(self._objective).proposer
+        return proposer.generate(list(requests), seed=seed, max_tokens=max_tokens, temperature=temperature, stop=stop)
+
+
+class Diary:
+    """The log of a run, as a strategy may read it: `objective.log`.
+
+    Args:
+        objective: Of the run.
+    """
+
+    __slots__ = ("_objective",)
+
+    def __init__(self, objective: Any) -> None:
+        self._objective = objective
+
+    @property
+    def lines(self) -> list[dict[str, Any]]:
+        """The evaluations that the run has seen, replayed ones included: copies of what the log says."""
+        return [_copied(line) for line in books_of(self._objective).log.lines]
+
+    @property
+    def replaying(self) -> bool:
+        """Whether evaluations of an earlier, killed process are still to be handed back."""
+        return books_of(self._objective).log.replaying
+
+
+class WeightCopies(Mapping[str, Tensor]):
+    """The LM's weights by name, each a copy.
+
+    Args:
+        objective: Whose LM it is.
+        names: Of the weights.
+    """
+
+    __slots__ = ("_names", "_objective")
+
+    def __init__(self, objective: Any, names: tuple[str, ...]) -> None:
+        self._objective, self._names = objective, names
+
+    def __getitem__(self, name: str) -> Tensor:
+        return books_of(self._objective).scorer.weights.tensors[name].detach().clone()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+
+def read_only(array: NDArray[np.int64]) -> NDArray[np.int64]:
+    """A copy that nobody can write to: its numbers lie in a bytes object."""
+    return np.frombuffer(array.tobytes(), dtype=array.dtype).reshape(array.shape)
+
+
+def _copied(value: Any) -> Any:
+    """JSON values in objects of their own."""
+    if isinstance(value, dict):
+        return {key: _copied(each) for key, each in value.items()}
+    return [_copied(each) for each in value] if isinstance(value, list) else value
