@@ -27,6 +27,7 @@ from promptsearch.model import LanguageModel
 from promptsearch.model.text import TextModel
 from promptsearch.objective import Objective
 from promptsearch.pool import Pool
+from promptsearch.printable import printable
 from promptsearch.prompt import (
     VECTORS,
     GatedPrompt,
@@ -454,7 +455,7 @@ class Run:
 
     def failed(self, error: PromptSearchError) -> dict[str, Any]:
         """What `result.json` holds of a run that failed."""
-        return {"status": "failed", **self._names(), "deterministic": self.strategy.deterministic, "error": str(error)}
+        return {"status": "failed", **self._names(), "deterministic": self.strategy.deterministic, "error": printable(str(error))}
 
     def _names(self) -> dict[str, Any]:
         return {
