@@ -4,11 +4,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEMO := runs/demo
 
-.PHONY: help demo test clean
+.PHONY: help demo test attack clean
 
 help:
 	@echo "make demo   install into $(VENV), fetch a small language model, compare hard and soft prompts, write $(DEMO)/report.html"
 	@echo "make test   install into $(VENV), then lint, types and tests"
+	@echo "make attack try hostile files, folders, servers, plug-ins and kills (about 40 minutes); counts in results/reliability"
 	@echo "make clean  remove $(VENV) and $(DEMO)"
 
 demo: $(VENV)/.installed
@@ -19,6 +20,9 @@ test: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --cov --cov-report=term:skip-covered
+
+attack: $(VENV)/.installed-dev
+	$(BIN)/python -m attack --out results/reliability
 
 clean:
 	rm -rf $(VENV) $(DEMO)

@@ -129,6 +129,8 @@ def edit(data: Any, rng: random.Random, path: tuple[Any, ...] | None = None) -> 
         key, (what, new) = "unknown\x1b[31mkey", hostile(rng)
         if isinstance(holder, dict):
             holder[key] = new
+        else:
+            holder.append(new)
         return f"{name} beside an unknown key of {what}", data
     return f"{name}: {way}", data
 

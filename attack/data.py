@@ -250,27 +250,11 @@ def broken(rng: random.Random, lab: Lab) -> Case:
 
 def long_choices(rng: random.Random, lab: Lab) -> Case:
     """Choices of many tokens, likely and unlikely: no run is lost to its own export."""
-    words = [
-        "the",
-        "of",
-        "capital",
-        "city",
-        "is",
-        "good",
-        "bad",
-        "movie",
-        "story",
-        "France",
-        "Paris",
-        "Berlin",
-        "review",
-        "positive",
-        "answer",
-        "question",
-    ]
+    words = "the of capital city is good bad movie story France Paris Berlin review positive answer question"
+    words_of = words.split()
     count = rng.choice([7, 12, 20, 30, 40])
-    texts = [" ".join(rng.choice(words) for _ in range(count)) for _ in range(rng.choice([2, 3, 6]))]
-    rows = [{"text": f"{rng.choice(words)} {rng.choice(words)} {i}", "label": str(i % len(texts))} for i in range(40)]
+    texts = [" ".join(rng.choice(words_of) for _ in range(count)) for _ in range(rng.choice([2, 3, 6]))]
+    rows = [{"text": f"{rng.choice(words_of)} {rng.choice(words_of)} {i}", "label": str(i % len(texts))} for i in range(40)]
     task = {"answers": {str(i): text for i, text in enumerate(texts)}, "splits": {"search": 8, "select": 8, "test": 6}}
     case = _case(
         lab,

@@ -168,7 +168,7 @@ def wrong(rng: random.Random, lab: Lab) -> Case:
         if rng.random() < 0.4:
             data["scored_tokens"] = rng.choice([10**9, 10**30, -1, 0, True, 1e300])
         path.write_text(json.dumps(data))
-        return f"{way}, {told}, scored_tokens {data['scored_tokens']}"
+        return f"{way}, {told}, scored_tokens {data.get('scored_tokens')}"
 
     case = _case(rng, lab, "14 contradictions", harm, commands=[VERIFY])
     case.judge = _refused

@@ -52,8 +52,8 @@ def _warm(lab: Path) -> None:
     out = lab / f"warm-{os.getpid()}"
     out.mkdir()
     os.environ["PROMPTSEARCH_CACHE"] = str(out)
-    _command(["compare", str(lab / "study.yaml"), "--out", str(out / "study"), "-q"])
-    _command(["verify", str(out / "study/d/random/seed0")])
+    _warmed(["compare", str(lab / "study.yaml"), "--out", str(out / "study"), "-q"])
+    _warmed(["verify", str(out / "study/d/random/seed0")])
     import promptsearch.models.remote
     import promptsearch.report.forecast
     import promptsearch.study.forecast
@@ -62,8 +62,23 @@ def _warm(lab: Path) -> None:
     logging.getLogger().handlers.clear()
 
 
+def _warmed(argv: list[str]) -> None:
+    """A command in the host itself, which keeps what it imported."""
+    from promptsearch.cli import app
+
+    try:
+        app(argv, prog_name="promptsearch")
+    except SystemExit as error:
+        if error.code:
+            raise RuntimeError(f"{argv} ended with {error.code}") from error
+
+
 def _command(argv: list[str]) -> int:
-    from promptsearch.cli import main
+    """A command as its users run it."""
+    from promptsearch import cli
+
+    if (main := getattr(cli, "main", None)) is None:  # in old checkouts, `__main__` runs when it is imported
+        from promptsearch.__main__ import main
 
     sys.argv = ["promptsearch", *argv]
     try:
@@ -142,7 +157,7 @@ def _child(given: dict[str, Any]) -> None:
         size = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
         resource.setrlimit(resource.RLIMIT_AS, (size + MEMORY, size + MEMORY))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-        sys.stdin = open(0, encoding="utf-8", closefd=False)
+        sys.stdin = os.fdopen(os.dup(0), encoding="utf-8")
         for trap in given.get("traps", []):
             _set(trap, os.path.realpath(given["cwd"]))
         code = _command(given["argv"])

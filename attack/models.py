@@ -17,7 +17,7 @@ COMPARE = ["compare", "study.yaml", "--out", "out"]
 
 
 def _case(lab: Lab, rng: random.Random, row: str, harm: Callable[[Path], str]) -> Case:
-    strategies: list[Any] = rng.choice([[{"random": {"batch": 4}}], [{"manual": {"prompts": ["The"]}}], ["prompt_tuning"]])
+    strategies: list[Any] = rng.choice([[{"random": {"batch": 4}}], [{"manual": {"prompts": ["The"]}}], [{"prompt_tuning": {}}]])
     dtype = rng.choice(["float32", "bfloat16", "auto"])
     case = Case(row, "", [COMPARE], judge=finite)
 
@@ -25,7 +25,7 @@ def _case(lab: Lab, rng: random.Random, row: str, harm: Callable[[Path], str]) -
         copy_of(lab.folder / "llama", folder / "model")
         study = lab.study(model="./model", strategies=strategies, dtype=dtype)
         (folder / "study.yaml").write_text(json.dumps(study))
-        case.what = f"{harm(folder / 'model')} ({dtype}, {next(iter(strategies[0])) if isinstance(strategies[0], dict) else strategies[0]})"
+        case.what = f"{harm(folder / 'model')} ({dtype}, {list(strategies[0])[0]})"
 
     case.prepare = prepare
     return case

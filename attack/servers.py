@@ -76,7 +76,8 @@ class Connection:
 
     def send(self, body: bytes, status: str = "200 OK", headers: str = "") -> None:
         """A whole answer."""
-        head = f"HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\nconnection: close\r\n{headers}\r\n"
+        own = f"content-type: application/json\r\ncontent-length: {len(body)}\r\nconnection: close\r\n"
+        head = f"HTTP/1.1 {status}\r\n{own}{headers}\r\n"
         self.write(head.encode("utf-8", "surrogatepass") + body)
 
 

@@ -1,4 +1,4 @@
-"""Plug-ins that break the contract of strategies, and ones that cheat: their own runs fail, or they gain nothing; the rest goes on."""
+"""Plug-ins that break the contract, and ones that cheat: their runs fail, or they gain nothing, and the rest goes on."""
 
 from __future__ import annotations
 
@@ -43,8 +43,8 @@ CHEATS = {
     "embeddings in place": "self.objective.embeddings.mul_(0.5)",
     "embeddings through data": "self.objective.embeddings.data.mul_(0.5)",
     "embeddings through numpy": "self.objective.embeddings.detach().numpy()[:] *= 0.5",
-    "embeddings through storage": "torch.from_numpy(self.objective.embeddings.detach().numpy()).zero_()",
-    "embeddings by set_": "self.objective.embeddings.set_(torch.zeros(self.objective.embeddings.shape))",
+    "embeddings through storage": ("torch.from_numpy(self.objective.embeddings.detach().numpy()).zero_()"),
+    "embeddings by set_": ("self.objective.embeddings.set_(torch.zeros(self.objective.embeddings.shape))"),
     "budget": "self.objective.ledger.budget = 60000",
     "budget by object": "object.__setattr__(self.objective.ledger, 'budget', 60000)",
     "budget by dict": "vars(self.objective.ledger)['budget'] = 60000",
@@ -55,14 +55,30 @@ CHEATS = {
     "scored by flag": "self.objective.scored.setflags(write=True); self.objective.scored[:] = 0",
     "scored replaced": "self.objective.scored = np.array([0])",
     "pool": "self.objective.space.pool[:] = self.objective.space.pool[0]",
-    "price": "self.objective.price = lambda *a, **k: 0; self.objective._price_of = lambda *a: 0; type(self.objective)._price_of = lambda *a: 0",
+    "price": (
+        "self.objective.price = lambda *a, **k: 0; self.objective._price_of = lambda "
+        "*a: 0; type(self.objective)._price_of = lambda *a: 0"
+    ),
     "ranking": "self.objective.ranking.clear()",
     "log": "self.objective.log.lines.clear()",
-    "log's folder": "p = next(Path(self.objective.log._folder).parents[2].glob('study.json')); self.stolen = json.loads(p.read_text())",
-    "another run's result": "[p.write_text(p.read_text().replace('done', 'failed')) for p in Path(self.objective.log._folder).parents[1].glob('before/seed0/result.json')]",
-    "the cache": "import sqlite3; [sqlite3.connect(p).execute(\"update scores set content = replace(content, '1', '0')\").connection.commit() for p in Path(os.environ['PROMPTSEARCH_CACHE']).glob('*.sqlite')]",
-    "cache by the objective": "self.objective._cache.put = lambda *a: None; self.objective._cache.get = lambda n: None",
-    "weights": "[p.data.zero_() for o in gc.get_objects() if isinstance(o, torch.nn.Embedding) for p in o.parameters()][:0] or self.objective._scorer._lm.model.get_input_embeddings().weight.data.mul_(0.5)",
+    "log's folder": (
+        "p = next(Path(self.objective.log._folder).parents[2].glob('study.json')); self.stolen = json.loads(p.read_text())"
+    ),
+    "another run's result": (
+        "[p.write_text(p.read_text().replace('done', 'failed')) for p in Path(self.ob"
+        "jective.log._folder).parents[1].glob('before/seed0/result.json')]"
+    ),
+    "the cache": (
+        'import sqlite3; [sqlite3.connect(p).execute("update scores set content = rep'
+        "lace(content, '1', '0')\").connection.commit() for p in Path(os.environ['PROM"
+        "PTSEARCH_CACHE']).glob('*.sqlite')]"
+    ),
+    "cache by the objective": ("self.objective._cache.put = lambda *a: None; self.objective._cache.get = lambda n: None"),
+    "weights": (
+        "[p.data.zero_() for o in gc.get_objects() if isinstance(o, torch.nn.Embeddin"
+        "g) for p in o.parameters()][:0] or self.objective._scorer._lm.model.get_inpu"
+        "t_embeddings().weight.data.mul_(0.5)"
+    ),
     "global seed": "torch.manual_seed(1); np.random.seed(1); import random; random.seed(1)",
     "threads": "torch.set_default_dtype(torch.float64); torch.set_grad_enabled(False)",
     "losses": "evaluation.values[:] = 0; evaluation.losses[:] = 0",
@@ -75,13 +91,16 @@ CHEATS = {
 #: Bodies of classes that break the contract.
 BREAKS = {
     "no super": "def __init__(self, objective, *, seed: int):\n    pass",
-    "no super with own": "def __init__(self, objective, *, seed: int):\n    self.x = 1\ndef ask(self):\n    return []",
+    "no super with own": ("def __init__(self, objective, *, seed: int):\n    self.x = 1\ndef ask(self):\n    return []"),
     "no seed": "def __init__(self, objective):\n    pass",
-    "positional seed": "def __init__(self, objective, seed):\n    super().__init__(objective, seed=seed)",
+    "positional seed": ("def __init__(self, objective, seed):\n    super().__init__(objective, seed=seed)"),
     "raises": "def ask(self):\n    raise ValueError('\\x1b[31mno')",
     "raises surrogate": "def ask(self):\n    raise ValueError('\\ud83d')",
     "raises in init": "def __init__(self, objective, *, seed: int):\n    raise RuntimeError('no')",
-    "raises late": "def ask(self):\n    self.asked += 1\n    if self.asked > 3: raise KeyError('late')\n    return self.objective.space.sample(self._rng, 4)",
+    "raises late": (
+        "def ask(self):\n    self.asked += 1\n    if self.asked > 3: raise KeyError('la"
+        "te')\n    return self.objective.space.sample(self._rng, 4)"
+    ),
     "exits": "def ask(self):\n    sys.exit(0)",
     "exits in init": "def __init__(self, objective, *, seed: int):\n    sys.exit(3)",
     "generator exit": "def ask(self):\n    raise GeneratorExit",
@@ -95,7 +114,10 @@ BREAKS = {
     "texts": "def ask(self):\n    return ['The movie']",
     "numbers": "def ask(self):\n    return [1, 2]",
     "a mapping": "def ask(self):\n    return {1: 2}",
-    "endless": "def ask(self):\n    import itertools\n    return (self.objective.space.sample(self._rng, 1)[0] for _ in itertools.count())",
+    "endless": (
+        "def ask(self):\n    import itertools\n    return (self.objective.space.sample("
+        "self._rng, 1)[0] for _ in itertools.count())"
+    ),
     "nested": "def ask(self):\n    return [self.objective.space.sample(self._rng, 2)]",
     "ids out of the pool": "def ask(self):\n    return [HardPrompt([10**9, 5])]",
     "negative ids": "def ask(self):\n    return [HardPrompt([-1, -2])]",
@@ -117,11 +139,16 @@ BREAKS = {
     "tell raises": "def tell(self, prompts, evaluation):\n    raise ZeroDivisionError",
     "tell changes": "def tell(self, prompts, evaluation):\n    evaluation.losses[:] = 0",
     "restore raises": "def restore(self, state):\n    raise ValueError",
-    "options that are none": "def __init__(self, objective, *, seed: int, batch: 'Nothing' = 4, **more):\n    super().__init__(objective, seed=seed)",
-    "positional options": "def __init__(self, objective, /, *args):\n    super().__init__(objective, seed=0)",
-    "a type of its own": "def ask(self):\n    return [type('P', (), {'key': 'x', 'ids': (1, 2)})()]",
-    "a subclass": "def ask(self):\n    class P(HardPrompt):\n        key = 'abc'\n    return [P([300, 301])]",
-    "key changes": "def ask(self):\n    class P(HardPrompt):\n        @property\n        def key(self):\n            return str(np.random.rand())\n    return [P([300, 301])]",
+    "options that are none": (
+        "def __init__(self, objective, *, seed: int, batch: 'Nothing' = 4, **more):\n    super().__init__(objective, seed=seed)"
+    ),
+    "positional options": ("def __init__(self, objective, /, *args):\n    super().__init__(objective, seed=0)"),
+    "a type of its own": ("def ask(self):\n    return [type('P', (), {'key': 'x', 'ids': (1, 2)})()]"),
+    "a subclass": ("def ask(self):\n    class P(HardPrompt):\n        key = 'abc'\n    return [P([300, 301])]"),
+    "key changes": (
+        "def ask(self):\n    class P(HardPrompt):\n        @property\n        def key(se"
+        "lf):\n            return str(np.random.rand())\n    return [P([300, 301])]"
+    ),
 }
 MODULES = {
     "syntax": "def (",
@@ -134,7 +161,9 @@ MODULES = {
     "imports nothing": "import nothing_of_this_name",
     "no ask": "from promptsearch import Strategy\nclass Mine(Strategy):\n    pass",
     "a doc of escapes": MINE.replace("Draw prompts, and something else.", "\\x1b[31mx"),
-    "metaclass": "class M(type):\n    def __getattribute__(c, n):\n        raise ValueError(n)\nclass Mine(metaclass=M):\n    pass",
+    "metaclass": (
+        "class M(type):\n    def __getattribute__(c, n):\n        raise ValueError(n)\nclass Mine(metaclass=M):\n    pass"
+    ),
 }
 
 

@@ -191,7 +191,8 @@ def bombs(rng: random.Random, lab: Lab) -> Case:
         text = "\n".join([*lines, ""]) + "model: x\nbudget: 1\n" + f"strategies: *a{depth - 1}\n"
     elif kind == "wide aliases":
         size = rng.choice([2000, 5000])
-        text = f"a: &a [{', '.join(['x'] * size)}]\nb: &b [{', '.join(['*a'] * size)}]\nstrategies: [{', '.join(['*b'] * 500)}]\nmodel: x\n"
+        wide = [", ".join([name] * count) for name, count in (("x", size), ("*a", size), ("*b", 500))]
+        text = "a: &a [{}]\nb: &b [{}]\nstrategies: [{}]\nmodel: x\n".format(*wide)
     elif kind == "alias keys":
         text = "a: &a {k: 1}\n? *a\n: 1\n"
     elif kind == "nested":
@@ -325,72 +326,23 @@ def metrics(rng: random.Random, lab: Lab) -> Case:
     return case
 
 
+STRATEGIES = (
+    "adapter autoprompt bayesian bdpl beam black_box_tuning coordinate evolution exemplars exhaustive "
+    "fine_tuning gcg genetic grips llama_adapter llm_evolution llm_proposed lora manual nearest_tokens "
+    "optuna p_tuning pez prefix_tuning prompt_tuning random rlprompt"
+)
+OPTIONS = (
+    "batch lr steps population width method sampler prompts init rank temperature keep examples seed label "
+    "length budget start trials candidates sigma optimizer schedule layers gate table dimension topk retries"
+)
+
+
 def options(rng: random.Random, lab: Lab) -> Case:
     """Options of every strategy with values that they do not take."""
-    names = [
-        "adapter",
-        "autoprompt",
-        "bayesian",
-        "bdpl",
-        "beam",
-        "black_box_tuning",
-        "coordinate",
-        "evolution",
-        "exemplars",
-        "exhaustive",
-        "fine_tuning",
-        "gcg",
-        "genetic",
-        "grips",
-        "llama_adapter",
-        "llm_evolution",
-        "llm_proposed",
-        "lora",
-        "manual",
-        "nearest_tokens",
-        "optuna",
-        "p_tuning",
-        "pez",
-        "prefix_tuning",
-        "prompt_tuning",
-        "random",
-        "rlprompt",
-    ]
-    keys = [
-        "batch",
-        "lr",
-        "steps",
-        "population",
-        "width",
-        "method",
-        "sampler",
-        "prompts",
-        "init",
-        "rank",
-        "temperature",
-        "keep",
-        "examples",
-        "seed",
-        "label",
-        "length",
-        "budget",
-        "start",
-        "trials",
-        "candidates",
-        "sigma",
-        "optimizer",
-        "schedule",
-        "layers",
-        "gate",
-        "table",
-        "dimension",
-        "topk",
-        "retries",
-    ]
     own = {}
-    for key in rng.sample(keys, rng.choice([1, 1, 2])):
+    for key in rng.sample(OPTIONS.split(), rng.choice([1, 1, 2])):
         _, own[key] = hostile(rng)
-    name = rng.choice(names)
+    name = rng.choice(STRATEGIES.split())
     return _case(
         "13 options",
         f"{name}: {str(own)[:90]}",

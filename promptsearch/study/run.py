@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from promptsearch.errors import ModelError, PromptSearchError, StrategyError, StudyError, Tampered, TaskError
 from promptsearch.models import LanguageModel
 from promptsearch.models.protocol import TextModel
+from promptsearch.printable import printable
 from promptsearch.prompts.prompt import (
     VECTORS,
     GatedPrompt,
@@ -455,7 +456,7 @@ class Run:
 
     def failed(self, error: PromptSearchError) -> dict[str, Any]:
         """What `result.json` holds of a run that failed."""
-        return {"status": "failed", **self._names(), "deterministic": self.strategy.deterministic, "error": str(error)}
+        return {"status": "failed", **self._names(), "deterministic": self.strategy.deterministic, "error": printable(str(error))}
 
     def _names(self) -> dict[str, Any]:
         return {

@@ -84,7 +84,7 @@ def measure(metric: str, function: Callable[..., Any], labels: Sequence[int], pr
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # a class may be without examples
-            found = function(np.asarray(labels, dtype=np.int64), np.asarray(predictions, dtype=np.int64))
+            found = function(np.array(labels, np.int64), np.array(predictions, np.int64))  # its own copies
     except (Exception, SystemExit) as error:  # a stranger's function may do anything
         raise TaskError(f"the metric '{metric}' failed: {type(error).__name__}: {error}") from error
     try:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from promptsearch import compare
@@ -95,3 +96,13 @@ def test_a_metric_that_works_is_recorded_with_what_reports_need(tiny, films, her
     assert run.test.shares is not None and run.test.metric is not None
     assert sum(run.test.shares) / len(run.test.shares) == pytest.approx(run.test.metric)
     assert list(run.test.shares) == pytest.approx(list(run.test.correct))
+
+
+def test_a_metric_that_changes_what_it_is_given_changes_nothing() -> None:
+    def greedy(labels, predictions):  # type: ignore[no-untyped-def]
+        predictions[:] = labels
+        return float((labels == predictions).mean())
+
+    labels, predictions = np.array([0, 1, 1]), np.array([1, 1, 0])
+    assert measure("mine:greedy", greedy, labels, predictions) == 1.0
+    assert predictions.tolist() == [1, 1, 0]
