@@ -8,7 +8,6 @@ of YAML, in tests/test_limits.py; entry points, which are the user's own package
 of this package; pickles, which law 9 forbids; the current folder, in which `python -m` would look for modules.
 """
 
-import json
 import sys
 
 import pytest
@@ -16,6 +15,7 @@ from typer.testing import CliRunner
 
 from promptsearch.cli import app
 from promptsearch.importing import load_named
+from promptsearch.records.sealed import read_record, write_record
 from promptsearch.report import load_results, write_report
 from promptsearch.report.summary import summarise
 
@@ -66,9 +66,9 @@ def test_report_runs_it_where_the_user_says_so(strange):
 
 def test_results_that_recorded_what_a_report_needs_show_all_and_run_nothing(strange):
     for path in strange.folder.glob("*/*/seed*/result.json"):
-        result = json.loads(path.read_text())
+        result = read_record(path, "result", "")
         result["test"]["shares"] = [float(right) for right in result["test"]["correct"]]
-        path.write_text(json.dumps(result))
+        write_record(path, "result", result)
     done = report()
     assert "left out" not in done.stdout and "±" in done.stdout and not (strange.folder / "ran").exists()
     (task,) = summarise(load_results("."))
@@ -77,9 +77,9 @@ def test_results_that_recorded_what_a_report_needs_show_all_and_run_nothing(stra
 
 def test_a_metric_that_failed_in_a_run_is_named_and_the_others_are_shown(strange):
     path = strange.path("reviews", "random", 1)
-    result = json.loads(path.read_text())
+    result = read_record(path, "result", "")
     result["test"] |= {"metric": None, "metric_failed": "the metric 'handy:share' gave nan: expected a finite number"}
-    path.write_text(json.dumps(result))
+    write_record(path, "result", result)
     done = report()
     assert done.exit_code == 0, done.output
     text = " ".join(done.stdout.split())
