@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
+import sys
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -29,6 +33,23 @@ torch.set_num_threads(1)  # tests run in parallel, and numbers must not depend o
 def own_cache(tmp_path_factory, monkeypatch):
     """No test sees the user's cache or another test's; a downloaded model may stay where it is."""
     monkeypatch.setattr("promptsearch.study.study.cache_folder", lambda: tmp_path_factory.mktemp("cache"), raising=False)
+
+
+@pytest.fixture(scope="session")
+def wheel(tmp_path_factory):
+    """The package as it is installed, built from a copy: setuptools leaves its `build` folder in the source."""
+    folder, root = tmp_path_factory.mktemp("wheel"), Path(__file__).parent.parent
+    source = folder / "source"
+    source.mkdir()
+    for name in ("promptsearch", "strategies"):
+        shutil.copytree(root / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(root / name, source)
+    options = ["--quiet", "--no-deps", "--no-index", "--no-build-isolation", "-w", str(folder)]
+    command = [sys.executable, "-m", "pip", "wheel", *options, str(source)]
+    subprocess.run(command, check=True, capture_output=True)
+    (built,) = folder.glob("promptsearch_kit-*.whl")
+    return built
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,66 @@
+"""The import law: a room imports only rooms below it. Checked on what is installed, where strategies lie inside the package."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tomllib
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+CONTRACTS = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["importlinter"]["contracts"]
+#: What breaks each contract: a file of the package, and a line that must not stand there.
+BREAKS = {
+    "A room imports only rooms below it": ("models/device.py", "import promptsearch.tasks.task"),
+    "No circle": ("prompts/space.py", "import promptsearch.prompts.strange"),
+    "No strategy imports a strategy": ("strategies/random.py", "import promptsearch.strategies.gcg"),
+    "Nothing in promptsearch imports a strategy": ("search/loop.py", "import promptsearch.strategies.random"),
+    "Only models and testing import transformers": ("export/text.py", "import transformers"),
+}
+
+
+def lint(site: Path) -> dict[str, bool]:
+    """Contract -> whether it is kept."""
+    code = "from importlinter.cli import lint_imports_command; lint_imports_command()"
+    found = subprocess.run(
+        [sys.executable, "-c", code, "--no-cache"],
+        cwd=site,
+        env={**os.environ, "PYTHONPATH": str(site), "COLUMNS": "200"},
+        capture_output=True,
+        text=True,
+    )
+    said = {name: f"{name} KEPT" in found.stdout for name in (contract["name"] for contract in CONTRACTS)}
+    assert all(f"{name} KEPT" in found.stdout or f"{name} BROKEN" in found.stdout for name in said), found.stdout + found.stderr
+    return said
+
+
+@pytest.fixture
+def site(wheel: Path, tmp_path: Path) -> Path:
+    """A folder with the package as it is installed."""
+    zipfile.ZipFile(wheel).extractall(tmp_path)
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    return tmp_path
+
+
+def test_every_contract_is_kept(site: Path) -> None:
+    assert all(lint(site).values())
+
+
+def test_every_contract_can_be_broken(site: Path) -> None:
+    package = site / "promptsearch"
+    (package / "prompts" / "strange.py").write_text("import promptsearch.prompts.space\n")
+    for place, line in BREAKS.values():
+        path = package / place
+        path.write_text((path.read_text("utf-8") if path.exists() else "") + f"\n{line}\n", "utf-8")
+    assert not any(lint(site).values())
+    assert BREAKS.keys() == {contract["name"] for contract in CONTRACTS}
+
+
+def test_few_files_stand_loose() -> None:
+    loose = {path.name for path in (ROOT / "promptsearch").glob("*.py")}
+    assert len(loose) <= 10, sorted(loose)
