@@ -39,7 +39,8 @@ def _warm(lab: Path) -> None:
     import torch
 
     torch.set_num_threads(1)
-    from promptsearch.search.plugins import find_strategy, known_strategies
+    from promptsearch.search.listing import known_strategies
+    from promptsearch.search.plugins import find_strategy
     from promptsearch.testing.tiny import tiny_model
 
     if not (lab / "llama").exists():

@@ -86,8 +86,20 @@ TrustCode = Annotated[
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")]
 
 
+def _version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version as installed
+
+        _say(installed("promptsearch-kit"))
+        raise typer.Exit
+
+
 @app.callback()
-def _start() -> None:
+def _start(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
     # Bars and warnings of other libraries would tear ours; set before those are imported, this holds for all of them.
     quiet = {"HF_HUB_DISABLE_PROGRESS_BARS": "1", "HF_DATASETS_DISABLE_PROGRESS_BARS": "1", "TOKENIZERS_PARALLELISM": "false"}
     for name, value in {**quiet, "HF_HUB_VERBOSITY": "error", "TRANSFORMERS_VERBOSITY": "error"}.items():
@@ -250,22 +262,19 @@ def strategies(
     name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="One strategy, with all its options.")] = None,
 ) -> None:
     """List the installed strategies, or explain one with its options."""
-    from promptsearch.search.options import options_of
-    from promptsearch.search.plugins import find_strategy, known_strategies
+    from promptsearch.search.listing import known_strategies, summary
 
     console = Terminal(markup=False, highlight=False)
     if name is None:
         table = Table("strategy", "needs", "proposes", "what it does", box=None)
-        for each in sorted(known_strategies()):
-            try:
-                found = find_strategy(each)
-            except PromptSearchError as error:  # one broken plug-in must not hide the others
-                table.add_row(each, "", "", f"broken: {error}")
-                continue
-            proposes = ", ".join(sorted(kind.__name__ for kind in found.proposes))
-            table.add_row(each, str(found.access), proposes, (found.__doc__ or "").strip().partition("\n")[0])
+        for each, points in sorted(known_strategies().items()):
+            told = summary(points[0]) if len(points) == 1 else None
+            table.add_row(each, *(_imported(each) if told is None else (told.access, ", ".join(told.proposes), told.text)))
         console.print(table)
         return
+    from promptsearch.search.options import options_of
+    from promptsearch.search.plugins import find_strategy
+
     found = find_strategy(name)
     console.print(f"{name}: {(found.__doc__ or '').strip().partition('Args:')[0].strip()}\n", soft_wrap=True)
     table = Table("option", "type", "default", "meaning", box=None)
@@ -280,6 +289,18 @@ def strategies(
         )
     table.add_row("budget", "int", "the study's", "LM tokens per run; a row with its own is not ranked among the others.")
     console.print(table)
+
+
+def _imported(name: str) -> tuple[str, str, str]:
+    """What a strategy needs, proposes and does, where its source alone does not tell."""
+    from promptsearch.search.plugins import find_strategy
+
+    try:
+        found = find_strategy(name)
+    except PromptSearchError as error:  # one broken plug-in must not hide the others
+        return "", "", f"broken: {error}"
+    proposes = ", ".join(sorted(kind.__name__ for kind in found.proposes))
+    return str(found.access), proposes, (found.__doc__ or "").strip().partition("\n")[0]
 
 
 @app.command("bench-strategies")
@@ -428,14 +449,6 @@ def _written(value: Any) -> str:
 def schema() -> None:
     """Print the JSON Schema of study files, for editors."""
     _say(json.dumps(config_schema(), indent=1))
-
-
-@app.command()
-def version() -> None:
-    """Print the version."""
-    from importlib.metadata import version as installed
-
-    _say(installed("promptsearch-kit"))
 
 
 def _say(text: str, err: bool = False) -> None:

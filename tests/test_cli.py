@@ -81,14 +81,23 @@ except SystemExit:
     pass
 print([m for m in ("torch", "transformers", "datasets", "pandas", "matplotlib") if m in sys.modules])
 """
-    for arguments in ([], ["--help"], ["compare", "--help"], ["tasks"], ["schema"], ["version"], ["compare", "none.yaml"]):
+    for arguments in (
+        [],
+        ["--help"],
+        ["compare", "--help"],
+        ["tasks"],
+        ["schema"],
+        ["strategies"],
+        ["--version"],
+        ["compare", "none.yaml"],
+    ):
         done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True)
         assert done.stdout.splitlines()[-1] == "[]", arguments
         assert "Traceback" not in done.stderr
 
 
 @pytest.mark.parametrize(
-    "command", ["compare", "plan", "search", "report", "export", "verify", "strategies", "tasks", "apply", "schema", "version"]
+    "command", ["compare", "plan", "search", "report", "export", "verify", "strategies", "tasks", "apply", "schema"]
 )
 def test_every_command_explains_itself(command: str) -> None:
     assert f"\n  {command} " in run("--help").stdout
@@ -216,9 +225,9 @@ def test_search_needs_to_know_on_what(engine: Engine, arguments: list[str], mess
 
 def test_strategies_are_listed_and_a_broken_one_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "200")
-    known = promptsearch.search.plugins.entry_points(group="promptsearch.strategies")
+    known = promptsearch.search.listing.entry_points(group="promptsearch.strategies")
     broken = EntryPoint("torn", "no_such_module:Torn", "promptsearch.strategies")
-    monkeypatch.setattr(promptsearch.search.plugins, "entry_points", lambda group: [*known, broken])
+    monkeypatch.setattr(promptsearch.search.listing, "entry_points", lambda group: [*known, broken])
     result = run("strategies")
     assert result.exit_code == 0
     lines = {line.split()[0]: line for line in result.stdout.splitlines()}
@@ -402,7 +411,7 @@ def test_the_schema_is_json() -> None:
 
 
 def test_the_version_is_that_of_the_package() -> None:
-    done = subprocess.run([sys.executable, "-m", "promptsearch", "version"], capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, "-m", "promptsearch", "--version"], capture_output=True, text=True, check=True)
     assert done.stdout == "0.1.0\n"
 
 

@@ -15,8 +15,9 @@ from promptsearch.records.scores import Scores
 from promptsearch.scoring import Engine
 from promptsearch.scoring.answers import choice_scores
 from promptsearch.scoring.layout import broken_joint, lay_out
+from promptsearch.search.listing import known_strategies
 from promptsearch.search.loop import search
-from promptsearch.search.plugins import find_strategy, known_strategies, make_strategy
+from promptsearch.search.plugins import find_strategy, make_strategy
 from promptsearch.search.race import race
 from promptsearch.search.strategy import Access, Strategy
 from promptsearch.testing.planted import PlantedScorer, planted_objective

@@ -130,7 +130,7 @@ def test_a_reader_that_goes_away_is_no_error(arguments: list[str]) -> None:
 
 def test_a_module_beside_the_results_is_not_taken_for_a_library(tmp_path: Path) -> None:
     (tmp_path / "typer.py").write_text("print('mine')")
-    code = [sys.executable, "-m", "promptsearch", "version"]
+    code = [sys.executable, "-m", "promptsearch", "--version"]
     done = subprocess.run(code, cwd=tmp_path, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0 and "mine" not in done.stdout
     assert json.dumps(done.stderr) == '""'

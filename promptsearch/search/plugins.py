@@ -5,28 +5,16 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Mapping
-from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 from promptsearch.errors import StrategyError, UnknownName
 from promptsearch.importing import load_named
 from promptsearch.prompts.prompt import TRAINED, HardPrompt, TextPrompt
 from promptsearch.search.calling import strangers_code
+from promptsearch.search.listing import known_strategies
 from promptsearch.search.objective import Objective
 from promptsearch.search.options import check_options
 from promptsearch.search.strategy import BEGIN, Access, Strategy
-
-GROUP = "promptsearch.strategies"
-
-
-def known_strategies() -> dict[str, list[EntryPoint]]:
-    """Names of all installed strategies, with the packages that claim each."""
-    found: dict[str, list[EntryPoint]] = {}
-    for point in entry_points(group=GROUP):
-        claims = found.setdefault(point.name, [])
-        if point.value not in [other.value for other in claims]:
-            claims.append(point)
-    return found
 
 
 def find_strategy(name: str) -> type[Strategy]:

@@ -26,10 +26,11 @@ from promptsearch.export import load_prompt
 from promptsearch.plain.yaml import read_yaml
 from promptsearch.prompts.prompt import HardPrompt
 from promptsearch.records.ledger import total
+from promptsearch.search.listing import known_strategies
 from promptsearch.search.loop import search
 from promptsearch.search.objective import Objective
 from promptsearch.search.options import check_options
-from promptsearch.search.plugins import find_strategy, known_strategies, make_strategy
+from promptsearch.search.plugins import find_strategy, make_strategy
 from promptsearch.search.strategy import Access, Strategy
 from promptsearch.study.settings import OneStrategy
 from promptsearch.testing.planted import Kind, PlantedScorer

@@ -12,8 +12,9 @@ from typer.testing import CliRunner
 
 from promptsearch.cli import app
 from promptsearch.errors import OptionError, PromptSearchError, StrategyError
+from promptsearch.search.listing import known_strategies
 from promptsearch.search.options import Count, Positive, Share, check_options, options_of
-from promptsearch.search.plugins import find_strategy, known_strategies
+from promptsearch.search.plugins import find_strategy
 from promptsearch.search.strategy import Strategy
 from promptsearch.study.config import load_config
 from promptsearch.study.prepare import prepare

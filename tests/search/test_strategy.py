@@ -13,9 +13,10 @@ import pytest
 import promptsearch.search.strategy
 from promptsearch import Strategy, UnknownName
 from promptsearch.errors import StrategyError
+from promptsearch.search.listing import known_strategies
 from promptsearch.search.loop import search
 from promptsearch.search.options import check_options, options_of
-from promptsearch.search.plugins import find_strategy, known_strategies, make_strategy
+from promptsearch.search.plugins import find_strategy, make_strategy
 from promptsearch.testing.planted import planted_objective
 
 GOOD = """
@@ -157,7 +158,7 @@ def test_a_module_that_is_not_there_is_named(here):
 
 
 def test_names_are_listed_without_importing_any_strategy():
-    code = "import sys, promptsearch.search.plugins as s; assert 'optuna' in s.known_strategies() and 'optuna' not in sys.modules"
+    code = "import sys, promptsearch.search.listing as s; assert 'optuna' in s.known_strategies() and 'optuna' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 

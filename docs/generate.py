@@ -1,0 +1,129 @@
+"""Writes the reference pages that follow from the code: command line, study file, strategies.
+
+`python docs/generate.py` writes them, `python docs/generate.py --check` exits with 1 where a page is not what the code says.
+"""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import typer.main
+
+from promptsearch.cli import app
+from promptsearch.search.listing import known_strategies
+from promptsearch.search.options import options_of
+from promptsearch.search.plugins import find_strategy
+from promptsearch.study.config import config_schema
+
+HERE = Path(__file__).parent / "reference"
+_MADE = "<!-- Written by docs/generate.py: change the code, then run it again. -->"
+
+
+def command_line() -> str:
+    """Every command as its `--help` shows it."""
+    group: Any = typer.main.get_command(app)
+    lines = [
+        _MADE,
+        "# Command line",
+        "",
+        "Exit codes: 0 done, 1 some runs failed (the report says which), 2 wrong input, 128 + signal when stopped.",
+    ]
+    for name, command in group.commands.items():
+        with command.make_context(f"promptsearch {name}", [], resilient_parsing=True) as context:
+            context.terminal_width = 100
+            text = command.get_help(context)
+        lines += ["", f"## `{name}`", "", "```text", *text.rstrip().split("\n"), "```"]
+    return "\n".join(line.rstrip() for line in lines) + "\n"
+
+
+def study_file() -> str:
+    """Every key of a study file, from its JSON Schema."""
+    schema = config_schema()
+    parts = schema["$defs"]
+    lines = [
+        _MADE,
+        "# Study file",
+        "",
+        "YAML, TOML or JSON. `promptsearch schema` prints the JSON Schema, which editors read to complete and check.",
+        "",
+        *_keys({k: v for k, v in schema["properties"].items() if k != "tasks"}, schema["required"]),
+    ]
+    titles = {
+        "TaskConfig": "task",
+        "Data": "data",
+        "SplitSizes": "splits",
+        "PoolSource": "pool",
+        "EndpointConfig": "a model behind an endpoint",
+        "ProposerConfig": "proposer",
+    }
+    for part, title in titles.items():
+        text = parts[part].get("description", "").split("\n\n")[0].replace("\n", " ")
+        lines += ["", f"## Keys of {title}", "", text, ""]
+        lines += _keys(parts[part]["properties"], parts[part].get("required", ()))
+    return "\n".join(lines) + "\n"
+
+
+def _keys(properties: Mapping[str, Any], required: Any) -> Iterator[str]:
+    yield "| key | meaning | left out |"
+    yield "|---|---|---|"
+    for key, value in properties.items():
+        default = value.get("default")
+        shown = "must be given" if key in required else "" if default is None else f"`{default}`"
+        text = value.get("description", "").replace("|", "\\|").replace("{", "\\{").replace("}", "\\}")
+        yield f"| `{key}` | {text} | {shown} |"
+
+
+def strategies() -> str:
+    """Every installed strategy of this package with its options, from its docstring."""
+    lines = [
+        _MADE,
+        "# Strategies",
+        "",
+        "`promptsearch strategies NAME` shows the same for any strategy, yours included. Each file in `strategies/`",
+        "begins with its paper and with what differs from it.",
+    ]
+    own = [n for n, points in known_strategies().items() if points[0].value.startswith("promptsearch.strategies")]
+    for name in sorted(own):
+        strategy = find_strategy(name)
+        text = (inspect.getdoc(strategy) or "").partition("\nArgs:")[0].strip()
+        kinds = ", ".join(sorted(kind.__name__ for kind in strategy.proposes))
+        lines += ["", f"## `{name}`", "", text, "", f"Proposes {kinds}; needs {strategy.access}.", ""]
+        if options := [option for option in options_of(strategy) if option.name != "label"]:
+            lines += ["| option | type | default | meaning |", "|---|---|---|---|"]
+            for option in options:
+                default = "must be given" if option.required else f"`{option.default!r}`"
+                meaning = option.text.replace("|", "\\|")
+                kind = option.type.replace("|", "\\|")
+                lines.append(f"| `{option.name}` | {kind} | {default} | {meaning} |")
+    return "\n".join(lines) + "\n"
+
+
+PAGES: dict[str, Callable[[], str]] = {
+    "cli.md": command_line,
+    "study-file.md": study_file,
+    "strategies.md": strategies,
+}
+
+
+def main() -> None:
+    """Write the pages, or compare them."""
+    stale = [name for name, page in PAGES.items() if not _same(HERE / name, page())]
+    if "--check" in sys.argv[1:]:
+        if stale:
+            raise SystemExit(f"not what the code says: {', '.join(stale)}. Run: python docs/generate.py")
+        return
+    for name in stale:
+        (HERE / name).write_text(PAGES[name](), "utf-8")
+        print(f"wrote {HERE / name}")
+
+
+def _same(path: Path, text: str) -> bool:
+    return path.exists() and path.read_text("utf-8") == text
+
+
+if __name__ == "__main__":
+    main()
