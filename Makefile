@@ -1,14 +1,17 @@
-# Two commands do all the set-up: `make demo` and `make test`. Both are safe to run again.
+# Two commands do all the set-up: `make demo` and `make test`. All of them are safe to run again.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 DEMO := runs/demo
 
-.PHONY: help demo test attack clean
+.PHONY: help demo test lint fast docs attack clean
 
 help:
 	@echo "make demo   install into $(VENV), fetch a small language model, compare hard and soft prompts, write $(DEMO)/report.html"
 	@echo "make test   install into $(VENV), then lint, types and tests"
+	@echo "make lint   the same, lint and types only"
+	@echo "make fast   the quick half of the tests"
+	@echo "make docs   install into $(VENV), then build the documentation into docs/_build/html"
 	@echo "make attack try hostile files, folders, servers, plug-ins and kills (about 40 minutes); counts in results/reliability"
 	@echo "make clean  remove $(VENV) and $(DEMO)"
 
@@ -20,6 +23,19 @@ test: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --cov --cov-report=term:skip-covered
+
+lint: $(VENV)/.installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+fast: $(VENV)/.installed-dev
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 -q tests/plain tests/tasks tests/report tests/prompts tests/test_readme.py tests/test_imports.py
+
+docs: $(VENV)/.installed-docs
+	$(BIN)/python docs/generate.py --check
+	$(BIN)/sphinx-build -W --keep-going -q -b html docs docs/_build/html
+	@echo "The documentation lies in docs/_build/html/index.html"
 
 attack: $(VENV)/.installed-dev
 	$(BIN)/python -m attack --out results/reliability
@@ -38,6 +54,10 @@ $(VENV)/.installed: $(VENV)/.made pyproject.toml constraints.txt
 	@echo "Installing into $(VENV); this takes a few minutes the first time."
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e .
 	@touch $@
+
+$(VENV)/.installed-docs: $(VENV)/.made pyproject.toml constraints.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[docs]"
+	@touch $(VENV)/.installed $@
 
 $(VENV)/.installed-dev: $(VENV)/.made pyproject.toml constraints.txt
 	@echo "Installing into $(VENV), with what the tests need; this takes a few minutes the first time."
