@@ -36,14 +36,36 @@ KINDS = {
 def main() -> None:
     """Attack with what is named, or all; 1 where anything was found."""
     parser = argparse.ArgumentParser(prog="python -m attack", description=__doc__)
-    parser.add_argument("--only", action="append", choices=KINDS, metavar="KIND", help=f"of {', '.join(KINDS)}; left out: all")
+    parser.add_argument(
+        "--only",
+        action="append",
+        choices=KINDS,
+        metavar="KIND",
+        help=f"of {', '.join(KINDS)}; left out: all",
+    )
     parser.add_argument("--count", type=int, help="inputs of each kind; left out: a whole attack")
     parser.add_argument("--seed", type=int, default=0, help="of all inputs")
-    parser.add_argument("--input", type=int, metavar="N", help="run this input of the kind alone, and show all that it says")
-    parser.add_argument("--against", type=Path, default=ROOT, help="another checkout to attack, with its own .venv or ours")
+    parser.add_argument(
+        "--input",
+        type=int,
+        metavar="N",
+        help="run this input of the kind alone, and show all that it says",
+    )
+    parser.add_argument(
+        "--against",
+        type=Path,
+        default=ROOT,
+        help="another checkout to attack, with its own .venv or ours",
+    )
     parser.add_argument("--jobs", type=int, default=2, help="processes at once")
-    parser.add_argument("--lab", type=Path, help="a folder to keep what attacks start from, for the next time")
-    parser.add_argument("--out", type=Path, help="the folder of the counts, such as results/reliability; left out: none are kept")
+    parser.add_argument(
+        "--lab", type=Path, help="a folder to keep what attacks start from, for the next time"
+    )
+    parser.add_argument(
+        "--out",
+        type=Path,
+        help="the folder of the counts, such as results/reliability; left out: none are kept",
+    )
     given = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="attack-") as aside:
         lab = Lab((given.lab or Path(aside) / "lab").resolve(), given.against.resolve())
@@ -55,7 +77,9 @@ def main() -> None:
             number = given.count or KINDS[kind]
             begin = time.monotonic()
             found = run(lab, kind, number, given.seed, given.jobs)
-            known = counts.counted(kind, found, given.seed, round(time.monotonic() - begin), given.against.resolve())
+            known = counts.counted(
+                kind, found, given.seed, round(time.monotonic() - begin), given.against.resolve()
+            )
             faults += counts.show(kind, known)
             if given.out:
                 counts.keep(given.out, kind, known)
@@ -64,8 +88,15 @@ def main() -> None:
 
 def make(lab: Lab, kind: str, seed: int, number: int) -> Case:
     """An input of a kind: the same for the same seed and number."""
-    module, rng = importlib.import_module(f"attack.{kind}"), random.Random(f"{kind} {seed} {number}")
-    case: Case = module.killed(rng, lab, number) if kind == "kills" else module.MAKERS[number % len(module.MAKERS)](rng, lab)
+    module, rng = (
+        importlib.import_module(f"attack.{kind}"),
+        random.Random(f"{kind} {seed} {number}"),
+    )
+    case: Case = (
+        module.killed(rng, lab, number)
+        if kind == "kills"
+        else module.MAKERS[number % len(module.MAKERS)](rng, lab)
+    )
     return case
 
 
@@ -83,7 +114,10 @@ def run(lab: Lab, kind: str, number: int, seed: int, jobs: int) -> list[dict[str
         elif kind == "strategies":
             _ = importlib.import_module("attack.strategies").undisturbed(lab)
         elif kind == "servers":
-            _ = [importlib.import_module("attack.servers").undisturbed(lab, chat) for chat in (False, True)]
+            _ = [
+                importlib.import_module("attack.servers").undisturbed(lab, chat)
+                for chat in (False, True)
+            ]
 
         def one(i: int) -> dict[str, Any]:
             host = free.get()
@@ -93,7 +127,14 @@ def run(lab: Lab, kind: str, number: int, seed: int, jobs: int) -> list[dict[str
             finally:
                 free.put(host)
             seconds = sum(each.seconds for each in ran)
-            found = {"input": i, "row": case.row, "what": case.what, "outcome": came, "line": line, "seconds": round(seconds, 2)}
+            found = {
+                "input": i,
+                "row": case.row,
+                "what": case.what,
+                "outcome": came,
+                "line": line,
+                "seconds": round(seconds, 2),
+            }
             if came != "clear":
                 print(f"{kind} {i} [{case.row}] {case.what[:100]!r}: {came}: {line}", flush=True)
             counts.clear(lab.folder / "cases" / f"{kind}-{i}")
@@ -111,7 +152,9 @@ def _show(lab: Lab, kind: str, seed: int, number: int) -> None:
         came, line, ran = host.attack(case, folder)
     print(f"{kind} {number} [{case.row}] {case.what}\nfolder: {folder}")
     for each in ran:
-        print(f"$ promptsearch {' '.join(each.argv)[:2000]}\n{each.out}{each.err}exit {each.code}, {each.seconds} s")
+        print(
+            f"$ promptsearch {' '.join(each.argv)[:2000]}\n{each.out}{each.err}exit {each.code}, {each.seconds} s"
+        )
     print(f"{came}: {line}")
 
 

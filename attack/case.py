@@ -10,7 +10,17 @@ from pathlib import Path
 from typing import Any
 
 #: What may come of an input, the worst first; all but the last are faults.
-OUTCOMES = ("code run", "secret", "traceback", "hang", "died", "contradiction", "escape", "silent", "clear")
+OUTCOMES = (
+    "code run",
+    "secret",
+    "traceback",
+    "hang",
+    "died",
+    "contradiction",
+    "escape",
+    "silent",
+    "clear",
+)
 #: A module of this name lies in every case's folder, and writes the file when it is imported.
 CANARY, SUNG = "canary_of_attack", "CANARY_SANG"
 #: Control characters that a terminal obeys; line ends and tabs are not among them.
@@ -99,7 +109,11 @@ def outcome(case: Case, folder: Path, ran: Sequence[Ran]) -> tuple[str, str]:
     if wrong := case.judge(folder, ran):
         return "contradiction", wrong
     if found := _CONTROL.search(said):
-        line = next(line for line in said.splitlines() if _CONTROL.search(line)) if found[0] not in "\x1c\x1d\x1e\x85" else said
+        line = (
+            next(line for line in said.splitlines() if _CONTROL.search(line))
+            if found[0] not in "\x1c\x1d\x1e\x85"
+            else said
+        )
         return "escape", repr(line[:160])
     for each in ran:
         if each.code not in (0, 1, 2, 129, 130, 143) and not (case.each and each.code == -9):
@@ -116,11 +130,19 @@ def _told(secrets: Sequence[str], said: str, folder: Path) -> str | None:
         for path, _, names in os.walk(folder):
             for name in names:
                 file = Path(path) / name
-                if file.is_file() and not file.is_symlink() and secret.encode() in file.read_bytes():
+                if (
+                    file.is_file()
+                    and not file.is_symlink()
+                    and secret.encode() in file.read_bytes()
+                ):
                     return f"in {file.relative_to(folder)}"
     return None
 
 
 def _last_line(text: str) -> str:
-    lines = [line for line in text.splitlines() if line.strip() and not line.startswith("For further information")]
+    lines = [
+        line
+        for line in text.splitlines()
+        if line.strip() and not line.startswith("For further information")
+    ]
     return _CONTROL.sub("?", lines[-1].strip()[:200]) if lines else "nothing"

@@ -95,7 +95,13 @@ def words(rng: random.Random, lab: Lab) -> Case:
         argv += [rng.choice([*options, "--quiet", "--nothing"]), rng.choice(STRANGE)]
     argv = [word.replace("\0", "") for word in argv]
     case = _study(lab, "13 command lines", repr(argv)[:150], [argv])
-    case.trusted = "canary_of_attack:f" in argv and command in ("search", "strategies", "bench-strategies", "compare", "plan")
+    case.trusted = "canary_of_attack:f" in argv and command in (
+        "search",
+        "strategies",
+        "bench-strategies",
+        "compare",
+        "plan",
+    )
     return case
 
 
@@ -128,7 +134,15 @@ def sets(rng: random.Random, lab: Lab) -> Case:
         "strategies.1.random.batch",
         "٣",
     ]
-    values = [*SCALARS, *RAW.values(), "10" * 15, "1000000", "[" * 3000, "{a: " * 1000, "10000000000000000000000000000000"]
+    values = [
+        *SCALARS,
+        *RAW.values(),
+        "10" * 15,
+        "1000000",
+        "[" * 3000,
+        "{a: " * 1000,
+        "10000000000000000000000000000000",
+    ]
     assignment = f"{rng.choice(keys)}={rng.choice(values)}"[:100_000]
     command = rng.choice(
         [
@@ -137,14 +151,43 @@ def sets(rng: random.Random, lab: Lab) -> Case:
             ["search", "random", "--study", "study.yaml", "--out", "out"],
         ]
     )
-    return _study(lab, "13 command lines", f"{command[0]} --set {assignment[:80]!r}", [[*command, "--set", assignment]])
+    return _study(
+        lab,
+        "13 command lines",
+        f"{command[0]} --set {assignment[:80]!r}",
+        [[*command, "--set", assignment]],
+    )
 
 
 def options(rng: random.Random, lab: Lab) -> Case:
     """`--option` and numbers of the benches without bound."""
-    value = rng.choice([*SCALARS, *(RAW[name] for name in sorted(RAW)), "10" * 15, "-5", "[1, 2]", "{a: 1}"])
-    key = rng.choice(["batch", "length", "label", "budget", "seed", "nothing", "start", "", "\x1b[31m", "batch.x"])
-    argv = ["search", "random", "--study", "study.yaml", "--out", "out", "-o", f"{key}={value}"[:100_000]]
+    value = rng.choice(
+        [*SCALARS, *(RAW[name] for name in sorted(RAW)), "10" * 15, "-5", "[1, 2]", "{a: 1}"]
+    )
+    key = rng.choice(
+        [
+            "batch",
+            "length",
+            "label",
+            "budget",
+            "seed",
+            "nothing",
+            "start",
+            "",
+            "\x1b[31m",
+            "batch.x",
+        ]
+    )
+    argv = [
+        "search",
+        "random",
+        "--study",
+        "study.yaml",
+        "--out",
+        "out",
+        "-o",
+        f"{key}={value}"[:100_000],
+    ]
     if rng.random() < 0.4:
         number = rng.choice(["10" * 15, "0", "-1", "1e3", "x", "1000000000", ""])
         option = rng.choice(["--seeds", "--pool", "--length", "--evaluations", "--jobs"])
@@ -187,13 +230,32 @@ def outs(rng: random.Random, lab: Lab) -> Case:
         ]
     )
     way = rng.choice(
-        ["nothing", "a file", "a FIFO", "a link to nowhere", "a link to itself", "a full folder", "a file named study.json"]
+        [
+            "nothing",
+            "a file",
+            "a FIFO",
+            "a link to nowhere",
+            "a link to itself",
+            "a full folder",
+            "a file named study.json",
+        ]
     )
     command = rng.choice(
         [
             ["compare", "study.yaml", "--out", out],
             ["export", "run", "--to", "json", "--out", out],
-            ["bench-strategies", "random", "--on", "separable", "--seeds", "1", "--evaluations", "5", "--out", out],
+            [
+                "bench-strategies",
+                "random",
+                "--on",
+                "separable",
+                "--seeds",
+                "1",
+                "--evaluations",
+                "5",
+                "--out",
+                out,
+            ],
         ]
     )
     case = _study(lab, "10 every OSError", f"{command[0]} --out {out[:40]!r}, {way}", [command])
@@ -253,7 +315,9 @@ def inputs(rng: random.Random, lab: Lab) -> Case:
             '{"text": "\\u001b[31m"}',
         ]
     )
-    text = ("\n".join(['{"text": "good"}', row, '{"text": "bad"}']) + "\n").encode("utf-8", "surrogatepass")
+    text = ("\n".join(['{"text": "good"}', row, '{"text": "bad"}']) + "\n").encode(
+        "utf-8", "surrogatepass"
+    )
     text = rng.choice(
         [
             text,
@@ -273,10 +337,19 @@ def inputs(rng: random.Random, lab: Lab) -> Case:
             ["apply", "run", "--input", "nothing.jsonl"],
         ]
     )
-    case = Case("4 inputs of apply", f"{' '.join(argv)}: {row[:60]!r} {text[:3]!r}", [argv], judge=_numbers, stdin=text)
+    case = Case(
+        "4 inputs of apply",
+        f"{' '.join(argv)}: {row[:60]!r} {text[:3]!r}",
+        [argv],
+        judge=_numbers,
+        stdin=text,
+    )
 
     def prepare(folder: Path) -> None:
-        copy_of(lab.finished / "study/d" / rng.choice(["random", "prompt_tuning"]) / "seed0", folder / "run")
+        copy_of(
+            lab.finished / "study/d" / rng.choice(["random", "prompt_tuning"]) / "seed0",
+            folder / "run",
+        )
         (folder / "in.jsonl").write_bytes(text)
         if rng.random() < 0.1:
             case.what += f" in {damage_file(folder / 'in.jsonl', rng)}"
@@ -296,10 +369,23 @@ def full(rng: random.Random, lab: Lab) -> Case:
             ["export", "run", "--to", "peft", "--out", "out"],
             ["verify", "run"],
             ["apply", "run", "--input", "d.jsonl"],
-            ["bench-strategies", "random", "--on", "separable", "--seeds", "1", "--evaluations", "5", "--out", "out"],
+            [
+                "bench-strategies",
+                "random",
+                "--on",
+                "separable",
+                "--seeds",
+                "1",
+                "--evaluations",
+                "5",
+                "--out",
+                "out",
+            ],
         ]
     )
-    case = _study(lab, "10 every OSError", f"{command[0]}, {errno.errorcode[number]} at {event}", [command])
+    case = _study(
+        lab, "10 every OSError", f"{command[0]}, {errno.errorcode[number]} at {event}", [command]
+    )
     prepare = case.prepare
 
     def prepared(folder: Path) -> None:
@@ -317,7 +403,11 @@ def signals(rng: random.Random, lab: Lab) -> Case:
     begin = rng.choice([0.02, 0.1, 0.2, 0.3, 0.5, 0.8, 1.2])
     times = rng.choice([[begin], [begin], [begin, begin + 0.01], [begin, begin + 0.15]])
     command = rng.choice(
-        [["compare", "study.yaml", "--out", "out"], ["compare", "study.yaml", "--out", "out"], ["plan", "study.yaml"]]
+        [
+            ["compare", "study.yaml", "--out", "out"],
+            ["compare", "study.yaml", "--out", "out"],
+            ["plan", "study.yaml"],
+        ]
     )
     case = _study(
         lab,
@@ -328,7 +418,11 @@ def signals(rng: random.Random, lab: Lab) -> Case:
 
     def prepare(folder: Path) -> None:
         (folder / "study.yaml").write_text(
-            json.dumps(lab.study(budget=6000, strategies=[{"random": {"batch": 4}}, "prompt_tuning", "optuna"]))
+            json.dumps(
+                lab.study(
+                    budget=6000, strategies=[{"random": {"batch": 4}}, "prompt_tuning", "optuna"]
+                )
+            )
         )
 
     def judge(folder: Path, ran: Sequence[Ran]) -> str | None:

@@ -14,15 +14,25 @@ from typing import Any
 from attack.case import OUTCOMES
 
 
-def counted(kind: str, found: list[dict[str, Any]], seed: int, seconds: int, against: Path) -> dict[str, Any]:
+def counted(
+    kind: str, found: list[dict[str, Any]], seed: int, seconds: int, against: Path
+) -> dict[str, Any]:
     """The counts of a kind, and of faults that look alike the first one."""
     rows: dict[str, Counter[str]] = {}
     first: dict[tuple[str, str, str], dict[str, Any]] = {}
     for one in found:
         rows.setdefault(one["row"], Counter())[one["outcome"]] += 1
         if one["outcome"] != "clear":
-            alike = (one["row"], one["outcome"], re.sub(r"[0-9]+|'[^']*'|\"[^\"]*\"", "#", one["line"])[:60])
-            kept = first.setdefault(alike, {key: one[key] for key in ("row", "outcome", "what", "line", "input")} | {"alike": 0})
+            alike = (
+                one["row"],
+                one["outcome"],
+                re.sub(r"[0-9]+|'[^']*'|\"[^\"]*\"", "#", one["line"])[:60],
+            )
+            kept = first.setdefault(
+                alike,
+                {key: one[key] for key in ("row", "outcome", "what", "line", "input")}
+                | {"alike": 0},
+            )
             kept["alike"] += 1
     return {
         "command": f"python -m attack --only {kind} --count {len(found)} --seed {seed}",
@@ -30,9 +40,12 @@ def counted(kind: str, found: list[dict[str, Any]], seed: int, seconds: int, aga
         "date": date.today().isoformat(),
         "seconds": seconds,
         "inputs": len(found),
-        "outcomes": {name: count for name in OUTCOMES if (count := sum(row[name] for row in rows.values()))},
+        "outcomes": {
+            name: count for name in OUTCOMES if (count := sum(row[name] for row in rows.values()))
+        },
         "rows": {
-            row: {name: c[name] for name in OUTCOMES if c[name]} for row, c in sorted(rows.items(), key=lambda r: _order(r[0]))
+            row: {name: c[name] for name in OUTCOMES if c[name]}
+            for row, c in sorted(rows.items(), key=lambda r: _order(r[0]))
         },
         "faults": list(first.values()),
     }
@@ -40,11 +53,15 @@ def counted(kind: str, found: list[dict[str, Any]], seed: int, seconds: int, aga
 
 def show(kind: str, known: dict[str, Any]) -> int:
     """Print the counts of a kind and the command that repeats each fault; returns how many there are."""
-    print(f"\n{kind}: {known['inputs']} inputs in {known['seconds']} s: {_listed(known['outcomes'])}")
+    print(
+        f"\n{kind}: {known['inputs']} inputs in {known['seconds']} s: {_listed(known['outcomes'])}"
+    )
     for row, outcomes in known["rows"].items():
         print(f"  {row}: {_listed(outcomes)}")
     for fault in known["faults"]:
-        print(f"  {fault['outcome']} ({fault['alike']}x) [{fault['row']}] {fault['what'][:120]}\n    {fault['line']}")
+        print(
+            f"  {fault['outcome']} ({fault['alike']}x) [{fault['row']}] {fault['what'][:120]}\n    {fault['line']}"
+        )
         print(f"    python -m attack --only {kind} --input {fault['input']}")
     return int(sum(fault["alike"] for fault in known["faults"]))
 
@@ -77,17 +94,33 @@ def render(kinds: dict[str, dict[str, Any]]) -> str:
     for kind, known in kinds.items():
         cells = [str(known["outcomes"].get(name, 0)) for name in reversed(OUTCOMES)]
         lines.append(f"| {kind.replace('_', ' ')} | {known['inputs']} | {' | '.join(cells)} |")
-    total = [str(sum(known["outcomes"].get(name, 0) for known in kinds.values())) for name in reversed(OUTCOMES)]
-    lines.append(f"| all | {sum(known['inputs'] for known in kinds.values())} | {' | '.join(total)} |")
+    total = [
+        str(sum(known["outcomes"].get(name, 0) for known in kinds.values()))
+        for name in reversed(OUTCOMES)
+    ]
+    lines.append(
+        f"| all | {sum(known['inputs'] for known in kinds.values())} | {' | '.join(total)} |"
+    )
     rows: dict[str, Counter[str]] = {}
     for known in kinds.values():
         for row, outcomes in known["rows"].items():
             rows.setdefault(row, Counter()).update(outcomes)
-    lines += ["", "## By fault or kind of input", "", "| fault | inputs | what came |", "|---|---|---|"]
+    lines += [
+        "",
+        "## By fault or kind of input",
+        "",
+        "| fault | inputs | what came |",
+        "|---|---|---|",
+    ]
     for row, outcomes in sorted(rows.items(), key=lambda r: _order(r[0])):
-        lines.append(f"| {row} | {outcomes.total()} | {_listed({n: outcomes[n] for n in reversed(OUTCOMES) if outcomes[n]})} |")
+        lines.append(
+            f"| {row} | {outcomes.total()} | {_listed({n: outcomes[n] for n in reversed(OUTCOMES) if outcomes[n]})} |"
+        )
     lines += ["", "## Commands", ""]
-    lines += [f"* `{k['command']}`, {k['date']}, commit {k['commit']}, {k['seconds']} s" for k in kinds.values()]
+    lines += [
+        f"* `{k['command']}`, {k['date']}, commit {k['commit']}, {k['seconds']} s"
+        for k in kinds.values()
+    ]
     return "\n".join([*lines, ""])
 
 
@@ -107,5 +140,9 @@ def _order(row: str) -> tuple[int, str]:
 
 
 def _commit(folder: Path) -> str:
-    done = subprocess.run(["git", "-C", str(folder), "describe", "--always", "--dirty"], capture_output=True, text=True)
+    done = subprocess.run(
+        ["git", "-C", str(folder), "describe", "--always", "--dirty"],
+        capture_output=True,
+        text=True,
+    )
     return done.stdout.strip() or "unknown"

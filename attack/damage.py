@@ -142,7 +142,11 @@ def damage_bytes(path: Path, rng: random.Random) -> str:
     ways: dict[str, Callable[[], bytes]] = {
         "cut": lambda: content[:place],
         "empty": lambda: b"",
-        "a bit flipped": lambda: content[:place] + bytes([content[place] ^ (1 << rng.randrange(8))]) + content[place + 1 :],
+        "a bit flipped": lambda: (
+            content[:place]
+            + bytes([content[place] ^ (1 << rng.randrange(8))])
+            + content[place + 1 :]
+        ),
         "garbage": lambda: rng.randbytes(300),
         "zeros": lambda: bytes(len(content)),
         "a mark in front": lambda: b"\xef\xbb\xbf" + content,
@@ -152,7 +156,9 @@ def damage_bytes(path: Path, rng: random.Random) -> str:
         "null": lambda: b"null\n",
         "a list": lambda: b"[]\n",
         "a text": lambda: b'"x"\n',
-        "a hole of zeros inside": lambda: content[: place // 2] + bytes(16) + content[place // 2 + 16 :],
+        "a hole of zeros inside": lambda: (
+            content[: place // 2] + bytes(16) + content[place // 2 + 16 :]
+        ),
     }
     way = rng.choice(sorted(ways))
     path.write_bytes(ways[way]() if content else b"x")
@@ -162,9 +168,19 @@ def damage_bytes(path: Path, rng: random.Random) -> str:
 def damage_file(path: Path, rng: random.Random) -> str:
     """Something else in the place of a file."""
     way = rng.choice(
-        ["missing", "a folder", "a FIFO", "a link to /dev/zero", "a link to itself", "a link to /dev/full", "unreadable"]
+        [
+            "missing",
+            "a folder",
+            "a FIFO",
+            "a link to /dev/zero",
+            "a link to itself",
+            "a link to /dev/full",
+            "unreadable",
+        ]
     )
-    if way == "unreadable":  # a file that everybody may read, where the user is root: a broken link is refused to all
+    if (
+        way == "unreadable"
+    ):  # a file that everybody may read, where the user is root: a broken link is refused to all
         path.unlink()
         path.symlink_to(path.with_name("nowhere"))
         return "a broken link"
@@ -207,7 +223,9 @@ def damage_lines(path: Path, rng: random.Random) -> str:
         lines.insert(i, lines[i])
     elif way == "swap":
         lines[i - 1], lines[i] = lines[i], lines[i - 1]
-    path.write_text("\n".join(lines) + ("" if way == "no end" else "\n"), "utf-8", errors="surrogatepass")
+    path.write_text(
+        "\n".join(lines) + ("" if way == "no end" else "\n"), "utf-8", errors="surrogatepass"
+    )
     return way
 
 

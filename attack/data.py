@@ -20,16 +20,29 @@ Rows = list[dict[str, Any]]
 
 
 def _rows(count: int = 30) -> Rows:
-    return [{"text": f"{['good film', 'I hate', 'the story'][i % 3]} {i}", "label": str(i % 2)} for i in range(count)]
+    return [
+        {"text": f"{['good film', 'I hate', 'the story'][i % 3]} {i}", "label": str(i % 2)}
+        for i in range(count)
+    ]
 
 
-def _case(lab: Lab, row: str, what: str, name: str, content: bytes, task: dict[str, Any] | None = None, **study: Any) -> Case:
+def _case(
+    lab: Lab,
+    row: str,
+    what: str,
+    name: str,
+    content: bytes,
+    task: dict[str, Any] | None = None,
+    **study: Any,
+) -> Case:
     def prepare(folder: Path) -> None:
         (folder / name).write_bytes(content)
         given = {**lab.study()["task"], "data": {"path": name}, **(task or {})}
         given = {key: value for key, value in given.items() if value is not None}
         (folder / "study.yaml").write_text(
-            json.dumps(lab.study(task=given, strategies=[{"manual": {"prompts": ["The"]}}], **study))
+            json.dumps(
+                lab.study(task=given, strategies=[{"manual": {"prompts": ["The"]}}], **study)
+            )
         )
 
     return Case(row, what, [COMPARE], prepare, finite)
@@ -41,7 +54,15 @@ def _csv(rows: Rows, end: str = "\n", comma: str = ",") -> str:
         return '"' + text.replace('"', '""') + '"' if any(c in text for c in '",;\r\n') else text
 
     head = list(rows[0])
-    return end.join([comma.join(head), *(comma.join(cell(row.get(key, "")) for key in head) for row in rows)]) + end
+    return (
+        end.join(
+            [
+                comma.join(head),
+                *(comma.join(cell(row.get(key, "")) for key in head) for row in rows),
+            ]
+        )
+        + end
+    )
 
 
 def _lines(rows: Rows) -> str:
@@ -99,7 +120,10 @@ def _answers_stay(wanted: Sequence[str]) -> Callable[[Path, Sequence[Ran]], str 
             return None
         for path in (folder / "out").glob("*/*/seed0/best/prompt.json"):
             for one in json.loads(path.read_text())["probe"]:
-                for told in [one["answer"].strip(), *(v for k, v in one["fields"].items() if k == "code")]:
+                for told in [
+                    one["answer"].strip(),
+                    *(v for k, v in one["fields"].items() if k == "code"),
+                ]:
                     if told not in wanted:
                         return f"exit 0 with {told!r}, which stands nowhere in the file"
         return finite(folder, ran)
@@ -133,7 +157,9 @@ def cells(rng: random.Random, lab: Lab) -> Case:
             ["-0", "0"],
         ]
     )
-    rows = [{"text": f"good film {i}", "code": kind[i % 2], "label": kind[i % 2]} for i in range(30)]
+    rows = [
+        {"text": f"good film {i}", "code": kind[i % 2], "label": kind[i % 2]} for i in range(30)
+    ]
     ending = rng.choice(["csv", "parquet", "jsonl"])
     if ending == "csv":
         content = _csv(rows).encode()
@@ -141,10 +167,17 @@ def cells(rng: random.Random, lab: Lab) -> Case:
         content = _lines(rows).encode()
     else:
         content = _parquet(rows)
-    answers = None if rng.random() < 0.5 else dict.fromkeys(kind, "") | {kind[0]: "bad", kind[1]: "good"}
+    answers = (
+        None if rng.random() < 0.5 else dict.fromkeys(kind, "") | {kind[0]: "bad", kind[1]: "good"}
+    )
     task = {"template": "{prompt} {text} {code} is {answer}", "answers": answers}
     case = _case(
-        lab, "4 cells stay as they are", f"{ending}: {kind}, {'choices' if answers else 'texts'}", f"d.{ending}", content, task
+        lab,
+        "4 cells stay as they are",
+        f"{ending}: {kind}, {'choices' if answers else 'texts'}",
+        f"d.{ending}",
+        content,
+        task,
     )
     wanted = kind if answers is None else [*kind, "bad", "good"]
     stays = _answers_stay(wanted)
@@ -163,7 +196,9 @@ def _parquet(rows: Rows, columns: dict[str, Any] | None = None) -> bytes:
     import pyarrow.parquet as pq
 
     buffer = io.BytesIO()
-    pq.write_table(pa.table(columns or {key: [row[key] for row in rows] for key in rows[0]}), buffer)
+    pq.write_table(
+        pa.table(columns or {key: [row[key] for row in rows] for key in rows[0]}), buffer
+    )
     return buffer.getvalue()
 
 
@@ -195,7 +230,9 @@ def columns(rng: random.Random, lab: Lab) -> Case:
     kind = rng.choice(sorted(kinds))
     where = rng.choice(["text", "label"])
     table = {"text": texts, "label": labels} | {where: kinds[kind]}
-    return _case(lab, "4 values of data", f"Parquet, {where} of {kind}", "d.parquet", _parquet([], table))
+    return _case(
+        lab, "4 values of data", f"Parquet, {where} of {kind}", "d.parquet", _parquet([], table)
+    )
 
 
 def csv(rng: random.Random, lab: Lab) -> Case:
@@ -208,7 +245,9 @@ def csv(rng: random.Random, lab: Lab) -> Case:
         "a comma at the end": text.replace("\n", ",\n").encode(),
         "a cell more": text.replace("\n", ",x\n", 5).encode(),
         "a cell less": (text + "x\n").encode(),
-        "an index": "".join(f"{'' if i == 0 else i},{line}\n" for i, line in enumerate(text.splitlines())).encode(),
+        "an index": "".join(
+            f"{'' if i == 0 else i},{line}\n" for i, line in enumerate(text.splitlines())
+        ).encode(),
         "no head": text.split("\n", 1)[1].encode(),
         "a quote that never ends": (text + '"x,1\n').encode(),
         "a line end in a cell": (text + '"x\ny",1\n').encode(),
@@ -217,7 +256,9 @@ def csv(rng: random.Random, lab: Lab) -> Case:
         "CRLF and a mark": b"\xef\xbb\xbf" + text.replace("\n", "\r\n").encode(),
         "UTF-16": text.encode("utf-16"),
         "Latin-1": text.replace("good", "gööd").encode("latin-1"),
-        "a column twice": ("text,text,label\n" + "".join(f"a{i},b,{i % 2}\n" for i in range(30))).encode(),
+        "a column twice": (
+            "text,text,label\n" + "".join(f"a{i},b,{i % 2}\n" for i in range(30))
+        ).encode(),
         "spaces in the head": text.replace("text,label", "text, label").encode(),
         "head only": b"text,label\n",
         "nothing": b"",
@@ -235,7 +276,11 @@ def broken(rng: random.Random, lab: Lab) -> Case:
     """Files of data with other bytes, or something else in their place."""
     ending = rng.choice(["jsonl", "csv", "parquet"])
     rows = _rows()
-    content = {"jsonl": _lines(rows).encode(), "csv": _csv(rows).encode(), "parquet": _parquet(rows)}[ending]
+    content = {
+        "jsonl": _lines(rows).encode(),
+        "csv": _csv(rows).encode(),
+        "parquet": _parquet(rows),
+    }[ending]
     case = _case(lab, "4 files of data", ending, f"d.{ending}", content)
     prepare = case.prepare
 
@@ -253,9 +298,17 @@ def long_choices(rng: random.Random, lab: Lab) -> Case:
     words = "the of capital city is good bad movie story France Paris Berlin review positive answer question"
     words_of = words.split()
     count = rng.choice([7, 12, 20, 30, 40])
-    texts = [" ".join(rng.choice(words_of) for _ in range(count)) for _ in range(rng.choice([2, 3, 6]))]
-    rows = [{"text": f"{rng.choice(words_of)} {rng.choice(words_of)} {i}", "label": str(i % len(texts))} for i in range(40)]
-    task = {"answers": {str(i): text for i, text in enumerate(texts)}, "splits": {"search": 8, "select": 8, "test": 6}}
+    texts = [
+        " ".join(rng.choice(words_of) for _ in range(count)) for _ in range(rng.choice([2, 3, 6]))
+    ]
+    rows = [
+        {"text": f"{rng.choice(words_of)} {rng.choice(words_of)} {i}", "label": str(i % len(texts))}
+        for i in range(40)
+    ]
+    task = {
+        "answers": {str(i): text for i, text in enumerate(texts)},
+        "splits": {"search": 8, "select": 8, "test": 6},
+    }
     case = _case(
         lab,
         "2 right runs are kept",
@@ -278,7 +331,8 @@ def long_choices(rng: random.Random, lab: Lab) -> Case:
 def doubles(rng: random.Random, lab: Lab) -> Case:
     """Texts that stand there twice, with one label and with two: what was dropped is said."""
     rows = _rows(30) + [
-        {**row, "label": str((int(row["label"]) + rng.choice([0, 1])) % 2)} for row in _rows(30)[: rng.choice([1, 5, 20])]
+        {**row, "label": str((int(row["label"]) + rng.choice([0, 1])) % 2)}
+        for row in _rows(30)[: rng.choice([1, 5, 20])]
     ]
     rng.shuffle(rows)
     ending = rng.choice(["jsonl", "csv"])

@@ -18,12 +18,28 @@ INPUTS = b'{"text": "good film"}\n{"text": "I hate it"}\n'
 VERIFY, APPLY = ["verify", "x"], ["apply", "x"]
 
 
-def _case(rng: random.Random, lab: Lab, row: str, harm: Callable[[Path], str], names: Sequence[str] = (), **more: Any) -> Case:
+def _case(
+    rng: random.Random,
+    lab: Lab,
+    row: str,
+    harm: Callable[[Path], str],
+    names: Sequence[str] = (),
+    **more: Any,
+) -> Case:
     """An export of a kind, harmed."""
     name = rng.choice(list(names) or sorted(lab.exports))
     label, _, to = name.partition("-")
-    export = ["export", "x", "--to", rng.choice(["json", "kv", "peft", "text", "vllm"]), "--out", "new"]
-    commands = more.pop("commands", None) or [rng.choice([VERIFY, VERIFY, *([APPLY, export] if to == "json" else [])])]
+    export = [
+        "export",
+        "x",
+        "--to",
+        rng.choice(["json", "kv", "peft", "text", "vllm"]),
+        "--out",
+        "new",
+    ]
+    commands = more.pop("commands", None) or [
+        rng.choice([VERIFY, VERIFY, *([APPLY, export] if to == "json" else [])])
+    ]
     case = Case(row, "", commands, stdin=INPUTS, judge=_numbers, **more)
 
     def prepare(folder: Path) -> None:
@@ -54,7 +70,9 @@ def _refused(folder: Path, ran: Sequence[Ran]) -> str | None:
 
 
 def _record(folder: Path) -> Path:
-    return next(path for path in (folder / "certificate.json", folder / "prompt.json") if path.exists())
+    return next(
+        path for path in (folder / "certificate.json", folder / "prompt.json") if path.exists()
+    )
 
 
 def _write(path: Path, data: Any) -> None:
@@ -121,7 +139,9 @@ def used_keys(rng: random.Random, lab: Lab) -> Case:
         place = rng.choice(places)
         holder = data
         for step in place[:-1]:
-            if not (isinstance(holder, dict) and step in holder) and not (isinstance(holder, list) and holder):
+            if not (isinstance(holder, dict) and step in holder) and not (
+                isinstance(holder, list) and holder
+            ):
                 return harm(folder)
             holder = holder[step]
         if isinstance(holder, list) and not holder or not isinstance(holder, (list, dict)):
@@ -139,14 +159,30 @@ def wrong(rng: random.Random, lab: Lab) -> Case:
     def harm(folder: Path) -> str:
         path = _record(folder)
         data = json.loads(path.read_text())
-        way = rng.choice(["a loss off", "a token swapped", "numbers 1 % off", "a choice swapped", "losses and tolerance"])
+        way = rng.choice(
+            [
+                "a loss off",
+                "a token swapped",
+                "numbers 1 % off",
+                "a choice swapped",
+                "losses and tolerance",
+            ]
+        )
         tensors = [p for p in folder.glob("*.safetensors")]
         if way == "numbers 1 % off" and tensors and path.name == "certificate.json":
             from safetensors.numpy import load_file, save_file
 
             held = load_file(tensors[0])
-            save_file({name: value * 1.01 + 0.01 for name, value in held.items()}, tensors[0], {"format": "pt"})
-        elif way == "a token swapped" and data["prompt"]["kind"] == "hard" and path.name == "prompt.json":
+            save_file(
+                {name: value * 1.01 + 0.01 for name, value in held.items()},
+                tensors[0],
+                {"format": "pt"},
+            )
+        elif (
+            way == "a token swapped"
+            and data["prompt"]["kind"] == "hard"
+            and path.name == "prompt.json"
+        ):
             data["prompt"]["ids"][0] += 1
             data["prompt"].pop("key")
         elif way == "a choice swapped":
@@ -178,8 +214,24 @@ def wrong(rng: random.Random, lab: Lab) -> Case:
 PEFT: tuple[tuple[str, Any], ...] = (
     *(("r", value) for value in (0, -1, None, "8", 10**30, 1.5, True, [], float("inf"), 3)),
     *(("lora_alpha", value) for value in (None, "x", float("nan"), 1e308, 0, 10**400, [], True)),
-    *(("task_type", value) for value in ("x", None, "SEQ_CLS", "SEQ_2_SEQ_LM", 3, [], {}, "TOKEN_CLS", "FEATURE_EXTRACTION")),
-    *(("modules_to_save", value) for value in (["lm_head"], ["embed_tokens"], "lm_head", ["x"], 3, [None], {})),
+    *(
+        ("task_type", value)
+        for value in (
+            "x",
+            None,
+            "SEQ_CLS",
+            "SEQ_2_SEQ_LM",
+            3,
+            [],
+            {},
+            "TOKEN_CLS",
+            "FEATURE_EXTRACTION",
+        )
+    ),
+    *(
+        ("modules_to_save", value)
+        for value in (["lm_head"], ["embed_tokens"], "lm_head", ["x"], 3, [None], {})
+    ),
     *(
         ("target_modules", value)
         for value in (
@@ -200,15 +252,37 @@ PEFT: tuple[tuple[str, Any], ...] = (
     ),
     *(
         ("peft_type", value)
-        for value in ("x", None, "IA3", "ADALORA", "XLORA", 3, [], "POLY", "CPT", "MULTITASK_PROMPT_TUNING", "OFT", "BONE")
+        for value in (
+            "x",
+            None,
+            "IA3",
+            "ADALORA",
+            "XLORA",
+            3,
+            [],
+            "POLY",
+            "CPT",
+            "MULTITASK_PROMPT_TUNING",
+            "OFT",
+            "BONE",
+        )
     ),
-    *(("rank_pattern", value) for value in ({"(([a-z_.0-9])+)+!": 2}, {"^model.*(x+x+)+y": 3}, [], "x", {"q_proj": 0})),
+    *(
+        ("rank_pattern", value)
+        for value in ({"(([a-z_.0-9])+)+!": 2}, {"^model.*(x+x+)+y": 3}, [], "x", {"q_proj": 0})
+    ),
     *(("alpha_pattern", value) for value in ({"(([a-z_.0-9])+)+!": 2}, {".*": 5}, [], 3)),
     *(("layers_to_transform", value) for value in ([0], 10**30, "x", [-1], [None])),
     *(("layers_pattern", value) for value in ("(([a-z_.0-9])+)+!", ["(([a-z_.0-9])+)+!"], 3)),
     *(("exclude_modules", value) for value in ("(([a-z_.0-9])+)+!", ".*", ["q_proj"], 3)),
-    *(("auto_mapping", value) for value in ({"base_model_class": "f", "parent_library": "canary_of_attack"}, {}, 3)),
-    *(("base_model_name_or_path", value) for value in ("../../x", "/dev/zero", None, 3, "\x1b[31m")),
+    *(
+        ("auto_mapping", value)
+        for value in ({"base_model_class": "f", "parent_library": "canary_of_attack"}, {}, 3)
+    ),
+    *(
+        ("base_model_name_or_path", value)
+        for value in ("../../x", "/dev/zero", None, 3, "\x1b[31m")
+    ),
     *(("revision", value) for value in ("x", 3)),
     *(("num_virtual_tokens", value) for value in (0, -1, 10**9, 10**30, "2", None, 2.0, True, [])),
     *(("token_dim", value) for value in (0, -1, 10**12, "x", None, 1.5)),
@@ -224,7 +298,10 @@ PEFT: tuple[tuple[str, Any], ...] = (
     *(("bias", value) for value in ("all", "lora_only", 3, None)),
     *(("use_dora", value) for value in (True, "x")),
     *(("use_rslora", value) for value in (True, "x")),
-    *(("init_lora_weights", value) for value in ("pissa", "eva", "loftq", 3, "corda", "olora", "gaussian")),
+    *(
+        ("init_lora_weights", value)
+        for value in ("pissa", "eva", "loftq", 3, "corda", "olora", "gaussian")
+    ),
     *(("loftq_config", value) for value in ({"loftq_bits": 4}, 3)),
     *(("megatron_config", value) for value in ({"x": 1}, 3)),
     *(("megatron_core", value) for value in ("canary_of_attack", 3)),
@@ -245,13 +322,21 @@ def peft_configs(rng: random.Random, lab: Lab) -> Case:
         path = folder / "adapter_config.json"
         data = json.loads(path.read_text())
         own = [pair for pair in PEFT if pair[0] in data]
-        told = [rng.choice(own if rng.random() < 0.5 and own else PEFT) for _ in range(rng.choice([1, 1, 2]))]
+        told = [
+            rng.choice(own if rng.random() < 0.5 and own else PEFT)
+            for _ in range(rng.choice([1, 1, 2]))
+        ]
         data.update(told)
         _write(path, data)
         return ", ".join(f"{key} = {str(value)[:40]}" for key, value in told)
 
     return _case(
-        rng, lab, "14 PEFT configurations", harm, [n for n in sorted(lab.exports) if n.endswith("peft")], commands=[VERIFY]
+        rng,
+        lab,
+        "14 PEFT configurations",
+        harm,
+        [n for n in sorted(lab.exports) if n.endswith("peft")],
+        commands=[VERIFY],
     )
 
 
@@ -265,7 +350,12 @@ def peft_edits(rng: random.Random, lab: Lab) -> Case:
         return what
 
     return _case(
-        rng, lab, "14 PEFT configurations", harm, [n for n in sorted(lab.exports) if n.endswith("peft")], commands=[VERIFY]
+        rng,
+        lab,
+        "14 PEFT configurations",
+        harm,
+        [n for n in sorted(lab.exports) if n.endswith("peft")],
+        commands=[VERIFY],
     )
 
 
@@ -300,18 +390,32 @@ def tensors(rng: random.Random, lab: Lab) -> Case:
         what = way
         if way == "shape":
             header[name]["shape"] = rng.choice(
-                [[0], [10**18, 10**18], [-1, 4], [], [1] * 500, ["x"], None, [2**63], header[name]["shape"][::-1]]
+                [
+                    [0],
+                    [10**18, 10**18],
+                    [-1, 4],
+                    [],
+                    [1] * 500,
+                    ["x"],
+                    None,
+                    [2**63],
+                    header[name]["shape"][::-1],
+                ]
             )
             what = f"shape {str(header[name]['shape'])[:40]}"
         elif way == "dtype":
-            header[name]["dtype"] = rng.choice(["F64", "I64", "BF16", "F16", "BOOL", "U8", "x", None, "F8_E4M3", "C64", 3, "F4"])
+            header[name]["dtype"] = rng.choice(
+                ["F64", "I64", "BF16", "F16", "BOOL", "U8", "x", None, "F8_E4M3", "C64", 3, "F4"]
+            )
             what = f"dtype {header[name]['dtype']}"
         elif way == "sizes":  # a type of half the size, with shape and bytes that fit it
             header[name]["dtype"] = rng.choice(["BF16", "F16", "I16"])
             header[name]["shape"] = [*header[name]["shape"][:-1], 2 * header[name]["shape"][-1]]
             what = f"dtype {header[name]['dtype']}, twice the width"
         elif way == "offsets":
-            header[name]["data_offsets"] = rng.choice([[0, 2**63], [5, 3], [0, 0], [-4, 4], "x", [0, len(body) + 4], [0]])
+            header[name]["data_offsets"] = rng.choice(
+                [[0, 2**63], [5, 3], [0, 0], [-4, 4], "x", [0, len(body) + 4], [0]]
+            )
         elif way == "name":
             new = rng.choice(
                 [
@@ -328,7 +432,11 @@ def tensors(rng: random.Random, lab: Lab) -> Case:
             header[new] = header.pop(name)
             what = f"name {new[:20]!r}"
         elif way == "more":
-            header["zz"] = {"dtype": "F32", "shape": [2], "data_offsets": [len(body), len(body) + 8]}
+            header["zz"] = {
+                "dtype": "F32",
+                "shape": [2],
+                "data_offsets": [len(body), len(body) + 8],
+            }
             body += bytes(8)
         elif way in ("nan", "inf", "zeros"):
             begin, end = header[name]["data_offsets"]
@@ -338,7 +446,9 @@ def tensors(rng: random.Random, lab: Lab) -> Case:
                 values = bytearray(len(values))
             body = body[:begin] + bytes(values) + body[end:]
         elif way == "metadata":
-            header["__metadata__"] = rng.choice([{"key": "x"}, {"key": 3}, [], "x", {"format": "tf"}, {"\x1b[31m": "x"}])
+            header["__metadata__"] = rng.choice(
+                [{"key": "x"}, {"key": 3}, [], "x", {"format": "tf"}, {"\x1b[31m": "x"}]
+            )
         text = json.dumps(header).encode()
         if way == "deep":
             text = DEEP.encode()
@@ -356,7 +466,9 @@ def tensors(rng: random.Random, lab: Lab) -> Case:
                 file.truncate(rng.choice([10**8, 5 * 10**10]))  # a hole: no room on disk
         return what
 
-    with_tensors = [name for name, folder in sorted(lab.exports.items()) if any(folder.glob("*.safetensors"))]
+    with_tensors = [
+        name for name, folder in sorted(lab.exports.items()) if any(folder.glob("*.safetensors"))
+    ]
     return _case(rng, lab, "14 tensors", harm, with_tensors)
 
 
@@ -376,11 +488,33 @@ def outside(rng: random.Random, lab: Lab) -> Case:
     def harm(folder: Path) -> str:
         path = _record(folder)
         data = json.loads(path.read_text())
-        way = rng.choice(["key", "link", "key of a folder", "pickle", "export", "link to folder", "many files", "name"])
+        way = rng.choice(
+            [
+                "key",
+                "link",
+                "key of a folder",
+                "pickle",
+                "export",
+                "link to folder",
+                "many files",
+                "name",
+            ]
+        )
         held = sorted(folder.glob("*.safetensors"))
         if way == "key" and held:
             data["prompt"]["key"] = rng.choice(
-                ["../outside", "/etc/passwd", "a\x00b", "x" * 300, "..", "", "\x1b[31m", "../x/" + held[0].stem, "*", "\ud83d"]
+                [
+                    "../outside",
+                    "/etc/passwd",
+                    "a\x00b",
+                    "x" * 300,
+                    "..",
+                    "",
+                    "\x1b[31m",
+                    "../x/" + held[0].stem,
+                    "*",
+                    "\ud83d",
+                ]
             )
             (folder.parent / "outside.safetensors").write_bytes(held[0].read_bytes())
             way = f"key {data['prompt']['key'][:30]!r}"
@@ -396,13 +530,18 @@ def outside(rng: random.Random, lab: Lab) -> Case:
             data["prompt"]["key"] = "below"
             (folder / "below.safetensors").mkdir()
         elif way == "pickle":
-            (folder / rng.choice(["adapter_model.bin", "x.pt", "x.PKL", "pytorch_model.bin", "training_args.bin"])).write_bytes(
-                b"cos\nsystem\n(S'touch x'\ntR."
-            )
+            (
+                folder
+                / rng.choice(
+                    ["adapter_model.bin", "x.pt", "x.PKL", "pytorch_model.bin", "training_args.bin"]
+                )
+            ).write_bytes(b"cos\nsystem\n(S'touch x'\ntR.")
             for one in held[: rng.choice([0, 1])]:
                 one.unlink()
         elif way == "export":
-            data["export"] = rng.choice(["../x", "json", "peft", "\x1b[31m", "kv", "vllm", "text", 3, None, []])
+            data["export"] = rng.choice(
+                ["../x", "json", "peft", "\x1b[31m", "kv", "vllm", "text", 3, None, []]
+            )
             way = f"export {data['export']!r}"
         elif way == "link to folder":
             aside = folder.parent / "aside"
@@ -440,9 +579,11 @@ def texts(rng: random.Random, lab: Lab) -> Case:
     """Texts with fields of formats, and the other files of formats for text and llama.cpp."""
 
     def harm(folder: Path) -> str:
-        files = [p for p in folder.iterdir() if p.suffix in (".txt", ".json") and p.name != "certificate.json"] or [
-            _record(folder)
-        ]
+        files = [
+            p
+            for p in folder.iterdir()
+            if p.suffix in (".txt", ".json") and p.name != "certificate.json"
+        ] or [_record(folder)]
         path = rng.choice(sorted(files))
         text = rng.choice(
             [
@@ -486,7 +627,16 @@ def endpoints(rng: random.Random, lab: Lab) -> Case:
         data = json.loads(path.read_text())
         told = {
             "served": rng.choice(
-                [True, {}, {"endpoint": "http://127.0.0.1:1/v1", "model": "x"}, None, [], "x", {"endpoint": 3}, {"echo": "x"}]
+                [
+                    True,
+                    {},
+                    {"endpoint": "http://127.0.0.1:1/v1", "model": "x"},
+                    None,
+                    [],
+                    "x",
+                    {"endpoint": 3},
+                    {"echo": "x"},
+                ]
             ),
             "source": rng.choice(
                 [
@@ -536,7 +686,9 @@ def runs(rng: random.Random, lab: Lab) -> Case:
         _write(path, data)
         return what
 
-    return _case(rng, lab, "14 certificates", harm, [n for n in sorted(lab.exports) if n.endswith("json")])
+    return _case(
+        rng, lab, "14 certificates", harm, [n for n in sorted(lab.exports) if n.endswith("json")]
+    )
 
 
 MAKERS = (

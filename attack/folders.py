@@ -11,7 +11,15 @@ from pathlib import Path
 from typing import Any
 
 from attack.case import Case, Ran
-from attack.damage import copy_of, damage_bytes, damage_file, damage_json, damage_lines, edit, to_text
+from attack.damage import (
+    copy_of,
+    damage_bytes,
+    damage_file,
+    damage_json,
+    damage_lines,
+    edit,
+    to_text,
+)
 from attack.lab import Lab
 
 COMPARE = ["compare", "study.yaml", "--out", "study"]
@@ -28,7 +36,18 @@ def numbers(folder: Path) -> dict[str, Any]:
             continue
         own = {
             key: data[key]
-            for key in ("task", "strategy", "label", "seed", "options", "budget", "spent", "winner", "length", "dtype")
+            for key in (
+                "task",
+                "strategy",
+                "label",
+                "seed",
+                "options",
+                "budget",
+                "spent",
+                "winner",
+                "length",
+                "dtype",
+            )
         }
         for split, keys in {
             "search": ("loss", "loss_fp32"),
@@ -36,12 +55,17 @@ def numbers(folder: Path) -> dict[str, Any]:
             "test": ("loss", "metric", "losses", "correct", "predictions", "labels"),
         }.items():
             own |= {f"{split}.{key}": data[split].get(key) for key in keys}
-        ledger = {key: data["ledger"][key] for key in ("budget", "forward", "backward", "proposer", "pool", "brought")}
+        ledger = {
+            key: data["ledger"][key]
+            for key in ("budget", "forward", "backward", "proposer", "pool", "brought")
+        }
         found[str(path.parent.relative_to(folder))] = own | {"ledger": ledger}
     path = folder / "study.json"
     if path.is_file():
         data = json.loads(path.read_text("utf-8"))
-        found["study.json"] = {key: data.get(key) for key in ("budget", "score_on", "dtype", "max_seconds", "race")} | {
+        found["study.json"] = {
+            key: data.get(key) for key in ("budget", "score_on", "dtype", "max_seconds", "race")
+        } | {
             name: [task.get(key) for key in ("metric", "splits", "choices", "majority", "template")]
             for name, task in data["tasks"].items()
         }
@@ -68,7 +92,14 @@ def differs(undisturbed: dict[str, Any]) -> Callable[[Path, Sequence[Ran]], str 
     return judge
 
 
-def _case(lab: Lab, row: str, source: Path, harm: Callable[[Path], str], commands: list[list[str]], **more: Any) -> Case:
+def _case(
+    lab: Lab,
+    row: str,
+    source: Path,
+    harm: Callable[[Path], str],
+    commands: list[list[str]],
+    **more: Any,
+) -> Case:
     case = Case(row, "", commands, judge=differs(numbers(lab.finished / "study")), **more)
 
     def prepare(folder: Path) -> None:
@@ -83,10 +114,14 @@ def _case(lab: Lab, row: str, source: Path, harm: Callable[[Path], str], command
 
 
 def _files(folder: Path, pattern: str) -> list[Path]:
-    return sorted(path for path in (folder / "study").glob(pattern) if path.is_file() and path.name != ".lock")
+    return sorted(
+        path for path in (folder / "study").glob(pattern) if path.is_file() and path.name != ".lock"
+    )
 
 
-def _harm(rng: random.Random, pattern: str, way: Callable[[Path, random.Random], str]) -> Callable[[Path], str]:
+def _harm(
+    rng: random.Random, pattern: str, way: Callable[[Path, random.Random], str]
+) -> Callable[[Path], str]:
     def harm(folder: Path) -> str:
         path = rng.choice(_files(folder, pattern) or [folder / "study.yaml"])
         return f"{path.relative_to(folder)}: {way(path, rng)}"
@@ -100,23 +135,41 @@ def _commands(rng: random.Random) -> list[list[str]]:
 
 def results(rng: random.Random, lab: Lab) -> Case:
     """Values of result.json."""
-    return _case(lab, "7 damaged files", lab.finished, _harm(rng, "d/*/seed0/result.json", damage_json), _commands(rng))
+    return _case(
+        lab,
+        "7 damaged files",
+        lab.finished,
+        _harm(rng, "d/*/seed0/result.json", damage_json),
+        _commands(rng),
+    )
 
 
 def study_json(rng: random.Random, lab: Lab) -> Case:
     """Values of study.json."""
-    return _case(lab, "7 damaged files", lab.finished, _harm(rng, "study.json", damage_json), _commands(rng))
+    return _case(
+        lab, "7 damaged files", lab.finished, _harm(rng, "study.json", damage_json), _commands(rng)
+    )
 
 
 def logs(rng: random.Random, lab: Lab) -> Case:
     """Lines of logs of an interrupted study."""
-    return _case(lab, "7 damaged files", rng.choice(lab.interrupted), _harm(rng, "d/*/seed0/*.jsonl", damage_lines), [COMPARE])
+    return _case(
+        lab,
+        "7 damaged files",
+        rng.choice(lab.interrupted),
+        _harm(rng, "d/*/seed0/*.jsonl", damage_lines),
+        [COMPARE],
+    )
 
 
 def run_json(rng: random.Random, lab: Lab) -> Case:
     """Values of run.json and prompt.json of an interrupted study."""
     return _case(
-        lab, "12 types and depth", rng.choice(lab.interrupted), _harm(rng, "d/*/seed0/**/*.json", damage_json), [COMPARE]
+        lab,
+        "12 types and depth",
+        rng.choice(lab.interrupted),
+        _harm(rng, "d/*/seed0/**/*.json", damage_json),
+        [COMPARE],
     )
 
 
@@ -125,7 +178,11 @@ def deep(rng: random.Random, lab: Lab) -> Case:
     from attack.damage import DEEP, Raw, paths
 
     def way(path: Path, rng: random.Random) -> str:
-        lines = path.read_text("utf-8").splitlines() if path.suffix == ".jsonl" else [path.read_text("utf-8")]
+        lines = (
+            path.read_text("utf-8").splitlines()
+            if path.suffix == ".jsonl"
+            else [path.read_text("utf-8")]
+        )
         i = rng.randrange(len(lines))
         data = json.loads(lines[i])
         place = rng.choice(paths(data))
@@ -148,7 +205,9 @@ def content(rng: random.Random, lab: Lab) -> Case:
     """Bytes of any file."""
     source = rng.choice([lab.finished, *lab.interrupted])
     commands = [COMPARE] if source != lab.finished else _commands(rng)
-    return _case(lab, "11 damaged or unreadable", source, _harm(rng, "**/*", damage_bytes), commands)
+    return _case(
+        lab, "11 damaged or unreadable", source, _harm(rng, "**/*", damage_bytes), commands
+    )
 
 
 def place(rng: random.Random, lab: Lab) -> Case:
@@ -159,15 +218,40 @@ def place(rng: random.Random, lab: Lab) -> Case:
 
 def failing(rng: random.Random, lab: Lab) -> Case:
     """A disk that is full from some moment on, or rights that are not there; then, with room again, the same numbers."""
-    number = rng.choice([errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EIO, errno.ENAMETOOLONG, errno.EDQUOT])
-    event = rng.choice(["write", "fsync", "os.rename", "os.mkdir", "read", "os.truncate", "os.remove", "os.listdir"])
+    number = rng.choice(
+        [errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EIO, errno.ENAMETOOLONG, errno.EDQUOT]
+    )
+    event = rng.choice(
+        [
+            "write",
+            "fsync",
+            "os.rename",
+            "os.mkdir",
+            "read",
+            "os.truncate",
+            "os.remove",
+            "os.listdir",
+        ]
+    )
     trap = {"event": event, "at": rng.choice([1, 2, 3, 5, 9, 17, 40]), "errno": number}
     if event == "read":
-        trap["name"] = rng.choice(["result.json", "study.json", "evaluations", "state", "prompt.json", "run.json", "study.yaml"])
+        trap["name"] = rng.choice(
+            [
+                "result.json",
+                "study.json",
+                "evaluations",
+                "state",
+                "prompt.json",
+                "run.json",
+                "study.yaml",
+            ]
+        )
     source = rng.choice([lab.finished, *lab.interrupted, lab.interrupted[0]])
     what = f"{errno.errorcode[number]} at {event} number {trap['at']} {trap.get('name', '')}"
     first = rng.choice([COMPARE, COMPARE, ["report", "study"]])
-    return _case(lab, "10 every OSError", source, lambda folder: what, [first, COMPARE], traps=[trap])
+    return _case(
+        lab, "10 every OSError", source, lambda folder: what, [first, COMPARE], traps=[trap]
+    )
 
 
 def cache(rng: random.Random, lab: Lab) -> Case:
@@ -215,7 +299,11 @@ def strangers(rng: random.Random, lab: Lab) -> Case:
                 continue
             data = json.loads(path.read_text("utf-8"))
             text = json.dumps(data)
-            for pattern in (r'("metric": )"[a-z_0-9]+"', r'("strategy": )"\w+"', r'("name": )"random"'):
+            for pattern in (
+                r'("metric": )"[a-z_0-9]+"',
+                r'("strategy": )"\w+"',
+                r'("name": )"random"',
+            ):
                 if rng.random() < 0.8:
                     text = re.sub(pattern, r'\1"canary_of_attack:f"', text)
             if text != json.dumps(data):
@@ -233,7 +321,14 @@ def strangers(rng: random.Random, lab: Lab) -> Case:
             [["apply", run]],
         ]
     )
-    case = _case(lab, "1 strangers' results run nothing", lab.finished, harm, commands, stdin=b'{"text": "good film"}\n')
+    case = _case(
+        lab,
+        "1 strangers' results run nothing",
+        lab.finished,
+        harm,
+        commands,
+        stdin=b'{"text": "good film"}\n',
+    )
     case.judge = lambda folder, ran: None
     return case
 
@@ -242,7 +337,9 @@ def parts(rng: random.Random, lab: Lab) -> Case:
     """Files that dead processes left: they are swept, or at least not in the way."""
 
     def harm(folder: Path) -> str:
-        below = [path for path in (folder / "study").rglob("*") if path.is_dir()] + [folder / "study"]
+        below = [path for path in (folder / "study").rglob("*") if path.is_dir()] + [
+            folder / "study"
+        ]
         for path in rng.sample(below, min(3, len(below))):
             (path / f".result.json.{rng.choice([1, 999999, 4194304])}.part").write_text("half")
         return "files of dead processes"
@@ -251,11 +348,32 @@ def parts(rng: random.Random, lab: Lab) -> Case:
     same = case.judge
 
     def judge(folder: Path, ran: Sequence[Ran]) -> str | None:
-        left = [path for path in (folder / "study").rglob(".*.part") if ".1.part" not in path.name]  # process 1 lives
-        return f"{left[0].name} of a dead process is left" if left and ran[-1].code == 0 else same(folder, ran)
+        left = [
+            path for path in (folder / "study").rglob(".*.part") if ".1.part" not in path.name
+        ]  # process 1 lives
+        return (
+            f"{left[0].name} of a dead process is left"
+            if left and ran[-1].code == 0
+            else same(folder, ran)
+        )
 
     case.judge = judge
     return case
 
 
-MAKERS = (results, logs, study_json, failing, run_json, place, content, deep, cache, strangers, parts, results, logs, failing)
+MAKERS = (
+    results,
+    logs,
+    study_json,
+    failing,
+    run_json,
+    place,
+    content,
+    deep,
+    cache,
+    strangers,
+    parts,
+    results,
+    logs,
+    failing,
+)

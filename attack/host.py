@@ -16,7 +16,9 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-sys.path[:] = [entry for entry in sys.path if Path(entry or ".").resolve() != Path(__file__).resolve().parent]
+sys.path[:] = [
+    entry for entry in sys.path if Path(entry or ".").resolve() != Path(__file__).resolve().parent
+]
 
 #: Memory that a command may take beside what the host has; seconds that it may work in all; seconds between two looks.
 MEMORY, LONGEST, LOOK = 6 << 30, 60.0, 0.02
@@ -78,7 +80,9 @@ def _command(argv: list[str]) -> int:
     """A command as its users run it."""
     from promptsearch import cli
 
-    if (main := getattr(cli, "main", None)) is None:  # in old checkouts, `__main__` runs when it is imported
+    if (
+        main := getattr(cli, "main", None)
+    ) is None:  # in old checkouts, `__main__` runs when it is imported
         from promptsearch.__main__ import main
 
     sys.argv = ["promptsearch", *argv]
@@ -116,7 +120,11 @@ def _answer(given: dict[str, Any]) -> dict[str, Any]:
                 _, status = os.waitpid(child, 0)
                 break
         time.sleep(LOOK)
-    return {"code": os.waitstatus_to_exitcode(status), "hang": hang, "seconds": round(time.monotonic() - begin, 2)}
+    return {
+        "code": os.waitstatus_to_exitcode(status),
+        "hang": hang,
+        "seconds": round(time.monotonic() - begin, 2),
+    }
 
 
 def _cpu(pid: int) -> tuple[str, float]:
@@ -125,7 +133,9 @@ def _cpu(pid: int) -> tuple[str, float]:
     try:
         process = psutil.Process(pid)
         times = process.cpu_times()
-        return ("R" if process.status() == psutil.STATUS_RUNNING else "S"), times.user + times.system
+        return (
+            "R" if process.status() == psutil.STATUS_RUNNING else "S"
+        ), times.user + times.system
     except psutil.NoSuchProcess:
         return "S", 0.0
 
@@ -149,7 +159,9 @@ def _child(given: dict[str, Any]) -> None:
         os.setsid()
         os.chdir(given["cwd"])
         for number, name in ((0, given["stdin"]), (1, given["out"]), (2, given["err"])):
-            opened = os.open(name, os.O_RDONLY if number == 0 else os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+            opened = os.open(
+                name, os.O_RDONLY if number == 0 else os.O_WRONLY | os.O_CREAT | os.O_APPEND
+            )
             os.dup2(opened, number)
             os.close(opened)
         for key in given.get("unset", []):
@@ -183,7 +195,11 @@ def _set(trap: dict[str, Any], below: str) -> None:
     def strike(event: str, path: Any) -> None:
         if event != trap["event"]:
             return
-        place = os.path.realpath(os.fsdecode(path)) if isinstance(path, (str, bytes, os.PathLike)) else below
+        place = (
+            os.path.realpath(os.fsdecode(path))
+            if isinstance(path, (str, bytes, os.PathLike))
+            else below
+        )
         if not place.startswith(below) or trap.get("name", "") not in place:
             return
         count[0] += 1

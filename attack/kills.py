@@ -57,9 +57,14 @@ KILLS = 3
 def study(lab: Lab, number: int) -> dict[str, Any]:
     """The study of a row."""
     row = ROWS[number % len(ROWS)]
-    budget = {"llm_proposed": 12_000, "llm_evolution": 12_000, "exemplars": 6000}.get(next(iter(row)), 3000)
+    budget = {"llm_proposed": 12_000, "llm_evolution": 12_000, "exemplars": 6000}.get(
+        next(iter(row)), 3000
+    )
     return lab.study(
-        budget=budget, pool=20 if "exhaustive" in row else "words", strategies=[row], length=1 if "exhaustive" in row else 2
+        budget=budget,
+        pool=20 if "exhaustive" in row else "words",
+        strategies=[row],
+        length=1 if "exhaustive" in row else 2,
     )
 
 
@@ -71,7 +76,9 @@ def undisturbed(lab: Lab, number: int) -> dict[str, Any]:
         case = Case("", "", [COMPARE], lambda where: _put(where, study(lab, number)))
         came, line, ran = host.attack(case, folder)
     if not (found := numbers(folder / "study")):
-        raise SystemExit(f"the undisturbed study of {ROWS[number]} failed: {came}, {line}\n{ran[-1].said}")
+        raise SystemExit(
+            f"the undisturbed study of {ROWS[number]} failed: {came}, {line}\n{ran[-1].said}"
+        )
     return found
 
 
@@ -104,7 +111,9 @@ def killed(rng: random.Random, lab: Lab, number: int) -> Case:
         if last.code != 0 and right:
             return f"exit {last.code} after kills: {' '.join(last.err.split())[-160:]}"
         found = numbers(folder / "study")
-        return same(folder, ran) or (None if found.keys() == right.keys() else f"{sorted(found)} instead of {sorted(right)}")
+        return same(folder, ran) or (
+            None if found.keys() == right.keys() else f"{sorted(found)} instead of {sorted(right)}"
+        )
 
     case = Case(
         "7 kills",

@@ -16,7 +16,10 @@ from typing import Any
 from attack.case import CANARY, SUNG, Case, Ran, outcome
 
 ROWS = "".join(
-    json.dumps({"text": f"{['good film', 'I hate', 'the story', 'capital'][i % 4]} {i}", "label": i % 2}) + "\n"
+    json.dumps(
+        {"text": f"{['good film', 'I hate', 'the story', 'capital'][i % 4]} {i}", "label": i % 2}
+    )
+    + "\n"
     for i in range(30)
 )
 TASK: dict[str, Any] = {
@@ -79,7 +82,13 @@ class Lab:
     @cached_property
     def interrupted(self) -> list[Path]:
         """The same, killed at several moments of the search."""
-        moments = {"a": ("fsync", 6), "b": ("fsync", 16), "c": ("fsync", 40), "d": ("os.rename", 8), "e": ("cache", 20)}
+        moments = {
+            "a": ("fsync", 6),
+            "b": ("fsync", 16),
+            "c": ("fsync", 40),
+            "d": ("os.rename", 8),
+            "e": ("cache", 20),
+        }
         return [
             self._studied(f"interrupted-{name}", [{"event": event, "at": at, "signal": 9}])
             for name, (event, at) in moments.items()
@@ -107,11 +116,15 @@ class Lab:
             if not folder.exists():
                 folder.mkdir()
                 (folder / "d.jsonl").write_text(ROWS)
-                given = self.study(budget=3000, strategies=KINDS, proposer={"model": str(self.folder / "llama")})
+                given = self.study(
+                    budget=3000, strategies=KINDS, proposer={"model": str(self.folder / "llama")}
+                )
                 (folder / "study.yaml").write_text(json.dumps(given))
                 with self.host() as host:
                     argv = ["compare", "study.yaml", "--out", "study"]
-                    ran = host.run(argv, folder, env={"PROMPTSEARCH_CACHE": str(folder / "cache")}, traps=traps)
+                    ran = host.run(
+                        argv, folder, env={"PROMPTSEARCH_CACHE": str(folder / "cache")}, traps=traps
+                    )
                 if not traps and ran.code:
                     shutil.rmtree(folder)
                     raise SystemExit(f"the undisturbed study failed:\n{ran.said}")
@@ -128,12 +141,27 @@ class Host:
 
     def __init__(self, lab: Path, against: Path) -> None:
         python = against / ".venv/bin/python"
-        quiet = {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false", "HOME": str(lab)}
+        quiet = {
+            "HF_HUB_OFFLINE": "1",
+            "OMP_NUM_THREADS": "1",
+            "TOKENIZERS_PARALLELISM": "false",
+            "HOME": str(lab),
+        }
         env = {**os.environ, **quiet, "PYTHONPATH": str(against), "MPLCONFIGDIR": str(lab / "mpl")}
-        command = [str(python if python.exists() else sys.executable), str(Path(__file__).with_name("host.py")), str(lab)]
+        command = [
+            str(python if python.exists() else sys.executable),
+            str(Path(__file__).with_name("host.py")),
+            str(lab),
+        ]
         self._lab, self._log = lab, (lab / "host.log").open("ab")
         self._process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._log, text=True, env=env, cwd=lab
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._log,
+            text=True,
+            env=env,
+            cwd=lab,
         )
         self._answer()
 
@@ -155,7 +183,9 @@ class Host:
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         (folder / "d.jsonl").write_text(ROWS)
-        (folder / f"{CANARY}.py").write_text(f"import os\nopen(os.path.join({str(folder)!r}, {SUNG!r}), 'w').close()\nf = len\n")
+        (folder / f"{CANARY}.py").write_text(
+            f"import os\nopen(os.path.join({str(folder)!r}, {SUNG!r}), 'w').close()\nf = len\n"
+        )
         ran: list[Ran] = []
         given = folder.with_name(f"{folder.name}.stdin")
         try:

@@ -17,7 +17,9 @@ COMPARE = ["compare", "study.yaml", "--out", "out"]
 
 
 def _case(lab: Lab, rng: random.Random, row: str, harm: Callable[[Path], str]) -> Case:
-    strategies: list[Any] = rng.choice([[{"random": {"batch": 4}}], [{"manual": {"prompts": ["The"]}}], [{"prompt_tuning": {}}]])
+    strategies: list[Any] = rng.choice(
+        [[{"random": {"batch": 4}}], [{"manual": {"prompts": ["The"]}}], [{"prompt_tuning": {}}]]
+    )
     dtype = rng.choice(["float32", "bfloat16", "auto"])
     case = Case(row, "", [COMPARE], judge=finite)
 
@@ -80,7 +82,9 @@ def code(rng: random.Random, lab: Lab) -> Case:
         canary = f"import {CANARY}\nclass C: pass\n"
         path = folder / "config.json"
         data = json.loads(path.read_text())
-        data["auto_map"] = {name: "mine.C" for name in ("AutoConfig", "AutoModelForCausalLM", "AutoTokenizer")}
+        data["auto_map"] = {
+            name: "mine.C" for name in ("AutoConfig", "AutoModelForCausalLM", "AutoTokenizer")
+        }
         data["model_type"] = rng.choice(["mine", "llama"])
         for name in ("mine.py", "modeling_mine.py", "tokenization_mine.py"):
             (folder / name).write_text(canary)
@@ -104,10 +108,21 @@ def tokenizers(rng: random.Random, lab: Lab) -> Case:
         path = folder / "tokenizer.json"
         data = json.loads(path.read_text())
         way = rng.choice(
-            ["edit", "larger", "smaller", "metaspace first", "metaspace always", "metaspace never", "prepend", "template"]
+            [
+                "edit",
+                "larger",
+                "smaller",
+                "metaspace first",
+                "metaspace always",
+                "metaspace never",
+                "prepend",
+                "template",
+            ]
         )
         if way == "edit":
-            way, data = edit({k: v for k, v in data.items() if k != "model"} | {"model": data["model"]}, rng)
+            way, data = edit(
+                {k: v for k, v in data.items() if k != "model"} | {"model": data["model"]}, rng
+            )
         elif way == "larger":
             for i in range(200):
                 data["model"]["vocab"][f"zz{i}"] = len(data["model"]["vocab"]) + 100
@@ -116,11 +131,19 @@ def tokenizers(rng: random.Random, lab: Lab) -> Case:
             data["model"]["vocab"] = {k: v for k, v in vocab.items() if v < 300}
             data["model"]["merges"] = []
         elif way.startswith("metaspace"):
-            space = {"type": "Metaspace", "replacement": "▁", "prepend_scheme": way.split()[1], "split": True}
+            space = {
+                "type": "Metaspace",
+                "replacement": "▁",
+                "prepend_scheme": way.split()[1],
+                "split": True,
+            }
             data["pre_tokenizer"], data["decoder"] = space, space
-            data["model"]["vocab"] = {k.replace("Ġ", "▁"): v for k, v in data["model"]["vocab"].items()}
+            data["model"]["vocab"] = {
+                k.replace("Ġ", "▁"): v for k, v in data["model"]["vocab"].items()
+            }
             data["model"]["merges"] = [
-                [p.replace("Ġ", "▁") for p in (m if isinstance(m, list) else m.split(" "))] for m in data["model"]["merges"]
+                [p.replace("Ġ", "▁") for p in (m if isinstance(m, list) else m.split(" "))]
+                for m in data["model"]["merges"]
             ]
             data["model"]["unk_token"] = "<|pad|>"
         elif way == "prepend":
@@ -163,7 +186,14 @@ def settings(rng: random.Random, lab: Lab) -> Case:
             ]
         )
         value = rng.choice(
-            [*PLAIN, "LlamaTokenizer", "T5Tokenizer", {"9999999": {"content": "x"}}, {"x": {"content": 3}}, Raw('"\\ud83d"')]
+            [
+                *PLAIN,
+                "LlamaTokenizer",
+                "T5Tokenizer",
+                {"9999999": {"content": "x"}},
+                {"x": {"content": 3}},
+                Raw('"\\ud83d"'),
+            ]
         )
         data[key] = value
         path.write_text(to_text(data), "utf-8", errors="surrogatepass")

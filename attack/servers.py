@@ -33,20 +33,49 @@ def honest(asked: dict[str, Any]) -> Answer:
     prompt = asked.get("prompt") or asked.get("messages", [{}])[-1].get("content", "")
     tokens = re.findall(r"\s?\S+|\s", prompt) or [""]
     wrote = " good" if hashlib.sha256(prompt.encode("utf-8", "replace")).digest()[0] % 2 else " bad"
-    usage = {"prompt_tokens": len(tokens), "completion_tokens": 1 if asked.get("max_tokens", 1) else 0}
+    usage = {
+        "prompt_tokens": len(tokens),
+        "completion_tokens": 1 if asked.get("max_tokens", 1) else 0,
+    }
     if "messages" in asked:
         return {
-            "choices": [{"index": 0, "message": {"role": "assistant", "content": wrote}, "finish_reason": "length"}],
+            "choices": [
+                {
+                    "index": 0,
+                    "message": {"role": "assistant", "content": wrote},
+                    "finish_reason": "length",
+                }
+            ],
             "usage": usage,
         }
     if not asked.get("echo"):
-        return {"choices": [{"index": 0, "text": wrote, "logprobs": None, "finish_reason": "length"}], "usage": usage}
+        return {
+            "choices": [{"index": 0, "text": wrote, "logprobs": None, "finish_reason": "length"}],
+            "usage": usage,
+        }
     values: list[float | None] = [None]
     for i in range(1, len(tokens)):
-        values.append(-0.01 - hashlib.sha256("".join(tokens[: i + 1]).encode("utf-8", "replace")).digest()[1] / 64)
-    top = [None, *({token: value, " the": -2.0} for token, value in zip(tokens[1:], values[1:], strict=True))]
-    found = {"tokens": tokens, "token_logprobs": values, "top_logprobs": top, "text_offset": list(range(len(tokens)))}
-    return {"choices": [{"index": 0, "text": prompt, "logprobs": found, "finish_reason": "length"}], "usage": usage}
+        values.append(
+            -0.01
+            - hashlib.sha256("".join(tokens[: i + 1]).encode("utf-8", "replace")).digest()[1] / 64
+        )
+    top = [
+        None,
+        *(
+            {token: value, " the": -2.0}
+            for token, value in zip(tokens[1:], values[1:], strict=True)
+        ),
+    ]
+    found = {
+        "tokens": tokens,
+        "token_logprobs": values,
+        "top_logprobs": top,
+        "text_offset": list(range(len(tokens))),
+    }
+    return {
+        "choices": [{"index": 0, "text": prompt, "logprobs": found, "finish_reason": "length"}],
+        "usage": usage,
+    }
 
 
 class Connection:
@@ -112,7 +141,9 @@ class Server:
                 """Nothing: clients leave."""
 
         self._server = Threads(("127.0.0.1", 0), Handler)
-        Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
+        Thread(
+            target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True
+        ).start()
         self.url = f"http://127.0.0.1:{self._server.server_address[1]}/v1"
 
     def close(self) -> None:
@@ -154,12 +185,23 @@ def _losses(folder: Path) -> dict[str, Any]:
 
 
 def _study(lab: Lab, row: str, what: str, server: Server, chat: bool = False, **more: Any) -> Case:
-    model = {"endpoint": server.url, "model": "m", "seconds": 1.5, "retries": 1, "parallel": 2, "key": VARIABLE, "chat": chat}
+    model = {
+        "endpoint": server.url,
+        "model": "m",
+        "seconds": 1.5,
+        "retries": 1,
+        "parallel": 2,
+        "key": VARIABLE,
+        "chat": chat,
+    }
     study = lab.study(
         model=model,
         budget=4000,
         pool=["good", "film", "the", "movie", "story"],
-        strategies=[{"manual": {"prompts": ["The", "A movie"]}}, {"random": {"batch": 2, "budget": 2500}}],
+        strategies=[
+            {"manual": {"prompts": ["The", "A movie"]}},
+            {"random": {"batch": 2, "budget": 2500}},
+        ],
     )
 
     def judge(folder: Path, ran: Sequence[Ran]) -> str | None:
@@ -169,7 +211,9 @@ def _study(lab: Lab, row: str, what: str, server: Server, chat: bool = False, **
         right = undisturbed(lab, chat) if ran[-1].code == 0 and not told else {}
         for label, found in _losses(folder).items():
             if label in right and found != right[label]:
-                return f"exit 0 with {label} = {str(found)[:90]}, undisturbed {str(right[label])[:90]}"
+                return (
+                    f"exit 0 with {label} = {str(found)[:90]}, undisturbed {str(right[label])[:90]}"
+                )
         return None
 
     return Case(
@@ -190,7 +234,15 @@ def _put(folder: Path, study: dict[str, Any]) -> None:
 
 
 def _when(rng: random.Random) -> dict[str, int]:
-    return rng.choice([{"every": 1}, {"every": 1}, {"every": 3}, {"every": 1, "spared": 12}, {"every": 7, "spared": 5}])
+    return rng.choice(
+        [
+            {"every": 1},
+            {"every": 1},
+            {"every": 3},
+            {"every": 1, "spared": 12},
+            {"every": 7, "spared": 5},
+        ]
+    )
 
 
 def edits(rng: random.Random, lab: Lab) -> Case:
@@ -284,7 +336,9 @@ def scores(rng: random.Random, lab: Lab) -> Case:
             found["top_logprobs"] = 7
         elif way == "top of texts":
             found["top_logprobs"] = ["x"] * len(values)
-        elif way == "shifted":  # the value of each token stands one place later, as llama.cpp's Python server has it
+        elif (
+            way == "shifted"
+        ):  # the value of each token stands one place later, as llama.cpp's Python server has it
             found["token_logprobs"] = [None, values[-1], *values[1:-1]]
         elif way == "shifted back":
             found["token_logprobs"] = [*values[1:], -1.0]
@@ -329,11 +383,18 @@ def _body(make: Callable[[bytes], bytes], headers: str = "", status: str = "200 
 HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n"
 SLOW: dict[str, Send] = {
     "headers drip": lambda here, answer: (here.write(HEAD), here.drip([b"x-a: b\r\n"], 0.3))[0],
-    "header letters drip": lambda here, answer: (here.write(HEAD + b"x: "), here.drip([b"a"], 0.3))[0],
+    "header letters drip": lambda here, answer: (here.write(HEAD + b"x: "), here.drip([b"a"], 0.3))[
+        0
+    ],
     "100 Continue": lambda here, answer: here.drip([b"HTTP/1.1 100 Continue\r\n\r\n"], 0.01),
     "102 Processing": lambda here, answer: here.drip([b"HTTP/1.1 102 Processing\r\n\r\n"], 0.2),
-    "103 with headers": lambda here, answer: here.drip([b"HTTP/1.1 103 Early Hints\r\nlink: <x>\r\n\r\n"], 0.2),
-    "body drips": lambda here, answer: (here.write(HEAD + b"content-length: 100000\r\n\r\n"), here.drip([b" "], 0.3))[0],
+    "103 with headers": lambda here, answer: here.drip(
+        [b"HTTP/1.1 103 Early Hints\r\nlink: <x>\r\n\r\n"], 0.2
+    ),
+    "body drips": lambda here, answer: (
+        here.write(HEAD + b"content-length: 100000\r\n\r\n"),
+        here.drip([b" "], 0.3),
+    )[0],
     "chunks drip": lambda here, answer: (
         here.write(HEAD + b"transfer-encoding: chunked\r\n\r\n"),
         here.drip([b"1\r\n \r\n"], 0.3),
@@ -342,19 +403,28 @@ SLOW: dict[str, Send] = {
         here.write(HEAD + b"transfer-encoding: chunked\r\n\r\n"),
         here.drip([b"10000\r\n" + b" " * 65536 + b"\r\n"], 0),
     )[0],
-    "endless headers": lambda here, answer: (here.write(HEAD), here.drip([b"x-a: " + b"b" * 1000 + b"\r\n"], 0))[0],
-    "chunk size drips": lambda here, answer: (here.write(HEAD + b"transfer-encoding: chunked\r\n\r\n"), here.drip([b"0"], 0.3))[
-        0
-    ],
+    "endless headers": lambda here, answer: (
+        here.write(HEAD),
+        here.drip([b"x-a: " + b"b" * 1000 + b"\r\n"], 0),
+    )[0],
+    "chunk size drips": lambda here, answer: (
+        here.write(HEAD + b"transfer-encoding: chunked\r\n\r\n"),
+        here.drip([b"0"], 0.3),
+    )[0],
     "trailers drip": lambda here, answer: (
         here.write(HEAD + b"transfer-encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n"),
         here.drip([b"x: y\r\n"], 0.3),
     )[0],
     "silence": lambda here, answer: here.drip([b""], 0.5),
-    "silence after headers": lambda here, answer: (here.write(HEAD + b"content-length: 9\r\n\r\n"), here.drip([b""], 0.5))[0],
+    "silence after headers": lambda here, answer: (
+        here.write(HEAD + b"content-length: 9\r\n\r\n"),
+        here.drip([b""], 0.5),
+    )[0],
     "status line drips": lambda here, answer: here.drip([b"H"], 0.3),
     "gzip drips": lambda here, answer: (
-        here.write(HEAD + b"content-encoding: gzip\r\ncontent-length: 99999\r\n\r\n\x1f\x8b\x08\x00"),
+        here.write(
+            HEAD + b"content-encoding: gzip\r\ncontent-length: 99999\r\n\r\n\x1f\x8b\x08\x00"
+        ),
         here.drip([b"\x00"], 0.3),
     )[0],
     "late": lambda here, answer: (time.sleep(4), here.send(json.dumps(answer).encode()))[1],
@@ -364,7 +434,9 @@ SLOW: dict[str, Send] = {
 def slow(rng: random.Random, lab: Lab) -> Case:
     """Servers that keep a client waiting."""
     name = rng.choice(sorted(SLOW))
-    return _study(lab, "6 servers that wait", name, Server(SLOW[name], **_when(rng)), rng.random() < 0.1)
+    return _study(
+        lab, "6 servers that wait", name, Server(SLOW[name], **_when(rng)), rng.random() < 0.1
+    )
 
 
 BOMB = gzip.compress(b" " * 300_000_000, 9)
@@ -385,8 +457,12 @@ BROKEN: dict[str, Send] = {
     "204": _raw(b"HTTP/1.1 204 No Content\r\n\r\n"),
     "zeros in headers": _raw(HEAD + b"x: \x00\r\ncontent-length: 2\r\n\r\n{}"),
     "a header of 1 MB": _raw(HEAD + b"x: " + b"a" * 1_000_000 + b"\r\ncontent-length: 2\r\n\r\n{}"),
-    "escape in status": _body(lambda body: b"\x1b[31mno\x1b]0;owned\x07\xc2\x9b31m", status="500 \x1b[31mno"),
-    "escape in 404": _body(lambda body: b'{"error": "\\u001b]0;owned\\u0007\\u009b31m\\u202e"}', status="404 x"),
+    "escape in status": _body(
+        lambda body: b"\x1b[31mno\x1b]0;owned\x07\xc2\x9b31m", status="500 \x1b[31mno"
+    ),
+    "escape in 404": _body(
+        lambda body: b'{"error": "\\u001b]0;owned\\u0007\\u009b31m\\u202e"}', status="404 x"
+    ),
     "escape in 400": _body(lambda body: b"\x1b]0;owned\x07", status="400 x"),
     "gzip bomb": _body(lambda body: BOMB, "content-encoding: gzip\r\n"),
     "gzip in gzip": _body(lambda body: gzip.compress(BOMB), "content-encoding: gzip, gzip\r\n"),
@@ -416,7 +492,28 @@ BROKEN: dict[str, Send] = {
     },
     **{
         f"status {code}": _body(lambda body: b"x", status=f"{code} x")
-        for code in (400, 401, 402, 403, 404, 405, 408, 413, 418, 422, 429, 451, 500, 501, 502, 503, 504, 520, 599, 600)
+        for code in (
+            400,
+            401,
+            402,
+            403,
+            404,
+            405,
+            408,
+            413,
+            418,
+            422,
+            429,
+            451,
+            500,
+            501,
+            502,
+            503,
+            504,
+            520,
+            599,
+            600,
+        )
     },
 }
 
@@ -473,7 +570,9 @@ def keys(rng: random.Random, lab: Lab) -> Case:
             here.send(body)
 
     rng_cut = rng.choice([180, 190, 195, 290, 390, 490])
-    return _study(lab, "8 keys", f"{form[:40]} in {place}", Server(send, **_when(rng)), rng.random() < 0.2)
+    return _study(
+        lab, "8 keys", f"{form[:40]} in {place}", Server(send, **_when(rng)), rng.random() < 0.2
+    )
 
 
 MAKERS = (edits, slow, scores, keys, broken, edits, scores)

@@ -43,8 +43,12 @@ CHEATS = {
     "embeddings in place": "self.objective.embeddings.mul_(0.5)",
     "embeddings through data": "self.objective.embeddings.data.mul_(0.5)",
     "embeddings through numpy": "self.objective.embeddings.detach().numpy()[:] *= 0.5",
-    "embeddings through storage": ("torch.from_numpy(self.objective.embeddings.detach().numpy()).zero_()"),
-    "embeddings by set_": ("self.objective.embeddings.set_(torch.zeros(self.objective.embeddings.shape))"),
+    "embeddings through storage": (
+        "torch.from_numpy(self.objective.embeddings.detach().numpy()).zero_()"
+    ),
+    "embeddings by set_": (
+        "self.objective.embeddings.set_(torch.zeros(self.objective.embeddings.shape))"
+    ),
     "budget": "self.objective.ledger.budget = 60000",
     "budget by object": "object.__setattr__(self.objective.ledger, 'budget', 60000)",
     "budget by dict": "vars(self.objective.ledger)['budget'] = 60000",
@@ -73,7 +77,9 @@ CHEATS = {
         "lace(content, '1', '0')\").connection.commit() for p in Path(os.environ['PROM"
         "PTSEARCH_CACHE']).glob('*.sqlite')]"
     ),
-    "cache by the objective": ("self.objective._cache.put = lambda *a: None; self.objective._cache.get = lambda n: None"),
+    "cache by the objective": (
+        "self.objective._cache.put = lambda *a: None; self.objective._cache.get = lambda n: None"
+    ),
     "weights": (
         "[p.data.zero_() for o in gc.get_objects() if isinstance(o, torch.nn.Embeddin"
         "g) for p in o.parameters()][:0] or self.objective._scorer._lm.model.get_inpu"
@@ -91,9 +97,13 @@ CHEATS = {
 #: Bodies of classes that break the contract.
 BREAKS = {
     "no super": "def __init__(self, objective, *, seed: int):\n    pass",
-    "no super with own": ("def __init__(self, objective, *, seed: int):\n    self.x = 1\ndef ask(self):\n    return []"),
+    "no super with own": (
+        "def __init__(self, objective, *, seed: int):\n    self.x = 1\ndef ask(self):\n    return []"
+    ),
     "no seed": "def __init__(self, objective):\n    pass",
-    "positional seed": ("def __init__(self, objective, seed):\n    super().__init__(objective, seed=seed)"),
+    "positional seed": (
+        "def __init__(self, objective, seed):\n    super().__init__(objective, seed=seed)"
+    ),
     "raises": "def ask(self):\n    raise ValueError('\\x1b[31mno')",
     "raises surrogate": "def ask(self):\n    raise ValueError('\\ud83d')",
     "raises in init": "def __init__(self, objective, *, seed: int):\n    raise RuntimeError('no')",
@@ -142,9 +152,15 @@ BREAKS = {
     "options that are none": (
         "def __init__(self, objective, *, seed: int, batch: 'Nothing' = 4, **more):\n    super().__init__(objective, seed=seed)"
     ),
-    "positional options": ("def __init__(self, objective, /, *args):\n    super().__init__(objective, seed=0)"),
-    "a type of its own": ("def ask(self):\n    return [type('P', (), {'key': 'x', 'ids': (1, 2)})()]"),
-    "a subclass": ("def ask(self):\n    class P(HardPrompt):\n        key = 'abc'\n    return [P([300, 301])]"),
+    "positional options": (
+        "def __init__(self, objective, /, *args):\n    super().__init__(objective, seed=0)"
+    ),
+    "a type of its own": (
+        "def ask(self):\n    return [type('P', (), {'key': 'x', 'ids': (1, 2)})()]"
+    ),
+    "a subclass": (
+        "def ask(self):\n    class P(HardPrompt):\n        key = 'abc'\n    return [P([300, 301])]"
+    ),
     "key changes": (
         "def ask(self):\n    class P(HardPrompt):\n        @property\n        def key(se"
         "lf):\n            return str(np.random.rand())\n    return [P([300, 301])]"
@@ -201,7 +217,12 @@ def _case(lab: Lab, what: str, module: str, row: str = "", rows: bool = True) ->
             {"random": {"label": "before", "batch": 4}},
             *([{"mine_of_attack:Mine": {"label": "mine"}}] if rows else []),
             {"random": {"label": "after", "batch": 3}},
-            {"mine_of_attack:Honest" if "class Honest" in module else "random": {"label": "honest", "batch": 4}},
+            {
+                "mine_of_attack:Honest" if "class Honest" in module else "random": {
+                    "label": "honest",
+                    "batch": 4,
+                }
+            },
         ]
     )
 
@@ -214,7 +235,9 @@ def _case(lab: Lab, what: str, module: str, row: str = "", rows: bool = True) ->
         if "class Honest" in module and ran[-1].code in (0, 1):
             for label, own in right.items():
                 if label not in found:
-                    return f"{label} was lost to another row: {' '.join(ran[-1].err.split())[-120:]}"
+                    return (
+                        f"{label} was lost to another row: {' '.join(ran[-1].err.split())[-120:]}"
+                    )
                 if found[label] != own:
                     return f"{label} has {str(found[label])[:80]} beside it, alone {str(own)[:80]}"
         mine = found.get("mine")
@@ -242,8 +265,15 @@ def cheats(rng: random.Random, lab: Lab) -> Case:
         body = f"def tell(self, prompts, evaluation):\n{textwrap.indent(attempt, '    ')}"
     else:
         body = f"def ask(self):\n    found = super().ask()\n{textwrap.indent(attempt, '    ')}\n    return found"
-    numbers = {"ledger": "4 ledger", "embeddings": "3 the model", "weights": "3 the model", "cache": "3 cache"}
-    row = next((f"5 cheats: {value}" for key, value in numbers.items() if key in code), "5 cheats: doors")
+    numbers = {
+        "ledger": "4 ledger",
+        "embeddings": "3 the model",
+        "weights": "3 the model",
+        "cache": "3 cache",
+    }
+    row = next(
+        (f"5 cheats: {value}" for key, value in numbers.items() if key in code), "5 cheats: doors"
+    )
     return _case(lab, f"{name} from ask {when}", _body(body), row)
 
 

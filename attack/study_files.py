@@ -26,16 +26,28 @@ def finite(folder: Path, ran: Sequence[Ran]) -> str | None:
             for split in ("search", "select", "test"):
                 for name in ("loss", "metric"):
                     value = data[split].get(name, 0.0)
-                    if not isinstance(value, (int, float)) or not math.isfinite(value) or (name == "loss" and value < 0):
+                    if (
+                        not isinstance(value, (int, float))
+                        or not math.isfinite(value)
+                        or (name == "loss" and value < 0)
+                    ):
                         return f"exit 0 with {split}.{name} = {value!r} in {path.parent.relative_to(folder)}"
             if data["spent"] > data["budget"]:
                 return f"exit 0 with {data['spent']} of {data['budget']} tokens spent in {path.parent.relative_to(folder)}"
     return None
 
 
-def _case(row: str, what: str, text: str | bytes, commands: list[list[str]] | None = None, name: str = "study.yaml") -> Case:
+def _case(
+    row: str,
+    what: str,
+    text: str | bytes,
+    commands: list[list[str]] | None = None,
+    name: str = "study.yaml",
+) -> Case:
     def prepare(folder: Path) -> None:
-        (folder / name).write_bytes(text if isinstance(text, bytes) else text.encode("utf-8", "surrogatepass"))
+        (folder / name).write_bytes(
+            text if isinstance(text, bytes) else text.encode("utf-8", "surrogatepass")
+        )
 
     return Case(row, what, commands or [[*COMPARE[:1], name, *COMPARE[2:]]], prepare, finite)
 
@@ -70,7 +82,9 @@ def edited(rng: random.Random, lab: Lab) -> Case:
 def edited_twice(rng: random.Random, lab: Lab) -> Case:
     """Two values of a plain study changed."""
     first, data = edit(lab.study(), rng)
-    second, data = edit(data, rng) if not any(isinstance(x, Raw) for x in _values(data)) else ("", data)
+    second, data = (
+        edit(data, rng) if not any(isinstance(x, Raw) for x in _values(data)) else ("", data)
+    )
     return _case("13 study files", f"{first}; {second}", to_text(data))
 
 
@@ -112,8 +126,22 @@ SCALARS = (
         "!!binary '###'",
         "!!set {a}",
     ),
-    *("!!omap [a: 1]", "!!pairs [a: 1]", "!!null x", "!!str [a]", "!!map x", "!!seq x", "!!python/object/apply:os.system [x]"),
-    *("!<tag:yaml.org,2002:int> x", "!canary_of_attack 1", "!!python/name:canary_of_attack.f", "9" * 5000, "-" + "9" * 5000),
+    *(
+        "!!omap [a: 1]",
+        "!!pairs [a: 1]",
+        "!!null x",
+        "!!str [a]",
+        "!!map x",
+        "!!seq x",
+        "!!python/object/apply:os.system [x]",
+    ),
+    *(
+        "!<tag:yaml.org,2002:int> x",
+        "!canary_of_attack 1",
+        "!!python/name:canary_of_attack.f",
+        "9" * 5000,
+        "-" + "9" * 5000,
+    ),
     *(
         "1e99999",
         "'\\x1b[31m'",
@@ -156,17 +184,41 @@ def numbers(rng: random.Random, lab: Lab) -> Case:
     ):
         data["strategies"].append(row)
     where = rng.choice(
-        [p for p in paths(data)[1:] if isinstance(_at(data, p), (int, float)) and not isinstance(_at(data, p), bool)]
+        [
+            p
+            for p in paths(data)[1:]
+            if isinstance(_at(data, p), (int, float)) and not isinstance(_at(data, p), bool)
+        ]
         + [("seeds",), ("length",), ("memory",), ("pool",)]
     )
-    number = rng.choice([10**30, 10**9, 1_000_000, 10**15, 2**63, 2**64, -(2**63), 0, -1, 1e-300, 1e300, 0.5, 10**400, 50_000])
+    number = rng.choice(
+        [
+            10**30,
+            10**9,
+            1_000_000,
+            10**15,
+            2**63,
+            2**64,
+            -(2**63),
+            0,
+            -1,
+            1e-300,
+            1e300,
+            0.5,
+            10**400,
+            50_000,
+        ]
+    )
     holder = _at(data, where[:-1])
     holder[where[-1]] = Raw(str(number) if number != 10**400 else "1" + "0" * 400)
     if where[0] == "strategies":
         data["strategies"] = [data["strategies"][where[1]]]  # type: ignore[call-overload]
     command = ["plan", "study.yaml"] if rng.random() < 0.3 else COMPARE
     return _case(
-        "13 numbers without bound", f"{'.'.join(map(str, where))} = {str(number)[:32]} ({command[0]})", to_text(data), [command]
+        "13 numbers without bound",
+        f"{'.'.join(map(str, where))} = {str(number)[:32]} ({command[0]})",
+        to_text(data),
+        [command],
     )
 
 
@@ -180,7 +232,17 @@ def bombs(rng: random.Random, lab: Lab) -> Case:
     """Aliases within aliases, nesting, long files."""
     plain = to_text(lab.study(), 1)
     kind = rng.choice(
-        ["aliases", "alias keys", "nested", "nested flow", "many keys", "long line", "merge", "many strategies", "wide aliases"]
+        [
+            "aliases",
+            "alias keys",
+            "nested",
+            "nested flow",
+            "many keys",
+            "long line",
+            "merge",
+            "many strategies",
+            "wide aliases",
+        ]
     )
     depth = rng.choice([9, 20, 30, 60])
     if kind == "aliases":
@@ -191,14 +253,20 @@ def bombs(rng: random.Random, lab: Lab) -> Case:
         text = "\n".join([*lines, ""]) + "model: x\nbudget: 1\n" + f"strategies: *a{depth - 1}\n"
     elif kind == "wide aliases":
         size = rng.choice([2000, 5000])
-        wide = [", ".join([name] * count) for name, count in (("x", size), ("*a", size), ("*b", 500))]
+        wide = [
+            ", ".join([name] * count) for name, count in (("x", size), ("*a", size), ("*b", 500))
+        ]
         text = "a: &a [{}]\nb: &b [{}]\nstrategies: [{}]\nmodel: x\n".format(*wide)
     elif kind == "alias keys":
         text = "a: &a {k: 1}\n? *a\n: 1\n"
     elif kind == "nested":
         text = "model:\n" + "".join(f"{' ' * i}-\n" for i in range(1, 50 * depth))
     elif kind == "nested flow":
-        text = "model: " + DEEP[: 1000 * depth] if rng.random() < 0.5 else "model: " + "{a: " * (500 * depth)
+        text = (
+            "model: " + DEEP[: 1000 * depth]
+            if rng.random() < 0.5
+            else "model: " + "{a: " * (500 * depth)
+        )
     elif kind == "many keys":
         text = plain[:-1] + "," + ",".join(f'"k{i}": {i}' for i in range(20_000)) + "}"
     elif kind == "long line":
@@ -206,7 +274,9 @@ def bombs(rng: random.Random, lab: Lab) -> Case:
     elif kind == "merge":
         text = "a: &a {budget: 1}\n<<: *a\nmodel: x\n"
     else:
-        text = to_text(lab.study(budget=0, strategies=[{"random": {"label": f"r{i}"}} for i in range(20_000)]))
+        text = to_text(
+            lab.study(budget=0, strategies=[{"random": {"label": f"r{i}"}} for i in range(20_000)])
+        )
     return _case("13 aliases and nesting", f"{kind}, {depth}", text)
 
 
@@ -313,7 +383,9 @@ def metrics(rng: random.Random, lab: Lab) -> Case:
     name = rng.choice(sorted(METRICS))
     data = lab.study()
     data["task"]["metric"] = (
-        "mine_of_attack:f" if rng.random() < 0.9 else rng.choice(["nothing:f", "os:system", ":", "a:", ":b", "json:loads"])
+        "mine_of_attack:f"
+        if rng.random() < 0.9
+        else rng.choice(["nothing:f", "os:system", ":", "a:", ":b", "json:loads"])
     )
     case = _case("13 metrics", f"{name}: {data['task']['metric']}", to_text(data))
     prepare = case.prepare
@@ -413,7 +485,9 @@ def names(rng: random.Random, lab: Lab) -> Case:
     elif where == "field":
         data["task"]["label"] = name
     elif where == "data":
-        data["task"]["data"] = rng.choice([{"path": name}, {"hub": name}, {"path": name + ".csv"}, {"path": name + ".parquet"}])
+        data["task"]["data"] = rng.choice(
+            [{"path": name}, {"hub": name}, {"path": name + ".csv"}, {"path": name + ".parquet"}]
+        )
     elif where == "start":
         data["strategies"].append({"prompt_tuning": {"start": {"run": name}}})
     case = _case("15 names and escapes", f"{where}: {name[:40]!r}", to_text(data))
@@ -429,7 +503,9 @@ def bytes_of(rng: random.Random, lab: Lab) -> Case:
 
     def prepared(folder: Path) -> None:
         prepare(folder)
-        case.what = f"{name}: {(damage_file if rng.random() < 0.3 else damage_bytes)(folder / name, rng)}"
+        case.what = (
+            f"{name}: {(damage_file if rng.random() < 0.3 else damage_bytes)(folder / name, rng)}"
+        )
 
     case.prepare = prepared
     return case
@@ -457,7 +533,20 @@ def toml(rng: random.Random, lab: Lab) -> Case:
             "true",
         ]
     )
-    key = rng.choice(["budget", "model", "length", "strategies", "task", "seeds", "name", "unknown", '"\\u001b[31m"', "a.b.c"])
+    key = rng.choice(
+        [
+            "budget",
+            "model",
+            "length",
+            "strategies",
+            "task",
+            "seeds",
+            "name",
+            "unknown",
+            '"\\u001b[31m"',
+            "a.b.c",
+        ]
+    )
     head = {
         "budget": "1500",
         "model": json.dumps(str(lab.folder / "llama")),
@@ -465,7 +554,10 @@ def toml(rng: random.Random, lab: Lab) -> Case:
         "task": '"capitals"',
     } | {key: value}
     return _case(
-        "13 study files", f"TOML {key} = {value[:40]}", "\n".join(f"{k} = {v}" for k, v in head.items()), name="study.toml"
+        "13 study files",
+        f"TOML {key} = {value[:40]}",
+        "\n".join(f"{k} = {v}" for k, v in head.items()),
+        name="study.toml",
     )
 
 
@@ -498,4 +590,17 @@ def data_keys(rng: random.Random, lab: Lab) -> Case:
     return _case("13 study files", f"task.{key} = {str(value)[:60]}", to_text(data))
 
 
-MAKERS = (edited, numbers, scalars, options, bombs, templates, metrics, names, edited_twice, bytes_of, toml, data_keys)
+MAKERS = (
+    edited,
+    numbers,
+    scalars,
+    options,
+    bombs,
+    templates,
+    metrics,
+    names,
+    edited_twice,
+    bytes_of,
+    toml,
+    data_keys,
+)

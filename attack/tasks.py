@@ -23,7 +23,15 @@ STRATEGIES: list[Any] = [
     {"prefix_tuning": {"length": 4}},
 ]
 _SPLITS = {"search": 96, "select": 32, "test": 64}
-_CONTINENTS = ("Africa", "Antarctica", "Asia", "Europe", "North America", "Oceania", "South America")
+_CONTINENTS = (
+    "Africa",
+    "Antarctica",
+    "Asia",
+    "Europe",
+    "North America",
+    "Oceania",
+    "South America",
+)
 #: What a study file would hold under `task`, one a kind of answer.
 TASKS: dict[str, dict[str, Any]] = {
     # Two answers of one token.
@@ -102,10 +110,15 @@ def main() -> None:
     given = parser.parse_args()
     runs = lost = 0
     for name in given.names or TASKS:
-        found = compare(study(name, given.data, given.budget), out=given.out / name.replace(" ", "-"))
+        found = compare(
+            study(name, given.data, given.budget), out=given.out / name.replace(" ", "-")
+        )
         for run in found.runs:
             runs += 1
-            print(f"{name:16} {run.label:16} test loss {run.test.loss:.4f}  metric {run.test.metric:.3f}", flush=True)
+            print(
+                f"{name:16} {run.label:16} test loss {run.test.loss:.4f}  metric {run.test.metric:.3f}",
+                flush=True,
+            )
         for run in found.failed:
             lost += 1
             print(f"{name:16} {run.label:16} LOST: {run.error}", flush=True)

@@ -44,7 +44,9 @@ def main() -> None:
     """Run what is named, or all; a file for each, and the table of all files."""
     names = [*COMPARISONS, *OTHERS, *PAGES]
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(names)}; left out: all")
+    parser.add_argument(
+        "names", nargs="*", metavar="NAME", help=f"of {', '.join(names)}; left out: all"
+    )
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--out", type=Path, default=OUT, help="the folder of the table")
     given = parser.parse_args()
@@ -59,15 +61,22 @@ def main() -> None:
             _page(name, *PAGES[name])
             continue
         rows = COMPARISONS[name]().run(given.rounds) if name in COMPARISONS else OTHERS[name]()
-        about = {"command": f"python -m benchmarks {name} --rounds {given.rounds}", "date": date.today().isoformat()}
+        about = {
+            "command": f"python -m benchmarks {name} --rounds {given.rounds}",
+            "date": date.today().isoformat(),
+        }
         found = {**about, "machine": machine(), "rows": rows}
         (given.out / f"{name}.json").write_text(json.dumps(found, indent=1) + "\n")
-        table = render([json.loads(p.read_text()) for n in names if (p := given.out / f"{n}.json").exists()])
+        table = render(
+            [json.loads(p.read_text()) for n in names if (p := given.out / f"{n}.json").exists()]
+        )
         (given.out / "README.md").write_text(table)
         print(table)
 
 
-def _page(name: str, measure: Callable[[], list[dict[str, Any]]], report: Callable[[dict[str, Any]], str]) -> None:
+def _page(
+    name: str, measure: Callable[[], list[dict[str, Any]]], report: Callable[[dict[str, Any]], str]
+) -> None:
     """Measure, and write what was found as a page of its own."""
     about = {"command": f"python -m benchmarks {name}", "date": date.today().isoformat()}
     found = {**about, "machine": machine(), "rows": measure()}
@@ -125,7 +134,9 @@ def render(files: list[dict[str, Any]]) -> str:
         "|---|---|",
     ]
     lines += [
-        f"| {row['work']} | {', '.join(f'{name} {mib}' for name, mib in row['mib'].items())} |" for _, row in rows if "mib" in row
+        f"| {row['work']} | {', '.join(f'{name} {mib}' for name, mib in row['mib'].items())} |"
+        for _, row in rows
+        if "mib" in row
     ]
     lines += [
         "",
@@ -144,20 +155,30 @@ def render(files: list[dict[str, Any]]) -> str:
     lines += ["", "## Commands and machine", ""]
     for file in files:
         m = file["machine"]
-        peaks = ", ".join(f"{flops} GFLOP/s in {dtype}" for dtype, flops in m["peak_gflops"].items())
-        lines.append(f"* `{file['command']}`, {file['date']}: {m['cpu']}, {m['threads']} threads, torch {m['torch']}, {peaks}")
+        peaks = ", ".join(
+            f"{flops} GFLOP/s in {dtype}" for dtype, flops in m["peak_gflops"].items()
+        )
+        lines.append(
+            f"* `{file['command']}`, {file['date']}: {m['cpu']}, {m['threads']} threads, torch {m['torch']}, {peaks}"
+        )
     return "\n".join([*lines, ""])
 
 
 def _ratio(row: dict[str, Any], peer: str) -> str:
     ratios, bar = row["ratios"][peer], row["bars"].get(peer)
     middle = statistics.median(ratios)
-    return f"{middle:.2f}x ({min(ratios):.2f} to {max(ratios):.2f}) | " + (f"{bar:g}x" if bar is not None else "-")
+    return f"{middle:.2f}x ({min(ratios):.2f} to {max(ratios):.2f}) | " + (
+        f"{bar:g}x" if bar is not None else "-"
+    )
 
 
 def _results(row: dict[str, Any]) -> str:
     remarks = row.get("remarks")
-    return f"winner against that of full scoring, round by round: {'; '.join(remarks)}" if remarks else str(row["results"])
+    return (
+        f"winner against that of full scoring, round by round: {'; '.join(remarks)}"
+        if remarks
+        else str(row["results"])
+    )
 
 
 if __name__ == "__main__":

@@ -28,7 +28,10 @@ def choices() -> Comparison:
         for index, choice in enumerate(task.choices or ())
     ]
 
-    engines = {name: Engine(lm, task.template.bind(6), task.splits["search"], task.choices) for name, lm in models.items()}
+    engines = {
+        name: Engine(lm, task.template.bind(6), task.splits["search"], task.choices)
+        for name, lm in models.items()
+    }
 
     def score(name: str) -> np.ndarray:
         found = engines[name].score([prompt], EXAMPLES).choices
@@ -36,13 +39,18 @@ def choices() -> Comparison:
         return found[0]
 
     def theirs(name: str) -> np.ndarray:
-        nats = np.array([x for x, _ in peers[name].loglikelihood(requests, disable_tqdm=True)]).reshape(-1, len(ANSWERS))
+        nats = np.array(
+            [x for x, _ in peers[name].loglikelihood(requests, disable_tqdm=True)]
+        ).reshape(-1, len(ANSWERS))
         return nats - np.logaddexp.reduce(nats, axis=1, keepdims=True)
 
     def peer(name: str) -> Side:
         return lambda number: clock(lambda: theirs(name))[0]
 
-    peers = {n: HFLM(pretrained=lm.model, tokenizer=lm.tokenizer, batch_size=32, device="cpu") for n, lm in models.items()}
+    peers = {
+        n: HFLM(pretrained=lm.model, tokenizer=lm.tokenizer, batch_size=32, device="cpu")
+        for n, lm in models.items()
+    }
     work = f"log-likelihood of multi-token choices, 64 reviews x {len(ANSWERS)} answers"
     return Comparison(
         {work: lambda number: clock(lambda: score("bfloat16"))[0]},

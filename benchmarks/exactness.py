@@ -47,16 +47,51 @@ _SLOTS = {
     "chat": [{"user": "Text: {text} {prompt:3} it"}, {"assistant": "It was{answer}"}],
 }
 _APART = {"in front": _SLOTS["in front"], "chat": _SLOTS["chat"]}
-KINDS = {"hard": _SLOTS, "text": _SLOTS, "soft": _SLOTS, "prefix": _APART, "gated": _APART, "weights": _APART}
-_TEXTS = ("good film", "I hate it", "warm and wise", "dull", "the best of the year", "too long", "not bad at all", "hm")
-_WORDS = ("what", "I", "like", "about", "this", "old", "film", "is", "the", "very", "end", "of", "its", "story", "and", "all")
+KINDS = {
+    "hard": _SLOTS,
+    "text": _SLOTS,
+    "soft": _SLOTS,
+    "prefix": _APART,
+    "gated": _APART,
+    "weights": _APART,
+}
+_TEXTS = (
+    "good film",
+    "I hate it",
+    "warm and wise",
+    "dull",
+    "the best of the year",
+    "too long",
+    "not bad at all",
+    "hm",
+)
+_WORDS = (
+    "what",
+    "I",
+    "like",
+    "about",
+    "this",
+    "old",
+    "film",
+    "is",
+    "the",
+    "very",
+    "end",
+    "of",
+    "its",
+    "story",
+    "and",
+    "all",
+)
 #: What makes an export wrong.
 FAULTS = ("a token swapped", "one place off", "off by 1 %", "bfloat16", "float16")
 
 
 def exactness() -> list[dict[str, Any]]:
     """Rows of three kinds: `rounding` of each model, `exports` that are right by layout, `wrong` ones by fault."""
-    models = [LanguageModel(*tiny_model(name), name=f"tiny {name}") for name in get_args(Architecture)]
+    models = [
+        LanguageModel(*tiny_model(name), name=f"tiny {name}") for name in get_args(Architecture)
+    ]
     real = LanguageModel.load("smollm2-135m-instruct", device="cpu")
     rows = [row for lm in [*models, real] for row in _rounding(lm)]
     return rows + _exports(real, EXPORTS, WRONG)
@@ -73,11 +108,20 @@ def _rounding(lm: LanguageModel, rows: int = 24) -> Iterator[dict[str, Any]]:
         start = int(rng.integers(4, 24))
         ids = torch.tensor(rng.choice(lm.words, start + 40))[None]
         with torch.inference_mode():
-            whole, exact = (m(input_ids=ids).logits[0, start - 1 : -1].double() for m in (lm.model, double))
+            whole, exact = (
+                m(input_ids=ids).logits[0, start - 1 : -1].double() for m in (lm.model, double)
+            )
             above = lm.model(input_ids=ids[:, : start - 1], use_cache=True).past_key_values
-            below = lm.model(input_ids=ids[:, start - 1 :], past_key_values=above).logits[0, :-1].double()
+            below = (
+                lm.model(input_ids=ids[:, start - 1 :], past_key_values=above)
+                .logits[0, :-1]
+                .double()
+            )
         for name, answer in (("unlikely", ids[0, start:]), ("likely", exact.argmax(-1))):
-            nats = [each.log_softmax(-1).gather(1, answer[:, None])[:, 0].numpy() for each in (whole, exact, below)]
+            nats = [
+                each.log_softmax(-1).gather(1, answer[:, None])[:, 0].numpy()
+                for each in (whole, exact, below)
+            ]
             found.setdefault((name, "float64"), []).append(nats[0] - nats[1])
             found.setdefault((name, "kept beginnings"), []).append(nats[0] - nats[2])
     for (name, against), errors in found.items():
@@ -85,9 +129,17 @@ def _rounding(lm: LanguageModel, rows: int = 24) -> Iterator[dict[str, Any]]:
         units = sums / (lm.noise * np.sqrt([1, 2, 5, 10, 20, 40]))
         deviations = [round(float(x), 2) for x in np.sqrt((units**2).mean(0))]
         largest = round(float(np.abs(units).max()), 2)
-        print(f"  {lm.name}, {name} tokens, against {against}: {deviations}, largest {largest}", flush=True)
+        print(
+            f"  {lm.name}, {name} tokens, against {against}: {deviations}, largest {largest}",
+            flush=True,
+        )
         about = {"rounding": lm.name, "noise": lm.noise, "tokens": name, "against": against}
-        yield {**about, "deviations": deviations, "largest": largest, "nats": float(np.abs(sums).max())}
+        yield {
+            **about,
+            "deviations": deviations,
+            "largest": largest,
+            "nats": float(np.abs(sums).max()),
+        }
 
 
 def _in_float64(lm: LanguageModel) -> Any:
@@ -102,7 +154,9 @@ def _in_float64(lm: LanguageModel) -> Any:
 def _norm(module: Any) -> Any:
     epsilon = getattr(module, "variance_epsilon", None) or module.eps
     scale = module.weight + ("Gemma" in type(module).__name__)
-    return lambda states: scale * states * torch.rsqrt(states.square().mean(-1, keepdim=True) + epsilon)
+    return lambda states: (
+        scale * states * torch.rsqrt(states.square().mean(-1, keepdim=True) + epsilon)
+    )
 
 
 # Right and wrong exports.
@@ -136,7 +190,9 @@ def _saved(lm: LanguageModel, kind: str, template: Any, tokens: int, seed: int) 
     if kind == "text":
         prompt = TextPrompt([" ".join(rng.choice(_WORDS, 3)) for _ in bound.slots])
     elif kind == "soft":
-        prompt = SoftPrompt(vectors + 0.5 * vectors.std() * torch.randn(vectors.shape, generator=generator))
+        prompt = SoftPrompt(
+            vectors + 0.5 * vectors.std() * torch.randn(vectors.shape, generator=generator)
+        )
     elif kind == "prefix":
         bound = bound.taking("prefix")
         prompt = PrefixPrompt(torch.randn(3, *lm.prefix_shape, generator=generator))
@@ -146,12 +202,21 @@ def _saved(lm: LanguageModel, kind: str, template: Any, tokens: int, seed: int) 
         prompt = GatedPrompt(rows, torch.randn(2, 1, generator=generator))
     elif kind == "weights":
         bound, prompt = bound.taking("weights"), _low_rank(lm, generator)
-    choices = None if not tokens else (_answer(lm, " good", tokens, rng), _answer(lm, " bad", tokens, rng))
-    answers = choices or tuple(_answer(lm, " good", int(n), rng) for n in rng.integers(1, 40, len(_TEXTS)))
-    probe = tuple(
-        Example(i, {"text": text}, answers[i % len(answers)], None if choices is None else i % 2) for i, text in enumerate(_TEXTS)
+    choices = (
+        None
+        if not tokens
+        else (_answer(lm, " good", tokens, rng), _answer(lm, " bad", tokens, rng))
     )
-    return SavedPrompt(prompt=prompt, template=bound, choices=choices, about={"model": lm.facts}, probe=probe)
+    answers = choices or tuple(
+        _answer(lm, " good", int(n), rng) for n in rng.integers(1, 40, len(_TEXTS))
+    )
+    probe = tuple(
+        Example(i, {"text": text}, answers[i % len(answers)], None if choices is None else i % 2)
+        for i, text in enumerate(_TEXTS)
+    )
+    return SavedPrompt(
+        prompt=prompt, template=bound, choices=choices, about={"model": lm.facts}, probe=probe
+    )
 
 
 def _low_rank(lm: LanguageModel, generator: torch.Generator) -> Weights:
@@ -178,7 +243,10 @@ def wrong(prompt: Prompt, fault: str, lm: LanguageModel) -> Prompt | None:
         return HardPrompt([*ids[1:], ids[0]]) if fault == "one place off" else None
     if isinstance(prompt, TextPrompt):
         first, *rest = prompt.texts
-        swapped = {"a token swapped": first + "s", "one place off": " ".join([*first.split()[1:], first.split()[0]])}
+        swapped = {
+            "a token swapped": first + "s",
+            "one place off": " ".join([*first.split()[1:], first.split()[0]]),
+        }
         return TextPrompt([swapped[fault], *rest]) if fault in swapped else None
     if isinstance(prompt, Weights):
         return None if fault in FAULTS[:2] else Weights(_changed(dict(prompt.tensors), fault))
@@ -210,14 +278,21 @@ def _exports(lm: LanguageModel, exports: int, count: int) -> list[dict[str, Any]
         formats = fitting(lm, saved)
         to = formats[number % len(formats)]
         found = verified(lm, saved, to)
-        right.setdefault((case.kind, case.place), []).append((found.distance, found.tolerance, found.same))
+        right.setdefault((case.kind, case.place), []).append(
+            (found.distance, found.tolerance, found.same)
+        )
         if sum(moves for some in bad.values() for moves, _ in some) < count:
             own = noise_of(lm, saved, measured)
             places = np.argsort(np.abs(moved - measured) / own)[-2:]
-            few = replace(saved, probe=tuple(saved.probe[i] for i in places), losses=tuple(measured[places]))
+            few = replace(
+                saved, probe=tuple(saved.probe[i] for i in places), losses=tuple(measured[places])
+            )
             moves = bool((np.abs(moved - measured) > 10 * own)[places].any())
             bad[fault].append((moves, not verified(lm, replace(few, prompt=other), "json").same))
-        print(f"  {number + 1}: {case.kind} {case.place}, {case.tokens}, {to}: {found}; {fault} {bad[fault][-1:]}", flush=True)
+        print(
+            f"  {number + 1}: {case.kind} {case.place}, {case.tokens}, {to}: {found}; {fault} {bad[fault][-1:]}",
+            flush=True,
+        )
     rows: list[dict[str, Any]] = [
         {
             "exports": f"{kind}, {place}",
@@ -242,7 +317,9 @@ def _exports(lm: LanguageModel, exports: int, count: int) -> list[dict[str, Any]
 def measure(lm: LanguageModel, saved: SavedPrompt, other: Prompt) -> tuple[Floats, Floats]:
     """The losses of a prompt and of a wrong one, scored together as a run does, shape `(probe,)` each."""
     split = Split("probe", saved.probe)
-    losses = Engine(lm, saved.template, split, saved.choices, keep=True).score([saved.prompt, other], np.arange(len(saved.probe)))
+    losses = Engine(lm, saved.template, split, saved.choices, keep=True).score(
+        [saved.prompt, other], np.arange(len(saved.probe))
+    )
     return np.round(losses.losses[0], 6), losses.losses[1]
 
 
@@ -272,7 +349,10 @@ def verified(lm: LanguageModel, saved: SavedPrompt, to: str) -> Any:
         folder = Path(name)
         FORMATS[to].write(saved, lm, folder)
         if to != "json":
-            write_json(folder / CERTIFICATE, {"format": FORMAT, "export": to, **to_json(saved, prompt_to_json(saved.prompt))})
+            write_json(
+                folder / CERTIFICATE,
+                {"format": FORMAT, "export": to, **to_json(saved, prompt_to_json(saved.prompt))},
+            )
         return verify(folder, lm)
 
 
@@ -301,7 +381,13 @@ def report(file: dict[str, Any]) -> str:
     ]
     for r in rows:
         if "rounding" in r:
-            cells = [r["rounding"], f"{r['noise']:.2g}", r["tokens"], r["against"], *map(str, r["deviations"])]
+            cells = [
+                r["rounding"],
+                f"{r['noise']:.2g}",
+                r["tokens"],
+                r["against"],
+                *map(str, r["deviations"]),
+            ]
             lines.append(f"| {' | '.join(cells)} | {r['largest']} | {r['nats']:.1e} |")
     lines += [
         "",
@@ -310,7 +396,9 @@ def report(file: dict[str, Any]) -> str:
         "| prompt | losses | exports failed | largest share of what is allowed |",
         "|---|---|---|---|",
     ]
-    lines += [f"| {r['exports']} | {r['losses']} | {r['failed']} | {r['largest']:.0%} |" for r in right]
+    lines += [
+        f"| {r['exports']} | {r['losses']} | {r['failed']} | {r['largest']:.0%} |" for r in right
+    ]
     lines += [
         "",
         "## Wrong exports",
@@ -319,6 +407,7 @@ def report(file: dict[str, Any]) -> str:
         "|---|---|---|---|---|",
     ]
     lines += [
-        f"| {r['wrong']} | {r['exports_made']} | {r['moved']} | {r['moved_and_failed']} | {r['others_failed']} |" for r in bad
+        f"| {r['wrong']} | {r['exports_made']} | {r['moved']} | {r['moved_and_failed']} | {r['others_failed']} |"
+        for r in bad
     ]
     return "\n".join([*lines, ""])

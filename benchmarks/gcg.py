@@ -19,9 +19,16 @@ from promptsearch import Task
 from promptsearch.prompts.prompt import HardPrompt, Prompt
 
 LENGTH, CANDIDATES = 20, 512
-QUESTION = "Answer the question of a traveller in one short sentence. Question: what is the capital of {}?"
+QUESTION = (
+    "Answer the question of a traveller in one short sentence. Question: what is the capital of {}?"
+)
 ANSWER = "The capital of {} is {}."
-REQUIREMENTS = ("nanogcg==0.3.0", "transformers==4.47.1", "numpy<2.3", f"torch=={torch.__version__.partition('+')[0]}")
+REQUIREMENTS = (
+    "nanogcg==0.3.0",
+    "transformers==4.47.1",
+    "numpy<2.3",
+    f"torch=={torch.__version__.partition('+')[0]}",
+)
 PEER = Path(__file__).parents[1] / ".venv-nanogcg"
 
 
@@ -30,14 +37,21 @@ def gcg() -> Comparison:
     models = load()
     lm = models["float32"]
     places = [("France", "Paris"), ("Spain", "Madrid"), ("Italy", "Rome")]
-    rows = [{"question": QUESTION.format(place), "answer": ANSWER.format(place, capital)} for place, capital in places]
+    rows = [
+        {"question": QUESTION.format(place), "answer": ANSWER.format(place, capital)}
+        for place, capital in places
+    ]
     splits = {"search": 1, "select": 1, "test": 1}
-    task = Task.from_rows(rows, template="{question} {prompt} Answer: {answer}", label="answer", splits=splits)
+    task = Task.from_rows(
+        rows, template="{question} {prompt} Answer: {answer}", label="answer", splits=splits
+    )
     example = task.splits["search"].examples[0]
     rng = np.random.default_rng(0)
     start = rng.choice(lm.words, LENGTH)
     candidates = np.tile(start, (CANDIDATES, 1))
-    candidates[np.arange(CANDIDATES), rng.integers(LENGTH, size=CANDIDATES)] = rng.choice(lm.words, CANDIDATES)
+    candidates[np.arange(CANDIDATES), rng.integers(LENGTH, size=CANDIDATES)] = rng.choice(
+        lm.words, CANDIDATES
+    )
     prompts: list[Prompt] = [HardPrompt(row) for row in candidates]
 
     folder = Path(tempfile.mkdtemp())
@@ -45,7 +59,9 @@ def gcg() -> Comparison:
     lm.model.save_pretrained(folder)
     lm.tokenizer.save_pretrained(folder)
     config = json.loads((folder / "config.json").read_text())
-    config["rope_theta"] = config["rope_parameters"]["rope_theta"]  # where transformers 4 looks for it
+    config["rope_theta"] = config["rope_parameters"][
+        "rope_theta"
+    ]  # where transformers 4 looks for it
     (folder / "config.json").write_text(json.dumps(config))
     target = lm.encode(example.answer)
     work = {
@@ -66,11 +82,15 @@ def gcg() -> Comparison:
 
     def check() -> str:
         peers["float32"].step()
-        return equal(score("float32") / len(target), np.load(folder / "float32.npy"), 2e-5)  # float64 lies between
+        return equal(
+            score("float32") / len(target), np.load(folder / "float32.npy"), 2e-5
+        )  # float64 lies between
 
     name = f"candidates of a GCG step: {CANDIDATES} prompts of {LENGTH} tokens, one target string"
     ours = {name: lambda number: clock(lambda: score("bfloat16"))[0]}
-    return Comparison(ours, {n: peer(n) for n in models}, "nanoGCG 0.3.0", {name: {"bfloat16": 1.5}}, check)
+    return Comparison(
+        ours, {n: peer(n) for n in models}, "nanoGCG 0.3.0", {name: {"bfloat16": 1.5}}, check
+    )
 
 
 class _Peer:
@@ -83,7 +103,9 @@ class _Peer:
             subprocess.run([sys.executable, "-m", "venv", PEER], check=True)
             subprocess.run([python, "-m", "pip", "install", "--quiet", *REQUIREMENTS], check=True)
         command = [python, Path(__file__).with_name("gcg_peer.py"), folder, dtype]
-        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self._process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
 
     def step(self) -> float:
         """Seconds of one step."""

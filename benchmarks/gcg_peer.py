@@ -19,10 +19,14 @@ def main(folder: Path, dtype: str) -> None:
     """Set up what `GCG.run` sets up before its loop, then do the scoring part of a step for each line of standard input."""
     work = json.loads((folder / "work.json").read_text())
     torch.set_num_threads(work["threads"])
-    model = transformers.AutoModelForCausalLM.from_pretrained(folder, torch_dtype=getattr(torch, dtype))
+    model = transformers.AutoModelForCausalLM.from_pretrained(
+        folder, torch_dtype=getattr(torch, dtype)
+    )
     tokenizer = transformers.PreTrainedTokenizerFast(tokenizer_file=str(folder / "tokenizer.json"))
     search = GCG(model, tokenizer, nanogcg.GCGConfig(search_width=len(work["candidates"])))
-    before, after, search.target_ids = (torch.tensor([work[name]]) for name in ("before", "after", "target"))
+    before, after, search.target_ids = (
+        torch.tensor([work[name]]) for name in ("before", "after", "target")
+    )
     embed = search.embedding_layer
     with torch.no_grad():
         search.prefix_cache = model(inputs_embeds=embed(before), use_cache=True).past_key_values
@@ -31,8 +35,17 @@ def main(folder: Path, dtype: str) -> None:
         for _ in sys.stdin:
             begin = time.perf_counter()
             width = len(candidates)
-            embeds = torch.cat([embed(candidates), after_embeds.repeat(width, 1, 1), target_embeds.repeat(width, 1, 1)], dim=1)
-            loss = find_executable_batch_size(search._compute_candidates_loss_original, width)(embeds)
+            embeds = torch.cat(
+                [
+                    embed(candidates),
+                    after_embeds.repeat(width, 1, 1),
+                    target_embeds.repeat(width, 1, 1),
+                ],
+                dim=1,
+            )
+            loss = find_executable_batch_size(search._compute_candidates_loss_original, width)(
+                embeds
+            )
             seconds = time.perf_counter() - begin
             np.save(folder / f"{dtype}.npy", loss.float().numpy())
             print(seconds, flush=True)

@@ -47,13 +47,20 @@ class Comparison:
         for number in range(rounds):
             for name, side in (*self.ours.items(), *self.peers.items()):
                 seconds[name].append(side(number))
-            print("  round", number, {name: round(values[-1], 3) for name, values in seconds.items()}, flush=True)
+            print(
+                "  round",
+                number,
+                {name: round(values[-1], 3) for name, values in seconds.items()},
+                flush=True,
+            )
         return [
             {
                 "work": name,
                 "against": self.against,
                 "seconds": {"ours": seconds[name]} | {peer: seconds[peer] for peer in self.peers},
-                "ratios": {p: (np.array(seconds[p]) / np.array(seconds[name])).tolist() for p in self.peers},
+                "ratios": {
+                    p: (np.array(seconds[p]) / np.array(seconds[name])).tolist() for p in self.peers
+                },
                 "bars": dict(self.bars[name]),
                 "results": checked,
                 "remarks": list(self.remarks.get(name, ())),
@@ -110,7 +117,9 @@ def equal(ours: Any, theirs: Any, each: float) -> str:
     ours, theirs = np.asarray(ours), np.asarray(theirs)
     difference = float(np.abs(ours - theirs).max())
     if not difference < each:
-        raise SystemExit(f"the results differ by {difference:.2g}, more than {each:.2g}: the comparison is void")
+        raise SystemExit(
+            f"the results differ by {difference:.2g}, more than {each:.2g}: the comparison is void"
+        )
     count = ours.size
     return f"{count:,} {'loss' if count == 1 else 'losses'} in fp32 within {each:.0e} ({difference:.1e})"
 
@@ -119,11 +128,17 @@ def machine() -> dict[str, Any]:
     """What the figures belong to."""
     path = Path("/proc/cpuinfo")
     lines = path.read_text().splitlines() if path.exists() else []
-    cpu = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.processor())
+    cpu = next(
+        (line.partition(":")[2].strip() for line in lines if line.startswith("model name")),
+        platform.processor(),
+    )
     return {
         "cpu": cpu,
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
         "python": platform.python_version(),
-        "peak_gflops": {str(t).removeprefix("torch."): round(product_peak(t) / 1e9) for t in (torch.bfloat16, torch.float32)},
+        "peak_gflops": {
+            str(t).removeprefix("torch."): round(product_peak(t) / 1e9)
+            for t in (torch.bfloat16, torch.float32)
+        },
     }

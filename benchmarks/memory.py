@@ -23,13 +23,22 @@ def memory() -> list[dict[str, Any]]:
     """MiB above what the model holds, for the work and ten times as much of it; each measured in a process of its own."""
     rows = []
     for work, template, prompts, examples in WORK:
-        sizes = {"1x": (prompts, examples), "10x prompts": (10 * prompts, examples), "10x examples": (prompts, 10 * examples)}
+        sizes = {
+            "1x": (prompts, examples),
+            "10x prompts": (10 * prompts, examples),
+            "10x examples": (prompts, 10 * examples),
+        }
         found = {}
         for name, size in sizes.items():
             with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
                 found[name] = pool.submit(_peak, template, *size).result()
             print(f"  {work}, {name}: {found[name]} MiB", flush=True)
-        rows.append({"work": f"peak memory of scoring, {work}, {prompts} prompts x {examples} reviews, bf16", "mib": found})
+        rows.append(
+            {
+                "work": f"peak memory of scoring, {work}, {prompts} prompts x {examples} reviews, bf16",
+                "mib": found,
+            }
+        )
     return rows
 
 
@@ -38,7 +47,9 @@ def _peak(template: str, prompts: int, examples: int) -> int:
     chosen = hard(lm, prompts, 5, 0)
 
     def score(some: int) -> None:
-        engine = Engine(lm, task.template.bind(5), task.splits["search"], task.choices, memory=MEMORY, keep=True)
+        engine = Engine(
+            lm, task.template.bind(5), task.splits["search"], task.choices, memory=MEMORY, keep=True
+        )
         engine.score(chosen[:some], np.arange(4 if some == 1 else examples))
 
     torch.set_num_threads(2)

@@ -28,7 +28,10 @@ class _Batch:
     rows: list[dict[str, Any]]
 
     def by_prompt(self) -> list[tuple[SavedPrompt, list[dict[str, Any]]]]:
-        return [(saved, [row for row in self.rows if row["prompt"] == name]) for name, saved in self.prompts.items()]
+        return [
+            (saved, [row for row in self.rows if row["prompt"] == name])
+            for name, saved in self.prompts.items()
+        ]
 
 
 def choose() -> Comparison:
@@ -37,15 +40,26 @@ def choose() -> Comparison:
     batch = _batch(models["float32"])
 
     def check() -> str:
-        ours = PromptedModel(models["float32"], batch.prompts).score([{**row, "answer": "good"} for row in batch.rows])
-        nats = torch.cat([_choices(models["float32"], saved, rows) for saved, rows in batch.by_prompt()])
+        ours = PromptedModel(models["float32"], batch.prompts).score(
+            [{**row, "answer": "good"} for row in batch.rows]
+        )
+        nats = torch.cat(
+            [_choices(models["float32"], saved, rows) for saved, rows in batch.by_prompt()]
+        )
         theirs = {id(row): -float(n[1]) for row, n in zip(_in_order(batch), nats, strict=True)}
         return equal(ours, [theirs[id(row)] for row in batch.rows], 1e-4)
 
     def peer(lm: LanguageModel) -> Callable[[], Any]:
         return lambda: [_choices(lm, saved, rows) for saved, rows in batch.by_prompt()]
 
-    return _compare("mixed batch of 8 reviews with 4 prompts: choose", models, batch, lambda m: m.choose(batch.rows), peer, check)
+    return _compare(
+        "mixed batch of 8 reviews with 4 prompts: choose",
+        models,
+        batch,
+        lambda m: m.choose(batch.rows),
+        peer,
+        check,
+    )
 
 
 def generate() -> Comparison:
@@ -54,7 +68,9 @@ def generate() -> Comparison:
     batch = _batch(models["float32"])
 
     def peer(lm: LanguageModel) -> Callable[[], list[str]]:
-        return lambda: [text for saved, rows in batch.by_prompt() for text in _generated(lm, saved, rows)]
+        return lambda: [
+            text for saved, rows in batch.by_prompt() for text in _generated(lm, saved, rows)
+        ]
 
     def check() -> str:
         ours = PromptedModel(models["float32"], batch.prompts).generate(_in_order(batch), TOKENS)
@@ -101,12 +117,19 @@ def _batch(lm: LanguageModel) -> _Batch:
         "hard": (hard(lm, 1, 10, 0)[0], task.template.bind(10)),
         "text": (exemplars(task, 1, 0)[0], task.template.bind(1)),
         "soft": (SoftPrompt(lm.vocabulary[words[10:]]), task.template.bind(100)),
-        "prefix": (PrefixPrompt(keys_values.unflatten(1, lm.prefix_shape)), task.template.bind(10).taking("prefix")),
+        "prefix": (
+            PrefixPrompt(keys_values.unflatten(1, lm.prefix_shape)),
+            task.template.bind(10).taking("prefix"),
+        ),
     }
-    prompts = {n: SavedPrompt(prompt=p, template=t, choices=task.choices) for n, (p, t) in found.items()}
+    prompts = {
+        n: SavedPrompt(prompt=p, template=t, choices=task.choices) for n, (p, t) in found.items()
+    }
     names = list(prompts)
     texts = [example.fields["text"] for example in task.splits["search"].examples[:ROWS]]
-    return _Batch(prompts, [{"prompt": names[i % len(names)], "text": text} for i, text in enumerate(texts)])
+    return _Batch(
+        prompts, [{"prompt": names[i % len(names)], "text": text} for i, text in enumerate(texts)]
+    )
 
 
 def _in_order(batch: _Batch) -> list[dict[str, Any]]:
@@ -114,7 +137,9 @@ def _in_order(batch: _Batch) -> list[dict[str, Any]]:
     return [row for _, rows in batch.by_prompt() for row in rows]
 
 
-def _padded(lm: LanguageModel, saved: SavedPrompt, rows: Sequence[dict[str, Any]], left: bool) -> tuple[Tensor, Tensor, Any]:
+def _padded(
+    lm: LanguageModel, saved: SavedPrompt, rows: Sequence[dict[str, Any]], left: bool
+) -> tuple[Tensor, Tensor, Any]:
     """Embeddings `(rows, tokens, width)`, attention mask, and the cache of a prefix."""
     given = saved.prompt.rows if isinstance(saved.prompt, PrefixPrompt) else None
     parts = [embedded(lm, saved.prompt, saved.template, row) for row in rows]
@@ -147,7 +172,13 @@ def _generated(lm: LanguageModel, saved: SavedPrompt, rows: Sequence[dict[str, A
     with torch.inference_mode():
         embeds, mask, cache = _padded(lm, saved, rows, left=True)
         if cache is not None:  # `generate` cuts off as many rows of its input as the cache holds
-            embeds = torch.cat([embeds.new_zeros(len(rows), mask.shape[1] - embeds.shape[1], embeds.shape[2]), embeds], 1)
+            embeds = torch.cat(
+                [
+                    embeds.new_zeros(len(rows), mask.shape[1] - embeds.shape[1], embeds.shape[2]),
+                    embeds,
+                ],
+                1,
+            )
         ids = lm.model.generate(
             inputs_embeds=embeds,
             attention_mask=mask,

@@ -28,8 +28,13 @@ STRATEGIES: dict[str, dict[str, Any]] = {
 
 def overhead() -> list[dict[str, Any]]:
     """Every searching strategy on a planted objective, whose own time is measured and taken off."""
-    seconds = {name: _evaluation(template) for name, template in (("front", FRONT), ("behind", BEHIND))}
-    print(f"  one evaluation on 64 reviews: {seconds['front']:.3f} s, input before prompt {seconds['behind']:.3f} s", flush=True)
+    seconds = {
+        name: _evaluation(template) for name, template in (("front", FRONT), ("behind", BEHIND))
+    }
+    print(
+        f"  one evaluation on 64 reviews: {seconds['front']:.3f} s, input before prompt {seconds['behind']:.3f} s",
+        flush=True,
+    )
     rows = []
     for name, options in STRATEGIES.items():
         each = _search(name.partition(",")[0], options)
@@ -69,7 +74,9 @@ def _search(name: str, options: dict[str, Any]) -> float:
 
         scorer.score = counted  # type: ignore[method-assign]
         cache = ScoreCache(Path(folder) / "scores.sqlite")
-        objective = scorer.objective(scorer.budget(EVALUATIONS), log=RunLog(Path(folder)), cache=cache)
+        objective = scorer.objective(
+            scorer.budget(EVALUATIONS), log=RunLog(Path(folder)), cache=cache
+        )
         strategy = find_strategy(name)(objective, seed=0, **options)
         seconds, _ = clock(lambda: search(strategy, Path(folder)))
         cache.close()

@@ -28,7 +28,9 @@ def peak() -> list[dict[str, Any]]:
     for name, lm in load().items():
         ours = engine(lm, task, LENGTH)
         ours.score(hard(lm, 1, LENGTH, ROUNDS), EXAMPLES[:64])  # what is found out once
-        shares = [_share(ours, lm, hard(lm, PROMPTS[name], LENGTH, number)) for number in range(ROUNDS)]
+        shares = [
+            _share(ours, lm, hard(lm, PROMPTS[name], LENGTH, number)) for number in range(ROUNDS)
+        ]
         inside = _inside(ours, hard(lm, 1, LENGTH, ROUNDS)[0])
         work = f"hard prompts x 256 reviews, prompt in front, {name}"
         rows.append({"work": work, "share_of_products": shares, "time_in_products": inside})
@@ -40,7 +42,9 @@ def _inside(ours: Engine, prompt: Prompt) -> float:
     with profile(activities=[ProfilerActivity.CPU]) as found:
         ours.score([prompt], EXAMPLES)
     seconds = {event.key: event.self_cpu_time_total for event in found.key_averages()}
-    return float((seconds.get("aten::mm", 0) + seconds.get("aten::addmm", 0)) / sum(seconds.values()))
+    return float(
+        (seconds.get("aten::mm", 0) + seconds.get("aten::addmm", 0)) / sum(seconds.values())
+    )
 
 
 def _share(ours: Engine, lm: LanguageModel, prompts: Sequence[Prompt]) -> float:

@@ -21,12 +21,22 @@ NAIVE = "naive loop of transformers"
 
 def front() -> Comparison:
     """64 hard prompts before the input."""
-    return _hard("prompt in front", FRONT, {"float32": 7.0, "bfloat16": 1.8}, {"float32": 25.0, "bfloat16": 6.0})
+    return _hard(
+        "prompt in front",
+        FRONT,
+        {"float32": 7.0, "bfloat16": 1.8},
+        {"float32": 25.0, "bfloat16": 6.0},
+    )
 
 
 def behind() -> Comparison:
     """64 hard prompts behind the input."""
-    return _hard("input before prompt", BEHIND, {"float32": 25.0, "bfloat16": 6.0}, {"float32": 60.0, "bfloat16": 15.0})
+    return _hard(
+        "input before prompt",
+        BEHIND,
+        {"float32": 25.0, "bfloat16": 6.0},
+        {"float32": 60.0, "bfloat16": 15.0},
+    )
 
 
 def exemplar() -> Comparison:
@@ -42,11 +52,17 @@ def exemplar() -> Comparison:
         return clock(lambda: fresh.score(prompts(number), EXAMPLES))[0] / 16
 
     def peer(name: str) -> Side:
-        return lambda number: clock(lambda: naive(models[name], task, LENGTH, prompts(number)[:1], EXAMPLES))[0]
+        return lambda number: clock(
+            lambda: naive(models[name], task, LENGTH, prompts(number)[:1], EXAMPLES)
+        )[0]
 
     def check() -> str:
         theirs = naive(models["float32"], task, LENGTH, prompts(0)[:2], EXAMPLES[:32])
-        return equal(engine(models["float32"], task, LENGTH).score(prompts(0)[:2], EXAMPLES[:32]).losses, theirs, 1e-5)
+        return equal(
+            engine(models["float32"], task, LENGTH).score(prompts(0)[:2], EXAMPLES[:32]).losses,
+            theirs,
+            1e-5,
+        )
 
     peers = {name: peer(name) for name in models}
     return Comparison({work: ours}, peers, NAIVE, {work: {"float32": 20.0, "bfloat16": 6.0}}, check)
@@ -71,9 +87,13 @@ def _hard(where: str, template: str, bars: dict[str, float], raced: dict[str, fl
     def race(number: int) -> float:
         fresh = engine(models["bfloat16"], task, LENGTH)
         space = PromptSpace(exact.words, LENGTH, exact.decode)
-        objective = Objective(fresh, space, Ledger(None), scored=EXAMPLES, training=np.arange(256, 512), race=True)
+        objective = Objective(
+            fresh, space, Ledger(None), scored=EXAMPLES, training=np.arange(256, 512), race=True
+        )
         seconds, _ = clock(lambda: objective.evaluate(prompts(number)))
-        winners.append(_same(objective.ranking[0].prompt, prompts(number)[int(full[number].argmin())], number))
+        winners.append(
+            _same(objective.ranking[0].prompt, prompts(number)[int(full[number].argmin())], number)
+        )
         print(f"    winner: {winners[-1]}; {objective.ledger.computed:,} tokens", flush=True)
         return seconds / PROMPTS
 
@@ -102,4 +122,11 @@ def _hard(where: str, template: str, bars: dict[str, float], raced: dict[str, fl
     work = f"64 hard prompts x 256 reviews, {where}"
     ours: dict[str, Side] = {work: everything, f"{work}, with racing": race}
     peers = {name: peer(name) for name in models}
-    return Comparison(ours, peers, NAIVE, {work: bars, f"{work}, with racing": raced}, check, {f"{work}, with racing": winners})
+    return Comparison(
+        ours,
+        peers,
+        NAIVE,
+        {work: bars, f"{work}, with racing": raced},
+        check,
+        {f"{work}, with racing": winners},
+    )

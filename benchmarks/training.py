@@ -29,7 +29,8 @@ def prompt_tuning() -> Comparison:
     import peft
 
     return _against_peft(
-        "a step of prompt tuning, batch 16", lambda: peft.PromptTuningConfig("CAUSAL_LM", num_virtual_tokens=LENGTH)
+        "a step of prompt tuning, batch 16",
+        lambda: peft.PromptTuningConfig("CAUSAL_LM", num_virtual_tokens=LENGTH),
     )
 
 
@@ -39,7 +40,10 @@ def p_tuning() -> Comparison:
 
     def config() -> Any:
         return peft.PromptEncoderConfig(
-            task_type="CAUSAL_LM", num_virtual_tokens=LENGTH, encoder_reparameterization_type="LSTM", encoder_hidden_size=288
+            task_type="CAUSAL_LM",
+            num_virtual_tokens=LENGTH,
+            encoder_reparameterization_type="LSTM",
+            encoder_hidden_size=288,
         )  # of either direction: 576 together, as in ours
 
     return _against_peft("a step of P-tuning (LSTM encoder), batch 16", config, encoder=True)
@@ -63,7 +67,9 @@ def _ours(lm: LanguageModel, task: Task, encoder: bool) -> Side:
 
     def run(number: int) -> float:
         chosen = _batches(number)
-        for ids in chosen if before else []:  # what stands before the prompt is kept from the first epoch on
+        for ids in (
+            chosen if before else []
+        ):  # what stands before the prompt is kept from the first epoch on
             scorer.loss(make().detach(), ids)
 
         def steps() -> None:
@@ -137,12 +143,17 @@ def _against_peft(work: str, config: Callable[[], Any], encoder: bool = False) -
         return f"{equal(float(ours), float(theirs), 1e-5)}, gradients within a thousandth"
 
     bars = {"float32": 4.0, "bfloat16": 2.0}
-    return Comparison({work: _ours(models["bfloat16"], task, encoder)}, peers, "PEFT", {work: bars}, check)
+    return Comparison(
+        {work: _ours(models["bfloat16"], task, encoder)}, peers, "PEFT", {work: bars}, check
+    )
 
 
 def _as_text(task: Task) -> Task:
     """The same examples with text answers, whose loss is over the whole vocabulary as PEFT's is."""
-    splits = {n: replace(s, examples=tuple(replace(e, choice=None) for e in s.examples)) for n, s in task.splits.items()}
+    splits = {
+        n: replace(s, examples=tuple(replace(e, choice=None) for e in s.examples))
+        for n, s in task.splits.items()
+    }
     return replace(task, choices=None, splits=splits)
 
 
@@ -170,15 +181,27 @@ def behind() -> Comparison:
         lm = models["float32"]
         vectors, ids = lm.vocabulary[5 : 5 + LENGTH].clone(), _batches(0)[0]
         with torch.no_grad():
-            return equal(float(engine(lm, task, LENGTH).loss(vectors, ids)), float(full_loss(lm, task, vectors, ids)), 1e-5)
+            return equal(
+                float(engine(lm, task, LENGTH).loss(vectors, ids)),
+                float(full_loss(lm, task, vectors, ids)),
+                1e-5,
+            )
 
     peers = {name: peer(name) for name in models}
     work = "a step with the soft prompt after the input, batch 16, from the second epoch on"
     against = "full forward and backward of transformers"
-    return Comparison({work: _ours(models["bfloat16"], task, False)}, peers, against, {work: {"bfloat16": 4.0}}, check)
+    return Comparison(
+        {work: _ours(models["bfloat16"], task, False)},
+        peers,
+        against,
+        {work: {"bfloat16": 4.0}},
+        check,
+    )
 
 
-def full_loss(lm: LanguageModel, task: Task, vectors: torch.Tensor, ids: np.ndarray) -> torch.Tensor:
+def full_loss(
+    lm: LanguageModel, task: Task, vectors: torch.Tensor, ids: np.ndarray
+) -> torch.Tensor:
     """The whole row of every example through the model, padded on the right."""
     examples = [task.splits["search"].examples[i] for i in ids]
     between = torch.tensor(lm.encode(" It was"))
@@ -189,7 +212,11 @@ def full_loss(lm: LanguageModel, task: Task, vectors: torch.Tensor, ids: np.ndar
     lengths = torch.tensor([len(row) for row in rows])
     embedded = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)
     mask = (torch.arange(embedded.shape[1]) < lengths[:, None]).long()
-    logits = lm.model(inputs_embeds=embedded, attention_mask=mask).logits[torch.arange(len(rows)), lengths - 1].float()
+    logits = (
+        lm.model(inputs_embeds=embedded, attention_mask=mask)
+        .logits[torch.arange(len(rows)), lengths - 1]
+        .float()
+    )
     words = torch.tensor([lm.encode(f" {c.strip()}")[0] for c in task.choices])
     right = torch.tensor([e.choice for e in examples])
     return torch.nn.functional.cross_entropy(logits[:, words], right)

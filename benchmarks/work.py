@@ -28,7 +28,9 @@ def reviews(template: str, answers: tuple[str, str] = ("bad", "good")) -> Task:
     """Two ways to go on after a review."""
     rows = [json.loads(line) for line in DATA.read_text().splitlines()]
     splits = {"search": 512, "select": 64, "test": 64}
-    return Task.from_rows(rows, template=template, label="label", answers=dict(enumerate(answers)), splits=splits)
+    return Task.from_rows(
+        rows, template=template, label="label", answers=dict(enumerate(answers)), splits=splits
+    )
 
 
 def engine(lm: LanguageModel, task: Task, length: int) -> Engine:
@@ -49,14 +51,20 @@ def exemplars(task: Task, count: int, seed: int) -> list[Prompt]:
     found: list[Prompt] = []
     for _ in range(count):
         chosen = [pool[i] for i in rng.choice(len(pool), 4, replace=False)]
-        found.append(TextPrompt("\n".join(f"{e.fields['text']} It was{e.answer}." for e in chosen) + "\n"))
+        found.append(
+            TextPrompt("\n".join(f"{e.fields['text']} It was{e.answer}." for e in chosen) + "\n")
+        )
     return found
 
 
-def naive(lm: LanguageModel, task: Task, length: int, prompts: Sequence[Prompt], examples: Sequence[int]) -> np.ndarray:
+def naive(
+    lm: LanguageModel, task: Task, length: int, prompts: Sequence[Prompt], examples: Sequence[int]
+) -> np.ndarray:
     """One prompt at a time, data in its order, batches of 32, padded on the right, all logits: losses (prompts, examples)."""
     template = task.template.bind(length)
-    layouts = [lay_out(template, lm, task.splits["search"].examples[e], task.choices) for e in examples]
+    layouts = [
+        lay_out(template, lm, task.splits["search"].examples[e], task.choices) for e in examples
+    ]
     right = torch.tensor([task.splits["search"].examples[e].choice for e in examples])
     words = torch.tensor([answer[0] for answer in layouts[0].answers])
     losses = []

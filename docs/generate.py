@@ -73,7 +73,9 @@ def _keys(properties: Mapping[str, Any], required: Any) -> Iterator[str]:
     for key, value in properties.items():
         default = value.get("default")
         shown = "must be given" if key in required else "" if default is None else f"`{default}`"
-        text = value.get("description", "").replace("|", "\\|").replace("{", "\\{").replace("}", "\\}")
+        text = (
+            value.get("description", "").replace("|", "\\|").replace("{", "\\{").replace("}", "\\}")
+        )
         yield f"| `{key}` | {text} | {shown} |"
 
 
@@ -86,12 +88,24 @@ def strategies() -> str:
         "`promptsearch strategies NAME` shows the same for any strategy, yours included. Each file in `strategies/`",
         "begins with its paper and with what differs from it.",
     ]
-    own = [n for n, points in known_strategies().items() if points[0].value.startswith("promptsearch.strategies")]
+    own = [
+        n
+        for n, points in known_strategies().items()
+        if points[0].value.startswith("promptsearch.strategies")
+    ]
     for name in sorted(own):
         strategy = find_strategy(name)
         text = (inspect.getdoc(strategy) or "").partition("\nArgs:")[0].strip()
         kinds = ", ".join(sorted(kind.__name__ for kind in strategy.proposes))
-        lines += ["", f"## `{name}`", "", text, "", f"Proposes {kinds}; needs {strategy.access}.", ""]
+        lines += [
+            "",
+            f"## `{name}`",
+            "",
+            text,
+            "",
+            f"Proposes {kinds}; needs {strategy.access}.",
+            "",
+        ]
         if options := [option for option in options_of(strategy) if option.name != "label"]:
             lines += ["| option | type | default | meaning |", "|---|---|---|---|"]
             for option in options:
@@ -114,7 +128,9 @@ def main() -> None:
     stale = [name for name, page in PAGES.items() if not _same(HERE / name, page())]
     if "--check" in sys.argv[1:]:
         if stale:
-            raise SystemExit(f"not what the code says: {', '.join(stale)}. Run: python docs/generate.py")
+            raise SystemExit(
+                f"not what the code says: {', '.join(stale)}. Run: python docs/generate.py"
+            )
         return
     for name in stale:
         (HERE / name).write_text(PAGES[name](), "utf-8")

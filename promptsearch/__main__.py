@@ -20,10 +20,14 @@ def main() -> None:
             raise
         if not isinstance(error, SystemExit):  # it came before or behind a command
             signals.say(signals.MESSAGE)
-        signals.leave(number)  # threads of libraries would be waited for, and say what they think of it
+        signals.leave(
+            number
+        )  # threads of libraries would be waited for, and say what they think of it
 
 
 if __name__ == "__main__":
-    if sys.path and sys.path[0] == os.getcwd():  # `-m` looks for modules in the current folder first, which may hold anything
+    if (
+        sys.path and sys.path[0] == os.getcwd()
+    ):  # `-m` looks for modules in the current folder first, which may hold anything
         del sys.path[0]
     main()

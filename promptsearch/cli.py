@@ -26,7 +26,13 @@ from promptsearch.files import write_aside
 from promptsearch.plain.limits import check_plain
 from promptsearch.plain.yaml import read_yaml
 from promptsearch.printable import Terminal, printable, printable_json
-from promptsearch.study.config import StrategyConfig, StudyConfig, config_schema, load_config, parse_config
+from promptsearch.study.config import (
+    StrategyConfig,
+    StudyConfig,
+    config_schema,
+    load_config,
+    parse_config,
+)
 from promptsearch.tasks.fields import text_of
 
 DEFAULT_MODEL = "smollm2-135m-instruct"
@@ -46,7 +52,9 @@ class _Group(TyperGroup):
                 signals.say(signals.MESSAGE)
                 raise typer.Exit(signals.CODE + number) from error
             if isinstance(error, BrokenPipeError):
-                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes once more at its end
+                os.dup2(
+                    os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno()
+                )  # Python flushes once more at its end
                 raise typer.Exit(signals.CODE + signals.PIPE) from error
             if isinstance(error, PromptSearchError):
                 _say(f"error: {error}", err=True)
@@ -54,7 +62,9 @@ class _Group(TyperGroup):
             if isinstance(error, OSError):  # what no reader or writer of ours has met
                 _say(f"error: {error}. What was written before is safe.", err=True)
                 raise typer.Exit(2) from error
-            if isinstance(message := getattr(error, "message", None), str):  # of typer, which prints it as it is
+            if isinstance(
+                message := getattr(error, "message", None), str
+            ):  # of typer, which prints it as it is
                 error.message = printable(message)  # type: ignore[attr-defined]
             raise
 
@@ -70,18 +80,38 @@ app = typer.Typer(
 
 Set = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Override a key of the study, such as budget=50000 or task.splits.test=200."),
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="Override a key of the study, such as budget=50000 or task.splits.test=200.",
+    ),
 ]
-Out = Annotated[Path | None, typer.Option("--out", metavar="DIR", help="The study's folder; left out: results/NAME.")]
+Out = Annotated[
+    Path | None,
+    typer.Option("--out", metavar="DIR", help="The study's folder; left out: results/NAME."),
+]
 Model = Annotated[
-    str | None, typer.Option("--model", metavar="NAME", help="The language model; left out: the one that the prompt is for.")
+    str | None,
+    typer.Option(
+        "--model",
+        metavar="NAME",
+        help="The language model; left out: the one that the prompt is for.",
+    ),
 ]
 Key = Annotated[
     str | None,
-    typer.Option("--key", metavar="NAME", help="Of a model behind an endpoint: the environment variable that holds the key."),
+    typer.Option(
+        "--key",
+        metavar="NAME",
+        help="Of a model behind an endpoint: the environment variable that holds the key.",
+    ),
 ]
 TrustCode = Annotated[
-    bool, typer.Option("--trust-code", help="Import the modules that a study names as its metrics: runs its author's code.")
+    bool,
+    typer.Option(
+        "--trust-code",
+        help="Import the modules that a study names as its metrics: runs its author's code.",
+    ),
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")]
 
@@ -97,12 +127,23 @@ def _version(asked: bool) -> None:
 @app.callback()
 def _start(
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+        bool,
+        typer.Option(
+            "--version", callback=_version, is_eager=True, help="Print the version and exit."
+        ),
     ] = False,
 ) -> None:
     # Bars and warnings of other libraries would tear ours; set before those are imported, this holds for all of them.
-    quiet = {"HF_HUB_DISABLE_PROGRESS_BARS": "1", "HF_DATASETS_DISABLE_PROGRESS_BARS": "1", "TOKENIZERS_PARALLELISM": "false"}
-    for name, value in {**quiet, "HF_HUB_VERBOSITY": "error", "TRANSFORMERS_VERBOSITY": "error"}.items():
+    quiet = {
+        "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+        "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
+        "TOKENIZERS_PARALLELISM": "false",
+    }
+    for name, value in {
+        **quiet,
+        "HF_HUB_VERBOSITY": "error",
+        "TRANSFORMERS_VERBOSITY": "error",
+    }.items():
         os.environ.setdefault(name, value)
     handler = RichHandler(console=Terminal(stderr=True), show_time=False, show_path=False)
     logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[handler])
@@ -111,7 +152,9 @@ def _start(
 
 @app.command()
 def compare(
-    study: Annotated[Path, typer.Argument(metavar="STUDY.yaml", help="The study file, YAML or TOML.")],
+    study: Annotated[
+        Path, typer.Argument(metavar="STUDY.yaml", help="The study file, YAML or TOML.")
+    ],
     out: Out = None,
     set_: Set = None,
     quiet: Quiet = False,
@@ -123,7 +166,9 @@ def compare(
 
 @app.command()
 def plan(
-    study: Annotated[Path, typer.Argument(metavar="STUDY.yaml", help="The study file, YAML or TOML.")],
+    study: Annotated[
+        Path, typer.Argument(metavar="STUDY.yaml", help="The study file, YAML or TOML.")
+    ],
     set_: Set = None,
 ) -> None:
     """Say beforehand what a study computes and how long it takes on this machine; no run is made."""
@@ -137,15 +182,25 @@ def plan(
 @app.command()
 def search(
     strategy: Annotated[
-        str, typer.Argument(metavar="STRATEGY", help="A strategy's name, a label of the study, or module:Class.")
+        str,
+        typer.Argument(
+            metavar="STRATEGY", help="A strategy's name, a label of the study, or module:Class."
+        ),
     ],
-    task: Annotated[str | None, typer.Option(metavar="NAME", help="A built-in task, with the default model and budget.")] = None,
+    task: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="A built-in task, with the default model and budget."),
+    ] = None,
     study: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="A study file; its other strategies are left out, but those it starts from."),
+        typer.Option(
+            metavar="FILE",
+            help="A study file; its other strategies are left out, but those it starts from.",
+        ),
     ] = None,
     option: Annotated[
-        list[str] | None, typer.Option("--option", "-o", metavar="KEY=VALUE", help="An option of the strategy.")
+        list[str] | None,
+        typer.Option("--option", "-o", metavar="KEY=VALUE", help="An option of the strategy."),
     ] = None,
     out: Out = None,
     set_: Set = None,
@@ -153,7 +208,9 @@ def search(
 ) -> None:
     """Run one strategy on one task."""
     if (task is None) == (study is None):
-        raise StudyError("say what to search on: either --task NAME (a built-in task) or --study FILE")
+        raise StudyError(
+            "say what to search on: either --task NAME (a built-in task) or --study FILE"
+        )
     if study is not None:
         config = load_config(study, set_ or ())
         base, folder, source = config.model_dump(), config.folder, str(study)
@@ -162,7 +219,12 @@ def search(
         sources = [row.model_dump() for row in _sources(rows, config.strategies)]
         base["name"] = f"{config.name}-{strategy.rpartition(':')[2]}"
     else:
-        base = {"name": f"{task}-{strategy.rpartition(':')[2]}", "model": DEFAULT_MODEL, "task": task, "budget": DEFAULT_BUDGET}
+        base = {
+            "name": f"{task}-{strategy.rpartition(':')[2]}",
+            "model": DEFAULT_MODEL,
+            "task": task,
+            "budget": DEFAULT_BUDGET,
+        }
         base, folder, source = {**base, "strategies": [{strategy: {}}]}, Path(), "the command line"
         sources = []
     for row in base["strategies"]:
@@ -172,11 +234,17 @@ def search(
     _run(parse_config(base, () if study else set_ or (), folder=folder, source=source), out, quiet)
 
 
-def _sources(rows: Sequence[StrategyConfig], study: Sequence[StrategyConfig]) -> list[StrategyConfig]:
+def _sources(
+    rows: Sequence[StrategyConfig], study: Sequence[StrategyConfig]
+) -> list[StrategyConfig]:
     """The other rows of a study from which some start, or those from which they start."""
     found = list(rows)
     for row in found:  # grows
-        found += [other for other in study if row.start and other.label == row.start.run and other not in found]
+        found += [
+            other
+            for other in study
+            if row.start and other.label == row.start.run and other not in found
+        ]
     return found[len(rows) :]
 
 
@@ -213,7 +281,8 @@ def _run(config: StudyConfig, out: Path | None, quiet: bool) -> None:
 
 @app.command()
 def report(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A study's folder.")], trust_code: TrustCode = False
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A study's folder.")],
+    trust_code: TrustCode = False,
 ) -> None:
     """Write a study's report again, and show its table. Nothing that the study's files name is run."""
     from promptsearch.report import load_results, print_report, write_report
@@ -226,8 +295,13 @@ def report(
 
 @app.command()
 def export(
-    run: Annotated[Path, typer.Argument(metavar="RUN_DIR", help="A run's folder: STUDY/TASK/STRATEGY/seed0.")],
-    to: Annotated[str, typer.Option(metavar="json|kv|peft|text|vllm", help="The format; json holds every prompt.")],
+    run: Annotated[
+        Path, typer.Argument(metavar="RUN_DIR", help="A run's folder: STUDY/TASK/STRATEGY/seed0.")
+    ],
+    to: Annotated[
+        str,
+        typer.Option(metavar="json|kv|peft|text|vllm", help="The format; json holds every prompt."),
+    ],
     out: Annotated[Path, typer.Option(metavar="DIR", help="Where to.")],
     key: Key = None,
 ) -> None:
@@ -239,7 +313,12 @@ def export(
 
 @app.command()
 def verify(
-    folder: Annotated[Path, typer.Argument(metavar="EXPORT_DIR", help="What export wrote, in any format, or a run's folder.")],
+    folder: Annotated[
+        Path,
+        typer.Argument(
+            metavar="EXPORT_DIR", help="What export wrote, in any format, or a run's folder."
+        ),
+    ],
     model: Model = None,
     key: Key = None,
 ) -> None:
@@ -259,7 +338,9 @@ def verify(
 
 @app.command()
 def strategies(
-    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="One strategy, with all its options.")] = None,
+    name: Annotated[
+        str | None, typer.Argument(metavar="[NAME]", help="One strategy, with all its options.")
+    ] = None,
 ) -> None:
     """List the installed strategies, or explain one with its options."""
     from promptsearch.search.listing import known_strategies, summary
@@ -269,25 +350,52 @@ def strategies(
         table = Table("strategy", "needs", "proposes", "what it does", box=None)
         for each, points in sorted(known_strategies().items()):
             told = summary(points[0]) if len(points) == 1 else None
-            table.add_row(each, *(_imported(each) if told is None else (told.access, ", ".join(told.proposes), told.text)))
+            table.add_row(
+                each,
+                *(
+                    _imported(each)
+                    if told is None
+                    else (told.access, ", ".join(told.proposes), told.text)
+                ),
+            )
         console.print(table)
         return
     from promptsearch.search.options import options_of
     from promptsearch.search.plugins import find_strategy
 
     found = find_strategy(name)
-    console.print(f"{name}: {(found.__doc__ or '').strip().partition('Args:')[0].strip()}\n", soft_wrap=True)
+    console.print(
+        f"{name}: {(found.__doc__ or '').strip().partition('Args:')[0].strip()}\n", soft_wrap=True
+    )
     table = Table("option", "type", "default", "meaning", box=None)
     for option in options_of(found):
-        table.add_row(option.name, option.type, "(required)" if option.required else repr(option.default), option.text)
-    table.add_row("label", "str", repr(name.rpartition(":")[2]), "Names its runs in the study's folder and report.")
+        table.add_row(
+            option.name,
+            option.type,
+            "(required)" if option.required else repr(option.default),
+            option.text,
+        )
+    table.add_row(
+        "label",
+        "str",
+        repr(name.rpartition(":")[2]),
+        "Names its runs in the study's folder and report.",
+    )
     table.add_row("length", "int", "the study's", "Prompt tokens.")
     if found.starts_from:
         kinds = " or ".join(sorted(kind.__name__ for kind in found.starts_from))
         table.add_row(
-            "start", "{run: LABEL}", "none", f"Begin at the winner of another row, a {kinds}; its tokens come on the bill."
+            "start",
+            "{run: LABEL}",
+            "none",
+            f"Begin at the winner of another row, a {kinds}; its tokens come on the bill.",
         )
-    table.add_row("budget", "int", "the study's", "LM tokens per run; a row with its own is not ranked among the others.")
+    table.add_row(
+        "budget",
+        "int",
+        "the study's",
+        "LM tokens per run; a row with its own is not ranked among the others.",
+    )
     console.print(table)
 
 
@@ -313,21 +421,37 @@ def bench_strategies(
         ),
     ] = None,
     on: Annotated[
-        list[str] | None, typer.Option(metavar="KIND", help="A planted objective; may be repeated; left out: all of them.")
+        list[str] | None,
+        typer.Option(
+            metavar="KIND", help="A planted objective; may be repeated; left out: all of them."
+        ),
     ] = None,
     table: Annotated[
         Path | None,
-        typer.Option(metavar="PATH", help="A finished run of exhaustive, or the table.safetensors that --out kept of one."),
+        typer.Option(
+            metavar="PATH",
+            help="A finished run of exhaustive, or the table.safetensors that --out kept of one.",
+        ),
     ] = None,
     evaluations: Annotated[
         list[int] | None,
-        typer.Option(metavar="N", min=1, max=1_000_000, help="Budget in evaluations; may be repeated; left out: 300."),
+        typer.Option(
+            metavar="N",
+            min=1,
+            max=1_000_000,
+            help="Budget in evaluations; may be repeated; left out: 300.",
+        ),
     ] = None,
     seeds: Annotated[int, typer.Option(min=1, max=10_000, help="Searches of each strategy.")] = 20,
-    pool: Annotated[int, typer.Option(min=1, max=100_000, help="Tokens in the pool of a planted objective.")] = 100,
+    pool: Annotated[
+        int, typer.Option(min=1, max=100_000, help="Tokens in the pool of a planted objective.")
+    ] = 100,
     length: Annotated[int, typer.Option(min=1, max=1_000, help="Tokens in its prompts.")] = 4,
     jobs: Annotated[int, typer.Option(min=1, max=256, help="Processes at once.")] = 1,
-    out: Annotated[Path | None, typer.Option(metavar="DIR", help="Where to keep searches, tables and what was searched.")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Where to keep searches, tables and what was searched."),
+    ] = None,
     quiet: Quiet = False,
 ) -> None:
     """Run strategies against random search where the optimum is known: on planted objectives, or a table of real scores."""
@@ -341,13 +465,19 @@ def bench_strategies(
         if kind not in bench.KINDS:
             raise UnknownName("planted objective", kind, bench.KINDS)
     counts = evaluations or [300]
-    rows = bench.with_random([bench.row(each) for each in strategy or bench.searching(table is not None)])
+    rows = bench.with_random(
+        [bench.row(each) for each in strategy or bench.searching(table is not None)]
+    )
     grounds = (
-        [bench.Ground(kind, pool, length) for kind in on or bench.KINDS] if table is None else [bench.table_ground(table, out)]
+        [bench.Ground(kind, pool, length) for kind in on or bench.KINDS]
+        if table is None
+        else [bench.table_ground(table, out)]
     )
     with Progress(console=Terminal(stderr=True, quiet=quiet), transient=True) as bars:
         searches = bars.add_task("searches", total=len(rows) * len(grounds) * len(counts) * seeds)
-        found = bench.bench(rows, grounds, seeds, counts, jobs, lambda outcome: bars.advance(searches))
+        found = bench.bench(
+            rows, grounds, seeds, counts, jobs, lambda outcome: bars.advance(searches)
+        )
     lines = bench.summary(found)
     made_for = {row.label: find_strategy(row.name) for row in rows}
 
@@ -361,7 +491,11 @@ def bench_strategies(
         print_bench(lines, claimed, Terminal())
     if out is not None:
         write_aside(out / "searches.parquet", found.to_parquet(index=False))
-        arguments = [*(strategy or ()), *(f"--on={kind}" for kind in on or ()), *(f"--evaluations={count}" for count in counts)]
+        arguments = [
+            *(strategy or ()),
+            *(f"--on={kind}" for kind in on or ()),
+            *(f"--evaluations={count}" for count in counts),
+        ]
         arguments += [f"--table={table}"] if table else [f"--pool={pool}", f"--length={length}"]
         arguments += [f"--seeds={seeds}", f"--out={out}"]
         write_aside(out / "README.md", bench_to_markdown(lines, claimed, arguments))
@@ -369,7 +503,11 @@ def bench_strategies(
 
 
 @app.command()
-def tasks(name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="One task, as its file says it.")] = None) -> None:
+def tasks(
+    name: Annotated[
+        str | None, typer.Argument(metavar="[NAME]", help="One task, as its file says it.")
+    ] = None,
+) -> None:
     """List the built-in tasks, or show one."""
     from promptsearch.tasks.task import builtin_tasks
 
@@ -380,7 +518,11 @@ def tasks(name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="One
     elif name not in known:
         raise UnknownName("task", name, known)
     else:
-        _say((Path(__file__).parent / "tasks" / "builtin" / f"{name}.yaml").read_text("utf-8").rstrip())
+        _say(
+            (Path(__file__).parent / "tasks" / "builtin" / f"{name}.yaml")
+            .read_text("utf-8")
+            .rstrip()
+        )
 
 
 @app.command()
@@ -430,7 +572,9 @@ def _named(given: list[str]) -> Path | dict[str, Path]:
     for each in given:
         name, equals, folder = each.partition("=")
         if not (name and equals and folder):
-            raise StudyError(f'{each}: several prompts need names, which inputs give under "prompt": expected NAME=EXPORT_DIR')
+            raise StudyError(
+                f'{each}: several prompts need names, which inputs give under "prompt": expected NAME=EXPORT_DIR'
+            )
         if name in found:
             raise StudyError(f"{each}: the name {name} is given twice")
         found[name] = Path(folder)

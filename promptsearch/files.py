@@ -27,7 +27,10 @@ _GIVEN_UP = 3600
 _KNOWN = {
     errno.ENOSPC: ("no space is left on the disk", "make room"),
     errno.EDQUOT: ("your quota of the disk is used up", "make room"),
-    errno.EFBIG: ("it would be larger than files may become here (see `ulimit -f`)", "raise that limit"),
+    errno.EFBIG: (
+        "it would be larger than files may become here (see `ulimit -f`)",
+        "raise that limit",
+    ),
     errno.EROFS: ("the disk can only be read", "name a folder on another one"),
     errno.EIO: ("the disk reports a fault", "see to the disk"),
     errno.EMFILE: ("too many files are open", "raise the limit (see `ulimit -n`)"),
@@ -35,12 +38,21 @@ _KNOWN = {
     errno.EACCES: ("there is no right to do so", "give yourself the right, or name another folder"),
     errno.EPERM: ("there is no right to do so", "give yourself the right, or name another folder"),
     errno.ENAMETOOLONG: ("its name is longer than the disk allows", "choose a shorter name"),
-    errno.ENOTDIR: ("a file stands where a folder should be", "move it away, or name another folder"),
-    errno.EEXIST: ("a file stands where a folder should be", "move it away, or name another folder"),
+    errno.ENOTDIR: (
+        "a file stands where a folder should be",
+        "move it away, or name another folder",
+    ),
+    errno.EEXIST: (
+        "a file stands where a folder should be",
+        "move it away, or name another folder",
+    ),
     errno.EISDIR: ("a folder stands where a file should be", "move it away"),
     errno.ENOTEMPTY: ("a folder stands where a file should be", "move it away"),
     errno.ENOENT: ("there is none, or a link that leads nowhere", "put it back"),
-    errno.ELOOP: ("links lead round in a circle, or where none may be", "put the file itself there"),
+    errno.ELOOP: (
+        "links lead round in a circle, or where none may be",
+        "put the file itself there",
+    ),
 }
 #: Errors that the next file would meet as well, wherever in a study's folder it lies.
 _EVERYWHERE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EMFILE, errno.ENFILE}
@@ -69,7 +81,10 @@ def failing(path: Path, verb: str) -> Iterator[None]:
 
 def _failed(path: Path, verb: str, what: str, remedy: str, everywhere: bool = False) -> FileError:
     safe = "Nothing was changed" if verb == "read" else "What was written before is safe"
-    return FileError(f"cannot {verb} {shown(path)}: {what}. {safe}; {remedy}, and the same command goes on.", everywhere)
+    return FileError(
+        f"cannot {verb} {shown(path)}: {what}. {safe}; {remedy}, and the same command goes on.",
+        everywhere,
+    )
 
 
 def shown(path: Path) -> str:
@@ -99,12 +114,17 @@ def opened(path: Path, largest: int = LARGEST) -> Iterator[BinaryIO]:
     Raises:
         FileError: It cannot be read, or is something else.
     """
-    with failing(path, "read"), open(os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0)), "rb") as file:
+    with (
+        failing(path, "read"),
+        open(os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0)), "rb") as file,
+    ):
         found = os.fstat(file.fileno())
         if stat.S_ISDIR(found.st_mode):
             raise IsADirectoryError(errno.EISDIR, "is a folder")
         if not stat.S_ISREG(found.st_mode):
-            raise _failed(path, "read", "a pipe or a device stands where a file should be", "move it away")
+            raise _failed(
+                path, "read", "a pipe or a device stands where a file should be", "move it away"
+            )
         if found.st_size > largest:
             what = f"it has {found.st_size:,} bytes, and files like it have {largest:,} at most"
             raise _failed(path, "read", what, "put the right file back")
@@ -141,7 +161,12 @@ def write_aside(path: Path, content: bytes | str) -> None:
     with failing(path, "write"):
         try:
             with aside.open("wb", buffering=0) as file:
-                _write_all(file, content.encode("utf-8", "backslashreplace") if isinstance(content, str) else content)
+                _write_all(
+                    file,
+                    content.encode("utf-8", "backslashreplace")
+                    if isinstance(content, str)
+                    else content,
+                )
             aside.replace(path)
         except BaseException:
             with suppress(OSError):
@@ -197,7 +222,9 @@ def sweep(folder: Path) -> None:
     for path in folder.rglob(".*.part"):
         owner = path.suffixes[-2][1:] if len(path.suffixes) > 1 else ""
         with suppress(OSError):
-            if owner.isdecimal() and (not _lives(int(owner)) or time.time() - path.lstat().st_mtime > _GIVEN_UP):
+            if owner.isdecimal() and (
+                not _lives(int(owner)) or time.time() - path.lstat().st_mtime > _GIVEN_UP
+            ):
                 path.unlink()
 
 

@@ -26,8 +26,12 @@ def load_named(name: str) -> Any:
     with _current_folder():
         try:
             return getattr(importlib.import_module(module), attribute)
-        except SystemExit as error:  # a script that ends itself, without a guard around its main part
-            raise ImportError(f"the module ends the program ({error!r}) when it is imported") from error
+        except (
+            SystemExit
+        ) as error:  # a script that ends itself, without a guard around its main part
+            raise ImportError(
+                f"the module ends the program ({error!r}) when it is imported"
+            ) from error
 
 
 @contextmanager

@@ -20,7 +20,9 @@ def printable(text: str) -> str:
     Returns:
         The same without control characters, marks of direction and halves of characters.
     """
-    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
+    return "".join(
+        c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text
+    )
 
 
 def printable_json(value: Any, default: Callable[[Any], str] | None = None) -> str:
@@ -50,7 +52,9 @@ class Terminal(Console):
         """Leave it to the command line, which ends alike whoever wrote."""
         raise BrokenPipeError
 
-    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+    def render(
+        self, renderable: RenderableType, options: ConsoleOptions | None = None
+    ) -> Iterable[Segment]:
         """Escape all text on its way out; colours and movements that rich itself makes are no text."""
         for segment in super().render(renderable, options):
             yield segment if segment.control else Segment(printable(segment.text), segment.style)

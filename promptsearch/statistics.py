@@ -97,7 +97,9 @@ def interval(sample: Sample, bounds: tuple[float, float] = (-np.inf, np.inf)) ->
         The interval; without ends (or at the bounds) where a single example tells nothing.
     """
     examples = sample.scores.shape[1]
-    error, freedom = _combine([_variance_of_mean(sample.scores.mean(axis=0)), sample.seed_part], examples)
+    error, freedom = _combine(
+        [_variance_of_mean(sample.scores.mean(axis=0)), sample.seed_part], examples
+    )
     half = _quantile(1 - ALPHA / 2, freedom) * error
     low, high = max(sample.mean - half, bounds[0]), min(sample.mean + half, bounds[1])
     if np.isfinite(bounds).all():
@@ -165,12 +167,16 @@ def paired_test(first: str, a: Sample, second: str, b: Sample) -> Comparison:
     if a.mean < b.mean:
         return paired_test(second, b, first, a)
     differences = a.scores.mean(axis=0) - b.scores.mean(axis=0)  # (examples,)
-    error, freedom = _combine([_variance_of_mean(differences), a.seed_part, b.seed_part], len(differences))
+    error, freedom = _combine(
+        [_variance_of_mean(differences), a.seed_part, b.seed_part], len(differences)
+    )
     difference = a.mean - b.mean
     p = 1.0
     if difference > 0 and np.isfinite(error):
         p = float(2 * stats.t.sf(difference / error, freedom)) if error > 0 else 0.0
-    return Comparison(first, second, difference, error, freedom, p, a.covers_seeds and b.covers_seeds)
+    return Comparison(
+        first, second, difference, error, freedom, p, a.covers_seeds and b.covers_seeds
+    )
 
 
 def holm(p_values: ArrayLike) -> Floats:
@@ -199,12 +205,18 @@ def compare_all(samples: Mapping[str, Sample]) -> list[Comparison]:
         One comparison a pair, in the order of the strategies' means, best first.
     """
     ranked = rank(samples)
-    tests = [paired_test(a, samples[a], b, samples[b]) for a, b in itertools.combinations(ranked, 2)]
+    tests = [
+        paired_test(a, samples[a], b, samples[b]) for a, b in itertools.combinations(ranked, 2)
+    ]
     adjusted = holm([t.p for t in tests])
     # Holm rejects a pair exactly if its p is at most ALPHA over the number of other pairs that are not rejected, plus one.
     kept = int((adjusted > ALPHA).sum())
     return [
-        replace(test, adjusted=float(p), detectable=_quantile(1 - ALPHA / 2 / (kept + (p <= ALPHA)), test.freedom) * test.error)
+        replace(
+            test,
+            adjusted=float(p),
+            detectable=_quantile(1 - ALPHA / 2 / (kept + (p <= ALPHA)), test.freedom) * test.error,
+        )
         for test, p in zip(tests, adjusted, strict=True)
     ]
 
@@ -238,19 +250,31 @@ def jackknife(metric: Metric, labels: ArrayLike, predictions: ArrayLike) -> Floa
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # a class may vanish with its only example
             whole = metric(right, given)
-            without = np.array([_without(metric, right, given, label, answer) for label, answer in pairs.T])[which.reshape(-1)]
+            without = np.array(
+                [_without(metric, right, given, label, answer) for label, answer in pairs.T]
+            )[which.reshape(-1)]
         rows.append(whole + (len(right) - 1) * (without.mean() - without))
     return np.array(rows)
 
 
-def _without(metric: Metric, labels: NDArray[np.int64], predictions: NDArray[np.int64], label: int, answer: int) -> float:
-    keep = np.delete(np.arange(len(labels)), np.flatnonzero((labels == label) & (predictions == answer))[0])
+def _without(
+    metric: Metric,
+    labels: NDArray[np.int64],
+    predictions: NDArray[np.int64],
+    label: int,
+    answer: int,
+) -> float:
+    keep = np.delete(
+        np.arange(len(labels)), np.flatnonzero((labels == label) & (predictions == answer))[0]
+    )
     return metric(labels[keep], predictions[keep])
 
 
 def _variance_of_mean(values: Floats) -> tuple[float, int]:
     """The variance of the mean of independent values, and its degrees of freedom; (0, 0) of a single value."""
-    return (float(values.var(ddof=1)) / len(values), len(values) - 1) if len(values) > 1 else (0.0, 0)
+    return (
+        (float(values.var(ddof=1)) / len(values), len(values) - 1) if len(values) > 1 else (0.0, 0)
+    )
 
 
 def _combine(parts: Sequence[tuple[float, int]], examples: int) -> tuple[float, float]:

@@ -54,7 +54,13 @@ class Adapter(TrainedStrategy):
     ) -> None:
         self._share = share
         super().__init__(
-            objective, seed=seed, rate=rate, batch=batch, interval=interval, patience=patience, accumulate=accumulate
+            objective,
+            seed=seed,
+            rate=rate,
+            batch=batch,
+            interval=interval,
+            patience=patience,
+            accumulate=accumulate,
         )
 
     def encoder(self, generator: torch.Generator) -> nn.Module:
@@ -64,7 +70,9 @@ class Adapter(TrainedStrategy):
         narrow, width = self._bottleneck(len(places)), weights.width
         start: dict[str, Tensor] = {}
         for place in places:
-            down = torch.empty(narrow, width).uniform_(-(width**-0.5), width**-0.5, generator=generator)  # as `nn.Linear` does
+            down = torch.empty(narrow, width).uniform_(
+                -(width**-0.5), width**-0.5, generator=generator
+            )  # as `nn.Linear` does
             start[f"{place}.adapter_down"] = down
             start[f"{place}.adapter_down_bias"] = torch.zeros(narrow)
             start[f"{place}.adapter_up"] = torch.zeros(width, narrow)

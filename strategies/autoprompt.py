@@ -39,7 +39,13 @@ class AutoPrompt(Strategy):
     starts_from: ClassVar[frozenset[type]] = frozenset({HardPrompt})
 
     def __init__(
-        self, objective: Objective, *, seed: int, candidates: Count = 8, batch: Count = 16, text: str | None = None
+        self,
+        objective: Objective,
+        *,
+        seed: int,
+        candidates: Count = 8,
+        batch: Count = 16,
+        text: str | None = None,
     ) -> None:
         super().__init__(objective, seed=seed)
         self._candidates, self._batch = candidates, batch
@@ -54,7 +60,9 @@ class AutoPrompt(Strategy):
         space, objective = self.objective.space, self.objective
         if len(space.pool) == 1:
             return []
-        gradient = objective.token_gradient(self._present, objective.minibatch(self._rng, self._batch)).numpy()
+        gradient = objective.token_gradient(
+            self._present, objective.minibatch(self._rng, self._batch)
+        ).numpy()
         place = int(self._rng.integers(space.length))
         # The linear part of the loss at w is (w - w_present)^T gradient: w_present is the same for all.
         order = np.argsort(gradient[place], kind="stable")
@@ -62,21 +70,29 @@ class AutoPrompt(Strategy):
         tokens = order[order != own[place]][: self._candidates]
         rows = np.repeat(own[None], len(tokens), axis=0)  # (candidates, length)
         rows[:, place] = tokens
-        return Ask([self._present, *map(space.prompt, rows)], objective.minibatch(self._rng, self._batch))
+        return Ask(
+            [self._present, *map(space.prompt, rows)], objective.minibatch(self._rng, self._batch)
+        )
 
     def tell(self, prompts: Sequence[Prompt], evaluation: Evaluation) -> None:
         """Keep the best candidate if it is better than the present prompt, on the same examples."""
         if not self._scored:
             self._scored = True
             return
-        best = prompts[int(np.argmin(evaluation.values))]  # the first one, the present prompt, wins a tie
+        best = prompts[
+            int(np.argmin(evaluation.values))
+        ]  # the first one, the present prompt, wins a tie
         assert isinstance(best, HardPrompt)
         self._scored = best == self._present
         self._present = best
 
     def state(self) -> State:
         """The present prompt and the generator."""
-        data = {"ids": list(self._present.ids), "scored": self._scored, "rng": self._rng.bit_generator.state}
+        data = {
+            "ids": list(self._present.ids),
+            "scored": self._scored,
+            "rng": self._rng.bit_generator.state,
+        }
         return State(data=data)
 
     def restore(self, state: State) -> None:

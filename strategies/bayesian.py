@@ -71,9 +71,13 @@ class Bayesian(Strategy):
         self._rng = np.random.default_rng(seed)
         self._first, self._batch, self._candidates, self._full = first, batch, candidates, full
         self._count = max(1, round(examples * len(objective.scored)))
-        self._few: NDArray[np.int64] | None = None  # places in `score_on` of the examples that come first
+        self._few: NDArray[np.int64] | None = (
+            None  # places in `score_on` of the examples that come first
+        )
         self._vectors = _directions(objective)
-        self._seen: dict[tuple[int, ...], float] = {}  # indices -> mean loss on some examples; +inf where it failed
+        self._seen: dict[
+            tuple[int, ...], float
+        ] = {}  # indices -> mean loss on some examples; +inf where it failed
         self._whole: set[tuple[int, ...]] = set()  # scored on all examples
         self._model: _Model | None = None
         self._spent, self._spent_whole = 0, 0
@@ -83,7 +87,9 @@ class Bayesian(Strategy):
         space, few = self.objective.space, self._few
         if few is None:
             return [space.prompt(row) for row in self._random(self._first)]
-        waiting = sorted((row for row in self._seen if row not in self._whole), key=self._seen.__getitem__)
+        waiting = sorted(
+            (row for row in self._seen if row not in self._whole), key=self._seen.__getitem__
+        )
         best = [row for row in waiting if np.isfinite(self._seen[row])][: max(1, self._batch // 4)]
         if best and self._spent_whole <= self._full * self._spent:
             return [space.prompt(row) for row in best]
@@ -91,7 +97,11 @@ class Bayesian(Strategy):
         if not rows:  # the whole space was seen
             return [space.prompt(row) for row in waiting[: self._batch]]
         prompts = [space.prompt(row) for row in rows]
-        return prompts if len(few) == len(self.objective.scored) else Ask(prompts, self.objective.scored[few])
+        return (
+            prompts
+            if len(few) == len(self.objective.scored)
+            else Ask(prompts, self.objective.scored[few])
+        )
 
     def tell(self, prompts: Sequence[Prompt], evaluation: Evaluation) -> None:
         """Remember the losses on the few examples: those are what the process learns from."""
@@ -128,10 +138,16 @@ class Bayesian(Strategy):
         found: dict[tuple[int, ...], None] = {}
         for _ in range(self._candidates // 2):
             row = list(best[int(self._rng.integers(len(best)))])
-            for position in self._rng.choice(length, min(length, 1 + int(self._rng.random() < 0.5)), replace=False):
+            for position in self._rng.choice(
+                length, min(length, 1 + int(self._rng.random() < 0.5)), replace=False
+            ):
                 row[position] = int(self._rng.integers(pool))
             found[tuple(row)] = None
-        found.update(dict.fromkeys(map(tuple, self._rng.integers(pool, size=(self._candidates // 2, length)).tolist())))
+        found.update(
+            dict.fromkeys(
+                map(tuple, self._rng.integers(pool, size=(self._candidates // 2, length)).tolist())
+            )
+        )
         fresh = [row for row in found if row not in self._seen]
         return fresh or self._random(self._batch)
 
@@ -174,8 +190,12 @@ class _Model:
         own = _mix(_parts(rows, rows, vectors, self.same, self.distance, self.slope), self.weights)
         factor = np.linalg.cholesky(own + self.noise * np.eye(len(rows)))
         weights = cho_solve((factor, True), scaled)
-        variance = max(float(scaled @ weights) / len(rows), 1e-9)  # of the process, by maximum likelihood
-        cross = _mix(_parts(among, rows, vectors, self.same, self.distance, self.slope), self.weights)  # (among, rows)
+        variance = max(
+            float(scaled @ weights) / len(rows), 1e-9
+        )  # of the process, by maximum likelihood
+        cross = _mix(
+            _parts(among, rows, vectors, self.same, self.distance, self.slope), self.weights
+        )  # (among, rows)
         explained = (solve_triangular(factor, cross.T, lower=True) ** 2).sum(0)
         sure = np.sqrt(variance * np.maximum(1 - explained, 1e-9))
         better = (scaled.min() - cross @ weights) / sure
@@ -191,7 +211,9 @@ def _directions(objective: Objective) -> Floats:
     except StrategyError:  # a model behind an endpoint
         return np.empty((len(pool), 0))
     vectors = embeddings[pool].double().cpu().numpy()
-    vectors = vectors - vectors.mean(0)  # embeddings share a direction, which would make all tokens alike
+    vectors = vectors - vectors.mean(
+        0
+    )  # embeddings share a direction, which would make all tokens alike
     found: Floats = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
     return found
 
@@ -200,7 +222,9 @@ def _choose(rows: Rows, losses: Floats, vectors: Floats) -> _Model:
     """The hyper-parameters with the highest marginal likelihood, the variance maximised in closed form."""
     scaled = (losses - losses.mean()) / max(losses.std(), 1e-9)
     best, chosen = -np.inf, _Model(1.0, _DISTANCES[0], 1.0, _WEIGHTS[0], _NOISES[-1], len(rows))
-    for same, distance, slope in itertools.product(_SAME if vectors.shape[1] else (1.0,), _DISTANCES, _SLOPES):
+    for same, distance, slope in itertools.product(
+        _SAME if vectors.shape[1] else (1.0,), _DISTANCES, _SLOPES
+    ):
         if same == 1 and distance != _DISTANCES[0]:
             continue  # nothing is left to fade
         parts = _parts(rows, rows, vectors, same, distance, slope)
@@ -213,12 +237,18 @@ def _choose(rows: Rows, losses: Floats, vectors: Floats) -> _Model:
     return chosen
 
 
-def _parts(a: Rows, b: Rows, vectors: Floats, same: float, distance: float, slope: float) -> tuple[Floats, Floats, Floats]:
+def _parts(
+    a: Rows, b: Rows, vectors: Floats, same: float, distance: float, slope: float
+) -> tuple[Floats, Floats, Floats]:
     """Weighted mean interactions of one position, of two, and of all, shape `(a, b)` each; 1 for a prompt with itself."""
     length = a.shape[1]
     shares = np.geomspace(1, slope, length) if length > 1 else np.ones(1)
     shares /= shares.sum()
-    one, squares, product = np.zeros((len(a), len(b))), np.zeros((len(a), len(b))), np.ones((len(a), len(b)))
+    one, squares, product = (
+        np.zeros((len(a), len(b))),
+        np.zeros((len(a), len(b))),
+        np.ones((len(a), len(b))),
+    )
     for position, share in enumerate(shares):
         mine, at = np.unique(a[:, position], return_inverse=True)
         theirs, bt = np.unique(b[:, position], return_inverse=True)
@@ -249,7 +279,9 @@ def _followers(losses: Floats, count: int) -> NDArray[np.int64]:
     moves = losses - losses.mean(0) if len(losses) else losses.sum(0)[None]
     goal, total, chosen = moves.mean(1), np.zeros(len(moves)), list[int]()
     for _ in range(count):
-        error = (((total[:, None] + moves) / (len(chosen) + 1) - goal[:, None]) ** 2).sum(0)  # (examples,)
+        error = (((total[:, None] + moves) / (len(chosen) + 1) - goal[:, None]) ** 2).sum(
+            0
+        )  # (examples,)
         error[chosen] = np.inf
         chosen.append(int(error.argmin()))
         total = total + moves[:, chosen[-1]]

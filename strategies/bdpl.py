@@ -69,7 +69,9 @@ class Bdpl(Strategy):
         space = self.objective.space
         if len(self._scored) == space.size:
             return []
-        best = [_row(self._logits.argmax(1))] if self._scored else []  # before the first step all are equally probable
+        best = (
+            [_row(self._logits.argmax(1))] if self._scored else []
+        )  # before the first step all are equally probable
         fresh = dict.fromkeys(row for row in best if row not in self._scored)
         for _ in range(_TRIES):
             drawn = (row for row in self._draw(self._batch) if row not in self._scored)
@@ -113,7 +115,9 @@ class Bdpl(Strategy):
         powers = np.exp(self._logits - self._logits.max(1, keepdims=True))
         candidates = np.isfinite(self._logits)
         uniform = candidates / candidates.sum(1, keepdims=True)
-        found: Floats = (1 - self._explore) * powers / powers.sum(1, keepdims=True) + self._explore * uniform
+        found: Floats = (1 - self._explore) * powers / powers.sum(
+            1, keepdims=True
+        ) + self._explore * uniform
         return found
 
     def _draw(self, count: int) -> list[Row]:

@@ -37,7 +37,9 @@ class Beam(Strategy):
 
     proposes: ClassVar[frozenset[type]] = frozenset({HardPrompt, TextPrompt})
 
-    def __init__(self, objective: Objective, *, seed: int, width: Count = 4, batch: Count = 16) -> None:
+    def __init__(
+        self, objective: Objective, *, seed: int, width: Count = 4, batch: Count = 16
+    ) -> None:
         super().__init__(objective, seed=seed)
         self._rng = np.random.default_rng(seed)
         self._width, self._batch = width, batch
@@ -70,7 +72,9 @@ class Beam(Strategy):
         else:
             parents = set(self._beams)
             scored = [ids for ids in self._values if len(ids) == depth and ids[:-1] in parents]
-            self._beams = sorted(scored, key=self._values.__getitem__)[: self._width]  # failures last, ties to the earlier
+            self._beams = sorted(scored, key=self._values.__getitem__)[
+                : self._width
+            ]  # failures last, ties to the earlier
         self._queue = self._children()
 
     def _children(self) -> list[Ids]:
@@ -84,5 +88,7 @@ class Beam(Strategy):
             part = share - len(found)
             count = min(len(fresh), part if beam is self._beams[-1] else -(-part // 2))
             chosen = self._rng.choice(fresh, count, replace=False).tolist() if count else []
-            found += [(*beam, token) for token in sorted(chosen)]  # in the pool's order: the engine shares beginnings
+            found += [
+                (*beam, token) for token in sorted(chosen)
+            ]  # in the pool's order: the engine shares beginnings
         return found

@@ -62,15 +62,25 @@ class BlackBoxTuning(Strategy):
         deviation = float(embeddings.float().std()) / dimensions**0.5
         size = (space.length, embeddings.shape[1], dimensions)
         self._matrix = torch.from_numpy(rng.normal(0, deviation, size)).float()  # A
-        self._cma = CMA(mean=np.zeros(dimensions), sigma=sigma, population_size=population, seed=seed)
+        self._cma = CMA(
+            mean=np.zeros(dimensions), sigma=sigma, population_size=population, seed=seed
+        )
         self._points = [np.zeros(dimensions)]  # the words themselves are scored first
 
     def ask(self) -> Sequence[Prompt]:
         """A generation; before the first one, the words."""
-        return [SoftPrompt(self._start + self._matrix @ torch.from_numpy(z).float()) for z in self._points]
+        return [
+            SoftPrompt(self._start + self._matrix @ torch.from_numpy(z).float())
+            for z in self._points
+        ]
 
     def tell(self, prompts: Sequence[Prompt], evaluation: Evaluation) -> None:
         """Hand the losses to CMA-ES, and draw the next generation."""
         if len(prompts) == self._cma.population_size:
-            self._cma.tell([(z, min(float(v), _FAILED)) for z, v in zip(self._points, evaluation.values, strict=True)])
+            self._cma.tell(
+                [
+                    (z, min(float(v), _FAILED))
+                    for z, v in zip(self._points, evaluation.values, strict=True)
+                ]
+            )
         self._points = [self._cma.ask() for _ in range(self._cma.population_size)]

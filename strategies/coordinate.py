@@ -37,13 +37,17 @@ class Coordinate(Strategy):
 
     starts_from: ClassVar[frozenset[type]] = frozenset({HardPrompt})
 
-    def __init__(self, objective: Objective, *, seed: int, tries: Count | None = 8, text: str | None = None) -> None:
+    def __init__(
+        self, objective: Objective, *, seed: int, tries: Count | None = 8, text: str | None = None
+    ) -> None:
         super().__init__(objective, seed=seed)
         space = objective.space
         self._rng = np.random.default_rng(seed)
         self._tries = len(space.pool) if tries is None else tries
         self._values: dict[Ids, float] = {}  # of all that was scored: nats
-        self._times = np.zeros((space.length, len(space.pool)))  # how often a token was tried at a position
+        self._times = np.zeros(
+            (space.length, len(space.pool))
+        )  # how often a token was tried at a position
         self._start: Ids | None = self.first_words(text, self._rng).ids
         self._current: Ids | None = None  # None: a new descent begins
         self._round: list[int] = []  # positions that come next
@@ -77,8 +81,13 @@ class Coordinate(Strategy):
                 self._round = self._rng.permutation(space.length).tolist()
             at = self._round.pop()
             order = np.lexsort((self._rng.random(len(space.pool)), self._times[at]))
-            changed = ((place, (*current[:at], int(space.pool[place]), *current[at + 1 :])) for place in order)
-            found = [(place, ids) for place, ids in changed if ids not in self._values][: self._tries]
+            changed = (
+                (place, (*current[:at], int(space.pool[place]), *current[at + 1 :]))
+                for place in order
+            )
+            found = [(place, ids) for place, ids in changed if ids not in self._values][
+                : self._tries
+            ]
             if found:
                 self._times[at, [place for place, _ in found]] += 1
                 return [ids for _, ids in found]

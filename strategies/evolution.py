@@ -74,9 +74,13 @@ class Evolution(Strategy):
         tokens.set_bounds(0, pool, method="gaussian")
         tokens = tokens - 0.5  # rounding then gives each index the same share
         tokens.set_integer_casting()
-        tokens.random_state = np.random.RandomState(seed)  # nevergrad takes the legacy generator only
+        tokens.random_state = np.random.RandomState(
+            seed
+        )  # nevergrad takes the legacy generator only
         budget = max(1, min(objective.affordable(length), _UNLIMITED))
-        self._optimizer = ng.optimizers.registry[optimizer](tokens, budget=budget, num_workers=batch)
+        self._optimizer = ng.optimizers.registry[optimizer](
+            tokens, budget=budget, num_workers=batch
+        )
         for row in np.random.default_rng(seed).integers(pool, size=(first, length)):
             self._optimizer.suggest(row)
         self._batch = batch
@@ -95,7 +99,10 @@ class Evolution(Strategy):
         if len(self._scored) == space.size:
             return []
         self._candidates = [self._optimizer.ask() for _ in range(self._batch)]
-        return [space.prompt(np.clip(candidate.value, 0, len(space.pool) - 1)) for candidate in self._candidates]
+        return [
+            space.prompt(np.clip(candidate.value, 0, len(space.pool) - 1))
+            for candidate in self._candidates
+        ]
 
     def tell(self, prompts: Sequence[Prompt], evaluation: Evaluation) -> None:
         """Hand the losses to the optimizer."""

@@ -48,7 +48,9 @@ class Exemplars(Strategy):
     ) -> None:
         super().__init__(objective, seed=seed)
         if shots > len(objective.training):
-            raise StrategyError(f"{shots} shots were asked for, but only {len(objective.training)} examples are not scored on")
+            raise StrategyError(
+                f"{shots} shots were asked for, but only {len(objective.training)} examples are not scored on"
+            )
         self._rng, self._shots, self._separator = np.random.default_rng(seed), shots, separator
         self._once, self._batch = choose == "random", batch
         self._asked = False
@@ -62,4 +64,6 @@ class Exemplars(Strategy):
 
     def _draw(self) -> TextPrompt:
         ids = self._rng.choice(self.objective.training, self._shots, replace=False)
-        return TextPrompt("".join(text + self._separator for text in self.objective.demonstrations(ids)))
+        return TextPrompt(
+            "".join(text + self._separator for text in self.objective.demonstrations(ids))
+        )

@@ -41,12 +41,16 @@ class Exhaustive(Strategy):
     deterministic: ClassVar[bool] = True
     reference: ClassVar[bool] = True
 
-    def __init__(self, objective: Objective, *, seed: int, batch: Count = 64, partial: bool = False) -> None:
+    def __init__(
+        self, objective: Objective, *, seed: int, batch: Count = 64, partial: bool = False
+    ) -> None:
         super().__init__(objective, seed=seed)
         space = objective.space
         first = HardPrompt(space.pool[[0] * space.length])
         once, twice = objective.price([first]), objective.price([first, first])
-        cost = once + (space.size - 1) * (twice - once)  # the text before the first slot is paid once
+        cost = once + (space.size - 1) * (
+            twice - once
+        )  # the text before the first slot is paid once
         size = f"{len(space.pool):,} tokens at {space.length} positions make {space.size:,} prompts; they cost {cost:,} LM tokens"
         _log.info("exhaustive: %s", size)
         affordable = objective.affordable(space.length)
@@ -60,4 +64,6 @@ class Exhaustive(Strategy):
 
     def ask(self) -> Sequence[Prompt]:
         """The next `batch` prompts."""
-        return [self.objective.space.prompt(row) for row in itertools.islice(self._rows, self._batch)]
+        return [
+            self.objective.space.prompt(row) for row in itertools.islice(self._rows, self._batch)
+        ]

@@ -70,7 +70,9 @@ class GCG(Strategy):
         gradient = objective.token_gradient(self._buffer[0], examples).numpy()
         return Ask([*self._buffer, *self._changed(gradient)], examples)
 
-    def _changed(self, gradient: np.ndarray[tuple[int, ...], np.dtype[np.float32]]) -> list[HardPrompt]:
+    def _changed(
+        self, gradient: np.ndarray[tuple[int, ...], np.dtype[np.float32]]
+    ) -> list[HardPrompt]:
         """New prompts, each with one token exchanged; fewer than `width` where there are fewer.
 
         Args:
@@ -80,8 +82,12 @@ class GCG(Strategy):
         own = space.indices(self._buffer[0])
         best = np.argsort(gradient, axis=1, kind="stable")
         # The present token is no exchange: (length, top) others.
-        others = np.stack([row[row != token][: self._top] for row, token in zip(best, own, strict=True)])
-        draw = self._rng.choice(others.size, size=min(self._width, others.size), replace=False)  # each position and token once
+        others = np.stack(
+            [row[row != token][: self._top] for row, token in zip(best, own, strict=True)]
+        )
+        draw = self._rng.choice(
+            others.size, size=min(self._width, others.size), replace=False
+        )  # each position and token once
         places, ranks = np.divmod(draw, others.shape[1])
         rows = np.repeat(own[None], len(draw), axis=0)
         rows[np.arange(len(draw)), places] = others[places, ranks]
@@ -95,13 +101,17 @@ class GCG(Strategy):
             return
         order = np.argsort(evaluation.values, kind="stable")  # what is kept already wins a tie
         before = self._buffer[0]
-        self._buffer = [prompt for i in order[: self._size] if isinstance(prompt := prompts[i], HardPrompt)]
+        self._buffer = [
+            prompt for i in order[: self._size] if isinstance(prompt := prompts[i], HardPrompt)
+        ]
         self._scored = self._buffer[0] == before
 
     def state(self) -> State:
         """The buffer and the generator."""
         buffer = [list(prompt.ids) for prompt in self._buffer]
-        return State(data={"buffer": buffer, "scored": self._scored, "rng": self._rng.bit_generator.state})
+        return State(
+            data={"buffer": buffer, "scored": self._scored, "rng": self._rng.bit_generator.state}
+        )
 
     def restore(self, state: State) -> None:
         """Take back what `state` returned."""

@@ -87,7 +87,10 @@ class Genetic(Strategy):
 
     def tell(self, prompts: Sequence[Prompt], evaluation: Evaluation) -> None:
         """The best of old and new survive; at equal losses the new ones, so that plateaus are crossed. Failed prompts do not."""
-        born = [_Member(value, ids) for value, ids in zip(evaluation.values.tolist(), self._asked, strict=True)]
+        born = [
+            _Member(value, ids)
+            for value, ids in zip(evaluation.values.tolist(), self._asked, strict=True)
+        ]
         alive = [member for member in (*born, *self._members) if np.isfinite(member.value)]
         self._members = sorted(alive, key=lambda member: member.value)[: self._size]
         self._scored.update(self._asked)
@@ -107,7 +110,9 @@ class Genetic(Strategy):
     def _parents(self) -> tuple[Ids, Ids]:
         """The winners of two tournaments, never the same member twice."""
         mother = self._winner(self._members)
-        return mother.ids, self._winner([member for member in self._members if member is not mother]).ids
+        return mother.ids, self._winner(
+            [member for member in self._members if member is not mother]
+        ).ids
 
     def _winner(self, members: list[_Member]) -> _Member:
         """The best of some members, drawn with replacement; who stands first is best."""
@@ -115,7 +120,9 @@ class Genetic(Strategy):
 
     def _crossed(self, mother: Ids, father: Ids) -> Ids:
         """The mother with some of the father's tokens, never with all of those in which they differ."""
-        differ = [i for i, pair in enumerate(zip(mother, father, strict=True)) if pair[0] != pair[1]]
+        differ = [
+            i for i, pair in enumerate(zip(mother, father, strict=True)) if pair[0] != pair[1]
+        ]
         child = list(mother)
         if len(differ) >= 2:
             count = int(self._rng.integers(1, len(differ)))
@@ -125,7 +132,9 @@ class Genetic(Strategy):
 
     def _mutated(self, ids: Ids) -> Ids:
         """Each token changed with a probability of 1 over the length."""
-        return tuple(self._other(token) if self._rng.random() < 1 / len(ids) else token for token in ids)
+        return tuple(
+            self._other(token) if self._rng.random() < 1 / len(ids) else token for token in ids
+        )
 
     def _other(self, token: int) -> int:
         pool = self.objective.space.pool

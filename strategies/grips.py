@@ -69,7 +69,13 @@ class Grips(Strategy):
     ) -> None:
         super().__init__(objective, seed=seed)
         self._rng = np.random.default_rng(seed)
-        self._prompts, self._batch, self._edits, self._phrase, self._patience = prompts, batch, edits, phrase, patience
+        self._prompts, self._batch, self._edits, self._phrase, self._patience = (
+            prompts,
+            batch,
+            edits,
+            phrase,
+            patience,
+        )
         self._substitute, self._entropy, self._annealing = substitute, entropy, annealing
         self._walks = 0
         self._base: str | None = None  # None: a walk begins
@@ -83,7 +89,9 @@ class Grips(Strategy):
     def check(cls, options: Mapping[str, Any]) -> None:
         """See that there is something to edit."""
         if not all(text.strip() for text in options["prompts"]):
-            raise StrategyError("one of the 'prompts' is empty: give instructions to edit, or leave them out")
+            raise StrategyError(
+                "one of the 'prompts' is empty: give instructions to edit, or leave them out"
+            )
 
     def ask(self) -> Sequence[Prompt]:
         """An instruction to start from, or edits of the present one."""
@@ -133,7 +141,9 @@ class Grips(Strategy):
         if not self._entropy or evaluation.choices is None:
             return [float(value) for value in evaluation.values]
         found = []
-        for value, choices in zip(evaluation.values, evaluation.choices, strict=True):  # choices (examples, choices)
+        for value, choices in zip(
+            evaluation.values, evaluation.choices, strict=True
+        ):  # choices (examples, choices)
             scored = choices[np.isfinite(choices).all(1)]
             shares = np.bincount(scored.argmax(1), minlength=1) / max(1, len(scored))
             shares = shares[shares > 0]
@@ -144,12 +154,17 @@ class Grips(Strategy):
         worse = value - self._value
         if worse < 0 or not self._annealing or not math.isfinite(value):
             return worse < 0
-        return bool(self._rng.random() < math.exp(-worse / (self._annealing * math.exp(-self._step / _COOLING))))
+        return bool(
+            self._rng.random()
+            < math.exp(-worse / (self._annealing * math.exp(-self._step / _COOLING)))
+        )
 
     def _candidates(self, base: str) -> list[str]:
         """New texts, each the base with some edits."""
         self._cuts = {}
-        waiting: list[tuple[str, str]] = []  # a phrase that waits for the proposer's answer: what stands before and after it
+        waiting: list[
+            tuple[str, str]
+        ] = []  # a phrase that waits for the proposer's answer: what stands before and after it
         phrases: list[str] = []
         for _ in range(_TRIES * self._batch):
             if len(self._cuts) + len(phrases) == self._batch:
@@ -168,7 +183,10 @@ class Grips(Strategy):
             waiting.append(("".join(pieces[:begin]), "".join(pieces[end:])))
         if phrases:
             written = self.objective.proposer.generate(
-                [VARIATION.format(phrase) for phrase in phrases], seed=self.seed, max_tokens=16, stop=("\n",)
+                [VARIATION.format(phrase) for phrase in phrases],
+                seed=self.seed,
+                max_tokens=16,
+                stop=("\n",),
             )
             for (before, after), text in zip(waiting, written, strict=True):
                 if other := read_instruction(text):
@@ -195,7 +213,11 @@ class Grips(Strategy):
         kinds += ["swap"] if others else []
         kinds += ["add"] if self._deleted else []
         # Half of all edits bring something new in: there are many more of these.
-        kind = kinds[self._rng.integers(len(kinds))] if kinds and self._rng.random() < 0.5 else "substitute"
+        kind = (
+            kinds[self._rng.integers(len(kinds))]
+            if kinds and self._rng.random() < 0.5
+            else "substitute"
+        )
         if kind == "delete":
             return pieces[:begin] + pieces[end:], ["".join(pieces[begin:end])], None
         if kind == "swap":
@@ -207,7 +229,10 @@ class Grips(Strategy):
             return [*pieces[:place], *split(f" {phrase.strip()}"), *pieces[place:]], [], None
         if self._substitute == "proposer":
             return pieces, [], (begin, end)
-        words = [f"{piece[: -len(piece.lstrip())]}{self._word()}{_mark(piece)}" for piece in pieces[begin:end]]
+        words = [
+            f"{piece[: -len(piece.lstrip())]}{self._word()}{_mark(piece)}"
+            for piece in pieces[begin:end]
+        ]
         return pieces[:begin] + words + pieces[end:], [], None
 
     def _pick(self, spans: list[tuple[int, int]]) -> tuple[int, int]:
@@ -225,7 +250,9 @@ class Grips(Strategy):
 def split(text: str) -> list[str]:
     """A text as words, each with the blanks before it; joined again they are the text."""
     pieces = re.findall(r"\s*\S+", text)
-    return [f" {pieces[0].strip()}", *pieces[1:]] if pieces else []  # so that the first one may move
+    return (
+        [f" {pieces[0].strip()}", *pieces[1:]] if pieces else []
+    )  # so that the first one may move
 
 
 def phrases_of(pieces: Sequence[str], longest: int) -> list[tuple[int, int]]:

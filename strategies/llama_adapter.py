@@ -58,10 +58,18 @@ class LlamaAdapter(TrainedStrategy):
         most = objective.gated_shape[0]
         self._layers = max(1, most * 15 // 16) if layers is None else layers
         if not 1 <= self._layers <= most:
-            raise StrategyError(f"'layers' must be from 1 to {most}, the layers of this model, got {layers}")
+            raise StrategyError(
+                f"'layers' must be from 1 to {most}, the layers of this model, got {layers}"
+            )
         self._per_head = gate == "head"
         super().__init__(
-            objective, seed=seed, rate=rate, batch=batch, interval=interval, patience=patience, accumulate=accumulate
+            objective,
+            seed=seed,
+            rate=rate,
+            batch=batch,
+            interval=interval,
+            patience=patience,
+            accumulate=accumulate,
         )
 
     def encoder(self, generator: torch.Generator) -> nn.Module:

@@ -86,15 +86,21 @@ class LLMEvolution(Strategy):
     ) -> None:
         super().__init__(objective, seed=seed)
         if examples > len(objective.training):
-            raise StrategyError(f"{examples} examples were asked for, but only {len(objective.training)} are not scored on")
+            raise StrategyError(
+                f"{examples} examples were asked for, but only {len(objective.training)} are not scored on"
+            )
         self._rng = np.random.default_rng(seed)
         self._algorithm, self._size, self._examples = algorithm, population, examples
         self._given = list(dict.fromkeys(prompts))
         self._waiting = list(self._given)
         self._begun = 0  # instructions that were scored to begin with
         self._living: list[tuple[float, str]] = []  # mean loss in nats, and instruction; best first
-        self._targets: list[str] | None = None  # whose place each child of the last ask may take, for `de`
-        self._instructions = Instructions(objective, seed=seed, longest=longest, temperature=temperature, retries=retries)
+        self._targets: list[str] | None = (
+            None  # whose place each child of the last ask may take, for `de`
+        )
+        self._instructions = Instructions(
+            objective, seed=seed, longest=longest, temperature=temperature, retries=retries
+        )
         self._instructions.know(prompts)
 
     def ask(self) -> Sequence[Prompt]:
@@ -105,10 +111,14 @@ class LLMEvolution(Strategy):
             return [TextPrompt(text) for text in asked]
         if self._begun < self._size or not self._living:
             missing = max(1, self._size - self._begun)
-            found = self._instructions.propose(lambda: [self._from_examples() for _ in range(missing)])
+            found = self._instructions.propose(
+                lambda: [self._from_examples() for _ in range(missing)]
+            )
             return [TextPrompt(text) for text in found.values()]
         if self._algorithm == "ga":
-            return [TextPrompt(text) for text in self._instructions.propose(self._crossings).values()]
+            return [
+                TextPrompt(text) for text in self._instructions.propose(self._crossings).values()
+            ]
         targets = [text for _, text in self._living]
         found = self._instructions.propose(lambda: [self._difference(text) for text in targets])
         self._targets = [targets[place] for place in found]
@@ -120,7 +130,11 @@ class LLMEvolution(Strategy):
         texts = [prompt.texts[0] for prompt in prompts if isinstance(prompt, TextPrompt)]
         self._begun += len(prompts)
         if self._targets is None:
-            self._living += [(value, text) for value, text in zip(values, texts, strict=True) if math.isfinite(value)]
+            self._living += [
+                (value, text)
+                for value, text in zip(values, texts, strict=True)
+                if math.isfinite(value)
+            ]
         else:
             places = {text: place for place, (_, text) in enumerate(self._living)}
             for value, text, target in zip(values, texts, self._targets, strict=True):
@@ -130,7 +144,9 @@ class LLMEvolution(Strategy):
 
     def _from_examples(self) -> str:
         objective = self.objective
-        return FROM_EXAMPLES.format(solved(objective.examples(objective.minibatch(self._rng, self._examples))))
+        return FROM_EXAMPLES.format(
+            solved(objective.examples(objective.minibatch(self._rng, self._examples)))
+        )
 
     def _crossings(self) -> list[str]:
         """A request for each pair of parents, the better one last."""
@@ -138,8 +154,15 @@ class LLMEvolution(Strategy):
         shares = rank_shares(len(self._living))
         for _ in range(self._size):
             count = min(2, len(self._living))
-            first, *second = sorted(self._rng.choice(len(self._living), size=count, replace=False, p=shares), reverse=True)
-            found.append(_CROSS.format(self._living[first][1], self._living[second[0] if second else first][1]))
+            first, *second = sorted(
+                self._rng.choice(len(self._living), size=count, replace=False, p=shares),
+                reverse=True,
+            )
+            found.append(
+                _CROSS.format(
+                    self._living[first][1], self._living[second[0] if second else first][1]
+                )
+            )
         return found
 
     def _difference(self, target: str) -> str:

@@ -67,12 +67,24 @@ class LLMProposed(Strategy):
     ) -> None:
         super().__init__(objective, seed=seed)
         if examples > len(objective.training):
-            raise StrategyError(f"{examples} examples were asked for, but only {len(objective.training)} are not scored on")
+            raise StrategyError(
+                f"{examples} examples were asked for, but only {len(objective.training)} are not scored on"
+            )
         self._rng = np.random.default_rng(seed)
-        self._method, self._batch, self._examples, self._keep, self._fresh = method, batch, examples, keep, fresh
+        self._method, self._batch, self._examples, self._keep, self._fresh = (
+            method,
+            batch,
+            examples,
+            keep,
+            fresh,
+        )
         self._waiting = list(dict.fromkeys(prompts))
-        self._values: dict[str, float] = {}  # instruction -> mean loss in nats, of those that could be scored
-        self._instructions = Instructions(objective, seed=seed, longest=longest, temperature=temperature, retries=retries)
+        self._values: dict[
+            str, float
+        ] = {}  # instruction -> mean loss in nats, of those that could be scored
+        self._instructions = Instructions(
+            objective, seed=seed, longest=longest, temperature=temperature, retries=retries
+        )
         self._instructions.know(prompts)
 
     def ask(self) -> Sequence[Prompt]:
@@ -93,7 +105,10 @@ class LLMProposed(Strategy):
         if not best:
             return [FROM_EXAMPLES.format(self._demonstrations()) for _ in range(self._batch)]
         if self._method == "opro":
-            shown = "\n\n".join(f"Instruction: {text}\nScore: {score(self._values[text])}" for text in reversed(best))
+            shown = "\n\n".join(
+                f"Instruction: {text}\nScore: {score(self._values[text])}"
+                for text in reversed(best)
+            )
             return [_BETTER.format(self._demonstrations(), shown) for _ in range(self._batch)]
         return [
             FROM_EXAMPLES.format(self._demonstrations())

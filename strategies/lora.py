@@ -59,7 +59,13 @@ class Lora(TrainedStrategy):
     ) -> None:
         self._rank, self._scale, self._targets = rank, alpha / rank, targets
         super().__init__(
-            objective, seed=seed, rate=rate, batch=batch, interval=interval, patience=patience, accumulate=accumulate
+            objective,
+            seed=seed,
+            rate=rate,
+            batch=batch,
+            interval=interval,
+            patience=patience,
+            accumulate=accumulate,
         )
 
     def encoder(self, generator: torch.Generator) -> nn.Module:
@@ -69,9 +75,13 @@ class Lora(TrainedStrategy):
         usual = next((names for names in _USUAL if set(names) <= set(kinds)), ())
         targets = usual if self._targets is None else self._targets
         if strangers := [name for name in targets if name not in kinds]:
-            raise StrategyError(f"'targets' has '{strangers[0]}'; the linear maps in this model's layers are {', '.join(kinds)}")
+            raise StrategyError(
+                f"'targets' has '{strangers[0]}'; the linear maps in this model's layers are {', '.join(kinds)}"
+            )
         if not targets:
-            raise StrategyError(f"'targets' is empty: name linear maps; those in this model's layers are {', '.join(kinds)}")
+            raise StrategyError(
+                f"'targets' is empty: name linear maps; those in this model's layers are {', '.join(kinds)}"
+            )
         chosen = {name: shape for name, shape in maps.items() if name.rpartition(".")[2] in targets}
         return _LowRank(chosen, self._rank, self._scale, generator)
 
@@ -79,13 +89,20 @@ class Lora(TrainedStrategy):
 class _LowRank(nn.Module):
     """A, shape (rank, in), and B, shape (out, rank), of each map."""
 
-    def __init__(self, maps: dict[str, tuple[int, int]], rank: int, scale: float, generator: torch.Generator) -> None:
+    def __init__(
+        self, maps: dict[str, tuple[int, int]], rank: int, scale: float, generator: torch.Generator
+    ) -> None:
         super().__init__()
         self._names, self._scale = list(maps), scale
         # As the authors' code and PEFT have it: uniform within 1 / sqrt(in).
-        starts = [torch.empty(rank, into).uniform_(-(into**-0.5), into**-0.5, generator=generator) for into, _ in maps.values()]
+        starts = [
+            torch.empty(rank, into).uniform_(-(into**-0.5), into**-0.5, generator=generator)
+            for into, _ in maps.values()
+        ]
         self.a = nn.ParameterList([nn.Parameter(start) for start in starts])
-        self.b = nn.ParameterList([nn.Parameter(torch.zeros(out, rank)) for _, out in maps.values()])
+        self.b = nn.ParameterList(
+            [nn.Parameter(torch.zeros(out, rank)) for _, out in maps.values()]
+        )
 
     def forward(self) -> dict[str, Tensor]:
         found: dict[str, Tensor] = {}

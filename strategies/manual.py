@@ -24,7 +24,14 @@ class Manual(Strategy):
     deterministic: ClassVar[bool] = True
     searches: ClassVar[bool] = False
 
-    def __init__(self, objective: Objective, *, seed: int, prompts: list[str | list[str]] = [], empty: bool = True) -> None:  # noqa: B006 - read only
+    def __init__(
+        self,
+        objective: Objective,
+        *,
+        seed: int,
+        prompts: list[str | list[str]] = [],
+        empty: bool = True,
+    ) -> None:  # noqa: B006 - read only
         super().__init__(objective, seed=seed)
         self._waiting = [*map(TextPrompt, prompts), *([TextPrompt("")] if empty else [])]
 
@@ -32,7 +39,9 @@ class Manual(Strategy):
     def check(cls, options: Mapping[str, Any]) -> None:
         """See that there is a prompt to score."""
         if not options["prompts"] and not options["empty"]:
-            raise StrategyError("manual has nothing to score: give 'prompts', or leave 'empty' at true")
+            raise StrategyError(
+                "manual has nothing to score: give 'prompts', or leave 'empty' at true"
+            )
 
     def ask(self) -> Sequence[Prompt]:
         """All prompts, once."""

@@ -40,20 +40,33 @@ class NearestTokens(Strategy):
     searches: ClassVar[bool] = False
     starts_from: ClassVar[frozenset[type]] = frozenset({SoftPrompt})
 
-    def __init__(self, objective: Objective, *, seed: int, nearest: Count = 3, tries: Count = 24) -> None:
+    def __init__(
+        self, objective: Objective, *, seed: int, nearest: Count = 3, tries: Count = 24
+    ) -> None:
         super().__init__(objective, seed=seed)
         if not isinstance(objective.start, SoftPrompt):
-            raise StrategyError("nearest_tokens puts another run's soft prompt into words: name the run, start: {run: LABEL}")
+            raise StrategyError(
+                "nearest_tokens puts another run's soft prompt into words: name the run, start: {run: LABEL}"
+            )
         vectors = objective.start.vectors  # (length, width)
-        words = objective.embeddings[torch.from_numpy(objective.space.pool.copy())].float().cpu()  # (pool, width)
+        words = (
+            objective.embeddings[torch.from_numpy(objective.space.pool.copy())].float().cpu()
+        )  # (pool, width)
         cosines = normalize(vectors, dim=-1) @ normalize(words, dim=-1).T  # (length, pool)
-        single = [cosines.argmax(-1), torch.cdist(vectors, words).argmin(-1), (vectors @ words.T).argmax(-1)]
+        single = [
+            cosines.argmax(-1),
+            torch.cdist(vectors, words).argmin(-1),
+            (vectors @ words.T).argmax(-1),
+        ]
         values, places = cosines.topk(min(nearest, len(words)), dim=-1)  # (length, nearest) each
         combined = (
-            places.gather(1, choice[:, None])[:, 0] for choice in map(torch.tensor, combinations(values.double().numpy()))
+            places.gather(1, choice[:, None])[:, 0]
+            for choice in map(torch.tensor, combinations(values.double().numpy()))
         )
         # Each once, at most `tries`: the three projections first.
-        prompts = (objective.space.prompt(row.numpy()) for some in (single, combined) for row in some)
+        prompts = (
+            objective.space.prompt(row.numpy()) for some in (single, combined) for row in some
+        )
         self._waiting = list(islice(_different(prompts), tries))
 
     def ask(self) -> Sequence[Prompt]:

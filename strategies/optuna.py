@@ -76,13 +76,17 @@ class Optuna(Strategy):
         self._trials: list[Trial] = []
         if self._tpe:
             self._size = min(shortlist, self._pool)
-            self._begin([self._rng.choice(self._pool, self._size, replace=False) for _ in range(length)])
+            self._begin(
+                [self._rng.choice(self._pool, self._size, replace=False) for _ in range(length)]
+            )
         else:
             self._tokens = {f"token {k}": np.arange(self._pool) for k in range(length)}
             self._domains: dict[str, BaseDistribution] = _integers(self._pool, length)
             nsga2 = optuna.samplers.NSGAIISampler(population_size=POPULATION, seed=seed)
             self._study = optuna.create_study(sampler=nsga2)
-        self._shown = None if storage is None else _replace_study(storage, self._title(sampler, shortlist))
+        self._shown = (
+            None if storage is None else _replace_study(storage, self._title(sampler, shortlist))
+        )
 
     def ask(self) -> Sequence[Prompt]:
         """Proposals of the sampler, `batch` of them; none when the whole space has been scored."""
@@ -111,7 +115,9 @@ class Optuna(Strategy):
             if _row(trial) not in self._values:
                 return trial
             self._finish(trial, self._values[_row(trial)])
-        self._study.enqueue_trial({name: int(self._rng.choice(tokens)) for name, tokens in self._tokens.items()})
+        self._study.enqueue_trial(
+            {name: int(self._rng.choice(tokens)) for name, tokens in self._tokens.items()}
+        )
         return self._study.ask(self._domains)
 
     def _finish(self, trial: Trial, value: float) -> None:
@@ -127,10 +133,14 @@ class Optuna(Strategy):
     def _begin(self, shortlists: list[NDArray[np.int64]]) -> None:
         """A study of TPE over these shortlists, each of shape `(shortlist,)`, without trials."""
         self._tokens = {f"token {k}": np.sort(tokens) for k, tokens in enumerate(shortlists)}
-        self._domains = {name: CategoricalDistribution(tokens.tolist()) for name, tokens in self._tokens.items()}
+        self._domains = {
+            name: CategoricalDistribution(tokens.tolist()) for name, tokens in self._tokens.items()
+        }
         # Both flags are said because their defaults differ between versions: tokens are drawn jointly, and prompts of the
         # same batch, still without a loss, are kept away from.
-        tpe = optuna.samplers.TPESampler(seed=int(self._rng.integers(2**32)), multivariate=True, constant_liar=True)
+        tpe = optuna.samplers.TPESampler(
+            seed=int(self._rng.integers(2**32)), multivariate=True, constant_liar=True
+        )
         self._study = optuna.create_study(sampler=tpe)
 
     def _renew(self, window: list[FrozenTrial]) -> None:
@@ -140,11 +150,17 @@ class Optuna(Strategy):
         for name in self._domains:
             kept = list(dict.fromkeys(int(trial.params[name]) for trial in best))[: self._size // 2]
             others = np.setdiff1d(np.arange(self._pool), kept)
-            shortlists.append(np.append(kept, self._rng.choice(others, self._size - len(kept), replace=False)))
+            shortlists.append(
+                np.append(kept, self._rng.choice(others, self._size - len(kept), replace=False))
+            )
         self._begin(shortlists)
         for trial in window:
             if all(trial.params[name] in tokens for name, tokens in self._tokens.items()):
-                self._study.add_trial(create_trial(params=trial.params, distributions=self._domains, value=trial.values[0]))
+                self._study.add_trial(
+                    create_trial(
+                        params=trial.params, distributions=self._domains, value=trial.values[0]
+                    )
+                )
 
     def _copy(self, trial: Trial, value: float) -> FrozenTrial:
         """The trial as the dashboard shows it, with the prompt's text."""
@@ -160,8 +176,18 @@ class Optuna(Strategy):
 
     def _title(self, *options: object) -> str:
         """Names the study by what makes the run: examples, space, options and seed."""
-        examples = [(dict(e.fields), e.answer) for e in self.objective.examples(self.objective.scored)]
-        content = repr((examples, self.objective.space.pool.tolist(), self.objective.space.length, options, self._batch))
+        examples = [
+            (dict(e.fields), e.answer) for e in self.objective.examples(self.objective.scored)
+        ]
+        content = repr(
+            (
+                examples,
+                self.objective.space.pool.tolist(),
+                self.objective.space.length,
+                options,
+                self._batch,
+            )
+        )
         return f"promptsearch {options[0]} seed {self.seed} {hashlib.sha256(content.encode()).hexdigest()[:8]}"
 
 

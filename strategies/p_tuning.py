@@ -58,7 +58,13 @@ class PTuning(TrainedStrategy):
     ) -> None:
         self._kind, self._hidden = encoder, hidden
         super().__init__(
-            objective, seed=seed, rate=rate, batch=batch, interval=interval, patience=patience, accumulate=accumulate
+            objective,
+            seed=seed,
+            rate=rate,
+            batch=batch,
+            interval=interval,
+            patience=patience,
+            accumulate=accumulate,
         )
 
     def encoder(self, generator: torch.Generator) -> nn.Module:
@@ -66,7 +72,9 @@ class PTuning(TrainedStrategy):
         width = self.objective.embeddings.shape[1]
         with seeded(generator):
             scale = float(self.objective.embeddings.float().std())
-            return _Encoder(self._kind, self.objective.space.length, self._hidden or width, width, scale)
+            return _Encoder(
+                self._kind, self.objective.space.length, self._hidden or width, width, scale
+            )
 
 
 class PTuningLM(PTuning):
@@ -152,9 +160,17 @@ class _Encoder(nn.Module):
         super().__init__()
         size = width if kind == "none" else hidden
         self.tokens = nn.Parameter(torch.randn(length, size))
-        self.lstm = nn.LSTM(hidden, hidden // 2, num_layers=2, bidirectional=True, batch_first=True) if kind == "lstm" else None
+        self.lstm = (
+            nn.LSTM(hidden, hidden // 2, num_layers=2, bidirectional=True, batch_first=True)
+            if kind == "lstm"
+            else None
+        )
         between = 2 * (hidden // 2) if kind == "lstm" else hidden
-        self.mlp = None if kind == "none" else nn.Sequential(nn.Linear(between, hidden), nn.ReLU(), nn.Linear(hidden, width))
+        self.mlp = (
+            None
+            if kind == "none"
+            else nn.Sequential(nn.Linear(between, hidden), nn.ReLU(), nn.Linear(hidden, width))
+        )
         with torch.no_grad():
             # A constant, so that the first vectors have the spread of the LM's own embeddings.
             self._scale = scale / float(self._raw().std().clamp_min(1e-6))

@@ -57,15 +57,28 @@ class PEZ(TrainedStrategy):
     ) -> None:
         self._text = text
         super().__init__(
-            objective, seed=seed, rate=rate, batch=batch, interval=interval, patience=patience, accumulate=accumulate
+            objective,
+            seed=seed,
+            rate=rate,
+            batch=batch,
+            interval=interval,
+            patience=patience,
+            accumulate=accumulate,
         )
 
     def encoder(self, generator: torch.Generator) -> nn.Module:
         """The free vectors, as they start, and the words that they may become."""
         objective, start = self.objective, self.objective.start
         words = self.first_words(self._text, np.random.default_rng(self.seed))
-        vectors = start.vectors if isinstance(start, SoftPrompt) else objective.embeddings[torch.tensor(words.ids)].float().cpu()
-        return _Projected(vectors, objective.embeddings[torch.from_numpy(objective.space.pool.copy())].float().cpu())
+        vectors = (
+            start.vectors
+            if isinstance(start, SoftPrompt)
+            else objective.embeddings[torch.tensor(words.ids)].float().cpu()
+        )
+        return _Projected(
+            vectors,
+            objective.embeddings[torch.from_numpy(objective.space.pool.copy())].float().cpu(),
+        )
 
     def proposal(self, made: Numbers) -> Prompt:
         """The words, not their embeddings: what is reported was scored as words."""
@@ -85,7 +98,9 @@ class _Projected(nn.Module):
 
     def nearest(self) -> Tensor:
         """Places of the words of highest cosine, shape (length,)."""
-        return (normalize(self.vectors.detach(), dim=-1) @ normalize(self._words, dim=-1).T).argmax(-1)
+        return (normalize(self.vectors.detach(), dim=-1) @ normalize(self._words, dim=-1).T).argmax(
+            -1
+        )
 
     def forward(self) -> Tensor:
         # The words exactly; the gradient goes through to the free vectors.

@@ -66,7 +66,13 @@ class PrefixTuning(TrainedStrategy):
         self._random, self._text = init == "random" and text is None, text
         rate = rate if rate is not None else 0.00005 if reparametrise else 0.01
         super().__init__(
-            objective, seed=seed, rate=rate, batch=batch, interval=interval, patience=patience, accumulate=accumulate
+            objective,
+            seed=seed,
+            rate=rate,
+            batch=batch,
+            interval=interval,
+            patience=patience,
+            accumulate=accumulate,
         )
 
     def encoder(self, generator: torch.Generator) -> nn.Module:
@@ -83,10 +89,14 @@ class PrefixTuning(TrainedStrategy):
 
     def start(self) -> None:
         """Begin from the keys and values of words, or as widely spread as these."""
-        rows = self.objective.keys_values(self._ids)  # (length, layers, 2, key heads, size of a head)
+        rows = self.objective.keys_values(
+            self._ids
+        )  # (length, layers, 2, key heads, size of a head)
         if self._random:
             # Keys and values of one layer are of one scale, those of different layers are not.
-            rows = torch.randn(rows.shape, generator=self._generator) * rows.std((0, 3, 4), keepdim=True)
+            rows = torch.randn(rows.shape, generator=self._generator) * rows.std(
+                (0, 3, 4), keepdim=True
+            )
         with torch.no_grad():
             self._prefix.begin(rows)
 

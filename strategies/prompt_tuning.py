@@ -65,7 +65,9 @@ class PromptTuning(TrainedStrategy):
         patience: Patience = 0,
     ) -> None:
         if text is not None and objective.start is not None:
-            raise StrategyError("it cannot begin at 'text' and at the run that 'start' names: give one of them")
+            raise StrategyError(
+                "it cannot begin at 'text' and at the run that 'start' names: give one of them"
+            )
         self._init, self._text = init, text
         super().__init__(
             objective,
@@ -80,7 +82,11 @@ class PromptTuning(TrainedStrategy):
 
     def encoder(self, generator: torch.Generator) -> nn.Module:
         """The vectors, as they start."""
-        embeddings, length, start = self.objective.embeddings, self.objective.space.length, self.objective.start
+        embeddings, length, start = (
+            self.objective.embeddings,
+            self.objective.space.length,
+            self.objective.start,
+        )
         if start is not None:
             return _Vectors(self._winner(start))
         if self._text is None and self._init == "random":
@@ -102,15 +108,21 @@ class PromptTuning(TrainedStrategy):
         else:
             assert isinstance(start, TextPrompt)
             if not any(start.texts):
-                raise StrategyError("the run that 'start' names was won by the empty prompt: there is no word to start from")
+                raise StrategyError(
+                    "the run that 'start' names was won by the empty prompt: there is no word to start from"
+                )
             ids = self.tokens_of("".join(start.texts))
         return self.objective.embeddings[torch.tensor(ids)].float().cpu()
 
     def _labels(self) -> list[Tensor]:
         """A vector of shape `(width,)` for each answer of the task, the most frequent first: the mean over its tokens."""
-        answers = Counter(example.answer for example in self.objective.examples(self.objective.training))
+        answers = Counter(
+            example.answer for example in self.objective.examples(self.objective.training)
+        )
         ids = [self.objective.encode(answer) for answer, _ in answers.most_common()]
-        return [self.objective.embeddings[torch.tensor(tokens)].float().cpu().mean(0) for tokens in ids]
+        return [
+            self.objective.embeddings[torch.tensor(tokens)].float().cpu().mean(0) for tokens in ids
+        ]
 
 
 class _Vectors(nn.Module):

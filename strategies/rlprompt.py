@@ -59,7 +59,9 @@ class RLPrompt(Strategy):
         self._rng = np.random.default_rng(seed)
         self._generator = torch.Generator().manual_seed(seed)
         pool = torch.tensor(objective.space.pool)
-        self._policy = _Policy(objective.embeddings[pool], objective.space.length, hidden, self._generator)
+        self._policy = _Policy(
+            objective.embeddings[pool], objective.space.length, hidden, self._generator
+        )
         self._optimizer = torch.optim.Adam(self._policy.parameters(), lr=rate)
         self._scored: set[Row] = set()
         self._rows: list[Row] = []
@@ -70,8 +72,13 @@ class RLPrompt(Strategy):
         if len(self._scored) == space.size:
             return []
         fresh: dict[Row, None] = {}
-        best = self._policy.generate(1) if self._scored else []  # before the first step all are equally probable
-        for rows in (best, *(self._policy.generate(self._batch, self._generator) for _ in range(_TRIES))):
+        best = (
+            self._policy.generate(1) if self._scored else []
+        )  # before the first step all are equally probable
+        for rows in (
+            best,
+            *(self._policy.generate(self._batch, self._generator) for _ in range(_TRIES)),
+        ):
             fresh.update(dict.fromkeys(row for row in rows if row not in self._scored))
             if len(fresh) >= self._batch:
                 break
@@ -111,11 +118,15 @@ class _Policy(nn.Module):
         generator: Draws what the network starts with; its output starts at zero, so all prompts are equally probable.
     """
 
-    def __init__(self, embeddings: Tensor, length: int, hidden: int, generator: torch.Generator) -> None:
+    def __init__(
+        self, embeddings: Tensor, length: int, hidden: int, generator: torch.Generator
+    ) -> None:
         super().__init__()
         tokens = embeddings.detach().double().cpu()
         tokens = tokens - tokens.mean(0)
-        self._tokens = tokens / tokens.square().mean().sqrt().clamp(min=1e-12)  # (pool, width), numbers of the size 1
+        self._tokens = tokens / tokens.square().mean().sqrt().clamp(
+            min=1e-12
+        )  # (pool, width), numbers of the size 1
         width = tokens.shape[1]
 
         def normal(*shape: int) -> Tensor:
@@ -134,7 +145,9 @@ class _Policy(nn.Module):
         Returns:
             Log-probabilities, shape `(prompts,)`; the mean over prompts of the positions' summed entropies, nats, shape `()`.
         """
-        before = torch.cat([torch.zeros_like(self._tokens[rows[:, :1]]), self._tokens[rows[:, :-1]]], 1)
+        before = torch.cat(
+            [torch.zeros_like(self._tokens[rows[:, :1]]), self._tokens[rows[:, :-1]]], 1
+        )
         log_p = self._log_probabilities(before, self._places)  # (prompts, length, pool)
         chosen = log_p.gather(-1, rows[..., None])[..., 0]
         return chosen.sum(-1), -(log_p.exp() * log_p).sum((-2, -1)).mean()
@@ -146,7 +159,11 @@ class _Policy(nn.Module):
         columns = []
         for place in self._places:
             log_p = self._log_probabilities(before, place)  # (prompts, pool)
-            token = log_p.argmax(-1) if generator is None else torch.multinomial(log_p.exp(), 1, generator=generator)[:, 0]
+            token = (
+                log_p.argmax(-1)
+                if generator is None
+                else torch.multinomial(log_p.exp(), 1, generator=generator)[:, 0]
+            )
             before = self._tokens[token]
             columns.append(token)
         return [tuple(row) for row in torch.stack(columns, 1).tolist()]

@@ -15,7 +15,15 @@ from hypothesis import settings
 
 from promptsearch.export import SavedPrompt
 from promptsearch.models import LanguageModel
-from promptsearch.prompts.prompt import GatedPrompt, HardPrompt, PrefixPrompt, SoftPrompt, TextPrompt, TunedPrompt, Weights
+from promptsearch.prompts.prompt import (
+    GatedPrompt,
+    HardPrompt,
+    PrefixPrompt,
+    SoftPrompt,
+    TextPrompt,
+    TunedPrompt,
+    Weights,
+)
 from promptsearch.scoring import Engine
 from promptsearch.scoring.chat_template import render
 from promptsearch.tasks.task import Example, Split, Task
@@ -32,7 +40,11 @@ torch.set_num_threads(1)  # tests run in parallel, and numbers must not depend o
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path_factory, monkeypatch):
     """No test sees the user's cache or another test's; a downloaded model may stay where it is."""
-    monkeypatch.setattr("promptsearch.study.study.cache_folder", lambda: tmp_path_factory.mktemp("cache"), raising=False)
+    monkeypatch.setattr(
+        "promptsearch.study.study.cache_folder",
+        lambda: tmp_path_factory.mktemp("cache"),
+        raising=False,
+    )
 
 
 @pytest.fixture(scope="session")
@@ -62,7 +74,10 @@ def tiny():
 def films():
     """A task of choice with a little structure."""
     parts = ["good film", "the story", "I hate", "capital"]
-    rows = [{"text": " ".join(parts[i % 4 :] * (1 + i % 3)) + f" {i}", "label": i % 2} for i in range(120)]
+    rows = [
+        {"text": " ".join(parts[i % 4 :] * (1 + i % 3)) + f" {i}", "label": i % 2}
+        for i in range(120)
+    ]
     return Task.from_rows(
         rows,
         template="{prompt} {text} It was {answer}",
@@ -87,7 +102,9 @@ def saved_prompt(lm, kind, template, choices, length=3, seed=0):
     """
     generator = torch.Generator().manual_seed(seed)
     bound = render(Template.parse(template), lm).bind(length)
-    words = [lm.words[i] for i in torch.randint(len(lm.words), (bound.length,), generator=generator)]
+    words = [
+        lm.words[i] for i in torch.randint(len(lm.words), (bound.length,), generator=generator)
+    ]
     if kind == "prefix":
         bound = bound.taking("prefix")
         prompt = PrefixPrompt(torch.randn(length, *lm.prefix_shape, generator=generator))
@@ -110,17 +127,39 @@ def saved_prompt(lm, kind, template, choices, length=3, seed=0):
         prompt = SoftPrompt(vectors)
         if kind == "tuned":
             bound = bound.taking("tuned")
-            near = {n: t + 0.05 * torch.randn(t.shape, generator=generator) for n, t in lm.weights.tensors.items()}
+            near = {
+                n: t + 0.05 * torch.randn(t.shape, generator=generator)
+                for n, t in lm.weights.tensors.items()
+            }
             prompt = TunedPrompt({"vectors": vectors, **near})
     else:
-        prompt = HardPrompt(words) if kind == "hard" else TextPrompt("What is the answer? The movie was very good")
-    texts = ["good film", "I hate the story", "the capital of France", "bad", "a very good movie and a funny story"]
+        prompt = (
+            HardPrompt(words)
+            if kind == "hard"
+            else TextPrompt("What is the answer? The movie was very good")
+        )
+    texts = [
+        "good film",
+        "I hate the story",
+        "the capital of France",
+        "bad",
+        "a very good movie and a funny story",
+    ]
     answers = choices or (" Paris",)
     probe = tuple(
-        Example(i, {"text": text}, answers[i % len(answers)], None if choices is None else i % len(answers))
+        Example(
+            i,
+            {"text": text},
+            answers[i % len(answers)],
+            None if choices is None else i % len(answers),
+        )
         for i, text in enumerate(texts)
     )
-    losses = Engine(lm, bound, Split("probe", probe), choices).score([prompt], np.arange(len(probe))).losses[0]
+    losses = (
+        Engine(lm, bound, Split("probe", probe), choices)
+        .score([prompt], np.arange(len(probe)))
+        .losses[0]
+    )
     assert np.isfinite(losses).all()
     return SavedPrompt(
         prompt=prompt,
@@ -144,14 +183,23 @@ def turned(states, position_embeddings):
 def beside(attention, states, positions, vectors, gates):
     """gate * softmax(q k^T * scaling) v of each head, side by side, shape (tokens, heads * size)."""
     if hasattr(attention, "c_attn"):
-        (queries, _, _), (_, keys, values) = (attention.c_attn(x).chunk(3, -1) for x in (states, vectors))
+        (queries, _, _), (_, keys, values) = (
+            attention.c_attn(x).chunk(3, -1) for x in (states, vectors)
+        )
     else:
-        queries, keys, values = attention.q_proj(states), attention.k_proj(vectors), attention.v_proj(vectors)
+        queries, keys, values = (
+            attention.q_proj(states),
+            attention.k_proj(vectors),
+            attention.v_proj(vectors),
+        )
     size = attention.head_dim
     repeats = queries.shape[-1] // keys.shape[-1]
     parts = []
     for head in range(queries.shape[-1] // size):
-        own, shared = slice(head * size, (head + 1) * size), slice(head // repeats * size, (head // repeats + 1) * size)
+        own, shared = (
+            slice(head * size, (head + 1) * size),
+            slice(head // repeats * size, (head // repeats + 1) * size),
+        )
         q, k, v = queries[:, own], keys[:, shared], values[:, shared]
         if hasattr(attention, "q_norm"):
             q, k = attention.q_norm(q), attention.k_norm(k)
@@ -163,7 +211,11 @@ def beside(attention, states, positions, vectors, gates):
 @contextmanager
 def attending(lm, prompt):
     """Within, the model's own forward, of one row, attends to a gated prompt, head by head."""
-    attentions = [module for module in lm.model.modules() if hasattr(module, "layer_idx") and hasattr(module, "head_dim")]
+    attentions = [
+        module
+        for module in lm.model.modules()
+        if hasattr(module, "layer_idx") and hasattr(module, "head_dim")
+    ]
     with ExitStack() as hooks:
         for place, attention in enumerate(attentions[len(attentions) - len(prompt.gates) :]):
             projection = attention.c_proj if hasattr(attention, "c_attn") else attention.o_proj
@@ -172,11 +224,19 @@ def attending(lm, prompt):
             def read(module, inputs, given, place=place, found=found):
                 states = (inputs[0] if inputs else given["hidden_states"])[0]
                 positions = given.get("position_embeddings")
-                found["it"] = beside(module, states, positions, prompt.rows[:, place], prompt.gates[place])[None]
+                found["it"] = beside(
+                    module, states, positions, prompt.rows[:, place], prompt.gates[place]
+                )[None]
 
             hooks.enter_context(attention.register_forward_pre_hook(read, with_kwargs=True))
-            if hasattr(attention, "c_attn") and prompt.gates.shape[1] == 1:  # PEFT's form: behind the projection
-                hooks.enter_context(projection.register_forward_hook(lambda m, inputs, out, found=found: out + found["it"]))
+            if (
+                hasattr(attention, "c_attn") and prompt.gates.shape[1] == 1
+            ):  # PEFT's form: behind the projection
+                hooks.enter_context(
+                    projection.register_forward_hook(
+                        lambda m, inputs, out, found=found: out + found["it"]
+                    )
+                )
             else:
                 add = lambda m, inputs, found=found: (inputs[0] + found["it"],)  # noqa: E731
                 hooks.enter_context(projection.register_forward_pre_hook(add))

@@ -26,7 +26,10 @@ BEGINS = (
     "{{ bos_token }}{% for message in messages %}<|{{ message['role'] }}|>\n{{ message['content'] | trim }}<|end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|assistant|>\n{% endif %}"
 )
-LONG = "You are given one line of a film review. Say whether the film was good or bad, and nothing else. " * 3
+LONG = (
+    "You are given one line of a film review. Say whether the film was good or bad, and nothing else. "
+    * 3
+)
 TOO_LONG = "good movie " * 600
 STRATEGIES = [
     {"manual": {"prompts": [LONG, "good?"]}},
@@ -61,28 +64,51 @@ def lm(tmp_path_factory):
 
 def task(template=CHAT):
     parts = ["good film", "the story", "I hate", "capital"]
-    rows = [{"text": " ".join(parts[i % 4 :] * (1 + i % 3)) + f" {i}\n", "label": i % 2} for i in range(120)]
+    rows = [
+        {"text": " ".join(parts[i % 4 :] * (1 + i % 3)) + f" {i}\n", "label": i % 2}
+        for i in range(120)
+    ]
     splits = {"search": 40, "select": 16, "test": 20}
-    return Task.from_rows(rows, template=template, label="label", answers={0: "bad", 1: "good"}, splits=splits, name="chat")
+    return Task.from_rows(
+        rows,
+        template=template,
+        label="label",
+        answers={0: "bad", 1: "good"},
+        splits=splits,
+        name="chat",
+    )
 
 
 def study(strategies, **changes):
-    return {"name": "s", "model": "a-model", "task": "capitals", "budget": 30_000, "length": 2, "score_on": 8, **changes} | {
-        "strategies": strategies
-    }
+    return {
+        "name": "s",
+        "model": "a-model",
+        "task": "capitals",
+        "budget": 30_000,
+        "length": 2,
+        "score_on": 8,
+        **changes,
+    } | {"strategies": strategies}
 
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory, lm):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("promptsearch.study.study.cache_folder", lambda: tmp_path_factory.mktemp("cache"))
+        patch.setattr(
+            "promptsearch.study.study.cache_folder", lambda: tmp_path_factory.mktemp("cache")
+        )
         folder = tmp_path_factory.mktemp("study")
         compare(study(STRATEGIES), out=folder, model=lm, task=task())
     return folder
 
 
 def lines_of(folder, label):
-    return [json.loads(line) for line in (folder / "chat" / label / "seed0" / "evaluations.jsonl").read_text().splitlines()]
+    return [
+        json.loads(line)
+        for line in (folder / "chat" / label / "seed0" / "evaluations.jsonl")
+        .read_text()
+        .splitlines()
+    ]
 
 
 def test_prompts_of_every_kind_and_length_run_beside_each_other(finished, lm):
@@ -106,16 +132,26 @@ def test_a_text_is_charged_its_own_length(finished, lm):
     lengths = [len(lm.encode(" " + text.strip())) for text in (LONG, "good?")]
     assert lengths[0] > 20 * 2, "far longer than the slot of the hard prompts"
     given = task()
-    arena = Arena.build(replace(given, template=render(given.template, lm)), lm, lm.dtype, 2, lm.words, 8)
-    context, lead = int(arena.searching.context(np.arange(8)).sum()), int(arena.searching.lead(np.arange(8)).sum())
+    arena = Arena.build(
+        replace(given, template=render(given.template, lm)), lm, lm.dtype, 2, lm.words, 8
+    )
+    context, lead = (
+        int(arena.searching.context(np.arange(8)).sum()),
+        int(arena.searching.lead(np.arange(8)).sum()),
+    )
     assert len(line["prompts"]) == 3, "the empty one, too"
     assert line["ledger"]["forward"] == 3 * context + 8 * sum(lengths) + lead
 
 
-def test_a_text_that_fits_some_examples_only_fails_with_its_reason_and_the_run_goes_on(lm, tmp_path):
+def test_a_text_that_fits_some_examples_only_fails_with_its_reason_and_the_run_goes_on(
+    lm, tmp_path
+):
     given = task()
     compare(
-        study([{"manual": {"prompts": [TOO_LONG, "good movie " * 226, "good?"], "empty": False}}], budget=400_000),
+        study(
+            [{"manual": {"prompts": [TOO_LONG, "good movie " * 226, "good?"], "empty": False}}],
+            budget=400_000,
+        ),
         out=tmp_path,
         model=lm,
         task=given,
@@ -125,20 +161,33 @@ def test_a_text_that_fits_some_examples_only_fails_with_its_reason_and_the_run_g
 
 
 def test_a_study_of_nothing_but_too_long_a_text_fails_with_the_reason(lm, tmp_path):
-    compare(study([{"manual": {"prompts": [TOO_LONG], "empty": False}}]), out=tmp_path, model=lm, task=task())
+    compare(
+        study([{"manual": {"prompts": [TOO_LONG], "empty": False}}]),
+        out=tmp_path,
+        model=lm,
+        task=task(),
+    )
     result = json.loads((tmp_path / "chat" / "manual" / "seed0" / "result.json").read_text())
     assert result["status"] == "failed" and "the model reads at most 512" in result["error"]
 
 
 def test_plan_and_schema_know_messages(lm):
     found = forecast(parse_config(study(STRATEGIES[:3])), lm, task())
-    assert "<|user|>\n{text}<|end|>" in found.tasks[0].template and not any(run.error for run in found.runs)
+    assert "<|user|>\n{text}<|end|>" in found.tasks[0].template and not any(
+        run.error for run in found.runs
+    )
     template = config_schema()["$defs"]["TaskConfig"]["properties"]["template"]
-    assert {"type": "string"} in [{"type": kind.get("type")} for kind in template["oneOf"]] and "system" in json.dumps(template)
+    assert {"type": "string"} in [
+        {"type": kind.get("type")} for kind in template["oneOf"]
+    ] and "system" in json.dumps(template)
 
 
 def test_wrong_messages_in_a_study_file_are_named():
-    data = {"data": {"path": "x.csv"}, "label": "y", "splits": {"search": 1, "select": 1, "test": 1}}
+    data = {
+        "data": {"path": "x.csv"},
+        "label": "y",
+        "splits": {"search": 1, "select": 1, "test": 1},
+    }
     for messages, complaint in (
         ([{"robot": "{prompt}"}, {"assistant": "{answer}"}], "template.*robot"),
         ([{"user": 3}, {"assistant": "{answer}"}], "template.*3"),
@@ -152,7 +201,9 @@ def test_wrong_messages_in_a_study_file_are_named():
 
 
 @pytest.mark.parametrize(("kind", "to"), CASES)
-def test_every_format_holds_a_prompt_of_a_chat(lm, make_saved, tmp_path, monkeypatch, capsys, kind, to):
+def test_every_format_holds_a_prompt_of_a_chat(
+    lm, make_saved, tmp_path, monkeypatch, capsys, kind, to
+):
     saved = make_saved(lm, kind, CHAT, (" bad", " good"), 2)
     best = tmp_path / "best"
     best.mkdir()
@@ -170,7 +221,10 @@ def test_every_format_holds_a_prompt_of_a_chat(lm, make_saved, tmp_path, monkeyp
         warnings.simplefilter("ignore", FutureWarning)
         warnings.filterwarnings("ignore", "Position ids are not supported")
         exec(compile(code, "README.md", "exec"), {})
-    shares = [float(number) for number in re.findall(r"0\.\d+(?:e-\d+)?|\d\.\d+e-\d+", capsys.readouterr().out)]
+    shares = [
+        float(number)
+        for number in re.findall(r"0\.\d+(?:e-\d+)?|\d\.\d+e-\d+", capsys.readouterr().out)
+    ]
     expected = PromptedModel(lm, saved).choose([saved.probe[0].fields])[0].probabilities
     assert shares == pytest.approx(list(expected.values()), abs=1e-5)
 
@@ -199,7 +253,9 @@ def test_the_chat_template_of_the_day_changes_no_export(lm, make_saved, tmp_path
     (tmp_path / "best").mkdir()
     write_saved(saved, lm, tmp_path / "best")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(lm.tokenizer, "chat_template", "{% for m in messages %}{{ m['content'] }}\n{% endfor %}")
+        patch.setattr(
+            lm.tokenizer, "chat_template", "{% for m in messages %}{{ m['content'] }}\n{% endfor %}"
+        )
         assert load_prompt(tmp_path / "best").verify(lm) < 1e-6, "what it wrote stays in the file"
         with pytest.raises(ExportError, match="away from what was measured"):
             export_run(tmp_path / "best", "text", tmp_path / "text", model=lm)
@@ -210,6 +266,11 @@ def test_the_chat_template_of_the_day_changes_no_export(lm, make_saved, tmp_path
 
 
 def test_a_text_that_fits_no_example_costs_nothing_under_a_small_budget(lm, tmp_path):
-    compare(study([{"manual": {"prompts": [TOO_LONG, "good?"], "empty": False}}]), out=tmp_path, model=lm, task=task())
+    compare(
+        study([{"manual": {"prompts": [TOO_LONG, "good?"], "empty": False}}]),
+        out=tmp_path,
+        model=lm,
+        task=task(),
+    )
     result = json.loads((tmp_path / "chat" / "manual" / "seed0" / "result.json").read_text())
     assert result["status"] == "done" and result["winner"]["text"].strip() == "good?"

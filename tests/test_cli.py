@@ -56,11 +56,17 @@ class Engine:
         self.failed: tuple[Any, ...] = ()
         self.error: BaseException | None = None
         monkeypatch.setattr(promptsearch.comparison, "compare", self._compare)
-        monkeypatch.setattr(promptsearch.report, "print_report", lambda results, console: console.print("the table"))
+        monkeypatch.setattr(
+            promptsearch.report, "print_report", lambda results, console: console.print("the table")
+        )
 
     def _compare(self, config: StudyConfig, *, out: Path, progress: Any) -> Any:
         self.config, self.out = config, out
-        progress(promptsearch.study.study.Progress("capitals/random/seed0", 1, 1, "search", 2.5, 500, 1000, 3.0))
+        progress(
+            promptsearch.study.study.Progress(
+                "capitals/random/seed0", 1, 1, "search", 2.5, 500, 1000, 3.0
+            )
+        )
         if self.error is not None:
             raise self.error
         return SimpleNamespace(failed=self.failed)
@@ -91,13 +97,27 @@ print([m for m in ("torch", "transformers", "datasets", "pandas", "matplotlib") 
         ["--version"],
         ["compare", "none.yaml"],
     ):
-        done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True)
+        done = subprocess.run(
+            [sys.executable, "-c", code, *arguments], capture_output=True, text=True
+        )
         assert done.stdout.splitlines()[-1] == "[]", arguments
         assert "Traceback" not in done.stderr
 
 
 @pytest.mark.parametrize(
-    "command", ["compare", "plan", "search", "report", "export", "verify", "strategies", "tasks", "apply", "schema"]
+    "command",
+    [
+        "compare",
+        "plan",
+        "search",
+        "report",
+        "export",
+        "verify",
+        "strategies",
+        "tasks",
+        "apply",
+        "schema",
+    ],
 )
 def test_every_command_explains_itself(command: str) -> None:
     assert f"\n  {command} " in run("--help").stdout
@@ -114,11 +134,20 @@ def test_a_wrong_command_or_option_is_wrong_input() -> None:
 
 
 def test_compare_runs_the_study_and_says_where_the_report_lies(engine: Engine) -> None:
-    result = run("compare", "study.yaml", "--out", "there", "--set", "budget=2000", "--set", "seeds=3")
+    result = run(
+        "compare", "study.yaml", "--out", "there", "--set", "budget=2000", "--set", "seeds=3"
+    )
     assert result.exit_code == 0
-    assert (engine.config.budget, engine.config.seeds, engine.out) == (2000, (0, 1, 2), Path("there"))
+    assert (engine.config.budget, engine.config.seeds, engine.out) == (
+        2000,
+        (0, 1, 2),
+        Path("there"),
+    )
     assert result.stdout == "the table\nThe report lies in there/report.html.\n"
-    assert result.stderr == "[1/1] capitals/random/seed0: search, best loss 2.5000, 500 tokens (50%), about 0:03 left\n"
+    assert (
+        result.stderr
+        == "[1/1] capitals/random/seed0: search, best loss 2.5000, 500 tokens (50%), about 0:03 left\n"
+    )
 
 
 def test_a_study_lies_in_results_under_its_name(engine: Engine) -> None:
@@ -126,16 +155,23 @@ def test_a_study_lies_in_results_under_its_name(engine: Engine) -> None:
     assert engine.out == Path("results/study")
 
 
-def test_plan_prints_the_bill_and_runs_nothing(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_plan_prints_the_bill_and_runs_nothing(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("promptsearch.study.forecast.forecast", lambda config: config)
-    monkeypatch.setattr("promptsearch.report.forecast.print_forecast", lambda found, console: console.print(found.budget))
+    monkeypatch.setattr(
+        "promptsearch.report.forecast.print_forecast",
+        lambda found, console: console.print(found.budget),
+    )
     result = run("plan", "study.yaml", "--set", "budget=2000")
     assert (result.exit_code, result.stdout) == (0, "2000\n")
     assert not hasattr(engine, "config") or engine.config is None
 
 
 def test_failed_runs_are_named_and_give_exit_code_1(engine: Engine) -> None:
-    engine.failed = (SimpleNamespace(task="capitals", label="floor", seed=0, error="it returned no tokens"),)
+    engine.failed = (
+        SimpleNamespace(task="capitals", label="floor", seed=0, error="it returned no tokens"),
+    )
     result = run("compare", "study.yaml")
     assert result.exit_code == 1
     assert result.stderr.endswith("error: capitals/floor/seed0 failed: it returned no tokens\n")
@@ -152,11 +188,17 @@ def test_quiet_prints_errors_only(engine: Engine) -> None:
 def test_wrong_input_gives_one_message_and_exit_code_2(engine: Engine) -> None:
     result = run("compare", "study.yaml", "--set", "buget=5")
     assert result.exit_code == 2
-    assert result.stderr.startswith("error: study.yaml, --set buget=5: unknown key 'buget'. Did you mean 'budget'?")
+    assert result.stderr.startswith(
+        "error: study.yaml, --set buget=5: unknown key 'buget'. Did you mean 'budget'?"
+    )
     assert result.stderr.count("\n") == 1
     engine.error = ModelError("there is no model 'a-model'")
     result = run("compare", "study.yaml", "-q")
-    assert (result.exit_code, result.stderr, result.stdout) == (2, "error: there is no model 'a-model'\n", "")
+    assert (result.exit_code, result.stderr, result.stdout) == (
+        2,
+        "error: there is no model 'a-model'\n",
+        "",
+    )
 
 
 def test_a_bug_stays_a_traceback(engine: Engine) -> None:
@@ -167,15 +209,33 @@ def test_a_bug_stays_a_traceback(engine: Engine) -> None:
 def test_stopping_says_how_to_go_on(engine: Engine) -> None:
     engine.error = KeyboardInterrupt()
     result = run("compare", "study.yaml", "-q")
-    assert (result.exit_code, result.stderr) == (130, "stopped. Nothing is lost: the same command goes on from here.\n")
+    assert (result.exit_code, result.stderr) == (
+        130,
+        "stopped. Nothing is lost: the same command goes on from here.\n",
+    )
 
 
 def test_search_on_a_built_in_task(engine: Engine) -> None:
-    result = run("search", "evolution", "--task", "capitals", "-o", "batch=8", "-o", "length=4", "--set", "budget=5000")
+    result = run(
+        "search",
+        "evolution",
+        "--task",
+        "capitals",
+        "-o",
+        "batch=8",
+        "-o",
+        "length=4",
+        "--set",
+        "budget=5000",
+    )
     assert result.exit_code == 0
     (row,) = engine.config.strategies
     assert (row.name, row.options, row.length) == ("evolution", {"batch": 8}, 4)
-    assert (engine.config.model, engine.config.tasks, engine.config.budget) == ("smollm2-135m-instruct", ("capitals",), 5000)
+    assert (engine.config.model, engine.config.tasks, engine.config.budget) == (
+        "smollm2-135m-instruct",
+        ("capitals",),
+        5000,
+    )
     assert engine.out == Path("results/capitals-evolution")
 
 
@@ -183,7 +243,11 @@ def test_search_takes_one_row_of_a_study(engine: Engine) -> None:
     run("search", "floor", "--study", "study.yaml", "--option", "batch=2", "--set", "budget=77")
     (row,) = engine.config.strategies
     assert (row.name, row.label, row.length, row.options) == ("random", "floor", 2, {"batch": 2})
-    assert (engine.config.budget, engine.config.model, engine.config.name) == (77, "a-model", "study-floor")
+    assert (engine.config.budget, engine.config.model, engine.config.name) == (
+        77,
+        "a-model",
+        "study-floor",
+    )
     run("search", "mine:Mine", "--study", "study.yaml")  # one that the study does not name
     assert [r.name for r in engine.config.strategies] == ["mine:Mine"]
     assert engine.out == Path("results/study-Mine")
@@ -191,7 +255,12 @@ def test_search_takes_one_row_of_a_study(engine: Engine) -> None:
 
 def test_search_takes_along_what_a_row_starts_from(engine: Engine, tmp_path: Path) -> None:
     text = Path("study.yaml").read_text().partition("strategies:")[0]
-    rows = ["random", "{gcg: {start: {run: random}}}", "{prompt_tuning: {start: {run: gcg}}}", "manual"]
+    rows = [
+        "random",
+        "{gcg: {start: {run: random}}}",
+        "{prompt_tuning: {start: {run: gcg}}}",
+        "manual",
+    ]
     (tmp_path / "chain.yaml").write_text(f"{text}strategies: [{', '.join(rows)}]")
     run("search", "prompt_tuning", "--study", str(tmp_path / "chain.yaml"), "-o", "batch=2")
     assert [(row.name, row.options) for row in engine.config.strategies] == [
@@ -205,7 +274,10 @@ def test_search_takes_along_what_a_row_starts_from(engine: Engine, tmp_path: Pat
     ("arguments", "message"),
     [
         ([], "say what to search on: either --task NAME (a built-in task) or --study FILE"),
-        (["--task", "capitals", "--study", "study.yaml"], "say what to search on: either --task NAME"),
+        (
+            ["--task", "capitals", "--study", "study.yaml"],
+            "say what to search on: either --task NAME",
+        ),
         (["--task", "capitals", "-o", "batch"], "--option batch: expected KEY=VALUE"),
         (
             ["--task", "capitals", "-o", "length=no"],
@@ -231,13 +303,23 @@ def test_strategies_are_listed_and_a_broken_one_is_named(monkeypatch: pytest.Mon
     result = run("strategies")
     assert result.exit_code == 0
     lines = {line.split()[0]: line for line in result.stdout.splitlines()}
-    assert {"manual", "random", "exhaustive", "evolution", "optuna", "prompt_tuning", "p_tuning"} <= set(lines)
+    assert {
+        "manual",
+        "random",
+        "exhaustive",
+        "evolution",
+        "optuna",
+        "prompt_tuning",
+        "p_tuning",
+    } <= set(lines)
     assert "broken: the strategy 'torn' cannot be loaded: ModuleNotFoundError" in lines["torn"]
     assert "scores" in lines["random"]
     assert "HardPrompt" in lines["random"]
 
 
-def test_a_strategy_of_the_current_folder_is_explained_with_its_options(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_strategy_of_the_current_folder_is_explained_with_its_options(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("COLUMNS", "200")
     monkeypatch.setattr(sys, "path", list(sys.path))
     (folder / "my_strategies.py").write_text('''
@@ -277,17 +359,32 @@ def test_an_unknown_strategy_gets_a_hint() -> None:
 
 def test_tasks_are_listed_and_shown() -> None:
     assert "capitals  Name the capital of a country or territory" in run("tasks").stdout
-    assert 'template: "{prompt} capital {prompt} {name} is {answer}"' in run("tasks", "capitals").stdout
+    assert (
+        'template: "{prompt} capital {prompt} {name} is {answer}"'
+        in run("tasks", "capitals").stdout
+    )
     result = run("tasks", "capitls")
-    assert (result.exit_code, result.stderr) == (2, "error: unknown task 'capitls'. Did you mean 'capitals'? Known: capitals.\n")
+    assert (result.exit_code, result.stderr) == (
+        2,
+        "error: unknown task 'capitls'. Did you mean 'capitals'? Known: capitals.\n",
+    )
 
 
 def test_report_reads_the_folder_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(promptsearch.report, "load_results", lambda folder, trust_code: f"results of {folder}")
-    monkeypatch.setattr(promptsearch.report, "write_report", lambda folder, trust_code: folder / "report.html")
-    monkeypatch.setattr(promptsearch.report, "print_report", lambda results, console: console.print(results))
+    monkeypatch.setattr(
+        promptsearch.report, "load_results", lambda folder, trust_code: f"results of {folder}"
+    )
+    monkeypatch.setattr(
+        promptsearch.report, "write_report", lambda folder, trust_code: folder / "report.html"
+    )
+    monkeypatch.setattr(
+        promptsearch.report, "print_report", lambda results, console: console.print(results)
+    )
     result = run("report", "there")
-    assert (result.exit_code, result.stdout) == (0, "results of there\nThe report lies in there/report.html.\n")
+    assert (result.exit_code, result.stdout) == (
+        0,
+        "results of there\nThe report lies in there/report.html.\n",
+    )
 
 
 def test_a_folder_that_is_no_study_is_wrong_input() -> None:
@@ -298,9 +395,19 @@ def test_a_folder_that_is_no_study_is_wrong_input() -> None:
 
 
 def test_export_hands_on_its_arguments(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(promptsearch.export, "export_run", lambda run, to, out, key: f"{run} as {to} in {out} with {key}")
-    assert run("export", "a/run", "--to", "peft", "--out", "there").stdout == "a/run as peft in there with None\n"
-    assert run("export", "a/run", "--to", "text", "--out", "there", "--key", "A").stdout == "a/run as text in there with A\n"
+    monkeypatch.setattr(
+        promptsearch.export,
+        "export_run",
+        lambda run, to, out, key: f"{run} as {to} in {out} with {key}",
+    )
+    assert (
+        run("export", "a/run", "--to", "peft", "--out", "there").stdout
+        == "a/run as peft in there with None\n"
+    )
+    assert (
+        run("export", "a/run", "--to", "text", "--out", "there", "--key", "A").stdout
+        == "a/run as text in there with A\n"
+    )
     assert run("export", "a/run", "--to", "peft").exit_code == 2
 
 
@@ -310,15 +417,24 @@ def test_an_unknown_format_gets_a_hint() -> None:
     assert "Did you mean 'peft'?" in result.stderr
 
 
-@pytest.mark.parametrize(("same", "code", "word"), [(True, 0, "the same: kv"), (False, 1, "NOT the same: kv")])
-def test_verify_says_how_far_an_export_is_off(monkeypatch: pytest.MonkeyPatch, same: bool, code: int, word: str) -> None:
+@pytest.mark.parametrize(
+    ("same", "code", "word"), [(True, 0, "the same: kv"), (False, 1, "NOT the same: kv")]
+)
+def test_verify_says_how_far_an_export_is_off(
+    monkeypatch: pytest.MonkeyPatch, same: bool, code: int, word: str
+) -> None:
     calls: list[Any] = []
     found = promptsearch.export.Verified("kv", 8, 2.5e-7, same, 1e-5)
-    monkeypatch.setattr(promptsearch.export, "verify", lambda *given, key: calls.append((*given, key)) or found)
+    monkeypatch.setattr(
+        promptsearch.export, "verify", lambda *given, key: calls.append((*given, key)) or found
+    )
     monkeypatch.setattr(promptsearch.models.LanguageModel, "load", lambda name: f"model {name}")
     result = run("verify", "an/export", "--model", "small")
     assert result.exit_code == code and calls == [(Path("an/export"), "model small", None)]
-    assert result.stdout == f"{word}, 8 inputs, largest difference 2.5e-07 nats per scored token (allowed: 1e-05)\n"
+    assert (
+        result.stdout
+        == f"{word}, 8 inputs, largest difference 2.5e-07 nats per scored token (allowed: 1e-05)\n"
+    )
 
 
 def test_a_folder_that_is_no_export_is_wrong_input() -> None:
@@ -336,7 +452,11 @@ def saved(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
         for row in rows:
             yield {**row, "answer": "Café"}
 
-    monkeypatch.setattr(promptsearch.export, "load_prompt", lambda path: calls.append(path) or SimpleNamespace(apply=apply))
+    monkeypatch.setattr(
+        promptsearch.export,
+        "load_prompt",
+        lambda path: calls.append(path) or SimpleNamespace(apply=apply),
+    )
     monkeypatch.setattr(promptsearch.models.LanguageModel, "load", lambda name: f"model {name}")
     return calls
 
@@ -344,7 +464,10 @@ def saved(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 def test_apply_answers_lines_of_standard_input(saved: list[Any]) -> None:
     result = run("apply", "an/export", given='{"name": "France"}\n\n{"name": "Peru"}\n')
     assert result.exit_code == 0
-    assert result.stdout == '{"name": "France", "answer": "Café"}\n{"name": "Peru", "answer": "Café"}\n'
+    assert (
+        result.stdout
+        == '{"name": "France", "answer": "Café"}\n{"name": "Peru", "answer": "Café"}\n'
+    )
     assert saved == [Path("an/export"), None]
 
 
@@ -369,7 +492,14 @@ def test_apply_takes_several_prompts_by_name(monkeypatch: pytest.MonkeyPatch) ->
             yield from ({**row, "answer": "yes"} for row in rows)
 
     monkeypatch.setattr("promptsearch.export.prompted.PromptedModel", Stub)
-    result = run("apply", "films=a/b", "capitals=c", "--model", "small", given='{"prompt": "films", "text": "x"}\n')
+    result = run(
+        "apply",
+        "films=a/b",
+        "capitals=c",
+        "--model",
+        "small",
+        given='{"prompt": "films", "text": "x"}\n',
+    )
     assert result.stdout == '{"prompt": "films", "text": "x", "answer": "yes"}\n'
     assert calls == [("model small", {"films": "prompt of a/b", "capitals": "prompt of c"})]
 
@@ -391,7 +521,10 @@ def test_wrong_names_of_prompts_are_named(given: list[str], message: str) -> Non
     ("given", "message"),
     [
         ('{"a": 1}\n{"a": \n', "error: <stdin>, line 2: this is not JSON: Expecting value"),
-        ("[1]\n", 'error: <stdin>, line 1: expected an object with fields, such as {"text": "..."}'),
+        (
+            "[1]\n",
+            'error: <stdin>, line 1: expected an object with fields, such as {"text": "..."}',
+        ),
     ],
 )
 def test_a_wrong_line_is_named(saved: list[Any], given: str, message: str) -> None:
@@ -411,7 +544,12 @@ def test_the_schema_is_json() -> None:
 
 
 def test_the_version_is_that_of_the_package() -> None:
-    done = subprocess.run([sys.executable, "-m", "promptsearch", "--version"], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "promptsearch", "--version"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     assert done.stdout == "0.1.0\n"
 
 

@@ -21,13 +21,30 @@ TUNED, DRAWN = "films/prompt_tuning/seed0", "films/random/seed0"
 
 
 def study(strategies=STRATEGIES, **changes):
-    return {"name": "s", "budget": 5_000, "length": 2, "score_on": 8, "seeds": 1, "strategies": strategies, **changes}
+    return {
+        "name": "s",
+        "budget": 5_000,
+        "length": 2,
+        "score_on": 8,
+        "seeds": 1,
+        "strategies": strategies,
+        **changes,
+    }
 
 
 def numbers(results):
     """What a study found, times and what a cache saved left out."""
     return {
-        run.label: (run.winner, run.search, run.select, run.test, run.curve, run.spent, run.gap, run.stopped)
+        run.label: (
+            run.winner,
+            run.search,
+            run.select,
+            run.test,
+            run.curve,
+            run.spent,
+            run.gap,
+            run.stopped,
+        )
         for run in results.runs
     }
 
@@ -35,7 +52,9 @@ def numbers(results):
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory, tiny, films):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("promptsearch.study.study.cache_folder", lambda: tmp_path_factory.mktemp("cache"))
+        patch.setattr(
+            "promptsearch.study.study.cache_folder", lambda: tmp_path_factory.mktemp("cache")
+        )
         folder = tmp_path_factory.mktemp("whole")
         compare(study(), out=folder, model=tiny, task=films)
     return folder
@@ -59,12 +78,16 @@ def interrupted(tmp_path_factory, tiny, films):
         append(path, content)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("promptsearch.study.study.cache_folder", lambda: tmp_path_factory.mktemp("cache"))
+        patch.setattr(
+            "promptsearch.study.study.cache_folder", lambda: tmp_path_factory.mktemp("cache")
+        )
         patch.setattr("promptsearch.search.loop._SAVING_SHARE", 1e9)  # at every chance
         patch.setattr("promptsearch.records.log.append", counted)
         with pytest.raises(KeyboardInterrupt):
             compare(study(), out=folder, model=tiny, task=films)
-    assert (folder / TUNED / "state.safetensors").exists() and not (folder / TUNED / "result.json").exists()
+    assert (folder / TUNED / "state.safetensors").exists() and not (
+        folder / TUNED / "result.json"
+    ).exists()
     return folder
 
 
@@ -75,7 +98,18 @@ def contents(raw):
         yield raw[:cut]
     for place in rng.integers(len(raw), size=25).tolist():
         yield raw[:place] + bytes([raw[place] ^ 1 << int(rng.integers(8))]) + raw[place + 1 :]
-    yield from (b"null", b"[]\n", b"{}\n", b"1\n", b'"x"', b"\0" * 100, b"\xff\xfe\x00", os.urandom(200), raw + b"x", raw + raw)
+    yield from (
+        b"null",
+        b"[]\n",
+        b"{}\n",
+        b"1\n",
+        b'"x"',
+        b"\0" * 100,
+        b"\xff\xfe\x00",
+        os.urandom(200),
+        raw + b"x",
+        raw + raw,
+    )
     yield from (b"[" * 100_000, b'{"a":' * 100_000 + b"\n", b"[" * 100_000 + b"]" * 100_000 + b"\n")
 
 
@@ -90,7 +124,9 @@ def edits(data):
                 walk(value[key], lambda copy, key=key, put=put: put(copy)[key])
                 if not isinstance(value[key], (dict, list)):
                     other = value[key] + 1 if isinstance(value[key], (int, float)) else "other"
-                    found.append(lambda copy, key=key, put=put, other=other: put(copy).update({key: other}))
+                    found.append(
+                        lambda copy, key=key, put=put, other=other: put(copy).update({key: other})
+                    )
         elif isinstance(value, list) and value:
             found.append(lambda copy, put=put: put(copy).pop())
             walk(value[0], lambda copy, put=put: put(copy)[0])
@@ -102,7 +138,9 @@ def edits(data):
         yield json.dumps(copy).encode()
 
 
-@pytest.mark.parametrize("name", ["study.json", f"{TUNED}/result.json", f"{TUNED}/run.json", f"{DRAWN}/result.json"])
+@pytest.mark.parametrize(
+    "name", ["study.json", f"{TUNED}/result.json", f"{TUNED}/run.json", f"{DRAWN}/result.json"]
+)
 def test_report_tells_of_damage_or_shows_the_same_numbers(finished, whole, tmp_path, name):
     folder = tmp_path / "study"
     shutil.copytree(finished, folder)
@@ -129,7 +167,10 @@ def test_report_tells_of_damage_or_shows_the_same_numbers(finished, whole, tmp_p
         (lambda r: r["test"]["losses"].pop(), "test.losses has 19 entries"),
         (lambda r: r["test"].update(metric=1.0), "test.metric is"),
         (lambda r: r["test"].update(correct=[1] * 20), "test.correct contradicts"),
-        (lambda r: r["test"].update(predictions=[2] * 20), "test.predictions has 2, and the task 2 choices"),
+        (
+            lambda r: r["test"].update(predictions=[2] * 20),
+            "test.predictions has 2, and the task 2 choices",
+        ),
         (lambda r: r["test"].update(labels=[-1] * 20), "test.labels"),
         (lambda r: r["test"].update(labels=None), "predictions or labels"),
         (lambda r: r["select"].update(loss=0.0), "select.loss is"),
@@ -137,7 +178,10 @@ def test_report_tells_of_damage_or_shows_the_same_numbers(finished, whole, tmp_p
         (lambda r: r.update(spent=1), "spent is 1"),
         (lambda r: r["ledger"].update(forward=0), "its ledger adds up to"),
         (lambda r: r.update(budget=4_999), "its budget"),
-        (lambda r: (r.update(budget=6_000), r["ledger"].update(budget=6_000)), "that of the study 5000"),
+        (
+            lambda r: (r.update(budget=6_000), r["ledger"].update(budget=6_000)),
+            "that of the study 5000",
+        ),
         (lambda r: (r.update(spent=9_999), r["ledger"].update(forward=9_999)), "of a budget"),
         (lambda r: r.update(gap=0.0), "gap is"),
         (lambda r: r.update(curve=r["curve"][::-1]), "its curve goes back"),
@@ -150,7 +194,9 @@ def test_report_tells_of_damage_or_shows_the_same_numbers(finished, whole, tmp_p
         (lambda r: r.update(task="other"), "is of the task 'other'"),
     ],
 )
-def test_a_result_that_contradicts_itself_is_refused_whatever_its_checksum(finished, tmp_path, edit, complaint):
+def test_a_result_that_contradicts_itself_is_refused_whatever_its_checksum(
+    finished, tmp_path, edit, complaint
+):
     shutil.copytree(finished, tmp_path / "study")
     path = tmp_path / "study" / DRAWN / "result.json"
     data = unseal(json.loads(path.read_bytes()))
@@ -167,7 +213,9 @@ def test_a_result_in_another_place_is_refused(finished, tmp_path):
     with pytest.raises(RecordError, match="lies in another folder, too"):
         load_results(folder)
     shutil.copytree(folder / "films" / "copy" / "seed0", folder / "films" / "third" / "seed5")
-    with pytest.raises(RecordError, match="of seed 0, and its folder of another|another folder, too"):
+    with pytest.raises(
+        RecordError, match="of seed 0, and its folder of another|another folder, too"
+    ):
         load_results(folder)
 
 
@@ -193,12 +241,21 @@ def test_a_log_is_read_as_it_was_written_or_refused(finished, tmp_path):
 @pytest.mark.parametrize(
     ("edit", "complaint"),
     [
-        (lambda line: line["losses"].__setitem__(0, line["losses"][0][:1]), "losses and metric|could not|shape"),
+        (
+            lambda line: line["losses"].__setitem__(0, line["losses"][0][:1]),
+            "losses and metric|could not|shape",
+        ),
         (lambda line: line["losses"].pop(), "rows of losses"),
         (lambda line: line["metric"].pop(), "of the metric"),
         (lambda line: line["choices"].pop(), "rows of losses"),
-        (lambda line: line["losses"][0].__setitem__(0, 7.0), "a loss of prompt 0 is that of none of its choices"),
-        (lambda line: line["metric"][0].__setitem__(0, 1 - line["metric"][0][0]), "losses and metric of prompt 0 contradict"),
+        (
+            lambda line: line["losses"][0].__setitem__(0, 7.0),
+            "a loss of prompt 0 is that of none of its choices",
+        ),
+        (
+            lambda line: line["metric"][0].__setitem__(0, 1 - line["metric"][0][0]),
+            "losses and metric of prompt 0 contradict",
+        ),
         (lambda line: line["choices"][0].__setitem__(0, [-5.0, -6.0]), "none of its choices"),
         (lambda line: line.update(ledger=None), "NoneType"),
         (lambda line: line.update(prompts=[{}]), "key"),
@@ -214,7 +271,9 @@ def test_a_log_is_read_as_it_was_written_or_refused(finished, tmp_path):
         (lambda line: line.update(seconds=-1), "seconds"),
     ],
 )
-def test_a_line_that_contradicts_itself_is_refused_whatever_its_checksum(finished, tmp_path, edit, complaint):
+def test_a_line_that_contradicts_itself_is_refused_whatever_its_checksum(
+    finished, tmp_path, edit, complaint
+):
     first, *rest = (finished / DRAWN / "evaluations.jsonl").read_bytes().splitlines(keepends=True)
     line = unseal(json.loads(first))
     edit(line)
@@ -227,11 +286,15 @@ def test_a_line_that_contradicts_itself_is_refused_whatever_its_checksum(finishe
 @pytest.mark.parametrize(
     "edit",
     [
-        lambda line: line.update({name: [row[:3] for row in line[name]] for name in ("losses", "metric", "choices")}),
+        lambda line: line.update(
+            {name: [row[:3] for row in line[name]] for name in ("losses", "metric", "choices")}
+        ),
         lambda line: line["ledger"].update(forward=line["ledger"]["forward"] + 1),
     ],
 )
-def test_a_line_that_agrees_with_itself_but_not_with_the_run_is_refused(finished, tiny, films, tmp_path, edit):
+def test_a_line_that_agrees_with_itself_but_not_with_the_run_is_refused(
+    finished, tiny, films, tmp_path, edit
+):
     shutil.copytree(finished, tmp_path / "study")
     run = tmp_path / "study" / DRAWN
     (run / "result.json").unlink()
@@ -252,10 +315,15 @@ def test_damage_in_one_run_loses_no_other(tiny, films, tmp_path, finished, whole
     shutil.copytree(finished, folder)
     (folder / DRAWN / "result.json").write_bytes(b"{")
     shutil.rmtree(folder / TUNED)
-    with pytest.raises(RecordError, match=r"random/seed0/result\.json is damaged .*delete it and run the study again"):
+    with pytest.raises(
+        RecordError,
+        match=r"random/seed0/result\.json is damaged .*delete it and run the study again",
+    ):
         compare(study(), out=folder, model=tiny, task=films)
     assert (folder / TUNED / "result.json").exists(), "the others were made"
-    assert (folder / DRAWN / "result.json").read_bytes() == b"{", "and the damaged one is left as it is"
+    assert (folder / DRAWN / "result.json").read_bytes() == b"{", (
+        "and the damaged one is left as it is"
+    )
     (folder / DRAWN / "result.json").unlink()  # as it was told
     assert numbers(compare(study(), out=folder, model=tiny, task=films)) == whole
 
@@ -286,11 +354,19 @@ def first_finalist(folder):
         (lambda folder: shutil.rmtree(folder / TUNED / "finalists"), None),
         (lambda folder: (folder / TUNED / "evaluations.jsonl").unlink(), None),
         (lambda folder: (folder / TUNED / "run.json").unlink(), None),
-        (lambda folder: (folder / TUNED / "run.json").write_bytes(b"[" * 100_000), "delete it alone"),
-        (lambda folder: (folder / TUNED / "evaluations.jsonl").write_bytes(b"{}\n"), "delete it alone"),
+        (
+            lambda folder: (folder / TUNED / "run.json").write_bytes(b"[" * 100_000),
+            "delete it alone",
+        ),
+        (
+            lambda folder: (folder / TUNED / "evaluations.jsonl").write_bytes(b"{}\n"),
+            "delete it alone",
+        ),
     ],
 )
-def test_an_interrupted_run_ends_with_the_same_numbers(interrupted, whole, tiny, films, tmp_path, damage, complaint):
+def test_an_interrupted_run_ends_with_the_same_numbers(
+    interrupted, whole, tiny, films, tmp_path, damage, complaint
+):
     folder = tmp_path / "study"
     shutil.copytree(interrupted, folder)
     damage(folder)
@@ -303,7 +379,9 @@ def test_an_interrupted_run_ends_with_the_same_numbers(interrupted, whole, tiny,
     assert not list(folder.rglob("*.part")) and not (folder / TUNED / "finalists").exists()
 
 
-def test_after_room_is_made_the_same_command_gives_the_same_numbers(whole, tiny, films, tmp_path, monkeypatch):
+def test_after_room_is_made_the_same_command_gives_the_same_numbers(
+    whole, tiny, films, tmp_path, monkeypatch
+):
     """The disk is full at one write after the other, and each time half of it had been written."""
     write, count, moment = files._write_all, 0, 0
     monkeypatch.setattr("promptsearch.search.loop._SAVING_SHARE", 1e9)
@@ -324,7 +402,10 @@ def test_after_room_is_made_the_same_command_gives_the_same_numbers(whole, tiny,
             compare(study(), out=tmp_path, model=tiny, task=films)
         except FileError as error:
             failed += 1
-            assert "no space is left on the disk. What was written before is safe; make room" in str(error)
+            assert (
+                "no space is left on the disk. What was written before is safe; make room"
+                in str(error)
+            )
         assert not list(tmp_path.rglob("*.part"))
     assert failed >= 9
     moment = 0
@@ -369,7 +450,10 @@ def a_link_as_study(path):
     (path / "study.json").symlink_to("nowhere")
 
 
-@pytest.mark.parametrize("damage", [a_file, a_file_below, a_folder_as_lock, a_folder_as_study, a_pipe_as_study, a_link_as_study])
+@pytest.mark.parametrize(
+    "damage",
+    [a_file, a_file_below, a_folder_as_lock, a_folder_as_study, a_pipe_as_study, a_link_as_study],
+)
 def test_what_stands_in_the_way_is_named_and_left_as_it_is(tiny, films, tmp_path, damage):
     damage(tmp_path / "out")
     with pytest.raises(FileError, match="stands where|leads nowhere"):
@@ -385,7 +469,9 @@ def test_an_out_that_cannot_be(tiny, films, tmp_path, name):
 
 
 @pytest.mark.parametrize("name", ["study.json", f"{DRAWN}/result.json", f"{DRAWN}/run.json"])
-@pytest.mark.parametrize("damage", [os.mkfifo, os.mkdir, lambda path: os.symlink("nowhere", path), None])
+@pytest.mark.parametrize(
+    "damage", [os.mkfifo, os.mkdir, lambda path: os.symlink("nowhere", path), None]
+)
 def test_the_command_report_ends_with_2_and_one_line(finished, tmp_path, name, damage):
     folder = tmp_path / "study"
     shutil.copytree(finished, folder)
@@ -394,10 +480,16 @@ def test_the_command_report_ends_with_2_and_one_line(finished, tmp_path, name, d
     if damage:
         damage(path)
     found = CliRunner().invoke(app, ["report", str(folder)])
-    if damage is None and name != "study.json":  # then the run was not made yet, or tells its settings itself
+    if (
+        damage is None and name != "study.json"
+    ):  # then the run was not made yet, or tells its settings itself
         assert found.exit_code == 0
         return
-    assert found.exit_code == 2 and found.stderr.startswith("error: ") and found.stderr.count("\n") == 1
+    assert (
+        found.exit_code == 2
+        and found.stderr.startswith("error: ")
+        and found.stderr.count("\n") == 1
+    )
 
 
 def test_an_error_of_the_system_that_nobody_met_is_one_line(monkeypatch, tmp_path):
@@ -406,7 +498,11 @@ def test_an_error_of_the_system_that_nobody_met_is_one_line(monkeypatch, tmp_pat
 
     monkeypatch.setattr("promptsearch.report.load_results", fail)
     found = CliRunner().invoke(app, ["report", str(tmp_path)])
-    assert found.exit_code == 2 and "Permission denied" in found.stderr and found.stderr.count("\n") == 1
+    assert (
+        found.exit_code == 2
+        and "Permission denied" in found.stderr
+        and found.stderr.count("\n") == 1
+    )
 
 
 def test_other_settings_are_found_without_run_json(finished, tiny, films, tmp_path):

@@ -75,7 +75,13 @@ class Scored(Samples):
 
 class Told(Samples):
     def cheat(self, evaluation):
-        for array in (evaluation.values, evaluation.losses, evaluation.metric, evaluation.choices, evaluation.examples):
+        for array in (
+            evaluation.values,
+            evaluation.losses,
+            evaluation.metric,
+            evaluation.choices,
+            evaluation.examples,
+        ):
             array[...] = 0
 
 
@@ -92,8 +98,16 @@ class Folder(Samples):
 
 class Others(Samples):
     def cheat(self, evaluation):
-        found = [value for value in (getattr(self.objective.log, name, None) for name in ("_folder", "folder", "path")) if value]
-        results = [path for folder in found for path in Path(folder).parents[2].rglob("result.json")]
+        found = [
+            value
+            for value in (
+                getattr(self.objective.log, name, None) for name in ("_folder", "folder", "path")
+            )
+            if value
+        ]
+        results = [
+            path for folder in found for path in Path(folder).parents[2].rglob("result.json")
+        ]
         assert results, "it finds no way to another run's result"
 
 
@@ -105,7 +119,9 @@ class Writes(Samples):
     def cheat(self, evaluation):
         with sqlite3.connect(Writes.folder / "scores.sqlite", timeout=30) as db:
             for name, content in db.execute("select name, content from scores").fetchall():
-                fake = content[:21] + json.dumps({**json.loads(content[21:]), "losses": [[0.0] * 8] * 4})
+                fake = content[:21] + json.dumps(
+                    {**json.loads(content[21:]), "losses": [[0.0] * 8] * 4}
+                )
                 db.execute("update scores set content = ? where name = ?", (fake, name))
 
 
@@ -119,7 +135,11 @@ class Model(Samples):
     """Finds the LM by the garbage collector, which nobody can forbid."""
 
     def cheat(self, evaluation):
-        models = [each for each in gc.get_objects() if type(each) is LanguageModel and each.name == "cheated"]
+        models = [
+            each
+            for each in gc.get_objects()
+            if type(each) is LanguageModel and each.name == "cheated"
+        ]
         for model in models:
             model.model.get_input_embeddings().weight.data.mul_(0.5)
 
@@ -145,7 +165,14 @@ def study(folder, films, rows, monkeypatch, seeds=1):
     monkeypatch.setattr("promptsearch.study.study.cache_folder", lambda: cache)
     Writes.folder = cache
     lm = LanguageModel(*tiny_model("llama"), name="cheated")
-    settings = {"name": "doors", "strategies": rows, "length": 2, "budget": BUDGET, "score_on": 8, "seeds": seeds}
+    settings = {
+        "name": "doors",
+        "strategies": rows,
+        "length": 2,
+        "budget": BUDGET,
+        "score_on": 8,
+        "seeds": seeds,
+    }
     compare({**settings, "dtype": "float32"}, out=folder / "study", model=lm, task=films)
     read = lambda path: json.loads(path.read_text())  # noqa: E731
     return {path.parts[-3]: read(path) for path in sorted((folder / "study").rglob("result.json"))}
@@ -153,22 +180,33 @@ def study(folder, films, rows, monkeypatch, seeds=1):
 
 def numbers(result):
     """What a run found and paid, but for the time that it took, and what was computed instead of read from the cache."""
-    ledger = {name: value for name, value in result["ledger"].items() if name not in ("cached", "computed")}
+    ledger = {
+        name: value
+        for name, value in result["ledger"].items()
+        if name not in ("cached", "computed")
+    }
     return {**result, "ledger": ledger, "seconds": 0}
 
 
 @pytest.fixture(scope="module")
 def honest(tmp_path_factory, films):
     with pytest.MonkeyPatch.context() as patch:
-        return study(tmp_path_factory.mktemp("honest"), films, [f"{__name__}:Samples", "random"], patch)
+        return study(
+            tmp_path_factory.mktemp("honest"), films, [f"{__name__}:Samples", "random"], patch
+        )
 
 
 @pytest.mark.parametrize("cheat", CHEATS, ids=lambda cheat: cheat.__name__)
-def test_a_cheat_is_named_or_gains_nothing_and_changes_no_other_run(cheat, tmp_path, films, honest, monkeypatch):
+def test_a_cheat_is_named_or_gains_nothing_and_changes_no_other_run(
+    cheat, tmp_path, films, honest, monkeypatch
+):
     name = f"{__name__}:{cheat.__name__}"
     found = study(tmp_path, films, [name, f"{__name__}:Samples", "random"], monkeypatch)
     cheated, *others = found[cheat.__name__], found["Samples"], found["random"]
-    assert [numbers(other) for other in others] == [numbers(honest["Samples"]), numbers(honest["random"])]
+    assert [numbers(other) for other in others] == [
+        numbers(honest["Samples"]),
+        numbers(honest["random"]),
+    ]
     if CHEATS[cheat] is None:
         for key in ("search", "select", "test", "winner", "spent", "curve"):
             assert cheated[key] == honest["Samples"][key]
@@ -350,8 +388,15 @@ BROKEN = {
 }
 
 
-def test_whatever_part_of_the_contract_is_broken_only_its_own_runs_fail(tmp_path, films, honest, monkeypatch):
-    found = study(tmp_path, films, [*(f"{__name__}:{each.__name__}" for each in BROKEN), "random"], monkeypatch)
+def test_whatever_part_of_the_contract_is_broken_only_its_own_runs_fail(
+    tmp_path, films, honest, monkeypatch
+):
+    found = study(
+        tmp_path,
+        films,
+        [*(f"{__name__}:{each.__name__}" for each in BROKEN), "random"],
+        monkeypatch,
+    )
     assert numbers(found["random"]) == numbers(honest["random"])
     for broken, message in BROKEN.items():
         result = found[broken.__name__]
@@ -382,7 +427,10 @@ def test_what_a_strategy_changes_around_it_is_put_back(tmp_path, films, honest, 
     found = study(Path(), films, [f"{__name__}:Meddles", "random"], monkeypatch)
     assert Path.cwd() == tmp_path and torch.get_num_threads() == 1 and torch.is_grad_enabled()
     assert torch.get_default_dtype() == torch.float32 and np.geterr()["divide"] == "warn"
-    assert torch.equal(torch.get_rng_state(), before[0]) and np.random.get_state()[1].tolist() == before[1]
+    assert (
+        torch.equal(torch.get_rng_state(), before[0])
+        and np.random.get_state()[1].tolist() == before[1]
+    )
     assert numbers(found["random"]) == numbers(honest["random"])
     for key in ("search", "select", "test", "winner"):
         assert found["Meddles"][key] == honest["Samples"][key]
@@ -395,8 +443,18 @@ def test_nothing_within_six_steps_of_an_objective_belongs_to_the_core(access, tm
     objective = scorer.objective(scorer.budget(20), log=RunLog(tmp_path), cache=cache)
     strategy = make_strategy("samples", Samples, objective, 0, {})
     objective.evaluate(strategy.ask())
-    strategy.more = [objective.proposer, objective.log, objective.weights, objective.ledger, objective.examples([0])]
-    strategy.seen = [objective.embeddings, objective.space.neighbours([int(objective.space.pool[0])], 2), objective.ranking]
+    strategy.more = [
+        objective.proposer,
+        objective.log,
+        objective.weights,
+        objective.ledger,
+        objective.examples([0]),
+    ]
+    strategy.seen = [
+        objective.embeddings,
+        objective.space.neighbours([int(objective.space.pool[0])], 2),
+        objective.ranking,
+    ]
     assert doors(strategy) == []
     strategy.more.append(lambda: scorer)
     assert doors(strategy) == ["Samples.more[5].<cell 0> is a PlantedScorer"]
@@ -418,7 +476,9 @@ def test_what_is_handed_out_is_a_copy_or_cannot_be_changed():
     value = objective.evaluate([prompt]).values[0]
     objective.log.lines[0]["losses"][0][0] = 0.0
     objective.ranking[0].prompt.__dict__["ids"] = ()
-    assert objective.ranking[0].prompt == prompt and np.mean(objective.log.lines[0]["losses"][0]) == pytest.approx(value)
+    assert objective.ranking[0].prompt == prompt and np.mean(
+        objective.log.lines[0]["losses"][0]
+    ) == pytest.approx(value)
     with pytest.raises(AttributeError):
         objective.evaluate = None
 
@@ -457,8 +517,12 @@ def test_the_bill_is_counted_anew_from_the_log():
 
     count()
     books.ledger.forward -= scorer.budget(1)
-    with pytest.raises(Tampered, match="what the search scored costs .* tokens at least, but its account says"):
+    with pytest.raises(
+        Tampered, match="what the search scored costs .* tokens at least, but its account says"
+    ):
         count()
     books.ledger.forward = scorer.budget(9)
-    with pytest.raises(Tampered, match="tokens were spent: a strategy must leave prices and ledger alone"):
+    with pytest.raises(
+        Tampered, match="tokens were spent: a strategy must leave prices and ledger alone"
+    ):
         count()

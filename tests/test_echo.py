@@ -30,7 +30,12 @@ def films(answers=("bad", "good")):
     rows = [{"text": f"the story {i}", "label": i % 2} for i in range(30)]
     given = dict(enumerate(answers))
     return Task.from_rows(
-        rows, template="{prompt} {text} It was {answer}", label="label", answers=given, splits=SPLITS, name="films"
+        rows,
+        template="{prompt} {text} It was {answer}",
+        label="label",
+        answers=given,
+        splits=SPLITS,
+        name="films",
     )
 
 
@@ -39,7 +44,13 @@ def way(server, single=False):
 
 
 def study(server, strategies=("random",), **changes):
-    given = {"endpoint": server.url, "model": "tiny", "retries": 0, "seconds": 5, **changes.pop("model", {})}
+    given = {
+        "endpoint": server.url,
+        "model": "tiny",
+        "retries": 0,
+        "seconds": 5,
+        **changes.pop("model", {}),
+    }
     return {
         "name": "s", "model": given, "task": "films", "pool": POOL, "budget": 3_000, "length": 2, "score_on": 4, "seeds": 1,
         "strategies": list(strategies), **changes,
@@ -48,7 +59,9 @@ def study(server, strategies=("random",), **changes):
 
 @pytest.mark.parametrize("architecture", ["llama", "gemma3"])
 @pytest.mark.parametrize("echo", ["straight", "early", "late"])
-@pytest.mark.parametrize("lists", [True, False])  # without, the names of tokens tell, where a model does not repeat itself
+@pytest.mark.parametrize(
+    "lists", [True, False]
+)  # without, the names of tokens tell, where a model does not repeat itself
 def test_a_shift_by_one_place_is_found_and_mended(echo, architecture, lists):
     if architecture == "gemma3" and not lists:
         pytest.skip("this tiny model writes each token again and again")
@@ -61,7 +74,9 @@ def test_a_shift_by_one_place_is_found_and_mended(echo, architecture, lists):
         prompts, ids = [TextPrompt("Is it good?"), TextPrompt("x")], np.arange(4)
         ours = Engine(lm, template, split, task.choices).score(prompts, ids)
         theirs = ServedScorer(served, template, split, task.choices).score(prompts, ids)
-    if echo == "late":  # only the tokens of a list are known, and a tiny model's fill no list of a hundred
+    if (
+        echo == "late"
+    ):  # only the tokens of a list are known, and a tiny model's fill no list of a hundred
         known = ~np.isnan(theirs.losses).all(axis=1)
         assert all("is not among the 100 tokens" in reason for reason in theirs.failures.values())
         np.testing.assert_allclose(theirs.losses[known], ours.losses[known], atol=1e-5)
@@ -84,15 +99,24 @@ def test_other_scores_are_other_models(tiny):
 def test_an_echo_that_is_wrong_otherwise_is_not_believed(tiny):
     with Server(with_model(tiny, echo="same")) as server:
         found = way(server)
-    assert found.scores == "errors" and "not those of the tokens beside which they stand" in found.reason
+    assert (
+        found.scores == "errors"
+        and "not those of the tokens beside which they stand" in found.reason
+    )
 
 
-def test_answers_of_one_token_are_scored_by_what_is_written_where_the_echo_is_no_good(tiny, tmp_path):
+def test_answers_of_one_token_are_scored_by_what_is_written_where_the_echo_is_no_good(
+    tiny, tmp_path
+):
     tiny.tokenizer.save_pretrained(tmp_path / "tokenizer")
     task = films()
     with Server(with_model(tiny, echo="none")) as server:
         assert way(server, single=True).scores == "first" and way(server).scores == "errors"
-        served = ServedModel(Endpoint(server.url, "tiny", seconds=5, retries=0), tokens=Tokens(tiny.tokenizer), single=True)
+        served = ServedModel(
+            Endpoint(server.url, "tiny", seconds=5, retries=0),
+            tokens=Tokens(tiny.tokenizer),
+            single=True,
+        )
         template, split = task.template.bind(2), task.splits["search"]
         prompts, ids = [TextPrompt("Is it good?"), TextPrompt("x")], np.arange(8)
         ours = Engine(tiny, template, split, task.choices).score(prompts, ids)
@@ -137,19 +161,29 @@ def test_a_search_whose_scores_are_all_alike_stops_and_says_why(tmp_path):
     assert "had the same losses on 4 examples (1 on each)" in run.stopped
     console = Console(record=True, width=4000)
     print_report(results, console)
-    assert "all scores were alike" in console.export_text() and "all scores were alike" in to_markdown(results)
+    assert (
+        "all scores were alike" in console.export_text()
+        and "all scores were alike" in to_markdown(results)
+    )
     assert "all scores were alike" in (tmp_path / "s" / "report.html").read_text()
 
 
 def test_a_small_search_whose_scores_are_all_alike_says_so_at_its_end(tmp_path):
     with Server(lambda path, content: Reply(completion("no idea", 9, 2))) as server:
         results = compare(study(server), out=tmp_path / "s", task=films())
-    assert was_blind(results.runs[0].stopped) and "The search ended because" in results.runs[0].stopped
+    assert (
+        was_blind(results.runs[0].stopped) and "The search ended because" in results.runs[0].stopped
+    )
 
 
 def test_one_other_loss_is_enough_to_go_on():
     def line(key, losses):
-        return {"stage": "search", "examples": "score_on", "prompts": [{"key": key}], "losses": [losses]}
+        return {
+            "stage": "search",
+            "examples": "score_on",
+            "prompts": [{"key": key}],
+            "losses": [losses],
+        }
 
     alike, lines = Alike(), [line(str(i), [1.0, 0.0]) for i in range(ENOUGH - 1)]
     alike.look(lines)
@@ -159,5 +193,7 @@ def test_one_other_loss_is_enough_to_go_on():
     lines.append(line("0", [1.0, 0.0]))
     alike.look([*lines, line("new", [1.0, 0.0])])
     assert alike.blind
-    alike.look([*lines, line("new", [1.0, 0.0]), line("failed", None), line("other", [1.0, 0.000001])])
+    alike.look(
+        [*lines, line("new", [1.0, 0.0]), line("failed", None), line("other", [1.0, 0.000001])]
+    )
     assert not alike.blind and alike.reason("x") == "x"

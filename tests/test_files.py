@@ -49,10 +49,14 @@ def test_a_write_that_fails_is_told_and_the_old_file_is_whole(tmp_path, monkeypa
             patch.setattr(os, "fsync", fails(code))
         else:
             patch.setattr(f"pathlib.Path.{call}", fails(code))
-        with pytest.raises(FileError, match=rf"cannot write .*a\.json: .*{SAID[code]}.*goes on") as caught:
+        with pytest.raises(
+            FileError, match=rf"cannot write .*a\.json: .*{SAID[code]}.*goes on"
+        ) as caught:
             write_aside(path, "new")
     assert "delete" not in str(caught.value) and "safe" in str(caught.value)
-    assert caught.value.everywhere == (code in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EMFILE))
+    assert caught.value.everywhere == (
+        code in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EMFILE)
+    )
     assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
 
 
@@ -104,7 +108,9 @@ def test_what_stands_in_place_of_a_record_is_told_at_once(tmp_path, thing):
     thing(path)
     assert exists(path)
     for reading in (lambda: read(path), lambda: read_record(path, "result", "restore it")):
-        with pytest.raises(FileError, match=r"cannot read .*result\.json: .*Nothing was changed") as caught:
+        with pytest.raises(
+            FileError, match=r"cannot read .*result\.json: .*Nothing was changed"
+        ) as caught:
             reading()
         assert "delete" not in str(caught.value)
     with pytest.raises(PromptSearchError, match=r"result\.json"):
@@ -122,15 +128,27 @@ def test_what_cannot_be_read_is_told_and_not_called_damaged(tmp_path, monkeypatc
 
 @pytest.mark.parametrize("name", ["a" * 300, "a\0b", "\ud800"])
 def test_names_that_no_file_can_have(tmp_path, name):
-    for call in (exists, read, make_folder, lambda path: write_aside(path, "x"), lambda path: append(path, b"x")):
-        with pytest.raises(FileError, match="longer than the disk allows|no file can have such a name") as caught:
+    for call in (
+        exists,
+        read,
+        make_folder,
+        lambda path: write_aside(path, "x"),
+        lambda path: append(path, b"x"),
+    ):
+        with pytest.raises(
+            FileError, match="longer than the disk allows|no file can have such a name"
+        ) as caught:
             call(tmp_path / name)
         assert len(str(caught.value)) < 600 and str(caught.value).isprintable()
 
 
 def test_a_file_where_a_folder_should_be(tmp_path):
     (tmp_path / "file").write_text("mine")
-    for call in (make_folder, lambda path: write_aside(path / "a", "x"), lambda path: append(path / "b" / "c", b"x")):
+    for call in (
+        make_folder,
+        lambda path: write_aside(path / "a", "x"),
+        lambda path: append(path / "b" / "c", b"x"),
+    ):
         with pytest.raises(FileError, match="a file stands where a folder should be"):
             call(tmp_path / "file")
     assert (tmp_path / "file").read_text() == "mine" and not exists(tmp_path / "file" / "a")
@@ -138,8 +156,17 @@ def test_a_file_where_a_folder_should_be(tmp_path):
 
 def test_what_dead_processes_began_is_swept_and_that_of_living_ones_stays(tmp_path):
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as other:
-        owners = {"dead": 2**22 + 1, "huge": 10**30, "living": other.pid, "old": other.pid, "own": os.getpid(), "no": "x"}
-        parts = {name: tmp_path / "run" / f".{name}.json.{owner}.part" for name, owner in owners.items()}
+        owners = {
+            "dead": 2**22 + 1,
+            "huge": 10**30,
+            "living": other.pid,
+            "old": other.pid,
+            "own": os.getpid(),
+            "no": "x",
+        }
+        parts = {
+            name: tmp_path / "run" / f".{name}.json.{owner}.part" for name, owner in owners.items()
+        }
         (tmp_path / "run").mkdir()
         for path in parts.values():
             path.write_text("half")
@@ -196,7 +223,11 @@ def test_a_record_comes_back_as_it_was_written_and_may_be_indented_anew(tmp_path
     expected = {"a": [1, 2.5, 1e-7], "é": {"b": None}, "3": "x"}
     assert read_record(tmp_path / "a.json", "run", "") == expected
     found = json.loads((tmp_path / "a.json").read_text())
-    assert list(found)[0] == "format" and list(found)[-1] == "checksum" and len(found["checksum"]) == 16
+    assert (
+        list(found)[0] == "format"
+        and list(found)[-1] == "checksum"
+        and len(found["checksum"]) == 16
+    )
     (tmp_path / "a.json").write_text(json.dumps(found, indent=4))
     assert read_record(tmp_path / "a.json", "run", "") == expected
     assert unseal(parse_json(sealed_line({"n": 0, "x": "é\n"}))) == {"n": 0, "x": "é\n"}
@@ -213,9 +244,18 @@ def test_a_number_that_is_not_finite_is_not_written(tmp_path):
     [
         ({"a": 1}, "written by another version of promptsearch .*'promptsearch-run-1'.*--out"),
         (seal({"format": "promptsearch-run-2", "a": 1}), "another version .*'promptsearch-run-2'"),
-        ({"format": "promptsearch-run-1", "a": 1}, r"is damaged \(its checksum is missing\): do this"),
-        (seal({"format": "promptsearch-run-1", "a": 1}) | {"a": 2}, r"is damaged \(its checksum says that it was changed\)"),
-        (seal({"format": "promptsearch-run-1", "a": 1}) | {"format": "promptsearch-rum-1"}, "is damaged"),
+        (
+            {"format": "promptsearch-run-1", "a": 1},
+            r"is damaged \(its checksum is missing\): do this",
+        ),
+        (
+            seal({"format": "promptsearch-run-1", "a": 1}) | {"a": 2},
+            r"is damaged \(its checksum says that it was changed\)",
+        ),
+        (
+            seal({"format": "promptsearch-run-1", "a": 1}) | {"format": "promptsearch-rum-1"},
+            "is damaged",
+        ),
         (None, "expected a JSON object, got NoneType"),
         ([1], "expected a JSON object, got list"),
     ],

@@ -42,7 +42,11 @@ def test_each_behaviour_ends_in_time_and_in_an_error_of_ours(behaviour, monkeypa
     monkeypatch.setenv("A_KEY", KEY)
     caplog.set_level(logging.DEBUG)
     for seed in range(2):
-        for call in (lambda e: e.complete(TEXT, max_tokens=3), lambda e: e.logprobs(TEXT), lambda e: e.likely(TEXT)):
+        for call in (
+            lambda e: e.complete(TEXT, max_tokens=3),
+            lambda e: e.logprobs(TEXT),
+            lambda e: e.likely(TEXT),
+        ):
             with HostileServer(behaviour, seed) as server:
                 begin, shown = monotonic(), ""
                 try:
@@ -57,7 +61,10 @@ def test_each_behaviour_ends_in_time_and_in_an_error_of_ours(behaviour, monkeypa
     assert "4711" not in caplog.text
 
 
-@pytest.mark.parametrize("behaviour", ["drips_headers", "drips_status", "drips_body", "storm_of_continue", "chunks_for_ever"])
+@pytest.mark.parametrize(
+    "behaviour",
+    ["drips_headers", "drips_status", "drips_body", "storm_of_continue", "chunks_for_ever"],
+)
 def test_one_deadline_is_for_the_whole_answer(behaviour):
     with HostileServer(behaviour, 1) as server:
         begin = monotonic()
@@ -102,14 +109,22 @@ def test_a_log_probability_is_a_number_that_one_can_be(value):
 
 
 def test_rounding_above_0_is_0_and_the_least_that_servers_write_is_taken():
-    listed = {"tokens": ["The", " cap", "ital"], "token_logprobs": [None, 1e-6, -9999.0], "top_logprobs": None}
+    listed = {
+        "tokens": ["The", " cap", "ital"],
+        "token_logprobs": [None, 1e-6, -9999.0],
+        "top_logprobs": None,
+    }
     found = asked(completion("", 3, 0, listed), lambda e: e.logprobs(TEXT))
     assert found.values == (None, 0.0, -9999.0) and math.copysign(1, found.values[1]) == 1
 
 
 @pytest.mark.parametrize("listed", [7, "x", True, [7, 7], [None, "x"], [None, [5]]])
 def test_lists_of_the_most_probable_tokens_are_lists_of_mappings(listed):
-    logprobs = {"tokens": ["The", " capital"], "token_logprobs": [None, -1.0], "top_logprobs": listed}
+    logprobs = {
+        "tokens": ["The", " capital"],
+        "token_logprobs": [None, -1.0],
+        "top_logprobs": listed,
+    }
     with pytest.raises(EndpointError, match="expected"):
         asked(completion("", 2, 0, logprobs), lambda e: e.logprobs(TEXT))
 
@@ -125,8 +140,14 @@ def test_lists_of_the_most_probable_tokens_are_lists_of_mappings(listed):
         (b"1" * 10_000, "something else than JSON"),
         ({"choices": [{"text": "a"}, {"text": "b"}]}, "'choices' with one in it"),
         ({"choices": [{"text": "a", "index": 1}]}, "the choice with index 0"),
-        ({"choices": [{"text": "a"}], "usage": {"prompt_tokens": 10**30}}, "'prompt_tokens' as a number"),
-        ({"choices": [{"text": "a"}], "usage": {"completion_tokens": True}}, "'completion_tokens' as a number"),
+        (
+            {"choices": [{"text": "a"}], "usage": {"prompt_tokens": 10**30}},
+            "'prompt_tokens' as a number",
+        ),
+        (
+            {"choices": [{"text": "a"}], "usage": {"completion_tokens": True}},
+            "'completion_tokens' as a number",
+        ),
         ({"error": {"message": "out of quota"}}, "out of quota"),
     ],
 )
@@ -152,11 +173,19 @@ def test_a_count_of_less_than_can_be_is_not_believed():
 def test_of_tokens_that_are_pieces_of_characters_the_rest_is_compared():
     def listing(tokens):
         values = [None, *[-1.0] * (len(tokens) - 1)]
-        return completion("", len(tokens), 0, {"tokens": tokens, "token_logprobs": values, "top_logprobs": None})
+        return completion(
+            "", len(tokens), 0, {"tokens": tokens, "token_logprobs": values, "top_logprobs": None}
+        )
 
-    good = asked(listing(["na", "\ufffd", "bytes:\\xaf", "ve ", "man"]), lambda e: e.logprobs("naïve man"))
+    good = asked(
+        listing(["na", "\ufffd", "bytes:\\xaf", "ve ", "man"]), lambda e: e.logprobs("naïve man")
+    )
     assert len(good.tokens) == 5
-    for tokens in (["na", "\ufffd", "ve ", "boy"], ["ma", "\ufffd", "ve ", "man"], ["na", "\ufffd", "man", "ve "]):
+    for tokens in (
+        ["na", "\ufffd", "ve ", "boy"],
+        ["ma", "\ufffd", "ve ", "man"],
+        ["na", "\ufffd", "man", "ve "],
+    ):
         with pytest.raises(EndpointError, match="the prompt's own tokens"):
             asked(listing(tokens), lambda e: e.logprobs("naïve man"))
 
@@ -181,7 +210,10 @@ FORMS = {
 @pytest.mark.parametrize("form", FORMS)
 def test_the_key_is_hidden_however_it_is_written(form, monkeypatch):
     monkeypatch.setenv("A_KEY", KEY)
-    assert hide(f"it is {FORMS[form]}, and more", "A_KEY").strip('"') != f"it is {FORMS[form]}, and more"
+    assert (
+        hide(f"it is {FORMS[form]}, and more", "A_KEY").strip('"')
+        != f"it is {FORMS[form]}, and more"
+    )
     hidden = hide(FORMS[form], "A_KEY").strip("'\"b\\{}: k")
     assert hidden == "***"
 
@@ -231,7 +263,8 @@ def study(server, strategies=("random",), **model):
 
 
 @pytest.mark.parametrize(
-    "behaviour", ["deep_json", "wrong_nats", "wrong_likely", "half_characters", "wrong_counts", "tells_the_key"]
+    "behaviour",
+    ["deep_json", "wrong_nats", "wrong_likely", "half_characters", "wrong_counts", "tells_the_key"],
 )
 def test_a_server_that_turns_bad_ends_its_run_and_not_the_study(behaviour, tmp_path, monkeypatch):
     monkeypatch.setenv("A_KEY", KEY)
@@ -242,7 +275,9 @@ def test_a_server_that_turns_bad_ends_its_run_and_not_the_study(behaviour, tmp_p
         except PromptSearchError as error:
             assert isinstance(error, EndpointDown) and "4711" not in str(error)
     assert (tmp_path / "s" / "report.html").exists()
-    texts = [path.read_text("utf-8", "replace") for path in Path(tmp_path).rglob("*") if path.is_file()]
+    texts = [
+        path.read_text("utf-8", "replace") for path in Path(tmp_path).rglob("*") if path.is_file()
+    ]
     assert texts and not any("4711" in text for text in texts)
 
 
@@ -272,5 +307,9 @@ def test_an_endpoint_that_goes_down_leaves_a_report_of_what_is_done(tiny, tmp_pa
         config = {**study(server, seconds=5), "pool": words, "seeds": 5}
         compare(config, out=tmp_path / "s", task=task())
     results = load_results(tmp_path / "s")
-    assert 0 < len(results.runs) < 5 and not results.failed and (tmp_path / "s" / "report.html").exists()
+    assert (
+        0 < len(results.runs) < 5
+        and not results.failed
+        and (tmp_path / "s" / "report.html").exists()
+    )
     assert len(results.runs) + len(results.unfinished) == 5

@@ -13,13 +13,21 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-CONTRACTS = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["importlinter"]["contracts"]
+CONTRACTS = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["importlinter"][
+    "contracts"
+]
 #: What breaks each contract: a file of the package, and a line that must not stand there.
 BREAKS = {
     "A room imports only rooms below it": ("models/device.py", "import promptsearch.tasks.task"),
     "No circle": ("prompts/space.py", "import promptsearch.prompts.strange"),
-    "No strategy imports a strategy": ("strategies/random.py", "import promptsearch.strategies.gcg"),
-    "Nothing in promptsearch imports a strategy": ("search/loop.py", "import promptsearch.strategies.random"),
+    "No strategy imports a strategy": (
+        "strategies/random.py",
+        "import promptsearch.strategies.gcg",
+    ),
+    "Nothing in promptsearch imports a strategy": (
+        "search/loop.py",
+        "import promptsearch.strategies.random",
+    ),
     "Only models and testing import transformers": ("export/text.py", "import transformers"),
 }
 
@@ -34,8 +42,13 @@ def lint(site: Path) -> dict[str, bool]:
         capture_output=True,
         text=True,
     )
-    said = {name: f"{name} KEPT" in found.stdout for name in (contract["name"] for contract in CONTRACTS)}
-    assert all(f"{name} KEPT" in found.stdout or f"{name} BROKEN" in found.stdout for name in said), found.stdout + found.stderr
+    said = {
+        name: f"{name} KEPT" in found.stdout
+        for name in (contract["name"] for contract in CONTRACTS)
+    }
+    assert all(
+        f"{name} KEPT" in found.stdout or f"{name} BROKEN" in found.stdout for name in said
+    ), found.stdout + found.stderr
     return said
 
 

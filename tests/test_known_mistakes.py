@@ -45,7 +45,9 @@ def test_double_softmax():
     probabilities = torch.tensor([[0.999, 0.001], [0.001, 0.999]])
     losses, _, choices = choice_scores(probabilities.log(), torch.zeros(2, dtype=torch.long))
     np.testing.assert_allclose(losses, [0.0010005, 6.9077553], rtol=1e-4)
-    losses, _, _ = choice_scores(choices, torch.zeros(2, dtype=torch.long))  # normalising again changes nothing
+    losses, _, _ = choice_scores(
+        choices, torch.zeros(2, dtype=torch.long)
+    )  # normalising again changes nothing
     np.testing.assert_allclose(losses, [0.0010005, 6.9077553], rtol=1e-4)
 
 
@@ -53,12 +55,20 @@ def test_lost_iterate():
     """[PEZ for LMs] The free vectors were overwritten by their projection, so steps within a word's cell never added up."""
     scorer = PlantedScorer("separable")
     objective = scorer.objective(scorer.budget(60))
-    strategy = make_strategy("pez", find_strategy("pez"), objective, 0, {"rate": 1e-4, "batch": 4, "interval": 1})
+    strategy = make_strategy(
+        "pez", find_strategy("pez"), objective, 0, {"rate": 1e-4, "batch": 4, "interval": 1}
+    )
     vectors = []
     for _ in range(4):
         prompts = strategy.ask()
         strategy.tell(prompts, objective.evaluate(prompts))
-        vectors.append(next(tensor.clone() for name, tensor in strategy.state().tensors.items() if name.startswith("encoder")))
+        vectors.append(
+            next(
+                tensor.clone()
+                for name, tensor in strategy.state().tensors.items()
+                if name.startswith("encoder")
+            )
+        )
     moved = [float((tensor - vectors[0]).norm()) for tensor in vectors]
     assert all(b > a for a, b in zip(moved, moved[1:], strict=False))
 
@@ -79,9 +89,16 @@ def test_unevaluated_best(name):
     objective = scorer.objective(scorer.budget(60))
     search(make_strategy(name, find_strategy(name), objective, 0, {}))
     best = objective.ranking[0]
-    proposed = {data["key"] for line in objective.log.lines if line["examples"] == "score_on" for data in line["prompts"]}
+    proposed = {
+        data["key"]
+        for line in objective.log.lines
+        if line["examples"] == "score_on"
+        for data in line["prompts"]
+    }
     assert best.prompt.key in proposed
-    assert best.value == pytest.approx(float(scorer.score([best.prompt], objective.scored).losses.mean()), abs=1e-5)
+    assert best.value == pytest.approx(
+        float(scorer.score([best.prompt], objective.scored).losses.mean()), abs=1e-5
+    )
 
 
 def test_never_sampled_is_zero():
@@ -89,7 +106,9 @@ def test_never_sampled_is_zero():
     scorer = PlantedScorer("separable", failing=0.5)
     objective = scorer.objective(scorer.budget(20))
     found = objective.evaluate(scorer.space.sample(np.random.default_rng(0), 12))
-    assert found.failures and all(found.values[i] == np.inf and np.isnan(found.losses[i]).all() for i in found.failures)
+    assert found.failures and all(
+        found.values[i] == np.inf and np.isnan(found.losses[i]).all() for i in found.failures
+    )
     assert {item.prompt.key for item in objective.ranking}.isdisjoint(
         scorer.space.sample(np.random.default_rng(0), 12)[i].key for i in found.failures
     )
@@ -98,7 +117,9 @@ def test_never_sampled_is_zero():
 def test_mask_on_the_wrong_axis():
     """[promptolution] The mask over candidates was laid on the list of blocks."""
     rng = np.random.default_rng(0)
-    losses = np.concatenate([rng.normal(1, 0.1, (3, 64)), rng.normal(5, 0.1, (4, 64))])[rng.permutation(7)]
+    losses = np.concatenate([rng.normal(1, 0.1, (3, 64)), rng.normal(5, 0.1, (4, 64))])[
+        rng.permutation(7)
+    ]
 
     def score(who, ids):
         part = losses[np.ix_(who, ids)]
@@ -115,7 +136,10 @@ def test_cache_without_split(tiny, films, tmp_path):
     """[GEPA #424] Example 3 of the training split and example 3 of the validation split had one score between them."""
     template, ids = films.template.bind(1), np.arange(4)
     prompt = HardPrompt([tiny.words[0]])
-    engines = [Engine(tiny, template, films.splits[name], films.choices) for name in ("search", "select", "test")]
+    engines = [
+        Engine(tiny, template, films.splits[name], films.choices)
+        for name in ("search", "select", "test")
+    ]
     names = {ScoreCache.name(engine.signature, [prompt.key], ids) for engine in engines}
     assert len(names) == 3
 
@@ -125,7 +149,10 @@ def test_means_over_different_examples():
     objective = planted_objective()
     rng = np.random.default_rng(0)
     easy, hard = objective.space.sample(rng, 2)
-    assert objective.evaluate([easy], objective.training[:1]).examples.tolist() == objective.training[:1].tolist()
+    assert (
+        objective.evaluate([easy], objective.training[:1]).examples.tolist()
+        == objective.training[:1].tolist()
+    )
     assert not objective.ranking  # whatever its mean is
     objective.evaluate([hard])
     assert [item.prompt for item in objective.ranking] == [hard]
@@ -139,7 +166,10 @@ def test_tokens_that_the_text_does_not_give_back(tiny, films):
     parts = [tiny.encode(text)[0] for text in (tiny.decode([whole])[:2], tiny.decode([whole])[2:])]
     fault = broken_joint(template, tiny, example, layout, HardPrompt(parts), films.choices)
     assert fault is not None and "is cut into" in fault
-    assert broken_joint(template, tiny, example, layout, HardPrompt([whole, whole]), films.choices) is None
+    assert (
+        broken_joint(template, tiny, example, layout, HardPrompt([whole, whole]), films.choices)
+        is None
+    )
 
 
 def test_an_error_scored_as_zero():

@@ -23,12 +23,28 @@ LONG = (
 def reviews():
     """24 short ones, all different."""
     rng = random.Random(3)
-    parts = ("plot", "cast", "script", "score", "pacing", "lighting", "ending", "humour", "dialogue", "camera work")
-    words = (("dull", "weak", "tired", "clumsy", "flat"), ("bright", "strong", "fresh", "deft", "rich"))
+    parts = (
+        "plot",
+        "cast",
+        "script",
+        "score",
+        "pacing",
+        "lighting",
+        "ending",
+        "humour",
+        "dialogue",
+        "camera work",
+    )
+    words = (
+        ("dull", "weak", "tired", "clumsy", "flat"),
+        ("bright", "strong", "fresh", "deft", "rich"),
+    )
     found: dict[str, int] = {}
     while len(found) < 24:
         y = rng.randrange(2)
-        first, second = (f"the {rng.choice(parts)} {verb} {rng.choice(words[y])}" for verb in ("was", "felt"))
+        first, second = (
+            f"the {rng.choice(parts)} {verb} {rng.choice(words[y])}" for verb in ("was", "felt")
+        )
         found[f"{first} and {second}"] = y
     return [{"text": text, "label": label} for text, label in found.items()]
 
@@ -46,7 +62,11 @@ def test_a_run_keeps_its_export(tiny, tmp_path, answers):
     soft = {"prompt_tuning": {"interval": 4, "batch": 4, "rate": 0.05}}
     given = {"budget": 60_000, "length": 2, "seeds": 3, "strategies": ["random", soft]}
     results = compare(given | {"name": "s"}, out=tmp_path, model=tiny, task=task)
-    assert len(results.runs) == 6 and not results.failed and not any(run.export for run in results.runs)
+    assert (
+        len(results.runs) == 6
+        and not results.failed
+        and not any(run.export for run in results.runs)
+    )
     for run in results.runs:
         assert verify(tmp_path / "films" / run.label / f"seed{run.seed}", tiny).same
 
@@ -73,10 +93,20 @@ def test_so_does_one_of_the_real_model(tmp_path, answers):
         "strategies": ["random", "prompt_tuning"],
     }
     (tmp_path / "study.yaml").write_text(yaml.safe_dump(given))
-    found = CliRunner().invoke(app, ["compare", str(tmp_path / "study.yaml"), "--out", str(tmp_path / "out"), "--quiet"])
+    found = CliRunner().invoke(
+        app, ["compare", str(tmp_path / "study.yaml"), "--out", str(tmp_path / "out"), "--quiet"]
+    )
     assert found.exit_code == 0 and "no export" not in found.output
-    runs = {strategy: next((tmp_path / "out").glob(f"*/{strategy}/seed0")) for strategy in ("random", "prompt_tuning")}
-    for strategy, to in (("random", "text"), ("random", "vllm"), ("prompt_tuning", "peft"), ("prompt_tuning", "kv")):
+    runs = {
+        strategy: next((tmp_path / "out").glob(f"*/{strategy}/seed0"))
+        for strategy in ("random", "prompt_tuning")
+    }
+    for strategy, to in (
+        ("random", "text"),
+        ("random", "vllm"),
+        ("prompt_tuning", "peft"),
+        ("prompt_tuning", "kv"),
+    ):
         out = tmp_path / to
         command = ["export", str(runs[strategy]), "--to", to, "--out", str(out)]
         assert CliRunner().invoke(app, command).exit_code == 0, to

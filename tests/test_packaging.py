@@ -20,12 +20,17 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
 POINTS = PROJECT["project"]["entry-points"]["promptsearch.strategies"]
-STRATEGY_FILES = sorted(path.stem for path in (ROOT / "strategies").glob("*.py") if path.stem != "__init__")
+STRATEGY_FILES = sorted(
+    path.stem for path in (ROOT / "strategies").glob("*.py") if path.stem != "__init__"
+)
 
 
 def test_every_folder_is_in_the_list_of_packages() -> None:
     """A forgotten one does no harm in a checkout, and is missing once installed."""
-    folders = {".".join(path.parent.relative_to(ROOT).parts) for path in (ROOT / "promptsearch").rglob("*.py")}
+    folders = {
+        ".".join(path.parent.relative_to(ROOT).parts)
+        for path in (ROOT / "promptsearch").rglob("*.py")
+    }
     assert set(PROJECT["tool"]["setuptools"]["packages"]) == folders | {"promptsearch.strategies"}
 
 
@@ -52,7 +57,10 @@ def test_the_installed_entry_points_are_those_of_the_project() -> None:
 def test_a_strategy_imports_the_core_only_and_is_documented(name: str) -> None:
     place, _, found = POINTS[name].partition(":")
     source = (ROOT / "strategies" / f"{place.rpartition('.')[2]}.py").read_text("utf-8")
-    assert re.findall(r"^\s*(?:from|import) (?:promptsearch\.)?strategies\b", source, re.MULTILINE) == []
+    assert (
+        re.findall(r"^\s*(?:from|import) (?:promptsearch\.)?strategies\b", source, re.MULTILINE)
+        == []
+    )
     strategy = getattr(importlib.import_module(place), found)
     documented = inspect.getdoc(strategy) or ""
     for parameter in inspect.signature(strategy).parameters.values():
@@ -66,7 +74,11 @@ def test_the_command_is_installed() -> None:
 
 
 def test_the_constraints_pin_what_is_installed_and_torch_exactly() -> None:
-    lines = [line for line in (ROOT / "constraints.txt").read_text("utf-8").splitlines() if not line.startswith("#")]
+    lines = [
+        line
+        for line in (ROOT / "constraints.txt").read_text("utf-8").splitlines()
+        if not line.startswith("#")
+    ]
     pins = {canonicalize_name(r.name): r for r in map(Requirement, lines)}
     assert all(re.fullmatch(r"==[^*,]+", str(r.specifier)) for r in pins.values())
     assert str(pins["torch"]) == "torch==2.13.0"
@@ -81,7 +93,10 @@ def test_the_constraints_pin_what_is_installed_and_torch_exactly() -> None:
 
 def test_what_is_imported_is_declared() -> None:
     declared = {canonicalize_name(Requirement(r).name) for r in PROJECT["project"]["dependencies"]}
-    extras = {canonicalize_name(Requirement(r).name) for r in PROJECT["project"]["optional-dependencies"]["peft"]}
+    extras = {
+        canonicalize_name(Requirement(r).name)
+        for r in PROJECT["project"]["optional-dependencies"]["peft"]
+    }
     names = {"yaml": "pyyaml", "sklearn": "scikit-learn"}
     imported: dict[str, Path] = {}
     for folder in ("promptsearch", "strategies"):
@@ -91,9 +106,21 @@ def test_what_is_imported_is_declared() -> None:
                     imported.update({alias.name.partition(".")[0]: path for alias in node.names})
                 elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
                     imported[node.module.partition(".")[0]] = path
-    strangers = {canonicalize_name(names.get(n, n)): p for n, p in imported.items() if n not in sys.stdlib_module_names}
-    strangers = {n: p for n, p in strangers.items() if n not in declared | extras | {"promptsearch", "pydantic-core"}}
-    assert {n: p for n, p in strangers.items() if not (n in ("pytest", "tokenizers") and "testing" in p.parts)} == {}
+    strangers = {
+        canonicalize_name(names.get(n, n)): p
+        for n, p in imported.items()
+        if n not in sys.stdlib_module_names
+    }
+    strangers = {
+        n: p
+        for n, p in strangers.items()
+        if n not in declared | extras | {"promptsearch", "pydantic-core"}
+    }
+    assert {
+        n: p
+        for n, p in strangers.items()
+        if not (n in ("pytest", "tokenizers") and "testing" in p.parts)
+    } == {}
 
 
 def test_the_licence_is_the_whole_text() -> None:

@@ -32,7 +32,11 @@ def test_nothing_but_what_can_be_seen_is_left_and_what_could_be_seen_stays(text:
         assert printable(text) == text
 
 
-@given(st.recursive(st.text(st.characters(exclude_categories=[])) | st.integers() | st.booleans(), st.lists))
+@given(
+    st.recursive(
+        st.text(st.characters(exclude_categories=[])) | st.integers() | st.booleans(), st.lists
+    )
+)
 def test_json_means_the_same_and_can_be_looked_at(value: object) -> None:
     assert json.loads(printable_json(value)) == value and not hidden(printable_json(value))
 
@@ -45,7 +49,9 @@ def test_a_long_or_large_value_is_cut() -> None:
 
 def test_a_terminal_shows_its_own_colours_and_nobody_elses() -> None:
     out = io.StringIO()
-    terminal = Terminal(file=out, force_terminal=True, color_system="standard", width=200, markup=False)
+    terminal = Terminal(
+        file=out, force_terminal=True, color_system="standard", width=200, markup=False
+    )
     table = Table("name")
     table.add_row(HOSTILE)
     terminal.print(HOSTILE, table, style="red")
@@ -61,7 +67,11 @@ def test_progress_and_log_lines_show_no_markup_and_no_control_characters() -> No
     out = io.StringIO()
     with Display(Terminal(file=out, width=200)) as display:
         display(Progress("task/[red]label[/red]/seed0", 1, 1, "failed", message=f"[bold]{HOSTILE}"))
-    assert "[red]label[/red]" in out.getvalue() and "[bold]a\\x1b" in out.getvalue() and not hidden(out.getvalue())
+    assert (
+        "[red]label[/red]" in out.getvalue()
+        and "[bold]a\\x1b" in out.getvalue()
+        and not hidden(out.getvalue())
+    )
 
 
 @pytest.mark.parametrize(
@@ -81,7 +91,9 @@ def test_progress_and_log_lines_show_no_markup_and_no_control_characters() -> No
         ["bench-strategies", "\u202e"],
     ],
 )
-def test_messages_show_no_control_characters(arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_messages_show_no_control_characters(
+    arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     Path("study.yaml").write_text('model: m\n"bad\\e[31mkey": 5\n')
     Path("rows.jsonl").write_text("{}\n")
@@ -90,7 +102,10 @@ def test_messages_show_no_control_characters(arguments: list[str], tmp_path: Pat
     assert "\\x1b" in done.stderr or "\\u202e" in done.stderr
 
 
-@pytest.mark.parametrize("arguments", [["compare", "s.yaml", "--\x1b[31m"], ["apply", "x", "--input", "\x1b[31m"], ["\x1b[31m"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [["compare", "s.yaml", "--\x1b[31m"], ["apply", "x", "--input", "\x1b[31m"], ["\x1b[31m"]],
+)
 def test_nor_do_those_of_the_command_line_itself(arguments: list[str]) -> None:
     done = CliRunner().invoke(app, arguments)
     assert done.exit_code == 2 and "\\x1b" in done.stderr and not hidden(done.output)

@@ -20,14 +20,24 @@ from promptsearch.testing.conformance import StrategyConformance
 
 ROOT = Path(__file__).parent.parent
 WRITING, FIRST = "docs/tutorials/write-a-strategy.md", "docs/tutorials/first-study.md"
-PAGES = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "docs").rglob("*.md") if "_build" not in path.parts)
-TEXTS = {name: (ROOT / name).read_text("utf-8") for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md", *PAGES)}
+PAGES = sorted(
+    str(path.relative_to(ROOT))
+    for path in (ROOT / "docs").rglob("*.md")
+    if "_build" not in path.parts
+)
+TEXTS = {
+    name: (ROOT / name).read_text("utf-8")
+    for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md", *PAGES)
+}
 
 
 def blocks(name: str, language: str) -> list[str]:
     """The code blocks of a language, without their indentation."""
     return [
-        textwrap.dedent(code) for code in re.findall(rf"^ *```{language}\n(.*?)^ *```", TEXTS[name], re.DOTALL | re.MULTILINE)
+        textwrap.dedent(code)
+        for code in re.findall(
+            rf"^ *```{language}\n(.*?)^ *```", TEXTS[name], re.DOTALL | re.MULTILINE
+        )
     ]
 
 
@@ -53,7 +63,9 @@ class TestMine(StrategyConformance):
 STUDIES = [(name, code) for name in ("README.md", FIRST) for code in blocks(name, "yaml")]
 
 
-@pytest.mark.parametrize(("name", "study"), STUDIES, ids=[f"{n}-{i}" for i, (n, _) in enumerate(STUDIES)])
+@pytest.mark.parametrize(
+    ("name", "study"), STUDIES, ids=[f"{n}-{i}" for i, (n, _) in enumerate(STUDIES)]
+)
 def test_a_study_that_is_shown_is_right(name: str, study: str, tmp_path: Path) -> None:
     (tmp_path / "study.yaml").write_text(study, "utf-8")
     config = load_config(tmp_path / "study.yaml")
@@ -79,7 +91,11 @@ def test_the_commands_that_are_shown_exist() -> None:
     shown = [
         found
         for name in TEXTS
-        for found in re.findall(r"^promptsearch ([a-z][\w-]*)(.*?)(?:  +#|$)", "\n".join(blocks(name, "sh")), re.MULTILINE)
+        for found in re.findall(
+            r"^promptsearch ([a-z][\w-]*)(.*?)(?:  +#|$)",
+            "\n".join(blocks(name, "sh")),
+            re.MULTILINE,
+        )
     ]
     assert {"compare", "plan", "report", "export", "apply", "verify"} <= {name for name, _ in shown}
     for name, rest in shown:
@@ -100,7 +116,11 @@ def test_links_lead_somewhere(name: str) -> None:
 
 
 def test_the_reference_pages_say_what_the_code_says() -> None:
-    done = subprocess.run([sys.executable, str(ROOT / "docs" / "generate.py"), "--check"], capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "docs" / "generate.py"), "--check"],
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 0, done.stderr
 
 

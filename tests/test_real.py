@@ -29,7 +29,15 @@ ROWS = [
                 "I loved every minute",
             ],
         ),
-        (0, ["Dull, and far too long.", "A waste of time and talent.", "Painfully unfunny.", "I hated every minute"]),
+        (
+            0,
+            [
+                "Dull, and far too long.",
+                "A waste of time and talent.",
+                "Painfully unfunny.",
+                "I hated every minute",
+            ],
+        ),
     )
     for text in texts
 ]
@@ -64,10 +72,14 @@ def test_the_capital_of_france(lm):
     template = task.template.bind(1)
     for split in task.splits.values():
         check_joints(template, lm, split, None, PromptSpace(lm.words, 2, lm.decode))
-    example = next(e for split in task.splits.values() for e in split.examples if e.fields["name"] == "France")
+    example = next(
+        e for split in task.splits.values() for e in split.examples if e.fields["name"] == "France"
+    )
     split = next(split for split in task.splits.values() if example in split.examples)
     ids = [lm.encode(" The")[0], lm.encode(" of")[0]]
-    scores = Engine(lm, template, split, None).score([HardPrompt(ids), TextPrompt(["The", "of"])], np.array([example.id]))
+    scores = Engine(lm, template, split, None).score(
+        [HardPrompt(ids), TextPrompt(["The", "of"])], np.array([example.id])
+    )
     assert scores.metric.tolist() == [[1.0], [1.0]] and scores.losses.max() < 2
 
 
@@ -76,7 +88,9 @@ def test_a_loss_does_not_depend_on_its_batch(lm, reviews):
     engine = Engine(lm, template, reviews.splits["search"], reviews.choices)
     prompts = PromptSpace(lm.words, 4, lm.decode).sample(np.random.default_rng(0), 3)
     together = engine.score(prompts, np.arange(4)).losses
-    alone = np.array([[engine.score([p], np.array([e])).losses[0, 0] for e in range(4)] for p in prompts])
+    alone = np.array(
+        [[engine.score([p], np.array([e])).losses[0, 0] for e in range(4)] for p in prompts]
+    )
     assert np.abs(together - alone).max() < 1e-5
 
 
@@ -84,7 +98,9 @@ def test_bfloat16_is_near_and_not_equal(lm, reviews):
     template = reviews.template.bind(4)
     prompts = PromptSpace(lm.words, 4, lm.decode).sample(np.random.default_rng(0), 2)
     exact, fast = (
-        Engine(model, template, reviews.splits["search"], reviews.choices).score(prompts, np.arange(4)).losses
+        Engine(model, template, reviews.splits["search"], reviews.choices)
+        .score(prompts, np.arange(4))
+        .losses
         for model in (lm, lm.to(torch.bfloat16))
     )
     assert 0 < np.abs(exact - fast).max() < 0.3
@@ -108,12 +124,16 @@ def test_an_export_has_equal_losses(lm, reviews, tmp_path, kind, to):
     )
     (tmp_path / "a").mkdir()
     write_saved(saved, lm, tmp_path / "a")
-    export_run(tmp_path / "a", to, tmp_path / "b", model=lm)  # scores the probe through the library it is for, or refuses
+    export_run(
+        tmp_path / "a", to, tmp_path / "b", model=lm
+    )  # scores the probe through the library it is for, or refuses
     assert next((tmp_path / "b").glob("*.safetensors")).stat().st_size > 4 * 4 * 576
 
 
 def test_a_few_steps_of_prompt_tuning_lower_the_loss(lm, reviews):
-    engine = Engine(lm.to(torch.bfloat16), reviews.template.bind(4), reviews.splits["search"], reviews.choices)
+    engine = Engine(
+        lm.to(torch.bfloat16), reviews.template.bind(4), reviews.splits["search"], reviews.choices
+    )
     vectors = lm.vocabulary[torch.tensor(lm.words[:4])].clone().requires_grad_()
     optimizer = torch.optim.AdamW([vectors], lr=0.03)
     losses = []

@@ -61,7 +61,9 @@ def start(*arguments: str, before: Callable[[], object] | None = None) -> subpro
 
 @pytest.mark.parametrize("command", ["wait", "turned"])
 @pytest.mark.parametrize(("number", "code"), CODES)
-def test_every_signal_ends_in_one_line_and_128_and_its_number(command: str, number: signal.Signals, code: int) -> None:
+def test_every_signal_ends_in_one_line_and_128_and_its_number(
+    command: str, number: signal.Signals, code: int
+) -> None:
     process = start(command)
     process.send_signal(number)
     assert (process.communicate(timeout=20), process.returncode) == (("", STOPPED), code)
@@ -73,7 +75,10 @@ def test_a_second_signal_ends_at_once_and_says_nothing(second: signal.Signals, c
     process.send_signal(signal.SIGINT)
     assert process.stdout is not None and process.stdout.readline() == "ready\n"
     process.send_signal(second)
-    assert (process.communicate(timeout=20), process.returncode) == (("", ""), 130)  # of the first one
+    assert (process.communicate(timeout=20), process.returncode) == (
+        ("", ""),
+        130,
+    )  # of the first one
 
 
 def test_a_signal_that_is_ignored_from_outside_stays_so() -> None:
@@ -98,13 +103,21 @@ def test_a_signal_while_the_command_line_is_imported_is_quiet() -> None:
         from promptsearch.__main__ import main
         main()
     """
-    done = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, timeout=60
+    )
     assert (done.stdout, done.stderr, done.returncode) == ("", STOPPED, 130)
 
 
 def test_a_study_that_is_stopped_is_reported_and_goes_on(tiny, films, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     before = [signal.getsignal(number) for number, _ in CODES]
-    study = {"budget": 9_000, "length": 2, "score_on": 8, "seeds": 2, "strategies": ["manual", "random"]}
+    study = {
+        "budget": 9_000,
+        "length": 2,
+        "score_on": 8,
+        "seeds": 2,
+        "strategies": ["manual", "random"],
+    }
 
     def stop(progress: object) -> None:
         if getattr(progress, "number", 0) == 2 and getattr(progress, "stage", "") == "search":
@@ -113,12 +126,17 @@ def test_a_study_that_is_stopped_is_reported_and_goes_on(tiny, films, tmp_path: 
     with pytest.raises(KeyboardInterrupt):
         compare(study, out=tmp_path, model=tiny, task=films, progress=stop)
     assert [signal.getsignal(number) for number, _ in CODES] == before
-    assert "not made yet" in (tmp_path / "report.md").read_text("utf-8") and (tmp_path / "report.html").is_file()
+    assert (
+        "not made yet" in (tmp_path / "report.md").read_text("utf-8")
+        and (tmp_path / "report.html").is_file()
+    )
     assert len(load_results(tmp_path).runs) == 1
     assert len(compare(study, out=tmp_path, model=tiny, task=films).runs) == 3
 
 
-@pytest.mark.parametrize("arguments", [["tasks"], ["schema"], ["strategies"], ["strategies", "random"]])
+@pytest.mark.parametrize(
+    "arguments", [["tasks"], ["schema"], ["strategies"], ["strategies", "random"]]
+)
 def test_a_reader_that_goes_away_is_no_error(arguments: list[str]) -> None:
     read, write = os.pipe()
     os.close(read)

@@ -27,7 +27,15 @@ GREEDY = {"gcg": {"batch": 4, "width": 4, "start": {"run": "random"}}}
 
 
 def study(strategies, **changes):
-    return {"name": "s", "budget": 9_000, "length": 2, "score_on": 8, "seeds": 1, "strategies": strategies, **changes}
+    return {
+        "name": "s",
+        "budget": 9_000,
+        "length": 2,
+        "score_on": 8,
+        "seeds": 1,
+        "strategies": strategies,
+        **changes,
+    }
 
 
 def result(folder, label, seed=0):
@@ -43,13 +51,31 @@ def lines(folder, label, seed=0):
 def finished(tmp_path_factory, tiny, films):
     """Rows stand before those they start from, over two seeds, one of them in a chain."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("promptsearch.study.study.cache_folder", lambda: tmp_path_factory.mktemp("cache"))
+        patch.setattr(
+            "promptsearch.study.study.cache_folder", lambda: tmp_path_factory.mktemp("cache")
+        )
         folder = tmp_path_factory.mktemp("study")
-        again = {"prompt_tuning": {"label": "again", "interval": 2, "batch": 4, "start": {"run": "nearest_tokens"}}}
-        by_hand = {"prompt_tuning": {"label": "by_hand", "interval": 2, "batch": 4, "start": {"run": "manual"}}}
+        again = {
+            "prompt_tuning": {
+                "label": "again",
+                "interval": 2,
+                "batch": 4,
+                "start": {"run": "nearest_tokens"},
+            }
+        }
+        by_hand = {
+            "prompt_tuning": {
+                "label": "by_hand",
+                "interval": 2,
+                "batch": 4,
+                "start": {"run": "manual"},
+            }
+        }
         manual = {"manual": {"prompts": ["good movie?"], "empty": False}}
         compare(
-            study([again, WORDS, GREEDY, SOFT, by_hand, manual, "random"], seeds=2, dtype="float32"),
+            study(
+                [again, WORDS, GREEDY, SOFT, by_hand, manual, "random"], seeds=2, dtype="float32"
+            ),
             out=folder,
             model=tiny,
             task=films,
@@ -60,14 +86,29 @@ def finished(tmp_path_factory, tiny, films):
 def test_every_run_finishes_in_whatever_order_the_rows_stand(finished):
     found = load_results(finished)
     assert not found.failed and not found.unfinished
-    assert found.study.strategies == ["again", "nearest_tokens", "gcg", "prompt_tuning", "by_hand", "manual", "random"]
+    assert found.study.strategies == [
+        "again",
+        "nearest_tokens",
+        "gcg",
+        "prompt_tuning",
+        "by_hand",
+        "manual",
+        "random",
+    ]
 
 
 @pytest.mark.parametrize(
     ("label", "source"),
-    [("nearest_tokens", "prompt_tuning"), ("gcg", "random"), ("again", "nearest_tokens"), ("by_hand", "manual")],
+    [
+        ("nearest_tokens", "prompt_tuning"),
+        ("gcg", "random"),
+        ("again", "nearest_tokens"),
+        ("by_hand", "manual"),
+    ],
 )
-def test_starts_from_the_winner_of_the_same_seed_and_brings_its_tokens_on_the_bill(finished, label, source):
+def test_starts_from_the_winner_of_the_same_seed_and_brings_its_tokens_on_the_bill(
+    finished, label, source
+):
     for seed in (0, 1):
         at = 0 if source == "manual" else seed  # it is deterministic: it ran once
         before, run = result(finished, source, at), result(finished, label, seed)
@@ -82,8 +123,13 @@ def test_starts_from_the_winner_of_the_same_seed_and_brings_its_tokens_on_the_bi
 def test_the_first_prompt_is_what_the_winner_was(finished):
     for label, source in (("gcg", "random"), ("again", "nearest_tokens")):
         before, first = result(finished, source), lines(finished, label)[0]
-        assert np.mean(first["losses"][0]) == pytest.approx(before["search"]["loss_fp32"], abs=1e-5), label
-    assert lines(finished, "gcg")[0]["prompts"][0]["key"] == result(finished, "random")["winner"]["key"]
+        assert np.mean(first["losses"][0]) == pytest.approx(
+            before["search"]["loss_fp32"], abs=1e-5
+        ), label
+    assert (
+        lines(finished, "gcg")[0]["prompts"][0]["key"]
+        == result(finished, "random")["winner"]["key"]
+    )
 
 
 def test_what_is_lost_from_vectors_to_words_stands_in_result_and_report(finished):
@@ -99,12 +145,20 @@ def test_what_is_lost_from_vectors_to_words_stands_in_result_and_report(finished
     assert f"{soft['spent']:,} brought" in page or "brought" in page
     table = run_table(found).set_index(["label", "seed"])
     assert table.loc[("nearest_tokens", 1), "start_run"] == "prompt_tuning"
-    assert table.loc[("nearest_tokens", 1), "ledger_brought"] == result(finished, "prompt_tuning", 1)["spent"]
+    assert (
+        table.loc[("nearest_tokens", 1), "ledger_brought"]
+        == result(finished, "prompt_tuning", 1)["spent"]
+    )
 
 
 def test_a_row_whose_bill_may_exceed_the_budget_is_a_reference(finished):
     (task,) = summarise(load_results(finished))
-    assert {row.label for row in task.rows if row.reference} == {"again", "nearest_tokens", "gcg", "by_hand"}
+    assert {row.label for row in task.rows if row.reference} == {
+        "again",
+        "nearest_tokens",
+        "gcg",
+        "by_hand",
+    }
 
 
 def test_two_rows_of_half_the_budget_are_ranked_as_one(tiny, films, tmp_path):
@@ -115,7 +169,11 @@ def test_two_rows_of_half_the_budget_are_ranked_as_one(tiny, films, tmp_path):
     ]
     compare(study(half), out=tmp_path, model=tiny, task=films)
     (task,) = summarise(load_results(tmp_path))
-    assert {row.label: row.reference for row in task.rows} == {"random": True, "gcg": False, "evolution": False}
+    assert {row.label: row.reference for row in task.rows} == {
+        "random": True,
+        "gcg": False,
+        "evolution": False,
+    }
     assert result(tmp_path, "gcg")["spent"] <= 9_000
 
 
@@ -129,7 +187,10 @@ def test_in_a_sweep_a_row_starts_from_the_row_of_its_length(tiny, films, tmp_pat
 def test_a_study_file_keeps_the_key(tiny):
     config = parse_config({**study([SOFT, WORDS]), "model": "m", "task": "capitals"})
     assert parse_config(config.model_dump(mode="json")) == config
-    assert config.strategies[1].start.run == "prompt_tuning" and "start" not in config.strategies[1].options
+    assert (
+        config.strategies[1].start.run == "prompt_tuning"
+        and "start" not in config.strategies[1].options
+    )
 
 
 @pytest.mark.parametrize(
@@ -137,7 +198,11 @@ def test_a_study_file_keeps_the_key(tiny):
     [
         ([{"gcg": {"start": {"run": "rando"}}}, "random"], UnknownName, "Did you mean 'random'"),
         ([{"gcg": {"start": {"run": "gcg"}}}], StudyError, "'gcg' names itself under 'start'"),
-        ([{"evolution": {"start": {"run": "random"}}}, "random"], StudyError, "'evolution' starts from no other run"),
+        (
+            [{"evolution": {"start": {"run": "random"}}}, "random"],
+            StudyError,
+            "'evolution' starts from no other run",
+        ),
         (
             [{"nearest_tokens": {"start": {"run": "random"}}}, "random"],
             StudyError,
@@ -153,11 +218,17 @@ def test_a_study_file_keeps_the_key(tiny):
             StudyError,
             "has 3 prompt tokens and starts from 'random'",
         ),
-        ([{"gcg": {"start": "random"}}, "random"], StudyError, r"start is 'random'; expected a mapping of keys to values"),
+        (
+            [{"gcg": {"start": "random"}}, "random"],
+            StudyError,
+            r"start is 'random'; expected a mapping of keys to values",
+        ),
         ([{"gcg": {"start": {"rum": "random"}}}, "random"], StudyError, "Did you mean 'run'"),
     ],
 )
-def test_what_is_wrong_is_said_before_anything_is_spent(strategies, error, says, tiny, films, tmp_path):
+def test_what_is_wrong_is_said_before_anything_is_spent(
+    strategies, error, says, tiny, films, tmp_path
+):
     with pytest.raises(error, match=says):
         compare(study(strategies), out=tmp_path / "out", model=tiny, task=films)
     assert not (tmp_path / "out").exists()
@@ -182,11 +253,15 @@ class Mine(Strategy):
 """
 
 
-def test_a_run_whose_source_failed_fails_with_it_and_both_are_made_later(tiny, films, tmp_path, monkeypatch):
+def test_a_run_whose_source_failed_fails_with_it_and_both_are_made_later(
+    tiny, films, tmp_path, monkeypatch
+):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mine_here.py").write_text(MINE)
     (tmp_path / "fails").touch()
-    given = study([{"mine_here:Mine": {"label": "mine"}}, {"gcg": {"batch": 4, "start": {"run": "mine"}}}])
+    given = study(
+        [{"mine_here:Mine": {"label": "mine"}}, {"gcg": {"batch": 4, "start": {"run": "mine"}}}]
+    )
     compare(given, out=tmp_path / "out", model=tiny, task=films)
     failed = result(tmp_path / "out", "gcg")
     assert failed["status"] == "failed" and "'mine' with seed 0, failed" in failed["error"]
@@ -200,7 +275,9 @@ def test_a_run_whose_source_failed_fails_with_it_and_both_are_made_later(tiny, f
     assert result(tmp_path / "out", "gcg")["status"] == "done"
 
 
-def test_a_winner_of_a_kind_that_it_cannot_start_from_fails_the_run(tiny, films, tmp_path, monkeypatch):
+def test_a_winner_of_a_kind_that_it_cannot_start_from_fails_the_run(
+    tiny, films, tmp_path, monkeypatch
+):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mine_there.py").write_text(MINE)
     (tmp_path / "text").touch()
@@ -229,14 +306,20 @@ def test_another_winner_under_a_half_made_run_is_refused(tiny, films, tmp_path):
 
 def without_times(data):
     if isinstance(data, dict):
-        return {k: without_times(v) for k, v in data.items() if k not in ("seconds", "cached", "computed", "checksum")}
+        return {
+            k: without_times(v)
+            for k, v in data.items()
+            if k not in ("seconds", "cached", "computed", "checksum")
+        }
     return [without_times(v) for v in data] if isinstance(data, list) else data
 
 
 def killed_at(moment, work):
     """Run `work` in a process of its own that dies by SIGKILL at its `moment`-th durable write; whether it got that far."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # fork beside threads: the child only computes and dies
+        warnings.simplefilter(
+            "ignore", DeprecationWarning
+        )  # fork beside threads: the child only computes and dies
         child = os.fork()
     if child == 0:
         try:
@@ -256,7 +339,10 @@ def killed_at(moment, work):
 
 
 def test_a_study_killed_at_any_moment_ends_with_the_same_numbers(tiny, films, tmp_path):
-    given = study([WORDS, SOFT, GREEDY, "random", {"pez": {"batch": 4, "start": {"run": "gcg"}}}], budget=5_000)
+    given = study(
+        [WORDS, SOFT, GREEDY, "random", {"pez": {"batch": 4, "start": {"run": "gcg"}}}],
+        budget=5_000,
+    )
 
     def work(folder):
         compare(given, out=folder, model=tiny, task=films)
@@ -268,22 +354,36 @@ def test_a_study_killed_at_any_moment_ends_with_the_same_numbers(tiny, films, tm
     work(tmp_path / "killed")
     assert deaths > 3
     for label in ("nearest_tokens", "prompt_tuning", "gcg", "random", "pez"):
-        whole, killed = (without_times(result(tmp_path / name, label)) for name in ("whole", "killed"))
+        whole, killed = (
+            without_times(result(tmp_path / name, label)) for name in ("whole", "killed")
+        )
         assert whole == killed, label
-        assert without_times(lines(tmp_path / "whole", label)) == without_times(lines(tmp_path / "killed", label))
+        assert without_times(lines(tmp_path / "whole", label)) == without_times(
+            lines(tmp_path / "killed", label)
+        )
 
 
 def test_plan_tells_the_bill_with_what_is_brought(tiny, films, tmp_path):
-    given = study([WORDS, SOFT, "random", {"autoprompt": {"batch": 4, "start": {"run": "random"}}}], budget=20_000)
+    given = study(
+        [WORDS, SOFT, "random", {"autoprompt": {"batch": 4, "start": {"run": "random"}}}],
+        budget=20_000,
+    )
     found = forecast(parse_config({**given, "model": "given", "task": "capitals"}), tiny, films)
-    assert [run.label for run in found.runs] == ["nearest_tokens", "prompt_tuning", "random", "autoprompt"]
+    assert [run.label for run in found.runs] == [
+        "nearest_tokens",
+        "prompt_tuning",
+        "random",
+        "autoprompt",
+    ]
     compare(given, out=tmp_path, model=tiny, task=films)
     for run in found.runs:
         assert not run.error
         assert 1 / 1.5 < run.price / result(tmp_path, run.label)["spent"] < 1.5, run.label
 
 
-def test_plan_says_which_runs_would_fail_with_the_one_they_start_from(tiny, films, tmp_path, monkeypatch):
+def test_plan_says_which_runs_would_fail_with_the_one_they_start_from(
+    tiny, films, tmp_path, monkeypatch
+):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mine_too.py").write_text(MINE)
     (tmp_path / "fails").touch()

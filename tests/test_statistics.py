@@ -7,19 +7,37 @@ from hypothesis import strategies as st
 from scipy import stats
 from sklearn.metrics import balanced_accuracy_score, f1_score
 
-from promptsearch.statistics import Sample, compare_all, holm, interval, jackknife, paired_test, rank
+from promptsearch.statistics import (
+    Sample,
+    compare_all,
+    holm,
+    interval,
+    jackknife,
+    paired_test,
+    rank,
+)
 
 
 def scores(rng, seeds, examples, difficulty, *, seed_sd, noise=0.5, mean=0.0):
     """Common value + luck of the seed + difficulty of the example + noise, shape `(seeds, examples)`."""
-    return mean + seed_sd * rng.normal(size=(seeds, 1)) + difficulty + noise * rng.normal(size=(seeds, examples))
+    return (
+        mean
+        + seed_sd * rng.normal(size=(seeds, 1))
+        + difficulty
+        + noise * rng.normal(size=(seeds, examples))
+    )
 
 
 def coverage(seeds, *, seed_sd, deterministic=False, repeats=600, examples=100):
     rng = np.random.default_rng(0)
     hits = 0
     for _ in range(repeats):
-        found = interval(Sample(scores(rng, seeds, examples, rng.normal(size=examples), seed_sd=seed_sd), deterministic))
+        found = interval(
+            Sample(
+                scores(rng, seeds, examples, rng.normal(size=examples), seed_sd=seed_sd),
+                deterministic,
+            )
+        )
         hits += found.low <= 0 <= found.high
     return hits / repeats
 
@@ -48,7 +66,9 @@ def test_coverage_of_accuracies():
     assert 0.93 <= hits / 600 <= 0.98
 
 
-@pytest.mark.parametrize(("seeds", "seed_sd"), [((3, 3), 0.3), ((5, 5), 0.3), ((5, 3), 0.1), ((3, 3), 0.0)])
+@pytest.mark.parametrize(
+    ("seeds", "seed_sd"), [((3, 3), 0.3), ((5, 5), 0.3), ((5, 3), 0.1), ((3, 3), 0.0)]
+)
 def test_false_positives_under_the_null_are_at_most_about_5_percent(seeds, seed_sd):
     rng = np.random.default_rng(2)
     found = 0
@@ -163,7 +183,10 @@ def test_holm_lies_between_the_raw_p_values_and_bonferroni(p):
 def test_a_pair_is_significant_exactly_if_its_difference_reaches_what_is_detectable(seed):
     rng = np.random.default_rng(seed)
     difficulty = rng.normal(size=60)
-    samples = {name: Sample(scores(rng, 3, 60, difficulty, seed_sd=0.05, mean=rng.normal() / 3)) for name in "abcde"}
+    samples = {
+        name: Sample(scores(rng, 3, 60, difficulty, seed_sd=0.05, mean=rng.normal() / 3))
+        for name in "abcde"
+    }
     tests = compare_all(samples)
     assert len(tests) == 10
     assert [t.first for t in tests[:4]] == [rank(samples)[0]] * 4
@@ -188,7 +211,9 @@ def test_the_jackknife_has_the_metric_as_its_mean_and_the_error_of_a_bootstrap(m
     predictions = np.where(rng.random((2, 150)) < 0.75, labels, rng.integers(3, size=(2, 150)))
     found = jackknife(metric, labels, predictions)
     assert found.mean(axis=1) == pytest.approx([metric(labels, row) for row in predictions])
-    draws = [metric(labels[take], predictions[0][take]) for take in rng.integers(150, size=(300, 150))]
+    draws = [
+        metric(labels[take], predictions[0][take]) for take in rng.integers(150, size=(300, 150))
+    ]
     assert stats.sem(found[0]) == pytest.approx(np.std(draws), rel=0.15)
 
 

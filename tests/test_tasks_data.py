@@ -29,10 +29,16 @@ def plain(text: str) -> str:
 def test_the_capitals_are_facts_about_243_countries_and_territories() -> None:
     assert len(ROWS) == 243
     assert all(list(row) == ["name", "capital", "continent"] for row in ROWS)
-    assert all(isinstance(value, str) and value == value.strip() != "" for row in ROWS for value in row.values())
+    assert all(
+        isinstance(value, str) and value == value.strip() != ""
+        for row in ROWS
+        for value in row.values()
+    )
     assert len({row["name"] for row in ROWS}) == 243
     # Only Jamaica's and Norfolk Island's capitals have the same name.
-    assert [name for name, count in Counter(row["capital"] for row in ROWS).items() if count > 1] == ["Kingston"]
+    assert [
+        name for name, count in Counter(row["capital"] for row in ROWS).items() if count > 1
+    ] == ["Kingston"]
     # Counts by continent as in the source, research on it included Antarctica's two territories.
     assert Counter(row["continent"] for row in ROWS) == {
         "Africa": 57,
@@ -67,7 +73,11 @@ def test_a_saint_may_be_abbreviated_and_written_out() -> None:
     saints = [capital for capital in CAPITALS if capital.startswith(("Saint", "St."))]
     assert len(saints) == 6
     for capital in saints:
-        other = capital.replace("Saint", "St.") if capital.startswith("Saint") else capital.replace("St.", "Saint")
+        other = (
+            capital.replace("Saint", "St.")
+            if capital.startswith("Saint")
+            else capital.replace("St.", "Saint")
+        )
         assert other.replace("-", " ") in ALIASES[capital]
 
 
@@ -85,7 +95,13 @@ def test_well_known_other_names_count(capital: str, alias: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("capital", "other"), [("Colombo", "Kotte"), ("Lobamba", "Mbabane"), ("New Delhi", "Delhi"), ("Pretoria", "Cape Town")]
+    ("capital", "other"),
+    [
+        ("Colombo", "Kotte"),
+        ("Lobamba", "Mbabane"),
+        ("New Delhi", "Delhi"),
+        ("Pretoria", "Cape Town"),
+    ],
 )
 def test_other_cities_do_not_count(capital: str, other: str) -> None:
     assert capital in CAPITALS
@@ -99,10 +115,16 @@ def test_the_file_has_the_keys_of_a_study_files_task() -> None:
 
 
 def test_the_task_can_be_loaded_by_its_name() -> None:
-    assert builtin_tasks() == {"capitals": "Name the capital of a country or territory (243 facts, free text answers)."}
+    assert builtin_tasks() == {
+        "capitals": "Name the capital of a country or territory (243 facts, free text answers)."
+    }
     task = Task.load("capitals")
     assert task.kind == "text"
-    assert {name: len(split) for name, split in task.splits.items()} == {"search": 128, "select": 48, "test": 64}
+    assert {name: len(split) for name, split in task.splits.items()} == {
+        "search": 128,
+        "select": 48,
+        "test": 64,
+    }
     names = [example.fields["name"] for split in task.splits.values() for example in split.examples]
     assert len(set(names)) == 240
     asked = {e.fields["name"]: e for split in task.splits.values() for e in split.examples}

@@ -23,7 +23,14 @@ WORDS = {"nearest_tokens": {"start": {"run": "prompt_tuning"}}}
 
 
 def study(*strategies):
-    return {"name": "s", "budget": 9_000, "length": 2, "score_on": 8, "seeds": 1, "strategies": [SOFT, *strategies]}
+    return {
+        "name": "s",
+        "budget": 9_000,
+        "length": 2,
+        "score_on": 8,
+        "seeds": 1,
+        "strategies": [SOFT, *strategies],
+    }
 
 
 def result(folder, label):
@@ -35,7 +42,9 @@ def off(monkeypatch):
     """Every export, loaded again, scores a hundredth of a nat more."""
     plain = SavedPrompt.score_probe
     with monkeypatch.context() as patch:
-        patch.setattr(SavedPrompt, "score_probe", lambda self, lm: [loss + 0.01 for loss in plain(self, lm)])
+        patch.setattr(
+            SavedPrompt, "score_probe", lambda self, lm: [loss + 0.01 for loss in plain(self, lm)]
+        )
         yield patch
 
 
@@ -45,12 +54,17 @@ def test_the_run_stands_with_its_scores_and_its_prompt(tiny, films, tmp_path, of
     assert not results.failed and len(results.runs) == 2
     assert "prompt_tuning, seed 0 has no export: the export, loaded again, is" in caplog.text
     for run in results.runs:
-        assert run.export and "nats per scored token away from what was measured (allowed: " in run.export.error
+        assert (
+            run.export
+            and "nats per scored token away from what was measured (allowed: " in run.export.error
+        )
         assert 0 < run.test.loss < 10 and run.winner.key and run.bytes
         assert not (tmp_path / "films" / run.label / "seed0" / "best").exists()
     soft = result(tmp_path, "prompt_tuning")
     assert soft["status"] == "done" and len(soft["test"]["losses"]) == 20
-    kept = tmp_path / "films/prompt_tuning/seed0/unexported" / f"{soft['winner']['key']}.safetensors"
+    kept = (
+        tmp_path / "films/prompt_tuning/seed0/unexported" / f"{soft['winner']['key']}.safetensors"
+    )
     assert kept.stat().st_size == soft["bytes"]
 
 
@@ -68,30 +82,55 @@ def test_every_form_of_the_report_says_it(tiny, films, tmp_path, off):
     compare(study(), out=tmp_path, model=tiny, task=films)
     markdown, html = (tmp_path / "report.md").read_text(), (tmp_path / "report.html").read_text()
     assert "| `prompt_tuning`‡ " in markdown
-    assert "‡ `prompt_tuning`, seed 0, has no export, its scores stand: the export, loaded again, is" in markdown
-    assert '<span class="label">prompt_tuning</span>‡' in html and "has no export, its scores stand: the export" in html
+    assert (
+        "‡ `prompt_tuning`, seed 0, has no export, its scores stand: the export, loaded again, is"
+        in markdown
+    )
+    assert (
+        '<span class="label">prompt_tuning</span>‡' in html
+        and "has no export, its scores stand: the export" in html
+    )
     table = pd.read_parquet(tmp_path / "runs.parquet")
-    assert table.status.tolist() == ["done"] and "away from what was measured" in table.export_error[0]
+    assert (
+        table.status.tolist() == ["done"] and "away from what was measured" in table.export_error[0]
+    )
     shown = io.StringIO()
     print_report(load_results(tmp_path), Console(file=shown, width=200))
-    assert "prompt_tuning‡" in shown.getvalue() and "‡ no export prompt_tuning, seed 0, its scores stand:" in shown.getvalue()
+    assert (
+        "prompt_tuning‡" in shown.getvalue()
+        and "‡ no export prompt_tuning, seed 0, its scores stand:" in shown.getvalue()
+    )
 
 
 def test_who_wants_to_use_it_is_told_why_not(tiny, films, tmp_path, off):
     compare(study(), out=tmp_path / "s", model=tiny, task=films)
     run = tmp_path / "s/films/prompt_tuning/seed0"
     says = "seed0 has no export: the export, loaded again, is .* The run stands as it is"
-    for use in (load_prompt, lambda run: export_run(run, "json", tmp_path / "e", model=tiny), lambda run: verify(run, tiny)):
+    for use in (
+        load_prompt,
+        lambda run: export_run(run, "json", tmp_path / "e", model=tiny),
+        lambda run: verify(run, tiny),
+    ):
         with pytest.raises(PromptError, match=says):
             use(run)
-    for command in (["apply", run], ["verify", run], ["export", run, "--to", "json", "--out", tmp_path / "e"]):
+    for command in (
+        ["apply", run],
+        ["verify", run],
+        ["export", run, "--to", "json", "--out", tmp_path / "e"],
+    ):
         found = CliRunner().invoke(app, [str(part) for part in command], input='{"text": "x"}\n')
-        assert found.exit_code == 2 and "has no export: the export" in found.stderr and "Traceback" not in found.output
+        assert (
+            found.exit_code == 2
+            and "has no export: the export" in found.stderr
+            and "Traceback" not in found.output
+        )
 
 
 def test_another_run_starts_from_it(tiny, films, tmp_path, off):
     results = compare(study(WORDS), out=tmp_path, model=tiny, task=films)
-    assert not results.failed and result(tmp_path, "nearest_tokens")["start"]["run"] == "prompt_tuning"
+    assert (
+        not results.failed and result(tmp_path, "nearest_tokens")["start"]["run"] == "prompt_tuning"
+    )
 
 
 def test_another_run_says_why_it_cannot(tiny, films, tmp_path, off):

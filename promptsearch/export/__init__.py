@@ -40,11 +40,15 @@ class Format(NamedTuple):
         served: Whether it is for models behind an endpoint, too.
     """
 
-    write: Callable[[SavedPrompt, Any, Path], None]  # Any: a LanguageModel, or where `served` any TextModel
+    write: Callable[
+        [SavedPrompt, Any, Path], None
+    ]  # Any: a LanguageModel, or where `served` any TextModel
     score: Callable[[Certificate, Any, Path], list[float]]
     served: bool = False
 
-    def model(self, certificate: Certificate, given: TextModel | None, key: str | None) -> TextModel:
+    def model(
+        self, certificate: Certificate, given: TextModel | None, key: str | None
+    ) -> TextModel:
         """The model that a prompt was found for, if the format is for it.
 
         Args:
@@ -57,7 +61,9 @@ class Format(NamedTuple):
         """
         if self.served:
             return certificate.any_model(given, key)
-        return loaded(certificate.any_model(given, key), "read by this format: export as text or json")
+        return loaded(
+            certificate.any_model(given, key), "read by this format: export as text or json"
+        )
 
 
 FORMATS: dict[str, Format] = {
@@ -87,7 +93,9 @@ class Verified(NamedTuple):
     tolerance: float
 
 
-def export_run(run: Path, to: str, out: Path, *, model: TextModel | None = None, key: str | None = None) -> Path:
+def export_run(
+    run: Path, to: str, out: Path, *, model: TextModel | None = None, key: str | None = None
+) -> Path:
     """Write a run's winner in another format, with a certificate and a model card.
 
     Args:
@@ -118,7 +126,10 @@ def export_run(run: Path, to: str, out: Path, *, model: TextModel | None = None,
         FORMATS[to].write(saved, lm, out)
         saved.check(lm, FORMATS[to].score(saved, lm, out))
         if to != "json":  # which is its own certificate
-            write_json(out / CERTIFICATE, {"format": FORMAT, "export": to, **to_json(saved, prompt_to_json(saved.prompt))})
+            write_json(
+                out / CERTIFICATE,
+                {"format": FORMAT, "export": to, **to_json(saved, prompt_to_json(saved.prompt))},
+            )
         write_card(saved, to, lm, out)
     except PromptSearchError:
         for path in list(out.iterdir()):  # an export that is not exact must not be mistaken for one

@@ -110,9 +110,17 @@ def write_card(prompt: SavedPrompt, to: str, lm: TextModel, folder: Path) -> Non
     changed = isinstance(prompt.prompt, NamedPrompt)
     name = "Changed weights" if isinstance(prompt.prompt, Weights) else f"A {_kind(prompt)} prompt"
     title = f"{name} for {about.get('task', 'a task')}"
-    given = "the model itself is not part" if changed else "the model itself is not changed, and not part"
+    given = (
+        "the model itself is not part"
+        if changed
+        else "the model itself is not changed, and not part"
+    )
     facts = about.get("model", {})
-    answers = "free text" if prompt.choices is None else ", ".join(f"`{choice.strip()}`" for choice in prompt.choices)
+    answers = (
+        "free text"
+        if prompt.choices is None
+        else ", ".join(f"`{choice.strip()}`" for choice in prompt.choices)
+    )
     certificate = PROMPT if to == "json" else CERTIFICATE
     parts = [
         f"---\n{_header(prompt, to, library, lm)}\n---\n",
@@ -144,14 +152,20 @@ def usage(prompt: SavedPrompt, to: str, lm: TextModel) -> str:
         to: The format.
         lm: The LM.
     """
-    fields = dict(prompt.probe[0].fields) if prompt.probe else {name: "..." for name in prompt.template.fields}
+    fields = (
+        dict(prompt.probe[0].fields)
+        if prompt.probe
+        else {name: "..." for name in prompt.template.fields}
+    )
     if lm.served:
         return _request(prompt, lm.served, fields)
     if to == "json":
         return saved.USAGE.format(fields=fields)
     lm = loaded(lm, "used like this")
     if to == "vllm":
-        return vllm.USAGE.format(base=_base_of_vllm(lm), fields=fields, sampling=_sampling(prompt, lm))
+        return vllm.USAGE.format(
+            base=_base_of_vllm(lm), fields=fields, sampling=_sampling(prompt, lm)
+        )
     chat = bool(prompt.template.messages)
     if to == "text" and chat:
         day = f", date_string={DATE!r}" if "date_string" in str(lm.tokenizer.chat_template) else ""
@@ -169,14 +183,20 @@ def usage(prompt: SavedPrompt, to: str, lm: TextModel) -> str:
     middle = {"kv": kv.USAGE, "peft": f"{peft.USAGE}\n\n{_FORWARD}", "text": _FORWARD}[to]
     ids = _cut(lm, begins=to == "text" or prompt.template.apart)
     answers = {choice: lm.encode(choice) for choice in prompt.choices or ()}
-    return f"{model}\n{middle}\n\n" + rest.format(text=source, first=first, ids=ids, answers=answers)
+    return f"{model}\n{middle}\n\n" + rest.format(
+        text=source, first=first, ids=ids, answers=answers
+    )
 
 
 def _cut(lm: LanguageModel, begins: bool) -> str:
     """Python code for the ids of a text, behind the prompt or at the beginning of a row."""
     anchor, tokens = ("", 0) if begins else lm.anchor
     given = f"{anchor!r} + text" if anchor else "text"
-    behind = f"[{tokens}:]  # the tokenizer cuts the beginning of a text in another way" if anchor else ""
+    behind = (
+        f"[{tokens}:]  # the tokenizer cuts the beginning of a text in another way"
+        if anchor
+        else ""
+    )
     return f"tokenizer({given}, add_special_tokens=False).input_ids{behind}"
 
 
@@ -185,11 +205,18 @@ def _request(prompt: SavedPrompt, served: Mapping[str, Any], fields: Mapping[str
     whole = "".join(s + t.replace("{", "{{").replace("}", "}}") for s, t in _pieces(prompt))
     key = served["key"]
     authorization = f', "Authorization": "Bearer " + os.environ[{key!r}]' if key else ""
-    longest = max(len(answer.encode()) for answer in prompt.choices or [example.answer for example in prompt.probe])
-    given = "{'messages': [{'role': 'user', 'content': text}]" if served["chat"] else "{'prompt': text"
+    longest = max(
+        len(answer.encode())
+        for answer in prompt.choices or [example.answer for example in prompt.probe]
+    )
+    given = (
+        "{'messages': [{'role': 'user', 'content': text}]" if served["chat"] else "{'prompt': text"
+    )
     said = "['message']['content']" if served["chat"] else "['text']"
     return _REQUEST.format(
-        imports="import json\nimport os\nimport urllib.request" if key else "import json\nimport urllib.request",
+        imports="import json\nimport os\nimport urllib.request"
+        if key
+        else "import json\nimport urllib.request",
         whole=whole,
         fields=dict(fields),
         given=f"{given}, 'model': {served['model']!r}, 'max_tokens': {longest}, 'temperature': 0}}",
@@ -202,7 +229,13 @@ def _request(prompt: SavedPrompt, served: Mapping[str, Any], fields: Mapping[str
 def _pieces(prompt: SavedPrompt) -> list[tuple[str, str]]:
     """The template's segments, each with the prompt's text that follows it."""
     assert isinstance(prompt.prompt, TextPrompt)  # a server was sent nothing else
-    return list(zip(prompt.template.segments, [*prompt.template.slot_texts(prompt.prompt.texts), ""], strict=True))
+    return list(
+        zip(
+            prompt.template.segments,
+            [*prompt.template.slot_texts(prompt.prompt.texts), ""],
+            strict=True,
+        )
+    )
 
 
 _VLLM_NOTE = (
@@ -213,12 +246,18 @@ _VLLM_NOTE = (
 
 
 def _kind(prompt: SavedPrompt) -> str:
-    kind = prompt.prompt.kind if isinstance(prompt.prompt, TrainedPrompt) else type(prompt.prompt).__name__.removesuffix("Prompt")
+    kind = (
+        prompt.prompt.kind
+        if isinstance(prompt.prompt, TrainedPrompt)
+        else type(prompt.prompt).__name__.removesuffix("Prompt")
+    )
     return kind.lower()
 
 
 def _tags(prompt: SavedPrompt) -> list[str]:
-    return ["weights"] if isinstance(prompt.prompt, Weights) else ["prompt", f"{_kind(prompt)}-prompt"]
+    return (
+        ["weights"] if isinstance(prompt.prompt, Weights) else ["prompt", f"{_kind(prompt)}-prompt"]
+    )
 
 
 def _text(prompt: SavedPrompt, lm: TextModel) -> list[str]:
@@ -259,11 +298,21 @@ def _header(prompt: SavedPrompt, to: str, library: str, lm: TextModel) -> str:
     if "metric" in test:
         name = str(about.get("task", "task"))
         found = EvalResult(
-            task_type=task, dataset_type=name, dataset_name=name, metric_type=str(about["metric"]), metric_value=test["metric"]
+            task_type=task,
+            dataset_type=name,
+            dataset_name=name,
+            metric_type=str(about["metric"]),
+            metric_value=test["metric"],
         )
         given = {"eval_results": [found], "model_name": f"{about.get('label', 'prompt')}-{name}"}
     tags = ["promptsearch", *_tags(prompt), to]
-    data = ModelCardData(base_model=_base(lm), library_name=library, pipeline_tag="text-generation", tags=tags, **given)
+    data = ModelCardData(
+        base_model=_base(lm),
+        library_name=library,
+        pipeline_tag="text-generation",
+        tags=tags,
+        **given,
+    )
     return str(data.to_yaml())
 
 
@@ -272,7 +321,10 @@ def _metrics(prompt: SavedPrompt) -> str:
     rows = []
     for split in ("select", "test"):
         found = about.get(split, {})
-        for name, label in (("metric", str(about.get("metric", "metric"))), ("loss", "loss (nats per example)")):
+        for name, label in (
+            ("metric", str(about.get("metric", "metric"))),
+            ("loss", "loss (nats per example)"),
+        ):
             if name in found:
                 ends = found.get(f"{name}_interval")
                 between = f"{ends[0]:.3f} to {ends[1]:.3f}" if ends else "-"
@@ -282,7 +334,10 @@ def _metrics(prompt: SavedPrompt) -> str:
     lines = ["| split | metric | value | 95 % interval |", "|---|---|---|---|", *rows]
     size = about.get("test", {}).get("examples")
     remark = f"The test split has {size} examples, and was looked at once. " if size else ""
-    return "\n".join(lines) + f"\n\n{remark}Intervals cover the choice of examples, not the luck of the seed.\n"
+    return (
+        "\n".join(lines)
+        + f"\n\n{remark}Intervals cover the choice of examples, not the luck of the seed.\n"
+    )
 
 
 def _code(given: str) -> str:

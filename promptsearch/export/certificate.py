@@ -75,7 +75,10 @@ class Certificate:
             ModelError: It is another one, see `any_model`, or runs behind an endpoint.
         """
         found = self.any_model(given)
-        return loaded(found, "used here: ask its server, with the text that `promptsearch export --to text` writes")
+        return loaded(
+            found,
+            "used here: ask its server, with the text that `promptsearch export --to text` writes",
+        )
 
     def any_model(self, given: TextModel | None = None, key: str | None = None) -> TextModel:
         """The model that the prompt was found for, loaded here in float32, or behind its endpoint.
@@ -90,7 +93,9 @@ class Certificate:
         facts = self.about.get("model", {})
         if given is None and "source" not in facts:
             raise ModelError("this prompt does not say which model it is for: hand the model over")
-        found = given or (ServedModel.of(facts, key) if "served" in facts else LanguageModel.load(facts["source"]))
+        found = given or (
+            ServedModel.of(facts, key) if "served" in facts else LanguageModel.load(facts["source"])
+        )
         lm = found.to(torch.float32)
         for key in ("width", "layers", "hash", "tokenizer_hash"):
             if key in facts and facts[key] != (has := lm.facts.get(key)):
@@ -111,7 +116,9 @@ class Certificate:
             ExportError: There is no probe.
         """
         if not self.losses:
-            raise ExportError("this prompt has no probe to check a copy against: export it from the run that found it")
+            raise ExportError(
+                "this prompt has no probe to check a copy against: export it from the run that found it"
+            )
         return largest_distance(lm, self.probe, self.choices, self.losses, losses)
 
     def check(self, lm: TextModel, losses: Sequence[float]) -> float:
@@ -145,17 +152,23 @@ class Certificate:
         """
         return [self._loss(lm, example, logits) for example in self.probe]
 
-    def _loss(self, lm: LanguageModel, example: Example, logits: Callable[[Example, Ids], Tensor]) -> float:
+    def _loss(
+        self, lm: LanguageModel, example: Example, logits: Callable[[Example, Ids], Tensor]
+    ) -> float:
         answers = lay_out(self.template, lm, example, self.choices).answers
         sums = []
         for answer in answers if self.choices is not None else answers[:1]:
             with torch.inference_mode():
                 rows = logits(example, answer)[-len(answer) - 1 : -1].float()
                 places = torch.arange(len(answer), device=rows.device)
-                sums.append(token_nats(rows, places, torch.tensor(answer, device=rows.device)).sum())
+                sums.append(
+                    token_nats(rows, places, torch.tensor(answer, device=rows.device)).sum()
+                )
         if self.choices is None:
             return -float(sums[0])
-        losses, _, _ = choice_scores(torch.stack(sums)[None], torch.tensor([example.choice], device=sums[0].device))
+        losses, _, _ = choice_scores(
+            torch.stack(sums)[None], torch.tensor([example.choice], device=sums[0].device)
+        )
         return float(losses[0])
 
 
@@ -175,7 +188,13 @@ def to_json(certificate: Certificate, prompt: Mapping[str, Any]) -> dict[str, An
         "choices": None if certificate.choices is None else list(certificate.choices),
         **certificate.about,
         "probe": [
-            {"fields": dict(e.fields), "answer": e.answer, "choice": e.choice, "aliases": list(e.aliases), "loss": loss}
+            {
+                "fields": dict(e.fields),
+                "answer": e.answer,
+                "choice": e.choice,
+                "aliases": list(e.aliases),
+                "loss": loss,
+            }
             for e, loss in zip(certificate.probe, certificate.losses, strict=True)
         ],
     }
@@ -197,7 +216,9 @@ def read_json(file: Path, formats: Sequence[str]) -> tuple[Certificate, dict[str
     data = read_object(file)
     if data.get("format") not in formats:
         known = " or ".join(map(repr, formats))
-        raise PromptError(f"{file} has the format {str(data.get('format'))[:80]!r}, this version reads {known}")
+        raise PromptError(
+            f"{file} has the format {str(data.get('format'))[:80]!r}, this version reads {known}"
+        )
     facts = checked(CertificateFacts, data, file)
     try:
         template = Template.parse(facts.template)
@@ -206,7 +227,9 @@ def read_json(file: Path, formats: Sequence[str]) -> tuple[Certificate, dict[str
     # What the chat template wrote stays as it was: scores were measured with it, and it may change, or name the day.
     template = replace(template, marks=tuple(Mark(*mark) for mark in facts.marks))
     if not template.rendered:
-        raise PromptError(f"{file} is damaged: {len(template.marks)} marks for {len(template.messages)} messages")
+        raise PromptError(
+            f"{file} is damaged: {len(template.marks)} marks for {len(template.messages)} messages"
+        )
     if (kind := TRAINED.get(facts.prompt.kind)) is not None:
         template = template.taking(kind_of(kind))
     if len(facts.lengths) != len(template.slots):
@@ -215,13 +238,20 @@ def read_json(file: Path, formats: Sequence[str]) -> tuple[Certificate, dict[str
         )
     for number, one in enumerate(facts.probe):
         if missing := [name for name in template.fields if name not in one.fields]:
-            raise PromptError(f"{file} is damaged: probe.{number}.fields lacks the template's field '{missing[0]}'")
-    slots = tuple(replace(slot, length=n) for slot, n in zip(template.slots, facts.lengths, strict=True))
+            raise PromptError(
+                f"{file} is damaged: probe.{number}.fields lacks the template's field '{missing[0]}'"
+            )
+    slots = tuple(
+        replace(slot, length=n) for slot, n in zip(template.slots, facts.lengths, strict=True)
+    )
     certificate = Certificate(
         template=replace(template, slots=slots),
         choices=None if facts.choices is None else tuple(facts.choices),
         about={key: value for key, value in data.items() if key not in _OWN},
-        probe=tuple(Example(i, e.fields, e.answer, e.choice, tuple(e.aliases)) for i, e in enumerate(facts.probe)),
+        probe=tuple(
+            Example(i, e.fields, e.answer, e.choice, tuple(e.aliases))
+            for i, e in enumerate(facts.probe)
+        ),
         losses=tuple(e.loss for e in facts.probe),
     )
     return certificate, data
@@ -239,10 +269,14 @@ def refuse_pickles(folder: Path) -> None:
     with failing(folder, "read"):
         found = sorted(path.name for path in folder.iterdir() if path.suffix.lower() in _PICKLES)
     if found:
-        raise PromptError(f"{folder} holds a pickle, {found[0]}, which could run code: exports hold safetensors only")
+        raise PromptError(
+            f"{folder} holds a pickle, {found[0]}, which could run code: exports hold safetensors only"
+        )
 
 
-def standing_in_row(prompt: Prompt, what: str) -> HardPrompt | TextPrompt | SoftPrompt | PrefixPrompt:
+def standing_in_row(
+    prompt: Prompt, what: str
+) -> HardPrompt | TextPrompt | SoftPrompt | PrefixPrompt:
     """The prompt, where it stands in a row: others are refused by formats that hold what stands there.
 
     Args:
@@ -258,7 +292,9 @@ def standing_in_row(prompt: Prompt, what: str) -> HardPrompt | TextPrompt | Soft
             "export it as json"
         )
     if isinstance(prompt, Weights):
-        raise ExportError(f"no {what} can stand for changed weights: export them as json, or low-rank ones as peft")
+        raise ExportError(
+            f"no {what} can stand for changed weights: export them as json, or low-rank ones as peft"
+        )
     if isinstance(prompt, GatedPrompt):
         raise ExportError(
             f"no {what} can stand for a gated prompt, which layers read by a softmax of its own: export it as json, or as peft "

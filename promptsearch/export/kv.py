@@ -67,11 +67,15 @@ def write_kv(saved: SavedPrompt, lm: LanguageModel, folder: Path) -> None:
     standing_in_row(saved.prompt, "keys and values")
     check_in_front(saved.template, "keys and values are those of a row's first tokens")
     if not saved.template.segments[-1]:
-        raise ExportError("nothing stands between prompt and answer, which a prefix cannot predict: export it as json or vllm")
+        raise ExportError(
+            "nothing stands between prompt and answer, which a prefix cannot predict: export it as json or vllm"
+        )
     shape = lm.prefix_shape
     (compiled,) = compile_prompts(lm, [(saved.prompt, saved.template)]).prompts
     if not len(compiled.trunk):
-        raise ExportError("the prompt is empty, and an empty cache is none: export it as json, vllm or text")
+        raise ExportError(
+            "the prompt is empty, and an empty cache is none: export it as json, vllm or text"
+        )
     rows = compiled.trunk.unflatten(1, shape)  # (tokens, layers, 2, key heads, size of a head)
     numbers = rows.permute(1, 2, 3, 0, 4).float().cpu().contiguous()
     write_aside(folder / FILE, safetensors.torch.save({TENSOR: numbers}, metadata={"format": "pt"}))
@@ -97,7 +101,9 @@ def score_kv(certificate: Certificate, lm: LanguageModel, folder: Path) -> list[
 
 def _below(template: Template, lm: LanguageModel, example: Example) -> Ids:
     """The ids of a row below the prefix, which has taken in the special tokens that stand there."""
-    return lay_out(template, lm, example, None).segments[-1][len(leading(template, lm)) * template.apart :]
+    return lay_out(template, lm, example, None).segments[-1][
+        len(leading(template, lm)) * template.apart :
+    ]
 
 
 def read_kv(folder: Path, lm: LanguageModel) -> Tensor:
@@ -109,10 +115,16 @@ def read_kv(folder: Path, lm: LanguageModel) -> Tensor:
     tensors = read_tensors(folder / FILE)
     if TENSOR not in tensors or tensors[TENSOR].ndim != len(_DIMENSIONS):
         shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
-        raise PromptError(f"{folder / FILE}: expected a tensor '{TENSOR}' of shape ({', '.join(_DIMENSIONS)}), found {shapes}")
+        raise PromptError(
+            f"{folder / FILE}: expected a tensor '{TENSOR}' of shape ({', '.join(_DIMENSIONS)}), found {shapes}"
+        )
     layers, two, heads, size = lm.prefix_shape
     found: Tensor = tensors[TENSOR]
-    for name, ours, theirs in zip(_DIMENSIONS, found.shape, (layers, two, heads, found.shape[3], size), strict=True):
+    for name, ours, theirs in zip(
+        _DIMENSIONS, found.shape, (layers, two, heads, found.shape[3], size), strict=True
+    ):
         if ours != theirs:
-            raise PromptError(f"{folder / FILE} is for a model with {name} {ours}; '{lm.name}' has {theirs}")
+            raise PromptError(
+                f"{folder / FILE} is for a model with {name} {ours}; '{lm.name}' has {theirs}"
+            )
     return found

@@ -105,7 +105,9 @@ class PromptedModel:
         >>> model.generate([{"prompt": "capitals", "name": "France"}])  # doctest: +SKIP
     """
 
-    def __init__(self, model: LanguageModel, prompts: Found | Mapping[str, Found], *, dtype: str = "float32") -> None:
+    def __init__(
+        self, model: LanguageModel, prompts: Found | Mapping[str, Found], *, dtype: str = "float32"
+    ) -> None:
         self._named = isinstance(prompts, Mapping)
         given = prompts if isinstance(prompts, Mapping) else {"": prompts}
         if not given:
@@ -115,8 +117,13 @@ class PromptedModel:
             model = saved.model(model)
             check_answers(model, saved.choices, Split("given", ()))
         self._lm = lm = model.to(pick_dtype(dtype, model.device))
-        self._library = compile_prompts(lm, [(saved.prompt, saved.template) for saved in given.values()])
-        self._prompts = {name: (saved, each) for (name, saved), each in zip(given.items(), self._library.prompts, strict=True)}
+        self._library = compile_prompts(
+            lm, [(saved.prompt, saved.template) for saved in given.values()]
+        )
+        self._prompts = {
+            name: (saved, each)
+            for (name, saved), each in zip(given.items(), self._library.prompts, strict=True)
+        }
         self._limit = PASS_TOKENS.get(lm.device.type, PASS_TOKENS["cpu"])
 
     def score(self, rows: Iterable[Mapping[str, Any]]) -> NDArray[np.float64]:
@@ -133,10 +140,16 @@ class PromptedModel:
             UnknownName: There is no such prompt.
         """
         inputs = self._read(rows)
-        answers = [each.saved.choices or (each.saved.template.answer_text(_answer(each)),) for each in inputs]
+        answers = [
+            each.saved.choices or (each.saved.template.answer_text(_answer(each)),)
+            for each in inputs
+        ]
         places = [_place(each) for each in inputs]
         found = self._log_probabilities(inputs, answers)
-        losses = [-float(nats.log_softmax(0)[p] if len(nats) > 1 else nats[p]) for nats, p in zip(found, places, strict=True)]
+        losses = [
+            -float(nats.log_softmax(0)[p] if len(nats) > 1 else nats[p])
+            for nats, p in zip(found, places, strict=True)
+        ]
         return np.array(losses, dtype=np.float64)
 
     def choose(self, rows: Iterable[Mapping[str, Any]]) -> list[Choice]:
@@ -151,7 +164,9 @@ class PromptedModel:
         """
         return self._choose(self._read(rows))
 
-    def generate(self, rows: Iterable[Mapping[str, Any]], tokens: int = 32, *, stop: str | None = None) -> list[str]:
+    def generate(
+        self, rows: Iterable[Mapping[str, Any]], tokens: int = 32, *, stop: str | None = None
+    ) -> list[str]:
         """The greedy continuation of each row.
 
         Args:
@@ -214,7 +229,9 @@ class PromptedModel:
             return self._prompts[""]
         known = list(self._prompts)
         if "prompt" not in given:
-            raise PromptError(f"{place} names no prompt: expected one of {', '.join(known)} under 'prompt'")
+            raise PromptError(
+                f"{place} names no prompt: expected one of {', '.join(known)} under 'prompt'"
+            )
         if given["prompt"] not in known:
             raise UnknownName("prompt", str(given["prompt"]), known)
         return self._prompts[given["prompt"]]
@@ -222,7 +239,9 @@ class PromptedModel:
     def _choose(self, inputs: Sequence[_Input]) -> list[Choice]:
         for each in inputs:
             if each.saved.choices is None:
-                raise PromptError(f"{each.place}: its prompt has no answers to choose from: generate one")
+                raise PromptError(
+                    f"{each.place}: its prompt has no answers to choose from: generate one"
+                )
         found = []
         answers = [each.saved.choices or () for each in inputs]
         for texts, nats in zip(answers, self._log_probabilities(inputs, answers), strict=True):
@@ -231,7 +250,9 @@ class PromptedModel:
             found.append(Choice(names[int(nats.argmax())], dict(zip(names, shares, strict=True))))
         return found
 
-    def _log_probabilities(self, inputs: Sequence[_Input], answers: Sequence[Sequence[str]]) -> list[Tensor]:
+    def _log_probabilities(
+        self, inputs: Sequence[_Input], answers: Sequence[Sequence[str]]
+    ) -> list[Tensor]:
         """Those of each row's answers, in nats, float64 on the CPU, shape `(answers,)` each."""
         lm = self._lm
         ids = [[tuple(lm.encode(text)) for text in texts] for texts in answers]
@@ -240,7 +261,10 @@ class PromptedModel:
                 raise PromptError(f"{each.place}: its answer is empty: expected text")
             self._check_length(each, max(map(len, some)))
         # What runs below the trunk: the last token of an answer is predicted, never read.
-        sizes = [len(each.row.ids) + sum(len(a) - 1 for a in some) for each, some in zip(inputs, ids, strict=True)]
+        sizes = [
+            len(each.row.ids) + sum(len(a) - 1 for a in some)
+            for each, some in zip(inputs, ids, strict=True)
+        ]
         found: dict[int, Tensor] = {}
         with lm.changed(self._weights):
             for places in _passes([each.row for each in inputs], sizes, self._limit):
@@ -250,15 +274,28 @@ class PromptedModel:
 
     def _pass(self, rows: Sequence[Row], answers: Sequence[Sequence[Ids]]) -> list[Tensor]:
         lm = self._lm
-        paths = [[(*row.ids, *answer[:-1]) for answer in some] for row, some in zip(rows, answers, strict=True)]
+        paths = [
+            [(*row.ids, *answer[:-1]) for answer in some]
+            for row, some in zip(rows, answers, strict=True)
+        ]
         above = [len(row.trunk) for row in rows]
         trees = [grow(some, n) for some, n in zip(paths, above, strict=True)]
         if not lm.trees:
             trees = [grow([path]) for some in paths for path in some]
         with torch.inference_mode():
             beside = self._library.beside([row.owner for row in rows])
-            states, begins = run(lm, trees, [row.trunk for row in rows] if any(above) else None, self._library.vectors, beside)
-            ends = [[begin + p for p in places] for tree, begin in zip(trees, begins, strict=True) for places in tree.rows]
+            states, begins = run(
+                lm,
+                trees,
+                [row.trunk for row in rows] if any(above) else None,
+                self._library.vectors,
+                beside,
+            )
+            ends = [
+                [begin + p for p in places]
+                for tree, begin in zip(trees, begins, strict=True)
+                for places in tree.rows
+            ]
             wanted = [answer for some in answers for answer in some]
             predict = [places[-len(answer) :] for places, answer in zip(ends, wanted, strict=True)]
             nats = answer_scores(lm, states, predict, wanted)[:, 0].cpu()
@@ -270,7 +307,10 @@ class PromptedModel:
             raise PromptError(f"expected at least one token to generate, got {tokens}")
         for each in inputs:
             self._check_length(each, 1)
-        room = [tokens if lm.context is None else min(tokens, lm.context - each.row.tokens) for each in inputs]
+        room = [
+            tokens if lm.context is None else min(tokens, lm.context - each.row.tokens)
+            for each in inputs
+        ]
 
         def ended(ids: Sequence[int]) -> bool:
             return ids[-1] in lm.ends or (stop is not None and stop in lm.decode(ids))
@@ -280,8 +320,12 @@ class PromptedModel:
         with lm.changed(self._weights):
             for places in _passes(rows, [len(row.ids) for row in rows], self._limit):
                 some, most = [rows[i] for i in places], [room[i] for i in places]
-                for i, ids in zip(places, decode(lm, some, self._library, most, ended), strict=True):
-                    text = lm.tokenizer.decode(ids[:-1] if ids[-1] in lm.ends else ids, skip_special_tokens=True)
+                for i, ids in zip(
+                    places, decode(lm, some, self._library, most, ended), strict=True
+                ):
+                    text = lm.tokenizer.decode(
+                        ids[:-1] if ids[-1] in lm.ends else ids, skip_special_tokens=True
+                    )
                     found[i] = text if stop is None else text.partition(stop)[0]
         return [found[i] for i in range(len(inputs))]
 

@@ -93,7 +93,9 @@ class SavedPrompt(Certificate):
         losses: list[float] = scores.losses[0].tolist()
         return losses
 
-    def apply(self, rows: Iterable[Mapping[str, Any]], model: LanguageModel | None = None) -> Iterator[dict[str, Any]]:
+    def apply(
+        self, rows: Iterable[Mapping[str, Any]], model: LanguageModel | None = None
+    ) -> Iterator[dict[str, Any]]:
         """Answer inputs.
 
         Args:

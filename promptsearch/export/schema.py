@@ -112,9 +112,17 @@ class CertificateFacts(Values):
         """What an example says of its answer is said twice."""
         for number, one in enumerate(self.probe):
             if (one.choice is None) != (self.choices is None):
-                raise ValueError(f"probe.{number}.choice: expected a place among the choices where there are any, and only there")
-            if self.choices is not None and one.choice is not None and self.choices[one.choice : one.choice + 1] != [one.answer]:
-                raise ValueError(f"probe.{number}: expected the answer that stands at the place 'choice' among the choices")
+                raise ValueError(
+                    f"probe.{number}.choice: expected a place among the choices where there are any, and only there"
+                )
+            if (
+                self.choices is not None
+                and one.choice is not None
+                and self.choices[one.choice : one.choice + 1] != [one.answer]
+            ):
+                raise ValueError(
+                    f"probe.{number}: expected the answer that stands at the place 'choice' among the choices"
+                )
         return self
 
 
@@ -134,7 +142,9 @@ def read_object(file: Path) -> dict[str, Any]:
     except ValueError as error:
         raise PromptError(f"{shown(file)} is damaged: {error}") from error
     if not isinstance(data, dict):
-        raise PromptError(f"{shown(file)} is damaged: expected a JSON object, got {type(data).__name__}")
+        raise PromptError(
+            f"{shown(file)} is damaged: expected a JSON object, got {type(data).__name__}"
+        )
     return data
 
 
@@ -155,4 +165,6 @@ def checked(kind: type[M], data: Mapping[str, Any], file: Path) -> M:
         first = error.errors(include_url=False, include_input=False)[0]
         place = ".".join(map(str, first["loc"]))
         where = f"{place}: " if place else ""
-        raise PromptError(f"{shown(file)} is damaged: {where}{first['msg'].removeprefix('Value error, ')}") from error
+        raise PromptError(
+            f"{shown(file)} is damaged: {where}{first['msg'].removeprefix('Value error, ')}"
+        ) from error

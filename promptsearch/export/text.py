@@ -48,7 +48,9 @@ def write_text(saved: SavedPrompt, lm: TextModel, folder: Path) -> None:
     """
     standing_in_row(saved.prompt, "text")
     if isinstance(saved.prompt, TrainedPrompt):
-        raise ExportError(f"a {saved.prompt.kind} prompt is numbers, and no text holds it exactly: export it as json, peft or kv")
+        raise ExportError(
+            f"a {saved.prompt.kind} prompt is numbers, and no text holds it exactly: export it as json, peft or kv"
+        )
     if isinstance(lm, LanguageModel):  # which read tokens; a server was sent the text itself
         for example in saved.probe:
             answers = saved.choices or (example.answer,)
@@ -61,10 +63,15 @@ def write_text(saved: SavedPrompt, lm: TextModel, folder: Path) -> None:
     if saved.template.messages:
         fields = {name: f"\0{name}\0" for name in saved.template.fields}
         contents = saved.template.contents(fields, texts, "")
-        messages = [{"role": role, "content": re.sub("\0(.*?)\0", r"{\1}", _literal(text))} for role, text in contents]
+        messages = [
+            {"role": role, "content": re.sub("\0(.*?)\0", r"{\1}", _literal(text))}
+            for role, text in contents
+        ]
         write_json(folder / MESSAGES, messages)
         return
-    whole = "".join(s + _literal(t) for s, t in zip(saved.template.segments, [*texts, ""], strict=True))
+    whole = "".join(
+        s + _literal(t) for s, t in zip(saved.template.segments, [*texts, ""], strict=True)
+    )
     write_aside(folder / WHOLE, whole)
 
 
@@ -77,13 +84,18 @@ def score_text(certificate: Certificate, lm: TextModel, folder: Path) -> list[fl
     if isinstance(lm, ServedModel):
         texts = _filled(folder / WHOLE, certificate, _put_in)
         choices = certificate.choices
-        asked = [Question(texts[e.id], choices or (e.answer, *e.aliases), e.choice) for e in certificate.probe]
+        asked = [
+            Question(texts[e.id], choices or (e.answer, *e.aliases), e.choice)
+            for e in certificate.probe
+        ]
         answers = score_questions(lm, asked)
         if failed := next((each for each in answers if isinstance(each, EndpointError)), None):
             raise failed
         return [each.loss for each in answers if isinstance(each, Found)]
     model = loaded(lm, "read")
-    name, understand = (MESSAGES, _read_messages) if certificate.template.messages else (WHOLE, _read_text)
+    name, understand = (
+        (MESSAGES, _read_messages) if certificate.template.messages else (WHOLE, _read_text)
+    )
     rows = _filled(folder / name, certificate, partial(understand, model))
 
     def logits(example: Example, answer: Ids) -> Tensor:
@@ -95,7 +107,9 @@ def score_text(certificate: Certificate, lm: TextModel, folder: Path) -> list[fl
     return certificate.losses_by(model, logits)
 
 
-def _filled(file: Path, certificate: Certificate, understand: Callable[[str, Mapping[str, Any]], T]) -> dict[int, T]:
+def _filled(
+    file: Path, certificate: Certificate, understand: Callable[[str, Mapping[str, Any]], T]
+) -> dict[int, T]:
     """What a file says of each example of the probe, by its id."""
     try:
         whole = read(file, LARGEST).decode("utf-8")
@@ -113,9 +127,15 @@ def _read_text(lm: LanguageModel, whole: str, fields: Mapping[str, Any]) -> list
 def _read_messages(lm: LanguageModel, whole: str, fields: Mapping[str, Any]) -> list[int]:
     given = parse_json(whole)
     shaped = isinstance(given, list) and all(isinstance(message, dict) for message in given)
-    if not shaped or not given or any(not isinstance(m.get(key), str) for m in given for key in ("role", "content")):
+    if (
+        not shaped
+        or not given
+        or any(not isinstance(m.get(key), str) for m in given for key in ("role", "content"))
+    ):
         raise ValueError("expected a list of messages, each with 'role' and 'content' as text")
-    *said, (_, begun) = [(message["role"], _put_in(message["content"], fields)) for message in given]
+    *said, (_, begun) = [
+        (message["role"], _put_in(message["content"], fields)) for message in given
+    ]
     return list(lm.tokenizer(lm.chat(said) + begun, add_special_tokens=False).input_ids)
 
 
@@ -134,7 +154,9 @@ def _put_in(whole: str, fields: Mapping[str, Any]) -> str:
         if match[0] in ("{{", "}}"):
             return match[0][0]
         if match[1] not in fields:
-            raise ValueError(f"{match[0][:40]!r} is the place of no field; the probe has {', '.join(fields)}")
+            raise ValueError(
+                f"{match[0][:40]!r} is the place of no field; the probe has {', '.join(fields)}"
+            )
         return str(fields[match[1]])
 
     return _PLACE.sub(put, whole)

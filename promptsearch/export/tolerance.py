@@ -71,7 +71,11 @@ def allowed_distance(lm: TextModel, tokens: int, loss: float, *, choice: bool) -
 
 
 def largest_distance(
-    lm: TextModel, examples: Sequence[Example], choices: Sequence[str] | None, measured: Sequence[float], losses: Sequence[float]
+    lm: TextModel,
+    examples: Sequence[Example],
+    choices: Sequence[str] | None,
+    measured: Sequence[float],
+    losses: Sequence[float],
 ) -> Distance:
     """The distance of the loss that is furthest off, by what is allowed there.
 
@@ -87,5 +91,7 @@ def largest_distance(
         tokens = scored_tokens(lm, example, choices)
         allowed = allowed_distance(lm, tokens, now, choice=choices is not None)
         found = abs(now - before)
-        distances.append(Distance((found if math.isfinite(found) else math.inf) / tokens, allowed / tokens))
+        distances.append(
+            Distance((found if math.isfinite(found) else math.inf) / tokens, allowed / tokens)
+        )
     return max(distances, key=lambda distance: distance.found / distance.allowed)

@@ -17,7 +17,14 @@ import torch
 from torch import Tensor
 
 from promptsearch.errors import ExportError, PromptError
-from promptsearch.export.certificate import CERTIFICATE, FORMAT, Certificate, check_room, read_json, standing_in_row
+from promptsearch.export.certificate import (
+    CERTIFICATE,
+    FORMAT,
+    Certificate,
+    check_room,
+    read_json,
+    standing_in_row,
+)
 from promptsearch.export.saved import SavedPrompt
 from promptsearch.files import write_aside
 from promptsearch.models import LanguageModel
@@ -58,7 +65,9 @@ def write_vllm(saved: SavedPrompt, lm: LanguageModel, folder: Path) -> None:
     """
     prompt = standing_in_row(saved.prompt, "embeddings")
     if isinstance(prompt, PrefixPrompt):
-        raise ExportError("vLLM takes embeddings, and no keys and values from outside: export a prefix as kv, peft or json")
+        raise ExportError(
+            "vLLM takes embeddings, and no keys and values from outside: export a prefix as kv, peft or json"
+        )
     if isinstance(prompt, SoftPrompt):
         slots = list(prompt.vectors.split([slot.length or 0 for slot in saved.template.slots]))
     else:
@@ -68,7 +77,9 @@ def write_vllm(saved: SavedPrompt, lm: LanguageModel, folder: Path) -> None:
     write_aside(folder / FILE, safetensors.torch.save(tensors, metadata={"format": "pt"}))
 
 
-def vllm_requests(folder: Path | str, rows: Iterable[Mapping[str, Any]], lm: LanguageModel) -> list[dict[str, Tensor]]:
+def vllm_requests(
+    folder: Path | str, rows: Iterable[Mapping[str, Any]], lm: LanguageModel
+) -> list[dict[str, Tensor]]:
     """What `vllm.LLM.generate` takes.
 
     Args:
@@ -89,7 +100,10 @@ def vllm_requests(folder: Path | str, rows: Iterable[Mapping[str, Any]], lm: Lan
     slots = _read_slots(certificate.template, lm, folder)
     placed = ((row, place_of(row, f"input {number}")) for number, row in enumerate(rows, start=1))
     given = (fields_of(certificate.template, row, place) for row, place in placed)
-    return [{"prompt_embeds": _row(certificate.template, lm, slots, fields).float().cpu()} for fields in given]
+    return [
+        {"prompt_embeds": _row(certificate.template, lm, slots, fields).float().cpu()}
+        for fields in given
+    ]
 
 
 def score_vllm(certificate: Certificate, lm: LanguageModel, folder: Path) -> list[float]:
@@ -101,14 +115,18 @@ def score_vllm(certificate: Certificate, lm: LanguageModel, folder: Path) -> lis
     slots = _read_slots(certificate.template, lm, folder)
 
     def logits(example: Example, answer: Ids) -> Tensor:
-        row = torch.cat([_row(certificate.template, lm, slots, example.fields), _embedded(lm, answer)])
+        row = torch.cat(
+            [_row(certificate.template, lm, slots, example.fields), _embedded(lm, answer)]
+        )
         found: Tensor = lm.model(inputs_embeds=row[None]).logits[0]
         return found
 
     return certificate.losses_by(lm, logits)
 
 
-def _row(template: Template, lm: LanguageModel, slots: list[Tensor], fields: Mapping[str, Any]) -> Tensor:
+def _row(
+    template: Template, lm: LanguageModel, slots: list[Tensor], fields: Mapping[str, Any]
+) -> Tensor:
     """A row up to the answer, shape `(tokens, width)`."""
     filled = [(0,) * len(slot) for slot in slots]
     segments = lay_out(template, lm, Example(0, fields, "", None), None, filled).segments
@@ -124,12 +142,16 @@ def _read_slots(template: Template, lm: LanguageModel, folder: Path) -> list[Ten
     tensors = read_tensors(folder / FILE)
     names = [f"slot.{i}" for i in range(len(template.slots))]
     if sorted(tensors) != sorted(names):
-        raise PromptError(f"{folder / FILE}: the template has {len(names)} slots, the file holds {', '.join(sorted(tensors))}")
+        raise PromptError(
+            f"{folder / FILE}: the template has {len(names)} slots, the file holds {', '.join(sorted(tensors))}"
+        )
     width = lm.embeddings.shape[1]
     for name in names:
         if tensors[name].ndim != 2 or tensors[name].shape[1] != width:
             found = tuple(tensors[name].shape)
-            raise PromptError(f"{folder / FILE}: '{name}' has the shape {found}, '{lm.name}' takes (tokens, {width})")
+            raise PromptError(
+                f"{folder / FILE}: '{name}' has the shape {found}, '{lm.name}' takes (tokens, {width})"
+            )
     return [tensors[name].to(lm.device, lm.dtype) for name in names]
 
 

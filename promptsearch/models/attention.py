@@ -59,8 +59,12 @@ class Forest:
     trunk: Tensor | None = None
     record: bool = False
     adaption: Adaption | None = None
-    heads: list[tuple[int, int]] = field(default_factory=list)  # of what was recorded: how many, and the size of one
-    attended: list[tuple[Any, int]] = field(default_factory=list)  # the layers' attentions and query heads, when recorded
+    heads: list[tuple[int, int]] = field(
+        default_factory=list
+    )  # of what was recorded: how many, and the size of one
+    attended: list[tuple[Any, int]] = field(
+        default_factory=list
+    )  # the layers' attentions and query heads, when recorded
     windows: set[int] = field(default_factory=set)
     _layer: int = 0  # where the present layer's part of `trunk` begins
     _recorded: list[Tensor] = field(default_factory=list)
@@ -69,7 +73,9 @@ class Forest:
 
     def spread(self, packed: Tensor) -> Tensor:
         """`(heads, tokens, size of a head)` to padded trees, `(trees, heads, size, size of a head)`."""
-        if self.order is not None:  # index_select: its gradient is several times as fast as that of indexing
+        if (
+            self.order is not None
+        ):  # index_select: its gradient is several times as fast as that of indexing
             packed = packed.index_select(1, self.order.flatten())
         padded: Tensor = packed.unflatten(1, (-1, self.size))
         return padded.transpose(0, 1)
@@ -91,7 +97,9 @@ class Forest:
         if self.trunk is None:
             return None
         heads, width = own.shape[0], own.shape[2]
-        kept: Tensor = self.trunk[:, :, self._layer : self._layer + heads * width].unflatten(2, (heads, width))
+        kept: Tensor = self.trunk[:, :, self._layer : self._layer + heads * width].unflatten(
+            2, (heads, width)
+        )
         self._layer += heads * width
         return kept.transpose(1, 2)
 
@@ -140,7 +148,12 @@ def chains(lengths: Sequence[int], device: torch.device) -> Forest:
     within = pad_rows([torch.arange(n) for n in lengths])
     begins = torch.tensor([0, *lengths[:-1]]).cumsum(0)
     back = torch.cat([torch.arange(n) + i * size for i, n in enumerate(lengths)])
-    return Forest(positions.to(device), size, order=(within + begins[:, None]).to(device), back=back.to(device))
+    return Forest(
+        positions.to(device),
+        size,
+        order=(within + begins[:, None]).to(device),
+        back=back.to(device),
+    )
 
 
 def pad_rows(rows: Sequence[Tensor]) -> Tensor:
@@ -177,7 +190,9 @@ def _attend(
         Shape `(1, tokens, heads, size of a head)`, and no weights.
     """
     forest = _FOREST.get()
-    strange = [name for name in ("softcap", "s_aux", "position_bias") if others.get(name) is not None]
+    strange = [
+        name for name in ("softcap", "s_aux", "position_bias") if others.get(name) is not None
+    ]
     if strange or len(query) != 1:
         raise UnknownAttention(", ".join(strange) or "several rows")
     if sliding_window is not None:
@@ -198,7 +213,9 @@ def _attend(
             keys = torch.cat([above_keys.expand(len(keys), -1, -1, -1), keys], 2)
             values = torch.cat([above_values.expand(len(values), -1, -1, -1), values], 2)
     if cpu:
-        out = _plainly(queries, keys, values, forest.hidden(sliding_window, repeats), scaling, above)
+        out = _plainly(
+            queries, keys, values, forest.hidden(sliding_window, repeats), scaling, above
+        )
     elif forest.visible is None and sliding_window is None:
         if repeats > 1:
             keys, values = keys.repeat_interleave(repeats, 1), values.repeat_interleave(repeats, 1)
@@ -206,9 +223,15 @@ def _attend(
     else:
         folded = queries.unflatten(1, (-1, repeats)).flatten(2, 3)
         mask = forest.mask(sliding_window, repeats)
-        out = scaled_dot_product_attention(folded, keys, values, attn_mask=mask, scale=scaling).unflatten(2, (repeats, -1))
+        out = scaled_dot_product_attention(
+            folded, keys, values, attn_mask=mask, scale=scaling
+        ).unflatten(2, (repeats, -1))
         out = out.flatten(1, 2)
-    added = None if forest.adaption is None else forest.adaption.added(module.layer_idx, queries, scaling)
+    added = (
+        None
+        if forest.adaption is None
+        else forest.adaption.added(module.layer_idx, queries, scaling)
+    )
     return forest.gather(out if added is None else out + added)[None], None
 
 
@@ -234,14 +257,18 @@ def _plainly(
             read them in one product, and none of them is copied for each tree. None where `keys` hold the trunks.
     """
     trees, repeats = len(queries), queries.shape[1] // keys.shape[1]
-    folded = queries.unflatten(1, (-1, repeats)).flatten(2, 3) * (queries.shape[-1] ** -0.5 if scaling is None else scaling)
+    folded = queries.unflatten(1, (-1, repeats)).flatten(2, 3) * (
+        queries.shape[-1] ** -0.5 if scaling is None else scaling
+    )
     weights = folded @ keys.transpose(2, 3)  # (trees, key heads, repeats * size, keys)
     if above is None:
         out = weights.masked_fill_(hidden, float("-inf")).softmax(-1) @ values
     else:
         trunk_keys, trunk_values = above
         trunk = trunk_keys.shape[1]
-        flat = folded.transpose(0, 1).flatten(1, 2)  # (key heads, trees * repeats * size, size of a head)
+        flat = folded.transpose(0, 1).flatten(
+            1, 2
+        )  # (key heads, trees * repeats * size, size of a head)
         high = (flat @ trunk_keys.transpose(1, 2)).unflatten(1, (trees, -1)).transpose(0, 1)
         weights = torch.cat([high, weights], -1).masked_fill_(hidden, float("-inf")).softmax(-1)
         high = weights[..., :trunk].transpose(0, 1).flatten(1, 2) @ trunk_values
@@ -261,7 +288,11 @@ def attending(model: Any, forest: Forest) -> Iterator[None]:
     import transformers
 
     transformers.AttentionInterface.register(NAME, _attend)
-    configs = {id(m.config): m.config for m in model.modules() if hasattr(getattr(m, "config", None), "_attn_implementation")}
+    configs = {
+        id(m.config): m.config
+        for m in model.modules()
+        if hasattr(getattr(m, "config", None), "_attn_implementation")
+    }
     before = {key: config._attn_implementation for key, config in configs.items()}
     token = _FOREST.set(forest)
     try:

@@ -19,7 +19,15 @@ _MOST = {
     r"vocab_size|hidden_size|intermediate_size|n_embd|d_model|d_ff|num_.*heads|n_heads?": 10**7,
 }
 #: Those of which each model has some.
-_SOME = {"num_hidden_layers", "n_layer", "n_layers", "vocab_size", "hidden_size", "n_embd", "d_model"}
+_SOME = {
+    "num_hidden_layers",
+    "n_layer",
+    "n_layers",
+    "vocab_size",
+    "hidden_size",
+    "n_embd",
+    "d_model",
+}
 _INDEX, _CONFIG, _ADAPTER = "model.safetensors.index.json", "config.json", "adapter_config.json"
 
 
@@ -42,7 +50,11 @@ def check_files(source: Mapping[str, Any]) -> None:
     for name, value in _numbers(raw):
         most = next((most for form, most in _MOST.items() if re.fullmatch(form, name)), None)
         least = int(name in _SOME)
-        if most is not None and value is not None and not (type(value) is int and least <= value <= most):
+        if (
+            most is not None
+            and value is not None
+            and not (type(value) is int and least <= value <= most)
+        ):
             raise ModelError(
                 f"its configuration gives {name} as {str(value)[:60]!r}: expected a whole number from {least} to {most:,}"
             )
@@ -64,7 +76,9 @@ def _other_kind(config: Any) -> str | None:
 
     if config.is_encoder_decoder:
         return "a model of encoder and decoder"
-    if config.model_type in auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES and not getattr(config, "is_decoder", True):
+    if config.model_type in auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES and not getattr(
+        config, "is_decoder", True
+    ):
         return "an encoder"
     return None if type(config) in auto.MODEL_FOR_CAUSAL_LM_MAPPING else "no language model"
 
@@ -125,17 +139,23 @@ def _check_index(index: Path, there: Mapping[str, Path]) -> None:
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ModelError(f"its {index.name} is damaged: {error!r}") from error
     if missing:
-        raise ModelError(f"its {index.name} names {len(missing)} files that are not in it, {missing[0]} for instance")
+        raise ModelError(
+            f"its {index.name} names {len(missing)} files that are not in it, {missing[0]} for instance"
+        )
 
 
 def _numbers(config: Any) -> Iterator[tuple[str, Any]]:
     """Names and values in a configuration and those within it."""
     if not isinstance(config, Mapping):
-        raise ModelError(f"its configuration is a {type(config).__name__}: expected names and values")
+        raise ModelError(
+            f"its configuration is a {type(config).__name__}: expected names and values"
+        )
     waiting: list[Mapping[str, Any]] = [config]
     while waiting:
         for name, value in waiting.pop().items():
             if isinstance(value, Mapping):
                 waiting.append(value)
-            elif not isinstance(value, Sequence) or isinstance(value, str):  # a list holds something for each layer
+            elif not isinstance(value, Sequence) or isinstance(
+                value, str
+            ):  # a list holds something for each layer
                 yield name, value

@@ -42,7 +42,9 @@ class Adaption:
     late: Tensor | None = None
     within: Tensor | None = None
     owners: Tensor | None = None
-    _later: dict[int, Tensor] = field(default_factory=dict)  # layer -> what is still to be added behind its projection
+    _later: dict[int, Tensor] = field(
+        default_factory=dict
+    )  # layer -> what is still to be added behind its projection
 
     def of(self, owners: Sequence[int]) -> Adaption:
         """The same, for trees that attend to these prompts.
@@ -51,7 +53,11 @@ class Adaption:
             owners: Places of prompts, one a tree.
         """
         alone = len(self.gates[0]) == 1
-        return replace(self, owners=None if alone else torch.tensor(owners, device=self.gates[0].device), _later={})
+        return replace(
+            self,
+            owners=None if alone else torch.tensor(owners, device=self.gates[0].device),
+            _later={},
+        )
 
     def added(self, layer: int, queries: Tensor, scaling: float | None) -> Tensor | None:
         """What is added to the attention of the text before its output projection, shape of the queries; None below `first`.
@@ -63,7 +69,10 @@ class Adaption:
         """
         if layer < self.first:
             return None
-        keys, values, gates = (self._own(tensors[layer - self.first]) for tensors in (self.keys, self.values, self.gates))
+        keys, values, gates = (
+            self._own(tensors[layer - self.first])
+            for tensors in (self.keys, self.values, self.gates)
+        )
         repeats = queries.shape[1] // keys.shape[1]
         scale = queries.shape[-1] ** -0.5 if scaling is None else scaling
         # The query heads that share a key head stand one below the other, so keys and values are never copied.
@@ -80,7 +89,9 @@ class Adaption:
         return found * ~late
 
     @contextmanager
-    def added_behind(self, attentions: Sequence[nn.Module], join: Callable[[Tensor], Tensor]) -> Iterator[None]:
+    def added_behind(
+        self, attentions: Sequence[nn.Module], join: Callable[[Tensor], Tensor]
+    ) -> Iterator[None]:
         """Within, what stands behind an output projection is added there.
 
         Args:

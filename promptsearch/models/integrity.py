@@ -37,7 +37,11 @@ def checksum(model: Any) -> str:
 def _bits(rows: Tensor) -> Tensor:
     """The bits of a table as whole numbers, as few and long ones as there are."""
     size = rows.element_size()
-    if rows.shape[1] * size % 8 == 0 and rows.storage_offset() * size % 8 == 0 and rows.is_contiguous():
+    if (
+        rows.shape[1] * size % 8 == 0
+        and rows.storage_offset() * size % 8 == 0
+        and rows.is_contiguous()
+    ):
         return rows.view(torch.int64)
     return rows.view(_WHOLE[size])
 

@@ -54,10 +54,17 @@ class LanguageModel:
     """
 
     def __init__(self, model: Any, tokenizer: Any, name: str | None = None) -> None:
-        if not callable(getattr(model, "get_output_embeddings", None)) or model.get_output_embeddings() is None:
-            raise ModelError(f"expected a causal language model of transformers, got {type(model).__name__}")
+        if (
+            not callable(getattr(model, "get_output_embeddings", None))
+            or model.get_output_embeddings() is None
+        ):
+            raise ModelError(
+                f"expected a causal language model of transformers, got {type(model).__name__}"
+            )
         if not callable(getattr(tokenizer, "convert_ids_to_tokens", None)):
-            raise ModelError(f"expected a tokenizer of transformers, got {type(tokenizer).__name__}")
+            raise ModelError(
+                f"expected a tokenizer of transformers, got {type(tokenizer).__name__}"
+            )
         self.model = model.eval().requires_grad_(False)
         self.tokenizer = tokenizer
         self._tokens = Tokens(tokenizer)
@@ -81,7 +88,9 @@ class LanguageModel:
         import transformers
 
         if (name.startswith((".", "/", "~")) or name.endswith(".gguf")) and not Path(name).exists():
-            raise ModelError(f"cannot load the model '{name}': there is no such file or folder. {_WAYS}")
+            raise ModelError(
+                f"cannot load the model '{name}': there is no such file or folder. {_WAYS}"
+            )
         source: dict[str, Any] = {"pretrained_model_name_or_path": name}
         if name == NAME:
             source["pretrained_model_name_or_path"] = str(packaged_model())
@@ -91,17 +100,25 @@ class LanguageModel:
         try:
             # Only safetensors are read (GGUF apart): other weight files are pickles, which can run code.
             safe: dict[str, Any] = {} if "gguf_file" in source else {"use_safetensors": True}
-            source["trust_remote_code"] = False  # left out, a terminal is asked whether to run a repository's code
+            source["trust_remote_code"] = (
+                False  # left out, a terminal is asked whether to run a repository's code
+            )
             check_files(source)
             causal: Any = transformers.AutoModelForCausalLM
-            model, info = causal.from_pretrained(**source, **safe, dtype=torch.float32, output_loading_info=True)
+            model, info = causal.from_pretrained(
+                **source, **safe, dtype=torch.float32, output_loading_info=True
+            )
             check_complete(model, info)
         except ModelError as error:
             raise ModelError(f"cannot load the model '{name}': {error}") from error
         except Exception as error:  # a stranger's files: transformers may raise anything
-            raise ModelError(f"cannot load the model '{name}': {reason_of(error)} {_WAYS}") from error
+            raise ModelError(
+                f"cannot load the model '{name}': {reason_of(error)} {_WAYS}"
+            ) from error
         tokenizer = load_tokenizer(name, source)
-        found = str(Path(name).resolve()) if Path(name).exists() else name  # exports name it, wherever they are used
+        found = (
+            str(Path(name).resolve()) if Path(name).exists() else name
+        )  # exports name it, wherever they are used
         loaded = LanguageModel(model.to(pick_device(device)), tokenizer, found)
         loaded._loaded = name
         return loaded
@@ -113,10 +130,15 @@ class LanguageModel:
         if dtype not in self._cast:
             with torch.device("meta"):
                 copy = type(self.model)(self.model.config)
-            state = {k: v.to(dtype) if v.is_floating_point() else v for k, v in self.model.state_dict().items()}
+            state = {
+                k: v.to(dtype) if v.is_floating_point() else v
+                for k, v in self.model.state_dict().items()
+            }
             copy.load_state_dict(state, assign=True)
             copy.tie_weights()
-            self._cast[dtype] = LanguageModel(_with_buffers(copy, self.model), self.tokenizer, self.name)
+            self._cast[dtype] = LanguageModel(
+                _with_buffers(copy, self.model), self.tokenizer, self.name
+            )
             self._cast[dtype]._source = self._source
         return self._cast[dtype]
 
@@ -142,7 +164,11 @@ class LanguageModel:
         probe = torch.arange(2, device=self.device)
         with torch.no_grad():
             plain = torch.equal(self.embed(probe), self.embeddings[probe])
-            return self.embeddings if plain else self.embed(torch.arange(len(self.embeddings), device=self.device))
+            return (
+                self.embeddings
+                if plain
+                else self.embed(torch.arange(len(self.embeddings), device=self.device))
+            )
 
     @cached_property
     def parameters(self) -> int:
@@ -189,7 +215,10 @@ class LanguageModel:
         """
         if tensors:  # the layers of a model that takes none may be of any form
             self.weights.check(tensors)
-        with changed(self.model, {name: tensor.to(self.device, self.dtype) for name, tensor in tensors.items()}):
+        with changed(
+            self.model,
+            {name: tensor.to(self.device, self.dtype) for name, tensor in tensors.items()},
+        ):
             yield
 
     @property
@@ -224,7 +253,9 @@ class LanguageModel:
             return list(self._source.model.parameters()) if self._source.restore() else []
         if self._spare is None and self._loaded is not None:
             try:
-                return list(LanguageModel.load(self._loaded, device=str(self.device)).model.parameters())
+                return list(
+                    LanguageModel.load(self._loaded, device=str(self.device)).model.parameters()
+                )
             except ModelError:  # it is not there any more
                 return []
         return self._spare or []
@@ -236,7 +267,9 @@ class LanguageModel:
             ModelError: Something has written to them.
         """
         if (found := self._digest()) != self.hash:
-            raise ModelError(f"the weights of the model '{self.name}' were changed: their hash was {self.hash} and is {found}")
+            raise ModelError(
+                f"the weights of the model '{self.name}' were changed: their hash was {self.hash} and is {found}"
+            )
 
     @cached_property
     def hash(self) -> str:
@@ -248,7 +281,9 @@ class LanguageModel:
         for name, weight in sorted(self.model.named_parameters()):
             content = weight.detach().cpu().contiguous()
             digest.update(f"{name}{content.dtype}{tuple(content.shape)}".encode())
-            digest.update(memoryview(content.view(torch.uint8).numpy()).cast("B") if content.numel() else b"")
+            digest.update(
+                memoryview(content.view(torch.uint8).numpy()).cast("B") if content.numel() else b""
+            )
         return digest.hexdigest()[:20]
 
     @cached_property
@@ -329,7 +364,9 @@ class LanguageModel:
             )
         given = [{"role": role, "content": content} for role, content in messages]
         try:
-            text: str = self.tokenizer.apply_chat_template(given, tokenize=False, add_generation_prompt=True, date_string=DATE)
+            text: str = self.tokenizer.apply_chat_template(
+                given, tokenize=False, add_generation_prompt=True, date_string=DATE
+            )
         except Exception as error:  # a stranger's template, run in the sandbox of transformers: it may raise anything
             raise TemplateError(
                 f"the chat template of the model '{self.name}' refuses messages of {', '.join(role for role, _ in messages)}: "
@@ -352,7 +389,9 @@ class LanguageModel:
     def always(self) -> tuple[str, ...]:
         """Added tokens that are not special, such as thinking's: the tokenizer finds them in plain text, too."""
         added = self.tokenizer.added_tokens_decoder.values()
-        return tuple(token.content for token in added if not token.special and token.content.strip())
+        return tuple(
+            token.content for token in added if not token.special and token.content.strip()
+        )
 
     def decode(self, ids: Sequence[int], *, begins: bool = False) -> str:
         """The text of token ids, exactly; `begins` as for `encode`."""
@@ -420,7 +459,11 @@ class LanguageModel:
         if self.trees:
             return self._hidden(embedded, forest)
         # Padded to the right; no mask is needed: under causal attention no token sees the padding behind it.
-        rows = embedded[forest.order] if forest.order is not None else embedded.unflatten(0, (-1, forest.size))
+        rows = (
+            embedded[forest.order]
+            if forest.order is not None
+            else embedded.unflatten(0, (-1, forest.size))
+        )
         states = self._last(inputs_embeds=rows).flatten(0, 1)
         return states if forest.back is None else states[forest.back]
 
@@ -492,12 +535,18 @@ class LanguageModel:
             fault = f"{type(error).__name__}: {error}"
         else:
             config = self.model.config
-            slides = bool(getattr(config, "sliding_window", None)) and getattr(config, "use_sliding_window", True)
+            slides = bool(getattr(config, "sliding_window", None)) and getattr(
+                config, "use_sliding_window", True
+            )
             slides = slides and (not kinds or "sliding_attention" in kinds)
             if slides == bool(windows):
                 return True
             fault = "its sliding windows cannot be read"
-        log.warning("%s: rows cannot share what they begin with (%s); each is computed whole", self.name, fault[:200])
+        log.warning(
+            "%s: rows cannot share what they begin with (%s); each is computed whole",
+            self.name,
+            fault[:200],
+        )
         return False
 
     def _try_tree(self, shared: int, rows: Sequence[Tensor]) -> set[int]:
@@ -522,7 +571,9 @@ class LanguageModel:
         branches = Forest(
             positions=places,
             size=own,
-            visible=torch.cat([torch.ones(own, shared, dtype=torch.bool, device=self.device), seen], 1)[None],
+            visible=torch.cat(
+                [torch.ones(own, shared, dtype=torch.bool, device=self.device), seen], 1
+            )[None],
             key_positions=torch.cat([torch.arange(shared, device=self.device), places])[None],
             trunk=above.recorded[None],
         )
@@ -550,7 +601,11 @@ class LanguageModel:
             with torch.inference_mode():
                 self._try_layers(layers)
         except Exception as error:  # a stranger's model: whatever it raises, it takes other prompts
-            fault = str(error) if isinstance(error, UnknownLayers) else f"{type(error).__name__}: {error}"
+            fault = (
+                str(error)
+                if isinstance(error, UnknownLayers)
+                else f"{type(error).__name__}: {error}"
+            )
             raise ModelError(
                 f"the model '{self.name}' takes no gated prompt: {fault[:200]}. Take prompts that fill slots, or prefixes"
             ) from error
@@ -578,7 +633,9 @@ class LanguageModel:
         states = self._entering(layers, middle, row, chains([len(row)], self.device))
         parts = self._above(layers, middle, states, chains([len(row)], self.device))
         if not torch.allclose(parts, whole, atol=1e-3, rtol=1e-3):
-            raise UnknownLayers("a pass through some of its layers, and then the others, is not a pass through all of them")
+            raise UnknownLayers(
+                "a pass through some of its layers, and then the others, is not a pass through all of them"
+            )
 
     @property
     def gated_shape(self) -> tuple[int, int, int]:
@@ -599,17 +656,35 @@ class LanguageModel:
             ModelError: The model takes none.
         """
         layers = self.layers
-        count, length = max(len(gates) for _, gates in prompts), max(len(vectors) for vectors, _ in prompts)
+        count, length = (
+            max(len(gates) for _, gates in prompts),
+            max(len(vectors) for vectors, _ in prompts),
+        )
         # A prompt of fewer layers has gates of zero below them, and adds nothing there.
         vectors = torch.stack(
-            [pad(v.to(self.device, self.dtype), (0, 0, count - v.shape[1], 0, 0, length - len(v))) for v, _ in prompts]
+            [
+                pad(
+                    v.to(self.device, self.dtype), (0, 0, count - v.shape[1], 0, 0, length - len(v))
+                )
+                for v, _ in prompts
+            ]
         )
         gates = torch.stack(
-            [pad(g.to(self.device, self.dtype).expand(-1, layers.heads), (0, 0, count - len(g), 0)) for _, g in prompts]
+            [
+                pad(
+                    g.to(self.device, self.dtype).expand(-1, layers.heads),
+                    (0, 0, count - len(g), 0),
+                )
+                for _, g in prompts
+            ]
         )
         first = len(layers) - count
-        keys, values = zip(*(layers.project(first + i, vectors[:, :, i]) for i in range(count)), strict=True)
-        late = torch.tensor([layers.fused and g.shape[1] == 1 for _, g in prompts], device=self.device)
+        keys, values = zip(
+            *(layers.project(first + i, vectors[:, :, i]) for i in range(count)), strict=True
+        )
+        late = torch.tensor(
+            [layers.fused and g.shape[1] == 1 for _, g in prompts], device=self.device
+        )
         lengths = torch.tensor([len(v) for v, _ in prompts], device=self.device)
         within = torch.arange(length, device=self.device) < lengths[:, None]
         return Adaption(
@@ -634,7 +709,9 @@ class LanguageModel:
         head = self.model.get_output_embeddings()
         cap = getattr(self.model.config, "final_logit_softcapping", None)
         if tokens is None:
-            found = head(states.to(head.weight.dtype)).float()  # the last states may be of another, as Mamba's are
+            found = head(
+                states.to(head.weight.dtype)
+            ).float()  # the last states may be of another, as Mamba's are
         else:
             found = states.float() @ head.weight[tokens].float().T
             found = found if head.bias is None else found + head.bias[tokens].float()
@@ -656,8 +733,14 @@ class LanguageModel:
         heads = self._recorded_token.heads if self.trees else []
         if len(set(heads)) != 1:
             sizes = ", ".join(f"{count} heads of {size}" for count, size in sorted(set(heads)))
-            reason = f"its layers have keys of different sizes ({sizes})" if heads else "its rows cannot begin with given keys"
-            raise ModelError(f"the model '{self.name}' takes no prefix: {reason}. Take prompts that fill slots")
+            reason = (
+                f"its layers have keys of different sizes ({sizes})"
+                if heads
+                else "its rows cannot begin with given keys"
+            )
+            raise ModelError(
+                f"the model '{self.name}' takes no prefix: {reason}. Take prompts that fill slots"
+            )
         return len(heads) // 2, 2, *heads[0]
 
     @cached_property
@@ -683,7 +766,9 @@ class LanguageModel:
         from transformers import DynamicCache
 
         layers = keys_values.to(self.device, self.dtype)
-        return DynamicCache([(keys[None], values[None]) for keys, values in layers], config=self.model.config)
+        return DynamicCache(
+            [(keys[None], values[None]) for keys, values in layers], config=self.model.config
+        )
 
     @cached_property
     def noise(self) -> float:
@@ -705,13 +790,17 @@ class LanguageModel:
         ids = torch.tensor([self._probe], device=self.device)
         try:
             with torch.inference_mode():
-                theirs, begun = (self.model(input_ids=row).logits[0].float() for row in (ids, ids[:, :-3]))
+                theirs, begun = (
+                    self.model(input_ids=row).logits[0].float() for row in (ids, ids[:, :-3])
+                )
                 states = self._last(inputs_embeds=self.embed(ids))[0]
                 ours = self.logits(states)
                 few = self.logits(states, ids[0])
             if gradients:
                 entering = self.embed(ids).detach().requires_grad_()
-                (few_back,) = torch.autograd.grad(self.logits(self._last(inputs_embeds=entering)[0]).sum(), entering)
+                (few_back,) = torch.autograd.grad(
+                    self.logits(self._last(inputs_embeds=entering)[0]).sum(), entering
+                )
                 few = torch.cat([few.flatten(), few_back.float().flatten()])
         except Exception as error:  # a stranger's model: it may raise anything
             reason = next(iter(str(error).splitlines()), type(error).__name__)
@@ -724,7 +813,11 @@ class LanguageModel:
                 f"the model '{self.name}' ({type(self.model).__name__}) lets words see those behind them, as encoders do: "
                 "expected a causal language model, which reads from left to right"
             )
-        if not (torch.allclose(ours, theirs, atol=1e-3, rtol=1e-3) if exact else _distance(ours, theirs) < 0.1):
+        if not (
+            torch.allclose(ours, theirs, atol=1e-3, rtol=1e-3)
+            if exact
+            else _distance(ours, theirs) < 0.1
+        ):
             raise ModelError(
                 f"the model '{self.name}' ({type(self.model).__name__}) does something between its layers and its logits that "
                 f"this library does not know (they differ by {float((ours - theirs).abs().max()):.3g}): it cannot be scored here"
@@ -775,8 +868,13 @@ def pick_dtype(name: str, device: torch.device) -> torch.dtype:
         return torch.bfloat16 if native else torch.float32
     if name == "bfloat16" and not native:
         if device.type == "cuda":
-            raise ModelError(f"the device '{device}' does not multiply bfloat16: set dtype to float32, or to auto")
-        log.warning("'%s' is not known to multiply bfloat16 natively: float32, or dtype auto, may be faster", device)
+            raise ModelError(
+                f"the device '{device}' does not multiply bfloat16: set dtype to float32, or to auto"
+            )
+        log.warning(
+            "'%s' is not known to multiply bfloat16 natively: float32, or dtype auto, may be faster",
+            device,
+        )
     return DTYPES[name]
 
 

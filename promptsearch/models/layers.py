@@ -74,8 +74,13 @@ class Layers:
         elif self.fused:
             _, keys, values = attention.c_attn(vectors).chunk(3, -1)
         else:
-            raise UnknownLayers(f"its {type(attention).__name__} has neither k_proj and v_proj nor c_attn")
-        keys, values = keys.unflatten(-1, self.sizes[layer]), values.unflatten(-1, self.sizes[layer])
+            raise UnknownLayers(
+                f"its {type(attention).__name__} has neither k_proj and v_proj nor c_attn"
+            )
+        keys, values = (
+            keys.unflatten(-1, self.sizes[layer]),
+            values.unflatten(-1, self.sizes[layer]),
+        )
         if hasattr(attention, "k_norm"):
             keys = attention.k_norm(keys)
         return keys.transpose(1, 2), values.transpose(1, 2)
@@ -99,24 +104,36 @@ class Layers:
             states: Shape `(1, tokens, width)`.
         """
 
-        def enter(module: Any, inputs: tuple[Any, ...], given: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
-            return ((states, *inputs[1:]), given) if inputs else ((), {**given, "hidden_states": states})
+        def enter(
+            module: Any, inputs: tuple[Any, ...], given: dict[str, Any]
+        ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+            return (
+                ((states, *inputs[1:]), given)
+                if inputs
+                else ((), {**given, "hidden_states": states})
+            )
 
         def pass_over(hidden_states: Tensor, *others: Any, **given: Any) -> Tensor:
             return hidden_states
 
         with ExitStack() as stack:
-            stack.enter_context(self.blocks[layer].register_forward_pre_hook(enter, with_kwargs=True))
+            stack.enter_context(
+                self.blocks[layer].register_forward_pre_hook(enter, with_kwargs=True)
+            )
             for block in self.blocks[:layer]:
                 own = vars(block)
-                before = {"forward": own["forward"]} if "forward" in own else {}  # else that of the class shows again
+                before = (
+                    {"forward": own["forward"]} if "forward" in own else {}
+                )  # else that of the class shows again
                 own["forward"] = pass_over
                 stack.callback(own.update, before)
                 stack.callback(own.pop, "forward")
             yield
 
 
-def find_layers(model: nn.Module, attended: Sequence[tuple[nn.Module, int]], sizes: Sequence[tuple[int, int]]) -> Layers:
+def find_layers(
+    model: nn.Module, attended: Sequence[tuple[nn.Module, int]], sizes: Sequence[tuple[int, int]]
+) -> Layers:
     """The layers around attentions.
 
     Args:
@@ -130,11 +147,18 @@ def find_layers(model: nn.Module, attended: Sequence[tuple[nn.Module, int]], siz
     attentions = [attention for attention, _ in attended]
     for blocks in model.modules():
         if isinstance(blocks, nn.ModuleList) and len(blocks) == len(attentions) > 0:
-            inside = [attention in set(block.modules()) for block, attention in zip(blocks, attentions, strict=True)]
-            if all(inside) and [getattr(a, "layer_idx", None) for a in attentions] == list(range(len(attentions))):
+            inside = [
+                attention in set(block.modules())
+                for block, attention in zip(blocks, attentions, strict=True)
+            ]
+            if all(inside) and [getattr(a, "layer_idx", None) for a in attentions] == list(
+                range(len(attentions))
+            ):
                 heads = {count for _, count in attended}
                 if len(heads) > 1:
-                    raise UnknownLayers(f"its layers have different numbers of heads, {sorted(heads)}")
+                    raise UnknownLayers(
+                        f"its layers have different numbers of heads, {sorted(heads)}"
+                    )
                 return Layers(list(blocks), attentions, heads.pop(), sizes)
     raise UnknownLayers("its layers are not found in one list")
 
@@ -148,7 +172,13 @@ def recorded_differ(layers: Layers, inputs: Sequence[Tensor], recorded: Tensor) 
             `(1, 1, width)`.
         recorded: Keys and values of all layers side by side, shape `(1, values)`.
     """
-    ours = [part.flatten(1) for layer, states in enumerate(inputs) for part in layers.project(layer, states)]
+    ours = [
+        part.flatten(1)
+        for layer, states in enumerate(inputs)
+        for part in layers.project(layer, states)
+    ]
     found = torch.cat(ours, 1)
     near = 1e-3 if found.dtype == torch.float32 else 0.1
-    return not (found.shape == recorded.shape and float((found - recorded).norm() / recorded.norm()) < near)
+    return not (
+        found.shape == recorded.shape and float((found - recorded).norm() / recorded.norm()) < near
+    )

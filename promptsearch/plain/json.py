@@ -22,7 +22,13 @@ def parse_json(content: bytes | str) -> Any:
     """
     try:
         text = content.decode("utf-8") if isinstance(content, bytes) else content
-        data = json.loads(text, parse_constant=_refuse, parse_float=_float, parse_int=_int, object_pairs_hook=_once)
+        data = json.loads(
+            text,
+            parse_constant=_refuse,
+            parse_float=_float,
+            parse_int=_int,
+            object_pairs_hook=_once,
+        )
     except RecursionError:
         raise ValueError(f"nested deeper than {DEPTH} levels") from None
     level = [data]

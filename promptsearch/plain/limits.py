@@ -26,7 +26,9 @@ KeyPath = tuple[Hashable, ...]
 TOO_LONG = f"it is longer than the {CHARACTERS:,} characters that a study may have: put prompts and words into files"
 TOO_MANY = f"a study may have {VALUES:,} values at most, aliases counted as what they name: put long lists into files"
 TOO_DEEP = f"lists and mappings stand within each other at most {DEPTH} deep"
-TOO_LARGE = f"a whole number may have {DIGITS} digits at most; a text of digits needs quotes around it"
+TOO_LARGE = (
+    f"a whole number may have {DIGITS} digits at most; a text of digits needs quotes around it"
+)
 
 
 def check_plain(data: Any, where: Callable[[KeyPath], str]) -> None:
@@ -66,6 +68,8 @@ def _check_text(text: str, path: KeyPath, where: Callable[[KeyPath], str]) -> No
     if len(text) > CHARACTERS:
         raise StudyError(f"{where(path)}: {TOO_LONG}")
     if any("\ud800" <= character <= "\udfff" for character in text):
-        raise StudyError(f"{where(path)}: the text holds half a character (a lone surrogate), which no file can hold")
+        raise StudyError(
+            f"{where(path)}: the text holds half a character (a lone surrogate), which no file can hold"
+        )
     if "\0" in text:
         raise StudyError(f"{where(path)}: the text holds a NUL character")

@@ -57,7 +57,9 @@ def _lines(text: str) -> Iterator[tuple[KeyPath, int]]:
 
 def _has(data: Any, path: KeyPath) -> bool:
     for key in path:
-        places = range(len(data)) if isinstance(data, list) else data if isinstance(data, dict) else ()
+        places = (
+            range(len(data)) if isinstance(data, list) else data if isinstance(data, dict) else ()
+        )
         if key not in places:
             return False
         data = data[key]

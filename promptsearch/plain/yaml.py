@@ -15,7 +15,17 @@ from typing import Any
 import yaml
 
 from promptsearch.errors import StudyError
-from promptsearch.plain.limits import CHARACTERS, DEPTH, DIGITS, TOO_DEEP, TOO_LARGE, TOO_LONG, TOO_MANY, VALUES, KeyPath
+from promptsearch.plain.limits import (
+    CHARACTERS,
+    DEPTH,
+    DIGITS,
+    TOO_DEEP,
+    TOO_LARGE,
+    TOO_LONG,
+    TOO_MANY,
+    VALUES,
+    KeyPath,
+)
 
 
 class _Refused(yaml.MarkedYAMLError):
@@ -42,7 +52,10 @@ class _Loader(yaml.SafeLoader):
         if self._depth > DEPTH + 1:
             raise _Refused(TOO_DEEP, event.start_mark)
         if tag := getattr(event, "tag", None):
-            raise _Refused(f"the tag '{tag}' is not read: write the plain value, a text in quotes", event.start_mark)
+            raise _Refused(
+                f"the tag '{tag}' is not read: write the plain value, a text in quotes",
+                event.start_mark,
+            )
         node = super().compose_node(parent, index)
         self._depth -= 1
         return node
@@ -52,10 +65,18 @@ for _tag, _pattern, _first in (
     ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
     ("bool", r"true|True|TRUE|false|False|FALSE", list("tTfF")),
     ("int", r"[-+]?[0-9]+(_[0-9]+)*", list("-+0123456789")),
-    ("float", r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.inf|\.nan", list("-+.0123456789")),
+    (
+        "float",
+        r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.inf|\.nan",
+        list("-+.0123456789"),
+    ),
 ):
-    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(rf"^(?:{_pattern})$"), _first)
-_Loader.add_constructor("tag:yaml.org,2002:float", lambda _, node: float(re.sub(r"\.(?=inf|nan)", "", node.value)))
+    _Loader.add_implicit_resolver(
+        f"tag:yaml.org,2002:{_tag}", re.compile(rf"^(?:{_pattern})$"), _first
+    )
+_Loader.add_constructor(
+    "tag:yaml.org,2002:float", lambda _, node: float(re.sub(r"\.(?=inf|nan)", "", node.value))
+)
 
 
 def _whole(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> int:
@@ -95,12 +116,20 @@ def read_yaml(text: str, source: str) -> tuple[Any, dict[KeyPath, str]]:
         if isinstance(error, _Refused):
             raise StudyError(f"{source}, line {number + 1}: {error.problem}") from error
         line = (text.splitlines() or [""])[min(number, text.count("\n"))]
-        hint = " A text with braces or a colon needs quotes around it." if "{" in line or line.count(":") > 1 else ""
-        raise StudyError(f"{source}, line {number + 1}: this is not YAML: {error.problem}.{hint}") from error
+        hint = (
+            " A text with braces or a colon needs quotes around it."
+            if "{" in line or line.count(":") > 1
+            else ""
+        )
+        raise StudyError(
+            f"{source}, line {number + 1}: this is not YAML: {error.problem}.{hint}"
+        ) from error
     except yaml.reader.ReaderError as error:
         number = text.count("\n", 0, error.position) + 1
         character = f"the character U+{error.character:04X}"
-        raise StudyError(f"{source}, line {number}: this is not YAML: {character} cannot stand in it") from error
+        raise StudyError(
+            f"{source}, line {number}: this is not YAML: {character} cannot stand in it"
+        ) from error
     except (ValueError, OverflowError) as error:  # "\UFFFFFFFF" in a text is beyond all characters
         raise StudyError(f"{source}, line {loader.line + 1}: this is not YAML: {error}") from error
 
@@ -123,7 +152,9 @@ class _Reader:
             inside: The nodes around it.
         """
         if id(node) in inside:
-            raise yaml.MarkedYAMLError(problem="an alias stands inside what it names", problem_mark=node.start_mark)
+            raise yaml.MarkedYAMLError(
+                problem="an alias stands inside what it names", problem_mark=node.start_mark
+            )
         self._count += 1
         if self._count > VALUES:
             raise _Refused(TOO_MANY, node.start_mark)
@@ -131,7 +162,10 @@ class _Reader:
             raise _Refused(TOO_DEEP, node.start_mark)
         inside = (*inside, id(node))
         if isinstance(node, yaml.MappingNode):
-            return {key: self.plain(value, (*path, key), inside) for key, value in self._pairs(node, path)}
+            return {
+                key: self.plain(value, (*path, key), inside)
+                for key, value in self._pairs(node, path)
+            }
         if isinstance(node, yaml.SequenceNode):
             for i, item in enumerate(node.value):
                 self.places[(*path, i)] = f"line {item.start_mark.line + 1}"
@@ -143,7 +177,9 @@ class _Reader:
         found: dict[Hashable, yaml.Node] = {}
         for key_node, value_node in node.value:
             if not isinstance(key_node, yaml.ScalarNode):
-                raise yaml.MarkedYAMLError(problem="a key must be a single value", problem_mark=key_node.start_mark)
+                raise yaml.MarkedYAMLError(
+                    problem="a key must be a single value", problem_mark=key_node.start_mark
+                )
             key = self.loader.construct_object(key_node)
             if key in found:
                 first = self.places[(*path, key)]

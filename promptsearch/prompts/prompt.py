@@ -134,12 +134,15 @@ class RowsPrompt(TrainedPrompt):
             given: Tensor = getattr(self, field_name)
             shape = tuple(given.shape)
             fits = len(shape) == len(dimensions) and all(
-                size == (int(dimension) if dimension.isdecimal() else sizes.setdefault(dimension, size))
+                size
+                == (int(dimension) if dimension.isdecimal() else sizes.setdefault(dimension, size))
                 for dimension, size in zip(dimensions, shape, strict=True)
             )
             if not fits:
                 of = f" {name} of" if len(self.shapes) > 1 else ""
-                raise PromptError(f"a {self.kind} prompt has{of} shape ({', '.join(dimensions)}), got {shape}")
+                raise PromptError(
+                    f"a {self.kind} prompt has{of} shape ({', '.join(dimensions)}), got {shape}"
+                )
             tensors[name] = _copy(given)
             object.__setattr__(self, field_name, tensors[name])
             content += str(shape).encode() + tensors[name].numpy().tobytes()
@@ -155,7 +158,9 @@ class RowsPrompt(TrainedPrompt):
     def load(cls, tensors: Mapping[str, Tensor]) -> Self:
         """The rows are the file's first tensor."""
         if set(tensors) != set(cls.shapes):
-            raise PromptError(f"expected the tensors {sorted(cls.shapes)} of a {cls.kind} prompt, found {sorted(tensors)}")
+            raise PromptError(
+                f"expected the tensors {sorted(cls.shapes)} of a {cls.kind} prompt, found {sorted(tensors)}"
+            )
         return cls(*(tensors[name] for name in cls.shapes))
 
     @classmethod
@@ -290,7 +295,9 @@ class TunedPrompt(NamedPrompt):
         shape = tuple(self.tensors[VECTORS].shape) if VECTORS in self.tensors else None
         if shape is None or len(shape) != 2:
             found = "no such tensor" if shape is None else str(shape)
-            raise PromptError(f"a tuned prompt has {VECTORS} of shape (length, width) beside its weights, got {found}")
+            raise PromptError(
+                f"a tuned prompt has {VECTORS} of shape (length, width) beside its weights, got {found}"
+            )
         super().__post_init__()
 
     @property
@@ -310,9 +317,10 @@ E = TypeVar("E", int, str)
 #: What numbers of prompts may be, in safetensors' words.
 _DTYPES = ("F64", "F32", "F16", "BF16")
 #: Kind -> class of the trained ones.
-TRAINED: dict[str, type[SoftPrompt] | type[PrefixPrompt] | type[GatedPrompt] | type[Weights] | type[TunedPrompt]] = {
-    kind.kind: kind for kind in (SoftPrompt, PrefixPrompt, GatedPrompt, Weights, TunedPrompt)
-}
+TRAINED: dict[
+    str,
+    type[SoftPrompt] | type[PrefixPrompt] | type[GatedPrompt] | type[Weights] | type[TunedPrompt],
+] = {kind.kind: kind for kind in (SoftPrompt, PrefixPrompt, GatedPrompt, Weights, TunedPrompt)}
 #: A trained prompt's numbers while it is trained: rows of vectors or of a prefix, the vectors and gates of a gated prompt, or
 #: weights by name, those of a tuned prompt with its vectors under `vectors`.
 Numbers = Tensor | tuple[Tensor, Tensor] | Mapping[str, Tensor]
@@ -334,12 +342,19 @@ def length_of(numbers: Numbers) -> int:
 
 def parted(tensors: Mapping[str, Tensor]) -> tuple[Tensor | None, dict[str, Tensor]]:
     """The vectors among tensors by name, None where there are none, and the weights."""
-    return tensors.get(VECTORS), {name: tensor for name, tensor in tensors.items() if name != VECTORS}
+    return tensors.get(VECTORS), {
+        name: tensor for name, tensor in tensors.items() if name != VECTORS
+    }
 
 
 def kind_of(prompt: type) -> Kind:
     """The kind of template that takes prompts of a class."""
-    kinds: dict[type, Kind] = {PrefixPrompt: "prefix", GatedPrompt: "gated", Weights: "weights", TunedPrompt: "tuned"}
+    kinds: dict[type, Kind] = {
+        PrefixPrompt: "prefix",
+        GatedPrompt: "gated",
+        Weights: "weights",
+        TunedPrompt: "tuned",
+    }
     return next((kind for other, kind in kinds.items() if issubclass(prompt, other)), "slots")
 
 
@@ -359,7 +374,9 @@ class Sizes(Protocol):
         """What gated prompts have at most: `(layers, heads, width)`."""
 
 
-def shapes_for(kind: Kind, found: Sequence[Sequence[int]], length: int, sizes: Sizes) -> tuple[tuple[int, ...], ...]:
+def shapes_for(
+    kind: Kind, found: Sequence[Sequence[int]], length: int, sizes: Sizes
+) -> tuple[tuple[int, ...], ...]:
     """The shapes that the tensors of a trained prompt should have.
 
     Args:
@@ -396,8 +413,12 @@ def own_copy(prompt: Any) -> Prompt:
             copy: Trained = kind.load(dict(prompt.tensors))
             return copy
     except (TypeError, ValueError, AttributeError, RuntimeError) as error:
-        raise StrategyError(f"this {kind.__name__} holds no prompt, or was changed after it was made: {error}") from error
-    raise StrategyError(f"expected a prompt of the library's kinds, got {kind.__name__}: propose one of these")
+        raise StrategyError(
+            f"this {kind.__name__} holds no prompt, or was changed after it was made: {error}"
+        ) from error
+    raise StrategyError(
+        f"expected a prompt of the library's kinds, got {kind.__name__}: propose one of these"
+    )
 
 
 def prompt_to_json(prompt: Prompt) -> dict[str, Any]:
@@ -406,7 +427,11 @@ def prompt_to_json(prompt: Prompt) -> dict[str, Any]:
         return {"kind": "hard", "key": prompt.key, "ids": list(prompt.ids)}
     if isinstance(prompt, TextPrompt):
         return {"kind": "text", "key": prompt.key, "texts": list(prompt.texts)}
-    size = {"shape": list(prompt.rows.shape)} if isinstance(prompt, RowsPrompt) else {"numbers": prompt.numbers}
+    size = (
+        {"shape": list(prompt.rows.shape)}
+        if isinstance(prompt, RowsPrompt)
+        else {"numbers": prompt.numbers}
+    )
     return {"kind": prompt.kind, "key": prompt.key, **size}
 
 
@@ -417,10 +442,20 @@ def prompt_from_json(data: dict[str, Any], folder: Path | None = None) -> Prompt
         PromptError: The data name no known kind, or the content does not have the key beside it.
     """
     kind, key = data.get("kind"), data.get("key")
-    if not isinstance(kind, str) or kind not in ("hard", "text", *(TRAINED if folder is not None else ())):
-        raise PromptError(f"expected a prompt of kind hard, text, {', '.join(TRAINED)}, got {str(kind)[:80]!r}")
-    if not isinstance(key, str) or not re.fullmatch(r"[0-9a-f]{20}", key):  # also the name of a file
-        raise PromptError(f"expected the key of a prompt, 20 hexadecimal digits, got {str(key)[:80]!r}")
+    if not isinstance(kind, str) or kind not in (
+        "hard",
+        "text",
+        *(TRAINED if folder is not None else ()),
+    ):
+        raise PromptError(
+            f"expected a prompt of kind hard, text, {', '.join(TRAINED)}, got {str(kind)[:80]!r}"
+        )
+    if not isinstance(key, str) or not re.fullmatch(
+        r"[0-9a-f]{20}", key
+    ):  # also the name of a file
+        raise PromptError(
+            f"expected the key of a prompt, 20 hexadecimal digits, got {str(key)[:80]!r}"
+        )
     prompt: Prompt
     if kind == "hard":
         prompt = HardPrompt(_listed(data, "ids", int))
@@ -430,14 +465,18 @@ def prompt_from_json(data: dict[str, Any], folder: Path | None = None) -> Prompt
         assert folder is not None
         prompt = load_trained(folder / f"{key}.safetensors", TRAINED[kind])
     if prompt.key != key:
-        raise PromptError(f"the prompt {key} does not have the content that its key names: the file was changed")
+        raise PromptError(
+            f"the prompt {key} does not have the content that its key names: the file was changed"
+        )
     return prompt
 
 
 def _listed(data: Mapping[str, Any], name: str, kind: type[E]) -> list[E]:
     found = data.get(name)
     if not isinstance(found, list) or not all(type(each) is kind for each in found):
-        raise PromptError(f"expected '{name}' of a {data['kind']} prompt as a list of {kind.__name__}s, got {str(found)[:80]!r}")
+        raise PromptError(
+            f"expected '{name}' of a {data['kind']} prompt as a list of {kind.__name__}s, got {str(found)[:80]!r}"
+        )
     return found
 
 
@@ -470,16 +509,24 @@ def read_tensors(path: Path, whose: str = "a prompt") -> dict[str, Tensor]:
         PromptError: There is no such file, or it is damaged.
     """
     try:
-        with opened(path, psutil.virtual_memory().available):  # an ordinary file, which memory holds
+        with opened(
+            path, psutil.virtual_memory().available
+        ):  # an ordinary file, which memory holds
             pass
         with safetensors.safe_open(path, "pt") as file:
             for name in file.keys():  # noqa: SIM118 - no mapping
                 if (dtype := file.get_slice(name).get_dtype()) not in _DTYPES:
-                    raise PromptError(f"{shown(path)}: the tensor {name[:80]!r} is of {dtype}, expected {', '.join(_DTYPES)}")
+                    raise PromptError(
+                        f"{shown(path)}: the tensor {name[:80]!r} is of {dtype}, expected {', '.join(_DTYPES)}"
+                    )
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (FileError, OSError, safetensors.SafetensorError) as error:
-        raise PromptError(f"cannot read the numbers of {whose} from {shown(path)}: {error}") from error
+        raise PromptError(
+            f"cannot read the numbers of {whose} from {shown(path)}: {error}"
+        ) from error
     for name, tensor in tensors.items():
         if not tensor.isfinite().all():
-            raise PromptError(f"{shown(path)}: the tensor {name[:80]!r} holds something else than numbers (NaN or infinite ones)")
+            raise PromptError(
+                f"{shown(path)}: the tensor {name[:80]!r} holds something else than numbers (NaN or infinite ones)"
+            )
     return tensors

@@ -64,9 +64,18 @@ class PromptSpace:
 
     def over(self, pool: ArrayLike) -> PromptSpace:
         """The space of prompts of the same slots over another pool."""
-        return PromptSpace(pool, self.length, self.decode, slots=self._slots, first=self._first, embeddings=self._embeddings)
+        return PromptSpace(
+            pool,
+            self.length,
+            self.decode,
+            slots=self._slots,
+            first=self._first,
+            embeddings=self._embeddings,
+        )
 
-    def shown(self, decode: Callable[[Sequence[int]], str], embeddings: Callable[[], Tensor]) -> PromptSpace:
+    def shown(
+        self, decode: Callable[[Sequence[int]], str], embeddings: Callable[[], Tensor]
+    ) -> PromptSpace:
         """The same space in an object of its own, which reaches the LM by these two alone.
 
         Args:
@@ -112,7 +121,9 @@ class PromptSpace:
             part = ids[begin : begin + (slot.length or 0)]
             begin += slot.length or 0
             text = (self.decode if texts else self._first)(part) if part else ""
-            texts.append(text.removeprefix(" ") if slot.space else text)  # the template puts the slot's own space there
+            texts.append(
+                text.removeprefix(" ") if slot.space else text
+            )  # the template puts the slot's own space there
         return TextPrompt(texts)
 
     def neighbours(self, tokens: ArrayLike, count: int) -> NDArray[np.int64]:
@@ -149,7 +160,9 @@ class PromptSpace:
     def _directions(self, tokens: Tensor) -> Tensor:
         """Embeddings of length 1, shape `(tokens, width)`."""
         if self._embeddings is None:
-            raise StrategyError("this space of prompts was made without embeddings, so it knows no neighbours of a token")
+            raise StrategyError(
+                "this space of prompts was made without embeddings, so it knows no neighbours of a token"
+            )
         table = self._embeddings()
         return normalize(table.detach()[tokens.to(table.device)].float().cpu(), dim=-1)
 
@@ -160,7 +173,9 @@ class PromptSpace:
             StrategyError: Wrong number of tokens, or tokens outside the pool.
         """
         if len(prompt.ids) != self.length:
-            raise StrategyError(f"a hard prompt here has {self.length} tokens, got {len(prompt.ids)}: {list(prompt.ids)[:20]}")
+            raise StrategyError(
+                f"a hard prompt here has {self.length} tokens, got {len(prompt.ids)}: {list(prompt.ids)[:20]}"
+            )
         strangers = [i for i in prompt.ids if i not in self._members]
         if strangers:
             raise StrategyError(

@@ -34,7 +34,9 @@ def check_run(run: Run, study: Study) -> None:
     if run.spent != total(run.ledger):
         raise ValueError(f"spent is {run.spent}, and its ledger adds up to {total(run.ledger)}")
     if run.ledger.get("budget") != run.budget:
-        raise ValueError(f"its budget is {run.budget}, and that of its ledger {run.ledger.get('budget')}")
+        raise ValueError(
+            f"its budget is {run.budget}, and that of its ledger {run.ledger.get('budget')}"
+        )
     if run.budget is not None and run.spent - (run.ledger.get("brought") or 0) > run.budget:
         raise ValueError(f"it spent {run.spent} tokens of a budget of {run.budget}")
     if run.start is None and not run.reference and run.budget != study.budget:
@@ -56,7 +58,11 @@ def check_settings(run: Run, settings: Mapping[str, Any]) -> None:
         ValueError: It is another one; says in what.
     """
     own = {key: getattr(run, key) for key in ("strategy", "label", "options", "seed", "budget")}
-    own["start"] = run.start and {"run": run.start.run, "seed": run.start.seed, "key": run.start.key}
+    own["start"] = run.start and {
+        "run": run.start.run,
+        "seed": run.start.seed,
+        "key": run.start.key,
+    }
     for key, value in own.items():
         if settings.get(key) != value:
             raise ValueError(f"its {key} is {value!r}, and that in run.json {settings.get(key)!r}")
@@ -77,13 +83,17 @@ def check_scores(name: str, score: TestScore, task: TaskInfo, size: int) -> None
     for key in ("losses", "correct", "predictions", "labels", "shares"):
         values = getattr(score, key)
         if values is not None and len(values) != size:
-            raise ValueError(f"{name}.{key} has {len(values)} entries, the {name} split {size} examples")
+            raise ValueError(
+                f"{name}.{key} has {len(values)} entries, the {name} split {size} examples"
+            )
     _same(f"{name}.loss", score.loss, float(np.mean(score.losses)))
     if min(score.losses) < -_SAME:
         raise ValueError(f"{name}.losses has {min(score.losses)}, below 0")
     if not set(score.correct) <= {0, 1}:
         raise ValueError(f"{name}.correct has other values than 0 and 1")
-    if (score.predictions is None) != (score.labels is None) or (score.labels is not None and task.choices is None):
+    if (score.predictions is None) != (score.labels is None) or (
+        score.labels is not None and task.choices is None
+    ):
         raise ValueError(f"{name} has predictions or labels that the task does not have")
     if score.labels is not None and score.predictions is not None:
         _check_answers(name, score, score.predictions, score.labels, len(task.choices or ()))
@@ -92,26 +102,44 @@ def check_scores(name: str, score: TestScore, task: TaskInfo, size: int) -> None
             raise ValueError(f"{name}.metric is missing, and nothing says why")
     elif task.metric in ("accuracy", "exact_match"):
         _same(f"{name}.metric", score.metric, float(np.mean(score.correct)))
-    elif task.metric in METRICS and score.labels is not None:  # another one is a stranger's code, which is not run here
-        _same(f"{name}.metric", score.metric, float(metric_function(task.metric)(score.labels, score.predictions)))
+    elif (
+        task.metric in METRICS and score.labels is not None
+    ):  # another one is a stranger's code, which is not run here
+        _same(
+            f"{name}.metric",
+            score.metric,
+            float(metric_function(task.metric)(score.labels, score.predictions)),
+        )
 
 
-def _check_answers(name: str, score: TestScore, predictions: Sequence[int], labels: Sequence[int], choices: int) -> None:
+def _check_answers(
+    name: str, score: TestScore, predictions: Sequence[int], labels: Sequence[int], choices: int
+) -> None:
     for key, values in (("predictions", predictions), ("labels", labels)):
         if not all(0 <= value < choices for value in values):
             raise ValueError(f"{name}.{key} has {max(values)}, and the task {choices} choices")
-    for i, (right, said, label, loss) in enumerate(zip(score.correct, predictions, labels, score.losses, strict=True)):
-        tied = _CERTAIN < loss < math.log(choices) + 1e-4  # then rounding may tell the one, and not the other
+    for i, (right, said, label, loss) in enumerate(
+        zip(score.correct, predictions, labels, score.losses, strict=True)
+    ):
+        tied = (
+            _CERTAIN < loss < math.log(choices) + 1e-4
+        )  # then rounding may tell the one, and not the other
         if (said == label) != bool(right) and not tied:
             raise ValueError(f"{name}.correct contradicts prediction and label of example {i}")
 
 
 def _check_curve(run: Run) -> None:
     tokens, losses = [point[0] for point in run.curve], [point[1] for point in run.curve]
-    if any(a > b for a, b in pairwise(tokens)) or any(a < b for a, b in pairwise(losses)) or (tokens and tokens[-1] > run.spent):
+    if (
+        any(a > b for a, b in pairwise(tokens))
+        or any(a < b for a, b in pairwise(losses))
+        or (tokens and tokens[-1] > run.spent)
+    ):
         raise ValueError("its curve goes back, or on after what was spent")
     if losses and run.search.loss < losses[-1] - _SAME:
-        raise ValueError(f"search.loss is {run.search.loss}, less than the least of its curve, {losses[-1]}")
+        raise ValueError(
+            f"search.loss is {run.search.loss}, less than the least of its curve, {losses[-1]}"
+        )
 
 
 def _same(what: str, one: float, other: float) -> None:

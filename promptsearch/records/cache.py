@@ -51,7 +51,9 @@ class ScoreCache:
                 pass
         self._db = sqlite3.connect(self._path, timeout=60, isolation_level=None)
         self._db.execute("pragma journal_mode = wal")
-        self._db.execute("create table if not exists scores (name text primary key, content text not null)")
+        self._db.execute(
+            "create table if not exists scores (name text primary key, content text not null)"
+        )
 
     def _try(self, work: Callable[[], T], otherwise: T) -> T:
         """Do something with the file, or say that it is not used any more."""

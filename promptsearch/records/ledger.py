@@ -98,7 +98,9 @@ class Ledger(_Account):
         """The figures as they stand now."""
         return Statement(**self.to_json())
 
-    def charge(self, *, forward: int = 0, backward: int = 0, proposer: int = 0, reserve: int = 0) -> None:
+    def charge(
+        self, *, forward: int = 0, backward: int = 0, proposer: int = 0, reserve: int = 0
+    ) -> None:
         """Charge, or refuse and change nothing.
 
         Args:

@@ -43,16 +43,24 @@ def load_results(folder: Path | str, *, trust_code: bool = False) -> Results:
         run = load_run(path, study)
         name = (run.task, run.label, run.seed)
         if name in seen:
-            raise _damaged(path, f"the run {run.task}/{run.label}/seed{run.seed} lies in another folder, too")
+            raise _damaged(
+                path, f"the run {run.task}/{run.label}/seed{run.seed} lies in another folder, too"
+            )
         seen.add(name)
         if isinstance(run, FailedRun):
             failed.append(run)
             continue
-        if any(run.task == other.task and _differ(run.test.labels, other.test.labels) for other in runs):
-            raise _damaged(path, "its right answers on the test split are not those of the other runs")
+        if any(
+            run.task == other.task and _differ(run.test.labels, other.test.labels) for other in runs
+        ):
+            raise _damaged(
+                path, "its right answers on the test split are not those of the other runs"
+            )
         runs.append(run)
     missing = _unfinished([*runs, *failed], study)
-    return Results(folder, study, _ordered(runs, study), _ordered(failed, study), missing, trust_code)
+    return Results(
+        folder, study, _ordered(runs, study), _ordered(failed, study), missing, trust_code
+    )
 
 
 def load_study(folder: Path) -> Study:
@@ -67,8 +75,16 @@ def load_study(folder: Path) -> Study:
     """
     path = folder / STUDY
     if not exists(path):
-        below = sorted(str(found.parent) for found in folder.glob(f"*/{STUDY}")) if exists(folder) else []
-        hint = f"Did you mean {' or '.join(below)}?" if below else "`promptsearch compare STUDY.yaml --out FOLDER` makes one."
+        below = (
+            sorted(str(found.parent) for found in folder.glob(f"*/{STUDY}"))
+            if exists(folder)
+            else []
+        )
+        hint = (
+            f"Did you mean {' or '.join(below)}?"
+            if below
+            else "`promptsearch compare STUDY.yaml --out FOLDER` makes one."
+        )
         raise StudyError(
             f"expected the folder of a study, with a file study.json in it; there is none in {shown(folder)}. {hint}"
         )
@@ -96,7 +112,9 @@ def load_run(path: Path, study: Study) -> Run | FailedRun:
     elif data.get("status") == "done":
         run = _read(path, data, Run)
     else:
-        raise _damaged(path, f"status: expected 'done' or 'failed', got {str(data.get('status'))[:40]!r}")
+        raise _damaged(
+            path, f"status: expected 'done' or 'failed', got {str(data.get('status'))[:40]!r}"
+        )
     try:
         if path.parts[-2] != f"seed{run.seed}":
             raise ValueError(f"it is of seed {run.seed}, and its folder of another")
@@ -104,7 +122,12 @@ def load_run(path: Path, study: Study) -> Run | FailedRun:
             check_run(run, study)
             if "losses" in data["select"]:
                 task = study.tasks[run.task]
-                check_scores("select", _read(path, data["select"], TestScore), task, task.splits["select"].size)
+                check_scores(
+                    "select",
+                    _read(path, data["select"], TestScore),
+                    task,
+                    task.splits["select"].size,
+                )
             if exists(path.with_name(RUN)):
                 check_settings(run, load_settings(path.with_name(RUN)))
     except ValueError as error:
@@ -130,7 +153,17 @@ def load_settings(path: Path) -> Mapping[str, Any]:
 def _ordered(runs: Sequence[R], study: Study) -> tuple[R, ...]:
     tasks, labels = list(study.tasks), study.strategies
     # A label that a damaged study.json has lost comes last instead of vanishing.
-    return tuple(sorted(runs, key=lambda r: (tasks.index(r.task), (labels + [r.label]).index(r.label), r.label, r.seed)))
+    return tuple(
+        sorted(
+            runs,
+            key=lambda r: (
+                tasks.index(r.task),
+                (labels + [r.label]).index(r.label),
+                r.label,
+                r.seed,
+            ),
+        )
+    )
 
 
 def _unfinished(runs: Sequence[Run | FailedRun], study: Study) -> tuple[tuple[str, str, int], ...]:
@@ -154,7 +187,9 @@ def _read(path: Path, data: Mapping[str, Any], kind: type[T]) -> T:
         return TypeAdapter(kind).validate_python(data)
     except ValidationError as error:
         first = error.errors()[0]
-        raise _damaged(path, f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}") from error
+        raise _damaged(
+            path, f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}"
+        ) from error
 
 
 def _damaged(path: Path, what: str) -> RecordError:
@@ -164,9 +199,7 @@ def _damaged(path: Path, what: str) -> RecordError:
 def _remedy(path: Path) -> str:
     """The one next step where a record is damaged: its name tells what hangs on it."""
     if path.name == STUDY:
-        return (
-            "restore it from a copy, or run the study again into a new folder with --out; the runs in this one stay as they are"
-        )
+        return "restore it from a copy, or run the study again into a new folder with --out; the runs in this one stay as they are"
     if path.name == RUN:
         return "restore it, or delete it alone and run the study again: it is written anew"
     return "restore it, or delete it and run the study again: the run ends again from its log, with the same numbers"

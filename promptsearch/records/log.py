@@ -16,7 +16,13 @@ from typing import Any
 from promptsearch.errors import FileError, PromptError, RecordError
 from promptsearch.files import append, cut, exists, opened, remove, shown
 from promptsearch.plain.json import parse_json
-from promptsearch.prompts.prompt import TRAINED, Prompt, TrainedPrompt, prompt_from_json, save_trained
+from promptsearch.prompts.prompt import (
+    TRAINED,
+    Prompt,
+    TrainedPrompt,
+    prompt_from_json,
+    save_trained,
+)
 from promptsearch.records.ledger import BILL
 from promptsearch.records.log_line import check_evaluation, check_proposal, scored_examples
 from promptsearch.records.sealed import damaged, sealed_line, unseal
@@ -42,7 +48,9 @@ def read_log(path: Path) -> tuple[list[dict[str, Any]], int]:
     return _read_lines(path, "evaluation", check_evaluation, _REMEDY)
 
 
-def _read_lines(path: Path, what: str, check: Check, remedy: str) -> tuple[list[dict[str, Any]], int]:
+def _read_lines(
+    path: Path, what: str, check: Check, remedy: str
+) -> tuple[list[dict[str, Any]], int]:
     if not exists(path):
         return [], 0
     lines: list[dict[str, Any]] = []
@@ -104,7 +112,9 @@ class ProposalLog:
             RecordError: There are fewer.
         """
         if count > len(self._queue):
-            raise RecordError(f"it covers {count} proposals, but {self._path} holds {len(self._queue)}")
+            raise RecordError(
+                f"it covers {count} proposals, but {self._path} holds {len(self._queue)}"
+            )
 
     def skip(self, count: int) -> None:
         """Pass over the first `count` old calls, whose effects a saved state holds already."""
@@ -193,7 +203,9 @@ class RunLog:
             RecordError: There are fewer.
         """
         if count > len(self._queue):
-            raise RecordError(f"it covers {count} evaluations, but the log holds {len(self._queue)}")
+            raise RecordError(
+                f"it covers {count} evaluations, but the log holds {len(self._queue)}"
+            )
         return list(self._queue)[:count]
 
     def skip(self, count: int) -> None:
@@ -218,7 +230,9 @@ class RunLog:
         self._lines.append(line)
         return line
 
-    def check(self, line: Mapping[str, Any], examples: int, ledger: Mapping[str, Any] | None = None) -> None:
+    def check(
+        self, line: Mapping[str, Any], examples: int, ledger: Mapping[str, Any] | None = None
+    ) -> None:
         """See that an old line tells of a call as the run makes it.
 
         Args:
@@ -237,7 +251,11 @@ class RunLog:
             if kind in BILL and bill[kind] != tokens:
                 what = f"{bill[kind]} {kind} tokens on its bill, and the run has {tokens}"
         if what:
-            raise damaged(Path(f"{self._folder}/evaluations.jsonl"), f"line {line['n'] + 1} has {what}", _REMEDY)
+            raise damaged(
+                Path(f"{self._folder}/evaluations.jsonl"),
+                f"line {line['n'] + 1} has {what}",
+                _REMEDY,
+            )
 
     def append(self, line: dict[str, Any]) -> None:
         """Write one evaluation: a single write of a whole line, flushed to disk."""
@@ -253,7 +271,9 @@ class RunLog:
         """
         if self._folder is not None:
             for prompt in prompts:
-                if isinstance(prompt, TrainedPrompt) and not exists(path := self._numbers(prompt.key)):
+                if isinstance(prompt, TrainedPrompt) and not exists(
+                    path := self._numbers(prompt.key)
+                ):
                     save_trained(prompt, path)
 
     def keep_only(self, prompts: Sequence[Prompt]) -> None:

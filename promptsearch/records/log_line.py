@@ -55,7 +55,9 @@ def check_proposal(line: Mapping[str, Any], before: Mapping[str, Any] | None) ->
     Raises:
         ValueError: It is none; `KeyError` and `TypeError` as in `check_evaluation`.
     """
-    if not all(isinstance(text, str) for text in line["texts"]) or not isinstance(line["texts"], list):
+    if not all(isinstance(text, str) for text in line["texts"]) or not isinstance(
+        line["texts"], list
+    ):
         raise ValueError("its texts are no texts")
     if not isinstance(line["request"], str):
         raise ValueError("its request has no name")
@@ -68,16 +70,32 @@ def scored_examples(line: Mapping[str, Any]) -> int | None:
 
 
 def _check_scores(line: Mapping[str, Any], prompts: int) -> None:
-    losses, metric, choices, failures = line["losses"], line["metric"], line["choices"], line["failures"]
-    examples = len(line["examples"]) if isinstance(line["examples"], list) else scored_examples(line) or 0
+    losses, metric, choices, failures = (
+        line["losses"],
+        line["metric"],
+        line["choices"],
+        line["failures"],
+    )
+    examples = (
+        len(line["examples"]) if isinstance(line["examples"], list) else scored_examples(line) or 0
+    )
     if isinstance(line["examples"], list):
         for example in line["examples"]:
             _whole(example, "examples")
     elif not isinstance(line["examples"], str):
         raise ValueError("its examples have no name")
-    if len(losses) != prompts or len(metric) != prompts or not (choices is None or len(choices) == prompts):
-        raise ValueError(f"{prompts} prompts have {len(losses)} rows of losses and {len(metric)} of the metric")
-    if not all(key.isdecimal() and int(key) < prompts and isinstance(failures[key], str) for key in failures):
+    if (
+        len(losses) != prompts
+        or len(metric) != prompts
+        or not (choices is None or len(choices) == prompts)
+    ):
+        raise ValueError(
+            f"{prompts} prompts have {len(losses)} rows of losses and {len(metric)} of the metric"
+        )
+    if not all(
+        key.isdecimal() and int(key) < prompts and isinstance(failures[key], str)
+        for key in failures
+    ):
         raise ValueError("its failures are of no prompt")
     for i in range(prompts):
         row, right = _numbers(losses[i], (examples,)), _numbers(metric[i], (examples,))
@@ -124,7 +142,9 @@ def _check_ledger(line: Mapping[str, Any], before: Mapping[str, Any] | None) -> 
         return
     old = before["ledger"]
     fixed = ("budget", "pool", "brought")
-    if any(ledger[name] != old[name] if name in fixed else ledger[name] < old[name] for name in ledger):
+    if any(
+        ledger[name] != old[name] if name in fixed else ledger[name] < old[name] for name in ledger
+    ):
         raise ValueError("its ledger is behind that of the line before")
     if line["stage"] == "search" and ledger["forward"] - old["forward"] < line["price"]:
         raise ValueError("its ledger lacks its price")

@@ -23,7 +23,11 @@ def own_version() -> str:
 
 def versions() -> dict[str, str]:
     """Python and the packages whose changes may move results."""
-    return {"python": platform.python_version(), "promptsearch": own_version(), **{name: version(name) for name in _PACKAGES}}
+    return {
+        "python": platform.python_version(),
+        "promptsearch": own_version(),
+        **{name: version(name) for name in _PACKAGES},
+    }
 
 
 def machine() -> dict[str, Any]:
@@ -42,4 +46,7 @@ def _cpu() -> str:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
         return platform.processor() or platform.machine()
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
+    return next(
+        (line.partition(":")[2].strip() for line in lines if line.startswith("model name")),
+        platform.machine(),
+    )

@@ -91,7 +91,11 @@ def scores_to_json(scores: Scores, values: Floats | None = None) -> dict[str, An
         "choices": None if scores.choices is None else rows(scores.choices),
         "failures": {str(i): reason for i, reason in scores.failures.items()},
         "computed": scores.computed,
-        **({} if values is None else {"values": _row_to_json(np.where(np.isinf(values), np.nan, values))}),
+        **(
+            {}
+            if values is None
+            else {"values": _row_to_json(np.where(np.isinf(values), np.nan, values))}
+        ),
     }
 
 
@@ -99,7 +103,13 @@ def _row_to_json(row: Floats) -> list[Any] | None:
     """Six decimals; null for each NaN, and for a row of nothing else."""
     missing = np.isnan(row)
     rounded = np.round(row, 6)
-    return None if missing.all() else list((np.where(missing, np.array(None), rounded) if missing.any() else rounded).tolist())
+    return (
+        None
+        if missing.all()
+        else list(
+            (np.where(missing, np.array(None), rounded) if missing.any() else rounded).tolist()
+        )
+    )
 
 
 def scores_from_json(data: dict[str, Any]) -> Scores:
@@ -115,7 +125,12 @@ def scores_from_json(data: dict[str, Any]) -> Scores:
 def rounded(scores: Scores) -> Scores:
     """Scores as they will come back from a log line or the cache."""
     choices = None if scores.choices is None else np.round(scores.choices, 6)
-    return replace(scores, losses=np.round(scores.losses, 6), metric=np.round(scores.metric, 6), choices=choices)
+    return replace(
+        scores,
+        losses=np.round(scores.losses, 6),
+        metric=np.round(scores.metric, 6),
+        choices=choices,
+    )
 
 
 def rows_of(line: dict[str, Any], examples: int) -> list[Row]:
@@ -128,7 +143,11 @@ def rows_of(line: dict[str, Any], examples: int) -> list[Row]:
     found = []
     for i in range(len(line["prompts"])):
         losses = row(line["losses"][i], (examples,))
-        value = losses.mean() if np.isfinite(losses).all() or not line.get("values") else line["values"][i]
+        value = (
+            losses.mean()
+            if np.isfinite(losses).all() or not line.get("values")
+            else line["values"][i]
+        )
         found.append(
             Row(
                 losses=losses,

@@ -82,7 +82,9 @@ def write_record(path: Path, kind: str, data: Mapping[str, Any]) -> None:
         # As they will be read back: keys are strings, tuples are lists.
         data = json.loads(json.dumps({"format": _format(kind), **data}, allow_nan=False))
     except ValueError as error:
-        raise RecordError(f"{shown(path)} would hold a number that is not finite: it was not written") from error
+        raise RecordError(
+            f"{shown(path)} would hold a number that is not finite: it was not written"
+        ) from error
     write_json(path, seal(data))
 
 
@@ -130,4 +132,6 @@ def _other_version(data: Mapping[str, Any], kind: str) -> bool:
     named = data.get("format")
     if named is None:
         return CHECKSUM not in data
-    return named != _format(kind) and re.fullmatch(rf"promptsearch-{kind}-\d+", str(named)) is not None
+    return (
+        named != _format(kind) and re.fullmatch(rf"promptsearch-{kind}-\d+", str(named)) is not None
+    )

@@ -30,7 +30,9 @@ COLOURS = (
 #: Curves that a figure holds at its usual height; with more it grows, and their bands grow faint.
 _CURVES = 14
 
-_STYLE: dict[Any, Any] = {  # the keys are a list of literals in some versions of matplotlib, strings in others
+_STYLE: dict[
+    Any, Any
+] = {  # the keys are a list of literals in some versions of matplotlib, strings in others
     "svg.fonttype": "none",  # text stays text: small, sharp, and in the page's own font
     "text.parse_math": False,  # a label with two dollar signs is not a formula
     "font.family": "sans-serif",
@@ -70,7 +72,9 @@ def curves(task: TaskSummary, prefix: str) -> str:
         ends: list[float] = []
         for row in drawn:
             gid = f"{prefix}-{row.place}"
-            losses = _steps(axes, row, gid, 0.13 / crowd**2) if row.searches else _level(axes, row, gid)
+            losses = (
+                _steps(axes, row, gid, 0.13 / crowd**2) if row.searches else _level(axes, row, gid)
+            )
             shown += losses.ravel().tolist()
             ends.append(float(np.median(losses[:, -1])))
         margin = 0.06 * (max(shown) - min(shown)) or 0.1
@@ -104,14 +108,24 @@ def by_length(task: TaskSummary, prefix: str) -> str:
         for rows in task.sweeps:
             ink, gid = colour(rows[0].place), f"{prefix}-{rows[0].place}-length"
             at = [row.best.length for row in rows]
-            axes.plot(at, [row.metric.mean for row in rows], "o-", color=ink, linewidth=2, markersize=5, gid=f"{gid}-line")
+            axes.plot(
+                at,
+                [row.metric.mean for row in rows],
+                "o-",
+                color=ink,
+                linewidth=2,
+                markersize=5,
+                gid=f"{gid}-line",
+            )
             low, high = [row.metric.low for row in rows], [row.metric.high for row in rows]
             axes.fill_between(at, low, high, color=ink, alpha=0.1, linewidth=0, gid=f"{gid}-band")
         swept = {row.family for rows in task.sweeps for row in rows}
         others = [row for row in task.rows if row.family not in swept]
         for row in others:
             gid = f"{prefix}-{row.place}-length-line"
-            axes.axhline(row.metric.mean, color=colour(row.place), linestyle="--", linewidth=1.6, gid=gid)
+            axes.axhline(
+                row.metric.mean, color=colour(row.place), linestyle="--", linewidth=1.6, gid=gid
+            )
         ticks = lengths(task)
         axes.set_xscale("log")
         axes.set_xticks(ticks, [str(length) for length in ticks])
@@ -120,35 +134,65 @@ def by_length(task: TaskSummary, prefix: str) -> str:
         axes.set_ylabel(visible(task.info.metric))
         axes.grid(axis="y", color="#e6e9ee", linewidth=0.8)
         axes.set_axisbelow(True)
-        last = [row for row in [rows[-1] for rows in task.sweeps] + others if np.isfinite(row.metric.mean)]
-        _name_lines(axes, last, [row.family for row in last], [row.metric.mean for row in last], 0.055)
+        last = [
+            row
+            for row in [rows[-1] for rows in task.sweeps] + others
+            if np.isfinite(row.metric.mean)
+        ]
+        _name_lines(
+            axes, last, [row.family for row in last], [row.metric.mean for row in last], 0.055
+        )
         return _svg(figure)
 
 
 def _steps(axes: Axes, row: Row, gid: str, band: float) -> Floats:
     """Draw a row's curves, with a band of this opacity; returns the losses that must be visible: after the first hundredth."""
     # A curve ends with its last step; the run went on without a better prompt until all was spent.
-    tokens, losses = on_one_grid([np.array([*run.curve, (run.spent, run.curve[-1][1])], dtype=np.float64) for run in row.runs])
+    tokens, losses = on_one_grid(
+        [
+            np.array([*run.curve, (run.spent, run.curve[-1][1])], dtype=np.float64)
+            for run in row.runs
+        ]
+    )
     ink = colour(row.place)
-    axes.step(tokens, np.median(losses, axis=0), where="post", color=ink, linewidth=2, gid=f"{gid}-line")
+    axes.step(
+        tokens, np.median(losses, axis=0), where="post", color=ink, linewidth=2, gid=f"{gid}-line"
+    )
     if len(losses) > 1:
         low, high = losses.min(axis=0), losses.max(axis=0)
-        axes.fill_between(tokens, low, high, step="post", color=ink, alpha=band, linewidth=0, gid=f"{gid}-band")
+        axes.fill_between(
+            tokens, low, high, step="post", color=ink, alpha=band, linewidth=0, gid=f"{gid}-band"
+        )
     return losses[:, tokens >= tokens[-1] / 100]
 
 
 def _level(axes: Axes, row: Row, gid: str) -> Floats:
     loss = float(np.median([run.search.loss for run in row.runs]))
-    axes.axhline(loss, color=colour(row.place), linestyle=":" if row.reference else "--", linewidth=1.6, gid=f"{gid}-line")
+    axes.axhline(
+        loss,
+        color=colour(row.place),
+        linestyle=":" if row.reference else "--",
+        linewidth=1.6,
+        gid=f"{gid}-line",
+    )
     return np.array([[loss]])
 
 
-def _name_lines(axes: Axes, rows: Sequence[Row], names: Sequence[str], ends: Sequence[float], apart: float) -> None:
+def _name_lines(
+    axes: Axes, rows: Sequence[Row], names: Sequence[str], ends: Sequence[float], apart: float
+) -> None:
     """Write each row's name at the right edge, at the height of its line; names are this share of the height apart at least."""
     low, high = axes.get_ylim()
     heights = spread((np.array(ends) - low) / (high - low), apart)
     for row, name, height in zip(rows, names, heights, strict=True):
-        axes.text(1.01, height, visible(name)[:24], transform=axes.transAxes, color=colour(row.place), va="center")
+        axes.text(
+            1.01,
+            height,
+            visible(name)[:24],
+            transform=axes.transAxes,
+            color=colour(row.place),
+            va="center",
+        )
 
 
 def spread(heights: Floats, least: float) -> Floats:
@@ -184,12 +228,19 @@ def on_one_grid(curves: Sequence[Floats], points: int = 120) -> tuple[Floats, Fl
     if len(grid) > points:  # evenly on the logarithmic axis
         grid = np.unique(np.geomspace(begin, end, points))
     # A run that ended early keeps its best loss.
-    return grid, np.array([curve[np.searchsorted(curve[:, 0], grid, side="right") - 1, 1] for curve in curves])
+    return grid, np.array(
+        [curve[np.searchsorted(curve[:, 0], grid, side="right") - 1, 1] for curve in curves]
+    )
 
 
 def _svg(figure: Figure) -> str:
     buffer = io.StringIO()
-    figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
+    figure.savefig(
+        buffer,
+        format="svg",
+        transparent=True,
+        metadata={"Date": None, "Creator": None, "Format": None, "Type": None},
+    )
     text = buffer.getvalue()
     text = text[text.index("<svg") :]
     return re.sub(r"(\d+\.\d\d)\d+", r"\1", text)

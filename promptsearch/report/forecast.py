@@ -30,14 +30,19 @@ def print_forecast(found: Forecast, console: Console) -> None:
     else:
         console.print(Text(_arithmetic(found)))
     for task in found.tasks:
-        console.print(Text(f"\n{visible(task.name)}, prompts of {task.prompt} tokens", style="bold"))
+        console.print(
+            Text(f"\n{visible(task.name)}, prompts of {task.prompt} tokens", style="bold")
+        )
         for name, value in _facts(task):
             console.print(Text(f"  {name:<10}", style="dim") + Text(value), soft_wrap=True)
     console.print()
     console.print(_table(found))
     for run in found.runs:
         if run.error:
-            console.print(Text(f"{visible(run.task)}, {visible(run.label)} would fail: ", style="red") + Text(visible(run.error)))
+            console.print(
+                Text(f"{visible(run.task)}, {visible(run.label)} would fail: ", style="red")
+                + Text(visible(run.error))
+            )
     number = sum(run.runs * run.requests for run in found.runs)
     requests = f"about {number:,} requests; how long they take is the server's. "
     if not found.served:
@@ -46,7 +51,9 @@ def print_forecast(found: Forecast, console: Console) -> None:
     console.print(
         Text("In all: ", style="bold")
         + Text(requests)
-        + Text("What the folder or the cache holds already, and an early end by 'patience', is not counted.")
+        + Text(
+            "What the folder or the cache holds already, and an early end by 'patience', is not counted."
+        )
     )
 
 
@@ -70,7 +77,11 @@ def _facts(task: TaskForecast) -> list[tuple[str, str]]:
         f"{_SHARED[task.sharing]}: {task.shown} prompts x {task.score_on} examples are {task.asked:,} tokens, "
         f"{task.computed:,} of them computed"
     )
-    kept = f"{task.kept:,} tokens before the prompt, {task.kept_bytes / 2**20:,.0f} MiB" if task.kept else "nothing"
+    kept = (
+        f"{task.kept:,} tokens before the prompt, {task.kept_bytes / 2**20:,.0f} MiB"
+        if task.kept
+        else "nothing"
+    )
     here = [("shared", shared), ("kept", kept), ("measured", ", ".join(speeds))]
     return [
         ("template", visible(task.template)),
@@ -79,7 +90,9 @@ def _facts(task: TaskForecast) -> list[tuple[str, str]]:
             f"{parts['static']:.0f} tokens static, {task.prompt} prompt, {parts['input']:.1f} input, "
             f"{parts['answer']:.1f} answers (mean)",
         ),
-        *(here if speeds else []),  # of a model behind an endpoint nothing is shared, kept or measured
+        *(
+            here if speeds else []
+        ),  # of a model behind an endpoint nothing is shared, kept or measured
     ]
 
 

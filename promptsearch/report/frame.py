@@ -22,7 +22,9 @@ def run_table(results: Results) -> pd.DataFrame:
         Columns named as in `result.json`, nested keys joined by `_`; options as JSON.
     """
     done = [_done(run) for run in results.runs]
-    columns = [key for row in done for key in row]  # a ledger of an earlier version lacks what later ones count
+    columns = [
+        key for row in done for key in row
+    ]  # a ledger of an earlier version lacks what later ones count
     rows = done + [_failed(run) for run in results.failed]
     frame = pd.DataFrame(rows, columns=list(dict.fromkeys([*_KEYS, *columns])))
     return frame.convert_dtypes()
@@ -89,4 +91,10 @@ def _failed(run: FailedRun) -> dict[str, Any]:
 
 def _common(run: Run | FailedRun) -> dict[str, Any]:
     options = json.dumps(run.options, ensure_ascii=False, default=str)
-    return {"task": run.task, "label": run.label, "strategy": run.strategy, "seed": run.seed, "options": options}
+    return {
+        "task": run.task,
+        "label": run.label,
+        "strategy": run.strategy,
+        "seed": run.seed,
+        "options": options,
+    }

@@ -28,11 +28,24 @@ def to_html(results: Results) -> str:
     """
     # Prompts and errors are hostile text: everything is escaped but the figures, whose text matplotlib escapes.
     environment = Environment(
-        autoescape=True, undefined=StrictUndefined, finalize=_printable, trim_blocks=True, lstrip_blocks=True
+        autoescape=True,
+        undefined=StrictUndefined,
+        finalize=_printable,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
-    environment.globals.update(colour=colour, notation=notation, space=space, lengths=lengths, training=training, words=words)
+    environment.globals.update(
+        colour=colour,
+        notation=notation,
+        space=space,
+        lengths=lengths,
+        training=training,
+        words=words,
+    )
     tasks = summarise(results)
-    page = environment.from_string(files("promptsearch.report").joinpath("report.html.j2").read_text(encoding="utf-8"))
+    page = environment.from_string(
+        files("promptsearch.report").joinpath("report.html.j2").read_text(encoding="utf-8")
+    )
     return page.render(
         study=results.study,
         tasks=[_task(task, f"t{place}", results) for place, task in enumerate(tasks)],
@@ -66,8 +79,14 @@ class _Axis:
     """The common scale of the intervals drawn in a task's table, as x in a drawing 140 wide."""
 
     def __init__(self, task: TaskSummary) -> None:
-        ends = [end for row in task.rows for end in (row.metric.mean, row.metric.low, row.metric.high)]
-        finite = [end for end in [*ends, *([] if task.floor is None else [task.floor])] if np.isfinite(end)] or [0.0]
+        ends = [
+            end for row in task.rows for end in (row.metric.mean, row.metric.low, row.metric.high)
+        ]
+        finite = [
+            end
+            for end in [*ends, *([] if task.floor is None else [task.floor])]
+            if np.isfinite(end)
+        ] or [0.0]
         self.low, self.high = min(finite), max(finite)
 
     def __call__(self, value: float) -> float:

@@ -8,7 +8,17 @@ from math import isnan
 
 from promptsearch.records.results import Model, Results, Run, Winner
 from promptsearch.report import lengths, space, training, words
-from promptsearch.report.notation import COLUMNS, NO_EXPORT, ONE_SEED, number, percent, probability, signed, visible, whole
+from promptsearch.report.notation import (
+    COLUMNS,
+    NO_EXPORT,
+    ONE_SEED,
+    number,
+    percent,
+    probability,
+    signed,
+    visible,
+    whole,
+)
 from promptsearch.report.signature import facts, signature, study_file
 from promptsearch.report.summary import Row, TaskSummary, summarise
 from promptsearch.statistics import Comparison, Interval
@@ -29,11 +39,26 @@ def to_markdown(results: Results) -> str:
     lines += [f"- **{escape(task.name)}**: {escape(task.verdict)}" for task in tasks]
     for task in tasks:
         notes = [f"- The data: {escape(note)}." for note in task.info.notes]
-        lines += ["", f"## {escape(task.name)}", "", *notes, *([""] if notes else []), *_task(task, model)]
+        lines += [
+            "",
+            f"## {escape(task.name)}",
+            "",
+            *notes,
+            *([""] if notes else []),
+            *_task(task, model),
+        ]
     lines += _missing(results)
     lines += ["", "## How this was made", ""]
     lines += [f"- {escape(name)}: {escape(value)}" for name, value in facts(results)]
-    lines += ["", "Signature:", "", code(signature(results.study)), "", "Study file, with every default filled in:", ""]
+    lines += [
+        "",
+        "Signature:",
+        "",
+        code(signature(results.study)),
+        "",
+        "Study file, with every default filled in:",
+        "",
+    ]
     lines += [f"    {line}" for line in study_file(results.study).splitlines()]
     lines += ["", "## What the columns mean", ""]
     lines += [
@@ -47,7 +72,13 @@ def _task(task: TaskSummary, model: Model) -> list[str]:
     if not task.rows:
         return ["No run has finished."]
     regret = any(row.regret is not None for row in task.rows)
-    heads = ["strategy", escape(task.info.metric), "test loss", "gap", *(["regret"] if regret else [])]
+    heads = [
+        "strategy",
+        escape(task.info.metric),
+        "test loss",
+        "gap",
+        *(["regret"] if regret else []),
+    ]
     heads += ["tokens", "seconds", "access"]
     lines = _table(heads, [_cells(row, regret) for row in task.rows])
     if task.floor is not None:
@@ -58,20 +89,31 @@ def _task(task: TaskSummary, model: Model) -> list[str]:
     if task.sweeps:
         columns = lengths.lengths(task)
         table = [lengths.cells(rows, columns) for rows in task.sweeps]
-        lines += ["", f"{escape(task.info.metric)} against prompt length. {lengths.CHOSEN} (\\*).", ""]
+        lines += [
+            "",
+            f"{escape(task.info.metric)} against prompt length. {lengths.CHOSEN} (\\*).",
+            "",
+        ]
         rows = [[code(name, in_table=True), *map(escape, numbers)] for name, *numbers in table]
         lines += _table(["strategy", *map(str, columns)], rows)
     lines += ["", "Winning prompts:", ""]
-    lines += [f"- {code(row.label)}, seed {row.best.seed}: {_prompt(row.best.winner)}" for row in task.rows]
+    lines += [
+        f"- {code(row.label)}, seed {row.best.seed}: {_prompt(row.best.winner)}"
+        for row in task.rows
+    ]
     lines += ["", "Space:", ""]
     sizes = [space.cells(row, model) for row in task.rows]
-    lines += _table(["strategy", *space.COLUMNS], [[code(label, in_table=True), *cells] for label, *cells in sizes])
+    lines += _table(
+        ["strategy", *space.COLUMNS],
+        [[code(label, in_table=True), *cells] for label, *cells in sizes],
+    )
     lines += ["", space.sentence(model)]
     lines += _words(task) + _training(task)
     if task.comparisons:
         lines += ["", "All pairs (paired t-test over examples and seeds, Holm's correction):", ""]
         lines += _table(
-            ["better", "worse", "difference", "p", "p corrected", "would have shown"], [_pair(t) for t in task.comparisons]
+            ["better", "worse", "difference", "p", "p corrected", "would have shown"],
+            [_pair(t) for t in task.comparisons],
         )
     return lines
 
@@ -82,7 +124,8 @@ def _words(task: TaskSummary) -> list[str]:
     if not rows:
         return []
     shown = [
-        [code(label, in_table=True), seed, *map(escape, some), code(text, in_table=True)] for label, seed, *some, text in rows
+        [code(label, in_table=True), seed, *map(escape, some), code(text, in_table=True)]
+        for label, seed, *some, text in rows
     ]
     return ["", "From vectors to words:", "", *_table(["strategy", "seed", *words.COLUMNS], shown)]
 
@@ -92,8 +135,14 @@ def _training(task: TaskSummary) -> list[str]:
     runs = training.trained(task)
     if not runs:
         return []
-    found = [f"- {code(label)}, seed {seed}: {escape(text)}" for label, seed, text in training.findings(task)]
-    rows = [[code(cells[0], in_table=True), *map(escape, cells[1:])] for cells in (training.cells(*run) for run in runs)]
+    found = [
+        f"- {code(label)}, seed {seed}: {escape(text)}"
+        for label, seed, text in training.findings(task)
+    ]
+    rows = [
+        [code(cells[0], in_table=True), *map(escape, cells[1:])]
+        for cells in (training.cells(*run) for run in runs)
+    ]
     table = _table(["strategy", "seed", *training.COLUMNS], rows)
     return ["", "Did it train?", "", *table, "", *(found or ["Nothing looks wrong."])]
 
@@ -111,7 +160,13 @@ def _pair(test: Comparison) -> list[str]:
 
 def _cells(row: Row, regret: bool) -> list[str]:
     best = row.best
-    kind = " (reference, not ranked)" if row.reference else "" if best.searches else " (does not search)"
+    kind = (
+        " (reference, not ranked)"
+        if row.reference
+        else ""
+        if best.searches
+        else " (does not search)"
+    )
     brought = f" of its own, {whole(row.brought)} brought" if row.brought else ""
     seeds = f" ({len(row.runs)} of {row.wanted} seeds)" if len(row.runs) < row.wanted else ""
     return [
@@ -120,7 +175,10 @@ def _cells(row: Row, regret: bool) -> list[str]:
         _interval(row.loss),
         signed(row.gap),
         *([signed(row.regret) if row.regret is not None else ""] if regret else []),
-        whole(row.spent) + (f" ({percent((row.spent - row.brought) / best.budget)}{brought})" if best.budget else ""),
+        whole(row.spent)
+        + (
+            f" ({percent((row.spent - row.brought) / best.budget)}{brought})" if best.budget else ""
+        ),
         f"{row.seconds:,.1f}",
         best.access,
     ]
@@ -128,7 +186,9 @@ def _cells(row: Row, regret: bool) -> list[str]:
 
 def _no_export(run: Run) -> str:
     reason = escape(run.export.error) if run.export else ""
-    return f"{NO_EXPORT} {code(run.label)}, seed {run.seed}, has no export, its scores stand: {reason}"
+    return (
+        f"{NO_EXPORT} {code(run.label)}, seed {run.seed}, has no export, its scores stand: {reason}"
+    )
 
 
 def _interval(value: Interval) -> str:
@@ -147,9 +207,21 @@ def _prompt(winner: Winner) -> str:
 def _missing(results: Results) -> list[str]:
     if not (results.failed or results.unfinished):
         return []
-    lines = ["", "## Missing runs", "", "Run the study again to make them; what is finished is kept.", ""]
-    lines += [f"- failed: {escape(run.task)}, {code(run.label)}, seed {run.seed}: {code(run.error)}" for run in results.failed]
-    return lines + [f"- not made yet: {escape(task)}, {code(label)}, seed {seed}" for task, label, seed in results.unfinished]
+    lines = [
+        "",
+        "## Missing runs",
+        "",
+        "Run the study again to make them; what is finished is kept.",
+        "",
+    ]
+    lines += [
+        f"- failed: {escape(run.task)}, {code(run.label)}, seed {run.seed}: {code(run.error)}"
+        for run in results.failed
+    ]
+    return lines + [
+        f"- not made yet: {escape(task)}, {code(label)}, seed {seed}"
+        for task, label, seed in results.unfinished
+    ]
 
 
 def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
@@ -185,4 +257,8 @@ def code(text: str, *, in_table: bool = False) -> str:
     if not set(shown) & set("`|\\" if in_table else "`"):
         return f"`{shown}`"
     # In HTML, references stand for characters before anything else is read, so a pipe ends no cell.
-    return "<code>" + re.sub(r"[!-/:-@\[-`{-~]", lambda mark: f"&#{ord(mark.group())};", shown) + "</code>"
+    return (
+        "<code>"
+        + re.sub(r"[!-/:-@\[-`{-~]", lambda mark: f"&#{ord(mark.group())};", shown)
+        + "</code>"
+    )

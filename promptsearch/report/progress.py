@@ -49,21 +49,30 @@ class Display:
         self._bars.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         """Remove the bars, so that what follows stands on a clean screen."""
         self._bars.stop()
 
     def __call__(self, progress: Progress) -> None:
         """Show where the study stands."""
         ended = progress.stage in ("done", "failed")
-        if ended and progress.seconds:  # a run that was done before says nothing about those to come
+        if (
+            ended and progress.seconds
+        ):  # a run that was done before says nothing about those to come
             self._lengths[progress.run] = progress.seconds
         if self._console.is_terminal:
             self._move_bars(progress, ended)
         stays = ended or progress.stage == "note"
         if stays or (not self._console.is_terminal and self._due(progress)):
             head = f"[{progress.number}/{progress.total}] {progress.run}: " if progress.run else ""
-            self._console.print(escape(head + self._facts(progress)), soft_wrap=True, highlight=False)
+            self._console.print(
+                escape(head + self._facts(progress)), soft_wrap=True, highlight=False
+            )
 
     def time_left(self, progress: Progress) -> float | None:
         """Seconds until the whole study ends, guessed from the present run and the mean of those that ended."""
@@ -72,7 +81,10 @@ class Display:
             run = 0.0
         elif progress.budget and progress.spent:
             run = progress.seconds * max(0, progress.budget - progress.spent) / progress.spent
-        known = [*self._lengths.values(), *([] if run is None or run == 0 else [progress.seconds + run])]
+        known = [
+            *self._lengths.values(),
+            *([] if run is None or run == 0 else [progress.seconds + run]),
+        ]
         if run is None or not known:
             return None
         return run + (progress.total - progress.number) * sum(known) / len(known)
@@ -80,8 +92,19 @@ class Display:
     def _move_bars(self, progress: Progress, ended: bool) -> None:
         left = self.time_left(progress)
         count = f"run {progress.number} of {progress.total}"
-        facts = "" if not progress.run else count if left is None else f"{count}, about {_clock(left)} left"
-        self._bars.update(self._study, completed=max(0, progress.number - (not ended)), total=progress.total or None, facts=facts)
+        facts = (
+            ""
+            if not progress.run
+            else count
+            if left is None
+            else f"{count}, about {_clock(left)} left"
+        )
+        self._bars.update(
+            self._study,
+            completed=max(0, progress.number - (not ended)),
+            total=progress.total or None,
+            facts=facts,
+        )
         self._bars.update(
             self._run,
             description=escape(progress.run),
@@ -114,4 +137,6 @@ class Display:
 
 def _clock(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes // 60}:{minutes % 60:02}:{rest:02}" if minutes >= 60 else f"{minutes}:{rest:02}"
+    return (
+        f"{minutes // 60}:{minutes % 60:02}:{rest:02}" if minutes >= 60 else f"{minutes}:{rest:02}"
+    )

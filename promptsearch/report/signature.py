@@ -55,13 +55,15 @@ def facts(results: Results) -> list[tuple[str, str]]:
         ("Tokenizer hash", model.tokenizer_hash),
     ]
     for name, info in study.tasks.items():
-        sizes = "; ".join(f"{split} {s.size} examples, hash {s.hash[:16]}" for split, s in info.splits.items())
+        sizes = "; ".join(
+            f"{split} {s.size} examples, hash {s.hash[:16]}" for split, s in info.splits.items()
+        )
         template = json.dumps(info.template, ensure_ascii=False)
-        listed.append((f"Task {name}", f"template {template}; {info.metric}; {sizes}; {_pool(info)}"))
+        listed.append(
+            (f"Task {name}", f"template {template}; {info.metric}; {sizes}; {_pool(info)}")
+        )
         if info.noise is not None:
-            error = (
-                f"{info.noise.example:.2g} nats on an example and {info.noise.prompt:.2g} on a prompt's mean against float32; "
-            )
+            error = f"{info.noise.example:.2g} nats on an example and {info.noise.prompt:.2g} on a prompt's mean against float32; "
             exact = "" if study.dtype == "float32" else error
             noise = (
                 f"at most, on a few random prompts and examples: {exact}{info.noise.beside:.2g} nats on an example "
@@ -69,17 +71,35 @@ def facts(results: Results) -> list[tuple[str, str]]:
             )
             listed.append((f"Noise of {study.dtype} on {name}", noise))
     limit = f", at most {study.max_seconds:g} seconds" if study.max_seconds else ""
-    race = "; prompts that are clearly worse than the best are scored on some of these only" if study.race else ""
+    race = (
+        "; prompts that are clearly worse than the best are scored on some of these only"
+        if study.race
+        else ""
+    )
     memory = f"; up to {study.memory / 2**30:.1f} GiB for keys and values" if study.memory else ""
     here = f"searched in {study.dtype} on {study.device}; selected and tested in float32{memory}"
     arithmetic = f"the server's own; {losses_of(model.served)}" if model.served else here
     return [
         *listed,
-        ("Budget", f"{study.budget:,} LM tokens a run{limit}; {study.score_on} search examples an evaluation{race}"),
+        (
+            "Budget",
+            f"{study.budget:,} LM tokens a run{limit}; {study.score_on} search examples an evaluation{race}",
+        ),
         ("Seeds", ", ".join(map(str, study.seeds))),
         ("Arithmetic", arithmetic),
-        ("Machine", ", ".join(f"{key} {value}" for key, value in study.machine.items() if value is not None)),
-        ("Versions", ", ".join(f"{key} {value}" for key, value in {"promptsearch": study.version, **study.versions}.items())),
+        (
+            "Machine",
+            ", ".join(
+                f"{key} {value}" for key, value in study.machine.items() if value is not None
+            ),
+        ),
+        (
+            "Versions",
+            ", ".join(
+                f"{key} {value}"
+                for key, value in {"promptsearch": study.version, **study.versions}.items()
+            ),
+        ),
         ("Command", f"promptsearch compare study.yaml --out {results.folder.resolve().name}"),
     ]
 
@@ -92,8 +112,14 @@ def _model(model: Model) -> str:
 
 def _pool(info: TaskInfo) -> str:
     made = f": {visible(info.pool_made)}" if info.pool_made else ""
-    shown = f"pool of {info.pool:,} tokens{made}" + (f", hash {info.pool_hash[:16]}" if info.pool_hash else "")
-    return shown + (f", found for {info.pool_price:,} LM tokens, charged to each run of hard prompts" if info.pool_price else "")
+    shown = f"pool of {info.pool:,} tokens{made}" + (
+        f", hash {info.pool_hash[:16]}" if info.pool_hash else ""
+    )
+    return shown + (
+        f", found for {info.pool_price:,} LM tokens, charged to each run of hard prompts"
+        if info.pool_price
+        else ""
+    )
 
 
 def study_file(study: Study) -> str:
@@ -102,5 +128,11 @@ def study_file(study: Study) -> str:
 
 
 def _task_hash(info: TaskInfo) -> str:
-    content = [info.kind, info.template, info.metric, info.choices, {name: split.hash for name, split in info.splits.items()}]
+    content = [
+        info.kind,
+        info.template,
+        info.metric,
+        info.choices,
+        {name: split.hash for name, split in info.splits.items()},
+    ]
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:8]

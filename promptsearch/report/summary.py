@@ -154,9 +154,19 @@ def _task(name: str, info: TaskInfo, results: Results) -> TaskSummary:
     best, chosen = _reference(runs), _chosen(runs, results.study)
     parts, left_out = _parts(runs, info.metric, results.trust_code)
     rows = [
-        _row([run for run in runs if run.label == label], parts, info, results.study, best, label in chosen) for label in labels
+        _row(
+            [run for run in runs if run.label == label],
+            parts,
+            info,
+            results.study,
+            best,
+            label in chosen,
+        )
+        for label in labels
     ]
-    rows.sort(key=lambda row: (row.reference, -np.nan_to_num(row.metric.mean, nan=-np.inf), row.loss.mean))
+    rows.sort(
+        key=lambda row: (row.reference, -np.nan_to_num(row.metric.mean, nan=-np.inf), row.loss.mean)
+    )
     samples = {row.label: row.scores for row in rows if row.chosen and not row.reference}
     floor = info.majority if info.metric in MEANS else None
     sentence = left_out or verdict(
@@ -180,10 +190,19 @@ def _chosen(runs: Sequence[Run], study: Study) -> set[str]:
     for run in runs:
         losses.setdefault(run.label, []).append(run.select.loss)
     ranked = sorted(losses, key=lambda label: float(np.mean(losses[label])))
-    return set({study.family(label): label for label in reversed(ranked)}.values())  # the last one to be named is the best
+    return set(
+        {study.family(label): label for label in reversed(ranked)}.values()
+    )  # the last one to be named is the best
 
 
-def _row(runs: Sequence[Run], parts: _Parts | None, info: TaskInfo, study: Study, reference: Run | None, chosen: bool) -> Row:
+def _row(
+    runs: Sequence[Run],
+    parts: _Parts | None,
+    info: TaskInfo,
+    study: Study,
+    reference: Run | None,
+    chosen: bool,
+) -> Row:
     deterministic, label = runs[0].deterministic, runs[0].label
     families = list(dict.fromkeys(study.family(each) for each in [*study.strategies, label]))
     if parts is None:  # the recorded numbers, one a run
@@ -191,7 +210,9 @@ def _row(runs: Sequence[Run], parts: _Parts | None, info: TaskInfo, study: Study
         scores = Sample(np.array(alone, dtype=np.float64), deterministic)
         metric = Interval(scores.mean, np.nan, np.nan, scores.covers_seeds)
     else:
-        scores = Sample(np.array([parts[run.label, run.seed] for run in runs], dtype=np.float64), deterministic)
+        scores = Sample(
+            np.array([parts[run.label, run.seed] for run in runs], dtype=np.float64), deterministic
+        )
         metric = interval(scores, (-np.inf, np.inf) if ":" in info.metric else (0, 1))
     losses = Sample(np.array([run.test.losses for run in runs]), deterministic)
     return Row(
@@ -240,6 +261,8 @@ def _reference(runs: Sequence[Run]) -> Run | None:
 
 def _regret(runs: Sequence[Run], reference: Run | None) -> float | None:
     """Only hard prompts of the reference's length come from the space that it searched."""
-    if reference is None or any(run.reference or run.winner.kind != "hard" or run.length != reference.length for run in runs):
+    if reference is None or any(
+        run.reference or run.winner.kind != "hard" or run.length != reference.length for run in runs
+    ):
         return None
     return float(np.mean([run.search.loss_fp32 - reference.search.loss_fp32 for run in runs]))

@@ -24,7 +24,10 @@ def print_report(results: Results, console: Console | None = None) -> None:
     """
     console = console or Terminal()
     for task in summarise(results):
-        console.print(Text(f"\n{visible(task.name)}: ", style="bold") + Text(visible(task.verdict), style="not bold"))
+        console.print(
+            Text(f"\n{visible(task.name)}: ", style="bold")
+            + Text(visible(task.verdict), style="not bold")
+        )
         if task.rows:
             console.print(_table(task))
         if any(not row.scores.covers_seeds for row in task.rows):
@@ -35,11 +38,20 @@ def print_report(results: Results, console: Console | None = None) -> None:
             reason = f"{done.label}, seed {done.seed}, its scores stand: {done.export.error if done.export else ''}"
             console.print(Text(f"{NO_EXPORT} no export ", style="yellow") + Text(visible(reason)))
         for label, seed, text in findings(task):
-            console.print(Text("check ", style="yellow") + Text(visible(f"{label}, seed {seed}: {text}")))
+            console.print(
+                Text("check ", style="yellow") + Text(visible(f"{label}, seed {seed}: {text}"))
+            )
     for run in results.failed:
-        console.print(Text("failed ", style="red") + Text(visible(f"{run.task}, {run.label}, seed {run.seed}: {run.error}")))
+        console.print(
+            Text("failed ", style="red")
+            + Text(visible(f"{run.task}, {run.label}, seed {run.seed}: {run.error}"))
+        )
     if results.unfinished:
-        console.print(Text(f"still to be made: {len(results.unfinished)} (run the study again)", style="yellow"))
+        console.print(
+            Text(
+                f"still to be made: {len(results.unfinished)} (run the study again)", style="yellow"
+            )
+        )
 
 
 def _table(task: TaskSummary) -> Table:
@@ -54,14 +66,24 @@ def _table(task: TaskSummary) -> Table:
         style = "" if row.searches else "dim"
         table.add_row(*(Text(cell, style=style) for cell in _cells(row)))
     if task.floor is not None:
-        floor = ("(majority)", number(task.floor), "", "", "", "", "always the most frequent answer")
+        floor = (
+            "(majority)",
+            number(task.floor),
+            "",
+            "",
+            "",
+            "",
+            "always the most frequent answer",
+        )
         table.add_row(*(Text(cell, style="dim") for cell in floor))
     return table
 
 
 def _cells(row: Row) -> tuple[str, ...]:
     return (
-        visible(row.label) + (NO_EXPORT if row.unexported else "") + (" (ref.)" if row.reference else ""),
+        visible(row.label)
+        + (NO_EXPORT if row.unexported else "")
+        + (" (ref.)" if row.reference else ""),
         _metric(row),
         number(row.loss.mean),
         signed(row.gap),

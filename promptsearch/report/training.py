@@ -22,7 +22,9 @@ COLUMNS = {
 
 def trained(task: TaskSummary) -> list[tuple[Run, Training]]:
     """All runs of a task that trained something, in the order of its rows."""
-    return [(run, run.training) for row in task.rows for run in row.runs if run.training is not None]
+    return [
+        (run, run.training) for row in task.rows for run in row.runs if run.training is not None
+    ]
 
 
 def cells(run: Run, training: Training) -> list[str]:
@@ -54,4 +56,8 @@ def findings(task: TaskSummary) -> list[tuple[str, int, str]]:
     Args:
         task: Of the report.
     """
-    return [(run.label, run.seed, finding) for run, training in trained(task) for finding in training.findings]
+    return [
+        (run.label, run.seed, finding)
+        for run, training in trained(task)
+        for finding in training.findings
+    ]

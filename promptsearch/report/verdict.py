@@ -13,7 +13,12 @@ _NAMED = 8
 
 
 def verdict(
-    samples: Mapping[str, Sample], metric: str, *, floor: float | None = None, failed: int = 0, unfinished: int = 0
+    samples: Mapping[str, Sample],
+    metric: str,
+    *,
+    floor: float | None = None,
+    failed: int = 0,
+    unfinished: int = 0,
 ) -> str:
     """One sentence that names the winner, or says that the data cannot tell; short further ones where there is a catch.
 
@@ -53,7 +58,11 @@ def verdict(
     if floor is not None and interval(samples[leader], (0, 1)).low <= floor:
         sentence += f" Even the leader cannot be told from always giving the most frequent answer ({floor:.3f})."
     alone = [name for name in samples if not samples[name].covers_seeds]
-    luck = f" One seed only of {_enumerate(alone)}: the luck of the seed is not in this." if alone else ""
+    luck = (
+        f" One seed only of {_enumerate(alone)}: the luck of the seed is not in this."
+        if alone
+        else ""
+    )
     return sentence + luck + missing
 
 

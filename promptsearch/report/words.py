@@ -20,7 +20,11 @@ COLUMNS = {
 def projected(task: TaskSummary) -> list[tuple[Run, Beginning]]:
     """All runs of a task that started from vectors and ended with words, in the order of its rows."""
     runs = [run for row in task.rows for run in row.runs]
-    return [(run, run.start) for run in runs if run.start and run.start.kind == "soft" and run.winner.kind == "hard"]
+    return [
+        (run, run.start)
+        for run in runs
+        if run.start and run.start.kind == "soft" and run.winner.kind == "hard"
+    ]
 
 
 def cells(run: Run, start: Beginning) -> list[str]:

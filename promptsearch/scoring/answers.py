@@ -58,7 +58,12 @@ def exact(numbers: Tensor) -> Tensor:
     return (numbers.cpu() if numbers.device.type == "mps" else numbers).double()
 
 
-def answer_scores(lm: LanguageModel, states: Tensor, rows: Sequence[Sequence[int]], answers: Sequence[Sequence[int]]) -> Tensor:
+def answer_scores(
+    lm: LanguageModel,
+    states: Tensor,
+    rows: Sequence[Sequence[int]],
+    answers: Sequence[Sequence[int]],
+) -> Tensor:
     """Summed log-probability of answers of several tokens, and whether greedy decoding gives all of them.
 
     Args:
@@ -73,8 +78,12 @@ def answer_scores(lm: LanguageModel, states: Tensor, rows: Sequence[Sequence[int
     device = states.device
     places = torch.tensor([place for row in rows for place in row], device=device)
     targets = torch.tensor([token for answer in answers for token in answer], device=device)
-    owners = torch.repeat_interleave(torch.arange(len(rows), device=device), torch.tensor([len(r) for r in rows], device=device))
-    wanted, row_of = places.unique(return_inverse=True)  # answers that begin alike share their first predictions
+    owners = torch.repeat_interleave(
+        torch.arange(len(rows), device=device), torch.tensor([len(r) for r in rows], device=device)
+    )
+    wanted, row_of = places.unique(
+        return_inverse=True
+    )  # answers that begin alike share their first predictions
     every, nats, greedy = [], [], []
     size = max(1, _LOGITS // len(lm.embeddings))
     for begin in range(0, len(wanted), size):

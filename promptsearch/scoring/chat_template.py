@@ -38,7 +38,10 @@ def render(template: Template, lm: LanguageModel) -> Template:
         return template
     roles = [role for role, _ in template.messages[:-1]]
     plain, wide = _between(roles, lm, ""), _between(roles, lm, _SPACE)
-    marks = [_mark(one, other, i == 0, i == len(roles)) for i, (one, other) in enumerate(zip(plain, wide, strict=True))]
+    marks = [
+        _mark(one, other, i == 0, i == len(roles))
+        for i, (one, other) in enumerate(zip(plain, wide, strict=True))
+    ]
     if None in marks:
         raise TemplateError(
             f"the chat template of the model '{lm.name}' changes whitespace around the contents of messages, but does not strip "
@@ -92,7 +95,11 @@ def _check(template: Template, rendered: Template, lm: LanguageModel) -> None:
     Raises:
         TemplateError: They do not.
     """
-    fields, slots, answer = dict.fromkeys(template.fields, "one"), ["two"] * len(template.slots), template.answer_text("three")
+    fields, slots, answer = (
+        dict.fromkeys(template.fields, "one"),
+        ["two"] * len(template.slots),
+        template.answer_text("three"),
+    )
     slots = [" " * slot.space + text for slot, text in zip(template.slots, slots, strict=True)]
     *said, (_, begun) = template.contents(fields, slots, answer)
     theirs = list(lm.tokenizer(lm.chat(said) + begun, add_special_tokens=False).input_ids)

@@ -58,38 +58,62 @@ def decode(
     """
     found: list[list[int]] = [[] for _ in rows]
     live = list(range(len(rows)))
-    generators = [torch.Generator().manual_seed(seed) for seed in sampling.seeds] if sampling else []
+    generators = (
+        [torch.Generator().manual_seed(seed) for seed in sampling.seeds] if sampling else []
+    )
     with torch.inference_mode():
         table = _Table(lm, rows, library, limits) if lm.trees else None
         states = table.states if table else _whole(lm, rows, library, found, live)
         while True:
             logits = lm.logits(states)
-            chosen = _draw(logits, sampling, [generators[i] for i in live]) if sampling else logits.argmax(-1)
+            chosen = (
+                _draw(logits, sampling, [generators[i] for i in live])
+                if sampling
+                else logits.argmax(-1)
+            )
             for i, token in zip(live, chosen.tolist(), strict=True):
                 found[i].append(token)
-            stay = [place for place, i in enumerate(live) if len(found[i]) < limits[i] and not ended(found[i])]
+            stay = [
+                place
+                for place, i in enumerate(live)
+                if len(found[i]) < limits[i] and not ended(found[i])
+            ]
             if not stay:
                 return found
             if len(stay) < len(live):
                 live = [live[place] for place in stay]
                 if table:
                     table.keep(stay)
-            states = table.step([found[i][-1] for i in live]) if table else _whole(lm, rows, library, found, live)
+            states = (
+                table.step([found[i][-1] for i in live])
+                if table
+                else _whole(lm, rows, library, found, live)
+            )
 
 
 def _draw(logits: Tensor, sampling: Sampling, generators: Sequence[torch.Generator]) -> Tensor:
     """A token for each row, shape `(rows,)`, from logits of shape `(rows, vocabulary)`; one number of each row's generator."""
     probabilities = (logits.cpu().double() / sampling.temperature).softmax(-1)
     shares, ids = torch.sort(probabilities, dim=-1, descending=True, stable=True)
-    below = shares.cumsum(-1)  # (rows, vocabulary): the probability of a token and of all more probable ones
-    count = ((below - shares) < sampling.top_p).sum(-1, keepdim=True)  # the most probable token always stays
-    points = torch.stack([torch.rand(1, generator=each, dtype=torch.float64) for each in generators])  # (rows, 1)
+    below = shares.cumsum(
+        -1
+    )  # (rows, vocabulary): the probability of a token and of all more probable ones
+    count = ((below - shares) < sampling.top_p).sum(
+        -1, keepdim=True
+    )  # the most probable token always stays
+    points = torch.stack(
+        [torch.rand(1, generator=each, dtype=torch.float64) for each in generators]
+    )  # (rows, 1)
     places = torch.searchsorted(below, points * below.gather(1, count - 1), right=True)
     return ids.gather(1, torch.minimum(places, count - 1))[:, 0]
 
 
 def _whole(
-    lm: LanguageModel, rows: Sequence[Row], library: Library, found: Sequence[Sequence[int]], live: Sequence[int]
+    lm: LanguageModel,
+    rows: Sequence[Row],
+    library: Library,
+    found: Sequence[Sequence[int]],
+    live: Sequence[int],
 ) -> Tensor:
     """Last hidden states of whole rows, for a model whose rows keep nothing, shape `(live, width)`."""
     paths = [(*rows[i].ids, *found[i]) for i in live]
@@ -110,11 +134,15 @@ class _Table:
         states: Of the last token of each row, shape `(rows, width)`.
     """
 
-    def __init__(self, lm: LanguageModel, rows: Sequence[Row], library: Library, limits: Sequence[int]) -> None:
+    def __init__(
+        self, lm: LanguageModel, rows: Sequence[Row], library: Library, limits: Sequence[int]
+    ) -> None:
         self._lm, self._library = lm, library
         self._owners = [row.owner for row in rows]
         beside = library.beside(self._owners)
-        self.states, kept = extend(lm, [row.ids for row in rows], [row.trunk for row in rows], library.vectors, beside)
+        self.states, kept = extend(
+            lm, [row.ids for row in rows], [row.trunk for row in rows], library.vectors, beside
+        )
         room = max(row.tokens + limit for row, limit in zip(rows, limits, strict=True))
         self._lengths = torch.tensor([len(each) for each in kept], device=lm.device)
         self._kept = kept[0].new_zeros(len(rows), room, kept[0].shape[1])  # (rows, room, values)
@@ -136,7 +164,9 @@ class _Table:
         forest = Forest(
             positions=self._lengths,
             size=1,
-            visible=torch.cat([places < self._lengths[:, None], own], 1)[:, None],  # (rows, 1, above + 1)
+            visible=torch.cat([places < self._lengths[:, None], own], 1)[
+                :, None
+            ],  # (rows, 1, above + 1)
             key_positions=torch.cat([places.expand(len(tokens), -1), self._lengths[:, None]], 1),
             trunk=self._kept[:, :above],
             record=True,

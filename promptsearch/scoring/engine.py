@@ -36,7 +36,15 @@ from promptsearch.prompts.space import PromptSpace
 from promptsearch.records.scores import Scores
 from promptsearch.scoring.answers import choice_scores
 from promptsearch.scoring.forward import keys_values
-from promptsearch.scoring.layout import Layout, broken_joint, check_answers, check_joints, lay_out, slots_of, split_slots
+from promptsearch.scoring.layout import (
+    Layout,
+    broken_joint,
+    check_answers,
+    check_joints,
+    lay_out,
+    slots_of,
+    split_slots,
+)
 from promptsearch.scoring.rows import Rows
 from promptsearch.scoring.sharing import Prediction, Sharing, Slots
 from promptsearch.scoring.tree import Path, common
@@ -91,7 +99,9 @@ class Engine:
         self._split = split
         self._choices = choices
         self._memory = memory
-        self._layouts = layouts = [lay_out(template, lm, example, choices) for example in split.examples]
+        self._layouts = layouts = [
+            lay_out(template, lm, example, choices) for example in split.examples
+        ]
         self._kind = template.kind
         if template.apart:
             _check_apart(layouts, split)
@@ -99,13 +109,28 @@ class Engine:
             _ = lm.prefix_shape  # a model that takes no prefix says so before anything is scored
         self._context = np.array([layout.context for layout in layouts])
         self._lead = np.array([layout.lead for layout in layouts])
-        self._lengths = np.array([sum(map(len, x.segments)) + max(map(len, x.answers)) for x in layouts])
+        self._lengths = np.array(
+            [sum(map(len, x.segments)) + max(map(len, x.answers)) for x in layouts]
+        )
         self._right = np.array([-1 if e.choice is None else e.choice for e in split.examples])
         self._one_token = choices is not None and all(len(a) == 1 for a in layouts[0].answers)
         self._rows = rows = self._make_rows(layouts, keep)
-        self._begun: dict[tuple[bool, ...], tuple[list[Layout], Rows]] = {}  # where empty slots change what begins a row
-        parts = (ENGINE, rows.plan.kept, rows.plan.wave, lm.hash, lm.tokenizer_hash, template.text, template.length, split.hash)
-        config = json.dumps(lm.model.config.to_dict(), sort_keys=True, default=str)  # what weights alone do not say
+        self._begun: dict[
+            tuple[bool, ...], tuple[list[Layout], Rows]
+        ] = {}  # where empty slots change what begins a row
+        parts = (
+            ENGINE,
+            rows.plan.kept,
+            rows.plan.wave,
+            lm.hash,
+            lm.tokenizer_hash,
+            template.text,
+            template.length,
+            split.hash,
+        )
+        config = json.dumps(
+            lm.model.config.to_dict(), sort_keys=True, default=str
+        )  # what weights alone do not say
         surroundings = (
             hashlib.sha256(config.encode()).hexdigest()[:20],
             str(lm.dtype),
@@ -114,7 +139,9 @@ class Engine:
             torch.get_num_threads(),
         )
         self._signature = (*parts, *template.marks, choices, *surroundings)
-        self._check_length(0 if self._kind == "gated" else template.length)  # a gated prompt has no position
+        self._check_length(
+            0 if self._kind == "gated" else template.length
+        )  # a gated prompt has no position
 
     # The scorer's side, see evaluation.Scorer.
 
@@ -226,7 +253,11 @@ class Engine:
         if good:
             with torch.inference_mode():
                 found = self._score_kind([prompts[i] for i in good], examples)
-            losses[good], metric[good], computed = found[0].cpu().numpy(), found[1].cpu().numpy(), found[3]
+            losses[good], metric[good], computed = (
+                found[0].cpu().numpy(),
+                found[1].cpu().numpy(),
+                found[3],
+            )
             if choices is not None and found[2] is not None:
                 choices[good] = found[2].cpu().numpy()
         for i in good:
@@ -295,7 +326,11 @@ class Engine:
         """
         static = min(common(x.segments[0], self._layouts[0].segments[0]) for x in self._layouts)
         answer = float(np.mean([sum(map(len, x.answers)) for x in self._layouts]))
-        return {"static": static, "input": float((self._lead + self._context).mean()) - static - answer, "answer": answer}
+        return {
+            "static": static,
+            "input": float((self._lead + self._context).mean()) - static - answer,
+            "answer": answer,
+        }
 
     def kept_lead(self, example: int) -> Path:
         """The ids before the first slot of an example where they are kept from call to call, else nothing."""
@@ -333,7 +368,9 @@ class Engine:
             else:
                 found.append(slots_of(self._template, self._lm, prompt))
         if self._kind == "gated":
-            return found, self._lm.adaption([(p.rows, p.gates) for p in prompts if isinstance(p, GatedPrompt)])
+            return found, self._lm.adaption(
+                [(p.rows, p.gates) for p in prompts if isinstance(p, GatedPrompt)]
+            )
         return found, torch.cat(rows) if rows else None
 
     def _losses(self, numbers: Numbers, examples: Ids) -> Tensor:
@@ -349,7 +386,9 @@ class Engine:
             if vectors is not None:
                 self._check_shape([vectors])
             slots = split_slots(self._template, _standing_for(length_of(numbers)))
-            with self._lm.changed(weights):  # nothing may be computed apart: a gradient crosses all of a row
+            with self._lm.changed(
+                weights
+            ):  # nothing may be computed apart: a gradient crosses all of a row
                 return self._score([slots], vectors, examples, "nothing")[0][0]
         tensors = tensors_of(numbers)
         self._check_shape(tensors)
@@ -363,7 +402,9 @@ class Engine:
         sharing: Sharing = "input" if self._lm.trees and self._lead.any() else whole
         return self._score([slots], rows.flatten(1), examples, sharing)[0][0]
 
-    def _score_kind(self, prompts: Sequence[Prompt], examples: Ids) -> tuple[Tensor, Tensor, Tensor | None, int]:
+    def _score_kind(
+        self, prompts: Sequence[Prompt], examples: Ids
+    ) -> tuple[Tensor, Tensor, Tensor | None, int]:
         """What `_score` finds; changed weights one after the other, each in place for its own rows only."""
         if self._kind not in ("tuned", "weights"):
             return self._score(*self._slots(prompts), examples)
@@ -377,16 +418,31 @@ class Engine:
             if found[2] is not None:
                 choices.append(found[2])
             computed += found[3]
-        return torch.cat(losses), torch.cat(metric), torch.cat(choices) if choices else None, computed
+        return (
+            torch.cat(losses),
+            torch.cat(metric),
+            torch.cat(choices) if choices else None,
+            computed,
+        )
 
     def _score(
-        self, prompts: Sequence[Slots], trained: Tensor | Adaption | None, examples: Ids, sharing: Sharing | None = None
+        self,
+        prompts: Sequence[Slots],
+        trained: Tensor | Adaption | None,
+        examples: Ids,
+        sharing: Sharing | None = None,
     ) -> tuple[Tensor, Tensor, Tensor | None, int]:
         """Losses (prompts, examples), metric (prompts, examples), choices (prompts, examples, choices), tokens computed."""
-        places = {int(e): i for i, e in enumerate(examples)}  # an id that is asked for twice is computed once
+        places = {
+            int(e): i for i, e in enumerate(examples)
+        }  # an id that is asked for twice is computed once
         unique = np.array(list(places))
         flat, begins, computed = self._compute(prompts, trained, unique, sharing)
-        again = torch.tensor([list(places).index(int(e)) for e in examples]) if len(places) < len(examples) else None
+        again = (
+            torch.tensor([list(places).index(int(e)) for e in examples])
+            if len(places) < len(examples)
+            else None
+        )
 
         def each(table: Tensor) -> Tensor:
             return table if again is None else table[:, again]
@@ -394,16 +450,27 @@ class Engine:
         if self._choices is None:
             starts = torch.from_numpy(begins[:-1])
             losses = -flat[:, starts, 0]  # the right answer comes first
-            metric = torch.from_numpy(np.maximum.reduceat(flat[..., 1].detach().numpy(), begins[:-1], axis=1))
+            metric = torch.from_numpy(
+                np.maximum.reduceat(flat[..., 1].detach().numpy(), begins[:-1], axis=1)
+            )
             return each(losses), each(metric), None, computed
         table = flat if self._one_token else flat[..., 0].unflatten(1, (-1, len(self._choices)))
         right = torch.from_numpy(self._right[unique]).repeat(len(prompts))
         nats, correct, normalised = choice_scores(table.flatten(0, 1), right)
         shape = (len(prompts), len(unique))
-        return each(nats.reshape(shape)), each(correct.float().reshape(shape)), each(normalised.unflatten(0, shape)), computed
+        return (
+            each(nats.reshape(shape)),
+            each(correct.float().reshape(shape)),
+            each(normalised.unflatten(0, shape)),
+            computed,
+        )
 
     def _compute(
-        self, prompts: Sequence[Slots], trained: Tensor | Adaption | None, examples: Ids, sharing: Sharing | None
+        self,
+        prompts: Sequence[Slots],
+        trained: Tensor | Adaption | None,
+        examples: Ids,
+        sharing: Sharing | None,
     ) -> tuple[Tensor, Ids, int]:
         """What `Rows.compute` finds; prompts whose rows begin alike together."""
         together: dict[Rows, list[int]] = {}
@@ -412,9 +479,16 @@ class Engine:
         if len(together) == 1:
             (rows,) = together
             return rows.compute(prompts, trained, examples, sharing)
-        found = [rows.compute([prompts[i] for i in some], trained, examples, sharing) for rows, some in together.items()]
+        found = [
+            rows.compute([prompts[i] for i in some], trained, examples, sharing)
+            for rows, some in together.items()
+        ]
         back = torch.tensor([i for some in together.values() for i in some]).argsort()
-        return torch.cat([flat for flat, _, _ in found])[back], found[0][1], sum(computed for _, _, computed in found)
+        return (
+            torch.cat([flat for flat, _, _ in found])[back],
+            found[0][1],
+            sum(computed for _, _, computed in found),
+        )
 
     def _begun_by(self, slots: Slots) -> tuple[list[Layout], Rows]:
         """The layouts and rows of a prompt: others where it leaves slots empty, and the tokenizer marks what begins a row."""
@@ -422,14 +496,28 @@ class Engine:
         if self._template.apart or all(full) or not self._lm.marks_beginnings:
             return self._layouts, self._rows
         if full not in self._begun:
-            layouts = [lay_out(self._template, self._lm, e, self._choices, slots) for e in self._split.examples]
+            layouts = [
+                lay_out(self._template, self._lm, e, self._choices, slots)
+                for e in self._split.examples
+            ]
             same = layouts == self._layouts
-            self._begun[full] = layouts, self._rows if same else self._make_rows(layouts, keep=False)
+            self._begun[full] = (
+                layouts,
+                self._rows if same else self._make_rows(layouts, keep=False),
+            )
         return self._begun[full]
 
     def _make_rows(self, layouts: Sequence[Layout], keep: bool) -> Rows:
         one_token, name = self._one_token, self._split.name
-        return Rows(self._lm, layouts, self._kind, one_token=one_token, name=name, memory=self._memory, keep=keep)
+        return Rows(
+            self._lm,
+            layouts,
+            self._kind,
+            one_token=one_token,
+            name=name,
+            memory=self._memory,
+            keep=keep,
+        )
 
     def _attending(self, vectors: Tensor) -> float:
         """The share of the layers that attend to a gated prompt."""
@@ -448,14 +536,20 @@ class Engine:
             layout = self._begun_by(slots)[0][e]
             if not layout.join(slots):
                 return f"nothing stands before the answer of {self._split.name} example {e}: the model needs at least one token"
-            answers = self._choices if self._choices is not None else (example.answer, *example.aliases)
+            answers = (
+                self._choices if self._choices is not None else (example.answer, *example.aliases)
+            )
             if fault := broken_joint(self._template, self._lm, example, layout, prompt, answers):
-                return f"the text prompt {list(prompt.texts)} does not join with the template: {fault}"
+                return (
+                    f"the text prompt {list(prompt.texts)} does not join with the template: {fault}"
+                )
         return None
 
     def _check_prompt(self, prompt: Prompt) -> None:
         if kind_of(type(prompt)) != self._kind:
-            raise PromptError(f"under this template {_KINDS[self._kind]} are scored, got a {type(prompt).__name__}")
+            raise PromptError(
+                f"under this template {_KINDS[self._kind]} are scored, got a {type(prompt).__name__}"
+            )
         if isinstance(prompt, RowsPrompt | TunedPrompt):
             self._check_shape([prompt.tensors[name] for name in prompt.shapes])
 
@@ -464,7 +558,9 @@ class Engine:
         expected = shapes_for(self._kind, found, self._template.length, self)
         if found != expected:
             shapes = [" and ".join(map(str, some)) for some in (expected, found)]
-            raise PromptError(f"a trained prompt has shape {shapes[0]} under this template and model, got {shapes[1]}")
+            raise PromptError(
+                f"a trained prompt has shape {shapes[0]} under this template and model, got {shapes[1]}"
+            )
 
     def _check_length(self, prompt: int) -> None:
         longest = int(self._lengths.argmax())

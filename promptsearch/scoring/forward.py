@@ -64,12 +64,16 @@ def extend(
     plot.forest.record, plot.forest.adaption = True, adaption
     states = lm.hidden(embed(lm, plot.ids, vectors), plot.forest)
     new = plot.forest.recorded
-    spans = [slice(begin, begin + len(path)) for begin, path in zip(plot.begins, paths, strict=True)]
+    spans = [
+        slice(begin, begin + len(path)) for begin, path in zip(plot.begins, paths, strict=True)
+    ]
     kept = [torch.cat([trunk, new[span]]) for trunk, span in zip(trunks, spans, strict=True)]
     return torch.stack([states[span.stop - 1] for span in spans]), kept
 
 
-def keys_values(lm: LanguageModel, paths: Sequence[Path], vectors: Tensor | None, limit: int) -> list[Tensor]:
+def keys_values(
+    lm: LanguageModel, paths: Sequence[Path], vectors: Tensor | None, limit: int
+) -> list[Tensor]:
     """Keys and values of rows that others will go on from.
 
     Args:
@@ -130,11 +134,16 @@ def entering(lm: LanguageModel, layer: int, trees: Sequence[Tree], limit: int) -
         for some in pack(trees, lambda tree: len(tree.ids), lambda: limit):
             plot = plant(some, None, lm.device)
             states = lm.entering(layer, lm.embed(plot.ids), plot.forest)
-            found += [states[begin : begin + len(tree.ids)] for tree, begin in zip(some, plot.begins, strict=True)]
+            found += [
+                states[begin : begin + len(tree.ids)]
+                for tree, begin in zip(some, plot.begins, strict=True)
+            ]
     return found
 
 
-def run_above(lm: LanguageModel, trees: Sequence[Tree], states: Sequence[Tensor], adaption: Adaption) -> tuple[Tensor, list[int]]:
+def run_above(
+    lm: LanguageModel, trees: Sequence[Tree], states: Sequence[Tensor], adaption: Adaption
+) -> tuple[Tensor, list[int]]:
     """The last hidden states of trees beside gated prompts.
 
     Args:
@@ -148,14 +157,21 @@ def run_above(lm: LanguageModel, trees: Sequence[Tree], states: Sequence[Tensor]
     """
     plot = plant(trees, None, lm.device)
     plot.forest.adaption = adaption
-    sizes = [end - begin for begin, end in zip(plot.begins, [*plot.begins[1:], len(plot.ids)], strict=True)]
-    packed = torch.cat([pad(own, (0, 0, 0, size - len(own))) for own, size in zip(states, sizes, strict=True)])
+    sizes = [
+        end - begin
+        for begin, end in zip(plot.begins, [*plot.begins[1:], len(plot.ids)], strict=True)
+    ]
+    packed = torch.cat(
+        [pad(own, (0, 0, 0, size - len(own))) for own, size in zip(states, sizes, strict=True)]
+    )
     return lm.above(adaption.first, packed, plot.forest), plot.begins
 
 
 def _plot(lm: LanguageModel, trees: Sequence[Tree], trunks: Sequence[Tensor] | None) -> Plot:
     same = trunks is not None and all(trunk is trunks[0] for trunk in trunks)
-    return plant(trees, None if trunks is None else trunks[0][None] if same else pad_rows(trunks), lm.device)
+    return plant(
+        trees, None if trunks is None else trunks[0][None] if same else pad_rows(trunks), lm.device
+    )
 
 
 def ran_out(error: RuntimeError) -> bool:
@@ -170,4 +186,6 @@ def embed(lm: LanguageModel, ids: Tensor, vectors: Tensor | None) -> Tensor:
     soft = ids < 0
     embedded = lm.embed(ids.clamp(min=0))
     # index_put, not assignment: gradients flow back to the vectors.
-    return embedded.index_put((soft.nonzero()[:, 0],), vectors.to(lm.device, embedded.dtype)[-1 - ids[soft]])
+    return embedded.index_put(
+        (soft.nonzero()[:, 0],), vectors.to(lm.device, embedded.dtype)[-1 - ids[soft]]
+    )

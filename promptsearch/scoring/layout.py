@@ -72,7 +72,9 @@ def encode(lm: LanguageModel, pieces: Sequence[Piece], *, begins: bool = True) -
     return ids
 
 
-def _runs(lm: TextModel, pieces: Sequence[Piece], begins: bool) -> Iterator[tuple[str, bool, Special | None]]:
+def _runs(
+    lm: TextModel, pieces: Sequence[Piece], begins: bool
+) -> Iterator[tuple[str, bool, Special | None]]:
     """Text in pieces, cut at its special tokens.
 
     Yields:
@@ -87,7 +89,11 @@ def _runs(lm: TextModel, pieces: Sequence[Piece], begins: bool) -> Iterator[tupl
                 run = run.lstrip() if strips else run
                 continue
             yield run.rstrip() if part.lstrip else run, begins, part
-            run, strips, begins = "", part.rstrip, lm.anew  # some special tokens swallow whitespace beside them
+            run, strips, begins = (
+                "",
+                part.rstrip,
+                lm.anew,
+            )  # some special tokens swallow whitespace beside them
     yield run, begins, None
 
 
@@ -104,7 +110,9 @@ def _begins_behind(lm: TextModel, pieces: Sequence[Piece], begins: bool) -> bool
 
 def _filled(template: Template, slots: Sequence[Ids | str] | None) -> list[bool]:
     """Which slots have something in them that stands in the row."""
-    found = [bool(slot.length) for slot in template.slots] if slots is None else list(map(bool, slots))
+    found = (
+        [bool(slot.length) for slot in template.slots] if slots is None else list(map(bool, slots))
+    )
     return [full and not (i == 0 and template.kind != "slots") for i, full in enumerate(found)]
 
 
@@ -137,9 +145,13 @@ def lay_out(
         segments.append(tuple(encode(lm, pieces, begins=begins)))
         begins = not full and _begins_behind(lm, pieces, begins)
     answers = choices if choices is not None else (example.answer, *example.aliases)
-    above, below = (leading(template, lm), ()) if template.kind == "slots" else ((), leading(template, lm))
+    above, below = (
+        (leading(template, lm), ()) if template.kind == "slots" else ((), leading(template, lm))
+    )
     first, second, *rest = segments
-    return Layout(((*above, *first), (*below, *second), *rest), tuple(tuple(lm.encode(a)) for a in answers))
+    return Layout(
+        ((*above, *first), (*below, *second), *rest), tuple(tuple(lm.encode(a)) for a in answers)
+    )
 
 
 def _check_plain(template: Template, lm: LanguageModel, texts: Sequence[str]) -> None:
@@ -163,17 +175,23 @@ def split_slots(template: Template, ids: Sequence[int]) -> tuple[Ids, ...]:
     return tuple(tuple(ids[a:b]) for a, b in zip(cuts[:-1], cuts[1:], strict=True))
 
 
-def slots_of(template: Template, lm: LanguageModel, prompt: HardPrompt | TextPrompt) -> tuple[Ids, ...]:
+def slots_of(
+    template: Template, lm: LanguageModel, prompt: HardPrompt | TextPrompt
+) -> tuple[Ids, ...]:
     """The ids that a prompt puts into each slot."""
     if isinstance(prompt, HardPrompt):
         return split_slots(template, prompt.ids)
     texts = template.slot_texts(prompt.texts)
     _check_plain(template, lm, texts)
     beginnings = begins_row(template, lm, texts)
-    return tuple(tuple(lm.encode(t, begins=at)) if t else () for t, at in zip(texts, beginnings, strict=True))
+    return tuple(
+        tuple(lm.encode(t, begins=at)) if t else () for t, at in zip(texts, beginnings, strict=True)
+    )
 
 
-def prompt_texts(template: Template, lm: TextModel, prompt: HardPrompt | TextPrompt) -> tuple[str, ...]:
+def prompt_texts(
+    template: Template, lm: TextModel, prompt: HardPrompt | TextPrompt
+) -> tuple[str, ...]:
     """The text that stands in each slot, with its spaces."""
     if isinstance(prompt, HardPrompt):
         slots = split_slots(template, prompt.ids)
@@ -182,7 +200,9 @@ def prompt_texts(template: Template, lm: TextModel, prompt: HardPrompt | TextPro
     return template.slot_texts(prompt.texts)
 
 
-def begins_row(template: Template, lm: TextModel, slots: Sequence[Ids | str] | None = None) -> list[bool]:
+def begins_row(
+    template: Template, lm: TextModel, slots: Sequence[Ids | str] | None = None
+) -> list[bool]:
     """Of each slot, whether the tokenizer takes what stands in it for the beginning of a row.
 
     Args:
@@ -213,7 +233,10 @@ def broken_joint(
         ours = [*layout.join(slots), *ids][len(leading(template, lm)) :]
         theirs = encode(lm, template.row(example.fields, texts, answer))
         if ours != theirs:
-            place = next((i for i, (a, b) in enumerate(zip(ours, theirs, strict=False)) if a != b), min(len(ours), len(theirs)))
+            place = next(
+                (i for i, (a, b) in enumerate(zip(ours, theirs, strict=False)) if a != b),
+                min(len(ours), len(theirs)),
+            )
             around = slice(max(0, place - 3), place + 3)
             return (
                 f"in example {example.id} the text ...{lm.decode(ours[around])!r}... is cut into {_cut(lm, theirs[around])}, "
@@ -226,7 +249,13 @@ def _cut(lm: LanguageModel, ids: Sequence[int]) -> str:
     return "|".join(lm.decode([i]) for i in ids)
 
 
-def check_joints(template: Template, lm: LanguageModel, split: Split, choices: Sequence[str] | None, space: PromptSpace) -> None:
+def check_joints(
+    template: Template,
+    lm: LanguageModel,
+    split: Split,
+    choices: Sequence[str] | None,
+    space: PromptSpace,
+) -> None:
     """Law 2: with a prompt of the pool, or of no text, in the slots, the whole text of every example gives its ids back.
 
     Raises:
@@ -261,7 +290,9 @@ def check_answers(lm: LanguageModel, choices: Sequence[str] | None, split: Split
     if choices is None:
         for example in split.examples:
             if not all(lm.encode(answer) for answer in (example.answer, *example.aliases)):
-                raise TemplateError(f"an answer of {split.name} example {example.id} is empty: expected text")
+                raise TemplateError(
+                    f"an answer of {split.name} example {example.id} is empty: expected text"
+                )
         return
     seen: dict[Ids, str] = {}
     for text in choices:

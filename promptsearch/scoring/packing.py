@@ -12,7 +12,10 @@ ABOVE = 8
 
 
 def pack(
-    items: Iterable[T], tokens: Callable[[T], int], limit: Callable[[], int], above: Callable[[T], int] | None = None
+    items: Iterable[T],
+    tokens: Callable[[T], int],
+    limit: Callable[[], int],
+    above: Callable[[T], int] | None = None,
 ) -> Iterator[list[T]]:
     """Cut items, in their order, into passes.
 
@@ -26,7 +29,9 @@ def pack(
     total = longest = 0
     for item in items:
         size, trunk = tokens(item), 0 if above is None else above(item)
-        if some and (total + size > limit() or max(longest, trunk) * (len(some) + 1) > ABOVE * limit()):
+        if some and (
+            total + size > limit() or max(longest, trunk) * (len(some) + 1) > ABOVE * limit()
+        ):
             yield some
             some, total, longest = [], 0, 0
         some.append(item)

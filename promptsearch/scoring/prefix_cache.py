@@ -40,7 +40,11 @@ class Kept(Generic[K]):
     """
 
     def __init__(
-        self, run: Callable[[Sequence[K]], list[Tensor]], size: Callable[[K], int], items: Sequence[K], device: torch.device
+        self,
+        run: Callable[[Sequence[K]], list[Tensor]],
+        size: Callable[[K], int],
+        items: Sequence[K],
+        device: torch.device,
     ) -> None:
         self._put_through = run
         self._size = size
@@ -51,7 +55,9 @@ class Kept(Generic[K]):
         self.tokens = sum(map(size, items))
         self.computed = 0
 
-    def get(self, items: Sequence[K], run: Callable[[Sequence[K]], list[Tensor]] | None = None) -> list[Tensor]:
+    def get(
+        self, items: Sequence[K], run: Callable[[Sequence[K]], list[Tensor]] | None = None
+    ) -> list[Tensor]:
         """The tensors of items, in their order.
 
         Args:
@@ -63,7 +69,9 @@ class Kept(Generic[K]):
                 chunk = self._chunk[item]
                 self._found.update(zip(chunk, self._run(chunk, self._put_through), strict=True))
         others = [item for item in items if item not in self._found]
-        found = self._found | dict(zip(others, self._run(others, run or self._put_through), strict=True))
+        found = self._found | dict(
+            zip(others, self._run(others, run or self._put_through), strict=True)
+        )
         return [found[item] for item in items]
 
     def clear(self) -> None:

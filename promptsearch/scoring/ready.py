@@ -85,12 +85,16 @@ class Compiled:
         Raises:
             PromptError: The row holds no token: a prefix predicts nothing itself.
         """
-        ids = lay_out(self.template, lm, Example(0, fields, "", None), None, self.slots).join(self.slots)
+        ids = lay_out(self.template, lm, Example(0, fields, "", None), None, self.slots).join(
+            self.slots
+        )
         if not ids:
             raise PromptError("no token stands before the answer: the model needs at least one")
         if not lm.trees:
             return Row(self.trunk, tuple(ids), self.owner)
-        if len(ids) == len(self.above):  # an empty input: the answer is predicted from the last token, which runs again
+        if len(ids) == len(
+            self.above
+        ):  # an empty input: the answer is predicted from the last token, which runs again
             return Row(self.trunk[:-1], tuple(ids[-1:]), self.owner)
         return Row(self.trunk, tuple(ids[len(self.above) :]), self.owner)
 
@@ -151,17 +155,23 @@ def compile_prompts(lm: LanguageModel, prompts: Sequence[tuple[Prompt, Template]
             for compiled, (prompt, _) in zip(found, prompts, strict=True)
         ]
     with torch.inference_mode():
-        library = Library(found, torch.cat(vectors) if vectors else None, lm.adaption(gated) if gated else None)
+        library = Library(
+            found, torch.cat(vectors) if vectors else None, lm.adaption(gated) if gated else None
+        )
         if computed := [i for i, compiled in enumerate(found) if compiled.above]:
             beside = library.beside([found[i].owner for i in computed])
             rows = [found[i].above for i in computed]
-            _, trunks = extend(lm, rows, [found[i].trunk for i in computed], library.vectors, beside)
+            _, trunks = extend(
+                lm, rows, [found[i].trunk for i in computed], library.vectors, beside
+            )
             for i, trunk in zip(computed, trunks, strict=True):
                 found[i] = replace(found[i], trunk=trunk)
     return library
 
 
-def embedded(lm: LanguageModel, prompt: Prompt, template: Template, fields: Mapping[str, Any]) -> Tensor:
+def embedded(
+    lm: LanguageModel, prompt: Prompt, template: Template, fields: Mapping[str, Any]
+) -> Tensor:
     """A row up to the answer as the layers take it, without a prefix, shape `(tokens, width)`."""
     slots, _ = _fill(prompt, template, lm, 0)
     ids = lay_out(template, lm, Example(0, fields, "", None), None, slots).join(slots)
@@ -202,7 +212,9 @@ def check_fit(prompt: Prompt, template: Template) -> None:
         )
 
 
-def _fill(prompt: Prompt, template: Template, lm: LanguageModel, first: int) -> tuple[tuple[Ids, ...], Tensor | None]:
+def _fill(
+    prompt: Prompt, template: Template, lm: LanguageModel, first: int
+) -> tuple[tuple[Ids, ...], Tensor | None]:
     """What a prompt puts into the slots, and the keys and values that it brings along.
 
     Args:
@@ -229,7 +241,9 @@ def _check_shapes(prompt: RowsPrompt | TunedPrompt, lm: LanguageModel) -> None:
     for names, ours, theirs in zip(prompt.shapes.values(), shapes, expected, strict=True):
         for name, here, there in zip(names, ours, theirs, strict=True):
             if here != there:
-                raise PromptError(f"the prompt {prompt.key} is for a model with {name} {here}; this one has {there}")
+                raise PromptError(
+                    f"the prompt {prompt.key} is for a model with {name} {here}; this one has {there}"
+                )
 
 
 def _beginning(template: Template, lm: LanguageModel, slots: Sequence[Ids]) -> Path:

@@ -18,7 +18,13 @@ from numpy.typing import NDArray
 from scipy.special import log_softmax
 from torch import Tensor
 
-from promptsearch.errors import EndpointError, PromptError, PromptSearchError, StrategyError, TemplateError
+from promptsearch.errors import (
+    EndpointError,
+    PromptError,
+    PromptSearchError,
+    StrategyError,
+    TemplateError,
+)
 from promptsearch.models.endpoint import Completion, Likely
 from promptsearch.models.remote import Answered, ServedModel
 from promptsearch.models.weights import ModelWeights
@@ -67,7 +73,9 @@ class Found(NamedTuple):
     choices: Floats | None = None
 
 
-def score_questions(model: ServedModel, questions: Sequence[Question]) -> list[Found | EndpointError]:
+def score_questions(
+    model: ServedModel, questions: Sequence[Question]
+) -> list[Found | EndpointError]:
     """Ask all questions; an error where the server does not answer one for good.
 
     Args:
@@ -79,10 +87,16 @@ def score_questions(model: ServedModel, questions: Sequence[Question]) -> list[F
     """
     if model.scores == "errors":
         texts = model.written([(q.text, written_tokens(model, q.answers)) for q in questions])
-        return [text if isinstance(text, EndpointError) else _wrong(q, text) for q, text in zip(questions, texts, strict=True)]
+        return [
+            text if isinstance(text, EndpointError) else _wrong(q, text)
+            for q, text in zip(questions, texts, strict=True)
+        ]
     if model.scores == "first":
         lists = model.listed([q.text for q in questions])
-        return [each if isinstance(each, EndpointError) else _listed(q, each) for q, each in zip(questions, lists, strict=True)]
+        return [
+            each if isinstance(each, EndpointError) else _listed(q, each)
+            for q, each in zip(questions, lists, strict=True)
+        ]
     answers = iter(model.answered([(q.text, answer) for q in questions for answer in q.answers]))
     return [_probable(q, list(islice(answers, len(q.answers)))) for q in questions]
 
@@ -92,14 +106,18 @@ def written_tokens(model: ServedModel, answers: Sequence[str]) -> int:
     return 1 if model.scores == "first" else max(map(model.count, answers)) + _SPARE
 
 
-def _probable(question: Question, answers: Sequence[Answered | EndpointError]) -> Found | EndpointError:
+def _probable(
+    question: Question, answers: Sequence[Answered | EndpointError]
+) -> Found | EndpointError:
     """Losses as of models that are loaded here, see `promptsearch.scoring.answers`."""
     if error := next((a for a in answers if isinstance(a, EndpointError)), None):
         return error
     known = [a for a in answers if isinstance(a, Answered)]
     if question.choice is None:
         if any(a.greedy is None for a in known):
-            return EndpointError("the server does not say which tokens are the most probable: is the answer right?")
+            return EndpointError(
+                "the server does not say which tokens are the most probable: is the answer right?"
+            )
         return Found(-known[0].nats, float(any(a.greedy for a in known)))
     choices = log_softmax(np.array([a.nats for a in known]))
     right = choices[question.choice]
@@ -109,7 +127,10 @@ def _probable(question: Question, answers: Sequence[Answered | EndpointError]) -
 def _listed(question: Question, likely: Likely) -> Found | EndpointError:
     """The same from the most probable tokens: an answer that is none of them is at most as probable as the last of them."""
     best, least = max(likely, key=lambda token: likely[token]), min(likely.values())
-    return _probable(question, [Answered(likely.get(answer, least), answer == best) for answer in question.answers])
+    return _probable(
+        question,
+        [Answered(likely.get(answer, least), answer == best) for answer in question.answers],
+    )
 
 
 def _wrong(question: Question, written: Completion) -> Found:
@@ -141,7 +162,9 @@ class ServedScorer:
         StrategyError: The template is for prompts that are no text.
     """
 
-    def __init__(self, model: ServedModel, template: Template, split: Split, choices: Sequence[str] | None) -> None:
+    def __init__(
+        self, model: ServedModel, template: Template, split: Split, choices: Sequence[str] | None
+    ) -> None:
         if template.kind != "slots":
             self._closed("prompts that are no text")
         if template.messages:
@@ -151,19 +174,34 @@ class ServedScorer:
             )
         self._model, self._template, self._split, self._choices = model, template, split, choices
         self._answers = [
-            tuple(choices) if choices is not None else (example.answer, *example.aliases) for example in split.examples
+            tuple(choices) if choices is not None else (example.answer, *example.aliases)
+            for example in split.examples
         ]
         self._check_answers()
         writes = model.scores != "nats"
         self._readings = np.array([1 if writes else len(answers) for answers in self._answers])
-        self._text = np.array([model.count("".join(template.fill(example.fields))) for example in split.examples])
-        self._answer = np.array([written_tokens(model, a) if writes else sum(map(model.count, a)) for a in self._answers])
+        self._text = np.array(
+            [model.count("".join(template.fill(example.fields))) for example in split.examples]
+        )
+        self._answer = np.array(
+            [
+                written_tokens(model, a) if writes else sum(map(model.count, a))
+                for a in self._answers
+            ]
+        )
 
     @property
     def signature(self) -> str:
         """All that a score depends on besides prompt and example."""
         model, template = self._model, self._template
-        words = (model.hash, model.tokenizer_hash, template.text, template.length, self._split.hash, self._choices)
+        words = (
+            model.hash,
+            model.tokenizer_hash,
+            template.text,
+            template.length,
+            self._split.hash,
+            self._choices,
+        )
         return repr(("served", _VERSION, *words))
 
     def length(self, prompt: Prompt) -> int:
@@ -172,7 +210,9 @@ class ServedScorer:
             return len(prompt.ids)
         if isinstance(prompt, TextPrompt):
             return sum(map(self._model.count, self._template.slot_texts(prompt.texts)))
-        raise PromptError(f"a model behind an endpoint takes prompts of text, got a {type(prompt).__name__}")
+        raise PromptError(
+            f"a model behind an endpoint takes prompts of text, got a {type(prompt).__name__}"
+        )
 
     def fits(self, prompt: Prompt) -> bool:
         """Always, as far as is known: a prompt that is too long for the server is refused by it, and fails."""
@@ -208,7 +248,11 @@ class ServedScorer:
         shape = (len(prompts), len(examples))
         losses, metric = np.full(shape, np.nan), np.full(shape, np.nan)
         nats = self._model.scores != "errors"
-        choices = np.full((*shape, len(self._choices)), np.nan) if self._choices is not None and nats else None
+        choices = (
+            np.full((*shape, len(self._choices)), np.nan)
+            if self._choices is not None and nats
+            else None
+        )
         failures: dict[int, str] = {}
         questions: dict[int, list[Question]] = {}
         for i, prompt in enumerate(prompts):
@@ -217,11 +261,15 @@ class ServedScorer:
             except PromptSearchError as error:
                 failures[i] = str(error)
         before = self._model.read
-        found = iter(score_questions(self._model, [q for asked in questions.values() for q in asked]))
+        found = iter(
+            score_questions(self._model, [q for asked in questions.values() for q in asked])
+        )
         for i, asked in questions.items():
             for column, result in enumerate(list(islice(found, len(asked)))):
                 if isinstance(result, EndpointError):
-                    failures.setdefault(i, f"{self._split.name} example {examples[column]}: {result}")
+                    failures.setdefault(
+                        i, f"{self._split.name} example {examples[column]}: {result}"
+                    )
                     continue
                 losses[i, column], metric[i, column] = result.loss, result.right
                 if choices is not None and result.choices is not None:
@@ -258,7 +306,11 @@ class ServedScorer:
 
     def anatomy(self) -> Mapping[str, float]:
         """Tokens of a row by what they belong to, mean over the examples, all requests for it together."""
-        return {"static": 0.0, "input": float((self._readings * self._text).mean()), "answer": float(self._answer.mean())}
+        return {
+            "static": 0.0,
+            "input": float((self._readings * self._text).mean()),
+            "answer": float(self._answer.mean()),
+        }
 
     def kept_lead(self, example: int) -> Path:
         """Nothing."""
@@ -316,16 +368,24 @@ class ServedScorer:
     def _question(self, prompt: Prompt, e: int) -> Question:
         example = self._split.examples[e]
         if not isinstance(prompt, (HardPrompt, TextPrompt)):
-            raise PromptError(f"a model behind an endpoint takes prompts of text, got a {type(prompt).__name__}")
-        text = self._template.render(example.fields, prompt_texts(self._template, self._model, prompt), "")
+            raise PromptError(
+                f"a model behind an endpoint takes prompts of text, got a {type(prompt).__name__}"
+            )
+        text = self._template.render(
+            example.fields, prompt_texts(self._template, self._model, prompt), ""
+        )
         if not text:
-            raise TemplateError(f"nothing stands before the answer of {self._split.name} example {e}: expected some text")
+            raise TemplateError(
+                f"nothing stands before the answer of {self._split.name} example {e}: expected some text"
+            )
         return Question(text, self._answers[e], example.choice)
 
     def _check_answers(self) -> None:
         for example, answers in zip(self._split.examples, self._answers, strict=True):
             if not all(answers):
-                raise TemplateError(f"an answer of {self._split.name} example {example.id} is empty: expected text")
+                raise TemplateError(
+                    f"an answer of {self._split.name} example {example.id} is empty: expected text"
+                )
         for one in self._choices or ():
             for other in self._choices or ():
                 if one != other and other.startswith(one):

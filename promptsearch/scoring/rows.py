@@ -15,10 +15,26 @@ from promptsearch.errors import ModelError
 from promptsearch.models import LanguageModel
 from promptsearch.models.gated import Adaption
 from promptsearch.scoring.answers import answer_scores
-from promptsearch.scoring.forward import entering, given_trunks, keys_values, ran_out, run, run_above
+from promptsearch.scoring.forward import (
+    entering,
+    given_trunks,
+    keys_values,
+    ran_out,
+    run,
+    run_above,
+)
 from promptsearch.scoring.layout import Layout
 from promptsearch.scoring.prefix_cache import Kept
-from promptsearch.scoring.sharing import PASS_TOKENS, WAVE_TOKENS, Group, Plan, Sharing, Slots, Wave, passes
+from promptsearch.scoring.sharing import (
+    PASS_TOKENS,
+    WAVE_TOKENS,
+    Group,
+    Plan,
+    Sharing,
+    Slots,
+    Wave,
+    passes,
+)
 from promptsearch.scoring.tree import Path, Tree, grow
 from promptsearch.tasks.template import Kind
 
@@ -80,7 +96,13 @@ class Rows:
         memory: int | None,
         keep: bool,
     ) -> None:
-        self._lm, self._layouts, self._kind, self._one_token, self._name = lm, layouts, kind, one_token, name
+        self._lm, self._layouts, self._kind, self._one_token, self._name = (
+            lm,
+            layouts,
+            kind,
+            one_token,
+            name,
+        )
         self.limit = PASS_TOKENS.get(lm.device.type, PASS_TOKENS["cpu"])
         # What may be kept of an example: of gated prompts, the states of a whole row; else, keys and values of what is in front.
         self._trees: list[Tree] = []
@@ -88,10 +110,14 @@ class Rows:
             self._trees = [grow(self._paths(((),), i, 0)[0]) for i in range(len(layouts))]
         leads = [layout.lead for layout in layouts]
         self.held = np.array([len(tree.ids) for tree in self._trees] if self._trees else leads)
-        self._bytes = (lm.gated_shape[2] if self._trees else lm.values if lm.trees else 0) * lm.dtype.itemsize  # of a token
+        self._bytes = (
+            lm.gated_shape[2] if self._trees else lm.values if lm.trees else 0
+        ) * lm.dtype.itemsize  # of a token
         room = self._room(memory)
         kept = self._fitting(room) if keep else 0
-        if kept < len(layouts):  # what is not kept goes through the rest of the memory, some at a time
+        if kept < len(
+            layouts
+        ):  # what is not kept goes through the rest of the memory, some at a time
             wave = min(WAVE_TOKENS, max(room // 4, int(self.held.max())))
             kept = self._fitting(room - wave) if keep else 0
         else:
@@ -99,8 +125,12 @@ class Rows:
         limit = self.limit
         inputs = list(dict.fromkeys(layout.segments[0] for layout in layouts[:kept] if layout.lead))
         self._kept = Kept(lambda paths: keys_values(lm, paths, None, limit), len, inputs, lm.device)
-        self._entering: tuple[int, Kept[int]] | None = None  # of the layer that gated prompts began with last
-        self.plan = Plan(layouts, trees=lm.trees, one_token=one_token, kept=kept, wave=wave, kind=kind)
+        self._entering: tuple[int, Kept[int]] | None = (
+            None  # of the layer that gated prompts began with last
+        )
+        self.plan = Plan(
+            layouts, trees=lm.trees, one_token=one_token, kept=kept, wave=wave, kind=kind
+        )
 
     @property
     def kept(self) -> tuple[int, int]:
@@ -114,7 +144,11 @@ class Rows:
         self._entering = None
 
     def compute(
-        self, prompts: Sequence[Slots], trained: Tensor | Adaption | None, examples: Ids, sharing: Sharing | None = None
+        self,
+        prompts: Sequence[Slots],
+        trained: Tensor | Adaption | None,
+        examples: Ids,
+        sharing: Sharing | None = None,
     ) -> tuple[Tensor, Ids, int]:
         """All prompts with all examples.
 
@@ -134,7 +168,9 @@ class Rows:
         column = {int(e): int(begin) for e, begin in zip(examples, begins, strict=False)}
         parts, lines = [], []
         tokens = 0.0
-        for wave in self.plan.waves(sharing or self.plan.choose(prompts, examples), prompts, examples):
+        for wave in self.plan.waves(
+            sharing or self.plan.choose(prompts, examples), prompts, examples
+        ):
             call, count = self._call(wave, prompts, trained)
             tokens += count
             for groups in passes(wave, lambda: self.limit):
@@ -173,7 +209,9 @@ class Rows:
             return 0
         seen: set[Path | int] = set()
         for i, layout in enumerate(self._layouts):
-            item = i if self._trees else layout.segments[0]  # what stands in front may be the same in many examples
+            item = (
+                i if self._trees else layout.segments[0]
+            )  # what stands in front may be the same in many examples
             if item not in seen:
                 seen.add(item)
                 room -= int(self.held[i])
@@ -181,7 +219,9 @@ class Rows:
                 return i
         return len(self._layouts)
 
-    def _call(self, wave: Wave, prompts: Sequence[Slots], trained: Tensor | Adaption | None) -> tuple[_Call, float]:
+    def _call(
+        self, wave: Wave, prompts: Sequence[Slots], trained: Tensor | Adaption | None
+    ) -> tuple[_Call, float]:
         """What a wave's passes read, and the tokens that were computed for it."""
         if isinstance(trained, Adaption):
             examples = list(dict.fromkeys(e for group in wave.groups for e in group.examples))
@@ -189,11 +229,15 @@ class Rows:
             before = kept.computed
             states = dict(zip(examples, kept.get(examples), strict=True))
             share = trained.first / self._lm.gated_shape[0]
-            return _Call(wave, prompts, [], adaption=trained, entering=states), share * (kept.computed - before)
+            return _Call(wave, prompts, [], adaption=trained, entering=states), share * (
+                kept.computed - before
+            )
         if self._kind == "prefix" and trained is not None:
             return _Call(wave, prompts, given_trunks(self._lm, wave.trunks, trained)), 0.0
         before = self._kept.computed
-        trunks = self._kept.get(wave.trunks, lambda paths: keys_values(self._lm, paths, trained, self.limit))
+        trunks = self._kept.get(
+            wave.trunks, lambda paths: keys_values(self._lm, paths, trained, self.limit)
+        )
         return _Call(wave, prompts, trunks, trained), self._kept.computed - before
 
     def _entering_at(self, layer: int) -> Kept[int]:
@@ -229,7 +273,9 @@ class Rows:
                     "take a smaller model, a smaller `memory`, or another device"
                 ) from error
         if self.limit > groups[0].tokens:
-            self.limit = min(self.limit, max(groups[0].tokens, sum(group.tokens for group in groups) // 2))
+            self.limit = min(
+                self.limit, max(groups[0].tokens, sum(group.tokens for group in groups) // 2)
+            )
             log.warning("out of memory: from now on passes of %d tokens", self.limit)
         some = groups if len(groups) > 1 else _split(groups[0])
         halves = [some[: len(some) // 2], some[len(some) // 2 :]]
@@ -264,15 +310,23 @@ class Rows:
         computed: float = sum(len(tree.ids) for tree in trees)
         if call.adaption is not None:  # each group is one prompt with one example
             entered = [call.entering[group.examples[0]] for group in groups]
-            states, begins = run_above(self._lm, trees, entered, call.adaption.of([group.prompts[0] for group in groups]))
+            states, begins = run_above(
+                self._lm, trees, entered, call.adaption.of([group.prompts[0] for group in groups])
+            )
             computed *= 1 - call.adaption.first / self._lm.gated_shape[0]
         else:
             used = [call.trunks[group.trunk] for group in groups] if call.trunks else None
             states, begins = run(self._lm, trees, used, call.vectors)
-        rows = [[begin + place for place in row] for tree, begin in zip(trees, begins, strict=True) for row in tree.rows]
+        rows = [
+            [begin + place for place in row]
+            for tree, begin in zip(trees, begins, strict=True)
+            for row in tree.rows
+        ]
         if self._one_token:
             tokens = torch.tensor([a[0] for a in self._layouts[0].answers], device=self._lm.device)
-            return self._lm.logits(states[torch.tensor([row[-1] for row in rows], device=states.device)], tokens), computed
+            return self._lm.logits(
+                states[torch.tensor([row[-1] for row in rows], device=states.device)], tokens
+            ), computed
         wanted = [answer for answers in targets for answer in answers]
         rows = [row[len(row) - len(answer) :] for row, answer in zip(rows, wanted, strict=True)]
         return answer_scores(self._lm, states, rows, wanted), computed
@@ -281,5 +335,11 @@ class Rows:
 def _split(group: Group) -> list[Group]:
     """One group for each of its rows' longer side."""
     if len(group.prompts) > 1:
-        return [Group(group.trunk, [p], group.examples, group.tokens // len(group.prompts)) for p in group.prompts]
-    return [Group(group.trunk, group.prompts, [e], group.tokens // len(group.examples)) for e in group.examples]
+        return [
+            Group(group.trunk, [p], group.examples, group.tokens // len(group.prompts))
+            for p in group.prompts
+        ]
+    return [
+        Group(group.trunk, group.prompts, [e], group.tokens // len(group.examples))
+        for e in group.examples
+    ]

@@ -68,7 +68,9 @@ def make_scorer(
     """
     if isinstance(model, ServedModel):
         return ServedScorer(model, template, split, choices)
-    return Engine(loaded(model, "scored like this"), template, split, choices, memory=memory, keep=keep)
+    return Engine(
+        loaded(model, "scored like this"), template, split, choices, memory=memory, keep=keep
+    )
 
 
 def loaded(model: TextModel, what: str) -> LanguageModel:
@@ -82,5 +84,7 @@ def loaded(model: TextModel, what: str) -> LanguageModel:
         ModelError: It is not.
     """
     if not isinstance(model, LanguageModel):
-        raise ModelError(f"the model '{model.name}' runs behind the endpoint {model.device} and cannot be {what}")
+        raise ModelError(
+            f"the model '{model.name}' runs behind the endpoint {model.device} and cannot be {what}"
+        )
     return model

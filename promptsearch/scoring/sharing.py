@@ -102,7 +102,16 @@ class Plan:
         kind: Of the prompts: prefixes are trunks that need no computing, others apart from the text neither trunks nor rows.
     """
 
-    def __init__(self, layouts: Sequence[Layout], *, trees: bool, one_token: bool, kept: int, wave: int, kind: Kind) -> None:
+    def __init__(
+        self,
+        layouts: Sequence[Layout],
+        *,
+        trees: bool,
+        one_token: bool,
+        kept: int,
+        wave: int,
+        kind: Kind,
+    ) -> None:
         self.trees = trees
         self.kept = kept
         self._layouts = layouts
@@ -111,7 +120,9 @@ class Plan:
         self.lead = np.array([layout.lead for layout in layouts])
         # Tokens that stand below the first slot, the prompt's left out, and those of the answers that are read.
         self.tail = np.array([sum(map(len, layout.segments[1:])) for layout in layouts])
-        self.read = np.array([0 if one_token else sum(len(a) - 1 for a in layout.answers) for layout in layouts])
+        self.read = np.array(
+            [0 if one_token else sum(len(a) - 1 for a in layout.answers) for layout in layouts]
+        )
         self._answers = np.array([1 if one_token else len(layout.answers) for layout in layouts])
         self._kind = kind
         # Below a prefix, each row computes all that it has: a gradient of the prefix crosses it.
@@ -121,7 +132,9 @@ class Plan:
         """How many segments all examples have in common, and with how many tokens the next one begins alike."""
         first = self._layouts[0].segments
         same = 0
-        while same < len(first) and all(layout.segments[same] == first[same] for layout in self._layouts):
+        while same < len(first) and all(
+            layout.segments[same] == first[same] for layout in self._layouts
+        ):
             same += 1
         if same == len(first):  # the examples differ in nothing: leave the last token for the rows
             same -= 1
@@ -141,7 +154,9 @@ class Plan:
         costs = {way: self.predict(way, slots, examples).cost for way in ways}
         return min(costs, key=lambda way: costs[way])
 
-    def predict(self, sharing: Sharing, slots: Sequence[Slots], examples: NDArray[np.int64]) -> Prediction:
+    def predict(
+        self, sharing: Sharing, slots: Sequence[Slots], examples: NDArray[np.int64]
+    ) -> Prediction:
         """What a call costs, inputs that are kept from call to call left out.
 
         Args:
@@ -154,24 +169,41 @@ class Plan:
         tail, lead = self.tail[examples] + self.read[examples], self.lead[examples]
         if sharing == "nothing":
             times = 1 if self.trees else self._answers[examples]
-            whole = lengths[:, None] * times + ((lead + self.tail[examples]) * times + self.read[examples])[None]
-            return Prediction(sharing, int(whole.sum()), float((whole * (1 + whole * KEY_COST / 2)).sum()))
+            whole = (
+                lengths[:, None] * times
+                + ((lead + self.tail[examples]) * times + self.read[examples])[None]
+            )
+            return Prediction(
+                sharing, int(whole.sum()), float((whole * (1 + whole * KEY_COST / 2)).sum())
+            )
         if sharing == "input":
             if not lead.any():
                 return Prediction(sharing, 0, float("inf"))
             known = {self._layouts[e].segments[0] for e in examples if e < self.kept}
             trunks = [len(ids) for ids in {self._layouts[e].segments[0] for e in examples} - known]
-            below = sum(self._part_tokens(slots, part) for part in self._parts(slots, int(tail.max()))) + len(slots) * tail
-            cost = sum(t * (1 + t * KEY_COST / 2) for t in trunks) + (below * (1 + (lead + TREE_TOKENS) * KEY_COST)).sum()
+            below = (
+                sum(self._part_tokens(slots, part) for part in self._parts(slots, int(tail.max())))
+                + len(slots) * tail
+            )
+            cost = (
+                sum(t * (1 + t * KEY_COST / 2) for t in trunks)
+                + (below * (1 + (lead + TREE_TOKENS) * KEY_COST)).sum()
+            )
             return Prediction(sharing, sum(trunks) + int(below.sum()), float(cost))
-        if self._same == 0 or self.tail[examples].min() - self._fixed() < 1:  # each row keeps a token of its own to read
+        if (
+            self._same == 0 or self.tail[examples].min() - self._fixed() < 1
+        ):  # each row keeps a token of its own to read
             return Prediction(sharing, 0, float("inf"))
-        later = np.array([sum(map(len, s[self._same :])) for s in slots])  # slots that stand behind the first input
+        later = np.array(
+            [sum(map(len, s[self._same :])) for s in slots]
+        )  # slots that stand behind the first input
         trunk = lengths - later + int(self.lead[0]) + self._fixed()
         below = later[:, None] + (tail - self._fixed())[None]
         inside = np.maximum(below, TREE_TOKENS)
         made = np.zeros_like(trunk) if self._kind == "prefix" else trunk
-        cost = (made * (1 + made * KEY_COST / 2)).sum() + (below * (1 + (trunk[:, None] + inside) * KEY_COST)).sum()
+        cost = (made * (1 + made * KEY_COST / 2)).sum() + (
+            below * (1 + (trunk[:, None] + inside) * KEY_COST)
+        ).sum()
         return Prediction(sharing, int(made.sum() + below.sum()), float(cost))
 
     def predict_layers(self, prompts: int, examples: NDArray[np.int64], share: float) -> Prediction:
@@ -183,10 +215,18 @@ class Plan:
             share: Of the layers, that attend to the prompts.
         """
         rows = self.tail[examples] + self.read[examples]
-        times = prompts * share + (examples >= self.kept) * (1 - share)  # that an example goes through all layers
-        return Prediction("layers", round(float((rows * times).sum())), float((rows * (1 + rows * KEY_COST / 2) * times).sum()))
+        times = prompts * share + (examples >= self.kept) * (
+            1 - share
+        )  # that an example goes through all layers
+        return Prediction(
+            "layers",
+            round(float((rows * times).sum())),
+            float((rows * (1 + rows * KEY_COST / 2) * times).sum()),
+        )
 
-    def waves(self, sharing: Sharing, slots: Sequence[Slots], examples: NDArray[np.int64]) -> Iterator[Wave]:
+    def waves(
+        self, sharing: Sharing, slots: Sequence[Slots], examples: NDArray[np.int64]
+    ) -> Iterator[Wave]:
         """The work of a call, cut so that neither trunks nor rows fill the memory.
 
         Args:
@@ -212,14 +252,19 @@ class Plan:
 
     # Private.
 
-    def _apart(self, order: Sequence[int], slots: Sequence[Slots], examples: NDArray[np.int64]) -> Iterator[Wave]:
+    def _apart(
+        self, order: Sequence[int], slots: Sequence[Slots], examples: NDArray[np.int64]
+    ) -> Iterator[Wave]:
         times = 1 if self.trees else self._answers[examples]
         tokens = (self.lead + self.tail)[examples] * times + self.read[examples]
         for some in self._cut(np.array(order), np.zeros(len(order), dtype=np.int64), len(examples)):
             for begin in range(0, len(examples), WAVE_ROWS):
                 here = slice(begin, begin + WAVE_ROWS)
                 sizes = (
-                    tokens[None, here] + np.outer([sum(map(len, slots[i])) for i in some], np.ones_like(tokens) * times)[:, here]
+                    tokens[None, here]
+                    + np.outer(
+                        [sum(map(len, slots[i])) for i in some], np.ones_like(tokens) * times
+                    )[:, here]
                 )
                 groups = [
                     Group(-1, [i], [int(e)], int(size))
@@ -228,7 +273,9 @@ class Plan:
                 ]
                 yield Wave("nothing", [], _longest_first(groups))
 
-    def _below_inputs(self, order: Sequence[int], slots: Sequence[Slots], examples: NDArray[np.int64]) -> Iterator[Wave]:
+    def _below_inputs(
+        self, order: Sequence[int], slots: Sequence[Slots], examples: NDArray[np.int64]
+    ) -> Iterator[Wave]:
         below = self.tail + self.read
         parts = self._parts([slots[i] for i in order], int(below[examples].max()))
         named = [[order[i] for i in part] for part in parts]
@@ -237,17 +284,28 @@ class Plan:
             trunks = list(dict.fromkeys(self._layouts[e].segments[0] for e in some))
             place = {ids: i for i, ids in enumerate(trunks)}
             groups = [
-                Group(place[self._layouts[e].segments[0]], part, [e], count + len(part) * int(below[e]))
+                Group(
+                    place[self._layouts[e].segments[0]],
+                    part,
+                    [e],
+                    count + len(part) * int(below[e]),
+                )
                 for e in some
                 for part, count in zip(named, tokens, strict=True)
             ]
             yield Wave("input", trunks, _longest_first(groups))
 
-    def _below_prompts(self, order: Sequence[int], slots: Sequence[Slots], examples: NDArray[np.int64]) -> Iterator[Wave]:
+    def _below_prompts(
+        self, order: Sequence[int], slots: Sequence[Slots], examples: NDArray[np.int64]
+    ) -> Iterator[Wave]:
         below = (self.tail + self.read)[examples] - self._fixed()
         later = {i: sum(map(len, slots[i][self._same :])) for i in order}
         parts = {more: list(_fill(below + more, TREE_TOKENS)) for more in set(later.values())}
-        above = np.array([sum(map(len, slots[i][: self._same])) for i in order]) + int(self.lead[0]) + self._fixed()
+        above = (
+            np.array([sum(map(len, slots[i][: self._same])) for i in order])
+            + int(self.lead[0])
+            + self._fixed()
+        )
         for some in self._cut(np.array(order), above, len(examples)):
             trunks = [self._prompt_trunk(slots[i]) for i in some]
             groups = [
@@ -256,12 +314,20 @@ class Plan:
                 for part in parts[later[i]]
             ]
             # One trunk after the other: a pass whose trees have the same one reads it without copies.
-            yield Wave("prompt", trunks, sorted(groups, key=lambda g: (-len(trunks[g.trunk]), g.trunk, -g.tokens)))
+            yield Wave(
+                "prompt",
+                trunks,
+                sorted(groups, key=lambda g: (-len(trunks[g.trunk]), g.trunk, -g.tokens)),
+            )
 
     def _above_layers(self, order: Sequence[int], examples: NDArray[np.int64]) -> Iterator[Wave]:
         rows = self.tail + self.read
         for some in self._cut(examples, rows[examples], len(order)):
-            yield Wave("layers", [], _longest_first([Group(-1, [i], [e], int(rows[e])) for i in order for e in some]))
+            yield Wave(
+                "layers",
+                [],
+                _longest_first([Group(-1, [i], [e], int(rows[e])) for i in order for e in some]),
+            )
 
     def _prompt_trunk(self, slots: Slots) -> Path:
         """All ids of a row down to where the examples begin to differ."""
@@ -277,7 +343,9 @@ class Plan:
         segments = self._layouts[0].segments
         return sum(len(s) for s in segments[1 : self._same]) + (self._part if self._same else 0)
 
-    def _cut(self, items: NDArray[np.int64], tokens: NDArray[np.int64], rows: int) -> Iterator[list[int]]:
+    def _cut(
+        self, items: NDArray[np.int64], tokens: NDArray[np.int64], rows: int
+    ) -> Iterator[list[int]]:
         """Items in order, as many at a time as trunks and rows allow."""
         some: list[int] = []
         held = 0
@@ -317,7 +385,9 @@ def _fill(sizes: NDArray[np.int64], limit: int) -> Iterator[list[int]]:
 
 
 def _longest_first(groups: list[Group]) -> list[Group]:
-    return sorted(groups, key=lambda group: -group.tokens)  # stable: the same work makes the same passes
+    return sorted(
+        groups, key=lambda group: -group.tokens
+    )  # stable: the same work makes the same passes
 
 
 def passes(wave: Wave, limit: Callable[[], int]) -> Iterator[list[Group]]:

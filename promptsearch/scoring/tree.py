@@ -106,8 +106,13 @@ def plant(trees: Sequence[Tree], trunks: Tensor | None, device: torch.device) ->
     sizes = [len(tree.ids) for tree in trees]
     size = max(sizes)
     filled = sum(sizes) >= _FULL * size * len(trees)
-    ids = torch.tensor([i for tree in trees for i in (*tree.ids, *[0] * ((size - len(tree.ids)) * filled))], device=device)
-    begins = [i * size for i in range(len(trees))] if filled else np.cumsum([0, *sizes[:-1]]).tolist()
+    ids = torch.tensor(
+        [i for tree in trees for i in (*tree.ids, *[0] * ((size - len(tree.ids)) * filled))],
+        device=device,
+    )
+    begins = (
+        [i * size for i in range(len(trees))] if filled else np.cumsum([0, *sizes[:-1]]).tolist()
+    )
     forest = chains([size] * len(trees) if filled else sizes, device)
     if trunks is None and all(tree.chain for tree in trees):
         return Plot(forest, ids, begins)
@@ -119,12 +124,16 @@ def plant(trees: Sequence[Tree], trunks: Tensor | None, device: torch.device) ->
         n = len(tree.ids)
         visible[i, :n, : tree.trunk] = True
         visible[i, :n, kept : kept + n] = seen
-        visible[i, range(n, size), range(kept + n, kept + size)] = True  # padding sees itself: no 0/0
+        visible[i, range(n, size), range(kept + n, kept + size)] = (
+            True  # padding sees itself: no 0/0
+        )
         depths.append(torch.from_numpy(depth + tree.trunk))
     padded = pad_rows(depths)
     forest.positions = (padded.flatten() if filled else torch.cat(depths)).to(device)
     forest.visible = torch.from_numpy(visible).to(device)
-    forest.key_positions = torch.cat([torch.arange(kept).expand(len(trees), -1), padded], 1).to(device)
+    forest.key_positions = torch.cat([torch.arange(kept).expand(len(trees), -1), padded], 1).to(
+        device
+    )
     forest.trunk = trunks
     return Plot(forest, ids, begins)
 

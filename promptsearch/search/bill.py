@@ -14,7 +14,9 @@ from promptsearch.records.scores import Ids
 from promptsearch.scoring.protocol import Scorer
 
 
-def check_bill(ledger: Ledger, lines: Sequence[Mapping[str, Any]], scorer: Scorer, scored: Ids, length: int) -> None:
+def check_bill(
+    ledger: Ledger, lines: Sequence[Mapping[str, Any]], scorer: Scorer, scored: Ids, length: int
+) -> None:
     """See that all that was scored was paid, and that the budget held.
 
     Args:

@@ -111,7 +111,9 @@ class Books:
         self.seconds, self.start = seconds, start
         self.listener = listener
         self.prices = Prices(scorer, ledger, self.scored, reserve, finalists)
-        self.proposer = Proposer(proposing, ledger, self.log.proposals, lambda: self.prices.set_aside(space.length))
+        self.proposer = Proposer(
+            proposing, ledger, self.log.proposals, lambda: self.prices.set_aside(space.length)
+        )
         self.calls = Calls(ledger, self.log, cache)
         self._watch, self._guard = watch, Guard()
         self._race, self._finalists = race, finalists
@@ -139,7 +141,9 @@ class Books:
         costs = any(self.prices.each(p, ids) for p in new.values())
         self._free = 0 if costs else self._free + len(prompts)
         if self._free >= FREE_PROPOSALS:
-            raise BudgetExhausted(f"{self._free} proposals in a row had all been scored before, or are too long to be scored")
+            raise BudgetExhausted(
+                f"{self._free} proposals in a row had all been scored before, or are too long to be scored"
+            )
         if new:
             payable = self.prices.payable(list(new.values()), ids)
             if payable and self.seconds is not None and self.log.searched:
@@ -151,7 +155,9 @@ class Books:
             elif payable:
                 price, computed = self._score(payable, ids, group)
             if len(payable) < len(new):
-                raise BudgetExhausted(f"{len(new)} prompts were asked for and {len(payable)} could be paid")
+                raise BudgetExhausted(
+                    f"{len(new)} prompts were asked for and {len(payable)} could be paid"
+                )
         rows = [self._rows[p.key, group] for p in prompts]
         choices = [row.choices for row in rows if row.choices is not None]
         return Evaluation(
@@ -219,7 +225,9 @@ class Books:
             self._rows.clear()
             self._ranking.clear()
             self._count = self.prices.ranked = 0
-            raise RecordError("the numbers of one of the best prompts are missing beside it, or are damaged")
+            raise RecordError(
+                "the numbers of one of the best prompts are missing beside it, or are damaged"
+            )
         self.log.skip(len(lines))
         self.log.proposals.skip(saved["proposals"])
         for name, value in saved["ledger"].items():
@@ -240,14 +248,24 @@ class Books:
             expected = shapes_for(kind_of(type(prompt)), found, self.space.length, self.scorer)
             if found != expected:
                 shapes = [" and ".join(map(str, some)) for some in (expected, found)]
-                raise StrategyError(f"a {prompt.kind} prompt here has shape {shapes[0]}, got {shapes[1]}")
+                raise StrategyError(
+                    f"a {prompt.kind} prompt here has shape {shapes[0]}, got {shapes[1]}"
+                )
 
     def _checked(self, examples: ArrayLike) -> Ids:
         """Ids of search examples as an array; a stranger's code chose them."""
         known = len(self.scored) + len(self.training)
         ids = np.asarray(examples)
-        if ids.ndim != 1 or not ids.size or ids.dtype.kind not in "iu" or ids.min() < 0 or ids.max() >= known:
-            raise StrategyError(f"expected ids of search examples, whole numbers from 0 to {known - 1}, got {str(ids)[:80]}")
+        if (
+            ids.ndim != 1
+            or not ids.size
+            or ids.dtype.kind not in "iu"
+            or ids.min() < 0
+            or ids.max() >= known
+        ):
+            raise StrategyError(
+                f"expected ids of search examples, whole numbers from 0 to {known - 1}, got {str(ids)[:80]}"
+            )
         return ids.astype(np.int64)
 
     def _time_over(self) -> BudgetExhausted:
@@ -291,11 +309,15 @@ class Books:
                 ids,
                 None if best is None else self._rows[best, "score_on"].losses,
                 score,
-                lambda who, some, later: len(prices.payable([prompts[i] for i in who], some, later)),
+                lambda who, some, later: len(
+                    prices.payable([prompts[i] for i in who], some, later)
+                ),
             )
             found = scores_to_json(outcome.scores, outcome.values)
             found |= {"finished": outcome.finished, "seen": outcome.seen}
-            line = self.calls.write("search", "score_on", prompts, found, self.ledger.forward - before)
+            line = self.calls.write(
+                "search", "score_on", prompts, found, self.ledger.forward - before
+            )
         self._enter(line, prompts, ids, "score_on")
         losses = zip(prompts, line["losses"], strict=True)
         whole = [p for p, row in losses if row is not None and None not in row]
@@ -316,7 +338,9 @@ class Books:
         that follow push it out again.
         """
         order, self._count = self._count, self._count + 1
-        if row.complete and (len(self._ranking) < self._finalists or row.value < self._ranking[-1].value):
+        if row.complete and (
+            len(self._ranking) < self._finalists or row.value < self._ranking[-1].value
+        ):
             self._ranking.append(Ranked(row.value, order, cast(Prompt, prompt)))
             self._ranking.sort(key=lambda item: (item.value, item.order))
             del self._ranking[self._finalists :]
@@ -341,7 +365,9 @@ def books_of(objective: Any) -> Books:
     try:
         return _BOOKS[objective]
     except (KeyError, TypeError) as error:
-        raise StrategyError(f"expected the objective of the run, got {type(objective).__name__}") from error
+        raise StrategyError(
+            f"expected the objective of the run, got {type(objective).__name__}"
+        ) from error
 
 
 def _group(ids: Ids | None) -> str:

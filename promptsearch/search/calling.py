@@ -13,7 +13,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from promptsearch.errors import EndpointDown, FileError, PromptSearchError, RecordError, StrategyError
+from promptsearch.errors import (
+    EndpointDown,
+    FileError,
+    PromptSearchError,
+    RecordError,
+    StrategyError,
+)
 
 #: Characters of a stranger's message that are shown.
 _SHOWN = 500
@@ -36,10 +42,16 @@ def strangers_code(what: str) -> Iterator[None]:
     try:
         yield
     except PromptSearchError as error:
-        if not isinstance(error, (RecordError, FileError, EndpointDown)) or _raised_by_the_core(error.__traceback__):
+        if not isinstance(error, (RecordError, FileError, EndpointDown)) or _raised_by_the_core(
+            error.__traceback__
+        ):
             raise
         raise StrategyError(f"{what}: {type(error).__name__}: {_message(error)}") from error
-    except (Exception, SystemExit, GeneratorExit) as error:  # it may raise anything; Ctrl-C stays the user's
+    except (
+        Exception,
+        SystemExit,
+        GeneratorExit,
+    ) as error:  # it may raise anything; Ctrl-C stays the user's
         raise StrategyError(f"{what}: {type(error).__name__}: {_message(error)}") from error
     finally:
         _put_back(before)

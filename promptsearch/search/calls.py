@@ -31,7 +31,16 @@ class Calls:
         self._ledger, self._log, self._cache = ledger, log, cache
         self._uncached: list[tuple[str, dict[str, Any]]] = []
 
-    def stage(self, stage: str, split: str, scorer: Scorer, prompts: list[Prompt], ids: Ids, *, charged: bool) -> dict[str, Any]:
+    def stage(
+        self,
+        stage: str,
+        split: str,
+        scorer: Scorer,
+        prompts: list[Prompt],
+        ids: Ids,
+        *,
+        charged: bool,
+    ) -> dict[str, Any]:
         """Score prompts in float32 on a split, once: the log line of it.
 
         Args:
@@ -47,7 +56,9 @@ class Calls:
         """
         price = 0
         if charged:
-            lead = int(scorer.lead(ids).sum()) if split == "select" else 0  # of score_on: paid in the search
+            lead = (
+                int(scorer.lead(ids).sum()) if split == "select" else 0
+            )  # of score_on: paid in the search
             price = lead + sum(price_of(scorer, scorer.length(p), ids) for p in prompts)
             self._ledger.charge(forward=price)
         line = self.replayed(stage, prompts)
@@ -57,7 +68,9 @@ class Calls:
         else:
             self._log.check(line, len(ids), self._ledger.to_json())
         if len(line["failures"]) == len(prompts) and stage != "empty":
-            raise StudyError(f"none of the best prompts could be scored on the {split} split in float32: {line['failures']['0']}")
+            raise StudyError(
+                f"none of the best prompts could be scored on the {split} split in float32: {line['failures']['0']}"
+            )
         return line
 
     def replayed(self, stage: str, prompts: Sequence[Prompt]) -> dict[str, Any] | None:
@@ -68,10 +81,20 @@ class Calls:
             self._ledger.computed = line["ledger"]["computed"]
         return line
 
-    def scores(self, scorer: Scorer, prompts: Sequence[Prompt], ids: Ids, price: int, *, charged: bool = True) -> Scores:
+    def scores(
+        self,
+        scorer: Scorer,
+        prompts: Sequence[Prompt],
+        ids: Ids,
+        price: int,
+        *,
+        charged: bool = True,
+    ) -> Scores:
         """From the cache, or from the scorer, and then meant for the cache."""
         keys = [p.key for p in prompts]
-        known = self._cache.get(ScoreCache.name(scorer.signature, keys, ids)) if self._cache else None
+        known = (
+            self._cache.get(ScoreCache.name(scorer.signature, keys, ids)) if self._cache else None
+        )
         if known is not None:
             self._ledger.cached += price
             return scores_from_json(known)

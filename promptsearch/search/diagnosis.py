@@ -71,7 +71,9 @@ class Training:
         self.clipped += clipped
 
 
-def diagnose(training: Training, scores: Sequence[float], winner: float, empty: float | None) -> dict[str, Any]:
+def diagnose(
+    training: Training, scores: Sequence[float], winner: float, empty: float | None
+) -> dict[str, Any]:
     """What the record of a run says about its training.
 
     Args:
@@ -100,19 +102,27 @@ def _of_training(training: Training, scores: Floats) -> list[str]:
     if not training.steps:
         return found or ["it was not trained: the run ended before the first step"]
     if missing := training.length - len(training.reached):
-        found.append(f"no gradient reached {missing} of the prompt's {training.length} {training.unit}")
+        found.append(
+            f"no gradient reached {missing} of the prompt's {training.length} {training.unit}"
+        )
     first, best = scores[0], scores.min()
     if best >= first:
         found.append("training did not lower the loss")
         # AdamW undoes a constant scale of its gradients, so clipping alone is no fault: capitals are learnt in spite of it.
         if training.clipped >= _NEARLY_ALL * training.steps:
-            found.append("the rate looks too high, or 'clip' too low: the gradient was clipped at nearly all steps")
+            found.append(
+                "the rate looks too high, or 'clip' too low: the gradient was clipped at nearly all steps"
+            )
     later = scores[1:]
     high = later[np.isfinite(later)].max(initial=-np.inf)
     if high > first * (1 + _JUMP) and high - first > first - best:
-        found.append(f"the rate looks too high: the loss jumped from {first:.3f} at the start to {high:.3f}")
+        found.append(
+            f"the rate looks too high: the loss jumped from {first:.3f} at the start to {high:.3f}"
+        )
     if training.moved is not None and training.moved < _HARDLY:
-        found.append(f"the rate looks too low: the prompt moved by {100 * training.moved:.1g} % of its norm only")
+        found.append(
+            f"the rate looks too low: the prompt moved by {100 * training.moved:.1g} % of its norm only"
+        )
     elif _still_falling(scores):
         found.append("the rate or the budget looks too low: the loss was still falling at the end")
     return found
@@ -130,4 +140,6 @@ def _still_falling(scores: Floats) -> bool:
 def _of_result(winner: float, empty: float | None) -> list[str]:
     if empty is None or winner <= empty:
         return []
-    return [f"the result is worse than the empty prompt: {winner:.3f} against {empty:.3f} nats on the select split"]
+    return [
+        f"the result is worse than the empty prompt: {winner:.3f} against {empty:.3f} nats on the select split"
+    ]

@@ -9,7 +9,18 @@ from typing import Any
 from promptsearch.errors import Tampered
 
 #: What does not change while a study runs; other values of modules and classes may.
-_FIXED = (FunctionType, type, property, classmethod, staticmethod, int, float, str, tuple, frozenset)
+_FIXED = (
+    FunctionType,
+    type,
+    property,
+    classmethod,
+    staticmethod,
+    int,
+    float,
+    str,
+    tuple,
+    frozenset,
+)
 #: The package, whose modules are watched.
 _PACKAGE = __name__.partition(".")[0]
 
@@ -22,7 +33,9 @@ class Guard:
     """
 
     def __init__(self) -> None:
-        self._values: list[tuple[Any, Any, str, Any]] = []  # owner, its names, a name, what it names
+        self._values: list[
+            tuple[Any, Any, str, Any]
+        ] = []  # owner, its names, a name, what it names
         self._codes: list[tuple[FunctionType, tuple[Any, ...]]] = []
         self._sizes: list[tuple[type, int, frozenset[str]]] = []
         for name, module in list(sys.modules.items()):
@@ -80,7 +93,9 @@ class Guard:
         for owner, size, known in self._sizes:
             if len(vars(owner)) != size:
                 for name in set(vars(owner)) - known:
-                    if isinstance(vars(owner)[name], (FunctionType, property, classmethod, staticmethod)):
+                    if isinstance(
+                        vars(owner)[name], (FunctionType, property, classmethod, staticmethod)
+                    ):
                         delattr(owner, name)
                         changed.append(_called(owner, name))
         return changed

@@ -49,7 +49,10 @@ In other words:"""
 
 def solved(examples: Iterable[Example]) -> str:
     """Examples as a proposer sees them: fields and answer, two lines each."""
-    lines = [f"Input: {', '.join(map(str, each.fields.values()))}\nOutput: {each.answer.strip()}\n" for each in examples]
+    lines = [
+        f"Input: {', '.join(map(str, each.fields.values()))}\nOutput: {each.answer.strip()}\n"
+        for each in examples
+    ]
     return "".join(lines)
 
 
@@ -57,11 +60,18 @@ def read_instruction(text: str) -> str:
     """The instruction in a proposer's answer: its first line without number, label and quotes; empty where there is none."""
     line = next((line.strip() for line in text.splitlines() if line.strip()), "")
     line = re.sub(r"^(?:[-*#>]+|\(?\d+[.):])\s+", "", line)
-    line = re.sub(r"^\W*(?:the )?(?:new )?(?:instruction|prompt)(?: \d+)?(?: is| was)?:[\s*]*", "", line, flags=re.IGNORECASE)
+    line = re.sub(
+        r"^\W*(?:the )?(?:new )?(?:instruction|prompt)(?: \d+)?(?: is| was)?:[\s*]*",
+        "",
+        line,
+        flags=re.IGNORECASE,
+    )
     line = line.strip("*`_ ")
     if quoted := re.fullmatch(r"""["'“]([^"“”]+)["'”]""", line):
         line = quoted[1]
-    labelled = re.match(r"(?:input|output|score|first|second|in other words)\b.*:", line, flags=re.IGNORECASE)
+    labelled = re.match(
+        r"(?:input|output|score|first|second|in other words)\b.*:", line, flags=re.IGNORECASE
+    )
     if labelled or not any(character.isalnum() for character in line):
         return ""
     return " ".join(line.split())
@@ -78,7 +88,9 @@ class Instructions:
         retries: Tries after a vain one.
     """
 
-    def __init__(self, objective: Objective, *, seed: int, longest: int, temperature: float, retries: int) -> None:
+    def __init__(
+        self, objective: Objective, *, seed: int, longest: int, temperature: float, retries: int
+    ) -> None:
         self._objective, self._seed = objective, seed
         self._longest, self._temperature, self._retries = longest, temperature, retries
         self._known: set[str] = set()
@@ -103,7 +115,11 @@ class Instructions:
         texts: list[str] = []
         for _ in range(self._retries + 1):
             texts = self._objective.proposer.generate(
-                requests(), seed=self._seed, max_tokens=self._longest, temperature=self._temperature, stop=("\n",)
+                requests(),
+                seed=self._seed,
+                max_tokens=self._longest,
+                temperature=self._temperature,
+                stop=("\n",),
             )
             found: dict[int, str] = {}
             for place, text in enumerate(texts):
@@ -121,7 +137,9 @@ class Instructions:
         line = read_instruction(text)
         if self._short(line):
             return line
-        whole = re.match(r".*[.!?](?=\s)", line)  # it was broken off: what stands before the last sentence
+        whole = re.match(
+            r".*[.!?](?=\s)", line
+        )  # it was broken off: what stands before the last sentence
         return whole[0] if whole and self._short(whole[0]) else ""
 
     def _short(self, text: str) -> bool:

@@ -71,7 +71,11 @@ def _bases(module: str, name: str) -> Iterator[ast.ClassDef]:
         found = next((n for n in tree.body if isinstance(n, ast.ClassDef) and n.name == name), None)
         if found is not None:
             yield found
-            if not found.bases or not isinstance(found.bases[0], ast.Name) or found.bases[0].id == "ABC":
+            if (
+                not found.bases
+                or not isinstance(found.bases[0], ast.Name)
+                or found.bases[0].id == "ABC"
+            ):
                 return
             name = found.bases[0].id
             continue
@@ -84,7 +88,9 @@ def _imported(tree: ast.Module, name: str) -> tuple[str, str]:
     Raises:
         LookupError: It does not import it by `from MODULE import NAME`.
     """
-    for node in ast.walk(tree):  # under TYPE_CHECKING as well: public names are imported when they are first used
+    for node in ast.walk(
+        tree
+    ):  # under TYPE_CHECKING as well: public names are imported when they are first used
         if isinstance(node, ast.ImportFrom) and node.module and not node.level:
             for alias in node.names:
                 if (alias.asname or alias.name) == name:
@@ -100,7 +106,9 @@ def _attribute(chain: list[ast.ClassDef], name: str) -> ast.expr:
     """
     for each in chain:
         for node in each.body:
-            targets = [node.target] if isinstance(node, ast.AnnAssign) else getattr(node, "targets", [])
+            targets = (
+                [node.target] if isinstance(node, ast.AnnAssign) else getattr(node, "targets", [])
+            )
             value = getattr(node, "value", None)
             if value is not None and any(isinstance(t, ast.Name) and t.id == name for t in targets):
                 assert isinstance(value, ast.expr)

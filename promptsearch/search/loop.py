@@ -17,7 +17,14 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from promptsearch.errors import BudgetExhausted, Diverged, FileError, NothingUsable, RecordError, StrategyError
+from promptsearch.errors import (
+    BudgetExhausted,
+    Diverged,
+    FileError,
+    NothingUsable,
+    RecordError,
+    StrategyError,
+)
 from promptsearch.files import exists, opened, write_aside
 from promptsearch.plain.json import parse_json
 from promptsearch.prompts.prompt import Prompt
@@ -51,7 +58,9 @@ def search(strategy: Strategy, folder: Path | None = None) -> str:
         StrategyError: The strategy broke the contract or failed.
         RecordError: The log does not fit what the strategy proposes.
     """
-    books = books_of(strategy.objective)  # now: what a strategy calls its objective later makes no difference
+    books = books_of(
+        strategy.objective
+    )  # now: what a strategy calls its objective later makes no difference
     proposes = type(strategy).proposes
     checkpoint = _Checkpoint(folder / "state.safetensors", books) if folder else None
     if checkpoint and books.log.replaying:
@@ -79,15 +88,23 @@ def _ask(strategy: Strategy, proposes: Collection[type]) -> tuple[list[Prompt], 
     name = type(strategy).__name__
     with _named(strategy, "ask"):
         asked = strategy.ask()
-        prompts, examples = (asked.prompts, asked.examples) if isinstance(asked, Ask) else (asked, None)
+        prompts, examples = (
+            (asked.prompts, asked.examples) if isinstance(asked, Ask) else (asked, None)
+        )
         if not isinstance(prompts, Sequence):
-            raise StrategyError(f"{name}.ask returned {type(prompts).__name__}; expected a list of prompts, or an Ask with one")
+            raise StrategyError(
+                f"{name}.ask returned {type(prompts).__name__}; expected a list of prompts, or an Ask with one"
+            )
         if (count := len(prompts)) > MOST_PROMPTS:
-            raise StrategyError(f"{name}.ask returned {count:,} prompts; at most {MOST_PROMPTS:,} may be asked for at once")
+            raise StrategyError(
+                f"{name}.ask returned {count:,} prompts; at most {MOST_PROMPTS:,} may be asked for at once"
+            )
         for prompt in prompts:
             if type(prompt) not in proposes:
                 kinds = ", ".join(sorted(kind.__name__ for kind in proposes))
-                raise StrategyError(f"{name}.ask returned {type(prompt).__name__}; the class says that it proposes {kinds}")
+                raise StrategyError(
+                    f"{name}.ask returned {type(prompt).__name__}; the class says that it proposes {kinds}"
+                )
         return list(prompts), examples
 
 
@@ -116,7 +133,11 @@ class _Checkpoint:
             books, state = self._read()
             self._books.recover(books)
         except (FileError, RecordError) as error:
-            log.warning("%s is not used: %s. The run goes on from its log, and its numbers stay the same", self._path, error)
+            log.warning(
+                "%s is not used: %s. The run goes on from its log, and its numbers stay the same",
+                self._path,
+                error,
+            )
             self._books.log.keep_only([])
             return
         with _named(strategy, "restore"):
@@ -124,13 +145,22 @@ class _Checkpoint:
 
     def _read(self) -> tuple[dict[str, Any], State]:
         try:
-            with opened(self._path, _LARGEST), safetensors.safe_open(self._path, framework="pt") as file:
+            with (
+                opened(self._path, _LARGEST),
+                safetensors.safe_open(self._path, framework="pt") as file,
+            ):
                 about = unseal(parse_json(file.metadata()["state"]))
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
             if about["tensors"] != _digest(tensors):
                 raise ValueError("its tensors were changed")
             data = json.loads(about["data"])
-        except (safetensors.SafetensorError, KeyError, TypeError, ValueError, RecursionError) as error:
+        except (
+            safetensors.SafetensorError,
+            KeyError,
+            TypeError,
+            ValueError,
+            RecursionError,
+        ) as error:
             raise RecordError(f"it is damaged ({error})") from error
         return about["books"], State(tensors, data)
 
@@ -143,10 +173,14 @@ class _Checkpoint:
             state = strategy.state()
             if state is None:
                 return
-            tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.tensors.items()}
+            tensors = {
+                name: tensor.detach().cpu().contiguous() for name, tensor in state.tensors.items()
+            }
             # As a text of its own: a strategy's numbers may be infinite, or of 128 bits.
             data = json.dumps(dict(state.data))
-            about = seal({"data": data, "books": self._books.to_json(), "tensors": _digest(tensors)})
+            about = seal(
+                {"data": data, "books": self._books.to_json(), "tensors": _digest(tensors)}
+            )
             content = safetensors.torch.save(tensors, metadata={"state": json.dumps(about)})
         best = [item.prompt for item in self._books.ranking]
         self._books.log.keep(best)

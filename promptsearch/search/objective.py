@@ -21,7 +21,15 @@ from promptsearch.prompts.prompt import HardPrompt, Numbers, Prompt, own_copy
 from promptsearch.prompts.space import PromptSpace
 from promptsearch.records.ledger import Statement
 from promptsearch.records.scores import Evaluation, Ids
-from promptsearch.search.books import FINALISTS, FREE_PROPOSALS, SELECTED, Books, Ranked, books_of, open_books
+from promptsearch.search.books import (
+    FINALISTS,
+    FREE_PROPOSALS,
+    SELECTED,
+    Books,
+    Ranked,
+    books_of,
+    open_books,
+)
 from promptsearch.search.views import Asking, Diary, WeightCopies, read_only
 from promptsearch.tasks.task import Example
 
@@ -103,7 +111,9 @@ class Objective:
         books = books_of(self)
         books.space.check(prompt := HardPrompt(prompt.ids))
         embeddings = books.scorer.embeddings
-        rows = embeddings[torch.tensor(prompt.ids)].detach().float().cpu().requires_grad_()  # (length, width)
+        rows = (
+            embeddings[torch.tensor(prompt.ids)].detach().float().cpu().requires_grad_()
+        )  # (length, width)
         (gradient,) = torch.autograd.grad(self.loss(rows, examples), rows)
         # As the layers take them: a model that scales its embeddings scales these, too.
         pool = embeddings[torch.from_numpy(books.space.pool.copy())].detach().float().cpu()
@@ -141,7 +151,9 @@ class Objective:
             examples: As in `evaluate`.
         """
         books = books_of(self)
-        return books.prices.of(prompts, books.scored if examples is None else np.array(examples, dtype=np.int64))
+        return books.prices.of(
+            prompts, books.scored if examples is None else np.array(examples, dtype=np.int64)
+        )
 
     def backward(self, numbers: Numbers) -> float:
         """What `loss` charges for going back, in tokens for each token of its forward pass.
@@ -224,7 +236,11 @@ class Objective:
     def weights(self) -> ModelWeights:
         """The LM's weights in float32, each copied when it is asked for, and what they belong to."""
         known = books_of(self).scorer.weights
-        return replace(known, tensors=WeightCopies(self, tuple(known.tensors)), maps=MappingProxyType(dict(known.maps)))
+        return replace(
+            known,
+            tensors=WeightCopies(self, tuple(known.tensors)),
+            maps=MappingProxyType(dict(known.maps)),
+        )
 
     @property
     def ranking(self) -> Sequence[Ranked]:

@@ -32,7 +32,12 @@ Positive = Annotated[float, Field(gt=0)]
 
 #: pydantic's name of a limit -> how it reads behind "must be" and in a list of options.
 _LIMITS = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below"}
-_BROKEN = {"greater_than_equal": "ge", "greater_than": "gt", "less_than_equal": "le", "less_than": "lt"}
+_BROKEN = {
+    "greater_than_equal": "ge",
+    "greater_than": "gt",
+    "less_than_equal": "le",
+    "less_than": "lt",
+}
 
 
 @dataclass(frozen=True)
@@ -53,10 +58,15 @@ class Option:
 def options_of(strategy: type[Strategy]) -> list[Option]:
     """The options of a strategy, in the order of its signature."""
     texts = _documented_arguments(inspect.getdoc(strategy) or "")
-    return [Option(p.name, _shown(p.annotation), p.default, texts.get(p.name, "")) for p in _parameters(strategy).values()]
+    return [
+        Option(p.name, _shown(p.annotation), p.default, texts.get(p.name, ""))
+        for p in _parameters(strategy).values()
+    ]
 
 
-def check_options(name: str, strategy: type[Strategy], options: Mapping[str, Any]) -> dict[str, Any]:
+def check_options(
+    name: str, strategy: type[Strategy], options: Mapping[str, Any]
+) -> dict[str, Any]:
     """Options as the strategy wants them, with its defaults.
 
     Args:
@@ -73,7 +83,10 @@ def check_options(name: str, strategy: type[Strategy], options: Mapping[str, Any
         if key not in parameters:
             raise UnknownName(f"option of strategy '{name}'", key, parameters)
     fields: dict[str, Any] = {
-        key: (Any if p.annotation is p.empty else p.annotation, ... if p.default is p.empty else p.default)
+        key: (
+            Any if p.annotation is p.empty else p.annotation,
+            ... if p.default is p.empty else p.default,
+        )
         for key, p in parameters.items()
     }
     wanted = ConfigDict(arbitrary_types_allowed=True, allow_inf_nan=False)
@@ -81,7 +94,9 @@ def check_options(name: str, strategy: type[Strategy], options: Mapping[str, Any
         model = create_model("Options", __config__=wanted, **fields)(**options)
     except ValidationError as error:
         option = str(error.errors()[0]["loc"][0])
-        raise OptionError(f"strategy '{name}'{_complaint(error, strategy, options)}", option) from error
+        raise OptionError(
+            f"strategy '{name}'{_complaint(error, strategy, options)}", option
+        ) from error
     checked = {key: getattr(model, key) for key in parameters}
     try:
         strategy.check(checked)
@@ -97,7 +112,9 @@ def _complaint(error: ValidationError, strategy: type[Strategy], options: Mappin
     found = next((each for each in alike if each["type"] in (*_BROKEN, "finite_number")), first)
     where, within = str(found["loc"][0]), options.get(str(found["loc"][0]))
     for part in found["loc"][1:]:  # the others name members of a union
-        if (isinstance(within, (list, tuple)) and isinstance(part, int)) or (isinstance(within, Mapping) and part in within):
+        if (isinstance(within, (list, tuple)) and isinstance(part, int)) or (
+            isinstance(within, Mapping) and part in within
+        ):
             where, within = f"{where}.{part}", within[part]  # type: ignore[index]
     given = brief(found["input"])
     if found["type"] == "missing" and where in _parameters(strategy):
@@ -125,7 +142,9 @@ def _parameters(strategy: type[Strategy]) -> dict[str, inspect.Parameter]:
             continue
         if isinstance(p.annotation, str):
             try:
-                p = p.replace(annotation=eval(p.annotation, scope))  # the author's own code, which is imported already
+                p = p.replace(
+                    annotation=eval(p.annotation, scope)
+                )  # the author's own code, which is imported already
             except Exception as error:  # an annotation may raise anything
                 raise StrategyError(
                     f"the type {p.annotation!r} of the option '{p.name}' of {strategy.__name__} is not known where the class is "
@@ -139,16 +158,30 @@ def _shown(annotation: Any) -> str:
     """A type as a list of options shows it: `int, at least 1, at most 64`."""
     if get_origin(annotation) is Annotated:
         kind, *marks = get_args(annotation)
-        parts = [part for mark in marks for part in (mark.metadata if isinstance(mark, FieldInfo) else [mark])]
-        limits = {name: getattr(part, name) for part in parts for name in _LIMITS if hasattr(part, name)}
+        parts = [
+            part
+            for mark in marks
+            for part in (mark.metadata if isinstance(mark, FieldInfo) else [mark])
+        ]
+        limits = {
+            name: getattr(part, name) for part in parts for name in _LIMITS if hasattr(part, name)
+        }
         if limits.keys() == {"ge", "le"}:
             return f"{_shown(kind)} from {_number(limits['ge'])} to {_number(limits['le'])}"
-        return ", ".join([_shown(kind), *(f"{_LIMITS[name]} {_number(limit)}" for name, limit in limits.items())])
+        return ", ".join(
+            [_shown(kind), *(f"{_LIMITS[name]} {_number(limit)}" for name, limit in limits.items())]
+        )
     if get_origin(annotation) in (Union, UnionType):
-        return " | ".join("None" if each is type(None) else _shown(each) for each in get_args(annotation))
+        return " | ".join(
+            "None" if each is type(None) else _shown(each) for each in get_args(annotation)
+        )
     if isinstance(origin := get_origin(annotation), type):
         return f"{origin.__name__}[{', '.join('...' if each is ... else _shown(each) for each in get_args(annotation))}]"
-    return annotation.__name__ if isinstance(annotation, type) else str(annotation).replace("typing.", "")
+    return (
+        annotation.__name__
+        if isinstance(annotation, type)
+        else str(annotation).replace("typing.", "")
+    )
 
 
 def _number(value: float) -> str:
@@ -160,5 +193,7 @@ def _documented_arguments(doc: str) -> dict[str, str]:
     section = re.search(r"^Args:\n((?:[ ]+.*\n?|\n)*)", doc, re.MULTILINE)
     if not section:
         return {}
-    entries = re.findall(r"^ {4}(\w+)(?: \([^)]*\))?: (.*(?:\n {8}.*)*)", section.group(1), re.MULTILINE)
+    entries = re.findall(
+        r"^ {4}(\w+)(?: \([^)]*\))?: (.*(?:\n {8}.*)*)", section.group(1), re.MULTILINE
+    )
     return {name: " ".join(text.split()) for name, text in entries}

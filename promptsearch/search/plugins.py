@@ -33,8 +33,12 @@ def find_strategy(name: str) -> type[Strategy]:
     if name not in known:
         raise UnknownName("strategy", name, known)
     if len(known[name]) > 1:
-        claims = ", ".join(f"{p.value} ({p.dist.name if p.dist else 'unknown package'})" for p in known[name])
-        raise StrategyError(f"the name '{name}' is claimed by several strategies: {claims}. Uninstall one, or use module:Class.")
+        claims = ", ".join(
+            f"{p.value} ({p.dist.name if p.dist else 'unknown package'})" for p in known[name]
+        )
+        raise StrategyError(
+            f"the name '{name}' is claimed by several strategies: {claims}. Uninstall one, or use module:Class."
+        )
     return _load(name, known[name][0].load)
 
 
@@ -42,9 +46,13 @@ def _load(name: str, load: Callable[[], Any]) -> type[Strategy]:
     with strangers_code(f"the strategy '{name}' cannot be loaded"):
         found = load()
     if not (inspect.isclass(found) and issubclass(found, Strategy)):
-        raise StrategyError(f"'{name}' is {found!r}, which is not a subclass of promptsearch.Strategy")
+        raise StrategyError(
+            f"'{name}' is {found!r}, which is not a subclass of promptsearch.Strategy"
+        )
     if inspect.isabstract(found):
-        raise StrategyError(f"the strategy '{name}' lacks {', '.join(sorted(found.__abstractmethods__))}")
+        raise StrategyError(
+            f"the strategy '{name}' lacks {', '.join(sorted(found.__abstractmethods__))}"
+        )
     return found if (fault := _fault(found)) is None else _refusing(found, *fault)
 
 
@@ -56,12 +64,27 @@ def _fault(strategy: type[Strategy]) -> tuple[str, str] | None:
         return isinstance(value, (frozenset, set)) and all(known(each) for each in value)
 
     checks: dict[str, tuple[Callable[[Any], bool], str]] = {
-        "access": (lambda x: isinstance(x, Access), "one of Access.SCORES, Access.GRADIENTS and Access.WEIGHTS"),
-        "proposes": (lambda x: some(x, kinds.__contains__) and bool(x), "a set of kinds of prompt, as frozenset({HardPrompt})"),
-        "starts_from": (lambda x: some(x, kinds.__contains__), "a set of kinds of prompt, as frozenset({HardPrompt})"),
-        "writes": (lambda x: some(x, lambda each: isinstance(each, str)), 'a set of names of options, as frozenset({"file"})'),
+        "access": (
+            lambda x: isinstance(x, Access),
+            "one of Access.SCORES, Access.GRADIENTS and Access.WEIGHTS",
+        ),
+        "proposes": (
+            lambda x: some(x, kinds.__contains__) and bool(x),
+            "a set of kinds of prompt, as frozenset({HardPrompt})",
+        ),
+        "starts_from": (
+            lambda x: some(x, kinds.__contains__),
+            "a set of kinds of prompt, as frozenset({HardPrompt})",
+        ),
+        "writes": (
+            lambda x: some(x, lambda each: isinstance(each, str)),
+            'a set of names of options, as frozenset({"file"})',
+        ),
         "finalists": (lambda x: type(x) is int and x > 0, "a whole number of at least 1"),
-        **{name: (lambda x: type(x) is bool, "True or False") for name in ("deterministic", "searches", "reference")},
+        **{
+            name: (lambda x: type(x) is bool, "True or False")
+            for name in ("deterministic", "searches", "reference")
+        },
     }
     for name, (good, wanted) in checks.items():
         value = getattr(strategy, name)
@@ -77,13 +100,20 @@ def _refusing(strategy: type[Strategy], name: str, fault: str) -> type[Strategy]
     def refuse(self: Strategy, *given: Any, **named: Any) -> None:
         raise StrategyError(fault)
 
-    own = {"__init__": refuse, "__doc__": strategy.__doc__, "__module__": strategy.__module__, name: getattr(Strategy, name)}
+    own = {
+        "__init__": refuse,
+        "__doc__": strategy.__doc__,
+        "__module__": strategy.__module__,
+        name: getattr(Strategy, name),
+    }
     standing_in: type[Strategy] = type(strategy.__name__, (strategy,), own)
     other = _fault(standing_in)
     return standing_in if other is None else _refusing(standing_in, *other)
 
 
-def make_strategy(name: str, strategy: type[Strategy], objective: Objective, seed: int, options: Mapping[str, Any]) -> Strategy:
+def make_strategy(
+    name: str, strategy: type[Strategy], objective: Objective, seed: int, options: Mapping[str, Any]
+) -> Strategy:
     """A strategy object; what a stranger's constructor raises is named.
 
     Raises:
@@ -93,7 +123,11 @@ def make_strategy(name: str, strategy: type[Strategy], objective: Objective, see
     with strangers_code(f"the strategy '{name}' cannot be made"):
         made = strategy(objective, seed=seed, **given)
         if not isinstance(made, Strategy):
-            raise StrategyError(f"{strategy.__name__}() made {type(made).__name__}, which is no strategy: leave __new__ out")
+            raise StrategyError(
+                f"{strategy.__name__}() made {type(made).__name__}, which is no strategy: leave __new__ out"
+            )
         if made.objective is not objective:
-            raise StrategyError(f"{strategy.__name__} has an objective that is not the run's: {BEGIN}")
+            raise StrategyError(
+                f"{strategy.__name__} has an objective that is not the run's: {BEGIN}"
+            )
     return made

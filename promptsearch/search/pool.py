@@ -73,7 +73,10 @@ def make_pool(
     if number is not None:
         # Byte-pair encoding numbers its tokens by frequency: the first are the most frequent.
         there = f"this tokenizer has {len(words)} that are no answers of task '{task.name}': lower the number"
-        return Pool(_first(number, words, "words", there), f"the {number:,} most frequent words of the tokenizer")
+        return Pool(
+            _first(number, words, "words", there),
+            f"the {number:,} most frequent words of the tokenizer",
+        )
     if given == "words":
         if not words:
             cause = (
@@ -86,17 +89,35 @@ def make_pool(
             raise StudyError(f"the pool of task '{task.name}' is empty: {cause}")
         return Pool(tuple(words), "all words of the tokenizer")
     if source is not None and source.get("task") is not None:
-        ranked = task_words(words, lm, training, None if task.choices is None else len(task.choices))
+        ranked = task_words(
+            words, lm, training, None if task.choices is None else len(task.choices)
+        )
         there = f"the {len(training)} search examples of '{task.name}' that are not scored on have {len(ranked)} that qualify"
-        by = "mutual information with the answers" if task.choices else "their frequency against that in general"
+        by = (
+            "mutual information with the answers"
+            if task.choices
+            else "their frequency against that in general"
+        )
         made = f"the first {source['task']:,} words of {len(training):,} search examples that are not scored on, by {by}"
-        return Pool(_first(source["task"], ranked, "words of the task", f"{there}: lower 'task', or raise splits.search"), made)
+        return Pool(
+            _first(
+                source["task"],
+                ranked,
+                "words of the task",
+                f"{there}: lower 'task', or raise splits.search",
+            ),
+            made,
+        )
     listed = listed_words(given, folder)
     assert listed is not None
-    return _listed(listed, "a list" if source is None else f"the file {source['file']}", answers, task, lm)
+    return _listed(
+        listed, "a list" if source is None else f"the file {source['file']}", answers, task, lm
+    )
 
 
-def listed_words(given: str | int | Sequence[str] | Mapping[str, Any], folder: Path) -> list[str] | None:
+def listed_words(
+    given: str | int | Sequence[str] | Mapping[str, Any], folder: Path
+) -> list[str] | None:
     """The words of a pool that lists them, with the space before each; None where they come from the tokenizer.
 
     Args:
@@ -110,7 +131,9 @@ def listed_words(given: str | int | Sequence[str] | Mapping[str, Any], folder: P
         words = None if given.get("file") is None else _read(folder / given["file"])
     else:
         words = None if isinstance(given, (str, int)) else list(given)
-    return None if words is None else [word if word.startswith(" ") else f" {word}" for word in words]
+    return (
+        None if words is None else [word if word.startswith(" ") else f" {word}" for word in words]
+    )
 
 
 def answer_tokens(task: Task, lm: TextModel) -> frozenset[int]:
@@ -122,7 +145,9 @@ def answer_tokens(task: Task, lm: TextModel) -> frozenset[int]:
     if task.choices is not None:
         return frozenset(i for choice in task.choices for i in _known(choice, lm))
     examples = task.splits["search"].examples
-    encoded = [_known(text, lm) for example in examples for text in (example.answer, *example.aliases)]
+    encoded = [
+        _known(text, lm) for example in examples for text in (example.answer, *example.aliases)
+    ]
     return frozenset(ids[0] for ids in encoded if len(ids) == 1)
 
 
@@ -135,7 +160,9 @@ def _known(text: str, lm: TextModel) -> list[int]:
         return [-1] if len(pieces) < 2 else [i for piece in pieces for i in _known(piece, lm)]
 
 
-def task_words(words: Sequence[int], lm: TextModel, examples: Sequence[Example], labels: int | None) -> list[int]:
+def task_words(
+    words: Sequence[int], lm: TextModel, examples: Sequence[Example], labels: int | None
+) -> list[int]:
     """Words that stand in the inputs of examples, the most telling first.
 
     With choices, a word tells as much as its highest mutual information with one of them. Without, as much as it adds to the
@@ -164,7 +191,10 @@ def task_words(words: Sequence[int], lm: TextModel, examples: Sequence[Example],
                 table[rows[place], example.choice] += 1
         totals = np.bincount([e.choice for e in examples if e.choice is not None], minlength=labels)
         scores = pointwise_mutual_information(table, totals).max(1)
-    order = sorted(range(len(seen)), key=lambda row: (-round(float(scores[row]), 9), -count[seen[row]], seen[row]))
+    order = sorted(
+        range(len(seen)),
+        key=lambda row: (-round(float(scores[row]), 9), -count[seen[row]], seen[row]),
+    )
     return [words[seen[row]] for row in order]
 
 
@@ -208,14 +238,19 @@ def _listed(words: Sequence[str], where: str, answers: Set[int], task: Task, lm:
     """Words that a user gave. What law 2 forbids is left out and told: one list may serve tasks with different answers."""
     ids = []
     for word in words:
-        found = lm.encode(word if lm.words else word.removeprefix(" "))  # where no token is a word, they are as listed
+        found = lm.encode(
+            word if lm.words else word.removeprefix(" ")
+        )  # where no token is a word, they are as listed
         if len(found) != 1:
             raise StudyError(
                 f"the word {word.strip()!r} of the pool is {len(found)} tokens of this model: a pool holds single tokens"
             )
         ids.append(found[0])
     different = list(dict.fromkeys(ids))
-    special, answering = [i for i in different if i in lm.added], [i for i in different if i in answers]
+    special, answering = (
+        [i for i in different if i in lm.added],
+        [i for i in different if i in answers],
+    )
     kept = tuple(i for i in different if i not in lm.added and i not in answers)
     left_out = [
         f"{len(some)} {what} ({', '.join(lm.decode([i]) for i in some[:5])}{', ...' * (len(some) > 5)})"
@@ -227,4 +262,8 @@ def _listed(words: Sequence[str], where: str, answers: Set[int], task: Task, lm:
             f"the pool of task '{task.name}' is empty: all of the {len(different)} words of {where} are left out, "
             f"{' and '.join(left_out)}. Give it other words"
         )
-    return Pool(kept, f"{len(different):,} words of {where}" + (f" without {' and '.join(left_out)}" if left_out else ""))
+    return Pool(
+        kept,
+        f"{len(different):,} words of {where}"
+        + (f" without {' and '.join(left_out)}" if left_out else ""),
+    )

@@ -57,7 +57,13 @@ class Pruning:
     """
 
     def __init__(
-        self, pool: Pool, keep: int, task: Task, lm: LanguageModel, training: Sequence[Example], memory: int | None = None
+        self,
+        pool: Pool,
+        keep: int,
+        task: Task,
+        lm: LanguageModel,
+        training: Sequence[Example],
+        memory: int | None = None,
     ) -> None:
         if keep >= len(pool.ids):
             raise StudyError(
@@ -73,7 +79,16 @@ class Pruning:
         self._examples = np.arange(len(split))
         self._length = template.length
         model = (str(lm.dtype), lm.hash, lm.tokenizer_hash)
-        parts = (pool.ids, keep, CLUSTERS, template.length, split.hash, template.text, task.choices, model)
+        parts = (
+            pool.ids,
+            keep,
+            CLUSTERS,
+            template.length,
+            split.hash,
+            template.text,
+            task.choices,
+            model,
+        )
         #: Names all that the result depends on.
         self.hash = hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:20]
         self.made = f"the {keep:,} tokens of most influence on {len(split)} training examples, of {len(pool.ids):,}: {pool.made}"
@@ -94,7 +109,11 @@ class Pruning:
         """LM tokens, charged to each run whose prompts are made of the pool."""
         each = int(self._engine.context(self._examples).sum())
         words = len(self.groups)
-        return int(self._engine.lead(self._examples).sum()) + (1 + words) * each + words * len(self._examples) * self._length
+        return (
+            int(self._engine.lead(self._examples).sum())
+            + (1 + words) * each
+            + words * len(self._examples) * self._length
+        )
 
     @property
     def cost(self) -> float:
@@ -111,7 +130,9 @@ class Pruning:
         if scores.failures:
             place, reason = next(iter(scores.failures.items()))
             name = "the empty prompt" if place == 0 else f"the word {self._text(place - 1)!r}"
-            raise StudyError(f"the influence of the pool's words cannot be measured, {name} has no loss: {reason}")
+            raise StudyError(
+                f"the influence of the pool's words cannot be measured, {name} has no loss: {reason}"
+            )
         influences: Floats = np.round(np.abs(scores.losses[1:] - scores.losses[0]).mean(1), 6)
         return influences
 
@@ -134,8 +155,13 @@ class Pruning:
             return self._kept(path)
         influences = self.influences()
         order = np.argsort(-influences, kind="stable")
-        ids = [self._pool.ids[place] for cluster in order for place in self.groups[cluster]][: self._keep]
-        tried = [{"word": self._text(i), "influence": float(influences[i]), "words": len(self.groups[i])} for i in order.tolist()]
+        ids = [self._pool.ids[place] for cluster in order for place in self.groups[cluster]][
+            : self._keep
+        ]
+        tried = [
+            {"word": self._text(i), "influence": float(influences[i]), "words": len(self.groups[i])}
+            for i in order.tolist()
+        ]
         write_record(path, "pool", {"ids": ids, "price": self.price, "clusters": tried})
         return Pool(tuple(ids), self.made, self.price)
 
@@ -147,7 +173,11 @@ class Pruning:
         data = read_record(path, "pool", remedy)
         try:
             ids, price = tuple(data["ids"]), data["price"]
-            intact = len(set(ids)) == len(ids) == self._keep and set(ids) <= set(self._pool.ids) and price == self.price
+            intact = (
+                len(set(ids)) == len(ids) == self._keep
+                and set(ids) <= set(self._pool.ids)
+                and price == self.price
+            )
         except (KeyError, TypeError):
             intact = False
         if not intact:

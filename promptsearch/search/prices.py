@@ -73,10 +73,14 @@ class Prices:
         many = int(min(self.left(length, self.ranked + kept) - lead, 2**62) // each)
         if many >= kept:
             return many
-        fits = (n for n in range(kept, 0, -1) if n * each + lead <= self.left(length, self.ranked + n))
+        fits = (
+            n for n in range(kept, 0, -1) if n * each + lead <= self.left(length, self.ranked + n)
+        )
         return next(fits, 0)
 
-    def payable(self, prompts: Sequence[Prompt], ids: Ids, later: Ids | None = None) -> list[Prompt]:
+    def payable(
+        self, prompts: Sequence[Prompt], ids: Ids, later: Ids | None = None
+    ) -> list[Prompt]:
         """The first of `prompts` that can be paid together, with selection after them.
 
         Args:
@@ -120,7 +124,11 @@ class Prices:
         tokens, lead = text + len(ids) * length, self._unpaid_lead(ids)
         longest = max(self.longest, length)
         again, back = scorer.passes(numbers)
-        ledger.charge(forward=tokens + lead, backward=math.ceil(back * tokens), reserve=self.set_aside(longest))
+        ledger.charge(
+            forward=tokens + lead,
+            backward=math.ceil(back * tokens),
+            reserve=self.set_aside(longest),
+        )
         self.longest = longest
         standing = isinstance(numbers, Mapping) or tensors_of(numbers)[0].ndim == 2
         own = tokens if standing else text  # what stands apart is no token of a pass

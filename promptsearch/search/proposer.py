@@ -33,7 +33,13 @@ class Proposing(Protocol):
         """The most tokens that a request can be for this model."""
 
     def complete(
-        self, requests: Sequence[str], *, max_tokens: int, temperature: float, seeds: Sequence[int], stop: Sequence[str]
+        self,
+        requests: Sequence[str],
+        *,
+        max_tokens: int,
+        temperature: float,
+        seeds: Sequence[int],
+        stop: Sequence[str],
     ) -> list[Completion]:
         """Answer each request by itself.
 
@@ -56,11 +62,19 @@ class Proposer:
         reserve: Tokens that must remain after a call.
     """
 
-    def __init__(self, model: Proposing | None, ledger: Ledger, log: ProposalLog, reserve: Callable[[], int]) -> None:
+    def __init__(
+        self, model: Proposing | None, ledger: Ledger, log: ProposalLog, reserve: Callable[[], int]
+    ) -> None:
         self._model, self._ledger, self._log, self._reserve = model, ledger, log, reserve
 
     def generate(
-        self, requests: Sequence[str], *, seed: int, max_tokens: int, temperature: float = 1.0, stop: Sequence[str] = ()
+        self,
+        requests: Sequence[str],
+        *,
+        seed: int,
+        max_tokens: int,
+        temperature: float = 1.0,
+        stop: Sequence[str] = (),
     ) -> list[str]:
         """Let the proposer answer requests, and charge their tokens and those that it wrote.
 
@@ -84,18 +98,27 @@ class Proposer:
                 f"{max_tokens} and {temperature}"
             )
         if self._model is None:
-            raise StrategyError("there is no model to propose: give the objective one, or 'proposer' in the study file")
+            raise StrategyError(
+                "there is no model to propose: give the objective one, or 'proposer' in the study file"
+            )
         most = sum(self._model.most(request) + max_tokens for request in requests)
         self._ledger.check(most, self._reserve())
         call = [*requests, seed, self._log.count, max_tokens, temperature, *stop]
         digest = hashlib.sha256(json.dumps(call).encode()).hexdigest()[:20]
         line = self._log.replay(digest)
         if line is None:
-            drawn = [int.from_bytes(hashlib.sha256(f"{digest} {i}".encode()).digest()[:4]) >> 1 for i in range(len(requests))]
-            found = self._model.complete(requests, max_tokens=max_tokens, temperature=temperature, seeds=drawn, stop=stop)
+            drawn = [
+                int.from_bytes(hashlib.sha256(f"{digest} {i}".encode()).digest()[:4]) >> 1
+                for i in range(len(requests))
+            ]
+            found = self._model.complete(
+                requests, max_tokens=max_tokens, temperature=temperature, seeds=drawn, stop=stop
+            )
             # A server may count what nobody sent or asked for: what was not set aside beforehand cannot be charged.
             price = min(most, sum(each.tokens_in + each.tokens_out for each in found))
-            line = self._log.append({"request": digest, "texts": [each.text for each in found], "price": price})
+            line = self._log.append(
+                {"request": digest, "texts": [each.text for each in found], "price": price}
+            )
         self._ledger.charge(proposer=line["price"])
         return list(line["texts"])
 
@@ -118,7 +141,9 @@ class LocalProposing:
 
     def __init__(self, lm: LanguageModel, *, chat: bool = False) -> None:
         if chat and not getattr(lm.tokenizer, "chat_template", None):
-            raise ModelError(f"the model '{lm.name}' has no chat template: set the proposer's 'chat' to false")
+            raise ModelError(
+                f"the model '{lm.name}' has no chat template: set the proposer's 'chat' to false"
+            )
         self._lm, self._chat = lm, chat
 
     def most(self, request: str) -> int:
@@ -126,7 +151,13 @@ class LocalProposing:
         return len(self._encode(request))
 
     def complete(
-        self, requests: Sequence[str], *, max_tokens: int, temperature: float, seeds: Sequence[int], stop: Sequence[str]
+        self,
+        requests: Sequence[str],
+        *,
+        max_tokens: int,
+        temperature: float,
+        seeds: Sequence[int],
+        stop: Sequence[str],
     ) -> list[Completion]:
         """See `Proposing`.
 
@@ -151,15 +182,23 @@ class LocalProposing:
         order = sorted(range(len(encoded)), key=lambda i: -len(encoded[i]))
         for some in pack(order, lambda i: len(encoded[i]), lambda: limit):
             rows = [Row(nothing, tuple(encoded[i])) for i in some]
-            sampling = Sampling(temperature, self.TOP_P, [seeds[i] for i in some]) if temperature else None
-            texts = decode(lm, rows, Library([], None, None), [max_tokens] * len(some), ended, sampling)
+            sampling = (
+                Sampling(temperature, self.TOP_P, [seeds[i] for i in some]) if temperature else None
+            )
+            texts = decode(
+                lm, rows, Library([], None, None), [max_tokens] * len(some), ended, sampling
+            )
             found.update(zip(some, texts, strict=True))
         completions = []
         for i, own in enumerate(encoded):
             ids = found[i]
-            text = lm.tokenizer.decode(ids[:-1] if ids[-1] in lm.ends else ids, skip_special_tokens=True)
+            text = lm.tokenizer.decode(
+                ids[:-1] if ids[-1] in lm.ends else ids, skip_special_tokens=True
+            )
             cut = _cut(text, stop)
-            completions.append(Completion(text.lstrip() if cut is None else cut, len(own), len(ids)))
+            completions.append(
+                Completion(text.lstrip() if cut is None else cut, len(own), len(ids))
+            )
         return completions
 
     def _encode(self, request: str) -> list[int]:
@@ -184,7 +223,9 @@ class RemoteProposing:
     #: Tokens that a chat template, or a tokenizer, may put around a request.
     AROUND = 64
 
-    def __init__(self, endpoint: Endpoint, *, tokens: Tokens | None = None, parallel: int = 1) -> None:
+    def __init__(
+        self, endpoint: Endpoint, *, tokens: Tokens | None = None, parallel: int = 1
+    ) -> None:
         self._endpoint, self._tokens, self._parallel = endpoint, tokens, parallel
 
     def most(self, request: str) -> int:
@@ -193,7 +234,13 @@ class RemoteProposing:
         return own + self.AROUND
 
     def complete(
-        self, requests: Sequence[str], *, max_tokens: int, temperature: float, seeds: Sequence[int], stop: Sequence[str]
+        self,
+        requests: Sequence[str],
+        *,
+        max_tokens: int,
+        temperature: float,
+        seeds: Sequence[int],
+        stop: Sequence[str],
     ) -> list[Completion]:
         """See `Proposing`.
 
@@ -203,7 +250,9 @@ class RemoteProposing:
         """
 
         def ask(request: str, seed: int) -> Completion:
-            return self._endpoint.complete(request, max_tokens=max_tokens, temperature=temperature, seed=seed, stop=stop)
+            return self._endpoint.complete(
+                request, max_tokens=max_tokens, temperature=temperature, seed=seed, stop=stop
+            )
 
         try:
             with ThreadPoolExecutor(self._parallel) as pool:

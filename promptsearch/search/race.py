@@ -128,7 +128,9 @@ def _blocks(examples: int) -> list[Ids]:
     return [np.arange(begin, end) for begin, end in pairwise(ends)]
 
 
-def _survivors(alive: list[int], losses: Floats, seen: int, incumbent: Floats | None, level: float) -> list[int]:
+def _survivors(
+    alive: list[int], losses: Floats, seen: int, incumbent: Floats | None, level: float
+) -> list[int]:
     """Those that are not worse than the leader at this level; the leader is always among them, or is the incumbent."""
     everything = losses.shape[1]
     losses = losses[alive, :seen]
@@ -137,8 +139,14 @@ def _survivors(alive: list[int], losses: Floats, seen: int, incumbent: Floats | 
         leader = incumbent[:seen]
     differences = losses - leader
     error = differences.std(axis=1, ddof=1) * np.sqrt(1 / seen - 1 / everything)
-    with np.errstate(divide="ignore", invalid="ignore"):  # no spread: the leader itself, or worse by the same everywhere
-        t = np.where(error > 0, differences.mean(1) / error, np.where(differences.mean(1) > 0, np.inf, -np.inf))
+    with np.errstate(
+        divide="ignore", invalid="ignore"
+    ):  # no spread: the leader itself, or worse by the same everywhere
+        t = np.where(
+            error > 0,
+            differences.mean(1) / error,
+            np.where(differences.mean(1) > 0, np.inf, -np.inf),
+        )
     return [i for i, p in zip(alive, stats.t.sf(t, seen - 1), strict=True) if p >= level]
 
 

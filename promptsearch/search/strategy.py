@@ -141,7 +141,9 @@ class Strategy(ABC):
 
     def restore(self, state: State) -> None:
         """Go on from what `state` returned, on a freshly made object with the same arguments."""
-        raise NotImplementedError(f"{type(self).__name__}.state() returns a state, so restore() must take it back")
+        raise NotImplementedError(
+            f"{type(self).__name__}.state() returns a state, so restore() must take it back"
+        )
 
     @property
     def trainable(self) -> int:
@@ -173,7 +175,9 @@ class Strategy(ABC):
         if text is None:
             return start if isinstance(start, HardPrompt) else space.sample(rng, 1)[0]
         if start is not None:
-            raise StrategyError("it cannot begin at 'text' and at the run that 'start' names: give one of them")
+            raise StrategyError(
+                "it cannot begin at 'text' and at the run that 'start' names: give one of them"
+            )
         ids = self.tokens_of(text if text.startswith(" ") else f" {text}")
         pool = set(space.pool.tolist())
         if strangers := list(dict.fromkeys(space.decode([i]) for i in ids if i not in pool)):

@@ -91,7 +91,9 @@ class TrainedStrategy(Strategy):
         """See that a batch can be split as often as it is wanted."""
         parts, batch = options.get("accumulate", 1), options.get("batch", math.inf)
         if parts > batch:
-            raise StrategyError(f"'accumulate' splits a batch of {batch} examples: it must be at most that, got {parts}")
+            raise StrategyError(
+                f"'accumulate' splits a batch of {batch} examples: it must be at most that, got {parts}"
+            )
 
     @abstractmethod
     def encoder(self, generator: torch.Generator) -> nn.Module:
@@ -107,7 +109,9 @@ class TrainedStrategy(Strategy):
     def start(self) -> None:  # noqa: B027 - an encoder may start from its random numbers
         """Move the encoder to where training starts: called once, before the first prompt; what it asks of the LM is charged."""
 
-    def words(self, text: str | None, generator: torch.Generator, among: int | None = None) -> list[int]:
+    def words(
+        self, text: str | None, generator: torch.Generator, among: int | None = None
+    ) -> list[int]:
         """Tokens to start from, one for each of the prompt's.
 
         Args:
@@ -178,21 +182,34 @@ class TrainedStrategy(Strategy):
 
     def state(self) -> State | None:
         """Weights, optimizer, generator, counters and notes."""
-        tensors = {f"encoder.{name}": tensor.clone() for name, tensor in self._encoder.state_dict().items()}
+        tensors = {
+            f"encoder.{name}": tensor.clone() for name, tensor in self._encoder.state_dict().items()
+        }
         for i, moments in self._optimizer.state_dict()["state"].items():
-            tensors |= {f"optimizer.{i}.{name}": torch.as_tensor(value).clone() for name, value in moments.items()}
+            tensors |= {
+                f"optimizer.{i}.{name}": torch.as_tensor(value).clone()
+                for name, value in moments.items()
+            }
         if self._first is not None:
             tensors["first"] = self._first
         counters = {"steps": self._steps, "scored": self._scored, "worse": self._worse}
         best = None if self._best == float("inf") else self._best
         return State(
-            tensors, {**counters, "best": best, "rng": self._rng.bit_generator.state, "training": asdict(self._training)}
+            tensors,
+            {
+                **counters,
+                "best": best,
+                "rng": self._rng.bit_generator.state,
+                "training": asdict(self._training),
+            },
         )
 
     def restore(self, state: State) -> None:
         """Take back what `state` returned."""
         prefix = "encoder."
-        self._encoder.load_state_dict({k.removeprefix(prefix): v for k, v in state.tensors.items() if k.startswith(prefix)})
+        self._encoder.load_state_dict(
+            {k.removeprefix(prefix): v for k, v in state.tensors.items() if k.startswith(prefix)}
+        )
         moments: dict[int, dict[str, Tensor]] = {}
         for key, tensor in state.tensors.items():
             kind, _, rest = key.partition(".")
@@ -202,7 +219,9 @@ class TrainedStrategy(Strategy):
         self._optimizer.load_state_dict({**self._optimizer.state_dict(), "state": moments})
         self._first = state.tensors.get("first")
         self._training = Training(**state.data["training"])
-        self._steps, self._scored, self._worse = (state.data[k] for k in ("steps", "scored", "worse"))
+        self._steps, self._scored, self._worse = (
+            state.data[k] for k in ("steps", "scored", "worse")
+        )
         self._best = float("inf") if state.data["best"] is None else state.data["best"]
         self._rng.bit_generator.state = state.data["rng"]
 
@@ -223,14 +242,19 @@ class TrainedStrategy(Strategy):
 
     def _fresh_optimizer(self) -> torch.optim.Optimizer:
         """Without a rate: each step sets its own."""
-        groups = [{"params": list(part.parameters()), "share": share} for part, share in self.shares().items()]
+        groups = [
+            {"params": list(part.parameters()), "share": share}
+            for part, share in self.shares().items()
+        ]
         return adafactor(groups) if self._adafactor else torch.optim.AdamW(groups, weight_decay=0.0)
 
     def _find_rate(self) -> None:
         """The range test, after which all is as before but for the rate, and the budget that is left."""
         before = copy.deepcopy(self._encoder.state_dict())
         ids = self.objective.minibatch(self._rng, self._batch)
-        self._training.rate, self._training.tried = find_rate(lambda rate: self._descend(ids, rate)[0])
+        self._training.rate, self._training.tried = find_rate(
+            lambda rate: self._descend(ids, rate)[0]
+        )
         self._encoder.load_state_dict(before)
         self._optimizer = self._fresh_optimizer()
         self._steps = self._planned_steps()
@@ -272,14 +296,20 @@ class TrainedStrategy(Strategy):
             mean += float(loss.detach())
         gradients = [torch.zeros_like(t) if t.grad is None else t.grad for t in tensors_of(numbers)]
         rows = isinstance(made, Tensor)
-        norms = gradients[0].flatten(1).norm(dim=1) if rows else torch.stack([gradient.norm() for gradient in gradients])
+        norms = (
+            gradients[0].flatten(1).norm(dim=1)
+            if rows
+            else torch.stack([gradient.norm() for gradient in gradients])
+        )
         if not (np.isfinite(mean) and bool(torch.isfinite(norms).all())):
             raise Diverged("loss or gradient of a training step is not finite: lower the rate")
         self._optimizer.zero_grad()
         torch.autograd.backward(tensors_of(made), gradients)
         clipped = False
         if not self._adafactor:
-            clipped = float(nn.utils.clip_grad_norm_(self._encoder.parameters(), self._clip)) > self._clip
+            clipped = (
+                float(nn.utils.clip_grad_norm_(self._encoder.parameters(), self._clip)) > self._clip
+            )
         for group in self._optimizer.param_groups:
             group["lr"] = rate * group["share"]
         self._optimizer.step()
@@ -306,7 +336,9 @@ class TrainedStrategy(Strategy):
         for scored in range(1, self.finalists + 1):
             # One scoring before the first step, one that an uneven last interval adds, and a step for longer examples.
             left = min(objective.left(length_of(made), scored), 2**62) - first - 2 * scoring - each
-            met = 1 - (1 - min(1, self._batch / count)) ** max(0.0, left / each)  # the share of the examples, at most
+            met = 1 - (1 - min(1, self._batch / count)) ** max(
+                0.0, left / each
+            )  # the share of the examples, at most
             steps = max(1, int((left - met * lead) / each))
             if 1 + math.ceil(steps / self._interval) <= scored:
                 break
@@ -323,7 +355,9 @@ class NamedTensors(nn.Module):
     def __init__(self, start: Mapping[str, Tensor]) -> None:
         super().__init__()
         self._names = list(start)
-        self.tensors = nn.ParameterList([nn.Parameter(tensor.detach().float().clone()) for tensor in start.values()])
+        self.tensors = nn.ParameterList(
+            [nn.Parameter(tensor.detach().float().clone()) for tensor in start.values()]
+        )
 
     def forward(self) -> dict[str, Tensor]:
         """The parameters by name."""

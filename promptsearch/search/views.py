@@ -25,7 +25,13 @@ class Asking:
         self._objective = objective
 
     def generate(
-        self, requests: Sequence[str], *, seed: int, max_tokens: int, temperature: float = 1.0, stop: Sequence[str] = ()
+        self,
+        requests: Sequence[str],
+        *,
+        seed: int,
+        max_tokens: int,
+        temperature: float = 1.0,
+        stop: Sequence[str] = (),
     ) -> list[str]:
         """Let the proposer answer requests, and charge their tokens and those that it wrote.
 
@@ -44,7 +50,9 @@ class Asking:
             StrategyError: There is nothing to answer, or nobody to do so.
         """
         proposer = books_of(self._objective).proposer
-        return proposer.generate(list(requests), seed=seed, max_tokens=max_tokens, temperature=temperature, stop=stop)
+        return proposer.generate(
+            list(requests), seed=seed, max_tokens=max_tokens, temperature=temperature, stop=stop
+        )
 
 
 class Diary:

@@ -11,7 +11,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from promptsearch.prompts.prompt import GatedPrompt, NamedPrompt, Numbers, PrefixPrompt, Prompt, length_of
+from promptsearch.prompts.prompt import (
+    GatedPrompt,
+    NamedPrompt,
+    Numbers,
+    PrefixPrompt,
+    Prompt,
+    length_of,
+)
 from promptsearch.records.results import Noise
 from promptsearch.records.scores import Floats, Ids
 from promptsearch.scoring.scorer import SplitScorer
@@ -70,7 +77,9 @@ class Speed:
             small: Cost in tokens, and seconds.
             large: The same of a call of more tokens.
         """
-        if large[0] <= small[0] or large[1] <= small[1]:  # too little data for two sizes, or a disturbed call
+        if (
+            large[0] <= small[0] or large[1] <= small[1]
+        ):  # too little data for two sizes, or a disturbed call
             return Speed(0.0, large[1] / large[0])
         token = (large[1] - small[1]) / (large[0] - small[0])
         return Speed(max(0.0, small[1] - token * small[0]), token)
@@ -99,7 +108,9 @@ class Calibration:
 
 
 #: Of a model behind an endpoint, where each look costs: no time is known, and losses vary as they often do.
-_UNMEASURED = Calibration(Speed(0.0, 0.0), Speed(0.0, 0.0), None, np.array([0.6, 0.8]), 0.5, np.array([0.7]))
+_UNMEASURED = Calibration(
+    Speed(0.0, 0.0), Speed(0.0, 0.0), None, np.array([0.6, 0.8]), 0.5, np.array([0.7])
+)
 
 
 def calibrate(arena: Arena, trains: bool) -> Calibration:
@@ -128,7 +139,9 @@ def calibrate(arena: Arena, trains: bool) -> Calibration:
     )
 
 
-def _scoring(engine: SplitScorer, prompts: Sequence[Prompt], ids: Ids, sizes: tuple[int, int]) -> tuple[Speed, Floats]:
+def _scoring(
+    engine: SplitScorer, prompts: Sequence[Prompt], ids: Ids, sizes: tuple[int, int]
+) -> tuple[Speed, Floats]:
     few, many = prompts[: sizes[0]], prompts[sizes[0] : sum(sizes)]
     engine.score(few, ids)  # what is computed once, and what libraries set up
     points, losses = [], []
@@ -152,7 +165,11 @@ def _training(arena: Arena) -> Speed:
     elif isinstance(first, GatedPrompt):
         numbers = _leaf(first.rows), _leaf(first.gates)
     else:
-        numbers = _leaf(first.rows if isinstance(first, PrefixPrompt) else engine.embeddings[torch.tensor(first.ids)])
+        numbers = _leaf(
+            first.rows
+            if isinstance(first, PrefixPrompt)
+            else engine.embeddings[torch.tensor(first.ids)]
+        )
     passes = sum(engine.passes(numbers))
 
     def step(ids: Ids) -> None:

@@ -39,11 +39,17 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> StudyConfig:
     """
     path = Path(path)
     if path.suffix not in (".yaml", ".yml", ".json", ".toml"):
-        raise StudyError(f"the study file {path} is of an unknown kind: expected .yaml, .yml, .toml or .json")
+        raise StudyError(
+            f"the study file {path} is of an unknown kind: expected .yaml, .yml, .toml or .json"
+        )
     text = read_text(path, "the study file", StudyError, (CHARACTERS, TOO_LONG))
-    data, places = read_toml(text, str(path)) if path.suffix == ".toml" else read_yaml(text, str(path))
+    data, places = (
+        read_toml(text, str(path)) if path.suffix == ".toml" else read_yaml(text, str(path))
+    )
     if not isinstance(data, dict):
-        raise StudyError(f"{path}: expected a study's keys (model, task, budget, strategies, ...), found {_found(data)}")
+        raise StudyError(
+            f"{path}: expected a study's keys (model, task, budget, strategies, ...), found {_found(data)}"
+        )
     data.setdefault("name", as_name(path.stem, "study"))
     return parse_config(data, overrides, folder=path.parent, source=str(path), places=places)
 
@@ -81,7 +87,9 @@ def parse_config(
             lines.note(*_override(data, override))
         check_plain(data, told)
     try:
-        return StudyConfig.model_validate(dict(data), context={"folder": folder or Path(), "lines": lines})
+        return StudyConfig.model_validate(
+            dict(data), context={"folder": folder or Path(), "lines": lines}
+        )
     except ValidationError as error:
         raise StudyError(_complaint(error, data, lines)) from error
 
@@ -93,7 +101,11 @@ def config_schema() -> dict[str, Any]:
     schema["properties"]["task"] = {**several["items"], "description": several["description"]}
     schema["required"] = [key for key in schema["required"] if key != "tasks"]
     schema["oneOf"] = [{"required": ["task"]}, {"required": ["tasks"]}]
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": "A study of promptsearch"}
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        **schema,
+        "title": "A study of promptsearch",
+    }
 
 
 def _override(data: Any, assignment: str) -> tuple[KeyPath, str]:
@@ -117,7 +129,9 @@ def _override(data: Any, assignment: str) -> tuple[KeyPath, str]:
                 )
             step = int(key)
         elif not isinstance(here, dict):
-            raise StudyError(f"{told}: '{'.'.join(keys[:i])}' is {_found(here)}, which has no key '{key}'")
+            raise StudyError(
+                f"{told}: '{'.'.join(keys[:i])}' is {_found(here)}, which has no key '{key}'"
+            )
         path = (*path, step)
         if i == len(keys) - 1:
             here[step] = value
@@ -158,7 +172,11 @@ def _complaint(error: ValidationError, data: Mapping[str, Any], lines: Lines) ->
     name = ".".join(map(str, path))
     if "text" in context:  # a message of our own, whole
         return f"{where}, in {name}: {context['text']}" if name else f"{where}: {context['text']}"
-    expected = str(context["error"]) if "error" in context else _EXPECTED.get(first["type"], first["msg"]).format(**context)
+    expected = (
+        str(context["error"])
+        if "error" in context
+        else _EXPECTED.get(first["type"], first["msg"]).format(**context)
+    )
     return f"{where}: {name} is {_found(first['input'])}; expected {expected}."
 
 
@@ -169,10 +187,18 @@ def _as_written(loc: Sequence[int | str], data: Any) -> KeyPath:
         if isinstance(data, Mapping) and part not in data:
             if part == "tasks" and "task" in data:
                 part = "task"
-            elif len(data) == 1 and isinstance(options := next(iter(data.values())), Mapping) and part in options:
+            elif (
+                len(data) == 1
+                and isinstance(options := next(iter(data.values())), Mapping)
+                and part in options
+            ):
                 path.append(next(iter(data)))  # {STRATEGY: {OPTION: VALUE}}
                 data = options
-        if part in data if isinstance(data, Mapping) else isinstance(data, (list, tuple)) and isinstance(part, int):
+        if (
+            part in data
+            if isinstance(data, Mapping)
+            else isinstance(data, (list, tuple)) and isinstance(part, int)
+        ):
             path.append(part)
             data = data[part]
     return tuple(path)
@@ -186,7 +212,11 @@ def _found(value: Any) -> str:
         return str(value).lower()
     if isinstance(value, Mapping):
         keys = f"the key{'s' * (len(value) != 1)} {', '.join(map(str, value))}"
-        return f"a mapping with {keys if len(keys) <= 200 else f'{len(value)} keys'}" if value else "an empty mapping"
+        return (
+            f"a mapping with {keys if len(keys) <= 200 else f'{len(value)} keys'}"
+            if value
+            else "an empty mapping"
+        )
     if isinstance(value, (list, tuple)):
         return f"a list of {len(value)}" if value else "an empty list"
     return brief(value)

@@ -21,7 +21,14 @@ from promptsearch.errors import PromptSearchError, StrategyError, StudyError
 from promptsearch.models.endpoint import Completion
 from promptsearch.models.protocol import TextModel
 from promptsearch.models.weights import ModelWeights
-from promptsearch.prompts.prompt import Numbers, Prompt, TextPrompt, TrainedPrompt, length_of, tensors_of
+from promptsearch.prompts.prompt import (
+    Numbers,
+    Prompt,
+    TextPrompt,
+    TrainedPrompt,
+    length_of,
+    tensors_of,
+)
 from promptsearch.prompts.space import PromptSpace
 from promptsearch.records.log import RunLog
 from promptsearch.records.scores import Floats, Ids, Scores
@@ -135,7 +142,9 @@ class Forecast:
         return self.preparing + sum(run.runs * run.seconds for run in self.runs)
 
 
-def forecast(config: StudyConfig, model: TextModel | None = None, task: Task | None = None) -> Forecast:
+def forecast(
+    config: StudyConfig, model: TextModel | None = None, task: Task | None = None
+) -> Forecast:
     """Predict what a study computes and how long it takes, as if nothing of it had been done before.
 
     Args:
@@ -155,7 +164,9 @@ def forecast(config: StudyConfig, model: TextModel | None = None, task: Task | N
         trains[_key(prepared, run)] |= run.strategy.access is not Access.SCORES
     speeds = {key: calibrate(arena, trains[key]) for key, arena in prepared.arenas.items()}
     for pruned, pruning in prepared.prunings.items():
-        seconds += next(speed for key, speed in speeds.items() if key[0] == pruned).search.seconds(pruning.cost)
+        seconds += next(speed for key, speed in speeds.items() if key[0] == pruned).search.seconds(
+            pruning.cost
+        )
     found = Forecast(
         model=prepared.lm.name,
         dtype=dtype,
@@ -230,7 +241,13 @@ def _task_forecast(arena: Arena, calibration: Calibration) -> TaskForecast:
     )
 
 
-def _rehearse(run: Run, runs: int, calibration: Calibration, seen: set[tuple[int, ...]], start: _Rehearsed | None) -> _Rehearsed:
+def _rehearse(
+    run: Run,
+    runs: int,
+    calibration: Calibration,
+    seen: set[tuple[int, ...]],
+    start: _Rehearsed | None,
+) -> _Rehearsed:
     def failing(error: str) -> _Rehearsed:
         return _Rehearsed(RunForecast(run.arena.task.name, run.label, runs, error=error))
 
@@ -242,10 +259,14 @@ def _rehearse(run: Run, runs: int, calibration: Calibration, seen: set[tuple[int
         standin,
         ledger,
         log=log,
-        proposing=None if run.proposing is None else _StandInProposing(standin, run.proposing, arena.space),
+        proposing=None
+        if run.proposing is None
+        else _StandInProposing(standin, run.proposing, arena.space),
         start=start.winner if start else None,
     )
-    options = {name: value for name, value in run.options.items() if name not in run.strategy.writes}
+    options = {
+        name: value for name, value in run.options.items() if name not in run.strategy.writes
+    }
     try:
         strategy = make_strategy(run.name, run.strategy, objective, run.seed, options)
         search(strategy)
@@ -271,7 +292,14 @@ def _rehearse(run: Run, runs: int, calibration: Calibration, seen: set[tuple[int
         seconds += calibration.exact.seconds(cost)
     proposals = sum(len(line["prompts"]) for line in log.lines)
     told = RunForecast(
-        arena.task.name, run.label, runs, proposals, ledger.spent, ledger.computed, seconds, requests=standin.requests
+        arena.task.name,
+        run.label,
+        runs,
+        proposals,
+        ledger.spent,
+        ledger.computed,
+        seconds,
+        requests=standin.requests,
     )
     return _Rehearsed(told, finalists[0])
 
@@ -315,10 +343,21 @@ class _StandIn:
         self._seen = seen
         self._steps = 0
         self.signature = "a rehearsal"
-        self.length, self.context, self.lead = self._engine.length, self._engine.context, self._engine.lead
-        self.readings, self.passes, self.fits = self._engine.readings, self._engine.passes, self._engine.fits
+        self.length, self.context, self.lead = (
+            self._engine.length,
+            self._engine.context,
+            self._engine.lead,
+        )
+        self.readings, self.passes, self.fits = (
+            self._engine.readings,
+            self._engine.passes,
+            self._engine.fits,
+        )
         self.examples, self.encode = self._engine.examples, self._engine.encode
-        self.demonstrations, self.keys_values = self._engine.demonstrations, self._engine.keys_values
+        self.demonstrations, self.keys_values = (
+            self._engine.demonstrations,
+            self._engine.keys_values,
+        )
         self.seconds = self.asked = 0.0
         self.requests = 0
 
@@ -336,7 +375,11 @@ class _StandIn:
 
     def score(self, prompts: Sequence[Prompt], examples: Ids) -> Scores:
         begin = time.perf_counter()
-        failures = {i: "it is too long for the model" for i, prompt in enumerate(prompts) if not self.fits(prompt)}
+        failures = {
+            i: "it is too long for the model"
+            for i, prompt in enumerate(prompts)
+            if not self.fits(prompt)
+        }
         losses = np.stack([self._losses(prompt) for prompt in prompts])[:, examples]
         losses[list(failures)] = np.nan
         computed = 0
@@ -359,7 +402,9 @@ class _StandIn:
         tokens = int(self.context(examples).sum()) + len(examples) * length_of(numbers)
         speed = self._calibration.training
         if speed is None:
-            raise StrategyError("it asks for gradients, but its class says that it needs scores only: set 'access'")
+            raise StrategyError(
+                "it asks for gradients, but its class says that it needs scores only: set 'access'"
+            )
         work = sum(self._engine.passes(numbers)) * tokens
         self.seconds += speed.seconds(work) + self._calibration.search.token * self._first(examples)
         self._steps += 1
@@ -383,7 +428,9 @@ class _StandIn:
         """Log-probabilities over the choices, the wrong ones sharing what is left; None for text answers."""
         if not self._choices:
             return None
-        rest = np.log(np.maximum(1e-9, -np.expm1(-np.maximum(losses, 1e-9))) / max(1, self._choices - 1))
+        rest = np.log(
+            np.maximum(1e-9, -np.expm1(-np.maximum(losses, 1e-9))) / max(1, self._choices - 1)
+        )
         table = np.repeat(rest[..., None], self._choices, axis=2)
         for column, example in enumerate(examples):
             table[:, column, self._right[example]] = -losses[:, column]
@@ -420,12 +467,24 @@ class _StandInProposing:
         return self._proposing.most(request)
 
     def complete(
-        self, requests: Sequence[str], *, max_tokens: int, temperature: float, seeds: Sequence[int], stop: Sequence[str]
+        self,
+        requests: Sequence[str],
+        *,
+        max_tokens: int,
+        temperature: float,
+        seeds: Sequence[int],
+        stop: Sequence[str],
     ) -> list[Completion]:
         found = []
         for request, seed in zip(requests, seeds, strict=True):
-            ids = np.random.default_rng(seed).choice(self._space.pool, size=min(self.WORDS, max_tokens - 1))
-            found.append(Completion(self._space.decode(ids.tolist()).strip(), self.most(request), len(ids) + 1))
+            ids = np.random.default_rng(seed).choice(
+                self._space.pool, size=min(self.WORDS, max_tokens - 1)
+            )
+            found.append(
+                Completion(
+                    self._space.decode(ids.tolist()).strip(), self.most(request), len(ids) + 1
+                )
+            )
         if isinstance(self._proposing, RemoteProposing):
             self._standin.requests += len(found)  # how long they take is not known
         else:

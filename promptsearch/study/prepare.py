@@ -92,7 +92,9 @@ class Prepared:
             folder: Of the study.
         """
         found = {name: pruning.find(folder / "pools") for name, pruning in self.prunings.items()}
-        arenas = {key: arena.taking(found.get(key[0], arena.pool)) for key, arena in self.arenas.items()}
+        arenas = {
+            key: arena.taking(found.get(key[0], arena.pool)) for key, arena in self.arenas.items()
+        }
         return replace(self, arenas=arenas)
 
     def runs(self, folder: Path) -> Iterator[Run]:
@@ -102,7 +104,9 @@ class Prepared:
             folder: Of the study.
         """
         config = self.config
-        made: dict[tuple[str, str], Run] = {}  # by task and label, the last one: of deterministic strategies the only one
+        made: dict[
+            tuple[str, str], Run
+        ] = {}  # by task and label, the last one: of deterministic strategies the only one
         for place, seed in enumerate(config.seeds):
             for task in self.tasks:
                 for row in sources_first(self.rows):
@@ -130,7 +134,9 @@ class Prepared:
                     yield run
 
 
-def prepare(config: StudyConfig, model: TextModel | None = None, task: Task | None = None) -> Prepared:
+def prepare(
+    config: StudyConfig, model: TextModel | None = None, task: Task | None = None
+) -> Prepared:
     """Find strategies, load data and model, lay out all examples, check joints and budgets.
 
     Args:
@@ -142,7 +148,11 @@ def prepare(config: StudyConfig, model: TextModel | None = None, task: Task | No
         PromptSearchError: Anything wrong with the input.
     """
     rows = _with_sources(config, _rows(config))
-    tasks = [task] if task else [Task.load(_given(t), config.folder, metric=config.metric) for t in config.tasks]
+    tasks = (
+        [task]
+        if task
+        else [Task.load(_given(t), config.folder, metric=config.metric) for t in config.tasks]
+    )
     for each in tasks:
         for note in each.notes:
             log.warning("task '%s': %s", each.name, note)
@@ -160,7 +170,9 @@ def prepare(config: StudyConfig, model: TextModel | None = None, task: Task | No
     memory = exact.room() if config.memory is None else int(config.memory)
     arenas: dict[ArenaKey, Arena] = {}
     keys = {_arena_key(config, task, row) for task in tasks for row in rows}
-    keeping = sum(kind in ("slots", "gated") for _, _, kind in keys)  # nothing of a row stays the same below others
+    keeping = sum(
+        kind in ("slots", "gated") for _, _, kind in keys
+    )  # nothing of a row stays the same below others
     share = memory // max(1, keeping)  # all of them keep what they computed until the study ends
     prunings: dict[str, Pruning] = {}
     for each in tasks:
@@ -178,11 +190,15 @@ def prepare(config: StudyConfig, model: TextModel | None = None, task: Task | No
             key = _arena_key(config, each, row)
             if key not in arenas:
                 _, length, kind = key
-                arenas[key] = Arena.build(each, exact, dtype, length, pool, config.score_on, share, kind)
+                arenas[key] = Arena.build(
+                    each, exact, dtype, length, pool, config.score_on, share, kind
+                )
             _check_budget(config, row, arenas[key])
         unchecked = {False, True}
         for (name, _, _), arena in arenas.items():
-            if name == each.name and arena.template.apart in unchecked:  # joints are the same whatever the length
+            if (
+                name == each.name and arena.template.apart in unchecked
+            ):  # joints are the same whatever the length
                 unchecked.remove(arena.template.apart)
                 for split in SPLITS:
                     arena.exact[split].check_joints(arena.space)
@@ -204,7 +220,9 @@ def _proposing(config: StudyConfig, lm: TextModel, dtype: torch.dtype) -> Propos
     return LocalProposing(loaded(lm, "asked").to(dtype), chat=given.chat)
 
 
-def _pool(config: StudyConfig, task: Task, lm: TextModel, rows: Sequence[Row], training: Sequence[Example]) -> Pool:
+def _pool(
+    config: StudyConfig, task: Task, lm: TextModel, rows: Sequence[Row], training: Sequence[Example]
+) -> Pool:
     """The pool of a task; where there are no words, and no strategy takes any, all tokens that texts are made of."""
     if not (_takes_words(rows) or _names_words(config, task, lm)):
         return Pool(lm.plain, "no strategy takes words from it")
@@ -233,7 +251,9 @@ def _rows(config: StudyConfig) -> list[Row]:
     rows = []
     for place, given in enumerate(config.strategies):
         strategy = _found(config, place, given)
-        sized = any(issubclass(kind, (HardPrompt, RowsPrompt, TunedPrompt)) for kind in strategy.proposes)
+        sized = any(
+            issubclass(kind, (HardPrompt, RowsPrompt, TunedPrompt)) for kind in strategy.proposes
+        )
         if isinstance(config.length, int) or given.length is not None:
             rows.append(Row(given, strategy, given.label))
         elif not sized:  # a text has the length that it has, weights have none: one for all, whatever lengths come later
@@ -244,7 +264,9 @@ def _rows(config: StudyConfig) -> list[Row]:
                 rows.append(Row(at, strategy, given.label))
     labels = [row.given.label for row in rows]
     if twice := next((label for i, label in enumerate(labels) if label in labels[:i]), None):
-        raise StudyError(f"two rows would be called '{twice}', one of them by the sweep over 'length': give the other a label")
+        raise StudyError(
+            f"two rows would be called '{twice}', one of them by the sweep over 'length': give the other a label"
+        )
     return rows
 
 
@@ -279,22 +301,34 @@ def _with_sources(config: StudyConfig, rows: list[Row]) -> list[Row]:
             continue
         label, name = row.given.label, row.given.start.run
         # In a sweep over lengths, the row of the same length.
-        named = [x for x in rows if x.given.label == name or (x.family == name and x.given.length == row.given.length)]
+        named = [
+            x
+            for x in rows
+            if x.given.label == name or (x.family == name and x.given.length == row.given.length)
+        ]
         if not named:
-            raise UnknownName(f"run of the study, from which '{label}' could start", name, [r.family for r in rows if r != row])
+            raise UnknownName(
+                f"run of the study, from which '{label}' could start",
+                name,
+                [r.family for r in rows if r != row],
+            )
         if named[0] == row:
             raise StudyError(f"'{label}' names itself under 'start': name the run of another row")
         source = named[0]
         can = ", ".join(sorted(kind.__name__ for kind in row.strategy.starts_from))
         if not row.strategy.starts_from:
-            raise StudyError(f"'{label}' cannot start from '{name}': the strategy '{row.given.name}' starts from no other run")
+            raise StudyError(
+                f"'{label}' cannot start from '{name}': the strategy '{row.given.name}' starts from no other run"
+            )
         if not row.strategy.starts_from & source.strategy.proposes:
             has = ", ".join(sorted(kind.__name__ for kind in source.strategy.proposes))
             raise StudyError(
                 f"'{label}' cannot start from '{name}', whose winner is a {has}: '{row.given.name}' starts from {can}"
             )
         lengths = [x.given.length or config.lengths[0] for x in (row, source)]
-        sized = not any(kind is TextPrompt for kind in source.strategy.proposes)  # the length of texts is known later
+        sized = not any(
+            kind is TextPrompt for kind in source.strategy.proposes
+        )  # the length of texts is known later
         if sized and lengths[0] != lengths[1]:
             raise StudyError(
                 f"'{label}' has {lengths[0]} prompt tokens and starts from '{name}', which has {lengths[1]}: give both "
@@ -317,7 +351,9 @@ def sources_first(rows: Sequence[Row]) -> list[Row]:
         chain = [row]
         while (source := chain[-1].source) is not None and source not in ordered:
             if by_label[source] in chain:
-                circle = " from ".join(f"'{each.given.label}'" for each in [*chain, by_label[source]])
+                circle = " from ".join(
+                    f"'{each.given.label}'" for each in [*chain, by_label[source]]
+                )
                 raise StudyError(f"runs cannot start from each other in a circle: {circle}")
             chain.append(by_label[source])
         ordered |= {each.given.label: each for each in reversed(chain)}
@@ -326,7 +362,9 @@ def sources_first(rows: Sequence[Row]) -> list[Row]:
 
 def _check_sweep(config: StudyConfig, tasks: list[Task]) -> None:
     for task in tasks:
-        if not isinstance(config.length, int) and all(slot.length is not None for slot in task.template.slots):
+        if not isinstance(config.length, int) and all(
+            slot.length is not None for slot in task.template.slots
+        ):
             raise StudyError(
                 f"'length' is a list, but the template of task '{task.name}' fixes the length of each slot: "
                 f"{task.template.text!r}. Leave the numbers out of its slots, or give one length"
@@ -335,7 +373,11 @@ def _check_sweep(config: StudyConfig, tasks: list[Task]) -> None:
 
 def _check_metrics(lm: TextModel, tasks: list[Task]) -> None:
     for task in tasks:
-        if lm.served and lm.served["scores"] == "errors" and task.metric not in ("accuracy", "exact_match"):
+        if (
+            lm.served
+            and lm.served["scores"] == "errors"
+            and task.metric not in ("accuracy", "exact_match")
+        ):
             raise StudyError(
                 f"the metric '{task.metric}' of task '{task.name}' needs the probabilities of the answers, but the endpoint of "
                 f"'{lm.name}' gives no log-probabilities of a prompt: take accuracy"
@@ -365,7 +407,10 @@ def _load(config: StudyConfig, rows: list[Row], tasks: list[Task]) -> TextModel:
     if isinstance(given, str):
         return LanguageModel.load(config.model_source, device=config.device)
     for row in rows:
-        if row.strategy.access is not Access.SCORES or not row.strategy.proposes <= {HardPrompt, TextPrompt}:
+        if row.strategy.access is not Access.SCORES or not row.strategy.proposes <= {
+            HardPrompt,
+            TextPrompt,
+        }:
             kinds = ", ".join(sorted(kind.__name__ for kind in row.strategy.proposes))
             raise StudyError(
                 f"the strategy '{row.given.label}' needs {row.strategy.access} of the model and proposes {kinds}; on a model "
@@ -373,7 +418,9 @@ def _load(config: StudyConfig, rows: list[Row], tasks: list[Task]) -> TextModel:
                 "`promptsearch strategies`"
             )
     if given.tokenizer:
-        examples = (each for task in tasks for split in SPLITS for each in task.splits[split].examples)
+        examples = (
+            each for task in tasks for split in SPLITS for each in task.splits[split].examples
+        )
         choices = {answer for task in tasks for answer in task.choices or ()}
         answers = choices | {answer for each in examples for answer in (each.answer, *each.aliases)}
         return _behind(given, config, answers=sorted(answers))
@@ -386,12 +433,19 @@ def _load(config: StudyConfig, rows: list[Row], tasks: list[Task]) -> TextModel:
     return _behind(given, config, words or [" a"])  # a word that no strategy of the study takes
 
 
-def _behind(given: EndpointConfig, config: StudyConfig, words: Sequence[str] = (), answers: Sequence[str] = ()) -> ServedModel:
+def _behind(
+    given: EndpointConfig,
+    config: StudyConfig,
+    words: Sequence[str] = (),
+    answers: Sequence[str] = (),
+) -> ServedModel:
     """A model behind an endpoint, which will score these answers; without a tokenizer it knows these words."""
     source = None if given.tokenizer is None else config.source(given.tokenizer)
     tokens = None if source is None else Tokens.load(source)
     return ServedModel(
-        Endpoint(given.endpoint, given.model, given.key, given.seconds, given.retries, chat=given.chat),
+        Endpoint(
+            given.endpoint, given.model, given.key, given.seconds, given.retries, chat=given.chat
+        ),
         tokens=tokens,
         tokenizer=source,
         words=words,

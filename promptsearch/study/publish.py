@@ -17,7 +17,14 @@ from promptsearch.errors import EndpointDown, ExportError, ModelError, PromptErr
 from promptsearch.export.certificate import PROBE
 from promptsearch.export.saved import SavedPrompt, load_prompt, no_export, write_saved
 from promptsearch.files import remove
-from promptsearch.prompts.prompt import HardPrompt, Prompt, TextPrompt, TrainedPrompt, prompt_from_json, save_trained
+from promptsearch.prompts.prompt import (
+    HardPrompt,
+    Prompt,
+    TextPrompt,
+    TrainedPrompt,
+    prompt_from_json,
+    save_trained,
+)
 from promptsearch.records.sealed import read_record, write_record
 from promptsearch.scoring.layout import prompt_texts
 from promptsearch.statistics import Sample, interval
@@ -29,7 +36,9 @@ log = logging.getLogger(__name__)
 BEST, UNEXPORTED = "best", "unexported"
 
 
-def export_winner(arena: Arena, winner: Prompt, result: Mapping[str, Any], run: Path) -> dict[str, Any]:
+def export_winner(
+    arena: Arena, winner: Prompt, result: Mapping[str, Any], run: Path
+) -> dict[str, Any]:
     """Write a winner, load it again and score it anew.
 
     Args:
@@ -137,7 +146,11 @@ def _as_text(winner: Prompt, arena: Arena) -> Prompt:
         return winner
     texts = prompt_texts(arena.template, arena.lm, winner)
     slots = arena.template.slots
-    return TextPrompt(tuple(t.removeprefix(" ") if slot.space else t for t, slot in zip(texts, slots, strict=True)))
+    return TextPrompt(
+        tuple(
+            t.removeprefix(" ") if slot.space else t for t, slot in zip(texts, slots, strict=True)
+        )
+    )
 
 
 def _measured(found: Mapping[str, Any]) -> dict[str, float]:
@@ -153,9 +166,15 @@ def _intervals(test: Mapping[str, Any], metric: str) -> dict[str, Any]:
     if parts is None and ":" not in metric:
         parts = shares(metric, test["labels"], test["predictions"])
     if parts is not None:  # a study's own metric may have failed
-        found = interval(Sample(np.array([parts], dtype=np.float64)), (-np.inf, np.inf) if ":" in metric else (0, 1))
+        found = interval(
+            Sample(np.array([parts], dtype=np.float64)),
+            (-np.inf, np.inf) if ":" in metric else (0, 1),
+        )
         ends["metric_interval"] = [found.low, found.high]
-    return {"examples": len(test["losses"]), **{key: pair for key, pair in ends.items() if np.isfinite(pair).all()}}
+    return {
+        "examples": len(test["losses"]),
+        **{key: pair for key, pair in ends.items() if np.isfinite(pair).all()},
+    }
 
 
 def _bytes(folder: Path, text: str) -> int:

@@ -13,7 +13,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from promptsearch.errors import ModelError, PromptSearchError, StrategyError, StudyError, Tampered, TaskError
+from promptsearch.errors import (
+    ModelError,
+    PromptSearchError,
+    StrategyError,
+    StudyError,
+    Tampered,
+    TaskError,
+)
 from promptsearch.models import LanguageModel
 from promptsearch.models.protocol import TextModel
 from promptsearch.printable import printable
@@ -66,7 +73,9 @@ def scored_size(task: Task, score_on: int) -> int:
     """
     size = min(score_on, len(task.splits["search"]) // 2)
     if size < 1:
-        raise StudyError(f"task '{task.name}': the search split needs at least 2 examples, one to score on and one to train on")
+        raise StudyError(
+            f"task '{task.name}': the search split needs at least 2 examples, one to score on and one to train on"
+        )
     return size
 
 
@@ -131,7 +140,9 @@ class Arena:
             return make_scorer(model, template, split, task.choices, memory=share, keep=True)
 
         exact = {name: engine(lm, task.splits[name]) for name in SPLITS}
-        searching = exact["search"] if dtype == lm.dtype else engine(lm.to(dtype), task.splits["search"])
+        searching = (
+            exact["search"] if dtype == lm.dtype else engine(lm.to(dtype), task.splits["search"])
+        )
         pool = pool if isinstance(pool, Pool) else Pool(tuple(pool), "tokens")
         bound = task.template.bind(length)
         first = partial(lm.decode, begins=begins_row(bound, lm)[0])
@@ -143,7 +154,9 @@ class Arena:
             first=first,
             embeddings=lambda: searching.embeddings,
         )
-        return Arena(task, lm, dtype, template, space, searching, exact, scored_size(task, score_on), pool)
+        return Arena(
+            task, lm, dtype, template, space, searching, exact, scored_size(task, score_on), pool
+        )
 
     def taking(self, pool: Pool) -> Arena:
         """The same with another pool."""
@@ -157,7 +170,9 @@ class Arena:
     @cached_property
     def bare(self) -> SplitScorer:
         """The select split in float32 under the template's text: scores the empty prompt, the same for all lengths and kinds."""
-        return make_scorer(self.lm, self.task.template.bind(1), self.task.splits["select"], self.task.choices)
+        return make_scorer(
+            self.lm, self.task.template.bind(1), self.task.splits["select"], self.task.choices
+        )
 
     def samples(
         self, rng: np.random.Generator, count: int
@@ -174,7 +189,10 @@ class Arena:
         if self.template.kind == "slots":
             return hard
         if self.template.kind == "tuned":
-            return [TunedPrompt({VECTORS: self.exact["search"].embeddings[list(prompt.ids)]}) for prompt in hard]
+            return [
+                TunedPrompt({VECTORS: self.exact["search"].embeddings[list(prompt.ids)]})
+                for prompt in hard
+            ]
         return [PrefixPrompt(self.exact["search"].keys_values(prompt.ids)) for prompt in hard]
 
     def everything(self, split: str) -> Ids:
@@ -192,7 +210,9 @@ class Arena:
         again = price_of(search, length, self.scored)
         ids = self.everything("select")
         selecting = price_of(select, length, ids)
-        return finalists * again + min(SELECTED, finalists) * selecting + int(select.lead(ids).sum())
+        return (
+            finalists * again + min(SELECTED, finalists) * selecting + int(select.lead(ids).sum())
+        )
 
     def price_of_pool(self, strategy: type[Strategy]) -> int:
         """What a strategy pays before it starts: for the pool, where its prompts are made of it."""
@@ -202,7 +222,11 @@ class Arena:
         """What one evaluation and selection cost together."""
         length = self.template.length
         one = price_of(self.exact["search"], length, self.scored)
-        return one + int(self.exact["search"].lead(self.scored).sum()) + self.price_of_selection(length, finalists)
+        return (
+            one
+            + int(self.exact["search"].lead(self.scored).sum())
+            + self.price_of_selection(length, finalists)
+        )
 
     def check_unchanged(self) -> None:
         """See that the LM's weights are as they were loaded.
@@ -241,8 +265,12 @@ class Arena:
             whole = all(model.restore() for model in self._models())
             for scorer in (self.searching, self.bare, *self.exact.values()):
                 scorer.forget()
-            advice = "leave the LM's weights alone, and propose other ones as `Weights` or `TunedPrompt`"
-            raise Tampered(f"{error}. They must not be written to: {advice}", mended=whole) from error
+            advice = (
+                "leave the LM's weights alone, and propose other ones as `Weights` or `TunedPrompt`"
+            )
+            raise Tampered(
+                f"{error}. They must not be written to: {advice}", mended=whole
+            ) from error
 
     def _models(self) -> list[LanguageModel]:
         """The LM in the dtypes that score; none where it runs elsewhere."""
@@ -318,7 +346,9 @@ class Run:
             ledger,
             scored=arena.scored,
             training=np.arange(arena.score_on, len(arena.task.splits["search"])),
-            reserve=lambda length, prompts: arena.price_of_selection(length, min(prompts, finalists)),
+            reserve=lambda length, prompts: arena.price_of_selection(
+                length, min(prompts, finalists)
+            ),
             seconds=self.seconds,
             race=self.race,
             finalists=finalists,
@@ -326,7 +356,10 @@ class Run:
         )
 
     def execute(
-        self, cache: ScoreCache | None, listener: Callable[[str, Books], None], start: Beginning | None = None
+        self,
+        cache: ScoreCache | None,
+        listener: Callable[[str, Books], None],
+        start: Beginning | None = None,
     ) -> tuple[dict[str, Any], Prompt]:
         """Search, select, and look at the test split once; goes on where a killed process stopped.
 
@@ -344,10 +377,14 @@ class Run:
             RecordError: The run's log is damaged.
         """
         arena = self.arena
-        if start and type(start.prompt) not in self.strategy.starts_from:  # of a strategy that proposes several kinds
+        if (
+            start and type(start.prompt) not in self.strategy.starts_from
+        ):  # of a strategy that proposes several kinds
             can = ", ".join(sorted(kind.__name__ for kind in self.strategy.starts_from))
             what = f"'{start.about['run']}' was won by a {type(start.prompt).__name__}"
-            raise StudyError(f"{what}, from which '{self.name}' does not start: it starts from {can}")
+            raise StudyError(
+                f"{what}, from which '{self.name}' does not start: it starts from {can}"
+            )
         objective = self.objective(
             arena.searching,
             self.ledger(start.about["spent"] if start else 0),
@@ -362,7 +399,9 @@ class Run:
         try:
             found = self._search(objective, books)
         except PromptSearchError:
-            self._check_untouched(books)  # whatever a strategy failed at, the next run finds all as it was
+            self._check_untouched(
+                books
+            )  # whatever a strategy failed at, the next run finds all as it was
             raise
         self._check_untouched(books)
         return self._selected(books, *found, listener, start)
@@ -385,7 +424,13 @@ class Run:
         """See that code and weights are as they were, and the bill is right."""
         books.check_untouched()
         self.arena.check_untouched()
-        check_bill(books.ledger, books.log.lines, self.arena.searching, self.arena.scored, self.arena.space.length)
+        check_bill(
+            books.ledger,
+            books.log.lines,
+            self.arena.searching,
+            self.arena.scored,
+            self.arena.space.length,
+        )
 
     def _selected(
         self,
@@ -400,17 +445,30 @@ class Run:
         arena, log, ledger, stage = self.arena, books.log, books.ledger, books.calls.stage
         finalists = books.finalists()
         if not finalists:
-            raise StudyError(f"no prompt could be scored. The search ended because: {stopped}. {_first_failure(log)}")
+            raise StudyError(
+                f"no prompt could be scored. The search ended because: {stopped}. {_first_failure(log)}"
+            )
         listener("select", books)
         exact = arena.exact
-        found = stage("rescore", "search", exact["search"], [r.prompt for r in finalists], arena.scored, charged=True)
+        found = stage(
+            "rescore",
+            "search",
+            exact["search"],
+            [r.prompt for r in finalists],
+            arena.scored,
+            charged=True,
+        )
         again = _mean_losses(found)
         best = _best([r.prompt for r in finalists], again, SELECTED)
-        selected = stage("select", "select", exact["select"], best, arena.everything("select"), charged=True)
+        selected = stage(
+            "select", "select", exact["select"], best, arena.everything("select"), charged=True
+        )
         winner = _best(best, _mean_losses(selected), 1)[0]
         empty = None if training is None else self._empty(books)
         listener("test", books)
-        tested = stage("test", "test", exact["test"], [winner], arena.everything("test"), charged=False)
+        tested = stage(
+            "test", "test", exact["test"], [winner], arena.everything("test"), charged=False
+        )
         place = best.index(winner)
         ranked = next(r for r in finalists if r.prompt == winner)
         loss = again[[r.prompt for r in finalists].index(winner)]
@@ -429,8 +487,12 @@ class Run:
             "spent": ledger.spent,
             "seconds": round(log.seconds, 1),
             "stopped": stopped,
-            "proposals": sum(len(line["prompts"]) for line in log.lines if line["stage"] == "search"),
-            "failures": sum(len(line["failures"]) for line in log.lines if line["stage"] != "empty"),
+            "proposals": sum(
+                len(line["prompts"]) for line in log.lines if line["stage"] == "search"
+            ),
+            "failures": sum(
+                len(line["failures"]) for line in log.lines if line["stage"] != "empty"
+            ),
             "length": arena.searching.length(winner),
             "trainable": trainable,
             "stored": winner.numbers if isinstance(winner, TrainedPrompt) else 0,
@@ -456,7 +518,12 @@ class Run:
 
     def failed(self, error: PromptSearchError) -> dict[str, Any]:
         """What `result.json` holds of a run that failed."""
-        return {"status": "failed", **self._names(), "deterministic": self.strategy.deterministic, "error": printable(str(error))}
+        return {
+            "status": "failed",
+            **self._names(),
+            "deterministic": self.strategy.deterministic,
+            "error": printable(str(error)),
+        }
 
     def _names(self) -> dict[str, Any]:
         return {
@@ -507,7 +574,9 @@ class Run:
         own: dict[str, Any] = {}
         try:
             found = measure(metric, metric_function(metric), labels, predictions)
-            if ":" in metric and split == "test":  # whoever reads the results need not have, or trust, the function
+            if (
+                ":" in metric and split == "test"
+            ):  # whoever reads the results need not have, or trust, the function
                 own["shares"] = shares(metric, labels, predictions)
         except TaskError as error:
             own["metric_failed"] = str(error)
@@ -521,27 +590,40 @@ def describe(arena: Arena, prompt: Prompt) -> dict[str, Any]:
     if isinstance(prompt, (HardPrompt, TextPrompt)):
         return {**data, "text": " | ".join(prompt_texts(arena.template, arena.lm, prompt))}
     if isinstance(prompt, PrefixPrompt):
-        length, layers = prompt.rows.shape[:2]  # no token has keys like these: the nearest would say nothing
+        length, layers = prompt.rows.shape[
+            :2
+        ]  # no token has keys like these: the nearest would say nothing
         return {**data, "text": f"[keys and values of {length} tokens in {layers} layers]"}
     if isinstance(prompt, Weights):
         return {**data, "text": f"[{prompt.numbers:,} changed or added weights]"}
     if isinstance(prompt, TunedPrompt):
         changed = prompt.numbers - prompt.vectors.numel()
-        return {**data, "text": f"[{prompt.length} vectors and {changed:,} changed or added weights]"}
+        return {
+            **data,
+            "text": f"[{prompt.length} vectors and {changed:,} changed or added weights]",
+        }
     if isinstance(prompt, GatedPrompt):
         length, layers = prompt.rows.shape[:2]
         gates = f"gates up to {float(prompt.gates.abs().max()):.2g}"
         return {**data, "text": f"[{length} vectors in each of the top {layers} layers, {gates}]"}
-    embeddings = torch.nn.functional.normalize(arena.exact["search"].embeddings.float().cpu(), dim=-1)
-    cosines, ids = (torch.nn.functional.normalize(prompt.vectors, dim=-1) @ embeddings.T).max(-1)  # (length,) each
+    embeddings = torch.nn.functional.normalize(
+        arena.exact["search"].embeddings.float().cpu(), dim=-1
+    )
+    cosines, ids = (torch.nn.functional.normalize(prompt.vectors, dim=-1) @ embeddings.T).max(
+        -1
+    )  # (length,) each
     nearest = [
-        {"token": arena.lm.decode([i]), "cosine": round(c, 3)} for i, c in zip(ids.tolist(), cosines.tolist(), strict=True)
+        {"token": arena.lm.decode([i]), "cosine": round(c, 3)}
+        for i, c in zip(ids.tolist(), cosines.tolist(), strict=True)
     ]
     return {**data, "text": "".join(n["token"] for n in nearest), "nearest": nearest}
 
 
 def _mean_losses(line: dict[str, Any]) -> list[float]:
-    return [float("inf") if row is None or None in row else float(np.mean(row)) for row in line["losses"]]
+    return [
+        float("inf") if row is None or None in row else float(np.mean(row))
+        for row in line["losses"]
+    ]
 
 
 def _best(prompts: Sequence[Prompt], losses: Sequence[float], count: int) -> list[Prompt]:
@@ -567,10 +649,14 @@ def _curve(log: RunLog) -> list[list[float]]:
 
 def _search_losses(log: RunLog) -> list[float]:
     """Mean losses of all prompts that the search scored on all of `score_on`, in order; +inf for failures."""
-    lines = [line for line in log.lines if line["stage"] == "search" and line["examples"] == "score_on"]
+    lines = [
+        line for line in log.lines if line["stage"] == "search" and line["examples"] == "score_on"
+    ]
     return [loss for line in lines for loss in _mean_losses(line)]
 
 
 def _first_failure(log: RunLog) -> str:
-    reason = next((next(iter(line["failures"].values())) for line in log.lines if line["failures"]), None)
+    reason = next(
+        (next(iter(line["failures"].values())) for line in log.lines if line["failures"]), None
+    )
     return f"The first failure: {reason}" if reason else "Give it a larger budget."

@@ -40,7 +40,10 @@ RESERVED = ("label", "length", "budget", "start")
 #: What no study that anyone means is beyond: any whole number, seeds, lengths of a sweep, runs, and characters of a name.
 MOST, SEEDS, LENGTHS, RUNS, NAME = 10**15, 1_000, 100, 100_000, 100
 #: Names that a folder cannot have everywhere, or that stand in a study's folder already.
-_TAKEN = re.compile(r"(con|prn|aux|nul|com\d|lpt\d|pools|study\.json|report\.(md|html)|runs\.parquet)", re.IGNORECASE)
+_TAKEN = re.compile(
+    r"(con|prn|aux|nul|com\d|lpt\d|pools|study\.json|report\.(md|html)|runs\.parquet)",
+    re.IGNORECASE,
+)
 
 
 def _whole(value: Any) -> Any:
@@ -51,11 +54,15 @@ def _whole(value: Any) -> Any:
 
 def _name(value: Any) -> Any:
     if isinstance(value, str) and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._+-]*", value):
-        raise ValueError("a name that can be a folder's: letters, digits and . _ + -, beginning with a letter or digit")
+        raise ValueError(
+            "a name that can be a folder's: letters, digits and . _ + -, beginning with a letter or digit"
+        )
     if isinstance(value, str) and len(value) > NAME:
         raise ValueError(f"a name of at most {NAME} characters, which is a folder's")
     if isinstance(value, str) and (value.endswith(".") or _TAKEN.fullmatch(value)):
-        raise ValueError("another name: some systems, or a study's folder, give this one another meaning")
+        raise ValueError(
+            "another name: some systems, or a study's folder, give this one another meaning"
+        )
     return value
 
 
@@ -93,7 +100,9 @@ def _metric(value: Any) -> Any:
 
 
 def _unknown(kind: str, name: str, known: Sequence[str]) -> PydanticCustomError:
-    return PydanticCustomError("unknown_name", "{text}", {"text": str(UnknownName(kind, name, known))})
+    return PydanticCustomError(
+        "unknown_name", "{text}", {"text": str(UnknownName(kind, name, known))}
+    )
 
 
 def _template(value: Any) -> Any:
@@ -131,7 +140,11 @@ class _Keys(BaseModel):
         for name, info in cls.model_fields.items():
             given = [key for key in spellings[name] if key in data]
             if len(given) > 1:
-                raise PydanticCustomError("twice", "{text}", {"text": f"give either {' or '.join(map(repr, given))}, not both."})
+                raise PydanticCustomError(
+                    "twice",
+                    "{text}",
+                    {"text": f"give either {' or '.join(map(repr, given))}, not both."},
+                )
             if info.is_required() and not given:
                 text = f"the key '{spellings[name][0]}' is missing; expected {info.description}."
                 raise PydanticCustomError("missing_key", "{text}", {"text": text})
@@ -140,19 +153,26 @@ class _Keys(BaseModel):
     @classmethod
     def _spellings(cls, field: str) -> list[str]:
         alias = cls.model_fields[field].validation_alias
-        return [str(choice) for choice in alias.choices] if isinstance(alias, AliasChoices) else [field]
+        return (
+            [str(choice) for choice in alias.choices]
+            if isinstance(alias, AliasChoices)
+            else [field]
+        )
 
 
 class Data(_Keys):
     """Where a task's examples come from."""
 
     path: str | None = Field(
-        None, description="a file .jsonl, .csv or .tsv (each also .gz) or .parquet, relative to the study file"
+        None,
+        description="a file .jsonl, .csv or .tsv (each also .gz) or .parquet, relative to the study file",
     )
     hub: str | None = Field(None, description="a data set on the Hugging Face Hub: owner/name")
     config: str | None = Field(None, description="the Hub data set's configuration")
     revision: str | None = Field(None, description="the Hub data set's revision")
-    split: str | None = Field(None, description="the Hub data set's split; left out: all of them together")
+    split: str | None = Field(
+        None, description="the Hub data set's split; left out: all of them together"
+    )
 
     @model_validator(mode="after")
     def _one_source(self) -> Data:
@@ -171,7 +191,9 @@ class SplitSizes(_Keys):
     test: Whole = Field(description="the number of examples that the winner is tested on")
 
 
-Message = Annotated[dict[Literal["system", "user", "assistant"], str], Field(min_length=1, max_length=1)]
+Message = Annotated[
+    dict[Literal["system", "user", "assistant"], str], Field(min_length=1, max_length=1)
+]
 OneTemplate = Annotated[
     Annotated[str, Tag("text")] | Annotated[tuple[Message, ...], Tag("list")],
     Discriminator(lambda value: "list" if isinstance(value, (list, tuple)) else "text"),
@@ -182,7 +204,9 @@ OneTemplate = Annotated[
 class TaskConfig(_Keys):
     """A task of one's own."""
 
-    name: Name = Field("", description="names the task in reports and folders; left out: the data's name")
+    name: Name = Field(
+        "", description="names the task in reports and folders; left out: the data's name"
+    )
     description: str | None = Field(None, description="what it is, in one line")
     data: Data = Field(description="{path: FILE} or {hub: owner/name}")
     template: OneTemplate = Field(
@@ -196,15 +220,27 @@ class TaskConfig(_Keys):
     aliases: Annotated[dict[Label, tuple[str, ...]], BeforeValidator(_different)] | None = Field(
         None, description="answer: other texts that count as right"
     )
-    splits: SplitSizes = Field(description="{search: N, select: N, test: N}, the number of examples in each split")
-    metric: Metric | None = Field(None, description=f"one of {', '.join(METRICS)}, or module:function")
+    splits: SplitSizes = Field(
+        description="{search: N, select: N, test: N}, the number of examples in each split"
+    )
+    metric: Metric | None = Field(
+        None, description=f"one of {', '.join(METRICS)}, or module:function"
+    )
 
     @model_validator(mode="before")
     @classmethod
     def _named_by_its_data(cls, data: Any) -> Any:
-        if isinstance(data, Mapping) and data.get("name") is None and isinstance(data.get("data"), Mapping):
+        if (
+            isinstance(data, Mapping)
+            and data.get("name") is None
+            and isinstance(data.get("data"), Mapping)
+        ):
             source = data["data"]
-            stem = Path(str(source["path"])).stem if source.get("path") else str(source.get("hub", "task")).rpartition("/")[2]
+            stem = (
+                Path(str(source["path"])).stem
+                if source.get("path")
+                else str(source.get("hub", "task")).rpartition("/")[2]
+            )
             return {**data, "name": as_name(stem, "task")}
         return data
 
@@ -213,10 +249,16 @@ class PoolSource(_Keys):
     """Where the words of a pool come from, and how many of them are left."""
 
     words: Whole | None = Field(None, description="how many of the tokenizer's most frequent words")
-    task: Whole | None = Field(None, description="how many words of the task's own training examples, the most telling ones")
-    file: str | None = Field(None, description="a text file with one word a line, relative to the study file")
+    task: Whole | None = Field(
+        None,
+        description="how many words of the task's own training examples, the most telling ones",
+    )
+    file: str | None = Field(
+        None, description="a text file with one word a line, relative to the study file"
+    )
     influence: Whole | None = Field(
-        None, description="how many of these tokens are left: those that move the loss most, whose search is charged"
+        None,
+        description="how many of these tokens are left: those that move the loss most, whose search is charged",
     )
 
     @model_validator(mode="after")
@@ -227,14 +269,21 @@ class PoolSource(_Keys):
 
     @model_serializer
     def _as_in_a_file(self) -> dict[str, int | str]:
-        return {key: value for key in type(self).model_fields if (value := getattr(self, key)) is not None}
+        return {
+            key: value
+            for key in type(self).model_fields
+            if (value := getattr(self, key)) is not None
+        }
 
 
 class ProposerConfig(_Keys):
     """The model that proposes, where it is no `EndpointConfig`."""
 
     model: str | None = Field(default=None, description="a local model; left out: the study's own")
-    chat: bool = Field(default=False, description="whether requests go to it as messages of a chat, not as texts to go on with")
+    chat: bool = Field(
+        default=False,
+        description="whether requests go to it as messages of a chat, not as texts to go on with",
+    )
 
 
 #: Prompt tokens.
@@ -244,7 +293,9 @@ Tokens = Annotated[Whole, Field(le=LONGEST_PROMPT)]
 class Start(_Keys):
     """The run whose winner another one starts from."""
 
-    run: str = Field(description="the label of another row, whose winner of the same task and seed it is")
+    run: str = Field(
+        description="the label of another row, whose winner of the same task and seed it is"
+    )
 
 
 class StrategyConfig(BaseModel):
@@ -286,7 +337,9 @@ def _strategy(value: Any) -> Any:
     name, given = next(iter(value.items()))
     if not isinstance(name, str):
         raise ValueError("a strategy's name, or one name with its options: {NAME: {OPTION: VALUE}}")
-    if not (given is None or (isinstance(given, Mapping) and all(isinstance(key, str) for key in given))):
+    if not (
+        given is None or (isinstance(given, Mapping) and all(isinstance(key, str) for key in given))
+    ):
         raise ValueError(f"the options of '{name}' as a mapping: {{OPTION: VALUE}}")
     options = {key: option for key, option in (given or {}).items() if key not in RESERVED}
     own = {key: given[key] for key in RESERVED if given and key in given}
@@ -319,13 +372,16 @@ class EndpointConfig(_Keys):
     )
     model: str = Field(description="the model, as the server calls it")
     key: Annotated[str, BeforeValidator(_variable)] | None = Field(
-        None, description="the name of the environment variable that holds the server's key; left out: it wants none"
+        None,
+        description="the name of the environment variable that holds the server's key; left out: it wants none",
     )
     tokenizer: str | None = Field(
         None,
         description="the model's tokenizer, a folder or Hub name; left out: tokens are estimated, and pools hold any words",
     )
-    parallel: Annotated[Whole, Field(le=1_000)] = Field(4, description="the number of requests at a time")
+    parallel: Annotated[Whole, Field(le=1_000)] = Field(
+        4, description="the number of requests at a time"
+    )
     seconds: Seconds = Field(60, description="the most seconds that an answer may take")
     retries: Annotated[int, BeforeValidator(_whole)] = Field(
         5, ge=0, le=1_000, description="how often a request that failed is sent again"
@@ -371,11 +427,17 @@ class Lines:
 def _seeds(value: Any) -> Any:
     if isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= SEEDS:
         return tuple(range(value))
-    whole = isinstance(value, Sequence) and all(isinstance(s, int) and not isinstance(s, bool) and s >= 0 for s in value)
-    if (isinstance(value, int) and value > SEEDS) or (whole and (len(value) > SEEDS or any(s >= 2**32 for s in value))):
+    whole = isinstance(value, Sequence) and all(
+        isinstance(s, int) and not isinstance(s, bool) and s >= 0 for s in value
+    )
+    if (isinstance(value, int) and value > SEEDS) or (
+        whole and (len(value) > SEEDS or any(s >= 2**32 for s in value))
+    ):
         raise ValueError(f"at most {SEEDS:,} seeds, each below 2**32")
     if not whole or not value or len(set(value)) < len(value):
-        raise ValueError("a number of seeds of at least 1, or a list of different whole numbers of at least 0")
+        raise ValueError(
+            "a number of seeds of at least 1, or a list of different whole numbers of at least 0"
+        )
     return value
 
 
@@ -389,7 +451,8 @@ def _tag(value: Any) -> str:
 
 
 Length = Annotated[
-    Annotated[Tokens, Tag("number")] | Annotated[tuple[Tokens, ...], Field(max_length=LENGTHS), Tag("list")],
+    Annotated[Tokens, Tag("number")]
+    | Annotated[tuple[Tokens, ...], Field(max_length=LENGTHS), Tag("list")],
     Discriminator(lambda value: "list" if isinstance(value, (list, tuple)) else "number"),
 ]
 OneTask = Annotated[
@@ -405,19 +468,28 @@ Pool = Annotated[
 ]
 Model = Annotated[
     Annotated[str, Tag("text")] | Annotated[EndpointConfig, Tag("mapping")],
-    Discriminator(lambda value: "mapping" if isinstance(value, (Mapping, EndpointConfig)) else "text"),
+    Discriminator(
+        lambda value: "mapping" if isinstance(value, (Mapping, EndpointConfig)) else "text"
+    ),
 ]
 OneProposer = Annotated[
     Annotated[
         Annotated[ProposerConfig, Tag("here")] | Annotated[EndpointConfig, Tag("served")],
-        Discriminator(lambda value: "served" if isinstance(value, EndpointConfig) or _names_endpoint(value) else "here"),
+        Discriminator(
+            lambda value: (
+                "served" if isinstance(value, EndpointConfig) or _names_endpoint(value) else "here"
+            )
+        ),
     ],
     BeforeValidator(
         lambda value: {"model": value} if isinstance(value, str) else value,
         json_schema_input_type=str | ProposerConfig | EndpointConfig,
     ),
 ]
-OneStrategy = Annotated[StrategyConfig, BeforeValidator(_strategy, json_schema_input_type=str | dict[str, dict[str, Any] | None])]
+OneStrategy = Annotated[
+    StrategyConfig,
+    BeforeValidator(_strategy, json_schema_input_type=str | dict[str, dict[str, Any] | None]),
+]
 
 
 class StudyConfig(_Keys):
@@ -427,7 +499,9 @@ class StudyConfig(_Keys):
     `parse_config(config.model_dump())` gives an equal study.
     """
 
-    name: Name = Field("study", description="names the study in its report; left out: the file's name")
+    name: Name = Field(
+        "study", description="names the study in its report; left out: the file's name"
+    )
     model: Model = Field(
         description="a language model: a Hub name, a folder, a .gguf file, smollm2-135m-instruct; or {endpoint: URL, model: NAME}"
     )
@@ -450,20 +524,27 @@ class StudyConfig(_Keys):
         "a list of words, {task: N} (words of the task's own data) or {file: PATH}; beside words: N, task or file, influence: N "
         "leaves those that move the loss most",
     )
-    budget: Whole = Field(description="the LM tokens that each run may spend, a whole number such as 100000")
-    score_on: Whole = Field(64, description="search examples per evaluation, the same ones for all prompts of a run")
+    budget: Whole = Field(
+        description="the LM tokens that each run may spend, a whole number such as 100000"
+    )
+    score_on: Whole = Field(
+        64, description="search examples per evaluation, the same ones for all prompts of a run"
+    )
     race: bool = Field(
-        False, description="whether prompts that are clearly worse than the best are scored on some of these examples only"
+        False,
+        description="whether prompts that are clearly worse than the best are scored on some of these examples only",
     )
-    seeds: Annotated[tuple[int, ...], BeforeValidator(_seeds, json_schema_input_type=int | list[int])] = Field(
-        (0,), description="how many seeds (0, 1, ...), or a list of them"
-    )
+    seeds: Annotated[
+        tuple[int, ...], BeforeValidator(_seeds, json_schema_input_type=int | list[int])
+    ] = Field((0,), description="how many seeds (0, 1, ...), or a list of them")
     proposer: OneProposer = Field(
         ProposerConfig(),
         description="the model that proposes, for strategies that ask one: a Hub name, a folder, a .gguf file, {chat: true}, or "
         "{endpoint: URL, model: NAME, key: ENVIRONMENT_VARIABLE}; left out: the study's own model",
     )
-    dtype: Literal["auto", "float32", "bfloat16"] = Field("auto", description="the dtype of the search")
+    dtype: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto", description="the dtype of the search"
+    )
     device: str = Field("auto", description="auto, cpu, cuda, cuda:1 or mps")
     memory: ByteSize | None = Field(
         None,
@@ -506,7 +587,9 @@ class StudyConfig(_Keys):
     def source(self, name: str) -> str:
         """A model or tokenizer as it is to be loaded: a path that begins with . or ends in .gguf starts from the study file."""
         if name.startswith((".", "~")) or name.endswith(".gguf"):
-            return str((self._folder / Path(name).expanduser()).resolve())  # never mistaken for a Hub name
+            return str(
+                (self._folder / Path(name).expanduser()).resolve()
+            )  # never mistaken for a Hub name
         return name
 
     @property
@@ -544,7 +627,9 @@ class StudyConfig(_Keys):
             else type(value) is int or isinstance(value, (list, tuple, Mapping, PoolSource))
         )
         if not known:
-            raise ValueError("words, a number of words, a list of words, {task: N}, {file: PATH} or {words: N, influence: N}")
+            raise ValueError(
+                "words, a number of words, a list of words, {task: N}, {file: PATH} or {words: N, influence: N}"
+            )
         if isinstance(value, (list, tuple)) and not value:
             raise ValueError("at least one word")
         return value

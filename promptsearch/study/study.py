@@ -103,12 +103,16 @@ class Study:
         self._progress(Progress("", 0, 0, "loading", message=f"loading {self._config.model}"))
         prepared = prepare(self._config, model, task)
         if prepared.lm.served:
-            told = f"{prepared.lm.name}, behind {prepared.lm.device}: {losses_of(prepared.lm.served)}"
+            told = (
+                f"{prepared.lm.name}, behind {prepared.lm.device}: {losses_of(prepared.lm.served)}"
+            )
             self._progress(Progress("", 0, 0, "note", message=told))
         with self._locked():
             sweep(self._folder)
             if prepared.prunings:
-                self._progress(Progress("", 0, 0, "loading", message="finding the words of most influence"))
+                self._progress(
+                    Progress("", 0, 0, "loading", message="finding the words of most influence")
+                )
                 prepared = prepared.pruned(self._folder)
             self._settle(self._about(prepared), prepared)
             cache = ScoreCache(cache_folder() / "scores.sqlite")
@@ -118,7 +122,9 @@ class Study:
                 for number, run in enumerate(runs, start=1):
                     try:
                         self._guarded(run, cache, number, len(runs))
-                    except EndpointDown as error:  # this run goes on in a later call; others may need no server
+                    except (
+                        EndpointDown
+                    ) as error:  # this run goes on in a later call; others may need no server
                         down = error
                         if prepared.lm.served:
                             break
@@ -153,7 +159,12 @@ class Study:
                 ) from error
         try:
             with failing(path, "write"):  # in place: the lock is on this very file
-                path.write_text(json.dumps({"process": os.getpid(), "machine": platform.node(), "since": _now()}), "utf-8")
+                path.write_text(
+                    json.dumps(
+                        {"process": os.getpid(), "machine": platform.node(), "since": _now()}
+                    ),
+                    "utf-8",
+                )
             yield
         finally:
             lock.release()
@@ -184,8 +195,14 @@ class Study:
             "score_on": config.score_on,
             "max_seconds": config.max_seconds,
             "strategies": [row.given.label for row in prepared.rows],
-            "families": {row.given.label: row.family for row in prepared.rows if row.family != row.given.label},
-            "tasks": {task.name: _about_task(task, prepared.arena(task)) for task in prepared.tasks},
+            "families": {
+                row.given.label: row.family
+                for row in prepared.rows
+                if row.family != row.given.label
+            },
+            "tasks": {
+                task.name: _about_task(task, prepared.arena(task)) for task in prepared.tasks
+            },
         }
 
     def _settle(self, about: dict[str, Any], prepared: Prepared) -> None:
@@ -218,10 +235,15 @@ class Study:
             about["tasks"] = {**before["tasks"], **about["tasks"]}
             for name, task in before["tasks"].items():
                 about["tasks"][name]["noise"] = task.get("noise")
-            rows = {_label(row): row for row in [*before["settings"]["strategies"], *about["settings"]["strategies"]]}
+            rows = {
+                _label(row): row
+                for row in [*before["settings"]["strategies"], *about["settings"]["strategies"]]
+            }
             about["settings"] |= {"strategies": list(rows.values()), "seeds": about["seeds"]}
             if isinstance(about["settings"]["length"], list):
-                about["settings"]["length"] = sorted({*before["settings"]["length"], *about["settings"]["length"]})
+                about["settings"]["length"] = sorted(
+                    {*before["settings"]["length"], *about["settings"]["length"]}
+                )
             for key in ("machine", "versions", "memory"):
                 about[key] = before.get(key)
         for task in prepared.tasks:
@@ -263,41 +285,76 @@ class Study:
             "seed": run.seed,
             "budget": run.budget,
             "length": run.arena.template.length,
-            "start": None if start is None else {key: start.about[key] for key in ("run", "seed", "key")},
+            "start": None
+            if start is None
+            else {key: start.about[key] for key in ("run", "seed", "key")},
         }
-        if exists(run.folder / "evaluations.jsonl") or done:  # a run that failed before may be corrected
-            self._check_settings(run.folder, settings, ended if isinstance(ended, Finished) else None)
+        if (
+            exists(run.folder / "evaluations.jsonl") or done
+        ):  # a run that failed before may be corrected
+            self._check_settings(
+                run.folder, settings, ended if isinstance(ended, Finished) else None
+            )
         if done:
             export_again(run.arena, run.folder)
-            self._progress(Progress(name, number, total, "done", budget=run.budget, message="in an earlier call"))
+            self._progress(
+                Progress(
+                    name, number, total, "done", budget=run.budget, message="in an earlier call"
+                )
+            )
             return
-        write_record(run.folder / RUN, "run", {"settings": settings, "versions": versions(), "machine": machine()})
+        write_record(
+            run.folder / RUN,
+            "run",
+            {"settings": settings, "versions": versions(), "machine": machine()},
+        )
         begin = time.monotonic()
 
         def listener(stage: str, books: Books) -> None:
             best = books.ranking[0].value if books.ranking else None
             spent = books.ledger.spent
-            self._progress(Progress(name, number, total, stage, best, spent, run.budget, time.monotonic() - begin))
+            self._progress(
+                Progress(
+                    name, number, total, stage, best, spent, run.budget, time.monotonic() - begin
+                )
+            )
 
         try:
             result, winner = run.execute(cache, listener, start)
             result |= export_winner(run.arena, winner, result, run.folder)
-        except (RecordError, FileError, EndpointDown):  # no fault of the run: what is there stays, and it goes on later
+        except (
+            RecordError,
+            FileError,
+            EndpointDown,
+        ):  # no fault of the run: what is there stays, and it goes on later
             raise
         except PromptSearchError as error:
             self._failed(run, error, name, number, total)
             if isinstance(error, Tampered):
-                _discard(run.folder, "evaluations.jsonl", "proposals.jsonl")  # losses of a model that was not the right one
+                _discard(
+                    run.folder, "evaluations.jsonl", "proposals.jsonl"
+                )  # losses of a model that was not the right one
                 if not error.mended:
                     raise
             return
         write_record(path, "result", result)
         _discard(run.folder)
         self._progress(
-            Progress(name, number, total, "done", result["search"]["loss"], result["spent"], run.budget, result["seconds"])
+            Progress(
+                name,
+                number,
+                total,
+                "done",
+                result["search"]["loss"],
+                result["spent"],
+                run.budget,
+                result["seconds"],
+            )
         )
 
-    def _failed(self, run: Run, error: PromptSearchError, name: str, number: int, total: int) -> None:
+    def _failed(
+        self, run: Run, error: PromptSearchError, name: str, number: int, total: int
+    ) -> None:
         log.warning("%s failed: %s", name, error)
         write_record(run.folder / RESULT, "result", run.failed(error))
         self._progress(Progress(name, number, total, "failed", message=str(error)))
@@ -315,11 +372,16 @@ class Study:
         if exists(folder / RUN):
             before = dict(load_settings(folder / RUN))
         elif ended is not None:
-            before = {key: getattr(ended, key) for key in ("strategy", "label", "options", "seed", "budget")}
+            before = {
+                key: getattr(ended, key)
+                for key in ("strategy", "label", "options", "seed", "budget")
+            }
         else:
             return
         for key, value in settings.items():
-            if (ended is None or key in before) and before.get(key) != json.loads(json.dumps(value)):
+            if (ended is None or key in before) and before.get(key) != json.loads(
+                json.dumps(value)
+            ):
                 raise StudyError(
                     f"{folder} holds a run made with other settings: {key} was {before.get(key)!r}, now it is {value!r}. "
                     "Give the row another label, or name another folder with --out."
@@ -336,12 +398,19 @@ class Study:
         path = run.folder / RESULT
         ended = load_run(path, self._shared) if exists(path) else None
         if not isinstance(ended, Finished):
-            raise StudyError(f"the run that it starts from, '{run.label}' with seed {run.seed}, failed: mend that one first")
-        scores = {"select": asdict(ended.select), "test": {"loss": ended.test.loss, "metric": ended.test.metric}}
+            raise StudyError(
+                f"the run that it starts from, '{run.label}' with seed {run.seed}, failed: mend that one first"
+            )
+        scores = {
+            "select": asdict(ended.select),
+            "test": {"loss": ended.test.loss, "metric": ended.test.metric},
+        }
         winner = {key: getattr(ended.winner, key) for key in ("kind", "key", "text")}
         about = {"run": run.label, "seed": run.seed, **winner, "spent": ended.spent, **scores}
         prompt = winner_of(run.folder, read_record(path, "result", ""))
-        if prompt.key != ended.winner.key and not run.arena.lm.served:  # a server was sent another form of it
+        if (
+            prompt.key != ended.winner.key and not run.arena.lm.served
+        ):  # a server was sent another form of it
             raise PromptError(
                 f"{shown(run.folder / 'best')} holds the prompt {prompt.key}, and the run was won by {ended.winner.key}: restore "
                 f"it, or delete {RESULT} beside it, and the run ends again from its log"
@@ -356,7 +425,11 @@ def _holder(path: Path) -> str:
         process, node, since = (str(told[key])[:80] for key in ("process", "machine", "since"))
     except (FileError, ValueError, KeyError, TypeError):
         return ""
-    return f" (process {process} on {node}, since {since})" if f"{process}{node}{since}".isprintable() else ""
+    return (
+        f" (process {process} on {node}, since {since})"
+        if f"{process}{node}{since}".isprintable()
+        else ""
+    )
 
 
 def _now() -> str:
@@ -380,7 +453,9 @@ def _about_task(task: Task, arena: Arena) -> dict[str, Any]:
         "kind": task.kind,
         "template": task.template.shown,
         "metric": task.metric,
-        "splits": {name: {"size": len(split), "hash": split.hash} for name, split in task.splits.items()},
+        "splits": {
+            name: {"size": len(split), "hash": split.hash} for name, split in task.splits.items()
+        },
         "choices": None if task.choices is None else list(task.choices),
         "majority": max(answers.count(a) for a in set(answers)) / len(answers),
         "pool": len(arena.space.pool),
@@ -401,11 +476,18 @@ def _differences(before: dict[str, Any], now: dict[str, Any]) -> Iterator[tuple[
         if before["model"][key] != now["model"][key]:
             yield f"the model's {key}", before["model"][key], now["model"][key]
     for key in ("length", "pool", "race"):
-        old, new = before["settings"].get(key, False), now["settings"][key]  # studies of before races have no such key
-        if old != new and not (isinstance(old, list) and isinstance(new, list) and key == "length"):  # a sweep may grow
+        old, new = (
+            before["settings"].get(key, False),
+            now["settings"][key],
+        )  # studies of before races have no such key
+        if old != new and not (
+            isinstance(old, list) and isinstance(new, list) and key == "length"
+        ):  # a sweep may grow
             yield key, old, new
     new = now["settings"]["proposer"]
-    old = before["settings"].get("proposer", new)  # studies of before there was one have no such key
+    old = before["settings"].get(
+        "proposer", new
+    )  # studies of before there was one have no such key
     if old != new:
         yield "proposer", old, new
     for name, task in now["tasks"].items():
@@ -413,5 +495,11 @@ def _differences(before: dict[str, Any], now: dict[str, Any]) -> Iterator[tuple[
         for key in ("template", "metric", "splits", "choices"):
             if old[key] != task[key]:
                 yield f"task '{name}', {key}", old[key], task[key]
-        if old.get("pool_hash", task["pool_hash"]) != task["pool_hash"]:  # the words of a pool's file may change
-            yield f"task '{name}', the pool", f"of {old['pool']} tokens", f"of {task['pool']} others"
+        if (
+            old.get("pool_hash", task["pool_hash"]) != task["pool_hash"]
+        ):  # the words of a pool's file may change
+            yield (
+                f"task '{name}', the pool",
+                f"of {old['pool']} tokens",
+                f"of {task['pool']} others",
+            )

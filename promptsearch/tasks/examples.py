@@ -10,7 +10,15 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from promptsearch.errors import FieldError, TaskError
-from promptsearch.tasks.fields import listed, place_of, plain_value, pointed, shown, text_in, text_of
+from promptsearch.tasks.fields import (
+    listed,
+    place_of,
+    plain_value,
+    pointed,
+    shown,
+    text_in,
+    text_of,
+)
 from promptsearch.tasks.template import Template
 
 
@@ -120,7 +128,9 @@ class Read(NamedTuple):
     example: Example
 
 
-def read_examples(rows: Sequence[Mapping[str, Any]], template: Template, answers: Answers) -> tuple[list[Example], list[str]]:
+def read_examples(
+    rows: Sequence[Mapping[str, Any]], template: Template, answers: Answers
+) -> tuple[list[Example], list[str]]:
     """An example for every text, ordered by a hash of it, and notes about what was done to the data.
 
     Args:

@@ -13,7 +13,12 @@ from promptsearch.printable import brief
 
 # What counts and calculates is imported where it is used: study files are read without it.
 
-METRICS = {"accuracy": "choices", "balanced_accuracy": "choices", "f1": "choices", "exact_match": "text"}
+METRICS = {
+    "accuracy": "choices",
+    "balanced_accuracy": "choices",
+    "f1": "choices",
+    "exact_match": "text",
+}
 #: Those that are means over examples of right and wrong.
 MEANS = ("accuracy", "exact_match")
 
@@ -31,14 +36,20 @@ def check_metric(metric: str, choices: int | None) -> None:
     """
     if ":" in metric:
         if choices is None:
-            raise TaskError(f"the metric '{metric}' compares choices; tasks with text answers have exact_match")
+            raise TaskError(
+                f"the metric '{metric}' compares choices; tasks with text answers have exact_match"
+            )
         labels = [place % choices for place in range(12 * choices)]
-        predictions = [(label + (place % 3 == 0)) % choices for place, label in enumerate(labels)]  # two thirds are right
+        predictions = [
+            (label + (place % 3 == 0)) % choices for place, label in enumerate(labels)
+        ]  # two thirds are right
         measure(metric, metric_function(metric), labels, predictions)
     elif metric not in METRICS:
         raise UnknownName("metric", metric, [*METRICS, "module:function"])
     elif (METRICS[metric] == "choices") != (choices is not None):
-        raise TaskError(f"the metric '{metric}' is for {METRICS[metric]} answers, and this task's are of the other kind")
+        raise TaskError(
+            f"the metric '{metric}' is for {METRICS[metric]} answers, and this task's are of the other kind"
+        )
 
 
 def metric_function(metric: str) -> Callable[..., Any]:
@@ -53,9 +64,13 @@ def metric_function(metric: str) -> Callable[..., Any]:
         try:
             found = load_named(metric)
         except Exception as error:  # a stranger's module may raise anything while it is imported
-            raise TaskError(f"the metric '{metric}' cannot be loaded: {type(error).__name__}: {error}") from error
+            raise TaskError(
+                f"the metric '{metric}' cannot be loaded: {type(error).__name__}: {error}"
+            ) from error
         if not callable(found):
-            raise TaskError(f"the metric '{metric}' is {brief(found)}: expected a function of labels and predictions")
+            raise TaskError(
+                f"the metric '{metric}' is {brief(found)}: expected a function of labels and predictions"
+            )
         return found  # type: ignore[no-any-return] # it is of whatever type
     from sklearn import metrics
 
@@ -67,7 +82,9 @@ def metric_function(metric: str) -> Callable[..., Any]:
     return known[metric]
 
 
-def measure(metric: str, function: Callable[..., Any], labels: Sequence[int], predictions: Sequence[int]) -> float:
+def measure(
+    metric: str, function: Callable[..., Any], labels: Sequence[int], predictions: Sequence[int]
+) -> float:
     """What a metric says, a finite number.
 
     Args:
@@ -84,7 +101,9 @@ def measure(metric: str, function: Callable[..., Any], labels: Sequence[int], pr
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # a class may be without examples
-            found = function(np.array(labels, np.int64), np.array(predictions, np.int64))  # its own copies
+            found = function(
+                np.array(labels, np.int64), np.array(predictions, np.int64)
+            )  # its own copies
     except (Exception, SystemExit) as error:  # a stranger's function may do anything
         raise TaskError(f"the metric '{metric}' failed: {type(error).__name__}: {error}") from error
     try:
@@ -110,4 +129,7 @@ def shares(metric: str, labels: Sequence[int], predictions: Sequence[int]) -> li
     from promptsearch.statistics import jackknife
 
     function = metric_function(metric)
-    return [float(x) for x in jackknife(lambda *pair: measure(metric, function, *pair), labels, [predictions])[0]]
+    return [
+        float(x)
+        for x in jackknife(lambda *pair: measure(metric, function, *pair), labels, [predictions])[0]
+    ]

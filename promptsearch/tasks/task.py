@@ -117,7 +117,9 @@ class Task:
         return Task(name, parsed, meant.choices, parts, metric, tuple(notes))
 
     @staticmethod
-    def load(source: str | Mapping[str, Any], folder: Path | None = None, *, metric: str | None = None) -> Task:
+    def load(
+        source: str | Mapping[str, Any], folder: Path | None = None, *, metric: str | None = None
+    ) -> Task:
         """A built-in task by name, or a task as a study file describes it.
 
         Args:
@@ -133,27 +135,45 @@ class Task:
             known = builtin_tasks()
             if source not in known:
                 raise UnknownName("task", source, known)
-            source = {"name": source, **yaml.safe_load((_BUILTIN / f"{source}.yaml").read_text("utf-8"))}
+            source = {
+                "name": source,
+                **yaml.safe_load((_BUILTIN / f"{source}.yaml").read_text("utf-8")),
+            }
             folder = _BUILTIN
-        given = {key: value for key, value in source.items() if key not in ("description", "data") and value is not None}
+        given = {
+            key: value
+            for key, value in source.items()
+            if key not in ("description", "data") and value is not None
+        }
         data = source["data"]
         path = data.get("path")
-        given.setdefault("name", Path(path).stem if path else str(data.get("hub", "task")).rpartition("/")[2])
-        return Task.from_rows(read_data(data, folder or Path()), **{**given, **({"metric": metric} if metric else {})})
+        given.setdefault(
+            "name", Path(path).stem if path else str(data.get("hub", "task")).rpartition("/")[2]
+        )
+        return Task.from_rows(
+            read_data(data, folder or Path()), **{**given, **({"metric": metric} if metric else {})}
+        )
 
 
 def builtin_tasks() -> dict[str, str]:
     """The built-in tasks: name -> what it is, in one line."""
-    return {path.stem: str(yaml.safe_load(path.read_text("utf-8"))["description"]) for path in sorted(_BUILTIN.glob("*.yaml"))}
+    return {
+        path.stem: str(yaml.safe_load(path.read_text("utf-8"))["description"])
+        for path in sorted(_BUILTIN.glob("*.yaml"))
+    }
 
 
-def _split(examples: Sequence[Example], sizes: Mapping[str, int], task: str, rows: int) -> dict[str, Split]:
+def _split(
+    examples: Sequence[Example], sizes: Mapping[str, int], task: str, rows: int
+) -> dict[str, Split]:
     for name in sizes:
         if name not in SPLITS:
             raise UnknownName("split", name, SPLITS)
     for name in SPLITS:
         if int(sizes.get(name, 0)) < 1:
-            raise TaskError(f"task '{task}': the split '{name}' needs at least 1 example, got {sizes.get(name, 0)}")
+            raise TaskError(
+                f"task '{task}': the split '{name}' needs at least 1 example, got {sizes.get(name, 0)}"
+            )
     wanted = sum(sizes[name] for name in SPLITS)
     if wanted > len(examples):
         raise TaskError(
@@ -163,7 +183,9 @@ def _split(examples: Sequence[Example], sizes: Mapping[str, int], task: str, row
     splits, begin = {}, 0
     for name in SPLITS:
         part = examples[begin : begin + sizes[name]]
-        numbered = tuple(Example(i, e.fields, e.answer, e.choice, e.aliases) for i, e in enumerate(part))
+        numbered = tuple(
+            Example(i, e.fields, e.answer, e.choice, e.aliases) for i, e in enumerate(part)
+        )
         splits[name] = Split(name, numbered)
         begin += sizes[name]
     return splits

@@ -107,17 +107,25 @@ class Template:
             TemplateError: No slot, no answer, text behind the answer, a field that is no plain name, or no such messages.
         """
         messages = () if isinstance(source, str) else _messages(source)
-        text = source if isinstance(source, str) else "\n".join(f"{role}: {content}" for role, content in messages)
+        text = (
+            source
+            if isinstance(source, str)
+            else "\n".join(f"{role}: {content}" for role, content in messages)
+        )
         written = "".join(f"{{{i}}}{content}" for i, (_, content) in enumerate(messages)) or text
         segments, slots, answers, current, shown = [], [], 0, "", brief(text, 200)
         try:
             parts = list(string.Formatter().parse(written))
         except ValueError as error:
-            raise TemplateError(f"cannot read the template {shown}: {error}. A literal brace is written twice.") from error
+            raise TemplateError(
+                f"cannot read the template {shown}: {error}. A literal brace is written twice."
+            ) from error
         space = False
         for literal, name, spec, conversion in parts:
             if answers and (literal or name is not None):
-                raise TemplateError(f"the template {shown} goes on behind {{answer}}: the answer comes last")
+                raise TemplateError(
+                    f"the template {shown} goes on behind {{answer}}: the answer comes last"
+                )
             current += _braces(literal)
             if name is None:
                 continue
@@ -125,7 +133,9 @@ class Template:
                 current += f"{{{name}}}"
                 continue
             if conversion or (spec and name != PROMPT) or not name.isidentifier():
-                raise TemplateError(f"the template {shown} has the field {{{name}}}: expected a plain name, like {{text}}")
+                raise TemplateError(
+                    f"the template {shown} has the field {{{name}}}: expected a plain name, like {{text}}"
+                )
             if name in (PROMPT, ANSWER):
                 space = current.endswith(" ")
                 segments.append(current.removesuffix(" "))
@@ -137,11 +147,17 @@ class Template:
             else:
                 current += f"{{{name}}}"
         if not answers:
-            raise TemplateError(f"the template {shown} has no {{answer}}: put it where the model is to answer, at the end")
+            raise TemplateError(
+                f"the template {shown} has no {{answer}}: put it where the model is to answer, at the end"
+            )
         if not slots:
-            raise TemplateError(f"the template {shown} has no slot: put {{prompt}} where prompts belong")
+            raise TemplateError(
+                f"the template {shown} has no slot: put {{prompt}} where prompts belong"
+            )
         if len(slots) > MOST_SLOTS:
-            raise TemplateError(f"the template {brief(text)} has {len(slots):,} slots: expected at most {MOST_SLOTS}")
+            raise TemplateError(
+                f"the template {brief(text)} has {len(slots):,} slots: expected at most {MOST_SLOTS}"
+            )
         return Template(text, tuple(segments), tuple(slots), space, messages=messages)
 
     @property
@@ -155,7 +171,9 @@ class Template:
 
         A prompt stands in front of the input where it is the number of the slots.
         """
-        return next((i for i, segment in enumerate(self.segments[:-1]) if _data(segment)), len(self.slots))
+        return next(
+            (i for i, segment in enumerate(self.segments[:-1]) if _data(segment)), len(self.slots)
+        )
 
     @property
     def length(self) -> int:
@@ -164,7 +182,12 @@ class Template:
 
     def bind(self, length: int) -> Template:
         """The template with `length` tokens in each slot that does not fix its own."""
-        return replace(self, slots=tuple(replace(s, length=length if s.length is None else s.length) for s in self.slots))
+        return replace(
+            self,
+            slots=tuple(
+                replace(s, length=length if s.length is None else s.length) for s in self.slots
+            ),
+        )
 
     @property
     def apart(self) -> bool:
@@ -186,7 +209,9 @@ class Template:
             return self
         slot = Slot(0 if kind in ("weights", "tuned") else self.length, space=False)
         if kind == "tuned":
-            return replace(self, segments=("", *self.segments), slots=(slot, *self.slots), kind=kind)
+            return replace(
+                self, segments=("", *self.segments), slots=(slot, *self.slots), kind=kind
+            )
         return replace(self, segments=("", "".join(self.segments)), slots=(slot,), kind=kind)
 
     @property
@@ -199,7 +224,14 @@ class Template:
         """The segments as format strings of fields alone, what the chat template wrote put in."""
         return tuple(
             "".join(
-                _braces(literal) + ("" if name is None else _braces(self._mark(name).text) if name.isdecimal() else f"{{{name}}}")
+                _braces(literal)
+                + (
+                    ""
+                    if name is None
+                    else _braces(self._mark(name).text)
+                    if name.isdecimal()
+                    else f"{{{name}}}"
+                )
                 for literal, name, _, _ in string.Formatter().parse(segment)
             )
             for segment in self.segments
@@ -210,8 +242,16 @@ class Template:
         """The whole text as the model reads it, with its slots, fields and `{answer}`; that of one string as it was written."""
         if not (self.messages and self.rendered):
             return self.text
-        slots = [f"{' ' * s.space}{{{PROMPT}{'' if s.length is None else f':{s.length}'}}}" for s in self.slots]
-        return "".join(s + t for s, t in zip(self.written, [*slots, f"{' ' * self.answer_space}{{{ANSWER}}}"], strict=True))
+        slots = [
+            f"{' ' * s.space}{{{PROMPT}{'' if s.length is None else f':{s.length}'}}}"
+            for s in self.slots
+        ]
+        return "".join(
+            s + t
+            for s, t in zip(
+                self.written, [*slots, f"{' ' * self.answer_space}{{{ANSWER}}}"], strict=True
+            )
+        )
 
     def fill(self, fields: Mapping[str, Any]) -> tuple[str, ...]:
         """The segments with an example's fields in them, one more than there are slots."""
@@ -233,7 +273,10 @@ class Template:
                 continue
             mark = self._mark(name)
             run = run.lstrip() if strips else run
-            found += [Piece(run.rstrip() if mark.strips_before else run, False), Piece(mark.text, True)]
+            found += [
+                Piece(run.rstrip() if mark.strips_before else run, False),
+                Piece(mark.text, True),
+            ]
             run, strips = "", mark.strips_behind
         return (*found, Piece(run.lstrip() if strips else run, False))
 
@@ -272,13 +315,20 @@ class Template:
                 f"a text prompt has {len(texts)} pieces, but the template {self.text!r} has {len(self.slots)} slots"
             )
         padded = [*texts, *[""] * (len(self.slots) - len(texts))]
-        return self.stripped([" " * bool(slot.space and text) + text for slot, text in zip(self.slots, padded, strict=True)])
+        return self.stripped(
+            [
+                " " * bool(slot.space and text) + text
+                for slot, text in zip(self.slots, padded, strict=True)
+            ]
+        )
 
     def answer_text(self, answer: str) -> str:
         """The answer with the space that the template puts before it."""
         return (" " if self.answer_space else "") + answer
 
-    def row(self, fields: Mapping[str, Any], slots: Sequence[str], answer: str) -> tuple[Piece, ...]:
+    def row(
+        self, fields: Mapping[str, Any], slots: Sequence[str], answer: str
+    ) -> tuple[Piece, ...]:
         """The whole text in pieces.
 
         Args:
@@ -287,13 +337,19 @@ class Template:
             answer: As `answer_text` gives it.
         """
         filled = [*self.stripped(slots), answer]
-        return tuple(p for some, t in zip(self.pieces(fields), filled, strict=True) for p in (*some, Piece(t, False)))
+        return tuple(
+            p
+            for some, t in zip(self.pieces(fields), filled, strict=True)
+            for p in (*some, Piece(t, False))
+        )
 
     def render(self, fields: Mapping[str, Any], slots: Sequence[str], answer: str) -> str:
         """The whole text; arguments as for `row`."""
         return "".join(piece.text for piece in self.row(fields, slots, answer))
 
-    def contents(self, fields: Mapping[str, Any], slots: Sequence[str], answer: str) -> list[tuple[str, str]]:
+    def contents(
+        self, fields: Mapping[str, Any], slots: Sequence[str], answer: str
+    ) -> list[tuple[str, str]]:
         """Role and content of each message; arguments as for `row`."""
         contents = [""]
         for text, marked in self.row(fields, slots, answer):
@@ -301,7 +357,9 @@ class Template:
                 contents.append("")
             else:
                 contents[-1] += text
-        return [(role, content) for (role, _), content in zip(self.messages, contents[1:], strict=True)]
+        return [
+            (role, content) for (role, _), content in zip(self.messages, contents[1:], strict=True)
+        ]
 
     def solved(self, fields: Mapping[str, Any], answer: str) -> str:
         """An example as a demonstration: the whole text with nothing in the slots, and the right answer.
@@ -316,7 +374,11 @@ class Template:
         empty = [""] * len(self.slots)
         if not self.messages:
             return self.render(fields, empty, answer).strip()
-        said = [content.strip() for role, content in self.contents(fields, empty, answer) if role != "system"]
+        said = [
+            content.strip()
+            for role, content in self.contents(fields, empty, answer)
+            if role != "system"
+        ]
         return "\n".join(content for content in said if content)
 
 
@@ -328,13 +390,25 @@ def _messages(source: Sequence[Mapping[str, str]]) -> tuple[tuple[str, str], ...
     """
     found: list[tuple[str, str]] = []
     for number, message in enumerate(source, start=1):
-        if not isinstance(message, Mapping) or len(message) != 1 or not isinstance(content := next(iter(message.values())), str):
-            raise TemplateError(f"message {number} of the template is {message!r}: expected {{ROLE: TEXT}}")
+        if (
+            not isinstance(message, Mapping)
+            or len(message) != 1
+            or not isinstance(content := next(iter(message.values())), str)
+        ):
+            raise TemplateError(
+                f"message {number} of the template is {message!r}: expected {{ROLE: TEXT}}"
+            )
         (role,) = message
         if role not in ROLES:
-            raise TemplateError(f"message {number} of the template: {UnknownName('role', str(role), ROLES)}")
-        if numbers := re.findall(r"(?<!{)(?:{{)*{(\d+)}", content):  # which stand for the chat template's marks
-            raise TemplateError(f"message {number} of the template has the field {{{numbers[0]}}}: expected a plain name")
+            raise TemplateError(
+                f"message {number} of the template: {UnknownName('role', str(role), ROLES)}"
+            )
+        if numbers := re.findall(
+            r"(?<!{)(?:{{)*{(\d+)}", content
+        ):  # which stand for the chat template's marks
+            raise TemplateError(
+                f"message {number} of the template has the field {{{numbers[0]}}}: expected a plain name"
+            )
         found.append((role, content))
     if len(found) < 2 or found[-1][0] != "assistant":
         raise TemplateError(

@@ -120,7 +120,9 @@ def row(given: str) -> Row:
     try:
         config = TypeAdapter(OneStrategy).validate_python(value)
     except ValidationError as error:
-        raise StudyError(f"{given}: expected a strategy's name, or 'NAME: {{OPTION: VALUE}}'") from error
+        raise StudyError(
+            f"{given}: expected a strategy's name, or 'NAME: {{OPTION: VALUE}}'"
+        ) from error
     check_options(config.name, find_strategy(config.name), config.options)
     return Row(config.label, config.name, config.options)
 
@@ -143,7 +145,12 @@ def table_ground(path: Path, keep: Path | None = None) -> Ground:
         path = folder / "table.safetensors"
         scorer.save(path)
     scorer = TableScorer.load(path)
-    return Ground(f"{scorer.name}: {len(scorer.values):,} prompts", len(scorer.words), scorer.space.length, path)
+    return Ground(
+        f"{scorer.name}: {len(scorer.values):,} prompts",
+        len(scorer.words),
+        scorer.space.length,
+        path,
+    )
 
 
 def searching(table: bool) -> list[str]:
@@ -168,7 +175,9 @@ def with_random(rows: Sequence[Row]) -> list[Row]:
     """
     labels = [row.label for row in rows]
     if twice := next((label for i, label in enumerate(labels) if label in labels[:i]), None):
-        raise StudyError(f"two rows are called '{twice}': give one a label, as in '{twice}: {{label: other, ...}}'")
+        raise StudyError(
+            f"two rows are called '{twice}': give one a label, as in '{twice}: {{label: other, ...}}'"
+        )
     return [*([] if RANDOM in labels else [Row(RANDOM, RANDOM)]), *rows]
 
 
@@ -210,8 +219,16 @@ def bench(
     for row in rows:
         strategy = find_strategy(row.name)
         if not fits_table(strategy) and any(ground.table for ground in grounds):
-            raise StudyError(f"'{row.label}' needs more than the scores of hard prompts, which is all that a table holds")
-    work = [(row, ground, seed, count) for ground in grounds for count in evaluations for row in rows for seed in range(seeds)]
+            raise StudyError(
+                f"'{row.label}' needs more than the scores of hard prompts, which is all that a table holds"
+            )
+    work = [
+        (row, ground, seed, count)
+        for ground in grounds
+        for count in evaluations
+        for row in rows
+        for seed in range(seeds)
+    ]
     outcomes = []
     if jobs == 1:
         for each in work:
@@ -219,7 +236,9 @@ def bench(
             listener(outcomes[-1])
     else:
         context = multiprocessing.get_context("spawn")  # torch's threads do not survive a fork
-        with ProcessPoolExecutor(jobs, context, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        with ProcessPoolExecutor(
+            jobs, context, initializer=torch.set_num_threads, initargs=(1,)
+        ) as pool:
             for outcome in pool.map(_search, work):
                 outcomes.append(outcome)
                 listener(outcome)
@@ -274,11 +293,23 @@ def _search(work: tuple[Row, Ground, int, int]) -> Outcome:
         return Outcome(ground.name, row.label, seed, evaluations, nan, nan, nan, nan, str(error))
     if not objective.ranking:
         nan, inf = float("nan"), float("inf")
-        return Outcome(ground.name, row.label, seed, evaluations, nan, nan, inf, inf, "it scored no prompt on all examples")
+        return Outcome(
+            ground.name,
+            row.label,
+            seed,
+            evaluations,
+            nan,
+            nan,
+            inf,
+            inf,
+            "it scored no prompt on all examples",
+        )
     nats = max(0.0, objective.ranking[0].value - best)  # a log line has six decimals
     each = scorer.budget(2) - scorer.budget(1)
     lead = scorer.budget(1) - each
-    near = [max(1.0, np.ceil((_first(objective, best + share * scale) - lead) / each)) for share in NEAR]
+    near = [
+        max(1.0, np.ceil((_first(objective, best + share * scale) - lead) / each)) for share in NEAR
+    ]
     return Outcome(ground.name, row.label, seed, evaluations, nats / scale, nats, near[0], near[1])
 
 

@@ -37,11 +37,15 @@ def print_bench(found: pd.DataFrame, claimed: Callable[[str, str], bool], consol
         console.print(Text(f"\n{title}", style="bold"))
         table = Table(*COLUMNS, box=None, padding=(0, 2, 0, 0))
         for line in part.to_dict("records"):
-            table.add_row(*map(Text, _cells(line, claimed)), style="dim" if line["strategy"] == RANDOM else "")
+            table.add_row(
+                *map(Text, _cells(line, claimed)), style="dim" if line["strategy"] == RANDOM else ""
+            )
         console.print(table)
 
 
-def bench_to_markdown(found: pd.DataFrame, claimed: Callable[[str, str], bool], arguments: Sequence[str]) -> str:
+def bench_to_markdown(
+    found: pd.DataFrame, claimed: Callable[[str, str], bool], arguments: Sequence[str]
+) -> str:
     """The same as Markdown, with the command that makes it again and what the columns mean.
 
     Args:
@@ -52,7 +56,12 @@ def bench_to_markdown(found: pd.DataFrame, claimed: Callable[[str, str], bool], 
     command = shlex.join(["promptsearch", "bench-strategies", *arguments])
     lines = ["# Strategies against random search", "", "```sh", command, "```", ""]
     for title, part in _parts(found):
-        lines += [f"## {title}", "", f"| {' | '.join(COLUMNS)} |", "|---|" + "---:|" * (len(COLUMNS) - 1)]
+        lines += [
+            f"## {title}",
+            "",
+            f"| {' | '.join(COLUMNS)} |",
+            "|---|" + "---:|" * (len(COLUMNS) - 1),
+        ]
         lines += [f"| {' | '.join(_cells(line, claimed))} |" for line in part.to_dict("records")]
         lines.append("")
     lines += [f"- **{name}**: {text}" for name, text in COLUMNS.items()]
@@ -70,7 +79,9 @@ def _parts(found: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
 
 def _cells(line: Mapping[Hashable, Any], claimed: Callable[[str, str], bool]) -> list[str]:
     label = str(line["strategy"])
-    regret, low, high, near5, near1 = (float(line[name]) for name in ("regret", "from", "to", "near5", "near1"))
+    regret, low, high, near5, near1 = (
+        float(line[name]) for name in ("regret", "from", "to", "near5", "near1")
+    )
     failed = f" {line['failed']} failed" if line["failed"] else ""
     return [
         visible(label) + (" *" if claimed(label, str(line["ground"])) else "") + failed,

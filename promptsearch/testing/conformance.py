@@ -68,7 +68,9 @@ class StrategyConformance:
             assert option.name not in RESERVED, (
                 f"'{option.name}' is a key that the core reads: give the option of {self._name} another name"
             )
-            assert option.text, f"the option '{option.name}' is missing under Args: in the docstring of {self._name}"
+            assert option.text, (
+                f"the option '{option.name}' is missing under Args: in the docstring of {self._name}"
+            )
 
     def test_proposes_what_it_says(self) -> None:
         """Only the kinds of `proposes`; hard prompts from the pool, finite numbers."""
@@ -80,7 +82,9 @@ class StrategyConformance:
         for prompt in asked:
             assert type(prompt) in self.strategy.proposes
             if isinstance(prompt, HardPrompt):
-                assert len(prompt.ids) == scorer.space.length and set(prompt.ids) <= set(scorer.space.pool.tolist())
+                assert len(prompt.ids) == scorer.space.length and set(prompt.ids) <= set(
+                    scorer.space.pool.tolist()
+                )
             if isinstance(prompt, TrainedPrompt):
                 assert all(torch.isfinite(tensor).all() for tensor in prompt.tensors.values())
 
@@ -88,7 +92,9 @@ class StrategyConformance:
     def test_ends_in_good_order_within_any_budget(self, share: float) -> None:
         """`share` evaluations' worth of tokens: the run ends with a reason and without an error, however little that is."""
         scorer = PlantedScorer("separable")
-        objective = scorer.objective(int(share * scorer.budget(1)), reserve=lambda length, prompts: 28)
+        objective = scorer.objective(
+            int(share * scorer.budget(1)), reserve=lambda length, prompts: 28
+        )
         assert loop.search(self._make(objective))
         assert objective.ledger.left >= (28 if objective.ledger.spent else 0)
 
@@ -119,11 +125,18 @@ class StrategyConformance:
         tell = strategy.tell
 
         def tell_read_only(prompts: Sequence[Prompt], evaluation: Evaluation) -> None:
-            for array in (evaluation.values, evaluation.losses, evaluation.metric, evaluation.examples):
+            for array in (
+                evaluation.values,
+                evaluation.losses,
+                evaluation.metric,
+                evaluation.examples,
+            ):
                 array.setflags(write=False)
             before = list(prompts)
             tell(prompts, evaluation)
-            assert list(prompts) == before, f"{self._name}.tell changed the prompts that it was told"
+            assert list(prompts) == before, (
+                f"{self._name}.tell changed the prompts that it was told"
+            )
 
         strategy.tell = tell_read_only  # type: ignore[method-assign]
         loop.search(strategy)
@@ -136,7 +149,9 @@ class StrategyConformance:
         objective = scorer.objective(scorer.budget(self.few))
         strategy = self._make(objective)
         loop.search(strategy)
-        assert not (found := doors(strategy)), f"{self._name} holds what belongs to the core: {found[0]}"
+        assert not (found := doors(strategy)), (
+            f"{self._name} holds what belongs to the core: {found[0]}"
+        )
 
     def test_goes_on_where_prompts_fail(self) -> None:
         """Failed prompts have the value +inf; half of all prompts fail here."""
@@ -144,14 +159,23 @@ class StrategyConformance:
         assert result.lines
         assert all(np.isfinite(value) for value, _ in result.ranking)
 
-    def test_a_killed_run_goes_on_as_if_nothing_had_happened(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_killed_run_goes_on_as_if_nothing_had_happened(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         """Killed before, during and after the writing of a log line, with a fresh saved state and with one that lags behind."""
         monkeypatch.setattr(os, "fsync", _no_wait)
         scorer = PlantedScorer("pairwise")
         whole = self._run(scorer, self.few)
         stateless = self._make(scorer.objective()).state() is None
         last = len(whole.lines) - 1
-        kills = {(0, "before"), (0, "half"), (min(1, last), "after"), (last // 2, "half"), (last // 2, "after"), (last, "before")}
+        kills = {
+            (0, "before"),
+            (0, "half"),
+            (min(1, last), "after"),
+            (last // 2, "half"),
+            (last // 2, "after"),
+            (last, "before"),
+        }
         for share in (1e9,) if stateless else (1e9, 1e-9):
             monkeypatch.setattr(loop, "_SAVING_SHARE", share)
             for at, how in sorted(kills):
@@ -159,7 +183,9 @@ class StrategyConformance:
                 folder.mkdir()
                 self._run_and_kill(scorer, self.few, folder, at, how)
                 resumed = self._run(scorer, self.few, log=RunLog(folder), folder=folder)
-                assert resumed == whole, f"killed {how} line {at} was written, {self._name} went on differently"
+                assert resumed == whole, (
+                    f"killed {how} line {at} was written, {self._name} went on differently"
+                )
 
     def test_a_run_killed_after_every_evaluation_reaches_the_same_end(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -185,15 +211,23 @@ class StrategyConformance:
         for seed in range(3):
             scorer = PlantedScorer("separable", seed=seed, pool=10, length=2)
             best, _ = self._run(scorer, 1_000, seed=seed).ranking[0]
-            assert best == pytest.approx(scorer.optimum_value, abs=near), f"{self._name}, seed {seed}"
+            assert best == pytest.approx(scorer.optimum_value, abs=near), (
+                f"{self._name}, seed {seed}"
+            )
 
     def test_beats_random_on_its_planted_objective(self) -> None:
         """Same budgets, same objectives; a paired permutation test over the seeds at the 5 percent level."""
         if self.planted is None or not self.strategy.searches:
             pytest.skip("it does not claim to search better than random")
-        found, floor = np.array([self._compare(seed) for seed in range(self.seeds)]).T  # (seeds,) each, nats
+        found, floor = np.array(
+            [self._compare(seed) for seed in range(self.seeds)]
+        ).T  # (seeds,) each, nats
         p = stats.permutation_test(
-            (found, floor), lambda a, b: float(np.mean(a - b)), permutation_type="samples", alternative="less", vectorized=False
+            (found, floor),
+            lambda a, b: float(np.mean(a - b)),
+            permutation_type="samples",
+            alternative="less",
+            vectorized=False,
         ).pvalue
         assert p < 0.05, (
             f"{self._name} is not better than random on the planted objective {self.planted}: on average {found.mean():.3f} "
@@ -206,7 +240,9 @@ class StrategyConformance:
             pytest.skip("it does not claim to search better than random")
         module = inspect.getmodule(self.strategy)
         said = f"{inspect.getdoc(self.strategy)} {module.__doc__ if module else ''}"
-        assert self.planted in said, f"the docstring of {self._name} or of its module should name {self.planted}"
+        assert self.planted in said, (
+            f"the docstring of {self._name} or of its module should name {self.planted}"
+        )
 
     # How it is run.
 
@@ -219,13 +255,22 @@ class StrategyConformance:
         return make_strategy(self._name, self.strategy, objective, seed, self.options)
 
     def _run(
-        self, scorer: PlantedScorer, evaluations: int, seed: int = 0, log: RunLog | None = None, folder: Path | None = None
+        self,
+        scorer: PlantedScorer,
+        evaluations: int,
+        seed: int = 0,
+        log: RunLog | None = None,
+        folder: Path | None = None,
     ) -> _Result:
-        objective = scorer.objective(scorer.budget(evaluations), log=log, finalists=self.strategy.finalists)
+        objective = scorer.objective(
+            scorer.budget(evaluations), log=log, finalists=self.strategy.finalists
+        )
         reason = loop.search(self._make(objective, seed), folder)
         return _result(objective, reason)
 
-    def _run_and_kill(self, scorer: PlantedScorer, evaluations: int, folder: Path, at: int, how: str) -> None:
+    def _run_and_kill(
+        self, scorer: PlantedScorer, evaluations: int, folder: Path, at: int, how: str
+    ) -> None:
         try:
             self._run(scorer, evaluations, log=_DyingLog(folder, at, how), folder=folder)
         except _Killed:
@@ -241,7 +286,9 @@ class StrategyConformance:
         found = self._run(scorer, self.evaluations, seed)
         objective = scorer.objective(scorer.budget(self.evaluations))
         loop.search(_Random(objective, seed=seed))
-        return found.ranking[0][0] - scorer.optimum_value, objective.ranking[0].value - scorer.optimum_value
+        return found.ranking[0][0] - scorer.optimum_value, objective.ranking[
+            0
+        ].value - scorer.optimum_value
 
 
 @dataclass(frozen=True)
@@ -256,8 +303,13 @@ class _Result:
 
 def _result(objective: Objective, reason: str) -> _Result:
     books = books_of(objective)
-    lines = [{name: line[name] for name in ("n", "examples", "prompts", "losses")} for line in books.log.lines]
-    return _Result(reason, lines, [(item.value, item.prompt.key) for item in books.ranking], books.ledger.spent)
+    lines = [
+        {name: line[name] for name in ("n", "examples", "prompts", "losses")}
+        for line in books.log.lines
+    ]
+    return _Result(
+        reason, lines, [(item.value, item.prompt.key) for item in books.ranking], books.ledger.spent
+    )
 
 
 class _Random(Strategy):
@@ -265,7 +317,9 @@ class _Random(Strategy):
 
     def __init__(self, objective: Objective, *, seed: int) -> None:
         super().__init__(objective, seed=seed)
-        self._rng = np.random.default_rng([seed, 2])  # not the stream of a strategy with the same seed
+        self._rng = np.random.default_rng(
+            [seed, 2]
+        )  # not the stream of a strategy with the same seed
 
     def ask(self) -> Sequence[Prompt]:
         return self.objective.space.sample(self._rng, 16)

@@ -55,7 +55,9 @@ def doors(held: Any, depth: int = 6, most: int = 200_000) -> list[str]:
 
 def _is_door(value: Any) -> bool:
     names = dir(type(value)) if not isinstance(value, (type, ModuleType)) else ()
-    return isinstance(value, _CORE) or any(all(name in names for name in some) for some in (_SCORES, _MODEL))
+    return isinstance(value, _CORE) or any(
+        all(name in names for name in some) for some in (_SCORES, _MODEL)
+    )
 
 
 def _held_by(value: Any) -> Iterator[tuple[str, Any]]:
@@ -63,12 +65,16 @@ def _held_by(value: Any) -> Iterator[tuple[str, Any]]:
     if isinstance(value, (str, bytes, int, float, type, ModuleType)) or value is None:
         return
     if isinstance(value, Mapping):
-        yield from ((f"[{key!r}]", each) for key, each in (value.items() if isinstance(value, dict) else ()))
+        yield from (
+            (f"[{key!r}]", each) for key, each in (value.items() if isinstance(value, dict) else ())
+        )
     elif isinstance(value, (list, tuple, set, frozenset, deque)):
         yield from ((f"[{i}]", each) for i, each in enumerate(value))
     if isinstance(value, FunctionType):
         cells = value.__closure__ or ()
-        yield from ((f".<cell {i}>", cell.cell_contents) for i, cell in enumerate(cells) if _filled(cell))
+        yield from (
+            (f".<cell {i}>", cell.cell_contents) for i, cell in enumerate(cells) if _filled(cell)
+        )
         yield from ((f".<default {i}>", each) for i, each in enumerate(value.__defaults__ or ()))
     elif isinstance(value, (MethodType, BuiltinFunctionType)):
         yield ".__self__", value.__self__

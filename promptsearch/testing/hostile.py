@@ -55,7 +55,12 @@ class HostileServer:
     def __enter__(self) -> HostileServer:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self.close()
 
     def _accept(self) -> None:
@@ -64,7 +69,9 @@ class HostileServer:
                 connection, _ = self._listener.accept()
             except OSError:
                 return
-            self._threads.append(thread := Thread(target=self._serve, args=(connection,), daemon=True))
+            self._threads.append(
+                thread := Thread(target=self._serve, args=(connection,), daemon=True)
+            )
             thread.start()
 
     def _serve(self, connection: socket.socket) -> None:
@@ -89,7 +96,10 @@ class HostileServer:
                 read += some
             head, _, rest = read.partition(b"\r\n\r\n")
             lines = head.decode("latin-1").split("\r\n")
-            headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines[1:])}
+            headers = {
+                name.lower(): value.strip()
+                for name, _, value in (line.partition(":") for line in lines[1:])
+            }
             length = int(headers.get("content-length", 0))
             while len(rest) < length:
                 if not (some := connection.recv(2**16)):

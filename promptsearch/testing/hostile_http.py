@@ -44,7 +44,9 @@ def _drips_body(wire: Wire, request: Request, rng: random.Random) -> None:
 @_named
 def _storm_of_continue(wire: Wire, request: Request, rng: random.Random) -> None:
     status = rng.choice([b"100 Continue", b"102 Processing", b"103 Early Hints", b"199 Maybe"])
-    wire.often((b"HTTP/1.1 " + status + b"\r\n\r\n") * rng.choice([1, 100]), rng.choice([0.001, 0.1]))
+    wire.often(
+        (b"HTTP/1.1 " + status + b"\r\n\r\n") * rng.choice([1, 100]), rng.choice([0.001, 0.1])
+    )
 
 
 @_named
@@ -123,12 +125,16 @@ def _lengths_that_are_none(wire: Wire, request: Request, rng: random.Random) -> 
 @_named
 def _both_lengths(wire: Wire, request: Request, rng: random.Random) -> None:
     body = packed(good(request.content))
-    wire.send(reply(b"%x\r\n%s\r\n0\r\n\r\n" % (len(body), body), "200 OK", "transfer-encoding: chunked"))
+    wire.send(
+        reply(b"%x\r\n%s\r\n0\r\n\r\n" % (len(body), body), "200 OK", "transfer-encoding: chunked")
+    )
 
 
 @_named
 def _answers_twice(wire: Wire, request: Request, rng: random.Random) -> None:
-    wire.send(reply(packed(good(request.content))) + reply(packed({"choices": [{"text": " stale"}]})))
+    wire.send(
+        reply(packed(good(request.content))) + reply(packed({"choices": [{"text": " stale"}]}))
+    )
     wire.wait(1.0)
 
 
@@ -139,18 +145,44 @@ def _closes_after(wire: Wire, request: Request, rng: random.Random) -> None:
 
 @_named
 def _no_http(wire: Wire, request: Request, rng: random.Random) -> None:
-    wire.send(rng.choice([b"SSH-2.0-OpenSSH\r\n", b"\x16\x03\x01\x02\x00", b"\0" * 5000, b"220 mail\r\n", rng.randbytes(500)]))
+    wire.send(
+        rng.choice(
+            [
+                b"SSH-2.0-OpenSSH\r\n",
+                b"\x16\x03\x01\x02\x00",
+                b"\0" * 5000,
+                b"220 mail\r\n",
+                rng.randbytes(500),
+            ]
+        )
+    )
 
 
 @_named
 def _strange_chunks(wire: Wire, request: Request, rng: random.Random) -> None:
-    chunk = rng.choice([b"zz\r\n{}\r\n", b"-5\r\n{}\r\n", b"f" * 40 + b"\r\n{}", b"2;" + b"x" * 10**5 + b"\r\n{}\r\n0\r\n\r\n"])
+    chunk = rng.choice(
+        [
+            b"zz\r\n{}\r\n",
+            b"-5\r\n{}\r\n",
+            b"f" * 40 + b"\r\n{}",
+            b"2;" + b"x" * 10**5 + b"\r\n{}\r\n0\r\n\r\n",
+        ]
+    )
     wire.send(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n" + chunk)
 
 
 @_named
 def _strange_headers(wire: Wire, request: Request, rng: random.Random) -> None:
-    header = rng.choice(["x" * 200_000 + ": y", ": y", "x y: z", "x: \0", "content-type: \xff\xfe", "set-cookie: a=b; expires=x"])
+    header = rng.choice(
+        [
+            "x" * 200_000 + ": y",
+            ": y",
+            "x y: z",
+            "x: \0",
+            "content-type: \xff\xfe",
+            "set-cookie: a=b; expires=x",
+        ]
+    )
     wire.send(reply(packed(good(request.content)), "200 OK", header))
 
 
@@ -159,28 +191,69 @@ def _strange_headers(wire: Wire, request: Request, rng: random.Random) -> None:
 
 @_named
 def _redirects(wire: Wire, request: Request, rng: random.Random) -> None:
-    where = rng.choice(["/v1/completions", "http://127.0.0.1:9/", "file:///etc/passwd", "//", "http://[", "\\\\x"])
-    wire.send(reply(b"", rng.choice(["301 Moved", "302 Found", "307 Go", "308 Go"]), f"location: {where}"))
+    where = rng.choice(
+        ["/v1/completions", "http://127.0.0.1:9/", "file:///etc/passwd", "//", "http://[", "\\\\x"]
+    )
+    wire.send(
+        reply(b"", rng.choice(["301 Moved", "302 Found", "307 Go", "308 Go"]), f"location: {where}")
+    )
 
 
 @_named
 def _other_status(wire: Wire, request: Request, rng: random.Random) -> None:
     status = rng.choice(
-        ["201 Made", "204 None", "206 Part", "304 Same", "400 Bad", "402 Pay", "418 Tea", "451 No", "599 X", "999 Y"]
+        [
+            "201 Made",
+            "204 None",
+            "206 Part",
+            "304 Same",
+            "400 Bad",
+            "402 Pay",
+            "418 Tea",
+            "451 No",
+            "599 X",
+            "999 Y",
+        ]
     )
-    body = rng.choice([b"", b"{}", b'{"error": {"message": {"deep": [1, 2]}}}', b"<h1>no</h1>", b"\xff\xfe", b'"no"'])
+    body = rng.choice(
+        [
+            b"",
+            b"{}",
+            b'{"error": {"message": {"deep": [1, 2]}}}',
+            b"<h1>no</h1>",
+            b"\xff\xfe",
+            b'"no"',
+        ]
+    )
     wire.send(reply(b"" if status[:3] in ("204", "304") else body, status))
 
 
 @_named
 def _upgrades(wire: Wire, request: Request, rng: random.Random) -> None:
-    wire.send(b"HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\nconnection: upgrade\r\n\r\n")
+    wire.send(
+        b"HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\nconnection: upgrade\r\n\r\n"
+    )
     wire.wait(0.2)
 
 
 @_named
 def _busy(wire: Wire, request: Request, rng: random.Random) -> None:
     wait = rng.choice(
-        ["0", "-5", "x", "1e400", "99999999999", "Mon, 99 Foo 2026 00:00:00 GMT", "Thu, 01 Jan 0001 00:00:00 GMT", "٣"]
+        [
+            "0",
+            "-5",
+            "x",
+            "1e400",
+            "99999999999",
+            "Mon, 99 Foo 2026 00:00:00 GMT",
+            "Thu, 01 Jan 0001 00:00:00 GMT",
+            "٣",
+        ]
     )
-    wire.send(reply(b"", rng.choice(["429 Wait", "503 Down"]), f"retry-after: {wait}".encode().decode("latin-1")))
+    wire.send(
+        reply(
+            b"",
+            rng.choice(["429 Wait", "503 Down"]),
+            f"retry-after: {wait}".encode().decode("latin-1"),
+        )
+    )

@@ -36,7 +36,17 @@ def _deep_json(wire: Wire, request: Request, rng: random.Random) -> None:
     depth = rng.choice([400, 900, 985, 1000, 5000, 100_000])
     opened, closed = rng.choice([(b"[", b"]"), (b'{"a":', b"}")])
     deep = opened * depth + b"1" + closed * depth
-    wire.send(reply(rng.choice([deep, b'{"choices": ' + deep + b"}", b'{"choices": [{"text": "x"}], "more": ' + deep + b"}"])))
+    wire.send(
+        reply(
+            rng.choice(
+                [
+                    deep,
+                    b'{"choices": ' + deep + b"}",
+                    b'{"choices": [{"text": "x"}], "more": ' + deep + b"}",
+                ]
+            )
+        )
+    )
 
 
 @_named
@@ -50,22 +60,32 @@ def _other_shapes(wire: Wire, request: Request, rng: random.Random) -> None:
     found = good(request.content)
     place: Any = rng.choice([found, found["choices"][0], found["usage"]])
     place[rng.choice(list(place))] = rng.choice(strange)
-    wire.send(reply(packed(rng.choice([found, found, found, [found], {"error": found}, {"error": "quota"}]))))
+    wire.send(
+        reply(
+            packed(rng.choice([found, found, found, [found], {"error": found}, {"error": "quota"}]))
+        )
+    )
 
 
 @_named
 def _wrong_choices(wire: Wire, request: Request, rng: random.Random) -> None:
     found = good(request.content)
     choice = found["choices"][0]
-    indices: list[Any] = rng.choice([[0, 1], [0, 0], [1, 0], [7], [-1], ["0"], [[]], [10**30], [0] * 1000])
-    wire.send(reply(packed({**found, "choices": [{**choice, "index": index} for index in indices]})))
+    indices: list[Any] = rng.choice(
+        [[0, 1], [0, 0], [1, 0], [7], [-1], ["0"], [[]], [10**30], [0] * 1000]
+    )
+    wire.send(
+        reply(packed({**found, "choices": [{**choice, "index": index} for index in indices]}))
+    )
 
 
 @_named
 def _wrong_counts(wire: Wire, request: Request, rng: random.Random) -> None:
     found = good(request.content)
     name = rng.choice(list(found["usage"]))
-    found["usage"][name] = rng.choice([10**30, -1, 0, 1, True, "5", 1.5, [], None, 2**63, float("nan"), float("inf")])
+    found["usage"][name] = rng.choice(
+        [10**30, -1, 0, 1, True, "5", 1.5, [], None, 2**63, float("nan"), float("inf")]
+    )
     wire.send(reply(packed(found)))
 
 
@@ -73,18 +93,28 @@ def _wrong_counts(wire: Wire, request: Request, rng: random.Random) -> None:
 def _half_characters(wire: Wire, request: Request, rng: random.Random) -> None:
     body = json.dumps(good(request.content))
     where = rng.choice(['"text": "', '"finish_reason": "', '"tokens": ["'])
-    wire.send(reply(body.replace(where, where + rng.choice(["\\ud800", "\\udfff", "a\\uDBFFb"])).encode()))
+    wire.send(
+        reply(body.replace(where, where + rng.choice(["\\ud800", "\\udfff", "a\\uDBFFb"])).encode())
+    )
 
 
 @_named
 def _raw_surrogates(wire: Wire, request: Request, rng: random.Random) -> None:
-    wire.send(reply(b'{"choices": [{"text": "' + rng.choice([b"\xed\xa0\x80", b"\xc0\xaf", b"\xf5\x80\x80\x80"]) + b'"}]}'))
+    wire.send(
+        reply(
+            b'{"choices": [{"text": "'
+            + rng.choice([b"\xed\xa0\x80", b"\xc0\xaf", b"\xf5\x80\x80\x80"])
+            + b'"}]}'
+        )
+    )
 
 
 @_named
 def _control_characters(wire: Wire, request: Request, rng: random.Random) -> None:
     found = good(request.content)
-    found["choices"][0]["text"] = rng.choice(["\x1b[2J\x1b]0;x\x07", "\0", "\u202e", "\r\n" * 50, "a" * 10**5, "\x7f\x9b"])
+    found["choices"][0]["text"] = rng.choice(
+        ["\x1b[2J\x1b]0;x\x07", "\0", "\u202e", "\r\n" * 50, "a" * 10**5, "\x7f\x9b"]
+    )
     wire.send(reply(packed(found)))
 
 
@@ -182,7 +212,9 @@ def _shifted_nats(wire: Wire, request: Request, rng: random.Random) -> None:
 @_named
 def _random_nats(wire: Wire, request: Request, rng: random.Random) -> None:
     found, logprobs = _listed(request)
-    logprobs["token_logprobs"] = [None if v is None else -rng.expovariate(0.3) for v in logprobs["token_logprobs"]]
+    logprobs["token_logprobs"] = [
+        None if v is None else -rng.expovariate(0.3) for v in logprobs["token_logprobs"]
+    ]
     wire.send(reply(packed(found)))
 
 

@@ -81,7 +81,9 @@ class PlantedScorer:
         failing: float = 0.0,
     ) -> None:
         rng = np.random.default_rng([seed, 1])  # not the stream of a strategy with the same seed
-        vocabulary = 2 * pool + 8  # pool indices and token ids differ, so that a strategy that mixes them up is found
+        vocabulary = (
+            2 * pool + 8
+        )  # pool indices and token ids differ, so that a strategy that mixes them up is found
         self.signature = f"planted {kind} {seed} {pool} {length} {examples} {noise} {failing}"
         self.space = PromptSpace(
             rng.permutation(vocabulary)[:pool],
@@ -174,13 +176,17 @@ class PlantedScorer:
 
     def score(self, prompts: Sequence[Prompt], examples: Ids) -> Scores:
         """All prompts on all examples; an answer is right where its loss is below that of a guess between two."""
-        heights = self._landscape(torch.stack([self._rows(p) for p in prompts]).double()).numpy()  # (prompts,)
+        heights = self._landscape(
+            torch.stack([self._rows(p) for p in prompts]).double()
+        ).numpy()  # (prompts,)
         losses = self._offsets[examples] + self._scales[examples] * heights[:, None]
         losses += np.stack([self._worse(p)[examples] for p in prompts])
         failures = {i: "a planted failure" for i, p in enumerate(prompts) if self._fails(p)}
         losses[list(failures)] = np.nan
         metric = np.where(np.isnan(losses), np.nan, losses < np.log(2))
-        tokens = sum(int(self.context(examples).sum()) + len(examples) * self.length(p) for p in prompts)
+        tokens = sum(
+            int(self.context(examples).sum()) + len(examples) * self.length(p) for p in prompts
+        )
         return Scores(losses, metric, None, tokens, failures)
 
     def loss(self, numbers: Numbers, examples: Ids) -> Tensor:
@@ -200,7 +206,10 @@ class PlantedScorer:
 
     def examples(self, ids: Ids) -> list[Example]:
         """Examples with one field, `text`, and the answer yes or no."""
-        return [Example(int(i), {"text": f"the example number {i}"}, (" yes", " no")[i % 2], int(i % 2)) for i in ids]
+        return [
+            Example(int(i), {"text": f"the example number {i}"}, (" yes", " no")[i % 2], int(i % 2))
+            for i in ids
+        ]
 
     def demonstrations(self, ids: Ids) -> list[str]:
         """The examples' texts with their answers."""
@@ -245,7 +254,11 @@ class PlantedScorer:
             return self._vectors((prompt.rows, prompt.gates))
         if isinstance(prompt, RowsPrompt):
             return self._vectors(prompt.rows)
-        ids = prompt.ids if isinstance(prompt, HardPrompt) else self.encode(" ".join(prompt.texts))[: self.space.length]
+        ids = (
+            prompt.ids
+            if isinstance(prompt, HardPrompt)
+            else self.encode(" ".join(prompt.texts))[: self.space.length]
+        )
         rows = torch.zeros(self.space.length, self._embeddings.shape[1])
         rows[: len(ids)] = self._embeddings[list(ids)]
         return rows
@@ -254,11 +267,15 @@ class PlantedScorer:
         """What a trained prompt is on the landscape, shape `(length, width)`."""
         if isinstance(numbers, Tensor):
             return numbers if numbers.ndim == 2 else numbers.mean((1, 2, 3))
-        if isinstance(numbers, tuple):  # vectors (length, layers, width) and gates (layers, heads): with gates of zero, nothing
+        if isinstance(
+            numbers, tuple
+        ):  # vectors (length, layers, width) and gates (layers, heads): with gates of zero, nothing
             vectors, gates = numbers
             return (vectors * gates.mean(1)[:, None]).mean(1)
         own, weights = parted(numbers)
-        flat = torch.cat([torch.zeros(0), *(tensor.flatten() for _, tensor in sorted(weights.items()))])
+        flat = torch.cat(
+            [torch.zeros(0), *(tensor.flatten() for _, tensor in sorted(weights.items()))]
+        )
         size = self.space.length * _WIDTH
         found = pad(flat, (0, -len(flat) % size)).view(-1, self.space.length, _WIDTH).sum(0)
         return found if own is None else own + found
@@ -275,7 +292,9 @@ class PlantedScorer:
         if self._kind == "pairwise":
             return (0.2 * squares(errors) + 0.8 * squares(errors - errors.roll(1, dims=1))).mean(-1)
         if self._kind == "deceptive":
-            return torch.minimum(4 * squares(errors).mean(-1), 0.25 + 0.75 * squares(vectors - self._decoy).mean(-1))
+            return torch.minimum(
+                4 * squares(errors).mean(-1), 0.25 + 0.75 * squares(vectors - self._decoy).mean(-1)
+            )
         return (1 - torch.exp(-10 * squares(errors))).mean(-1)
 
     def _worse(self, prompt: Prompt) -> Floats:
@@ -294,10 +313,21 @@ def _weights(seed: int) -> ModelWeights:
     generator = torch.Generator().manual_seed(seed)
     layers = ("layers.0", "layers.1")
     parts = tuple((f"{layer}.attention", f"{layer}.mlp") for layer in layers)
-    maps = [f"{attention}.{name}" for attention, _ in parts for name in ("q_proj", "v_proj")] + [f"{mlp}.up" for _, mlp in parts]
-    matrices = {f"{name}.weight": _DEVIATION * torch.randn(_WIDTH, _WIDTH, generator=generator) for name in maps}
-    tensors = {"embed.weight": torch.zeros(2, _WIDTH), **matrices, "norm.weight": torch.ones(_WIDTH)}
-    return ModelWeights(tensors, layers, parts, "norm", "head", {name: (_WIDTH, _WIDTH) for name in maps})
+    maps = [f"{attention}.{name}" for attention, _ in parts for name in ("q_proj", "v_proj")] + [
+        f"{mlp}.up" for _, mlp in parts
+    ]
+    matrices = {
+        f"{name}.weight": _DEVIATION * torch.randn(_WIDTH, _WIDTH, generator=generator)
+        for name in maps
+    }
+    tensors = {
+        "embed.weight": torch.zeros(2, _WIDTH),
+        **matrices,
+        "norm.weight": torch.ones(_WIDTH),
+    }
+    return ModelWeights(
+        tensors, layers, parts, "norm", "head", {name: (_WIDTH, _WIDTH) for name in maps}
+    )
 
 
 def planted_objective(

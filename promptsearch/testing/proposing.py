@@ -31,7 +31,13 @@ class PlantedProposing:
         return len(request.split())
 
     def complete(
-        self, requests: Sequence[str], *, max_tokens: int, temperature: float, seeds: Sequence[int], stop: Sequence[str]
+        self,
+        requests: Sequence[str],
+        *,
+        max_tokens: int,
+        temperature: float,
+        seeds: Sequence[int],
+        stop: Sequence[str],
     ) -> list[Completion]:
         """See `promptsearch.search.proposer.Proposing`; the temperature makes no difference."""
         found = []

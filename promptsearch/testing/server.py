@@ -55,7 +55,9 @@ class Server:
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
-            disable_nagle_algorithm = True  # else a body waits 40 ms for the client to acknowledge its headers
+            disable_nagle_algorithm = (
+                True  # else a body waits 40 ms for the client to acknowledge its headers
+            )
 
             def do_POST(self) -> None:
                 content = json.loads(self.rfile.read(int(self.headers["content-length"])))
@@ -63,14 +65,19 @@ class Server:
                 server.headers.append(dict(self.headers.items()))
                 reply = answer(self.path, content)
                 time.sleep(reply.seconds)
-                body = reply.body if isinstance(reply.body, bytes) else json.dumps(reply.body).encode()
+                body = (
+                    reply.body if isinstance(reply.body, bytes) else json.dumps(reply.body).encode()
+                )
                 try:
                     if reply.cut == 0:
                         self.close_connection = True
                         self.connection.shutdown(socket.SHUT_RDWR)
                         return
                     self.send_response(reply.status)
-                    for name, value in {"content-type": "application/json", **reply.headers}.items():
+                    for name, value in {
+                        "content-type": "application/json",
+                        **reply.headers,
+                    }.items():
                         self.send_header(name, value)
                     self.send_header("content-length", str(len(body)))
                     self.end_headers()
@@ -84,7 +91,9 @@ class Server:
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True
-        self._thread = Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
+        self._thread = Thread(
+            target=self._server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True
+        )
         self._thread.start()
         self.url = f"http://127.0.0.1:{self._server.server_address[1]}/v1"
 
@@ -97,11 +106,18 @@ class Server:
     def __enter__(self) -> Server:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self.close()
 
 
-def completion(text: str, tokens_in: int | None, tokens_out: int, logprobs: Mapping[str, Any] | None = None) -> dict[str, Any]:
+def completion(
+    text: str, tokens_in: int | None, tokens_out: int, logprobs: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
     """The content of an answer.
 
     Args:
@@ -110,11 +126,20 @@ def completion(text: str, tokens_in: int | None, tokens_out: int, logprobs: Mapp
         tokens_out: Of the text.
         logprobs: As the API has them.
     """
-    usage = {} if tokens_in is None else {"usage": {"prompt_tokens": tokens_in, "completion_tokens": tokens_out}}
-    return {"choices": [{"index": 0, "text": text, "logprobs": logprobs, "finish_reason": "length"}], **usage}
+    usage = (
+        {}
+        if tokens_in is None
+        else {"usage": {"prompt_tokens": tokens_in, "completion_tokens": tokens_out}}
+    )
+    return {
+        "choices": [{"index": 0, "text": text, "logprobs": logprobs, "finish_reason": "length"}],
+        **usage,
+    }
 
 
-def with_model(lm: LanguageModel, *, echo: str = "straight", lists: bool = True) -> Callable[[str, dict[str, Any]], Reply]:
+def with_model(
+    lm: LanguageModel, *, echo: str = "straight", lists: bool = True
+) -> Callable[[str, dict[str, Any]], Reply]:
     """Answers of a language model: greedy continuations, with log-probabilities of the prompt (`echo`) or of what is written.
 
     Args:
@@ -138,7 +163,12 @@ def with_model(lm: LanguageModel, *, echo: str = "straight", lists: bool = True)
             text = lm.decode(ids[begin:])
             if not most or not (echoed or lists):
                 return Reply(completion(text, begin, new))
-            logits = lm.model(input_ids=torch.tensor([ids], device=lm.device)).logits[0].double().log_softmax(-1)
+            logits = (
+                lm.model(input_ids=torch.tensor([ids], device=lm.device))
+                .logits[0]
+                .double()
+                .log_softmax(-1)
+            )
 
         def place(i: int, row: int) -> tuple[float | None, dict[str, float] | None]:
             if row < 0:

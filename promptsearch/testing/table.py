@@ -55,18 +55,37 @@ class TableScorer:
     """
 
     def __init__(
-        self, losses: Floats, metric: Floats, embeddings: Tensor, words: Sequence[str], price: int, lead: int, name: str
+        self,
+        losses: Floats,
+        metric: Floats,
+        embeddings: Tensor,
+        words: Sequence[str],
+        price: int,
+        lead: int,
+        name: str,
     ) -> None:
         prompts, examples = losses.shape
         length = round(np.log(prompts) / np.log(len(words))) if len(words) > 1 else 0
-        if length < 1 or len(words) ** length != prompts or metric.shape != losses.shape or len(embeddings) != len(words):
+        if (
+            length < 1
+            or len(words) ** length != prompts
+            or metric.shape != losses.shape
+            or len(embeddings) != len(words)
+        ):
             raise RecordError(f"{prompts} rows are no table of all prompts of {len(words)} tokens")
         if not np.isfinite(losses).all():
-            raise RecordError("a prompt of the table has no loss on some examples: the table is not whole")
+            raise RecordError(
+                "a prompt of the table has no loss on some examples: the table is not whole"
+            )
         self.losses, self.metric = losses, metric
         self.words, self.name = tuple(words), name
         places = np.arange(len(words))
-        self.space = PromptSpace(places, length, lambda ids: "".join(words[i] for i in ids), embeddings=lambda: embeddings)
+        self.space = PromptSpace(
+            places,
+            length,
+            lambda ids: "".join(words[i] for i in ids),
+            embeddings=lambda: embeddings,
+        )
         self.scored, self.training = np.arange(examples), np.arange(examples, examples + _TRAINING)
         self.signature = f"table {name} {len(words)} {length} {examples}"
         self._embeddings = embeddings
@@ -86,9 +105,14 @@ class TableScorer:
         log = read_log(folder / "evaluations.jsonl")[0]
         lines = [line for line in log if line["stage"] == "search"]
         again = next((line for line in log if line["stage"] == "rescore"), None)
-        ids = np.array([data["ids"] for line in lines for data in line["prompts"] if data["kind"] == "hard"], dtype=np.int64)
+        ids = np.array(
+            [data["ids"] for line in lines for data in line["prompts"] if data["kind"] == "hard"],
+            dtype=np.int64,
+        )
         if not lines or again is None or any(line["examples"] != "score_on" for line in lines):
-            raise RecordError(f"{folder} holds no finished exhaustive search: expected every prompt scored on all of score_on")
+            raise RecordError(
+                f"{folder} holds no finished exhaustive search: expected every prompt scored on all of score_on"
+            )
         pool = np.unique(ids)
         rows = [row for line in lines for row in rows_of(line, len(line["losses"][0]))]
         if len(ids) != len(pool) ** ids.shape[1] or len(rows) != len(ids):
@@ -98,7 +122,9 @@ class TableScorer:
             )
         order = np.lexsort(ids.T[::-1])
         searched = lines[-1]["ledger"]["forward"]
-        each = (again["ledger"]["forward"] - searched) // len(again["prompts"])  # the finalists, whose lead was paid before
+        each = (again["ledger"]["forward"] - searched) // len(
+            again["prompts"]
+        )  # the finalists, whose lead was paid before
         lead = searched - each * len(ids)
         run = read_record(folder / "result.json", "result", "restore it, or run the study again")
         return TableScorer(
@@ -160,7 +186,14 @@ class TableScorer:
             budget: LM tokens; None for no limit.
         """
         ledger = Ledger(budget)
-        return Objective(self, self.space, ledger, scored=self.scored, training=self.training, finalists=FINALISTS)
+        return Objective(
+            self,
+            self.space,
+            ledger,
+            scored=self.scored,
+            training=self.training,
+            finalists=FINALISTS,
+        )
 
     def budget(self, evaluations: int) -> int:
         """The budget that buys this many prompts on all examples."""
@@ -247,7 +280,9 @@ class TableScorer:
         raise self._only_scores()
 
     def _only_scores(self) -> StrategyError:
-        return StrategyError("a table of scores serves strategies that need no more than the scores of hard prompts")
+        return StrategyError(
+            "a table of scores serves strategies that need no more than the scores of hard prompts"
+        )
 
 
 def _shares(total: int, count: int) -> Ids:

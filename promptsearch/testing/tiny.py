@@ -34,7 +34,20 @@ Question: Is this review positive or negative? Answer: yes or no. The review is 
 capital city of this country? Answer with one word. Write the best answer. The sentence and the text are about a place."""
 
 #: Tokens of their own, as are most words of the corpus with the space before them.
-WORDS = (" The", " the", " capital", " of", " is", " Paris", " Berlin", " good", " bad", " movie", " It", " was")
+WORDS = (
+    " The",
+    " the",
+    " capital",
+    " of",
+    " is",
+    " Paris",
+    " Berlin",
+    " good",
+    " bad",
+    " movie",
+    " It",
+    " was",
+)
 
 _END, _BEGIN, _PAD = "<|end|>", "<|begin|>", "<|pad|>"
 _CHAT = (
@@ -89,14 +102,20 @@ def tiny_tokenizer(*, begin: bool = False) -> PreTrainedTokenizerFast:
     tokenizer.train_from_iterator([*WORDS * 10, CORPUS, CORPUS], trainer)
     if begin:
         tokenizer.post_processor = processors.TemplateProcessing(
-            single=f"{_BEGIN} $A", pair=f"{_BEGIN} $A $B", special_tokens=[(_BEGIN, tokenizer.token_to_id(_BEGIN))]
+            single=f"{_BEGIN} $A",
+            pair=f"{_BEGIN} $A $B",
+            special_tokens=[(_BEGIN, tokenizer.token_to_id(_BEGIN))],
         )
-    wrapped = PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token=_BEGIN, eos_token=_END, pad_token=_PAD)
+    wrapped = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, bos_token=_BEGIN, eos_token=_END, pad_token=_PAD
+    )
     wrapped.chat_template = _CHAT
     return wrapped
 
 
-def _config(architecture: Architecture, layers: int, width: int, tokenizer: PreTrainedTokenizerFast) -> PretrainedConfig:
+def _config(
+    architecture: Architecture, layers: int, width: int, tokenizer: PreTrainedTokenizerFast
+) -> PretrainedConfig:
     """The smallest form of the architecture that keeps its traps."""
     heads = width // _HEAD
     common = {
@@ -123,6 +142,10 @@ def _config(architecture: Architecture, layers: int, width: int, tokenizer: PreT
     if architecture == "gemma3":
         kinds = ["sliding_attention" if i % 2 == 0 else "full_attention" for i in range(layers)]
         return Gemma3TextConfig(
-            **shared, head_dim=2 * _HEAD, query_pre_attn_scalar=2 * _HEAD, sliding_window=16, layer_types=kinds
+            **shared,
+            head_dim=2 * _HEAD,
+            query_pre_attn_scalar=2 * _HEAD,
+            sliding_window=16,
+            layer_types=kinds,
         )
     raise UnknownName("architecture", architecture, get_args(Architecture))

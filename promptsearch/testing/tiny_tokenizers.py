@@ -10,7 +10,16 @@ from __future__ import annotations
 import string
 from typing import Literal, get_args
 
-from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+from tokenizers import (
+    Regex,
+    Tokenizer,
+    decoders,
+    models,
+    normalizers,
+    pre_tokenizers,
+    processors,
+    trainers,
+)
 from transformers import PreTrainedTokenizerFast
 
 from promptsearch.errors import UnknownName
@@ -60,10 +69,14 @@ def _sentencepiece(kind: str) -> Tokenizer:
     tokenizer = Tokenizer(models.BPE(unk_token=_UNKNOWN, byte_fallback=True, fuse_unk=True))
     tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(_MARK, prepend_scheme="never", split=True)
     spelled = [f"<0x{i:02X}>" for i in range(256)]
-    trainer = trainers.BpeTrainer(vocab_size=_SIZE, special_tokens=[*_SPECIAL, *spelled], show_progress=False)
+    trainer = trainers.BpeTrainer(
+        vocab_size=_SIZE, special_tokens=[*_SPECIAL, *spelled], show_progress=False
+    )
     tokenizer.train_from_iterator([text.replace("\n", " ") for text in _texts()], trainer)
     if kind == "prepend":
-        tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend(_MARK), normalizers.Replace(" ", _MARK)])
+        tokenizer.normalizer = normalizers.Sequence(
+            [normalizers.Prepend(_MARK), normalizers.Replace(" ", _MARK)]
+        )
         tokenizer.pre_tokenizer = None
     else:
         tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(_MARK, prepend_scheme=kind, split=False)
@@ -71,7 +84,9 @@ def _sentencepiece(kind: str) -> Tokenizer:
     steps = [decoders.Replace(_MARK, " "), decoders.ByteFallback(), decoders.Fuse(), *strip]
     tokenizer.decoder = decoders.Sequence(steps)
     tokenizer.post_processor = processors.TemplateProcessing(
-        single=f"{_BEGIN} $A", pair=f"{_BEGIN} $A {_BEGIN} $B", special_tokens=[(_BEGIN, tokenizer.token_to_id(_BEGIN))]
+        single=f"{_BEGIN} $A",
+        pair=f"{_BEGIN} $A {_BEGIN} $B",
+        special_tokens=[(_BEGIN, tokenizer.token_to_id(_BEGIN))],
     )
     return tokenizer
 
@@ -83,7 +98,11 @@ def _unigram() -> Tokenizer:
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.WhitespaceSplit(), marks])
     tokenizer.decoder = decoders.Metaspace(_MARK, prepend_scheme="always", split=True)
     trainer = trainers.UnigramTrainer(
-        vocab_size=_SIZE, special_tokens=_SPECIAL, unk_token=_UNKNOWN, initial_alphabet=[*_LETTERS], show_progress=False
+        vocab_size=_SIZE,
+        special_tokens=_SPECIAL,
+        unk_token=_UNKNOWN,
+        initial_alphabet=[*_LETTERS],
+        show_progress=False,
     )
     tokenizer.train_from_iterator(_texts(), trainer)
     return tokenizer
@@ -95,7 +114,10 @@ def _wordpiece() -> Tokenizer:
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     tokenizer.decoder = decoders.WordPiece(cleanup=False)
     trainer = trainers.WordPieceTrainer(
-        vocab_size=_SIZE, special_tokens=["[UNK]", *_SPECIAL[1:]], initial_alphabet=[*_LETTERS], show_progress=False
+        vocab_size=_SIZE,
+        special_tokens=["[UNK]", *_SPECIAL[1:]],
+        initial_alphabet=[*_LETTERS],
+        show_progress=False,
     )
     tokenizer.train_from_iterator(_texts(), trainer)
     return tokenizer

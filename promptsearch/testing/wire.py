@@ -77,10 +77,23 @@ def good(content: dict[str, Any]) -> dict[str, Any]:
     written = "!" * int(content.get("max_tokens") or 0)
     echoed = text if content.get("echo") else ""
     some = [*echoed, *written]
-    nats = [-0.5 - (ord(c) * 37 + i) % 100 / 50 if c != "!" or not echoed else -0.25 for i, c in enumerate(some)]
-    values = [None if echoed and not i else v for i, v in enumerate(nats)] if echoed else [-0.25] * len(some)
-    likely = [None if v is None else {c: v} | {"!": -0.25} for c, v in zip(some, values, strict=True)]
-    logprobs = {"tokens": some, "token_logprobs": values, "top_logprobs": likely} if content.get("logprobs") else None
+    nats = [
+        -0.5 - (ord(c) * 37 + i) % 100 / 50 if c != "!" or not echoed else -0.25
+        for i, c in enumerate(some)
+    ]
+    values = (
+        [None if echoed and not i else v for i, v in enumerate(nats)]
+        if echoed
+        else [-0.25] * len(some)
+    )
+    likely = [
+        None if v is None else {c: v} | {"!": -0.25} for c, v in zip(some, values, strict=True)
+    ]
+    logprobs = (
+        {"tokens": some, "token_logprobs": values, "top_logprobs": likely}
+        if content.get("logprobs")
+        else None
+    )
     usage = {"prompt_tokens": max(1, len(text)), "completion_tokens": len(written)}
     choice = {"index": 0, "text": echoed + written, "logprobs": logprobs, "finish_reason": "length"}
     return {"choices": [choice], "usage": usage}

@@ -51,7 +51,13 @@ def test_the_same_seed_gives_the_same_inputs(kind, lab, tmp_path):
             folder.mkdir()
             case = make(lab, kind, 0, number)
             case.prepare(folder)
-            texts.append([(p.name, p.read_bytes()) for p in sorted(folder.rglob("*")) if p.is_file() and p.suffix != ".parquet"])
+            texts.append(
+                [
+                    (p.name, p.read_bytes())
+                    for p in sorted(folder.rglob("*"))
+                    if p.is_file() and p.suffix != ".parquet"
+                ]
+            )
             shutil.rmtree(folder)
         assert texts[0] == texts[1], case.what
         assert case.row and case.commands
@@ -79,7 +85,13 @@ def test_every_fault_has_a_generator():
     ],
 )
 def test_what_came_has_a_name(runs, called, tmp_path):
-    case = Case("x", "x", [], secrets=["key-of-mine"], judge=lambda _, ran: "other numbers" if ran[-1].out == "told" else None)
+    case = Case(
+        "x",
+        "x",
+        [],
+        secrets=["key-of-mine"],
+        judge=lambda _, ran: "other numbers" if ran[-1].out == "told" else None,
+    )
     assert outcome(case, tmp_path, runs)[0] == called
 
 
@@ -95,19 +107,36 @@ def test_edits_change_one_place_and_may_be_no_json_that_python_writes():
     data = {"a": [1, 2.5, True], "b": {"c": "x"}}
     found = [damage.edit(data, random.Random(seed)) for seed in range(200)]
     assert data == {"a": [1, 2.5, True], "b": {"c": "x"}}
-    assert sum(damage.to_text(new) != json.dumps(data) for _, new in found) > 190  # a value may be replaced by itself
+    assert (
+        sum(damage.to_text(new) != json.dumps(data) for _, new in found) > 190
+    )  # a value may be replaced by itself
 
 
 def test_the_honest_server_answers_as_the_api_does():
     answer = servers.honest({"prompt": "a good film", "echo": True})
     found = answer["choices"][0]["logprobs"]
     assert "".join(found["tokens"]) == "a good film" and found["token_logprobs"][0] is None
-    assert len(found["tokens"]) == len(found["token_logprobs"]) == len(found["top_logprobs"]) == answer["usage"]["prompt_tokens"]
+    assert (
+        len(found["tokens"])
+        == len(found["token_logprobs"])
+        == len(found["top_logprobs"])
+        == answer["usage"]["prompt_tokens"]
+    )
 
 
 def test_counts_keep_the_first_of_faults_that_look_alike(tmp_path):
-    one = {"row": "7 x", "what": "w", "outcome": "traceback", "line": "KeyError: 'a'", "seconds": 1.0}
-    found = [{**one, "input": 0}, {**one, "input": 1, "line": "KeyError: 'b'"}, {**one, "input": 2, "outcome": "clear"}]
+    one = {
+        "row": "7 x",
+        "what": "w",
+        "outcome": "traceback",
+        "line": "KeyError: 'a'",
+        "seconds": 1.0,
+    }
+    found = [
+        {**one, "input": 0},
+        {**one, "input": 1, "line": "KeyError: 'b'"},
+        {**one, "input": 2, "outcome": "clear"},
+    ]
     known = counts.counted("folders", found, 0, 3, tmp_path)
     assert known["outcomes"] == {"traceback": 2, "clear": 1}
     assert [(fault["input"], fault["alike"]) for fault in known["faults"]] == [(0, 2)]

@@ -9,7 +9,15 @@ import numpy as np
 import pytest
 import torch
 
-from promptsearch import HardPrompt, LanguageModel, SoftPrompt, Task, TextPrompt, compare, load_prompt
+from promptsearch import (
+    HardPrompt,
+    LanguageModel,
+    SoftPrompt,
+    Task,
+    TextPrompt,
+    compare,
+    load_prompt,
+)
 from promptsearch.errors import ExportError, ModelError, PromptError, UnknownName
 from promptsearch.export import export_run
 from promptsearch.export.saved import SavedPrompt, write_saved
@@ -23,12 +31,18 @@ from promptsearch.testing.tiny import tiny_model
 FRONT = "{prompt:3} {text} It was {answer}"
 ANCHORS = "{prompt:2} movie {prompt:1} {text} It was {answer}"
 BEHIND = "{text} {prompt:3} It was {answer}"
-ROWS = [{"text": f"good film {i} I hate the story"[i % 5 :].strip(), "label": i % 2} for i in range(40)]
+ROWS = [
+    {"text": f"good film {i} I hate the story"[i % 5 :].strip(), "label": i % 2} for i in range(40)
+]
 
 
 def saved_prompt(lm, template, kind, answers=("bad", "very good")):
     task = Task.from_rows(
-        ROWS, template=template, label="label", answers=dict(enumerate(answers)), splits={"search": 8, "select": 8, "test": 8}
+        ROWS,
+        template=template,
+        label="label",
+        answers=dict(enumerate(answers)),
+        splits={"search": 8, "select": 8, "test": 8},
     )
     bound = task.template.bind(3)
     ids = np.random.default_rng(0).choice(lm.words, size=bound.length)
@@ -38,7 +52,11 @@ def saved_prompt(lm, template, kind, answers=("bad", "very good")):
         "text": TextPrompt(["good movie?", "and"][: len(bound.slots)]),
     }[kind]
     examples = task.splits["select"].examples
-    losses = Engine(lm, bound, task.splits["select"], task.choices).score([prompt], np.arange(8)).losses[0]
+    losses = (
+        Engine(lm, bound, task.splits["select"], task.choices)
+        .score([prompt], np.arange(8))
+        .losses[0]
+    )
     return SavedPrompt(
         prompt=prompt,
         template=bound,
@@ -69,7 +87,11 @@ def lm(request):
 def test_json_holds_every_prompt_exactly(lm, template, kind, tmp_path):
     saved = saved_prompt(lm, template, kind)
     again = load_prompt(write(saved, lm, tmp_path / "a"))
-    assert again.prompt == saved.prompt and again.template == saved.template and again.choices == saved.choices
+    assert (
+        again.prompt == saved.prompt
+        and again.template == saved.template
+        and again.choices == saved.choices
+    )
     assert again.verify(lm) < 1e-6
 
 
@@ -94,7 +116,9 @@ def test_a_front_prompt_loads_through_peft_with_equal_logits(lm, template, kind,
 
 def test_peft_is_refused_where_it_cannot_be_exact(lm, tmp_path):
     folder = write(saved_prompt(lm, BEHIND, "soft"), lm, tmp_path / "a")
-    with pytest.raises(ExportError, match="the input stands before a slot: export it as json or vllm"):
+    with pytest.raises(
+        ExportError, match="the input stands before a slot: export it as json or vllm"
+    ):
         export_run(folder, "peft", tmp_path / "b", model=lm)
     assert not (tmp_path / "b").exists()
 
@@ -107,7 +131,10 @@ def test_text_gives_the_tokens_back(lm, template, kind, tmp_path):
     example = saved.probe[1]
     whole = (folder / "template.txt").read_text().format(**example.fields) + saved.choices[0]
     layout = lay_out(saved.template, lm, example, saved.choices)
-    assert [*lm.lead, *lm.encode(whole)] == [*layout.join(slots_of(saved.template, lm, saved.prompt)), *layout.answers[0]]
+    assert [*lm.lead, *lm.encode(whole)] == [
+        *layout.join(slots_of(saved.template, lm, saved.prompt)),
+        *layout.answers[0],
+    ]
 
 
 def test_a_soft_prompt_is_no_text(lm, tmp_path):
@@ -138,7 +165,9 @@ def test_wrong_exports_are_named(lm, tmp_path, monkeypatch):
     with pytest.raises(ModelError, match="A prompt belongs to the weights"):
         export_run(folder, "json", tmp_path / "c", model=other)
     monkeypatch.setitem(__import__("sys").modules, "peft", None)
-    with pytest.raises(ExportError, match=r"needs the package peft: pip install 'promptsearch-kit\[peft\]'"):
+    with pytest.raises(
+        ExportError, match=r"needs the package peft: pip install 'promptsearch-kit\[peft\]'"
+    ):
         export_run(folder, "peft", tmp_path / "d", model=lm)
 
 
@@ -157,8 +186,17 @@ def test_apply_answers_choices_like_the_engine(lm, tmp_path):
 @pytest.mark.parametrize("kind", ["hard", "soft"])
 def test_apply_generates_what_exact_match_counts(lm, tmp_path, kind):
     data = [{"text": f"good film {i}", "label": ["good", "Paris"][i % 2]} for i in range(30)]
-    task = Task.from_rows(data, template=FRONT, label="label", splits={"search": 8, "select": 8, "test": 8}, name="words")
-    strategy = {"hard": "random", "soft": {"prompt_tuning": {"interval": 4, "batch": 4, "rate": 0.05}}}[kind]
+    task = Task.from_rows(
+        data,
+        template=FRONT,
+        label="label",
+        splits={"search": 8, "select": 8, "test": 8},
+        name="words",
+    )
+    strategy = {
+        "hard": "random",
+        "soft": {"prompt_tuning": {"interval": 4, "batch": 4, "rate": 0.05}},
+    }[kind]
     given = {"budget": 20_000, "score_on": 4, "strategies": [strategy]}
     compare(given, out=tmp_path / "s", model=lm, task=task)
     run = next((tmp_path / "s").rglob("result.json")).parent

@@ -23,7 +23,9 @@ from promptsearch.tasks.task import Split
 from promptsearch.testing.tiny import tiny_model, tiny_tokenizer
 
 TEMPLATE = "{text} {prompt:3} It was {answer}"
-ROWS = [{"text": f"good film {i} I hate the story"[i % 5 :].strip(), "label": i % 2} for i in range(40)]
+ROWS = [
+    {"text": f"good film {i} I hate the story"[i % 5 :].strip(), "label": i % 2} for i in range(40)
+]
 SIZES = {
     "vocab_size": 512,
     "hidden_size": 32,
@@ -67,11 +69,19 @@ def make_prompt(lm, layers=2, form="layer", length=3):
 
 def saved_prompt(lm, prompt, answers=("bad", "very good")):
     task = Task.from_rows(
-        ROWS, template=TEMPLATE, label="label", answers=dict(enumerate(answers)), splits={"search": 8, "select": 8, "test": 8}
+        ROWS,
+        template=TEMPLATE,
+        label="label",
+        answers=dict(enumerate(answers)),
+        splits={"search": 8, "select": 8, "test": 8},
     )
     bound = task.template.bind(3).taking("gated")
     examples = task.splits["select"].examples
-    losses = Engine(lm, bound, task.splits["select"], task.choices).score([prompt], np.arange(8)).losses[0]
+    losses = (
+        Engine(lm, bound, task.splits["select"], task.choices)
+        .score([prompt], np.arange(8))
+        .losses[0]
+    )
     return SavedPrompt(
         prompt=prompt,
         template=bound,
@@ -103,7 +113,9 @@ def through_peft(name, folder):
         return peft.PeftModel.from_pretrained(make_lm(name).model, str(folder)).eval()
 
 
-def row(lm, text="the good story was very good indeed, and the capital of France is Paris"):  # longer than Mistral's window
+def row(
+    lm, text="the good story was very good indeed, and the capital of France is Paris"
+):  # longer than Mistral's window
     return [*lm.lead, *lm.encode(text)]
 
 
@@ -111,10 +123,16 @@ def row(lm, text="the good story was very good indeed, and the capital of France
 def test_json_holds_a_gated_prompt_exactly(lm, form, tmp_path):
     saved = saved_prompt(lm, make_prompt(lm, form=form))
     again = load_prompt(write(saved, lm, tmp_path / "a"))
-    assert again.prompt == saved.prompt and again.template == saved.template and again.choices == saved.choices
+    assert (
+        again.prompt == saved.prompt
+        and again.template == saved.template
+        and again.choices == saved.choices
+    )
     assert again.verify(lm) < 1e-6
     found = list(again.apply([e.fields for e in saved.probe], lm))
-    scores = Engine(lm, saved.template, Split("probe", saved.probe), saved.choices).score([saved.prompt], np.arange(8))
+    scores = Engine(lm, saved.template, Split("probe", saved.probe), saved.choices).score(
+        [saved.prompt], np.arange(8)
+    )
     for given, nats in zip(found, scores.choices[0], strict=True):
         assert list(given["probabilities"].values()) == pytest.approx(np.exp(nats), abs=1e-5)
 
@@ -129,12 +147,19 @@ def test_it_loads_through_peft_with_equal_logits_and_text(lm, layers, tmp_path):
     mine = ours(lm, saved.prompt, ids)
     assert theirs.shape == mine.shape and (theirs - mine).abs().max() < 1e-5
     with torch.inference_mode():
-        assert (theirs - lm.model(input_ids=torch.tensor([ids])).logits[0]).abs().max() > 0.01, "the prompt matters"
+        assert (theirs - lm.model(input_ids=torch.tensor([ids])).logits[0]).abs().max() > 0.01, (
+            "the prompt matters"
+        )
     assert read_peft(folder, lm) == saved.prompt
     ids = [*lm.lead, *lm.encode(saved.template.segments[-1].format(text="the good story"))]
     (mine,) = PromptedModel(lm, saved).generate([{"text": "the good story"}], 12)
-    inputs = {"input_ids": torch.tensor([ids]), "attention_mask": torch.ones(1, len(ids), dtype=torch.long)}
-    grown = wrapped.generate(**inputs, max_new_tokens=12, do_sample=False, pad_token_id=0)[0, len(ids) :]
+    inputs = {
+        "input_ids": torch.tensor([ids]),
+        "attention_mask": torch.ones(1, len(ids), dtype=torch.long),
+    }
+    grown = wrapped.generate(**inputs, max_new_tokens=12, do_sample=False, pad_token_id=0)[
+        0, len(ids) :
+    ]
     assert lm.tokenizer.decode(grown, skip_special_tokens=True) == mine != ""
 
 
@@ -149,7 +174,11 @@ def test_what_peft_trained_loads_here_with_equal_logits(lm, tmp_path):
                 parameter.data.normal_()
         made.save_pretrained(str(tmp_path))
     prompt = read_peft(tmp_path, lm)
-    assert isinstance(prompt, GatedPrompt) and tuple(prompt.rows.shape) == (5, 2, 32) and tuple(prompt.gates.shape) == (2, 1)
+    assert (
+        isinstance(prompt, GatedPrompt)
+        and tuple(prompt.rows.shape) == (5, 2, 32)
+        and tuple(prompt.gates.shape) == (2, 1)
+    )
     ids = row(lm)
     with torch.inference_mode():
         theirs = through_peft(lm.name, tmp_path)(input_ids=torch.tensor([ids])).logits[0]
@@ -157,7 +186,10 @@ def test_what_peft_trained_loads_here_with_equal_logits(lm, tmp_path):
 
 
 def test_an_export_leaves_the_model_as_it_was(lm, tmp_path):
-    before, names = lm.model(input_ids=torch.tensor([row(lm)])).logits, [name for name, _ in lm.model.named_modules()]
+    before, names = (
+        lm.model(input_ids=torch.tensor([row(lm)])).logits,
+        [name for name, _ in lm.model.named_modules()],
+    )
     folder = write(saved_prompt(lm, make_prompt(lm)), lm, tmp_path / "a")
     data = json.loads((folder / "prompt.json").read_text())
     export_run(folder, "peft", tmp_path / "peft", model=lm)
@@ -175,14 +207,22 @@ def test_a_run_leaves_what_it_measured(llama, tmp_path):
     splits = {"search": 8, "select": 8, "test": 8}
     task = Task.from_rows(data, template=TEMPLATE, label="label", splits=splits, name="words")
     rows = [
-        {"llama_adapter": {"interval": 4, "batch": 4, "gate": gate, "label": gate, "layers": 2}} for gate in ("head", "layer")
+        {"llama_adapter": {"interval": 4, "batch": 4, "gate": gate, "label": gate, "layers": 2}}
+        for gate in ("head", "layer")
     ]
-    compare({"budget": 20_000, "score_on": 4, "strategies": rows}, out=tmp_path / "s", model=llama, task=task)
+    compare(
+        {"budget": 20_000, "score_on": 4, "strategies": rows},
+        out=tmp_path / "s",
+        model=llama,
+        task=task,
+    )
     for gate, numbers in (("head", 3 * 2 * 32 + 2 * 4), ("layer", 3 * 2 * 32 + 2)):
         folder = tmp_path / "s" / "words" / gate / "seed0"
         result, saved = json.loads((folder / "result.json").read_text()), load_prompt(folder)
         assert result["stored"] == result["trainable"] == numbers and result["length"] == 3
-        assert result["winner"]["text"].startswith("[3 vectors in each of the top 2 layers, gates up to ")
+        assert result["winner"]["text"].startswith(
+            "[3 vectors in each of the top 2 layers, gates up to "
+        )
         tests = task.splits["test"].examples
         answers = saved.apply([e.fields for e in tests], llama)
         for found, example, correct in zip(answers, tests, result["test"]["correct"], strict=True):
@@ -196,10 +236,14 @@ def test_a_run_leaves_what_it_measured(llama, tmp_path):
 def test_gates_of_heads_are_refused_with_the_formats_that_hold_them(llama, tmp_path):
     folder = write(saved_prompt(llama, make_prompt(llama, form="head")), llama, tmp_path / "a")
     with pytest.raises(
-        ExportError, match="a gate for each head, and PEFT's ADAPTION_PROMPT holds one for each layer: export it as json"
+        ExportError,
+        match="a gate for each head, and PEFT's ADAPTION_PROMPT holds one for each layer: export it as json",
     ):
         export_run(folder, "peft", tmp_path / "peft", model=llama)
-    with pytest.raises(ExportError, match="no text can stand for a gated prompt, .*: export it as json, or as peft with one"):
+    with pytest.raises(
+        ExportError,
+        match="no text can stand for a gated prompt, .*: export it as json, or as peft with one",
+    ):
         export_run(folder, "text", tmp_path / "text", model=llama)
     for to in ("kv", "vllm"):
         with pytest.raises(ExportError, match="can stand for a gated prompt"):
@@ -210,22 +254,36 @@ def test_gates_of_heads_are_refused_with_the_formats_that_hold_them(llama, tmp_p
 @pytest.mark.parametrize(
     ("make", "reason"),
     [
-        (lambda: make_lm("qwen3"), "PEFT adapts the attention of llama, mistral, gpt2 only, and this is a qwen3"),
-        (lambda: make_lm("gemma3"), "PEFT adapts the attention of llama, mistral, gpt2 only, and this is a gemma3_text"),
+        (
+            lambda: make_lm("qwen3"),
+            "PEFT adapts the attention of llama, mistral, gpt2 only, and this is a qwen3",
+        ),
+        (
+            lambda: make_lm("gemma3"),
+            "PEFT adapts the attention of llama, mistral, gpt2 only, and this is a gemma3_text",
+        ),
         (
             lambda: from_config(LlamaConfig(**SIZES, attention_bias=True), "biased"),
             "adds the bias of the output projection a second",
         ),
-        (lambda: from_config(LlamaConfig(**SIZES, head_dim=16), "wide"), "here 4 of 16 are not the width"),
+        (
+            lambda: from_config(LlamaConfig(**SIZES, head_dim=16), "wide"),
+            "here 4 of 16 are not the width",
+        ),
     ],
 )
-def test_models_that_peft_does_not_adapt_as_it_should_are_refused_both_ways(make, reason, llama, tmp_path):
+def test_models_that_peft_does_not_adapt_as_it_should_are_refused_both_ways(
+    make, reason, llama, tmp_path
+):
     lm = make()
     folder = write(saved_prompt(lm, make_prompt(lm)), lm, tmp_path / "a")
     with pytest.raises(ExportError, match=f"does not hold this prompt exactly: .*{reason}"):
         export_run(folder, "peft", tmp_path / "peft", model=lm)
     theirs = export_run(
-        write(saved_prompt(llama, make_prompt(llama)), llama, tmp_path / "b"), "peft", tmp_path / "c", model=llama
+        write(saved_prompt(llama, make_prompt(llama)), llama, tmp_path / "b"),
+        "peft",
+        tmp_path / "c",
+        model=llama,
     )
     with pytest.raises(PromptError, match=reason):
         read_peft(theirs, lm)
@@ -234,17 +292,27 @@ def test_models_that_peft_does_not_adapt_as_it_should_are_refused_both_ways(make
 @pytest.fixture
 def folder(llama, tmp_path):
     return export_run(
-        write(saved_prompt(llama, make_prompt(llama)), llama, tmp_path / "a"), "peft", tmp_path / "peft", model=llama
+        write(saved_prompt(llama, make_prompt(llama)), llama, tmp_path / "a"),
+        "peft",
+        tmp_path / "peft",
+        model=llama,
     )
 
 
 def test_a_folder_for_another_model_says_what_differs(folder, llama):
-    deep, wide = (LanguageModel(*tiny_model("llama", layers=n, width=w), name="other") for n, w in ((4, 32), (3, 48)))
+    deep, wide = (
+        LanguageModel(*tiny_model("llama", layers=n, width=w), name="other")
+        for n, w in ((4, 32), (3, 48))
+    )
     with pytest.raises(
-        PromptError, match=r"adapts the layers \[1, 2\], and says 2 of them; expected the last ones of the 4 layers"
+        PromptError,
+        match=r"adapts the layers \[1, 2\], and says 2 of them; expected the last ones of the 4 layers",
     ):
         read_peft(folder, deep)
-    with pytest.raises(PromptError, match=r"expected a prompt of shape \(1, 3, 48\), 3 vectors of the width of 'other'"):
+    with pytest.raises(
+        PromptError,
+        match=r"expected a prompt of shape \(1, 3, 48\), 3 vectors of the width of 'other'",
+    ):
         read_peft(folder, wide)
 
 
@@ -256,9 +324,18 @@ def test_a_damaged_folder_is_named(folder, llama):
     with pytest.raises(PromptError, match="and says 3 of them"):
         read_peft(folder, llama)
     (folder / "adapter_config.json").write_text(json.dumps(config))
-    save_file({name: tensor for name, tensor in tensors.items() if not name.endswith("2.self_attn.adaption_gate")}, path)
+    save_file(
+        {
+            name: tensor
+            for name, tensor in tensors.items()
+            if not name.endswith("2.self_attn.adaption_gate")
+        },
+        path,
+    )
     with pytest.raises(PromptError, match="at layer 2; expected a prompt of shape .* and a gate"):
         read_peft(folder, llama)
     save_file({**tensors, "prompt_embeddings": torch.zeros(1)}, path)
-    with pytest.raises(PromptError, match="holds prompt_embeddings, which is no part of an adaption prompt"):
+    with pytest.raises(
+        PromptError, match="holds prompt_embeddings, which is no part of an adaption prompt"
+    ):
         read_peft(folder, llama)

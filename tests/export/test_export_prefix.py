@@ -10,7 +10,15 @@ import peft
 import pytest
 import torch
 
-from promptsearch import LanguageModel, PrefixPrompt, PromptedModel, SoftPrompt, Task, compare, load_prompt
+from promptsearch import (
+    LanguageModel,
+    PrefixPrompt,
+    PromptedModel,
+    SoftPrompt,
+    Task,
+    compare,
+    load_prompt,
+)
 from promptsearch.errors import ExportError, PromptError
 from promptsearch.export import export_run, read_peft
 from promptsearch.export.saved import SavedPrompt, write_saved
@@ -22,7 +30,9 @@ from promptsearch.tasks.task import Split
 from promptsearch.testing.tiny import tiny_model
 
 FRONT, BEHIND = "{prompt:3} {text} It was {answer}", "{text} {prompt:3} It was {answer}"
-ROWS = [{"text": f"good film {i} I hate the story"[i % 5 :].strip(), "label": i % 2} for i in range(40)]
+ROWS = [
+    {"text": f"good film {i} I hate the story"[i % 5 :].strip(), "label": i % 2} for i in range(40)
+]
 ARCHITECTURES = ("llama", "gpt2", "gemma3", "qwen3")
 
 
@@ -37,16 +47,26 @@ def llama():
 
 
 def make_prefix(lm, length=3, seed=0):
-    return PrefixPrompt(torch.randn(length, *lm.prefix_shape, generator=torch.Generator().manual_seed(seed)))
+    return PrefixPrompt(
+        torch.randn(length, *lm.prefix_shape, generator=torch.Generator().manual_seed(seed))
+    )
 
 
 def saved_prefix(lm, template=FRONT, answers=("bad", "very good")):
     task = Task.from_rows(
-        ROWS, template=template, label="label", answers=dict(enumerate(answers)), splits={"search": 8, "select": 8, "test": 8}
+        ROWS,
+        template=template,
+        label="label",
+        answers=dict(enumerate(answers)),
+        splits={"search": 8, "select": 8, "test": 8},
     )
     bound, prompt = task.template.bind(3).taking("prefix"), make_prefix(lm)
     examples = task.splits["select"].examples
-    losses = Engine(lm, bound, task.splits["select"], task.choices).score([prompt], np.arange(8)).losses[0]
+    losses = (
+        Engine(lm, bound, task.splits["select"], task.choices)
+        .score([prompt], np.arange(8))
+        .losses[0]
+    )
     return SavedPrompt(
         prompt=prompt,
         template=bound,
@@ -84,7 +104,11 @@ def row(lm, text):
 def test_json_holds_a_prefix_exactly(lm, template, tmp_path):
     saved = saved_prefix(lm, template)
     again = load_prompt(write(saved, lm, tmp_path / "a"))
-    assert again.prompt == saved.prompt and again.template == saved.template and again.choices == saved.choices
+    assert (
+        again.prompt == saved.prompt
+        and again.template == saved.template
+        and again.choices == saved.choices
+    )
     assert again.verify(lm) < 1e-6
 
 
@@ -93,7 +117,9 @@ def test_a_prefix_loads_through_peft_with_equal_logits_and_text(lm, template, tm
     saved = saved_prefix(lm, template)
     folder = export_run(write(saved, lm, tmp_path / "a"), "peft", tmp_path / "peft", model=lm)
     wrapped = through_peft(lm, folder)
-    ids = row(lm, "the good story was very good indeed, and the capital of France is Paris")  # longer than Gemma's window
+    ids = row(
+        lm, "the good story was very good indeed, and the capital of France is Paris"
+    )  # longer than Gemma's window
     with torch.inference_mode():
         theirs = wrapped(input_ids=torch.tensor([ids])).logits[0]
     mine = ours(lm, saved.prompt, ids)
@@ -104,7 +130,11 @@ def test_a_prefix_loads_through_peft_with_equal_logits_and_text(lm, template, tm
 def test_what_peft_trained_loads_here_with_equal_logits(lm, tmp_path):
     """A prefix of PEFT's own, made by its network and saved by it."""
     config = peft.PrefixTuningConfig(
-        task_type="CAUSAL_LM", num_virtual_tokens=5, prefix_projection=True, encoder_hidden_size=16, init_weights=None
+        task_type="CAUSAL_LM",
+        num_virtual_tokens=5,
+        prefix_projection=True,
+        encoder_hidden_size=16,
+        init_weights=None,
     )
     with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -124,12 +154,16 @@ def test_vectors_of_peft_load_here_with_equal_logits(llama, tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         config = peft.PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=4)
-        peft.get_peft_model(LanguageModel(*tiny_model("llama")).model, config).save_pretrained(str(tmp_path))
+        peft.get_peft_model(LanguageModel(*tiny_model("llama")).model, config).save_pretrained(
+            str(tmp_path)
+        )
     soft = read_peft(tmp_path, llama)
     assert isinstance(soft, SoftPrompt)
     whole = torch.cat([soft.vectors, llama.embed(torch.tensor(llama.encode("the good story")))])
     with torch.inference_mode():
-        theirs = through_peft(llama, tmp_path)(input_ids=torch.tensor([llama.encode("the good story")])).logits[0]
+        theirs = through_peft(llama, tmp_path)(
+            input_ids=torch.tensor([llama.encode("the good story")])
+        ).logits[0]
         mine = llama.logits(llama.hidden(whole, chains([len(whole)], llama.device)))
     assert (theirs - mine).abs().max() < 1e-5
 
@@ -139,8 +173,13 @@ def test_peft_generates_what_we_generate(lm, tmp_path):
     folder = export_run(write(saved, lm, tmp_path / "a"), "peft", tmp_path / "peft", model=lm)
     ids = [*lm.lead, *lm.encode(saved.template.segments[-1].format(text="the good story"))]
     (mine,) = PromptedModel(lm, saved).generate([{"text": "the good story"}], 20)
-    inputs = {"input_ids": torch.tensor([ids]), "attention_mask": torch.ones(1, len(ids), dtype=torch.long)}
-    theirs = through_peft(lm, folder).generate(**inputs, max_new_tokens=20, do_sample=False, pad_token_id=0)
+    inputs = {
+        "input_ids": torch.tensor([ids]),
+        "attention_mask": torch.ones(1, len(ids), dtype=torch.long),
+    }
+    theirs = through_peft(lm, folder).generate(
+        **inputs, max_new_tokens=20, do_sample=False, pad_token_id=0
+    )
     assert lm.tokenizer.decode(theirs[0, len(ids) :], skip_special_tokens=True) == mine != ""
 
 
@@ -154,11 +193,24 @@ def test_apply_answers_with_a_prefix(lm, tmp_path):
         assert list(given["probabilities"].values()) == pytest.approx(np.exp(nats), abs=1e-5)
 
 
-def test_a_run_of_prefix_tuning_leaves_what_it_measured_and_generates_what_exact_match_counts(llama, tmp_path):
+def test_a_run_of_prefix_tuning_leaves_what_it_measured_and_generates_what_exact_match_counts(
+    llama, tmp_path
+):
     data = [{"text": f"good film {i}", "label": ["good", "Paris"][i % 2]} for i in range(30)]
-    task = Task.from_rows(data, template=BEHIND, label="label", splits={"search": 8, "select": 8, "test": 8}, name="words")
+    task = Task.from_rows(
+        data,
+        template=BEHIND,
+        label="label",
+        splits={"search": 8, "select": 8, "test": 8},
+        name="words",
+    )
     strategy = {"prefix_tuning": {"interval": 4, "batch": 4, "reparametrise": False}}
-    compare({"budget": 20_000, "score_on": 4, "strategies": [strategy]}, out=tmp_path / "s", model=llama, task=task)
+    compare(
+        {"budget": 20_000, "score_on": 4, "strategies": [strategy]},
+        out=tmp_path / "s",
+        model=llama,
+        task=task,
+    )
     run_folder = next((tmp_path / "s").rglob("result.json")).parent
     result, saved = json.loads((run_folder / "result.json").read_text()), load_prompt(run_folder)
     assert result["stored"] == saved.prompt.rows.numel() and result["length"] == 3
@@ -173,7 +225,9 @@ def test_a_run_of_prefix_tuning_leaves_what_it_measured_and_generates_what_exact
 
 def test_a_prefix_is_no_text(llama, tmp_path):
     folder = write(saved_prefix(llama), llama, tmp_path / "a")
-    with pytest.raises(ExportError, match="a prefix prompt is numbers, and no text holds it exactly"):
+    with pytest.raises(
+        ExportError, match="a prefix prompt is numbers, and no text holds it exactly"
+    ):
         export_run(folder, "text", tmp_path / "b", model=llama)
 
 
@@ -193,7 +247,9 @@ def test_an_export_that_scores_differently_is_not_written(llama, tmp_path):
 
 @pytest.fixture
 def folder(llama, tmp_path):
-    return export_run(write(saved_prefix(llama), llama, tmp_path / "a"), "peft", tmp_path / "peft", model=llama)
+    return export_run(
+        write(saved_prefix(llama), llama, tmp_path / "a"), "peft", tmp_path / "peft", model=llama
+    )
 
 
 def edit(folder, **changes):
@@ -210,7 +266,9 @@ def test_another_type_is_named(folder, llama):
 
 def test_a_pickle_is_never_read(folder, llama):
     (folder / "adapter_model.safetensors").rename(folder / "adapter_model.bin")
-    with pytest.raises(PromptError, match="holds a pickle, adapter_model.bin, which could run code"):
+    with pytest.raises(
+        PromptError, match="holds a pickle, adapter_model.bin, which could run code"
+    ):
         read_peft(folder, llama)
 
 
@@ -227,7 +285,9 @@ def test_a_damaged_or_missing_file_is_named(folder, llama, file):
 def test_a_prefix_for_another_model_says_what_differs(folder, llama):
     with pytest.raises(PromptError, match="is for a model of 2 layers; 'deep' has 3"):
         read_peft(folder, LanguageModel(*tiny_model("llama", layers=3), name="deep"))
-    with pytest.raises(PromptError, match="has 64 numbers a token; 'wide' takes 2 x 2 x 3 x 8 = 96"):
+    with pytest.raises(
+        PromptError, match="has 64 numbers a token; 'wide' takes 2 x 2 x 3 x 8 = 96"
+    ):
         read_peft(folder, LanguageModel(*tiny_model("llama", width=48), name="wide"))
     edit(folder, num_virtual_tokens=4)
     with pytest.raises(PromptError, match=r"holds numbers of shape \(3, 64\) for 4 virtual tokens"):

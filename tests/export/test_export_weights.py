@@ -19,7 +19,9 @@ from promptsearch.tasks.task import Split
 from promptsearch.testing.tiny import tiny_model
 
 TEMPLATE = "{text} {prompt:3} It was {answer}"
-ROWS = [{"text": f"good film {i} I hate the story"[i % 5 :].strip(), "label": i % 2} for i in range(40)]
+ROWS = [
+    {"text": f"good film {i} I hate the story"[i % 5 :].strip(), "label": i % 2} for i in range(40)
+]
 ARCHITECTURES = ("llama", "gpt2", "gemma3", "qwen3")
 
 
@@ -45,7 +47,12 @@ def low_rank(lm, rank=2):
 def adapters(lm):
     generator, found, width = torch.Generator().manual_seed(0), {}, lm.weights.width
     for place in [place for parts in lm.weights.parts for place in parts]:
-        for part, shape in {"down": (3, width), "down_bias": (3,), "up": (width, 3), "up_bias": (width,)}.items():
+        for part, shape in {
+            "down": (3, width),
+            "down_bias": (3,),
+            "up": (width, 3),
+            "up_bias": (width,),
+        }.items():
             found[f"{place}.adapter_{part}"] = 0.3 * torch.randn(shape, generator=generator)
     return Weights(found)
 
@@ -57,11 +64,26 @@ def everything(lm):
 def saved_weights(lm, prompt, answers=("bad", "very good")):
     choices = None if answers is None else dict(enumerate(answers))
     rows = ROWS if answers else [{**row, "label": "good"} for row in ROWS]
-    task = Task.from_rows(rows, template=TEMPLATE, label="label", answers=choices, splits={"search": 8, "select": 8, "test": 8})
+    task = Task.from_rows(
+        rows,
+        template=TEMPLATE,
+        label="label",
+        answers=choices,
+        splits={"search": 8, "select": 8, "test": 8},
+    )
     bound = task.template.bind(3).taking("weights")
     examples = task.splits["select"].examples
-    losses = Engine(lm, bound, task.splits["select"], task.choices).score([prompt], np.arange(8)).losses[0]
-    facts = {"name": lm.name, "source": lm.name, "hash": lm.hash, "tokenizer_hash": lm.tokenizer_hash}
+    losses = (
+        Engine(lm, bound, task.splits["select"], task.choices)
+        .score([prompt], np.arange(8))
+        .losses[0]
+    )
+    facts = {
+        "name": lm.name,
+        "source": lm.name,
+        "hash": lm.hash,
+        "tokenizer_hash": lm.tokenizer_hash,
+    }
     return SavedPrompt(
         prompt=prompt,
         template=bound,
@@ -94,7 +116,11 @@ def through_peft(lm, folder):
 def test_json_holds_them_exactly(lm, make, tmp_path):
     saved = saved_weights(lm, make(lm))
     again = load_prompt(write(saved, lm, tmp_path / "a"))
-    assert again.prompt == saved.prompt and again.template == saved.template and again.choices == saved.choices
+    assert (
+        again.prompt == saved.prompt
+        and again.template == saved.template
+        and again.choices == saved.choices
+    )
     assert again.verify(lm) < 1e-6
     lm.check_unchanged()
 
@@ -104,17 +130,26 @@ def test_low_rank_weights_load_through_peft_with_equal_logits(lm, tmp_path):
     folder = export_run(write(saved, lm, tmp_path / "a"), "peft", tmp_path / "peft", model=lm)
     lm.check_unchanged()
     assert not hasattr(lm.model, "peft_config")
-    ids = [*lm.lead, *lm.encode("the good story was very good indeed, and the capital of France is Paris")]
+    ids = [
+        *lm.lead,
+        *lm.encode("the good story was very good indeed, and the capital of France is Paris"),
+    ]
     with torch.inference_mode():
         theirs = through_peft(lm, folder)(input_ids=torch.tensor([ids])).logits[0]
     mine = ours(lm, saved.prompt, ids)
-    assert (theirs - mine).abs().max() < 1e-5 and (mine - ours(lm, Weights({}), ids)).abs().max() > 0.01
+    assert (theirs - mine).abs().max() < 1e-5 and (
+        mine - ours(lm, Weights({}), ids)
+    ).abs().max() > 0.01
     assert read_peft(folder, lm) == saved.prompt
 
 
-@pytest.mark.parametrize("given", [{}, {"use_rslora": True}, {"lora_alpha": 3, "target_modules": "all-linear"}])
+@pytest.mark.parametrize(
+    "given", [{}, {"use_rslora": True}, {"lora_alpha": 3, "target_modules": "all-linear"}]
+)
 def test_what_peft_made_loads_here_with_equal_logits(lm, given, tmp_path):
-    config = peft.LoraConfig(**{"r": 4, "lora_alpha": 16, "task_type": "CAUSAL_LM", "init_lora_weights": False, **given})
+    config = peft.LoraConfig(
+        **{"r": 4, "lora_alpha": 16, "task_type": "CAUSAL_LM", "init_lora_weights": False, **given}
+    )
     with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch.manual_seed(1)
@@ -132,10 +167,16 @@ def test_no_module_that_a_folder_names_is_imported(llama, tmp_path, monkeypatch)
     monkeypatch.syspath_prepend(str(tmp_path))
     (tmp_path / "strange_core.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w').close()")
     folder = export_run(
-        write(saved_weights(llama, low_rank(llama)), llama, tmp_path / "a"), "peft", tmp_path / "peft", model=llama
+        write(saved_weights(llama, low_rank(llama)), llama, tmp_path / "a"),
+        "peft",
+        tmp_path / "peft",
+        model=llama,
     )
     config = json.loads((folder / "adapter_config.json").read_text())
-    strange = {"megatron_config": {"tensor_model_parallel_size": 1}, "megatron_core": "strange_core"}
+    strange = {
+        "megatron_config": {"tensor_model_parallel_size": 1},
+        "megatron_core": "strange_core",
+    }
     (folder / "adapter_config.json").write_text(json.dumps({**config, **strange}))
     with pytest.raises(PromptError, match="megatron_config = .*, which is not known here"):
         verify(folder, llama)
@@ -161,17 +202,30 @@ def test_what_no_other_format_holds_is_refused_with_the_reason(llama, make, tmp_
         export_run(folder, "peft", tmp_path / "b", model=llama)
     assert not (tmp_path / "b").exists()
     for to, what in {"text": "text", "kv": "keys and values", "vllm": "embeddings"}.items():
-        with pytest.raises(ExportError, match=f"no {what} can stand for changed weights: export them as json, or low-rank ones"):
+        with pytest.raises(
+            ExportError,
+            match=f"no {what} can stand for changed weights: export them as json, or low-rank ones",
+        ):
             export_run(folder, to, tmp_path / to, model=llama)
         assert not (tmp_path / to).exists()
 
 
 @pytest.mark.parametrize(
-    ("to", "what"), {"text": "text", "kv": "keys and values", "vllm": "embeddings", "peft": "virtual tokens"}.items()
+    ("to", "what"),
+    {
+        "text": "text",
+        "kv": "keys and values",
+        "vllm": "embeddings",
+        "peft": "virtual tokens",
+    }.items(),
 )
 def test_vectors_with_changed_weights_leave_as_json_only(llama, make_saved, to, what, tmp_path):
     """Vectors alone would be a file that loads, and scores otherwise."""
-    folder = write(make_saved(llama, "tuned", "{prompt} {text} It was{answer}", (" bad", " good")), llama, tmp_path / "a")
+    folder = write(
+        make_saved(llama, "tuned", "{prompt} {text} It was{answer}", (" bad", " good")),
+        llama,
+        tmp_path / "a",
+    )
     complaint = f"no {what} can stand for the changed weights that a tuned prompt has beside its vectors.*: export it as json$"
     with pytest.raises(ExportError, match=complaint):
         export_run(folder, to, tmp_path / "b", model=llama)
@@ -182,7 +236,9 @@ def test_ranks_that_differ_are_refused(llama, tmp_path):
     name = "model.layers.0.self_attn.k_proj"
     into, out = llama.weights.maps[name]
     more = {f"{name}.lora_A": torch.ones(3, into), f"{name}.lora_B": torch.ones(out, 3)}
-    folder = write(saved_weights(llama, Weights({**low_rank(llama).tensors, **more})), llama, tmp_path / "a")
+    folder = write(
+        saved_weights(llama, Weights({**low_rank(llama).tensors, **more})), llama, tmp_path / "a"
+    )
     with pytest.raises(ExportError, match=r"low-rank weights of one rank, and these have \[2, 3\]"):
         export_run(folder, "peft", tmp_path / "b", model=llama)
 
@@ -190,7 +246,9 @@ def test_ranks_that_differ_are_refused(llama, tmp_path):
 def test_apply_answers_with_the_changed_weights(lm):
     saved = saved_weights(lm, everything(lm))
     found = list(saved.apply([e.fields for e in saved.probe], lm))
-    scores = Engine(lm, saved.template, Split("probe", saved.probe), saved.choices).score([saved.prompt], np.arange(8))
+    scores = Engine(lm, saved.template, Split("probe", saved.probe), saved.choices).score(
+        [saved.prompt], np.arange(8)
+    )
     for row, nats in zip(found, scores.choices[0], strict=True):
         assert list(row["probabilities"].values()) == pytest.approx(np.exp(nats), abs=1e-5)
 
@@ -201,6 +259,15 @@ def test_apply_writes_what_the_changed_model_writes(lm):
     ids = [*lm.lead, *lm.encode(f"{saved.probe[0].fields['text']} It was")]
     with lm.changed(saved.prompt.tensors), torch.inference_mode():
         theirs = lm.model.generate(
-            torch.tensor([ids]), attention_mask=torch.ones(1, len(ids)), max_new_tokens=32, do_sample=False, pad_token_id=0
+            torch.tensor([ids]),
+            attention_mask=torch.ones(1, len(ids)),
+            max_new_tokens=32,
+            do_sample=False,
+            pad_token_id=0,
         )
-    assert row["answer"] == lm.tokenizer.decode(theirs[0, len(ids) :], skip_special_tokens=True).split("\n")[0].strip()
+    assert (
+        row["answer"]
+        == lm.tokenizer.decode(theirs[0, len(ids) :], skip_special_tokens=True)
+        .split("\n")[0]
+        .strip()
+    )

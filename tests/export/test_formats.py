@@ -82,21 +82,36 @@ def skip_what_peft_cannot(lm, kind, to):
 @pytest.mark.parametrize(("kind", "to"), CASES)
 def test_every_format_gives_the_losses_again_and_is_verified(lm, export, kind, to):
     skip_what_peft_cannot(lm, kind, to)
-    saved, folder = export(lm, kind, to, template=ANCHORS if kind in ("hard", "soft", "tuned") else FRONT)
+    saved, folder = export(
+        lm, kind, to, template=ANCHORS if kind in ("hard", "soft", "tuned") else FRONT
+    )
     found = verify(folder, lm)
     assert (found.to, found.probe, found.same) == (to, 5, True) and found.distance < 2e-6
     losses = FORMATS[to].score(saved, lm, folder)
     assert losses == pytest.approx(saved.losses, abs=1e-5)
     card = (folder / "README.md").read_text()
     header = yaml.safe_load(card.split("---\n")[1])
-    assert header["base_model"] and header["library_name"] and {"promptsearch", to} <= set(header["tags"])
+    assert (
+        header["base_model"]
+        and header["library_name"]
+        and {"promptsearch", to} <= set(header["tags"])
+    )
     assert ("weights" if kind == "weights" else f"{kind}-prompt") in header["tags"]
     assert ("Changed weights for films" in card) == (kind == "weights")
     assert ("the model itself is not changed" in card) == (kind not in ("weights", "tuned"))
-    certificate = json.loads((folder / ("prompt.json" if to == "json" else "certificate.json")).read_text())
-    assert certificate["model"]["hash"] == lm.hash and certificate["model"]["tokenizer_hash"] == lm.tokenizer_hash
+    certificate = json.loads(
+        (folder / ("prompt.json" if to == "json" else "certificate.json")).read_text()
+    )
+    assert (
+        certificate["model"]["hash"] == lm.hash
+        and certificate["model"]["tokenizer_hash"] == lm.tokenizer_hash
+    )
     assert certificate["template"] == saved.template.text and len(certificate["probe"]) == 5
-    assert not [path for path in folder.iterdir() if path.suffix not in (".json", ".safetensors", ".md", ".txt")]
+    assert not [
+        path
+        for path in folder.iterdir()
+        if path.suffix not in (".json", ".safetensors", ".md", ".txt")
+    ]
 
 
 @pytest.mark.parametrize("choices", [WORDS, None], ids=["choices", "text"])
@@ -117,7 +132,11 @@ def test_the_code_of_the_card_answers_as_we_do(lm, export, kind, to, choices, mo
     row = saved.probe[0].fields
     if choices is None:
         (expected,) = model.generate([row], 32, stop="\n")
-        assert repr(expected.strip()) in printed if to == "json" else expected.strip() == printed.strip()
+        assert (
+            repr(expected.strip()) in printed
+            if to == "json"
+            else expected.strip() == printed.strip()
+        )
     elif to == "vllm":
         assert printed.strip() == model.choose([row])[0].answer
     else:
@@ -139,7 +158,10 @@ def stand_in_for_vllm():
 
         def generate(self, requests, sampling):
             assert sampling.temperature == 0
-            return [SimpleNamespace(outputs=[SimpleNamespace(text=self.one(request, sampling))]) for request in requests]
+            return [
+                SimpleNamespace(outputs=[SimpleNamespace(text=self.one(request, sampling))])
+                for request in requests
+            ]
 
         def one(self, request, sampling):
             row, ids = request["prompt_embeds"], []
@@ -148,8 +170,14 @@ def stand_in_for_vllm():
                 with torch.no_grad():
                     logits = self.model(inputs_embeds=row[None]).logits[0, -1]
                     allowed = getattr(sampling, "allowed_token_ids", None)
-                    ids.append(max(allowed, key=lambda i: float(logits[i])) if allowed else int(logits.argmax()))
-                    row = torch.cat([row, self.model.get_input_embeddings()(torch.tensor(ids[-1:]))])
+                    ids.append(
+                        max(allowed, key=lambda i: float(logits[i]))
+                        if allowed
+                        else int(logits.argmax())
+                    )
+                    row = torch.cat(
+                        [row, self.model.get_input_embeddings()(torch.tensor(ids[-1:]))]
+                    )
             text = self.tokenizer.decode(ids, skip_special_tokens=True)
             return text.partition(getattr(sampling, "stop", None) or "\0")[0]
 
@@ -181,13 +209,16 @@ def test_keys_and_values_give_all_logits_of_the_row(lm, export, kind):
     numbers = load_file(folder / "keys_values.safetensors")["keys_values"]
     tokens = 20 if kind != "text" else len(lm.encode(saved.prompt.texts[0], begins=True))
     assert tuple(numbers.shape) == (*lm.prefix_shape[:3], tokens + len(lm.lead), lm.prefix_shape[3])
-    cache = DynamicCache([(keys[None], values[None]) for keys, values in numbers], config=lm.model.config)
+    cache = DynamicCache(
+        [(keys[None], values[None]) for keys, values in numbers], config=lm.model.config
+    )
     text = torch.tensor([lm.encode(" the good story It was")])
     with torch.no_grad():
         theirs = lm.model(input_ids=text, past_key_values=cache).logits[0]
         if kind == "prefix":
             first = DynamicCache(
-                [(k[None], v[None]) for k, v in saved.prompt.rows.permute(1, 2, 3, 0, 4)], config=lm.model.config
+                [(k[None], v[None]) for k, v in saved.prompt.rows.permute(1, 2, 3, 0, 4)],
+                config=lm.model.config,
             )
             ids = torch.tensor([[*lm.lead, *text[0].tolist()]])
             whole = lm.model(input_ids=ids, past_key_values=first).logits[0]
@@ -213,7 +244,9 @@ def test_requests_for_vllm_are_whole_rows(lm, export, kind, template):
     requests = vllm_requests(folder, rows, lm)
     for request, row in zip(requests, rows, strict=True):
         assert list(request) == ["prompt_embeds"]
-        assert torch.equal(request["prompt_embeds"], embedded(lm, saved.prompt, saved.template, row))
+        assert torch.equal(
+            request["prompt_embeds"], embedded(lm, saved.prompt, saved.template, row)
+        )
     with pytest.raises(PromptError, match="input 1 lacks the field 'text'; it has body"):
         vllm_requests(folder, [{"body": "a"}], lm)
 
@@ -225,13 +258,25 @@ def test_requests_for_vllm_are_whole_rows(lm, export, kind, template):
     ("kind", "template", "to", "reason"),
     [
         ("soft", BEHIND, "kv", "the input stands before a slot: export it as json or vllm"),
-        ("hard", BEHIND, "peft", "the input stands before a slot: export it as json or vllm, or as text"),
-        ("prefix", FRONT, "vllm", "no keys and values from outside: export a prefix as kv, peft or json"),
+        (
+            "hard",
+            BEHIND,
+            "peft",
+            "the input stands before a slot: export it as json or vllm, or as text",
+        ),
+        (
+            "prefix",
+            FRONT,
+            "vllm",
+            "no keys and values from outside: export a prefix as kv, peft or json",
+        ),
         ("soft", FRONT, "text", "no text holds it exactly: export it as json, peft or kv"),
         ("soft", "{prompt}{answer}", "kv", "nothing stands between prompt and answer"),
     ],
 )
-def test_a_format_that_cannot_hold_a_prompt_names_those_that_can(llama, export, tmp_path, kind, template, to, reason):
+def test_a_format_that_cannot_hold_a_prompt_names_those_that_can(
+    llama, export, tmp_path, kind, template, to, reason
+):
     with pytest.raises(ExportError, match=reason):
         export(llama, kind, to, template=template)
     assert not (tmp_path / to).exists()
@@ -246,7 +291,12 @@ def changed(folder, **changes):
     (folder / name).write_text(json.dumps({**data, **changes}))
 
 
-NUMBERS = {"json": "*.safetensors", "kv": "keys*.safetensors", "peft": "adapter*.safetensors", "vllm": "prompt*.safetensors"}
+NUMBERS = {
+    "json": "*.safetensors",
+    "kv": "keys*.safetensors",
+    "peft": "adapter*.safetensors",
+    "vllm": "prompt*.safetensors",
+}
 
 
 @pytest.mark.parametrize("to", ["kv", "peft", "vllm"])
@@ -265,7 +315,9 @@ def test_another_text_is_not_the_same(llama, export):
     path.write_text("Really " + path.read_text())
     assert not verify(folder, llama).same
     path.write_text("{name}")
-    with pytest.raises(PromptError, match="template.txt is missing or damaged: '{name}' is the place of no field"):
+    with pytest.raises(
+        PromptError, match="template.txt is missing or damaged: '{name}' is the place of no field"
+    ):
         verify(folder, llama)
 
 
@@ -311,7 +363,11 @@ class Trap:
 @pytest.mark.parametrize("to", ["json", "kv", "peft", "vllm"])
 def test_another_model_is_named_by_what_differs(llama, export, to):
     _, folder = export(llama, "soft", to)
-    for other, what in (({"width": 48}, "width 32"), ({"layers": 3}, "layers 2"), ({"seed": 1}, f"hash {llama.hash}")):
+    for other, what in (
+        ({"width": 48}, "width 32"),
+        ({"layers": 3}, "layers 2"),
+        ({"seed": 1}, f"hash {llama.hash}"),
+    ):
         with pytest.raises(ModelError, match=f"found for the model 'llama' with {what}"):
             verify(folder, LanguageModel(*tiny_model("llama", **other), name="other"))
 
@@ -321,7 +377,10 @@ def test_numbers_for_another_model_are_named_by_what_differs(llama, export):
     _, folder = export(llama, "soft", "kv")
     path = folder / "keys_values.safetensors"
     numbers = load_file(path)["keys_values"]
-    for other, what in ((numbers[:1], "layers 1; 'llama' has 2"), (numbers[:, :, :1], "key heads 1; 'llama' has 2")):
+    for other, what in (
+        (numbers[:1], "layers 1; 'llama' has 2"),
+        (numbers[:, :, :1], "key heads 1; 'llama' has 2"),
+    ):
         save_file({"keys_values": other.contiguous()}, path)
         with pytest.raises(PromptError, match=f"is for a model with {what}"):
             verify(folder, llama)
@@ -334,7 +393,10 @@ def test_a_prefix_beyond_the_context_is_named(llama, export):
     _, folder = export(llama, "soft", "kv")
     path = folder / "keys_values.safetensors"
     save_file({"keys_values": torch.zeros(2, 2, 2, 510, 8)}, path)
-    with pytest.raises(PromptError, match="a prompt of 510 tokens with an input of .* is longer than the 512 tokens"):
+    with pytest.raises(
+        PromptError,
+        match="a prompt of 510 tokens with an input of .* is longer than the 512 tokens",
+    ):
         verify(folder, llama)
 
 
@@ -351,14 +413,18 @@ def test_a_peft_prefix_beyond_the_context_is_named(llama, export):
 def test_slots_that_do_not_match_the_template_are_named(llama, export, to):
     _, folder = export(llama, "soft", to, template=ANCHORS)
     changed(folder, lengths=[3])
-    with pytest.raises(PromptError, match=r"gives the lengths \[3\], but its template .* has 2 slots"):
+    with pytest.raises(
+        PromptError, match=r"gives the lengths \[3\], but its template .* has 2 slots"
+    ):
         verify(folder, llama)
 
 
 def test_a_prompt_of_another_length_than_its_slots_is_named(llama, export):
     _, folder = export(llama, "soft", "json", template=ANCHORS)
     changed(folder, lengths=[2, 2])
-    with pytest.raises(PromptError, match=r"has 3 tokens, but the slots of the template .* take 2 \+ 2"):
+    with pytest.raises(
+        PromptError, match=r"has 3 tokens, but the slots of the template .* take 2 \+ 2"
+    ):
         verify(folder, llama)
 
 
@@ -366,17 +432,27 @@ def test_a_damaged_certificate_is_named(llama, export, tmp_path):
     _, folder = export(llama, "soft", "kv")
     path = folder / "certificate.json"
     whole = path.read_text()
-    for content in ("{", "[]", whole.replace('"probe"', '"prob"'), whole.replace('"lengths"', '"length"')):
+    for content in (
+        "{",
+        "[]",
+        whole.replace('"probe"', '"prob"'),
+        whole.replace('"lengths"', '"length"'),
+    ):
         path.write_text(content)
         with pytest.raises(PromptError, match="certificate.json is damaged"):
             verify(folder, llama)
     path.write_text(whole.replace("promptsearch-certificate-1", "promptsearch-certificate-9"))
-    with pytest.raises(PromptError, match="has the format 'promptsearch-certificate-9', this version reads"):
+    with pytest.raises(
+        PromptError, match="has the format 'promptsearch-certificate-9', this version reads"
+    ):
         verify(folder, llama)
     path.write_text(whole.replace('"export": "kv"', '"export": "kw"'))
     with pytest.raises(UnknownName, match="unknown export format 'kw'"):
         verify(folder, llama)
     with pytest.raises(PromptError, match="holds no prompt"):
         verify(tmp_path / "nowhere", llama)
-    with pytest.raises(PromptError, match="holds no prompt: expected a finished run's folder, or a folder with prompt.json"):
+    with pytest.raises(
+        PromptError,
+        match="holds no prompt: expected a finished run's folder, or a folder with prompt.json",
+    ):
         load_prompt(folder)

@@ -36,7 +36,9 @@ def exports(tiny, make_saved, tmp_path_factory):
         found[f"{kind}-json"] = folder / f"{kind}-json"
         write_saved(saved, tiny, found[f"{kind}-json"])
         for to in formats:
-            found[f"{kind}-{to}"] = export_run(found[f"{kind}-json"], to, folder / f"{kind}-{to}", model=tiny)
+            found[f"{kind}-{to}"] = export_run(
+                found[f"{kind}-json"], to, folder / f"{kind}-{to}", model=tiny
+            )
     return found
 
 
@@ -47,7 +49,9 @@ def take(exports, tmp_path):
 
 
 def record(folder):
-    return next(path for path in (folder / "certificate.json", folder / "prompt.json") if path.exists())
+    return next(
+        path for path in (folder / "certificate.json", folder / "prompt.json") if path.exists()
+    )
 
 
 def change(path, value, *place):
@@ -94,7 +98,18 @@ PLACES = [
     ("task",),
     ("strategy",),
 ]
-VALUES = [3.5, -1, True, [[1]], {"a": [1]}, "...1" + "0" * 400, "...NaN", "...-1e999", '..."\\ud83d"', f"...{DEEP}"]
+VALUES = [
+    3.5,
+    -1,
+    True,
+    [[1]],
+    {"a": [1]},
+    "...1" + "0" * 400,
+    "...NaN",
+    "...-1e999",
+    '..."\\ud83d"',
+    f"...{DEEP}",
+]
 
 
 @pytest.mark.parametrize("place", PLACES, ids=lambda place: ".".join(map(str, place)))
@@ -115,7 +130,9 @@ def test_a_value_of_another_type_is_refused_by_its_place(take, tiny, name, place
     assert verify(folder, tiny).same
 
 
-@pytest.mark.parametrize("content", [DEEP, "null", "3", '"x"', "[]", "{}", "", "\ufeff{}", '{"format": 1, "format": 2}'])
+@pytest.mark.parametrize(
+    "content", [DEEP, "null", "3", '"x"', "[]", "{}", "", "\ufeff{}", '{"format": 1, "format": 2}']
+)
 @pytest.mark.parametrize("name", ["hard-json", "soft-peft", "hard-text"])
 def test_json_that_is_no_certificate_is_refused(take, tiny, name, content):
     folder = take(name)
@@ -132,7 +149,9 @@ def test_what_a_certificate_says_twice_agrees(take, tiny):
 def test_a_probe_that_lacks_the_templates_field_is_refused(take, tiny):
     folder = take("hard-json")
     change(folder / "prompt.json", {"other": "x"}, "probe", 1, "fields")
-    assert "probe.1.fields lacks the template's field 'text'" in refused(lambda: verify(folder, tiny))
+    assert "probe.1.fields lacks the template's field 'text'" in refused(
+        lambda: verify(folder, tiny)
+    )
 
 
 def test_ids_that_the_model_does_not_have_are_refused(take, tiny):
@@ -140,7 +159,11 @@ def test_ids_that_the_model_does_not_have_are_refused(take, tiny):
     for id_ in (-1, 10**6, 10**18):
         ids = json.loads((folder / "prompt.json").read_text())["prompt"]["ids"]
         ids[0] = id_
-        change(folder / "prompt.json", {"kind": "hard", "key": HardPrompt(ids).key, "ids": ids}, "prompt")
+        change(
+            folder / "prompt.json",
+            {"kind": "hard", "key": HardPrompt(ids).key, "ids": ids},
+            "prompt",
+        )
         refused(lambda: verify(folder, tiny))
 
 
@@ -254,9 +277,18 @@ def test_numbers_that_are_none_are_refused(take, tiny, name, number):
 @pytest.mark.parametrize("name", ["soft-json", "soft-peft", "hard-text"])
 def test_what_is_no_ordinary_file_is_not_read(take, tiny, name):
     folder = take(name)
-    for path in [p for p in folder.iterdir() if p.suffix in (".json", ".safetensors", ".txt") and p.name != "prompt.txt"]:
+    for path in [
+        p
+        for p in folder.iterdir()
+        if p.suffix in (".json", ".safetensors", ".txt") and p.name != "prompt.txt"
+    ]:
         content = path.read_bytes()
-        for make in (os.mkfifo, lambda p: p.symlink_to("/dev/zero"), lambda p: p.symlink_to(p.name), lambda p: p.mkdir()):
+        for make in (
+            os.mkfifo,
+            lambda p: p.symlink_to("/dev/zero"),
+            lambda p: p.symlink_to(p.name),
+            lambda p: p.mkdir(),
+        ):
             path.unlink()
             make(path)
             refused(lambda: verify(folder, tiny))
@@ -273,7 +305,9 @@ def test_a_file_that_is_larger_than_memory_is_not_read(tmp_path):
         read_tensors(path)
 
 
-@pytest.mark.parametrize("key", ["../outside", "/etc/passwd", "..", "", "a\0b", "x" * 300, "*", 3, None])
+@pytest.mark.parametrize(
+    "key", ["../outside", "/etc/passwd", "..", "", "a\0b", "x" * 300, "*", 3, None]
+)
 def test_a_key_names_no_file_outside_of_the_folder(take, tiny, key):
     folder = take("soft-json")
     (path,) = folder.glob("*.safetensors")
@@ -283,7 +317,18 @@ def test_a_key_names_no_file_outside_of_the_folder(take, tiny, key):
 
 
 @pytest.mark.parametrize(
-    "text", ["{text.__class__}", "{text:>999999999999}", "{text[0]}", "{0}", "{", "}", "{text!x}", "{other}", "{text:{text}}"]
+    "text",
+    [
+        "{text.__class__}",
+        "{text:>999999999999}",
+        "{text[0]}",
+        "{0}",
+        "{",
+        "}",
+        "{text!x}",
+        "{other}",
+        "{text:{text}}",
+    ],
 )
 def test_a_text_has_places_of_fields_and_no_formats(take, tiny, text):
     folder = take("hard-text")

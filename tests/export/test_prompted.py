@@ -36,7 +36,12 @@ KINDS = {
     "free prefix": ("prefix", "{prompt} {text} is{answer}", None, 2),
     "free gated": ("gated heads", "{prompt} {text} is{answer}", None, 3),
 }
-TEXTS = ("good film", "I hate the story", "a very good movie and a funny story of the capital city of France", "bad")
+TEXTS = (
+    "good film",
+    "I hate the story",
+    "a very good movie and a funny story of the capital city of France",
+    "bad",
+)
 CHOOSING = [name for name, (_, _, choices, _) in KINDS.items() if choices]
 
 
@@ -75,17 +80,24 @@ def plain(lm, saved, fields, attending_to, more=()):
     parts = [lm.model.get_input_embeddings()(part) for part in parts]
     cache = None
     if isinstance(saved.prompt, PrefixPrompt):
-        layers = [(keys[None], values[None]) for keys, values in saved.prompt.rows.permute(1, 2, 3, 0, 4)]
+        layers = [
+            (keys[None], values[None]) for keys, values in saved.prompt.rows.permute(1, 2, 3, 0, 4)
+        ]
         cache = DynamicCache(layers, config=lm.model.config)
     elif saved.template.kind in ("slots", "tuned"):
         if isinstance(saved.prompt, SoftPrompt | TunedPrompt):
             slots = saved.prompt.vectors.split([slot.length for slot in saved.template.slots])
         else:
             ids = slots_of(saved.template, lm, saved.prompt)
-            slots = [lm.model.get_input_embeddings()(torch.tensor(slot, dtype=torch.long)) for slot in ids]
+            slots = [
+                lm.model.get_input_embeddings()(torch.tensor(slot, dtype=torch.long))
+                for slot in ids
+            ]
         for i, slot in enumerate(slots):
             parts.insert(2 * i + 1, slot)
-    beside = attending_to(lm, saved.prompt) if isinstance(saved.prompt, GatedPrompt) else nullcontext()
+    beside = (
+        attending_to(lm, saved.prompt) if isinstance(saved.prompt, GatedPrompt) else nullcontext()
+    )
     with torch.no_grad(), beside:
         return lm.model(inputs_embeds=torch.cat(parts)[None], past_key_values=cache).logits[0]
 
@@ -112,19 +124,26 @@ def test_a_mixed_batch_chooses_what_transformers_would_row_by_row(lm, model, pro
 
 @pytest.mark.parametrize("kind", ["weights", "tuned"])
 @pytest.mark.parametrize("before", ["{prompt} {text}", "The movie {prompt} {text} {prompt:2}"])
-def test_changed_weights_answer_alone_as_transformers_would_with_them(lm, make_saved, attending_to, kind, before):
+def test_changed_weights_answer_alone_as_transformers_would_with_them(
+    lm, make_saved, attending_to, kind, before
+):
     tuned = {"weights": make_saved(lm, kind, f"{before} It was{{answer}}", SENTENCES)}
     free = {"weights": make_saved(lm, kind, f"{before} is{{answer}}", None)}
     rows = mixed(["weights"])
     with lm.changed(tuned["weights"].prompt.weights):
-        shares = [expected(lm, tuned["weights"], row, SENTENCES, attending_to).softmax(0).tolist() for row in rows]
+        shares = [
+            expected(lm, tuned["weights"], row, SENTENCES, attending_to).softmax(0).tolist()
+            for row in rows
+        ]
     with lm.changed(free["weights"].prompt.weights):
         texts = []
         for row in rows:
             ids: list[int] = []
             while len(ids) < 8 and (not ids or ids[-1] not in lm.ends):
                 ids.append(int(plain(lm, free["weights"], row, attending_to, ids)[-1].argmax()))
-            texts.append(lm.tokenizer.decode([i for i in ids if i not in lm.ends], skip_special_tokens=True))
+            texts.append(
+                lm.tokenizer.decode([i for i in ids if i not in lm.ends], skip_special_tokens=True)
+            )
     model = PromptedModel(lm, tuned)
     for choice, share in zip(model.choose(rows), shares, strict=True):
         assert list(choice.probabilities.values()) == pytest.approx(share, abs=1e-5)
@@ -136,12 +155,18 @@ def test_changed_weights_answer_alone_as_transformers_would_with_them(lm, make_s
 def test_changed_weights_share_no_batch(llama, make_saved, kind):
     tuned = make_saved(llama, kind, "{prompt} {text} It was{answer}", WORDS)
     hard = make_saved(llama, "hard", "{prompt} {text} It was{answer}", WORDS)
-    with pytest.raises(PromptError, match="'tuned' changes the model's weights, so nothing else can share a batch with it"):
+    with pytest.raises(
+        PromptError,
+        match="'tuned' changes the model's weights, so nothing else can share a batch with it",
+    ):
         PromptedModel(llama, {"hard": hard, "tuned": tuned})
 
 
 def test_scores_are_losses_of_the_objective_and_do_not_depend_on_the_batch(lm, model, prompts):
-    rows = [{**row, "answer": (prompts[row["prompt"]].choices or ("", " Paris"))[1]} for row in mixed(KINDS)]
+    rows = [
+        {**row, "answer": (prompts[row["prompt"]].choices or ("", " Paris"))[1]}
+        for row in mixed(KINDS)
+    ]
     together = model.score(rows)
     assert together == pytest.approx(np.concatenate([model.score([row]) for row in rows]), abs=1e-5)
     assert together[::-1] == pytest.approx(model.score(rows[::-1]), abs=1e-5)
@@ -149,7 +174,9 @@ def test_scores_are_losses_of_the_objective_and_do_not_depend_on_the_batch(lm, m
         saved = prompts[row["prompt"]]
         right = (saved.choices or (" Paris",))[1 if saved.choices else 0]
         example = Example(0, {"text": row["text"]}, right, 1 if saved.choices else None)
-        scores = Engine(lm, saved.template, Split("one", (example,)), saved.choices).score([saved.prompt], np.arange(1))
+        scores = Engine(lm, saved.template, Split("one", (example,)), saved.choices).score(
+            [saved.prompt], np.arange(1)
+        )
         assert loss == pytest.approx(scores.losses[0, 0], abs=1e-5)
 
 
@@ -161,31 +188,50 @@ def test_generation_with_a_cache_is_generation_without(lm, model, prompts, atten
         ids: list[int] = []
         while len(ids) < 20 and (not ids or ids[-1] not in lm.ends):
             ids.append(int(plain(lm, prompts[row["prompt"]], row, attending_to, ids)[-1].argmax()))
-        assert text == lm.tokenizer.decode([i for i in ids if i not in lm.ends], skip_special_tokens=True)
+        assert text == lm.tokenizer.decode(
+            [i for i in ids if i not in lm.ends], skip_special_tokens=True
+        )
     assert len(set(together)) > len(rows) // 2
     assert [model.generate([row], 20)[0] for row in rows[:8]] == together[:8]
 
 
 def test_a_model_whose_rows_share_nothing_does_the_same(make_saved, monkeypatch):
     lm = LanguageModel(*tiny_model("llama"), name="llama")
-    prompts = {name: p for name, p in saved_prompts(lm, make_saved).items() if KINDS[name][0] in ("hard", "text", "soft")}
+    prompts = {
+        name: p
+        for name, p in saved_prompts(lm, make_saved).items()
+        if KINDS[name][0] in ("hard", "text", "soft")
+    }
     rows = mixed(prompts)
     model = PromptedModel(lm, prompts)
-    texts, chosen = model.generate(rows, 8), model.choose([row for row in rows if row["prompt"] in CHOOSING])
+    texts, chosen = (
+        model.generate(rows, 8),
+        model.choose([row for row in rows if row["prompt"] in CHOOSING]),
+    )
     alone = LanguageModel(*tiny_model("llama"), name="llama")
     monkeypatch.setitem(alone.__dict__, "trees", False)
     model = PromptedModel(alone, prompts)
     assert model.generate(rows, 8) == texts
-    for ours, theirs in zip(model.choose([row for row in rows if row["prompt"] in CHOOSING]), chosen, strict=True):
-        assert list(ours.probabilities.values()) == pytest.approx(list(theirs.probabilities.values()), abs=1e-5)
+    for ours, theirs in zip(
+        model.choose([row for row in rows if row["prompt"] in CHOOSING]), chosen, strict=True
+    ):
+        assert list(ours.probabilities.values()) == pytest.approx(
+            list(theirs.probabilities.values()), abs=1e-5
+        )
 
 
 def test_prompts_are_computed_once_and_a_batch_is_one_pass(llama, make_saved, monkeypatch):
     passes = []
     hidden = LanguageModel.hidden
-    monkeypatch.setattr(LanguageModel, "hidden", lambda lm, e, forest: passes.append(len(e)) or hidden(lm, e, forest))
+    monkeypatch.setattr(
+        LanguageModel,
+        "hidden",
+        lambda lm, e, forest: passes.append(len(e)) or hidden(lm, e, forest),
+    )
     prompts = {
-        name: p for name, p in saved_prompts(llama, make_saved).items() if name in ("hard", "text", "soft", "prefix", "gated")
+        name: p
+        for name, p in saved_prompts(llama, make_saved).items()
+        if name in ("hard", "text", "soft", "prefix", "gated")
     }
     passes.clear()
     model = PromptedModel(llama, prompts)
@@ -193,7 +239,9 @@ def test_prompts_are_computed_once_and_a_batch_is_one_pass(llama, make_saved, mo
     model.choose(mixed(prompts)[:8])
     assert len(passes) == 2
     own = [len(llama.encode(f" {row['text']} It was")) for row in mixed(prompts)[:8]]
-    assert passes[1] < 2 * sum(own)  # inputs and answers; the prompts' 3 + 9 + 20 + 5 tokens are not among them
+    assert passes[1] < 2 * sum(
+        own
+    )  # inputs and answers; the prompts' 3 + 9 + 20 + 5 tokens are not among them
     model.choose(mixed(prompts)[8:])
     assert len(passes) == 3
 
@@ -203,7 +251,9 @@ def test_more_rows_than_a_pass_takes(model, monkeypatch):
     whole = model.choose(rows)
     monkeypatch.setattr(model, "_limit", 30)
     for a, b in zip(model.choose(rows), whole, strict=True):
-        assert list(a.probabilities.values()) == pytest.approx(list(b.probabilities.values()), abs=1e-5)
+        assert list(a.probabilities.values()) == pytest.approx(
+            list(b.probabilities.values()), abs=1e-5
+        )
 
 
 def test_an_empty_input_is_read_from_the_prompts_last_token(lm, make_saved, attending_to):
@@ -216,7 +266,9 @@ def test_an_empty_input_is_read_from_the_prompts_last_token(lm, make_saved, atte
 
 def test_nothing_but_a_prefix_predicts_nothing(llama):
     template = Template.parse("{prompt}{text}{answer}").bind(3).taking("prefix")
-    saved = SavedPrompt(prompt=PrefixPrompt(torch.randn(3, *llama.prefix_shape)), template=template, choices=WORDS)
+    saved = SavedPrompt(
+        prompt=PrefixPrompt(torch.randn(3, *llama.prefix_shape)), template=template, choices=WORDS
+    )
     with pytest.raises(PromptError, match="input 1: no token stands before the answer"):
         PromptedModel(llama, saved).choose([{"text": ""}])
 
@@ -228,7 +280,10 @@ def test_apply_answers_a_stream_in_its_order(model, prompts, monkeypatch):
     assert [row["id"] for row in found] == list(range(len(rows)))
     for row in found:
         if prompts[row["prompt"]].choices is None:
-            assert row["answer"] == model.generate([row])[0].split("\n")[0].strip() and "probabilities" not in row
+            assert (
+                row["answer"] == model.generate([row])[0].split("\n")[0].strip()
+                and "probabilities" not in row
+            )
         else:
             assert row["answer"] == model.choose([row])[0].answer
             assert sum(row["probabilities"].values()) == pytest.approx(1, abs=1e-5)
@@ -242,7 +297,9 @@ def test_generation_stops_before_a_text(llama, make_saved):
     assert model.generate([{"text": "good film"}], 20, stop=stop) == [whole.partition(stop)[0]]
 
 
-def test_generation_ends_with_the_text_and_with_the_context(llama, make_saved, monkeypatch, attending_to):
+def test_generation_ends_with_the_text_and_with_the_context(
+    llama, make_saved, monkeypatch, attending_to
+):
     saved = make_saved(llama, "soft", *KINDS["free"][1:])
     (whole,) = PromptedModel(llama, saved).generate([{"text": "good film"}], 12)
     ids = [int(plain(llama, saved, {"text": "good film"}, attending_to)[-1].argmax())]
@@ -250,7 +307,9 @@ def test_generation_ends_with_the_text_and_with_the_context(llama, make_saved, m
     lm = LanguageModel(*tiny_model("llama"), name="llama")
     monkeypatch.setitem(lm.__dict__, "ends", frozenset(ids[1:]))
     first = lm.tokenizer.decode(ids[:1])
-    assert whole.startswith(first) and PromptedModel(lm, saved).generate([{"text": "good film"}], 12) == [first]
+    assert whole.startswith(first) and PromptedModel(lm, saved).generate(
+        [{"text": "good film"}], 12
+    ) == [first]
     room = len(saved.prompt.vectors) + len(llama.encode(" good film is")) + 2
     monkeypatch.setattr(LanguageModel, "context", room)
     (short,) = PromptedModel(llama, saved).generate([{"text": "good film"}], 12)
@@ -263,7 +322,9 @@ def test_bfloat16_is_near(llama, make_saved):
     prompts = saved_prompts(llama, make_saved)
     exact, half = PromptedModel(llama, prompts), PromptedModel(llama, prompts, dtype="bfloat16")
     for a, b in zip(exact.choose(mixed(CHOOSING)), half.choose(mixed(CHOOSING)), strict=True):
-        assert list(a.probabilities.values()) == pytest.approx(list(b.probabilities.values()), abs=0.15)
+        assert list(a.probabilities.values()) == pytest.approx(
+            list(b.probabilities.values()), abs=0.15
+        )
 
 
 # What is refused.
@@ -273,9 +334,21 @@ def test_bfloat16_is_near(llama, make_saved):
     ("row", "error", "message"),
     [
         ({"text": "a"}, PromptError, "input 1 names no prompt: expected one of hard, "),
-        ({"prompt": "hrad", "text": "a"}, UnknownName, "unknown prompt 'hrad'. Did you mean 'hard'"),
-        ({"prompt": "hard", "body": "a"}, PromptError, "input 1 lacks the field 'text'; it has prompt, body"),
-        ({"prompt": "free", "text": "a"}, PromptError, "input 1: its prompt has no answers to choose from"),
+        (
+            {"prompt": "hrad", "text": "a"},
+            UnknownName,
+            "unknown prompt 'hrad'. Did you mean 'hard'",
+        ),
+        (
+            {"prompt": "hard", "body": "a"},
+            PromptError,
+            "input 1 lacks the field 'text'; it has prompt, body",
+        ),
+        (
+            {"prompt": "free", "text": "a"},
+            PromptError,
+            "input 1: its prompt has no answers to choose from",
+        ),
     ],
 )
 def test_a_wrong_row_is_named(model, row, error, message):
@@ -313,5 +386,7 @@ def test_a_prompt_for_another_model_says_what_differs(llama, make_saved):
 def test_a_prompt_that_does_not_fill_its_slots_is_named(llama, make_saved):
     saved = make_saved(llama, "hard", "{prompt:2} capital {prompt:1} {text}{answer}", WORDS)
     wrong = dataclasses.replace(saved, prompt=HardPrompt(saved.prompt.ids[:2]))
-    with pytest.raises(PromptError, match=r"has 2 tokens, but the slots of the template .* take 2 \+ 1"):
+    with pytest.raises(
+        PromptError, match=r"has 2 tokens, but the slots of the template .* take 2 \+ 1"
+    ):
         PromptedModel(llama, wrong)

@@ -67,7 +67,9 @@ def test_a_long_answer_is_added_up_in_float64(lm):
     found = answer_scores(lm, states, [target], [target])
     assert found.dtype == torch.float64 and expected < -200
     assert abs(float(found[0, 0]) - expected) < 2e-6
-    losses, _, _ = choice_scores(torch.tensor([[-250.0, -250.0 - 1e-6]], dtype=torch.float64), torch.tensor([1]))
+    losses, _, _ = choice_scores(
+        torch.tensor([[-250.0, -250.0 - 1e-6]], dtype=torch.float64), torch.tensor([1])
+    )
     assert float(losses[0]) == pytest.approx(np.log(2) + 0.5e-6, abs=1e-9)
 
 
@@ -78,7 +80,9 @@ def test_the_noise_of_a_model_is_that_of_its_float32(lm):
     for _ in range(20):
         ids = torch.tensor(rng.choice(lm.words, 24))[None]
         with torch.inference_mode():
-            single, exact = (m(input_ids=ids).logits[0].double().log_softmax(-1) for m in (lm.model, double))
+            single, exact = (
+                m(input_ids=ids).logits[0].double().log_softmax(-1) for m in (lm.model, double)
+            )
         errors.append((single - exact).numpy())
     assert 0.3 < np.sqrt(np.mean(np.square(errors))) / lm.noise < 1.2
     assert LanguageModel(lm.model, lm.tokenizer).noise == lm.noise, "the same at every look"
@@ -96,7 +100,9 @@ def in_float64(lm):
 def norm(module):
     epsilon = getattr(module, "variance_epsilon", None) or module.eps
     scale = module.weight + ("Gemma" in type(module).__name__)
-    return lambda states: scale * states * torch.rsqrt(states.square().mean(-1, keepdim=True) + epsilon)
+    return lambda states: (
+        scale * states * torch.rsqrt(states.square().mean(-1, keepdim=True) + epsilon)
+    )
 
 
 def test_what_is_allowed_follows_from_answers_and_model(llama):
@@ -111,8 +117,12 @@ def test_what_is_allowed_follows_from_answers_and_model(llama):
     assert scored_tokens(llama, replace(examples[2], choice=None), None) == lengths[2]
     one, hundred = (allowed_distance(llama, n, 3.0, choice=False) - 1e-6 for n in (1, 100))
     assert hundred == pytest.approx(10 * one)
-    likely, even = (allowed_distance(llama, 4, loss, choice=True) - 1e-6 for loss in (1e-4, np.log(2)))
-    assert likely == pytest.approx(2e-4 * even, rel=1e-3), "nothing can move a loss that the others have no part in"
+    likely, even = (
+        allowed_distance(llama, 4, loss, choice=True) - 1e-6 for loss in (1e-4, np.log(2))
+    )
+    assert likely == pytest.approx(2e-4 * even, rel=1e-3), (
+        "nothing can move a loss that the others have no part in"
+    )
 
 
 @pytest.mark.parametrize("tokens", [0, 1, 30])
@@ -156,7 +166,10 @@ def test_wrong_exports_do_not(lm, make_saved, tmp_path, kind, place, tokens):
     """Those that move a loss by more than ten times what rounding usually does, 0.6 of a standard deviation."""
     choices = (answer(lm, " good", tokens), answer(lm, " bad", tokens)) if tokens else None
     saved = make_saved(lm, kind, PLACES[place], choices)
-    engine, ids = Engine(lm, saved.template, Split("probe", saved.probe), choices), np.arange(len(saved.probe))
+    engine, ids = (
+        Engine(lm, saved.template, Split("probe", saved.probe), choices),
+        np.arange(len(saved.probe)),
+    )
     count = np.array([scored_tokens(lm, e, choices) for e in saved.probe])
     share = 1 if choices is None else -np.expm1(-np.array(saved.losses))
     noise = 0.6 * lm.noise * np.sqrt(count) * share + 5e-7
@@ -165,7 +178,9 @@ def test_wrong_exports_do_not(lm, make_saved, tmp_path, kind, place, tokens):
         if (moved > 10 * noise).any():
             folder = write(replace(saved, prompt=prompt), lm, tmp_path / str(number))
             assert not verify(folder, lm).same
-            with pytest.raises(ExportError, match="nats per scored token away from what was measured"):
+            with pytest.raises(
+                ExportError, match="nats per scored token away from what was measured"
+            ):
                 load_prompt(folder).verify(lm)
 
 
@@ -173,7 +188,9 @@ def test_wrong_exports_do_not(lm, make_saved, tmp_path, kind, place, tokens):
 def test_a_strangers_certificate_allows_nothing(llama, make_saved, tmp_path, claim):
     saved = make_saved(llama, "hard", PLACES["in front"], (" very bad", " good"))
     for to in ("json", "kv", "text"):
-        folder = export_run(write(saved, llama, tmp_path / f"best-{to}"), to, tmp_path / to, model=llama)
+        folder = export_run(
+            write(saved, llama, tmp_path / f"best-{to}"), to, tmp_path / to, model=llama
+        )
         path = folder / ("prompt.json" if to == "json" else "certificate.json")
         data = json.loads(path.read_text())
         data["probe"][1]["loss"] += 2e-4

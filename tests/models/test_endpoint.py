@@ -17,7 +17,11 @@ SECRET = "sk-never-to-be-seen-4711"
 GOOD = Reply(completion(" Paris.", 6, 2))
 
 
-def ask(reply, call=lambda endpoint: endpoint.complete("The capital of France is", max_tokens=3), **options):
+def ask(
+    reply,
+    call=lambda endpoint: endpoint.complete("The capital of France is", max_tokens=3),
+    **options,
+):
     """One call with a server that gives the replies in turn, the last one again and again; returns its result and the server."""
     replies = reply if isinstance(reply, list) else [reply]
     with Server(lambda path, content: replies.pop(0) if len(replies) > 1 else replies[0]) as server:
@@ -30,7 +34,9 @@ def ask(reply, call=lambda endpoint: endpoint.complete("The capital of France is
 
 
 def test_a_completion_and_what_was_asked():
-    found, server = ask(GOOD, lambda e: e.complete("Hello", max_tokens=3, temperature=0.7, seed=5, stop=["\n"]))
+    found, server = ask(
+        GOOD, lambda e: e.complete("Hello", max_tokens=3, temperature=0.7, seed=5, stop=["\n"])
+    )
     assert found == Completion(" Paris.", 6, 2)
     (request,) = server.requests
     assert request == {
@@ -39,7 +45,9 @@ def test_a_completion_and_what_was_asked():
 
 
 def test_a_chat_is_asked_with_a_message():
-    reply = Reply({"choices": [{"message": {"role": "assistant", "content": "Paris"}}], "usage": None})
+    reply = Reply(
+        {"choices": [{"message": {"role": "assistant", "content": "Paris"}}], "usage": None}
+    )
     found, server = ask(reply, lambda e: e.complete("Hello", max_tokens=3), chat=True)
     assert found == Completion("Paris", estimate_tokens("Hello"), 2)
     assert server.requests[0]["messages"] == [{"role": "user", "content": "Hello"}]
@@ -47,11 +55,15 @@ def test_a_chat_is_asked_with_a_message():
 
 
 def test_tokens_are_estimated_from_bytes_where_the_server_counts_none():
-    found, _ = ask(Reply({"choices": [{"text": "naïve"}]}), lambda e: e.complete("abcdefg", max_tokens=9))
+    found, _ = ask(
+        Reply({"choices": [{"text": "naïve"}]}), lambda e: e.complete("abcdefg", max_tokens=9)
+    )
     assert found == Completion("naïve", 3, 2)
 
 
-@pytest.mark.parametrize(("status", "hint"), [(401, "wants a key"), (403, "wants a key"), (404, "no such path or model")])
+@pytest.mark.parametrize(
+    ("status", "hint"), [(401, "wants a key"), (403, "wants a key"), (404, "no such path or model")]
+)
 def test_who_is_not_let_in_fails_at_once(status, hint):
     error, server = ask(Reply({"error": {"message": "go away"}}, status))
     assert isinstance(error, EndpointDown)
@@ -71,26 +83,38 @@ def test_what_may_pass_is_tried_again(status):
     found, server = ask([busy, busy, GOOD])
     assert found.text == " Paris." and len(server.requests) == 3
     error, server = ask(busy)
-    assert isinstance(error, EndpointUnavailable) and "after 3 attempts" in str(error) and len(server.requests) == 3
+    assert (
+        isinstance(error, EndpointUnavailable)
+        and "after 3 attempts" in str(error)
+        and len(server.requests) == 3
+    )
 
 
 def test_retry_after_is_honoured():
     begin = monotonic()
     found, _ = ask([Reply({}, 429, {"retry-after": "1"}), GOOD])
     assert found.text == " Paris." and 0.95 <= monotonic() - begin < 3
-    soon = format_datetime(datetime.now(UTC) + timedelta(seconds=2), usegmt=True)  # whole seconds: one to two from now
+    soon = format_datetime(
+        datetime.now(UTC) + timedelta(seconds=2), usegmt=True
+    )  # whole seconds: one to two from now
     begin = monotonic()
     found, _ = ask([Reply({}, 503, {"retry-after": soon}), GOOD])
     assert found.text == " Paris." and 0.5 <= monotonic() - begin < 4
     error, server = ask([Reply({}, 429, {"retry-after": "3600"}), GOOD])
-    assert isinstance(error, EndpointUnavailable) and "3600 seconds" in str(error) and len(server.requests) == 1
+    assert (
+        isinstance(error, EndpointUnavailable)
+        and "3600 seconds" in str(error)
+        and len(server.requests) == 1
+    )
 
 
 def test_a_server_that_hangs_reaches_the_time_limit():
     begin = monotonic()
     error, _ = ask(Reply({}, seconds=2), seconds=0.2, retries=1)
     assert isinstance(error, EndpointUnavailable) and "within 0.2 seconds" in str(error)
-    assert monotonic() - begin < 1.9 + 2  # two attempts of 0.2 seconds, and the server's own two before it closes
+    assert (
+        monotonic() - begin < 1.9 + 2
+    )  # two attempts of 0.2 seconds, and the server's own two before it closes
 
 
 @pytest.mark.parametrize("cut", [0, 20])
@@ -99,7 +123,9 @@ def test_a_broken_connection_is_tried_again(cut):
     found, _ = ask([broken, GOOD])
     assert found.text == " Paris."
     error, _ = ask(broken)
-    assert isinstance(error, EndpointUnavailable) and "cannot be reached, or broke off" in str(error)
+    assert isinstance(error, EndpointUnavailable) and "cannot be reached, or broke off" in str(
+        error
+    )
 
 
 def test_nobody_listens():
@@ -122,8 +148,14 @@ def test_nobody_listens():
         ({"choices": [5]}, "'choices' with one in it"),
         ({"choices": [{"text": None}]}, "a text"),
         ({"choices": [{"text": "a"}], "usage": 5}, "'usage' as a mapping"),
-        ({"choices": [{"text": "a"}], "usage": {"prompt_tokens": "5"}}, "'prompt_tokens' as a number"),
-        ({"choices": [{"text": "a"}], "usage": {"prompt_tokens": 5, "completion_tokens": -1}}, "'completion_tokens' as a number"),
+        (
+            {"choices": [{"text": "a"}], "usage": {"prompt_tokens": "5"}},
+            "'prompt_tokens' as a number",
+        ),
+        (
+            {"choices": [{"text": "a"}], "usage": {"prompt_tokens": 5, "completion_tokens": -1}},
+            "'completion_tokens' as a number",
+        ),
     ],
 )
 def test_garbage_is_named(body, what):
@@ -144,7 +176,11 @@ TEXT = "".join(TOKENS)
 
 def echo(tokens=TOKENS, values=VALUES, usage=4, written=0, top=None):
     top = top or [None, *[{"a": -0.5}] * (len(tokens) - 1)]
-    return Reply(completion(TEXT, usage, written, {"tokens": tokens, "token_logprobs": values, "top_logprobs": top}))
+    return Reply(
+        completion(
+            TEXT, usage, written, {"tokens": tokens, "token_logprobs": values, "top_logprobs": top}
+        )
+    )
 
 
 def test_log_probabilities_of_a_prompt():
@@ -161,7 +197,9 @@ def test_log_probabilities_of_a_prompt():
 
 def test_a_server_that_must_write_a_token():
     more = echo([*TOKENS, "!"], [*VALUES, -1.0], written=1)
-    found, server = ask([Reply({"error": "max_tokens must be at least 1"}, 400), more], lambda e: e.logprobs(TEXT))
+    found, server = ask(
+        [Reply({"error": "max_tokens must be at least 1"}, 400), more], lambda e: e.logprobs(TEXT)
+    )
     assert found.tokens == tuple(TOKENS) and [r["max_tokens"] for r in server.requests] == [0, 1]
     silent = [*TOKENS, "!"], [*VALUES, -1.0], None
     found, _ = ask(echo(*silent), lambda e: e.logprobs(TEXT))
@@ -178,7 +216,10 @@ def test_a_token_before_every_text_is_left_out():
     ("reply", "what"),
     [
         (Reply(completion(TEXT, 4, 0)), "expected log-probabilities of the prompt"),
-        (echo(["!"], [-1.0], written=1), "of the prompt's 4 tokens, and of no others"),  # llama.cpp: of what it wrote
+        (
+            echo(["!"], [-1.0], written=1),
+            "of the prompt's 4 tokens, and of no others",
+        ),  # llama.cpp: of what it wrote
         (echo(["!"], [-1.0], None, top=[{}]), "of the prompt's own tokens"),
         (echo(TOKENS[:2], VALUES[:2]), "of the prompt's 4 tokens"),
         (echo(["a", "b", "c", "d"]), "of the prompt's own tokens"),
@@ -186,7 +227,10 @@ def test_a_token_before_every_text_is_left_out():
         (echo(values=[None, -1.0, None, -2.0]), "of every token but the first"),
         (echo(values=[None, -1.0, "x", -2.0]), "as many log-probabilities as tokens"),
         (echo([1, 2, 3, 4]), "as many log-probabilities as tokens"),
-        (Reply({"choices": [{"text": "", "logprobs": {"content": []}}]}), "'tokens' as a list"),  # the shape of chats
+        (
+            Reply({"choices": [{"text": "", "logprobs": {"content": []}}]}),
+            "'tokens' as a list",
+        ),  # the shape of chats
     ],
 )
 def test_log_probabilities_are_counted(reply, what):
@@ -196,7 +240,15 @@ def test_log_probabilities_are_counted(reply, what):
 
 @pytest.mark.parametrize(
     "url",
-    ["http://user:pw-4711@host/v1", "http://host/v1?key=pw-4711", "ftp://host/v1", "host", "", "http:///v1", "http://h/#pw-4711"],
+    [
+        "http://user:pw-4711@host/v1",
+        "http://host/v1?key=pw-4711",
+        "ftp://host/v1",
+        "host",
+        "",
+        "http:///v1",
+        "http://h/#pw-4711",
+    ],
 )
 def test_urls_that_are_none_or_hold_secrets(url):
     with pytest.raises(EndpointError, match="URL") as caught:
@@ -216,7 +268,11 @@ def test_the_key_is_sent_and_seen_nowhere(monkeypatch, caplog):
     found, server = ask(GOOD, key="A_KEY")
     assert found.text == " Paris." and server.headers[0]["Authorization"] == f"Bearer {SECRET}"
     shown = [repr(Endpoint(server.url, "llama", key="A_KEY"))]
-    for reply in (Reply({"error": f"wrong key {SECRET}"}, 401), Reply({"e": SECRET}, 500), Reply(SECRET.encode())):
+    for reply in (
+        Reply({"error": f"wrong key {SECRET}"}, 401),
+        Reply({"e": SECRET}, 500),
+        Reply(SECRET.encode()),
+    ):
         error, _ = ask(reply, key="A_KEY")
         shown.append(f"{error!r} {error} {error.__cause__!r}")
     shown += [record.getMessage() for record in caplog.records]
@@ -227,7 +283,9 @@ def test_the_key_is_sent_and_seen_nowhere(monkeypatch, caplog):
 def test_a_key_that_is_not_there(monkeypatch):
     monkeypatch.delenv("A_KEY", raising=False)
     error, server = ask(GOOD, key="A_KEY")
-    assert isinstance(error, EndpointDown) and "A_KEY is empty" in str(error) and not server.requests
+    assert (
+        isinstance(error, EndpointDown) and "A_KEY is empty" in str(error) and not server.requests
+    )
     monkeypatch.setenv("A_KEY", "sk-4711\nX: y")
     error, server = ask(GOOD, key="A_KEY")
     assert isinstance(error, EndpointDown) and "4711" not in str(error) and not server.requests

@@ -56,9 +56,15 @@ def refused(path):
         ({"model_type": 7}, "model type `7`"),
         ({"max_position_embeddings": "many"}, "max_position_embeddings"),
         ({"hidden_act": "zap"}, "zap"),
-        ({"num_hidden_layers": 4}, "its files lack the weights model.layers.2.* and 15 more of a LlamaForCausalLM"),
+        (
+            {"num_hidden_layers": 4},
+            "its files lack the weights model.layers.2.* and 15 more of a LlamaForCausalLM",
+        ),
         ({"hidden_size": 64}, "its weights have other sizes than its configuration says"),
-        ({"model_type": "own", "auto_map": {"AutoConfig": "own.C"}}, "needs Python code that lies beside it"),
+        (
+            {"model_type": "own", "auto_map": {"AutoConfig": "own.C"}},
+            "needs Python code that lies beside it",
+        ),
     ],
 )
 def test_configurations_with_wrong_values(copy, changes, said):
@@ -86,7 +92,9 @@ def test_weights_that_are_missing_cut_or_elsewhere(copy):
     torch.save({}, copy / "pytorch_model.bin")
     assert "its weights are a pickle (pytorch_model.bin), which can run code" in refused(copy)
     (copy.parent / "other.safetensors").write_bytes(content)
-    index.write_text(json.dumps({"weight_map": {"a": "model-1-of-2.safetensors", "b": "../other.safetensors"}}))
+    index.write_text(
+        json.dumps({"weight_map": {"a": "model-1-of-2.safetensors", "b": "../other.safetensors"}})
+    )
     assert "names 2 files that are not in it, ../other.safetensors for instance" in refused(copy)
     for damaged in ("[1", "[]", '{"weight_map": 3}', "[" * 100_000):
         index.write_text(damaged)
@@ -107,9 +115,17 @@ def test_an_adapter_is_named_and_its_base_is_not_loaded(copy, whole, beside, mon
     if not beside:
         for path in copy.iterdir():
             path.unlink()
-    config = {"peft_type": "LORA", "base_model_name_or_path": str(whole), "r": 2, "task_type": "CAUSAL_LM"}
+    config = {
+        "peft_type": "LORA",
+        "base_model_name_or_path": str(whole),
+        "r": 2,
+        "task_type": "CAUSAL_LM",
+    }
     (copy / "adapter_config.json").write_text(json.dumps(config))
-    assert "it is an adapter of PEFT, not a model: load it with peft, call merge_and_unload()" in refused(copy)
+    assert (
+        "it is an adapter of PEFT, not a model: load it with peft, call merge_and_unload()"
+        in refused(copy)
+    )
 
 
 def test_files_that_never_end_are_not_opened(copy):
@@ -119,11 +135,23 @@ def test_files_that_never_end_are_not_opened(copy):
 
 
 def test_models_of_other_kinds_are_named(tmp_path):
-    small = {"vocab_size": 64, "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
-    t5 = transformers.T5Config(vocab_size=64, d_model=16, d_ff=16, num_layers=1, num_heads=2, d_kv=8)
+    small = {
+        "vocab_size": 64,
+        "hidden_size": 16,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "intermediate_size": 16,
+    }
+    t5 = transformers.T5Config(
+        vocab_size=64, d_model=16, d_ff=16, num_layers=1, num_heads=2, d_kv=8
+    )
     models = {
-        "a model of encoder and decoder (t5), which is not supported yet": transformers.T5ForConditionalGeneration(t5),
-        "an encoder (bert), which is not supported yet": transformers.BertForMaskedLM(transformers.BertConfig(**small)),
+        "a model of encoder and decoder (t5), which is not supported yet": transformers.T5ForConditionalGeneration(
+            t5
+        ),
+        "an encoder (bert), which is not supported yet": transformers.BertForMaskedLM(
+            transformers.BertConfig(**small)
+        ),
         "LlamaForCausalLM": transformers.LlamaModel(transformers.LlamaConfig(**small)),
     }
     for said, model in models.items():
@@ -135,6 +163,8 @@ def test_models_of_other_kinds_are_named(tmp_path):
 def test_numbers_that_models_really_have_pass(copy):
     configured(copy, num_nextn_predict_layers=0, num_mem_heads=0)
     text = (copy / "config.json").read_text()
-    (copy / "config.json").write_text(text.replace('"hidden_size"', '"n_head": null, "hidden_size"'))
+    (copy / "config.json").write_text(
+        text.replace('"hidden_size"', '"n_head": null, "hidden_size"')
+    )
     folder.check_files({"pretrained_model_name_or_path": str(copy)})
     LanguageModel.load(str(copy)).check(gradients=True)

@@ -40,7 +40,9 @@ def test_a_model_that_does_something_unknown_before_its_logits_is_refused():
 def test_a_token_of_a_prefix_is_what_the_models_own_cache_keeps_of_one(lm):
     with torch.no_grad():
         cache = lm.model(input_ids=torch.tensor([lm.words[:4]]), use_cache=True).past_key_values
-    layers = [(layer.keys[0], layer.values[0]) for layer in cache.layers]  # (key heads, tokens, size of a head) each
+    layers = [
+        (layer.keys[0], layer.values[0]) for layer in cache.layers
+    ]  # (key heads, tokens, size of a head) each
     assert lm.prefix_shape == (len(layers), 2, layers[0][0].shape[0], layers[0][0].shape[2])
     assert lm.values == torch.Size(lm.prefix_shape).numel()
 
@@ -49,7 +51,8 @@ def test_layers_with_keys_of_different_sizes_take_no_prefix(monkeypatch):
     lm = LanguageModel(*tiny_model("llama"))
     monkeypatch.setattr(lm._recorded_token, "heads", [(2, 8), (2, 8), (1, 16), (1, 16)])
     with pytest.raises(
-        ModelError, match=r"takes no prefix: its layers have keys of different sizes \(1 heads of 16, 2 heads of 8\)"
+        ModelError,
+        match=r"takes no prefix: its layers have keys of different sizes \(1 heads of 16, 2 heads of 8\)",
     ):
         lm.prefix_shape  # noqa: B018 - a property that refuses
 
@@ -66,7 +69,11 @@ def test_soft_capping_is_known():
 def test_a_copy_in_another_dtype_leaves_the_original_alone(lm):
     before = lm.hash
     half = lm.to(torch.bfloat16)
-    assert half.dtype == torch.bfloat16 and lm.dtype == torch.float32 and lm.hash == before != half.hash
+    assert (
+        half.dtype == torch.bfloat16
+        and lm.dtype == torch.float32
+        and lm.hash == before != half.hash
+    )
     assert lm.to(torch.bfloat16) is half and lm.to(torch.float32) is lm
     half.check()
     back = half.to(torch.float32)
@@ -101,7 +108,8 @@ def test_marks_of_special_tokens_in_data_stay_text(lm):
 def test_a_model_that_cannot_be_found_says_both_ways(name, monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     with pytest.raises(
-        ModelError, match=r"cannot load the model .*a name on the Hub .*a \.gguf file, or 'smollm2-135m-instruct'"
+        ModelError,
+        match=r"cannot load the model .*a name on the Hub .*a \.gguf file, or 'smollm2-135m-instruct'",
     ):
         LanguageModel.load(name)
 
@@ -111,7 +119,10 @@ def test_a_missing_folder_is_never_looked_for_on_the_hub(monkeypatch):
 
     monkeypatch.setattr(transformers, "AutoModelForCausalLM", None)
     for name in ("./tinny", "/nowhere/tinny", "nowhere/x.gguf"):
-        with pytest.raises(ModelError, match=f"cannot load the model '{name}': there is no such file or folder. Expected"):
+        with pytest.raises(
+            ModelError,
+            match=f"cannot load the model '{name}': there is no such file or folder. Expected",
+        ):
             LanguageModel.load(name)
 
 
@@ -136,7 +147,9 @@ def test_pickled_weights_are_not_read(tmp_path):
 
 def test_other_objects_are_refused():
     model, tokenizer = tiny_model("llama")
-    with pytest.raises(ModelError, match="expected a causal language model of transformers, got Linear"):
+    with pytest.raises(
+        ModelError, match="expected a causal language model of transformers, got Linear"
+    ):
         LanguageModel(torch.nn.Linear(2, 2), tokenizer)
     with pytest.raises(ModelError, match="expected a tokenizer of transformers, got str"):
         LanguageModel(model, "tokenizer")
@@ -144,7 +157,10 @@ def test_other_objects_are_refused():
 
 def test_devices_and_dtypes():
     cpu = pick_device("cpu")
-    assert pick_dtype("float32", cpu) == torch.float32 and pick_dtype("bfloat16", cpu) == torch.bfloat16
+    assert (
+        pick_dtype("float32", cpu) == torch.float32
+        and pick_dtype("bfloat16", cpu) == torch.bfloat16
+    )
     assert pick_dtype("auto", cpu) in (torch.float32, torch.bfloat16)
     with pytest.raises(ModelError, match="expected dtype auto, float32 or bfloat16, got 'float16'"):
         pick_dtype("float16", cpu)
@@ -153,11 +169,15 @@ def test_devices_and_dtypes():
 
 
 @pytest.mark.parametrize("layers", [False, True])
-def test_where_frequencies_follow_the_longest_row_texts_end_where_they_begin_to(monkeypatch, layers):
+def test_where_frequencies_follow_the_longest_row_texts_end_where_they_begin_to(
+    monkeypatch, layers
+):
     lm = LanguageModel(*tiny_model("llama"))
     assert lm.context == lm.model.config.max_position_embeddings
     rope = {"rope_type": "longrope", "original_max_position_embeddings": 64}
-    monkeypatch.setattr(lm.model.config, "rope_parameters", {"full_attention": rope} if layers else rope)
+    monkeypatch.setattr(
+        lm.model.config, "rope_parameters", {"full_attention": rope} if layers else rope
+    )
     assert lm.context == 64
 
 
@@ -165,8 +185,13 @@ def test_a_dtype_that_the_hardware_lacks(monkeypatch, caplog):
     monkeypatch.setattr("promptsearch.models.language_model._multiplies_bf16", lambda device: False)
     cpu, gpu = torch.device("cpu"), torch.device("cuda")
     assert pick_dtype("auto", cpu) == pick_dtype("auto", gpu) == torch.float32 and not caplog.text
-    assert pick_dtype("bfloat16", cpu) == torch.bfloat16 and "float32, or dtype auto, may be faster" in caplog.text
-    with pytest.raises(ModelError, match="'cuda' does not multiply bfloat16: set dtype to float32, or to auto"):
+    assert (
+        pick_dtype("bfloat16", cpu) == torch.bfloat16
+        and "float32, or dtype auto, may be faster" in caplog.text
+    )
+    with pytest.raises(
+        ModelError, match="'cuda' does not multiply bfloat16: set dtype to float32, or to auto"
+    ):
         pick_dtype("bfloat16", gpu)
 
 
@@ -194,7 +219,9 @@ def test_a_download_that_fails_or_is_another_file_is_named(tmp_path, monkeypatch
     with pytest.raises(ModelError, match=r"has SHA-256 [0-9a-f]{64}, expected b179c9"):
         packaged.packaged_model()
     fake_download(monkeypatch, None)
-    with pytest.raises(ModelError, match="No matching distribution found.*without one, name a model folder"):
+    with pytest.raises(
+        ModelError, match="No matching distribution found.*without one, name a model folder"
+    ):
         packaged.packaged_model()
     assert not [p for p in tmp_path.iterdir() if p.is_dir()], "nothing half made stays behind"
 
@@ -216,4 +243,6 @@ def test_the_packaged_model_is_converted_once(tmp_path, monkeypatch):
     fake_download(monkeypatch, b"gguf")
     first = packaged.packaged_model()
     assert packaged.packaged_model() == first and calls == [b"gguf"]
-    assert LanguageModel.load("smollm2-135m-instruct").hash == LanguageModel(*tiny_model("llama")).hash
+    assert (
+        LanguageModel.load("smollm2-135m-instruct").hash == LanguageModel(*tiny_model("llama")).hash
+    )

@@ -35,7 +35,10 @@ def test_a_pass_in_two_parts_is_a_whole_one(lm, layer):
 def test_below_and_above_are_not_computed(lm):
     entered = []
     blocks = lm.layers.blocks
-    hooks = [block.register_forward_hook(lambda m, i, o, n=n: entered.append(n)) for n, block in enumerate(blocks)]
+    hooks = [
+        block.register_forward_hook(lambda m, i, o, n=n: entered.append(n))
+        for n, block in enumerate(blocks)
+    ]
     real = [type(block).forward for block in blocks]
     embedded = lm.embed(torch.arange(sum(ROWS)))
     lm.entering(1, embedded, forest(lm))
@@ -59,7 +62,11 @@ def test_the_model_is_afterwards_as_it_was(lm):
     with pytest.raises(RuntimeError):
         lm.above(2, states[:, :5], forest(lm))
     for block in lm.layers.blocks:
-        assert "forward" not in vars(block) and not block._forward_pre_hooks and not block._forward_hooks
+        assert (
+            "forward" not in vars(block)
+            and not block._forward_pre_hooks
+            and not block._forward_hooks
+        )
     ids = torch.tensor([lm.words[:6]])
     again = LanguageModel(*tiny_model(lm.model.config.model_type.removesuffix("_text"), layers=3))
     with torch.inference_mode():
@@ -71,7 +78,10 @@ def test_projections_are_the_keys_and_values_of_a_token_at_position_zero(lm):
     inputs = []
     hooks = [
         attention.register_forward_pre_hook(
-            lambda m, given, named: inputs.append((given[0] if given else named["hidden_states"])[0]), with_kwargs=True
+            lambda m, given, named: inputs.append(
+                (given[0] if given else named["hidden_states"])[0]
+            ),
+            with_kwargs=True,
         )
         for attention in lm.layers.attentions
     ]
@@ -82,7 +92,9 @@ def test_projections_are_the_keys_and_values_of_a_token_at_position_zero(lm):
     for layer, kept in enumerate(cache.layers):
         with torch.no_grad():
             keys, values = lm.layers.project(layer, inputs[layer][None])
-        assert torch.allclose(keys, kept.keys, atol=1e-6) and torch.allclose(values, kept.values, atol=1e-6)
+        assert torch.allclose(keys, kept.keys, atol=1e-6) and torch.allclose(
+            values, kept.values, atol=1e-6
+        )
 
 
 def test_what_gated_prompts_may_have(lm):
@@ -96,10 +108,13 @@ def test_a_pass_in_parts_that_is_not_the_whole_is_found_out():
     below = []
     model.model.register_forward_pre_hook(lambda m, inputs: below.clear())
     model.model.layers[0].mlp.register_forward_hook(lambda m, inputs, out: below.append(out))
-    model.model.layers[1].register_forward_hook(lambda m, inputs, out: out + below[0] if below else out)
+    model.model.layers[1].register_forward_hook(
+        lambda m, inputs, out: out + below[0] if below else out
+    )
     lm = LanguageModel(model, tokenizer, "strange")
     assert lm.trees
     with pytest.raises(
-        ModelError, match="'strange' takes no gated prompt: a pass through some of its layers, and then the others"
+        ModelError,
+        match="'strange' takes no gated prompt: a pass through some of its layers, and then the others",
     ):
         lm.layers  # noqa: B018 - a property that refuses

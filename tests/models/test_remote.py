@@ -41,7 +41,13 @@ def model(server, **options):
 
 
 def study(server, strategies=("random",), **changes):
-    given = {"endpoint": server.url, "model": "tiny", "retries": 1, "seconds": 5, **changes.pop("model", {})}
+    given = {
+        "endpoint": server.url,
+        "model": "tiny",
+        "retries": 1,
+        "seconds": 5,
+        **changes.pop("model", {}),
+    }
     return {
         "name": "s", "model": given, "task": "films", "pool": POOL, "budget": 3_000, "length": 2, "score_on": 4, "seeds": 1,
         "strategies": list(strategies), **changes,
@@ -50,7 +56,9 @@ def study(server, strategies=("random",), **changes):
 
 def only_writes(text):
     """A server that gives no log-probabilities and always writes the same, or what a function of the prompt says."""
-    return lambda path, content: Reply(completion(text(content["prompt"]) if callable(text) else text, 9, 2))
+    return lambda path, content: Reply(
+        completion(text(content["prompt"]) if callable(text) else text, 9, 2)
+    )
 
 
 def bound(task, length=2):
@@ -85,7 +93,9 @@ def test_losses_equal_those_of_the_same_model_loaded_here(architecture, few):
             hard = [lm.encode(" good")[0], lm.encode(" movie")[0]]
             texts = [TextPrompt("Is it a good film?"), TextPrompt("")]
             ours = here.score([HardPrompt(hard), *texts], ids)
-            theirs = there.score([HardPrompt([served.encode("good")[0], served.encode("movie")[0]]), *texts], ids)
+            theirs = there.score(
+                [HardPrompt([served.encode("good")[0], served.encode("movie")[0]]), *texts], ids
+            )
             np.testing.assert_allclose(theirs.losses, ours.losses, atol=1e-5)
             np.testing.assert_array_equal(theirs.metric, ours.metric)
             if task.choices:
@@ -98,13 +108,23 @@ def test_prices_are_known_beforehand_and_cover_each_request(tiny, few):
 
     ids, prompts = np.arange(4), [TextPrompt("Is it good?"), TextPrompt("x")]
     with Server(with_model(tiny)) as server:
-        exact = ServedScorer(model(server, tokens=Tokens(tiny.tokenizer)), bound(few), few.splits["search"], few.choices)
-        prices = [int(exact.context(ids).sum() + exact.length(p) * exact.readings(ids).sum()) for p in prompts]
+        exact = ServedScorer(
+            model(server, tokens=Tokens(tiny.tokenizer)),
+            bound(few),
+            few.splits["search"],
+            few.choices,
+        )
+        prices = [
+            int(exact.context(ids).sum() + exact.length(p) * exact.readings(ids).sum())
+            for p in prompts
+        ]
         scores = exact.score(prompts, ids)
         assert sum(prices) == scores.computed == exact.predict(prompts, ids).tokens
         assert exact.predict(prompts, ids).requests == len(server.requests) - START == 16
         guessed = ServedScorer(model(server), bound(few), few.splits["search"], few.choices)
-        assert guessed.length(TextPrompt("abcdefg")) == 3 and guessed.length(HardPrompt([0, 1])) == 2
+        assert (
+            guessed.length(TextPrompt("abcdefg")) == 3 and guessed.length(HardPrompt([0, 1])) == 2
+        )
         assert guessed.lead(ids).sum() == 0
 
 
@@ -119,8 +139,12 @@ def test_a_server_that_only_writes_gives_zeros_and_ones(few):
         scores = scorer.score([TextPrompt("x")], ids)
         texts = [e.fields["text"] for e in few.splits["search"].examples]
         said = ["good" if "3" in t else None if "2" in t else "bad" for t in texts]
-        right = [s == e.answer.strip() for s, e in zip(said, few.splits["search"].examples, strict=True)]
-        assert scores.metric[0].tolist() == right and scores.losses[0].tolist() == [1.0 - r for r in right]
+        right = [
+            s == e.answer.strip() for s, e in zip(said, few.splits["search"].examples, strict=True)
+        ]
+        assert scores.metric[0].tolist() == right and scores.losses[0].tolist() == [
+            1.0 - r for r in right
+        ]
         assert scores.choices is None and len(set(said)) == 3
         assert all(r["prompt"].endswith("It was") for r in server.requests if r["max_tokens"] > 1)
         assert scorer.predict([TextPrompt("x")], ids).requests == 16
@@ -128,7 +152,9 @@ def test_a_server_that_only_writes_gives_zeros_and_ones(few):
 
 def test_the_longest_of_the_answers_that_a_text_begins_with_counts():
     with Server(only_writes(" very good")) as server:
-        found = score_questions(model(server), [Question("Q:", (" very", " very good"), i) for i in (0, 1)])
+        found = score_questions(
+            model(server), [Question("Q:", (" very", " very good"), i) for i in (0, 1)]
+        )
     assert [f.right for f in found] == [0, 1]
 
 
@@ -139,14 +165,16 @@ def test_a_token_that_straddles_the_answer_is_a_visible_failure(tiny):
         splits={"search": 5, "select": 2, "test": 2},
     )  # fmt: skip
     with Server(with_model(tiny)) as server:
-        scores = ServedScorer(model(server), bound(task), task.splits["search"], task.choices).score(
-            [TextPrompt("x")], np.arange(2)
-        )
+        scores = ServedScorer(
+            model(server), bound(task), task.splits["search"], task.choices
+        ).score([TextPrompt("x")], np.arange(2))
     assert np.isnan(scores.losses).all() and np.isnan(scores.metric).all()
     assert "no token of the model begins where 'ood' begins" in scores.failures[0]
 
 
-def test_a_request_that_fails_for_good_is_a_failure_of_its_prompt_and_is_asked_again_later(tiny, few):
+def test_a_request_that_fails_for_good_is_a_failure_of_its_prompt_and_is_asked_again_later(
+    tiny, few
+):
     good, bad = with_model(tiny), Counter()
 
     def answer(path, content):
@@ -162,7 +190,9 @@ def test_a_request_that_fails_for_good_is_a_failure_of_its_prompt_and_is_asked_a
             scores = scorer.score(prompts, np.arange(2))
             assert list(scores.failures) == [1] and "500" in scores.failures[1]
             assert np.isfinite(scores.losses[0]).all() and np.isnan(scores.losses[1]).all()
-            assert bad["times"] == times * 8  # two examples, two answers, two attempts: an error is not kept
+            assert (
+                bad["times"] == times * 8
+            )  # two examples, two answers, two attempts: an error is not kept
         assert scores.computed == 0  # but answers are
 
 
@@ -171,7 +201,9 @@ def test_results_are_in_order_whatever_comes_first(few):
         if "story" not in content["prompt"]:
             return Reply(completion("", 9, 1))
         number = int(content["prompt"].split()[2])
-        return Reply(completion(f" {'good' if number % 2 else 'bad'}", 9, 2), seconds=0.02 * (number % 3))
+        return Reply(
+            completion(f" {'good' if number % 2 else 'bad'}", 9, 2), seconds=0.02 * (number % 3)
+        )
 
     with Server(answer) as server:
         served = model(server, parallel=8)
@@ -190,7 +222,9 @@ def test_what_a_server_does_not_show(tiny, few):
             with pytest.raises(StrategyError, match="behind an endpoint shows no"):
                 look()
         with pytest.raises(StrategyError, match="shows no prompts that are no text"):
-            ServedScorer(model(server), bound(few).taking("prefix"), few.splits["search"], few.choices)
+            ServedScorer(
+                model(server), bound(few).taking("prefix"), few.splits["search"], few.choices
+            )
         with pytest.raises(TemplateError, match="the beginning of"):
             ServedScorer(model(server), bound(few), few.splits["search"], (" a", " ab"))
 
@@ -198,7 +232,10 @@ def test_what_a_server_does_not_show(tiny, few):
 @pytest.mark.parametrize("strategy", ["prompt_tuning", "prefix_tuning", "lora", "black_box_tuning"])
 def test_strategies_that_need_more_are_refused_before_the_study_starts(strategy, few, tmp_path):
     with Server(lambda path, content: Reply({}, 500)) as server:
-        with pytest.raises(StudyError, match="only those work that need scores and propose HardPrompt or TextPrompt"):
+        with pytest.raises(
+            StudyError,
+            match="only those work that need scores and propose HardPrompt or TextPrompt",
+        ):
             compare(study(server, [strategy]), out=tmp_path / "s", task=few)
         assert not server.requests and not (tmp_path / "s").exists()
 
@@ -210,8 +247,15 @@ def test_pools_without_a_tokenizer(tiny, few, tmp_path):
         (tmp_path / "pool.txt").write_text("New York\nfine\n fine\nantidisestablishmentarianism\n")
         config = parse_config(study(server, pool={"file": "pool.txt"}), folder=tmp_path)
         arena = prepare(config, task=few).arena(few)
-        assert [arena.space.decode([i]) for i in arena.space.pool] == [" New York", " fine", " antidisestablishmentarianism"]
-        manual = prepare(parse_config(study(server, [{"manual": {"prompts": ["good?"]}}], pool="words")), task=few)
+        assert [arena.space.decode([i]) for i in arena.space.pool] == [
+            " New York",
+            " fine",
+            " antidisestablishmentarianism",
+        ]
+        manual = prepare(
+            parse_config(study(server, [{"manual": {"prompts": ["good?"]}}], pool="words")),
+            task=few,
+        )
         assert len(manual.arena(few).space.pool) == 1
 
 
@@ -228,19 +272,33 @@ def test_a_pool_of_a_tokenizer(tiny, few, tmp_path):
 @pytest.mark.parametrize("given", [500, {"words": 5}, {"task": 5}])
 def test_without_a_tokenizer_nobody_knows_words(given, few):
     with Server(lambda path, content: Reply({}, 500)) as server:
-        with pytest.raises(StudyError, match="give 'pool' as a list of words or {file: PATH}, or the model's 'tokenizer'"):
+        with pytest.raises(
+            StudyError,
+            match="give 'pool' as a list of words or {file: PATH}, or the model's 'tokenizer'",
+        ):
             prepare(parse_config(study(server, pool=given)), task=few)
         assert not server.requests
 
 
 def test_words_of_the_task_and_the_most_frequent_ones_are_the_tokenizers(tiny, films, tmp_path):
     tiny.tokenizer.save_pretrained(tmp_path / "tokenizer")
-    here = {"name": "s", "model": "tiny", "task": "films", "budget": 9_000, "length": 2, "score_on": 4, "strategies": ["random"]}
+    here = {
+        "name": "s",
+        "model": "tiny",
+        "task": "films",
+        "budget": 9_000,
+        "length": 2,
+        "score_on": 4,
+        "strategies": ["random"],
+    }
     with Server(with_model(tiny)) as server:
         for pool in (7, {"task": 5}):
             given = study(server, pool=pool, budget=9_000, model={"tokenizer": "./tokenizer"})
             there = prepare(parse_config(given, folder=tmp_path), task=films).arena(films).pool
-            assert there == prepare(parse_config({**here, "pool": pool}), tiny, films).arena(films).pool
+            assert (
+                there
+                == prepare(parse_config({**here, "pool": pool}), tiny, films).arena(films).pool
+            )
 
 
 def test_influence_needs_a_model_that_is_loaded_here(tiny, few, tmp_path):
@@ -251,8 +309,12 @@ def test_influence_needs_a_model_that_is_loaded_here(tiny, few, tmp_path):
             ({"file": "pool.txt", "influence": 3}, {}),
             ({"words": 9, "influence": 3}, {"tokenizer": "./tokenizer"}),
         ):
-            with pytest.raises(StudyError, match="'influence' goes by the embeddings of the pool's words"):
-                prepare(parse_config(study(server, pool=pool, model=model), folder=tmp_path), task=few)
+            with pytest.raises(
+                StudyError, match="'influence' goes by the embeddings of the pool's words"
+            ):
+                prepare(
+                    parse_config(study(server, pool=pool, model=model), folder=tmp_path), task=few
+                )
 
 
 @pytest.mark.parametrize("answers", [{0: "bad", 1: "good"}, {0: "bad.", 1: "very good."}])
@@ -263,19 +325,32 @@ def test_words_of_answers_are_left_out_of_a_pool_without_a_tokenizer(answers, ti
         splits={"search": 16, "select": 6, "test": 6}, name="films",
     )  # fmt: skip
     with Server(with_model(tiny)) as server:
-        pool = prepare(parse_config(study(server, pool=["movie", "good", "bad", "story"])), task=task).arena(task).pool
+        pool = (
+            prepare(parse_config(study(server, pool=["movie", "good", "bad", "story"])), task=task)
+            .arena(task)
+            .pool
+        )
         assert len(pool.ids) == 2 and "without 2 answer tokens" in pool.made
         with pytest.raises(StudyError, match="the pool of task 'films' is empty"):
             prepare(parse_config(study(server, pool=["good", "bad"])), task=task)
 
 
 def test_only_whole_answers_in_text_are_left_out_of_a_pool_without_a_tokenizer(tiny):
-    rows = [{"text": f"city {i}", "label": ["Port of Spain", "Paris", "Rome."][i % 3]} for i in range(30)]
+    rows = [
+        {"text": f"city {i}", "label": ["Port of Spain", "Paris", "Rome."][i % 3]}
+        for i in range(30)
+    ]
     task = Task.from_rows(
-        rows, template="{prompt} {text} is {answer}", label="label", splits={"search": 16, "select": 6, "test": 6}, name="cities"
+        rows,
+        template="{prompt} {text} is {answer}",
+        label="label",
+        splits={"search": 16, "select": 6, "test": 6},
+        name="cities",
     )
     with Server(with_model(tiny)) as server:
-        arena = prepare(parse_config(study(server, pool=["of", "Paris", "Rome", "city"])), task=task).arena(task)
+        arena = prepare(
+            parse_config(study(server, pool=["of", "Paris", "Rome", "city"])), task=task
+        ).arena(task)
         assert [arena.space.decode([i]) for i in arena.pool.ids] == [" of", " Rome", " city"]
 
 
@@ -285,7 +360,10 @@ def test_a_template_of_messages_is_refused_and_says_what_to_do(tiny):
         rows, template=[{"system": "{prompt}"}, {"user": "{text}"}, {"assistant": "It was{answer}"}], label="label",
         answers={0: " bad", 1: " good"}, splits={"search": 16, "select": 6, "test": 6}, name="films",
     )  # fmt: skip
-    with Server(with_model(tiny)) as server, pytest.raises(TemplateError, match="write it as one text. With 'chat: true'"):
+    with (
+        Server(with_model(tiny)) as server,
+        pytest.raises(TemplateError, match="write it as one text. With 'chat: true'"),
+    ):
         prepare(parse_config(study(server)), task=task)
 
 
@@ -293,7 +371,10 @@ def test_strategies_that_look_at_embeddings_say_so_at_once_or_do_without(tiny, f
     rows = ["rlprompt", {"genetic": {"neighbours": 3}}, "bayesian", {"genetic": {"label": "plain"}}]
     with Server(with_model(tiny)) as server:
         compare(study(server, rows), out=tmp_path / "s", task=few)
-    results = {path.parts[-3]: json.loads(path.read_text()) for path in (tmp_path / "s").rglob("result.json")}
+    results = {
+        path.parts[-3]: json.loads(path.read_text())
+        for path in (tmp_path / "s").rglob("result.json")
+    }
     for label in ("rlprompt", "genetic"):
         assert "shows no embeddings" in results[label]["error"]
         assert not (tmp_path / "s" / "films" / label / "seed0" / "evaluations.jsonl").exists()
@@ -306,7 +387,11 @@ def test_a_served_model_also_proposes(tiny, few, tmp_path):
     good, texts = with_model(tiny), ["Is the movie good?", "Say how it was.", "Judge this film."]
 
     def answer(path, content):
-        return Reply(completion(texts[content["seed"] % 3], 9, 4)) if "seed" in content else good(path, content)
+        return (
+            Reply(completion(texts[content["seed"] % 3], 9, 4))
+            if "seed" in content
+            else good(path, content)
+        )
 
     with Server(answer) as server:
         strategy = {"llm_proposed": {"longest": 12, "batch": 3, "examples": 1}}
@@ -317,7 +402,9 @@ def test_a_served_model_also_proposes(tiny, few, tmp_path):
         prepared = prepare(parse_config({**config, "proposer": {"chat": True}}), task=few)
         assert prepared.proposing._endpoint.chat and not prepared.lm.endpoint.chat
     assert not results.failed
-    assert set(load_prompt(tmp_path / "s" / "films" / "llm_proposed" / "seed0").prompt.texts) <= set(texts)
+    assert set(
+        load_prompt(tmp_path / "s" / "films" / "llm_proposed" / "seed0").prompt.texts
+    ) <= set(texts)
     (log,) = (tmp_path / "s").rglob("proposals.jsonl")
     assert sum(json.loads(line)["price"] for line in log.read_text().splitlines()) % 13 == 0
 
@@ -326,24 +413,41 @@ def test_a_study_from_start_to_export(tiny, few, tmp_path, monkeypatch, caplog):
     monkeypatch.setenv("A_KEY", SECRET)
     caplog.set_level(logging.DEBUG)
     with Server(with_model(tiny)) as server:
-        config = study(server, ["random", {"manual": {"prompts": ["Is the movie good?"]}}], model={"key": "A_KEY"})
+        config = study(
+            server,
+            ["random", {"manual": {"prompts": ["Is the movie good?"]}}],
+            model={"key": "A_KEY"},
+        )
         results = compare(config, out=tmp_path / "s", task=few)
         assert not results.failed and len(results.runs) == 2
         assert all(0 < run.spent <= 3_000 for run in results.runs)
         assert all(h["Authorization"] == f"Bearer {SECRET}" for h in server.headers)
         about = json.loads((tmp_path / "s" / "study.json").read_text())
-        assert about["model"]["served"]["url"] == server.url and about["model"]["served"]["scores"] == "nats"
+        assert (
+            about["model"]["served"]["url"] == server.url
+            and about["model"]["served"]["scores"] == "nats"
+        )
         # The model loaded here gives the winner the same loss.
         run = next(run for run in results.runs if run.label == "random")
         saved = load_prompt(tmp_path / "s" / "films" / "random" / "seed0")
-        ours = Engine(tiny, bound(few), few.splits["select"], few.choices).score([saved.prompt], np.arange(6))
+        ours = Engine(tiny, bound(few), few.splits["select"], few.choices).score(
+            [saved.prompt], np.arange(6)
+        )
         assert abs(float(ours.losses.mean()) - run.select.loss) < 1e-5
         shown = to_markdown(load_results(tmp_path / "s"))
-        assert f"tiny, behind the endpoint {server.url}" in shown.replace("\\", "") and "losses are nats" in shown
+        assert (
+            f"tiny, behind the endpoint {server.url}" in shown.replace("\\", "")
+            and "losses are nats" in shown
+        )
 
-        folder = export_run(tmp_path / "s" / "films" / "random" / "seed0", "text", tmp_path / "text", key="A_KEY")
+        folder = export_run(
+            tmp_path / "s" / "films" / "random" / "seed0", "text", tmp_path / "text", key="A_KEY"
+        )
         assert (folder / "prompt.txt").read_text() == "\n".join(saved.prompt.texts) + "\n"
-        assert verify(folder, key="A_KEY").same and verify(tmp_path / "s" / "films" / "random" / "seed0", key="A_KEY").same
+        assert (
+            verify(folder, key="A_KEY").same
+            and verify(tmp_path / "s" / "films" / "random" / "seed0", key="A_KEY").same
+        )
         assert "A_KEY" not in (folder / "certificate.json").read_text()
         card = (folder / "README.md").read_text()
         code = card.split("```python\n")[1].split("```")[0]
@@ -380,7 +484,11 @@ def test_a_study_of_zeros_and_ones_says_so(few, tmp_path):
     with Server(only_writes(lambda prompt: " good" if "movie" in prompt else " none")) as server:
         results = compare(study(server), out=tmp_path / "s", task=few)
         with pytest.raises(StudyError, match="needs the probabilities of the answers"):
-            compare(study(server, metric="f1"), out=tmp_path / "f", task=Task.load(dict(FILMS), tmp_path, metric="f1"))
+            compare(
+                study(server, metric="f1"),
+                out=tmp_path / "f",
+                task=Task.load(dict(FILMS), tmp_path, metric="f1"),
+            )
     assert not results.failed
     (run,) = results.runs
     assert run.test.loss == pytest.approx(1 - run.test.metric)
@@ -395,10 +503,16 @@ def test_an_endpoint_that_goes_down_ends_the_study_and_what_was_done_is_kept(tin
 
     def answer(path, content):
         left[0] -= 1
-        return good(path, content) if left[0] >= 0 else Reply({"error": "maintenance"}, 503, seconds=0)
+        return (
+            good(path, content) if left[0] >= 0 else Reply({"error": "maintenance"}, 503, seconds=0)
+        )
 
     with Server(answer) as server:
-        config = study(server, [{"random": {"batch": 2}}, {"random": {"label": "other"}}], model={"parallel": 1})
+        config = study(
+            server,
+            [{"random": {"batch": 2}}, {"random": {"label": "other"}}],
+            model={"parallel": 1},
+        )
         with pytest.raises(EndpointDown, match="503"):
             compare(config, out=tmp_path / "s", task=few)
         log = tmp_path / "s" / "films" / "random" / "seed0" / "evaluations.jsonl"
@@ -412,9 +526,15 @@ def test_an_endpoint_that_goes_down_ends_the_study_and_what_was_done_is_kept(tin
     assert [r.test.loss for r in results.runs] == [r.test.loss for r in fresh.runs]
 
 
-@pytest.mark.parametrize(("status", "what"), [(401, "wants a key"), (404, "no such path or model"), (500, "after 2 attempts")])
+@pytest.mark.parametrize(
+    ("status", "what"),
+    [(401, "wants a key"), (404, "no such path or model"), (500, "after 2 attempts")],
+)
 def test_an_endpoint_that_is_down_from_the_start(status, what, few, tmp_path):
-    with Server(lambda path, content: Reply({"error": "no"}, status)) as server, pytest.raises(EndpointDown, match=what):
+    with (
+        Server(lambda path, content: Reply({"error": "no"}, status)) as server,
+        pytest.raises(EndpointDown, match=what),
+    ):
         compare(study(server), out=tmp_path / "s", task=few)
 
 
@@ -431,7 +551,10 @@ def test_a_plan_says_tokens_and_requests_and_asks_once(tiny, few, tmp_path):
     console = Console(record=True, width=160)
     print_forecast(found, console)
     text = console.export_text()
-    assert f"tiny, behind {server.url}, losses are nats" in text and f"about {expected.requests:,} requests" in text
+    assert (
+        f"tiny, behind {server.url}, losses are nats" in text
+        and f"about {expected.requests:,} requests" in text
+    )
     assert "seconds" not in text and "GiB" not in text
 
 
@@ -452,10 +575,16 @@ def film_file(tmp_path):
     [
         ('{endpoint: "http://user:pw-4711@host/v1", model: m}', "without user, password or query"),
         ('{endpoint: "http://host/v1?key=pw-4711", model: m}', "without user, password or query"),
-        ('{endpoint: "http://host/v1", model: m, key: sk-pw-4711}', "the name of an environment variable"),
+        (
+            '{endpoint: "http://host/v1", model: m, key: sk-pw-4711}',
+            "the name of an environment variable",
+        ),
         ('{endpoint: "http://host/v1", model: m, kye: pw-4711}', "Did you mean 'key'"),
         ('{endpoint: "http://host/v1"}', "the key 'model' is missing"),
-        ('{endpoint: "http://host/v1", model: m, parallel: 0}', "model.parallel is 0; expected at least 1"),
+        (
+            '{endpoint: "http://host/v1", model: m, parallel: 0}',
+            "model.parallel is 0; expected at least 1",
+        ),
     ],
 )
 def test_what_a_study_file_may_not_say_is_not_repeated(model, what, tmp_path):

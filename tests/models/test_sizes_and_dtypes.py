@@ -16,11 +16,20 @@ def films(text="good film"):
     rows = [{"text": f"{text} {i}", "label": i % 2} for i in range(40)]
     answers, sizes = {0: " very bad", 1: " very good"}, {"search": 16, "select": 8, "test": 8}
     template = "{prompt} {text} It was{answer}"
-    return Task.from_rows(rows, template=template, label="label", answers=answers, splits=sizes, name="films")
+    return Task.from_rows(
+        rows, template=template, label="label", answers=answers, splits=sizes, name="films"
+    )
 
 
 def study(**more):
-    config = {"model": "given", "task": "films", "budget": 90_000, "score_on": 8, "length": 2, "strategies": ["random"]}
+    config = {
+        "model": "given",
+        "task": "films",
+        "budget": 90_000,
+        "score_on": 8,
+        "length": 2,
+        "strategies": ["random"],
+    }
     return parse_config(config | more)
 
 
@@ -30,9 +39,16 @@ def test_a_token_without_an_embedding_is_named_before_anything_is_scored():
     kept = sorted(words)[len(words) // 2]
     model.resize_token_embeddings(kept)
     lm = LanguageModel(model, tokenizer, "small")
-    assert lm.rows == kept and max(lm.words) < kept and max(lm.plain) < kept and len(lm.words) < len(words)
+    assert (
+        lm.rows == kept
+        and max(lm.words) < kept
+        and max(lm.plain) < kept
+        and len(lm.words) < len(words)
+    )
     (word,) = (lm.decode([i]) for i in [max(words)])
-    with pytest.raises(ModelError, match=f"holds the token '{word}' .*'small' has embeddings of {kept} tokens only"):
+    with pytest.raises(
+        ModelError, match=f"holds the token '{word}' .*'small' has embeddings of {kept} tokens only"
+    ):
         prepare(study(), lm, films(f"a{word}"))
     with pytest.raises(ModelError, match=f"the text '{word}' holds the token"):
         prepare(study(pool=[word]), lm, films("a"))
@@ -47,7 +63,9 @@ def test_a_pool_holds_no_row_beyond_the_tokenizer(tiny):
 def mamba():
     _, tokenizer = tiny_model("llama")
     torch.manual_seed(0)
-    config = transformers.MambaConfig(vocab_size=512, hidden_size=32, num_hidden_layers=2, state_size=8)
+    config = transformers.MambaConfig(
+        vocab_size=512, hidden_size=32, num_hidden_layers=2, state_size=8
+    )
     return LanguageModel(transformers.MambaForCausalLM(config), tokenizer, "mamba")
 
 
@@ -61,7 +79,9 @@ def test_last_states_of_another_dtype_than_the_head_are_scored_and_trained_on(ma
     arena = prepared.arena(prepared.tasks[0])
     ids = arena.scored
     (prompt,) = arena.space.sample(np.random.default_rng(0), 1)
-    fast, exact = (scorer.score([prompt], ids).losses for scorer in (arena.searching, arena.exact["search"]))
+    fast, exact = (
+        scorer.score([prompt], ids).losses for scorer in (arena.searching, arena.exact["search"])
+    )
     assert abs(fast - exact).max() < 0.05
     vectors = mamba.vocabulary[list(prompt.ids)].clone().requires_grad_()
     arena.searching.loss(vectors, ids[:2]).backward()
@@ -78,11 +98,21 @@ def test_a_dtype_that_a_model_cannot_be_computed_in_is_named_at_the_start(mamba,
         raise RuntimeError("expected m1 and m2 to have the same dtype")
 
     monkeypatch.setattr(half.model, "forward", broken)
-    with pytest.raises(ModelError, match=r"'odd' .* cannot be computed in bfloat16: expected m1 .* Set dtype to float32"):
+    with pytest.raises(
+        ModelError,
+        match=r"'odd' .* cannot be computed in bfloat16: expected m1 .* Set dtype to float32",
+    ):
         prepare(study(dtype="bfloat16"), lm, films())
     prepare(study(dtype="float32"), lm, films())
-    monkeypatch.setattr(half.model, "forward", lambda **given: type(out := forward(**given))(logits=out.logits * float("nan")))
-    with pytest.raises(ModelError, match="cannot be computed in bfloat16: its numbers are not finite. Set dtype to float32"):
+    monkeypatch.setattr(
+        half.model,
+        "forward",
+        lambda **given: type(out := forward(**given))(logits=out.logits * float("nan")),
+    )
+    with pytest.raises(
+        ModelError,
+        match="cannot be computed in bfloat16: its numbers are not finite. Set dtype to float32",
+    ):
         prepare(study(dtype="bfloat16"), lm, films())
 
 

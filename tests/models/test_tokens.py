@@ -42,7 +42,9 @@ def films(template):
     rows = [{"text": f"{TEXTS[i % 4]} {'very ' * (i % 3)}{i}", "label": i % 2} for i in range(40)]
     answers = {0: " bad", 1: " very good"}
     sizes = {"search": 16, "select": 8, "test": 8}
-    return Task.from_rows(rows, template=template, label="label", answers=answers, splits=sizes, name="films")
+    return Task.from_rows(
+        rows, template=template, label="label", answers=answers, splits=sizes, name="films"
+    )
 
 
 @cache
@@ -53,7 +55,10 @@ def engine(kind, template):
 
 def whole_ids(lm, text):
     """What the tokenizer itself makes of a text, with what it puts first."""
-    return [*lm.lead, *lm.tokenizer(text, add_special_tokens=False, split_special_tokens=True).input_ids]
+    return [
+        *lm.lead,
+        *lm.tokenizer(text, add_special_tokens=False, split_special_tokens=True).input_ids,
+    ]
 
 
 def plain_loss(lm, template, task, example, texts):
@@ -62,7 +67,9 @@ def plain_loss(lm, template, task, example, texts):
     for choice in task.choices:
         before = whole_ids(lm, template.render(example.fields, texts, ""))
         ids = whole_ids(lm, template.render(example.fields, texts, choice))
-        assert ids[: len(before)] == before, "the answer does not change how the text before it is cut"
+        assert ids[: len(before)] == before, (
+            "the answer does not change how the text before it is cut"
+        )
         with torch.no_grad():
             rows = lm.model(input_ids=torch.tensor([ids])).logits[0].log_softmax(-1)
         sums.append(sum(rows[i - 1, ids[i]] for i in range(len(before), len(ids))))
@@ -89,10 +96,15 @@ def test_the_pool_holds_words_as_they_stand_inside_a_text(kind):
 def test_what_is_scored_is_the_whole_text(kind, template, data):
     lm, task, scorer = model(kind), films(template), engine(kind, template)
     bound = task.template.bind(2)
-    words = data.draw(st.lists(st.sampled_from(lm.words), min_size=bound.length, max_size=bound.length))
+    words = data.draw(
+        st.lists(st.sampled_from(lm.words), min_size=bound.length, max_size=bound.length)
+    )
     some = st.sampled_from(["", "the good movie", "Answer with one word.", "It was"])
     drawn = data.draw(st.lists(some, min_size=len(bound.slots), max_size=len(bound.slots)))
-    spaced = [text if slot.space or not text else f" {text}" for text, slot in zip(drawn, bound.slots, strict=True)]
+    spaced = [
+        text if slot.space or not text else f" {text}"
+        for text, slot in zip(drawn, bound.slots, strict=True)
+    ]
     e = data.draw(st.integers(0, 15))
     example = task.splits["search"].examples[e]
     for prompt in (HardPrompt(words), TextPrompt(spaced)):
@@ -100,23 +112,34 @@ def test_what_is_scored_is_the_whole_text(kind, template, data):
         slots = slots_of(bound, lm, prompt)
         layout = lay_out(bound, lm, example, task.choices, slots)
         for ids, choice in zip(layout.answers, task.choices, strict=True):
-            assert [*layout.join(slots), *ids] == whole_ids(lm, bound.render(example.fields, texts, choice))
+            assert [*layout.join(slots), *ids] == whole_ids(
+                lm, bound.render(example.fields, texts, choice)
+            )
         found = scorer.score([prompt], np.array([e]))
         assert not found.failures
-        assert found.losses[0, 0] == pytest.approx(plain_loss(lm, bound, task, example, texts), abs=2e-4)
+        assert found.losses[0, 0] == pytest.approx(
+            plain_loss(lm, bound, task, example, texts), abs=2e-4
+        )
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_prompts_that_leave_slots_empty_are_scored_beside_others(kind):
     lm, task = model(kind), films(FRONT)
     scorer, ids = engine(kind, FRONT), np.arange(16)
-    prompts = [TextPrompt("good movie"), TextPrompt(""), HardPrompt(lm.encode(" good")[:1] * 2), TextPrompt("It was")]
+    prompts = [
+        TextPrompt("good movie"),
+        TextPrompt(""),
+        HardPrompt(lm.encode(" good")[:1] * 2),
+        TextPrompt("It was"),
+    ]
     if kind == "characters":
         prompts[2] = TextPrompt("is")
     together = scorer.score(prompts, ids)
     assert not together.failures
     for i, prompt in enumerate(prompts):
-        np.testing.assert_allclose(together.losses[i], scorer.score([prompt], ids).losses[0], atol=1e-5)
+        np.testing.assert_allclose(
+            together.losses[i], scorer.score([prompt], ids).losses[0], atol=1e-5
+        )
     bound = task.template.bind(2)
     for e in range(4):
         expected = plain_loss(lm, bound, task, task.splits["search"].examples[e], [""])
@@ -126,8 +149,13 @@ def test_prompts_that_leave_slots_empty_are_scored_beside_others(kind):
 @pytest.mark.parametrize("kind", WORDY)
 def test_a_listed_pool_holds_the_tokens_of_its_words(kind, tmp_path):
     lm = model(kind)
-    pool = make_pool(("movie", " is" if kind != "unigram" else "I", "good"), tmp_path, films(FRONT), lm, ())
-    assert [lm.decode([i]).strip().lower() for i in pool.ids] == ["movie", "is" if kind != "unigram" else "i"]
+    pool = make_pool(
+        ("movie", " is" if kind != "unigram" else "I", "good"), tmp_path, films(FRONT), lm, ()
+    )
+    assert [lm.decode([i]).strip().lower() for i in pool.ids] == [
+        "movie",
+        "is" if kind != "unigram" else "i",
+    ]
     assert "1 answer tokens ( good)" in pool.made
 
 
@@ -135,10 +163,13 @@ def test_a_tokenizer_without_words_says_so_and_serves_what_needs_none(tmp_path):
     lm, task = model("characters"), films(FRONT)
     given = {"model": "given", "task": "films", "budget": 90_000, "score_on": 8, "length": 2}
     with pytest.raises(
-        StudyError, match=r"'films' is empty: none of the tokenizer's 96 tokens is a space and ASCII letters, a word in a"
+        StudyError,
+        match=r"'films' is empty: none of the tokenizer's 96 tokens is a space and ASCII letters, a word in a",
     ):
         prepare(parse_config({**given, "strategies": ["random"]}), lm, task)
-    listed = prepare(parse_config({**given, "pool": ["x", "z"], "strategies": ["random"]}), lm, task).arena(task)
+    listed = prepare(
+        parse_config({**given, "pool": ["x", "z"], "strategies": ["random"]}), lm, task
+    ).arena(task)
     assert [lm.decode([i]) for i in listed.pool.ids] == ["x", "z"]
     none = [{"manual": {"label": "empty"}}, "prompt_tuning", "prefix_tuning"]
     prepared = prepare(parse_config({**given, "strategies": none}), lm, task)
@@ -148,7 +179,14 @@ def test_a_tokenizer_without_words_says_so_and_serves_what_needs_none(tmp_path):
 @pytest.mark.parametrize("kind", WORDY)
 def test_the_beginning_of_a_hard_prompt_is_its_first_tokens(kind):
     lm, task = model(kind), films(FRONT)
-    config = {"model": "given", "task": "films", "budget": 90_000, "score_on": 8, "length": 2, "strategies": ["random"]}
+    config = {
+        "model": "given",
+        "task": "films",
+        "budget": 90_000,
+        "score_on": 8,
+        "length": 2,
+        "strategies": ["random"],
+    }
     arena = prepare(parse_config(config), lm, task).arena(task)
     assert isinstance(arena.space, PromptSpace)
     for token in lm.words[:20]:
@@ -188,13 +226,20 @@ def test_behind_a_special_token_a_text_is_cut_as_the_tokenizer_does(kind, conten
     lm = chat(kind)
     bound = render(Template.parse([{"user": content}, {"assistant": "It was{answer}"}]), lm).bind(2)
     example = films(FRONT).splits["search"].examples[1]
-    for prompt in (HardPrompt(lm.words[:2]), TextPrompt(""), TextPrompt(" good movie"), TextPrompt(" It was")):
+    for prompt in (
+        HardPrompt(lm.words[:2]),
+        TextPrompt(""),
+        TextPrompt(" good movie"),
+        TextPrompt(" It was"),
+    ):
         slots, texts = slots_of(bound, lm, prompt), prompt_texts(bound, lm, prompt)
         layout = lay_out(bound, lm, example, (" bad",), slots)
         row = bound.row(example.fields, texts, " bad")
         ours = [*layout.join(slots), *layout.answers[0]]
         assert ours == encode(lm, row)
-        assert ours == lm.tokenizer("".join(p.text for p in row), add_special_tokens=False).input_ids
+        assert (
+            ours == lm.tokenizer("".join(p.text for p in row), add_special_tokens=False).input_ids
+        )
 
 
 @pytest.mark.parametrize("kind", ["bytes", "never", "characters"])
@@ -202,5 +247,7 @@ def test_tokenizers_that_treat_all_places_alike_are_left_alone(kind):
     lm = model(kind)
     assert not lm.marks_beginnings
     for text in (" good", "good", "\n\n a", "It was", ".", "<s>"):
-        assert lm.encode(text) == lm.encode(text, begins=True) == whole_ids(lm, text)[len(lm.lead) :]
+        assert (
+            lm.encode(text) == lm.encode(text, begins=True) == whole_ids(lm, text)[len(lm.lead) :]
+        )
         assert lm.decode(lm.encode(text)) == lm.decode(lm.encode(text), begins=True)

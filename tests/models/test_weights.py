@@ -33,13 +33,20 @@ def logits(lm):
 def other(lm, seed=0):
     """All weights, changed."""
     generator = torch.Generator().manual_seed(seed)
-    return {name: t + 0.1 * torch.randn(t.shape, generator=generator) for name, t in lm.weights.tensors.items()}
+    return {
+        name: t + 0.1 * torch.randn(t.shape, generator=generator)
+        for name, t in lm.weights.tensors.items()
+    }
 
 
 def adapters(lm, narrow=8, scale=0.3):
     generator, found = torch.Generator().manual_seed(0), {}
     for place in [place for parts in lm.weights.parts for place in parts]:
-        shapes = {"down": (narrow, lm.weights.width), "down_bias": (narrow,), "up": (lm.weights.width, narrow)}
+        shapes = {
+            "down": (narrow, lm.weights.width),
+            "down_bias": (narrow,),
+            "up": (lm.weights.width, narrow),
+        }
         for part, shape in {**shapes, "up_bias": (lm.weights.width,)}.items():
             found[f"{place}.adapter_{part}"] = scale * torch.randn(shape, generator=generator)
     return found
@@ -52,7 +59,9 @@ def test_every_layer_has_an_attention_and_an_mlp(lm):
     for layer, (attention, mlp) in zip(weights.layers, weights.parts, strict=True):
         assert attention.startswith(f"{layer}.") and "att" in attention and mlp == f"{layer}.mlp"
     assert weights.width == lm.embeddings.shape[1]
-    assert weights.below([weights.norm]) and all("norm" in n or "ln_f" in n for n in weights.below([weights.norm]))
+    assert weights.below([weights.norm]) and all(
+        "norm" in n or "ln_f" in n for n in weights.below([weights.norm])
+    )
     inside = [name for layer in weights.layers for name in weights.below([layer])]
     assert len(set(inside)) == len(inside) and not set(inside) & set(weights.below([weights.norm]))
 
@@ -68,14 +77,18 @@ def test_maps_are_the_linear_ones_with_the_sizes_that_they_have(lm):
 def test_going_back_costs_the_layers_crossed_and_the_weights_reached(lm):
     weights = lm.weights
     assert weights.backward(weights.tensors) == pytest.approx(2)
-    top = {name: weights.tensors[name] for name in weights.below([weights.layers[-1], weights.norm])}
+    top = {
+        name: weights.tensors[name] for name in weights.below([weights.layers[-1], weights.norm])
+    }
     share = sum(t.numel() for t in top.values()) / weights.total
     assert weights.backward(top) == pytest.approx(1 / 3 + share)
     norm = {name: weights.tensors[name] for name in weights.below([weights.norm])}
     assert 0 < weights.backward(norm) < 0.01
     assert weights.backward({}) == 0
     added = adapters(lm)
-    assert weights.backward(added) == pytest.approx(1 + sum(t.numel() for t in added.values()) / weights.total)
+    assert weights.backward(added) == pytest.approx(
+        1 + sum(t.numel() for t in added.values()) / weights.total
+    )
     highest = {name: t for name, t in added.items() if name.startswith(weights.layers[-1])}
     assert 1 / 3 < weights.backward(highest) < 0.4
 
@@ -101,7 +114,9 @@ def test_the_own_weights_are_back_bit_for_bit_after_use_and_after_an_error(lm):
     tensors = {**other(lm), **adapters(lm)}
     with lm.changed(tensors):
         assert lm._digest() != known
-        with pytest.raises(ModelError, match=f"the weights of the model .* were changed: their hash was {known}"):
+        with pytest.raises(
+            ModelError, match=f"the weights of the model .* were changed: their hash was {known}"
+        ):
             lm.check_unchanged()
     with pytest.raises(KeyboardInterrupt), lm.changed(tensors):
         raise KeyboardInterrupt
@@ -115,7 +130,9 @@ def test_adapters_are_the_formula_behind_attention_and_mlp(llama):
     lm, tensors = llama, adapters(llama)
 
     def adapted(name, states):
-        d, db, u, ub = (tensors[f"{name}.adapter_{part}"] for part in ("down", "down_bias", "up", "up_bias"))
+        d, db, u, ub = (
+            tensors[f"{name}.adapter_{part}"] for part in ("down", "down_bias", "up", "up_bias")
+        )
         return states + relu(layer_norm(states, states.shape[-1:]) @ d.T + db) @ u.T + ub
 
     inner = lm.model.model
@@ -124,7 +141,9 @@ def test_adapters_are_the_formula_behind_attention_and_mlp(llama):
         angles = inner.rotary_emb(states, torch.arange(9)[None])
         mask = torch.full((9, 9), float("-inf")).triu(1)[None, None]
         for layer, (attention, mlp) in zip(inner.layers, lm.weights.parts, strict=True):
-            attended = layer.self_attn(layer.input_layernorm(states), position_embeddings=angles, attention_mask=mask)[0]
+            attended = layer.self_attn(
+                layer.input_layernorm(states), position_embeddings=angles, attention_mask=mask
+            )[0]
             states = states + adapted(attention, attended)
             states = states + adapted(mlp, layer.mlp(layer.post_attention_layernorm(states)))
         expected = lm.model.lm_head(inner.norm(states))[0]
@@ -144,7 +163,10 @@ def test_a_copy_in_another_dtype_knows_the_weights_as_they_were(llama):
 
 
 def test_gradients_flow_back_to_what_was_put_in(lm):
-    leaves = {name: tensor.clone().requires_grad_() for name, tensor in {**other(lm), **adapters(lm)}.items()}
+    leaves = {
+        name: tensor.clone().requires_grad_()
+        for name, tensor in {**other(lm), **adapters(lm)}.items()
+    }
     with lm.changed(leaves):
         loss = lm.model(input_ids=torch.arange(9)[None]).logits.square().mean()
     loss.backward()
@@ -155,23 +177,41 @@ def test_gradients_flow_back_to_what_was_put_in(lm):
 @pytest.mark.parametrize(
     ("tensors", "complaint"),
     [
-        ({"model.norm.weight": (7,)}, r"'model.norm.weight' has shape \(32,\) in this model, got \(7,\)"),
+        (
+            {"model.norm.weight": (7,)},
+            r"'model.norm.weight' has shape \(32,\) in this model, got \(7,\)",
+        ),
         ({"model.norm.wait": (32,)}, "the tensors model.norm.wait belong to nothing in this model"),
         ({"model.layers.0.self_attn.q_proj.lora_A": (2, 32)}, "q_proj.lora_A belong to nothing"),
         (
-            {"model.layers.0.self_attn.q_proj.lora_A": (2, 31), "model.layers.0.self_attn.q_proj.lora_B": (32, 2)},
+            {
+                "model.layers.0.self_attn.q_proj.lora_A": (2, 31),
+                "model.layers.0.self_attn.q_proj.lora_B": (32, 2),
+            },
             r"q_proj.lora_A' has shape \(2, 32\) in this model, got \(2, 31\)",
         ),
         (
-            {"model.layers.0.self_attn.q_proj.lora_B": (32, 3), "model.layers.0.self_attn.q_proj.lora_A": (2, 32)},
+            {
+                "model.layers.0.self_attn.q_proj.lora_B": (32, 3),
+                "model.layers.0.self_attn.q_proj.lora_A": (2, 32),
+            },
             r"q_proj.lora_B' has shape \(32, 2\) in this model, got \(32, 3\)",
         ),
-        ({"model.layers.0.mlp.lora_A": (2, 32), "model.layers.0.mlp.lora_B": (32, 2)}, "belong to nothing"),
-        ({f"model.norm.adapter_{p}": (1,) for p in ("down", "down_bias", "up", "up_bias")}, "belong to nothing"),
+        (
+            {"model.layers.0.mlp.lora_A": (2, 32), "model.layers.0.mlp.lora_B": (32, 2)},
+            "belong to nothing",
+        ),
+        (
+            {f"model.norm.adapter_{p}": (1,) for p in ("down", "down_bias", "up", "up_bias")},
+            "belong to nothing",
+        ),
     ],
 )
 def test_what_does_not_fit_is_named(llama, tensors, complaint):
-    with pytest.raises(PromptError, match=complaint), llama.changed({name: torch.zeros(s) for name, s in tensors.items()}):
+    with (
+        pytest.raises(PromptError, match=complaint),
+        llama.changed({name: torch.zeros(s) for name, s in tensors.items()}),
+    ):
         pass
     llama.check_unchanged()
 

@@ -28,7 +28,8 @@ KEYS = {"model": "m", "task": "capitals", "budget": 1000, "strategies": ["random
 TOML = 'model = "m"\ntask = "capitals"\nstrategies = ["random"]\nbudget = 1000\n'
 
 LAUGHS = "a: &a [x,x,x,x,x,x,x,x,x,x]\n" + "".join(
-    f"{name}: &{name} [{','.join([f'*{before}'] * 10)}]\n" for before, name in zip("abcdefgh", "bcdefghi", strict=True)
+    f"{name}: &{name} [{','.join([f'*{before}'] * 10)}]\n"
+    for before, name in zip("abcdefgh", "bcdefghi", strict=True)
 )
 CHAIN = "a0: &a0 [x]\n" + "".join(f"a{i}: &a{i} [*a{i - 1}]\n" for i in range(1, 300))
 MANY = "a study may have 10,000 values at most, aliases counted as what they name: put long lists into files"
@@ -37,7 +38,9 @@ DIGITS = "a whole number may have 100 digits at most; a text of digits needs quo
 
 
 def complaint(text: str | bytes, name: str = "study.yaml", overrides: tuple[str, ...] = ()) -> str:
-    Path(name).write_bytes(text if isinstance(text, bytes) else text.encode("utf-8", "surrogatepass"))
+    Path(name).write_bytes(
+        text if isinstance(text, bytes) else text.encode("utf-8", "surrogatepass")
+    )
     begin = time.process_time()
     with pytest.raises(StudyError) as caught:
         load_config(Path(name), overrides)
@@ -107,13 +110,22 @@ def test_what_is_beyond_a_limit_is_refused_with_its_line(text: str, message: str
         (".".join("a" * 60) + " = 1", DEEP),
         (".".join("a" * 50_000) + " = 1", DEEP),
         ("x" * 250_000, "this is not TOML"),
-        (TOML.replace("1000", "1" + "0" * 30), "line 4: budget is 1" + "0" * 30 + "; expected at most"),
+        (
+            TOML.replace("1000", "1" + "0" * 30),
+            "line 4: budget is 1" + "0" * 30 + "; expected at most",
+        ),
         (TOML.replace("1000", "inf"), "line 4: budget is inf"),
         (TOML + "max_seconds = nan", "line 5: max_seconds is nan; expected"),
-        (TOML.replace("1000", "2024-01-01"), "line 4: budget is datetime.date(2024, 1, 1); expected"),
+        (
+            TOML.replace("1000", "2024-01-01"),
+            "line 4: budget is datetime.date(2024, 1, 1); expected",
+        ),
         (TOML + "pool = [" + "'x'," * 20_000 + "]", MANY),
         (TOML + "# " + "x" * 300_000, "it is longer than"),
-        (TOML.replace('task = "capitals"\n', "") + "[task]\nlabel = 5", "line 4, in task: the key 'data' is missing"),
+        (
+            TOML.replace('task = "capitals"\n', "") + "[task]\nlabel = 5",
+            "line 4, in task: the key 'data' is missing",
+        ),
     ],
 )
 def test_toml_is_held_to_the_same_limits(text: str, message: str) -> None:
@@ -179,6 +191,8 @@ def test_a_study_file_that_is_no_file_is_not_read() -> None:
 def test_names_made_of_file_names_are_folders_names() -> None:
     for stem in ("_x", "..", "é" * 50, "x" * 150, "a b."):
         name = f"{stem}.yaml"
-        Path(name).write_text(STUDY.replace("name: study\n", "").replace("d.jsonl", f"'{stem}.jsonl'"), "utf-8")
+        Path(name).write_text(
+            STUDY.replace("name: study\n", "").replace("d.jsonl", f"'{stem}.jsonl'"), "utf-8"
+        )
         config = load_config(Path(name))
         assert 0 < len(config.name) <= 100 and config.tasks[0].name  # type: ignore[union-attr]

@@ -7,7 +7,13 @@ import torch
 
 from promptsearch import GatedPrompt, PrefixPrompt, SoftPrompt, TunedPrompt, Weights
 from promptsearch.errors import PromptError
-from promptsearch.prompts.prompt import TRAINED, load_trained, prompt_from_json, prompt_to_json, save_trained
+from promptsearch.prompts.prompt import (
+    TRAINED,
+    load_trained,
+    prompt_from_json,
+    prompt_to_json,
+    save_trained,
+)
 
 SHAPES = {"soft": [(3, 8)], "prefix": [(3, 2, 2, 1, 4)], "gated": [(3, 2, 8), (2, 4)]}
 
@@ -15,7 +21,9 @@ SHAPES = {"soft": [(3, 8)], "prefix": [(3, 2, 2, 1, 4)], "gated": [(3, 2, 8), (2
 @pytest.fixture(params=SHAPES)
 def prompt(request):
     generator = torch.Generator().manual_seed(0)
-    return TRAINED[request.param](*(torch.randn(shape, generator=generator) for shape in SHAPES[request.param]))
+    return TRAINED[request.param](
+        *(torch.randn(shape, generator=generator) for shape in SHAPES[request.param])
+    )
 
 
 def changed(prompt, change):
@@ -32,13 +40,24 @@ def test_content_names_a_trained_prompt(prompt):
 def test_gates_belong_to_the_content():
     vectors, gates = torch.zeros(3, 2, 8), torch.zeros(2, 4)
     assert (
-        len({GatedPrompt(vectors, gates).key, GatedPrompt(vectors, gates + 1).key, GatedPrompt(vectors, gates[:, :1]).key}) == 3
+        len(
+            {
+                GatedPrompt(vectors, gates).key,
+                GatedPrompt(vectors, gates + 1).key,
+                GatedPrompt(vectors, gates[:, :1]).key,
+            }
+        )
+        == 3
     )
 
 
 def test_the_kind_and_the_shape_belong_to_the_content():
     numbers = torch.zeros(2, 2, 2, 1, 4)
-    keys = {PrefixPrompt(numbers).key, PrefixPrompt(numbers.view(2, 1, 2, 2, 4)).key, SoftPrompt(numbers.view(2, 16)).key}
+    keys = {
+        PrefixPrompt(numbers).key,
+        PrefixPrompt(numbers.view(2, 1, 2, 2, 4)).key,
+        SoftPrompt(numbers.view(2, 16)).key,
+    }
     assert len(keys) == 3
 
 
@@ -59,7 +78,11 @@ def test_numbers_are_kept_in_float32(prompt):
     ("kind", "shape", "complaint"),
     [
         (SoftPrompt, (3,), r"a soft prompt has shape \(length, width\), got \(3,\)"),
-        (PrefixPrompt, (3, 8), r"a prefix prompt has shape \(length, layers, 2, key heads, size of a head\), got \(3, 8\)"),
+        (
+            PrefixPrompt,
+            (3, 8),
+            r"a prefix prompt has shape \(length, layers, 2, key heads, size of a head\), got \(3, 8\)",
+        ),
         (PrefixPrompt, (2, 3, 1, 3, 4), r"a prefix prompt has shape .*, got \(2, 3, 1, 3, 4\)"),
         (PrefixPrompt, (3, 2, 2, 1, 4, 1), "a prefix prompt has shape"),
     ],
@@ -72,7 +95,11 @@ def test_other_shapes_are_refused(kind, shape, complaint):
 @pytest.mark.parametrize(
     ("vectors", "gates", "complaint"),
     [
-        ((3, 8), (2, 4), r"a gated prompt has vectors of shape \(length, layers, width\), got \(3, 8\)"),
+        (
+            (3, 8),
+            (2, 4),
+            r"a gated prompt has vectors of shape \(length, layers, width\), got \(3, 8\)",
+        ),
         ((3, 2, 8), (4,), r"a gated prompt has gates of shape \(layers, heads\), got \(4,\)"),
         ((3, 2, 8), (3, 4), r"a gated prompt has gates of shape \(layers, heads\), got \(3, 4\)"),
     ],
@@ -107,7 +134,8 @@ def test_damaged_and_pickled_files_are_named(content, tmp_path):
 
 def test_unknown_kinds_are_named():
     with pytest.raises(
-        PromptError, match="expected a prompt of kind hard, text, soft, prefix, gated, weights, tuned, got 'deep'"
+        PromptError,
+        match="expected a prompt of kind hard, text, soft, prefix, gated, weights, tuned, got 'deep'",
     ):
         prompt_from_json({"kind": "deep", "key": "k"})
 
@@ -115,7 +143,11 @@ def test_unknown_kinds_are_named():
 def test_the_names_the_shapes_and_the_numbers_of_weights_are_their_content():
     given = {"a.x": torch.zeros(2, 3), "b.y": torch.ones(4)}
     weights = Weights(given)
-    assert weights == Weights(dict(reversed(given.items()))) == Weights({k: v.double() for k, v in given.items()})
+    assert (
+        weights
+        == Weights(dict(reversed(given.items())))
+        == Weights({k: v.double() for k, v in given.items()})
+    )
     others = [
         {**given, "a.x": torch.zeros(3, 2)},
         {"a.z": given["a.x"], "b.y": given["b.y"]},
@@ -135,7 +167,9 @@ def test_live_parameters_cannot_change_weights():
 
 
 def test_weights_are_the_same_after_saving(tmp_path):
-    weights = Weights({"a.x": torch.randn(2, 3, generator=torch.Generator().manual_seed(0)), "b": torch.zeros(0)})
+    weights = Weights(
+        {"a.x": torch.randn(2, 3, generator=torch.Generator().manual_seed(0)), "b": torch.zeros(0)}
+    )
     data = prompt_to_json(weights)
     assert data == {"kind": "weights", "key": weights.key, "numbers": 6}
     save_trained(weights, tmp_path / f"{weights.key}.safetensors")
@@ -146,26 +180,52 @@ def test_a_tuned_prompt_is_vectors_and_weights():
     vectors, weights = torch.ones(3, 8), {"a.x": torch.zeros(2, 3), "b.y": torch.ones(4)}
     tuned = TunedPrompt({**weights, "vectors": vectors})
     assert (tuned.length, tuned.numbers) == (3, 34) and torch.equal(tuned.vectors, vectors)
-    assert tuned.weights.keys() == weights.keys() and all(torch.equal(tuned.weights[n], t) for n, t in weights.items())
-    others = [{**weights, "vectors": vectors + 1}, {**weights, "vectors": vectors, "b.y": torch.zeros(4)}, {"vectors": vectors}]
-    assert len({tuned.key, Weights(weights).key, Weights(tuned.tensors).key, *(TunedPrompt(o).key for o in others)}) == 6
+    assert tuned.weights.keys() == weights.keys() and all(
+        torch.equal(tuned.weights[n], t) for n, t in weights.items()
+    )
+    others = [
+        {**weights, "vectors": vectors + 1},
+        {**weights, "vectors": vectors, "b.y": torch.zeros(4)},
+        {"vectors": vectors},
+    ]
+    assert (
+        len(
+            {
+                tuned.key,
+                Weights(weights).key,
+                Weights(tuned.tensors).key,
+                *(TunedPrompt(o).key for o in others),
+            }
+        )
+        == 6
+    )
     vectors += 1
     assert torch.equal(tuned.vectors, vectors - 1), "a copy"
 
 
 @pytest.mark.parametrize(
     ("tensors", "got"),
-    [({}, "no such tensor"), ({"a.x": torch.zeros(3, 8)}, "no such tensor"), ({"vectors": torch.zeros(3)}, r"\(3,\)")],
+    [
+        ({}, "no such tensor"),
+        ({"a.x": torch.zeros(3, 8)}, "no such tensor"),
+        ({"vectors": torch.zeros(3)}, r"\(3,\)"),
+    ],
 )
 def test_a_tuned_prompt_without_vectors_is_refused(tensors, got):
     with pytest.raises(
-        PromptError, match=rf"a tuned prompt has vectors of shape \(length, width\) beside its weights, got {got}"
+        PromptError,
+        match=rf"a tuned prompt has vectors of shape \(length, width\) beside its weights, got {got}",
     ):
         TunedPrompt(tensors)
 
 
 def test_a_tuned_prompt_is_the_same_after_saving_and_no_weights(tmp_path):
-    tuned = TunedPrompt({"vectors": torch.randn(2, 3, generator=torch.Generator().manual_seed(0)), "b.x": torch.zeros(4)})
+    tuned = TunedPrompt(
+        {
+            "vectors": torch.randn(2, 3, generator=torch.Generator().manual_seed(0)),
+            "b.x": torch.zeros(4),
+        }
+    )
     data = prompt_to_json(tuned)
     assert data == {"kind": "tuned", "key": tuned.key, "numbers": 10}
     save_trained(tuned, tmp_path / f"{tuned.key}.safetensors")

@@ -21,12 +21,18 @@ def table(rows=30, width=5, seed=0):
 def brute_force(vectors, pool, token, count):
     """Cosines one by one, in float64."""
     rows = vectors.double().numpy()
-    cosine = {i: rows[i] @ rows[token] / np.linalg.norm(rows[i]) / np.linalg.norm(rows[token]) for i in pool if i != token}
+    cosine = {
+        i: rows[i] @ rows[token] / np.linalg.norm(rows[i]) / np.linalg.norm(rows[token])
+        for i in pool
+        if i != token
+    }
     return sorted(cosine, key=lambda i: -cosine[i])[:count]
 
 
 @pytest.mark.parametrize("chunk", [1, 40, 2**22])
-def test_neighbours_are_the_nearest_by_cosine_for_tokens_in_and_outside_the_pool(monkeypatch, chunk):
+def test_neighbours_are_the_nearest_by_cosine_for_tokens_in_and_outside_the_pool(
+    monkeypatch, chunk
+):
     monkeypatch.setattr(space, "_COSINES", chunk)
     vectors, pool = table(), [3, 8, 21, 4, 17, 29, 11]
     found = PromptSpace(pool, 2, embeddings=lambda: vectors).neighbours(range(30), 4)
@@ -39,7 +45,8 @@ def test_neighbours_do_not_look_at_the_lengths_of_vectors():
     vectors = table()
     scaled = vectors * torch.linspace(0.1, 10, 30)[:, None]
     first, second = (
-        PromptSpace(range(30), 2, embeddings=lambda rows=rows: rows).neighbours([5], 9) for rows in (vectors, scaled)
+        PromptSpace(range(30), 2, embeddings=lambda rows=rows: rows).neighbours([5], 9)
+        for rows in (vectors, scaled)
     )
     assert first.tolist() == second.tolist()
 
@@ -73,7 +80,11 @@ def test_slots_of_another_length_are_refused():
 
 @pytest.mark.parametrize(
     "text",
-    ["{prompt} {text} It was {answer}", "The {prompt:2} {text} is {prompt:3} {answer}", "The movie{prompt} is {answer}"],
+    [
+        "{prompt} {text} It was {answer}",
+        "The {prompt:2} {text} is {prompt:3} {answer}",
+        "The movie{prompt} is {answer}",
+    ],
 )
 def test_a_beginning_puts_the_same_tokens_into_the_slots_as_the_whole_prompt(tiny, text):
     template = Template.parse(text).bind(5)
@@ -88,7 +99,9 @@ def test_a_beginning_puts_the_same_tokens_into_the_slots_as_the_whole_prompt(tin
         for found, of_whole in zip(slots, full, strict=True):
             assert found == of_whole[:left]
             left = max(0, left - len(of_whole))
-    assert words.beginning(whole.ids) == whole and isinstance(words.beginning(whole.ids), HardPrompt)
+    assert words.beginning(whole.ids) == whole and isinstance(
+        words.beginning(whole.ids), HardPrompt
+    )
 
 
 def test_the_space_of_a_task_knows_its_slots_and_the_models_embeddings(tiny, films):

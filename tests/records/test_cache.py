@@ -46,7 +46,18 @@ def test_what_was_put_is_got_and_stays(path, caplog):
 
 @pytest.mark.parametrize(
     "content",
-    ["no json", "null", "[]", "{}", json.dumps(SCORES), "[" * 100_000, b"\xff", 7, '{"losses": NaN}', '{"checksum": "0"}'],
+    [
+        "no json",
+        "null",
+        "[]",
+        "{}",
+        json.dumps(SCORES),
+        "[" * 100_000,
+        b"\xff",
+        7,
+        '{"losses": NaN}',
+        '{"checksum": "0"}',
+    ],
 )
 def test_a_damaged_entry_is_made_anew(path, content):
     put(path)
@@ -90,7 +101,11 @@ def test_a_file_that_is_no_cache_is_told_once_and_not_used(path, damage, caplog)
     cache = ScoreCache(path)
     cache.put("a", SCORES)
     assert cache.get("a") is None
-    assert caplog.text.count("are not used") == 1 and "no number changes" in caplog.text and "delete" not in caplog.text
+    assert (
+        caplog.text.count("are not used") == 1
+        and "no number changes" in caplog.text
+        and "delete" not in caplog.text
+    )
     cache.close()
 
 
@@ -107,7 +122,9 @@ def test_a_file_that_fails_later_is_told_once_and_not_used(path, caplog):
 def test_a_lock_held_is_no_damage(path, caplog, monkeypatch):
     put(path)
     connect = sqlite3.connect
-    monkeypatch.setattr(sqlite3, "connect", lambda path, timeout, **more: connect(path, timeout=0.01, **more))
+    monkeypatch.setattr(
+        sqlite3, "connect", lambda path, timeout, **more: connect(path, timeout=0.01, **more)
+    )
     holder = connect(path, isolation_level=None)
     holder.execute("begin exclusive")
     cache = ScoreCache(path)
@@ -123,17 +140,32 @@ def test_a_full_disk_is_no_damage(path, caplog):
     cache._db.execute("pragma max_page_count = 3")
     for number in range(100):
         cache.put(str(number), {**SCORES, "losses": [[0.123456] * 500]})
-    assert "full" in caplog.text and caplog.text.count("are not used") == 1 and "delete" not in caplog.text
+    assert (
+        "full" in caplog.text
+        and caplog.text.count("are not used") == 1
+        and "delete" not in caplog.text
+    )
 
 
 def test_a_study_gets_its_numbers_without_a_cache(tiny, films, tmp_path, monkeypatch):
     def found(name):
-        monkeypatch.setattr("promptsearch.study.study.cache_folder", lambda: tmp_path / f"cache of {name}")
-        study = {"name": "s", "budget": 5_000, "length": 2, "score_on": 8, "seeds": 1, "strategies": ["random"]}
+        monkeypatch.setattr(
+            "promptsearch.study.study.cache_folder", lambda: tmp_path / f"cache of {name}"
+        )
+        study = {
+            "name": "s",
+            "budget": 5_000,
+            "length": 2,
+            "score_on": 8,
+            "seeds": 1,
+            "strategies": ["random"],
+        }
         (run,) = compare(study, out=tmp_path / name, model=tiny, task=films).runs
         return run.test, run.curve, run.spent
 
     whole = found("whole")
     (tmp_path / "cache of damaged").mkdir()
-    (tmp_path / "cache of damaged" / "scores.sqlite").write_bytes(b"SQLite format 3\0" + b"?" * 5_000)
+    (tmp_path / "cache of damaged" / "scores.sqlite").write_bytes(
+        b"SQLite format 3\0" + b"?" * 5_000
+    )
     assert found("damaged") == whole

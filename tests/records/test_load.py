@@ -25,8 +25,12 @@ def test_failed_and_unfinished_runs_are_listed(make_study):
     study.path("reviews", "random", 1).unlink()
     results = load_results(study.folder)
     assert [run.seed for run in results.runs if run.label == "random"] == [0]
-    assert [(run.label, run.seed, run.error) for run in results.failed] == [("random", 2, "no memory")]
-    assert results.unfinished == (("reviews", "random", 1),), "manual is deterministic: one run is all of it"
+    assert [(run.label, run.seed, run.error) for run in results.failed] == [
+        ("random", 2, "no memory")
+    ]
+    assert results.unfinished == (("reviews", "random", 1),), (
+        "manual is deterministic: one run is all of it"
+    )
 
 
 def test_a_folder_without_a_study(make_study, tmp_path):
@@ -71,7 +75,9 @@ def test_a_damaged_result_is_named_with_its_key(make_study, keys, value, complai
 @pytest.mark.parametrize("content", ["", '{"status": "do', "[1, 2]", "\ufffd"])
 def test_half_a_file_is_named(make_study, content):
     study = make_study().fill()
-    study.path("reviews", "random", 1).write_bytes(content.encode("utf-16") if content == "\ufffd" else content.encode())
+    study.path("reviews", "random", 1).write_bytes(
+        content.encode("utf-16") if content == "\ufffd" else content.encode()
+    )
     with pytest.raises(RecordError, match=r"seed1.result\.json is damaged"):
         load_results(study.folder)
 

@@ -9,7 +9,15 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from promptsearch import GatedPrompt, HardPrompt, PrefixPrompt, SoftPrompt, TextPrompt, TunedPrompt, Weights
+from promptsearch import (
+    GatedPrompt,
+    HardPrompt,
+    PrefixPrompt,
+    SoftPrompt,
+    TextPrompt,
+    TunedPrompt,
+    Weights,
+)
 from promptsearch.errors import PromptError, RecordError
 from promptsearch.prompts.prompt import TRAINED, prompt_to_json
 from promptsearch.records.ledger import Ledger
@@ -27,7 +35,14 @@ MADE = {
     "weights": lambda number: Weights({"a": torch.full((2,), number)}),
     "tuned": lambda number: TunedPrompt({"vectors": torch.full((2, 3), number)}),
 }
-NEW = {"stage": "search", "examples": "score_on", "prompts": [], **SCORES, "price": 0, "ledger": Ledger().to_json()}
+NEW = {
+    "stage": "search",
+    "examples": "score_on",
+    "prompts": [],
+    **SCORES,
+    "price": 0,
+    "ledger": Ledger().to_json(),
+}
 
 
 @pytest.fixture(autouse=True)
@@ -132,7 +147,10 @@ def test_other_damage_names_file_and_line(folder, damage):
     lines[1] = damage(lines[1])
     write(folder, lines)
     number = 3 if lines[1].count(b"\n") == 2 else 2
-    with pytest.raises(RecordError, match=rf"{FILE}, line {number}: this is not evaluation number {number - 1} of the run"):
+    with pytest.raises(
+        RecordError,
+        match=rf"{FILE}, line {number}: this is not evaluation number {number - 1} of the run",
+    ):
         RunLog(folder)
 
 
@@ -147,7 +165,9 @@ def test_damage_leaves_the_file_as_it_was(folder):
 
 def test_a_replay_about_other_prompts_is_refused(folder):
     log = RunLog(folder)
-    with pytest.raises(RecordError, match="evaluation 0 of .* is about other prompts than the run proposes now"):
+    with pytest.raises(
+        RecordError, match="evaluation 0 of .* is about other prompts than the run proposes now"
+    ):
         log.replay("search", ["other"])
 
 
@@ -234,7 +254,11 @@ def test_losses_that_are_no_numbers_are_never_written(tmp_path):
 
 
 def test_vectors_that_were_changed_on_disk_are_found_by_their_key(tmp_path):
-    log, prompt, other = RunLog(tmp_path), SoftPrompt(torch.zeros(2, 3)), SoftPrompt(torch.ones(2, 3))
+    log, prompt, other = (
+        RunLog(tmp_path),
+        SoftPrompt(torch.zeros(2, 3)),
+        SoftPrompt(torch.ones(2, 3)),
+    )
     log.keep([prompt, other])
     files = tmp_path / "finalists"
     (files / f"{other.key}.safetensors").replace(files / f"{prompt.key}.safetensors")

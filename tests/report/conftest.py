@@ -13,7 +13,16 @@ from promptsearch.tasks.metrics import metric_function
 STRATEGIES = {
     "manual": ("text", 0.62, "scores", False, True, 0, 9, "Is this movie review good or bad?"),
     "random": ("hard", 0.66, "scores", True, False, 0, 5, " film verdict| clearly | rating mood"),
-    "evolution": ("hard", 0.74, "scores", True, False, 0, 5, " review sentiment | overall tone| feeling"),
+    "evolution": (
+        "hard",
+        0.74,
+        "scores",
+        True,
+        False,
+        0,
+        5,
+        " review sentiment | overall tone| feeling",
+    ),
     "optuna": ("hard", 0.73, "scores", True, False, 0, 5, " opinion positive or negative tone"),
     "prompt_tuning": ("soft", 0.79, "gradients", True, False, 2880, 2880, "[5 vectors]"),
     "p_tuning": ("soft", 0.90, "gradients", True, False, 1_990_000, 5760, "[10 vectors]"),
@@ -53,7 +62,12 @@ class FakeStudy:
         self.study = {
             "name": name,
             "version": "0.1.0",
-            "settings": {"name": name, "model": "smollm2-135m-instruct", "budget": budget, "seeds": len(self.seeds)},
+            "settings": {
+                "name": name,
+                "model": "smollm2-135m-instruct",
+                "budget": budget,
+                "seeds": len(self.seeds),
+            },
             "model": {
                 "name": "smollm2-135m-instruct",
                 "hash": "1234abcd" * 8,
@@ -84,20 +98,28 @@ class FakeStudy:
 
     def result(self, task, label, seed, **changes):
         """What a run of this strategy would have found; `changes` replace top-level keys."""
-        kind, right, access, searches, deterministic, trainable, stored, text = STRATEGIES.get(label, STRATEGIES["random"])
+        kind, right, access, searches, deterministic, trainable, stored, text = STRATEGIES.get(
+            label, STRATEGIES["random"]
+        )
         rng = np.random.default_rng([seed, sum(map(ord, task + label))])
         luck = 0 if deterministic else 0.05 * rng.normal()
         correct = (
-            self.difficulty * 0.8 + 0.6 * rng.normal(size=self.examples) < 1.05 * math.log(right / (1 - right)) + luck
+            self.difficulty * 0.8 + 0.6 * rng.normal(size=self.examples)
+            < 1.05 * math.log(right / (1 - right)) + luck
         ).astype(int)
         losses = np.where(correct, 0.3, 1.6) * rng.gamma(8, 1 / 8, size=self.examples)
         predictions = np.where(correct, self.labels, 1 - self.labels)
         spent = self.budget - int(rng.integers(3000)) if searches else 2_112
         count = 60 if searches else 1
-        tokens = np.unique(np.linspace(1_900, spent, count).astype(int)) if searches else np.array([2_112])
+        tokens = (
+            np.unique(np.linspace(1_900, spent, count).astype(int))
+            if searches
+            else np.array([2_112])
+        )
         final = float(losses.mean()) - 0.05
         curve = (
-            final + (1.1 - final) * np.exp(-3.0 * np.linspace(0, 1, len(tokens)) * rng.uniform(0.8, 1.2))
+            final
+            + (1.1 - final) * np.exp(-3.0 * np.linspace(0, 1, len(tokens)) * rng.uniform(0.8, 1.2))
             if searches
             else np.array([final])
         )
@@ -109,7 +131,18 @@ class FakeStudy:
         elif kind == "text":
             winner["texts"] = [text]
         else:
-            words = [" good", " sentiment", "review", " ending", " classic", "\n", " Rating", " was", " feel", " honest"]
+            words = [
+                " good",
+                " sentiment",
+                "review",
+                " ending",
+                " classic",
+                "\n",
+                " Rating",
+                " was",
+                " feel",
+                " honest",
+            ]
             winner["shape"] = [10, 576]
             winner["nearest"] = [
                 {"token": word, "cosine": round(float(rng.uniform(0.2, 0.9)), 3)}
@@ -165,8 +198,23 @@ class FakeStudy:
     def training(self, best, **changes):
         """How the training of such a run went."""
         told = {
-            **{"rate": 0.03, "tried": [], "steps": 64, "before": 1.1, "after": best, "length": 5, "diverged": ""},
-            **{"gradients": [0.51, 0.2], "reached": 1.0, "clipped": 0.25, "moved": 0.625, "winner": best + 0.02, "empty": 0.98},
+            **{
+                "rate": 0.03,
+                "tried": [],
+                "steps": 64,
+                "before": 1.1,
+                "after": best,
+                "length": 5,
+                "diverged": "",
+            },
+            **{
+                "gradients": [0.51, 0.2],
+                "reached": 1.0,
+                "clipped": 0.25,
+                "moved": 0.625,
+                "winner": best + 0.02,
+                "empty": 0.98,
+            },
             "findings": [],
         }
         return {**told, **changes}
@@ -179,25 +227,44 @@ class FakeStudy:
         if result["search"]["loss"] < result["curve"][-1][1]:
             result["curve"][-1][1] = result["search"]["loss"]
         curve = [[min(tokens, spent), loss] for tokens, loss in result["curve"]]
-        test["losses"] = (np.array(test["losses"]) * (test["loss"] / np.mean(test["losses"]))).tolist()
+        test["losses"] = (
+            np.array(test["losses"]) * (test["loss"] / np.mean(test["losses"]))
+        ).tolist()
         metric = self.study["tasks"][result["task"]]["metric"]
         if test["labels"] is not None:
             labels = np.array(test["labels"])
             test["predictions"] = np.where(test["correct"], labels, 1 - labels).tolist()
             if ":" not in metric:  # a stranger's code: nobody runs it to compare
                 test["metric"] = float(metric_function(metric)(test["labels"], test["predictions"]))
-        return {**result, "ledger": ledger, "curve": curve, "gap": test["loss"] - result["search"]["loss_fp32"]}
+        return {
+            **result,
+            "ledger": ledger,
+            "curve": curve,
+            "gap": test["loss"] - result["search"]["loss_fp32"],
+        }
 
     def write(self, result):
         if result["status"] == "done":
             result = self.agreeing(result)
-        place = hashlib.sha256(result["label"].encode()).hexdigest()[:8] if "/" in result["label"] else result["label"]
+        place = (
+            hashlib.sha256(result["label"].encode()).hexdigest()[:8]
+            if "/" in result["label"]
+            else result["label"]
+        )
         path = self.path(result["task"], place, result["seed"])
         write_record(path, "result", result)
 
     def fail(self, task, label, seed, error="CUDA ran out of memory"):
         self.write(
-            {"status": "failed", "task": task, "strategy": label, "label": label, "seed": seed, "options": {}, "error": error}
+            {
+                "status": "failed",
+                "task": task,
+                "strategy": label,
+                "label": label,
+                "seed": seed,
+                "options": {},
+                "error": error,
+            }
         )
 
     def fill(self):
@@ -213,4 +280,6 @@ class FakeStudy:
 @pytest.fixture
 def make_study(tmp_path):
     """Call it with the arguments of `FakeStudy`, the folder left out."""
-    return lambda **arguments: FakeStudy(tmp_path / arguments.get("name", "movie-reviews"), **arguments)
+    return lambda **arguments: FakeStudy(
+        tmp_path / arguments.get("name", "movie-reviews"), **arguments
+    )

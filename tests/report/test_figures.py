@@ -17,14 +17,24 @@ def figure(study):
 
 def test_every_strategy_has_a_line_in_its_colour_with_its_name(make_study):
     root = ElementTree.fromstring(figure(make_study().fill()))
-    groups = {group.get("id"): ElementTree.tostring(group, "unicode") for group in root.iter(f"{SVG}g")}
+    groups = {
+        group.get("id"): ElementTree.tostring(group, "unicode") for group in root.iter(f"{SVG}g")
+    }
     for place in range(6):
         assert f"stroke: {colour(place)}" in groups[f"t0-{place}-line"]
         assert (f"t0-{place}-band" in groups) == (place > 0), "manual has one run, so no band"
     assert "stroke-dasharray" in groups["t0-0-line"], "manual was not searched: dashed"
     assert "stroke-dasharray" not in groups["t0-1-line"]
     names = {text.text for text in root.iter(f"{SVG}text")}
-    assert names >= {"manual", "random", "evolution", "optuna", "prompt_tuning", "p_tuning", "LM tokens spent"}
+    assert names >= {
+        "manual",
+        "random",
+        "evolution",
+        "optuna",
+        "prompt_tuning",
+        "p_tuning",
+        "LM tokens spent",
+    }
 
 
 def test_the_same_data_give_the_same_bytes_without_a_date(make_study):

@@ -5,7 +5,9 @@ import pytest
 from promptsearch.report import load_results
 from promptsearch.report.html import to_html
 
-HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(1)> \"' {{ 7 * 7 }} |\x1b[2J\u202e"
+HOSTILE = (
+    "</script><script>alert(1)</script><img src=x onerror=alert(1)> \"' {{ 7 * 7 }} |\x1b[2J\u202e"
+)
 
 
 class Page(HTMLParser):
@@ -35,7 +37,10 @@ class Page(HTMLParser):
             self.text += data
 
     def count(self, tag, **attrs):
-        return sum(t == tag and all(a.get(k.rstrip("_")) == v for k, v in attrs.items()) for t, a in self.elements)
+        return sum(
+            t == tag and all(a.get(k.rstrip("_")) == v for k, v in attrs.items())
+            for t, a in self.elements
+        )
 
 
 def page(study):
@@ -44,13 +49,23 @@ def page(study):
 
 def test_the_parts_of_the_page(make_study):
     found = page(make_study(tasks=("reviews", "capitals")).fill())
-    assert found.text.index("p_tuning wins with accuracy") < found.text.index("test loss"), "the verdict comes first"
+    assert found.text.index("p_tuning wins with accuracy") < found.text.index("test loss"), (
+        "the verdict comes first"
+    )
     assert found.count("tbody", class_="row") == 12
     assert found.count("svg", class_="bar") == 12
     assert found.count("figure") == 2
-    assert found.count("details") == 9, "of each task: space, training, pairs, each run; and the study file"
+    assert found.count("details") == 9, (
+        "of each task: space, training, pairs, each run; and the study file"
+    )
     for wanted in (
-        *("␣review sentiment | overall tone| feeling", "Is this movie review good or bad?", "␣sentiment", "51 %", "0.0043 %"),
+        *(
+            "␣review sentiment | overall tone| feeling",
+            "Is this movie review good or bad?",
+            "␣sentiment",
+            "51 %",
+            "0.0043 %",
+        ),
         *(
             "How this was made",
             "1234abcd" * 8,
@@ -59,7 +74,13 @@ def test_the_parts_of_the_page(make_study):
             "cpu A CPU",
             "model: smollm2-135m-instruct",
         ),
-        *("What the columns mean", "what selection flattered", "All pairs: ", "Each run", "16 prompts were asked for"),
+        *(
+            "What the columns mean",
+            "what selection flattered",
+            "All pairs: ",
+            "Each run",
+            "16 prompts were asked for",
+        ),
     ):
         assert wanted in found.text, wanted
     assert "None" not in found.text, "a machine without a GPU says nothing of it"
@@ -73,19 +94,30 @@ def test_the_page_is_one_file_that_reaches_nothing(make_study):
             assert key not in ("src", "data", "action"), (tag, attrs)
             assert not key.endswith("href") or value.startswith("#"), (tag, attrs)
     assert found.count("link") == found.count("iframe") == 0
-    policy = next(attrs["content"] for tag, attrs in found.elements if attrs.get("http-equiv") == "Content-Security-Policy")
+    policy = next(
+        attrs["content"]
+        for tag, attrs in found.elements
+        if attrs.get("http-equiv") == "Content-Security-Policy"
+    )
     assert policy.startswith("default-src 'none'")
 
 
 def test_prompts_labels_and_errors_are_text(make_study):
-    study = make_study(name="hostile", strategies=("manual", "p_tuning", HOSTILE), seeds=(0,)).fill()
+    study = make_study(
+        name="hostile", strategies=("manual", "p_tuning", HOSTILE), seeds=(0,)
+    ).fill()
     clean = page(study)
     study.study["name"] = study.study["model"]["name"] = study.study["settings"]["name"] = HOSTILE
     study.study["tasks"]["reviews"]["template"] = HOSTILE
     study.write_study()
     winner = {"kind": "text", "key": "k", "texts": [HOSTILE], "text": HOSTILE}
     study.write(study.result("reviews", "manual", 0, winner=winner, stopped=HOSTILE))
-    winner = {"kind": "soft", "key": "k", "text": HOSTILE, "nearest": [{"token": HOSTILE, "cosine": 0.5}] * 10}
+    winner = {
+        "kind": "soft",
+        "key": "k",
+        "text": HOSTILE,
+        "nearest": [{"token": HOSTILE, "cosine": 0.5}] * 10,
+    }
     study.write(study.result("reviews", "p_tuning", 0, winner=winner))
     found = page(study)
     assert [tag for tag, _ in found.elements if tag in ("script", "img")] == ["script"]
@@ -93,7 +125,9 @@ def test_prompts_labels_and_errors_are_text(make_study):
     assert "{{ 7 * 7 }}" in found.text
     assert "\x1b" not in found.text and "\u202e" not in found.text
     assert "</script><script>alert(1)</script>" in found.text
-    assert [tag for tag, _ in found.elements] == [tag for tag, _ in clean.elements], "no text became an element"
+    assert [tag for tag, _ in found.elements] == [tag for tag, _ in clean.elements], (
+        "no text became an element"
+    )
 
 
 def test_failed_and_missing_runs_stand_at_the_top(make_study):
@@ -109,7 +143,14 @@ def test_failed_and_missing_runs_stand_at_the_top(make_study):
 def test_references_have_regret_and_a_dotted_key(make_study):
     study = make_study().fill()
     study.write(
-        study.result("reviews", "exhaustive", 0, reference=True, deterministic=True, search={"loss": 0.2, "loss_fp32": 0.25})
+        study.result(
+            "reviews",
+            "exhaustive",
+            0,
+            reference=True,
+            deterministic=True,
+            search={"loss": 0.2, "loss_fp32": 0.25},
+        )
     )
     found = page(study)
     assert found.count("span", class_="key reference") == 1
@@ -120,7 +161,11 @@ def test_references_have_regret_and_a_dotted_key(make_study):
 def test_cells_can_be_sorted_by_value(make_study):
     found = page(make_study().fill())
     columns = found.count("button")
-    values = [attrs["data-value"] for tag, attrs in found.elements if tag == "td" and "data-value" in attrs]
+    values = [
+        attrs["data-value"]
+        for tag, attrs in found.elements
+        if tag == "td" and "data-value" in attrs
+    ]
     assert len(values) == 6 * columns == 42
     spent = [float(value) for value in values[4::7]]
     assert spent[0] > spent[-1] == 2112
@@ -140,7 +185,17 @@ def test_a_study_without_searches_has_no_figure(make_study, strategies):
 
 
 def test_a_large_study_stays_below_a_mebibyte_and_the_same(make_study):
-    labels = ("manual", "random", "evolution", "optuna", "prompt_tuning", "p_tuning", "gcg", "hill_climb", "cma_es")
+    labels = (
+        "manual",
+        "random",
+        "evolution",
+        "optuna",
+        "prompt_tuning",
+        "p_tuning",
+        "gcg",
+        "hill_climb",
+        "cma_es",
+    )
     study = make_study(tasks=("a", "b", "c"), strategies=labels, seeds=range(5), examples=50).fill()
     winner = {"kind": "text", "key": "k", "texts": ["x"], "text": "long words " * 5000}
     study.write(study.result("a", "manual", 0, winner=winner))

@@ -30,7 +30,10 @@ def results(make_study):
             loss, metric = FOUND[int(length)]
             run["select"]["loss"] = loss
             right = round(metric * study.examples)
-            run["test"] |= {"metric": metric, "correct": [1] * right + [0] * (study.examples - right)}
+            run["test"] |= {
+                "metric": metric,
+                "correct": [1] * right + [0] * (study.examples - right),
+            }
             study.write(run)
     return load_results(study.folder)
 
@@ -41,7 +44,11 @@ def task(results):
 
 
 def test_the_length_with_the_least_select_loss_stands_for_its_strategy(task):
-    assert {row.label for row in task.rows if row.chosen} == {"manual", "prompt_tuning-5", "random-5"}
+    assert {row.label for row in task.rows if row.chosen} == {
+        "manual",
+        "prompt_tuning-5",
+        "random-5",
+    }
     compared = {name for test in task.comparisons for name in (test.first, test.second)}
     assert compared == {"manual", "prompt_tuning-5", "random-5"}
     assert len(task.rows) == 7, "all lengths stand in the table"
@@ -50,7 +57,11 @@ def test_the_length_with_the_least_select_loss_stands_for_its_strategy(task):
 
 def test_the_families_have_a_colour_each(task):
     places = {row.label: row.place for row in task.rows}
-    assert places["manual"] == 0 and places["prompt_tuning-1"] == places["prompt_tuning-10"] == 1 and places["random-5"] == 2
+    assert (
+        places["manual"] == 0
+        and places["prompt_tuning-1"] == places["prompt_tuning-10"] == 1
+        and places["random-5"] == 2
+    )
 
 
 def test_sweeps_are_in_the_order_of_study_and_lengths(task):
@@ -58,16 +69,35 @@ def test_sweeps_are_in_the_order_of_study_and_lengths(task):
         [f"{name}-{length}" for length in FOUND] for name in ("prompt_tuning", "random")
     ]
     assert lengths(task) == [1, 5, 10]
-    assert cells(task.sweeps[0], [1, 5, 10, 20]) == ["prompt_tuning", "0.550", "0.800*", "0.900", ""]
+    assert cells(task.sweeps[0], [1, 5, 10, 20]) == [
+        "prompt_tuning",
+        "0.550",
+        "0.800*",
+        "0.900",
+        "",
+    ]
 
 
 def test_the_figure_has_a_line_a_strategy_and_a_mark_a_length(task):
     root = ElementTree.fromstring(by_length(task, "t0"))
-    groups = {group.get("id"): ElementTree.tostring(group, "unicode") for group in root.iter(f"{SVG}g")}
+    groups = {
+        group.get("id"): ElementTree.tostring(group, "unicode") for group in root.iter(f"{SVG}g")
+    }
     assert f"stroke: {colour(1)}" in groups["t0-1-length-line"] and "t0-1-length-band" in groups
-    assert "stroke-dasharray" in groups["t0-0-length-line"] and "t0-0-length-band" not in groups, "manual was run once"
+    assert "stroke-dasharray" in groups["t0-0-length-line"] and "t0-0-length-band" not in groups, (
+        "manual was run once"
+    )
     texts = {text.text for text in root.iter(f"{SVG}text")}
-    assert {"1", "5", "10", "prompt tokens", "accuracy", "prompt_tuning", "random", "manual"} <= texts
+    assert {
+        "1",
+        "5",
+        "10",
+        "prompt tokens",
+        "accuracy",
+        "prompt_tuning",
+        "random",
+        "manual",
+    } <= texts
 
 
 def test_curves_show_the_chosen_lengths_only(task):

@@ -43,7 +43,9 @@ def test_every_row_has_every_column(page):
 
 def test_the_parts_are_there(page):
     html = render(page)
-    assert html.index("p_tuning wins with accuracy") < html.index("<table>"), "the verdict comes first"
+    assert html.index("p_tuning wins with accuracy") < html.index("<table>"), (
+        "the verdict comes first"
+    )
     assert "<code>␣review sentiment | overall tone| feeling</code>" in html
     assert "Always giving the most frequent answer: 0.510" in html
     for wanted in (
@@ -57,7 +59,9 @@ def test_the_parts_are_there(page):
     assert html.count("<h2>") == 4
 
 
-@pytest.mark.parametrize("text", [HOSTILE, "|", "`", "``", "\\", "\\|", "a`|", " ", "<b>", "*x*", "_x_|", "&#124;"])
+@pytest.mark.parametrize(
+    "text", [HOSTILE, "|", "`", "``", "\\", "\\|", "a`|", " ", "<b>", "*x*", "_x_|", "&#124;"]
+)
 def test_code_is_one_cell_and_comes_out_as_it_went_in(text):
     html = render(f"| a | b |\n|---|---|\n| {code(text, in_table=True)} | end |\n")
     shown = re.search(r"<td>(.*?)</td>\n<td>end</td>", html, re.DOTALL)
@@ -81,7 +85,14 @@ def test_escaped_text_stays_text(text):
 
 def test_hostile_labels_prompts_and_errors_break_nothing(make_study):
     study = make_study(strategies=("manual", HOSTILE, "random"), seeds=(0,)).fill()
-    study.write(study.result("reviews", "manual", 0, winner={"kind": "text", "key": "k", "texts": [HOSTILE], "text": HOSTILE}))
+    study.write(
+        study.result(
+            "reviews",
+            "manual",
+            0,
+            winner={"kind": "text", "key": "k", "texts": [HOSTILE], "text": HOSTILE},
+        )
+    )
     study.fail("reviews", "random", 0, error=HOSTILE)
     page = to_markdown(load_results(study.folder))
     html = render(page)

@@ -38,7 +38,15 @@ def test_anything_comes_out_printable_and_encodable(text):
 
 @pytest.mark.parametrize(
     ("value", "shown"),
-    [(0, "0"), (950, "950"), (2112, "2.11k"), (98765, "98.8k"), (999_700, "1M"), (134_515_008, "135M"), (3e9, "3G")],
+    [
+        (0, "0"),
+        (950, "950"),
+        (2112, "2.11k"),
+        (98765, "98.8k"),
+        (999_700, "1M"),
+        (134_515_008, "135M"),
+        (3e9, "3G"),
+    ],
 )
 def test_short_counts(value, shown):
     assert short(value) == shown

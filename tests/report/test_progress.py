@@ -14,7 +14,9 @@ from promptsearch.study.study import Progress
 
 def lines(*steps: Progress, terminal: bool = False, quiet: bool = False) -> list[str]:
     file = io.StringIO()
-    with Display(Console(file=file, width=150, force_terminal=terminal, quiet=quiet, color_system=None)) as display:
+    with Display(
+        Console(file=file, width=150, force_terminal=terminal, quiet=quiet, color_system=None)
+    ) as display:
         for step in steps:
             display(step)
     return file.getvalue().splitlines()
@@ -47,13 +49,21 @@ def test_plain_lines_come_with_each_stage_and_now_and_then(monkeypatch: pytest.M
 
 def test_the_time_left_counts_on_the_runs_to_come() -> None:
     display = Display(Console(file=io.StringIO()))
-    assert display.time_left(Progress("a", 1, 2, "search", budget=100)) is None  # nothing is known yet
+    assert (
+        display.time_left(Progress("a", 1, 2, "search", budget=100)) is None
+    )  # nothing is known yet
     # This run takes 100 s and has 90 to go; one more like it follows.
     assert display.time_left(searching(100, 10.0, total=2)) == pytest.approx(190)
     display(Progress("t/run0/seed0", 1, 3, "done", seconds=50.0))
-    assert display.time_left(searching(100, 10.0, number=2, total=3)) == pytest.approx(90 + (50 + 100) / 2)
-    display(Progress("t/old/seed0", 1, 3, "done", message="in an earlier call"))  # took no time now, and says nothing
-    assert display.time_left(Progress("t/run0/seed0", 2, 3, "done", seconds=0.0)) == pytest.approx(50)
+    assert display.time_left(searching(100, 10.0, number=2, total=3)) == pytest.approx(
+        90 + (50 + 100) / 2
+    )
+    display(
+        Progress("t/old/seed0", 1, 3, "done", message="in an earlier call")
+    )  # took no time now, and says nothing
+    assert display.time_left(Progress("t/run0/seed0", 2, 3, "done", seconds=0.0)) == pytest.approx(
+        50
+    )
 
 
 def test_long_times_are_shown_in_hours() -> None:
@@ -62,7 +72,13 @@ def test_long_times_are_shown_in_hours() -> None:
 
 
 def test_a_terminal_gets_bars_that_leave_only_the_ends_of_runs() -> None:
-    text = "\n".join(lines(searching(500, 10.0), Progress("t/run1/seed0", 1, 3, "done", 1.25, 995, 1000, 20.0), terminal=True))
+    text = "\n".join(
+        lines(
+            searching(500, 10.0),
+            Progress("t/run1/seed0", 1, 3, "done", 1.25, 995, 1000, 20.0),
+            terminal=True,
+        )
+    )
     assert "study" in text
     assert "run 1 of 3" in text
     assert text.count("[1/3] t/run1/seed0: done, best loss 1.2500, 995 tokens (100%), 20.0 s") == 1

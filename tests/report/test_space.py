@@ -34,7 +34,13 @@ def test_rows_say_what_is_tuned_stored_and_added(results):
     (task,) = summarise(results)
     table = {row.label: cells(row, results.study.model)[1:] for row in task.rows}
     assert list(COLUMNS) == ["tuned", "stored", "on disk", "added", "three tasks"]
-    assert table["p_tuning"] == ["1,990,000", "5,760 (0.0043 %)", "23.1 kB", "10", "538 MB + 69.4 kB"]
+    assert table["p_tuning"] == [
+        "1,990,000",
+        "5,760 (0.0043 %)",
+        "23.1 kB",
+        "10",
+        "538 MB + 69.4 kB",
+    ]
     assert table["manual"] == ["0", "9 (< 0.001 %)", "33 bytes", "5", "538 MB + 99 bytes"]
 
 

@@ -14,7 +14,14 @@ def summary(study):
 def test_rows_are_ranked_by_the_mean_test_metric_and_carry_means_over_seeds(make_study):
     study = make_study().fill()
     task = summary(study)
-    assert [row.label for row in task.rows] == ["p_tuning", "prompt_tuning", "evolution", "optuna", "random", "manual"]
+    assert [row.label for row in task.rows] == [
+        "p_tuning",
+        "prompt_tuning",
+        "evolution",
+        "optuna",
+        "random",
+        "manual",
+    ]
     row = task.rows[0]
     runs = [study.result("reviews", "p_tuning", seed) for seed in range(3)]
     assert row.metric.mean == pytest.approx(np.mean([run["test"]["metric"] for run in runs]))
@@ -26,7 +33,9 @@ def test_rows_are_ranked_by_the_mean_test_metric_and_carry_means_over_seeds(make
     assert task.clear
 
 
-def test_the_shown_prompt_is_of_the_seed_with_the_least_select_loss_not_of_the_best_on_the_test_split(make_study):
+def test_the_shown_prompt_is_of_the_seed_with_the_least_select_loss_not_of_the_best_on_the_test_split(
+    make_study,
+):
     study = make_study(strategies=("random",))
     for seed, (select, test) in enumerate([(0.5, 0.9), (0.4, 0.6), (0.6, 0.7)]):
         result = study.result("reviews", "random", seed, select={"loss": select, "metric": test})
@@ -50,7 +59,16 @@ def test_missing_seeds_are_counted_and_one_seed_is_flagged(make_study):
 def with_reference(study, length=5):
     search = {"loss": 0.2, "loss_fp32": 0.25}
     study.write(
-        study.result("reviews", "exhaustive", 0, reference=True, deterministic=True, length=length, budget=10**7, search=search)
+        study.result(
+            "reviews",
+            "exhaustive",
+            0,
+            reference=True,
+            deterministic=True,
+            length=length,
+            budget=10**7,
+            search=search,
+        )
     )
     return study
 
@@ -68,7 +86,9 @@ def test_a_reference_is_last_and_never_ranked(make_study):
 def test_regret_is_shown_for_hard_prompts_of_the_reference_length_only(make_study):
     study = with_reference(make_study(strategies=("manual", "random", "p_tuning")).fill())
     rows = {row.label: row for row in summary(study).rows}
-    mean = np.mean([study.result("reviews", "random", seed)["search"]["loss_fp32"] for seed in range(3)])
+    mean = np.mean(
+        [study.result("reviews", "random", seed)["search"]["loss_fp32"] for seed in range(3)]
+    )
     assert rows["random"].regret == pytest.approx(mean - 0.25)
     assert rows["p_tuning"].regret is rows["manual"].regret is rows["exhaustive"].regret is None
     assert {row.regret for row in summary(with_reference(study, length=4)).rows} == {None}
@@ -83,7 +103,9 @@ def test_f1_gets_an_interval_around_f1_and_no_floor(make_study):
     for label in ("random", "p_tuning"):
         for seed in range(3):
             result = study.result("reviews", label, seed)
-            result["test"]["metric"] = f1_score(study.labels, result["test"]["predictions"], average="macro")
+            result["test"]["metric"] = f1_score(
+                study.labels, result["test"]["predictions"], average="macro"
+            )
             study.write(result)
     task = summary(study)
     for row in task.rows:

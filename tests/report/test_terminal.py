@@ -12,7 +12,16 @@ def printed(study, width=100):
 
 
 def test_eight_strategies_fit_100_columns(make_study):
-    labels = ("manual", "random", "evolution", "optuna", "prompt_tuning", "p_tuning", "gcg", "a_strategy_with_a_long_name")
+    labels = (
+        "manual",
+        "random",
+        "evolution",
+        "optuna",
+        "prompt_tuning",
+        "p_tuning",
+        "gcg",
+        "a_strategy_with_a_long_name",
+    )
     text = printed(make_study(strategies=labels).fill())
     assert max(len(line.rstrip()) for line in text.splitlines()) <= 100
     rows = {line.split()[0]: line for line in text.splitlines() if "±" in line}

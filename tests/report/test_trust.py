@@ -46,7 +46,9 @@ def test_report_runs_nothing_shows_what_was_recorded_and_says_what_is_left_out(s
     assert LEFT_OUT in " ".join(done.stdout.split())
     (task,) = summarise(load_results("."))
     recorded = [strange.result("reviews", "random", seed)["test"]["metric"] for seed in range(3)]
-    assert next(row for row in task.rows if row.label == "random").metric.mean == pytest.approx(sum(recorded) / 3)
+    assert next(row for row in task.rows if row.label == "random").metric.mean == pytest.approx(
+        sum(recorded) / 3
+    )
     assert not task.comparisons
     for name in ("report.md", "report.html"):
         text = (strange.folder / name).read_text("utf-8")
@@ -70,7 +72,11 @@ def test_results_that_recorded_what_a_report_needs_show_all_and_run_nothing(stra
         result["test"]["shares"] = [float(right) for right in result["test"]["correct"]]
         write_record(path, "result", result)
     done = report()
-    assert "left out" not in done.stdout and "±" in done.stdout and not (strange.folder / "ran").exists()
+    assert (
+        "left out" not in done.stdout
+        and "±" in done.stdout
+        and not (strange.folder / "ran").exists()
+    )
     (task,) = summarise(load_results("."))
     assert task.comparisons and task.verdict.startswith(("evolution", "The data"))
 
@@ -78,7 +84,10 @@ def test_results_that_recorded_what_a_report_needs_show_all_and_run_nothing(stra
 def test_a_metric_that_failed_in_a_run_is_named_and_the_others_are_shown(strange):
     path = strange.path("reviews", "random", 1)
     result = read_record(path, "result", "")
-    result["test"] |= {"metric": None, "metric_failed": "the metric 'handy:share' gave nan: expected a finite number"}
+    result["test"] |= {
+        "metric": None,
+        "metric_failed": "the metric 'handy:share' gave nan: expected a finite number",
+    }
     write_record(path, "result", result)
     done = report()
     assert done.exit_code == 0, done.output

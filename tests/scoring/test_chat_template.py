@@ -14,7 +14,14 @@ from promptsearch.errors import ModelError, TemplateError
 from promptsearch.prompts.space import PromptSpace
 from promptsearch.scoring import Engine
 from promptsearch.scoring.chat_template import render
-from promptsearch.scoring.layout import broken_joint, check_joints, encode, lay_out, prompt_texts, slots_of
+from promptsearch.scoring.layout import (
+    broken_joint,
+    check_joints,
+    encode,
+    lay_out,
+    prompt_texts,
+    slots_of,
+)
 from promptsearch.tasks.task import Example
 from promptsearch.tasks.template import Mark, Template
 from promptsearch.testing.tiny import tiny_model
@@ -25,7 +32,8 @@ CHATS = {
         "{% for message in messages %}{% if loop.first and message['role'] != 'system' %}<|system|>\nYou are {kind}<|end|>\n"
         "{% endif %}" + _TURN.replace("CONTENT", "message['content']")
     ),
-    "strips": "{% for message in messages %}" + _TURN.replace("CONTENT", "message['content'] | trim"),
+    "strips": "{% for message in messages %}"
+    + _TURN.replace("CONTENT", "message['content'] | trim"),
     "no system": (
         "{{ bos_token }}{% if messages[0]['role'] == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}"
         "{% for message in messages %}" + _TURN.replace("CONTENT", "message['content'] | trim")
@@ -38,10 +46,19 @@ CHATS = {
 }
 SYSTEM = [{"system": "Task: {prompt}"}, {"user": "{text}"}, {"assistant": "It was {answer}"}]
 USER = [{"user": "Now: {prompt}\nThe {text} film."}, {"assistant": "{answer}"}]
-TURNS = [{"user": "Say {prompt}!"}, {"assistant": "yes"}, {"user": " A {text} {prompt} "}, {"assistant": "It {text} was{answer}"}]
-CASES = [(chat, t) for chat in CHATS for t in (SYSTEM, USER, TURNS) if (chat, t) != ("no system", SYSTEM)]
+TURNS = [
+    {"user": "Say {prompt}!"},
+    {"assistant": "yes"},
+    {"user": " A {text} {prompt} "},
+    {"assistant": "It {text} was{answer}"},
+]
+CASES = [
+    (chat, t) for chat in CHATS for t in (SYSTEM, USER, TURNS) if (chat, t) != ("no system", SYSTEM)
+]
 #: Without the names of special tokens, which are plain text here and special to `transformers`.
-WORDS = st.text(alphabet=st.characters(exclude_categories=("Cs",)), max_size=12).filter(lambda text: "<|" not in text)
+WORDS = st.text(alphabet=st.characters(exclude_categories=("Cs",)), max_size=12).filter(
+    lambda text: "<|" not in text
+)
 
 
 def made(chat, architecture="llama"):
@@ -63,11 +80,20 @@ def by_transformers(lm, messages, fields, texts, answer):
         ((role, content),) = message.items()
         while "{prompt}" in content:
             content = content.replace("{prompt}", next(slots), 1)
-        filled.append({"role": role, "content": content.replace("{text}", fields["text"]).replace("{answer}", answer)})
+        filled.append(
+            {
+                "role": role,
+                "content": content.replace("{text}", fields["text"]).replace("{answer}", answer),
+            }
+        )
     *said, last = filled
-    whole = lm.tokenizer.apply_chat_template(said, tokenize=False, add_generation_prompt=True, date_string="26 Jul 2024")
+    whole = lm.tokenizer.apply_chat_template(
+        said, tokenize=False, add_generation_prompt=True, date_string="26 Jul 2024"
+    )
     begun = last["content"]
-    ids = lm.tokenizer.apply_chat_template(said, add_generation_prompt=True, date_string="26 Jul 2024", return_dict=False)
+    ids = lm.tokenizer.apply_chat_template(
+        said, add_generation_prompt=True, date_string="26 Jul 2024", return_dict=False
+    )
     assert ids == lm.tokenizer(whole, add_special_tokens=False).input_ids
     return list(lm.tokenizer(whole + begun, add_special_tokens=False).input_ids)
 
@@ -85,7 +111,9 @@ def test_the_ids_are_those_of_the_tokenizers_own_chat_template(models, chat, mes
         example, prompt = Example(0, fields, template.answer_text("bad"), None), TextPrompt(texts)
         layout = lay_out(template, lm, example, None)
         theirs = by_transformers(lm, messages, fields, texts, "bad")
-        assert encode(lm, template.row(fields, template.slot_texts(texts), example.answer)) == theirs
+        assert (
+            encode(lm, template.row(fields, template.slot_texts(texts), example.answer)) == theirs
+        )
         ours = [*layout.join(slots_of(template, lm, prompt)), *layout.answers[0]]
         joined = broken_joint(template, lm, example, layout, prompt, (example.answer,)) is None
         assert joined == (ours == theirs)
@@ -98,7 +126,9 @@ def test_the_ids_are_those_of_the_tokenizers_own_chat_template(models, chat, mes
 def test_any_text_comes_out_as_the_chat_template_has_it(models_of_llama, chat, text, prompt):
     lm = models_of_llama[chat]
     template = render(Template.parse(USER), lm).bind(2)
-    theirs = by_transformers(lm, USER, {"text": text.replace("{", "(")}, [prompt.replace("{", "(")], "bad")
+    theirs = by_transformers(
+        lm, USER, {"text": text.replace("{", "(")}, [prompt.replace("{", "(")], "bad"
+    )
     texts = template.slot_texts([prompt.replace("{", "(")])
     assert encode(lm, template.row({"text": text.replace("{", "(")}, texts, "bad")) == theirs
 
@@ -110,7 +140,11 @@ def models_of_llama():
 
 def test_what_a_chat_template_writes_and_strips_is_found(models_of_llama):
     kept = render(Template.parse(SYSTEM), models_of_llama["default system prompt"])
-    assert kept.marks == (Mark("<|system|>\n"), Mark("<|end|>\n<|user|>\n"), Mark("<|end|>\n<|assistant|>\n"))
+    assert kept.marks == (
+        Mark("<|system|>\n"),
+        Mark("<|end|>\n<|user|>\n"),
+        Mark("<|end|>\n<|assistant|>\n"),
+    )
     stripped = render(Template.parse(SYSTEM), models_of_llama["strips"])
     assert [mark[1:] for mark in stripped.marks] == [(False, True), (True, True), (True, False)]
     user = render(Template.parse(USER), models_of_llama["default system prompt"])
@@ -118,7 +152,9 @@ def test_what_a_chat_template_writes_and_strips_is_found(models_of_llama):
         "<|system|>\nYou are {{kind}}<|end|>\n<|user|>\nNow: {prompt}\nThe {text} film.<|end|>\n<|assistant|>\n{answer}"
     )
     assert user.written[0] == "<|system|>\nYou are {{kind}}<|end|>\n<|user|>\nNow:"
-    assert "Today: 26 Jul 2024" in render(Template.parse(SYSTEM), models_of_llama["begins"]).shown, "the same on every day"
+    assert (
+        "Today: 26 Jul 2024" in render(Template.parse(SYSTEM), models_of_llama["begins"]).shown
+    ), "the same on every day"
 
 
 def test_a_template_of_one_text_stays_as_it_is(tiny):
@@ -140,14 +176,18 @@ def test_marks_in_the_data_and_in_prompts_stay_plain_text(models, chat):
         layout, given = lay_out(template, lm, example, None), TextPrompt(prompt)
         found = [*layout.join(slots_of(template, lm, given)), *layout.answers[0]]
         if broken_joint(template, lm, example, layout, given, ("bad",)) is None:
-            assert found == encode(lm, template.row({"text": text}, template.slot_texts([prompt]), "bad"))
+            assert found == encode(
+                lm, template.row({"text": text}, template.slot_texts([prompt]), "bad")
+            )
         return found
 
     harmless = [i for i in ids("fine", "Judge") if i in special]
     for text, prompt in ((HOSTILE, "Judge"), ("fine", HOSTILE), (HOSTILE, HOSTILE)):
         found = ids(text, prompt)
         assert [i for i in found if i in special] == harmless
-        assert lm.decode(found) == template.render({"text": text}, template.slot_texts([prompt]), "bad")
+        assert lm.decode(found) == template.render(
+            {"text": text}, template.slot_texts([prompt]), "bad"
+        )
 
 
 def test_a_text_of_one_piece_with_marks_is_no_chat(models_of_llama):
@@ -165,7 +205,9 @@ def test_a_text_of_one_piece_with_marks_is_no_chat(models_of_llama):
 def test_added_tokens_that_are_not_special_are_refused_in_text_where_they_are_marks():
     model, tokenizer = tiny_model("llama")
     tokenizer.add_tokens([AddedToken("<think>", special=False, normalized=False)])
-    tokenizer.chat_template = CHATS["strips"].replace("<|assistant|>\n{%", "<|assistant|>\n<think>{%")
+    tokenizer.chat_template = CHATS["strips"].replace(
+        "<|assistant|>\n{%", "<|assistant|>\n<think>{%"
+    )
     lm = LanguageModel(model, tokenizer, name="thinks")
     template = render(Template.parse(USER), lm).bind(1)
     with pytest.raises(TemplateError, match="holds '<think>', which the chat template writes"):
@@ -179,7 +221,12 @@ def test_added_tokens_that_are_not_special_are_refused_in_text_where_they_are_ma
 def test_special_tokens_that_swallow_whitespace_are_read_as_the_tokenizer_does():
     model, tokenizer = tiny_model("llama")
     tokenizer.add_special_tokens(
-        {"additional_special_tokens": [AddedToken("<|u|>", rstrip=True), AddedToken("<|e|>", lstrip=True)]}
+        {
+            "additional_special_tokens": [
+                AddedToken("<|u|>", rstrip=True),
+                AddedToken("<|e|>", lstrip=True),
+            ]
+        }
     )
     turns = "{% for message in messages %}<|u|>\n{{ message['content'] }}\n<|e|>{% endfor %}"
     tokenizer.chat_template = turns + "{% if add_generation_prompt %}<|u|>{% endif %}"
@@ -190,9 +237,13 @@ def test_special_tokens_that_swallow_whitespace_are_read_as_the_tokenizer_does()
         row = template.row({"text": text}, template.slot_texts(["film "]), " bad")
         assert encode(lm, row) == by_transformers(lm, messages, {"text": text}, ["film "], " bad")
     hard = HardPrompt(lm.words[:1])
-    first = render(Template.parse([{"user": " {prompt} {text}"}, {"assistant": "It was{answer}"}]), lm).bind(1)
+    first = render(
+        Template.parse([{"user": " {prompt} {text}"}, {"assistant": "It was{answer}"}]), lm
+    ).bind(1)
     example = Example(0, {"text": "good"}, " bad", None)
-    assert broken_joint(first, lm, example, lay_out(first, lm, example, None), hard, (" bad",)), "its space is gone"
+    assert broken_joint(first, lm, example, lay_out(first, lm, example, None), hard, (" bad",)), (
+        "its space is gone"
+    )
 
 
 @pytest.mark.parametrize(
@@ -200,13 +251,41 @@ def test_special_tokens_that_swallow_whitespace_are_read_as_the_tokenizer_does()
     [
         (None, SYSTEM, "has no chat template.*write the task's template as one text"),
         (CHATS["no system"], SYSTEM, "refuses messages of system, user: System role not supported"),
-        ("{{ messages[-1]['content'] }}", SYSTEM, "leaves out or changes the content of message 1, the system's"),
-        ("{% for m in messages %}{{ m['content'] | upper }}{% endfor %}", USER, "leaves out or changes the content of message 1"),
-        ("{% for m in messages * 2 %}{{ m['content'] }}{% endfor %}", USER, "repeats the content of message 1, the user's"),
-        ("{% for m in messages | reverse %}{{ m['content'] }}|{% endfor %}", SYSTEM, "puts the messages into another order"),
-        ("{% for m in messages %}{{ m['content'].replace(' ', '_') }}{% endfor %}", USER, "changes whitespace around"),
-        ("{% for m in messages %}{{ m.nothing.at_all }}{% endfor %}", USER, "refuses messages of user: .*undefined|has no"),
-        ("{% for m in messages %}{{ m.__class__.__mro__ }}{% endfor %}", USER, "refuses messages of user"),
+        (
+            "{{ messages[-1]['content'] }}",
+            SYSTEM,
+            "leaves out or changes the content of message 1, the system's",
+        ),
+        (
+            "{% for m in messages %}{{ m['content'] | upper }}{% endfor %}",
+            USER,
+            "leaves out or changes the content of message 1",
+        ),
+        (
+            "{% for m in messages * 2 %}{{ m['content'] }}{% endfor %}",
+            USER,
+            "repeats the content of message 1, the user's",
+        ),
+        (
+            "{% for m in messages | reverse %}{{ m['content'] }}|{% endfor %}",
+            SYSTEM,
+            "puts the messages into another order",
+        ),
+        (
+            "{% for m in messages %}{{ m['content'].replace(' ', '_') }}{% endfor %}",
+            USER,
+            "changes whitespace around",
+        ),
+        (
+            "{% for m in messages %}{{ m.nothing.at_all }}{% endfor %}",
+            USER,
+            "refuses messages of user: .*undefined|has no",
+        ),
+        (
+            "{% for m in messages %}{{ m.__class__.__mro__ }}{% endfor %}",
+            USER,
+            "refuses messages of user",
+        ),
         ("{% for", USER, "refuses messages of user"),
     ],
 )
@@ -216,9 +295,13 @@ def test_what_a_chat_template_does_wrong_is_said(chat, messages, complaint):
 
 
 def films(messages, lm):
-    rows = [{"text": f" good film {i} I hate the story"[i % 5 :], "label": i % 2} for i in range(40)]
+    rows = [
+        {"text": f" good film {i} I hate the story"[i % 5 :], "label": i % 2} for i in range(40)
+    ]
     splits = {"search": 12, "select": 4, "test": 6}
-    task = Task.from_rows(rows, template=messages, label="label", answers={0: "bad", 1: "very good"}, splits=splits)
+    task = Task.from_rows(
+        rows, template=messages, label="label", answers={0: "bad", 1: "very good"}, splits=splits
+    )
     return task
 
 
@@ -251,7 +334,11 @@ def test_scores_equal_the_models_own_forward(models, chat, messages):
                         begin += 2
                 with torch.inference_mode():
                     steps = lm.model(inputs_embeds=states[None]).logits[0].double().log_softmax(-1)
-                nats.append(sum(float(steps[i - 1, row[i]]) for i in range(len(row) - len(answer), len(row))))
+                nats.append(
+                    sum(
+                        float(steps[i - 1, row[i]]) for i in range(len(row) - len(answer), len(row))
+                    )
+                )
             expected = -float(torch.tensor(nats).log_softmax(0)[example.choice])
             assert scores.losses[p, example.id] == pytest.approx(expected, abs=3e-5)
     one = engine.score(prompts[:1], np.array([7])).losses
@@ -264,8 +351,12 @@ def test_no_special_token_of_the_tokenizers_stands_before_a_chat(models):
         layout = lay_out(template, lm, Example(0, {"text": "x"}, "bad", None), None)
         begins = lm.tokenizer.bos_token_id
         assert layout.segments[0].count(begins) == (chat in ("no system", "begins"))
-        prefix = lay_out(template.taking("prefix"), lm, Example(0, {"text": "x"}, "bad", None), None)
-        assert prefix.segments[0] == () and prefix.segments[1].count(begins) == layout.segments[0].count(begins)
+        prefix = lay_out(
+            template.taking("prefix"), lm, Example(0, {"text": "x"}, "bad", None), None
+        )
+        assert prefix.segments[0] == () and prefix.segments[1].count(begins) == layout.segments[
+            0
+        ].count(begins)
 
 
 def test_the_joints_of_hard_prompts_are_those_of_the_chat_template(models_of_llama):
@@ -276,16 +367,35 @@ def test_the_joints_of_hard_prompts_are_those_of_the_chat_template(models_of_lla
     check_joints(render(task.template, lm).bind(2), lm, task.splits["search"], task.choices, space)
     lm = models_of_llama["strips"]
     template = render(task.template, lm).bind(2)
-    with pytest.raises(TemplateError, match="strips the space.*put a word before the slot, such as 'Task: {prompt}'"):
+    with pytest.raises(
+        TemplateError,
+        match="strips the space.*put a word before the slot, such as 'Task: {prompt}'",
+    ):
         check_joints(template, lm, task.splits["search"], task.choices, space)
     hard = HardPrompt(lm.words[:2])
-    assert template.stripped(prompt_texts(template, lm, hard))[0] == prompt_texts(template, lm, hard)[0].strip()
-    check_joints(render(films(SYSTEM, lm).template, lm).bind(2), lm, task.splits["search"], task.choices, space)
+    assert (
+        template.stripped(prompt_texts(template, lm, hard))[0]
+        == prompt_texts(template, lm, hard)[0].strip()
+    )
+    check_joints(
+        render(films(SYSTEM, lm).template, lm).bind(2),
+        lm,
+        task.splits["search"],
+        task.choices,
+        space,
+    )
 
 
 def test_demonstrations_are_what_user_and_assistant_say_as_plain_text(models_of_llama):
-    messages = [{"system": "Judge. {prompt}"}, {"user": "{prompt} Film: {text}"}, {"assistant": "It was{answer}"}]
-    for template in (Template.parse(messages), render(Template.parse(messages), models_of_llama["strips"])):
+    messages = [
+        {"system": "Judge. {prompt}"},
+        {"user": "{prompt} Film: {text}"},
+        {"assistant": "It was{answer}"},
+    ]
+    for template in (
+        Template.parse(messages),
+        render(Template.parse(messages), models_of_llama["strips"]),
+    ):
         assert template.solved({"text": "fun"}, " good") == "Film: fun\nIt was good"
 
 

@@ -29,7 +29,10 @@ def test_same_seed_same_text_whatever_the_other_rows_are(tiny):
 def test_a_row_goes_on_with_its_own_generator_where_others_have_ended(tiny):
     rows = rows_of(tiny, "The capital", "It was")
     (alone,) = drawn(tiny, rows[1:], [7], tokens=8)
-    assert decode(tiny, rows, NOTHING, [2, 8], lambda ids: False, Sampling(1.0, 1.0, [1, 7]))[1] == alone
+    assert (
+        decode(tiny, rows, NOTHING, [2, 8], lambda ids: False, Sampling(1.0, 1.0, [1, 7]))[1]
+        == alone
+    )
 
 
 def test_the_global_generator_is_left_as_it_was(tiny):
@@ -64,7 +67,9 @@ def test_tokens_come_as_often_as_the_model_says(temperature, top_p):
     expected[nucleus] = shares[nucleus] / total
     count = 4000
     generators = [torch.Generator().manual_seed(seed) for seed in range(count)]
-    found = decoding._draw(logits.expand(count, 5), Sampling(temperature, top_p, range(count)), generators)
+    found = decoding._draw(
+        logits.expand(count, 5), Sampling(temperature, top_p, range(count)), generators
+    )
     often = torch.bincount(found, minlength=5) / count
     assert torch.allclose(often, expected, atol=0.03), (often, expected)
     assert (often[expected == 0] == 0).all()

@@ -15,9 +15,15 @@ from promptsearch.tasks.task import Task
 from promptsearch.testing.tiny import tiny_model
 
 ARCHITECTURES = ("llama", "gpt2", "gemma3", "qwen3")
-TEMPLATES = ("{prompt} {text} It was {answer}", "{text} {prompt} It was {answer}", "{prompt:2} movie {prompt} {text} is {answer}")
+TEMPLATES = (
+    "{prompt} {text} It was {answer}",
+    "{text} {prompt} It was {answer}",
+    "{prompt:2} movie {prompt} {text} is {answer}",
+)
 PARTS = ["good film", "the story", "I hate", "capital"]
-ROWS = [{"text": " ".join(PARTS[i % 4 :] * (1 + i % 3)) + f" {i}", "label": i % 2} for i in range(24)]
+ROWS = [
+    {"text": " ".join(PARTS[i % 4 :] * (1 + i % 3)) + f" {i}", "label": i % 2} for i in range(24)
+]
 SPLITS = {"search": 12, "select": 4, "test": 6}
 
 
@@ -27,19 +33,33 @@ def lm(request):
 
 
 def choice_task(template, answers=("bad", "good")):
-    return Task.from_rows(ROWS, template=template, label="label", answers=dict(enumerate(answers)), splits=SPLITS)
+    return Task.from_rows(
+        ROWS, template=template, label="label", answers=dict(enumerate(answers)), splits=SPLITS
+    )
 
 
 def text_task(template):
     data = [{**row, "label": ["good", "bad movie", "Paris"][i % 3]} for i, row in enumerate(ROWS)]
-    return Task.from_rows(data, template=template, label="label", splits=SPLITS, aliases={"good": ["great", "the capital"]})
+    return Task.from_rows(
+        data,
+        template=template,
+        label="label",
+        splits=SPLITS,
+        aliases={"good": ["great", "the capital"]},
+    )
 
 
 def prompts_for(lm, length):
     rng = np.random.default_rng(0)
     ids = rng.choice(lm.words, size=(2, length))
     soft = SoftPrompt(lm.vocabulary[torch.tensor(ids[0])] + 0.01)
-    return [HardPrompt(ids[0]), soft, TextPrompt("Is the movie good or bad?"), HardPrompt(ids[1]), TextPrompt("")]
+    return [
+        HardPrompt(ids[0]),
+        soft,
+        TextPrompt("Is the movie good or bad?"),
+        HardPrompt(ids[1]),
+        TextPrompt(""),
+    ]
 
 
 def plain(lm, template, example, choices, prompt):
@@ -49,9 +69,15 @@ def plain(lm, template, example, choices, prompt):
     if isinstance(prompt, SoftPrompt):
         slots = list(prompt.vectors.split(lengths))
     elif isinstance(prompt, HardPrompt):
-        slots = [lm.embed(torch.tensor(part)) for part in np.split(np.array(prompt.ids), np.cumsum(lengths)[:-1])]
+        slots = [
+            lm.embed(torch.tensor(part))
+            for part in np.split(np.array(prompt.ids), np.cumsum(lengths)[:-1])
+        ]
     else:
-        slots = [lm.embed(torch.tensor(lm.encode(t), dtype=torch.long)) for t in template.slot_texts(prompt.texts)]
+        slots = [
+            lm.embed(torch.tensor(lm.encode(t), dtype=torch.long))
+            for t in template.slot_texts(prompt.texts)
+        ]
     found = []
     for answer in layout.answers:
         parts = [lm.embed(torch.tensor(layout.segments[0], dtype=torch.long))]
@@ -60,10 +86,19 @@ def plain(lm, template, example, choices, prompt):
         parts.append(lm.embed(torch.tensor(answer)))
         row = torch.cat(parts)
         with torch.inference_mode():
-            logits = lm.model(inputs_embeds=row[None], attention_mask=torch.ones(1, len(row))).logits[0].double()
+            logits = (
+                lm.model(inputs_embeds=row[None], attention_mask=torch.ones(1, len(row)))
+                .logits[0]
+                .double()
+            )
         steps = logits[len(row) - len(answer) - 1 : -1].log_softmax(-1)
         nats = sum(float(step[token]) for step, token in zip(steps, answer, strict=True))
-        found.append((nats, all(int(step.argmax()) == token for step, token in zip(steps, answer, strict=True))))
+        found.append(
+            (
+                nats,
+                all(int(step.argmax()) == token for step, token in zip(steps, answer, strict=True)),
+            )
+        )
     return found, max(map(len, layout.answers))
 
 
@@ -80,7 +115,9 @@ def test_choices_equal_the_plain_forward(lm, template, answers):
         for example in task.splits["search"].examples:
             found, tokens = plain(lm, bound, example, task.choices, prompt)
             expected = torch.tensor([nats for nats, _ in found]).log_softmax(-1)
-            assert abs(scores.losses[p, example.id] + float(expected[example.choice])) < 1e-5 * tokens
+            assert (
+                abs(scores.losses[p, example.id] + float(expected[example.choice])) < 1e-5 * tokens
+            )
             assert np.abs(scores.choices[p, example.id] - expected.numpy()).max() < 1e-5 * tokens
             assert scores.metric[p, example.id] == (int(expected.argmax()) == example.choice)
 
@@ -126,15 +163,24 @@ def test_the_training_loss_is_the_scored_loss_and_its_gradient_is_right(lm):
     task = text_task(TEMPLATES[2])
     bound = task.template.bind(2)
     engine = Engine(lm, bound, task.splits["search"], None)
-    ids, examples = np.random.default_rng(3).choice(lm.words, size=bound.length), np.array([3, 0, 5])
+    ids, examples = (
+        np.random.default_rng(3).choice(lm.words, size=bound.length),
+        np.array([3, 0, 5]),
+    )
     vectors = lm.vocabulary[torch.tensor(ids)].clone().requires_grad_()
     loss = engine.loss(vectors, examples)
-    assert loss.item() == pytest.approx(engine.score([SoftPrompt(vectors)], examples).losses.mean(), abs=1e-5)
+    assert loss.item() == pytest.approx(
+        engine.score([SoftPrompt(vectors)], examples).losses.mean(), abs=1e-5
+    )
     (gradient,) = torch.autograd.grad(loss, vectors)
     direction = torch.randn_like(vectors, dtype=torch.float32) / vectors.numel() ** 0.5
     step = 1e-2
-    ahead, behind = (float(engine.loss(vectors.detach() + s * step * direction, examples)) for s in (1, -1))
-    assert (ahead - behind) / (2 * step) == pytest.approx(float((gradient * direction).sum()), rel=0.05, abs=2e-3)
+    ahead, behind = (
+        float(engine.loss(vectors.detach() + s * step * direction, examples)) for s in (1, -1)
+    )
+    assert (ahead - behind) / (2 * step) == pytest.approx(
+        float((gradient * direction).sum()), rel=0.05, abs=2e-3
+    )
     assert (gradient.abs().sum(-1) > 0).all(), "every vector in every slot gets a gradient"
 
 
@@ -144,14 +190,18 @@ def test_the_price_is_the_tokens_from_the_first_slot_to_the_end_of_each_answer()
     engine = Engine(lm, task.template.bind(2), task.splits["search"], task.choices)
     example = task.splits["search"].examples[5]
     assert engine.lead(np.array([5]))[0] == len(lm.encode(example.fields["text"]))
-    assert engine.context(np.array([5]))[0] == len(lm.encode(" It was")) + len(lm.encode(" bad")) + len(lm.encode(" good"))
+    assert engine.context(np.array([5]))[0] == len(lm.encode(" It was")) + len(
+        lm.encode(" bad")
+    ) + len(lm.encode(" good"))
     assert engine.length(HardPrompt([1, 2])) == 2 and engine.length(TextPrompt("")) == 0
 
 
 def test_ties_count_as_wrong():
     from promptsearch.scoring.answers import choice_scores
 
-    losses, correct, _ = choice_scores(torch.tensor([[1.0, 1.0], [2.0, 1.0], [1.0, 2.0]]), torch.tensor([0, 0, 0]))
+    losses, correct, _ = choice_scores(
+        torch.tensor([[1.0, 1.0], [2.0, 1.0], [1.0, 2.0]]), torch.tensor([0, 0, 0])
+    )
     assert correct.tolist() == [False, True, False]
     assert losses[0].item() == pytest.approx(np.log(2))
 
@@ -161,7 +211,11 @@ def glued():
     """The input grows onto the prompt's last word: " c" + "apital" are one token in the whole text."""
     data = [{"text": f"apital {i}", "label": i % 2} for i in range(24)]
     return Task.from_rows(
-        data, template="{prompt}{text} It was {answer}", label="label", answers={0: "bad", 1: "good"}, splits=SPLITS
+        data,
+        template="{prompt}{text} It was {answer}",
+        label="label",
+        answers={0: "bad", 1: "good"},
+        splits=SPLITS,
     )
 
 
@@ -169,7 +223,8 @@ def glued():
 def test_a_joint_that_does_not_hold_is_named(lm, glued, kind):
     split, template = glued.splits["search"], glued.template.bind(2).taking(kind)
     with pytest.raises(
-        TemplateError, match=r"does not join with prompts of the pool on the search split: in example 0 .* is cut into"
+        TemplateError,
+        match=r"does not join with prompts of the pool on the search split: in example 0 .* is cut into",
     ):
         check_joints(template, lm, split, glued.choices, PromptSpace(lm.encode(" c"), 2, lm.decode))
     check_joints(template, lm, split, glued.choices, PromptSpace(lm.encode(" movie"), 2, lm.decode))
@@ -178,7 +233,10 @@ def test_a_joint_that_does_not_hold_is_named(lm, glued, kind):
 def test_text_that_does_not_join_is_a_failure_not_a_score(lm, glued):
     engine = Engine(lm, glued.template.bind(2), glued.splits["search"], glued.choices)
     scores = engine.score([TextPrompt("The c"), TextPrompt("The movie")], np.arange(12))
-    assert list(scores.failures) == [0] and "does not join with the template: in example 0" in scores.failures[0]
+    assert (
+        list(scores.failures) == [0]
+        and "does not join with the template: in example 0" in scores.failures[0]
+    )
     assert np.isnan(scores.losses[0]).all() and np.isfinite(scores.losses[1]).all()
 
 
@@ -191,7 +249,9 @@ def test_answers_that_are_the_same_to_the_tokenizer_are_refused(lm):
 def test_an_answer_that_begins_with_another_is_refused(lm):
     """Its probability is that of the other one times that of the rest: it could never be chosen."""
     task = choice_task(TEMPLATES[0], ("good", "good movie"))
-    with pytest.raises(TemplateError, match="' good' is the beginning of ' good movie', which can then never be"):
+    with pytest.raises(
+        TemplateError, match="' good' is the beginning of ' good movie', which can then never be"
+    ):
         Engine(lm, task.template.bind(2), task.splits["search"], task.choices)
 
 
@@ -233,7 +293,10 @@ def test_an_example_longer_than_the_context_is_named_never_cut(lm):
         answers={0: "bad", 1: "good"},
         splits={"search": 19, "select": 3, "test": 3},
     )
-    with pytest.raises(TemplateError, match=r"example \d+ has 50\d\d tokens .* reads at most .* shorten the example"):
+    with pytest.raises(
+        TemplateError,
+        match=r"example \d+ has 50\d\d tokens .* reads at most .* shorten the example",
+    ):
         for split in task.splits.values():
             Engine(lm, task.template.bind(2), split, task.choices)
 
@@ -259,5 +322,8 @@ def test_a_loss_that_is_not_finite_is_a_failure_with_prompt_and_example(lm):
     bad = SoftPrompt(torch.full((2, lm.vocabulary.shape[1]), float("nan")))
     good = SoftPrompt(lm.vocabulary[:2])
     scores = engine.score([bad, good], np.arange(12))
-    assert list(scores.failures) == [0] and f"the loss of prompt {bad.key} on search example 0 is nan" in scores.failures[0]
+    assert (
+        list(scores.failures) == [0]
+        and f"the loss of prompt {bad.key} on search example 0 is nan" in scores.failures[0]
+    )
     assert np.isnan(scores.losses[0]).all() and np.isfinite(scores.losses[1]).all()

@@ -7,7 +7,13 @@ from transformers import AutoModelForCausalLM, GPTNeoXConfig, Olmo2Config
 
 from promptsearch.errors import ModelError, PromptError
 from promptsearch.models import LanguageModel
-from promptsearch.prompts.prompt import GatedPrompt, HardPrompt, PrefixPrompt, SoftPrompt, TextPrompt
+from promptsearch.prompts.prompt import (
+    GatedPrompt,
+    HardPrompt,
+    PrefixPrompt,
+    SoftPrompt,
+    TextPrompt,
+)
 from promptsearch.scoring import Engine
 from promptsearch.scoring import sharing as plan
 from promptsearch.scoring.layout import lay_out
@@ -19,7 +25,9 @@ LAYERS, LENGTH = 3, 4
 FRONT, BEHIND = "{prompt} {text} It was {answer}", "{text} {prompt} It was {answer}"
 TWO = ("bad movie", "good movie")  # of two tokens each
 PARTS = ["good film", "the story", "I hate", "capital"]
-ROWS = [{"text": " ".join(PARTS[i % 4 :] * (1 + i % 3)) + f" {i}", "label": i % 2} for i in range(24)]
+ROWS = [
+    {"text": " ".join(PARTS[i % 4 :] * (1 + i % 3)) + f" {i}", "label": i % 2} for i in range(24)
+]
 SPLITS = {"search": 12, "select": 4, "test": 6}
 EVERYTHING = np.arange(12)
 
@@ -37,13 +45,17 @@ def llama():
 def make_task(template=FRONT, answers=TWO, rows=ROWS):
     choices = None if answers is None else dict(enumerate(answers))
     if choices is None:
-        rows = [{**row, "label": ["good", "bad movie", "Paris"][i % 3]} for i, row in enumerate(rows)]
+        rows = [
+            {**row, "label": ["good", "bad movie", "Paris"][i % 3]} for i, row in enumerate(rows)
+        ]
     return Task.from_rows(rows, template=template, label="label", answers=choices, splits=SPLITS)
 
 
 def make_engine(lm, template=FRONT, answers=TWO, length=LENGTH, **given):
     task = make_task(template, answers)
-    return Engine(lm, task.template.bind(length).taking("gated"), task.splits["search"], task.choices, **given)
+    return Engine(
+        lm, task.template.bind(length).taking("gated"), task.splits["search"], task.choices, **given
+    )
 
 
 def make_prompts(lm, layers=2, form="head", count=3, length=LENGTH, seed=0):
@@ -51,7 +63,10 @@ def make_prompts(lm, layers=2, form="head", count=3, length=LENGTH, seed=0):
     generator = torch.Generator().manual_seed(seed)
     gates = (layers, heads if form == "head" else 1)
     return [
-        GatedPrompt(torch.randn(length, layers, width, generator=generator), torch.randn(gates, generator=generator))
+        GatedPrompt(
+            torch.randn(length, layers, width, generator=generator),
+            torch.randn(gates, generator=generator),
+        )
         for _ in range(count)
     ]
 
@@ -62,7 +77,11 @@ def plain(engine, example, prompt, attending_to):
     found = []
     for answer in layout.answers:
         with torch.inference_mode(), attending_to(lm, prompt):
-            logits = lm.model(input_ids=torch.tensor([[*layout.segments[1], *answer]])).logits[0].double()
+            logits = (
+                lm.model(input_ids=torch.tensor([[*layout.segments[1], *answer]]))
+                .logits[0]
+                .double()
+            )
         steps = logits[-len(answer) - 1 : -1].log_softmax(-1)
         found.append(sum(float(step[token]) for step, token in zip(steps, answer, strict=True)))
     return found, max(map(len, layout.answers))
@@ -80,7 +99,9 @@ def test_losses_are_those_of_a_plain_forward_head_by_head(lm, layers, form, atte
             for example in engine.examples(EVERYTHING[::3]):
                 found, tokens = plain(engine, example, prompt, attending_to)
                 expected = torch.tensor(found).log_softmax(-1)
-                assert np.abs(scores.choices[p, example.id] - expected.numpy()).max() < 1e-5 * tokens
+                assert (
+                    np.abs(scores.choices[p, example.id] - expected.numpy()).max() < 1e-5 * tokens
+                )
         assert np.abs(scores.losses[0] - scores.losses[1]).max() > 0.01, "prompts matter"
 
 
@@ -100,7 +121,9 @@ def test_with_gates_of_zero_it_is_the_empty_prompt_to_the_last_digit(lm, templat
     empty = Engine(lm, task.template.bind(LENGTH), task.splits["search"], task.choices)
     empty._rows.plan.choose = lambda slots, examples: "nothing"
     (prompt,) = make_prompts(lm, count=1)
-    found = make_engine(lm, template).score([GatedPrompt(prompt.rows, torch.zeros_like(prompt.gates))], EVERYTHING)
+    found = make_engine(lm, template).score(
+        [GatedPrompt(prompt.rows, torch.zeros_like(prompt.gates))], EVERYTHING
+    )
     assert np.array_equal(found.losses, empty.score([TextPrompt("")], EVERYTHING).losses)
 
 
@@ -109,13 +132,25 @@ def test_a_loss_does_not_depend_on_batch_order_or_what_is_kept(lm, monkeypatch, 
     prompts = make_prompts(lm)
     together = make_engine(lm).score(prompts, EVERYTHING).losses
     order = np.random.default_rng(1).permutation(12)
-    assert np.abs(make_engine(lm, keep=keep).score(prompts[::-1], order).losses[::-1] - together[:, order]).max() < 1e-5 * 2
+    assert (
+        np.abs(
+            make_engine(lm, keep=keep).score(prompts[::-1], order).losses[::-1] - together[:, order]
+        ).max()
+        < 1e-5 * 2
+    )
     monkeypatch.setitem(plan.PASS_TOKENS, "cpu", 1)
-    assert np.abs(make_engine(lm, keep=keep).score(prompts, EVERYTHING).losses - together).max() < 1e-5 * 2
+    assert (
+        np.abs(make_engine(lm, keep=keep).score(prompts, EVERYTHING).losses - together).max()
+        < 1e-5 * 2
+    )
 
 
 def test_prompts_of_more_and_fewer_layers_and_both_forms_stand_in_one_call(lm):
-    prompts = [*make_prompts(lm, 1), *make_prompts(lm, LAYERS, "layer", 2), *make_prompts(lm, 2, seed=3)]
+    prompts = [
+        *make_prompts(lm, 1),
+        *make_prompts(lm, LAYERS, "layer", 2),
+        *make_prompts(lm, 2, seed=3),
+    ]
     engine = make_engine(lm, keep=True)
     together = engine.score(prompts, EVERYTHING).losses
     alone = np.concatenate([engine.score([prompt], EVERYTHING).losses for prompt in prompts])
@@ -140,8 +175,12 @@ def test_the_training_loss_is_the_scored_loss_and_its_gradient_is_right(lm, form
                 moved = [t.detach() for t in numbers]
                 moved[which] = moved[which] + sign * step * direction
                 ends.append(float(engine.loss(tuple(moved), examples)))
-            assert (ends[0] - ends[1]) / (2 * step) == pytest.approx(float((gradient * direction).sum()), rel=0.05, abs=1e-3)
-    assert (gradients[0].abs().sum(-1) > 0).all() and (gradients[1] != 0).all(), "all vectors and gates get a gradient"
+            assert (ends[0] - ends[1]) / (2 * step) == pytest.approx(
+                float((gradient * direction).sum()), rel=0.05, abs=1e-3
+            )
+    assert (gradients[0].abs().sum(-1) > 0).all() and (gradients[1] != 0).all(), (
+        "all vectors and gates get a gradient"
+    )
 
 
 def test_at_gates_of_zero_only_the_gates_have_a_gradient(llama):
@@ -153,7 +192,10 @@ def test_at_gates_of_zero_only_the_gates_have_a_gradient(llama):
 
 def test_gradients_do_not_depend_on_how_the_rows_are_packed(llama, monkeypatch):
     def gradients():
-        numbers = tuple(tensor.clone().requires_grad_() for tensor in make_prompts(llama, count=1)[0].tensors.values())
+        numbers = tuple(
+            tensor.clone().requires_grad_()
+            for tensor in make_prompts(llama, count=1)[0].tensors.values()
+        )
         make_engine(llama).loss(numbers, EVERYTHING).backward()
         return torch.cat([tensor.grad.flatten() for tensor in numbers])
 
@@ -176,13 +218,19 @@ def test_the_price_is_the_prompt_and_the_whole_row_wherever_the_slots_were(lm):
 def test_layers_below_the_adapted_ones_are_computed_once_for_all_prompts_and_kept(llama):
     engine, prompts = make_engine(llama, keep=True), make_prompts(llama, 1)
     rows = int(engine._rows.held.sum())
-    assert engine.score(prompts, EVERYTHING).computed == pytest.approx(rows * (2 / 3 + 3 / 3), abs=1)
+    assert engine.score(prompts, EVERYTHING).computed == pytest.approx(
+        rows * (2 / 3 + 3 / 3), abs=1
+    )
     assert engine.score(prompts, EVERYTHING).computed == pytest.approx(rows * 3 / 3, abs=1)
     assert engine.kept == (rows, rows * 32 * 4), "a float32 of each of 32 dimensions"
     forgetful = make_engine(llama)
-    assert [forgetful.score(prompts, EVERYTHING).computed for _ in range(2)] == [pytest.approx(rows * 5 / 3, abs=1)] * 2
+    assert [forgetful.score(prompts, EVERYTHING).computed for _ in range(2)] == [
+        pytest.approx(rows * 5 / 3, abs=1)
+    ] * 2
     entered = []
-    with llama.layers.attentions[0].register_forward_hook(lambda module, inputs, output: entered.append(1)):
+    with llama.layers.attentions[0].register_forward_hook(
+        lambda module, inputs, output: entered.append(1)
+    ):
         engine.loss(tuple(prompts[0].tensors.values()), EVERYTHING)
         assert not entered, "training reads what scoring left"
         engine.loss(tuple(make_prompts(llama, 2)[0].tensors.values()), EVERYTHING)
@@ -191,11 +239,16 @@ def test_layers_below_the_adapted_ones_are_computed_once_for_all_prompts_and_kep
 
 def test_the_plan_knows_what_is_computed(llama):
     for keep in (False, True):
-        engine, prompts = make_engine(llama, answers=("bad", "good"), keep=keep), make_prompts(llama)
+        engine, prompts = (
+            make_engine(llama, answers=("bad", "good"), keep=keep),
+            make_prompts(llama),
+        )
         engine.score(prompts, EVERYTHING)
         prediction = engine.predict(prompts, EVERYTHING)
         assert prediction.sharing == "layers"
-        assert prediction.tokens == pytest.approx(engine.score(prompts, EVERYTHING).computed, rel=0.01)
+        assert prediction.tokens == pytest.approx(
+            engine.score(prompts, EVERYTHING).computed, rel=0.01
+        )
 
 
 def test_memory_for_half_of_the_examples_keeps_what_fits(llama):
@@ -206,7 +259,8 @@ def test_memory_for_half_of_the_examples_keeps_what_fits(llama):
     assert 0 < engine.kept[0] < room and first.computed > again.computed
     assert np.array_equal(first.losses, again.losses), "what is kept changes no digit"
     with pytest.raises(
-        ModelError, match=r"a memory of 100 bytes does not hold the states of search example \d+: \d+ tokens of 128"
+        ModelError,
+        match=r"a memory of 100 bytes does not hold the states of search example \d+: \d+ tokens of 128",
     ):
         make_engine(llama, memory=100)
 
@@ -228,7 +282,10 @@ def test_out_of_memory_halves_the_passes_and_goes_on(llama, monkeypatch):
 
 def test_bfloat16_is_near(llama):
     prompts = make_prompts(llama)
-    exact, fast = (make_engine(model).score(prompts, EVERYTHING).losses for model in (llama, llama.to(torch.bfloat16)))
+    exact, fast = (
+        make_engine(model).score(prompts, EVERYTHING).losses
+        for model in (llama, llama.to(torch.bfloat16))
+    )
     assert 0 < np.abs(exact - fast).max() < 0.3
 
 
@@ -236,17 +293,23 @@ def test_each_kind_of_prompt_under_its_own_template_only(llama):
     engine, (prompt,) = make_engine(llama), make_prompts(llama, count=1)
     prefix = PrefixPrompt(torch.zeros(LENGTH, *llama.prefix_shape))
     for other in (HardPrompt(llama.words[:LENGTH]), SoftPrompt(llama.vocabulary[:LENGTH]), prefix):
-        with pytest.raises(PromptError, match=f"under this template gated prompts are scored, got a {type(other).__name__}"):
+        with pytest.raises(
+            PromptError,
+            match=f"under this template gated prompts are scored, got a {type(other).__name__}",
+        ):
             engine.score([prompt, other], EVERYTHING)
     task = make_task()
     for kind in ("slots", "prefix"):
-        other = Engine(llama, task.template.bind(LENGTH).taking(kind), task.splits["search"], task.choices)
+        other = Engine(
+            llama, task.template.bind(LENGTH).taking(kind), task.splits["search"], task.choices
+        )
         with pytest.raises(PromptError, match="got a GatedPrompt"):
             other.score([prompt], EVERYTHING)
 
 
 @pytest.mark.parametrize(
-    ("vectors", "gates"), [((3, 2, 32), (2, 4)), ((4, 5, 32), (5, 4)), ((4, 2, 16), (2, 4)), ((4, 2, 32), (2, 3))]
+    ("vectors", "gates"),
+    [((3, 2, 32), (2, 4)), ((4, 5, 32), (5, 4)), ((4, 2, 16), (2, 4)), ((4, 2, 32), (2, 3))],
 )
 def test_another_length_or_model_is_refused(llama, vectors, gates):
     engine, numbers = make_engine(llama), (torch.zeros(vectors), torch.zeros(gates))
@@ -277,15 +340,28 @@ def stranger(config):
     return LanguageModel(model, tiny_model("llama")[1], "stranger")
 
 
-SIZES = {"vocab_size": 512, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
+SIZES = {
+    "vocab_size": 512,
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+}
 
 
 def test_a_model_whose_attention_is_not_known_takes_no_gated_prompt():
-    with pytest.raises(ModelError, match="'stranger' takes no gated prompt: its GPTNeoXAttention has neither k_proj and v_proj"):
+    with pytest.raises(
+        ModelError,
+        match="'stranger' takes no gated prompt: its GPTNeoXAttention has neither k_proj and v_proj",
+    ):
         make_engine(stranger(GPTNeoXConfig(**SIZES)))
-    with pytest.raises(ModelError, match="'stranger' takes no gated prompt"):  # it normalises all heads together
+    with pytest.raises(
+        ModelError, match="'stranger' takes no gated prompt"
+    ):  # it normalises all heads together
         make_engine(stranger(Olmo2Config(**SIZES, num_key_value_heads=2, pad_token_id=2)))
     model, tokenizer = tiny_model("llama")
     model.config.layer_types = ["chunked_attention", "full_attention"]
-    with pytest.raises(ModelError, match="takes no gated prompt: its attention cannot be exchanged"):
+    with pytest.raises(
+        ModelError, match="takes no gated prompt: its attention cannot be exchanged"
+    ):
         make_engine(LanguageModel(model, tokenizer))

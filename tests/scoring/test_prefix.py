@@ -19,7 +19,9 @@ from promptsearch.testing.tiny import tiny_model
 ARCHITECTURES = ("llama", "gpt2", "gemma3", "qwen3")
 FRONT, BEHIND = "{prompt} {text} It was {answer}", "{text} {prompt} It was {answer}"
 PARTS = ["good film", "the story", "I hate", "capital"]
-ROWS = [{"text": " ".join(PARTS[i % 4 :] * (1 + i % 3)) + f" {i}", "label": i % 2} for i in range(24)]
+ROWS = [
+    {"text": " ".join(PARTS[i % 4 :] * (1 + i % 3)) + f" {i}", "label": i % 2} for i in range(24)
+]
 SPLITS = {"search": 12, "select": 4, "test": 6}
 EVERYTHING = np.arange(12)
 LENGTH = 3
@@ -35,23 +37,37 @@ def llama():
     return LanguageModel(*tiny_model("llama"))
 
 
-def make_engine(lm, template=FRONT, answers=("bad", "very good indeed"), length=LENGTH, rows=ROWS, **given):
+def make_engine(
+    lm, template=FRONT, answers=("bad", "very good indeed"), length=LENGTH, rows=ROWS, **given
+):
     choices = None if answers is None else dict(enumerate(answers))
     if choices is None:
-        rows = [{**row, "label": ["good", "bad movie", "Paris"][i % 3]} for i, row in enumerate(rows)]
+        rows = [
+            {**row, "label": ["good", "bad movie", "Paris"][i % 3]} for i, row in enumerate(rows)
+        ]
     task = Task.from_rows(rows, template=template, label="label", answers=choices, splits=SPLITS)
-    return Engine(lm, task.template.bind(length).taking("prefix"), task.splits["search"], task.choices, **given)
+    return Engine(
+        lm,
+        task.template.bind(length).taking("prefix"),
+        task.splits["search"],
+        task.choices,
+        **given,
+    )
 
 
 def make_prefixes(lm, length=LENGTH, count=3):
     """Of the scale of real keys and values, and unlike any word's."""
     generator = torch.Generator().manual_seed(0)
-    return [PrefixPrompt(torch.randn(length, *lm.prefix_shape, generator=generator)) for _ in range(count)]
+    return [
+        PrefixPrompt(torch.randn(length, *lm.prefix_shape, generator=generator))
+        for _ in range(count)
+    ]
 
 
 def cache(lm, prefix):
     return DynamicCache(
-        [(keys[None], values[None]) for keys, values in prefix.rows.permute(1, 2, 3, 0, 4)], config=lm.model.config
+        [(keys[None], values[None]) for keys, values in prefix.rows.permute(1, 2, 3, 0, 4)],
+        config=lm.model.config,
     )
 
 
@@ -69,7 +85,9 @@ def plain(engine, example, prefix):
 
 
 @pytest.mark.parametrize("length", [1, LENGTH, 20])  # Gemma's windows are 16 tokens wide
-@pytest.mark.parametrize(("template", "answers"), [(FRONT, ("bad", "good")), (BEHIND, ("bad", "very good indeed"))])
+@pytest.mark.parametrize(
+    ("template", "answers"), [(FRONT, ("bad", "good")), (BEHIND, ("bad", "very good indeed"))]
+)
 def test_losses_are_those_of_the_models_own_cache(lm, template, answers, length):
     engine = make_engine(lm, template, answers, length)
     prefixes = make_prefixes(lm, length)
@@ -79,7 +97,9 @@ def test_losses_are_those_of_the_models_own_cache(lm, template, answers, length)
         for example in engine.examples(EVERYTHING):
             found, tokens = plain(engine, example, prefix)
             expected = torch.tensor(found).log_softmax(-1)
-            assert abs(scores.losses[p, example.id] + float(expected[example.choice])) < 1e-5 * tokens
+            assert (
+                abs(scores.losses[p, example.id] + float(expected[example.choice])) < 1e-5 * tokens
+            )
             assert np.abs(scores.choices[p, example.id] - expected.numpy()).max() < 1e-5 * tokens
 
 
@@ -95,10 +115,15 @@ def test_text_answers_too(lm):
 
 def test_the_keys_and_values_of_words_are_worth_the_words(lm):
     """A front prompt compiles to a prefix exactly: what it leaves in the cache does not depend on the input."""
-    task = Task.from_rows(ROWS, template=FRONT, label="label", answers={0: "bad", 1: "good"}, splits=SPLITS)
+    task = Task.from_rows(
+        ROWS, template=FRONT, label="label", answers={0: "bad", 1: "good"}, splits=SPLITS
+    )
     words = np.random.default_rng(0).choice(lm.words, size=LENGTH)
     rows = [
-        [*words, *lay_out(task.template.bind(LENGTH).taking("prefix"), lm, e, task.choices).segments[1]]
+        [
+            *words,
+            *lay_out(task.template.bind(LENGTH).taking("prefix"), lm, e, task.choices).segments[1],
+        ]
         for e in task.splits["search"].examples
     ]
     engine = make_engine(lm, answers=("bad", "good"))
@@ -106,7 +131,9 @@ def test_the_keys_and_values_of_words_are_worth_the_words(lm):
     for ids, nats in zip(rows, found, strict=True):
         with torch.inference_mode():
             logits = lm.model(input_ids=torch.tensor([ids])).logits[0, -1]
-        expected = logits[[lm.encode(f" {answer}")[0] for answer in ("bad", "good")]].log_softmax(-1)
+        expected = logits[[lm.encode(f" {answer}")[0] for answer in ("bad", "good")]].log_softmax(
+            -1
+        )
         assert np.abs(nats - expected.numpy()).max() < 1e-5
 
 
@@ -114,18 +141,27 @@ def test_a_loss_does_not_depend_on_batch_order_or_padding(lm, monkeypatch):
     prefixes = make_prefixes(lm)
     together = make_engine(lm).score(prefixes, EVERYTHING).losses
     order = np.random.default_rng(1).permutation(12)
-    assert np.abs(make_engine(lm).score(prefixes[::-1], order).losses[::-1] - together[:, order]).max() < 1e-5
+    assert (
+        np.abs(make_engine(lm).score(prefixes[::-1], order).losses[::-1] - together[:, order]).max()
+        < 1e-5
+    )
     monkeypatch.setitem(plan.PASS_TOKENS, "cpu", 1)
-    assert np.abs(make_engine(lm, memory=0).score(prefixes, EVERYTHING).losses - together).max() < 1e-5
+    assert (
+        np.abs(make_engine(lm, memory=0).score(prefixes, EVERYTHING).losses - together).max() < 1e-5
+    )
 
 
 def test_the_training_loss_is_the_scored_loss_and_its_gradient_is_right(lm):
     engine, examples = make_engine(lm, answers=None), np.array([3, 0, 5])
     rows = make_prefixes(lm)[0].rows.clone().requires_grad_()
     loss = engine.loss(rows, examples)
-    assert loss.item() == pytest.approx(engine.score([PrefixPrompt(rows)], examples).losses.mean(), abs=1e-5)
+    assert loss.item() == pytest.approx(
+        engine.score([PrefixPrompt(rows)], examples).losses.mean(), abs=1e-5
+    )
     (gradient,) = torch.autograd.grad(loss, rows)
-    for place in range(3):  # in a random direction, and in the keys and the values of one token at one layer
+    for place in range(
+        3
+    ):  # in a random direction, and in the keys and the values of one token at one layer
         direction = torch.randn(rows.shape, generator=torch.Generator().manual_seed(place))
         if place:
             kept = torch.zeros_like(direction)
@@ -133,8 +169,12 @@ def test_the_training_loss_is_the_scored_loss_and_its_gradient_is_right(lm):
             direction = kept
         direction /= direction.norm()
         step = 2e-2
-        ahead, behind = (float(engine.loss(rows.detach() + s * step * direction, examples)) for s in (1, -1))
-        assert (ahead - behind) / (2 * step) == pytest.approx(float((gradient * direction).sum()), rel=0.05, abs=1e-3)
+        ahead, behind = (
+            float(engine.loss(rows.detach() + s * step * direction, examples)) for s in (1, -1)
+        )
+        assert (ahead - behind) / (2 * step) == pytest.approx(
+            float((gradient * direction).sum()), rel=0.05, abs=1e-3
+        )
     reached = gradient.flatten(3).abs().sum(-1) > 0  # (length, layers, 2)
     assert reached.all(), "keys and values of every token at every layer get a gradient"
 
@@ -162,7 +202,10 @@ def test_the_price_is_the_prefix_and_the_whole_row_wherever_the_slots_were(lm):
 
 
 def test_nothing_of_a_prefix_is_computed_and_the_plan_knows(llama):
-    rows = [{**row, "text": f"{'abcdefghijklmnopqrstuvwxyz'[i]} {row['text']}"} for i, row in enumerate(ROWS)]  # nothing to share
+    rows = [
+        {**row, "text": f"{'abcdefghijklmnopqrstuvwxyz'[i]} {row['text']}"}
+        for i, row in enumerate(ROWS)
+    ]  # nothing to share
     engine, prefixes = make_engine(llama, answers=("bad", "good"), rows=rows), make_prefixes(llama)
     computed = engine.score(prefixes, EVERYTHING).computed
     assert computed <= 3 * (engine.context(EVERYTHING) - 2).sum()
@@ -172,29 +215,49 @@ def test_nothing_of_a_prefix_is_computed_and_the_plan_knows(llama):
 
 def test_bfloat16_is_near(llama):
     prefixes = make_prefixes(llama)
-    exact, fast = (make_engine(model).score(prefixes, EVERYTHING).losses for model in (llama, llama.to(torch.bfloat16)))
+    exact, fast = (
+        make_engine(model).score(prefixes, EVERYTHING).losses
+        for model in (llama, llama.to(torch.bfloat16))
+    )
     assert 0 < np.abs(exact - fast).max() < 0.3
 
 
 def test_each_kind_of_prompt_under_its_own_template_only(llama):
     engine, prefix = make_engine(llama), make_prefixes(llama)[0]
     for prompt in (HardPrompt(llama.words[:LENGTH]), SoftPrompt(llama.vocabulary[:LENGTH])):
-        with pytest.raises(PromptError, match=f"under this template prefixes are scored, got a {type(prompt).__name__}"):
+        with pytest.raises(
+            PromptError,
+            match=f"under this template prefixes are scored, got a {type(prompt).__name__}",
+        ):
             engine.score([prefix, prompt], EVERYTHING)
-    assert "prefixes are scored, got a TextPrompt" in engine.score([TextPrompt("good"), prefix], EVERYTHING).failures[0]
-    task = Task.from_rows(ROWS, template=FRONT, label="label", answers={0: "bad", 1: "good"}, splits=SPLITS)
+    assert (
+        "prefixes are scored, got a TextPrompt"
+        in engine.score([TextPrompt("good"), prefix], EVERYTHING).failures[0]
+    )
+    task = Task.from_rows(
+        ROWS, template=FRONT, label="label", answers={0: "bad", 1: "good"}, splits=SPLITS
+    )
     slots = Engine(llama, task.template.bind(LENGTH), task.splits["search"], task.choices)
-    with pytest.raises(PromptError, match="under this template prompts that fill slots are scored, got a PrefixPrompt"):
+    with pytest.raises(
+        PromptError,
+        match="under this template prompts that fill slots are scored, got a PrefixPrompt",
+    ):
         slots.score([prefix], EVERYTHING)
 
 
-@pytest.mark.parametrize("change", [(1, 0, 0, 0, 0), (0, 1, 0, 0, 0), (0, 0, 0, 1, 0), (0, 0, 0, 0, -1)])
+@pytest.mark.parametrize(
+    "change", [(1, 0, 0, 0, 0), (0, 1, 0, 0, 0), (0, 0, 0, 1, 0), (0, 0, 0, 0, -1)]
+)
 def test_a_prefix_of_another_length_or_model_is_refused(llama, change):
     shape = [size + more for size, more in zip((LENGTH, *llama.prefix_shape), change, strict=True)]
     engine = make_engine(llama)
-    with pytest.raises(PromptError, match=r"has shape \(3, 2, 2, 2, 8\) under this template and model, got \("):
+    with pytest.raises(
+        PromptError, match=r"has shape \(3, 2, 2, 2, 8\) under this template and model, got \("
+    ):
         engine.score([PrefixPrompt(torch.zeros(shape))], EVERYTHING)
-    with pytest.raises(PromptError, match=r"has shape \(3, 2, 2, 2, 8\) under this template and model, got \("):
+    with pytest.raises(
+        PromptError, match=r"has shape \(3, 2, 2, 2, 8\) under this template and model, got \("
+    ):
         engine.loss(torch.zeros(shape), EVERYTHING)
 
 
@@ -211,9 +274,15 @@ def test_an_answer_with_nothing_but_the_prefix_before_it_is_refused(llama):
     with pytest.raises(TemplateError, match=r"no text stands before the answer of \w+ example \d+"):
         for name in SPLITS:
             task = Task.from_rows(
-                rows, template="{prompt}{text}{answer}", label="label", answers={0: " bad", 1: " good"}, splits=SPLITS
+                rows,
+                template="{prompt}{text}{answer}",
+                label="label",
+                answers={0: " bad", 1: " good"},
+                splits=SPLITS,
             )
-            Engine(llama, task.template.bind(LENGTH).taking("prefix"), task.splits[name], task.choices)
+            Engine(
+                llama, task.template.bind(LENGTH).taking("prefix"), task.splits[name], task.choices
+            )
 
 
 def test_a_model_whose_rows_cannot_begin_with_given_keys_takes_no_prefix():
@@ -226,13 +295,25 @@ def test_a_model_whose_rows_cannot_begin_with_given_keys_takes_no_prefix():
 def test_an_answer_that_does_not_join_with_the_text_below_a_prefix_is_named(llama):
     """With a word in the slot it joins; with nothing there, " c" + "apital" are one token."""
     data = [{"text": f"{i} c", "label": i % 2} for i in range(24)]
-    task = Task.from_rows(data, template="{text}{prompt}{answer}", label="label", answers={0: "apital", 1: "good"}, splits=SPLITS)
-    with pytest.raises(TemplateError, match="does not join with its answers without a prompt on the search split: in example 0"):
+    task = Task.from_rows(
+        data,
+        template="{text}{prompt}{answer}",
+        label="label",
+        answers={0: "apital", 1: "good"},
+        splits=SPLITS,
+    )
+    with pytest.raises(
+        TemplateError,
+        match="does not join with its answers without a prompt on the search split: in example 0",
+    ):
         template, space = task.template.bind(2).taking("prefix"), PromptSpace(llama.words, 2)
         check_joints(template, llama, task.splits["search"], task.choices, space)
 
 
 def test_not_finite_prefixes_are_failures(llama):
-    bad, good = PrefixPrompt(torch.full((LENGTH, *llama.prefix_shape), float("nan"))), make_prefixes(llama)[0]
+    bad, good = (
+        PrefixPrompt(torch.full((LENGTH, *llama.prefix_shape), float("nan"))),
+        make_prefixes(llama)[0],
+    )
     scores = make_engine(llama).score([bad, good], EVERYTHING)
     assert list(scores.failures) == [0] and np.isfinite(scores.losses[1]).all()

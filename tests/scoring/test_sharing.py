@@ -24,9 +24,15 @@ FRONT, BEHIND, AROUND = (
     "{text} {prompt} {answer}",
     "The {prompt:2} movie {text} is {prompt} {answer}",
 )
-WAYS = {FRONT: ("nothing", "prompt"), BEHIND: ("nothing", "input"), AROUND: ("nothing", "prompt", "input")}
+WAYS = {
+    FRONT: ("nothing", "prompt"),
+    BEHIND: ("nothing", "input"),
+    AROUND: ("nothing", "prompt", "input"),
+}
 PARTS = ["good film", "the story", "I hate", "capital"]
-ROWS = [{"text": " ".join(PARTS[i % 4 :] * (1 + i % 3)) + f" {i}", "label": i % 2} for i in range(24)]
+ROWS = [
+    {"text": " ".join(PARTS[i % 4 :] * (1 + i % 3)) + f" {i}", "label": i % 2} for i in range(24)
+]
 SPLITS = {"search": 12, "select": 4, "test": 6}
 EVERYTHING = np.arange(12)
 
@@ -43,9 +49,15 @@ def llama():
 
 def make_task(template, answers=("bad", "good")):
     choices = None if answers is None else dict(enumerate(answers))
-    data = ROWS if choices else [{**row, "label": ["good", "bad movie", "Paris"][i % 3]} for i, row in enumerate(ROWS)]
+    data = (
+        ROWS
+        if choices
+        else [{**row, "label": ["good", "bad movie", "Paris"][i % 3]} for i, row in enumerate(ROWS)]
+    )
     aliases = None if choices else {"good": ["great", "good movie", "the capital"]}
-    return Task.from_rows(data, template=template, label="label", answers=choices, splits=SPLITS, aliases=aliases)
+    return Task.from_rows(
+        data, template=template, label="label", answers=choices, splits=SPLITS, aliases=aliases
+    )
 
 
 def make_engine(lm, template, answers=("bad", "good"), length=3, **given):
@@ -57,9 +69,18 @@ def make_prompts(lm, length, count=4):
     """Hard prompts that share their first tokens, a soft one, and texts."""
     rng = np.random.default_rng(0)
     first = rng.choice(lm.words, size=length)
-    hard = [HardPrompt([*first[:-1], word]) for word in rng.choice(lm.words, size=count, replace=False)]
+    hard = [
+        HardPrompt([*first[:-1], word]) for word in rng.choice(lm.words, size=count, replace=False)
+    ]
     soft = SoftPrompt(lm.vocabulary[torch.tensor(first)] + 0.01)
-    return [hard[0], soft, TextPrompt("Is the movie good or bad?"), *hard[1:], TextPrompt(""), TextPrompt("The movie")]
+    return [
+        hard[0],
+        soft,
+        TextPrompt("Is the movie good or bad?"),
+        *hard[1:],
+        TextPrompt(""),
+        TextPrompt("The movie"),
+    ]
 
 
 def shared_as(engine, way):
@@ -69,18 +90,27 @@ def shared_as(engine, way):
 
 
 @pytest.mark.parametrize("template", [FRONT, BEHIND, AROUND])
-@pytest.mark.parametrize("answers", [("bad", "good"), ("bad", "very good indeed", "very bad"), None])
+@pytest.mark.parametrize(
+    "answers", [("bad", "good"), ("bad", "very good indeed", "very bad"), None]
+)
 def test_all_plans_give_the_losses_of_one_row_at_a_time(lm, template, answers, monkeypatch):
     assert lm.trees, "the tiny models can all share"
     prompts = make_prompts(lm, 3 if template != AROUND else 5)
-    monkeypatch.setitem(plan.PASS_TOKENS, "cpu", 1)  # each tree goes alone, so that nothing is padded
+    monkeypatch.setitem(
+        plan.PASS_TOKENS, "cpu", 1
+    )  # each tree goes alone, so that nothing is padded
     alone = shared_as(make_engine(lm, template, answers), "nothing")
-    expected = [np.concatenate([alone.score([p], np.array([e])).losses for e in EVERYTHING], 1)[0] for p in prompts]
+    expected = [
+        np.concatenate([alone.score([p], np.array([e])).losses for e in EVERYTHING], 1)[0]
+        for p in prompts
+    ]
     for limit in (40, 512):
         monkeypatch.setitem(plan.PASS_TOKENS, "cpu", limit)
         for way in WAYS[template]:
             for keep in (False, True):
-                scores = shared_as(make_engine(lm, template, answers, keep=keep), way).score(prompts, EVERYTHING)
+                scores = shared_as(make_engine(lm, template, answers, keep=keep), way).score(
+                    prompts, EVERYTHING
+                )
                 assert not scores.failures
                 assert np.abs(scores.losses - expected).max() < 1e-5 * 3, (way, limit, keep)
 
@@ -98,7 +128,9 @@ def test_padding_on_the_left_changes_nothing(lm, template):
     ids = torch.tensor([[0] * (longest - len(row)) + row for row in rows])
     mask = torch.tensor([[0] * (longest - len(row)) + [1] * len(row) for row in rows])
     with torch.inference_mode():
-        logits = lm.model(input_ids=ids, attention_mask=mask, position_ids=(mask.cumsum(-1) - 1).clamp(min=0)).logits[:, -1]
+        logits = lm.model(
+            input_ids=ids, attention_mask=mask, position_ids=(mask.cumsum(-1) - 1).clamp(min=0)
+        ).logits[:, -1]
     theirs = logits[:, [a[0] for a in layouts[0].answers]].log_softmax(-1)
     assert np.abs(engine.score([prompt], EVERYTHING).choices[0] - theirs.numpy()).max() < 1e-5
 
@@ -111,10 +143,18 @@ def test_a_model_that_cannot_share_is_scored_row_by_row_and_that_is_said_once(ca
     model.config.layer_types = ["chunked_attention", "full_attention"]
     stranger = LanguageModel(model, tokenizer)
     with caplog.at_level(logging.WARNING):
-        found = [make_engine(stranger, BEHIND, ("bad", "very good"), keep=True).score(prompts, EVERYTHING) for _ in range(2)]
+        found = [
+            make_engine(stranger, BEHIND, ("bad", "very good"), keep=True).score(
+                prompts, EVERYTHING
+            )
+            for _ in range(2)
+        ]
     assert not stranger.trees
     assert [r.message for r in caplog.records if "rows cannot share" in r.message].__len__() == 1
-    assert np.abs(found[0].losses - expected.losses).max() < 1e-5 and found[0].computed > expected.computed
+    assert (
+        np.abs(found[0].losses - expected.losses).max() < 1e-5
+        and found[0].computed > expected.computed
+    )
 
 
 def test_windows_that_cannot_be_read_are_found_out():
@@ -132,7 +172,9 @@ def test_inputs_before_the_prompt_are_computed_once_and_kept(llama):
     assert engine.score(prompts[:2], EVERYTHING).computed == lead + 2 * 12 * 3
     assert engine.score(prompts[2:], EVERYTHING).computed == 2 * 12 * 3
     forgetful = make_engine(llama, BEHIND)
-    assert [forgetful.score(prompts, EVERYTHING).computed for _ in range(2)] == [lead + 4 * 12 * 3] * 2
+    assert [forgetful.score(prompts, EVERYTHING).computed for _ in range(2)] == [
+        lead + 4 * 12 * 3
+    ] * 2
 
 
 def test_memory_for_half_of_the_inputs_keeps_what_fits_beside_the_others(llama):
@@ -142,17 +184,25 @@ def test_memory_for_half_of_the_inputs_keeps_what_fits_beside_the_others(llama):
     prompts = make_prompts(llama, 3)[3:6]
     first, again = (engine.score(prompts, EVERYTHING) for _ in range(2))
     room = int(lead[:6].sum())
-    fit = [int(lead[:n].sum()) for n in range(len(lead)) if lead[:n].sum() <= room - max(room // 4, lead.max())]
+    fit = [
+        int(lead[:n].sum())
+        for n in range(len(lead))
+        if lead[:n].sum() <= room - max(room // 4, lead.max())
+    ]
     assert first.computed - again.computed == fit[-1] > 0
     assert np.array_equal(first.losses, again.losses), "what is kept changes no digit"
     assert np.array_equal(
-        make_engine(llama, BEHIND, memory=int(lead[:6].sum()) * each, keep=True).score(prompts, EVERYTHING).losses, first.losses
+        make_engine(llama, BEHIND, memory=int(lead[:6].sum()) * each, keep=True)
+        .score(prompts, EVERYTHING)
+        .losses,
+        first.losses,
     )
 
 
 def test_memory_smaller_than_one_example_needs_is_refused(llama):
     with pytest.raises(
-        ModelError, match=r"a memory of 100 bytes does not hold .* search example \d+: \d+ tokens of .* Expected at least"
+        ModelError,
+        match=r"a memory of 100 bytes does not hold .* search example \d+: \d+ tokens of .* Expected at least",
     ):
         make_engine(llama, BEHIND, memory=100)
 
@@ -168,7 +218,9 @@ def test_an_exhaustive_walk_behind_the_input_costs_about_a_token_a_leaf(llama):
 
 def test_long_prompts_in_front_are_computed_once(llama):
     engine = make_engine(llama, FRONT)
-    prompts = [TextPrompt(f"{word} movie is good and the story is funny. " * 6) for word in ("This", "The")]
+    prompts = [
+        TextPrompt(f"{word} movie is good and the story is funny. " * 6) for word in ("This", "The")
+    ]
     length = sum(engine.length(p) for p in prompts)
     below = int((engine.context(EVERYTHING) - 2).sum())  # without the two answers of a token each
     assert engine.score(prompts, EVERYTHING).computed <= length + 2 * below < 12 * length
@@ -179,7 +231,9 @@ def test_choices_of_several_tokens_share_their_context(llama):
     engine = shared_as(make_engine(llama, FRONT, answers), "nothing")
     prompts = make_prompts(llama, 3)[:1]
     a, b = (llama.encode(f" {answer}") for answer in answers)
-    beside = len({tuple(a[:i]) for i in range(1, len(a))} | {tuple(b[:i]) for i in range(1, len(b))})
+    beside = len(
+        {tuple(a[:i]) for i in range(1, len(a))} | {tuple(b[:i]) for i in range(1, len(b))}
+    )
     context = int(engine.context(EVERYTHING).sum()) - 12 * (len(a) + len(b))
     assert engine.score(prompts, EVERYTHING).computed == context + 12 * (3 + beside)
 
@@ -200,7 +254,11 @@ def test_out_of_memory_halves_the_passes_and_goes_on(llama, monkeypatch, caplog)
         found = make_engine(llama, FRONT).score(prompts, EVERYTHING)
     assert np.abs(found.losses - expected.losses).max() < 1e-5 and max(sizes) <= 60
     assert "out of memory: from now on passes of" in caplog.text
-    monkeypatch.setattr(llama, "hidden", lambda embedded, forest: (_ for _ in ()).throw(torch.OutOfMemoryError("out of memory")))
+    monkeypatch.setattr(
+        llama,
+        "hidden",
+        lambda embedded, forest: (_ for _ in ()).throw(torch.OutOfMemoryError("out of memory")),
+    )
     with pytest.raises(ModelError, match="does not hold one row of"):
         make_engine(llama, FRONT).score(prompts, EVERYTHING)
 
@@ -209,7 +267,10 @@ def test_an_example_asked_for_twice_is_scored_twice_and_computed_once(llama):
     engine = make_engine(llama, FRONT)
     prompts = make_prompts(llama, 3)[:2]
     once, twice = (engine.score(prompts, np.array(ids)) for ids in ([3, 5], [5, 3, 5]))
-    assert np.allclose(twice.losses, once.losses[:, [1, 0, 1]], atol=1e-6) and once.computed == twice.computed
+    assert (
+        np.allclose(twice.losses, once.losses[:, [1, 0, 1]], atol=1e-6)
+        and once.computed == twice.computed
+    )
 
 
 @settings(deadline=None)
@@ -230,29 +291,44 @@ def test_a_row_that_would_lie_in_the_prompts_trunk_altogether_is_not_scored_so(l
     labels = [i % 2 if answers else (" good", " bad movie")[i % 2] for i in range(len(texts))]
     rows = [{"text": text, "label": label} for text, label in zip(texts, labels, strict=True)]
     given = {"answers": dict(enumerate(answers))} if answers else {}
-    task = Task.from_rows(rows, template="Say: {prompt}{text}{answer}", label="label", splits=SPLITS, **given)
-    split = next(split for split in task.splits.values() if "" in [e.fields["text"] for e in split.examples])
+    task = Task.from_rows(
+        rows, template="Say: {prompt}{text}{answer}", label="label", splits=SPLITS, **given
+    )
+    split = next(
+        split for split in task.splits.values() if "" in [e.fields["text"] for e in split.examples]
+    )
     engine = Engine(llama, task.template.bind(3), split, task.choices)
     prompts, ids = make_prompts(llama, 3), np.arange(len(split))
     assert engine._rows.plan.predict("prompt", engine._slots(prompts)[0], ids).cost == np.inf
-    alone = np.array([[engine.score([p], np.array([e])).losses[0, 0] for e in ids] for p in prompts])
-    assert np.isfinite(alone).all() and np.allclose(engine.score(prompts, ids).losses, alone, atol=1e-5)
+    alone = np.array(
+        [[engine.score([p], np.array([e])).losses[0, 0] for e in ids] for p in prompts]
+    )
+    assert np.isfinite(alone).all() and np.allclose(
+        engine.score(prompts, ids).losses, alone, atol=1e-5
+    )
 
 
 @pytest.mark.parametrize("way", ["nothing", "prompt"])
 def test_prediction_counts_a_slot_behind_the_input_once_for_each_example(llama, way):
     template = "{prompt} {text} so {prompt} is {answer}"
     task = Task.from_rows(
-        [{"text": f"{i} {row['text']}", "label": row["label"]} for i, row in enumerate(ROWS)],  # begin differently
+        [
+            {"text": f"{i} {row['text']}", "label": row["label"]} for i, row in enumerate(ROWS)
+        ],  # begin differently
         template=template,
         label="label",
         answers={0: "bad", 1: "good"},
         splits=SPLITS,
     )
     engine = Engine(llama, task.template.bind(3), task.splits["search"], task.choices)
-    prompts = [TextPrompt((f"The movie {i}, is it", "good or bad or just the capital " * 3)) for i in range(3)]
+    prompts = [
+        TextPrompt((f"The movie {i}, is it", "good or bad or just the capital " * 3))
+        for i in range(3)
+    ]
     said = engine._rows.plan.predict(way, engine._slots(prompts)[0], EVERYTHING)
-    assert said.tokens == pytest.approx(shared_as(engine, way).score(prompts, EVERYTHING).computed, rel=0.05)
+    assert said.tokens == pytest.approx(
+        shared_as(engine, way).score(prompts, EVERYTHING).computed, rel=0.05
+    )
 
 
 def test_a_pass_holds_so_many_copies_of_long_trunks_and_no_more(llama, monkeypatch):
@@ -263,10 +339,14 @@ def test_a_pass_holds_so_many_copies_of_long_trunks_and_no_more(llama, monkeypat
 
     def watched(wave, groups, *others):
         if wave.trunks:
-            widths.append((len(groups), len(groups) * max(len(wave.trunks[g.trunk]) for g in groups)))
+            widths.append(
+                (len(groups), len(groups) * max(len(wave.trunks[g.trunk]) for g in groups))
+            )
         return forward(wave, groups, *others)
 
     engine._rows._forward = watched
     expected = make_engine(llama, BEHIND).score(prompts, EVERYTHING).losses
-    assert np.allclose(shared_as(engine, "input").score(prompts, EVERYTHING).losses, expected, atol=1e-5)
+    assert np.allclose(
+        shared_as(engine, "input").score(prompts, EVERYTHING).losses, expected, atol=1e-5
+    )
     assert widths and all(count == 1 or copies <= 8 * 8 for count, copies in widths)

@@ -24,7 +24,9 @@ TEMPLATES = (
     "{prompt:2} movie {prompt:1} {text} is {answer}",
 )
 PARTS = ["good film", "the story", "I hate", "capital"]
-ROWS = [{"text": " ".join(PARTS[i % 4 :] * (1 + i % 3)) + f" {i}", "label": i % 2} for i in range(24)]
+ROWS = [
+    {"text": " ".join(PARTS[i % 4 :] * (1 + i % 3)) + f" {i}", "label": i % 2} for i in range(24)
+]
 
 
 @pytest.fixture(scope="module", params=("llama", "gpt2", "gemma3", "qwen3"))
@@ -34,7 +36,9 @@ def made(request):
 
 def real(lm, template, answers=("bad", "good movie"), budget=None, dtype=torch.float32):
     splits = {"search": 12, "select": 4, "test": 6}
-    task = Task.from_rows(ROWS, template=template, label="label", answers=dict(enumerate(answers)), splits=splits)
+    task = Task.from_rows(
+        ROWS, template=template, label="label", answers=dict(enumerate(answers)), splits=splits
+    )
     scorer = Engine(lm.to(dtype), task.template.bind(1), task.splits["search"], task.choices)
     space = PromptSpace(lm.words[::7], 3, lm.decode)
     ids = np.arange(12)
@@ -55,12 +59,23 @@ def one_hot_gradient(architecture, lm, task, prompt, ids):
         layout = lay_out(template, lm, example, task.choices)
         sums = []
         for answer in layout.answers:
-            parts = [torch.nn.functional.one_hot(torch.tensor(layout.segments[0], dtype=torch.long), size).float()]
+            parts = [
+                torch.nn.functional.one_hot(
+                    torch.tensor(layout.segments[0], dtype=torch.long), size
+                ).float()
+            ]
             for slot, segment in zip(slots, layout.segments[1:], strict=True):
-                parts += [slot, torch.nn.functional.one_hot(torch.tensor(segment, dtype=torch.long), size).float()]
+                parts += [
+                    slot,
+                    torch.nn.functional.one_hot(
+                        torch.tensor(segment, dtype=torch.long), size
+                    ).float(),
+                ]
             parts.append(torch.nn.functional.one_hot(torch.tensor(answer), size).float())
             row = torch.cat(parts)
-            logits = lm.model(inputs_embeds=(scale * (row @ weight))[None]).logits[0].log_softmax(-1)
+            logits = (
+                lm.model(inputs_embeds=(scale * (row @ weight))[None]).logits[0].log_softmax(-1)
+            )
             places = torch.arange(len(row) - len(answer) - 1, len(row) - 1)
             sums.append(logits[places, torch.tensor(answer)].sum())
         total = total - torch.stack(sums).log_softmax(0)[example.choice]
@@ -75,7 +90,9 @@ def test_is_the_gradient_of_one_hot_vectors_through_the_models_own_forward(made,
     prompt = given.space.sample(np.random.default_rng(0), 1)[0]
     ids = given.training[:3]
     found = given.token_gradient(prompt, ids)
-    expected = one_hot_gradient(architecture, lm, task, prompt, ids)[:, torch.from_numpy(given.space.pool.copy())]
+    expected = one_hot_gradient(architecture, lm, task, prompt, ids)[
+        :, torch.from_numpy(given.space.pool.copy())
+    ]
     assert found.shape == (3, len(given.space.pool))
     assert expected.abs().max() > 1e-5
     assert torch.allclose(found, expected, atol=1e-3 * float(expected.abs().max()))
@@ -115,7 +132,9 @@ def test_is_what_finite_differences_give_on_planted_objectives(kind):
         way[place] = given.embeddings[space.pool[token]] - rows[place]
         up, down = (float(scorer.loss(rows + step * way, ids)) for step in (1e-4, -1e-4))
         own = int(space.indices(prompt)[place])
-        assert found[place, token] - found[place, own] == pytest.approx((up - down) / 2e-4, rel=1e-3, abs=1e-6)
+        assert found[place, token] - found[place, own] == pytest.approx(
+            (up - down) / 2e-4, rel=1e-3, abs=1e-6
+        )
 
 
 def test_refuses_a_prompt_outside_the_space_and_what_it_cannot_pay():

@@ -20,7 +20,9 @@ ARCHITECTURES = ("llama", "gpt2", "gemma3", "qwen3")
 FRONT, BEHIND = "{prompt} {text} It was {answer}", "The movie {text} {prompt} It was {answer}"
 ANCHORS = "{prompt:2} capital {text} movie {prompt:1} It was {answer}"
 PARTS = ["good film", "the story", "I hate", "capital"]
-ROWS = [{"text": " ".join(PARTS[i % 4 :] * (1 + i % 3)) + f" {i}", "label": i % 2} for i in range(24)]
+ROWS = [
+    {"text": " ".join(PARTS[i % 4 :] * (1 + i % 3)) + f" {i}", "label": i % 2} for i in range(24)
+]
 EVERYTHING = np.arange(12)
 
 
@@ -36,13 +38,19 @@ def llama():
 
 def make_task(template=FRONT, answers=("bad", "very good indeed")):
     choices = None if answers is None else dict(enumerate(answers))
-    rows = ROWS if choices else [{**row, "label": ["good", "bad movie", "Paris"][i % 3]} for i, row in enumerate(ROWS)]
+    rows = (
+        ROWS
+        if choices
+        else [{**row, "label": ["good", "bad movie", "Paris"][i % 3]} for i, row in enumerate(ROWS)]
+    )
     splits = {"search": 12, "select": 4, "test": 6}
     return Task.from_rows(rows, template=template, label="label", answers=choices, splits=splits)
 
 
 def make_engine(lm, task, kind="tuned", **given):
-    return Engine(lm, task.template.bind(3).taking(kind), task.splits["search"], task.choices, **given)
+    return Engine(
+        lm, task.template.bind(3).taking(kind), task.splits["search"], task.choices, **given
+    )
 
 
 def tuned(lm, count=3):
@@ -54,7 +62,10 @@ def tuned(lm, count=3):
 
     weights = lm.weights.tensors.items()
     start = lm.vocabulary[torch.tensor(lm.words[:3])]
-    return [TunedPrompt({"vectors": near(start, 0.1), **{n: near(t, 0.05) for n, t in weights}}) for _ in range(count)]
+    return [
+        TunedPrompt({"vectors": near(start, 0.1), **{n: near(t, 0.05) for n, t in weights}})
+        for _ in range(count)
+    ]
 
 
 def with_weights(lm, prompt):
@@ -75,7 +86,9 @@ def log_probabilities(lm, task, model, vectors, example):
     embed = model.get_input_embeddings()
     segments = [lm.encode(text) if text else [] for text in template.fill(example.fields)]
     parts = [embed(torch.tensor([*lm.lead, *segments[0]], dtype=torch.long))]
-    for slot, segment in zip(vectors.split([slot.length for slot in template.slots]), segments[1:], strict=True):
+    for slot, segment in zip(
+        vectors.split([slot.length for slot in template.slots]), segments[1:], strict=True
+    ):
         parts += [slot, embed(torch.tensor(segment, dtype=torch.long))]
     found = []
     answers = [lm.encode(text) for text in task.choices or (example.answer,)]
@@ -98,7 +111,9 @@ def test_losses_are_those_of_models_that_have_the_weights_and_read_the_vectors(l
             with torch.no_grad():
                 found, tokens = log_probabilities(lm, task, model, prompt.vectors, example)
             expected = found.log_softmax(-1)
-            assert abs(scores.losses[p, example.id] + float(expected[example.choice])) < 1e-5 * tokens
+            assert (
+                abs(scores.losses[p, example.id] + float(expected[example.choice])) < 1e-5 * tokens
+            )
             assert np.abs(scores.choices[p, example.id] - expected.numpy()).max() < 1e-5 * tokens
     assert lm._digest() == known
     distances = np.abs(scores.losses[:, None] - scores.losses[None]).max(-1) + np.eye(3)
@@ -124,14 +139,21 @@ def test_loss_and_gradient_are_those_of_plain_torch(lm, template, answers):
     ours = {name: tensor.clone().requires_grad_() for name, tensor in prompt.tensors.items()}
     loss = engine.loss(ours, examples)
     loss.backward()
-    model, vectors = with_weights(lm, prompt).requires_grad_(True), prompt.vectors.clone().requires_grad_()
+    model, vectors = (
+        with_weights(lm, prompt).requires_grad_(True),
+        prompt.vectors.clone().requires_grad_(),
+    )
     theirs = torch.tensor(0.0)
     for example in engine.examples(examples):
         found, _ = log_probabilities(lm, task, model, vectors, example)
-        theirs = theirs - (found[0] if answers is None else found.log_softmax(-1)[example.choice]) / len(examples)
+        theirs = theirs - (
+            found[0] if answers is None else found.log_softmax(-1)[example.choice]
+        ) / len(examples)
     theirs.backward()
     assert loss.item() == pytest.approx(theirs.item(), abs=1e-5)
-    assert (ours["vectors"].grad - vectors.grad).abs().max() < 1e-5 < 1e-3 < vectors.grad.abs().max()
+    assert (
+        (ours["vectors"].grad - vectors.grad).abs().max() < 1e-5 < 1e-3 < vectors.grad.abs().max()
+    )
     for name, parameter in model.named_parameters():
         if parameter.grad is not None:
             assert (ours[name].grad - parameter.grad).abs().max() < 1e-5, name
@@ -144,7 +166,10 @@ def test_vectors_with_the_weights_as_they_are_score_like_a_soft_prompt(lm, templ
     task = make_task(template)
     vectors = tuned(lm, 1)[0].vectors
     expected = make_engine(lm, task, "slots").score([SoftPrompt(vectors)], EVERYTHING).losses
-    prompts = [TunedPrompt({"vectors": vectors}), TunedPrompt({"vectors": vectors, **lm.weights.tensors})]
+    prompts = [
+        TunedPrompt({"vectors": vectors}),
+        TunedPrompt({"vectors": vectors, **lm.weights.tensors}),
+    ]
     assert np.abs(make_engine(lm, task).score(prompts, EVERYTHING).losses - expected).max() < 1e-5
 
 
@@ -156,7 +181,10 @@ def test_a_loss_does_not_depend_on_what_else_is_scored(lm, monkeypatch):
     assert np.abs(engine.score(prompts[::-1], order).losses[::-1] - together[:, order]).max() < 1e-5
     assert engine.kept == (0, 0), "keys and values of other weights must not come back"
     monkeypatch.setitem(plan.PASS_TOKENS, "cpu", 1)
-    assert np.abs(make_engine(lm, task, memory=0).score(prompts, EVERYTHING).losses - together).max() < 1e-5
+    assert (
+        np.abs(make_engine(lm, task, memory=0).score(prompts, EVERYTHING).losses - together).max()
+        < 1e-5
+    )
 
 
 @pytest.mark.parametrize("template", [FRONT, BEHIND, ANCHORS])
@@ -173,7 +201,10 @@ def test_going_back_crosses_all_layers_and_pays_the_weights(llama):
     assert engine.passes(prompt.tensors) == (1.0, 2.0)
     norm = "model.norm.weight"
     share = prompt.tensors[norm].numel() / llama.weights.total
-    assert engine.passes({"vectors": prompt.vectors, norm: prompt.tensors[norm]}) == (1.0, 1 + share)
+    assert engine.passes({"vectors": prompt.vectors, norm: prompt.tensors[norm]}) == (
+        1.0,
+        1 + share,
+    )
     assert engine.passes({"vectors": prompt.vectors}) == (1.0, 1.0)
     assert engine.passes({norm: prompt.tensors[norm]}) == (1.0, share)
 
@@ -192,7 +223,9 @@ def test_bfloat16_is_near(llama):
     assert 0 < np.abs(losses[0] - losses[1]).max() < 0.3
     leaves = {name: tensor.clone().requires_grad_() for name, tensor in prompts[0].tensors.items()}
     make_engine(fast, task).loss(leaves, EVERYTHING).backward()
-    assert all(leaf.grad.dtype == torch.float32 for leaf in leaves.values() if leaf.grad is not None)
+    assert all(
+        leaf.grad.dtype == torch.float32 for leaf in leaves.values() if leaf.grad is not None
+    )
     assert leaves["vectors"].grad.abs().max() > 0
     fast.check_unchanged()
 
@@ -201,11 +234,20 @@ def test_each_kind_of_prompt_under_its_own_template_only(llama):
     task, (prompt,) = make_task(), tuned(llama, 1)
     engine = make_engine(llama, task)
     for other in (HardPrompt(llama.words[:3]), SoftPrompt(llama.vocabulary[:3]), Weights({})):
-        with pytest.raises(PromptError, match=f"vectors with changed weights are scored, got a {type(other).__name__}"):
+        with pytest.raises(
+            PromptError,
+            match=f"vectors with changed weights are scored, got a {type(other).__name__}",
+        ):
             engine.score([prompt, other], EVERYTHING)
-    assert "changed weights are scored, got a TextPrompt" in engine.score([TextPrompt("good"), prompt], EVERYTHING).failures[0]
+    assert (
+        "changed weights are scored, got a TextPrompt"
+        in engine.score([TextPrompt("good"), prompt], EVERYTHING).failures[0]
+    )
     for numbers, got in ((torch.zeros(3, 32), "Tensor"), ({}, "dict")):
-        with pytest.raises(PromptError, match=f"under this template vectors with changed weights are trained, got a {got}$"):
+        with pytest.raises(
+            PromptError,
+            match=f"under this template vectors with changed weights are trained, got a {got}$",
+        ):
             engine.loss(numbers, EVERYTHING)
     for kind in ("slots", "weights", "prefix"):
         with pytest.raises(PromptError, match=r"are scored, got a TunedPrompt$"):
@@ -217,12 +259,17 @@ def test_each_kind_of_prompt_under_its_own_template_only(llama):
 def test_vectors_of_another_shape_and_weights_of_nothing_are_refused(llama):
     engine = make_engine(llama, make_task())
     for shape in ((2, 32), (3, 16)):
-        with pytest.raises(PromptError, match=rf"shape \(3, 32\) under this template and model, got \({shape[0]}, {shape[1]}\)"):
+        with pytest.raises(
+            PromptError,
+            match=rf"shape \(3, 32\) under this template and model, got \({shape[0]}, {shape[1]}\)",
+        ):
             engine.score([TunedPrompt({"vectors": torch.zeros(shape)})], EVERYTHING)
         with pytest.raises(PromptError, match=r"shape \(3, 32\) under this template and model"):
             engine.loss({"vectors": torch.zeros(shape)}, EVERYTHING)
     with pytest.raises(PromptError, match="belong to nothing in this model"):
-        engine.score([TunedPrompt({"vectors": torch.zeros(3, 32), "x.y": torch.zeros(1)})], EVERYTHING)
+        engine.score(
+            [TunedPrompt({"vectors": torch.zeros(3, 32), "x.y": torch.zeros(1)})], EVERYTHING
+        )
 
 
 def test_not_finite_numbers_are_failures_and_are_undone(llama):

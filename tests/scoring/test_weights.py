@@ -21,7 +21,9 @@ from promptsearch.testing.tiny import tiny_model
 ARCHITECTURES = ("llama", "gpt2", "gemma3", "qwen3")
 FRONT, BEHIND = "{prompt} {text} It was {answer}", "{text} {prompt} It was {answer}"
 PARTS = ["good film", "the story", "I hate", "capital"]
-ROWS = [{"text": " ".join(PARTS[i % 4 :] * (1 + i % 3)) + f" {i}", "label": i % 2} for i in range(24)]
+ROWS = [
+    {"text": " ".join(PARTS[i % 4 :] * (1 + i % 3)) + f" {i}", "label": i % 2} for i in range(24)
+]
 SPLITS = {"search": 12, "select": 4, "test": 6}
 EVERYTHING = np.arange(12)
 
@@ -36,12 +38,22 @@ def llama():
     return LanguageModel(*tiny_model("llama"))
 
 
-def make_engine(lm, template=FRONT, answers=("bad", "very good indeed"), length=3, rows=ROWS, **given):
+def make_engine(
+    lm, template=FRONT, answers=("bad", "very good indeed"), length=3, rows=ROWS, **given
+):
     choices = None if answers is None else dict(enumerate(answers))
     if choices is None:
-        rows = [{**row, "label": ["good", "bad movie", "Paris"][i % 3]} for i, row in enumerate(rows)]
+        rows = [
+            {**row, "label": ["good", "bad movie", "Paris"][i % 3]} for i, row in enumerate(rows)
+        ]
     task = Task.from_rows(rows, template=template, label="label", answers=choices, splits=SPLITS)
-    return Engine(lm, task.template.bind(length).taking("weights"), task.splits["search"], task.choices, **given)
+    return Engine(
+        lm,
+        task.template.bind(length).taking("weights"),
+        task.splits["search"],
+        task.choices,
+        **given,
+    )
 
 
 def changed(lm, count=3, scale=0.05):
@@ -51,7 +63,10 @@ def changed(lm, count=3, scale=0.05):
     def near(tensor):
         return tensor + scale * torch.randn(tensor.shape, generator=generator)
 
-    return [Weights({name: near(tensor) for name, tensor in lm.weights.tensors.items()}) for _ in range(count)]
+    return [
+        Weights({name: near(tensor) for name, tensor in lm.weights.tensors.items()})
+        for _ in range(count)
+    ]
 
 
 def low_rank(lm, rank=2):
@@ -86,7 +101,11 @@ def through_peft(lm, weights):
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if "lora_" in name:
-                parameter.copy_(weights.tensors[name.removeprefix("base_model.model.").removesuffix(".default.weight")])
+                parameter.copy_(
+                    weights.tensors[
+                        name.removeprefix("base_model.model.").removesuffix(".default.weight")
+                    ]
+                )
     return model
 
 
@@ -115,7 +134,9 @@ def test_losses_are_those_of_models_that_have_the_weights(lm, template):
         for example in engine.examples(EVERYTHING):
             found, tokens = plain(engine, model, example)
             expected = torch.tensor(found).log_softmax(-1)
-            assert abs(scores.losses[p, example.id] + float(expected[example.choice])) < 1e-5 * tokens
+            assert (
+                abs(scores.losses[p, example.id] + float(expected[example.choice])) < 1e-5 * tokens
+            )
             assert np.abs(scores.choices[p, example.id] - expected.numpy()).max() < 1e-5 * tokens
     assert lm._digest() == known
     distances = np.abs(scores.losses[:, None] - scores.losses[None]).max(-1) + np.eye(5)
@@ -138,7 +159,9 @@ def test_a_loss_does_not_depend_on_what_else_is_scored(lm, monkeypatch):
     assert np.abs(engine.score(prompts[::-1], order).losses[::-1] - together[:, order]).max() < 1e-5
     assert engine.kept == (0, 0), "keys and values of other weights must not come back"
     monkeypatch.setitem(plan.PASS_TOKENS, "cpu", 1)
-    assert np.abs(make_engine(lm, memory=0).score(prompts, EVERYTHING).losses - together).max() < 1e-5
+    assert (
+        np.abs(make_engine(lm, memory=0).score(prompts, EVERYTHING).losses - together).max() < 1e-5
+    )
 
 
 def test_one_step_is_that_of_plain_torch(lm):
@@ -159,7 +182,9 @@ def test_one_step_is_that_of_plain_torch(lm):
     for name, parameter in model.named_parameters():
         if parameter.grad is not None:
             assert (ours[name].grad - parameter.grad).abs().max() < 1e-5, name
-    assert loss.item() == pytest.approx(engine.score([Weights(ours)], examples).losses.mean(), abs=1e-5)
+    assert loss.item() == pytest.approx(
+        engine.score([Weights(ours)], examples).losses.mean(), abs=1e-5
+    )
     before = {name: tensor.detach().clone() for name, tensor in ours.items()}
     for parameters in (list(ours.values()), list(model.parameters())):
         torch.optim.SGD(parameters, lr=0.1).step()
@@ -178,7 +203,9 @@ def test_the_gradient_of_low_rank_weights_is_that_of_peft(lm):
     for example in engine.examples(examples):
         answer = lay_out(engine._template, lm, example, None).answers[0]
         ids = [*lm.lead, *lm.encode(engine._template.render(example.fields, [""], "")), *answer]
-        steps = model(input_ids=torch.tensor([ids])).logits[0, -len(answer) - 1 : -1].log_softmax(-1)
+        steps = (
+            model(input_ids=torch.tensor([ids])).logits[0, -len(answer) - 1 : -1].log_softmax(-1)
+        )
         theirs = theirs - steps.gather(-1, torch.tensor(answer)[:, None]).sum() / len(examples)
     theirs.backward()
     for name, parameter in model.named_parameters():
@@ -197,7 +224,9 @@ def test_below_the_lowest_changed_layer_nothing_is_recorded(llama):
         lambda module, args: seen.append(args[0].requires_grad)
     )
     try:
-        engine.loss({name: weights.tensors[name].clone().requires_grad_() for name in names}, EVERYTHING).backward()
+        engine.loss(
+            {name: weights.tensors[name].clone().requires_grad_() for name in names}, EVERYTHING
+        ).backward()
     finally:
         handle.remove()
     assert seen and not any(seen)
@@ -215,7 +244,9 @@ def test_the_row_is_the_text_of_an_empty_prompt_and_is_paid_whole(lm):
 
 
 def test_weights_that_change_nothing_score_like_the_empty_prompt(lm):
-    task = Task.from_rows(ROWS, template=FRONT, label="label", answers={0: "bad", 1: "good"}, splits=SPLITS)
+    task = Task.from_rows(
+        ROWS, template=FRONT, label="label", answers={0: "bad", 1: "good"}, splits=SPLITS
+    )
     slots = Engine(lm, task.template.bind(3), task.splits["search"], task.choices)
     empty = slots.score([TextPrompt("")], EVERYTHING).losses
     same = Weights({name: tensor for name, tensor in lm.weights.tensors.items()})
@@ -231,29 +262,46 @@ def test_the_plan_knows_what_is_computed(llama):
 
 def test_bfloat16_is_near(llama):
     prompts = [*changed(llama), low_rank(llama)]
-    exact, fast = (make_engine(model).score(prompts, EVERYTHING).losses for model in (llama, llama.to(torch.bfloat16)))
+    exact, fast = (
+        make_engine(model).score(prompts, EVERYTHING).losses
+        for model in (llama, llama.to(torch.bfloat16))
+    )
     assert 0 < np.abs(exact - fast).max() < 0.3
     leaves = {name: tensor.clone().requires_grad_() for name, tensor in prompts[0].tensors.items()}
     make_engine(llama.to(torch.bfloat16)).loss(leaves, EVERYTHING).backward()
-    assert all(leaf.grad.dtype == torch.float32 for leaf in leaves.values() if leaf.grad is not None)
+    assert all(
+        leaf.grad.dtype == torch.float32 for leaf in leaves.values() if leaf.grad is not None
+    )
     llama.to(torch.bfloat16).check_unchanged()
 
 
 def test_each_kind_of_prompt_under_its_own_template_only(llama):
     engine = make_engine(llama)
     for prompt in (HardPrompt(llama.words[:3]), SoftPrompt(llama.vocabulary[:3])):
-        with pytest.raises(PromptError, match=f"under this template changed weights are scored, got a {type(prompt).__name__}"):
+        with pytest.raises(
+            PromptError,
+            match=f"under this template changed weights are scored, got a {type(prompt).__name__}",
+        ):
             engine.score([Weights({}), prompt], EVERYTHING)
     assert (
-        "changed weights are scored, got a TextPrompt" in engine.score([TextPrompt("good"), Weights({})], EVERYTHING).failures[0]
+        "changed weights are scored, got a TextPrompt"
+        in engine.score([TextPrompt("good"), Weights({})], EVERYTHING).failures[0]
     )
-    with pytest.raises(PromptError, match="under this template changed weights are trained, got a Tensor"):
+    with pytest.raises(
+        PromptError, match="under this template changed weights are trained, got a Tensor"
+    ):
         engine.loss(torch.zeros(3, 32), EVERYTHING)
-    task = Task.from_rows(ROWS, template=FRONT, label="label", answers={0: "bad", 1: "good"}, splits=SPLITS)
+    task = Task.from_rows(
+        ROWS, template=FRONT, label="label", answers={0: "bad", 1: "good"}, splits=SPLITS
+    )
     slots = Engine(llama, task.template.bind(3), task.splits["search"], task.choices)
-    with pytest.raises(PromptError, match="under this template prompts that fill slots are scored, got a Weights"):
+    with pytest.raises(
+        PromptError, match="under this template prompts that fill slots are scored, got a Weights"
+    ):
         slots.score([Weights({})], EVERYTHING)
-    with pytest.raises(PromptError, match="under this template prompts that fill slots are trained, got a dict"):
+    with pytest.raises(
+        PromptError, match="under this template prompts that fill slots are trained, got a dict"
+    ):
         slots.loss({}, EVERYTHING)
     with pytest.raises(PromptError, match="belong to nothing in this model"):
         engine.score([Weights({"x.y": torch.zeros(1)})], EVERYTHING)

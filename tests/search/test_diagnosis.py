@@ -31,13 +31,19 @@ def test_a_good_training_has_no_findings():
         ({"reached": [0]}, "no gradient reached 2 of the prompt's 3 tokens"),
         ({"unit": "tensors", "reached": [0]}, "no gradient reached 2 of the prompt's 3 tensors"),
         ({"scores": [0.5, 0.51, 0.52, 0.5]}, "training did not lower the loss"),
-        ({"scores": [1.0, 1.7, 0.9, 0.5, 0.4, 0.4]}, "the rate looks too high: the loss jumped from 1.000 at the start to 1.700"),
+        (
+            {"scores": [1.0, 1.7, 0.9, 0.5, 0.4, 0.4]},
+            "the rate looks too high: the loss jumped from 1.000 at the start to 1.700",
+        ),
         ({"moved": 0.004}, "the rate looks too low: the prompt moved by 0.4 % of its norm only"),
         (
             {"scores": [1 - 0.05 * i for i in range(12)]},
             "the rate or the budget looks too low: the loss was still falling at the end",
         ),
-        ({"winner": 0.8}, "the result is worse than the empty prompt: 0.800 against 0.700 nats on the select split"),
+        (
+            {"winner": 0.8},
+            "the result is worse than the empty prompt: 0.800 against 0.700 nats on the select split",
+        ),
     ],
 )
 def test_each_way_to_fail_has_its_finding_and_no_other(changes, finding):
@@ -46,7 +52,9 @@ def test_each_way_to_fail_has_its_finding_and_no_other(changes, finding):
 
 def test_clipping_is_a_fault_where_nothing_was_learnt_only():
     """AdamW undoes a constant scale of its gradients."""
-    clipped = "the rate looks too high, or 'clip' too low: the gradient was clipped at nearly all steps"
+    clipped = (
+        "the rate looks too high, or 'clip' too low: the gradient was clipped at nearly all steps"
+    )
     assert diagnose(training(clipped=63), GOOD, 0.4, 0.7)["findings"] == []
     assert clipped in diagnose(training(clipped=63), [1.0, 1.01, 1.02], 0.4, 0.7)["findings"]
     assert clipped not in diagnose(training(clipped=40), [1.0, 1.01, 1.02], 0.4, 0.7)["findings"]
@@ -74,8 +82,15 @@ def test_prompts_that_could_not_be_scored_are_no_jump():
 
 
 def test_a_diagnosis_is_json_and_shares_are_shares():
-    found = json.loads(json.dumps(diagnose(training(reached=[0, 2], clipped=16), GOOD, 0.4, 0.7), allow_nan=False))
-    assert (found["before"], found["after"], found["reached"], found["clipped"]) == (1.0, 0.404, pytest.approx(2 / 3), 0.25)
+    found = json.loads(
+        json.dumps(diagnose(training(reached=[0, 2], clipped=16), GOOD, 0.4, 0.7), allow_nan=False)
+    )
+    assert (found["before"], found["after"], found["reached"], found["clipped"]) == (
+        1.0,
+        0.404,
+        pytest.approx(2 / 3),
+        0.25,
+    )
 
 
 def test_notes_are_of_the_first_steps_only_and_rows_are_counted_once():

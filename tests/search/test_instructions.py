@@ -2,7 +2,13 @@ import pytest
 
 from promptsearch.errors import NothingUsable
 from promptsearch.models.endpoint import Completion
-from promptsearch.search.instructions import FROM_EXAMPLES, VARIATION, Instructions, read_instruction, solved
+from promptsearch.search.instructions import (
+    FROM_EXAMPLES,
+    VARIATION,
+    Instructions,
+    read_instruction,
+    solved,
+)
 from promptsearch.testing.planted import PlantedScorer
 
 
@@ -29,7 +35,9 @@ from promptsearch.testing.planted import PlantedScorer
         ("Score: 50", ""),
     ],
 )
-def test_an_instruction_is_read_from_the_first_line_without_what_stands_around_it(answer, instruction):
+def test_an_instruction_is_read_from_the_first_line_without_what_stands_around_it(
+    answer, instruction
+):
     assert read_instruction(answer) == instruction
 
 
@@ -53,7 +61,11 @@ def propose(answers, longest=6, retries=1, known=()):
             return [Completion(answer, 1, 1) for answer in answers[self.asked - 1]]
 
     instructions = Instructions(
-        PlantedScorer("separable").objective(proposing=Saying()), seed=0, longest=longest, temperature=1.0, retries=retries
+        PlantedScorer("separable").objective(proposing=Saying()),
+        seed=0,
+        longest=longest,
+        temperature=1.0,
+        retries=retries,
     )
     instructions.know(known)
     return instructions.propose(lambda: ["a"] * len(answers[0]))
@@ -61,7 +73,14 @@ def propose(answers, longest=6, retries=1, known=()):
 
 def test_what_is_too_long_is_cut_after_a_whole_sentence_or_refused():
     found = propose(
-        [["one two three four five", "Two words. And four more words", "one two three four five six", "A. B. C. D. E. F"]]
+        [
+            [
+                "one two three four five",
+                "Two words. And four more words",
+                "one two three four five six",
+                "A. B. C. D. E. F",
+            ]
+        ]
     )
     assert found == {0: "one two three four five", 1: "Two words.", 3: "A. B. C. D. E."}
 
@@ -73,6 +92,7 @@ def test_nothing_is_proposed_twice_and_places_are_told():
 def test_trying_goes_on_to_its_limit():
     assert propose([["", "..."], ["", "new"]], retries=1) == {1: "new"}
     with pytest.raises(
-        NothingUsable, match="nothing usable in 2 tries: no new one of less than 6 tokens. Its last answer was '...'"
+        NothingUsable,
+        match="nothing usable in 2 tries: no new one of less than 6 tokens. Its last answer was '...'",
     ):
         propose([["", "..."], ["", "..."], ["", "new"]], retries=1)

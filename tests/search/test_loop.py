@@ -41,9 +41,15 @@ class Asks(Walks):
     ("answer", "complaint"),
     [
         (lambda prompts: None, "Asks.ask returned NoneType; expected a list of prompts"),
-        (lambda prompts: (p for p in prompts), "Asks.ask returned generator; expected a list of prompts"),
+        (
+            lambda prompts: (p for p in prompts),
+            "Asks.ask returned generator; expected a list of prompts",
+        ),
         (lambda prompts: prompts[0], "Asks.ask returned HardPrompt; expected a list of prompts"),
-        (lambda prompts: Ask(prompts, [99]), r"ids of search examples, whole numbers from 0 to 11, got \[99\]"),
+        (
+            lambda prompts: Ask(prompts, [99]),
+            r"ids of search examples, whole numbers from 0 to 11, got \[99\]",
+        ),
         (lambda prompts: Ask(prompts, [-1]), r"whole numbers from 0 to 11, got \[-1\]"),
         (lambda prompts: Ask(prompts, []), r"whole numbers from 0 to 11, got \[\]"),
         (lambda prompts: Ask(prompts, 3), "whole numbers from 0 to 11, got 3"),
@@ -70,7 +76,9 @@ class Keeps(Walks):
 def test_a_state_that_cannot_be_saved_or_taken_back_is_named(tmp_path):
     strategy = Keeps(scorer().objective(log=RunLog(tmp_path)), seed=0)
     strategy.data = {"x": object()}
-    with pytest.raises(StrategyError, match="Keeps.state failed: TypeError: .*not JSON serializable"):
+    with pytest.raises(
+        StrategyError, match="Keeps.state failed: TypeError: .*not JSON serializable"
+    ):
         search(strategy, tmp_path)
     search(Keeps(scorer().objective(log=RunLog(tmp_path)), seed=0), tmp_path)
     with pytest.raises(StrategyError, match="Keeps.restore failed: NotImplementedError"):
@@ -87,7 +95,9 @@ class Counts(Walks):
         return super().ask()
 
     def state(self):
-        return State({"t": torch.arange(3.0)}, {"step": self.step, "infinite": float("inf"), "large": 2**127})
+        return State(
+            {"t": torch.arange(3.0)}, {"step": self.step, "infinite": float("inf"), "large": 2**127}
+        )
 
     def restore(self, state):
         assert state.tensors["t"].tolist() == [0, 1, 2] and state.data["large"] == 2**127
@@ -132,13 +142,19 @@ def flipped(content, place):
         lambda path: path.write_bytes(path.read_bytes()[:50]),
         lambda path: path.write_bytes(path.read_bytes()[:-1]),
         lambda path: path.write_bytes(flipped(path.read_bytes(), -1)),
-        lambda path: path.write_bytes(flipped(path.read_bytes(), path.read_bytes().index(b"evaluations") + 16)),
+        lambda path: path.write_bytes(
+            flipped(path.read_bytes(), path.read_bytes().index(b"evaluations") + 16)
+        ),
         lambda path: path.write_bytes(save({"t": torch.zeros(1)}, metadata={"state": "{}"})),
-        lambda path: path.write_bytes(save({"t": torch.zeros(1)}, metadata={"state": "[" * 100_000})),
+        lambda path: path.write_bytes(
+            save({"t": torch.zeros(1)}, metadata={"state": "[" * 100_000})
+        ),
         lambda path: path.write_bytes(save({"t": torch.zeros(1)})),
         lambda path: (path.unlink(), os.mkfifo(path)),
         lambda path: (path.unlink(), path.symlink_to("nowhere")),
-        lambda path: write(path.with_name("evaluations.jsonl"), lines(path.with_name("evaluations.jsonl"))[:5]),
+        lambda path: write(
+            path.with_name("evaluations.jsonl"), lines(path.with_name("evaluations.jsonl"))[:5]
+        ),
         lambda path: path.with_name("evaluations.jsonl").unlink(),
     ],
 )
@@ -156,7 +172,9 @@ def test_what_is_wrong_with_a_state_is_told(stopped, caplog):
     folder, _ = stopped
     (folder / "state.safetensors").write_bytes(b"?")
     go_on(folder)
-    assert "is not used: it is damaged" in caplog.text and "its numbers stay the same" in caplog.text
+    assert (
+        "is not used: it is damaged" in caplog.text and "its numbers stay the same" in caplog.text
+    )
 
 
 def lines(path):
@@ -194,7 +212,9 @@ class Climbs(Strategy):
 
     def ask(self):
         self.step += 1
-        return [SoftPrompt(torch.full((2, 8), (self.step * 7 % 40) / 40))] if self.step <= 40 else []
+        return (
+            [SoftPrompt(torch.full((2, 8), (self.step * 7 % 40) / 40))] if self.step <= 40 else []
+        )
 
     def state(self):
         return State({}, {"step": self.step})
@@ -211,12 +231,18 @@ def test_beside_a_state_lie_the_numbers_of_the_best_and_no_others(tmp_path, monk
     monkeypatch.setattr("promptsearch.search.loop._SAVING_SHARE", 1e9)  # at every chance
     given = scorer().objective(log=RunLog(tmp_path))
     search(Climbs(given, seed=0), tmp_path)
-    assert files(tmp_path) == {item.prompt.key for item in given.ranking} and len(given.ranking) == 10
+    assert (
+        files(tmp_path) == {item.prompt.key for item in given.ranking} and len(given.ranking) == 10
+    )
     again = scorer().objective(log=RunLog(tmp_path))
     search(Climbs(again, seed=0), tmp_path)
     assert again.finalists() == given.finalists()
     path = next((tmp_path / "finalists").iterdir())
-    for damage in (path.unlink, lambda: path.write_bytes(b""), lambda: path.write_bytes(path.read_bytes()[:-4] + b"abcd")):
+    for damage in (
+        path.unlink,
+        lambda: path.write_bytes(b""),
+        lambda: path.write_bytes(path.read_bytes()[:-4] + b"abcd"),
+    ):
         damage()
         third = scorer().objective(log=RunLog(tmp_path))
         search(Climbs(third, seed=0), tmp_path)

@@ -12,7 +12,15 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from promptsearch import GatedPrompt, HardPrompt, PrefixPrompt, SoftPrompt, TextPrompt, TunedPrompt, Weights
+from promptsearch import (
+    GatedPrompt,
+    HardPrompt,
+    PrefixPrompt,
+    SoftPrompt,
+    TextPrompt,
+    TunedPrompt,
+    Weights,
+)
 from promptsearch.errors import BudgetExhausted, PromptError, StrategyError
 from promptsearch.records.cache import ScoreCache
 from promptsearch.records.ledger import Ledger
@@ -73,13 +81,25 @@ def drive(objective, asked):
 
 def picture(objective, told, end):
     """All that must not depend on kills and caches."""
-    spent = {name: value for name, value in objective.ledger.to_json().items() if name not in ("cached", "computed")}
+    spent = {
+        name: value
+        for name, value in objective.ledger.to_json().items()
+        if name not in ("cached", "computed")
+    }
     ranking = [(item.value, item.order, item.prompt) for item in objective.ranking]
-    return [repr(evaluation) for evaluation in told], end, spent, ranking, books_of(objective).to_json()["lead_paid"]
+    return (
+        [repr(evaluation) for evaluation in told],
+        end,
+        spent,
+        ranking,
+        books_of(objective).to_json()["lead_paid"],
+    )
 
 
 def budgeted(source, share, reserve, **options):
-    return source.objective(int(share * source.budget(1)), reserve=lambda length, prompts: reserve * length, **options)
+    return source.objective(
+        int(share * source.budget(1)), reserve=lambda length, prompts: reserve * length, **options
+    )
 
 
 @SETTINGS
@@ -105,7 +125,9 @@ def test_each_line_is_charged_its_price_and_each_lead_once(asked, share, reserve
         ids = source.scored if line["examples"] == "score_on" else np.array(line["examples"])
         fresh = np.array([i for i in ids.tolist() if i not in met], dtype=np.int64)
         met.update(fresh.tolist())
-        price = len(line["prompts"]) * int((source.context(ids) + 2).sum()) + int(source.lead(fresh).sum())
+        price = len(line["prompts"]) * int((source.context(ids) + 2).sum()) + int(
+            source.lead(fresh).sum()
+        )
         total += price
         assert line["price"] == price and line["ledger"]["forward"] == total
     assert objective.ledger.spent == objective.ledger.forward == total
@@ -126,18 +148,26 @@ def test_the_same_prompt_twice_is_free_and_gives_the_same_scores(asked, fail):
         np.testing.assert_array_equal(one.losses, other.losses)
         np.testing.assert_array_equal(one.values, other.values)
         assert one.failures == other.failures
-    keys = [(prompt["key"], str(line["examples"])) for line in objective.log.lines for prompt in line["prompts"]]
+    keys = [
+        (prompt["key"], str(line["examples"]))
+        for line in objective.log.lines
+        for prompt in line["prompts"]
+    ]
     assert len(keys) == len(set(keys))
 
 
 @SETTINGS
 @given(st.permutations(PROMPTS), st.integers(0, 15), st.integers(0, 200), reserves)
-def test_an_ask_beyond_the_budget_is_scored_in_order_as_far_as_it_reaches(rows, count, spare, reserve):
+def test_an_ask_beyond_the_budget_is_scored_in_order_as_far_as_it_reaches(
+    rows, count, spare, reserve
+):
     source = scorer()
     each = source.budget(1) - source.budget(0)
     budget = source.budget(count) + 2 * reserve + spare % each
     objective = source.objective(budget, reserve=lambda length, prompts: reserve * length)
-    with pytest.raises(BudgetExhausted, match=f"16 prompts were asked for and {count} could be paid"):
+    with pytest.raises(
+        BudgetExhausted, match=f"16 prompts were asked for and {count} could be paid"
+    ):
         objective.evaluate([source.space.prompt(row) for row in rows])
     scored = [tuple(prompt["ids"]) for line in objective.log.lines for prompt in line["prompts"]]
     assert scored == [source.space.prompt(row).ids for row in rows[:count]]
@@ -155,7 +185,9 @@ def test_the_incumbent_never_gets_worse_and_the_ranking_holds_the_best(asked, fa
         evaluation = objective.evaluate(prompts, examples)
         best.append(objective.ranking[0].value if objective.ranking else float("inf"))
         if examples is None:
-            values.update({p: v for p, v in zip(prompts, evaluation.values, strict=True) if np.isfinite(v)})
+            values.update(
+                {p: v for p, v in zip(prompts, evaluation.values, strict=True) if np.isfinite(v)}
+            )
     assert best == sorted(best, reverse=True)
     # Ties go to the earlier one, and a dict keeps the order of first entry.
     expected = sorted(values.items(), key=lambda item: item[1])[:FINALISTS]
@@ -167,7 +199,9 @@ def test_the_incumbent_never_gets_worse_and_the_ranking_holds_the_best(asked, fa
 @given(asks, failing)
 def test_values_are_mean_losses_and_failures_are_infinite_and_unscored(asked, fail):
     source = scorer(fail)
-    for (rows, examples), evaluation in zip(asked, drive(source.objective(), asked)[0], strict=True):
+    for (rows, examples), evaluation in zip(
+        asked, drive(source.objective(), asked)[0], strict=True
+    ):
         ids = source.scored if examples is None else np.array(examples)
         expected = source.score([source.space.prompt(row) for row in rows], ids)
         np.testing.assert_array_equal(evaluation.examples, ids)
@@ -176,13 +210,23 @@ def test_values_are_mean_losses_and_failures_are_infinite_and_unscored(asked, fa
         for i, value in enumerate(evaluation.values):
             failed = i in evaluation.failures
             assert value == (np.inf if failed else evaluation.losses[i].mean())
-            assert np.isnan(evaluation.losses[i]).all() == np.isnan(evaluation.metric[i]).all() == failed
-        assert not any(i in evaluation.failures for i in range(len(rows)) if source.space.prompt(rows[i]) == source.optimum)
+            assert (
+                np.isnan(evaluation.losses[i]).all()
+                == np.isnan(evaluation.metric[i]).all()
+                == failed
+            )
+        assert not any(
+            i in evaluation.failures
+            for i in range(len(rows))
+            if source.space.prompt(rows[i]) == source.optimum
+        )
 
 
 @SETTINGS
 @given(asks, evaluations, reserves, failing, st.integers(0, 12))
-def test_a_replay_gives_the_same_books_without_scoring_what_the_log_knows(asked, share, reserve, fail, lost):
+def test_a_replay_gives_the_same_books_without_scoring_what_the_log_knows(
+    asked, share, reserve, fail, lost
+):
     with tempfile.TemporaryDirectory() as name:
         log = Path(name) / "evaluations.jsonl"
         whole = budgeted(scorer(fail), share, reserve, log=RunLog(Path(name)))
@@ -210,7 +254,9 @@ def test_saved_books_and_the_rest_of_the_log_give_the_same_books(asked, fail, at
         source.closed = True
         resumed = source.objective(log=RunLog(Path(name)))
         books_of(resumed).recover(saved)
-        assert picture(resumed, early + drive(resumed, asked[at:])[0], None) == picture(whole, early + late, None)
+        assert picture(resumed, early + drive(resumed, asked[at:])[0], None) == picture(
+            whole, early + late, None
+        )
         assert books_of(resumed).to_json() == books_of(whole).to_json()
 
 
@@ -225,8 +271,12 @@ def test_a_full_cache_gives_the_same_numbers_and_is_charged(asked, share, reserv
         warm = budgeted(source, share, reserve, cache=cache)
         assert picture(warm, *drive(warm, asked)) == expected
         cache.close()
-        assert source.calls == sum(bool(line["failures"]) for line in warm.log.lines)  # failures are never cached
-        assert warm.ledger.cached == sum(line["price"] for line in warm.log.lines if not line["failures"])
+        assert source.calls == sum(
+            bool(line["failures"]) for line in warm.log.lines
+        )  # failures are never cached
+        assert warm.ledger.cached == sum(
+            line["price"] for line in warm.log.lines if not line["failures"]
+        )
 
 
 @pytest.mark.parametrize("batch", [1, 8])
@@ -236,7 +286,9 @@ def test_a_thousand_free_proposals_in_a_row_end_the_run(batch):
     objective.evaluate(known)
     for _ in range(FREE_PROPOSALS // batch - 1):
         objective.evaluate(known)
-    objective.evaluate([objective.space.prompt(PROMPTS[-1])])  # something new: the count starts again
+    objective.evaluate(
+        [objective.space.prompt(PROMPTS[-1])]
+    )  # something new: the count starts again
     for _ in range(FREE_PROPOSALS // batch - 1):
         objective.evaluate(known)
     with pytest.raises(BudgetExhausted, match="1000 proposals in a row had all been scored before"):
@@ -249,7 +301,10 @@ def test_a_repeat_beside_a_new_prompt_is_free():
     objective.evaluate([one])
     evaluation = objective.evaluate([one, two, one, two])
     assert evaluation.price == objective.price([two])
-    assert evaluation.values[0] == evaluation.values[2] and evaluation.values[1] == evaluation.values[3]
+    assert (
+        evaluation.values[0] == evaluation.values[2]
+        and evaluation.values[1] == evaluation.values[3]
+    )
 
 
 def test_scores_on_other_examples_never_rank():
@@ -262,7 +317,9 @@ def test_minibatches_hold_none_of_the_scored_examples():
     objective = scorer().objective()
     rng = np.random.default_rng(0)
     drawn = [objective.minibatch(rng, 4) for _ in range(100)]
-    assert set(np.concatenate(drawn)) == set(objective.training) and not set(np.concatenate(drawn)) & set(objective.scored)
+    assert set(np.concatenate(drawn)) == set(objective.training) and not set(
+        np.concatenate(drawn)
+    ) & set(objective.scored)
     assert all(len(set(batch)) == 4 for batch in drawn)
     assert len(objective.minibatch(rng, 50)) == 50  # more than there are: with replacement
 
@@ -297,7 +354,9 @@ def test_a_gradient_step_that_cannot_be_paid_changes_nothing():
     vectors = torch.zeros(2, 8)
     source.objective(price + 20, reserve=lambda length, prompts: 10 * length).loss(vectors, ids)
     objective = source.objective(price + 19, reserve=lambda length, prompts: 10 * length)
-    with pytest.raises(BudgetExhausted, match=f"{price} tokens are wanted and 20 are set aside for selection"):
+    with pytest.raises(
+        BudgetExhausted, match=f"{price} tokens are wanted and 20 are set aside for selection"
+    ):
         objective.loss(vectors, ids)
     assert objective.ledger.spent == 0 and books_of(objective).to_json()["lead_paid"] == []
 
@@ -305,8 +364,14 @@ def test_a_gradient_step_that_cannot_be_paid_changes_nothing():
 def test_the_keys_and_values_of_a_text_are_charged_by_the_token():
     objective = scorer().objective(24, reserve=lambda length, prompts: 10 * length)
     assert tuple(objective.keys_values([1, 2, 3]).shape) == (3, *objective.prefix_shape)
-    assert (objective.ledger.forward, objective.ledger.computed, objective.ledger.backward) == (3, 3, 0)
-    with pytest.raises(BudgetExhausted, match="3 tokens are wanted and 20 are set aside for selection"):
+    assert (objective.ledger.forward, objective.ledger.computed, objective.ledger.backward) == (
+        3,
+        3,
+        0,
+    )
+    with pytest.raises(
+        BudgetExhausted, match="3 tokens are wanted and 20 are set aside for selection"
+    ):
         objective.keys_values([1, 2, 3])
     assert objective.ledger.spent == 3
 
@@ -318,9 +383,13 @@ def test_a_step_of_a_prefix_is_charged_like_one_of_as_many_vectors():
         objective = source.objective()
         price = objective.price([SoftPrompt(rows) if rows.ndim == 2 else PrefixPrompt(rows)])
         objective.loss(rows, np.array([7, 9]))
-        spent.append((price, objective.ledger.forward, objective.ledger.backward, objective.ledger.computed))
+        spent.append(
+            (price, objective.ledger.forward, objective.ledger.backward, objective.ledger.computed)
+        )
     (*paid, computed), prefixed = spent
-    assert prefixed == (*paid, computed - 2 * 2 * 2), "given keys and values are paid and not computed"
+    assert prefixed == (*paid, computed - 2 * 2 * 2), (
+        "given keys and values are paid and not computed"
+    )
 
 
 @pytest.mark.parametrize("layers", [1, 2])
@@ -330,13 +399,20 @@ def test_a_step_of_a_gated_prompt_pays_the_backward_of_its_layers_only(layers):
     numbers = torch.zeros(2, layers, 8), torch.zeros(layers, 2)
     ids = np.array([7, 9])
     text, lead = int(source.context(ids).sum()), int(source.lead(ids).sum())
-    assert objective.price([GatedPrompt(*numbers)], ids) == text + 2 * 2 + lead, "that of a prefix of its length"
+    assert objective.price([GatedPrompt(*numbers)], ids) == text + 2 * 2 + lead, (
+        "that of a prefix of its length"
+    )
     objective.loss(numbers, ids)
     ledger = books_of(objective).ledger
-    assert (ledger.forward, ledger.backward) == (text + 2 * 2 + lead, math.ceil((text + 2 * 2) * layers / 2))
+    assert (ledger.forward, ledger.backward) == (
+        text + 2 * 2 + lead,
+        math.ceil((text + 2 * 2) * layers / 2),
+    )
     assert ledger.computed == 2 * text * layers // 2 + text * (2 - layers) // 2 + lead
     objective.loss(numbers, ids)
-    assert ledger.computed == 2 * (2 * text * layers // 2) + text * (2 - layers) // 2 + lead, "the layers below, once"
+    assert ledger.computed == 2 * (2 * text * layers // 2) + text * (2 - layers) // 2 + lead, (
+        "the layers below, once"
+    )
 
 
 def test_the_price_of_a_text_depends_on_its_length():
@@ -379,7 +455,10 @@ def test_time_over_ends_the_run_but_not_a_replay(tmp_path):
         (HardPrompt([999, 999]), r"the tokens \[999, 999\] are not in the pool of 4 tokens"),
         (SoftPrompt(torch.zeros(3, 8)), r"a soft prompt here has shape \(2, 8\), got \(3, 8\)"),
         (SoftPrompt(torch.zeros(2, 9)), r"a soft prompt here has shape \(2, 8\), got \(2, 9\)"),
-        (PrefixPrompt(torch.zeros(3, 2, 2, 1, 8)), r"a prefix prompt here has shape \(2, 2, 2, 1, 8\), got \(3, 2, 2, 1, 8\)"),
+        (
+            PrefixPrompt(torch.zeros(3, 2, 2, 1, 8)),
+            r"a prefix prompt here has shape \(2, 2, 2, 1, 8\), got \(3, 2, 2, 1, 8\)",
+        ),
         (
             GatedPrompt(torch.zeros(3, 1, 8), torch.zeros(1, 2)),
             r"a gated prompt here has shape \(2, 1, 8\) and \(1, 2\), got \(3, 1, 8\) and \(1, 2\)",
@@ -388,8 +467,14 @@ def test_time_over_ends_the_run_but_not_a_replay(tmp_path):
             GatedPrompt(torch.zeros(2, 3, 8), torch.zeros(3, 1)),
             r"a gated prompt here has shape \(2, 2, 8\) and \(2, 1\), got \(2, 3, 8\) and \(3, 1\)",
         ),
-        (TunedPrompt({"vectors": torch.zeros(3, 8)}), r"a tuned prompt here has shape \(2, 8\), got \(3, 8\)"),
-        (PrefixPrompt(torch.zeros(2, 3, 2, 1, 8)), r"a prefix prompt here has shape \(2, 2, 2, 1, 8\), got \(2, 3, 2, 1, 8\)"),
+        (
+            TunedPrompt({"vectors": torch.zeros(3, 8)}),
+            r"a tuned prompt here has shape \(2, 8\), got \(3, 8\)",
+        ),
+        (
+            PrefixPrompt(torch.zeros(2, 3, 2, 1, 8)),
+            r"a prefix prompt here has shape \(2, 2, 2, 1, 8\), got \(2, 3, 2, 1, 8\)",
+        ),
     ],
 )
 def test_a_prompt_outside_the_space_is_refused_before_anything_is_charged(prompt, message):
@@ -401,7 +486,10 @@ def test_a_prompt_outside_the_space_is_refused_before_anything_is_charged(prompt
 
 def test_weights_that_the_model_does_not_have_are_refused_with_and_without_vectors():
     objective = scorer().objective()
-    for prompt in (Weights({"x.y": torch.zeros(1)}), TunedPrompt({"vectors": torch.zeros(2, 8), "x.y": torch.zeros(1)})):
+    for prompt in (
+        Weights({"x.y": torch.zeros(1)}),
+        TunedPrompt({"vectors": torch.zeros(2, 8), "x.y": torch.zeros(1)}),
+    ):
         with pytest.raises(PromptError, match="belong to nothing in this model"):
             objective.evaluate([prompt])
     assert objective.ledger.spent == 0
@@ -419,13 +507,17 @@ def test_a_step_of_a_tuned_prompt_crosses_all_layers_and_pays_its_weights():
     ledger = objective.ledger
     assert (ledger.forward, ledger.backward) == (tokens + lead, math.ceil((1 + share) * tokens))
     assert ledger.computed == math.ceil((2 + share) * tokens) + lead
-    assert objective.backward({"norm.weight": torch.ones(8)}) == share, "without vectors nothing below is crossed"
+    assert objective.backward({"norm.weight": torch.ones(8)}) == share, (
+        "without vectors nothing below is crossed"
+    )
 
 
 @pytest.mark.parametrize("examples", [[], [12], [-1], [0.5], [[1, 2]], ["a"], 3])
 def test_examples_that_do_not_exist_are_refused_before_anything_is_charged(examples):
     objective = scorer().objective()
-    with pytest.raises(StrategyError, match="expected ids of search examples, whole numbers from 0 to 11"):
+    with pytest.raises(
+        StrategyError, match="expected ids of search examples, whole numbers from 0 to 11"
+    ):
         objective.evaluate([objective.space.prompt(PROMPTS[0])], examples)
     assert objective.ledger.spent == 0
 

@@ -69,7 +69,9 @@ class Ranged(Strategy):
         ({"least": 5}, "strategy 'r': 'least' must be at most 'count'"),
     ],
 )
-def test_a_value_out_of_its_range_is_named_with_the_range(options: dict[str, object], message: str) -> None:
+def test_a_value_out_of_its_range_is_named_with_the_range(
+    options: dict[str, object], message: str
+) -> None:
     with pytest.raises(OptionError) as caught:
         check_options("r", Ranged, options)
     assert str(caught.value) == message
@@ -93,10 +95,21 @@ def test_a_list_of_options_shows_the_ranges() -> None:
 def test_every_number_of_a_built_in_strategy_has_a_range_that_its_default_is_in(name: str) -> None:
     strategy = find_strategy(name)
     needed = {"prompts": ["x"]}
-    check_options(name, strategy, {key: value for key, value in needed.items() if key in {o.name for o in options_of(strategy)}})
+    check_options(
+        name,
+        strategy,
+        {
+            key: value
+            for key, value in needed.items()
+            if key in {o.name for o in options_of(strategy)}
+        },
+    )
     for option in options_of(strategy):
         if option.type.startswith(("int", "float")):
-            assert "from" in option.type or "above" in option.type or "at least" in option.type, (name, option)
+            assert "from" in option.type or "above" in option.type or "at least" in option.type, (
+                name,
+                option,
+            )
             with pytest.raises(StrategyError, match="must be|expected|valid"):
                 check_options(name, strategy, {option.name: -1})
             if option.type.startswith("int"):
@@ -107,13 +120,28 @@ def test_every_number_of_a_built_in_strategy_has_a_range_that_its_default_is_in(
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        ("random: {batch: 1" + "0" * 30 + "}", "line 6: strategy 'random': 'batch' must be at most 100,000"),
-        ("random: {\n      batch: 0}", "line 7: strategy 'random': 'batch' must be at least 1, got 0"),
-        ("random: {bach: 5}", "line 6: unknown option of strategy 'random' 'bach'. Did you mean 'batch'?"),
+        (
+            "random: {batch: 1" + "0" * 30 + "}",
+            "line 6: strategy 'random': 'batch' must be at most 100,000",
+        ),
+        (
+            "random: {\n      batch: 0}",
+            "line 7: strategy 'random': 'batch' must be at least 1, got 0",
+        ),
+        (
+            "random: {bach: 5}",
+            "line 6: unknown option of strategy 'random' 'bach'. Did you mean 'batch'?",
+        ),
         ("rndom", "line 6: unknown strategy 'rndom'. Did you mean 'random'?"),
-        ("p_tuning: {batch: 4, accumulate: 5}", "line 6: strategy 'p_tuning': 'accumulate' splits a batch of 4 examples"),
+        (
+            "p_tuning: {batch: 4, accumulate: 5}",
+            "line 6: strategy 'p_tuning': 'accumulate' splits a batch of 4 examples",
+        ),
         ("evolution: {optimizer: x}", "line 6: unknown optimizer 'x'"),
-        ("ranged_plugin:Mine: {size: 99}", "line 6: strategy 'ranged_plugin:Mine': 'size' must be at most 9, got 99"),
+        (
+            "ranged_plugin:Mine: {size: 99}",
+            "line 6: strategy 'ranged_plugin:Mine': 'size' must be at most 9, got 99",
+        ),
     ],
 )
 def test_a_wrong_option_is_refused_with_its_line_before_data_or_model_are_looked_for(

@@ -10,12 +10,19 @@ from hypothesis import strategies as st
 
 from promptsearch import Task
 from promptsearch.errors import StudyError
-from promptsearch.search.pool import answer_tokens, make_pool, pointwise_mutual_information, task_words
+from promptsearch.search.pool import (
+    answer_tokens,
+    make_pool,
+    pointwise_mutual_information,
+    task_words,
+)
 from promptsearch.tasks.task import Example
 
 
 def examples(*texts_and_labels):
-    return [Example(i, {"text": text}, "", label) for i, (text, label) in enumerate(texts_and_labels)]
+    return [
+        Example(i, {"text": text}, "", label) for i, (text, label) in enumerate(texts_and_labels)
+    ]
 
 
 def training(task):
@@ -32,7 +39,9 @@ def facts():
     cities = ["Paris", "Berlin", "City of the good", "Rotterdam"]
     rows = [{"name": f"the movie capital {i}", "capital": cities[i % 4]} for i in range(60)]
     sizes = {"search": 30, "select": 10, "test": 20}
-    return Task.from_rows(rows, template="{prompt} {name} is {answer}", label="capital", splits=sizes, name="facts")
+    return Task.from_rows(
+        rows, template="{prompt} {name} is {answer}", label="capital", splits=sizes, name="facts"
+    )
 
 
 def test_mutual_information_is_that_of_a_table_computed_by_hand():
@@ -40,14 +49,21 @@ def test_mutual_information_is_that_of_a_table_computed_by_hand():
     found = pointwise_mutual_information([[5, 0], [3, 2], [0, 1]], [6, 4])
     expected = np.log([[(8 / 10) / 0.6, (2 / 10) / 0.4], [1, 1], [(3 / 6) / 0.6, (3 / 6) / 0.4]])
     np.testing.assert_allclose(found, expected, atol=1e-12)
-    np.testing.assert_array_equal(pointwise_mutual_information([[2, 0]], [4, 0]), [[0, 0]])  # a label that nothing has
+    np.testing.assert_array_equal(
+        pointwise_mutual_information([[2, 0]], [4, 0]), [[0, 0]]
+    )  # a label that nothing has
 
 
-@given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), min_size=1, max_size=5), st.permutations([0, 1]))
+@given(
+    st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), min_size=1, max_size=5),
+    st.permutations([0, 1]),
+)
 def test_mutual_information_does_not_depend_on_the_order_of_the_labels(rows, order):
     counts, totals = np.array(rows), np.array([9, 9])
     found = pointwise_mutual_information(counts, totals)
-    np.testing.assert_allclose(pointwise_mutual_information(counts[:, order], totals[order]), found[:, order])
+    np.testing.assert_allclose(
+        pointwise_mutual_information(counts[:, order], totals[order]), found[:, order]
+    )
 
 
 def test_words_of_the_task_are_ranked_by_what_they_tell_of_the_label(tiny):
@@ -73,7 +89,9 @@ def test_a_word_of_one_example_tells_less_than_one_of_many(tiny):
 
 def test_words_of_a_task_with_text_answers_are_those_that_it_has_more_than_texts_in_general(tiny):
     frequent, rare = words_of(tiny, (tiny.words[0], tiny.words[-1]))
-    ranked = words_of(tiny, task_words(tiny.words, tiny, examples(*[(f"{frequent} {rare}", None)] * 5), None))
+    ranked = words_of(
+        tiny, task_words(tiny.words, tiny, examples(*[(f"{frequent} {rare}", None)] * 5), None)
+    )
     assert ranked == [rare, frequent]
     both = examples(*[(f"{frequent} {rare}", None)] * 2, *[(f"{frequent}", None)] * 30)
     assert words_of(tiny, task_words(tiny.words, tiny, both, None)) == [frequent, rare]
@@ -103,8 +121,12 @@ def test_no_pool_holds_answer_or_special_tokens(tiny, films, facts, tmp_path_fac
 
 
 def test_answer_tokens_are_all_of_the_choices_and_text_answers_of_one_token(tiny, films, facts):
-    assert words_of(tiny, sorted(answer_tokens(films, tiny))) == words_of(tiny, sorted(tiny.encode(" good bad" + " good")[:2]))
-    assert set(words_of(tiny, answer_tokens(facts, tiny))) == {"Paris", "Berlin"}, "everyday words of long answers may stay"
+    assert words_of(tiny, sorted(answer_tokens(films, tiny))) == words_of(
+        tiny, sorted(tiny.encode(" good bad" + " good")[:2])
+    )
+    assert set(words_of(tiny, answer_tokens(facts, tiny))) == {"Paris", "Berlin"}, (
+        "everyday words of long answers may stay"
+    )
 
 
 def test_what_a_list_may_not_hold_is_left_out_and_told(tiny, films):
@@ -112,7 +134,10 @@ def test_what_a_list_may_not_hold_is_left_out_and_told(tiny, films):
     pool = make_pool(("movie", "good", "the", " good", "movie"), Path(), films, tiny, ())
     assert pool.ids == tuple(tiny_ids.values())
     assert pool.made == "3 words of a list without 1 answer tokens ( good)"
-    with pytest.raises(StudyError, match=r"'films' is empty: all of the 2 words of a list are left out, 2 answer tokens \( good"):
+    with pytest.raises(
+        StudyError,
+        match=r"'films' is empty: all of the 2 words of a list are left out, 2 answer tokens \( good",
+    ):
         make_pool(("good", "bad"), Path(), films, tiny, ())
 
 
@@ -121,10 +146,14 @@ def test_added_tokens_are_left_out_of_a_list(films):
     from promptsearch.testing.tiny import tiny_model
 
     model, tokenizer = tiny_model("llama")
-    tokenizer.add_tokens([" wonderful"])  # an added token that is no special one: the tokenizer finds it in plain text
+    tokenizer.add_tokens(
+        [" wonderful"]
+    )  # an added token that is no special one: the tokenizer finds it in plain text
     lm = LanguageModel(model, tokenizer)
     assert len(lm.encode(" wonderful")) == 1
-    with pytest.raises(StudyError, match=r"1 answer tokens \( good\) and 1 special or added tokens \( wonderful\)"):
+    with pytest.raises(
+        StudyError, match=r"1 answer tokens \( good\) and 1 special or added tokens \( wonderful\)"
+    ):
         make_pool(("wonderful", "good"), Path(), films, lm, ())
 
 
@@ -144,7 +173,10 @@ def test_words_are_mined_from_training_examples_only(tiny, films):
         for name, split in films.splits.items()
     }
     assert make_pool(source, Path(), replace(films, splits=spoilt), tiny, training(films)) == pool
-    other = [replace(e, choice=i % 2, fields={"text": "funny story, very boring"}) for i, e in enumerate(training(films))]
+    other = [
+        replace(e, choice=i % 2, fields={"text": "funny story, very boring"})
+        for i, e in enumerate(training(films))
+    ]
     assert make_pool(source, Path(), films, tiny, other) != pool
 
 
@@ -152,7 +184,10 @@ def test_a_larger_test_split_leaves_the_pool_as_it_is(tiny):
     from promptsearch.study.config import parse_config
     from promptsearch.study.prepare import prepare
 
-    rows = [{"text": f"the {w} movie {i}", "label": i % 2} for i, w in enumerate(["story", "funny", "capital", "hate"] * 40)]
+    rows = [
+        {"text": f"the {w} movie {i}", "label": i % 2}
+        for i, w in enumerate(["story", "funny", "capital", "hate"] * 40)
+    ]
 
     def pool(test):
         task = Task.from_rows(
@@ -163,7 +198,14 @@ def test_a_larger_test_split_leaves_the_pool_as_it_is(tiny):
             splits={"search": 40, "select": 10, "test": test},
             name="films",
         )
-        config = {"model": "given", "task": "films", "budget": 90_000, "score_on": 8, "length": 2, "strategies": ["random"]}
+        config = {
+            "model": "given",
+            "task": "films",
+            "budget": 90_000,
+            "score_on": 8,
+            "length": 2,
+            "strategies": ["random"],
+        }
         prepared = prepare(parse_config({**config, "pool": {"task": 4}}), tiny, task)
         return prepared.arena(task).pool
 
@@ -176,11 +218,20 @@ def test_bad_pools_are_refused_with_what_is_there(tiny, films, tmp_path):
             make_pool(given, tmp_path, films, tiny, training(films))
 
     usable = len(tiny.words) - 2
-    refused(usable + 1, f"the pool wants {usable + 1} words, but this tokenizer has {usable} that are no answers of task 'films'")
-    refused(dict(task=500), r"the pool wants 500 words of the task, but the 32 search examples of 'films' .* lower 'task'")
+    refused(
+        usable + 1,
+        f"the pool wants {usable + 1} words, but this tokenizer has {usable} that are no answers of task 'films'",
+    )
+    refused(
+        dict(task=500),
+        r"the pool wants 500 words of the task, but the 32 search examples of 'films' .* lower 'task'",
+    )
     refused(dict(file="none.txt"), "cannot read the pool from .*none.txt: No such file")
     (tmp_path / "empty.txt").write_text("\n  \n")
-    refused(dict(file="empty.txt"), "the file of the pool .*empty.txt is empty: expected one word a line")
+    refused(
+        dict(file="empty.txt"),
+        "the file of the pool .*empty.txt is empty: expected one word a line",
+    )
     (tmp_path / "latin.txt").write_bytes(b"caf\xe9\n")
     refused(dict(file="latin.txt"), "cannot read the pool from .*latin.txt: it is not UTF-8 text")
     (tmp_path / "long.txt").write_text("movie\ngood movie\n")
@@ -188,5 +239,8 @@ def test_bad_pools_are_refused_with_what_is_there(tiny, films, tmp_path):
     (tmp_path / "marked.txt").write_text("\ufeffmovie\r\nthe\r\n", "utf-8", newline="")
     assert len(make_pool(dict(file="marked.txt"), tmp_path, films, tiny, ()).ids) == 2
     nameless = replace(films, choices=tuple(tiny.decode([i]) for i in tiny.words))
-    with pytest.raises(StudyError, match=f"'films' is empty: .* tokens {len(tiny.words)} are a space and ASCII letters"):
+    with pytest.raises(
+        StudyError,
+        match=f"'films' is empty: .* tokens {len(tiny.words)} are a space and ASCII letters",
+    ):
         make_pool("words", tmp_path, nameless, tiny, ())

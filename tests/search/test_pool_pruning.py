@@ -29,7 +29,15 @@ STRATEGIES = [
 
 
 def study(strategies=STRATEGIES, **changes):
-    given = {"name": "s", "model": "given", "task": "films", "budget": 12_000, "length": 2, "score_on": 8, "seeds": 1}
+    given = {
+        "name": "s",
+        "model": "given",
+        "task": "films",
+        "budget": 12_000,
+        "length": 2,
+        "score_on": 8,
+        "seeds": 1,
+    }
     return {**given, "pool": POOL, "strategies": strategies, **changes}
 
 
@@ -53,11 +61,16 @@ def brute_force(tiny, films, ids):
     return {i: float(np.abs(losses(HardPrompt([i] * FILL)) - empty).mean()) for i in ids}
 
 
-def test_influence_is_what_brute_force_finds_and_the_most_influential_words_stay(tiny, films, tmp_path):
+def test_influence_is_what_brute_force_finds_and_the_most_influential_words_stay(
+    tiny, films, tmp_path
+):
     pool = candidates(tiny, films)  # fewer words than clusters: each stands for itself
     pruning = Pruning(pool, 5, films, tiny, training(films))
     truth = brute_force(tiny, films, pool.ids)
-    found = {pool.ids[group[0]]: value for group, value in zip(pruning.groups, pruning.influences(), strict=True)}
+    found = {
+        pool.ids[group[0]]: value
+        for group, value in zip(pruning.groups, pruning.influences(), strict=True)
+    }
     assert found == pytest.approx(truth, abs=1e-5)
     assert set(pruning.find(tmp_path).ids) == set(sorted(pool.ids, key=lambda i: -truth[i])[:5])
 
@@ -73,13 +86,17 @@ def test_whole_clusters_stay_until_there_are_enough(tiny, films, tmp_path, monke
     (path,) = tmp_path.glob("*.json")
     kept = json.loads(path.read_text())["clusters"]
     assert [tried["words"] for tried in kept] == [len(group) for group in order]
-    assert [tried["influence"] for tried in kept] == sorted((tried["influence"] for tried in kept), reverse=True)
+    assert [tried["influence"] for tried in kept] == sorted(
+        (tried["influence"] for tried in kept), reverse=True
+    )
 
 
 def test_clusters_part_directions_and_begin_with_their_centre():
     rng = np.random.default_rng(0)
     centres = np.eye(3, 8)
-    vectors = np.concatenate([centre + np.array([[0.0], [0.05], [0.2]]) * rng.normal(size=(3, 8)) for centre in centres])
+    vectors = np.concatenate(
+        [centre + np.array([[0.0], [0.05], [0.2]]) * rng.normal(size=(3, 8)) for centre in centres]
+    )
     vectors *= rng.uniform(0.1, 10, size=(9, 1))  # lengths say nothing
     groups = clusters(vectors.astype(np.float32), 3)
     assert sorted(sorted(group.tolist()) for group in groups) == [[0, 1, 2], [3, 4, 5], [6, 7, 8]]
@@ -88,7 +105,9 @@ def test_clusters_part_directions_and_begin_with_their_centre():
         distances = np.linalg.norm(unit - unit.mean(0), axis=1)
         assert list(distances) == sorted(distances)
     twins = np.repeat(np.eye(2, 4), 3, axis=0).astype(np.float32)
-    assert sorted(map(len, clusters(twins, 5))) == [3, 3], "no more clusters than different rows, and no warning"
+    assert sorted(map(len, clusters(twins, 5))) == [3, 3], (
+        "no more clusters than different rows, and no warning"
+    )
 
 
 def test_the_price_is_that_of_what_is_scored(tiny, films):
@@ -106,22 +125,38 @@ def test_the_price_is_charged_to_each_run_of_hard_prompts_and_to_no_other(tiny, 
     for run in found.runs:
         paid = price if run.strategy in ("random", "evolution") else 0
         assert run.ledger["pool"] == paid
-        assert run.spent == paid + run.ledger["forward"] + run.ledger["backward"] + run.ledger["proposer"] <= 12_000
+        assert (
+            run.spent
+            == paid + run.ledger["forward"] + run.ledger["backward"] + run.ledger["proposer"]
+            <= 12_000
+        )
         assert run.curve[0][0] >= paid
     assert found.study.tasks["films"].pool == 5
     about = dict(facts(found))["Task films"]
-    assert "pool of 5 tokens: the 5 tokens of most influence on 8 training examples, of 30: the 30 most frequent words" in about
+    assert (
+        "pool of 5 tokens: the 5 tokens of most influence on 8 training examples, of 30: the 30 most frequent words"
+        in about
+    )
     assert f"found for {price:,} LM tokens, charged to each run of hard prompts" in about
     assert found.study.tasks["films"].pool_hash[:16] in about
     html = (tmp_path / "report.html").read_text()
-    assert "<th>pool</th>" in html and f"<td>{price:,}</td>" in html.replace("\u202f", ",").replace("\u2009", ",")
+    assert "<th>pool</th>" in html and f"<td>{price:,}</td>" in html.replace("\u202f", ",").replace(
+        "\u2009", ","
+    )
     ids = set(json.loads(next((tmp_path / "pools").glob("*.json")).read_text())["ids"])
     for label in ("random", "evolution"):
-        lines = [json.loads(line) for line in (tmp_path / f"films/{label}/seed0/evaluations.jsonl").read_text().splitlines()]
+        lines = [
+            json.loads(line)
+            for line in (tmp_path / f"films/{label}/seed0/evaluations.jsonl")
+            .read_text()
+            .splitlines()
+        ]
         assert {i for line in lines for p in line["prompts"] for i in p["ids"]} <= ids
 
 
-def test_the_pool_is_found_once_and_the_same_again_when_it_is_lost(tiny, films, tmp_path, monkeypatch):
+def test_the_pool_is_found_once_and_the_same_again_when_it_is_lost(
+    tiny, films, tmp_path, monkeypatch
+):
     compare(study(STRATEGIES[:2]), out=tmp_path, model=tiny, task=films)
     (path,) = (tmp_path / "pools").glob("*.json")
     before = path.read_bytes()
@@ -131,9 +166,14 @@ def test_the_pool_is_found_once_and_the_same_again_when_it_is_lost(tiny, films, 
     path.unlink()
     assert not compare(study(STRATEGIES), out=tmp_path, model=tiny, task=films).failed
     assert path.read_bytes() == before
-    for damage in (lambda: path.write_bytes(before[:-20]), lambda: write_record(path, "pool", {"ids": [1, 2], "price": 3})):
+    for damage in (
+        lambda: path.write_bytes(before[:-20]),
+        lambda: write_record(path, "pool", {"ids": [1, 2], "price": 3}),
+    ):
         damage()
-        with pytest.raises(RecordError, match=r"is damaged \(.*\): delete it, and the study finds its pool again"):
+        with pytest.raises(
+            RecordError, match=r"is damaged \(.*\): delete it, and the study finds its pool again"
+        ):
             compare(study(STRATEGIES), out=tmp_path, model=tiny, task=films)
 
 
@@ -154,7 +194,12 @@ def test_a_run_that_goes_on_has_paid_for_the_pool_once(tiny, films, tmp_path):
 def test_other_settings_of_the_pool_are_refused(tiny, films, tmp_path):
     compare(study(STRATEGIES[:1]), out=tmp_path, model=tiny, task=films)
     with pytest.raises(StudyError, match="made with other settings: pool was"):
-        compare(study(STRATEGIES[:1], pool={"words": 30, "influence": 6}), out=tmp_path, model=tiny, task=films)
+        compare(
+            study(STRATEGIES[:1], pool={"words": 30, "influence": 6}),
+            out=tmp_path,
+            model=tiny,
+            task=films,
+        )
 
 
 def test_all_lengths_and_kinds_of_a_study_share_the_pool(tiny, films, tmp_path):
@@ -175,14 +220,20 @@ def test_the_plan_and_the_check_of_the_budget_know_the_price(tiny, films, tmp_pa
     price = run.ledger["pool"]
     prepared = prepare(parse_config(given), tiny, films)
     least = prepared.arena(films).smallest_budget()
-    with pytest.raises(StudyError, match=f"with the {price} of the pool's words, {least + price} tokens"):
+    with pytest.raises(
+        StudyError, match=f"with the {price} of the pool's words, {least + price} tokens"
+    ):
         prepare(parse_config({**given, "budget": least + price - 1}), tiny, films)
     prepare(parse_config({**given, "budget": least + price}), tiny, films)
-    prepare(parse_config({**given, "budget": least + price - 1, "strategies": ["manual"]}), tiny, films)
+    prepare(
+        parse_config({**given, "budget": least + price - 1, "strategies": ["manual"]}), tiny, films
+    )
 
 
 def test_what_cannot_be_pruned_is_refused(tiny, films):
-    with pytest.raises(StudyError, match="has 30 tokens before it is pruned to 30 by influence: lower 'influence'"):
+    with pytest.raises(
+        StudyError, match="has 30 tokens before it is pruned to 30 by influence: lower 'influence'"
+    ):
         Pruning(candidates(tiny, films), 30, films, tiny, training(films))
     pruning = Pruning(Pool(tuple(tiny.words[:9]), "words"), 5, films, tiny, training(films))
     score = Engine.score
@@ -192,5 +243,7 @@ def test_what_cannot_be_pruned_is_refused(tiny, films):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Engine, "score", failing)
-        with pytest.raises(StudyError, match="cannot be measured, the empty prompt has no loss: it has no text"):
+        with pytest.raises(
+            StudyError, match="cannot be measured, the empty prompt has no loss: it has no text"
+        ):
             pruning.influences()

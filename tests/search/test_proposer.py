@@ -45,7 +45,10 @@ class Counting:
 
     def complete(self, requests, *, max_tokens, temperature, seeds, stop):
         self.calls.append((list(requests), max_tokens, temperature, list(seeds), list(stop)))
-        return [Completion(f"{request} {seed}", self.most(request), 2) for request, seed in zip(requests, seeds, strict=True)]
+        return [
+            Completion(f"{request} {seed}", self.most(request), 2)
+            for request, seed in zip(requests, seeds, strict=True)
+        ]
 
 
 def proposer(model=None, budget=None, log=None, reserve=0):
@@ -60,7 +63,9 @@ def test_requests_and_what_is_written_are_charged():
     assert (ledger.proposer, ledger.spent) == (3 + 2 + 1 + 2, 8)
 
 
-@pytest.mark.parametrize(("budget", "reserve", "payable"), [(16, 0, True), (15, 0, False), (20, 4, True), (20, 5, False)])
+@pytest.mark.parametrize(
+    ("budget", "reserve", "payable"), [(16, 0, True), (15, 0, False), (20, 4, True), (20, 5, False)]
+)
 def test_the_most_that_a_call_may_cost_must_be_left_beside_the_reserve(budget, reserve, payable):
     model = Counting()
     made, ledger = proposer(model, budget, reserve=reserve)
@@ -138,7 +143,11 @@ def run(folder, model, dying=None):
         log.proposals = DyingLog(folder, *dying)
     objective = scorer.objective(scorer.budget(12), log=log, proposing=model)
     reason = loop.search(Asking(objective, seed=3))
-    return reason, [(line["prompts"], line["losses"], line["ledger"]) for line in objective.log.lines], objective.ledger.spent
+    return (
+        reason,
+        [(line["prompts"], line["losses"], line["ledger"]) for line in objective.log.lines],
+        objective.ledger.spent,
+    )
 
 
 @pytest.mark.parametrize("how", ["before", "half", "after"])
@@ -207,7 +216,9 @@ def test_other_damage_than_half_a_last_line_is_an_error(tmp_path, damage):
     path = tmp_path / "proposals.jsonl"
     lines = path.read_text().splitlines()
     path.write_text("\n".join(damage(lines)) + "\n")
-    with pytest.raises(RecordError, match=r"proposals.jsonl, line 1: this is not proposal number 0"):
+    with pytest.raises(
+        RecordError, match=r"proposals.jsonl, line 1: this is not proposal number 0"
+    ):
         RunLog(tmp_path)
 
 
@@ -215,7 +226,9 @@ def test_a_strategy_that_asks_something_else_after_a_kill_is_found_out(tmp_path)
     made, _ = proposer(log=ProposalLog(tmp_path))
     made.generate(["a"], seed=0, max_tokens=5)
     again, _ = proposer(log=ProposalLog(tmp_path))
-    with pytest.raises(RecordError, match="proposal 0 of .*proposals.jsonl answers another request"):
+    with pytest.raises(
+        RecordError, match="proposal 0 of .*proposals.jsonl answers another request"
+    ):
         again.generate(["b"], seed=0, max_tokens=5)
 
 
@@ -223,13 +236,17 @@ def test_a_strategy_that_asks_something_else_after_a_kill_is_found_out(tmp_path)
 
 
 @pytest.mark.parametrize("chat", [False, True])
-def test_a_local_model_goes_on_with_a_text_or_answers_through_its_chat_template_and_stops(tiny, chat):
+def test_a_local_model_goes_on_with_a_text_or_answers_through_its_chat_template_and_stops(
+    tiny, chat
+):
     local = LocalProposing(tiny, chat=chat)
     request = "Write the best answer."
     ids = tiny.encode(request)
     if chat:
         message = [{"role": "user", "content": request}]
-        ids = tiny.tokenizer.apply_chat_template(message, tokenize=True, add_generation_prompt=True, return_dict=True).input_ids
+        ids = tiny.tokenizer.apply_chat_template(
+            message, tokenize=True, add_generation_prompt=True, return_dict=True
+        ).input_ids
     assert local.most(request) == len(ids)
     (found,) = local.complete([request], max_tokens=8, temperature=0, seeds=[0], stop=())
     best = list(ids)
@@ -247,18 +264,27 @@ def test_what_a_local_model_draws_does_not_depend_on_the_other_requests(tiny):
     local = LocalProposing(tiny)
     settings = {"max_tokens": 6, "temperature": 1.0, "stop": ()}
     (alone,) = local.complete(["It was"], seeds=[5], **settings)
-    assert local.complete(["The capital of France is Paris", "It was"], seeds=[1, 5], **settings)[1] == alone
+    assert (
+        local.complete(["The capital of France is Paris", "It was"], seeds=[1, 5], **settings)[1]
+        == alone
+    )
 
 
 def test_a_model_without_a_chat_template_is_no_chat(tiny, monkeypatch):
     monkeypatch.setattr(tiny.tokenizer, "chat_template", None)
-    with pytest.raises(ModelError, match="'tiny-llama' has no chat template: set the proposer's 'chat' to false"):
+    with pytest.raises(
+        ModelError, match="'tiny-llama' has no chat template: set the proposer's 'chat' to false"
+    ):
         LocalProposing(tiny, chat=True)
 
 
 def test_a_request_longer_than_the_context_is_said(tiny):
-    with pytest.raises(PromptError, match="but the model reads at most 512: show it fewer or shorter examples"):
-        LocalProposing(tiny).complete(["good " * 600], max_tokens=8, temperature=0, seeds=[0], stop=())
+    with pytest.raises(
+        PromptError, match="but the model reads at most 512: show it fewer or shorter examples"
+    ):
+        LocalProposing(tiny).complete(
+            ["good " * 600], max_tokens=8, temperature=0, seeds=[0], stop=()
+        )
 
 
 def writing(content):
@@ -276,7 +302,9 @@ def remote(server, **options):
 
 def test_a_remote_model_is_asked_once_a_request_in_order_and_its_bytes_bound_the_price():
     def late(path, content):  # the first answer comes last
-        return Reply(completion(writing(content), 3, 2), seconds=0.1 * content["prompt"].startswith("é"))
+        return Reply(
+            completion(writing(content), 3, 2), seconds=0.1 * content["prompt"].startswith("é")
+        )
 
     with Server(late) as server:
         model = remote(server, parallel=4)
@@ -306,7 +334,10 @@ def test_what_a_server_counts_beyond_reason_is_not_charged():
 
 @pytest.mark.parametrize("status", [401, 503])
 def test_a_server_that_is_down_stops_the_study_not_only_the_run(status):
-    with Server(lambda path, content: Reply({"error": "no"}, status)) as server, pytest.raises(EndpointDown, match=str(status)):
+    with (
+        Server(lambda path, content: Reply({"error": "no"}, status)) as server,
+        pytest.raises(EndpointDown, match=str(status)),
+    ):
         proposer(remote(server))[0].generate(["a"], seed=0, max_tokens=5)
 
 
@@ -319,7 +350,9 @@ def test_a_killed_run_asks_a_server_nothing_that_it_has_answered(tmp_path, how):
             run(tmp_path, remote(server), (2, how))
         before = len(server.requests)
         assert run(tmp_path, remote(server)) == whole
-        assert len(server.requests) - before == everything - 2 * (2 + (how == "after"))  # two requests a call
+        assert len(server.requests) - before == everything - 2 * (
+            2 + (how == "after")
+        )  # two requests a call
         before = len(server.requests)
         assert run(tmp_path, remote(server)) == whole
         assert len(server.requests) == before
@@ -347,13 +380,21 @@ def study(**more):
 def test_a_study_runs_a_proposer_and_a_second_call_says_the_same(tiny, films, tmp_path):
     results = Study(study(), tmp_path / "one", lambda _: None).run(tiny, films)
     again = Study(study(), tmp_path / "two", lambda _: None).run(tiny, films)
-    ours, theirs = (json.loads(next((tmp_path / name).rglob("result.json")).read_text()) for name in ("one", "two"))
+    ours, theirs = (
+        json.loads(next((tmp_path / name).rglob("result.json")).read_text())
+        for name in ("one", "two")
+    )
     assert ours["status"] == "done", ours
     assert ours["ledger"]["proposer"] > 0
     assert ours["spent"] <= 60_000
     own = ("seconds", "checksum")  # the one is in the other
-    assert {k: v for k, v in ours.items() if k not in own} == {k: v for k, v in theirs.items() if k not in own}
-    lines = [json.loads(line) for line in next((tmp_path / "one").rglob("proposals.jsonl")).read_text().splitlines()]
+    assert {k: v for k, v in ours.items() if k not in own} == {
+        k: v for k, v in theirs.items() if k not in own
+    }
+    lines = [
+        json.loads(line)
+        for line in next((tmp_path / "one").rglob("proposals.jsonl")).read_text().splitlines()
+    ]
     assert sum(line["price"] for line in lines) == ours["ledger"]["proposer"]
     assert results and again
 
@@ -370,7 +411,9 @@ def test_the_proposer_may_be_another_local_model(tiny, films, tmp_path):
     tiny.model.save_pretrained(tmp_path)
     tiny.tokenizer.save_pretrained(tmp_path)
     settings = {"max_tokens": 4, "temperature": 0.0, "seeds": [0], "stop": ()}
-    own, other = (prepare(study(**more), tiny, films).proposing for more in ({}, {"proposer": str(tmp_path)}))
+    own, other = (
+        prepare(study(**more), tiny, films).proposing for more in ({}, {"proposer": str(tmp_path)})
+    )
     assert own.complete(["It was"], **settings) == other.complete(["It was"], **settings)
     with pytest.raises(PromptSearchError, match="there is no such file or folder"):
         prepare(study(proposer="./nowhere"), tiny, films)
@@ -382,7 +425,10 @@ def test_the_proposer_may_be_another_local_model(tiny, films, tmp_path):
         ({"endpoint": "https://x/v1"}, "the key 'model' is missing"),
         ({"model": "m", "key": "K"}, "unknown key 'key'"),
         ({"endpoint": "https://x/v1", "model": "m", "kye": "K"}, "Did you mean 'key'"),
-        ({"endpoint": "https://x/v1", "model": "m", "key": "sk-123 secret"}, "name of an environment variable"),
+        (
+            {"endpoint": "https://x/v1", "model": "m", "key": "sk-123 secret"},
+            "name of an environment variable",
+        ),
         ({"endpoint": "https://u:sk-123@x/v1", "model": "m"}, "without user, password or query"),
     ],
 )
@@ -395,7 +441,9 @@ def test_a_wrong_proposer_is_named_and_its_key_is_never_repeated(given, message)
 def test_the_proposer_of_a_study_may_be_behind_an_endpoint(tiny, films, tmp_path, monkeypatch):
     monkeypatch.setenv("PROPOSER_KEY", "sk-never-seen")
     texts = ["Is the movie good?", "Say how it was.", "Judge this film.", "The review is"]
-    with Server(lambda path, content: Reply(completion(texts[content["seed"] % 4], 9, 4))) as server:
+    with Server(
+        lambda path, content: Reply(completion(texts[content["seed"] % 4], 9, 4))
+    ) as server:
         given = {"endpoint": server.url, "model": "m", "key": "PROPOSER_KEY", "retries": 0}
         config = parse_config(study(proposer=given).model_dump())
         assert config == study(proposer=given)
@@ -413,7 +461,9 @@ def test_the_proposer_of_a_study_may_be_behind_an_endpoint(tiny, films, tmp_path
     console = Console(record=True, width=200)
     print_forecast(told, console)
     assert "requests; how long they take is the server's" in console.export_text()
-    assert not any(b"sk-never" in path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
+    assert not any(
+        b"sk-never" in path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()
+    )
 
 
 def test_a_study_can_be_planned(tiny, films):
@@ -427,9 +477,16 @@ def test_the_planted_proposer_mixes_mutates_and_fails():
     space = PlantedScorer("separable", length=4).space
     settings = {"max_tokens": 9, "temperature": 1.0, "stop": ()}
     request = "Some words.\nw1 w2 w3 w4\nScore: w5 w6 w7 w8"
-    texts = [each.text.split() for each in PlantedProposing(space).complete([request] * 300, seeds=range(300), **settings)]
-    for place, (first, second) in enumerate([("w1", "w5"), ("w2", "w6"), ("w3", "w7"), ("w4", "w8")]):
+    texts = [
+        each.text.split()
+        for each in PlantedProposing(space).complete([request] * 300, seeds=range(300), **settings)
+    ]
+    for place, (first, second) in enumerate(
+        [("w1", "w5"), ("w2", "w6"), ("w3", "w7"), ("w4", "w8")]
+    ):
         often = [np.mean([words[place] == word for words in texts]) for word in (first, second)]
         assert often == pytest.approx([0.375, 0.375], abs=0.1)
-    nothing = PlantedProposing(space, failing=0.5).complete([request] * 300, seeds=range(300), **settings)
+    nothing = PlantedProposing(space, failing=0.5).complete(
+        [request] * 300, seeds=range(300), **settings
+    )
     assert np.mean([each.text == "..." for each in nothing]) == pytest.approx(0.5, abs=0.1)

@@ -20,7 +20,12 @@ EXAMPLES = np.arange(128)
 def table(rng, count, spread):
     """Losses of prompts of different quality: each example is hard or easy for all of them, and a little for each."""
     quality = rng.normal(0, spread, count)
-    return 1 + quality[:, None] + rng.normal(0, 0.5, len(EXAMPLES)) + rng.normal(0, 0.2, (count, len(EXAMPLES)))
+    return (
+        1
+        + quality[:, None]
+        + rng.normal(0, 0.5, len(EXAMPLES))
+        + rng.normal(0, 0.2, (count, len(EXAMPLES)))
+    )
 
 
 def run(losses, incumbent=None, budget=10**9):
@@ -64,7 +69,9 @@ def test_among_equal_prompts_the_winner_is_as_good_as_the_best():
         outcome, _ = run(losses)
         winner, best = int(outcome.values.argmin()), int(losses.mean(1).argmin())
         if winner != best:
-            worse += stats.ttest_rel(losses[winner], losses[best], alternative="greater").pvalue < 0.05
+            worse += (
+                stats.ttest_rel(losses[winner], losses[best], alternative="greater").pvalue < 0.05
+            )
     assert worse / 300 < LEVEL
 
 
@@ -79,10 +86,14 @@ def test_a_prompt_as_good_as_the_incumbent_is_dropped_as_seldom_as_promised(corr
         losses -= losses.mean(1, keepdims=True)
         outcome, _ = run(losses[:1], incumbent=losses[1])
         dropped += bool(np.isnan(outcome.scores.losses[0]).any())
-    assert 0.6 * LEVEL < dropped / 2000 < LEVEL, "nor much more seldom, which would waste evaluations"
+    assert 0.6 * LEVEL < dropped / 2000 < LEVEL, (
+        "nor much more seldom, which would waste evaluations"
+    )
 
 
-@pytest.mark.parametrize(("examples", "ends"), [(8, [8]), (16, [16]), (40, [16, 32, 40]), (256, [16, 32, 64, 128, 256])])
+@pytest.mark.parametrize(
+    ("examples", "ends"), [(8, [8]), (16, [16]), (40, [16, 32, 40]), (256, [16, 32, 64, 128, 256])]
+)
 def test_each_look_sees_twice_what_the_last_one_saw(examples, ends):
     seen = []
 
@@ -104,8 +115,14 @@ def test_values_rank_the_finished_first_and_estimate_the_others():
     for i in np.flatnonzero(~full):
         seen = np.isfinite(outcome.scores.losses[i])
         assert seen.sum() % BLOCK == 0 and seen[: seen.sum()].all()
-        assert outcome.values[i] == pytest.approx(max(leader.mean(), leader.mean() + (losses[i] - leader)[seen].mean()))
-    assert outcome.values.argmin() == losses[full].mean(1).argmin() if full.all() else full[outcome.values.argmin()]
+        assert outcome.values[i] == pytest.approx(
+            max(leader.mean(), leader.mean() + (losses[i] - leader)[seen].mean())
+        )
+    assert (
+        outcome.values.argmin() == losses[full].mean(1).argmin()
+        if full.all()
+        else full[outcome.values.argmin()]
+    )
 
 
 def test_an_incumbent_stops_worse_prompts_at_the_first_look():
@@ -135,7 +152,9 @@ def test_a_failure_leaves_the_race_with_nothing_but_its_reason():
     def score(who, ids):
         part = losses[np.ix_(who, ids)].copy()
         failures = {i: "not finite" for i in range(len(who)) if np.isnan(part[i]).any()}
-        return Scores(part, (part < 1).astype(float), np.stack([part, -part], -1), part.size, failures)
+        return Scores(
+            part, (part < 1).astype(float), np.stack([part, -part], -1), part.size, failures
+        )
 
     outcome = race(4, EXAMPLES, None, score, lambda who, ids, later: len(who))
     assert outcome.scores.failures == {1: "not finite"} and np.isinf(outcome.values[1])
@@ -145,7 +164,13 @@ def test_a_failure_leaves_the_race_with_nothing_but_its_reason():
 
 def objective(scorer, budget, folder=None, race=True):
     return Objective(
-        scorer, scorer.space, Ledger(budget), scored=np.arange(64), training=np.arange(64, 80), log=RunLog(folder), race=race
+        scorer,
+        scorer.space,
+        Ledger(budget),
+        scored=np.arange(64),
+        training=np.arange(64, 80),
+        log=RunLog(folder),
+        race=race,
     )
 
 
@@ -163,14 +188,18 @@ def test_an_objective_that_races_finds_the_same_best_for_less(tmp_path):
         assert np.nanmax(np.abs(a.losses - b.losses)) < 1e-9, "what was scored was scored right"
     assert full.ranking[0].prompt == raced.ranking[0].prompt == scorer.optimum
     assert raced.ledger.spent < 0.6 * full.ledger.spent
-    assert all(np.isfinite(raced.evaluate([r.prompt]).losses).all() for r in raced.ranking), "only whole rows are ranked"
+    assert all(np.isfinite(raced.evaluate([r.prompt]).losses).all() for r in raced.ranking), (
+        "only whole rows are ranked"
+    )
     again = objective(scorer, None, tmp_path)
     scorer.score = None  # nothing may be scored anew
     for seed in range(3):
         prompts = [*ask(scorer, seed), *([scorer.optimum] if seed == 1 else [])]
         found = again.evaluate(prompts)
         assert found.losses.shape == (len(prompts), 64)
-    assert again.ledger == raced.ledger and [r.value for r in again.ranking] == [r.value for r in raced.ranking]
+    assert again.ledger == raced.ledger and [r.value for r in again.ranking] == [
+        r.value for r in raced.ranking
+    ]
 
 
 def test_a_race_that_the_budget_ends_is_booked_and_ends_the_run_when_replayed_too(tmp_path):
@@ -184,7 +213,9 @@ def test_a_race_that_the_budget_ends_is_booked_and_ends_the_run_when_replayed_to
     again = objective(scorer, budget, tmp_path)
     with pytest.raises(BudgetExhausted):
         again.evaluate(prompts)
-    assert again.ledger == first.ledger and [r.prompt for r in again.ranking] == [r.prompt for r in first.ranking]
+    assert again.ledger == first.ledger and [r.prompt for r in again.ranking] == [
+        r.prompt for r in first.ranking
+    ]
 
 
 def test_a_dropped_prompt_asked_for_again_costs_nothing():
@@ -205,20 +236,32 @@ def test_a_race_decides_the_same_with_a_full_cache(tmp_path):
 
         def score(self, prompts, examples):
             scores = super().score(prompts, examples)
-            return Scores(scores.losses * 1e-6, scores.metric, None, scores.computed, scores.failures)
+            return Scores(
+                scores.losses * 1e-6, scores.metric, None, scores.computed, scores.failures
+            )
 
     def raced():
         scorer = Confident("separable", noise=0.3, examples=64)
         log = RunLog()
         cache = ScoreCache(tmp_path / "scores.sqlite")
         objective = Objective(
-            scorer, scorer.space, Ledger(10**6), scored=scorer.scored, training=scorer.training, log=log, cache=cache, race=True
+            scorer,
+            scorer.space,
+            Ledger(10**6),
+            scored=scorer.scored,
+            training=scorer.training,
+            log=log,
+            cache=cache,
+            race=True,
         )
         rng = np.random.default_rng(0)
         for _ in range(4):
             objective.evaluate(scorer.space.sample(rng, 16))
         cache.close()
-        return [{k: v for k, v in line.items() if k not in ("seconds", "ledger", "computed")} for line in log.lines], (
+        return [
+            {k: v for k, v in line.items() if k not in ("seconds", "ledger", "computed")}
+            for line in log.lines
+        ], (
             objective.ledger.forward,
             objective.ledger.cached,
         )
@@ -234,11 +277,23 @@ def test_replaying_a_race_that_ended_early_pays_for_what_it_saw(tmp_path):
         def score(self, prompts, examples):
             scores = super().score(prompts, examples)
             return Scores(
-                scores.losses * np.nan, scores.metric * np.nan, None, scores.computed, dict.fromkeys(range(len(prompts)), "no")
+                scores.losses * np.nan,
+                scores.metric * np.nan,
+                None,
+                scores.computed,
+                dict.fromkeys(range(len(prompts)), "no"),
             )
 
     def raced(scorer, log):
-        return Objective(scorer, scorer.space, Ledger(10**6), scored=scorer.scored, training=scorer.training, log=log, race=True)
+        return Objective(
+            scorer,
+            scorer.space,
+            Ledger(10**6),
+            scored=scorer.scored,
+            training=scorer.training,
+            log=log,
+            race=True,
+        )
 
     scorer = Fails("separable", examples=128)
     prompts = scorer.space.sample(np.random.default_rng(0), 4)

@@ -74,7 +74,16 @@ class Sampler(Strategy):
         StrategyError: never: this is no option.
     """
 
-    def __init__(self, objective, *, seed: int, batch: int = 4, mode: Literal["a", "b"] = "a", names: list[str], secret=None):
+    def __init__(
+        self,
+        objective,
+        *,
+        seed: int,
+        batch: int = 4,
+        mode: Literal["a", "b"] = "a",
+        names: list[str],
+        secret=None,
+    ):
         super().__init__(objective, seed=seed)
         self.options = batch, mode, names, secret
 
@@ -83,7 +92,15 @@ class Sampler(Strategy):
 
 
 def test_built_in_strategies_come_in_by_the_same_door():
-    built_in = {"manual", "random", "exhaustive", "evolution", "optuna", "prompt_tuning", "p_tuning"}
+    built_in = {
+        "manual",
+        "random",
+        "exhaustive",
+        "evolution",
+        "optuna",
+        "prompt_tuning",
+        "p_tuning",
+    }
     assert built_in <= set(known_strategies())
     for name in built_in:
         assert issubclass(find_strategy(name), Strategy)
@@ -97,7 +114,10 @@ def test_a_strangers_strategy_is_found_by_its_entry_point(install):
 
 def test_an_unknown_name_gets_a_suggestion(install):
     install("stranger", {"stranger_b": GOOD}, {"strange": "stranger_b:Mine"})
-    with pytest.raises(UnknownName, match=r"unknown strategy 'stange'\. Did you mean 'strange'\? Known: .*random.*strange"):
+    with pytest.raises(
+        UnknownName,
+        match=r"unknown strategy 'stange'\. Did you mean 'strange'\? Known: .*random.*strange",
+    ):
         find_strategy("stange")
 
 
@@ -106,7 +126,12 @@ def test_a_name_claimed_twice_names_both_claims(install):
     install("two", {"two_module": GOOD}, {"strange": "two_module:Mine"})
     with pytest.raises(StrategyError) as error:
         find_strategy("strange")
-    for part in ("'strange' is claimed by several", "one_module:Mine (one)", "two_module:Mine (two)", "module:Class"):
+    for part in (
+        "'strange' is claimed by several",
+        "one_module:Mine (one)",
+        "two_module:Mine (two)",
+        "module:Class",
+    ):
         assert part in str(error.value)
     assert find_strategy("one_module:Mine") is not find_strategy("two_module:Mine")
 
@@ -120,17 +145,28 @@ def test_the_same_claim_seen_twice_is_one(install):
 @pytest.mark.parametrize(
     ("code", "message"),
     [
-        ("raise RuntimeError('no GPU')", "the strategy 'broken' cannot be loaded: RuntimeError: no GPU"),
-        ("import nowhere_to_be_found", "cannot be loaded: ModuleNotFoundError: .*nowhere_to_be_found"),
+        (
+            "raise RuntimeError('no GPU')",
+            "the strategy 'broken' cannot be loaded: RuntimeError: no GPU",
+        ),
+        (
+            "import nowhere_to_be_found",
+            "cannot be loaded: ModuleNotFoundError: .*nowhere_to_be_found",
+        ),
         ("Mine = 3", "'broken' is 3, which is not a subclass of promptsearch.Strategy"),
         ("class Mine: pass", "which is not a subclass of promptsearch.Strategy"),
-        ("from promptsearch import Strategy\nclass Mine(Strategy): pass", "the strategy 'broken' lacks ask"),
+        (
+            "from promptsearch import Strategy\nclass Mine(Strategy): pass",
+            "the strategy 'broken' lacks ask",
+        ),
         ("class Other: pass", "cannot be loaded: AttributeError"),
     ],
 )
 def test_a_broken_plug_in_is_named_and_the_others_live(install, code, message):
     install(
-        "broken", {"broken_module": code, "whole_module": GOOD}, {"broken": "broken_module:Mine", "whole": "whole_module:Mine"}
+        "broken",
+        {"broken_module": code, "whole_module": GOOD},
+        {"broken": "broken_module:Mine", "whole": "whole_module:Mine"},
     )
     with pytest.raises(StrategyError, match=message):
         find_strategy("broken")
@@ -153,7 +189,9 @@ def test_a_name_without_colon_does_not_look_into_the_current_folder(here):
 
 
 def test_a_module_that_is_not_there_is_named(here):
-    with pytest.raises(StrategyError, match="'absent_module:Mine' cannot be loaded: ModuleNotFoundError"):
+    with pytest.raises(
+        StrategyError, match="'absent_module:Mine' cannot be loaded: ModuleNotFoundError"
+    ):
         find_strategy("absent_module:Mine")
 
 
@@ -190,7 +228,10 @@ def test_what_has_no_annotation_may_be_anything():
 
 @pytest.mark.parametrize("wrong", ["bach", "objective", "seed"])
 def test_an_option_that_is_none_gets_a_suggestion(wrong):
-    with pytest.raises(UnknownName, match=f"unknown option of strategy 's' '{wrong}'.*Known: batch, mode, names, secret"):
+    with pytest.raises(
+        UnknownName,
+        match=f"unknown option of strategy 's' '{wrong}'.*Known: batch, mode, names, secret",
+    ):
         check_options("s", Sampler, {"names": [], wrong: 3})
     with pytest.raises(UnknownName, match=r"Did you mean 'batch'\?"):
         check_options("s", Sampler, {"names": [], "bach": 3})
@@ -199,7 +240,10 @@ def test_an_option_that_is_none_gets_a_suggestion(wrong):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"names": [], "batch": "many"}, "strategy 's', option 'batch': .*valid integer.*, got 'many'"),
+        (
+            {"names": [], "batch": "many"},
+            "strategy 's', option 'batch': .*valid integer.*, got 'many'",
+        ),
         ({"names": [], "batch": 2.5}, "option 'batch': .*integer.*, got 2.5"),
         ({"names": [], "mode": "c"}, "option 'mode': .*'a' or 'b', got 'c'"),
         ({"names": ["x", 3]}, "option 'names.1': .*string, got 3"),
@@ -229,7 +273,9 @@ def test_a_state_without_restore_is_a_bug_of_the_author():
 
 
 def test_random_search_of_the_docstring_is_five_lines_and_works():
-    (code,) = re.findall(r"five lines:\n\n((?: {4}.*\n|\n)+)", inspect.getdoc(promptsearch.search.strategy) + "\n")
+    (code,) = re.findall(
+        r"five lines:\n\n((?: {4}.*\n|\n)+)", inspect.getdoc(promptsearch.search.strategy) + "\n"
+    )
     names = {"np": np, "Strategy": Strategy}
     exec(textwrap.dedent(code), names)
     objective = planted_objective()
@@ -258,11 +304,17 @@ def test_an_author_may_import_what_annotates_the_objective_for_type_checkers_alo
     """
     (here / "typed_mine.py").write_text(textwrap.dedent(code))
     assert check_options("mine", find_strategy("typed_mine:Mine"), {}) == {"mode": "a"}
-    with pytest.raises(StrategyError, match="'Path | None' of the option 'place' of Other is not known where the class is"):
+    with pytest.raises(
+        StrategyError,
+        match="'Path | None' of the option 'place' of Other is not known where the class is",
+    ):
         options_of(find_strategy("typed_mine:Other"))
 
 
 def test_a_module_that_ends_the_program_is_named(here):
     (here / "ends_mine.py").write_text("raise SystemExit(0)")
-    with pytest.raises(StrategyError, match="'ends_mine:Mine' cannot be loaded: ImportError: the module ends the program"):
+    with pytest.raises(
+        StrategyError,
+        match="'ends_mine:Mine' cannot be loaded: ImportError: the module ends the program",
+    ):
         find_strategy("ends_mine:Mine")

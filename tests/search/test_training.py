@@ -29,7 +29,11 @@ from promptsearch.testing.planted import PlantedScorer, planted_objective
         ("p_tuning", {"patience": -1}, "'patience' must be at least 0, got -1"),
         ("p_tuning", {"hidden": 1}, "'hidden' must be at least 2, got 1"),
         ("p_tuning", {"accumulate": 0}, "'accumulate' must be at least 1, got 0"),
-        ("p_tuning", {"batch": 4, "accumulate": 5}, "'accumulate' splits a batch of 4 examples: .* got 5"),
+        (
+            "p_tuning",
+            {"batch": 4, "accumulate": 5},
+            "'accumulate' splits a batch of 4 examples: .* got 5",
+        ),
         ("prompt_tuning", {"rate": 0.0}, "'rate' must be above 0, got 0.0"),
         ("prompt_tuning", {"rate": float("inf")}, "'rate' must be a finite number, got inf"),
         ("prompt_tuning", {"rate": "fast"}, "strategy 'prompt_tuning', option 'rate"),
@@ -38,7 +42,11 @@ from promptsearch.testing.planted import PlantedScorer, planted_objective
         ("prefix_tuning", {"hidden": 0}, "'hidden' must be at least 1, got 0"),
         ("prefix_tuning", {"rate": 0.0}, "'rate' must be above 0, got 0.0"),
         ("llama_adapter", {"layers": 0}, "'layers' must be at least 1, got 0"),
-        ("llama_adapter", {"layers": 3}, "'layers' must be from 1 to 2, the layers of this model, got 3"),
+        (
+            "llama_adapter",
+            {"layers": 3},
+            "'layers' must be from 1 to 2, the layers of this model, got 3",
+        ),
     ],
 )
 def test_wrong_options_are_named(name, options, complaint):
@@ -48,12 +56,17 @@ def test_wrong_options_are_named(name, options, complaint):
 
 def test_training_is_a_plain_loop_of_torch():
     """AdamW with clipping, a linear rise over the first tenth of the steps, and a linear fall to zero."""
-    made, given = (PromptTuning(planted_objective(), seed=0, rate=0.05, batch=8, interval=4) for _ in range(2))
+    made, given = (
+        PromptTuning(planted_objective(), seed=0, rate=0.05, batch=8, interval=4) for _ in range(2)
+    )
     vectors, rng, total = given._encoder.vectors, np.random.default_rng(0), given._steps
     plain = torch.optim.AdamW([vectors], lr=0.05, weight_decay=0.0)
     warmup = total // 10
     shares = torch.optim.lr_scheduler.LambdaLR(
-        plain, lambda step: (step + 1) / warmup if step < warmup else min(1, (total - step) / (total - warmup))
+        plain,
+        lambda step: (
+            (step + 1) / warmup if step < warmup else min(1, (total - step) / (total - warmup))
+        ),
     )
     assert warmup > 2
     for _ in range(2 * warmup):
@@ -64,7 +77,10 @@ def test_training_is_a_plain_loop_of_torch():
         plain.step()
         shares.step()
         assert torch.allclose(made._encoder.vectors, vectors, atol=1e-6)
-    made, given = (PromptTuning(planted_objective(), seed=0, rate=0.05, batch=8, optimizer="adafactor") for _ in range(2))
+    made, given = (
+        PromptTuning(planted_objective(), seed=0, rate=0.05, batch=8, optimizer="adafactor")
+        for _ in range(2)
+    )
     vectors, rng = given._encoder.vectors, np.random.default_rng(0)
     plain = adafactor([{"params": [vectors]}])
     for group in plain.param_groups:
@@ -108,7 +124,13 @@ def test_a_step_in_parts_is_the_same_step_of_changed_weights(tiny, films):
     arena = Arena.build(films, tiny, torch.float32, 2, tiny.words, score_on=8, kind="weights")
     found, notes = [], []
     for accumulate in (1, 3):
-        objective = Objective(arena.searching, arena.space, Ledger(None), scored=arena.scored, training=np.arange(8, 40))
+        objective = Objective(
+            arena.searching,
+            arena.space,
+            Ledger(None),
+            scored=arena.scored,
+            training=np.arange(8, 40),
+        )
         made = Lora(objective, seed=0, rate=0.01, batch=8, accumulate=accumulate, rank=2)
         for _ in range(3):
             made._train()
@@ -117,7 +139,11 @@ def test_a_step_in_parts_is_the_same_step_of_changed_weights(tiny, films):
     for name, tensor in found[0].items():
         assert torch.allclose(tensor, found[1][name], atol=1e-5), name
     assert notes[0].gradients == pytest.approx(notes[1].gradients, rel=1e-3)
-    assert notes[0].unit == "tensors" and notes[0].reached == list(range(len(found[0]))) and notes[0].moved is None
+    assert (
+        notes[0].unit == "tensors"
+        and notes[0].reached == list(range(len(found[0])))
+        and notes[0].moved is None
+    )
 
 
 def test_a_step_in_parts_is_the_same_step_on_a_language_model(tiny, films):
@@ -125,7 +151,9 @@ def test_a_step_in_parts_is_the_same_step_on_a_language_model(tiny, films):
     rows = []
     for accumulate in (1, 3):
         training = np.arange(8, 40)
-        objective = Objective(arena.searching, arena.space, Ledger(None), scored=arena.scored, training=training)
+        objective = Objective(
+            arena.searching, arena.space, Ledger(None), scored=arena.scored, training=training
+        )
         made = PromptTuning(objective, seed=0, rate=0.05, batch=8, accumulate=accumulate)
         for _ in range(3):
             made._train()
@@ -171,9 +199,13 @@ def test_the_notes_tell_which_rows_a_gradient_reached_and_how_far_they_moved():
     (second,) = strategy.ask()
     notes = strategy.training
     assert notes.reached == [1] and notes.steps == 3
-    assert notes.gradients[0] == pytest.approx(200 * float(first.rows[1].norm()), rel=1e-4), "before it is clipped"
+    assert notes.gradients[0] == pytest.approx(200 * float(first.rows[1].norm()), rel=1e-4), (
+        "before it is clipped"
+    )
     assert notes.clipped == 3
-    assert notes.moved == pytest.approx(float((second.rows - first.rows).norm() / first.rows.norm()))
+    assert notes.moved == pytest.approx(
+        float((second.rows - first.rows).norm() / first.rows.norm())
+    )
 
 
 def test_a_loss_that_does_not_depend_on_the_prompt_reaches_no_row():
@@ -221,7 +253,9 @@ def test_the_schedule_ends_with_the_budget_and_its_last_step_is_scored(scorer, i
     strategy = PromptTuning(objective, seed=0, batch=8, interval=interval)
     assert search(strategy) == f"all {strategy._steps} steps that the budget pays were made"
     assert strategy.training.steps == strategy._steps
-    assert strategy._prompt().key == objective.log.lines[-1]["prompts"][0]["key"], "the last line is about the last step"
+    assert strategy._prompt().key == objective.log.lines[-1]["prompts"][0]["key"], (
+        "the last line is about the last step"
+    )
     assert objective.ledger.spent / 40_000 > 0.95 and objective.ledger.left >= 400
 
 
@@ -230,7 +264,9 @@ def test_only_what_was_scored_is_set_aside_for():
     spent = []
     for most in (2, 10):
         source = PlantedScorer("separable", examples=64)
-        objective = source.objective(6_000, reserve=lambda length, prompts, most=most: 200 * min(prompts, most))
+        objective = source.objective(
+            6_000, reserve=lambda length, prompts, most=most: 200 * min(prompts, most)
+        )
         search(PromptTuning(objective, seed=0, batch=8, interval=1_000))
         assert len(objective.log.lines) == 2
         spent.append(objective.ledger.spent)

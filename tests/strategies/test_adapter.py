@@ -30,13 +30,17 @@ def arena(request, films):
 
 
 def objective(arena, budget=100_000):
-    return Objective(arena.searching, arena.space, Ledger(budget), scored=arena.scored, training=np.arange(8, 40))
+    return Objective(
+        arena.searching, arena.space, Ledger(budget), scored=arena.scored, training=np.arange(8, 40)
+    )
 
 
 def test_it_starts_as_the_lm_itself(arena):
     given = objective(arena)
     (prompt,) = Adapter(given, seed=0, share=0.1).ask()
-    assert np.abs(given.evaluate([prompt]).losses - given.evaluate([Weights({})]).losses).max() < 1e-5
+    assert (
+        np.abs(given.evaluate([prompt]).losses - given.evaluate([Weights({})]).losses).max() < 1e-5
+    )
     downs = [tensor for name, tensor in prompt.tensors.items() if name.endswith("adapter_down")]
     assert len(downs) == 4 and all(tensor.abs().min() > 0 for tensor in downs)
 
@@ -52,14 +56,19 @@ def test_the_widest_bottleneck_within_the_share_is_taken(arena, share):
 
 @pytest.mark.parametrize("share", [-1.0, 0.0, 0.001])
 def test_a_share_that_holds_no_adapter_is_named(arena, share):
-    with pytest.raises(StrategyError, match="'share' is .* of .* weights, which is less than the 388 of adapters of one number"):
+    with pytest.raises(
+        StrategyError,
+        match="'share' is .* of .* weights, which is less than the 388 of adapters of one number",
+    ):
         Adapter(objective(arena), seed=0, share=share)
 
 
 def test_the_least_share_that_is_named_is_enough(arena):
     with pytest.raises(StrategyError) as caught:
         Adapter(objective(arena), seed=0, share=0.0)
-    assert Adapter(objective(arena), seed=0, share=float(str(caught.value).rpartition(" ")[2])).ask()
+    assert Adapter(
+        objective(arena), seed=0, share=float(str(caught.value).rpartition(" ")[2])
+    ).ask()
 
 
 def test_training_lowers_the_loss_and_leaves_the_lm(arena):

@@ -52,7 +52,9 @@ def test_all_candidates_are_the_best_of_all_exchanges_where_the_loss_is_linear(m
     monkeypatch.setattr(scorer, "_landscape", linear)
     (present,), _ = step(strategy)
     asked, _ = step(strategy)
-    (place,) = {i for prompt in asked.prompts[1:] for i in range(4) if prompt.ids[i] != present.ids[i]}
+    (place,) = {
+        i for prompt in asked.prompts[1:] for i in range(4) if prompt.ids[i] != present.ids[i]
+    }
     every = [
         HardPrompt([*present.ids[:place], token, *present.ids[place + 1 :]])
         for token in scorer.space.pool
@@ -77,7 +79,10 @@ def test_candidates_are_accepted_on_the_examples_that_the_present_prompt_was_sco
     present = step(strategy)[0][0]
     asked, evaluation = step(strategy)
     assert isinstance(asked, Ask) and asked.prompts[0] == present
-    assert np.isfinite(evaluation.losses).all() and evaluation.losses.shape == (len(asked.prompts), 4)
+    assert np.isfinite(evaluation.losses).all() and evaluation.losses.shape == (
+        len(asked.prompts),
+        4,
+    )
 
 
 def test_the_present_prompt_is_never_replaced_by_a_worse_one():
@@ -95,10 +100,17 @@ def test_every_new_prompt_is_scored_on_all_of_score_on_so_that_it_can_win():
     objective = scorer.objective(scorer.budget(60))
     strategy = AutoPrompt(objective, seed=0, batch=4)
     loop.search(strategy)
-    scored = {p["key"] for line in objective.log.lines if line["examples"] == "score_on" for p in line["prompts"]}
+    scored = {
+        p["key"]
+        for line in objective.log.lines
+        if line["examples"] == "score_on"
+        for p in line["prompts"]
+    }
     losses = [item.value for item in objective.ranking]
     assert len(scored) > 3 and losses[0] < losses[-1]
-    minibatches = [line["examples"] for line in objective.log.lines if line["examples"] != "score_on"]
+    minibatches = [
+        line["examples"] for line in objective.log.lines if line["examples"] != "score_on"
+    ]
     assert all(set(ids) <= set(scorer.training.tolist()) for ids in minibatches)
 
 

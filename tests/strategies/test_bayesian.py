@@ -41,12 +41,24 @@ def test_interactions_are_weighted_means_over_positions_and_pairs(slope):
     rng = np.random.default_rng(0)
     vectors, a, b = unit(rng), rows_of(rng, 5, length=4), rows_of(rng, 6, length=4)
     one, two, every = bayesian._parts(a, b, vectors, 0.6, 0.3, slope)
-    share = [slope ** (position / 3) for position in range(4)]  # the last one says `slope` times as much as the first
+    share = [
+        slope ** (position / 3) for position in range(4)
+    ]  # the last one says `slope` times as much as the first
     for i, x in enumerate(a):
         for j, y in enumerate(b):
-            like = [0.6 * (p == q) + 0.4 * np.exp((vectors[p] @ vectors[q] - 1) / 0.3) for p, q in zip(x, y, strict=True)]
-            pairs, said = zip(*[(like[p] * like[q], share[p] * share[q]) for p in range(4) for q in range(p)], strict=True)
-            expected = [np.average(like, weights=share), np.average(pairs, weights=said), np.prod(like)]
+            like = [
+                0.6 * (p == q) + 0.4 * np.exp((vectors[p] @ vectors[q] - 1) / 0.3)
+                for p, q in zip(x, y, strict=True)
+            ]
+            pairs, said = zip(
+                *[(like[p] * like[q], share[p] * share[q]) for p in range(4) for q in range(p)],
+                strict=True,
+            )
+            expected = [
+                np.average(like, weights=share),
+                np.average(pairs, weights=said),
+                np.prod(like),
+            ]
             np.testing.assert_allclose([one[i, j], two[i, j], every[i, j]], expected)
 
 
@@ -95,7 +107,9 @@ def test_expected_improvement_is_that_of_scikit_learns_process():
     deviation = deviation * np.sqrt(scaled @ np.linalg.solve(kernel, scaled) / len(rows))
     drawn = rng.normal(mean, deviation, size=(200_000, len(among)))
     expected = np.maximum(scaled.min() - drawn, 0).mean(0)
-    np.testing.assert_allclose(model.improvement(rows, losses, among, vectors), expected, atol=0.005)
+    np.testing.assert_allclose(
+        model.improvement(rows, losses, among, vectors), expected, atol=0.005
+    )
 
 
 def test_the_few_examples_are_those_that_speak_for_all():
@@ -103,7 +117,11 @@ def test_the_few_examples_are_those_that_speak_for_all():
     rng = np.random.default_rng(3)
     height = rng.normal(size=(30, 1))
     losses = np.concatenate(
-        [height + 0.01 * rng.normal(size=(30, 8)), 3 * rng.normal(size=(30, 2)) - 3 * rng.normal(size=(30, 2))], 1
+        [
+            height + 0.01 * rng.normal(size=(30, 8)),
+            3 * rng.normal(size=(30, 2)) - 3 * rng.normal(size=(30, 2)),
+        ],
+        1,
     )
     losses[:, 9] = -losses[:, 8]  # so that the noise adds nothing to the mean
     assert set(bayesian._followers(losses, 4).tolist()) <= set(range(8))
@@ -123,7 +141,9 @@ def test_only_the_best_of_the_few_examples_are_scored_on_all():
         if not isinstance(asked, Ask):
             whole.append(list(asked))
             if len(whole) > 1:
-                best = min(value for prompt, value in partial.items() if prompt not in sum(whole[:-1], []))
+                best = min(
+                    value for prompt, value in partial.items() if prompt not in sum(whole[:-1], [])
+                )
                 assert partial[asked[0]] == pytest.approx(best)
         return asked
 
@@ -164,7 +184,9 @@ def test_without_embeddings_it_still_beats_random_draws():
     scorer = Closed("separable", pool=20)
     objective = scorer.objective(scorer.budget(100))
     search(Bayesian(objective, seed=0))
-    drawn = PlantedScorer("separable", pool=20).score(scorer.space.sample(np.random.default_rng(0), 100), objective.scored)
+    drawn = PlantedScorer("separable", pool=20).score(
+        scorer.space.sample(np.random.default_rng(0), 100), objective.scored
+    )
     assert objective.ranking[0].value < drawn.losses.mean(1).min()
 
 
@@ -177,11 +199,29 @@ def test_neighbours_of_each_other_are_asked_for_last():
 def test_a_small_space_is_scored_whole_and_then_it_ends():
     objective = planted_objective(pool=3, length=2, budget=None)
     assert search(Bayesian(objective, seed=0)) == "nothing left to propose"
-    assert len({data["key"] for line in objective.log.lines if line["examples"] == "score_on" for data in line["prompts"]}) == 9
+    assert (
+        len(
+            {
+                data["key"]
+                for line in objective.log.lines
+                if line["examples"] == "score_on"
+                for data in line["prompts"]
+            }
+        )
+        == 9
+    )
 
 
 @pytest.mark.parametrize(
-    "options", [{"first": 0}, {"batch": 0}, {"candidates": 0}, {"examples": 0.0}, {"examples": 1.1}, {"full": 0.0}]
+    "options",
+    [
+        {"first": 0},
+        {"batch": 0},
+        {"candidates": 0},
+        {"examples": 0.0},
+        {"examples": 1.1},
+        {"full": 0.0},
+    ],
 )
 def test_numbers_out_of_their_range_are_refused(options):
     with pytest.raises(StrategyError, match=f"'{next(iter(options))}' must be"):

@@ -46,7 +46,11 @@ def run(scorer, evaluations, asked=None, **options):
 def scored(objective):
     """Mean loss by the prompt's key."""
     lines = objective.log.lines
-    return {p["key"]: np.mean(row) for line in lines for p, row in zip(line["prompts"], line["losses"], strict=True)}
+    return {
+        p["key"]: np.mean(row)
+        for line in lines
+        for p, row in zip(line["prompts"], line["losses"], strict=True)
+    }
 
 
 def test_a_step_is_the_gradient_that_autograd_finds():
@@ -86,7 +90,9 @@ def test_what_was_proposed_is_no_alias_of_the_live_table():
     tops = {best.key for best, _, _ in asked}
     assert len(tops) > 3  # what is most probable did change meanwhile
     winner = objective.ranking[0]
-    assert PlantedScorer("separable").objective().evaluate([winner.prompt]).values[0] == winner.value
+    assert (
+        PlantedScorer("separable").objective().evaluate([winner.prompt]).values[0] == winner.value
+    )
 
 
 def test_the_most_probable_prompt_is_scored_before_it_counts():
@@ -106,7 +112,9 @@ def test_the_winner_is_the_best_that_was_scored_and_not_the_last_iterate():
         known = scored(objective)
         assert objective.ranking[0].value == pytest.approx(min(known.values()))
         last = scorer.space.prompt(strategy._logits.argmax(1))
-        last_was_worse += scorer.objective().evaluate([last]).values[0] > objective.ranking[0].value + 1e-6
+        last_was_worse += (
+            scorer.objective().evaluate([last]).values[0] > objective.ranking[0].value + 1e-6
+        )
     assert last_was_worse
 
 
@@ -122,7 +130,9 @@ def test_a_failed_prompt_loses_and_a_good_one_gains():
     once = [i for i, token in enumerate(tokens) if tokens.count(token) == 1]
     failed = [i for i in once if i in evaluation.failures]
     assert failed and all(gains[i] < 0 for i in failed)
-    assert gains[np.argmin(np.where(np.isin(range(len(tokens)), once), evaluation.values, np.inf))] > 0
+    assert (
+        gains[np.argmin(np.where(np.isin(range(len(tokens)), once), evaluation.values, np.inf))] > 0
+    )
     assert np.isfinite(strategy._logits).all()
 
 
@@ -139,7 +149,9 @@ def test_only_candidates_are_drawn_until_all_of_them_have_been_scored():
     assert all(a in lists[0] and b in lists[1] for a, b in seen)
     (outside,) = strategy.ask()
     strategy.tell([outside], objective.evaluate([outside]))
-    assert not all(i in tokens for i, tokens in zip(objective.space.indices(outside), lists, strict=True))
+    assert not all(
+        i in tokens for i, tokens in zip(objective.space.indices(outside), lists, strict=True)
+    )
     assert np.isfinite(strategy._logits).sum() == 6
 
 

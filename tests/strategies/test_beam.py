@@ -34,7 +34,9 @@ def scored(objective):
     for line in objective.log.lines:
         for prompt in line["prompts"]:
             words = " ".join(prompt["texts"]).split() if "texts" in prompt else []
-            found.append(tuple(prompt["ids"]) if "ids" in prompt else tuple(int(word[1:]) for word in words))
+            found.append(
+                tuple(prompt["ids"]) if "ids" in prompt else tuple(int(word[1:]) for word in words)
+            )
     return found
 
 
@@ -43,7 +45,9 @@ def textbook(scorer, width):
     beams, depths = [()], []
     for _ in range(scorer.space.length):
         children = [(*beam, token) for beam in beams for token in scorer.space.pool.tolist()]
-        values = scorer.score([scorer.space.beginning(ids) for ids in children], scorer.scored).losses.mean(1)
+        values = scorer.score(
+            [scorer.space.beginning(ids) for ids in children], scorer.scored
+        ).losses.mean(1)
         beams = [children[i] for i in np.argsort(values)[:width]]
         depths.append((set(children), beams))
     return depths
@@ -62,7 +66,9 @@ def test_with_enough_budget_it_is_the_textbooks_beam_search(kind, width):
         strategy.tell(asked, objective.evaluate(asked))
     assert set(scored(objective)) == set.union(*(children for children, _ in depths))
     assert scored(objective)[-1] in depths[-1][0]
-    best = min((item for item in strategy._values if len(item) == 3), key=strategy._values.__getitem__)
+    best = min(
+        (item for item in strategy._values if len(item) == 3), key=strategy._values.__getitem__
+    )
     assert best == depths[-1][1][0]
 
 
@@ -82,10 +88,16 @@ def test_each_depth_of_a_large_pool_gets_an_equal_share_and_the_best_beginning_h
     search(Beam(objective, seed=0, width=3))
     prompts = scored(objective)
     depths = [[ids for ids in prompts if len(ids) == depth] for depth in (1, 2, 3, 4)]
-    assert [len(depth) for depth in depths] == pytest.approx([40, 45, 48, 50], abs=5)  # short ones cost less, and leave more
+    assert [len(depth) for depth in depths] == pytest.approx(
+        [40, 45, 48, 50], abs=5
+    )  # short ones cost less, and leave more
     for depth in depths[1:]:
         parts = sorted(
-            (len(list(group)) for _, group in itertools.groupby(sorted(depth), key=lambda ids: ids[:-1])), reverse=True
+            (
+                len(list(group))
+                for _, group in itertools.groupby(sorted(depth), key=lambda ids: ids[:-1])
+            ),
+            reverse=True,
         )
         assert parts[:3] == pytest.approx([len(depth) / 2, len(depth) / 4, len(depth) / 4], abs=2)
     assert objective.affordable(4) == 0 and len(set(prompts)) == len(prompts)

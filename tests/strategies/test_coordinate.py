@@ -54,7 +54,9 @@ def test_each_ask_changes_one_position_of_the_best_prompt_of_the_descent(tries):
         positions.append(changed[0])
         if values.min() < value:
             current, value = rows[values.argmin()], values.min()
-        if len(positions) == 3:  # of a first round at least, no position has been tried out: each comes once
+        if (
+            len(positions) == 3
+        ):  # of a first round at least, no position has been tried out: each comes once
             assert sorted(positions) == [0, 1, 2]
 
 
@@ -66,7 +68,11 @@ def test_it_goes_on_elsewhere_from_a_local_optimum_and_nowhere_else():
     for line, rows in zip(objective.log.lines, asks(objective), strict=True):
         ids = [tuple(row) for row in rows.tolist()]
         values = np.mean(line["losses"], axis=1)
-        if current is None or len(ids) == 1 and sum(a != b for a, b in zip(ids[0], current, strict=True)) > 1:
+        if (
+            current is None
+            or len(ids) == 1
+            and sum(a != b for a, b in zip(ids[0], current, strict=True)) > 1
+        ):
             if current is not None:
                 restarts += 1
                 for at in range(3):
@@ -109,7 +115,9 @@ def test_tokens_that_were_not_tried_at_a_position_come_first():
         if len(asked) > 1:
             (at,) = [i for i in range(2) if len({prompt.ids[i] for prompt in asked}) > 1]
             tried[at] |= {prompt.ids[at] for prompt in asked}
-    assert [len(some) for some in tried] == pytest.approx([40, 40], abs=2)  # but for tokens that were the current one
+    assert [len(some) for some in tried] == pytest.approx(
+        [40, 40], abs=2
+    )  # but for tokens that were the current one
 
 
 def test_it_starts_from_a_text():
@@ -125,14 +133,18 @@ def test_a_text_with_tokens_outside_the_pool_is_refused_and_names_them():
     scorer = PlantedScorer("separable", length=3)
     inside = int(scorer.space.pool[0])
     out, other = sorted(set(range(200)) - set(scorer.space.pool.tolist()))[:2]
-    with pytest.raises(StrategyError, match=rf"not in the pool of 100: 'w{other}', 'w{out}'\. Leave them out"):
+    with pytest.raises(
+        StrategyError, match=rf"not in the pool of 100: 'w{other}', 'w{out}'\. Leave them out"
+    ):
         Coordinate(scorer.objective(), seed=0, text=f"w{other} w{inside} w{out} w{other}")
 
 
 def test_a_text_is_repeated_to_the_length_and_an_empty_one_is_refused():
     scorer = PlantedScorer("separable", length=3)
     first = int(scorer.space.pool[0])
-    assert list(Coordinate(scorer.objective(), seed=0, text=f"w{first}").ask()) == [HardPrompt([first] * 3)]
+    assert list(Coordinate(scorer.objective(), seed=0, text=f"w{first}").ask()) == [
+        HardPrompt([first] * 3)
+    ]
     with pytest.raises(StrategyError, match="'text' is empty"):
         Coordinate(scorer.objective(), seed=0, text="")
 
@@ -149,7 +161,9 @@ def test_a_descent_leaves_a_failed_prompt():
     for seed in range(5):
         objective = scorer.objective(scorer.budget(60))
         search(Coordinate(objective, seed=seed))
-        assert isinstance(objective.ranking[0].prompt, HardPrompt) and np.isfinite(objective.ranking[0].value)
+        assert isinstance(objective.ranking[0].prompt, HardPrompt) and np.isfinite(
+            objective.ranking[0].value
+        )
 
 
 def test_no_tries_are_refused():

@@ -34,14 +34,19 @@ def test_every_optimizer_of_the_list_works_through_failures_and_is_deterministic
         return objective
 
     first, second = run(), run()
-    assert [line["prompts"] for line in first.log.lines] == [line["prompts"] for line in second.log.lines]
+    assert [line["prompts"] for line in first.log.lines] == [
+        line["prompts"] for line in second.log.lines
+    ]
     assert first.affordable(4) == 0  # no optimizer of the list stops early
     assert first.ranking[0].value < first.ranking[-1].value
 
 
 def test_first_candidates_are_uniform_over_the_pool_its_ends_included():
     objective = planted_objective(pool=10, length=1, budget=None)
-    rows = [objective.space.indices(prompt)[0] for prompt in Evolution(objective, seed=0, batch=2000).ask()]
+    rows = [
+        objective.space.indices(prompt)[0]
+        for prompt in Evolution(objective, seed=0, batch=2000).ask()
+    ]
     counts = np.bincount(rows, minlength=10)
     middle = np.delete(counts, 5)  # the start is the middle of the pool
     assert (abs(middle - middle.mean()) < 5 * np.sqrt(middle.mean())).all()
@@ -58,7 +63,9 @@ def test_the_first_prompts_are_random_and_the_next_ones_mutate_the_best_of_them(
     strategy.tell(first, evaluation)
     best = rows[evaluation.values.argmin()]
     changed = [(scorer.space.indices(prompt) != best).sum() for prompt in strategy.ask()]
-    assert np.mean(changed) < 2.5  # 4 tokens, each redrawn with probability 1/4; a random prompt differs in nearly all
+    assert (
+        np.mean(changed) < 2.5
+    )  # 4 tokens, each redrawn with probability 1/4; a random prompt differs in nearly all
 
 
 def test_without_first_prompts_it_starts_from_the_middle_of_the_pool():
@@ -80,11 +87,15 @@ def test_the_global_generator_is_left_as_it_was():
 
 
 def test_an_optimizer_outside_the_list_is_refused_with_a_suggestion():
-    with pytest.raises(UnknownName, match=r"unknown optimizer 'TwoPointDE'\. Did you mean 'TwoPointsDE'\?"):
+    with pytest.raises(
+        UnknownName, match=r"unknown optimizer 'TwoPointDE'\. Did you mean 'TwoPointsDE'\?"
+    ):
         make_strategy("it", Evolution, planted_objective(), 0, {"optimizer": "TwoPointDE"})
 
 
 @pytest.mark.parametrize(("option", "least"), [("batch", 1), ("first", 0)])
 def test_numbers_that_are_too_small_are_refused(option, least):
-    with pytest.raises(StrategyError, match=f"'{option}' must be at least {least}, got {least - 1}"):
+    with pytest.raises(
+        StrategyError, match=f"'{option}' must be at least {least}, got {least - 1}"
+    ):
         make_strategy("it", Evolution, planted_objective(), 0, {option: least - 1})

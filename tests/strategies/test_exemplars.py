@@ -25,7 +25,9 @@ def scored(objective):
 
 def test_random_takes_one_set_of_examples_that_are_not_scored_on():
     objective = planted_objective()
-    assert search(Exemplars(objective, seed=0, shots=3, choose="random")) == "nothing left to propose"
+    assert (
+        search(Exemplars(objective, seed=0, shots=3, choose="random")) == "nothing left to propose"
+    )
     (text,) = scored(objective)
     shown = text.splitlines()
     assert len(shown) == 3
@@ -38,15 +40,27 @@ def test_loss_draws_other_sets_until_the_budget_is_spent():
     search(Exemplars(objective, seed=0, shots=2))
     assert len(set(scored(objective))) > 10
     assert isinstance(objective.ranking[0].prompt, TextPrompt)
-    assert objective.ranking[0].value == min(np.mean(row) for line in objective.log.lines for row in line["losses"])
+    assert objective.ranking[0].value == min(
+        np.mean(row) for line in objective.log.lines for row in line["losses"]
+    )
 
 
 def test_a_demonstration_is_the_filled_template_with_its_answer(tiny, films):
     config = parse_config(
-        {"name": "s", "model": "m", "task": "capitals", "budget": 50_000, "score_on": 8, "length": 2, "strategies": ["random"]}
+        {
+            "name": "s",
+            "model": "m",
+            "task": "capitals",
+            "budget": 50_000,
+            "score_on": 8,
+            "length": 2,
+            "strategies": ["random"],
+        }
     )
     arena = prepare(config, tiny, films).arena(films)
-    objective = Objective(arena.searching, arena.space, Ledger(None), scored=arena.scored, training=np.arange(8, 40))
+    objective = Objective(
+        arena.searching, arena.space, Ledger(None), scored=arena.scored, training=np.arange(8, 40)
+    )
     (text,) = objective.demonstrations([9])
     example = films.splits["search"].examples[9]
     assert text == f"{example.fields['text']} It was{example.answer}"

@@ -42,14 +42,24 @@ def test_says_the_size_and_the_cost_before_it_starts(caplog):
     (message,) = caplog.messages
     assert "12 tokens at 3 positions make 1,728 prompts" in message
     search(strategy)
-    assert int(re.search(r"cost ([\d,]+) LM tokens", message)[1].replace(",", "")) == objective.ledger.spent
+    assert (
+        int(re.search(r"cost ([\d,]+) LM tokens", message)[1].replace(",", ""))
+        == objective.ledger.spent
+    )
 
 
 def test_a_space_beyond_the_budget_is_refused_with_size_price_and_ways_out():
     scorer = PlantedScorer("separable", pool=10, length=2)
     with pytest.raises(StrategyError) as error:
         Exhaustive(scorer.objective(scorer.budget(99)), seed=0)
-    for part in ("100 prompts", f"{scorer.budget(100):,} LM tokens", "99 of them", "smaller pool", "larger budget", "'partial'"):
+    for part in (
+        "100 prompts",
+        f"{scorer.budget(100):,} LM tokens",
+        "99 of them",
+        "smaller pool",
+        "larger budget",
+        "'partial'",
+    ):
         assert part in str(error.value)
 
 

@@ -70,7 +70,13 @@ def test_its_steps_are_those_of_a_plain_training_loop(arena):
         loss = torch.tensor(0.0)
         for i in rng.choice(np.arange(8, 40), size=4, replace=False):
             ids = lm.encode(f" {examples[i].fields['text']} It was")
-            loss = loss - model(input_ids=torch.tensor([ids])).logits[0, -1, choices].log_softmax(-1)[examples[i].choice] / 4
+            loss = (
+                loss
+                - model(input_ids=torch.tensor([ids]))
+                .logits[0, -1, choices]
+                .log_softmax(-1)[examples[i].choice]
+                / 4
+            )
         optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -86,10 +92,16 @@ def test_its_steps_are_those_of_a_plain_training_loop(arena):
 
 def test_three_times_forward_is_charged(arena):
     given = objective(arena)
-    tensors = {name: tensor.clone().requires_grad_() for name, tensor in arena.lm.weights.tensors.items()}
+    tensors = {
+        name: tensor.clone().requires_grad_() for name, tensor in arena.lm.weights.tensors.items()
+    }
     given.loss(tensors, ids := np.array([9, 12]))
     tokens = int(arena.searching.context(ids).sum())
-    assert (given.ledger.forward, given.ledger.backward, given.ledger.computed) == (tokens, 2 * tokens, 3 * tokens)
+    assert (given.ledger.forward, given.ledger.backward, given.ledger.computed) == (
+        tokens,
+        2 * tokens,
+        3 * tokens,
+    )
     given.loss(tensors, ids)
     assert given.ledger.forward == 2 * tokens, "no part of a row is ever paid for good"
 
@@ -115,4 +127,6 @@ def test_it_saves_no_state(tmp_path):
 
 
 def test_what_is_tuned_is_everything(arena):
-    assert FineTuning(objective(arena), seed=0).trainable == sum(p.numel() for p in arena.lm.model.parameters())
+    assert FineTuning(objective(arena), seed=0).trainable == sum(
+        p.numel() for p in arena.lm.model.parameters()
+    )

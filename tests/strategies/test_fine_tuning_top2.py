@@ -25,12 +25,18 @@ class TestFineTuningTop2(StrategyConformance):
 def test_it_changes_the_two_top_most_layers_and_the_last_norm_only(architecture, films):
     lm = LanguageModel(*tiny_model(architecture, layers=3))
     arena = Arena.build(films, lm, torch.float32, 2, lm.words, 8, kind="weights")
-    given = Objective(arena.searching, arena.space, Ledger(30_000), scored=arena.scored, training=np.arange(8, 40))
+    given = Objective(
+        arena.searching, arena.space, Ledger(30_000), scored=arena.scored, training=np.arange(8, 40)
+    )
     strategy = FineTuningTop2(given, seed=0, interval=2, batch=4, rate=0.01)
     loop.search(strategy)
     best = given.ranking[0].prompt.tensors
     start = lm.weights.tensors
-    assert set(best) == {name for name in start if ".1." in name or ".2." in name or "model.norm" in name or "ln_f" in name}
+    assert set(best) == {
+        name
+        for name in start
+        if ".1." in name or ".2." in name or "model.norm" in name or "ln_f" in name
+    }
     assert strategy.trainable == sum(start[name].numel() for name in best)
     assert any(not torch.equal(best[name], start[name]) for name in best)
     steps, last = strategy.training.steps, given.ledger
@@ -43,9 +49,18 @@ def test_it_changes_the_two_top_most_layers_and_the_last_norm_only(architecture,
 def test_a_step_is_charged_for_the_layers_that_it_crosses(films):
     lm = LanguageModel(*tiny_model("llama", layers=4))
     arena = Arena.build(films, lm, torch.float32, 2, lm.words, 8, kind="weights")
-    given = Objective(arena.searching, arena.space, Ledger(100_000), scored=arena.scored, training=np.arange(8, 40))
+    given = Objective(
+        arena.searching,
+        arena.space,
+        Ledger(100_000),
+        scored=arena.scored,
+        training=np.arange(8, 40),
+    )
     strategy = FineTuningTop2(given, seed=0)
     given.loss(strategy._encoder(), ids := np.array([9, 12, 20]))
     tokens = int(arena.searching.context(ids).sum())
     share = 2 / 4 + strategy.trainable / lm.parameters
-    assert given.ledger.forward == tokens and tokens * share <= given.ledger.backward < tokens * share + 1
+    assert (
+        given.ledger.forward == tokens
+        and tokens * share <= given.ledger.backward < tokens * share + 1
+    )

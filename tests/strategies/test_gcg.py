@@ -67,7 +67,9 @@ def real(tiny, films):
     template = films.template.bind(3)
     scorer = Engine(tiny, template, films.splits["search"], films.choices)
     space = PromptSpace(tiny.words[::9], 3, tiny.decode)
-    return lambda: Objective(scorer, space, Ledger(None), scored=np.arange(20), training=np.arange(20, 40))
+    return lambda: Objective(
+        scorer, space, Ledger(None), scored=np.arange(20), training=np.arange(20, 40)
+    )
 
 
 def test_a_step_equals_a_plain_reference_step(real, tiny, films):
@@ -79,7 +81,9 @@ def test_a_step_equals_a_plain_reference_step(real, tiny, films):
     asked, _ = step(strategy)
     # The reference.
     weight = tiny.model.get_input_embeddings().weight.detach()
-    hot = torch.nn.functional.one_hot(torch.tensor(present.ids), len(weight)).float().requires_grad_()
+    hot = (
+        torch.nn.functional.one_hot(torch.tensor(present.ids), len(weight)).float().requires_grad_()
+    )
 
     def row_loss(example, slots):
         before, after = tiny.encode(""), tiny.encode(f" {example.fields['text']} It was")
@@ -96,10 +100,17 @@ def test_a_step_equals_a_plain_reference_step(real, tiny, films):
         pool = [t for t in space.pool.tolist() if t != token]
         best = sorted(pool, key=lambda t, i=i: float(gradient[i, t]))[:4]
         expected |= {HardPrompt([*present.ids[:i], t, *present.ids[i + 1 :]]) for t in best}
-    assert asked.prompts[0] == present and set(asked.prompts[1:]) == expected and len(asked.prompts) == 13
+    assert (
+        asked.prompts[0] == present
+        and set(asked.prompts[1:]) == expected
+        and len(asked.prompts) == 13
+    )
     with torch.no_grad():
         eye = torch.eye(len(weight))
-        losses = {p: float(torch.stack([row_loss(e, eye[list(p.ids)]) for e in examples]).mean()) for p in asked.prompts}
+        losses = {
+            p: float(torch.stack([row_loss(e, eye[list(p.ids)]) for e in examples]).mean())
+            for p in asked.prompts
+        }
     assert strategy._buffer == [min(asked.prompts, key=losses.__getitem__)]
 
 
@@ -155,7 +166,11 @@ def test_candidates_differ_in_one_token_and_are_all_different_and_of_the_pool():
         if isinstance(asked, Ask):
             present, *others = asked.prompts
             assert len(set(others)) == len(others) == 40
-            assert all(sum(a != b for a, b in zip(p.ids, present.ids, strict=True)) == 1 and set(p.ids) <= pool for p in others)
+            assert all(
+                sum(a != b for a, b in zip(p.ids, present.ids, strict=True)) == 1
+                and set(p.ids) <= pool
+                for p in others
+            )
 
 
 def test_tokens_are_drawn_from_the_best_half_of_a_small_pool_at_most():

@@ -56,7 +56,9 @@ def test_index_computed_before_a_reordering():
         strategy.tell(asked, evaluation)
         told.update(zip([prompt.ids for prompt in asked], evaluation.values, strict=True))
         assert all(member.value == told[member.ids] for member in strategy._members)
-        assert [member.value for member in strategy._members] == sorted(told.values())[:16]  # (mu + lambda): the best of all
+        assert [member.value for member in strategy._members] == sorted(told.values())[
+            :16
+        ]  # (mu + lambda): the best of all
 
 
 def test_crossover_that_returns_one_parent_whole():
@@ -94,7 +96,10 @@ def test_position_0_never_mutated():
 def test_a_mutation_draws_from_the_whole_pool_its_ends_included():
     objective = planted_objective(pool=10, length=1)
     strategy = Genetic(objective, seed=0)
-    counts = np.unique([strategy._mutated((int(objective.space.pool[3]),)) for _ in range(5000)], return_counts=True)[1]
+    counts = np.unique(
+        [strategy._mutated((int(objective.space.pool[3]),)) for _ in range(5000)],
+        return_counts=True,
+    )[1]
     assert len(counts) == 10 and stats.chisquare(counts).pvalue > 1e-4
 
 
@@ -130,9 +135,13 @@ def test_better_members_become_parents_more_often():
     strategy = Genetic(planted_objective(budget=None), seed=0, tournament=3)
     step(strategy)
     places = {member.ids: i for i, member in enumerate(strategy._members)}
-    counts = np.bincount([places[strategy._winner(strategy._members).ids] for _ in range(20_000)], minlength=16)
+    counts = np.bincount(
+        [places[strategy._winner(strategy._members).ids] for _ in range(20_000)], minlength=16
+    )
     n = 16
-    expected = [((n - i) / n) ** 3 - ((n - i - 1) / n) ** 3 for i in range(n)]  # the least of three draws
+    expected = [
+        ((n - i) / n) ** 3 - ((n - i - 1) / n) ** 3 for i in range(n)
+    ]  # the least of three draws
     assert counts / 20_000 == pytest.approx(expected, abs=0.012)
     assert all(a != b for a, b in (strategy._parents() for _ in range(200)))
 
@@ -150,7 +159,9 @@ def test_failed_prompts_do_not_survive_and_a_generation_that_failed_is_followed_
     assert strategy._members == [] and len(step(strategy)) == 8
     assert len(strategy._members) == 8
     step(strategy, lambda values: np.where(np.arange(8) % 2, np.inf, values))
-    assert len(strategy._members) == 12 and all(np.isfinite(member.value) for member in strategy._members)
+    assert len(strategy._members) == 12 and all(
+        np.isfinite(member.value) for member in strategy._members
+    )
 
 
 def test_immigrants_are_a_share_of_the_children():

@@ -80,18 +80,27 @@ def test_a_text_is_split_without_loss(text):
 
 
 def test_phrases_are_spans_of_words_between_punctuation_marks():
-    found = {" ".join(["Read", "this,", "then", "answer."][a:b]) for a, b in phrases_of(split("Read this, then answer."), 3)}
+    found = {
+        " ".join(["Read", "this,", "then", "answer."][a:b])
+        for a, b in phrases_of(split("Read this, then answer."), 3)
+    }
     assert found == {"Read", "Read this,", "this,", "then", "then answer.", "answer."}
     assert {b - a for a, b in phrases_of(split("a b c d e"), 2)} == {1, 2}
 
 
 def test_blanks_and_punctuation_marks_stay_where_words_are_replaced():
     texts = candidates("first line,\nsecond  line.", 300, phrase=1)
-    assert all("\n" in text and "  " in text and "," in text and text.endswith(".") for text in texts if re.search(r"w\d", text))
+    assert all(
+        "\n" in text and "  " in text and "," in text and text.endswith(".")
+        for text in texts
+        if re.search(r"w\d", text)
+    )
 
 
 def test_what_was_deleted_can_be_added_again():
-    strategy = Grips(planted_objective(budget=None), seed=1, prompts=["w1 w2 w3 zzz"], batch=300, phrase=1)
+    strategy = Grips(
+        planted_objective(budget=None), seed=1, prompts=["w1 w2 w3 zzz"], batch=300, phrase=1
+    )
     first = strategy.ask()
     strategy.tell(first, told(first, [1.0]))
     prompts = strategy.ask()
@@ -116,7 +125,9 @@ def test_the_best_candidate_is_taken_only_where_it_is_better():
 
 
 def test_after_some_vain_steps_a_walk_begins_anew_with_the_next_instruction():
-    strategy = Grips(planted_objective(budget=None), seed=0, prompts=["w1 w2 w3", "w4 w5 w6"], patience=2)
+    strategy = Grips(
+        planted_objective(budget=None), seed=0, prompts=["w1 w2 w3", "w4 w5 w6"], patience=2
+    )
     begun = []
     for _ in range(10):
         prompts = strategy.ask()
@@ -129,7 +140,9 @@ def test_after_some_vain_steps_a_walk_begins_anew_with_the_next_instruction():
 
 def test_annealing_takes_worse_candidates_less_and_less():
     def taken(step, annealing):
-        strategy = Grips(planted_objective(budget=None), seed=0, prompts=["w1"], annealing=annealing)
+        strategy = Grips(
+            planted_objective(budget=None), seed=0, prompts=["w1"], annealing=annealing
+        )
         strategy._value, strategy._step = 1.0, step
         return np.mean([strategy._takes(1.2) for _ in range(2000)])
 
@@ -138,14 +151,18 @@ def test_annealing_takes_worse_candidates_less_and_less():
     assert taken(5, 0.2) == pytest.approx(np.exp(-np.e), abs=0.03)
     strategy = Grips(planted_objective(budget=None), seed=0, prompts=["w1"], annealing=5.0)
     strategy._value = 1.0
-    assert not any(strategy._takes(float("inf")) for _ in range(100)), "a failed prompt is never taken"
+    assert not any(strategy._takes(float("inf")) for _ in range(100)), (
+        "a failed prompt is never taken"
+    )
 
 
 def test_entropy_of_the_predictions_is_taken_off_the_loss():
     strategy = Grips(planted_objective(budget=None), seed=0, prompts=["w1"], entropy=0.5)
     one, both = [[-0.1, -2.4]] * 4, [[-0.1, -2.4]] * 2 + [[-2.4, -0.1]] * 2
     evaluation = told([], [1.0, 1.0, float("inf")], np.array([one, both, np.full((4, 2), np.nan)]))
-    assert strategy._criterion(evaluation) == pytest.approx([1.0, 1.0 - 0.5 * np.log(2), float("inf")])
+    assert strategy._criterion(evaluation) == pytest.approx(
+        [1.0, 1.0 - 0.5 * np.log(2), float("inf")]
+    )
 
 
 def test_phrases_may_be_written_by_the_proposer():

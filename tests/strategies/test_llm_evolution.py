@@ -36,7 +36,11 @@ class Counting:
         found = []
         for _ in requests:
             self.said += 1
-            found.append(Completion("w1 w1" if self.said % 3 == 0 else f"w{self.said} w{self.said + 1}", 1, 1))
+            found.append(
+                Completion(
+                    "w1 w1" if self.said % 3 == 0 else f"w{self.said} w{self.said + 1}", 1, 1
+                )
+            )
         return found
 
 
@@ -74,7 +78,9 @@ def test_negative_fitness_only_the_order_of_losses_matters(algorithm, shift):
             return found
 
     plain = run(algorithm=algorithm, evaluations=40)[1]
-    assert scored(run(algorithm=algorithm, evaluations=40, scorer=Shifted("separable"))[1]) == scored(plain)
+    assert scored(
+        run(algorithm=algorithm, evaluations=40, scorer=Shifted("separable"))[1]
+    ) == scored(plain)
 
 
 def test_the_population_is_given_instructions_and_proposed_ones_beside_them():
@@ -91,7 +97,9 @@ def test_never_sampled_and_failed_instructions_are_no_parents():
             return prompt.texts[0] in ("w7 w7", "w1 w1")
 
     model = Counting()
-    _, objective, strategy = run(model, prompts=["w7 w7", "w8 w8"], population=4, scorer=Failing("separable"))
+    _, objective, strategy = run(
+        model, prompts=["w7 w7", "w8 w8"], population=4, scorer=Failing("separable")
+    )
     assert all("w7 w7" not in request for asked in model.asked for request in asked)
     assert {text for _, text in strategy._living} <= set(scored(objective))
 
@@ -100,13 +108,17 @@ def test_ga_keeps_the_best_of_parents_and_children():
     _, objective, strategy = run(evaluations=60, population=6)
     values = sorted((row.value, row.prompt.texts[0]) for row in objective.ranking)
     assert strategy._living[:1] == values[:1]
-    assert [value for value, _ in strategy._living] == sorted(value for value, _ in strategy._living)
+    assert [value for value, _ in strategy._living] == sorted(
+        value for value, _ in strategy._living
+    )
 
 
 def test_de_puts_a_child_in_the_place_of_its_own_target_where_it_is_better():
     model = Counting()
     objective = PlantedScorer("separable").objective(None, proposing=model)
-    strategy = LLMEvolution(objective, seed=0, algorithm="de", prompts=["w10", "w20", "w30", "w40"], population=4)
+    strategy = LLMEvolution(
+        objective, seed=0, algorithm="de", prompts=["w10", "w20", "w30", "w40"], population=4
+    )
 
     class Told:
         def __init__(self, values):
@@ -116,7 +128,12 @@ def test_de_puts_a_child_in_the_place_of_its_own_target_where_it_is_better():
     strategy.tell(prompts, Told([1.0, 2.0, 3.0, 4.0]))
     children = strategy.ask()  # the third answer is the first "w1 w1"
     assert len(children) == 4
-    assert [request.splitlines()[-3].removeprefix("Present: ") for request in model.asked[0]] == ["w10", "w20", "w30", "w40"]
+    assert [request.splitlines()[-3].removeprefix("Present: ") for request in model.asked[0]] == [
+        "w10",
+        "w20",
+        "w30",
+        "w40",
+    ]
     assert {request.splitlines()[-2] for request in model.asked[0]} == {"Best: w10"}
     for target, request in zip(["w10", "w20", "w30", "w40"], model.asked[0], strict=True):
         others = {line.split()[1] for line in request.splitlines()[-5:-3]}
@@ -134,7 +151,9 @@ def test_unbounded_retry_a_proposer_that_only_repeats_ends_the_run_with_a_reason
             return [Completion("w1 w1", 1, 1) for _ in requests]
 
     model = Repeating()
-    reason, objective, _ = run(model, 500, algorithm=algorithm, prompts=["w2 w2"], population=2, retries=2)
+    reason, objective, _ = run(
+        model, 500, algorithm=algorithm, prompts=["w2 w2"], population=2, retries=2
+    )
     assert "the proposer gave nothing usable in 3 tries" in reason
     assert len(model.asked) == 1 + 3
     assert scored(objective) == ["w2 w2", "w1 w1"]

@@ -82,7 +82,9 @@ def test_never_sampled_prompts_do_not_win(method):
     _, objective = run(saying, scorer=Failing("separable"), method=method)
     assert any("w3" in text.split() for text in scored(objective))
     assert all("w3" not in item.prompt.texts[0].split() for item in objective.ranking)
-    assert all("w3 " not in request for asked in saying.asked for request in asked), "nor are they shown or varied"
+    assert all("w3 " not in request for asked in saying.asked for request in asked), (
+        "nor are they shown or varied"
+    )
     assert {item.prompt.texts[0] for item in objective.ranking} <= set(scored(objective))
 
 
@@ -97,7 +99,11 @@ def test_selection_on_the_training_accuracy_no_example_that_is_shown_is_scored_o
     saying = Saying(lambda call, i: f"w{call} w{i}")
     _, objective = run(saying, 200, method=method)
     shown = {
-        line.removeprefix("Input: ") for asked in saying.asked for r in asked for line in r.splitlines() if "example num" in line
+        line.removeprefix("Input: ")
+        for asked in saying.asked
+        for r in asked
+        for line in r.splitlines()
+        if "example num" in line
     }
     fields = {
         part: {e.fields["text"] for e in objective.examples(ids)}
@@ -118,7 +124,10 @@ def test_opro_shows_the_best_instructions_the_worst_first_with_their_scores():
     seen = scored(objective)[:8]
     best = sorted(seen, key=values.__getitem__)[:3]
     request = saying.asked[2][0]
-    places = [request.index(f"Instruction: {text}\nScore: {score(values[text])}\n") for text in reversed(best)]
+    places = [
+        request.index(f"Instruction: {text}\nScore: {score(values[text])}\n")
+        for text in reversed(best)
+    ]
     assert places == sorted(places)
     assert not any(f"Instruction: {text}\n" in request for text in set(seen) - set(best))
 
@@ -134,7 +143,9 @@ def test_ape_varies_the_best_and_goes_back_to_the_examples():
     _, objective = run(saying, 200, batch=8, keep=2, fresh=0.25)
     assert all("Input: the example number" in request for request in saying.asked[0])
     later = [request for asked in saying.asked[1:] for request in asked]
-    assert np.mean(["the example number" in request for request in later]) == pytest.approx(0.25, abs=0.12)
+    assert np.mean(["the example number" in request for request in later]) == pytest.approx(
+        0.25, abs=0.12
+    )
 
 
 def test_given_instructions_are_scored_first_and_not_proposed_again():
@@ -144,8 +155,17 @@ def test_given_instructions_are_scored_first_and_not_proposed_again():
     assert len(scored(objective)) == len(set(scored(objective)))
 
 
-def test_an_instruction_longer_than_the_context_is_a_visible_failure_that_costs_nothing(tiny, films):
-    given = {"name": "s", "model": "m", "task": "capitals", "budget": 50_000, "score_on": 8, "strategies": ["random"]}
+def test_an_instruction_longer_than_the_context_is_a_visible_failure_that_costs_nothing(
+    tiny, films
+):
+    given = {
+        "name": "s",
+        "model": "m",
+        "task": "capitals",
+        "budget": 50_000,
+        "score_on": 8,
+        "strategies": ["random"],
+    }
     prepared = prepare(parse_config(given), tiny, films)
     arena = prepared.arena(films)
     objective = Objective(
@@ -163,17 +183,34 @@ def test_an_instruction_longer_than_the_context_is_a_visible_failure_that_costs_
         prompts = strategy.ask()
         strategy.tell(prompts, objective.evaluate(prompts))
     first, second = objective.log.lines
-    assert list(first["failures"]) == ["0"] and "but the model reads at most 512" in first["failures"]["0"]
-    assert first["price"] == objective.price([TextPrompt(short)]) + int(arena.searching.lead(arena.scored).sum())
+    assert (
+        list(first["failures"]) == ["0"]
+        and "but the model reads at most 512" in first["failures"]["0"]
+    )
+    assert first["price"] == objective.price([TextPrompt(short)]) + int(
+        arena.searching.lead(arena.scored).sum()
+    )
     assert second["prompts"], "and the run goes on"
     assert [item.prompt.texts[0] for item in objective.ranking].count(long) == 0
 
 
 def test_prompts_that_are_too_long_end_a_run_in_the_end(tiny, films):
-    given = {"name": "s", "model": "m", "task": "capitals", "budget": 50_000, "score_on": 8, "strategies": ["random"]}
+    given = {
+        "name": "s",
+        "model": "m",
+        "task": "capitals",
+        "budget": 50_000,
+        "score_on": 8,
+        "strategies": ["random"],
+    }
     arena = prepare(parse_config(given), tiny, films).arena(films)
-    objective = Objective(arena.searching, arena.space, Ledger(50_000), scored=arena.scored, training=np.arange(8, 40))
-    with pytest.raises(BudgetExhausted, match="1000 proposals in a row had all been scored before, or are too long to be scored"):
+    objective = Objective(
+        arena.searching, arena.space, Ledger(50_000), scored=arena.scored, training=np.arange(8, 40)
+    )
+    with pytest.raises(
+        BudgetExhausted,
+        match="1000 proposals in a row had all been scored before, or are too long to be scored",
+    ):
         for i in range(20):
             objective.evaluate([TextPrompt("good " * (600 + 50 * i + j)) for j in range(50)])
 

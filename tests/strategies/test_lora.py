@@ -30,13 +30,17 @@ def arena(request, films):
 
 
 def objective(arena, budget=100_000):
-    return Objective(arena.searching, arena.space, Ledger(budget), scored=arena.scored, training=np.arange(8, 40))
+    return Objective(
+        arena.searching, arena.space, Ledger(budget), scored=arena.scored, training=np.arange(8, 40)
+    )
 
 
 def test_it_starts_as_the_lm_itself(arena):
     given = objective(arena)
     (prompt,) = Lora(given, seed=0).ask()
-    assert np.abs(given.evaluate([prompt]).losses - given.evaluate([Weights({})]).losses).max() < 1e-5
+    assert (
+        np.abs(given.evaluate([prompt]).losses - given.evaluate([Weights({})]).losses).max() < 1e-5
+    )
 
 
 def test_it_changes_queries_and_values_as_peft_does_by_default(arena):
@@ -50,7 +54,9 @@ def test_it_changes_queries_and_values_as_peft_does_by_default(arena):
         warnings.simplefilter("ignore")
         theirs = peft.get_peft_model(model, peft.LoraConfig(r=3, task_type="CAUSAL_LM"))
     shapes = {
-        name.removeprefix("base_model.model.").removesuffix(".default.weight"): tuple(parameter.shape)
+        name.removeprefix("base_model.model.").removesuffix(".default.weight"): tuple(
+            parameter.shape
+        )
         for name, parameter in theirs.named_parameters()
         if "lora_" in name
     }
@@ -74,7 +80,10 @@ def test_other_maps_can_be_named(arena):
     one = sorted(kinds)[-1]
     tensors = Lora(objective(arena), seed=0, targets=[one]).ask()[0].tensors
     assert {name.split(".")[-2] for name in tensors} == {one}
-    with pytest.raises(StrategyError, match=f"'targets' has 'q_prj'; the linear maps in this model's layers are .*{one}"):
+    with pytest.raises(
+        StrategyError,
+        match=f"'targets' has 'q_prj'; the linear maps in this model's layers are .*{one}",
+    ):
         Lora(objective(arena), seed=0, targets=["q_prj"])
     with pytest.raises(StrategyError, match="'targets' is empty: name linear maps"):
         Lora(objective(arena), seed=0, targets=[])

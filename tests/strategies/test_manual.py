@@ -51,7 +51,10 @@ def test_nothing_to_score_is_refused():
         check_options("manual", Manual, {"prompts": [], "empty": False})
 
 
-@pytest.mark.parametrize(("options", "message"), [({"prompts": "text"}, "valid list"), ({"empty": "perhaps"}, "valid boolean")])
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [({"prompts": "text"}, "valid list"), ({"empty": "perhaps"}, "valid boolean")],
+)
 def test_wrong_options_are_named(options, message):
     with pytest.raises(StrategyError, match=message):
         check_options("manual", Manual, options)

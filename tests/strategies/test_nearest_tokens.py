@@ -21,7 +21,10 @@ from promptsearch.testing.planted import PlantedScorer
 
 def vectors(objective, seed, scale=0.1):
     generator = torch.Generator().manual_seed(seed)
-    return SoftPrompt(scale * torch.randn(objective.space.length, objective.embeddings.shape[1], generator=generator))
+    return SoftPrompt(
+        scale
+        * torch.randn(objective.space.length, objective.embeddings.shape[1], generator=generator)
+    )
 
 
 class TestNearestTokens(StrategyConformance):
@@ -62,9 +65,13 @@ def test_then_come_combinations_of_the_nearest_in_the_order_of_their_cosines():
     scorer = PlantedScorer("separable", pool=20, length=3)
     start = vectors(scorer.objective(), 1)
     words = scorer.embeddings[torch.from_numpy(scorer.space.pool.copy())]
-    cosines = torch.nn.functional.cosine_similarity(start.vectors[:, None], words[None], dim=-1).numpy()
+    cosines = torch.nn.functional.cosine_similarity(
+        start.vectors[:, None], words[None], dim=-1
+    ).numpy()
     near = [np.argsort(-row)[:2] for row in cosines]
-    every = sorted(itertools.product(*near), key=lambda row: -sum(cosines[i, t] for i, t in enumerate(row)))
+    every = sorted(
+        itertools.product(*near), key=lambda row: -sum(cosines[i, t] for i, t in enumerate(row))
+    )
     expected = [scorer.space.prompt(row) for row in every]
     found = asked(scorer, start, nearest=2, tries=100)
     assert [prompt for prompt in found if prompt in set(expected)] == expected
@@ -72,13 +79,21 @@ def test_then_come_combinations_of_the_nearest_in_the_order_of_their_cosines():
 
 
 @settings(deadline=None)
-@given(arrays(np.float64, st.tuples(st.integers(1, 4), st.integers(1, 3)), elements=st.integers(0, 5).map(float)))
+@given(
+    arrays(
+        np.float64,
+        st.tuples(st.integers(1, 4), st.integers(1, 3)),
+        elements=st.integers(0, 5).map(float),
+    )
+)
 def test_combinations_are_all_of_them_by_falling_sum(values):
     values = -np.sort(-values, axis=1)
     found = list(combinations(values))
     sums = [sum(values[i, c] for i, c in enumerate(choice)) for choice in found]
     assert sums == sorted(sums, reverse=True)
-    assert sorted(map(tuple, found)) == sorted(itertools.product(range(values.shape[1]), repeat=len(values)))
+    assert sorted(map(tuple, found)) == sorted(
+        itertools.product(range(values.shape[1]), repeat=len(values))
+    )
 
 
 def test_a_prompt_of_words_comes_back():
@@ -90,7 +105,9 @@ def test_a_prompt_of_words_comes_back():
 def test_no_special_token_is_a_neighbour():
     """Trap: the nearest of all embeddings may be a token that no prompt may hold."""
     scorer = PlantedScorer("separable")
-    outside = [i for i in range(len(scorer.embeddings)) if i not in set(scorer.space.pool.tolist())][:4]
+    outside = [
+        i for i in range(len(scorer.embeddings)) if i not in set(scorer.space.pool.tolist())
+    ][:4]
     found = asked(scorer, SoftPrompt(scorer.embeddings[outside]))
     assert found and all(set(prompt.ids) <= set(scorer.space.pool.tolist()) for prompt in found)
 

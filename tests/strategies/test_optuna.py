@@ -57,7 +57,10 @@ def test_tpe_keeps_to_a_shortlist_that_is_renewed_after_two_windows():
         prompts = ask()
         lists = list(strategy._tokens.values())
         for prompt in prompts:
-            assert all(index in tokens for index, tokens in zip(scorer.space.indices(prompt), lists, strict=True))
+            assert all(
+                index in tokens
+                for index, tokens in zip(scorer.space.indices(prompt), lists, strict=True)
+            )
         seen.append(lists)
         return prompts
 
@@ -81,7 +84,9 @@ def test_the_best_tokens_stay_in_a_renewed_shortlist():
     assert all(best[name] in tokens for name, tokens in strategy._tokens.items())
     kept = strategy._told()
     assert 0 < len(kept) <= WINDOW
-    assert all(trial.params[name] in tokens for trial in kept for name, tokens in strategy._tokens.items())
+    assert all(
+        trial.params[name] in tokens for trial in kept for name, tokens in strategy._tokens.items()
+    )
 
 
 def test_tpe_never_looks_at_many_more_than_two_windows():
@@ -131,7 +136,9 @@ def test_the_dashboards_file_holds_every_prompt_once_also_after_a_kill(tmp_path,
         objective = scorer.objective(scorer.budget(28), log=RunLog(folder))
         search(Optuna(objective, seed=0, sampler=sampler, storage=str(tmp_path / "study.db")))
         log = (folder / "evaluations.jsonl").read_bytes().splitlines(keepends=True)
-        (folder / "evaluations.jsonl").write_bytes(b"".join(log[:2]))  # as a kill leaves it; the next process replays these
+        (folder / "evaluations.jsonl").write_bytes(
+            b"".join(log[:2])
+        )  # as a kill leaves it; the next process replays these
     (study,) = shown(tmp_path / "study.db")
     trials = {trial.user_attrs["prompt"]: trial for trial in study.trials}
     lines = objective.log.lines[:-1]  # the last ask could not be paid in full, so it is not told
@@ -140,14 +147,25 @@ def test_the_dashboards_file_holds_every_prompt_once_also_after_a_kill(tmp_path,
     assert len(study.trials) == len(trials) == len(prompts)
     for prompt, row in zip(prompts, losses, strict=True):
         trial = trials[scorer.space.decode(prompt["ids"])]
-        assert list(trial.params.values()) == np.searchsorted(scorer.space.pool, prompt["ids"]).tolist()
-        assert (trial.state is TrialState.FAIL) if row is None else (trial.value == pytest.approx(np.mean(row)))
+        assert (
+            list(trial.params.values())
+            == np.searchsorted(scorer.space.pool, prompt["ids"]).tolist()
+        )
+        assert (
+            (trial.state is TrialState.FAIL)
+            if row is None
+            else (trial.value == pytest.approx(np.mean(row)))
+        )
 
 
 def test_other_tasks_and_seeds_may_share_the_dashboards_file(tmp_path):
     for task, seed in ((0, 0), (0, 1), (1, 0), (0, 0)):
         scorer = PlantedScorer("separable", seed=task)
-        search(Optuna(scorer.objective(scorer.budget(8)), seed=seed, storage=str(tmp_path / "study.db")))
+        search(
+            Optuna(
+                scorer.objective(scorer.budget(8)), seed=seed, storage=str(tmp_path / "study.db")
+            )
+        )
     assert len(shown(tmp_path / "study.db")) == 3
 
 

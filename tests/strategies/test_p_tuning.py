@@ -42,7 +42,14 @@ class TestNone(StrategyConformance):
 
 class TestWithTheLM(StrategyConformance):
     strategy = PTuningLM
-    options = {"encoder": "mlp", "interval": 2, "batch": 4, "rate": 0.02, "rate_lm": 0.002, "hidden": 16}
+    options = {
+        "encoder": "mlp",
+        "interval": 2,
+        "batch": 4,
+        "rate": 0.02,
+        "rate_lm": 0.002,
+        "hidden": 16,
+    }
     planted = "separable"
 
 
@@ -54,7 +61,11 @@ def make(**options):
 def test_the_lstm_encoder_is_that_of_the_paper():
     encoder = make(encoder="lstm", hidden=24)._encoder
     assert isinstance(encoder.lstm, nn.LSTM)
-    assert (encoder.lstm.num_layers, encoder.lstm.bidirectional, encoder.lstm.hidden_size) == (2, True, 12)
+    assert (encoder.lstm.num_layers, encoder.lstm.bidirectional, encoder.lstm.hidden_size) == (
+        2,
+        True,
+        12,
+    )
     assert [type(layer) for layer in encoder.mlp] == [nn.Linear, nn.ReLU, nn.Linear]
     # Each vector depends on every pseudo token, to its left and to its right.
     vectors = encoder()
@@ -73,8 +84,15 @@ def test_vectors_start_at_the_spread_of_the_embeddings(encoder):
 def test_the_encoder_is_dropped_only_vectors_are_proposed():
     strategy = make(encoder="lstm")
     (prompt,) = strategy.ask()
-    assert tuple(prompt.vectors.shape) == (strategy.objective.space.length, strategy.objective.embeddings.shape[1])
-    assert strategy.trainable == sum(p.numel() for p in strategy._encoder.parameters()) > prompt.vectors.numel()
+    assert tuple(prompt.vectors.shape) == (
+        strategy.objective.space.length,
+        strategy.objective.embeddings.shape[1],
+    )
+    assert (
+        strategy.trainable
+        == sum(p.numel() for p in strategy._encoder.parameters())
+        > prompt.vectors.numel()
+    )
 
 
 def test_the_global_generator_is_left_as_it_was():
@@ -126,7 +144,9 @@ def test_its_steps_are_those_of_a_plain_training_loop(arena):
     lm, rng = arena.lm, np.random.default_rng(3)
     model = copy.deepcopy(lm.model).requires_grad_(True)
     rates = (0.01, 0.001)
-    optimizer = torch.optim.AdamW([{"params": list(part.parameters())} for part in (encoder, model)], weight_decay=0.0)
+    optimizer = torch.optim.AdamW(
+        [{"params": list(part.parameters())} for part in (encoder, model)], weight_decay=0.0
+    )
     choices = [lm.encode(f" {answer}")[0] for answer in ("bad", "good")]
     for step in range(3):
         for group, rate in zip(optimizer.param_groups, rates, strict=True):
@@ -136,7 +156,13 @@ def test_its_steps_are_those_of_a_plain_training_loop(arena):
         for i in rng.choice(np.arange(8, 40), size=4, replace=False):
             ids = lm.encode(f" {examples[i].fields['text']} It was")
             row = torch.cat([vectors, model.get_input_embeddings()(torch.tensor(ids))])[None]
-            loss = loss - model(inputs_embeds=row).logits[0, -1, choices].log_softmax(-1)[examples[i].choice] / 4
+            loss = (
+                loss
+                - model(inputs_embeds=row)
+                .logits[0, -1, choices]
+                .log_softmax(-1)[examples[i].choice]
+                / 4
+            )
         optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_([*encoder.parameters(), *model.parameters()], 1.0)
@@ -156,18 +182,29 @@ def test_encoder_and_lm_go_at_rates_of_their_own(arena):
     strategy._schedule = lambda step: 0.5
     before = [parameter.detach().clone() for parameter in strategy._encoder.parameters()]
     strategy._train()
-    moved = [float((p.detach() - b).abs().max()) for p, b in zip(strategy._encoder.parameters(), before, strict=True)]
+    moved = [
+        float((p.detach() - b).abs().max())
+        for p, b in zip(strategy._encoder.parameters(), before, strict=True)
+    ]
     count = len(list(strategy._encoder.prompt.parameters()))
-    assert max(moved[:count]) == pytest.approx(0.005, rel=0.01) and max(moved[count:]) == pytest.approx(0.0002, rel=0.01)
+    assert max(moved[:count]) == pytest.approx(0.005, rel=0.01) and max(
+        moved[count:]
+    ) == pytest.approx(0.0002, rel=0.01)
 
 
 def test_it_pays_forward_and_backward_of_fine_tuning_with_the_vectors(arena):
     given, ids = on(arena), np.array([9, 12])
     numbers = {"vectors": torch.zeros(2, 32, requires_grad=True)}
-    numbers |= {name: tensor.clone().requires_grad_() for name, tensor in arena.lm.weights.tensors.items()}
+    numbers |= {
+        name: tensor.clone().requires_grad_() for name, tensor in arena.lm.weights.tensors.items()
+    }
     given.loss(numbers, ids)
     tokens = int(arena.searching.context(ids).sum()) + len(ids) * 2
-    assert (given.ledger.forward, given.ledger.backward, given.ledger.computed) == (tokens, 2 * tokens, 3 * tokens)
+    assert (given.ledger.forward, given.ledger.backward, given.ledger.computed) == (
+        tokens,
+        2 * tokens,
+        3 * tokens,
+    )
 
 
 def test_training_lowers_the_loss_keeps_few_finalists_and_leaves_the_lm(arena):
@@ -175,8 +212,15 @@ def test_training_lowers_the_loss_keeps_few_finalists_and_leaves_the_lm(arena):
     strategy = PTuningLM(given, seed=0, interval=4, batch=8, rate=0.01, rate_lm=0.003, hidden=8)
     loop.search(strategy)
     losses = [np.mean(line["losses"][0]) for line in given.log.lines]
-    assert given.ranking[0].value < losses[0] - 0.1 and len(losses) > 5 and len(given.ranking) == SELECTED
-    assert strategy.training.unit == "tensors" and len(strategy.training.reached) == len(arena.lm.weights.tensors) + 1
+    assert (
+        given.ranking[0].value < losses[0] - 0.1
+        and len(losses) > 5
+        and len(given.ranking) == SELECTED
+    )
+    assert (
+        strategy.training.unit == "tensors"
+        and len(strategy.training.reached) == len(arena.lm.weights.tensors) + 1
+    )
     arena.check_unchanged()
 
 
@@ -186,7 +230,9 @@ def test_what_is_tuned_and_what_is_stored(arena, slots):
     weights = sum(p.numel() for p in arena.lm.model.parameters())
     assert strategy.trainable == weights + PTuning(on(slots), seed=0, hidden=8).trainable
     assert prompt.numbers == weights + 2 * 32
-    assert describe(arena, prompt)["text"] == f"[2 vectors and {weights:,} changed or added weights]"
+    assert (
+        describe(arena, prompt)["text"] == f"[2 vectors and {weights:,} changed or added weights]"
+    )
 
 
 def test_it_saves_no_state(tmp_path):

@@ -26,7 +26,12 @@ class TestFromVectors(StrategyConformance):
 
     def start(self, objective, seed):
         generator = torch.Generator().manual_seed(seed)
-        return SoftPrompt(0.1 * torch.randn(objective.space.length, objective.embeddings.shape[1], generator=generator))
+        return SoftPrompt(
+            0.1
+            * torch.randn(
+                objective.space.length, objective.embeddings.shape[1], generator=generator
+            )
+        )
 
 
 def made(scorer=None, start=None, evaluations=200, **options):
@@ -65,7 +70,11 @@ def test_a_step_is_that_of_a_plain_loop():
     for step in range(10):
         (prompt,) = strategy.ask()
         unit = torch.nn.functional.normalize
-        projected = words[(unit(free.detach(), dim=-1) @ unit(words, dim=-1).T).argmax(-1)].clone().requires_grad_()
+        projected = (
+            words[(unit(free.detach(), dim=-1) @ unit(words, dim=-1).T).argmax(-1)]
+            .clone()
+            .requires_grad_()
+        )
         ids = strategy.objective.minibatch(rng, 4)
         (gradient,) = torch.autograd.grad(scorer.loss(projected, ids), projected)
         free.grad = gradient
@@ -80,7 +89,9 @@ def test_a_step_is_that_of_a_plain_loop():
 def test_no_special_token_is_a_neighbour():
     """Trap: among all embeddings, the nearest one may be a token that no prompt may hold."""
     scorer = PlantedScorer("separable")
-    outside = [i for i in range(len(scorer.embeddings)) if i not in set(scorer.space.pool.tolist())][:4]
+    outside = [
+        i for i in range(len(scorer.embeddings)) if i not in set(scorer.space.pool.tolist())
+    ][:4]
     start = SoftPrompt(scorer.embeddings[outside])
     _, strategy = made(scorer, start)
     asked = [strategy.ask()[0]]
@@ -89,13 +100,17 @@ def test_no_special_token_is_a_neighbour():
 
 def test_words_are_scored_as_words_not_as_their_embeddings():
     """Trap: the released code reports the accuracy of the embeddings beside the decoded words."""
-    scorer = PlantedScorer("separable", noise=0.5)  # hard prompts are worse than their embeddings here
+    scorer = PlantedScorer(
+        "separable", noise=0.5
+    )  # hard prompts are worse than their embeddings here
     objective = scorer.objective(scorer.budget(40))
     loop.search(PEZ(objective, seed=0, batch=4, interval=1))
     assert len(objective.ranking) > 3
     for item in objective.ranking:
         assert isinstance(item.prompt, HardPrompt)
-        assert item.value == pytest.approx(scorer.score([item.prompt], scorer.scored).losses.mean(), abs=1e-6)
+        assert item.value == pytest.approx(
+            scorer.score([item.prompt], scorer.scored).losses.mean(), abs=1e-6
+        )
         if item.prompt != scorer.optimum:  # which alone is as good as its embeddings
             vectors = scorer.embeddings[list(item.prompt.ids)]
             assert item.value > float(scorer.loss(vectors, scorer.scored)) + 0.01
@@ -127,4 +142,6 @@ def test_refuses_tokens_outside_the_pool_by_name():
 def test_a_state_holds_the_iterate_and_no_words_of_the_pool():
     _, strategy = made()
     tensors = strategy.state().tensors
-    assert tensors["encoder.vectors"].shape == (4, 8) and not any("words" in name for name in tensors)
+    assert tensors["encoder.vectors"].shape == (4, 8) and not any(
+        "words" in name for name in tensors
+    )

@@ -52,7 +52,11 @@ def test_it_starts_from_the_keys_and_values_of_words(reparametrise, text):
     ids = strategy._ids
     assert torch.allclose(prompt.rows, books_of(given).scorer.keys_values(ids), atol=1e-6)
     tokens = given.encode("two words")
-    assert ids == [tokens[i % 2] for i in range(4)] if text else set(ids) <= set(given.space.pool.tolist())
+    assert (
+        ids == [tokens[i % 2] for i in range(4)]
+        if text
+        else set(ids) <= set(given.space.pool.tolist())
+    )
 
 
 @pytest.mark.parametrize("hidden", [2, 4])
@@ -60,14 +64,19 @@ def test_with_few_hidden_units_it_starts_as_near_as_they_reach(hidden):
     """As many hidden units as tokens suffice; with fewer, the nearest start is not the words."""
     strategy = make(hidden=hidden)
     (prompt,) = strategy.ask()
-    distance = float((prompt.rows - books_of(strategy.objective).scorer.keys_values(strategy._ids)).norm())
+    distance = float(
+        (prompt.rows - books_of(strategy.objective).scorer.keys_values(strategy._ids)).norm()
+    )
     assert (distance < 1e-4) == (hidden == 4)
 
 
 def test_random_numbers_have_the_spread_of_real_keys_and_values_at_each_layer(monkeypatch):
     strategy = make(init="random", reparametrise=False)
     scale = torch.tensor([[1.0, 20.0], [0.1, 300.0]])  # (layers, keys or values)
-    rows = torch.randn(4, 2, 2, 1, 8, generator=torch.Generator().manual_seed(0)) * scale[None, :, :, None, None]
+    rows = (
+        torch.randn(4, 2, 2, 1, 8, generator=torch.Generator().manual_seed(0))
+        * scale[None, :, :, None, None]
+    )
     monkeypatch.setattr(books_of(strategy.objective).scorer, "keys_values", lambda ids: rows)
     found = strategy.ask()[0].rows
     assert not torch.allclose(found, rows)
@@ -79,7 +88,9 @@ def test_the_network_is_that_of_the_paper_and_is_dropped():
     network = strategy._encoder
     assert isinstance(network.inner, nn.Linear) and tuple(network.inner.weight.shape) == (24, 8)
     assert tuple(network.outer.weight.shape) == (2 * 2 * 1 * 8, 24)
-    assert torch.allclose(network().flatten(1), network.outer(torch.tanh(network.inner(network.tokens))))
+    assert torch.allclose(
+        network().flatten(1), network.outer(torch.tanh(network.inner(network.tokens)))
+    )
     (prompt,) = strategy.ask()
     assert tuple(prompt.rows.shape) == (4, *strategy.objective.prefix_shape)
     assert strategy.trainable == sum(p.numel() for p in network.parameters()) > prompt.rows.numel()
@@ -105,9 +116,13 @@ def test_without_the_tokens_to_start_it_ends_in_good_order():
 def test_training_lowers_the_loss_to_near_the_optimum(reparametrise):
     given = objective(400)
     options = {"hidden": 16, "rate": 0.01} if reparametrise else {"rate": 0.1}
-    strategy = PrefixTuning(given, seed=0, reparametrise=reparametrise, interval=4, batch=8, **options)
+    strategy = PrefixTuning(
+        given, seed=0, reparametrise=reparametrise, interval=4, batch=8, **options
+    )
     start = float(given.evaluate(strategy.ask()).values[0])
-    loop.search(PrefixTuning(given, seed=0, reparametrise=reparametrise, interval=4, batch=8, **options))
+    loop.search(
+        PrefixTuning(given, seed=0, reparametrise=reparametrise, interval=4, batch=8, **options)
+    )
     assert given.ranking[0].value < start - 0.5 * (start - books_of(given).scorer.optimum_value)
 
 

@@ -90,7 +90,9 @@ def test_adafactor_takes_steps_of_a_constant_rate_whatever_the_gradient():
         strategy._train()
         strategy.objective.loss = loss
         steps.append(float((strategy._encoder().detach() - before).square().mean().sqrt()))
-    assert steps[0] == pytest.approx(0.01, rel=0.2), "its first step has the size of the rate in each number"
+    assert steps[0] == pytest.approx(0.01, rel=0.2), (
+        "its first step has the size of the rate in each number"
+    )
     assert 0.005 < steps[1] <= 0.0101
     assert strategy.training.clipped == 0
 
@@ -156,7 +158,9 @@ def test_backward_is_charged_beside_forward():
     before = given.ledger.spent
     vectors = torch.zeros(given.space.length, given.embeddings.shape[1], requires_grad=True)
     given.loss(vectors, given.training[:3])
-    tokens = given.price([SoftPrompt(vectors)], given.training[:3])  # the text before the slot is paid by now
+    tokens = given.price(
+        [SoftPrompt(vectors)], given.training[:3]
+    )  # the text before the slot is paid by now
     lead = int(books_of(given).scorer.lead(given.training[:3]).sum())
     assert given.ledger.backward == tokens and given.ledger.spent - before == 2 * tokens + lead
 

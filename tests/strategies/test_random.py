@@ -38,7 +38,10 @@ def test_the_price_of_a_run_is_that_of_its_prompts():
     scorer = PlantedScorer("separable")
     objective = scorer.objective(scorer.budget(40))
     search(Random(objective, seed=0))
-    assert sum(len(line["prompts"]) for line in objective.log.lines) == 40 and objective.ledger.left == 0
+    assert (
+        sum(len(line["prompts"]) for line in objective.log.lines) == 40
+        and objective.ledger.left == 0
+    )
 
 
 def test_an_empty_batch_is_refused():

@@ -84,12 +84,17 @@ def told(change=lambda evaluation: evaluation, scorer=None, **options):
 
 def test_a_step_makes_good_prompts_more_probable_and_bad_ones_less():
     _, before, after, values = told(entropy=0.0)
-    assert after[values.argmin()] > before[values.argmin()] and after[values.argmax()] < before[values.argmax()]
+    assert (
+        after[values.argmin()] > before[values.argmin()]
+        and after[values.argmax()] < before[values.argmax()]
+    )
     assert np.corrcoef(values, (after - before).numpy())[0, 1] < -0.5
 
 
 def test_a_failed_prompt_is_no_reward():
-    strategy, before, after, values = told(scorer=PlantedScorer("separable", failing=0.3), entropy=0.0)
+    strategy, before, after, values = told(
+        scorer=PlantedScorer("separable", failing=0.3), entropy=0.0
+    )
     failed = np.isinf(values)
     assert 0 < failed.sum() < len(values)
     assert (after - before).numpy()[failed].mean() < 0
@@ -98,22 +103,34 @@ def test_a_failed_prompt_is_no_reward():
 
 def test_only_the_order_and_proportion_of_the_rewards_count():
     plain, scaled = (
-        told(lambda e, scale=scale, shift=shift: dataclasses.replace(e, values=scale * e.values + shift))[0]
+        told(
+            lambda e, scale=scale, shift=shift: dataclasses.replace(
+                e, values=scale * e.values + shift
+            )
+        )[0]
         for scale, shift in ((1, 0), (1_000, 5))
     )
     assert torch.allclose(plain._policy._out, scaled._policy._out, atol=1e-9)
 
 
 def test_steps_where_all_prompts_are_alike_teach_nothing():
-    strategy, before, after, _ = told(lambda e: dataclasses.replace(e, values=np.full(len(e.values), 0.7)))
+    strategy, before, after, _ = told(
+        lambda e: dataclasses.replace(e, values=np.full(len(e.values), 0.7))
+    )
     assert torch.equal(before, after) and not strategy._policy._out.any()
 
 
 def test_tokens_whose_embeddings_are_near_learn_from_each_other():
     strategy, *_ = told(entropy=0.0)
     with torch.no_grad():
-        gains = strategy._policy._log_probabilities(torch.zeros(8, dtype=torch.float64), strategy._policy._places[0])
-    near = torch.cdist(strategy._policy._tokens, strategy._policy._tokens).fill_diagonal_(torch.inf).argmin(-1)
+        gains = strategy._policy._log_probabilities(
+            torch.zeros(8, dtype=torch.float64), strategy._policy._places[0]
+        )
+    near = (
+        torch.cdist(strategy._policy._tokens, strategy._policy._tokens)
+        .fill_diagonal_(torch.inf)
+        .argmin(-1)
+    )
     assert np.corrcoef(gains, gains[near])[0, 1] > 0.3
 
 
@@ -130,7 +147,9 @@ def test_a_step_moves_probabilities_alike_for_embeddings_of_any_width(width):
 
 
 def test_an_exact_tie_is_not_counted_as_right():
-    _, correct, _ = choice_scores(torch.tensor([[0.5, 0.5], [0.6, 0.4]]).log(), torch.tensor([0, 0]))
+    _, correct, _ = choice_scores(
+        torch.tensor([[0.5, 0.5], [0.6, 0.4]]).log(), torch.tensor([0, 0])
+    )
     assert correct.tolist() == [False, True]
 
 
@@ -148,7 +167,11 @@ def test_the_most_probable_prompt_is_scored_and_the_best_one_wins():
     strategy.ask = listen
     search(strategy)
     lines = objective.log.lines
-    known = {p["key"]: np.mean(row) for line in lines for p, row in zip(line["prompts"], line["losses"], strict=True)}
+    known = {
+        p["key"]: np.mean(row)
+        for line in lines
+        for p, row in zip(line["prompts"], line["losses"], strict=True)
+    }
     assert len(known) == 150 and set(greedy[1:-1]) <= set(known)
     assert objective.ranking[0].value == pytest.approx(min(known.values()))
 

@@ -20,7 +20,9 @@ from promptsearch.search.options import Count
 def written() -> ModuleType:
     doc = inspect.getdoc(promptsearch.strategies)
     (code,) = re.findall(r"How to write one:\n\n((?: {4}.*\n|\n)+)", doc)
-    text, body = re.fullmatch(r'("""[^"]*""")(.*)', textwrap.dedent(code).strip(), re.DOTALL).groups()
+    text, body = re.fullmatch(
+        r'("""[^"]*""")(.*)', textwrap.dedent(code).strip(), re.DOTALL
+    ).groups()
     module = ModuleType("hill_climbing")
     sys.modules["hill_climbing"] = module
     exec(text + HEADER + body, module.__dict__)

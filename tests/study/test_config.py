@@ -66,7 +66,10 @@ def test_a_study_file_is_read_with_its_defaults(folder: Path) -> None:
     assert task.name == "reviews"  # of its data file
     assert [s.label for s in config.strategies] == ["manual", "random", "p_tuning"]
     assert config.strategies[2].length == 10
-    assert config.strategies[2].options == {"encoder": "lstm", "rate": 0.001}  # length is the core's, not the strategy's
+    assert config.strategies[2].options == {
+        "encoder": "lstm",
+        "rate": 0.001,
+    }  # length is the core's, not the strategy's
 
 
 def test_toml_and_json_say_the_same_as_yaml(folder: Path) -> None:
@@ -91,7 +94,9 @@ def test_toml_and_json_say_the_same_as_yaml(folder: Path) -> None:
 
 def test_what_was_read_can_be_written_and_read_again(folder: Path) -> None:
     assert load(STUDY, "pool=2000").pool == 2000
-    config = load(STUDY, "pool={file: words.txt}", "strategies.1={random: {label: floor, budget: 1000}}")
+    config = load(
+        STUDY, "pool={file: words.txt}", "strategies.1={random: {label: floor, budget: 1000}}"
+    )
     dumped = json.loads(json.dumps(config.model_dump(mode="json")))
     assert parse_config(dumped, folder=config.folder) == config
     assert dumped["pool"] == {"file": "words.txt"}
@@ -108,7 +113,13 @@ def test_paths_are_relative_to_the_study_file(folder: Path) -> None:
 
 
 def test_overrides_reach_into_mappings_and_lists(folder: Path) -> None:
-    config = load(STUDY, "budget=5e4", "task.splits.test=200", "strategies.2.p_tuning.encoder=mlp", "task.metric=f1")
+    config = load(
+        STUDY,
+        "budget=5e4",
+        "task.splits.test=200",
+        "strategies.2.p_tuning.encoder=mlp",
+        "task.metric=f1",
+    )
     assert config.budget == 50000
     assert config.tasks[0].splits.test == 200
     assert config.tasks[0].metric == "f1"
@@ -131,21 +142,31 @@ def test_a_length_is_a_number_or_a_list_to_sweep(folder: Path) -> None:
     assert (load(STUDY).length, load(STUDY).lengths) == (5, (5,))
     config = load(STUDY, "length=[1, 5, 20]")
     assert config.length == config.lengths == (1, 5, 20)
-    assert parse_config(json.loads(json.dumps(config.model_dump(mode="json"))), folder=config.folder) == config
+    assert (
+        parse_config(json.loads(json.dumps(config.model_dump(mode="json"))), folder=config.folder)
+        == config
+    )
     assert "length is 0; expected at least 1" in complaint(STUDY, "length=0")
     assert "length.1 is 0; expected at least 1" in complaint(STUDY, "length=[1, 0]")
     for wrong in ("[]", "[3, 3]"):
-        assert "expected a whole number of at least 1, or a list of different ones" in complaint(STUDY, f"length={wrong}")
+        assert "expected a whole number of at least 1, or a list of different ones" in complaint(
+            STUDY, f"length={wrong}"
+        )
     assert "length is 'short'; expected a whole number" in complaint(STUDY, "length=short")
 
 
 def test_yaml_has_no_traps(folder: Path) -> None:
     """YAML 1.1 reads these as a boolean, a text, an octal number, a number of minutes and a date."""
-    text = STUDY.replace('{0: " bad", 1: " good"}', "{no: off, yes: 010.0x, 12:30: 2024-01-01, 007: 1_x}").replace(
-        "seeds: 3", "seeds: 010"
-    )
+    text = STUDY.replace(
+        '{0: " bad", 1: " good"}', "{no: off, yes: 010.0x, 12:30: 2024-01-01, 007: 1_x}"
+    ).replace("seeds: 3", "seeds: 010")
     config = load(text)
-    assert config.tasks[0].answers == {"no": "off", "yes": "010.0x", "12:30": "2024-01-01", "7": "1_x"}
+    assert config.tasks[0].answers == {
+        "no": "off",
+        "yes": "010.0x",
+        "12:30": "2024-01-01",
+        "7": "1_x",
+    }
     assert len(config.seeds) == 10
     assert load(STUDY, "max_seconds=1e2").max_seconds == 100.0
 
@@ -193,7 +214,10 @@ WRONG = {
         "study.yaml: the key 'task' is missing; "
         "expected a built-in task's name, or a mapping with data, template, label and splits.",
     ),
-    "task and tasks": (STUDY + "tasks: [capitals]\n", "study.yaml: give either 'task' or 'tasks', not both."),
+    "task and tasks": (
+        STUDY + "tasks: [capitals]\n",
+        "study.yaml: give either 'task' or 'tasks', not both.",
+    ),
     "text for a number": (
         STUDY.replace("test: 1000", "test: many"),
         "study.yaml, line 8: task.splits.test is 'many'; expected a whole number.",
@@ -202,8 +226,14 @@ WRONG = {
         STUDY.replace("length: 5", "length: true"),
         "study.yaml, line 9: length is true; expected a whole number.",
     ),
-    "fraction": (STUDY.replace("length: 5", "length: 2.5"), "study.yaml, line 9: length is 2.5; expected a whole number."),
-    "too small": (STUDY.replace("400000", "0"), "study.yaml, line 10: budget is 0; expected at least 1."),
+    "fraction": (
+        STUDY.replace("length: 5", "length: 2.5"),
+        "study.yaml, line 9: length is 2.5; expected a whole number.",
+    ),
+    "too small": (
+        STUDY.replace("400000", "0"),
+        "study.yaml, line 10: budget is 0; expected at least 1.",
+    ),
     "empty value": (
         STUDY.replace("label: label", "label:"),
         "study.yaml, line 6: task.label is empty; expected text (in quotes where it looks like something else).",
@@ -232,9 +262,18 @@ WRONG = {
         STUDY.replace("  label: label", "\tlabel: label"),
         "study.yaml, line 6: this is not YAML: found character '\\t' that cannot start any token.",
     ),
-    "alias in itself": ("a: &a [*a]\n", "study.yaml, line 1: this is not YAML: an alias stands inside what it names."),
-    "list": ("- a\n- b\n", "study.yaml: expected a study's keys (model, task, budget, strategies, ...), found a list of 2"),
-    "empty file": ("", "study.yaml: expected a study's keys (model, task, budget, strategies, ...), found empty"),
+    "alias in itself": (
+        "a: &a [*a]\n",
+        "study.yaml, line 1: this is not YAML: an alias stands inside what it names.",
+    ),
+    "list": (
+        "- a\n- b\n",
+        "study.yaml: expected a study's keys (model, task, budget, strategies, ...), found a list of 2",
+    ),
+    "empty file": (
+        "",
+        "study.yaml: expected a study's keys (model, task, budget, strategies, ...), found empty",
+    ),
     "no strategies": (
         STUDY[: STUDY.index("strategies:")] + "strategies: []\n",
         "study.yaml, line 12: strategies is an empty list; expected at least 1 of them.",
@@ -271,7 +310,10 @@ WRONG = {
         STUDY + "dtype: bf16\n",
         "study.yaml, line 16, in dtype: unknown dtype 'bf16'. Did you mean 'bfloat16'? Known: auto, bfloat16, float32.",
     ),
-    "device": (STUDY + "device: gpu\n", "study.yaml, line 16: device is 'gpu'; expected auto, cpu, cuda, cuda:1 or mps."),
+    "device": (
+        STUDY + "device: gpu\n",
+        "study.yaml, line 16: device is 'gpu'; expected auto, cpu, cuda, cuda:1 or mps.",
+    ),
     "metric": (
         STUDY + "metric: acuracy\n",
         "study.yaml, line 16, in metric: unknown metric 'acuracy'. Did you mean 'accuracy'? "
@@ -281,7 +323,10 @@ WRONG = {
         STUDY + "pool: [the, 5]\n",
         "study.yaml, line 16: pool.1 is 5; expected text (in quotes where it looks like something else).",
     ),
-    "pool by an unknown name": (STUDY + "pool: all\n", f"study.yaml, line 16: pool is 'all'; {POOL}"),
+    "pool by an unknown name": (
+        STUDY + "pool: all\n",
+        f"study.yaml, line 16: pool is 'all'; {POOL}",
+    ),
     "pool that is a fraction": (STUDY + "pool: 2.5\n", f"study.yaml, line 16: pool is 2.5; {POOL}"),
     "pool of two sources": (
         STUDY + "pool: {task: 5, file: words.txt}\n",
@@ -293,7 +338,10 @@ WRONG = {
         "study.yaml, line 16: pool is a mapping with the key influence; expected one of words, task and file, with or without "
         "influence.",
     ),
-    "pool of no words of the task": (STUDY + "pool: {task: 0}\n", "study.yaml, line 16: pool.task is 0; expected at least 1."),
+    "pool of no words of the task": (
+        STUDY + "pool: {task: 0}\n",
+        "study.yaml, line 16: pool.task is 0; expected at least 1.",
+    ),
     "pool of no influence": (
         STUDY + "pool: {words: 5, influence: -1}\n",
         "study.yaml, line 16: pool.influence is -1; expected at least 1.",
@@ -303,7 +351,10 @@ WRONG = {
         STUDY[: STUDY.index("task:")] + "task: 5\n" + STUDY[STUDY.index("length:") :],
         "study.yaml, line 3: task is 5; expected a mapping of keys to values.",
     ),
-    "empty pool": (STUDY + "pool: []\n", "study.yaml, line 16: pool is an empty list; expected at least one word."),
+    "empty pool": (
+        STUDY + "pool: []\n",
+        "study.yaml, line 16: pool is an empty list; expected at least one word.",
+    ),
     "two sources": (
         STUDY.replace("{path: reviews.jsonl}", "{path: a.jsonl, hub: b/c}"),
         "study.yaml, line 4: task.data is a mapping with the keys path, hub; expected either path (a file) or hub (owner/name).",
@@ -313,7 +364,10 @@ WRONG = {
         "study.yaml, line 4: task.data is a mapping with the keys path, revision; "
         "expected config, revision and split beside hub only, not beside path.",
     ),
-    "time": (STUDY + "max_seconds: 0\n", "study.yaml, line 16: max_seconds is 0; expected more than 0.0."),
+    "time": (
+        STUDY + "max_seconds: 0\n",
+        "study.yaml, line 16: max_seconds is 0; expected more than 0.0.",
+    ),
 }
 
 
@@ -325,12 +379,21 @@ def test_a_wrong_study_gets_one_clear_message(folder: Path, text: str, message: 
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("buget=5", f"study.yaml, --set buget=5: unknown key 'buget'. Did you mean 'budget'? Known: {KNOWN}."),
-        ("task.splits.test=x", "study.yaml, --set task.splits.test=x: task.splits.test is 'x'; expected a whole number."),
+        (
+            "buget=5",
+            f"study.yaml, --set buget=5: unknown key 'buget'. Did you mean 'budget'? Known: {KNOWN}.",
+        ),
+        (
+            "task.splits.test=x",
+            "study.yaml, --set task.splits.test=x: task.splits.test is 'x'; expected a whole number.",
+        ),
         ("budget", "--set budget: expected KEY=VALUE or KEY.KEY=VALUE"),
         (".a=1", "--set .a=1: expected KEY=VALUE or KEY.KEY=VALUE"),
         ("budget.more=5", "--set budget.more=5: 'budget' is 400000, which has no key 'more'"),
-        ("strategies.9=random", "--set strategies.9=random: 'strategies' is a list of 3; expected a place in it, found '9'"),
+        (
+            "strategies.9=random",
+            "--set strategies.9=random: 'strategies' is a list of 3; expected a place in it, found '9'",
+        ),
         (
             "budget={",
             f"--set budget={{, line 1: this is not YAML: expected the node content, but found '<stream end>'. {QUOTES}",
@@ -342,24 +405,41 @@ def test_a_wrong_override_is_named(folder: Path, override: str, message: str) ->
 
 
 def test_files_that_cannot_be_read(folder: Path) -> None:
-    with pytest.raises(StudyError, match=r"^cannot read the study file none\.yaml: No such file or directory$"):
+    with pytest.raises(
+        StudyError, match=r"^cannot read the study file none\.yaml: No such file or directory$"
+    ):
         load_config(Path("none.yaml"))
     Path("latin.yaml").write_bytes(b"name: caf\xe9\n")
     with pytest.raises(StudyError, match="it is not UTF-8 text"):
         load_config(Path("latin.yaml"))
     assert (
-        complaint("a", name="study.txt") == "the study file study.txt is of an unknown kind: expected .yaml, .yml, .toml or .json"
+        complaint("a", name="study.txt")
+        == "the study file study.txt is of an unknown kind: expected .yaml, .yml, .toml or .json"
     )
-    assert complaint("budget = = 5", name="study.toml").startswith("study.toml: this is not TOML: Invalid value (at line 1")
+    assert complaint("budget = = 5", name="study.toml").startswith(
+        "study.toml: this is not TOML: Invalid value (at line 1"
+    )
     assert complaint('budgt = 5\nmodel = "m"', name="study.toml").startswith(
         "study.toml, line 1: unknown key 'budgt'. Did you mean 'budget'?"
     )
 
 
 def test_a_mapping_is_checked_like_a_file_and_left_alone() -> None:
-    data = {"model": "m", "task": "capitals", "budget": 10, "strategies": [{"random": {"batch": 4}}]}
-    assert parse_config(data, ["budget=20", "strategies.0.random.batch=8"]).strategies[0].options == {"batch": 8}
-    assert data == {"model": "m", "task": "capitals", "budget": 10, "strategies": [{"random": {"batch": 4}}]}
+    data = {
+        "model": "m",
+        "task": "capitals",
+        "budget": 10,
+        "strategies": [{"random": {"batch": 4}}],
+    }
+    assert parse_config(data, ["budget=20", "strategies.0.random.batch=8"]).strategies[
+        0
+    ].options == {"batch": 8}
+    assert data == {
+        "model": "m",
+        "task": "capitals",
+        "budget": 10,
+        "strategies": [{"random": {"batch": 4}}],
+    }
     with pytest.raises(StudyError, match=r"^the study: budget is 'x'; expected a whole number\.$"):
         parse_config({**data, "budget": "x"})
 
@@ -376,10 +456,17 @@ def test_the_schema_knows_every_key_and_both_forms_of_tasks() -> None:
 
 def test_reading_a_study_needs_no_torch() -> None:
     code = "import sys, promptsearch.study.config; print([m for m in ('torch', 'transformers', 'datasets') if m in sys.modules])"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+    assert (
+        subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True
+        ).stdout
+        == "[]\n"
+    )
 
 
-@pytest.mark.parametrize("path", sorted((Path(__file__).parents[2] / "examples").glob("*.yaml")), ids=lambda p: p.stem)
+@pytest.mark.parametrize(
+    "path", sorted((Path(__file__).parents[2] / "examples").glob("*.yaml")), ids=lambda p: p.stem
+)
 def test_the_examples_are_right(path: Path) -> None:
     config = load_config(path)
     assert config.name == path.stem

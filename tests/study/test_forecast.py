@@ -43,7 +43,10 @@ WORDS = ["good", "film", "the", "story", "I", "hate", "capital", "bad", "It", "w
 def films():
     """Texts that begin differently, as real ones do."""
     rng = np.random.default_rng(0)
-    rows = [{"text": " ".join(rng.choice(WORDS, rng.integers(6, 14))), "label": i % 2} for i in range(120)]
+    rows = [
+        {"text": " ".join(rng.choice(WORDS, rng.integers(6, 14))), "label": i % 2}
+        for i in range(120)
+    ]
     return Task.from_rows(
         rows,
         template="{prompt} {text} It was {answer}",
@@ -55,7 +58,14 @@ def films():
 
 
 def study(strategies=STRATEGIES, **changes):
-    given = {"name": "s", "model": "given", "task": "capitals", "budget": 9_000, "length": 2, "score_on": 8}
+    given = {
+        "name": "s",
+        "model": "given",
+        "task": "capitals",
+        "budget": 9_000,
+        "length": 2,
+        "score_on": 8,
+    }
     return {**given, "seeds": 1, "strategies": strategies, **changes}
 
 
@@ -74,7 +84,15 @@ def test_price_and_computed_tokens_are_those_of_the_runs(template, race, tiny, f
         result = json.loads(path.read_text())
         run = runs[result["label"]]
         assert 1 / 1.5 < run.price / result["spent"] < 1.5, run.label
-        exact = ("manual", "random", "prompt_tuning", "prefix_tuning", "llama_adapter", "fine_tuning_top2", "p_tuning_lm")
+        exact = (
+            "manual",
+            "random",
+            "prompt_tuning",
+            "prefix_tuning",
+            "llama_adapter",
+            "fine_tuning_top2",
+            "p_tuning_lm",
+        )
         if run.label in exact and not race:
             assert run.price == result["spent"]
             assert run.proposals == result["proposals"]
@@ -87,7 +105,10 @@ def test_price_and_computed_tokens_are_those_of_the_runs(template, race, tiny, f
 def test_the_engine_computes_what_its_plan_says(template, words, tiny, films):
     task = replace(films, template=Template.parse(template))
     arena = prepare(parse_config(study()), tiny, task).arena(task)
-    prompts = [TextPrompt(" ".join(["good", "film", "story", "hate"][(i + j) % 4] for j in range(words))) for i in range(4)]
+    prompts = [
+        TextPrompt(" ".join(["good", "film", "story", "hate"][(i + j) % 4] for j in range(words)))
+        for i in range(4)
+    ]
     engine, ids = arena.searching, np.arange(16)
     engine.score(prompts[:1], ids)  # keeps what is kept
     said = engine.predict(prompts, ids)
@@ -110,7 +131,9 @@ def test_a_race_is_predicted_to_cost_less_for_each_prompt(tiny, films, monkeypat
 
 def test_a_rehearsal_writes_nothing(tiny, films, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    _, runs = predicted(tiny, films, strategies=[{"optuna": {"storage": "shown.sqlite", "shortlist": 8}}])
+    _, runs = predicted(
+        tiny, films, strategies=[{"optuna": {"storage": "shown.sqlite", "shortlist": 8}}]
+    )
     assert runs["optuna"].proposals > 0 and list(tmp_path.iterdir()) == []
 
 
@@ -120,7 +143,11 @@ def test_a_strategy_that_would_fail_is_named_and_the_others_are_predicted(tiny, 
     console = Console(record=True, width=120)
     print_forecast(found, console)
     text = console.export_text()
-    assert "exhaustive would fail: " in text and "In all: about" in text and "4 GiB" not in text.splitlines()[1]
+    assert (
+        "exhaustive would fail: " in text
+        and "In all: about" in text
+        and "4 GiB" not in text.splitlines()[1]
+    )
 
 
 def test_a_time_limit_ends_the_rehearsal_as_it_will_end_the_run(tiny, films, monkeypatch):
@@ -128,13 +155,17 @@ def test_a_time_limit_ends_the_rehearsal_as_it_will_end_the_run(tiny, films, mon
         return replace(calibrate(arena, trains), search=Speed(1.0, 0.0))
 
     monkeypatch.setattr("promptsearch.study.forecast.calibrate", slow)
-    _, runs = predicted(tiny, films, strategies=[{"random": {"batch": 2}}], budget=10**9, max_seconds=5)
+    _, runs = predicted(
+        tiny, films, strategies=[{"random": {"batch": 2}}], budget=10**9, max_seconds=5
+    )
     assert 5 <= runs["random"].proposals / 2 <= 7 and runs["random"].price < 10**6
 
 
 def test_training_is_predicted_to_the_end_of_the_budget_whatever_its_patience(tiny, films):
     _, plain = predicted(tiny, films, strategies=[{"prompt_tuning": {"interval": 2, "batch": 4}}])
-    _, patient = predicted(tiny, films, strategies=[{"prompt_tuning": {"interval": 2, "batch": 4, "patience": 2}}])
+    _, patient = predicted(
+        tiny, films, strategies=[{"prompt_tuning": {"interval": 2, "batch": 4, "patience": 2}}]
+    )
     assert patient["prompt_tuning"].price == plain["prompt_tuning"].price > 5_000
 
 
@@ -143,25 +174,39 @@ def test_log_probabilities_of_the_choices_are_there_as_in_a_run(tiny, films, mon
     monkeypatch.setattr(Random, "tell", lambda self, prompts, evaluation: seen.append(evaluation))
     predicted(tiny, films, strategies=["random"])
     table = seen[0].choices
-    assert table.shape == (*seen[0].losses.shape, 2) and np.allclose(np.exp(table).sum(-1), 1, atol=1e-4)
+    assert table.shape == (*seen[0].losses.shape, 2) and np.allclose(
+        np.exp(table).sum(-1), 1, atol=1e-4
+    )
     right = [e.choice for e in films.splits["search"].examples[:8]]
     assert np.allclose(-table[:, np.arange(8), right], seen[0].losses, atol=1e-5)
 
 
 def test_a_run_that_can_score_nothing_is_said_to_fail(tiny, films):
-    _, runs = predicted(tiny, films, strategies=[{"manual": {"prompts": ["good film " * 400], "empty": False}}], budget=3_000)
+    _, runs = predicted(
+        tiny,
+        films,
+        strategies=[{"manual": {"prompts": ["good film " * 400], "empty": False}}],
+        budget=3_000,
+    )
     assert "no prompt could be scored" in runs["manual"].error
 
 
 def test_a_budget_that_could_never_be_rehearsed_is_refused(tiny, films):
-    with pytest.raises(StudyError, match="a budget of 1,000,000,000,000 tokens pays 'random' for .* a plan rehearses at most"):
+    with pytest.raises(
+        StudyError,
+        match="a budget of 1,000,000,000,000 tokens pays 'random' for .* a plan rehearses at most",
+    ):
         forecast(parse_config(study(budget=10**12, strategies=["random"])), tiny, films)
 
 
 def test_seconds_add_up_over_seeds(tiny, films):
-    found, runs = predicted(tiny, films, strategies=["random", {"manual": {"prompts": ["good"]}}], seeds=3)
+    found, runs = predicted(
+        tiny, films, strategies=["random", {"manual": {"prompts": ["good"]}}], seeds=3
+    )
     assert (runs["random"].runs, runs["manual"].runs) == (3, 1)
-    assert found.seconds == pytest.approx(found.preparing + 3 * runs["random"].seconds + runs["manual"].seconds)
+    assert found.seconds == pytest.approx(
+        found.preparing + 3 * runs["random"].seconds + runs["manual"].seconds
+    )
     assert runs["random"].seconds > 0
 
 
@@ -199,10 +244,14 @@ def test_a_speed_goes_through_two_calls():
     speed = Speed.through((100, 1.1), (1100, 2.1))
     assert speed.token == pytest.approx(0.001) and speed.call == pytest.approx(1.0)
     assert speed.seconds(600) == pytest.approx(1.6)
-    assert Speed.through((100, 3.0), (200, 2.0)) == Speed(0.0, 0.01), "a disturbed small call is left out"
+    assert Speed.through((100, 3.0), (200, 2.0)) == Speed(0.0, 0.01), (
+        "a disturbed small call is left out"
+    )
     assert Speed.through((100, 1.0), (100, 2.0)) == Speed(0.0, 0.02)
 
 
-@pytest.mark.parametrize(("seconds", "text"), [(0.4, "0 s"), (99, "99 s"), (100, "2 min"), (3600 * 2.5, "2 h 30 min")])
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0.4, "0 s"), (99, "99 s"), (100, "2 min"), (3600 * 2.5, "2 h 30 min")]
+)
 def test_durations_read_well(seconds, text):
     assert duration(seconds) == text

@@ -42,7 +42,15 @@ EVERY = [
     {"pez": {"batch": 4, "interval": 1, "rate": 0.5}},
     {"black_box_tuning": {"dimensions": 4}},
     {"prompt_tuning": {"interval": 2, "batch": 4}},
-    {"prompt_tuning": {"label": "adafactor", "interval": 2, "batch": 4, "optimizer": "adafactor", "rate": "auto"}},
+    {
+        "prompt_tuning": {
+            "label": "adafactor",
+            "interval": 2,
+            "batch": 4,
+            "optimizer": "adafactor",
+            "rate": "auto",
+        }
+    },
     {"p_tuning": {"interval": 2, "batch": 4, "encoder": "lstm", "hidden": 8}},
     {"p_tuning_lm": {"interval": 1, "batch": 4, "encoder": "lstm", "hidden": 8}},
     {"prefix_tuning": {"interval": 2, "batch": 4, "hidden": 8}},
@@ -55,22 +63,41 @@ EVERY = [
 
 
 def study(strategies, **changes):
-    return {"name": "s", "budget": 9_000, "length": 2, "score_on": 8, "seeds": 1, "strategies": strategies, **changes}
+    return {
+        "name": "s",
+        "budget": 9_000,
+        "length": 2,
+        "score_on": 8,
+        "seeds": 1,
+        "strategies": strategies,
+        **changes,
+    }
 
 
 def results(folder):
-    return {str(path.parent.relative_to(folder)): json.loads(path.read_text()) for path in sorted(folder.rglob("result.json"))}
+    return {
+        str(path.parent.relative_to(folder)): json.loads(path.read_text())
+        for path in sorted(folder.rglob("result.json"))
+    }
 
 
 def without_times(data):
     """What law 7 promises: all but seconds, and what the cache saved."""
     if isinstance(data, dict):
-        return {k: without_times(v) for k, v in data.items() if k not in ("seconds", "cached", "computed", "checksum")}
+        return {
+            k: without_times(v)
+            for k, v in data.items()
+            if k not in ("seconds", "cached", "computed", "checksum")
+        }
     return [without_times(v) for v in data] if isinstance(data, list) else data
 
 
 def log_of(folder):
-    lines = [json.loads(line) for path in sorted(folder.rglob("evaluations.jsonl")) for line in path.read_text().splitlines()]
+    lines = [
+        json.loads(line)
+        for path in sorted(folder.rglob("evaluations.jsonl"))
+        for line in path.read_text().splitlines()
+    ]
     return without_times(lines)
 
 
@@ -78,7 +105,9 @@ def log_of(folder):
 def finished(tmp_path_factory, tiny, films):
     """One study of every strategy, not interrupted."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("promptsearch.study.study.cache_folder", lambda: tmp_path_factory.mktemp("cache"))
+        patch.setattr(
+            "promptsearch.study.study.cache_folder", lambda: tmp_path_factory.mktemp("cache")
+        )
         folder = tmp_path_factory.mktemp("study")
         compare(study(EVERY), out=folder, model=tiny, task=films)
     return folder
@@ -89,7 +118,10 @@ def test_every_run_ends_within_its_budget_and_tells_what_it_spent(finished):
     assert len(found) == len(EVERY) and {r["status"] for r in found.values()} == {"done"}
     for run in found.values():
         assert run["spent"] <= 9_000
-        assert run["spent"] == run["ledger"]["forward"] + run["ledger"]["backward"] + run["ledger"]["proposer"]
+        assert (
+            run["spent"]
+            == run["ledger"]["forward"] + run["ledger"]["backward"] + run["ledger"]["proposer"]
+        )
         assert run["test"]["loss"] == pytest.approx(np.mean(run["test"]["losses"]))
         losses = [loss for _, loss in run["curve"]]
         assert losses == sorted(losses, reverse=True)
@@ -100,7 +132,9 @@ def test_every_run_ends_within_its_budget_and_tells_what_it_spent(finished):
 def test_the_test_split_is_read_once_after_the_winner_is_chosen(finished):
     for path in finished.rglob("evaluations.jsonl"):
         lines = [json.loads(line) for line in path.read_text().splitlines()]
-        stages = [line["stage"] for line in lines if line["stage"] != "empty"]  # with which trained prompts are compared
+        stages = [
+            line["stage"] for line in lines if line["stage"] != "empty"
+        ]  # with which trained prompts are compared
         assert stages[-3:] == ["rescore", "select", "test"] and stages.count("test") == 1
         assert set(stages[:-3]) == {"search"}
         assert len(lines[-1]["prompts"]) == 1
@@ -108,7 +142,10 @@ def test_the_test_split_is_read_once_after_the_winner_is_chosen(finished):
 
 def test_the_winner_has_the_lowest_select_loss_among_the_best_of_the_search(finished):
     for name, run in results(finished).items():
-        lines = [json.loads(line) for line in (finished / name / "evaluations.jsonl").read_text().splitlines()]
+        lines = [
+            json.loads(line)
+            for line in (finished / name / "evaluations.jsonl").read_text().splitlines()
+        ]
         scored = {
             p["key"]: np.mean(row)
             for line in lines
@@ -116,11 +153,19 @@ def test_the_winner_has_the_lowest_select_loss_among_the_best_of_the_search(fini
             for p, row in zip(line["prompts"], line["losses"], strict=True)
         }
         best = sorted(scored.values())[: find(run["strategy"]).finalists]
-        rescored, selected, tested = [line for line in lines if line["stage"] not in ("search", "empty")]
+        rescored, selected, tested = [
+            line for line in lines if line["stage"] not in ("search", "empty")
+        ]
         assert sorted(scored[p["key"]] for p in rescored["prompts"]) == best
-        again = {p["key"]: np.mean(row) for p, row in zip(rescored["prompts"], rescored["losses"], strict=True)}
+        again = {
+            p["key"]: np.mean(row)
+            for p, row in zip(rescored["prompts"], rescored["losses"], strict=True)
+        }
         assert [p["key"] for p in selected["prompts"]] == sorted(again, key=lambda k: again[k])[:3]
-        assert tested["prompts"][0]["key"] == selected["prompts"][int(np.argmin(np.mean(selected["losses"], axis=1)))]["key"]
+        assert (
+            tested["prompts"][0]["key"]
+            == selected["prompts"][int(np.argmin(np.mean(selected["losses"], axis=1)))]["key"]
+        )
         assert run["winner"]["key"] == tested["prompts"][0]["key"]
 
 
@@ -133,7 +178,9 @@ def test_law_1_the_exported_winner_loaded_again_has_the_reported_loss(finished, 
         assert saved.verify(tiny) < 1e-5
 
 
-def test_a_finished_study_run_again_changes_nothing_and_can_be_extended(finished, tiny, films, tmp_path):
+def test_a_finished_study_run_again_changes_nothing_and_can_be_extended(
+    finished, tiny, films, tmp_path
+):
     folder = tmp_path / "copy"
     shutil.copytree(finished, folder)
     before, log = results(folder), log_of(folder)
@@ -147,7 +194,9 @@ def test_a_finished_study_run_again_changes_nothing_and_can_be_extended(finished
     assert {name: run for name, run in after.items() if name in before} == before
 
 
-def test_runs_that_train_say_how_it_went_and_what_the_empty_prompt_is_worth(finished, tiny, films, tmp_path):
+def test_runs_that_train_say_how_it_went_and_what_the_empty_prompt_is_worth(
+    finished, tiny, films, tmp_path
+):
     compare(study(["manual"]), out=tmp_path, model=tiny, task=films)
     empty = results(tmp_path)["films/manual/seed0"]["select"]["loss"]
     for name, run in results(finished).items():
@@ -155,19 +204,40 @@ def test_runs_that_train_say_how_it_went_and_what_the_empty_prompt_is_worth(fini
             assert run["training"] is None
             continue
         told = run["training"]
-        assert told["empty"] == pytest.approx(empty, abs=1e-5) and told["winner"] == run["select"]["loss"], name
-        lines = [json.loads(line) for line in (finished / name / "evaluations.jsonl").read_text().splitlines()]
+        assert (
+            told["empty"] == pytest.approx(empty, abs=1e-5)
+            and told["winner"] == run["select"]["loss"]
+        ), name
+        lines = [
+            json.loads(line)
+            for line in (finished / name / "evaluations.jsonl").read_text().splitlines()
+        ]
         searched = [np.mean(line["losses"][0]) for line in lines if line["stage"] == "search"]
-        assert (told["before"], told["after"]) == (pytest.approx(searched[0]), pytest.approx(min(searched)))
-        assert told["reached"] == 1 and told["steps"] > run["options"]["interval"] * (len(searched) - 2)
-        several = run["access"] == "weights" or run["strategy"] == "llama_adapter"  # tensors, of no common scale
-        stands = run["strategy"] == "pez"  # it is scored as words, which a short training may leave as they were
-        assert told["moved"] is None if several else told["moved"] > 0 or (stands and told["moved"] == 0), name
+        assert (told["before"], told["after"]) == (
+            pytest.approx(searched[0]),
+            pytest.approx(min(searched)),
+        )
+        assert told["reached"] == 1 and told["steps"] > run["options"]["interval"] * (
+            len(searched) - 2
+        )
+        several = (
+            run["access"] == "weights" or run["strategy"] == "llama_adapter"
+        )  # tensors, of no common scale
+        stands = (
+            run["strategy"] == "pez"
+        )  # it is scored as words, which a short training may leave as they were
+        assert (
+            told["moved"] is None
+            if several
+            else told["moved"] > 0 or (stands and told["moved"] == 0)
+        ), name
         (shown,) = [line for line in lines if line["stage"] == "empty"]
         assert shown["ledger"] == lines[lines.index(shown) - 1]["ledger"], "shown, not charged"
 
 
-def test_a_training_that_diverges_keeps_the_best_prompt_before_and_says_why(tiny, films, tmp_path, monkeypatch):
+def test_a_training_that_diverges_keeps_the_best_prompt_before_and_says_why(
+    tiny, films, tmp_path, monkeypatch
+):
     loss, calls = Engine.loss, []
 
     def spoilt(self, rows, examples):
@@ -175,7 +245,12 @@ def test_a_training_that_diverges_keeps_the_best_prompt_before_and_says_why(tiny
         return loss(self, rows * float("nan") if len(calls) > 5 else rows, examples)
 
     monkeypatch.setattr(Engine, "loss", spoilt)
-    found = compare(study([{"prompt_tuning": {"interval": 2, "batch": 4}}]), out=tmp_path, model=tiny, task=films)
+    found = compare(
+        study([{"prompt_tuning": {"interval": 2, "batch": 4}}]),
+        out=tmp_path,
+        model=tiny,
+        task=films,
+    )
     assert not found.failed
     run = results(tmp_path)["films/prompt_tuning/seed0"]
     assert "not finite: lower the rate" in run["stopped"]
@@ -186,7 +261,11 @@ def test_a_training_that_diverges_keeps_the_best_prompt_before_and_says_why(tiny
 
 @pytest.mark.parametrize(
     ("changes", "key"),
-    [({"budget": 10_000}, "budget was 9000, now it is 10000"), ({"length": 3}, "length was 2"), ({"pool": ["the"]}, "pool was")],
+    [
+        ({"budget": 10_000}, "budget was 9000, now it is 10000"),
+        ({"length": 3}, "length was 2"),
+        ({"pool": ["the"]}, "pool was"),
+    ],
 )
 def test_other_settings_are_refused_and_nothing_is_lost(finished, tiny, films, changes, key):
     before = results(finished)
@@ -197,7 +276,9 @@ def test_other_settings_are_refused_and_nothing_is_lost(finished, tiny, films, c
     assert results(finished) == before
 
 
-def test_same_numbers_whatever_the_cache_holds_and_in_whatever_order(finished, tiny, films, tmp_path, monkeypatch):
+def test_same_numbers_whatever_the_cache_holds_and_in_whatever_order(
+    finished, tiny, films, tmp_path, monkeypatch
+):
     monkeypatch.setattr("promptsearch.study.study.cache_folder", lambda: tmp_path / "cache")
     first, second = tmp_path / "first", tmp_path / "second"
     compare(study(EVERY), out=first, model=tiny, task=films)
@@ -212,7 +293,9 @@ def test_same_numbers_whatever_the_cache_holds_and_in_whatever_order(finished, t
 def killed_at(moment, work):
     """Run `work` in a process of its own that dies by SIGKILL at its `moment`-th durable write; whether it got that far."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # fork beside threads: the child only computes and dies
+        warnings.simplefilter(
+            "ignore", DeprecationWarning
+        )  # fork beside threads: the child only computes and dies
         child = os.fork()
     if child == 0:
         try:
@@ -233,10 +316,18 @@ def killed_at(moment, work):
 
 
 @pytest.mark.parametrize(
-    "strategy", EVERY, ids=lambda s: s if isinstance(s, str) else next(iter(s.values())).get("label", next(iter(s)))
+    "strategy",
+    EVERY,
+    ids=lambda s: s if isinstance(s, str) else next(iter(s.values())).get("label", next(iter(s))),
 )
-def test_a_run_killed_at_any_moment_ends_with_the_same_winner_losses_and_ledger(strategy, finished, tiny, films, tmp_path):
-    label = strategy if isinstance(strategy, str) else next(iter(strategy.values())).get("label", next(iter(strategy)))
+def test_a_run_killed_at_any_moment_ends_with_the_same_winner_losses_and_ledger(
+    strategy, finished, tiny, films, tmp_path
+):
+    label = (
+        strategy
+        if isinstance(strategy, str)
+        else next(iter(strategy.values())).get("label", next(iter(strategy)))
+    )
     name = f"films/{label}/seed0"
 
     def work(folder):
@@ -268,17 +359,24 @@ def test_a_race_that_is_killed_ends_the_same(strategy, tiny, films, tmp_path):
     work(tmp_path / "whole")
     name = f"films/{strategy}/seed0"
     lines = log_of(tmp_path / "whole" / name)
-    assert any(None in row for line in lines for row in line["losses"] if row), "some prompts were dropped on the way"
+    assert any(None in row for line in lines for row in line["losses"] if row), (
+        "some prompts were dropped on the way"
+    )
     whole = results(tmp_path / "whole")[name]
     assert whole["spent"] <= whole["budget"] and whole["search"]["loss"] < float("inf")
     for moment in (4, 7, 11):
         once = tmp_path / f"once{moment}"
         assert killed_at(moment, lambda once=once: work(once))
         work(once)
-        assert without_times(results(once)[name]) == without_times(whole) and log_of(once / name) == lines
+        assert (
+            without_times(results(once)[name]) == without_times(whole)
+            and log_of(once / name) == lines
+        )
 
 
-def test_a_half_written_last_line_is_dropped_and_other_damage_is_named(finished, tiny, films, tmp_path):
+def test_a_half_written_last_line_is_dropped_and_other_damage_is_named(
+    finished, tiny, films, tmp_path
+):
     folder = tmp_path / "damaged"
     shutil.copytree(finished, folder)
     run = folder / "films" / "random" / "seed0"
@@ -291,7 +389,9 @@ def test_a_half_written_last_line_is_dropped_and_other_damage_is_named(finished,
     (run / "result.json").unlink()
     lines = whole.splitlines(keepends=True)
     log.write_bytes(b"".join([lines[0], lines[1].replace(b"losses", b"loses"), *lines[2:]]))
-    with pytest.raises(RecordError, match=r"evaluations.jsonl, line 2: this is not evaluation number 1"):
+    with pytest.raises(
+        RecordError, match=r"evaluations.jsonl, line 2: this is not evaluation number 1"
+    ):
         compare(study(["random"]), out=folder, model=tiny, task=films)
     assert log.read_bytes().count(b"\n") == len(lines), "a damaged log is left as it is"
 
@@ -364,8 +464,13 @@ class Peeks(NoTokens):
         (Peeks, "no prompt could be scored. The search ended because: nothing left to propose"),
     ],
 )
-def test_a_strategy_that_breaks_the_contract_is_named_and_the_others_run(strategy, complaint, tiny, films, tmp_path, monkeypatch):
-    monkeypatch.setattr("promptsearch.study.prepare.find_strategy", lambda name: strategy if name == "bad" else find(name))
+def test_a_strategy_that_breaks_the_contract_is_named_and_the_others_run(
+    strategy, complaint, tiny, films, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(
+        "promptsearch.study.prepare.find_strategy",
+        lambda name: strategy if name == "bad" else find(name),
+    )
     found = compare(study(["bad", MANUAL]), out=tmp_path, model=tiny, task=films)
     assert [run.label for run in found.runs] == ["manual"]
     assert [run.label for run in found.failed] == ["bad"]
@@ -382,13 +487,17 @@ def test_wrong_input_is_refused_before_a_token_is_spent(tiny, films, tmp_path):
     out = tmp_path / "never"
     with pytest.raises(UnknownName, match="Did you mean 'random'"):
         compare(study(["randm"]), out=out, model=tiny, task=films)
-    with pytest.raises(UnknownName, match="unknown option of strategy 'random' 'bach'. Did you mean 'batch'"):
+    with pytest.raises(
+        UnknownName, match="unknown option of strategy 'random' 'bach'. Did you mean 'batch'"
+    ):
         compare(study([{"random": {"bach": 3}}]), out=out, model=tiny, task=films)
     with pytest.raises(StrategyError, match="option 'batch'.*got 'many'"):
         compare(study([{"random": {"batch": "many"}}]), out=out, model=tiny, task=films)
     with pytest.raises(StrategyError, match="needs the option 'words': The words"):
         compare(study([f"{__name__}:Needy"]), out=out, model=tiny, task=films)
-    with pytest.raises(StudyError, match="a budget of 100 tokens is too small for 'random'.*cost [0-9]+ tokens"):
+    with pytest.raises(
+        StudyError, match="a budget of 100 tokens is too small for 'random'.*cost [0-9]+ tokens"
+    ):
         compare(study(["random"], budget=100), out=out, model=tiny, task=films)
     with pytest.raises(StudyError, match="'goodmovie' of the pool is . tokens"):
         compare(study(["random"], pool=["the", "goodmovie"]), out=out, model=tiny, task=films)
@@ -398,18 +507,28 @@ def test_wrong_input_is_refused_before_a_token_is_spent(tiny, films, tmp_path):
 
 
 def test_a_number_as_pool_takes_the_most_frequent_words(tiny, films, tmp_path):
-    compare(study([{"random": {"batch": 4}}], pool=2, length=1), out=tmp_path, model=tiny, task=films)
-    line = json.loads((tmp_path / "films/random/seed0/evaluations.jsonl").read_text().splitlines()[0])
+    compare(
+        study([{"random": {"batch": 4}}], pool=2, length=1), out=tmp_path, model=tiny, task=films
+    )
+    line = json.loads(
+        (tmp_path / "films/random/seed0/evaluations.jsonl").read_text().splitlines()[0]
+    )
     assert {i for p in line["prompts"] for i in p["ids"]} <= set(tiny.words[:2])
 
 
 def test_two_processes_do_not_work_on_one_study(tiny, films, tmp_path):
     from filelock import FileLock
 
-    with FileLock(tmp_path / ".lock"), pytest.raises(StudyError, match="another process works on the study"):
+    with (
+        FileLock(tmp_path / ".lock"),
+        pytest.raises(StudyError, match="another process works on the study"),
+    ):
         compare(study(["random"]), out=tmp_path, model=tiny, task=films)
     compare(study(["random"]), out=tmp_path, model=tiny, task=films)
-    with FileLock(tmp_path / ".lock"), pytest.raises(StudyError, match=rf"\(process {os.getpid()} on .*, since 20"):
+    with (
+        FileLock(tmp_path / ".lock"),
+        pytest.raises(StudyError, match=rf"\(process {os.getpid()} on .*, since 20"),
+    ):
         compare(study(["random"]), out=tmp_path, model=tiny, task=films)
 
 
@@ -426,7 +545,10 @@ def test_a_broken_model_fails_every_run_visibly(films, tmp_path):
         model.model.norm.weight.fill_(float("nan"))
     found = compare(study(["random", "prompt_tuning"]), out=tmp_path, model=broken, task=films)
     assert not found.runs and len(found.failed) == 2
-    assert "the loss of prompt" in found.failed[0].error and "example 0 is nan" in found.failed[0].error
+    assert (
+        "the loss of prompt" in found.failed[0].error
+        and "example 0 is nan" in found.failed[0].error
+    )
 
 
 def test_a_failed_run_is_tried_again(tiny, films, tmp_path, monkeypatch):
@@ -442,16 +564,27 @@ def test_a_run_that_failed_before_it_scored_may_be_corrected(tiny, films, tmp_pa
     assert not found.failed and found.runs[0].options == {"batch": 4}
 
 
-def test_a_sweep_runs_every_strategy_at_every_length_and_texts_once_and_may_grow(tiny, films, tmp_path):
-    rows = ["manual", {"random": {"batch": 4}}, {"random": {"label": "fixed", "batch": 4, "length": 4}}]
-    rows += [{"prompt_tuning": {"interval": 2, "batch": 4}}, {"p_tuning_lm": {"interval": 1, "batch": 4, "hidden": 8}}]
+def test_a_sweep_runs_every_strategy_at_every_length_and_texts_once_and_may_grow(
+    tiny, films, tmp_path
+):
+    rows = [
+        "manual",
+        {"random": {"batch": 4}},
+        {"random": {"label": "fixed", "batch": 4, "length": 4}},
+    ]
+    rows += [
+        {"prompt_tuning": {"interval": 2, "batch": 4}},
+        {"p_tuning_lm": {"interval": 1, "batch": 4, "hidden": 8}},
+    ]
     rows += [{"lora": {"interval": 1, "batch": 4, "rank": 2}}]
     found = compare(study(rows, length=[1, 3]), out=tmp_path, model=tiny, task=films)
     labels = ["manual", "random-1", "random-3", "fixed", "prompt_tuning-1", "prompt_tuning-3"]
     labels += ["p_tuning_lm-1", "p_tuning_lm-3", "lora"]
     assert [run.label for run in found.runs] == labels == found.study.strategies
     assert [run.length for run in found.runs[1:]] == [1, 3, 4, 1, 3, 1, 3, 0]
-    assert found.study.families == {label: label.rpartition("-")[0] for label in labels if "-" in label}
+    assert found.study.families == {
+        label: label.rpartition("-")[0] for label in labels if "-" in label
+    }
     assert found.study.settings["length"] == [1, 3]
     before = results(tmp_path)
     found = compare(study(rows, length=[2]), out=tmp_path, model=tiny, task=films)
@@ -463,12 +596,17 @@ def test_a_sweep_runs_every_strategy_at_every_length_and_texts_once_and_may_grow
     # The runs of a sweep are those that the length alone would have made.
     compare(study([rows[3]], length=3), out=tmp_path / "alone", model=tiny, task=films)
     alone = results(tmp_path / "alone")["films/prompt_tuning/seed0"]
-    assert without_times({**after["films/prompt_tuning-3/seed0"], "label": "prompt_tuning"}) == without_times(alone)
+    assert without_times(
+        {**after["films/prompt_tuning-3/seed0"], "label": "prompt_tuning"}
+    ) == without_times(alone)
 
 
 def test_a_sweep_that_cannot_be_is_refused(tiny, films, tmp_path):
     fixed = replace(films, template=Template.parse("{prompt:2} {text} It was {answer}"))
-    with pytest.raises(StudyError, match="'length' is a list, but the template of task 'films' fixes the length of each slot"):
+    with pytest.raises(
+        StudyError,
+        match="'length' is a list, but the template of task 'films' fixes the length of each slot",
+    ):
         compare(study(["random"], length=[1, 2]), out=tmp_path, model=tiny, task=fixed)
     rows = ["random", {"evolution": {"label": "random-2", "length": 3}}]
     with pytest.raises(StudyError, match="two rows would be called 'random-2'"):
@@ -481,7 +619,9 @@ def test_other_words_in_the_file_of_the_pool_are_refused(tiny, films, tmp_path, 
     given = study([{"random": {"batch": 4}}], pool={"file": "pool.txt"})
     compare(given, out=tmp_path / "out", model=tiny, task=films)
     (tmp_path / "pool.txt").write_text("film\nis\nthe\n")
-    with pytest.raises(StudyError, match="task 'films', the pool was of 3 tokens, now it is of 3 others"):
+    with pytest.raises(
+        StudyError, match="task 'films', the pool was of 3 tokens, now it is of 3 others"
+    ):
         compare({**given, "seeds": 2}, out=tmp_path / "out", model=tiny, task=films)
     (tmp_path / "pool.txt").write_bytes(b"caf\xe9\n")
     with pytest.raises(StudyError, match="cannot read the pool .*not UTF-8"):
@@ -489,26 +629,46 @@ def test_other_words_in_the_file_of_the_pool_are_refused(tiny, films, tmp_path, 
 
 
 def test_max_seconds_ends_a_run_in_good_order(tiny, films, tmp_path):
-    found = compare(study(["random"], budget=10_000_000, max_seconds=0.5), out=tmp_path, model=tiny, task=films)
-    assert len(found.runs) == 1 and "0.5 seconds are over" in results(tmp_path)["films/random/seed0"]["stopped"]
+    found = compare(
+        study(["random"], budget=10_000_000, max_seconds=0.5), out=tmp_path, model=tiny, task=films
+    )
+    assert (
+        len(found.runs) == 1
+        and "0.5 seconds are over" in results(tmp_path)["films/random/seed0"]["stopped"]
+    )
 
 
 def test_deterministic_strategies_run_once_whatever_the_seeds(tiny, films, tmp_path):
     compare(study([MANUAL, "random"], seeds=2), out=tmp_path, model=tiny, task=films)
-    assert sorted(results(tmp_path)) == ["films/manual/seed0", "films/random/seed0", "films/random/seed1"]
+    assert sorted(results(tmp_path)) == [
+        "films/manual/seed0",
+        "films/random/seed0",
+        "films/random/seed1",
+    ]
 
 
 def test_exhaustive_finds_the_true_optimum_and_gives_the_others_their_regret(tiny, films, tmp_path):
-    given = study([{"exhaustive": {"budget": 40_000}}, "random"], pool=["film", "is", "movie", "the"])
+    given = study(
+        [{"exhaustive": {"budget": 40_000}}, "random"], pool=["film", "is", "movie", "the"]
+    )
     found = compare(given, out=tmp_path, model=tiny, task=films)
     runs = {run.label: run for run in found.runs}
     assert runs["exhaustive"].reference and not runs["random"].reference
     ids = [tiny.encode(f" {w}")[0] for w in ("film", "is", "movie", "the")]
     engine = Engine(tiny, films.template.bind(2), films.splits["search"], films.choices)
-    losses = engine.score([HardPrompt([a, b]) for a in ids for b in ids], np.arange(8)).losses.mean(1)
-    best = min(r["search"]["loss_fp32"] for r in [json.loads((tmp_path / "films/exhaustive/seed0/result.json").read_text())])
-    assert best == pytest.approx(losses.min(), abs=1e-5) or best in [pytest.approx(v, abs=1e-5) for v in sorted(losses)[:3]]
-    log = json.loads((tmp_path / "films/exhaustive/seed0/evaluations.jsonl").read_text().splitlines()[-3])
+    losses = engine.score([HardPrompt([a, b]) for a in ids for b in ids], np.arange(8)).losses.mean(
+        1
+    )
+    best = min(
+        r["search"]["loss_fp32"]
+        for r in [json.loads((tmp_path / "films/exhaustive/seed0/result.json").read_text())]
+    )
+    assert best == pytest.approx(losses.min(), abs=1e-5) or best in [
+        pytest.approx(v, abs=1e-5) for v in sorted(losses)[:3]
+    ]
+    log = json.loads(
+        (tmp_path / "films/exhaustive/seed0/evaluations.jsonl").read_text().splitlines()[-3]
+    )
     assert min(np.mean(row) for row in log["losses"]) == pytest.approx(losses.min(), abs=1e-5)
 
 

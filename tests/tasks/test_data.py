@@ -63,10 +63,21 @@ def hashes(task):
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.fixed_dictionaries({"text": CELLS, "label": CELLS}), min_size=1, max_size=8))
-@example([{"text": "007", "label": "1.50"}, {"text": "NA", "label": ""}, {"text": 'a,\r\n"b"', "label": " true"}])
+@example(
+    [
+        {"text": "007", "label": "1.50"},
+        {"text": "NA", "label": ""},
+        {"text": 'a,\r\n"b"', "label": " true"},
+    ]
+)
 def test_cells_of_text_are_the_same_rows_in_every_format(tmp_path_factory, rows):
     folder = tmp_path_factory.mktemp("formats")
-    for kind, name in (("csv", "a.csv"), ("tsv", "a.tsv"), ("jsonl", "a.jsonl"), ("parquet", "a.parquet")):
+    for kind, name in (
+        ("csv", "a.csv"),
+        ("tsv", "a.tsv"),
+        ("jsonl", "a.jsonl"),
+        ("parquet", "a.parquet"),
+    ):
         assert read(folder, name, written(rows, kind)) == rows
     for kind in ("csv", "tsv", "jsonl"):
         assert read(folder, f"a.{kind}.gz", gzip.compress(written(rows, kind))) == rows
@@ -147,9 +158,18 @@ def test_columns_of_parquet_are_read_as_they_are_stored(tmp_path):
     )
     pq.write_table(table, tmp_path / "a.parquet")
     first, second = read_data({"path": "a.parquet"}, tmp_path)
-    expected = {"single": "1.1", "half": "0.1", "gaps": "1", "price": "1.50", "kind": "a", "day": "2024-01-02"}
+    expected = {
+        "single": "1.1",
+        "half": "0.1",
+        "gaps": "1",
+        "price": "1.50",
+        "kind": "a",
+        "day": "2024-01-02",
+    }
     assert {name: text_in(first, name, "row 1") for name in first} == expected
-    with pytest.raises(TaskError, match=r"^a.parquet, row 2: the field 'gaps' has no value \(null\)"):
+    with pytest.raises(
+        TaskError, match=r"^a.parquet, row 2: the field 'gaps' has no value \(null\)"
+    ):
         text_in(second, "gaps", second.place)
 
 
@@ -184,19 +204,34 @@ def test_values_without_a_text_are_refused_in_fields_and_labels(value, reason, f
 
 
 def test_columns_that_nothing_asks_for_may_hold_anything(tmp_path):
-    rows = [{"text": f"t{i}", "label": "x", "more": [i], "gap": None, "raw": b"\xff"} for i in range(3)]
+    rows = [
+        {"text": f"t{i}", "label": "x", "more": [i], "gap": None, "raw": b"\xff"} for i in range(3)
+    ]
     task = Task.from_rows(rows, template=TEMPLATE, label="label", splits=dict.fromkeys(SPLITS, 1))
     pq.write_table(pa.Table.from_pylist(rows), tmp_path / "a.parquet")
-    source = {"data": {"path": "a.parquet"}, "template": TEMPLATE, "label": "label", "splits": dict.fromkeys(SPLITS, 1)}
+    source = {
+        "data": {"path": "a.parquet"},
+        "template": TEMPLATE,
+        "label": "label",
+        "splits": dict.fromkeys(SPLITS, 1),
+    }
     assert hashes(Task.load(source, tmp_path)) == hashes(task)
 
 
 HEAD = b"text,label\n"
 REFUSED_FILES = {
-    "too many cells": ("a.csv", HEAD + b"a,1\nb, c,0\n", r"^a.csv, line 3 has 3 cells, .* 2 fields \(text, label\): put quotes"),
+    "too many cells": (
+        "a.csv",
+        HEAD + b"a,1\nb, c,0\n",
+        r"^a.csv, line 3 has 3 cells, .* 2 fields \(text, label\): put quotes",
+    ),
     "a comma at the end": ("a.csv", HEAD + b'"a\nb",1\nb,0,\n', "^a.csv, line 4 has 3 cells"),
     "too few cells": ("a.csv", HEAD + b"a\n", "line 2 has 1 cell, .*empty needs its comma"),
-    "semicolons": ("a.csv", b"text;label\na;1\n", "line 1 names a single field, 'text;label': expected commas .* got ';'"),
+    "semicolons": (
+        "a.csv",
+        b"text;label\na;1\n",
+        "line 1 names a single field, 'text;label': expected commas .* got ';'",
+    ),
     "tabs in .csv": ("a.csv", b"text\tlabel\na\t1\n", r"line 1 names a single field"),
     "commas in .tsv": ("a.tsv", HEAD + b"a,1\n", "line 1 names a single field, .* got ','"),
     "one name twice": ("a.csv", b"text,text\na,b\n", "line 1 names the field text twice"),
@@ -208,30 +243,80 @@ REFUSED_FILES = {
     "no rows": ("a.csv", HEAD, "the data are empty: a.csv has no row"),
     "no lines": ("a.jsonl", b"", "the data are empty: a.jsonl has no row"),
     "blank lines": ("a.jsonl", b"\n \n", "the data are empty"),
-    "UTF-16": ("a.csv", "text,label\na,1\n".encode("utf-16"), "it is UTF-16 or UTF-32 text: save it as UTF-8"),
-    "UTF-16 without a mark": ("a.jsonl", '{"a": 1}'.encode("utf-16-le"), "it is UTF-16 or UTF-32 text"),
+    "UTF-16": (
+        "a.csv",
+        "text,label\na,1\n".encode("utf-16"),
+        "it is UTF-16 or UTF-32 text: save it as UTF-8",
+    ),
+    "UTF-16 without a mark": (
+        "a.jsonl",
+        '{"a": 1}'.encode("utf-16-le"),
+        "it is UTF-16 or UTF-32 text",
+    ),
     "UTF-32": ("a.jsonl", '{"a": 1}'.encode("utf-32"), "it is UTF-16 or UTF-32 text"),
-    "Latin-1": ("a.csv", HEAD + b"a,1\ncaf\xe9,1\n", r"it is not UTF-8 text \(line 3 holds the byte 0xe9\)"),
+    "Latin-1": (
+        "a.csv",
+        HEAD + b"a,1\ncaf\xe9,1\n",
+        r"it is not UTF-8 text \(line 3 holds the byte 0xe9\)",
+    ),
     "half characters": ("a.jsonl", b'{"a": "\xed\xa0\xbd"}\n', "it is not UTF-8 text"),
-    "a list": ("a.jsonl", b'[{"text": "a"}]\n', "line 1: expected an object .* got a list: write one object a line"),
-    "a list in lines": ("a.jsonl", b'[\n{"text": "a"}\n]\n', "line 1: this is not JSON: .* one whole object a line"),
-    "an indented object": ("a.jsonl", b'{\n "text": "a"\n}\n', "line 1: this is not JSON: .* one whole object a line"),
+    "a list": (
+        "a.jsonl",
+        b'[{"text": "a"}]\n',
+        "line 1: expected an object .* got a list: write one object a line",
+    ),
+    "a list in lines": (
+        "a.jsonl",
+        b'[\n{"text": "a"}\n]\n',
+        "line 1: this is not JSON: .* one whole object a line",
+    ),
+    "an indented object": (
+        "a.jsonl",
+        b'{\n "text": "a"\n}\n',
+        "line 1: this is not JSON: .* one whole object a line",
+    ),
     "a number": ("a.jsonl", b"{}\n7\n", "line 2: expected an object with fields, .* got 7"),
-    "a cut line": ("a.jsonl", b'{"text": "a"}\n{"text": "b', r"line 2: this is not JSON: .* \(character 10\)"),
-    "two on a line": ("a.jsonl", b'{"text": "a"} {"text": "b"}', "line 1: this is not JSON: Extra data"),
-    "a field twice": ("a.jsonl", b'{"text": "a", "text": "b"}\n', "line 1 has the field text twice"),
+    "a cut line": (
+        "a.jsonl",
+        b'{"text": "a"}\n{"text": "b',
+        r"line 2: this is not JSON: .* \(character 10\)",
+    ),
+    "two on a line": (
+        "a.jsonl",
+        b'{"text": "a"} {"text": "b"}',
+        "line 1: this is not JSON: Extra data",
+    ),
+    "a field twice": (
+        "a.jsonl",
+        b'{"text": "a", "text": "b"}\n',
+        "line 1 has the field text twice",
+    ),
     "depth": ("a.jsonl", b"[" * 100_000 + b"]" * 100_000, "line 1: this is nested too deeply"),
-    "digits": ("a.jsonl", b'{"n": ' + b"7" * 5000 + b"}", "line 1: a number has more than 4,300 digits"),
+    "digits": (
+        "a.jsonl",
+        b'{"n": ' + b"7" * 5000 + b"}",
+        "line 1: a number has more than 4,300 digits",
+    ),
     "no gzip": ("a.jsonl.gz", b'{"text": "a"}\n', "it is no whole gzip file"),
-    "a cut gzip": ("a.csv.gz", gzip.compress(HEAD + os.urandom(999).hex().encode())[:-99], "it is no whole gzip file"),
-    "a broken gzip": ("a.csv.gz", gzip.compress(HEAD * 99)[:20] + b"\0" * 40, "it is no whole gzip file"),
+    "a cut gzip": (
+        "a.csv.gz",
+        gzip.compress(HEAD + os.urandom(999).hex().encode())[:-99],
+        "it is no whole gzip file",
+    ),
+    "a broken gzip": (
+        "a.csv.gz",
+        gzip.compress(HEAD * 99)[:20] + b"\0" * 40,
+        "it is no whole gzip file",
+    ),
     "no Parquet": ("a.parquet", b"PAR1 and not more", "cannot read the data file .*a.parquet"),
     "another kind": ("a.xlsx", b"PK", "of an unknown kind: expected .jsonl, .csv, .tsv"),
     "packed Parquet": ("a.parquet.gz", b"", "of an unknown kind"),
 }
 
 
-@pytest.mark.parametrize(("name", "content", "message"), REFUSED_FILES.values(), ids=REFUSED_FILES.keys())
+@pytest.mark.parametrize(
+    ("name", "content", "message"), REFUSED_FILES.values(), ids=REFUSED_FILES.keys()
+)
 def test_what_is_no_table_is_named_with_its_line(tmp_path, name, content, message):
     with pytest.raises(TaskError, match=message):
         read(tmp_path, name, content)
@@ -249,7 +334,10 @@ def test_any_line_end_and_blank_lines_are_read(tmp_path, end):
 
 def test_lines_are_counted_through_line_breaks_in_quotes(tmp_path):
     found = read(tmp_path, "a.csv", b'text,label\n"a\nb\r\nc",1\nd,0\n')
-    assert found[0]["text"] == "a\nb\r\nc" and [row.place for row in found] == ["a.csv, line 2", "a.csv, line 5"]
+    assert found[0]["text"] == "a\nb\r\nc" and [row.place for row in found] == [
+        "a.csv, line 2",
+        "a.csv, line 5",
+    ]
 
 
 def test_a_column_of_row_numbers_without_a_name_is_no_field(tmp_path):
@@ -285,7 +373,9 @@ def test_places_that_are_no_files_are_named(tmp_path):
 
 
 def test_parquet_with_one_name_twice_or_text_that_is_none_is_named(tmp_path):
-    pq.write_table(pa.Table.from_arrays([pa.array([1]), pa.array([2])], ["a", "a"]), tmp_path / "a.parquet")
+    pq.write_table(
+        pa.Table.from_arrays([pa.array([1]), pa.array([2])], ["a", "a"]), tmp_path / "a.parquet"
+    )
     with pytest.raises(TaskError, match="a.parquet: it has two columns a: rename one"):
         read_data({"path": "a.parquet"}, tmp_path)
     broken = pa.array([b"fine", b"caf\xe9"]).view(pa.string())
@@ -297,12 +387,21 @@ def test_parquet_with_one_name_twice_or_text_that_is_none_is_named(tmp_path):
 def test_rows_of_the_hub_follow_the_same_rule(tmp_path, monkeypatch):
     import datasets
 
-    kinds = datasets.Features({"text": datasets.Value("string"), "label": datasets.Value("float32")})
-    part = datasets.Dataset.from_list([{"text": "a", "label": 1.1}, {"text": None, "label": 1.0}], features=kinds)
+    kinds = datasets.Features(
+        {"text": datasets.Value("string"), "label": datasets.Value("float32")}
+    )
+    part = datasets.Dataset.from_list(
+        [{"text": "a", "label": 1.1}, {"text": None, "label": 1.0}], features=kinds
+    )
     monkeypatch.setattr(datasets, "load_dataset", lambda *a, **k: datasets.DatasetDict(train=part))
     first, second = read_data({"hub": "owner/name"}, tmp_path)
-    assert text_in(first, "label", first.place) == "1.1" and text_in(second, "label", second.place) == "1"
-    with pytest.raises(TaskError, match=r"owner/name, split train, row 2: the field 'text' has no value \(null\)"):
+    assert (
+        text_in(first, "label", first.place) == "1.1"
+        and text_in(second, "label", second.place) == "1"
+    )
+    with pytest.raises(
+        TaskError, match=r"owner/name, split train, row 2: the field 'text' has no value \(null\)"
+    ):
         text_in(second, "text", second.place)
 
 
@@ -337,8 +436,13 @@ ROWS = [{"text": "007"}, {"text": "a good film"}]
 def test_apply_reads_every_format_that_tasks_are_read_from(saved, tmp_path, name, content):
     (tmp_path / name).write_bytes(content)
     found = apply("--input", tmp_path / name)
-    assert found.exit_code == 0 and found.stdout == apply(given=written(ROWS, "jsonl").decode()).stdout
-    assert [json.loads(line)["text"] for line in found.stdout.splitlines()] == ["007", "a good film"]
+    assert (
+        found.exit_code == 0 and found.stdout == apply(given=written(ROWS, "jsonl").decode()).stdout
+    )
+    assert [json.loads(line)["text"] for line in found.stdout.splitlines()] == [
+        "007",
+        "a good film",
+    ]
 
 
 def test_apply_reads_a_pipe(saved, tmp_path):
@@ -359,14 +463,20 @@ def test_a_closed_standard_input_is_named(monkeypatch):
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        (rb'{"text": "cut \ud83d"}', r"in.jsonl, line 3: the field 'text' holds half a character (\ud83d)"),
+        (
+            rb'{"text": "cut \ud83d"}',
+            r"in.jsonl, line 3: the field 'text' holds half a character (\ud83d)",
+        ),
         (b'{"text": null}', "in.jsonl, line 3: the field 'text' has no value (null)"),
         (b'{"text": NaN}', "in.jsonl, line 3: the field 'text' has no value (NaN)"),
         (b'{"text": ["a"]}', "in.jsonl, line 3: the field 'text' is a list"),
         (b'{"body": "a"}', "in.jsonl, line 3 lacks the field 'text'; it has body"),
         (b'{"text": "a", "text": "b"}', "in.jsonl, line 3 has the field text twice"),
         (b"[" * 100_000, "in.jsonl, line 3: this is nested too deeply"),
-        (b'{"text": "caf\xe9"}', "cannot read the inputs in.jsonl: it is not UTF-8 text (line 3 holds the byte 0xe9)"),
+        (
+            b'{"text": "caf\xe9"}',
+            "cannot read the inputs in.jsonl: it is not UTF-8 text (line 3 holds the byte 0xe9)",
+        ),
     ],
 )
 def test_apply_is_as_strict_as_a_task(saved, tmp_path, monkeypatch, line, message):
@@ -374,7 +484,12 @@ def test_apply_is_as_strict_as_a_task(saved, tmp_path, monkeypatch, line, messag
     (tmp_path / "in.jsonl").write_bytes(b'{"text": "a"}\n\n' + line + b"\n")
     found = apply("--input", "in.jsonl")
     assert found.exit_code == 2 and message in found.stderr
-    source = {"data": {"path": "in.jsonl"}, "template": TEMPLATE, "label": "text", "splits": dict.fromkeys(SPLITS, 1)}
+    source = {
+        "data": {"path": "in.jsonl"},
+        "template": TEMPLATE,
+        "label": "text",
+        "splits": dict.fromkeys(SPLITS, 1),
+    }
     with pytest.raises(TaskError) as trained:
         Task.load(source, tmp_path)
     assert message.partition(": ")[2] in str(trained.value)
@@ -388,7 +503,12 @@ def test_apply_writes_fields_that_no_template_has_as_they_came(saved):
 
 
 def test_apply_writes_values_of_parquet_that_json_does_not_know(saved, tmp_path):
-    row = {"text": datetime.datetime(2024, 1, 2), "price": Decimal("1.50"), "raw": b"a", "gap": None}
+    row = {
+        "text": datetime.datetime(2024, 1, 2),
+        "price": Decimal("1.50"),
+        "raw": b"a",
+        "gap": None,
+    }
     (tmp_path / "in.parquet").write_bytes(written([row], "parquet"))
     found = json.loads(apply("--input", tmp_path / "in.parquet").stdout)
     expected = {"text": "2024-01-02T00:00:00", "price": "1.50", "raw": "b'a'", "gap": None}
@@ -397,7 +517,9 @@ def test_apply_writes_values_of_parquet_that_json_does_not_know(saved, tmp_path)
 
 def test_numbers_are_the_same_in_a_task_and_in_use(saved, tiny):
     values = [1.0, 1, "1", True, "true"]
-    found = [row["probabilities"] for row in saved.apply([{"text": value} for value in values], tiny)]
+    found = [
+        row["probabilities"] for row in saved.apply([{"text": value} for value in values], tiny)
+    ]
     assert found[0] == found[1] == found[2] != found[3] and found[3] == found[4]
 
 
@@ -408,12 +530,18 @@ def test_a_study_file_may_have_a_mark_and_any_line_end(tmp_path):
     text = "model: m\r\ntask: capitals\rbudget: 10\nstrategies: [random]\n"
     (tmp_path / "a.yaml").write_bytes(b"\xef\xbb\xbf" + text.encode())
     assert load_config(tmp_path / "a.yaml").budget == 10
-    (tmp_path / "a.toml").write_bytes(b'\xef\xbb\xbfmodel = "m"\r\ntask = "capitals"\nbudget = 10\nstrategies = ["random"]\n')
+    (tmp_path / "a.toml").write_bytes(
+        b'\xef\xbb\xbfmodel = "m"\r\ntask = "capitals"\nbudget = 10\nstrategies = ["random"]\n'
+    )
     assert load_config(tmp_path / "a.toml").budget == 10
 
 
 @pytest.mark.parametrize(
-    ("content", "reason"), [("name: a".encode("utf-16"), "UTF-16 or UTF-32"), (b"a\nb\nc\xe9", "line 3 holds the byte 0xe9")]
+    ("content", "reason"),
+    [
+        ("name: a".encode("utf-16"), "UTF-16 or UTF-32"),
+        (b"a\nb\nc\xe9", "line 3 holds the byte 0xe9"),
+    ],
 )
 def test_other_text_is_refused_with_its_line(tmp_path, content, reason):
     (tmp_path / "a.yaml").write_bytes(content)

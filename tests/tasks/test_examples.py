@@ -41,10 +41,14 @@ def hashes(task):
 
 @pytest.mark.parametrize("labels", [(0, 1), ("0", "1"), (0.0, 1.0), ("0.0", "1.0"), ("0", 1.0)])
 def test_a_label_is_the_same_number_however_a_format_holds_it(labels):
-    assert hashes(make(rows(labels), {0: " bad", 1: " good"})) == hashes(make(rows(), {"0": " bad", "1.0": " good"}))
+    assert hashes(make(rows(labels), {0: " bad", 1: " good"})) == hashes(
+        make(rows(), {"0": " bad", "1.0": " good"})
+    )
 
 
-@pytest.mark.parametrize("labels", [(False, True), ("false", "true"), ("False", "True"), ("FALSE", "TRUE")])
+@pytest.mark.parametrize(
+    "labels", [(False, True), ("false", "true"), ("False", "True"), ("FALSE", "TRUE")]
+)
 @pytest.mark.parametrize("keys", [(False, True), ("false", "true"), ("False", "True")])
 def test_a_label_is_the_same_boolean_however_a_format_spells_it(labels, keys):
     expected = hashes(make(rows(), {0: " bad", 1: " good"}))
@@ -52,10 +56,16 @@ def test_a_label_is_the_same_boolean_however_a_format_spells_it(labels, keys):
 
 
 def test_labels_that_are_different_texts_are_not_the_same():
-    with pytest.raises(TaskError, match="row 1 of the data: the label 007 has no answer; .* Quotes keep a label .* '007'"):
+    with pytest.raises(
+        TaskError,
+        match="row 1 of the data: the label 007 has no answer; .* Quotes keep a label .* '007'",
+    ):
         make(rows(("007", "42")), {7: " bad", 42: " good"})
     task = make(rows(("1", "1.0")), {"1": " one", "1.0": " one point"})
-    assert {e.choice for part in task.splits.values() for e in part.examples} == {0, 1} and not task.notes
+    assert {e.choice for part in task.splits.values() for e in part.examples} == {
+        0,
+        1,
+    } and not task.notes
 
 
 @pytest.mark.parametrize("label", ["", " "])
@@ -74,7 +84,10 @@ def test_an_empty_label_may_have_an_answer():
 @pytest.mark.parametrize(
     ("answers", "message"),
     [
-        ({0: "good", 1: " good"}, "answers 'good' and ' good' for the labels 0 and 1 differ by spaces at most"),
+        (
+            {0: "good", 1: " good"},
+            "answers 'good' and ' good' for the labels 0 and 1 differ by spaces at most",
+        ),
         ({0: "good", 1: "good "}, "differ by spaces at most"),
         ({0: "very good", 1: "very  good"}, "differ by spaces at most"),
         ({0: "good", 1: "good"}, "differ by spaces at most"),
@@ -95,7 +108,12 @@ def test_a_study_file_gives_the_same_labels():
     task = {"data": {"path": "a.csv"}, "template": TEMPLATE, "label": "label", "splits": SIZES}
 
     def labels(answers):
-        given = {"model": "m", "task": {**task, "answers": answers}, "budget": 1, "strategies": ["random"]}
+        given = {
+            "model": "m",
+            "task": {**task, "answers": answers},
+            "budget": 1,
+            "strategies": ["random"],
+        }
         return list(parse_config(given).tasks[0].answers)
 
     assert labels({True: "a", False: "b"}) == ["true", "false"]
@@ -108,9 +126,9 @@ def test_a_study_file_gives_the_same_labels():
 
 # One example a text.
 
-LABELLED = st.lists(st.tuples(st.integers(0, 5), st.integers(0, 2)), min_size=6, max_size=20).filter(
-    lambda pairs: len({text for text, _ in pairs}) >= 3
-)
+LABELLED = st.lists(
+    st.tuples(st.integers(0, 5), st.integers(0, 2)), min_size=6, max_size=20
+).filter(lambda pairs: len({text for text, _ in pairs}) >= 3)
 
 
 @settings(max_examples=50)
@@ -120,7 +138,9 @@ def test_the_order_of_rows_has_no_say_whatever_labels_differ(pairs, random):
     shuffled = random.sample(data, len(data))
     sizes = dict.fromkeys(SPLITS, 1)
     answers = {0: " bad", 1: " good", 2: " fair"}
-    assert hashes(make(data, answers, splits=sizes)) == hashes(make(shuffled, answers, splits=sizes))
+    assert hashes(make(data, answers, splits=sizes)) == hashes(
+        make(shuffled, answers, splits=sizes)
+    )
 
 
 def test_the_label_of_most_rows_is_kept_and_the_others_are_told():
@@ -128,7 +148,10 @@ def test_the_label_of_most_rows_is_kept_and_the_others_are_told():
     task = make(data, {0: " bad", 1: " good"}, splits={**SIZES, "test": 8})
     found = {e.fields["text"]: e.answer for part in task.splits.values() for e in part.examples}
     assert len(found) == 20 and found["film 3"] == " bad"
-    assert task.notes[0] == "2 rows dropped whose text stands in another row (1 of them with another label)"
+    assert (
+        task.notes[0]
+        == "2 rows dropped whose text stands in another row (1 of them with another label)"
+    )
     assert "1 text with different labels: the label of most rows is kept" in task.notes[1]
     assert "; such as 0 (row 21 of the data), not 1 (row 4 of the data)" in task.notes[1]
 
@@ -147,11 +170,20 @@ def test_what_is_read_in_another_spelling_is_told():
     )
 
 
-def test_what_was_dropped_stands_at_the_start_in_the_terminal_and_in_every_report(tiny, tmp_path, caplog):
+def test_what_was_dropped_stands_at_the_start_in_the_terminal_and_in_every_report(
+    tiny, tmp_path, caplog
+):
     data = [*rows(), *rows((1, 1))[:10]]
     task = make(data, {0: " bad", 1: " good"})
     note = "10 rows dropped whose text stands in another row (5 of them with another label)"
-    study = {"name": "s", "budget": 3000, "length": 2, "score_on": 4, "seeds": 1, "strategies": [{"manual": {"label": "empty"}}]}
+    study = {
+        "name": "s",
+        "budget": 3000,
+        "length": 2,
+        "score_on": 4,
+        "seeds": 1,
+        "strategies": [{"manual": {"label": "empty"}}],
+    }
     with caplog.at_level(logging.WARNING):
         results = compare(study, out=tmp_path, model=tiny, task=task)
     assert f"task 'task': {note}" in caplog.text
@@ -167,7 +199,13 @@ def test_a_file_of_pandas_with_gaps_is_the_task_of_one_without(tmp_path):
     table = pd.DataFrame([*rows(), {"text": "unlabelled", "label": None}])
     assert table.label.dtype == float
     whole = table.dropna()
-    source = {"template": TEMPLATE, "label": "label", "answers": {0: " bad", 1: " good"}, "splits": SIZES, "name": "films"}
+    source = {
+        "template": TEMPLATE,
+        "label": "label",
+        "answers": {0: " bad", 1: " good"},
+        "splits": SIZES,
+        "name": "films",
+    }
     expected = hashes(make(rows(), source["answers"]))
     whole.to_csv(tmp_path / "a.csv", index=False)
     whole.to_parquet(tmp_path / "a.parquet")
@@ -188,7 +226,9 @@ def test_a_file_of_pandas_with_gaps_is_the_task_of_one_without(tmp_path):
 
 def test_splits_of_text_are_those_of_before(tmp_path):
     """Hashes of studies that exist: ordering and content of text have not changed."""
-    data = [{"text": f"{a} {b}", "label": a} for a, b in itertools.product(["good", "bad"], range(20))]
+    data = [
+        {"text": f"{a} {b}", "label": a} for a, b in itertools.product(["good", "bad"], range(20))
+    ]
     (tmp_path / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in data))
     source = {"data": {"path": "a.jsonl"}, "template": TEMPLATE, "label": "label", "splits": SIZES}
     assert hashes(Task.load(source, tmp_path)) == HASHES

@@ -21,7 +21,13 @@ def rows(count=20):
 
 
 def make(data=None, **changes):
-    given = {"template": TEMPLATE, "label": "label", "answers": {0: "bad", 1: "good"}, "splits": SIZES, **changes}
+    given = {
+        "template": TEMPLATE,
+        "label": "label",
+        "answers": {0: "bad", 1: "good"},
+        "splits": SIZES,
+        **changes,
+    }
     return Task.from_rows(rows() if data is None else data, **given)
 
 
@@ -29,14 +35,20 @@ def test_no_text_stands_in_two_splits_and_sizes_hold():
     task = make(rows() + rows())
     texts = {name: {e.fields["text"] for e in task.splits[name].examples} for name in SPLITS}
     assert {name: len(t) for name, t in texts.items()} == SIZES
-    assert not texts["search"] & texts["select"] and not texts["select"] & texts["test"] and not texts["search"] & texts["test"]
+    assert (
+        not texts["search"] & texts["select"]
+        and not texts["select"] & texts["test"]
+        and not texts["search"] & texts["test"]
+    )
     assert "20 rows dropped" in task.notes[0]
 
 
 @settings(max_examples=20)
 @given(st.permutations(rows()))
 def test_splits_depend_on_the_texts_not_on_the_order_of_the_file(shuffled):
-    assert [make(shuffled).splits[n].hash for n in SPLITS] == [make().splits[n].hash for n in SPLITS]
+    assert [make(shuffled).splits[n].hash for n in SPLITS] == [
+        make().splits[n].hash for n in SPLITS
+    ]
 
 
 def test_a_changed_label_changes_the_hash():
@@ -46,7 +58,9 @@ def test_a_changed_label_changes_the_hash():
 
 def test_choices_carry_the_templates_space():
     task = make()
-    assert task.choices == (" bad", " good") and task.kind == "choices" and task.metric == "accuracy"
+    assert (
+        task.choices == (" bad", " good") and task.kind == "choices" and task.metric == "accuracy"
+    )
     example = task.splits["search"].examples[0]
     assert example.answer == task.choices[example.choice]
 
@@ -62,14 +76,29 @@ def test_text_answers_have_aliases():
     ("changes", "complaint"),
     [
         ({"data": []}, "the data are empty"),
-        ({"data": rows(5)}, r"want 9 examples \(search: 4, select: 2, test: 3\), but the data hold 5"),
+        (
+            {"data": rows(5)},
+            r"want 9 examples \(search: 4, select: 2, test: 3\), but the data hold 5",
+        ),
         ({"data": [*rows(), {"text": "x"}]}, "row 21 of the data lacks the field 'label'"),
-        ({"data": [*rows(), {"text": float("nan"), "label": 1}]}, r"row 21 of the data: the field 'text' has no value \(NaN\)"),
-        ({"template": "{prompt} {body} {answer}"}, "row 1 of the data lacks the field 'body'; it has text, label"),
-        ({"data": [*rows(), {"text": "x", "label": 2}]}, "the label 2 has no answer; answers are given for 0, 1"),
+        (
+            {"data": [*rows(), {"text": float("nan"), "label": 1}]},
+            r"row 21 of the data: the field 'text' has no value \(NaN\)",
+        ),
+        (
+            {"template": "{prompt} {body} {answer}"},
+            "row 1 of the data lacks the field 'body'; it has text, label",
+        ),
+        (
+            {"data": [*rows(), {"text": "x", "label": 2}]},
+            "the label 2 has no answer; answers are given for 0, 1",
+        ),
         ({"answers": {0: "bad"}}, "at least two answers"),
         ({"aliases": {"bad": ["awful"]}}, "aliases belong to text answers"),
-        ({"splits": {"search": 4, "select": 0, "test": 3}}, "'select' needs at least 1 example, got 0"),
+        (
+            {"splits": {"search": 4, "select": 0, "test": 3}},
+            "'select' needs at least 1 example, got 0",
+        ),
         ({"metric": "exact_match"}, "is for text answers"),
         ({"metric": "no_module:function"}, "cannot be loaded"),
     ],
@@ -110,7 +139,9 @@ def test_the_same_task_from_every_kind_of_file(tmp_path, kind):
         "splits": SIZES,
     }
     task = Task.load(given, tmp_path)
-    assert task.name == "data" and [task.splits[n].hash for n in SPLITS] == [make().splits[n].hash for n in SPLITS]
+    assert task.name == "data" and [task.splits[n].hash for n in SPLITS] == [
+        make().splits[n].hash for n in SPLITS
+    ]
 
 
 def test_broken_files_are_named(tmp_path):
@@ -132,8 +163,15 @@ def test_a_saved_hub_data_set_loads_like_one_from_the_hub(tmp_path, monkeypatch)
     import datasets
 
     table = datasets.Dataset.from_list(rows())
-    monkeypatch.setattr(datasets, "load_dataset", lambda *a, **k: datasets.DatasetDict(train=table, test=table))
-    given = {"data": {"hub": "owner/films"}, "template": TEMPLATE, "label": "label", "answers": {0: "bad", 1: "good"}}
+    monkeypatch.setattr(
+        datasets, "load_dataset", lambda *a, **k: datasets.DatasetDict(train=table, test=table)
+    )
+    given = {
+        "data": {"hub": "owner/films"},
+        "template": TEMPLATE,
+        "label": "label",
+        "answers": {0: "bad", 1: "good"},
+    }
     task = Task.load({**given, "splits": SIZES})
     assert task.name == "films" and "20 rows dropped" in task.notes[0]
 
@@ -146,13 +184,22 @@ def test_an_unreachable_hub_says_the_offline_way(monkeypatch):
 
     monkeypatch.setattr(datasets, "load_dataset", refuse)
     with pytest.raises(TaskError, match="Offline, save it as JSONL"):
-        Task.load({"data": {"hub": "owner/films"}, "template": TEMPLATE, "label": "label", "splits": SIZES})
+        Task.load(
+            {
+                "data": {"hub": "owner/films"},
+                "template": TEMPLATE,
+                "label": "label",
+                "splits": SIZES,
+            }
+        )
 
 
 def test_metrics_are_those_of_scikit_learn():
     labels, predictions = [0, 0, 0, 1], [0, 0, 1, 1]
     assert metric_function("accuracy")(labels, predictions) == 0.75
-    assert metric_function("balanced_accuracy")(labels, predictions) == pytest.approx((2 / 3 + 1) / 2)
+    assert metric_function("balanced_accuracy")(labels, predictions) == pytest.approx(
+        (2 / 3 + 1) / 2
+    )
     assert metric_function("f1")(labels, predictions) == pytest.approx((0.8 + 2 / 3) / 2)
     assert metric_function("operator:eq")(1, 1) is True
 
@@ -175,19 +222,30 @@ def test_files_that_cannot_be_read_are_named(tmp_path, name, content):
 
 def test_texts_of_a_csv_file_that_pandas_takes_for_missing_are_texts(tmp_path):
     (tmp_path / "a.csv").write_text("text,label\nNA,None\nnull,\n")
-    assert read_data({"path": "a.csv"}, tmp_path) == [{"text": "NA", "label": "None"}, {"text": "null", "label": ""}]
+    assert read_data({"path": "a.csv"}, tmp_path) == [
+        {"text": "NA", "label": "None"},
+        {"text": "null", "label": ""},
+    ]
 
 
 @pytest.mark.parametrize(
     ("code", "message"),
-    [("raise RuntimeError('no')", "RuntimeError: no"), ("import sys; sys.exit(3)", "ends the program"), ("", "AttributeError")],
+    [
+        ("raise RuntimeError('no')", "RuntimeError: no"),
+        ("import sys; sys.exit(3)", "ends the program"),
+        ("", "AttributeError"),
+    ],
 )
-def test_a_metric_of_the_current_folder_is_found_and_a_broken_one_named(tmp_path, monkeypatch, code, message):
+def test_a_metric_of_the_current_folder_is_found_and_a_broken_one_named(
+    tmp_path, monkeypatch, code, message
+):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [path for path in sys.path if path])
     monkeypatch.setattr(sys, "modules", dict(sys.modules))
     (tmp_path / "whole_metric.py").write_text("def share(labels, predictions): return 0.5")
     assert metric_function("whole_metric:share")([], []) == 0.5
     (tmp_path / "broken_metric.py").write_text(code)
-    with pytest.raises(TaskError, match=f"the metric 'broken_metric:share' cannot be loaded: .*{message}"):
+    with pytest.raises(
+        TaskError, match=f"the metric 'broken_metric:share' cannot be loaded: .*{message}"
+    ):
         metric_function("broken_metric:share")

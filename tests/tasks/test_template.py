@@ -18,7 +18,10 @@ def test_slots_segments_and_spaces():
 def test_render_brings_the_slots_spaces_back():
     template = Template.parse("{prompt} capital {prompt} {name} is {answer}")
     slots = template.slot_texts(["The", "of"])
-    assert template.render({"name": "Britain"}, slots, template.answer_text("London")) == "The capital of Britain is London"
+    assert (
+        template.render({"name": "Britain"}, slots, template.answer_text("London"))
+        == "The capital of Britain is London"
+    )
     assert template.render({"name": "X"}, template.slot_texts([]), " Y") == " capital X is Y"
 
 
@@ -63,14 +66,18 @@ def test_more_texts_than_slots_are_refused():
         ("The {prompt:2} movie {{x}} {prompt} {text}{answer}", "The movie {{x}} {text}"),
     ],
 )
-def test_in_front_all_prompt_tokens_stand_in_one_slot_before_the_text_of_an_empty_prompt(text, below):
+def test_in_front_all_prompt_tokens_stand_in_one_slot_before_the_text_of_an_empty_prompt(
+    text, below
+):
     template = Template.parse(text).bind(3)
     assert template.taking("slots") is template and not template.apart
     front, beside = template.taking("prefix"), template.taking("gated")
     assert front.segments == beside.segments == ("", below) and front.apart and beside.apart
     assert [(slot.length, slot.space) for slot in front.slots] == [(template.length, False)]
     fields = {"text": "a film"}
-    assert front.render(fields, [""], " X") == template.render(fields, template.slot_texts([]), " X")
+    assert front.render(fields, [""], " X") == template.render(
+        fields, template.slot_texts([]), " X"
+    )
 
 
 def test_without_a_prompt_an_empty_slot_stands_above_the_text_of_an_empty_prompt():
@@ -86,4 +93,6 @@ def test_for_a_tuned_model_the_slots_stay_below_an_empty_one():
     tuned = template.taking("tuned")
     assert tuned.segments == ("", *template.segments) and tuned.slots[1:] == template.slots
     assert (tuned.slots[0].length, tuned.length, tuned.kind, tuned.apart) == (0, 3, "tuned", False)
-    assert tuned.render({"text": "x"}, ["", " a b", " c"], " y") == template.render({"text": "x"}, [" a b", " c"], " y")
+    assert tuned.render({"text": "x"}, ["", " a b", " c"], " y") == template.render(
+        {"text": "x"}, [" a b", " c"], " y"
+    )

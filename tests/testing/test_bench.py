@@ -28,7 +28,9 @@ def table(pool=4, length=3, examples=5, seed=0, price=40, lead=13):
     rng = np.random.default_rng(seed)
     losses = rng.uniform(0.1, 2, (pool**length, examples)).astype(np.float32).astype(np.float64)
     words = [f" w{i}" for i in range(pool)]
-    return TableScorer(losses, (losses < 0.7).astype(float), torch.randn(pool, 6), words, price, lead, "toy")
+    return TableScorer(
+        losses, (losses < 0.7).astype(float), torch.randn(pool, 6), words, price, lead, "toy"
+    )
 
 
 class OneByOne(Strategy):
@@ -36,7 +38,9 @@ class OneByOne(Strategy):
 
     def __init__(self, objective, *, seed):
         super().__init__(objective, seed=seed)
-        self._rows = itertools.product(range(len(objective.space.pool)), repeat=objective.space.length)
+        self._rows = itertools.product(
+            range(len(objective.space.pool)), repeat=objective.space.length
+        )
 
     def ask(self):
         return [self.objective.space.prompt(row) for row in itertools.islice(self._rows, 1)]
@@ -49,7 +53,9 @@ def test_a_table_gives_the_losses_and_the_prices_that_it_was_made_with():
     found = objective.evaluate(prompts)
     np.testing.assert_allclose(found.losses, scorer.losses[[0, 0 * 16 + 1 * 4 + 2, 63]], atol=1e-6)
     assert objective.ledger.spent == 13 + 3 * 40 and objective.ledger.left == 0
-    assert scorer.optimum_value == scorer.losses.mean(1).min() and scorer.median_value == np.median(scorer.losses.mean(1))
+    assert scorer.optimum_value == scorer.losses.mean(1).min() and scorer.median_value == np.median(
+        scorer.losses.mean(1)
+    )
 
 
 def test_a_table_comes_back_from_its_file_and_refuses_anything_else(tmp_path):
@@ -63,7 +69,9 @@ def test_a_table_comes_back_from_its_file_and_refuses_anything_else(tmp_path):
         with pytest.raises(RecordError, match="no table of scores"):
             TableScorer.load(path)
     with pytest.raises(RecordError, match="not whole"):
-        TableScorer(np.full((4, 2), np.nan), np.zeros((4, 2)), torch.zeros(2, 2), ["a", "b"], 1, 0, "x")
+        TableScorer(
+            np.full((4, 2), np.nan), np.zeros((4, 2)), torch.zeros(2, 2), ["a", "b"], 1, 0, "x"
+        )
     with pytest.raises(RecordError, match="no table of all prompts"):
         TableScorer(np.ones((5, 2)), np.zeros((5, 2)), torch.zeros(2, 2), ["a", "b"], 1, 0, "x")
 
@@ -93,11 +101,21 @@ def test_the_table_of_a_run_holds_what_the_run_scored(tmp_path, tiny, films, mon
     seen = 0
     for line in lines:
         if line["stage"] == "search":
-            prompts = [scorer.space.prompt([ids.index(i) for i in data["ids"]]) for data in line["prompts"]]
-            np.testing.assert_allclose(scorer.score(prompts, scorer.scored).losses, line["losses"], atol=1e-6)
-            assert [scorer.space.decode(p.ids) for p in prompts] == [tiny.decode(data["ids"]) for data in line["prompts"]]
+            prompts = [
+                scorer.space.prompt([ids.index(i) for i in data["ids"]]) for data in line["prompts"]
+            ]
+            np.testing.assert_allclose(
+                scorer.score(prompts, scorer.scored).losses, line["losses"], atol=1e-6
+            )
+            assert [scorer.space.decode(p.ids) for p in prompts] == [
+                tiny.decode(data["ids"]) for data in line["prompts"]
+            ]
             seen += len(prompts)
-    assert seen == 9 and scorer.budget(9) == [line for line in lines if line["stage"] == "search"][-1]["ledger"]["forward"]
+    assert (
+        seen == 9
+        and scorer.budget(9)
+        == [line for line in lines if line["stage"] == "search"][-1]["ledger"]["forward"]
+    )
     torch.testing.assert_close(scorer.embeddings, tiny.embeddings[ids].float())
     with pytest.raises(RecordError, match="expected every prompt|Let the run"):
         (run / "evaluations.jsonl").write_bytes(sealed_line(unseal(lines[-1]) | {"n": 0}))
@@ -135,17 +153,36 @@ def test_wins_are_counted_seed_by_seed():
 
 def test_every_searching_strategy_is_benched_and_those_of_a_table_need_scores_only():
     assert bench.searching(table=False)[0] == bench.searching(table=True)[0] == "random"
-    assert {"evolution", "optuna"} <= set(bench.searching(table=True)) < set(bench.searching(table=False))
-    assert not {"manual", "exhaustive"} & set(bench.searching(table=False)) and "p_tuning" not in bench.searching(table=True)
+    assert (
+        {"evolution", "optuna"}
+        <= set(bench.searching(table=True))
+        < set(bench.searching(table=False))
+    )
+    assert not {"manual", "exhaustive"} & set(
+        bench.searching(table=False)
+    ) and "p_tuning" not in bench.searching(table=True)
 
 
 def test_a_claim_is_what_the_docstring_says():
-    assert bench.claims(find_strategy("optuna"), "pairwise") and not bench.claims(find_strategy("random"), "separable")
+    assert bench.claims(find_strategy("optuna"), "pairwise") and not bench.claims(
+        find_strategy("random"), "separable"
+    )
 
 
 def test_the_command_prints_a_table_and_keeps_what_it_found(tmp_path):
-    made = ["evolution", "optuna: {label: nsga2, sampler: nsga2}", "--on", "separable", "--seeds", "2", "--evaluations", "40"]
-    result = CliRunner().invoke(app, ["bench-strategies", *made, "--pool", "20", "--length", "2", "--out", str(tmp_path)])
+    made = [
+        "evolution",
+        "optuna: {label: nsga2, sampler: nsga2}",
+        "--on",
+        "separable",
+        "--seeds",
+        "2",
+        "--evaluations",
+        "40",
+    ]
+    result = CliRunner().invoke(
+        app, ["bench-strategies", *made, "--pool", "20", "--length", "2", "--out", str(tmp_path)]
+    )
     assert result.exit_code == 0, result.output
     found = pd.read_parquet(tmp_path / "searches.parquet")
     assert sorted(set(found.label)) == ["evolution", "nsga2", "random"] and len(found) == 6
@@ -183,5 +220,7 @@ def test_wrong_input_is_named(given, error):
 
 def test_a_strategy_that_needs_more_than_a_table_has_is_refused(tmp_path):
     table().save(tmp_path / "t.safetensors")
-    result = CliRunner().invoke(app, ["bench-strategies", "p_tuning", "--table", str(tmp_path / "t.safetensors")])
+    result = CliRunner().invoke(
+        app, ["bench-strategies", "p_tuning", "--table", str(tmp_path / "t.safetensors")]
+    )
     assert result.exit_code == 2 and "needs more than the scores" in result.output

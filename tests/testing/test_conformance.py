@@ -31,8 +31,8 @@ class Honest(Strategy):
         if not ranking:
             return space.sample(self.rng, self.batch)
         rows = np.tile(space.indices(ranking[0].prompt), (self.batch, 1))
-        rows[np.arange(self.batch), self.rng.integers(space.length, size=self.batch)] = self.rng.integers(
-            len(space.pool), size=self.batch
+        rows[np.arange(self.batch), self.rng.integers(space.length, size=self.batch)] = (
+            self.rng.integers(len(space.pool), size=self.batch)
         )
         return [space.prompt(row) for row in rows]
 
@@ -49,7 +49,9 @@ class Index(Honest):
     """Mixes up indices and token ids."""
 
     def ask(self):
-        return [HardPrompt(self.rng.integers(len(self.objective.space.pool), size=4)) for _ in range(8)]
+        return [
+            HardPrompt(self.rng.integers(len(self.objective.space.pool), size=4)) for _ in range(8)
+        ]
 
 
 class Infinite(Strategy):
@@ -66,7 +68,11 @@ class Greedy(Honest):
 
     def ask(self):
         if self.objective.affordable(4) < 1:
-            raise BudgetExhausted("this is fine") if self.objective.ledger.spent else ValueError("this is not")
+            raise (
+                BudgetExhausted("this is fine")
+                if self.objective.ledger.spent
+                else ValueError("this is not")
+            )
         return super().ask()
 
 
@@ -84,7 +90,10 @@ class Global(Honest):
     """Draws from numpy's global generator."""
 
     def ask(self):
-        return [self.objective.space.prompt(np.random.randint(len(self.objective.space.pool), size=4)) for _ in range(8)]
+        return [
+            self.objective.space.prompt(np.random.randint(len(self.objective.space.pool), size=4))
+            for _ in range(8)
+        ]
 
 
 class Unseeded(Honest):
@@ -140,7 +149,9 @@ class Trained(Strategy):
     def __init__(self, objective, *, seed):
         super().__init__(objective, seed=seed)
         self.rng = np.random.default_rng(seed)
-        self.vectors = torch.nn.Parameter(torch.from_numpy(self.rng.normal(0, 0.1, (objective.space.length, 8))).float())
+        self.vectors = torch.nn.Parameter(
+            torch.from_numpy(self.rng.normal(0, 0.1, (objective.space.length, 8))).float()
+        )
 
     def ask(self):
         loss = self.objective.loss(self.vectors, self.objective.minibatch(self.rng, 4))
@@ -176,7 +187,10 @@ class Halfway(Honest):
 
     def ask(self):
         space = self.objective.space
-        return [space.prompt(self.rng.integers(max(1, len(space.pool) // 2), size=space.length)) for _ in range(8)]
+        return [
+            space.prompt(self.rng.integers(max(1, len(space.pool) // 2), size=space.length))
+            for _ in range(8)
+        ]
 
 
 class Chance(Honest):

@@ -41,16 +41,25 @@ def test_prompts_of_all_kinds_walk_on_the_same_landscape(kind):
     hard = scorer.space.sample(np.random.default_rng(0), 5)
     texts = [TextPrompt(scorer.space.decode(prompt.ids)) for prompt in hard]
     expected = scorer.score(hard, ALL).losses
-    np.testing.assert_allclose(scorer.score([soft(scorer, p) for p in hard], ALL).losses, expected, atol=1e-7)
+    np.testing.assert_allclose(
+        scorer.score([soft(scorer, p) for p in hard], ALL).losses, expected, atol=1e-7
+    )
     np.testing.assert_allclose(scorer.score(texts, ALL).losses, expected, atol=1e-7)
     prefixes = [PrefixPrompt(scorer.keys_values(p.ids)) for p in hard]
     np.testing.assert_allclose(scorer.score(prefixes, ALL).losses, expected, atol=1e-7)
-    gates = torch.tensor([[0.5, 1.5], [0.0, 0.0]])  # of two layers and two heads: what the upper one holds does not count
+    gates = torch.tensor(
+        [[0.5, 1.5], [0.0, 0.0]]
+    )  # of two layers and two heads: what the upper one holds does not count
     vectors = [scorer.embeddings[list(p.ids)] for p in hard]
     gated = [GatedPrompt(torch.stack([2 * v, torch.ones_like(v)], 1), gates) for v in vectors]
     np.testing.assert_allclose(scorer.score(gated, ALL).losses, expected, atol=1e-7)
-    part = {"a.x": torch.full((4, 8), 0.25), "b.x": torch.full((2, 4, 8), 0.5)}  # laid on each other: 1.25 everywhere
-    tuned = [TunedPrompt({"vectors": v - 1.25, **part}) for v in vectors] + [TunedPrompt({"vectors": vectors[0]})]
+    part = {
+        "a.x": torch.full((4, 8), 0.25),
+        "b.x": torch.full((2, 4, 8), 0.5),
+    }  # laid on each other: 1.25 everywhere
+    tuned = [TunedPrompt({"vectors": v - 1.25, **part}) for v in vectors] + [
+        TunedPrompt({"vectors": vectors[0]})
+    ]
     np.testing.assert_allclose(scorer.score(tuned, ALL).losses, [*expected, expected[0]], atol=1e-5)
 
 
@@ -63,13 +72,24 @@ def test_the_differentiable_loss_is_the_score_and_its_gradient_is_right(kind):
     assert float(scorer.loss(start, batch)) == pytest.approx(score, abs=1e-6)
     vectors = start.double().requires_grad_()
     torch.autograd.gradcheck(lambda v: scorer.loss(v, batch), vectors)
-    rows = torch.randn(4, *scorer.prefix_shape, generator=torch.Generator().manual_seed(0)).double().requires_grad_()
+    rows = (
+        torch.randn(4, *scorer.prefix_shape, generator=torch.Generator().manual_seed(0))
+        .double()
+        .requires_grad_()
+    )
     torch.autograd.gradcheck(lambda r: scorer.loss(r, batch), rows)
     deep = [
-        t.double().requires_grad_() for t in (torch.randn(4, 2, 8, generator=torch.Generator().manual_seed(1)), torch.ones(2, 2))
+        t.double().requires_grad_()
+        for t in (
+            torch.randn(4, 2, 8, generator=torch.Generator().manual_seed(1)),
+            torch.ones(2, 2),
+        )
     ]
     torch.autograd.gradcheck(lambda *numbers: scorer.loss(numbers, batch), tuple(deep))
-    both = [torch.randn(s, generator=torch.Generator().manual_seed(2)).double().requires_grad_() for s in ((4, 8), (3, 5))]
+    both = [
+        torch.randn(s, generator=torch.Generator().manual_seed(2)).double().requires_grad_()
+        for s in ((4, 8), (3, 5))
+    ]
     torch.autograd.gradcheck(lambda v, w: scorer.loss({"vectors": v, "a.x": w}, batch), tuple(both))
 
 
@@ -96,7 +116,9 @@ def mixed_difference(scorer, rows):
     return values @ [1, -1, -1, 1]
 
 
-@pytest.mark.parametrize(("kind", "interacts"), [("separable", False), ("plateau", False), ("pairwise", True)])
+@pytest.mark.parametrize(
+    ("kind", "interacts"), [("separable", False), ("plateau", False), ("pairwise", True)]
+)
 def test_positions_interact_only_where_they_should(kind, interacts):
     scorer = PlantedScorer(kind)
     rng = np.random.default_rng(0)
@@ -126,7 +148,9 @@ def test_on_the_deceptive_landscape_descent_ends_at_the_decoy():
             scorer.loss(vectors, scorer.scored).backward()
             optimizer.step()
         ends.append(means(scorer, [SoftPrompt(vectors)])[0] - scorer.optimum_value)
-    assert min(ends) > 0.2 and max(ends) < 0.35  # the decoy is 0.25 nats above the optimum, times the examples' scales
+    assert (
+        min(ends) > 0.2 and max(ends) < 0.35
+    )  # the decoy is 0.25 nats above the optimum, times the examples' scales
 
 
 def test_on_the_plateau_most_tokens_are_equally_wrong():
@@ -182,4 +206,8 @@ def test_texts_of_any_length_are_scored_and_priced_by_their_words():
 
 def test_examples_are_examples():
     example = PlantedScorer("separable").examples(np.array([5]))[0]
-    assert (example.id, example.answer, example.choice) == (5, " no", 1) and "text" in example.fields
+    assert (example.id, example.answer, example.choice) == (
+        5,
+        " no",
+        1,
+    ) and "text" in example.fields

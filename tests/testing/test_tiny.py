@@ -22,7 +22,8 @@ def test_a_model_scores_text_and_prompts_make_a_difference(architecture):
     assert not model.training and model.dtype == torch.float32
     with torch.no_grad():
         logits = [
-            model(tokenizer(text, return_tensors="pt").input_ids).logits[0, -1] for text in ("It was good", "The capital is")
+            model(tokenizer(text, return_tensors="pt").input_ids).logits[0, -1]
+            for text in ("It was good", "The capital is")
         ]
     assert torch.isfinite(logits[0]).all()
     assert (logits[0].log_softmax(-1) - logits[1].log_softmax(-1)).abs().max() > 0.5
@@ -31,7 +32,9 @@ def test_a_model_scores_text_and_prompts_make_a_difference(architecture):
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_the_seed_draws_the_weights_and_the_global_generator_stays(architecture):
     before = torch.get_rng_state()
-    one, same, other = (tiny_model(architecture, seed=seed)[0].get_input_embeddings().weight for seed in (0, 0, 1))
+    one, same, other = (
+        tiny_model(architecture, seed=seed)[0].get_input_embeddings().weight for seed in (0, 0, 1)
+    )
     assert torch.equal(one, same) and not torch.equal(one, other)
     assert torch.equal(torch.get_rng_state(), before)
 
@@ -75,7 +78,12 @@ def test_common_words_are_single_tokens(word):
 @settings(max_examples=100, deadline=None)
 @given(st.text())
 def test_any_text_round_trips(text):
-    assert TOKENIZER.decode(TOKENIZER(text, split_special_tokens=True).input_ids, clean_up_tokenization_spaces=False) == text
+    assert (
+        TOKENIZER.decode(
+            TOKENIZER(text, split_special_tokens=True).input_ids, clean_up_tokenization_spaces=False
+        )
+        == text
+    )
 
 
 def test_the_tokenizer_is_the_same_each_time():
@@ -87,11 +95,15 @@ def test_chats_have_a_template():
     text = TOKENIZER.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
     assert text == "<|system|>Be brief.<|end|><|user|>Good?<|end|><|assistant|>"
     ids = TOKENIZER(text).input_ids
-    assert ids[0] in TOKENIZER.convert_tokens_to_ids(["<|system|>"]) and TOKENIZER.eos_token_id in ids
+    assert (
+        ids[0] in TOKENIZER.convert_tokens_to_ids(["<|system|>"]) and TOKENIZER.eos_token_id in ids
+    )
 
 
 def test_another_architecture_is_refused_with_a_suggestion():
-    with pytest.raises(UnknownName, match=r"unknown architecture 'gemma2'\. Did you mean 'gemma3'\?"):
+    with pytest.raises(
+        UnknownName, match=r"unknown architecture 'gemma2'\. Did you mean 'gemma3'\?"
+    ):
         tiny_model("gemma2")
 
 

@@ -25,7 +25,9 @@ _ADAPTED = ("llama", "mistral", "gpt2")
 _NAME = re.compile(r"\.(\d{1,6})\.(\w+)\.adaption_(prompt|gate)\Z", re.ASCII)
 
 
-def adaption_files(prompt: GatedPrompt, lm: LanguageModel) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def adaption_files(
+    prompt: GatedPrompt, lm: LanguageModel
+) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """The tensors of a PEFT folder, by name, and what its configuration says of them.
 
     Args:
@@ -41,7 +43,9 @@ def adaption_files(prompt: GatedPrompt, lm: LanguageModel) -> tuple[dict[str, Te
             "train one with `gate: layer`"
         )
     if fault := _difference(lm):
-        raise ExportError(f"PEFT's ADAPTION_PROMPT does not hold this prompt exactly: {fault}. Export it as json")
+        raise ExportError(
+            f"PEFT's ADAPTION_PROMPT does not hold this prompt exactly: {fault}. Export it as json"
+        )
     names = {module: name for name, module in lm.model.named_modules()}
     attentions = [names[attention] for attention in lm.layers.attentions][-len(prompt.gates) :]
     tensors = {}
@@ -56,7 +60,9 @@ def adaption_files(prompt: GatedPrompt, lm: LanguageModel) -> tuple[dict[str, Te
     }
 
 
-def read_adaption(folder: Path, config: AdaptionConfig, tensors: Mapping[str, Tensor], lm: LanguageModel) -> GatedPrompt:
+def read_adaption(
+    folder: Path, config: AdaptionConfig, tensors: Mapping[str, Tensor], lm: LanguageModel
+) -> GatedPrompt:
     """The prompt of a PEFT folder.
 
     Args:
@@ -69,12 +75,16 @@ def read_adaption(folder: Path, config: AdaptionConfig, tensors: Mapping[str, Te
         PromptError: The tensors are not those of the model's top-most layers, or PEFT means something else by them.
     """
     if fault := _difference(lm):
-        raise PromptError(f"{folder} means something else to PEFT than to '{lm.name}' here: {fault}")
+        raise PromptError(
+            f"{folder} means something else to PEFT than to '{lm.name}' here: {fault}"
+        )
     found: dict[int, dict[str, Tensor]] = {}
     for name, tensor in tensors.items():
         match = _NAME.search(name)
         if match is None:
-            raise PromptError(f"{folder} holds {name[:200]}, which is no part of an adaption prompt: it is damaged")
+            raise PromptError(
+                f"{folder} holds {name[:200]}, which is no part of an adaption prompt: it is damaged"
+            )
         found.setdefault(int(match[1]), {})[match[3]] = tensor
     length, count = config.adapter_len, config.adapter_layers
     most, _, width = lm.gated_shape
@@ -91,7 +101,10 @@ def read_adaption(folder: Path, config: AdaptionConfig, tensors: Mapping[str, Te
                 f"the width of '{lm.name}', and a gate of shape (1,)"
             )
     layers = [found[layer] for layer in sorted(found)]
-    return GatedPrompt(torch.cat([parts["prompt"] for parts in layers]).transpose(0, 1), torch.stack([p["gate"] for p in layers]))
+    return GatedPrompt(
+        torch.cat([parts["prompt"] for parts in layers]).transpose(0, 1),
+        torch.stack([p["gate"] for p in layers]),
+    )
 
 
 def _difference(lm: LanguageModel) -> str | None:

@@ -26,7 +26,10 @@ class PeftConfig(Values):
     """Options of every type, as export writes them."""
 
     #: Options that change what tensors mean, with the values that do not.
-    plain: ClassVar[Mapping[str, tuple[Any, ...]]] = {"auto_mapping": (None,), "modules_to_save": (None, [])}
+    plain: ClassVar[Mapping[str, tuple[Any, ...]]] = {
+        "auto_mapping": (None,),
+        "modules_to_save": (None, []),
+    }
 
     task_type: Literal["CAUSAL_LM"] | None = None
     base_model_name_or_path: Text | None = None
@@ -99,7 +102,9 @@ class LoraConfig(PeftConfig):
 
 
 Config = VectorsConfig | PrefixConfig | AdaptionConfig | LoraConfig
-_TYPES: dict[str, type[VectorsConfig] | type[PrefixConfig] | type[AdaptionConfig] | type[LoraConfig]] = {
+_TYPES: dict[
+    str, type[VectorsConfig] | type[PrefixConfig] | type[AdaptionConfig] | type[LoraConfig]
+] = {
     "PROMPT_TUNING": VectorsConfig,
     "P_TUNING": VectorsConfig,
     "PREFIX_TUNING": PrefixConfig,
@@ -120,7 +125,9 @@ def read_config(data: Mapping[str, Any], folder: Path) -> Config:
     """
     kind = data.get("peft_type")
     if not isinstance(kind, str) or kind not in _TYPES:
-        raise PromptError(f"{folder} is of the type {str(kind)[:80]}; expected {', '.join(list(_TYPES)[:-1])} or LORA")
+        raise PromptError(
+            f"{folder} is of the type {str(kind)[:80]}; expected {', '.join(list(_TYPES)[:-1])} or LORA"
+        )
     config = checked(_TYPES[kind], data, folder / CONFIG)
     for option, plain in config.plain.items():
         if (value := data.get(option)) not in plain:

@@ -15,7 +15,13 @@ from torch import Tensor
 
 from promptsearch.errors import PromptError
 from promptsearch.export.peft.adaption import read_adaption
-from promptsearch.export.peft.config import CONFIG, AdaptionConfig, LoraConfig, VectorsConfig, read_config
+from promptsearch.export.peft.config import (
+    CONFIG,
+    AdaptionConfig,
+    LoraConfig,
+    VectorsConfig,
+    read_config,
+)
 from promptsearch.export.schema import read_object
 from promptsearch.models import LanguageModel
 from promptsearch.prompts.prompt import GatedPrompt, PrefixPrompt, SoftPrompt, Weights, read_tensors
@@ -24,7 +30,9 @@ from promptsearch.prompts.prompt import GatedPrompt, PrefixPrompt, SoftPrompt, W
 WEIGHTS, TENSOR = "adapter_model.safetensors", "prompt_embeddings"
 
 
-def read_peft(folder: Path | str, lm: LanguageModel) -> SoftPrompt | PrefixPrompt | GatedPrompt | Weights:
+def read_peft(
+    folder: Path | str, lm: LanguageModel
+) -> SoftPrompt | PrefixPrompt | GatedPrompt | Weights:
     """The prompt in a PEFT folder.
 
     Args:
@@ -36,34 +44,48 @@ def read_peft(folder: Path | str, lm: LanguageModel) -> SoftPrompt | PrefixPromp
     """
     folder = Path(folder)
     if not (folder / WEIGHTS).exists() and (folder / "adapter_model.bin").exists():
-        raise PromptError(f"{folder} holds a pickle, adapter_model.bin, which could run code: let peft save it as safetensors")
+        raise PromptError(
+            f"{folder} holds a pickle, adapter_model.bin, which could run code: let peft save it as safetensors"
+        )
     try:
         data, tensors = read_object(folder / CONFIG), read_tensors(folder / WEIGHTS)
     except PromptError as error:
-        raise PromptError(f"{folder} is no PEFT folder of a prompt, or is damaged: {error}") from error
+        raise PromptError(
+            f"{folder} is no PEFT folder of a prompt, or is damaged: {error}"
+        ) from error
     config = read_config(data, folder)
     if isinstance(config, LoraConfig):
         return _low_rank(folder, tensors, config, lm)
     if isinstance(config, AdaptionConfig):
         return read_adaption(folder, config, tensors, lm)
     if set(tensors) != {TENSOR}:
-        raise PromptError(f"{folder / WEIGHTS} is damaged: expected the tensor '{TENSOR}', found {str(sorted(tensors))[:200]}")
+        raise PromptError(
+            f"{folder / WEIGHTS} is damaged: expected the tensor '{TENSOR}', found {str(sorted(tensors))[:200]}"
+        )
     rows, vectors, layers = tensors[TENSOR], isinstance(config, VectorsConfig), config.num_layers
     count = config.num_virtual_tokens
     if rows.ndim != 2 or count != len(rows):
-        raise PromptError(f"{folder} holds numbers of shape {tuple(rows.shape)} for {count} virtual tokens: it is damaged")
+        raise PromptError(
+            f"{folder} holds numbers of shape {tuple(rows.shape)} for {count} virtual tokens: it is damaged"
+        )
     if lm.context is not None and count >= lm.context:
-        raise PromptError(f"{folder} has {count} virtual tokens, but '{lm.name}' reads at most {lm.context} with the input")
+        raise PromptError(
+            f"{folder} has {count} virtual tokens, but '{lm.name}' reads at most {lm.context} with the input"
+        )
     shape = lm.embeddings.shape[1:] if vectors else lm.prefix_shape
     if not vectors and layers not in (None, shape[0]):
         raise PromptError(f"{folder} is for a model of {layers} layers; '{lm.name}' has {shape[0]}")
     if rows.shape[1] != math.prod(shape):
         expected = " x ".join(map(str, shape))
-        raise PromptError(f"{folder} has {rows.shape[1]} numbers a token; '{lm.name}' takes {expected} = {math.prod(shape)}")
+        raise PromptError(
+            f"{folder} has {rows.shape[1]} numbers a token; '{lm.name}' takes {expected} = {math.prod(shape)}"
+        )
     return SoftPrompt(rows) if vectors else PrefixPrompt(rows.unflatten(1, shape))
 
 
-def _low_rank(folder: Path, tensors: Mapping[str, Tensor], config: LoraConfig, lm: LanguageModel) -> Weights:
+def _low_rank(
+    folder: Path, tensors: Mapping[str, Tensor], config: LoraConfig, lm: LanguageModel
+) -> Weights:
     """A and (alpha / r) B of each linear map.
 
     Raises:
@@ -75,6 +97,8 @@ def _low_rank(folder: Path, tensors: Mapping[str, Tensor], config: LoraConfig, l
         name = key.removeprefix("base_model.model.").removesuffix(".weight")
         found[name] = scale * tensor.float() if name.endswith(".lora_B") else tensor
         if name.endswith(".lora_A") and len(tensor) != config.r:
-            raise PromptError(f"{folder} says r = {config.r}, but '{name[:200]}' has the shape {tuple(tensor.shape)}")
+            raise PromptError(
+                f"{folder} says r = {config.r}, but '{name[:200]}' has the shape {tuple(tensor.shape)}"
+            )
     lm.weights.check(found)
     return Weights(found)

@@ -99,8 +99,12 @@ def _check_own(prompt: Prompt, folder: Path, lm: LanguageModel) -> None:
     """
     given, (_, own) = read_object(folder / CONFIG), _held(prompt, lm)
     for option in {**own, **given}:
-        if option not in _FREE and (option not in own or option not in given or given[option] != own[option]):
-            written = f"export writes {own[option]!r}" if option in own else "export does not write it"
+        if option not in _FREE and (
+            option not in own or option not in given or given[option] != own[option]
+        ):
+            written = (
+                f"export writes {own[option]!r}" if option in own else "export does not write it"
+            )
             raise PromptError(
                 f"{folder / CONFIG} has {option[:80]!r} = {str(given.get(option))[:80]!r}, and {written}: the prompt was found "
                 "for something else, or the file was changed. `read_peft` reads what others wrote"
@@ -124,13 +128,17 @@ def score_peft(certificate: Certificate, lm: LanguageModel, folder: Path) -> lis
     # For LORA and ADAPTION_PROMPT, peft puts modules of its own into the model.
     base = copy.deepcopy(lm.model) if isinstance(prompt, Weights | GatedPrompt) else lm.model
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # between peft and transformers; nothing that a user could do
+        warnings.simplefilter(
+            "ignore", FutureWarning
+        )  # between peft and transformers; nothing that a user could do
         model = peft.PeftModel.from_pretrained(base, str(folder)).eval()
 
     def logits(example: Example, answer: Ids) -> Tensor:
         text = lay_out(certificate.template, lm, example, None).segments[-1]
         # peft returns logits for the virtual tokens of PROMPT_TUNING too: they are counted from the end.
-        found: Tensor = model(input_ids=torch.tensor([[*text, *answer]], device=lm.device)).logits[0]
+        found: Tensor = model(input_ids=torch.tensor([[*text, *answer]], device=lm.device)).logits[
+            0
+        ]
         return found
 
     return certificate.losses_by(lm, logits)
@@ -146,7 +154,10 @@ def front_rows(saved: SavedPrompt, lm: LanguageModel) -> Tensor:
     check_in_front(saved.template, "PEFT puts a prompt in front of the whole text")
     fields = dict.fromkeys(saved.template.fields, "")
     whole = embedded(lm, saved.prompt, saved.template, fields)
-    rows = whole[: len(whole) - len(lay_out(saved.template, lm, Example(0, fields, "", None), None).segments[-1])]
+    rows = whole[
+        : len(whole)
+        - len(lay_out(saved.template, lm, Example(0, fields, "", None), None).segments[-1])
+    ]
     if not len(rows):
         raise ExportError("the prompt is empty: PEFT needs at least one virtual token")
     return rows.detach().float().cpu().contiguous()
@@ -184,9 +195,13 @@ def _low_rank(weights: Weights, lm: LanguageModel) -> tuple[dict[str, Tensor], d
     Raises:
         ExportError: There are other weights than low-rank ones, or these differ in rank.
     """
-    tensors = {f"base_model.model.{name}.weight": tensor for name, tensor in weights.tensors.items()}
+    tensors = {
+        f"base_model.model.{name}.weight": tensor for name, tensor in weights.tensors.items()
+    }
     if any(not name.endswith((".lora_A", ".lora_B")) for name in weights.tensors):
-        raise ExportError("of weights, PEFT holds low-rank ones (lora) exactly, and these are others: export them as json")
+        raise ExportError(
+            "of weights, PEFT holds low-rank ones (lora) exactly, and these are others: export them as json"
+        )
     ranks = {len(tensor) for name, tensor in weights.tensors.items() if name.endswith(".lora_A")}
     if len(ranks) != 1:
         raise ExportError(
@@ -202,7 +217,9 @@ def _low_rank(weights: Weights, lm: LanguageModel) -> tuple[dict[str, Tensor], d
         "bias": "none",
         "lora_dropout": 0.0,
         # Conv1D, GPT-2's linear map, holds its matrix turned.
-        "fan_in_fan_out": any(type(lm.model.get_submodule(name)).__name__ == "Conv1D" for name in modules),
+        "fan_in_fan_out": any(
+            type(lm.model.get_submodule(name)).__name__ == "Conv1D" for name in modules
+        ),
     }
 
 
@@ -210,5 +227,7 @@ def _peft() -> Any:
     try:
         import peft
     except ImportError as error:
-        raise ExportError("the format peft needs the package peft: pip install 'promptsearch-kit[peft]'") from error
+        raise ExportError(
+            "the format peft needs the package peft: pip install 'promptsearch-kit[peft]'"
+        ) from error
     return peft

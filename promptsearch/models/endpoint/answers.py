@@ -95,7 +95,9 @@ class Logprobs:
                 "space before {answer}, or take other answers"
             )
         if self.values[begin] is None:
-            raise EndpointError(f"nothing stands before {text!r}: the model needs at least one token")
+            raise EndpointError(
+                f"nothing stands before {text!r}: the model needs at least one token"
+            )
         return slice(begin, len(self.tokens))
 
 
@@ -123,7 +125,9 @@ class Answer:
         except _Twice:
             raise self.strange("each key once in a mapping") from None
         except ValueError:
-            raise EndpointError(f"the endpoint {url} answered something else than JSON: {shown(body)}") from None
+            raise EndpointError(
+                f"the endpoint {url} answered something else than JSON: {shown(body)}"
+            ) from None
 
     def completion(self, prompt: str, max_tokens: int, *, chat: bool) -> Completion:
         """The text that was written.
@@ -169,13 +173,19 @@ class Answer:
 
     def first(self) -> Likely:
         """The most probable tokens at the first place that was written."""
-        found = self._get(self._choice(), "logprobs", Mapping, "log-probabilities of what was written")
-        if isinstance(found.get("content"), list):  # as chats have them, and the server of llama.cpp everywhere
+        found = self._get(
+            self._choice(), "logprobs", Mapping, "log-probabilities of what was written"
+        )
+        if isinstance(
+            found.get("content"), list
+        ):  # as chats have them, and the server of llama.cpp everywhere
             (first,) = found["content"][:1] or [None]
             listed = first.get("top_logprobs") if isinstance(first, Mapping) else None
             if not (isinstance(listed, list) and all(isinstance(each, Mapping) for each in listed)):
                 raise self.strange("the most probable tokens at the first place")
-            listed = {self._get(each, "token", str): each.get("logprob") for each in reversed(listed)}
+            listed = {
+                self._get(each, "token", str): each.get("logprob") for each in reversed(listed)
+            }
         else:
             listed = (self._get(found, "top_logprobs", list)[:1] or [None])[0]
         if not (likely := self._likely(listed)):
@@ -184,13 +194,17 @@ class Answer:
 
     def strange(self, expected: str) -> EndpointError:
         """The error of an answer that is not what it should be."""
-        return EndpointError(f"expected {expected} from the endpoint {self._url}, got {self._shown(self._body)}")
+        return EndpointError(
+            f"expected {expected} from the endpoint {self._url}, got {self._shown(self._body)}"
+        )
 
     # Private.
 
     def _choice(self) -> Mapping[str, Any]:
         choices = self._data.get("choices") if isinstance(self._data, Mapping) else None
-        if not (isinstance(choices, list) and len(choices) == 1 and isinstance(choices[0], Mapping)):
+        if not (
+            isinstance(choices, list) and len(choices) == 1 and isinstance(choices[0], Mapping)
+        ):
             raise self.strange("'choices' with one in it")
         if choices[0].get("index") not in (None, 0):
             raise self.strange("the choice with index 0")
@@ -218,7 +232,11 @@ class Answer:
     def _count(self, name: str, text: str, otherwise: int) -> int:
         """How many tokens of a text the server counted; `otherwise` where it does not say, or did not count all of it."""
         counted = self._usage(name)
-        return otherwise if counted is None or counted * _MOST_BYTES_PER_TOKEN < _bytes(text) else counted
+        return (
+            otherwise
+            if counted is None or counted * _MOST_BYTES_PER_TOKEN < _bytes(text)
+            else counted
+        )
 
     def _usage(self, name: str) -> int | None:
         usage = self._data.get("usage")
@@ -232,13 +250,22 @@ class Answer:
     def _span(self, prompt: str, tokens: list[str]) -> tuple[int, int]:
         """Where the tokens of the prompt begin and end, a special one before and what was written after it left out."""
         counted = self._usage("prompt_tokens")
-        ends = [len(tokens), len(tokens) - 1]  # with nothing written, or with the token that some servers must write
+        ends = [
+            len(tokens),
+            len(tokens) - 1,
+        ]  # with nothing written, or with the token that some servers must write
         if counted is not None and not 0 < counted <= len(tokens):
-            raise self.strange(f"log-probabilities of the prompt's {counted} tokens, and of no others")
+            raise self.strange(
+                f"log-probabilities of the prompt's {counted} tokens, and of no others"
+            )
         for end in ends if counted is None else [counted]:
             for begin in (0, 1):
                 broken = end == counted and any(map(_is_broken, tokens[begin:end]))
-                if begin < end and (_spell(tokens[begin:end], prompt) if broken else "".join(tokens[begin:end]) == prompt):
+                if begin < end and (
+                    _spell(tokens[begin:end], prompt)
+                    if broken
+                    else "".join(tokens[begin:end]) == prompt
+                ):
                     return begin, end
         raise self.strange("log-probabilities of the prompt's own tokens")
 
@@ -276,7 +303,12 @@ def _spell(tokens: list[str], prompt: str) -> bool:
     places = {0}  # of the prompt, where the next token may begin
     for token in tokens:
         if token.startswith("bytes:"):
-            places = {place + more for place in places for more in range(token.count("\\x") + 1) if place + more <= len(prompt)}
+            places = {
+                place + more
+                for place in places
+                for more in range(token.count("\\x") + 1)
+                if place + more <= len(prompt)
+            }
             continue
         for piece in re.findall("\ufffd|[^\ufffd]+", token):
             if piece == "\ufffd":

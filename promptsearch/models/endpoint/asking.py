@@ -62,7 +62,9 @@ class Asking:
                 found[request] = result
                 if not isinstance(result, EndpointError):
                     self._known[request] = result
-        return [self._known[request] if request in self._known else found[request] for request in wanted]
+        return [
+            self._known[request] if request in self._known else found[request] for request in wanted
+        ]
 
     def _see_whether_down(self) -> None:
         """Where a request failed for good: is it this one, or does the server answer nothing any more?"""

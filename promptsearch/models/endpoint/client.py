@@ -90,7 +90,13 @@ class Endpoint:
         object.__setattr__(self, "_transport", Transport(self.seconds))
 
     def complete(
-        self, prompt: str, *, max_tokens: int, temperature: float = 0.0, seed: int | None = None, stop: Sequence[str] = ()
+        self,
+        prompt: str,
+        *,
+        max_tokens: int,
+        temperature: float = 0.0,
+        seed: int | None = None,
+        stop: Sequence[str] = (),
     ) -> Completion:
         """Let the model go on with a text.
 
@@ -105,8 +111,14 @@ class Endpoint:
             EndpointError: The request failed for good, or the answer is none.
             EndpointDown: The server lets nobody in.
         """
-        given: dict[str, Any] = {"model": self.model, "max_tokens": max_tokens, "temperature": temperature}
-        given |= {"messages": [{"role": "user", "content": prompt}]} if self.chat else {"prompt": prompt}
+        given: dict[str, Any] = {
+            "model": self.model,
+            "max_tokens": max_tokens,
+            "temperature": temperature,
+        }
+        given |= (
+            {"messages": [{"role": "user", "content": prompt}]} if self.chat else {"prompt": prompt}
+        )
         given |= {"seed": seed} if seed is not None else {}
         given |= {"stop": list(stop)} if stop else {}
         answer = self._post("/chat/completions" if self.chat else "/completions", given)
@@ -126,13 +138,21 @@ class Endpoint:
             EndpointError: The server does not give them, or gives others; or as `complete`.
             EndpointDown: The server lets nobody in.
         """
-        given = {"model": self.model, "prompt": prompt, "echo": True, "logprobs": most, "temperature": 0.0}
+        given = {
+            "model": self.model,
+            "prompt": prompt,
+            "echo": True,
+            "logprobs": most,
+            "temperature": 0.0,
+        }
         try:
             return self._post("/completions", {**given, "max_tokens": written}).logprobs(prompt)
         except EndpointRefused:  # some servers want to write at least a token
             if written:
                 raise
-            return replace(self._post("/completions", {**given, "max_tokens": 1}).logprobs(prompt), written=1)
+            return replace(
+                self._post("/completions", {**given, "max_tokens": 1}).logprobs(prompt), written=1
+            )
 
     def likely(self, prompt: str, most: int = 1) -> Likely:
         """The most probable tokens after a text, where the server gives them.
@@ -145,7 +165,13 @@ class Endpoint:
             EndpointError: The server does not give them; or as `complete`.
             EndpointDown: The server lets nobody in.
         """
-        given = {"model": self.model, "prompt": prompt, "logprobs": most, "max_tokens": 1, "temperature": 0.0}
+        given = {
+            "model": self.model,
+            "prompt": prompt,
+            "logprobs": most,
+            "max_tokens": 1,
+            "temperature": 0.0,
+        }
         return self._post("/completions", given).first()
 
     # Private.
@@ -161,29 +187,49 @@ class Endpoint:
         try:
             return attempts(self._attempt, path, given)
         except _Unavailable as error:
-            raise EndpointUnavailable(f"{error} (after {self.retries + 1} attempts)") from error.__cause__
+            raise EndpointUnavailable(
+                f"{error} (after {self.retries + 1} attempts)"
+            ) from error.__cause__
 
     def _wait(self, state: RetryCallState) -> float:
         """Seconds before the next attempt: what the server asks for, or twice as many each time."""
         error = state.outcome.exception() if state.outcome else None
         asked = error.wait if isinstance(error, _Unavailable) else None
-        own = wait_exponential(self.pause, LONGEST_WAIT) + wait_random(0, self.pause)  # so that not all come back at once
+        own = wait_exponential(self.pause, LONGEST_WAIT) + wait_random(
+            0, self.pause
+        )  # so that not all come back at once
         return float(own(state)) if asked is None else asked
 
     def _attempt(self, path: str, given: Mapping[str, Any]) -> Answer:
-        headers = {} if self.key is None else {"Authorization": f"Bearer {read_key(self.key, self.url)}"}
+        headers = (
+            {} if self.key is None else {"Authorization": f"Bearer {read_key(self.key, self.url)}"}
+        )
         try:
             response = self._transport.post(self.url + path, json.dumps(given).encode(), headers)
         except TooLong as error:
-            raise EndpointError(f"the answer of the endpoint {self.url} {error}: expected a short one") from None
+            raise EndpointError(
+                f"the answer of the endpoint {self.url} {error}: expected a short one"
+            ) from None
         except (TimeoutError, httpx2.TimeoutException):
-            raise _Unavailable(f"the endpoint {self.url} did not answer within {self.seconds:g} seconds") from None
+            raise _Unavailable(
+                f"the endpoint {self.url} did not answer within {self.seconds:g} seconds"
+            ) from None
         except httpx2.TransportError as error:
             reason = self._shown(str(error) or type(error).__name__)
-            raise _Unavailable(f"the endpoint {self.url} cannot be reached, or broke off: {reason}") from None
-        except (httpx2.HTTPError, httpx2.InvalidURL, httpx2.StreamError, OSError, ValueError) as error:
+            raise _Unavailable(
+                f"the endpoint {self.url} cannot be reached, or broke off: {reason}"
+            ) from None
+        except (
+            httpx2.HTTPError,
+            httpx2.InvalidURL,
+            httpx2.StreamError,
+            OSError,
+            ValueError,
+        ) as error:
             reason = self._shown(f"{type(error).__name__}: {error}")
-            raise EndpointError(f"the answer of the endpoint {self.url} cannot be read: {reason}") from None
+            raise EndpointError(
+                f"the answer of the endpoint {self.url} cannot be read: {reason}"
+            ) from None
         if response.status != 200:
             raise self._refusal(response)
         try:
@@ -196,14 +242,18 @@ class Endpoint:
 
     def _refusal(self, response: Response) -> EndpointError:
         status = response.status
-        text = f"the endpoint {self.url} answered {status} to a request for the model '{self.model}'"
+        text = (
+            f"the endpoint {self.url} answered {status} to a request for the model '{self.model}'"
+        )
         said = f". It says: {self._shown(response.body)}" if response.body.strip() else ""
         if status in _HINTS:
             return EndpointDown(f"{text}: {_HINTS[status]}{said}")
         if status in _AGAIN or status >= 500:
             wait = _retry_after(response.retry_after)
             if wait is not None and wait > LONGEST_WAIT:
-                return EndpointUnavailable(f"{text}, and asks to come back in {wait:.0f} seconds{said}")
+                return EndpointUnavailable(
+                    f"{text}, and asks to come back in {wait:.0f} seconds{said}"
+                )
             return _Unavailable(f"{text}{said}", wait)
         return EndpointRefused(f"{text}{said}")
 
@@ -223,14 +273,18 @@ def check_url(url: str) -> str:
     try:
         parsed = httpx2.URL(url.strip())
     except (httpx2.InvalidURL, TypeError, ValueError) as error:
-        raise EndpointError("the endpoint's URL cannot be read: expected http://HOST:PORT/v1") from error.__cause__
+        raise EndpointError(
+            "the endpoint's URL cannot be read: expected http://HOST:PORT/v1"
+        ) from error.__cause__
     if parsed.userinfo or parsed.query or parsed.fragment:
         raise EndpointError(
             "the endpoint's URL holds a user, a password or a query, which may be secrets: leave them out, and name the "
             "environment variable that holds the key with 'key'"
         )
     if parsed.scheme not in ("http", "https") or not parsed.host:
-        raise EndpointError("the endpoint's URL should look like http://HOST:PORT/v1 or https://HOST/v1")
+        raise EndpointError(
+            "the endpoint's URL should look like http://HOST:PORT/v1 or https://HOST/v1"
+        )
     return str(parsed).rstrip("/")
 
 
@@ -242,6 +296,8 @@ def _retry_after(given: str | None) -> float | None:
         return float(given)
     try:
         date = parsedate_to_datetime(given)
-        return max(0.0, (date.replace(tzinfo=date.tzinfo or UTC) - datetime.now(UTC)).total_seconds())
+        return max(
+            0.0, (date.replace(tzinfo=date.tzinfo or UTC) - datetime.now(UTC)).total_seconds()
+        )
     except (ValueError, TypeError, OverflowError):
         return None

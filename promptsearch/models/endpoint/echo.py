@@ -21,7 +21,12 @@ from promptsearch.models.endpoint.client import Endpoint, EndpointRefused, Endpo
 
 #: Known texts, each of which goes on in its own way, and what is sent after that: ends of lists may
 #: be right by chance.
-_TEXTS = ("The capital of France is", "One, two, three, four,", "Open the door and", "It was a good")
+_TEXTS = (
+    "The capital of France is",
+    "One, two, three, four,",
+    "Open the door and",
+    "It was a good",
+)
 _MORE = " and so on."
 #: How many of them are compared: some models go on with what is no text.
 _COMPARED = 3
@@ -45,11 +50,18 @@ def _early(found: Logprobs) -> Logprobs:
 def _late(found: Logprobs) -> Logprobs:
     """The number of each token stands among the most probable ones one place before it, or nowhere."""
     likely = (None, *found.likely[:-1])
-    values = [None if each is None else each.get(token) for token, each in zip(found.tokens, likely, strict=True)]
+    values = [
+        None if each is None else each.get(token)
+        for token, each in zip(found.tokens, likely, strict=True)
+    ]
     return replace(found, values=tuple(values), likely=likely)
 
 
-_READINGS: dict[str, Callable[[Logprobs], Logprobs]] = {"straight": _straight, "early": _early, "late": _late}
+_READINGS: dict[str, Callable[[Logprobs], Logprobs]] = {
+    "straight": _straight,
+    "early": _early,
+    "late": _late,
+}
 
 
 @dataclass(frozen=True)
@@ -120,11 +132,19 @@ def verify_echo(endpoint: Endpoint) -> Echo:
         for name, reading in _READINGS.items():
             far[name].append(_distance(reading(found), place, token, nats))
     if not far["straight"]:
-        raise EndpointError("it cannot be checked, since what the server writes does not come back as the same token")
+        raise EndpointError(
+            "it cannot be checked, since what the server writes does not come back as the same token"
+        )
     name = min(far, key=lambda each: max(far[each]))  # of equals the first
     if max(far[name]) > _NOISE:
-        raise EndpointError("its log-probabilities are not those of the tokens beside which they stand")
-    most = _most(_EACH, lambda most: endpoint.logprobs(_TEXTS[0], most, written)) if name == "late" else 1
+        raise EndpointError(
+            "its log-probabilities are not those of the tokens beside which they stand"
+        )
+    most = (
+        _most(_EACH, lambda most: endpoint.logprobs(_TEXTS[0], most, written))
+        if name == "late"
+        else 1
+    )
     return Echo(name, most, written)
 
 

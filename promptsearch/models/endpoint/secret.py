@@ -29,7 +29,9 @@ def check_key(name: str | None) -> None:
         EndpointError: It is no name of an environment variable; the message does not repeat it.
     """
     if name is not None and not re.fullmatch(r"[A-Z_][A-Z0-9_]*", name):
-        raise EndpointError("'key' is the name of an environment variable, such as OPENAI_API_KEY, never the key itself")
+        raise EndpointError(
+            "'key' is the name of an environment variable, such as OPENAI_API_KEY, never the key itself"
+        )
 
 
 def read_key(name: str, url: str) -> str:
@@ -40,9 +42,13 @@ def read_key(name: str, url: str) -> str:
     """
     secret = _value(name)
     if not secret:
-        raise EndpointDown(f"the environment variable {name} is empty: it should hold the key of {url}")
+        raise EndpointDown(
+            f"the environment variable {name} is empty: it should hold the key of {url}"
+        )
     if not (secret.isascii() and secret.isprintable()):  # the client would show it
-        raise EndpointDown(f"the environment variable {name} holds characters that no key has: look at how it is set")
+        raise EndpointDown(
+            f"the environment variable {name} holds characters that no key has: look at how it is set"
+        )
     return secret
 
 
@@ -71,7 +77,11 @@ def _pattern(secret: str) -> re.Pattern[str]:
     begun = f"(?=[{re.escape(secret[0])}%&\\\\])"  # nearly all places of a long answer are passed over by this
     if len(secret) < _SHORT:
         return re.compile(begun + spelled)
-    encoded = [*_inside_base64(secret.encode()), secret.encode().hex(), secret.encode().hex().upper()]
+    encoded = [
+        *_inside_base64(secret.encode()),
+        secret.encode().hex(),
+        secret.encode().hex().upper(),
+    ]
     return re.compile("|".join([begun + spelled, *map(re.escape, encoded)]))
 
 
@@ -92,6 +102,9 @@ def _inside_base64(secret: bytes) -> list[str]:
     found = []
     for before in range(3):
         text = base64.b64encode(b"\0" * before + secret).decode()
-        begin, end = -(-before * 8 // 6), (before + len(secret)) * 8 // 6  # characters that hold bits of the key alone
+        begin, end = (
+            -(-before * 8 // 6),
+            (before + len(secret)) * 8 // 6,
+        )  # characters that hold bits of the key alone
         found += [text[begin:end], text[begin:end].translate(str.maketrans("+/", "-_"))]
     return sorted(set(found), key=len, reverse=True)

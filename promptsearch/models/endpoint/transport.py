@@ -21,7 +21,10 @@ import httpx2
 #: The most bytes of an answer.
 MOST = 2**24
 #: What the client itself logs holds lines of the server's, which may repeat the key.
-_TALKATIVE = ("httpx2", *(f"httpcore2.{name}" for name in ("connection", "http11", "http2", "proxy", "socks")))
+_TALKATIVE = (
+    "httpx2",
+    *(f"httpcore2.{name}" for name in ("connection", "http11", "http2", "proxy", "socks")),
+)
 
 log = logging.getLogger(__name__)
 
