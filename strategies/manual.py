@@ -29,9 +29,9 @@ class Manual(Strategy):
         objective: Objective,
         *,
         seed: int,
-        prompts: list[str | list[str]] = [],
+        prompts: list[str | list[str]] = [],  # noqa: B006 - read only
         empty: bool = True,
-    ) -> None:  # noqa: B006 - read only
+    ) -> None:
         super().__init__(objective, seed=seed)
         self._waiting = [*map(TextPrompt, prompts), *([TextPrompt("")] if empty else [])]
 

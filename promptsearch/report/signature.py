@@ -63,7 +63,8 @@ def facts(results: Results) -> list[tuple[str, str]]:
             (f"Task {name}", f"template {template}; {info.metric}; {sizes}; {_pool(info)}")
         )
         if info.noise is not None:
-            error = f"{info.noise.example:.2g} nats on an example and {info.noise.prompt:.2g} on a prompt's mean against float32; "
+            noise = info.noise
+            error = f"{noise.example:.2g} nats on an example and {noise.prompt:.2g} on a prompt's mean against float32; "
             exact = "" if study.dtype == "float32" else error
             noise = (
                 f"at most, on a few random prompts and examples: {exact}{info.noise.beside:.2g} nats on an example "
