@@ -64,13 +64,16 @@ def facts(results: Results) -> list[tuple[str, str]]:
         )
         if info.noise is not None:
             noise = info.noise
-            error = f"{noise.example:.2g} nats on an example and {noise.prompt:.2g} on a prompt's mean against float32; "
-            exact = "" if study.dtype == "float32" else error
-            noise = (
-                f"at most, on a few random prompts and examples: {exact}{info.noise.beside:.2g} nats on an example "
-                "with what is scored beside it"
+            error = (
+                f"{noise.example:.2g} nats on an example and {noise.prompt:.2g} on a prompt's mean "
+                "against float32; "
             )
-            listed.append((f"Noise of {study.dtype} on {name}", noise))
+            exact = "" if study.dtype == "float32" else error
+            told = (
+                f"at most, on a few random prompts and examples: {exact}{noise.beside:.2g} nats on an "
+                "example with what is scored beside it"
+            )
+            listed.append((f"Noise of {study.dtype} on {name}", told))
     limit = f", at most {study.max_seconds:g} seconds" if study.max_seconds else ""
     race = (
         "; prompts that are clearly worse than the best are scored on some of these only"
