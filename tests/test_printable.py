@@ -1,4 +1,7 @@
-"""What files and strangers say reaches a terminal as text: no control character, no markup, no turned direction."""
+"""What files and strangers say reaches a terminal as text.
+
+No control character, no markup, no turned direction.
+"""
 
 from __future__ import annotations
 
