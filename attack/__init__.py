@@ -1,1 +1,4 @@
-"""Attacks on promptsearch: hostile files, folders, servers, plug-ins and kills, with fixed seeds; run `python -m attack`."""
+"""Attacks on promptsearch: hostile files, folders, servers, plug-ins and kills.
+
+The seeds are fixed; run `python -m attack`.
+"""

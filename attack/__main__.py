@@ -1,4 +1,4 @@
-"""`python -m attack`: every kind of input, what came of each, and the table of all that was tried so far."""
+"""`python -m attack`: every kind of input, what came of each, and the table of all tries so far."""
 
 from __future__ import annotations
 
@@ -153,7 +153,8 @@ def _show(lab: Lab, kind: str, seed: int, number: int) -> None:
     print(f"{kind} {number} [{case.row}] {case.what}\nfolder: {folder}")
     for each in ran:
         print(
-            f"$ promptsearch {' '.join(each.argv)[:2000]}\n{each.out}{each.err}exit {each.code}, {each.seconds} s"
+            f"$ promptsearch {' '.join(each.argv)[:2000]}\n"
+            f"{each.out}{each.err}exit {each.code}, {each.seconds} s"
         )
     print(f"{came}: {line}")
 

@@ -1,4 +1,7 @@
-"""Hostile command lines: words, options and inputs of every command, places for output, and signals."""
+"""Hostile command lines: words, options and inputs of every command.
+
+Places for output, and signals, too.
+"""
 
 from __future__ import annotations
 
@@ -398,7 +401,10 @@ def full(rng: random.Random, lab: Lab) -> Case:
 
 
 def signals(rng: random.Random, lab: Lab) -> Case:
-    """Signals, once and twice: the same quiet end, exit 128 and the signal's number, and the rest is done by the next call."""
+    """Signals, once and twice: the same quiet end, and the rest is done by the next call.
+
+    The exit code is 128 plus the signal's number.
+    """
     number = rng.choice([signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGTERM])
     begin = rng.choice([0.02, 0.1, 0.2, 0.3, 0.5, 0.8, 1.2])
     times = rng.choice([[begin], [begin], [begin, begin + 0.01], [begin, begin + 0.15]])

@@ -52,7 +52,10 @@ def counted(
 
 
 def show(kind: str, known: dict[str, Any]) -> int:
-    """Print the counts of a kind and the command that repeats each fault; returns how many there are."""
+    """Print the counts of a kind and the command that repeats each fault.
+
+    Returns the number of faults.
+    """
     print(
         f"\n{kind}: {known['inputs']} inputs in {known['seconds']} s: {_listed(known['outcomes'])}"
     )
@@ -60,7 +63,8 @@ def show(kind: str, known: dict[str, Any]) -> int:
         print(f"  {row}: {_listed(outcomes)}")
     for fault in known["faults"]:
         print(
-            f"  {fault['outcome']} ({fault['alike']}x) [{fault['row']}] {fault['what'][:120]}\n    {fault['line']}"
+            f"  {fault['outcome']} ({fault['alike']}x) [{fault['row']}] {fault['what'][:120]}\n"
+            f"    {fault['line']}"
         )
         print(f"    python -m attack --only {kind} --input {fault['input']}")
     return int(sum(fault["alike"] for fault in known["faults"]))
@@ -81,11 +85,26 @@ def render(kinds: dict[str, dict[str, Any]]) -> str:
     lines = [
         "# Reliability",
         "",
-        "Hostile inputs with fixed seeds, made by `make attack`. An input is clear where the command ends in",
-        "time with a message and an exit code, and what it says agrees with the undisturbed study. Hang: 10",
-        "seconds without progress. Died: ended by a signal that it should answer. Contradiction: exit 0 with",
-        "other numbers than the undisturbed study's, or a right run that is lost. Escape: control characters",
-        "on the terminal. Silent: no word. Secret: the key of a server seen. Code run: a module that a file",
+        (
+            "Hostile inputs with fixed seeds, made by `make attack`. An input is clear where the "
+            "command ends in"
+        ),
+        (
+            "time with a message and an exit code, and what it says agrees with the undisturbed "
+            "study. Hang: 10"
+        ),
+        (
+            "seconds without progress. Died: ended by a signal that it should answer. "
+            "Contradiction: exit 0 with"
+        ),
+        (
+            "other numbers than the undisturbed study's, or a right run that is lost. Escape: "
+            "control characters"
+        ),
+        (
+            "on the terminal. Silent: no word. Secret: the key of a server seen. Code run: a "
+            "module that a file"
+        ),
         "names was imported.",
         "",
         f"| kind | inputs | {' | '.join(reversed(OUTCOMES))} |",
@@ -114,7 +133,8 @@ def render(kinds: dict[str, dict[str, Any]]) -> str:
     ]
     for row, outcomes in sorted(rows.items(), key=lambda r: _order(r[0])):
         lines.append(
-            f"| {row} | {outcomes.total()} | {_listed({n: outcomes[n] for n in reversed(OUTCOMES) if outcomes[n]})} |"
+            f"| {row} | {outcomes.total()} | "
+            f"{_listed({n: outcomes[n] for n in reversed(OUTCOMES) if outcomes[n]})} |"
         )
     lines += ["", "## Commands", ""]
     lines += [

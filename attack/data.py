@@ -1,4 +1,7 @@
-"""Hostile data: rows, values, encodings and formats; each is refused by row and field, or is the text that the file holds."""
+"""Hostile data: rows, values, encodings and formats.
+
+Each is refused with its row and field, or is read as the text that the file holds.
+"""
 
 from __future__ import annotations
 
@@ -132,7 +135,10 @@ def _answers_stay(wanted: Sequence[str]) -> Callable[[Path, Sequence[Ran]], str 
 
 
 def cells(rng: random.Random, lab: Lab) -> Case:
-    """Cells that look like numbers, dates, booleans or nothing, as answers and as fields: they stay as they are."""
+    """Cells that look like numbers, dates, booleans or nothing: they stay as they are.
+
+    They stand as answers and as fields.
+    """
     kind = rng.choice(
         [
             ["007", "042"],
@@ -203,7 +209,10 @@ def _parquet(rows: Rows, columns: dict[str, Any] | None = None) -> bytes:
 
 
 def columns(rng: random.Random, lab: Lab) -> Case:
-    """Parquet columns that hold no text: lists, mappings, bytes, times, floats with gaps, categories."""
+    """Parquet columns that hold no text.
+
+    They hold lists, mappings, bytes, times, floats with gaps, or categories.
+    """
     import datetime
     import decimal
 
@@ -295,7 +304,10 @@ def broken(rng: random.Random, lab: Lab) -> Case:
 
 def long_choices(rng: random.Random, lab: Lab) -> Case:
     """Choices of many tokens, likely and unlikely: no run is lost to its own export."""
-    words = "the of capital city is good bad movie story France Paris Berlin review positive answer question"
+    words = (
+        "the of capital city is good bad movie story France Paris Berlin review positive answer "
+        "question"
+    )
     words_of = words.split()
     count = rng.choice([7, 12, 20, 30, 40])
     texts = [

@@ -1,4 +1,7 @@
-"""Hostile exports, for `verify`, `apply` and `export`: strangers' certificates, PEFT configurations, tensors and files."""
+"""Hostile exports, for `verify`, `apply` and `export`.
+
+They are strangers' certificates, PEFT configurations, tensors and files.
+"""
 
 from __future__ import annotations
 
@@ -316,7 +319,10 @@ PEFT: tuple[tuple[str, Any], ...] = (
 
 
 def peft_configs(rng: random.Random, lab: Lab) -> Case:
-    """One or two options of PEFT that mean something else, are no options, or are a regex that never ends."""
+    """One or two options of PEFT with hostile values.
+
+    They mean something else, are no options, or are a regex that never ends.
+    """
 
     def harm(folder: Path) -> str:
         path = folder / "adapter_config.json"
@@ -620,7 +626,10 @@ def texts(rng: random.Random, lab: Lab) -> Case:
 
 
 def endpoints(rng: random.Random, lab: Lab) -> Case:
-    """A certificate of a model behind an endpoint, where nobody is or whose address is a secret's way out."""
+    """A certificate of a model behind an endpoint with a hostile address.
+
+    Nobody is there, or the address is a secret's way out.
+    """
 
     def harm(folder: Path) -> str:
         path = _record(folder)

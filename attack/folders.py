@@ -1,4 +1,7 @@
-"""Damaged folders: of finished and interrupted studies, read by `report`, and by `compare`, which goes on in them."""
+"""Damaged folders of finished and of interrupted studies.
+
+They are read by `report`, and by `compare`, which goes on in them.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +29,10 @@ COMPARE = ["compare", "study.yaml", "--out", "study"]
 
 
 def numbers(folder: Path) -> dict[str, Any]:
-    """What a study says that it found: of each finished run, by its folder, all that may not change."""
+    """What a study says that it found: all that may not change, for each finished run.
+
+    The keys are the runs' folders.
+    """
     found: dict[str, Any] = {}
     for path in sorted(folder.glob("*/*/seed*/result.json")):
         if not path.is_file():
@@ -86,7 +92,10 @@ def differs(undisturbed: dict[str, Any]) -> Callable[[Path, Sequence[Ran]], str 
             for key, value in own.items():
                 right = undisturbed.get(name, {}).get(key)
                 if value != right:
-                    return f"exit 0 with {name}, {key} = {str(value)[:60]}, undisturbed {str(right)[:60]}"
+                    return (
+                        f"exit 0 with {name}, {key} = {str(value)[:60]}, undisturbed "
+                        f"{str(right)[:60]}"
+                    )
         return None
 
     return judge
@@ -217,7 +226,10 @@ def place(rng: random.Random, lab: Lab) -> Case:
 
 
 def failing(rng: random.Random, lab: Lab) -> Case:
-    """A disk that is full from some moment on, or rights that are not there; then, with room again, the same numbers."""
+    """A disk that is full from some moment on, or rights that are not there.
+
+    Afterwards, with room again, the numbers are the same.
+    """
     number = rng.choice(
         [errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EIO, errno.ENAMETOOLONG, errno.EDQUOT]
     )

@@ -1,7 +1,10 @@
-"""A process that has imported everything, and forks itself for each command: a command then costs well under a second.
+"""A process that has imported everything, and forks itself for each command.
 
-It runs under the interpreter of the checkout that is attacked, and so imports nothing of this package. One JSON object a line
-comes in (`argv`, `cwd`, `env`, `stdin`, `traps`, `signals`, `patience`), one goes out (`code`, `hang`, `seconds`).
+A command then costs well under a second.
+
+It runs under the interpreter of the checkout that is attacked, and so imports nothing of this
+package. One JSON object a line comes in (`argv`, `cwd`, `env`, `stdin`, `traps`, `signals`,
+`patience`), and one goes out (`code`, `hang`, `seconds`).
 """
 
 from __future__ import annotations
@@ -20,7 +23,8 @@ sys.path[:] = [
     entry for entry in sys.path if Path(entry or ".").resolve() != Path(__file__).resolve().parent
 ]
 
-#: Memory that a command may take beside what the host has; seconds that it may work in all; seconds between two looks.
+#: Memory that a command may take beside what the host has; seconds that it may work in all;
+#: seconds between two looks.
 MEMORY, LONGEST, LOOK = 6 << 30, 60.0, 0.02
 
 
@@ -35,7 +39,10 @@ def serve() -> None:
 
 
 def _warm(lab: Path) -> None:
-    """Import all that commands import, by running a few; the first host makes the tiny model, too."""
+    """Import all that commands import, by running a few.
+
+    The first host makes the tiny model, too.
+    """
     import logging
 
     import torch
@@ -109,7 +116,8 @@ def _answer(given: dict[str, Any]) -> dict[str, Any]:
         while pending and now - begin >= pending[0][0]:
             os.kill(child, pending.pop(0)[1])
         if now - looked > 0.5:
-            # Time counts while it has the processor or waits for something, not while it waits for the processor.
+            # Time counts while it has the processor or waits for something, not while it waits for
+            # the processor.
             state, cpu = _cpu(child)
             charge = cpu - used if state == "R" else now - looked
             now_seen = _grown(cwd)
@@ -186,9 +194,11 @@ def _child(given: dict[str, Any]) -> None:
 
 
 def _set(trap: dict[str, Any], below: str) -> None:
-    """From its `at`-th event below the folder on, an operation fails with `errno`; or there the process gets a `signal`.
+    """A trap below the folder: an operation fails with `errno`, or the process gets a `signal`.
 
-    Events are those of `sys.audit` (`open` for writing is `write`, others `read`), `fsync`, and `cache` for a write to the cache.
+    From the `at`-th event on, each such operation fails; the signal comes at that event only.
+    Events are those of `sys.audit` (`open` for writing is `write`, any other is `read`), `fsync`,
+    and `cache` for a write to the cache.
     """
     count = [0]
 

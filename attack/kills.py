@@ -1,6 +1,9 @@
-"""Kills of every strategy: at random moments, and at the n-th write, rename, truncation, deletion or entry of the cache.
+"""Kills of every strategy, at random moments and at the n-th event of a kind.
 
-A study is killed three times on its way, and goes on each time; then winners, losses and ledgers are those of an undisturbed one.
+Events are a write, a rename, a truncation, a deletion, and an entry of the cache.
+
+A study is killed three times on its way, and goes on each time; then winners, losses and ledgers
+are those of an undisturbed study.
 """
 
 from __future__ import annotations

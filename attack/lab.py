@@ -1,4 +1,7 @@
-"""What attacks start from: a tiny model, finished and interrupted studies and exports, and the host that runs commands."""
+"""What attacks start from: a tiny model, studies, exports, and the host that runs commands.
+
+Some of the studies and exports are finished, others are interrupted.
+"""
 
 from __future__ import annotations
 

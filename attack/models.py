@@ -1,4 +1,7 @@
-"""Folders of models and tokenizers that are damaged, hostile, or of kinds with traps; each runs, or is refused in one message."""
+"""Folders of models and tokenizers that are damaged, hostile, or of kinds with traps.
+
+Each runs, or is refused in one message.
+"""
 
 from __future__ import annotations
 
@@ -102,7 +105,11 @@ def code(rng: random.Random, lab: Lab) -> Case:
 
 
 def tokenizers(rng: random.Random, lab: Lab) -> Case:
-    """A tokenizer's file with one value changed, a vocabulary larger or smaller than the embeddings, or with Metaspace."""
+    """A tokenizer's file with a fault.
+
+    One value is changed, the vocabulary is larger or smaller than the embeddings, or it has
+    Metaspace.
+    """
 
     def harm(folder: Path) -> str:
         path = folder / "tokenizer.json"

@@ -1,4 +1,7 @@
-"""Hostile servers on this machine, with a study whose model lies behind one; every byte is sent by hand."""
+"""Hostile servers on this machine, and a study whose model lies behind one of them.
+
+Every byte is sent by hand.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +32,7 @@ Send = Callable[["Connection", Answer], None]
 
 
 def honest(asked: dict[str, Any]) -> Answer:
-    """What a server of a model answers: scores by a hash of what stands before, and a short text."""
+    """What a model's server answers: scores by a hash of what stands before, and a short text."""
     prompt = asked.get("prompt") or asked.get("messages", [{}])[-1].get("content", "")
     tokens = re.findall(r"\s?\S+|\s", prompt) or [""]
     wrote = " good" if hashlib.sha256(prompt.encode("utf-8", "replace")).digest()[0] % 2 else " bad"
@@ -105,13 +108,19 @@ class Connection:
 
     def send(self, body: bytes, status: str = "200 OK", headers: str = "") -> None:
         """A whole answer."""
-        own = f"content-type: application/json\r\ncontent-length: {len(body)}\r\nconnection: close\r\n"
+        own = (
+            f"content-type: application/json\r\ncontent-length: {len(body)}\r\n"
+            "connection: close\r\n"
+        )
         head = f"HTTP/1.1 {status}\r\n{own}{headers}\r\n"
         self.write(head.encode("utf-8", "surrogatepass") + body)
 
 
 class Server:
-    """Answers until it is closed; every `every`-th request by the behaviour, after the first `spared`."""
+    """Answers until it is closed.
+
+    After the first `spared` requests, every `every`-th one is answered by the behaviour.
+    """
 
     def __init__(self, send: Send | None, every: int = 1, spared: int = 0) -> None:
         self.stopped, count = Event(), [0]

@@ -1,4 +1,7 @@
-"""Plug-ins that break the contract, and ones that cheat: their runs fail, or they gain nothing, and the rest goes on."""
+"""Plug-ins that break the contract, and plug-ins that cheat.
+
+Their runs fail, or they gain nothing, and the rest of the study goes on.
+"""
 
 from __future__ import annotations
 
@@ -66,7 +69,8 @@ CHEATS = {
     "ranking": "self.objective.ranking.clear()",
     "log": "self.objective.log.lines.clear()",
     "log's folder": (
-        "p = next(Path(self.objective.log._folder).parents[2].glob('study.json')); self.stolen = json.loads(p.read_text())"
+        "p = next(Path(self.objective.log._folder).parents[2].glob('study.json')); self.stolen = "
+        "json.loads(p.read_text())"
     ),
     "another run's result": (
         "[p.write_text(p.read_text().replace('done', 'failed')) for p in Path(self.ob"
@@ -98,7 +102,8 @@ CHEATS = {
 BREAKS = {
     "no super": "def __init__(self, objective, *, seed: int):\n    pass",
     "no super with own": (
-        "def __init__(self, objective, *, seed: int):\n    self.x = 1\ndef ask(self):\n    return []"
+        "def __init__(self, objective, *, seed: int):\n    self.x = 1\ndef ask(self):\n"
+        "    return []"
     ),
     "no seed": "def __init__(self, objective):\n    pass",
     "positional seed": (
@@ -150,7 +155,8 @@ BREAKS = {
     "tell changes": "def tell(self, prompts, evaluation):\n    evaluation.losses[:] = 0",
     "restore raises": "def restore(self, state):\n    raise ValueError",
     "options that are none": (
-        "def __init__(self, objective, *, seed: int, batch: 'Nothing' = 4, **more):\n    super().__init__(objective, seed=seed)"
+        "def __init__(self, objective, *, seed: int, batch: 'Nothing' = 4, **more):\n"
+        "    super().__init__(objective, seed=seed)"
     ),
     "positional options": (
         "def __init__(self, objective, /, *args):\n    super().__init__(objective, seed=0)"
@@ -178,7 +184,8 @@ MODULES = {
     "no ask": "from promptsearch import Strategy\nclass Mine(Strategy):\n    pass",
     "a doc of escapes": MINE.replace("Draw prompts, and something else.", "\\x1b[31mx"),
     "metaclass": (
-        "class M(type):\n    def __getattribute__(c, n):\n        raise ValueError(n)\nclass Mine(metaclass=M):\n    pass"
+        "class M(type):\n    def __getattribute__(c, n):\n        raise ValueError(n)\n"
+        "class Mine(metaclass=M):\n    pass"
     ),
 }
 
@@ -260,11 +267,17 @@ def cheats(rng: random.Random, lab: Lab) -> Case:
     code = CHEATS[name]
     tell = "evaluation" in code or "prompts" in code
     when = rng.choice([1, 1, 2, 3])
-    attempt = f"try:\n    if self.asked >= {when}:\n        {code}\nexcept Exception as error:\n    self.refused = error"
+    attempt = (
+        f"try:\n    if self.asked >= {when}:\n        {code}\nexcept Exception as error:\n"
+        "    self.refused = error"
+    )
     if tell:
         body = f"def tell(self, prompts, evaluation):\n{textwrap.indent(attempt, '    ')}"
     else:
-        body = f"def ask(self):\n    found = super().ask()\n{textwrap.indent(attempt, '    ')}\n    return found"
+        body = (
+            f"def ask(self):\n    found = super().ask()\n{textwrap.indent(attempt, '    ')}\n"
+            "    return found"
+        )
     numbers = {
         "ledger": "4 ledger",
         "embeddings": "3 the model",

@@ -1,4 +1,7 @@
-"""Hostile study files, read by `compare` and `plan`: each is refused in a moment, or runs and says numbers that are numbers."""
+"""Hostile study files, read by `compare` and `plan`.
+
+Each is refused in a moment, or runs, and then every number that it says is a number.
+"""
 
 from __future__ import annotations
 
@@ -31,9 +34,15 @@ def finite(folder: Path, ran: Sequence[Ran]) -> str | None:
                         or not math.isfinite(value)
                         or (name == "loss" and value < 0)
                     ):
-                        return f"exit 0 with {split}.{name} = {value!r} in {path.parent.relative_to(folder)}"
+                        return (
+                            f"exit 0 with {split}.{name} = {value!r} in "
+                            f"{path.parent.relative_to(folder)}"
+                        )
             if data["spent"] > data["budget"]:
-                return f"exit 0 with {data['spent']} of {data['budget']} tokens spent in {path.parent.relative_to(folder)}"
+                return (
+                    f"exit 0 with {data['spent']} of {data['budget']} tokens spent in "
+                    f"{path.parent.relative_to(folder)}"
+                )
     return None
 
 
@@ -328,7 +337,10 @@ TEMPLATES = (
 
 
 def templates(rng: random.Random, lab: Lab) -> Case:
-    """Templates with slots without end, fields of formats, half braces; and messages of strange shapes."""
+    """Templates with slots without end, fields of formats or half braces.
+
+    Also messages of strange shapes.
+    """
     data = lab.study()
     given: Any = rng.choice(TEMPLATES)
     if rng.random() < 0.3:
@@ -371,7 +383,10 @@ METRICS = {
     "recursion": "def f(a, b):\n    return f(a, b)\n",
     "keyboard": "def f(a, b):\n    raise KeyboardInterrupt\n",
     "base": "class E(BaseException):\n    pass\ndef f(a, b):\n    raise E('x')\n",
-    "sometimes": "n = [0]\ndef f(a, b):\n    n[0] += 1\n    if n[0] > 2: raise ZeroDivisionError('late')\n    return 0.5\n",
+    "sometimes": (
+        "n = [0]\ndef f(a, b):\n    n[0] += 1\n    if n[0] > 2: raise ZeroDivisionError('late')\n"
+        "    return 0.5\n"
+    ),
     "changes": "def f(a, b):\n    b[:] = a\n    return 1.0\n",
     "import error": "import nothing_of_this_name\n",
     "surrogate": "def f(a, b):\n    raise ValueError('\\ud83d')\n",
@@ -399,13 +414,14 @@ def metrics(rng: random.Random, lab: Lab) -> Case:
 
 
 STRATEGIES = (
-    "adapter autoprompt bayesian bdpl beam black_box_tuning coordinate evolution exemplars exhaustive "
-    "fine_tuning gcg genetic grips llama_adapter llm_evolution llm_proposed lora manual nearest_tokens "
-    "optuna p_tuning pez prefix_tuning prompt_tuning random rlprompt"
+    "adapter autoprompt bayesian bdpl beam black_box_tuning coordinate evolution exemplars "
+    "exhaustive fine_tuning gcg genetic grips llama_adapter llm_evolution llm_proposed lora "
+    "manual nearest_tokens optuna p_tuning pez prefix_tuning prompt_tuning random rlprompt"
 )
 OPTIONS = (
-    "batch lr steps population width method sampler prompts init rank temperature keep examples seed label "
-    "length budget start trials candidates sigma optimizer schedule layers gate table dimension topk retries"
+    "batch lr steps population width method sampler prompts init rank temperature keep examples "
+    "seed label length budget start trials candidates sigma optimizer schedule layers gate table "
+    "dimension topk retries"
 )
 
 

@@ -1,7 +1,8 @@
 """Five ordinary tasks of five kinds, six strategies each: no run may be lost.
 
-Two of five such tasks once lost a run to a check that had passed every test. `python -m attack.tasks DATA` runs them with the
-real model on a folder of JSONL files (see `TASKS` for the names and fields) and prints how each run ended.
+Two of five such tasks once lost a run to a check that had passed every test.
+`python -m attack.tasks DATA` runs them with the real model on a folder of JSONL files (see `TASKS`
+for the names and fields) and prints how each run ended.
 """
 
 from __future__ import annotations
@@ -116,7 +117,10 @@ def main() -> None:
         for run in found.runs:
             runs += 1
             print(
-                f"{name:16} {run.label:16} test loss {run.test.loss:.4f}  metric {run.test.metric:.3f}",
+                (
+                    f"{name:16} {run.label:16} test loss {run.test.loss:.4f}  metric "
+                    f"{run.test.metric:.3f}"
+                ),
                 flush=True,
             )
         for run in found.failed:

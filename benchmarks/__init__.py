@@ -1,1 +1,4 @@
-"""Measured comparisons with what a user would run instead: `python -m benchmarks`. No tests: a clock decides nothing there."""
+"""Measured comparisons with what a user would run instead: `python -m benchmarks`.
+
+They are no tests: a clock decides nothing there.
+"""

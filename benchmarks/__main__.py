@@ -1,4 +1,4 @@
-"""`python -m benchmarks`: one comparison after the other, then the table of all that was measured so far."""
+"""`python -m benchmarks`: one comparison after the other, then the table of all results so far."""
 
 from __future__ import annotations
 
@@ -92,9 +92,18 @@ def render(files: list[dict[str, Any]]) -> str:
     lines = [
         "# Benchmarks",
         "",
-        "SmolLM2-135M-Instruct; ours searches and trains in bfloat16. A ratio is the peer's seconds by ours, the median over",
-        "rounds in which both take turns, and its range: against the peer in float32, and in bfloat16 as ours. The naive loop",
-        "takes one prompt at a time, so one prompt a round stands for all 64; of prompts with exemplars, 16 of ours do. Before",
+        (
+            "SmolLM2-135M-Instruct; ours searches and trains in bfloat16. A ratio is the peer's "
+            "seconds by ours, the median over"
+        ),
+        (
+            "rounds in which both take turns, and its range: against the peer in float32, and in "
+            "bfloat16 as ours. The naive loop"
+        ),
+        (
+            "takes one prompt at a time, so one prompt a round stands for all 64; of prompts with "
+            "exemplars, 16 of ours do. Before"
+        ),
         "anything is timed, results are compared in float32.",
         "",
         "| work | against | in float32 | bar | in bfloat16 | bar |",
@@ -110,17 +119,30 @@ def render(files: list[dict[str, Any]]) -> str:
         "",
         "## Share of the machine's matrix products",
         "",
-        "Useful tokens only, two FLOPs for each of the 106.2 million weights without embeddings, by the rate at which",
-        f"products of 2,048 x 2,048 run in the same dtype between one prompt and the next; bar {PEAK_BAR:.0%}. The layers' own",
-        "products take only a part of the time. Norms, activations, positions and attention take the rest: they do few",
-        "operations for each number that they read. With products at full rate, the share would be that part.",
+        (
+            "Useful tokens only, two FLOPs for each of the 106.2 million weights without "
+            "embeddings, by the rate at which"
+        ),
+        (
+            "products of 2,048 x 2,048 run in the same dtype between one prompt and the next; "
+            f"bar {PEAK_BAR:.0%}. The layers' own"
+        ),
+        (
+            "products take only a part of the time. Norms, activations, positions and attention "
+            "take the rest: they do few"
+        ),
+        (
+            "operations for each number that they read. With products at full rate, the share "
+            "would be that part."
+        ),
         "",
         "| work | share | time within the layers' products | rate of these |",
         "|---|---|---|---|",
     ]
     lines += [
         f"| {row['work']} | {statistics.median(share):.0%} ({min(share):.0%} to {max(share):.0%}) "
-        f"| {row['time_in_products']:.0%} | {statistics.median(share) / row['time_in_products']:.0%} |"
+        f"| {row['time_in_products']:.0%} | "
+        f"{statistics.median(share) / row['time_in_products']:.0%} |"
         for _, row in rows
         if (share := row.get("share_of_products"))
     ]
@@ -148,7 +170,10 @@ def render(files: list[dict[str, Any]]) -> str:
     ]
     lines += ["|---|---|---|---|"]
     lines += [
-        f"| {row['work']} | {row['milliseconds']:.2f} | {row['share']['front']:.1%} | {row['share']['behind']:.1%} |"
+        (
+            f"| {row['work']} | {row['milliseconds']:.2f} | {row['share']['front']:.1%} | "
+            f"{row['share']['behind']:.1%} |"
+        )
         for _, row in rows
         if "share" in row
     ]
@@ -159,7 +184,8 @@ def render(files: list[dict[str, Any]]) -> str:
             f"{flops} GFLOP/s in {dtype}" for dtype, flops in m["peak_gflops"].items()
         )
         lines.append(
-            f"* `{file['command']}`, {file['date']}: {m['cpu']}, {m['threads']} threads, torch {m['torch']}, {peaks}"
+            f"* `{file['command']}`, {file['date']}: {m['cpu']}, {m['threads']} threads, torch "
+            f"{m['torch']}, {peaks}"
         )
     return "\n".join([*lines, ""])
 

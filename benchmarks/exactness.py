@@ -1,4 +1,7 @@
-"""Does verification tell right exports from wrong ones? Rounding is measured, and exports of both kinds are made."""
+"""Does verification tell right exports from wrong ones?
+
+Rounding is measured, and right and wrong exports are made.
+"""
 
 from __future__ import annotations
 
@@ -88,7 +91,11 @@ FAULTS = ("a token swapped", "one place off", "off by 1 %", "bfloat16", "float16
 
 
 def exactness() -> list[dict[str, Any]]:
-    """Rows of three kinds: `rounding` of each model, `exports` that are right by layout, `wrong` ones by fault."""
+    """Rows of three kinds: `rounding`, `exports` and `wrong`.
+
+    They tell the rounding of each model, the exports that are right by layout, and the wrong ones
+    by fault.
+    """
     models = [
         LanguageModel(*tiny_model(name), name=f"tiny {name}") for name in get_args(Architecture)
     ]
@@ -101,7 +108,10 @@ def exactness() -> list[dict[str, Any]]:
 
 
 def _rounding(lm: LanguageModel, rows: int = 24) -> Iterator[dict[str, Any]]:
-    """Sums over answers of n tokens, against float64 and against a row that goes on below kept keys and values."""
+    """Sums over answers of n tokens, compared with two references.
+
+    One is float64, the other is a row that goes on below kept keys and values.
+    """
     double, rng = _in_float64(lm), np.random.default_rng(0)
     found: dict[tuple[str, str], list[Floats]] = {}
     for _ in range(rows):
@@ -173,7 +183,10 @@ class Case:
 
 
 def cases(lm: LanguageModel, count: int) -> Iterator[Case]:
-    """Random prompts over all kinds, places and answers, in turn; their losses are still to be measured."""
+    """Random prompts over all kinds, places and answers, in turn.
+
+    Their losses are still to be measured.
+    """
     layouts = [(kind, place) for kind, places in KINDS.items() for place in places]
     for number in range(count):
         kind, place = layouts[number % len(layouts)]
@@ -290,7 +303,10 @@ def _exports(lm: LanguageModel, exports: int, count: int) -> list[dict[str, Any]
             moves = bool((np.abs(moved - measured) > 10 * own)[places].any())
             bad[fault].append((moves, not verified(lm, replace(few, prompt=other), "json").same))
         print(
-            f"  {number + 1}: {case.kind} {case.place}, {case.tokens}, {to}: {found}; {fault} {bad[fault][-1:]}",
+            (
+                f"  {number + 1}: {case.kind} {case.place}, {case.tokens}, {to}: {found}; {fault} "
+                f"{bad[fault][-1:]}"
+            ),
             flush=True,
         )
     rows: list[dict[str, Any]] = [
@@ -315,7 +331,10 @@ def _exports(lm: LanguageModel, exports: int, count: int) -> list[dict[str, Any]
 
 
 def measure(lm: LanguageModel, saved: SavedPrompt, other: Prompt) -> tuple[Floats, Floats]:
-    """The losses of a prompt and of a wrong one, scored together as a run does, shape `(probe,)` each."""
+    """The losses of a prompt and of a wrong one, scored together as a run does.
+
+    The shape of each is `(probe,)`.
+    """
     split = Split("probe", saved.probe)
     losses = Engine(lm, saved.template, split, saved.choices, keep=True).score(
         [saved.prompt, other], np.arange(len(saved.probe))
@@ -324,7 +343,10 @@ def measure(lm: LanguageModel, saved: SavedPrompt, other: Prompt) -> tuple[Float
 
 
 def noise_of(lm: LanguageModel, saved: SavedPrompt, losses: Floats) -> Floats:
-    """Float32's own noise on each loss: the error that is usual against float64 (0.6 of `LanguageModel.noise`), and decimals."""
+    """Float32's own noise on each loss, and decimals.
+
+    The noise is the error that is usual against float64 (0.6 of `LanguageModel.noise`).
+    """
     tokens = np.array([scored_tokens(lm, example, saved.choices) for example in saved.probe])
     share = 1.0 if saved.choices is None else -np.expm1(-losses)
     return DECIMALS / 2 + 0.6 * lm.noise * np.sqrt(tokens) * share
@@ -365,15 +387,27 @@ def report(file: dict[str, Any]) -> str:
     lines = [
         "# Right exports verify, wrong ones do not",
         "",
-        f"`{file['command']}`, {file['date']}, {file['machine']['cpu']}, {file['machine']['threads']} threads, torch",
-        f"{file['machine']['torch']}; SmolLM2-135M-Instruct in float32. {total:,} losses scored anew from exports in every",
-        f"format, {failed} of them failed. {moved} wrong exports moved a loss by more than ten times float32's own noise,",
+        (
+            f"`{file['command']}`, {file['date']}, {file['machine']['cpu']}, "
+            f"{file['machine']['threads']} threads, torch"
+        ),
+        (
+            f"{file['machine']['torch']}; SmolLM2-135M-Instruct in float32. {total:,} losses "
+            "scored anew from exports in every"
+        ),
+        (
+            f"format, {failed} of them failed. {moved} wrong exports moved a loss by more than "
+            "ten times float32's own noise,"
+        ),
         f"{caught} of them failed. Allowed are {DEVIATIONS:g} standard deviations of rounding, see",
         "`promptsearch/export/tolerance.py`.",
         "",
         "## What rounding does to sums of log-probabilities",
         "",
-        "In units of `LanguageModel.noise` (nats) times the root of the number of tokens: that it does not grow along a row is",
+        (
+            "In units of `LanguageModel.noise` (nats) times the root of the number of tokens: "
+            "that it does not grow along a row is"
+        ),
         "the rule of the root.",
         "",
         "| model | noise | tokens | against | 1 token | 2 | 5 | 10 | 20 | 40 | largest | nats |",
@@ -407,7 +441,10 @@ def report(file: dict[str, Any]) -> str:
         "|---|---|---|---|---|",
     ]
     lines += [
-        f"| {r['wrong']} | {r['exports_made']} | {r['moved']} | {r['moved_and_failed']} | {r['others_failed']} |"
+        (
+            f"| {r['wrong']} | {r['exports_made']} | {r['moved']} | {r['moved_and_failed']} | "
+            f"{r['others_failed']} |"
+        )
         for r in bad
     ]
     return "\n".join([*lines, ""])

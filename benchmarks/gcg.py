@@ -1,4 +1,7 @@
-"""The candidates of one GCG step, against nanoGCG in an environment of its own (it asks for transformers <= 4.47.1)."""
+"""The candidates of one GCG step, against nanoGCG.
+
+nanoGCG has an environment of its own, since it asks for transformers <= 4.47.1.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +36,10 @@ PEER = Path(__file__).parents[1] / ".venv-nanogcg"
 
 
 def gcg() -> Comparison:
-    """512 candidates that differ from one prompt of 20 tokens in one token each; one target string."""
+    """512 candidates that differ from one prompt in one token each; one target string.
+
+    The prompt has 20 tokens.
+    """
     models = load()
     lm = models["float32"]
     places = [("France", "Paris"), ("Spain", "Madrid"), ("Italy", "Rome")]

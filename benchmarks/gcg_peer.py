@@ -1,6 +1,8 @@
-"""The peer's side of `gcg.py`, in an environment with nanogcg: reads a line, scores the candidates once, answers in seconds.
+"""The peer's side of `gcg.py`, in an environment with nanogcg.
 
-Called with a folder (model, ids) and a dtype. Nothing of promptsearch is imported here.
+It reads a line, scores the candidates once, and answers in seconds.
+
+It is called with a folder (model, ids) and a dtype. Nothing of promptsearch is imported here.
 """
 
 import json
@@ -16,7 +18,10 @@ from nanogcg.gcg import GCG, find_executable_batch_size
 
 
 def main(folder: Path, dtype: str) -> None:
-    """Set up what `GCG.run` sets up before its loop, then do the scoring part of a step for each line of standard input."""
+    """Set up what `GCG.run` sets up before its loop, then score.
+
+    The scoring part of a step is done for each line of standard input.
+    """
     work = json.loads((folder / "work.json").read_text())
     torch.set_num_threads(work["threads"])
     model = transformers.AutoModelForCausalLM.from_pretrained(

@@ -15,7 +15,8 @@ import numpy as np
 import psutil
 import torch
 
-#: One side of a round, called with its number: seconds for one unit of work (a prompt on all examples, a step, a request).
+#: One side of a round, called with its number: seconds for one unit of work (a prompt on all
+#: examples, a step, a request).
 Side = Callable[[int], float]
 
 
@@ -25,7 +26,8 @@ class Comparison:
 
     Args:
         ours: What we do in a round, by the name of the work; called with the round's number.
-        peers: What a user would run instead, by dtype: the same unit of work, on as much of it as a round can bear.
+        peers: What a user would run instead, by dtype: the same unit of work, on as much of it as a
+            round can bear.
         against: Who the peers are.
         bars: Work -> dtype of the peer -> the ratio that is wanted.
         check: Says how equal the results are; raises where they differ.
@@ -71,7 +73,10 @@ class Comparison:
 
 @contextmanager
 def peak_memory() -> Iterator[list[float]]:
-    """The most bytes that the process held within, above what it held before; asked for fifty times a second."""
+    """The most bytes that the process held within, above what it held before.
+
+    The process is asked fifty times a second.
+    """
     process = psutil.Process()
     before = process.memory_info().rss
     found, done = [0.0], threading.Event()
@@ -103,7 +108,10 @@ def product_peak(dtype: torch.dtype) -> float:
 
 
 def product_rate(dtype: torch.dtype, seconds: float = 0.5) -> float:
-    """The rate at which this machine multiplies matrices of 2,048 x 2,048 one after the other for a while, in FLOP/s."""
+    """The rate at which this machine multiplies matrices for a while, in FLOP/s.
+
+    They are matrices of 2,048 x 2,048, one product after the other.
+    """
     a, b = (torch.randn(2048, 2048).to(dtype) for _ in range(2))
     begin, count = time.perf_counter(), 0
     while (taken := time.perf_counter() - begin) < seconds:
@@ -121,7 +129,10 @@ def equal(ours: Any, theirs: Any, each: float) -> str:
             f"the results differ by {difference:.2g}, more than {each:.2g}: the comparison is void"
         )
     count = ours.size
-    return f"{count:,} {'loss' if count == 1 else 'losses'} in fp32 within {each:.0e} ({difference:.1e})"
+    return (
+        f"{count:,} {'loss' if count == 1 else 'losses'} in fp32 within {each:.0e} "
+        f"({difference:.1e})"
+    )
 
 
 def machine() -> dict[str, Any]:

@@ -1,4 +1,7 @@
-"""Peak memory at ten times the work: it follows the limits of a pass and `memory`, not prompts or examples."""
+"""Peak memory at ten times the work.
+
+It follows the limits of a pass and `memory`, not the number of prompts or examples.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,10 @@ MEMORY = 2**26
 
 
 def memory() -> list[dict[str, Any]]:
-    """MiB above what the model holds, for the work and ten times as much of it; each measured in a process of its own."""
+    """MiB above what the model holds, for the work and for ten times as much of it.
+
+    Each is measured in a process of its own.
+    """
     rows = []
     for work, template, prompts, examples in WORK:
         sizes = {
@@ -35,7 +41,9 @@ def memory() -> list[dict[str, Any]]:
             print(f"  {work}, {name}: {found[name]} MiB", flush=True)
         rows.append(
             {
-                "work": f"peak memory of scoring, {work}, {prompts} prompts x {examples} reviews, bf16",
+                "work": (
+                    f"peak memory of scoring, {work}, {prompts} prompts x {examples} reviews, bf16"
+                ),
                 "mib": found,
             }
         )

@@ -105,9 +105,10 @@ def _side(work: Callable[[], Any]) -> Side:
 
 
 def _batch(lm: LanguageModel) -> _Batch:
-    """A hard prompt of 10 tokens, four exemplars as text, and the lengths of the papers: 100 vectors, a prefix of 10 tokens.
+    """A hard prompt of 10 tokens, four exemplars as text, and the lengths of the papers.
 
-    Lester et al. take 100 vectors; Li and Liang take 10 tokens to put tables into words.
+    These are 100 vectors and a prefix of 10 tokens: Lester et al. take 100 vectors; Li and Liang
+    take 10 tokens to put tables into words.
     """
     task = reviews(FRONT)
     words = torch.tensor(np.random.default_rng(1).choice(lm.words, 110))

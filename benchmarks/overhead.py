@@ -1,4 +1,7 @@
-"""What searching costs beside the LM: ask, tell, pool, log and cache, against the time that scoring takes."""
+"""What searching costs beside the LM, against the time that scoring takes.
+
+The costs are those of ask, tell, pool, log and cache.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +35,10 @@ def overhead() -> list[dict[str, Any]]:
         name: _evaluation(template) for name, template in (("front", FRONT), ("behind", BEHIND))
     }
     print(
-        f"  one evaluation on 64 reviews: {seconds['front']:.3f} s, input before prompt {seconds['behind']:.3f} s",
+        (
+            f"  one evaluation on 64 reviews: {seconds['front']:.3f} s, input before prompt "
+            f"{seconds['behind']:.3f} s"
+        ),
         flush=True,
     )
     rows = []
@@ -40,7 +46,9 @@ def overhead() -> list[dict[str, Any]]:
         each = _search(name.partition(",")[0], options)
         rows.append(
             {
-                "work": f"search overhead of {name}: {EVALUATIONS:,} evaluations, {VOCABULARY:,} words",
+                "work": (
+                    f"search overhead of {name}: {EVALUATIONS:,} evaluations, {VOCABULARY:,} words"
+                ),
                 "milliseconds": 1000 * each,
                 "share": {where: each / (each + lm) for where, lm in seconds.items()},
                 "bar": 0.05,

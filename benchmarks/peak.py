@@ -1,4 +1,7 @@
-"""How much of the machine's matrix products is scoring: its useful tokens against nothing but products, in turns."""
+"""How much of the machine's matrix products is scoring.
+
+Its useful tokens are measured against nothing but products, in turns.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,8 @@ from promptsearch import LanguageModel
 from promptsearch.prompts.prompt import Prompt
 from promptsearch.scoring import Engine
 
-#: Multiply-adds of SmolLM2-135M count twice, a token each weight once; its embeddings (28.3 million) are looked up.
+#: Multiply-adds of SmolLM2-135M count twice, a token each weight once; its embeddings (28.3
+#: million) are looked up.
 FLOPS = 2 * 106.2e6
 ROUNDS = 5
 #: Prompts of a round, by dtype.
@@ -50,7 +54,8 @@ def _inside(ours: Engine, prompt: Prompt) -> float:
 def _share(ours: Engine, lm: LanguageModel, prompts: Sequence[Prompt]) -> float:
     """Prompts stand in front, so that rows share nothing: all tokens are useful ones.
 
-    Products run before and after each prompt: what neighbours take from the machine, they take from both sides.
+    Products run before and after each prompt: what neighbours take from the machine, they take from
+    both sides.
     """
     rates, tokens, seconds = [product_rate(lm.dtype)], 0, 0.0
     for prompt in prompts:

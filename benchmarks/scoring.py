@@ -40,7 +40,10 @@ def behind() -> Comparison:
 
 
 def exemplar() -> Comparison:
-    """Prompts of about 150 tokens: 16 of ours and 1 of the peer's tell what 64 take, since each is scored apart."""
+    """Prompts of about 150 tokens: 16 of ours and 1 of the peer's tell what 64 take.
+
+    Each prompt is scored apart.
+    """
     task, models = reviews(FRONT), load()
     work = "64 prompts with 4 exemplars each x 256 reviews"
 
@@ -69,7 +72,10 @@ def exemplar() -> Comparison:
 
 
 def _hard(where: str, template: str, bars: dict[str, float], raced: dict[str, float]) -> Comparison:
-    """All 64 prompts on all examples, and in a race on the same ones, whose winner is held against that of full scoring."""
+    """All 64 prompts on all examples, and in a race on the same ones.
+
+    The race's winner is held against that of full scoring.
+    """
     task, models = reviews(template), load()
     exact = models["float32"]
     full: dict[int, NDArray[np.float64]] = {}  # mean losses of each round's prompts
@@ -104,7 +110,10 @@ def _hard(where: str, template: str, bars: dict[str, float], raced: dict[str, fl
         p = float(stats.ttest_rel(losses[0], losses[1], alternative="greater").pvalue)
         if p < 0.05:
             raise SystemExit(f"the race of seed {number} lost the better prompt (p = {p:.3f})")
-        return f"another, by {float(losses[0].mean() - losses[1].mean()):+.4f} nats, p = {p:.2f} that it is no worse"
+        return (
+            f"another, by {float(losses[0].mean() - losses[1].mean()):+.4f} nats, p = {p:.2f} "
+            "that it is no worse"
+        )
 
     def peer(name: str) -> Side:
         def run(number: int) -> float:

@@ -1,4 +1,7 @@
-"""A step of training a soft prompt on 16 reviews, against PEFT and against a full forward and backward pass."""
+"""A step of training a soft prompt on 16 reviews, against two peers.
+
+They are PEFT, and a full forward and backward pass.
+"""
 
 from __future__ import annotations
 
@@ -124,7 +127,7 @@ def _against_peft(work: str, config: Callable[[], Any], encoder: bool = False) -
     peers = {name: _peft(lm, task, config()) for name, lm in models.items()}
 
     def check() -> str:
-        """The vectors of PEFT's prompt on both sides: the same loss and the same gradient in them."""
+        """The vectors of PEFT's prompt on both sides: they have the same loss and gradient."""
         import peft
 
         lm, ids = models["float32"], _batches(0)[0]

@@ -1,4 +1,7 @@
-"""The work that is compared: movie reviews, prompts, and the naive loop of the transformers documentation."""
+"""The work that is compared: movie reviews, prompts, and the naive loop.
+
+The loop is that of the transformers documentation.
+"""
 
 from __future__ import annotations
 
@@ -45,7 +48,10 @@ def hard(lm: LanguageModel, count: int, length: int, seed: int) -> list[Prompt]:
 
 
 def exemplars(task: Task, count: int, seed: int) -> list[Prompt]:
-    """Prompts of four solved examples each, from the part of the search split that is not scored."""
+    """Prompts of four solved examples each.
+
+    The examples are from the part of the search split that is not scored.
+    """
     rng = np.random.default_rng(seed)
     pool = task.splits["search"].examples[256:]
     found: list[Prompt] = []
@@ -60,7 +66,11 @@ def exemplars(task: Task, count: int, seed: int) -> list[Prompt]:
 def naive(
     lm: LanguageModel, task: Task, length: int, prompts: Sequence[Prompt], examples: Sequence[int]
 ) -> np.ndarray:
-    """One prompt at a time, data in its order, batches of 32, padded on the right, all logits: losses (prompts, examples)."""
+    """Losses of the naive loop, shape (prompts, examples).
+
+    It takes one prompt at a time and the data in their order, in batches of 32 that are padded on
+    the right, with all logits.
+    """
     template = task.template.bind(length)
     layouts = [
         lay_out(template, lm, task.splits["search"].examples[e], task.choices) for e in examples

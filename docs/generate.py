@@ -1,6 +1,7 @@
 """Writes the reference pages that follow from the code: command line, study file, strategies.
 
-`python docs/generate.py` writes them, `python docs/generate.py --check` exits with 1 where a page is not what the code says.
+`python docs/generate.py` writes them. `python docs/generate.py --check` exits with 1 where a page
+is not what the code says.
 """
 
 from __future__ import annotations
@@ -30,7 +31,10 @@ def command_line() -> str:
         _MADE,
         "# Command line",
         "",
-        "Exit codes: 0 done, 1 some runs failed (the report says which), 2 wrong input, 128 + signal when stopped.",
+        (
+            "Exit codes: 0 done, 1 some runs failed (the report says which), 2 wrong input, 128 + "
+            "signal when stopped."
+        ),
     ]
     for name, command in group.commands.items():
         with command.make_context(f"promptsearch {name}", [], resilient_parsing=True) as context:
@@ -48,7 +52,10 @@ def study_file() -> str:
         _MADE,
         "# Study file",
         "",
-        "YAML, TOML or JSON. `promptsearch schema` prints the JSON Schema, which editors read to complete and check.",
+        (
+            "YAML, TOML or JSON. `promptsearch schema` prints the JSON Schema, which editors read "
+            "to complete and check."
+        ),
         "",
         *_keys({k: v for k, v in schema["properties"].items() if k != "tasks"}, schema["required"]),
     ]
@@ -85,7 +92,10 @@ def strategies() -> str:
         _MADE,
         "# Strategies",
         "",
-        "`promptsearch strategies NAME` shows the same for any strategy, yours included. Each file in `strategies/`",
+        (
+            "`promptsearch strategies NAME` shows the same for any strategy, yours included. Each "
+            "file in `strategies/`"
+        ),
         "begins with its paper and with what differs from it.",
     ]
     own = [

@@ -1,6 +1,7 @@
-"""promptsearch finds the best prompt for a task and a frozen language model, hard and soft prompts side by side.
+"""promptsearch finds the best prompt, hard or soft, for a task and a frozen language model.
 
-The public names are imported when they are first used, so that `promptsearch --help` does not wait for torch.
+The public names are imported when they are first used, so that `promptsearch --help` does not wait
+for torch.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from promptsearch.search.training import TrainedStrategy as TrainedStrategy
     from promptsearch.tasks.task import Task as Task
 
+#: Public name -> the module that defines it.
 _HOMES = {
     "Access": "search.strategy",
     "Ask": "search.strategy",

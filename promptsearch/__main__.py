@@ -1,4 +1,4 @@
-"""The command `promptsearch`, which is `python -m promptsearch`, too."""
+"""The command `promptsearch`, which is also `python -m promptsearch`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from promptsearch import signals
 
 
 def main() -> None:
-    """Run the command line; a signal ends it quietly, from its first import on."""
+    """Run the command line; from the first import on, a signal ends it quietly."""
     signals.install()
     try:
         from promptsearch.cli import app
@@ -18,16 +18,14 @@ def main() -> None:
     except BaseException as error:
         if (number := signals.asked(error)) is None:
             raise
-        if not isinstance(error, SystemExit):  # it came before or behind a command
+        if not isinstance(error, SystemExit):  # the signal came before or after a command
             signals.say(signals.MESSAGE)
-        signals.leave(
-            number
-        )  # threads of libraries would be waited for, and say what they think of it
+        # Python's usual end would wait for the threads of libraries, which may print errors.
+        signals.leave(number)
 
 
 if __name__ == "__main__":
-    if (
-        sys.path and sys.path[0] == os.getcwd()
-    ):  # `-m` looks for modules in the current folder first, which may hold anything
+    # `-m` looks for modules in the current folder first, which may hold anything.
+    if sys.path and sys.path[0] == os.getcwd():
         del sys.path[0]
     main()

@@ -1,7 +1,8 @@
 """The command line.
 
-Exit codes: 0 done, 1 some runs failed, 2 wrong input, 128 + the signal that stopped it (130 for Ctrl-C). Whatever needs
-torch is imported inside the command that needs it, so that `--help` answers at once.
+The exit codes are 0 where all is done, 1 where some runs failed, 2 for wrong input, and 128 + the
+number of the signal that stopped the command (130 for Ctrl-C). Modules that need torch are imported
+inside the commands that need them, so that `--help` answers at once.
 """
 
 from __future__ import annotations
@@ -35,12 +36,13 @@ from promptsearch.study.config import (
 )
 from promptsearch.tasks.fields import text_of
 
+#: The LM and the budget, in LM tokens, of a search without a study file.
 DEFAULT_MODEL = "smollm2-135m-instruct"
 DEFAULT_BUDGET = 100_000
 
 
 class _Group(TyperGroup):
-    """Turns a signal, and what the library says about wrong input, into one line and an exit code."""
+    """The commands; a signal or an error of the input becomes one line and an exit code."""
 
     def invoke(self, ctx: Any) -> Any:
         try:
@@ -52,9 +54,8 @@ class _Group(TyperGroup):
                 signals.say(signals.MESSAGE)
                 raise typer.Exit(signals.CODE + number) from error
             if isinstance(error, BrokenPipeError):
-                os.dup2(
-                    os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno()
-                )  # Python flushes once more at its end
+                # Python flushes once more at its end, which must not fail again.
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
                 raise typer.Exit(signals.CODE + signals.PIPE) from error
             if isinstance(error, PromptSearchError):
                 _say(f"error: {error}", err=True)
@@ -62,9 +63,8 @@ class _Group(TyperGroup):
             if isinstance(error, OSError):  # what no reader or writer of ours has met
                 _say(f"error: {error}. What was written before is safe.", err=True)
                 raise typer.Exit(2) from error
-            if isinstance(
-                message := getattr(error, "message", None), str
-            ):  # of typer, which prints it as it is
+            # typer prints its own messages as they are.
+            if isinstance(message := getattr(error, "message", None), str):
                 error.message = printable(message)  # type: ignore[attr-defined]
             raise
 
@@ -75,7 +75,10 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
-    help="Find the best prompt for a task and a frozen language model: hard and soft prompts on one objective and one budget.",
+    help=(
+        "Find the best prompt for a task and a frozen language model: "
+        "hard and soft prompts on one objective and one budget."
+    ),
 )
 
 Set = Annotated[
@@ -133,7 +136,8 @@ def _start(
         ),
     ] = False,
 ) -> None:
-    # Bars and warnings of other libraries would tear ours; set before those are imported, this holds for all of them.
+    # Bars and warnings of other libraries would tear ours. The variables are set before those are
+    # imported, so that all of them obey.
     quiet = {
         "HF_HUB_DISABLE_PROGRESS_BARS": "1",
         "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
@@ -237,9 +241,9 @@ def search(
 def _sources(
     rows: Sequence[StrategyConfig], study: Sequence[StrategyConfig]
 ) -> list[StrategyConfig]:
-    """The other rows of a study from which some start, or those from which they start."""
+    """The other rows of a study from which the given rows start, directly or through others."""
     found = list(rows)
-    for row in found:  # grows
+    for row in found:  # the list grows as its rows name others
         found += [
             other
             for other in study
@@ -305,7 +309,10 @@ def export(
     out: Annotated[Path, typer.Option(metavar="DIR", help="Where to.")],
     key: Key = None,
 ) -> None:
-    """Write a run's winner in another format, ready for the Hub; load it again and check that it scores the same."""
+    """Write a run's winner in another format, ready for the Hub; check that it scores the same.
+
+    The check loads the export again.
+    """
     from promptsearch.export import export_run
 
     _say(str(export_run(run, to, out, key=key)))
@@ -322,14 +329,18 @@ def verify(
     model: Model = None,
     key: Key = None,
 ) -> None:
-    """Load an export again, through the library that it is for, and compare it with its certificate; 1 where it differs."""
+    """Load an export again, through its own library, and compare it with its certificate.
+
+    The exit code is 1 where it differs.
+    """
     from promptsearch.export import verify as look_again
     from promptsearch.models import LanguageModel
 
     found = look_again(folder, LanguageModel.load(model) if model else None, key=key)
     verdict = "the same" if found.same else "NOT the same"
     _say(
-        f"{verdict}: {found.to}, {found.probe} inputs, largest difference {found.distance:.2g} nats per scored token "
+        f"{verdict}: {found.to}, {found.probe} inputs, "
+        f"largest difference {found.distance:.2g} nats per scored token "
         f"(allowed: {found.tolerance:.2g})"
     )
     if not found.same:
@@ -400,7 +411,7 @@ def strategies(
 
 
 def _imported(name: str) -> tuple[str, str, str]:
-    """What a strategy needs, proposes and does, where its source alone does not tell."""
+    """The access, kinds of prompts and summary of a strategy that only its import tells."""
     from promptsearch.search.plugins import find_strategy
 
     try:
@@ -417,7 +428,10 @@ def bench_strategies(
         list[str] | None,
         typer.Argument(
             metavar="[STRATEGY]...",
-            help="Names, or as in a study file 'optuna: {label: tpe, sampler: tpe}'; left out: all that search.",
+            help=(
+                "Names, or as in a study file 'optuna: {label: tpe, sampler: tpe}'; "
+                "left out: all that search."
+            ),
         ),
     ] = None,
     on: Annotated[
@@ -430,7 +444,7 @@ def bench_strategies(
         Path | None,
         typer.Option(
             metavar="PATH",
-            help="A finished run of exhaustive, or the table.safetensors that --out kept of one.",
+            help=("A finished run of exhaustive, or the table.safetensors that --out kept of one."),
         ),
     ] = None,
     evaluations: Annotated[
@@ -454,7 +468,10 @@ def bench_strategies(
     ] = None,
     quiet: Quiet = False,
 ) -> None:
-    """Run strategies against random search where the optimum is known: on planted objectives, or a table of real scores."""
+    """Run strategies against random search where the optimum is known.
+
+    That is so on planted objectives, and on a table of real scores.
+    """
     from promptsearch.search.plugins import find_strategy
     from promptsearch.testing import bench
     from promptsearch.testing.bench_table import bench_to_markdown, print_bench
@@ -531,8 +548,8 @@ def apply(
         list[str],
         typer.Argument(
             metavar="[NAME=]EXPORT_DIR...",
-            help="A found prompt: a run's folder, or what export --to json wrote. Several have names; each input has its own "
-            'prompt\'s under "prompt".',
+            help="A found prompt: a run's folder, or what export --to json wrote. "
+            'Several have names; each input has its own prompt\'s under "prompt".',
         ),
     ],
     inputs: Annotated[
@@ -540,13 +557,13 @@ def apply(
         typer.Option(
             "--input",
             metavar="FILE",
-            help="Inputs with the template's fields, in a file of a kind that tasks are read from; - reads "
-            "JSON lines from standard input.",
+            help="Inputs with the template's fields, in a file of a kind that tasks are read from; "
+            "- reads JSON lines from standard input.",
         ),
     ] = "-",
     model: Model = None,
 ) -> None:
-    """Use found prompts: read inputs, write them with their answers as JSON lines."""
+    """Use found prompts: read inputs, and write them with their answers as JSON lines."""
     from promptsearch.export import load_prompt
     from promptsearch.export.prompted import PromptedModel
     from promptsearch.models import LanguageModel
@@ -573,7 +590,8 @@ def _named(given: list[str]) -> Path | dict[str, Path]:
         name, equals, folder = each.partition("=")
         if not (name and equals and folder):
             raise StudyError(
-                f'{each}: several prompts need names, which inputs give under "prompt": expected NAME=EXPORT_DIR'
+                f'{each}: several prompts need names, which inputs give under "prompt": '
+                "expected NAME=EXPORT_DIR"
             )
         if name in found:
             raise StudyError(f"{each}: the name {name} is given twice")
@@ -582,7 +600,7 @@ def _named(given: list[str]) -> Path | dict[str, Path]:
 
 
 def _written(value: Any) -> str:
-    """A value that JSON does not know, as the model read it; where nothing could read it, as Python shows it."""
+    """The text of a value that JSON does not know: what the model read, or else Python's form."""
     try:
         return text_of(value)
     except FieldError:
@@ -596,5 +614,5 @@ def schema() -> None:
 
 
 def _say(text: str, err: bool = False) -> None:
-    """Print what may hold text of strangers."""
+    """Print a line that may hold text of strangers, with unprintable characters escaped."""
     typer.echo(printable(text), err=err)

@@ -1,4 +1,4 @@
-"""One call from a study file to its results: the runs are made, or gone on with, and reported."""
+"""One call from a study file to its results: the runs are made or continued, and reported."""
 
 from __future__ import annotations
 
@@ -23,21 +23,22 @@ def compare(
     task: Task | None = None,
     progress: Callable[[Progress], None] | None = None,
 ) -> Results:
-    """Run a study, or go on with it, and report.
+    """Run a study, or go on with it, and write its report.
 
     Args:
-        config: A study file, or its keys and values; `model` and `task` may be left out of these where objects are given.
+        config: A study file, or its keys and values; `model` and `task` may be left out of these
+            where they are given as objects.
         out: The study's folder; left out: `results/NAME`.
         model: An LM that is loaded already.
         task: A task that is made already.
-        progress: Called at each step.
+        progress: A function that is called at each step.
 
     Returns:
-        What the study found; `report.html` lies in the folder.
+        The results of the study; `report.html` lies in the folder.
 
     Raises:
-        PromptSearchError: Anything wrong with the input, before any LM token is spent; runs that fail later are named in
-            the results instead.
+        PromptSearchError: Something is wrong with the input. It is raised before any LM token is
+            spent; runs that fail later are named in the results instead.
     """
     if isinstance(config, (str, Path)):
         config = load_config(Path(config))

@@ -1,7 +1,7 @@
 """Every exception that a user can meet.
 
-One base class, so that `except PromptSearchError` catches what the library says about bad input,
-and nothing else: a bug of ours stays a traceback.
+All have one base class, so that `except PromptSearchError` catches what the library says about bad
+input, and nothing else: a bug of ours stays a traceback.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Iterable
 
 
 class PromptSearchError(Exception):
-    """What was expected, what came, what to do: the message alone should be enough."""
+    """An error whose message is enough: it says what was expected, what came and what to do."""
 
 
 class TemplateError(PromptSearchError):
@@ -35,7 +35,7 @@ class EndpointError(ModelError):
 
 
 class EndpointDown(EndpointError):
-    """A server cannot be reached at all, or lets nobody in: nothing that is left to do can be done."""
+    """A server cannot be reached at all, or lets nobody in, so that no work left can be done."""
 
 
 class PromptError(PromptSearchError):
@@ -47,11 +47,13 @@ class StrategyError(PromptSearchError):
 
 
 class Tampered(StrategyError):
-    """A strategy changed what is not its own: nothing that its run wrote is believed, and the run's log is not kept.
+    """A strategy changed what is not its own.
+
+    Nothing that its run wrote is believed, and the run's log is not kept.
 
     Args:
         message: What was changed, and what to do.
-        mended: Whether all is as it was again, so that other runs can go on.
+        mended: Whether the change was undone, so that other runs can go on.
     """
 
     def __init__(self, message: str, *, mended: bool = True) -> None:
@@ -64,7 +66,7 @@ class OptionError(StrategyError):
 
     Args:
         text: The message.
-        option: Its name; empty where several do not fit together.
+        option: The option's name; empty where several options do not fit together.
     """
 
     def __init__(self, text: str, option: str = "") -> None:
@@ -81,11 +83,13 @@ class RecordError(PromptSearchError):
 
 
 class FileError(PromptSearchError):
-    """A file or folder cannot be read or written: the disk is full, a right is missing, something else stands in its place.
+    """A file or folder cannot be read or written.
+
+    The disk is full, a right is missing, or something else stands in its place.
 
     Args:
-        message: What happened, what is safe, what to do.
-        everywhere: Whether other files beside it would fail alike.
+        message: What happened, what is safe, and what to do.
+        everywhere: Whether other files beside it would fail in the same way.
     """
 
     def __init__(self, message: str, everywhere: bool = False) -> None:
@@ -94,27 +98,36 @@ class FileError(PromptSearchError):
 
 
 class ExportError(PromptSearchError):
-    """A prompt cannot be held exactly by the wanted format."""
+    """A format cannot hold a prompt exactly."""
 
 
 class BudgetExhausted(PromptSearchError):
-    """The next piece of work costs more than is left. Ends a run in good order, never an error of the user."""
+    """The next piece of work costs more than is left of the budget.
+
+    It ends a run in good order and is never an error of the user.
+    """
 
 
 class Diverged(PromptSearchError):
-    """A loss or a gradient is no finite number any more. Ends a run in good order, with the best prompt scored before."""
+    """A loss or a gradient is no finite number any more.
+
+    It ends a run in good order, with the best prompt scored before.
+    """
 
 
 class NothingUsable(PromptSearchError):
-    """A proposer gave no usable prompt, time and again. Ends a run in good order, with the best prompt scored before."""
+    """A proposer gave no usable prompt, time and again.
+
+    It ends a run in good order, with the best prompt scored before.
+    """
 
 
 class UnknownName(PromptSearchError):
     """A name that is not in a list of names.
 
     Args:
-        kind: What the name names, in the singular: `strategy`, `task`, `option`.
-        name: What was given.
+        kind: The kind of thing that is named, in the singular: `strategy`, `task`, `option`.
+        name: The name that was given.
         known: The names that exist.
     """
 

@@ -1,7 +1,8 @@
-"""Files: never half written, never believed to be more than they are, and told of in one way when they fail.
+"""Files: never half written, never trusted blindly, and all failing with one kind of error.
 
-Whatever the operating system says of a file of ours becomes a `FileError` here: what happened, what is safe, and the one next
-step. Readers and writers of files call these functions, and catch no `OSError` of their own.
+Every error of the operating system about a file becomes a `FileError` here, which says what
+happened, what is safe and the one next step. Readers and writers of files call these functions, and
+catch no `OSError` of their own.
 """
 
 from __future__ import annotations
@@ -21,9 +22,9 @@ from promptsearch.errors import FileError
 
 #: The most bytes that a file which is read whole may have.
 LARGEST = 1 << 30
-#: Seconds after which a file that nobody finished writing is given up, whoever began it.
+#: The seconds after which a file that nobody finished writing is given up, whoever began it.
 _GIVEN_UP = 3600
-#: What the system's errors say to people, and what to do.
+#: Number of a system error -> what happened, in plain words, and what to do.
 _KNOWN = {
     errno.ENOSPC: ("no space is left on the disk", "make room"),
     errno.EDQUOT: ("your quota of the disk is used up", "make room"),
@@ -54,13 +55,13 @@ _KNOWN = {
         "put the file itself there",
     ),
 }
-#: Errors that the next file would meet as well, wherever in a study's folder it lies.
+#: The errors that the next file would meet as well, wherever in a study's folder it lies.
 _EVERYWHERE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EMFILE, errno.ENFILE}
 
 
 @contextmanager
 def failing(path: Path, verb: str) -> Iterator[None]:
-    """Within, whatever the system says of a file becomes a `FileError`.
+    """Turn every error of the system about a file into a `FileError`, while inside.
 
     Args:
         path: The file or folder.
@@ -88,13 +89,13 @@ def _failed(path: Path, verb: str, what: str, remedy: str, everywhere: bool = Fa
 
 
 def shown(path: Path) -> str:
-    """A path as a message shows it: on one line, without control characters, its middle left out where it is long."""
+    """A path for a message: one line without control characters, a long one without its middle."""
     text = "".join(c if c.isprintable() else repr(c)[1:-1] for c in str(path))
     return text if len(text) <= 300 else f"{text[:140]}...{text[-140:]}"
 
 
 def exists(path: Path) -> bool:
-    """Whether anything has this name, a link that leads nowhere included."""
+    """Whether anything has this name, even a link that leads nowhere."""
     with failing(path, "read"):
         try:
             path.lstat()
@@ -105,14 +106,14 @@ def exists(path: Path) -> bool:
 
 @contextmanager
 def opened(path: Path, largest: int = LARGEST) -> Iterator[BinaryIO]:
-    """An ordinary file, open to be read: no pipe or device, which may never end.
+    """An ordinary file, open to be read; no pipe or device, which may never end.
 
     Args:
         path: The file.
-        largest: Bytes that it may have.
+        largest: The most bytes that it may have.
 
     Raises:
-        FileError: It cannot be read, or is something else.
+        FileError: It cannot be read, is too large, or is something else.
     """
     with (
         failing(path, "read"),
@@ -136,23 +137,23 @@ def read(path: Path, largest: int = LARGEST) -> bytes:
 
     Args:
         path: The file.
-        largest: Bytes that it may have.
+        largest: The most bytes that it may have.
 
     Raises:
-        FileError: It cannot be read, or is something else.
+        FileError: It cannot be read, is too large, or is something else.
     """
     with opened(path, largest) as file:
         return file.read()
 
 
 def make_folder(path: Path) -> None:
-    """Make a folder and those above it, unless it is there."""
+    """Make a folder and the folders above it, where they are missing."""
     with failing(path, "make the folder"):
         path.mkdir(parents=True, exist_ok=True)
 
 
 def write_aside(path: Path, content: bytes | str) -> None:
-    """Write `content` to `path` so that a kill at any moment leaves the old file or the new one, whole.
+    """Write `content` to `path`, so that a kill at any moment leaves the whole old or new file.
 
     Half characters, which UTF-8 does not have, are written as JSON escapes them.
     """
@@ -175,12 +176,12 @@ def write_aside(path: Path, content: bytes | str) -> None:
 
 
 def write_json(path: Path, data: Any) -> None:
-    """Write JSON, indented for people, never half."""
+    """Write JSON, indented for people, whole or not at all."""
     write_aside(path, json.dumps(data, indent=1, ensure_ascii=False) + "\n")
 
 
 def append(path: Path, content: bytes) -> None:
-    """Write behind what the file holds, all of `content` or nothing, flushed to disk."""
+    """Write `content` at the end of a file, all of it or nothing, and flush it to disk."""
     make_folder(path.parent)
     with failing(path, "write"), path.open("ab", buffering=0) as file:
         before = file.seek(0, os.SEEK_END)
@@ -193,7 +194,7 @@ def append(path: Path, content: bytes) -> None:
 
 
 def _write_all(file: Any, content: bytes) -> None:
-    """Write unbuffered, so that what could not be written is not tried again when the file is closed."""
+    """Write without a buffer, which closing the file would try to write again after a failure."""
     rest = memoryview(content)
     while rest:
         rest = rest[file.write(rest) :]
@@ -207,17 +208,17 @@ def cut(path: Path, size: int) -> None:
 
 
 def remove(path: Path) -> None:
-    """Delete a file or a folder that nothing needs any more; one that cannot be deleted does no harm."""
+    """Delete a file or folder that nothing needs any more; a failure to do so does no harm."""
     with suppress(OSError):
         path.unlink(missing_ok=True)
     shutil.rmtree(path, ignore_errors=True)
 
 
 def sweep(folder: Path) -> None:
-    """Delete what dead processes had begun to write aside.
+    """Delete the files that dead processes had begun to write aside.
 
     Args:
-        folder: Whose files nobody else writes now, save short reports.
+        folder: A folder in which nobody else writes files now, except for short reports.
     """
     for path in folder.rglob(".*.part"):
         owner = path.suffixes[-2][1:] if len(path.suffixes) > 1 else ""
@@ -229,7 +230,10 @@ def sweep(folder: Path) -> None:
 
 
 def _lives(process: int) -> bool:
-    """Whether another process of this machine has this number: what this one writes aside it writes at once."""
+    """Whether another process of this machine has this number.
+
+    This process itself does not count: it finishes at once what it writes aside.
+    """
     if process == os.getpid():
         return False
     try:

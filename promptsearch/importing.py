@@ -1,7 +1,8 @@
-"""Objects of strangers by name: `module:attribute`.
+"""Objects of strangers, imported by name: `module:attribute`.
 
-Whoever calls this runs the code of whoever wrote the name. Study files may name modules, because their user runs them. Results
-may be anyone's: what reads those takes the recorded numbers, and calls this only where the user says so (`trust_code`).
+To import a name is to run the code of whoever wrote it. Study files may name modules, because their
+user chooses to run them. Results may be anyone's: readers of results take the recorded numbers, and
+import by name only where the user says so (`trust_code`).
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ def load_named(name: str) -> Any:
     """The object at `module:attribute`; the module is looked up in the current folder too.
 
     Args:
-        name: With a colon in it.
+        name: The name, with a colon in it.
 
     Raises:
         Exception: Whatever the module raises while it is imported.
@@ -26,9 +27,7 @@ def load_named(name: str) -> Any:
     with _current_folder():
         try:
             return getattr(importlib.import_module(module), attribute)
-        except (
-            SystemExit
-        ) as error:  # a script that ends itself, without a guard around its main part
+        except SystemExit as error:  # the module is a script without a guard around its main part
             raise ImportError(
                 f"the module ends the program ({error!r}) when it is imported"
             ) from error
@@ -36,7 +35,7 @@ def load_named(name: str) -> Any:
 
 @contextmanager
 def _current_folder() -> Iterator[None]:
-    """Look for modules in the current folder, too, which a console script does not, and no longer than that."""
+    """Look for modules in the current folder, too, as a console script does not, while inside."""
     if "" in sys.path:
         yield
         return

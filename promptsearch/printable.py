@@ -1,4 +1,7 @@
-"""Text of strangers on a terminal: nothing in it moves the cursor, changes colours or turns the reading direction."""
+"""Text of strangers, made safe for a terminal.
+
+Nothing in it moves the cursor, changes colours or turns the reading direction.
+"""
 
 from __future__ import annotations
 
@@ -12,13 +15,13 @@ from rich.segment import Segment
 
 
 def printable(text: str) -> str:
-    """Text in which each character that cannot be seen is written as Python writes it, but for line breaks.
+    """The text with each character that cannot be seen, line breaks excepted, escaped as in Python.
 
     Args:
-        text: Anything: labels, prompts, file names, what a server answered.
+        text: Any text: labels, prompts, file names, the answer of a server.
 
     Returns:
-        The same without control characters, marks of direction and halves of characters.
+        The same text without control characters, marks of direction and halves of characters.
     """
     return "".join(
         c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text
@@ -26,19 +29,19 @@ def printable(text: str) -> str:
 
 
 def printable_json(value: Any, default: Callable[[Any], str] | None = None) -> str:
-    """JSON on one line, the same values when it is read again, and safe to look at.
+    """JSON on one line, which is safe to look at and holds the same values when it is read again.
 
     Args:
-        value: What JSON can hold.
-        default: The text of what it cannot hold.
+        value: A value that JSON can hold.
+        default: A function from a value that JSON cannot hold to its text.
     """
     text = json.dumps(value, ensure_ascii=False, default=default)
-    # Characters that cannot be seen stand within strings only, where JSON's own escape means the same.
+    # Characters that cannot be seen stand only within strings, where JSON's escapes mean the same.
     return "".join(c if c.isprintable() else json.dumps(c)[1:-1] for c in text)
 
 
 def brief(value: object, limit: int = 80) -> str:
-    """A value as a message shows it: its Python form, cut where it is long."""
+    """A value for a message: its Python form, cut to `limit` characters."""
     if isinstance(value, int) and abs(value) >= 10**limit:
         return f"a number of more than {limit} digits"
     text = re.sub(r"\s+", " ", repr(value))
@@ -49,12 +52,12 @@ class Terminal(Console):
     """A rich console that shows no control character but its own, whatever is printed on it."""
 
     def on_broken_pipe(self) -> None:
-        """Leave it to the command line, which ends alike whoever wrote."""
+        """Leave the error to the command line, which ends in the same way whoever wrote."""
         raise BrokenPipeError
 
     def render(
         self, renderable: RenderableType, options: ConsoleOptions | None = None
     ) -> Iterable[Segment]:
-        """Escape all text on its way out; colours and movements that rich itself makes are no text."""
+        """Escape all text on its way out; the colours and movements that rich makes are no text."""
         for segment in super().render(renderable, options):
             yield segment if segment.control else Segment(printable(segment.text), segment.style)

@@ -1,7 +1,8 @@
-"""The end that a user or a machine asks for: Ctrl-C, SIGTERM, SIGHUP. The command line alone installs these handlers.
+"""Signals by which a user or a machine asks for the end: Ctrl-C (SIGINT), SIGTERM, SIGHUP.
 
-The first signal raises `Stop` where the program stands, so that what is open is closed and the report is written. The
-second one, of any kind, ends the process at once: files are written aside and renamed, so nothing is half written.
+The first signal raises `Stop` where the program stands, so that open files are closed and the
+report is written. The second one, of any kind, ends the process at once: files are written aside
+and renamed, so none is half written. Only the command line installs these handlers.
 """
 
 from __future__ import annotations
@@ -12,10 +13,12 @@ import sys
 from types import FrameType
 from typing import NoReturn
 
-#: What a shell expects of a process that a signal ended.
+#: The number that a shell adds to a signal's, for the exit code of a process that a signal ended.
 CODE = 128
-#: A reader of our output that went away, as `head` does: where there is such a signal, a shell knows it by this number.
+#: The number by which a shell knows that a reader of our output went away, as `head` does: that of
+#: the signal for this, where there is one.
 PIPE = 13
+#: The line printed after a signal.
 MESSAGE = "stopped. Nothing is lost: the same command goes on from here."
 
 
@@ -23,7 +26,7 @@ class Stop(KeyboardInterrupt):
     """A signal came.
 
     Args:
-        number: The signal's.
+        number: The number of the signal.
     """
 
     def __init__(self, number: int) -> None:
@@ -35,7 +38,7 @@ _asked: Stop | None = None
 
 
 def install() -> None:
-    """Handle the signals from now on, but for those that whoever started the process chose to ignore (`nohup`)."""
+    """Handle the signals from now on, except those that the process must ignore (`nohup`)."""
     for name in ("SIGINT", "SIGTERM", "SIGHUP"):
         number = getattr(signal, name, None)  # Windows has no SIGHUP
         if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
@@ -45,10 +48,11 @@ def install() -> None:
 def asked(error: BaseException) -> int | None:
     """The number of the signal behind an error; None where there was none.
 
-    A library may turn `Stop` into an error of its own (imports do), so one that came before counts, too.
+    A library may turn `Stop` into an error of its own (imports do), so a signal that came before
+    the error counts, too.
 
     Args:
-        error: What ended the command.
+        error: The error that ended the command.
     """
     if _asked is not None:
         return _asked.number
@@ -56,12 +60,16 @@ def asked(error: BaseException) -> int | None:
 
 
 def leave(number: int) -> NoReturn:
-    """End the process at once, threads and all, with nothing more to say."""
+    """End the process and all its threads at once, without another word.
+
+    Args:
+        number: The number of the signal, for the exit code.
+    """
     os._exit(CODE + number)
 
 
 def say(message: str) -> None:
-    """One line on standard error, if anyone is there to read it."""
+    """Print one line on standard error, if anyone is there to read it."""
     try:
         sys.stderr.write(f"{message}\n")
         sys.stderr.flush()

@@ -1,16 +1,19 @@
-"""Intervals, paired tests, and their correction for many pairs.
+"""Confidence intervals, paired tests, and the correction of tests for many pairs.
 
-A strategy's test scores are a matrix: its runs (seeds) by the test examples, which are the same for all strategies.
-A score is the sum of a common value, the luck of the seed, the difficulty of the example, and noise. Both the seeds
-and the examples are samples, so both count in every interval and in every test. With S seeds and E examples
+A strategy's test scores are a matrix: its runs (seeds) by the test examples, which are the same for
+all strategies. A score is the sum of a common value, the luck of the seed, the difficulty of the
+example, and noise. Both the seeds and the examples are samples, so both count in every interval and
+in every test. With S seeds and E examples
 
     variance of the grand mean = s2(examples) / E + s2(seeds) / S
 
-where s2(examples) is the sample variance of the examples' means over seeds, and s2(seeds) that of the runs' means over
-examples. It is conservative where seeds hardly matter: each of the two parts already holds the noise once. Degrees of
-freedom are those of Welch and Satterthwaite, the quantile is Student's. In simulations where the seed matters more than the
-choice of examples, a 95 % interval holds the truth in 94 to 95 % of all cases from 5 seeds, 92 to 94 % from 3 and 87 to 92 %
-from 2; tests find a difference where there is none in at most 5 % (from 2 seeds, 6 %). One seed cannot know its own luck.
+where s2(examples) is the sample variance of the examples' means over seeds, and s2(seeds) is that
+of the runs' means over examples. This is conservative where seeds hardly matter, because each of
+the two parts already holds the noise once. The degrees of freedom are those of Welch and
+Satterthwaite, and the quantile is Student's. In simulations where the seed matters more than the
+choice of examples, a 95 % interval holds the truth in 94 to 95 % of all cases with 5 seeds, in 92
+to 94 % with 3 and in 87 to 92 % with 2; tests find a difference where there is none in at most 5 %
+of all cases (with 2 seeds, in 6 %). One seed cannot know its own luck.
 
 Higher scores are better, except in `interval`, which also serves losses.
 """
@@ -27,9 +30,10 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
 Floats = NDArray[np.float64]
-#: Labels and predictions, shape `(examples,)` each -> one number; the order of the examples makes no difference.
+#: Labels and predictions, shape `(examples,)` each -> one number, whatever the examples' order.
 Metric = Callable[[NDArray[np.int64], NDArray[np.int64]], float]
 
+#: The level of the tests; intervals hold the truth in 1 - ALPHA of all cases.
 ALPHA = 0.05
 
 
@@ -38,7 +42,7 @@ class Sample:
     """The test scores of one strategy.
 
     Args:
-        scores: Shape `(seeds, examples)`: nats, 0 and 1, or what `jackknife` returns.
+        scores: Scores, shape `(seeds, examples)`: nats, 0 and 1, or what `jackknife` returns.
         deterministic: Whether the strategy has no seed, so that its one run stands for all.
     """
 
@@ -52,7 +56,7 @@ class Sample:
 
     @property
     def covers_seeds(self) -> bool:
-        """Whether the luck of the seed is known: not from one run of a strategy that draws."""
+        """Whether the luck of the seed is known; one run of a strategy that draws does not tell it."""
         return self.deterministic or len(self.scores) > 1
 
     @property
@@ -69,7 +73,8 @@ class Interval:
         mean: The mean over seeds and examples.
         low: The lower end.
         high: The upper end.
-        covers_seeds: False: one seed of a strategy that draws; the interval covers the choice of examples only.
+        covers_seeds: False where there is one seed of a strategy that draws, so that the interval
+            covers the choice of examples only.
     """
 
     mean: float
@@ -86,15 +91,16 @@ class Interval:
 def interval(sample: Sample, bounds: tuple[float, float] = (-np.inf, np.inf)) -> Interval:
     """The confidence interval of a strategy's mean.
 
-    Where all scores are the same bound, as when every answer is right, the variance shows 0 and would promise too much:
-    the interval then ends where so clean a result still has a chance of 2.5 % (Clopper and Pearson).
+    Where all scores are the same bound, as when every answer is right, the variance is 0 and would
+    promise too much. The interval then ends at the mean for which so clean a result still has a
+    chance of 2.5 % (Clopper and Pearson).
 
     Args:
         sample: The strategy's scores.
         bounds: The least and the greatest possible score.
 
     Returns:
-        The interval; without ends (or at the bounds) where a single example tells nothing.
+        The interval; its ends are infinite, or the bounds, where a single example tells nothing.
     """
     examples = sample.scores.shape[1]
     error, freedom = _combine(
@@ -119,10 +125,12 @@ class Comparison:
         difference: Mean of the first minus mean of the second.
         error: Standard error of the difference.
         freedom: Degrees of freedom of the error; inf where it is exact.
-        p: Two-sided.
-        covers_seeds: False: of one of them there is one seed only, and the test covers the choice of examples only.
+        p: The two-sided p-value.
+        covers_seeds: False where one of them has one seed only, so that the test covers the choice
+            of examples only.
         adjusted: `p` after Holm's correction for all pairs of the comparison.
-        detectable: The smallest difference that would have been significant, the other pairs being as they are.
+        detectable: The smallest difference that would have been significant, the other pairs being
+            as they are.
     """
 
     first: str
@@ -144,19 +152,21 @@ class Comparison:
 def paired_test(first: str, a: Sample, second: str, b: Sample) -> Comparison:
     """Test whether two strategies differ, over the same examples and each one's own seeds.
 
-    The variance of the difference of the grand means is s2(d) / E + s2(seeds of a) / S_a + s2(seeds of b) / S_b, with d the
-    examples' differences of the means over seeds: pairing removes the examples' difficulty, which both share.
-    Conservative: s2(d) already holds the part of the seeds' noise that differs from example to example.
+    The variance of the difference of the grand means is
+    s2(d) / E + s2(seeds of a) / S_a + s2(seeds of b) / S_b, where d are the examples' differences
+    of the means over seeds: pairing removes the examples' difficulty, which both share. The test is
+    conservative, because s2(d) already holds the part of the seeds' noise that differs from example
+    to example.
 
     Args:
-        first: Name of the strategy of `a`.
-        a: Its scores.
-        second: Name of the strategy of `b`.
-        b: Its scores, on the same examples.
+        first: The name of the strategy of `a`.
+        a: The first strategy's scores.
+        second: The name of the strategy of `b`.
+        b: The second strategy's scores, on the same examples.
 
     Returns:
-        The test, turned so that `difference` is not negative; not yet corrected for other pairs. p is 1 for identical
-        scores, and for a single example, which tells nothing.
+        The test, turned so that `difference` is not negative, and not yet corrected for other
+        pairs. p is 1 for identical scores, and for a single example, which tells nothing.
 
     Raises:
         ValueError: The numbers of examples differ.
@@ -180,13 +190,13 @@ def paired_test(first: str, a: Sample, second: str, b: Sample) -> Comparison:
 
 
 def holm(p_values: ArrayLike) -> Floats:
-    """Holm's adjusted p-values (1979): compare them with 0.05, whatever their number.
+    """Holm's adjusted p-values (1979), to be compared with 0.05, whatever their number.
 
     Args:
-        p_values: Shape `(tests,)`.
+        p_values: The p-values, shape `(tests,)`.
 
     Returns:
-        Shape `(tests,)`, in the same order.
+        The adjusted p-values, shape `(tests,)`, in the same order.
     """
     p = np.asarray(p_values, dtype=np.float64)
     order = np.argsort(p)
@@ -202,14 +212,15 @@ def compare_all(samples: Mapping[str, Sample]) -> list[Comparison]:
         samples: Strategy -> its scores, all on the same examples.
 
     Returns:
-        One comparison a pair, in the order of the strategies' means, best first.
+        One comparison for each pair, in the order of the strategies' means, best first.
     """
     ranked = rank(samples)
     tests = [
         paired_test(a, samples[a], b, samples[b]) for a, b in itertools.combinations(ranked, 2)
     ]
     adjusted = holm([t.p for t in tests])
-    # Holm rejects a pair exactly if its p is at most ALPHA over the number of other pairs that are not rejected, plus one.
+    # Holm rejects a pair exactly if its p is at most ALPHA / (n + 1), where n is the number of
+    # other pairs that are not rejected.
     kept = int((adjusted > ALPHA).sum())
     return [
         replace(
@@ -222,17 +233,19 @@ def compare_all(samples: Mapping[str, Sample]) -> list[Comparison]:
 
 
 def rank(samples: Mapping[str, Sample]) -> list[str]:
-    """The strategies by their means, best first; of equals the one that was named first."""
+    """The strategies by their means, best first; equal ones in the order of their naming."""
     return sorted(samples, key=lambda name: -samples[name].mean)
 
 
 def jackknife(metric: Metric, labels: ArrayLike, predictions: ArrayLike) -> Floats:
     """Scores by example for a metric that is no mean over examples, such as F1.
 
-    The pseudo-values of the jackknife: what an example moves the metric by, times E - 1, around the metric itself. Their mean is
-    the metric and their variance over E that of the metric, so intervals and tests are those of means. For a mean over
-    examples they are the examples' own values. Preferred to a bootstrap of seeds and examples, which resamples three seeds to
-    two thirds of their variance (its 95 % intervals held the truth in 86 % of simulated cases, these in 92 %) and takes longer.
+    These are the pseudo-values of the jackknife: what an example moves the metric by, times E - 1,
+    around the metric itself. Their mean is the metric, and their variance over E is the metric's
+    variance, so intervals and tests are those of means. For a mean over examples they are the
+    examples' own values. They are preferred to a bootstrap of seeds and examples, which resamples
+    three seeds to two thirds of their variance (its 95 % intervals held the truth in 86 % of
+    simulated cases, these in 92 %) and takes longer.
 
     Args:
         metric: A smooth function of labels and predictions.
@@ -240,12 +253,12 @@ def jackknife(metric: Metric, labels: ArrayLike, predictions: ArrayLike) -> Floa
         predictions: The answers given, shape `(seeds, examples)`.
 
     Returns:
-        Shape `(seeds, examples)`.
+        The scores, shape `(seeds, examples)`.
     """
     right = np.asarray(labels, dtype=np.int64)
     rows = []
     for given in np.asarray(predictions, dtype=np.int64):
-        # Leaving out either of two examples with the same label and prediction comes to the same.
+        # Of two examples with the same label and prediction, it is the same which one is left out.
         pairs, which = np.unique(np.stack([right, given]), axis=1, return_inverse=True)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # a class may vanish with its only example
@@ -271,14 +284,20 @@ def _without(
 
 
 def _variance_of_mean(values: Floats) -> tuple[float, int]:
-    """The variance of the mean of independent values, and its degrees of freedom; (0, 0) of a single value."""
+    """The variance of the mean of independent values, and its degrees of freedom.
+
+    Both are 0 for a single value.
+    """
     return (
         (float(values.var(ddof=1)) / len(values), len(values) - 1) if len(values) > 1 else (0.0, 0)
     )
 
 
 def _combine(parts: Sequence[tuple[float, int]], examples: int) -> tuple[float, float]:
-    """The standard error from independent parts of a variance, and its degrees of freedom by Welch and Satterthwaite."""
+    """The standard error from independent parts of a variance, and its degrees of freedom.
+
+    The degrees of freedom are those of Welch and Satterthwaite; both are infinite for one example.
+    """
     if examples < 2:
         return np.inf, np.inf
     total = sum(variance for variance, _ in parts)

@@ -26,12 +26,14 @@ How to write one:
                 return space.sample(self._rng, self._batch)
             rows = np.tile(space.indices(ranking[0].prompt), (self._batch, 1))  # (batch, length)
             places = self._rng.integers(space.length, size=self._batch)
-            rows[np.arange(self._batch), places] = self._rng.integers(len(space.pool), size=self._batch)
+            drawn = self._rng.integers(len(space.pool), size=self._batch)
+            rows[np.arange(self._batch), places] = drawn
             return [space.prompt(row) for row in rows]
 
-The keyword arguments are the options of the study file; `Count`, `Share` and `Positive` of `promptsearch.search.options`, or
-`Annotated[int, Field(ge=2, le=64)]`, say what values they may have. The core keeps the books: best so far, budget, log, resume;
-override `tell` to learn from every loss. Import only `promptsearch`, never another strategy. Test with
-`promptsearch.testing.conformance.StrategyConformance`. Others find the strategy by an entry point of the group
-`promptsearch.strategies`, or as `module:HillClimbing` without any packaging.
+The keyword arguments are the options of the study file; `Count`, `Share` and `Positive` of
+`promptsearch.search.options`, or `Annotated[int, Field(ge=2, le=64)]`, say what values they may
+have. The core keeps the books: best so far, budget, log, resume; override `tell` to learn from
+every loss. Import only `promptsearch`, never another strategy. Test with
+`promptsearch.testing.conformance.StrategyConformance`. Others find the strategy by an entry point
+of the group `promptsearch.strategies`, or as `module:HillClimbing` without any packaging.
 """  # noqa: D214 - the section belongs to the example

@@ -1,10 +1,13 @@
 """Adapters: small networks behind the attention and the MLP of each layer.
 
-Houlsby et al. 2019, "Parameter-Efficient Transfer Learning for NLP", arXiv:1902.00751, section 2.1: a bottleneck, h + U f(D h),
-behind both sub-layers of each layer, near to the identity when training starts. The rows "Adapter 3%" and "Adapter 0.1%" of
-Li and Liang 2021, arXiv:2101.00190, table 1, whose code has h + U relu(D norm(h)): that is what is computed here.
-Differs from the papers: U starts at zero, so that training starts from the LM itself; the layer norm in front of D has no
-scale and shift of its own, which D and its bias can express; the LM's own norms stay as they are. AdamW without weight decay.
+Houlsby et al. 2019, "Parameter-Efficient Transfer Learning for NLP", arXiv:1902.00751, section 2.1,
+put a bottleneck, h + U f(D h), behind both sub-layers of each layer; it is near to the identity
+when training starts. Li and Liang 2021, arXiv:2101.00190, table 1, have the rows "Adapter 3%" and
+"Adapter 0.1%"; their code computes h + U relu(D norm(h)), and so does this strategy.
+
+Differs from the papers: U starts at zero, so that training starts from the LM itself; the layer
+norm in front of D has no scale and shift of its own, because D and its bias can express these; the
+LM's own norms stay as they are. AdamW has no weight decay.
 """
 
 from __future__ import annotations
@@ -28,13 +31,16 @@ class Adapter(TrainedStrategy):
     Args:
         objective: Scores prompts on the search split.
         seed: Seeds initialisation and minibatches.
-        share: How large they are together, as a share of the LM's weights: the widest bottleneck that stays within it is
-            taken. The literature has 0.03 and 0.001.
-        rate: Peak learning rate of AdamW; `auto` tries rates in a short test, which the budget pays.
+        share: The size of all adapters together, as a share of the LM's weights: the widest
+            bottleneck that stays within this share is taken. The literature has 0.03 and 0.001.
+        rate: Peak learning rate of AdamW; `auto` tries rates in a short test, which the budget
+            pays.
         batch: Examples per step.
-        accumulate: Parts into which a step's examples are split to save memory; the step is the same.
+        accumulate: Parts into which a step's examples are split to save memory; the step is the
+            same.
         interval: Steps between two scorings.
-        patience: Scorings in a row without a lower loss that end the run; 0 trains until the budget is spent.
+        patience: Scorings in a row without a lower loss that end the run; 0 trains until the budget
+            is spent.
     """
 
     access: ClassVar[Access] = Access.WEIGHTS
@@ -64,30 +70,42 @@ class Adapter(TrainedStrategy):
         )
 
     def encoder(self, generator: torch.Generator) -> nn.Module:
-        """The adapters, which change nothing yet."""
+        """The adapters, which change nothing at the start."""
         weights = self.objective.weights
         places = [place for parts in weights.parts for place in parts]
         narrow, width = self._bottleneck(len(places)), weights.width
         start: dict[str, Tensor] = {}
         for place in places:
+            # D of section 2.1, drawn as `nn.Linear` draws its weights.
             down = torch.empty(narrow, width).uniform_(
                 -(width**-0.5), width**-0.5, generator=generator
-            )  # as `nn.Linear` does
+            )
             start[f"{place}.adapter_down"] = down
             start[f"{place}.adapter_down_bias"] = torch.zeros(narrow)
-            start[f"{place}.adapter_up"] = torch.zeros(width, narrow)
+            start[f"{place}.adapter_up"] = torch.zeros(width, narrow)  # U of section 2.1
             start[f"{place}.adapter_up_bias"] = torch.zeros(width)
         return NamedTensors(start)
 
     def _bottleneck(self, places: int) -> int:
-        """The width of the bottleneck: an adapter has width * (2 * bottleneck + 1) + bottleneck numbers."""
+        """The width of the widest bottleneck within the share.
+
+        An adapter has width * (2 * bottleneck + 1) + bottleneck numbers.
+
+        Args:
+            places: The number of sub-layers, each of which gets an adapter.
+
+        Raises:
+            StrategyError: Not even a bottleneck of width 1 stays within the share.
+        """
         weights = self.objective.weights
         width, total = weights.width, weights.total
         found = int((self._share * total / places - width) // (2 * width + 1))
         if found < 1:
             least = places * (3 * width + 1)
             raise StrategyError(
-                f"'share' is {self._share:g} of {total:,} weights, which is less than the {least:,} of adapters of one number "
-                f"behind each of {places} sub-layers: expected at least {math.ceil(1e6 * least / total) / 1e6:g}"
+                f"'share' is {self._share:g} of {total:,} weights, which is less than the "
+                f"{least:,} of adapters of one number behind each of {places} sub-layers: "
+                "expected at least "
+                f"{math.ceil(1e6 * least / total) / 1e6:g}"
             )
         return found

@@ -1,12 +1,17 @@
-"""AutoPrompt: exchange one token at a time for one that the gradient promises to be better (HotFlip).
+"""AutoPrompt: exchange one token at a time for one that the gradient promises to be better.
 
-Shin, Razeghi, Logan, Wallace and Singh 2020, "AutoPrompt: Eliciting Knowledge from Language Models with Automatically Generated
-Prompts", arXiv:2010.15980. Section 2.2: at one position the candidates are the k tokens w of the largest
-w^T grad log p(y | prompt), the gradient with respect to the embedding of the token there, summed over a batch (Ebrahimi et
-al. 2018, "HotFlip", arXiv:1712.06751); all of them are scored by forward passes, and the best one is kept if it is better.
-Differs from the paper: tokens come from the pool, and the first ones are drawn from it instead of being masks; minibatches are
-some examples instead of hundreds; the loss decides, not the accuracy. As in the authors' code, candidates are scored on other
-examples than those that gave the gradient, and the present prompt on the same ones as they.
+Shin, Razeghi, Logan, Wallace and Singh 2020, "AutoPrompt: Eliciting Knowledge from Language Models
+with Automatically Generated Prompts", arXiv:2010.15980. Section 2.2: at one position the candidates
+are the k tokens w with the largest w^T grad log p(y | prompt). The gradient is taken with respect
+to the embedding of the token at that position and summed over a batch, as in HotFlip (Ebrahimi
+et al. 2018, "HotFlip", arXiv:1712.06751). All candidates are scored by forward passes, and the best
+one is kept if it is better.
+
+Differs from the paper: tokens come from the pool, and the first ones are drawn from it instead of
+being masks; minibatches are some examples instead of hundreds; the loss decides, not the accuracy.
+As in the authors' code, candidates are scored on other examples than those that gave the gradient,
+and the present prompt is scored on the same examples as its candidates.
+
 Beats random on the planted objective `separable`.
 """
 
@@ -29,7 +34,8 @@ class AutoPrompt(Strategy):
         seed: Seeds the first tokens, positions and minibatches.
         candidates: Tokens tried at a position, k in the paper.
         batch: Examples that give the gradient, and as many others that decide.
-        text: Words of the pool to begin with, repeated to the prompt's length; left out: words drawn from the pool.
+        text: Words of the pool to begin with, repeated to the prompt's length; left out: words
+            drawn from the pool.
 
     Raises:
         StrategyError: The text holds tokens outside the pool.
@@ -54,7 +60,7 @@ class AutoPrompt(Strategy):
         self._scored = False  # whether the present prompt was scored on all of `score_on`
 
     def ask(self) -> Sequence[Prompt] | Ask:
-        """The present prompt, when it is new; else that and its candidates on a minibatch."""
+        """The present prompt alone when it is new; else it and its candidates on a minibatch."""
         if not self._scored:
             return [self._present]
         space, objective = self.objective.space, self.objective
@@ -64,7 +70,8 @@ class AutoPrompt(Strategy):
             self._present, objective.minibatch(self._rng, self._batch)
         ).numpy()
         place = int(self._rng.integers(space.length))
-        # The linear part of the loss at w is (w - w_present)^T gradient: w_present is the same for all.
+        # Section 2.2: the linear part of the loss at w is (w - w_present)^T gradient, in which
+        # w_present is the same for all, so w^T gradient alone gives the order.
         order = np.argsort(gradient[place], kind="stable")
         own = space.indices(self._present)
         tokens = order[order != own[place]][: self._candidates]
@@ -75,13 +82,12 @@ class AutoPrompt(Strategy):
         )
 
     def tell(self, prompts: Sequence[Prompt], evaluation: Evaluation) -> None:
-        """Keep the best candidate if it is better than the present prompt, on the same examples."""
+        """Keep the best candidate if it is better than the present prompt on the same examples."""
         if not self._scored:
             self._scored = True
             return
-        best = prompts[
-            int(np.argmin(evaluation.values))
-        ]  # the first one, the present prompt, wins a tie
+        # The present prompt stands first, so it wins a tie.
+        best = prompts[int(np.argmin(evaluation.values))]
         assert isinstance(best, HardPrompt)
         self._scored = best == self._present
         self._present = best

@@ -1,13 +1,17 @@
 """BDPL: one distribution over tokens for each position, learned from scores by policy gradient.
 
-Diao, Huang, Xu, Li, Lin, Zhou and Zhang 2023, "Black-box Prompt Learning for Pre-trained Language Models", arXiv:2201.08531.
-Its variance-reduced policy gradient: a step draws I prompts from independent categorical distributions, and the gradient is the
-sum of (loss - mean loss of the step) times the gradient of log p(prompt), over I - 1.
-Differs from the paper: the distributions are softmaxes, which need no projection onto the simplex and whose gradient does not
-divide by p; losses are divided by their deviation within the step, too, and the rate is thousands of times the paper's, for a run
-here draws hundreds of prompts; a share of the tokens is drawn uniformly, so that nothing is lost for good; the candidates are
-drawn from the pool, others at each position, instead of mined from training text; and the most probable prompt is scored after
-every step, since it is seldom drawn.
+Diao, Huang, Xu, Li, Lin, Zhou and Zhang 2023, "Black-box Prompt Learning for Pre-trained Language
+Models", arXiv:2201.08531. The paper's variance-reduced policy gradient: a step draws I prompts from
+independent categorical distributions, and the gradient is the sum of (loss - mean loss of the step)
+times the gradient of log p(prompt), divided by I - 1.
+
+Differs from the paper: the distributions are softmaxes, which need no projection onto the simplex
+and whose gradient does not divide by p; losses are also divided by their deviation within the step;
+the rate is thousands of times the paper's, because a run here draws hundreds of prompts; a share of
+the tokens is drawn uniformly, so that nothing is lost for good; the candidates are drawn from the
+pool, others at each position, instead of being mined from training text; and the most probable
+prompt is scored after every step, since it is seldom drawn.
+
 Beats random on the planted objectives `separable`, `pairwise` and `plateau`.
 """
 
@@ -36,10 +40,12 @@ class Bdpl(Strategy):
     Args:
         objective: Scores prompts on the search split.
         seed: Seeds candidates and draws.
-        candidates: Tokens of the pool, drawn at random, that each position chooses among; the whole pool where it has no more.
+        candidates: Tokens of the pool, drawn at random, that each position chooses among; the whole
+            pool where it has no more.
         batch: Prompts in each ask, a step of the policy gradient.
-        rate: Learning rate: what a token's logit gains where its prompts are, in sum over the step, one deviation of the losses
-            better than the mean, times the step's size.
+        rate: Learning rate. In a step a token's logit gains this rate, divided by the step's size
+            less one, for every deviation of the losses by which the token's prompts, in sum, are
+            better than the mean.
         explore: Share of tokens that are drawn uniformly from the candidates.
     """
 
@@ -58,34 +64,41 @@ class Bdpl(Strategy):
         self._rng = np.random.default_rng(seed)
         length, pool = objective.space.length, len(objective.space.pool)
         chosen = [self._rng.permutation(pool)[:candidates] for _ in range(length)]
-        #: Of each position and token, shape `(length, pool)`: minus infinity, for good, where it is no candidate.
+        #: The logit of each position and token, shape `(length, pool)`: minus infinity, for good,
+        #: where the token is no candidate.
         self._logits: Floats = np.full((length, pool), -np.inf)
         self._logits[np.arange(length)[:, None], chosen] = 0.0
         self._scored: set[Row] = set()
         self._rows: list[Row] = []
 
     def ask(self) -> Sequence[Prompt]:
-        """The most probable prompt and draws, `batch` in all that were not scored before; none when the space has been scored."""
+        """The most probable prompt and draws, `batch` in all that were not scored before.
+
+        No prompt is asked for when the whole space has been scored.
+        """
         space = self.objective.space
         if len(self._scored) == space.size:
             return []
-        best = (
-            [_row(self._logits.argmax(1))] if self._scored else []
-        )  # before the first step all are equally probable
+        # Before the first step all prompts are equally probable.
+        best = [_row(self._logits.argmax(1))] if self._scored else []
         fresh = dict.fromkeys(row for row in best if row not in self._scored)
         for _ in range(_TRIES):
             drawn = (row for row in self._draw(self._batch) if row not in self._scored)
             fresh.update(dict.fromkeys(drawn))
             if len(fresh) >= self._batch:
                 break
-        while not fresh:  # the distributions hardly ever give another prompt, or no other is left among the candidates
+        # The distributions hardly ever give another prompt, or the candidates have no other left.
+        while not fresh:
             row = _row(self._rng.integers(len(space.pool), size=space.length))
             fresh.update({} if row in self._scored else {row: None})
         self._rows = list(fresh)[: self._batch]
         return [space.prompt(row) for row in self._rows]
 
     def tell(self, prompts: Sequence[Prompt], evaluation: Evaluation) -> None:
-        """One step of the policy gradient; a failed prompt is as bad as the worst one that did not fail."""
+        """Make one step of the policy gradient.
+
+        A failed prompt is taken to be as bad as the worst one that did not fail.
+        """
         self._scored.update(self._rows)
         values = evaluation.values
         good = values[np.isfinite(values)]
@@ -97,21 +110,24 @@ class Bdpl(Strategy):
             self._learn(self._rows, (losses - losses.mean()) / deviation)
 
     def _learn(self, rows: Sequence[Row], worse: Floats) -> None:
-        """Descend along the sum of `worse` times the gradient of log p(row), over one less than the rows.
+        """Descend along the sum of `worse` times the gradient of log p(row).
 
-        The gradient of log p in a softmax's logits is 1 at the token that was drawn, minus p at every token. Since `worse` has
-        the mean 0, the second part cancels out, and so does every division by a small p.
+        The sum is divided by one less than the number of rows.
+
+        The gradient of log p with respect to a softmax's logits is 1 at the token that was drawn,
+        minus p at every token. Since `worse` has the mean 0, the second part cancels out, and so
+        does every division by a small p.
 
         Args:
             rows: Drawn prompts.
             worse: Their losses above the mean, in deviations, shape `(rows,)`.
         """
         positions = np.arange(self._logits.shape[0])
-        steps = -self._rate * worse / (len(rows) - 1)
+        steps = -self._rate * worse / (len(rows) - 1)  # over I - 1, as in the paper
         np.add.at(self._logits, (positions, np.array(rows)), steps[:, None])
 
     def _probabilities(self) -> Floats:
-        """Of each position and token, shape `(length, pool)`: softmax, with its uniform share."""
+        """Softmax of the logits with its uniform share, shape `(length, pool)`."""
         powers = np.exp(self._logits - self._logits.max(1, keepdims=True))
         candidates = np.isfinite(self._logits)
         uniform = candidates / candidates.sum(1, keepdims=True)

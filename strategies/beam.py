@@ -1,14 +1,18 @@
 """Beam search: build the prompt from left to right, and go on from the best few beginnings.
 
-H. Zhou et al. 2023, "Survival of the Most Influential Prompts: Efficient Black-Box Prompt Search via Clustering and
-Pruning" (ClaPS), arXiv:2310.12774, searches greedily over a pruned pool: that is a width of 1.
+H. Zhou et al. 2023, "Survival of the Most Influential Prompts: Efficient Black-Box Prompt Search
+via Clustering and Pruning" (ClaPS), arXiv:2310.12774, searches greedily over a pruned pool, which
+is a beam of width 1.
 
-Differs from the paper: several beginnings are kept; a beginning is scored as the prompt that it is, so a shorter prompt may
-win; and the budget decides how many tokens are tried. Each depth gets an equal share of what is left. Of a small pool all
-tokens are tried behind each beginning; where the share is too small for that, the best beginning gets half of it, the next
-half of the rest, and so on, in tokens drawn without replacement (on planted objectives of 100 tokens and 300 evaluations this
-ends nearer to the optimum than equal parts). Where budget is left behind the last depth, the search starts again with twice the
-width and tokens that were not tried before, and so comes to score the whole of a small space.
+Differs from the paper: several beginnings are kept; a beginning is scored as the prompt that it is,
+so a shorter prompt may win; and the budget decides how many tokens are tried. Each depth gets an
+equal share of what is left. With a small pool all tokens are tried behind each beginning. Where the
+share is too small for that, the best beginning gets half of it, the next one half of the rest, and
+so on, in tokens drawn without replacement (on planted objectives of 100 tokens and 300 evaluations
+this ends nearer to the optimum than equal parts). Where budget is left after the last depth, the
+search starts again with twice the width and with tokens that were not tried before; a small space
+is scored as a whole in this way.
+
 Beats random on the planted objectives `separable`, `pairwise` and `plateau`.
 """
 
@@ -22,7 +26,7 @@ import numpy as np
 from promptsearch import Evaluation, HardPrompt, Objective, Prompt, Strategy, TextPrompt
 from promptsearch.search.options import Count
 
-Ids = tuple[int, ...]  # tokens of the pool, of a prompt or its beginning
+Ids = tuple[int, ...]  # tokens of the pool that make a prompt or its beginning
 
 
 class Beam(Strategy):
@@ -32,7 +36,8 @@ class Beam(Strategy):
         objective: Scores prompts on the search split.
         seed: Seeds the draw of tokens.
         width: Beginnings that are kept at each depth; 1 is greedy search.
-        batch: Prompts in each ask; what is learned within a depth is used at the next, so large ones only score faster.
+        batch: Prompts in each ask; what is learned within a depth is used at the next, so large
+            ones only score faster.
     """
 
     proposes: ClassVar[frozenset[type]] = frozenset({HardPrompt, TextPrompt})
@@ -43,14 +48,14 @@ class Beam(Strategy):
         super().__init__(objective, seed=seed)
         self._rng = np.random.default_rng(seed)
         self._width, self._batch = width, batch
-        self._values: dict[Ids, float] = {}  # of all that was scored: nats
-        self._complete = 0  # of these, prompts of full length
+        self._values: dict[Ids, float] = {}  # loss of all that was scored, nats
+        self._complete = 0  # how many of these are prompts of full length
         self._beams: list[Ids] = [()]
         self._queue: list[Ids] = self._children()
         self._asked: list[Ids] = []
 
     def ask(self) -> Sequence[Prompt]:
-        """Beginnings that are one token longer, `batch` of them; none when the whole space has been scored."""
+        """`batch` beginnings, one token longer; none when the whole space has been scored."""
         space = self.objective.space
         while not self._queue:
             if self._complete == space.size:
@@ -65,20 +70,22 @@ class Beam(Strategy):
         self._complete += sum(len(ids) == self.objective.space.length for ids in self._asked)
 
     def _deepen(self) -> None:
-        """Keep the best of this depth, and go on to the next, or behind the last one to a wider search."""
+        """Keep the best of this depth and go on to the next; after the last, search more widely."""
         depth = len(self._beams[0]) + 1
         if depth == self.objective.space.length:
             self._beams, self._width = [()], 2 * self._width
         else:
             parents = set(self._beams)
             scored = [ids for ids in self._values if len(ids) == depth and ids[:-1] in parents]
-            self._beams = sorted(scored, key=self._values.__getitem__)[
-                : self._width
-            ]  # failures last, ties to the earlier
+            # Failures come last, and a tie goes to the earlier one.
+            self._beams = sorted(scored, key=self._values.__getitem__)[: self._width]
         self._queue = self._children()
 
     def _children(self) -> list[Ids]:
-        """Untried tokens behind each of the beams, best first, together as many as this depth may score."""
+        """The beams, best first, each with untried tokens behind it.
+
+        Together they are as many as this depth may score.
+        """
         space = self.objective.space
         left = space.length - len(self._beams[0])
         share = max(1, self.objective.affordable(space.length) // left)
@@ -88,7 +95,6 @@ class Beam(Strategy):
             part = share - len(found)
             count = min(len(fresh), part if beam is self._beams[-1] else -(-part // 2))
             chosen = self._rng.choice(fresh, count, replace=False).tolist() if count else []
-            found += [
-                (*beam, token) for token in sorted(chosen)
-            ]  # in the pool's order: the engine shares beginnings
+            # In the order of the token ids, for the engine computes shared beginnings once.
+            found += [(*beam, token) for token in sorted(chosen)]
         return found

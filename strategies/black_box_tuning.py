@@ -1,13 +1,18 @@
 """Black-box tuning: a soft prompt found from scores alone, by CMA-ES in a random subspace.
 
-Sun, Shao, Qian, Huang and Qiu 2022, "Black-Box Tuning for Language-Model-as-a-Service", arXiv:2201.03514. Equation 3:
-p = A z + p_0, with z of few dimensions, searched by CMA-ES (Hansen and Ostermeier 2001), a fixed random matrix A, and p_0 made
-of words. The entries of A are normal, with the deviation that lets A z vary as the LM's embeddings do where z is standard
+Sun, Shao, Qian, Huang and Qiu 2022, "Black-Box Tuning for Language-Model-as-a-Service",
+arXiv:2201.03514. Equation 3: p = A z + p_0. Here z has few dimensions and is searched by CMA-ES
+(Hansen and Ostermeier 2001), A is a fixed random matrix, and p_0 is made of words. The entries of A
+are normal, with the deviation that lets A z vary as the LM's embeddings do where z is standard
 normal (Sun et al. 2022, "BBTv2", arXiv:2205.11200, section 3.2).
-Differs from the paper: 32 dimensions instead of 500, since a run here scores hundreds of prompts instead of 8,000; p_0 is made
-of words of the pool, without the pretrained prompts of the paper's sentence-pair tasks.
-Beats random on the planted objective `separable`, within 600 evaluations: its prompts have 32 numbers, so A is square there and
-stretches some directions far more than others; where prompts have thousands, all directions of the subspace are about alike.
+
+Differs from the paper: 32 dimensions instead of 500, since a run here scores hundreds of prompts
+instead of 8,000; p_0 is made of words of the pool, without the pretrained prompts of the paper's
+sentence-pair tasks.
+
+Beats random on the planted objective `separable`, within 600 evaluations. Its prompts have 32
+numbers, so A is square there and stretches some directions far more than others; where prompts have
+thousands of numbers, all directions of the subspace are about alike.
 """
 
 from __future__ import annotations
@@ -23,7 +28,7 @@ from pydantic import Field
 from promptsearch import Evaluation, Objective, Prompt, SoftPrompt, Strategy
 from promptsearch.search.options import Count, Positive
 
-#: What CMA-ES is told of a failed prompt: it only compares.
+#: The loss that CMA-ES is told of a failed prompt: any large number, since CMA-ES only compares.
 _FAILED = 1e9
 
 
@@ -33,10 +38,12 @@ class BlackBoxTuning(Strategy):
     Args:
         objective: Scores prompts on the search split.
         seed: Seeds words, subspace and CMA-ES.
-        dimensions: Of the subspace.
-        population: Prompts in each ask, a generation of CMA-ES, which compares within it; left out: 4 + 3 ln(dimensions).
+        dimensions: The number of dimensions of the subspace.
+        population: Prompts in each ask, a generation of CMA-ES, which compares within it; left out:
+            4 + 3 ln(dimensions).
         sigma: First step size, where 1 moves the vectors as far as the LM's embeddings are spread.
-        text: A text whose tokens the vectors start from, repeated to the prompt's length; left out: words of the pool.
+        text: A text whose tokens the vectors start from, repeated to the prompt's length; left out:
+            words of the pool.
 
     Raises:
         StrategyError: The text is empty.
@@ -59,7 +66,7 @@ class BlackBoxTuning(Strategy):
         embeddings, space = objective.embeddings, objective.space
         ids = list(space.sample(rng, 1)[0].ids) if text is None else self.tokens_of(text)
         self._start = embeddings[torch.tensor(ids)].float().cpu()  # p_0, (length, width)
-        deviation = float(embeddings.float().std()) / dimensions**0.5
+        deviation = float(embeddings.float().std()) / dimensions**0.5  # BBTv2, section 3.2
         size = (space.length, embeddings.shape[1], dimensions)
         self._matrix = torch.from_numpy(rng.normal(0, deviation, size)).float()  # A
         self._cma = CMA(
@@ -68,7 +75,8 @@ class BlackBoxTuning(Strategy):
         self._points = [np.zeros(dimensions)]  # the words themselves are scored first
 
     def ask(self) -> Sequence[Prompt]:
-        """A generation; before the first one, the words."""
+        """A generation; before the first one, the words alone."""
+        # Equation 3: p = A z + p_0.
         return [
             SoftPrompt(self._start + self._matrix @ torch.from_numpy(z).float())
             for z in self._points

@@ -1,13 +1,17 @@
 """Evolution by nevergrad: mutate the best prompt so far, keep what is better.
 
-J. Rapin and O. Teytaud, "Nevergrad", https://github.com/facebookresearch/nevergrad. The default optimizer is the classical (1+1)
-evolution strategy for discrete variables: each token is redrawn with a probability of one over the prompt's length, at least one,
-and the child replaces its parent where it is not worse. It starts from the best of some random prompts; nevergrad itself starts
-from the middle of the pool, one word at all positions, and a run has some hundred evaluations to get away from there.
+J. Rapin and O. Teytaud, "Nevergrad", https://github.com/facebookresearch/nevergrad. The default
+optimizer is the classical (1+1) evolution strategy for discrete variables: each token is redrawn
+with a probability of one over the prompt's length, at least one token is, and the child replaces
+its parent where it is not worse. The search starts from the best of some random prompts. Nevergrad
+itself starts from the middle of the pool, with one word at all positions, and a run has only some
+hundred evaluations to get away from there.
 
-Each position is an integer, an index into the pool, seen by nevergrad as a bounded real number whose bounds are
-Gaussian: a normal draw then becomes a uniform token. nevergrad's own choice parameters copy all tokens for every
-candidate (seconds each for a whole vocabulary), and plain bounds hardly visit the pool's ends.
+Each position is an integer, an index into the pool. Nevergrad sees it as a bounded real number
+whose bounds are Gaussian: a normal draw then becomes a uniform token. Nevergrad's own choice
+parameters copy all tokens for every candidate (seconds each for a whole vocabulary), and plain
+bounds hardly visit the pool's ends.
+
 Beats random on the planted objectives `separable`, `pairwise` and `plateau`.
 """
 
@@ -24,12 +28,14 @@ from promptsearch import Evaluation, Objective, Prompt, Strategy, UnknownName
 from promptsearch.search.options import Count
 
 with warnings.catch_warnings():
-    # nevergrad imports cma, which warns where it finds no matplotlib: it could not plot, which nobody asks of it here.
+    # nevergrad imports cma, which warns where it finds no matplotlib: it could not plot, and nobody
+    # asks it to plot here.
     warnings.filterwarnings("ignore", module="cma")
     import nevergrad as ng
 
-#: Optimizers of nevergrad that work on integers, in batches and deterministically from a seed. Left out are those that need
-#: other packages, that cannot work in batches, and those for noise, which score the same prompt again and again.
+#: The optimizers of nevergrad that work on integers, in batches and deterministically from a seed.
+#: Left out are those that need other packages, those that cannot work in batches, and those for
+#: noise, which score the same prompt again and again.
 OPTIMIZERS = (
     "PortfolioDiscreteOnePlusOne",
     "DiscreteOnePlusOne",
@@ -39,9 +45,11 @@ OPTIMIZERS = (
     "TwoPointsDE",
     "NGOpt",
 )
-#: What nevergrad is told of a failed prompt: worse than any loss, and still a number that it does not complain about.
+#: The loss that nevergrad is told of a failed prompt: worse than any other, and still a number that
+#: it does not complain about.
 _FAILED = 1e9
-#: What nevergrad is told where there is no budget: it plans its steps by the number of evaluations to come.
+#: The most evaluations that nevergrad is told of, also where there is no budget: it plans its steps
+#: by the number of evaluations to come.
 _UNLIMITED = 1_000_000
 
 
@@ -74,9 +82,8 @@ class Evolution(Strategy):
         tokens.set_bounds(0, pool, method="gaussian")
         tokens = tokens - 0.5  # rounding then gives each index the same share
         tokens.set_integer_casting()
-        tokens.random_state = np.random.RandomState(
-            seed
-        )  # nevergrad takes the legacy generator only
+        # Nevergrad takes the legacy generator only.
+        tokens.random_state = np.random.RandomState(seed)
         budget = max(1, min(objective.affordable(length), _UNLIMITED))
         self._optimizer = ng.optimizers.registry[optimizer](
             tokens, budget=budget, num_workers=batch
@@ -94,7 +101,7 @@ class Evolution(Strategy):
             raise UnknownName("optimizer", options["optimizer"], OPTIMIZERS)
 
     def ask(self) -> Sequence[Prompt]:
-        """Mutations of the best prompt, `batch` of them; none when the whole space has been scored."""
+        """`batch` mutations of the best prompt; none when the whole space has been scored."""
         space = self.objective.space
         if len(self._scored) == space.size:
             return []

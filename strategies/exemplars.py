@@ -1,9 +1,12 @@
 """Exemplars: solved examples in the prompt, in-context learning, the baseline that needs no search.
 
-Brown et al. 2020, "Language Models are Few-Shot Learners", arXiv:2005.14165: k examples with their answers stand before
-the input. Which ones matters (Zhao et al. 2021, "Calibrate Before Use", arXiv:2102.09690), so sets may also be drawn until
-the budget is spent, and the one with the lowest loss is kept.
-Differs from the paper: the examples fill the template's first slot, wherever that stands; none of them is scored on.
+Brown et al. 2020, "Language Models are Few-Shot Learners", arXiv:2005.14165: k examples with their
+answers stand before the input. It matters which ones (Zhao et al. 2021, "Calibrate Before Use",
+arXiv:2102.09690); so sets of examples may also be drawn until the budget is spent, and the one with
+the lowest loss is kept.
+
+Differs from the paper: the examples fill the template's first slot, wherever that stands; none of
+them is scored on.
 """
 
 from __future__ import annotations
@@ -25,12 +28,13 @@ class Exemplars(Strategy):
         objective: Scores prompts on the search split.
         seed: Seeds the draws.
         shots: Examples in a prompt.
-        choose: `loss` draws sets until the budget is spent, and the best one wins; `random` takes the first one.
+        choose: `loss` draws sets until the budget is spent, and the best one wins; `random` takes
+            the first set.
         batch: Sets in each ask.
         separator: Stands behind each example.
 
     Raises:
-        StrategyError: There are fewer examples.
+        StrategyError: There are fewer than `shots` examples that are not scored on.
     """
 
     proposes: ClassVar[frozenset[type]] = frozenset({TextPrompt})
@@ -49,7 +53,8 @@ class Exemplars(Strategy):
         super().__init__(objective, seed=seed)
         if shots > len(objective.training):
             raise StrategyError(
-                f"{shots} shots were asked for, but only {len(objective.training)} examples are not scored on"
+                f"{shots} shots were asked for, but only {len(objective.training)} examples "
+                "are not scored on"
             )
         self._rng, self._shots, self._separator = np.random.default_rng(seed), shots, separator
         self._once, self._batch = choose == "random", batch

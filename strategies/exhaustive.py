@@ -1,14 +1,18 @@
 """Exhaustive search: every prompt of the space, in lexicographic order.
 
-The yardstick for small spaces: it says what the best hard prompt is, so a search can say how much it missed. Neighbours in
-this order share their beginnings, which the engine computes once.
+It is the yardstick for small spaces: it says what the best hard prompt is, so that another search
+can say by how much it missed. Neighbours in this order share their beginnings, which the engine
+computes once.
 
-No part of the space is left out by a bound. Of a beginning there is none: behind any tokens the next one can raise or lower
-the loss to anything above 0, so the loss of a beginning says nothing about the prompts that go on from it. Of examples there is
-one, since no loss is below 0: a prompt whose losses on some of them sum to more than the best one's on all cannot win. But who
-is left is paid again on all of them, and ten finalists have to be told apart, so it saves too little: with eight blocks of
-examples and the ten best kept exact, the 256 prompts of `results/exhaustive-capitals` would have cost about 0.96 of the full
-price, and 91 prompts of `results/movie-reviews`, where the mean loss is a tenth above the best, 1.26.
+No part of the space is left out by a bound. For a beginning there is no bound: whatever its tokens
+are, the next one can raise or lower the loss to anything above 0, so the loss of a beginning says
+nothing about the prompts that go on from it. For examples there is one, since no loss is below
+0: a prompt whose losses on some examples sum to more than the best prompt's losses on all of them
+cannot win. But every prompt that is left has to be paid for again on all examples, and ten
+finalists have to be told apart, so the bound saves too little. With eight blocks of examples and
+the ten best kept exact, the 256 prompts of `results/exhaustive-capitals` would have cost about 0.96
+of the full price, and 91 prompts of `results/movie-reviews`, where the mean loss is a tenth above
+the best, 1.26.
 """
 
 from __future__ import annotations
@@ -35,7 +39,8 @@ class Exhaustive(Strategy):
         partial: Whether to start although the budget does not reach to the end of the space.
 
     Raises:
-        StrategyError: The budget does not reach to the end of the space and `partial` is false, or `batch` is below 1.
+        StrategyError: The budget does not reach to the end of the space and `partial` is false, or
+            `batch` is below 1.
     """
 
     deterministic: ClassVar[bool] = True
@@ -48,16 +53,19 @@ class Exhaustive(Strategy):
         space = objective.space
         first = HardPrompt(space.pool[[0] * space.length])
         once, twice = objective.price([first]), objective.price([first, first])
-        cost = once + (space.size - 1) * (
-            twice - once
-        )  # the text before the first slot is paid once
-        size = f"{len(space.pool):,} tokens at {space.length} positions make {space.size:,} prompts; they cost {cost:,} LM tokens"
+        # The text before the first slot is paid once.
+        cost = once + (space.size - 1) * (twice - once)
+        size = (
+            f"{len(space.pool):,} tokens at {space.length} positions make {space.size:,} prompts; "
+            f"they cost {cost:,} LM tokens"
+        )
         _log.info("exhaustive: %s", size)
         affordable = objective.affordable(space.length)
         if affordable < space.size and not partial:
             raise StrategyError(
-                f"exhaustive: {size}, and the {objective.ledger.left:,} that may be spent reach for {affordable:,} of them. Use "
-                "a smaller pool, a shorter prompt or a larger budget, or set 'partial' to true to score as many as that."
+                f"exhaustive: {size}, and the {objective.ledger.left:,} that may be spent reach "
+                f"for {affordable:,} of them. Use a smaller pool, a shorter prompt or a larger "
+                "budget, or set 'partial' to true to score as many as that."
             )
         self._batch = batch
         self._rows = itertools.product(range(len(space.pool)), repeat=space.length)

@@ -1,9 +1,11 @@
-"""Fine-tuning: all weights of the LM are the parameters. The baseline that prompts are compared with.
+"""Fine-tuning: all weights of the LM are the parameters, the baseline for prompts.
 
-Row "FT" of Li and Liang 2021, "Prefix-Tuning", arXiv:2101.00190, table 1, and "model tuning" of Lester et al. 2021,
-arXiv:2104.08691, figure 1. The row that the model reads is that of the empty prompt.
-Differs from the papers: AdamW without weight decay, and the rate of a run of some hundred steps. Parameters are float32
-whatever the search computes in.
+Row "FT" of Li and Liang 2021, "Prefix-Tuning", arXiv:2101.00190, table 1, and "model tuning" of
+Lester et al. 2021, arXiv:2104.08691, figure 1. The row that the model reads is that of the empty
+prompt.
+
+Differs from the papers: AdamW without weight decay, and a learning rate for a run of some hundred
+steps. Parameters are float32, whatever the search computes in.
 """
 
 from __future__ import annotations
@@ -24,17 +26,20 @@ class FineTuning(TrainedStrategy):
     Args:
         objective: Scores prompts on the search split.
         seed: Seeds minibatches.
-        rate: Peak learning rate of AdamW. At 0.00005, the upper end of what is usual, SmolLM2-135M on movie reviews is best
-            after eight steps, and worse from then on. `auto` tries rates in a short test, which the budget pays.
+        rate: Peak learning rate of AdamW. At 0.00005, the upper end of what is usual, SmolLM2-135M
+            on movie reviews is best after eight steps, and worse from then on. `auto` tries rates
+            in a short test, which the budget pays.
         batch: Examples per step.
-        accumulate: Parts into which a step's examples are split to save memory; the step is the same.
+        accumulate: Parts into which a step's examples are split to save memory; the step is the
+            same.
         interval: Steps between two scorings.
-        patience: Scorings in a row without a lower loss that end the run; 0 trains until the budget is spent.
+        patience: Scorings in a row without a lower loss that end the run; 0 trains until the budget
+            is spent.
     """
 
     access: ClassVar[Access] = Access.WEIGHTS
     proposes: ClassVar[frozenset[type]] = frozenset({Weights})
-    #: Each is a whole model in memory: those that see the select split are enough.
+    #: Each finalist is a whole model in memory: as many as see the select split are enough.
     finalists: ClassVar[int] = 3
 
     def __init__(
@@ -63,9 +68,10 @@ class FineTuning(TrainedStrategy):
         return NamedTensors(self.objective.weights.tensors)
 
     def state(self) -> State | None:
-        """None: with the optimizer's moments a state is three models large, and the best few would lie beside it.
+        """None, for with the optimizer's moments a state is three models large.
 
-        A run that was killed trains again from its seed, to the same weights, and reads their scores from the log: on disk
-        there is the winner, and nothing else of that size.
+        The best few models would lie beside it. A run that was killed trains again from its seed,
+        to the same weights, and reads their scores from the log: on disk there is the winner, and
+        nothing else of that size.
         """
         return None

@@ -1,9 +1,12 @@
 """Fine-tuning of the two top-most layers and the norm above them: a lightweight baseline.
 
-Row "FT-top2" of Li and Liang 2021, "Prefix-Tuning", arXiv:2101.00190, table 1. No gradient goes below these layers, and
-none is charged. The row that the model reads is that of the empty prompt.
-Differs from the paper: the authors' code trains the embeddings, too, which are the map to the vocabulary at the same time;
-here they stay (their variant without them). AdamW without weight decay.
+Row "FT-top2" of Li and Liang 2021, "Prefix-Tuning", arXiv:2101.00190, table 1. No gradient goes
+below these layers, and none is charged there. The row that the model reads is that of the empty
+prompt.
+
+Differs from the paper: the authors' code also trains the embeddings, which are the map to the
+vocabulary at the same time; here they stay as they are (the authors' variant without them). AdamW
+has no weight decay.
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ from promptsearch import Access, Objective, TrainedStrategy, Weights
 from promptsearch.search.options import Count
 from promptsearch.search.training import NamedTensors, Patience, Rate
 
+#: The top-most layers that are trained.
 _LAYERS = 2
 
 
@@ -26,11 +30,14 @@ class FineTuningTop2(TrainedStrategy):
     Args:
         objective: Scores prompts on the search split.
         seed: Seeds minibatches.
-        rate: Peak learning rate of AdamW; `auto` tries rates in a short test, which the budget pays.
+        rate: Peak learning rate of AdamW; `auto` tries rates in a short test, which the budget
+            pays.
         batch: Examples per step.
-        accumulate: Parts into which a step's examples are split to save memory; the step is the same.
+        accumulate: Parts into which a step's examples are split to save memory; the step is the
+            same.
         interval: Steps between two scorings.
-        patience: Scorings in a row without a lower loss that end the run; 0 trains until the budget is spent.
+        patience: Scorings in a row without a lower loss that end the run; 0 trains until the budget
+            is spent.
     """
 
     access: ClassVar[Access] = Access.WEIGHTS
@@ -58,7 +65,7 @@ class FineTuningTop2(TrainedStrategy):
         )
 
     def encoder(self, generator: torch.Generator) -> nn.Module:
-        """The weights, as they are in the LM."""
+        """The weights that are trained, as they are in the LM."""
         weights = self.objective.weights
         names = weights.below([*weights.layers[-_LAYERS:], weights.norm])
         return NamedTensors({name: weights.tensors[name] for name in names})

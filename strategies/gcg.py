@@ -1,13 +1,18 @@
-"""GCG: exchange one token at any position, of those that the gradient promises to be better.
+"""GCG: exchange one token at any position for one that the gradient promises to be better.
 
-Zou, Wang, Carlini, Nasr, Kolter and Fredrikson 2023, "Universal and Transferable Adversarial Attacks on Aligned Language Models",
-arXiv:2307.15043. Algorithm 1: for each position the k tokens of the largest negative gradient with respect to its one-hot vector;
-`width` prompts that differ from the present one in one token, position and token drawn uniformly; all of them are scored, and the
-best one is the next. The buffer of several prompts, of which the best is changed and the worst replaced, is that of Hayase,
-Borevkovic, Carlini, Tramer and Nasr 2024, "Query-Based Adversarial Prompt Generation", arXiv:2402.12329, Algorithm 1.
-Differs from the paper: the loss is that of the task, over minibatches, instead of one target string; the present prompt stays
-where no candidate is better (in Algorithm 1 it is always replaced); some candidates instead of 512. Losses on
-different examples do not compare, so what is in the buffer is scored again with the candidates of each step.
+Zou, Wang, Carlini, Nasr, Kolter and Fredrikson 2023, "Universal and Transferable Adversarial
+Attacks on Aligned Language Models", arXiv:2307.15043. Algorithm 1: for each position, take the k
+tokens with the largest negative gradient with respect to its one-hot vector; make `width` prompts
+that differ from the present one in one token, with position and token drawn uniformly; score all of
+them; the best one is the next. The buffer of several prompts, of which the best is changed and the
+worst replaced, is that of Hayase, Borevkovic, Carlini, Tramer and Nasr 2024, "Query-Based
+Adversarial Prompt Generation", arXiv:2402.12329, Algorithm 1.
+
+Differs from the paper: the loss is that of the task, over minibatches, instead of that of one
+target string; the present prompt stays where no candidate is better (in Algorithm 1 it is always
+replaced); there are some candidates instead of 512. Losses on different examples do not compare, so
+the prompts of the buffer are scored again with the candidates of each step.
+
 Beats random on the planted objectives `separable` and `pairwise`.
 """
 
@@ -23,16 +28,18 @@ from promptsearch.search.options import Count
 
 
 class GCG(Strategy):
-    """Greedy coordinate gradient: exchange one token for one of the best by gradient, at any position.
+    """Greedy coordinate gradient: exchange any one token for one of the best by gradient.
 
     Args:
         objective: Scores prompts on the search split.
         seed: Seeds the first tokens, the draw of candidates and the minibatches.
         width: Candidates in each step, B in the paper.
-        top: Tokens of each position from which they are drawn, k in the paper; at most half of the pool.
+        top: Tokens of each position from which the candidates are drawn, k in the paper; at most
+            half of the pool.
         batch: Examples of a step, the same ones for the gradient, the buffer and the candidates.
         buffer: Prompts that are kept; the best one is changed. 1 keeps the best one only.
-        text: Words of the pool to begin with, repeated to the prompt's length; left out: words drawn from the pool.
+        text: Words of the pool to begin with, repeated to the prompt's length; left out: words
+            drawn from the pool.
 
     Raises:
         StrategyError: An option is out of its range, or the text holds tokens outside the pool.
@@ -60,7 +67,7 @@ class GCG(Strategy):
         self._scored = False  # whether that one was scored on all of `score_on`
 
     def ask(self) -> Sequence[Prompt] | Ask:
-        """The best prompt, when it is new; else the buffer and candidates on a minibatch."""
+        """The best prompt alone when it is new; else the buffer and candidates on a minibatch."""
         if not self._scored:
             return self._buffer[:1]
         objective = self.objective
@@ -76,18 +83,18 @@ class GCG(Strategy):
         """New prompts, each with one token exchanged; fewer than `width` where there are fewer.
 
         Args:
-            gradient: Of the best prompt, shape `(length, pool)`.
+            gradient: The loss's gradient at the best prompt, shape `(length, pool)`.
         """
         space = self.objective.space
         own = space.indices(self._buffer[0])
+        # Algorithm 1: at each position the k tokens with the largest negative gradient. The present
+        # token is no exchange, so it is left out: (length, top) others.
         best = np.argsort(gradient, axis=1, kind="stable")
-        # The present token is no exchange: (length, top) others.
         others = np.stack(
             [row[row != token][: self._top] for row, token in zip(best, own, strict=True)]
         )
-        draw = self._rng.choice(
-            others.size, size=min(self._width, others.size), replace=False
-        )  # each position and token once
+        # Algorithm 1: position and token are drawn uniformly, here each pair at most once.
+        draw = self._rng.choice(others.size, size=min(self._width, others.size), replace=False)
         places, ranks = np.divmod(draw, others.shape[1])
         rows = np.repeat(own[None], len(draw), axis=0)
         rows[np.arange(len(draw)), places] = others[places, ranks]
@@ -99,7 +106,8 @@ class GCG(Strategy):
         if not self._scored:
             self._scored = True
             return
-        order = np.argsort(evaluation.values, kind="stable")  # what is kept already wins a tie
+        # Algorithm 1 of Hayase et al.; what is in the buffer stands first, so it wins a tie.
+        order = np.argsort(evaluation.values, kind="stable")
         before = self._buffer[0]
         self._buffer = [
             prompt for i in order[: self._size] if isinstance(prompt := prompts[i], HardPrompt)

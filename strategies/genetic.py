@@ -1,14 +1,16 @@
 """A genetic algorithm over tokens: cross and mutate good prompts, keep the best of old and new.
 
-J. H. Holland 1975, "Adaptation in Natural and Artificial Systems"; as prompt search, H. Zhou et al. 2023, "Survival of the Most
-Influential Prompts" (ClaPS), arXiv:2310.12774. In each generation: parents by tournament, uniform crossover (G. Syswerda 1989,
-"Uniform Crossover in Genetic Algorithms"), mutation at a rate of 1 over the length (H. Muehlenbein 1992, "How Genetic Algorithms
-Really Work: Mutation and Hillclimbing"), some random immigrants, and the best of old and new survive, (mu + lambda): all
-survivors are the elite.
+J. H. Holland 1975, "Adaptation in Natural and Artificial Systems"; as prompt search, H. Zhou
+et al. 2023, "Survival of the Most Influential Prompts" (ClaPS), arXiv:2310.12774. Each generation
+has parents chosen by tournament, uniform crossover (G. Syswerda 1989, "Uniform Crossover in Genetic
+Algorithms"), mutation at a rate of 1 over the length (H. Muehlenbein 1992, "How Genetic Algorithms
+Really Work: Mutation and Hillclimbing"), and some random immigrants. The best of old and new
+survive, (mu + lambda): all survivors are the elite.
 
-Differs from ClaPS' program: prompts are token ids from birth to death, so that none changes its length and each position
-mutates; a child of two parents that differ has tokens of both; no prompt is scored twice; tournaments only ask who is better,
-so losses may have any sign.
+Differs from ClaPS' program: prompts are token ids from birth to death, so that none changes its
+length and each position mutates; a child of two parents that differ has tokens of both; no prompt
+is scored twice; tournaments only ask who is better, so losses may have any sign.
+
 Beats random on the planted objectives `separable`, `pairwise` and `plateau`.
 """
 
@@ -32,7 +34,7 @@ Ids = tuple[int, ...]  # (length,) tokens of the pool
 
 @dataclass(frozen=True)
 class _Member:
-    """A prompt and its own loss: one value, so that no re-ordering can part them."""
+    """A prompt and its own loss, held together so that no re-ordering can part them."""
 
     value: float  # nats
     ids: Ids
@@ -44,11 +46,13 @@ class Genetic(Strategy):
     Args:
         objective: Scores prompts on the search split.
         seed: Seeds all draws.
-        population: Prompts that survive a generation; the first generation is this many random ones.
+        population: Prompts that survive a generation; the first generation is this many random
+            ones.
         children: Prompts of each further generation.
         tournament: Members that compete to be a parent: more of them press harder.
         immigrants: Share of each generation that is random.
-        neighbours: A mutated token becomes one of this many nearest tokens of the pool, by the LM's embeddings; 0: any token.
+        neighbours: A mutated token becomes one of this many nearest tokens of the pool, by the LM's
+            embeddings; 0: any token.
 
     Raises:
         StrategyError: An option is out of its range.
@@ -76,7 +80,10 @@ class Genetic(Strategy):
         self._asked: list[Ids] = []
 
     def ask(self) -> Sequence[Prompt]:
-        """A generation of prompts, none of which was scored before; empty when the whole space has been scored."""
+        """A generation of prompts, none of which was scored before.
+
+        It is empty when the whole space has been scored.
+        """
         first = len(self._scored) == 0
         new: dict[Ids, None] = {}
         left = self.objective.space.size - len(self._scored)
@@ -86,7 +93,10 @@ class Genetic(Strategy):
         return [HardPrompt(ids) for ids in self._asked]
 
     def tell(self, prompts: Sequence[Prompt], evaluation: Evaluation) -> None:
-        """The best of old and new survive; at equal losses the new ones, so that plateaus are crossed. Failed prompts do not."""
+        """Let the best of old and new survive, but no failed prompt.
+
+        At equal losses the new ones survive, so that plateaus are crossed.
+        """
         born = [
             _Member(value, ids)
             for value, ids in zip(evaluation.values.tolist(), self._asked, strict=True)
@@ -96,7 +106,7 @@ class Genetic(Strategy):
         self._scored.update(self._asked)
 
     def _new(self, siblings: dict[Ids, None]) -> Ids:
-        """A prompt that was not scored and is not among its siblings."""
+        """A prompt that was not scored and is not among its siblings of the same generation."""
         if len(self._members) >= 2 and self._rng.random() >= self._immigrants:
             for _ in range(_TRIES):
                 child = self._mutated(self._crossed(*self._parents()))
@@ -115,11 +125,11 @@ class Genetic(Strategy):
         ).ids
 
     def _winner(self, members: list[_Member]) -> _Member:
-        """The best of some members, drawn with replacement; who stands first is best."""
+        """The best of some members drawn with replacement; `members` has the best one first."""
         return members[int(self._rng.integers(len(members), size=self._tournament).min())]
 
     def _crossed(self, mother: Ids, father: Ids) -> Ids:
-        """The mother with some of the father's tokens, never with all of those in which they differ."""
+        """The mother with some of the father's tokens, but not all in which the two differ."""
         differ = [
             i for i, pair in enumerate(zip(mother, father, strict=True)) if pair[0] != pair[1]
         ]

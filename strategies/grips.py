@@ -1,14 +1,18 @@
 """GrIPS: edit the phrases of a given instruction, and keep what lowers the loss.
 
-Prasad et al. 2022, "GrIPS: Gradient-free, Edit-based Instruction Search for Prompting Large Language Models", arXiv:2203.07281,
-section 3: each step makes a few candidates by an edit of the present instruction (delete a phrase, swap two, add a deleted one
-again, put a paraphrase in place of one), and takes the best if it is better; a few steps without success end the walk. Simulated
-annealing is the paper's appendix.
-Differs from the paper: phrases are spans of words between punctuation marks, not constituents of a parser; in place of a phrase
-stand words of the pool, or what a proposer writes, instead of a paraphraser's answer. The criterion is the loss, not balanced
-accuracy; the paper's entropy term, which keeps instructions from always giving the same answer, is an option. A walk that has
-ended begins anew, from the next given instruction, until the budget is spent. An edit touches one occurrence of a phrase
-only, and no text is scored twice.
+Prasad et al. 2022, "GrIPS: Gradient-free, Edit-based Instruction Search for Prompting Large
+Language Models", arXiv:2203.07281, section 3: each step makes a few candidates by an edit of the
+present instruction (delete a phrase, swap two, add a deleted one again, put a paraphrase in place
+of one), and takes the best candidate if it is better. A few steps without success end the walk.
+Simulated annealing is from the paper's appendix.
+
+Differs from the paper: phrases are spans of words between punctuation marks, not constituents of a
+parser; what replaces a phrase is words of the pool, or what a proposer writes, instead of a
+paraphraser's answer. The criterion is the loss, not balanced accuracy; the paper's entropy term,
+which keeps instructions from always giving the same answer, is an option. When a walk has ended,
+another begins from the next given instruction, until the budget is spent. An edit touches one
+occurrence of a phrase only, and no text is scored twice.
+
 Beats random on the planted objective `separable`.
 """
 
@@ -27,9 +31,9 @@ from promptsearch.errors import StrategyError
 from promptsearch.search.instructions import VARIATION, read_instruction
 from promptsearch.search.options import Count
 
-#: Edits that are tried for each candidate before there is nothing new to be made of an instruction.
+#: How many edits are tried for each candidate before an instruction counts as used up.
 _TRIES = 50
-#: Steps in which the temperature of the annealing falls to 1 / e: the paper's.
+#: The steps in which the annealing's temperature falls to 1 / e of itself, as in the paper.
 _COOLING = 5
 
 
@@ -39,16 +43,18 @@ class Grips(Strategy):
     Args:
         objective: Scores prompts on the search split.
         seed: Seeds the edits.
-        prompts: The instructions to start from, one walk from each in turn. Left out: each walk starts from words of the pool,
-            as many as a hard prompt has tokens.
+        prompts: The instructions to start from, one walk from each in turn. Left out: each walk
+            starts from words of the pool, as many as a hard prompt has tokens.
         batch: Candidates in each step.
         edits: Edits that make a candidate.
         phrase: The most words in a phrase.
         patience: Steps without success, in a row, after which a walk begins anew.
-        substitute: What stands in place of a phrase: words of the `pool`, or what the `proposer` writes.
-        entropy: Weight in nats of the entropy of the predicted answers, which is taken off the loss; for answers to choose from.
-        annealing: The temperature in nats at which a walk also takes worse candidates, and which falls step by step; 0 never
-            takes them.
+        substitute: What stands in place of a phrase: words of the `pool`, or what the `proposer`
+            writes.
+        entropy: Weight in nats of the predicted answers' entropy, which is taken off the loss; only
+            where the answers are choices.
+        annealing: The temperature in nats at which a walk also takes worse candidates; it falls
+            step by step; 0 never takes worse ones.
     """
 
     proposes: ClassVar[frozenset[type]] = frozenset({TextPrompt})
@@ -126,7 +132,7 @@ class Grips(Strategy):
             self._base = None
 
     def _begin(self) -> None:
-        """A new walk."""
+        """Begin a new walk."""
         if self._prompts:
             self._base = self._prompts[self._walks % len(self._prompts)]
         else:
@@ -137,16 +143,16 @@ class Grips(Strategy):
         self._deleted = []
 
     def _criterion(self, evaluation: Evaluation) -> list[float]:
-        """What to rank by, in nats: the loss, less the weighted entropy of the predicted answers (section 3)."""
+        """What to rank by, in nats: loss minus weighted entropy of the predictions (section 3)."""
         if not self._entropy or evaluation.choices is None:
             return [float(value) for value in evaluation.values]
         found = []
-        for value, choices in zip(
-            evaluation.values, evaluation.choices, strict=True
-        ):  # choices (examples, choices)
+        # The choices of each prompt have the shape (examples, choices).
+        for value, choices in zip(evaluation.values, evaluation.choices, strict=True):
             scored = choices[np.isfinite(choices).all(1)]
             shares = np.bincount(scored.argmax(1), minlength=1) / max(1, len(scored))
             shares = shares[shares > 0]
+            # Section 3: the sum of p log p is minus the entropy.
             found.append(float(value) + self._entropy * float((shares * np.log(shares)).sum()))
         return found
 
@@ -162,9 +168,8 @@ class Grips(Strategy):
     def _candidates(self, base: str) -> list[str]:
         """New texts, each the base with some edits."""
         self._cuts = {}
-        waiting: list[
-            tuple[str, str]
-        ] = []  # a phrase that waits for the proposer's answer: what stands before and after it
+        # What stands before and after each phrase that waits for the proposer's answer.
+        waiting: list[tuple[str, str]] = []
         phrases: list[str] = []
         for _ in range(_TRIES * self._batch):
             if len(self._cuts) + len(phrases) == self._batch:
@@ -204,7 +209,8 @@ class Grips(Strategy):
             pieces: Words, each with the blanks before it.
 
         Returns:
-            The pieces, phrases that were taken out, and the span that the proposer is to write anew.
+            The pieces, the phrases that were taken out, and the span that the proposer is to write
+            anew.
         """
         spans = phrases_of(pieces, self._phrase)
         begin, end = self._pick(spans)
@@ -212,7 +218,7 @@ class Grips(Strategy):
         kinds = ["delete"] if end - begin < len(pieces) else []
         kinds += ["swap"] if others else []
         kinds += ["add"] if self._deleted else []
-        # Half of all edits bring something new in: there are many more of these.
+        # Half of all edits bring something new in, since there are many more edits of that kind.
         kind = (
             kinds[self._rng.integers(len(kinds))]
             if kinds and self._rng.random() < 0.5
@@ -236,7 +242,7 @@ class Grips(Strategy):
         return pieces[:begin] + words + pieces[end:], [], None
 
     def _pick(self, spans: list[tuple[int, int]]) -> tuple[int, int]:
-        """A phrase; each number of words is as likely as any other."""
+        """A phrase, drawn so that each number of words is as likely as any other."""
         size = self._rng.choice(sorted({b - a for a, b in spans}))
         found = [span for span in spans if span[1] - span[0] == size]
         return found[self._rng.integers(len(found))]
@@ -250,17 +256,16 @@ class Grips(Strategy):
 def split(text: str) -> list[str]:
     """A text as words, each with the blanks before it; joined again they are the text."""
     pieces = re.findall(r"\s*\S+", text)
-    return (
-        [f" {pieces[0].strip()}", *pieces[1:]] if pieces else []
-    )  # so that the first one may move
+    # The first word gets a blank, too, so that it may move.
+    return [f" {pieces[0].strip()}", *pieces[1:]] if pieces else []
 
 
 def phrases_of(pieces: Sequence[str], longest: int) -> list[tuple[int, int]]:
     """All spans of up to `longest` words without a punctuation mark inside: begin and end.
 
     Args:
-        pieces: As `split` gives them.
-        longest: Words.
+        pieces: Words, as `split` gives them.
+        longest: The most words in a span.
     """
     spans = []
     for begin in range(len(pieces)):

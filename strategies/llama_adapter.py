@@ -1,12 +1,18 @@
-"""LLaMA-Adapter: vectors that the top-most layers attend to beside the text, through gates that start at zero.
+"""LLaMA-Adapter: vectors beside the text at the top-most layers, with gates that start at zero.
 
-Zhang et al. 2023, "LLaMA-Adapter: Efficient Fine-tuning of Language Models with Zero-init Attention", arXiv:2303.16199. Section
-3.1: adaption prompts of length K = 10 at the top L = 30 of 32 layers. Section 3.2: zero-initialised attention, S = [softmax(S_K)
-tanh(g); softmax(S_M+1)], a softmax of its own for the prompt, and a gate for each head that starts at zero, so that training
-starts from the LM as it is. Vectors are drawn from N(0, 1) and their keys are not turned to positions, as in the authors' code.
-With `gate: layer` it is PEFT's form, ADAPTION_PROMPT: one gate for all heads of a layer and no tanh, which PEFT's files hold.
-Differs from the paper: AdamW with warm-up and linear decay to the end of the budget and without weight decay; the LM's layers
-below the adapted ones are computed once for each example and kept.
+Zhang et al. 2023, "LLaMA-Adapter: Efficient Fine-tuning of Language Models with Zero-init
+Attention", arXiv:2303.16199. Section 3.1: adaption prompts of length K = 10 at the top L = 30 of 32
+layers, to which these layers attend beside the text. Section 3.2: zero-initialised attention,
+S = [softmax(S_K) tanh(g); softmax(S_M+1)]: the prompt has a softmax of its own, and each head has a
+gate that starts at zero, so that training starts from the LM as it is. Vectors are drawn from
+N(0, 1), and their keys are not turned to positions, as in the authors' code. With `gate: layer` it
+is PEFT's form, ADAPTION_PROMPT, which PEFT's files hold: one gate for all heads of a layer and no
+tanh.
+
+Differs from the paper: AdamW with warm-up and linear decay to the end of the budget and without
+weight decay; the LM's layers below the adapted ones are computed once for each example, and their
+outputs are reused.
+
 Beats random on the planted objective `separable`.
 """
 
@@ -29,15 +35,20 @@ class LlamaAdapter(TrainedStrategy):
     Args:
         objective: Scores prompts on the search split.
         seed: Seeds initialisation and minibatches.
-        layers: How many of the LM's layers, from the top, attend to the prompt; left out: 15 of 16, as in the paper (30 of 32; 28
-            of SmolLM2-135M's 30). A gradient costs so many layers: fewer make more steps of a budget.
-        gate: What starts at zero: tanh(g) of each `head`, as in the paper, or one g of each `layer`, as in PEFT, for export.
-        rate: Peak learning rate of AdamW. SmolLM2-135M on movie reviews learns alike at 0.003 and 0.01, at 0.03 it stands still.
-            `auto` tries rates in a short test, which the budget pays.
+        layers: How many of the LM's layers, from the top, attend to the prompt; left out: 15 of 16,
+            as in the paper (30 of 32; 28 of SmolLM2-135M's 30). A gradient costs as many layers as
+            this, so that with fewer layers a budget pays for more steps.
+        gate: What starts at zero: tanh(g) of each `head`, as in the paper, or one g of each
+            `layer`, as in PEFT, for export.
+        rate: Peak learning rate of AdamW. SmolLM2-135M on movie reviews learns equally well at
+            0.003 and 0.01; at 0.03 it stands still. `auto` tries rates in a short test, which the
+            budget pays.
         batch: Examples per step.
-        accumulate: Parts into which a step's examples are split to save memory; the step is the same.
+        accumulate: Parts into which a step's examples are split to save memory; the step is the
+            same.
         interval: Steps between two scorings.
-        patience: Scorings in a row without a lower loss that end the run; 0 trains until the budget is spent.
+        patience: Scorings in a row without a lower loss that end the run; 0 trains until the budget
+            is spent.
     """
 
     proposes: ClassVar[frozenset[type]] = frozenset({GatedPrompt})
@@ -80,13 +91,19 @@ class LlamaAdapter(TrainedStrategy):
 
 
 class _Adaption(nn.Module):
-    """The numbers of a gated prompt, as they are; gates of heads through tanh."""
+    """The numbers of a gated prompt as they are, except that gates of heads go through tanh.
+
+    Args:
+        vectors: The vectors that the layers attend to, shape `(length, layers, width)`.
+        heads: The number of heads of a layer; None: one gate for all heads.
+    """
 
     def __init__(self, vectors: Tensor, heads: int | None) -> None:
         super().__init__()
         self._tanh = heads is not None
-        self.vectors = nn.Parameter(vectors)  # (length, layers, width)
+        self.vectors = nn.Parameter(vectors)  # (length, layers, width), section 3.1
         self.gates = nn.Parameter(torch.zeros(vectors.shape[1], heads or 1))
 
     def forward(self) -> tuple[Tensor, Tensor]:
+        # Section 3.2: tanh(g), which is zero at the start.
         return self.vectors, torch.tanh(self.gates) if self._tanh else self.gates

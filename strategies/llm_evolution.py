@@ -1,12 +1,15 @@
-"""Evolution whose operators are a language model: EvoPrompt's genetic algorithm and differential evolution.
+"""EvoPrompt: a genetic algorithm or differential evolution whose operators are a language model.
 
-Guo et al. 2023, "Connecting Large Language Models with Evolutionary Algorithms Yields Powerful Prompt Optimizers",
-arXiv:2309.08532. `ga` (section 3.2): two parents, the model crosses them and mutates the child, and the best of parents and
-children go on. `de` (section 3.3): for each instruction of the population, the model changes what differs between two others and
-puts it together with the best one; the child takes its place where it is better.
-Differs from the paper: parents are drawn by rank, not by the share of their fitness, which says nothing where it is zero or
-below; the loss is minimised, since accuracies tie; a request shows what goes in and what comes out, not the steps between; no
-child is scored twice.
+Guo et al. 2023, "Connecting Large Language Models with Evolutionary Algorithms Yields Powerful
+Prompt Optimizers", arXiv:2309.08532. `ga` (section 3.2): the model crosses two parents and mutates
+the child, and the best of parents and children go on. `de` (section 3.3): for each instruction of
+the population, the model changes what differs between two others and puts it together with the best
+one; the child takes the instruction's place where it is better.
+
+Differs from the paper: parents are drawn by rank, not by the share of their fitness, which says
+nothing where it is zero or below; the loss is minimised, since accuracies tie; a request shows what
+goes in and what comes out, not the steps between; no child is scored twice.
+
 Beats random on the planted objectives `separable` and `pairwise`.
 """
 
@@ -25,7 +28,7 @@ from promptsearch.errors import StrategyError
 from promptsearch.search.instructions import FROM_EXAMPLES, Instructions, solved
 from promptsearch.search.options import Count
 
-#: Crossover and mutation of two parents.
+#: The request of `ga`, section 3.2: crossover and mutation of two parents.
 _CROSS = """First: Write the plural of the word.
 Second: What are many of these called?
 New: Write what many of these are called.
@@ -37,7 +40,8 @@ New: Was the guest happy with the restaurant, yes or no?
 First: {}
 Second: {}
 New:"""
-#: Two instructions whose differences count, the present one, and the best one.
+#: The request of `de`, section 3.3: two instructions whose differences count, the present one, and
+#: the best one.
 _DIFFER = """First: Write the plural of the word.
 Second: Give the plural form.
 Present: What are many of these called?
@@ -58,15 +62,17 @@ class LLMEvolution(Strategy):
         objective: Scores prompts on the search split.
         seed: Seeds parents, examples, and what the proposer writes.
         algorithm: `ga`, the genetic algorithm, or `de`, differential evolution.
-        prompts: Instructions to begin with; the proposer adds its own, from solved examples, until there are enough.
+        prompts: Instructions to begin with; the proposer adds its own, from solved examples, until
+            there are enough.
         population: Instructions that live at a time, and children in each ask.
-        examples: Solved examples in a request of the beginning.
-        temperature: Of the proposer.
+        examples: Solved examples in a request for an instruction to begin with.
+        temperature: The sampling temperature of the proposer.
         longest: The most tokens of an instruction.
-        retries: Tries after one that gave nothing usable, before the run ends.
+        retries: Further tries after one that gave nothing usable, before the run ends.
 
     Raises:
-        StrategyError: A number is out of range, or there are fewer examples.
+        StrategyError: A number is out of range, or there are fewer than `examples` examples that
+            are not scored on.
     """
 
     proposes: ClassVar[frozenset[type]] = frozenset({TextPrompt})
@@ -87,7 +93,8 @@ class LLMEvolution(Strategy):
         super().__init__(objective, seed=seed)
         if examples > len(objective.training):
             raise StrategyError(
-                f"{examples} examples were asked for, but only {len(objective.training)} are not scored on"
+                f"{examples} examples were asked for, but only {len(objective.training)} are "
+                "not scored on"
             )
         self._rng = np.random.default_rng(seed)
         self._algorithm, self._size, self._examples = algorithm, population, examples
@@ -95,9 +102,8 @@ class LLMEvolution(Strategy):
         self._waiting = list(self._given)
         self._begun = 0  # instructions that were scored to begin with
         self._living: list[tuple[float, str]] = []  # mean loss in nats, and instruction; best first
-        self._targets: list[str] | None = (
-            None  # whose place each child of the last ask may take, for `de`
-        )
+        # The instruction whose place each child of the last ask may take, for `de`.
+        self._targets: list[str] | None = None
         self._instructions = Instructions(
             objective, seed=seed, longest=longest, temperature=temperature, retries=retries
         )
@@ -173,7 +179,14 @@ class LLMEvolution(Strategy):
 
 
 def rank_shares(count: int) -> NDArray[np.float64]:
-    """How often each of `count` instructions, best first, becomes a parent, shape `(count,)`; only their order matters."""
+    """How often each instruction becomes a parent; only their order matters.
+
+    Args:
+        count: The number of instructions, which are ordered with the best one first.
+
+    Returns:
+        The shares, which sum to 1, shape `(count,)`.
+    """
     ranks = np.arange(count, 0, -1, dtype=np.float64)
     shares: NDArray[np.float64] = ranks / ranks.sum()
     return shares

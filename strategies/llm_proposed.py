@@ -1,12 +1,18 @@
 """Instructions that a language model proposes: APE and OPRO.
 
-`ape`: Zhou et al. 2022, "Large Language Models Are Human-Level Prompt Engineers", arXiv:2211.01910, section 3: a model infers
-instructions from solved examples (3.1), the best are kept (3.2), and resampled as variations of themselves (3.3).
-`opro`: Yang et al. 2023, "Large Language Models as Optimizers", arXiv:2309.03409, section 4: a model sees the best instructions
-so far with their scores, the worst first, beside some solved examples, and writes better ones.
-Differs from both: all instructions are scored on the same examples, with the loss; no solved example that a proposer sees is
-among these; `ape` mixes inference and resampling from its second step on, instead of one after the other. A score that OPRO shows
-is the probability of the right answer in percent, geometric mean over the examples.
+`ape`: Zhou et al. 2022, "Large Language Models Are Human-Level Prompt Engineers", arXiv:2211.01910,
+section 3: a model infers instructions from solved examples (3.1), the best are kept (3.2), and
+resampled as variations of themselves (3.3).
+
+`opro`: Yang et al. 2023, "Large Language Models as Optimizers", arXiv:2309.03409, section 4: a
+model sees the best instructions so far with their scores, the worst first, beside some solved
+examples, and writes better ones.
+
+Differs from both: all instructions are scored on the same examples, with the loss; no solved
+example that a proposer sees is among these; `ape` mixes inference and resampling from its second
+step on, instead of doing one after the other. A score that OPRO shows is the probability of the
+right answer in percent, as the geometric mean over the examples.
+
 Beats random on the planted objectives `separable` and `pairwise`.
 """
 
@@ -24,7 +30,8 @@ from promptsearch.errors import StrategyError
 from promptsearch.search.instructions import FROM_EXAMPLES, VARIATION, Instructions, solved
 from promptsearch.search.options import Count, Share
 
-#: What OPRO's model is asked for: to go on below solved examples and scored instructions, the best of which stands last.
+#: The request to OPRO's model: to go on below solved examples and scored instructions, the best of
+#: which stands last.
 _BETTER = "{}\n{}\n\nInstruction:"
 
 
@@ -34,18 +41,20 @@ class LLMProposed(Strategy):
     Args:
         objective: Scores prompts on the search split.
         seed: Seeds the examples that the proposer sees, and what it writes.
-        method: `ape` infers instructions from examples and varies the best ones; `opro` shows the best ones with their scores.
+        method: `ape` infers instructions from examples and varies the best ones; `opro` shows the
+            best ones with their scores.
         prompts: Instructions to begin with, which are scored first.
         batch: Instructions in each ask.
         examples: Solved examples in a request.
         keep: The best instructions that are shown (`opro`) or varied (`ape`).
         fresh: Share of APE's requests that go back to the examples.
-        temperature: Of the proposer.
+        temperature: The sampling temperature of the proposer.
         longest: The most tokens of an instruction.
-        retries: Tries after one that gave nothing usable, before the run ends.
+        retries: Further tries after one that gave nothing usable, before the run ends.
 
     Raises:
-        StrategyError: A number is out of range, or there are fewer examples.
+        StrategyError: A number is out of range, or there are fewer than `examples` examples that
+            are not scored on.
     """
 
     proposes: ClassVar[frozenset[type]] = frozenset({TextPrompt})
@@ -68,7 +77,8 @@ class LLMProposed(Strategy):
         super().__init__(objective, seed=seed)
         if examples > len(objective.training):
             raise StrategyError(
-                f"{examples} examples were asked for, but only {len(objective.training)} are not scored on"
+                f"{examples} examples were asked for, but only {len(objective.training)} are "
+                "not scored on"
             )
         self._rng = np.random.default_rng(seed)
         self._method, self._batch, self._examples, self._keep, self._fresh = (
@@ -79,9 +89,8 @@ class LLMProposed(Strategy):
             fresh,
         )
         self._waiting = list(dict.fromkeys(prompts))
-        self._values: dict[
-            str, float
-        ] = {}  # instruction -> mean loss in nats, of those that could be scored
+        # Instruction -> mean loss in nats, for those that could be scored.
+        self._values: dict[str, float] = {}
         self._instructions = Instructions(
             objective, seed=seed, longest=longest, temperature=temperature, retries=retries
         )
@@ -101,15 +110,16 @@ class LLMProposed(Strategy):
                 self._values[prompt.texts[0]] = float(value)
 
     def _requests(self) -> list[str]:
-        best = sorted(self._values, key=self._values.__getitem__)[: self._keep]
+        best = sorted(self._values, key=self._values.__getitem__)[: self._keep]  # APE, section 3.2
         if not best:
             return [FROM_EXAMPLES.format(self._demonstrations()) for _ in range(self._batch)]
-        if self._method == "opro":
+        if self._method == "opro":  # section 4: scored instructions, the worst first
             shown = "\n\n".join(
                 f"Instruction: {text}\nScore: {score(self._values[text])}"
                 for text in reversed(best)
             )
             return [_BETTER.format(self._demonstrations(), shown) for _ in range(self._batch)]
+        # APE: inference (section 3.1) for a share of the requests, else resampling (section 3.3).
         return [
             FROM_EXAMPLES.format(self._demonstrations())
             if self._rng.random() < self._fresh
@@ -123,5 +133,9 @@ class LLMProposed(Strategy):
 
 
 def score(loss: float) -> int:
-    """The probability of the right answer in percent, geometric mean, from 0 to 100, of a mean loss in nats."""
+    """The probability of the right answer in percent, from 0 to 100, as a geometric mean.
+
+    Args:
+        loss: The mean loss in nats.
+    """
     return round(100 * math.exp(-max(0.0, loss)))

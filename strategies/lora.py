@@ -1,8 +1,10 @@
 """LoRA: a low-rank change of the projections that make queries and values.
 
-Hu et al. 2021, "LoRA: Low-Rank Adaptation of Large Language Models", arXiv:2106.09685. Section 4.1: W + (alpha / r) B A, with A
-random and B zero at the start; section 4.2: of the weights of the attention only; their table 5 finds W_q and W_v best.
-What is kept is A and (alpha / r) B. The row that the model reads is that of the empty prompt.
+Hu et al. 2021, "LoRA: Low-Rank Adaptation of Large Language Models", arXiv:2106.09685. Section 4.1:
+the weights become W + (alpha / r) B A, with A random and B zero at the start. Section 4.2: only
+weights of the attention are changed; the paper's table 5 finds W_q and W_v best. The strategy keeps
+A and (alpha / r) B. The row that the model reads is that of the empty prompt.
+
 Differs from the paper: AdamW without weight decay, no dropout.
 """
 
@@ -19,7 +21,8 @@ from promptsearch.errors import StrategyError
 from promptsearch.search.options import Count, Positive
 from promptsearch.search.training import Patience, Rate
 
-#: Queries and values, or the one matrix that makes both of these and the keys, as the layers of different models name them.
+#: The names that different models' layers give to the maps of queries and values, or to the one
+#: matrix that makes both of these and the keys.
 _USUAL = (("q_proj", "v_proj"), ("c_attn",), ("query_key_value",), ("qkv_proj",))
 
 
@@ -29,15 +32,18 @@ class Lora(TrainedStrategy):
     Args:
         objective: Scores prompts on the search split.
         seed: Seeds initialisation and minibatches.
-        rank: Rows of A and columns of B.
+        rank: The number of rows of A and of columns of B, r in the paper.
         alpha: The change is multiplied by alpha / rank.
-        targets: Names of the maps that are changed, such as `q_proj`; left out: those of queries and values.
-        rate: Peak learning rate of AdamW, for a run of some dozens of steps. `auto` tries rates in a short test, which the
-            budget pays.
+        targets: Names of the maps that are changed, such as `q_proj`; left out: those of queries
+            and values.
+        rate: Peak learning rate of AdamW, for a run of some dozens of steps. `auto` tries rates in
+            a short test, which the budget pays.
         batch: Examples per step.
-        accumulate: Parts into which a step's examples are split to save memory; the step is the same.
+        accumulate: Parts into which a step's examples are split to save memory; the step is the
+            same.
         interval: Steps between two scorings.
-        patience: Scorings in a row without a lower loss that end the run; 0 trains until the budget is spent.
+        patience: Scorings in a row without a lower loss that end the run; 0 trains until the budget
+            is spent.
     """
 
     access: ClassVar[Access] = Access.WEIGHTS
@@ -69,18 +75,20 @@ class Lora(TrainedStrategy):
         )
 
     def encoder(self, generator: torch.Generator) -> nn.Module:
-        """A and B of each map; their product is zero yet."""
+        """A and B of each map; their product is zero at the start."""
         maps = self.objective.weights.maps
         kinds = sorted({name.rpartition(".")[2] for name in maps})
         usual = next((names for names in _USUAL if set(names) <= set(kinds)), ())
         targets = usual if self._targets is None else self._targets
         if strangers := [name for name in targets if name not in kinds]:
             raise StrategyError(
-                f"'targets' has '{strangers[0]}'; the linear maps in this model's layers are {', '.join(kinds)}"
+                f"'targets' has '{strangers[0]}'; the linear maps in this model's layers are "
+                f"{', '.join(kinds)}"
             )
         if not targets:
             raise StrategyError(
-                f"'targets' is empty: name linear maps; those in this model's layers are {', '.join(kinds)}"
+                "'targets' is empty: name linear maps; those in this model's layers are "
+                f"{', '.join(kinds)}"
             )
         chosen = {name: shape for name, shape in maps.items() if name.rpartition(".")[2] in targets}
         return _LowRank(chosen, self._rank, self._scale, generator)
@@ -94,7 +102,7 @@ class _LowRank(nn.Module):
     ) -> None:
         super().__init__()
         self._names, self._scale = list(maps), scale
-        # As the authors' code and PEFT have it: uniform within 1 / sqrt(in).
+        # A is uniform within 1 / sqrt(in), as in the authors' code and in PEFT; B is zero.
         starts = [
             torch.empty(rank, into).uniform_(-(into**-0.5), into**-0.5, generator=generator)
             for into, _ in maps.values()
@@ -107,5 +115,6 @@ class _LowRank(nn.Module):
     def forward(self) -> dict[str, Tensor]:
         found: dict[str, Tensor] = {}
         for name, a, b in zip(self._names, self.a, self.b, strict=True):
+            # Section 4.1: A, and (alpha / r) B.
             found |= {f"{name}.lora_A": a, f"{name}.lora_B": self._scale * b}
         return found

@@ -15,9 +15,9 @@ class Manual(Strategy):
     Args:
         objective: Scores prompts on the search split.
         seed: Makes no difference.
-        prompts: The prompts, best guess first: a text for the first slot, or a list with one text for each slot. Left out:
-            the empty prompt alone.
-        empty: Whether the empty prompt is scored too, after the given ones.
+        prompts: The prompts, best guess first: a text for the first slot, or a list with one text
+            for each slot. Left out: the empty prompt alone.
+        empty: Whether the empty prompt is scored as well, after the given ones.
     """
 
     proposes: ClassVar[frozenset[type]] = frozenset({TextPrompt})

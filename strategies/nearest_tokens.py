@@ -1,10 +1,12 @@
 """Nearest tokens: a trained soft prompt in words, and what is lost on the way.
 
-Lester, Al-Rfou and Constant 2021, arXiv:2104.08691, section 7, read a soft prompt by the tokens of highest cosine. Khashabi et
-al. 2022, "Prompt Waywardness", arXiv:2112.08348, show that the nearest tokens of a prompt that works can be any text at all: so
-what the words are worth has to be measured. They are scored as any prompt is, and the report shows them beside the vectors.
-Tried are the nearest tokens of the pool by cosine, by Euclidean distance and by dot product, then combinations of each position's
-nearest few, in the order of the sum of their cosines.
+Lester, Al-Rfou and Constant 2021, arXiv:2104.08691, section 7, read a soft prompt by the tokens
+with the highest cosine. Khashabi et al. 2022, "Prompt Waywardness", arXiv:2112.08348, show that the
+nearest tokens of a prompt that works can be any text at all, so what the words are worth has to be
+measured. They are scored as any prompt is, and the report shows them beside the vectors.
+
+The strategy tries the nearest tokens of the pool by cosine, by Euclidean distance and by dot
+product, then combinations of each position's nearest few, in the order of the sum of their cosines.
 """
 
 from __future__ import annotations
@@ -25,11 +27,14 @@ from promptsearch.search.options import Count
 
 
 class NearestTokens(Strategy):
-    """Project the soft prompt of another run to words of the pool: `start: {run: LABEL}` names the run.
+    """Project the soft prompt of another run to words of the pool.
+
+    The run is the one that `start: {run: LABEL}` names.
 
     Args:
         objective: Scores prompts on the search split.
-        seed: Makes no difference: the prompt that it starts from is that of the run with the same seed.
+        seed: Makes no difference: the prompt that it starts from is that of the run with the same
+            seed.
         nearest: Tokens of each position that are combined.
         tries: Prompts to score, at most.
 
@@ -46,13 +51,14 @@ class NearestTokens(Strategy):
         super().__init__(objective, seed=seed)
         if not isinstance(objective.start, SoftPrompt):
             raise StrategyError(
-                "nearest_tokens puts another run's soft prompt into words: name the run, start: {run: LABEL}"
+                "nearest_tokens puts another run's soft prompt into words: name the run, "
+                "start: {run: LABEL}"
             )
         vectors = objective.start.vectors  # (length, width)
-        words = (
-            objective.embeddings[torch.from_numpy(objective.space.pool.copy())].float().cpu()
-        )  # (pool, width)
-        cosines = normalize(vectors, dim=-1) @ normalize(words, dim=-1).T  # (length, pool)
+        # The embeddings of the pool, (pool, width).
+        words = objective.embeddings[torch.from_numpy(objective.space.pool.copy())].float().cpu()
+        # Section 7: the tokens with the highest cosine, (length, pool).
+        cosines = normalize(vectors, dim=-1) @ normalize(words, dim=-1).T
         single = [
             cosines.argmax(-1),
             torch.cdist(vectors, words).argmin(-1),
@@ -63,7 +69,7 @@ class NearestTokens(Strategy):
             places.gather(1, choice[:, None])[:, 0]
             for choice in map(torch.tensor, combinations(values.double().numpy()))
         )
-        # Each once, at most `tries`: the three projections first.
+        # The three projections come first; each prompt comes once, and at most `tries` in all.
         prompts = (
             objective.space.prompt(row.numpy()) for some in (single, combined) for row in some
         )
@@ -79,10 +85,10 @@ def combinations(values: NDArray[np.float64]) -> Iterator[list[int]]:
     """All choices of one column a row, in the order of their sums, the largest first.
 
     Args:
-        values: Each row falling, shape `(rows, columns)`.
+        values: The values to sum, falling within each row, shape `(rows, columns)`.
 
     Yields:
-        The column of each row.
+        The column that is chosen in each row.
     """
     rows, columns = values.shape
     first = (0,) * rows

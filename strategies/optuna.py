@@ -1,16 +1,20 @@
 """Optuna: the genetic algorithm NSGA-II, or tree-structured Parzen estimators.
 
-T. Akiba et al. 2019, "Optuna: A Next-generation Hyperparameter Optimization Framework", arXiv:1907.10902; J. Bergstra et al.
-2011, "Algorithms for Hyper-Parameter Optimization", NeurIPS; K. Deb et al. 2002, "A Fast and Elitist Multiobjective
-Genetic Algorithm: NSGA-II", https://doi.org/10.1109/4235.996017.
+T. Akiba et al. 2019, "Optuna: A Next-generation Hyperparameter Optimization Framework",
+arXiv:1907.10902; J. Bergstra et al. 2011, "Algorithms for Hyper-Parameter Optimization", NeurIPS;
+K. Deb et al. 2002, "A Fast and Elitist Multiobjective Genetic Algorithm: NSGA-II",
+https://doi.org/10.1109/4235.996017.
 
-Token ids have no order that means something, so TPE over them is worse than random. Over a shortlist for each position
-(the tokens as categories) it works, but its cost grows with list and trials. Hence, for `tpe`: each position starts with a
-random shortlist of the pool. When the study holds `2 * WINDOW` trials it begins anew: of each shortlist the half that
-stood in the best of the last `WINDOW` trials stays, fresh tokens of the pool take the other places, and of those trials
-the ones that use only tokens that stayed are carried over. NSGA-II moves whole tokens between prompts and draws new ones
-uniformly: it needs no shortlist and takes integers, indices into the pool.
-Beats random on the planted objectives `separable` and `pairwise`; TPE does in nine of ten searches of 300 evaluations.
+Token ids have no order that means something, so TPE over them is worse than random. Over a
+shortlist for each position (the tokens as categories) it works, but its cost grows with the list
+and the trials. Hence, for `tpe`, each position starts with a random shortlist of the pool. When the
+Optuna study holds `2 * WINDOW` trials, it begins anew: each shortlist keeps the half that stood in
+the best of the last `WINDOW` trials, fresh tokens of the pool take the other places, and those of
+these trials that use only kept tokens are carried over. NSGA-II moves whole tokens between prompts
+and draws new ones uniformly: it needs no shortlist and takes integers, indices into the pool.
+
+Beats random on the planted objectives `separable` and `pairwise`; TPE does in nine of ten searches
+of 300 evaluations.
 """
 
 from __future__ import annotations
@@ -29,11 +33,12 @@ from pydantic import Field
 from promptsearch import Evaluation, Objective, Prompt, Strategy
 from promptsearch.search.options import Count
 
-#: Trials that TPE carries over at most; it never looks at more than twice as many and one batch.
+#: The most trials that TPE carries over; it never looks at more than twice as many and one batch.
 WINDOW = 100
-#: Prompts in a generation of NSGA-II: small, since a run has some hundred evaluations and not ten thousand.
+#: The number of prompts in a generation of NSGA-II: small, since a run has some hundred evaluations
+#: and not ten thousand.
 POPULATION = 20
-#: Proposals of a sampler that are asked for until one is new.
+#: How many proposals a sampler is asked for, at most, until one is new.
 _TRIES = 4
 
 Row = tuple[int, ...]  # (length,) indices into the pool
@@ -45,11 +50,13 @@ class Optuna(Strategy):
     Args:
         objective: Scores prompts on the search split.
         seed: Seeds the sampler and the shortlists.
-        sampler: `nsga2` (crosses and mutates the best prompts) or `tpe` (models good and bad tokens of a shortlist).
+        sampler: `nsga2` (crosses and mutates the best prompts) or `tpe` (models good and bad tokens
+            of a shortlist).
         shortlist: Tokens that `tpe` chooses from at each position.
         batch: Prompts in each ask: small ones learn faster, large ones score faster.
-        storage: A file (SQLite) or a URL of a database in which optuna-dashboard can show the search. It is output only: a
-            study of the same task, options and seed is replaced when the run starts or goes on.
+        storage: A file (SQLite) or a URL of a database in which optuna-dashboard can show the
+            search. It is output only: a study of the same task, options and seed is replaced when
+            the run starts or goes on.
 
     Raises:
         StrategyError: `shortlist` is below 2, or `batch` below 1.
@@ -68,7 +75,7 @@ class Optuna(Strategy):
         storage: str | None = None,
     ) -> None:
         super().__init__(objective, seed=seed)
-        optuna.logging.set_verbosity(optuna.logging.WARNING)  # not a line for each study and trial
+        optuna.logging.set_verbosity(optuna.logging.WARNING)  # no line for each study and trial
         self._tpe, self._batch = sampler == "tpe", batch
         self._rng = np.random.default_rng(seed)
         self._pool, length = len(objective.space.pool), objective.space.length
@@ -98,7 +105,7 @@ class Optuna(Strategy):
         return [self.objective.space.prompt(_row(trial)) for trial in self._trials]
 
     def tell(self, prompts: Sequence[Prompt], evaluation: Evaluation) -> None:
-        """Hand the losses to the sampler; a failed prompt is a failed trial, which samplers leave out."""
+        """Hand the losses to the sampler, which leaves a failed prompt out as a failed trial."""
         for trial, value in zip(self._trials, evaluation.values, strict=True):
             self._finish(trial, float(value))
             if self._shown is not None and _row(trial) not in self._values:
@@ -106,9 +113,10 @@ class Optuna(Strategy):
             self._values[_row(trial)] = float(value)
 
     def _fresh(self) -> Trial:
-        """A trial of a prompt that was not scored before, if a few tries find one; else of a random prompt.
+        """A trial of a prompt that was not scored before; of a random one where a few tries fail.
 
-        What the sampler proposes again it is told again: it learns that it has been there.
+        When the sampler proposes a prompt again, it is told that prompt's loss again, and so learns
+        that it has been there.
         """
         for _ in range(_TRIES):
             trial = self._study.ask(self._domains)
@@ -131,20 +139,25 @@ class Optuna(Strategy):
         return self._study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
 
     def _begin(self, shortlists: list[NDArray[np.int64]]) -> None:
-        """A study of TPE over these shortlists, each of shape `(shortlist,)`, without trials."""
+        """Begin a study of TPE without trials over shortlists, each of shape `(shortlist,)`."""
         self._tokens = {f"token {k}": np.sort(tokens) for k, tokens in enumerate(shortlists)}
         self._domains = {
             name: CategoricalDistribution(tokens.tolist()) for name, tokens in self._tokens.items()
         }
-        # Both flags are said because their defaults differ between versions: tokens are drawn jointly, and prompts of the
-        # same batch, still without a loss, are kept away from.
+        # Both flags are given because their defaults differ between versions: tokens are drawn
+        # jointly, and away from prompts of the same batch, which have no loss yet.
         tpe = optuna.samplers.TPESampler(
             seed=int(self._rng.integers(2**32)), multivariate=True, constant_liar=True
         )
         self._study = optuna.create_study(sampler=tpe)
 
     def _renew(self, window: list[FrozenTrial]) -> None:
-        """Begin anew with the good half of each shortlist and fresh tokens."""
+        """Begin anew with the good half of each shortlist and fresh tokens.
+
+        Args:
+            window: The last trials: their best say what is good, and those within the new
+                shortlists are carried over.
+        """
         best = sorted(window, key=lambda trial: trial.values[0])
         shortlists = []
         for name in self._domains:
@@ -175,7 +188,7 @@ class Optuna(Strategy):
         )
 
     def _title(self, *options: object) -> str:
-        """Names the study by what makes the run: examples, space, options and seed."""
+        """The name of the study, by what makes the run: examples, space, options and seed."""
         examples = [
             (dict(e.fields), e.answer) for e in self.objective.examples(self.objective.scored)
         ]
@@ -188,7 +201,10 @@ class Optuna(Strategy):
                 self._batch,
             )
         )
-        return f"promptsearch {options[0]} seed {self.seed} {hashlib.sha256(content.encode()).hexdigest()[:8]}"
+        return (
+            f"promptsearch {options[0]} seed {self.seed} "
+            f"{hashlib.sha256(content.encode()).hexdigest()[:8]}"
+        )
 
 
 def _row(trial: Trial) -> Row:

@@ -1,14 +1,20 @@
-"""P-tuning: pseudo tokens that a prompt encoder produces, for a frozen LM (`p_tuning`) or one tuned with them (`p_tuning_lm`).
+"""P-tuning: pseudo tokens that a prompt encoder produces, for a frozen LM or one tuned with them.
 
-Liu et al. 2021, "GPT Understands, Too", arXiv:2103.10385. Section 3.2: h_i = MLP([LSTM(h_0:i) : LSTM(h_i:m)]), a
-bidirectional LSTM of two layers and a two-layer MLP with ReLU over trainable vectors, one for each pseudo token. Pseudo tokens
-stand wherever the template has slots; its literal words are the anchor tokens of section 4.2. The encoder is dropped
-after training: only its output is kept.
-For knowledge probing the paper freezes the LM. In section 4.2 it tunes the LM together with the prompt: its SuperGLUE numbers are
-those of changed weights, and compare with `p_tuning_lm`.
-Differs from the paper: AdamW with warm-up and linear decay, and the output is scaled to the typical norm of the LM's embeddings
-(an encoder of default initialisation starts far below it). As in the authors' code for few-shot SuperGLUE, the LM has a rate of
-its own, 0.00001, and one norm of all gradients is clipped; unlike there, no weight decay of the LM, and no dropout in it.
+The LM is frozen in `p_tuning`, and tuned together with the pseudo tokens in `p_tuning_lm`.
+
+Liu et al. 2021, "GPT Understands, Too", arXiv:2103.10385. Section 3.2:
+h_i = MLP([LSTM(h_0:i) : LSTM(h_i:m)]), a bidirectional LSTM of two layers and a two-layer MLP with
+ReLU over trainable vectors, one for each pseudo token. Pseudo tokens stand wherever the template
+has slots; its literal words are the anchor tokens of section 4.2. The encoder is dropped after
+training: only its output is kept. For knowledge probing the paper freezes the LM. In section 4.2 it
+tunes the LM together with the prompt: its SuperGLUE numbers are those of changed weights, and
+compare with `p_tuning_lm`.
+
+Differs from the paper: AdamW with warm-up and linear decay, and the output is scaled to the typical
+norm of the LM's embeddings (an encoder of default initialisation starts far below it). As in the
+authors' code for few-shot SuperGLUE, the LM has a learning rate of its own, 0.00001, and one norm
+of all gradients is clipped; unlike there, the LM has no weight decay and no dropout.
+
 Both beat random on the planted objective `separable`.
 """
 
@@ -32,15 +38,18 @@ class PTuning(TrainedStrategy):
     Args:
         objective: Scores prompts on the search split.
         seed: Seeds initialisation and minibatches.
-        encoder: `lstm` (bidirectional LSTM, then a two-layer MLP), `mlp` (the MLP alone) or `none` (the vectors themselves).
+        encoder: `lstm` (bidirectional LSTM, then a two-layer MLP), `mlp` (the MLP alone) or `none`
+            (the vectors themselves).
         hidden: Width of the encoder; left out: the LM's.
-        rate: Peak learning rate of AdamW. Far below that of free vectors: a step of all the encoder's weights adds up in each
-            vector, and at 0.002 the vectors of SmolLM2-135M leap about. `auto` tries rates in a
-            short test, which the budget pays.
+        rate: Peak learning rate of AdamW. It is far below that of free vectors, because a step of
+            all the encoder's weights adds up in each vector: at 0.002 the vectors of SmolLM2-135M
+            leap about. `auto` tries rates in a short test, which the budget pays.
         batch: Examples per step.
-        accumulate: Parts into which a step's examples are split to save memory; the step is the same.
+        accumulate: Parts into which a step's examples are split to save memory; the step is the
+            same.
         interval: Steps between two scorings.
-        patience: Scorings in a row without a lower loss that end the run; 0 trains until the budget is spent.
+        patience: Scorings in a row without a lower loss that end the run; 0 trains until the budget
+            is spent.
     """
 
     def __init__(
@@ -83,19 +92,22 @@ class PTuningLM(PTuning):
     Args:
         objective: Scores prompts on the search split.
         seed: Seeds initialisation and minibatches.
-        encoder: `lstm` (bidirectional LSTM, then a two-layer MLP), `mlp` (the MLP alone) or `none` (the vectors themselves).
+        encoder: `lstm` (bidirectional LSTM, then a two-layer MLP), `mlp` (the MLP alone) or `none`
+            (the vectors themselves).
         hidden: Width of the encoder; left out: the LM's.
         rate: Peak learning rate of the encoder, by AdamW.
         rate_lm: Peak learning rate of the LM's weights.
         batch: Examples per step.
-        accumulate: Parts into which a step's examples are split to save memory; the step is the same.
+        accumulate: Parts into which a step's examples are split to save memory; the step is the
+            same.
         interval: Steps between two scorings.
-        patience: Scorings in a row without a lower loss that end the run; 0 trains until the budget is spent.
+        patience: Scorings in a row without a lower loss that end the run; 0 trains until the budget
+            is spent.
     """
 
     access: ClassVar[Access] = Access.WEIGHTS
     proposes: ClassVar[frozenset[type]] = frozenset({TunedPrompt})
-    #: Each is a whole model in memory: those that see the select split are enough.
+    #: Each finalist is a whole model in memory: as many as see the select split are enough.
     finalists: ClassVar[int] = 3
 
     def __init__(
@@ -130,20 +142,21 @@ class PTuningLM(PTuning):
         return _Beside(super().encoder(generator), NamedTensors(self.objective.weights.tensors))
 
     def shares(self) -> Mapping[nn.Module, float]:
-        """The LM goes at its own rate, in proportion to that of the prompt encoder."""
+        """The rates of prompt encoder and LM, as shares of the prompt encoder's rate."""
         prompt, lm = self._encoder.children()
         return {prompt: 1.0, lm: self._rate_lm / self._rate}
 
     def state(self) -> State | None:
-        """None, as of fine-tuning: a state would be three models large, and the best few would lie beside it.
+        """None, as in fine-tuning, for a state would be three models large.
 
-        A run that was killed trains again from its seed, to the same weights, and reads their scores from the log.
+        The best few models would lie beside it. A run that was killed trains again from its seed,
+        to the same weights, and reads their scores from the log.
         """
         return None
 
 
 class _Beside(nn.Module):
-    """Vectors that a prompt encoder makes, beside weights of the LM."""
+    """The vectors that a prompt encoder makes, together with the weights of the LM."""
 
     def __init__(self, prompt: nn.Module, lm: nn.Module) -> None:
         super().__init__()
@@ -154,7 +167,15 @@ class _Beside(nn.Module):
 
 
 class _Encoder(nn.Module):
-    """Pseudo-token embeddings (length, hidden) -> prompt vectors (length, width)."""
+    """Pseudo-token embeddings, shape (length, hidden), to prompt vectors, shape (length, width).
+
+    Args:
+        kind: `lstm`, `mlp` or `none`.
+        length: Pseudo tokens in a prompt.
+        hidden: Width of the encoder.
+        width: Width of the LM's embeddings.
+        scale: The standard deviation that the first vectors are to have.
+    """
 
     def __init__(self, kind: str, length: int, hidden: int, width: int, scale: float) -> None:
         super().__init__()
@@ -180,6 +201,7 @@ class _Encoder(nn.Module):
 
     def _raw(self) -> Tensor:
         vectors: Tensor = self.tokens
+        # Section 3.2: h_i = MLP([LSTM(h_0:i) : LSTM(h_i:m)]).
         if self.lstm is not None:
             vectors = self.lstm(vectors[None])[0][0]
         return vectors if self.mlp is None else self.mlp(vectors)

@@ -1,11 +1,15 @@
 """PEZ: train vectors that are words whenever the LM sees them.
 
-Wen, Jain, Kirchenbauer, Goldblum, Geiping and Goldstein 2023, "Hard Prompts Made Easy: Gradient-Based Discrete Optimization for
-Prompt Tuning and Discovery", arXiv:2302.03668. Algorithm 1: the vectors P are projected to the nearest embeddings P' for the
-forward pass, and the gradient at P' moves P: P = P - rate * g. P is never overwritten by P', so steps that are too small to reach
-another word add up.
-Differs from the paper: nearest by cosine, among the words of the pool only, so that no special token is a neighbour;
-AdamW with warm-up and linear decay, without weight decay; the words are scored as words.
+Wen, Jain, Kirchenbauer, Goldblum, Geiping and Goldstein 2023, "Hard Prompts Made Easy:
+Gradient-Based Discrete Optimization for Prompt Tuning and Discovery", arXiv:2302.03668.
+Algorithm 1: the vectors P are projected to the nearest embeddings P' for the forward pass, and the
+gradient at P' moves P: P = P - rate * g. P is never overwritten by P', so steps that are too small
+to reach another word add up.
+
+Differs from the paper: nearest means by cosine, among the words of the pool only, so that no
+special token is a neighbour; AdamW with warm-up and linear decay, without weight decay; the words
+are scored as words.
+
 Beats random on the planted objective `separable`.
 """
 
@@ -32,12 +36,16 @@ class PEZ(TrainedStrategy):
     Args:
         objective: Scores prompts on the search split.
         seed: Seeds the first words and the minibatches.
-        text: Words of the pool to begin with, repeated to the prompt's length; left out: words drawn from the pool.
-        rate: Peak learning rate of AdamW; `auto` tries rates in a short test, which the budget pays.
+        text: Words of the pool to begin with, repeated to the prompt's length; left out: words
+            drawn from the pool.
+        rate: Peak learning rate of AdamW; `auto` tries rates in a short test, which the budget
+            pays.
         batch: Examples per step.
-        accumulate: Parts into which a step's examples are split to save memory; the step is the same.
+        accumulate: Parts into which a step's examples are split to save memory; the step is the
+            same.
         interval: Steps between two scorings; words that were scored before cost nothing.
-        patience: Scorings in a row without a lower loss that end the run; 0 trains until the budget is spent.
+        patience: Scorings in a row without a lower loss that end the run; 0 trains until the budget
+            is spent.
     """
 
     proposes: ClassVar[frozenset[type]] = frozenset({HardPrompt})
@@ -81,13 +89,18 @@ class PEZ(TrainedStrategy):
         )
 
     def proposal(self, made: Numbers) -> Prompt:
-        """The words, not their embeddings: what is reported was scored as words."""
+        """The words, not their embeddings, so that what is reported was scored as words."""
         assert isinstance(self._encoder, _Projected)
         return self.objective.space.prompt(self._encoder.nearest().numpy())
 
 
 class _Projected(nn.Module):
-    """Free vectors, shape (length, width), that come out as the nearest of some words, shape (pool, width)."""
+    """Free vectors that come out as the nearest of some words.
+
+    Args:
+        vectors: Where the free vectors start, shape `(length, width)`.
+        words: The words that they may become, shape `(pool, width)`.
+    """
 
     _words: Tensor
 
@@ -97,11 +110,11 @@ class _Projected(nn.Module):
         self.register_buffer("_words", words, persistent=False)  # the LM's own: no part of a state
 
     def nearest(self) -> Tensor:
-        """Places of the words of highest cosine, shape (length,)."""
+        """Places of the words with the highest cosine, shape (length,)."""
         return (normalize(self.vectors.detach(), dim=-1) @ normalize(self._words, dim=-1).T).argmax(
             -1
         )
 
     def forward(self) -> Tensor:
-        # The words exactly; the gradient goes through to the free vectors.
+        # Algorithm 1: the value is P', the words exactly, and the gradient goes on to P.
         return self._words[self.nearest()] + (self.vectors - self.vectors.detach())

@@ -1,13 +1,17 @@
 """Prefix tuning: keys and values at every layer, in front of the whole row.
 
-Li and Liang 2021, "Prefix-Tuning: Optimizing Continuous Prompts for Generation", arXiv:2101.00190. Section 4.2: all tokens
-of a row attend to a prefix of trained activations, at each layer. Section 4.3: P_theta[i, :] = MLP_theta(P'_theta[i, :]), a
-smaller matrix and a large network with one hidden layer and tanh; the network is dropped after training, only its output is
-kept. Section 7.4: a prefix starts better from the activations of real words than from random numbers.
-With `reparametrise: false` the keys and values are the parameters: Liu et al. 2022, "P-Tuning v2", arXiv:2110.07602, section
-3.2.
-Differs from the papers: where the authors' code fits the network to the activations of words by 500 steps of Adam, its last
-layer is moved by the least change that gives them exactly; AdamW with warm-up and linear decay; no dropout in the prefix.
+Li and Liang 2021, "Prefix-Tuning: Optimizing Continuous Prompts for Generation", arXiv:2101.00190.
+Section 4.2: all tokens of a row attend to a prefix of trained activations, at each layer.
+Section 4.3: P_theta[i, :] = MLP_theta(P'_theta[i, :]), a smaller matrix and a large network with
+one hidden layer and tanh; the network is dropped after training, and only its output is kept.
+Section 7.4: a prefix starts better from the activations of real words than from random numbers.
+With `reparametrise: false` the keys and values themselves are the parameters: Liu et al. 2022,
+"P-Tuning v2", arXiv:2110.07602, section 3.2.
+
+Differs from the papers: the authors' code fits the network to the activations of words by 500 steps
+of Adam; here its last layer is moved by the least change that gives them exactly. AdamW has warm-up
+and linear decay, and the prefix has no dropout.
+
 Beats random on the planted objective `separable`.
 """
 
@@ -31,18 +35,23 @@ class PrefixTuning(TrainedStrategy):
     Args:
         objective: Scores prompts on the search split.
         seed: Seeds initialisation and minibatches.
-        reparametrise: Whether a network makes the prefix while training; `false` trains keys and values themselves.
+        reparametrise: Whether a network makes the prefix while training; `false` trains keys and
+            values themselves.
         hidden: Hidden units of the network.
-        init: Where the prefix starts: from the keys and values of `words` of the pool, drawn at random, or of `random`
-            numbers that are spread as these are, at each layer.
-        text: A text whose keys and values the prefix starts from, repeated to the prompt's length; overrides `init`.
-        rate: Peak learning rate of AdamW; left out: 0.00005 with the network, where a step of all weights adds up in each number
-            (at 0.002 the loss of SmolLM2-135M leaps about, at 0.0005 it stands still), 0.01 without; `auto` tries rates in a
-            short test, which the budget pays.
+        init: Where the prefix starts: from the keys and values of `words` of the pool, drawn at
+            random, or of `random` numbers that are spread as these are, at each layer.
+        text: A text whose keys and values the prefix starts from, repeated to the prompt's length;
+            overrides `init`.
+        rate: Peak learning rate of AdamW; left out: 0.00005 with the network, 0.01 without. With
+            the network a step of all its weights adds up in each number: at 0.002 the loss of
+            SmolLM2-135M leaps about, at 0.0005 it stands still. `auto` tries rates in a short test,
+            which the budget pays.
         batch: Examples per step.
-        accumulate: Parts into which a step's examples are split to save memory; the step is the same.
+        accumulate: Parts into which a step's examples are split to save memory; the step is the
+            same.
         interval: Steps between two scorings.
-        patience: Scorings in a row without a lower loss that end the run; 0 trains until the budget is spent.
+        patience: Scorings in a row without a lower loss that end the run; 0 trains until the budget
+            is spent.
     """
 
     proposes: ClassVar[frozenset[type]] = frozenset({PrefixPrompt})
@@ -76,7 +85,10 @@ class PrefixTuning(TrainedStrategy):
         )
 
     def encoder(self, generator: torch.Generator) -> nn.Module:
-        """What makes the prefix; where it starts is not known before the LM is asked, see `start`."""
+        """The module that makes the prefix.
+
+        Where the prefix starts is not known before the LM is asked, see `start`.
+        """
         shape = (self.objective.space.length, *self.objective.prefix_shape)
         self._generator = generator
         self._ids = self.words(self._text, generator)
@@ -88,12 +100,11 @@ class PrefixTuning(TrainedStrategy):
         return self._prefix
 
     def start(self) -> None:
-        """Begin from the keys and values of words, or as widely spread as these."""
-        rows = self.objective.keys_values(
-            self._ids
-        )  # (length, layers, 2, key heads, size of a head)
+        """Begin from the keys and values of words, or from random numbers spread as these are."""
+        # Section 7.4: (length, layers, 2, key heads, size of a head).
+        rows = self.objective.keys_values(self._ids)
         if self._random:
-            # Keys and values of one layer are of one scale, those of different layers are not.
+            # Within a layer the keys have one scale and the values another; layers differ, too.
             rows = torch.randn(rows.shape, generator=self._generator) * rows.std(
                 (0, 3, 4), keepdim=True
             )
@@ -116,7 +127,7 @@ class _Rows(nn.Module):
 
 
 class _Network(nn.Module):
-    """Section 4.3: a row of width numbers for each token -> all keys and values of the token."""
+    """The network of section 4.3: `width` numbers for each token become all its keys and values."""
 
     def __init__(self, shape: tuple[int, ...], width: int, hidden: int) -> None:
         super().__init__()
@@ -126,14 +137,20 @@ class _Network(nn.Module):
         self.outer = nn.Linear(hidden, math.prod(shape[1:]))
 
     def begin(self, rows: Tensor) -> None:
-        """Move the last layer so that these come out: exactly, where there are no more tokens than hidden units."""
+        """Move the last layer so that these keys and values come out.
+
+        They come out exactly where there are no more tokens than hidden units.
+
+        Args:
+            rows: Keys and values, shape `(length, layers, 2, key heads, size of a head)`.
+        """
         missing = (rows.flatten(1) - self().flatten(1)).double()  # (length, numbers)
-        # Of all changes that do so, the smallest: the pseudo-inverse gives it.
+        # The pseudo-inverse gives the smallest of all changes that do so.
         change = torch.linalg.pinv(self._states().double()) @ missing  # (hidden, numbers)
         self.outer.weight += change.T.float()
 
     def forward(self) -> Tensor:
-        made: Tensor = self.outer(self._states())
+        made: Tensor = self.outer(self._states())  # section 4.3: MLP_theta(P'_theta[i, :])
         return made.view(self._shape)
 
     def _states(self) -> Tensor:

@@ -1,12 +1,16 @@
 """Prompt tuning: the prompt's vectors are the parameters.
 
-Lester, Al-Rfou and Constant 2021, "The Power of Scale for Parameter-Efficient Prompt Tuning", arXiv:2104.08691. Section 2.1
-compares three starts: random numbers, words drawn from the 5,000 most frequent ones, and the class labels, each averaged over its
-tokens, with further vectors drawn as before.
-Differs from the paper: AdamW with warm-up and linear decay, since a run here has some hundred steps instead of 30,000; the
-paper's Adafactor at a constant rate is an option, at a lower rate by default, for a rate of 0.3 belongs to the wide embeddings of
-T5. Words are drawn from the pool, vectors may stand in any slot of the template, and there are more starts: all words of the
-pool, a text, and the winner of another run, hard, text or soft.
+Lester, Al-Rfou and Constant 2021, "The Power of Scale for Parameter-Efficient Prompt Tuning",
+arXiv:2104.08691. Section 2.1 compares three starts: random numbers, words drawn from the 5,000 most
+frequent ones, and the class labels, each averaged over its tokens, with further vectors drawn as
+before.
+
+Differs from the paper: AdamW with warm-up and linear decay, since a run here has some hundred steps
+instead of 30,000; the paper's Adafactor at a constant rate is an option, at a lower rate by
+default, for a rate of 0.3 belongs to the wide embeddings of T5. Words are drawn from the pool, and
+vectors may stand in any slot of the template. There are more starts: all words of the pool, a text,
+and the winner of another run, be it hard, text or soft.
+
 Beats random on the planted objective `separable`.
 """
 
@@ -23,29 +27,33 @@ from promptsearch.errors import StrategyError
 from promptsearch.search.options import Count
 from promptsearch.search.training import Patience, Rate
 
-#: The words that are frequent, section 3.2.
+#: How many of the most frequent words a start is drawn from (section 3.2).
 _FREQUENT = 5_000
 
 
 class PromptTuning(TrainedStrategy):
     """Train the vectors of a soft prompt directly.
 
-    With `start: {run: LABEL}` they start from that run's winner: its vectors, or the tokens of its words, a text's
-    repeated to the prompt's length.
+    With `start: {run: LABEL}` they start from that run's winner: from its vectors, or from the
+    tokens of its words; a text's tokens are repeated to the prompt's length.
 
     Args:
         objective: Scores prompts on the search split.
         seed: Seeds initialisation and minibatches.
-        init: Where the vectors start: `words` of the pool, drawn at random; its most `frequent` words; `labels`, the answers of
-            the task, one a vector, then frequent words; or `random` numbers of the embeddings' scale.
-        text: A text whose tokens the vectors start from, repeated to the prompt's length, such as a hard prompt that was
-            found; overrides `init`, as `start` does.
+        init: Where the vectors start: `words` of the pool, drawn at random; its most `frequent`
+            words; `labels`, the answers of the task, one a vector, then frequent words; or `random`
+            numbers of the embeddings' scale.
+        text: A text whose tokens the vectors start from, repeated to the prompt's length, such as a
+            hard prompt that was found; overrides `init`, as `start` does.
         optimizer: `adamw`, whose rate rises and falls, or `adafactor` at a constant rate.
-        rate: Peak learning rate; left out: 0.03; `auto` tries rates in a short test, which the budget pays.
+        rate: Peak learning rate; left out: 0.03; `auto` tries rates in a short test, which the
+            budget pays.
         batch: Examples per step.
-        accumulate: Parts into which a step's examples are split to save memory; the step is the same.
+        accumulate: Parts into which a step's examples are split to save memory; the step is the
+            same.
         interval: Steps between two scorings.
-        patience: Scorings in a row without a lower loss that end the run; 0 trains until the budget is spent.
+        patience: Scorings in a row without a lower loss that end the run; 0 trains until the budget
+            is spent.
     """
 
     starts_from: ClassVar[frozenset[type]] = frozenset({HardPrompt, SoftPrompt, TextPrompt})
@@ -89,6 +97,7 @@ class PromptTuning(TrainedStrategy):
         )
         if start is not None:
             return _Vectors(self._winner(start))
+        # The three starts of section 2.1: random numbers, frequent words, labels.
         if self._text is None and self._init == "random":
             scale = float(embeddings.float().std())
             return _Vectors(scale * torch.randn(length, embeddings.shape[1], generator=generator))
@@ -109,13 +118,17 @@ class PromptTuning(TrainedStrategy):
             assert isinstance(start, TextPrompt)
             if not any(start.texts):
                 raise StrategyError(
-                    "the run that 'start' names was won by the empty prompt: there is no word to start from"
+                    "the run that 'start' names was won by the empty prompt: there is no word to "
+                    "start from"
                 )
             ids = self.tokens_of("".join(start.texts))
         return self.objective.embeddings[torch.tensor(ids)].float().cpu()
 
     def _labels(self) -> list[Tensor]:
-        """A vector of shape `(width,)` for each answer of the task, the most frequent first: the mean over its tokens."""
+        """The mean over the tokens of each answer of the task, the most frequent answer first.
+
+        Each is a vector of shape `(width,)`.
+        """
         answers = Counter(
             example.answer for example in self.objective.examples(self.objective.training)
         )
@@ -126,7 +139,7 @@ class PromptTuning(TrainedStrategy):
 
 
 class _Vectors(nn.Module):
-    """Parameters of shape (length, width), as they are."""
+    """Parameters of shape (length, width), which are the vectors themselves."""
 
     def __init__(self, start: Tensor) -> None:
         super().__init__()

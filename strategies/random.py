@@ -11,7 +11,9 @@ from promptsearch.search.options import Count
 
 
 class Random(Strategy):
-    """Propose prompts drawn uniformly from the space, each at most once; a small space ends by being exhausted.
+    """Propose prompts drawn uniformly from the space, each at most once.
+
+    In a small space the search ends when all prompts have been proposed.
 
     Args:
         objective: Scores prompts on the search split.

@@ -1,15 +1,20 @@
 """RLPrompt: a policy network writes the prompt token by token, and gets nothing but rewards.
 
-Deng, Wang, Hsieh, Wang, Guo, Shu, Song, Xing and Hu 2022, "RLPrompt: Optimizing Discrete Text Prompts with Reinforcement
-Learning", arXiv:2205.12548: each token is drawn given the ones before it, and the rewards of a step become z-scores. A prompt
-generator that gets only rewards is part (a) of Figure 2 of Liu et al. 2021, "GPT Understands, Too", arXiv:2103.10385, where
-P-tuning is part (b).
-Differs from the paper: policy gradient (REINFORCE, Williams 1992, https://doi.org/10.1007/BF00992696) with a bonus for entropy
-instead of soft Q-learning, which wants replayed experience by the thousands; a network of one hidden layer, which sees the token
-before and the position, instead of one above a frozen LM; tokens of the pool instead of the policy's vocabulary, so what is
-scored is what was generated; and the reward is minus the loss instead of the piecewise gap of probabilities, where a tie must
-not count as right. The most probable prompt, token by token, is scored after every step.
-Input and output of the network are the LM's own embeddings: what is learned of a token also tells of its neighbours.
+Deng, Wang, Hsieh, Wang, Guo, Shu, Song, Xing and Hu 2022, "RLPrompt: Optimizing Discrete Text
+Prompts with Reinforcement Learning", arXiv:2205.12548: each token is drawn given the ones before
+it, and the rewards of a step become z-scores. A prompt generator that gets only rewards is part (a)
+of Figure 2 of Liu et al. 2021, "GPT Understands, Too", arXiv:2103.10385, where P-tuning is
+part (b).
+
+Differs from the paper: policy gradient (REINFORCE, Williams 1992,
+https://doi.org/10.1007/BF00992696) with a bonus for entropy instead of soft Q-learning, which wants
+replayed experience by the thousands; a network of one hidden layer, which sees the token before and
+the position, instead of one above a frozen LM; tokens of the pool instead of the policy's
+vocabulary, so what is scored is what was generated; and the reward is minus the loss instead of the
+piecewise gap of probabilities, where a tie must not count as right. The most probable prompt, token
+by token, is scored after every step. Input and output of the network are the LM's own embeddings,
+so what is learned about a token also tells about its neighbours.
+
 Beats random on the planted objectives `separable` and `pairwise`.
 """
 
@@ -26,7 +31,7 @@ from torch import Tensor, nn
 from promptsearch import Evaluation, Objective, Prompt, Strategy
 from promptsearch.search.options import Count, Positive
 
-#: Draws of a whole step, at most, to find prompts that were not scored before.
+#: How often a whole step is drawn, at most, to find prompts that were not scored before.
 _TRIES = 20
 
 Row = tuple[int, ...]  # (length,) indices into the pool
@@ -41,7 +46,8 @@ class RLPrompt(Strategy):
         batch: Prompts in each ask, a step of the policy gradient.
         hidden: Width of the network's hidden layer.
         rate: Learning rate of Adam; it means the same for embeddings of any width.
-        entropy: Reward, in deviations, for a nat of the policy's entropy: keeps it from settling early.
+        entropy: Reward, in deviations, for a nat of the policy's entropy: keeps it from settling
+            early.
     """
 
     def __init__(
@@ -67,14 +73,16 @@ class RLPrompt(Strategy):
         self._rows: list[Row] = []
 
     def ask(self) -> Sequence[Prompt]:
-        """The most probable prompt and draws, `batch` in all that were not scored before; none when the space has been scored."""
+        """The most probable prompt and draws, `batch` in all that were not scored before.
+
+        No prompt is asked for when the whole space has been scored.
+        """
         space = self.objective.space
         if len(self._scored) == space.size:
             return []
         fresh: dict[Row, None] = {}
-        best = (
-            self._policy.generate(1) if self._scored else []
-        )  # before the first step all are equally probable
+        # Before the first step all prompts are equally probable.
+        best = self._policy.generate(1) if self._scored else []
         for rows in (
             best,
             *(self._policy.generate(self._batch, self._generator) for _ in range(_TRIES)),
@@ -89,7 +97,10 @@ class RLPrompt(Strategy):
         return [space.prompt(row) for row in self._rows]
 
     def tell(self, prompts: Sequence[Prompt], evaluation: Evaluation) -> None:
-        """One step of the policy gradient; a failed prompt is as bad as the worst one that did not fail."""
+        """Make one step of the policy gradient.
+
+        A failed prompt is taken to be as bad as the worst one that did not fail.
+        """
         self._scored.update(self._rows)
         values = evaluation.values
         good = values[np.isfinite(values)]
@@ -107,15 +118,19 @@ class RLPrompt(Strategy):
 
 
 class _Policy(nn.Module):
-    """The token before and the position -> a hidden layer -> a vector -> logits by its product with each token's embedding.
+    """A network from the token before and the position to the probability of each next token.
 
-    All in float64 and on the CPU: a killed run is replayed from its seed, and must draw the same prompts.
+    A hidden layer makes a vector; its products with the tokens' embeddings are the logits.
+
+    All of it is in float64 and on the CPU: a killed run is replayed from its seed, and must draw
+    the same prompts.
 
     Args:
-        embeddings: Of the tokens of the pool, shape `(pool, width)`.
+        embeddings: The embeddings of the pool's tokens, shape `(pool, width)`.
         length: Tokens in a prompt.
         hidden: Width of the hidden layer.
-        generator: Draws what the network starts with; its output starts at zero, so all prompts are equally probable.
+        generator: Draws what the network starts with; its output starts at zero, so all prompts are
+            equally probable.
     """
 
     def __init__(
@@ -124,9 +139,8 @@ class _Policy(nn.Module):
         super().__init__()
         tokens = embeddings.detach().double().cpu()
         tokens = tokens - tokens.mean(0)
-        self._tokens = tokens / tokens.square().mean().sqrt().clamp(
-            min=1e-12
-        )  # (pool, width), numbers of the size 1
+        # (pool, width), numbers of the size 1.
+        self._tokens = tokens / tokens.square().mean().sqrt().clamp(min=1e-12)
         width = tokens.shape[1]
 
         def normal(*shape: int) -> Tensor:
@@ -143,7 +157,8 @@ class _Policy(nn.Module):
             rows: Indices into the pool, shape `(prompts, length)`.
 
         Returns:
-            Log-probabilities, shape `(prompts,)`; the mean over prompts of the positions' summed entropies, nats, shape `()`.
+            The log-probabilities, shape `(prompts,)`, and the mean over prompts of the positions'
+            summed entropies in nats, shape `()`.
         """
         before = torch.cat(
             [torch.zeros_like(self._tokens[rows[:, :1]]), self._tokens[rows[:, :-1]]], 1
@@ -154,7 +169,12 @@ class _Policy(nn.Module):
 
     @torch.no_grad()
     def generate(self, count: int, generator: torch.Generator | None = None) -> list[Row]:
-        """Prompts token by token: drawn, or without a generator the most probable token at each position."""
+        """Prompts, generated token by token.
+
+        Args:
+            count: The number of prompts.
+            generator: Draws the tokens; None takes the most probable token at each position.
+        """
         before = torch.zeros(count, self._tokens.shape[1], dtype=torch.float64)
         columns = []
         for place in self._places:
@@ -169,13 +189,14 @@ class _Policy(nn.Module):
         return [tuple(row) for row in torch.stack(columns, 1).tolist()]
 
     def _log_probabilities(self, before: Tensor, places: Tensor) -> Tensor:
-        """Of each next token, shape `(..., pool)`.
+        """Log-probabilities of each next token, shape `(..., pool)`.
 
         Args:
             before: Embedding of the token before, zeros before the first one, shape `(..., width)`.
             places: The positions' vectors, shape `(..., hidden)`.
         """
-        # Means over the width, in and out: a step of Adam, alike for all parameters, then moves narrow and wide embeddings alike.
+        # Input and output are means over the width: a step of Adam, which is as large for all
+        # parameters, then moves narrow and wide embeddings alike.
         width = self._tokens.shape[1]
         vector = torch.tanh(before @ self._in / width + places) @ self._out
         return (vector @ self._tokens.T / width).log_softmax(-1)

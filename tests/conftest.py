@@ -1,4 +1,4 @@
-"""What several tests share: a tiny study that runs in seconds, and a cache of its own for each test."""
+"""What several tests share: a tiny study that runs in seconds, and a cache for each test."""
 
 from __future__ import annotations
 
@@ -30,7 +30,8 @@ from promptsearch.tasks.task import Example, Split, Task
 from promptsearch.tasks.template import Template
 from promptsearch.testing.tiny import tiny_model
 
-# The same suite passes or fails in the same way for everybody; `pytest --hypothesis-profile default` tries new examples.
+# The same suite passes or fails in the same way for everybody;
+# `pytest --hypothesis-profile default` tries new examples.
 settings.register_profile("repeatable", derandomize=True)
 settings.load_profile("repeatable")
 
@@ -49,7 +50,10 @@ def own_cache(tmp_path_factory, monkeypatch):
 
 @pytest.fixture(scope="session")
 def wheel(tmp_path_factory):
-    """The package as it is installed, built from a copy: setuptools leaves its `build` folder in the source."""
+    """The package as it is installed.
+
+    It is built from a copy: setuptools leaves its `build` folder in the source.
+    """
     folder, root = tmp_path_factory.mktemp("wheel"), Path(__file__).parent.parent
     source = folder / "source"
     source.mkdir()
@@ -93,8 +97,8 @@ def saved_prompt(lm, kind, template, choices, length=3, seed=0):
 
     Args:
         lm: A tiny model.
-        kind: `hard`, `text`, `soft`, `prefix`, `gated` (with a gate a layer), `gated heads`, `weights` (low-rank ones) or
-            `tuned` (all weights, near the LM's).
+        kind: `hard`, `text`, `soft`, `prefix`, `gated` (with a gate a layer), `gated heads`,
+            `weights` (low-rank ones) or `tuned` (all weights, near the LM's).
         template: With the field `text`, of one text or of messages.
         choices: As they follow the template; None: the text answer " Paris".
         length: Tokens of a slot.
@@ -181,7 +185,10 @@ def turned(states, position_embeddings):
 
 
 def beside(attention, states, positions, vectors, gates):
-    """gate * softmax(q k^T * scaling) v of each head, side by side, shape (tokens, heads * size)."""
+    """gate * softmax(q k^T * scaling) v of each head, side by side.
+
+    Shape (tokens, heads * size).
+    """
     if hasattr(attention, "c_attn"):
         (queries, _, _), (_, keys, values) = (
             attention.c_attn(x).chunk(3, -1) for x in (states, vectors)

@@ -1,4 +1,7 @@
-"""Studies through a chat template: prompts of every kind beside each other, long texts among them, and their exports."""
+"""Studies through a chat template.
+
+Prompts of every kind beside each other, long texts among them, and their exports.
+"""
 
 from __future__ import annotations
 
@@ -23,13 +26,14 @@ from promptsearch.testing.tiny import tiny_model
 CHAT = [{"system": "Task: {prompt:2}"}, {"user": "{text}"}, {"assistant": "It was {answer}"}]
 #: As Llama's and Gemma's: a token of its own first, contents stripped.
 BEGINS = (
-    "{{ bos_token }}{% for message in messages %}<|{{ message['role'] }}|>\n{{ message['content'] | trim }}<|end|>\n{% endfor %}"
+    "{{ bos_token }}{% for message in messages %}<|{{ message['role'] }}|>\n"
+    "{{ message['content'] | trim }}<|end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|assistant|>\n{% endif %}"
 )
 LONG = (
-    "You are given one line of a film review. Say whether the film was good or bad, and nothing else. "
-    * 3
-)
+    "You are given one line of a film review. Say whether the film was good or bad, and "
+    "nothing else. "
+) * 3
 TOO_LONG = "good movie " * 600
 STRATEGIES = [
     {"manual": {"prompts": [LONG, "good?"]}},
@@ -122,7 +126,8 @@ def test_prompts_of_every_kind_and_length_run_beside_each_other(finished, lm):
         assert {row["answer"] for row in found} <= {"good", "bad"}
     about = json.loads((finished / "study.json").read_text())["tasks"]["chat"]
     assert about["template"] == (
-        "<|begin|><|system|>\nTask: {prompt:2}<|end|>\n<|user|>\n{text}<|end|>\n<|assistant|>\nIt was {answer}"
+        "<|begin|><|system|>\nTask: {prompt:2}<|end|>\n<|user|>\n{text}<|end|>\n<|assistant|>\n"
+        "It was {answer}"
     )
 
 

@@ -85,7 +85,8 @@ try:
     app(sys.argv[1:])
 except SystemExit:
     pass
-print([m for m in ("torch", "transformers", "datasets", "pandas", "matplotlib") if m in sys.modules])
+print([m for m in ("torch", "transformers", "datasets", "pandas", "matplotlib") \
+if m in sys.modules])
 """
     for arguments in (
         [],
@@ -144,9 +145,8 @@ def test_compare_runs_the_study_and_says_where_the_report_lies(engine: Engine) -
         Path("there"),
     )
     assert result.stdout == "the table\nThe report lies in there/report.html.\n"
-    assert (
-        result.stderr
-        == "[1/1] capitals/random/seed0: search, best loss 2.5000, 500 tokens (50%), about 0:03 left\n"
+    assert result.stderr == (
+        "[1/1] capitals/random/seed0: search, best loss 2.5000, 500 tokens (50%), about 0:03 left\n"
     )
 
 

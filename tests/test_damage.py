@@ -1,4 +1,7 @@
-"""Damaged folders: whatever stands in a file of a study, it is told, or the numbers are those of the whole study."""
+"""Damaged folders.
+
+Whatever stands in a file of a study, it is told, or the numbers are those of the whole study.
+"""
 
 import json
 import os
@@ -67,7 +70,10 @@ def whole(finished):
 
 @pytest.fixture(scope="module")
 def interrupted(tmp_path_factory, tiny, films):
-    """A study that was stopped on its way: random is done, prompt_tuning has a state, finalists and a log."""
+    """A study that was stopped on its way.
+
+    random is done, prompt_tuning has a state, finalists and a log.
+    """
     folder, append, lines = tmp_path_factory.mktemp("interrupted"), files.append, []
 
     def counted(path, content):
@@ -114,7 +120,10 @@ def contents(raw):
 
 
 def edits(data):
-    """JSON with a key left out, or a number or text changed, everywhere in turn; the checksum stays."""
+    """JSON with a key left out, or a number or text changed, everywhere in turn.
+
+    The checksum stays.
+    """
     found = []
 
     def walk(value, put):

@@ -1,4 +1,7 @@
-"""A strategy holds no door: ten ways to cheat, each caught or gaining nothing, and the next run gets the same numbers."""
+"""A strategy holds no door: ten ways to cheat, each caught or gaining nothing.
+
+And the next run gets the same numbers.
+"""
 
 import gc
 import json
@@ -179,7 +182,10 @@ def study(folder, films, rows, monkeypatch, seeds=1):
 
 
 def numbers(result):
-    """What a run found and paid, but for the time that it took, and what was computed instead of read from the cache."""
+    """What a run found and paid, but for two things.
+
+    They are the time that it took, and what was computed instead of read from the cache.
+    """
     ledger = {
         name: value
         for name, value in result["ledger"].items()
@@ -381,7 +387,10 @@ BROKEN = {
     Complex: "Complex.state failed: TypeError",
     Training: "and a `Training`, or None, as `training`, got int and int",
     Trainable: "expected a whole number as `trainable`",
-    Proposes: "Proposes.proposes is \"<class 'promptsearch.prompts.prompt.HardPrompt'>\": write a set of kinds of prompt",
+    Proposes: (
+        "Proposes.proposes is \"<class 'promptsearch.prompts.prompt.HardPrompt'>\": write a set "
+        "of kinds of prompt"
+    ),
     Accesses: "Accesses.access is 'scores': write one of Access.SCORES",
     Finalists: "Finalists.finalists is '3': write a whole number of at least 1",
     Twice: "Twice.deterministic is 'no': write True or False",

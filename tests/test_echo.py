@@ -1,4 +1,7 @@
-"""Log-probabilities of a text that may be those of its neighbours: found out at the start, mended, or done without."""
+"""Log-probabilities of a text that may be those of its neighbours.
+
+Found out at the start, mended, or done without.
+"""
 
 from __future__ import annotations
 
@@ -52,9 +55,17 @@ def study(server, strategies=("random",), **changes):
         **changes.pop("model", {}),
     }
     return {
-        "name": "s", "model": given, "task": "films", "pool": POOL, "budget": 3_000, "length": 2, "score_on": 4, "seeds": 1,
-        "strategies": list(strategies), **changes,
-    }  # fmt: skip
+        "name": "s",
+        "model": given,
+        "task": "films",
+        "pool": POOL,
+        "budget": 3_000,
+        "length": 2,
+        "score_on": 4,
+        "seeds": 1,
+        "strategies": list(strategies),
+        **changes,
+    }
 
 
 @pytest.mark.parametrize("architecture", ["llama", "gemma3"])

@@ -1,4 +1,7 @@
-"""Files that fail, in every way that a disk has: what happened is said, what is whole stays, and nothing hangs."""
+"""Files that fail, in every way that a disk has.
+
+What happened is said, what is whole stays, and nothing hangs.
+"""
 
 import errno
 import json

@@ -1,4 +1,7 @@
-"""Servers that are slow, broken or hostile: each ends in an error of ours, in time, and believes no number that cannot be."""
+"""Servers that are slow, broken or hostile.
+
+Each ends in an error of ours, in time, and believes no number that cannot be.
+"""
 
 from __future__ import annotations
 
@@ -103,7 +106,9 @@ def test_a_log_probability_is_a_number_that_one_can_be(value):
         f'"token_logprobs": [null, {value}]',
         f'"token_logprobs": [null, -1], "top_logprobs": [null, {{"a": {value}}}]',
     ):
-        body = f'{{"choices": [{{"text": "", "logprobs": {{"tokens": {tokens}, {listed}}}}}]}}'.encode()
+        body = (
+            f'{{"choices": [{{"text": "", "logprobs": {{"tokens": {tokens}, {listed}}}}}]}}'
+        ).encode()
         with pytest.raises(EndpointError, match="numbers from -10000 to 0, not"):
             asked(body, lambda e: e.logprobs(TEXT))
 
@@ -249,17 +254,28 @@ def test_hiding_takes_no_time_on_text_that_is_made_for_it(monkeypatch):
 def task():
     rows = [{"text": f"the story {i}", "label": i % 2} for i in range(20)]
     return Task.from_rows(
-        rows, template="{prompt} {text} It was {answer}", label="label", answers={0: "bad", 1: "good"},
-        splits={"search": 8, "select": 4, "test": 4}, name="films",
-    )  # fmt: skip
+        rows,
+        template="{prompt} {text} It was {answer}",
+        label="label",
+        answers={0: "bad", 1: "good"},
+        splits={"search": 8, "select": 4, "test": 4},
+        name="films",
+    )
 
 
 def study(server, strategies=("random",), **model):
     given = {"endpoint": server.url, "model": "m", "seconds": 0.4, "retries": 0, **model}
     return {
-        "name": "s", "model": given, "task": "films", "pool": ["good", "movie", "fine", "bad"], "budget": 3_000, "length": 2,
-        "score_on": 4, "seeds": 1, "strategies": list(strategies),
-    }  # fmt: skip
+        "name": "s",
+        "model": given,
+        "task": "films",
+        "pool": ["good", "movie", "fine", "bad"],
+        "budget": 3_000,
+        "length": 2,
+        "score_on": 4,
+        "seeds": 1,
+        "strategies": list(strategies),
+    }
 
 
 @pytest.mark.parametrize(
@@ -284,10 +300,17 @@ def test_a_server_that_turns_bad_ends_its_run_and_not_the_study(behaviour, tmp_p
 def test_a_proposer_that_goes_away_leaves_the_runs_that_need_none(tiny, films, tmp_path):
     with Server(lambda path, content: Reply({"error": "gone"}, 503)) as server:
         given = {
-            "name": "s", "model": "tiny", "task": "films", "pool": 7, "budget": 9_000, "length": 2, "score_on": 4, "seeds": 1,
+            "name": "s",
+            "model": "tiny",
+            "task": "films",
+            "pool": 7,
+            "budget": 9_000,
+            "length": 2,
+            "score_on": 4,
+            "seeds": 1,
             "strategies": [{"llm_proposed": {"longest": 12, "batch": 3, "examples": 1}}, "random"],
             "proposer": {"endpoint": server.url, "model": "m", "retries": 0, "seconds": 1},
-        }  # fmt: skip
+        }
         with pytest.raises(EndpointDown, match="503"):
             compare(given, out=tmp_path / "s", model=tiny, task=films)
     results = load_results(tmp_path / "s")

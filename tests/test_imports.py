@@ -1,4 +1,7 @@
-"""The import law: a room imports only rooms below it. Checked on what is installed, where strategies lie inside the package."""
+"""The import law: a room imports only rooms below it.
+
+Checked on what is installed, where strategies lie inside the package.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,10 @@
-"""Mistakes that passed review in released prompt search, each with a test that would have caught it.
+"""Mistakes that passed review in released prompt search.
 
-What is named in brackets is the system in whose code it was found. The strategies that implement the same methods have tests of
-their own beside these; here is what the core promises to all of them.
+Each has a test that would have caught it.
+
+What is named in brackets is the system in whose code it was found. The strategies that implement
+the same methods have tests of their own beside these; here is what the core promises to all of
+them.
 """
 
 import numpy as np
@@ -34,14 +37,20 @@ SEARCHES = [
 
 
 def test_ties_counted_as_correct():
-    """[RLPrompt, ClaPS] The rival was found by masking every class of the same probability as the right one."""
+    """[RLPrompt, ClaPS] The rival was found by masking every class of an equal probability.
+
+    That is, of the same probability as the right one.
+    """
     scores = torch.tensor([[0.3, 0.3], [0.3, 0.3001], [0.3001, 0.3], [-40.0, -40.0]])
     _, correct, _ = choice_scores(scores, torch.zeros(4, dtype=torch.long))
     assert correct.tolist() == [False, False, True, False]
 
 
 def test_double_softmax():
-    """[ClaPS] Probabilities went into a cross-entropy that expects logits: .999 gave 0.31 and .001 gave 1.31 nats."""
+    """[ClaPS] Probabilities went into a cross-entropy that expects logits.
+
+    .999 gave 0.31 and .001 gave 1.31 nats.
+    """
     probabilities = torch.tensor([[0.999, 0.001], [0.001, 0.999]])
     losses, _, choices = choice_scores(probabilities.log(), torch.zeros(2, dtype=torch.long))
     np.testing.assert_allclose(losses, [0.0010005, 6.9077553], rtol=1e-4)
@@ -52,7 +61,10 @@ def test_double_softmax():
 
 
 def test_lost_iterate():
-    """[PEZ for LMs] The free vectors were overwritten by their projection, so steps within a word's cell never added up."""
+    """[PEZ for LMs] The free vectors were overwritten by their projection.
+
+    So steps within a word's cell never added up.
+    """
     scorer = PlantedScorer("separable")
     objective = scorer.objective(scorer.budget(60))
     strategy = make_strategy(
@@ -84,7 +96,10 @@ def test_alias_of_the_live_tensor():
 
 @pytest.mark.parametrize("name", SEARCHES)
 def test_unevaluated_best(name):
-    """[ClaPS, BDPL] What was reported had been put together after the scoring, and was never scored itself."""
+    """[ClaPS, BDPL] What was reported had been put together after the scoring.
+
+    It was never scored itself.
+    """
     scorer = PlantedScorer("pairwise", noise=0.1)
     objective = scorer.objective(scorer.budget(60))
     search(make_strategy(name, find_strategy(name), objective, 0, {}))
@@ -102,7 +117,10 @@ def test_unevaluated_best(name):
 
 
 def test_never_sampled_is_zero():
-    """[APE] A prompt without a single score had the score 0, which beat every mean log-probability."""
+    """[APE] A prompt without a single score had the score 0.
+
+    That beat every mean log-probability.
+    """
     scorer = PlantedScorer("separable", failing=0.5)
     objective = scorer.objective(scorer.budget(20))
     found = objective.evaluate(scorer.space.sample(np.random.default_rng(0), 12))
@@ -133,7 +151,10 @@ def test_mask_on_the_wrong_axis():
 
 
 def test_cache_without_split(tiny, films, tmp_path):
-    """[GEPA #424] Example 3 of the training split and example 3 of the validation split had one score between them."""
+    """[GEPA #424] Two examples had one score between them.
+
+    They were example 3 of the training split and example 3 of the validation split.
+    """
     template, ids = films.template.bind(1), np.arange(4)
     prompt = HardPrompt([tiny.words[0]])
     engines = [
@@ -145,7 +166,10 @@ def test_cache_without_split(tiny, films, tmp_path):
 
 
 def test_means_over_different_examples():
-    """[APE, DSPy, promptolution] Prompts scored on different subsamples were ranked by their means."""
+    """[APE, DSPy, promptolution] Prompts were ranked by their means.
+
+    They had been scored on different subsamples.
+    """
     objective = planted_objective()
     rng = np.random.default_rng(0)
     easy, hard = objective.space.sample(rng, 2)
@@ -159,7 +183,10 @@ def test_means_over_different_examples():
 
 
 def test_tokens_that_the_text_does_not_give_back(tiny, films):
-    """[RLPrompt, nanoGCG] What was optimised as tokens was used as text, which the tokenizer cuts another way."""
+    """[RLPrompt, nanoGCG] What was optimised as tokens was used as text.
+
+    The tokenizer cuts that another way.
+    """
     template, example = films.template.bind(2), films.splits["search"].examples[0]
     layout = lay_out(template, tiny, example, films.choices)
     whole = next(i for i in tiny.words if len(tiny.decode([i]).strip()) > 3)
@@ -184,7 +211,10 @@ def test_an_error_scored_as_zero():
 
 
 def test_special_tokens_in_the_pool(tiny):
-    """[PEZ, nanoGCG] Added tokens and the padding of the embedding table could be part of a prompt."""
+    """[PEZ, nanoGCG] Added tokens could be part of a prompt.
+
+    So could the padding of the embedding table.
+    """
     special = set(tiny.tokenizer.added_tokens_decoder)
     assert not special & set(tiny.words) and max(tiny.words) < len(tiny.tokenizer)
     assert not special & set(PromptSpace(tiny.words, 2).pool.tolist())

@@ -15,8 +15,14 @@ from promptsearch.export import verify
 
 SHORT = (" a weak evening at the pictures", " a strong evening at the pictures")
 LONG = (
-    f"{SHORT[0]}, and the reviewer would rather have stayed at home with a book, a blanket, two cats and the crossword from",
-    f"{SHORT[1]}, and the reviewer has already rung three cousins, one dentist and a retired ferry captain to say that they must",
+    (
+        f"{SHORT[0]}, and the reviewer would rather have stayed at home with a book, a blanket, "
+        "two cats and the crossword from"
+    ),
+    (
+        f"{SHORT[1]}, and the reviewer has already rung three cousins, one dentist and a retired "
+        "ferry captain to say that they must"
+    ),
 )
 
 

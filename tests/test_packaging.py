@@ -1,4 +1,4 @@
-"""What is installed: every folder, every strategy, every data file; and the repository's own files."""
+"""What is installed: every folder, strategy and data file; and the repository's own files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Ctrl-C, SIGTERM and SIGHUP, once and twice, on real processes; and a study in a library's hands."""
+"""Ctrl-C, SIGTERM and SIGHUP, once and twice, on real processes.
+
+And a study in a library's hands.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,8 @@ from promptsearch.report import load_results
 STOPPED = "stopped. Nothing is lost: the same command goes on from here.\n"
 CODES = [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
 
-#: Commands beside the real ones: one waits, one takes long over its end, as a report may, one turns the signal into an error.
+#: Commands beside the real ones: one waits, one takes long over its end, as a report may, one turns
+#: the signal into an error.
 COMMANDS = """
     import sys, time
     from promptsearch import cli, __main__

@@ -249,7 +249,8 @@ class Mine(Strategy):
             raise ValueError("no")
         if self.objective.log.lines:
             return []
-        return [TextPrompt("good")] if Path("text").exists() else [self.objective.space.prompt([0, 1])]
+        return [TextPrompt("good")] if Path("text").exists() else \
+[self.objective.space.prompt([0, 1])]
 """
 
 
@@ -315,7 +316,10 @@ def without_times(data):
 
 
 def killed_at(moment, work):
-    """Run `work` in a process of its own that dies by SIGKILL at its `moment`-th durable write; whether it got that far."""
+    """Run `work` in a process of its own that dies by SIGKILL at its `moment`-th durable write.
+
+    Returns whether it got that far.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter(
             "ignore", DeprecationWarning

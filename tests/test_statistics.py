@@ -1,4 +1,7 @@
-"""Intervals and tests against simulations, against scipy where it knows the special case, and by hand."""
+"""Intervals and tests against simulations, and by hand.
+
+And against scipy where it knows the special case.
+"""
 
 import numpy as np
 import pytest
@@ -19,7 +22,10 @@ from promptsearch.statistics import (
 
 
 def scores(rng, seeds, examples, difficulty, *, seed_sd, noise=0.5, mean=0.0):
-    """Common value + luck of the seed + difficulty of the example + noise, shape `(seeds, examples)`."""
+    """Common value + luck of the seed + difficulty of the example + noise.
+
+    Shape `(seeds, examples)`.
+    """
     return (
         mean
         + seed_sd * rng.normal(size=(seeds, 1))
@@ -90,7 +96,8 @@ def test_pairing_finds_a_difference_that_is_small_beside_the_difficulty_of_examp
 
 
 def test_the_interval_by_hand():
-    # Examples' means 1, 3, 5: s2 = 4, over 3. Seeds' means 2, 4: s2 = 2, over 2. Sum 7/3; freedom (7/3)^2 / ((4/3)^2/2 + 1/1).
+    # Examples' means 1, 3, 5: s2 = 4, over 3. Seeds' means 2, 4: s2 = 2, over 2. Sum 7/3; freedom
+    # (7/3)^2 / ((4/3)^2/2 + 1/1).
     found = interval(Sample(np.array([[0.0, 2.0, 4.0], [2.0, 4.0, 6.0]])))
     freedom = (7 / 3) ** 2 / ((4 / 3) ** 2 / 2 + 1)
     assert found.mean == 3

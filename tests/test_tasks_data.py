@@ -58,8 +58,9 @@ def test_every_alias_belongs_to_a_capital_and_to_one_only() -> None:
     given = [alias for aliases in ALIASES.values() for alias in aliases]
     assert all(isinstance(alias, str) and alias == alias.strip() != "" for alias in given)
     assert len(given) == len(set(given))
-    # The Seychelles' capital is Victoria, an older name of Hong Kong's City of Victoria; Guyana's is Georgetown, another
-    # spelling of the Cayman Islands' George Town. Both are right where they stand.
+    # The Seychelles' capital is Victoria, an older name of Hong Kong's City of Victoria; Guyana's
+    # is Georgetown, another spelling of the Cayman Islands' George Town. Both are right where they
+    # stand.
     assert set(given) & CAPITALS == {"Victoria", "Georgetown"}
 
 

@@ -1,4 +1,8 @@
-"""Ways out: one file per format, each loaded again and scored anew before it counts as written, and whenever it is verified."""
+"""Ways out of the library: one module per format.
+
+Every export is loaded again and scored anew before it counts as written, and again whenever it is
+verified.
+"""
 
 from __future__ import annotations
 
@@ -32,12 +36,13 @@ from promptsearch.scoring.scorer import loaded
 
 
 class Format(NamedTuple):
-    """A way out.
+    """A format that prompts are exported to.
 
     Args:
         write: Writes a prompt into a folder, or says why the format cannot hold it exactly.
-        score: The losses of the certificate's probe, in nats, the folder read as its users read it.
-        served: Whether it is for models behind an endpoint, too.
+        score: Scores the certificate's probe with the folder read as its users read it; gives
+            losses in nats.
+        served: Whether it can also hold prompts of models behind an endpoint.
     """
 
     write: Callable[
@@ -49,15 +54,16 @@ class Format(NamedTuple):
     def model(
         self, certificate: Certificate, given: TextModel | None, key: str | None
     ) -> TextModel:
-        """The model that a prompt was found for, if the format is for it.
+        """The model that a prompt was found for, if the format can hold prompts of such a model.
 
         Args:
-            certificate: Of the prompt.
-            given: If it is at hand.
-            key: The name of the environment variable that holds the key of the endpoint.
+            certificate: The prompt's certificate.
+            given: The model, if it is loaded already; None loads it.
+            key: The name of the environment variable that holds the endpoint's key.
 
         Raises:
-            ModelError: It is another one, or runs behind an endpoint.
+            ModelError: The given model is another one, or runs behind an endpoint that the format
+                cannot serve.
         """
         if self.served:
             return certificate.any_model(given, key)
@@ -79,11 +85,12 @@ class Verified(NamedTuple):
     """What a second look at an export found.
 
     Args:
-        to: Its format.
-        probe: Examples that were scored.
-        distance: The largest distance from their losses, in nats per scored token.
-        same: Whether it is within the tolerance.
-        tolerance: The largest that is allowed there, in nats per scored token, see `promptsearch.export.tolerance`.
+        to: The export's format.
+        probe: The number of examples that were scored.
+        distance: The largest distance from the certificate's losses, in nats per scored token.
+        same: Whether that distance is within the tolerance.
+        tolerance: The largest distance that is allowed there, in nats per scored token, see
+            `promptsearch.export.tolerance`.
     """
 
     to: str
@@ -101,16 +108,18 @@ def export_run(
     Args:
         run: The folder of a finished run, or an export of the format `json`.
         to: `json` (with safetensors for trained prompts), `kv`, `peft`, `text` or `vllm`.
-        out: The folder to write; made, must be empty or missing.
+        out: The folder to write; it is made, or must be empty.
         model: The LM, if it is loaded already; left out: loaded by the name in the export.
-        key: Of a model behind an endpoint: the name of the environment variable that holds the key.
+        key: The name of the environment variable that holds the key, for a model behind an
+            endpoint.
 
     Returns:
         `out`.
 
     Raises:
         UnknownName: No such format.
-        ExportError: The format cannot hold the prompt exactly (with the reason), or the re-score differs.
+        ExportError: The format cannot hold the prompt exactly (with the reason), or the re-score
+            differs.
     """
     if to not in FORMATS:
         raise UnknownName("export format", to, FORMATS)
@@ -141,15 +150,17 @@ def export_run(
 
 
 def verify(folder: Path, model: TextModel | None = None, *, key: str | None = None) -> Verified:
-    """Load an export again, through the library that it is for, and compare it with its certificate.
+    """Load an export through the library that it is for, and compare it with its certificate.
 
     Args:
         folder: An export of any format, or a finished run.
         model: The LM, if it is loaded already; left out: loaded by the name in the certificate.
-        key: Of a model behind an endpoint: the name of the environment variable that holds the key.
+        key: The name of the environment variable that holds the key, for a model behind an
+            endpoint.
 
     Raises:
-        PromptError: The folder is no export, or is damaged, or holds a pickle (which is not loaded).
+        PromptError: The folder is no export, or is damaged, or holds a pickle (which is not
+            loaded).
         ModelError: The model is not the one that the prompt was found for.
     """
     if folder.is_dir():

@@ -1,6 +1,7 @@
-"""The model card of an export: `README.md`, which makes the folder ready for the Hub. Nothing is uploaded.
+"""The model card of an export: `README.md`, which makes the folder ready for the Hub.
 
-The code on the card is complete, runs in the folder as it stands there, and gives what the certificate says.
+Nothing is uploaded. The code on the card is complete, runs in the folder as it stands there, and
+gives what the certificate says.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from promptsearch.scoring.layout import prompt_texts
 from promptsearch.scoring.scorer import loaded
 
 CARD = "README.md"
-#: Format -> what the folder is, and the library that the Hub counts it to.
+#: Format -> what the folder holds, and the library under which the Hub lists it.
 _ABOUT = {
     "json": ("the library's own format", "promptsearch"),
     "kv": ("keys and values for the cache of `transformers`", "transformers"),
@@ -54,7 +55,8 @@ def logits(ids):
 
 def generate(ids):
     row = torch.tensor([ids])
-    made = model.generate(input_ids=row, attention_mask=torch.ones_like(row), max_new_tokens=32, do_sample=False)
+    made = model.generate(input_ids=row, attention_mask=torch.ones_like(row), max_new_tokens=32, \
+do_sample=False)
     return made[0, len(ids) :]
 """
 _MESSAGES = """\
@@ -63,8 +65,10 @@ from pathlib import Path
 
 fields = {fields!r}
 messages = json.loads(Path("{file}").read_text("utf-8"))
-*said, begun = [{{**message, "content": message["content"].format(**fields)}} for message in messages]
-text = tokenizer.apply_chat_template(said, tokenize=False, add_generation_prompt=True{day}) + begun["content"]"""
+*said, begun = [{{**message, "content": message["content"].format(**fields)}} for message in \
+messages]
+text = tokenizer.apply_chat_template(said, tokenize=False, add_generation_prompt=True{day}) + \
+begun["content"]"""
 _CHOOSE = """\
 {text}
 ids = {first}{ids}
@@ -103,7 +107,7 @@ def write_card(prompt: SavedPrompt, to: str, lm: TextModel, folder: Path) -> Non
         prompt: What was exported.
         to: The format.
         lm: The LM.
-        folder: Of the export.
+        folder: The export's folder.
     """
     what, library = _ABOUT[to]
     about = prompt.about
@@ -125,7 +129,8 @@ def write_card(prompt: SavedPrompt, to: str, lm: TextModel, folder: Path) -> Non
     parts = [
         f"---\n{_header(prompt, to, library, lm)}\n---\n",
         f"# {title}\n",
-        f"{title} and the {'' if changed else 'frozen '}language model `{_base(lm)}`, as {what}. Found by "
+        f"{title} and the {'' if changed else 'frozen '}language model `{_base(lm)}`, as {what}. "
+        "Found by "
         f"`{about.get('strategy', '?')}` of promptsearch; {given} of this folder.\n",
         "## Task\n",
         f"Template: {_code(prompt.template.shown)}\n",
@@ -137,9 +142,12 @@ def write_card(prompt: SavedPrompt, to: str, lm: TextModel, folder: Path) -> Non
         f"In this folder:\n\n```python\n{usage(prompt, to, lm)}```\n",
         *([_VLLM_NOTE] if to == "vllm" else []),
         "## Certificate\n",
-        f"`{certificate}` holds the hashes of the model (`{facts.get('hash', '?')}`) and its tokenizer "
-        f"(`{facts.get('tokenizer_hash', '?')}`), the template, and {len(prompt.probe)} inputs with their losses in float32. "
-        "`promptsearch verify .` loads this folder again, scores them anew, and compares as far as rounding lets losses agree.\n",
+        f"`{certificate}` holds the hashes of the model (`{facts.get('hash', '?')}`) and its "
+        "tokenizer "
+        f"(`{facts.get('tokenizer_hash', '?')}`), the template, and {len(prompt.probe)} inputs "
+        "with their losses in float32. "
+        "`promptsearch verify .` loads this folder again, scores them anew, and compares as far as "
+        "rounding lets losses agree.\n",
     ]
     write_aside(folder / CARD, "\n".join(parts))
 
@@ -171,10 +179,14 @@ def usage(prompt: SavedPrompt, to: str, lm: TextModel) -> str:
         day = f", date_string={DATE!r}" if "date_string" in str(lm.tokenizer.chat_template) else ""
         source = _MESSAGES.format(file=text.MESSAGES, fields=fields, day=day)
     elif to == "text":
-        source = f'from pathlib import Path\n\ntext = Path("{text.WHOLE}").read_text("utf-8").format(**{fields!r})'
+        source = (
+            "from pathlib import Path\n\ntext = "
+            f'Path("{text.WHOLE}").read_text("utf-8").format(**{fields!r})'
+        )
     else:
         source = f"text = {prompt.template.written[-1]!r}.format(**{fields!r})"
-    # Below a prefix or weights of PEFT's, and before a text, stand the tokenizer's special tokens; others have folded them in.
+    # The tokenizer's special tokens stand before a text, and below a prefix or weights of PEFT's;
+    # the other formats have folded them into the prompt.
     before = to == "text" or (to == "peft" and prompt.template.apart)
     first = f"{list(lm.lead)} + " if before and lm.lead and not chat else ""
     own = lm.name == NAME or lm.name.endswith(".gguf")
@@ -201,7 +213,7 @@ def _cut(lm: LanguageModel, begins: bool) -> str:
 
 
 def _request(prompt: SavedPrompt, served: Mapping[str, Any], fields: Mapping[str, Any]) -> str:
-    """Python code that asks the server."""
+    """Python code that asks the server for the answer to an input."""
     whole = "".join(s + t.replace("{", "{{").replace("}", "}}") for s, t in _pieces(prompt))
     key = served["key"]
     authorization = f', "Authorization": "Bearer " + os.environ[{key!r}]' if key else ""
@@ -239,8 +251,10 @@ def _pieces(prompt: SavedPrompt) -> list[tuple[str, str]]:
 
 
 _VLLM_NOTE = (
-    "vLLM generates from embeddings; it does not score a given text below them. Answers of one token are chosen exactly, as the "
-    "most probable of the allowed ones; longer answers are generated. The server takes the same tensors, one a request, from "
+    "vLLM generates from embeddings; it does not score a given text below them. Answers of one "
+    "token are chosen exactly, as the "
+    "most probable of the allowed ones; longer answers are generated. The server takes the same "
+    "tensors, one a request, from "
     "`--enable-prompt-embeds` on.\n"
 )
 
@@ -261,20 +275,23 @@ def _tags(prompt: SavedPrompt) -> list[str]:
 
 
 def _text(prompt: SavedPrompt, lm: TextModel) -> list[str]:
-    """The prompt in words, where it has some."""
+    """The card's lines with the prompt as text; none for a trained prompt."""
     if isinstance(prompt.prompt, TrainedPrompt):
         return []
     return [f"Prompt: {_code(' | '.join(prompt_texts(prompt.template, lm, prompt.prompt)))}\n"]
 
 
 def _base(lm: TextModel) -> str:
-    """The model's name on the Hub; of a folder, what it is called."""
+    """The model's name on the Hub, or the folder's name where it was loaded from a folder."""
     return Path(lm.name).name if Path(lm.name).exists() else lm.name
 
 
 def _base_of_vllm(lm: LanguageModel) -> str:
     if lm.name == NAME:
-        return f"from promptsearch.models.packaged import packaged_model\n\nbase = str(packaged_model())  # {NAME}"
+        return (
+            "from promptsearch.models.packaged import packaged_model\n\nbase = "
+            f"str(packaged_model())  # {NAME}"
+        )
     return f"base = {lm.name!r}"
 
 
@@ -289,7 +306,7 @@ def _sampling(prompt: SavedPrompt, lm: LanguageModel) -> str:
 
 
 def _header(prompt: SavedPrompt, to: str, library: str, lm: TextModel) -> str:
-    """The metadata of the Hub, as YAML."""
+    """The card's metadata for the Hub, as YAML."""
     from huggingface_hub import EvalResult, ModelCardData
 
     about, test = prompt.about, prompt.about.get("test", {})
@@ -341,7 +358,7 @@ def _metrics(prompt: SavedPrompt) -> str:
 
 
 def _code(given: str) -> str:
-    """Inline code, whatever backticks are in it."""
+    """The text as inline code, fenced so that backticks in it do no harm."""
     shown = given.replace("\n", "\\n")
     fence = "`" * (1 + max(map(len, re.findall("`+", shown)), default=0))
     return f"{fence} {shown} {fence}" if "`" in shown else f"`{shown}`"

@@ -1,8 +1,9 @@
-"""What every export carries: all that its scores depend on, and a probe against which any copy of it can be checked.
+"""The certificate of every export: all that its scores depend on, and a probe to check copies.
 
-The probe is a few examples of the select split with their losses in float32: minus the log-probability of the right answer,
-among the answers to choose from or as text. `certificate.json` in a folder of any format holds what `prompt.json` holds of
-the library's own, which is its own certificate; the prompt's numbers lie beside it, as the format wants them.
+The probe is a few examples of the select split with their losses in float32: minus the
+log-probability of the right answer, among the answers to choose from or as text. In a folder of any
+format, `certificate.json` holds the same as the `prompt.json` of the library's own format, which is
+its own certificate. The prompt's numbers lie beside it, in the form that the format wants.
 """
 
 from __future__ import annotations
@@ -41,9 +42,9 @@ from promptsearch.tasks.task import Example
 from promptsearch.tasks.template import Mark, Template
 
 CERTIFICATE, FORMAT = "certificate.json", "promptsearch-certificate-1"
-#: Examples in the probe.
+#: The number of examples in the probe.
 PROBE = 8
-#: Files that could run code when they are loaded.
+#: The suffixes of files that could run code when they are loaded.
 _PICKLES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt")
 
 
@@ -52,11 +53,11 @@ class Certificate:
     """All that the use of a prompt needs besides the prompt.
 
     Args:
-        template: Bound.
+        template: The template, bound to the prompt's lengths.
         choices: The answers to choose from; None for text answers.
         about: Everything else in the file: model, task, strategy, losses.
         probe: Examples with known losses.
-        losses: Theirs, in nats, shape `(probe,)`.
+        losses: The losses of these examples, in nats, shape `(probe,)`.
     """
 
     template: Template
@@ -69,10 +70,10 @@ class Certificate:
         """The LM that the prompt was found for, in float32.
 
         Args:
-            given: If it is loaded already.
+            given: The model, if it is loaded already; None loads it.
 
         Raises:
-            ModelError: It is another one, see `any_model`, or runs behind an endpoint.
+            ModelError: The given model is another one, see `any_model`, or runs behind an endpoint.
         """
         found = self.any_model(given)
         return loaded(
@@ -84,11 +85,12 @@ class Certificate:
         """The model that the prompt was found for, loaded here in float32, or behind its endpoint.
 
         Args:
-            given: If it is at hand.
-            key: The name of the environment variable that holds the key of the endpoint.
+            given: The model, if it is at hand; None loads it.
+            key: The name of the environment variable that holds the endpoint's key.
 
         Raises:
-            ModelError: It has another width, other layers, other weights or another tokenizer.
+            ModelError: The given model has another width, other layers, other weights or another
+                tokenizer.
         """
         facts = self.about.get("model", {})
         if given is None and "source" not in facts:
@@ -100,7 +102,8 @@ class Certificate:
         for key in ("width", "layers", "hash", "tokenizer_hash"):
             if key in facts and facts[key] != (has := lm.facts.get(key)):
                 raise ModelError(
-                    f"this prompt was found for the model '{facts['name']}' with {key} {facts[key]}; '{lm.name}' has {has}. "
+                    f"this prompt was found for the model '{facts['name']}' with {key} "
+                    f"{facts[key]}; '{lm.name}' has {has}. "
                     "A prompt belongs to the weights that it was searched on."
                 )
         return lm
@@ -110,42 +113,45 @@ class Certificate:
 
         Args:
             lm: The model that scored the probe anew.
-            losses: What it found, in nats, shape `(probe,)`.
+            losses: The losses that it found, in nats, shape `(probe,)`.
 
         Raises:
             ExportError: There is no probe.
         """
         if not self.losses:
             raise ExportError(
-                "this prompt has no probe to check a copy against: export it from the run that found it"
+                "this prompt has no probe to check a copy against: export it from the run that "
+                "found it"
             )
         return largest_distance(lm, self.probe, self.choices, self.losses, losses)
 
     def check(self, lm: TextModel, losses: Sequence[float]) -> float:
-        """The distance in nats per scored token, where it is not above what is allowed.
+        """The distance in nats per scored token, if it is allowed.
 
         Args:
             lm: As in `distance`.
             losses: As in `distance`.
 
         Raises:
-            ExportError: It is above.
+            ExportError: The distance is larger than what is allowed.
         """
         distance = self.distance(lm, losses)
         if not distance.same:
             raise ExportError(
-                f"the export, loaded again, is {distance.found:.2g} nats per scored token away from what was measured "
+                f"the export, loaded again, is {distance.found:.2g} nats per scored token away "
+                "from what was measured "
                 f"(allowed: {distance.allowed:.2g})."
             )
         return distance.found
 
     def losses_by(self, lm: LanguageModel, logits: Callable[[Example, Ids], Tensor]) -> list[float]:
-        """Score the probe through a forward pass of someone else's.
+        """Score the probe through the forward pass of another library.
 
         Args:
-            lm: For its tokenizer.
-            logits: Of an example's row that ends with an answer: `(example, answer's ids)` to logits whose last rows belong
-                to the answer and the token before it, shape `(at least answer + 1, vocabulary)`.
+            lm: The model whose tokenizer encodes the answers.
+            logits: A function from `(example, answer's ids)` to the logits of the example's row
+                that ends with this answer. Their last rows belong to the answer and the token
+                before it, shape `(at least answer + 1, vocabulary)`.
 
         Returns:
             Nats, shape `(probe,)`.
@@ -173,11 +179,11 @@ class Certificate:
 
 
 def to_json(certificate: Certificate, prompt: Mapping[str, Any]) -> dict[str, Any]:
-    """The content of its file, the format's name left out.
+    """The content of a certificate's file, without the format's name.
 
     Args:
-        certificate: Of an export.
-        prompt: As `prompt_to_json` gives it.
+        certificate: The certificate of an export.
+        prompt: The prompt as `prompt_to_json` gives it.
     """
     template = certificate.template
     return {
@@ -201,11 +207,11 @@ def to_json(certificate: Certificate, prompt: Mapping[str, Any]) -> dict[str, An
 
 
 def read_json(file: Path, formats: Sequence[str]) -> tuple[Certificate, dict[str, Any]]:
-    """The reverse.
+    """Read a certificate from its file: the reverse of `to_json`.
 
     Args:
         file: `certificate.json` or `prompt.json`.
-        formats: The formats of the file that are known.
+        formats: The names of the formats that the file may have.
 
     Returns:
         The certificate, and all that the file holds.
@@ -224,7 +230,8 @@ def read_json(file: Path, formats: Sequence[str]) -> tuple[Certificate, dict[str
         template = Template.parse(facts.template)
     except TemplateError as error:
         raise PromptError(f"{file} is damaged: {error}") from error
-    # What the chat template wrote stays as it was: scores were measured with it, and it may change, or name the day.
+    # What the chat template wrote stays as it was: scores were measured with it, and a chat
+    # template may change, or write the day's date.
     template = replace(template, marks=tuple(Mark(*mark) for mark in facts.marks))
     if not template.rendered:
         raise PromptError(
@@ -234,12 +241,14 @@ def read_json(file: Path, formats: Sequence[str]) -> tuple[Certificate, dict[str
         template = template.taking(kind_of(kind))
     if len(facts.lengths) != len(template.slots):
         raise PromptError(
-            f"{file} gives the lengths {facts.lengths[:20]}, but its template {template.text!r} has {len(template.slots)} slots"
+            f"{file} gives the lengths {facts.lengths[:20]}, but its template {template.text!r} "
+            f"has {len(template.slots)} slots"
         )
     for number, one in enumerate(facts.probe):
         if missing := [name for name in template.fields if name not in one.fields]:
             raise PromptError(
-                f"{file} is damaged: probe.{number}.fields lacks the template's field '{missing[0]}'"
+                f"{file} is damaged: probe.{number}.fields lacks the template's field "
+                f"'{missing[0]}'"
             )
     slots = tuple(
         replace(slot, length=n) for slot, n in zip(template.slots, facts.lengths, strict=True)
@@ -261,43 +270,48 @@ _OWN = ("format", "export", "prompt", "template", "marks", "lengths", "choices",
 
 
 def refuse_pickles(folder: Path) -> None:
-    """No export holds a pickle: one that lies in a folder was put there, and is not looked at.
+    """Refuse a folder that holds a pickle: no export writes one, so someone else put it there.
 
     Raises:
-        PromptError: There is one.
+        PromptError: The folder holds a pickle, which is not opened.
     """
     with failing(folder, "read"):
         found = sorted(path.name for path in folder.iterdir() if path.suffix.lower() in _PICKLES)
     if found:
         raise PromptError(
-            f"{folder} holds a pickle, {found[0]}, which could run code: exports hold safetensors only"
+            f"{folder} holds a pickle, {found[0]}, which could run code: exports hold safetensors "
+            "only"
         )
 
 
 def standing_in_row(
     prompt: Prompt, what: str
 ) -> HardPrompt | TextPrompt | SoftPrompt | PrefixPrompt:
-    """The prompt, where it stands in a row: others are refused by formats that hold what stands there.
+    """The prompt, if it stands in a row of tokens, as a format needs that holds only such prompts.
 
     Args:
-        prompt: To be exported.
+        prompt: The prompt to be exported.
         what: What the format holds, for the message.
 
     Raises:
-        ExportError: They are changed weights, alone or with vectors, or vectors that layers read beside the row.
+        ExportError: The prompt is changed weights, alone or with vectors, or vectors that layers
+            read beside the row (a gated prompt).
     """
     if isinstance(prompt, TunedPrompt):
         raise ExportError(
-            f"no {what} can stand for the changed weights that a tuned prompt has beside its vectors, which are made for these: "
+            f"no {what} can stand for the changed weights that a tuned prompt has beside its "
+            "vectors, which are made for these: "
             "export it as json"
         )
     if isinstance(prompt, Weights):
         raise ExportError(
-            f"no {what} can stand for changed weights: export them as json, or low-rank ones as peft"
+            f"no {what} can stand for changed weights: export them as json, or low-rank ones as "
+            "peft"
         )
     if isinstance(prompt, GatedPrompt):
         raise ExportError(
-            f"no {what} can stand for a gated prompt, which layers read by a softmax of its own: export it as json, or as peft "
+            f"no {what} can stand for a gated prompt, which layers read by a softmax of its own: "
+            "export it as json, or as peft "
             "with one gate a layer"
         )
     return prompt
@@ -308,15 +322,16 @@ def check_room(lm: LanguageModel, above: int, below: int) -> None:
 
     Args:
         lm: The model.
-        above: Tokens of the prompt.
-        below: Tokens of input and answer.
+        above: The prompt's length in tokens.
+        below: The length of input and answer together, in tokens.
 
     Raises:
-        PromptError: Together they are more than the model reads.
+        PromptError: Together they have more tokens than the model reads.
     """
     if lm.context is not None and above + below > lm.context:
         raise PromptError(
-            f"a prompt of {above} tokens with an input of {below} is longer than the {lm.context} tokens that '{lm.name}' reads"
+            f"a prompt of {above} tokens with an input of {below} is longer than the {lm.context} "
+            f"tokens that '{lm.name}' reads"
         )
 
 
@@ -324,7 +339,7 @@ def check_in_front(template: Template, what: str) -> None:
     """Refuse a prompt that does not stand in front of the whole input.
 
     Args:
-        template: Of the prompt.
+        template: The prompt's template.
         what: What the format does, for the message.
 
     Raises:
@@ -332,6 +347,7 @@ def check_in_front(template: Template, what: str) -> None:
     """
     if template.fixed < len(template.slots):
         raise ExportError(
-            f"{what}, but in the template {template.text!r} the input stands before a slot: export it as json or vllm, or as "
+            f"{what}, but in the template {template.text!r} the input stands before a slot: export "
+            "it as json or vllm, or as "
             "text if it is a hard prompt"
         )

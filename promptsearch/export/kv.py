@@ -1,9 +1,12 @@
 """Keys and values: any prompt in front of the input, compiled to a prefix of the model's cache.
 
-A causal LM computes the keys and values of a prompt in front from the prompt alone, so they can be computed once: hard, text
-and soft prompts become a prefix, and a prefix takes in the special tokens below it. Format: one tensor `keys_values` in
-`keys_values.safetensors`, float32, shape `(layers, 2, key heads, tokens, size of a head)`: keys as they enter the attention, at
-the positions 0, 1, ..., then values. The input is encoded without special tokens and goes on at position `tokens`.
+A causal LM computes the keys and values of a prompt in front of the input from the prompt alone, so
+they can be computed once. Hard, text and soft prompts become a prefix; a prefix prompt takes in the
+special tokens below it. In the code, these keys and values are the row's *trunk*.
+
+Format: one tensor `keys_values` in `keys_values.safetensors`, float32, shape `(layers, 2, key
+heads, tokens, size of a head)`: keys as they enter the attention, at the positions 0, 1, ..., then
+values. The input is encoded without special tokens and goes on at position `tokens`.
 """
 
 from __future__ import annotations
@@ -33,11 +36,13 @@ USAGE = """\
 from safetensors.torch import load_file
 from transformers import DynamicCache
 
-keys_values = load_file("keys_values.safetensors")["keys_values"]  # (layers, 2, key heads, tokens, size of a head)
+keys_values = load_file("keys_values.safetensors")["keys_values"]  # (layers, 2, key \
+heads, tokens, size of a head)
 
 
 def prefix():  # the model writes into its cache: a new one for each row
-    return DynamicCache([(keys[None], values[None]) for keys, values in keys_values], config=model.config)
+    return DynamicCache([(keys[None], values[None]) for keys, values in keys_values], \
+config=model.config)
 
 
 def logits(ids):
@@ -45,9 +50,11 @@ def logits(ids):
 
 
 def generate(ids):
-    row = torch.tensor([[0] * keys_values.shape[3] + ids])  # `generate` passes over as many ids as the cache holds
+    row = torch.tensor([[0] * keys_values.shape[3] + ids])  # `generate` passes over as \
+many ids as the cache holds
     mask = torch.ones_like(row)
-    made = model.generate(input_ids=row, attention_mask=mask, past_key_values=prefix(), max_new_tokens=32, do_sample=False)
+    made = model.generate(input_ids=row, attention_mask=mask, past_key_values=prefix(), \
+max_new_tokens=32, do_sample=False)
     return made[0, row.shape[1] :]
 """
 
@@ -56,19 +63,21 @@ def write_kv(saved: SavedPrompt, lm: LanguageModel, folder: Path) -> None:
     """Write `keys_values.safetensors`.
 
     Args:
-        saved: Any prompt whose slots stand in front of the input.
+        saved: A prompt whose slots stand in front of the input.
         lm: The LM.
         folder: Where the file goes.
 
     Raises:
         ExportError: The prompt cannot be held exactly (with the reason).
-        ModelError: The layers of the model have keys of different sizes, or its rows cannot go on below keys and values.
+        ModelError: The layers of the model have keys of different sizes, or its rows cannot go on
+            below keys and values.
     """
     standing_in_row(saved.prompt, "keys and values")
     check_in_front(saved.template, "keys and values are those of a row's first tokens")
     if not saved.template.segments[-1]:
         raise ExportError(
-            "nothing stands between prompt and answer, which a prefix cannot predict: export it as json or vllm"
+            "nothing stands between prompt and answer, which a prefix cannot predict: export it as "
+            "json or vllm"
         )
     shape = lm.prefix_shape
     (compiled,) = compile_prompts(lm, [(saved.prompt, saved.template)]).prompts
@@ -82,10 +91,13 @@ def write_kv(saved: SavedPrompt, lm: LanguageModel, folder: Path) -> None:
 
 
 def score_kv(certificate: Certificate, lm: LanguageModel, folder: Path) -> list[float]:
-    """The losses of the probe through the model's own forward and a `DynamicCache`, in nats, shape `(probe,)`.
+    """The probe's losses through the model's own forward pass and a `DynamicCache`.
+
+    The losses are in nats, shape `(probe,)`.
 
     Raises:
-        PromptError: The file is damaged, for a model of another size, or leaves no room for the input.
+        PromptError: The file is damaged, is for a model of another size, or leaves no room for the
+            input.
     """
     keys_values = read_kv(folder, lm)
 
@@ -100,7 +112,7 @@ def score_kv(certificate: Certificate, lm: LanguageModel, folder: Path) -> list[
 
 
 def _below(template: Template, lm: LanguageModel, example: Example) -> Ids:
-    """The ids of a row below the prefix, which has taken in the special tokens that stand there."""
+    """The ids of a row below the prefix; the prefix has taken in the special tokens."""
     return lay_out(template, lm, example, None).segments[-1][
         len(leading(template, lm)) * template.apart :
     ]
@@ -110,13 +122,15 @@ def read_kv(folder: Path, lm: LanguageModel) -> Tensor:
     """The keys and values in a folder, shape `(layers, 2, key heads, tokens, size of a head)`.
 
     Raises:
-        PromptError: They are damaged, or for a model of another size (which is named).
+        PromptError: They are damaged, or for a model of another size; the message names the
+            dimension.
     """
     tensors = read_tensors(folder / FILE)
     if TENSOR not in tensors or tensors[TENSOR].ndim != len(_DIMENSIONS):
         shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
         raise PromptError(
-            f"{folder / FILE}: expected a tensor '{TENSOR}' of shape ({', '.join(_DIMENSIONS)}), found {shapes}"
+            f"{folder / FILE}: expected a tensor '{TENSOR}' of shape ({', '.join(_DIMENSIONS)}), "
+            f"found {shapes}"
         )
     layers, two, heads, size = lm.prefix_shape
     found: Tensor = tensors[TENSOR]

@@ -1,9 +1,14 @@
 """Many prompts on one frozen model: batches in which every row names its own prompt.
 
-One frozen model serves all tasks, and a batch mixes them (Lester et al. 2021, arXiv:2104.08691, figure 2). Here prompts of all
-kinds and lengths mix, each with its own template and answers: rows lie packed in one pass, each below the keys and values of
-its prompt, which are computed once. A row's result is that of the row alone. Changed weights are no prompt in this sense: they
-are another model, and answer alone.
+One frozen model serves all tasks, and a batch mixes them (Lester et al. 2021, arXiv:2104.08691,
+figure 2). Here prompts of all kinds and lengths mix, each with its own template and answers. Rows
+are packed into one pass, each below the keys and values of its prompt, which are computed once. A
+row's result is the same as if it were alone in the batch. Changed weights are no prompt in this
+sense: they make another model, which answers alone.
+
+The engine's words: a row's *trunk* is the keys and values of what comes first, which are *kept*
+instead of computed again for each row. What stands *beside* the rows of a pass are gated prompts,
+which layers read apart from the tokens; a row's *owner* is the place of its own one among them.
 """
 
 from __future__ import annotations
@@ -33,7 +38,7 @@ from promptsearch.tasks.fields import place_of, text_in
 from promptsearch.tasks.task import Split
 from promptsearch.tasks.template import Template
 
-#: Inputs that `apply` reads at a time.
+#: The number of inputs that `apply` reads at a time.
 _TOGETHER = 256
 
 
@@ -46,21 +51,21 @@ class Found(Protocol):
 
     @property
     def template(self) -> Template:
-        """Where it stands, bound."""
+        """The template that it stands in, bound to its lengths."""
 
     @property
     def choices(self) -> tuple[str, ...] | None:
         """The answers to choose from; None for text answers."""
 
     def model(self, given: LanguageModel | None = None) -> LanguageModel:
-        """The model that it was found for, see `Certificate.model`."""
+        """The model that the prompt was found for, see `Certificate.model`."""
 
 
 class Choice(NamedTuple):
-    """What a row was answered with.
+    """The answer to a row.
 
     Args:
-        answer: The most probable one, without the space before it.
+        answer: The most probable answer, without the space before it.
         probabilities: Answer -> probability among the answers.
     """
 
@@ -69,13 +74,13 @@ class Choice(NamedTuple):
 
 
 class _Input(NamedTuple):
-    """A row of the user's that was read.
+    """A row that the user gave, read and checked.
 
     Args:
-        place: Where it stands, for messages.
-        given: As the user gave it.
-        saved: Its prompt.
-        row: Its tokens below the prompt.
+        place: Where the row stands, for messages.
+        given: The row as the user gave it.
+        saved: The row's prompt.
+        row: The row's tokens below the prompt.
     """
 
     place: str
@@ -87,20 +92,25 @@ class _Input(NamedTuple):
 class PromptedModel:
     """A frozen model with prompts for several tasks.
 
-    A row is a mapping with the fields of its prompt's template, and under `prompt` the name of its prompt: no template has a
-    field of this name, nor one of the name `answer`. Other keys are left alone.
+    A row is a mapping with the fields of its prompt's template, and under `prompt` the name of its
+    prompt: no template has a field of this name, nor one of the name `answer`. Other keys are left
+    alone.
 
     Args:
         model: The LM that all prompts were found for, in float32.
-        prompts: Name -> prompt; or a single prompt, which rows do not name. Changed weights stand alone.
-        dtype: To compute in: `float32`, in which prompts are measured, `bfloat16`, or `auto`.
+        prompts: Name -> prompt, or a single prompt, which rows do not name. Changed weights stand
+            alone.
+        dtype: The dtype to compute in: `float32`, in which prompts are measured, `bfloat16`, or
+            `auto`.
 
     Raises:
         ModelError: A prompt was found for another model.
-        PromptError: A prompt does not fit its template, there is none, or there are changed weights beside another.
+        PromptError: A prompt does not fit its template, there is none, or there are changed weights
+            beside another.
 
     Example:
-        >>> model = PromptedModel(lm, {"films": load_prompt("films"), "capitals": load_prompt("capitals")})  # doctest: +SKIP
+        >>> prompts = {name: load_prompt(name) for name in ("films", "capitals")}  # doctest: +SKIP
+        >>> model = PromptedModel(lm, prompts)  # doctest: +SKIP
         >>> model.choose([{"prompt": "films", "text": "a gripping film"}])  # doctest: +SKIP
         >>> model.generate([{"prompt": "capitals", "name": "France"}])  # doctest: +SKIP
     """
@@ -130,13 +140,16 @@ class PromptedModel:
         """The losses of given answers.
 
         Args:
-            rows: With the answer under `answer`: where its prompt has answers to choose from, one of these.
+            rows: Rows with the answer under `answer`; it must be one of the answers to choose from
+                where the row's prompt has some.
 
         Returns:
-            Nats, shape `(rows,)`: minus the answer's log-probability, among the answers to choose from or as text.
+            Losses in nats, shape `(rows,)`: minus the answer's log-probability, among the answers
+            to choose from or as text.
 
         Raises:
-            PromptError: A row lacks something, or is longer than the model's context.
+            PromptError: A row lacks its prompt's name, a field or its answer, or is longer than the
+                model's context.
             UnknownName: There is no such prompt.
         """
         inputs = self._read(rows)
@@ -156,10 +169,10 @@ class PromptedModel:
         """The most probable of the answers to choose from, for each row.
 
         Args:
-            rows: Of prompts with answers to choose from.
+            rows: Rows whose prompts have answers to choose from.
 
         Raises:
-            PromptError: As `score`, or a prompt has no answers to choose from.
+            PromptError: As in `score`, or a prompt has no answers to choose from.
             UnknownName: There is no such prompt.
         """
         return self._choose(self._read(rows))
@@ -170,12 +183,12 @@ class PromptedModel:
         """The greedy continuation of each row.
 
         Args:
-            rows: Of any prompts.
+            rows: Rows of any prompts.
             tokens: The most tokens to add; fewer where the model's context ends.
             stop: A text before which a row ends; it always ends where the model ends a text.
 
         Raises:
-            PromptError: As `score`.
+            PromptError: As in `score`.
             UnknownName: There is no such prompt.
         """
         return self._generate(self._read(rows), tokens, stop)
@@ -184,14 +197,15 @@ class PromptedModel:
         """Answer a stream of inputs, many at a time.
 
         Args:
-            rows: Of any prompts.
+            rows: Rows of any prompts.
 
         Yields:
-            Each row with `answer`: the most probable one to choose from, with `probabilities` by answer; or else the first
+            Each row with `answer` added. Where there are answers to choose from, it is the most
+            probable one, and `probabilities` holds the probability of each; else it is the first
             generated line.
 
         Raises:
-            PromptError: As `score`.
+            PromptError: As in `score`.
             UnknownName: There is no such prompt.
         """
         stream, first = iter(rows), 1
@@ -253,14 +267,17 @@ class PromptedModel:
     def _log_probabilities(
         self, inputs: Sequence[_Input], answers: Sequence[Sequence[str]]
     ) -> list[Tensor]:
-        """Those of each row's answers, in nats, float64 on the CPU, shape `(answers,)` each."""
+        """The log-probabilities of each row's answers.
+
+        For each row in nats, float64 on the CPU, shape `(answers,)`.
+        """
         lm = self._lm
         ids = [[tuple(lm.encode(text)) for text in texts] for texts in answers]
         for each, some in zip(inputs, ids, strict=True):
             if not all(some):
                 raise PromptError(f"{each.place}: its answer is empty: expected text")
             self._check_length(each, max(map(len, some)))
-        # What runs below the trunk: the last token of an answer is predicted, never read.
+        # The tokens that run below the trunk: the last token of an answer is predicted, never read.
         sizes = [
             len(each.row.ids) + sum(len(a) - 1 for a in some)
             for each, some in zip(inputs, ids, strict=True)
@@ -333,22 +350,24 @@ class PromptedModel:
         tokens, limit = each.row.tokens + more, self._lm.context
         if limit is not None and tokens > limit:
             raise PromptError(
-                f"{each.place} has {tokens} tokens with its prompt and answer, but the model reads at most {limit}: "
+                f"{each.place} has {tokens} tokens with its prompt and answer, but the model reads "
+                f"at most {limit}: "
                 "shorten it (it is never cut silently)"
             )
 
 
 def _weights(prompts: Mapping[str, Found]) -> Mapping[str, Tensor]:
-    """The changed weights that all rows are read with; none where there are prompts.
+    """The changed weights that all rows are read with; empty for all other prompts.
 
     Raises:
-        PromptError: There are changed weights beside something else.
+        PromptError: There are changed weights and another prompt.
     """
     for name, saved in prompts.items():
         if isinstance(saved.prompt, NamedPrompt):
             if len(prompts) > 1:
                 raise PromptError(
-                    f"'{name}' changes the model's weights, so nothing else can share a batch with it: expected it alone, in a "
+                    f"'{name}' changes the model's weights, so nothing else can share a batch with "
+                    "it: expected it alone, in a "
                     f"PromptedModel of its own, got {len(prompts)} prompts"
                 )
             return saved.prompt.weights
@@ -363,7 +382,7 @@ def _answer(each: _Input) -> str:
 
 
 def _place(each: _Input) -> int:
-    """The place of a row's answer among those of its prompt."""
+    """The place of a row's answer among the answers of its prompt."""
     if each.saved.choices is None:
         return 0
     answer, names = _answer(each), [text.strip() for text in each.saved.choices]
@@ -375,12 +394,18 @@ def _place(each: _Input) -> int:
 
 
 def _passes(rows: Sequence[Row], sizes: Sequence[int], limit: int) -> Iterator[list[int]]:
-    """Places of rows with similar prompts and sizes, the longest first, as many at a time as a pass takes.
+    """Groups of rows with similar prompts and sizes, each as large as one pass takes.
+
+    The longest come first.
 
     Args:
-        rows: All.
-        sizes: Tokens of each that the pass computes.
-        limit: The most of these; of the kept ones above them, see `pack`.
+        rows: All rows.
+        sizes: For each row, the number of tokens that the pass computes.
+        limit: The most tokens that a pass computes; for the limit on kept tokens above them, see
+            `pack`.
+
+    Yields:
+        The places of one pass's rows.
     """
     order = sorted(range(len(rows)), key=lambda i: (-len(rows[i].trunk), -sizes[i]))
     return pack(order, lambda i: sizes[i], lambda: limit, lambda i: len(rows[i].trunk))

@@ -1,4 +1,4 @@
-"""The library's own format: `prompt.json`, and `KEY.safetensors` beside it for a trained prompt.
+"""The library's own format: `prompt.json`, and `KEY.safetensors` for a trained prompt.
 
 It holds every prompt exactly, and is its own certificate.
 """
@@ -41,11 +41,11 @@ class SavedPrompt(Certificate):
 
     Args:
         prompt: The prompt.
-        template: Bound.
+        template: The template, bound to the prompt's lengths.
         choices: The answers to choose from; None for text answers.
         about: Everything else in `prompt.json`: model, task, strategy, losses, versions.
         probe: Examples with known losses.
-        losses: Theirs, in nats, shape `(probe,)`.
+        losses: The losses of these examples, in nats, shape `(probe,)`.
 
     Example:
         >>> saved = load_prompt("results/capitals/capitals/p_tuning/seed0")  # doctest: +SKIP
@@ -55,22 +55,26 @@ class SavedPrompt(Certificate):
     prompt: Prompt
 
     def any_model(self, given: TextModel | None = None, key: str | None = None) -> TextModel:
-        """As of every certificate; it has the tokens of the prompt, too.
+        """The model as every certificate finds it, checked to have all tokens of the prompt.
 
         Raises:
-            PromptError: It lacks one.
+            PromptError: The model lacks a token of the prompt.
         """
         lm = super().any_model(given, key)
         if isinstance(self.prompt, HardPrompt) and isinstance(lm, LanguageModel):
             strange = [i for i in self.prompt.ids if not 0 <= i < len(lm.embeddings)]
             if strange:
                 raise PromptError(
-                    f"the prompt has the token {strange[0]}; '{lm.name}' has tokens from 0 to {len(lm.embeddings) - 1}"
+                    f"the prompt has the token {strange[0]}; '{lm.name}' has tokens from 0 to "
+                    f"{len(lm.embeddings) - 1}"
                 )
         return lm
 
     def verify(self, model: TextModel | None = None) -> float:
-        """Score the probe anew and compare; returns the largest distance in nats per scored token.
+        """Score the probe anew and compare the losses.
+
+        Returns:
+            The largest distance, in nats per scored token.
 
         Raises:
             ExportError: The losses differ.
@@ -80,7 +84,7 @@ class SavedPrompt(Certificate):
         return self.check(lm, self.score_probe(lm))
 
     def score_probe(self, lm: TextModel) -> list[float]:
-        """The losses of the probe by the engine that measured them, in nats, shape `(probe,)`.
+        """The probe's losses by the engine that measured them, in nats, shape `(probe,)`.
 
         Raises:
             ExportError: The prompt cannot be scored.
@@ -99,11 +103,12 @@ class SavedPrompt(Certificate):
         """Answer inputs.
 
         Args:
-            rows: Field name -> value, each with the template's fields.
+            rows: Mappings from field name to value, each with all fields of the template.
             model: The LM, if it is loaded already.
 
         Yields:
-            The row with `answer`, and for tasks of choice `probabilities`: answer -> probability among the choices.
+            Each row with `answer` added, and for tasks with choices `probabilities`: answer ->
+            probability among the choices.
 
         Raises:
             PromptError: A row lacks a field.
@@ -128,7 +133,7 @@ def write_saved(saved: SavedPrompt, lm: TextModel, folder: Path) -> None:
 
 
 def score_saved(certificate: Certificate, lm: TextModel, folder: Path) -> list[float]:
-    """The losses of the probe, the prompt loaded again, in nats, shape `(probe,)`."""
+    """The probe's losses with the prompt loaded again, in nats, shape `(probe,)`."""
     return load_prompt(folder).score_probe(lm)
 
 
@@ -147,7 +152,8 @@ def load_prompt(path: Path | str) -> SavedPrompt:
     if file is None:
         _refuse_unexported(path)
         raise PromptError(
-            f"{path} holds no prompt: expected a finished run's folder, or a folder with {PROMPT} (an export of the format json)"
+            f"{path} holds no prompt: expected a finished run's folder, or a folder with {PROMPT} "
+            "(an export of the format json)"
         )
     certificate, data = read_json(file, [FORMAT])
     prompt = prompt_from_json(data["prompt"], file.parent)
@@ -159,26 +165,32 @@ def load_prompt(path: Path | str) -> SavedPrompt:
 
 
 def no_export(reason: object) -> str:
-    """That a run has no export, and what to do.
+    """The message that a run has no export, with what to do.
 
     Args:
-        reason: Why.
+        reason: Why it has none.
     """
     return (
-        f"no export: {reason} The run stands as it is, with its losses, its test score and its prompt; the same command of "
+        f"no export: {reason} The run stands as it is, with its losses, its test score and its "
+        "prompt; the same command of "
         "`promptsearch compare` tries the export again"
     )
 
 
 def _refuse_unexported(run: Path) -> None:
-    """Say why a finished run has no export.
+    """Say why a finished run has no export, if it has none.
 
     Raises:
-        PromptError: It has none.
+        PromptError: The run has no export; the message says why.
     """
     try:
         error = read_record(run / "result.json", "result", "")["export"]["error"]
-    except (FileError, RecordError, KeyError, TypeError):  # no run, or a damaged one: others say so
+    except (
+        FileError,
+        RecordError,
+        KeyError,
+        TypeError,
+    ):  # no run, or a damaged one: the caller says so
         return
     raise PromptError(f"{run} has {no_export(error)}")
 

@@ -1,7 +1,8 @@
 """What the files of an export hold, value by value, whoever wrote them.
 
-A stranger's file is believed where every value is of the type that it is used as, within bounds, and where what it says twice
-agrees. Keys that are not known here stay as they are, and nothing uses them.
+A stranger's file is believed if every value has the type that it is used as and lies within bounds,
+and if what the file says twice agrees. Keys that are not known here stay as they are; nothing uses
+them.
 """
 
 from __future__ import annotations
@@ -16,26 +17,26 @@ from promptsearch.errors import FileError, PromptError
 from promptsearch.files import read, shown
 from promptsearch.plain.json import parse_json
 
-#: Bytes of a certificate or a configuration.
+#: The most bytes that a certificate or a configuration may have.
 LARGEST = 1 << 26
 M = TypeVar("M", bound="Values")
 
 Text = Annotated[str, Field(max_length=1 << 22)]
 Count = Annotated[int, Field(ge=0, le=1 << 20)]
 Number = Annotated[float, Field(allow_inf_nan=False)]
-#: JSON has lists only.
+#: Not strict, since JSON has lists and no tuples.
 Interval = Annotated[tuple[Number, Number], Field(strict=False)]
 Mark = Annotated[tuple[Text, bool, bool], Field(strict=False)]
 
 
 class Values(BaseModel):
-    """Values of the types that are written here, and never of types that could be made these."""
+    """Values that must have exactly the types written here; none is converted."""
 
     model_config = ConfigDict(strict=True, frozen=True, extra="allow")
 
 
 class ServedFacts(Values):
-    """The endpoint behind which a model is."""
+    """The endpoint that serves a model."""
 
     url: Text
     model: Text
@@ -47,7 +48,7 @@ class ServedFacts(Values):
 
 
 class ModelFacts(Values):
-    """What names a model."""
+    """The facts that identify a model."""
 
     name: Text = ""
     source: Text | None = None
@@ -79,7 +80,7 @@ class ProbeFacts(Values):
 
 
 class PromptFacts(Values):
-    """The prompt; its own reader, `prompt_from_json`, knows the rest."""
+    """The prompt's kind and key; its own reader, `prompt_from_json`, checks the rest."""
 
     kind: Text
     key: Text
@@ -109,11 +110,12 @@ class CertificateFacts(Values):
 
     @model_validator(mode="after")
     def _agrees(self) -> Self:
-        """What an example says of its answer is said twice."""
+        """The same values, if each example's choice and answer agree with the choices."""
         for number, one in enumerate(self.probe):
             if (one.choice is None) != (self.choices is None):
                 raise ValueError(
-                    f"probe.{number}.choice: expected a place among the choices where there are any, and only there"
+                    f"probe.{number}.choice: expected a place among the choices where there are "
+                    "any, and only there"
                 )
             if (
                 self.choices is not None
@@ -121,7 +123,8 @@ class CertificateFacts(Values):
                 and self.choices[one.choice : one.choice + 1] != [one.answer]
             ):
                 raise ValueError(
-                    f"probe.{number}: expected the answer that stands at the place 'choice' among the choices"
+                    f"probe.{number}: expected the answer that stands at the place 'choice' among "
+                    "the choices"
                 )
         return self
 
@@ -130,10 +133,10 @@ def read_object(file: Path) -> dict[str, Any]:
     """The JSON object in an ordinary file.
 
     Args:
-        file: Of an export.
+        file: A file of an export.
 
     Raises:
-        PromptError: It cannot be read, or holds something else.
+        PromptError: The file cannot be read, or holds something else.
     """
     try:
         data = parse_json(read(file, LARGEST))
@@ -149,15 +152,15 @@ def read_object(file: Path) -> dict[str, Any]:
 
 
 def checked(kind: type[M], data: Mapping[str, Any], file: Path) -> M:
-    """Values of a file, each of its type.
+    """The values of a file, each checked to be of its type.
 
     Args:
-        kind: What they should be.
-        data: What the file holds.
-        file: For the message.
+        kind: The class that says which types they should have.
+        data: The file's content.
+        file: The file, for the message.
 
     Raises:
-        PromptError: Names the first that is not what it should be.
+        PromptError: A value is not what it should be; the message names the first.
     """
     try:
         return kind.model_validate(data)

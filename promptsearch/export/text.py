@@ -1,7 +1,8 @@
 """Plain text: for people, and for servers that take text only.
 
-`prompt.txt` has one line a slot. The whole text, with the data's `{field}`s in it, is `template.txt`; for chat models it is
-`messages.json`, which goes through the tokenizer's chat template: the last message is what begins the assistant's turn.
+`prompt.txt` has one line a slot. The whole text, with the data's `{field}`s in it, is
+`template.txt`. For chat models it is `messages.json`, which goes through the tokenizer's chat
+template; its last message is the beginning of the assistant's turn.
 """
 
 from __future__ import annotations
@@ -44,14 +45,16 @@ def write_text(saved: SavedPrompt, lm: TextModel, folder: Path) -> None:
         folder: Where the files go.
 
     Raises:
-        ExportError: It is a trained prompt, which no text holds, or its text does not give its tokens back.
+        ExportError: The prompt is trained, so that no text holds it, or its text does not give its
+            tokens back.
     """
     standing_in_row(saved.prompt, "text")
     if isinstance(saved.prompt, TrainedPrompt):
         raise ExportError(
-            f"a {saved.prompt.kind} prompt is numbers, and no text holds it exactly: export it as json, peft or kv"
+            f"a {saved.prompt.kind} prompt is numbers, and no text holds it exactly: export it as "
+            "json, peft or kv"
         )
-    if isinstance(lm, LanguageModel):  # which read tokens; a server was sent the text itself
+    if isinstance(lm, LanguageModel):  # it was given tokens; a server was sent the text itself
         for example in saved.probe:
             answers = saved.choices or (example.answer,)
             slots = slots_of(saved.template, lm, saved.prompt)
@@ -76,7 +79,7 @@ def write_text(saved: SavedPrompt, lm: TextModel, folder: Path) -> None:
 
 
 def score_text(certificate: Certificate, lm: TextModel, folder: Path) -> list[float]:
-    """The losses of the probe, its inputs put into the whole text, in nats, shape `(probe,)`.
+    """The probe's losses with its inputs put into the whole text, in nats, shape `(probe,)`.
 
     Raises:
         PromptError: The file is missing, or has other fields than the probe.
@@ -110,7 +113,7 @@ def score_text(certificate: Certificate, lm: TextModel, folder: Path) -> list[fl
 def _filled(
     file: Path, certificate: Certificate, understand: Callable[[str, Mapping[str, Any]], T]
 ) -> dict[int, T]:
-    """What a file says of each example of the probe, by its id."""
+    """Example id -> what `understand` makes of the file's text with the example's fields."""
     try:
         whole = read(file, LARGEST).decode("utf-8")
         return {example.id: understand(whole, example.fields) for example in certificate.probe}
@@ -139,15 +142,17 @@ def _read_messages(lm: LanguageModel, whole: str, fields: Mapping[str, Any]) -> 
     return list(lm.tokenizer(lm.chat(said) + begun, add_special_tokens=False).input_ids)
 
 
-#: A brace that stands for itself, the place of a field, or a brace that is neither.
+#: Matches a doubled brace, which stands for one, the place of a field, or a brace that is neither.
 _PLACE = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|[{}]")
 
 
 def _put_in(whole: str, fields: Mapping[str, Any]) -> str:
-    """A text with fields in their places: nothing but `{name}`, since a format could say anything, such as a width without end.
+    """A text with the fields put in their places.
+
+    A place is `{name}` and nothing else: a format could say anything, such as an endless width.
 
     Raises:
-        ValueError: A place is of no field.
+        ValueError: A place names no field.
     """
 
     def put(match: re.Match[str]) -> str:

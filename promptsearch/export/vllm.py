@@ -1,9 +1,12 @@
-"""Requests for vLLM, which takes rows of embeddings in place of ids (`prompt_embeds`, with `--enable-prompt-embeds`).
+"""Requests for vLLM, which takes rows of embeddings in place of ids.
 
-All tokens of a row are handed over, so vectors may stand anywhere among them: before, behind or between the inputs. Keys and
-values cannot be handed over: prefixes are refused. vLLM generates from embeddings and gives log-probabilities of what it
-generates; it does not score text that it is given with them. Format: `prompt_embeds.safetensors` with a tensor for each slot,
-`slot.0`, `slot.1`, ..., shape `(length, width)`, and the template in the certificate. vLLM itself is not needed here.
+vLLM calls these rows `prompt_embeds`, and takes them with `--enable-prompt-embeds`. All tokens of a
+row are handed over, so vectors may stand anywhere among them: before, behind or between the inputs.
+Keys and values cannot be handed over, so prefixes are refused. vLLM generates from embeddings and
+gives log-probabilities of what it generates; it does not score a text given along with them.
+
+Format: `prompt_embeds.safetensors` with a tensor for each slot, `slot.0`, `slot.1`, ..., shape
+`(length, width)`, and the template in the certificate. vLLM itself is not needed here.
 """
 
 from __future__ import annotations
@@ -56,17 +59,18 @@ def write_vllm(saved: SavedPrompt, lm: LanguageModel, folder: Path) -> None:
     """Write `prompt_embeds.safetensors`.
 
     Args:
-        saved: Any prompt that fills slots.
+        saved: A prompt that fills slots.
         lm: The LM.
         folder: Where the file goes.
 
     Raises:
-        ExportError: It stands in no slot.
+        ExportError: The prompt stands in no slot.
     """
     prompt = standing_in_row(saved.prompt, "embeddings")
     if isinstance(prompt, PrefixPrompt):
         raise ExportError(
-            "vLLM takes embeddings, and no keys and values from outside: export a prefix as kv, peft or json"
+            "vLLM takes embeddings, and no keys and values from outside: export a prefix as kv, "
+            "peft or json"
         )
     if isinstance(prompt, SoftPrompt):
         slots = list(prompt.vectors.split([slot.length or 0 for slot in saved.template.slots]))
@@ -80,18 +84,20 @@ def write_vllm(saved: SavedPrompt, lm: LanguageModel, folder: Path) -> None:
 def vllm_requests(
     folder: Path | str, rows: Iterable[Mapping[str, Any]], lm: LanguageModel
 ) -> list[dict[str, Tensor]]:
-    """What `vllm.LLM.generate` takes.
+    """The requests that `vllm.LLM.generate` takes.
 
     Args:
         folder: An export of the format `vllm`.
-        rows: Field name -> value, each with the template's fields.
-        lm: The model that the prompt is for, of which tokenizer and embeddings are used.
+        rows: Mappings from field name to value, each with all fields of the template.
+        lm: The model that the prompt is for; its tokenizer and its embeddings are used.
 
     Returns:
-        For each row `{"prompt_embeds": (tokens, width)}`, float32 on the CPU.
+        For each row `{"prompt_embeds": tensor}`, the tensor of shape `(tokens, width)`, float32 on
+        the CPU.
 
     Raises:
-        PromptError: The folder is no such export or is damaged, a row lacks a field, or leaves no room.
+        PromptError: The folder is no such export or is damaged, or a row lacks a field or leaves no
+            room.
         ModelError: The prompt is for another model.
     """
     folder = Path(folder)
@@ -107,10 +113,12 @@ def vllm_requests(
 
 
 def score_vllm(certificate: Certificate, lm: LanguageModel, folder: Path) -> list[float]:
-    """The losses of the probe through the model's own forward of a request's embeddings, in nats, shape `(probe,)`.
+    """The probe's losses through the model's own forward pass of a request's embeddings.
+
+    The losses are in nats, shape `(probe,)`.
 
     Raises:
-        PromptError: The file is damaged, or for a model of another width.
+        PromptError: The file is damaged, or is for a model of another width.
     """
     slots = _read_slots(certificate.template, lm, folder)
 
@@ -127,7 +135,7 @@ def score_vllm(certificate: Certificate, lm: LanguageModel, folder: Path) -> lis
 def _row(
     template: Template, lm: LanguageModel, slots: list[Tensor], fields: Mapping[str, Any]
 ) -> Tensor:
-    """A row up to the answer, shape `(tokens, width)`."""
+    """The embeddings of a row up to the answer, shape `(tokens, width)`."""
     filled = [(0,) * len(slot) for slot in slots]
     segments = lay_out(template, lm, Example(0, fields, "", None), None, filled).segments
     parts = [_embedded(lm, segments[0])]
@@ -143,14 +151,16 @@ def _read_slots(template: Template, lm: LanguageModel, folder: Path) -> list[Ten
     names = [f"slot.{i}" for i in range(len(template.slots))]
     if sorted(tensors) != sorted(names):
         raise PromptError(
-            f"{folder / FILE}: the template has {len(names)} slots, the file holds {', '.join(sorted(tensors))}"
+            f"{folder / FILE}: the template has {len(names)} slots, the file holds "
+            f"{', '.join(sorted(tensors))}"
         )
     width = lm.embeddings.shape[1]
     for name in names:
         if tensors[name].ndim != 2 or tensors[name].shape[1] != width:
             found = tuple(tensors[name].shape)
             raise PromptError(
-                f"{folder / FILE}: '{name}' has the shape {found}, '{lm.name}' takes (tokens, {width})"
+                f"{folder / FILE}: '{name}' has the shape {found}, '{lm.name}' takes (tokens, "
+                f"{width})"
             )
     return [tensors[name].to(lm.device, lm.dtype) for name in names]
 

@@ -1,3 +1,3 @@
-"""Language models. The only folder that imports transformers."""
+"""Language models; no other folder but `testing` imports transformers."""
 
 from promptsearch.models.language_model import LanguageModel as LanguageModel

@@ -1,12 +1,16 @@
-"""Attention over token trees: each token sees its ancestors, those of the same pass and those kept from an earlier one.
+"""Attention over token trees: each token sees its ancestors, from this pass and from earlier ones.
 
-A causal LM computes a token's state from the tokens before it alone. Rows that begin with the same tokens can therefore
-share them: they form a tree, each token has one parent, and its ancestors are its row. One pass of the LM takes the new
-tokens of many trees, one after the other and without padding; only the attention looks at trees. The tokens before a
-tree (its trunk) may have been through the LM in an earlier pass: their keys and values are read instead.
+A causal LM computes a token's state from the tokens before it alone. Rows that begin with the same
+tokens can therefore share them: they form a *tree*, in which each token has one parent, and a
+token with its ancestors is the beginning of a row. One pass of the LM takes the new tokens of many
+trees, one after the other and without padding; only the attention looks at trees. The tokens before
+a tree are its *trunk*. They may have been through the LM in an earlier pass; then their keys and
+values, which were *kept*, are read instead. A tree whose tokens follow one another without branches
+is a *chain*, and the *owner* of a tree is the gated prompt that it attends to.
 
-`transformers` lets a model's attention be exchanged by name; the layers, their projections and their positions stay the
-model's own. A model whose attention cannot be exchanged is scored row by row (`LanguageModel.trees`).
+`transformers` lets a model's attention be exchanged by name; the layers, their projections and
+their positions stay the model's own. A model whose attention cannot be exchanged is scored row by
+row (`LanguageModel.trees`).
 """
 
 from __future__ import annotations
@@ -28,7 +32,7 @@ NAME = "promptsearch"
 
 
 class UnknownAttention(Exception):
-    """The model's attention does something that trees do not know; never leaves `LanguageModel`."""
+    """The model's attention does what trees do not support; never leaves `LanguageModel`."""
 
 
 @dataclass
@@ -36,18 +40,26 @@ class Forest:
     """The trees of one pass.
 
     Args:
-        positions: Of each new token in its row, shape `(tokens,)`.
-        order: Place in the pass of each tree's tokens, shape `(trees, size)`, padded with any place; None where all trees
-            have the same size and lie one after the other.
-        back: Place in the padded trees of each token of the pass, shape `(tokens,)`; None with `order`.
-        size: Tokens of the largest tree.
-        visible: Which tokens each token sees, first those of the trunk, then those of its tree, boolean, shape
-            `(trees, size, trunk + size)`; None where every tree is a chain without a trunk: plain causal attention.
-        key_positions: Positions of trunk and tree, shape `(trees, trunk + size)`; None with `visible`.
-        trunk: Keys and values of the trunks, padded, all layers side by side, shape `(trees, trunk, values)`; `(1, trunk,
-            values)` where all trees have the same one; None without.
+        positions: The position of each new token in its row, shape `(tokens,)`.
+        size: The number of tokens in the largest tree.
+        order: The place in the pass of each tree's tokens, shape `(trees, size)`, padded with any
+            place; None where all trees have the same size and lie one after the other.
+        back: The place in the padded trees of each token in the pass, shape `(tokens,)`; None where
+            `order` is None.
+        visible: Which tokens each token sees, first those of the trunk, then those of its tree,
+            boolean, shape `(trees, size, trunk + size)`; None where every tree is a chain without a
+            trunk, for which plain causal attention is enough.
+        key_positions: The positions of trunk and tree, shape `(trees, trunk + size)`; None where
+            `visible` is None.
+        trunk: The keys and values of the trunks, padded, all layers side by side, shape `(trees,
+            trunk, values)`, or `(1, trunk, values)` where all trees have the same trunk; None
+            where there are no trunks.
         record: Whether to keep the keys and values of this pass.
-        adaption: Gated prompts, with an owner for each tree; None without.
+        adaption: The gated prompts, with an owner for each tree; None where there are none.
+        heads: For each recorded tensor, keys and values in turn, how many heads it has, and the
+            size of a head.
+        attended: The layers' attentions with their query heads, where the pass is recorded.
+        windows: The sliding windows that layers asked for.
     """
 
     positions: Tensor
@@ -59,12 +71,8 @@ class Forest:
     trunk: Tensor | None = None
     record: bool = False
     adaption: Adaption | None = None
-    heads: list[tuple[int, int]] = field(
-        default_factory=list
-    )  # of what was recorded: how many, and the size of one
-    attended: list[tuple[Any, int]] = field(
-        default_factory=list
-    )  # the layers' attentions and query heads, when recorded
+    heads: list[tuple[int, int]] = field(default_factory=list)
+    attended: list[tuple[Any, int]] = field(default_factory=list)
     windows: set[int] = field(default_factory=set)
     _layer: int = 0  # where the present layer's part of `trunk` begins
     _recorded: list[Tensor] = field(default_factory=list)
@@ -72,24 +80,43 @@ class Forest:
     _hidden: dict[tuple[int | None, int], Tensor] = field(default_factory=dict)
 
     def spread(self, packed: Tensor) -> Tensor:
-        """`(heads, tokens, size of a head)` to padded trees, `(trees, heads, size, size of a head)`."""
-        if (
-            self.order is not None
-        ):  # index_select: its gradient is several times as fast as that of indexing
+        """The tokens of a pass as padded trees.
+
+        Args:
+            packed: Shape `(heads, tokens, size of a head)`.
+
+        Returns:
+            Shape `(trees, heads, size, size of a head)`.
+        """
+        if self.order is not None:
+            # The gradient of `index_select` is several times as fast as that of indexing.
             packed = packed.index_select(1, self.order.flatten())
         padded: Tensor = packed.unflatten(1, (-1, self.size))
         return padded.transpose(0, 1)
 
     def gather(self, padded: Tensor) -> Tensor:
-        """`(trees, heads, size, size of a head)` to `(tokens, heads, size of a head)`."""
+        """The tokens of padded trees as those of the pass.
+
+        Args:
+            padded: Shape `(trees, heads, size, size of a head)`.
+
+        Returns:
+            Shape `(tokens, heads, size of a head)`.
+        """
         flat = padded.transpose(1, 2).flatten(0, 1)
         return flat if self.back is None else flat.index_select(0, self.back)
 
     def above(self, own: Tensor) -> Tensor | None:
-        """The trunks' part of this layer's keys, called first, or values, shape `(trees or 1, heads, trunk, size of a head)`.
+        """The trunks' keys or values in the present layer.
+
+        Each layer calls this twice, first for the keys and then for the values.
 
         Args:
-            own: Those of the trees, shape `(heads, tokens, size of a head)`; recorded, where that is wanted.
+            own: The trees' keys or values, shape `(heads, tokens, size of a head)`; they are
+                recorded where the forest says so.
+
+        Returns:
+            Shape `(trees or 1, heads, trunk, size of a head)`; None where there are no trunks.
         """
         if self.record:
             self._recorded.append(own.transpose(0, 1).flatten(1))
@@ -108,7 +135,7 @@ class Forest:
 
         Args:
             window: A token sees the last `window` tokens, itself among them; None for all.
-            repeats: Query heads for each key head.
+            repeats: The number of query heads for each key head.
         """
         if (window, repeats) not in self._masks:
             device = self.positions.device
@@ -123,14 +150,14 @@ class Forest:
         return self._masks[window, repeats]
 
     def hidden(self, window: int | None, repeats: int) -> Tensor:
-        """The opposite of `mask`."""
+        """Which keys each query does not see, the opposite of `mask`."""
         if (window, repeats) not in self._hidden:
             self._hidden[window, repeats] = ~self.mask(window, repeats)
         return self._hidden[window, repeats]
 
     @property
     def recorded(self) -> Tensor:
-        """Keys and values of all layers side by side, shape `(tokens, values)`."""
+        """The recorded keys and values of all layers side by side, shape `(tokens, values)`."""
         return torch.cat(self._recorded, 1)
 
 
@@ -138,8 +165,8 @@ def chains(lengths: Sequence[int], device: torch.device) -> Forest:
     """A forest of rows without branches and trunks.
 
     Args:
-        lengths: Tokens of each row.
-        device: Of its tensors.
+        lengths: The number of tokens in each row.
+        device: The device for its tensors.
     """
     positions = torch.cat([torch.arange(n) for n in lengths])
     size = max(lengths)
@@ -178,16 +205,16 @@ def _attend(
 
     Args:
         module: The layer's attention.
-        query: Shape `(1, heads, tokens, size of a head)`.
-        key: Shape `(1, key heads, tokens, size of a head)`, turned to its positions.
-        value: Like `key`.
-        attention_mask: None: the forest says who sees whom.
-        scaling: Of the products of queries and keys.
+        query: The queries, shape `(1, heads, tokens, size of a head)`.
+        key: The keys, shape `(1, key heads, tokens, size of a head)`, turned to their positions.
+        value: The values, like `key`.
+        attention_mask: None: the forest says which token sees which.
+        scaling: The factor for the products of queries and keys.
         sliding_window: How far back this layer looks.
         others: Whatever else the model hands over.
 
     Returns:
-        Shape `(1, tokens, heads, size of a head)`, and no weights.
+        The output, shape `(1, tokens, heads, size of a head)`, and None in place of weights.
     """
     forest = _FOREST.get()
     strange = [
@@ -243,18 +270,22 @@ def _plainly(
     scaling: float | None,
     above: tuple[Tensor, Tensor] | None,
 ) -> Tensor:
-    """softmax(Q K^T / sqrt(d)) V in three products: for many small trees on a CPU, 2-3 times as fast as the fused kernel.
+    """Attention as plain products: softmax(Q K^T / sqrt(d)) V.
 
-    The query heads that share a key head stand one below the other, so keys and values are read once and never copied.
+    For many small trees on a CPU this is 2-3 times as fast as the fused kernel. The query heads
+    that share a key head stand one below the other, so that keys and values are read once and never
+    copied.
 
     Args:
-        queries: Shape `(trees, heads, size, size of a head)`.
-        keys: Shape `(trees, key heads, keys, size of a head)`.
-        values: Like `keys`.
-        hidden: Which keys a query does not see, shape `(trees, 1, repeats * size, keys)`.
-        scaling: Of the products; None for 1 / sqrt(size of a head).
-        above: Keys and values of a trunk that all trees share, shape `(key heads, trunk, size of a head)` each: all queries
-            read them in one product, and none of them is copied for each tree. None where `keys` hold the trunks.
+        queries: The queries, shape `(trees, heads, size, size of a head)`.
+        keys: The keys, shape `(trees, key heads, keys, size of a head)`.
+        values: The values, like `keys`.
+        hidden: Which keys a query does not see, shape `(trees, 1, repeats * size, keys)`, those of
+            `above` first.
+        scaling: The factor for the products; None for 1 / sqrt(size of a head).
+        above: The keys and values of a trunk that all trees share, shape `(key heads, trunk, size
+            of a head)` each: all queries read them in one product, and they are not copied for each
+            tree. None where `keys` and `values` hold the trunks.
     """
     trees, repeats = len(queries), queries.shape[1] // keys.shape[1]
     folded = queries.unflatten(1, (-1, repeats)).flatten(2, 3) * (
@@ -266,9 +297,8 @@ def _plainly(
     else:
         trunk_keys, trunk_values = above
         trunk = trunk_keys.shape[1]
-        flat = folded.transpose(0, 1).flatten(
-            1, 2
-        )  # (key heads, trees * repeats * size, size of a head)
+        # (key heads, trees * repeats * size, size of a head)
+        flat = folded.transpose(0, 1).flatten(1, 2)
         high = (flat @ trunk_keys.transpose(1, 2)).unflatten(1, (trees, -1)).transpose(0, 1)
         weights = torch.cat([high, weights], -1).masked_fill_(hidden, float("-inf")).softmax(-1)
         high = weights[..., :trunk].transpose(0, 1).flatten(1, 2) @ trunk_values
@@ -279,11 +309,13 @@ def _plainly(
 
 @contextmanager
 def attending(model: Any, forest: Forest) -> Iterator[None]:
-    """Within, the model's layers attend along the forest; afterwards they are as they were.
+    """A context in which the model's layers attend along the forest.
+
+    Afterwards they are as they were.
 
     Args:
-        model: Of `transformers`.
-        forest: Of the pass.
+        model: A model that `transformers` loaded.
+        forest: The forest of the pass.
     """
     import transformers
 

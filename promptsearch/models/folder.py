@@ -1,6 +1,7 @@
-"""What a model's files must be before transformers builds anything of them: a stranger's, damaged, or another kind of model.
+"""Checks of a model's files before transformers builds anything from them.
 
-Nothing in them is executed: weights are safetensors (pickles can run code), and code beside them is not looked at.
+The files may be a stranger's, damaged, or another kind of model. Nothing in them is executed:
+weights are safetensors (pickles can run code), and code in the same folder is not looked at.
 """
 
 from __future__ import annotations
@@ -13,12 +14,13 @@ from typing import Any
 
 from promptsearch.errors import ModelError
 
-#: Numbers in a configuration that say how much is built, with the most that is taken: any model has far less.
+#: The numbers in a configuration that say how much is built, by patterns of their names, with the
+#: largest that is accepted: any model has far less.
 _MOST = {
     r"(num_.*|n_)layers?": 1_000,
     r"vocab_size|hidden_size|intermediate_size|n_embd|d_model|d_ff|num_.*heads|n_heads?": 10**7,
 }
-#: Those of which each model has some.
+#: The numbers among these that must be at least 1.
 _SOME = {
     "num_hidden_layers",
     "n_layer",
@@ -35,10 +37,11 @@ def check_files(source: Mapping[str, Any]) -> None:
     """Refuse what is no causal LM that can be read here.
 
     Args:
-        source: As for `from_pretrained` of transformers: a folder, a Hub name, or a GGUF file in a folder.
+        source: What `from_pretrained` of transformers takes: a folder, a Hub name, or a GGUF file
+            in a folder.
 
     Raises:
-        ModelError: Says what it is, and what to do.
+        ModelError: It is something else; the message says what it is, and what to do.
         Exception: Whatever transformers raises where it cannot read the configuration.
     """
     import transformers
@@ -56,22 +59,24 @@ def check_files(source: Mapping[str, Any]) -> None:
             and not (type(value) is int and least <= value <= most)
         ):
             raise ModelError(
-                f"its configuration gives {name} as {str(value)[:60]!r}: expected a whole number from {least} to {most:,}"
+                f"its configuration gives {name} as {str(value)[:60]!r}: "
+                f"expected a whole number from {least} to {most:,}"
             )
     if raw.get("auto_map") and raw.get("model_type") not in transformers.CONFIG_MAPPING:
         raise ModelError(
-            "it needs Python code that lies beside it, which is never run here: take a model that transformers knows"
+            "it needs Python code that lies beside it, which is never run here: "
+            "take a model that transformers knows"
         )
     config = transformers.AutoConfig.from_pretrained(**source)
     if kind := _other_kind(config):
         raise ModelError(
-            f"it is {kind} ({config.model_type}), which is not supported yet: take a causal language model, which reads from "
-            "left to right"
+            f"it is {kind} ({config.model_type}), which is not supported yet: "
+            "take a causal language model, which reads from left to right"
         )
 
 
 def _other_kind(config: Any) -> str | None:
-    """What a model is that is no causal LM."""
+    """What kind of model it is where it is no causal LM; None where it is one."""
     from transformers.models.auto import modeling_auto as auto
 
     if config.is_encoder_decoder:
@@ -84,9 +89,9 @@ def _other_kind(config: Any) -> str | None:
 
 
 def reason_of(error: Exception) -> str:
-    """What transformers says is wrong with files, in a line."""
+    """The reason why files cannot be loaded, as transformers gives it, on one line."""
     said = " ".join(str(error).split())
-    if "ignore_mismatched_sizes" in said:  # which then speaks of a report that it has printed
+    if "ignore_mismatched_sizes" in said:  # transformers then only refers to a report it printed
         return "its weights have other sizes than its configuration says."
     return said[:400] or type(error).__name__
 
@@ -95,16 +100,17 @@ def check_complete(model: Any, info: Mapping[str, Any]) -> None:
     """Refuse a model whose files lack weights: transformers would draw them at random.
 
     Args:
-        model: As it was loaded.
-        info: What transformers says of the loading.
+        model: The model as it was loaded.
+        info: What transformers reports about the loading.
 
     Raises:
-        ModelError: Names some.
+        ModelError: Weights are missing; the message names some.
     """
     if names := sorted(info["missing_keys"]):
         shown = ", ".join(names[:3]) + f" and {len(names) - 3} more" * (len(names) > 3)
         raise ModelError(
-            f"its files lack the weights {shown} of a {type(model).__name__}: they are not complete, or of another kind of model"
+            f"its files lack the weights {shown} of a {type(model).__name__}: "
+            "they are not complete, or of another kind of model"
         )
 
 
@@ -114,9 +120,9 @@ def _check_folder(folder: Path) -> None:
         raise ModelError(f"'{odd[0]}' in it is no plain file")
     if _ADAPTER in files:
         raise ModelError(
-            "it is an adapter of PEFT, not a model: load it with peft, call merge_and_unload(), and save what comes out with "
-            "its tokenizer, then name that folder. Prompts that promptsearch exported in this format are used with "
-            "`promptsearch apply`"
+            "it is an adapter of PEFT, not a model: load it with peft, call merge_and_unload(), and "
+            "save what comes out with its tokenizer, then name that folder. Prompts that "
+            "promptsearch exported in this format are used with `promptsearch apply`"
         )
     if _CONFIG not in files:
         raise ModelError(f"there is no {_CONFIG} in it")
@@ -127,8 +133,9 @@ def _check_folder(folder: Path) -> None:
         if not pickles:
             raise ModelError("there are no weights in it, no file that ends in .safetensors")
         raise ModelError(
-            f"its weights are a pickle ({pickles[0]}), which can run code and is not read: save the model as safetensors, with "
-            "`model.save_pretrained(FOLDER)` of transformers, where you trust it"
+            f"its weights are a pickle ({pickles[0]}), which can run code and is not read: save the "
+            "model as safetensors, with `model.save_pretrained(FOLDER)` of transformers, where you "
+            "trust it"
         )
 
 
@@ -140,12 +147,13 @@ def _check_index(index: Path, there: Mapping[str, Path]) -> None:
         raise ModelError(f"its {index.name} is damaged: {error!r}") from error
     if missing:
         raise ModelError(
-            f"its {index.name} names {len(missing)} files that are not in it, {missing[0]} for instance"
+            f"its {index.name} names {len(missing)} files that are not in it, "
+            f"{missing[0]} for instance"
         )
 
 
 def _numbers(config: Any) -> Iterator[tuple[str, Any]]:
-    """Names and values in a configuration and those within it."""
+    """The names and values in a configuration, and in the configurations within it."""
     if not isinstance(config, Mapping):
         raise ModelError(
             f"its configuration is a {type(config).__name__}: expected names and values"
@@ -155,7 +163,6 @@ def _numbers(config: Any) -> Iterator[tuple[str, Any]]:
         for name, value in waiting.pop().items():
             if isinstance(value, Mapping):
                 waiting.append(value)
-            elif not isinstance(value, Sequence) or isinstance(
-                value, str
-            ):  # a list holds something for each layer
+            # A list is passed over: it holds something for each layer.
+            elif not isinstance(value, Sequence) or isinstance(value, str):
                 yield name, value

@@ -1,12 +1,15 @@
-"""Attention to gated prompts, as in LLaMA-Adapter: beside the text, at the top-most layers, through gates.
+"""Attention to gated prompts, as in LLaMA-Adapter: beside the text, at the top layers, with gates.
 
-Zhang et al. 2023, arXiv:2303.16199, section 3.2. At an adapted layer the queries Q of the text attend to the text as ever, and
-to the vectors of the prompt by a softmax of their own:
+A gated prompt stands *beside* the text: it fills no slot and takes no place in the row. Zhang et
+al. 2023, arXiv:2303.16199, section 3.2: at an adapted layer the queries Q of the text attend to the
+text as ever, and to the vectors of the prompt by a second softmax:
 
     softmax(Q K_text^T / sqrt(d)) V_text + gate * softmax(Q K_prompt^T / sqrt(d)) V_prompt
 
-K_prompt and V_prompt are the layer's own projections of the vectors; unlike the queries, these keys are not turned to positions
-(as in the authors' code, alpaca_finetuning_v1/llama/model.py, and in PEFT).
+K_prompt and V_prompt are the layer's own projections of the vectors. Unlike the queries, these keys
+are not turned to positions (as in the authors' code, alpaca_finetuning_v1/llama/model.py, and in
+PEFT). In a pass for several prompts, the *owner* of a tree of tokens is the prompt that this tree
+attends to.
 """
 
 from __future__ import annotations
@@ -26,13 +29,15 @@ class Adaption:
 
     Args:
         first: The lowest layer that attends to them.
-        keys: Of each layer from there on, shape `(prompts, key heads, length, size of a head)`.
-        values: Like `keys`.
-        gates: Of each layer from there on, shape `(prompts, heads)`.
-        late: Whether what a prompt adds stands behind the output projection of the attention, boolean, shape `(prompts,)`;
-            None where it never does.
-        within: Which of the keys are a prompt's own, where some are shorter than others, boolean, shape `(prompts, length)`.
-        owners: The prompt of each tree of a pass, shape `(trees,)`; None where there is but one.
+        keys: The prompts' keys at each layer from there on, shape `(prompts, key heads, length,
+            size of a head)`.
+        values: The prompts' values, like `keys`.
+        gates: The prompts' gates at each layer from there on, shape `(prompts, heads)`.
+        late: Whether what a prompt adds is added behind the output projection of the attention,
+            boolean, shape `(prompts,)`; None where it never is.
+        within: Which keys are a prompt's own and which are padding, boolean, shape
+            `(prompts, length)`; None where all prompts have the same length.
+        owners: The prompt of each tree in a pass, shape `(trees,)`; None where there is but one.
     """
 
     first: int
@@ -42,15 +47,14 @@ class Adaption:
     late: Tensor | None = None
     within: Tensor | None = None
     owners: Tensor | None = None
-    _later: dict[int, Tensor] = field(
-        default_factory=dict
-    )  # layer -> what is still to be added behind its projection
+    #: Layer -> what is still to be added behind its output projection.
+    _later: dict[int, Tensor] = field(default_factory=dict)
 
     def of(self, owners: Sequence[int]) -> Adaption:
-        """The same, for trees that attend to these prompts.
+        """The same prompts, for a pass whose trees attend to those that `owners` names.
 
         Args:
-            owners: Places of prompts, one a tree.
+            owners: The place of its prompt for each tree.
         """
         alone = len(self.gates[0]) == 1
         return replace(
@@ -60,12 +64,17 @@ class Adaption:
         )
 
     def added(self, layer: int, queries: Tensor, scaling: float | None) -> Tensor | None:
-        """What is added to the attention of the text before its output projection, shape of the queries; None below `first`.
+        """What is added to the text's attention before the output projection, shaped like `queries`.
 
         Args:
-            layer: Its number.
-            queries: Turned to their positions, shape `(trees, heads, tokens, size of a head)`.
-            scaling: Of the products of queries and keys; None for 1 / sqrt(size of a head).
+            layer: The number of the layer.
+            queries: The queries, turned to their positions, shape `(trees, heads, tokens, size of
+                a head)`.
+            scaling: The factor for the products of queries and keys; None for
+                1 / sqrt(size of a head).
+
+        Returns:
+            What is added; None below `first`.
         """
         if layer < self.first:
             return None
@@ -75,7 +84,8 @@ class Adaption:
         )
         repeats = queries.shape[1] // keys.shape[1]
         scale = queries.shape[-1] ** -0.5 if scaling is None else scaling
-        # The query heads that share a key head stand one below the other, so keys and values are never copied.
+        # The query heads that share a key head stand one below the other, so that keys and values
+        # are never copied.
         folded = queries.unflatten(1, (-1, repeats)).flatten(2, 3) * scale
         products = folded @ keys.transpose(2, 3)
         if self.within is not None:
@@ -92,11 +102,12 @@ class Adaption:
     def added_behind(
         self, attentions: Sequence[nn.Module], join: Callable[[Tensor], Tensor]
     ) -> Iterator[None]:
-        """Within, what stands behind an output projection is added there.
+        """A context in which what belongs behind an output projection is added there.
 
         Args:
-            attentions: Of all layers.
-            join: Brings `(trees, heads, tokens, size of a head)` to the shape of the attentions' output.
+            attentions: The attentions of all layers.
+            join: Brings `(trees, heads, tokens, size of a head)` to the shape of the attentions'
+                output.
         """
 
         def add(module: Any, inputs: Any, output: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -109,5 +120,5 @@ class Adaption:
             yield
 
     def _own(self, of_prompts: Tensor) -> Tensor:
-        """One for each tree; a single one stands for all."""
+        """What each tree's prompt has; where there is but one prompt, its entry serves all trees."""
         return of_prompts if self.owners is None else of_prompts.index_select(0, self.owners)

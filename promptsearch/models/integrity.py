@@ -1,4 +1,4 @@
-"""Whether a model's weights are what they were, and what brings them back."""
+"""Checks whether a model's weights are what they were, and copies that bring them back."""
 
 from __future__ import annotations
 
@@ -10,21 +10,22 @@ import psutil
 import torch
 from torch import Tensor
 
-#: Size of an element in bytes -> the dtype that reads its bits as a whole number.
+#: The size of an element in bytes -> the dtype that reads its bits as a whole number.
 _WHOLE = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
-#: A spare copy takes at most this share of the memory that is free.
+#: The largest share of the free memory that a spare copy takes.
 _SPARE_SHARE = 1 / 8
 
 
 def checksum(model: Any) -> str:
     """20 hexadecimal digits that follow from a model's weights as they are at this moment.
 
-    They come from the sum of the bits of each row of each weight, read as whole numbers, so that another number, and rows in
-    another order, give others; numbers that only change places within a row do not. Reading is all that it costs: 135 million
-    weights take some hundredths of a second, their SHA-256 a third of one.
+    The bits of each weight are read as whole numbers and summed over each row. Another number, or
+    rows in another order, therefore give other digits; numbers that only change places within a row
+    do not. Reading is all that it costs: 135 million weights take some hundredths of a second,
+    their SHA-256 takes a third of a second.
 
     Args:
-        model: A model of `transformers`.
+        model: A model that `transformers` loaded.
     """
     digest = hashlib.sha256()
     with torch.no_grad():
@@ -35,7 +36,7 @@ def checksum(model: Any) -> str:
 
 
 def _bits(rows: Tensor) -> Tensor:
-    """The bits of a table as whole numbers, as few and long ones as there are."""
+    """The bits of a table as whole numbers: 64 bits long where rows allow it, for speed."""
     size = rows.element_size()
     if (
         rows.shape[1] * size % 8 == 0
@@ -47,7 +48,7 @@ def _bits(rows: Tensor) -> Tensor:
 
 
 def spare_of(model: Any) -> list[Tensor] | None:
-    """A copy of a model's weights on the CPU; None where it would take much of the memory that is free."""
+    """A copy of a model's weights on the CPU; None where it would take much of the free memory."""
     size = sum(weight.numel() * weight.element_size() for weight in model.parameters())
     if size > _SPARE_SHARE * psutil.virtual_memory().available:
         return None
@@ -55,11 +56,11 @@ def spare_of(model: Any) -> list[Tensor] | None:
 
 
 def write_weights(model: Any, right: Sequence[Tensor]) -> None:
-    """Write weights into a model's own, in their order; nothing where their shapes differ.
+    """Write given weights into a model's own, in order; where shapes differ, nothing is written.
 
     Args:
-        model: A model of `transformers`.
-        right: One tensor a weight, of any dtype.
+        model: A model that `transformers` loaded.
+        right: A tensor for each weight, in any dtype.
     """
     weights = list(model.parameters())
     if [weight.shape for weight in weights] == [tensor.shape for tensor in right]:

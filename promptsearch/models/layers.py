@@ -1,7 +1,8 @@
-"""A model's layers one by one: a pass that ends or begins between two of them, and what a layer makes of given vectors.
+"""A model's layers one by one: passes that end or begin between two, and what one projects.
 
-`transformers` runs all layers in one `forward`, so hooks step in: one stops the pass where it reaches a layer, another puts
-given states in place of those that reach it, while the layers below are passed over.
+`transformers` runs all layers in one `forward`, so hooks step in: one stops the pass where it
+reaches a layer, another puts given states in place of those that reach the layer, while the layers
+below are passed over.
 """
 
 from __future__ import annotations
@@ -16,14 +17,17 @@ from torch import Tensor, nn
 
 
 class UnknownLayers(Exception):
-    """The model's layers cannot be found, or do not project vectors in a way that is known; never leaves `LanguageModel`."""
+    """The model's layers cannot be found, or do not project vectors in a way that is known.
+
+    This never leaves `LanguageModel`.
+    """
 
 
 class Reached(Exception):  # noqa: N818 - no error
     """A pass has reached the layer where it is to end.
 
     Args:
-        states: That enter the layer, shape `(1, tokens, width)`.
+        states: The states that enter the layer, shape `(1, tokens, width)`.
     """
 
     def __init__(self, states: Tensor) -> None:
@@ -37,9 +41,9 @@ class Layers:
 
     Args:
         blocks: The layers.
-        attentions: Of each.
-        heads: Query heads.
-        sizes: Of each layer: how many key heads, and the size of a head.
+        attentions: The attention of each layer.
+        heads: The number of query heads.
+        sizes: For each layer, how many key heads it has, and the size of a head.
     """
 
     blocks: Sequence[nn.Module]
@@ -52,18 +56,21 @@ class Layers:
 
     @property
     def fused(self) -> bool:
-        """Whether queries, keys and values are one product, as in GPT-2: there PEFT adds behind the output projection."""
+        """Whether queries, keys and values are one product, as in GPT-2.
+
+        There PEFT adds what a gated prompt gives behind the output projection.
+        """
         return hasattr(self.attentions[0], "c_attn")
 
     def project(self, layer: int, vectors: Tensor) -> tuple[Tensor, Tensor]:
-        """Keys, without positions, and values that a layer makes of vectors.
+        """The keys, without positions, and the values that a layer makes of vectors.
 
         Args:
-            layer: Its number.
-            vectors: Shape `(prompts, length, width)`.
+            layer: The number of the layer.
+            vectors: The vectors, shape `(prompts, length, width)`.
 
         Returns:
-            Shape `(prompts, key heads, length, size of a head)` each.
+            Keys and values, shape `(prompts, key heads, length, size of a head)` each.
 
         Raises:
             UnknownLayers: Its projections have other names.
@@ -87,7 +94,7 @@ class Layers:
 
     @contextmanager
     def ending(self, layer: int) -> Iterator[None]:
-        """Within, a pass raises `Reached` instead of entering a layer."""
+        """A context in which a pass raises `Reached` instead of entering a layer."""
 
         def stop(module: Any, inputs: tuple[Any, ...], given: dict[str, Any]) -> None:
             raise Reached(inputs[0] if inputs else given["hidden_states"])
@@ -97,11 +104,11 @@ class Layers:
 
     @contextmanager
     def beginning(self, layer: int, states: Tensor) -> Iterator[None]:
-        """Within, a pass goes on from given states at a layer, and passes over those below.
+        """A context in which a pass begins at a layer, with given states; those below are skipped.
 
         Args:
-            layer: Its number.
-            states: Shape `(1, tokens, width)`.
+            layer: The number of the layer.
+            states: The states that enter it, shape `(1, tokens, width)`.
         """
 
         def enter(
@@ -122,9 +129,8 @@ class Layers:
             )
             for block in self.blocks[:layer]:
                 own = vars(block)
-                before = (
-                    {"forward": own["forward"]} if "forward" in own else {}
-                )  # else that of the class shows again
+                # Where the layer has no `forward` of its own, that of its class shows again.
+                before = {"forward": own["forward"]} if "forward" in own else {}
                 own["forward"] = pass_over
                 stack.callback(own.update, before)
                 stack.callback(own.pop, "forward")
@@ -138,8 +144,8 @@ def find_layers(
 
     Args:
         model: The LM without its head.
-        attended: The attentions in the order of a pass, and their query heads.
-        sizes: Of each attention: how many key heads, and the size of a head.
+        attended: The attentions in the order of a pass, with the number of their query heads.
+        sizes: For each attention, how many key heads it has, and the size of a head.
 
     Raises:
         UnknownLayers: They lie in no common list, or are not numbered in its order.
@@ -164,13 +170,14 @@ def find_layers(
 
 
 def recorded_differ(layers: Layers, inputs: Sequence[Tensor], recorded: Tensor) -> bool:
-    """Whether the projections of what entered the attentions are not the keys and values that these made.
+    """Whether the keys and values that `Layers.project` gives differ from those that a pass made.
 
     Args:
-        layers: To try out.
-        inputs: What entered each attention, of one token at position 0, where turning to positions changes nothing; shape
-            `(1, 1, width)`.
-        recorded: Keys and values of all layers side by side, shape `(1, values)`.
+        layers: The layers to try out.
+        inputs: The states of one token that entered each attention, shape `(1, 1, width)`. The
+            token stands at position 0, where turning keys to positions changes nothing.
+        recorded: The keys and values of all layers side by side, as the pass made them, shape
+            `(1, values)`.
     """
     ours = [
         part.flatten(1)

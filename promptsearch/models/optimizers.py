@@ -11,11 +11,12 @@ import torch
 def adafactor(groups: Sequence[dict[str, Any]]) -> torch.optim.Optimizer:
     """Adafactor (Shazeer and Stern 2018, arXiv:1804.04235) whose rate is set from outside.
 
-    As in Lester et al. 2021, section 3: weight decay 1e-5, second moments of decay 0.8, and a rate that is not multiplied by the
-    parameters' scale, as that of torch's Adafactor is.
+    The settings are those of Lester et al. 2021, section 3: weight decay 1e-5 and second moments
+    that decay with 0.8. The rate is not multiplied by the parameters' scale; torch's own Adafactor
+    would do that.
 
     Args:
-        groups: Of parameters to train, as in torch's optimizers.
+        groups: The groups of parameters to train, as in torch's optimizers.
     """
     from transformers.optimization import Adafactor
 

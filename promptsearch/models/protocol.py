@@ -1,4 +1,4 @@
-"""What a study needs of any model: text goes in, and how well it answers comes out, wherever it runs."""
+"""What a study needs from any model, wherever it runs: texts go in, and scores come out."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class TextModel(Protocol):
 
     @property
     def name(self) -> str:
-        """What to call it in reports."""
+        """The name that reports call it by."""
 
     @property
     def device(self) -> Any:
@@ -21,15 +21,15 @@ class TextModel(Protocol):
 
     @property
     def dtype(self) -> torch.dtype:
-        """Of what it hands out."""
+        """The dtype of the tensors that it gives."""
 
     @property
     def hash(self) -> str:
-        """Names what its scores depend on besides the text."""
+        """A name for what its scores depend on besides the text."""
 
     @property
     def tokenizer_hash(self) -> str:
-        """Names how texts are cut, and what an id of a prompt means."""
+        """A name for the way in which texts are cut, and for what an id in a prompt means."""
 
     @property
     def parameters(self) -> int | None:
@@ -37,23 +37,23 @@ class TextModel(Protocol):
 
     @property
     def facts(self) -> dict[str, Any]:
-        """What names it in exports, and finds it again."""
+        """What exports say of it, so that it can be found again."""
 
     @property
     def served(self) -> Mapping[str, Any] | None:
-        """Where and how it is served, for records; None: it is loaded here."""
+        """Where and how it is served, for records; None where it is loaded here."""
 
     @property
     def noise(self) -> float:
-        """What rounding does to a token's log-probability, in nats; 0 where that is not known."""
+        """The error of a token's log-probability by rounding, in nats; 0 where it is not known."""
 
     @property
     def words(self) -> tuple[int, ...]:
-        """Ids of the words that a pool may hold."""
+        """The ids of the words that a pool may hold."""
 
     @property
     def plain(self) -> tuple[int, ...]:
-        """Ids of all tokens that texts are made of."""
+        """The ids of all tokens that texts are made of."""
 
     @property
     def anew(self) -> bool:
@@ -61,28 +61,28 @@ class TextModel(Protocol):
 
     @property
     def added(self) -> frozenset[int]:
-        """Ids that no text is meant to hold, special tokens for example."""
+        """The ids that no text is meant to hold, special tokens for example."""
 
     def encode(self, text: str, *, begins: bool = False) -> list[int]:
-        """The ids of a text: behind other text, or at the beginning of a row."""
+        """The ids of a text, which stands behind other text or (`begins`) begins a row."""
 
     def decode(self, ids: Sequence[int], *, begins: bool = False) -> str:
-        """The text of ids: behind other text, or at the beginning of a row."""
+        """The text of ids, which stand behind other text or (`begins`) begin a row."""
 
     def count(self, text: str) -> int:
-        """The tokens of a text, as they are charged."""
+        """The number of tokens that a text is charged."""
 
     def check(self, *, gradients: bool = False) -> None:
-        """See that it can be scored, and trained on."""
+        """Check that texts can be scored by it and, with `gradients`, prompts trained on it."""
 
     def check_unchanged(self) -> None:
-        """See that nothing has written to it."""
+        """Check that nothing has written to its weights."""
 
     def searched_in(self, dtype: str) -> torch.dtype:
-        """The dtype of a search, of the one that a study asks for."""
+        """The dtype of a search, from the `dtype` that the study asks for."""
 
     def room(self) -> int:
-        """Bytes for keys and values, where a study does not say."""
+        """How many bytes keys and values may take where a study does not say."""
 
     def to(self, dtype: torch.dtype) -> TextModel:
         """The same model in another dtype."""

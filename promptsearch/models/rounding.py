@@ -1,10 +1,12 @@
-"""What rounding does to a model's log-probabilities, measured on the model itself by Monte Carlo arithmetic.
+"""The rounding error of a model's log-probabilities, measured by Monte Carlo arithmetic.
 
-Each layer passes on the rounding errors of those below it, larger or smaller: how much larger depends on its weights, and no
-formula of width and depth tells (between models of one size the errors differ by a factor of 60). Shaking the last bit of every
-number that a module puts out, again and again, shows what they come to: the outputs then scatter as different orders of the same
-operations would make them (Parker 1997, "Monte Carlo Arithmetic", UCLA CSD-970002). Nothing depends on the machine, on who made
-a prompt, or on luck: the bits are drawn from a seed.
+Each layer passes on the rounding errors of those below it, larger or smaller. How much larger
+depends on its weights; no formula in width and depth tells it: between models of one size the
+errors differ by a factor of 60. So the error is measured on the model itself: the last bit of every
+number that a module puts out is shaken, again and again, and the outputs then scatter as they would
+if the same operations were done in different orders (Parker 1997, "Monte Carlo Arithmetic", UCLA
+CSD-970002). Nothing depends on the machine, on who made a prompt, or on luck: the bits are drawn
+from a seed.
 """
 
 from __future__ import annotations
@@ -15,7 +17,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-#: How often the model is shaken: with all tokens of a vocabulary at 32 places, the result is good to a few percent.
+#: How often the model is shaken: with all tokens of a vocabulary at 32 places, the result is good
+#: to a few percent.
 _DRAWS = 4
 
 
@@ -23,7 +26,7 @@ def rounding_noise(model: Any, ids: Tensor) -> float:
     """The standard deviation of a token's log-probability under rounding, in nats.
 
     Args:
-        model: A causal LM of transformers, in the dtype whose rounding is meant.
+        model: A causal LM from transformers, in the dtype whose rounding is meant.
         ids: A row of any tokens, shape `(tokens,)`.
     """
     generator = torch.Generator().manual_seed(0)

@@ -1,8 +1,10 @@
 """A tokenizer, as prompts need it: with a model that is loaded here, or for one that is not.
 
-Many tokenizers treat the beginning of a text in a way of their own. SentencePiece puts the mark of a space before it, and takes
-it away again when it decodes; BERT's puts spaces between words, and none before the first. What stands inside a text is
-therefore looked at inside a text: behind an anchor, of which nothing is left in what comes out.
+Many tokenizers treat the beginning of a text in a way of their own. SentencePiece puts the mark of
+a space before it, and takes the mark away again when it decodes; BERT's tokenizer puts spaces
+between words, and none before the first. A text that stands behind other text is therefore cut
+behind an *anchor*, a short text that is put before it and then removed from the result. The *lead*
+of a tokenizer are the special tokens that it puts before every text.
 """
 
 from __future__ import annotations
@@ -15,14 +17,14 @@ from typing import Any, NamedTuple, TypeVar
 from promptsearch.errors import ModelError
 from promptsearch.models.folder import reason_of
 
-#: Texts that others are put behind, the first that fits: one that the tokenizer does not merge with what follows. Most
-#: tokenizers leave a line break alone, but some take it for a space.
+#: The texts that may be anchors. The first that fits is taken: one that the tokenizer does not
+#: merge with what follows. Most tokenizers leave a line break alone, but some take it for a space.
 _ANCHORS = ("\n", ".", ",", ":", "a")
-#: What tells whether a tokenizer treats the beginning of a text in its own way.
+#: The texts that tell whether a tokenizer treats the beginning of a text in its own way.
 _PROBES = (" a", "a", " good", "good", ".", "\n")
 
 
-#: A text, or ids: what goes in, and what comes out.
+#: What goes into a tokenizer and what comes out of it: a text or ids.
 In = TypeVar("In", str, list[int])
 Out = TypeVar("Out", str, list[int])
 
@@ -45,7 +47,7 @@ class Tokens:
     """The tokens of a tokenizer of transformers.
 
     Args:
-        tokenizer: As `transformers.AutoTokenizer` loads it.
+        tokenizer: The tokenizer as `transformers.AutoTokenizer` loads it.
     """
 
     def __init__(self, tokenizer: Any) -> None:
@@ -53,7 +55,7 @@ class Tokens:
 
     @staticmethod
     def load(name: str) -> Tokens:
-        """A tokenizer alone.
+        """The tokens of a tokenizer whose model is not loaded.
 
         Args:
             name: A Hub name or a folder.
@@ -81,14 +83,16 @@ class Tokens:
 
     @cached_property
     def added(self) -> frozenset[int]:
-        """Ids of special tokens and of others that were added to the vocabulary: no text is meant to hold them."""
+        """The ids of special and other added tokens, which no text is meant to hold."""
         return frozenset(self._tokenizer.added_tokens_decoder)
 
     def encode(self, text: str, *, begins: bool = False) -> list[int]:
-        """The ids of a text, without special tokens; marks of special tokens in the text stay plain text.
+        """The ids of a text, without special tokens.
+
+        What looks like a special token in the text stays plain text.
 
         Args:
-            text: Any.
+            text: Any text.
             begins: Whether it is the beginning of a row; else it stands behind other text.
         """
         return self._encode([text], begins)[0]
@@ -97,7 +101,7 @@ class Tokens:
         """The text of ids, exactly.
 
         Args:
-            ids: Of the vocabulary.
+            ids: Ids from the vocabulary.
             begins: As for `encode`.
         """
         return self._decode([list(ids)], begins)[0]
@@ -120,7 +124,7 @@ class Tokens:
 
     @cached_property
     def marks_beginnings(self) -> bool:
-        """Whether a text is cut, or read, in another way at the beginning of a row than behind other text."""
+        """Whether a text is cut or read differently at the beginning of a row and behind text."""
         alone = self._cut(_PROBES)
         for anchor, head, shown in self._anchors:
             behind = self._cut([anchor + probe for probe in _PROBES])
@@ -137,7 +141,11 @@ class Tokens:
 
     @property
     def anchor(self) -> tuple[str, int]:
-        """A text that others can be put behind, to be cut as they are there, and its tokens; none where all places are alike."""
+        """The anchor, and how many tokens it has; `("", 0)` where none is needed or none fits.
+
+        Texts that are put behind it are cut as they are behind other text. None is needed where all
+        places in a row are alike.
+        """
         return (
             next(((text, len(head)) for text, head, _ in self._anchors), ("", 0))
             if self.marks_beginnings
@@ -145,10 +153,10 @@ class Tokens:
         )
 
     def words(self, below: int | None = None) -> tuple[int, ...]:
-        """Ids of the tokens that begin a word and are nothing else, see `LanguageModel.words`.
+        """The ids of the tokens that begin a word and are nothing else, see `LanguageModel.words`.
 
         Args:
-            below: The first id that the model has no embedding of; None: it has all.
+            below: The first id for which the model has no embedding; None: it has all.
         """
         known = self.plain(below)
         texts = dict(zip(known, self._decode([[i] for i in known], begins=False), strict=True))
@@ -161,7 +169,9 @@ class Tokens:
         return tuple(sorted(i for i, ids in zip(found, back, strict=True) if ids == [i]))
 
     def plain(self, below: int | None = None) -> list[int]:
-        """Ids of all tokens that texts are made of: none of them added, in the order of the vocabulary.
+        """The ids of all tokens that texts are made of, in the order of the vocabulary.
+
+        None of them is an added token.
 
         Args:
             below: As for `words`.
@@ -172,11 +182,14 @@ class Tokens:
             if i not in self.added and (below is None or i < below)
         ]
 
-    # Private. Texts and ids in lists: a vocabulary goes through at once.
+    # Private. These take lists, so that a whole vocabulary goes through in one call.
 
     @cached_property
     def _anchors(self) -> list[tuple[str, list[int], str]]:
-        """The anchors that this tokenizer knows: as text, their ids at the beginning of a row, and the text of these."""
+        """The anchors that fit this tokenizer.
+
+        Each is its text, its ids at the beginning of a row, and the text that these ids decode to.
+        """
         ids = self._cut(_ANCHORS)
         found = zip(_ANCHORS, ids, self._read(ids), strict=True)
         return [
@@ -213,11 +226,11 @@ class Tokens:
 
 
 def load_tokenizer(name: str, source: Mapping[str, Any]) -> Any:
-    """A tokenizer of transformers; code that lies beside it is not run.
+    """A tokenizer of transformers; code in the same folder is not run.
 
     Args:
         name: What to call it in messages.
-        source: As for `from_pretrained`: a folder, a Hub name, or a GGUF file in a folder.
+        source: What `from_pretrained` takes: a folder, a Hub name, or a GGUF file in a folder.
 
     Raises:
         ModelError: It cannot be found or loaded.
@@ -228,8 +241,8 @@ def load_tokenizer(name: str, source: Mapping[str, Any]) -> Any:
         return transformers.AutoTokenizer.from_pretrained(**{**source, "trust_remote_code": False})
     except Exception as error:  # a stranger's files: transformers may raise anything
         raise ModelError(
-            f"cannot load the tokenizer '{name}': {reason_of(error)} Expected a folder with its files (tokenizer.json), or a "
-            "name on the Hub."
+            f"cannot load the tokenizer '{name}': {reason_of(error)} Expected a folder with its "
+            "files (tokenizer.json), or a name on the Hub."
         ) from error
 
 
@@ -238,12 +251,15 @@ def _behind(
     work: Callable[[Sequence[In]], list[Out]],
     anchors: Sequence[tuple[In, Out]],
 ) -> list[Out]:
-    """What comes out of each behind the first anchor that stays what it is there; by itself where there is none.
+    """What `work` makes of each text, or of each list of ids, behind an anchor.
+
+    Each is put behind the first anchor that comes out unchanged there, and what comes out of the
+    anchor is taken off again. Where there is no such anchor, it is worked on by itself.
 
     Args:
         given: Texts or ids.
-        work: Turns one into the other.
-        anchors: What goes in, and what comes out of it.
+        work: Turns texts into ids, or ids into texts.
+        anchors: For each anchor, what goes in for it and what comes out of it.
     """
     found: dict[int, Out] = {}
     for before, head in anchors:

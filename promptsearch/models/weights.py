@@ -1,11 +1,14 @@
 """A model's weights: what each belongs to, and others in their place for a while.
 
-Changed weights are swapped in by reference, and added ones are computed in hooks behind the modules that they belong to:
-the model's own tensors are never written to. What is added to the output h of a module whose input is x:
+Changed weights are swapped in by reference, and added weights are used in hooks behind the modules
+that they belong to: the model's own tensors are never written to. There are two kinds of added
+weights. With them, the output h of a module whose input is x becomes
 
-* low-rank, of a linear map: h + B A x (Hu et al. 2021, arXiv:2106.09685, section 4.1; their factor alpha / r belongs to B here);
-* adapter, of a layer's attention or MLP: h + U relu(D norm(h) + d) + u (Houlsby et al. 2019, arXiv:1902.00751, section 2.1; with
-  the layer norm of Li and Liang's code, whose own scale and shift D and d hold already).
+* low-rank, on a linear map: h + B A x (Hu et al. 2021, arXiv:2106.09685, section 4.1; their factor
+  alpha / r is part of B here);
+* adapter, on a layer's attention or MLP: h + U relu(D norm(h) + d) + u (Houlsby et al. 2019,
+  arXiv:1902.00751, section 2.1; with the layer norm of Li and Liang's code, whose own scale and
+  shift are already part of D and d).
 """
 
 from __future__ import annotations
@@ -30,12 +33,12 @@ class ModelWeights:
     """The weights of an LM, and what they belong to.
 
     Args:
-        tensors: By name, shared ones once; read-only.
+        tensors: The weights by name, shared ones once; read-only.
         layers: The names of the layers, from the bottom up.
-        parts: Of each layer, the names of its attention and its MLP.
+        parts: For each layer, the names of its attention and its MLP.
         norm: The name of the norm above the layers.
         head: The name of the map to the vocabulary.
-        maps: Of each linear map in the layers, by name, how many numbers go in and come out.
+        maps: For each linear map in the layers, by name, how many numbers go in and come out.
     """
 
     tensors: Mapping[str, Tensor]
@@ -52,19 +55,23 @@ class ModelWeights:
 
     @cached_property
     def width(self) -> int:
-        """Of the states that go from layer to layer."""
+        """The width of the states that go from layer to layer."""
         return len(self.tensors[self.below([self.norm])[0]])
 
     def below(self, modules: Iterable[str]) -> list[str]:
-        """The names of all weights of some modules, in the model's order."""
+        """The names of all weights in some modules, in the model's order.
+
+        Args:
+            modules: The names of the modules.
+        """
         prefixes = tuple(f"{module}." for module in modules)
         return [name for name in self.tensors if name.startswith(prefixes)]
 
     def backward(self, tensors: Mapping[str, Tensor], *, below: bool = False) -> float:
-        """What going back to these tensors costs a token, in forward passes of the model.
+        """The cost of a backward pass to these tensors for a token, in forward passes of the model.
 
-        Activations cost 1 for the share of layers that the gradient crosses, weights 1 for the share that they are of the
-        model's: each is 2 FLOPs a token for one weight.
+        The gradients of activations cost the share of the layers that they cross; those of weights
+        cost the share that the weights are of all the model's. Each is 2 FLOPs per token and weight.
 
         Args:
             tensors: Changed or added weights, by name.
@@ -75,10 +82,13 @@ class ModelWeights:
         return max([*crossed, float(below)]) + share
 
     def check(self, tensors: Mapping[str, Tensor]) -> None:
-        """Refuse what does not fit the model.
+        """Refuse tensors that do not fit the model.
+
+        Args:
+            tensors: Changed or added weights, by name.
 
         Raises:
-            PromptError: Names the tensor.
+            PromptError: A tensor does not fit; the message names it.
         """
         for name, tensor in tensors.items():
             if name in self.tensors:
@@ -100,28 +110,33 @@ class ModelWeights:
                 shapes = dict(zip(_ADAPTER, sizes, strict=True))
             else:
                 raise PromptError(
-                    f"the tensors {', '.join(f'{module}.{part}' for part in own)} belong to nothing in this model: expected the "
-                    f"names of its weights, {' and '.join(_LOW_RANK)} of a linear map, or {', '.join(_ADAPTER)} of a layer's "
-                    "attention or MLP"
+                    f"the tensors {', '.join(f'{module}.{part}' for part in own)} belong to "
+                    "nothing in this model: expected the names of its weights, "
+                    f"{' and '.join(_LOW_RANK)} of a linear map, or {', '.join(_ADAPTER)} of a "
+                    "layer's attention or MLP"
                 )
             for part, shape in shapes.items():
                 _fits(f"{module}.{part}", own[part], shape)
 
     def _crossed(self, name: str) -> int:
-        """Layers that a gradient crosses on its way down to a weight, its own among them."""
+        """The number of layers that a gradient crosses down to a weight, its own layer included."""
         if name.startswith((f"{self.norm}.", f"{self.head}.")):
             return 0
-        # What is no layer's is an embedding, below all of them.
+        # A weight that is in no layer is an embedding, below all of them.
         return len(self.layers) - next(
             (i for i, layer in enumerate(self.layers) if name.startswith(f"{layer}.")), 0
         )
 
 
 def weights_of(model: Any) -> ModelWeights:
-    """The weights of a model of `transformers`.
+    """The weights of a model, and what they belong to.
+
+    Args:
+        model: A model that `transformers` loaded.
 
     Raises:
-        ModelError: Its layers are not what is known here: an attention and an MLP each, and a norm above them.
+        ModelError: Its layers are not of the form that is known here: an attention and an MLP each,
+            and a norm above them.
     """
     from transformers.pytorch_utils import Conv1D
 
@@ -141,15 +156,16 @@ def weights_of(model: Any) -> ModelWeights:
     ]
     if not layers or not norms or any(len(found) != 2 for found in parts):
         raise ModelError(
-            f"cannot tell the layers of {type(model).__name__} apart: expected a list of {count}, an attention and an MLP in "
-            "each, and a norm above them. Weights of this model cannot be trained here; take a strategy that trains a prompt"
+            f"cannot tell the layers of {type(model).__name__} apart: expected a list of {count}, "
+            "an attention and an MLP in each, and a norm above them. Weights of this model cannot "
+            "be trained here; take a strategy that trains a prompt"
         )
     maps = {}
     for layer in layers:
         for module in layer.modules():
             if isinstance(module, nn.Linear):
                 maps[names[id(module)]] = (module.in_features, module.out_features)
-            elif isinstance(module, Conv1D):  # GPT-2's linear maps, whose matrices are turned
+            elif isinstance(module, Conv1D):  # GPT-2's linear maps, with transposed matrices
                 maps[names[id(module)]] = (module.nx, module.nf)
     return ModelWeights(
         tensors={name: parameter.detach() for name, parameter in model.named_parameters()},
@@ -163,21 +179,24 @@ def weights_of(model: Any) -> ModelWeights:
 
 @contextmanager
 def changed(model: Any, tensors: Mapping[str, Tensor]) -> Iterator[None]:
-    """Within, the model has other weights; afterwards its own again, bit for bit, whatever happened.
+    """A context in which the model has other weights.
+
+    Afterwards it has its own again, bit for bit, whatever happened.
 
     Args:
-        model: Of `transformers`.
-        tensors: Checked, in the model's dtype and on its device; gradients flow back to them.
+        model: A model that `transformers` loaded.
+        tensors: Changed and added weights by name, already checked, in the model's dtype and on its
+            device; gradients flow back to them.
     """
     own: list[tuple[nn.Module, str, nn.Parameter]] = []
     handles = []
     try:
-        for name, module, key in _places(
-            model
-        ):  # a weight that two modules share is exchanged in both
+        # A weight that two modules share is exchanged in both.
+        for name, module, key in _places(model):
             if name in tensors:
                 own.append((module, key, module._parameters[key]))  # type: ignore[arg-type]
-                module._parameters[key] = tensors[name]  # type: ignore[assignment]  # no Parameter: it may have a history
+                # This is no `Parameter`, since it may have a history that gradients go back through.
+                module._parameters[key] = tensors[name]  # type: ignore[assignment]
         for name, parts in _added(tensors, dict(model.named_parameters())).items():
             hook = (
                 _low_rank(*(parts[p] for p in _LOW_RANK))
@@ -194,7 +213,10 @@ def changed(model: Any, tensors: Mapping[str, Tensor]) -> Iterator[None]:
 
 
 def _places(model: Any) -> list[tuple[str, nn.Module, str]]:
-    """Where each weight is held: its name (of a shared one, that which it has first), the module, and its name there."""
+    """Where each weight is held: its name, the module that holds it, and its name there.
+
+    A shared weight stands there once for each module, always under the name of the first.
+    """
     first: dict[int, str] = {}
     found = []
     for path, module in model.named_modules():
@@ -206,7 +228,7 @@ def _places(model: Any) -> list[tuple[str, nn.Module, str]]:
 
 
 def _added(tensors: Mapping[str, Tensor], known: Mapping[str, Any]) -> dict[str, dict[str, Tensor]]:
-    """Module -> part -> tensor, of those that are none of the known weights."""
+    """The tensors that are none of the known weights, as module -> part -> tensor."""
     found: dict[str, dict[str, Tensor]] = {}
     for name, tensor in tensors.items():
         if name not in known:
@@ -224,9 +246,8 @@ def _low_rank(a: Tensor, b: Tensor) -> Callable[..., Tensor]:
 
 def _adapter(down: Tensor, down_bias: Tensor, up: Tensor, up_bias: Tensor) -> Callable[..., Any]:
     def add(module: nn.Module, given: Any, output: Any) -> Any:
-        states = (
-            output[0] if isinstance(output, tuple) else output
-        )  # an attention's comes with its weights
+        # An attention returns its states together with its weights.
+        states = output[0] if isinstance(output, tuple) else output
         narrow = relu(linear(layer_norm(states, states.shape[-1:]), down, down_bias))
         states = states + linear(narrow, up, up_bias)
         return (states, *output[1:]) if isinstance(output, tuple) else states

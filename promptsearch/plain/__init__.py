@@ -1,4 +1,4 @@
-"""Reading what people and machines wrote, within stated limits: text, JSON, YAML, TOML.
+"""Readers of what people and machines wrote, within stated limits: text, JSON, YAML, TOML.
 
-Touch it to read another notation, or to change a limit.
+Change this folder to read another notation, or to change a limit.
 """

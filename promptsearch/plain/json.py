@@ -1,4 +1,4 @@
-"""JSON within limits: what it says it says once, in numbers that there are, and no deeper than people write it."""
+"""JSON within limits: no key twice, only finite numbers, no deeper nesting than people write."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 import math
 from typing import Any
 
-#: Lists and objects within one another.
+#: The most levels of lists and objects within one another.
 DEPTH = 100
 
 
@@ -14,11 +14,11 @@ def parse_json(content: bytes | str) -> Any:
     """Read JSON.
 
     Args:
-        content: UTF-8, or text.
+        content: Bytes in UTF-8, or text.
 
     Raises:
-        ValueError: It is no JSON, is nested deeper than `DEPTH`, gives a key twice, or holds a number that is not finite or
-            takes more than 64 bits.
+        ValueError: It is no JSON, is nested deeper than `DEPTH`, gives a key twice, or holds a
+            number that is not finite or takes more than 64 bits.
     """
     try:
         text = content.decode("utf-8") if isinstance(content, bytes) else content

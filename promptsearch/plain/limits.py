@@ -1,7 +1,7 @@
 """What a study file may hold at most, in whatever form it is written.
 
-No study that anyone means is near these limits. What lies beyond them is a slip of the keyboard or an attempt to fill the
-memory, and is refused before it costs either.
+No study that anyone means to run is near these limits. What lies beyond them is a slip of the
+keyboard or an attempt to fill the memory, and is refused before it costs time or memory.
 """
 
 from __future__ import annotations
@@ -11,20 +11,27 @@ from typing import Any
 
 from promptsearch.errors import StudyError
 
-#: Characters of a study file, and of a value on the command line.
+#: The most characters in a study file, and in a value on the command line.
 CHARACTERS = 262_144
-#: Values in a study: keys, texts, numbers, lists and mappings; what an alias names counts each time that it stands there.
+#: The most values in a study: keys, texts, numbers, lists and mappings. What an alias names counts
+#: each time that the alias stands there.
 VALUES = 10_000
-#: Lists and mappings within each other.
+#: The most levels of lists and mappings within each other.
 DEPTH = 20
-#: Digits of a whole number.
+#: The most digits of a whole number.
 DIGITS = 100
 
-#: From the top of a document to a value: keys of mappings and places in lists.
+#: The way from the top of a document to a value: keys of mappings and places in lists.
 KeyPath = tuple[Hashable, ...]
 
-TOO_LONG = f"it is longer than the {CHARACTERS:,} characters that a study may have: put prompts and words into files"
-TOO_MANY = f"a study may have {VALUES:,} values at most, aliases counted as what they name: put long lists into files"
+TOO_LONG = (
+    f"it is longer than the {CHARACTERS:,} characters that a study may have: "
+    "put prompts and words into files"
+)
+TOO_MANY = (
+    f"a study may have {VALUES:,} values at most, aliases counted as what they name: "
+    "put long lists into files"
+)
 TOO_DEEP = f"lists and mappings stand within each other at most {DEPTH} deep"
 TOO_LARGE = (
     f"a whole number may have {DIGITS} digits at most; a text of digits needs quotes around it"
@@ -32,14 +39,17 @@ TOO_LARGE = (
 
 
 def check_plain(data: Any, where: Callable[[KeyPath], str]) -> None:
-    """Refuse plain values beyond the limits; the values of other types are left to those who know them.
+    """Refuse plain values beyond the limits.
+
+    Values of other types pass: whoever knows these types checks them.
 
     Args:
         data: Mappings, lists and single values.
-        where: What to call the value at a path of keys in messages.
+        where: Gives the name that messages use for the value at a path of keys.
 
     Raises:
-        StudyError: They are too many, too deep, too large, or hold half a character.
+        StudyError: The values are too many, too deep or too large, or a text holds half a
+            character or a NUL character.
     """
     count = 0
     waiting: list[tuple[KeyPath, Any]] = [((), data)]
@@ -69,7 +79,8 @@ def _check_text(text: str, path: KeyPath, where: Callable[[KeyPath], str]) -> No
         raise StudyError(f"{where(path)}: {TOO_LONG}")
     if any("\ud800" <= character <= "\udfff" for character in text):
         raise StudyError(
-            f"{where(path)}: the text holds half a character (a lone surrogate), which no file can hold"
+            f"{where(path)}: the text holds half a character (a lone surrogate), "
+            "which no file can hold"
         )
     if "\0" in text:
         raise StudyError(f"{where(path)}: the text holds a NUL character")

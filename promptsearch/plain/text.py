@@ -1,6 +1,7 @@
-"""Text files as they come: UTF-8 with or without a mark, any line ends, gzip where the name says so.
+"""Text files as they come: UTF-8 with or without a byte order mark, any line ends, also gzip.
 
-Study files, pools, data and inputs are read by this one rule. What breaks it is refused, with the line.
+A file is unpacked where its name ends in `.gz`. Study files, pools, data and inputs are read by
+this one rule. A file that breaks it is refused, and the error names the line.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import BinaryIO, TypeAlias
 
 from promptsearch.errors import PromptSearchError
 
-#: Bytes of the longest line: a file without line ends must not fill the memory.
+#: The most bytes in a line: a file without line ends must not fill the memory.
 LONGEST = 2**26
 
 Readable: TypeAlias = BinaryIO | io.BufferedIOBase
@@ -28,13 +29,13 @@ def read_text(
     error: type[PromptSearchError],
     most: tuple[int, str] | None = None,
 ) -> str:
-    r"""A whole text file, without its mark, every line end as `\n`.
+    r"""The text of a whole file, without its byte order mark, every line end as `\n`.
 
     Args:
         path: The file.
         what: What to call it in messages, such as `the study file`.
-        error: What to raise.
-        most: The most characters that it may have, and what to say of more.
+        error: The type of error to raise.
+        most: The most characters that it may have, and what the error says where it has more.
     """
     lines, size = [], 0
     with open_file(path, what, error) as file:
@@ -54,12 +55,12 @@ def open_file(
     *,
     piped: bool = False,
 ) -> Readable:
-    """A file's bytes, unpacked where its name ends in `.gz`.
+    """A file opened for reading bytes, unpacked where its name ends in `.gz`.
 
     Args:
         path: The file.
         what: What to call it in messages.
-        error: What to raise.
+        error: The type of error to raise.
         piped: Whether it may be a pipe, whose other end may keep us waiting.
     """
     try:
@@ -75,12 +76,14 @@ def open_file(
 
 
 def text_lines(file: Readable, name: str, error: type[PromptSearchError]) -> Iterator[str]:
-    r"""Lines with their ends, which are `\n`, `\r\n` or `\r` and nothing else that Unicode knows.
+    r"""The lines of a file with their ends, which are `\n`, `\r\n` or `\r`.
+
+    No other line end that Unicode knows counts as one.
 
     Args:
-        file: Its bytes; read no further than lines are asked for.
+        file: The open file; it is read no further than lines are asked for.
         name: What to call it in messages, such as `the data file rows.csv`.
-        error: What to raise.
+        error: The type of error to raise.
     """
     number, begins = 0, True
     while raw := _line(file, name, error):
@@ -97,7 +100,7 @@ def text_lines(file: Readable, name: str, error: type[PromptSearchError]) -> Ite
             byte = f"line {number + 1} holds the byte 0x{raw[problem.start]:02x}"
             reason = f"it is not UTF-8 text ({byte}): save it as UTF-8"
             raise error(f"cannot read {name}: {reason}") from problem
-        for line in io.StringIO(text, newline=""):  # which knows a lone \r, too
+        for line in io.StringIO(text, newline=""):  # it also splits at a lone \r
             number += 1
             yield line
 

@@ -1,4 +1,4 @@
-"""TOML with the line of every key, which Python's own reader keeps to itself."""
+"""TOML with the line of each key, which Python's own reader does not tell."""
 
 from __future__ import annotations
 
@@ -12,20 +12,23 @@ from promptsearch.plain.limits import TOO_DEEP, TOO_LARGE, KeyPath
 
 _KEY = r"[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*"
 _TABLE = re.compile(rf"^\s*(\[\[?)\s*({_KEY})\s*\]")
-#: A dotted key on which Python's reader would spend the square of its length.
+#: A dotted key that is too long for Python's reader, whose time grows with the square of its length.
 _CHAIN = re.compile(r"(?<![\w-])(?:[\w-]+\s*\.\s*){100}")
 _PAIR = re.compile(rf"^\s*({_KEY})\s*=")
 
 
 def read_toml(text: str, source: str) -> tuple[Any, dict[KeyPath, str]]:
-    """Plain values from TOML, and the line of keys that stand at the beginning of one.
+    """Plain values from TOML, and the line of each key that begins a line.
 
     Args:
         text: A TOML document.
         source: What to call it in messages.
 
+    Returns:
+        The values, and where each stands: `("task", "splits") -> "line 7"`.
+
     Raises:
-        StudyError: It is no TOML, too deep, or holds too large a number.
+        StudyError: It is no TOML, is nested too deep, or holds a number that is too large.
     """
     if _CHAIN.search(text):
         raise StudyError(f"{source}: {TOO_DEEP}")
@@ -35,13 +38,13 @@ def read_toml(text: str, source: str) -> tuple[Any, dict[KeyPath, str]]:
         raise StudyError(f"{source}: this is not TOML: {error}") from error
     except RecursionError as error:
         raise StudyError(f"{source}: {TOO_DEEP}") from error
-    except ValueError as error:  # of Python itself, about digits
+    except ValueError as error:  # Python itself limits the digits of a number
         raise StudyError(f"{source}: {TOO_LARGE}") from error
     return data, {path: f"line {number}" for path, number in _lines(text) if _has(data, path)}
 
 
 def _lines(text: str) -> Iterator[tuple[KeyPath, int]]:
-    """Paths of keys as lines begin with them; within a text of several lines they may be none."""
+    """The paths of keys that begin a line; inside a text of several lines, one may be no key."""
     table: KeyPath = ()
     counts: dict[KeyPath, int] = {}
     for number, line in enumerate(text.split("\n"), start=1):

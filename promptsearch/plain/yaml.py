@@ -1,9 +1,9 @@
 """YAML without its traps: plain values, the line of every key, no key twice, no tags, and limits.
 
-PyYAML reads single values by YAML 1.1, where `no` is False, `1e-3` a text, `010` eight, `12:30` a number and
-`2024-01-01` a date. Labels in data are frequently such texts, so here the rules of YAML 1.2 hold: only `true` and
-`false` are booleans, `1e-3` is a number, and the rest is what it looks like. A tag (`!!int`, `!python/name`) would say
-otherwise, and is refused.
+PyYAML reads single values by YAML 1.1, where `no` is False, `1e-3` a text, `010` eight, `12:30` a
+number and `2024-01-01` a date. Labels in data are frequently such texts, so here the rules of YAML
+1.2 hold: only `true` and `false` are booleans, `1e-3` is a number, and the rest is what it looks
+like. A tag (`!!int`, `!python/name`) would say otherwise, and is refused.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from promptsearch.plain.limits import (
 
 
 class _Refused(yaml.MarkedYAMLError):
-    """What is YAML, but not read here."""
+    """A document is YAML, but holds what is not read here."""
 
     def __init__(self, problem: str, mark: yaml.Mark) -> None:
         super().__init__(problem=problem, problem_mark=mark)
@@ -43,7 +43,7 @@ class _Loader(yaml.SafeLoader):
         self._depth = self._count = 0
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
-        """Count on the way, so that what is too much is never built."""
+        """Count nodes while they are composed, so that what is too much is never built."""
         event = self.peek_event()  # type: ignore[no-untyped-call]
         self._count += 1
         self._depth += 1
@@ -89,7 +89,7 @@ _Loader.add_constructor("tag:yaml.org,2002:int", _whole)
 
 
 def read_yaml(text: str, source: str) -> tuple[Any, dict[KeyPath, str]]:
-    """Plain values from YAML, and the line of every key.
+    """The plain values in a YAML document, and the line of every key.
 
     Args:
         text: One YAML document.
@@ -99,7 +99,8 @@ def read_yaml(text: str, source: str) -> tuple[Any, dict[KeyPath, str]]:
         The values, and where each stands: `("task", "splits") -> "line 7"`.
 
     Raises:
-        StudyError: It is no YAML, a key stands twice in one mapping, or it is beyond the limits.
+        StudyError: The text is no YAML, a key stands twice in one mapping, or the text is beyond
+            the limits.
     """
     if len(text) > CHARACTERS:
         raise StudyError(f"{source}: {TOO_LONG}")
@@ -135,7 +136,7 @@ def read_yaml(text: str, source: str) -> tuple[Any, dict[KeyPath, str]]:
 
 
 class _Reader:
-    """Plain values out of nodes, each counted as often as aliases name it."""
+    """Reads plain values out of nodes, and counts each as often as aliases name it."""
 
     loader: _Loader
 
@@ -148,8 +149,8 @@ class _Reader:
 
         Args:
             node: The node.
-            path: Of keys, where it stands.
-            inside: The nodes around it.
+            path: The path of keys to it.
+            inside: The ids of the nodes around it.
         """
         if id(node) in inside:
             raise yaml.MarkedYAMLError(
@@ -173,7 +174,7 @@ class _Reader:
         return self.loader.construct_object(node)
 
     def _pairs(self, node: yaml.MappingNode, path: KeyPath) -> list[tuple[Hashable, yaml.Node]]:
-        """Keys and the nodes of their values, the place of each noted."""
+        """The keys of a mapping with the nodes of their values; the place of each is noted."""
         found: dict[Hashable, yaml.Node] = {}
         for key_node, value_node in node.value:
             if not isinstance(key_node, yaml.ScalarNode):

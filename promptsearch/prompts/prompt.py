@@ -1,7 +1,10 @@
 """The kinds of prompt, as values, and their files.
 
-A prompt is what fills the slots of a template. Prompts are immutable; two prompts with the same content have
-the same `key`, which names them in logs and caches.
+A prompt is what fills the slots of a template. Prompts are immutable; two prompts with the same
+content have the same `key`, which names them in logs and caches.
+
+Three kinds stand apart from the text, so that they put nothing into the row's own tokens: a prefix
+stands in front of the row, a gated prompt beside it, and changed weights in the LM itself.
 """
 
 from __future__ import annotations
@@ -32,7 +35,7 @@ def _digest(kind: str, content: bytes) -> str:
 
 @dataclass(frozen=True)
 class HardPrompt:
-    """Tokens of the pool, in the order of the template's slots.
+    """A prompt that consists of tokens of the pool, in the order of the template's slots.
 
     Args:
         ids: Token ids, shape `(length,)`.
@@ -51,7 +54,7 @@ class HardPrompt:
 
 @dataclass(frozen=True)
 class TextPrompt:
-    """Any text, one piece for each slot of the template.
+    """A prompt that consists of any text, one piece for each slot of the template.
 
     Args:
         texts: The pieces; a single string fills the first slot and leaves further slots empty.
@@ -64,21 +67,21 @@ class TextPrompt:
 
     @property
     def key(self) -> str:
-        """The prompt's name in logs and caches."""
+        """The prompt's name in logs and caches: 20 hexadecimal digits of a SHA-256."""
         return _digest("text", json.dumps(self.texts).encode())
 
 
 @dataclass(frozen=True, eq=False)
 class TrainedPrompt(ABC):
-    """What gradient descent finds: numbers, which stand in a file of their own.
+    """A prompt that gradient descent finds: numbers, which stand in a file of their own.
 
     Attributes:
-        tensors: The numbers by name, as the file holds them: a detached float32 copy on the CPU, so that a live parameter
-            cannot change a prompt that was already scored.
-        key: The prompt's name in logs and caches: of its content.
+        tensors: The numbers by name, as the file holds them: a detached float32 copy on the CPU,
+            so that a live parameter cannot change a prompt that was already scored.
+        key: The prompt's name in logs and caches, which follows from its content.
     """
 
-    #: Names the kind in logs and keys.
+    #: The kind's name in logs and keys.
     kind: ClassVar[str]
 
     tensors: Mapping[str, Tensor] = field(init=False, repr=False)
@@ -87,12 +90,15 @@ class TrainedPrompt(ABC):
     @property
     @abstractmethod
     def length(self) -> int:
-        """Prompt tokens, for which every row is charged."""
+        """The number of prompt tokens, for which every row is charged."""
 
     @classmethod
     @abstractmethod
     def load(cls, tensors: Mapping[str, Tensor]) -> Self:
-        """The prompt whose file holds these.
+        """The prompt whose file holds these tensors.
+
+        Args:
+            tensors: The tensors by name.
 
         Raises:
             PromptError: They are no prompt of this kind.
@@ -100,24 +106,26 @@ class TrainedPrompt(ABC):
 
     @property
     def numbers(self) -> int:
-        """How many numbers have to be stored."""
+        """The count of numbers that have to be stored."""
         return sum(tensor.numel() for tensor in self.tensors.values())
 
     def __eq__(self, other: object) -> bool:
-        """Equal content, bit for bit."""
+        """Whether the other is a trained prompt with the same content, bit for bit."""
         return isinstance(other, TrainedPrompt) and self.key == other.key
 
     def __hash__(self) -> int:
-        """Of the content."""
+        """The hash, which follows from the content."""
         return hash(self.key)
 
 
 @dataclass(frozen=True, eq=False)
 class RowsPrompt(TrainedPrompt):
-    """A trained prompt of one row of numbers a token: what soft prompts, prefixes and gated prompts have in common.
+    """A trained prompt that has one row of numbers for each token.
+
+    Soft prompts, prefixes and gated prompts have this in common.
 
     Args:
-        rows: Shape `(length, ...)`.
+        rows: The numbers, one row for each token, shape `(length, ...)`.
     """
 
     #: The tensors' names in files, each with its dimensions: first the rows, then the other fields.
@@ -129,7 +137,7 @@ class RowsPrompt(TrainedPrompt):
         """Check the shapes, copy the numbers and name them."""
         tensors: dict[str, Tensor] = {}
         content = b""
-        sizes: dict[str, int] = {}  # dimensions of one name are of one size
+        sizes: dict[str, int] = {}  # dimensions with the same name have the same size
         for field_name, (name, dimensions) in zip(self._fields(), self.shapes.items(), strict=True):
             given: Tensor = getattr(self, field_name)
             shape = tuple(given.shape)
@@ -151,15 +159,16 @@ class RowsPrompt(TrainedPrompt):
 
     @property
     def length(self) -> int:
-        """One row a token."""
+        """The number of rows, one for each token."""
         return len(self.rows)
 
     @classmethod
     def load(cls, tensors: Mapping[str, Tensor]) -> Self:
-        """The rows are the file's first tensor."""
+        """The prompt whose file holds these tensors; the first one of `shapes` holds the rows."""
         if set(tensors) != set(cls.shapes):
             raise PromptError(
-                f"expected the tensors {sorted(cls.shapes)} of a {cls.kind} prompt, found {sorted(tensors)}"
+                f"expected the tensors {sorted(cls.shapes)} of a {cls.kind} prompt, "
+                f"found {sorted(tensors)}"
             )
         return cls(*(tensors[name] for name in cls.shapes))
 
@@ -170,7 +179,7 @@ class RowsPrompt(TrainedPrompt):
 
 @dataclass(frozen=True, eq=False)
 class SoftPrompt(RowsPrompt):
-    """Vectors in the LM's embedding space, in the order of the template's slots.
+    """A prompt of vectors in the LM's embedding space, in the order of the template's slots.
 
     Args:
         rows: The vectors, shape `(length, width)`.
@@ -181,17 +190,19 @@ class SoftPrompt(RowsPrompt):
 
     @property
     def vectors(self) -> Tensor:
-        """The rows, shape `(length, width)`."""
+        """The vectors, which are the rows, shape `(length, width)`."""
         return self.rows
 
 
 @dataclass(frozen=True, eq=False)
 class PrefixPrompt(RowsPrompt):
-    """Keys and values at every layer, which all tokens of a row see before them: they stand in front of the whole row.
+    """A prompt of keys and values at every layer, which stand in front of the whole row.
 
-    Keys are as they enter the attention, turned to the positions 0 to length - 1 where the model turns them; the row's
-    own tokens follow at position `length`. The token comes first, unlike in the caches of `transformers`: a row of this
-    tensor, flat, is a row of PEFT's file, and of what the scoring engine keeps.
+    All tokens of the row see them. Keys are stored as they enter the attention: in models that turn
+    keys to positions, they are turned to the positions 0 to length - 1. The row's own tokens follow
+    from position `length` on. The first dimension is the token, unlike in the caches of
+    `transformers`: a row of this tensor, made flat, is a row of PEFT's file, and a row of what the
+    scoring engine keeps.
 
     Args:
         rows: Keys, then values, shape `(length, layers, 2, key heads, size of a head)`.
@@ -203,16 +214,19 @@ class PrefixPrompt(RowsPrompt):
 
 @dataclass(frozen=True, eq=False)
 class GatedPrompt(RowsPrompt):
-    """Vectors that the top-most layers attend to beside the text, through gates: an adaption prompt of LLaMA-Adapter.
+    """A prompt of vectors that the top-most layers attend to beside the text, through gates.
 
-    A layer projects its vectors by its own weights for keys and values, without positions. Its queries attend to them by a
-    softmax of their own, and what comes out is added, times the gate, to the attention of the text. So such a prompt stands
-    nowhere in the row, and with gates of zero it is the empty prompt.
+    This is the adaption prompt of LLaMA-Adapter. A layer projects its vectors by its own weights
+    for keys and values, without positions. The layer's queries attend to these by a separate
+    softmax; the result is multiplied by the gate and added to the attention of the text. Such a
+    prompt therefore stands nowhere in the row, and with gates of zero it is the empty prompt.
 
     Args:
-        rows: The vectors, shape `(length, layers, width)`: of the last so many layers, from below.
-        gates: What is multiplied, shape `(layers, heads)`; or `(layers, 1)`, one for all heads, as in PEFT, which then adds
-            what comes out where PEFT does: in models like GPT-2 behind the attention's output projection, not before it.
+        rows: The vectors, shape `(length, layers, width)`, for the LM's last `layers` layers, the
+            lowest of them first.
+        gates: The factors, shape `(layers, heads)`. Shape `(layers, 1)` means one factor for all
+            heads, as in PEFT; the result is then added where PEFT adds it: in models like GPT-2
+            behind the attention's output projection, not before it.
     """
 
     kind = "gated"
@@ -221,16 +235,18 @@ class GatedPrompt(RowsPrompt):
     gates: Tensor
 
 
-#: What vectors are called beside weights, whose names all hold a dot.
+#: The name of the vectors among tensors by name: the names of weights all hold a dot.
 VECTORS = "vectors"
 
 
 @dataclass(frozen=True, eq=False)
 class NamedPrompt(TrainedPrompt):
-    """A trained prompt of tensors by name: what changed weights, alone and with vectors, have in common.
+    """A trained prompt that consists of tensors by name.
+
+    Changed weights have this in common, alone or with vectors.
 
     Args:
-        tensors: By name.
+        tensors: The tensors by name.
     """
 
     tensors: Mapping[str, Tensor] = field(repr=False)
@@ -247,7 +263,7 @@ class NamedPrompt(TrainedPrompt):
 
     @property
     def length(self) -> int:
-        """One vector a token; weights are none."""
+        """The number of vectors, one for each token; weights count as no token."""
         return length_of(self.tensors)
 
     @property
@@ -257,21 +273,22 @@ class NamedPrompt(TrainedPrompt):
 
     @classmethod
     def load(cls, tensors: Mapping[str, Tensor]) -> Self:
-        """All that the file holds."""
+        """The prompt of all tensors that the file holds."""
         return cls(tensors)
 
 
 @dataclass(frozen=True, eq=False)
 class Weights(NamedPrompt):
-    """Other weights of the LM, which baselines hand in in place of a prompt; no tokens are added to a row.
+    """Changed weights of the LM, which baselines hand in instead of a prompt.
 
-    A tensor with the name of one of the LM's weights takes its place while the prompt is scored. Others are added to what
-    a module puts out, and end in the name of their part (the formulas stand in `promptsearch.models.weights`): `lora_A` and
-    `lora_B` of a linear map; `adapter_down`, `adapter_down_bias`, `adapter_up` and `adapter_up_bias` of a layer's attention or
-    MLP.
+    They add no tokens to a row. A tensor that has the name of one of the LM's weights replaces that
+    weight while the prompt is scored. Other tensors are added to a module's output, and their names
+    end in the name of their part: `lora_A` and `lora_B` for a linear map; `adapter_down`,
+    `adapter_down_bias`, `adapter_up` and `adapter_up_bias` for a layer's attention or MLP. The
+    formulas stand in `promptsearch.models.weights`.
 
     Args:
-        tensors: By name; none at all stand for the LM as it is.
+        tensors: The tensors by name; an empty mapping stands for the LM as it is.
     """
 
     kind = "weights"
@@ -279,30 +296,32 @@ class Weights(NamedPrompt):
 
 @dataclass(frozen=True, eq=False)
 class TunedPrompt(NamedPrompt):
-    """Vectors for an LM that was tuned with them: those of a soft prompt, and other weights of the LM.
+    """A prompt of vectors together with changed weights of the LM, which were tuned with them.
 
     Args:
-        tensors: Weights by name, as in `Weights`, and under `vectors` the vectors in the order of the template's slots, shape
-            `(length, width)`.
+        tensors: The weights by name, as in `Weights`, and under the name `vectors` the vectors of a
+            soft prompt, in the order of the template's slots, shape `(length, width)`.
     """
 
     kind = "tuned"
-    #: As in `RowsPrompt`, of the vectors; weights have the shapes that the LM's have.
+    #: The dimensions of the vectors, as in `RowsPrompt`;
+    #: weights have the shapes that the LM's weights have.
     shapes: ClassVar[dict[str, tuple[str, ...]]] = {VECTORS: ("length", "width")}
 
     def __post_init__(self) -> None:
-        """Check that there are vectors."""
+        """Check that there are vectors, and do what all named prompts do."""
         shape = tuple(self.tensors[VECTORS].shape) if VECTORS in self.tensors else None
         if shape is None or len(shape) != 2:
             found = "no such tensor" if shape is None else str(shape)
             raise PromptError(
-                f"a tuned prompt has {VECTORS} of shape (length, width) beside its weights, got {found}"
+                f"a tuned prompt has {VECTORS} of shape (length, width) beside its weights, "
+                f"got {found}"
             )
         super().__post_init__()
 
     @property
     def vectors(self) -> Tensor:
-        """Shape `(length, width)`."""
+        """The vectors, shape `(length, width)`."""
         return self.tensors[VECTORS]
 
 
@@ -314,41 +333,55 @@ Trained = SoftPrompt | PrefixPrompt | GatedPrompt | Weights | TunedPrompt
 Prompt = HardPrompt | TextPrompt | Trained
 T = TypeVar("T", bound=TrainedPrompt)
 E = TypeVar("E", int, str)
-#: What numbers of prompts may be, in safetensors' words.
+#: The types that a prompt's numbers may have in a file, in safetensors' words.
 _DTYPES = ("F64", "F32", "F16", "BF16")
-#: Kind -> class of the trained ones.
+#: The classes of trained prompts by the names of their kinds.
 TRAINED: dict[
     str,
     type[SoftPrompt] | type[PrefixPrompt] | type[GatedPrompt] | type[Weights] | type[TunedPrompt],
 ] = {kind.kind: kind for kind in (SoftPrompt, PrefixPrompt, GatedPrompt, Weights, TunedPrompt)}
-#: A trained prompt's numbers while it is trained: rows of vectors or of a prefix, the vectors and gates of a gated prompt, or
-#: weights by name, those of a tuned prompt with its vectors under `vectors`.
+#: A trained prompt's numbers while it is trained: rows of vectors or of a prefix; the vectors and
+#: gates of a gated prompt; or weights by name, with the vectors of a tuned prompt under `vectors`.
 Numbers = Tensor | tuple[Tensor, Tensor] | Mapping[str, Tensor]
 
 
 def tensors_of(numbers: Numbers) -> list[Tensor]:
-    """The tensors of a prompt that is being trained; of those without names the first has one row a token."""
+    """The tensors of a prompt that is being trained.
+
+    Where they have no names, the first tensor has one row for each token.
+
+    Args:
+        numbers: The prompt's numbers, of any kind.
+    """
     if isinstance(numbers, Mapping):
         return list(numbers.values())
     return [numbers] if isinstance(numbers, Tensor) else list(numbers)
 
 
 def length_of(numbers: Numbers) -> int:
-    """The tokens of a prompt that is being trained: weights are none."""
+    """The number of tokens of a prompt that is being trained; weights count as no token."""
     if isinstance(numbers, Mapping):
         return len(numbers.get(VECTORS, ()))
     return len(tensors_of(numbers)[0])
 
 
 def parted(tensors: Mapping[str, Tensor]) -> tuple[Tensor | None, dict[str, Tensor]]:
-    """The vectors among tensors by name, None where there are none, and the weights."""
+    """The vectors among tensors by name, or None where there are none; and the weights.
+
+    Args:
+        tensors: The tensors of changed weights, or of a tuned prompt.
+    """
     return tensors.get(VECTORS), {
         name: tensor for name, tensor in tensors.items() if name != VECTORS
     }
 
 
 def kind_of(prompt: type) -> Kind:
-    """The kind of template that takes prompts of a class."""
+    """The kind of template that takes prompts of a class.
+
+    Args:
+        prompt: The class.
+    """
     kinds: dict[type, Kind] = {
         PrefixPrompt: "prefix",
         GatedPrompt: "gated",
@@ -359,7 +392,7 @@ def kind_of(prompt: type) -> Kind:
 
 
 class Sizes(Protocol):
-    """What says how large prompts are: an LM, or what scores with it."""
+    """The sizes that prompts need to fit: an LM knows them, and so does what scores with it."""
 
     @property
     def embeddings(self) -> Tensor:
@@ -367,11 +400,14 @@ class Sizes(Protocol):
 
     @property
     def prefix_shape(self) -> tuple[int, ...]:
-        """What a token of a prefix is: `(layers, 2, key heads, size of a head)`, keys, then values."""
+        """The shape for a token of a prefix: `(layers, 2, key heads, size of a head)`.
+
+        Keys come first, then values.
+        """
 
     @property
     def gated_shape(self) -> tuple[int, int, int]:
-        """What gated prompts have at most: `(layers, heads, width)`."""
+        """The most that gated prompts can have: `(layers, heads, width)`."""
 
 
 def shapes_for(
@@ -380,10 +416,11 @@ def shapes_for(
     """The shapes that the tensors of a trained prompt should have.
 
     Args:
-        kind: Of the prompt; not `weights`. Of a tuned prompt, the vectors alone.
-        found: The shapes that they have; a gated prompt may have fewer layers than the LM, and one gate for all heads.
-        length: Tokens of the prompt.
-        sizes: Of the LM.
+        kind: The prompt's kind, not `weights`. For a tuned prompt only the vectors count.
+        found: The shapes that they have. A gated prompt may have fewer layers than the LM, and one
+            gate for all heads.
+        length: The number of the prompt's tokens.
+        sizes: The LM's sizes.
     """
     if kind == "prefix":
         return ((length, *sizes.prefix_shape),)
@@ -396,12 +433,15 @@ def shapes_for(
 
 
 def own_copy(prompt: Any) -> Prompt:
-    """The same prompt in an object of its own: whoever made it may change what he holds, but not this one.
+    """The same prompt in a new object, which nobody who holds the given one can change.
 
-    Its key follows from its content, whatever the given one says of itself.
+    Its key follows from its content, whatever key the given object shows.
+
+    Args:
+        prompt: The given object, made by code that is not trusted.
 
     Raises:
-        StrategyError: It is no prompt, or its content is none.
+        StrategyError: It is no prompt, or its content is no content of a prompt.
     """
     kind = type(prompt)
     try:
@@ -422,7 +462,11 @@ def own_copy(prompt: Any) -> Prompt:
 
 
 def prompt_to_json(prompt: Prompt) -> dict[str, Any]:
-    """The prompt as JSON values: in full for hard and text prompts, by key and size for trained ones."""
+    """The prompt as JSON values: hard and text prompts in full, trained ones by key and size.
+
+    Args:
+        prompt: A prompt of any kind.
+    """
     if isinstance(prompt, HardPrompt):
         return {"kind": "hard", "key": prompt.key, "ids": list(prompt.ids)}
     if isinstance(prompt, TextPrompt):
@@ -436,10 +480,16 @@ def prompt_to_json(prompt: Prompt) -> dict[str, Any]:
 
 
 def prompt_from_json(data: dict[str, Any], folder: Path | None = None) -> Prompt:
-    """The reverse of `prompt_to_json`; a trained prompt's numbers are read from `folder/KEY.safetensors`.
+    """The prompt that JSON values stand for: the reverse of `prompt_to_json`.
+
+    Args:
+        data: The JSON values.
+        folder: The folder of trained prompts, whose numbers are read from `KEY.safetensors` there;
+            None: trained prompts are refused.
 
     Raises:
-        PromptError: The data name no known kind, or the content does not have the key beside it.
+        PromptError: The data name no known kind, or the content does not have the key that they
+            give.
     """
     kind, key = data.get("kind"), data.get("key")
     if not isinstance(kind, str) or kind not in (
@@ -450,9 +500,8 @@ def prompt_from_json(data: dict[str, Any], folder: Path | None = None) -> Prompt
         raise PromptError(
             f"expected a prompt of kind hard, text, {', '.join(TRAINED)}, got {str(kind)[:80]!r}"
         )
-    if not isinstance(key, str) or not re.fullmatch(
-        r"[0-9a-f]{20}", key
-    ):  # also the name of a file
+    # The key is also the name of a file, so that nothing but digits may stand in it.
+    if not isinstance(key, str) or not re.fullmatch(r"[0-9a-f]{20}", key):
         raise PromptError(
             f"expected the key of a prompt, 20 hexadecimal digits, got {str(key)[:80]!r}"
         )
@@ -475,18 +524,23 @@ def _listed(data: Mapping[str, Any], name: str, kind: type[E]) -> list[E]:
     found = data.get(name)
     if not isinstance(found, list) or not all(type(each) is kind for each in found):
         raise PromptError(
-            f"expected '{name}' of a {data['kind']} prompt as a list of {kind.__name__}s, got {str(found)[:80]!r}"
+            f"expected '{name}' of a {data['kind']} prompt as a list of {kind.__name__}s, "
+            f"got {str(found)[:80]!r}"
         )
     return found
 
 
 def save_trained(prompt: TrainedPrompt, path: Path) -> None:
-    """Write the numbers of a trained prompt as safetensors, never half."""
+    """Write the numbers of a trained prompt as safetensors; the file is never half written."""
     write_aside(path, safetensors.torch.save(dict(prompt.tensors), metadata={"key": prompt.key}))
 
 
 def load_trained(path: Path, kind: type[T]) -> T:
     """Read what `save_trained` wrote.
+
+    Args:
+        path: The file.
+        kind: The class of the prompt.
 
     Raises:
         PromptError: There is no such file, or it holds something else.
@@ -506,18 +560,19 @@ def read_tensors(path: Path, whose: str = "a prompt") -> dict[str, Tensor]:
         whose: What they belong to, for the message.
 
     Raises:
-        PromptError: There is no such file, or it is damaged.
+        PromptError: There is no such file, it is damaged, or it holds something else than finite
+            floating-point numbers.
     """
     try:
-        with opened(
-            path, psutil.virtual_memory().available
-        ):  # an ordinary file, which memory holds
+        # This refuses what is no ordinary file, and a file that memory does not hold.
+        with opened(path, psutil.virtual_memory().available):
             pass
         with safetensors.safe_open(path, "pt") as file:
             for name in file.keys():  # noqa: SIM118 - no mapping
                 if (dtype := file.get_slice(name).get_dtype()) not in _DTYPES:
                     raise PromptError(
-                        f"{shown(path)}: the tensor {name[:80]!r} is of {dtype}, expected {', '.join(_DTYPES)}"
+                        f"{shown(path)}: the tensor {name[:80]!r} is of {dtype}, "
+                        f"expected {', '.join(_DTYPES)}"
                     )
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (FileError, OSError, safetensors.SafetensorError) as error:
@@ -527,6 +582,7 @@ def read_tensors(path: Path, whose: str = "a prompt") -> dict[str, Tensor]:
     for name, tensor in tensors.items():
         if not tensor.isfinite().all():
             raise PromptError(
-                f"{shown(path)}: the tensor {name[:80]!r} holds something else than numbers (NaN or infinite ones)"
+                f"{shown(path)}: the tensor {name[:80]!r} holds something else than numbers "
+                "(NaN or infinite ones)"
             )
     return tensors

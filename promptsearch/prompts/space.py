@@ -15,7 +15,8 @@ from promptsearch.errors import StrategyError, TaskError
 from promptsearch.prompts.prompt import HardPrompt, TextPrompt
 from promptsearch.tasks.template import Slot
 
-#: Cosines computed at a time: those of a whole vocabulary with a large pool would take gigabytes.
+#: The most cosines computed at a time: those of a whole vocabulary with a large pool would take
+#: gigabytes.
 _COSINES = 2**22
 
 
@@ -23,12 +24,13 @@ class PromptSpace:
     """All sequences of `length` tokens from a pool.
 
     Args:
-        pool: Token ids that a hard prompt may use, any order, no repeats; kept sorted.
-        length: Tokens in a prompt, over all slots of the template.
+        pool: Token ids that a hard prompt may use, in any order, without repeats; kept sorted.
+        length: The number of tokens in a prompt, over all slots of the template.
         decode: Turns ids into text, for messages, reports and shorter prompts.
-        slots: The template's slots, of `length` tokens in all; left out: one slot.
-        first: Turns ids that begin a row into text, where the first slot does; left out: `decode` does.
-        embeddings: Gives the LM's embeddings, shape `(vocabulary, width)`, when they are needed first.
+        slots: The template's slots, `length` tokens in all; left out: one slot.
+        first: Turns ids into text where the first slot begins a row; left out: `decode` does.
+        embeddings: Gives the LM's embeddings, shape `(vocabulary, width)`; called when they are
+            first needed.
 
     Raises:
         TaskError: The pool is empty, the length is below 1, or the slots have another length.
@@ -52,7 +54,8 @@ class PromptSpace:
         self._slots = tuple(slots) or (Slot(length, space=False),)
         if (given := sum(slot.length or 0 for slot in self._slots)) != length:
             raise TaskError(
-                f"the slots of a prompt of {length} tokens have {given} tokens: bind the template to its length first"
+                f"the slots of a prompt of {length} tokens have {given} tokens: "
+                "bind the template to its length first"
             )
         self._embeddings = embeddings
         ids.setflags(write=False)
@@ -63,7 +66,7 @@ class PromptSpace:
         self._members = frozenset(ids.tolist())
 
     def over(self, pool: ArrayLike) -> PromptSpace:
-        """The space of prompts of the same slots over another pool."""
+        """The space of prompts for the same slots over another pool."""
         return PromptSpace(
             pool,
             self.length,
@@ -76,18 +79,18 @@ class PromptSpace:
     def shown(
         self, decode: Callable[[Sequence[int]], str], embeddings: Callable[[], Tensor]
     ) -> PromptSpace:
-        """The same space in an object of its own, which reaches the LM by these two alone.
+        """The same space in an object of its own, which reaches the LM by these arguments alone.
 
         Args:
             decode: As for the constructor.
-            embeddings: As for the constructor; not asked where this space has none.
+            embeddings: As for the constructor; never called where this space has no embeddings.
         """
         known = None if self._embeddings is None else embeddings
         return PromptSpace(self.pool, self.length, decode, slots=self._slots, embeddings=known)
 
     @property
     def size(self) -> int:
-        """The number of prompts in the space, exactly."""
+        """The exact number of prompts in the space."""
         size: int = len(self.pool) ** self.length
         return size
 
@@ -95,23 +98,27 @@ class PromptSpace:
         """The prompt whose tokens stand at these places of the pool.
 
         Args:
-            indices: Shape `(length,)`, each in `[0, len(pool))`: what optimizers over integers propose.
+            indices: Places in the pool, shape `(length,)`, each in `[0, len(pool))`: what
+                optimizers over integers propose.
         """
         return HardPrompt(self.pool[np.asarray(indices, dtype=np.int64)])
 
     def indices(self, prompt: HardPrompt) -> NDArray[np.int64]:
-        """The reverse of `prompt`, shape `(length,)`."""
+        """The places of a prompt's tokens in the pool, shape `(length,)`; reverses `prompt`."""
         return np.searchsorted(self.pool, np.asarray(prompt.ids))
 
     def sample(self, rng: np.random.Generator, count: int) -> list[HardPrompt]:
-        """`count` prompts, uniform over the space, with replacement."""
+        """`count` prompts, drawn uniformly from the space, with replacement."""
         return [self.prompt(row) for row in rng.integers(len(self.pool), size=(count, self.length))]
 
     def beginning(self, ids: Sequence[int]) -> HardPrompt | TextPrompt:
-        """The prompt of the first tokens alone: the text of these, each slot's in its slot, and the other slots empty.
+        """The prompt that only the first tokens make.
+
+        It is a text prompt: each slot holds the text of its own tokens, and slots that no token
+        reaches are empty. With all `length` tokens it is a hard prompt.
 
         Args:
-            ids: Tokens of the pool, at most `length`; with `length` of them it is a hard prompt.
+            ids: Tokens of the pool, at most `length`.
         """
         if len(ids) == self.length:
             return HardPrompt(ids)
@@ -121,21 +128,20 @@ class PromptSpace:
             part = ids[begin : begin + (slot.length or 0)]
             begin += slot.length or 0
             text = (self.decode if texts else self._first)(part) if part else ""
-            texts.append(
-                text.removeprefix(" ") if slot.space else text
-            )  # the template puts the slot's own space there
+            # The template itself writes the space before such a slot.
+            texts.append(text.removeprefix(" ") if slot.space else text)
         return TextPrompt(texts)
 
     def neighbours(self, tokens: ArrayLike, count: int) -> NDArray[np.int64]:
-        """The tokens of the pool that are nearest to given ones, by the cosine of their embeddings.
+        """The tokens of the pool that are nearest to given tokens, by the cosine of embeddings.
 
         Args:
-            tokens: Ids of the vocabulary, of the pool or not, shape `(tokens,)`.
-            count: How many neighbours of each.
+            tokens: Ids of the vocabulary, in the pool or not, shape `(tokens,)`.
+            count: The number of neighbours wanted for each token.
 
         Returns:
-            Ids, nearest first, none a neighbour of itself, shape `(tokens, min(count, len(pool) - 1))`; of equally near ones the
-            lower id comes first.
+            Ids, nearest first, shape `(tokens, min(count, len(pool) - 1))`. No token is a neighbour
+            of itself; among equally near tokens the lower id comes first.
 
         Raises:
             StrategyError: The space knows no embeddings, or `count` is below 1.
@@ -148,7 +154,7 @@ class PromptSpace:
         found = [np.empty((0, count), dtype=np.int64)]
         for some in ids.split(max(1, _COSINES // len(self.pool))):
             cosines = self._directions(some) @ self._pool_directions.T  # (some, pool)
-            cosines[some[:, None] == own] = -2  # itself: below all others
+            cosines[some[:, None] == own] = -2  # a token itself ranks below all others
             nearest = cosines.sort(dim=1, descending=True, stable=True).indices[:, :count]
             found.append(self.pool[nearest.numpy()])
         return np.concatenate(found)
@@ -158,10 +164,11 @@ class PromptSpace:
         return self._directions(torch.as_tensor(self.pool.copy()))  # (pool, width)
 
     def _directions(self, tokens: Tensor) -> Tensor:
-        """Embeddings of length 1, shape `(tokens, width)`."""
+        """The tokens' embeddings, scaled to length 1, shape `(tokens, width)`."""
         if self._embeddings is None:
             raise StrategyError(
-                "this space of prompts was made without embeddings, so it knows no neighbours of a token"
+                "this space of prompts was made without embeddings, "
+                "so it knows no neighbours of a token"
             )
         table = self._embeddings()
         return normalize(table.detach()[tokens.to(table.device)].float().cpu(), dim=-1)
@@ -170,14 +177,16 @@ class PromptSpace:
         """Refuse a prompt that is not in the space.
 
         Raises:
-            StrategyError: Wrong number of tokens, or tokens outside the pool.
+            StrategyError: It has the wrong number of tokens, or tokens outside the pool.
         """
         if len(prompt.ids) != self.length:
             raise StrategyError(
-                f"a hard prompt here has {self.length} tokens, got {len(prompt.ids)}: {list(prompt.ids)[:20]}"
+                f"a hard prompt here has {self.length} tokens, got {len(prompt.ids)}: "
+                f"{list(prompt.ids)[:20]}"
             )
         strangers = [i for i in prompt.ids if i not in self._members]
         if strangers:
             raise StrategyError(
-                f"the tokens {strangers} are not in the pool of {len(self.pool)} tokens: propose ids from objective.space.pool"
+                f"the tokens {strangers} are not in the pool of {len(self.pool)} tokens: "
+                "propose ids from objective.space.pool"
             )

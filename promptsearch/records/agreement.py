@@ -13,9 +13,10 @@ from promptsearch.records.ledger import total
 from promptsearch.records.results import Run, Study, TaskInfo, TestScore
 from promptsearch.tasks.metrics import METRICS, metric_function
 
-#: Sums of float64 in another order differ by less.
+#: The relative difference up to which two sums are the same: float64 in another order differs by
+#: less.
 _SAME = 1e-6
-#: The loss below which the right answer is the most probable one: without a tie.
+#: The loss in nats below which the right answer is the most probable one, without a tie.
 _CERTAIN = math.log(2) - 1e-4
 
 
@@ -23,11 +24,11 @@ def check_run(run: Run, study: Study) -> None:
     """See that a finished run does not contradict itself or the settings of its study.
 
     Args:
-        run: As its `result.json` has it.
+        run: The run as its `result.json` has it.
         study: Its study.
 
     Raises:
-        ValueError: It does; says where.
+        ValueError: It contradicts itself or them; the message says where.
     """
     if run.seed not in study.seeds:
         raise ValueError(f"its seed {run.seed} is none of the study's")
@@ -51,11 +52,11 @@ def check_settings(run: Run, settings: Mapping[str, Any]) -> None:
     """See that a run is the one that its `run.json` announced.
 
     Args:
-        run: As its `result.json` has it.
-        settings: Of `run.json`.
+        run: The run as its `result.json` has it.
+        settings: The settings in `run.json`.
 
     Raises:
-        ValueError: It is another one; says in what.
+        ValueError: It is another one; the message says in what it differs.
     """
     own = {key: getattr(run, key) for key in ("strategy", "label", "options", "seed", "budget")}
     own["start"] = run.start and {
@@ -72,13 +73,13 @@ def check_scores(name: str, score: TestScore, task: TaskInfo, size: int) -> None
     """See that loss and metric on a split are those of its examples.
 
     Args:
-        name: Of the split.
-        score: On it.
-        task: Its task.
-        size: Examples of the split.
+        name: The split's name.
+        score: The scores on the split.
+        task: The split's task.
+        size: The number of examples in the split.
 
     Raises:
-        ValueError: They are not; says where.
+        ValueError: They are not; the message says where.
     """
     for key in ("losses", "correct", "predictions", "labels", "shares"):
         values = getattr(score, key)

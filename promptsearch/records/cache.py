@@ -1,9 +1,10 @@
 """Scores of earlier runs, kept in SQLite.
 
-An entry is one whole call of the scorer: these prompts, in this order, on these examples. A prompt's loss moves
-in its last digits with the other members of its batch, so only the same call may reuse it: then a run gets the
-same numbers whether the cache is empty or full. Its name follows from the model's weights as they were when it was scored, and
-it stands behind a checksum: an entry that something else has written or changed is scored again.
+An entry is one whole call of the scorer: these prompts, in this order, on these examples. A
+prompt's loss moves in its last digits with the other members of its batch, so only the same call
+may reuse it: then a run gets the same numbers whether the cache is empty or full. Its name follows
+from the model's weights as they were when it was scored, and it stands behind a checksum: an entry
+that something else has written or changed is scored again.
 """
 
 from __future__ import annotations
@@ -32,8 +33,9 @@ T = TypeVar("T")
 class ScoreCache:
     """A SQLite file of scores; several processes may share it.
 
-    It saves time and nothing else: where the file cannot be used, be it damaged, locked, on a full disk or no such file at all,
-    this is said once, and scores are computed as if there were none. An entry that is not what was put there is made anew.
+    It saves time and nothing else: where the file cannot be used, be it damaged, locked, on a full
+    disk or no such file at all, this is said once, and scores are computed as if there were none.
+    An entry that is not what was put there is made anew.
 
     Args:
         path: The file; made with its folder where it is missing.
@@ -61,7 +63,8 @@ class ScoreCache:
             return work()
         except (sqlite3.Error, FileError) as error:
             log.warning(
-                "scores of earlier runs, in %s, are not used (%s): what they would save is computed again, and no number changes",
+                "scores of earlier runs, in %s, are not used (%s): what they would save is "
+                "computed again, and no number changes",
                 shown(self._path),
                 error,
             )

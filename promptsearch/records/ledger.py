@@ -1,9 +1,9 @@
 """What a run may spend and what it has spent, in LM tokens.
 
-Forward costs 1 a token, backward to activations 1 more, for the share of layers that it crosses, and to weights 1 more, for
-the share of weights that get a gradient (each is 2N FLOPs a token for an LM of N parameters).
-Template, prompt and example alone decide the price, on every machine; what the engine saves beyond it is
-reported as `computed`, never credited.
+A forward pass costs 1 a token. A backward pass costs 1 more for activations, times the share of
+layers that it crosses, and 1 more for weights, times the share of weights that get a gradient (each
+1 is 2N FLOPs a token for an LM of N parameters). Template, prompt and example alone decide the
+price, on every machine. What the engine saves is seen in `computed`, and is never credited.
 """
 
 from __future__ import annotations
@@ -14,12 +14,15 @@ from typing import Any
 
 from promptsearch.errors import BudgetExhausted
 
-#: What stands on the bill of a run.
+#: The kinds of tokens that stand on the bill of a run.
 BILL = ("forward", "backward", "proposer", "pool", "brought")
 
 
 def total(ledger: Mapping[str, Any]) -> int:
-    """The whole bill of an account as JSON values; accounts of older versions lack some kinds of tokens."""
+    """The whole bill of an account given as JSON values.
+
+    Accounts of older versions lack some kinds of tokens, which then count as 0.
+    """
     return sum(ledger.get(kind, 0) for kind in BILL)
 
 
@@ -85,11 +88,12 @@ class Ledger(_Account):
     forward: int = 0
     backward: int = 0
     proposer: int = 0
-    #: What it took to find the words of the run's hard prompts: paid before it starts, computed once for a study.
+    #: What it took to find the words of the run's hard prompts: paid before it starts, computed
+    #: once for a study.
     pool: int = 0
     #: What the run spent whose winner this one starts from: on the bill, but not of this budget.
     brought: int = 0
-    #: Of the forward tokens, those whose scores another run had left in the cache: charged, not computed.
+    #: Forward tokens whose scores another run had left in the cache: charged, not computed.
     cached: int = 0
     #: What the engine really ran.
     computed: int = 0
@@ -129,5 +133,6 @@ class Ledger(_Account):
         """
         if price + reserve > self.left:
             raise BudgetExhausted(
-                f"{price} tokens are wanted and {reserve} are set aside for selection, but {self.left} of {self.budget} are left"
+                f"{price} tokens are wanted and {reserve} are set aside for selection, but "
+                f"{self.left} of {self.budget} are left"
             )

@@ -1,4 +1,4 @@
-"""Reading a study's folder. A file that lacks a key, or holds another type there, is named."""
+"""Reading a study's folder; an error names the file that lacks a key or holds another type."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from promptsearch.records.agreement import check_run, check_scores, check_settin
 from promptsearch.records.results import FailedRun, Results, Run, Study, TestScore
 from promptsearch.records.sealed import damaged, read_record
 
-#: The records of a study's folder, and of a run's.
+#: The names of the records in a study's folder, and in a run's.
 STUDY, RUN, RESULT = "study.json", "run.json", "result.json"
 T = TypeVar("T")
 R = TypeVar("R", Run, FailedRun)
@@ -25,7 +25,8 @@ def load_results(folder: Path | str, *, trust_code: bool = False) -> Results:
 
     Args:
         folder: What `promptsearch compare` was given as `--out`.
-        trust_code: Whether a report may import the modules that the study names as metrics; else it takes what runs recorded.
+        trust_code: Whether a report may import the modules that the study names as metrics; else it
+            takes what runs recorded.
 
     Returns:
         The study and all its runs.
@@ -86,7 +87,8 @@ def load_study(folder: Path) -> Study:
             else "`promptsearch compare STUDY.yaml --out FOLDER` makes one."
         )
         raise StudyError(
-            f"expected the folder of a study, with a file study.json in it; there is none in {shown(folder)}. {hint}"
+            "expected the folder of a study, with a file study.json in it; there is none in "
+            f"{shown(folder)}. {hint}"
         )
     return _read(path, read_record(path, "study", _remedy(path)), Study)
 
@@ -99,12 +101,14 @@ def load_run(path: Path, study: Study) -> Run | FailedRun:
         study: Its study.
 
     Raises:
-        RecordError: The file is damaged, contradicts itself, the study, or the `run.json` beside it, or is of another run.
+        RecordError: The file is damaged, contradicts itself, the study, or the `run.json` beside
+            it, or is of another run.
     """
     data = read_record(path, "result", _remedy(path))
     if data.get("task") not in study.tasks:
         raise RecordError(
-            f"{shown(path)} is of the task {data.get('task')!r}; study.json has {', '.join(study.tasks)}: move it to its study"
+            f"{shown(path)} is of the task {data.get('task')!r}; study.json has "
+            f"{', '.join(study.tasks)}: move it to its study"
         )
     run: Run | FailedRun
     if data.get("status") == "failed":
@@ -200,9 +204,17 @@ def _remedy(path: Path) -> str:
     """The one next step where a record is damaged: its name tells what hangs on it."""
     if path.name == STUDY:
         return (
+<<<<<<< HEAD
             "restore it from a copy, or run the study again into a new folder with --out; the runs in "
+=======
+            "restore it from a copy, or run the study again into a new folder with --out; the runs "
+            "in "
+>>>>>>> prose
             "this one stay as they are"
         )
     if path.name == RUN:
         return "restore it, or delete it alone and run the study again: it is written anew"
-    return "restore it, or delete it and run the study again: the run ends again from its log, with the same numbers"
+    return (
+        "restore it, or delete it and run the study again: the run ends again from its log, with "
+        "the same numbers"
+    )

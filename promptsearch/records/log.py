@@ -1,8 +1,9 @@
 """The append-only log of a run, and reading it back.
 
-One line of `evaluations.jsonl` is one call of the scorer: which prompts on which examples, every loss, and the
-ledger after it. A run that was killed is replayed from these lines: the strategy proposes again what it proposed
-before (same seed), and the scores come from the log instead of the LM.
+One line of `evaluations.jsonl` is one call of the scorer: which prompts on which examples, every
+loss, and the ledger after it. A run that was killed is replayed from these lines: the strategy
+proposes again what it proposed before (same seed), and the scores come from the log instead of the
+LM.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from promptsearch.records.ledger import BILL
 from promptsearch.records.log_line import check_evaluation, check_proposal, scored_examples
 from promptsearch.records.sealed import damaged, sealed_line, unseal
 
-#: Bytes of a log, and of one line of it, at most.
+#: The most bytes of a log, and of one line in it.
 _LARGEST, _LONGEST = 1 << 36, 1 << 29
 #: What to do where a log is damaged.
 _REMEDY = "restore the file, or delete it alone and run the study again: its scores are made anew"
@@ -39,10 +40,12 @@ Check = Callable[[Mapping[str, Any], Mapping[str, Any] | None], None]
 def read_log(path: Path) -> tuple[list[dict[str, Any]], int]:
     """All whole lines of a log, and the number of bytes that they take.
 
-    A last line without its line end is what a kill leaves: it is dropped. Any other damage is an error.
+    A last line without its line end is what a kill leaves: it is dropped. Any other damage is an
+    error.
 
     Raises:
-        RecordError: A line is no evaluation, is out of order, or contradicts itself; names file and line.
+        RecordError: A line is no evaluation, is out of order, or contradicts itself; the message
+            names file and line.
         FileError: The file cannot be read.
     """
     return _read_lines(path, "evaluation", check_evaluation, _REMEDY)
@@ -66,7 +69,8 @@ def _read_lines(
                 check(line, lines[-1] if lines else None)
             except (ValueError, KeyError, TypeError, AttributeError, LookupError) as error:
                 raise RecordError(
-                    f"{shown(path)}, line {len(lines) + 1}: this is not {what} number {len(lines)} of the run "
+                    f"{shown(path)}, line {len(lines) + 1}: this is not {what} number {len(lines)} "
+                    "of the run "
                     f"({_reason(error)}): the log is damaged: {remedy}"
                 ) from error
             lines.append(line)
@@ -126,17 +130,19 @@ class ProposalLog:
         """The next old call, if there is one.
 
         Args:
-            request: Names what is asked now.
+            request: The name of what is asked now.
 
         Raises:
-            RecordError: The old call asked something else: the strategy is not deterministic, or the code changed.
+            RecordError: The old call asked something else: the strategy is not deterministic, or
+                the code changed.
         """
         if not self._queue:
             return None
         line = self._queue.popleft()
         if line["request"] != request:
             raise RecordError(
-                f"proposal {line['n']} of {self._path} answers another request than the run makes now. A strategy must ask the "
+                f"proposal {line['n']} of {self._path} answers another request than the run makes "
+                "now. A strategy must ask the "
                 f"same again from the same seed and the same scores: {_OTHER_CODE}"
             )
         self.count += 1
@@ -188,7 +194,7 @@ class RunLog:
 
     @property
     def searched(self) -> bool:
-        """Whether the search of an earlier process had ended: the next old line belongs to a later stage."""
+        """Whether an earlier process had ended the search: the next old line is of a later stage."""
         return bool(self._queue) and self._queue[0]["stage"] != "search"
 
     @property
@@ -217,15 +223,18 @@ class RunLog:
         """The next old line, if there is one.
 
         Raises:
-            RecordError: The old line is about other prompts: the strategy is not deterministic, or the code changed.
+            RecordError: The old line is about other prompts: the strategy is not deterministic, or
+                the code changed.
         """
         if not self._queue:
             return None
         line = self._queue.popleft()
         if line["stage"] != stage or [p["key"] for p in line["prompts"]] != list(keys):
             raise RecordError(
-                f"evaluation {line['n']} of {self._folder}/evaluations.jsonl is about other prompts than the run proposes now. "
-                f"A strategy must propose the same again from the same seed and the same scores: {_OTHER_CODE}"
+                f"evaluation {line['n']} of {self._folder}/evaluations.jsonl is about other "
+                "prompts than the run proposes now. "
+                "A strategy must propose the same again from the same seed and the same scores: "
+                f"{_OTHER_CODE}"
             )
         self._lines.append(line)
         return line
@@ -238,7 +247,8 @@ class RunLog:
         Args:
             line: As it was handed back.
             examples: How many its prompts are scored on.
-            ledger: What the run has charged with this call; None where a line shows what was charged before.
+            ledger: What the run has charged with this call; None where a line shows what was
+                charged before.
 
         Raises:
             RecordError: It has more or fewer losses, or another bill.
@@ -265,9 +275,10 @@ class RunLog:
             append(self._folder / "evaluations.jsonl", sealed_line(line))
 
     def keep(self, prompts: Sequence[Prompt]) -> None:
-        """Keep the numbers of the best few, those that are trained, for a state that is about to be saved.
+        """Keep the numbers of the best few trained prompts, for a state that is about to be saved.
 
-        The state covers their lines, which name them by key. Prompts of later lines need no file: they are proposed again.
+        The state covers their lines, which name them by key. Prompts of later lines need no file:
+        they are proposed again.
         """
         if self._folder is not None:
             for prompt in prompts:
@@ -285,7 +296,10 @@ class RunLog:
                     remove(path)
 
     def prompt(self, data: dict[str, Any]) -> Prompt | None:
-        """The prompt that a line names; None for a trained prompt whose numbers were not kept, or are damaged."""
+        """The prompt that a line names.
+
+        None for a trained prompt whose numbers were not kept, or are damaged.
+        """
         if data["kind"] not in TRAINED:
             return prompt_from_json(data)
         if self._folder is None or not exists(path := self._numbers(data["key"])):

@@ -13,21 +13,24 @@ from promptsearch.records.scores import Floats
 
 #: The order in which a run passes through its stages.
 STAGES = ("search", "rescore", "select", "empty", "test")
-#: Of prompts.
+#: The kinds of prompts.
 KINDS = ("hard", "text", *TRAINED)
-#: Nats: numbers have six decimals each; what lies nearer than the other may be told as a tie, or as none.
+#: Distances in nats: numbers that are closer than the first are the same, as each has six decimals;
+#: choices that are closer than the second may count as a tie or not.
 _ROUNDING, _TIE = 1e-5, 1e-4
 
 
 def check_evaluation(line: Mapping[str, Any], before: Mapping[str, Any] | None) -> None:
-    """See that a line is an evaluation, and that its scores and its ledger agree with each other and with the line before.
+    """See that a line is an evaluation that agrees with itself and with the line before.
+
+    Its scores must agree with each other, and its ledger with its scores and the ledger before.
 
     Args:
-        line: As it was read.
+        line: The line as it was read.
         before: The line before, which passed.
 
     Raises:
-        ValueError: It is none; says where.
+        ValueError: It is none, or contradicts; the message says where.
         KeyError: A key is missing.
         TypeError: A value is of another type.
     """
@@ -49,7 +52,7 @@ def check_proposal(line: Mapping[str, Any], before: Mapping[str, Any] | None) ->
     """See that a line is a proposer's answer.
 
     Args:
-        line: As it was read.
+        line: The line as it was read.
         before: The line before.
 
     Raises:

@@ -9,9 +9,11 @@ from typing import Any, Literal
 
 @dataclass(frozen=True)
 class Model:
-    """The LM of a study: its name, the hashes of weights and tokenizer, its number of parameters, where it came from.
+    """The LM of a study.
 
-    Of one behind an endpoint the number is None, and `served` says where and how it is served, see `promptsearch.models.remote`.
+    Its fields are its name, the hashes of its weights and its tokenizer, its number of parameters,
+    and where it came from. For a model behind an endpoint the number of parameters is None, and
+    `served` says where and how it is served, see `promptsearch.models.remote`.
     """
 
     name: str
@@ -37,7 +39,8 @@ class Noise:
     Args:
         example: The largest difference from float32 on one example.
         prompt: The largest difference from float32 of a prompt's mean.
-        beside: The most by which an example's loss moves when its prompt is scored alone instead of beside others.
+        beside: The most by which an example's loss moves when its prompt is scored alone instead of
+            beside others.
     """
 
     example: float
@@ -57,9 +60,9 @@ class TaskInfo:
         choices: The answers to choose from; None for text answers.
         majority: Share of the most frequent answer in the test split.
         pool: Tokens that a hard prompt may use.
-        noise: What the search's dtype does to losses, in nats, None: not measured.
+        noise: What the search's dtype does to losses, in nats; None where it was not measured.
         pool_made: How the pool was made; empty where an earlier version made the study.
-        pool_hash: Of the pool's token ids.
+        pool_hash: The hash of the pool's token ids.
         pool_price: LM tokens that finding it took, charged to each run of hard prompts.
         notes: What was dropped from the data, or read otherwise than it may look.
     """
@@ -88,9 +91,11 @@ class Study:
         score_on: Search examples per evaluation.
         max_seconds: The time limit of a run; None for none.
         strategies: Labels in the order of the study file.
-        families: Label -> the label that the rows of a sweep over prompt lengths share; others are left out.
-        tasks: By name.
-        memory: Bytes that might go to keys and values; None where an earlier version made the study.
+        families: Label -> the label that the rows of a sweep over prompt lengths share; others are
+            left out.
+        tasks: Task name -> task.
+        memory: Bytes that might go to keys and values; None where an earlier version made the
+            study.
         race: Whether clearly worse prompts were scored on some examples only.
     """
 
@@ -113,7 +118,7 @@ class Study:
     families: dict[str, str] = field(default_factory=dict)
 
     def family(self, label: str) -> str:
-        """What a row of a sweep shares with those of other lengths; of any other row its label."""
+        """What a row of a sweep shares with those of other lengths; for any other row, its label."""
         return self.families.get(label, label)
 
 
@@ -169,8 +174,9 @@ class TestScore:
         correct: 1 right, 0 wrong, of each example.
         predictions: Index of the chosen answer of each example; None for text answers.
         labels: Index of the right answer of each example; None for text answers.
-        shares: What each example adds to a metric that is a function of the study's author, see `tasks.metrics`; None for
-            other metrics, where it failed, and where an earlier version made the run.
+        shares: What each example adds to a metric that is a function of the study's author, see
+            `tasks.metrics`; None for other metrics, where it failed, and where an earlier version
+            made the run.
         metric_failed: Why a number or the shares of such a metric are missing.
     """
 
@@ -190,13 +196,13 @@ class Beginning:
 
     Args:
         run: The label of that run.
-        seed: Of that run.
-        kind: Of the prompt.
-        key: Its name in logs.
-        text: As a reader sees it.
+        seed: The seed of that run.
+        kind: The prompt's kind.
+        key: The prompt's name in logs.
+        text: The prompt as a reader sees it.
         spent: LM tokens on that run's bill.
-        select: On the select split.
-        test: On the test split.
+        select: The winner's scores on the select split.
+        test: The winner's scores on the test split.
     """
 
     run: str
@@ -219,12 +225,13 @@ class Training:
         before: Search loss in nats of the first prompt; None where it could not be scored.
         after: The least search loss in nats.
         gradients: Norms of the gradient of the prompt at the first steps.
-        reached: Share of the prompt's tokens, or of the changed tensors, that a gradient reached in these steps.
+        reached: Share of the prompt's tokens, or of the changed tensors, that a gradient reached in
+            these steps.
         clipped: Share of the steps whose gradient was clipped.
-        moved: Distance of the last prompt from the first one, as a share of the first one's norm; None where several tensors
-            are trained.
+        moved: Distance of the last prompt from the first one, as a share of the first one's norm;
+            None where several tensors are trained.
         winner: The winner's loss in nats on the select split.
-        empty: The empty prompt's, on the same examples; None where it cannot be scored.
+        empty: The empty prompt's loss on the same examples; None where it cannot be scored.
         findings: What looks wrong, in words.
     """
 
@@ -243,7 +250,10 @@ class Training:
 
 @dataclass(frozen=True)
 class NoExport:
-    """Why the winner of a run has no export: what it scored when it was loaded again, or why it could not be."""
+    """Why the winner of a run has no export.
+
+    Either it scored differently when it was loaded again, or it could not be loaded or written.
+    """
 
     error: str
 
@@ -254,7 +264,8 @@ class Run:
 
     Args:
         budget: LM tokens; None for no limit.
-        ledger: Tokens by kind; `brought` are those of the run that it started from, which are on the bill, but not of its budget.
+        ledger: Tokens by kind; `brought` are those of the run that it started from, which are on
+            the bill, but not of its budget.
         spent: Tokens charged, with those brought.
         stopped: Why the search ended.
         proposals: Distinct prompts scored on all of `score_on`.
@@ -264,7 +275,8 @@ class Run:
         stored: Parameters that have to be kept to use the prompt.
         curve: Pairs of tokens spent and least loss so far.
         gap: Test loss minus fp32 loss on `score_on`, in nats: what selection flattered.
-        bytes: Of the file with the stored parameters, or of the prompt's text; None where an earlier version made the run.
+        bytes: The size of the file with the stored parameters, or of the prompt's text; None where
+            an earlier version made the run.
         training: None where nothing was trained, or an earlier version made the run.
         start: None where it started from no other run.
         export: None where the winner was exported, and scored the same when it was loaded again.

@@ -1,4 +1,4 @@
-"""What was scored: losses, right or wrong, log-probabilities of choices, and how they stand in a line of a log."""
+"""Scores: losses, right or wrong, log-probabilities of choices, and their form in a log line."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ class Scores:
     Args:
         losses: Nats, shape `(prompts, examples)`; NaN in the rows of failed prompts.
         metric: 1 where the answer is right, else 0, shape `(prompts, examples)`; NaN likewise.
-        choices: Log-probabilities, normalised over the choices, shape `(prompts, examples, choices)`; None for text answers.
+        choices: Log-probabilities, normalised over the choices, shape `(prompts, examples,
+            choices)`; None for text answers.
         computed: Tokens that went through the LM.
         failures: Prompt index -> reason.
     """
@@ -36,10 +37,12 @@ class Evaluation:
     """What the objective tells of the prompts of one ask.
 
     Args:
-        values: What to rank by, lower is better, shape `(prompts,)`: the mean loss; +inf for a failed prompt.
+        values: What to rank by, lower is better, shape `(prompts,)`: the mean loss; +inf for a
+            failed prompt.
         losses: Nats, shape `(prompts, examples)`; NaN = not scored, nothing else.
         metric: 1 right, 0 wrong, NaN not scored, shape `(prompts, examples)`.
-        choices: Log-probabilities over the choices, shape `(prompts, examples, choices)`; None for text answers.
+        choices: Log-probabilities over the choices, shape `(prompts, examples, choices)`; None for
+            text answers.
         examples: The ids of the examples, shape `(examples,)`, the same for all prompts.
         failures: Prompt index -> reason.
         price: Tokens charged.
@@ -64,7 +67,8 @@ class Row:
     metric: Floats  # (examples,)
     choices: Floats | None  # (examples, choices)
     failure: str | None
-    value: float  # what to rank by: the mean loss in nats, or a race's estimate of it; +inf for a failed prompt
+    # What to rank by: the mean loss in nats, or a race's estimate of it; +inf for a failed prompt.
+    value: float
 
     @property
     def complete(self) -> bool:
@@ -75,10 +79,11 @@ class Row:
 def scores_to_json(scores: Scores, values: Floats | None = None) -> dict[str, Any]:
     """Scores as they stand in a log line: six decimals, null for what was not scored.
 
-    What is told is read from the line, so that a replayed run sees the same numbers to the last digit.
+    What is told is read from the line, so that a replayed run sees the same numbers to the last
+    digit.
 
     Args:
-        scores: Of the prompts of one line.
+        scores: The scores of one line's prompts.
         values: What a race ranks them by, shape `(prompts,)`; None without a race: the mean loss.
     """
 

@@ -1,7 +1,8 @@
-"""Records that say whether they are whole: JSON with a checksum as its last key, documents with a format beside it.
+"""Records that say whether they are whole: JSON with a checksum as its last key.
 
-The checksum is over the content as JSON without spaces, so that a file may be indented anew, but says nothing else than when it
-was written. It finds damage, not malice: whoever can write a file can write its checksum.
+Documents have a format, too. The checksum is over the content as JSON without spaces: a file may be
+indented anew, but must otherwise say what it said when it was written. It finds damage, not malice:
+whoever can write a file can write its checksum.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from promptsearch.files import read, shown, write_json
 from promptsearch.plain.json import parse_json
 
 CHECKSUM = "checksum"
-#: The version of every kind of document; a change of what one holds counts it up.
+#: The version of every kind of document; it goes up when what one holds changes.
 _VERSION = 1
 
 
@@ -71,7 +72,7 @@ def write_record(path: Path, kind: str, data: Mapping[str, Any]) -> None:
 
     Args:
         path: The file.
-        kind: Of the document: `study`, `run`, `result`, `pool` or `prompt`.
+        kind: The document's kind: `study`, `run`, `result`, `pool` or `prompt`.
         data: JSON values.
 
     Raises:
@@ -93,7 +94,7 @@ def read_record(path: Path, kind: str, remedy: str) -> dict[str, Any]:
 
     Args:
         path: The file.
-        kind: Of the document.
+        kind: The document's kind.
         remedy: What to do where it is damaged: the one next step.
 
     Returns:
@@ -108,7 +109,8 @@ def read_record(path: Path, kind: str, remedy: str) -> dict[str, Any]:
         if isinstance(found, dict) and _other_version(found, kind):
             raise RecordError(
                 f"{shown(path)} was written by another version of promptsearch (its format is "
-                f"{str(found.get('format'))[:60]!r}, this version reads {_format(kind)!r}): use that version for this folder, or "
+                f"{str(found.get('format'))[:60]!r}, this version reads {_format(kind)!r}): use "
+                "that version for this folder, or "
                 "run the study again into a new one with --out"
             )
         content = unseal(found)
@@ -128,7 +130,10 @@ def _format(kind: str) -> str:
 
 
 def _other_version(data: Mapping[str, Any], kind: str) -> bool:
-    """Whether data are whole as far as can be told, but not of this version; early ones had neither format nor checksum."""
+    """Whether data are whole as far as can be told, but of another version.
+
+    Documents of early versions had neither format nor checksum.
+    """
     named = data.get("format")
     if named is None:
         return CHECKSUM not in data

@@ -21,18 +21,20 @@ from promptsearch.report.summary import Row, TaskSummary
 
 Floats = NDArray[np.float64]
 
-#: One colour a strategy, by its place in the study file; the first eight keep apart for colour-blind eyes (Okabe and Ito, Tol).
+#: The colours of strategies, by their place in the study file; colour-blind eyes can tell the first
+#: eight apart (Okabe and Ito, Tol).
 COLOURS = (
     *("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#8c6d1f", "#56b4e9"),
     *("#e69f00", "#882255", "#44aa99", "#332288", "#999933", "#555555"),
 )
 
-#: Curves that a figure holds at its usual height; with more it grows, and their bands grow faint.
+#: The number of curves that a figure holds at its usual height; with more, the figure grows and the
+#: bands of the curves grow faint.
 _CURVES = 14
 
-_STYLE: dict[
-    Any, Any
-] = {  # the keys are a list of literals in some versions of matplotlib, strings in others
+#: The settings of matplotlib. Their names have the type of a list of literals in some of its
+#: versions, of strings in others, which is why this is a dictionary of anything.
+_STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",  # text stays text: small, sharp, and in the page's own font
     "text.parse_math": False,  # a label with two dollar signs is not a formula
     "font.family": "sans-serif",
@@ -52,16 +54,18 @@ def colour(place: int) -> str:
 
 
 def curves(task: TaskSummary, prefix: str) -> str:
-    """Least search loss so far against tokens spent: the median of the seeds, with a band from the least to the greatest.
+    """A figure of the least search loss so far against tokens spent.
 
-    What does not search is a dashed line, a reference a dotted one.
+    A curve is the median over the seeds, and its band reaches from the least to the greatest. A
+    strategy that does not search is a dashed line, a reference is a dotted one.
 
     Args:
-        task: With at least one row that searches.
-        prefix: Makes ids unique on a page with several figures.
+        task: A task with at least one row that searches.
+        prefix: The beginning of all ids, which makes them unique on a page with several figures.
 
     Returns:
-        An `<svg>` element; what belongs to the strategy at place k is in groups with the ids `PREFIX-k-line` and `PREFIX-k-band`.
+        An `<svg>` element; what belongs to the strategy at place k is in groups with the ids
+        `PREFIX-k-line` and `PREFIX-k-band`.
     """
     with matplotlib.rc_context({**_STYLE, "svg.hashsalt": f"promptsearch {task.name}"}):
         drawn = [row for row in task.rows if row.chosen]
@@ -92,15 +96,17 @@ def curves(task: TaskSummary, prefix: str) -> str:
 
 
 def by_length(task: TaskSummary, prefix: str) -> str:
-    """Mean test metric against prompt length, with its 95 % interval as a band; what was not swept is a dashed line.
+    """A figure of the mean test metric against prompt length, with its 95 % interval as a band.
+
+    A strategy that was run at one length only is a dashed line.
 
     Args:
-        task: With at least one sweep.
-        prefix: As for `curves`.
+        task: A task with at least one sweep.
+        prefix: The beginning of all ids, as for `curves`.
 
     Returns:
-        An `<svg>` element; what belongs to the strategy at place k is in groups with the ids `PREFIX-k-length-line` and
-        `PREFIX-k-length-band`.
+        An `<svg>` element; what belongs to the strategy at place k is in groups with the ids
+        `PREFIX-k-length-line` and `PREFIX-k-length-band`.
     """
     with matplotlib.rc_context({**_STYLE, "svg.hashsalt": f"promptsearch {task.name} lengths"}):
         figure = Figure(figsize=(10, 3.9), layout="constrained")
@@ -146,8 +152,13 @@ def by_length(task: TaskSummary, prefix: str) -> str:
 
 
 def _steps(axes: Axes, row: Row, gid: str, band: float) -> Floats:
-    """Draw a row's curves, with a band of this opacity; returns the losses that must be visible: after the first hundredth."""
-    # A curve ends with its last step; the run went on without a better prompt until all was spent.
+    """Draw a row's curves, with a band of this opacity.
+
+    Returns:
+        The losses that must be visible, those after the first hundredth of the tokens, shape
+        `(curves, points)`.
+    """
+    # A curve ends with its last step, but the run went on until all was spent.
     tokens, losses = on_one_grid(
         [
             np.array([*run.curve, (run.spent, run.curve[-1][1])], dtype=np.float64)
@@ -181,7 +192,15 @@ def _level(axes: Axes, row: Row, gid: str) -> Floats:
 def _name_lines(
     axes: Axes, rows: Sequence[Row], names: Sequence[str], ends: Sequence[float], apart: float
 ) -> None:
-    """Write each row's name at the right edge, at the height of its line; names are this share of the height apart at least."""
+    """Write each row's name at the right edge, near the height of its line.
+
+    Args:
+        axes: Where to write.
+        rows: The rows, for their colours.
+        names: The names to write.
+        ends: The heights at which the lines end, in the units of the data.
+        apart: The least distance of two names, as a share of the figure's height.
+    """
     low, high = axes.get_ylim()
     heights = spread((np.array(ends) - low) / (high - low), apart)
     for row, name, height in zip(rows, names, heights, strict=True):
@@ -199,11 +218,11 @@ def spread(heights: Floats, least: float) -> Floats:
     """Push labels apart.
 
     Args:
-        heights: Where they should be, shape `(labels,)`.
-        least: The distance that neighbours must have.
+        heights: The heights where the labels should be, shape `(labels,)`.
+        least: The distance that neighbours must have at least.
 
     Returns:
-        Where they can be, in the same order: the least squares of the shifts.
+        The heights where they can be, in the same order; the sum of the squared shifts is least.
     """
     order = np.argsort(heights, kind="stable")
     steps = least * np.arange(len(heights))
@@ -213,10 +232,12 @@ def spread(heights: Floats, least: float) -> Floats:
 
 
 def on_one_grid(curves: Sequence[Floats], points: int = 120) -> tuple[Floats, Floats]:
-    """Step curves read at the same numbers of tokens, from where all have begun to where the last one ends.
+    """Step curves, read at the same numbers of tokens.
+
+    The grid reaches from where all curves have begun to where the last one ends.
 
     Args:
-        curves: Arrays of shape `(steps, 2)`: tokens spent, least loss so far.
+        curves: Arrays of shape `(steps, 2)`: tokens spent, and the least loss so far.
         points: The most points to keep.
 
     Returns:

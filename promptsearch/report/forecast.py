@@ -10,6 +10,7 @@ from promptsearch.models.endpoint.way import losses_of
 from promptsearch.report.notation import short, visible
 from promptsearch.study.forecast import Forecast, TaskForecast
 
+#: Way of sharing -> what is computed once for several prompts or examples.
 _SHARED = {
     "nothing": "nothing, since that would not pay",
     "input": "each input, with what prompts begin alike",
@@ -22,8 +23,8 @@ def print_forecast(found: Forecast, console: Console) -> None:
     """Print what each task computes and shares, and what each strategy will take.
 
     Args:
-        found: From `promptsearch.study.forecast.forecast`.
-        console: Where to.
+        found: The forecast, from `promptsearch.study.forecast.forecast`.
+        console: The console to print on.
     """
     if found.served:
         console.print(Text(f"{found.model}, behind {found.device}, {losses_of(found.served)}"))
@@ -46,20 +47,28 @@ def print_forecast(found: Forecast, console: Console) -> None:
     number = sum(run.runs * run.requests for run in found.runs)
     requests = f"about {number:,} requests; how long they take is the server's. "
     if not found.served:
-        known = f"about {duration(found.seconds)}, {duration(found.preparing)} of them before the first run"
-        requests = f"{known}, and {requests}" if number else f"{known}. "  # to a proposer
+        known = (
+            f"about {duration(found.seconds)}, "
+            f"{duration(found.preparing)} of them before the first run"
+        )
+        # With a local LM, only a proposer gets requests.
+        requests = f"{known}, and {requests}" if number else f"{known}. "
     console.print(
         Text("In all: ", style="bold")
         + Text(requests)
         + Text(
-            "What the folder or the cache holds already, and an early end by 'patience', is not counted."
+            "What the folder or the cache holds already, and an early end by 'patience', "
+            "is not counted."
         )
     )
 
 
 def _arithmetic(found: Forecast) -> str:
     memory = f"{found.memory / 2**30:.1f} GiB for keys and values at most"
-    return f"{found.model}, searched in {found.dtype} on {found.device}, {found.threads} threads, {memory}"
+    return (
+        f"{found.model}, searched in {found.dtype} on {found.device}, "
+        f"{found.threads} threads, {memory}"
+    )
 
 
 def _facts(task: TaskForecast) -> list[tuple[str, str]]:
@@ -74,8 +83,8 @@ def _facts(task: TaskForecast) -> list[tuple[str, str]]:
         if speed is not None and speed.token > 0
     ]
     shared = (
-        f"{_SHARED[task.sharing]}: {task.shown} prompts x {task.score_on} examples are {task.asked:,} tokens, "
-        f"{task.computed:,} of them computed"
+        f"{_SHARED[task.sharing]}: {task.shown} prompts x {task.score_on} examples are "
+        f"{task.asked:,} tokens, {task.computed:,} of them computed"
     )
     kept = (
         f"{task.kept:,} tokens before the prompt, {task.kept_bytes / 2**20:,.0f} MiB"
@@ -87,12 +96,11 @@ def _facts(task: TaskForecast) -> list[tuple[str, str]]:
         ("template", visible(task.template)),
         (
             "a row",
-            f"{parts['static']:.0f} tokens static, {task.prompt} prompt, {parts['input']:.1f} input, "
-            f"{parts['answer']:.1f} answers (mean)",
+            f"{parts['static']:.0f} tokens static, {task.prompt} prompt, "
+            f"{parts['input']:.1f} input, {parts['answer']:.1f} answers (mean)",
         ),
-        *(
-            here if speeds else []
-        ),  # of a model behind an endpoint nothing is shared, kept or measured
+        # For a model behind an endpoint, nothing is shared, kept or measured.
+        *(here if speeds else []),
     ]
 
 

@@ -13,18 +13,17 @@ from promptsearch.records.results import FailedRun, Results, Run
 
 
 def run_table(results: Results) -> pd.DataFrame:
-    """One row a run, failed ones included; what a failed run has not is missing there.
+    """The table of all runs, a row each, failed ones included, whose other values are missing.
 
     Args:
-        results: From `load_results`.
+        results: The results, from `load_results`.
 
     Returns:
         Columns named as in `result.json`, nested keys joined by `_`; options as JSON.
     """
     done = [_done(run) for run in results.runs]
-    columns = [
-        key for row in done for key in row
-    ]  # a ledger of an earlier version lacks what later ones count
+    # A ledger of an earlier version lacks what later ones count.
+    columns = [key for row in done for key in row]
     rows = done + [_failed(run) for run in results.failed]
     frame = pd.DataFrame(rows, columns=list(dict.fromkeys([*_KEYS, *columns])))
     return frame.convert_dtypes()

@@ -21,12 +21,13 @@ def to_html(results: Results) -> str:
     """The whole page.
 
     Args:
-        results: From `load_results`.
+        results: The results, from `load_results`.
 
     Returns:
         HTML without any reference to another file or host.
     """
-    # Prompts and errors are hostile text: everything is escaped but the figures, whose text matplotlib escapes.
+    # Prompts and errors may be hostile text: everything is escaped, except for the figures, whose
+    # text matplotlib escapes.
     environment = Environment(
         autoescape=True,
         undefined=StrictUndefined,
@@ -76,7 +77,7 @@ def _task(task: TaskSummary, prefix: str, results: Results) -> dict[str, Any]:
 
 
 class _Axis:
-    """The common scale of the intervals drawn in a task's table, as x in a drawing 140 wide."""
+    """The common scale of the intervals in a task's table: value -> x in a drawing 140 wide."""
 
     def __init__(self, task: TaskSummary) -> None:
         ends = [
@@ -90,7 +91,7 @@ class _Axis:
         self.low, self.high = min(finite), max(finite)
 
     def __call__(self, value: float) -> float:
-        """Where a value stands; what is beyond an end stands at it."""
+        """The x of a value; a value beyond an end of the scale stands at that end."""
         width = self.high - self.low
         share = (min(max(value, self.low), self.high) - self.low) / width if width else 0.5
         return round(6 + 128 * share, 1)

@@ -28,10 +28,10 @@ def to_markdown(results: Results) -> str:
     """The whole report as text.
 
     Args:
-        results: From `load_results`.
+        results: The results, from `load_results`.
 
     Returns:
-        Markdown; whatever prompts, labels and errors hold, they stay text inside their cell or line.
+        Markdown; prompts, labels and errors stay text inside their cell or line, whatever they hold.
     """
     tasks = summarise(results)
     model = results.study.model
@@ -119,7 +119,7 @@ def _task(task: TaskSummary, model: Model) -> list[str]:
 
 
 def _words(task: TaskSummary) -> list[str]:
-    """From vectors to words."""
+    """The part "From vectors to words"; empty where no run goes from vectors to words."""
     rows = [words.cells(*run) for run in words.projected(task)]
     if not rows:
         return []
@@ -131,7 +131,7 @@ def _words(task: TaskSummary) -> list[str]:
 
 
 def _training(task: TaskSummary) -> list[str]:
-    """Did it train?"""
+    """The part "Did it train?"; empty where no run trains."""
     runs = training.trained(task)
     if not runs:
         return []
@@ -230,10 +230,12 @@ def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
 
 
 def escape(text: str) -> str:
-    """Text as text: every character that Markdown could read is escaped; a `_` inside a word it does not read.
+    """The text with every character escaped that Markdown could read as a sign of its own.
+
+    A `_` inside a word is none.
 
     Args:
-        text: Anything.
+        text: Any text.
 
     Returns:
         One line.
@@ -242,10 +244,10 @@ def escape(text: str) -> str:
 
 
 def code(text: str, *, in_table: bool = False) -> str:
-    """Text as a piece of code that neither a backtick nor, in a table, a pipe can end.
+    """The text as a piece of code that neither a backtick nor, in a table, a pipe can end.
 
     Args:
-        text: Anything.
+        text: Any text.
         in_table: Whether it stands in a table's cell.
 
     Returns:

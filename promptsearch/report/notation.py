@@ -1,4 +1,4 @@
-"""How numbers and prompts are written, and what the columns mean, the same in all forms of the report."""
+"""The notation of numbers and prompts, and what the columns mean, the same in all reports."""
 
 from __future__ import annotations
 
@@ -9,25 +9,40 @@ from promptsearch.printable import printable
 
 #: Column -> what it shows, in one line.
 COLUMNS = {
-    "test metric": "mean over seeds and test examples, with its 95 % interval over the choice of both; higher is better",
+    "test metric": (
+        "mean over seeds and test examples, with its 95 % interval over the choice of both; "
+        "higher is better"
+    ),
     "test loss": "mean nats per test example in fp32, with its 95 % interval; lower is better",
-    "gap": "test loss minus the winner's fp32 loss on the search examples: what selection flattered, in nats",
-    "regret": "search loss above that of the reference, which searched the same space with a budget of its own, in nats; "
-    "blank where the prompts are no hard prompts of its length",
-    "tokens": "LM tokens charged to a run, mean over seeds, and their share of the budget; with those of the run that it started "
-    "from (brought), which that run's budget allowed",
+    "gap": (
+        "test loss minus the winner's fp32 loss on the search examples: what selection flattered, "
+        "in nats"
+    ),
+    "regret": (
+        "search loss above that of the reference, which searched the same space with a budget of "
+        "its own, in nats; blank where the prompts are no hard prompts of its length"
+    ),
+    "tokens": (
+        "LM tokens charged to a run, mean over seeds, and their share of the budget; with those of "
+        "the run that it started from (brought), which that run's budget allowed"
+    ),
     "seconds": "wall-clock time of a run, mean over seeds",
-    "access": "what the strategy needs of the LM: scores (black box), gradients (white box) or weights",
-    "prompt": "of the seed with the least loss on the select split; ␣ is a space at an end or one of several, ⏎ a line break, "
-    "| parts the slots; of a soft prompt the nearest word of each vector with its cosine; others are near no words",
+    "access": (
+        "what the strategy needs of the LM: scores (black box), gradients (white box) or weights"
+    ),
+    "prompt": (
+        "of the seed with the least loss on the select split; ␣ is a space at an end or one of "
+        "several, ⏎ a line break, | parts the slots; of a soft prompt the nearest word of each "
+        "vector with its cosine; others are near no words"
+    ),
 }
-#: What † means.
+#: The note that explains †.
 ONE_SEED = "† one seed: the interval covers the choice of examples only, not the luck of the seed"
 
-#: Marks a strategy of which a run has no export; below the table stands why.
+#: The mark of a strategy with a run that has no export; a line below the table says why.
 NO_EXPORT = "‡"
 
-#: What losses are where a model only writes.
+#: The note about losses where a model writes text and gives no scores.
 ERRORS = "Losses are 0 (the text that the model writes is right) and 1 (it is wrong), not nats."
 
 _MARKS = str.maketrans({"\n": "⏎", "\t": "⇥"})
@@ -37,11 +52,12 @@ def visible(text: str, limit: int = 2000) -> str:
     """A prompt on one line, with what the eye would miss made visible.
 
     Args:
-        text: Anything, hostile text included.
-        limit: Characters shown; beyond them the number of the rest is named.
+        text: Any text, hostile text included.
+        limit: The most characters shown; of further ones, the number is given.
 
     Returns:
-        Printable characters only: spaces at the ends and in rows as ␣, line breaks as ⏎, tabs as ⇥, others escaped.
+        Printable characters only: spaces at the ends and in rows become ␣, line breaks ⏎, tabs ⇥,
+        and others are escaped.
     """
     rest = len(text) - limit
     text = re.sub(r"^ +| +$| {2,}", lambda spaces: "␣" * len(spaces.group()), text[:limit])

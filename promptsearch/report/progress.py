@@ -11,18 +11,18 @@ from rich.markup import escape
 from rich.progress import BarColumn, TextColumn
 from rich.progress import Progress as Bars
 
-if TYPE_CHECKING:  # importing it loads torch, which a command's `--help` must not
+if TYPE_CHECKING:  # importing it loads torch, for which a command's `--help` must not wait
     from promptsearch.study.study import Progress
 
-#: Seconds between two plain lines about the same stage.
+#: The seconds between two plain lines about the same stage.
 INTERVAL = 15.0
 
 
 class Display:
-    """Shows each `Progress` that a study reports.
+    """A display of each `Progress` that a study reports.
 
     Args:
-        console: Where to; its kind decides between bars and lines.
+        console: The console to print on; a terminal gets bars, anything else gets plain lines.
 
     Example:
         >>> with Display(Console(stderr=True)) as display:  # doctest: +SKIP
@@ -61,9 +61,8 @@ class Display:
     def __call__(self, progress: Progress) -> None:
         """Show where the study stands."""
         ended = progress.stage in ("done", "failed")
-        if (
-            ended and progress.seconds
-        ):  # a run that was done before says nothing about those to come
+        # A run that was done before takes no seconds, and says nothing about those to come.
+        if ended and progress.seconds:
             self._lengths[progress.run] = progress.seconds
         if self._console.is_terminal:
             self._move_bars(progress, ended)
@@ -75,7 +74,13 @@ class Display:
             )
 
     def time_left(self, progress: Progress) -> float | None:
-        """Seconds until the whole study ends, guessed from the present run and the mean of those that ended."""
+        """The seconds until the whole study ends; None where nothing is known yet.
+
+        They are guessed from the present run and from the mean of the runs that ended.
+
+        Args:
+            progress: Where the study stands.
+        """
         run = None
         if progress.stage in ("done", "failed"):
             run = 0.0

@@ -1,4 +1,4 @@
-"""How a study was made: enough to make it again."""
+"""The signature and the facts of a study: all that one needs to make it again."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from promptsearch.report.notation import visible
 
 
 def signature(study: Study) -> str:
-    """One line that two studies share only if their numbers may be compared, in the manner of sacreBLEU.
+    """A line that two studies share only if their numbers may be compared, as in sacreBLEU.
 
     Args:
-        study: What the runs share.
+        study: The study, with all that its runs share.
 
     Returns:
         `key:value` pairs joined by `|`.
@@ -40,13 +40,13 @@ def signature(study: Study) -> str:
 
 
 def facts(results: Results) -> list[tuple[str, str]]:
-    """Name and value of everything that a study's numbers depend on, for a list.
+    """The name and value of everything that a study's numbers depend on, for a list.
 
     Args:
-        results: From `load_results`.
+        results: The results, from `load_results`.
 
     Returns:
-        Pairs in reading order.
+        Pairs of name and value, in reading order.
     """
     study, model = results.study, results.study.model
     listed = [
@@ -87,7 +87,8 @@ def facts(results: Results) -> list[tuple[str, str]]:
         *listed,
         (
             "Budget",
-            f"{study.budget:,} LM tokens a run{limit}; {study.score_on} search examples an evaluation{race}",
+            f"{study.budget:,} LM tokens a run{limit}; "
+            f"{study.score_on} search examples an evaluation{race}",
         ),
         ("Seeds", ", ".join(map(str, study.seeds))),
         ("Arithmetic", arithmetic),

@@ -1,7 +1,7 @@
 """From hidden states to log-probabilities of answers, losses, and right or wrong.
 
-Logits are float32. What is added up from them is float64: forty tokens of an unlikely answer are 250 nats together, where
-float32 has steps of 1.5e-5.
+Logits are float32. What is added up from them is float64: forty tokens of an unlikely answer are
+250 nats together, where float32 has steps of 1.5e-5.
 """
 
 from __future__ import annotations
@@ -13,21 +13,24 @@ from torch import Tensor
 
 from promptsearch.models import LanguageModel
 
-#: Logits over the whole vocabulary that are held at a time: 16 million are 64 MiB in float32.
+#: The most logits over the whole vocabulary that are held at a time: 16 million are 64 MiB in
+#: float32.
 _LOGITS = 2**24
 
 
 def choice_scores(log_probabilities: Tensor, right: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Loss and metric of tasks of choice.
+    """The losses and the metric of tasks with choices.
 
     Args:
-        log_probabilities: Summed token log-probabilities (or, for answers of one token, logits: the softmax over the
-            choices is the same), shape `(rows, choices)`.
-        right: The right choice, shape `(rows,)`.
+        log_probabilities: The summed log-probabilities of each choice's tokens, shape
+            `(rows, choices)`; or, for answers of one token, logits, whose softmax over the choices
+            is the same.
+        right: The place of the right choice, shape `(rows,)`.
 
     Returns:
-        Losses in nats, float64, shape `(rows,)`; 1 where the right choice is strictly the most probable (a tie is wrong),
-        shape `(rows,)`; log-probabilities over the choices, float64, shape `(rows, choices)`.
+        Losses in nats, float64, shape `(rows,)`; whether the right choice is strictly the most
+        probable one (a tie is wrong), shape `(rows,)`; and log-probabilities over the choices,
+        float64, shape `(rows, choices)`.
     """
     normalised = exact(log_probabilities).log_softmax(-1)
     chosen = normalised.gather(-1, right[:, None])
@@ -37,10 +40,10 @@ def choice_scores(log_probabilities: Tensor, right: Tensor) -> tuple[Tensor, Ten
 
 
 def token_nats(logits: Tensor, rows: Tensor, targets: Tensor) -> Tensor:
-    """Log-probabilities of tokens; only what is read off each row of logits becomes float64.
+    """The log-probabilities of tokens; only what is read off each row of logits becomes float64.
 
     Args:
-        logits: Float32, shape `(rows, vocabulary)`.
+        logits: The logits, float32, shape `(rows, vocabulary)`.
         rows: The row from which each token is predicted, shape `(tokens,)`.
         targets: The tokens, shape `(tokens,)`.
 
@@ -54,7 +57,7 @@ def token_nats(logits: Tensor, rows: Tensor, targets: Tensor) -> Tensor:
 
 
 def exact(numbers: Tensor) -> Tensor:
-    """Numbers in float64, on their device where it has it: Apple's has not."""
+    """The numbers in float64; on the CPU if their device has no float64, as Apple's has not."""
     return (numbers.cpu() if numbers.device.type == "mps" else numbers).double()
 
 
@@ -64,16 +67,16 @@ def answer_scores(
     rows: Sequence[Sequence[int]],
     answers: Sequence[Sequence[int]],
 ) -> Tensor:
-    """Summed log-probability of answers of several tokens, and whether greedy decoding gives all of them.
+    """The log-probability of each answer, and whether greedy decoding gives all of its tokens.
 
     Args:
         lm: The model.
-        states: Last hidden states of a pass, shape `(tokens, width)`.
-        rows: Of each answer: the places from which its tokens are predicted, one a token.
-        answers: The tokens.
+        states: The last hidden states of a pass, shape `(tokens, width)`.
+        rows: The places from which each answer's tokens are predicted, one for each token.
+        answers: The tokens of each answer.
 
     Returns:
-        Float64, shape `(answers, 2)`: nats (negative), and 1 or 0.
+        Float64, shape `(answers, 2)`: the summed log-probability in nats (negative), and 1 or 0.
     """
     device = states.device
     places = torch.tensor([place for row in rows for place in row], device=device)
@@ -81,9 +84,8 @@ def answer_scores(
     owners = torch.repeat_interleave(
         torch.arange(len(rows), device=device), torch.tensor([len(r) for r in rows], device=device)
     )
-    wanted, row_of = places.unique(
-        return_inverse=True
-    )  # answers that begin alike share their first predictions
+    # Answers that begin alike share their first predictions.
+    wanted, row_of = places.unique(return_inverse=True)
     every, nats, greedy = [], [], []
     size = max(1, _LOGITS // len(lm.embeddings))
     for begin in range(0, len(wanted), size):

@@ -1,9 +1,10 @@
-"""A template of messages, through the model's own chat template.
+"""A template of messages, rendered through the model's own chat template.
 
-The tokenizer's chat template is the only one that knows what stands between messages. It writes them once, with names in place
-of their contents, and once more with whitespace around the names: what stands between the names are its marks, and whitespace
-that is gone is whitespace that it strips. From then on the marks are part of the template: text of the data and of prompts
-never goes through the chat template, and special tokens in it stay plain text.
+Only the tokenizer's chat template knows what stands between messages. It writes the messages once
+with names in place of their contents, and once more with whitespace around the names. What stands
+between the names are its marks; whitespace that is gone is whitespace that it strips. From then on
+the marks are part of the template: text of the data and of prompts never goes through the chat
+template, and special tokens in such text stay plain text.
 """
 
 from __future__ import annotations
@@ -18,21 +19,23 @@ from promptsearch.models import LanguageModel
 from promptsearch.scoring.layout import encode
 from promptsearch.tasks.template import Mark, Template
 
-#: Stands for a message's content: a word that no chat template takes for anything else.
+#: The word that stands for a message's content; no chat template takes it for anything else.
 _NAME = "promptsearch{}content"
+#: The whitespace that is put around contents, to see whether the chat template strips it.
 _SPACE = " \n "
 
 
 def render(template: Template, lm: LanguageModel) -> Template:
-    """The template with what the model's chat template writes between its messages; one of a single text as it is.
+    """The template with what the model's chat template writes between its messages.
 
     Args:
-        template: Of messages, or not.
+        template: A template of messages; one of a single text is given back as it is.
         lm: The model.
 
     Raises:
         ModelError: The model has no chat template.
-        TemplateError: The chat template refuses the messages, or does something to them that a template cannot hold.
+        TemplateError: The chat template refuses the messages, or does something to them that a
+            template cannot hold.
     """
     if not template.messages:
         return template
@@ -44,8 +47,8 @@ def render(template: Template, lm: LanguageModel) -> Template:
     ]
     if None in marks:
         raise TemplateError(
-            f"the chat template of the model '{lm.name}' changes whitespace around the contents of messages, but does not strip "
-            "it: write the task's template as one text"
+            f"the chat template of the model '{lm.name}' changes whitespace around the contents of "
+            "messages, but does not strip it: write the task's template as one text"
         )
     rendered = replace(template, marks=tuple(mark for mark in marks if mark is not None))
     _check(template, rendered, lm)
@@ -53,10 +56,15 @@ def render(template: Template, lm: LanguageModel) -> Template:
 
 
 def _between(roles: Sequence[str], lm: LanguageModel, space: str) -> list[str]:
-    """What the chat template writes before, between and behind the contents of messages.
+    """The texts that the chat template writes before, between and behind the contents of messages.
+
+    Args:
+        roles: The messages' roles.
+        lm: The model.
+        space: Whitespace to put around each content.
 
     Raises:
-        TemplateError: A content is missing, is there twice, or at another place.
+        TemplateError: A content is missing, stands there twice, or stands at another place.
     """
     names = [_NAME.format(i) for i in range(len(roles))]
     text = lm.chat([(role, space + name + space) for role, name in zip(roles, names, strict=True)])
@@ -68,19 +76,22 @@ def _between(roles: Sequence[str], lm: LanguageModel, space: str) -> list[str]:
             how = "leaves out or changes" if names[wrong] not in found else "repeats"
             what = f"{how} the content of message {wrong + 1}, the {roles[wrong]}'s"
         raise TemplateError(
-            f"the chat template of the model '{lm.name}' {what}: put the text into another message, the user's for instance"
+            f"the chat template of the model '{lm.name}' {what}: "
+            "put the text into another message, the user's for instance"
         )
     return re.split("|".join(map(re.escape, names)), text)
 
 
 def _mark(plain: str, wide: str, first: bool, last: bool) -> Mark | None:
-    """A text between two contents, and what it does to them.
+    """The mark for a text between two contents: the text, and which whitespace it strips.
+
+    None where the text changes whitespace in another way than by stripping it.
 
     Args:
         plain: The text.
         wide: The text with what is left of the whitespace around both contents.
-        first: Whether no content is before it.
-        last: Whether no content of the chat template's is behind it.
+        first: Whether no content stands before it.
+        last: Whether no content that the chat template writes stands behind it.
     """
     for before, behind in product((False, True), repeat=2):
         left = "" if first or before else _SPACE
@@ -90,7 +101,9 @@ def _mark(plain: str, wide: str, first: bool, last: bool) -> Mark | None:
 
 
 def _check(template: Template, rendered: Template, lm: LanguageModel) -> None:
-    """See that words in all fields and slots give the ids that the tokenizer gives the chat template's own text.
+    """Check that the rendered template gives the ids that the chat template's own text has.
+
+    This is tried with words in all fields and slots.
 
     Raises:
         TemplateError: They do not.
@@ -106,6 +119,7 @@ def _check(template: Template, rendered: Template, lm: LanguageModel) -> None:
     ours = encode(lm, rendered.row(fields, slots, answer))
     if ours != theirs:
         raise TemplateError(
-            f"the tokenizer of the model '{lm.name}' reads its own chat template in a way that is not known here: "
-            f"{lm.decode(theirs)!r} as {theirs}, not as {ours}. Write the task's template as one text"
+            f"the tokenizer of the model '{lm.name}' reads its own chat template in a way that is "
+            f"not known here: {lm.decode(theirs)!r} as {theirs}, not as {ours}. "
+            "Write the task's template as one text"
         )

@@ -1,7 +1,9 @@
-"""Continuations of many rows at once, whatever stands above each of them: greedy, or drawn.
+"""Continuations of many rows at once, greedy or drawn, whatever each row begins with.
 
-The keys and values of a row are computed once and grow by a token a step. They lie in one table, each row from its left, so
-that no token's position depends on the other rows: there is no padding on the left, and none that any token sees.
+The keys and values of a row are computed once and grow by one token in each step. They lie in one
+table, where each row begins at the left edge, so that no token's position depends on the other
+rows: there is no padding on the left, and no token sees the padding on the right. The owner of a
+row is the place of the gated prompt that the row attends to, among the gated prompts of the pass.
 """
 
 from __future__ import annotations
@@ -21,13 +23,14 @@ from promptsearch.scoring.tree import grow
 
 @dataclass(frozen=True)
 class Sampling:
-    """How next tokens are drawn.
+    """The way in which next tokens are drawn.
 
     Args:
-        temperature: Logits are divided by it, above 0.
-        top_p: Tokens are drawn from the most probable ones that have this probability together (Holtzman et al. 2020, "The
-            Curious Case of Neural Text Degeneration", arXiv:1904.09751, section 3.1).
-        seeds: One a row: what is drawn for a row does not depend on the others.
+        temperature: The number that logits are divided by, above 0.
+        top_p: The probability that the candidates have together: tokens are drawn from the fewest
+            most probable ones that reach it (Holtzman et al. 2020, "The Curious Case of Neural
+            Text Degeneration", arXiv:1904.09751, section 3.1).
+        seeds: One seed for each row, so that what is drawn for a row does not depend on the others.
     """
 
     temperature: float
@@ -43,15 +46,15 @@ def decode(
     ended: Callable[[Sequence[int]], bool],
     sampling: Sampling | None = None,
 ) -> list[list[int]]:
-    """The most probable next token, or a drawn one, again and again.
+    """The continuations of rows: the most probable next token, or a drawn one, again and again.
 
     Args:
         lm: The model.
-        rows: To be continued.
+        rows: The rows to continue.
         library: The prompts.
         limits: The most tokens to add to each row, at least 1.
-        ended: Whether a row's new tokens, one more than at the last call, are all that is wanted.
-        sampling: None: always the most probable token.
+        ended: Says whether a row's new tokens are all that is wanted; called after each of them.
+        sampling: The way in which tokens are drawn; None: always the most probable token.
 
     Returns:
         The new tokens of each row.
@@ -92,15 +95,19 @@ def decode(
 
 
 def _draw(logits: Tensor, sampling: Sampling, generators: Sequence[torch.Generator]) -> Tensor:
-    """A token for each row, shape `(rows,)`, from logits of shape `(rows, vocabulary)`; one number of each row's generator."""
+    """A drawn token for each row, shape `(rows,)`, which takes one number of the row's generator.
+
+    Args:
+        logits: The rows' logits, shape `(rows, vocabulary)`.
+        sampling: The way in which tokens are drawn.
+        generators: One generator for each row.
+    """
     probabilities = (logits.cpu().double() / sampling.temperature).softmax(-1)
     shares, ids = torch.sort(probabilities, dim=-1, descending=True, stable=True)
-    below = shares.cumsum(
-        -1
-    )  # (rows, vocabulary): the probability of a token and of all more probable ones
-    count = ((below - shares) < sampling.top_p).sum(
-        -1, keepdim=True
-    )  # the most probable token always stays
+    # The probability of a token together with all more probable ones, shape (rows, vocabulary).
+    below = shares.cumsum(-1)
+    # The most probable token always stays: the probability before it is 0.
+    count = ((below - shares) < sampling.top_p).sum(-1, keepdim=True)
     points = torch.stack(
         [torch.rand(1, generator=each, dtype=torch.float64) for each in generators]
     )  # (rows, 1)
@@ -115,23 +122,34 @@ def _whole(
     found: Sequence[Sequence[int]],
     live: Sequence[int],
 ) -> Tensor:
-    """Last hidden states of whole rows, for a model whose rows keep nothing, shape `(live, width)`."""
+    """The last hidden states at the ends of rows, shape `(live, width)`.
+
+    Whole rows are computed, because the model cannot go on from kept keys and values.
+
+    Args:
+        lm: The model.
+        rows: All rows.
+        library: The prompts.
+        found: The new tokens of all rows.
+        live: The places of the rows that still go on.
+    """
     paths = [(*rows[i].ids, *found[i]) for i in live]
     states, begins = run(lm, [grow([path]) for path in paths], None, library.vectors)
     return states[[begin + len(path) - 1 for begin, path in zip(begins, paths, strict=True)]]
 
 
 class _Table:
-    """Keys and values of rows that grow.
+    """The keys and values of rows that grow.
 
     Args:
         lm: The model.
-        rows: What they begin with.
+        rows: The rows as they begin.
         library: The prompts.
-        limits: The most tokens that each grows by.
+        limits: The most tokens that each row grows by.
 
     Attributes:
-        states: Of the last token of each row, shape `(rows, width)`.
+        states: The last hidden state at each row's last token, shape `(rows, width)`, before any
+            step.
     """
 
     def __init__(
@@ -150,13 +168,24 @@ class _Table:
             self._kept[place, : len(each)] = each
 
     def keep(self, stay: Sequence[int]) -> None:
-        """Forget all rows but these."""
+        """Forget all rows but these.
+
+        Args:
+            stay: The places of the rows that stay.
+        """
         places = torch.tensor(stay, device=self._lm.device)
         self._kept, self._lengths = self._kept[places], self._lengths[places]
         self._owners = [self._owners[place] for place in stay]
 
     def step(self, tokens: Sequence[int]) -> Tensor:
-        """One more token for each row; returns its hidden states, shape `(rows, width)`."""
+        """Add one token to each row.
+
+        Args:
+            tokens: One id for each row.
+
+        Returns:
+            The last hidden states of these tokens, shape `(rows, width)`.
+        """
         above = int(self._lengths.max())
         places = torch.arange(above, device=self._lm.device)
         rows = torch.arange(len(tokens), device=self._lm.device)
@@ -164,9 +193,8 @@ class _Table:
         forest = Forest(
             positions=self._lengths,
             size=1,
-            visible=torch.cat([places < self._lengths[:, None], own], 1)[
-                :, None
-            ],  # (rows, 1, above + 1)
+            # Shape (rows, 1, above + 1).
+            visible=torch.cat([places < self._lengths[:, None], own], 1)[:, None],
             key_positions=torch.cat([places.expand(len(tokens), -1), self._lengths[:, None]], 1),
             trunk=self._kept[:, :above],
             record=True,

@@ -1,4 +1,9 @@
-"""The engine: scores prompts on a split of a task under a template."""
+"""The engine: scores prompts on a split of a task under a template.
+
+The lead of an example is what stands in its row before the first slot. What is kept of an example
+stays from call to call. Prompts that stand apart from the text put no tokens into its slots; a gated
+prompt stands beside the text.
+"""
 
 from __future__ import annotations
 
@@ -53,10 +58,10 @@ from promptsearch.tasks.template import Kind, Template
 
 Ids = NDArray[np.int64]
 
-#: Part of every cache key: raise it when scores may change.
+#: The version of the engine, a part of every cache key: raise it when scores may change.
 ENGINE = 5
 
-#: What an engine's prompts are called in messages.
+#: The names that messages have for an engine's prompts, by kind of template.
 _KINDS: dict[Kind, str] = {
     "slots": "prompts that fill slots",
     "tuned": "vectors with changed weights",
@@ -70,17 +75,19 @@ class Engine:
     """Scores prompts on one split.
 
     Args:
-        lm: In the dtype to score in.
-        template: Bound to the lengths of its slots.
+        lm: The model, in the dtype to score in.
+        template: The template, bound to the lengths of its slots.
         split: The examples.
         choices: The task's choices; None for text answers.
-        memory: Bytes for keys and values; None: as many as the work at hand wants.
-        keep: Whether inputs that stand before the prompt are kept from call to call, as far as `memory` allows.
+        memory: The bytes for keys and values; None: as many as the work at hand wants.
+        keep: Whether what no prompt changes is kept from call to call, as far as `memory` allows:
+            inputs that stand before the prompt, or states below gated prompts.
 
     Raises:
-        ModelError: `memory` does not hold the keys and values of one example.
-        TemplateError: An answer has no tokens, two choices are the same to the tokenizer, or an example with its
-            prompt is longer than the model's context.
+        ModelError: `memory` does not hold what is kept of one example.
+        TemplateError: An answer has no tokens, one choice is or begins with the tokens of another,
+            no text stands before an answer, or an example with its prompt is longer than the
+            model's context.
     """
 
     def __init__(
@@ -115,9 +122,8 @@ class Engine:
         self._right = np.array([-1 if e.choice is None else e.choice for e in split.examples])
         self._one_token = choices is not None and all(len(a) == 1 for a in layouts[0].answers)
         self._rows = rows = self._make_rows(layouts, keep)
-        self._begun: dict[
-            tuple[bool, ...], tuple[list[Layout], Rows]
-        ] = {}  # where empty slots change what begins a row
+        # By which slots are full: empty ones may change what begins a row.
+        self._begun: dict[tuple[bool, ...], tuple[list[Layout], Rows]] = {}
         parts = (
             ENGINE,
             rows.plan.kept,
@@ -128,9 +134,8 @@ class Engine:
             template.length,
             split.hash,
         )
-        config = json.dumps(
-            lm.model.config.to_dict(), sort_keys=True, default=str
-        )  # what weights alone do not say
+        # The weights alone do not say all that the model computes.
+        config = json.dumps(lm.model.config.to_dict(), sort_keys=True, default=str)
         surroundings = (
             hashlib.sha256(config.encode()).hexdigest()[:20],
             str(lm.dtype),
@@ -139,57 +144,63 @@ class Engine:
             torch.get_num_threads(),
         )
         self._signature = (*parts, *template.marks, choices, *surroundings)
-        self._check_length(
-            0 if self._kind == "gated" else template.length
-        )  # a gated prompt has no position
+        # A gated prompt takes no positions.
+        self._check_length(0 if self._kind == "gated" else template.length)
 
-    # The scorer's side, see evaluation.Scorer.
+    # The scorer's side, see `promptsearch.scoring.protocol.Scorer`.
 
     @property
     def signature(self) -> str:
-        """All that a score depends on besides prompt and example: the weights as they are now among it.
+        """The name of all that a score depends on besides prompt and example.
 
-        Another one once memory has run out.
+        The weights as they are now are part of it. It changes once memory has run out, because
+        passes are smaller from then on.
         """
         return repr((self._rows.limit, self._lm.checksum, *self._signature))
 
     def length(self, prompt: Prompt) -> int:
-        """Tokens that the prompt puts into the slots."""
+        """The number of tokens that the prompt puts into the slots."""
         self._check_prompt(prompt)
         if isinstance(prompt, TrainedPrompt):
             return prompt.length
         return sum(map(len, slots_of(self._template, self._lm, prompt)))
 
     def fits(self, prompt: Prompt) -> bool:
-        """Whether the model's context holds the longest example with this prompt; only texts may be of any length."""
+        """Whether the model's context holds the longest example with this prompt.
+
+        Only text prompts are asked, because only they may have any length.
+        """
         if not isinstance(prompt, TextPrompt):
             return True
         try:
             self._check_length(self.length(prompt))
-        except TemplateError:  # or the text does not go into the template: `score` says why
+        except TemplateError:  # also a text that does not go into the template: `score` says why
             return False
         return True
 
     def context(self, examples: Ids) -> Ids:
-        """Tokens from the first slot to the end of each answer, the prompt's own left out, shape `(examples,)`."""
+        """The number of each example's tokens behind its lead, shape `(examples,)`.
+
+        They reach from the first slot to the end of each answer, without the prompt's own tokens.
+        """
         return self._context[examples]
 
     def lead(self, examples: Ids) -> Ids:
-        """Tokens before the first slot, shape `(examples,)`."""
+        """The number of each example's tokens before the first slot, shape `(examples,)`."""
         return self._lead[examples]
 
     def readings(self, examples: Ids) -> Ids:
-        """Once each, shape `(examples,)`: all answers branch off from one row."""
+        """The number 1 for each example, shape `(examples,)`: all answers branch off from one row."""
         return np.ones(len(examples), dtype=np.int64)
 
     def check_joints(self, space: PromptSpace) -> None:
-        """Law 2 on all examples, see `promptsearch.scoring.layout`.
+        """Check law 2 on all examples, see `promptsearch.scoring.layout`.
 
         Args:
             space: The hard prompts.
 
         Raises:
-            TemplateError: Names the first joint that does not hold.
+            TemplateError: A joint does not hold; the message names the first one.
         """
         check_joints(self._template, self._lm, self._split, self._choices, space)
 
@@ -212,12 +223,15 @@ class Engine:
 
     @property
     def prefix_shape(self) -> tuple[int, ...]:
-        """What a token of a prefix is: `(layers, 2, key heads, size of a head)`, keys, then values."""
+        """The shape for a token of a prefix: `(layers, 2, key heads, size of a head)`.
+
+        Keys come first, then values.
+        """
         return self._lm.prefix_shape
 
     @property
     def gated_shape(self) -> tuple[int, int, int]:
-        """What gated prompts have at most: `(layers, heads, width)`."""
+        """The most that gated prompts can have: `(layers, heads, width)`."""
         return self._lm.gated_shape
 
     @property
@@ -226,20 +240,28 @@ class Engine:
         return self._lm.weights
 
     def keys_values(self, ids: Sequence[int]) -> Tensor:
-        """Keys and values of tokens at the very start of a row, shape `(tokens, *prefix_shape)`, float32 on the CPU."""
+        """The keys and values of tokens at a row's very start, float32 on the CPU.
+
+        Args:
+            ids: The tokens' ids.
+
+        Returns:
+            Shape `(tokens, *prefix_shape)`.
+        """
         (found,) = keys_values(self._lm, [tuple(ids)], None, self._rows.limit)
         rows: Tensor = found.float().cpu().unflatten(1, self.prefix_shape)
         return rows
 
     def score(self, prompts: Sequence[Prompt], examples: Ids) -> Scores:
-        """All prompts on all examples.
+        """The scores of all prompts on all examples.
 
         Args:
-            prompts: Of any kinds.
+            prompts: Prompts of any kinds that the template takes.
             examples: Ids, shape `(examples,)`.
 
         Returns:
-            Losses, metric and log-probabilities over the choices; prompts that cannot be scored are failures.
+            Losses, metric and log-probabilities over the choices; prompts that cannot be scored
+            are failures.
         """
         failures: dict[int, str] = {}
         for i, prompt in enumerate(prompts):
@@ -264,7 +286,8 @@ class Engine:
             bad = np.flatnonzero(~np.isfinite(losses[i]))
             if bad.size:
                 failures[i] = (
-                    f"the loss of prompt {prompts[i].key} on {self._split.name} example {examples[bad[0]]} is {losses[i, bad[0]]}"
+                    f"the loss of prompt {prompts[i].key} on {self._split.name} "
+                    f"example {examples[bad[0]]} is {losses[i, bad[0]]}"
                 )
                 losses[i] = metric[i] = np.nan
         return Scores(losses, metric, choices, computed, failures)
@@ -273,27 +296,30 @@ class Engine:
         """The mean loss in nats of a trained prompt, shape `()`, differentiable in its numbers.
 
         Args:
-            numbers: Vectors, shape `(length, width)`, a prefix, shape `(length, *prefix_shape)`, vectors and gates of a gated
-                prompt, or changed weights by name, with or without vectors; float32, cast to the LM's dtype inside.
+            numbers: Vectors, shape `(length, width)`; a prefix, shape `(length, *prefix_shape)`;
+                the vectors and gates of a gated prompt; or changed weights by name, with or without
+                vectors. They are float32, and cast to the LM's dtype inside.
             examples: Ids, shape `(batch,)`.
 
         Raises:
             PromptError: The numbers do not fit template and model.
-            Diverged: The loss is not finite; names the example.
+            Diverged: The loss is not finite; the message names the example.
         """
         losses = self._losses(numbers, examples)
         if not bool(torch.isfinite(losses).all()):
             example = examples[int((~torch.isfinite(losses)).nonzero()[0])]
             raise Diverged(
-                f"the loss of the trained prompt on {self._split.name} example {example} is not finite: lower the rate"
+                f"the loss of the trained prompt on {self._split.name} example {example} "
+                "is not finite: lower the rate"
             )
         return losses.mean()
 
     def passes(self, numbers: Numbers) -> tuple[float, float]:
-        """What `loss` and its gradient compute, in forward passes through the whole LM.
+        """The cost of `loss`, and that of its gradient, in forward passes through the whole LM.
 
-        The layers below a gated prompt compute an example once, and no gradient reaches them. That of any other prompt crosses
-        all layers from the first slot on, and none of the text before it.
+        The layers below a gated prompt compute an example once, and no gradient reaches them. The
+        gradient of any other prompt crosses all layers, from the first slot on; it does not cross
+        the text before that slot.
 
         Args:
             numbers: As in `loss`.
@@ -305,10 +331,10 @@ class Engine:
         return share, share
 
     def predict(self, prompts: Sequence[Prompt], examples: Ids) -> Prediction:
-        """What `score` would compute, inputs that are kept from call to call left out.
+        """A prediction of what `score` would compute, without what is kept from call to call.
 
         Args:
-            prompts: Of any kinds.
+            prompts: Prompts of any kinds that the template takes.
             examples: Ids, shape `(examples,)`.
         """
         unique = np.unique(examples)
@@ -319,7 +345,7 @@ class Engine:
         return self._rows.plan.predict(self._rows.plan.choose(slots, unique), slots, unique)
 
     def anatomy(self) -> dict[str, float]:
-        """Tokens of a row by what they belong to, mean over the examples; the prompt's own are left out.
+        """The tokens of a row by what they belong to, mean over the examples, without the prompt's.
 
         Returns:
             `static` (before the first slot, the same in all examples), `input` and `answer`.
@@ -333,25 +359,33 @@ class Engine:
         }
 
     def kept_lead(self, example: int) -> Path:
-        """The ids before the first slot of an example where they are kept from call to call, else nothing."""
+        """The ids of an example's lead where it is kept from call to call, else nothing.
+
+        Args:
+            example: The example's id.
+        """
         return self._layouts[example].segments[0] if example < self._rows.plan.kept else ()
 
     @property
     def kept(self) -> tuple[int, int]:
-        """Tokens of which something is kept from call to call, and its bytes."""
+        """The number of tokens for which something is kept from call to call, and its bytes."""
         return self._rows.kept
 
     def forget(self) -> None:
-        """Compute anew what is kept from call to call: the weights were not what they should have been."""
+        """Throw away what is kept from call to call, so that it is computed anew.
+
+        It is called after the weights were not what they should have been.
+        """
         self._rows.forget()
 
     # Private.
 
     def _slots(self, prompts: Sequence[Prompt]) -> tuple[list[Slots], Tensor | Adaption | None]:
-        """What each prompt puts into the slots, and what trained prompts are.
+        """The ids that prompts put into the slots, and the numbers of trained prompts.
 
         Returns:
-            Ids, and the rows of trained prompts, flat, for which negative ids stand; or, of gated prompts, nothing but these.
+            The ids of each prompt; and the rows of trained prompts, made flat, for which negative
+            ids stand. Gated prompts have no ids, and come projected instead of as rows.
         """
         found: list[Slots] = []
         rows: list[Tensor] = []
@@ -386,9 +420,9 @@ class Engine:
             if vectors is not None:
                 self._check_shape([vectors])
             slots = split_slots(self._template, _standing_for(length_of(numbers)))
-            with self._lm.changed(
-                weights
-            ):  # nothing may be computed apart: a gradient crosses all of a row
+            # A gradient of weights crosses the whole row, so that no part of it may be computed
+            # beforehand.
+            with self._lm.changed(weights):
                 return self._score([slots], vectors, examples, "nothing")[0][0]
         tensors = tensors_of(numbers)
         self._check_shape(tensors)
@@ -397,7 +431,7 @@ class Engine:
             return self._score([((),)], self._lm.adaption([(vectors, gates)]), examples)[0][0]
         (rows,) = tensors
         slots = split_slots(self._template, _standing_for(len(rows)))
-        # No gradient reaches what stands before the prompt: where there is something, it is computed apart.
+        # No gradient reaches what stands before the prompt, so it is computed beforehand, as a trunk.
         whole: Sharing = "prompt" if self._kind == "prefix" else "nothing"
         sharing: Sharing = "input" if self._lm.trees and self._lead.any() else whole
         return self._score([slots], rows.flatten(1), examples, sharing)[0][0]
@@ -405,7 +439,10 @@ class Engine:
     def _score_kind(
         self, prompts: Sequence[Prompt], examples: Ids
     ) -> tuple[Tensor, Tensor, Tensor | None, int]:
-        """What `_score` finds; changed weights one after the other, each in place for its own rows only."""
+        """The same as `_score` returns, for prompts of the engine's kind.
+
+        Changed weights go one after the other, each in place for its own rows only.
+        """
         if self._kind not in ("tuned", "weights"):
             return self._score(*self._slots(prompts), examples)
         losses, metric, choices, computed = [], [], [], 0
@@ -432,10 +469,15 @@ class Engine:
         examples: Ids,
         sharing: Sharing | None = None,
     ) -> tuple[Tensor, Tensor, Tensor | None, int]:
-        """Losses (prompts, examples), metric (prompts, examples), choices (prompts, examples, choices), tokens computed."""
-        places = {
-            int(e): i for i, e in enumerate(examples)
-        }  # an id that is asked for twice is computed once
+        """The losses of prompts on examples, and what else `score` returns.
+
+        Returns:
+            Losses, shape `(prompts, examples)`; the metric, shape `(prompts, examples)`;
+            log-probabilities over the choices, shape `(prompts, examples, choices)`, or None; and
+            the number of tokens that were computed.
+        """
+        # An id that is asked for twice is computed once.
+        places = {int(e): i for i, e in enumerate(examples)}
         unique = np.array(list(places))
         flat, begins, computed = self._compute(prompts, trained, unique, sharing)
         again = (
@@ -472,7 +514,7 @@ class Engine:
         examples: Ids,
         sharing: Sharing | None,
     ) -> tuple[Tensor, Ids, int]:
-        """What `Rows.compute` finds; prompts whose rows begin alike together."""
+        """The same as `Rows.compute` returns; prompts whose rows begin alike go together."""
         together: dict[Rows, list[int]] = {}
         for i, slots in enumerate(prompts):
             together.setdefault(self._begun_by(slots)[1], []).append(i)
@@ -491,7 +533,14 @@ class Engine:
         )
 
     def _begun_by(self, slots: Slots) -> tuple[list[Layout], Rows]:
-        """The layouts and rows of a prompt: others where it leaves slots empty, and the tokenizer marks what begins a row."""
+        """The layouts and rows for a prompt.
+
+        They differ from those of full slots where the prompt leaves slots empty and the tokenizer
+        marks what begins a row.
+
+        Args:
+            slots: The ids that the prompt puts into the slots.
+        """
         full = tuple(map(bool, slots))
         if self._template.apart or all(full) or not self._lm.marks_beginnings:
             return self._layouts, self._rows
@@ -524,7 +573,7 @@ class Engine:
         return vectors.shape[1] / self.gated_shape[0]
 
     def _text_fault(self, prompt: TextPrompt, examples: Ids) -> str | None:
-        """Why a text prompt cannot be scored, or None."""
+        """The reason why a text prompt cannot be scored, or None."""
         try:
             self._template.slot_texts(prompt.texts)
             self._check_length(self.length(prompt))
@@ -535,7 +584,10 @@ class Engine:
             slots = slots_of(self._template, self._lm, prompt)
             layout = self._begun_by(slots)[0][e]
             if not layout.join(slots):
-                return f"nothing stands before the answer of {self._split.name} example {e}: the model needs at least one token"
+                return (
+                    f"nothing stands before the answer of {self._split.name} example {e}: "
+                    "the model needs at least one token"
+                )
             answers = (
                 self._choices if self._choices is not None else (example.answer, *example.aliases)
             )
@@ -559,7 +611,8 @@ class Engine:
         if found != expected:
             shapes = [" and ".join(map(str, some)) for some in (expected, found)]
             raise PromptError(
-                f"a trained prompt has shape {shapes[0]} under this template and model, got {shapes[1]}"
+                f"a trained prompt has shape {shapes[0]} under this template and model, "
+                f"got {shapes[1]}"
             )
 
     def _check_length(self, prompt: int) -> None:
@@ -568,20 +621,32 @@ class Engine:
         if limit is not None and tokens > limit:
             advice = "the prompt" if prompt > tokens - prompt else "the example or leave it out"
             raise TemplateError(
-                f"{self._split.name} example {longest} has {tokens} tokens with a prompt of {prompt}, but the model reads at "
-                f"most {limit}: shorten {advice} (nothing is cut silently)"
+                f"{self._split.name} example {longest} has {tokens} tokens with a prompt of {prompt}, "
+                f"but the model reads at most {limit}: shorten {advice} (nothing is cut silently)"
             )
 
 
 def _check_apart(layouts: Sequence[Layout], split: Split) -> None:
-    """What stands apart from the text predicts nothing itself: the answer needs a token before it."""
+    """Refuse an example whose answer has no token before it.
+
+    A prompt that stands apart from the text predicts nothing itself.
+
+    Raises:
+        TemplateError: There is such an example; the message names it.
+    """
     for example, layout in zip(split.examples, layouts, strict=True):
         if not any(layout.segments):
             raise TemplateError(
-                f"no text stands before the answer of {split.name} example {example.id}: expected at least a token"
+                f"no text stands before the answer of {split.name} example {example.id}: "
+                "expected at least a token"
             )
 
 
 def _standing_for(rows: int, first: int = 0) -> list[int]:
-    """The ids that stand for so many rows of trained prompts, from the first of them on."""
+    """The ids that stand for some rows of trained prompts.
+
+    Args:
+        rows: The number of rows.
+        first: The place of the first of them among the rows of all prompts.
+    """
     return [-1 - i for i in range(first, first + rows)]

@@ -1,4 +1,8 @@
-"""One pass: trees of tokens and vectors through the LM, down to the logits that are wanted."""
+"""One pass: trees of tokens and vectors go through the LM, and their last hidden states come out.
+
+A trunk is what stands above a tree: tokens whose keys and values are known. Gated prompts stand
+beside the trees; the owner of a tree is the place of the gated prompt that it attends to.
+"""
 
 from __future__ import annotations
 
@@ -26,13 +30,15 @@ def run(
 
     Args:
         lm: The model.
-        trees: Of one pass.
-        trunks: Keys and values of each tree's trunk, shape `(trunk, values)` each; None where no tree has one.
-        vectors: The soft prompts' vectors, shape `(vectors, width)`: the id `-1 - i` stands for the i-th.
+        trees: The trees of one pass.
+        trunks: The keys and values of each tree's trunk, shape `(trunk, values)` each; None where
+            no tree has one.
+        vectors: The soft prompts' vectors, shape `(vectors, width)`: the id `-1 - i` stands for the
+            i-th vector.
         adaption: Gated prompts, with an owner for each tree.
 
     Returns:
-        Shape `(tokens, width)`, and the place of each tree's first token.
+        The states, shape `(tokens, width)`, and the place of each tree's first token.
     """
     plot = _plot(lm, trees, trunks)
     plot.forest.adaption = adaption
@@ -46,18 +52,19 @@ def extend(
     vectors: Tensor | None,
     adaption: Adaption | None = None,
 ) -> tuple[Tensor, list[Tensor]]:
-    """Rows that go on below trunks, and will be gone on from.
+    """The states of rows that go on below trunks, and the keys and values to go on from.
 
     Args:
         lm: The model; its rows can share what they begin with.
-        paths: Ids of each row, at least one.
-        trunks: Keys and values above each row, shape `(trunk, values)` each; none of them, or all, may be empty.
+        paths: The ids of each row, at least one.
+        trunks: The keys and values above each row, shape `(trunk, values)` each; any of them may be
+            empty.
         vectors: As in `run`.
         adaption: As in `run`, with an owner for each row.
 
     Returns:
-        The last hidden state of each row's last token, shape `(rows, width)`; and keys and values of each row, those of its
-        trunk first, shape `(trunk + tokens, values)` each.
+        The last hidden state of each row's last token, shape `(rows, width)`; and the keys and
+        values of each row, those of its trunk first, shape `(trunk + tokens, values)` each.
     """
     trees = [grow([path], len(trunk)) for path, trunk in zip(paths, trunks, strict=True)]
     plot = _plot(lm, trees, trunks if any(map(len, trunks)) else None)
@@ -74,23 +81,23 @@ def extend(
 def keys_values(
     lm: LanguageModel, paths: Sequence[Path], vectors: Tensor | None, limit: int
 ) -> list[Tensor]:
-    """Keys and values of rows that others will go on from.
+    """The keys and values of rows that other rows will go on from.
 
     Args:
         lm: The model.
-        paths: Ids of each row.
+        paths: The ids of each row.
         vectors: As in `run`.
-        limit: Tokens of a pass.
+        limit: The most tokens of a pass.
 
     Returns:
-        Shape `(tokens, values)` each, without gradients.
+        Keys and values of each row, shape `(tokens, values)`, without gradients.
     """
     found: list[Tensor] = []
     if () in paths:  # an empty prompt with nothing before it
         nothing = torch.empty(0, lm.values, dtype=lm.dtype, device=lm.device)
         others = iter(keys_values(lm, [path for path in paths if path], vectors, limit))
         return [next(others) if path else nothing for path in paths]
-    # Neither a graph nor inference mode: later passes may need gradients of what is built upon these.
+    # Neither a graph nor inference mode: a later pass may need gradients of what builds on these.
     with torch.inference_mode(False), torch.no_grad():
         for some in pack(paths, len, lambda: limit):
             forest = chains([len(path) for path in some], lm.device)
@@ -102,34 +109,37 @@ def keys_values(
 
 
 def given_trunks(lm: LanguageModel, paths: Sequence[Path], rows: Tensor) -> list[Tensor]:
-    """Keys and values of prefixes: nothing is computed, and gradients reach them.
+    """The keys and values of prefixes: nothing is computed, and gradients reach them.
 
     Args:
         lm: The model.
-        paths: Ids of each prefix: as with vectors, the id `-1 - i` stands for the i-th row, and they lie in order.
-        rows: Of all prefixes, shape `(rows, values)`.
+        paths: The ids of each prefix. As with vectors, the id `-1 - i` stands for the i-th row; a
+            prefix's rows lie in order.
+        rows: The rows of all prefixes, shape `(rows, values)`.
 
     Returns:
-        Shape `(tokens, values)` each.
+        Keys and values of each prefix, shape `(tokens, values)`.
     """
     rows = rows.to(lm.device, lm.dtype)
     return [rows[-1 - path[0] : -path[-1]] for path in paths]
 
 
 def entering(lm: LanguageModel, layer: int, trees: Sequence[Tree], limit: int) -> list[Tensor]:
-    """The states of trees that enter a layer: gated prompts of the layers from there on leave them as they are.
+    """The states of trees that enter a layer.
+
+    They do not depend on gated prompts that only this layer and those above it attend to.
 
     Args:
         lm: The model.
-        layer: Its number.
-        trees: Without trunks.
-        limit: Tokens of a pass.
+        layer: The layer's number.
+        trees: The trees, which have no trunks.
+        limit: The most tokens of a pass.
 
     Returns:
-        Shape `(tokens, width)` each, without gradients.
+        The states of each tree, shape `(tokens, width)`, without gradients.
     """
     found: list[Tensor] = []
-    # As in `keys_values`.
+    # Neither a graph nor inference mode, for the reason given in `keys_values`.
     with torch.inference_mode(False), torch.no_grad():
         for some in pack(trees, lambda tree: len(tree.ids), lambda: limit):
             plot = plant(some, None, lm.device)
@@ -148,12 +158,13 @@ def run_above(
 
     Args:
         lm: The model.
-        trees: Of one pass, without trunks.
-        states: Of each tree: those that enter the lowest adapted layer, shape `(tokens, width)`.
-        adaption: With an owner for each tree.
+        trees: The trees of one pass, which have no trunks.
+        states: The states of each tree that enter the lowest adapted layer, shape
+            `(tokens, width)`.
+        adaption: Gated prompts, with an owner for each tree.
 
     Returns:
-        As `run`.
+        The same as `run` returns.
     """
     plot = plant(trees, None, lm.device)
     plot.forest.adaption = adaption
@@ -175,12 +186,21 @@ def _plot(lm: LanguageModel, trees: Sequence[Tree], trunks: Sequence[Tensor] | N
 
 
 def ran_out(error: RuntimeError) -> bool:
-    """Whether an error says that the memory of the device is full (on a CPU it has no class of its own)."""
+    """Whether an error says that the memory of the device is full.
+
+    Its text is read, because on a CPU such an error has no class of its own.
+    """
     return "out of memory" in str(error) or "can't allocate memory" in str(error)
 
 
 def embed(lm: LanguageModel, ids: Tensor, vectors: Tensor | None) -> Tensor:
-    """Ids, of tokens or as in `run` of vectors, to what the layers take: shape `(tokens,)` to `(tokens, width)`."""
+    """The embeddings of ids, as the layers take them, shape `(tokens, width)`.
+
+    Args:
+        lm: The model.
+        ids: The ids of tokens, or of vectors as in `run`, shape `(tokens,)`.
+        vectors: As in `run`.
+    """
     if vectors is None:
         return lm.embed(ids)
     soft = ids < 0

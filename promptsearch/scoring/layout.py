@@ -1,4 +1,8 @@
-"""An example as token segments around the slots, and the check that ids and text agree."""
+"""An example as token segments around the slots, and the check that ids and text agree.
+
+The lead of an example is its tokens before the first slot. Prompts that stand apart from the text
+(prefixes, gated prompts and changed weights) put no tokens into the slots.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +20,7 @@ from promptsearch.prompts.space import PromptSpace
 from promptsearch.tasks.task import Example, Split
 from promptsearch.tasks.template import Piece, Template
 
-#: What fills one slot: token ids, or a number of vectors.
+#: The ids that fill one slot, or stand in one segment; those below zero stand for vectors.
 Ids = tuple[int, ...]
 
 
@@ -25,9 +29,11 @@ class Layout:
     """One example under a template, as token ids.
 
     Args:
-        segments: Ids before, between and after the slots; the first begins with the leading special tokens, or the second,
-            where the first slot is in front of the whole row.
-        answers: Ids of each answer: the choices in their order, or the right answer and then its aliases.
+        segments: The ids before, between and after the slots. The first segment begins with the
+            leading special tokens; where the first slot is in front of the whole row, the second
+            one does.
+        answers: The ids of each answer: the choices in their order, or the right answer and then
+            its aliases.
     """
 
     segments: tuple[Ids, ...]
@@ -35,16 +41,20 @@ class Layout:
 
     @property
     def lead(self) -> int:
-        """Tokens before the first slot."""
+        """The number of tokens before the first slot."""
         return len(self.segments[0])
 
     @property
     def context(self) -> int:
-        """Tokens from the first slot to the end of each answer, the prompt's own left out."""
+        """The number of tokens from the first slot to the end of each answer, without the prompt's."""
         return sum(map(len, self.segments[1:])) + sum(map(len, self.answers))
 
     def join(self, slots: Sequence[Ids]) -> list[int]:
-        """All ids up to the answer."""
+        """All ids of a row up to the answer.
+
+        Args:
+            slots: The ids in each slot.
+        """
         joined = list(self.segments[0])
         for slot, segment in zip(slots, self.segments[1:], strict=True):
             joined += slot
@@ -53,16 +63,21 @@ class Layout:
 
 
 def leading(template: Template, lm: LanguageModel) -> Ids:
-    """The special tokens before a row: the tokenizer's, where no chat template has written what a row begins with."""
+    """The special tokens before a row.
+
+    They are the tokenizer's; there are none where a chat template writes what a row begins with.
+    """
     return () if template.messages else lm.lead
 
 
 def encode(lm: LanguageModel, pieces: Sequence[Piece], *, begins: bool = True) -> list[int]:
-    """The ids of text in pieces: special tokens are found in what a chat template wrote, and nowhere else.
+    """The ids of text in pieces.
+
+    Special tokens are found in what a chat template wrote, and nowhere else.
 
     Args:
-        lm: For its tokenizer.
-        pieces: Of a row, one after the other.
+        lm: The model, for its tokenizer.
+        pieces: The pieces of a row, one after the other.
         begins: Whether nothing stands before them.
     """
     ids: list[int] = []
@@ -75,11 +90,11 @@ def encode(lm: LanguageModel, pieces: Sequence[Piece], *, begins: bool = True) -
 def _runs(
     lm: TextModel, pieces: Sequence[Piece], begins: bool
 ) -> Iterator[tuple[str, bool, Special | None]]:
-    """Text in pieces, cut at its special tokens.
+    """The runs of text in pieces, which is cut at its special tokens.
 
     Yields:
-        A run of text, whether the tokenizer takes it for the beginning of a row, and the special token behind it; in the end
-        what stands behind the last of these, and None.
+        A run of text, whether the tokenizer takes it for the beginning of a row, and the special
+        token behind it; at the end, the text behind the last special token, with None.
     """
     run, strips = "", False
     for text, marked in pieces:
@@ -89,11 +104,8 @@ def _runs(
                 run = run.lstrip() if strips else run
                 continue
             yield run.rstrip() if part.lstrip else run, begins, part
-            run, strips, begins = (
-                "",
-                part.rstrip,
-                lm.anew,
-            )  # some special tokens swallow whitespace beside them
+            # Some special tokens swallow the whitespace next to them.
+            run, strips, begins = "", part.rstrip, lm.anew
     yield run, begins, None
 
 
@@ -109,7 +121,12 @@ def _begins_behind(lm: TextModel, pieces: Sequence[Piece], begins: bool) -> bool
 
 
 def _filled(template: Template, slots: Sequence[Ids | str] | None) -> list[bool]:
-    """Which slots have something in them that stands in the row."""
+    """Whether each slot holds something that stands in the row.
+
+    Args:
+        template: The template, bound.
+        slots: As for `lay_out`.
+    """
     found = (
         [bool(slot.length) for slot in template.slots] if slots is None else list(map(bool, slots))
     )
@@ -126,16 +143,22 @@ def lay_out(
     """The token segments of an example.
 
     Args:
-        template: Bound.
-        lm: For its tokenizer.
-        example: Of a task.
+        template: The template, bound.
+        lm: The model, for its tokenizer.
+        example: An example of a task.
         choices: The task's choices; None for text answers.
-        slots: What the prompt puts there. Where that is nothing, what follows may be the beginning of the row, which many
-            tokenizers cut in a way of its own. Left out: the slots are full.
+        slots: The ids or the text that the prompt puts into each slot; left out: the slots are
+            full. Behind an empty slot the text may be the beginning of the row, which many
+            tokenizers cut in a different way.
+
+    Raises:
+        TemplateError: The template's messages were not rendered, or a text holds a mark of the chat
+            template that the tokenizer cannot read as plain text.
     """
     if not template.rendered:
         raise TemplateError(
-            "the template's messages have not met a model: render them with promptsearch.scoring.chat_template.render"
+            "the template's messages have not met a model: "
+            "render them with promptsearch.scoring.chat_template.render"
         )
     filled = template.pieces(example.fields)
     _check_plain(template, lm, [text for pieces in filled for text, marked in pieces if not marked])
@@ -158,19 +181,24 @@ def _check_plain(template: Template, lm: LanguageModel, texts: Sequence[str]) ->
     """Refuse text that the tokenizer would take for a mark of the chat template.
 
     Raises:
-        TemplateError: Names the mark.
+        TemplateError: There is such a text; the message names the mark.
     """
     marks = [mark for mark in lm.always if any(mark in written for written, *_ in template.marks)]
     for text in texts:
         if found := next((mark for mark in marks if mark in text), None):
             raise TemplateError(
-                f"the text {text[:60]!r} holds {found!r}, which the chat template writes, and this tokenizer cannot read as "
-                "plain text: take it out of the text"
+                f"the text {text[:60]!r} holds {found!r}, which the chat template writes, and this "
+                "tokenizer cannot read as plain text: take it out of the text"
             )
 
 
 def split_slots(template: Template, ids: Sequence[int]) -> tuple[Ids, ...]:
-    """Prompt tokens, cut into the template's slots, shape `(length,)` -> one tuple a slot."""
+    """The prompt's tokens, cut into the template's slots: one tuple for each slot.
+
+    Args:
+        template: The template, bound.
+        ids: The ids over all slots, shape `(length,)`.
+    """
     cuts = np.cumsum([0, *(slot.length or 0 for slot in template.slots)])
     return tuple(tuple(ids[a:b]) for a, b in zip(cuts[:-1], cuts[1:], strict=True))
 
@@ -192,7 +220,7 @@ def slots_of(
 def prompt_texts(
     template: Template, lm: TextModel, prompt: HardPrompt | TextPrompt
 ) -> tuple[str, ...]:
-    """The text that stands in each slot, with its spaces."""
+    """The text that a prompt puts into each slot, with its spaces."""
     if isinstance(prompt, HardPrompt):
         slots = split_slots(template, prompt.ids)
         beginnings = begins_row(template, lm, slots)
@@ -203,11 +231,11 @@ def prompt_texts(
 def begins_row(
     template: Template, lm: TextModel, slots: Sequence[Ids | str] | None = None
 ) -> list[bool]:
-    """Of each slot, whether the tokenizer takes what stands in it for the beginning of a row.
+    """Whether the tokenizer takes what stands in a slot for the beginning of a row, for each slot.
 
     Args:
-        template: Bound.
-        lm: For its tokenizer.
+        template: The template, bound.
+        lm: The model, for its tokenizer.
         slots: As for `lay_out`.
     """
     found, begins = [], True
@@ -227,7 +255,19 @@ def broken_joint(
     prompt: HardPrompt | TextPrompt,
     answers: Sequence[str],
 ) -> str | None:
-    """Where encoding the whole text gives other ids than the segments, one after the other; None where they agree."""
+    """A message that says where ids and text of an example disagree; None where they agree.
+
+    They agree if encoding the whole text gives the ids of the segments and slots, one after the
+    other.
+
+    Args:
+        template: The template, bound.
+        lm: The model.
+        example: The example.
+        layout: The example's layout.
+        prompt: The prompt in the slots.
+        answers: The texts of the layout's answers, in the same order.
+    """
     slots, texts = slots_of(template, lm, prompt), prompt_texts(template, lm, prompt)
     for ids, answer in zip(layout.answers, answers, strict=True):
         ours = [*layout.join(slots), *ids][len(leading(template, lm)) :]
@@ -239,8 +279,8 @@ def broken_joint(
             )
             around = slice(max(0, place - 3), place + 3)
             return (
-                f"in example {example.id} the text ...{lm.decode(ours[around])!r}... is cut into {_cut(lm, theirs[around])}, "
-                f"not into {_cut(lm, ours[around])}"
+                f"in example {example.id} the text ...{lm.decode(ours[around])!r}... "
+                f"is cut into {_cut(lm, theirs[around])}, not into {_cut(lm, ours[around])}"
             )
     return None
 
@@ -256,10 +296,12 @@ def check_joints(
     choices: Sequence[str] | None,
     space: PromptSpace,
 ) -> None:
-    """Law 2: with a prompt of the pool, or of no text, in the slots, the whole text of every example gives its ids back.
+    """Check law 2: the whole text of every example gives its ids back.
+
+    The slots hold a prompt of the pool, or an empty text under templates whose prompts stand apart.
 
     Raises:
-        TemplateError: Names the first joint that does not hold.
+        TemplateError: A joint does not hold; the message names the first one.
     """
     prompts: Sequence[HardPrompt | TextPrompt] = space.sample(np.random.default_rng(0), len(split))
     if template.apart:
@@ -270,22 +312,28 @@ def check_joints(
         fault = broken_joint(template, lm, example, layout, prompt, answers)
         if fault:
             joined = "its answers without a prompt" if template.apart else "prompts of the pool"
-            advice = "Put a space before slots and answer, or take words into the pool that begin with a space."
+            advice = (
+                "Put a space before slots and answer, "
+                "or take words into the pool that begin with a space."
+            )
             if template.stripped(texts := prompt_texts(template, lm, prompt)) != texts:
                 advice = (
-                    "The chat template strips the space with which a prompt's first word begins: put a word before the "
-                    "slot, such as 'Task: {prompt}'."
+                    "The chat template strips the space with which a prompt's first word begins: "
+                    "put a word before the slot, such as 'Task: {prompt}'."
                 )
             raise TemplateError(
-                f"the template {template.text!r} does not join with {joined} on the {split.name} split: {fault}. {advice}"
+                f"the template {template.text!r} does not join with {joined} on the {split.name} split: "
+                f"{fault}. {advice}"
             )
 
 
 def check_answers(lm: LanguageModel, choices: Sequence[str] | None, split: Split) -> None:
-    """Refuse answers without tokens, and choices of which one is, or begins with, the tokens of another.
+    """Refuse answers without tokens, and choices that the tokenizer does not keep apart.
+
+    No choice may have the tokens of another choice, or begin with them.
 
     Raises:
-        TemplateError: Names the answers.
+        TemplateError: There are such answers; the message names them.
     """
     if choices is None:
         for example in split.examples:
@@ -301,14 +349,15 @@ def check_answers(lm: LanguageModel, choices: Sequence[str] | None, split: Split
             raise TemplateError(f"the answer {text!r} is empty: expected text")
         if ids in seen:
             raise TemplateError(
-                f"the tokenizer maps the answers {seen[ids]!r} and {text!r} to the same tokens {list(ids)}: "
-                "take answers that it can tell apart"
+                f"the tokenizer maps the answers {seen[ids]!r} and {text!r} to the same tokens "
+                f"{list(ids)}: take answers that it can tell apart"
             )
         seen[ids] = text
     for longer in seen:
         for cut in range(1, len(longer)):
             if longer[:cut] in seen:
                 raise TemplateError(
-                    f"the answer {seen[longer[:cut]]!r} is the beginning of {seen[longer]!r}, which can then never be the more "
-                    "probable one: end both, for example with a full stop, or take other answers"
+                    f"the answer {seen[longer[:cut]]!r} is the beginning of {seen[longer]!r}, which "
+                    "can then never be the more probable one: end both, for example with a full "
+                    "stop, or take other answers"
                 )

@@ -1,4 +1,7 @@
-"""Items one after the other, as many at a time as a pass takes."""
+"""Items, cut into passes: as many at a time as one pass of the LM takes.
+
+A trunk is what stands above the tokens of a pass: its keys and values are read, not computed.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
-#: Tokens of trunks above a pass, in tokens of the pass.
+#: The most tokens of trunks above a pass: this many times the most tokens of the pass itself.
 ABOVE = 8
 
 
@@ -20,10 +23,12 @@ def pack(
     """Cut items, in their order, into passes.
 
     Args:
-        items: Those of similar size together: what is above a pass is padded to the longest.
-        tokens: Of an item, that the pass computes.
-        limit: The most of these in a pass, at this moment; a larger item goes alone.
-        above: Tokens of the trunk that is copied for an item; `ABOVE` times the limit of these in a pass. Left out: none.
+        items: The items, those of similar size together: trunks above a pass are padded to the
+            longest.
+        tokens: Gives the number of an item's tokens that the pass computes.
+        limit: Gives the most of these in a pass, at this moment; a larger item goes alone.
+        above: Gives the number of tokens of the trunk that is copied for an item; a pass has at
+            most `ABOVE` times the limit of these. Left out: no trunk is copied.
     """
     some: list[T] = []
     total = longest = 0

@@ -1,6 +1,7 @@
-"""What every call needs of the examples: kept as far as memory allows, the rest is computed again.
+"""The tensors that every call needs: kept from call to call, as far as memory allows.
 
-Keys and values of inputs that stand before the prompt; or, below gated prompts, hidden states that enter the lowest layer that
+What is not kept is computed again. These tensors are the keys and values of inputs that stand
+before the prompt; or, with gated prompts, the hidden states that enter the lowest layer that
 attends to them.
 """
 
@@ -17,26 +18,27 @@ from promptsearch.scoring.forward import ran_out
 
 K = TypeVar("K", bound=Hashable)
 
-#: Examples that are computed together.
+#: The number of examples that are computed together.
 _TOGETHER = 32
 
 
 class Kept(Generic[K]):
-    """Tensors of items, by the item.
+    """The tensors of items, by item, kept from call to call.
 
-    What is kept is decided beforehand, and always computed in the same passes: a loss does not depend on what was asked
-    for earlier. What fits stays; were the oldest thrown out for the newest, a round over a little too much would find
-    nothing kept.
+    Which items are kept is decided beforehand, and they are always computed in the same passes: so
+    a loss does not depend on what was asked for earlier. What fits stays for good. If the oldest
+    tensors made room for the newest, a round over slightly more items than fit would never find one
+    that is kept.
 
     Args:
         run: Puts items through the LM and gives the tensor of each.
-        size: Tokens of an item.
-        items: That are kept.
-        device: Of the LM.
+        size: Gives the number of an item's tokens.
+        items: The items that are kept.
+        device: The LM's device.
 
     Attributes:
-        tokens: That are kept.
-        computed: Tokens that went through the LM so far.
+        tokens: The number of tokens that are kept.
+        computed: The number of tokens that went through the LM so far.
     """
 
     def __init__(
@@ -61,8 +63,11 @@ class Kept(Generic[K]):
         """The tensors of items, in their order.
 
         Args:
-            items: Any.
-            run: For those that are not kept; left out: as for the others.
+            items: Any items, kept or not.
+            run: Computes items that are not kept; left out: the `run` of the constructor does.
+
+        Raises:
+            ModelError: The memory of the device does not hold a single item.
         """
         for item in items:
             if item in self._chunk and item not in self._found:
@@ -75,7 +80,7 @@ class Kept(Generic[K]):
         return [found[item] for item in items]
 
     def clear(self) -> None:
-        """Throw away what was found."""
+        """Throw away the tensors that are kept, so that they are computed again."""
         self._found.clear()
 
     def _run(self, items: Sequence[K], run: Callable[[Sequence[K]], list[Tensor]]) -> list[Tensor]:
@@ -86,8 +91,8 @@ class Kept(Generic[K]):
                 raise
             if len(items) == 1:
                 raise ModelError(
-                    f"the memory of {self._device} does not hold one row of {self._size(items[0])} tokens: take a smaller "
-                    "model, a smaller `memory`, or another device"
+                    f"the memory of {self._device} does not hold one row of {self._size(items[0])} "
+                    "tokens: take a smaller model, a smaller `memory`, or another device"
                 ) from error
             half = len(items) // 2
             return self._run(items[:half], run) + self._run(items[half:], run)

@@ -1,8 +1,10 @@
-"""Prompts made ready for use: what a row holds before its input is computed once, and kept as keys and values.
+"""Prompts made ready for use: what stands before a row's input is computed once and kept.
 
-A causal LM reads a prompt in front of the input in the same way whatever follows, so any such prompt can be kept as keys and
-values: tokens, vectors, and prefixes, which are keys and values already. Gated prompts stand beside all rows of a pass, each of
-which attends to its own one. This is the one place that knows the kinds apart.
+It is kept as keys and values, the trunk of the rows below it. A causal LM reads a prompt in front of
+the input in the same way whatever follows, so any such prompt can be kept like this: tokens,
+vectors, and prefixes, which are keys and values already. Gated prompts stand beside all rows of a
+pass, and each row attends to one of them, whose place is the row's owner. In use, this is the one
+place that tells the kinds of prompts apart.
 """
 
 from __future__ import annotations
@@ -42,9 +44,10 @@ class Row(NamedTuple):
     """An input under its prompt, up to the answer.
 
     Args:
-        trunk: Keys and values of what comes first, shape `(trunk, values)`.
-        ids: Of all tokens below it, at least one; an id below zero stands for a vector, as in `forward.run`.
-        owner: The place of its gated prompt among those of the pass.
+        trunk: The keys and values of what comes first, shape `(trunk, values)`.
+        ids: The ids of all tokens below the trunk, at least one; an id below zero stands for a
+            vector, as in `forward.run`.
+        owner: The place of the row's gated prompt among those of the pass.
     """
 
     trunk: Tensor
@@ -53,7 +56,7 @@ class Row(NamedTuple):
 
     @property
     def tokens(self) -> int:
-        """Its length."""
+        """The row's length in tokens."""
         return len(self.trunk) + len(self.ids)
 
 
@@ -62,11 +65,13 @@ class Compiled:
     """A prompt in its template.
 
     Args:
-        template: Bound.
-        slots: Ids of each slot; that of what stands apart from the text is empty.
+        template: The template, bound.
+        slots: The ids in each slot; the slot of a prompt that stands apart from the text is empty.
         above: The ids that begin every row.
-        trunk: Keys and values of a prefix and of `above`, shape `(tokens, values)`; without any where rows cannot share.
-        owner: The place of its gated prompt; of any other prompt, that of one which adds nothing.
+        trunk: The keys and values of a prefix and of `above`, shape `(tokens, values)`; it has no
+            tokens where rows cannot share.
+        owner: The place of the gated prompt; for a prompt of another kind, the place of a gated
+            prompt that adds nothing.
     """
 
     template: Template
@@ -79,11 +84,11 @@ class Compiled:
         """An input below the prompt.
 
         Args:
-            lm: For its tokenizer.
-            fields: The template's.
+            lm: The model, for its tokenizer.
+            fields: The values of the template's fields.
 
         Raises:
-            PromptError: The row holds no token: a prefix predicts nothing itself.
+            PromptError: The row holds no token, and a prefix predicts nothing itself.
         """
         ids = lay_out(self.template, lm, Example(0, fields, "", None), None, self.slots).join(
             self.slots
@@ -92,9 +97,8 @@ class Compiled:
             raise PromptError("no token stands before the answer: the model needs at least one")
         if not lm.trees:
             return Row(self.trunk, tuple(ids), self.owner)
-        if len(ids) == len(
-            self.above
-        ):  # an empty input: the answer is predicted from the last token, which runs again
+        # Below an empty input the answer is predicted from the trunk's last token, which runs again.
+        if len(ids) == len(self.above):
             return Row(self.trunk[:-1], tuple(ids[-1:]), self.owner)
         return Row(self.trunk, tuple(ids[len(self.above) :]), self.owner)
 
@@ -104,9 +108,10 @@ class Library:
     """All prompts of a model, made ready.
 
     Args:
-        prompts: In the order in which they were given.
-        vectors: Of all soft ones among them, for which negative ids stand, shape `(vectors, width)`.
-        adaption: All gated ones among them.
+        prompts: The prompts, in the order in which they were given.
+        vectors: The vectors of all soft prompts among them, for which negative ids stand, shape
+            `(vectors, width)`; None where there are none.
+        adaption: All gated prompts among them; None where there are none.
     """
 
     prompts: list[Compiled]
@@ -117,17 +122,17 @@ class Library:
         """The gated prompts, for the trees of a pass.
 
         Args:
-            owners: See `Row`.
+            owners: The owner of each tree, see `Row`.
         """
         return None if self.adaption is None else self.adaption.of(owners)
 
 
 def compile_prompts(lm: LanguageModel, prompts: Sequence[tuple[Prompt, Template]]) -> Library:
-    """Compute what does not depend on inputs, of all prompts in one pass.
+    """Compute what does not depend on inputs, for all prompts in one pass.
 
     Args:
         lm: The model.
-        prompts: Each with its template, bound.
+        prompts: The prompts, each with its template, bound.
 
     Raises:
         PromptError: A prompt does not fit its template, or the model.
@@ -147,7 +152,7 @@ def compile_prompts(lm: LanguageModel, prompts: Sequence[tuple[Prompt, Template]
         trunk = torch.empty(0, values) if given is None else given
         above = _beginning(template, lm, slots) if lm.trees else ()
         found.append(Compiled(template, slots, above, trunk.to(lm.device, lm.dtype), owner))
-    if gated and len(gated) < len(prompts):  # the others attend to nothing: a gate of zero
+    if gated and len(gated) < len(prompts):  # a gate of zero, for the others
         nothing = len(gated)
         gated.append((torch.zeros(1, 1, lm.gated_shape[2]), torch.zeros(1, 1)))
         found = [
@@ -172,7 +177,14 @@ def compile_prompts(lm: LanguageModel, prompts: Sequence[tuple[Prompt, Template]
 def embedded(
     lm: LanguageModel, prompt: Prompt, template: Template, fields: Mapping[str, Any]
 ) -> Tensor:
-    """A row up to the answer as the layers take it, without a prefix, shape `(tokens, width)`."""
+    """The embeddings of a row up to the answer, without a prefix, shape `(tokens, width)`.
+
+    Args:
+        lm: The model.
+        prompt: The prompt in the slots.
+        template: The template, bound.
+        fields: The values of the template's fields.
+    """
     slots, _ = _fill(prompt, template, lm, 0)
     ids = lay_out(template, lm, Example(0, fields, "", None), None, slots).join(slots)
     vectors = prompt.vectors if isinstance(prompt, SoftPrompt) else None
@@ -180,15 +192,17 @@ def embedded(
 
 
 def fields_of(template: Template, given: Mapping[str, Any], place: str) -> dict[str, str]:
-    """What a user's input gives for the fields of a template, as strictly as the rows that a prompt was found on.
+    """The texts that a user's input gives for the fields of a template.
+
+    The input is read as strictly as the rows of data that the prompt was found on.
 
     Args:
-        template: Of its prompt.
-        given: Field name -> value; other keys are left alone.
-        place: Where it stands, for the message.
+        template: The prompt's template.
+        given: The values by field name; other keys are left alone.
+        place: Where the input stands, for the message.
 
     Raises:
-        PromptError: It lacks a field, or holds a value there that has no text.
+        PromptError: The input lacks a field, or holds a value there that has no text.
     """
     try:
         return {name: text_in(given, name, place) for name in template.fields}
@@ -197,10 +211,11 @@ def fields_of(template: Template, given: Mapping[str, Any], place: str) -> dict[
 
 
 def check_fit(prompt: Prompt, template: Template) -> None:
-    """Refuse a prompt that has not as many tokens as the slots of its template.
+    """Refuse a prompt that does not have as many tokens as the slots of its template.
 
     Raises:
-        PromptError: Says how many it has, and how many are expected.
+        PromptError: The numbers differ; the message says how many tokens it has, and how many the
+            slots take.
     """
     tokens = len(prompt.ids) if isinstance(prompt, HardPrompt) else template.length
     if isinstance(prompt, TrainedPrompt):
@@ -208,20 +223,21 @@ def check_fit(prompt: Prompt, template: Template) -> None:
     if tokens != template.length:
         lengths = " + ".join(str(slot.length) for slot in template.slots)
         raise PromptError(
-            f"the prompt {prompt.key} has {tokens} tokens, but the slots of the template {template.text!r} take {lengths}"
+            f"the prompt {prompt.key} has {tokens} tokens, "
+            f"but the slots of the template {template.text!r} take {lengths}"
         )
 
 
 def _fill(
     prompt: Prompt, template: Template, lm: LanguageModel, first: int
 ) -> tuple[tuple[Ids, ...], Tensor | None]:
-    """What a prompt puts into the slots, and the keys and values that it brings along.
+    """The ids that a prompt puts into the slots, and the keys and values that it brings along.
 
     Args:
-        prompt: Of any kind.
-        template: Bound.
+        prompt: A prompt of any kind.
+        template: The template, bound.
         lm: The model.
-        first: The place of its first vector among those of all prompts.
+        first: The place of the prompt's first vector among those of all prompts.
     """
     check_fit(prompt, template)
     if isinstance(prompt, RowsPrompt | TunedPrompt):
@@ -242,13 +258,22 @@ def _check_shapes(prompt: RowsPrompt | TunedPrompt, lm: LanguageModel) -> None:
         for name, here, there in zip(names, ours, theirs, strict=True):
             if here != there:
                 raise PromptError(
-                    f"the prompt {prompt.key} is for a model with {name} {here}; this one has {there}"
+                    f"the prompt {prompt.key} is for a model with {name} {here}; "
+                    f"this one has {there}"
                 )
 
 
 def _beginning(template: Template, lm: LanguageModel, slots: Sequence[Ids]) -> Path:
-    """The ids of a row before the first segment with a field, special tokens that begin this segment among them."""
-    if template.kind in ("tuned", "weights"):  # which change whatever is computed
+    """The ids of a row before the first segment with a field.
+
+    The special tokens that begin this segment are among them.
+
+    Args:
+        template: The template, bound.
+        lm: The model.
+        slots: The ids in each slot.
+    """
+    if template.kind in ("tuned", "weights"):  # changed weights change whatever is computed
         return ()
     example = Example(0, dict.fromkeys(template.fields, ""), "", None)
     segments = lay_out(template, lm, example, None, slots).segments

@@ -1,9 +1,13 @@
-"""Scores prompts on a split of a task with a model that is served elsewhere: one request for each answer to each text.
+"""The scorer of prompts on a split of a task with a model that is served elsewhere.
 
-A request sends its whole text, whatever was sent before, so the whole text is charged each time: that of a task of two choices
-twice. What a prompt is charged is known beforehand and the same whenever it is scored: tokens of the model's tokenizer where it
-is at hand; else a third of the text's bytes of UTF-8, rounded up, and one for each word of a pool. What the server says that it
-read stands beside it as `computed`. What is asked again within a process is answered from memory.
+There is one request for each answer to each text. A request sends its whole text, whatever was sent
+before, so the whole text is charged each time: with two choices, twice. What a prompt is charged is
+known beforehand, and the same whenever it is scored. It is counted in tokens of the model's
+tokenizer where that is at hand; else a text counts a third of its bytes in UTF-8, rounded up, and
+each word of a pool counts one. The number of tokens that the server says it read is given as
+`computed`. What is asked again within a process is answered from memory.
+
+Nothing is kept from one request to the next, so that no example has a lead here.
 """
 
 from __future__ import annotations
@@ -39,9 +43,9 @@ from promptsearch.tasks.template import Template
 
 Ids = NDArray[np.int64]
 
-#: Part of every cache key: raise it when scores may change.
+#: The version of this scorer, a part of every cache key: raise it when scores may change.
 _VERSION = 1
-#: Tokens that a model may write beyond those of the longest answer.
+#: The number of tokens that a model may write beyond those of the longest answer.
 _SPARE = 3
 
 
@@ -49,9 +53,9 @@ class Question(NamedTuple):
     """A text to be answered.
 
     Args:
-        text: Up to the answer.
-        answers: The choices; or the right answer, and what counts as right beside it.
-        choice: The right one's place among the choices; None: the first answer is right.
+        text: The text up to the answer.
+        answers: The choices; or the right answer, and then the others that count as right.
+        choice: The right choice's place among the choices; None for text answers.
     """
 
     text: str
@@ -60,12 +64,13 @@ class Question(NamedTuple):
 
 
 class Found(NamedTuple):
-    """What came of it.
+    """The result of a question.
 
     Args:
-        loss: Nats, or 0 and 1, see `ServedModel.scores`.
-        right: 1 or 0.
-        choices: Log-probabilities over the choices in nats, shape `(choices,)`; None where there are none.
+        loss: The loss in nats, or as 0 or 1, see `ServedModel.scores`.
+        right: Whether the answer is right, 1 or 0.
+        choices: The log-probabilities over the choices in nats, shape `(choices,)`; None where
+            there are none.
     """
 
     loss: float
@@ -76,11 +81,14 @@ class Found(NamedTuple):
 def score_questions(
     model: ServedModel, questions: Sequence[Question]
 ) -> list[Found | EndpointError]:
-    """Ask all questions; an error where the server does not answer one for good.
+    """Ask all questions.
 
     Args:
-        model: Behind an endpoint.
-        questions: Any number.
+        model: The model, behind an endpoint.
+        questions: Any number of questions.
+
+    Returns:
+        The result of each question, or an error where the server finally did not answer it.
 
     Raises:
         EndpointDown: The server answers nothing any more.
@@ -109,7 +117,14 @@ def written_tokens(model: ServedModel, answers: Sequence[str]) -> int:
 def _probable(
     question: Question, answers: Sequence[Answered | EndpointError]
 ) -> Found | EndpointError:
-    """Losses as of models that are loaded here, see `promptsearch.scoring.answers`."""
+    """The result by the answers' log-probabilities.
+
+    The loss is that of models that are loaded here, see `promptsearch.scoring.answers`.
+
+    Args:
+        question: The question.
+        answers: What the server says of each of the question's answers.
+    """
     if error := next((a for a in answers if isinstance(a, EndpointError)), None):
         return error
     known = [a for a in answers if isinstance(a, Answered)]
@@ -125,7 +140,15 @@ def _probable(
 
 
 def _listed(question: Question, likely: Likely) -> Found | EndpointError:
-    """The same from the most probable tokens: an answer that is none of them is at most as probable as the last of them."""
+    """The result by a list of the most probable tokens.
+
+    An answer that is not in the list counts as the least probable token of the list: it is at most
+    as probable.
+
+    Args:
+        question: The question, whose answers are single tokens.
+        likely: The most probable tokens, with their log-probabilities.
+    """
     best, least = max(likely, key=lambda token: likely[token]), min(likely.values())
     return _probable(
         question,
@@ -134,7 +157,14 @@ def _listed(question: Question, likely: Likely) -> Found | EndpointError:
 
 
 def _wrong(question: Question, written: Completion) -> Found:
-    """1 where the text that was written is wrong; of choices, the longest one that it begins with counts."""
+    """The result by the text that was written: the loss is 1 where it is wrong, else 0.
+
+    Among choices, the longest one that the text begins with counts.
+
+    Args:
+        question: The question.
+        written: What the model wrote.
+    """
     said = written.text.strip()
     begun = [i for i, answer in enumerate(question.answers) if _begins(said, answer.strip())]
     if question.choice is not None:
@@ -144,21 +174,22 @@ def _wrong(question: Question, written: Completion) -> Found:
 
 
 def _begins(text: str, answer: str) -> bool:
-    """Whether a text begins with an answer, whole words of it, in small letters or large."""
+    """Whether a text begins with an answer, in whole words, in small letters or large."""
     return re.match(re.escape(answer) + r"(?!\w)", text, re.IGNORECASE) is not None
 
 
 class ServedScorer:
-    """Scores prompts on one split, see `promptsearch.scoring.protocol.Scorer`.
+    """A scorer of prompts on one split, see `promptsearch.scoring.protocol.Scorer`.
 
     Args:
-        model: Behind an endpoint.
-        template: Bound to the lengths of its slots.
+        model: The model, behind an endpoint.
+        template: The template, bound to the lengths of its slots.
         split: The examples.
         choices: The task's choices; None for text answers.
 
     Raises:
-        TemplateError: An answer is empty, one choice is the beginning of another, or the template is one of messages.
+        TemplateError: An answer is empty, one choice is the beginning of another, or the template
+            is one of messages.
         StrategyError: The template is for prompts that are no text.
     """
 
@@ -169,8 +200,9 @@ class ServedScorer:
             self._closed("prompts that are no text")
         if template.messages:
             raise TemplateError(
-                f"the template {template.text!r} is one of messages, but a model behind an endpoint is sent each text as one: "
-                "write it as one text. With 'chat: true' beside the endpoint, the server takes that as the message of a user"
+                f"the template {template.text!r} is one of messages, but a model behind an endpoint "
+                "is sent each text as one: write it as one text. With 'chat: true' beside the "
+                "endpoint, the server takes that as the message of a user"
             )
         self._model, self._template, self._split, self._choices = model, template, split, choices
         self._answers = [
@@ -192,7 +224,7 @@ class ServedScorer:
 
     @property
     def signature(self) -> str:
-        """All that a score depends on besides prompt and example."""
+        """The name of all that a score depends on besides prompt and example."""
         model, template = self._model, self._template
         words = (
             model.hash,
@@ -205,7 +237,7 @@ class ServedScorer:
         return repr(("served", _VERSION, *words))
 
     def length(self, prompt: Prompt) -> int:
-        """Tokens that the prompt puts into the slots; a word of a pool is one."""
+        """The number of tokens that the prompt puts into the slots; a word of a pool counts one."""
         if isinstance(prompt, HardPrompt):
             return len(prompt.ids)
         if isinstance(prompt, TextPrompt):
@@ -215,32 +247,43 @@ class ServedScorer:
         )
 
     def fits(self, prompt: Prompt) -> bool:
-        """Always, as far as is known: a prompt that is too long for the server is refused by it, and fails."""
+        """Whether the model can read every example with this prompt: always, as far as is known.
+
+        A prompt that is too long for the server is refused by it, and fails.
+        """
         return True
 
     def context(self, examples: Ids) -> Ids:
-        """Tokens of all requests for one prompt, the prompt's own left out, shape `(examples,)`."""
+        """The number of tokens of each example's requests, without the prompt's own.
+
+        Args:
+            examples: Ids, shape `(examples,)`.
+
+        Returns:
+            Shape `(examples,)`.
+        """
         found: Ids = self._readings[examples] * self._text[examples] + self._answer[examples]
         return found
 
     def lead(self, examples: Ids) -> Ids:
-        """None: nothing is kept from one request to the next, shape `(examples,)`."""
+        """The number 0 for each example, shape `(examples,)`: requests share nothing."""
         return np.zeros(len(examples), dtype=np.int64)
 
     def readings(self, examples: Ids) -> Ids:
-        """Requests for one prompt, each of which sends it, shape `(examples,)`."""
+        """The number of each example's requests, each of which sends the prompt, shape `(examples,)`."""
         found: Ids = self._readings[examples]
         return found
 
     def score(self, prompts: Sequence[Prompt], examples: Ids) -> Scores:
-        """All prompts on all examples.
+        """The scores of all prompts on all examples.
 
         Args:
             prompts: Hard and text prompts.
             examples: Ids, shape `(examples,)`.
 
         Returns:
-            Losses, in nats or 0 and 1; a prompt of which a request failed for good is a failure.
+            Losses, in nats or as 0 and 1; a prompt is a failure if one of its requests finally
+            failed.
 
         Raises:
             EndpointDown: The server answers nothing any more.
@@ -292,20 +335,20 @@ class ServedScorer:
         """The ids of a text."""
         return self._model.encode(text)
 
-    # What a plan asks.
+    # What the bill beforehand asks.
 
     def check_joints(self, space: PromptSpace) -> None:
-        """Nothing: what is sent is text, and so is what is kept of it."""
+        """Check nothing: what is sent is text, and so is what a run keeps of it."""
 
     def predict(self, prompts: Sequence[Prompt], examples: Ids) -> Prediction:
-        """Tokens that would be charged, and requests."""
+        """The tokens that would be charged, and the number of requests."""
         each, readings = int(self.context(examples).sum()), int(self._readings[examples].sum())
         tokens = sum(each + readings * self.length(prompt) for prompt in prompts)
         requests = readings * len(prompts)
         return Prediction("nothing", tokens, requests / self._model.parallel, requests)
 
     def anatomy(self) -> Mapping[str, float]:
-        """Tokens of a row by what they belong to, mean over the examples, all requests for it together."""
+        """The tokens of a row by what they belong to, in all requests for it; mean over the examples."""
         return {
             "static": 0.0,
             "input": float((self._readings * self._text).mean()),
@@ -313,56 +356,57 @@ class ServedScorer:
         }
 
     def kept_lead(self, example: int) -> Path:
-        """Nothing."""
+        """No ids: nothing is kept from call to call."""
         return ()
 
     def forget(self) -> None:
-        """Nothing is kept."""
+        """Do nothing, because nothing is kept."""
 
     @property
     def kept(self) -> tuple[int, int]:
-        """Nothing."""
+        """The numbers 0 and 0: nothing is kept from call to call."""
         return 0, 0
 
     # What a server does not show.
 
     @property
     def embeddings(self) -> Tensor:
-        """Not shown."""
+        """The embeddings, which a server does not show."""
         self._closed("embeddings")
 
     @property
     def prefix_shape(self) -> tuple[int, ...]:
-        """Not shown."""
+        """The shape of keys and values, which a server does not show."""
         self._closed("keys and values")
 
     @property
     def gated_shape(self) -> tuple[int, int, int]:
-        """Not shown."""
+        """The sizes of the layers, which a server does not show."""
         self._closed("layers")
 
     @property
     def weights(self) -> ModelWeights:
-        """Not shown."""
+        """The weights, which a server does not show."""
         self._closed("weights")
 
     def loss(self, numbers: Numbers, examples: Ids) -> Tensor:
-        """Not shown."""
+        """The loss with its gradients, which a server does not show."""
         self._closed("gradients")
 
     def passes(self, numbers: Numbers) -> tuple[float, float]:
-        """Not shown."""
+        """The cost of gradients, which a server does not show."""
         self._closed("gradients")
 
     def keys_values(self, ids: Sequence[int]) -> Tensor:
-        """Not shown."""
+        """The keys and values, which a server does not show."""
         self._closed("keys and values")
 
     # Private.
 
     def _closed(self, what: str) -> NoReturn:
         raise StrategyError(
-            f"a model behind an endpoint shows no {what}: only strategies that need scores and propose words or texts work on it"
+            f"a model behind an endpoint shows no {what}: "
+            "only strategies that need scores and propose words or texts work on it"
         )
 
     def _question(self, prompt: Prompt, e: int) -> Question:
@@ -376,7 +420,8 @@ class ServedScorer:
         )
         if not text:
             raise TemplateError(
-                f"nothing stands before the answer of {self._split.name} example {e}: expected some text"
+                f"nothing stands before the answer of {self._split.name} example {e}: "
+                "expected some text"
             )
         return Question(text, self._answers[e], example.choice)
 
@@ -390,6 +435,7 @@ class ServedScorer:
             for other in self._choices or ():
                 if one != other and other.startswith(one):
                     raise TemplateError(
-                        f"the answer {one!r} is the beginning of {other!r}, which can then never be the more probable one: end "
-                        "both, for example with a full stop, or take other answers"
+                        f"the answer {one!r} is the beginning of {other!r}, which can then never be "
+                        "the more probable one: end both, for example with a full stop, or take "
+                        "other answers"
                     )

@@ -1,4 +1,10 @@
-"""The rows of a split under a template, put through the LM: what is planned is computed, wave by wave and pass by pass."""
+"""The rows of a split under a template: what is planned goes through the LM.
+
+The work is done wave by wave, and within a wave pass by pass. A wave is the work whose trunks are
+held in memory together; a trunk is what rows begin with alike, computed once, and the other tokens
+of these rows stand below it. The lead of an example is its tokens before the first slot. What is
+kept stays from call to call.
+"""
 
 from __future__ import annotations
 
@@ -45,15 +51,16 @@ Ids = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class _Call:
-    """What the passes of one wave have in common.
+    """The data that the passes of one wave have in common.
 
     Args:
-        wave: With its trunks.
-        prompts: What each puts into the slots.
-        trunks: Keys and values of the wave's trunks.
-        vectors: Of soft prompts, for which negative ids stand.
-        adaption: Gated prompts.
-        entering: Of each example, the states that enter the lowest layer that attends to these.
+        wave: The wave, with its trunks.
+        prompts: The ids that each prompt puts into the slots.
+        trunks: The keys and values of the wave's trunks.
+        vectors: The vectors of soft prompts, for which negative ids stand.
+        adaption: The gated prompts.
+        entering: The states of each example that enter the lowest layer that attends to gated
+            prompts.
     """
 
     wave: Wave
@@ -65,21 +72,22 @@ class _Call:
 
 
 class Rows:
-    """Computes prompts with examples.
+    """The rows of prompts with examples, and what computes them.
 
     Args:
-        lm: In the dtype to compute in.
-        layouts: Of all examples.
-        kind: Of the prompts.
+        lm: The model, in the dtype to compute in.
+        layouts: The layouts of all examples.
+        kind: The kind of the prompts.
         one_token: Whether each answer is one token, whose logits are read from one row.
-        name: Of the split, for messages.
-        memory: Bytes for keys and values; None: as many as the work at hand wants.
+        name: The split's name, for messages.
+        memory: The bytes for keys and values; None: as many as the work at hand wants.
         keep: Whether what no prompt changes is kept from call to call, as far as `memory` allows.
 
     Attributes:
-        plan: How work is shared and cut.
-        limit: Tokens of a pass; fewer once memory has run out.
-        held: Tokens of each example of which something may be kept, shape `(examples,)`.
+        plan: The plan by which work is shared and cut.
+        limit: The most tokens of a pass; it becomes smaller once memory has run out.
+        held: The number of each example's tokens for which something may be kept, shape
+            `(examples,)`.
 
     Raises:
         ModelError: `memory` does not hold what is kept of one example.
@@ -104,20 +112,21 @@ class Rows:
             name,
         )
         self.limit = PASS_TOKENS.get(lm.device.type, PASS_TOKENS["cpu"])
-        # What may be kept of an example: of gated prompts, the states of a whole row; else, keys and values of what is in front.
+        # What may be kept of an example: with gated prompts, the states of its whole row; with
+        # others, the keys and values of its lead.
         self._trees: list[Tree] = []
         if kind == "gated":
             self._trees = [grow(self._paths(((),), i, 0)[0]) for i in range(len(layouts))]
         leads = [layout.lead for layout in layouts]
         self.held = np.array([len(tree.ids) for tree in self._trees] if self._trees else leads)
+        # The bytes of what is kept for a token.
         self._bytes = (
             lm.gated_shape[2] if self._trees else lm.values if lm.trees else 0
-        ) * lm.dtype.itemsize  # of a token
+        ) * lm.dtype.itemsize
         room = self._room(memory)
         kept = self._fitting(room) if keep else 0
-        if kept < len(
-            layouts
-        ):  # what is not kept goes through the rest of the memory, some at a time
+        if kept < len(layouts):
+            # The other examples go through the rest of the memory, some at a time.
             wave = min(WAVE_TOKENS, max(room // 4, int(self.held.max())))
             kept = self._fitting(room - wave) if keep else 0
         else:
@@ -125,16 +134,15 @@ class Rows:
         limit = self.limit
         inputs = list(dict.fromkeys(layout.segments[0] for layout in layouts[:kept] if layout.lead))
         self._kept = Kept(lambda paths: keys_values(lm, paths, None, limit), len, inputs, lm.device)
-        self._entering: tuple[int, Kept[int]] | None = (
-            None  # of the layer that gated prompts began with last
-        )
+        # The states that enter the lowest layer that the last gated prompts had, and its number.
+        self._entering: tuple[int, Kept[int]] | None = None
         self.plan = Plan(
             layouts, trees=lm.trees, one_token=one_token, kept=kept, wave=wave, kind=kind
         )
 
     @property
     def kept(self) -> tuple[int, int]:
-        """Tokens of which something is kept from call to call, and its bytes."""
+        """The number of tokens for which something is kept from call to call, and its bytes."""
         tokens = int(self.held[: self.plan.kept].sum()) if self._trees else self._kept.tokens
         return tokens, tokens * self._bytes
 
@@ -150,18 +158,20 @@ class Rows:
         examples: Ids,
         sharing: Sharing | None = None,
     ) -> tuple[Tensor, Ids, int]:
-        """All prompts with all examples.
+        """The answers' logits or log-probabilities, for all prompts with all examples.
 
         Args:
-            prompts: What each puts into the slots.
-            trained: What trained prompts are: rows, for which negative ids stand, shape `(rows, numbers)`; or gated prompts.
+            prompts: The ids that each prompt puts into the slots.
+            trained: The numbers of trained prompts: rows, for which negative ids stand, shape
+                `(rows, numbers)`; or gated prompts.
             examples: Ids, each once, shape `(examples,)`.
             sharing: What to share; left out: what the plan chooses.
 
         Returns:
-            For each prompt a line for each answer that is read: the logits of the choices, or (log-probability, all greedy),
-            on the CPU, shape `(prompts, answers, ...)`; where the answers of each example begin, shape `(examples + 1,)`; and
-            the tokens that went through the LM.
+            A line for each prompt and each answer that is read, on the CPU, shape
+            `(prompts, answers, ...)`: the logits of the choices, or the answer's log-probability
+            and whether all of it is greedy; the places where the answers of each example begin,
+            shape `(examples + 1,)`; and the number of tokens that went through the LM.
         """
         answers = [1 if self._one_token else len(self._layouts[e].answers) for e in examples]
         begins = np.concatenate([[0], np.cumsum(answers)])
@@ -191,27 +201,31 @@ class Rows:
     # Private.
 
     def _room(self, memory: int | None) -> int:
-        """Tokens whose keys and values fit into `memory` bytes."""
+        """The number of tokens for which `memory` holds what may be kept.
+
+        Raises:
+            ModelError: It does not hold the longest example.
+        """
         if memory is None or not self._lm.trees:
             return WAVE_TOKENS
         longest = int(self.held.argmax())
         if memory < (least := self._bytes * int(self.held[longest])):
             what = "states" if self._trees else "keys and values"
             raise ModelError(
-                f"a memory of {memory:,} bytes does not hold the {what} of {self._name} example {longest}: "
-                f"{self.held[longest]} tokens of {self._bytes:,} bytes. Expected at least {least:,}"
+                f"a memory of {memory:,} bytes does not hold the {what} of {self._name} "
+                f"example {longest}: {self.held[longest]} tokens of {self._bytes:,} bytes. "
+                f"Expected at least {least:,}"
             )
         return memory // self._bytes
 
     def _fitting(self, room: int) -> int:
-        """So many examples, from the first, hold `room` tokens together; 0 where nothing is held."""
+        """The number of examples, from the first, that fit into `room` tokens; 0 if none is kept."""
         if not self.held.any() or not self._lm.trees:
             return 0
         seen: set[Path | int] = set()
         for i, layout in enumerate(self._layouts):
-            item = (
-                i if self._trees else layout.segments[0]
-            )  # what stands in front may be the same in many examples
+            # Many examples may have the same lead, which then takes room once.
+            item = i if self._trees else layout.segments[0]
             if item not in seen:
                 seen.add(item)
                 room -= int(self.held[i])
@@ -222,7 +236,7 @@ class Rows:
     def _call(
         self, wave: Wave, prompts: Sequence[Slots], trained: Tensor | Adaption | None
     ) -> tuple[_Call, float]:
-        """What a wave's passes read, and the tokens that were computed for it."""
+        """The data that a wave's passes read, and the number of tokens computed for these."""
         if isinstance(trained, Adaption):
             examples = list(dict.fromkeys(e for group in wave.groups for e in group.examples))
             kept = self._entering_at(trained.first)
@@ -241,7 +255,7 @@ class Rows:
         return _Call(wave, prompts, trunks, trained), self._kept.computed - before
 
     def _entering_at(self, layer: int) -> Kept[int]:
-        """The states of examples that enter a layer; those of another layer are forgotten."""
+        """The states of examples that enter a layer; those of any other layer are forgotten."""
         if self._entering is None or self._entering[0] != layer:
             lm, limit, trees = self._lm, self.limit, self._trees
             self._entering = (
@@ -256,11 +270,15 @@ class Rows:
         return self._entering[1]
 
     def _pass(self, call: _Call, groups: Sequence[Group]) -> tuple[Tensor, float]:
-        """One pass; what does not fit into the memory of the device goes in halves.
+        """One pass, which goes in halves if it does not fit into the memory of the device.
 
         Returns:
-            A line for each answer of the groups, in order: the logits of the choices, or (log-probability, all greedy);
-            and the tokens that were computed.
+            A line for each answer of the groups, in order: the logits of the choices, or the
+            answer's log-probability and whether all of it is greedy; and the number of tokens that
+            were computed.
+
+        Raises:
+            ModelError: The memory of the device does not hold a single row.
         """
         try:
             return self._forward(call, groups)
@@ -269,8 +287,8 @@ class Rows:
                 raise
             if len(groups) == 1 and len(groups[0].prompts) * len(groups[0].examples) == 1:
                 raise ModelError(
-                    f"the memory of {self._lm.device} does not hold one row of {groups[0].tokens} tokens: "
-                    "take a smaller model, a smaller `memory`, or another device"
+                    f"the memory of {self._lm.device} does not hold one row of {groups[0].tokens} "
+                    "tokens: take a smaller model, a smaller `memory`, or another device"
                 ) from error
         if self.limit > groups[0].tokens:
             self.limit = min(
@@ -283,7 +301,7 @@ class Rows:
         return torch.cat([table for table, _ in found]), sum(count for _, count in found)
 
     def _paths(self, slots: Slots, example: int, above: int) -> tuple[list[Path], list[Path]]:
-        """An example's rows: the ids of each below a trunk of `above` tokens, and its answer."""
+        """An example's rows, one for each answer: ids below a trunk of `above` tokens; the answers."""
         layout = self._layouts[example]
         whole = layout.join(slots)[above:]
         answers = layout.answers[:1] if self._one_token else layout.answers
@@ -291,7 +309,7 @@ class Rows:
         return [(*whole, *answer[:-1]) for answer in answers], list(answers)
 
     def _forward(self, call: _Call, groups: Sequence[Group]) -> tuple[Tensor, float]:
-        trees, targets = [], []  # of each tree: the answers of its rows
+        trees, targets = [], []  # the targets of a tree are the answers of its rows
         for group in groups:
             above = len(call.wave.trunks[group.trunk]) if group.trunk >= 0 else 0
             paths: list[Path] = []
@@ -333,7 +351,7 @@ class Rows:
 
 
 def _split(group: Group) -> list[Group]:
-    """One group for each of its rows' longer side."""
+    """A group's parts: one for each prompt, or, where it has a single prompt, for each example."""
     if len(group.prompts) > 1:
         return [
             Group(group.trunk, [p], group.examples, group.tokens // len(group.prompts))

@@ -1,4 +1,8 @@
-"""The one place that asks where a model runs: an engine for those that are loaded here, requests to those that are served."""
+"""The one place that asks where a model runs.
+
+A model that is loaded here is scored by an engine, a served one by requests to its server. The lead
+of an example is what stands in its row before the first slot. What is kept stays from call to call.
+"""
 
 from __future__ import annotations
 
@@ -25,23 +29,31 @@ class SplitScorer(Scorer, Protocol):
     """A scorer that also says what it would compute."""
 
     def check_joints(self, space: PromptSpace) -> None:
-        """See that what is scored is the tokens of the text that is kept."""
+        """Check that the tokens that are scored are those of the text that a run keeps.
+
+        Args:
+            space: The hard prompts.
+        """
 
     def predict(self, prompts: Sequence[Prompt], examples: Ids) -> Prediction:
-        """What `score` would compute."""
+        """A prediction of what `score` would compute."""
 
     def anatomy(self) -> Mapping[str, float]:
-        """Tokens of a row that are `static`, `input` and `answer`, mean over the examples."""
+        """The tokens of a row that are `static`, `input` and `answer`, mean over the examples."""
 
     def kept_lead(self, example: int) -> Path:
-        """The ids before the first slot of an example where they are kept from call to call, else nothing."""
+        """The ids of an example's lead where it is kept from call to call, else nothing.
+
+        Args:
+            example: The example's id.
+        """
 
     def forget(self) -> None:
-        """Compute anew what is kept from call to call."""
+        """Throw away what is kept from call to call, so that it is computed anew."""
 
     @property
     def kept(self) -> tuple[int, int]:
-        """Tokens of which something is kept from call to call, and its bytes."""
+        """The number of tokens for which something is kept from call to call, and its bytes."""
 
 
 def make_scorer(
@@ -53,18 +65,18 @@ def make_scorer(
     memory: int | None = None,
     keep: bool = False,
 ) -> SplitScorer:
-    """What scores prompts on a split with a model.
+    """The scorer of prompts on a split with a model.
 
     Args:
-        model: In the dtype to score in.
-        template: Bound to the lengths of its slots.
+        model: The model, in the dtype to score in.
+        template: The template, bound to the lengths of its slots.
         split: The examples.
         choices: The task's choices; None for text answers.
         memory: See `Engine`.
         keep: See `Engine`.
 
     Raises:
-        PromptSearchError: As `Engine` and `ServedScorer`.
+        PromptSearchError: The reasons are those of `Engine` and `ServedScorer`.
     """
     if isinstance(model, ServedModel):
         return ServedScorer(model, template, split, choices)
@@ -74,14 +86,14 @@ def make_scorer(
 
 
 def loaded(model: TextModel, what: str) -> LanguageModel:
-    """The model, where it is loaded here.
+    """The model itself, if it is loaded here.
 
     Args:
-        model: Any.
-        what: What is to be done with it: "the model ... cannot be ...".
+        model: Any model.
+        what: What is to be done with it, for the message "the model ... cannot be ...".
 
     Raises:
-        ModelError: It is not.
+        ModelError: The model is served elsewhere.
     """
     if not isinstance(model, LanguageModel):
         raise ModelError(

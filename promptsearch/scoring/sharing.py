@@ -1,16 +1,18 @@
-"""What is computed once: which tokens of a row belong to what, and which of them rows share.
+"""The plan of what is computed once: which tokens rows share, and in which passes they go.
 
-A row is, from left to right: text before the first slot, prompt and input in the template's order, answer. Rows share
-what they begin with, so placement decides:
+A row is, from left to right: text before the first slot (its lead), prompt and input in the
+template's order, answer. A trunk is the tokens that rows begin with alike and that are computed
+once, in a pass before them; the other tokens of these rows stand below it. What is kept stays from
+call to call. Rows share what they begin with, so placement decides:
 
-* input before prompt: the *input* is a trunk, computed once for all prompts and kept for the next ones; prompts that
-  share their first tokens share these too (a trie);
-* prompt before input: the *prompt* is a trunk, computed once for all examples. This pays for long prompts: a trunk costs
-  a pass of its own, and its keys are read by every token below it;
+* input before prompt: the *input* is a trunk, computed once for all prompts and kept for the next
+  ones; prompts that share their first tokens share these too (a trie);
+* prompt before input: the *prompt* is a trunk, computed once for all examples. This pays for long
+  prompts only: a trunk costs a pass of its own, and its keys are read by every token below it;
 * prefix: a trunk whose keys and values are the prompt itself;
-* gated prompt: the *layers* below those that attend to it do not depend on it, so an example goes through them once for all
-  prompts, and is kept for the next ones;
-* one row alone: its answers share all that stands before them.
+* gated prompt: the *layers* below those that attend to it do not depend on it, so an example goes
+  through these once for all prompts, and the states that come out are kept for the next ones;
+* one row alone, apart from all others: its answers share all that stands before them.
 """
 
 from __future__ import annotations
@@ -31,25 +33,30 @@ from promptsearch.tasks.template import Kind
 Sharing = Literal["nothing", "input", "prompt", "layers"]
 Slots = tuple[Path, ...]
 
-#: Tokens of a pass. On a CPU the activations of a small pass stay in the caches; a GPU wants to be filled.
+#: The most tokens of a pass, by device. On a CPU the activations of a small pass stay in the
+#: caches; a GPU wants to be filled.
 PASS_TOKENS = {"cpu": 512, "cuda": 16_384}
-#: Tokens of a tree: its tokens are compared with each other, related or not.
+#: The most tokens of a tree: attention compares all of them with each other, related or not.
 TREE_TOKENS = 48
-#: What reading one key costs a token, in tokens: measured on a CPU, a thousand keys take as long as all the rest.
+#: The cost for a token to read one key, in tokens: measured on a CPU, a thousand keys take as long
+#: as all the rest.
 KEY_COST = 1 / 1000
-#: Rows that are laid out at a time, and tokens of trunks that are held at a time: memory does not grow with the work.
+#: The most rows that are laid out at a time, and the most tokens of trunks that are held at a time:
+#: memory does not grow with the work.
 WAVE_ROWS, WAVE_TOKENS = 32_768, 32_768
 
 
 @dataclass(frozen=True)
 class Group:
-    """Rows that go through the LM as one tree: each of its prompts with each of its examples.
+    """A group of rows that go through the LM as one tree.
+
+    The rows are those of each of its prompts with each of its examples.
 
     Args:
-        trunk: Place of the trunk in the wave; -1 for none.
+        trunk: The place of the group's trunk in the wave; -1 for none.
         prompts: Indices of prompts, in sorted order of their ids.
-        examples: Ids.
-        tokens: About so many, for filling passes.
+        examples: Ids of examples.
+        tokens: The approximate number of tokens, for filling passes.
     """
 
     trunk: int
@@ -60,12 +67,12 @@ class Group:
 
 @dataclass(frozen=True)
 class Wave:
-    """Work that is done together.
+    """A part of a call's work, whose trunks are held in memory together.
 
     Args:
-        sharing: What the trunks are.
-        trunks: Their ids; none where nothing, or layers, are shared.
-        groups: The longest first.
+        sharing: What is shared, which is what the trunks hold.
+        trunks: The trunks' ids; there are none where nothing, or layers, are shared.
+        groups: The groups, the longest first; below prompts, trunk by trunk.
     """
 
     sharing: Sharing
@@ -75,13 +82,15 @@ class Wave:
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a call will cost.
+    """The predicted cost of a call.
 
     Args:
         sharing: What is shared.
-        tokens: Through the LM.
-        cost: The same, with the reading of keys counted in tokens; infinite where nothing can be shared so.
-        requests: To a server; its cost are these, by those that it answers at a time.
+        tokens: The number of tokens that go through the LM.
+        cost: The same, with the reading of keys counted in tokens; infinite where nothing can be
+            shared this way. With a server, the number of requests, divided by the number that it
+            answers at a time.
+        requests: The number of requests to a server.
     """
 
     sharing: Sharing
@@ -91,15 +100,16 @@ class Prediction:
 
 
 class Plan:
-    """How the rows of one split under one template are computed.
+    """The plan by which the rows of one split under one template are computed.
 
     Args:
-        layouts: Of all examples.
+        layouts: The layouts of all examples.
         trees: Whether the LM can share what rows begin with.
         one_token: Whether each answer is one token, whose logits are read from one row.
-        kept: The first so many examples have their trunks kept from call to call.
-        wave: Tokens of trunks that may be held at a time.
-        kind: Of the prompts: prefixes are trunks that need no computing, others apart from the text neither trunks nor rows.
+        kept: The number of examples, from the first, whose trunks are kept from call to call.
+        wave: The most tokens of trunks that may be held at a time.
+        kind: The kind of the prompts. Prefixes are trunks that need no computing; other prompts
+            that stand apart from the text are neither in trunks nor in rows.
     """
 
     def __init__(
@@ -118,7 +128,8 @@ class Plan:
         self._one_token = one_token
         self.wave = wave
         self.lead = np.array([layout.lead for layout in layouts])
-        # Tokens that stand below the first slot, the prompt's left out, and those of the answers that are read.
+        # The numbers of tokens behind the lead without the prompt's own, and of answer tokens that
+        # are read.
         self.tail = np.array([sum(map(len, layout.segments[1:])) for layout in layouts])
         self.read = np.array(
             [0 if one_token else sum(len(a) - 1 for a in layout.answers) for layout in layouts]
@@ -129,21 +140,30 @@ class Plan:
         self._same, self._part = self._static() if kind in ("slots", "weights") else (1, 0)
 
     def _static(self) -> tuple[int, int]:
-        """How many segments all examples have in common, and with how many tokens the next one begins alike."""
+        """The number of segments that all examples have in common.
+
+        Returns:
+            That number, and the number of tokens with which the next segment begins alike.
+        """
         first = self._layouts[0].segments
         same = 0
         while same < len(first) and all(
             layout.segments[same] == first[same] for layout in self._layouts
         ):
             same += 1
-        if same == len(first):  # the examples differ in nothing: leave the last token for the rows
+        if same == len(first):  # no example differs: leave the last token to the rows
             same -= 1
         part = min(common(layout.segments[same], first[same]) for layout in self._layouts)
         below = min(sum(map(len, layout.segments[same:])) for layout in self._layouts)
         return same, max(0, min(part, below - 1))
 
     def choose(self, slots: Sequence[Slots], examples: NDArray[np.int64]) -> Sharing:
-        """What to share in a call, by the predicted cost."""
+        """The sharing with the lowest predicted cost for a call.
+
+        Args:
+            slots: The ids that each prompt puts into the slots.
+            examples: Ids, shape `(examples,)`.
+        """
         if self._kind == "prefix":
             return "prompt"
         if self._kind == "gated":
@@ -157,11 +177,11 @@ class Plan:
     def predict(
         self, sharing: Sharing, slots: Sequence[Slots], examples: NDArray[np.int64]
     ) -> Prediction:
-        """What a call costs, inputs that are kept from call to call left out.
+        """The cost of a call, without inputs that are kept from call to call.
 
         Args:
             sharing: What is shared.
-            slots: Of each prompt.
+            slots: The ids that each prompt puts into the slots.
             examples: Ids, shape `(examples,)`.
         """
         slots = sorted(slots)
@@ -190,13 +210,11 @@ class Plan:
                 + (below * (1 + (lead + TREE_TOKENS) * KEY_COST)).sum()
             )
             return Prediction(sharing, sum(trunks) + int(below.sum()), float(cost))
-        if (
-            self._same == 0 or self.tail[examples].min() - self._fixed() < 1
-        ):  # each row keeps a token of its own to read
+        # Each row needs a token of its own, from which its answer is predicted.
+        if self._same == 0 or self.tail[examples].min() - self._fixed() < 1:
             return Prediction(sharing, 0, float("inf"))
-        later = np.array(
-            [sum(map(len, s[self._same :])) for s in slots]
-        )  # slots that stand behind the first input
+        # The prompt's tokens in slots behind the first input: these are in no trunk.
+        later = np.array([sum(map(len, s[self._same :])) for s in slots])
         trunk = lengths - later + int(self.lead[0]) + self._fixed()
         below = later[:, None] + (tail - self._fixed())[None]
         inside = np.maximum(below, TREE_TOKENS)
@@ -207,17 +225,18 @@ class Plan:
         return Prediction(sharing, int(made.sum() + below.sum()), float(cost))
 
     def predict_layers(self, prompts: int, examples: NDArray[np.int64], share: float) -> Prediction:
-        """What a call costs whose prompts are gated, examples that are kept from call to call left out.
+        """The cost of a call with gated prompts.
+
+        Examples that are kept from call to call go only through the layers that attend to prompts.
 
         Args:
-            prompts: How many.
+            prompts: The number of prompts.
             examples: Ids, shape `(examples,)`.
-            share: Of the layers, that attend to the prompts.
+            share: The share of the layers that attend to the prompts.
         """
         rows = self.tail[examples] + self.read[examples]
-        times = prompts * share + (examples >= self.kept) * (
-            1 - share
-        )  # that an example goes through all layers
+        # The number of times that an example goes through all layers.
+        times = prompts * share + (examples >= self.kept) * (1 - share)
         return Prediction(
             "layers",
             round(float((rows * times).sum())),
@@ -231,12 +250,12 @@ class Plan:
 
         Args:
             sharing: What is shared.
-            slots: Of each prompt.
+            slots: The ids that each prompt puts into the slots.
             examples: Ids, shape `(examples,)`.
         """
         order = sorted(range(len(slots)), key=slots.__getitem__)
         if sharing == "input":
-            # Without a token of its own below the input, a row cannot share the whole of it.
+            # A row that has no token of its own below the input cannot share the whole input.
             bare = [i for i in order if self.tail[examples].min() + sum(map(len, slots[i])) < 1]
             order = [i for i in order if i not in bare]
             if bare:
@@ -330,7 +349,7 @@ class Plan:
             )
 
     def _prompt_trunk(self, slots: Slots) -> Path:
-        """All ids of a row down to where the examples begin to differ."""
+        """The ids of a row from its beginning to where the examples begin to differ."""
         segments = self._layouts[0].segments
         parts = list(segments[0])
         for i in range(self._same):
@@ -339,14 +358,20 @@ class Plan:
         return tuple(parts)
 
     def _fixed(self) -> int:
-        """Tokens of the trunk below the first slot that are no prompt's."""
+        """The number of the trunk's tokens behind the first slot that belong to no prompt."""
         segments = self._layouts[0].segments
         return sum(len(s) for s in segments[1 : self._same]) + (self._part if self._same else 0)
 
     def _cut(
         self, items: NDArray[np.int64], tokens: NDArray[np.int64], rows: int
     ) -> Iterator[list[int]]:
-        """Items in order, as many at a time as trunks and rows allow."""
+        """Items in order, as many at a time as trunks and rows allow.
+
+        Args:
+            items: Prompts or examples.
+            tokens: The number of tokens of each item that are held.
+            rows: The number of rows that each item has.
+        """
         some: list[int] = []
         held = 0
         for item, count in zip(items.tolist(), tokens.tolist(), strict=True):
@@ -358,7 +383,14 @@ class Plan:
         yield some
 
     def _parts(self, slots: Sequence[Slots], tail: int) -> list[list[int]]:
-        """Prompts, in order, cut into trees: of each, what it does not share with the one before it, and a tail."""
+        """Prompts, in order, cut into trees of at most `TREE_TOKENS` tokens.
+
+        A prompt counts with the tokens that it does not share with the prompt before it.
+
+        Args:
+            slots: The ids that each prompt puts into the slots.
+            tail: The number of tokens that each row has besides.
+        """
         parts: list[list[int]] = []
         tokens = 0
         for i, prompt in enumerate(slots):
@@ -374,30 +406,31 @@ class Plan:
 
     @staticmethod
     def _part_tokens(slots: Sequence[Slots], part: Sequence[int]) -> int:
-        """The prompts' own tokens in one tree."""
+        """The number of the prompts' tokens in one tree, with shared ones counted once."""
         shared = [common(slots[a][0], slots[b][0]) for a, b in zip(part, part[1:], strict=False)]
         return sum(sum(map(len, slots[i])) for i in part) - sum(shared)
 
 
 def _fill(sizes: NDArray[np.int64], limit: int) -> Iterator[list[int]]:
-    """Places, those of similar size together, as many at a time as stay within the limit."""
+    """The places of sizes, similar sizes together, as many at a time as stay within the limit."""
     return pack(np.argsort(-sizes, kind="stable").tolist(), lambda i: int(sizes[i]), lambda: limit)
 
 
 def _longest_first(groups: list[Group]) -> list[Group]:
-    return sorted(
-        groups, key=lambda group: -group.tokens
-    )  # stable: the same work makes the same passes
+    # The sort is stable: the same work makes the same passes.
+    return sorted(groups, key=lambda group: -group.tokens)
 
 
 def passes(wave: Wave, limit: Callable[[], int]) -> Iterator[list[Group]]:
-    """Groups of similar length together, the longest first (out of memory comes early, if it comes).
+    """The passes of a wave: groups of similar length together, the longest first.
+
+    If memory runs out, it then does so early. Groups below a prompt share a pass only with other
+    groups below this prompt. Groups below inputs get copies of these, padded to the longest, with
+    at most eight times the limit's tokens in all.
 
     Args:
-        wave: With its groups sorted.
-        limit: The most tokens of a pass at this moment; a longer group goes alone. Groups below a prompt share a pass with
-            others of this prompt only. Groups below inputs get copies of these, as long as the longest: of eight times
-            the limit's tokens at most.
+        wave: The wave, its groups sorted.
+        limit: Gives the most tokens of a pass at this moment; a longer group goes alone.
     """
     if wave.sharing == "input":
         yield from pack(wave.groups, lambda g: g.tokens, limit, lambda g: len(wave.trunks[g.trunk]))

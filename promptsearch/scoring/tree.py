@@ -1,7 +1,10 @@
 """Rows that begin alike, merged into token trees, so that what they share is computed once.
 
-A row is a sequence of ids; an id below zero stands for a vector of a soft prompt: `-1 - i` for the i-th vector of the
-pass. Rows share a token where all ids up to it are the same.
+A row is a sequence of ids; an id below zero stands for a vector of a soft prompt: `-1 - i` for the
+i-th vector of the pass. Rows share a token where all ids up to it are the same.
+
+A tree grows from the top down: a token stands below the tokens that it sees. The trunk of a tree is
+the tokens above all of its rows, which went through the LM in an earlier pass.
 """
 
 from __future__ import annotations
@@ -19,19 +22,20 @@ from promptsearch.models.attention import Forest, chains, pad_rows
 Path = tuple[int, ...]
 
 
-#: Trees that fill their common rectangle to this share are padded to it: cheaper than moving them apart in each layer.
+#: The share of their common rectangle that trees fill at least to be padded to it: that is then
+#: cheaper than moving their tokens into padded trees in each layer.
 _FULL = 0.96
 
 
 @dataclass(frozen=True)
 class Tree:
-    """Some rows below one trunk.
+    """A tree of some rows below one trunk.
 
     Args:
-        ids: Of its tokens, each after its parent.
-        parents: Place of each token's parent; -1 where that is the trunk's end.
-        rows: Places of each row's tokens, from the top down.
-        trunk: Tokens above the tree.
+        ids: The tokens' ids, each after that of its parent.
+        parents: The place of each token's parent; -1 where the parent is the trunk's end.
+        rows: The places of each row's tokens, from the top down.
+        trunk: The number of tokens above the tree.
     """
 
     ids: list[int]
@@ -41,7 +45,7 @@ class Tree:
 
     @property
     def chain(self) -> bool:
-        """Whether it has no branches."""
+        """Whether the tree has no branches."""
         return all(parent == i - 1 for i, parent in enumerate(self.parents))
 
 
@@ -50,9 +54,9 @@ class Plot:
     """The trees of one pass, side by side.
 
     Args:
-        forest: Who sees whom.
-        ids: Of all tokens, shape `(tokens,)`.
-        begins: Place of each tree's first token.
+        forest: Says which tokens each token sees.
+        ids: The ids of all tokens, shape `(tokens,)`.
+        begins: The place of each tree's first token.
     """
 
     forest: Forest
@@ -61,11 +65,13 @@ class Plot:
 
 
 def grow(paths: Sequence[Sequence[int]], trunk: int = 0) -> Tree:
-    """The tree of some rows; each shares with the row before it, so give them in sorted order.
+    """The tree of some rows.
+
+    Each row shares tokens with the row before it only, so sorted rows share the most.
 
     Args:
-        paths: Ids of each row below the trunk.
-        trunk: Tokens above.
+        paths: The ids of each row below the trunk.
+        trunk: The number of tokens above.
     """
     ids: list[int] = []
     parents: list[int] = []
@@ -85,7 +91,7 @@ def grow(paths: Sequence[Sequence[int]], trunk: int = 0) -> Tree:
 
 
 def common(a: Sequence[int], b: Sequence[int]) -> int:
-    """How many ids two rows share from the top."""
+    """The number of ids that two rows share from the top."""
     count = 0
     for x, y in zip(a, b, strict=False):
         if x != y:
@@ -98,10 +104,10 @@ def plant(trees: Sequence[Tree], trunks: Tensor | None, device: torch.device) ->
     """Put the trees of one pass beside each other.
 
     Args:
-        trees: In the order of the pass.
-        trunks: Keys and values of each tree's trunk, padded, shape `(trees, trunk, values)`, or `(1, trunk, values)` where
-            all have the same; None without.
-        device: Of its tensors.
+        trees: The trees, in the order of the pass.
+        trunks: The keys and values of each tree's trunk, padded, shape `(trees, trunk, values)`, or
+            `(1, trunk, values)` where all trees have the same trunk; None where there is none.
+        device: The device of the plot's tensors.
     """
     sizes = [len(tree.ids) for tree in trees]
     size = max(sizes)
@@ -124,9 +130,8 @@ def plant(trees: Sequence[Tree], trunks: Tensor | None, device: torch.device) ->
         n = len(tree.ids)
         visible[i, :n, : tree.trunk] = True
         visible[i, :n, kept : kept + n] = seen
-        visible[i, range(n, size), range(kept + n, kept + size)] = (
-            True  # padding sees itself: no 0/0
-        )
+        # Padding sees itself, so that its softmax is not 0/0.
+        visible[i, range(n, size), range(kept + n, kept + size)] = True
         depths.append(torch.from_numpy(depth + tree.trunk))
     padded = pad_rows(depths)
     forest.positions = (padded.flatten() if filled else torch.cat(depths)).to(device)
@@ -139,7 +144,11 @@ def plant(trees: Sequence[Tree], trunks: Tensor | None, device: torch.device) ->
 
 
 def _ancestors(tree: Tree) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
-    """Which tokens of the tree each token sees, shape `(tokens, tokens)`, and how deep it lies, shape `(tokens,)`."""
+    """The tree's tokens that each token sees, and the depth of each.
+
+    Returns:
+        Whether a token sees another, boolean, shape `(tokens, tokens)`; depths, shape `(tokens,)`.
+    """
     n = len(tree.ids)
     if tree.chain:
         return np.tri(n, dtype=bool), np.arange(n)

@@ -1,9 +1,9 @@
 """A search whose scores are all alike is blind: it stops, and says why.
 
-No two prompts of a model that is loaded here have the same losses to the last digit on all
-examples. A server that always answers the same, or of which only right and wrong are known on a few
-examples, can give such scores; a winner among them would be chance. The log of the run is what is
-looked at, so that a run which goes on after a kill stops where it would have stopped.
+With a model that is loaded here, no two prompts have the same losses to the last digit on all
+examples. A server can give such scores: one that always answers the same, or one that tells only
+right and wrong, on a few examples. A winner among them would be chance. The log of the run is what
+is looked at, so that a run which goes on after a kill stops where it would have stopped.
 """
 
 from __future__ import annotations
@@ -11,14 +11,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-#: So many different prompts without one that differs end a search; from so many on, the end of a
-#: search says so.
+#: Numbers of different prompts that all have the same losses: at the first a search ends; from the
+#: second on, the reason why a search ended says that they were alike.
 ENOUGH, SOME = 64, 8
+#: How a reason begins that says so.
 _TOLD = "all scores were alike"
 
 
 class Alike:
-    """Whether all prompts of a run had the same losses so far."""
+    """Tells whether all prompts of a run have had the same losses so far."""
 
     def __init__(self) -> None:
         self._losses: list[float] | None = None
@@ -27,7 +28,11 @@ class Alike:
         self._differ = False
 
     def look(self, lines: Sequence[Mapping[str, Any]]) -> None:
-        """Take in what a log holds beside what it held before."""
+        """Takes in the lines that a log has gained since the last look.
+
+        Args:
+            lines: All lines of the log, in order.
+        """
         for line in lines[self._seen :]:
             if line["stage"] == "search" and line["examples"] == "score_on":
                 for prompt, losses in zip(line["prompts"], line["losses"], strict=True):
@@ -39,31 +44,31 @@ class Alike:
 
     @property
     def blind(self) -> bool:
-        """Whether it is certain enough to stop."""
+        """Whether enough prompts were alike to stop the search."""
         return not self._differ and len(self._keys) >= ENOUGH
 
     def reason(self, ended: str) -> str:
-        """Why a search ended, and that it was blind, if it was.
+        """The reason why a search ended, with a word about its scores if they were all alike.
 
         Args:
-            ended: Why it ended otherwise.
+            ended: The reason apart from that; empty where the search ended because it was blind.
         """
         if self._differ or len(self._keys) < SOME:
             return ended
         losses = self._losses or [0.0]
         same = f"{losses[0]:g} on each" if len(set(losses)) == 1 else "the same on each of them"
         told = (
-            f"{_TOLD}: {len(self._keys)} different prompts had the same losses on {len(losses)} examples "
-            f"({same}), so that none is known to be better than another. Score on more examples, or see "
+            f"{_TOLD}: {len(self._keys)} different prompts had the same losses on "
+            f"{len(losses)} examples ({same}), so that none is known to be better than another. Score on more examples, or see "
             "what the model answers to one of them"
         )
         return told if not ended else f"{told}. The search ended because: {ended}"
 
 
 def was_blind(stopped: str) -> bool:
-    """Whether a search of a record ended so.
+    """Whether a search had scores that were all alike when it ended.
 
     Args:
-        stopped: Why the search ended.
+        stopped: The reason why the search ended, as its record gives it.
     """
     return stopped.startswith(_TOLD)

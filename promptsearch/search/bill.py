@@ -1,4 +1,7 @@
-"""The bill of a search, counted anew from its log: a second account, which nobody charges and no strategy can reach."""
+"""The bill of a search, counted anew from its log.
+
+It is a second account beside the ledger, which nobody charges and no strategy can reach.
+"""
 
 from __future__ import annotations
 
@@ -17,33 +20,37 @@ from promptsearch.scoring.protocol import Scorer
 def check_bill(
     ledger: Ledger, lines: Sequence[Mapping[str, Any]], scorer: Scorer, scored: Ids, length: int
 ) -> None:
-    """See that all that was scored was paid, and that the budget held.
+    """Checks that all that was scored was paid, and that the budget held.
 
     Args:
-        ledger: The run's account.
+        ledger: The run's ledger.
         lines: The run's log.
-        scorer: The search split.
+        scorer: The scorer of the search split.
         scored: Ids of the examples that prompts are ranked on, shape `(score_on,)`.
-        length: Tokens of a prompt, where its kind has a fixed length.
+        length: The length in tokens of prompts whose kind has a fixed length.
 
     Raises:
-        Tampered: The account says less than the log, or more than the budget.
+        Tampered: The ledger says less than the log, or more than the budget.
     """
     due = sum(_due(line, scorer, scored, length) for line in lines if line["stage"] == "search")
     if due > ledger.forward:
         raise Tampered(
-            f"what the search scored costs {due:,} tokens at least, but its account says {ledger.forward:,}: "
-            "a strategy must leave prices and ledger alone"
+            f"what the search scored costs {due:,} tokens at least, but its account says "
+            f"{ledger.forward:,}: a strategy must leave prices and ledger alone"
         )
     if ledger.left < 0:
         raise Tampered(
-            f"{ledger.spent - ledger.brought:,} of {ledger.budget:,} tokens were spent: a strategy must leave "
-            "prices and ledger alone"
+            f"{ledger.spent - ledger.brought:,} of {ledger.budget:,} tokens were spent: "
+            "a strategy must leave prices and ledger alone"
         )
 
 
 def _due(line: Mapping[str, Any], scorer: Scorer, scored: Ids, length: int) -> int:
-    """What the numbers of a line cost at least, in tokens: without what stands before the prompts, and without failures."""
+    """The least that the scores in a log line cost, in tokens.
+
+    The text before the prompts is left out, since it is paid only once an example, and so are
+    prompts that could not be scored.
+    """
     ids = scored if line["examples"] == "score_on" else np.asarray(line["examples"], dtype=np.int64)
     context, readings = scorer.context(ids), scorer.readings(ids)
     due = 0
@@ -55,7 +62,7 @@ def _due(line: Mapping[str, Any], scorer: Scorer, scored: Ids, length: int) -> i
 
 
 def _size(data: Mapping[str, Any], scorer: Scorer, length: int) -> int:
-    """Tokens of a prompt as a log line describes it."""
+    """The length in tokens of a prompt that a log line describes."""
     if data["kind"] == "hard":
         return len(data["ids"])
     if data["kind"] == "text":

@@ -1,9 +1,11 @@
 """The books of a run: what it scored, paid and ranked, and what a killed run needs to go on.
 
-They belong to the run. A strategy meets them through `promptsearch.search.objective` alone, which holds no way to them.
+They belong to the run. A strategy meets them only through its objective, see
+`promptsearch.search.objective`, and no attribute of the objective leads to them.
 
-Here stands what a search scored and paid; how one call of a scorer is charged, found and written is in `calls.py`, what it costs
-in `prices.py`.
+This module holds what a search scored and paid. How one call of a scorer is charged, found and
+written stands in `calls.py`, and what it costs in `prices.py`. The "lead" of an example is, as in
+the engine, its text before the first slot, which a run pays for once.
 """
 
 from __future__ import annotations
@@ -40,10 +42,11 @@ from promptsearch.search.prices import Prices
 from promptsearch.search.proposer import Proposer, Proposing
 from promptsearch.search.race import race
 
-#: Prompts that are scored again in float32 at the end of a search (a strategy may keep fewer), and
-#: those of them that see the select split.
+#: How many of the best prompts are scored again in float32 at the end of a search (a strategy may
+#: keep fewer), and how many of these see the select split.
 FINALISTS, SELECTED = 10, 3
-#: Proposals in a row that cost nothing (repeats) and end a run: a strategy that has nothing new to say.
+#: How many proposals in a row that cost nothing end a run: a strategy that only repeats itself has
+#: nothing new to say.
 FREE_PROPOSALS = 1_000
 
 
@@ -52,8 +55,8 @@ class Ranked:
     """A prompt that was scored on all of `score_on`.
 
     Args:
-        value: Its mean loss in nats.
-        order: Its place among the prompts of the run; the earlier one wins a tie.
+        value: The prompt's mean loss in nats.
+        order: The prompt's place among those of the run; the earlier one wins a tie.
         prompt: The prompt.
     """
 
@@ -66,23 +69,25 @@ class Books:
     """What a run has scored and paid.
 
     Args:
-        scorer: The search split under the template, in the search's dtype.
+        scorer: The scorer of the search split under the template, in the search's dtype.
         space: The pool and the length of hard prompts.
-        ledger: The run's account.
+        ledger: The run's ledger.
         scored: Ids of the examples that `evaluate` scores on, shape `(score_on,)`.
         training: Ids of the rest of the search split: minibatches, exemplars and word statistics
             come from these only.
         log: Where evaluations are written and read back.
         cache: Scores of earlier runs.
-        reserve: Prompt length in tokens, and how many prompts were scored -> price of selecting
-            among the best of them at the end.
+        reserve: Returns the price of selecting among the best prompts at the end, in tokens, from
+            the length of a prompt in tokens and the number of prompts that were scored.
         seconds: The run's time limit.
-        race: Whether prompts that are clearly worse than the best are scored on some of `score_on`.
+        race: Whether prompts that are clearly worse than the best are scored on only a part of
+            `score_on`.
         finalists: How many of the best prompts are kept.
-        proposing: The model that proposes; None: there is none.
+        proposing: The model that proposes; None where there is none.
         start: The winner of the run that this one starts from.
-        listener: Called after each evaluation, for progress bars.
-        watch: Called before anything is scored; raises `Tampered` where the model is not what it was.
+        listener: A function that is called after each evaluation, for progress bars.
+        watch: A function that is called before anything is scored; it raises `Tampered` where the
+            model is not what it was.
     """
 
     def __init__(
@@ -125,13 +130,14 @@ class Books:
     # The search.
 
     def evaluate(self, prompts: Sequence[Prompt], examples: ArrayLike | None = None) -> Evaluation:
-        """Score prompts and charge for them, see `Objective.evaluate`."""
+        """Scores prompts and charges for them, see `Objective.evaluate`."""
         if len(prompts) == 0:
             raise StrategyError("evaluate needs at least one prompt")
         self.check_untouched()
         ids = self.scored if examples is None else self._checked(examples)
         group = _group(None if examples is None else ids)
-        prompts = [own_copy(prompt) for prompt in prompts]  # what a strategy holds, it may change
+        # A strategy may change the prompts that it holds.
+        prompts = [own_copy(prompt) for prompt in prompts]
         for prompt in prompts:
             self._check(prompt)
         new = {p.key: p for p in prompts if (p.key, group) not in self._rows}
@@ -142,14 +148,16 @@ class Books:
         self._free = 0 if costs else self._free + len(prompts)
         if self._free >= FREE_PROPOSALS:
             raise BudgetExhausted(
-                f"{self._free} proposals in a row had all been scored before, or are too long to be scored"
+                f"{self._free} proposals in a row had all been scored before, "
+                "or are too long to be scored"
             )
         if new:
             payable = self.prices.payable(list(new.values()), ids)
             if payable and self.seconds is not None and self.log.searched:
-                raise self._time_over()  # so an earlier process ended this search, and went on to selection
+                # An earlier process ended this search for the same reason and began to select.
+                raise self._time_over()
             if payable and self._race and group == "score_on":
-                # A race costs less than all its prompts on all examples: it finds out itself how
+                # A race costs less than all its prompts on all examples, so it finds out itself how
                 # far the budget reaches.
                 price, computed, payable = self._run_race(list(new.values()))
             elif payable:
@@ -181,10 +189,10 @@ class Books:
         return list(self._ranking)
 
     def check_untouched(self) -> None:
-        """See that the library's code and the model are what they were when the run began.
+        """Checks that the library's code and the model are what they were when the run began.
 
         Raises:
-            Tampered: Names what was changed; code was put back.
+            Tampered: Something was changed, which the error names; code was put back.
         """
         self._guard.check()
         self._watch()
@@ -203,13 +211,14 @@ class Books:
         }
 
     def recover(self, saved: dict[str, Any]) -> None:
-        """Put the lines of the log that a saved strategy state covers back into the books.
+        """Puts the lines of the log that a saved strategy state covers back into the books.
 
         Args:
             saved: What `to_json` gave when the state was saved.
 
         Raises:
-            RecordError: The log holds fewer, or the numbers of one of the best prompts are missing: nothing was changed.
+            RecordError: The log holds fewer lines, or the numbers of one of the best prompts are
+                missing. The books are then as they were.
         """
         lines = self.log.ahead(saved["evaluations"])
         self.log.proposals.check(saved["proposals"])
@@ -253,7 +262,7 @@ class Books:
                 )
 
     def _checked(self, examples: ArrayLike) -> Ids:
-        """Ids of search examples as an array; a stranger's code chose them."""
+        """The ids of search examples as an array, checked because a stranger's code chose them."""
         known = len(self.scored) + len(self.training)
         ids = np.asarray(examples)
         if (
@@ -264,7 +273,8 @@ class Books:
             or ids.max() >= known
         ):
             raise StrategyError(
-                f"expected ids of search examples, whole numbers from 0 to {known - 1}, got {str(ids)[:80]}"
+                f"expected ids of search examples, whole numbers from 0 to {known - 1}, "
+                f"got {str(ids)[:80]}"
             )
         return ids.astype(np.int64)
 
@@ -272,7 +282,11 @@ class Books:
         return BudgetExhausted(f"the run's {self.seconds:g} seconds are over")
 
     def _score(self, prompts: list[Prompt], ids: Ids, group: str) -> tuple[int, int]:
-        """Score new prompts on the same examples: the price, and the tokens that were computed."""
+        """Scores new prompts on the same examples.
+
+        Returns:
+            The price, and the number of tokens that were computed.
+        """
         price = self.prices.charge(prompts, ids)
         line = self.calls.replayed("search", prompts)
         if line is not None:
@@ -285,10 +299,11 @@ class Books:
         return price, int(line["computed"])
 
     def _run_race(self, prompts: list[Prompt]) -> tuple[int, int, list[Prompt]]:
-        """Race new prompts; one log line for all of it.
+        """Races new prompts, and writes one log line for the whole race.
 
         Returns:
-            Price, computed tokens, and all prompts; where the budget ended the race, those that saw all examples.
+            The price, the number of tokens that were computed, and the prompts that are settled:
+            all of them, or, where the budget ended the race, those that saw all examples.
         """
         ids, prices = self.scored, self.prices
         line = self.calls.replayed("search", prompts)
@@ -324,7 +339,7 @@ class Books:
         return int(line["price"]), int(line["computed"]), prompts if line["finished"] else whole
 
     def _enter(self, line: dict[str, Any], prompts: Sequence[Prompt], ids: Ids, group: str) -> None:
-        """Put a line into the books."""
+        """Enters the scores of a log line into the books, and calls the listener."""
         for prompt, row in zip(prompts, rows_of(line, len(ids)), strict=True):
             self._rows[prompt.key, group] = row
             if group == "score_on":
@@ -332,10 +347,10 @@ class Books:
         self.listener(self)
 
     def _rank(self, row: Row, prompt: Prompt | None) -> None:
-        """Enter a prompt scored on all of `score_on` into the ranking; ties go to the earlier one.
+        """Enters a prompt scored on all of `score_on` into the ranking; ties go to the earlier one.
 
-        While old lines are put back, a trained prompt that fell out later on has no numbers any more and is None: the lines
-        that follow push it out again.
+        While old lines are put back, a trained prompt that later fell out of the ranking has no
+        numbers any more, and is None; the lines that follow push it out again.
         """
         order, self._count = self._count, self._count + 1
         if row.complete and (
@@ -347,12 +362,13 @@ class Books:
             self.prices.ranked = len(self._ranking)
 
 
-#: The books behind each objective. They are no attribute of it: who looks around in one finds no way to them.
+#: The books behind each objective. They are no attribute of it, so that a strategy which looks
+#: around in its objective finds no way to them.
 _BOOKS: WeakKeyDictionary[Any, Books] = WeakKeyDictionary()
 
 
 def open_books(objective: Any, books: Books) -> Books:
-    """Lay books behind an objective; those that lie there already stay."""
+    """Puts books behind an objective, unless it has some already, and returns those it has."""
     return _BOOKS.setdefault(objective, books)
 
 
@@ -360,7 +376,7 @@ def books_of(objective: Any) -> Books:
     """The books behind an objective: for the core, and for tests.
 
     Raises:
-        StrategyError: It is no objective.
+        StrategyError: The given object is no objective.
     """
     try:
         return _BOOKS[objective]
@@ -371,5 +387,5 @@ def books_of(objective: Any) -> Books:
 
 
 def _group(ids: Ids | None) -> str:
-    """Names the examples of an evaluation; None is all of `score_on`."""
+    """The name of an evaluation's examples, given by their ids; None is all of `score_on`."""
     return "score_on" if ids is None else hashlib.sha256(ids.tobytes()).hexdigest()[:20]

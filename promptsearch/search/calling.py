@@ -1,4 +1,8 @@
-"""Calling a stranger's code: what it raises becomes an error that names it, and what it changes around it is put back."""
+"""Calls of a stranger's code.
+
+What the code raises becomes an error that names it, and what it changes in its surroundings is put
+back.
+"""
 
 from __future__ import annotations
 
@@ -21,22 +25,24 @@ from promptsearch.errors import (
     StrategyError,
 )
 
-#: Characters of a stranger's message that are shown.
+#: How many characters of a stranger's message are shown.
 _SHOWN = 500
 
 
 @contextmanager
 def strangers_code(what: str) -> Iterator[None]:
-    """Within, a stranger's code runs.
+    """A context in which a stranger's code runs.
 
-    Whatever it raises, an exit of the interpreter too, becomes an error of its run. Errors of the core pass; those that
-    end a whole study, though, only where the core raised them.
+    Whatever the code raises becomes an error of its run, even an exit of the interpreter. Errors of
+    the library pass through; those that would end a whole study pass only where the core itself
+    raised them.
 
     Args:
-        what: Begins the message: "Mine.ask failed".
+        what: The beginning of the message, such as "Mine.ask failed".
 
     Raises:
-        StrategyError: The code raised something that is no error of the library.
+        StrategyError: The code raised something that is no error of the library, or raised an
+            error that ends a study.
     """
     before = _surroundings()
     try:
@@ -47,11 +53,8 @@ def strangers_code(what: str) -> Iterator[None]:
         ):
             raise
         raise StrategyError(f"{what}: {type(error).__name__}: {_message(error)}") from error
-    except (
-        Exception,
-        SystemExit,
-        GeneratorExit,
-    ) as error:  # it may raise anything; Ctrl-C stays the user's
+    # The code may raise anything; Ctrl-C stays the user's.
+    except (Exception, SystemExit, GeneratorExit) as error:
         raise StrategyError(f"{what}: {type(error).__name__}: {_message(error)}") from error
     finally:
         _put_back(before)
@@ -59,7 +62,7 @@ def strangers_code(what: str) -> Iterator[None]:
 
 @contextmanager
 def same_generators() -> Iterator[None]:
-    """Within, global random generators may be used; afterwards they go on as if they had not been."""
+    """A context that may use the global random generators, and leaves them as they were."""
     states = random.getstate(), np.random.get_state(), torch.get_rng_state()
     try:
         yield
@@ -70,7 +73,7 @@ def same_generators() -> Iterator[None]:
 
 
 def _surroundings() -> dict[str, Any]:
-    """What numbers and files of the library depend on, and any code of the process may change."""
+    """The settings that the library's numbers and files depend on and that any code may change."""
     return {
         "folder": _folder(),
         "dtype": torch.get_default_dtype(),
@@ -127,7 +130,7 @@ _SETTERS: dict[str, Callable[[Any], Any]] = {
 
 
 def _message(error: BaseException) -> str:
-    """What an error says, cut short; a stranger's may fail even at that."""
+    """The message of an error, cut short; a stranger's error may fail even at giving one."""
     try:
         return str(error)[:_SHOWN]
     except Exception:  # its own `__str__` raised

@@ -1,7 +1,11 @@
 """One call of a scorer, the same in search and selection.
 
-It is charged, then read back from the log where an earlier process of the run wrote it, else from the cache, else from the
-scorer; then written into the log, and only then into the cache.
+A call is charged first. Its scores are then read from the log where an earlier process of the run
+wrote them there, else from the cache, else they come from the scorer. New scores are written into
+the log, and only then into the cache.
+
+The "lead" of an example is, as in the engine, its text before the first slot, which a run pays for
+once.
 """
 
 from __future__ import annotations
@@ -22,9 +26,9 @@ class Calls:
     """The scored calls of one run.
 
     Args:
-        ledger: The run's account.
+        ledger: The run's ledger.
         log: Where calls are written and read back.
-        cache: Scores of earlier runs; None: there are none.
+        cache: Scores of earlier runs; None where there are none.
     """
 
     def __init__(self, ledger: Ledger, log: RunLog, cache: ScoreCache | None) -> None:
@@ -41,24 +45,23 @@ class Calls:
         *,
         charged: bool,
     ) -> dict[str, Any]:
-        """Score prompts in float32 on a split, once: the log line of it.
+        """Scores prompts in float32 on a split, once, and returns the log line about it.
 
         Args:
-            stage: As in the log.
-            split: Its name.
-            scorer: The split in float32.
-            prompts: The best so far, best first.
-            ids: Examples of the split.
-            charged: Whether it is on the bill; what is looked at when all is chosen is not.
+            stage: The name of the stage, as in the log.
+            split: The name of the split.
+            scorer: The scorer of the split, in float32.
+            prompts: The best prompts so far, best first.
+            ids: Ids of examples of the split, shape `(examples,)`.
+            charged: Whether the call is charged; what is looked at after all is chosen is not.
 
         Raises:
             StudyError: None of the prompts could be scored.
         """
         price = 0
         if charged:
-            lead = (
-                int(scorer.lead(ids).sum()) if split == "select" else 0
-            )  # of score_on: paid in the search
+            # The lead of the examples of score_on was paid in the search.
+            lead = int(scorer.lead(ids).sum()) if split == "select" else 0
             price = lead + sum(price_of(scorer, scorer.length(p), ids) for p in prompts)
             self._ledger.charge(forward=price)
         line = self.replayed(stage, prompts)
@@ -69,12 +72,18 @@ class Calls:
             self._log.check(line, len(ids), self._ledger.to_json())
         if len(line["failures"]) == len(prompts) and stage != "empty":
             raise StudyError(
-                f"none of the best prompts could be scored on the {split} split in float32: {line['failures']['0']}"
+                f"none of the best prompts could be scored on the {split} split in float32: "
+                f"{line['failures']['0']}"
             )
         return line
 
     def replayed(self, stage: str, prompts: Sequence[Prompt]) -> dict[str, Any] | None:
-        """The line that an earlier process wrote about these prompts."""
+        """The log line that an earlier process wrote about these prompts; None where it did not.
+
+        Args:
+            stage: The name of the stage, as in the log.
+            prompts: The prompts that are to be scored next.
+        """
         line = self._log.replay(stage, [p.key for p in prompts])
         if line is not None:
             self._ledger.cached = line["ledger"]["cached"]
@@ -90,7 +99,17 @@ class Calls:
         *,
         charged: bool = True,
     ) -> Scores:
-        """From the cache, or from the scorer, and then meant for the cache."""
+        """The scores of prompts, from the cache or else from the scorer.
+
+        Scores from the scorer go into the cache when their log line is written.
+
+        Args:
+            scorer: The scorer of the split.
+            prompts: The prompts to score.
+            ids: Ids of examples of the split, shape `(examples,)`.
+            price: The price of the call in tokens, noted as saved where the cache has the scores.
+            charged: Whether computed tokens are noted in the ledger.
+        """
         keys = [p.key for p in prompts]
         known = (
             self._cache.get(ScoreCache.name(scorer.signature, keys, ids)) if self._cache else None
@@ -102,10 +121,11 @@ class Calls:
         if charged:
             self._ledger.computed += scores.computed
         if self._cache and not scores.failures:
-            # Named anew: where memory ran out on the way, the engine goes on in smaller passes, under another name.
+            # The name is made anew: where memory ran out on the way, the engine has gone on in
+            # smaller passes, which have another signature.
             name = ScoreCache.name(scorer.signature, keys, ids)
             self._uncached.append((name, scores_to_json(scores)))
-        return rounded(scores)  # what a race decides by is the same, fresh or from the cache
+        return rounded(scores)  # so that a race decides by the same numbers with a cache or without
 
     def write(
         self,
@@ -115,9 +135,10 @@ class Calls:
         scores: dict[str, Any],
         price: int | None = None,
     ) -> dict[str, Any]:
-        """The log line of new scores; of a search, with its price.
+        """Writes the log line of new scores, and returns it; a line of the search has its price.
 
-        Scores go into the cache only now: a process that was killed before this line must not find its own.
+        Scores go into the cache only now: a process that was killed before its line was written
+        must not find its own scores there.
         """
         line = {
             "stage": stage,

@@ -1,4 +1,7 @@
-"""What this machine takes and what its fast arithmetic adds: measured on a few prompts and examples before a study."""
+"""The speed of this machine and the error of its fast arithmetic.
+
+Both are measured on a few prompts and examples before a study.
+"""
 
 from __future__ import annotations
 
@@ -66,7 +69,7 @@ class Speed:
     token: float
 
     def seconds(self, cost: float) -> float:
-        """Of a call of this cost."""
+        """The seconds of a call of this cost in tokens."""
         return self.call + self.token * cost
 
     @staticmethod
@@ -92,10 +95,11 @@ class Calibration:
     Args:
         search: Scoring in the search's dtype.
         exact: Scoring in float32.
-        training: Forward and backward of a trained prompt, per token and pass; None where nothing is trained.
+        training: Forward and backward of a trained prompt, per token and pass; None where nothing
+            is trained.
         means: Mean losses of random prompts, in nats, shape `(prompts,)`.
-        residual: Standard deviation in nats of what is left of a loss when its prompt's and its example's means are
-            taken off.
+        residual: Standard deviation in nats of what is left of a loss when its prompt's and its
+            example's means are taken off.
         examples: Mean losses of examples, in nats, shape `(examples,)`.
     """
 
@@ -107,7 +111,8 @@ class Calibration:
     examples: Floats
 
 
-#: Of a model behind an endpoint, where each look costs: no time is known, and losses vary as they often do.
+#: What stands for a measurement of a model behind an endpoint, where each look costs: no time is
+#: known, and losses vary as they often do.
 _UNMEASURED = Calibration(
     Speed(0.0, 0.0), Speed(0.0, 0.0), None, np.array([0.6, 0.8]), 0.5, np.array([0.7])
 )
@@ -153,7 +158,10 @@ def _scoring(
 
 
 def _training(arena: Arena) -> Speed:
-    """Of steps whose inputs are kept, where they stand before the prompt."""
+    """The speed of training steps whose inputs are kept, where they stand before the prompt.
+
+    Kept means that their keys and values are not computed again.
+    """
     engine = arena.searching
     first = arena.samples(np.random.default_rng(2), 1)[0]
     numbers: Numbers
@@ -185,7 +193,10 @@ def _training(arena: Arena) -> Speed:
 
 
 def _leaf(numbers: Tensor) -> Tensor:
-    """On the CPU, as the strategies hold them: handing back the gradient waits for the device."""
+    """The numbers as a leaf on the CPU, as strategies hold them.
+
+    Handing back the gradient waits for the device.
+    """
     return numbers.float().cpu().clone().requires_grad_()
 
 

@@ -1,7 +1,7 @@
 """Reading a study file, and one clear message for whatever is wrong with it.
 
-A file becomes plain values together with the line of every key, is overridden by `--set`, and is checked against the
-types of `promptsearch.study.settings`.
+A file becomes plain values together with the line of every key, is overridden by `--set`, and is
+checked against the types of `promptsearch.study.settings`.
 """
 
 from __future__ import annotations
@@ -32,10 +32,12 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> StudyConfig:
 
     Args:
         path: A YAML, TOML or JSON file.
-        overrides: `key=value` or `a.b=value` each, the value read as YAML; parts of a list are counted from 0.
+        overrides: `key=value` or `a.b=value` each, the value read as YAML; parts of a list are
+            counted from 0.
 
     Raises:
-        StudyError: Whatever is wrong with it: file, line, key, what was found and what was expected.
+        StudyError: Whatever is wrong with it: file, line, key, what was found and what was
+            expected.
     """
     path = Path(path)
     if path.suffix not in (".yaml", ".yml", ".json", ".toml"):
@@ -48,7 +50,8 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> StudyConfig:
     )
     if not isinstance(data, dict):
         raise StudyError(
-            f"{path}: expected a study's keys (model, task, budget, strategies, ...), found {_found(data)}"
+            f"{path}: expected a study's keys (model, task, budget, strategies, ...), found "
+            f"{_found(data)}"
         )
     data.setdefault("name", as_name(path.stem, "study"))
     return parse_config(data, overrides, folder=path.parent, source=str(path), places=places)
@@ -69,7 +72,7 @@ def parse_config(
         overrides: As for `load_config`.
         folder: What relative paths are relative to; left out: the current folder.
         source: What to call it in messages.
-        places: Where each key stands, by its path of keys, for messages.
+        places: Path of keys -> where the key stands, for messages.
 
     Raises:
         StudyError: Whatever is wrong with it.
@@ -109,7 +112,11 @@ def config_schema() -> dict[str, Any]:
 
 
 def _override(data: Any, assignment: str) -> tuple[KeyPath, str]:
-    """Carry out `a.b=1` on the data; returns the path that it names, and what to call it in messages."""
+    """Carry out `a.b=1` on the data.
+
+    Returns:
+        The path that it names, and what to call it in messages.
+    """
     dotted, equals, text = assignment.partition("=")
     told = f"--set {assignment if len(assignment) <= 100 else f'{assignment[:97]}...'}"
     keys = dotted.strip().split(".")
@@ -125,7 +132,8 @@ def _override(data: Any, assignment: str) -> tuple[KeyPath, str]:
         if isinstance(here, list):
             if not (key.isdecimal() and len(key) < 9 and int(key) < len(here)):
                 raise StudyError(
-                    f"{told}: '{'.'.join(keys[:i])}' is a list of {len(here)}; expected a place in it, found '{key}'"
+                    f"{told}: '{'.'.join(keys[:i])}' is a list of {len(here)}; expected a place in "
+                    f"it, found '{key}'"
                 )
             step = int(key)
         elif not isinstance(here, dict):
@@ -181,7 +189,10 @@ def _complaint(error: ValidationError, data: Mapping[str, Any], lines: Lines) ->
 
 
 def _as_written(loc: Sequence[int | str], data: Any) -> KeyPath:
-    """The path of keys in the user's data that pydantic's path of fields and union members stands for."""
+    """The path of keys in the user's data that a path of pydantic's stands for.
+
+    Pydantic's path also names fields and the members of unions.
+    """
     path: list[int | str] = []
     for part in loc:
         if isinstance(data, Mapping) and part not in data:

@@ -1,8 +1,9 @@
-"""The bill before the meal: what every strategy of a study will compute, and how long that will take.
+"""The forecast: what every strategy of a study will compute, and how long that will take.
 
-Each strategy is rehearsed: it searches as it will search, with its whole budget, but a stand-in answers in place of the
-LM. The stand-in draws losses that vary as those of a few measured prompts do, so that races drop as many prompts as they
-will, and adds up what the engine's plan predicts for each call. A strategy's own time is its own in the rehearsal, too.
+Each strategy is rehearsed: it searches as it will search, with its whole budget, but a stand-in
+answers in place of the LM. The stand-in draws losses that vary as those of a few measured prompts
+do, so that races drop as many prompts as they will, and adds up what the engine's plan predicts for
+each call. A strategy's own time is its own in the rehearsal, too.
 """
 
 from __future__ import annotations
@@ -61,7 +62,7 @@ class RunForecast:
         proposals: Prompts scored in a run's search.
         price: LM tokens charged to a run, with those of the run that it starts from.
         computed: LM tokens that go through the model in a run, those of training counted twice.
-        seconds: Of a run, without those of a model behind an endpoint.
+        seconds: A run's seconds, without those of a model behind an endpoint.
         requests: To endpoints, in a run.
         error: Why the runs will fail; empty where they will not.
     """
@@ -92,7 +93,7 @@ class TaskForecast:
         asked: Tokens of all its rows.
         computed: Tokens of it that go through the LM.
         kept: Tokens whose keys and values are kept from call to call.
-        kept_bytes: Of these.
+        kept_bytes: The size of these keys and values.
         calibration: What was measured.
     """
 
@@ -116,9 +117,9 @@ class Forecast:
 
     Args:
         model: Its name.
-        dtype: Of the search.
-        device: Of the model, or its endpoint.
-        threads: Of torch.
+        dtype: The dtype of the search.
+        device: The model's device, or its endpoint.
+        threads: The number of torch's threads.
         memory: Bytes that may go to keys and values.
         preparing: Seconds for loading, checking and finding the pools.
         tasks: In order.
@@ -138,14 +139,14 @@ class Forecast:
 
     @property
     def seconds(self) -> float:
-        """Of the whole study."""
+        """The seconds of the whole study."""
         return self.preparing + sum(run.runs * run.seconds for run in self.runs)
 
 
 def forecast(
     config: StudyConfig, model: TextModel | None = None, task: Task | None = None
 ) -> Forecast:
-    """Predict what a study computes and how long it takes, as if nothing of it had been done before.
+    """Predict what a study computes and how long it takes, as if none of it had been done.
 
     Args:
         config: The study.
@@ -202,14 +203,18 @@ def _check_length(run: Run) -> None:
     count = run.budget // max(1, price_of(arena.searching, arena.template.length, arena.scored))
     if count > _MOST and run.seconds is None:
         raise StudyError(
-            f"a budget of {run.budget:,} tokens pays '{run.label}' for {count:,} evaluations; a plan rehearses "
+            f"a budget of {run.budget:,} tokens pays '{run.label}' for {count:,} evaluations; a "
+            "plan rehearses "
             f"at most {_MOST:,}: plan a smaller budget; what a search takes grows with it"
         )
 
 
 @dataclass(frozen=True)
 class _Rehearsed:
-    """A forecast, and the prompt that a run which starts from this one is rehearsed with; None where it failed."""
+    """A forecast, and its winner, which runs that start from this one are rehearsed with.
+
+    The winner is None where the rehearsal failed.
+    """
 
     forecast: RunForecast
     winner: Prompt | None = None
@@ -305,7 +310,10 @@ def _rehearse(
 
 
 class _Log(RunLog):
-    """A log in memory whose clock shows what the run would take: the strategy's own time, and the engine's."""
+    """A log in memory whose clock shows the seconds that the run would take.
+
+    They are the strategy's own time and the time that the engine would take.
+    """
 
     def __init__(self, standin: _StandIn) -> None:
         super().__init__()
@@ -321,9 +329,10 @@ class _StandIn:
     """Answers in place of the engine, and adds up what the engine would take.
 
     Args:
-        run: That is rehearsed.
-        calibration: Of its arena.
-        seen: What stands before the prompt of examples that were met, in this run or an earlier one; grows.
+        run: The run that is rehearsed.
+        calibration: The speeds and losses of its arena.
+        seen: What stands before the prompt of examples that were met, in this run or an earlier
+            one; grows.
 
     Attributes:
         seconds: That the engine would take.
@@ -415,7 +424,10 @@ class _StandIn:
         return height - height.detach() + mean
 
     def take(self, tokens: int) -> None:
-        """Add the time of so many tokens of a proposer; a token that is written costs as much as one that is read."""
+        """Add the time of so many tokens of a proposer.
+
+        A token that is written costs as much as one that is read.
+        """
         self.seconds += self._calibration.search.seconds(tokens)
 
     def _first(self, examples: Ids) -> int:
@@ -425,7 +437,10 @@ class _StandIn:
         return sum(map(len, fresh))
 
     def _table(self, losses: Floats, examples: Ids) -> Floats | None:
-        """Log-probabilities over the choices, the wrong ones sharing what is left; None for text answers."""
+        """Log-probabilities over the choices; None for text answers.
+
+        The wrong choices share the probability that the right one leaves.
+        """
         if not self._choices:
             return None
         rest = np.log(
@@ -437,7 +452,10 @@ class _StandIn:
         return table
 
     def _losses(self, prompt: Prompt) -> Floats:
-        """The same for the same hard prompt; those of a trained one fall with each step of training, if it is any good."""
+        """The losses of a prompt on all examples; a hard prompt has the same ones each time.
+
+        The losses of a trained prompt fall with each step of training, if it is any good.
+        """
         rng = np.random.default_rng(int(prompt.key, 16))
         calibration = self._calibration
         if isinstance(prompt, TrainedPrompt) and self._trains:
@@ -452,7 +470,7 @@ class _StandInProposing:
     """Writes words of the pool in place of a proposer, and adds up what a local one would take.
 
     Args:
-        standin: Of the run.
+        standin: The run's stand-in.
         proposing: That it stands for, which knows what requests cost.
         space: With the pool.
     """

@@ -32,7 +32,7 @@ from promptsearch.tasks.template import Kind
 
 log = logging.getLogger(__name__)
 
-#: Of an arena: the task's name, the prompt's length, and the kind of its template.
+#: What names an arena: the task's name, the prompt's length, and the kind of its template.
 ArenaKey = tuple[str, int, Kind]
 
 
@@ -59,14 +59,15 @@ class Prepared:
 
     Args:
         config: The study.
-        lm: As it was loaded or given.
-        exact: In float32.
-        dtype: Of the search.
+        lm: The LM as it was loaded or given.
+        exact: The LM in float32.
+        dtype: The dtype of the search.
         memory: Bytes for keys and values.
         proposing: The model that proposes.
         tasks: In order.
         rows: In order.
-        arenas: See `ArenaKey`. Where a pool is to be pruned, it is one of the right size and price, but not yet the right one.
+        arenas: See `ArenaKey`. Where a pool is to be pruned, it is one of the right size and price,
+            but not yet the right one.
         prunings: What finds the pools of tasks, by name; empty where they are not pruned.
     """
 
@@ -86,10 +87,12 @@ class Prepared:
         return self.arenas[_arena_key(self.config, task, row or self.rows[0])]
 
     def pruned(self, folder: Path) -> Prepared:
-        """The same with the pools that are to be pruned pruned, which spends tokens unless it was done before.
+        """The same study with its pools pruned, where they are to be.
+
+        Pruning spends tokens, unless it was done before.
 
         Args:
-            folder: Of the study.
+            folder: The study's folder.
         """
         found = {name: pruning.find(folder / "pools") for name, pruning in self.prunings.items()}
         arenas = {
@@ -98,10 +101,12 @@ class Prepared:
         return replace(self, arenas=arenas)
 
     def runs(self, folder: Path) -> Iterator[Run]:
-        """All runs, seed by seed, so that a study that is cut short has every strategy; each after the one it starts from.
+        """All runs, seed by seed, so that a study that is cut short has every strategy.
+
+        Each run comes after the one that it starts from.
 
         Args:
-            folder: Of the study.
+            folder: The study's folder.
         """
         config = self.config
         made: dict[
@@ -181,7 +186,8 @@ def prepare(
         if isinstance(config.pool, PoolSource) and config.pool.influence:
             if not isinstance(exact, LanguageModel):
                 raise StudyError(
-                    "'influence' goes by the embeddings of the pool's words, which a model behind an endpoint does not show: "
+                    "'influence' goes by the embeddings of the pool's words, which a model behind "
+                    "an endpoint does not show: "
                     "leave it out"
                 )
             pruning = Pruning(pool, config.pool.influence, each, exact.to(dtype), training, share)
@@ -223,7 +229,10 @@ def _proposing(config: StudyConfig, lm: TextModel, dtype: torch.dtype) -> Propos
 def _pool(
     config: StudyConfig, task: Task, lm: TextModel, rows: Sequence[Row], training: Sequence[Example]
 ) -> Pool:
-    """The pool of a task; where there are no words, and no strategy takes any, all tokens that texts are made of."""
+    """The pool of a task.
+
+    Where there are no words and no strategy takes any, it is all tokens that texts are made of.
+    """
     if not (_takes_words(rows) or _names_words(config, task, lm)):
         return Pool(lm.plain, "no strategy takes words from it")
     return make_pool(_plain(config.pool), config.folder, task, lm, training)
@@ -247,7 +256,11 @@ def _arena_key(config: StudyConfig, task: Task, row: Row) -> ArenaKey:
 
 
 def _rows(config: StudyConfig) -> list[Row]:
-    """The strategies of the study file; in a sweep each at every length, but where its length is given or does not matter."""
+    """The rows of the study file.
+
+    In a sweep, each strategy has a row at every length, unless its length is given or does not
+    matter.
+    """
     rows = []
     for place, given in enumerate(config.strategies):
         strategy = _found(config, place, given)
@@ -256,7 +269,8 @@ def _rows(config: StudyConfig) -> list[Row]:
         )
         if isinstance(config.length, int) or given.length is not None:
             rows.append(Row(given, strategy, given.label))
-        elif not sized:  # a text has the length that it has, weights have none: one for all, whatever lengths come later
+        elif not sized:
+            # A text has the length that it has, weights have none: one row for all lengths.
             rows.append(Row(given.model_copy(update={"length": 1}), strategy, given.label))
         else:
             for length in config.lengths:
@@ -265,7 +279,8 @@ def _rows(config: StudyConfig) -> list[Row]:
     labels = [row.given.label for row in rows]
     if twice := next((label for i, label in enumerate(labels) if label in labels[:i]), None):
         raise StudyError(
-            f"two rows would be called '{twice}', one of them by the sweep over 'length': give the other a label"
+            f"two rows would be called '{twice}', one of them by the sweep over 'length': give the "
+            "other a label"
         )
     return rows
 
@@ -274,7 +289,8 @@ def _found(config: StudyConfig, place: int, given: StrategyConfig) -> type[Strat
     """The strategy of a row, its options checked.
 
     Raises:
-        UnknownName: There is no such strategy, or it has no such option; with the line of the study file.
+        UnknownName: There is no such strategy, or it has no such option; with the line of the study
+            file.
         StrategyError: It cannot be loaded, or an option is wrong; with the line, too.
     """
     try:
@@ -291,7 +307,8 @@ def _with_sources(config: StudyConfig, rows: list[Row]) -> list[Row]:
     """The rows with what they start from, checked.
 
     Raises:
-        StudyError: A row starts from itself, also by way of others, or from prompts that its strategy does not start from.
+        StudyError: A row starts from itself, also by way of others, or from prompts that its
+            strategy does not start from.
         UnknownName: There is no such row.
     """
     found = []
@@ -318,12 +335,14 @@ def _with_sources(config: StudyConfig, rows: list[Row]) -> list[Row]:
         can = ", ".join(sorted(kind.__name__ for kind in row.strategy.starts_from))
         if not row.strategy.starts_from:
             raise StudyError(
-                f"'{label}' cannot start from '{name}': the strategy '{row.given.name}' starts from no other run"
+                f"'{label}' cannot start from '{name}': the strategy '{row.given.name}' starts "
+                "from no other run"
             )
         if not row.strategy.starts_from & source.strategy.proposes:
             has = ", ".join(sorted(kind.__name__ for kind in source.strategy.proposes))
             raise StudyError(
-                f"'{label}' cannot start from '{name}', whose winner is a {has}: '{row.given.name}' starts from {can}"
+                f"'{label}' cannot start from '{name}', whose winner is a {has}: "
+                f"'{row.given.name}' starts from {can}"
             )
         lengths = [x.given.length or config.lengths[0] for x in (row, source)]
         sized = not any(
@@ -331,7 +350,8 @@ def _with_sources(config: StudyConfig, rows: list[Row]) -> list[Row]:
         )  # the length of texts is known later
         if sized and lengths[0] != lengths[1]:
             raise StudyError(
-                f"'{label}' has {lengths[0]} prompt tokens and starts from '{name}', which has {lengths[1]}: give both "
+                f"'{label}' has {lengths[0]} prompt tokens and starts from '{name}', which has "
+                f"{lengths[1]}: give both "
                 "the same length"
             )
         found.append(replace(row, source=source.given.label))
@@ -366,7 +386,8 @@ def _check_sweep(config: StudyConfig, tasks: list[Task]) -> None:
             slot.length is not None for slot in task.template.slots
         ):
             raise StudyError(
-                f"'length' is a list, but the template of task '{task.name}' fixes the length of each slot: "
+                f"'length' is a list, but the template of task '{task.name}' fixes the length of "
+                "each slot: "
                 f"{task.template.text!r}. Leave the numbers out of its slots, or give one length"
             )
 
@@ -379,7 +400,8 @@ def _check_metrics(lm: TextModel, tasks: list[Task]) -> None:
             and task.metric not in ("accuracy", "exact_match")
         ):
             raise StudyError(
-                f"the metric '{task.metric}' of task '{task.name}' needs the probabilities of the answers, but the endpoint of "
+                f"the metric '{task.metric}' of task '{task.name}' needs the probabilities of the "
+                "answers, but the endpoint of "
                 f"'{lm.name}' gives no log-probabilities of a prompt: take accuracy"
             )
 
@@ -395,8 +417,10 @@ def _check_budget(config: StudyConfig, row: Row, arena: Arena) -> None:
     if budget < least:
         words = f", with the {pool} of the pool's words," if pool else ""
         raise StudyError(
-            f"a budget of {budget} tokens is too small for '{row.given.label}' on task '{arena.task.name}': one evaluation "
-            f"on {arena.score_on} examples and the selection among the best prompts cost{words} {least} tokens. Raise "
+            f"a budget of {budget} tokens is too small for '{row.given.label}' on task "
+            f"'{arena.task.name}': one evaluation "
+            f"on {arena.score_on} examples and the selection among the best prompts cost{words} "
+            f"{least} tokens. Raise "
             "budget, or lower score_on or the size of the select split."
         )
 
@@ -413,8 +437,10 @@ def _load(config: StudyConfig, rows: list[Row], tasks: list[Task]) -> TextModel:
         }:
             kinds = ", ".join(sorted(kind.__name__ for kind in row.strategy.proposes))
             raise StudyError(
-                f"the strategy '{row.given.label}' needs {row.strategy.access} of the model and proposes {kinds}; on a model "
-                "behind an endpoint only those work that need scores and propose HardPrompt or TextPrompt, see "
+                f"the strategy '{row.given.label}' needs {row.strategy.access} of the model and "
+                f"proposes {kinds}; on a model "
+                "behind an endpoint only those work that need scores and propose HardPrompt or "
+                "TextPrompt, see "
                 "`promptsearch strategies`"
             )
     if given.tokenizer:
@@ -427,7 +453,8 @@ def _load(config: StudyConfig, rows: list[Row], tasks: list[Task]) -> TextModel:
     words = listed_words(_plain(config.pool), config.folder)
     if words is None and _takes_words(rows):
         raise StudyError(
-            "the words of a model behind an endpoint are not known: give 'pool' as a list of words or {file: PATH}, or the "
+            "the words of a model behind an endpoint are not known: give 'pool' as a list of words "
+            "or {file: PATH}, or the "
             "model's 'tokenizer'"
         )
     return _behind(given, config, words or [" a"])  # a word that no strategy of the study takes
@@ -439,7 +466,10 @@ def _behind(
     words: Sequence[str] = (),
     answers: Sequence[str] = (),
 ) -> ServedModel:
-    """A model behind an endpoint, which will score these answers; without a tokenizer it knows these words."""
+    """A model behind an endpoint, which will score these answers.
+
+    Without a tokenizer it knows these words.
+    """
     source = None if given.tokenizer is None else config.source(given.tokenizer)
     tokens = None if source is None else Tokens.load(source)
     return ServedModel(

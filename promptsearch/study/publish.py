@@ -1,7 +1,8 @@
-"""The export of a run's winner. A check that fails costs the export, never the run: what was scored stays as it is.
+"""The export of a run's winner.
 
-`result.json` then holds the reason under `export`, and the numbers of a trained prompt lie in the run's folder `unexported`, so
-that other runs can start from it and the export can be tried again.
+A check that fails costs the export, never the run: what was scored stays as it is. `result.json`
+then holds the reason under `export`, and the numbers of a trained prompt lie in the run's folder
+`unexported`, so that other runs can start from it and the export can be tried again.
 """
 
 from __future__ import annotations
@@ -42,14 +43,14 @@ def export_winner(
     """Write a winner, load it again and score it anew.
 
     Args:
-        arena: Of the run.
+        arena: The run's arena.
         winner: The prompt.
         result: What `result.json` will hold.
         run: The run's folder.
 
     Returns:
-        What `result.json` holds besides: `export` is None, or says why there is none under `error`; and the `bytes` that must be
-        kept to use the prompt.
+        What `result.json` holds besides: `export` is None, or says why there is none under `error`;
+        and the `bytes` that must be kept to use the prompt.
 
     Raises:
         EndpointDown: The server is gone; another call goes on from here.
@@ -73,7 +74,7 @@ def export_again(arena: Arena, run: Path) -> None:
     """Try the export of a finished run anew, where it has none.
 
     Args:
-        arena: Of the run.
+        arena: The run's arena.
         run: The run's folder.
     """
     path = run / "result.json"
@@ -107,7 +108,7 @@ def export_best(arena: Arena, winner: Prompt, result: Mapping[str, Any], folder:
     """Write a run's winner, load it again, and score its probe anew.
 
     Args:
-        arena: Of the run.
+        arena: The run's arena.
         winner: The prompt.
         result: What `result.json` will hold.
         folder: The run's folder `best`.
@@ -159,7 +160,10 @@ def _measured(found: Mapping[str, Any]) -> dict[str, float]:
 
 
 def _intervals(test: Mapping[str, Any], metric: str) -> dict[str, Any]:
-    """The 95 % intervals of one run's test loss and metric; they cover the choice of examples, not the seed."""
+    """The 95 % intervals of one run's test loss and metric.
+
+    They cover the choice of examples, not the seed.
+    """
     losses = interval(Sample(np.array([test["losses"]])), (0, np.inf))
     ends = {"loss_interval": [losses.low, losses.high]}
     parts = test["correct"] if metric in MEANS else test.get("shares")

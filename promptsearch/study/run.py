@@ -1,4 +1,4 @@
-"""One run: one strategy on one task with one seed, from the first proposal to the one look at the test split."""
+"""One run: one strategy on one task with one seed, from the first proposal to the test."""
 
 from __future__ import annotations
 
@@ -62,7 +62,9 @@ _log = logging.getLogger(__name__)
 
 
 def scored_size(task: Task, score_on: int) -> int:
-    """How many search examples every prompt is scored on, the first ones: at most half of the split.
+    """How many search examples every prompt is scored on: at most half of the split.
+
+    They are the first ones.
 
     Args:
         task: The task.
@@ -74,7 +76,8 @@ def scored_size(task: Task, score_on: int) -> int:
     size = min(score_on, len(task.splits["search"]) // 2)
     if size < 1:
         raise StudyError(
-            f"task '{task.name}': the search split needs at least 2 examples, one to score on and one to train on"
+            f"task '{task.name}': the search split needs at least 2 examples, one to score on and "
+            "one to train on"
         )
     return size
 
@@ -85,9 +88,10 @@ class Arena:
 
     Args:
         task: The task.
-        lm: In float32.
-        dtype: Of the search.
-        template: Bound; for prompts that stand apart from the text, with its one slot in front.
+        lm: The LM in float32.
+        dtype: The dtype of the search.
+        template: The bound template; for prompts that stand apart from the text, such as a prefix,
+            with its one slot in front.
         space: The hard prompts.
         searching: The search split in the search's dtype.
         exact: Each split in float32.
@@ -120,20 +124,21 @@ class Arena:
 
         Args:
             task: The task.
-            lm: In float32.
-            dtype: Of the search.
+            lm: The LM in float32.
+            dtype: The dtype of the search.
             length: Prompt tokens where the template does not fix them.
-            pool: Of hard prompts; token ids alone cost nothing.
+            pool: The pool of hard prompts; token ids alone cost nothing.
             score_on: Search examples per evaluation, at most half of the split.
             memory: Bytes for keys and values.
-            kind: Of the prompts.
+            kind: The prompts' kind.
 
         Raises:
             TemplateError: The answers or the examples do not fit the model.
         """
         template = task.template.bind(length).taking(kind)
 
-        # The runs of a study come back to the same examples: all splits are kept, each in its share of the memory.
+        # The runs of a study come back to the same examples: all splits are kept, each in its share
+        # of the memory.
         share = None if memory is None else memory // (len(SPLITS) + (dtype != lm.dtype))
 
         def engine(model: TextModel, split: Split) -> SplitScorer:
@@ -164,12 +169,18 @@ class Arena:
 
     @property
     def scored(self) -> Ids:
-        """Ids of the search examples that every prompt is scored on: the first ones of a split in hashed order."""
+        """Ids of the search examples that every prompt is scored on.
+
+        They are the first ones of a split in hashed order.
+        """
         return np.arange(self.score_on)
 
     @cached_property
     def bare(self) -> SplitScorer:
-        """The select split in float32 under the template's text: scores the empty prompt, the same for all lengths and kinds."""
+        """The select split in float32 under the template's text alone, which scores the empty prompt.
+
+        It is the same for all lengths and kinds.
+        """
         return make_scorer(
             self.lm, self.task.template.bind(1), self.task.splits["select"], self.task.choices
         )
@@ -177,7 +188,11 @@ class Arena:
     def samples(
         self, rng: np.random.Generator, count: int
     ) -> Sequence[HardPrompt | PrefixPrompt | GatedPrompt | Weights | TunedPrompt]:
-        """Prompts to try the arena out with: tokens of the pool, what stands for them, random vectors, or the weights as is."""
+        """Prompts to try the arena out with.
+
+        They are tokens of the pool, what stands for them, random vectors, or the weights as they
+        are.
+        """
         if self.template.kind == "weights":
             return [Weights({})] * count
         if self.template.kind == "gated":
@@ -284,8 +299,9 @@ class Beginning:
 
     Args:
         prompt: The winner.
-        about: What `result.json` says of it: `run` (its label), `seed`, `kind`, `key`, `text`, `spent` (LM tokens, which come on
-            the bill), and its loss and metric on the `select` and the `test` split.
+        about: What `result.json` says of it: `run` (its label), `seed`, `kind`, `key`, `text`,
+            `spent` (LM tokens, which come on the bill), and its loss and metric on the `select` and
+            the `test` split.
     """
 
     prompt: Prompt
@@ -302,10 +318,10 @@ class Run:
         label: Names the row in reports.
         strategy: The class.
         options: As the study file gives them.
-        seed: Of the strategy.
+        seed: The strategy's seed.
         budget: LM tokens.
         reference: Whether it is a reference line, never ranked.
-        folder: Of this run.
+        folder: This run's folder.
         seconds: Time limit.
         race: Whether the search scores clearly worse prompts on some examples only.
         proposing: The model that proposes.
@@ -328,7 +344,7 @@ class Run:
 
     @property
     def bill(self) -> int:
-        """The most LM tokens that its winner may cost, with those of the run that it starts from."""
+        """The most LM tokens that its winner may cost, with the run that it starts from."""
         return self.budget + (self.source.bill if self.source else 0)
 
     def objective(self, scorer: Scorer, ledger: Ledger, **more: Any) -> Objective:
@@ -365,7 +381,8 @@ class Run:
 
         Args:
             cache: Scores of earlier runs.
-            listener: Called with the stage and the run's books after each evaluation and at each new stage.
+            listener: Called with the stage and the run's books after each evaluation and at each
+                new stage.
             start: The winner of `source`.
 
         Returns:
@@ -373,7 +390,8 @@ class Run:
 
         Raises:
             PromptSearchError: No prompt could be scored, or the strategy broke the contract.
-            Tampered: The strategy changed what is not its own; it is as it was again, as far as that is possible.
+            Tampered: The strategy changed what is not its own; it is as it was again, as far as
+                that is possible.
             RecordError: The run's log is damaged.
         """
         arena = self.arena
@@ -407,7 +425,11 @@ class Run:
         return self._selected(books, *found, listener, start)
 
     def _search(self, objective: Objective, books: Books) -> tuple[str, int, Training | None]:
-        """Let the strategy search: why it ended, the parameters that it trained, and how. It has no say afterwards."""
+        """Let the strategy search; it has no say afterwards.
+
+        Returns:
+            Why the search ended, how many parameters it trained, and how the training went.
+        """
         with same_generators():
             strategy = make_strategy(self.name, self.strategy, objective, self.seed, self.options)
             stopped = search(strategy, self.folder)
@@ -415,7 +437,8 @@ class Run:
                 training, trainable = strategy.training, strategy.trainable
                 if type(trainable) is not int or not isinstance(training, Training | None):
                     raise StrategyError(
-                        f"{self.strategy.__name__}: expected a whole number as `trainable` and a `Training`, or None, as "
+                        f"{self.strategy.__name__}: expected a whole number as `trainable` and a "
+                        "`Training`, or None, as "
                         f"`training`, got {type(trainable).__name__} and {type(training).__name__}"
                     )
         return stopped, trainable, training
@@ -446,7 +469,8 @@ class Run:
         finalists = books.finalists()
         if not finalists:
             raise StudyError(
-                f"no prompt could be scored. The search ended because: {stopped}. {_first_failure(log)}"
+                f"no prompt could be scored. The search ended because: {stopped}. "
+                f"{_first_failure(log)}"
             )
         listener("select", books)
         exact = arena.exact
@@ -535,9 +559,10 @@ class Run:
         }
 
     def _empty(self, books: Books) -> float | None:
-        """The empty prompt's loss on the select split, None where nothing stands before the answer then.
+        """The empty prompt's loss on the select split; None if nothing stands before the answer.
 
-        It tells whether training was worth anything, and changes nothing that is chosen: so it is shown, not charged.
+        It tells whether training was worth anything, and changes nothing that is chosen: so it is
+        shown, not charged.
         """
         ids, scorer = self.arena.everything("select"), self.arena.bare
         line = books.calls.stage("empty", "select", scorer, [TextPrompt("")], ids, charged=False)
@@ -569,7 +594,10 @@ class Run:
     def _own(
         self, metric: str, labels: Sequence[Any], predictions: Sequence[int], split: str
     ) -> tuple[float | None, dict[str, Any]]:
-        """A metric that is no mean, and what reports need of it where its function is the author's; it costs no run its end."""
+        """A metric that is no mean, and what reports need where its function is the study's own.
+
+        A function that fails does not make the run fail.
+        """
         found: float | None = None
         own: dict[str, Any] = {}
         try:
@@ -585,7 +613,10 @@ class Run:
 
 
 def describe(arena: Arena, prompt: Prompt) -> dict[str, Any]:
-    """A prompt as a reader sees it; for soft prompts the nearest tokens with their cosine, of deeper ones the size."""
+    """A prompt as a reader sees it.
+
+    For soft prompts these are the nearest tokens with their cosine, for deeper ones the size.
+    """
     data = prompt_to_json(prompt)
     if isinstance(prompt, (HardPrompt, TextPrompt)):
         return {**data, "text": " | ".join(prompt_texts(arena.template, arena.lm, prompt))}
@@ -633,7 +664,10 @@ def _best(prompts: Sequence[Prompt], losses: Sequence[float], count: int) -> lis
 
 
 def _curve(log: RunLog) -> list[list[float]]:
-    """Tokens spent and the best loss so far, after each evaluation on all of score_on that lowered it, and at the end."""
+    """Tokens spent and the best loss so far.
+
+    There is a point after each evaluation on all of `score_on` that lowered it, and one at the end.
+    """
     points: list[list[float]] = []
     best, spent = float("inf"), 0
     for line in log.lines:
@@ -648,7 +682,7 @@ def _curve(log: RunLog) -> list[list[float]]:
 
 
 def _search_losses(log: RunLog) -> list[float]:
-    """Mean losses of all prompts that the search scored on all of `score_on`, in order; +inf for failures."""
+    """Mean losses of all prompts that were scored on all of `score_on`, in order; +inf for failures."""
     lines = [
         line for line in log.lines if line["stage"] == "search" and line["examples"] == "score_on"
     ]

@@ -1,7 +1,7 @@
 """The keys of a study file, as types.
 
-What each key wants stands in its description, which messages and the JSON Schema show. Nothing here needs torch,
-so that the command line starts fast.
+What each key wants stands in its description, which messages and the JSON Schema show. Nothing here
+needs torch, so that the command line starts fast.
 """
 
 from __future__ import annotations
@@ -37,7 +37,8 @@ from promptsearch.tasks.template import LONGEST_PROMPT, Template
 DTYPES = ("auto", "float32", "bfloat16")
 #: Keys among a strategy's options that the core reads; the rest belongs to the strategy.
 RESERVED = ("label", "length", "budget", "start")
-#: What no study that anyone means is beyond: any whole number, seeds, lengths of a sweep, runs, and characters of a name.
+#: The bounds of a sensible study: the largest whole number, and the most seeds, lengths of a sweep,
+#: runs, and characters of a name.
 MOST, SEEDS, LENGTHS, RUNS, NAME = 10**15, 1_000, 100, 100_000, 100
 #: Names that a folder cannot have everywhere, or that stand in a study's folder already.
 _TAKEN = re.compile(
@@ -55,7 +56,8 @@ def _whole(value: Any) -> Any:
 def _name(value: Any) -> Any:
     if isinstance(value, str) and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._+-]*", value):
         raise ValueError(
-            "a name that can be a folder's: letters, digits and . _ + -, beginning with a letter or digit"
+            "a name that can be a folder's: letters, digits and . _ + -, beginning with a letter "
+            "or digit"
         )
     if isinstance(value, str) and len(value) > NAME:
         raise ValueError(f"a name of at most {NAME} characters, which is a folder's")
@@ -165,7 +167,9 @@ class Data(_Keys):
 
     path: str | None = Field(
         None,
-        description="a file .jsonl, .csv or .tsv (each also .gz) or .parquet, relative to the study file",
+        description=(
+            "a file .jsonl, .csv or .tsv (each also .gz) or .parquet, relative to the study file"
+        ),
     )
     hub: str | None = Field(None, description="a data set on the Hugging Face Hub: owner/name")
     config: str | None = Field(None, description="the Hub data set's configuration")
@@ -210,8 +214,12 @@ class TaskConfig(_Keys):
     description: str | None = Field(None, description="what it is, in one line")
     data: Data = Field(description="{path: FILE} or {hub: owner/name}")
     template: OneTemplate = Field(
-        description="text with {field}s, at least one {prompt}, and {answer} at its end; or such text as a list of messages, "
-        "{ROLE: TEXT} each with the role system, user or assistant, which the model's chat template joins"
+        description=(
+            "text with {field}s, at least one {prompt}, and {answer} at its end; or such text as a "
+            "list of messages, "
+            "{ROLE: TEXT} each with the role system, user or assistant, which the model's chat "
+            "template joins"
+        ),
     )
     label: str = Field(description="the field that holds the right answer")
     answers: Annotated[dict[Label, str], BeforeValidator(_different)] | None = Field(
@@ -258,7 +266,10 @@ class PoolSource(_Keys):
     )
     influence: Whole | None = Field(
         None,
-        description="how many of these tokens are left: those that move the loss most, whose search is charged",
+        description=(
+            "how many of these tokens are left: those that move the loss most, whose search is "
+            "charged"
+        ),
     )
 
     @model_validator(mode="after")
@@ -305,8 +316,9 @@ class StrategyConfig(BaseModel):
         name: An installed strategy's, or `module:Class`.
         label: Names its runs; left out in a study file: the name, or the class's.
         length: Prompt tokens, where they differ from the study's.
-        budget: LM tokens per run, where they differ from the study's. A row that may spend more or less than the study's budget
-            is a reference, never ranked; with `start`, what the other run may spend counts, too.
+        budget: LM tokens per run, where they differ from the study's. A row that may spend more or
+            less than the study's budget is a reference, never ranked; with `start`, what the other
+            run may spend counts, too.
         start: The row whose winner it starts from.
         options: The strategy's own.
     """
@@ -350,7 +362,8 @@ def _address(value: Any) -> Any:
     """Refuse what may hold a secret, and never repeat it."""
     if isinstance(value, str) and not re.fullmatch(r"https?://[^@?#\s]+", value):
         text = (
-            "expected a URL like http://HOST:PORT/v1, without user, password or query, which may be secrets: name the "
+            "expected a URL like http://HOST:PORT/v1, without user, password or query, which may "
+            "be secrets: name the "
             "environment variable that holds the key with 'key'."
         )
         raise PydanticCustomError("address", "{text}", {"text": text})
@@ -359,13 +372,16 @@ def _address(value: Any) -> Any:
 
 def _variable(value: Any) -> Any:
     if not isinstance(value, str) or not re.fullmatch(r"[A-Z_][A-Z0-9_]*", value):
-        text = "expected the name of an environment variable, such as OPENAI_API_KEY, never the key itself."
+        text = (
+            "expected the name of an environment variable, such as OPENAI_API_KEY, never the key "
+            "itself."
+        )
         raise PydanticCustomError("variable", "{text}", {"text": text})
     return value
 
 
 class EndpointConfig(_Keys):
-    """A model behind a server with OpenAI's completions API, a study's own or the one that proposes."""
+    """A model behind a server with OpenAI's completions API: a study's own or its proposer."""
 
     endpoint: Annotated[str, BeforeValidator(_address)] = Field(
         description="the server's URL, up to and including /v1, such as http://localhost:8000/v1"
@@ -373,11 +389,17 @@ class EndpointConfig(_Keys):
     model: str = Field(description="the model, as the server calls it")
     key: Annotated[str, BeforeValidator(_variable)] | None = Field(
         None,
-        description="the name of the environment variable that holds the server's key; left out: it wants none",
+        description=(
+            "the name of the environment variable that holds the server's key; left out: it wants "
+            "none"
+        ),
     )
     tokenizer: str | None = Field(
         None,
-        description="the model's tokenizer, a folder or Hub name; left out: tokens are estimated, and pools hold any words",
+        description=(
+            "the model's tokenizer, a folder or Hub name; left out: tokens are estimated, and "
+            "pools hold any words"
+        ),
     )
     parallel: Annotated[Whole, Field(le=1_000)] = Field(
         4, description="the number of requests at a time"
@@ -388,7 +410,10 @@ class EndpointConfig(_Keys):
     )
     chat: bool = Field(
         False,
-        description="whether texts go to /chat/completions, as messages of a user; losses are then 0 and 1, no nats",
+        description=(
+            "whether texts go to /chat/completions, as messages of a user; losses are then 0 and "
+            "1, no nats"
+        ),
     )
 
     def __str__(self) -> str:
@@ -397,7 +422,9 @@ class EndpointConfig(_Keys):
 
 
 class Lines:
-    """The lines of a study's keys, for messages. They are no settings: all are equal, as studies are that differ in them alone.
+    """The lines of a study's keys, for messages.
+
+    They are no settings: all are equal, so that studies that differ in them alone are equal.
 
     Args:
         source: What to call the study.
@@ -495,15 +522,18 @@ OneStrategy = Annotated[
 class StudyConfig(_Keys):
     """A whole comparison: strategies x tasks x seeds under equal budgets.
 
-    Made by `load_config` from a file or by `parse_config` from a mapping; both say clearly what is wrong.
-    `parse_config(config.model_dump())` gives an equal study.
+    Made by `load_config` from a file or by `parse_config` from a mapping; both say clearly what is
+    wrong. `parse_config(config.model_dump())` gives an equal study.
     """
 
     name: Name = Field(
         "study", description="names the study in its report; left out: the file's name"
     )
     model: Model = Field(
-        description="a language model: a Hub name, a folder, a .gguf file, smollm2-135m-instruct; or {endpoint: URL, model: NAME}"
+        description=(
+            "a language model: a Hub name, a folder, a .gguf file, smollm2-135m-instruct; or "
+            "{endpoint: URL, model: NAME}"
+        )
     )
     tasks: Annotated[
         tuple[OneTask, ...],
@@ -515,14 +545,22 @@ class StudyConfig(_Keys):
     )
     length: Length = Field(
         5,
-        description="prompt tokens where the template does not fix them; a list of numbers runs every strategy at each of them, "
-        "as LABEL-NUMBER",
+        description=(
+            "prompt tokens where the template does not fix them; a list of numbers runs every "
+            "strategy at each of them, "
+            "as LABEL-NUMBER"
+        ),
     )
     pool: Pool = Field(
         "words",
-        description="the tokens of hard prompts: words (all of the tokenizer's), a number (its most frequent words), "
-        "a list of words, {task: N} (words of the task's own data) or {file: PATH}; beside words: N, task or file, influence: N "
-        "leaves those that move the loss most",
+        description=(
+            "the tokens of hard prompts: words (all of the tokenizer's), a number (its most "
+            "frequent words), "
+            "a list of words, {task: N} (words of the task's own data) or {file: PATH}; beside "
+            "words: "
+            "N, task or file, influence: N "
+            "leaves those that move the loss most"
+        ),
     )
     budget: Whole = Field(
         description="the LM tokens that each run may spend, a whole number such as 100000"
@@ -532,15 +570,22 @@ class StudyConfig(_Keys):
     )
     race: bool = Field(
         False,
-        description="whether prompts that are clearly worse than the best are scored on some of these examples only",
+        description=(
+            "whether prompts that are clearly worse than the best are scored on some of these "
+            "examples only"
+        ),
     )
     seeds: Annotated[
         tuple[int, ...], BeforeValidator(_seeds, json_schema_input_type=int | list[int])
     ] = Field((0,), description="how many seeds (0, 1, ...), or a list of them")
     proposer: OneProposer = Field(
         ProposerConfig(),
-        description="the model that proposes, for strategies that ask one: a Hub name, a folder, a .gguf file, {chat: true}, or "
-        "{endpoint: URL, model: NAME, key: ENVIRONMENT_VARIABLE}; left out: the study's own model",
+        description=(
+            "the model that proposes, for strategies that ask one: a Hub name, a folder, a .gguf "
+            "file, {chat: true}, or "
+            "{endpoint: URL, model: NAME, key: ENVIRONMENT_VARIABLE}; left out: the study's own "
+            "model"
+        ),
     )
     dtype: Literal["auto", "float32", "bfloat16"] = Field(
         "auto", description="the dtype of the search"
@@ -550,7 +595,10 @@ class StudyConfig(_Keys):
         None,
         gt=0,
         le=2**60,
-        description="for keys and values that are computed once, such as 8GB; left out: half of the device's memory",
+        description=(
+            "for keys and values that are computed once, such as 8GB; left out: half of the "
+            "device's memory"
+        ),
     )
     max_seconds: Seconds | None = Field(None, description="the most seconds that a run may take")
     metric: Metric | None = Field(None, description="for all tasks; left out: each task's own")
@@ -562,7 +610,10 @@ class StudyConfig(_Keys):
     _lines: Lines = PrivateAttr(default_factory=lambda: Lines("the study"))
 
     def model_post_init(self, context: Any) -> None:
-        """Remember the folder of the study file and the lines of its keys, which are no settings: a study may be moved."""
+        """Remember the folder of the study file and the lines of its keys.
+
+        They are no settings, since a study may be moved.
+        """
         self._folder = (context or {}).get("folder", Path())
         self._lines = (context or {}).get("lines", self._lines)
 
@@ -585,7 +636,10 @@ class StudyConfig(_Keys):
         return self.source(self.model) if isinstance(self.model, str) else self.model.endpoint
 
     def source(self, name: str) -> str:
-        """A model or tokenizer as it is to be loaded: a path that begins with . or ends in .gguf starts from the study file."""
+        """A model or tokenizer as it is to be loaded.
+
+        A path that begins with `.` or ends in `.gguf` starts from the study file's folder.
+        """
         if name.startswith((".", "~")) or name.endswith(".gguf"):
             return str(
                 (self._folder / Path(name).expanduser()).resolve()
@@ -628,7 +682,8 @@ class StudyConfig(_Keys):
         )
         if not known:
             raise ValueError(
-                "words, a number of words, a list of words, {task: N}, {file: PATH} or {words: N, influence: N}"
+                "words, a number of words, a list of words, {task: N}, {file: PATH} or {words: N, "
+                "influence: N}"
             )
         if isinstance(value, (list, tuple)) and not value:
             raise ValueError("at least one word")
@@ -647,6 +702,9 @@ class StudyConfig(_Keys):
                 raise PydanticCustomError("same_name", "{text}", {"text": text, "key": key})
         runs = len(self.tasks) * len(self.strategies) * len(self.lengths) * len(self.seeds)
         if runs > RUNS:
-            text = f"this is a study of {runs:,} runs (tasks x strategies x lengths x seeds); expected at most {RUNS:,}."
+            text = (
+                f"this is a study of {runs:,} runs (tasks x strategies x lengths x seeds); "
+                f"expected at most {RUNS:,}."
+            )
             raise PydanticCustomError("runs", "{text}", {"text": text, "key": "strategies"})
         return self

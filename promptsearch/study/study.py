@@ -53,13 +53,14 @@ class Progress:
 
     Args:
         run: `task/label/seed0`.
-        number: Of the run, from 1.
+        number: The run's number, from 1.
         total: Runs in the study.
-        stage: `loading`, `search`, `select`, `test`, `done` or `failed`; `note` says something that stays on the screen.
+        stage: `loading`, `search`, `select`, `test`, `done` or `failed`; `note` says something that
+            stays on the screen.
         best: Lowest mean loss so far in nats.
         spent: LM tokens.
         budget: LM tokens; None before the run has one.
-        seconds: Of this run.
+        seconds: The time of this run so far, in seconds.
         message: For people: what is loading, or why the run failed.
     """
 
@@ -81,7 +82,8 @@ class Study:
         config: The study.
         folder: Where everything lies.
         progress: Called at each step.
-        report: Writes what a reader sees of the folder: called when the runs have ended, or were stopped.
+        report: Writes what a reader sees of the folder: called when the runs have ended, or were
+            stopped.
     """
 
     def __init__(
@@ -154,7 +156,8 @@ class Study:
                 lock.acquire(timeout=0)
             except Timeout as error:
                 raise StudyError(
-                    f"another process works on the study in {shown(self._folder)}{_holder(path)}: wait for it, or name "
+                    f"another process works on the study in {shown(self._folder)}{_holder(path)}: "
+                    "wait for it, or name "
                     "another folder with --out"
                 ) from error
         try:
@@ -206,7 +209,10 @@ class Study:
         }
 
     def _settle(self, about: dict[str, Any], prepared: Prepared) -> None:
-        """Compare with what the folder holds, and write `study.json`; new strategies, seeds and tasks extend a study."""
+        """Compare with what the folder holds, and write `study.json`.
+
+        New strategies, seeds and tasks extend a study.
+        """
         path = self._folder / STUDY
         if not exists(path) and (lost := next(self._folder.glob(f"*/*/seed*/{RUN}"), None)):
             raise RecordError(
@@ -220,13 +226,16 @@ class Study:
                 differing = list(_differences(before, about))
             except (KeyError, TypeError, AttributeError) as error:
                 raise RecordError(
-                    f"{shown(path)} lacks what it should hold ({error!r}): restore it, or name another folder with --out"
+                    f"{shown(path)} lacks what it should hold ({error!r}): restore it, or name "
+                    "another folder with --out"
                 ) from error
             if differing:
                 key, old, new = differing[0]
                 raise StudyError(
-                    f"{self._folder} holds runs made with other settings: {key} was {old}, now it is {new}. "
-                    "Name another folder with --out. New strategies, seeds, tasks and lengths of a sweep may "
+                    f"{self._folder} holds runs made with other settings: {key} was {old}, now it "
+                    f"is {new}. "
+                    "Name another folder with --out. New strategies, seeds, tasks and lengths of a "
+                    "sweep may "
                     "be added."
                 )
             about["strategies"] = list(dict.fromkeys([*before["strategies"], *about["strategies"]]))
@@ -256,7 +265,10 @@ class Study:
     # The runs.
 
     def _guarded(self, run: Run, cache: ScoreCache, number: int, total: int) -> None:
-        """Make a run. What is wrong with its folder costs this run, and is told when the others have ended."""
+        """Make a run.
+
+        A damaged folder costs only this run, and is told when the others have ended.
+        """
         try:
             self._execute(run, cache, number, total)
         except (FileError, RecordError) as error:
@@ -364,8 +376,8 @@ class Study:
         """See that a run is gone on with as it was begun.
 
         Args:
-            folder: Of the run.
-            settings: Those of now.
+            folder: The run's folder.
+            settings: The settings as they are now.
             ended: How it ended before, where it did: that tells its settings, too.
         """
         before: dict[str, Any] = {}
@@ -383,7 +395,8 @@ class Study:
                 json.dumps(value)
             ):
                 raise StudyError(
-                    f"{folder} holds a run made with other settings: {key} was {before.get(key)!r}, now it is {value!r}. "
+                    f"{folder} holds a run made with other settings: {key} was "
+                    f"{before.get(key)!r}, now it is {value!r}. "
                     "Give the row another label, or name another folder with --out."
                 )
 
@@ -399,7 +412,8 @@ class Study:
         ended = load_run(path, self._shared) if exists(path) else None
         if not isinstance(ended, Finished):
             raise StudyError(
-                f"the run that it starts from, '{run.label}' with seed {run.seed}, failed: mend that one first"
+                f"the run that it starts from, '{run.label}' with seed {run.seed}, failed: mend "
+                "that one first"
             )
         scores = {
             "select": asdict(ended.select),
@@ -412,7 +426,8 @@ class Study:
             prompt.key != ended.winner.key and not run.arena.lm.served
         ):  # a server was sent another form of it
             raise PromptError(
-                f"{shown(run.folder / 'best')} holds the prompt {prompt.key}, and the run was won by {ended.winner.key}: restore "
+                f"{shown(run.folder / 'best')} holds the prompt {prompt.key}, and the run was won "
+                f"by {ended.winner.key}: restore "
                 f"it, or delete {RESULT} beside it, and the run ends again from its log"
             )
         return Beginning(prompt, about)
@@ -437,7 +452,7 @@ def _now() -> str:
 
 
 def _discard(folder: Path, *more: str) -> None:
-    """Delete a run's checkpoint, which a finished run does not need and is large, and other files of it."""
+    """Delete a run's checkpoint, which is large and not needed any more, and other files of it."""
     for name in ("state.safetensors", "finalists", *more):
         remove(folder / name)
 

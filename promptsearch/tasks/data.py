@@ -1,8 +1,8 @@
-"""Data as they are in the file: rows of cells, and where each stands.
+"""Data as they are in the file: rows of cells, and the place where each row stands.
 
-One reader a format. None guesses: a cell of a CSV file is the text that stands there, and what is no table
-is refused, with the file's line. What values become where text is wanted is not said here, but in
-`promptsearch.tasks.fields`.
+Each format has one reader, and none of them guesses: a cell of a CSV file is the text that stands
+there, and a file that is no table is refused with the number of the line. How values become text is
+the matter of `promptsearch.tasks.fields`.
 """
 
 from __future__ import annotations
@@ -28,8 +28,9 @@ class Source(NamedTuple):
 
     Args:
         file: Its bytes.
-        what: What to call it where it cannot be read, such as `the data file /tmp/rows.csv`.
-        name: What to call it before a line's number: as the user wrote it.
+        what: The words for it in a message that it cannot be read, such as
+            `the data file /tmp/rows.csv`.
+        name: The words for it before a line's number: its name as the user wrote it.
     """
 
     file: Readable
@@ -37,11 +38,16 @@ class Source(NamedTuple):
     name: str
 
     def place(self, number: int, unit: str = "line") -> str:
-        """Where a row stands."""
+        """The place of a row, for messages.
+
+        Args:
+            number: The row's number, from 1.
+            unit: What is counted: `line` or `row`.
+        """
         return f"{self.name}, {unit} {number}"
 
     def refuse(self, reason: object) -> TaskError:
-        """What to raise where the file cannot be read."""
+        """The error to raise where the file cannot be read."""
         return TaskError(f"cannot read {self.what}: {reason}")
 
 
@@ -49,9 +55,10 @@ def read_data(data: Mapping[str, Any], folder: Path) -> list[Row]:
     """The rows that a study file's `data` names.
 
     Args:
-        data: `{path: FILE}` for JSONL, CSV, TSV or Parquet, or `{hub: owner/name}` with optional `config`,
-            `revision`, `split` (left out: all splits of the data set together; the task makes its own).
-        folder: What a relative path is relative to.
+        data: `{path: FILE}` for JSONL, CSV, TSV or Parquet, or `{hub: owner/name}` with optional
+            `config`, `revision` and `split` (left out: all splits of the data set together; the
+            task makes its own).
+        folder: The folder to which a relative path is relative.
 
     Raises:
         TaskError: The file or data set cannot be read, or has no rows.
@@ -73,10 +80,12 @@ def read_data(data: Mapping[str, Any], folder: Path) -> list[Row]:
 
 
 def read_inputs(source: str) -> Iterator[Row]:
-    """The rows of a file, or JSON lines from standard input or another pipe, read as they are asked for.
+    """The rows of a file, of standard input or of another pipe, read as they are asked for.
+
+    Standard input and other pipes hold JSON lines.
 
     Args:
-        source: A file, or `-`.
+        source: A file, or `-` for standard input.
 
     Raises:
         TaskError: The file cannot be read.
@@ -89,13 +98,13 @@ def read_inputs(source: str) -> Iterator[Row]:
 
 
 def read_file(path: Path, name: str, what: str, *, piped: bool = False) -> Iterator[Row]:
-    """The rows of a file by its kind: opened at once, read as they are asked for.
+    """The rows of a file, read as its kind says: opened at once, read as they are asked for.
 
     Args:
-        path: Where it is.
-        name: What to call it before a line's number.
+        path: The file.
+        name: The words for it before a line's number.
         what: What it is, for messages.
-        piped: Whether it may also be a pipe, as a shell's `<(COMMAND)` is: of JSON lines.
+        piped: Whether it may also be a pipe of JSON lines, such as a shell's `<(COMMAND)`.
 
     Raises:
         TaskError: It cannot be read.
@@ -156,7 +165,7 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _table(delimiter: str, source: Source) -> Iterator[Row]:
-    """CSV as RFC 4180 has it: the first line names the fields, and every row has a cell for each."""
+    """The rows of a CSV file (RFC 4180): line 1 names the fields, each row has a cell for each."""
     csv.field_size_limit(LONGEST)  # Python's own limit is shorter than some texts
     names: list[str] | None = None
     lines = text_lines(source.file, source.what, TaskError)
@@ -174,7 +183,7 @@ def _table(delimiter: str, source: Source) -> Iterator[Row]:
 
 
 def _records(reader: Any, source: Source) -> Iterator[tuple[int, list[str]]]:
-    """Records with the line in which each begins; blank lines left out."""
+    """The records with the number of the line in which each begins; blank lines are left out."""
     while True:
         number = reader.line_num + 1
         try:
@@ -185,7 +194,10 @@ def _records(reader: Any, source: Source) -> Iterator[tuple[int, list[str]]]:
             where = f"line {reader.line_num}: {error}"
             if "end of data" in str(error):
                 where = f"a quotation mark that opens in line {number} or below is never closed"
-            hint = "a text that begins with a quotation mark stands in quotes, and every mark in it twice"
+            hint = (
+                "a text that begins with a quotation mark stands in quotes, "
+                "and every mark in it twice"
+            )
             raise source.refuse(f"{where}: {hint}") from error
         if cells:
             yield number, cells
@@ -220,7 +232,8 @@ def _parquet(source: Source) -> Iterator[Row]:
     names = table.column_names
     if twice := repeated(names):
         raise source.refuse(f"it has two columns {twice}: rename one")
-    kept = [name for name in names if not re.fullmatch(r"__index_level_\d+__", name)]  # of pandas
+    # pandas stores the numbers of its rows as columns with such names.
+    kept = [name for name in names if not re.fullmatch(r"__index_level_\d+__", name)]
     columns = [_column(table.column(name), name, source) for name in kept]
     for number in range(table.num_rows):
         values = {name: column[number] for name, column in zip(kept, columns, strict=True)}
@@ -238,11 +251,13 @@ def _column(column: Any, name: str, source: Source) -> list[Any]:
 
 
 def _narrow(value: Any, kind: str) -> Any:
-    """A float of 32 or 16 bits as such, so that its text is as short as it can be; others as they are.
+    """The value in its own width: floats of 32 or 16 bits become NumPy's, others stay as they are.
+
+    So the text of the float is as short as it can be.
 
     Args:
-        value: As Python has it.
-        kind: What pyarrow or `datasets` calls the type of its column.
+        value: The value, as Python has it.
+        kind: The name that pyarrow or `datasets` gives to the type of its column.
     """
     if value is None or kind not in ("float", "float32", "halffloat", "float16"):
         return value
@@ -262,7 +277,8 @@ def _hub(data: Mapping[str, Any]) -> list[Row]:
         return [row for split, part in parts.items() for row in _hub_rows(part, places[split])]
     except Exception as error:  # the Hub client raises errors of many packages
         raise TaskError(
-            f"cannot load the data set '{data['hub']}' from the Hub ({type(error).__name__}: {error}). "
+            f"cannot load the data set '{data['hub']}' from the Hub "
+            f"({type(error).__name__}: {error}). "
             "Offline, save it as JSONL, CSV or Parquet and name it with data: {path: FILE}."
         ) from error
 
@@ -274,7 +290,7 @@ def _hub_rows(part: Any, name: str) -> Iterator[Row]:
         yield Row(values, f"{name}, row {number}")
 
 
-#: The readers, by how a file's name ends.
+#: Ending of a file's name -> the reader of such files.
 READERS: dict[str, Callable[[Source], Iterator[Row]]] = {
     ".jsonl": _jsonl,
     ".csv": partial(_table, ","),

@@ -1,4 +1,4 @@
-"""Rows of data -> examples: each with its right answer, each text once, and what is to be told about it."""
+"""Examples from rows of data, each text once, with its right answer; and notes about the data."""
 
 from __future__ import annotations
 
@@ -42,17 +42,17 @@ class Example:
 
 
 class Answers:
-    """What labels stand for.
+    """The answers for which labels stand.
 
     Args:
         answers: Label value -> answer text; None where the label's text is the answer.
         aliases: Answer text -> other texts that count as right.
-        template: Which puts a space before answers.
+        template: The template, which may put a space before answers.
         label: The field that holds labels.
 
     Raises:
-        TaskError: There are less than two answers, two that differ by spaces at most, one without text, or
-            aliases of choices.
+        TaskError: There are fewer than two answers, two answers differ by spaces at most, an answer
+            has no text, or choices have aliases.
     """
 
     def __init__(
@@ -81,8 +81,8 @@ class Answers:
 
         Args:
             fields: The texts of the template's fields.
-            label: Its text.
-            place: Where the row stands.
+            label: The label's text.
+            place: Where the row stands, for messages.
 
         Raises:
             FieldError: The label is empty, or has no answer.
@@ -96,7 +96,7 @@ class Answers:
         return Example(-1, fields, self._template.answer_text(label), None, others)
 
     def _number(self, label: str, place: str) -> int:
-        """The place of a label's answer: that of the same text, or else of the same value."""
+        """The place of a label's answer, whose key has the same text, or else the same value."""
         if label in self._labels:
             return self._labels.index(label)
         same = [i for i, key in enumerate(self._labels) if plain_value(key) == plain_value(label)]
@@ -119,8 +119,8 @@ class Read(NamedTuple):
 
     Args:
         place: Where the row stands.
-        label: Its label's text.
-        example: Without a number.
+        label: The text of the row's label.
+        example: The example, not yet numbered.
     """
 
     place: str
@@ -131,15 +131,15 @@ class Read(NamedTuple):
 def read_examples(
     rows: Sequence[Mapping[str, Any]], template: Template, answers: Answers
 ) -> tuple[list[Example], list[str]]:
-    """An example for every text, ordered by a hash of it, and notes about what was done to the data.
+    """An example for every text, ordered by a hash of it, and notes about what is done to the data.
 
     Args:
-        rows: Field name -> value.
-        template: For its fields.
-        answers: What labels stand for, and where they are.
+        rows: Rows of the data, each field name -> value.
+        template: The template, which says what fields are needed.
+        answers: The answers for which labels stand, and the field of the labels.
 
     Raises:
-        TaskError: A row lacks something; says where it stands.
+        TaskError: A row lacks something; the message says where the row stands.
     """
     read = []
     for number, row in enumerate(rows, start=1):
@@ -174,7 +174,7 @@ def _unique(read: Sequence[Read], template: Template) -> tuple[list[Example], li
 
 
 def _most(same: Sequence[Read]) -> Read:
-    """The row whose answer most rows of its text have; in a tie, order has no say, but content."""
+    """The row whose answer is the most frequent for its text; content breaks a tie, never order."""
     votes = Counter(each.example.answer for each in same)
 
     def rank(each: Read) -> tuple[int, bytes]:
@@ -190,7 +190,7 @@ def _spelled(
     fields: Sequence[str],
     answers: Answers,
 ) -> list[str]:
-    """What was read in another spelling than the file's, what is empty, and what no row asks for."""
+    """Notes about values that were read in another spelling, empty fields, and unused aliases."""
     notes = []
     for name in dict.fromkeys((*fields, answers.field)):
         if count := sum(pointed(row[name]) for row in rows):
@@ -211,7 +211,7 @@ def _spelled(
 
 
 def _texts(answers: Mapping[Any, str]) -> dict[str, str]:
-    """Label -> answer."""
+    """The text of each label -> the text of its answer."""
     found: dict[str, str] = {}
     spelled: dict[str, str] = {}
     for key, value in answers.items():
@@ -224,8 +224,9 @@ def _texts(answers: Mapping[Any, str]) -> dict[str, str]:
         if words in spelled:
             first = spelled[words]
             raise TaskError(
-                f"the answers {found[first]!r} and {text!r} for the labels {shown(first)} and {shown(label)} "
-                "differ by spaces at most, so that nothing could tell them apart: expected different words"
+                f"the answers {found[first]!r} and {text!r} for the labels {shown(first)} and "
+                f"{shown(label)} differ by spaces at most, so that nothing could tell them apart: "
+                "expected different words"
             )
         found[label], spelled[words] = text, label
     if len(found) < 2:

@@ -1,18 +1,19 @@
 """The one rule by which a value of the data becomes text.
 
-It holds for every format of files, for data sets of the Hub, for rows given in Python, for labels, for the
-keys of `answers` in a study file, and for inputs of found prompts:
+The rule holds for every format of files, for data sets of the Hub, for rows given in Python, for
+labels, for the keys of `answers` in a study file, and for inputs of found prompts:
 
-- Text is text as it stands: `007`, `1.50`, `TRUE` and empty text, too. All cells of CSV and TSV files are text.
-- Whole numbers are their digits. Other numbers have the fewest digits that give the same number, and where
-  nothing stands behind the point, no point: 1.50 is `1.5`, and 1.0 is `1`. Decimal numbers keep the digits
-  that they were stored with.
+- Text is text as it stands: `007`, `1.50`, `TRUE` and empty text, too. All cells of CSV and TSV
+  files are text.
+- Whole numbers are their digits. Other numbers have the fewest digits that give the same number,
+  and no point where nothing stands behind it: 1.50 is `1.5`, and 1.0 is `1`. Decimal numbers keep
+  the digits that they were stored with.
 - Booleans are `true` and `false`; dates and times are as ISO 8601 writes them.
-- Whatever else there is has no text: null, NaN and infinity, lists, mappings and bytes. Nor has text that
-  holds half a character.
+- All other values have no text: null, NaN and infinity, lists, mappings and bytes, and also text
+  that holds half a character.
 
-A label means the answer whose key is the same text, or else the one whose key has the same value in another
-spelling (`plain_value`): the cells `1.0` and `True` are found under 1 and true.
+A label means the answer whose key is the same text, or else the answer whose key has the same value
+in another spelling (`plain_value`): the cells `1.0` and `True` are found under 1 and true.
 """
 
 from __future__ import annotations
@@ -28,20 +29,20 @@ from typing import Any
 
 from promptsearch.errors import FieldError
 
-#: Whole numbers below it are exact as floating-point numbers.
+#: The limit below which whole numbers are exact as floating-point numbers.
 _EXACT = 2**53
-#: Digits of the longest number that Python turns into text.
+#: The number of digits of the longest number that Python turns into text.
 _DIGITS = 4300
 _LONG = f"is a number of more than {_DIGITS:,} digits: write it as text"
 _WANTED = "expected text, a number, a boolean or a date"
 
 
 class Row(dict[str, Any]):
-    """Values by field, and where they stand.
+    """A row of the data: values by field, and the place where they stand.
 
     Args:
-        values: As the file has them.
-        place: Such as `reviews.csv, line 81`.
+        values: Field name -> value, as the file has it.
+        place: Where the row stands, such as `reviews.csv, line 81`.
     """
 
     def __init__(self, values: Mapping[str, Any], place: str) -> None:
@@ -50,7 +51,7 @@ class Row(dict[str, Any]):
 
 
 def place_of(row: Mapping[str, Any], otherwise: str) -> str:
-    """Where a row stands; of rows that come from no file, `otherwise`."""
+    """The place where a row stands, or `otherwise` for a row that comes from no file."""
     return row.place if isinstance(row, Row) else otherwise
 
 
@@ -77,7 +78,7 @@ def text_of(value: Any) -> str:
     """The text of a value, by the rule above.
 
     Raises:
-        FieldError: It has none; the message goes on behind the value's name.
+        FieldError: The value has no text; the message goes on behind the value's name.
     """
     if isinstance(value, str):
         return _whole(str.__str__(value))  # also of an enum's member
@@ -97,7 +98,7 @@ def text_of(value: Any) -> str:
 
 
 def plain_value(text: str) -> str:
-    """A text in the spelling that its value has by the rule: of 1.0 `1`, of True and TRUE `true`."""
+    """The text in the spelling of the rule: `1.0` becomes `1`, `True` and `TRUE` become `true`."""
     if text in ("True", "TRUE", "False", "FALSE"):
         return text.lower()
     return re.sub(r"^(-?[0-9]+)\.0+$", r"\1", text)
@@ -115,13 +116,13 @@ def repeated(names: Iterable[str]) -> str | None:
 
 
 def shown(text: str) -> str:
-    """A text in a message: as it stands where it is a plain word, else in quotes, and never long."""
+    """A text for a message: a plain word as it stands, others in quotes, at most 60 characters."""
     short = text if len(text) <= 60 else f"{text[:57]}..."
     return short if re.fullmatch(r"[\w.+-]+", short) else repr(short)
 
 
 def listed(texts: Iterable[Any]) -> str:
-    """Texts in a message, at most 20 of them."""
+    """A list of texts for a message, which shows at most 20 of them."""
     words = [shown(str(text)) for text in texts]
     return ", ".join(words[:20]) + f", ... ({len(words)} in all)" * (len(words) > 20)
 
@@ -134,7 +135,8 @@ def _whole(text: str) -> str:
     except UnicodeEncodeError as error:
         half = f"\\u{ord(text[error.start]):04x}"
         raise FieldError(
-            f"holds half a character ({half}), as text does that was cut within one: mend it, or leave it out"
+            f"holds half a character ({half}), as text does that was cut within one: "
+            "mend it, or leave it out"
         ) from error
     return text
 
@@ -163,11 +165,12 @@ def _decimal(value: Decimal) -> str:
 
 
 def _other(value: Any) -> str:
-    """NumPy's scalars as those of Python; the rest is refused."""
+    """The text of a NumPy scalar, the same as for Python's; other values are refused."""
     import numpy as np
 
     if isinstance(value, np.floating):
-        return _number(float(str(value)))  # the fewest digits in its own width: not 1.10000002384
+        # The fewest digits in the value's own width: 1.1, not 1.10000002384.
+        return _number(float(str(value)))
     if isinstance(value, (np.bool_, np.integer)):
         return text_of(value.item())
     if isinstance(value, Mapping):

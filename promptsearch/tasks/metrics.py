@@ -1,4 +1,4 @@
-"""Metrics of tasks of choice: the built-in ones, and functions of a study's author."""
+"""Metrics of tasks: the built-in ones, and functions of a study's author for tasks of choice."""
 
 from __future__ import annotations
 
@@ -11,28 +11,31 @@ from promptsearch.errors import TaskError, UnknownName
 from promptsearch.importing import load_named
 from promptsearch.printable import brief
 
-# What counts and calculates is imported where it is used: study files are read without it.
+# Libraries that calculate are imported where they are used: study files are read without them.
 
+#: Name of a built-in metric -> the kind of answers that it is for.
 METRICS = {
     "accuracy": "choices",
     "balanced_accuracy": "choices",
     "f1": "choices",
     "exact_match": "text",
 }
-#: Those that are means over examples of right and wrong.
+#: The metrics that are means over examples: 1 for a right answer, 0 for a wrong one.
 MEANS = ("accuracy", "exact_match")
 
 
 def check_metric(metric: str, choices: int | None) -> None:
-    """Refuse a metric that does not exist, does not fit the task, or gives no number for labels of its kind.
+    """Refuse a metric that does not exist, does not fit the task, or gives no number.
 
     Args:
-        metric: A built-in one, or `module:function`, which is tried before anything is scored.
-        choices: How many answers there are to choose from; None for text answers.
+        metric: A built-in one, or `module:function`, which is tried on labels of this kind before
+            anything is scored.
+        choices: The number of answers to choose from; None for text answers.
 
     Raises:
         UnknownName: No metric has the name.
-        TaskError: The metric is for the other kind of answers, its function cannot be loaded, fails, or gives no number.
+        TaskError: The metric is for the other kind of answers, or its function cannot be loaded,
+            fails, or gives no number.
     """
     if ":" in metric:
         if choices is None:
@@ -40,22 +43,26 @@ def check_metric(metric: str, choices: int | None) -> None:
                 f"the metric '{metric}' compares choices; tasks with text answers have exact_match"
             )
         labels = [place % choices for place in range(12 * choices)]
-        predictions = [
-            (label + (place % 3 == 0)) % choices for place, label in enumerate(labels)
-        ]  # two thirds are right
+        # Two thirds of the predictions are right.
+        predictions = [(label + (place % 3 == 0)) % choices for place, label in enumerate(labels)]
         measure(metric, metric_function(metric), labels, predictions)
     elif metric not in METRICS:
         raise UnknownName("metric", metric, [*METRICS, "module:function"])
     elif (METRICS[metric] == "choices") != (choices is not None):
         raise TaskError(
-            f"the metric '{metric}' is for {METRICS[metric]} answers, and this task's are of the other kind"
+            f"the metric '{metric}' is for {METRICS[metric]} answers, "
+            "and this task's are of the other kind"
         )
 
 
 def metric_function(metric: str) -> Callable[..., Any]:
-    """`(labels, predictions) -> number` for a metric over choices.
+    """The function `(labels, predictions) -> number` of a metric over choices.
 
-    It imports the module that a `module:function` names: what reads a stranger's results asks first, see `importing`.
+    For `module:function` the module is imported, so its code runs: a reader of a stranger's results
+    asks the user first, see `importing`.
+
+    Args:
+        metric: Its name.
 
     Raises:
         TaskError: `module:function` cannot be loaded, or is no function.
@@ -69,7 +76,8 @@ def metric_function(metric: str) -> Callable[..., Any]:
             ) from error
         if not callable(found):
             raise TaskError(
-                f"the metric '{metric}' is {brief(found)}: expected a function of labels and predictions"
+                f"the metric '{metric}' is {brief(found)}: "
+                "expected a function of labels and predictions"
             )
         return found  # type: ignore[no-any-return] # it is of whatever type
     from sklearn import metrics
@@ -85,25 +93,25 @@ def metric_function(metric: str) -> Callable[..., Any]:
 def measure(
     metric: str, function: Callable[..., Any], labels: Sequence[int], predictions: Sequence[int]
 ) -> float:
-    """What a metric says, a finite number.
+    """The value of a metric, a finite number.
 
     Args:
         metric: Its name.
-        function: From `metric_function`.
+        function: Its function, from `metric_function`.
         labels: The right answers' places among the choices, shape `(examples,)`.
-        predictions: Those given, of the same shape.
+        predictions: The places of the answers given, of the same shape.
 
     Raises:
-        TaskError: The function raised, or gave something else; both are named.
+        TaskError: The function raised an error, or gave something else than a finite number; the
+            message names the metric, and the error or the value.
     """
     import numpy as np
 
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # a class may be without examples
-            found = function(
-                np.array(labels, np.int64), np.array(predictions, np.int64)
-            )  # its own copies
+            # The function gets copies, which it may change.
+            found = function(np.array(labels, np.int64), np.array(predictions, np.int64))
     except (Exception, SystemExit) as error:  # a stranger's function may do anything
         raise TaskError(f"the metric '{metric}' failed: {type(error).__name__}: {error}") from error
     try:
@@ -116,15 +124,17 @@ def measure(
 
 
 def shares(metric: str, labels: Sequence[int], predictions: Sequence[int]) -> list[float]:
-    """What each example adds to a metric that is no mean over examples: their mean is the metric, see `jackknife`.
+    """The share of each example in a metric that is no mean over examples, see `jackknife`.
+
+    The mean of the shares is the metric.
 
     Args:
         metric: Its name.
         labels: The right answers' places among the choices, shape `(examples,)`.
-        predictions: Those given, of the same shape.
+        predictions: The places of the answers given, of the same shape.
 
     Raises:
-        TaskError: As `measure`, also where one example is left out.
+        TaskError: `measure` fails, on all examples or with one of them left out.
     """
     from promptsearch.statistics import jackknife
 

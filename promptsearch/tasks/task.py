@@ -18,6 +18,7 @@ from promptsearch.tasks.examples import Example as Example
 from promptsearch.tasks.metrics import check_metric
 from promptsearch.tasks.template import Template
 
+#: The names of a task's splits: prompts are searched, then selected, then tested.
 SPLITS = ("search", "select", "test")
 _BUILTIN = Path(__file__).parent / "builtin"
 
@@ -36,7 +37,7 @@ class Split:
 
     @property
     def hash(self) -> str:
-        """20 hexadecimal digits of a SHA-256 of all examples in their order."""
+        """The first 20 hexadecimal digits of the SHA-256 of all examples in their order."""
         rows = [[dict(e.fields), e.answer, list(e.aliases)] for e in self.examples]
         return hashlib.sha256(json.dumps(rows, sort_keys=True).encode()).hexdigest()[:20]
 
@@ -47,15 +48,15 @@ class Split:
 
 @dataclass(frozen=True)
 class Task:
-    """What is to be solved.
+    """A task: what is to be solved.
 
     Args:
-        name: Names its folder and rows in reports.
-        template: Unbound: slots without a length get the study's.
+        name: The name of its folder, and of its part in reports.
+        template: The template, unbound: slots without a length get the study's.
         choices: The answers' texts for tasks of choice; None where the answer is free text.
         splits: `search`, `select` and `test`, with no text in common.
         metric: `accuracy`, `balanced_accuracy`, `f1` (macro), `exact_match`, or `module:function`.
-        notes: What was dropped from the data, or read otherwise than it may look, for the report.
+        notes: For the report, what was dropped from the data or read otherwise than it may look.
     """
 
     name: str
@@ -84,15 +85,19 @@ class Task:
     ) -> Task:
         """A task from rows of data.
 
-        Which row falls into which split depends on the rows' texts alone (they are ordered by a hash of them), not on
-        the order of the file; of rows with one text one is kept, so no text stands in two splits.
+        The rows' texts alone decide which row falls into which split: rows are ordered by a hash of
+        their texts, so the order of the file makes no difference. Where several rows have the same
+        text, one is kept, so no text stands in two splits.
 
         Args:
-            rows: Field name -> value; `promptsearch.tasks.fields` says which text a value has.
-            template: A text, or messages, `{role: content}` each; see `promptsearch.tasks.template`.
+            rows: Rows of the data, each field name -> value; `promptsearch.tasks.fields` says which
+                text a value has.
+            template: A text, or messages, `{role: content}` each; see
+                `promptsearch.tasks.template`.
             label: The field that holds the right answer.
             splits: The number of examples of `search`, `select` and `test`.
-            answers: Label value -> answer text, for tasks of choice. Left out: the label's text is the answer.
+            answers: Label value -> answer text, for tasks of choice. Left out: the label's text is
+                the answer.
             aliases: Answer text -> other texts that count as right; text answers only.
             metric: See the class; left out: `accuracy`, or `exact_match` for text answers.
             name: The task's name.
@@ -124,12 +129,12 @@ class Task:
 
         Args:
             source: The name, or the mapping under the key `task` of a study file.
-            folder: What relative data paths are relative to; left out: the current folder.
-            metric: Overrides the task's own.
+            folder: The folder to which relative data paths are relative; left out: the current one.
+            metric: The metric to use instead of the task's own.
 
         Raises:
             UnknownName: No built-in task has the name.
-            TaskError: As `from_rows`, or the data cannot be read.
+            TaskError: The data cannot be read, or `from_rows` refuses them.
         """
         if isinstance(source, str):
             known = builtin_tasks()
@@ -172,12 +177,14 @@ def _split(
     for name in SPLITS:
         if int(sizes.get(name, 0)) < 1:
             raise TaskError(
-                f"task '{task}': the split '{name}' needs at least 1 example, got {sizes.get(name, 0)}"
+                f"task '{task}': the split '{name}' needs at least 1 example, "
+                f"got {sizes.get(name, 0)}"
             )
     wanted = sum(sizes[name] for name in SPLITS)
     if wanted > len(examples):
         raise TaskError(
-            f"task '{task}': the splits want {wanted} examples ({', '.join(f'{n}: {sizes[n]}' for n in SPLITS)}), "
+            f"task '{task}': the splits want {wanted} examples "
+            f"({', '.join(f'{n}: {sizes[n]}' for n in SPLITS)}), "
             f"but the data hold {len(examples)} different ones in {rows} rows"
         )
     splits, begin = {}, 0

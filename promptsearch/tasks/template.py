@@ -1,12 +1,20 @@
 """Templates: literal text, fields of the data, prompt slots and the answer.
 
-`"{prompt:2} capital {prompt:1} {name} is {answer}"` has two slots, of two tokens and one. The literal text among
-the slots ("capital") are anchors in the sense of P-tuning (Liu et al. 2021, arXiv:2103.10385, section 4.2): real
-words that stay fixed beside the pseudo tokens. One literal space before a slot or before the answer belongs to it,
-because a token that begins a word carries its space.
+`"{prompt:2} capital {prompt:1} {name} is {answer}"` has two slots, the first of two tokens and the
+second of one. The literal text among the slots ("capital") is an anchor in the sense of P-tuning
+(Liu et al. 2021, arXiv:2103.10385, section 4.2): real words that stay fixed beside the pseudo
+tokens. One literal space before a slot or before the answer belongs to it, because a token that
+begins a word carries its space.
 
-For chat models a template is a list of messages, `[{"system": "{prompt}"}, {"user": "{text}"}, {"assistant": "It was{answer}"}]`.
-What stands between them is the model's to say: its tokenizer's chat template writes it, see `promptsearch.scoring.chat_template`.
+For chat models a template is a list of messages,
+`[{"system": "{prompt}"}, {"user": "{text}"}, {"assistant": "It was{answer}"}]`. The text between
+the messages is up to the model: its tokenizer's chat template writes it, see
+`promptsearch.scoring.chat_template`.
+
+Most prompts fill the slots. Others stand *apart* from the text: a prefix stands in front of it,
+gated vectors are read beside it by the layers, and changed weights stand nowhere. For those the
+template is rewritten with a single slot in front of the whole row, see `Template.taking`. A *mark*
+is what a chat template writes before a message.
 """
 
 from __future__ import annotations
@@ -21,13 +29,15 @@ from promptsearch.errors import TemplateError, UnknownName
 from promptsearch.printable import brief
 from promptsearch.tasks.fields import text_of
 
+#: The names in braces that stand for a slot and for the answer.
 PROMPT, ANSWER = "prompt", "answer"
-#: Who speaks in a chat.
+#: The roles of those who speak in a chat.
 ROLES = ("system", "user", "assistant")
-#: The most slots of a template, and the most tokens of a prompt: far beyond what a model reads as a prompt.
+#: The most slots of a template, and the most tokens of a slot: far more than a prompt needs.
 MOST_SLOTS, LONGEST_PROMPT = 64, 10_000
-#: What a template takes: prompts that fill its slots, alone or with changed weights (`tuned`), or one of the kinds that stand
-#: apart from the text: a prefix in front of it, vectors that layers read beside it, changed weights.
+#: The kind of prompts that a template takes: those that fill its slots, alone (`slots`) or with
+#: changed weights (`tuned`), or one of the kinds that stand apart from the text: a prefix in front
+#: of it (`prefix`), vectors that layers read beside it (`gated`), or changed weights (`weights`).
 Kind = Literal["slots", "tuned", "prefix", "gated", "weights"]
 
 
@@ -36,8 +46,8 @@ class Slot:
     """A place for a prompt.
 
     Args:
-        length: Its tokens; None until the study's `length` is bound to it.
-        space: Whether a literal space stood before it, which a text put here brings back.
+        length: Its number of tokens; None until the study's `length` is bound to it.
+        space: Whether a literal space stood before it, which returns with a text put here.
     """
 
     length: int | None
@@ -48,9 +58,9 @@ class Mark(NamedTuple):
     """What a chat template writes before a message.
 
     Args:
-        text: Special tokens in it are such, and nowhere else.
-        strips_before: Whether it takes whitespace from the end of the message before.
-        strips_behind: Whether it takes whitespace from the beginning of the message behind.
+        text: The text written; special tokens are read as such in it, and nowhere else.
+        strips_before: Whether whitespace at the end of the message before is removed.
+        strips_behind: Whether whitespace at the beginning of the message behind is removed.
     """
 
     text: str
@@ -62,8 +72,8 @@ class Piece(NamedTuple):
     """A run of a row's text.
 
     Args:
-        text: Filled.
-        marked: Whether a chat template wrote it, so that special tokens in it are such.
+        text: The text, with fields filled in.
+        marked: Whether a chat template wrote it, so that special tokens in it are read as such.
     """
 
     text: str
@@ -75,15 +85,18 @@ class Template:
     """A parsed template.
 
     Args:
-        text: As the user wrote it; messages with a line each.
-        segments: What stands before, between and after the slots: n slots have n + 1 segments. Each is a format
-            string with the fields' braces left in, and `{0}`, `{1}`, ... for the marks before the messages.
-        slots: In their order.
+        text: The template as the user wrote it; messages with a line each.
+        segments: The text before, between and after the slots: n slots have n + 1 segments. Each is
+            a format string with the fields' braces left in, and `{0}`, `{1}`, ... for the marks
+            before the messages.
+        slots: The slots, in their order.
         answer_space: Whether a literal space stood before `{answer}`.
-        kind: Of the prompts that it takes. For all but those of `slots`, the first slot is in front of the whole row, the
-            tokenizer's special tokens too: that of `weights` and `tuned` is empty. Below it, `tuned` has the slots of `slots`,
-            and those that stand apart from the text have none.
-        messages: Role and content of each, as the user wrote them; none in a template of one string.
+        kind: The kind of prompts that it takes. For all kinds but `slots`, the first slot is in
+            front of the whole row, also of the tokenizer's special tokens; for `weights` and
+            `tuned` this first slot is empty. Behind it, `tuned` has the slots that `slots` has, and
+            the kinds that stand apart from the text have none.
+        messages: Role and content of each message, as the user wrote them; none in a template of
+            one string.
         marks: What the chat template writes before each message; none until a model is known.
     """
 
@@ -100,11 +113,13 @@ class Template:
         """Read a template.
 
         Args:
-            source: Literal text with `{field}`s, at least one `{prompt}` or `{prompt:3}`, and `{answer}` at the end;
-                `{{` and `}}` stand for braces. Or such text as messages, `{role: content}` each, the last one the assistant's.
+            source: Literal text with `{field}`s, at least one `{prompt}` or `{prompt:3}`, and
+                `{answer}` at the end; `{{` and `}}` stand for braces. Or such text in messages,
+                `{role: content}` each, the last one the assistant's.
 
         Raises:
-            TemplateError: No slot, no answer, text behind the answer, a field that is no plain name, or no such messages.
+            TemplateError: There is no slot, no answer or text behind the answer, a field is no
+                plain name, or the messages are not of this form.
         """
         messages = () if isinstance(source, str) else _messages(source)
         text = (
@@ -134,7 +149,8 @@ class Template:
                 continue
             if conversion or (spec and name != PROMPT) or not name.isidentifier():
                 raise TemplateError(
-                    f"the template {shown} has the field {{{name}}}: expected a plain name, like {{text}}"
+                    f"the template {shown} has the field {{{name}}}: "
+                    "expected a plain name, like {text}"
                 )
             if name in (PROMPT, ANSWER):
                 space = current.endswith(" ")
@@ -148,7 +164,8 @@ class Template:
                 current += f"{{{name}}}"
         if not answers:
             raise TemplateError(
-                f"the template {shown} has no {{answer}}: put it where the model is to answer, at the end"
+                f"the template {shown} has no {{answer}}: "
+                "put it where the model is to answer, at the end"
             )
         if not slots:
             raise TemplateError(
@@ -156,7 +173,8 @@ class Template:
             )
         if len(slots) > MOST_SLOTS:
             raise TemplateError(
-                f"the template {brief(text)} has {len(slots):,} slots: expected at most {MOST_SLOTS}"
+                f"the template {brief(text)} has {len(slots):,} slots: "
+                f"expected at most {MOST_SLOTS}"
             )
         return Template(text, tuple(segments), tuple(slots), space, messages=messages)
 
@@ -167,9 +185,10 @@ class Template:
 
     @property
     def fixed(self) -> int:
-        """How many segments from the left are the same for all inputs; the last one is never counted.
+        """The number of segments from the left that are the same for all inputs.
 
-        A prompt stands in front of the input where it is the number of the slots.
+        The last segment is never counted. Where this is the number of the slots, the prompt stands
+        in front of the input.
         """
         return next(
             (i for i, segment in enumerate(self.segments[:-1]) if _data(segment)), len(self.slots)
@@ -177,7 +196,7 @@ class Template:
 
     @property
     def length(self) -> int:
-        """Prompt tokens over all slots of a bound template."""
+        """The number of prompt tokens in all slots of a bound template."""
         return sum(slot.length or 0 for slot in self.slots)
 
     def bind(self, length: int) -> Template:
@@ -195,15 +214,19 @@ class Template:
         return self.kind not in ("slots", "tuned")
 
     def taking(self, kind: Kind) -> Template:
-        """The template for prompts of a kind; for those apart from the text: one slot in front, then the text of an empty prompt.
+        """The template for prompts of a kind.
 
-        The keys of a prefix belong to a row's first positions, so that nothing can stand before it (PEFT puts it there, too):
-        what stood before a slot stands below the prefix. A gated prompt stands nowhere; only the length of its slot counts.
-        With changed weights nothing of a row stays the same, so that nothing may stand above their empty slot either: what stands
-        above the first slot is computed once and kept. With vectors beside them, the slots follow as they are.
+        For prompts that stand apart from the text, it has one slot in front, and then the text of
+        an empty prompt. The keys of a prefix belong to a row's first positions, so nothing can
+        stand before it (PEFT puts it there, too), and all text of the template stands behind it. A
+        gated prompt stands nowhere; only the length of its slot counts.
+
+        What stands before the first slot is computed once and kept for all prompts. With changed
+        weights nothing of a row stays the same, so nothing may stand before their slot, which is
+        empty. `tuned` prompts have vectors beside the weights, so their slots follow as they are.
 
         Args:
-            kind: Of the prompts.
+            kind: The kind of the prompts.
         """
         if kind == "slots":
             return self
@@ -216,12 +239,12 @@ class Template:
 
     @property
     def rendered(self) -> bool:
-        """Whether nothing of its text is left for a chat template to say."""
+        """Whether the text is complete: no mark is left for a chat template to write."""
         return len(self.marks) == len(self.messages)
 
     @property
     def written(self) -> tuple[str, ...]:
-        """The segments as format strings of fields alone, what the chat template wrote put in."""
+        """The segments as format strings of fields alone, the chat template's marks filled in."""
         return tuple(
             "".join(
                 _braces(literal)
@@ -239,7 +262,10 @@ class Template:
 
     @property
     def shown(self) -> str:
-        """The whole text as the model reads it, with its slots, fields and `{answer}`; that of one string as it was written."""
+        """The whole text as the model reads it, with slots, fields and `{answer}` in braces.
+
+        A template of one string, or without a known model, is shown as the user wrote it.
+        """
         if not (self.messages and self.rendered):
             return self.text
         slots = [
@@ -254,11 +280,11 @@ class Template:
         )
 
     def fill(self, fields: Mapping[str, Any]) -> tuple[str, ...]:
-        """The segments with an example's fields in them, one more than there are slots."""
+        """The segments with an example's fields filled in, one more than there are slots."""
         return tuple("".join(piece.text for piece in pieces) for pieces in self.pieces(fields))
 
     def pieces(self, fields: Mapping[str, Any]) -> tuple[tuple[Piece, ...], ...]:
-        """The same, apart: what was written by the user or stands in the data, and what the chat template wrote."""
+        """The filled segments in pieces, with the chat template's text apart from all other."""
         return tuple(self._pieces(segment, fields) for segment in self.segments)
 
     def _pieces(self, segment: str, fields: Mapping[str, Any]) -> tuple[Piece, ...]:
@@ -284,13 +310,13 @@ class Template:
         return self.marks[int(number)] if self.rendered else Mark("\n")
 
     def stripped(self, texts: Sequence[str]) -> tuple[str, ...]:
-        """What the chat template leaves of texts in the slots, of which some begin or end a message.
+        """What the chat template leaves of texts in slots, some of which begin or end a message.
 
-        Behind an empty slot or field at the edge of a message, literal whitespace stays: what stands around a slot is the
-        same for all prompts.
+        Literal whitespace behind an empty slot or field at the edge of a message stays: the text
+        around a slot is the same for all prompts.
 
         Args:
-            texts: One a slot.
+            texts: The texts, one for each slot.
         """
         found = []
         for text, above, below in zip(texts, self.segments[:-1], self.segments[1:], strict=True):
@@ -300,19 +326,21 @@ class Template:
         return tuple(found)
 
     def slot_texts(self, texts: Sequence[str]) -> tuple[str, ...]:
-        """What a text prompt puts into each slot, with the slot's own space where the text is not empty.
+        """What a text prompt puts into each slot: its text, after the slot's space if it has one.
 
-        A chat template that strips messages strips a text that begins or ends one.
+        An empty text gets no space. A chat template that strips messages also strips a text that
+        begins or ends one.
 
         Args:
-            texts: One a slot; missing ones are empty.
+            texts: The texts, one for each slot; missing ones are empty.
 
         Raises:
             TemplateError: There are more texts than slots.
         """
         if len(texts) > len(self.slots):
             raise TemplateError(
-                f"a text prompt has {len(texts)} pieces, but the template {self.text!r} has {len(self.slots)} slots"
+                f"a text prompt has {len(texts)} pieces, "
+                f"but the template {self.text!r} has {len(self.slots)} slots"
             )
         padded = [*texts, *[""] * (len(self.slots) - len(texts))]
         return self.stripped(
@@ -333,8 +361,8 @@ class Template:
 
         Args:
             fields: The example's fields.
-            slots: What stands in each slot, spaces included.
-            answer: As `answer_text` gives it.
+            slots: The text in each slot, spaces included.
+            answer: The answer, as `answer_text` gives it.
         """
         filled = [*self.stripped(slots), answer]
         return tuple(
@@ -344,13 +372,13 @@ class Template:
         )
 
     def render(self, fields: Mapping[str, Any], slots: Sequence[str], answer: str) -> str:
-        """The whole text; arguments as for `row`."""
+        """The whole text; the arguments are those of `row`."""
         return "".join(piece.text for piece in self.row(fields, slots, answer))
 
     def contents(
         self, fields: Mapping[str, Any], slots: Sequence[str], answer: str
     ) -> list[tuple[str, str]]:
-        """Role and content of each message; arguments as for `row`."""
+        """The role and the content of each message; the arguments are those of `row`."""
         contents = [""]
         for text, marked in self.row(fields, slots, answer):
             if marked:
@@ -362,14 +390,15 @@ class Template:
         ]
 
     def solved(self, fields: Mapping[str, Any], answer: str) -> str:
-        """An example as a demonstration: the whole text with nothing in the slots, and the right answer.
+        """An example as a demonstration: the text with empty slots, and the right answer.
 
-        Of messages, what user and assistant say, a line each: as plain text, since no prompt holds a chat template's marks, and
-        without what the system says, which stands above all examples once.
+        A template of messages gives what user and assistant say, a line each. It is plain text,
+        since no prompt holds a chat template's marks. What the system says is left out: it stands
+        above all examples once.
 
         Args:
             fields: The example's fields.
-            answer: As `answer_text` gives it.
+            answer: The answer, as `answer_text` gives it.
         """
         empty = [""] * len(self.slots)
         if not self.messages:
@@ -383,10 +412,11 @@ class Template:
 
 
 def _messages(source: Sequence[Mapping[str, str]]) -> tuple[tuple[str, str], ...]:
-    """Role and content of each message.
+    """The role and the content of each message.
 
     Raises:
-        TemplateError: There are no such messages, or the last one is not the assistant's.
+        TemplateError: A message is not of the form `{role: content}`, or the last one is not the
+            assistant's.
     """
     found: list[tuple[str, str]] = []
     for number, message in enumerate(source, start=1):
@@ -403,33 +433,34 @@ def _messages(source: Sequence[Mapping[str, str]]) -> tuple[tuple[str, str], ...
             raise TemplateError(
                 f"message {number} of the template: {UnknownName('role', str(role), ROLES)}"
             )
-        if numbers := re.findall(
-            r"(?<!{)(?:{{)*{(\d+)}", content
-        ):  # which stand for the chat template's marks
+        # Numbers in braces stand for the chat template's marks.
+        if numbers := re.findall(r"(?<!{)(?:{{)*{(\d+)}", content):
             raise TemplateError(
-                f"message {number} of the template has the field {{{numbers[0]}}}: expected a plain name"
+                f"message {number} of the template has the field {{{numbers[0]}}}: "
+                "expected a plain name"
             )
         found.append((role, content))
     if len(found) < 2 or found[-1][0] != "assistant":
         raise TemplateError(
             "a template of messages ends with the assistant's, behind at least one other: expected "
-            f"assistant: '{{answer}}' at its end, got {', '.join(role for role, _ in found) or 'no message'}"
+            "assistant: '{answer}' at its end, "
+            f"got {', '.join(role for role, _ in found) or 'no message'}"
         )
     return tuple(found)
 
 
 def _braces(literal: str) -> str:
-    """Literal text as it stands in a format string."""
+    """Literal text as it stands in a format string, with its braces doubled."""
     return literal.replace("{", "{{").replace("}", "}}")
 
 
 def _fields(segment: str) -> list[str]:
-    """The names of the fields in a segment."""
+    """The names of the fields in a segment, and the numbers of its marks."""
     return [name for _, name, _, _ in string.Formatter().parse(segment) if name is not None]
 
 
 def _data(segment: str) -> list[str]:
-    """Those of the data, marks left out."""
+    """The names of the data's fields in a segment, marks left out."""
     return [name for name in _fields(segment) if not name.isdecimal()]
 
 
@@ -438,7 +469,7 @@ def _length(spec: str, text: str) -> int | None:
         return None
     if not spec.isdecimal() or len(spec) > 9 or not 1 <= int(spec) <= LONGEST_PROMPT:
         raise TemplateError(
-            f"the template {brief(text)} has a slot {{prompt:{spec[:20]}}}: expected a number of tokens, like {{prompt:3}}, "
-            f"at most {LONGEST_PROMPT:,}"
+            f"the template {brief(text)} has a slot {{prompt:{spec[:20]}}}: "
+            f"expected a number of tokens, like {{prompt:3}}, at most {LONGEST_PROMPT:,}"
         )
     return int(spec)

@@ -1,4 +1,7 @@
-"""The fuzzer of `make attack`: same inputs for the same seed, what it calls what came, and a few inputs of each kind."""
+"""The fuzzer of `make attack`: same inputs for the same seed, what it calls what came.
+
+And a few inputs of each kind.
+"""
 
 from __future__ import annotations
 

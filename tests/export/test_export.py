@@ -1,4 +1,7 @@
-"""Exports: each format loaded through its own path gives the measured losses, or is refused with the reason."""
+"""Exports: each format gives the measured losses, or is refused with the reason.
+
+Each is loaded through its own path.
+"""
 
 from __future__ import annotations
 

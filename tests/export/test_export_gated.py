@@ -1,4 +1,7 @@
-"""Gated prompts on their way out and in: our files in PEFT, PEFT's files here, equal logits in both directions (law 1)."""
+"""Gated prompts on their way out and in.
+
+Our files in PEFT, PEFT's files here, equal logits in both directions (law 1).
+"""
 
 from __future__ import annotations
 
@@ -237,7 +240,10 @@ def test_gates_of_heads_are_refused_with_the_formats_that_hold_them(llama, tmp_p
     folder = write(saved_prompt(llama, make_prompt(llama, form="head")), llama, tmp_path / "a")
     with pytest.raises(
         ExportError,
-        match="a gate for each head, and PEFT's ADAPTION_PROMPT holds one for each layer: export it as json",
+        match=(
+            "a gate for each head, and PEFT's ADAPTION_PROMPT holds one for each layer: export it "
+            "as json"
+        ),
     ):
         export_run(folder, "peft", tmp_path / "peft", model=llama)
     with pytest.raises(
@@ -306,7 +312,10 @@ def test_a_folder_for_another_model_says_what_differs(folder, llama):
     )
     with pytest.raises(
         PromptError,
-        match=r"adapts the layers \[1, 2\], and says 2 of them; expected the last ones of the 4 layers",
+        match=(
+            r"adapts the layers \[1, 2\], and says 2 of them; expected the last ones of the 4 "
+            "layers"
+        ),
     ):
         read_peft(folder, deep)
     with pytest.raises(

@@ -1,4 +1,7 @@
-"""Prefixes on their way out and in: our files in PEFT, PEFT's files here, equal logits in both directions (law 1)."""
+"""Prefixes on their way out and in.
+
+Our files in PEFT, PEFT's files here, equal logits in both directions (law 1).
+"""
 
 from __future__ import annotations
 
@@ -259,7 +262,10 @@ def edit(folder, **changes):
 
 def test_another_type_is_named(folder, llama):
     edit(folder, peft_type="IA3")
-    complaint = "is of the type IA3; expected PROMPT_TUNING, P_TUNING, PREFIX_TUNING, ADAPTION_PROMPT or LORA"
+    complaint = (
+        "is of the type IA3; expected PROMPT_TUNING, P_TUNING, PREFIX_TUNING, ADAPTION_PROMPT or "
+        "LORA"
+    )
     with pytest.raises(PromptError, match=complaint):
         read_peft(folder, llama)
 

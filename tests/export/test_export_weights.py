@@ -1,4 +1,7 @@
-"""Changed weights on their way out and in: json holds all, PEFT low-rank ones, in both directions (law 1)."""
+"""Changed weights on their way out and in.
+
+json holds all, PEFT low-rank ones, in both directions (law 1).
+"""
 
 from __future__ import annotations
 
@@ -226,7 +229,10 @@ def test_vectors_with_changed_weights_leave_as_json_only(llama, make_saved, to, 
         llama,
         tmp_path / "a",
     )
-    complaint = f"no {what} can stand for the changed weights that a tuned prompt has beside its vectors.*: export it as json$"
+    complaint = (
+        f"no {what} can stand for the changed weights that a tuned prompt has beside its "
+        "vectors.*: export it as json$"
+    )
     with pytest.raises(ExportError, match=complaint):
         export_run(folder, to, tmp_path / "b", model=llama)
     assert not (tmp_path / "b").exists()

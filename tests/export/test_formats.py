@@ -1,4 +1,7 @@
-"""Every format: read by the library that it is for it gives the certificate's losses, and its card works as printed."""
+"""Every format gives the certificate's losses, and its card works as printed.
+
+Each is read by the library that it is for.
+"""
 
 from __future__ import annotations
 
@@ -45,7 +48,10 @@ CASES = [
 
 @pytest.fixture(scope="module", params=[*ARCHITECTURES, "llama prepend"])
 def lm(request, tmp_path_factory):
-    """Loaded from a folder, as the cards load it; the last one with a tokenizer that marks the beginning of a text."""
+    """Loaded from a folder, as the cards load it.
+
+    The last one has a tokenizer that marks the beginning of a text.
+    """
     architecture, _, tokenization = request.param.partition(" ")
     folder = tmp_path_factory.mktemp(architecture)
     model, tokenizer = tiny_model(architecture)
@@ -146,7 +152,10 @@ def test_the_code_of_the_card_answers_as_we_do(lm, export, kind, to, choices, mo
 
 
 def stand_in_for_vllm():
-    """A module that answers requests as vLLM would: greedily, from embeddings, among the allowed tokens."""
+    """A module that answers requests as vLLM would.
+
+    It answers greedily, from embeddings, among the allowed tokens.
+    """
     module = ModuleType("vllm")
     module.SamplingParams = lambda **given: SimpleNamespace(**given)
 

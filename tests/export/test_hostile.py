@@ -1,4 +1,7 @@
-"""Exports of strangers: whatever their files hold, they are read strictly or refused in a sentence; nothing of them runs."""
+"""Exports of strangers: read strictly or refused in a sentence, whatever their files hold.
+
+Nothing of them runs.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Batches in which every row names its own prompt, against transformers' own forward, row by row and without a cache."""
+"""Batches in which every row names its own prompt, against transformers' own forward.
+
+That one goes row by row and without a cache.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +25,8 @@ from promptsearch.testing.tiny import tiny_model
 
 ARCHITECTURES = ("llama", "gpt2", "gemma3", "qwen3")
 WORDS, SENTENCES = (" bad", " good"), (" very bad", " good", " not so good")
-#: Name -> kind, template, choices, length: one of each kind, in front, behind and around the input, of different lengths.
+#: Name -> kind, template, choices, length: one of each kind, in front, behind and around the input,
+#: of different lengths.
 KINDS = {
     "hard": ("hard", "{prompt} {text} It was{answer}", WORDS, 3),
     "text": ("text", "{prompt}: {text}. It was{answer}", SENTENCES, 1),
@@ -74,7 +78,10 @@ def mixed(names):
 
 
 def plain(lm, saved, fields, attending_to, more=()):
-    """Logits of a row and what follows it, by transformers alone: embeddings, or a cache of its own."""
+    """Logits of a row and what follows it, by transformers alone.
+
+    From embeddings, or with a cache of its own.
+    """
     segments = lay_out(saved.template, lm, Example(0, fields, "", None), None).segments
     parts = [torch.tensor(segment, dtype=torch.long) for segment in (*segments, more)]
     parts = [lm.model.get_input_embeddings()(part) for part in parts]

@@ -1,4 +1,7 @@
-"""What verification allows: as much as float32 cannot hold, on any model, for any answers, and whatever a certificate says."""
+"""What verification allows: as much as float32 cannot hold.
+
+On any model, for any answers, and whatever a certificate says.
+"""
 
 from __future__ import annotations
 
@@ -163,7 +166,10 @@ def wrongs(prompt, lm):
 @pytest.mark.parametrize("tokens", [0, 7])
 @pytest.mark.parametrize(("kind", "place"), KINDS)
 def test_wrong_exports_do_not(lm, make_saved, tmp_path, kind, place, tokens):
-    """Those that move a loss by more than ten times what rounding usually does, 0.6 of a standard deviation."""
+    """Those that move a loss by more than ten times what rounding usually does.
+
+    That is 0.6 of a standard deviation.
+    """
     choices = (answer(lm, " good", tokens), answer(lm, " bad", tokens)) if tokens else None
     saved = make_saved(lm, kind, PLACES[place], choices)
     engine, ids = (

@@ -22,7 +22,10 @@ def ask(
     call=lambda endpoint: endpoint.complete("The capital of France is", max_tokens=3),
     **options,
 ):
-    """One call with a server that gives the replies in turn, the last one again and again; returns its result and the server."""
+    """One call with a server that gives the replies in turn, the last one again and again.
+
+    Returns its result and the server.
+    """
     replies = reply if isinstance(reply, list) else [reply]
     with Server(lambda path, content: replies.pop(0) if len(replies) > 1 else replies[0]) as server:
         given = {"seconds": 5, "retries": 2, "pause": 0.001, **options}
@@ -40,8 +43,13 @@ def test_a_completion_and_what_was_asked():
     assert found == Completion(" Paris.", 6, 2)
     (request,) = server.requests
     assert request == {
-        "model": "llama", "prompt": "Hello", "max_tokens": 3, "temperature": 0.7, "seed": 5, "stop": ["\n"]
-    }  # fmt: skip
+        "model": "llama",
+        "prompt": "Hello",
+        "max_tokens": 3,
+        "temperature": 0.7,
+        "seed": 5,
+        "stop": ["\n"],
+    }
 
 
 def test_a_chat_is_asked_with_a_message():

@@ -146,9 +146,9 @@ def test_models_of_other_kinds_are_named(tmp_path):
         vocab_size=64, d_model=16, d_ff=16, num_layers=1, num_heads=2, d_kv=8
     )
     models = {
-        "a model of encoder and decoder (t5), which is not supported yet": transformers.T5ForConditionalGeneration(
-            t5
-        ),
+        (
+            "a model of encoder and decoder (t5), which is not supported yet"
+        ): transformers.T5ForConditionalGeneration(t5),
         "an encoder (bert), which is not supported yet": transformers.BertForMaskedLM(
             transformers.BertConfig(**small)
         ),

@@ -52,7 +52,10 @@ def test_layers_with_keys_of_different_sizes_take_no_prefix(monkeypatch):
     monkeypatch.setattr(lm._recorded_token, "heads", [(2, 8), (2, 8), (1, 16), (1, 16)])
     with pytest.raises(
         ModelError,
-        match=r"takes no prefix: its layers have keys of different sizes \(1 heads of 16, 2 heads of 8\)",
+        match=(
+            r"takes no prefix: its layers have keys of different sizes \(1 heads of 16, 2 heads "
+            r"of 8\)"
+        ),
     ):
         lm.prefix_shape  # noqa: B018 - a property that refuses
 
@@ -109,7 +112,10 @@ def test_a_model_that_cannot_be_found_says_both_ways(name, monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     with pytest.raises(
         ModelError,
-        match=r"cannot load the model .*a name on the Hub .*a \.gguf file, or 'smollm2-135m-instruct'",
+        match=(
+            r"cannot load the model .*a name on the Hub .*a \.gguf file, or "
+            "'smollm2-135m-instruct'"
+        ),
     ):
         LanguageModel.load(name)
 

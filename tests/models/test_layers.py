@@ -1,4 +1,7 @@
-"""Layers one by one: passes that end and begin between them, and projections; the model is afterwards as it was."""
+"""Layers one by one: passes that end and begin between them, and projections.
+
+The model is afterwards as it was.
+"""
 
 import pytest
 import torch
@@ -115,6 +118,9 @@ def test_a_pass_in_parts_that_is_not_the_whole_is_found_out():
     assert lm.trees
     with pytest.raises(
         ModelError,
-        match="'strange' takes no gated prompt: a pass through some of its layers, and then the others",
+        match=(
+            "'strange' takes no gated prompt: a pass through some of its layers, and then the "
+            "others"
+        ),
     ):
         lm.layers  # noqa: B018 - a property that refuses

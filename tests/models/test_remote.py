@@ -1,4 +1,7 @@
-"""A study on a model behind an endpoint: the same losses as of a model that is loaded here, and what a server does not give."""
+"""A study on a model behind an endpoint.
+
+The same losses as of a model that is loaded here, and what a server does not give.
+"""
 
 from __future__ import annotations
 
@@ -29,8 +32,8 @@ from promptsearch.testing.tiny import WORDS, tiny_model
 
 SECRET = "sk-never-to-be-seen-4711"
 POOL = [word.strip() for word in WORDS]
-#: Requests that find out at the start what a server can do: one echo, and two for each text that is compared; of three texts, one
-#: goes on with a piece of a character.
+#: Requests that find out at the start what a server can do: one echo, and two for each text that is
+#: compared; of three texts, one goes on with a piece of a character.
 START = 6
 
 
@@ -49,13 +52,24 @@ def study(server, strategies=("random",), **changes):
         **changes.pop("model", {}),
     }
     return {
-        "name": "s", "model": given, "task": "films", "pool": POOL, "budget": 3_000, "length": 2, "score_on": 4, "seeds": 1,
-        "strategies": list(strategies), **changes,
-    }  # fmt: skip
+        "name": "s",
+        "model": given,
+        "task": "films",
+        "pool": POOL,
+        "budget": 3_000,
+        "length": 2,
+        "score_on": 4,
+        "seeds": 1,
+        "strategies": list(strategies),
+        **changes,
+    }
 
 
 def only_writes(text):
-    """A server that gives no log-probabilities and always writes the same, or what a function of the prompt says."""
+    """A server that gives no log-probabilities.
+
+    It always writes the same, or what a function of the prompt says.
+    """
     return lambda path, content: Reply(
         completion(text(content["prompt"]) if callable(text) else text, 9, 2)
     )
@@ -70,9 +84,13 @@ def few():
     """Films with fewer examples: each takes a request for each answer."""
     rows = [{"text": f"the story {i}", "label": i % 2} for i in range(30)]
     return Task.from_rows(
-        rows, template="{prompt} {text} It was {answer}", label="label", answers={0: "bad", 1: "good"},
-        splits={"search": 16, "select": 6, "test": 6}, name="films",
-    )  # fmt: skip
+        rows,
+        template="{prompt} {text} It was {answer}",
+        label="label",
+        answers={0: "bad", 1: "good"},
+        splits={"search": 16, "select": 6, "test": 6},
+        name="films",
+    )
 
 
 @pytest.mark.parametrize("architecture", ["llama", "gemma3"])
@@ -81,9 +99,12 @@ def test_losses_equal_those_of_the_same_model_loaded_here(architecture, few):
     lm = LanguageModel(*tiny_model(architecture), name="tiny")
     rows = [{"text": f"capital {i}", "label": ["Paris", "Berlin"][i % 2]} for i in range(9)]
     capitals = Task.from_rows(
-        rows, template="{text} {prompt} is {answer}", label="label", splits={"search": 5, "select": 2, "test": 2},
+        rows,
+        template="{text} {prompt} is {answer}",
+        label="label",
+        splits={"search": 5, "select": 2, "test": 2},
         aliases={"Paris": ["the capital", "good"]},
-    )  # fmt: skip
+    )
     with Server(with_model(lm)) as server:
         served = model(server)
         for task in (few, capitals):
@@ -216,9 +237,14 @@ def test_what_a_server_does_not_show(tiny, few):
     with Server(with_model(tiny)) as server:
         scorer = ServedScorer(model(server), bound(few), few.splits["search"], few.choices)
         for look in (
-            lambda: scorer.embeddings, lambda: scorer.prefix_shape, lambda: scorer.gated_shape, lambda: scorer.weights,
-            lambda: scorer.keys_values([1]), lambda: scorer.passes(None), lambda: scorer.loss(None, np.arange(2)),
-        ):  # fmt: skip
+            lambda: scorer.embeddings,
+            lambda: scorer.prefix_shape,
+            lambda: scorer.gated_shape,
+            lambda: scorer.weights,
+            lambda: scorer.keys_values([1]),
+            lambda: scorer.passes(None),
+            lambda: scorer.loss(None, np.arange(2)),
+        ):
             with pytest.raises(StrategyError, match="behind an endpoint shows no"):
                 look()
         with pytest.raises(StrategyError, match="shows no prompts that are no text"):
@@ -357,9 +383,13 @@ def test_only_whole_answers_in_text_are_left_out_of_a_pool_without_a_tokenizer(t
 def test_a_template_of_messages_is_refused_and_says_what_to_do(tiny):
     rows = [{"text": f"the story {i}", "label": i % 2} for i in range(30)]
     task = Task.from_rows(
-        rows, template=[{"system": "{prompt}"}, {"user": "{text}"}, {"assistant": "It was{answer}"}], label="label",
-        answers={0: " bad", 1: " good"}, splits={"search": 16, "select": 6, "test": 6}, name="films",
-    )  # fmt: skip
+        rows,
+        template=[{"system": "{prompt}"}, {"user": "{text}"}, {"assistant": "It was{answer}"}],
+        label="label",
+        answers={0: " bad", 1: " good"},
+        splits={"search": 16, "select": 6, "test": 6},
+        name="films",
+    )
     with (
         Server(with_model(tiny)) as server,
         pytest.raises(TemplateError, match="write it as one text. With 'chat: true'"),
@@ -462,7 +492,8 @@ def test_a_study_from_start_to_export(tiny, few, tmp_path, monkeypatch, caplog):
         again = compare(config, out=tmp_path / "s", task=few)
         assert [r.test.loss for r in again.runs] == [r.test.loss for r in results.runs]
         assert len(server.requests) - before <= START
-        # Killed before the end: the log gives the same numbers back, and only the export looks once more.
+        # Killed before the end: the log gives the same numbers back, and only the export looks once
+        # more.
         result = tmp_path / "s" / "films" / "random" / "seed0" / "result.json"
         first = json.loads(result.read_text())
         result.unlink()
@@ -559,9 +590,13 @@ def test_a_plan_says_tokens_and_requests_and_asks_once(tiny, few, tmp_path):
 
 
 FILMS = {
-    "name": "films", "data": {"path": "films.jsonl"}, "template": "{prompt} {text} It was {answer}", "label": "label",
-    "answers": {0: "bad", 1: "good"}, "splits": {"search": 16, "select": 6, "test": 6},
-}  # fmt: skip
+    "name": "films",
+    "data": {"path": "films.jsonl"},
+    "template": "{prompt} {text} It was {answer}",
+    "label": "label",
+    "answers": {0: "bad", 1: "good"},
+    "splits": {"search": 16, "select": 6, "test": 6},
+}
 
 
 @pytest.fixture(autouse=True)

@@ -1,4 +1,7 @@
-"""Embeddings of another size than the tokenizer, and states of another dtype than the head: right, or said at the start."""
+"""Sizes and dtypes that differ: right, or said at the start.
+
+Embeddings of another size than the tokenizer, and states of another dtype than the head.
+"""
 
 import numpy as np
 import pytest

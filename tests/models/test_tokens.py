@@ -1,4 +1,7 @@
-"""Tokenizers as they come: inside a text a token looks, and a text is cut, as there; what is scored is the whole text's ids."""
+"""Tokenizers as they come: inside a text a token looks, and a text is cut, as there.
+
+What is scored is the whole text's ids.
+"""
 
 from functools import cache
 from typing import get_args
@@ -164,7 +167,10 @@ def test_a_tokenizer_without_words_says_so_and_serves_what_needs_none(tmp_path):
     given = {"model": "given", "task": "films", "budget": 90_000, "score_on": 8, "length": 2}
     with pytest.raises(
         StudyError,
-        match=r"'films' is empty: none of the tokenizer's 96 tokens is a space and ASCII letters, a word in a",
+        match=(
+            "'films' is empty: none of the tokenizer's 96 tokens is a space and ASCII letters, a "
+            "word in a"
+        ),
     ):
         prepare(parse_config({**given, "strategies": ["random"]}), lm, task)
     listed = prepare(
@@ -207,12 +213,16 @@ def test_in_use_a_prompt_is_what_was_scored(kind):
 
 
 def chat(kind):
-    """A tokenizer with marks of messages that are special tokens, as Mistral's and TinyLlama's chat models have them."""
+    """A tokenizer with marks of messages that are special tokens.
+
+    Mistral's and TinyLlama's chat models have them like this.
+    """
     made, _ = tiny_model("llama")
     tokenizer = tokenizer_of(kind)
     tokenizer.add_special_tokens({"additional_special_tokens": ["<|user|>", "<|bot|>"]})
     tokenizer.chat_template = (
-        "<s>{% for m in messages %}{{ '<|user|>' if m['role'] == 'user' else '<|bot|>' }}{{ m['content'] }}{% endfor %}"
+        "<s>{% for m in messages %}{{ '<|user|>' if m['role'] == 'user' else '<|bot|>' }}"
+        "{{ m['content'] }}{% endfor %}"
         "{% if add_generation_prompt %}<|bot|>{% endif %}"
     )
     return LanguageModel(made, tokenizer, name=kind)

@@ -1,4 +1,7 @@
-"""Weights: what belongs to what, others in their place, and the model's own again afterwards, bit for bit."""
+"""Weights: what belongs to what, and others in their place.
+
+The model's own are there again afterwards, bit for bit.
+"""
 
 from __future__ import annotations
 
@@ -94,7 +97,10 @@ def test_going_back_costs_the_layers_crossed_and_the_weights_reached(lm):
 
 
 def test_other_weights_are_those_of_a_model_that_has_them(lm):
-    """Shared ones too: the embeddings of all these models but Llama's are the map to the vocabulary."""
+    """Shared ones too.
+
+    The embeddings of all these models but Llama's are the map to the vocabulary.
+    """
     tensors = other(lm)
     changed = copy.deepcopy(lm.model)
     with torch.no_grad():

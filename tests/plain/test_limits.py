@@ -1,4 +1,7 @@
-"""Study files and command lines beyond all measure: refused by a stated limit, with the key and the line, at once."""
+"""Study files and command lines beyond all measure.
+
+They are refused by a stated limit, with the key and the line, at once.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +35,10 @@ LAUGHS = "a: &a [x,x,x,x,x,x,x,x,x,x]\n" + "".join(
     for before, name in zip("abcdefgh", "bcdefghi", strict=True)
 )
 CHAIN = "a0: &a0 [x]\n" + "".join(f"a{i}: &a{i} [*a{i - 1}]\n" for i in range(1, 300))
-MANY = "a study may have 10,000 values at most, aliases counted as what they name: put long lists into files"
+MANY = (
+    "a study may have 10,000 values at most, aliases counted as what they name: put long lists "
+    "into files"
+)
 DEEP = "lists and mappings stand within each other at most 20 deep"
 DIGITS = "a whole number may have 100 digits at most; a text of digits needs quotes around it"
 
@@ -62,41 +68,107 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ("a: " + "{a: " * 30_000 + "}" * 30_000, f"line 1: {DEEP}"),
         ("- " * 5_000 + "x", f"line 1: {DEEP}"),
         (STUDY + "pool: [" + "x, " * 20_000 + "]", f"line 10: {MANY}"),
-        (STUDY + "# " + "x" * 300_000, "it is longer than the 262,144 characters that a study may have"),
+        (
+            STUDY + "# " + "x" * 300_000,
+            "it is longer than the 262,144 characters that a study may have",
+        ),
         (STUDY.replace("60000", "9" * 5_000), f"line 8: {DIGITS}"),
         (STUDY.replace("60000", "6_"), "line 8: budget is '6_'; expected a whole number."),
-        (STUDY.replace("60000", "!!int abc"), "line 8: the tag 'tag:yaml.org,2002:int' is not read: write the plain value"),
-        (STUDY.replace("60000", "!!bool maybe"), "line 8: the tag 'tag:yaml.org,2002:bool' is not read"),
-        (STUDY.replace("60000", "!!timestamp x"), "line 8: the tag 'tag:yaml.org,2002:timestamp' is not read"),
-        (STUDY.replace("60000", "!!python/name:os.system"), "line 8: the tag 'tag:yaml.org,2002:python/name:os.system' is not"),
+        (
+            STUDY.replace("60000", "!!int abc"),
+            "line 8: the tag 'tag:yaml.org,2002:int' is not read: write the plain value",
+        ),
+        (
+            STUDY.replace("60000", "!!bool maybe"),
+            "line 8: the tag 'tag:yaml.org,2002:bool' is not read",
+        ),
+        (
+            STUDY.replace("60000", "!!timestamp x"),
+            "line 8: the tag 'tag:yaml.org,2002:timestamp' is not read",
+        ),
+        (
+            STUDY.replace("60000", "!!python/name:os.system"),
+            "line 8: the tag 'tag:yaml.org,2002:python/name:os.system' is not",
+        ),
         (STUDY.replace("60000", "!mine x"), "line 8: the tag '!mine' is not read"),
-        (STUDY.replace("model: m", 'model: "\\uD800"'), "line 2: model: the text holds half a character"),
+        (
+            STUDY.replace("model: m", 'model: "\\uD800"'),
+            "line 2: model: the text holds half a character",
+        ),
         (STUDY.replace("model: m", 'model: "\\UFFFFFFFF"'), "line 2: this is not YAML"),
-        (STUDY.replace("model: m", 'model: "a\\0b"'), "line 2: model: the text holds a NUL character"),
-        (STUDY.replace("model: m", "model: \x07"), "line 2: this is not YAML: the character U+0007 cannot stand in it"),
-        (STUDY.replace("60000", "1" + "0" * 30), "line 8: budget is 1" + "0" * 30 + "; expected at most 1000000000000000."),
+        (
+            STUDY.replace("model: m", 'model: "a\\0b"'),
+            "line 2: model: the text holds a NUL character",
+        ),
+        (
+            STUDY.replace("model: m", "model: \x07"),
+            "line 2: this is not YAML: the character U+0007 cannot stand in it",
+        ),
+        (
+            STUDY.replace("60000", "1" + "0" * 30),
+            "line 8: budget is 1" + "0" * 30 + "; expected at most 1000000000000000.",
+        ),
         (STUDY.replace("60000", ".nan"), "line 8: budget is nan; expected"),
         (STUDY + "max_seconds: .inf", "line 10: max_seconds is inf; expected"),
-        (STUDY + "seeds: 1000000", "line 10: seeds is 1000000; expected at most 1,000 seeds, each below 2**32."),
-        (STUDY + "seeds: [4294967296]", "line 10: seeds is a list of 1; expected at most 1,000 seeds, each below 2**32."),
+        (
+            STUDY + "seeds: 1000000",
+            "line 10: seeds is 1000000; expected at most 1,000 seeds, each below 2**32.",
+        ),
+        (
+            STUDY + "seeds: [4294967296]",
+            "line 10: seeds is a list of 1; expected at most 1,000 seeds, each below 2**32.",
+        ),
         (STUDY + "length: 999999999", "line 10: length is 999999999; expected at most 10000."),
-        (STUDY + f"length: {list(range(1, 200))}", "line 10: length is a list of 199; expected at most 100 of them."),
+        (
+            STUDY + f"length: {list(range(1, 200))}",
+            "line 10: length is a list of 199; expected at most 100 of them.",
+        ),
         (STUDY + "memory: 9" + "0" * 40, "line 10: memory is"),
         (STUDY + "device: cuda:99999999", "line 10: device is 'cuda:99999999'"),
-        (STUDY.replace("{prompt}", "{prompt:999999999}"), "line 5, in task.template: .* has a slot {prompt:999999999}: "),
-        (STUDY.replace("{prompt}", "{prompt:" + "9" * 5_000 + "}"), "a number of tokens, like {prompt:3}, at most 10,000"),
+        (
+            STUDY.replace("{prompt}", "{prompt:999999999}"),
+            "line 5, in task.template: .* has a slot {prompt:999999999}: ",
+        ),
+        (
+            STUDY.replace("{prompt}", "{prompt:" + "9" * 5_000 + "}"),
+            "a number of tokens, like {prompt:3}, at most 10,000",
+        ),
         (STUDY.replace("{prompt}", "{prompt}" * 5_000), "has 5,000 slots: expected at most 64"),
-        (STUDY.replace("{prompt}", "{prompt!r}"), "line 5, in task.template: .* expected a plain name"),
-        (STUDY.replace("name: study", "name: " + "n" * 300), "line 1: name is .*; expected a name of at most 100 characters"),
+        (
+            STUDY.replace("{prompt}", "{prompt!r}"),
+            "line 5, in task.template: .* expected a plain name",
+        ),
+        (
+            STUDY.replace("name: study", "name: " + "n" * 300),
+            "line 1: name is .*; expected a name of at most 100 characters",
+        ),
         (STUDY.replace("name: study", "name: CON"), "line 1: name is 'CON'; expected another name"),
-        (STUDY.replace("[random]", "[random: {label: nul}]"), "line 9: strategies.0.random.label is 'nul'; expected another"),
-        (STUDY.replace("[random]", "[random: {label: 'a.'}]"), "strategies.0.random.label is 'a.'; expected another name"),
-        (STUDY.replace("[random]", '[random: {label: "a\\nb"}]'), "expected a name that can be a folder's"),
-        (STUDY.replace("[random]", "[random: {budget: 1" + "0" * 40 + "}]"), "strategies.0.random.budget is .*expected at most"),
-        (STUDY.replace("[random]", "[random, " + ", ".join(f"random: {{label: r{i}}}" for i in range(150)) + "]") + "seeds: 1000",
-         "line 9: this is a study of 151,000 runs .*; expected at most 100,000."),
+        (
+            STUDY.replace("[random]", "[random: {label: nul}]"),
+            "line 9: strategies.0.random.label is 'nul'; expected another",
+        ),
+        (
+            STUDY.replace("[random]", "[random: {label: 'a.'}]"),
+            "strategies.0.random.label is 'a.'; expected another name",
+        ),
+        (
+            STUDY.replace("[random]", '[random: {label: "a\\nb"}]'),
+            "expected a name that can be a folder's",
+        ),
+        (
+            STUDY.replace("[random]", "[random: {budget: 1" + "0" * 40 + "}]"),
+            "strategies.0.random.budget is .*expected at most",
+        ),
+        (
+            STUDY.replace(
+                "[random]",
+                "[random, " + ", ".join(f"random: {{label: r{i}}}" for i in range(150)) + "]",
+            )
+            + "seeds: 1000",
+            "line 9: this is a study of 151,000 runs .*; expected at most 100,000.",
+        ),
     ],
-)  # fmt: skip
+)
 def test_what_is_beyond_a_limit_is_refused_with_its_line(text: str, message: str) -> None:
     assert re.search(message if ".*" in message else re.escape(message), complaint(text))
 

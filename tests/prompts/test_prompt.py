@@ -81,7 +81,10 @@ def test_numbers_are_kept_in_float32(prompt):
         (
             PrefixPrompt,
             (3, 8),
-            r"a prefix prompt has shape \(length, layers, 2, key heads, size of a head\), got \(3, 8\)",
+            (
+                r"a prefix prompt has shape \(length, layers, 2, key heads, size of a head\), got "
+                r"\(3, 8\)"
+            ),
         ),
         (PrefixPrompt, (2, 3, 1, 3, 4), r"a prefix prompt has shape .*, got \(2, 3, 1, 3, 4\)"),
         (PrefixPrompt, (3, 2, 2, 1, 4, 1), "a prefix prompt has shape"),
@@ -120,7 +123,10 @@ def test_a_file_of_another_kind_is_refused(prompt, tmp_path):
     save_trained(prompt, path := tmp_path / "a.safetensors")
     for other in (GatedPrompt, PrefixPrompt, SoftPrompt):
         if other is not type(prompt):
-            complaint = f"expected the tensors {sorted(other.shapes)} of a {other.kind} prompt, found {sorted(prompt.shapes)}"
+            complaint = (
+                f"expected the tensors {sorted(other.shapes)} of a {other.kind} prompt, found "
+                f"{sorted(prompt.shapes)}"
+            )
             with pytest.raises(PromptError, match=re.escape(complaint)):
                 load_trained(path, other)
 
@@ -135,7 +141,9 @@ def test_damaged_and_pickled_files_are_named(content, tmp_path):
 def test_unknown_kinds_are_named():
     with pytest.raises(
         PromptError,
-        match="expected a prompt of kind hard, text, soft, prefix, gated, weights, tuned, got 'deep'",
+        match=(
+            "expected a prompt of kind hard, text, soft, prefix, gated, weights, tuned, got 'deep'"
+        ),
     ):
         prompt_from_json({"kind": "deep", "key": "k"})
 
@@ -214,7 +222,10 @@ def test_a_tuned_prompt_is_vectors_and_weights():
 def test_a_tuned_prompt_without_vectors_is_refused(tensors, got):
     with pytest.raises(
         PromptError,
-        match=rf"a tuned prompt has vectors of shape \(length, width\) beside its weights, got {got}",
+        match=(
+            r"a tuned prompt has vectors of shape \(length, width\) beside its "
+            f"weights, got {got}"
+        ),
     ):
         TunedPrompt(tensors)
 

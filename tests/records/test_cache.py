@@ -1,4 +1,7 @@
-"""The cache of scores: what it holds is what was put there, and where it cannot be used the study goes on without it."""
+"""The cache of scores: what it holds is what was put there.
+
+Where it cannot be used, the study goes on without it.
+"""
 
 import json
 import os

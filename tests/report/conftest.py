@@ -1,4 +1,7 @@
-"""Studies as `promptsearch compare` leaves them, made up: the scores are drawn, the files are real."""
+"""Studies as `promptsearch compare` leaves them, made up.
+
+The scores are drawn, the files are real.
+"""
 
 import hashlib
 import math
@@ -9,7 +12,8 @@ import pytest
 from promptsearch.records.sealed import write_record
 from promptsearch.tasks.metrics import metric_function
 
-#: label -> (kind, probability of a right answer, access, searches, deterministic, trainable, stored, prompt)
+#: label -> (kind, probability of a right answer, access, searches, deterministic, trainable,
+#: stored, prompt)
 STRATEGIES = {
     "manual": ("text", 0.62, "scores", False, True, 0, 9, "Is this movie review good or bad?"),
     "random": ("hard", 0.66, "scores", True, False, 0, 5, " film verdict| clearly | rating mood"),

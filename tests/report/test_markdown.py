@@ -9,7 +9,10 @@ from markdown_it import MarkdownIt
 from promptsearch.report import load_results
 from promptsearch.report.markdown import code, escape, to_markdown
 
-HOSTILE = "a | b `x` ``y`` **bold** <script>alert(1)</script> [l](http://x) \\| $z$ _u_ ~~s~~ &amp; ![i](j)\n# head\n- item"
+HOSTILE = (
+    "a | b `x` ``y`` **bold** <script>alert(1)</script> [l](http://x) \\| $z$ _u_ ~~s~~ &amp; "
+    "![i](j)\n# head\n- item"
+)
 
 
 def render(text):

@@ -1,11 +1,13 @@
 """What a stranger's results name is not run.
 
-Looked at, one by one: `metric` (`module:function`) in study.json, in certificates and in prompt.json, and strategies
-(`module:Class`) in study.json, run.json and result.json, here; PEFT's `megatron_core`, which PEFT imports, and its
-`auto_mapping`, in configs of exports, in tests/export; `trust_remote_code`, which is False or left to False wherever a
-model or tokenizer is loaded, so that `auto_map` names nothing; data sets of the Hub, which have no scripts any more; tags
-of YAML, in tests/test_limits.py; entry points, which are the user's own packages; templates of the report, which are files
-of this package; pickles, which law 9 forbids; the current folder, in which `python -m` would look for modules.
+Looked at, one by one: `metric` (`module:function`) in study.json, in certificates and in
+prompt.json, and strategies (`module:Class`) in study.json, run.json and result.json, here; PEFT's
+`megatron_core`, which PEFT imports, and its `auto_mapping`, in configs of exports, in tests/export;
+`trust_remote_code`, which is False or left to False wherever a model or tokenizer is loaded, so
+that `auto_map` names nothing; data sets of the Hub, which have no scripts any more; tags of YAML,
+in tests/test_limits.py; entry points, which are the user's own packages; templates of the report,
+which are files of this package; pickles, which law 9 forbids; the current folder, in which
+`python -m` would look for modules.
 """
 
 import sys
@@ -19,16 +21,25 @@ from promptsearch.records.sealed import read_record, write_record
 from promptsearch.report import load_results, write_report
 from promptsearch.report.summary import summarise
 
-LEFT_OUT = "Intervals of metric handy:share, and tests of who won by it, are left out: its code is the study's; add --trust-code."
+LEFT_OUT = (
+    "Intervals of metric handy:share, and tests of who won by it, are left out: its code is the "
+    "study's; add --trust-code."
+)
 
 
 @pytest.fixture
 def strange(make_study, monkeypatch):
-    """The folder of a study whose metric is a function beside it, made before runs recorded what reports need."""
+    """The folder of a study whose metric is a function beside it.
+
+    It was made before runs recorded what reports need.
+    """
     study = make_study(metric="handy:share", strategies=("random", "evolution")).fill()
     study.study["settings"]["strategies"] = [{"handy:Mine": {"label": "random"}}]
     study.write_study()
-    code = "open('ran', 'w').close()\ndef share(labels, predictions): return float((labels == predictions).mean())\n"
+    code = (
+        "open('ran', 'w').close()\ndef share(labels, predictions): return float((labels == "
+        "predictions).mean())\n"
+    )
     (study.folder / "handy.py").write_text(code)
     monkeypatch.chdir(study.folder)
     monkeypatch.setattr(sys, "path", [path for path in sys.path if path])

@@ -23,7 +23,8 @@ def test_a_winner_is_named_with_its_margin():
     said = verdict(samples, "accuracy")
     margin = samples["p_tuning"].mean - samples["random"].mean
     assert said.startswith(
-        f"p_tuning wins with accuracy {samples['p_tuning'].mean:.3f}, {margin:.3f} ahead of random (p = "
+        f"p_tuning wins with accuracy {samples['p_tuning'].mean:.3f}, {margin:.3f} ahead of "
+        "random (p = "
     )
     assert said.endswith("corrected for 3 comparisons).")
 
@@ -80,7 +81,8 @@ def test_one_strategy_has_nothing_to_be_compared_with():
 
 def test_no_finished_run():
     assert verdict({}, "accuracy", failed=1, unfinished=5) == (
-        "No run has finished: there is nothing to compare. Not counted: 1 run failed, 5 runs not made yet."
+        "No run has finished: there is nothing to compare. Not counted: 1 run failed, 5 runs not "
+        "made yet."
     )
 
 

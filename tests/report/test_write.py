@@ -22,8 +22,11 @@ def test_the_table_has_one_flat_row_a_run(make_study):
     write_report(study.folder)
     frame = pd.read_parquet(study.folder / "runs.parquet")
     assert frame[["label", "seed", "status"]].values.tolist() == [
-        ["manual", 0, "done"], ["random", 0, "done"], ["random", 2, "done"], ["random", 1, "failed"],
-    ]  # fmt: skip
+        ["manual", 0, "done"],
+        ["random", 0, "done"],
+        ["random", 2, "done"],
+        ["random", 1, "failed"],
+    ]
     assert not frame.map(lambda value: isinstance(value, (dict, list))).any().any()
     expected = study.result("reviews", "random", 2)
     row = frame.iloc[2]

@@ -26,23 +26,33 @@ from promptsearch.tasks.task import Example
 from promptsearch.tasks.template import Mark, Template
 from promptsearch.testing.tiny import tiny_model
 
-_TURN = "<|{{ message['role'] }}|>\n{{ CONTENT }}<|end|>\n{% endfor %}{% if add_generation_prompt %}<|assistant|>\n{% endif %}"
+_TURN = (
+    "<|{{ message['role'] }}|>\n{{ CONTENT }}<|end|>\n"
+    "{% endfor %}{% if add_generation_prompt %}<|assistant|>\n{% endif %}"
+)
 CHATS = {
     "default system prompt": (
-        "{% for message in messages %}{% if loop.first and message['role'] != 'system' %}<|system|>\nYou are {kind}<|end|>\n"
+        "{% for message in messages %}{% if loop.first and message['role'] != 'system' %}"
+        "<|system|>\nYou are {kind}<|end|>\n"
         "{% endif %}" + _TURN.replace("CONTENT", "message['content']")
     ),
     "strips": "{% for message in messages %}"
     + _TURN.replace("CONTENT", "message['content'] | trim"),
     "no system": (
-        "{{ bos_token }}{% if messages[0]['role'] == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}"
+        "{{ bos_token }}{% if messages[0]['role'] == 'system' %}"
+        "{{ raise_exception('System role not supported') }}{% endif %}"
         "{% for message in messages %}" + _TURN.replace("CONTENT", "message['content'] | trim")
     ),
     "begins": (
-        "{{ bos_token }}<|system|>\n\nToday: {{ date_string }}\n\n{% for message in messages %}<|{{ message['role'] }}|>\n\n"
-        "{{ message['content'] }}<|end|>{% endfor %}{% if add_generation_prompt %}<|assistant|>\n\n{% endif %}"
+        "{{ bos_token }}<|system|>\n\nToday: {{ date_string }}\n\n"
+        "{% for message in messages %}<|{{ message['role'] }}|>\n\n"
+        "{{ message['content'] }}<|end|>{% endfor %}{% if add_generation_prompt %}"
+        "<|assistant|>\n\n{% endif %}"
     ),
-    "one turn": "{% for message in messages %}{{ message['content'] }}{{ '\n\n' if not loop.last else ' <|user|>' }}{% endfor %}",
+    "one turn": (
+        "{% for message in messages %}{{ message['content'] }}"
+        "{{ '\n\n' if not loop.last else ' <|user|>' }}{% endfor %}"
+    ),
 }
 SYSTEM = [{"system": "Task: {prompt}"}, {"user": "{text}"}, {"assistant": "It was {answer}"}]
 USER = [{"user": "Now: {prompt}\nThe {text} film."}, {"assistant": "{answer}"}]
@@ -149,7 +159,8 @@ def test_what_a_chat_template_writes_and_strips_is_found(models_of_llama):
     assert [mark[1:] for mark in stripped.marks] == [(False, True), (True, True), (True, False)]
     user = render(Template.parse(USER), models_of_llama["default system prompt"])
     assert user.shown == (
-        "<|system|>\nYou are {{kind}}<|end|>\n<|user|>\nNow: {prompt}\nThe {text} film.<|end|>\n<|assistant|>\n{answer}"
+        "<|system|>\nYou are {{kind}}<|end|>\n<|user|>\nNow: {prompt}\nThe {text} film.<|end|>\n"
+        "<|assistant|>\n{answer}"
     )
     assert user.written[0] == "<|system|>\nYou are {{kind}}<|end|>\n<|user|>\nNow:"
     assert (

@@ -1,4 +1,7 @@
-"""The engine against the plain way: one example at a time through the model's own forward (laws 2 and 3)."""
+"""The engine against the plain way (laws 2 and 3).
+
+The plain way is one example at a time through the model's own forward.
+"""
 
 import numpy as np
 import pytest
@@ -63,7 +66,10 @@ def prompts_for(lm, length):
 
 
 def plain(lm, template, example, choices, prompt):
-    """Log-probability and greedy flag of each answer, by the model's own forward on one unpadded row."""
+    """Log-probability and greedy flag of each answer.
+
+    By the model's own forward on one unpadded row.
+    """
     layout = lay_out(template, lm, example, choices)
     lengths = [slot.length for slot in template.slots]
     if isinstance(prompt, SoftPrompt):
@@ -208,7 +214,10 @@ def test_ties_count_as_wrong():
 
 @pytest.fixture
 def glued():
-    """The input grows onto the prompt's last word: " c" + "apital" are one token in the whole text."""
+    """The input grows onto the prompt's last word.
+
+    " c" + "apital" are one token in the whole text.
+    """
     data = [{"text": f"apital {i}", "label": i % 2} for i in range(24)]
     return Task.from_rows(
         data,
@@ -224,7 +233,10 @@ def test_a_joint_that_does_not_hold_is_named(lm, glued, kind):
     split, template = glued.splits["search"], glued.template.bind(2).taking(kind)
     with pytest.raises(
         TemplateError,
-        match=r"does not join with prompts of the pool on the search split: in example 0 .* is cut into",
+        match=(
+            "does not join with prompts of the pool on the search split: in example 0 .* is cut "
+            "into"
+        ),
     ):
         check_joints(template, lm, split, glued.choices, PromptSpace(lm.encode(" c"), 2, lm.decode))
     check_joints(template, lm, split, glued.choices, PromptSpace(lm.encode(" movie"), 2, lm.decode))

@@ -1,4 +1,7 @@
-"""Gated prompts in the engine: against a plain forward with hooks, one row at a time (law 3), and their gradient."""
+"""Gated prompts in the engine, and their gradient.
+
+Against a plain forward with hooks, one row at a time (law 3).
+"""
 
 import numpy as np
 import pytest
@@ -72,7 +75,10 @@ def make_prompts(lm, layers=2, form="head", count=3, length=LENGTH, seed=0):
 
 
 def plain(engine, example, prompt, attending_to):
-    """Summed log-probability of each answer by the model's own forward, one row at a time, and the tokens of the longest."""
+    """Summed log-probability of each answer, and the tokens of the longest.
+
+    By the model's own forward, one row at a time.
+    """
     lm, layout = engine._lm, lay_out(engine._template, engine._lm, example, engine._choices)
     found = []
     for answer in layout.answers:
@@ -260,7 +266,10 @@ def test_memory_for_half_of_the_examples_keeps_what_fits(llama):
     assert np.array_equal(first.losses, again.losses), "what is kept changes no digit"
     with pytest.raises(
         ModelError,
-        match=r"a memory of 100 bytes does not hold the states of search example \d+: \d+ tokens of 128",
+        match=(
+            r"a memory of 100 bytes does not hold the states of search example \d+: \d+ tokens of "
+            "128"
+        ),
     ):
         make_engine(llama, memory=100)
 
@@ -352,7 +361,9 @@ SIZES = {
 def test_a_model_whose_attention_is_not_known_takes_no_gated_prompt():
     with pytest.raises(
         ModelError,
-        match="'stranger' takes no gated prompt: its GPTNeoXAttention has neither k_proj and v_proj",
+        match=(
+            "'stranger' takes no gated prompt: its GPTNeoXAttention has neither k_proj and v_proj"
+        ),
     ):
         make_engine(stranger(GPTNeoXConfig(**SIZES)))
     with pytest.raises(

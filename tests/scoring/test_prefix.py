@@ -1,5 +1,7 @@
-"""Prefixes in the engine: against the model's own forward with the same keys and values in its cache (law 3), and their
-gradient."""
+"""Prefixes in the engine, and their gradient.
+
+Against the model's own forward with the same keys and values in its cache (law 3).
+"""
 
 import numpy as np
 import pytest
@@ -72,7 +74,10 @@ def cache(lm, prefix):
 
 
 def plain(engine, example, prefix):
-    """Summed log-probability of each answer: the whole text below the model's own cache, one row at a time."""
+    """Summed log-probability of each answer.
+
+    The whole text below the model's own cache, one row at a time.
+    """
     lm, layout = engine._lm, lay_out(engine._template, engine._lm, example, engine._choices)
     found = []
     for answer in layout.answers:
@@ -114,7 +119,10 @@ def test_text_answers_too(lm):
 
 
 def test_the_keys_and_values_of_words_are_worth_the_words(lm):
-    """A front prompt compiles to a prefix exactly: what it leaves in the cache does not depend on the input."""
+    """A front prompt compiles to a prefix exactly.
+
+    What it leaves in the cache does not depend on the input.
+    """
     task = Task.from_rows(
         ROWS, template=FRONT, label="label", answers={0: "bad", 1: "good"}, splits=SPLITS
     )
@@ -264,7 +272,10 @@ def test_a_prefix_of_another_length_or_model_is_refused(llama, change):
 def test_a_row_that_is_longer_with_its_prefix_than_the_context_is_named(llama):
     with pytest.raises(
         TemplateError,
-        match=r"example \d+ has 5\d\d tokens with a prompt of 500, but the model reads at most 512: shorten the prompt",
+        match=(
+            r"example \d+ has 5\d\d tokens with a prompt of 500, but the model reads at most 512: "
+            "shorten the prompt"
+        ),
     ):
         make_engine(llama, length=500)
 

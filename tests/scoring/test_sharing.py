@@ -1,4 +1,7 @@
-"""Whatever is shared, losses are those of one row at a time; and what is shared is computed once."""
+"""Whatever is shared, losses are those of one row at a time.
+
+And what is shared is computed once.
+"""
 
 import logging
 
@@ -117,7 +120,10 @@ def test_all_plans_give_the_losses_of_one_row_at_a_time(lm, template, answers, m
 
 @pytest.mark.parametrize("template", [FRONT, BEHIND])
 def test_padding_on_the_left_changes_nothing(lm, template):
-    """The model's own forward, all rows padded on the left to one length, with the positions that belong to that."""
+    """The model's own forward, all rows padded on the left to one length.
+
+    The positions belong to that.
+    """
     engine = make_engine(lm, template)
     prompt = make_prompts(lm, 3)[0]
     task = make_task(template)
@@ -202,7 +208,10 @@ def test_memory_for_half_of_the_inputs_keeps_what_fits_beside_the_others(llama):
 def test_memory_smaller_than_one_example_needs_is_refused(llama):
     with pytest.raises(
         ModelError,
-        match=r"a memory of 100 bytes does not hold .* search example \d+: \d+ tokens of .* Expected at least",
+        match=(
+            r"a memory of 100 bytes does not hold .* search example \d+: \d+ tokens of .* "
+            "Expected at least"
+        ),
     ):
         make_engine(llama, BEHIND, memory=100)
 
@@ -286,7 +295,10 @@ def test_a_tree_holds_every_row_and_each_shared_beginning_once(rows):
 
 @pytest.mark.parametrize("answers", [(" very bad", " good indeed"), None])
 def test_a_row_that_would_lie_in_the_prompts_trunk_altogether_is_not_scored_so(llama, answers):
-    """An empty text behind the prompt, and answers of several tokens: nothing of the row would be left to read from."""
+    """An empty text behind the prompt, and answers of several tokens.
+
+    Nothing of the row would be left to read from.
+    """
     texts = ["", *(f" {row['text']}" for row in ROWS[1:])]
     labels = [i % 2 if answers else (" good", " bad movie")[i % 2] for i in range(len(texts))]
     rows = [{"text": text, "label": label} for text, label in zip(texts, labels, strict=True)]

@@ -1,4 +1,7 @@
-"""The gradient with respect to tokens, against one-hot vectors through the model's own forward, and finite differences."""
+"""The gradient with respect to tokens.
+
+Against one-hot vectors through the model's own forward, and finite differences.
+"""
 
 from __future__ import annotations
 
@@ -46,7 +49,10 @@ def real(lm, template, answers=("bad", "good movie"), budget=None, dtype=torch.f
 
 
 def one_hot_gradient(architecture, lm, task, prompt, ids):
-    """Of the mean loss, shape (length, vocabulary): one-hot vectors times the weights, row by row, without the engine."""
+    """The mean loss's gradient, shape (length, vocabulary).
+
+    One-hot vectors times the weights, row by row, without the engine.
+    """
     weight = lm.model.get_input_embeddings().weight.detach()
     scale = weight.shape[1] ** 0.5 if architecture == "gemma3" else 1.0
     size = len(weight)

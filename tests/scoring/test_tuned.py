@@ -1,4 +1,7 @@
-"""Vectors with changed weights in the engine: against a plain forward of a model that has the weights (law 3), gradients too."""
+"""Vectors with changed weights in the engine, gradients too.
+
+Against a plain forward of a model that has the weights (law 3).
+"""
 
 from __future__ import annotations
 
@@ -78,9 +81,12 @@ def with_weights(lm, prompt):
 
 
 def log_probabilities(lm, task, model, vectors, example):
-    """Of each answer, by the model's own forward of embeddings, one row at a time; and the most tokens of an answer.
+    """Log-probability of each answer, one row at a time; and the most tokens of an answer.
 
-    The row is that of a soft prompt: each segment of the template as the user wrote it, special tokens first of all.
+    By the model's own forward of embeddings.
+
+    The row is that of a soft prompt: each segment of the template as the user wrote it, special
+    tokens first of all.
     """
     template = task.template.bind(3)
     embed = model.get_input_embeddings()

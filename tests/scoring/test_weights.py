@@ -1,4 +1,7 @@
-"""Changed weights in the engine: against models that have them (law 3), against PEFT, and their gradient against plain torch."""
+"""Changed weights in the engine.
+
+Against models that have them (law 3), against PEFT, and their gradient against plain torch.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""What a record says about training: a finding for each way in which it fails silently, and none where all is well."""
+"""What a record says about training.
+
+A finding for each way in which it fails silently, and none where all is well.
+"""
 
 import json
 
@@ -42,7 +45,10 @@ def test_a_good_training_has_no_findings():
         ),
         (
             {"winner": 0.8},
-            "the result is worse than the empty prompt: 0.800 against 0.700 nats on the select split",
+            (
+                "the result is worse than the empty prompt: 0.800 against 0.700 nats on the "
+                "select split"
+            ),
         ),
     ],
 )

@@ -93,6 +93,8 @@ def test_trying_goes_on_to_its_limit():
     assert propose([["", "..."], ["", "new"]], retries=1) == {1: "new"}
     with pytest.raises(
         NothingUsable,
-        match="nothing usable in 2 tries: no new one of less than 6 tokens. Its last answer was '...'",
+        match=(
+            "nothing usable in 2 tries: no new one of less than 6 tokens. Its last answer was '...'"
+        ),
     ):
         propose([["", "..."], ["", "..."], ["", "new"]], retries=1)

@@ -1,4 +1,7 @@
-"""The loop: what a stranger's strategy does wrong is named; a search that time ended is not gone on with."""
+"""The loop: what a stranger's strategy does wrong is named.
+
+A search that time ended is not gone on with.
+"""
 
 import os
 
@@ -106,7 +109,7 @@ class Counts(Walks):
 
 @pytest.fixture
 def stopped(tmp_path, monkeypatch):
-    """The folder of a search that was killed after its 9th evaluation, and what it should end with."""
+    """The folder of a search that was killed after its 9th evaluation, and how it should end."""
     monkeypatch.setattr("promptsearch.search.loop._SAVING_SHARE", 1e9)  # at every chance
     whole = scorer().objective(log=RunLog())
     search(Counts(whole, seed=0))

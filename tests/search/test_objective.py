@@ -1,4 +1,7 @@
-"""The books of the objective, whatever a strategy asks for: properties over random asks, budgets and failures."""
+"""The books of the objective, whatever a strategy asks for.
+
+Properties over random asks, budgets and failures.
+"""
 
 import itertools
 import math

@@ -1,4 +1,4 @@
-"""Options of strategies, read from annotations: ranges as well as types, before there is a model."""
+"""Options of strategies, read from annotations before there is a model: ranges and types."""
 
 from __future__ import annotations
 

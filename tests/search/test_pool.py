@@ -45,7 +45,8 @@ def facts():
 
 
 def test_mutual_information_is_that_of_a_table_computed_by_hand():
-    # Two labels, 6 and 4 examples. Smoothing adds 5 examples, 3 of the first label and 2 of the second.
+    # Two labels, 6 and 4 examples. Smoothing adds 5 examples, 3 of the first label and 2 of the
+    # second.
     found = pointwise_mutual_information([[5, 0], [3, 2], [0, 1]], [6, 4])
     expected = np.log([[(8 / 10) / 0.6, (2 / 10) / 0.4], [1, 1], [(3 / 6) / 0.6, (3 / 6) / 0.4]])
     np.testing.assert_allclose(found, expected, atol=1e-12)
@@ -67,7 +68,8 @@ def test_mutual_information_does_not_depend_on_the_order_of_the_labels(rows, ord
 
 
 def test_words_of_the_task_are_ranked_by_what_they_tell_of_the_label(tiny):
-    # "funny" and "hate" each stand in 3 examples of one label, "story" in 1, "the" in all; of "don't" no part is a word.
+    # "funny" and "hate" each stand in 3 examples of one label, "story" in 1, "the" in all; of
+    # "don't" no part is a word.
     data = examples(
         ("the funny, funny movie", 1),
         ("the funny story", 1),
@@ -136,7 +138,10 @@ def test_what_a_list_may_not_hold_is_left_out_and_told(tiny, films):
     assert pool.made == "3 words of a list without 1 answer tokens ( good)"
     with pytest.raises(
         StudyError,
-        match=r"'films' is empty: all of the 2 words of a list are left out, 2 answer tokens \( good",
+        match=(
+            "'films' is empty: all of the 2 words of a list are left out, 2 answer "
+            r"tokens \( good"
+        ),
     ):
         make_pool(("good", "bad"), Path(), films, tiny, ())
 
@@ -220,11 +225,17 @@ def test_bad_pools_are_refused_with_what_is_there(tiny, films, tmp_path):
     usable = len(tiny.words) - 2
     refused(
         usable + 1,
-        f"the pool wants {usable + 1} words, but this tokenizer has {usable} that are no answers of task 'films'",
+        (
+            f"the pool wants {usable + 1} words, but this tokenizer has {usable} that are no "
+            "answers of task 'films'"
+        ),
     )
     refused(
         dict(task=500),
-        r"the pool wants 500 words of the task, but the 32 search examples of 'films' .* lower 'task'",
+        (
+            "the pool wants 500 words of the task, but the 32 search examples of 'films' .* "
+            "lower 'task'"
+        ),
     )
     refused(dict(file="none.txt"), "cannot read the pool from .*none.txt: No such file")
     (tmp_path / "empty.txt").write_text("\n  \n")

@@ -1,4 +1,7 @@
-"""Pruning by influence: against brute force, paid once and charged to every run of hard prompts, the same after a kill."""
+"""Pruning by influence: against brute force, and the same after a kill.
+
+It is paid once and charged to every run of hard prompts.
+"""
 
 import json
 from dataclasses import replace
@@ -134,9 +137,9 @@ def test_the_price_is_charged_to_each_run_of_hard_prompts_and_to_no_other(tiny, 
     assert found.study.tasks["films"].pool == 5
     about = dict(facts(found))["Task films"]
     assert (
-        "pool of 5 tokens: the 5 tokens of most influence on 8 training examples, of 30: the 30 most frequent words"
-        in about
-    )
+        "pool of 5 tokens: the 5 tokens of most influence on 8 training examples, of 30: the "
+        "30 most frequent words"
+    ) in about
     assert f"found for {price:,} LM tokens, charged to each run of hard prompts" in about
     assert found.study.tasks["films"].pool_hash[:16] in about
     html = (tmp_path / "report.html").read_text()

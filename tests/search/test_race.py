@@ -1,4 +1,7 @@
-"""Racing against full scoring: the best survives, the worst are paid for in part, and nothing unscored wins."""
+"""Racing against full scoring: the best survives, and nothing unscored wins.
+
+The worst are paid for in part.
+"""
 
 import numpy as np
 import pytest
@@ -18,7 +21,10 @@ EXAMPLES = np.arange(128)
 
 
 def table(rng, count, spread):
-    """Losses of prompts of different quality: each example is hard or easy for all of them, and a little for each."""
+    """Losses of prompts of different quality.
+
+    Each example is hard or easy for all of them, and a little for each.
+    """
     quality = rng.normal(0, spread, count)
     return (
         1
@@ -61,7 +67,10 @@ def test_the_best_survives_as_often_as_promised_and_the_price_falls():
 
 
 def test_among_equal_prompts_the_winner_is_as_good_as_the_best():
-    """Where all are equally good, one that happens to be best may be dropped: for one that is not significantly worse."""
+    """Where all are equally good, one that happens to be best may be dropped.
+
+    It is dropped for one that is not significantly worse.
+    """
     rng = np.random.default_rng(1)
     worse = 0
     for _ in range(300):
@@ -77,7 +86,10 @@ def test_among_equal_prompts_the_winner_is_as_good_as_the_best():
 
 @pytest.mark.parametrize("correlation", [0.0, 0.9])
 def test_a_prompt_as_good_as_the_incumbent_is_dropped_as_seldom_as_promised(correlation):
-    """The test at all looks together: against a given leader with the same mean over all examples."""
+    """The test at all looks together.
+
+    Against a given leader with the same mean over all examples.
+    """
     rng = np.random.default_rng(5)
     dropped = 0
     for _ in range(2000):
@@ -229,7 +241,10 @@ def test_a_dropped_prompt_asked_for_again_costs_nothing():
 
 
 def test_a_race_decides_the_same_with_a_full_cache(tmp_path):
-    """Scores come back from the cache with six decimals; fresh ones must be rounded before anything is decided by them."""
+    """Scores come back from the cache with six decimals.
+
+    Fresh ones must be rounded before anything is decided by them.
+    """
 
     class Confident(PlantedScorer):
         """Losses so small that six decimals make many of them equal."""
@@ -271,7 +286,10 @@ def test_a_race_decides_the_same_with_a_full_cache(tmp_path):
 
 
 def test_replaying_a_race_that_ended_early_pays_for_what_it_saw(tmp_path):
-    """All contestants fail in the first block, so the inputs of the other blocks are still to be paid."""
+    """All contestants fail in the first block.
+
+    So the inputs of the other blocks are still to be paid.
+    """
 
     class Fails(PlantedScorer):
         def score(self, prompts, examples):

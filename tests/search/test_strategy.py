@@ -1,4 +1,7 @@
-"""Strategies are found by entry point or by module:Class, and their options are checked and documented."""
+"""Strategies are found by entry point or by module:Class.
+
+Their options are checked and documented.
+"""
 
 import inspect
 import re
@@ -196,7 +199,10 @@ def test_a_module_that_is_not_there_is_named(here):
 
 
 def test_names_are_listed_without_importing_any_strategy():
-    code = "import sys, promptsearch.search.listing as s; assert 'optuna' in s.known_strategies() and 'optuna' not in sys.modules"
+    code = (
+        "import sys, promptsearch.search.listing as s; assert 'optuna' in s.known_strategies() "
+        "and 'optuna' not in sys.modules"
+    )
     subprocess.run([sys.executable, "-c", code], check=True)
 
 

@@ -1,4 +1,7 @@
-"""The training loop of all trained strategies: what it refuses, parts of a step, a training that diverges, what it notes."""
+"""The training loop of all trained strategies.
+
+What it refuses, parts of a step, a training that diverges, what it notes.
+"""
 
 from __future__ import annotations
 
@@ -55,7 +58,10 @@ def test_wrong_options_are_named(name, options, complaint):
 
 
 def test_training_is_a_plain_loop_of_torch():
-    """AdamW with clipping, a linear rise over the first tenth of the steps, and a linear fall to zero."""
+    """AdamW with clipping and a schedule.
+
+    A linear rise over the first tenth of the steps, and a linear fall to zero.
+    """
     made, given = (
         PromptTuning(planted_objective(), seed=0, rate=0.05, batch=8, interval=4) for _ in range(2)
     )
@@ -247,7 +253,10 @@ class LongLead(PlantedScorer):
 @pytest.mark.parametrize("scorer", [PlantedScorer, LongLead])
 @pytest.mark.parametrize("interval", [2, 8, 12])
 def test_the_schedule_ends_with_the_budget_and_its_last_step_is_scored(scorer, interval):
-    """What stands before the prompt is paid once an example: counted in every step, it would end the schedule far too early."""
+    """What stands before the prompt is paid once an example.
+
+    Counted in every step, it would end the schedule far too early.
+    """
     source = scorer("separable", examples=64)
     objective = source.objective(40_000, reserve=lambda length, prompts: 40 * min(prompts, 10))
     strategy = PromptTuning(objective, seed=0, batch=8, interval=interval)

@@ -1,4 +1,7 @@
-"""AutoPrompt: the conformance suite, its step against brute force, and the mistakes of the released code."""
+"""AutoPrompt.
+
+The conformance suite, its step against brute force, and the mistakes of the released code.
+"""
 
 from __future__ import annotations
 
@@ -42,7 +45,10 @@ def step(strategy):
 
 
 def test_all_candidates_are_the_best_of_all_exchanges_where_the_loss_is_linear(monkeypatch):
-    """Brute force over every token of the position: with a linear loss the gradient tells the truth."""
+    """Brute force over every token of the position.
+
+    With a linear loss the gradient tells the truth.
+    """
     scorer, strategy = made(candidates=5)
     weights = np.random.default_rng(3).normal(size=(4, 8))
 

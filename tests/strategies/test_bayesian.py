@@ -113,7 +113,10 @@ def test_expected_improvement_is_that_of_scikit_learns_process():
 
 
 def test_the_few_examples_are_those_that_speak_for_all():
-    """Half of the examples are noise, the others move with the prompts: none of the noise is taken."""
+    """Half of the examples are noise, the others move with the prompts.
+
+    None of the noise is taken.
+    """
     rng = np.random.default_rng(3)
     height = rng.normal(size=(30, 1))
     losses = np.concatenate(

@@ -26,7 +26,10 @@ def test_beats_random_on_what_its_docstring_names(kind):
 
 
 def run(scorer, evaluations, asked=None, **options):
-    """Objective and strategy after a run; `asked` receives of each ask the most probable prompt, the prompts and their keys."""
+    """Objective and strategy after a run.
+
+    `asked` receives of each ask the most probable prompt, the prompts and their keys.
+    """
     objective = scorer.objective(scorer.budget(evaluations))
     strategy = Bdpl(objective, seed=0, **options)
     ask = strategy.ask

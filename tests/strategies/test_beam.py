@@ -41,7 +41,10 @@ def scored(objective):
 
 
 def textbook(scorer, width):
-    """All tokens behind each of the best beginnings, depth by depth: all that is scored, and the best of it."""
+    """All tokens behind each of the best beginnings, depth by depth.
+
+    Returns all that is scored, and the best of it.
+    """
     beams, depths = [()], []
     for _ in range(scorer.space.length):
         children = [(*beam, token) for beam in beams for token in scorer.space.pool.tolist()]

@@ -41,7 +41,10 @@ def test_a_step_of_one_moves_the_vectors_as_far_as_the_embeddings_are_spread():
 
 
 def test_it_converges_on_a_planted_prompt_that_lies_in_its_reach():
-    """With as many dimensions as the prompt has numbers, the subspace is everything: the optimum comes near."""
+    """With as many dimensions as the prompt has numbers, the subspace is everything.
+
+    The optimum comes near.
+    """
     scorer = PlantedScorer("separable", length=1)
     objective = scorer.objective(scorer.budget(600))
     search(BlackBoxTuning(objective, seed=0, dimensions=8))

@@ -101,7 +101,10 @@ def test_an_equal_loss_is_no_improvement():
 
 
 def test_tokens_that_were_not_tried_at_a_position_come_first():
-    """On a plateau of 40 tokens at 2 positions, 8 at a time: five visits to a position try all of them."""
+    """On a plateau of 40 tokens at 2 positions, 8 at a time.
+
+    Five visits to a position try all of them.
+    """
     objective = planted_objective(pool=40, length=2, budget=None)
     strategy = Coordinate(objective, seed=0, tries=8)
     tried = [set(), set()]

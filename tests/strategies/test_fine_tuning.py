@@ -1,4 +1,7 @@
-"""Fine-tuning: the conformance suite, its steps against plain torch, and a kill that leaves no state."""
+"""Fine-tuning.
+
+The conformance suite, its steps against plain torch, and a kill that leaves no state.
+"""
 
 from __future__ import annotations
 
@@ -55,7 +58,10 @@ def test_it_starts_from_the_lm_itself(arena):
 
 
 def test_its_steps_are_those_of_a_plain_training_loop(arena):
-    """Three steps of AdamW with this schedule and clipping on the same minibatches, by transformers and torch alone."""
+    """Three steps of AdamW with this schedule and clipping on the same minibatches.
+
+    By transformers and torch alone.
+    """
     strategy = FineTuning(objective(arena), seed=3, rate=0.001, batch=4, interval=3)
     strategy._schedule = lambda step: 1 - step / 4
     strategy.tell(prompts := strategy.ask(), strategy.objective.evaluate(prompts))
@@ -83,7 +89,8 @@ def test_its_steps_are_those_of_a_plain_training_loop(arena):
         optimizer.step()
     start = lm.weights.tensors
     for name, parameter in model.named_parameters():
-        # A weight whose gradient is next to nothing goes up or down by a whole step: AdamW divides by its size.
+        # A weight whose gradient is next to nothing goes up or down by a whole step: AdamW divides
+        # by its size.
         far = (found[name] - parameter).abs() > 1e-4
         assert far.float().mean() < 0.01, name
     assert max(float((found[name] - start[name]).abs().max()) for name in start) > 1e-3

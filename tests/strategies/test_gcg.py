@@ -1,4 +1,7 @@
-"""GCG: the conformance suite, a step against brute force on a real architecture, and the mistakes of released code."""
+"""GCG: the conformance suite, and a step against brute force on a real architecture.
+
+And the mistakes of released code.
+"""
 
 from __future__ import annotations
 
@@ -73,7 +76,10 @@ def real(tiny, films):
 
 
 def test_a_step_equals_a_plain_reference_step(real, tiny, films):
-    """One-hot autograd and the top tokens by transformers alone; the best of them by brute force is the next prompt."""
+    """One-hot autograd and the top tokens by transformers alone.
+
+    The best of them by brute force is the next prompt.
+    """
     objective = real()
     space = objective.space
     strategy = GCG(objective, seed=0, width=10_000, top=4, batch=6)
@@ -115,7 +121,10 @@ def test_a_step_equals_a_plain_reference_step(real, tiny, films):
 
 
 def test_the_best_of_all_single_exchanges_is_among_the_tokens_of_the_largest_gradient(real):
-    """Against brute force over every exchange: the gradient's tokens are better than as many random ones."""
+    """Against brute force over every exchange.
+
+    The gradient's tokens are better than as many random ones.
+    """
     objective = real()
     strategy = GCG(objective, seed=0, width=10_000, top=8, batch=20)
     (present,), _ = step(strategy)
@@ -126,7 +135,10 @@ def test_the_best_of_all_single_exchanges_is_among_the_tokens_of_the_largest_gra
 
 
 def test_the_best_prompt_is_never_replaced_by_a_worse_one():
-    """Trap: without a buffer, the released code goes on from each step's best candidate even where it is worse."""
+    """Trap: without a buffer, the released code goes on from each step's best candidate.
+
+    It does so even where that one is worse.
+    """
     scorer, strategy = made()
     strategy._buffer = [scorer.optimum]
     for _ in range(20):
@@ -136,7 +148,10 @@ def test_the_best_prompt_is_never_replaced_by_a_worse_one():
 
 @pytest.mark.parametrize("buffer", [1, 3])
 def test_candidates_are_compared_with_the_buffer_on_the_same_examples(buffer):
-    """Trap: losses of different minibatches do not compare, so what is kept is scored again with the candidates."""
+    """Trap: losses of different minibatches do not compare.
+
+    So what is kept is scored again with the candidates.
+    """
     _, strategy = made(buffer=buffer)
     kept = list(strategy._buffer)
     for _ in range(10):

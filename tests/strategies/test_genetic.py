@@ -46,7 +46,10 @@ def step(strategy, change=lambda values: values):
 
 
 def test_index_computed_before_a_reordering():
-    """ClaPS stored a prompt at an index that a sort had made another's: here each member's value is its own."""
+    """ClaPS stored a prompt at an index that a sort had made another's.
+
+    Here each member's value is its own.
+    """
     objective = planted_objective("pairwise", budget=None)
     strategy = Genetic(objective, seed=0)
     told = {}
@@ -62,7 +65,10 @@ def test_index_computed_before_a_reordering():
 
 
 def test_crossover_that_returns_one_parent_whole():
-    """ClaPS' never mixed tokens: here a child of parents that differ in two tokens or more is neither of them."""
+    """ClaPS' never mixed tokens.
+
+    Here a child of parents that differ in two tokens or more is neither of them.
+    """
     strategy = Genetic(planted_objective(length=6), seed=0)
 
     @settings(max_examples=200, deadline=None)
@@ -84,7 +90,10 @@ def test_crossover_takes_every_position_from_either_parent():
 
 
 def test_position_0_never_mutated():
-    """On T5, ClaPS never changed the first token: here each position changes in one child of `length`, more or less."""
+    """On T5, ClaPS never changed the first token.
+
+    Here each position changes in one child of `length`, more or less.
+    """
     scorer = PlantedScorer("separable", pool=100, length=5)
     strategy = Genetic(scorer.objective(), seed=0)
     ids = scorer.optimum.ids
@@ -106,7 +115,10 @@ def test_a_mutation_draws_from_the_whole_pool_its_ends_included():
 @settings(max_examples=10, deadline=None)
 @given(st.integers(1, 6), st.integers(2, 40), st.integers(0, 3))
 def test_length_drift(length, pool, neighbours):
-    """ClaPS decoded and encoded each generation: here every prompt has the space's length, from its pool, to the end."""
+    """ClaPS decoded and encoded each generation.
+
+    Here every prompt has the space's length, from its pool, to the end.
+    """
     objective = planted_objective(pool=pool, length=length, budget=None)
     strategy = Genetic(objective, seed=0, neighbours=neighbours, immigrants=0.0)
     for _ in range(6):
@@ -115,7 +127,10 @@ def test_length_drift(length, pool, neighbours):
 
 
 def test_duplicates_rescored():
-    """EvoPrompt scores the same child again and again: here no prompt is proposed twice, to the end of a small space."""
+    """EvoPrompt scores the same child again and again.
+
+    Here no prompt is proposed twice, to the end of a small space.
+    """
     objective = planted_objective(pool=6, length=3, budget=None)
     assert search(Genetic(objective, seed=0)) == "nothing left to propose"
     keys = [prompt["key"] for line in objective.log.lines for prompt in line["prompts"]]
@@ -165,7 +180,10 @@ def test_failed_prompts_do_not_survive_and_a_generation_that_failed_is_followed_
 
 
 def test_immigrants_are_a_share_of_the_children():
-    """Offspring of a population of one token at each position is this token but for mutations; immigrants are not."""
+    """Offspring of a population of one token at each position is this token but for mutations.
+
+    Immigrants are not.
+    """
     objective = planted_objective(pool=100, length=8, budget=None)
     strategy = Genetic(objective, seed=0, immigrants=0.25, children=400)
     step(strategy)

@@ -23,7 +23,10 @@ class TestDE(StrategyConformance):
 
 
 class Counting:
-    """A proposer that never says the same twice, but for every third answer, and remembers what it was asked."""
+    """A proposer that never says the same twice, but for every third answer.
+
+    It remembers what it was asked.
+    """
 
     def __init__(self):
         self.asked, self.said = [], 0

@@ -73,7 +73,8 @@ def test_a_try_after_a_vain_one_asks_anew():
 
 @pytest.mark.parametrize("method", ["ape", "opro"])
 def test_never_sampled_prompts_do_not_win(method):
-    # APE's bandits gave 0 to prompts that were never scored, which beats every mean log-probability.
+    # APE's bandits gave 0 to prompts that were never scored, which beats every mean
+    # log-probability.
     class Failing(PlantedScorer):
         def _fails(self, prompt):
             return "w3" in prompt.texts[0].split()

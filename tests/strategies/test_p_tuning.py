@@ -1,4 +1,8 @@
-"""P-tuning: the conformance suite for each encoder, the architecture of the paper, and the LM tuned with the prompt."""
+"""P-tuning.
+
+The conformance suite for each encoder, the architecture of the paper, and the LM tuned with the
+prompt.
+"""
 
 from __future__ import annotations
 
@@ -134,7 +138,10 @@ def test_it_starts_where_p_tuning_does_with_the_lm_itself(arena, slots):
 
 
 def test_its_steps_are_those_of_a_plain_training_loop(arena):
-    """Three steps of AdamW with two rates and one clipping on the same minibatches, by transformers and torch alone."""
+    """Three steps of AdamW with two rates and one clipping on the same minibatches.
+
+    By transformers and torch alone.
+    """
     strategy = PTuningLM(on(arena), seed=3, rate=0.01, rate_lm=0.001, batch=4, interval=3, hidden=8)
     strategy._schedule = lambda step: 1 - step / 4
     encoder = copy.deepcopy(strategy._encoder.prompt)
@@ -169,7 +176,8 @@ def test_its_steps_are_those_of_a_plain_training_loop(arena):
         optimizer.step()
     assert not lm.lead, "else it stood before the vectors"
     for name, theirs in (("vectors", encoder()), *model.named_parameters()):
-        # As of fine-tuning: a parameter whose gradient is next to nothing goes up or down by a whole step.
+        # As of fine-tuning: a parameter whose gradient is next to nothing goes up or down by a
+        # whole step.
         far = (found.tensors[name] - theirs).abs() > (1e-3 if name == "vectors" else 1e-4)
         assert far.float().mean() < 0.01, name
         assert not torch.equal(found.tensors[name], start.tensors[name]), name

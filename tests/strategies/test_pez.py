@@ -1,4 +1,7 @@
-"""PEZ: the conformance suite, its step against a plain loop, and the mistakes of the released code."""
+"""PEZ.
+
+The conformance suite, its step against a plain loop, and the mistakes of the released code.
+"""
 
 from __future__ import annotations
 
@@ -46,7 +49,10 @@ def iterate(strategy):
 
 
 def test_the_iterate_is_never_lost_to_its_projection():
-    """Trap: the released loop for LMs copies the projected tensor back, so that steps smaller than a word's cell are lost."""
+    """Trap: the released loop for LMs copies the projected tensor back.
+
+    So steps smaller than a word's cell are lost.
+    """
     scorer, strategy = made(rate=1e-4)
     (first,) = strategy.ask()
     strategy.tell([first], strategy.objective.evaluate([first]))
@@ -60,7 +66,10 @@ def test_the_iterate_is_never_lost_to_its_projection():
 
 
 def test_a_step_is_that_of_a_plain_loop():
-    """Project, take the gradient at the projection, apply it to the iterate: written out with torch alone."""
+    """Project, take the gradient at the projection, apply it to the iterate.
+
+    Written out with torch alone.
+    """
     scorer, strategy = made(rate=0.02)
     words = scorer.embeddings[torch.from_numpy(scorer.space.pool.copy())]
     free = iterate(strategy).requires_grad_()

@@ -71,7 +71,7 @@ def test_before_the_first_reward_all_prompts_are_equally_probable():
 
 
 def told(change=lambda evaluation: evaluation, scorer=None, **options):
-    """A strategy after one step, its prompts' log-probabilities before and after, and the values."""
+    """A strategy after one step, its prompts' log-probabilities before and after, the values."""
     objective = (scorer or PlantedScorer("separable")).objective()
     strategy = RLPrompt(objective, seed=0, **options)
     prompts = strategy.ask()

@@ -156,7 +156,7 @@ def test_a_length_is_a_number_or_a_list_to_sweep(folder: Path) -> None:
 
 
 def test_yaml_has_no_traps(folder: Path) -> None:
-    """YAML 1.1 reads these as a boolean, a text, an octal number, a number of minutes and a date."""
+    """YAML 1.1 reads these as a boolean, a text, an octal number, minutes and a date."""
     text = STUDY.replace(
         '{0: " bad", 1: " good"}', "{no: off, yes: 010.0x, 12:30: 2024-01-01, 007: 1_x}"
     ).replace("seeds: 3", "seeds: 010")
@@ -179,11 +179,14 @@ def test_single_values_mean_what_json_means(value: object) -> None:
 
 
 TEXT = "expected text (in quotes where it looks like something else)."
-POOL = "expected words, a number of words, a list of words, {task: N}, {file: PATH} or {words: N, influence: N}."
+POOL = (
+    "expected words, a number of words, a list of words, {task: N}, {file: PATH} or {words: N, "
+    "influence: N}."
+)
 QUOTES = "A text with braces or a colon needs quotes around it."
 KNOWN = (
-    "budget, device, dtype, length, max_seconds, memory, metric, model, name, pool, proposer, race, score_on, "
-    "seeds, strategies, task, tasks"
+    "budget, device, dtype, length, max_seconds, memory, metric, model, name, pool, proposer, "
+    "race, score_on, seeds, strategies, task, tasks"
 )
 
 WRONG = {
@@ -198,16 +201,23 @@ WRONG = {
     ),
     "unknown key two levels down": (
         STUDY.replace("select: 256", "selct: 256"),
-        "study.yaml, line 8, in task.splits: unknown key 'selct'. Did you mean 'select'? Known: search, select, test.",
+        (
+            "study.yaml, line 8, in task.splits: unknown key 'selct'. Did you mean 'select'? "
+            "Known: search, select, test."
+        ),
     ),
     "missing key": (
         STUDY.replace("model: smollm2-135m-instruct\n", ""),
         "study.yaml: the key 'model' is missing; "
-        "expected a language model: a Hub name, a folder, a .gguf file, smollm2-135m-instruct; or {endpoint: URL, model: NAME}.",
+        "expected a language model: a Hub name, a folder, a .gguf file, smollm2-135m-instruct; or "
+        "{endpoint: URL, model: NAME}.",
     ),
     "missing nested key": (
         STUDY.replace("  label: label\n", ""),
-        "study.yaml, line 3, in task: the key 'label' is missing; expected the field that holds the right answer.",
+        (
+            "study.yaml, line 3, in task: the key 'label' is missing; expected the field that "
+            "holds the right answer."
+        ),
     ),
     "no task": (
         STUDY[: STUDY.index("task:")] + STUDY[STUDY.index("length:") :],
@@ -236,11 +246,17 @@ WRONG = {
     ),
     "empty value": (
         STUDY.replace("label: label", "label:"),
-        "study.yaml, line 6: task.label is empty; expected text (in quotes where it looks like something else).",
+        (
+            "study.yaml, line 6: task.label is empty; expected text (in quotes where it looks "
+            "like something else)."
+        ),
     ),
     "number for an answer": (
         STUDY.replace('" bad"', "5"),
-        "study.yaml, line 7: task.answers.0 is 5; expected text (in quotes where it looks like something else).",
+        (
+            "study.yaml, line 7: task.answers.0 is 5; expected text (in quotes where it looks "
+            "like something else)."
+        ),
     ),
     "template without quotes": (
         STUDY.replace('"{prompt} {text} It was{answer}"', "{prompt} {text} It was{answer}"),
@@ -256,7 +272,10 @@ WRONG = {
     ),
     "nested key twice": (
         STUDY.replace("search: 512,", "search: 512, search: 5,"),
-        f"study.yaml, line 8: this is not YAML: the key 'search' stands twice, first in line 8. {QUOTES}",
+        (
+            "study.yaml, line 8: this is not YAML: the key 'search' stands twice, first in line "
+            f"8. {QUOTES}"
+        ),
     ),
     "tab": (
         STUDY.replace("  label: label", "\tlabel: label"),
@@ -268,7 +287,10 @@ WRONG = {
     ),
     "list": (
         "- a\n- b\n",
-        "study.yaml: expected a study's keys (model, task, budget, strategies, ...), found a list of 2",
+        (
+            "study.yaml: expected a study's keys (model, task, budget, strategies, ...), found a "
+            "list of 2"
+        ),
     ),
     "empty file": (
         "",
@@ -294,21 +316,29 @@ WRONG = {
     ),
     "same label": (
         STUDY + "  - random: {batch: 5}\n",
-        "study.yaml, line 12: two of the strategies are called 'random'; tell them apart with {NAME: {label: LABEL}}.",
+        (
+            "study.yaml, line 12: two of the strategies are called 'random'; tell them apart with "
+            "{NAME: {label: LABEL}}."
+        ),
     ),
     "label that is a path": (
         STUDY.replace("- random\n", "- random: {label: ../up}\n"),
         "study.yaml, line 14: strategies.1.random.label is '../up'; "
-        "expected a name that can be a folder's: letters, digits and . _ + -, beginning with a letter or digit.",
+        "expected a name that can be a folder's: letters, digits and . _ + -, beginning with a "
+        "letter or digit.",
     ),
     "seeds": (
         STUDY.replace("seeds: 3", "seeds: [1, 1]"),
         "study.yaml, line 11: seeds is a list of 2; "
-        "expected a number of seeds of at least 1, or a list of different whole numbers of at least 0.",
+        "expected a number of seeds of at least 1, or a list of different whole numbers of at "
+        "least 0.",
     ),
     "dtype": (
         STUDY + "dtype: bf16\n",
-        "study.yaml, line 16, in dtype: unknown dtype 'bf16'. Did you mean 'bfloat16'? Known: auto, bfloat16, float32.",
+        (
+            "study.yaml, line 16, in dtype: unknown dtype 'bf16'. Did you mean 'bfloat16'? Known: "
+            "auto, bfloat16, float32."
+        ),
     ),
     "device": (
         STUDY + "device: gpu\n",
@@ -321,7 +351,10 @@ WRONG = {
     ),
     "pool of numbers": (
         STUDY + "pool: [the, 5]\n",
-        "study.yaml, line 16: pool.1 is 5; expected text (in quotes where it looks like something else).",
+        (
+            "study.yaml, line 16: pool.1 is 5; expected text (in quotes where it looks like "
+            "something else)."
+        ),
     ),
     "pool by an unknown name": (
         STUDY + "pool: all\n",
@@ -330,12 +363,14 @@ WRONG = {
     "pool that is a fraction": (STUDY + "pool: 2.5\n", f"study.yaml, line 16: pool is 2.5; {POOL}"),
     "pool of two sources": (
         STUDY + "pool: {task: 5, file: words.txt}\n",
-        "study.yaml, line 16: pool is a mapping with the keys task, file; expected one of words, task and file, with or without "
+        "study.yaml, line 16: pool is a mapping with the keys task, file; expected one of words, "
+        "task and file, with or without "
         "influence.",
     ),
     "pool of no source": (
         STUDY + "pool: {influence: 5}\n",
-        "study.yaml, line 16: pool is a mapping with the key influence; expected one of words, task and file, with or without "
+        "study.yaml, line 16: pool is a mapping with the key influence; expected one of words, "
+        "task and file, with or without "
         "influence.",
     ),
     "pool of no words of the task": (
@@ -357,7 +392,10 @@ WRONG = {
     ),
     "two sources": (
         STUDY.replace("{path: reviews.jsonl}", "{path: a.jsonl, hub: b/c}"),
-        "study.yaml, line 4: task.data is a mapping with the keys path, hub; expected either path (a file) or hub (owner/name).",
+        (
+            "study.yaml, line 4: task.data is a mapping with the keys path, hub; expected either "
+            "path (a file) or hub (owner/name)."
+        ),
     ),
     "revision of a file": (
         STUDY.replace("{path: reviews.jsonl}", "{path: a.jsonl, revision: main}"),
@@ -381,22 +419,34 @@ def test_a_wrong_study_gets_one_clear_message(folder: Path, text: str, message: 
     [
         (
             "buget=5",
-            f"study.yaml, --set buget=5: unknown key 'buget'. Did you mean 'budget'? Known: {KNOWN}.",
+            (
+                "study.yaml, --set buget=5: unknown key 'buget'. Did you mean 'budget'? Known: "
+                f"{KNOWN}."
+            ),
         ),
         (
             "task.splits.test=x",
-            "study.yaml, --set task.splits.test=x: task.splits.test is 'x'; expected a whole number.",
+            (
+                "study.yaml, --set task.splits.test=x: task.splits.test is 'x'; expected a whole "
+                "number."
+            ),
         ),
         ("budget", "--set budget: expected KEY=VALUE or KEY.KEY=VALUE"),
         (".a=1", "--set .a=1: expected KEY=VALUE or KEY.KEY=VALUE"),
         ("budget.more=5", "--set budget.more=5: 'budget' is 400000, which has no key 'more'"),
         (
             "strategies.9=random",
-            "--set strategies.9=random: 'strategies' is a list of 3; expected a place in it, found '9'",
+            (
+                "--set strategies.9=random: 'strategies' is a list of 3; expected a place in it, "
+                "found '9'"
+            ),
         ),
         (
             "budget={",
-            f"--set budget={{, line 1: this is not YAML: expected the node content, but found '<stream end>'. {QUOTES}",
+            (
+                f"--set budget={{, line 1: this is not YAML: expected the node content, but found "
+                f"'<stream end>'. {QUOTES}"
+            ),
         ),
     ],
 )
@@ -455,7 +505,10 @@ def test_the_schema_knows_every_key_and_both_forms_of_tasks() -> None:
 
 
 def test_reading_a_study_needs_no_torch() -> None:
-    code = "import sys, promptsearch.study.config; print([m for m in ('torch', 'transformers', 'datasets') if m in sys.modules])"
+    code = (
+        "import sys, promptsearch.study.config; print([m for m in ('torch', 'transformers', "
+        "'datasets') if m in sys.modules])"
+    )
     assert (
         subprocess.run(
             [sys.executable, "-c", code], capture_output=True, text=True, check=True

@@ -1,4 +1,7 @@
-"""Whole studies on a tiny model: equal budgets, one look at the test split, resuming after SIGKILL at any moment."""
+"""Whole studies on a tiny model.
+
+Equal budgets, one look at the test split, resuming after SIGKILL at any moment.
+"""
 
 from __future__ import annotations
 
@@ -291,7 +294,10 @@ def test_same_numbers_whatever_the_cache_holds_and_in_whatever_order(
 
 
 def killed_at(moment, work):
-    """Run `work` in a process of its own that dies by SIGKILL at its `moment`-th durable write; whether it got that far."""
+    """Run `work` in a process of its own that dies by SIGKILL at its `moment`-th durable write.
+
+    Returns whether it got that far.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter(
             "ignore", DeprecationWarning
@@ -333,7 +339,8 @@ def test_a_run_killed_at_any_moment_ends_with_the_same_winner_losses_and_ledger(
     def work(folder):
         compare(study([strategy]), out=folder, model=tiny, task=films)
 
-    # Each kill strikes the process that resumed after the one before, a little later: many deaths in one run.
+    # Each kill strikes the process that resumed after the one before, a little later: many deaths
+    # in one run.
     steady = tmp_path / "steady"
     deaths = 0
     for moment in (3, 1, 2, 4, 5, 7, 9, 12):

@@ -1,4 +1,7 @@
-"""Data as they are in the file: the same rows from every format, and what is no table named with its line."""
+"""Data as they are in the file: the same rows from every format.
+
+What is no table is named with its line.
+"""
 
 from __future__ import annotations
 

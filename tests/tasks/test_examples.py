@@ -1,4 +1,7 @@
-"""Examples: labels and what they stand for, one of each text, and what was dropped told where people look."""
+"""Examples: labels and what they stand for, one of each text.
+
+And what was dropped is told where people look.
+"""
 
 from __future__ import annotations
 

@@ -90,7 +90,10 @@ def test_a_metric_that_fails_at_the_end_costs_no_run_its_results(  # type: ignor
     tiny, films, here: Path, when: str
 ) -> None:
     size = len(films.splits["test"])
-    code = "def share(labels, predictions):\n    if WHEN: raise ValueError('too few')\n    return 0.5\n"
+    code = (
+        "def share(labels, predictions):\n    if WHEN: raise ValueError('too few')\n"
+        "    return 0.5\n"
+    )
     (here / "late.py").write_text(
         code.replace("WHEN", when.replace("16", str(size)).replace("15", str(size - 1)))
     )

@@ -1,4 +1,7 @@
-"""Templates: what they parse to, what they refuse, and that braces and spaces come out as they went in."""
+"""Templates: what they parse to, and what they refuse.
+
+And that braces and spaces come out as they went in.
+"""
 
 import pytest
 from hypothesis import given

@@ -1,4 +1,7 @@
-"""Strategies against random where the optimum is known, by brute force over everything that the tables say."""
+"""Strategies against random where the optimum is known.
+
+It is known by brute force over everything that the tables say.
+"""
 
 from __future__ import annotations
 

@@ -109,7 +109,10 @@ def test_noise_makes_examples_prefer_different_prompts():
 
 
 def mixed_difference(scorer, rows):
-    """f(a, b) - f(a', b) - f(a, b') + f(a', b') over the first two positions: 0 where they do not interact."""
+    """f(a, b) - f(a', b) - f(a, b') + f(a', b') over the first two positions.
+
+    0 where they do not interact.
+    """
     a, b = rows
     corners = [a, [b[0], *a[1:]], [a[0], b[1], *a[2:]], [b[0], b[1], *a[2:]]]
     values = means(scorer, [scorer.space.prompt(row) for row in corners])

@@ -1,8 +1,10 @@
-"""PEFT's ADAPTION_PROMPT, which holds gated prompts with one gate a layer: what its files hold, on the way out and in.
+"""PEFT's ADAPTION_PROMPT, which holds gated prompts with one gate a layer.
 
-Of each adapted layer `adaption_prompt`, shape `(1, length, width)`, and `adaption_gate`, shape `(1,)`, under the name of its
-attention. PEFT's forward is that of `model/gated.py`: queries turned, keys not, a softmax of their own, the gate as it is; in
-GPT-2 behind the output projection, in Llama and Mistral before it.
+This module says what its files hold, for writing and for reading. For each adapted layer the
+tensors are `adaption_prompt`, shape `(1, length, width)`, and `adaption_gate`, shape `(1,)`, under
+the name of the layer's attention. PEFT's forward pass is that of `model/gated.py`: queries are
+turned and keys are not, the prompt has a softmax of its own, and the gate is used as it is. In
+GPT-2 the prompt's part is added behind the output projection, in Llama and Mistral before it.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ from promptsearch.export.peft.config import AdaptionConfig
 from promptsearch.models import LanguageModel
 from promptsearch.prompts.prompt import GatedPrompt
 
-#: The types of models whose attention PEFT adapts.
+#: The model types whose attention PEFT adapts.
 _ADAPTED = ("llama", "mistral", "gpt2")
 _NAME = re.compile(r"\.(\d{1,6})\.(\w+)\.adaption_(prompt|gate)\Z", re.ASCII)
 
@@ -31,7 +33,7 @@ def adaption_files(
     """The tensors of a PEFT folder, by name, and what its configuration says of them.
 
     Args:
-        prompt: With one gate a layer.
+        prompt: A gated prompt with one gate a layer.
         lm: The LM.
 
     Raises:
@@ -39,7 +41,8 @@ def adaption_files(
     """
     if prompt.gates.shape[1] != 1:
         raise ExportError(
-            "this prompt has a gate for each head, and PEFT's ADAPTION_PROMPT holds one for each layer: export it as json, or "
+            "this prompt has a gate for each head, and PEFT's ADAPTION_PROMPT holds one for each "
+            "layer: export it as json, or "
             "train one with `gate: layer`"
         )
     if fault := _difference(lm):
@@ -66,13 +69,14 @@ def read_adaption(
     """The prompt of a PEFT folder.
 
     Args:
-        folder: For messages.
-        config: Its options.
-        tensors: By name.
+        folder: The folder, for messages.
+        config: The folder's options.
+        tensors: Tensor name -> tensor.
         lm: The model that it is for.
 
     Raises:
-        PromptError: The tensors are not those of the model's top-most layers, or PEFT means something else by them.
+        PromptError: The tensors are not those of the model's top-most layers, or they mean
+            something else to PEFT.
     """
     if fault := _difference(lm):
         raise PromptError(
@@ -83,21 +87,24 @@ def read_adaption(
         match = _NAME.search(name)
         if match is None:
             raise PromptError(
-                f"{folder} holds {name[:200]}, which is no part of an adaption prompt: it is damaged"
+                f"{folder} holds {name[:200]}, which is no part of an adaption prompt: it is "
+                "damaged"
             )
         found.setdefault(int(match[1]), {})[match[3]] = tensor
     length, count = config.adapter_len, config.adapter_layers
     most, _, width = lm.gated_shape
     if sorted(found) != list(range(most - len(found), most)) or len(found) != count:
         raise PromptError(
-            f"{folder} adapts the layers {sorted(found)}, and says {count} of them; expected the last ones of the {most} layers "
+            f"{folder} adapts the layers {sorted(found)}, and says {count} of them; expected the "
+            f"last ones of the {most} layers "
             f"of '{lm.name}'"
         )
     for layer, parts in found.items():
         shapes = {part: tuple(tensor.shape) for part, tensor in parts.items()}
         if shapes != {"prompt": (1, length, width), "gate": (1,)}:
             raise PromptError(
-                f"{folder} has {shapes} at layer {layer}; expected a prompt of shape (1, {length}, {width}), {length} vectors of "
+                f"{folder} has {shapes} at layer {layer}; expected a prompt of shape (1, {length}, "
+                f"{width}), {length} vectors of "
                 f"the width of '{lm.name}', and a gate of shape (1,)"
             )
     layers = [found[layer] for layer in sorted(found)]
@@ -108,7 +115,7 @@ def read_adaption(
 
 
 def _difference(lm: LanguageModel) -> str | None:
-    """In what PEFT's forward differs from `model/gated.py` on this model; None where it does not."""
+    """How PEFT's forward pass differs from `model/gated.py` on this model; None if it does not."""
     kind, layers = lm.model.config.model_type, lm.layers
     if kind not in _ADAPTED:
         return f"PEFT adapts the attention of {', '.join(_ADAPTED)} only, and this is a {kind}"
@@ -121,5 +128,8 @@ def _difference(lm: LanguageModel) -> str | None:
         if part.o_proj.bias is not None:
             return "PEFT adds the bias of the output projection a second time"
         if layers.heads // max(1, part.k_proj.in_features // part.k_proj.out_features) != count:
-            return f"PEFT takes heads for the width over their size, and here {layers.heads} of {size} are not the width"
+            return (
+                f"PEFT takes heads for the width over their size, and here {layers.heads} of "
+                f"{size} are not the width"
+            )
     return None

@@ -1,8 +1,9 @@
-"""What `adapter_config.json` says, value by value, of a prompt in one of PEFT's folders, whoever wrote it.
+"""The values of `adapter_config.json` in a folder of PEFT's, whoever wrote it.
 
-PEFT reads names of modules as patterns, and a stranger's pattern may take for ever; here names are names. A prompt is read from
-the tensors and from few options. What else a stranger's file holds is passed over, save options that change what the tensors
-mean.
+PEFT reads names of modules as patterns, and a pattern in a stranger's file may take for ever to
+match; here a name is only a name. A prompt is read from the tensors and from few options. Whatever
+else a stranger's file holds is passed over, except for options that change what the tensors mean:
+these are refused.
 """
 
 from __future__ import annotations
@@ -23,9 +24,9 @@ Positive = Annotated[int, Field(ge=1, le=1 << 20)]
 
 
 class PeftConfig(Values):
-    """Options of every type, as export writes them."""
+    """The options that every type has, as the export writes them."""
 
-    #: Options that change what tensors mean, with the values that do not.
+    #: Options that can change what tensors mean, each with the values that leave it unchanged.
     plain: ClassVar[Mapping[str, tuple[Any, ...]]] = {
         "auto_mapping": (None,),
         "modules_to_save": (None, []),
@@ -88,14 +89,16 @@ class LoraConfig(PeftConfig):
         "layer_replication": (None,),
         "trainable_token_indices": (None,),
         "use_bdlora": (None,),
-        "megatron_config": (None,),  # beside it, PEFT imports the module that `megatron_core` names
+        "megatron_config": (None,),  # with it, PEFT imports the module that `megatron_core` names
     }
 
     peft_type: Literal["LORA"]
     r: Positive
     lora_alpha: Number
     use_rslora: bool | None = None
-    target_modules: Any = None  # of a stranger: tensors say what they belong to
+    target_modules: Any = (
+        None  # may be anything in a stranger's file: the tensors' names say where they belong
+    )
     bias: Text | None = None
     lora_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     fan_in_fan_out: bool = False
@@ -117,21 +120,24 @@ def read_config(data: Mapping[str, Any], folder: Path) -> Config:
     """The options of a PEFT folder.
 
     Args:
-        data: What its `adapter_config.json` holds.
-        folder: For messages.
+        data: The content of its `adapter_config.json`.
+        folder: The folder, for messages.
 
     Raises:
-        PromptError: It is of another type, an option has a value that it cannot have, or changes what the tensors mean.
+        PromptError: The folder is of another type, or an option has a value that it cannot have or
+            that changes what the tensors mean.
     """
     kind = data.get("peft_type")
     if not isinstance(kind, str) or kind not in _TYPES:
         raise PromptError(
-            f"{folder} is of the type {str(kind)[:80]}; expected {', '.join(list(_TYPES)[:-1])} or LORA"
+            f"{folder} is of the type {str(kind)[:80]}; expected {', '.join(list(_TYPES)[:-1])} or "
+            "LORA"
         )
     config = checked(_TYPES[kind], data, folder / CONFIG)
     for option, plain in config.plain.items():
         if (value := data.get(option)) not in plain:
             raise PromptError(
-                f"{folder} has {option} = {str(value)[:80]}, which is not known here: expected {plain[-1]!r}, or none at all"
+                f"{folder} has {option} = {str(value)[:80]}, which is not known here: expected "
+                f"{plain[-1]!r}, or none at all"
             )
     return config

@@ -1,8 +1,10 @@
-"""Prompts out of PEFT's folders, whoever wrote them.
+"""Prompts read from PEFT's folders, whoever wrote them.
 
-PROMPT_TUNING and P_TUNING give vectors, PREFIX_TUNING a prefix, ADAPTION_PROMPT a gated prompt, LORA weights. PEFT stores what
-its encoders put out, never the encoders, so a prompt is all that there is. It belongs in front of the whole row, or beside it:
-under `Template.taking` its kind, vectors under a template whose one slot comes first.
+PROMPT_TUNING and P_TUNING give vectors, PREFIX_TUNING a prefix, ADAPTION_PROMPT a gated prompt,
+LORA weights. PEFT stores what its encoders put out, never the encoders, so the prompt is complete.
+It belongs in front of the whole row, or beside it (a gated prompt, which layers read apart from the
+row's tokens): vectors go with a template whose one slot comes first, other kinds with the template
+that `Template.taking` makes for the kind.
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ from promptsearch.export.schema import read_object
 from promptsearch.models import LanguageModel
 from promptsearch.prompts.prompt import GatedPrompt, PrefixPrompt, SoftPrompt, Weights, read_tensors
 
-#: Where PEFT keeps the numbers, and under which name.
+#: The file where PEFT keeps the numbers, and the tensor's name in it.
 WEIGHTS, TENSOR = "adapter_model.safetensors", "prompt_embeddings"
 
 
@@ -36,16 +38,18 @@ def read_peft(
     """The prompt in a PEFT folder.
 
     Args:
-        folder: With `adapter_config.json` and `adapter_model.safetensors`.
+        folder: A folder with `adapter_config.json` and `adapter_model.safetensors`.
         lm: The model that it is for.
 
     Raises:
-        PromptError: The folder is no such folder, is damaged or pickled, is of another type, or for a model of other size.
+        PromptError: The folder is no PEFT folder, is damaged or holds a pickle, is of another type,
+            or is for a model of another size.
     """
     folder = Path(folder)
     if not (folder / WEIGHTS).exists() and (folder / "adapter_model.bin").exists():
         raise PromptError(
-            f"{folder} holds a pickle, adapter_model.bin, which could run code: let peft save it as safetensors"
+            f"{folder} holds a pickle, adapter_model.bin, which could run code: let peft save it "
+            "as safetensors"
         )
     try:
         data, tensors = read_object(folder / CONFIG), read_tensors(folder / WEIGHTS)
@@ -60,17 +64,20 @@ def read_peft(
         return read_adaption(folder, config, tensors, lm)
     if set(tensors) != {TENSOR}:
         raise PromptError(
-            f"{folder / WEIGHTS} is damaged: expected the tensor '{TENSOR}', found {str(sorted(tensors))[:200]}"
+            f"{folder / WEIGHTS} is damaged: expected the tensor '{TENSOR}', found "
+            f"{str(sorted(tensors))[:200]}"
         )
     rows, vectors, layers = tensors[TENSOR], isinstance(config, VectorsConfig), config.num_layers
     count = config.num_virtual_tokens
     if rows.ndim != 2 or count != len(rows):
         raise PromptError(
-            f"{folder} holds numbers of shape {tuple(rows.shape)} for {count} virtual tokens: it is damaged"
+            f"{folder} holds numbers of shape {tuple(rows.shape)} for {count} virtual tokens: it "
+            "is damaged"
         )
     if lm.context is not None and count >= lm.context:
         raise PromptError(
-            f"{folder} has {count} virtual tokens, but '{lm.name}' reads at most {lm.context} with the input"
+            f"{folder} has {count} virtual tokens, but '{lm.name}' reads at most {lm.context} with "
+            "the input"
         )
     shape = lm.embeddings.shape[1:] if vectors else lm.prefix_shape
     if not vectors and layers not in (None, shape[0]):
@@ -78,7 +85,8 @@ def read_peft(
     if rows.shape[1] != math.prod(shape):
         expected = " x ".join(map(str, shape))
         raise PromptError(
-            f"{folder} has {rows.shape[1]} numbers a token; '{lm.name}' takes {expected} = {math.prod(shape)}"
+            f"{folder} has {rows.shape[1]} numbers a token; '{lm.name}' takes {expected} = "
+            f"{math.prod(shape)}"
         )
     return SoftPrompt(rows) if vectors else PrefixPrompt(rows.unflatten(1, shape))
 
@@ -86,10 +94,10 @@ def read_peft(
 def _low_rank(
     folder: Path, tensors: Mapping[str, Tensor], config: LoraConfig, lm: LanguageModel
 ) -> Weights:
-    """A and (alpha / r) B of each linear map.
+    """The low-rank weights: A and (alpha / r) B for each linear map.
 
     Raises:
-        PromptError: They are of another rank, or belong to another model.
+        PromptError: The matrices are of another rank, or belong to another model.
     """
     scale = config.lora_alpha / (math.sqrt(config.r) if config.use_rslora else config.r)
     found = {}
@@ -98,7 +106,8 @@ def _low_rank(
         found[name] = scale * tensor.float() if name.endswith(".lora_B") else tensor
         if name.endswith(".lora_A") and len(tensor) != config.r:
             raise PromptError(
-                f"{folder} says r = {config.r}, but '{name[:200]}' has the shape {tuple(tensor.shape)}"
+                f"{folder} says r = {config.r}, but '{name[:200]}' has the shape "
+                f"{tuple(tensor.shape)}"
             )
     lm.weights.check(found)
     return Weights(found)

@@ -1,14 +1,18 @@
 """PEFT folders: the prompts and weights that PEFT can hold.
 
-PREFIX_TUNING for prefixes, ADAPTION_PROMPT for gated prompts (see `adaption.py`), LORA for low-rank weights, and PROMPT_TUNING
-for any other prompt that stands in front of the input.
+A prefix becomes PREFIX_TUNING, a gated prompt ADAPTION_PROMPT (see `adaption.py`), low-rank weights
+become LORA, and any other prompt that stands in front of the input PROMPT_TUNING.
 
-PEFT puts its virtual tokens before the whole text, so only such prompts can be held exactly. Format: `prompt_embeddings` in
-`adapter_model.safetensors`, one row a virtual token. A row of PROMPT_TUNING is a vector, shape `(virtual tokens, width)`; all
-that stands before the input is folded in: anchors, hard and text prompts as rows of their embeddings, and the special tokens
-that the tokenizer puts first, so that inputs are encoded without these. A row of PREFIX_TUNING is that of a `PrefixPrompt`, flat:
-keys as they enter the attention at the positions 0, 1, ..., then values, layer by layer; special tokens follow below it. LORA
-holds two matrices for each linear map; the factor alpha / r is 1, since it belongs to the second one already.
+PEFT puts its virtual tokens before the whole text, so only such prompts can be held exactly.
+Format: `prompt_embeddings` in `adapter_model.safetensors`, one row a virtual token.
+
+A row of PROMPT_TUNING is a vector, shape `(virtual tokens, width)`. All that stands before the
+input is folded in: anchors, hard and text prompts as the rows of their embeddings, and the special
+tokens that the tokenizer puts first, so that inputs are encoded without these. A row of
+PREFIX_TUNING is that of a `PrefixPrompt`, flattened: layer by layer, first the keys as they enter
+the attention at the positions 0, 1, ..., then the values; special tokens follow below it. LORA
+holds two matrices for each linear map; the factor alpha / r is 1, since the second matrix contains
+it already.
 """
 
 from __future__ import annotations
@@ -48,8 +52,8 @@ def write_peft(saved: SavedPrompt, lm: LanguageModel, folder: Path) -> None:
     """Write `adapter_config.json` and `adapter_model.safetensors`.
 
     Args:
-        saved: A prefix, a gated prompt with one gate a layer, low-rank weights, or any prompt whose slots stand in front of the
-            input.
+        saved: A prefix, a gated prompt with one gate a layer, low-rank weights, or any prompt whose
+            slots stand in front of the input.
         lm: The LM.
         folder: Where the files go.
 
@@ -67,7 +71,7 @@ def _held(prompt: Prompt, lm: LanguageModel) -> tuple[dict[str, Tensor], dict[st
     """The tensors and the configuration of a prompt as PEFT holds it.
 
     Raises:
-        ExportError: It cannot be held exactly (with the reason).
+        ExportError: The prompt cannot be held exactly (with the reason).
     """
     if isinstance(prompt, Weights):
         tensors, special = _low_rank(prompt, lm)
@@ -92,10 +96,12 @@ def _held(prompt: Prompt, lm: LanguageModel) -> tuple[dict[str, Tensor], dict[st
 
 
 def _check_own(prompt: Prompt, folder: Path, lm: LanguageModel) -> None:
-    """Refuse a configuration that says anything else than export writes, since PEFT could do anything for it.
+    """Refuse a configuration that differs from what the export writes.
+
+    PEFT could do anything for such a configuration.
 
     Raises:
-        PromptError: Names the option.
+        PromptError: An option differs; the message names it.
     """
     given, (_, own) = read_object(folder / CONFIG), _held(prompt, lm)
     for option in {**own, **given}:
@@ -106,36 +112,38 @@ def _check_own(prompt: Prompt, folder: Path, lm: LanguageModel) -> None:
                 f"export writes {own[option]!r}" if option in own else "export does not write it"
             )
             raise PromptError(
-                f"{folder / CONFIG} has {option[:80]!r} = {str(given.get(option))[:80]!r}, and {written}: the prompt was found "
+                f"{folder / CONFIG} has {option[:80]!r} = {str(given.get(option))[:80]!r}, and "
+                f"{written}: the prompt was found "
                 "for something else, or the file was changed. `read_peft` reads what others wrote"
             )
 
 
-#: Options that say nothing of what is computed.
+#: Options that do not matter for what is computed.
 _FREE = ("base_model_name_or_path", "revision", "peft_version")
 
 
 def score_peft(certificate: Certificate, lm: LanguageModel, folder: Path) -> list[float]:
-    """The losses of the probe through peft's own forward, in nats, shape `(probe,)`.
+    """The probe's losses through peft's own forward pass, in nats, shape `(probe,)`.
 
     Raises:
-        PromptError: The folder is damaged, or for a model of another size.
+        PromptError: The folder is damaged, or is for a model of another size.
         ExportError: peft is not installed.
     """
     peft = _peft()
-    prompt = read_peft(folder, lm)  # says what is wrong with a folder, which peft does not
+    prompt = read_peft(folder, lm)  # its errors say what is wrong with the folder; peft's do not
     _check_own(prompt, folder, lm)
     # For LORA and ADAPTION_PROMPT, peft puts modules of its own into the model.
     base = copy.deepcopy(lm.model) if isinstance(prompt, Weights | GatedPrompt) else lm.model
     with warnings.catch_warnings():
         warnings.simplefilter(
             "ignore", FutureWarning
-        )  # between peft and transformers; nothing that a user could do
+        )  # peft uses what transformers will drop; a user can do nothing about it
         model = peft.PeftModel.from_pretrained(base, str(folder)).eval()
 
     def logits(example: Example, answer: Ids) -> Tensor:
         text = lay_out(certificate.template, lm, example, None).segments[-1]
-        # peft returns logits for the virtual tokens of PROMPT_TUNING too: they are counted from the end.
+        # peft returns logits for the virtual tokens of PROMPT_TUNING too, so rows are counted from
+        # the end.
         found: Tensor = model(input_ids=torch.tensor([[*text, *answer]], device=lm.device)).logits[
             0
         ]
@@ -148,7 +156,8 @@ def front_rows(saved: SavedPrompt, lm: LanguageModel) -> Tensor:
     """All that stands before the input, as embedding rows, float32, shape `(tokens, width)`.
 
     Raises:
-        ExportError: Something of the input stands before the last slot, there are no rows, or there is more than these.
+        ExportError: A part of the input stands before the last slot, there are no rows, or the
+            prompt is more than rows of embeddings.
     """
     standing_in_row(saved.prompt, "virtual tokens")
     check_in_front(saved.template, "PEFT puts a prompt in front of the whole text")
@@ -181,31 +190,33 @@ def _prefix_config(lm: LanguageModel) -> dict[str, Any]:
     layers, _, heads, size = lm.prefix_shape
     return {
         "peft_type": "PREFIX_TUNING",
-        "token_dim": heads * size,  # of the keys: with grouped queries, less than the model's width
+        "token_dim": heads * size,  # the keys' width: with grouped queries, less than the model's
         "num_attention_heads": heads,
         "num_layers": layers,
         "encoder_hidden_size": heads * size,
-        "prefix_projection": False,  # whatever made the rows is dropped
+        "prefix_projection": False,  # the rows are stored themselves, not the network that made them
     }
 
 
 def _low_rank(weights: Weights, lm: LanguageModel) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Tensors and configuration of LORA.
+    """The tensors and the configuration of LORA.
 
     Raises:
-        ExportError: There are other weights than low-rank ones, or these differ in rank.
+        ExportError: Some weights are not low-rank ones, or the ranks differ.
     """
     tensors = {
         f"base_model.model.{name}.weight": tensor for name, tensor in weights.tensors.items()
     }
     if any(not name.endswith((".lora_A", ".lora_B")) for name in weights.tensors):
         raise ExportError(
-            "of weights, PEFT holds low-rank ones (lora) exactly, and these are others: export them as json"
+            "of weights, PEFT holds low-rank ones (lora) exactly, and these are others: export "
+            "them as json"
         )
     ranks = {len(tensor) for name, tensor in weights.tensors.items() if name.endswith(".lora_A")}
     if len(ranks) != 1:
         raise ExportError(
-            f"a PEFT folder holds low-rank weights of one rank, and these have {sorted(ranks)}: export them as json"
+            f"a PEFT folder holds low-rank weights of one rank, and these have {sorted(ranks)}: "
+            "export them as json"
         )
     (rank,) = ranks
     modules = {name.rpartition(".")[0] for name in weights.tensors}
@@ -216,7 +227,7 @@ def _low_rank(weights: Weights, lm: LanguageModel) -> tuple[dict[str, Tensor], d
         "target_modules": sorted(modules),
         "bias": "none",
         "lora_dropout": 0.0,
-        # Conv1D, GPT-2's linear map, holds its matrix turned.
+        # Conv1D, GPT-2's linear map, holds its matrix transposed.
         "fan_in_fan_out": any(
             type(lm.model.get_submodule(name)).__name__ == "Conv1D" for name in modules
         ),
