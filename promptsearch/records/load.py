@@ -204,12 +204,7 @@ def _remedy(path: Path) -> str:
     """The one next step where a record is damaged: its name tells what hangs on it."""
     if path.name == STUDY:
         return (
-<<<<<<< HEAD
             "restore it from a copy, or run the study again into a new folder with --out; the runs in "
-=======
-            "restore it from a copy, or run the study again into a new folder with --out; the runs "
-            "in "
->>>>>>> prose
             "this one stay as they are"
         )
     if path.name == RUN:
