@@ -205,8 +205,7 @@ def _remedy(path: Path) -> str:
     if path.name == STUDY:
         return (
             "restore it from a copy, or run the study again into a new folder with --out; the runs "
-            "in "
-            "this one stay as they are"
+            "in this one stay as they are"
         )
     if path.name == RUN:
         return "restore it, or delete it alone and run the study again: it is written anew"
