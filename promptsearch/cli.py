@@ -175,7 +175,7 @@ def plan(
     ],
     set_: Set = None,
 ) -> None:
-    """Say beforehand what a study computes and how long it takes on this machine; no run is made."""
+    """Say beforehand what a study computes and how long it takes on this machine, without a run."""
     config = load_config(study, set_ or ())
     from promptsearch.report.forecast import print_forecast
     from promptsearch.study.forecast import forecast
@@ -288,7 +288,10 @@ def report(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="A study's folder.")],
     trust_code: TrustCode = False,
 ) -> None:
-    """Write a study's report again, and show its table. Nothing that the study's files name is run."""
+    """Write a study's report again, and show its table.
+
+    Nothing that the study's files name is run.
+    """
     from promptsearch.report import load_results, print_report, write_report
 
     results = load_results(folder, trust_code=trust_code)

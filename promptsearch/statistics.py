@@ -56,7 +56,7 @@ class Sample:
 
     @property
     def covers_seeds(self) -> bool:
-        """Whether the luck of the seed is known; one run of a strategy that draws does not tell it."""
+        """Whether the luck of the seed is known; one run of a strategy that draws tells nothing."""
         return self.deterministic or len(self.scores) > 1
 
     @property

@@ -130,8 +130,7 @@ def write_card(prompt: SavedPrompt, to: str, lm: TextModel, folder: Path) -> Non
         f"---\n{_header(prompt, to, library, lm)}\n---\n",
         f"# {title}\n",
         f"{title} and the {'' if changed else 'frozen '}language model `{_base(lm)}`, as {what}. "
-        "Found by "
-        f"`{about.get('strategy', '?')}` of promptsearch; {given} of this folder.\n",
+        f"Found by `{about.get('strategy', '?')}` of promptsearch; {given} of this folder.\n",
         "## Task\n",
         f"Template: {_code(prompt.template.shown)}\n",
         f"Answers: {answers}. Example: {_code(str(about.get('example', '-')))}\n",
@@ -143,9 +142,8 @@ def write_card(prompt: SavedPrompt, to: str, lm: TextModel, folder: Path) -> Non
         *([_VLLM_NOTE] if to == "vllm" else []),
         "## Certificate\n",
         f"`{certificate}` holds the hashes of the model (`{facts.get('hash', '?')}`) and its "
-        "tokenizer "
-        f"(`{facts.get('tokenizer_hash', '?')}`), the template, and {len(prompt.probe)} inputs "
-        "with their losses in float32. "
+        f"tokenizer (`{facts.get('tokenizer_hash', '?')}`), the template, and {len(prompt.probe)} "
+        "inputs with their losses in float32. "
         "`promptsearch verify .` loads this folder again, scores them anew, and compares as far as "
         "rounding lets losses agree.\n",
     ]
@@ -252,9 +250,8 @@ def _pieces(prompt: SavedPrompt) -> list[tuple[str, str]]:
 
 _VLLM_NOTE = (
     "vLLM generates from embeddings; it does not score a given text below them. Answers of one "
-    "token are chosen exactly, as the "
-    "most probable of the allowed ones; longer answers are generated. The server takes the same "
-    "tensors, one a request, from "
+    "token are chosen exactly, as the most probable of the allowed ones; longer answers are "
+    "generated. The server takes the same tensors, one a request, from "
     "`--enable-prompt-embeds` on.\n"
 )
 

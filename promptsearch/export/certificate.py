@@ -103,8 +103,8 @@ class Certificate:
             if key in facts and facts[key] != (has := lm.facts.get(key)):
                 raise ModelError(
                     f"this prompt was found for the model '{facts['name']}' with {key} "
-                    f"{facts[key]}; '{lm.name}' has {has}. "
-                    "A prompt belongs to the weights that it was searched on."
+                    f"{facts[key]}; '{lm.name}' has {has}. A prompt belongs to the weights that it "
+                    "was searched on."
                 )
         return lm
 
@@ -139,8 +139,7 @@ class Certificate:
         if not distance.same:
             raise ExportError(
                 f"the export, loaded again, is {distance.found:.2g} nats per scored token away "
-                "from what was measured "
-                f"(allowed: {distance.allowed:.2g})."
+                f"from what was measured (allowed: {distance.allowed:.2g})."
             )
         return distance.found
 
@@ -300,8 +299,7 @@ def standing_in_row(
     if isinstance(prompt, TunedPrompt):
         raise ExportError(
             f"no {what} can stand for the changed weights that a tuned prompt has beside its "
-            "vectors, which are made for these: "
-            "export it as json"
+            "vectors, which are made for these: export it as json"
         )
     if isinstance(prompt, Weights):
         raise ExportError(
@@ -311,8 +309,7 @@ def standing_in_row(
     if isinstance(prompt, GatedPrompt):
         raise ExportError(
             f"no {what} can stand for a gated prompt, which layers read by a softmax of its own: "
-            "export it as json, or as peft "
-            "with one gate a layer"
+            "export it as json, or as peft with one gate a layer"
         )
     return prompt
 
@@ -348,6 +345,5 @@ def check_in_front(template: Template, what: str) -> None:
     if template.fixed < len(template.slots):
         raise ExportError(
             f"{what}, but in the template {template.text!r} the input stands before a slot: export "
-            "it as json or vllm, or as "
-            "text if it is a hard prompt"
+            "it as json or vllm, or as text if it is a hard prompt"
         )

@@ -351,8 +351,7 @@ class PromptedModel:
         if limit is not None and tokens > limit:
             raise PromptError(
                 f"{each.place} has {tokens} tokens with its prompt and answer, but the model reads "
-                f"at most {limit}: "
-                "shorten it (it is never cut silently)"
+                f"at most {limit}: shorten it (it is never cut silently)"
             )
 
 
@@ -367,8 +366,8 @@ def _weights(prompts: Mapping[str, Found]) -> Mapping[str, Tensor]:
             if len(prompts) > 1:
                 raise PromptError(
                     f"'{name}' changes the model's weights, so nothing else can share a batch with "
-                    "it: expected it alone, in a "
-                    f"PromptedModel of its own, got {len(prompts)} prompts"
+                    f"it: expected it alone, in a PromptedModel of its own, got {len(prompts)} "
+                    "prompts"
                 )
             return saved.prompt.weights
     return {}

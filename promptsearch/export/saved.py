@@ -172,8 +172,7 @@ def no_export(reason: object) -> str:
     """
     return (
         f"no export: {reason} The run stands as it is, with its losses, its test score and its "
-        "prompt; the same command of "
-        "`promptsearch compare` tries the export again"
+        "prompt; the same command of `promptsearch compare` tries the export again"
     )
 
 

@@ -120,8 +120,8 @@ def _check_folder(folder: Path) -> None:
         raise ModelError(f"'{odd[0]}' in it is no plain file")
     if _ADAPTER in files:
         raise ModelError(
-            "it is an adapter of PEFT, not a model: load it with peft, call merge_and_unload(), and "
-            "save what comes out with its tokenizer, then name that folder. Prompts that "
+            "it is an adapter of PEFT, not a model: load it with peft, call merge_and_unload(), "
+            "and save what comes out with its tokenizer, then name that folder. Prompts that "
             "promptsearch exported in this format are used with `promptsearch apply`"
         )
     if _CONFIG not in files:
@@ -133,9 +133,9 @@ def _check_folder(folder: Path) -> None:
         if not pickles:
             raise ModelError("there are no weights in it, no file that ends in .safetensors")
         raise ModelError(
-            f"its weights are a pickle ({pickles[0]}), which can run code and is not read: save the "
-            "model as safetensors, with `model.save_pretrained(FOLDER)` of transformers, where you "
-            "trust it"
+            f"its weights are a pickle ({pickles[0]}), which can run code and is not read: save "
+            "the model as safetensors, with `model.save_pretrained(FOLDER)` of transformers, "
+            "where you trust it"
         )
 
 

@@ -64,7 +64,7 @@ class Adaption:
         )
 
     def added(self, layer: int, queries: Tensor, scaling: float | None) -> Tensor | None:
-        """What is added to the text's attention before the output projection, shaped like `queries`.
+        """What is added to the text's attention, before the output projection.
 
         Args:
             layer: The number of the layer.
@@ -74,7 +74,7 @@ class Adaption:
                 1 / sqrt(size of a head).
 
         Returns:
-            What is added; None below `first`.
+            Shape like `queries`; None below `first`.
         """
         if layer < self.first:
             return None
@@ -120,5 +120,5 @@ class Adaption:
             yield
 
     def _own(self, of_prompts: Tensor) -> Tensor:
-        """What each tree's prompt has; where there is but one prompt, its entry serves all trees."""
+        """The entry of each tree's prompt; a single prompt's entry serves all trees."""
         return of_prompts if self.owners is None else of_prompts.index_select(0, self.owners)

@@ -1,4 +1,9 @@
-"""The frozen language model: loading, dtype, device, and the few operations that scoring needs."""
+"""The frozen language model: loading, dtype, device, and the few operations that scoring needs.
+
+Its passes take a *forest*: trees of tokens, which may share a *trunk* whose keys and values an
+earlier pass made (see `promptsearch.models.attention`). The *lead* are the special tokens before
+every text, and gated prompts stand *beside* the text (see `promptsearch.models.gated`).
+"""
 
 from __future__ import annotations
 
@@ -30,11 +35,12 @@ from promptsearch.models.weights import ModelWeights, changed, weights_of
 log = logging.getLogger(__name__)
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-#: The day in chat templates that ask for one (Llama 3's own, where there is no clock): scores must not change overnight.
+#: The date in chat templates that ask for one (the one that Llama 3's takes where there is no
+#: clock): scores must not change overnight.
 DATE = "26 Jul 2024"
 _WAYS = (
-    "Expected a name on the Hub (with a network), a folder with config.json and safetensors, a .gguf file, "
-    f"or '{NAME}', which comes from a Python package."
+    "Expected a name on the Hub (with a network), a folder with config.json and safetensors, "
+    f"a .gguf file, or '{NAME}', which comes from a Python package."
 )
 
 
@@ -42,9 +48,10 @@ class LanguageModel:
     """A causal LM that is never changed, with its tokenizer.
 
     Args:
-        model: As `transformers.AutoModelForCausalLM` loads it; put into evaluation mode and frozen.
+        model: The model as `transformers.AutoModelForCausalLM` loads it; it is put into evaluation
+            mode and frozen.
         tokenizer: Its tokenizer.
-        name: What to call it in reports; left out: the name that it was loaded by.
+        name: What to call it in reports; left out, the name that it was loaded by.
 
     Raises:
         ModelError: The objects are no causal LM and tokenizer of `transformers`.
@@ -70,7 +77,7 @@ class LanguageModel:
         self._tokens = Tokens(tokenizer)
         self.name = name or str(getattr(model.config, "_name_or_path", "") or type(model).__name__)
         self._cast: dict[torch.dtype, LanguageModel] = {}
-        self._source = self  # of what this is a copy in another dtype
+        self._source = self  # the model that this is a copy of, in another dtype
         self._loaded: str | None = None  # the name by which it can be loaded again
         self._spare: list[Tensor] | None = None
 
@@ -79,8 +86,9 @@ class LanguageModel:
         """Load a model in float32.
 
         Args:
-            name: A Hub name, a folder, a `.gguf` file, or `smollm2-135m-instruct` (packaged, needs no hub).
-            device: `auto`, `cpu`, `cuda`, ... as torch names it.
+            name: A Hub name, a folder, a `.gguf` file, or `smollm2-135m-instruct` (packaged, needs
+                no hub).
+            device: `auto`, or a device as torch names it: `cpu`, `cuda`, ...
 
         Raises:
             ModelError: The model cannot be found or loaded, or the device does not exist.
@@ -98,11 +106,11 @@ class LanguageModel:
             path = Path(name)
             source = {"pretrained_model_name_or_path": str(path.parent), "gguf_file": path.name}
         try:
-            # Only safetensors are read (GGUF apart): other weight files are pickles, which can run code.
+            # Besides GGUF only safetensors are read: other weight files are pickles, which can run
+            # code.
             safe: dict[str, Any] = {} if "gguf_file" in source else {"use_safetensors": True}
-            source["trust_remote_code"] = (
-                False  # left out, a terminal is asked whether to run a repository's code
-            )
+            # Left out, the user is asked in the terminal whether to run a repository's code.
+            source["trust_remote_code"] = False
             check_files(source)
             causal: Any = transformers.AutoModelForCausalLM
             model, info = causal.from_pretrained(
@@ -116,15 +124,14 @@ class LanguageModel:
                 f"cannot load the model '{name}': {reason_of(error)} {_WAYS}"
             ) from error
         tokenizer = load_tokenizer(name, source)
-        found = (
-            str(Path(name).resolve()) if Path(name).exists() else name
-        )  # exports name it, wherever they are used
+        # Exports hold the whole path, since they may be used from anywhere.
+        found = str(Path(name).resolve()) if Path(name).exists() else name
         loaded = LanguageModel(model.to(pick_device(device)), tokenizer, found)
         loaded._loaded = name
         return loaded
 
     def to(self, dtype: torch.dtype) -> LanguageModel:
-        """The same model in another dtype; a copy that is kept, the original stays as it is."""
+        """The same model in another dtype: a copy, made once; the original stays as it is."""
         if dtype == self.dtype:
             return self
         if dtype not in self._cast:
@@ -149,7 +156,7 @@ class LanguageModel:
 
     @property
     def device(self) -> torch.device:
-        """Where it lies."""
+        """The device that its weights lie on."""
         return self.embeddings.device
 
     @property
@@ -160,7 +167,10 @@ class LanguageModel:
 
     @cached_property
     def vocabulary(self) -> Tensor:
-        """Every token as the layers take it, shape `(vocabulary, width)`: the embeddings, or these scaled (Gemma 3)."""
+        """Every token as the layers take it, shape `(vocabulary, width)`.
+
+        These are the embeddings or, as in Gemma 3, the embeddings scaled.
+        """
         probe = torch.arange(2, device=self.device)
         with torch.no_grad():
             plain = torch.equal(self.embed(probe), self.embeddings[probe])
@@ -172,20 +182,21 @@ class LanguageModel:
 
     @cached_property
     def parameters(self) -> int:
-        """The number of weights, shared ones once."""
+        """The number of weights, shared ones counted once."""
         return sum(p.numel() for p in self.model.parameters())
 
     @property
     def context(self) -> int | None:
         """The longest text in tokens; None where the model names no limit.
 
-        Rotary frequencies of the types `dynamic` and `longrope` change with the longest row of a batch: beyond the length
-        that the model was made for, a row's loss would depend on its neighbours.
+        Rotary frequencies of the types `dynamic` and `longrope` change with the longest row of a
+        batch: beyond the length that the model was made for, a row's loss would depend on its
+        neighbours.
         """
         config = self.model.config
         limit = getattr(config, "max_position_embeddings", None)
         given = getattr(config, "rope_parameters", None) or {}
-        for rope in [given, *given.values()]:  # one for all layers, or one for each type of layer
+        for rope in [given, *given.values()]:  # there is one for all layers, or one for each type
             if isinstance(rope, dict) and rope.get("rope_type") in ("dynamic", "longrope"):
                 original = rope.get("original_max_position_embeddings") or getattr(
                     config, "original_max_position_embeddings", None
@@ -195,25 +206,27 @@ class LanguageModel:
 
     @cached_property
     def weights(self) -> ModelWeights:
-        """Its weights and what they belong to; those of a copy in another dtype as they are in the original.
+        """Its weights, and what they belong to.
+
+        A copy in another dtype has the weights of the original here.
 
         Raises:
-            ModelError: Its layers are of no known form.
+            ModelError: The form of its layers is not known.
         """
         return weights_of(self._source.model)
 
     @contextmanager
     def changed(self, tensors: Mapping[str, Tensor]) -> Iterator[None]:
-        """Within, the model has other weights; afterwards its own again, bit for bit.
+        """A context in which the model has other weights; afterwards its own again, bit for bit.
 
         Args:
-            tensors: Changed and added weights by name, see `promptsearch.models.weights`; cast to the model's dtype, with
-                gradients that flow back.
+            tensors: Changed and added weights by name, see `promptsearch.models.weights`. They are
+                cast to the model's dtype, and gradients flow back to them.
 
         Raises:
-            PromptError: They do not fit the model.
+            PromptError: The weights do not fit the model.
         """
-        if tensors:  # the layers of a model that takes none may be of any form
+        if tensors:  # else the model's layers may have any form
             self.weights.check(tensors)
         with changed(
             self.model,
@@ -232,7 +245,10 @@ class LanguageModel:
         return tuple(weight._version for weight in self.model.parameters())
 
     def keep_spare(self) -> None:
-        """Keep a copy of the weights to restore them from, where they cannot be loaded again and are small."""
+        """Keep a copy of the weights, from which `restore` can take them.
+
+        It is kept only where they cannot be loaded again and are small.
+        """
         if self._source is self and self._loaded is None and self._spare is None:
             self._spare = spare_of(self.model)
 
@@ -240,15 +256,19 @@ class LanguageModel:
         """Bring back the weights as they were loaded, where something has written to them.
 
         Returns:
-            Whether they are right now. They are not where a large model was given as an object, or where what was loaded is
-            not there any more.
+            Whether the weights are right now. They are not where a large model was given as an
+            object, or where what was loaded is not there any more.
         """
         if self._digest() != self.hash:
             write_weights(self.model, self._right_weights())
         return self._digest() == self.hash
 
     def _right_weights(self) -> list[Tensor]:
-        """From a spare copy, from where it was loaded, or from what this is a copy of; none where there is no such thing."""
+        """The weights as they should be; none where there is nowhere to take them from.
+
+        They come from the model that this is a copy of, from a spare copy, or from where the model
+        was loaded.
+        """
         if self._source is not self:
             return list(self._source.model.parameters()) if self._source.restore() else []
         if self._spare is None and self._loaded is not None:
@@ -268,12 +288,16 @@ class LanguageModel:
         """
         if (found := self._digest()) != self.hash:
             raise ModelError(
-                f"the weights of the model '{self.name}' were changed: their hash was {self.hash} and is {found}"
+                f"the weights of the model '{self.name}' were changed: "
+                f"their hash was {self.hash} and is {found}"
             )
 
     @cached_property
     def hash(self) -> str:
-        """20 hexadecimal digits of a SHA-256 of all weights: the same model has the same hash wherever it came from."""
+        """20 hexadecimal digits from a SHA-256 over all weights.
+
+        The same model has the same hash wherever it came from.
+        """
         return self._digest()
 
     def _digest(self) -> str:
@@ -288,12 +312,15 @@ class LanguageModel:
 
     @cached_property
     def tokenizer_hash(self) -> str:
-        """20 hexadecimal digits of a SHA-256 of the vocabulary and of how it cuts a probe text."""
+        """20 hexadecimal digits from a SHA-256 over the vocabulary and a probe text's tokens."""
         return self._tokens.hash
 
     @property
     def facts(self) -> dict[str, Any]:
-        """What names the model, for exports: its name, where it is loaded from, hashes, width and number of layers."""
+        """What exports say of the model, so that it can be found again.
+
+        That is its name, where it is loaded from, its hashes, width and number of layers.
+        """
         return {
             "name": self.name,
             "source": self.name,
@@ -309,11 +336,11 @@ class LanguageModel:
         return None
 
     def searched_in(self, dtype: str) -> torch.dtype:
-        """The dtype of a search, see `pick_dtype`."""
+        """The dtype of a search on the model's device, see `pick_dtype`."""
         return pick_dtype(dtype, self.device)
 
     def room(self) -> int:
-        """Bytes for keys and values, where a study does not say: half of the device's memory."""
+        """How many bytes keys and values may take by default: half of the device's memory."""
         return half_of_memory(self.device)
 
     @cached_property
@@ -323,35 +350,39 @@ class LanguageModel:
 
     @cached_property
     def ends(self) -> frozenset[int]:
-        """Ids of the tokens that end a text."""
+        """The ids of the tokens that end a text."""
         given = getattr(getattr(self.model, "generation_config", None), "eos_token_id", None)
         listed = given if isinstance(given, (list, tuple)) else [given]
         return frozenset(int(i) for i in (*listed, self.tokenizer.eos_token_id) if i is not None)
 
     def encode(self, text: str, *, begins: bool = False) -> list[int]:
-        """The token ids of a text, without special tokens; marks of special tokens in the text stay plain text.
+        """The token ids of a text, without special tokens.
+
+        What looks like a special token in the text stays plain text.
 
         Args:
-            text: Any.
+            text: Any text.
             begins: Whether it is the beginning of a row; else it stands behind other text.
 
         Raises:
-            ModelError: The model has no embedding of one of its tokens.
+            ModelError: The model has no embedding for one of its tokens.
         """
         ids = self._tokens.encode(text, begins=begins)
         if (beyond := max(ids, default=0)) >= self.rows:
             raise ModelError(
-                f"the text {text[:60]!r} holds the token {self.decode([beyond])!r} (id {beyond}), but the model '{self.name}' "
-                f"has embeddings of {self.rows} tokens only: take it out of the text, or take the tokenizer that the model was "
-                "made with"
+                f"the text {text[:60]!r} holds the token {self.decode([beyond])!r} (id {beyond}), "
+                f"but the model '{self.name}' has embeddings of {self.rows} tokens only: take it "
+                "out of the text, or take the tokenizer that the model was made with"
             )
         return ids
 
     def chat(self, messages: Sequence[tuple[str, str]]) -> str:
-        """Messages as the tokenizer's chat template writes them, with the beginning of the assistant's turn behind them.
+        """Messages as the tokenizer's chat template writes them.
+
+        The beginning of the assistant's turn stands behind them.
 
         Args:
-            messages: Role and content of each.
+            messages: The role and the content of each message.
 
         Raises:
             ModelError: The tokenizer has no chat template.
@@ -359,23 +390,25 @@ class LanguageModel:
         """
         if not getattr(self.tokenizer, "chat_template", None):
             raise ModelError(
-                f"the tokenizer of the model '{self.name}' has no chat template, which says how messages are written: write "
-                "the task's template as one text, or take a model that was made for chats"
+                f"the tokenizer of the model '{self.name}' has no chat template, which says how "
+                "messages are written: write the task's template as one text, or take a model "
+                "that was made for chats"
             )
         given = [{"role": role, "content": content} for role, content in messages]
         try:
             text: str = self.tokenizer.apply_chat_template(
                 given, tokenize=False, add_generation_prompt=True, date_string=DATE
             )
-        except Exception as error:  # a stranger's template, run in the sandbox of transformers: it may raise anything
+        # A stranger's template, run in the sandbox of transformers, may raise anything.
+        except Exception as error:
             raise TemplateError(
-                f"the chat template of the model '{self.name}' refuses messages of {', '.join(role for role, _ in messages)}: "
-                f"{error or type(error).__name__}"
+                f"the chat template of the model '{self.name}' refuses messages of "
+                f"{', '.join(role for role, _ in messages)}: {error or type(error).__name__}"
             ) from error
         return text
 
     def cut(self, text: str) -> list[str | Special]:
-        """A text cut at its special tokens."""
+        """The parts of a text that is cut at its special tokens, these among the parts."""
         longest_first = sorted(map(re.escape, self._special), key=len, reverse=True)
         parts = re.split(f"({'|'.join(longest_first)})", text) if longest_first else [text]
         return [self._special.get(part, part) for part in parts if part]
@@ -387,7 +420,10 @@ class LanguageModel:
 
     @cached_property
     def always(self) -> tuple[str, ...]:
-        """Added tokens that are not special, such as thinking's: the tokenizer finds them in plain text, too."""
+        """The added tokens that are not special, such as those around a model's thinking.
+
+        The tokenizer finds them in plain text, too.
+        """
         added = self.tokenizer.added_tokens_decoder.values()
         return tuple(
             token.content for token in added if not token.special and token.content.strip()
@@ -404,45 +440,51 @@ class LanguageModel:
 
     @property
     def anchor(self) -> tuple[str, int]:
-        """See `Tokens.anchor`."""
+        """The text that others are put behind, with its number of tokens, see `Tokens.anchor`."""
         return self._tokens.anchor
 
     @property
     def marks_beginnings(self) -> bool:
-        """Whether a text is cut, or read, in another way at the beginning of a row than behind other text."""
+        """Whether a text is cut or read differently at the beginning of a row and behind text."""
         return self._tokens.marks_beginnings
 
     def count(self, text: str) -> int:
-        """The tokens of a text."""
+        """The number of tokens in a text."""
         return len(self.encode(text))
 
     @property
     def added(self) -> frozenset[int]:
-        """Ids of special tokens and of others that were added to the vocabulary: no text is meant to hold them."""
+        """The ids of special and other added tokens, which no text is meant to hold."""
         return self._tokens.added
 
     @cached_property
     def words(self) -> tuple[int, ...]:
-        """Ids of the tokens that begin a word and are nothing else: inside a text, a space, then ASCII letters.
+        """The ids of the tokens that begin a word and are nothing else.
 
-        In byte-level BPE each of these is cut out by the pre-tokenizer, so a sequence of them survives decoding and
-        encoding; in others a word by itself does. Special, added and padding tokens are never among them.
+        Inside a text, each is a space followed by ASCII letters. In byte-level BPE the
+        pre-tokenizer cuts out each of these, so that a sequence of them survives decoding and
+        encoding; in other tokenizers a single word does. Special, added and padding tokens are
+        never among them.
         """
         return self._tokens.words(self.rows)
 
     @cached_property
     def plain(self) -> tuple[int, ...]:
-        """Ids of all tokens that texts are made of: none of them added, all of them with an embedding."""
+        """The ids of all tokens that texts are made of: none is added, all have an embedding."""
         return tuple(self._tokens.plain(self.rows))
 
     @cached_property
     def rows(self) -> int:
-        """How many tokens the model knows: those that it has embeddings of, and can predict."""
+        """The number of tokens that the model has embeddings for, and can predict."""
         head = getattr(self.model.get_output_embeddings(), "weight", self.embeddings)
         return min(len(self.embeddings), len(head))
 
     def embed(self, ids: Tensor) -> Tensor:
-        """Token embeddings as the LM's layers take them, shape `(..., width)`."""
+        """The embeddings of token ids as the LM's layers take them, shape `(..., width)`.
+
+        Args:
+            ids: Token ids, shape `(...)`.
+        """
         vectors: Tensor = self.model.get_input_embeddings()(ids)
         return vectors
 
@@ -451,14 +493,16 @@ class LanguageModel:
 
         Args:
             embedded: All tokens of the pass, one tree after the other, shape `(tokens, width)`.
-            forest: Who sees whom. Where `trees` is False: rows without branches and trunks.
+            forest: Which token sees which. Where `trees` is False, it must be rows without branches
+                and trunks.
 
         Returns:
-            Shape `(tokens, width)`.
+            The states, shape `(tokens, width)`.
         """
         if self.trees:
             return self._hidden(embedded, forest)
-        # Padded to the right; no mask is needed: under causal attention no token sees the padding behind it.
+        # The rows are padded to the right and need no mask: under causal attention no token sees
+        # the padding behind it.
         rows = (
             embedded[forest.order]
             if forest.order is not None
@@ -468,28 +512,30 @@ class LanguageModel:
         return states if forest.back is None else states[forest.back]
 
     def entering(self, layer: int, embedded: Tensor, forest: Forest) -> Tensor:
-        """The hidden states that enter a layer; those above it are not computed.
+        """The hidden states that enter a layer; it and the layers above it are not computed.
 
         Args:
-            layer: Its number.
+            layer: The number of the layer.
             embedded: As for `hidden`.
-            forest: Who sees whom.
+            forest: Which token sees which.
 
         Returns:
-            Shape `(tokens, width)`.
+            The states, shape `(tokens, width)`.
         """
         return self._entering(self.layers, layer, embedded, forest)
 
     def above(self, layer: int, states: Tensor, forest: Forest) -> Tensor:
-        """The last hidden states of a pass that goes on from states that enter a layer; those below it are not computed.
+        """The last hidden states of a pass that begins at a layer, with the states that enter it.
+
+        The layers below it are not computed.
 
         Args:
-            layer: Its number.
-            states: As `entering` gives them, shape `(tokens, width)`.
-            forest: Who sees whom, and which gated prompts each tree attends to.
+            layer: The number of the layer.
+            states: The states as `entering` gives them, shape `(tokens, width)`.
+            forest: Which token sees which, and which gated prompt each tree attends to.
 
         Returns:
-            Shape `(tokens, width)`.
+            The states, shape `(tokens, width)`.
         """
         return self._above(self.layers, layer, states, forest)
 
@@ -519,9 +565,10 @@ class LanguageModel:
 
     @cached_property
     def trees(self) -> bool:
-        """Whether rows can share what they begin with: tried out once, against the model's own forward.
+        """Whether rows can share what they begin with.
 
-        Not with models whose attention is recurrent, has biases of its own, or looks back in chunks.
+        This is tried out once, against the model's own forward. Models whose attention is
+        recurrent, has biases of its own, or looks back in chunks cannot.
         """
         kinds = set(getattr(self.model.config, "layer_types", None) or ())
         shared, branches = self._probe[:-5], (self._probe[-5:-2], self._probe[-2:])
@@ -531,7 +578,8 @@ class LanguageModel:
                 raise UnknownAttention(", ".join(sorted(kinds)))
             with torch.inference_mode():
                 windows = self._try_tree(len(shared), rows)
-        except Exception as error:  # a stranger's model: whatever it raises, its rows can still be scored one by one
+        # Whatever a stranger's model raises, its rows can still be scored one by one.
+        except Exception as error:
             fault = f"{type(error).__name__}: {error}"
         else:
             config = self.model.config
@@ -550,10 +598,17 @@ class LanguageModel:
         return False
 
     def _try_tree(self, shared: int, rows: Sequence[Tensor]) -> set[int]:
-        """Two rows with a common beginning: as chains, and as branches of a trunk, against the model's own forward.
+        """Compare two rows that begin alike with the model's own forward.
+
+        They are computed apart, as chains, and then below the trunk that they share, as its
+        branches.
+
+        Args:
+            shared: The number of tokens that both rows begin with.
+            rows: The ids of each row.
 
         Returns:
-            The windows that its layers asked for.
+            The sliding windows that the model's layers asked for.
 
         Raises:
             UnknownAttention: The states differ.
@@ -588,10 +643,10 @@ class LanguageModel:
 
     @cached_property
     def layers(self) -> Layers:
-        """The layers one by one: tried out once, against the model's own forward.
+        """The layers one by one, tried out once against the model's own forward.
 
         Raises:
-            ModelError: They cannot be told apart, or their projections are not known.
+            ModelError: The layers cannot be told apart, or their projections are not known.
         """
         try:
             if not self.trees:
@@ -600,19 +655,24 @@ class LanguageModel:
             layers = find_layers(self.model.base_model, token.attended, token.heads[::2])
             with torch.inference_mode():
                 self._try_layers(layers)
-        except Exception as error:  # a stranger's model: whatever it raises, it takes other prompts
+        # Whatever a stranger's model raises, it still takes other kinds of prompts.
+        except Exception as error:
             fault = (
                 str(error)
                 if isinstance(error, UnknownLayers)
                 else f"{type(error).__name__}: {error}"
             )
             raise ModelError(
-                f"the model '{self.name}' takes no gated prompt: {fault[:200]}. Take prompts that fill slots, or prefixes"
+                f"the model '{self.name}' takes no gated prompt: {fault[:200]}. "
+                "Take prompts that fill slots, or prefixes"
             ) from error
         return layers
 
     def _try_layers(self, layers: Layers) -> None:
-        """A token's projections against the keys and values that the model makes, and a pass in two parts against a whole one.
+        """Compare what the layers do one by one with what a pass does.
+
+        A token's projections are compared with the keys and values that the model makes, and a pass
+        in two parts with a whole one.
 
         Raises:
             UnknownLayers: They differ.
@@ -634,15 +694,16 @@ class LanguageModel:
         parts = self._above(layers, middle, states, chains([len(row)], self.device))
         if not torch.allclose(parts, whole, atol=1e-3, rtol=1e-3):
             raise UnknownLayers(
-                "a pass through some of its layers, and then the others, is not a pass through all of them"
+                "a pass through some of its layers, and then the others, "
+                "is not a pass through all of them"
             )
 
     @property
     def gated_shape(self) -> tuple[int, int, int]:
-        """What gated prompts have at most: `(layers, heads, width)`.
+        """The largest shape of gated prompts: `(layers, heads, width)`.
 
         Raises:
-            ModelError: The model takes none.
+            ModelError: The model takes no gated prompts.
         """
         return len(self.layers), self.layers.heads, self.embeddings.shape[1]
 
@@ -650,17 +711,18 @@ class LanguageModel:
         """Gated prompts as the layers attend to them; gradients flow back.
 
         Args:
-            prompts: Vectors and gates of each, see `GatedPrompt`.
+            prompts: The vectors and the gates of each prompt, see `GatedPrompt`.
 
         Raises:
-            ModelError: The model takes none.
+            ModelError: The model takes no gated prompts.
         """
         layers = self.layers
         count, length = (
             max(len(gates) for _, gates in prompts),
             max(len(vectors) for vectors, _ in prompts),
         )
-        # A prompt of fewer layers has gates of zero below them, and adds nothing there.
+        # A prompt for fewer layers than others gets gates of zero below these, and adds nothing
+        # there.
         vectors = torch.stack(
             [
                 pad(
@@ -700,18 +762,18 @@ class LanguageModel:
         """Logits in float32 from last hidden states.
 
         Args:
-            states: Shape `(rows, width)`.
-            tokens: The tokens whose logits are wanted, shape `(tokens,)`; None for the whole vocabulary.
+            states: The last hidden states, shape `(rows, width)`.
+            tokens: The tokens whose logits are wanted, shape `(tokens,)`; None for the whole
+                vocabulary.
 
         Returns:
-            Shape `(rows, tokens)`.
+            The logits, shape `(rows, tokens)`.
         """
         head = self.model.get_output_embeddings()
         cap = getattr(self.model.config, "final_logit_softcapping", None)
         if tokens is None:
-            found = head(
-                states.to(head.weight.dtype)
-            ).float()  # the last states may be of another, as Mamba's are
+            # The last states may have another dtype than the head, as Mamba's have.
+            found = head(states.to(head.weight.dtype)).float()
         else:
             found = states.float() @ head.weight[tokens].float().T
             found = found if head.bias is None else found + head.bias[tokens].float()
@@ -720,15 +782,18 @@ class LanguageModel:
 
     @cached_property
     def values(self) -> int:
-        """How many numbers the keys and values of one token are, in all layers together."""
+        """The number of numbers in one token's keys and values, in all layers together."""
         return self._recorded_token.recorded.shape[1]
 
     @cached_property
     def prefix_shape(self) -> tuple[int, int, int, int]:
-        """What a token of a prefix is, `(layers, 2, key heads, size of a head)`: keys, then values.
+        """The shape of one token in a prefix, `(layers, 2, key heads, size of a head)`.
+
+        The 2 are keys, then values.
 
         Raises:
-            ModelError: Rows of this model cannot begin with given keys and values, or those of its layers differ in size.
+            ModelError: Rows of this model cannot begin with given keys and values, or the keys and
+                values of its layers differ in size.
         """
         heads = self._recorded_token.heads if self.trees else []
         if len(set(heads)) != 1:
@@ -753,15 +818,16 @@ class LanguageModel:
 
     @property
     def _probe(self) -> tuple[int, ...]:
-        """A row of any ids, to try the model out."""
+        """The lead and some other ids: a row to try the model out with."""
         rows = len(self.embeddings)
         return (*self.lead, *(i * rows // 8 for i in range(1, 8)))
 
     def cache(self, keys_values: Tensor) -> Any:
-        """Keys and values as a cache of `transformers`, for a row that goes on below them.
+        """Given keys and values as a cache of `transformers`, for a row that goes on behind them.
 
         Args:
-            keys_values: Shape `(layers, 2, key heads, tokens, size of a head)`.
+            keys_values: The keys and values, shape `(layers, 2, key heads, tokens, size of a
+                head)`.
         """
         from transformers import DynamicCache
 
@@ -772,20 +838,25 @@ class LanguageModel:
 
     @cached_property
     def noise(self) -> float:
-        """What rounding does to a token's log-probability, in nats, see `promptsearch.models.rounding`."""
+        """The error of a token's log-probability by rounding, in nats.
+
+        See `promptsearch.models.rounding`.
+        """
         rows = len(self.embeddings)
         ids = (*self.lead, *((2 * i + 1) * rows // 64 for i in range(32)))
         return rounding_noise(self.model, torch.tensor(ids, device=self.device))
 
     def check(self, *, gradients: bool = False) -> None:
-        """Compare our path through the model with its own forward, once, in its dtype.
+        """Compare our path through the model with its own forward, in its dtype.
 
         Args:
-            gradients: Whether prompts are trained on it, so that gradients must reach what enters.
+            gradients: Whether prompts are trained on it, so that gradients must reach what enters
+                the layers.
 
         Raises:
-            ModelError: They differ: the architecture does something between layers and logits that is not known here. Or it is
-                no causal LM, or cannot be computed in this dtype.
+            ModelError: The two differ, since the architecture does something between layers and
+                logits that is not known here; or it is no causal LM, or cannot be computed in this
+                dtype.
         """
         ids = torch.tensor([self._probe], device=self.device)
         try:
@@ -810,8 +881,9 @@ class LanguageModel:
         exact = self.dtype == torch.float32
         if not _distance(theirs[: len(begun)], begun) < (1e-2 if exact else 0.2):
             raise ModelError(
-                f"the model '{self.name}' ({type(self.model).__name__}) lets words see those behind them, as encoders do: "
-                "expected a causal language model, which reads from left to right"
+                f"the model '{self.name}' ({type(self.model).__name__}) lets words see those "
+                "behind them, as encoders do: expected a causal language model, which reads from "
+                "left to right"
             )
         if not (
             torch.allclose(ours, theirs, atol=1e-3, rtol=1e-3)
@@ -819,13 +891,17 @@ class LanguageModel:
             else _distance(ours, theirs) < 0.1
         ):
             raise ModelError(
-                f"the model '{self.name}' ({type(self.model).__name__}) does something between its layers and its logits that "
-                f"this library does not know (they differ by {float((ours - theirs).abs().max()):.3g}): it cannot be scored here"
+                f"the model '{self.name}' ({type(self.model).__name__}) does something between its "
+                "layers and its logits that this library does not know (they differ by "
+                f"{float((ours - theirs).abs().max()):.3g}): it cannot be scored here"
             )
 
     @property
     def _does_not_work(self) -> str:
-        return f"the model '{self.name}' ({type(self.model).__name__}) cannot be computed in {str(self.dtype)[6:]}"
+        return (
+            f"the model '{self.name}' ({type(self.model).__name__}) "
+            f"cannot be computed in {str(self.dtype)[6:]}"
+        )
 
     @property
     def _instead(self) -> str:
@@ -833,12 +909,15 @@ class LanguageModel:
 
 
 def _distance(one: Tensor, other: Tensor) -> float:
-    """Of two tensors, relative to the second."""
+    """The distance between two tensors, relative to the second."""
     return float((one - other).norm() / other.norm().clamp(min=1e-12))
 
 
 def pick_device(name: str) -> torch.device:
     """The torch device of a name; `auto` is a GPU where there is one.
+
+    Args:
+        name: `auto`, or a device as torch names it.
 
     Raises:
         ModelError: There is no such device.
@@ -850,7 +929,8 @@ def pick_device(name: str) -> torch.device:
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as error:
         raise ModelError(
-            f"the device '{name}' cannot be used: {str(error).splitlines()[0]}. Expected auto, cpu or cuda."
+            f"the device '{name}' cannot be used: {str(error).splitlines()[0]}. "
+            "Expected auto, cpu or cuda."
         ) from error
     return device
 
@@ -858,8 +938,14 @@ def pick_device(name: str) -> torch.device:
 def pick_dtype(name: str, device: torch.device) -> torch.dtype:
     """The dtype of a search; `auto` is bfloat16 where the hardware multiplies it natively.
 
+    A CPU that lacks bfloat16 computes the same numbers slowly: a warning says so.
+
+    Args:
+        name: `auto`, `float32` or `bfloat16`.
+        device: The device that the search runs on.
+
     Raises:
-        ModelError: No such dtype, or the GPU lacks it. (A CPU that lacks it computes the same numbers slowly: that is said.)
+        ModelError: There is no such dtype, or the GPU lacks it.
     """
     if name != "auto" and name not in DTYPES:
         raise ModelError(f"expected dtype auto, float32 or bfloat16, got '{name}'")
@@ -886,7 +972,7 @@ def _multiplies_bf16(device: torch.device) -> bool:
 
 
 def half_of_memory(device: torch.device) -> int:
-    """Half of all memory of a device in bytes; of a container's limit, where there is one."""
+    """Half of a device's memory, or of a container's limit where there is one, in bytes."""
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[1]) // 2
     total = int(psutil.virtual_memory().total)
@@ -902,11 +988,14 @@ def _cpu_multiplies_bf16() -> bool:
         flags = Path("/proc/cpuinfo").read_text().split()
     except OSError:
         return False
-    return bool({"avx512_bf16", "amx_bf16", "bf16"} & set(flags))  # the last one on ARM
+    return bool({"avx512_bf16", "amx_bf16", "bf16"} & set(flags))  # ARM has the last of these
 
 
 def _with_buffers(copy: Any, source: Any) -> Any:
-    """Give a model made on the meta device the buffers that its state dict leaves out (rotary frequencies)."""
+    """Give a model from the meta device the buffers that its state dict leaves out.
+
+    Rotary frequencies are such buffers.
+    """
     for module, original in zip(copy.modules(), source.modules(), strict=True):
         for key, buffer in original.named_buffers(recurse=False):
             if module._buffers[key] is None or module._buffers[key].is_meta:

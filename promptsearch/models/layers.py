@@ -23,8 +23,8 @@ class UnknownLayers(Exception):
     """
 
 
-class Reached(Exception):  # noqa: N818 - no error
-    """A pass has reached the layer where it is to end.
+class Reached(Exception):
+    """A pass has reached the layer where it is to end; this is no error.
 
     Args:
         states: The states that enter the layer, shape `(1, tokens, width)`.

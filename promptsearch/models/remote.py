@@ -1,6 +1,7 @@
-"""A model that cannot be loaded here: a server scores texts, and nothing else of it is known.
+"""A model that cannot be loaded here: a server scores texts, and nothing else is known of it.
 
-What its scores are is asked of the server once, at the start, see `promptsearch.models.endpoint.way`.
+The server is asked once, at the start, which scores it gives, see
+`promptsearch.models.endpoint.way`.
 """
 
 from __future__ import annotations
@@ -26,11 +27,11 @@ from promptsearch.models.endpoint import (
 from promptsearch.models.endpoint.asking import Asking
 from promptsearch.models.tokens import Tokens
 
-#: How far log-probabilities of the same text may lie apart, in nats per token: the numbers of a
-#: server depend on what else it is doing at the time, see
+#: How far two log-probabilities of the same text may lie apart, in nats per token: a server's
+#: numbers depend on what else it is doing at the time, see
 #: https://github.com/vllm-project/vllm/issues/42019.
 TOLERANCE = 0.05
-#: What an export tells of an endpoint.
+#: What an export tells about an endpoint, with the types.
 _KINDS = {"url": str, "model": str, "seconds": float, "retries": int, "chat": bool, "parallel": int}
 
 
@@ -39,7 +40,8 @@ class Answered(NamedTuple):
 
     Args:
         nats: Its log-probability.
-        greedy: Whether each of its tokens is the most probable one; None where the server does not say.
+        greedy: Whether each of its tokens is the most probable one; None where the server does not
+            say.
     """
 
     nats: float
@@ -51,11 +53,12 @@ class ServedModel:
 
     Args:
         endpoint: The server.
-        tokens: The model's tokenizer, if it is at hand.
-        tokenizer: Where that comes from.
-        words: Without a tokenizer: the words of the pool; ids are places in this list.
-        parallel: Requests at a time.
-        single: Whether all answers to be scored are one token of the tokenizer, see `first`.
+        tokens: The model's tokenizer, where it is at hand.
+        tokenizer: The name or folder that the tokenizer was loaded from.
+        words: The words of the pool, where there is no tokenizer; ids are places in this list.
+        parallel: How many requests are sent at a time.
+        single: Whether each answer to be scored is a single token of the tokenizer, as the scores
+            `first` need it (see `promptsearch.models.endpoint.way`).
     """
 
     def __init__(
@@ -80,14 +83,14 @@ class ServedModel:
         self._single = single
         self._asking = Asking(endpoint, parallel)
         self._lock = Lock()
-        self.read = 0  # tokens, in and out, as the server counts them
+        self.read = 0  # how many tokens went in and out, as the server counts them
 
     @staticmethod
     def of(facts: Mapping[str, Any], key: str | None = None) -> ServedModel:
         """The model that an export names.
 
         Args:
-            facts: What `facts` was.
+            facts: The model's `facts`, as the export holds them.
             key: The name of the environment variable that holds the server's key.
 
         Raises:
@@ -101,25 +104,26 @@ class ServedModel:
             endpoint = Endpoint(key=key, **own)
         except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
             raise ModelError(
-                f"the endpoint of the model '{facts.get('name')}' is not described as expected: {error!r}"
+                f"the endpoint of the model '{facts.get('name')}' is not described as expected: "
+                f"{error!r}"
             ) from error
         tokens = Tokens.load(source) if source else None
         return ServedModel(
             endpoint, tokens=tokens, tokenizer=source, parallel=parallel, single=single
         )
 
-    # What any model has, see model.text.
+    # What any model has, see `promptsearch.models.protocol`.
 
-    noise = 0.0  # its arithmetic is its own: see TOLERANCE
+    noise = 0.0  # the server's arithmetic is not known; see TOLERANCE instead
 
     @property
     def scores(self) -> str:
-        """`nats`, `first` or `errors`, see `way`."""
+        """The kind of scores: `nats`, `first` or `errors`, see `way`."""
         return self.way.scores
 
     @cached_property
     def way(self) -> Way:
-        """How scores come from the server: asked of it.
+        """The way in which scores come from the server, which is asked for it once.
 
         Raises:
             EndpointDown: Nobody answers, or nobody is let in.
@@ -129,7 +133,7 @@ class ServedModel:
 
     @property
     def served(self) -> dict[str, Any]:
-        """Where it is served, and what its scores are; never a secret."""
+        """Where it is served, and what its scores are; this holds no secret."""
         end = self.endpoint
         return {
             "url": end.url,
@@ -148,14 +152,18 @@ class ServedModel:
 
     @property
     def facts(self) -> dict[str, Any]:
-        """What names the model, for exports."""
+        """What exports say of the model, so that it can be found again."""
         own = {"name": self.name, "source": self.device, "hash": self.hash}
-        # Not the key's name: who is handed an export must not send a variable of his own to the address that stands in it.
+        # The key's name is left out: whoever is handed an export must not send an environment
+        # variable of their own to the address that stands in it.
         return {**own, "served": {k: v for k, v in self.served.items() if k != "key"}}
 
     @property
     def hash(self) -> str:
-        """20 hexadecimal digits of a SHA-256 of its address, its name and the kind of its scores; its weights are not known."""
+        """20 hexadecimal digits from a SHA-256 over its address, its name and the kind of scores.
+
+        Its weights are not known.
+        """
         how = [self.way.echo] if self.way.shifted else [self.way.most] if self.way.most else []
         content = repr(
             (self.endpoint.url, self.endpoint.model, self.endpoint.chat, self.scores, *how)
@@ -164,36 +172,36 @@ class ServedModel:
 
     @property
     def tokenizer_hash(self) -> str:
-        """Names the tokenizer; without one, the words of the pool."""
+        """A name for the tokenizer or, without one, for the words of the pool."""
         if self.tokens is not None:
             return self.tokens.hash
         return hashlib.sha256(repr(self._words).encode()).hexdigest()[:20]
 
     @property
     def words(self) -> tuple[int, ...]:
-        """Ids of the tokenizer's words, or of all words of the list."""
+        """The ids of the tokenizer's words, or of all words in the list."""
         return self.tokens.words() if self.tokens is not None else tuple(range(len(self._words)))
 
     @property
     def plain(self) -> tuple[int, ...]:
-        """Ids of all tokens that texts are made of, or of all words of the list."""
+        """The ids of all tokens that texts are made of, or of all words in the list."""
         return tuple(self.tokens.plain()) if self.tokens is not None else self.words
 
     @property
     def added(self) -> frozenset[int]:
-        """Ids of the tokenizer's special tokens; words of a list are none."""
+        """The ids of the tokenizer's special tokens; the words of a list are none."""
         return self.tokens.added if self.tokens is not None else frozenset()
 
     @property
     def anew(self) -> bool:
-        """What is sent holds no special token."""
+        """False: what is sent holds no special token."""
         return False
 
     def encode(self, text: str, *, begins: bool = False) -> list[int]:
         """The token ids of a text; without a tokenizer, those of its words in the list.
 
         Args:
-            text: Any.
+            text: Any text.
             begins: Whether it is the beginning of what is sent; else it stands behind other text.
 
         Raises:
@@ -204,8 +212,9 @@ class ServedModel:
         pieces = [text] if text in self._places else [f" {word}" for word in text.split()]
         if strange := next((piece for piece in pieces if piece not in self._places), None):
             raise PromptError(
-                f"{strange.strip()!r} is not among the {len(self._words)} words of the pool, and without a tokenizer there are "
-                "no others: take it into the pool, or give the model's 'tokenizer'"
+                f"{strange.strip()!r} is not among the {len(self._words)} words of the pool, "
+                "and without a tokenizer there are no others: take it into the pool, or give the "
+                "model's 'tokenizer'"
             )
         return [self._places[piece] for piece in pieces]
 
@@ -216,21 +225,29 @@ class ServedModel:
         return "".join(self._words[i] for i in ids)
 
     def count(self, text: str) -> int:
-        """What a text is charged: its tokens, or without a tokenizer what its bytes let expect."""
+        """The number of tokens that a text is charged; estimated from bytes without a tokenizer."""
         return len(self.tokens.encode(text)) if self.tokens is not None else estimate_tokens(text)
 
     def check(self, *, gradients: bool = False) -> None:
-        """Ask the server what it can do; no study trains on it."""
+        """Ask the server what it can do.
+
+        Args:
+            gradients: Ignored: no study trains on a served model.
+
+        Raises:
+            EndpointDown: Nobody answers, or nobody is let in.
+            EndpointError: The server answers something else than completions.
+        """
         _ = self.scores
 
     def check_unchanged(self) -> None:
-        """Nothing here can write to it."""
+        """Do nothing: nothing here can write to it."""
 
     def searched_in(self, dtype: str) -> torch.dtype:
         """Float32, which is what comes back.
 
         Raises:
-            StudyError: Another one is wanted.
+            StudyError: The study asks for another dtype.
         """
         if dtype == "bfloat16":
             raise StudyError(
@@ -239,11 +256,11 @@ class ServedModel:
         return self.dtype
 
     def room(self) -> int:
-        """None: nothing is kept here."""
+        """0: no keys and values are kept here."""
         return 0
 
     def to(self, dtype: torch.dtype) -> ServedModel:
-        """Itself: there is one."""
+        """The same model: what it computes in is the server's affair."""
         return self
 
     # Requests.
@@ -252,10 +269,10 @@ class ServedModel:
         """How probable answers are.
 
         Args:
-            wanted: A text, and the answer that follows it.
+            wanted: Pairs: a text, and the answer that follows it.
 
         Returns:
-            In the same order; an error where a request failed for good.
+            The results in the same order; an error where a request failed for good.
 
         Raises:
             EndpointDown: No request is answered any more.
@@ -271,13 +288,13 @@ class ServedModel:
         return self._asking.all(ask, wanted)
 
     def written(self, wanted: Sequence[tuple[str, int]]) -> list[Completion | EndpointError]:
-        """How texts go on.
+        """The continuations of texts.
 
         Args:
-            wanted: A text, and the most tokens to write.
+            wanted: Pairs: a text, and the most tokens to write.
 
         Returns:
-            In the same order; an error where a request failed for good.
+            The results in the same order; an error where a request failed for good.
 
         Raises:
             EndpointDown: No request is answered any more.
@@ -294,10 +311,10 @@ class ServedModel:
         """The most probable tokens after texts.
 
         Args:
-            wanted: Texts.
+            wanted: The texts.
 
         Returns:
-            In the same order; an error where a request failed for good.
+            The results in the same order; an error where a request failed for good.
 
         Raises:
             EndpointDown: No request is answered any more.
@@ -313,7 +330,7 @@ class ServedModel:
 
     @property
     def parallel(self) -> int:
-        """Requests at a time."""
+        """How many requests are sent at a time."""
         return self._asking.parallel
 
     def _count(self, tokens: int) -> None:

@@ -70,8 +70,9 @@ class ModelWeights:
     def backward(self, tensors: Mapping[str, Tensor], *, below: bool = False) -> float:
         """The cost of a backward pass to these tensors for a token, in forward passes of the model.
 
-        The gradients of activations cost the share of the layers that they cross; those of weights
-        cost the share that the weights are of all the model's. Each is 2 FLOPs per token and weight.
+        The gradients of activations cost the share of the layers that they cross; the gradients of
+        weights cost these weights' share in the model's weights. Both take 2 FLOPs for a token and
+        a weight.
 
         Args:
             tensors: Changed or added weights, by name.
@@ -195,7 +196,7 @@ def changed(model: Any, tensors: Mapping[str, Tensor]) -> Iterator[None]:
         for name, module, key in _places(model):
             if name in tensors:
                 own.append((module, key, module._parameters[key]))  # type: ignore[arg-type]
-                # This is no `Parameter`, since it may have a history that gradients go back through.
+                # This is no `Parameter`: it may have a history, through which gradients go back.
                 module._parameters[key] = tensors[name]  # type: ignore[assignment]
         for name, parts in _added(tensors, dict(model.named_parameters())).items():
             hook = (

@@ -12,7 +12,7 @@ from promptsearch.plain.limits import TOO_DEEP, TOO_LARGE, KeyPath
 
 _KEY = r"[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*"
 _TABLE = re.compile(rf"^\s*(\[\[?)\s*({_KEY})\s*\]")
-#: A dotted key that is too long for Python's reader, whose time grows with the square of its length.
+#: A dotted key that is too long for Python's reader, whose time grows with its length squared.
 _CHAIN = re.compile(r"(?<![\w-])(?:[\w-]+\s*\.\s*){100}")
 _PAIR = re.compile(rf"^\s*({_KEY})\s*=")
 

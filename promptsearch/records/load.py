@@ -204,8 +204,8 @@ def _remedy(path: Path) -> str:
     """The one next step where a record is damaged: its name tells what hangs on it."""
     if path.name == STUDY:
         return (
-            "restore it from a copy, or run the study again into a new folder with --out; the runs in "
-            "this one stay as they are"
+            "restore it from a copy, or run the study again into a new folder with --out; the runs "
+            "in this one stay as they are"
         )
     if path.name == RUN:
         return "restore it, or delete it alone and run the study again: it is written anew"

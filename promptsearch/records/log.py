@@ -70,8 +70,7 @@ def _read_lines(
             except (ValueError, KeyError, TypeError, AttributeError, LookupError) as error:
                 raise RecordError(
                     f"{shown(path)}, line {len(lines) + 1}: this is not {what} number {len(lines)} "
-                    "of the run "
-                    f"({_reason(error)}): the log is damaged: {remedy}"
+                    f"of the run ({_reason(error)}): the log is damaged: {remedy}"
                 ) from error
             lines.append(line)
             size += len(raw)
@@ -142,8 +141,8 @@ class ProposalLog:
         if line["request"] != request:
             raise RecordError(
                 f"proposal {line['n']} of {self._path} answers another request than the run makes "
-                "now. A strategy must ask the "
-                f"same again from the same seed and the same scores: {_OTHER_CODE}"
+                "now. A strategy must ask the same again from the same seed and the same scores: "
+                f"{_OTHER_CODE}"
             )
         self.count += 1
         return line
@@ -194,7 +193,7 @@ class RunLog:
 
     @property
     def searched(self) -> bool:
-        """Whether an earlier process had ended the search: the next old line is of a later stage."""
+        """Whether an earlier process had ended the search: the next line is of a later stage."""
         return bool(self._queue) and self._queue[0]["stage"] != "search"
 
     @property
@@ -232,9 +231,8 @@ class RunLog:
         if line["stage"] != stage or [p["key"] for p in line["prompts"]] != list(keys):
             raise RecordError(
                 f"evaluation {line['n']} of {self._folder}/evaluations.jsonl is about other "
-                "prompts than the run proposes now. "
-                "A strategy must propose the same again from the same seed and the same scores: "
-                f"{_OTHER_CODE}"
+                "prompts than the run proposes now. A strategy must propose the same again from "
+                f"the same seed and the same scores: {_OTHER_CODE}"
             )
         self._lines.append(line)
         return line

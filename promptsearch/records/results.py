@@ -118,7 +118,7 @@ class Study:
     families: dict[str, str] = field(default_factory=dict)
 
     def family(self, label: str) -> str:
-        """What a row of a sweep shares with those of other lengths; for any other row, its label."""
+        """What a row of a sweep shares with those of other lengths; for other rows, the label."""
         return self.families.get(label, label)
 
 

@@ -110,8 +110,7 @@ def read_record(path: Path, kind: str, remedy: str) -> dict[str, Any]:
             raise RecordError(
                 f"{shown(path)} was written by another version of promptsearch (its format is "
                 f"{str(found.get('format'))[:60]!r}, this version reads {_format(kind)!r}): use "
-                "that version for this folder, or "
-                "run the study again into a new one with --out"
+                "that version for this folder, or run the study again into a new one with --out"
             )
         content = unseal(found)
     except ValueError as error:

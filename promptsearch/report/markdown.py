@@ -31,7 +31,7 @@ def to_markdown(results: Results) -> str:
         results: The results, from `load_results`.
 
     Returns:
-        Markdown; prompts, labels and errors stay text inside their cell or line, whatever they hold.
+        Markdown; whatever prompts, labels and errors hold stays text inside its cell or line.
     """
     tasks = summarise(results)
     model = results.study.model

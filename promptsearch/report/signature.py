@@ -70,8 +70,8 @@ def facts(results: Results) -> list[tuple[str, str]]:
             )
             exact = "" if study.dtype == "float32" else error
             told = (
-                f"at most, on a few random prompts and examples: {exact}{noise.beside:.2g} nats on an "
-                "example with what is scored beside it"
+                f"at most, on a few random prompts and examples: {exact}{noise.beside:.2g} nats "
+                "on an example with what is scored beside it"
             )
             listed.append((f"Noise of {study.dtype} on {name}", told))
     limit = f", at most {study.max_seconds:g} seconds" if study.max_seconds else ""

@@ -1,7 +1,7 @@
-"""What each strategy takes: while it trains, on disk, in every request, and for several tasks beside one model.
+"""The space that each strategy takes: in training, on disk, in every request, for several tasks.
 
-The argument of the field for prompts: one frozen model serves all tasks, and each further task costs a prompt where fine-tuning
-costs a model.
+This is the field's argument for prompts: one frozen model serves all tasks, and each further task
+costs a prompt beside it, where fine-tuning costs a model.
 """
 
 from __future__ import annotations
@@ -13,21 +13,31 @@ from promptsearch.report.summary import Row
 #: Column -> what it shows, in one line; the first one names the row.
 COLUMNS = {
     "tuned": "parameters changed while training",
-    "stored": "parameters that must be kept to use the prompt, or the changed weights, and their share of the LM's",
+    "stored": (
+        "parameters that must be kept to use the prompt, or the changed weights, "
+        "and their share of the LM's"
+    ),
     "on disk": "size of the file with these, in float32; of words, of their text",
-    "added": "tokens that the prompt adds to every request, whether words, vectors, or keys and values; changed weights add none",
-    "three tasks": "size on disk of what serves three tasks: one model and three prompts, or three models if no larger",
+    "added": (
+        "tokens that the prompt adds to every request, whether words, vectors, or keys and values; "
+        "changed weights add none"
+    ),
+    "three tasks": (
+        "size on disk of what serves three tasks: one model and three prompts, or three models if "
+        "no larger"
+    ),
 }
-#: Bytes of a parameter: prompts are kept, selected and tested in float32.
+#: The bytes of a parameter: prompts are kept, selected and tested in float32.
 _BYTES = 4
+#: The number of tasks for which the sizes are compared.
 _TASKS = 3
 
 
 def cells(row: Row, model: Model) -> list[str]:
-    """The cells of a row: label, then those of `COLUMNS`.
+    """The cells of a row: its label, then those of `COLUMNS`.
 
     Args:
-        row: Of the report.
+        row: A row of the report.
         model: The LM.
     """
     best = row.best
@@ -42,7 +52,12 @@ def cells(row: Row, model: Model) -> list[str]:
 
 
 def several(prompt: int, model: Model) -> str:
-    """Sizes of what serves three tasks with a prompt, or weights, of so many bytes each."""
+    """The size of what serves three tasks; empty where the model's size is not known.
+
+    Args:
+        prompt: The bytes of a prompt, or of changed weights, for one task.
+        model: The LM.
+    """
     if model.parameters is None:
         return ""
     one, prompts = _BYTES * model.parameters, _TASKS * prompt
@@ -50,7 +65,7 @@ def several(prompt: int, model: Model) -> str:
 
 
 def sentence(model: Model) -> str:
-    """What fine-tuning would take instead."""
+    """The sentence that says how much fine-tuning would take instead."""
     if model.parameters is None:
         return "How large the model is, its endpoint does not say."
     one = _BYTES * model.parameters

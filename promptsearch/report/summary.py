@@ -1,4 +1,7 @@
-"""What every form of the report shows: a row for each strategy of each task, the tests, and the verdict."""
+"""The summary that every form of the report shows of each task.
+
+It has a row for each strategy of the task, the tests, and the verdict.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,7 @@ from promptsearch.search.alike import was_blind
 from promptsearch.statistics import Comparison, Interval, Sample, compare_all, interval
 from promptsearch.tasks.metrics import MEANS, shares
 
-#: What each test example adds to the metric, by a run's label and seed.
+#: A run's label and seed -> what each of its test examples adds to the metric.
 _Parts = Mapping[tuple[str, int], Sequence[float]]
 
 
@@ -26,15 +29,19 @@ class Row:
 
     Args:
         runs: Its finished runs, at least one, by seed.
-        family: What it shares with the rows of other lengths in a sweep; else its label.
-        place: Of the family in the study file; gives it its colour.
-        chosen: Whether it stands for its family: of several lengths the one with the least mean loss on the select split.
-        scores: Test metric of runs by examples; where the study's own metric cannot be had, of each run alone.
-        metric: Mean test metric.
-        loss: Mean test loss in nats.
-        regret: Mean search loss above that of the reference, in nats; None where the two do not compare.
+        family: The name that it shares with the rows of other lengths in a sweep; without a sweep,
+            its label.
+        place: The family's place in the study file, which gives it its colour.
+        chosen: Whether it stands for its family: its length is the one with the least mean loss on
+            the select split.
+        scores: The test metric of runs by examples, shape `(runs, examples)`; where the study's own
+            metric cannot be computed, the recorded one of each run, shape `(runs, 1)`.
+        metric: The mean test metric.
+        loss: The mean test loss in nats.
+        regret: The mean search loss above that of the reference, in nats; None where the two cannot
+            be compared.
         model: The LM's number of parameters; None where it is not known.
-        wanted: Runs that the study asks for.
+        wanted: The number of runs that the study asks for.
     """
 
     runs: tuple[Run, ...]
@@ -65,7 +72,7 @@ class Row:
 
     @cached_property
     def best(self) -> Run:
-        """The run whose prompt has the least loss on the select split; the test split has no say."""
+        """The run with the least loss on the select split; the test split has no say."""
         return min(self.runs, key=lambda run: run.select.loss)
 
     @property
@@ -75,27 +82,27 @@ class Row:
 
     @property
     def share(self) -> float:
-        """Parameters that have to be stored with the best run's prompt, as a share of the LM's."""
+        """The parameters to be stored with the best run's prompt, as a share of the LM's."""
         return self.best.stored / self.model if self.model else 0.0
 
     @property
     def gap(self) -> float:
-        """Mean test loss above search loss, in nats."""
+        """The mean test loss above the search loss, in nats."""
         return float(np.mean([run.gap for run in self.runs]))
 
     @property
     def spent(self) -> float:
-        """Mean tokens spent by a run, with those brought."""
+        """The mean number of tokens spent by a run, with those that it brought from another run."""
         return float(np.mean([run.spent for run in self.runs]))
 
     @property
     def brought(self) -> float:
-        """Mean tokens spent by the runs that these started from."""
+        """The mean number of tokens spent by the runs that these started from."""
         return float(np.mean([run.start.spent if run.start else 0 for run in self.runs]))
 
     @property
     def seconds(self) -> float:
-        """Mean seconds of a run."""
+        """The mean seconds of a run."""
         return float(np.mean([run.seconds for run in self.runs]))
 
 
@@ -104,11 +111,14 @@ class TaskSummary:
     """One task of a study.
 
     Args:
+        name: The task's name.
+        info: What the study recorded about the task.
         verdict: Who won, in words.
-        rows: Best mean test metric first, references last.
-        comparisons: All pairs of ranked strategies, each at its chosen length.
-        floor: What always giving the most frequent answer scores; None where the metric is another.
-        left_out: What of the metric is not shown, and why; empty where all of it is.
+        rows: The rows, best mean test metric first, references last.
+        comparisons: The tests of all pairs of ranked strategies, each at its chosen length.
+        floor: The score of always giving the most frequent answer; None where the metric is no mean
+            over examples.
+        left_out: Which part of the metric is not shown, and why; empty where all of it is.
     """
 
     name: str
@@ -121,7 +131,7 @@ class TaskSummary:
 
     @property
     def sweeps(self) -> tuple[tuple[Row, ...], ...]:
-        """The families that were run at several lengths, in the order of the study, each by length."""
+        """The families run at several lengths, in the order of the study, each by length."""
         families: dict[str, list[Row]] = {}
         for row in sorted(self.rows, key=lambda row: (row.place, row.best.length)):
             families.setdefault(row.family, []).append(row)
@@ -136,14 +146,15 @@ class TaskSummary:
 
 
 def summarise(results: Results) -> tuple[TaskSummary, ...]:
-    """Means, intervals and tests of all tasks of a study.
+    """The means, intervals and tests of all tasks of a study.
 
     Args:
-        results: From `load_results`.
+        results: The results, from `load_results`.
 
     Returns:
-        One summary a task, in the order of the study. A metric that is a function of the study's author is shown as runs
-        recorded it, and the function is called only where they did not and `results.trust_code` says so.
+        One summary for each task, in the order of the study. A metric that is a function of the
+        study's author is shown as runs recorded it; the function is called only where they did not
+        record it and `results.trust_code` allows it.
     """
     return tuple(_task(name, info, results) for name, info in results.study.tasks.items())
 
@@ -179,7 +190,10 @@ def _task(name: str, info: TaskInfo, results: Results) -> TaskSummary:
     if results.study.model.served and results.study.model.served.get("scores") == "errors":
         sentence += f" {ERRORS}"
     if blind := [run for run in runs if was_blind(run.stopped)]:
-        sentence += f" {len(blind)} of {len(runs)} searches were blind, such as '{blind[0].label}': {blind[0].stopped}."
+        sentence += (
+            f" {len(blind)} of {len(runs)} searches were blind, "
+            f"such as '{blind[0].label}': {blind[0].stopped}."
+        )
     comparisons = () if left_out else tuple(compare_all(samples))
     return TaskSummary(name, info, sentence, tuple(rows), comparisons, floor, left_out)
 
@@ -190,9 +204,8 @@ def _chosen(runs: Sequence[Run], study: Study) -> set[str]:
     for run in runs:
         losses.setdefault(run.label, []).append(run.select.loss)
     ranked = sorted(losses, key=lambda label: float(np.mean(losses[label])))
-    return set(
-        {study.family(label): label for label in reversed(ranked)}.values()
-    )  # the last one to be named is the best
+    # The best label of a family comes last and replaces the others.
+    return set({study.family(label): label for label in reversed(ranked)}.values())
 
 
 def _row(
@@ -230,7 +243,7 @@ def _row(
 
 
 def _parts(runs: Sequence[Run], metric: str, trust_code: bool) -> tuple[_Parts | None, str]:
-    """What each test example adds to the metric of each run; or None, and why it is not known."""
+    """The parts that test examples add to the metric of each run; or None, and why not."""
     found = {}
     for run in runs:
         test, known = run.test, None
@@ -260,7 +273,10 @@ def _reference(runs: Sequence[Run]) -> Run | None:
 
 
 def _regret(runs: Sequence[Run], reference: Run | None) -> float | None:
-    """Only hard prompts of the reference's length come from the space that it searched."""
+    """The mean search loss of runs above the reference's, in nats; None where they do not compare.
+
+    Only hard prompts of the reference's length come from the space that it searched.
+    """
     if reference is None or any(
         run.reference or run.winner.kind != "hard" or run.length != reference.length for run in runs
     ):

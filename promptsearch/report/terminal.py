@@ -19,8 +19,8 @@ def print_report(results: Results, console: Console | None = None) -> None:
     """Print a verdict and a table for each task, then what failed.
 
     Args:
-        results: From `load_results`.
-        console: Where to; left out: standard output.
+        results: The results, from `load_results`.
+        console: The console to print on; left out: standard output.
     """
     console = console or Terminal()
     for task in summarise(results):
@@ -35,7 +35,10 @@ def print_report(results: Results, console: Console | None = None) -> None:
         for note in task.info.notes:
             console.print(Text("data ", style="yellow") + Text(visible(note)))
         for done in (run for row in task.rows for run in row.unexported):
-            reason = f"{done.label}, seed {done.seed}, its scores stand: {done.export.error if done.export else ''}"
+            reason = (
+                f"{done.label}, seed {done.seed}, its scores stand: "
+                f"{done.export.error if done.export else ''}"
+            )
             console.print(Text(f"{NO_EXPORT} no export ", style="yellow") + Text(visible(reason)))
         for label, seed, text in findings(task):
             console.print(
@@ -55,7 +58,8 @@ def print_report(results: Results, console: Console | None = None) -> None:
 
 
 def _table(task: TaskSummary) -> Table:
-    # Text, never str: a prompt must not be read as markup. Fixed columns fit 100 characters and leave the prompt the rest.
+    # The cells are Text, never str: a prompt must not be read as markup. The fixed columns fit 100
+    # characters and leave the prompt the rest.
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold", expand=True)
     table.add_column("strategy", no_wrap=True, max_width=18, overflow="ellipsis")
     table.add_column(task.info.metric.rpartition(":")[2][:14], no_wrap=True)

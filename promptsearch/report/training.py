@@ -1,4 +1,7 @@
-"""Did it train? One row a trained run, and what looks wrong, the same in all forms of the report."""
+"""The part "Did it train?", the same in all forms of the report.
+
+It has a row for each trained run, and says what looks wrong.
+"""
 
 from __future__ import annotations
 
@@ -10,13 +13,24 @@ from promptsearch.report.summary import TaskSummary
 COLUMNS = {
     "before": "search loss of the prompt that training started from, in nats",
     "after": "least search loss, in nats",
-    "empty prompt": "loss of the winner minus that of the empty prompt, both on the select split in fp32, in nats; not charged",
+    "empty prompt": (
+        "loss of the winner minus that of the empty prompt, both on the select split in fp32, "
+        "in nats; not charged"
+    ),
     "steps": "optimizer steps",
     "rate": "peak learning rate",
-    "gradient": "norm of the gradient of the prompt at the first step and at the last of the first few",
-    "reached": "share of the prompt's tokens, or of the changed tensors, that a gradient reached in these steps",
+    "gradient": (
+        "norm of the gradient of the prompt at the first step and at the last of the first few"
+    ),
+    "reached": (
+        "share of the prompt's tokens, or of the changed tensors, that a gradient reached in these "
+        "steps"
+    ),
     "clipped": "share of the steps whose gradient was clipped",
-    "moved": "distance of the last prompt from the first one, as a share of the first one's norm; blank for several tensors",
+    "moved": (
+        "distance of the last prompt from the first one, as a share of the first one's norm; "
+        "blank for several tensors"
+    ),
 }
 
 
@@ -28,11 +42,11 @@ def trained(task: TaskSummary) -> list[tuple[Run, Training]]:
 
 
 def cells(run: Run, training: Training) -> list[str]:
-    """The cells of a run: label, seed, then those of `COLUMNS`.
+    """The cells of a run: its label and seed, then those of `COLUMNS`.
 
     Args:
-        run: A trained one.
-        training: Of this run.
+        run: A run that trained something.
+        training: The record of its training.
     """
     gradients = training.gradients
     return [
@@ -51,10 +65,10 @@ def cells(run: Run, training: Training) -> list[str]:
 
 
 def findings(task: TaskSummary) -> list[tuple[str, int, str]]:
-    """Label, seed and what looks wrong about the training of runs, one a finding.
+    """The findings about training, each with the label and seed of its run, and what looks wrong.
 
     Args:
-        task: Of the report.
+        task: A task of the report.
     """
     return [
         (run.label, run.seed, finding)

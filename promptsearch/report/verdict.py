@@ -8,7 +8,7 @@ import numpy as np
 
 from promptsearch.statistics import Comparison, Sample, compare_all, interval, rank
 
-#: Ties that the sentence names: the others are in the table of pairs.
+#: The most ties that the sentence names; the others are in the table of pairs.
 _NAMED = 8
 
 
@@ -20,14 +20,16 @@ def verdict(
     failed: int = 0,
     unfinished: int = 0,
 ) -> str:
-    """One sentence that names the winner, or says that the data cannot tell; short further ones where there is a catch.
+    """The sentence that names the winner, or says that the data cannot tell.
+
+    Short sentences follow where there is a catch.
 
     Args:
         samples: Strategy -> its scores, all on the same examples; references left out.
         metric: The name of the score.
-        floor: What always giving the most frequent answer scores; None where it is not known.
-        failed: Runs that failed.
-        unfinished: Runs that were not made yet.
+        floor: The score of always giving the most frequent answer; None where it is not known.
+        failed: The number of runs that failed.
+        unfinished: The number of runs that were not made yet.
 
     Returns:
         Plain text.
@@ -44,11 +46,15 @@ def verdict(
     ties = [t for t in against if not t.significant]
     corrected = f"corrected for {_count(len(tests), 'comparison')}"
     if not others:
-        sentence = f"{leader} reaches {score}; no other strategy has finished, so there is nothing to compare it with."
+        sentence = (
+            f"{leader} reaches {score}; no other strategy has finished, "
+            "so there is nothing to compare it with."
+        )
     elif ties:
         sentence = (
             f"The data cannot tell who wins: {leader} leads with {score}, but cannot be told from "
-            f"{_enumerate([t.second for t in ties], most=_NAMED)} ({_what_would_have_shown(ties)}, {corrected})."
+            f"{_enumerate([t.second for t in ties], most=_NAMED)} "
+            f"({_what_would_have_shown(ties)}, {corrected})."
         )
     else:
         sentence = (
@@ -56,7 +62,10 @@ def verdict(
             f"(p = {max(t.adjusted for t in against):.2g}, {corrected})."
         )
     if floor is not None and interval(samples[leader], (0, 1)).low <= floor:
-        sentence += f" Even the leader cannot be told from always giving the most frequent answer ({floor:.3f})."
+        sentence += (
+            " Even the leader cannot be told from always giving the most frequent answer "
+            f"({floor:.3f})."
+        )
     alone = [name for name in samples if not samples[name].covers_seeds]
     luck = (
         f" One seed only of {_enumerate(alone)}: the luck of the seed is not in this."

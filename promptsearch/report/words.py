@@ -1,4 +1,7 @@
-"""From vectors to words: what a soft prompt loses where words take its place, the same in all forms of the report."""
+"""The part "From vectors to words", the same in all forms of the report.
+
+It shows what a soft prompt loses where words take its place.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,7 @@ COLUMNS = {
 
 
 def projected(task: TaskSummary) -> list[tuple[Run, Beginning]]:
-    """All runs of a task that started from vectors and ended with words, in the order of its rows."""
+    """All runs of a task that started from vectors and ended with words, in the order of rows."""
     runs = [run for row in task.rows for run in row.runs]
     return [
         (run, run.start)
@@ -28,11 +31,11 @@ def projected(task: TaskSummary) -> list[tuple[Run, Beginning]]:
 
 
 def cells(run: Run, start: Beginning) -> list[str]:
-    """The cells of a run: label, seed, then those of `COLUMNS`.
+    """The cells of a run: its label and seed, then those of `COLUMNS`.
 
     Args:
-        run: One of `projected`.
-        start: Of this run.
+        run: A run from `projected`.
+        start: The record of what this run started from.
     """
     pairs = [
         (start.select.loss, run.select.loss),

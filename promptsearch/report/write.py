@@ -1,4 +1,4 @@
-"""Writing a study's report into its folder."""
+"""The writer of a study's report into the study's folder."""
 
 from __future__ import annotations
 
@@ -12,11 +12,13 @@ from promptsearch.report.markdown import to_markdown
 
 
 def write_report(folder: Path | str, *, trust_code: bool = False) -> Path:
-    """Write `report.md`, `report.html` and `runs.parquet` into a study's folder, each whole or not at all.
+    """Write `report.md`, `report.html` and `runs.parquet` into a study's folder.
+
+    Each file is written whole or not at all.
 
     Args:
-        folder: The study's.
-        trust_code: As for `load_results`.
+        folder: The study's folder.
+        trust_code: Whether functions that the study names may be called, as for `load_results`.
 
     Returns:
         The path of `report.html`.

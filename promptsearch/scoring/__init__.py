@@ -2,20 +2,16 @@
 
 The words of the engine:
 
-* lead: an example's tokens before the first slot, which no prompt changes; those of a model
-  (`LanguageModel.lead`) are the special tokens that its tokenizer puts before every text;
-* tree: rows of one pass, merged so that tokens which rows begin with alike stand in it once;
-* trunk: the tokens above a whole tree, whose keys and values are known before the tree's pass;
-* below: nearer to the end of a row; a token sees the tokens above it, and those of its trunk. Of
-  layers, below means nearer to the embeddings;
-* kept: held from call to call: keys and values of leads, or states that enter the lowest layer that
-  attends to gated prompts;
-* apart: not among the tokens of the text, said of prefixes, gated prompts and changed weights; in a
-  plan, rows are computed apart where each is a tree of its own, without a trunk;
-* beside: read by layers without a place in the row, as gated prompts are;
-* owner: the place of the gated prompt that a tree or row attends to, among those of the pass;
-* wave: the part of a call's work whose trunks are held in memory together;
-* pass: one forward through the LM, of the trees of some groups of a wave.
+* lead: what stands in a row before the first slot, the same for all prompts.
+* tree: rows merged into one, so that tokens with which they begin alike are computed once.
+* trunk: the tokens above a whole tree, whose keys and values are read instead of computed.
+* below: nearer to a row's end, as a tree is below its trunk; of layers, nearer to the embeddings.
+* kept: held from call to call: keys and values of leads, or states that no gated prompt changes.
+* apart: of prompts, not among the text's tokens; of rows, computed whole, without a trunk.
+* beside: read by layers without standing in any row, as gated prompts are.
+* owner: the place of the gated prompt that a tree or row attends to, among those of a pass.
+* wave: the part of a call's work whose trunks are held in memory together.
+* pass: one run of trees through the LM, limited to what its device takes at a time.
 """
 
 from promptsearch.scoring.engine import Engine as Engine

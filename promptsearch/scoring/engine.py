@@ -1,8 +1,8 @@
 """The engine: scores prompts on a split of a task under a template.
 
 The lead of an example is what stands in its row before the first slot. What is kept of an example
-stays from call to call. Prompts that stand apart from the text put no tokens into its slots; a gated
-prompt stands beside the text.
+stays from call to call. Prompts that stand apart from the text put no tokens into its slots; a
+gated prompt stands beside the text.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ _KINDS: dict[Kind, str] = {
 
 
 class Engine:
-    """Scores prompts on one split.
+    """A scorer of prompts on one split, with a model that is loaded here.
 
     Args:
         lm: The model, in the dtype to score in.
@@ -190,7 +190,7 @@ class Engine:
         return self._lead[examples]
 
     def readings(self, examples: Ids) -> Ids:
-        """The number 1 for each example, shape `(examples,)`: all answers branch off from one row."""
+        """The number 1 for each example, shape `(examples,)`: answers branch off from one row."""
         return np.ones(len(examples), dtype=np.int64)
 
     def check_joints(self, space: PromptSpace) -> None:
@@ -431,7 +431,7 @@ class Engine:
             return self._score([((),)], self._lm.adaption([(vectors, gates)]), examples)[0][0]
         (rows,) = tensors
         slots = split_slots(self._template, _standing_for(len(rows)))
-        # No gradient reaches what stands before the prompt, so it is computed beforehand, as a trunk.
+        # No gradient reaches what stands before the prompt: it is computed beforehand, as a trunk.
         whole: Sharing = "prompt" if self._kind == "prefix" else "nothing"
         sharing: Sharing = "input" if self._lm.trees and self._lead.any() else whole
         return self._score([slots], rows.flatten(1), examples, sharing)[0][0]
@@ -600,7 +600,8 @@ class Engine:
     def _check_prompt(self, prompt: Prompt) -> None:
         if kind_of(type(prompt)) != self._kind:
             raise PromptError(
-                f"under this template {_KINDS[self._kind]} are scored, got a {type(prompt).__name__}"
+                f"under this template {_KINDS[self._kind]} are scored, "
+                f"got a {type(prompt).__name__}"
             )
         if isinstance(prompt, RowsPrompt | TunedPrompt):
             self._check_shape([prompt.tensors[name] for name in prompt.shapes])
@@ -621,8 +622,9 @@ class Engine:
         if limit is not None and tokens > limit:
             advice = "the prompt" if prompt > tokens - prompt else "the example or leave it out"
             raise TemplateError(
-                f"{self._split.name} example {longest} has {tokens} tokens with a prompt of {prompt}, "
-                f"but the model reads at most {limit}: shorten {advice} (nothing is cut silently)"
+                f"{self._split.name} example {longest} has {tokens} tokens with a prompt of "
+                f"{prompt}, but the model reads at most {limit}: shorten {advice} "
+                "(nothing is cut silently)"
             )
 
 

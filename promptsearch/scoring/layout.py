@@ -46,7 +46,10 @@ class Layout:
 
     @property
     def context(self) -> int:
-        """The number of tokens from the first slot to the end of each answer, without the prompt's."""
+        """The number of tokens behind the lead.
+
+        They reach from the first slot to the end of each answer, without the prompt's own tokens.
+        """
         return sum(map(len, self.segments[1:])) + sum(map(len, self.answers))
 
     def join(self, slots: Sequence[Ids]) -> list[int]:
@@ -322,8 +325,8 @@ def check_joints(
                     "put a word before the slot, such as 'Task: {prompt}'."
                 )
             raise TemplateError(
-                f"the template {template.text!r} does not join with {joined} on the {split.name} split: "
-                f"{fault}. {advice}"
+                f"the template {template.text!r} does not join with {joined} on the "
+                f"{split.name} split: {fault}. {advice}"
             )
 
 
@@ -357,7 +360,7 @@ def check_answers(lm: LanguageModel, choices: Sequence[str] | None, split: Split
         for cut in range(1, len(longer)):
             if longer[:cut] in seen:
                 raise TemplateError(
-                    f"the answer {seen[longer[:cut]]!r} is the beginning of {seen[longer]!r}, which "
-                    "can then never be the more probable one: end both, for example with a full "
-                    "stop, or take other answers"
+                    f"the answer {seen[longer[:cut]]!r} is the beginning of {seen[longer]!r}, "
+                    "which can then never be the more probable one: end both, for example with a "
+                    "full stop, or take other answers"
                 )

@@ -1,7 +1,7 @@
 """Prompts made ready for use: what stands before a row's input is computed once and kept.
 
-It is kept as keys and values, the trunk of the rows below it. A causal LM reads a prompt in front of
-the input in the same way whatever follows, so any such prompt can be kept like this: tokens,
+It is kept as keys and values, the trunk of the rows below it. A causal LM reads a prompt in front
+of the input in the same way whatever follows, so any such prompt can be kept like this: tokens,
 vectors, and prefixes, which are keys and values already. Gated prompts stand beside all rows of a
 pass, and each row attends to one of them, whose place is the row's owner. In use, this is the one
 place that tells the kinds of prompts apart.
@@ -97,7 +97,7 @@ class Compiled:
             raise PromptError("no token stands before the answer: the model needs at least one")
         if not lm.trees:
             return Row(self.trunk, tuple(ids), self.owner)
-        # Below an empty input the answer is predicted from the trunk's last token, which runs again.
+        # With an empty input the answer is predicted from the last token above, which runs again.
         if len(ids) == len(self.above):
             return Row(self.trunk[:-1], tuple(ids[-1:]), self.owner)
         return Row(self.trunk, tuple(ids[len(self.above) :]), self.owner)

@@ -200,9 +200,9 @@ class ServedScorer:
             self._closed("prompts that are no text")
         if template.messages:
             raise TemplateError(
-                f"the template {template.text!r} is one of messages, but a model behind an endpoint "
-                "is sent each text as one: write it as one text. With 'chat: true' beside the "
-                "endpoint, the server takes that as the message of a user"
+                f"the template {template.text!r} is one of messages, but a model behind an "
+                "endpoint is sent each text as one: write it as one text. With 'chat: true' beside "
+                "the endpoint, the server takes that as the message of a user"
             )
         self._model, self._template, self._split, self._choices = model, template, split, choices
         self._answers = [
@@ -270,7 +270,7 @@ class ServedScorer:
         return np.zeros(len(examples), dtype=np.int64)
 
     def readings(self, examples: Ids) -> Ids:
-        """The number of each example's requests, each of which sends the prompt, shape `(examples,)`."""
+        """The number of each example's requests, which all send the prompt, shape `(examples,)`."""
         found: Ids = self._readings[examples]
         return found
 
@@ -348,7 +348,10 @@ class ServedScorer:
         return Prediction("nothing", tokens, requests / self._model.parallel, requests)
 
     def anatomy(self) -> Mapping[str, float]:
-        """The tokens of a row by what they belong to, in all requests for it; mean over the examples."""
+        """The tokens of a row by what they belong to, mean over the examples.
+
+        All requests for the row count together.
+        """
         return {
             "static": 0.0,
             "input": float((self._readings * self._text).mean()),
@@ -435,7 +438,7 @@ class ServedScorer:
             for other in self._choices or ():
                 if one != other and other.startswith(one):
                     raise TemplateError(
-                        f"the answer {one!r} is the beginning of {other!r}, which can then never be "
-                        "the more probable one: end both, for example with a full stop, or take "
+                        f"the answer {one!r} is the beginning of {other!r}, which can then never "
+                        "be the more probable one: end both, for example with a full stop, or take "
                         "other answers"
                     )

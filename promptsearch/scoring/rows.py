@@ -219,7 +219,7 @@ class Rows:
         return memory // self._bytes
 
     def _fitting(self, room: int) -> int:
-        """The number of examples, from the first, that fit into `room` tokens; 0 if none is kept."""
+        """The number of examples, from the first, that `room` tokens hold; 0 if none is kept."""
         if not self.held.any() or not self._lm.trees:
             return 0
         seen: set[Path | int] = set()
@@ -301,7 +301,16 @@ class Rows:
         return torch.cat([table for table, _ in found]), sum(count for _, count in found)
 
     def _paths(self, slots: Slots, example: int, above: int) -> tuple[list[Path], list[Path]]:
-        """An example's rows, one for each answer: ids below a trunk of `above` tokens; the answers."""
+        """The rows of an example with a prompt, one for each answer that is read.
+
+        Args:
+            slots: The ids that the prompt puts into the slots.
+            example: The example's id.
+            above: The number of tokens of the trunk above the rows.
+
+        Returns:
+            The ids of each row below the trunk, and the answers.
+        """
         layout = self._layouts[example]
         whole = layout.join(slots)[above:]
         answers = layout.answers[:1] if self._one_token else layout.answers

@@ -1,4 +1,4 @@
-"""The plan of what is computed once: which tokens rows share, and in which passes they go.
+"""The plan of a call: which tokens rows share, so that these are computed once.
 
 A row is, from left to right: text before the first slot (its lead), prompt and input in the
 template's order, answer. A trunk is the tokens that rows begin with alike and that are computed
@@ -332,7 +332,7 @@ class Plan:
                 for t, i in enumerate(some)
                 for part in parts[later[i]]
             ]
-            # One trunk after the other: a pass whose trees have the same one reads it without copies.
+            # Trunk by trunk: a pass whose trees have the same trunk reads it without copies.
             yield Wave(
                 "prompt",
                 trunks,

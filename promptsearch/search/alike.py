@@ -28,7 +28,7 @@ class Alike:
         self._differ = False
 
     def look(self, lines: Sequence[Mapping[str, Any]]) -> None:
-        """Takes in the lines that a log has gained since the last look.
+        """Take in the lines that a log has gained since the last look.
 
         Args:
             lines: All lines of the log, in order.
@@ -59,8 +59,8 @@ class Alike:
         same = f"{losses[0]:g} on each" if len(set(losses)) == 1 else "the same on each of them"
         told = (
             f"{_TOLD}: {len(self._keys)} different prompts had the same losses on "
-            f"{len(losses)} examples ({same}), so that none is known to be better than another. Score on more examples, or see "
-            "what the model answers to one of them"
+            f"{len(losses)} examples ({same}), so that none is known to be better than another. "
+            "Score on more examples, or see what the model answers to one of them"
         )
         return told if not ended else f"{told}. The search ended because: {ended}"
 

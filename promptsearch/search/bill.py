@@ -20,7 +20,7 @@ from promptsearch.scoring.protocol import Scorer
 def check_bill(
     ledger: Ledger, lines: Sequence[Mapping[str, Any]], scorer: Scorer, scored: Ids, length: int
 ) -> None:
-    """Checks that all that was scored was paid, and that the budget held.
+    """Check that all that was scored was paid, and that the budget held.
 
     Args:
         ledger: The run's ledger.

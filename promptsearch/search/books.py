@@ -130,7 +130,7 @@ class Books:
     # The search.
 
     def evaluate(self, prompts: Sequence[Prompt], examples: ArrayLike | None = None) -> Evaluation:
-        """Scores prompts and charges for them, see `Objective.evaluate`."""
+        """Score prompts and charge for them, see `Objective.evaluate`."""
         if len(prompts) == 0:
             raise StrategyError("evaluate needs at least one prompt")
         self.check_untouched()
@@ -189,7 +189,7 @@ class Books:
         return list(self._ranking)
 
     def check_untouched(self) -> None:
-        """Checks that the library's code and the model are what they were when the run began.
+        """Check that the library's code and the model are what they were when the run began.
 
         Raises:
             Tampered: Something was changed, which the error names; code was put back.
@@ -211,7 +211,7 @@ class Books:
         }
 
     def recover(self, saved: dict[str, Any]) -> None:
-        """Puts the lines of the log that a saved strategy state covers back into the books.
+        """Put the lines of the log that a saved strategy state covers back into the books.
 
         Args:
             saved: What `to_json` gave when the state was saved.
@@ -282,7 +282,7 @@ class Books:
         return BudgetExhausted(f"the run's {self.seconds:g} seconds are over")
 
     def _score(self, prompts: list[Prompt], ids: Ids, group: str) -> tuple[int, int]:
-        """Scores new prompts on the same examples.
+        """Score new prompts on the same examples.
 
         Returns:
             The price, and the number of tokens that were computed.
@@ -299,7 +299,7 @@ class Books:
         return price, int(line["computed"])
 
     def _run_race(self, prompts: list[Prompt]) -> tuple[int, int, list[Prompt]]:
-        """Races new prompts, and writes one log line for the whole race.
+        """Race new prompts, and write one log line for the whole race.
 
         Returns:
             The price, the number of tokens that were computed, and the prompts that are settled:
@@ -339,7 +339,7 @@ class Books:
         return int(line["price"]), int(line["computed"]), prompts if line["finished"] else whole
 
     def _enter(self, line: dict[str, Any], prompts: Sequence[Prompt], ids: Ids, group: str) -> None:
-        """Enters the scores of a log line into the books, and calls the listener."""
+        """Enter the scores of a log line into the books, and call the listener."""
         for prompt, row in zip(prompts, rows_of(line, len(ids)), strict=True):
             self._rows[prompt.key, group] = row
             if group == "score_on":
@@ -347,7 +347,7 @@ class Books:
         self.listener(self)
 
     def _rank(self, row: Row, prompt: Prompt | None) -> None:
-        """Enters a prompt scored on all of `score_on` into the ranking; ties go to the earlier one.
+        """Enter a prompt scored on all of `score_on` into the ranking; ties go to the earlier one.
 
         While old lines are put back, a trained prompt that later fell out of the ranking has no
         numbers any more, and is None; the lines that follow push it out again.
@@ -368,7 +368,7 @@ _BOOKS: WeakKeyDictionary[Any, Books] = WeakKeyDictionary()
 
 
 def open_books(objective: Any, books: Books) -> Books:
-    """Puts books behind an objective, unless it has some already, and returns those it has."""
+    """Put books behind an objective, unless it has some already, and return those it has."""
     return _BOOKS.setdefault(objective, books)
 
 

@@ -45,7 +45,7 @@ class Calls:
         *,
         charged: bool,
     ) -> dict[str, Any]:
-        """Scores prompts in float32 on a split, once, and returns the log line about it.
+        """Score prompts in float32 on a split, once, and return the log line about it.
 
         Args:
             stage: The name of the stage, as in the log.
@@ -135,7 +135,7 @@ class Calls:
         scores: dict[str, Any],
         price: int | None = None,
     ) -> dict[str, Any]:
-        """Writes the log line of new scores, and returns it; a line of the search has its price.
+        """Write the log line of new scores, and return it; a line of the search has its price.
 
         Scores go into the cache only now: a process that was killed before its line was written
         must not find its own scores there.

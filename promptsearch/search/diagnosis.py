@@ -1,7 +1,8 @@
 """Did it train? What a trained strategy sees of its own training, and what looks wrong about it.
 
-Prompt methods fail silently: a rate too low or too high, a gradient that does not arrive, and the run still ends with a
-prompt and a score. So each run of a trained strategy says how it went.
+Prompt methods fail silently: where the rate is too low or too high, or a gradient does not arrive,
+the run still ends with a prompt and a score. So each run of a trained strategy says how its
+training went.
 """
 
 from __future__ import annotations
@@ -15,34 +16,37 @@ from torch import Tensor
 
 from promptsearch.records.scores import Floats
 
-#: Steps whose gradients are looked at.
+#: How many steps, from the first on, have their gradients looked at.
 FIRST_STEPS = 8
 #: A prompt that moved by less than this share of its own norm has hardly moved.
 _HARDLY = 0.02
-#: Share of all that the loss fell by; who still gained as much in the last quarter of the scorings was not done.
+#: A run was not done if its last quarter of scorings brought more than this share of all that the
+#: loss fell by.
 _STILL = 0.1
-#: The loss jumped where it was at some time above the start by this share, and by more than it fell in the end.
+#: The loss jumped if it once stood above its start by more than this share of the start, and by
+#: more than it fell in the end.
 _JUMP = 0.1
-#: Share of the steps whose gradient was clipped that is nearly all.
+#: The share of clipped steps from which on nearly all steps were clipped.
 _NEARLY_ALL = 0.95
 
 
 @dataclass
 class Training:
-    """What a trained strategy notes while it trains; JSON values, part of its state.
+    """What a trained strategy notes while it trains: JSON values, which are part of its state.
 
     Args:
-        length: Parts of the prompt: rows, one a token, or several tensors.
-        rate: Peak learning rate; None before a range test has found one.
+        length: The number of the prompt's parts: rows, one a token, or several tensors.
+        rate: The peak learning rate; None before a range test has found one.
         unit: What a part is called.
-        tried: The range test: each rate with the loss in nats after its step.
-        steps: Optimizer steps.
-        gradients: Norms of the gradient of the prompt's numbers, nats a unit, at the first steps, before clipping.
-        reached: Parts of the prompt that had a gradient in one of these steps.
-        clipped: Steps whose gradient was clipped.
-        moved: Distance of the prompt that was scored last from the first one, as a share of the first one's norm;
-            None of several tensors: weights and gates start at the model's own or near zero, and of either norm a share says
-            nothing.
+        tried: What the range test saw: each rate with the loss in nats after its step.
+        steps: The number of optimizer steps.
+        gradients: Norms of the gradient with respect to the prompt's numbers at the first steps, in
+            nats a unit, before clipping.
+        reached: Parts of the prompt that had a gradient in one of these first steps.
+        clipped: The number of steps whose gradient was clipped.
+        moved: The distance between the first prompt and the one scored last, as a share of the
+            first one's norm. None where the prompt is several tensors: weights start at the model's
+            own and gates near zero, and a share of either norm says nothing.
         diverged: Why training ended early; empty where it did not.
     """
 
@@ -61,8 +65,8 @@ class Training:
         """Note a step.
 
         Args:
-            norms: Of the gradient of each part, shape `(length,)`.
-            clipped: Whether it was clipped.
+            norms: The norm of each part's gradient, shape `(length,)`.
+            clipped: Whether the gradient was clipped.
         """
         if len(self.gradients) < FIRST_STEPS:
             self.gradients.append(float(norms.norm()))
@@ -77,13 +81,15 @@ def diagnose(
     """What the record of a run says about its training.
 
     Args:
-        training: Of the strategy.
-        scores: Losses in nats of the prompts that were scored, in order; +inf where one could not be scored.
-        winner: The winner's loss on the select split.
-        empty: The empty prompt's, on the same examples; None where it cannot be scored.
+        training: What the strategy noted.
+        scores: Losses in nats of the prompts that were scored, in order; +inf where a prompt could
+            not be scored.
+        winner: The winner's loss in nats on the select split.
+        empty: The empty prompt's loss on the same examples; None where it cannot be scored.
 
     Returns:
-        JSON values; under `findings` what looks wrong, in words, empty where nothing does.
+        JSON values. Under `findings` stands what looks wrong, in words; it is empty where nothing
+        does.
     """
     return {
         **asdict(training),
@@ -108,10 +114,12 @@ def _of_training(training: Training, scores: Floats) -> list[str]:
     first, best = scores[0], scores.min()
     if best >= first:
         found.append("training did not lower the loss")
-        # AdamW undoes a constant scale of its gradients, so clipping alone is no fault: capitals are learnt in spite of it.
+        # AdamW undoes a constant scale of its gradients, so that clipping alone is no fault: on the
+        # task `capitals` training succeeds in spite of it.
         if training.clipped >= _NEARLY_ALL * training.steps:
             found.append(
-                "the rate looks too high, or 'clip' too low: the gradient was clipped at nearly all steps"
+                "the rate looks too high, or 'clip' too low: "
+                "the gradient was clipped at nearly all steps"
             )
     later = scores[1:]
     high = later[np.isfinite(later)].max(initial=-np.inf)
@@ -121,7 +129,8 @@ def _of_training(training: Training, scores: Floats) -> list[str]:
         )
     if training.moved is not None and training.moved < _HARDLY:
         found.append(
-            f"the rate looks too low: the prompt moved by {100 * training.moved:.1g} % of its norm only"
+            f"the rate looks too low: the prompt moved by {100 * training.moved:.1g} % of its norm "
+            "only"
         )
     elif _still_falling(scores):
         found.append("the rate or the budget looks too low: the loss was still falling at the end")
@@ -129,7 +138,7 @@ def _of_training(training: Training, scores: Floats) -> list[str]:
 
 
 def _still_falling(scores: Floats) -> bool:
-    """Whether the last quarter of the scorings still lowered the least loss by a good part of all that it fell by."""
+    """Whether the last quarter of the scorings brought a good part of all that the loss fell by."""
     quarter = len(scores) // 4
     if not quarter:
         return False
@@ -141,5 +150,6 @@ def _of_result(winner: float, empty: float | None) -> list[str]:
     if empty is None or winner <= empty:
         return []
     return [
-        f"the result is worse than the empty prompt: {winner:.3f} against {empty:.3f} nats on the select split"
+        f"the result is worse than the empty prompt: {winner:.3f} against {empty:.3f} nats "
+        "on the select split"
     ]

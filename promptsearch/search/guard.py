@@ -1,4 +1,7 @@
-"""Whether the library's own code is what it was: a stranger's code runs in the same process, and may replace any of it."""
+"""The guard: whether the library's own code is still what it was.
+
+A stranger's code runs in the same process, and may replace any part of the library.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from typing import Any
 
 from promptsearch.errors import Tampered
 
-#: What does not change while a study runs; other values of modules and classes may.
+#: Types of values that do not change while a study runs; other values of modules and classes may.
 _FIXED = (
     FunctionType,
     type,
@@ -21,21 +24,21 @@ _FIXED = (
     tuple,
     frozenset,
 )
-#: The package, whose modules are watched.
+#: The name of the package whose modules are watched.
 _PACKAGE = __name__.partition(".")[0]
 
 
 class Guard:
-    """The functions, classes and constants of the library, as they are now.
+    """The functions, classes and constants of the library, as they are when it is made.
 
-    A strategy that replaces one (`Ledger.charge = ...`) changes prices or scores for itself and for every later run. This
-    tells it, and puts the right one back. Other packages, frames and the garbage collector are beyond it.
+    A strategy that replaces one of them (`Ledger.charge = ...`) changes prices or scores for itself
+    and for every later run. The guard notices that, and puts the right one back. It cannot see what
+    is done to other packages, through frames, or through the garbage collector.
     """
 
     def __init__(self) -> None:
-        self._values: list[
-            tuple[Any, Any, str, Any]
-        ] = []  # owner, its names, a name, what it names
+        # The module or class that a value belongs to, its names, one of the names, and the value.
+        self._values: list[tuple[Any, Any, str, Any]] = []
         self._codes: list[tuple[FunctionType, tuple[Any, ...]]] = []
         self._sizes: list[tuple[type, int, frozenset[str]]] = []
         for name, module in list(sys.modules.items()):
@@ -43,16 +46,16 @@ class Guard:
                 self._note(module)
 
     def check(self) -> None:
-        """Compare, and put back.
+        """Compare the library's code with what it was, and put back what was replaced.
 
         Raises:
-            Tampered: Names what was replaced.
+            Tampered: Something was replaced, which the error names.
         """
         changed = self._put_back()
         if changed:
             raise Tampered(
-                f"the strategy's code replaced {', '.join(changed[:3])}, which is the library's own and was put back: "
-                "write what you need into your own class"
+                f"the strategy's code replaced {', '.join(changed[:3])}, which is the library's "
+                "own and was put back: write what you need into your own class"
             )
 
     def _note(self, module: ModuleType) -> None:
@@ -62,7 +65,7 @@ class Guard:
                 continue
             self._values.append((module, names, name, value))
             if getattr(value, "__module__", None) != module.__name__:
-                continue  # it came by import, and is noted where it is at home
+                continue  # it came by import, and is noted with the module that defines it
             if isinstance(value, FunctionType):
                 self._codes.append((value, _code(value)))
             elif isinstance(value, type):
@@ -80,7 +83,7 @@ class Guard:
                 self._codes.append((inner, _code(inner)))
 
     def _put_back(self) -> list[str]:
-        """What was replaced, by name; afterwards it is not any more."""
+        """The names of what was replaced, all of which is put back."""
         changed = []
         for owner, names, name, value in self._values:
             if names.get(name) is not value:

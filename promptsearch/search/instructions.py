@@ -1,9 +1,11 @@
 """Instructions from a proposer: what it is asked, and what is read from its answers.
 
-Requests are texts with an unfinished last line, below a few finished ones: small models, which follow no instructions about
-instructions, go on with them (SmolLM2-135M-Instruct answers "Is this movie review good or bad?" when it is told to say it in
-other words, and finds "What is the sentiment of this review?" where others were reworded before). Larger ones see what is
-wanted, too. Whatever comes back is read the same way, and asking ends after some vain tries.
+A request is a text whose last line is unfinished, below a few finished ones of the same form. Small
+models follow no instructions about instructions, but they go on with such a text: told to say "Is
+this movie review good or bad?" in other words, SmolLM2-135M-Instruct answers the question; where
+other instructions were reworded before, it finds "What is the sentiment of this review?". Larger
+models see what is wanted, too. Whatever comes back is read the same way, and asking ends after some
+vain tries.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from promptsearch.prompts.prompt import TextPrompt
 from promptsearch.search.objective import Objective
 from promptsearch.tasks.task import Example
 
-#: Asks for an instruction that leads from inputs to answers; takes solved examples.
+#: The request for an instruction that leads from inputs to answers; solved examples are filled in.
 FROM_EXAMPLES = """Input: cat
 Output: cats
 Input: house
@@ -36,7 +38,7 @@ Output: yes
 Instruction: Does the guest like the restaurant? Answer yes or no.
 
 {}Instruction:"""
-#: Asks for another wording; takes an instruction.
+#: The request for another wording of an instruction, which is filled in.
 VARIATION = """Instruction: Write the plural of the word.
 In other words: What is the word for more than one of these?
 
@@ -57,7 +59,10 @@ def solved(examples: Iterable[Example]) -> str:
 
 
 def read_instruction(text: str) -> str:
-    """The instruction in a proposer's answer: its first line without number, label and quotes; empty where there is none."""
+    """The instruction in a proposer's answer; empty where there is none.
+
+    It is the first line of the answer without number, label and quotes.
+    """
     line = next((line.strip() for line in text.splitlines() if line.strip()), "")
     line = re.sub(r"^(?:[-*#>]+|\(?\d+[.):])\s+", "", line)
     line = re.sub(
@@ -78,14 +83,15 @@ def read_instruction(text: str) -> str:
 
 
 class Instructions:
-    """New instructions: usable, none of them twice, and no longer than allowed.
+    """New instructions: usable, none of them twice, and none too long.
 
     Args:
-        objective: With the proposer.
-        seed: Of the strategy.
-        longest: The most tokens; what is longer is cut after its last whole sentence, or not taken.
-        temperature: Of the proposer.
-        retries: Tries after a vain one.
+        objective: The objective, which has the proposer.
+        seed: The strategy's seed.
+        longest: The number of tokens that an instruction must stay below; a longer one is cut after
+            its last whole sentence, or not taken.
+        temperature: The temperature at which the proposer draws.
+        retries: The number of further tries after a vain one.
     """
 
     def __init__(
@@ -96,20 +102,21 @@ class Instructions:
         self._known: set[str] = set()
 
     def know(self, texts: Iterable[str]) -> None:
-        """Texts that need not be proposed."""
+        """Remember texts that need not be proposed."""
         self._known.update(texts)
 
     def propose(self, requests: Callable[[], Sequence[str]]) -> dict[int, str]:
-        """Ask until there is something new.
+        """Ask the proposer until there is something new.
 
         Args:
-            requests: Makes the requests of a try; the next try makes its own.
+            requests: Returns the requests of one try; it is called anew for each try.
 
         Returns:
-            Place of a request -> the new instruction that it was answered with; at least one.
+            A new instruction for the place of each request that was answered with one; at least
+            one.
 
         Raises:
-            NothingUsable: No try gave any.
+            NothingUsable: No try gave a new instruction.
             BudgetExhausted: The proposer costs more than is left.
         """
         texts: list[str] = []
@@ -129,17 +136,17 @@ class Instructions:
             if found:
                 return found
         raise NothingUsable(
-            f"the proposer gave nothing usable in {self._retries + 1} tries: no new one of less than {self._longest} tokens. "
-            f"Its last answer was {texts[-1][:80]!r}. Take a more able model as 'proposer', another temperature or more 'retries'"
+            f"the proposer gave nothing usable in {self._retries + 1} tries: no new one of less "
+            f"than {self._longest} tokens. Its last answer was {texts[-1][:80]!r}. "
+            "Take a more able model as 'proposer', another temperature or more 'retries'"
         )
 
     def _read(self, text: str) -> str:
         line = read_instruction(text)
         if self._short(line):
             return line
-        whole = re.match(
-            r".*[.!?](?=\s)", line
-        )  # it was broken off: what stands before the last sentence
+        # The text was broken off: its whole sentences are what stands before the last one.
+        whole = re.match(r".*[.!?](?=\s)", line)
         return whole[0] if whole and self._short(whole[0]) else ""
 
     def _short(self, text: str) -> bool:

@@ -1,10 +1,12 @@
-"""The learning rate range test: a few steps at rising rates say which rate a loss stands.
+"""The learning rate range test: a few steps at rising rates say which rate training can bear.
 
-Smith 2017, "Cyclical Learning Rates for Training Neural Networks", arXiv:1506.01186, section 3.3: the rate rises from step to
-step until the loss gets worse, and training takes a rate below.
-Differs from the paper: the rate rises by a factor, since those of vectors and of encoders lie decades apart; all steps see the
-same minibatch, so that a handful of losses compare; and the paper's reader picks the rate from a plot, here it is a third of the
-rate that led to the lowest loss.
+Smith 2017, "Cyclical Learning Rates for Training Neural Networks", arXiv:1506.01186, section 3.3:
+the rate rises from step to step until the loss gets worse, and training takes a lower rate.
+
+Differs from the paper: the rate rises by a factor, since good rates for vectors and for encoders
+lie decades apart; all steps see the same minibatch, so that a handful of losses can be compared;
+and where the paper's reader picks the rate from a plot, it is here a third of the rate that led to
+the lowest loss.
 """
 
 from __future__ import annotations
@@ -15,9 +17,9 @@ import numpy as np
 
 from promptsearch.errors import Diverged
 
-#: The rates that are tried, about two in a row apart.
+#: The rates that are tried, from the lowest on, each about twice the one before.
 RATES = np.geomspace(1e-5, 1.0, 16)
-#: The test ends where the loss is so many times what it was at first.
+#: Where the test ends: the loss is more than this many times what it was at first.
 _RUINED = 2.0
 
 
@@ -25,11 +27,11 @@ def find_rate(step: Callable[[float], float]) -> tuple[float, list[tuple[float, 
     """The rate that a range test points to.
 
     Args:
-        step: Takes a step at this rate, always on the same examples, and returns the loss in nats before it; `Diverged` ends
-            the test.
+        step: Takes an optimizer step at the given rate, always on the same examples, and returns
+            the loss in nats before the step. Where it raises `Diverged`, the test ends.
 
     Returns:
-        The rate, and what was seen: each rate with the loss after its step.
+        The rate, and what was seen: each rate with the loss in nats after its step.
     """
     seen: list[tuple[float, float]] = []
     first = before = float("nan")
@@ -41,7 +43,7 @@ def find_rate(step: Callable[[float], float]) -> tuple[float, list[tuple[float, 
         if np.isnan(first):
             first = loss
         else:
-            seen.append((before, loss))  # of the step before this one
+            seen.append((before, loss))  # the loss before this step is that after the last one
         before = rate
         if loss > _RUINED * first:
             break

@@ -1,6 +1,7 @@
 """Which strategies there are, and what a list of them shows.
 
-It is read from their source: nothing is imported, so that the list does not wait for torch.
+The list is read from the strategies' source: nothing is imported, so that it does not wait for
+torch.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 
-#: Where packages say which strategies they bring.
+#: The group of entry points in which packages say which strategies they bring.
 GROUP = "promptsearch.strategies"
 
 
@@ -22,9 +23,9 @@ class Summary:
     """A strategy in a line.
 
     Args:
-        access: What it needs of the model: `scores`, `gradients` or `weights`.
-        proposes: The names of the kinds of prompt that it proposes, sorted.
-        text: The first line of its docstring.
+        access: What the strategy needs of the model: `scores`, `gradients` or `weights`.
+        proposes: The names of the kinds of prompt that the strategy proposes, sorted.
+        text: The first line of the strategy's docstring.
     """
 
     access: str
@@ -33,7 +34,7 @@ class Summary:
 
 
 def known_strategies() -> dict[str, list[EntryPoint]]:
-    """Names of all installed strategies, with the packages that claim each."""
+    """Names of all installed strategies, each with the entry points that claim it."""
     found: dict[str, list[EntryPoint]] = {}
     for point in entry_points(group=GROUP):
         claims = found.setdefault(point.name, [])
@@ -46,10 +47,11 @@ def summary(point: EntryPoint) -> Summary | None:
     """The strategy behind an entry point, as its source says.
 
     Args:
-        point: Names the strategy's module and class.
+        point: The entry point, which names the strategy's module and class.
 
     Returns:
-        None where there is no source, or where it says these things in another way than by plain class attributes.
+        The summary; None where there is no source, or where the source says these things in another
+        way than by plain class attributes.
     """
     try:
         chain = list(_bases(point.module, point.attr))
@@ -65,7 +67,13 @@ def summary(point: EntryPoint) -> Summary | None:
 
 
 def _bases(module: str, name: str) -> Iterator[ast.ClassDef]:
-    """A class and those that it inherits from by its first base, up to one outside of any source."""
+    """A class, its first base, the first base of that, and so on.
+
+    The chain ends at a class without a base, or with one that is `ABC` or no plain name.
+
+    Raises:
+        LookupError: A class on the way has no source, or is imported in an unusual way.
+    """
     while True:
         tree = _tree(module)
         found = next((n for n in tree.body if isinstance(n, ast.ClassDef) and n.name == name), None)
@@ -83,14 +91,13 @@ def _bases(module: str, name: str) -> Iterator[ast.ClassDef]:
 
 
 def _imported(tree: ast.Module, name: str) -> tuple[str, str]:
-    """Where a module has a name from.
+    """The module that a name was imported from, and its name there.
 
     Raises:
-        LookupError: It does not import it by `from MODULE import NAME`.
+        LookupError: The name is not imported by `from MODULE import NAME`.
     """
-    for node in ast.walk(
-        tree
-    ):  # under TYPE_CHECKING as well: public names are imported when they are first used
+    # Imports under TYPE_CHECKING count as well: public names are imported when they are first used.
+    for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom) and node.module and not node.level:
             for alias in node.names:
                 if (alias.asname or alias.name) == name:
@@ -99,10 +106,10 @@ def _imported(tree: ast.Module, name: str) -> tuple[str, str]:
 
 
 def _attribute(chain: list[ast.ClassDef], name: str) -> ast.expr:
-    """What the first of the classes that sets a class attribute sets it to.
+    """The value of a class attribute, in the first of some classes that sets it.
 
     Raises:
-        LookupError: None does.
+        LookupError: None of the classes sets it.
     """
     for each in chain:
         for node in each.body:

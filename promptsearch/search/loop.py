@@ -36,19 +36,23 @@ from promptsearch.search.strategy import Ask, State, Strategy
 
 log = logging.getLogger(__name__)
 
-#: Bytes of a state, at most.
+#: The most bytes that a state's file may have.
 _LARGEST = 1 << 40
-#: A state is saved when this share of the working time would go into saving, at most.
+#: The share of the working time that may go into saving states, at most.
 _SAVING_SHARE = 0.05
-#: Prompts in one ask, at most.
+#: The most prompts that one ask may return.
 MOST_PROMPTS = 1_000_000
 
 
 def search(strategy: Strategy, folder: Path | None = None) -> str:
-    """Ask, score, tell, until something ends it: the budget, nothing left to propose, divergence, or scores that are all alike.
+    """Ask, score and tell, until something ends the search.
+
+    A search ends when the budget or the time is spent, when nothing is left to propose, when
+    training diverges, or when scores are all alike.
 
     Args:
-        strategy: Fresh from its constructor; its objective's log decides whether it starts or goes on.
+        strategy: The strategy, fresh from its constructor; its objective's log decides whether it
+            starts or goes on.
         folder: Where the strategy's state is kept; None keeps none.
 
     Returns:
@@ -58,9 +62,9 @@ def search(strategy: Strategy, folder: Path | None = None) -> str:
         StrategyError: The strategy broke the contract or failed.
         RecordError: The log does not fit what the strategy proposes.
     """
-    books = books_of(
-        strategy.objective
-    )  # now: what a strategy calls its objective later makes no difference
+    # The books are fetched now, so that it makes no difference what a strategy calls its objective
+    # later.
+    books = books_of(strategy.objective)
     proposes = type(strategy).proposes
     checkpoint = _Checkpoint(folder / "state.safetensors", books) if folder else None
     if checkpoint and books.log.replaying:
@@ -93,31 +97,36 @@ def _ask(strategy: Strategy, proposes: Collection[type]) -> tuple[list[Prompt], 
         )
         if not isinstance(prompts, Sequence):
             raise StrategyError(
-                f"{name}.ask returned {type(prompts).__name__}; expected a list of prompts, or an Ask with one"
+                f"{name}.ask returned {type(prompts).__name__}; "
+                "expected a list of prompts, or an Ask with one"
             )
         if (count := len(prompts)) > MOST_PROMPTS:
             raise StrategyError(
-                f"{name}.ask returned {count:,} prompts; at most {MOST_PROMPTS:,} may be asked for at once"
+                f"{name}.ask returned {count:,} prompts; "
+                f"at most {MOST_PROMPTS:,} may be asked for at once"
             )
         for prompt in prompts:
             if type(prompt) not in proposes:
                 kinds = ", ".join(sorted(kind.__name__ for kind in proposes))
                 raise StrategyError(
-                    f"{name}.ask returned {type(prompt).__name__}; the class says that it proposes {kinds}"
+                    f"{name}.ask returned {type(prompt).__name__}; "
+                    f"the class says that it proposes {kinds}"
                 )
         return list(prompts), examples
 
 
 def _named(strategy: Strategy, method: str) -> AbstractContextManager[None]:
-    """Within, a strategy's method runs; whatever it raises becomes an error that names it."""
+    """A context for a strategy's method; whatever that raises becomes an error that names it."""
     return strangers_code(f"{type(strategy).__name__}.{method} failed")
 
 
 class _Checkpoint:
-    """One file with a strategy's state and the run's books, replaced whole; the numbers of the best few lie beside it.
+    """One file with a strategy's state and the run's books, which is always replaced as a whole.
 
-    The log alone is enough to go on. So a state that is missing, damaged, unreadable or ahead of its log costs time, and no
-    more: the strategy starts from its seed, trains again what it had trained, and takes the scores from the log.
+    The numbers of the best few prompts lie beside it. The log alone is enough to go on, so that a
+    state which is missing, damaged, unreadable or ahead of its log costs time and nothing else: the
+    strategy starts from its seed, trains again what it had trained, and takes the scores from the
+    log.
     """
 
     def __init__(self, path: Path, books: Books) -> None:
@@ -126,7 +135,10 @@ class _Checkpoint:
         self._next = 0.0
 
     def load(self, strategy: Strategy) -> None:
-        """Restore the state, if there is one that can be used; later lines of the log are then replayed onto it."""
+        """Restore the state, if there is one that can be used.
+
+        The log's later lines are then replayed onto it.
+        """
         if not exists(self._path):
             return
         try:
@@ -150,7 +162,8 @@ class _Checkpoint:
                 safetensors.safe_open(self._path, framework="pt") as file,
             ):
                 about = unseal(parse_json(file.metadata()["state"]))
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+                # The file is no dictionary, and cannot be iterated over.
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             if about["tensors"] != _digest(tensors):
                 raise ValueError("its tensors were changed")
             data = json.loads(about["data"])
@@ -165,7 +178,7 @@ class _Checkpoint:
         return about["books"], State(tensors, data)
 
     def save(self, strategy: Strategy) -> None:
-        """Save the state, unless the last time was only just now."""
+        """Save the state, unless it was last saved too short a time ago."""
         begin = time.monotonic()
         if begin < self._next:
             return
@@ -176,7 +189,8 @@ class _Checkpoint:
             tensors = {
                 name: tensor.detach().cpu().contiguous() for name, tensor in state.tensors.items()
             }
-            # As a text of its own: a strategy's numbers may be infinite, or of 128 bits.
+            # The data are a text of their own: a strategy's numbers may be infinite, or have 128
+            # bits.
             data = json.dumps(dict(state.data))
             about = seal(
                 {"data": data, "books": self._books.to_json(), "tensors": _digest(tensors)}
@@ -191,7 +205,7 @@ class _Checkpoint:
 
 
 def _digest(tensors: Mapping[str, Tensor]) -> str:
-    """Names the content of tensors on the CPU: 16 hexadecimal digits of a SHA-256."""
+    """A name for the content of tensors on the CPU: 16 hexadecimal digits of a SHA-256."""
     digest = hashlib.sha256()
     for name in sorted(tensors):
         tensor = tensors[name].contiguous()

@@ -1,7 +1,8 @@
 """The objective: what a strategy meets.
 
-It scores prompts on the search split, and charges the run for it. It holds no split, file or account: all of these belong to the
-books of its run, and no attribute or closure of an objective leads to them. What it hands out is a copy, or cannot be changed.
+It scores prompts on the search split, and charges the run for it. It holds no split, file or
+ledger: all of these belong to the books of its run, and no attribute or closure of an objective
+leads to them. What it hands out is a copy, or cannot be changed.
 """
 
 from __future__ import annotations
@@ -39,12 +40,14 @@ __all__ = ["FINALISTS", "FREE_PROPOSALS", "SELECTED", "Objective", "Ranked", "bo
 class Objective:
     """Scores prompts on the search split within a budget.
 
-    It is made from what `promptsearch.search.books.Books` takes, and is the only way from a strategy to the LM.
+    It is made from what `promptsearch.search.books.Books` takes, and is the only way from a
+    strategy to the LM.
     """
 
     __slots__ = ("__weakref__", "_embeddings", "_space", "start")
 
-    #: The winner of the run that this one starts from, where the study file names one with `start`; else None.
+    #: The winner of the run that this one starts from, where the study file names one with `start`;
+    #: else None.
     start: Prompt | None
 
     def __init__(self, *given: Any, **named: Any) -> None:
@@ -56,36 +59,42 @@ class Objective:
     # Scoring, which is charged.
 
     def evaluate(self, prompts: Sequence[Prompt], examples: ArrayLike | None = None) -> Evaluation:
-        """Score prompts and charge for them; a prompt that this run has scored on these examples is free.
+        """Score prompts and charge for them.
+
+        A prompt that this run has already scored on these examples is free.
 
         Args:
-            prompts: At least one.
-            examples: Ids of search examples to score on, shape `(examples,)`; left out: all of `score_on`. Only prompts
-                scored on all of `score_on` can win.
+            prompts: The prompts, at least one.
+            examples: Ids of search examples to score on, shape `(examples,)`; None for all of
+                `score_on`. Only prompts scored on all of `score_on` can win.
 
         Returns:
             The scores, in the order of the prompts.
 
         Raises:
             StrategyError: A prompt is not in the space, or there is none.
-            BudgetExhausted: Not all prompts could be paid; those that could, in order, are scored and in the books.
+            BudgetExhausted: Not all prompts could be paid. The first ones, as many as could be
+                paid, are scored and in the books.
         """
         return books_of(self).evaluate(prompts, examples)
 
     def loss(self, numbers: Numbers, examples: ArrayLike) -> Tensor:
-        """The mean loss of a trained prompt on a minibatch, differentiable; charges forward and backward.
+        """The mean loss of a trained prompt on a minibatch, differentiable.
+
+        It charges the forward and the backward pass.
 
         Args:
-            numbers: Rows of a soft prompt, shape `(length, width)`, or of a prefix, shape `(length, *prefix_shape)`; vectors
-                and gates of a gated prompt, see `GatedPrompt`; or changed weights by name, with or without vectors, see
-                `TunedPrompt`. Gradients flow back to them.
+            numbers: The prompt's numbers, to which gradients flow back: rows of a soft prompt,
+                shape `(length, width)`, or of a prefix, shape `(length, *prefix_shape)`; vectors
+                and gates of a gated prompt, see `GatedPrompt`; or changed weights by name, with or
+                without vectors, see `TunedPrompt`.
             examples: Ids of search examples, shape `(batch,)`.
 
         Returns:
-            Mean nats per example, shape `()`.
+            The mean over the examples in nats, shape `()`.
 
         Raises:
-            BudgetExhausted: Forward and backward cost more than is left.
+            BudgetExhausted: The two passes cost more than is left.
         """
         books = books_of(self)
         ids = np.array(examples, dtype=np.int64)
@@ -93,29 +102,32 @@ class Objective:
         return books.scorer.loss(numbers, ids)
 
     def token_gradient(self, prompt: HardPrompt, examples: ArrayLike) -> Tensor:
-        """How the mean loss changes with the token at each position, to first order; charged as `loss` is.
+        """How the mean loss changes with the token at each position, to first order.
 
-        The gradient with respect to one-hot vectors that pick the tokens' embeddings: at each position, a token with a lower
-        number than the present one promises a lower loss. Of the vocabulary, the tokens that may be proposed: the pool.
+        This is the gradient with respect to one-hot vectors that pick the tokens' embeddings: at
+        each position, a token with a lower number than the present one promises a lower loss. It
+        covers the tokens that may be proposed, which are those of the pool. It is charged as `loss`
+        is.
 
         Args:
-            prompt: From the space.
-            examples: As in `loss`.
+            prompt: A prompt of the space.
+            examples: Ids of search examples, shape `(batch,)`.
 
         Returns:
-            Nats, shape `(length, pool)`, in the order of `space.pool`; float32 on the CPU.
+            The gradient in nats, shape `(length, pool)`, in the order of `space.pool`; float32 on
+            the CPU.
 
         Raises:
-            BudgetExhausted: As `loss`.
+            BudgetExhausted: The forward and the backward pass cost more than is left.
         """
         books = books_of(self)
         books.space.check(prompt := HardPrompt(prompt.ids))
         embeddings = books.scorer.embeddings
-        rows = (
-            embeddings[torch.tensor(prompt.ids)].detach().float().cpu().requires_grad_()
-        )  # (length, width)
+        # Shape `(length, width)`.
+        rows = embeddings[torch.tensor(prompt.ids)].detach().float().cpu().requires_grad_()
         (gradient,) = torch.autograd.grad(self.loss(rows, examples), rows)
-        # As the layers take them: a model that scales its embeddings scales these, too.
+        # These are embeddings as the layers take them: where a model scales its own, these are
+        # scaled, too.
         pool = embeddings[torch.from_numpy(books.space.pool.copy())].detach().float().cpu()
         return gradient @ pool.T
 
@@ -123,10 +135,10 @@ class Objective:
         """Keys and values of a text, for a prefix to start from; charges its tokens.
 
         Args:
-            ids: Tokens, which stand at the very start of a row, shape `(tokens,)`.
+            ids: Token ids of the text, which stands at the very start of a row, shape `(tokens,)`.
 
         Returns:
-            Shape `(tokens, *prefix_shape)`.
+            Keys and values, shape `(tokens, *prefix_shape)`.
 
         Raises:
             BudgetExhausted: The tokens cost more than is left.
@@ -138,7 +150,7 @@ class Objective:
 
     @property
     def proposer(self) -> Asking:
-        """A language model that writes what a strategy asks of it, on the run's account."""
+        """A language model that writes what a strategy asks of it; the run pays for the tokens."""
         return Asking(self)
 
     # Prices.
@@ -147,8 +159,8 @@ class Objective:
         """What `evaluate` would charge for new prompts, in tokens.
 
         Args:
-            prompts: Any number.
-            examples: As in `evaluate`.
+            prompts: Any number of prompts.
+            examples: Ids of search examples, shape `(examples,)`; None for all of `score_on`.
         """
         books = books_of(self)
         return books.prices.of(
@@ -156,15 +168,15 @@ class Objective:
         )
 
     def backward(self, numbers: Numbers) -> float:
-        """What `loss` charges for going back, in tokens for each token of its forward pass.
+        """What `loss` charges for its backward pass, in tokens for each token of its forward pass.
 
         Args:
-            numbers: As in `loss`.
+            numbers: The prompt's numbers, as `loss` takes them.
         """
         return books_of(self).scorer.passes(numbers)[1]
 
     def length(self, prompt: Prompt) -> int:
-        """Tokens of a prompt, as they are charged."""
+        """The length of a prompt in tokens, as it is charged."""
         return books_of(self).scorer.length(prompt)
 
     def affordable(self, length: int) -> int:
@@ -172,12 +184,17 @@ class Objective:
         return books_of(self).prices.affordable(length)
 
     def left(self, length: int, prompts: int) -> float:
-        """Tokens that may be spent beside the selection among the best of so many prompts of `length` tokens."""
+        """The tokens that may be spent when the price of selection is set aside.
+
+        Args:
+            length: The length in tokens of the longest prompt to select among.
+            prompts: The number of prompts to select among.
+        """
         return books_of(self).prices.left(length, prompts)
 
     @property
     def ledger(self) -> Statement:
-        """What was spent so far, and what is left: the account as it stands now."""
+        """What was spent so far, and what is left: the ledger as it stands now."""
         return books_of(self).ledger.statement()
 
     # What may be looked at.
@@ -194,11 +211,19 @@ class Objective:
 
     @property
     def training(self) -> Ids:
-        """Ids of the rest of the search split, for minibatches, exemplars and word statistics; read-only."""
+        """Ids of the other search examples, shape `(training,)`; read-only.
+
+        Minibatches, exemplars and word statistics come from these.
+        """
         return read_only(books_of(self).training)
 
     def minibatch(self, rng: np.random.Generator, size: int) -> Ids:
-        """Ids of `size` examples, none of which `evaluate` scores on, drawn without replacement where there are enough."""
+        """Ids of examples that `evaluate` does not score on, shape `(size,)`.
+
+        Args:
+            rng: The generator that draws them.
+            size: The number of examples; they are drawn without replacement where there are enough.
+        """
         training = self.training
         return rng.choice(training, size=size, replace=size > len(training))
 
@@ -208,7 +233,13 @@ class Objective:
         return [replace(example, fields=dict(example.fields)) for example in found]
 
     def demonstrations(self, ids: ArrayLike) -> list[str]:
-        """Search examples as solved text: the template filled in, nothing in its slots, and the right answer."""
+        """Search examples as solved texts.
+
+        A solved text is the template filled in, with nothing in its slots, and the right answer.
+
+        Args:
+            ids: Ids of search examples, shape `(examples,)`.
+        """
         return books_of(self).scorer.demonstrations(np.array(ids, dtype=np.int64))
 
     def encode(self, text: str) -> list[int]:
@@ -217,24 +248,24 @@ class Objective:
 
     @property
     def embeddings(self) -> Tensor:
-        """The LM's input embeddings, shape `(vocabulary, width)`: a copy, made when it is asked for first."""
+        """The LM's input embeddings, shape `(vocabulary, width)`: a copy, made on first use."""
         if self._embeddings is None:
             self._embeddings = books_of(self).scorer.embeddings.detach().clone()
         return self._embeddings
 
     @property
     def prefix_shape(self) -> tuple[int, ...]:
-        """What a token of a prefix is: `(layers, 2, key heads, size of a head)`, keys, then values."""
+        """The shape of a prefix's token: `(layers, 2, key heads, head size)`, keys, then values."""
         return books_of(self).scorer.prefix_shape
 
     @property
     def gated_shape(self) -> tuple[int, int, int]:
-        """What gated prompts have at most: `(layers, heads, width)`."""
+        """The most that gated prompts can have: `(layers, heads, width)`."""
         return books_of(self).scorer.gated_shape
 
     @property
     def weights(self) -> ModelWeights:
-        """The LM's weights in float32, each copied when it is asked for, and what they belong to."""
+        """The LM's weights in float32, each copied when asked for, and what they belong to."""
         known = books_of(self).scorer.weights
         return replace(
             known,

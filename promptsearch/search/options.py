@@ -1,8 +1,9 @@
-"""The options of a strategy: read from its signature, and checked when a study is read, before there is a model.
+"""The options of a strategy: read from its signature, and checked before there is a model.
 
-An annotation says the type, and the range where there is one: `Count`, `Share`, `Positive`, or with pydantic's `Field`
-any other, such as `Annotated[int, Field(ge=2, le=64)]`. What annotations cannot say, how options fit together, a strategy
-says in `Strategy.check`.
+They are checked when a study is read. An annotation says the type of an option, and its range where
+there is one: `Count`, `Share`, `Positive`, or any other with pydantic's `Field`, such as
+`Annotated[int, Field(ge=2, le=64)]`. Annotations cannot say how options fit together; a strategy
+says that in `Strategy.check`.
 """
 
 from __future__ import annotations
@@ -23,15 +24,16 @@ from promptsearch.printable import brief
 if TYPE_CHECKING:
     from promptsearch.search.strategy import Strategy
 
-#: How many of something: from 1 to what no search on one machine gets through.
+#: A number of things: from 1 to what no search on one machine gets through.
 Count = Annotated[int, Field(ge=1, le=100_000)]
 #: A share of a whole.
 Share = Annotated[float, Field(ge=0, le=1)]
 #: A number above 0, such as a learning rate.
 Positive = Annotated[float, Field(gt=0)]
 
-#: pydantic's name of a limit -> how it reads behind "must be" and in a list of options.
+#: The words for each of pydantic's limits, as they stand after "must be" and in a list of options.
 _LIMITS = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below"}
+#: The limit behind each of pydantic's types of error.
 _BROKEN = {
     "greater_than_equal": "ge",
     "greater_than": "gt",
@@ -42,7 +44,14 @@ _BROKEN = {
 
 @dataclass(frozen=True)
 class Option:
-    """One option of a strategy, read from its signature and docstring."""
+    """One option of a strategy, read from its signature and docstring.
+
+    Args:
+        name: The option's name.
+        type: The option's type and range, in words.
+        default: The option's default; `inspect.Parameter.empty` where it has none.
+        text: What the docstring says about the option.
+    """
 
     name: str
     type: str
@@ -51,7 +60,7 @@ class Option:
 
     @property
     def required(self) -> bool:
-        """Whether it must be given."""
+        """Whether the option must be given."""
         return self.default is inspect.Parameter.empty
 
 
@@ -70,13 +79,14 @@ def check_options(
     """Options as the strategy wants them, with its defaults.
 
     Args:
-        name: The strategy's, for messages.
-        strategy: The class.
-        options: As a study file gives them.
+        name: The strategy's name, for messages.
+        strategy: The strategy's class.
+        options: The options as a study file gives them.
 
     Raises:
-        UnknownName: An option that the strategy does not have.
-        OptionError: A wrong type, a value out of its range, a required option is missing, or options that do not fit together.
+        UnknownName: The strategy does not have one of the options.
+        OptionError: An option has a wrong type or is out of its range, a required one is missing,
+            or options do not fit together.
     """
     parameters = _parameters(strategy)
     for key in options:
@@ -106,12 +116,16 @@ def check_options(
 
 
 def _complaint(error: ValidationError, strategy: type[Strategy], options: Mapping[str, Any]) -> str:
-    """What is wrong with the first wrong option; of several types that it might have, the one whose range it is beyond."""
+    """What is wrong with the first wrong option.
+
+    Where an option may have several types, the complaint is about the type whose range its value is
+    beyond, if there is one.
+    """
     first = error.errors()[0]
     alike = [each for each in error.errors() if each["loc"][0] == first["loc"][0]]
     found = next((each for each in alike if each["type"] in (*_BROKEN, "finite_number")), first)
     where, within = str(found["loc"][0]), options.get(str(found["loc"][0]))
-    for part in found["loc"][1:]:  # the others name members of a union
+    for part in found["loc"][1:]:  # parts that lead nowhere name members of a union
         if (isinstance(within, (list, tuple)) and isinstance(part, int)) or (
             isinstance(within, Mapping) and part in within
         ):
@@ -130,7 +144,8 @@ def _complaint(error: ValidationError, strategy: type[Strategy], options: Mappin
 def _parameters(strategy: type[Strategy]) -> dict[str, inspect.Parameter]:
     """The constructor's parameters that are options, by name, with their annotations as types.
 
-    Only these are evaluated: an author may import what annotates the others (`Objective`) for type checkers alone.
+    Only the annotations of options are evaluated: an author may import what annotates the other
+    parameters (`Objective`) for type checkers alone.
 
     Raises:
         StrategyError: An annotation cannot be evaluated.
@@ -142,13 +157,13 @@ def _parameters(strategy: type[Strategy]) -> dict[str, inspect.Parameter]:
             continue
         if isinstance(p.annotation, str):
             try:
-                p = p.replace(
-                    annotation=eval(p.annotation, scope)
-                )  # the author's own code, which is imported already
+                # This runs the author's own code, which is imported already.
+                p = p.replace(annotation=eval(p.annotation, scope))
             except Exception as error:  # an annotation may raise anything
                 raise StrategyError(
-                    f"the type {p.annotation!r} of the option '{p.name}' of {strategy.__name__} is not known where the class is "
-                    f"defined ({type(error).__name__}: {error}): import it for real, not for type checkers alone"
+                    f"the type {p.annotation!r} of the option '{p.name}' of {strategy.__name__} is "
+                    f"not known where the class is defined ({type(error).__name__}: {error}): "
+                    "import it for real, not for type checkers alone"
                 ) from error
         found[p.name] = p
     return found
@@ -176,7 +191,10 @@ def _shown(annotation: Any) -> str:
             "None" if each is type(None) else _shown(each) for each in get_args(annotation)
         )
     if isinstance(origin := get_origin(annotation), type):
-        return f"{origin.__name__}[{', '.join('...' if each is ... else _shown(each) for each in get_args(annotation))}]"
+        return (
+            f"{origin.__name__}["
+            f"{', '.join('...' if each is ... else _shown(each) for each in get_args(annotation))}]"
+        )
     return (
         annotation.__name__
         if isinstance(annotation, type)
@@ -189,7 +207,7 @@ def _number(value: float) -> str:
 
 
 def _documented_arguments(doc: str) -> dict[str, str]:
-    """The `Args:` section of a Google docstring: name -> text on one line."""
+    """The `Args:` section of a Google docstring: a text on one line for each name."""
     section = re.search(r"^Args:\n((?:[ ]+.*\n?|\n)*)", doc, re.MULTILINE)
     if not section:
         return {}

@@ -1,4 +1,7 @@
-"""Strategies by name: installed ones, or a stranger's `module:Class`, each looked at before anything is made of it."""
+"""Strategies by name: installed ones, or a stranger's `module:Class`.
+
+Each class is checked before an object is made of it.
+"""
 
 from __future__ import annotations
 
@@ -21,11 +24,13 @@ def find_strategy(name: str) -> type[Strategy]:
     """The strategy of this name, or at this `module:Class`.
 
     Args:
-        name: An installed strategy's name, or `module:Class`, which is looked up in the current folder too.
+        name: An installed strategy's name, or `module:Class`, which is looked up in the current
+            folder too.
 
     Raises:
         UnknownName: No strategy has the name.
-        StrategyError: It is claimed twice, cannot be loaded, or is no strategy.
+        StrategyError: The name is claimed twice, or what it names cannot be loaded or is no
+            strategy.
     """
     if ":" in name:
         return _load(name, lambda: load_named(name))
@@ -37,7 +42,8 @@ def find_strategy(name: str) -> type[Strategy]:
             f"{p.value} ({p.dist.name if p.dist else 'unknown package'})" for p in known[name]
         )
         raise StrategyError(
-            f"the name '{name}' is claimed by several strategies: {claims}. Uninstall one, or use module:Class."
+            f"the name '{name}' is claimed by several strategies: {claims}. Uninstall one, "
+            "or use module:Class."
         )
     return _load(name, known[name][0].load)
 
@@ -57,7 +63,10 @@ def _load(name: str, load: Callable[[], Any]) -> type[Strategy]:
 
 
 def _fault(strategy: type[Strategy]) -> tuple[str, str] | None:
-    """What a class says of itself in a wrong way: the attribute, and what to write."""
+    """The first wrong attribute of a strategy's class, and a message that says what to write.
+
+    It is None where all attributes are right.
+    """
     kinds = {HardPrompt, TextPrompt, *TRAINED.values()}
 
     def some(value: Any, known: Callable[[Any], bool]) -> bool:
@@ -94,7 +103,15 @@ def _fault(strategy: type[Strategy]) -> tuple[str, str] | None:
 
 
 def _refusing(strategy: type[Strategy], name: str, fault: str) -> type[Strategy]:
-    """A strategy's class that stands in for it where one attribute is wrong: the others of a study run, its own runs fail."""
+    """A class that stands in for a strategy's where one of its attributes is wrong.
+
+    The strategy's own runs fail with the fault, while the other strategies of the study run.
+
+    Args:
+        strategy: The strategy's class.
+        name: The name of the wrong attribute.
+        fault: The message of the error.
+    """
 
     @functools.wraps(strategy.__init__)
     def refuse(self: Strategy, *given: Any, **named: Any) -> None:
@@ -114,17 +131,27 @@ def _refusing(strategy: type[Strategy], name: str, fault: str) -> type[Strategy]
 def make_strategy(
     name: str, strategy: type[Strategy], objective: Objective, seed: int, options: Mapping[str, Any]
 ) -> Strategy:
-    """A strategy object; what a stranger's constructor raises is named.
+    """A new object of a strategy's class; an error of a stranger's constructor names the strategy.
+
+    Args:
+        name: The strategy's name, for messages.
+        strategy: The strategy's class.
+        objective: The objective of the run.
+        seed: The seed of the run.
+        options: The options as a study file gives them.
 
     Raises:
-        StrategyError: The constructor failed.
+        StrategyError: The constructor failed, or what it made is not fit for the run.
+        UnknownName: The strategy does not have one of the options.
+        OptionError: An option is wrong.
     """
     given = check_options(name, strategy, options)
     with strangers_code(f"the strategy '{name}' cannot be made"):
         made = strategy(objective, seed=seed, **given)
         if not isinstance(made, Strategy):
             raise StrategyError(
-                f"{strategy.__name__}() made {type(made).__name__}, which is no strategy: leave __new__ out"
+                f"{strategy.__name__}() made {type(made).__name__}, which is no strategy: "
+                "leave __new__ out"
             )
         if made.objective is not objective:
             raise StrategyError(

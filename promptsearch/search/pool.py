@@ -1,14 +1,16 @@
 """The pool: which token ids hard prompts may use.
 
-Words of the tokenizer, of a list, of a file, or of the task's own data. Law 2 holds for all of them: single tokens, none of
-them a special, added or answer token. Words of the task are mined from the search examples that nothing is scored on, so
-that no select, test or scored example has a say in them. Of a model without its tokenizer, the words that are given are the
-tokens, and law 2 holds for words.
+The ids come from the words of the tokenizer, of a list, of a file, or of the task's own data. Law 2
+holds for all of them: they are single tokens, and none is a special, added or answer token. Words
+of the task are mined from the search examples that nothing is scored on, so that no select, test or
+scored example has a say in them. Where a model comes without its tokenizer, the words that are
+given are the tokens, and law 2 holds for words.
 
-Those of a task with choices go by pointwise mutual information with the labels, as the candidates of BDPL do: Diao et al. 2023,
-"Black-Box Prompt Learning for Pre-trained Language Models", https://arxiv.org/abs/2201.08531. Differs from it: the counts are
-of examples, not of n-grams, and smoothed, since a word of a single example would otherwise be as telling as any; and they are
-of training examples only.
+In a task with choices, its words are ranked by pointwise mutual information with the labels, as the
+candidates of BDPL are: Diao et al. 2023, "Black-Box Prompt Learning for Pre-trained Language
+Models", https://arxiv.org/abs/2201.08531. Differs from the paper: examples are counted, not
+n-grams; the counts are smoothed, since a word that stands in a single example would otherwise be as
+telling as any; and only training examples are counted.
 """
 
 from __future__ import annotations
@@ -28,7 +30,8 @@ from promptsearch.models.protocol import TextModel
 from promptsearch.plain.text import read_text
 from promptsearch.tasks.task import Example, Task
 
-#: Examples without the word's influence that are counted beside those with a word: a word of one example says next to nothing.
+#: How many examples that know nothing of a word are added to those that hold it: a word that stands
+#: in a single example says next to nothing.
 _SMOOTHING = 5.0
 
 
@@ -37,9 +40,10 @@ class Pool:
     """Token ids for hard prompts, and where they come from.
 
     Args:
-        ids: Without repeats.
-        made: How, for the report.
-        price: LM tokens that it took to find them, charged to each run whose prompts are made of them.
+        ids: The token ids, without repeats.
+        made: How the pool was made, for the report.
+        price: The LM tokens that it took to find the ids, charged to each run whose prompts are
+            made of them.
     """
 
     ids: tuple[int, ...]
@@ -58,13 +62,14 @@ def make_pool(
 
     Args:
         given: The key `pool` of a study file, as plain values.
-        folder: What the path of a file is relative to.
-        task: For its answers.
-        lm: For its tokenizer.
-        training: Search examples that nothing is scored on: what words of the task are mined from.
+        folder: The folder that the path of a file is relative to.
+        task: The task, whose answers are left out.
+        lm: The model, whose tokenizer is used.
+        training: Search examples that nothing is scored on, from which words of the task are mined.
 
     Raises:
-        StudyError: More words are wanted than there are, a word is not a single token, a file cannot be read, or nothing is left.
+        StudyError: More words are wanted than there are, a word is not a single token, a file
+            cannot be read, or nothing is left.
     """
     source = given if isinstance(given, Mapping) else None
     answers = answer_tokens(task, lm)
@@ -72,7 +77,10 @@ def make_pool(
     number = source.get("words") if source else given if isinstance(given, int) else None
     if number is not None:
         # Byte-pair encoding numbers its tokens by frequency: the first are the most frequent.
-        there = f"this tokenizer has {len(words)} that are no answers of task '{task.name}': lower the number"
+        there = (
+            f"this tokenizer has {len(words)} that are no answers of task '{task.name}': "
+            "lower the number"
+        )
         return Pool(
             _first(number, words, "words", there),
             f"the {number:,} most frequent words of the tokenizer",
@@ -80,11 +88,13 @@ def make_pool(
     if given == "words":
         if not words:
             cause = (
-                f"of the tokenizer's tokens {len(lm.words)} are a space and ASCII letters, and all of these are tokens of the "
-                "answers. Give the pool as a list or a file of words"
+                f"of the tokenizer's tokens {len(lm.words)} are a space and ASCII letters, "
+                "and all of these are tokens of the answers. "
+                "Give the pool as a list or a file of words"
                 if lm.words
-                else f"none of the tokenizer's {len(lm.plain)} tokens is a space and ASCII letters, a word in a text. Give "
-                "the pool as a list or a file of its tokens, or take strategies that propose texts or vectors"
+                else f"none of the tokenizer's {len(lm.plain)} tokens is a space and ASCII "
+                "letters, a word in a text. Give the pool as a list or a file of its tokens, "
+                "or take strategies that propose texts or vectors"
             )
             raise StudyError(f"the pool of task '{task.name}' is empty: {cause}")
         return Pool(tuple(words), "all words of the tokenizer")
@@ -92,13 +102,19 @@ def make_pool(
         ranked = task_words(
             words, lm, training, None if task.choices is None else len(task.choices)
         )
-        there = f"the {len(training)} search examples of '{task.name}' that are not scored on have {len(ranked)} that qualify"
+        there = (
+            f"the {len(training)} search examples of '{task.name}' that are not scored on have "
+            f"{len(ranked)} that qualify"
+        )
         by = (
             "mutual information with the answers"
             if task.choices
             else "their frequency against that in general"
         )
-        made = f"the first {source['task']:,} words of {len(training):,} search examples that are not scored on, by {by}"
+        made = (
+            f"the first {source['task']:,} words of {len(training):,} search examples "
+            f"that are not scored on, by {by}"
+        )
         return Pool(
             _first(
                 source["task"],
@@ -118,11 +134,11 @@ def make_pool(
 def listed_words(
     given: str | int | Sequence[str] | Mapping[str, Any], folder: Path
 ) -> list[str] | None:
-    """The words of a pool that lists them, with the space before each; None where they come from the tokenizer.
+    """The words of a pool that lists them, with the space before each; None for any other pool.
 
     Args:
         given: The key `pool` of a study file, as plain values.
-        folder: What the path of a file is relative to.
+        folder: The folder that the path of a file is relative to.
 
     Raises:
         StudyError: A file cannot be read, or is empty.
@@ -139,7 +155,8 @@ def listed_words(
 def answer_tokens(task: Task, lm: TextModel) -> frozenset[int]:
     """The tokens that answer a task, which a prompt must not give away.
 
-    Of choices all tokens. Of text answers those that are a whole answer of a search example: longer ones are made of everyday
+    In a task with choices these are all tokens of the choices. In a task with text answers they are
+    the tokens that are a whole answer of a search example: longer answers are made of everyday
     words, such as the "of" in "Port of Spain".
     """
     if task.choices is not None:
@@ -152,7 +169,7 @@ def answer_tokens(task: Task, lm: TextModel) -> frozenset[int]:
 
 
 def _known(text: str, lm: TextModel) -> list[int]:
-    """The ids of a text; without a tokenizer -1 for each word and each sign that is not in the list."""
+    """The ids of a text; without a tokenizer, -1 for each word and sign that is not in the list."""
     try:
         return lm.encode(text)
     except PromptError:
@@ -165,14 +182,15 @@ def task_words(
 ) -> list[int]:
     """Words that stand in the inputs of examples, the most telling first.
 
-    With choices, a word tells as much as its highest mutual information with one of them. Without, as much as it adds to the
-    Kullback-Leibler divergence of the task's words from those of general text, where the frequency of a word is taken to be
-    inverse to its place among the tokenizer's words (Zipf's law). Ties go to the word that stands in more examples.
+    With choices, a word tells as much as its highest mutual information with one of them. Without
+    choices, it tells as much as it adds to the Kullback-Leibler divergence of the task's words from
+    those of general text, where the frequency of a word is taken to be inverse to its place among
+    the tokenizer's words (Zipf's law). Ties go to the word that stands in more examples.
 
     Args:
         words: Token ids of words that may be used, the most frequent in general text first.
-        lm: For its tokenizer.
-        examples: To count in; each counts once for a word.
+        lm: The model, whose tokenizer is used.
+        examples: The examples to count in; each counts once for a word.
         labels: The number of choices; None for text answers.
     """
     places = {lm.decode([token])[1:]: place for place, token in enumerate(words)}
@@ -201,12 +219,13 @@ def task_words(
 def pointwise_mutual_information(counts: ArrayLike, totals: ArrayLike) -> NDArray[np.float64]:
     """Pointwise mutual information log p(label | word) / p(label) in nats, shape `(words, labels)`.
 
-    The first probability is smoothed towards the second, as if each word stood in a few more examples that are labelled as all
-    examples are together. A label that no example has tells nothing: 0.
+    The first probability is smoothed towards the second, as if each word stood in a few more
+    examples whose labels are distributed as those of all examples. A label that no example has
+    tells nothing: its values are 0.
 
     Args:
-        counts: Examples of a label with a word, shape `(words, labels)`.
-        totals: Examples of a label, shape `(labels,)`.
+        counts: The number of examples with a word and a label, shape `(words, labels)`.
+        totals: The number of examples with a label, shape `(labels,)`.
     """
     table, every = np.asarray(counts, dtype=np.float64), np.asarray(totals, dtype=np.float64)
     prior = np.where(every > 0, every, 1.0) / every.sum()
@@ -235,15 +254,19 @@ def _read(path: Path) -> list[str]:
 
 
 def _listed(words: Sequence[str], where: str, answers: Set[int], task: Task, lm: TextModel) -> Pool:
-    """Words that a user gave. What law 2 forbids is left out and told: one list may serve tasks with different answers."""
+    """The pool of words that a user gave.
+
+    Words that law 2 forbids are left out, and `made` names them: one list may serve tasks with
+    different answers.
+    """
     ids = []
     for word in words:
-        found = lm.encode(
-            word if lm.words else word.removeprefix(" ")
-        )  # where no token is a word, they are as listed
+        # Where no token of the model is a word, words are taken as they were listed.
+        found = lm.encode(word if lm.words else word.removeprefix(" "))
         if len(found) != 1:
             raise StudyError(
-                f"the word {word.strip()!r} of the pool is {len(found)} tokens of this model: a pool holds single tokens"
+                f"the word {word.strip()!r} of the pool is {len(found)} tokens of this model: "
+                "a pool holds single tokens"
             )
         ids.append(found[0])
     different = list(dict.fromkeys(ids))
@@ -253,14 +276,15 @@ def _listed(words: Sequence[str], where: str, answers: Set[int], task: Task, lm:
     )
     kept = tuple(i for i in different if i not in lm.added and i not in answers)
     left_out = [
-        f"{len(some)} {what} ({', '.join(lm.decode([i]) for i in some[:5])}{', ...' * (len(some) > 5)})"
+        f"{len(some)} {what} "
+        f"({', '.join(lm.decode([i]) for i in some[:5])}{', ...' * (len(some) > 5)})"
         for some, what in ((answering, "answer tokens"), (special, "special or added tokens"))
         if some
     ]
     if not kept:
         raise StudyError(
-            f"the pool of task '{task.name}' is empty: all of the {len(different)} words of {where} are left out, "
-            f"{' and '.join(left_out)}. Give it other words"
+            f"the pool of task '{task.name}' is empty: all of the {len(different)} words of "
+            f"{where} are left out, {' and '.join(left_out)}. Give it other words"
         )
     return Pool(
         kept,

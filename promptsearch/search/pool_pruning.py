@@ -1,10 +1,13 @@
 """Pruning a pool: only words that move the loss are left.
 
-ClaPS: Zhou et al. 2023, "Survival of the Most Influential Prompts: Efficient Black-Box Prompt Search via Clustering and
-Pruning", https://arxiv.org/abs/2310.12774. The pool's embeddings are clustered, one word stands for each cluster, and what it
-does to the loss decides about the cluster. Differs from the paper: of an influential cluster all words are kept, not only the
-one that was tried; embeddings are compared by direction; and the influence is the change of the loss in nats, from the
-log-probabilities themselves (the released code takes the softmax of a softmax, which hides most of it).
+ClaPS: Zhou et al. 2023, "Survival of the Most Influential Prompts: Efficient Black-Box Prompt
+Search via Clustering and Pruning", https://arxiv.org/abs/2310.12774. The pool's embeddings are
+clustered, one word stands for each cluster, and what it does to the loss decides about the cluster.
+
+Differs from the paper: all words of an influential cluster are kept, not only the one that was
+tried; embeddings are compared by direction; and the influence is the change of the loss in nats,
+from the log-probabilities themselves (the released code takes the softmax of a softmax, which hides
+most of the influence).
 """
 
 from __future__ import annotations
@@ -32,25 +35,27 @@ from promptsearch.tasks.task import Example, Split, Task
 Floats = NDArray[np.float64]
 Ids = NDArray[np.int64]
 
-#: Words that are tried, and the training examples that they are tried on, at most.
+#: The most words that are tried, and the most training examples that they are tried on.
 CLUSTERS, EXAMPLES = 100, 8
-#: Tokens in a slot whose length the template does not fix, all of them the word that is tried. On movie reviews and
-#: SmolLM2-135M the influence of a word on 8 examples and on 8 others correlates by 0.38 over 120 words; by 0.08 with one token.
+#: The number of tokens in a slot whose length the template does not fix, all of them the word that
+#: is tried. On movie reviews and SmolLM2-135M, the influence of a word on 8 examples and that on 8
+#: others correlate by 0.38 over 120 words; with one token they correlate by 0.08.
 FILL = 5
 
 
 class Pruning:
     """Finds the tokens of a pool that move the loss.
 
-    Slots are as long as `FILL` here, so that a study has one pool whatever the length of its prompts.
+    Slots are `FILL` tokens long here, so that a study has one pool whatever the length of its
+    prompts.
 
     Args:
-        pool: All candidates.
+        pool: The pool before it is pruned.
         keep: How many tokens are left.
-        task: For its template and answers.
-        lm: In the dtype of the search.
+        task: The task, whose template and answers are used.
+        lm: The model, in the dtype of the search.
         training: Search examples that nothing is scored on.
-        memory: Bytes for keys and values.
+        memory: The bytes that keys and values may take.
 
     Raises:
         StudyError: As many tokens are to be left as there are, or more.
@@ -67,8 +72,8 @@ class Pruning:
     ) -> None:
         if keep >= len(pool.ids):
             raise StudyError(
-                f"the pool of task '{task.name}' has {len(pool.ids)} tokens before it is pruned to {keep} by influence: "
-                "lower 'influence', or leave it out"
+                f"the pool of task '{task.name}' has {len(pool.ids)} tokens before it is pruned "
+                f"to {keep} by influence: lower 'influence', or leave it out"
             )
         self._pool = pool
         self._keep = keep
@@ -89,24 +94,27 @@ class Pruning:
             task.choices,
             model,
         )
-        #: Names all that the result depends on.
+        #: A name for all that the result depends on.
         self.hash = hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:20]
-        self.made = f"the {keep:,} tokens of most influence on {len(split)} training examples, of {len(pool.ids):,}: {pool.made}"
+        self.made = (
+            f"the {keep:,} tokens of most influence on {len(split)} training examples, "
+            f"of {len(pool.ids):,}: {pool.made}"
+        )
 
     @cached_property
     def groups(self) -> list[Ids]:
-        """Places in the pool, a cluster each; the one nearest to the centre first."""
+        """The places in the pool of each cluster's tokens, the nearest to its centre first."""
         return clusters(self._lm.vocabulary[list(self._pool.ids)].float().cpu().numpy(), CLUSTERS)
 
     @property
     def prompts(self) -> list[Prompt]:
-        """What is scored: the empty prompt, and then one word of each cluster in all slots."""
+        """The prompts that are scored: the empty one, then a word of each cluster in all slots."""
         words = [self._pool.ids[group[0]] for group in self.groups]
         return [TextPrompt(""), *(HardPrompt([word] * self._length) for word in words)]
 
     @property
     def price(self) -> int:
-        """LM tokens, charged to each run whose prompts are made of the pool."""
+        """The price in LM tokens, charged to each run whose prompts are made of the pool."""
         each = int(self._engine.context(self._examples).sum())
         words = len(self.groups)
         return (
@@ -117,11 +125,14 @@ class Pruning:
 
     @property
     def cost(self) -> float:
-        """What the engine will compute, in tokens, as `Prediction.cost`."""
+        """What the engine will compute, in tokens, as in `Prediction.cost`."""
         return float(self._engine.predict(self.prompts, self._examples).cost)
 
     def influences(self) -> Floats:
-        """The mean absolute change of the loss in nats that each cluster's word brings, shape `(clusters,)`.
+        """The mean absolute change of the loss that each cluster's word brings.
+
+        Returns:
+            The changes in nats, shape `(clusters,)`.
 
         Raises:
             StudyError: The empty prompt, or a word, cannot be scored.
@@ -131,7 +142,8 @@ class Pruning:
             place, reason = next(iter(scores.failures.items()))
             name = "the empty prompt" if place == 0 else f"the word {self._text(place - 1)!r}"
             raise StudyError(
-                f"the influence of the pool's words cannot be measured, {name} has no loss: {reason}"
+                f"the influence of the pool's words cannot be measured, {name} has no loss: "
+                f"{reason}"
             )
         influences: Floats = np.round(np.abs(scores.losses[1:] - scores.losses[0]).mean(1), 6)
         return influences
@@ -141,13 +153,13 @@ class Pruning:
         return Pool(self._pool.ids[: self._keep], self.made, self.price)
 
     def find(self, folder: Path) -> Pool:
-        """The pool, from the folder, or found and kept there.
+        """The pool, read from a folder, or found now and kept there.
 
         Args:
-            folder: Of a study's pools.
+            folder: The folder of a study's pools.
 
         Raises:
-            StudyError: See `influences`.
+            StudyError: The influence of the words cannot be measured, see `influences`.
             RecordError: The file in the folder is damaged.
         """
         path = folder / f"{self.hash}.json"
@@ -189,8 +201,8 @@ def clusters(vectors: NDArray[np.float32], count: int) -> list[Ids]:
     """K-means on directions: the rows of each cluster, nearest to its centre first.
 
     Args:
-        vectors: Shape `(rows, width)`.
-        count: Clusters, at most.
+        vectors: The rows, shape `(rows, width)`.
+        count: The most clusters that are made.
     """
     unit = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
     means = KMeans(min(count, len(np.unique(unit, axis=0))), n_init=1, random_state=0).fit(unit)

@@ -1,7 +1,10 @@
-"""What a run pays for its search: every price in one place, used by the books, the objective and the rehearsal.
+"""What a run pays for its search: every price in one place.
 
-Prices follow from template, prompts and examples alone, in LM tokens: what stands before the first slot is paid once an
-example and run, all else each time; and at any time enough must be left to select among the best prompts.
+The books, the objective and the rehearsal use these prices. They are counted in LM tokens, and
+follow from template, prompts and examples alone. The "lead" of an example is its text before the
+first slot: a run pays for it once, and for all else each time. A prompt stands "apart" where it is
+no token of the text, such as a prefix or changed weights. At any time, enough must be left to
+select among the best prompts.
 """
 
 from __future__ import annotations
@@ -21,16 +24,16 @@ class Prices:
     """Prices of one run's search, and what was paid for once and for all.
 
     Args:
-        scorer: The search split under the template.
-        ledger: The run's account.
+        scorer: The scorer of the search split under the template.
+        ledger: The run's ledger.
         scored: Ids of the examples that prompts are ranked on, shape `(score_on,)`.
-        reserve: Prompt length in tokens, and how many prompts were scored -> price of selecting
-            among the best of them.
+        reserve: Returns the price of selecting among the best prompts, in tokens, from the length
+            of a prompt in tokens and the number of prompts that were scored.
         finalists: How many of the best prompts are kept.
 
     Attributes:
-        lead_paid: Ids of the examples whose beginning, before the first slot, is paid.
-        longest: Tokens of the longest prompt that selection may meet.
+        lead_paid: Ids of the examples whose lead is paid.
+        longest: The length in tokens of the longest prompt that selection may meet.
         ranked: How many prompts the ranking holds; the books keep it up to date.
     """
 
@@ -49,27 +52,40 @@ class Prices:
         self.ranked = 0
 
     def each(self, prompt: Prompt, ids: Ids) -> int:
-        """A prompt on examples, in tokens; nothing where it is too long, since it fails before anything is computed."""
+        """The price of a prompt on examples, in tokens, without their lead.
+
+        It is 0 where the prompt is too long, since it fails before anything is computed.
+        """
         scorer = self._scorer
         return price_of(scorer, scorer.length(prompt), ids) if scorer.fits(prompt) else 0
 
     def of(self, prompts: Sequence[Prompt], ids: Ids) -> int:
-        """New prompts on examples, in tokens, with the beginnings of examples that are met for the first time."""
+        """The price of new prompts on examples, in tokens, with the lead of new examples."""
         return self._unpaid_lead(ids) + sum(self.each(p, ids) for p in prompts)
 
     def left(self, length: int, prompts: int) -> float:
-        """Tokens that may be spent beside the selection among the best of so many prompts of `length` tokens."""
+        """The tokens that may be spent when the price of selection is set aside.
+
+        Args:
+            length: The length in tokens of the longest prompt to select among.
+            prompts: The number of prompts to select among.
+        """
         return self._ledger.left - self._reserve(max(self.longest, length), max(1, prompts))
 
     def set_aside(self, length: int) -> int:
-        """The price of selecting among the best prompts so far, when the longest has at least `length` tokens."""
+        """The price of selecting among the best prompts so far, in tokens.
+
+        Args:
+            length: The least length in tokens that the longest of them is taken to have.
+        """
         return self._reserve(max(self.longest, length), max(1, self.ranked))
 
     def affordable(self, length: int) -> int:
         """How many more prompts of `length` tokens can be scored on all of `score_on`."""
         each = max(1, price_of(self._scorer, length, self._scored))
         lead, kept = self._unpaid_lead(self._scored), self._finalists
-        # Of many, only the best are selected among; of fewer, all: then each costs its selection as well.
+        # Among many prompts, only the best take part in selection. Among fewer, all do, and each
+        # costs its selection as well.
         many = int(min(self.left(length, self.ranked + kept) - lead, 2**62) // each)
         if many >= kept:
             return many
@@ -81,12 +97,12 @@ class Prices:
     def payable(
         self, prompts: Sequence[Prompt], ids: Ids, later: Ids | None = None
     ) -> list[Prompt]:
-        """The first of `prompts` that can be paid together, with selection after them.
+        """The first of `prompts`, as many as can be paid together with selection after them.
 
         Args:
-            prompts: New ones, in order.
-            ids: Examples that all of them see.
-            later: Further examples, on which it must be possible to pay any one of them.
+            prompts: New prompts, in order.
+            ids: Ids of the examples that all of the prompts see, shape `(examples,)`.
+            later: Ids of further examples; any one of the prompts must be payable on these, too.
         """
         total: float = self._unpaid_lead(ids)
         longest, payable = self.longest, list[Prompt]()
@@ -101,22 +117,26 @@ class Prices:
         return payable
 
     def charge(self, prompts: Sequence[Prompt], ids: Ids) -> int:
-        """Charge new prompts on examples, and say how much that was."""
+        """Charge new prompts on examples, and return the price in tokens."""
         price = self.of(prompts, ids)
         self._ledger.charge(forward=price)
         self.met(prompts, ids)
         return price
 
     def met(self, prompts: Sequence[Prompt], ids: Ids) -> None:
-        """Note what was paid for: how long prompts are, and the beginnings of these examples."""
+        """Note what was paid for: prompts of this length, and the lead of these examples."""
         self.longest = max([self.longest, *map(self._length, prompts)])
         self.lead_paid.update(ids.tolist())
 
     def charge_step(self, numbers: Numbers, ids: Ids) -> None:
-        """Charge the loss of a trained prompt on a minibatch and its gradient.
+        """Charge the loss of a trained prompt on a minibatch, and its gradient.
+
+        Args:
+            numbers: The prompt's numbers, as `Objective.loss` takes them.
+            ids: Ids of the minibatch's examples, shape `(batch,)`.
 
         Raises:
-            BudgetExhausted: They cost more than is left; nothing was charged.
+            BudgetExhausted: The two cost more than is left; nothing was charged.
         """
         scorer, ledger = self._scorer, self._ledger
         length = length_of(numbers)
@@ -131,18 +151,18 @@ class Prices:
         )
         self.longest = longest
         standing = isinstance(numbers, Mapping) or tensors_of(numbers)[0].ndim == 2
-        own = tokens if standing else text  # what stands apart is no token of a pass
-        # Once: what no prompt changes is kept.
+        own = tokens if standing else text  # a prompt that stands apart is no token of a pass
+        # What no prompt changes is computed once, and kept.
         below = (1 - again) * int(scorer.context(self._fresh(ids)).sum())
         self.lead_paid.update(ids.tolist())
         ledger.computed += math.ceil((again + back) * own + below) + lead
 
     def _length(self, prompt: Prompt) -> int:
-        """Tokens of a prompt that selection may meet: of one that the model cannot read, none."""
+        """The length in tokens of a prompt in selection; 0 where the model cannot read it."""
         return self._scorer.length(prompt) if self._scorer.fits(prompt) else 0
 
     def _fresh(self, ids: Ids) -> Ids:
-        """The examples that this run meets for the first time, each once."""
+        """Ids of the examples that this run meets for the first time, each once."""
         fresh = [i for i in dict.fromkeys(ids.tolist()) if i not in self.lead_paid]
         return np.array(fresh, dtype=np.int64)
 

@@ -1,7 +1,8 @@
-"""The proposer: a language model that writes what strategies ask of it, on the run's account.
+"""The proposer: a language model that writes what strategies ask of it, and whose tokens runs pay.
 
-What it writes is charged like everything else, and kept in a file of its own in the run's folder, `proposals.jsonl`: one line a
-call, on disk before a strategy sees the texts. A run that was killed reads them back, in order, instead of writing them again.
+What it writes is charged like everything else, and kept in a file of its own in the run's folder,
+`proposals.jsonl`: one line a call, which is on disk before a strategy sees the texts. A run that
+was killed reads the texts back, in order, instead of having them written again.
 """
 
 from __future__ import annotations
@@ -45,9 +46,10 @@ class Proposing(Protocol):
 
         Args:
             requests: Texts with an unfinished last line.
-            max_tokens: The most that is written to each.
-            temperature: Of the drawing; 0 writes what is most probable.
-            seeds: One a request, from 0 up to 2 ** 31: same seed, same text, as far as the model can promise it.
+            max_tokens: The most tokens that are written to each request.
+            temperature: How freely tokens are drawn; 0 writes what is most probable.
+            seeds: One seed for each request, at least 0 and below 2 ** 31: the same seed gives the
+                same text, as far as the model can promise it.
             stop: Texts before which an answer ends.
         """
 
@@ -56,10 +58,10 @@ class Proposer:
     """What a strategy reaches as `objective.proposer`.
 
     Args:
-        model: That proposes; None: there is none.
-        ledger: The run's account.
-        log: Of its calls.
-        reserve: Tokens that must remain after a call.
+        model: The model that proposes; None where there is none.
+        ledger: The run's ledger.
+        log: The log of the proposer's calls.
+        reserve: Returns the number of tokens that must remain after a call.
     """
 
     def __init__(
@@ -79,27 +81,29 @@ class Proposer:
         """Let the proposer answer requests, and charge their tokens and those that it wrote.
 
         Args:
-            requests: Texts with an unfinished last line, at least one; the same one several times gives different texts.
-            seed: Of the strategy: same seed, same calls, same texts.
-            max_tokens: The most that is written to each.
-            temperature: Of the drawing; 0 writes what is most probable.
-            stop: Texts before which an answer ends, beside where the model ends it.
+            requests: Texts with an unfinished last line, at least one; the same request several
+                times gives different texts.
+            seed: The strategy's seed: the same seed and the same calls give the same texts.
+            max_tokens: The most tokens that are written to each request.
+            temperature: How freely tokens are drawn; 0 writes what is most probable.
+            stop: Texts before which an answer ends; it also ends where the model ends it.
 
         Returns:
-            One text a request.
+            One text for each request.
 
         Raises:
-            BudgetExhausted: The most that the call may cost is not left.
-            StrategyError: There is nothing to answer, or nobody to do so.
+            BudgetExhausted: Less is left than the call may cost at most.
+            StrategyError: There is nothing to answer, or no model to do so.
         """
         if not requests or max_tokens < 1 or temperature < 0:
             raise StrategyError(
-                f"expected requests, at least one token to write and a temperature of at least 0, got {len(requests)}, "
-                f"{max_tokens} and {temperature}"
+                "expected requests, at least one token to write and a temperature of at least 0, "
+                f"got {len(requests)}, {max_tokens} and {temperature}"
             )
         if self._model is None:
             raise StrategyError(
-                "there is no model to propose: give the objective one, or 'proposer' in the study file"
+                "there is no model to propose: give the objective one, "
+                "or 'proposer' in the study file"
             )
         most = sum(self._model.most(request) + max_tokens for request in requests)
         self._ledger.check(most, self._reserve())
@@ -114,7 +118,8 @@ class Proposer:
             found = self._model.complete(
                 requests, max_tokens=max_tokens, temperature=temperature, seeds=drawn, stop=stop
             )
-            # A server may count what nobody sent or asked for: what was not set aside beforehand cannot be charged.
+            # A server may count tokens that nobody sent or asked for. What was not set aside
+            # beforehand cannot be charged.
             price = min(most, sum(each.tokens_in + each.tokens_out for each in found))
             line = self._log.append(
                 {"request": digest, "texts": [each.text for each in found], "price": price}
@@ -124,19 +129,19 @@ class Proposer:
 
 
 class LocalProposing:
-    """A model on this machine: many requests in one pass.
+    """A model on this machine, which answers many requests in one pass.
 
     Args:
-        lm: In the dtype to compute in.
-        chat: Whether requests go through its chat template, as a user's messages. Otherwise it goes on with their text, which is
-            what small models are better at.
+        lm: The model, in the dtype to compute in.
+        chat: Whether requests go through the model's chat template, as messages of a user.
+            Otherwise the model goes on with their text, which is what small models are better at.
 
     Raises:
-        ModelError: `chat`, and it has no chat template.
+        ModelError: `chat` is true, and the model has no chat template.
     """
 
-    #: Below this share of the probability nothing is drawn: the many improbable tokens are what makes texts of small models
-    #: fall apart.
+    #: The share of the probability that tokens are drawn from, the most probable ones first: the
+    #: many improbable tokens are what makes the texts of small models fall to pieces.
     TOP_P = 0.95
 
     def __init__(self, lm: LanguageModel, *, chat: bool = False) -> None:
@@ -147,7 +152,7 @@ class LocalProposing:
         self._lm, self._chat = lm, chat
 
     def most(self, request: str) -> int:
-        """Exactly as many as it is."""
+        """The number of tokens that the request is."""
         return len(self._encode(request))
 
     def complete(
@@ -162,15 +167,15 @@ class LocalProposing:
         """See `Proposing`.
 
         Raises:
-            PromptError: A request and what is to be written are longer than the model's context.
+            PromptError: A request and its answer may be longer than the model's context.
         """
         lm = self._lm
         encoded = [self._encode(request) for request in requests]
         longest = max(map(len, encoded)) + max_tokens
         if lm.context is not None and longest > lm.context:
             raise PromptError(
-                f"a request to the proposer and its answer have {longest} tokens, but the model reads at most {lm.context}: "
-                "show it fewer or shorter examples and instructions"
+                f"a request to the proposer and its answer have {longest} tokens, but the model "
+                f"reads at most {lm.context}: show it fewer or shorter examples and instructions"
             )
 
         def ended(ids: Sequence[int]) -> bool:
@@ -202,7 +207,7 @@ class LocalProposing:
         return completions
 
     def _encode(self, request: str) -> list[int]:
-        """As a text to go on with, or as a user's message."""
+        """The token ids of a request, as a text to go on with or as a user's message."""
         lm = self._lm
         if not self._chat:
             return [*lm.lead, *lm.encode(request, begins=True)]
@@ -215,12 +220,12 @@ class RemoteProposing:
     """A model behind an endpoint, which cuts texts before `stop` itself.
 
     Args:
-        endpoint: Its client.
+        endpoint: The client of the endpoint.
         tokens: The model's tokenizer, if it is at hand.
-        parallel: Requests at a time.
+        parallel: The number of requests that are under way at a time.
     """
 
-    #: Tokens that a chat template, or a tokenizer, may put around a request.
+    #: The most tokens that a chat template, or a tokenizer, is taken to put around a request.
     AROUND = 64
 
     def __init__(
@@ -229,7 +234,10 @@ class RemoteProposing:
         self._endpoint, self._tokens, self._parallel = endpoint, tokens, parallel
 
     def most(self, request: str) -> int:
-        """A token is at least a byte of text; more is not known of a stranger's tokenizer."""
+        """The most tokens that a request can be, with what may be put around it.
+
+        Where the tokenizer is not at hand, all that is known is that a token is at least a byte.
+        """
         own = len(request.encode()) if self._tokens is None else len(self._tokens.encode(request))
         return own + self.AROUND
 
@@ -245,8 +253,10 @@ class RemoteProposing:
         """See `Proposing`.
 
         Raises:
-            EndpointDown: The server does not answer, or lets nobody in: the run goes on when it does.
-            EndpointError: It does not take a request, or answers something else than a text.
+            EndpointDown: The server does not answer, or lets nobody in; the run goes on when it
+                does.
+            EndpointError: The server does not take a request, or answers something else than a
+                text.
         """
 
         def ask(request: str, seed: int) -> Completion:
@@ -262,7 +272,7 @@ class RemoteProposing:
 
 
 def _cut(text: str, stop: Sequence[str]) -> str | None:
-    """The text before the first of these, blanks at its beginning left out; None where none of them stands in it."""
+    """The text before the first of `stop`, without blanks at its start; None where none occurs."""
     begun = text.lstrip()
     places = [place for each in stop if (place := begun.find(each)) >= 0]
     return begun[: min(places)] if places else None

@@ -1,17 +1,22 @@
-"""Racing: examples are scored block by block, and a prompt that is clearly worse than the leader is scored no further.
+"""Racing: a prompt that is clearly worse than the leader is scored no further.
 
-After each block every prompt is compared with the leader, the best of the race or the run's best so far, on the examples
-that both have seen: a one-sided paired t-test, as in F-Race (Birattari et al. 2002, "A Racing Algorithm for Configuring
-Metaheuristics") with two contestants. Whoever is left has seen all examples.
+Examples are scored block by block. After each block every prompt is compared with the leader, which
+is the best of the race or the run's best so far, on the examples that both have seen. The
+comparison is a one-sided paired t-test, as in F-Race (Birattari et al. 2002, "A Racing Algorithm
+for Configuring Metaheuristics") with two contestants. Whoever is left has seen all examples.
 
-* Blocks double what was seen, as in Hyperband, and the level is divided by the number of looks (Bonferroni): a look at every
-  16th of 256 examples would cost each of them three quarters of its level, and tell little that the one before did not.
-* What is asked is who has the lower mean on these N examples, not on all that there could be. The mean over n of them, drawn
-  without replacement, has the variance s^2 (1/n - 1/N) (Cochran 1977, "Sampling Techniques", theorem 2.2).
+* Each block doubles the number of examples that were seen, as in Hyperband, and the level of the
+  test is divided by the number of looks (Bonferroni). A look after every 16 of 256 examples would
+  cost each look three quarters of its level, and tell little that the one before did not.
+* The question is who has the lower mean on these N examples, not on all that there could be. The
+  mean over n of them, drawn without replacement, has the variance s^2 (1/n - 1/N) (Cochran 1977,
+  "Sampling Techniques", theorem 2.2).
 
-The level is not divided by the number of contestants, though the leader is the best of them by the same losses: where many
-are about equally good, one that would have come out ahead may be dropped, for one that is no worse as far as these examples
-can tell. Divided by both, races of 64 random prompts cost twice as much and end with the same winners, or equally good ones.
+The level is not divided by the number of contestants, though the leader is the best of them by the
+same losses. So where many prompts are about equally good, one that would have come out ahead may be
+dropped, in favour of one that is no worse as far as these examples can tell. With the level divided
+by both numbers, races of 64 random prompts cost twice as much and end with the same winners, or
+with equally good ones.
 """
 
 from __future__ import annotations
@@ -25,9 +30,10 @@ from scipy import stats
 
 from promptsearch.records.scores import Floats, Ids, Scores
 
-#: Examples before the first look; each further look has twice as many as the one before.
+#: The number of examples before the first look; each further look has twice as many as the one
+#: before.
 BLOCK = 16
-#: The probability that a prompt which is as good as the leaders it meets is dropped in a race, at most.
+#: The greatest probability that a race drops a prompt which is as good as the leaders it meets.
 LEVEL = 0.1
 
 
@@ -36,11 +42,13 @@ class Outcome:
     """What a race found.
 
     Args:
-        scores: Of all contestants; NaN where they were not scored.
-        values: To rank by: the mean loss of those that saw all examples; of the others, the leader's mean plus their mean
-            difference to it, always above it; +inf for failures and for those that were cut off. Shape `(prompts,)`.
+        scores: The scores of all contestants; NaN where they were not scored.
+        values: The losses in nats to rank by, shape `(prompts,)`. A prompt that saw all examples
+            has its mean loss. Any other has the leader's mean plus its own mean difference to the
+            leader, but always more than the leader's mean. Failures and prompts that were scored on
+            nothing have +inf, and so have all where nobody saw all examples.
         finished: False where the budget ended the race.
-        seen: Examples that any contestant was scored on, the first ones.
+        seen: The number of examples, from the first one on, that any contestant was scored on.
     """
 
     scores: Scores
@@ -51,7 +59,7 @@ class Outcome:
 
 @dataclass
 class _Table:
-    """What is known so far."""
+    """The scores that are known so far; NaN where a contestant was not scored."""
 
     losses: Floats
     metric: Floats
@@ -81,12 +89,13 @@ def race(
     """Score contestants on all examples, or until they are clearly worse than the leader.
 
     Args:
-        count: Contestants.
+        count: The number of contestants.
         examples: Ids of all examples, shape `(examples,)`.
         incumbent: Losses of the run's best prompt so far, shape `(examples,)`; None at the start.
         score: Scores some contestants on some examples, and charges for that.
-        payable: How many of some contestants, from the first on, can be paid on some examples, so that afterwards any one of
-            them can be paid on further examples.
+        payable: Takes some contestants, some examples, and further examples. Returns how many of
+            the contestants, from the first on, can be paid on the former so that afterwards any one
+            of them can be paid on the latter.
     """
     shape = (count, len(examples))
     table = _Table(np.full(shape, np.nan), np.full(shape, np.nan))
@@ -98,7 +107,7 @@ def race(
         if not alive:
             break
         if payable(alive, examples[block], examples[block[-1] + 1 :]) < len(alive):
-            # The budget ends here: the leaders see all the rest, as many of them as can be paid.
+            # The budget ends here. As many of the best as can be paid see all the rest.
             rest = np.arange(block[0], shape[1])
             if number:
                 alive.sort(key=lambda i: float(np.nanmean(table.losses[i])))
@@ -131,7 +140,10 @@ def _blocks(examples: int) -> list[Ids]:
 def _survivors(
     alive: list[int], losses: Floats, seen: int, incumbent: Floats | None, level: float
 ) -> list[int]:
-    """Those that are not worse than the leader at this level; the leader is always among them, or is the incumbent."""
+    """The contestants that are not worse than the leader at this level.
+
+    The leader is always among them, unless it is the incumbent.
+    """
     everything = losses.shape[1]
     losses = losses[alive, :seen]
     leader = losses[losses.mean(1).argmin()]
@@ -139,9 +151,9 @@ def _survivors(
         leader = incumbent[:seen]
     differences = losses - leader
     error = differences.std(axis=1, ddof=1) * np.sqrt(1 / seen - 1 / everything)
-    with np.errstate(
-        divide="ignore", invalid="ignore"
-    ):  # no spread: the leader itself, or worse by the same everywhere
+    # Differences have no spread for the leader itself, or where a prompt is worse by the same loss
+    # everywhere.
+    with np.errstate(divide="ignore", invalid="ignore"):
         t = np.where(
             error > 0,
             differences.mean(1) / error,
@@ -158,6 +170,7 @@ def _values(losses: Floats, incumbent: Floats | None) -> Floats:
     for i in np.flatnonzero(np.isinf(values)):
         seen = ~np.isnan(losses[i])
         if seen.any() and np.isfinite(means.min()):
-            # A millionth at least: values are written with six decimals, and must not fall below the leader's.
+            # The difference is a millionth at least: values are written with six decimals, and must
+            # stay above the leader's.
             values[i] = means.min() + max(1e-6, float((losses[i] - leader)[seen].mean()))
     return values

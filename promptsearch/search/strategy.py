@@ -1,7 +1,7 @@
 """What a strategy is, and how strategies are found by name.
 
-A strategy proposes prompts (`ask`) and learns from their losses (`tell`). The core keeps the books: best so far,
-budget, log, resume, selection. Random search is five lines:
+A strategy proposes prompts (`ask`) and learns from their losses (`tell`). The core keeps the books:
+best so far, budget, log, resume, selection. Random search is a few lines:
 
     class Random(Strategy):
         def __init__(self, objective, *, seed):
@@ -60,7 +60,7 @@ class State:
     """What a strategy needs to go on after a kill.
 
     Args:
-        tensors: Name -> tensor; kept as safetensors.
+        tensors: Tensors by name, which are kept as safetensors.
         data: JSON values.
     """
 
@@ -71,14 +71,16 @@ class State:
 class Strategy(ABC):
     """Proposes prompts and learns from their losses.
 
-    The core calls `ask`, scores what it returns, and calls `tell` with it, until the budget is spent or `ask`
-    returns nothing. All randomness comes from `seed`: same seed and same scores, same proposals.
+    The core calls `ask`, scores what it returns, and calls `tell` with the scores, until the budget
+    is spent or `ask` returns nothing. All randomness comes from `seed`: the same seed and the same
+    scores give the same proposals.
 
     Args:
         objective: Scores prompts on the search split; the strategy's only way to the LM.
         seed: Seeds this object's own generators.
-        options: Keyword arguments with annotations and defaults: the study file's options, checked by their types and ranges
-            when the study is read, see `promptsearch.search.options`. Document each under `Args:` in the class docstring;
+        options: Keyword arguments with annotations and defaults: the study file's options, which
+            are checked by their types and ranges when the study is read, see
+            `promptsearch.search.options`. Document each under `Args:` in the class docstring;
             `promptsearch strategies NAME` shows it.
     """
 
@@ -94,9 +96,11 @@ class Strategy(ABC):
     reference: ClassVar[bool] = False
     #: How many of its best prompts are kept, and scored again in float32 at the end.
     finalists: ClassVar[int] = FINALISTS
-    #: Options that name what it writes outside its run's folder; a rehearsal for `promptsearch plan` leaves them out.
+    #: Options that name what it writes outside its run's folder; a rehearsal for
+    #: `promptsearch plan` leaves them out.
     writes: ClassVar[frozenset[str]] = frozenset()
-    #: The kinds of another run's winner that it can start from: `objective.start`, where the study file names a run.
+    #: The kinds of another run's winner that it can start from; where the study file names a run,
+    #: the winner is `objective.start`.
     starts_from: ClassVar[frozenset[type]] = frozenset()
 
     def __init__(self, objective: Objective, *, seed: int) -> None:
@@ -106,19 +110,21 @@ class Strategy(ABC):
     if not TYPE_CHECKING:
 
         def __getattr__(self, name: str) -> Any:
-            """Called for what a strategy lacks, which may be what this class would have given it."""
+            """Refuse a name that a strategy lacks, with a hint where this class would set it."""
             hint = f": {BEGIN}" if name in ("objective", "seed") else ""
             raise AttributeError(f"'{type(self).__name__}' object has no attribute '{name}'{hint}")
 
-    @classmethod  # noqa: B027 - of most strategies annotations say all
+    @classmethod  # noqa: B027 - annotations say all about most strategies
     def check(cls, options: Mapping[str, Any]) -> None:
-        """Refuse options that do not fit together: called when a study is read, before there is a model.
+        """Refuse options that do not fit together.
+
+        It is called when a study is read, before there is a model.
 
         Args:
-            options: All of them, each of its type and within its range, defaults filled in.
+            options: All options, each of its type and within its range, with defaults filled in.
 
         Raises:
-            StrategyError: They do not.
+            StrategyError: The options do not fit together.
         """
 
     @abstractmethod
@@ -126,16 +132,19 @@ class Strategy(ABC):
         """The next prompts to score; empty when there is nothing left to propose.
 
         Raises:
-            BudgetExhausted: From `objective.loss`; let it pass, it ends the run in good order.
+            BudgetExhausted: `objective.loss` raises it; let it pass, since it ends the run in good
+                order.
         """
 
-    def tell(self, prompts: Sequence[Prompt], evaluation: Evaluation) -> None:  # noqa: B027 - random search learns nothing
+    # It is not abstract: random search learns nothing.
+    def tell(self, prompts: Sequence[Prompt], evaluation: Evaluation) -> None:  # noqa: B027
         """Learn from the scores of the prompts of the last `ask`, in their order."""
 
     def state(self) -> State | None:
-        """Everything that `ask` and `tell` depend on; None: a killed run is replayed from its log.
+        """Everything that `ask` and `tell` depend on; None where a killed run is to be replayed.
 
-        Training steps are not in the log: without a state, a strategy that calls `objective.loss` trains again from its seed.
+        A replay needs nothing but the run's log. Training steps are not in the log: without a
+        state, a strategy that calls `objective.loss` trains again from its seed.
         """
         return None
 
@@ -147,11 +156,11 @@ class Strategy(ABC):
 
     @property
     def trainable(self) -> int:
-        """Parameters tuned while training; 0 for strategies that train nothing."""
+        """The number of parameters tuned in training; 0 for strategies that train nothing."""
         return 0
 
     def tokens_of(self, text: str) -> list[int]:
-        """A text's tokens, repeated to the prompt's length: where trained and soft prompts may start.
+        """The token ids of a text, repeated to the prompt's length; soft prompts may start there.
 
         Raises:
             StrategyError: The text has no tokens.
@@ -162,14 +171,18 @@ class Strategy(ABC):
         return [tokens[i % len(tokens)] for i in range(self.objective.space.length)]
 
     def first_words(self, text: str | None, rng: np.random.Generator) -> HardPrompt:
-        """Where a search for words begins: at a text, at the winner of another run, or at words drawn from the pool.
+        """The prompt at which a search for words begins.
+
+        It is made from a text, or is the winner of another run, or is drawn from the pool.
 
         Args:
-            text: Words, repeated to the prompt's length; a space before the first one is added. None for one of the others.
-            rng: Draws words.
+            text: Words, repeated to the prompt's length; a space before the first one is added.
+                None for the winner of the run that `start` names, or else for words of the pool.
+            rng: The generator that draws words.
 
         Raises:
-            StrategyError: The text has no tokens, some outside the pool, or stands beside the winner of another run.
+            StrategyError: The text has no tokens, has tokens outside the pool, or is given together
+                with the winner of another run.
         """
         space, start = self.objective.space, self.objective.start
         if text is None:
@@ -182,8 +195,8 @@ class Strategy(ABC):
         pool = set(space.pool.tolist())
         if strangers := list(dict.fromkeys(space.decode([i]) for i in ids if i not in pool)):
             raise StrategyError(
-                f"'text' has tokens that are not in the pool of {len(pool)}: {', '.join(map(repr, strangers))}. Leave them out, "
-                "or give a pool that holds them"
+                f"'text' has tokens that are not in the pool of {len(pool)}: "
+                f"{', '.join(map(repr, strangers))}. Leave them out, or give a pool that holds them"
             )
         return HardPrompt(ids)
 

@@ -1,9 +1,12 @@
 """The training loop that all trained strategies share.
 
-A trained strategy is an `nn.Module` that yields the prompt's numbers: the vectors of a soft prompt or the keys and values of
-a prefix, one row a token; the vectors and gates of a gated prompt; or changed weights by name, with or without vectors. Its
-`ask` does some optimizer steps and returns the present prompt for scoring on `score_on`, which it does not train on: the best
-prompt that was scored wins, so early stopping and the anytime curve come for free.
+A trained strategy brings an encoder: an `nn.Module` that yields the prompt's numbers. These are the
+vectors of a soft prompt or the keys and values of a prefix, one row a token; the vectors and gates
+of a gated prompt; or changed weights by name, with or without vectors.
+
+Its `ask` does some optimizer steps and returns the present prompt for scoring on `score_on`, which
+the strategy does not train on. The best prompt that was scored wins, so that early stopping and the
+anytime curve come for free.
 """
 
 from __future__ import annotations
@@ -31,9 +34,9 @@ from promptsearch.search.objective import Objective
 from promptsearch.search.options import Count, Positive
 from promptsearch.search.strategy import Access, State, Strategy
 
-#: A peak learning rate, or what a range test finds.
+#: A peak learning rate, or `auto` for the one that a range test finds.
 Rate = Positive | Literal["auto"]
-#: Scorings without a lower loss; 0 for any number of them.
+#: A number of scorings without a lower loss; 0 for any number of them.
 Patience = Annotated[int, Field(ge=0, le=1_000_000)]
 
 
@@ -43,19 +46,22 @@ class TrainedStrategy(Strategy):
     Args:
         objective: As in `Strategy`.
         seed: As in `Strategy`.
-        rate: Peak learning rate; `auto` for what a range test finds, which the budget pays.
-        batch: Examples per step.
-        interval: Steps between two scorings.
-        patience: Scorings in a row without a lower loss that end the run; 0 trains until the budget is spent.
-        accumulate: Parts into which a step's examples are split; the gradients of one after the other are added up. The same
-            step in less memory.
-        optimizer: `adamw`, whose rate rises linearly over the first tenth of the steps, then falls linearly to zero where the
-            budget ends; or `adafactor` at a constant rate, which scales its steps itself, without clipping.
-        clip: Largest norm of the gradient.
+        rate: The peak learning rate; `auto` for the one that a range test finds, which the budget
+            pays.
+        batch: The number of examples per step.
+        interval: The number of steps between two scorings.
+        patience: The number of scorings in a row without a lower loss that end the run; 0 trains
+            until the budget is spent.
+        accumulate: The number of parts into which a step's examples are split. The gradients of one
+            part after the other are added up, which is the same step in less memory.
+        optimizer: `adamw`, whose rate rises linearly over the first tenth of the steps, then falls
+            linearly to zero where the budget ends; or `adafactor` at a constant rate, which scales
+            its steps itself, without clipping.
+        clip: The largest norm of the gradient; a larger gradient is scaled down to it.
     """
 
     access: ClassVar[Access] = Access.GRADIENTS
-    #: One kind: the one that the encoder's numbers make.
+    #: The one kind of prompt that the encoder's numbers make.
     proposes: ClassVar[frozenset[type]] = frozenset({SoftPrompt})
 
     def __init__(
@@ -82,42 +88,50 @@ class TrainedStrategy(Strategy):
         made = self._encoder()
         unit: Literal["tokens", "tensors"] = "tokens" if isinstance(made, Tensor) else "tensors"
         self._training = Training(len(made), None if rate == "auto" else rate, unit)
-        self._first: Tensor | None = None  # the rows of the first prompt, where it is rows alone
+        # The rows of the first prompt; None where the prompt is several tensors.
+        self._first: Tensor | None = None
         self._scored = 0
         self._best, self._worse = float("inf"), 0
 
     @classmethod
     def check(cls, options: Mapping[str, Any]) -> None:
-        """See that a batch can be split as often as it is wanted."""
+        """Refuse to split a batch into more parts than it has examples."""
         parts, batch = options.get("accumulate", 1), options.get("batch", math.inf)
         if parts > batch:
             raise StrategyError(
-                f"'accumulate' splits a batch of {batch} examples: it must be at most that, got {parts}"
+                f"'accumulate' splits a batch of {batch} examples: it must be at most that, "
+                f"got {parts}"
             )
 
     @abstractmethod
     def encoder(self, generator: torch.Generator) -> nn.Module:
-        """What is trained: called without arguments, it returns the prompt's numbers.
+        """The module that is trained: called without arguments, it returns the prompt's numbers.
 
-        Vectors have the shape `(length, width)`, a prefix `(length, *objective.prefix_shape)`; a gated prompt is a tuple of
-        vectors, shape `(length, layers, width)`, and gates; weights come by name, and vectors beside them as `vectors`.
+        Vectors of a soft prompt have the shape `(length, width)`, a prefix
+        `(length, *objective.prefix_shape)`. A gated prompt is a tuple of vectors, shape
+        `(length, layers, width)`, and gates. Weights come by name, and vectors together with them
+        under the name `vectors`.
 
         Args:
             generator: The source of all randomness of the initialisation.
         """
 
     def start(self) -> None:  # noqa: B027 - an encoder may start from its random numbers
-        """Move the encoder to where training starts: called once, before the first prompt; what it asks of the LM is charged."""
+        """Move the encoder to where training starts.
+
+        It is called once, before the first prompt, and what it asks of the LM is charged.
+        """
 
     def words(
         self, text: str | None, generator: torch.Generator, among: int | None = None
     ) -> list[int]:
-        """Tokens to start from, one for each of the prompt's.
+        """Token ids to start from, one for each token of the prompt.
 
         Args:
-            text: Its tokens, repeated to the prompt's length; None for words of the pool, drawn at random.
-            generator: Draws them.
-            among: Draws from so many of the pool's most frequent words; None for all of them.
+            text: A text whose tokens are repeated to the prompt's length; None for words of the
+                pool, drawn at random.
+            generator: The generator that draws words.
+            among: The number of the pool's most frequent words to draw from; None for all words.
 
         Raises:
             StrategyError: The text has no tokens.
@@ -130,22 +144,28 @@ class TrainedStrategy(Strategy):
         return [int(i) for i in pool[places.numpy()]]
 
     def proposal(self, made: Numbers) -> Prompt:
-        """The prompt that is proposed: left as it is, the numbers themselves, of the kind that the class names.
+        """The prompt that is proposed.
+
+        Unless a strategy overrides this, it is the numbers themselves, as the kind of prompt that
+        the class names.
 
         Args:
-            made: What the encoder returned.
+            made: The numbers that the encoder returned.
         """
         (kind,) = self.proposes
         prompt: Trained = kind(made) if isinstance(made, Mapping) else kind(*tensors_of(made))
         return prompt
 
     def shares(self) -> Mapping[nn.Module, float]:
-        """The parts of the encoder, each with what the rate is multiplied by for it; left as it is: one part, and 1."""
+        """The parts of the encoder, each with the factor by which its rate is multiplied.
+
+        Unless a strategy overrides this, the encoder is one part with the factor 1.
+        """
         return {self._encoder: 1.0}
 
     @property
     def trainable(self) -> int:
-        """Parameters tuned while training."""
+        """The number of parameters tuned in training."""
         return sum(p.numel() for p in self._encoder.parameters())
 
     @property
@@ -154,7 +174,9 @@ class TrainedStrategy(Strategy):
         return self._training
 
     def ask(self) -> Sequence[Prompt]:
-        """Train for `interval` steps (none the first time) and return the present prompt; the last step is scored, too.
+        """Train for `interval` steps (none the first time) and return the present prompt.
+
+        The prompt after the very last step is scored, too.
 
         Raises:
             BudgetExhausted: All steps that the budget pays were made.
@@ -181,7 +203,7 @@ class TrainedStrategy(Strategy):
         self._best = min(self._best, value)
 
     def state(self) -> State | None:
-        """Weights, optimizer, generator, counters and notes."""
+        """The encoder's weights, optimizer, generator, counters and notes."""
         tensors = {
             f"encoder.{name}": tensor.clone() for name, tensor in self._encoder.state_dict().items()
         }
@@ -232,7 +254,7 @@ class TrainedStrategy(Strategy):
     def _note_move(self) -> None:
         made = self._encoder()
         if not isinstance(made, Tensor):
-            return  # of several tensors, a distance says nothing
+            return  # a distance between several tensors says nothing
         rows = made.detach().to("cpu", torch.float32, copy=True)
         if self._first is None:
             self._first = rows
@@ -241,7 +263,7 @@ class TrainedStrategy(Strategy):
             self._training.moved = float(moved)
 
     def _fresh_optimizer(self) -> torch.optim.Optimizer:
-        """Without a rate: each step sets its own."""
+        """A new optimizer, without a rate, since each step sets its own."""
         groups = [
             {"params": list(part.parameters()), "share": share}
             for part, share in self.shares().items()
@@ -249,7 +271,7 @@ class TrainedStrategy(Strategy):
         return adafactor(groups) if self._adafactor else torch.optim.AdamW(groups, weight_decay=0.0)
 
     def _find_rate(self) -> None:
-        """The range test, after which all is as before but for the rate, and the budget that is left."""
+        """Run the range test; afterwards all is as before but for the rate and what it cost."""
         before = copy.deepcopy(self._encoder.state_dict())
         ids = self.objective.minibatch(self._rng, self._batch)
         self._training.rate, self._training.tried = find_rate(
@@ -260,7 +282,7 @@ class TrainedStrategy(Strategy):
         self._steps = self._planned_steps()
 
     def _train(self) -> None:
-        """One optimizer step on a minibatch."""
+        """Make one optimizer step on a minibatch, and note how it went."""
         notes = self._training
         assert notes.rate is not None
         ids = self.objective.minibatch(self._rng, self._batch)
@@ -272,21 +294,22 @@ class TrainedStrategy(Strategy):
         notes.enter(norms, clipped)
 
     def _descend(self, ids: Ids, rate: float) -> tuple[float, Tensor, bool]:
-        """One optimizer step.
+        """Make one optimizer step.
 
         Args:
-            ids: Examples of the minibatch, shape `(batch,)`.
-            rate: Of this step.
+            ids: Ids of the minibatch's examples, shape `(batch,)`.
+            rate: The learning rate of this step.
 
         Returns:
-            The mean loss before the step, the norms of the gradient by row or by tensor, shape `(training.length,)`, and whether
-            it was clipped.
+            The mean loss in nats before the step, the norms of the gradient by row or by tensor,
+            shape `(training.length,)`, and whether the gradient was clipped.
 
         Raises:
-            Diverged: Loss or gradient is not finite; the encoder is as before.
+            Diverged: The loss or the gradient is not finite; the encoder is as before.
         """
         made = self._encoder()
-        # The encoder is passed once, whatever the number of parts: their gradients are added up at its output.
+        # The encoder is passed once, whatever the number of parts: their gradients are added up at
+        # its output.
         numbers = _leaves(made)
         mean = 0.0
         for part in np.array_split(ids, self._accumulate):
@@ -316,7 +339,11 @@ class TrainedStrategy(Strategy):
         return mean, norms, clipped
 
     def _schedule(self, step: int) -> float:
-        """The share of the peak rate at a step: up over the first tenth, then down to zero; constant for Adafactor."""
+        """The rate at a step, as a share of the peak rate.
+
+        It rises over the first tenth of the steps, then falls to zero. For Adafactor it is
+        constant.
+        """
         if self._adafactor:
             return 1.0
         warmup = max(1, self._steps // 10)
@@ -325,20 +352,24 @@ class TrainedStrategy(Strategy):
         return max(0.0, min(up, down, 1.0))
 
     def _planned_steps(self) -> int:
-        """The steps that the budget pays, with the scorings among them and the selection among what was scored."""
+        """The number of steps that the budget pays.
+
+        The budget also pays the scorings among the steps, and the selection among what was scored.
+        """
         objective, made, blank = self.objective, self._encoder(), self._prompt()
-        # What stands before the prompt is paid once an example, all else each time: of average training examples.
+        # What stands before the prompt is paid once an example, and all else each time. The prices
+        # are those of average training examples.
         first, lead = objective.price([]), objective.price([], objective.training)
         scoring, count = objective.price([blank]) - first, len(objective.training)
         once = self._batch * (objective.price([blank], objective.training) - lead) / count
         each = once * (1 + objective.backward(made)) + scoring / self._interval
         steps = 1
         for scored in range(1, self.finalists + 1):
-            # One scoring before the first step, one that an uneven last interval adds, and a step for longer examples.
+            # Set aside are one scoring before the first step, one that an uneven last interval
+            # adds, and a step in case the examples are longer.
             left = min(objective.left(length_of(made), scored), 2**62) - first - 2 * scoring - each
-            met = 1 - (1 - min(1, self._batch / count)) ** max(
-                0.0, left / each
-            )  # the share of the examples, at most
+            # The share of the training examples that these steps meet, at most.
+            met = 1 - (1 - min(1, self._batch / count)) ** max(0.0, left / each)
             steps = max(1, int((left - met * lead) / each))
             if 1 + math.ceil(steps / self._interval) <= scored:
                 break
@@ -346,10 +377,12 @@ class TrainedStrategy(Strategy):
 
 
 class NamedTensors(nn.Module):
-    """An encoder of changed or added weights: parameters with the names that they have in the LM, as they are.
+    """An encoder of changed or added weights, which returns its parameters as they are.
+
+    The parameters have the names that the weights have in the LM.
 
     Args:
-        start: Where they start, by name; copied in float32.
+        start: The tensors that the parameters start from, by name; they are copied in float32.
     """
 
     def __init__(self, start: Mapping[str, Tensor]) -> None:
@@ -365,7 +398,7 @@ class NamedTensors(nn.Module):
 
 
 def _leaves(made: Numbers) -> Numbers:
-    """The same numbers, at which gradients stop."""
+    """The same numbers as leaves, at which gradients stop."""
     if isinstance(made, Mapping):
         return {name: tensor.detach().requires_grad_() for name, tensor in made.items()}
     if isinstance(made, Tensor):
@@ -376,7 +409,13 @@ def _leaves(made: Numbers) -> Numbers:
 
 @contextmanager
 def seeded(generator: torch.Generator) -> Iterator[None]:
-    """Within, layers of torch are initialised from this generator; the global one, which they use, is given back as it was."""
+    """A context in which layers of torch are initialised from a generator.
+
+    Layers use the global generator, which is seeded from the given one and is as before afterwards.
+
+    Args:
+        generator: The generator that seeds the global one.
+    """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(int(torch.randint(2**31, (1,), generator=generator)))
         yield

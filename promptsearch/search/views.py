@@ -1,4 +1,7 @@
-"""What an objective hands out, to be looked at: copies, and views that reach the books of a run only while they are asked."""
+"""What an objective hands out to be looked at.
+
+These are copies, and views that reach the books of a run only while they are asked.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,7 @@ class Asking:
     """A language model that writes what a strategy asks of it: `objective.proposer`.
 
     Args:
-        objective: On whose run's account.
+        objective: The objective of the run that pays.
     """
 
     __slots__ = ("_objective",)
@@ -36,18 +39,19 @@ class Asking:
         """Let the proposer answer requests, and charge their tokens and those that it wrote.
 
         Args:
-            requests: Texts with an unfinished last line, at least one; the same one several times gives different texts.
-            seed: The strategy's: same seed, same calls, same texts.
-            max_tokens: The most that is written to each.
-            temperature: How freely it draws; 0 writes what is most probable.
-            stop: Texts before which an answer ends, beside where the model ends it.
+            requests: Texts with an unfinished last line, at least one; the same request several
+                times gives different texts.
+            seed: The strategy's seed: the same seed and the same calls give the same texts.
+            max_tokens: The most tokens that are written to each request.
+            temperature: How freely tokens are drawn; 0 writes what is most probable.
+            stop: Texts before which an answer ends; it also ends where the model ends it.
 
         Returns:
-            One text a request.
+            One text for each request.
 
         Raises:
-            BudgetExhausted: The most that the call may cost is not left.
-            StrategyError: There is nothing to answer, or nobody to do so.
+            BudgetExhausted: Less is left than the call may cost at most.
+            StrategyError: There is nothing to answer, or no model to do so.
         """
         proposer = books_of(self._objective).proposer
         return proposer.generate(
@@ -59,7 +63,7 @@ class Diary:
     """The log of a run, as a strategy may read it: `objective.log`.
 
     Args:
-        objective: Of the run.
+        objective: The objective of the run.
     """
 
     __slots__ = ("_objective",)
@@ -69,7 +73,7 @@ class Diary:
 
     @property
     def lines(self) -> list[dict[str, Any]]:
-        """The evaluations that the run has seen, replayed ones included: copies of what the log says."""
+        """Copies of the log's lines: the evaluations that the run has seen, replayed ones, too."""
         return [_copied(line) for line in books_of(self._objective).log.lines]
 
     @property
@@ -82,8 +86,8 @@ class WeightCopies(Mapping[str, Tensor]):
     """The LM's weights by name, each a copy.
 
     Args:
-        objective: Whose LM it is.
-        names: Of the weights.
+        objective: The objective whose LM has the weights.
+        names: The names of the weights.
     """
 
     __slots__ = ("_names", "_objective")
@@ -107,7 +111,7 @@ def read_only(array: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 def _copied(value: Any) -> Any:
-    """JSON values in objects of their own."""
+    """A copy of JSON values, in lists and dictionaries of its own."""
     if isinstance(value, dict):
         return {key: _copied(each) for key, each in value.items()}
     return [_copied(each) for each in value] if isinstance(value, list) else value

@@ -122,8 +122,8 @@ class Forecast:
         threads: The number of torch's threads.
         memory: Bytes that may go to keys and values.
         preparing: Seconds for loading, checking and finding the pools.
-        tasks: In order.
-        runs: In order.
+        tasks: The tasks in order.
+        runs: The runs in order.
         served: Where and how the model is served; None: it is loaded here.
     """
 
@@ -204,8 +204,8 @@ def _check_length(run: Run) -> None:
     if count > _MOST and run.seconds is None:
         raise StudyError(
             f"a budget of {run.budget:,} tokens pays '{run.label}' for {count:,} evaluations; a "
-            "plan rehearses "
-            f"at most {_MOST:,}: plan a smaller budget; what a search takes grows with it"
+            f"plan rehearses at most {_MOST:,}: plan a smaller budget; what a search takes grows "
+            "with it"
         )
 
 
@@ -335,8 +335,8 @@ class _StandIn:
             one; grows.
 
     Attributes:
-        seconds: That the engine would take.
-        requests: That would go to an endpoint.
+        seconds: The seconds that the engine would take.
+        requests: The requests that would go to an endpoint.
         asked: Seconds spent in here.
     """
 
@@ -471,8 +471,8 @@ class _StandInProposing:
 
     Args:
         standin: The run's stand-in.
-        proposing: That it stands for, which knows what requests cost.
-        space: With the pool.
+        proposing: The proposer that it stands for, which knows what requests cost.
+        space: The space that has the pool.
     """
 
     #: Words of an answer: an instruction of one line.

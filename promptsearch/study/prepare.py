@@ -41,10 +41,11 @@ class Row:
     """One strategy of the study file, found and checked, at one prompt length.
 
     Args:
-        given: As in the study file; in a sweep over lengths with a label and a length of its own.
+        given: The row as in the study file; in a sweep over lengths with a label and a length of
+            its own.
         strategy: The class.
         family: The label in the study file, which the rows of a sweep share.
-        source: The label of the row whose winner it starts from; None: it starts from nothing.
+        source: The label of the row whose winner it starts from; None where it starts from none.
     """
 
     given: StrategyConfig
@@ -64,8 +65,8 @@ class Prepared:
         dtype: The dtype of the search.
         memory: Bytes for keys and values.
         proposing: The model that proposes.
-        tasks: In order.
-        rows: In order.
+        tasks: The tasks in order.
+        rows: The rows in order.
         arenas: See `ArenaKey`. Where a pool is to be pruned, it is one of the right size and price,
             but not yet the right one.
         prunings: What finds the pools of tasks, by name; empty where they are not pruned.
@@ -187,8 +188,7 @@ def prepare(
             if not isinstance(exact, LanguageModel):
                 raise StudyError(
                     "'influence' goes by the embeddings of the pool's words, which a model behind "
-                    "an endpoint does not show: "
-                    "leave it out"
+                    "an endpoint does not show: leave it out"
                 )
             pruning = Pruning(pool, config.pool.influence, each, exact.to(dtype), training, share)
             prunings[each.name], pool = pruning, pruning.supposed()
@@ -351,8 +351,7 @@ def _with_sources(config: StudyConfig, rows: list[Row]) -> list[Row]:
         if sized and lengths[0] != lengths[1]:
             raise StudyError(
                 f"'{label}' has {lengths[0]} prompt tokens and starts from '{name}', which has "
-                f"{lengths[1]}: give both "
-                "the same length"
+                f"{lengths[1]}: give both the same length"
             )
         found.append(replace(row, source=source.given.label))
     sources_first(found)
@@ -387,8 +386,8 @@ def _check_sweep(config: StudyConfig, tasks: list[Task]) -> None:
         ):
             raise StudyError(
                 f"'length' is a list, but the template of task '{task.name}' fixes the length of "
-                "each slot: "
-                f"{task.template.text!r}. Leave the numbers out of its slots, or give one length"
+                f"each slot: {task.template.text!r}. Leave the numbers out of its slots, or give "
+                "one length"
             )
 
 
@@ -401,8 +400,8 @@ def _check_metrics(lm: TextModel, tasks: list[Task]) -> None:
         ):
             raise StudyError(
                 f"the metric '{task.metric}' of task '{task.name}' needs the probabilities of the "
-                "answers, but the endpoint of "
-                f"'{lm.name}' gives no log-probabilities of a prompt: take accuracy"
+                f"answers, but the endpoint of '{lm.name}' gives no log-probabilities of a prompt: "
+                "take accuracy"
             )
 
 
@@ -418,9 +417,8 @@ def _check_budget(config: StudyConfig, row: Row, arena: Arena) -> None:
         words = f", with the {pool} of the pool's words," if pool else ""
         raise StudyError(
             f"a budget of {budget} tokens is too small for '{row.given.label}' on task "
-            f"'{arena.task.name}': one evaluation "
-            f"on {arena.score_on} examples and the selection among the best prompts cost{words} "
-            f"{least} tokens. Raise "
+            f"'{arena.task.name}': one evaluation on {arena.score_on} examples and the selection "
+            f"among the best prompts cost{words} {least} tokens. Raise "
             "budget, or lower score_on or the size of the select split."
         )
 
@@ -438,9 +436,8 @@ def _load(config: StudyConfig, rows: list[Row], tasks: list[Task]) -> TextModel:
             kinds = ", ".join(sorted(kind.__name__ for kind in row.strategy.proposes))
             raise StudyError(
                 f"the strategy '{row.given.label}' needs {row.strategy.access} of the model and "
-                f"proposes {kinds}; on a model "
-                "behind an endpoint only those work that need scores and propose HardPrompt or "
-                "TextPrompt, see "
+                f"proposes {kinds}; on a model behind an endpoint only those work that need scores "
+                "and propose HardPrompt or TextPrompt, see "
                 "`promptsearch strategies`"
             )
     if given.tokenizer:
@@ -454,8 +451,7 @@ def _load(config: StudyConfig, rows: list[Row], tasks: list[Task]) -> TextModel:
     if words is None and _takes_words(rows):
         raise StudyError(
             "the words of a model behind an endpoint are not known: give 'pool' as a list of words "
-            "or {file: PATH}, or the "
-            "model's 'tokenizer'"
+            "or {file: PATH}, or the model's 'tokenizer'"
         )
     return _behind(given, config, words or [" a"])  # a word that no strategy of the study takes
 

@@ -164,7 +164,7 @@ class Arena:
         )
 
     def taking(self, pool: Pool) -> Arena:
-        """The same with another pool."""
+        """The same arena with another pool."""
         return replace(self, pool=pool, space=self.space.over(pool.ids))
 
     @property
@@ -177,7 +177,7 @@ class Arena:
 
     @cached_property
     def bare(self) -> SplitScorer:
-        """The select split in float32 under the template's text alone, which scores the empty prompt.
+        """The select split in float32 under the template's text alone: for the empty prompt.
 
         It is the same for all lengths and kinds.
         """
@@ -317,7 +317,7 @@ class Run:
         name: The strategy's name.
         label: Names the row in reports.
         strategy: The class.
-        options: As the study file gives them.
+        options: The options as the study file gives them.
         seed: The strategy's seed.
         budget: LM tokens.
         reference: Whether it is a reference line, never ranked.
@@ -438,8 +438,8 @@ class Run:
                 if type(trainable) is not int or not isinstance(training, Training | None):
                     raise StrategyError(
                         f"{self.strategy.__name__}: expected a whole number as `trainable` and a "
-                        "`Training`, or None, as "
-                        f"`training`, got {type(trainable).__name__} and {type(training).__name__}"
+                        f"`Training`, or None, as `training`, got {type(trainable).__name__} and "
+                        f"{type(training).__name__}"
                     )
         return stopped, trainable, training
 
@@ -533,7 +533,7 @@ class Run:
         return result, winner
 
     def ledger(self, brought: int = 0) -> Ledger:
-        """As the run starts.
+        """The ledger with which the run starts.
 
         Args:
             brought: What the run spent whose winner it starts from.
@@ -682,7 +682,7 @@ def _curve(log: RunLog) -> list[list[float]]:
 
 
 def _search_losses(log: RunLog) -> list[float]:
-    """Mean losses of all prompts that were scored on all of `score_on`, in order; +inf for failures."""
+    """Mean losses of the prompts scored on all of `score_on`, in order; +inf for failures."""
     lines = [
         line for line in log.lines if line["stage"] == "search" and line["examples"] == "score_on"
     ]

@@ -216,9 +216,8 @@ class TaskConfig(_Keys):
     template: OneTemplate = Field(
         description=(
             "text with {field}s, at least one {prompt}, and {answer} at its end; or such text as a "
-            "list of messages, "
-            "{ROLE: TEXT} each with the role system, user or assistant, which the model's chat "
-            "template joins"
+            "list of messages, {ROLE: TEXT} each with the role system, user or assistant, which "
+            "the model's chat template joins"
         ),
     )
     label: str = Field(description="the field that holds the right answer")
@@ -363,8 +362,7 @@ def _address(value: Any) -> Any:
     if isinstance(value, str) and not re.fullmatch(r"https?://[^@?#\s]+", value):
         text = (
             "expected a URL like http://HOST:PORT/v1, without user, password or query, which may "
-            "be secrets: name the "
-            "environment variable that holds the key with 'key'."
+            "be secrets: name the environment variable that holds the key with 'key'."
         )
         raise PydanticCustomError("address", "{text}", {"text": text})
     return value
@@ -547,19 +545,16 @@ class StudyConfig(_Keys):
         5,
         description=(
             "prompt tokens where the template does not fix them; a list of numbers runs every "
-            "strategy at each of them, "
-            "as LABEL-NUMBER"
+            "strategy at each of them, as LABEL-NUMBER"
         ),
     )
     pool: Pool = Field(
         "words",
         description=(
             "the tokens of hard prompts: words (all of the tokenizer's), a number (its most "
-            "frequent words), "
-            "a list of words, {task: N} (words of the task's own data) or {file: PATH}; beside "
-            "words: "
-            "N, task or file, influence: N "
-            "leaves those that move the loss most"
+            "frequent words), a list of words, {task: N} (words of the task's own data) or {file: "
+            "PATH}; beside words: "
+            "N, task or file, influence: N leaves those that move the loss most"
         ),
     )
     budget: Whole = Field(
@@ -582,9 +577,8 @@ class StudyConfig(_Keys):
         ProposerConfig(),
         description=(
             "the model that proposes, for strategies that ask one: a Hub name, a folder, a .gguf "
-            "file, {chat: true}, or "
-            "{endpoint: URL, model: NAME, key: ENVIRONMENT_VARIABLE}; left out: the study's own "
-            "model"
+            "file, {chat: true}, or {endpoint: URL, model: NAME, key: ENVIRONMENT_VARIABLE}; left "
+            "out: the study's own model"
         ),
     )
     dtype: Literal["auto", "float32", "bfloat16"] = Field(

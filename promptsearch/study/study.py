@@ -157,8 +157,7 @@ class Study:
             except Timeout as error:
                 raise StudyError(
                     f"another process works on the study in {shown(self._folder)}{_holder(path)}: "
-                    "wait for it, or name "
-                    "another folder with --out"
+                    "wait for it, or name another folder with --out"
                 ) from error
         try:
             with failing(path, "write"):  # in place: the lock is on this very file
@@ -233,9 +232,8 @@ class Study:
                 key, old, new = differing[0]
                 raise StudyError(
                     f"{self._folder} holds runs made with other settings: {key} was {old}, now it "
-                    f"is {new}. "
-                    "Name another folder with --out. New strategies, seeds, tasks and lengths of a "
-                    "sweep may "
+                    f"is {new}. Name another folder with --out. New strategies, seeds, tasks and "
+                    "lengths of a sweep may "
                     "be added."
                 )
             about["strategies"] = list(dict.fromkeys([*before["strategies"], *about["strategies"]]))
@@ -396,8 +394,8 @@ class Study:
             ):
                 raise StudyError(
                     f"{folder} holds a run made with other settings: {key} was "
-                    f"{before.get(key)!r}, now it is {value!r}. "
-                    "Give the row another label, or name another folder with --out."
+                    f"{before.get(key)!r}, now it is {value!r}. Give the row another label, or "
+                    "name another folder with --out."
                 )
 
     def _winner_of(self, run: Run) -> Beginning:
@@ -427,8 +425,8 @@ class Study:
         ):  # a server was sent another form of it
             raise PromptError(
                 f"{shown(run.folder / 'best')} holds the prompt {prompt.key}, and the run was won "
-                f"by {ended.winner.key}: restore "
-                f"it, or delete {RESULT} beside it, and the run ends again from its log"
+                f"by {ended.winner.key}: restore it, or delete {RESULT} beside it, and the run "
+                "ends again from its log"
             )
         return Beginning(prompt, about)
 

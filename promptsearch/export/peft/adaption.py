@@ -42,8 +42,7 @@ def adaption_files(
     if prompt.gates.shape[1] != 1:
         raise ExportError(
             "this prompt has a gate for each head, and PEFT's ADAPTION_PROMPT holds one for each "
-            "layer: export it as json, or "
-            "train one with `gate: layer`"
+            "layer: export it as json, or train one with `gate: layer`"
         )
     if fault := _difference(lm):
         raise ExportError(
@@ -96,16 +95,14 @@ def read_adaption(
     if sorted(found) != list(range(most - len(found), most)) or len(found) != count:
         raise PromptError(
             f"{folder} adapts the layers {sorted(found)}, and says {count} of them; expected the "
-            f"last ones of the {most} layers "
-            f"of '{lm.name}'"
+            f"last ones of the {most} layers of '{lm.name}'"
         )
     for layer, parts in found.items():
         shapes = {part: tuple(tensor.shape) for part, tensor in parts.items()}
         if shapes != {"prompt": (1, length, width), "gate": (1,)}:
             raise PromptError(
                 f"{folder} has {shapes} at layer {layer}; expected a prompt of shape (1, {length}, "
-                f"{width}), {length} vectors of "
-                f"the width of '{lm.name}', and a gate of shape (1,)"
+                f"{width}), {length} vectors of the width of '{lm.name}', and a gate of shape (1,)"
             )
     layers = [found[layer] for layer in sorted(found)]
     return GatedPrompt(

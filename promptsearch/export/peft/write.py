@@ -113,8 +113,8 @@ def _check_own(prompt: Prompt, folder: Path, lm: LanguageModel) -> None:
             )
             raise PromptError(
                 f"{folder / CONFIG} has {option[:80]!r} = {str(given.get(option))[:80]!r}, and "
-                f"{written}: the prompt was found "
-                "for something else, or the file was changed. `read_peft` reads what others wrote"
+                f"{written}: the prompt was found for something else, or the file was changed. "
+                "`read_peft` reads what others wrote"
             )
 
 
@@ -137,7 +137,7 @@ def score_peft(certificate: Certificate, lm: LanguageModel, folder: Path) -> lis
     with warnings.catch_warnings():
         warnings.simplefilter(
             "ignore", FutureWarning
-        )  # peft uses what transformers will drop; a user can do nothing about it
+        )  # between peft and transformers; a user can do nothing about it
         model = peft.PeftModel.from_pretrained(base, str(folder)).eval()
 
     def logits(example: Example, answer: Ids) -> Tensor:
@@ -194,7 +194,7 @@ def _prefix_config(lm: LanguageModel) -> dict[str, Any]:
         "num_attention_heads": heads,
         "num_layers": layers,
         "encoder_hidden_size": heads * size,
-        "prefix_projection": False,  # the rows are stored themselves, not the network that made them
+        "prefix_projection": False,  # the rows are stored, not what made them
     }
 
 

@@ -7,13 +7,12 @@ in this order:
 
 * `transport.py`: bytes, within one deadline and one size;
 * `secret.py`: the key, taken out of whatever comes back before anything reads it;
-* `answers.py`: JSON, of which every value that is used has the type, size and range that it must
-  have;
+* `answers.py`: JSON, in which every value that is used is checked for its type, size and range;
 * `client.py`: one request, sent again where another attempt may help; whatever else goes wrong is
   an `EndpointError`.
 
-What scores there are is found out once (`way.py`), on known texts (`echo.py`); then many are asked
-for at a time (`asking.py`).
+Which scores a server can give is found out once (`way.py`), on known texts (`echo.py`); then many
+scores are asked for at a time (`asking.py`).
 """
 
 from promptsearch.models.endpoint.answers import Completion, Likely, Logprobs, estimate_tokens

@@ -1,7 +1,7 @@
-"""What a server's JSON says: of all that is used, type, size and range are checked.
+"""What a server's JSON says: each value that is used is checked for its type, size and range.
 
-What is asked for is known: one choice, a text, the log-probabilities of the tokens of a text that
-was sent. An answer that says something else than that is an `EndpointError`, never a number.
+What is asked for is known: one choice, a text, the log-probabilities of the tokens in a text that
+was sent. An answer that says anything else is an `EndpointError`, never a number.
 """
 
 from __future__ import annotations
@@ -15,25 +15,24 @@ from typing import Any
 
 from promptsearch.errors import EndpointError
 
-#: Bytes of UTF-8 that count as one token where no tokenizer is at hand: few enough for the estimate
-#: to be above what English takes (more than four), so that a budget is rather left over than
-#: overdrawn.
+#: How many bytes of UTF-8 count as one token where no tokenizer is at hand. A token of English has
+#: more than four, so that the estimate is too high and a budget is rather left over than overdrawn.
 BYTES_PER_TOKEN = 3
-#: A count below one token for so many bytes is no count of the text: some servers leave out what
-#: they had kept of it.
+#: The most bytes for a token in a server's count. A count with more is no count of the whole text:
+#: some servers leave out what they had kept of it.
 _MOST_BYTES_PER_TOKEN = 256
 #: The most tokens that a server may have counted.
 _MOST_TOKENS = 10_000_000
-#: Log-probabilities in nats: the lowest (vLLM writes -9999 for -inf), and how far above 0 the
-#: rounding of a small dtype may put one.
+#: The lowest log-probability in nats (vLLM writes -9999 for -inf), and how far above 0 the rounding
+#: of a small dtype may put one.
 _LOWEST, _ROUNDING = -10_000.0, 1e-3
 
-#: Log-probabilities in nats of the most probable tokens at one place, by their texts.
+#: The most probable tokens at one place: the text of each -> its log-probability in nats.
 Likely = Mapping[str, float]
 
 
 def estimate_tokens(text: str) -> int:
-    """How many tokens a text may have, from its bytes of UTF-8, see `BYTES_PER_TOKEN`."""
+    """The estimated number of tokens in a text, from its bytes in UTF-8, see `BYTES_PER_TOKEN`."""
     return math.ceil(_bytes(text) / BYTES_PER_TOKEN)
 
 
@@ -43,8 +42,9 @@ class Completion:
 
     Args:
         text: What it wrote.
-        tokens_in: Of the prompt, as the server counts them; where it does not say, estimated from the bytes.
-        tokens_out: Of the text, likewise.
+        tokens_in: The number of tokens in the prompt, as the server counts them; where it does not
+            say, estimated from the bytes.
+        tokens_out: The number of tokens in the text, likewise.
     """
 
     text: str
@@ -57,11 +57,13 @@ class Logprobs:
     """What a model thinks of a text, token by token.
 
     Args:
-        tokens: Their texts; together they are the text, without special tokens before it.
-        values: Log-probability of each, given those before it, in nats; None for the first, which nothing stands before.
+        tokens: The texts of the tokens; together they are the text, without special tokens before
+            it.
+        values: The log-probability of each token, given those before it, in nats; None for the
+            first where nothing stands before it.
         likely: The most probable tokens at the place of each; None where the server does not say.
-        tokens_in: Of the whole prompt, as the server counts them.
-        written: Tokens that the server wrote after it.
+        tokens_in: The number of tokens in the whole prompt, as the server counts them.
+        written: The number of tokens that the server wrote after it.
     """
 
     tokens: tuple[str, ...]
@@ -72,7 +74,7 @@ class Logprobs:
 
     @property
     def greedy(self) -> tuple[bool | None, ...]:
-        """Whether each is the most probable one at its place; None where the server does not say."""
+        """Whether each token is the most probable at its place; None where the server is silent."""
         return tuple(map(_is_best, self.values, self.likely))
 
     def tail(self, text: str) -> slice:
@@ -82,7 +84,8 @@ class Logprobs:
             text: The end of what was sent, such as an answer.
 
         Raises:
-            EndpointError: A token straddles the boundary, so that the text has no log-probability of its own.
+            EndpointError: A token straddles the boundary, so that the text has no log-probability
+                of its own; or nothing stands before the text.
         """
         length, begin = 0, len(self.tokens)
         while length < len(text) and begin > 0:
@@ -91,7 +94,8 @@ class Logprobs:
         found = "".join(self.tokens[begin:])
         if found != text:
             raise EndpointError(
-                f"no token of the model begins where {text!r} begins, its last tokens are {list(self.tokens[begin:])}: put a "
+                f"no token of the model begins where {text!r} begins, its last tokens are "
+                f"{list(self.tokens[begin:])}: put a "
                 "space before {answer}, or take other answers"
             )
         if self.values[begin] is None:
@@ -105,12 +109,12 @@ class Answer:
     """The JSON of one answer.
 
     Args:
-        body: As it came, the key taken out.
-        url: Of the server.
-        shown: How messages show what came.
+        body: The body of the answer as it came, the key taken out.
+        url: The URL of the server.
+        shown: Turns what came into what messages show of it.
 
     Raises:
-        EndpointError: It is no JSON, or none that can be kept.
+        EndpointError: It is no JSON, or JSON that cannot be kept.
     """
 
     def __init__(self, body: str, url: str, shown: Callable[[str], str]) -> None:
@@ -133,8 +137,8 @@ class Answer:
         """The text that was written.
 
         Args:
-            prompt: That was sent.
-            max_tokens: That were asked for at most.
+            prompt: The prompt that was sent.
+            max_tokens: The most tokens that were asked for.
             chat: Whether it is the answer to a message.
         """
         choice = self._choice()
@@ -152,7 +156,7 @@ class Answer:
         """The log-probabilities of the tokens of the prompt, and of no others.
 
         Args:
-            prompt: That was sent.
+            prompt: The prompt that was sent.
         """
         found = self._get(self._choice(), "logprobs", Mapping, "log-probabilities of the prompt")
         tokens, values = (self._get(found, name, list) for name in ("tokens", "token_logprobs"))
@@ -176,9 +180,8 @@ class Answer:
         found = self._get(
             self._choice(), "logprobs", Mapping, "log-probabilities of what was written"
         )
-        if isinstance(
-            found.get("content"), list
-        ):  # as chats have them, and the server of llama.cpp everywhere
+        # Chats have this form, and llama.cpp's server uses it everywhere.
+        if isinstance(found.get("content"), list):
             (first,) = found["content"][:1] or [None]
             listed = first.get("top_logprobs") if isinstance(first, Mapping) else None
             if not (isinstance(listed, list) and all(isinstance(each, Mapping) for each in listed)):
@@ -193,7 +196,11 @@ class Answer:
         return likely
 
     def strange(self, expected: str) -> EndpointError:
-        """The error of an answer that is not what it should be."""
+        """The error for an answer that is not what it should be.
+
+        Args:
+            expected: What the answer should have held.
+        """
         return EndpointError(
             f"expected {expected} from the endpoint {self._url}, got {self._shown(self._body)}"
         )
@@ -217,7 +224,7 @@ class Answer:
 
     def _nats(self, value: Any) -> float:
         number = isinstance(value, (int, float)) and not isinstance(value, bool)
-        if not (number and _LOWEST <= value <= _ROUNDING):  # which is not true of NaN either
+        if not (number and _LOWEST <= value <= _ROUNDING):  # NaN is refused, too
             what = f"numbers from {_LOWEST:g} to 0, not {self._shown(repr(value))}"
             raise self.strange(f"as many log-probabilities as tokens, {what},")
         return min(float(value), 0.0)
@@ -230,7 +237,10 @@ class Answer:
         return {token: self._nats(value) for token, value in listed.items()}
 
     def _count(self, name: str, text: str, otherwise: int) -> int:
-        """How many tokens of a text the server counted; `otherwise` where it does not say, or did not count all of it."""
+        """The number of tokens that the server counted in a text.
+
+        It is `otherwise` where the server does not say, or did not count the whole text.
+        """
         counted = self._usage(name)
         return (
             otherwise
@@ -248,12 +258,13 @@ class Answer:
         return counted
 
     def _span(self, prompt: str, tokens: list[str]) -> tuple[int, int]:
-        """Where the tokens of the prompt begin and end, a special one before and what was written after it left out."""
+        """Where the tokens of the prompt begin and end.
+
+        A special token before it and what was written after it are left out.
+        """
         counted = self._usage("prompt_tokens")
-        ends = [
-            len(tokens),
-            len(tokens) - 1,
-        ]  # with nothing written, or with the token that some servers must write
+        # Either nothing was written, or the one token that some servers must write.
+        ends = [len(tokens), len(tokens) - 1]
         if counted is not None and not 0 < counted <= len(tokens):
             raise self.strange(
                 f"log-probabilities of the prompt's {counted} tokens, and of no others"
@@ -291,16 +302,20 @@ def _is_best(value: float | None, likely: Likely | None) -> bool | None:
 
 
 def _is_broken(token: str) -> bool:
-    r"""Whether a token is no text of its own: bytes within a character come as `\ufffd`, or as `bytes:\xe2`."""
+    r"""Whether a token is no text of its own, but bytes within a character.
+
+    Such bytes come as `\ufffd`, or as `bytes:\xe2`.
+    """
     return "\ufffd" in token or token.startswith("bytes:")
 
 
 def _spell(tokens: list[str], prompt: str) -> bool:
     """Whether tokens, some of which are no text of their own, can be those of the prompt.
 
-    Each unreadable piece stands for a character of the prompt or for less, all others for themselves.
+    Each unreadable piece stands for a character of the prompt or for a part of one; all other
+    pieces stand for themselves.
     """
-    places = {0}  # of the prompt, where the next token may begin
+    places = {0}  # the places in the prompt where the next token may begin
     for token in tokens:
         if token.startswith("bytes:"):
             places = {

@@ -1,4 +1,7 @@
-"""Many requests to one server: some at a time, in order, each once, until nobody answers any more."""
+"""Many requests to one server: several at a time, answers in order, no request twice.
+
+It stops when the server does not answer any more.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,7 @@ class Asking:
 
     Args:
         endpoint: The server.
-        parallel: Requests at a time.
+        parallel: How many requests are sent at a time.
     """
 
     def __init__(self, endpoint: Endpoint, parallel: int) -> None:
@@ -30,11 +33,11 @@ class Asking:
         self._down: EndpointDown | None = None
 
     def all(self, ask: Callable[[R], T], wanted: Sequence[R]) -> list[T | EndpointError]:
-        """Answers in the order of what is wanted; an error where a request failed for good.
+        """The answers in the order of the requests; an error where a request failed for good.
 
         Args:
-            ask: One request.
-            wanted: Requests; what was answered before is not asked again.
+            ask: Sends one request, and gives its answer.
+            wanted: The requests; what was answered before is not asked again.
 
         Raises:
             EndpointDown: No request is answered any more.
@@ -67,7 +70,11 @@ class Asking:
         ]
 
     def _see_whether_down(self) -> None:
-        """Where a request failed for good: is it this one, or does the server answer nothing any more?"""
+        """Find out whether only this request failed, or the server does not answer any more.
+
+        Raises:
+            EndpointDown: The server does not answer any more.
+        """
         with self._lock:
             if self._down is None:
                 try:
@@ -81,7 +88,7 @@ class Asking:
 
 
 def _in_order(pool: ThreadPoolExecutor, work: Callable[[R], T], given: Sequence[R]) -> Iterator[T]:
-    """Results in the order of what is given; where one fails, those that have not begun never do."""
+    """The results in the order of `given`; after a failure, what has not begun never does."""
     futures = [pool.submit(work, each) for each in given]
     try:
         for future in futures:

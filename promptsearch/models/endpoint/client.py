@@ -24,21 +24,24 @@ from promptsearch.models.endpoint.answers import Answer, Completion, Likely, Log
 from promptsearch.models.endpoint.secret import check_key, hide, read_key
 from promptsearch.models.endpoint.transport import Response, TooLong, Transport
 
-#: The longest time that a server may ask to wait, in seconds; and the most characters that are
-#: shown of what it says.
+#: The longest time that a server may ask us to wait, in seconds; and the most characters that
+#: messages show of what it says.
 LONGEST_WAIT, _SHOWN = 60.0, 200
-#: Answers after which another attempt may help; 408 and 409 are the server's own time limit and
-#: lock.
+#: The statuses after which another attempt may help; 408 and 409 are the server's own time limit
+#: and lock.
 _AGAIN = (408, 409, 429)
 _HINTS = {
     401: "it wants a key, or another one: name the environment variable that holds it with 'key'",
     403: "it wants a key, or another one: name the environment variable that holds it with 'key'",
-    404: "it has no such path or model: the URL usually ends in /v1, and GET URL/models lists the models",
+    404: (
+        "it has no such path or model: the URL usually ends in /v1, "
+        "and GET URL/models lists the models"
+    ),
 }
 
 
 class _Unavailable(EndpointError):
-    """Another attempt may help."""
+    """A request failed, and another attempt may help."""
 
     def __init__(self, text: str, wait: float | None = None) -> None:
         super().__init__(text)
@@ -46,7 +49,7 @@ class _Unavailable(EndpointError):
 
 
 class EndpointUnavailable(EndpointError):
-    """No attempt helped."""
+    """A request failed in all attempts."""
 
 
 class EndpointRefused(EndpointError):
@@ -58,16 +61,18 @@ class Endpoint:
     """An OpenAI-compatible server, and one of its models.
 
     Args:
-        url: Up to and including `/v1`; without user, password or query.
-        model: As the server calls it.
-        key: The name of the environment variable that holds the key; None: the server wants none.
+        url: The server's URL up to and including `/v1`; without user, password or query.
+        model: The model's name, as the server calls it.
+        key: The name of the environment variable that holds the key; None where the server wants
+            none.
         seconds: How long an answer may take, from the request to its last byte.
         retries: How often a request is sent again.
-        pause: Seconds before it is sent again for the first time; they double each time.
-        chat: Whether prompts go to `/chat/completions`, as the message of a user: for servers that have nothing else.
+        pause: The seconds before it is sent again for the first time; they double each time.
+        chat: Whether prompts go to `/chat/completions`, as the message of a user: for servers that
+            have nothing else.
 
     Raises:
-        EndpointError: The URL or the key's name is none.
+        EndpointError: The URL is no URL, or the key's name is no name.
 
     Example:
         >>> endpoint = Endpoint("http://localhost:8000/v1", "llama")
@@ -103,12 +108,13 @@ class Endpoint:
         Args:
             prompt: The text.
             max_tokens: The most tokens to write.
-            temperature: 0: always the most probable token.
-            seed: For servers that can draw the same text again.
-            stop: Texts before which it ends.
+            temperature: The temperature that tokens are drawn with; at 0 the most probable token is
+                always taken.
+            seed: A seed for servers that can draw the same text again.
+            stop: The texts before which the continuation ends.
 
         Raises:
-            EndpointError: The request failed for good, or the answer is none.
+            EndpointError: The request failed for good, or the answer is no completion.
             EndpointDown: The server lets nobody in.
         """
         given: dict[str, Any] = {
@@ -127,15 +133,17 @@ class Endpoint:
     def logprobs(self, prompt: str, most: int = 1, written: int = 0) -> Logprobs:
         """The log-probability of each token of a text, where the server gives them.
 
-        They are counted: a server that leaves out `echo` sends those of the text that it wrote itself, without an error.
+        The tokens are counted: a server that does not know `echo` sends, without an error, the
+        log-probabilities of the text that it wrote itself.
 
         Args:
             prompt: The text.
             most: How many of the most probable tokens to ask for at each place.
-            written: How many tokens the server may write; where it does not take 0, it is asked again with 1.
+            written: How many tokens the server may write; where it does not accept 0, it is asked
+                again with 1.
 
         Raises:
-            EndpointError: The server does not give them, or gives others; or as `complete`.
+            EndpointError: The server does not give them, or gives others; or as for `complete`.
             EndpointDown: The server lets nobody in.
         """
         given = {
@@ -159,10 +167,10 @@ class Endpoint:
 
         Args:
             prompt: The text.
-            most: How many.
+            most: How many tokens to ask for.
 
         Raises:
-            EndpointError: The server does not give them; or as `complete`.
+            EndpointError: The server does not give them; or as for `complete`.
             EndpointDown: The server lets nobody in.
         """
         given = {
@@ -192,12 +200,11 @@ class Endpoint:
             ) from error.__cause__
 
     def _wait(self, state: RetryCallState) -> float:
-        """Seconds before the next attempt: what the server asks for, or twice as many each time."""
+        """The seconds before the next attempt: as the server asks, or twice as many each time."""
         error = state.outcome.exception() if state.outcome else None
         asked = error.wait if isinstance(error, _Unavailable) else None
-        own = wait_exponential(self.pause, LONGEST_WAIT) + wait_random(
-            0, self.pause
-        )  # so that not all come back at once
+        # The random part keeps requests from all coming back at once.
+        own = wait_exponential(self.pause, LONGEST_WAIT) + wait_random(0, self.pause)
         return float(own(state)) if asked is None else asked
 
     def _attempt(self, path: str, given: Mapping[str, Any]) -> Answer:
@@ -236,7 +243,8 @@ class Endpoint:
             body = response.body.decode("utf-8-sig")
         except UnicodeDecodeError:
             raise EndpointError(
-                f"the endpoint {self.url} answered something else than JSON: {self._shown(response.body)}"
+                f"the endpoint {self.url} answered something else than JSON: "
+                f"{self._shown(response.body)}"
             ) from None
         return Answer(hide(body, self.key, short=False), self.url, self._shown)
 
@@ -258,17 +266,17 @@ class Endpoint:
         return EndpointRefused(f"{text}{said}")
 
     def _shown(self, given: bytes | str) -> str:
-        """What a server said as a message may show it: some characters on one line, and never the key."""
+        """What messages show of what a server said: some characters on one line, never the key."""
         text = given.decode("utf-8", "replace") if isinstance(given, bytes) else given
         text = " ".join(hide(text, self.key).split())
         return repr(text if len(text) <= _SHOWN else f"{text[:_SHOWN]}...")
 
 
 def check_url(url: str) -> str:
-    """A URL without a slash at its end.
+    """The URL without a slash at its end.
 
     Raises:
-        EndpointError: It is none, or holds what may be a secret; the message does not repeat it.
+        EndpointError: It is no URL, or holds what may be a secret; the message does not repeat it.
     """
     try:
         parsed = httpx2.URL(url.strip())
@@ -278,8 +286,8 @@ def check_url(url: str) -> str:
         ) from error.__cause__
     if parsed.userinfo or parsed.query or parsed.fragment:
         raise EndpointError(
-            "the endpoint's URL holds a user, a password or a query, which may be secrets: leave them out, and name the "
-            "environment variable that holds the key with 'key'"
+            "the endpoint's URL holds a user, a password or a query, which may be secrets: "
+            "leave them out, and name the environment variable that holds the key with 'key'"
         )
     if parsed.scheme not in ("http", "https") or not parsed.host:
         raise EndpointError(
@@ -289,7 +297,7 @@ def check_url(url: str) -> str:
 
 
 def _retry_after(given: str | None) -> float | None:
-    """Seconds that a server asks to wait, given as such or as a date."""
+    """The seconds that a server asks us to wait; it gives them as a number or as a date."""
     if given is None:
         return None
     if re.fullmatch(r"\d{1,9}(\.\d+)?", given.strip()):

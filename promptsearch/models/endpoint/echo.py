@@ -1,11 +1,12 @@
 """The echo of a server, checked on known texts: are the log-probabilities of tokens really theirs?
 
-A server says what it would write after a text, and how probable that is. The same token, now within
-a longer text that is sent, must have that log-probability in the echo. Where it does not, one
-mistake is known and can be mended, a shift by one place, in two forms: the numbers of the list
-stand one place early; or, as of llama.cpp's Python server on models whose texts begin with no
-special token, each token is looked up in what the model expects after it, so that its own number is
-found among the most probable tokens one place before.
+The echo is a text that was sent, as it comes back with the log-probability of each token. A server
+also says what it would write after a text, and how probable that is. The same token, now within a
+longer text that is sent, must have that log-probability in the echo. Where it does not, one mistake
+is known and can be mended: a shift by one place. It has two forms. In one, the numbers of the list
+stand one place early. In the other, which llama.cpp's Python server shows on models whose texts
+begin with no special token, each token is looked up in what the model expects after it, so that its
+own number is found among the most probable tokens one place before.
 """
 
 from __future__ import annotations
@@ -19,8 +20,8 @@ from promptsearch.errors import EndpointDown, EndpointError
 from promptsearch.models.endpoint.answers import Logprobs
 from promptsearch.models.endpoint.client import Endpoint, EndpointRefused, EndpointUnavailable
 
-#: Known texts, each of which goes on in its own way, and what is sent after that: ends of lists may
-#: be right by chance.
+#: The known texts, each of which goes on in its own way, and what is sent after the token that
+#: follows: a token at the end of the list may be right by chance.
 _TEXTS = (
     "The capital of France is",
     "One, two, three, four,",
@@ -28,13 +29,13 @@ _TEXTS = (
     "It was a good",
 )
 _MORE = " and so on."
-#: How many of them are compared: some models go on with what is no text.
+#: How many of the texts are compared: some models go on with what is no text, so not all are.
 _COMPARED = 3
-#: How far the same log-probability may lie from itself in nats: servers compute a text and its
-#: continuation in other kernels.
+#: How far two values of the same log-probability may lie apart, in nats: servers compute a text and
+#: its continuation in different kernels.
 _NOISE = 0.25
 #: How many of the most probable tokens to ask for, at each place of a text and at one place: the
-#: first number that a server takes.
+#: first number that a server accepts is taken.
 _EACH, _ONE = (100, 20, 5), (1000, 100, 20, 5)
 
 
@@ -43,12 +44,15 @@ def _straight(found: Logprobs) -> Logprobs:
 
 
 def _early(found: Logprobs) -> Logprobs:
-    """The number of each token stands one place before it."""
+    """The echo, put right where the number of each token stands one place before it."""
     return replace(found, values=(None, *found.values[:-1]), likely=(None, *found.likely[:-1]))
 
 
 def _late(found: Logprobs) -> Logprobs:
-    """The number of each token stands among the most probable ones one place before it, or nowhere."""
+    """The echo, put right where each number stands in the list of likely tokens one place before.
+
+    A token that is not in that list has no number.
+    """
     likely = (None, *found.likely[:-1])
     values = [
         None if each is None else each.get(token)
@@ -69,9 +73,10 @@ class Echo:
     """How the log-probabilities of a server are read.
 
     Args:
-        reading: `straight`: as they come; `early` and `late`: mended, see above.
-        most: The number of the most probable tokens to ask for.
-        written: The number of tokens that it must be allowed to write after a text, 0 or 1.
+        reading: `straight`: the numbers are right as they come; `early` and `late`: they are put
+            right, in the two forms of the shift.
+        most: The number of most probable tokens to ask for.
+        written: The number of tokens that the server must be allowed to write after a text, 0 or 1.
     """
 
     reading: str = "straight"
@@ -83,15 +88,16 @@ class Echo:
 
         Args:
             endpoint: The server.
-            text: All of it.
+            text: The whole text.
             end: What it ends with, such as an answer.
 
         Returns:
-            Its log-probability in nats; whether each of its tokens is the most probable one, None where the server does not
-            say; and the tokens of the text.
+            The log-probability of the end in nats; whether each of its tokens is the most probable
+            one, None where the server does not say; and the number of tokens in the text.
 
         Raises:
-            EndpointError: The end is no whole tokens, or the server does not say how probable they are.
+            EndpointError: The end is not made of whole tokens, or the server does not say how
+                probable they are.
         """
         sent = endpoint.logprobs(text, self.most, self.written)
         tail = sent.tail(end)
@@ -99,8 +105,8 @@ class Echo:
         values, greedy = found.values[tail], found.greedy[tail]
         if None in values:
             raise EndpointError(
-                f"{end!r} is not among the {self.most} tokens that the model finds most probable there, and the endpoint "
-                f"{endpoint.url} tells the log-probabilities of no others"
+                f"{end!r} is not among the {self.most} tokens that the model finds most probable "
+                f"there, and the endpoint {endpoint.url} tells the log-probabilities of no others"
             )
         nats = sum(value for value in values if value is not None)
         return nats, None if None in greedy else all(greedy), sent.tokens_in
@@ -110,7 +116,8 @@ def verify_echo(endpoint: Endpoint) -> Echo:
     """Find out how the echo is to be read.
 
     Raises:
-        EndpointError: It cannot be used: there is none, or what it says is not what the server writes; says which.
+        EndpointError: It cannot be used: there is no echo, or what it says is not what the server
+            writes; the message says which.
         EndpointDown: Nobody answers, or nobody is let in.
     """
     first = endpoint.logprobs(_TEXTS[0])
@@ -123,19 +130,20 @@ def verify_echo(endpoint: Endpoint) -> Echo:
             break
         token, nats = _next(endpoint, text)
         if not token.isprintable() or not token or "\ufffd" in token:
-            continue  # a special token or a piece of a character, whose text is another one
+            continue  # a special token or a piece of a character comes back as another text
         found = endpoint.logprobs(text + token + _MORE, written=written)
         ends = list(accumulate(map(len, found.tokens)))
         place = bisect_left(ends, len(text) + 1)
         if found.tokens[place] != token or ends[place] != len(text + token):
-            continue  # the same text in other tokens: nothing to compare
+            continue  # within the longer text, the token is another one: nothing to compare
         for name, reading in _READINGS.items():
             far[name].append(_distance(reading(found), place, token, nats))
     if not far["straight"]:
         raise EndpointError(
-            "it cannot be checked, since what the server writes does not come back as the same token"
+            "it cannot be checked, "
+            "since what the server writes does not come back as the same token"
         )
-    name = min(far, key=lambda each: max(far[each]))  # of equals the first
+    name = min(far, key=lambda each: max(far[each]))  # the first among equals
     if max(far[name]) > _NOISE:
         raise EndpointError(
             "its log-probabilities are not those of the tokens beside which they stand"
@@ -149,7 +157,10 @@ def verify_echo(endpoint: Endpoint) -> Echo:
 
 
 def _distance(found: Logprobs, place: int, token: str, nats: float | None) -> float:
-    """How far the log-probability of a token is from that of the token that the server writes there, in nats."""
+    """The distance between a token's log-probability and the one that the server writes it with.
+
+    It is in nats, and infinite where one of the two is not known.
+    """
     value, likely = found.values[place], found.likely[place]
     if nats is None and likely and token in likely:
         nats = likely[token]
@@ -157,17 +168,20 @@ def _distance(found: Logprobs, place: int, token: str, nats: float | None) -> fl
 
 
 def most_likely(endpoint: Endpoint) -> int:
-    """How many of the most probable tokens a server lists for what it writes.
+    """The number of most probable tokens that a server lists for what it writes.
 
     Raises:
-        EndpointError: None.
+        EndpointError: It lists none.
         EndpointDown: Nobody answers, or nobody is let in.
     """
     return _most(_ONE, lambda most: endpoint.likely(_TEXTS[0], most))
 
 
 def _next(endpoint: Endpoint, text: str) -> tuple[str, float | None]:
-    """The token that the model writes after a text, with its log-probability where the server tells it."""
+    """The token that the model writes after a text, and its log-probability.
+
+    The log-probability is None where the server does not tell it.
+    """
     try:
         likely = endpoint.likely(text)
     except (EndpointDown, EndpointUnavailable):

@@ -1,8 +1,8 @@
 """The key of a server: where it comes from, and how it is taken out of all that comes back.
 
 A server may repeat the key that it was sent, as it is or as JSON, URLs, HTML or base64 write it.
-One pattern knows all of these, character by character, since each may be written in another way;
-what it finds becomes `***`.
+One pattern knows all of these forms, character by character, since each character may be written in
+another way. What the pattern finds becomes `***`.
 """
 
 from __future__ import annotations
@@ -23,31 +23,37 @@ _SHORT = 8
 
 
 def check_key(name: str | None) -> None:
-    """See that a key is named, not given.
+    """Check that a key is named, not given.
 
     Raises:
         EndpointError: It is no name of an environment variable; the message does not repeat it.
     """
     if name is not None and not re.fullmatch(r"[A-Z_][A-Z0-9_]*", name):
         raise EndpointError(
-            "'key' is the name of an environment variable, such as OPENAI_API_KEY, never the key itself"
+            "'key' is the name of an environment variable, such as OPENAI_API_KEY, "
+            "never the key itself"
         )
 
 
 def read_key(name: str, url: str) -> str:
     """The key that an environment variable holds.
 
+    Args:
+        name: The name of the variable.
+        url: The URL of the server, for messages.
+
     Raises:
-        EndpointDown: It holds none, or something else.
+        EndpointDown: The variable holds no key, or something else.
     """
     secret = _value(name)
     if not secret:
         raise EndpointDown(
             f"the environment variable {name} is empty: it should hold the key of {url}"
         )
-    if not (secret.isascii() and secret.isprintable()):  # the client would show it
+    if not (secret.isascii() and secret.isprintable()):  # the client's own error would show it
         raise EndpointDown(
-            f"the environment variable {name} holds characters that no key has: look at how it is set"
+            f"the environment variable {name} holds characters that no key has: "
+            "look at how it is set"
         )
     return secret
 
@@ -57,7 +63,7 @@ def hide(text: str, name: str | None, *, short: bool = True) -> str:
 
     Args:
         text: What a server said.
-        name: The environment variable that holds the key; None: there is none.
+        name: The environment variable that holds the key; None where there is none.
         short: Whether keys that are too short to be secrets are hidden as well.
     """
     secret = _value(name)
@@ -72,9 +78,10 @@ def _value(name: str | None) -> str:
 
 @lru_cache(maxsize=16)
 def _pattern(secret: str) -> re.Pattern[str]:
-    """What a key may look like."""
+    """A pattern for all forms in which a key may be written."""
     spelled = "".join(map(_spellings, secret))
-    begun = f"(?=[{re.escape(secret[0])}%&\\\\])"  # nearly all places of a long answer are passed over by this
+    # This passes over nearly all places of a long answer.
+    begun = f"(?=[{re.escape(secret[0])}%&\\\\])"
     if len(secret) < _SHORT:
         return re.compile(begun + spelled)
     encoded = [
@@ -86,25 +93,31 @@ def _pattern(secret: str) -> re.Pattern[str]:
 
 
 def _spellings(character: str) -> str:
-    r"""A character as it is, with backslashes before it, and as `\u0041`, `%41`, `&#65;`, `&#x41;` or `&amp;`.
+    r"""A pattern for the forms of a character.
 
-    Each repetition is bounded: an answer of backslashes must not keep the pattern busy.
+    They are the character as it is, the character with backslashes before it, and `\u0041`, `%41`,
+    `&#65;`, `&#x41;` or `&amp;`. Each repetition is bounded: an answer full of backslashes must not
+    keep the pattern busy.
     """
     code = ord(character)
     name = f"|&{codepoint2name[code]};" if code in codepoint2name else ""
     plain = r"\\{1,8}" if character == "\\" else rf"\\{{0,8}}{re.escape(character)}"
-    coded = rf"\\{{1,8}}(?:u00|x){code:02x}|%(?:25){{0,4}}{code:02x}|&#0{{0,4}}{code};|&#x0{{0,4}}{code:x};"
+    coded = (
+        rf"\\{{1,8}}(?:u00|x){code:02x}|%(?:25){{0,4}}{code:02x}"
+        rf"|&#0{{0,4}}{code};|&#x0{{0,4}}{code:x};"
+    )
     return f"(?:{plain}|(?i:{coded}){name})"
 
 
 def _inside_base64(secret: bytes) -> list[str]:
-    """What of a key's base64 is the same whatever stands before and after it, such as `Bearer `, in both alphabets."""
+    """The parts of a key's base64 that are the same whatever stands before and after the key.
+
+    `Bearer `, for example, may stand before it. The parts are given in both alphabets of base64.
+    """
     found = []
     for before in range(3):
         text = base64.b64encode(b"\0" * before + secret).decode()
-        begin, end = (
-            -(-before * 8 // 6),
-            (before + len(secret)) * 8 // 6,
-        )  # characters that hold bits of the key alone
+        # From `begin` to `end`, the characters hold bits of the key alone.
+        begin, end = -(-before * 8 // 6), (before + len(secret)) * 8 // 6
         found += [text[begin:end], text[begin:end].translate(str.maketrans("+/", "-_"))]
     return sorted(set(found), key=len, reverse=True)

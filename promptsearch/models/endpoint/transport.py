@@ -1,8 +1,8 @@
 """One request over HTTP, wholly within its deadline.
 
-A timeout of a socket is one of silence: who sends a byte a second, in headers or in the body, or
-one `100 Continue` after the other, never reaches it. So requests are coroutines, and what bounds
-them is a deadline of the event loop: it ends whatever a request waits for, be it a name, a
+A socket's timeout only ends silence: a server that sends a byte a second, in headers or in the
+body, or one `100 Continue` after the other, never reaches it. So requests are coroutines, and a
+deadline in the event loop bounds them: it ends whatever a request waits for, be it a name, a
 connection, a header or the last byte. All endpoints of a process share one loop, in a thread of its
 own.
 """
@@ -18,9 +18,10 @@ from typing import NamedTuple
 
 import httpx2
 
-#: The most bytes of an answer.
+#: The most bytes in an answer.
 MOST = 2**24
-#: What the client itself logs holds lines of the server's, which may repeat the key.
+#: The loggers of the HTTP client: what they log holds lines from the server, which may repeat the
+#: key.
 _TALKATIVE = (
     "httpx2",
     *(f"httpcore2.{name}" for name in ("connection", "http11", "http2", "proxy", "socks")),
@@ -37,9 +38,9 @@ class Response(NamedTuple):
     """What came back.
 
     Args:
-        status: Of HTTP.
-        retry_after: The header of this name.
-        body: All of it, unpacked.
+        status: The HTTP status.
+        retry_after: The header `Retry-After`; None where there is none.
+        body: The whole body, unpacked.
     """
 
     status: int
@@ -48,7 +49,7 @@ class Response(NamedTuple):
 
 
 class _Loop:
-    """The event loop, from the first request on."""
+    """The event loop that all endpoints share; it starts with the first request."""
 
     def __init__(self) -> None:
         self._lock = Lock()
@@ -72,12 +73,13 @@ class Transport:
     """Sends requests to one server.
 
     Args:
-        seconds: From the start of a request to the last byte of its answer.
+        seconds: The most time from the start of a request to the last byte of its answer.
     """
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
-        # A connection each: what a server sends beyond its answer is never taken for the answer to the next request.
+        # Each request has a connection of its own: what a server sends beyond its answer is never
+        # taken for the answer to the next request.
         alone = httpx2.Limits(max_keepalive_connections=0)
         headers = {"accept-encoding": "identity", "connection": "close"}
         self._client = httpx2.AsyncClient(timeout=None, limits=alone, headers=headers)
@@ -86,17 +88,22 @@ class Transport:
     def post(self, url: str, content: bytes, headers: Mapping[str, str]) -> Response:
         """Send JSON, and wait for the answer.
 
+        Args:
+            url: The URL to send it to.
+            content: The JSON.
+            headers: Further headers; that of the content's type is set here.
+
         Raises:
-            TimeoutError: It did not come in time.
-            TooLong: It is longer than is believed.
-            httpx2.HTTPError: It did not come whole, or was no HTTP.
+            TimeoutError: The answer did not come in time.
+            TooLong: The answer is longer than `MOST`, or packed several times.
+            httpx2.HTTPError: The answer did not come whole, or was no HTTP.
         """
         given = {"content-type": "application/json", **headers}
         future = asyncio.run_coroutine_threadsafe(self._post(url, content, given), _LOOP.get())
         try:
             found = future.result()
         except BaseException:
-            future.cancel()  # whoever waits was interrupted
+            future.cancel()  # it would go on where whoever waits was interrupted
             raise
         log.debug("POST %s: %d, %d bytes", url, found.status, len(found.body))
         return found

@@ -1,11 +1,12 @@
-"""Which scores a server can give, asked of it once, at the start.
+"""Which scores a server can give; it is asked once, at the start.
 
-* `nats`: it gives the log-probability of each token of a text, so that losses are those of models
-  that are loaded here. What it gives is compared with what it writes first, see
-  `promptsearch.models.endpoint.echo`.
-* `first`: it lists the most probable tokens of what it writes, and all answers are one token:
-  losses are nats, but an answer that is not listed counts as probable as the last one that is.
-* `errors`: it only writes; the loss is then 1 where the text that it writes is wrong, and 0 where
+* `nats`: it gives the log-probability of each token in a text, so that losses are like those of
+  models that are loaded here. Before they are used, they are compared with what the server writes,
+  see `promptsearch.models.endpoint.echo`.
+* `first`: it lists the most probable tokens at the first place that it writes, and each answer is
+  one token. Losses are in nats, but an answer that is not listed counts as probable as the last one
+  that is.
+* `errors`: it only writes. The loss is then 1 where the text that it writes is wrong, and 0 where
   it is right.
 """
 
@@ -20,7 +21,7 @@ from promptsearch.models.endpoint.echo import Echo, most_likely, verify_echo
 
 T = TypeVar("T")
 
-#: What a server is asked to see whether it answers at all.
+#: The text that a server is sent to see whether it answers at all.
 _PROBE = "The capital of France is Paris."
 
 
@@ -29,8 +30,8 @@ class Way(NamedTuple):
 
     Args:
         scores: `nats`, `first` or `errors`.
-        echo: How log-probabilities of a text are read; None: they are not.
-        most: The number of the most probable tokens that are listed for `first`.
+        echo: How log-probabilities of a text are read; None where they are not.
+        most: The number of most probable tokens that are listed for `first`.
         reason: Why there are no better scores, for people; empty for `nats`.
     """
 
@@ -62,7 +63,7 @@ def find_way(endpoint: Endpoint, *, single: bool) -> Way:
     echo = _reached(lambda: verify_echo(endpoint))
     if isinstance(echo, Echo):
         return Way("nats", echo)
-    ping(endpoint)  # whatever is wrong with its log-probabilities: does it write?
+    ping(endpoint)  # its log-probabilities cannot be used, but it may still write
     if not single:
         return Way("errors", reason=str(echo))
     most = _reached(lambda: most_likely(endpoint))
@@ -72,7 +73,7 @@ def find_way(endpoint: Endpoint, *, single: bool) -> Way:
 
 
 def ping(endpoint: Endpoint) -> None:
-    """See that a server writes.
+    """Check that a server writes.
 
     Raises:
         EndpointDown: Nobody answers, or nobody is let in.
@@ -85,7 +86,10 @@ def ping(endpoint: Endpoint) -> None:
 
 
 def _reached(ask: Callable[[], T]) -> T | EndpointError:
-    """What a server can do, or why it cannot; that nobody answers is no reason to ask for less."""
+    """What a server can do, or the error that says why it cannot.
+
+    That nobody answers is raised: it is no reason to ask for less.
+    """
     try:
         return ask()
     except EndpointUnavailable as error:
@@ -97,19 +101,22 @@ def _reached(ask: Callable[[], T]) -> T | EndpointError:
 
 
 def losses_of(served: Mapping[str, Any]) -> str:
-    """What losses are with a model behind an endpoint.
+    """A text that says what losses are with a model behind an endpoint.
 
     Args:
-        served: As `study.json` holds it.
+        served: The model's `served`, as `study.json` holds it.
     """
     scores, reason = served.get("scores"), served.get("reason")
     because = f" ({reason})" if reason else ""
     if scores == "errors":
-        return f"losses are 0 and 1, not nats: it gives no log-probabilities of a prompt, so what it writes is compared{because}"
+        return (
+            "losses are 0 and 1, not nats: it gives no log-probabilities of a prompt, "
+            f"so what it writes is compared{because}"
+        )
     if scores == "first":
         return (
-            f"losses are nats, from the {served['most']} most probable tokens of what it writes: an answer "
-            f"beyond these counts as probable as the last of them{because}"
+            f"losses are nats, from the {served['most']} most probable tokens of what it writes: "
+            f"an answer beyond these counts as probable as the last of them{because}"
         )
     shifted = ", which come one place off and are put right" if served.get("shifted") else ""
     return f"losses are nats, from the log-probabilities that it gives of a prompt{shifted}"
