@@ -236,7 +236,7 @@ class LanguageModel:
 
     @property
     def checksum(self) -> str:
-        """20 hexadecimal digits that follow from the weights as they are now, far quicker than `hash`."""
+        """20 hexadecimal digits of the weights as they are now, far quicker than `hash`."""
         return checksum(self.model)
 
     @property
@@ -955,10 +955,12 @@ def pick_dtype(name: str, device: torch.device) -> torch.dtype:
     if name == "bfloat16" and not native:
         if device.type == "cuda":
             raise ModelError(
-                f"the device '{device}' does not multiply bfloat16: set dtype to float32, or to auto"
+                f"the device '{device}' does not multiply bfloat16: "
+                "set dtype to float32, or to auto"
             )
         log.warning(
-            "'%s' is not known to multiply bfloat16 natively: float32, or dtype auto, may be faster",
+            "'%s' is not known to multiply bfloat16 natively: "
+            "float32, or dtype auto, may be faster",
             device,
         )
     return DTYPES[name]

@@ -33,7 +33,7 @@ def test_rows_are_ranked_by_the_mean_test_metric_and_carry_means_over_seeds(make
     assert task.clear
 
 
-def test_the_shown_prompt_is_of_the_seed_with_the_least_select_loss_not_of_the_best_on_the_test_split(
+def test_the_shown_prompt_is_of_the_seed_with_the_least_select_loss_not_of_the_best_on_test(
     make_study,
 ):
     study = make_study(strategies=("random",))
