@@ -502,7 +502,7 @@ def test_the_command_report_ends_with_2_and_one_line(finished, tmp_path, name, d
 
 
 def test_an_error_of_the_system_that_nobody_met_is_one_line(monkeypatch, tmp_path):
-    def fail(folder):
+    def fail(folder, **_):
         raise PermissionError(13, "Permission denied", str(folder))
 
     monkeypatch.setattr("promptsearch.report.load_results", fail)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import logging
 
 import pandas as pd
@@ -16,6 +15,7 @@ from promptsearch.cli import app
 from promptsearch.errors import ModelError, PromptError
 from promptsearch.export import export_run, verify
 from promptsearch.export.saved import SavedPrompt
+from promptsearch.records.sealed import read_record
 from promptsearch.report import load_results, print_report
 
 SOFT = {"prompt_tuning": {"interval": 2, "batch": 4}}
@@ -34,7 +34,7 @@ def study(*strategies):
 
 
 def result(folder, label):
-    return json.loads((folder / "films" / label / "seed0" / "result.json").read_text())
+    return read_record(folder / "films" / label / "seed0" / "result.json", "result", "")
 
 
 @pytest.fixture

@@ -256,7 +256,9 @@ def test_a_study_file_that_is_no_file_is_not_read() -> None:
     Path("folder.yaml").mkdir()
     os.mkfifo("pipe.yaml")
     for name in ("folder.yaml", "pipe.yaml"):
-        with pytest.raises(StudyError, match=f"cannot read the study file {name}: it is no file"):
+        with pytest.raises(
+            StudyError, match=f"cannot read the study file {name}: it is a .*, not a file"
+        ):
             load_config(Path(name))
 
 

@@ -21,7 +21,9 @@ from promptsearch.errors import (
 from promptsearch.models.endpoint import Completion, Endpoint
 from promptsearch.models.tokens import Tokens
 from promptsearch.records.ledger import Ledger
+from promptsearch.records.load import load_results
 from promptsearch.records.log import ProposalLog, RunLog
+from promptsearch.report import write_report
 from promptsearch.report.forecast import print_forecast
 from promptsearch.search import loop
 from promptsearch.search.proposer import LocalProposing, Proposer, RemoteProposing
@@ -378,8 +380,10 @@ def study(**more):
 
 
 def test_a_study_runs_a_proposer_and_a_second_call_says_the_same(tiny, films, tmp_path):
-    results = Study(study(), tmp_path / "one", lambda _: None).run(tiny, films)
-    again = Study(study(), tmp_path / "two", lambda _: None).run(tiny, films)
+    Study(study(), tmp_path / "one", lambda _: None, write_report).run(tiny, films)
+    results = load_results(tmp_path / "one")
+    Study(study(), tmp_path / "two", lambda _: None, write_report).run(tiny, films)
+    again = load_results(tmp_path / "two")
     ours, theirs = (
         json.loads(next((tmp_path / name).rglob("result.json")).read_text())
         for name in ("one", "two")
@@ -400,11 +404,13 @@ def test_a_study_runs_a_proposer_and_a_second_call_says_the_same(tiny, films, tm
 
 
 def test_another_proposer_in_the_same_folder_is_refused(tiny, films, tmp_path):
-    Study(study(), tmp_path, lambda _: None).run(tiny, films)
+    Study(study(), tmp_path, lambda _: None, write_report).run(tiny, films)
     tiny.model.save_pretrained(tmp_path / "other")
     tiny.tokenizer.save_pretrained(tmp_path / "other")
     with pytest.raises(StudyError, match="proposer was "):
-        Study(study(proposer=str(tmp_path / "other")), tmp_path, lambda _: None).run(tiny, films)
+        Study(study(proposer=str(tmp_path / "other")), tmp_path, lambda _: None, write_report).run(
+            tiny, films
+        )
 
 
 def test_the_proposer_may_be_another_local_model(tiny, films, tmp_path):
@@ -449,11 +455,11 @@ def test_the_proposer_of_a_study_may_be_behind_an_endpoint(tiny, films, tmp_path
         assert config == study(proposer=given)
         told = forecast(config, tiny, films)
         assert not server.requests
-        Study(config, tmp_path / "s", lambda _: None).run(tiny, films)
+        Study(config, tmp_path / "s", lambda _: None, write_report).run(tiny, films)
         result = json.loads(next((tmp_path / "s").rglob("result.json")).read_text())
         asked = len(server.requests)
         assert all(head["Authorization"] == "Bearer sk-never-seen" for head in server.headers)
-        Study(config, tmp_path / "s", lambda _: None).run(tiny, films)
+        Study(config, tmp_path / "s", lambda _: None, write_report).run(tiny, films)
         assert len(server.requests) == asked
     assert result["status"] == "done" and result["ledger"]["proposer"] == 13 * asked > 0
     assert result["winner"]["text"].strip() in texts

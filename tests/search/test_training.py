@@ -14,6 +14,7 @@ import torch
 from promptsearch.errors import StrategyError
 from promptsearch.models.optimizers import adafactor
 from promptsearch.records.ledger import Ledger
+from promptsearch.search.books import books_of
 from promptsearch.search.loop import search
 from promptsearch.search.objective import Objective
 from promptsearch.search.plugins import find_strategy, make_strategy
@@ -169,13 +170,13 @@ def test_a_step_in_parts_is_the_same_step_on_a_language_model(tiny, films):
 
 def breaks_at(strategy, step, how):
     """Its loss is spoilt from this step on."""
-    loss, calls = strategy.objective.loss, []
+    loss, calls = books_of(strategy.objective).scorer.loss, []
 
     def spoilt(rows, ids):
         calls.append(ids)
         return loss(rows, ids) if len(calls) < step else how(rows)
 
-    strategy.objective.loss = spoilt
+    books_of(strategy.objective).scorer.loss = spoilt
 
 
 @pytest.mark.parametrize(
@@ -199,7 +200,7 @@ def test_a_training_that_diverges_ends_in_good_order_with_the_best_prompt_before
 
 def test_the_notes_tell_which_rows_a_gradient_reached_and_how_far_they_moved():
     strategy = PromptTuning(planted_objective(), seed=0, interval=3, batch=4, rate=0.05)
-    strategy.objective.loss = lambda rows, ids: 100 * rows[1].square().sum()
+    books_of(strategy.objective).scorer.loss = lambda rows, ids: 100 * rows[1].square().sum()
     (first,) = strategy.ask()
     strategy.tell([first], strategy.objective.evaluate([first]))
     (second,) = strategy.ask()
@@ -216,7 +217,7 @@ def test_the_notes_tell_which_rows_a_gradient_reached_and_how_far_they_moved():
 
 def test_a_loss_that_does_not_depend_on_the_prompt_reaches_no_row():
     strategy = PromptTuning(planted_objective(), seed=0, interval=2, batch=4)
-    strategy.objective.loss = lambda rows, ids: torch.tensor(1.0)
+    books_of(strategy.objective).scorer.loss = lambda rows, ids: torch.tensor(1.0)
     strategy._train()
     assert strategy.training.reached == [] and strategy.training.gradients == [0.0]
 

@@ -61,7 +61,7 @@ def test_labels_are_averaged_over_their_tokens_and_the_rest_are_frequent_words(m
     monkeypatch.setattr("promptsearch.strategies.prompt_tuning._FREQUENT", 3)
     given = objective()
     tokens = {" yes": [7], " no": [8, 9]}
-    monkeypatch.setattr(given, "encode", tokens.__getitem__)
+    monkeypatch.setattr(books_of(given).scorer, "encode", tokens.__getitem__)
     start = PromptTuning(given, seed=0, init="labels").ask()[0].vectors
     counts = [sum(e.answer == answer for e in given.examples(given.training)) for answer in tokens]
     assert counts[0] >= counts[1], "the most frequent answer comes first"
@@ -85,10 +85,12 @@ def test_adafactor_takes_steps_of_a_constant_rate_whatever_the_gradient():
     steps = []
     for scale in (1e-3, 1e3):
         before = strategy._encoder().detach().clone()
-        loss = strategy.objective.loss
-        strategy.objective.loss = lambda rows, ids, loss=loss, scale=scale: scale * loss(rows, ids)
+        loss = books_of(strategy.objective).scorer.loss
+        books_of(strategy.objective).scorer.loss = lambda rows, ids, loss=loss, scale=scale: (
+            scale * loss(rows, ids)
+        )
         strategy._train()
-        strategy.objective.loss = loss
+        books_of(strategy.objective).scorer.loss = loss
         steps.append(float((strategy._encoder().detach() - before).square().mean().sqrt()))
     assert steps[0] == pytest.approx(0.01, rel=0.2), (
         "its first step has the size of the rate in each number"
@@ -105,7 +107,7 @@ def test_random_starts_at_the_scale_of_the_embeddings():
 def test_a_text_is_repeated_to_the_length(monkeypatch):
     given = objective()
     ids = given.space.pool[:2].tolist()
-    monkeypatch.setattr(given, "encode", lambda text: ids)
+    monkeypatch.setattr(books_of(given).scorer, "encode", lambda text: ids)
     start = PromptTuning(given, seed=0, text="two words").ask()[0].vectors
     expected = [given.embeddings[ids[i % 2]].float() for i in range(len(start))]
     assert torch.equal(start, torch.stack(expected))

@@ -12,6 +12,7 @@ from rich.console import Console
 from promptsearch import Task, compare
 from promptsearch.errors import StudyError
 from promptsearch.prompts.prompt import TextPrompt
+from promptsearch.records.sealed import read_record, write_record
 from promptsearch.report import load_results
 from promptsearch.report.forecast import duration, print_forecast
 from promptsearch.report.signature import facts
@@ -224,11 +225,11 @@ def test_the_plan_tells_what_a_row_is_made_of_and_what_is_kept(tiny, films):
 def test_noise_is_measured_once_and_shown(tiny, films, tmp_path):
     compare(study(["random"], dtype="bfloat16"), out=tmp_path, model=tiny, task=films)
     path = tmp_path / "study.json"
-    about = json.loads(path.read_text())
+    about = read_record(path, "study", "")
     noise = about["tasks"]["films"]["noise"]
     assert 0 < noise["prompt"] <= noise["example"] < 1
     about["tasks"]["films"]["noise"]["example"] = 0.5
-    path.write_text(json.dumps(about))
+    write_record(path, "study", about)
     compare(study(["random", "evolution"], dtype="bfloat16"), out=tmp_path, model=tiny, task=films)
     listed = dict(facts(load_results(tmp_path)))
     assert "examples: 0.5 nats on an example and" in listed["Noise of bfloat16 on films"]

@@ -539,7 +539,7 @@ def test_two_processes_do_not_work_on_one_study(tiny, films, tmp_path):
         compare(study(["random"]), out=tmp_path, model=tiny, task=films)
 
 
-def test_a_broken_model_fails_every_run_visibly(films, tmp_path):
+def test_a_broken_model_fails_every_run_visibly(films, tmp_path, monkeypatch):
     import torch
 
     from promptsearch.models import LanguageModel
@@ -547,7 +547,7 @@ def test_a_broken_model_fails_every_run_visibly(films, tmp_path):
 
     model, tokenizer = tiny_model("llama")
     broken = LanguageModel(model, tokenizer)
-    broken.check = lambda: None  # its weights break after the check
+    monkeypatch.setattr(LanguageModel, "check", lambda *_, **__: None)  # it breaks after the check
     with torch.no_grad():
         model.model.norm.weight.fill_(float("nan"))
     found = compare(study(["random", "prompt_tuning"]), out=tmp_path, model=broken, task=films)
@@ -566,9 +566,10 @@ def test_a_failed_run_is_tried_again(tiny, films, tmp_path, monkeypatch):
 
 
 def test_a_run_that_failed_before_it_scored_may_be_corrected(tiny, films, tmp_path):
-    assert compare(study([{"random": {"batch": 0}}]), out=tmp_path, model=tiny, task=films).failed
-    found = compare(study([{"random": {"batch": 4}}]), out=tmp_path, model=tiny, task=films)
-    assert not found.failed and found.runs[0].options == {"batch": 4}
+    outside = study([{"coordinate": {"text": "!"}}])  # no word of the pool: known when it begins
+    assert compare(outside, out=tmp_path, model=tiny, task=films).failed
+    found = compare(study([{"coordinate": {"text": None}}]), out=tmp_path, model=tiny, task=films)
+    assert not found.failed and found.runs[0].options == {"text": None}
 
 
 def test_a_sweep_runs_every_strategy_at_every_length_and_texts_once_and_may_grow(
