@@ -572,16 +572,14 @@ def apply(
     from promptsearch.models import LanguageModel
     from promptsearch.tasks.data import read_inputs
 
+    rows = read_inputs(inputs)
     folders = _named(prompts)
+    lm = LanguageModel.load(model) if model else None
     if isinstance(folders, Path):
-        one = load_prompt(folders)
-        rows = read_inputs(inputs)  # before the model: a file that is not there is told at once
-        found = one.apply(rows, LanguageModel.load(model) if model else None)
+        found = load_prompt(folders).apply(rows, lm)
     else:
         saved = {name: load_prompt(folder) for name, folder in folders.items()}
-        rows = read_inputs(inputs)
-        lm = LanguageModel.load(model) if model else next(iter(saved.values())).model()
-        found = PromptedModel(lm, saved).apply(rows)
+        found = PromptedModel(lm or next(iter(saved.values())).model(), saved).apply(rows)
     for row in found:
         typer.echo(printable_json(row, default=_written))
 

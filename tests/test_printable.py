@@ -86,7 +86,7 @@ def test_progress_and_log_lines_show_no_markup_and_no_control_characters() -> No
         ["search", "random", "--study", "study.yaml", "-o", "\x1b[31m=5"],
         ["search", "\x1b[31m", "--task", "capitals"],
         ["report", "\x1b[31m"],
-        ["apply", "\x1b[31m", "--input", "rows.jsonl"],
+        ["apply", "\x1b[31m", "--input", "-"],
         ["verify", "\x1b[31m"],
         ["export", "\x1b[31m", "--to", "json", "--out", "o"],
         ["strategies", "\x1b[31m"],
