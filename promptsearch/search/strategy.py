@@ -1,7 +1,7 @@
-"""What a strategy is, and how strategies are found by name.
+"""What a strategy is: the contract of ask and tell.
 
 A strategy proposes prompts (`ask`) and learns from their losses (`tell`). The core keeps the books:
-best so far, budget, log, resume, selection. Random search is a few lines:
+best so far, budget, log, resume, selection. Random search is five lines:
 
     class Random(Strategy):
         def __init__(self, objective, *, seed):
