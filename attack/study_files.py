@@ -20,7 +20,10 @@ COMPARE = ["compare", "study.yaml", "--out", "out"]
 
 
 def finite(folder: Path, ran: Sequence[Ran]) -> str | None:
-    """A study that ended well says numbers, and losses are not below 0."""
+    """A study that ended well says numbers, and losses are not below 0.
+
+    A metric that failed has no value; the command names it.
+    """
     if ran[-1].code != 0:
         return None
     for path in sorted((folder / "out").glob("*/*/seed*/result.json")):
@@ -29,6 +32,8 @@ def finite(folder: Path, ran: Sequence[Ran]) -> str | None:
             for split in ("search", "select", "test"):
                 for name in ("loss", "metric"):
                     value = data[split].get(name, 0.0)
+                    if name == "metric" and value is None and "failed" in ran[-1].said:
+                        continue
                     if (
                         not isinstance(value, (int, float))
                         or not math.isfinite(value)

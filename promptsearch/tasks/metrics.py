@@ -70,7 +70,9 @@ def metric_function(metric: str) -> Callable[..., Any]:
     if ":" in metric:
         try:
             found = load_named(metric)
-        except Exception as error:  # a stranger's module may raise anything while it is imported
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # a stranger's module may raise anything
             raise TaskError(
                 f"the metric '{metric}' cannot be loaded: {type(error).__name__}: {error}"
             ) from error
@@ -112,7 +114,9 @@ def measure(
             warnings.simplefilter("ignore")  # a class may be without examples
             # The function gets copies, which it may change.
             found = function(np.array(labels, np.int64), np.array(predictions, np.int64))
-    except (Exception, SystemExit) as error:  # a stranger's function may do anything
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # a stranger's function may raise anything
         raise TaskError(f"the metric '{metric}' failed: {type(error).__name__}: {error}") from error
     try:
         number = math.nan if isinstance(found, (str, bytes, bytearray)) else float(found)

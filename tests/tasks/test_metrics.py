@@ -33,6 +33,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     [
         ("raise RuntimeError('no')", "the metric 'own:share' failed: RuntimeError: no"),
         ("raise SystemExit(3)", "the metric 'own:share' failed: SystemExit: 3"),
+        ("raise BaseException('no')", "the metric 'own:share' failed: BaseException: no"),
         ("return '0.5'", "the metric 'own:share' gave '0.5': expected a finite number"),
         ("return b'1'", "gave b'1': expected a finite number"),
         ("return None", "gave None: expected a finite number"),
