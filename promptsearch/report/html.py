@@ -11,9 +11,10 @@ from markupsafe import Markup
 
 from promptsearch.printable import printable
 from promptsearch.records.results import Results
+from promptsearch.records.signature import signature
 from promptsearch.report import lengths, notation, space, training, words
+from promptsearch.report.facts import facts, study_file
 from promptsearch.report.figures import by_length, colour, curves
-from promptsearch.report.signature import facts, signature, study_file
 from promptsearch.report.summary import TaskSummary, summarise
 
 

@@ -7,7 +7,9 @@ from collections.abc import Sequence
 from math import isnan
 
 from promptsearch.records.results import Model, Results, Run, Winner
+from promptsearch.records.signature import signature
 from promptsearch.report import lengths, space, training, words
+from promptsearch.report.facts import facts, study_file
 from promptsearch.report.notation import (
     COLUMNS,
     NO_EXPORT,
@@ -19,7 +21,6 @@ from promptsearch.report.notation import (
     visible,
     whole,
 )
-from promptsearch.report.signature import facts, signature, study_file
 from promptsearch.report.summary import Row, TaskSummary, summarise
 from promptsearch.statistics import Comparison, Interval
 
