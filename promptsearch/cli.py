@@ -346,6 +346,8 @@ def verify(
         f"largest difference {found.distance:.2g} nats per scored token "
         f"(allowed: {found.tolerance:.2g})"
     )
+    if found.signature:
+        _say(f"measured as {found.signature}")
     if not found.same:
         raise typer.Exit(1)
 
