@@ -16,7 +16,8 @@ from promptsearch.plain.yaml import read_yaml
 from promptsearch.printable import Terminal
 
 if TYPE_CHECKING:
-    from promptsearch.study.config import StrategyConfig, StudyConfig
+    from promptsearch.study.settings.strategy import StrategyConfig
+    from promptsearch.study.settings.study import StudyConfig
 
 #: The LM and the budget, in LM tokens, of a search without a study file.
 DEFAULT_MODEL = "smollm2-135m-instruct"

@@ -40,9 +40,9 @@ from promptsearch.search.plugins import make_strategy
 from promptsearch.search.proposer import Proposing, RemoteProposing
 from promptsearch.search.strategy import Access
 from promptsearch.study.calibration import Calibration, calibrate
-from promptsearch.study.config import StudyConfig
 from promptsearch.study.prepare import ArenaKey, Prepared, prepare
 from promptsearch.study.run import Arena, Run
+from promptsearch.study.settings.study import StudyConfig
 from promptsearch.tasks.task import Task
 
 #: Prompts in the call that shows what is shared.

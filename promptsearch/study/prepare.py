@@ -25,8 +25,11 @@ from promptsearch.search.pool import Pool, answer_tokens, listed_words, make_poo
 from promptsearch.search.pool_pruning import Pruning
 from promptsearch.search.proposer import LocalProposing, Proposing, RemoteProposing
 from promptsearch.search.strategy import Access, Strategy
-from promptsearch.study.config import EndpointConfig, PoolSource, StrategyConfig, StudyConfig
 from promptsearch.study.run import Arena, Run, scored_size
+from promptsearch.study.settings.model import EndpointConfig
+from promptsearch.study.settings.pool import PoolSource
+from promptsearch.study.settings.strategy import StrategyConfig
+from promptsearch.study.settings.study import StudyConfig
 from promptsearch.tasks.task import SPLITS, Example, Task
 from promptsearch.tasks.template import Kind
 

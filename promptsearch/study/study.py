@@ -38,10 +38,10 @@ from promptsearch.records.results import Run as Finished
 from promptsearch.records.sealed import read_record, write_record
 from promptsearch.search.books import Books
 from promptsearch.study.calibration import measure_noise
-from promptsearch.study.config import StudyConfig
 from promptsearch.study.prepare import Prepared, prepare
 from promptsearch.study.publish import export_again, export_winner, winner_of
 from promptsearch.study.run import Arena, Beginning, Run
+from promptsearch.study.settings.study import StudyConfig
 from promptsearch.tasks.task import Task
 
 log = logging.getLogger(__name__)
