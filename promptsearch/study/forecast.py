@@ -146,8 +146,11 @@ def _run_forecasts(prepared: Prepared, speeds: Mapping[ArenaKey, Calibration]) -
         key, source = _key(prepared, runs[0]), runs[0].source
         start = rehearsals[name[0], source.label] if source else None
         rehearsals[name] = rehearse(runs[0], len(runs), speeds[key], seen[key], start)
-    order = [(task.name, row.given.label) for task in prepared.tasks for row in prepared.rows]
-    return [rehearsals[name].forecast for name in order]
+    return [
+        rehearsals[task.name, entry.given.label].forecast
+        for task in prepared.tasks
+        for entry in prepared.entries
+    ]
 
 
 def _check_length(run: Run) -> None:

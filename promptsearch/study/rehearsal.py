@@ -83,8 +83,8 @@ def rehearse(
     """
     failing = partial(RunForecast, run.arena.task.name, run.label, runs)
     if start and start.winner is None:
-        error = f"the run that it starts from, '{start.forecast.label}', would fail"
-        return Rehearsal(failing(error=error))
+        reason = f"the run that it starts from, '{start.forecast.label}', would fail"
+        return Rehearsal(failing(error=reason))
     arena, scorer = run.arena, StandInScorer(run, calibration, seen)
     ledger, log = run.ledger(start.forecast.price if start else 0), _Log(scorer)
     proposing = run.proposing and StandInProposing(scorer, run.proposing, arena.space)
@@ -102,8 +102,8 @@ def rehearse(
     seconds = log.seconds
     finalists = [item.prompt for item in objective.finalists()]
     if not finalists:
-        error = "no prompt could be scored: give it a larger budget, or shorter prompts"
-        return Rehearsal(failing(error=error))
+        reason = "no prompt could be scored: give it a larger budget, or shorter prompts"
+        return Rehearsal(failing(error=reason))
     seconds += _end(arena, finalists, calibration.exact, scorer, ledger)
     if strategy.training is not None:  # what it is compared with
         empty = arena.bare.predict([TextPrompt("")], arena.everything("select"))

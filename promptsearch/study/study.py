@@ -196,11 +196,11 @@ class Study:
             "seeds": list(config.seeds),
             "score_on": config.score_on,
             "max_seconds": config.max_seconds,
-            "strategies": [row.given.label for row in prepared.rows],
+            "strategies": [entry.given.label for entry in prepared.entries],
             "families": {
-                row.given.label: row.family
-                for row in prepared.rows
-                if row.family != row.given.label
+                entry.given.label: entry.family
+                for entry in prepared.entries
+                if entry.family != entry.given.label
             },
             "tasks": {
                 task.name: _about_task(task, prepared.arena(task)) for task in prepared.tasks
