@@ -23,7 +23,7 @@ import promptsearch.search.plugins
 import promptsearch.study.study
 from promptsearch.cli import app
 from promptsearch.errors import ModelError
-from promptsearch.study.config import StudyConfig
+from promptsearch.study.settings.study import StudyConfig
 
 STUDY = """\
 model: a-model
