@@ -172,7 +172,7 @@ def prepare(
     exact = lm.to(torch.float32)
     exact.to(dtype).check(gradients=any(row.strategy.access is not Access.SCORES for row in rows))
     if isinstance(lm, LanguageModel):
-        lm.keep_spare()
+        lm.integrity.keep_spare()
     memory = exact.room() if config.memory is None else int(config.memory)
     arenas: dict[ArenaKey, Arena] = {}
     keys = {_arena_key(config, task, row) for task in tasks for row in rows}

@@ -258,11 +258,11 @@ class Arena:
         Returns:
             A function that raises `Tampered` where something has written to them in place.
         """
-        written = [model.versions for model in self._models()]
+        written = [model.integrity.versions for model in self._models()]
 
         def look() -> None:
             nonlocal written
-            if (now := [model.versions for model in self._models()]) != written:
+            if (now := [model.integrity.versions for model in self._models()]) != written:
                 self.check_untouched()
                 written = now
 
@@ -277,7 +277,7 @@ class Arena:
         try:
             self.check_unchanged()
         except ModelError as error:
-            whole = all(model.restore() for model in self._models())
+            whole = all(model.integrity.restore() for model in self._models())
             for scorer in (self.searching, self.bare, *self.exact.values()):
                 scorer.forget()
             advice = (
