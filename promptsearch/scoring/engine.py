@@ -150,6 +150,11 @@ class Engine:
     # The scorer's side, see `promptsearch.scoring.protocol.Scorer`.
 
     @property
+    def white_box(self) -> Engine:
+        """The engine itself: a model that is loaded here shows its inside."""
+        return self
+
+    @property
     def signature(self) -> str:
         """The name of all that a score depends on besides prompt and example.
 

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from promptsearch.errors import PromptSearchError, StrategyError, StudyError
+from promptsearch.errors import PromptSearchError, StudyError
 from promptsearch.models.endpoint import Completion
 from promptsearch.models.protocol import TextModel
 from promptsearch.models.weights import ModelWeights
@@ -33,11 +33,11 @@ from promptsearch.prompts.prompt import (
 from promptsearch.prompts.space import PromptSpace
 from promptsearch.records.log import RunLog
 from promptsearch.records.scores import Floats, Ids, Scores
-from promptsearch.scoring.protocol import price_of
-from promptsearch.search.books import FINALISTS, SELECTED
+from promptsearch.scoring.protocol import WhiteBox, price_of
 from promptsearch.search.loop import search
 from promptsearch.search.plugins import make_strategy
 from promptsearch.search.proposer import Proposing, RemoteProposing
+from promptsearch.search.ranking import FINALISTS, SELECTED
 from promptsearch.search.strategy import Access
 from promptsearch.study.calibration import Calibration, calibrate
 from promptsearch.study.config import StudyConfig
@@ -357,30 +357,16 @@ class _StandIn:
             self._engine.context,
             self._engine.lead,
         )
-        self.readings, self.passes, self.fits = (
-            self._engine.readings,
-            self._engine.passes,
-            self._engine.fits,
-        )
+        self.readings, self.fits = self._engine.readings, self._engine.fits
         self.examples, self.encode = self._engine.examples, self._engine.encode
-        self.demonstrations, self.keys_values = (
-            self._engine.demonstrations,
-            self._engine.keys_values,
-        )
+        self.demonstrations = self._engine.demonstrations
         self.seconds = self.asked = 0.0
         self.requests = 0
 
     @property
-    def embeddings(self) -> Tensor:
-        return self._engine.embeddings
-
-    @property
-    def prefix_shape(self) -> tuple[int, ...]:
-        return self._engine.prefix_shape
-
-    @property
-    def gated_shape(self) -> tuple[int, int, int]:
-        return self._engine.gated_shape
+    def white_box(self) -> _StandInWhiteBox | None:
+        known = self._engine.white_box
+        return None if known is None else _StandInWhiteBox(self, known)
 
     def score(self, prompts: Sequence[Prompt], examples: Ids) -> Scores:
         begin = time.perf_counter()
@@ -402,19 +388,13 @@ class _StandIn:
         metric = np.where(np.isnan(losses), np.nan, losses < np.log(2))
         return Scores(losses, metric, self._table(losses, examples), computed, failures)
 
-    @property
-    def weights(self) -> ModelWeights:
-        return self._engine.weights
-
-    def loss(self, numbers: Numbers, examples: Ids) -> Tensor:
+    def step(self, numbers: Numbers, examples: Ids, passes: tuple[float, float]) -> Tensor:
+        """What stands in for the loss of a step of training, with some gradient."""
         begin = time.perf_counter()
         tokens = int(self.context(examples).sum()) + len(examples) * length_of(numbers)
         speed = self._calibration.training
-        if speed is None:
-            raise StrategyError(
-                "it asks for gradients, but its class says that it needs scores only: set 'access'"
-            )
-        work = sum(self._engine.passes(numbers)) * tokens
+        assert speed is not None  # only strategies that train are handed a white box
+        work = sum(passes) * tokens
         self.seconds += speed.seconds(work) + self._calibration.search.token * self._first(examples)
         self._steps += 1
         mean = float(self._examples[examples].mean())
@@ -464,6 +444,38 @@ class _StandIn:
         drawn = self._examples + mean + rng.normal(0, calibration.residual, len(self._examples))
         losses: Floats = np.maximum(1e-6, drawn)
         return losses
+
+
+class _StandInWhiteBox:
+    """The inside of the LM, but for the losses: those come from the stand-in.
+
+    Args:
+        standin: The run's stand-in.
+        known: The white box that it stands for.
+    """
+
+    def __init__(self, standin: _StandIn, known: WhiteBox) -> None:
+        self._standin, self._known = standin, known
+        self.passes, self.keys_values = known.passes, known.keys_values
+
+    @property
+    def embeddings(self) -> Tensor:
+        return self._known.embeddings
+
+    @property
+    def prefix_shape(self) -> tuple[int, ...]:
+        return self._known.prefix_shape
+
+    @property
+    def gated_shape(self) -> tuple[int, int, int]:
+        return self._known.gated_shape
+
+    @property
+    def weights(self) -> ModelWeights:
+        return self._known.weights
+
+    def loss(self, numbers: Numbers, examples: Ids) -> Tensor:
+        return self._standin.step(numbers, examples, self.passes(numbers))
 
 
 class _StandInProposing:
