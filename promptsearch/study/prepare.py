@@ -151,7 +151,7 @@ def prepare(
         gradients=any(entry.strategy.access is not Access.SCORES for entry in entries)
     )
     if isinstance(lm, LanguageModel):
-        lm.keep_spare()
+        lm.integrity.keep_spare()
     memory = exact.room() if config.memory is None else int(config.memory)
     arenas, prunings = _build_arenas(config, tasks, entries, exact, dtype, memory)
     proposing = load_proposer(config, exact, dtype)

@@ -52,10 +52,10 @@ from promptsearch.records.run import (
     WinnerRecord,
 )
 from promptsearch.scoring.layout import begins_row, prompt_texts
-from promptsearch.scoring.protocol import Scorer, price_of
+from promptsearch.scoring.protocol import Scorer, inside, price_of
 from promptsearch.scoring.scorer import SplitScorer, make_scorer
 from promptsearch.search.bill import check_bill
-from promptsearch.search.books import FINALISTS, SELECTED, Books, books_of
+from promptsearch.search.books import Books, books_of
 from promptsearch.search.calling import same_generators, strangers_code
 from promptsearch.search.diagnosis import Training, diagnose
 from promptsearch.search.loop import search
@@ -63,7 +63,8 @@ from promptsearch.search.objective import Objective
 from promptsearch.search.plugins import make_strategy
 from promptsearch.search.pool import Pool
 from promptsearch.search.proposer import Proposing
-from promptsearch.search.strategy import Strategy
+from promptsearch.search.ranking import FINALISTS, SELECTED
+from promptsearch.search.strategy import Access, Strategy
 from promptsearch.tasks.metrics import measure, metric_function, shares
 from promptsearch.tasks.task import SPLITS, Split, Task
 from promptsearch.tasks.template import Kind, Template
@@ -168,7 +169,7 @@ class Arena:
             lm.decode,
             slots=bound.slots,
             first=first,
-            embeddings=lambda: searching.embeddings,
+            embeddings=lambda: inside(searching, "embeddings").embeddings,
         )
         return Arena(
             task, lm, dtype, template, space, searching, exact, scored_size(task, score_on), pool
@@ -207,19 +208,19 @@ class Arena:
         if self.template.kind == "weights":
             return [Weights({})] * count
         if self.template.kind == "gated":
-            layers, heads, width = self.exact["search"].gated_shape
+            layers, heads, width = inside(self.exact["search"], "layers").gated_shape
             shape = (count, self.space.length, layers, width)
             vectors = torch.from_numpy(rng.normal(size=shape)).float()
             return [GatedPrompt(some, torch.full((layers, heads), 0.1)) for some in vectors]
         hard = self.space.sample(rng, count)
         if self.template.kind == "slots":
             return hard
+        white_box = inside(self.exact["search"], "embeddings, keys and values")
         if self.template.kind == "tuned":
             return [
-                TunedPrompt({VECTORS: self.exact["search"].embeddings[list(prompt.ids)]})
-                for prompt in hard
+                TunedPrompt({VECTORS: white_box.embeddings[list(prompt.ids)]}) for prompt in hard
             ]
-        return [PrefixPrompt(self.exact["search"].keys_values(prompt.ids)) for prompt in hard]
+        return [PrefixPrompt(white_box.keys_values(prompt.ids)) for prompt in hard]
 
     def everything(self, split: str) -> Ids:
         """Ids of all examples of a split."""
@@ -269,11 +270,11 @@ class Arena:
         Returns:
             A function that raises `Tampered` where something has written to them in place.
         """
-        written = [model.versions for model in self._models()]
+        written = [model.integrity.versions for model in self._models()]
 
         def look() -> None:
             nonlocal written
-            if (now := [model.versions for model in self._models()]) != written:
+            if (now := [model.integrity.versions for model in self._models()]) != written:
                 self.check_untouched()
                 written = now
 
@@ -288,7 +289,7 @@ class Arena:
         try:
             self.check_unchanged()
         except ModelError as error:
-            whole = all(model.restore() for model in self._models())
+            whole = all(model.integrity.restore() for model in self._models())
             for scorer in (self.searching, self.bare, *self.exact.values()):
                 scorer.forget()
             advice = (
@@ -377,6 +378,7 @@ class Run:
             seconds=self.seconds,
             race=self.race,
             finalists=finalists,
+            white_box=self.strategy.access is not Access.SCORES,
             **more,
         )
 
@@ -475,7 +477,7 @@ class Run:
     ) -> tuple[RunRecord, Prompt]:
         """Select among the best, and look at the test split once."""
         arena, log, ledger, stage = self.arena, books.log, books.ledger, books.calls.stage
-        finalists = books.finalists()
+        finalists = list(books.ranking)
         if not finalists:
             raise StudyError(
                 f"no prompt could be scored. The search ended because: {stopped}. "
@@ -659,7 +661,7 @@ def describe(arena: Arena, prompt: Prompt) -> dict[str, Any]:
         gates = f"gates up to {float(prompt.gates.abs().max()):.2g}"
         return {**data, "text": f"[{length} vectors in each of the top {layers} layers, {gates}]"}
     embeddings = torch.nn.functional.normalize(
-        arena.exact["search"].embeddings.float().cpu(), dim=-1
+        inside(arena.exact["search"], "embeddings").embeddings.float().cpu(), dim=-1
     )
     cosines, ids = (torch.nn.functional.normalize(prompt.vectors, dim=-1) @ embeddings.T).max(
         -1

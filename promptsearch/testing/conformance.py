@@ -33,7 +33,8 @@ from promptsearch.search.plugins import make_strategy
 from promptsearch.search.strategy import Access, Ask, Strategy
 from promptsearch.study.settings.strategy import RESERVED
 from promptsearch.testing.doors import doors
-from promptsearch.testing.planted import Kind, PlantedScorer
+from promptsearch.testing.landscape import Kind
+from promptsearch.testing.planted import PlantedScorer
 from promptsearch.testing.rerun import DyingLog, Killed, Trace, trace
 
 

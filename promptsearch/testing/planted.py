@@ -144,6 +144,11 @@ class PlantedScorer:
 
     # What Objective asks of a scorer.
 
+    @property
+    def white_box(self) -> PlantedScorer:
+        """The landscape itself: it has gradients."""
+        return self
+
     def length(self, prompt: Prompt) -> int:
         """Tokens of a prompt: its ids, words or vectors."""
         if isinstance(prompt, TextPrompt):

@@ -97,7 +97,7 @@ def shared_as(engine, way):
     "answers", [("bad", "good"), ("bad", "very good indeed", "very bad"), None]
 )
 def test_all_plans_give_the_losses_of_one_row_at_a_time(lm, template, answers, monkeypatch):
-    assert lm.trees, "the tiny models can all share"
+    assert lm.passes.trees, "the tiny models can all share"
     prompts = make_prompts(lm, 3 if template != AROUND else 5)
     monkeypatch.setitem(
         plan.PASS_TOKENS, "cpu", 1
@@ -155,7 +155,7 @@ def test_a_model_that_cannot_share_is_scored_row_by_row_and_that_is_said_once(ca
             )
             for _ in range(2)
         ]
-    assert not stranger.trees
+    assert not stranger.passes.trees
     assert [r.message for r in caplog.records if "rows cannot share" in r.message].__len__() == 1
     assert (
         np.abs(found[0].losses - expected.losses).max() < 1e-5
@@ -167,7 +167,7 @@ def test_windows_that_cannot_be_read_are_found_out():
     """A model that limits its attention by a mask alone, and tells the attention nothing of it."""
     model, tokenizer = tiny_model("llama")
     model.config.sliding_window = 4
-    assert not LanguageModel(model, tokenizer).trees
+    assert not LanguageModel(model, tokenizer).passes.trees
 
 
 def test_inputs_before_the_prompt_are_computed_once_and_kept(llama):
@@ -185,7 +185,7 @@ def test_inputs_before_the_prompt_are_computed_once_and_kept(llama):
 
 def test_memory_for_half_of_the_inputs_keeps_what_fits_beside_the_others(llama):
     lead = make_engine(llama, BEHIND).lead(EVERYTHING)
-    each = llama.values * 4
+    each = llama.passes.values * 4
     engine = make_engine(llama, BEHIND, memory=int(lead[:6].sum()) * each, keep=True)
     prompts = make_prompts(llama, 3)[3:6]
     first, again = (engine.score(prompts, EVERYTHING) for _ in range(2))
@@ -250,7 +250,7 @@ def test_choices_of_several_tokens_share_their_context(llama):
 def test_out_of_memory_halves_the_passes_and_goes_on(llama, monkeypatch, caplog):
     prompts = make_prompts(llama, 3)
     expected = make_engine(llama, FRONT).score(prompts, EVERYTHING)
-    real, sizes = llama.hidden, []
+    real, sizes = llama.passes.hidden, []
 
     def small(embedded, forest):
         if len(embedded) > 60:
@@ -258,13 +258,13 @@ def test_out_of_memory_halves_the_passes_and_goes_on(llama, monkeypatch, caplog)
         sizes.append(len(embedded))
         return real(embedded, forest)
 
-    monkeypatch.setattr(llama, "hidden", small)
+    monkeypatch.setattr(llama.passes, "hidden", small)
     with caplog.at_level(logging.WARNING):
         found = make_engine(llama, FRONT).score(prompts, EVERYTHING)
     assert np.abs(found.losses - expected.losses).max() < 1e-5 and max(sizes) <= 60
     assert "out of memory: from now on passes of" in caplog.text
     monkeypatch.setattr(
-        llama,
+        llama.passes,
         "hidden",
         lambda embedded, forest: (_ for _ in ()).throw(torch.OutOfMemoryError("out of memory")),
     )
