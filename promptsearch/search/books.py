@@ -20,16 +20,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from promptsearch.errors import BudgetExhausted, RecordError, StrategyError
-from promptsearch.prompts.prompt import (
-    HardPrompt,
-    NamedPrompt,
-    Prompt,
-    RowsPrompt,
-    TunedPrompt,
-    kind_of,
-    own_copy,
-    shapes_for,
-)
+from promptsearch.prompts.kinds import own_copy
+from promptsearch.prompts.prompt import Prompt
 from promptsearch.prompts.space import PromptSpace
 from promptsearch.records.cache import ScoreCache
 from promptsearch.records.ledger import Ledger
@@ -139,7 +131,7 @@ class Books:
         # A strategy may change the prompts that it holds.
         prompts = [own_copy(prompt) for prompt in prompts]
         for prompt in prompts:
-            self._check(prompt)
+            prompt.check(self.space, self.scorer)
         new = {p.key: p for p in prompts if (p.key, group) not in self._rows}
         if self.seconds is not None and self.log.seconds > self.seconds and not self.log.replaying:
             raise self._time_over()
@@ -246,20 +238,6 @@ class Books:
         self._free = saved["free"]
 
     # Private.
-
-    def _check(self, prompt: Prompt) -> None:
-        if isinstance(prompt, HardPrompt):
-            self.space.check(prompt)
-        elif isinstance(prompt, NamedPrompt):
-            self.scorer.weights.check(prompt.weights)
-        if isinstance(prompt, RowsPrompt | TunedPrompt):
-            found = tuple(tuple(prompt.tensors[name].shape) for name in prompt.shapes)
-            expected = shapes_for(kind_of(type(prompt)), found, self.space.length, self.scorer)
-            if found != expected:
-                shapes = [" and ".join(map(str, some)) for some in (expected, found)]
-                raise StrategyError(
-                    f"a {prompt.kind} prompt here has shape {shapes[0]}, got {shapes[1]}"
-                )
 
     def _checked(self, examples: ArrayLike) -> Ids:
         """The ids of search examples as an array, checked because a stranger's code chose them."""

@@ -26,7 +26,10 @@ from torch import Tensor, nn
 
 from promptsearch.errors import BudgetExhausted, Diverged, StrategyError
 from promptsearch.models.optimizers import adafactor
-from promptsearch.prompts.prompt import Numbers, Prompt, SoftPrompt, Trained, length_of, tensors_of
+from promptsearch.prompts.numbers import Numbers, leaves_of, length_of, tensors_of
+from promptsearch.prompts.prompt import Prompt
+from promptsearch.prompts.soft import SoftPrompt
+from promptsearch.prompts.trained import TrainedPrompt
 from promptsearch.records.scores import Evaluation, Ids
 from promptsearch.search.diagnosis import Training
 from promptsearch.search.learning_rate import find_rate
@@ -153,7 +156,7 @@ class TrainedStrategy(Strategy):
             made: The numbers that the encoder returned.
         """
         (kind,) = self.proposes
-        prompt: Trained = kind(made) if isinstance(made, Mapping) else kind(*tensors_of(made))
+        prompt: TrainedPrompt = kind(made) if isinstance(made, Mapping) else kind(*tensors_of(made))
         return prompt
 
     def shares(self) -> Mapping[nn.Module, float]:
@@ -310,7 +313,7 @@ class TrainedStrategy(Strategy):
         made = self._encoder()
         # The encoder is passed once, whatever the number of parts: their gradients are added up at
         # its output.
-        numbers = _leaves(made)
+        numbers = leaves_of(made)
         mean = 0.0
         for part in np.array_split(ids, self._accumulate):
             loss = self.objective.loss(numbers, part) * (len(part) / len(ids))
@@ -395,16 +398,6 @@ class NamedTensors(nn.Module):
     def forward(self) -> dict[str, Tensor]:
         """The parameters by name."""
         return dict(zip(self._names, self.tensors, strict=True))
-
-
-def _leaves(made: Numbers) -> Numbers:
-    """The same numbers as leaves, at which gradients stop."""
-    if isinstance(made, Mapping):
-        return {name: tensor.detach().requires_grad_() for name, tensor in made.items()}
-    if isinstance(made, Tensor):
-        return made.detach().requires_grad_()
-    vectors, gates = made
-    return vectors.detach().requires_grad_(), gates.detach().requires_grad_()
 
 
 @contextmanager

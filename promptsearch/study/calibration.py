@@ -11,17 +11,10 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import numpy as np
-import torch
 from torch import Tensor
 
-from promptsearch.prompts.prompt import (
-    GatedPrompt,
-    NamedPrompt,
-    Numbers,
-    PrefixPrompt,
-    Prompt,
-    length_of,
-)
+from promptsearch.prompts.numbers import length_of, mapped
+from promptsearch.prompts.prompt import Prompt
 from promptsearch.records.results import Noise
 from promptsearch.records.scores import Floats, Ids
 from promptsearch.scoring.scorer import SplitScorer
@@ -164,20 +157,7 @@ def _training(arena: Arena) -> Speed:
     """
     engine = arena.searching
     first = arena.samples(np.random.default_rng(2), 1)[0]
-    numbers: Numbers
-    if isinstance(first, NamedPrompt):
-        weights = engine.weights
-        # From the lowest layer up, a gradient crosses all.
-        lowest = {name: weights.tensors[name] for name in weights.below([weights.layers[0]])}
-        numbers = {name: _leaf(tensor) for name, tensor in {**lowest, **first.tensors}.items()}
-    elif isinstance(first, GatedPrompt):
-        numbers = _leaf(first.rows), _leaf(first.gates)
-    else:
-        numbers = _leaf(
-            first.rows
-            if isinstance(first, PrefixPrompt)
-            else engine.embeddings[torch.tensor(first.ids)]
-        )
+    numbers = mapped(first.to_train(engine), _leaf)
     passes = sum(engine.passes(numbers))
 
     def step(ids: Ids) -> None:

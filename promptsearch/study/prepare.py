@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,8 +16,12 @@ from promptsearch.models.endpoint import Endpoint
 from promptsearch.models.protocol import TextModel
 from promptsearch.models.remote import ServedModel
 from promptsearch.models.tokens import Tokens
-from promptsearch.prompts.prompt import HardPrompt, RowsPrompt, TextPrompt, TunedPrompt, kind_of
+from promptsearch.prompts.hard import HardPrompt
+from promptsearch.prompts.kinds import placement_of
+from promptsearch.prompts.prompt import Prompt
+from promptsearch.prompts.text import TextPrompt
 from promptsearch.scoring.chat_template import render
+from promptsearch.scoring.kinds import PLACINGS
 from promptsearch.scoring.scorer import loaded
 from promptsearch.search.options import check_options
 from promptsearch.search.plugins import find_strategy
@@ -27,8 +31,8 @@ from promptsearch.search.proposer import LocalProposing, Proposing, RemotePropos
 from promptsearch.search.strategy import Access, Strategy
 from promptsearch.study.config import EndpointConfig, PoolSource, StrategyConfig, StudyConfig
 from promptsearch.study.run import Arena, Run, scored_size
+from promptsearch.tasks.placement import Kind
 from promptsearch.tasks.task import SPLITS, Example, Task
-from promptsearch.tasks.template import Kind
 
 log = logging.getLogger(__name__)
 
@@ -177,7 +181,7 @@ def prepare(
     arenas: dict[ArenaKey, Arena] = {}
     keys = {_arena_key(config, task, row) for task in tasks for row in rows}
     keeping = sum(
-        kind in ("slots", "gated") for _, _, kind in keys
+        PLACINGS[kind].keeps for _, _, kind in keys
     )  # nothing of a row stays the same below others
     share = memory // max(1, keeping)  # all of them keep what they computed until the study ends
     prunings: dict[str, Pruning] = {}
@@ -251,8 +255,8 @@ def _names_words(config: StudyConfig, task: Task, lm: TextModel) -> bool:
 
 
 def _arena_key(config: StudyConfig, task: Task, row: Row) -> ArenaKey:
-    apart = [kind for kind in map(kind_of, row.strategy.proposes) if kind != "slots"]
-    return task.name, row.given.length or config.lengths[0], apart[0] if apart else "slots"
+    length = row.given.length or config.lengths[0]
+    return task.name, length, placement_of(row.strategy.proposes)
 
 
 def _rows(config: StudyConfig) -> list[Row]:
@@ -264,9 +268,8 @@ def _rows(config: StudyConfig) -> list[Row]:
     rows = []
     for place, given in enumerate(config.strategies):
         strategy = _found(config, place, given)
-        sized = any(
-            issubclass(kind, (HardPrompt, RowsPrompt, TunedPrompt)) for kind in strategy.proposes
-        )
+        proposed: Iterable[type[Prompt]] = strategy.proposes
+        sized = any(kind.sized for kind in proposed)
         if isinstance(config.length, int) or given.length is not None:
             rows.append(Row(given, strategy, given.label))
         elif not sized:

@@ -18,14 +18,10 @@ from promptsearch.errors import EndpointDown, ExportError, ModelError, PromptErr
 from promptsearch.export.certificate import PROBE
 from promptsearch.export.saved import SavedPrompt, load_prompt, no_export, write_saved
 from promptsearch.files import remove
-from promptsearch.prompts.prompt import (
-    HardPrompt,
-    Prompt,
-    TextPrompt,
-    TrainedPrompt,
-    prompt_from_json,
-    save_trained,
-)
+from promptsearch.prompts.hard import HardPrompt
+from promptsearch.prompts.kinds import prompt_from_json
+from promptsearch.prompts.prompt import Prompt
+from promptsearch.prompts.text import TextPrompt
 from promptsearch.records.sealed import read_record, write_record
 from promptsearch.scoring.layout import prompt_texts
 from promptsearch.statistics import Sample, interval
@@ -63,8 +59,7 @@ def export_winner(
     except (ExportError, PromptError, ModelError, TemplateError) as error:
         log.error("%s, seed %d has %s", result["label"], result["seed"], no_export(error))
         remove(best)  # nothing there may be mistaken for an export
-        if isinstance(winner, TrainedPrompt):
-            save_trained(winner, kept / f"{winner.key}.safetensors")
+        winner.save(kept)
         return {"export": {"error": str(error)}, "bytes": _bytes(kept, result["winner"]["text"])}
     remove(kept)
     return {"export": None, "bytes": _bytes(best, result["winner"]["text"])}

@@ -22,7 +22,9 @@ from promptsearch.files import opened, write_aside
 from promptsearch.models import LanguageModel
 from promptsearch.models.weights import ModelWeights
 from promptsearch.plain.json import parse_json
-from promptsearch.prompts.prompt import HardPrompt, Numbers, Prompt
+from promptsearch.prompts.hard import HardPrompt
+from promptsearch.prompts.numbers import Numbers
+from promptsearch.prompts.prompt import Prompt
 from promptsearch.prompts.space import PromptSpace
 from promptsearch.records.ledger import Ledger
 from promptsearch.records.log import read_log
@@ -203,7 +205,7 @@ class TableScorer:
 
     def length(self, prompt: Prompt) -> int:
         """Tokens of a prompt."""
-        return len(prompt.ids) if isinstance(prompt, HardPrompt) else self.space.length
+        return self.space.length if prompt.length is None else prompt.length
 
     def fits(self, prompt: Prompt) -> bool:
         """There is no context to be longer than."""
