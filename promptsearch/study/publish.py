@@ -18,7 +18,6 @@ from promptsearch.errors import EndpointDown, ExportError, ModelError, PromptErr
 from promptsearch.export.certificate import PROBE
 from promptsearch.export.saved import SavedPrompt, load_prompt, no_export, write_saved
 from promptsearch.files import remove
-from promptsearch.prompts.hard import HardPrompt
 from promptsearch.prompts.kinds import prompt_from_json
 from promptsearch.prompts.prompt import Prompt
 from promptsearch.prompts.text import TextPrompt
@@ -138,7 +137,7 @@ def export_best(arena: Arena, winner: Prompt, result: Mapping[str, Any], folder:
 
 def _as_text(winner: Prompt, arena: Arena) -> Prompt:
     """What a server was sent of a prompt; the ids of its words mean nothing but in the study."""
-    if not isinstance(winner, HardPrompt):
+    if winner.length is None:  # it is text already
         return winner
     texts = prompt_texts(arena.template, arena.lm, winner)
     slots = arena.template.slots

@@ -108,7 +108,7 @@ class TableScorer:
         lines = [line for line in log if line["stage"] == "search"]
         again = next((line for line in log if line["stage"] == "rescore"), None)
         ids = np.array(
-            [data["ids"] for line in lines for data in line["prompts"] if data["kind"] == "hard"],
+            [data["ids"] for line in lines for data in line["prompts"] if "ids" in data],
             dtype=np.int64,
         )
         if not lines or again is None or any(line["examples"] != "score_on" for line in lines):
