@@ -36,12 +36,13 @@ from promptsearch.records.load import RESULT, RUN, STUDY, load_run, load_setting
 from promptsearch.records.provenance import machine, own_version, versions
 from promptsearch.records.results import Run as Finished
 from promptsearch.records.sealed import read_record, write_record
+from promptsearch.records.signature import short_signature
 from promptsearch.search.books import Books
 from promptsearch.study.calibration import measure_noise
-from promptsearch.study.config import StudyConfig
 from promptsearch.study.prepare import Prepared, prepare
 from promptsearch.study.publish import export_again, export_winner, winner_of
 from promptsearch.study.run import Arena, Beginning, Run
+from promptsearch.study.settings.study import StudyConfig
 from promptsearch.tasks.task import Task
 
 log = logging.getLogger(__name__)
@@ -196,11 +197,11 @@ class Study:
             "seeds": list(config.seeds),
             "score_on": config.score_on,
             "max_seconds": config.max_seconds,
-            "strategies": [row.given.label for row in prepared.rows],
+            "strategies": [entry.given.label for entry in prepared.entries],
             "families": {
-                row.given.label: row.family
-                for row in prepared.rows
-                if row.family != row.given.label
+                entry.given.label: entry.family
+                for entry in prepared.entries
+                if entry.family != entry.given.label
             },
             "tasks": {
                 task.name: _about_task(task, prepared.arena(task)) for task in prepared.tasks
@@ -331,6 +332,7 @@ class Study:
 
         try:
             result, winner = run.execute(cache, listener, start)
+            result["signature"] = short_signature(self._shared, result["task"], run.bill)
             result |= export_winner(run.arena, winner, result, run.folder)
         except (
             RecordError,
