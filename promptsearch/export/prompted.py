@@ -32,7 +32,7 @@ from promptsearch.scoring.forward import run
 from promptsearch.scoring.joints import check_answers
 from promptsearch.scoring.layout import Tokens
 from promptsearch.scoring.packing import pack
-from promptsearch.scoring.ready import Compiled, Row, compile_prompts, fields_of
+from promptsearch.scoring.ready import Compiled, InputRow, compile_prompts, fields_of
 from promptsearch.scoring.sharing import PASS_TOKENS
 from promptsearch.scoring.tree import grow
 from promptsearch.tasks.fields import place_of, text_in
@@ -87,7 +87,7 @@ class _Input(NamedTuple):
     place: str
     given: Mapping[str, Any]
     saved: Found
-    row: Row
+    row: InputRow
 
 
 class PromptedModel:
@@ -290,7 +290,7 @@ class PromptedModel:
                 found.update(zip(places, nats, strict=True))
         return [found[i] for i in range(len(inputs))]
 
-    def _pass(self, rows: Sequence[Row], answers: Sequence[Sequence[Tokens]]) -> list[Tensor]:
+    def _pass(self, rows: Sequence[InputRow], answers: Sequence[Sequence[Tokens]]) -> list[Tensor]:
         lm = self._lm
         paths = [
             [(*row.ids, *answer[:-1]) for answer in some]
@@ -393,7 +393,7 @@ def _place(each: _Input) -> int:
     return names.index(answer.strip())
 
 
-def _passes(rows: Sequence[Row], sizes: Sequence[int], limit: int) -> Iterator[list[int]]:
+def _passes(rows: Sequence[InputRow], sizes: Sequence[int], limit: int) -> Iterator[list[int]]:
     """Groups of rows with similar prompts and sizes, each as large as one pass takes.
 
     The longest come first.

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from promptsearch.records.scores import Ids as ExampleIds
 from promptsearch.scoring.kinds import Placed, Sharing, Slots
-from promptsearch.scoring.rows import Rows
+from promptsearch.scoring.rows import TokenRows
 from promptsearch.scoring.split_layout import SplitLayout
 
 
@@ -31,14 +31,14 @@ class Beginnings:
     def __init__(
         self,
         full: SplitLayout,
-        rows: Rows,
+        rows: TokenRows,
         lay_out: Callable[[Slots], SplitLayout] | None,
-        make: Callable[[SplitLayout], Rows],
+        make: Callable[[SplitLayout], TokenRows],
     ) -> None:
         self._full = full, rows
         self._lay_out = lay_out
         self._make = make
-        self._others: dict[tuple[bool, ...], tuple[SplitLayout, Rows]] = {}
+        self._others: dict[tuple[bool, ...], tuple[SplitLayout, TokenRows]] = {}
 
     def layout(self, slots: Slots) -> SplitLayout:
         """The layouts for a prompt.
@@ -51,8 +51,8 @@ class Beginnings:
     def compute(
         self, placed: Placed, examples: ExampleIds, sharing: Sharing | None
     ) -> tuple[Tensor, ExampleIds, int]:
-        """The same as `Rows.compute` returns; prompts whose rows begin alike go together."""
-        together: dict[Rows, list[int]] = {}
+        """The same as `TokenRows.compute` returns; prompts whose rows begin alike go together."""
+        together: dict[TokenRows, list[int]] = {}
         for i, slots in enumerate(placed.slots):
             together.setdefault(self._of(slots)[1], []).append(i)
         if len(together) == 1:
@@ -68,7 +68,7 @@ class Beginnings:
             sum(computed for _, _, computed in found),
         )
 
-    def _of(self, slots: Slots) -> tuple[SplitLayout, Rows]:
+    def _of(self, slots: Slots) -> tuple[SplitLayout, TokenRows]:
         filled = tuple(map(bool, slots))
         if self._lay_out is None or all(filled):
             return self._full

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from promptsearch.errors import Diverged, PromptSearchError, TemplateError
+from promptsearch.errors import Diverged, TemplateError
 from promptsearch.models import LanguageModel
 from promptsearch.models.weights import ModelWeights
 from promptsearch.prompts.numbers import Numbers
@@ -24,9 +24,8 @@ from promptsearch.prompts.space import PromptSpace
 from promptsearch.records.scores import Ids as ExampleIds
 from promptsearch.records.scores import Scores
 from promptsearch.scoring.forward import keys_values
-from promptsearch.scoring.joints import broken_joint, check_answers, check_joints
+from promptsearch.scoring.joints import check_answers, check_joints
 from promptsearch.scoring.kinds import attending, passes_of
-from promptsearch.scoring.layout import slots_of
 from promptsearch.scoring.losses import Losses
 from promptsearch.scoring.sharing import Prediction
 from promptsearch.scoring.tree import Path
@@ -90,10 +89,7 @@ class Engine:
 
     def length(self, prompt: Prompt) -> int:
         """The number of tokens that the prompt puts into the slots."""
-        self._losses.check(prompt)
-        if prompt.length is not None:
-            return prompt.length
-        return sum(map(len, slots_of(self._template, self._lm, prompt)))
+        return self._losses.length(prompt)
 
     def fits(self, prompt: Prompt) -> bool:
         """Whether the model's context holds the longest example with this prompt.
@@ -124,7 +120,7 @@ class Engine:
         return np.ones(len(examples), dtype=np.int64)
 
     def check_joints(self, space: PromptSpace) -> None:
-        """Check law 2 on all examples, see `promptsearch.scoring.layout`.
+        """Check law 2 on all examples, see `promptsearch.scoring.joints`.
 
         Args:
             space: The hard prompts.
@@ -195,7 +191,7 @@ class Engine:
         """
         failures: dict[int, str] = {}
         for i, prompt in enumerate(prompts):
-            if prompt.length is None and (fault := self._fault(prompt, examples)):
+            if prompt.length is None and (fault := self._losses.fault(prompt, examples)):
                 failures[i] = fault
         good = [i for i in range(len(prompts)) if i not in failures]
         shape = (len(prompts), len(examples))
@@ -290,31 +286,6 @@ class Engine:
         self._rows.memory.forget()
 
     # Private.
-
-    def _fault(self, prompt: Prompt, examples: ExampleIds) -> str | None:
-        """The reason why a prompt that may have any length cannot be scored, or None."""
-        try:
-            prompt.fill(self._template)
-            self._layout.check_length(self.length(prompt))
-        except PromptSearchError as error:
-            return str(error)
-        slots = slots_of(self._template, self._lm, prompt)
-        layouts = self._losses.begun.layout(slots).layouts
-        for e in examples:
-            example = self._split.examples[e]
-            if not layouts[e].join(slots):
-                return (
-                    f"nothing stands before the answer of {self._split.name} example {e}: "
-                    "the model needs at least one token"
-                )
-            answers = (
-                self._choices if self._choices is not None else (example.answer, *example.aliases)
-            )
-            if fault := broken_joint(
-                self._template, self._lm, example, layouts[e], prompt, answers
-            ):
-                return f"the {prompt.shown} does not join with the template: {fault}"
-        return None
 
     def _surroundings(self) -> tuple[object, ...]:
         """All that a score depends on, besides the weights as they are now."""

@@ -12,15 +12,17 @@ from contextlib import nullcontext
 import numpy as np
 import torch
 
-from promptsearch.errors import PromptError
+from promptsearch.errors import PromptError, PromptSearchError
 from promptsearch.models import LanguageModel
 from promptsearch.prompts.numbers import VECTORS, Numbers
 from promptsearch.prompts.prompt import Prompt
 from promptsearch.records.scores import Ids as ExampleIds
 from promptsearch.scoring.answers import Graded, grade_choices, grade_texts
 from promptsearch.scoring.beginnings import Beginnings
+from promptsearch.scoring.joints import broken_joint
 from promptsearch.scoring.kinds import PLACINGS, Placed, Sharing, place, place_numbers
-from promptsearch.scoring.rows import Rows
+from promptsearch.scoring.layout import slots_of
+from promptsearch.scoring.rows import TokenRows
 from promptsearch.scoring.split_layout import SplitLayout
 from promptsearch.scoring.tree import Path
 from promptsearch.tasks.task import Split
@@ -55,15 +57,15 @@ class Losses:
         memory: int | None,
         keep: bool,
     ) -> None:
-        self._lm, self._template, self._choices = lm, template, choices
+        self._lm, self._template, self._split, self._choices = lm, template, split, choices
         self._right = np.array([-1 if e.choice is None else e.choice for e in split.examples])
         self.placing = placing = PLACINGS[template.kind]
         self.layout = layout = SplitLayout(template, lm, split, choices)
         if placing.given:
             _ = lm.prefix_shape  # a model that takes no prefix says so before anything is scored
 
-        def make(layout: SplitLayout, keep: bool = False) -> Rows:
-            return Rows(
+        def make(layout: SplitLayout, keep: bool = False) -> TokenRows:
+            return TokenRows(
                 lm,
                 layout.layouts,
                 placing,
@@ -91,6 +93,47 @@ class Losses:
                 f"under this template {self.placing.noun} are scored, got a {type(prompt).__name__}"
             )
         self._check_fit(prompt.misfit(self._template.length, self._lm))
+
+    def length(self, prompt: Prompt) -> int:
+        """The number of tokens that a prompt puts into the slots.
+
+        Raises:
+            PromptError: The template takes no such prompt, or one of another shape.
+        """
+        self.check(prompt)
+        if prompt.length is not None:
+            return prompt.length
+        return sum(map(len, slots_of(self._template, self._lm, prompt)))
+
+    def fault(self, prompt: Prompt, examples: ExampleIds) -> str | None:
+        """The reason why a prompt that may have any length cannot be scored, or None.
+
+        Args:
+            prompt: A prompt whose length only the tokenizer knows.
+            examples: Ids, shape `(examples,)`.
+        """
+        try:
+            prompt.fill(self._template)
+            self.layout.check_length(self.length(prompt))
+        except PromptSearchError as error:
+            return str(error)
+        slots = slots_of(self._template, self._lm, prompt)
+        layouts = self.begun.layout(slots).layouts
+        for e in examples:
+            example = self._split.examples[e]
+            if not layouts[e].join(slots):
+                return (
+                    f"nothing stands before the answer of {self._split.name} example {e}: "
+                    "the model needs at least one token"
+                )
+            answers = (
+                self._choices if self._choices is not None else (example.answer, *example.aliases)
+            )
+            if fault := broken_joint(
+                self._template, self._lm, example, layouts[e], prompt, answers
+            ):
+                return f"the {prompt.shown} does not join with the template: {fault}"
+        return None
 
     def placed(self, prompts: Sequence[Prompt]) -> Placed:
         """The prompts, ready to go through the LM.

@@ -27,7 +27,7 @@ from promptsearch.tasks.task import Example
 from promptsearch.tasks.template import Template
 
 
-class Row(NamedTuple):
+class InputRow(NamedTuple):
     """An input under its prompt, up to the answer.
 
     Args:
@@ -67,7 +67,7 @@ class Compiled:
     trunk: Tensor
     owner: int = 0
 
-    def row(self, lm: LanguageModel, fields: Mapping[str, Any]) -> Row:
+    def row(self, lm: LanguageModel, fields: Mapping[str, Any]) -> InputRow:
         """An input below the prompt.
 
         Args:
@@ -83,11 +83,11 @@ class Compiled:
         if not ids:
             raise PromptError("no token stands before the answer: the model needs at least one")
         if not lm.trees:
-            return Row(self.trunk, tuple(ids), self.owner)
+            return InputRow(self.trunk, tuple(ids), self.owner)
         # With an empty input the answer is predicted from the last token above, which runs again.
         if len(ids) == len(self.above):
-            return Row(self.trunk[:-1], tuple(ids[-1:]), self.owner)
-        return Row(self.trunk, tuple(ids[len(self.above) :]), self.owner)
+            return InputRow(self.trunk[:-1], tuple(ids[-1:]), self.owner)
+        return InputRow(self.trunk, tuple(ids[len(self.above) :]), self.owner)
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ class Library:
         """The gated prompts, for the trees of a pass.
 
         Args:
-            owners: The owner of each tree, see `Row`.
+            owners: The owner of each tree, see `InputRow`.
         """
         return None if self.adaption is None else self.adaption.of(owners)
 

@@ -48,7 +48,7 @@ class _Call:
     entering: Mapping[int, Tensor] = field(default_factory=dict)
 
 
-class Rows:
+class TokenRows:
     """The rows of prompts with examples, and what computes them.
 
     Args:
