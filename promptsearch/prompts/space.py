@@ -12,7 +12,8 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from promptsearch.errors import StrategyError, TaskError
-from promptsearch.prompts.prompt import HardPrompt, TextPrompt
+from promptsearch.prompts.hard import HardPrompt
+from promptsearch.prompts.text import TextPrompt
 from promptsearch.tasks.template import Slot
 
 #: The most cosines computed at a time: those of a whole vocabulary with a large pool would take

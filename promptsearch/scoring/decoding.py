@@ -17,7 +17,7 @@ from torch import Tensor
 from promptsearch.models import LanguageModel
 from promptsearch.models.causal.attention import Forest
 from promptsearch.scoring.forward import embed, extend, run
-from promptsearch.scoring.ready import Library, Row
+from promptsearch.scoring.ready import InputRow, Library
 from promptsearch.scoring.tree import grow
 
 
@@ -40,7 +40,7 @@ class Sampling:
 
 def decode(
     lm: LanguageModel,
-    rows: Sequence[Row],
+    rows: Sequence[InputRow],
     library: Library,
     limits: Sequence[int],
     ended: Callable[[Sequence[int]], bool],
@@ -117,7 +117,7 @@ def _draw(logits: Tensor, sampling: Sampling, generators: Sequence[torch.Generat
 
 def _whole(
     lm: LanguageModel,
-    rows: Sequence[Row],
+    rows: Sequence[InputRow],
     library: Library,
     found: Sequence[Sequence[int]],
     live: Sequence[int],
@@ -153,7 +153,7 @@ class _Table:
     """
 
     def __init__(
-        self, lm: LanguageModel, rows: Sequence[Row], library: Library, limits: Sequence[int]
+        self, lm: LanguageModel, rows: Sequence[InputRow], library: Library, limits: Sequence[int]
     ) -> None:
         self._lm, self._library = lm, library
         self._owners = [row.owner for row in rows]

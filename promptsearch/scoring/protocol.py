@@ -15,7 +15,8 @@ from torch import Tensor
 
 from promptsearch.errors import StrategyError
 from promptsearch.models.weights import ModelWeights
-from promptsearch.prompts.prompt import Numbers, Prompt, Sizes
+from promptsearch.prompts.numbers import Numbers
+from promptsearch.prompts.prompt import Prompt, Sizes
 from promptsearch.records.scores import Ids, Scores
 from promptsearch.tasks.task import Example
 

@@ -1,4 +1,4 @@
-"""What a strategy asks to be scored: a stranger's choice, checked before it is charged."""
+"""The examples that a strategy asks for: a stranger's choice, checked before it is charged."""
 
 from __future__ import annotations
 
@@ -6,46 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from promptsearch.errors import StrategyError
-from promptsearch.prompts.prompt import (
-    HardPrompt,
-    NamedPrompt,
-    Prompt,
-    RowsPrompt,
-    TunedPrompt,
-    kind_of,
-    shapes_for,
-)
-from promptsearch.prompts.space import PromptSpace
 from promptsearch.records.scores import Ids
-from promptsearch.scoring.protocol import Scorer, inside
-
-
-def check_prompt(prompt: Prompt, space: PromptSpace, scorer: Scorer) -> None:
-    """Refuse a prompt that does not fit the run.
-
-    Args:
-        prompt: The prompt.
-        space: The pool and the length of hard prompts.
-        scorer: The scorer of the search split.
-
-    Raises:
-        StrategyError: A hard prompt is not in the space, or a trained one has another shape.
-        PromptError: Changed weights do not fit the LM.
-    """
-    if isinstance(prompt, HardPrompt):
-        space.check(prompt)
-    elif isinstance(prompt, NamedPrompt):
-        inside(scorer, "weights").weights.check(prompt.weights)
-    # Without a white box, the scorer refuses all that is no text.
-    white_box = scorer.white_box
-    if isinstance(prompt, RowsPrompt | TunedPrompt) and white_box is not None:
-        found = tuple(tuple(prompt.tensors[name].shape) for name in prompt.shapes)
-        expected = shapes_for(kind_of(type(prompt)), found, space.length, white_box)
-        if found != expected:
-            shapes = [" and ".join(map(str, some)) for some in (expected, found)]
-            raise StrategyError(
-                f"a {prompt.kind} prompt here has shape {shapes[0]}, got {shapes[1]}"
-            )
 
 
 def checked_ids(examples: ArrayLike, known: int) -> Ids:

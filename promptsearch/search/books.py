@@ -19,14 +19,15 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from promptsearch.errors import BudgetExhausted, RecordError, StrategyError
-from promptsearch.prompts.prompt import Prompt, own_copy
+from promptsearch.prompts.kinds import own_copy
+from promptsearch.prompts.prompt import Prompt
 from promptsearch.prompts.space import PromptSpace
 from promptsearch.records.cache import ScoreCache
 from promptsearch.records.ledger import Ledger
 from promptsearch.records.log import RunLog
 from promptsearch.records.scores import Evaluation, Ids, Row, Scores, rows_of, scores_to_json
 from promptsearch.scoring.protocol import Scorer, WhiteBox, inside
-from promptsearch.search.asked import check_prompt, checked_ids
+from promptsearch.search.asked import checked_ids
 from promptsearch.search.calls import Calls
 from promptsearch.search.guard import Guard
 from promptsearch.search.prices import Prices
@@ -121,7 +122,7 @@ class Books:
         # A strategy may change the prompts that it holds.
         prompts = [own_copy(prompt) for prompt in prompts]
         for prompt in prompts:
-            check_prompt(prompt, self.space, self.scorer)
+            prompt.check(self.space, self.scorer.white_box)
         new = {p.key: p for p in prompts if (p.key, group) not in self._rows}
         if self.seconds is not None and self.log.seconds > self.seconds and not self.log.replaying:
             raise self._time_over()

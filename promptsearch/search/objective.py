@@ -18,7 +18,10 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from promptsearch.models.weights import ModelWeights
-from promptsearch.prompts.prompt import HardPrompt, Numbers, Prompt, own_copy
+from promptsearch.prompts.hard import HardPrompt
+from promptsearch.prompts.kinds import own_copy
+from promptsearch.prompts.numbers import Numbers
+from promptsearch.prompts.prompt import Prompt
 from promptsearch.prompts.space import PromptSpace
 from promptsearch.records.ledger import Statement
 from promptsearch.records.scores import Evaluation, Ids

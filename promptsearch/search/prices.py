@@ -14,7 +14,8 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from promptsearch.prompts.prompt import Numbers, Prompt, length_of, tensors_of
+from promptsearch.prompts.numbers import Numbers, length_of, tensors_of
+from promptsearch.prompts.prompt import Prompt
 from promptsearch.records.ledger import Ledger
 from promptsearch.records.scores import Ids
 from promptsearch.scoring.protocol import Scorer, price_of

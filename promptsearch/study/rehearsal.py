@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from functools import partial
 
 from promptsearch.errors import PromptSearchError
-from promptsearch.prompts.prompt import Prompt, TextPrompt
+from promptsearch.prompts.prompt import Prompt
+from promptsearch.prompts.text import TextPrompt
 from promptsearch.records.ledger import Ledger
 from promptsearch.records.log import RunLog
 from promptsearch.scoring.protocol import price_of

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from promptsearch.models.endpoint import Completion
 from promptsearch.models.weights import ModelWeights
-from promptsearch.prompts.prompt import Numbers, Prompt, TrainedPrompt, length_of, tensors_of
+from promptsearch.prompts.numbers import Numbers, length_of, tensors_of
+from promptsearch.prompts.prompt import Prompt
 from promptsearch.prompts.space import PromptSpace
 from promptsearch.records.scores import Floats, Ids, Scores
 from promptsearch.scoring.protocol import WhiteBox
@@ -142,7 +143,7 @@ class StandInScorer:
         """
         rng = np.random.default_rng(int(prompt.key, 16))
         calibration = self._calibration
-        if isinstance(prompt, TrainedPrompt) and self._trains:
+        if prompt.trained and self._trains:
             return self._examples * (1 + 1 / (1 + self._steps))
         mean = rng.normal(0, calibration.means.std(ddof=1))
         drawn = self._examples + mean + rng.normal(0, calibration.residual, len(self._examples))

@@ -21,7 +21,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from promptsearch.errors import PromptSearchError, StudyError
 from promptsearch.plain.yaml import read_yaml
-from promptsearch.prompts.prompt import HardPrompt
+from promptsearch.prompts.hard import HardPrompt
 from promptsearch.records.ledger import total
 from promptsearch.search.listing import known_strategies
 from promptsearch.search.loop import search

@@ -23,7 +23,9 @@ import pytest
 import torch
 from scipy import stats
 
-from promptsearch.prompts.prompt import HardPrompt, Prompt, TrainedPrompt
+from promptsearch.prompts.hard import HardPrompt
+from promptsearch.prompts.prompt import Prompt
+from promptsearch.prompts.trained import TrainedPrompt
 from promptsearch.records.log import RunLog
 from promptsearch.records.scores import Evaluation
 from promptsearch.search import loop
@@ -82,14 +84,12 @@ class StrategyConformance:
         asked = _spy(strategy)
         loop.search(strategy)
         assert asked, f"{self._name} proposed nothing"
-        for prompt in asked:
-            assert type(prompt) in self.strategy.proposes
-            if isinstance(prompt, HardPrompt):
-                assert len(prompt.ids) == scorer.space.length and set(prompt.ids) <= set(
-                    scorer.space.pool.tolist()
-                )
-            if isinstance(prompt, TrainedPrompt):
-                assert all(torch.isfinite(tensor).all() for tensor in prompt.tensors.values())
+        assert all(type(prompt) in self.strategy.proposes for prompt in asked)
+        pool = set(scorer.space.pool.tolist())
+        for words in HardPrompt.among(asked):
+            assert len(words.ids) == scorer.space.length and set(words.ids) <= pool
+        for numbers in TrainedPrompt.among(asked):
+            assert all(torch.isfinite(tensor).all() for tensor in numbers.tensors.values())
 
     @pytest.mark.parametrize("share", [0.0, 0.5, 1.0, 2.5, 10.3])
     def test_ends_in_good_order_within_any_budget(self, share: float) -> None:

@@ -21,7 +21,8 @@ from promptsearch.errors import FileError, RecordError, StrategyError
 from promptsearch.files import opened, write_aside
 from promptsearch.models import LanguageModel
 from promptsearch.plain.json import parse_json
-from promptsearch.prompts.prompt import HardPrompt, Prompt
+from promptsearch.prompts.hard import HardPrompt
+from promptsearch.prompts.prompt import Prompt
 from promptsearch.prompts.space import PromptSpace
 from promptsearch.records.ledger import Ledger
 from promptsearch.records.log import read_log
@@ -107,7 +108,7 @@ class TableScorer:
         lines = [line for line in log if line["stage"] == "search"]
         again = next((line for line in log if line["stage"] == "rescore"), None)
         ids = np.array(
-            [data["ids"] for line in lines for data in line["prompts"] if data["kind"] == "hard"],
+            [data["ids"] for line in lines for data in line["prompts"] if "ids" in data],
             dtype=np.int64,
         )
         if not lines or again is None or any(line["examples"] != "score_on" for line in lines):
@@ -206,7 +207,7 @@ class TableScorer:
 
     def length(self, prompt: Prompt) -> int:
         """Tokens of a prompt."""
-        return len(prompt.ids) if isinstance(prompt, HardPrompt) else self.space.length
+        return self.space.length if prompt.length is None else prompt.length
 
     def fits(self, prompt: Prompt) -> bool:
         """There is no context to be longer than."""

@@ -17,7 +17,9 @@ from promptsearch.errors import ExportError
 from promptsearch.export import FORMATS, export_run, load_prompt, verify
 from promptsearch.export.saved import write_saved
 from promptsearch.export.tolerance import allowed_distance, scored_tokens
-from promptsearch.prompts.prompt import HardPrompt, TextPrompt, Weights
+from promptsearch.prompts.hard import HardPrompt
+from promptsearch.prompts.text import TextPrompt
+from promptsearch.prompts.weights import Weights
 from promptsearch.scoring import Engine
 from promptsearch.scoring.answers import answer_scores, choice_scores
 from promptsearch.tasks.task import Example, Split

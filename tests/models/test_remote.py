@@ -18,14 +18,17 @@ from promptsearch.errors import EndpointDown, ModelError, StrategyError, StudyEr
 from promptsearch.export import export_run, verify
 from promptsearch.models.endpoint import Endpoint
 from promptsearch.models.remote import ServedModel
-from promptsearch.prompts.prompt import HardPrompt, TextPrompt, Weights
+from promptsearch.prompts.hard import HardPrompt
 from promptsearch.prompts.space import PromptSpace
+from promptsearch.prompts.text import TextPrompt
+from promptsearch.prompts.weights import Weights
 from promptsearch.records.ledger import Ledger
 from promptsearch.report import load_results, print_report
 from promptsearch.report.forecast import print_forecast
 from promptsearch.report.markdown import to_markdown
 from promptsearch.scoring import Engine
-from promptsearch.scoring.remote import Question, ServedScorer, score_questions
+from promptsearch.scoring.questions import Question, score_questions
+from promptsearch.scoring.remote import ServedScorer
 from promptsearch.search.objective import Objective
 from promptsearch.study.config import load_config, parse_config
 from promptsearch.study.forecast import forecast

@@ -16,8 +16,10 @@ from promptsearch import LanguageModel, Task
 from promptsearch.errors import StudyError
 from promptsearch.export import SavedPrompt
 from promptsearch.export.prompted import PromptedModel
-from promptsearch.prompts.prompt import HardPrompt, SoftPrompt, TextPrompt
+from promptsearch.prompts.hard import HardPrompt
+from promptsearch.prompts.soft import SoftPrompt
 from promptsearch.prompts.space import PromptSpace
+from promptsearch.prompts.text import TextPrompt
 from promptsearch.scoring import Engine
 from promptsearch.scoring.layout import encode, lay_out, prompt_texts, slots_of
 from promptsearch.search.pool import make_pool

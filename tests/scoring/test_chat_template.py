@@ -14,14 +14,8 @@ from promptsearch.errors import ModelError, TemplateError
 from promptsearch.prompts.space import PromptSpace
 from promptsearch.scoring import Engine
 from promptsearch.scoring.chat_template import render
-from promptsearch.scoring.layout import (
-    broken_joint,
-    check_joints,
-    encode,
-    lay_out,
-    prompt_texts,
-    slots_of,
-)
+from promptsearch.scoring.joints import broken_joint, check_joints
+from promptsearch.scoring.layout import encode, lay_out, prompt_texts, slots_of
 from promptsearch.tasks.task import Example
 from promptsearch.tasks.template import Mark, Template
 from promptsearch.testing.tiny import tiny_model

@@ -9,11 +9,14 @@ import torch
 
 from promptsearch.errors import TemplateError
 from promptsearch.models import LanguageModel
-from promptsearch.prompts.prompt import HardPrompt, SoftPrompt, TextPrompt
+from promptsearch.prompts.hard import HardPrompt
+from promptsearch.prompts.soft import SoftPrompt
 from promptsearch.prompts.space import PromptSpace
+from promptsearch.prompts.text import TextPrompt
 from promptsearch.scoring import Engine
 from promptsearch.scoring import sharing as plan
-from promptsearch.scoring.layout import check_joints, lay_out
+from promptsearch.scoring.joints import check_joints
+from promptsearch.scoring.layout import lay_out
 from promptsearch.tasks.task import Task
 from promptsearch.testing.tiny import tiny_model
 

@@ -13,7 +13,9 @@ from hypothesis import strategies as st
 
 from promptsearch.errors import ModelError
 from promptsearch.models import LanguageModel
-from promptsearch.prompts.prompt import HardPrompt, SoftPrompt, TextPrompt
+from promptsearch.prompts.hard import HardPrompt
+from promptsearch.prompts.soft import SoftPrompt
+from promptsearch.prompts.text import TextPrompt
 from promptsearch.scoring import Engine
 from promptsearch.scoring import sharing as plan
 from promptsearch.scoring.layout import lay_out, slots_of
@@ -311,7 +313,10 @@ def test_a_row_that_would_lie_in_the_prompts_trunk_altogether_is_not_scored_so(l
     )
     engine = Engine(llama, task.template.bind(3), split, task.choices)
     prompts, ids = make_prompts(llama, 3), np.arange(len(split))
-    assert engine._rows.plan.predict("prompt", engine._slots(prompts)[0], ids).cost == np.inf
+    assert (
+        engine._rows.plan.predict("prompt", engine._losses.placed(prompts).slots, ids).cost
+        == np.inf
+    )
     alone = np.array(
         [[engine.score([p], np.array([e])).losses[0, 0] for e in ids] for p in prompts]
     )
@@ -337,7 +342,7 @@ def test_prediction_counts_a_slot_behind_the_input_once_for_each_example(llama, 
         TextPrompt((f"The movie {i}, is it", "good or bad or just the capital " * 3))
         for i in range(3)
     ]
-    said = engine._rows.plan.predict(way, engine._slots(prompts)[0], EVERYTHING)
+    said = engine._rows.plan.predict(way, engine._losses.placed(prompts).slots, EVERYTHING)
     assert said.tokens == pytest.approx(
         shared_as(engine, way).score(prompts, EVERYTHING).computed, rel=0.05
     )

@@ -13,7 +13,10 @@ import torch
 
 from promptsearch.errors import PromptError, PromptSearchError
 from promptsearch.models import LanguageModel
-from promptsearch.prompts.prompt import HardPrompt, SoftPrompt, TextPrompt, TunedPrompt, Weights
+from promptsearch.prompts.hard import HardPrompt
+from promptsearch.prompts.soft import SoftPrompt
+from promptsearch.prompts.text import TextPrompt
+from promptsearch.prompts.weights import TunedPrompt, Weights
 from promptsearch.scoring import Engine
 from promptsearch.scoring import sharing as plan
 from promptsearch.tasks.task import Task

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from promptsearch import Task, compare
 from promptsearch.errors import StudyError
-from promptsearch.prompts.prompt import TextPrompt
+from promptsearch.prompts.text import TextPrompt
 from promptsearch.records.sealed import read_record, write_record
 from promptsearch.report import load_results
 from promptsearch.report.facts import facts

@@ -20,7 +20,7 @@ from torch import Tensor
 from promptsearch.errors import ExportError, PromptError
 from promptsearch.export.peft.config import AdaptionConfig
 from promptsearch.models import LanguageModel
-from promptsearch.prompts.prompt import GatedPrompt
+from promptsearch.prompts.gated import GatedPrompt
 
 #: The model types whose attention PEFT adapts.
 _ADAPTED = ("llama", "mistral", "gpt2")
@@ -53,12 +53,12 @@ def adaption_files(
         -len(prompt.gates) :
     ]
     tensors = {}
-    for name, vectors, gate in zip(attentions, prompt.rows.unbind(1), prompt.gates, strict=True):
+    for name, vectors, gate in zip(attentions, prompt.vectors.unbind(1), prompt.gates, strict=True):
         tensors[f"base_model.model.{name}.adaption_prompt"] = vectors[None].contiguous()
         tensors[f"base_model.model.{name}.adaption_gate"] = gate.clone()
     return tensors, {
         "peft_type": "ADAPTION_PROMPT",
-        "adapter_len": len(prompt.rows),
+        "adapter_len": len(prompt.vectors),
         "adapter_layers": len(prompt.gates),
         "target_modules": attentions[-1].rpartition(".")[2],
     }
