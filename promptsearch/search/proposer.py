@@ -23,7 +23,7 @@ from promptsearch.records.ledger import Ledger
 from promptsearch.records.log import ProposalLog
 from promptsearch.scoring.decoding import Sampling, decode
 from promptsearch.scoring.packing import pack
-from promptsearch.scoring.ready import Library, Row
+from promptsearch.scoring.ready import InputRow, Library
 from promptsearch.scoring.sharing import PASS_TOKENS
 
 
@@ -186,7 +186,7 @@ class LocalProposing:
         found: dict[int, list[int]] = {}
         order = sorted(range(len(encoded)), key=lambda i: -len(encoded[i]))
         for some in pack(order, lambda i: len(encoded[i]), lambda: limit):
-            rows = [Row(nothing, tuple(encoded[i])) for i in some]
+            rows = [InputRow(nothing, tuple(encoded[i])) for i in some]
             sampling = (
                 Sampling(temperature, self.TOP_P, [seeds[i] for i in some]) if temperature else None
             )
