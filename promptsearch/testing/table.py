@@ -1,7 +1,7 @@
-"""A real objective as a table: every prompt of a small space was scored once, and searches read their losses there.
+"""A real objective as a table: a small space was scored once, and searches read losses there.
 
-The prices are those of the LM: what a search finds within a budget on the table, it would have found on the model. So the
-true optimum is known, and twenty seeds cost seconds.
+The prices are those of the LM: what a search finds within a budget on the table, it would have
+found on the model. So the true optimum is known, and twenty seeds cost seconds.
 """
 
 from __future__ import annotations
@@ -37,17 +37,18 @@ _TRAINING = 1
 class TableScorer:
     """Scores hard prompts from a table; what `Objective` needs instead of an LM.
 
-    Tokens are numbered by their place in the pool. Nothing but hard prompts of the table's length can be scored, on the
-    examples of the table.
+    Tokens are numbered by their place in the pool. Nothing but hard prompts of the table's length
+    can be scored, on the examples of the table.
 
     Args:
-        losses: Nats, of all prompts in lexicographic order of their tokens, shape `(pool ** length, examples)`.
+        losses: Losses in nats of all prompts, in lexicographic order of their tokens, shape
+            `(pool ** length, examples)`.
         metric: 1 where the answer is right, else 0, of the same shape.
         embeddings: The LM's, of the pool's tokens, shape `(pool, width)`.
         words: The pool's tokens as text.
-        price: Tokens that one prompt costs on all examples.
-        lead: Tokens that all examples cost once.
-        name: Of the task and the model.
+        price: The tokens that one prompt costs on all examples.
+        lead: The tokens that all examples cost once.
+        name: The name of task and model.
 
     Raises:
         RecordError: The numbers do not fit each other.
@@ -111,14 +112,15 @@ class TableScorer:
         )
         if not lines or again is None or any(line["examples"] != "score_on" for line in lines):
             raise RecordError(
-                f"{folder} holds no finished exhaustive search: expected every prompt scored on all of score_on"
+                f"{folder} holds no finished exhaustive search: "
+                "expected every prompt scored on all of score_on"
             )
         pool = np.unique(ids)
         rows = [row for line in lines for row in rows_of(line, len(line["losses"][0]))]
         if len(ids) != len(pool) ** ids.shape[1] or len(rows) != len(ids):
             raise RecordError(
-                f"{folder} holds {len(ids)} prompts of {len(pool)} tokens at {ids.shape[1]} places: expected all "
-                f"{len(pool) ** ids.shape[1]:,}. Let the run of exhaustive end"
+                f"{folder} holds {len(ids)} prompts of {len(pool)} tokens at {ids.shape[1]} "
+                f"places: expected all {len(pool) ** ids.shape[1]:,}. Let the run of exhaustive end"
             )
         order = np.lexsort(ids.T[::-1])
         searched = lines[-1]["ledger"]["forward"]
@@ -157,7 +159,8 @@ class TableScorer:
         try:
             with opened(path), safetensors.safe_open(path, framework="pt") as file:
                 about = parse_json(file.metadata()["table"])
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+                # The file is no dictionary, and cannot be iterated over.
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             losses, metric = (tensors[name].double().numpy() for name in ("losses", "metric"))
             return TableScorer(losses, metric, tensors["embeddings"], **about)
         except (FileError, safetensors.SafetensorError, KeyError, TypeError, ValueError) as error:
