@@ -114,6 +114,7 @@ class StudyRecord:
         families: Label -> the label that the rows of a sweep over prompt lengths share; others are
             left out.
         tasks: Task name -> task.
+        signature: The long form, see `promptsearch.records.signature`, for readers of the file.
     """
 
     name: str
@@ -133,6 +134,7 @@ class StudyRecord:
     strategies: list[str]
     families: dict[str, str]
     tasks: dict[str, TaskRecord]
+    signature: str
 
     def family(self, label: str) -> str:
         """What a row of a sweep shares with those of other lengths; for other rows, the label."""

@@ -14,6 +14,7 @@ import numpy as np
 from promptsearch.errors import TaskError
 from promptsearch.records.results import Results
 from promptsearch.records.run import RunRecord
+from promptsearch.records.signature import run_signature
 from promptsearch.records.study import StudyRecord, TaskRecord
 from promptsearch.report.notation import ERRORS
 from promptsearch.report.verdict import verdict
@@ -121,6 +122,8 @@ class TaskSummary:
         floor: The score of always giving the most frequent answer; None where the metric is no mean
             over examples.
         left_out: Which part of the metric is not shown, and why; empty where all of it is.
+        signatures: The short signatures of the ranked rows: one, unless several versions of
+            promptsearch made them.
     """
 
     name: str
@@ -130,6 +133,7 @@ class TaskSummary:
     comparisons: tuple[Comparison, ...]
     floor: float | None
     left_out: str = ""
+    signatures: tuple[str, ...] = ()
 
     @property
     def sweeps(self) -> tuple[tuple[Row, ...], ...]:
@@ -197,7 +201,9 @@ def _task(name: str, info: TaskRecord, results: Results) -> TaskSummary:
             f"such as '{blind[0].label}': {blind[0].stopped}."
         )
     comparisons = () if left_out else tuple(compare_all(samples))
-    return TaskSummary(name, info, sentence, tuple(rows), comparisons, floor, left_out)
+    ranked = [run for run in runs if not run.reference]
+    signatures = tuple(dict.fromkeys(run_signature(results.study, run) for run in ranked))
+    return TaskSummary(name, info, sentence, tuple(rows), comparisons, floor, left_out, signatures)
 
 
 def _chosen(runs: Sequence[RunRecord], study: StudyRecord) -> set[str]:

@@ -133,6 +133,7 @@ def export_best(arena: Arena, winner: Prompt, result: RunRecord, folder: Path) -
             "select": _measured(result.select),
             "test": _measured(result.test) | _intervals(result.test, task.metric),
             "example": f"{example.fields} -> {example.answer!r}",
+            "signature": result.signature,
         },
         probe=examples,
         losses=result.select.losses[:PROBE],

@@ -42,13 +42,14 @@ from promptsearch.records.run import (
     SettingsRecord,
 )
 from promptsearch.records.sealed import write_record
+from promptsearch.records.signature import short_signature, signature
 from promptsearch.records.study import ModelRecord, SplitRecord, StudyRecord, TaskRecord
 from promptsearch.search.books import Books
 from promptsearch.study.calibration import measure_noise
-from promptsearch.study.config import StudyConfig
 from promptsearch.study.prepare import Prepared, prepare
 from promptsearch.study.publish import export_again, export_winner, winner_of
 from promptsearch.study.run import Arena, Beginning, Run
+from promptsearch.study.settings.study import StudyConfig
 from promptsearch.tasks.task import Task
 
 log = logging.getLogger(__name__)
@@ -179,7 +180,7 @@ class Study:
             lock.release()
 
     def _about(self, prepared: Prepared) -> StudyRecord:
-        """What `study.json` holds, the noise left open."""
+        """What `study.json` holds, noise and signature left open."""
         config, lm = self._config, prepared.lm
         return StudyRecord(
             name=config.name,
@@ -203,13 +204,14 @@ class Study:
             seeds=list(config.seeds),
             score_on=config.score_on,
             max_seconds=config.max_seconds,
-            strategies=[row.given.label for row in prepared.rows],
+            strategies=[entry.given.label for entry in prepared.entries],
             families={
-                row.given.label: row.family
-                for row in prepared.rows
-                if row.family != row.given.label
+                entry.given.label: entry.family
+                for entry in prepared.entries
+                if entry.family != entry.given.label
             },
             tasks={task.name: _about_task(task, prepared.arena(task)) for task in prepared.tasks},
+            signature="",
         )
 
     def _settle(self, about: StudyRecord, prepared: Prepared) -> None:
@@ -247,7 +249,8 @@ class Study:
             for task in prepared.tasks
             if task.name not in known
         }
-        self._shared = replace(about, tasks=about.tasks | measured)
+        about = replace(about, tasks=about.tasks | measured)
+        self._shared = replace(about, signature=signature(about))
         write_record(path, "study", asdict(self._shared))
 
     # The runs.
@@ -309,7 +312,8 @@ class Study:
 
         try:
             result, winner = run.execute(cache, listener, start)
-            result = export_winner(run.arena, winner, result, run.folder)
+            signed = short_signature(self._shared, result.task, run.bill)
+            result = export_winner(run.arena, winner, replace(result, signature=signed), run.folder)
         except (
             RecordError,
             FileError,

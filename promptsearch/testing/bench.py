@@ -32,7 +32,7 @@ from promptsearch.search.objective import Objective
 from promptsearch.search.options import check_options
 from promptsearch.search.plugins import find_strategy, make_strategy
 from promptsearch.search.strategy import Access, Strategy
-from promptsearch.study.settings import OneStrategy
+from promptsearch.study.settings.strategy import OneStrategy
 from promptsearch.testing.planted import Kind, PlantedScorer
 from promptsearch.testing.table import TableScorer
 

@@ -33,7 +33,7 @@ from promptsearch.search.objective import Objective
 from promptsearch.search.options import options_of
 from promptsearch.search.plugins import make_strategy
 from promptsearch.search.strategy import Access, Ask, Strategy
-from promptsearch.study.settings import RESERVED
+from promptsearch.study.settings.strategy import RESERVED
 from promptsearch.testing.doors import doors
 from promptsearch.testing.planted import Kind, PlantedScorer
 
