@@ -1,13 +1,14 @@
 """The winners of a whole study in one file, from which each loads as from its run's folder.
 
-`winners.safetensors` holds the `prompt.json` of each run's export in its header, under `winners` and
-there under `TASK/LABEL/seed0`, and the numbers of trained prompts that are small. Whoever needs
-larger ones makes the run again.
+`winners.safetensors` holds the `prompt.json` of each run's export in its header (under `winners`,
+by `TASK/LABEL/seed0`), and the numbers of trained prompts that are small. Whoever needs larger ones
+makes the run again.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -101,10 +102,11 @@ def _packed(study: Path) -> Iterator[tuple[str, Any, dict[str, Tensor]]]:
     try:
         with safe_open(path, "pt") as file:
             winners = parse_json((file.metadata() or {})["winners"].encode())
-            told = {
-                str(name): {**winner, "prompt": {**winner["prompt"]}}
-                for name, winner in winners.items()
-            }
+        told = {str(name): winner for name, winner in winners.items()}
+        for winner in told.values():
+            # The key becomes the name of a file, so that nothing but digits may stand in it.
+            if not re.fullmatch(r"[0-9a-f]{20}", winner["prompt"]["key"]):
+                raise ValueError("a prompt has no key")
     except (SafetensorError, OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise PromptError(f"{shown(path)} is damaged: {error}") from error
     for name, winner in told.items():
