@@ -17,10 +17,9 @@ from promptsearch.export.peft import write as peft
 from promptsearch.export.saved import PROMPT, SavedPrompt
 from promptsearch.files import write_aside
 from promptsearch.models import LanguageModel
-from promptsearch.models.language_model import DATE
 from promptsearch.models.packaged import NAME
 from promptsearch.models.protocol import TextModel
-from promptsearch.prompts.prompt import NamedPrompt, TextPrompt, TrainedPrompt, Weights
+from promptsearch.models.special_tokens import DATE
 from promptsearch.scoring.layout import prompt_texts
 from promptsearch.scoring.scorer import loaded
 
@@ -111,9 +110,9 @@ def write_card(prompt: SavedPrompt, to: str, lm: TextModel, folder: Path) -> Non
     """
     what, library = _ABOUT[to]
     about = prompt.about
-    changed = isinstance(prompt.prompt, NamedPrompt)
-    name = "Changed weights" if isinstance(prompt.prompt, Weights) else f"A {_kind(prompt)} prompt"
-    title = f"{name} for {about.get('task', 'a task')}"
+    changed = not prompt.prompt.frozen
+    noun = prompt.prompt.noun
+    title = f"{noun[0].upper()}{noun[1:]} for {about.get('task', 'a task')}"
     given = (
         "the model itself is not part"
         if changed
@@ -200,7 +199,7 @@ def usage(prompt: SavedPrompt, to: str, lm: TextModel) -> str:
 
 def _cut(lm: LanguageModel, begins: bool) -> str:
     """Python code for the ids of a text, behind the prompt or at the beginning of a row."""
-    anchor, tokens = ("", 0) if begins else lm.anchor
+    anchor, tokens = ("", 0) if begins else lm.tokens.anchor
     given = f"{anchor!r} + text" if anchor else "text"
     behind = (
         f"[{tokens}:]  # the tokenizer cuts the beginning of a text in another way"
@@ -238,11 +237,10 @@ def _request(prompt: SavedPrompt, served: Mapping[str, Any], fields: Mapping[str
 
 def _pieces(prompt: SavedPrompt) -> list[tuple[str, str]]:
     """The template's segments, each with the prompt's text that follows it."""
-    assert isinstance(prompt.prompt, TextPrompt)  # a server was sent nothing else
     return list(
         zip(
             prompt.template.segments,
-            [*prompt.template.slot_texts(prompt.prompt.texts), ""],
+            [*map(str, prompt.prompt.fill(prompt.template)), ""],  # a server was sent nothing else
             strict=True,
         )
     )
@@ -256,24 +254,9 @@ _VLLM_NOTE = (
 )
 
 
-def _kind(prompt: SavedPrompt) -> str:
-    kind = (
-        prompt.prompt.kind
-        if isinstance(prompt.prompt, TrainedPrompt)
-        else type(prompt.prompt).__name__.removesuffix("Prompt")
-    )
-    return kind.lower()
-
-
-def _tags(prompt: SavedPrompt) -> list[str]:
-    return (
-        ["weights"] if isinstance(prompt.prompt, Weights) else ["prompt", f"{_kind(prompt)}-prompt"]
-    )
-
-
 def _text(prompt: SavedPrompt, lm: TextModel) -> list[str]:
     """The card's lines with the prompt as text; none for a trained prompt."""
-    if isinstance(prompt.prompt, TrainedPrompt):
+    if prompt.prompt.trained:
         return []
     return [f"Prompt: {_code(' | '.join(prompt_texts(prompt.template, lm, prompt.prompt)))}\n"]
 
@@ -319,7 +302,7 @@ def _header(prompt: SavedPrompt, to: str, library: str, lm: TextModel) -> str:
             metric_value=test["metric"],
         )
         given = {"eval_results": [found], "model_name": f"{about.get('label', 'prompt')}-{name}"}
-    tags = ["promptsearch", *_tags(prompt), to]
+    tags = ["promptsearch", *prompt.prompt.tags, to]
     data = ModelCardData(
         base_model=_base(lm),
         library_name=library,

@@ -24,14 +24,15 @@ from torch import Tensor
 
 from promptsearch.errors import FieldError, PromptError, UnknownName
 from promptsearch.models import LanguageModel
-from promptsearch.models.language_model import pick_dtype
-from promptsearch.prompts.prompt import NamedPrompt, Prompt
+from promptsearch.models.device import pick_dtype
+from promptsearch.prompts.prompt import Prompt
 from promptsearch.scoring.answers import answer_scores
 from promptsearch.scoring.decoding import decode
 from promptsearch.scoring.forward import run
-from promptsearch.scoring.layout import Ids, check_answers
+from promptsearch.scoring.joints import check_answers
+from promptsearch.scoring.layout import Tokens
 from promptsearch.scoring.packing import pack
-from promptsearch.scoring.ready import Compiled, Row, compile_prompts, fields_of
+from promptsearch.scoring.ready import Compiled, InputRow, compile_prompts, fields_of
 from promptsearch.scoring.sharing import PASS_TOKENS
 from promptsearch.scoring.tree import grow
 from promptsearch.tasks.fields import place_of, text_in
@@ -86,7 +87,7 @@ class _Input(NamedTuple):
     place: str
     given: Mapping[str, Any]
     saved: Found
-    row: Row
+    row: InputRow
 
 
 class PromptedModel:
@@ -289,7 +290,7 @@ class PromptedModel:
                 found.update(zip(places, nats, strict=True))
         return [found[i] for i in range(len(inputs))]
 
-    def _pass(self, rows: Sequence[Row], answers: Sequence[Sequence[Ids]]) -> list[Tensor]:
+    def _pass(self, rows: Sequence[InputRow], answers: Sequence[Sequence[Tokens]]) -> list[Tensor]:
         lm = self._lm
         paths = [
             [(*row.ids, *answer[:-1]) for answer in some]
@@ -297,7 +298,7 @@ class PromptedModel:
         ]
         above = [len(row.trunk) for row in rows]
         trees = [grow(some, n) for some, n in zip(paths, above, strict=True)]
-        if not lm.trees:
+        if not lm.passes.trees:
             trees = [grow([path]) for some in paths for path in some]
         with torch.inference_mode():
             beside = self._library.beside([row.owner for row in rows])
@@ -362,14 +363,14 @@ def _weights(prompts: Mapping[str, Found]) -> Mapping[str, Tensor]:
         PromptError: There are changed weights and another prompt.
     """
     for name, saved in prompts.items():
-        if isinstance(saved.prompt, NamedPrompt):
+        if not saved.prompt.frozen:
             if len(prompts) > 1:
                 raise PromptError(
                     f"'{name}' changes the model's weights, so nothing else can share a batch with "
                     f"it: expected it alone, in a PromptedModel of its own, got {len(prompts)} "
                     "prompts"
                 )
-            return saved.prompt.weights
+            return saved.prompt.parts.weights or {}
     return {}
 
 
@@ -392,7 +393,7 @@ def _place(each: _Input) -> int:
     return names.index(answer.strip())
 
 
-def _passes(rows: Sequence[Row], sizes: Sequence[int], limit: int) -> Iterator[list[int]]:
+def _passes(rows: Sequence[InputRow], sizes: Sequence[int], limit: int) -> Iterator[list[int]]:
     """Groups of rows with similar prompts and sizes, each as large as one pass takes.
 
     The longest come first.

@@ -231,8 +231,8 @@ class RunRecord:
         gap: Test loss minus float32 loss on `score_on`, in nats: what selection flattered.
         export: None where the winner was exported, and scored the same when it was loaded again.
         bytes: The size of the file with the stored parameters, or of the prompt's text.
-        signature: The short form, see `promptsearch.records.signature`; empty where the run was
-            made before there was one.
+        signature: The short form, see `promptsearch.records.signature`, which makes it of the
+            record where it is empty.
     """
 
     status: Literal["done"] = "done"

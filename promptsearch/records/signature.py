@@ -83,7 +83,7 @@ def run_signature(study: StudyRecord, run: RunRecord) -> str:
     # What is no reference had the study's budget, a run that it started from included.
     budget = study.budget
     if run.reference and run.budget is not None:
-        budget = run.budget + (run.ledger.brought)
+        budget = run.budget + run.ledger.brought
     return run.signature or short_signature(study, run.task, budget)
 
 

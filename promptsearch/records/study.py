@@ -114,7 +114,7 @@ class StudyRecord:
         families: Label -> the label that the rows of a sweep over prompt lengths share; others are
             left out.
         tasks: Task name -> task.
-        signature: The long form, for readers of the file, see `promptsearch.records.signature`.
+        signature: The long form, see `promptsearch.records.signature`, for readers of the file.
     """
 
     name: str

@@ -248,8 +248,8 @@ class Study:
             for task in prepared.tasks
             if task.name not in known
         }
-        about = replace(about, tasks=about.tasks | measured)
-        self._shared = replace(about, signature=signature(about))
+        whole = replace(about, tasks=about.tasks | measured)
+        self._shared = replace(whole, signature=signature(whole))
         write_record(path, "study", asdict(self._shared))
 
     # The runs.
@@ -311,7 +311,8 @@ class Study:
 
         try:
             result, winner = run.execute(cache, listener, start)
-            result = replace(result, signature=short_signature(self._shared, result.task, run.bill))
+            line = short_signature(self._shared, result.task, run.bill)
+            result = replace(result, signature=line)
             result = export_winner(run.arena, winner, result, run.folder)
         except (
             RecordError,
