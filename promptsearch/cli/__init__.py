@@ -16,7 +16,7 @@ from promptsearch.cli.bench import bench_strategies
 from promptsearch.cli.group import CommandGroup, start
 from promptsearch.cli.listings import schema, strategies, tasks
 from promptsearch.cli.prompts import apply, export, verify
-from promptsearch.cli.studies import compare, plan, report, search
+from promptsearch.cli.studies import compare, plan, report, search, slim
 
 app = typer.Typer(
     cls=CommandGroup,
@@ -36,6 +36,7 @@ _COMMANDS = (
     plan,
     search,
     report,
+    slim,
     export,
     verify,
     strategies,

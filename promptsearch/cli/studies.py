@@ -109,6 +109,25 @@ def report(
     say(f"The report lies in {written}.")
 
 
+def slim(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A study's folder.")],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Where to; it holds no study yet.")],
+    command: Annotated[
+        str,
+        typer.Option(
+            metavar="TEXT", help="What makes the study again; left out: made of the folder's name."
+        ),
+    ] = "",
+) -> None:
+    """Write what a reader needs of a study in eight small files, for a repository.
+
+    The report can be made of them again, and runs can be added.
+    """
+    from promptsearch.report.slim import write_slim_record
+
+    say(f"The report lies in {write_slim_record(folder, out, command=command)}.")
+
+
 def _on_task(
     task: str, strategy: str, options: Sequence[str], overrides: Sequence[str]
 ) -> StudyConfig:

@@ -14,7 +14,8 @@ from typing import Any
 from promptsearch.export import kv, saved, text, vllm
 from promptsearch.export.certificate import CERTIFICATE
 from promptsearch.export.peft import write as peft
-from promptsearch.export.saved import PROMPT, SavedPrompt
+from promptsearch.export.saved import SavedPrompt
+from promptsearch.export.winners import PROMPT
 from promptsearch.files import write_aside
 from promptsearch.models import LanguageModel
 from promptsearch.models.packaged import NAME

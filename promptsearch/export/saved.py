@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ import numpy as np
 from promptsearch.errors import ExportError, FileError, PromptError, RecordError
 from promptsearch.export.certificate import Certificate, read_json, to_json
 from promptsearch.export.prompted import PromptedModel
+from promptsearch.export.winners import PROMPT, unpack_winner
 from promptsearch.files import write_json
 from promptsearch.models import LanguageModel
 from promptsearch.models.protocol import TextModel
@@ -27,7 +29,7 @@ from promptsearch.scoring.ready import check_fit
 from promptsearch.scoring.scorer import make_scorer
 from promptsearch.tasks.task import Split
 
-PROMPT, FORMAT = "prompt.json", "promptsearch-prompt-1"
+FORMAT = "promptsearch-prompt-1"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,7 +137,8 @@ def load_prompt(path: Path | str) -> SavedPrompt:
     """Load a found prompt.
 
     Args:
-        path: A run's folder, its folder `best`, an export of the format `json`, or a `prompt.json`.
+        path: A run's folder, or where it would be beside a slim record's file of winners; its
+            folder `best`, an export of the format `json`, or a `prompt.json`.
 
     Raises:
         PromptError: There is no prompt, or its files are damaged.
@@ -145,6 +148,9 @@ def load_prompt(path: Path | str) -> SavedPrompt:
     file = next((p for p in candidates if p.is_file()), None)
     if file is None:
         _refuse_unexported(path)
+        with TemporaryDirectory() as folder:
+            if unpack_winner(path, Path(folder)):
+                return load_prompt(folder)
         raise PromptError(
             f"{path} holds no prompt: expected a finished run's folder, or a folder with {PROMPT} "
             "(an export of the format json)"

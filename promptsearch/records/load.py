@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -15,10 +16,14 @@ from promptsearch.records.agreement import check_run, check_settings
 from promptsearch.records.results import Results
 from promptsearch.records.run import BegunRecord, FailedRecord, RunRecord
 from promptsearch.records.sealed import damaged, read_record
+from promptsearch.records.signature import run_signature, signature
+from promptsearch.records.slim import RUNS, read_slim
 from promptsearch.records.study import StudyRecord
 
 #: The names of the records in a study's folder, and in a run's.
 STUDY, RUN, RESULT = "study.json", "run.json", "result.json"
+#: Task, label and seed of a run.
+Name = tuple[str, str, int]
 T = TypeVar("T")
 R = TypeVar("R", RunRecord, FailedRecord)
 
@@ -43,8 +48,12 @@ def load_results(folder: Path | str, *, trust_code: bool = False) -> Results:
     runs: list[RunRecord] = []
     failed: list[FailedRecord] = []
     seen: set[tuple[str, str, int]] = set()
-    for path in sorted(each / RESULT for each in folder.glob("*/*/seed*") if exists(each / RESULT)):
-        run = load_run(path, study)
+    found = sorted(each / RESULT for each in folder.glob("*/*/seed*") if exists(each / RESULT))
+    made = [(path, load_run(path, study)) for path in found]
+    own = {(run.task, run.label, run.seed) for _, run in made}
+    kept = load_kept(folder, study)
+    others = [(folder / RUNS, run) for name, run in kept.items() if name not in own]
+    for path, run in [*made, *others]:
         name = (run.task, run.label, run.seed)
         if name in seen:
             raise _damaged(
@@ -93,7 +102,8 @@ def load_study(folder: Path) -> StudyRecord:
             "expected the folder of a study, with a file study.json in it; there is none in "
             f"{shown(folder)}. {hint}"
         )
-    return record_of(StudyRecord, path, read_record(path, "study", _remedy(path)))
+    study = record_of(StudyRecord, path, read_record(path, "study", _remedy(path)))
+    return study if study.signature else replace(study, signature=signature(study))
 
 
 def load_run(path: Path, study: StudyRecord) -> RunRecord | FailedRecord:
@@ -107,7 +117,33 @@ def load_run(path: Path, study: StudyRecord) -> RunRecord | FailedRecord:
         RecordError: The file is damaged, contradicts itself, the study, or the `run.json` beside
             it, or is of another run.
     """
-    data = read_record(path, "result", _remedy(path))
+    run = _checked(path, read_record(path, "result", _remedy(path)), study)
+    try:
+        if path.parts[-2] != f"seed{run.seed}":
+            raise ValueError(f"it is of seed {run.seed}, and its folder of another")
+        if isinstance(run, RunRecord) and exists(path.with_name(RUN)):
+            check_settings(run, load_begun(path.with_name(RUN)).settings)
+    except ValueError as error:
+        raise _damaged(path, str(error)) from error
+    return run
+
+
+def load_kept(folder: Path, study: StudyRecord) -> dict[Name, RunRecord | FailedRecord]:
+    """Read how the runs of a slim record ended, by task, label and seed.
+
+    Args:
+        folder: The study's folder; where it holds no slim record, there are none.
+        study: The study.
+
+    Raises:
+        RecordError: The record is damaged, or contradicts itself or the study.
+    """
+    runs = [_checked(folder / RUNS, data, study) for data in read_slim(folder)]
+    return {(run.task, run.label, run.seed): run for run in runs}
+
+
+def _checked(path: Path, data: Mapping[str, Any], study: StudyRecord) -> RunRecord | FailedRecord:
+    """The record of a run, which contradicts neither itself nor the study."""
     if data.get("task") not in study.tasks:
         raise RecordError(
             f"{shown(path)} is of the task {data.get('task')!r}; study.json has "
@@ -123,12 +159,9 @@ def load_run(path: Path, study: StudyRecord) -> RunRecord | FailedRecord:
             path, f"status: expected 'done' or 'failed', got {str(data.get('status'))[:40]!r}"
         )
     try:
-        if path.parts[-2] != f"seed{run.seed}":
-            raise ValueError(f"it is of seed {run.seed}, and its folder of another")
         if isinstance(run, RunRecord):
             check_run(run, study)
-            if exists(path.with_name(RUN)):
-                check_settings(run, load_begun(path.with_name(RUN)).settings)
+            run = replace(run, signature=run_signature(study, run))
     except ValueError as error:
         raise _damaged(path, str(error)) from error
     return run

@@ -230,9 +230,10 @@ class RunRecord:
         start: None where it started from no other run.
         gap: Test loss minus float32 loss on `score_on`, in nats: what selection flattered.
         export: None where the winner was exported, and scored the same when it was loaded again.
-        bytes: The size of the file with the stored parameters, or of the prompt's text.
-        signature: The short form, see `promptsearch.records.signature`, which makes it of the
-            record where it is empty.
+        bytes: The size of the file with the stored parameters, or of the prompt's text; None where
+            nobody measured it.
+        signature: The short form, see `promptsearch.records.signature`; where a file has an empty
+            one, its reader makes it.
     """
 
     status: Literal["done"] = "done"
@@ -265,8 +266,8 @@ class RunRecord:
     test: ExamplesRecord
     gap: float
     export: NoExportRecord | None
-    bytes: int
-    signature: str = ""
+    bytes: int | None
+    signature: str
 
     def told(self, length: int) -> SettingsRecord:
         """What it was told to do.

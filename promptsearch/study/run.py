@@ -518,7 +518,8 @@ class Run:
             test=test,
             gap=test.loss - loss,
             export=None,
-            bytes=0,
+            bytes=None,
+            signature="",
         )
         return record, winner
 

@@ -26,17 +26,27 @@ from promptsearch.errors import (
     StudyError,
     Tampered,
 )
+from promptsearch.export.winners import packed_winners
 from promptsearch.files import exists, failing, make_folder, read, remove, shown, sweep
 from promptsearch.models.endpoint.way import losses_of
 from promptsearch.models.packaged import cache_folder
 from promptsearch.models.protocol import TextModel
 from promptsearch.plain.json import parse_json
 from promptsearch.records.cache import ScoreCache
-from promptsearch.records.load import RESULT, RUN, STUDY, load_begun, load_run, load_study
+from promptsearch.records.load import (
+    RESULT,
+    RUN,
+    STUDY,
+    load_begun,
+    load_kept,
+    load_run,
+    load_study,
+)
 from promptsearch.records.provenance import machine, own_version, versions
 from promptsearch.records.run import (
     BeginningRecord,
     BegunRecord,
+    FailedRecord,
     RunRecord,
     ScoreRecord,
     SettingsRecord,
@@ -180,7 +190,7 @@ class Study:
             lock.release()
 
     def _about(self, prepared: Prepared) -> StudyRecord:
-        """What `study.json` holds, the noise left open."""
+        """What `study.json` holds, noise and signature left open."""
         config, lm = self._config, prepared.lm
         return StudyRecord(
             name=config.name,
@@ -211,6 +221,7 @@ class Study:
                 if entry.family != entry.given.label
             },
             tasks={task.name: _about_task(task, prepared.arena(task)) for task in prepared.tasks},
+            signature="",
         )
 
     def _settle(self, about: StudyRecord, prepared: Prepared) -> None:
@@ -248,9 +259,28 @@ class Study:
             for task in prepared.tasks
             if task.name not in known
         }
-        whole = replace(about, tasks=about.tasks | measured)
-        self._shared = replace(whole, signature=signature(whole))
+        about = replace(about, tasks=about.tasks | measured)
+        self._shared = replace(about, signature=signature(about))
+        self._kept = load_kept(self._folder, self._shared)
+        self._tell_what_is_lost()
         write_record(path, "study", asdict(self._shared))
+
+    def _tell_what_is_lost(self) -> None:
+        """Say which finished runs of a slim record have a score, and no winner any more."""
+        done = [run for run in self._kept.values() if isinstance(run, RunRecord)]
+        names = {f"{run.task}/{run.label}/seed{run.seed}" for run in done}
+        lost = sorted(
+            name
+            for name in names - packed_winners(self._folder)
+            if not exists(self._folder / name / RESULT)
+        )
+        if lost:
+            told = (
+                f"{len(lost)} of {len(names)} runs in the slim record count as done, but without "
+                f"their winners, which can be exported and started from no more: "
+                f"{', '.join(lost[:8])}{', ...' if len(lost) > 8 else ''}"
+            )
+            self._progress(Progress("", 0, 0, "note", message=told))
 
     # The runs.
 
@@ -272,7 +302,7 @@ class Study:
     def _execute(self, run: Run, cache: ScoreCache, number: int, total: int) -> None:
         name = f"{run.arena.task.name}/{run.label}/seed{run.seed}"
         path = run.folder / RESULT
-        ended = load_run(path, self._shared) if exists(path) else None
+        ended = self._ended(run)
         done = ended if isinstance(ended, RunRecord) else None
         try:
             start = None if run.source is None else self._winner_of(run.source)
@@ -311,9 +341,8 @@ class Study:
 
         try:
             result, winner = run.execute(cache, listener, start)
-            line = short_signature(self._shared, result.task, run.bill)
-            result = replace(result, signature=line)
-            result = export_winner(run.arena, winner, result, run.folder)
+            signed = short_signature(self._shared, result.task, run.bill)
+            result = export_winner(run.arena, winner, replace(result, signature=signed), run.folder)
         except (
             RecordError,
             FileError,
@@ -351,6 +380,12 @@ class Study:
         write_record(run.folder / RESULT, "result", asdict(run.failed(error)))
         self._progress(Progress(name, number, total, "failed", message=str(error)))
 
+    def _ended(self, run: Run) -> RunRecord | FailedRecord | None:
+        """How a run ended, by its folder or the study's slim record; None where it did not."""
+        if exists(run.folder / RESULT):
+            return load_run(run.folder / RESULT, self._shared)
+        return self._kept.get((run.arena.task.name, run.label, run.seed))
+
     @staticmethod
     def _check_settings(folder: Path, settings: SettingsRecord, ended: RunRecord | None) -> None:
         """See that a run is gone on with as it was begun.
@@ -384,8 +419,7 @@ class Study:
             PromptError: Its prompt is missing or damaged.
             RecordError: Its result is damaged.
         """
-        path = run.folder / RESULT
-        ended = load_run(path, self._shared) if exists(path) else None
+        ended = self._ended(run)
         if not isinstance(ended, RunRecord):
             raise StudyError(
                 f"the run that it starts from, '{run.label}' with seed {run.seed}, failed: mend "

@@ -99,6 +99,7 @@ class FakeStudy:
             "max_seconds": None,
             "strategies": list(strategies),
             "tasks": {task: dict(info) for task in tasks},
+            "signature": "",
         }
         self.write_study()
         self.labels = np.random.default_rng(99).integers(2, size=examples)
@@ -210,6 +211,7 @@ class FakeStudy:
             "training": self.training(best) if access == "gradients" else None,
             "start": None,
             "export": None,
+            "signature": "",
         }
         return {**found, **changes}
 
