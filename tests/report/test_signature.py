@@ -49,7 +49,7 @@ def test_whatever_numbers_may_not_be_compared_across_changes_the_short_form(stud
     others = [
         of(study, budget=50_000),
         of(study, budget=None),
-        of(study, score_on=32),
+        of(study, tasks={"reviews": replace(task, score_on=32)}),
         of(study, race=True),
         of(study, dtype="float32"),
         of(study, version="0.2.0"),
