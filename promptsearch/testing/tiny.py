@@ -25,6 +25,8 @@ from transformers import (
 from promptsearch.errors import UnknownName
 
 Architecture = Literal["llama", "gpt2", "gemma3", "qwen3"]
+#: All of them.
+ARCHITECTURES: tuple[Architecture, ...] = get_args(Architecture)
 
 #: What the tokenizers are trained on.
 CORPUS = """The capital of France is Paris. The capital of Germany is Berlin. The capital of Italy is Rome. The capital of

@@ -20,8 +20,8 @@ from promptsearch.scoring.layout import lay_out, slots_of
 from promptsearch.scoring.tree import grow
 from promptsearch.tasks.task import Task
 from promptsearch.testing.tiny import tiny_model
+from promptsearch.testing.tiny_task import ROWS, SPLITS, tiny_engine, tiny_task
 
-ARCHITECTURES = ("llama", "gpt2", "gemma3", "qwen3")
 FRONT, BEHIND, AROUND = (
     "{prompt} {text} It was {answer}",
     "{text} {prompt} {answer}",
@@ -32,40 +32,7 @@ WAYS = {
     BEHIND: ("nothing", "input"),
     AROUND: ("nothing", "prompt", "input"),
 }
-PARTS = ["good film", "the story", "I hate", "capital"]
-ROWS = [
-    {"text": " ".join(PARTS[i % 4 :] * (1 + i % 3)) + f" {i}", "label": i % 2} for i in range(24)
-]
-SPLITS = {"search": 12, "select": 4, "test": 6}
 EVERYTHING = np.arange(12)
-
-
-@pytest.fixture(scope="module", params=ARCHITECTURES)
-def lm(request):
-    return LanguageModel(*tiny_model(request.param))
-
-
-@pytest.fixture(scope="module")
-def llama():
-    return LanguageModel(*tiny_model("llama"))
-
-
-def make_task(template, answers=("bad", "good")):
-    choices = None if answers is None else dict(enumerate(answers))
-    data = (
-        ROWS
-        if choices
-        else [{**row, "label": ["good", "bad movie", "Paris"][i % 3]} for i, row in enumerate(ROWS)]
-    )
-    aliases = None if choices else {"good": ["great", "good movie", "the capital"]}
-    return Task.from_rows(
-        data, template=template, label="label", answers=choices, splits=SPLITS, aliases=aliases
-    )
-
-
-def make_engine(lm, template, answers=("bad", "good"), length=3, **given):
-    task = make_task(template, answers)
-    return Engine(lm, task.template.bind(length), task.splits["search"], task.choices, **given)
 
 
 def make_prompts(lm, length, count=4):
@@ -98,22 +65,22 @@ def shared_as(engine, way):
 )
 def test_all_plans_give_the_losses_of_one_row_at_a_time(lm, template, answers, monkeypatch):
     assert lm.trees, "the tiny models can all share"
+    aliases = None if answers else {"good": ["great", "good movie", "the capital"]}
+    task = tiny_task(template, answers, aliases=aliases)
     prompts = make_prompts(lm, 3 if template != AROUND else 5)
     monkeypatch.setitem(
         plan.PASS_TOKENS, "cpu", 1
     )  # each tree goes alone, so that nothing is padded
-    alone = shared_as(make_engine(lm, template, answers), "nothing")
+    alone = shared_as(tiny_engine(lm, task), "nothing")
+    ids = EVERYTHING[:6]  # texts of every beginning and every length
     expected = [
-        np.concatenate([alone.score([p], np.array([e])).losses for e in EVERYTHING], 1)[0]
-        for p in prompts
+        np.concatenate([alone.score([p], np.array([e])).losses for e in ids], 1)[0] for p in prompts
     ]
     for limit in (40, 512):
         monkeypatch.setitem(plan.PASS_TOKENS, "cpu", limit)
         for way in WAYS[template]:
             for keep in (False, True):
-                scores = shared_as(make_engine(lm, template, answers, keep=keep), way).score(
-                    prompts, EVERYTHING
-                )
+                scores = shared_as(tiny_engine(lm, task, keep=keep), way).score(prompts, ids)
                 assert not scores.failures
                 assert np.abs(scores.losses - expected).max() < 1e-5 * 3, (way, limit, keep)
 
@@ -124,9 +91,9 @@ def test_padding_on_the_left_changes_nothing(lm, template):
 
     The positions belong to that.
     """
-    engine = make_engine(lm, template)
+    engine = tiny_engine(lm, template)
     prompt = make_prompts(lm, 3)[0]
-    task = make_task(template)
+    task = tiny_task(template)
     bound = task.template.bind(3)
     layouts = [lay_out(bound, lm, e, task.choices) for e in task.splits["search"].examples]
     rows = [layout.join(slots_of(bound, lm, prompt)) for layout in layouts]
@@ -145,12 +112,12 @@ def test_a_model_that_cannot_share_is_scored_row_by_row_and_that_is_said_once(ca
     model, tokenizer = tiny_model("llama")
     known = LanguageModel(model, tokenizer)
     prompts = make_prompts(known, 3)
-    expected = make_engine(known, BEHIND, ("bad", "very good")).score(prompts, EVERYTHING)
+    expected = tiny_engine(known, BEHIND, ("bad", "very good")).score(prompts, EVERYTHING)
     model.config.layer_types = ["chunked_attention", "full_attention"]
     stranger = LanguageModel(model, tokenizer)
     with caplog.at_level(logging.WARNING):
         found = [
-            make_engine(stranger, BEHIND, ("bad", "very good"), keep=True).score(
+            tiny_engine(stranger, BEHIND, ("bad", "very good"), keep=True).score(
                 prompts, EVERYTHING
             )
             for _ in range(2)
@@ -171,22 +138,22 @@ def test_windows_that_cannot_be_read_are_found_out():
 
 
 def test_inputs_before_the_prompt_are_computed_once_and_kept(llama):
-    engine = make_engine(llama, BEHIND, keep=True)
+    engine = tiny_engine(llama, BEHIND, keep=True)
     rng = np.random.default_rng(1)
     prompts = [HardPrompt(ids) for ids in rng.permutation(llama.words)[: 3 * 4].reshape(4, 3)]
     lead = int(engine.lead(EVERYTHING).sum())
     assert engine.score(prompts[:2], EVERYTHING).computed == lead + 2 * 12 * 3
     assert engine.score(prompts[2:], EVERYTHING).computed == 2 * 12 * 3
-    forgetful = make_engine(llama, BEHIND)
+    forgetful = tiny_engine(llama, BEHIND)
     assert [forgetful.score(prompts, EVERYTHING).computed for _ in range(2)] == [
         lead + 4 * 12 * 3
     ] * 2
 
 
 def test_memory_for_half_of_the_inputs_keeps_what_fits_beside_the_others(llama):
-    lead = make_engine(llama, BEHIND).lead(EVERYTHING)
+    lead = tiny_engine(llama, BEHIND).lead(EVERYTHING)
     each = llama.values * 4
-    engine = make_engine(llama, BEHIND, memory=int(lead[:6].sum()) * each, keep=True)
+    engine = tiny_engine(llama, BEHIND, memory=int(lead[:6].sum()) * each, keep=True)
     prompts = make_prompts(llama, 3)[3:6]
     first, again = (engine.score(prompts, EVERYTHING) for _ in range(2))
     room = int(lead[:6].sum())
@@ -198,7 +165,7 @@ def test_memory_for_half_of_the_inputs_keeps_what_fits_beside_the_others(llama):
     assert first.computed - again.computed == fit[-1] > 0
     assert np.array_equal(first.losses, again.losses), "what is kept changes no digit"
     assert np.array_equal(
-        make_engine(llama, BEHIND, memory=int(lead[:6].sum()) * each, keep=True)
+        tiny_engine(llama, BEHIND, memory=int(lead[:6].sum()) * each, keep=True)
         .score(prompts, EVERYTHING)
         .losses,
         first.losses,
@@ -213,11 +180,11 @@ def test_memory_smaller_than_one_example_needs_is_refused(llama):
             "Expected at least"
         ),
     ):
-        make_engine(llama, BEHIND, memory=100)
+        tiny_engine(llama, BEHIND, memory=100)
 
 
 def test_an_exhaustive_walk_behind_the_input_costs_about_a_token_a_leaf(llama):
-    engine = make_engine(llama, BEHIND, length=2, keep=True)
+    engine = tiny_engine(llama, BEHIND, length=2, keep=True)
     pool = llama.words[:16]
     prompts = [HardPrompt([a, b]) for a in pool for b in pool]
     computed = engine.score(prompts, EVERYTHING).computed
@@ -226,7 +193,7 @@ def test_an_exhaustive_walk_behind_the_input_costs_about_a_token_a_leaf(llama):
 
 
 def test_long_prompts_in_front_are_computed_once(llama):
-    engine = make_engine(llama, FRONT)
+    engine = tiny_engine(llama, FRONT)
     prompts = [
         TextPrompt(f"{word} movie is good and the story is funny. " * 6) for word in ("This", "The")
     ]
@@ -237,7 +204,7 @@ def test_long_prompts_in_front_are_computed_once(llama):
 
 def test_choices_of_several_tokens_share_their_context(llama):
     answers = ("very bad", "very good indeed")
-    engine = shared_as(make_engine(llama, FRONT, answers), "nothing")
+    engine = shared_as(tiny_engine(llama, FRONT, answers), "nothing")
     prompts = make_prompts(llama, 3)[:1]
     a, b = (llama.encode(f" {answer}") for answer in answers)
     beside = len(
@@ -249,7 +216,7 @@ def test_choices_of_several_tokens_share_their_context(llama):
 
 def test_out_of_memory_halves_the_passes_and_goes_on(llama, monkeypatch, caplog):
     prompts = make_prompts(llama, 3)
-    expected = make_engine(llama, FRONT).score(prompts, EVERYTHING)
+    expected = tiny_engine(llama, FRONT).score(prompts, EVERYTHING)
     real, sizes = llama.hidden, []
 
     def small(embedded, forest):
@@ -260,7 +227,7 @@ def test_out_of_memory_halves_the_passes_and_goes_on(llama, monkeypatch, caplog)
 
     monkeypatch.setattr(llama, "hidden", small)
     with caplog.at_level(logging.WARNING):
-        found = make_engine(llama, FRONT).score(prompts, EVERYTHING)
+        found = tiny_engine(llama, FRONT).score(prompts, EVERYTHING)
     assert np.abs(found.losses - expected.losses).max() < 1e-5 and max(sizes) <= 60
     assert "out of memory: from now on passes of" in caplog.text
     monkeypatch.setattr(
@@ -269,11 +236,11 @@ def test_out_of_memory_halves_the_passes_and_goes_on(llama, monkeypatch, caplog)
         lambda embedded, forest: (_ for _ in ()).throw(torch.OutOfMemoryError("out of memory")),
     )
     with pytest.raises(ModelError, match="does not hold one row of"):
-        make_engine(llama, FRONT).score(prompts, EVERYTHING)
+        tiny_engine(llama, FRONT).score(prompts, EVERYTHING)
 
 
 def test_an_example_asked_for_twice_is_scored_twice_and_computed_once(llama):
-    engine = make_engine(llama, FRONT)
+    engine = tiny_engine(llama, FRONT)
     prompts = make_prompts(llama, 3)[:2]
     once, twice = (engine.score(prompts, np.array(ids)) for ids in ([3, 5], [5, 3, 5]))
     assert (
@@ -345,7 +312,7 @@ def test_prediction_counts_a_slot_behind_the_input_once_for_each_example(llama, 
 
 def test_a_pass_holds_so_many_copies_of_long_trunks_and_no_more(llama, monkeypatch):
     monkeypatch.setitem(plan.PASS_TOKENS, "cpu", 8)
-    engine = make_engine(llama, BEHIND)
+    engine = tiny_engine(llama, BEHIND)
     prompts, widths = make_prompts(llama, 3), []
     forward = engine._rows._forward
 
@@ -357,7 +324,7 @@ def test_a_pass_holds_so_many_copies_of_long_trunks_and_no_more(llama, monkeypat
         return forward(wave, groups, *others)
 
     engine._rows._forward = watched
-    expected = make_engine(llama, BEHIND).score(prompts, EVERYTHING).losses
+    expected = tiny_engine(llama, BEHIND).score(prompts, EVERYTHING).losses
     assert np.allclose(
         shared_as(engine, "input").score(prompts, EVERYTHING).losses, expected, atol=1e-5
     )

@@ -7,56 +7,23 @@ from __future__ import annotations
 
 import copy
 import warnings
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
 
 from promptsearch.errors import PromptError, PromptSearchError
-from promptsearch.models import LanguageModel
 from promptsearch.prompts.prompt import HardPrompt, SoftPrompt, TextPrompt, Weights
 from promptsearch.scoring import Engine
 from promptsearch.scoring import sharing as plan
 from promptsearch.scoring.layout import lay_out
 from promptsearch.tasks.task import Task
-from promptsearch.testing.tiny import tiny_model
+from promptsearch.testing.tiny_task import ROWS, SPLITS, tiny_engine
 
-ARCHITECTURES = ("llama", "gpt2", "gemma3", "qwen3")
 FRONT, BEHIND = "{prompt} {text} It was {answer}", "{text} {prompt} It was {answer}"
-PARTS = ["good film", "the story", "I hate", "capital"]
-ROWS = [
-    {"text": " ".join(PARTS[i % 4 :] * (1 + i % 3)) + f" {i}", "label": i % 2} for i in range(24)
-]
-SPLITS = {"search": 12, "select": 4, "test": 6}
 EVERYTHING = np.arange(12)
-
-
-@pytest.fixture(scope="module", params=ARCHITECTURES)
-def lm(request):
-    return LanguageModel(*tiny_model(request.param))
-
-
-@pytest.fixture(scope="module")
-def llama():
-    return LanguageModel(*tiny_model("llama"))
-
-
-def make_engine(
-    lm, template=FRONT, answers=("bad", "very good indeed"), length=3, rows=ROWS, **given
-):
-    choices = None if answers is None else dict(enumerate(answers))
-    if choices is None:
-        rows = [
-            {**row, "label": ["good", "bad movie", "Paris"][i % 3]} for i, row in enumerate(rows)
-        ]
-    task = Task.from_rows(rows, template=template, label="label", answers=choices, splits=SPLITS)
-    return Engine(
-        lm,
-        task.template.bind(length).taking("weights"),
-        task.splits["search"],
-        task.choices,
-        **given,
-    )
+make_engine = partial(tiny_engine, answers=("bad", "very good indeed"), kind="weights")
 
 
 def changed(lm, count=3, scale=0.05):
