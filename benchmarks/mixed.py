@@ -154,7 +154,7 @@ def _padded(
         mask[i, above:][here] = 1
     if given is None:
         return embeds, mask, None
-    cache = lm.cache(given.permute(1, 2, 3, 0, 4))
+    cache = lm.passes.cache(given.permute(1, 2, 3, 0, 4))
     cache.batch_repeat_interleave(len(rows))
     return embeds, mask, cache
 

@@ -17,9 +17,9 @@ from promptsearch.export.peft import write as peft
 from promptsearch.export.saved import PROMPT, SavedPrompt
 from promptsearch.files import write_aside
 from promptsearch.models import LanguageModel
-from promptsearch.models.language_model import DATE
 from promptsearch.models.packaged import NAME
 from promptsearch.models.protocol import TextModel
+from promptsearch.models.special_tokens import DATE
 from promptsearch.prompts.prompt import NamedPrompt, TextPrompt, TrainedPrompt, Weights
 from promptsearch.scoring.layout import prompt_texts
 from promptsearch.scoring.scorer import loaded
@@ -200,7 +200,7 @@ def usage(prompt: SavedPrompt, to: str, lm: TextModel) -> str:
 
 def _cut(lm: LanguageModel, begins: bool) -> str:
     """Python code for the ids of a text, behind the prompt or at the beginning of a row."""
-    anchor, tokens = ("", 0) if begins else lm.anchor
+    anchor, tokens = ("", 0) if begins else lm.tokens.anchor
     given = f"{anchor!r} + text" if anchor else "text"
     behind = (
         f"[{tokens}:]  # the tokenizer cuts the beginning of a text in another way"
@@ -348,9 +348,11 @@ def _metrics(prompt: SavedPrompt) -> str:
     lines = ["| split | metric | value | 95 % interval |", "|---|---|---|---|", *rows]
     size = about.get("test", {}).get("examples")
     remark = f"The test split has {size} examples, and was looked at once. " if size else ""
+    signature = about.get("signature", "")
     return (
         "\n".join(lines)
         + f"\n\n{remark}Intervals cover the choice of examples, not the luck of the seed.\n"
+        + (f"\nSignature: {_code(signature)}\n" if signature else "")
     )
 
 

@@ -105,7 +105,9 @@ def score_kv(certificate: Certificate, lm: LanguageModel, folder: Path) -> list[
         text = _below(certificate.template, lm, example)
         check_room(lm, keys_values.shape[3], len(text) + len(answer))
         ids = torch.tensor([[*text, *answer]], device=lm.device)
-        found: Tensor = lm.model(input_ids=ids, past_key_values=lm.cache(keys_values)).logits[0]
+        found: Tensor = lm.model(
+            input_ids=ids, past_key_values=lm.passes.cache(keys_values)
+        ).logits[0]
         return found
 
     return certificate.losses_by(lm, logits)

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from promptsearch.errors import FieldError, PromptError, UnknownName
 from promptsearch.models import LanguageModel
-from promptsearch.models.language_model import pick_dtype
+from promptsearch.models.device import pick_dtype
 from promptsearch.prompts.prompt import NamedPrompt, Prompt
 from promptsearch.scoring.answers import answer_scores
 from promptsearch.scoring.decoding import decode
@@ -297,7 +297,7 @@ class PromptedModel:
         ]
         above = [len(row.trunk) for row in rows]
         trees = [grow(some, n) for some, n in zip(paths, above, strict=True)]
-        if not lm.trees:
+        if not lm.passes.trees:
             trees = [grow([path]) for some in paths for path in some]
         with torch.inference_mode():
             beside = self._library.beside([row.owner for row in rows])

@@ -139,7 +139,7 @@ def _read_messages(lm: LanguageModel, whole: str, fields: Mapping[str, Any]) -> 
     *said, (_, begun) = [
         (message["role"], _put_in(message["content"], fields)) for message in given
     ]
-    return list(lm.tokenizer(lm.chat(said) + begun, add_special_tokens=False).input_ids)
+    return list(lm.tokenizer(lm.special.chat(said) + begun, add_special_tokens=False).input_ids)
 
 
 #: Matches a doubled brace, which stands for one, the place of a field, or a brace that is neither.

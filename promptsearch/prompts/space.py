@@ -89,6 +89,20 @@ class PromptSpace:
         return PromptSpace(self.pool, self.length, decode, slots=self._slots, embeddings=known)
 
     @property
+    def embeddings(self) -> Tensor:
+        """The LM's embeddings, shape `(vocabulary, width)`.
+
+        Raises:
+            StrategyError: The space was made without any.
+        """
+        if self._embeddings is None:
+            raise StrategyError(
+                "this space of prompts was made without embeddings, "
+                "so it knows no neighbours of a token"
+            )
+        return self._embeddings()
+
+    @property
     def size(self) -> int:
         """The exact number of prompts in the space."""
         size: int = len(self.pool) ** self.length
@@ -165,12 +179,7 @@ class PromptSpace:
 
     def _directions(self, tokens: Tensor) -> Tensor:
         """The tokens' embeddings, scaled to length 1, shape `(tokens, width)`."""
-        if self._embeddings is None:
-            raise StrategyError(
-                "this space of prompts was made without embeddings, "
-                "so it knows no neighbours of a token"
-            )
-        table = self._embeddings()
+        table = self.embeddings
         return normalize(table.detach()[tokens.to(table.device)].float().cpu(), dim=-1)
 
     def check(self, prompt: HardPrompt) -> None:

@@ -89,7 +89,7 @@ def answer_scores(
     every, nats, greedy = [], [], []
     size = max(1, _LOGITS // len(lm.embeddings))
     for begin in range(0, len(wanted), size):
-        logits = lm.logits(states[wanted[begin : begin + size]])
+        logits = lm.passes.logits(states[wanted[begin : begin + size]])
         here = ((row_of >= begin) & (row_of < begin + size)).nonzero()[:, 0]
         at = row_of[here] - begin
         every.append(here)

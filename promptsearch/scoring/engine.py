@@ -18,7 +18,7 @@ from torch import Tensor
 
 from promptsearch.errors import Diverged, PromptError, PromptSearchError, TemplateError
 from promptsearch.models import LanguageModel
-from promptsearch.models.gated import Adaption
+from promptsearch.models.causal.gated import Adaption
 from promptsearch.models.weights import ModelWeights
 from promptsearch.prompts.prompt import (
     VECTORS,
@@ -150,13 +150,18 @@ class Engine:
     # The scorer's side, see `promptsearch.scoring.protocol.Scorer`.
 
     @property
+    def white_box(self) -> Engine:
+        """The engine itself: a model that is loaded here shows its inside."""
+        return self
+
+    @property
     def signature(self) -> str:
         """The name of all that a score depends on besides prompt and example.
 
         The weights as they are now are part of it. It changes once memory has run out, because
         passes are smaller from then on.
         """
-        return repr((self._rows.limit, self._lm.checksum, *self._signature))
+        return repr((self._rows.limit, self._lm.integrity.checksum, *self._signature))
 
     def length(self, prompt: Prompt) -> int:
         """The number of tokens that the prompt puts into the slots."""
@@ -402,7 +407,7 @@ class Engine:
             else:
                 found.append(slots_of(self._template, self._lm, prompt))
         if self._kind == "gated":
-            return found, self._lm.adaption(
+            return found, self._lm.passes.adaption(
                 [(p.rows, p.gates) for p in prompts if isinstance(p, GatedPrompt)]
             )
         return found, torch.cat(rows) if rows else None
@@ -428,12 +433,14 @@ class Engine:
         self._check_shape(tensors)
         if self._kind == "gated":
             vectors, gates = tensors
-            return self._score([((),)], self._lm.adaption([(vectors, gates)]), examples)[0][0]
+            return self._score([((),)], self._lm.passes.adaption([(vectors, gates)]), examples)[0][
+                0
+            ]
         (rows,) = tensors
         slots = split_slots(self._template, _standing_for(len(rows)))
         # No gradient reaches what stands before the prompt: it is computed beforehand, as a trunk.
         whole: Sharing = "prompt" if self._kind == "prefix" else "nothing"
-        sharing: Sharing = "input" if self._lm.trees and self._lead.any() else whole
+        sharing: Sharing = "input" if self._lm.passes.trees and self._lead.any() else whole
         return self._score([slots], rows.flatten(1), examples, sharing)[0][0]
 
     def _score_kind(
@@ -542,7 +549,7 @@ class Engine:
             slots: The ids that the prompt puts into the slots.
         """
         full = tuple(map(bool, slots))
-        if self._template.apart or all(full) or not self._lm.marks_beginnings:
+        if self._template.apart or all(full) or not self._lm.tokens.marks_beginnings:
             return self._layouts, self._rows
         if full not in self._begun:
             layouts = [

@@ -14,7 +14,7 @@ import numpy as np
 from promptsearch.errors import TemplateError
 from promptsearch.models import LanguageModel
 from promptsearch.models.protocol import TextModel
-from promptsearch.models.tokens import Special
+from promptsearch.models.special_tokens import Special
 from promptsearch.prompts.prompt import HardPrompt, TextPrompt
 from promptsearch.prompts.space import PromptSpace
 from promptsearch.tasks.task import Example, Split
@@ -114,7 +114,7 @@ def _runs(
 
 def _parts(lm: TextModel, text: str) -> list[str | Special]:
     assert isinstance(lm, LanguageModel)  # a server is sent no messages
-    return lm.cut(text)
+    return lm.special.cut(text)
 
 
 def _begins_behind(lm: TextModel, pieces: Sequence[Piece], begins: bool) -> bool:
@@ -186,7 +186,9 @@ def _check_plain(template: Template, lm: LanguageModel, texts: Sequence[str]) ->
     Raises:
         TemplateError: There is such a text; the message names the mark.
     """
-    marks = [mark for mark in lm.always if any(mark in written for written, *_ in template.marks)]
+    marks = [
+        mark for mark in lm.special.always if any(mark in written for written, *_ in template.marks)
+    ]
     for text in texts:
         if found := next((mark for mark in marks if mark in text), None):
             raise TemplateError(

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from promptsearch.errors import FieldError, PromptError
 from promptsearch.models import LanguageModel
-from promptsearch.models.gated import Adaption
+from promptsearch.models.causal.gated import Adaption
 from promptsearch.prompts.prompt import (
     GatedPrompt,
     HardPrompt,
@@ -95,7 +95,7 @@ class Compiled:
         )
         if not ids:
             raise PromptError("no token stands before the answer: the model needs at least one")
-        if not lm.trees:
+        if not lm.passes.trees:
             return Row(self.trunk, tuple(ids), self.owner)
         # With an empty input the answer is predicted from the last token above, which runs again.
         if len(ids) == len(self.above):
@@ -148,9 +148,9 @@ def compile_prompts(lm: LanguageModel, prompts: Sequence[tuple[Prompt, Template]
         owner = len(gated)
         if isinstance(prompt, GatedPrompt):
             gated.append((prompt.rows, prompt.gates))
-        values = lm.values if lm.trees else 0
+        values = lm.passes.values if lm.passes.trees else 0
         trunk = torch.empty(0, values) if given is None else given
-        above = _beginning(template, lm, slots) if lm.trees else ()
+        above = _beginning(template, lm, slots) if lm.passes.trees else ()
         found.append(Compiled(template, slots, above, trunk.to(lm.device, lm.dtype), owner))
     if gated and len(gated) < len(prompts):  # a gate of zero, for the others
         nothing = len(gated)
@@ -161,7 +161,9 @@ def compile_prompts(lm: LanguageModel, prompts: Sequence[tuple[Prompt, Template]
         ]
     with torch.inference_mode():
         library = Library(
-            found, torch.cat(vectors) if vectors else None, lm.adaption(gated) if gated else None
+            found,
+            torch.cat(vectors) if vectors else None,
+            lm.passes.adaption(gated) if gated else None,
         )
         if computed := [i for i, compiled in enumerate(found) if compiled.above]:
             beside = library.beside([found[i].owner for i in computed])

@@ -15,12 +15,11 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from itertools import islice
-from typing import NamedTuple, NoReturn
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import log_softmax
-from torch import Tensor
 
 from promptsearch.errors import (
     EndpointError,
@@ -31,8 +30,7 @@ from promptsearch.errors import (
 )
 from promptsearch.models.endpoint import Completion, Likely
 from promptsearch.models.remote import Answered, ServedModel
-from promptsearch.models.weights import ModelWeights
-from promptsearch.prompts.prompt import HardPrompt, Numbers, Prompt, TextPrompt
+from promptsearch.prompts.prompt import HardPrompt, Prompt, TextPrompt
 from promptsearch.prompts.space import PromptSpace
 from promptsearch.records.scores import Floats, Scores
 from promptsearch.scoring.layout import prompt_texts
@@ -197,7 +195,10 @@ class ServedScorer:
         self, model: ServedModel, template: Template, split: Split, choices: Sequence[str] | None
     ) -> None:
         if template.kind != "slots":
-            self._closed("prompts that are no text")
+            raise StrategyError(
+                "a model behind an endpoint shows no prompts that are no text: "
+                "only strategies that need scores and propose words or texts work on it"
+            )
         if template.messages:
             raise TemplateError(
                 f"the template {template.text!r} is one of messages, but a model behind an "
@@ -209,6 +210,7 @@ class ServedScorer:
             tuple(choices) if choices is not None else (example.answer, *example.aliases)
             for example in split.examples
         ]
+        self.white_box = None  # a server shows nothing but scores
         self._check_answers()
         writes = model.scores != "nats"
         self._readings = np.array([1 if writes else len(answers) for answers in self._answers])
@@ -370,47 +372,7 @@ class ServedScorer:
         """The numbers 0 and 0: nothing is kept from call to call."""
         return 0, 0
 
-    # What a server does not show.
-
-    @property
-    def embeddings(self) -> Tensor:
-        """The embeddings, which a server does not show."""
-        self._closed("embeddings")
-
-    @property
-    def prefix_shape(self) -> tuple[int, ...]:
-        """The shape of keys and values, which a server does not show."""
-        self._closed("keys and values")
-
-    @property
-    def gated_shape(self) -> tuple[int, int, int]:
-        """The sizes of the layers, which a server does not show."""
-        self._closed("layers")
-
-    @property
-    def weights(self) -> ModelWeights:
-        """The weights, which a server does not show."""
-        self._closed("weights")
-
-    def loss(self, numbers: Numbers, examples: Ids) -> Tensor:
-        """The loss with its gradients, which a server does not show."""
-        self._closed("gradients")
-
-    def passes(self, numbers: Numbers) -> tuple[float, float]:
-        """The cost of gradients, which a server does not show."""
-        self._closed("gradients")
-
-    def keys_values(self, ids: Sequence[int]) -> Tensor:
-        """The keys and values, which a server does not show."""
-        self._closed("keys and values")
-
     # Private.
-
-    def _closed(self, what: str) -> NoReturn:
-        raise StrategyError(
-            f"a model behind an endpoint shows no {what}: "
-            "only strategies that need scores and propose words or texts work on it"
-        )
 
     def _question(self, prompt: Prompt, e: int) -> Question:
         example = self._split.examples[e]

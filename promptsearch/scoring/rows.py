@@ -19,7 +19,7 @@ from torch import Tensor
 
 from promptsearch.errors import ModelError
 from promptsearch.models import LanguageModel
-from promptsearch.models.gated import Adaption
+from promptsearch.models.causal.gated import Adaption
 from promptsearch.scoring.answers import answer_scores
 from promptsearch.scoring.forward import (
     entering,
@@ -121,7 +121,7 @@ class Rows:
         self.held = np.array([len(tree.ids) for tree in self._trees] if self._trees else leads)
         # The bytes of what is kept for a token.
         self._bytes = (
-            lm.gated_shape[2] if self._trees else lm.values if lm.trees else 0
+            lm.gated_shape[2] if self._trees else lm.passes.values if lm.passes.trees else 0
         ) * lm.dtype.itemsize
         room = self._room(memory)
         kept = self._fitting(room) if keep else 0
@@ -137,7 +137,7 @@ class Rows:
         # The states that enter the lowest layer that the last gated prompts had, and its number.
         self._entering: tuple[int, Kept[int]] | None = None
         self.plan = Plan(
-            layouts, trees=lm.trees, one_token=one_token, kept=kept, wave=wave, kind=kind
+            layouts, trees=lm.passes.trees, one_token=one_token, kept=kept, wave=wave, kind=kind
         )
 
     @property
@@ -206,7 +206,7 @@ class Rows:
         Raises:
             ModelError: It does not hold the longest example.
         """
-        if memory is None or not self._lm.trees:
+        if memory is None or not self._lm.passes.trees:
             return WAVE_TOKENS
         longest = int(self.held.argmax())
         if memory < (least := self._bytes * int(self.held[longest])):
@@ -220,7 +220,7 @@ class Rows:
 
     def _fitting(self, room: int) -> int:
         """The number of examples, from the first, that `room` tokens hold; 0 if none is kept."""
-        if not self.held.any() or not self._lm.trees:
+        if not self.held.any() or not self._lm.passes.trees:
             return 0
         seen: set[Path | int] = set()
         for i, layout in enumerate(self._layouts):
@@ -328,7 +328,7 @@ class Rows:
                     some = self._paths(call.prompts[p], e, above)
                     paths += some[0]
                     answers += some[1]
-            if self._lm.trees:
+            if self._lm.passes.trees:
                 trees.append(grow(paths, above))
                 targets.append(answers)
             else:
@@ -351,7 +351,7 @@ class Rows:
         ]
         if self._one_token:
             tokens = torch.tensor([a[0] for a in self._layouts[0].answers], device=self._lm.device)
-            return self._lm.logits(
+            return self._lm.passes.logits(
                 states[torch.tensor([row[-1] for row in rows], device=states.device)], tokens
             ), computed
         wanted = [answer for answers in targets for answer in answers]

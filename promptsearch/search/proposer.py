@@ -181,7 +181,9 @@ class LocalProposing:
         def ended(ids: Sequence[int]) -> bool:
             return ids[-1] in lm.ends or _cut(lm.decode(ids), stop) is not None
 
-        nothing = torch.empty(0, lm.values if lm.trees else 0, dtype=lm.dtype, device=lm.device)
+        nothing = torch.empty(
+            0, lm.passes.values if lm.passes.trees else 0, dtype=lm.dtype, device=lm.device
+        )
         limit = PASS_TOKENS.get(lm.device.type, PASS_TOKENS["cpu"])
         found: dict[int, list[int]] = {}
         order = sorted(range(len(encoded)), key=lambda i: -len(encoded[i]))

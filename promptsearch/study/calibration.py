@@ -22,8 +22,9 @@ from promptsearch.prompts.prompt import (
     Prompt,
     length_of,
 )
-from promptsearch.records.results import Noise
 from promptsearch.records.scores import Floats, Ids
+from promptsearch.records.study import NoiseRecord
+from promptsearch.scoring.protocol import inside
 from promptsearch.scoring.scorer import SplitScorer
 from promptsearch.study.run import Arena
 
@@ -37,7 +38,7 @@ _TIMED_EXAMPLES, _TIMED_PROMPTS = 32, {"search": (1, 8), "exact": (1, 3)}
 _STEPS = (4, 16)
 
 
-def measure_noise(arena: Arena) -> Noise | None:
+def measure_noise(arena: Arena) -> NoiseRecord | None:
     """Score a few prompts in both dtypes, beside others and alone; None where no loss is finite.
 
     Args:
@@ -54,7 +55,7 @@ def measure_noise(arena: Arena) -> Noise | None:
     if not good.any():
         return None
     error = (fast - exact)[good]
-    return Noise(
+    return NoiseRecord(
         example=float(np.abs(error).max()),
         prompt=float(np.abs(error.mean(1)).max()),
         beside=float(np.abs((fast - alone)[good]).max()),
@@ -163,10 +164,11 @@ def _training(arena: Arena) -> Speed:
     Kept means that their keys and values are not computed again.
     """
     engine = arena.searching
+    white_box = inside(engine, "gradients")
     first = arena.samples(np.random.default_rng(2), 1)[0]
     numbers: Numbers
     if isinstance(first, NamedPrompt):
-        weights = engine.weights
+        weights = white_box.weights
         # From the lowest layer up, a gradient crosses all.
         lowest = {name: weights.tensors[name] for name in weights.below([weights.layers[0]])}
         numbers = {name: _leaf(tensor) for name, tensor in {**lowest, **first.tensors}.items()}
@@ -176,12 +178,12 @@ def _training(arena: Arena) -> Speed:
         numbers = _leaf(
             first.rows
             if isinstance(first, PrefixPrompt)
-            else engine.embeddings[torch.tensor(first.ids)]
+            else white_box.embeddings[torch.tensor(first.ids)]
         )
-    passes = sum(engine.passes(numbers))
+    passes = sum(white_box.passes(numbers))
 
     def step(ids: Ids) -> None:
-        engine.loss(numbers, ids).backward()
+        white_box.loss(numbers, ids).backward()
 
     points = []
     for size in _STEPS:

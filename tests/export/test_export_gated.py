@@ -104,9 +104,9 @@ def write(saved, lm, folder):
 def ours(lm, prompt, ids):
     """All logits of a row beside a gated prompt, by the engine's way through the model."""
     with torch.inference_mode():
-        adaption, trees = lm.adaption([(prompt.rows, prompt.gates)]), [grow([ids])]
+        adaption, trees = lm.passes.adaption([(prompt.rows, prompt.gates)]), [grow([ids])]
         states, _ = run_above(lm, trees, entering(lm, adaption.first, trees, 512), adaption)
-        return lm.logits(states)
+        return lm.passes.logits(states)
 
 
 def through_peft(name, folder):

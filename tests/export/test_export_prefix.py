@@ -25,7 +25,7 @@ from promptsearch import (
 from promptsearch.errors import ExportError, PromptError
 from promptsearch.export import export_run, read_peft
 from promptsearch.export.saved import SavedPrompt, write_saved
-from promptsearch.models.attention import chains
+from promptsearch.models.causal.attention import chains
 from promptsearch.scoring import Engine
 from promptsearch.scoring.forward import run
 from promptsearch.scoring.tree import grow
@@ -79,7 +79,7 @@ def ours(lm, prefix, ids):
     """All logits of a row below a prefix, by the engine's way through the model."""
     with torch.inference_mode():
         states, _ = run(lm, [grow([ids], len(prefix.rows))], [prefix.rows.flatten(1)], None)
-        return lm.logits(states)
+        return lm.passes.logits(states)
 
 
 def through_peft(lm, folder):
@@ -151,12 +151,14 @@ def test_vectors_of_peft_load_here_with_equal_logits(llama, tmp_path):
         )
     soft = read_peft(tmp_path, llama)
     assert isinstance(soft, SoftPrompt)
-    whole = torch.cat([soft.vectors, llama.embed(torch.tensor(llama.encode("the good story")))])
+    whole = torch.cat(
+        [soft.vectors, llama.passes.embed(torch.tensor(llama.encode("the good story")))]
+    )
     with torch.inference_mode():
         theirs = through_peft(llama, tmp_path)(
             input_ids=torch.tensor([llama.encode("the good story")])
         ).logits[0]
-        mine = llama.logits(llama.hidden(whole, chains([len(whole)], llama.device)))
+        mine = llama.passes.logits(llama.passes.hidden(whole, chains([len(whole)], llama.device)))
     assert (theirs - mine).abs().max() < 1e-5
 
 

@@ -16,6 +16,7 @@ from transformers import DynamicCache
 from promptsearch import LanguageModel, PromptedModel, SoftPrompt
 from promptsearch.errors import ModelError, PromptError, UnknownName
 from promptsearch.export import SavedPrompt
+from promptsearch.models.causal.passes import Passes
 from promptsearch.prompts.prompt import GatedPrompt, HardPrompt, PrefixPrompt, TunedPrompt
 from promptsearch.scoring import Engine
 from promptsearch.scoring.layout import lay_out, slots_of
@@ -218,11 +219,11 @@ def test_a_model_whose_rows_share_nothing_does_the_same(make_saved, monkeypatch)
 
 def test_prompts_are_computed_once_and_a_batch_is_one_pass(llama, make_saved, monkeypatch):
     passes = []
-    hidden = LanguageModel.hidden
+    hidden = Passes.hidden
     monkeypatch.setattr(
-        LanguageModel,
+        Passes,
         "hidden",
-        lambda lm, e, forest: passes.append(len(e)) or hidden(lm, e, forest),
+        lambda self, e, forest: passes.append(len(e)) or hidden(self, e, forest),
     )
     prompts = {
         name: p

@@ -65,7 +65,7 @@ def test_a_long_answer_is_added_up_in_float64(lm):
     """Forty tokens at 7 nats each: float32 would take steps of 3e-5."""
     states = torch.randn(40, lm.embeddings.shape[1], generator=torch.Generator().manual_seed(0))
     states, target = 3 * states, list(range(40))
-    logits = lm.logits(states).double()
+    logits = lm.passes.logits(states).double()
     expected = float(logits.log_softmax(-1)[range(40), target].sum())
     found = answer_scores(lm, states, [target], [target])
     assert found.dtype == torch.float64 and expected < -200

@@ -255,7 +255,7 @@ def test_behind_a_special_token_a_text_is_cut_as_the_tokenizer_does(kind, conten
 @pytest.mark.parametrize("kind", ["bytes", "never", "characters"])
 def test_tokenizers_that_treat_all_places_alike_are_left_alone(kind):
     lm = model(kind)
-    assert not lm.marks_beginnings
+    assert not lm.tokens.marks_beginnings
     for text in (" good", "good", "\n\n a", "It was", ".", "<s>"):
         assert (
             lm.encode(text) == lm.encode(text, begins=True) == whole_ids(lm, text)[len(lm.lead) :]

@@ -336,7 +336,7 @@ def test_scores_equal_the_models_own_forward(models, chat, messages):
             nats = []
             for answer in layout.answers:
                 row = [*layout.join(slots_of(template, lm, hard)), *answer]
-                states = lm.embed(torch.tensor(row)).clone()
+                states = lm.passes.embed(torch.tensor(row)).clone()
                 if isinstance(prompt, SoftPrompt):
                     begin = 0
                     for k, segment in enumerate(layout.segments[:-1]):

@@ -9,7 +9,7 @@ NOTHING = Library([], None, None)
 
 
 def rows_of(lm, *texts):
-    nothing = torch.empty(0, lm.values)
+    nothing = torch.empty(0, lm.passes.values)
     return [Row(nothing, tuple(lm.encode(text))) for text in texts]
 
 

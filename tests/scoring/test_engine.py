@@ -49,20 +49,20 @@ def plain(lm, template, example, choices, prompt):
         slots = list(prompt.vectors.split(lengths))
     elif isinstance(prompt, HardPrompt):
         slots = [
-            lm.embed(torch.tensor(part))
+            lm.passes.embed(torch.tensor(part))
             for part in np.split(np.array(prompt.ids), np.cumsum(lengths)[:-1])
         ]
     else:
         slots = [
-            lm.embed(torch.tensor(lm.encode(t), dtype=torch.long))
+            lm.passes.embed(torch.tensor(lm.encode(t), dtype=torch.long))
             for t in template.slot_texts(prompt.texts)
         ]
     found = []
     for answer in layout.answers:
-        parts = [lm.embed(torch.tensor(layout.segments[0], dtype=torch.long))]
+        parts = [lm.passes.embed(torch.tensor(layout.segments[0], dtype=torch.long))]
         for slot, segment in zip(slots, layout.segments[1:], strict=True):
-            parts += [slot, lm.embed(torch.tensor(segment, dtype=torch.long))]
-        parts.append(lm.embed(torch.tensor(answer)))
+            parts += [slot, lm.passes.embed(torch.tensor(segment, dtype=torch.long))]
+        parts.append(lm.passes.embed(torch.tensor(answer)))
         row = torch.cat(parts)
         with torch.inference_mode():
             logits = (

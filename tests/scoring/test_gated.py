@@ -215,7 +215,7 @@ def test_layers_below_the_adapted_ones_are_computed_once_for_all_prompts_and_kep
         pytest.approx(rows * 5 / 3, abs=1)
     ] * 2
     entered = []
-    with llama.layers.attentions[0].register_forward_hook(
+    with llama.passes.layers.attentions[0].register_forward_hook(
         lambda module, inputs, output: entered.append(1)
     ):
         engine.loss(tuple(prompts[0].tensors.values()), EVERYTHING)
@@ -259,14 +259,14 @@ def test_out_of_memory_halves_the_passes_and_goes_on(llama, monkeypatch):
     prompts = make_prompts(llama)
     expected = make_engine(llama).score(prompts, EVERYTHING).losses
     for name in ("above", "entering"):
-        real = getattr(llama, name)
+        real = getattr(llama.passes, name)
 
         def small(layer, states, forest, real=real):
             if len(states) > 60:
                 raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
             return real(layer, states, forest)
 
-        monkeypatch.setattr(llama, name, small)
+        monkeypatch.setattr(llama.passes, name, small)
     assert np.abs(make_engine(llama).score(prompts, EVERYTHING).losses - expected).max() < 1e-5 * 2
 
 

@@ -64,7 +64,7 @@ def shared_as(engine, way):
     "answers", [("bad", "good"), ("bad", "very good indeed", "very bad"), None]
 )
 def test_all_plans_give_the_losses_of_one_row_at_a_time(lm, template, answers, monkeypatch):
-    assert lm.trees, "the tiny models can all share"
+    assert lm.passes.trees, "the tiny models can all share"
     aliases = None if answers else {"good": ["great", "good movie", "the capital"]}
     task = tiny_task(template, answers, aliases=aliases)
     prompts = make_prompts(lm, 3 if template != AROUND else 5)
@@ -122,7 +122,7 @@ def test_a_model_that_cannot_share_is_scored_row_by_row_and_that_is_said_once(ca
             )
             for _ in range(2)
         ]
-    assert not stranger.trees
+    assert not stranger.passes.trees
     assert [r.message for r in caplog.records if "rows cannot share" in r.message].__len__() == 1
     assert (
         np.abs(found[0].losses - expected.losses).max() < 1e-5
@@ -134,7 +134,7 @@ def test_windows_that_cannot_be_read_are_found_out():
     """A model that limits its attention by a mask alone, and tells the attention nothing of it."""
     model, tokenizer = tiny_model("llama")
     model.config.sliding_window = 4
-    assert not LanguageModel(model, tokenizer).trees
+    assert not LanguageModel(model, tokenizer).passes.trees
 
 
 def test_inputs_before_the_prompt_are_computed_once_and_kept(llama):
@@ -152,7 +152,7 @@ def test_inputs_before_the_prompt_are_computed_once_and_kept(llama):
 
 def test_memory_for_half_of_the_inputs_keeps_what_fits_beside_the_others(llama):
     lead = tiny_engine(llama, BEHIND).lead(EVERYTHING)
-    each = llama.values * 4
+    each = llama.passes.values * 4
     engine = tiny_engine(llama, BEHIND, memory=int(lead[:6].sum()) * each, keep=True)
     prompts = make_prompts(llama, 3)[3:6]
     first, again = (engine.score(prompts, EVERYTHING) for _ in range(2))
@@ -225,13 +225,13 @@ def test_out_of_memory_halves_the_passes_and_goes_on(llama, monkeypatch, caplog)
         sizes.append(len(embedded))
         return real(embedded, forest)
 
-    monkeypatch.setattr(llama, "hidden", small)
+    monkeypatch.setattr(llama.passes, "hidden", small)
     with caplog.at_level(logging.WARNING):
         found = tiny_engine(llama, FRONT).score(prompts, EVERYTHING)
     assert np.abs(found.losses - expected.losses).max() < 1e-5 and max(sizes) <= 60
     assert "out of memory: from now on passes of" in caplog.text
     monkeypatch.setattr(
-        llama,
+        llama.passes,
         "hidden",
         lambda embedded, forest: (_ for _ in ()).throw(torch.OutOfMemoryError("out of memory")),
     )

@@ -89,7 +89,7 @@ def test_losses_are_those_of_models_that_have_the_weights_and_read_the_vectors(l
                 abs(scores.losses[p, example.id] + float(expected[example.choice])) < 1e-5 * tokens
             )
             assert np.abs(scores.choices[p, example.id] - expected.numpy()).max() < 1e-5 * tokens
-    assert lm._digest() == known
+    assert lm.integrity.digest() == known
     distances = np.abs(scores.losses[:, None] - scores.losses[None]).max(-1) + np.eye(3)
     assert distances.min() > 1e-3, "all of them differ"
 

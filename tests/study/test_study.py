@@ -470,7 +470,7 @@ def test_a_strategy_that_breaks_the_contract_is_named_and_the_others_run(
     strategy, complaint, tiny, films, tmp_path, monkeypatch
 ):
     monkeypatch.setattr(
-        "promptsearch.study.prepare.find_strategy",
+        "promptsearch.study.entries.find_strategy",
         lambda name: strategy if name == "bad" else find(name),
     )
     found = compare(study(["bad", MANUAL]), out=tmp_path, model=tiny, task=films)
@@ -554,9 +554,9 @@ def test_a_broken_model_fails_every_run_visibly(films, tmp_path, monkeypatch):
 
 
 def test_a_failed_run_is_tried_again(tiny, films, tmp_path, monkeypatch):
-    monkeypatch.setattr("promptsearch.study.prepare.find_strategy", lambda name: Crashes)
+    monkeypatch.setattr("promptsearch.study.entries.find_strategy", lambda name: Crashes)
     assert compare(study(["bad"]), out=tmp_path, model=tiny, task=films).failed
-    monkeypatch.setattr("promptsearch.study.prepare.find_strategy", lambda name: find("random"))
+    monkeypatch.setattr("promptsearch.study.entries.find_strategy", lambda name: find("random"))
     assert not compare(study(["bad"]), out=tmp_path, model=tiny, task=films).failed
 
 
