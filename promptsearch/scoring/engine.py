@@ -349,6 +349,15 @@ class Engine:
         slots = self._slots(prompts)[0]
         return self._rows.plan.predict(self._rows.plan.choose(slots, unique), slots, unique)
 
+    @property
+    def rows(self) -> Rows:
+        """The rows of the examples: what is shared among them, and what is held of it."""
+        return self._rows
+
+    def layout(self, example: int) -> Layout:
+        """The token ids of an example, around the slots."""
+        return self._layouts[example]
+
     def anatomy(self) -> dict[str, float]:
         """The tokens of a row by what they belong to, mean over the examples, without the prompt's.
 

@@ -190,7 +190,7 @@ class StrategyConformance:
             (last, "before"),
         }
         for share in (1e9,) if stateless else (1e9, 1e-9):
-            monkeypatch.setattr(loop, "_SAVING_SHARE", share)
+            monkeypatch.setattr(loop, "SAVING_SHARE", share)
             for at, how in sorted(kills):
                 folder = tmp_path / f"{share}-{at}-{how}"
                 folder.mkdir()

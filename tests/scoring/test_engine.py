@@ -256,7 +256,7 @@ def test_an_alias_without_tokens_is_refused(lm):
 def test_scores_after_memory_ran_out_have_another_name(lm, monkeypatch):
     task = tiny_task(TEMPLATES[0])
     engine = Engine(lm, task.template.bind(2), task.splits["search"], task.choices)
-    before, forward = engine.signature, engine._rows._forward
+    before, forward = engine.signature, engine.rows.forward
     calls = []
 
     def full(wave, groups, *others):
@@ -265,7 +265,7 @@ def test_scores_after_memory_ran_out_have_another_name(lm, monkeypatch):
             raise RuntimeError("out of memory")
         return forward(wave, groups, *others)
 
-    engine._rows._forward = full
+    engine.rows.forward = full
     engine.score([HardPrompt(lm.words[:2])], np.arange(12))
     assert engine.signature != before and len(calls) > 2
 

@@ -21,7 +21,6 @@ from promptsearch.prompts.prompt import (
 )
 from promptsearch.scoring import Engine
 from promptsearch.scoring import sharing as plan
-from promptsearch.scoring.layout import lay_out
 from promptsearch.testing.tiny import ARCHITECTURES, tiny_model
 from promptsearch.testing.tiny_task import tiny_engine, tiny_task
 
@@ -55,12 +54,12 @@ def make_prompts(lm, layers=2, form="head", count=3, length=LENGTH, seed=0):
     ]
 
 
-def plain(engine, example, prompt, attending_to):
+def plain(lm, engine, example, prompt, attending_to):
     """Summed log-probability of each answer, and the tokens of the longest.
 
     By the model's own forward, one row at a time.
     """
-    lm, layout = engine._lm, lay_out(engine._template, engine._lm, example, engine._choices)
+    layout = engine.layout(example.id)
     found = []
     for answer in layout.answers:
         with torch.inference_mode(), attending_to(lm, prompt):
@@ -84,7 +83,7 @@ def test_losses_are_those_of_a_plain_forward_head_by_head(lm, layers, form, atte
         assert not scores.failures
         for p, prompt in enumerate(prompts):
             for example in engine.examples(EVERYTHING[::3]):
-                found, tokens = plain(engine, example, prompt, attending_to)
+                found, tokens = plain(lm, engine, example, prompt, attending_to)
                 expected = torch.tensor(found).log_softmax(-1)
                 assert (
                     np.abs(scores.choices[p, example.id] - expected.numpy()).max() < 1e-5 * tokens
@@ -97,7 +96,7 @@ def test_text_answers_too(lm, attending_to):
     (prompt,) = make_prompts(lm, count=1)
     losses = engine.score([prompt], EVERYTHING).losses[0]
     for example in engine.examples(EVERYTHING):
-        found, tokens = plain(engine, example, prompt, attending_to)
+        found, tokens = plain(lm, engine, example, prompt, attending_to)
         assert abs(losses[example.id] + found[0]) < 1e-5 * tokens
 
 
@@ -106,7 +105,7 @@ def test_with_gates_of_zero_it_is_the_empty_prompt_to_the_last_digit(lm, templat
     monkeypatch.setitem(plan.PASS_TOKENS, "cpu", 1)  # the same rows in the same passes
     task = tiny_task(template, TWO)
     empty = Engine(lm, task.template.bind(LENGTH), task.splits["search"], task.choices)
-    empty._rows.plan.choose = lambda slots, examples: "nothing"
+    empty.rows.plan.choose = lambda slots, examples: "nothing"
     (prompt,) = make_prompts(lm, count=1)
     found = make_engine(lm, template).score(
         [GatedPrompt(prompt.rows, torch.zeros_like(prompt.gates))], EVERYTHING
@@ -204,7 +203,7 @@ def test_the_price_is_the_prompt_and_the_whole_row_wherever_the_slots_were(lm):
 
 def test_layers_below_the_adapted_ones_are_computed_once_for_all_prompts_and_kept(llama):
     engine, prompts = make_engine(llama, keep=True), make_prompts(llama, 1)
-    rows = int(engine._rows.held.sum())
+    rows = int(engine.rows.held.sum())
     assert engine.score(prompts, EVERYTHING).computed == pytest.approx(
         rows * (2 / 3 + 3 / 3), abs=1
     )
@@ -239,7 +238,7 @@ def test_the_plan_knows_what_is_computed(llama):
 
 
 def test_memory_for_half_of_the_examples_keeps_what_fits(llama):
-    held = make_engine(llama)._rows.held
+    held = make_engine(llama).rows.held
     room = int(held[:6].sum())
     engine, prompts = make_engine(llama, memory=room * 32 * 4, keep=True), make_prompts(llama)
     first, again = (engine.score(prompts, EVERYTHING) for _ in range(2))

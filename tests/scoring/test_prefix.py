@@ -43,12 +43,12 @@ def cache(lm, prefix):
     )
 
 
-def plain(engine, example, prefix):
+def plain(lm, engine, example, prefix):
     """Summed log-probability of each answer.
 
     The whole text below the model's own cache, one row at a time.
     """
-    lm, layout = engine._lm, lay_out(engine._template, engine._lm, example, engine._choices)
+    layout = engine.layout(example.id)
     found = []
     for answer in layout.answers:
         ids = torch.tensor([[*layout.segments[1], *answer]])
@@ -70,7 +70,7 @@ def test_losses_are_those_of_the_models_own_cache(lm, template, answers, length)
     assert not scores.failures
     for p, prefix in enumerate(prefixes):
         for example in engine.examples(EVERYTHING):
-            found, tokens = plain(engine, example, prefix)
+            found, tokens = plain(lm, engine, example, prefix)
             expected = torch.tensor(found).log_softmax(-1)
             assert (
                 abs(scores.losses[p, example.id] + float(expected[example.choice])) < 1e-5 * tokens
@@ -84,7 +84,7 @@ def test_text_answers_too(lm):
     losses = engine.score(prefixes, EVERYTHING).losses
     for p, prefix in enumerate(prefixes):
         for example in engine.examples(EVERYTHING):
-            found, tokens = plain(engine, example, prefix)
+            found, tokens = plain(lm, engine, example, prefix)
             assert abs(losses[p, example.id] + found[0]) < 1e-5 * tokens
 
 

@@ -55,7 +55,7 @@ def make_prompts(lm, length, count=4):
 
 def shared_as(engine, way):
     """The engine, told what to share."""
-    engine._rows.plan.choose = lambda slots, examples: way
+    engine.rows.plan.choose = lambda slots, examples: way
     return engine
 
 
@@ -276,9 +276,9 @@ def test_a_row_that_would_lie_in_the_prompts_trunk_altogether_is_not_scored_so(l
     split = next(
         split for split in task.splits.values() if "" in [e.fields["text"] for e in split.examples]
     )
-    engine = Engine(llama, task.template.bind(3), split, task.choices)
+    engine, other = (Engine(llama, task.template.bind(3), split, task.choices) for _ in range(2))
     prompts, ids = make_prompts(llama, 3), np.arange(len(split))
-    assert engine._rows.plan.predict("prompt", engine._slots(prompts)[0], ids).cost == np.inf
+    assert shared_as(other, "prompt").predict(prompts, ids).cost == np.inf
     alone = np.array(
         [[engine.score([p], np.array([e])).losses[0, 0] for e in ids] for p in prompts]
     )
@@ -304,17 +304,15 @@ def test_prediction_counts_a_slot_behind_the_input_once_for_each_example(llama, 
         TextPrompt((f"The movie {i}, is it", "good or bad or just the capital " * 3))
         for i in range(3)
     ]
-    said = engine._rows.plan.predict(way, engine._slots(prompts)[0], EVERYTHING)
-    assert said.tokens == pytest.approx(
-        shared_as(engine, way).score(prompts, EVERYTHING).computed, rel=0.05
-    )
+    said = shared_as(engine, way).predict(prompts, EVERYTHING)
+    assert said.tokens == pytest.approx(engine.score(prompts, EVERYTHING).computed, rel=0.05)
 
 
 def test_a_pass_holds_so_many_copies_of_long_trunks_and_no_more(llama, monkeypatch):
     monkeypatch.setitem(plan.PASS_TOKENS, "cpu", 8)
     engine = tiny_engine(llama, BEHIND)
     prompts, widths = make_prompts(llama, 3), []
-    forward = engine._rows._forward
+    forward = engine.rows.forward
 
     def watched(wave, groups, *others):
         if wave.trunks:
@@ -323,7 +321,7 @@ def test_a_pass_holds_so_many_copies_of_long_trunks_and_no_more(llama, monkeypat
             )
         return forward(wave, groups, *others)
 
-    engine._rows._forward = watched
+    engine.rows.forward = watched
     expected = tiny_engine(llama, BEHIND).score(prompts, EVERYTHING).losses
     assert np.allclose(
         shared_as(engine, "input").score(prompts, EVERYTHING).losses, expected, atol=1e-5

@@ -17,9 +17,8 @@ from promptsearch.errors import PromptError, PromptSearchError
 from promptsearch.prompts.prompt import HardPrompt, SoftPrompt, TextPrompt, Weights
 from promptsearch.scoring import Engine
 from promptsearch.scoring import sharing as plan
-from promptsearch.scoring.layout import lay_out
 from promptsearch.tasks.task import Task
-from promptsearch.testing.tiny_task import ROWS, SPLITS, tiny_engine
+from promptsearch.testing.tiny_task import ROWS, SPLITS, tiny_engine, tiny_task
 
 FRONT, BEHIND = "{prompt} {text} It was {answer}", "{text} {prompt} It was {answer}"
 EVERYTHING = np.arange(12)
@@ -79,12 +78,18 @@ def through_peft(lm, weights):
     return model
 
 
-def plain(engine, model, example):
+def question(lm, example, template=FRONT):
+    """The token ids of an example up to its answer."""
+    bound = tiny_task(template).template.bind(3).taking("weights")
+    return [*lm.lead, *lm.encode(bound.render(example.fields, [""], ""))]
+
+
+def plain(lm, engine, model, example, template=FRONT):
     """Summed log-probability of each answer by the model's own forward, one row at a time."""
-    lm, layout = engine._lm, lay_out(engine._template, engine._lm, example, engine._choices)
+    layout = engine.layout(example.id)
     found = []
     for answer in layout.answers:
-        ids = [*lm.lead, *lm.encode(engine._template.render(example.fields, [""], ""))]
+        ids = question(lm, example, template)
         with torch.no_grad():
             logits = model(input_ids=torch.tensor([[*ids, *answer]])).logits[0].double()
         steps = logits[-len(answer) - 1 : -1].log_softmax(-1)
@@ -102,7 +107,7 @@ def test_losses_are_those_of_models_that_have_the_weights(lm, template):
     assert not scores.failures
     for p, model in enumerate(models):
         for example in engine.examples(EVERYTHING):
-            found, tokens = plain(engine, model, example)
+            found, tokens = plain(lm, engine, model, example, template)
             expected = torch.tensor(found).log_softmax(-1)
             assert (
                 abs(scores.losses[p, example.id] + float(expected[example.choice])) < 1e-5 * tokens
@@ -117,7 +122,7 @@ def test_text_answers_too(lm):
     engine, prompt = make_engine(lm, answers=None), changed(lm, 1)[0]
     losses, model = engine.score([prompt], EVERYTHING).losses[0], with_weights(lm, prompt)
     for example in engine.examples(EVERYTHING):
-        found, tokens = plain(engine, model, example)
+        found, tokens = plain(lm, engine, model, example)
         assert abs(losses[example.id] + found[0]) < 1e-5 * tokens
 
 
@@ -144,7 +149,7 @@ def test_one_step_is_that_of_plain_torch(lm):
     choices = [lm.encode(f" {answer}")[0] for answer in ("bad", "good")]
     theirs = torch.tensor(0.0)
     for example in engine.examples(examples):
-        ids = [*lm.lead, *lm.encode(engine._template.render(example.fields, [""], ""))]
+        ids = question(lm, example)
         steps = model(input_ids=torch.tensor([ids])).logits[0, -1, choices].log_softmax(-1)
         theirs = theirs - steps[example.choice] / len(examples)
     theirs.backward()
@@ -171,8 +176,8 @@ def test_the_gradient_of_low_rank_weights_is_that_of_peft(lm):
     model = through_peft(lm, prompt)
     theirs = torch.tensor(0.0)
     for example in engine.examples(examples):
-        answer = lay_out(engine._template, lm, example, None).answers[0]
-        ids = [*lm.lead, *lm.encode(engine._template.render(example.fields, [""], "")), *answer]
+        answer = engine.layout(example.id).answers[0]
+        ids = [*question(lm, example), *answer]
         steps = (
             model(input_ids=torch.tensor([ids])).logits[0, -len(answer) - 1 : -1].log_softmax(-1)
         )

@@ -57,7 +57,7 @@ def test_a_step_is_charged_for_the_layers_that_it_crosses(films):
         training=np.arange(8, 40),
     )
     strategy = FineTuningTop2(given, seed=0)
-    given.loss(strategy._encoder(), ids := np.array([9, 12, 20]))
+    given.loss(strategy.module(), ids := np.array([9, 12, 20]))
     tokens = int(arena.searching.context(ids).sum())
     share = 2 / 4 + strategy.trainable / lm.parameters
     assert (
