@@ -72,8 +72,8 @@ class PEZ(TrainedStrategy):
 
     def proposal(self, made: Numbers) -> Prompt:
         """The words, not their embeddings, so that what is reported was scored as words."""
-        assert isinstance(self._encoder, _Projected)
-        return self.objective.space.prompt(self._encoder.nearest().numpy())
+        assert isinstance(self.module, _Projected)
+        return self.objective.space.prompt(self.module.nearest().numpy())
 
 
 class _Projected(nn.Module):

@@ -26,7 +26,9 @@ from promptsearch.testing.doors import doors
 from promptsearch.testing.planted import PlantedScorer
 from promptsearch.testing.tiny import tiny_model
 
-BUDGET = 12_000
+BUDGET = 6_000
+
+pytestmark = pytest.mark.usefixtures("unreported")
 
 
 class Samples(Strategy):

@@ -26,7 +26,9 @@ from promptsearch.records.scores import Scores
 from promptsearch.scoring.forward import keys_values
 from promptsearch.scoring.joints import check_answers, check_joints
 from promptsearch.scoring.kinds import attending, passes_of
+from promptsearch.scoring.layout import Layout
 from promptsearch.scoring.losses import Losses
+from promptsearch.scoring.rows import Rows
 from promptsearch.scoring.sharing import Prediction
 from promptsearch.scoring.tree import Path
 from promptsearch.tasks.task import Example, Split
@@ -264,6 +266,15 @@ class Engine:
             return plan.predict_layers(len(prompts), unique, share)
         slots = self._losses.placed(prompts).slots
         return plan.predict(plan.choose(slots, unique), slots, unique)
+
+    @property
+    def rows(self) -> Rows:
+        """The rows of the examples: what is shared among them, and what is held of it."""
+        return self._rows
+
+    def layout(self, example: int) -> Layout:
+        """The token ids of an example, around the slots."""
+        return self._layout.layouts[example]
 
     def anatomy(self) -> dict[str, float]:
         """The tokens of a row by what they belong to, see `SplitLayout.anatomy`."""

@@ -172,7 +172,7 @@ class TokenRows:
             ModelError: The memory of the device does not hold a single row.
         """
         try:
-            return self._forward(call, groups)
+            return self.forward(call, groups)
         except RuntimeError as error:
             if not ran_out(error):
                 raise
@@ -208,7 +208,8 @@ class TokenRows:
         # The last token of an answer is predicted, never read.
         return [(*whole, *answer[:-1]) for answer in answers], list(answers)
 
-    def _forward(self, call: _Call, groups: Sequence[Group]) -> tuple[Tensor, float]:
+    def forward(self, call: _Call, groups: Sequence[Group]) -> tuple[Tensor, float]:
+        """The answers' losses of one pass, and the tokens that it computes."""
         trees, targets = [], []  # the targets of a tree are the answers of its rows
         for group in groups:
             above = len(call.wave.trunks[group.trunk]) if group.trunk >= 0 else 0

@@ -31,6 +31,8 @@ from promptsearch.scoring.ready import embedded
 from promptsearch.tasks.task import Split
 from promptsearch.testing.tiny import tiny_model
 
+pytestmark = pytest.mark.usefixtures("unreported")
+
 FRONT = "{prompt:3} {text} It was {answer}"
 ANCHORS = "{prompt:2} movie {prompt:1} {text} It was {answer}"
 BEHIND = "{text} {prompt:3} It was {answer}"
@@ -78,11 +80,6 @@ def write(saved, lm, folder):
     folder.mkdir()
     write_saved(saved, lm, folder)
     return folder
-
-
-@pytest.fixture(scope="module", params=["llama", "gpt2", "gemma3", "qwen3"])
-def lm(request):
-    return LanguageModel(*tiny_model(request.param), name=request.param)
 
 
 @pytest.mark.parametrize("template", [FRONT, ANCHORS, BEHIND])
@@ -200,7 +197,7 @@ def test_apply_generates_what_exact_match_counts(lm, tmp_path, kind):
         "hard": "random",
         "soft": {"prompt_tuning": {"interval": 4, "batch": 4, "rate": 0.05}},
     }[kind]
-    given = {"budget": 20_000, "score_on": 4, "strategies": [strategy]}
+    given = {"budget": 4_000, "score_on": 4, "strategies": [strategy]}
     compare(given, out=tmp_path / "s", model=lm, task=task)
     run = next((tmp_path / "s").rglob("result.json")).parent
     saved = load_prompt(run)

@@ -27,7 +27,6 @@ from promptsearch.tasks.task import Example, Split
 from promptsearch.tasks.template import Template
 from promptsearch.testing.tiny import tiny_model
 
-ARCHITECTURES = ("llama", "gpt2", "gemma3", "qwen3")
 WORDS, SENTENCES = (" bad", " good"), (" very bad", " good", " not so good")
 #: Name -> kind, template, choices, length: one of each kind, in front, behind and around the input,
 #: of different lengths.
@@ -51,16 +50,6 @@ TEXTS = (
     "bad",
 )
 CHOOSING = [name for name, (_, _, choices, _) in KINDS.items() if choices]
-
-
-@pytest.fixture(scope="module", params=ARCHITECTURES)
-def lm(request):
-    return LanguageModel(*tiny_model(request.param), name=request.param)
-
-
-@pytest.fixture(scope="module")
-def llama():
-    return LanguageModel(*tiny_model("llama"), name="llama")
 
 
 def saved_prompts(lm, make_saved):

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from itertools import product
+from random import Random
 
 import numpy as np
 import pytest
@@ -23,9 +25,8 @@ from promptsearch.prompts.weights import Weights
 from promptsearch.scoring import Engine
 from promptsearch.scoring.answers import answer_scores, choice_scores
 from promptsearch.tasks.task import Example, Split
-from promptsearch.testing.tiny import tiny_model
+from promptsearch.testing.tiny import ARCHITECTURES, tiny_model
 
-ARCHITECTURES = ("llama", "gpt2", "gemma3", "qwen3")
 PLACES = {
     "in front": "{prompt:3} {text} It was {answer}",
     "among anchors": "{prompt:2} movie {prompt:1} {text} It was {answer}",
@@ -38,14 +39,13 @@ KINDS = [
 ]
 
 
-@pytest.fixture(scope="module", params=ARCHITECTURES)
-def lm(request):
-    return LanguageModel(*tiny_model(request.param), name=request.param)
-
-
-@pytest.fixture(scope="module")
-def llama():
-    return LanguageModel(*tiny_model("llama"), name="llama")
+def sample(number, lengths):
+    """Some of all models, prompts, places and lengths of answers, always the same ones."""
+    cases = [(*case, tokens) for case in product(ARCHITECTURES, KINDS) for tokens in lengths]
+    return [
+        pytest.param(lm, kind, place, tokens, id=f"{lm}-{kind}-{place}-{tokens}")
+        for lm, (kind, place), tokens in sorted(Random(0).sample(cases, number))
+    ]
 
 
 def answer(lm, first, tokens):
@@ -130,8 +130,9 @@ def test_what_is_allowed_follows_from_answers_and_model(llama):
     )
 
 
-@pytest.mark.parametrize("tokens", [0, 1, 30])
-@pytest.mark.parametrize(("kind", "place"), KINDS)
+@pytest.mark.parametrize(
+    ("lm", "kind", "place", "tokens"), sample(110, (0, 1, 30)), indirect=["lm"]
+)
 def test_right_exports_verify_in_every_format(lm, make_saved, tmp_path, kind, place, tokens):
     choices = (answer(lm, " good", tokens), answer(lm, " bad", tokens)) if tokens else None
     saved = make_saved(lm, kind, PLACES[place], choices)
@@ -165,8 +166,7 @@ def wrongs(prompt, lm):
             yield type(prompt).load({**prompt.tensors, name: changed})
 
 
-@pytest.mark.parametrize("tokens", [0, 7])
-@pytest.mark.parametrize(("kind", "place"), KINDS)
+@pytest.mark.parametrize(("lm", "kind", "place", "tokens"), sample(90, (0, 7)), indirect=["lm"])
 def test_wrong_exports_do_not(lm, make_saved, tmp_path, kind, place, tokens):
     """Those that move a loss by more than ten times what rounding usually does.
 

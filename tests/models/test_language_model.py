@@ -14,13 +14,6 @@ from promptsearch.models.causal.attention import chains
 from promptsearch.models.device import pick_device, pick_dtype
 from promptsearch.testing.tiny import tiny_model
 
-ARCHITECTURES = ("llama", "gpt2", "gemma3", "qwen3")
-
-
-@pytest.fixture(scope="module", params=ARCHITECTURES)
-def lm(request):
-    return LanguageModel(*tiny_model(request.param))
-
 
 def test_our_path_gives_the_models_own_logits(lm):
     lm.check()

@@ -9,12 +9,12 @@ import torch
 from promptsearch.errors import ModelError
 from promptsearch.models import LanguageModel
 from promptsearch.models.causal.attention import chains
-from promptsearch.testing.tiny import tiny_model
+from promptsearch.testing.tiny import ARCHITECTURES, tiny_model
 
 ROWS = (5, 9, 20)  # the last one is longer than Gemma's windows
 
 
-@pytest.fixture(scope="module", params=["llama", "gpt2", "gemma3", "qwen3"])
+@pytest.fixture(scope="module", params=ARCHITECTURES)
 def lm(request):
     return LanguageModel(*tiny_model(request.param, layers=3))
 

@@ -13,9 +13,7 @@ from torch.nn.functional import layer_norm, relu
 
 from promptsearch.errors import ModelError, PromptError
 from promptsearch.models import LanguageModel
-from promptsearch.testing.tiny import tiny_model
-
-ARCHITECTURES = ("llama", "gpt2", "gemma3", "qwen3")
+from promptsearch.testing.tiny import ARCHITECTURES, tiny_model
 
 
 @pytest.fixture(params=ARCHITECTURES)

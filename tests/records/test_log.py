@@ -1,7 +1,6 @@
 """The log: what a kill leaves is repaired, any other damage is named."""
 
 import json
-import os
 
 import numpy as np
 import pytest
@@ -43,12 +42,6 @@ NEW = {
     "price": 0,
     "ledger": Ledger().to_json(),
 }
-
-
-@pytest.fixture(autouse=True)
-def no_wait(monkeypatch):
-    """Nothing here loses its memory, so nothing need wait for the disk."""
-    monkeypatch.setattr(os, "fsync", lambda file: None)
 
 
 @pytest.fixture

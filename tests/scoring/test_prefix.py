@@ -3,6 +3,8 @@
 Against the model's own forward with the same keys and values in its cache (law 3).
 """
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
@@ -21,44 +23,12 @@ from promptsearch.scoring.joints import check_joints
 from promptsearch.scoring.layout import lay_out
 from promptsearch.tasks.task import Task
 from promptsearch.testing.tiny import tiny_model
+from promptsearch.testing.tiny_task import ROWS, SPLITS, tiny_engine
 
-ARCHITECTURES = ("llama", "gpt2", "gemma3", "qwen3")
 FRONT, BEHIND = "{prompt} {text} It was {answer}", "{text} {prompt} It was {answer}"
-PARTS = ["good film", "the story", "I hate", "capital"]
-ROWS = [
-    {"text": " ".join(PARTS[i % 4 :] * (1 + i % 3)) + f" {i}", "label": i % 2} for i in range(24)
-]
-SPLITS = {"search": 12, "select": 4, "test": 6}
 EVERYTHING = np.arange(12)
+make_engine = partial(tiny_engine, answers=("bad", "very good indeed"), kind="prefix")
 LENGTH = 3
-
-
-@pytest.fixture(scope="module", params=ARCHITECTURES)
-def lm(request):
-    return LanguageModel(*tiny_model(request.param))
-
-
-@pytest.fixture(scope="module")
-def llama():
-    return LanguageModel(*tiny_model("llama"))
-
-
-def make_engine(
-    lm, template=FRONT, answers=("bad", "very good indeed"), length=LENGTH, rows=ROWS, **given
-):
-    choices = None if answers is None else dict(enumerate(answers))
-    if choices is None:
-        rows = [
-            {**row, "label": ["good", "bad movie", "Paris"][i % 3]} for i, row in enumerate(rows)
-        ]
-    task = Task.from_rows(rows, template=template, label="label", answers=choices, splits=SPLITS)
-    return Engine(
-        lm,
-        task.template.bind(length).taking("prefix"),
-        task.splits["search"],
-        task.choices,
-        **given,
-    )
 
 
 def make_prefixes(lm, length=LENGTH, count=3):
@@ -77,12 +47,12 @@ def cache(lm, prefix):
     )
 
 
-def plain(engine, example, prefix):
+def plain(lm, engine, example, prefix):
     """Summed log-probability of each answer.
 
     The whole text below the model's own cache, one row at a time.
     """
-    lm, layout = engine._lm, lay_out(engine._template, engine._lm, example, engine._choices)
+    layout = engine.layout(example.id)
     found = []
     for answer in layout.answers:
         ids = torch.tensor([[*layout.segments[1], *answer]])
@@ -98,13 +68,13 @@ def plain(engine, example, prefix):
     ("template", "answers"), [(FRONT, ("bad", "good")), (BEHIND, ("bad", "very good indeed"))]
 )
 def test_losses_are_those_of_the_models_own_cache(lm, template, answers, length):
-    engine = make_engine(lm, template, answers, length)
+    engine = make_engine(lm, template, answers=answers, length=length)
     prefixes = make_prefixes(lm, length)
     scores = engine.score(prefixes, EVERYTHING)
     assert not scores.failures
     for p, prefix in enumerate(prefixes):
         for example in engine.examples(EVERYTHING):
-            found, tokens = plain(engine, example, prefix)
+            found, tokens = plain(lm, engine, example, prefix)
             expected = torch.tensor(found).log_softmax(-1)
             assert (
                 abs(scores.losses[p, example.id] + float(expected[example.choice])) < 1e-5 * tokens
@@ -118,7 +88,7 @@ def test_text_answers_too(lm):
     losses = engine.score(prefixes, EVERYTHING).losses
     for p, prefix in enumerate(prefixes):
         for example in engine.examples(EVERYTHING):
-            found, tokens = plain(engine, example, prefix)
+            found, tokens = plain(lm, engine, example, prefix)
             assert abs(losses[p, example.id] + found[0]) < 1e-5 * tokens
 
 

@@ -5,7 +5,6 @@ Properties over random asks, budgets and failures.
 
 import itertools
 import math
-import os
 import tempfile
 from pathlib import Path
 
@@ -34,12 +33,6 @@ from promptsearch.testing.planted import PlantedScorer
 
 PROMPTS = list(itertools.product(range(4), repeat=2))  # indices into a pool of 4
 SETTINGS = settings(max_examples=60, deadline=None)
-
-
-@pytest.fixture(autouse=True)
-def no_wait(monkeypatch):
-    """Nothing here loses its memory, so nothing need wait for the disk."""
-    monkeypatch.setattr(os, "fsync", lambda file: None)
 
 
 class Counting(PlantedScorer):

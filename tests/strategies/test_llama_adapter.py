@@ -53,7 +53,7 @@ def test_gates_of_heads_go_through_tanh_and_those_of_layers_do_not():
     for gate, expected in (("head", np.tanh(2.0)), ("layer", 2.0)):
         strategy = make(gate=gate)
         with torch.no_grad():
-            strategy._encoder.gates.fill_(2.0)
+            strategy.module.gates.fill_(2.0)
         (prompt,) = strategy.ask()
         assert prompt.gates.unique().tolist() == pytest.approx([expected])
 
@@ -66,7 +66,7 @@ def test_the_papers_share_of_the_layers(layers, expected, monkeypatch):
 
 def test_fewer_layers_make_more_steps_of_a_budget(monkeypatch):
     monkeypatch.setattr(PlantedScorer, "gated_shape", (10, 2, 8))
-    few, many = (make(layers=layers)._steps for layers in (1, 10))
+    few, many = (make(layers=layers).planned for layers in (1, 10))
     assert 1.3 * many < few < 2 * many
 
 

@@ -49,7 +49,7 @@ def test_it_starts_from_the_keys_and_values_of_words(reparametrise, text):
     given = strategy.objective
     (prompt,) = strategy.ask()
     assert isinstance(prompt, PrefixPrompt)
-    ids = strategy._ids
+    ids = strategy.ids
     assert torch.allclose(prompt.keys_values, books_of(given).scorer.keys_values(ids), atol=1e-6)
     tokens = given.encode("two words")
     assert (
@@ -65,7 +65,7 @@ def test_with_few_hidden_units_it_starts_as_near_as_they_reach(hidden):
     strategy = make(hidden=hidden)
     (prompt,) = strategy.ask()
     distance = float(
-        (prompt.keys_values - books_of(strategy.objective).scorer.keys_values(strategy._ids)).norm()
+        (prompt.keys_values - books_of(strategy.objective).scorer.keys_values(strategy.ids)).norm()
     )
     assert (distance < 1e-4) == (hidden == 4)
 
@@ -85,7 +85,7 @@ def test_random_numbers_have_the_spread_of_real_keys_and_values_at_each_layer(mo
 
 def test_the_network_is_that_of_the_paper_and_is_dropped():
     strategy = make(hidden=24)
-    network = strategy._encoder
+    network = strategy.module
     assert isinstance(network.inner, nn.Linear) and tuple(network.inner.weight.shape) == (24, 8)
     assert tuple(network.outer.weight.shape) == (2 * 2 * 1 * 8, 24)
     assert torch.allclose(
