@@ -13,7 +13,7 @@ from torch.nn.functional import normalize
 
 from promptsearch.errors import StrategyError, TaskError
 from promptsearch.prompts.prompt import HardPrompt, TextPrompt
-from promptsearch.tasks.template import Slot
+from promptsearch.tasks.notation import Slot
 
 #: The most cosines computed at a time: those of a whole vocabulary with a large pool would take
 #: gigabytes.

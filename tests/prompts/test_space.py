@@ -10,7 +10,8 @@ from promptsearch.prompts import space
 from promptsearch.prompts.space import PromptSpace
 from promptsearch.scoring.layout import slots_of
 from promptsearch.study.run import Arena
-from promptsearch.tasks.template import Slot, Template
+from promptsearch.tasks.notation import Slot
+from promptsearch.tasks.template import Template
 from promptsearch.testing.tiny import WORDS
 
 
