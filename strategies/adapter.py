@@ -13,7 +13,7 @@ LM's own norms stay as they are. AdamW has no weight decay.
 from __future__ import annotations
 
 import math
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import torch
 from pydantic import Field
@@ -21,8 +21,8 @@ from torch import Tensor, nn
 
 from promptsearch import Access, Objective, TrainedStrategy, Weights
 from promptsearch.errors import StrategyError
-from promptsearch.search.options import Count
-from promptsearch.search.training import NamedTensors, Patience, Rate
+from promptsearch.search.encoders import NamedTensors
+from promptsearch.search.training_options import Rate
 
 
 class Adapter(TrainedStrategy):
@@ -33,14 +33,7 @@ class Adapter(TrainedStrategy):
         seed: Seeds initialisation and minibatches.
         share: The size of all adapters together, as a share of the LM's weights: the widest
             bottleneck that stays within this share is taken. The literature has 0.03 and 0.001.
-        rate: Peak learning rate of AdamW; `auto` tries rates in a short test, which the budget
-            pays.
-        batch: Examples per step.
-        accumulate: Parts into which a step's examples are split to save memory; the step is the
-            same.
-        interval: Steps between two scorings.
-        patience: Scorings in a row without a lower loss that end the run; 0 trains until the budget
-            is spent.
+        **training: The options of all trained strategies, see `TrainingOptions`.
     """
 
     access: ClassVar[Access] = Access.WEIGHTS
@@ -53,21 +46,10 @@ class Adapter(TrainedStrategy):
         seed: int,
         share: Annotated[float, Field(gt=0, le=1)] = 0.03,
         rate: Rate = 0.001,
-        batch: Count = 16,
-        accumulate: Count = 1,
-        interval: Count = 8,
-        patience: Patience = 0,
+        **training: Any,
     ) -> None:
         self._share = share
-        super().__init__(
-            objective,
-            seed=seed,
-            rate=rate,
-            batch=batch,
-            interval=interval,
-            patience=patience,
-            accumulate=accumulate,
-        )
+        super().__init__(objective, seed=seed, rate=rate, **training)
 
     def encoder(self, generator: torch.Generator) -> nn.Module:
         """The adapters, which change nothing at the start."""

@@ -10,14 +10,14 @@ steps. Parameters are float32, whatever the search computes in.
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import nn
 
 from promptsearch import Access, Objective, State, TrainedStrategy, Weights
-from promptsearch.search.options import Count
-from promptsearch.search.training import NamedTensors, Patience, Rate
+from promptsearch.search.encoders import NamedTensors
+from promptsearch.search.training_options import Rate
 
 
 class FineTuning(TrainedStrategy):
@@ -29,12 +29,7 @@ class FineTuning(TrainedStrategy):
         rate: Peak learning rate of AdamW. At 0.00005, the upper end of what is usual, SmolLM2-135M
             on movie reviews is best after eight steps, and worse from then on. `auto` tries rates
             in a short test, which the budget pays.
-        batch: Examples per step.
-        accumulate: Parts into which a step's examples are split to save memory; the step is the
-            same.
-        interval: Steps between two scorings.
-        patience: Scorings in a row without a lower loss that end the run; 0 trains until the budget
-            is spent.
+        **training: The options of all trained strategies, see `TrainingOptions`.
     """
 
     access: ClassVar[Access] = Access.WEIGHTS
@@ -43,25 +38,9 @@ class FineTuning(TrainedStrategy):
     finalists: ClassVar[int] = 3
 
     def __init__(
-        self,
-        objective: Objective,
-        *,
-        seed: int,
-        rate: Rate = 0.00001,
-        batch: Count = 16,
-        accumulate: Count = 1,
-        interval: Count = 8,
-        patience: Patience = 0,
+        self, objective: Objective, *, seed: int, rate: Rate = 0.00001, **training: Any
     ) -> None:
-        super().__init__(
-            objective,
-            seed=seed,
-            rate=rate,
-            batch=batch,
-            interval=interval,
-            patience=patience,
-            accumulate=accumulate,
-        )
+        super().__init__(objective, seed=seed, rate=rate, **training)
 
     def encoder(self, generator: torch.Generator) -> nn.Module:
         """All weights, as they are in the LM."""

@@ -11,14 +11,14 @@ has no weight decay.
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import nn
 
 from promptsearch import Access, Objective, TrainedStrategy, Weights
-from promptsearch.search.options import Count
-from promptsearch.search.training import NamedTensors, Patience, Rate
+from promptsearch.search.encoders import NamedTensors
+from promptsearch.search.training_options import Rate
 
 #: The top-most layers that are trained.
 _LAYERS = 2
@@ -30,39 +30,16 @@ class FineTuningTop2(TrainedStrategy):
     Args:
         objective: Scores prompts on the search split.
         seed: Seeds minibatches.
-        rate: Peak learning rate of AdamW; `auto` tries rates in a short test, which the budget
-            pays.
-        batch: Examples per step.
-        accumulate: Parts into which a step's examples are split to save memory; the step is the
-            same.
-        interval: Steps between two scorings.
-        patience: Scorings in a row without a lower loss that end the run; 0 trains until the budget
-            is spent.
+        **training: The options of all trained strategies, see `TrainingOptions`.
     """
 
     access: ClassVar[Access] = Access.WEIGHTS
     proposes: ClassVar[frozenset[type]] = frozenset({Weights})
 
     def __init__(
-        self,
-        objective: Objective,
-        *,
-        seed: int,
-        rate: Rate = 0.0001,
-        batch: Count = 16,
-        accumulate: Count = 1,
-        interval: Count = 8,
-        patience: Patience = 0,
+        self, objective: Objective, *, seed: int, rate: Rate = 0.0001, **training: Any
     ) -> None:
-        super().__init__(
-            objective,
-            seed=seed,
-            rate=rate,
-            batch=batch,
-            interval=interval,
-            patience=patience,
-            accumulate=accumulate,
-        )
+        super().__init__(objective, seed=seed, rate=rate, **training)
 
     def encoder(self, generator: torch.Generator) -> nn.Module:
         """The weights that are trained, as they are in the LM."""

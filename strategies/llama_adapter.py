@@ -18,7 +18,7 @@ Beats random on the planted objective `separable`.
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from promptsearch import GatedPrompt, Objective, TrainedStrategy
 from promptsearch.errors import StrategyError
 from promptsearch.search.options import Count
-from promptsearch.search.training import Patience, Rate
+from promptsearch.search.training_options import Rate
 
 
 class LlamaAdapter(TrainedStrategy):
@@ -43,12 +43,7 @@ class LlamaAdapter(TrainedStrategy):
         rate: Peak learning rate of AdamW. SmolLM2-135M on movie reviews learns equally well at
             0.003 and 0.01; at 0.03 it stands still. `auto` tries rates in a short test, which the
             budget pays.
-        batch: Examples per step.
-        accumulate: Parts into which a step's examples are split to save memory; the step is the
-            same.
-        interval: Steps between two scorings.
-        patience: Scorings in a row without a lower loss that end the run; 0 trains until the budget
-            is spent.
+        **training: The options of all trained strategies, see `TrainingOptions`.
     """
 
     proposes: ClassVar[frozenset[type]] = frozenset({GatedPrompt})
@@ -61,10 +56,7 @@ class LlamaAdapter(TrainedStrategy):
         layers: Count | None = None,
         gate: Literal["head", "layer"] = "head",
         rate: Rate = 0.003,
-        batch: Count = 16,
-        accumulate: Count = 1,
-        interval: Count = 8,
-        patience: Patience = 0,
+        **training: Any,
     ) -> None:
         most = objective.gated_shape[0]
         self._layers = max(1, most * 15 // 16) if layers is None else layers
@@ -73,15 +65,7 @@ class LlamaAdapter(TrainedStrategy):
                 f"'layers' must be from 1 to {most}, the layers of this model, got {layers}"
             )
         self._per_head = gate == "head"
-        super().__init__(
-            objective,
-            seed=seed,
-            rate=rate,
-            batch=batch,
-            interval=interval,
-            patience=patience,
-            accumulate=accumulate,
-        )
+        super().__init__(objective, seed=seed, rate=rate, **training)
 
     def encoder(self, generator: torch.Generator) -> nn.Module:
         """Vectors and gates, as they start."""

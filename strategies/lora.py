@@ -10,7 +10,7 @@ Differs from the paper: AdamW without weight decay, no dropout.
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import torch
 from pydantic import Field
@@ -18,8 +18,8 @@ from torch import Tensor, nn
 
 from promptsearch import Access, Objective, TrainedStrategy, Weights
 from promptsearch.errors import StrategyError
-from promptsearch.search.options import Count, Positive
-from promptsearch.search.training import Patience, Rate
+from promptsearch.search.options import Positive
+from promptsearch.search.training_options import Rate
 
 #: The names that different models' layers give to the maps of queries and values, or to the one
 #: matrix that makes both of these and the keys.
@@ -38,12 +38,7 @@ class Lora(TrainedStrategy):
             and values.
         rate: Peak learning rate of AdamW, for a run of some dozens of steps. `auto` tries rates in
             a short test, which the budget pays.
-        batch: Examples per step.
-        accumulate: Parts into which a step's examples are split to save memory; the step is the
-            same.
-        interval: Steps between two scorings.
-        patience: Scorings in a row without a lower loss that end the run; 0 trains until the budget
-            is spent.
+        **training: The options of all trained strategies, see `TrainingOptions`.
     """
 
     access: ClassVar[Access] = Access.WEIGHTS
@@ -58,21 +53,10 @@ class Lora(TrainedStrategy):
         alpha: Positive = 16.0,
         targets: list[str] | None = None,
         rate: Rate = 0.001,
-        batch: Count = 16,
-        accumulate: Count = 1,
-        interval: Count = 8,
-        patience: Patience = 0,
+        **training: Any,
     ) -> None:
         self._rank, self._scale, self._targets = rank, alpha / rank, targets
-        super().__init__(
-            objective,
-            seed=seed,
-            rate=rate,
-            batch=batch,
-            interval=interval,
-            patience=patience,
-            accumulate=accumulate,
-        )
+        super().__init__(objective, seed=seed, rate=rate, **training)
 
     def encoder(self, generator: torch.Generator) -> nn.Module:
         """A and B of each map; their product is zero at the start."""

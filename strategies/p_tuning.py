@@ -21,15 +21,16 @@ Both beat random on the planted objective `separable`.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 
 from promptsearch import Access, Objective, State, TrainedStrategy, TunedPrompt
-from promptsearch.search.options import Count, Positive
-from promptsearch.search.training import NamedTensors, Patience, Rate, seeded
+from promptsearch.search.encoders import NamedTensors, seeded
+from promptsearch.search.options import Positive
+from promptsearch.search.training_options import Rate
 
 
 class PTuning(TrainedStrategy):
@@ -44,12 +45,7 @@ class PTuning(TrainedStrategy):
         rate: Peak learning rate of AdamW. It is far below that of free vectors, because a step of
             all the encoder's weights adds up in each vector: at 0.002 the vectors of SmolLM2-135M
             leap about. `auto` tries rates in a short test, which the budget pays.
-        batch: Examples per step.
-        accumulate: Parts into which a step's examples are split to save memory; the step is the
-            same.
-        interval: Steps between two scorings.
-        patience: Scorings in a row without a lower loss that end the run; 0 trains until the budget
-            is spent.
+        **training: The options of all trained strategies, see `TrainingOptions`.
     """
 
     def __init__(
@@ -60,21 +56,10 @@ class PTuning(TrainedStrategy):
         encoder: Literal["lstm", "mlp", "none"] = "lstm",
         hidden: Annotated[int, Field(ge=2, le=16_384)] | None = None,
         rate: Rate = 0.0003,
-        batch: Count = 16,
-        accumulate: Count = 1,
-        interval: Count = 8,
-        patience: Patience = 0,
+        **training: Any,
     ) -> None:
         self._kind, self._hidden = encoder, hidden
-        super().__init__(
-            objective,
-            seed=seed,
-            rate=rate,
-            batch=batch,
-            interval=interval,
-            patience=patience,
-            accumulate=accumulate,
-        )
+        super().__init__(objective, seed=seed, rate=rate, **training)
 
     def encoder(self, generator: torch.Generator) -> nn.Module:
         """The prompt encoder, as it starts."""
@@ -97,12 +82,7 @@ class PTuningLM(PTuning):
         hidden: Width of the encoder; left out: the LM's.
         rate: Peak learning rate of the encoder, by AdamW.
         rate_lm: Peak learning rate of the LM's weights.
-        batch: Examples per step.
-        accumulate: Parts into which a step's examples are split to save memory; the step is the
-            same.
-        interval: Steps between two scorings.
-        patience: Scorings in a row without a lower loss that end the run; 0 trains until the budget
-            is spent.
+        **training: The options of all trained strategies, see `TrainingOptions`.
     """
 
     access: ClassVar[Access] = Access.WEIGHTS
@@ -119,10 +99,7 @@ class PTuningLM(PTuning):
         hidden: Annotated[int, Field(ge=2, le=16_384)] | None = None,
         rate: Positive = 0.0003,
         rate_lm: Positive = 0.00001,
-        batch: Count = 16,
-        accumulate: Count = 1,
-        interval: Count = 8,
-        patience: Patience = 0,
+        **training: Any,
     ) -> None:
         self._rate, self._rate_lm = rate, rate_lm
         super().__init__(
@@ -131,10 +108,7 @@ class PTuningLM(PTuning):
             encoder=encoder,
             hidden=hidden,
             rate=rate,
-            batch=batch,
-            accumulate=accumulate,
-            interval=interval,
-            patience=patience,
+            **training,
         )
 
     def encoder(self, generator: torch.Generator) -> nn.Module:

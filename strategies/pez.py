@@ -15,7 +15,7 @@ Beats random on the planted objective `separable`.
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -25,7 +25,7 @@ from torch.nn.functional import normalize
 from promptsearch import HardPrompt, Objective, Prompt, SoftPrompt, TrainedStrategy
 from promptsearch.prompts.prompt import Numbers
 from promptsearch.search.options import Count
-from promptsearch.search.training import Patience, Rate
+from promptsearch.search.training_options import Rate
 
 
 class PEZ(TrainedStrategy):
@@ -38,14 +38,8 @@ class PEZ(TrainedStrategy):
         seed: Seeds the first words and the minibatches.
         text: Words of the pool to begin with, repeated to the prompt's length; left out: words
             drawn from the pool.
-        rate: Peak learning rate of AdamW; `auto` tries rates in a short test, which the budget
-            pays.
-        batch: Examples per step.
-        accumulate: Parts into which a step's examples are split to save memory; the step is the
-            same.
         interval: Steps between two scorings; words that were scored before cost nothing.
-        patience: Scorings in a row without a lower loss that end the run; 0 trains until the budget
-            is spent.
+        **training: The options of all trained strategies, see `TrainingOptions`.
     """
 
     proposes: ClassVar[frozenset[type]] = frozenset({HardPrompt})
@@ -58,21 +52,11 @@ class PEZ(TrainedStrategy):
         seed: int,
         text: str | None = None,
         rate: Rate = 0.03,
-        batch: Count = 16,
-        accumulate: Count = 1,
         interval: Count = 2,
-        patience: Patience = 0,
+        **training: Any,
     ) -> None:
         self._text = text
-        super().__init__(
-            objective,
-            seed=seed,
-            rate=rate,
-            batch=batch,
-            interval=interval,
-            patience=patience,
-            accumulate=accumulate,
-        )
+        super().__init__(objective, seed=seed, rate=rate, interval=interval, **training)
 
     def encoder(self, generator: torch.Generator) -> nn.Module:
         """The free vectors, as they start, and the words that they may become."""

@@ -18,15 +18,15 @@ Beats random on the planted objective `separable`.
 from __future__ import annotations
 
 import math
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 
 from promptsearch import Objective, PrefixPrompt, TrainedStrategy
-from promptsearch.search.options import Count
-from promptsearch.search.training import Patience, Rate, seeded
+from promptsearch.search.encoders import seeded
+from promptsearch.search.training_options import Rate
 
 
 class PrefixTuning(TrainedStrategy):
@@ -46,12 +46,7 @@ class PrefixTuning(TrainedStrategy):
             the network a step of all its weights adds up in each number: at 0.002 the loss of
             SmolLM2-135M leaps about, at 0.0005 it stands still. `auto` tries rates in a short test,
             which the budget pays.
-        batch: Examples per step.
-        accumulate: Parts into which a step's examples are split to save memory; the step is the
-            same.
-        interval: Steps between two scorings.
-        patience: Scorings in a row without a lower loss that end the run; 0 trains until the budget
-            is spent.
+        **training: The options of all trained strategies, see `TrainingOptions`.
     """
 
     proposes: ClassVar[frozenset[type]] = frozenset({PrefixPrompt})
@@ -66,23 +61,12 @@ class PrefixTuning(TrainedStrategy):
         init: Literal["words", "random"] = "words",
         text: str | None = None,
         rate: Rate | None = None,
-        batch: Count = 16,
-        accumulate: Count = 1,
-        interval: Count = 8,
-        patience: Patience = 0,
+        **training: Any,
     ) -> None:
         self._hidden = hidden if reparametrise else None
         self._random, self._text = init == "random" and text is None, text
         rate = rate if rate is not None else 0.00005 if reparametrise else 0.01
-        super().__init__(
-            objective,
-            seed=seed,
-            rate=rate,
-            batch=batch,
-            interval=interval,
-            patience=patience,
-            accumulate=accumulate,
-        )
+        super().__init__(objective, seed=seed, rate=rate, **training)
 
     def encoder(self, generator: torch.Generator) -> nn.Module:
         """The module that makes the prefix.

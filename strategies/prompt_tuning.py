@@ -17,15 +17,14 @@ Beats random on the planted objective `separable`.
 from __future__ import annotations
 
 from collections import Counter
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
 from promptsearch import HardPrompt, Objective, Prompt, SoftPrompt, TextPrompt, TrainedStrategy
 from promptsearch.errors import StrategyError
-from promptsearch.search.options import Count
-from promptsearch.search.training import Patience, Rate
+from promptsearch.search.training_options import Rate
 
 #: How many of the most frequent words a start is drawn from (section 3.2).
 _FREQUENT = 5_000
@@ -48,12 +47,7 @@ class PromptTuning(TrainedStrategy):
         optimizer: `adamw`, whose rate rises and falls, or `adafactor` at a constant rate.
         rate: Peak learning rate; left out: 0.03; `auto` tries rates in a short test, which the
             budget pays.
-        batch: Examples per step.
-        accumulate: Parts into which a step's examples are split to save memory; the step is the
-            same.
-        interval: Steps between two scorings.
-        patience: Scorings in a row without a lower loss that end the run; 0 trains until the budget
-            is spent.
+        **training: The options of all trained strategies, see `TrainingOptions`.
     """
 
     starts_from: ClassVar[frozenset[type]] = frozenset({HardPrompt, SoftPrompt, TextPrompt})
@@ -67,26 +61,14 @@ class PromptTuning(TrainedStrategy):
         text: str | None = None,
         optimizer: Literal["adamw", "adafactor"] = "adamw",
         rate: Rate = 0.03,
-        batch: Count = 16,
-        accumulate: Count = 1,
-        interval: Count = 8,
-        patience: Patience = 0,
+        **training: Any,
     ) -> None:
         if text is not None and objective.start is not None:
             raise StrategyError(
                 "it cannot begin at 'text' and at the run that 'start' names: give one of them"
             )
         self._init, self._text = init, text
-        super().__init__(
-            objective,
-            seed=seed,
-            rate=rate,
-            batch=batch,
-            interval=interval,
-            patience=patience,
-            accumulate=accumulate,
-            optimizer=optimizer,
-        )
+        super().__init__(objective, seed=seed, rate=rate, optimizer=optimizer, **training)
 
     def encoder(self, generator: torch.Generator) -> nn.Module:
         """The vectors, as they start."""

@@ -303,6 +303,11 @@ class Exits(Samples):
         raise SystemExit(3)
 
 
+class Base(Samples):
+    def ask(self):
+        raise BaseException("of no kind")
+
+
 class Recurses(Samples):
     def ask(self):
         return self.ask()
@@ -378,6 +383,7 @@ BROKEN = {
     Badly: "expected ids of search examples",
     TellRaises: "TellRaises.tell failed: ZeroDivisionError: of my own",
     Exits: "Exits.ask failed: SystemExit: 3",
+    Base: "Base.ask failed: BaseException: of no kind",
     Recurses: "Recurses.ask failed: RecursionError",
     Unreadable: "Unreadable.ask failed: Mute: (its message cannot be read)",
     Records: "Records.ask failed: RecordError: the log is damaged",

@@ -58,6 +58,8 @@ def verify(
         f"largest difference {seen.distance:.2g} nats per scored token "
         f"(allowed: {seen.tolerance:.2g})"
     )
+    if seen.signature:
+        say(f"measured as {seen.signature}")
     if not seen.same:
         raise typer.Exit(1)
 

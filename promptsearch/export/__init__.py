@@ -91,6 +91,8 @@ class Verified(NamedTuple):
         same: Whether that distance is within the tolerance.
         tolerance: The largest distance that is allowed there, in nats per scored token, see
             `promptsearch.export.tolerance`.
+        signature: The line that the certificate gives with the prompt's scores, see
+            `promptsearch.records.signature`; not checked, and empty in older certificates.
     """
 
     to: str
@@ -98,6 +100,7 @@ class Verified(NamedTuple):
     distance: float
     same: bool
     tolerance: float
+    signature: str = ""
 
 
 def export_run(
@@ -175,4 +178,11 @@ def verify(folder: Path, model: TextModel | None = None, *, key: str | None = No
         certificate, to = load_prompt(folder), "json"
     lm = FORMATS[to].model(certificate, model, key)
     distance = certificate.distance(lm, FORMATS[to].score(certificate, lm, folder))
-    return Verified(to, len(certificate.probe), distance.found, distance.same, distance.allowed)
+    return Verified(
+        to,
+        len(certificate.probe),
+        distance.found,
+        distance.same,
+        distance.allowed,
+        certificate.about.get("signature", ""),
+    )

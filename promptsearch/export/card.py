@@ -348,9 +348,11 @@ def _metrics(prompt: SavedPrompt) -> str:
     lines = ["| split | metric | value | 95 % interval |", "|---|---|---|---|", *rows]
     size = about.get("test", {}).get("examples")
     remark = f"The test split has {size} examples, and was looked at once. " if size else ""
+    signature = about.get("signature", "")
     return (
         "\n".join(lines)
         + f"\n\n{remark}Intervals cover the choice of examples, not the luck of the seed.\n"
+        + (f"\nSignature: {_code(signature)}\n" if signature else "")
     )
 
 

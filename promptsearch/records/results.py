@@ -97,6 +97,7 @@ class Study:
         memory: Bytes that might go to keys and values; None where an earlier version made the
             study.
         race: Whether clearly worse prompts were scored on some examples only.
+        signature: The long form, see `promptsearch.records.signature`, for readers of the file.
     """
 
     name: str
@@ -116,6 +117,7 @@ class Study:
     memory: int | None = None
     race: bool = False
     families: dict[str, str] = field(default_factory=dict)
+    signature: str = ""
 
     def family(self, label: str) -> str:
         """What a row of a sweep shares with those of other lengths; for other rows, the label."""
@@ -280,6 +282,8 @@ class Run:
         training: None where nothing was trained, or an earlier version made the run.
         start: None where it started from no other run.
         export: None where the winner was exported, and scored the same when it was loaded again.
+        signature: The short form, see `promptsearch.records.signature`; empty where an earlier
+            version made the run.
     """
 
     task: str
@@ -312,6 +316,7 @@ class Run:
     training: Training | None = None
     start: Beginning | None = None
     export: NoExport | None = None
+    signature: str = ""
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 
 from promptsearch.records.results import FailedRun, Results, Run
+from promptsearch.records.signature import run_signature
 
 
 def run_table(results: Results) -> pd.DataFrame:
@@ -21,7 +22,7 @@ def run_table(results: Results) -> pd.DataFrame:
     Returns:
         Columns named as in `result.json`, nested keys joined by `_`; options as JSON.
     """
-    done = [_done(run) for run in results.runs]
+    done = [_done(run, run_signature(results.study, run)) for run in results.runs]
     # A ledger of an earlier version lacks what later ones count.
     columns = [key for row in done for key in row]
     rows = done + [_failed(run) for run in results.failed]
@@ -40,7 +41,7 @@ _TRAINING = ("rate", "steps", "before", "after", "reached", "clipped", "moved", 
 _KEYS = ("task", "label", "strategy", "seed", "status", "error", "options")
 
 
-def _done(run: Run) -> dict[str, Any]:
+def _done(run: Run, signature: str) -> dict[str, Any]:
     return {
         **_common(run),
         "status": "done",
@@ -75,6 +76,7 @@ def _done(run: Run) -> dict[str, Any]:
         "winner_kind": run.winner.kind,
         "winner_key": run.winner.key,
         "winner_text": run.winner.text,
+        "signature": signature,
     }
 
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from promptsearch.errors import TaskError
 from promptsearch.records.results import Results, Run, Study, TaskInfo
+from promptsearch.records.signature import run_signature
 from promptsearch.report.notation import ERRORS
 from promptsearch.report.verdict import verdict
 from promptsearch.search.alike import was_blind
@@ -119,6 +120,8 @@ class TaskSummary:
         floor: The score of always giving the most frequent answer; None where the metric is no mean
             over examples.
         left_out: Which part of the metric is not shown, and why; empty where all of it is.
+        signatures: The short signatures of the ranked rows: one, unless several versions of
+            promptsearch made them.
     """
 
     name: str
@@ -128,6 +131,7 @@ class TaskSummary:
     comparisons: tuple[Comparison, ...]
     floor: float | None
     left_out: str = ""
+    signatures: tuple[str, ...] = ()
 
     @property
     def sweeps(self) -> tuple[tuple[Row, ...], ...]:
@@ -195,7 +199,9 @@ def _task(name: str, info: TaskInfo, results: Results) -> TaskSummary:
             f"such as '{blind[0].label}': {blind[0].stopped}."
         )
     comparisons = () if left_out else tuple(compare_all(samples))
-    return TaskSummary(name, info, sentence, tuple(rows), comparisons, floor, left_out)
+    ranked = [run for run in runs if not run.reference]
+    signatures = tuple(dict.fromkeys(run_signature(results.study, run) for run in ranked))
+    return TaskSummary(name, info, sentence, tuple(rows), comparisons, floor, left_out, signatures)
 
 
 def _chosen(runs: Sequence[Run], study: Study) -> set[str]:

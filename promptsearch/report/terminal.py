@@ -30,6 +30,8 @@ def print_report(results: Results, console: Console | None = None) -> None:
         )
         if task.rows:
             console.print(_table(task))
+        for line in task.signatures:  # whole, also where it is wider than the terminal
+            console.print(Text(visible(line), style="dim"), soft_wrap=True)
         if any(not row.scores.covers_seeds for row in task.rows):
             console.print(Text(ONE_SEED, style="dim"))
         for note in task.info.notes:

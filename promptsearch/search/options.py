@@ -66,7 +66,7 @@ class Option:
 
 def options_of(strategy: type[Strategy]) -> list[Option]:
     """The options of a strategy, in the order of its signature."""
-    texts = _documented_arguments(inspect.getdoc(strategy) or "")
+    texts = documented_arguments(inspect.getdoc(strategy) or "")
     return [
         Option(p.name, _shown(p.annotation), p.default, texts.get(p.name, ""))
         for p in _parameters(strategy).values()
@@ -206,7 +206,7 @@ def _number(value: float) -> str:
     return f"{value:,}" if isinstance(value, int) else f"{value:g}"
 
 
-def _documented_arguments(doc: str) -> dict[str, str]:
+def documented_arguments(doc: str) -> dict[str, str]:
     """The `Args:` section of a Google docstring: a text on one line for each name."""
     section = re.search(r"^Args:\n((?:[ ]+.*\n?|\n)*)", doc, re.MULTILINE)
     if not section:

@@ -12,32 +12,27 @@ anytime curve come for free.
 from __future__ import annotations
 
 import copy
+import inspect
 import math
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 
 from promptsearch.errors import BudgetExhausted, Diverged, StrategyError
-from promptsearch.models.optimizers import adafactor
-from promptsearch.prompts.prompt import Numbers, Prompt, SoftPrompt, Trained, length_of, tensors_of
+from promptsearch.prompts.prompt import Numbers, Prompt, SoftPrompt, Trained, tensors_of
 from promptsearch.records.scores import Evaluation, Ids
+from promptsearch.search.descent import Descent, Optimizer, Step
 from promptsearch.search.diagnosis import Training
 from promptsearch.search.learning_rate import find_rate
 from promptsearch.search.objective import Objective
-from promptsearch.search.options import Count, Positive
+from promptsearch.search.schedule import affordable_steps, warmup_and_decay
 from promptsearch.search.strategy import Access, State, Strategy
-
-#: A peak learning rate, or `auto` for the one that a range test finds.
-Rate = Positive | Literal["auto"]
-#: A number of scorings without a lower loss; 0 for any number of them.
-Patience = Annotated[int, Field(ge=0, le=1_000_000)]
+from promptsearch.search.training_options import TrainingOptions, full_docstring, full_signature
 
 
 class TrainedStrategy(Strategy):
@@ -46,19 +41,16 @@ class TrainedStrategy(Strategy):
     Args:
         objective: As in `Strategy`.
         seed: As in `Strategy`.
-        rate: The peak learning rate; `auto` for the one that a range test finds, which the budget
-            pays.
-        batch: The number of examples per step.
-        interval: The number of steps between two scorings.
-        patience: The number of scorings in a row without a lower loss that end the run; 0 trains
-            until the budget is spent.
-        accumulate: The number of parts into which a step's examples are split. The gradients of one
-            part after the other are added up, which is the same step in less memory.
         optimizer: `adamw`, whose rate rises linearly over the first tenth of the steps, then falls
             linearly to zero where the budget ends; or `adafactor` at a constant rate, which scales
             its steps itself, without clipping.
         clip: The largest norm of the gradient; a larger gradient is scaled down to it.
+        **training: The fields of `TrainingOptions`. A strategy that hands them on as `**training`
+            has them as options of its own.
     """
+
+    #: The constructor's parameters, with those behind `**training`.
+    __signature__: ClassVar[inspect.Signature]
 
     access: ClassVar[Access] = Access.GRADIENTS
     #: The one kind of prompt that the encoder's numbers make.
@@ -69,29 +61,32 @@ class TrainedStrategy(Strategy):
         objective: Objective,
         *,
         seed: int,
-        rate: Rate,
-        batch: Count,
-        interval: Count,
-        patience: Patience,
-        accumulate: Count = 1,
-        optimizer: Literal["adamw", "adafactor"] = "adamw",
+        optimizer: Optimizer = "adamw",
         clip: float = 1.0,
+        **training: Any,
     ) -> None:
         super().__init__(objective, seed=seed)
-        self._batch, self._interval, self._patience = batch, interval, patience
-        self._accumulate, self._adafactor, self._clip = accumulate, optimizer == "adafactor", clip
+        self._options = TrainingOptions(**training)
+        self._adafactor = optimizer == "adafactor"
         self._rng = np.random.default_rng(seed)
         generator = torch.Generator().manual_seed(seed)
         self._encoder = self.encoder(generator)
-        self._optimizer = self._fresh_optimizer()
+        self._descent = Descent(self._encoder, self.shares(), optimizer, clip)
         self._steps = self._planned_steps()
-        made = self._encoder()
+        made, rate = self._encoder(), self._options.rate
         unit: Literal["tokens", "tensors"] = "tokens" if isinstance(made, Tensor) else "tensors"
         self._training = Training(len(made), None if rate == "auto" else rate, unit)
         # The rows of the first prompt; None where the prompt is several tensors.
         self._first: Tensor | None = None
         self._scored = 0
         self._best, self._worse = float("inf"), 0
+
+    def __init_subclass__(cls, **named: Any) -> None:
+        """Let signature and docstring of a strategy show the options that it hands on."""
+        super().__init_subclass__(**named)
+        cls.__signature__ = full_signature(cls.__init__)
+        if cls.__doc__:
+            cls.__doc__ = full_docstring(cls.__doc__)
 
     @classmethod
     def check(cls, options: Mapping[str, Any]) -> None:
@@ -181,14 +176,14 @@ class TrainedStrategy(Strategy):
         Raises:
             BudgetExhausted: All steps that the budget pays were made.
         """
-        if self._patience and self._worse >= self._patience:
+        if 0 < self._options.patience <= self._worse:
             return []
         if self._scored:
             if self._training.rate is None:
                 self._find_rate()
             if self._training.steps >= self._steps:
                 raise BudgetExhausted(f"all {self._steps} steps that the budget pays were made")
-            for _ in range(min(self._interval, self._steps - self._training.steps)):
+            for _ in range(min(self._options.interval, self._steps - self._training.steps)):
                 self._train()
         else:
             self.start()
@@ -204,14 +199,7 @@ class TrainedStrategy(Strategy):
 
     def state(self) -> State | None:
         """The encoder's weights, optimizer, generator, counters and notes."""
-        tensors = {
-            f"encoder.{name}": tensor.clone() for name, tensor in self._encoder.state_dict().items()
-        }
-        for i, moments in self._optimizer.state_dict()["state"].items():
-            tensors |= {
-                f"optimizer.{i}.{name}": torch.as_tensor(value).clone()
-                for name, value in moments.items()
-            }
+        tensors = self._descent.tensors()
         if self._first is not None:
             tensors["first"] = self._first
         counters = {"steps": self._steps, "scored": self._scored, "worse": self._worse}
@@ -228,17 +216,7 @@ class TrainedStrategy(Strategy):
 
     def restore(self, state: State) -> None:
         """Take back what `state` returned."""
-        prefix = "encoder."
-        self._encoder.load_state_dict(
-            {k.removeprefix(prefix): v for k, v in state.tensors.items() if k.startswith(prefix)}
-        )
-        moments: dict[int, dict[str, Tensor]] = {}
-        for key, tensor in state.tensors.items():
-            kind, _, rest = key.partition(".")
-            if kind == "optimizer":
-                place, _, name = rest.partition(".")
-                moments.setdefault(int(place), {})[name] = tensor
-        self._optimizer.load_state_dict({**self._optimizer.state_dict(), "state": moments})
+        self._descent.restore(state.tensors)
         self._first = state.tensors.get("first")
         self._training = Training(**state.data["training"])
         self._steps, self._scored, self._worse = (
@@ -262,160 +240,41 @@ class TrainedStrategy(Strategy):
         if torch.isfinite(moved):
             self._training.moved = float(moved)
 
-    def _fresh_optimizer(self) -> torch.optim.Optimizer:
-        """A new optimizer, without a rate, since each step sets its own."""
-        groups = [
-            {"params": list(part.parameters()), "share": share}
-            for part, share in self.shares().items()
-        ]
-        return adafactor(groups) if self._adafactor else torch.optim.AdamW(groups, weight_decay=0.0)
-
     def _find_rate(self) -> None:
         """Run the range test; afterwards all is as before but for the rate and what it cost."""
         before = copy.deepcopy(self._encoder.state_dict())
-        ids = self.objective.minibatch(self._rng, self._batch)
+        ids = self._minibatch()
         self._training.rate, self._training.tried = find_rate(
-            lambda rate: self._descend(ids, rate)[0]
+            lambda rate: self._step(ids, rate).loss
         )
         self._encoder.load_state_dict(before)
-        self._optimizer = self._fresh_optimizer()
+        self._descent.forget()
         self._steps = self._planned_steps()
 
     def _train(self) -> None:
         """Make one optimizer step on a minibatch, and note how it went."""
         notes = self._training
         assert notes.rate is not None
-        ids = self.objective.minibatch(self._rng, self._batch)
+        ids = self._minibatch()
         try:
-            _, norms, clipped = self._descend(ids, notes.rate * self._schedule(notes.steps))
+            step = self._step(ids, notes.rate * self._schedule(notes.steps))
         except Diverged as error:
             notes.diverged = str(error)
             raise
-        notes.enter(norms, clipped)
+        notes.enter(step.norms, step.clipped)
 
-    def _descend(self, ids: Ids, rate: float) -> tuple[float, Tensor, bool]:
-        """Make one optimizer step.
+    def _minibatch(self) -> Ids:
+        return self.objective.minibatch(self._rng, self._options.batch)
 
-        Args:
-            ids: Ids of the minibatch's examples, shape `(batch,)`.
-            rate: The learning rate of this step.
-
-        Returns:
-            The mean loss in nats before the step, the norms of the gradient by row or by tensor,
-            shape `(training.length,)`, and whether the gradient was clipped.
-
-        Raises:
-            Diverged: The loss or the gradient is not finite; the encoder is as before.
-        """
-        made = self._encoder()
-        # The encoder is passed once, whatever the number of parts: their gradients are added up at
-        # its output.
-        numbers = _leaves(made)
-        mean = 0.0
-        for part in np.array_split(ids, self._accumulate):
-            loss = self.objective.loss(numbers, part) * (len(part) / len(ids))
-            if loss.requires_grad:
-                loss.backward()
-            mean += float(loss.detach())
-        gradients = [torch.zeros_like(t) if t.grad is None else t.grad for t in tensors_of(numbers)]
-        rows = isinstance(made, Tensor)
-        norms = (
-            gradients[0].flatten(1).norm(dim=1)
-            if rows
-            else torch.stack([gradient.norm() for gradient in gradients])
-        )
-        if not (np.isfinite(mean) and bool(torch.isfinite(norms).all())):
-            raise Diverged("loss or gradient of a training step is not finite: lower the rate")
-        self._optimizer.zero_grad()
-        torch.autograd.backward(tensors_of(made), gradients)
-        clipped = False
-        if not self._adafactor:
-            clipped = (
-                float(nn.utils.clip_grad_norm_(self._encoder.parameters(), self._clip)) > self._clip
-            )
-        for group in self._optimizer.param_groups:
-            group["lr"] = rate * group["share"]
-        self._optimizer.step()
-        return mean, norms, clipped
+    def _step(self, ids: Ids, rate: float) -> Step:
+        parts = np.array_split(ids, self._options.accumulate)
+        return self._descent.step(self.objective.loss, parts, rate)
 
     def _schedule(self, step: int) -> float:
-        """The rate at a step, as a share of the peak rate.
-
-        It rises over the first tenth of the steps, then falls to zero. For Adafactor it is
-        constant.
-        """
-        if self._adafactor:
-            return 1.0
-        warmup = max(1, self._steps // 10)
-        up = (step + 1) / warmup
-        down = (self._steps - step) / max(1, self._steps - warmup)
-        return max(0.0, min(up, down, 1.0))
+        """The rate at a step, as a share of the peak rate; for Adafactor it is constant."""
+        return 1.0 if self._adafactor else warmup_and_decay(step, self._steps)
 
     def _planned_steps(self) -> int:
-        """The number of steps that the budget pays.
-
-        The budget also pays the scorings among the steps, and the selection among what was scored.
-        """
-        objective, made, blank = self.objective, self._encoder(), self._prompt()
-        # What stands before the prompt is paid once an example, and all else each time. The prices
-        # are those of average training examples.
-        first, lead = objective.price([]), objective.price([], objective.training)
-        scoring, count = objective.price([blank]) - first, len(objective.training)
-        once = self._batch * (objective.price([blank], objective.training) - lead) / count
-        each = once * (1 + objective.backward(made)) + scoring / self._interval
-        steps = 1
-        for scored in range(1, self.finalists + 1):
-            # Set aside are one scoring before the first step, one that an uneven last interval
-            # adds, and a step in case the examples are longer.
-            left = min(objective.left(length_of(made), scored), 2**62) - first - 2 * scoring - each
-            # The share of the training examples that these steps meet, at most.
-            met = 1 - (1 - min(1, self._batch / count)) ** max(0.0, left / each)
-            steps = max(1, int((left - met * lead) / each))
-            if 1 + math.ceil(steps / self._interval) <= scored:
-                break
-        return steps
-
-
-class NamedTensors(nn.Module):
-    """An encoder of changed or added weights, which returns its parameters as they are.
-
-    The parameters have the names that the weights have in the LM.
-
-    Args:
-        start: The tensors that the parameters start from, by name; they are copied in float32.
-    """
-
-    def __init__(self, start: Mapping[str, Tensor]) -> None:
-        super().__init__()
-        self._names = list(start)
-        self.tensors = nn.ParameterList(
-            [nn.Parameter(tensor.detach().float().clone()) for tensor in start.values()]
+        return affordable_steps(
+            self.objective, self._encoder(), self._prompt(), self._options, self.finalists
         )
-
-    def forward(self) -> dict[str, Tensor]:
-        """The parameters by name."""
-        return dict(zip(self._names, self.tensors, strict=True))
-
-
-def _leaves(made: Numbers) -> Numbers:
-    """The same numbers as leaves, at which gradients stop."""
-    if isinstance(made, Mapping):
-        return {name: tensor.detach().requires_grad_() for name, tensor in made.items()}
-    if isinstance(made, Tensor):
-        return made.detach().requires_grad_()
-    vectors, gates = made
-    return vectors.detach().requires_grad_(), gates.detach().requires_grad_()
-
-
-@contextmanager
-def seeded(generator: torch.Generator) -> Iterator[None]:
-    """A context in which layers of torch are initialised from a generator.
-
-    Layers use the global generator, which is seeded from the given one and is as before afterwards.
-
-    Args:
-        generator: The generator that seeds the global one.
-    """
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(int(torch.randint(2**31, (1,), generator=generator)))
-        yield

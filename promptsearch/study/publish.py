@@ -133,6 +133,7 @@ def export_best(arena: Arena, winner: Prompt, result: Mapping[str, Any], folder:
             "select": _measured(result["select"]),
             "test": _measured(result["test"]) | _intervals(result["test"], task.metric),
             "example": f"{example.fields} -> {example.answer!r}",
+            "signature": result.get("signature", ""),
         },
         probe=examples,
         losses=tuple(result["select"]["losses"][:PROBE]),

@@ -36,6 +36,7 @@ from promptsearch.records.load import RESULT, RUN, STUDY, load_run, load_setting
 from promptsearch.records.provenance import machine, own_version, versions
 from promptsearch.records.results import Run as Finished
 from promptsearch.records.sealed import read_record, write_record
+from promptsearch.records.signature import short_signature
 from promptsearch.search.books import Books
 from promptsearch.study.calibration import measure_noise
 from promptsearch.study.prepare import Prepared, prepare
@@ -331,6 +332,7 @@ class Study:
 
         try:
             result, winner = run.execute(cache, listener, start)
+            result["signature"] = short_signature(self._shared, result["task"], run.bill)
             result |= export_winner(run.arena, winner, result, run.folder)
         except (
             RecordError,

@@ -14,8 +14,8 @@ from promptsearch.errors import StudyError
 from promptsearch.prompts.prompt import TextPrompt
 from promptsearch.records.sealed import read_record, write_record
 from promptsearch.report import load_results
+from promptsearch.report.facts import facts
 from promptsearch.report.forecast import duration, print_forecast
-from promptsearch.report.signature import facts
 from promptsearch.strategies.random import Random
 from promptsearch.study.calibration import Speed, calibrate, measure_noise
 from promptsearch.study.config import parse_config

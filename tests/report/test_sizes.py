@@ -6,7 +6,7 @@ from promptsearch.records.results import Model
 from promptsearch.report import load_results
 from promptsearch.report.html import to_html
 from promptsearch.report.markdown import to_markdown
-from promptsearch.report.space import COLUMNS, cells, sentence, several
+from promptsearch.report.sizes import COLUMNS, cells, sentence, several
 from promptsearch.report.summary import summarise
 
 MODEL = Model("small", "hash", "hash", parameters=1_000_000, source="here")

@@ -1,4 +1,4 @@
-"""The space that each strategy takes: in training, on disk, in every request, for several tasks.
+"""What each strategy takes: in training, on disk, in every request, for several tasks.
 
 This is the field's argument for prompts: one frozen model serves all tasks, and each further task
 costs a prompt beside it, where fine-tuning costs a model.
