@@ -36,7 +36,11 @@ class Passes:
 
     def __init__(self, lm: LanguageModel, library: Library, weights: Mapping[str, Tensor]) -> None:
         self._lm, self._library, self._weights = lm, library, weights
-        self._limit = PASS_TOKENS.get(lm.device.type, PASS_TOKENS["cpu"])
+
+    @property
+    def _limit(self) -> int:
+        """The most tokens that a pass computes."""
+        return PASS_TOKENS.get(self._lm.device.type, PASS_TOKENS["cpu"])
 
     def log_probabilities(
         self, inputs: Sequence[Input], answers: Sequence[Sequence[str]]
