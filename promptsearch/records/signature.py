@@ -10,10 +10,11 @@ import hashlib
 import json
 from typing import Any
 
-from promptsearch.records.results import Run, Study, TaskInfo
+from promptsearch.records.run import RunRecord
+from promptsearch.records.study import StudyRecord, TaskRecord
 
 
-def signature(study: Study) -> str:
+def signature(study: StudyRecord) -> str:
     """The long form: a line that two studies share only if their numbers may be compared.
 
     Args:
@@ -43,7 +44,7 @@ def signature(study: Study) -> str:
     )
 
 
-def short_signature(study: Study, task: str, budget: int | None) -> str:
+def short_signature(study: StudyRecord, task: str, budget: int | None) -> str:
     """The short form: a line that two results share only if their numbers may be compared.
 
     It holds the conditions, not what is compared under them: strategy, options, prompt length,
@@ -72,7 +73,7 @@ def short_signature(study: Study, task: str, budget: int | None) -> str:
     )
 
 
-def run_signature(study: Study, run: Run) -> str:
+def run_signature(study: StudyRecord, run: RunRecord) -> str:
     """The short form of a finished run: as it was recorded, or made of the record.
 
     Args:
@@ -82,7 +83,7 @@ def run_signature(study: Study, run: Run) -> str:
     # What is no reference had the study's budget, a run that it started from included.
     budget = study.budget
     if run.reference and run.budget is not None:
-        budget = run.budget + (run.ledger.get("brought") or 0)
+        budget = run.budget + run.ledger.brought
     return run.signature or short_signature(study, run.task, budget)
 
 
@@ -90,14 +91,14 @@ def _line(parts: dict[str, Any]) -> str:
     return "|".join(f"{key}:{value}" for key, value in parts.items())
 
 
-def _clock(study: Study) -> dict[str, str]:
+def _clock(study: StudyRecord) -> dict[str, str]:
     """The limit in seconds, where there is one: it lasts as long as the machine is fast."""
     if not study.max_seconds:
         return {}
     return {"seconds": f"{study.max_seconds:g}@{_hash(study.machine)}"}
 
 
-def _task_hash(info: TaskInfo) -> str:
+def _task_hash(info: TaskRecord) -> str:
     content = [
         info.kind,
         info.template,

@@ -7,7 +7,8 @@ import json
 import yaml
 
 from promptsearch.models.endpoint.way import losses_of
-from promptsearch.records.results import Model, Results, Study, TaskInfo
+from promptsearch.records.results import Results
+from promptsearch.records.study import ModelRecord, StudyRecord, TaskRecord
 from promptsearch.report.notation import visible
 
 
@@ -81,13 +82,13 @@ def facts(results: Results) -> list[tuple[str, str]]:
     ]
 
 
-def _model(model: Model) -> str:
+def _model(model: ModelRecord) -> str:
     if model.served:
         return f"{model.name}, behind the endpoint {model.source}"
     return f"{model.name}, {model.parameters:,} parameters, from {model.source}"
 
 
-def _pool(info: TaskInfo) -> str:
+def _pool(info: TaskRecord) -> str:
     made = f": {visible(info.pool_made)}" if info.pool_made else ""
     shown = f"pool of {info.pool:,} tokens{made}" + (
         f", hash {info.pool_hash[:16]}" if info.pool_hash else ""
@@ -99,6 +100,6 @@ def _pool(info: TaskInfo) -> str:
     )
 
 
-def study_file(study: Study) -> str:
+def study_file(study: StudyRecord) -> str:
     """The resolved study file as YAML, to be saved and run again."""
     return yaml.safe_dump(study.settings, sort_keys=False, allow_unicode=True, width=120)

@@ -6,8 +6,10 @@ import re
 from collections.abc import Sequence
 from math import isnan
 
-from promptsearch.records.results import Model, Results, Run, Winner
+from promptsearch.records.results import Results
+from promptsearch.records.run import RunRecord, WinnerRecord
 from promptsearch.records.signature import signature
+from promptsearch.records.study import ModelRecord
 from promptsearch.report import lengths, projection, sizes, training
 from promptsearch.report.facts import facts, study_file
 from promptsearch.report.notation import (
@@ -67,7 +69,7 @@ def to_markdown(results: Results) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _task(task: TaskSummary, model: Model) -> list[str]:
+def _task(task: TaskSummary, model: ModelRecord) -> list[str]:
     if not task.rows:
         return ["No run has finished."]
     regret = any(row.regret is not None for row in task.rows)
@@ -184,7 +186,7 @@ def _cells(row: Row, regret: bool) -> list[str]:
     ]
 
 
-def _no_export(run: Run) -> str:
+def _no_export(run: RunRecord) -> str:
     reason = escape(run.export.error) if run.export else ""
     return (
         f"{NO_EXPORT} {code(run.label)}, seed {run.seed}, has no export, its scores stand: {reason}"
@@ -198,7 +200,7 @@ def _interval(value: Interval) -> str:
     return f"{number(value.mean)}{mark} \\[{number(value.low)}, {number(value.high)}\\]"
 
 
-def _prompt(winner: Winner) -> str:
+def _prompt(winner: WinnerRecord) -> str:
     if winner.nearest:
         return " ".join(f"{code(near.token)} {near.cosine:.2f}" for near in winner.nearest)
     return code(winner.text)

@@ -22,8 +22,8 @@ from promptsearch.prompts.prompt import (
     Prompt,
     length_of,
 )
-from promptsearch.records.results import Noise
 from promptsearch.records.scores import Floats, Ids
+from promptsearch.records.study import NoiseRecord
 from promptsearch.scoring.scorer import SplitScorer
 from promptsearch.study.run import Arena
 
@@ -37,7 +37,7 @@ _TIMED_EXAMPLES, _TIMED_PROMPTS = 32, {"search": (1, 8), "exact": (1, 3)}
 _STEPS = (4, 16)
 
 
-def measure_noise(arena: Arena) -> Noise | None:
+def measure_noise(arena: Arena) -> NoiseRecord | None:
     """Score a few prompts in both dtypes, beside others and alone; None where no loss is finite.
 
     Args:
@@ -54,7 +54,7 @@ def measure_noise(arena: Arena) -> Noise | None:
     if not good.any():
         return None
     error = (fast - exact)[good]
-    return Noise(
+    return NoiseRecord(
         example=float(np.abs(error).max()),
         prompt=float(np.abs(error.mean(1)).max()),
         beside=float(np.abs((fast - alone)[good]).max()),

@@ -40,6 +40,17 @@ from promptsearch.prompts.space import PromptSpace
 from promptsearch.records.cache import ScoreCache
 from promptsearch.records.ledger import Ledger, total
 from promptsearch.records.log import RunLog
+from promptsearch.records.run import (
+    BeginningRecord,
+    ExamplesRecord,
+    FailedRecord,
+    NearestRecord,
+    RunRecord,
+    SearchRecord,
+    SettingsRecord,
+    TrainingRecord,
+    WinnerRecord,
+)
 from promptsearch.scoring.layout import begins_row, prompt_texts
 from promptsearch.scoring.protocol import Scorer, price_of
 from promptsearch.scoring.scorer import SplitScorer, make_scorer
@@ -299,13 +310,11 @@ class Beginning:
 
     Args:
         prompt: The winner.
-        about: What `result.json` says of it: `run` (its label), `seed`, `kind`, `key`, `text`,
-            `spent` (LM tokens, which come on the bill), and its loss and metric on the `select` and
-            the `test` split.
+        record: What `result.json` says of it.
     """
 
     prompt: Prompt
-    about: dict[str, Any]
+    record: BeginningRecord
 
 
 @dataclass(frozen=True)
@@ -376,7 +385,7 @@ class Run:
         cache: ScoreCache | None,
         listener: Callable[[str, Books], None],
         start: Beginning | None = None,
-    ) -> tuple[dict[str, Any], Prompt]:
+    ) -> tuple[RunRecord, Prompt]:
         """Search, select, and look at the test split once; goes on where a killed process stopped.
 
         Args:
@@ -386,7 +395,7 @@ class Run:
             start: The winner of `source`.
 
         Returns:
-            What `result.json` holds, and the winner.
+            What `result.json` will hold, its export left open, and the winner.
 
         Raises:
             PromptSearchError: No prompt could be scored, or the strategy broke the contract.
@@ -399,13 +408,13 @@ class Run:
             start and type(start.prompt) not in self.strategy.starts_from
         ):  # of a strategy that proposes several kinds
             can = ", ".join(sorted(kind.__name__ for kind in self.strategy.starts_from))
-            what = f"'{start.about['run']}' was won by a {type(start.prompt).__name__}"
+            what = f"'{start.record.run}' was won by a {type(start.prompt).__name__}"
             raise StudyError(
                 f"{what}, from which '{self.name}' does not start: it starts from {can}"
             )
         objective = self.objective(
             arena.searching,
-            self.ledger(start.about["spent"] if start else 0),
+            self.ledger(start.record.spent if start else 0),
             log=RunLog(self.folder),
             cache=cache,
             proposing=self.proposing,
@@ -463,7 +472,7 @@ class Run:
         training: Training | None,
         listener: Callable[[str, Books], None],
         start: Beginning | None,
-    ) -> tuple[dict[str, Any], Prompt]:
+    ) -> tuple[RunRecord, Prompt]:
         """Select among the best, and look at the test split once."""
         arena, log, ledger, stage = self.arena, books.log, books.ledger, books.calls.stage
         finalists = books.finalists()
@@ -499,38 +508,42 @@ class Run:
         test = self._measures(tested, 0, "test")
         chosen = self._measures(selected, place, "select")
         check_bill(ledger, log.lines, arena.searching, arena.scored, arena.space.length)
-        result = {
-            "status": "done",
-            **self._names(),
-            "access": str(self.strategy.access),
-            "searches": self.strategy.searches,
-            "reference": self.reference,
-            "deterministic": self.strategy.deterministic,
-            "budget": self.budget,
-            "ledger": ledger.to_json(),
-            "spent": ledger.spent,
-            "seconds": round(log.seconds, 1),
-            "stopped": stopped,
-            "proposals": sum(
-                len(line["prompts"]) for line in log.lines if line["stage"] == "search"
-            ),
-            "failures": sum(
-                len(line["failures"]) for line in log.lines if line["stage"] != "empty"
-            ),
-            "length": arena.searching.length(winner),
-            "trainable": trainable,
-            "stored": winner.numbers if isinstance(winner, TrainedPrompt) else 0,
-            "training": training and diagnose(training, _search_losses(log), chosen["loss"], empty),
-            "dtype": str(arena.dtype).removeprefix("torch."),
-            "curve": _curve(log),
-            "start": start.about if start else None,
-            "winner": describe(arena, winner),
-            "search": {"loss": ranked.value, "loss_fp32": loss},
-            "select": chosen,
-            "test": test,
-            "gap": test["loss"] - loss,
-        }
-        return result, winner
+        record = RunRecord(
+            task=arena.task.name,
+            strategy=self.name,
+            label=self.label,
+            seed=self.seed,
+            options=self.options,
+            access=self.strategy.access.value,
+            searches=self.strategy.searches,
+            reference=self.reference,
+            deterministic=self.strategy.deterministic,
+            budget=self.budget,
+            ledger=ledger.statement(),
+            spent=ledger.spent,
+            seconds=round(log.seconds, 1),
+            stopped=stopped,
+            proposals=sum(len(line["prompts"]) for line in log.lines if line["stage"] == "search"),
+            failures=sum(len(line["failures"]) for line in log.lines if line["stage"] != "empty"),
+            length=arena.searching.length(winner),
+            trainable=trainable,
+            stored=winner.numbers if isinstance(winner, TrainedPrompt) else 0,
+            training=None
+            if training is None
+            else TrainingRecord(**diagnose(training, _search_losses(log), chosen.loss, empty)),
+            dtype=str(arena.dtype).removeprefix("torch."),
+            curve=tuple(_curve(log)),
+            start=start.record if start else None,
+            winner=_winner(describe(arena, winner)),
+            search=SearchRecord(ranked.value, loss),
+            select=chosen,
+            test=test,
+            gap=test.loss - loss,
+            export=None,
+            bytes=None,
+            signature="",
+        )
+        return record, winner
 
     def ledger(self, brought: int = 0) -> Ledger:
         """The ledger with which the run starts.
@@ -540,23 +553,30 @@ class Run:
         """
         return Ledger(self.budget, pool=self.arena.price_of_pool(self.strategy), brought=brought)
 
-    def failed(self, error: PromptSearchError) -> dict[str, Any]:
-        """What `result.json` holds of a run that failed."""
-        return {
-            "status": "failed",
-            **self._names(),
-            "deterministic": self.strategy.deterministic,
-            "error": printable(str(error)),
-        }
+    def failed(self, error: PromptSearchError) -> FailedRecord:
+        """What `result.json` holds where the run failed."""
+        return FailedRecord(
+            task=self.arena.task.name,
+            strategy=self.name,
+            label=self.label,
+            seed=self.seed,
+            options=self.options,
+            deterministic=self.strategy.deterministic,
+            error=printable(str(error)),
+        )
 
-    def _names(self) -> dict[str, Any]:
-        return {
-            "task": self.arena.task.name,
-            "strategy": self.name,
-            "label": self.label,
-            "seed": self.seed,
-            "options": self.options,
-        }
+    def settings(self, start: Beginning | None) -> SettingsRecord:
+        """What the run is told to do, starting from this winner of its source."""
+        begun = None if start is None else start.record
+        return SettingsRecord(
+            strategy=self.name,
+            label=self.label,
+            options=self.options,
+            seed=self.seed,
+            budget=self.budget,
+            length=self.arena.template.length,
+            start=None if begun is None else begun.named,
+        )
 
     def _empty(self, books: Books) -> float | None:
         """The empty prompt's loss on the select split; None if nothing stands before the answer.
@@ -568,48 +588,50 @@ class Run:
         line = books.calls.stage("empty", "select", scorer, [TextPrompt("")], ids, charged=False)
         return None if line["failures"] else _mean_losses(line)[0]
 
-    def _measures(self, line: dict[str, Any], place: int, split: str) -> dict[str, Any]:
+    def _measures(self, line: dict[str, Any], place: int, split: str) -> ExamplesRecord:
         """Loss and metric of one prompt on a split, and per example."""
         task = self.arena.task
         losses, correct = line["losses"][place], line["metric"][place]
-        predictions = labels = None
+        predictions = labels = own = None
         metric: float | None = float(np.mean(correct))
-        own: dict[str, Any] = {}
+        failed = ""
         if line["choices"] is not None:
-            predictions = np.argmax(line["choices"][place], axis=1).tolist()
-            labels = [e.choice for e in task.splits[split].examples]
+            predictions = tuple(np.argmax(line["choices"][place], axis=1).tolist())
+            labels = tuple(e.choice for e in task.splits[split].examples if e.choice is not None)
             if task.metric != "accuracy":
-                metric, own = self._own(task.metric, labels, predictions, split)
-        right = [int(c) for c in correct]
-        return {
-            "loss": float(np.mean(losses)),
-            "metric": metric,
-            "losses": losses,
-            "correct": right,
-            "predictions": predictions,
-            "labels": labels,
-            **own,
-        }
+                metric, own, failed = self._own(task.metric, labels, predictions, split)
+        return ExamplesRecord(
+            loss=float(np.mean(losses)),
+            metric=metric,
+            losses=tuple(losses),
+            correct=tuple(int(c) for c in correct),
+            predictions=predictions,
+            labels=labels,
+            shares=own,
+            metric_failed=failed,
+        )
 
     def _own(
         self, metric: str, labels: Sequence[Any], predictions: Sequence[int], split: str
-    ) -> tuple[float | None, dict[str, Any]]:
+    ) -> tuple[float | None, tuple[float, ...] | None, str]:
         """A metric that is no mean, and what reports need where its function is the study's own.
 
         A function that fails does not make the run fail.
+
+        Returns:
+            The metric, what each example adds to it, and why one of these is missing.
         """
         found: float | None = None
-        own: dict[str, Any] = {}
         try:
             found = measure(metric, metric_function(metric), labels, predictions)
             if (
                 ":" in metric and split == "test"
             ):  # whoever reads the results need not have, or trust, the function
-                own["shares"] = shares(metric, labels, predictions)
+                return found, tuple(shares(metric, labels, predictions)), ""
         except TaskError as error:
-            own["metric_failed"] = str(error)
             _log.warning("%s, seed %d, %s split: %s", self.label, self.seed, split, error)
-        return found, own
+            return found, None, str(error)
+        return found, None, ""
 
 
 def describe(arena: Arena, prompt: Prompt) -> dict[str, Any]:
@@ -650,6 +672,12 @@ def describe(arena: Arena, prompt: Prompt) -> dict[str, Any]:
     return {**data, "text": "".join(n["token"] for n in nearest), "nearest": nearest}
 
 
+def _winner(told: dict[str, Any]) -> WinnerRecord:
+    """The record of what `describe` tells of a prompt."""
+    nearest = tuple(NearestRecord(**word) for word in told.get("nearest", ()))
+    return WinnerRecord(**{**told, "nearest": nearest})
+
+
 def _mean_losses(line: dict[str, Any]) -> list[float]:
     return [
         float("inf") if row is None or None in row else float(np.mean(row))
@@ -663,12 +691,12 @@ def _best(prompts: Sequence[Prompt], losses: Sequence[float], count: int) -> lis
     return [prompts[i] for i in order[:count] if losses[i] < float("inf")]
 
 
-def _curve(log: RunLog) -> list[list[float]]:
+def _curve(log: RunLog) -> list[tuple[int, float]]:
     """Tokens spent and the best loss so far.
 
     There is a point after each evaluation on all of `score_on` that lowered it, and one at the end.
     """
-    points: list[list[float]] = []
+    points: list[tuple[int, float]] = []
     best, spent = float("inf"), 0
     for line in log.lines:
         if line["stage"] != "search":
@@ -677,8 +705,8 @@ def _curve(log: RunLog) -> list[list[float]]:
         spent = total(ledger)
         if line["examples"] == "score_on" and (low := min(_mean_losses(line))) < best:
             best = low
-            points.append([spent, best])
-    return [*points, [spent, best]] if points and points[-1][0] < spent else points
+            points.append((spent, best))
+    return [*points, (spent, best)] if points and points[-1][0] < spent else points
 
 
 def _search_losses(log: RunLog) -> list[float]:

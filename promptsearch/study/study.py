@@ -8,9 +8,9 @@ import logging
 import os
 import platform
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -32,11 +32,18 @@ from promptsearch.models.packaged import cache_folder
 from promptsearch.models.protocol import TextModel
 from promptsearch.plain.json import parse_json
 from promptsearch.records.cache import ScoreCache
-from promptsearch.records.load import RESULT, RUN, STUDY, load_run, load_settings, load_study
+from promptsearch.records.load import RESULT, RUN, STUDY, load_begun, load_run, load_study
 from promptsearch.records.provenance import machine, own_version, versions
-from promptsearch.records.results import Run as Finished
-from promptsearch.records.sealed import read_record, write_record
-from promptsearch.records.signature import short_signature
+from promptsearch.records.run import (
+    BeginningRecord,
+    BegunRecord,
+    RunRecord,
+    ScoreRecord,
+    SettingsRecord,
+)
+from promptsearch.records.sealed import write_record
+from promptsearch.records.signature import short_signature, signature
+from promptsearch.records.study import ModelRecord, SplitRecord, StudyRecord, TaskRecord
 from promptsearch.search.books import Books
 from promptsearch.study.calibration import measure_noise
 from promptsearch.study.prepare import Prepared, prepare
@@ -172,56 +179,55 @@ class Study:
         finally:
             lock.release()
 
-    def _about(self, prepared: Prepared) -> dict[str, Any]:
-        """What `study.json` holds."""
+    def _about(self, prepared: Prepared) -> StudyRecord:
+        """What `study.json` holds, noise and signature left open."""
         config, lm = self._config, prepared.lm
-        return {
-            "name": config.name,
-            "version": own_version(),
-            "settings": config.model_dump(mode="json"),
-            "model": {
-                "name": lm.name,
-                "hash": prepared.exact.hash,
-                "tokenizer_hash": lm.tokenizer_hash,
-                "parameters": lm.parameters,
-                "source": str(lm.device if lm.served else config.model),
-                "served": lm.served,
-            },
-            "dtype": str(prepared.dtype).removeprefix("torch."),
-            "device": str(lm.device),
-            "memory": prepared.memory,
-            "race": config.race,
-            "machine": machine(),
-            "versions": versions(),
-            "budget": config.budget,
-            "seeds": list(config.seeds),
-            "score_on": config.score_on,
-            "max_seconds": config.max_seconds,
-            "strategies": [entry.given.label for entry in prepared.entries],
-            "families": {
+        return StudyRecord(
+            name=config.name,
+            version=own_version(),
+            settings=config.model_dump(mode="json"),
+            model=ModelRecord(
+                name=lm.name,
+                hash=prepared.exact.hash,
+                tokenizer_hash=lm.tokenizer_hash,
+                parameters=lm.parameters,
+                source=str(lm.device if lm.served else config.model),
+                served=lm.served,
+            ),
+            dtype=str(prepared.dtype).removeprefix("torch."),
+            device=str(lm.device),
+            memory=prepared.memory,
+            race=config.race,
+            machine=machine(),
+            versions=versions(),
+            budget=config.budget,
+            seeds=list(config.seeds),
+            score_on=config.score_on,
+            max_seconds=config.max_seconds,
+            strategies=[entry.given.label for entry in prepared.entries],
+            families={
                 entry.given.label: entry.family
                 for entry in prepared.entries
                 if entry.family != entry.given.label
             },
-            "tasks": {
-                task.name: _about_task(task, prepared.arena(task)) for task in prepared.tasks
-            },
-        }
+            tasks={task.name: _about_task(task, prepared.arena(task)) for task in prepared.tasks},
+            signature="",
+        )
 
-    def _settle(self, about: dict[str, Any], prepared: Prepared) -> None:
+    def _settle(self, about: StudyRecord, prepared: Prepared) -> None:
         """Compare with what the folder holds, and write `study.json`.
 
         New strategies, seeds and tasks extend a study.
         """
         path = self._folder / STUDY
+        known: Collection[str] = ()
         if not exists(path) and (lost := next(self._folder.glob(f"*/*/seed*/{RUN}"), None)):
             raise RecordError(
                 f"{shown(path)} is missing, and {shown(lost)} tells of a run of an earlier call: "
                 "restore it from a copy, or name another folder with --out"
             )
         if exists(path):
-            load_study(self._folder)
-            before = read_record(path, "study", "")
+            before = load_study(self._folder)
             try:
                 differing = list(_differences(before, about))
             except (KeyError, TypeError, AttributeError) as error:
@@ -237,29 +243,15 @@ class Study:
                     "lengths of a sweep may "
                     "be added."
                 )
-            about["strategies"] = list(dict.fromkeys([*before["strategies"], *about["strategies"]]))
-            about["families"] = {**before.get("families", {}), **about["families"]}
-            about["seeds"] = sorted({*before["seeds"], *about["seeds"]})
-            about["tasks"] = {**before["tasks"], **about["tasks"]}
-            for name, task in before["tasks"].items():
-                about["tasks"][name]["noise"] = task.get("noise")
-            rows = {
-                _label(row): row
-                for row in [*before["settings"]["strategies"], *about["settings"]["strategies"]]
-            }
-            about["settings"] |= {"strategies": list(rows.values()), "seeds": about["seeds"]}
-            if isinstance(about["settings"]["length"], list):
-                about["settings"]["length"] = sorted(
-                    {*before["settings"]["length"], *about["settings"]["length"]}
-                )
-            for key in ("machine", "versions", "memory"):
-                about[key] = before.get(key)
-        for task in prepared.tasks:
-            if "noise" not in about["tasks"][task.name]:
-                noise = measure_noise(prepared.arena(task))
-                about["tasks"][task.name]["noise"] = None if noise is None else asdict(noise)
-        write_record(path, "study", about)
-        self._shared = load_study(self._folder)
+            about, known = _extended(before, about), before.tasks
+        measured = {
+            task.name: replace(about.tasks[task.name], noise=measure_noise(prepared.arena(task)))
+            for task in prepared.tasks
+            if task.name not in known
+        }
+        about = replace(about, tasks=about.tasks | measured)
+        self._shared = replace(about, signature=signature(about))
+        write_record(path, "study", asdict(self._shared))
 
     # The runs.
 
@@ -282,32 +274,20 @@ class Study:
         name = f"{run.arena.task.name}/{run.label}/seed{run.seed}"
         path = run.folder / RESULT
         ended = load_run(path, self._shared) if exists(path) else None
-        done = isinstance(ended, Finished)
+        done = ended if isinstance(ended, RunRecord) else None
         try:
             start = None if run.source is None else self._winner_of(run.source)
         except (StudyError, PromptError) as error:
             if not done:
                 self._failed(run, error, name, number, total)
             return
-        settings = {
-            "strategy": run.name,
-            "label": run.label,
-            "options": run.options,
-            "seed": run.seed,
-            "budget": run.budget,
-            "length": run.arena.template.length,
-            "start": None
-            if start is None
-            else {key: start.about[key] for key in ("run", "seed", "key")},
-        }
+        settings = run.settings(start)
         if (
             exists(run.folder / "evaluations.jsonl") or done
         ):  # a run that failed before may be corrected
-            self._check_settings(
-                run.folder, settings, ended if isinstance(ended, Finished) else None
-            )
+            self._check_settings(run.folder, settings, done)
         if done:
-            export_again(run.arena, run.folder)
+            export_again(run.arena, done, run.folder)
             self._progress(
                 Progress(
                     name, number, total, "done", budget=run.budget, message="in an earlier call"
@@ -317,7 +297,7 @@ class Study:
         write_record(
             run.folder / RUN,
             "run",
-            {"settings": settings, "versions": versions(), "machine": machine()},
+            asdict(BegunRecord(settings, versions(), machine())),
         )
         begin = time.monotonic()
 
@@ -332,8 +312,8 @@ class Study:
 
         try:
             result, winner = run.execute(cache, listener, start)
-            result["signature"] = short_signature(self._shared, result["task"], run.bill)
-            result |= export_winner(run.arena, winner, result, run.folder)
+            signed = short_signature(self._shared, result.task, run.bill)
+            result = export_winner(run.arena, winner, replace(result, signature=signed), run.folder)
         except (
             RecordError,
             FileError,
@@ -349,7 +329,7 @@ class Study:
                 if not error.mended:
                     raise
             return
-        write_record(path, "result", result)
+        write_record(path, "result", asdict(result))
         _discard(run.folder)
         self._progress(
             Progress(
@@ -357,10 +337,10 @@ class Study:
                 number,
                 total,
                 "done",
-                result["search"]["loss"],
-                result["spent"],
+                result.search.loss,
+                result.spent,
                 run.budget,
-                result["seconds"],
+                result.seconds,
             )
         )
 
@@ -368,11 +348,11 @@ class Study:
         self, run: Run, error: PromptSearchError, name: str, number: int, total: int
     ) -> None:
         log.warning("%s failed: %s", name, error)
-        write_record(run.folder / RESULT, "result", run.failed(error))
+        write_record(run.folder / RESULT, "result", asdict(run.failed(error)))
         self._progress(Progress(name, number, total, "failed", message=str(error)))
 
     @staticmethod
-    def _check_settings(folder: Path, settings: dict[str, Any], ended: Finished | None) -> None:
+    def _check_settings(folder: Path, settings: SettingsRecord, ended: RunRecord | None) -> None:
         """See that a run is gone on with as it was begun.
 
         Args:
@@ -380,23 +360,19 @@ class Study:
             settings: The settings as they are now.
             ended: How it ended before, where it did: that tells its settings, too.
         """
-        before: dict[str, Any] = {}
         if exists(folder / RUN):
-            before = dict(load_settings(folder / RUN))
-        elif ended is not None:
-            before = {
-                key: getattr(ended, key)
-                for key in ("strategy", "label", "options", "seed", "budget")
-            }
+            before = load_begun(folder / RUN).settings
+        elif ended is not None:  # all but the length of its prompts, and what it started from
+            before = replace(ended.told(settings.length), start=settings.start)
         else:
             return
-        for key, value in settings.items():
-            if (ended is None or key in before) and before.get(key) != json.loads(
-                json.dumps(value)
-            ):
+        told = asdict(before)
+        # As it would be read back: tuples are lists.
+        for key, value in json.loads(json.dumps(asdict(settings))).items():
+            if told[key] != value:
                 raise StudyError(
                     f"{folder} holds a run made with other settings: {key} was "
-                    f"{before.get(key)!r}, now it is {value!r}. Give the row another label, or "
+                    f"{told[key]!r}, now it is {value!r}. Give the row another label, or "
                     "name another folder with --out."
                 )
 
@@ -410,18 +386,12 @@ class Study:
         """
         path = run.folder / RESULT
         ended = load_run(path, self._shared) if exists(path) else None
-        if not isinstance(ended, Finished):
+        if not isinstance(ended, RunRecord):
             raise StudyError(
                 f"the run that it starts from, '{run.label}' with seed {run.seed}, failed: mend "
                 "that one first"
             )
-        scores = {
-            "select": asdict(ended.select),
-            "test": {"loss": ended.test.loss, "metric": ended.test.metric},
-        }
-        winner = {key: getattr(ended.winner, key) for key in ("kind", "key", "text")}
-        about = {"run": run.label, "seed": run.seed, **winner, "spent": ended.spent, **scores}
-        prompt = winner_of(run.folder, read_record(path, "result", ""))
+        prompt = winner_of(run.folder, ended)
         if (
             prompt.key != ended.winner.key and not run.arena.lm.served
         ):  # a server was sent another form of it
@@ -430,7 +400,19 @@ class Study:
                 f"by {ended.winner.key}: restore it, or delete {RESULT} beside it, and the run "
                 "ends again from its log"
             )
-        return Beginning(prompt, about)
+        return Beginning(
+            prompt,
+            BeginningRecord(
+                run=run.label,
+                seed=run.seed,
+                key=ended.winner.key,
+                kind=ended.winner.kind,
+                text=ended.winner.text,
+                spent=ended.spent,
+                select=ScoreRecord(ended.select.loss, ended.select.metric),
+                test=ScoreRecord(ended.test.loss, ended.test.metric),
+            ),
+        )
 
 
 def _holder(path: Path) -> str:
@@ -462,59 +444,78 @@ def _label(row: dict[str, dict[str, Any]]) -> str:
     return str(next(iter(row.values()))["label"])
 
 
-def _about_task(task: Task, arena: Arena) -> dict[str, Any]:
+def _about_task(task: Task, arena: Arena) -> TaskRecord:
     answers = [e.answer for e in task.splits["test"].examples]
-    return {
-        "kind": task.kind,
-        "template": task.template.shown,
-        "metric": task.metric,
-        "splits": {
-            name: {"size": len(split), "hash": split.hash} for name, split in task.splits.items()
-        },
-        "choices": None if task.choices is None else list(task.choices),
-        "majority": max(answers.count(a) for a in set(answers)) / len(answers),
-        "pool": len(arena.space.pool),
-        "pool_hash": hashlib.sha256(arena.space.pool.tobytes()).hexdigest()[:20],
-        "pool_made": arena.pool.made,
-        "pool_price": arena.pool.price,
-        "score_on": arena.score_on,
-        "notes": list(task.notes),
+    return TaskRecord(
+        kind=task.kind,
+        template=task.template.shown,
+        metric=task.metric,
+        splits={name: SplitRecord(len(split), split.hash) for name, split in task.splits.items()},
+        choices=None if task.choices is None else list(task.choices),
+        majority=max(answers.count(a) for a in set(answers)) / len(answers),
+        pool=len(arena.space.pool),
+        pool_hash=hashlib.sha256(arena.space.pool.tobytes()).hexdigest()[:20],
+        pool_made=arena.pool.made,
+        pool_price=arena.pool.price,
+        score_on=arena.score_on,
+        notes=tuple(task.notes),
+        noise=None,
+    )
+
+
+def _extended(before: StudyRecord, now: StudyRecord) -> StudyRecord:
+    """A study with the strategies, seeds, tasks and lengths that are new.
+
+    Where it was made, and what was measured then, stays.
+    """
+    settings = {_label(row): row for row in before.settings["strategies"]}
+    settings |= {_label(row): row for row in now.settings["strategies"]}
+    seeds = sorted({*before.seeds, *now.seeds})
+    grown: dict[str, Any] = {"strategies": list(settings.values()), "seeds": seeds}
+    if isinstance(length := now.settings["length"], list):
+        grown["length"] = sorted({*before.settings["length"], *length})
+    known = {
+        name: replace(now.tasks.get(name, task), noise=task.noise)
+        for name, task in before.tasks.items()
     }
+    return replace(
+        now,
+        strategies=list(dict.fromkeys([*before.strategies, *now.strategies])),
+        families={**before.families, **now.families},
+        seeds=seeds,
+        tasks={**known, **{name: task for name, task in now.tasks.items() if name not in known}},
+        settings=now.settings | grown,
+        machine=before.machine,
+        versions=before.versions,
+        memory=before.memory,
+    )
 
 
-def _differences(before: dict[str, Any], now: dict[str, Any]) -> Iterator[tuple[str, Any, Any]]:
+def _differences(before: StudyRecord, now: StudyRecord) -> Iterator[tuple[str, Any, Any]]:
     """Settings that may not change within a folder: key, old, new."""
     for key in ("budget", "score_on", "dtype", "max_seconds"):
-        if before[key] != now[key]:
-            yield key, before[key], now[key]
+        if (old := getattr(before, key)) != (new := getattr(now, key)):
+            yield key, old, new
     for key in ("hash", "tokenizer_hash"):
-        if before["model"][key] != now["model"][key]:
-            yield f"the model's {key}", before["model"][key], now["model"][key]
+        if (old := getattr(before.model, key)) != (new := getattr(now.model, key)):
+            yield f"the model's {key}", old, new
     for key in ("length", "pool", "race"):
-        old, new = (
-            before["settings"].get(key, False),
-            now["settings"][key],
-        )  # studies of before races have no such key
+        old, new = before.settings[key], now.settings[key]
         if old != new and not (
             isinstance(old, list) and isinstance(new, list) and key == "length"
         ):  # a sweep may grow
             yield key, old, new
-    new = now["settings"]["proposer"]
-    old = before["settings"].get(
-        "proposer", new
-    )  # studies of before there was one have no such key
-    if old != new:
+    if (old := before.settings["proposer"]) != (new := now.settings["proposer"]):
         yield "proposer", old, new
-    for name, task in now["tasks"].items():
-        old = before["tasks"].get(name, task)
+    for name, task in now.tasks.items():
+        known = before.tasks.get(name, task)
+        old, new = asdict(known), asdict(task)
         for key in ("template", "metric", "splits", "choices"):
-            if old[key] != task[key]:
-                yield f"task '{name}', {key}", old[key], task[key]
-        if (
-            old.get("pool_hash", task["pool_hash"]) != task["pool_hash"]
-        ):  # the words of a pool's file may change
+            if old[key] != new[key]:
+                yield f"task '{name}', {key}", old[key], new[key]
+        if known.pool_hash != task.pool_hash:  # the words of a pool's file may change
             yield (
                 f"task '{name}', the pool",
-                f"of {old['pool']} tokens",
-                f"of {task['pool']} others",
+                f"of {known.pool} tokens",
+                f"of {task.pool} others",
             )
