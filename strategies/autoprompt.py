@@ -87,8 +87,7 @@ class AutoPrompt(Strategy):
             self._scored = True
             return
         # The present prompt stands first, so it wins a tie.
-        best = prompts[int(np.argmin(evaluation.values))]
-        assert isinstance(best, HardPrompt)
+        best = HardPrompt.among(prompts)[int(np.argmin(evaluation.values))]
         self._scored = best == self._present
         self._present = best
 

@@ -109,9 +109,7 @@ class GCG(Strategy):
         # Algorithm 1 of Hayase et al.; what is in the buffer stands first, so it wins a tie.
         order = np.argsort(evaluation.values, kind="stable")
         before = self._buffer[0]
-        self._buffer = [
-            prompt for i in order[: self._size] if isinstance(prompt := prompts[i], HardPrompt)
-        ]
+        self._buffer = HardPrompt.among(prompts[i] for i in order[: self._size])
         self._scored = self._buffer[0] == before
 
     def state(self) -> State:

@@ -133,7 +133,7 @@ class LLMEvolution(Strategy):
     def tell(self, prompts: Sequence[Prompt], evaluation: Evaluation) -> None:
         """Let the better ones live."""
         values = [float(value) for value in evaluation.values]
-        texts = [prompt.texts[0] for prompt in prompts if isinstance(prompt, TextPrompt)]
+        texts = [prompt.texts[0] for prompt in TextPrompt.among(prompts)]
         self._begun += len(prompts)
         if self._targets is None:
             self._living += [

@@ -36,6 +36,9 @@ from promptsearch.search.training_options import Rate
 class PTuning(TrainedStrategy):
     """Train a prompt encoder.
 
+    Its vectors are read where words are. P-tuning v2, with keys and values at every layer, is
+    `prefix_tuning` with `reparametrise: false`.
+
     Args:
         objective: Scores prompts on the search split.
         seed: Seeds initialisation and minibatches.

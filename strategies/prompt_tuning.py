@@ -92,12 +92,12 @@ class PromptTuning(TrainedStrategy):
 
     def _winner(self, start: Prompt) -> Tensor:
         """The vectors of another run's winner, shape `(length, width)`."""
-        if isinstance(start, SoftPrompt):
-            return start.vectors
+        if (vectors := start.parts.vectors) is not None:
+            return vectors
         if isinstance(start, HardPrompt):
             ids = list(start.ids)
         else:
-            assert isinstance(start, TextPrompt)
+            (start,) = TextPrompt.among([start])
             if not any(start.texts):
                 raise StrategyError(
                     "the run that 'start' names was won by the empty prompt: there is no word to "

@@ -15,15 +15,12 @@ from hypothesis import settings
 
 from promptsearch.export import SavedPrompt
 from promptsearch.models import LanguageModel
-from promptsearch.prompts.prompt import (
-    GatedPrompt,
-    HardPrompt,
-    PrefixPrompt,
-    SoftPrompt,
-    TextPrompt,
-    TunedPrompt,
-    Weights,
-)
+from promptsearch.prompts.gated import GatedPrompt
+from promptsearch.prompts.hard import HardPrompt
+from promptsearch.prompts.prefix import PrefixPrompt
+from promptsearch.prompts.soft import SoftPrompt
+from promptsearch.prompts.text import TextPrompt
+from promptsearch.prompts.weights import TunedPrompt, Weights
 from promptsearch.scoring import Engine
 from promptsearch.scoring.chat_template import render
 from promptsearch.tasks.task import Example, Split, Task
@@ -232,7 +229,7 @@ def attending(lm, prompt):
                 states = (inputs[0] if inputs else given["hidden_states"])[0]
                 positions = given.get("position_embeddings")
                 found["it"] = beside(
-                    module, states, positions, prompt.rows[:, place], prompt.gates[place]
+                    module, states, positions, prompt.vectors[:, place], prompt.gates[place]
                 )[None]
 
             hooks.enter_context(attention.register_forward_pre_hook(read, with_kwargs=True))

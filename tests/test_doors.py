@@ -54,6 +54,8 @@ class Samples(Strategy):
 
 
 class Embeddings(Samples):
+    access = Access.WEIGHTS
+
     def begin(self):
         self.objective.embeddings.mul_(0.5)
         self.objective.embeddings.numpy()[:] = 0

@@ -16,7 +16,7 @@ from promptsearch.export import verify
 from promptsearch.models.endpoint import Endpoint, find_way
 from promptsearch.models.remote import ServedModel
 from promptsearch.models.tokens import Tokens
-from promptsearch.prompts.prompt import TextPrompt
+from promptsearch.prompts.text import TextPrompt
 from promptsearch.report import load_results, print_report
 from promptsearch.report.markdown import to_markdown
 from promptsearch.scoring import Engine

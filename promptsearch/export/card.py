@@ -15,7 +15,6 @@ from promptsearch.export.saved import PROMPT, SavedPrompt
 from promptsearch.export.usage import usage
 from promptsearch.files import write_aside
 from promptsearch.models.protocol import TextModel
-from promptsearch.prompts.prompt import NamedPrompt, TrainedPrompt, Weights
 from promptsearch.scoring.layout import prompt_texts
 
 CARD = "README.md"
@@ -46,9 +45,9 @@ def write_card(prompt: SavedPrompt, to: str, lm: TextModel, folder: Path) -> Non
     """
     what, library = _ABOUT[to]
     about = prompt.about
-    changed = isinstance(prompt.prompt, NamedPrompt)
-    name = "Changed weights" if isinstance(prompt.prompt, Weights) else f"A {_kind(prompt)} prompt"
-    title = f"{name} for {about.get('task', 'a task')}"
+    changed = not prompt.prompt.frozen
+    noun = prompt.prompt.noun
+    title = f"{noun[0].upper()}{noun[1:]} for {about.get('task', 'a task')}"
     given = (
         "the model itself is not part"
         if changed
@@ -85,24 +84,9 @@ def write_card(prompt: SavedPrompt, to: str, lm: TextModel, folder: Path) -> Non
     write_aside(folder / CARD, "\n".join(parts))
 
 
-def _kind(prompt: SavedPrompt) -> str:
-    kind = (
-        prompt.prompt.kind
-        if isinstance(prompt.prompt, TrainedPrompt)
-        else type(prompt.prompt).__name__.removesuffix("Prompt")
-    )
-    return kind.lower()
-
-
-def _tags(prompt: SavedPrompt) -> list[str]:
-    return (
-        ["weights"] if isinstance(prompt.prompt, Weights) else ["prompt", f"{_kind(prompt)}-prompt"]
-    )
-
-
 def _text(prompt: SavedPrompt, lm: TextModel) -> list[str]:
     """The card's lines with the prompt as text; none for a trained prompt."""
-    if isinstance(prompt.prompt, TrainedPrompt):
+    if prompt.prompt.trained:
         return []
     return [f"Prompt: {_code(' | '.join(prompt_texts(prompt.template, lm, prompt.prompt)))}\n"]
 
@@ -129,7 +113,7 @@ def _header(prompt: SavedPrompt, to: str, library: str, lm: TextModel) -> str:
             metric_value=test["metric"],
         )
         given = {"eval_results": [found], "model_name": f"{about.get('label', 'prompt')}-{name}"}
-    tags = ["promptsearch", *_tags(prompt), to]
+    tags = ["promptsearch", *prompt.prompt.tags, to]
     data = ModelCardData(
         base_model=_base(lm),
         library_name=library,

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from promptsearch.errors import FieldError, PromptError, UnknownName
 from promptsearch.models import LanguageModel
 from promptsearch.prompts.prompt import Prompt
-from promptsearch.scoring.ready import Row
+from promptsearch.scoring.ready import InputRow
 from promptsearch.tasks.fields import text_in
 from promptsearch.tasks.template import Template
 
@@ -47,7 +47,7 @@ class Input:
     place: str
     given: Mapping[str, Any]
     saved: Found
-    row: Row
+    row: InputRow
 
     @property
     def answer(self) -> str:

@@ -18,9 +18,9 @@ from promptsearch.models import LanguageModel
 from promptsearch.scoring.answers import answer_scores
 from promptsearch.scoring.decoding import decode
 from promptsearch.scoring.forward import run
-from promptsearch.scoring.layout import Ids
+from promptsearch.scoring.layout import Tokens
 from promptsearch.scoring.packing import pack
-from promptsearch.scoring.ready import Library, Row
+from promptsearch.scoring.ready import InputRow, Library
 from promptsearch.scoring.sharing import PASS_TOKENS
 from promptsearch.scoring.tree import grow
 
@@ -112,7 +112,7 @@ class Passes:
                     found[i] = text if stop is None else text.partition(stop)[0]
         return [found[i] for i in range(len(inputs))]
 
-    def _score(self, rows: Sequence[Row], answers: Sequence[Sequence[Ids]]) -> list[Tensor]:
+    def _score(self, rows: Sequence[InputRow], answers: Sequence[Sequence[Tokens]]) -> list[Tensor]:
         """The log-probabilities of each row's answers, from one pass."""
         lm = self._lm
         paths = [
@@ -121,7 +121,7 @@ class Passes:
         ]
         above = [len(row.trunk) for row in rows]
         trees = [grow(some, n) for some, n in zip(paths, above, strict=True)]
-        if not lm.trees:
+        if not lm.passes.trees:
             trees = [grow([path]) for some in paths for path in some]
         with torch.inference_mode():
             beside = self._library.beside([row.owner for row in rows])
@@ -143,7 +143,7 @@ class Passes:
         return list(nats.split([len(some) for some in answers]))
 
 
-def _groups(rows: Sequence[Row], sizes: Sequence[int], limit: int) -> Iterator[list[int]]:
+def _groups(rows: Sequence[InputRow], sizes: Sequence[int], limit: int) -> Iterator[list[int]]:
     """Groups of rows with similar prompts and sizes, each as large as one pass takes.
 
     The longest come first.

@@ -21,9 +21,8 @@ from promptsearch.errors import PromptError, UnknownName
 from promptsearch.export.inputs import Found, Input
 from promptsearch.export.passes import Passes
 from promptsearch.models import LanguageModel
-from promptsearch.models.language_model import pick_dtype
-from promptsearch.prompts.prompt import NamedPrompt
-from promptsearch.scoring.layout import check_answers
+from promptsearch.models.device import pick_dtype
+from promptsearch.scoring.joints import check_answers
 from promptsearch.scoring.ready import Compiled, compile_prompts, fields_of
 from promptsearch.tasks.fields import place_of
 from promptsearch.tasks.task import Split
@@ -224,12 +223,12 @@ def _weights(prompts: Mapping[str, Found]) -> Mapping[str, Tensor]:
         PromptError: There are changed weights and another prompt.
     """
     for name, saved in prompts.items():
-        if isinstance(saved.prompt, NamedPrompt):
+        if not saved.prompt.frozen:
             if len(prompts) > 1:
                 raise PromptError(
                     f"'{name}' changes the model's weights, so nothing else can share a batch with "
                     f"it: expected it alone, in a PromptedModel of its own, got {len(prompts)} "
                     "prompts"
                 )
-            return saved.prompt.weights
+            return saved.prompt.parts.weights or {}
     return {}

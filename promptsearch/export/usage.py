@@ -9,10 +9,9 @@ from promptsearch.export import kv, saved, text, vllm
 from promptsearch.export.peft import write as peft
 from promptsearch.export.saved import SavedPrompt
 from promptsearch.models import LanguageModel
-from promptsearch.models.language_model import DATE
 from promptsearch.models.packaged import NAME
 from promptsearch.models.protocol import TextModel
-from promptsearch.prompts.prompt import TextPrompt
+from promptsearch.models.special_tokens import DATE
 from promptsearch.scoring.scorer import loaded
 
 #: The model as its users load it, by its name on the Hub or, where that is ours alone, with ours.
@@ -136,7 +135,7 @@ def usage(prompt: SavedPrompt, to: str, lm: TextModel) -> str:
 
 def _cut(lm: LanguageModel, begins: bool) -> str:
     """Python code for the ids of a text, behind the prompt or at the beginning of a row."""
-    anchor, tokens = ("", 0) if begins else lm.anchor
+    anchor, tokens = ("", 0) if begins else lm.tokens.anchor
     given = f"{anchor!r} + text" if anchor else "text"
     behind = (
         f"[{tokens}:]  # the tokenizer cuts the beginning of a text in another way"
@@ -174,11 +173,10 @@ def _request(prompt: SavedPrompt, served: Mapping[str, Any], fields: Mapping[str
 
 def _pieces(prompt: SavedPrompt) -> list[tuple[str, str]]:
     """The template's segments, each with the prompt's text that follows it."""
-    assert isinstance(prompt.prompt, TextPrompt)  # a server was sent nothing else
     return list(
         zip(
             prompt.template.segments,
-            [*prompt.template.slot_texts(prompt.prompt.texts), ""],
+            [*map(str, prompt.prompt.fill(prompt.template)), ""],  # a server was sent nothing else
             strict=True,
         )
     )

@@ -230,9 +230,9 @@ class RunRecord:
         start: None where it started from no other run.
         gap: Test loss minus float32 loss on `score_on`, in nats: what selection flattered.
         export: None where the winner was exported, and scored the same when it was loaded again.
-        bytes: The size of the file with the stored parameters, or of the prompt's text; None where
-            nobody measured it.
-        signature: The short form, see `promptsearch.records.signature`.
+        bytes: The size of the file with the stored parameters, or of the prompt's text.
+        signature: The short form, see `promptsearch.records.signature`, which makes it of the
+            record where it is empty.
     """
 
     status: Literal["done"] = "done"
@@ -265,8 +265,8 @@ class RunRecord:
     test: ExamplesRecord
     gap: float
     export: NoExportRecord | None
-    bytes: int | None
-    signature: str
+    bytes: int
+    signature: str = ""
 
     def told(self, length: int) -> SettingsRecord:
         """What it was told to do.

@@ -134,7 +134,7 @@ class StudyRecord:
     strategies: list[str]
     families: dict[str, str]
     tasks: dict[str, TaskRecord]
-    signature: str
+    signature: str = ""
 
     def family(self, label: str) -> str:
         """What a row of a sweep shares with those of other lengths; for other rows, the label."""

@@ -24,7 +24,10 @@ import torch
 from torch import Tensor, nn
 
 from promptsearch.errors import BudgetExhausted, Diverged, StrategyError
-from promptsearch.prompts.prompt import Numbers, Prompt, SoftPrompt, Trained, tensors_of
+from promptsearch.prompts.numbers import Numbers, tensors_of
+from promptsearch.prompts.prompt import Prompt
+from promptsearch.prompts.soft import SoftPrompt
+from promptsearch.prompts.trained import TrainedPrompt
 from promptsearch.records.scores import Evaluation, Ids
 from promptsearch.search.descent import Descent, Optimizer, Step
 from promptsearch.search.diagnosis import Training
@@ -148,7 +151,7 @@ class TrainedStrategy(Strategy):
             made: The numbers that the encoder returned.
         """
         (kind,) = self.proposes
-        prompt: Trained = kind(made) if isinstance(made, Mapping) else kind(*tensors_of(made))
+        prompt: TrainedPrompt = kind(made) if isinstance(made, Mapping) else kind(*tensors_of(made))
         return prompt
 
     def shares(self) -> Mapping[nn.Module, float]:

@@ -14,26 +14,19 @@ from numpy.typing import NDArray
 from promptsearch.errors import ModelError, StudyError, Tampered
 from promptsearch.models import LanguageModel
 from promptsearch.models.protocol import TextModel
-from promptsearch.prompts.prompt import (
-    VECTORS,
-    GatedPrompt,
-    HardPrompt,
-    PrefixPrompt,
-    Prompt,
-    TextPrompt,
-    TunedPrompt,
-    Weights,
-    prompt_to_json,
-)
+from promptsearch.prompts.hard import HardPrompt
+from promptsearch.prompts.kinds import sampled_under
+from promptsearch.prompts.prompt import Prompt
 from promptsearch.prompts.space import PromptSpace
 from promptsearch.scoring.layout import begins_row, prompt_texts
-from promptsearch.scoring.protocol import price_of
+from promptsearch.scoring.protocol import inside, price_of
 from promptsearch.scoring.scorer import SplitScorer, make_scorer
-from promptsearch.search.books import FINALISTS, SELECTED
 from promptsearch.search.pool import Pool
+from promptsearch.search.ranking import FINALISTS, SELECTED
 from promptsearch.search.strategy import Strategy
+from promptsearch.tasks.placement import Kind
 from promptsearch.tasks.task import SPLITS, Split, Task
-from promptsearch.tasks.template import Kind, Template
+from promptsearch.tasks.template import Template
 
 Ids = NDArray[np.int64]
 
@@ -134,7 +127,7 @@ class Arena:
             lm.decode,
             slots=bound.slots,
             first=first,
-            embeddings=lambda: searching.embeddings,
+            embeddings=lambda: inside(searching, "embeddings").embeddings,
         )
         return Arena(
             task, lm, dtype, template, space, searching, exact, scored_size(task, score_on), pool
@@ -162,30 +155,13 @@ class Arena:
             self.lm, self.task.template.bind(1), self.task.splits["select"], self.task.choices
         )
 
-    def samples(
-        self, rng: np.random.Generator, count: int
-    ) -> Sequence[HardPrompt | PrefixPrompt | GatedPrompt | Weights | TunedPrompt]:
-        """Prompts to try the arena out with.
-
-        They are tokens of the pool, what stands for them, random vectors, or the weights as they
-        are.
-        """
-        if self.template.kind == "weights":
-            return [Weights({})] * count
-        if self.template.kind == "gated":
-            layers, heads, width = self.exact["search"].gated_shape
-            shape = (count, self.space.length, layers, width)
-            vectors = torch.from_numpy(rng.normal(size=shape)).float()
-            return [GatedPrompt(some, torch.full((layers, heads), 0.1)) for some in vectors]
-        hard = self.space.sample(rng, count)
-        if self.template.kind == "slots":
-            return hard
-        if self.template.kind == "tuned":
-            return [
-                TunedPrompt({VECTORS: self.exact["search"].embeddings[list(prompt.ids)]})
-                for prompt in hard
-            ]
-        return [PrefixPrompt(self.exact["search"].keys_values(prompt.ids)) for prompt in hard]
+    def samples(self, rng: np.random.Generator, count: int) -> Sequence[Prompt]:
+        """Prompts to try the arena out with, at random: as costly as those that a run proposes."""
+        kind = sampled_under(self.template.kind)
+        if not kind.trained:  # words ask nothing of the model, which may stand behind an endpoint
+            return self.space.sample(rng, count)
+        white_box = inside(self.exact["search"], "embeddings, keys and values")
+        return kind.samples(self.space, white_box, rng, count)
 
     def everything(self, split: str) -> Ids:
         """Ids of all examples of a split."""
@@ -235,11 +211,11 @@ class Arena:
         Returns:
             A function that raises `Tampered` where something has written to them in place.
         """
-        written = [model.versions for model in self._models()]
+        written = [model.integrity.versions for model in self._models()]
 
         def look() -> None:
             nonlocal written
-            if (now := [model.versions for model in self._models()]) != written:
+            if (now := [model.integrity.versions for model in self._models()]) != written:
                 self.check_untouched()
                 written = now
 
@@ -254,7 +230,7 @@ class Arena:
         try:
             self.check_unchanged()
         except ModelError as error:
-            whole = all(model.restore() for model in self._models())
+            whole = all(model.integrity.restore() for model in self._models())
             for scorer in (self.searching, self.bare, *self.exact.values()):
                 scorer.forget()
             advice = (
@@ -275,34 +251,9 @@ def describe(arena: Arena, prompt: Prompt) -> dict[str, Any]:
 
     For soft prompts these are the nearest tokens with their cosine, for deeper ones the size.
     """
-    data = prompt_to_json(prompt)
-    if isinstance(prompt, (HardPrompt, TextPrompt)):
-        return {**data, "text": " | ".join(prompt_texts(arena.template, arena.lm, prompt))}
-    if isinstance(prompt, PrefixPrompt):
-        length, layers = prompt.rows.shape[
-            :2
-        ]  # no token has keys like these: the nearest would say nothing
-        return {**data, "text": f"[keys and values of {length} tokens in {layers} layers]"}
-    if isinstance(prompt, Weights):
-        return {**data, "text": f"[{prompt.numbers:,} changed or added weights]"}
-    if isinstance(prompt, TunedPrompt):
-        changed = prompt.numbers - prompt.vectors.numel()
-        return {
-            **data,
-            "text": f"[{prompt.length} vectors and {changed:,} changed or added weights]",
-        }
-    if isinstance(prompt, GatedPrompt):
-        length, layers = prompt.rows.shape[:2]
-        gates = f"gates up to {float(prompt.gates.abs().max()):.2g}"
-        return {**data, "text": f"[{length} vectors in each of the top {layers} layers, {gates}]"}
-    embeddings = torch.nn.functional.normalize(
-        arena.exact["search"].embeddings.float().cpu(), dim=-1
-    )
-    cosines, ids = (torch.nn.functional.normalize(prompt.vectors, dim=-1) @ embeddings.T).max(
-        -1
-    )  # (length,) each
-    nearest = [
-        {"token": arena.lm.decode([i]), "cosine": round(c, 3)}
-        for i, c in zip(ids.tolist(), cosines.tolist(), strict=True)
-    ]
-    return {**data, "text": "".join(n["token"] for n in nearest), "nearest": nearest}
+    if prompt.trained:
+        white_box = inside(arena.exact["search"], "embeddings")
+        shown = prompt.described(white_box, lambda ids: arena.lm.decode(ids))
+    else:
+        shown = {"text": " | ".join(prompt_texts(arena.template, arena.lm, prompt))}
+    return {**prompt.to_json(), **shown}

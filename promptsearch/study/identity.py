@@ -106,7 +106,6 @@ def _about(prepared: Prepared) -> StudyRecord:
             if entry.family != entry.given.label
         },
         tasks={task.name: _about_task(task, prepared.arena(task)) for task in prepared.tasks},
-        signature="",
     )
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from promptsearch.errors import PromptSearchError, StrategyError, StudyError
 from promptsearch.printable import printable
-from promptsearch.prompts.prompt import Prompt, TrainedPrompt
+from promptsearch.prompts.prompt import Prompt
 from promptsearch.records.cache import ScoreCache
 from promptsearch.records.ledger import Ledger
 from promptsearch.records.log import RunLog
@@ -33,7 +33,7 @@ from promptsearch.search.loop import search
 from promptsearch.search.objective import Objective
 from promptsearch.search.plugins import make_strategy
 from promptsearch.search.proposer import Proposing
-from promptsearch.search.strategy import Strategy
+from promptsearch.search.strategy import Access, Strategy
 from promptsearch.study.arena import Arena, describe
 from promptsearch.study.log_summary import curve, first_failure, search_losses
 from promptsearch.study.selection import Selection, select_winner
@@ -127,6 +127,7 @@ class Run:
             seconds=self.seconds,
             race=self.race,
             finalists=finalists,
+            white_box=self.strategy.access is not Access.SCORES,
             **more,
         )
 
@@ -212,7 +213,7 @@ class Run:
             self._check_untouched(books)
             raise
         self._check_untouched(books)
-        if not books.finalists():
+        if not books.ranking:
             raise StudyError(
                 f"no prompt could be scored. The search ended because: {ended.stopped}. "
                 f"{first_failure(books.log)}"
@@ -282,7 +283,7 @@ class Run:
             failures=sum(len(line["failures"]) for line in log.lines if line["stage"] != "empty"),
             length=arena.searching.length(winner),
             trainable=ended.trainable,
-            stored=winner.numbers if isinstance(winner, TrainedPrompt) else 0,
+            stored=winner.numbers,
             training=training,
             dtype=str(arena.dtype).removeprefix("torch."),
             curve=tuple(curve(log)),
@@ -293,8 +294,7 @@ class Run:
             test=selection.test,
             gap=selection.test.loss - selection.search.loss_fp32,
             export=None,
-            bytes=None,
-            signature="",
+            bytes=0,
         )
 
 

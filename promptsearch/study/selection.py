@@ -13,9 +13,11 @@ from typing import Any
 import numpy as np
 
 from promptsearch.errors import TaskError
-from promptsearch.prompts.prompt import Prompt, TextPrompt
+from promptsearch.prompts.prompt import Prompt
+from promptsearch.prompts.text import TextPrompt
 from promptsearch.records.run import ExamplesRecord, SearchRecord
-from promptsearch.search.books import SELECTED, Books
+from promptsearch.search.books import Books
+from promptsearch.search.ranking import SELECTED
 from promptsearch.study.arena import Arena
 from promptsearch.study.log_summary import mean_losses
 from promptsearch.tasks.metrics import measure, metric_function, shares
@@ -60,7 +62,7 @@ def select_winner(
         name: The run's name in warnings.
         with_empty: Whether the empty prompt is scored, too.
     """
-    stage, finalists = books.calls.stage, books.finalists()
+    stage, finalists = books.calls.stage, list(books.ranking)
     prompts = [each.prompt for each in finalists]
     scored, select, test = arena.scored, arena.everything("select"), arena.everything("test")
     listener("select", books)

@@ -23,16 +23,12 @@ import re
 import string
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 from promptsearch.errors import TemplateError
 from promptsearch.tasks.fields import text_of
 from promptsearch.tasks.notation import ANSWER, Slot, braces, data_fields, parse_template
-
-#: The kind of prompts that a template takes: those that fill its slots, alone (`slots`) or with
-#: changed weights (`tuned`), or one of the kinds that stand apart from the text: a prefix in front
-#: of it (`prefix`), vectors that layers read beside it (`gated`), or changed weights (`weights`).
-Kind = Literal["slots", "tuned", "prefix", "gated", "weights"]
+from promptsearch.tasks.placement import PLACEMENTS, Kind
 
 
 class Mark(NamedTuple):
@@ -144,7 +140,12 @@ class Template:
     @property
     def apart(self) -> bool:
         """Whether its prompts stand apart from the text."""
-        return self.kind not in ("slots", "tuned")
+        return not PLACEMENTS[self.kind].fills
+
+    @property
+    def fronted(self) -> bool:
+        """Whether its first slot is in front of the whole row, also of special tokens."""
+        return PLACEMENTS[self.kind].front
 
     def taking(self, kind: Kind) -> Template:
         """The template for prompts of a kind.
@@ -161,10 +162,11 @@ class Template:
         Args:
             kind: The kind of the prompts.
         """
-        if kind == "slots":
+        placement = PLACEMENTS[kind]
+        if not placement.front:
             return self
-        slot = Slot(0 if kind in ("weights", "tuned") else self.length, space=False)
-        if kind == "tuned":
+        slot = Slot(0 if placement.empty else self.length, space=False)
+        if placement.fills:
             return replace(
                 self, segments=("", *self.segments), slots=(slot, *self.slots), kind=kind
             )

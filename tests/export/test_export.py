@@ -24,7 +24,7 @@ from promptsearch import (
 from promptsearch.errors import ExportError, ModelError, PromptError, UnknownName
 from promptsearch.export import export_run
 from promptsearch.export.saved import SavedPrompt, write_saved
-from promptsearch.models.attention import chains
+from promptsearch.models.causal.attention import chains
 from promptsearch.scoring import Engine
 from promptsearch.scoring.layout import lay_out, slots_of
 from promptsearch.scoring.ready import embedded
@@ -113,7 +113,7 @@ def test_a_front_prompt_loads_through_peft_with_equal_logits(lm, template, kind,
     whole = embedded(lm, saved.prompt, saved.template, example.fields)
     with torch.inference_mode():
         theirs = wrapped(input_ids=torch.tensor([text])).logits[0]
-        ours = lm.logits(lm.hidden(whole, chains([len(whole)], lm.device)))
+        ours = lm.passes.logits(lm.passes.hidden(whole, chains([len(whole)], lm.device)))
     assert theirs.shape == ours.shape and (theirs - ours).abs().max() < 1e-5
 
 

@@ -226,7 +226,7 @@ def test_keys_and_values_give_all_logits_of_the_row(lm, export, kind):
         theirs = lm.model(input_ids=text, past_key_values=cache).logits[0]
         if kind == "prefix":
             first = DynamicCache(
-                [(k[None], v[None]) for k, v in saved.prompt.rows.permute(1, 2, 3, 0, 4)],
+                [(k[None], v[None]) for k, v in saved.prompt.keys_values.permute(1, 2, 3, 0, 4)],
                 config=lm.model.config,
             )
             ids = torch.tensor([[*lm.lead, *text[0].tolist()]])

@@ -16,7 +16,11 @@ from transformers import DynamicCache
 from promptsearch import LanguageModel, PromptedModel, SoftPrompt
 from promptsearch.errors import ModelError, PromptError, UnknownName
 from promptsearch.export import SavedPrompt
-from promptsearch.prompts.prompt import GatedPrompt, HardPrompt, PrefixPrompt, TunedPrompt
+from promptsearch.models.causal.passes import Passes
+from promptsearch.prompts.gated import GatedPrompt
+from promptsearch.prompts.hard import HardPrompt
+from promptsearch.prompts.prefix import PrefixPrompt
+from promptsearch.prompts.weights import TunedPrompt
 from promptsearch.scoring import Engine
 from promptsearch.scoring.layout import lay_out, slots_of
 from promptsearch.scoring.sharing import PASS_TOKENS
@@ -89,7 +93,8 @@ def plain(lm, saved, fields, attending_to, more=()):
     cache = None
     if isinstance(saved.prompt, PrefixPrompt):
         layers = [
-            (keys[None], values[None]) for keys, values in saved.prompt.rows.permute(1, 2, 3, 0, 4)
+            (keys[None], values[None])
+            for keys, values in saved.prompt.keys_values.permute(1, 2, 3, 0, 4)
         ]
         cache = DynamicCache(layers, config=lm.model.config)
     elif saved.template.kind in ("slots", "tuned"):
@@ -230,11 +235,11 @@ def test_a_model_whose_rows_share_nothing_does_the_same(make_saved, monkeypatch)
 
 def test_prompts_are_computed_once_and_a_batch_is_one_pass(llama, make_saved, monkeypatch):
     passes = []
-    hidden = LanguageModel.hidden
+    hidden = Passes.hidden
     monkeypatch.setattr(
-        LanguageModel,
+        Passes,
         "hidden",
-        lambda lm, e, forest: passes.append(len(e)) or hidden(lm, e, forest),
+        lambda self, e, forest: passes.append(len(e)) or hidden(self, e, forest),
     )
     prompts = {
         name: p

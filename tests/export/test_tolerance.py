@@ -17,7 +17,9 @@ from promptsearch.errors import ExportError
 from promptsearch.export import FORMATS, export_run, load_prompt, verify
 from promptsearch.export.saved import write_saved
 from promptsearch.export.tolerance import allowed_distance, scored_tokens
-from promptsearch.prompts.prompt import HardPrompt, TextPrompt, Weights
+from promptsearch.prompts.hard import HardPrompt
+from promptsearch.prompts.text import TextPrompt
+from promptsearch.prompts.weights import Weights
 from promptsearch.scoring import Engine
 from promptsearch.scoring.answers import answer_scores, choice_scores
 from promptsearch.tasks.task import Example, Split
@@ -65,7 +67,7 @@ def test_a_long_answer_is_added_up_in_float64(lm):
     """Forty tokens at 7 nats each: float32 would take steps of 3e-5."""
     states = torch.randn(40, lm.embeddings.shape[1], generator=torch.Generator().manual_seed(0))
     states, target = 3 * states, list(range(40))
-    logits = lm.logits(states).double()
+    logits = lm.passes.logits(states).double()
     expected = float(logits.log_softmax(-1)[range(40), target].sum())
     found = answer_scores(lm, states, [target], [target])
     assert found.dtype == torch.float64 and expected < -200

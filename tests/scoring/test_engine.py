@@ -9,11 +9,14 @@ import torch
 
 from promptsearch.errors import TemplateError
 from promptsearch.models import LanguageModel
-from promptsearch.prompts.prompt import HardPrompt, SoftPrompt, TextPrompt
+from promptsearch.prompts.hard import HardPrompt
+from promptsearch.prompts.soft import SoftPrompt
 from promptsearch.prompts.space import PromptSpace
+from promptsearch.prompts.text import TextPrompt
 from promptsearch.scoring import Engine
 from promptsearch.scoring import sharing as plan
-from promptsearch.scoring.layout import check_joints, lay_out
+from promptsearch.scoring.joints import check_joints
+from promptsearch.scoring.layout import lay_out
 from promptsearch.tasks.task import Task
 from promptsearch.testing.tiny import tiny_model
 
@@ -76,20 +79,20 @@ def plain(lm, template, example, choices, prompt):
         slots = list(prompt.vectors.split(lengths))
     elif isinstance(prompt, HardPrompt):
         slots = [
-            lm.embed(torch.tensor(part))
+            lm.passes.embed(torch.tensor(part))
             for part in np.split(np.array(prompt.ids), np.cumsum(lengths)[:-1])
         ]
     else:
         slots = [
-            lm.embed(torch.tensor(lm.encode(t), dtype=torch.long))
+            lm.passes.embed(torch.tensor(lm.encode(t), dtype=torch.long))
             for t in template.slot_texts(prompt.texts)
         ]
     found = []
     for answer in layout.answers:
-        parts = [lm.embed(torch.tensor(layout.segments[0], dtype=torch.long))]
+        parts = [lm.passes.embed(torch.tensor(layout.segments[0], dtype=torch.long))]
         for slot, segment in zip(slots, layout.segments[1:], strict=True):
-            parts += [slot, lm.embed(torch.tensor(segment, dtype=torch.long))]
-        parts.append(lm.embed(torch.tensor(answer)))
+            parts += [slot, lm.passes.embed(torch.tensor(segment, dtype=torch.long))]
+        parts.append(lm.passes.embed(torch.tensor(answer)))
         row = torch.cat(parts)
         with torch.inference_mode():
             logits = (

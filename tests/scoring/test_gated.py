@@ -10,13 +10,11 @@ from transformers import AutoModelForCausalLM, GPTNeoXConfig, Olmo2Config
 
 from promptsearch.errors import ModelError, PromptError
 from promptsearch.models import LanguageModel
-from promptsearch.prompts.prompt import (
-    GatedPrompt,
-    HardPrompt,
-    PrefixPrompt,
-    SoftPrompt,
-    TextPrompt,
-)
+from promptsearch.prompts.gated import GatedPrompt
+from promptsearch.prompts.hard import HardPrompt
+from promptsearch.prompts.prefix import PrefixPrompt
+from promptsearch.prompts.soft import SoftPrompt
+from promptsearch.prompts.text import TextPrompt
 from promptsearch.scoring import Engine
 from promptsearch.scoring import sharing as plan
 from promptsearch.scoring.layout import lay_out
@@ -128,7 +126,7 @@ def test_with_gates_of_zero_it_is_the_empty_prompt_to_the_last_digit(lm, templat
     empty._rows.plan.choose = lambda slots, examples: "nothing"
     (prompt,) = make_prompts(lm, count=1)
     found = make_engine(lm, template).score(
-        [GatedPrompt(prompt.rows, torch.zeros_like(prompt.gates))], EVERYTHING
+        [GatedPrompt(prompt.vectors, torch.zeros_like(prompt.gates))], EVERYTHING
     )
     assert np.array_equal(found.losses, empty.score([TextPrompt("")], EVERYTHING).losses)
 
@@ -191,7 +189,10 @@ def test_the_training_loss_is_the_scored_loss_and_its_gradient_is_right(lm, form
 
 def test_at_gates_of_zero_only_the_gates_have_a_gradient(llama):
     (prompt,) = make_prompts(llama, count=1)
-    numbers = prompt.rows.clone().requires_grad_(), torch.zeros_like(prompt.gates).requires_grad_()
+    numbers = (
+        prompt.vectors.clone().requires_grad_(),
+        torch.zeros_like(prompt.gates).requires_grad_(),
+    )
     make_engine(llama).loss(numbers, EVERYTHING).backward()
     assert not numbers[0].grad.any() and (numbers[1].grad != 0).all()
 
@@ -223,7 +224,7 @@ def test_the_price_is_the_prompt_and_the_whole_row_wherever_the_slots_were(lm):
 
 def test_layers_below_the_adapted_ones_are_computed_once_for_all_prompts_and_kept(llama):
     engine, prompts = make_engine(llama, keep=True), make_prompts(llama, 1)
-    rows = int(engine._rows.held.sum())
+    rows = int(engine._rows.memory.held.sum())
     assert engine.score(prompts, EVERYTHING).computed == pytest.approx(
         rows * (2 / 3 + 3 / 3), abs=1
     )
@@ -234,7 +235,7 @@ def test_layers_below_the_adapted_ones_are_computed_once_for_all_prompts_and_kep
         pytest.approx(rows * 5 / 3, abs=1)
     ] * 2
     entered = []
-    with llama.layers.attentions[0].register_forward_hook(
+    with llama.passes.layers.attentions[0].register_forward_hook(
         lambda module, inputs, output: entered.append(1)
     ):
         engine.loss(tuple(prompts[0].tensors.values()), EVERYTHING)
@@ -258,7 +259,7 @@ def test_the_plan_knows_what_is_computed(llama):
 
 
 def test_memory_for_half_of_the_examples_keeps_what_fits(llama):
-    held = make_engine(llama)._rows.held
+    held = make_engine(llama)._rows.memory.held
     room = int(held[:6].sum())
     engine, prompts = make_engine(llama, memory=room * 32 * 4, keep=True), make_prompts(llama)
     first, again = (engine.score(prompts, EVERYTHING) for _ in range(2))
@@ -278,14 +279,14 @@ def test_out_of_memory_halves_the_passes_and_goes_on(llama, monkeypatch):
     prompts = make_prompts(llama)
     expected = make_engine(llama).score(prompts, EVERYTHING).losses
     for name in ("above", "entering"):
-        real = getattr(llama, name)
+        real = getattr(llama.passes, name)
 
         def small(layer, states, forest, real=real):
             if len(states) > 60:
                 raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
             return real(layer, states, forest)
 
-        monkeypatch.setattr(llama, name, small)
+        monkeypatch.setattr(llama.passes, name, small)
     assert np.abs(make_engine(llama).score(prompts, EVERYTHING).losses - expected).max() < 1e-5 * 2
 
 
@@ -335,7 +336,7 @@ def test_it_takes_none_of_the_models_positions(llama):
 
 def test_not_finite_prompts_are_failures(llama):
     (good,) = make_prompts(llama, count=1)
-    bad = GatedPrompt(good.rows * float("nan"), good.gates)
+    bad = GatedPrompt(good.vectors * float("nan"), good.gates)
     scores = make_engine(llama).score([bad, good], EVERYTHING)
     assert list(scores.failures) == [0] and np.isfinite(scores.losses[1]).all()
 

@@ -10,11 +10,15 @@ from transformers import DynamicCache
 
 from promptsearch.errors import ModelError, PromptError, TemplateError
 from promptsearch.models import LanguageModel
-from promptsearch.prompts.prompt import HardPrompt, PrefixPrompt, SoftPrompt, TextPrompt
+from promptsearch.prompts.hard import HardPrompt
+from promptsearch.prompts.prefix import PrefixPrompt
+from promptsearch.prompts.soft import SoftPrompt
 from promptsearch.prompts.space import PromptSpace
+from promptsearch.prompts.text import TextPrompt
 from promptsearch.scoring import Engine
 from promptsearch.scoring import sharing as plan
-from promptsearch.scoring.layout import check_joints, lay_out
+from promptsearch.scoring.joints import check_joints
+from promptsearch.scoring.layout import lay_out
 from promptsearch.tasks.task import Task
 from promptsearch.testing.tiny import tiny_model
 
@@ -68,7 +72,7 @@ def make_prefixes(lm, length=LENGTH, count=3):
 
 def cache(lm, prefix):
     return DynamicCache(
-        [(keys[None], values[None]) for keys, values in prefix.rows.permute(1, 2, 3, 0, 4)],
+        [(keys[None], values[None]) for keys, values in prefix.keys_values.permute(1, 2, 3, 0, 4)],
         config=lm.model.config,
     )
 
@@ -161,7 +165,7 @@ def test_a_loss_does_not_depend_on_batch_order_or_padding(lm, monkeypatch):
 
 def test_the_training_loss_is_the_scored_loss_and_its_gradient_is_right(lm):
     engine, examples = make_engine(lm, answers=None), np.array([3, 0, 5])
-    rows = make_prefixes(lm)[0].rows.clone().requires_grad_()
+    rows = make_prefixes(lm)[0].keys_values.clone().requires_grad_()
     loss = engine.loss(rows, examples)
     assert loss.item() == pytest.approx(
         engine.score([PrefixPrompt(rows)], examples).losses.mean(), abs=1e-5
@@ -189,7 +193,7 @@ def test_the_training_loss_is_the_scored_loss_and_its_gradient_is_right(lm):
 
 def test_gradients_do_not_depend_on_how_the_rows_are_packed(llama, monkeypatch):
     def gradient():
-        rows = make_prefixes(llama)[0].rows.clone().requires_grad_()
+        rows = make_prefixes(llama)[0].keys_values.clone().requires_grad_()
         make_engine(llama).loss(rows, EVERYTHING).backward()
         return rows.grad
 

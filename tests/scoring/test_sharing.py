@@ -13,7 +13,9 @@ from hypothesis import strategies as st
 
 from promptsearch.errors import ModelError
 from promptsearch.models import LanguageModel
-from promptsearch.prompts.prompt import HardPrompt, SoftPrompt, TextPrompt
+from promptsearch.prompts.hard import HardPrompt
+from promptsearch.prompts.soft import SoftPrompt
+from promptsearch.prompts.text import TextPrompt
 from promptsearch.scoring import Engine
 from promptsearch.scoring import sharing as plan
 from promptsearch.scoring.layout import lay_out, slots_of
@@ -97,7 +99,7 @@ def shared_as(engine, way):
     "answers", [("bad", "good"), ("bad", "very good indeed", "very bad"), None]
 )
 def test_all_plans_give_the_losses_of_one_row_at_a_time(lm, template, answers, monkeypatch):
-    assert lm.trees, "the tiny models can all share"
+    assert lm.passes.trees, "the tiny models can all share"
     prompts = make_prompts(lm, 3 if template != AROUND else 5)
     monkeypatch.setitem(
         plan.PASS_TOKENS, "cpu", 1
@@ -155,7 +157,7 @@ def test_a_model_that_cannot_share_is_scored_row_by_row_and_that_is_said_once(ca
             )
             for _ in range(2)
         ]
-    assert not stranger.trees
+    assert not stranger.passes.trees
     assert [r.message for r in caplog.records if "rows cannot share" in r.message].__len__() == 1
     assert (
         np.abs(found[0].losses - expected.losses).max() < 1e-5
@@ -167,7 +169,7 @@ def test_windows_that_cannot_be_read_are_found_out():
     """A model that limits its attention by a mask alone, and tells the attention nothing of it."""
     model, tokenizer = tiny_model("llama")
     model.config.sliding_window = 4
-    assert not LanguageModel(model, tokenizer).trees
+    assert not LanguageModel(model, tokenizer).passes.trees
 
 
 def test_inputs_before_the_prompt_are_computed_once_and_kept(llama):
@@ -185,7 +187,7 @@ def test_inputs_before_the_prompt_are_computed_once_and_kept(llama):
 
 def test_memory_for_half_of_the_inputs_keeps_what_fits_beside_the_others(llama):
     lead = make_engine(llama, BEHIND).lead(EVERYTHING)
-    each = llama.values * 4
+    each = llama.passes.values * 4
     engine = make_engine(llama, BEHIND, memory=int(lead[:6].sum()) * each, keep=True)
     prompts = make_prompts(llama, 3)[3:6]
     first, again = (engine.score(prompts, EVERYTHING) for _ in range(2))
@@ -250,7 +252,7 @@ def test_choices_of_several_tokens_share_their_context(llama):
 def test_out_of_memory_halves_the_passes_and_goes_on(llama, monkeypatch, caplog):
     prompts = make_prompts(llama, 3)
     expected = make_engine(llama, FRONT).score(prompts, EVERYTHING)
-    real, sizes = llama.hidden, []
+    real, sizes = llama.passes.hidden, []
 
     def small(embedded, forest):
         if len(embedded) > 60:
@@ -258,13 +260,13 @@ def test_out_of_memory_halves_the_passes_and_goes_on(llama, monkeypatch, caplog)
         sizes.append(len(embedded))
         return real(embedded, forest)
 
-    monkeypatch.setattr(llama, "hidden", small)
+    monkeypatch.setattr(llama.passes, "hidden", small)
     with caplog.at_level(logging.WARNING):
         found = make_engine(llama, FRONT).score(prompts, EVERYTHING)
     assert np.abs(found.losses - expected.losses).max() < 1e-5 and max(sizes) <= 60
     assert "out of memory: from now on passes of" in caplog.text
     monkeypatch.setattr(
-        llama,
+        llama.passes,
         "hidden",
         lambda embedded, forest: (_ for _ in ()).throw(torch.OutOfMemoryError("out of memory")),
     )
@@ -311,7 +313,10 @@ def test_a_row_that_would_lie_in_the_prompts_trunk_altogether_is_not_scored_so(l
     )
     engine = Engine(llama, task.template.bind(3), split, task.choices)
     prompts, ids = make_prompts(llama, 3), np.arange(len(split))
-    assert engine._rows.plan.predict("prompt", engine._slots(prompts)[0], ids).cost == np.inf
+    assert (
+        engine._rows.plan.predict("prompt", engine._losses.placed(prompts).slots, ids).cost
+        == np.inf
+    )
     alone = np.array(
         [[engine.score([p], np.array([e])).losses[0, 0] for e in ids] for p in prompts]
     )
@@ -337,7 +342,7 @@ def test_prediction_counts_a_slot_behind_the_input_once_for_each_example(llama, 
         TextPrompt((f"The movie {i}, is it", "good or bad or just the capital " * 3))
         for i in range(3)
     ]
-    said = engine._rows.plan.predict(way, engine._slots(prompts)[0], EVERYTHING)
+    said = engine._rows.plan.predict(way, engine._losses.placed(prompts).slots, EVERYTHING)
     assert said.tokens == pytest.approx(
         shared_as(engine, way).score(prompts, EVERYTHING).computed, rel=0.05
     )

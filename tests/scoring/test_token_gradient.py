@@ -11,7 +11,7 @@ import torch
 
 from promptsearch.errors import BudgetExhausted, StrategyError
 from promptsearch.models import LanguageModel
-from promptsearch.prompts.prompt import HardPrompt
+from promptsearch.prompts.hard import HardPrompt
 from promptsearch.prompts.space import PromptSpace
 from promptsearch.records.ledger import Ledger
 from promptsearch.scoring import Engine

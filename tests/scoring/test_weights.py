@@ -14,7 +14,10 @@ import torch
 
 from promptsearch.errors import PromptError, PromptSearchError
 from promptsearch.models import LanguageModel
-from promptsearch.prompts.prompt import HardPrompt, SoftPrompt, TextPrompt, Weights
+from promptsearch.prompts.hard import HardPrompt
+from promptsearch.prompts.soft import SoftPrompt
+from promptsearch.prompts.text import TextPrompt
+from promptsearch.prompts.weights import Weights
 from promptsearch.scoring import Engine
 from promptsearch.scoring import sharing as plan
 from promptsearch.scoring.layout import lay_out
@@ -141,7 +144,7 @@ def test_losses_are_those_of_models_that_have_the_weights(lm, template):
                 abs(scores.losses[p, example.id] + float(expected[example.choice])) < 1e-5 * tokens
             )
             assert np.abs(scores.choices[p, example.id] - expected.numpy()).max() < 1e-5 * tokens
-    assert lm._digest() == known
+    assert lm.integrity.digest() == known
     distances = np.abs(scores.losses[:, None] - scores.losses[None]).max(-1) + np.eye(5)
     assert distances.min() > 1e-3, "all of them differ"
 

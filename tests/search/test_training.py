@@ -119,7 +119,7 @@ def test_a_step_in_parts_is_the_same_step(strategy, parts):
         made = strategy(planted_objective(), seed=0, rate=0.05, batch=7, accumulate=accumulate)
         for _ in range(5):
             made._train()
-        return made._prompt().rows, made.objective.ledger.spent, made.training
+        return made._prompt().vectors, made.objective.ledger.spent, made.training
 
     whole, paid, notes = after(1)
     rows, price, same = after(parts)
@@ -164,7 +164,7 @@ def test_a_step_in_parts_is_the_same_step_on_a_language_model(tiny, films):
         made = PromptTuning(objective, seed=0, rate=0.05, batch=8, accumulate=accumulate)
         for _ in range(3):
             made._train()
-        rows.append(made._prompt().rows)
+        rows.append(made._prompt().vectors)
     assert torch.allclose(*rows, atol=1e-5)
 
 
@@ -195,7 +195,9 @@ def test_a_training_that_diverges_ends_in_good_order_with_the_best_prompt_before
     objective = strategy.objective
     values = [np.mean(line["losses"][0]) for line in objective.log.lines]
     assert len(values) == 3 and objective.finalists()[0].value == pytest.approx(min(values))
-    assert torch.isfinite(strategy._prompt().rows).all(), "the encoder is as it was before the step"
+    assert torch.isfinite(strategy._prompt().vectors).all(), (
+        "the encoder is as it was before the step"
+    )
 
 
 def test_the_notes_tell_which_rows_a_gradient_reached_and_how_far_they_moved():
@@ -206,12 +208,12 @@ def test_the_notes_tell_which_rows_a_gradient_reached_and_how_far_they_moved():
     (second,) = strategy.ask()
     notes = strategy.training
     assert notes.reached == [1] and notes.steps == 3
-    assert notes.gradients[0] == pytest.approx(200 * float(first.rows[1].norm()), rel=1e-4), (
+    assert notes.gradients[0] == pytest.approx(200 * float(first.vectors[1].norm()), rel=1e-4), (
         "before it is clipped"
     )
     assert notes.clipped == 3
     assert notes.moved == pytest.approx(
-        float((second.rows - first.rows).norm() / first.rows.norm())
+        float((second.vectors - first.vectors).norm() / first.vectors.norm())
     )
 
 
@@ -230,7 +232,7 @@ def test_the_range_test_is_charged_and_leaves_nothing_but_a_rate():
     before, planned = objective.ledger.backward, strategy._steps
     assert strategy.training.rate is None
     strategy._find_rate()
-    assert torch.equal(strategy._prompt().rows, first.rows)
+    assert torch.equal(strategy._prompt().vectors, first.vectors)
     assert not any(name.startswith("optimizer.") for name in strategy.state().tensors)
     assert objective.ledger.backward > before and strategy._steps < planned
     assert 0.003 < strategy.training.rate < 0.1, "words of the planted objective lie 0.14 apart"

@@ -8,7 +8,7 @@ import torch
 
 from promptsearch import GatedPrompt
 from promptsearch.models import LanguageModel
-from promptsearch.prompts.prompt import TextPrompt
+from promptsearch.prompts.text import TextPrompt
 from promptsearch.scoring import Engine
 from promptsearch.search import loop
 from promptsearch.search.books import books_of
@@ -44,8 +44,8 @@ def test_it_starts_from_the_lm_as_it_is(gate, width):
     strategy = make(gate=gate, layers=2)
     (prompt,) = strategy.ask()
     assert isinstance(prompt, GatedPrompt)
-    assert tuple(prompt.rows.shape) == (4, 2, 8) and tuple(prompt.gates.shape) == (2, width)
-    assert not prompt.gates.any() and 0.7 < float(prompt.rows.std()) < 1.3
+    assert tuple(prompt.vectors.shape) == (4, 2, 8) and tuple(prompt.gates.shape) == (2, width)
+    assert not prompt.gates.any() and 0.7 < float(prompt.vectors.std()) < 1.3
     assert strategy.trainable == sum(tensor.numel() for tensor in prompt.tensors.values())
 
 

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from promptsearch import Task, compare
 from promptsearch.errors import StudyError
-from promptsearch.prompts.prompt import TextPrompt
+from promptsearch.prompts.text import TextPrompt
 from promptsearch.records.sealed import read_record, write_record
 from promptsearch.report import load_results
 from promptsearch.report.facts import facts
@@ -219,7 +219,7 @@ def test_the_plan_tells_what_a_row_is_made_of_and_what_is_kept(tiny, films):
     assert shown.anatomy["static"] == len(tiny.lead) + len(tiny.encode("Say:"))
     assert shown.sharing == "input" and shown.computed < shown.asked / 2
     assert shown.kept == int(arena.searching.lead(np.arange(40)).sum())
-    assert shown.kept_bytes == shown.kept * tiny.values * arena.dtype.itemsize
+    assert shown.kept_bytes == shown.kept * tiny.passes.values * arena.dtype.itemsize
 
 
 def test_noise_is_measured_once_and_shown(tiny, films, tmp_path):

@@ -17,7 +17,7 @@ import pytest
 
 from promptsearch import TextPrompt, TrainedStrategy, compare, load_prompt
 from promptsearch.errors import PromptError, RecordError, StrategyError, StudyError, UnknownName
-from promptsearch.prompts.prompt import HardPrompt
+from promptsearch.prompts.hard import HardPrompt
 from promptsearch.records.log import RunLog
 from promptsearch.scoring import Engine
 from promptsearch.search.objective import Objective
