@@ -31,7 +31,7 @@ from promptsearch.tasks.template import Template
 FILE, TENSOR = "keys_values.safetensors", "keys_values"
 _DIMENSIONS = ("layers", "keys and values", "key heads", "tokens", "size of a head")
 
-#: What a user of the folder runs, see `promptsearch.export.card`.
+#: What a user of the folder runs, see `promptsearch.export.usage`.
 USAGE = """\
 from safetensors.torch import load_file
 from transformers import DynamicCache

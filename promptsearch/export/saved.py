@@ -194,7 +194,7 @@ def _refuse_unexported(run: Path) -> None:
     raise PromptError(f"{run} has {no_export(error)}")
 
 
-#: What a user of the folder runs, see `promptsearch.export.card`.
+#: What a user of the folder runs, see `promptsearch.export.usage`.
 USAGE = """\
 from promptsearch import load_prompt
 

@@ -41,7 +41,7 @@ from promptsearch.tasks.template import Template
 
 FILE = "prompt_embeds.safetensors"
 
-#: What a user of the folder runs, see `promptsearch.export.card`.
+#: What a user of the folder runs, see `promptsearch.export.usage`.
 USAGE = """\
 from promptsearch import LanguageModel
 from promptsearch.export import vllm_requests

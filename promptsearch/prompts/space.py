@@ -14,7 +14,7 @@ from torch.nn.functional import normalize
 from promptsearch.errors import StrategyError, TaskError
 from promptsearch.prompts.hard import HardPrompt
 from promptsearch.prompts.text import TextPrompt
-from promptsearch.tasks.template import Slot
+from promptsearch.tasks.notation import Slot
 
 #: The most cosines computed at a time: those of a whole vocabulary with a large pool would take
 #: gigabytes.

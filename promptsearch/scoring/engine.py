@@ -28,7 +28,7 @@ from promptsearch.scoring.joints import check_answers, check_joints
 from promptsearch.scoring.kinds import attending, passes_of
 from promptsearch.scoring.layout import Layout
 from promptsearch.scoring.losses import Losses
-from promptsearch.scoring.rows import Rows
+from promptsearch.scoring.rows import TokenRows
 from promptsearch.scoring.sharing import Prediction
 from promptsearch.scoring.tree import Path
 from promptsearch.tasks.task import Example, Split
@@ -268,7 +268,7 @@ class Engine:
         return plan.predict(plan.choose(slots, unique), slots, unique)
 
     @property
-    def rows(self) -> Rows:
+    def rows(self) -> TokenRows:
         """The rows of the examples: what is shared among them, and what is held of it."""
         return self._rows
 

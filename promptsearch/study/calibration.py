@@ -19,7 +19,7 @@ from promptsearch.records.scores import Floats, Ids
 from promptsearch.records.study import NoiseRecord
 from promptsearch.scoring.protocol import inside
 from promptsearch.scoring.scorer import SplitScorer
-from promptsearch.study.run import Arena
+from promptsearch.study.arena import Arena
 
 T = TypeVar("T")
 

@@ -18,10 +18,11 @@ from promptsearch.scoring.kinds import PLACINGS
 from promptsearch.search.pool_pruning import Pruning
 from promptsearch.search.proposer import Proposing
 from promptsearch.search.strategy import Access
+from promptsearch.study.arena import Arena, scored_size
 from promptsearch.study.entries import Entry, entries_of, sources_first
 from promptsearch.study.loading import load_model, load_proposer
 from promptsearch.study.pools import find_pool
-from promptsearch.study.run import Arena, Run, scored_size
+from promptsearch.study.run import Run
 from promptsearch.study.settings.pool import PoolSource
 from promptsearch.study.settings.study import StudyConfig
 from promptsearch.tasks.placement import Kind

@@ -27,7 +27,7 @@ from promptsearch.records.run import ExamplesRecord, NoExportRecord, RunRecord
 from promptsearch.records.sealed import write_record
 from promptsearch.scoring.layout import prompt_texts
 from promptsearch.statistics import Sample, interval
-from promptsearch.study.run import Arena
+from promptsearch.study.arena import Arena
 from promptsearch.tasks.metrics import MEANS, shares
 
 log = logging.getLogger(__name__)

@@ -20,8 +20,9 @@ from promptsearch.scoring.protocol import price_of
 from promptsearch.search.loop import search
 from promptsearch.search.plugins import make_strategy
 from promptsearch.search.ranking import FINALISTS, SELECTED
+from promptsearch.study.arena import Arena
 from promptsearch.study.calibration import Calibration, Speed
-from promptsearch.study.run import Arena, Run
+from promptsearch.study.run import Run
 from promptsearch.study.stand_in import StandInProposing, StandInScorer
 
 

@@ -23,6 +23,7 @@ from promptsearch.prompts.prefix import PrefixPrompt
 from promptsearch.prompts.weights import TunedPrompt
 from promptsearch.scoring import Engine
 from promptsearch.scoring.layout import lay_out, slots_of
+from promptsearch.scoring.sharing import PASS_TOKENS
 from promptsearch.tasks.task import Example, Split
 from promptsearch.tasks.template import Template
 from promptsearch.testing.tiny import tiny_model
@@ -250,7 +251,7 @@ def test_prompts_are_computed_once_and_a_batch_is_one_pass(llama, make_saved, mo
 def test_more_rows_than_a_pass_takes(model, monkeypatch):
     rows = mixed(CHOOSING)
     whole = model.choose(rows)
-    monkeypatch.setattr(model, "_limit", 30)
+    monkeypatch.setitem(PASS_TOKENS, "cpu", 30)
     for a, b in zip(model.choose(rows), whole, strict=True):
         assert list(a.probabilities.values()) == pytest.approx(
             list(b.probabilities.values()), abs=1e-5

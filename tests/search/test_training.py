@@ -21,7 +21,7 @@ from promptsearch.search.plugins import find_strategy, make_strategy
 from promptsearch.strategies.lora import Lora
 from promptsearch.strategies.p_tuning import PTuning
 from promptsearch.strategies.prompt_tuning import PromptTuning
-from promptsearch.study.run import Arena
+from promptsearch.study.arena import Arena
 from promptsearch.testing.planted import PlantedScorer, planted_objective
 
 

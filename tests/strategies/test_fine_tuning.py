@@ -17,7 +17,7 @@ from promptsearch.records.ledger import Ledger
 from promptsearch.search import loop
 from promptsearch.search.objective import SELECTED
 from promptsearch.strategies.fine_tuning import FineTuning
-from promptsearch.study.run import Arena
+from promptsearch.study.arena import Arena
 from promptsearch.testing.conformance import StrategyConformance
 from promptsearch.testing.planted import PlantedScorer
 

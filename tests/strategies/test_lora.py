@@ -11,7 +11,7 @@ from promptsearch.errors import StrategyError
 from promptsearch.records.ledger import Ledger
 from promptsearch.search import loop
 from promptsearch.strategies.lora import Lora
-from promptsearch.study.run import Arena
+from promptsearch.study.arena import Arena
 from promptsearch.testing.conformance import StrategyConformance
 from promptsearch.testing.planted import PlantedScorer
 from promptsearch.testing.tiny import ARCHITECTURES, tiny_model

@@ -45,7 +45,7 @@ from promptsearch.scoring.layout import Tokens, lay_out
 from promptsearch.scoring.ready import embedded
 from promptsearch.tasks.task import Example
 
-#: What a user of the folder runs, see `promptsearch.export.card`.
+#: What a user of the folder runs, see `promptsearch.export.usage`.
 USAGE = """\
 from peft import PeftModel
 
