@@ -120,7 +120,7 @@ def _answer(given: dict[str, Any]) -> dict[str, Any]:
             # the processor.
             state, cpu = _cpu(child)
             charge = cpu - used if state == "R" else now - looked
-            now_seen = _grown(cwd)
+            now_seen = _grown(cwd, [given["out"], given["err"]])
             idle, total = (0.0 if now_seen != seen else idle + charge), total + charge
             seen, used, looked = now_seen, cpu, now
             if hang := idle > given.get("patience", 10.0) or total > LONGEST:
@@ -148,16 +148,19 @@ def _cpu(pid: int) -> tuple[str, float]:
         return "S", 0.0
 
 
-def _grown(folder: Path) -> list[tuple[str, int, int]]:
-    """What has to change for a command to be said to go on: names, sizes and times of all files."""
+def _grown(folder: Path, said: list[str]) -> list[tuple[str, int, int]]:
+    """What has to change for a command to be said to go on: names, sizes and times of files.
+
+    They are all files of its folder, and those with what it `said`: a line is progress, too.
+    """
     found = []
-    for path, _, names in os.walk(folder):
-        for name in names:
-            try:
-                stat = os.lstat(f"{path}/{name}")
-            except OSError:
-                continue
-            found.append((name, stat.st_size, stat.st_mtime_ns))
+    files = [f"{path}/{name}" for path, _, names in os.walk(folder) for name in names]
+    for file in [*files, *said]:
+        try:
+            stat = os.lstat(file)
+        except OSError:
+            continue
+        found.append((file, stat.st_size, stat.st_mtime_ns))
     return found
 
 

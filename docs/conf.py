@@ -26,4 +26,5 @@ napoleon_numpy_docstring = False
 html_theme = "furo"
 html_title = "promptsearch"
 html_static_path = ["_static"]
+html_css_files = ["custom.css"]
 copybutton_prompt_text = "$ "

@@ -38,7 +38,7 @@ def command_line() -> str:
     ]
     for name, command in group.commands.items():
         with command.make_context(f"promptsearch {name}", [], resilient_parsing=True) as context:
-            context.terminal_width = 100
+            context.terminal_width = 90  # as wide as the page
             text = command.get_help(context)
         lines += ["", f"## `{name}`", "", "```text", *text.rstrip().split("\n"), "```"]
     return "\n".join(line.rstrip() for line in lines) + "\n"
@@ -71,19 +71,18 @@ def study_file() -> str:
         text = parts[part].get("description", "").split("\n\n")[0].replace("\n", " ")
         lines += ["", f"## Keys of {title}", "", text, ""]
         lines += _keys(parts[part]["properties"], parts[part].get("required", ()))
-    return "\n".join(lines) + "\n"
+    return "\n".join(lines).rstrip() + "\n"
 
 
 def _keys(properties: Mapping[str, Any], required: Any) -> Iterator[str]:
-    yield "| key | meaning | left out |"
-    yield "|---|---|---|"
     for key, value in properties.items():
         default = value.get("default")
-        shown = "must be given" if key in required else "" if default is None else f"`{default}`"
-        text = (
-            value.get("description", "").replace("|", "\\|").replace("{", "\\{").replace("}", "\\}")
-        )
-        yield f"| `{key}` | {text} | {shown} |"
+        text = value.get("description", "").replace("{", "\\{").replace("}", "\\}")
+        if key in required:
+            text = f"**must be given**; {text}"
+        elif default not in (None, "") and "left out:" not in text:
+            text = f"{text}; default `{str(default).lower()}`"
+        yield from (f"`{key}`", f": {text}", "")
 
 
 def strategies() -> str:
@@ -94,9 +93,8 @@ def strategies() -> str:
         "",
         (
             "`promptsearch strategies NAME` shows the same for any strategy, yours included. Each "
-            "file in `strategies/`"
+            "file in `strategies/` begins with its paper and with what differs from it."
         ),
-        "begins with its paper and with what differs from it.",
     ]
     own = [
         n
@@ -116,14 +114,13 @@ def strategies() -> str:
             f"Proposes {kinds}; needs {strategy.access}.",
             "",
         ]
-        if options := [option for option in options_of(strategy) if option.name != "label"]:
-            lines += ["| option | type | default | meaning |", "|---|---|---|---|"]
-            for option in options:
-                default = "must be given" if option.required else f"`{option.default!r}`"
-                meaning = option.text.replace("|", "\\|")
-                kind = option.type.replace("|", "\\|")
-                lines.append(f"| `{option.name}` | {kind} | {default} | {meaning} |")
-    return "\n".join(lines) + "\n"
+        for option in options_of(strategy):
+            if option.name != "label":
+                default = "must be given" if option.required else f"default `{option.default!r}`"
+                # The backslash ends the line, also where it is shown.
+                told = (f": {option.type}; {default}\\", f"  {option.text}")
+                lines += [f"`{option.name}`", *told, ""]
+    return "\n".join(lines).rstrip() + "\n"
 
 
 PAGES: dict[str, Callable[[], str]] = {

@@ -131,7 +131,7 @@ class Grips(Strategy):
 
     def tell(self, prompts: Sequence[Prompt], evaluation: Evaluation) -> None:
         """Go on from the best candidate, if it is better."""
-        texts = [prompt.texts[0] for prompt in prompts if isinstance(prompt, TextPrompt)]
+        texts = [prompt.texts[0] for prompt in TextPrompt.among(prompts)]
         values = self._criterion(evaluation)
         self._known.update(zip(texts, values, strict=True))
         best = int(np.argmin(values))

@@ -120,7 +120,7 @@ class PTuningLM(PTuning):
 
     def shares(self) -> Mapping[nn.Module, float]:
         """The rates of prompt encoder and LM, as shares of the prompt encoder's rate."""
-        prompt, lm = self._encoder.children()
+        prompt, lm = self.module.children()
         return {prompt: 1.0, lm: self._rate_lm / self._rate}
 
     def state(self) -> State | None:

@@ -83,7 +83,7 @@ class PrefixTuning(TrainedStrategy):
         """
         shape = (self.objective.space.length, *self.objective.prefix_shape)
         self._generator = generator
-        self._ids = self.words(self._text, generator)
+        self.ids = self.words(self._text, generator)
         if self._hidden is None:
             self._prefix: _Rows | _Network = _Rows(shape)
         else:
@@ -94,7 +94,7 @@ class PrefixTuning(TrainedStrategy):
     def start(self) -> None:
         """Begin from the keys and values of words, or from random numbers spread as these are."""
         # Section 7.4: (length, layers, 2, key heads, size of a head).
-        rows = self.objective.keys_values(self._ids)
+        rows = self.objective.keys_values(self.ids)
         if self._random:
             # Within a layer the keys have one scale and the values another; layers differ, too.
             rows = torch.randn(rows.shape, generator=self._generator) * rows.std(

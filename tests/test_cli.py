@@ -23,7 +23,7 @@ import promptsearch.search.plugins
 import promptsearch.study.study
 from promptsearch.cli import app
 from promptsearch.errors import ModelError
-from promptsearch.study.config import StudyConfig
+from promptsearch.study.settings.study import StudyConfig
 
 STUDY = """\
 model: a-model
@@ -420,21 +420,22 @@ def test_an_unknown_format_gets_a_hint() -> None:
 @pytest.mark.parametrize(
     ("same", "code", "word"), [(True, 0, "the same: kv"), (False, 1, "NOT the same: kv")]
 )
+@pytest.mark.parametrize(
+    ("signature", "told"), [("", ""), ("task:1|budget:9", "measured as task:1|budget:9\n")]
+)
 def test_verify_says_how_far_an_export_is_off(
-    monkeypatch: pytest.MonkeyPatch, same: bool, code: int, word: str
+    monkeypatch: pytest.MonkeyPatch, same: bool, code: int, word: str, signature: str, told: str
 ) -> None:
     calls: list[Any] = []
-    found = promptsearch.export.Verified("kv", 8, 2.5e-7, same, 1e-5)
+    found = promptsearch.export.Verified("kv", 8, 2.5e-7, same, 1e-5, signature)
     monkeypatch.setattr(
         promptsearch.export, "verify", lambda *given, key: calls.append((*given, key)) or found
     )
     monkeypatch.setattr(promptsearch.models.LanguageModel, "load", lambda name: f"model {name}")
     result = run("verify", "an/export", "--model", "small")
     assert result.exit_code == code and calls == [(Path("an/export"), "model small", None)]
-    assert (
-        result.stdout
-        == f"{word}, 8 inputs, largest difference 2.5e-07 nats per scored token (allowed: 1e-05)\n"
-    )
+    far = "largest difference 2.5e-07 nats per scored token (allowed: 1e-05)"
+    assert result.stdout == f"{word}, 8 inputs, {far}\n{told}"
 
 
 def test_a_folder_that_is_no_export_is_wrong_input() -> None:

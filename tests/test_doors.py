@@ -26,7 +26,9 @@ from promptsearch.testing.doors import doors
 from promptsearch.testing.planted import PlantedScorer
 from promptsearch.testing.tiny import tiny_model
 
-BUDGET = 12_000
+BUDGET = 6_000
+
+pytestmark = pytest.mark.usefixtures("unreported")
 
 
 class Samples(Strategy):
@@ -54,6 +56,8 @@ class Samples(Strategy):
 
 
 class Embeddings(Samples):
+    access = Access.WEIGHTS
+
     def begin(self):
         self.objective.embeddings.mul_(0.5)
         self.objective.embeddings.numpy()[:] = 0
@@ -303,6 +307,11 @@ class Exits(Samples):
         raise SystemExit(3)
 
 
+class Base(Samples):
+    def ask(self):
+        raise BaseException("of no kind")
+
+
 class Recurses(Samples):
     def ask(self):
         return self.ask()
@@ -378,6 +387,7 @@ BROKEN = {
     Badly: "expected ids of search examples",
     TellRaises: "TellRaises.tell failed: ZeroDivisionError: of my own",
     Exits: "Exits.ask failed: SystemExit: 3",
+    Base: "Base.ask failed: BaseException: of no kind",
     Recurses: "Recurses.ask failed: RecursionError",
     Unreadable: "Unreadable.ask failed: Mute: (its message cannot be read)",
     Records: "Records.ask failed: RecordError: the log is damaged",

@@ -109,6 +109,12 @@ def test_the_two_commands_are_in_the_makefile(target: str) -> None:
     assert f"\n{target}: " in (ROOT / "Makefile").read_text("utf-8")
 
 
+@pytest.mark.parametrize("name", PAGES)
+def test_code_is_not_wider_than_a_page(name: str) -> None:
+    code = re.findall(r"^ *```[a-z]+\n(.*?)^ *```", TEXTS[name], re.DOTALL | re.MULTILINE)
+    assert [line for block in code for line in block.splitlines() if len(line) > 90] == []
+
+
 @pytest.mark.parametrize("name", TEXTS)
 def test_links_lead_somewhere(name: str) -> None:
     for target in re.findall(r"\]\((?!https?:)([^)#]+)", TEXTS[name]):

@@ -11,7 +11,7 @@ import pytest
 
 import promptsearch
 from promptsearch.plain.yaml import read_yaml
-from promptsearch.study.settings import TaskConfig
+from promptsearch.study.settings.task import TaskConfig
 from promptsearch.tasks.task import Task, builtin_tasks
 
 FOLDER = Path(promptsearch.__file__).parent / "tasks" / "builtin"

@@ -31,7 +31,6 @@ from promptsearch.export.vllm import score_vllm, write_vllm
 from promptsearch.export.vllm import vllm_requests as vllm_requests
 from promptsearch.files import exists, failing, make_folder, remove, write_json
 from promptsearch.models.protocol import TextModel
-from promptsearch.prompts.prompt import prompt_to_json
 from promptsearch.scoring.scorer import loaded
 
 
@@ -91,6 +90,8 @@ class Verified(NamedTuple):
         same: Whether that distance is within the tolerance.
         tolerance: The largest distance that is allowed there, in nats per scored token, see
             `promptsearch.export.tolerance`.
+        signature: The line that the certificate gives with the prompt's scores, see
+            `promptsearch.records.signature`; not checked, and empty in older certificates.
     """
 
     to: str
@@ -98,6 +99,7 @@ class Verified(NamedTuple):
     distance: float
     same: bool
     tolerance: float
+    signature: str = ""
 
 
 def export_run(
@@ -137,7 +139,7 @@ def export_run(
         if to != "json":  # which is its own certificate
             write_json(
                 out / CERTIFICATE,
-                {"format": FORMAT, "export": to, **to_json(saved, prompt_to_json(saved.prompt))},
+                {"format": FORMAT, "export": to, **to_json(saved, saved.prompt.to_json())},
             )
         write_card(saved, to, lm, out)
     except PromptSearchError:
@@ -175,4 +177,11 @@ def verify(folder: Path, model: TextModel | None = None, *, key: str | None = No
         certificate, to = load_prompt(folder), "json"
     lm = FORMATS[to].model(certificate, model, key)
     distance = certificate.distance(lm, FORMATS[to].score(certificate, lm, folder))
-    return Verified(to, len(certificate.probe), distance.found, distance.same, distance.allowed)
+    return Verified(
+        to,
+        len(certificate.probe),
+        distance.found,
+        distance.same,
+        distance.allowed,
+        certificate.about.get("signature", ""),
+    )

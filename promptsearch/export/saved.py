@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -15,24 +16,20 @@ import numpy as np
 from promptsearch.errors import ExportError, FileError, PromptError, RecordError
 from promptsearch.export.certificate import Certificate, read_json, to_json
 from promptsearch.export.prompted import PromptedModel
+from promptsearch.export.winners import PROMPT, unpack_winner
 from promptsearch.files import write_json
 from promptsearch.models import LanguageModel
 from promptsearch.models.protocol import TextModel
-from promptsearch.prompts.prompt import (
-    HardPrompt,
-    Prompt,
-    TrainedPrompt,
-    prompt_from_json,
-    prompt_to_json,
-    save_trained,
-)
+from promptsearch.prompts.hard import HardPrompt
+from promptsearch.prompts.kinds import prompt_from_json
+from promptsearch.prompts.prompt import Prompt
 from promptsearch.records.sealed import read_record
 from promptsearch.scoring.layout import prompt_texts
 from promptsearch.scoring.ready import check_fit
 from promptsearch.scoring.scorer import make_scorer
 from promptsearch.tasks.task import Split
 
-PROMPT, FORMAT = "prompt.json", "promptsearch-prompt-1"
+FORMAT = "promptsearch-prompt-1"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,10 +121,9 @@ def write_saved(saved: SavedPrompt, lm: TextModel, folder: Path) -> None:
         lm: The LM.
         folder: Where the files go.
     """
-    data = {"format": FORMAT, **to_json(saved, prompt_to_json(saved.prompt))}
-    if isinstance(saved.prompt, TrainedPrompt):
-        save_trained(saved.prompt, folder / f"{saved.prompt.key}.safetensors")
-    else:
+    data = {"format": FORMAT, **to_json(saved, saved.prompt.to_json())}
+    saved.prompt.save(folder)
+    if not saved.prompt.trained:
         data["text"] = list(prompt_texts(saved.template, lm, saved.prompt))
     write_json(folder / PROMPT, data)
 
@@ -141,7 +137,8 @@ def load_prompt(path: Path | str) -> SavedPrompt:
     """Load a found prompt.
 
     Args:
-        path: A run's folder, its folder `best`, an export of the format `json`, or a `prompt.json`.
+        path: A run's folder, or where it would be beside a slim record's file of winners; its
+            folder `best`, an export of the format `json`, or a `prompt.json`.
 
     Raises:
         PromptError: There is no prompt, or its files are damaged.
@@ -151,6 +148,9 @@ def load_prompt(path: Path | str) -> SavedPrompt:
     file = next((p for p in candidates if p.is_file()), None)
     if file is None:
         _refuse_unexported(path)
+        with TemporaryDirectory() as folder:
+            if unpack_winner(path, Path(folder)):
+                return load_prompt(folder)
         raise PromptError(
             f"{path} holds no prompt: expected a finished run's folder, or a folder with {PROMPT} "
             "(an export of the format json)"
@@ -194,7 +194,7 @@ def _refuse_unexported(run: Path) -> None:
     raise PromptError(f"{run} has {no_export(error)}")
 
 
-#: What a user of the folder runs, see `promptsearch.export.card`.
+#: What a user of the folder runs, see `promptsearch.export.usage`.
 USAGE = """\
 from promptsearch import load_prompt
 

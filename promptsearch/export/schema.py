@@ -103,6 +103,7 @@ class CertificateFacts(Values):
     label: Text = ""
     metric: Text = ""
     example: Text = ""
+    signature: Text = ""
     seed: Count | None = None
     splits: dict[Text, Text] = {}
     select: Result = Result()

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import asdict
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 
-from promptsearch.records.ledger import total
-from promptsearch.records.results import Run, Study, TaskInfo, TestScore
+from promptsearch.records.run import ExamplesRecord, RunRecord, SettingsRecord
+from promptsearch.records.study import StudyRecord, TaskRecord
 from promptsearch.tasks.metrics import METRICS, metric_function
 
 #: The relative difference up to which two sums are the same: float64 in another order differs by
@@ -20,7 +20,7 @@ _SAME = 1e-6
 _CERTAIN = math.log(2) - 1e-4
 
 
-def check_run(run: Run, study: Study) -> None:
+def check_run(run: RunRecord, study: StudyRecord) -> None:
     """See that a finished run does not contradict itself or the settings of its study.
 
     Args:
@@ -32,23 +32,22 @@ def check_run(run: Run, study: Study) -> None:
     """
     if run.seed not in study.seeds:
         raise ValueError(f"its seed {run.seed} is none of the study's")
-    if run.spent != total(run.ledger):
-        raise ValueError(f"spent is {run.spent}, and its ledger adds up to {total(run.ledger)}")
-    if run.ledger.get("budget") != run.budget:
-        raise ValueError(
-            f"its budget is {run.budget}, and that of its ledger {run.ledger.get('budget')}"
-        )
-    if run.budget is not None and run.spent - (run.ledger.get("brought") or 0) > run.budget:
+    if run.spent != run.ledger.spent:
+        raise ValueError(f"spent is {run.spent}, and its ledger adds up to {run.ledger.spent}")
+    if run.ledger.budget != run.budget:
+        raise ValueError(f"its budget is {run.budget}, and that of its ledger {run.ledger.budget}")
+    if run.ledger.left < 0:
         raise ValueError(f"it spent {run.spent} tokens of a budget of {run.budget}")
     if run.start is None and not run.reference and run.budget != study.budget:
         raise ValueError(f"its budget is {run.budget}, and that of the study {study.budget}")
     _same("gap", run.gap, run.test.loss - run.search.loss_fp32)
     _check_curve(run)
     task = study.tasks[run.task]
+    check_scores("select", run.select, task, task.splits["select"].size)
     check_scores("test", run.test, task, task.splits["test"].size)
 
 
-def check_settings(run: Run, settings: Mapping[str, Any]) -> None:
+def check_settings(run: RunRecord, settings: SettingsRecord) -> None:
     """See that a run is the one that its `run.json` announced.
 
     Args:
@@ -58,18 +57,13 @@ def check_settings(run: Run, settings: Mapping[str, Any]) -> None:
     Raises:
         ValueError: It is another one; the message says in what it differs.
     """
-    own = {key: getattr(run, key) for key in ("strategy", "label", "options", "seed", "budget")}
-    own["start"] = run.start and {
-        "run": run.start.run,
-        "seed": run.start.seed,
-        "key": run.start.key,
-    }
-    for key, value in own.items():
-        if settings.get(key) != value:
-            raise ValueError(f"its {key} is {value!r}, and that in run.json {settings.get(key)!r}")
+    announced = asdict(settings)
+    for key, value in asdict(run.told(settings.length)).items():
+        if announced[key] != value:
+            raise ValueError(f"its {key} is {value!r}, and that in run.json {announced[key]!r}")
 
 
-def check_scores(name: str, score: TestScore, task: TaskInfo, size: int) -> None:
+def check_scores(name: str, score: ExamplesRecord, task: TaskRecord, size: int) -> None:
     """See that loss and metric on a split are those of its examples.
 
     Args:
@@ -114,7 +108,11 @@ def check_scores(name: str, score: TestScore, task: TaskInfo, size: int) -> None
 
 
 def _check_answers(
-    name: str, score: TestScore, predictions: Sequence[int], labels: Sequence[int], choices: int
+    name: str,
+    score: ExamplesRecord,
+    predictions: Sequence[int],
+    labels: Sequence[int],
+    choices: int,
 ) -> None:
     for key, values in (("predictions", predictions), ("labels", labels)):
         if not all(0 <= value < choices for value in values):
@@ -129,7 +127,7 @@ def _check_answers(
             raise ValueError(f"{name}.correct contradicts prediction and label of example {i}")
 
 
-def _check_curve(run: Run) -> None:
+def _check_curve(run: RunRecord) -> None:
     tokens, losses = [point[0] for point in run.curve], [point[1] for point in run.curve]
     if (
         any(a > b for a, b in pairwise(tokens))

@@ -19,11 +19,8 @@ BILL = ("forward", "backward", "proposer", "pool", "brought")
 
 
 def total(ledger: Mapping[str, Any]) -> int:
-    """The whole bill of an account given as JSON values.
-
-    Accounts of older versions lack some kinds of tokens, which then count as 0.
-    """
-    return sum(ledger.get(kind, 0) for kind in BILL)
+    """The whole bill of an account given as JSON values."""
+    return sum(ledger[kind] for kind in BILL)
 
 
 class _Account:

@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import replace
+from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from pydantic import TypeAdapter, ValidationError
 
 from promptsearch.errors import RecordError, StudyError
 from promptsearch.files import exists, shown
-from promptsearch.records.agreement import check_run, check_scores, check_settings
-from promptsearch.records.results import FailedRun, Results, Run, Study, TestScore
+from promptsearch.records.agreement import check_run, check_settings
+from promptsearch.records.results import Results
+from promptsearch.records.run import BegunRecord, FailedRecord, RunRecord
 from promptsearch.records.sealed import damaged, read_record
+from promptsearch.records.signature import run_signature, signature
+from promptsearch.records.slim import RUNS, read_slim
+from promptsearch.records.study import StudyRecord
 
 #: The names of the records in a study's folder, and in a run's.
 STUDY, RUN, RESULT = "study.json", "run.json", "result.json"
+#: Task, label and seed of a run.
+Name = tuple[str, str, int]
 T = TypeVar("T")
-R = TypeVar("R", Run, FailedRun)
+R = TypeVar("R", RunRecord, FailedRecord)
 
 
 def load_results(folder: Path | str, *, trust_code: bool = False) -> Results:
@@ -37,18 +45,22 @@ def load_results(folder: Path | str, *, trust_code: bool = False) -> Results:
     """
     folder = Path(folder)
     study = load_study(folder)
-    runs: list[Run] = []
-    failed: list[FailedRun] = []
+    runs: list[RunRecord] = []
+    failed: list[FailedRecord] = []
     seen: set[tuple[str, str, int]] = set()
-    for path in sorted(each / RESULT for each in folder.glob("*/*/seed*") if exists(each / RESULT)):
-        run = load_run(path, study)
+    found = sorted(each / RESULT for each in folder.glob("*/*/seed*") if exists(each / RESULT))
+    made = [(path, load_run(path, study)) for path in found]
+    own = {(run.task, run.label, run.seed) for _, run in made}
+    kept = load_kept(folder, study)
+    others = [(folder / RUNS, run) for name, run in kept.items() if name not in own]
+    for path, run in [*made, *others]:
         name = (run.task, run.label, run.seed)
         if name in seen:
             raise _damaged(
                 path, f"the run {run.task}/{run.label}/seed{run.seed} lies in another folder, too"
             )
         seen.add(name)
-        if isinstance(run, FailedRun):
+        if isinstance(run, FailedRecord):
             failed.append(run)
             continue
         if any(
@@ -64,7 +76,7 @@ def load_results(folder: Path | str, *, trust_code: bool = False) -> Results:
     )
 
 
-def load_study(folder: Path) -> Study:
+def load_study(folder: Path) -> StudyRecord:
     """Read what the runs of a study share.
 
     Args:
@@ -90,10 +102,11 @@ def load_study(folder: Path) -> Study:
             "expected the folder of a study, with a file study.json in it; there is none in "
             f"{shown(folder)}. {hint}"
         )
-    return _read(path, read_record(path, "study", _remedy(path)), Study)
+    study = record_of(StudyRecord, path, read_record(path, "study", _remedy(path)))
+    return study if study.signature else replace(study, signature=signature(study))
 
 
-def load_run(path: Path, study: Study) -> Run | FailedRun:
+def load_run(path: Path, study: StudyRecord) -> RunRecord | FailedRecord:
     """Read how a run ended.
 
     Args:
@@ -104,42 +117,57 @@ def load_run(path: Path, study: Study) -> Run | FailedRun:
         RecordError: The file is damaged, contradicts itself, the study, or the `run.json` beside
             it, or is of another run.
     """
-    data = read_record(path, "result", _remedy(path))
-    if data.get("task") not in study.tasks:
-        raise RecordError(
-            f"{shown(path)} is of the task {data.get('task')!r}; study.json has "
-            f"{', '.join(study.tasks)}: move it to its study"
-        )
-    run: Run | FailedRun
-    if data.get("status") == "failed":
-        run = _read(path, data, FailedRun)
-    elif data.get("status") == "done":
-        run = _read(path, data, Run)
-    else:
-        raise _damaged(
-            path, f"status: expected 'done' or 'failed', got {str(data.get('status'))[:40]!r}"
-        )
+    run = _checked(path, read_record(path, "result", _remedy(path)), study)
     try:
         if path.parts[-2] != f"seed{run.seed}":
             raise ValueError(f"it is of seed {run.seed}, and its folder of another")
-        if isinstance(run, Run):
-            check_run(run, study)
-            if "losses" in data["select"]:
-                task = study.tasks[run.task]
-                check_scores(
-                    "select",
-                    _read(path, data["select"], TestScore),
-                    task,
-                    task.splits["select"].size,
-                )
-            if exists(path.with_name(RUN)):
-                check_settings(run, load_settings(path.with_name(RUN)))
+        if isinstance(run, RunRecord) and exists(path.with_name(RUN)):
+            check_settings(run, load_begun(path.with_name(RUN)).settings)
     except ValueError as error:
         raise _damaged(path, str(error)) from error
     return run
 
 
-def load_settings(path: Path) -> Mapping[str, Any]:
+def load_kept(folder: Path, study: StudyRecord) -> dict[Name, RunRecord | FailedRecord]:
+    """Read how the runs of a slim record ended, by task, label and seed.
+
+    Args:
+        folder: The study's folder; where it holds no slim record, there are none.
+        study: The study.
+
+    Raises:
+        RecordError: The record is damaged, or contradicts itself or the study.
+    """
+    runs = [_checked(folder / RUNS, data, study) for data in read_slim(folder)]
+    return {(run.task, run.label, run.seed): run for run in runs}
+
+
+def _checked(path: Path, data: Mapping[str, Any], study: StudyRecord) -> RunRecord | FailedRecord:
+    """The record of a run, which contradicts neither itself nor the study."""
+    if data.get("task") not in study.tasks:
+        raise RecordError(
+            f"{shown(path)} is of the task {data.get('task')!r}; study.json has "
+            f"{', '.join(study.tasks)}: move it to its study"
+        )
+    run: RunRecord | FailedRecord
+    if data.get("status") == "failed":
+        run = record_of(FailedRecord, path, data)
+    elif data.get("status") == "done":
+        run = record_of(RunRecord, path, data)
+    else:
+        raise _damaged(
+            path, f"status: expected 'done' or 'failed', got {str(data.get('status'))[:40]!r}"
+        )
+    try:
+        if isinstance(run, RunRecord):
+            check_run(run, study)
+            run = replace(run, signature=run_signature(study, run))
+    except ValueError as error:
+        raise _damaged(path, str(error)) from error
+    return run
+
+
+def load_begun(path: Path) -> BegunRecord:
     """Read what a run was begun with.
 
     Args:
@@ -148,13 +176,10 @@ def load_settings(path: Path) -> Mapping[str, Any]:
     Raises:
         RecordError: The file is damaged.
     """
-    settings = read_record(path, "run", _remedy(path)).get("settings")
-    if not isinstance(settings, dict):
-        raise _damaged(path, "settings: expected an object")
-    return settings
+    return record_of(BegunRecord, path, read_record(path, "run", _remedy(path)))
 
 
-def _ordered(runs: Sequence[R], study: Study) -> tuple[R, ...]:
+def _ordered(runs: Sequence[R], study: StudyRecord) -> tuple[R, ...]:
     tasks, labels = list(study.tasks), study.strategies
     # A label that a damaged study.json has lost comes last instead of vanishing.
     return tuple(
@@ -170,7 +195,9 @@ def _ordered(runs: Sequence[R], study: Study) -> tuple[R, ...]:
     )
 
 
-def _unfinished(runs: Sequence[Run | FailedRun], study: Study) -> tuple[tuple[str, str, int], ...]:
+def _unfinished(
+    runs: Sequence[RunRecord | FailedRecord], study: StudyRecord
+) -> tuple[tuple[str, str, int], ...]:
     known = {(run.task, run.label, run.seed) for run in runs}
     once = {(run.task, run.label) for run in runs if run.deterministic}
     return tuple(
@@ -186,14 +213,30 @@ def _differ(one: tuple[int, ...] | None, other: tuple[int, ...] | None) -> bool:
     return one is not None and other is not None and one != other
 
 
-def _read(path: Path, data: Mapping[str, Any], kind: type[T]) -> T:
+def record_of(kind: type[T], path: Path, data: Mapping[str, Any]) -> T:
+    """The record that the values of a file stand for.
+
+    Args:
+        kind: The record's class.
+        path: The file.
+        data: Its content, as JSON values.
+
+    Raises:
+        RecordError: They are none; the message names the file and the first wrong field.
+    """
     try:
-        return TypeAdapter(kind).validate_python(data)
+        read: T = _adapter(cast(Hashable, kind)).validate_python(data)
+        return read
     except ValidationError as error:
         first = error.errors()[0]
         raise _damaged(
             path, f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}"
         ) from error
+
+
+@cache
+def _adapter(kind: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(kind)
 
 
 def _damaged(path: Path, what: str) -> RecordError:

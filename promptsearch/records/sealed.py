@@ -19,8 +19,8 @@ from promptsearch.files import read, shown, write_json
 from promptsearch.plain.json import parse_json
 
 CHECKSUM = "checksum"
-#: The version of every kind of document; it goes up when what one holds changes.
-_VERSION = 1
+#: Kind of document -> its version, which goes up when what it holds changes; of others it is 1.
+_VERSIONS = {"study": 2, "result": 2}
 
 
 def checksum(data: Mapping[str, Any]) -> str:
@@ -125,7 +125,7 @@ def damaged(path: Path, what: str, remedy: str) -> RecordError:
 
 
 def _format(kind: str) -> str:
-    return f"promptsearch-{kind}-{_VERSION}"
+    return f"promptsearch-{kind}-{_VERSIONS.get(kind, 1)}"
 
 
 def _other_version(data: Mapping[str, Any], kind: str) -> bool:

@@ -9,7 +9,8 @@ from typing import Any
 
 import pandas as pd
 
-from promptsearch.records.results import FailedRun, Results, Run
+from promptsearch.records.results import Results
+from promptsearch.records.run import FailedRecord, RunRecord
 
 
 def run_table(results: Results) -> pd.DataFrame:
@@ -22,7 +23,6 @@ def run_table(results: Results) -> pd.DataFrame:
         Columns named as in `result.json`, nested keys joined by `_`; options as JSON.
     """
     done = [_done(run) for run in results.runs]
-    # A ledger of an earlier version lacks what later ones count.
     columns = [key for row in done for key in row]
     rows = done + [_failed(run) for run in results.failed]
     frame = pd.DataFrame(rows, columns=list(dict.fromkeys([*_KEYS, *columns])))
@@ -40,7 +40,7 @@ _TRAINING = ("rate", "steps", "before", "after", "reached", "clipped", "moved", 
 _KEYS = ("task", "label", "strategy", "seed", "status", "error", "options")
 
 
-def _done(run: Run) -> dict[str, Any]:
+def _done(run: RunRecord) -> dict[str, Any]:
     return {
         **_common(run),
         "status": "done",
@@ -52,7 +52,9 @@ def _done(run: Run) -> dict[str, Any]:
         "dtype": run.dtype,
         "budget": run.budget,
         "spent": run.spent,
-        **{f"ledger_{key}": value for key, value in run.ledger.items() if key != "budget"},
+        **{
+            f"ledger_{key}": value for key, value in run.ledger.to_json().items() if key != "budget"
+        },
         "seconds": run.seconds,
         "stopped": run.stopped,
         "proposals": run.proposals,
@@ -75,20 +77,21 @@ def _done(run: Run) -> dict[str, Any]:
         "winner_kind": run.winner.kind,
         "winner_key": run.winner.key,
         "winner_text": run.winner.text,
+        "signature": run.signature,
     }
 
 
-def _trained(run: Run) -> dict[str, Any]:
+def _trained(run: RunRecord) -> dict[str, Any]:
     known = {} if run.training is None else asdict(run.training)
     values = {f"training_{key}": known.get(key) for key in _TRAINING}
     return {**values, "training_findings": "; ".join(known.get("findings", ()))}
 
 
-def _failed(run: FailedRun) -> dict[str, Any]:
+def _failed(run: FailedRecord) -> dict[str, Any]:
     return {**_common(run), "status": "failed", "error": run.error}
 
 
-def _common(run: Run | FailedRun) -> dict[str, Any]:
+def _common(run: RunRecord | FailedRecord) -> dict[str, Any]:
     options = json.dumps(run.options, ensure_ascii=False, default=str)
     return {
         "task": run.task,

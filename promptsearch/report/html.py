@@ -11,9 +11,10 @@ from markupsafe import Markup
 
 from promptsearch.printable import printable
 from promptsearch.records.results import Results
-from promptsearch.report import lengths, notation, space, training, words
+from promptsearch.records.signature import signature
+from promptsearch.report import lengths, notation, projection, sizes, training
+from promptsearch.report.facts import facts, study_file
 from promptsearch.report.figures import by_length, colour, curves
-from promptsearch.report.signature import facts, signature, study_file
 from promptsearch.report.summary import TaskSummary, summarise
 
 
@@ -38,10 +39,10 @@ def to_html(results: Results) -> str:
     environment.globals.update(
         colour=colour,
         notation=notation,
-        space=space,
+        sizes=sizes,
         lengths=lengths,
         training=training,
-        words=words,
+        projection=projection,
     )
     tasks = summarise(results)
     page = environment.from_string(
@@ -55,7 +56,7 @@ def to_html(results: Results) -> str:
         facts=facts(results),
         signature=signature(results.study),
         study_file=study_file(results.study),
-        columns={**notation.COLUMNS, **space.COLUMNS, **words.COLUMNS, **training.COLUMNS},
+        columns={**notation.COLUMNS, **sizes.COLUMNS, **projection.COLUMNS, **training.COLUMNS},
     )
 
 

@@ -6,8 +6,12 @@ import re
 from collections.abc import Sequence
 from math import isnan
 
-from promptsearch.records.results import Model, Results, Run, Winner
-from promptsearch.report import lengths, space, training, words
+from promptsearch.records.results import Results
+from promptsearch.records.run import RunRecord, WinnerRecord
+from promptsearch.records.signature import signature
+from promptsearch.records.study import ModelRecord
+from promptsearch.report import lengths, projection, sizes, training
+from promptsearch.report.facts import facts, study_file
 from promptsearch.report.notation import (
     COLUMNS,
     NO_EXPORT,
@@ -19,7 +23,6 @@ from promptsearch.report.notation import (
     visible,
     whole,
 )
-from promptsearch.report.signature import facts, signature, study_file
 from promptsearch.report.summary import Row, TaskSummary, summarise
 from promptsearch.statistics import Comparison, Interval
 
@@ -61,14 +64,12 @@ def to_markdown(results: Results) -> str:
     ]
     lines += [f"    {line}" for line in study_file(results.study).splitlines()]
     lines += ["", "## What the columns mean", ""]
-    lines += [
-        f"- **{name}**: {escape(text)}"
-        for name, text in {**COLUMNS, **space.COLUMNS, **words.COLUMNS, **training.COLUMNS}.items()
-    ]
+    columns = {**COLUMNS, **sizes.COLUMNS, **projection.COLUMNS, **training.COLUMNS}
+    lines += [f"- **{name}**: {escape(text)}" for name, text in columns.items()]
     return "\n".join(lines) + "\n"
 
 
-def _task(task: TaskSummary, model: Model) -> list[str]:
+def _task(task: TaskSummary, model: ModelRecord) -> list[str]:
     if not task.rows:
         return ["No run has finished."]
     regret = any(row.regret is not None for row in task.rows)
@@ -102,13 +103,13 @@ def _task(task: TaskSummary, model: Model) -> list[str]:
         for row in task.rows
     ]
     lines += ["", "Space:", ""]
-    sizes = [space.cells(row, model) for row in task.rows]
+    takes = [sizes.cells(row, model) for row in task.rows]
     lines += _table(
-        ["strategy", *space.COLUMNS],
-        [[code(label, in_table=True), *cells] for label, *cells in sizes],
+        ["strategy", *sizes.COLUMNS],
+        [[code(label, in_table=True), *cells] for label, *cells in takes],
     )
-    lines += ["", space.sentence(model)]
-    lines += _words(task) + _training(task)
+    lines += ["", sizes.sentence(model)]
+    lines += _projection(task) + _training(task)
     if task.comparisons:
         lines += ["", "All pairs (paired t-test over examples and seeds, Holm's correction):", ""]
         lines += _table(
@@ -118,16 +119,17 @@ def _task(task: TaskSummary, model: Model) -> list[str]:
     return lines
 
 
-def _words(task: TaskSummary) -> list[str]:
+def _projection(task: TaskSummary) -> list[str]:
     """The part "From vectors to words"; empty where no run goes from vectors to words."""
-    rows = [words.cells(*run) for run in words.projected(task)]
+    rows = [projection.cells(*run) for run in projection.projected(task)]
     if not rows:
         return []
     shown = [
         [code(label, in_table=True), seed, *map(escape, some), code(text, in_table=True)]
         for label, seed, *some, text in rows
     ]
-    return ["", "From vectors to words:", "", *_table(["strategy", "seed", *words.COLUMNS], shown)]
+    table = _table(["strategy", "seed", *projection.COLUMNS], shown)
+    return ["", "From vectors to words:", "", *table]
 
 
 def _training(task: TaskSummary) -> list[str]:
@@ -184,7 +186,7 @@ def _cells(row: Row, regret: bool) -> list[str]:
     ]
 
 
-def _no_export(run: Run) -> str:
+def _no_export(run: RunRecord) -> str:
     reason = escape(run.export.error) if run.export else ""
     return (
         f"{NO_EXPORT} {code(run.label)}, seed {run.seed}, has no export, its scores stand: {reason}"
@@ -198,7 +200,7 @@ def _interval(value: Interval) -> str:
     return f"{number(value.mean)}{mark} \\[{number(value.low)}, {number(value.high)}\\]"
 
 
-def _prompt(winner: Winner) -> str:
+def _prompt(winner: WinnerRecord) -> str:
     if winner.nearest:
         return " ".join(f"{code(near.token)} {near.cosine:.2f}" for near in winner.nearest)
     return code(winner.text)

@@ -12,7 +12,9 @@ from functools import cached_property
 import numpy as np
 
 from promptsearch.errors import TaskError
-from promptsearch.records.results import Results, Run, Study, TaskInfo
+from promptsearch.records.results import Results
+from promptsearch.records.run import RunRecord
+from promptsearch.records.study import StudyRecord, TaskRecord
 from promptsearch.report.notation import ERRORS
 from promptsearch.report.verdict import verdict
 from promptsearch.search.alike import was_blind
@@ -44,7 +46,7 @@ class Row:
         wanted: The number of runs that the study asks for.
     """
 
-    runs: tuple[Run, ...]
+    runs: tuple[RunRecord, ...]
     family: str
     place: int
     chosen: bool
@@ -71,12 +73,12 @@ class Row:
         return self.runs[0].searches and not self.reference
 
     @cached_property
-    def best(self) -> Run:
+    def best(self) -> RunRecord:
         """The run with the least loss on the select split; the test split has no say."""
         return min(self.runs, key=lambda run: run.select.loss)
 
     @property
-    def unexported(self) -> tuple[Run, ...]:
+    def unexported(self) -> tuple[RunRecord, ...]:
         """The runs whose winner has no export."""
         return tuple(run for run in self.runs if run.export)
 
@@ -119,15 +121,18 @@ class TaskSummary:
         floor: The score of always giving the most frequent answer; None where the metric is no mean
             over examples.
         left_out: Which part of the metric is not shown, and why; empty where all of it is.
+        signatures: The short signatures of the ranked rows: one, unless several versions of
+            promptsearch made them.
     """
 
     name: str
-    info: TaskInfo
+    info: TaskRecord
     verdict: str
     rows: tuple[Row, ...]
     comparisons: tuple[Comparison, ...]
     floor: float | None
     left_out: str = ""
+    signatures: tuple[str, ...] = ()
 
     @property
     def sweeps(self) -> tuple[tuple[Row, ...], ...]:
@@ -159,7 +164,7 @@ def summarise(results: Results) -> tuple[TaskSummary, ...]:
     return tuple(_task(name, info, results) for name, info in results.study.tasks.items())
 
 
-def _task(name: str, info: TaskInfo, results: Results) -> TaskSummary:
+def _task(name: str, info: TaskRecord, results: Results) -> TaskSummary:
     runs = [run for run in results.runs if run.task == name]
     labels = list(dict.fromkeys(run.label for run in runs))
     best, chosen = _reference(runs), _chosen(runs, results.study)
@@ -195,10 +200,11 @@ def _task(name: str, info: TaskInfo, results: Results) -> TaskSummary:
             f"such as '{blind[0].label}': {blind[0].stopped}."
         )
     comparisons = () if left_out else tuple(compare_all(samples))
-    return TaskSummary(name, info, sentence, tuple(rows), comparisons, floor, left_out)
+    signatures = tuple(dict.fromkeys(run.signature for run in runs if not run.reference))
+    return TaskSummary(name, info, sentence, tuple(rows), comparisons, floor, left_out, signatures)
 
 
-def _chosen(runs: Sequence[Run], study: Study) -> set[str]:
+def _chosen(runs: Sequence[RunRecord], study: StudyRecord) -> set[str]:
     """The labels that stand for their families."""
     losses: dict[str, list[float]] = {}
     for run in runs:
@@ -209,11 +215,11 @@ def _chosen(runs: Sequence[Run], study: Study) -> set[str]:
 
 
 def _row(
-    runs: Sequence[Run],
+    runs: Sequence[RunRecord],
     parts: _Parts | None,
-    info: TaskInfo,
-    study: Study,
-    reference: Run | None,
+    info: TaskRecord,
+    study: StudyRecord,
+    reference: RunRecord | None,
     chosen: bool,
 ) -> Row:
     deterministic, label = runs[0].deterministic, runs[0].label
@@ -242,11 +248,12 @@ def _row(
     )
 
 
-def _parts(runs: Sequence[Run], metric: str, trust_code: bool) -> tuple[_Parts | None, str]:
+def _parts(runs: Sequence[RunRecord], metric: str, trust_code: bool) -> tuple[_Parts | None, str]:
     """The parts that test examples add to the metric of each run; or None, and why not."""
     found = {}
     for run in runs:
-        test, known = run.test, None
+        test = run.test
+        known: Sequence[float] | None = None
         if metric in MEANS or test.labels is None:
             known = test.correct
         elif ":" in metric:
@@ -267,12 +274,12 @@ def _left_out(metric: str, why: str) -> str:
     return f"Intervals of metric {metric}, and tests of who won by it, are left out: {why}."
 
 
-def _reference(runs: Sequence[Run]) -> Run | None:
+def _reference(runs: Sequence[RunRecord]) -> RunRecord | None:
     lines = [run for run in runs if run.reference and run.winner.kind == "hard"]
     return min(lines, key=lambda run: run.search.loss_fp32, default=None)
 
 
-def _regret(runs: Sequence[Run], reference: Run | None) -> float | None:
+def _regret(runs: Sequence[RunRecord], reference: RunRecord | None) -> float | None:
     """The mean search loss of runs above the reference's, in nats; None where they do not compare.
 
     Only hard prompts of the reference's length come from the space that it searched.

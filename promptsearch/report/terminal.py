@@ -9,7 +9,8 @@ from rich.table import Table
 from rich.text import Text
 
 from promptsearch.printable import Terminal
-from promptsearch.records.results import Results, Winner
+from promptsearch.records.results import Results
+from promptsearch.records.run import WinnerRecord
 from promptsearch.report.notation import NO_EXPORT, ONE_SEED, number, short, signed, visible
 from promptsearch.report.summary import Row, TaskSummary, summarise
 from promptsearch.report.training import findings
@@ -30,6 +31,8 @@ def print_report(results: Results, console: Console | None = None) -> None:
         )
         if task.rows:
             console.print(_table(task))
+        for line in task.signatures:  # whole, also where it is wider than the terminal
+            console.print(Text(visible(line), style="dim"), soft_wrap=True)
         if any(not row.scores.covers_seeds for row in task.rows):
             console.print(Text(ONE_SEED, style="dim"))
         for note in task.info.notes:
@@ -102,7 +105,7 @@ def _metric(row: Row) -> str:
     return f"{number(row.metric.mean)}{half}{'' if row.scores.covers_seeds else '†'}"
 
 
-def _prompt(winner: Winner) -> str:
+def _prompt(winner: WinnerRecord) -> str:
     if winner.nearest:
         return "≈" + " ".join(visible(near.token) for near in winner.nearest)
     return visible(winner.text, 200) or "(empty)"

@@ -5,7 +5,7 @@ It has a row for each trained run, and says what looks wrong.
 
 from __future__ import annotations
 
-from promptsearch.records.results import Run, Training
+from promptsearch.records.run import RunRecord, TrainingRecord
 from promptsearch.report.notation import number, percent, whole
 from promptsearch.report.summary import TaskSummary
 
@@ -34,14 +34,14 @@ COLUMNS = {
 }
 
 
-def trained(task: TaskSummary) -> list[tuple[Run, Training]]:
+def trained(task: TaskSummary) -> list[tuple[RunRecord, TrainingRecord]]:
     """All runs of a task that trained something, in the order of its rows."""
     return [
         (run, run.training) for row in task.rows for run in row.runs if run.training is not None
     ]
 
 
-def cells(run: Run, training: Training) -> list[str]:
+def cells(run: RunRecord, training: TrainingRecord) -> list[str]:
     """The cells of a run: its label and seed, then those of `COLUMNS`.
 
     Args:

@@ -53,8 +53,9 @@ def strangers_code(what: str) -> Iterator[None]:
         ):
             raise
         raise StrategyError(f"{what}: {type(error).__name__}: {_message(error)}") from error
-    # The code may raise anything; Ctrl-C stays the user's.
-    except (Exception, SystemExit, GeneratorExit) as error:
+    except KeyboardInterrupt:  # Ctrl-C stays the user's
+        raise
+    except BaseException as error:  # the code may raise anything
         raise StrategyError(f"{what}: {type(error).__name__}: {_message(error)}") from error
     finally:
         _put_back(before)

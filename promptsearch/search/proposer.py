@@ -23,7 +23,7 @@ from promptsearch.records.ledger import Ledger
 from promptsearch.records.log import ProposalLog
 from promptsearch.scoring.decoding import Sampling, decode
 from promptsearch.scoring.packing import pack
-from promptsearch.scoring.ready import Library, Row
+from promptsearch.scoring.ready import InputRow, Library
 from promptsearch.scoring.sharing import PASS_TOKENS
 
 
@@ -198,12 +198,14 @@ class LocalProposing:
         def ended(ids: Sequence[int]) -> bool:
             return ids[-1] in lm.ends or _cut(lm.decode(ids), stop) is not None
 
-        nothing = torch.empty(0, lm.values if lm.trees else 0, dtype=lm.dtype, device=lm.device)
+        nothing = torch.empty(
+            0, lm.passes.values if lm.passes.trees else 0, dtype=lm.dtype, device=lm.device
+        )
         limit = PASS_TOKENS.get(lm.device.type, PASS_TOKENS["cpu"])
         found: dict[int, list[int]] = {}
         order = sorted(range(len(encoded)), key=lambda i: -len(encoded[i]))
         for some in pack(order, lambda i: len(encoded[i]), lambda: limit):
-            rows = [Row(nothing, tuple(encoded[i])) for i in some]
+            rows = [InputRow(nothing, tuple(encoded[i])) for i in some]
             sampling = (
                 Sampling(temperature, self.TOP_P, [seeds[i] for i in some]) if temperature else None
             )

@@ -81,7 +81,7 @@ class WeightCopies(Mapping[str, Tensor]):
         self._objective, self._names = objective, names
 
     def __getitem__(self, name: str) -> Tensor:
-        return books_of(self._objective).scorer.weights.tensors[name].detach().clone()
+        return books_of(self._objective).inside("weights").weights.tensors[name].detach().clone()
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._names)

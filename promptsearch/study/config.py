@@ -19,12 +19,9 @@ from promptsearch.plain.text import read_text
 from promptsearch.plain.toml import read_toml
 from promptsearch.plain.yaml import read_yaml
 from promptsearch.printable import brief
-from promptsearch.study.settings import EndpointConfig as EndpointConfig
-from promptsearch.study.settings import Lines, as_name
-from promptsearch.study.settings import PoolSource as PoolSource
-from promptsearch.study.settings import StrategyConfig as StrategyConfig
-from promptsearch.study.settings import StudyConfig as StudyConfig
-from promptsearch.study.settings import TaskConfig as TaskConfig
+from promptsearch.study.settings.keys import as_name
+from promptsearch.study.settings.lines import Lines
+from promptsearch.study.settings.study import StudyConfig
 
 
 def load_config(path: Path, overrides: Sequence[str] = ()) -> StudyConfig:

@@ -8,7 +8,8 @@ then holds the reason under `export`, and the numbers of a trained prompt lie in
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,18 +19,15 @@ from promptsearch.errors import EndpointDown, ExportError, ModelError, PromptErr
 from promptsearch.export.certificate import PROBE
 from promptsearch.export.saved import SavedPrompt, load_prompt, no_export, write_saved
 from promptsearch.files import remove
-from promptsearch.prompts.prompt import (
-    HardPrompt,
-    Prompt,
-    TextPrompt,
-    TrainedPrompt,
-    prompt_from_json,
-    save_trained,
-)
-from promptsearch.records.sealed import read_record, write_record
+from promptsearch.prompts.kinds import prompt_from_json
+from promptsearch.prompts.prompt import Prompt
+from promptsearch.prompts.text import TextPrompt
+from promptsearch.records.load import RESULT
+from promptsearch.records.run import ExamplesRecord, NoExportRecord, RunRecord
+from promptsearch.records.sealed import write_record
 from promptsearch.scoring.layout import prompt_texts
 from promptsearch.statistics import Sample, interval
-from promptsearch.study.run import Arena
+from promptsearch.study.arena import Arena
 from promptsearch.tasks.metrics import MEANS, shares
 
 log = logging.getLogger(__name__)
@@ -37,20 +35,17 @@ log = logging.getLogger(__name__)
 BEST, UNEXPORTED = "best", "unexported"
 
 
-def export_winner(
-    arena: Arena, winner: Prompt, result: Mapping[str, Any], run: Path
-) -> dict[str, Any]:
+def export_winner(arena: Arena, winner: Prompt, result: RunRecord, run: Path) -> RunRecord:
     """Write a winner, load it again and score it anew.
 
     Args:
         arena: The run's arena.
         winner: The prompt.
-        result: What `result.json` will hold.
+        result: How the run ended.
         run: The run's folder.
 
     Returns:
-        What `result.json` holds besides: `export` is None, or says why there is none under `error`;
-        and the `bytes` that must be kept to use the prompt.
+        The same with what became of the export, and the bytes that must be kept to use the prompt.
 
     Raises:
         EndpointDown: The server is gone; another call goes on from here.
@@ -61,56 +56,55 @@ def export_winner(
     except EndpointDown:
         raise
     except (ExportError, PromptError, ModelError, TemplateError) as error:
-        log.error("%s, seed %d has %s", result["label"], result["seed"], no_export(error))
+        log.error("%s, seed %d has %s", result.label, result.seed, no_export(error))
         remove(best)  # nothing there may be mistaken for an export
-        if isinstance(winner, TrainedPrompt):
-            save_trained(winner, kept / f"{winner.key}.safetensors")
-        return {"export": {"error": str(error)}, "bytes": _bytes(kept, result["winner"]["text"])}
+        winner.save(kept)
+        failed, size = NoExportRecord(str(error)), _bytes(kept, result.winner.text)
+        return replace(result, export=failed, bytes=size)
     remove(kept)
-    return {"export": None, "bytes": _bytes(best, result["winner"]["text"])}
+    return replace(result, export=None, bytes=_bytes(best, result.winner.text))
 
 
-def export_again(arena: Arena, run: Path) -> None:
+def export_again(arena: Arena, result: RunRecord, run: Path) -> None:
     """Try the export of a finished run anew, where it has none.
 
     Args:
         arena: The run's arena.
+        result: How the run ended.
         run: The run's folder.
     """
-    path = run / "result.json"
-    result = read_record(path, "result", "restore it")
-    if result.get("export") is None:
+    if result.export is None:
         return
     try:
         winner = winner_of(run, result)
     except PromptError as error:
-        log.error("%s, seed %d has %s", result["label"], result["seed"], no_export(error))
+        log.error("%s, seed %d has %s", result.label, result.seed, no_export(error))
         return
-    write_record(path, "result", result | export_winner(arena, winner, result, run))
+    write_record(run / RESULT, "result", asdict(export_winner(arena, winner, result, run)))
 
 
-def winner_of(run: Path, result: Mapping[str, Any]) -> Prompt:
+def winner_of(run: Path, result: RunRecord) -> Prompt:
     """The prompt that won a finished run: its export, or what was kept where it has none.
 
     Args:
         run: The run's folder.
-        result: Its `result.json`.
+        result: How it ended.
 
     Raises:
         PromptError: It is missing or damaged.
     """
-    if result.get("export") is None:
+    if result.export is None:
         return load_prompt(run).prompt
-    return prompt_from_json(dict(result["winner"]), run / UNEXPORTED)
+    return prompt_from_json(asdict(result.winner), run / UNEXPORTED)
 
 
-def export_best(arena: Arena, winner: Prompt, result: Mapping[str, Any], folder: Path) -> None:
+def export_best(arena: Arena, winner: Prompt, result: RunRecord, folder: Path) -> None:
     """Write a run's winner, load it again, and score its probe anew.
 
     Args:
         arena: The run's arena.
         winner: The prompt.
-        result: What `result.json` will hold.
+        result: How the run ended.
         folder: The run's folder `best`.
 
     Raises:
@@ -125,17 +119,18 @@ def export_best(arena: Arena, winner: Prompt, result: Mapping[str, Any], folder:
         about={
             "model": arena.lm.facts,
             "task": task.name,
-            "strategy": result["strategy"],
-            "label": result["label"],
-            "seed": result["seed"],
+            "strategy": result.strategy,
+            "label": result.label,
+            "seed": result.seed,
             "splits": {name: split.hash for name, split in task.splits.items()},
             "metric": task.metric,
-            "select": _measured(result["select"]),
-            "test": _measured(result["test"]) | _intervals(result["test"], task.metric),
+            "select": _measured(result.select),
+            "test": _measured(result.test) | _intervals(result.test, task.metric),
             "example": f"{example.fields} -> {example.answer!r}",
+            "signature": result.signature,
         },
         probe=examples,
-        losses=tuple(result["select"]["losses"][:PROBE]),
+        losses=result.select.losses[:PROBE],
     )
     write_saved(saved, arena.lm, folder)
     load_prompt(folder).verify(arena.lm)
@@ -143,7 +138,7 @@ def export_best(arena: Arena, winner: Prompt, result: Mapping[str, Any], folder:
 
 def _as_text(winner: Prompt, arena: Arena) -> Prompt:
     """What a server was sent of a prompt; the ids of its words mean nothing but in the study."""
-    if not isinstance(winner, HardPrompt):
+    if winner.length is None:  # it is text already
         return winner
     texts = prompt_texts(arena.template, arena.lm, winner)
     slots = arena.template.slots
@@ -154,21 +149,21 @@ def _as_text(winner: Prompt, arena: Arena) -> Prompt:
     )
 
 
-def _measured(found: Mapping[str, Any]) -> dict[str, float]:
+def _measured(found: ExamplesRecord) -> dict[str, float]:
     """Loss and metric of a split; without the metric where its function failed."""
-    return {key: found[key] for key in ("loss", "metric") if found[key] is not None}
+    return {"loss": found.loss, **({} if found.metric is None else {"metric": found.metric})}
 
 
-def _intervals(test: Mapping[str, Any], metric: str) -> dict[str, Any]:
+def _intervals(test: ExamplesRecord, metric: str) -> dict[str, Any]:
     """The 95 % intervals of one run's test loss and metric.
 
     They cover the choice of examples, not the seed.
     """
-    losses = interval(Sample(np.array([test["losses"]])), (0, np.inf))
+    losses = interval(Sample(np.array([test.losses])), (0, np.inf))
     ends = {"loss_interval": [losses.low, losses.high]}
-    parts = test["correct"] if metric in MEANS else test.get("shares")
+    parts: Sequence[float] | None = test.correct if metric in MEANS else test.shares
     if parts is None and ":" not in metric:
-        parts = shares(metric, test["labels"], test["predictions"])
+        parts = shares(metric, test.labels or (), test.predictions or ())
     if parts is not None:  # a study's own metric may have failed
         found = interval(
             Sample(np.array([parts], dtype=np.float64)),
@@ -176,7 +171,7 @@ def _intervals(test: Mapping[str, Any], metric: str) -> dict[str, Any]:
         )
         ends["metric_interval"] = [found.low, found.high]
     return {
-        "examples": len(test["losses"]),
+        "examples": len(test.losses),
         **{key: pair for key, pair in ends.items() if np.isfinite(pair).all()},
     }
 

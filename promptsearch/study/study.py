@@ -2,77 +2,27 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-import logging
-import os
-import platform
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
-from datetime import datetime
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
-from filelock import FileLock, Timeout
-
-from promptsearch.errors import (
-    EndpointDown,
-    FileError,
-    PromptError,
-    PromptSearchError,
-    RecordError,
-    StudyError,
-    Tampered,
-)
-from promptsearch.files import exists, failing, make_folder, read, remove, shown, sweep
+from promptsearch.errors import FileError, RecordError
+from promptsearch.export.winners import packed_winners
+from promptsearch.files import exists, sweep
 from promptsearch.models.endpoint.way import losses_of
 from promptsearch.models.packaged import cache_folder
 from promptsearch.models.protocol import TextModel
-from promptsearch.plain.json import parse_json
 from promptsearch.records.cache import ScoreCache
-from promptsearch.records.load import RESULT, RUN, STUDY, load_run, load_settings, load_study
-from promptsearch.records.provenance import machine, own_version, versions
-from promptsearch.records.results import Run as Finished
-from promptsearch.records.sealed import read_record, write_record
-from promptsearch.search.books import Books
-from promptsearch.study.calibration import measure_noise
-from promptsearch.study.config import StudyConfig
+from promptsearch.records.load import RESULT, load_kept
+from promptsearch.records.run import FailedRecord, RunRecord
+from promptsearch.study.cell import Cell
+from promptsearch.study.events import Progress
+from promptsearch.study.execution import in_process
+from promptsearch.study.identity import settle
+from promptsearch.study.lock import locked
 from promptsearch.study.prepare import Prepared, prepare
-from promptsearch.study.publish import export_again, export_winner, winner_of
-from promptsearch.study.run import Arena, Beginning, Run
+from promptsearch.study.settings.study import StudyConfig
 from promptsearch.tasks.task import Task
-
-log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Progress:
-    """Where a study stands.
-
-    Args:
-        run: `task/label/seed0`.
-        number: The run's number, from 1.
-        total: Runs in the study.
-        stage: `loading`, `search`, `select`, `test`, `done` or `failed`; `note` says something that
-            stays on the screen.
-        best: Lowest mean loss so far in nats.
-        spent: LM tokens.
-        budget: LM tokens; None before the run has one.
-        seconds: The time of this run so far, in seconds.
-        message: For people: what is loading, or why the run failed.
-    """
-
-    run: str
-    number: int
-    total: int
-    stage: str
-    best: float | None = None
-    spent: int = 0
-    budget: int | None = None
-    seconds: float = 0.0
-    message: str = ""
 
 
 class Study:
@@ -97,422 +47,74 @@ class Study:
         self._folder = folder
         self._progress = progress
         self._report = report
-        #: What is wrong with the folders of single runs.
-        self._damage: list[FileError | RecordError] = []
 
     def run(self, model: TextModel | None = None, task: Task | None = None) -> None:
-        """Run what is not done yet, and report."""
-        self._progress(Progress("", 0, 0, "loading", message=f"loading {self._config.model}"))
-        prepared = prepare(self._config, model, task)
-        if prepared.lm.served:
-            told = (
-                f"{prepared.lm.name}, behind {prepared.lm.device}: {losses_of(prepared.lm.served)}"
-            )
-            self._progress(Progress("", 0, 0, "note", message=told))
-        with self._locked():
-            sweep(self._folder)
-            if prepared.prunings:
-                self._progress(
-                    Progress("", 0, 0, "loading", message="finding the words of most influence")
-                )
-                prepared = prepared.pruned(self._folder)
-            self._settle(self._about(prepared), prepared)
-            cache = ScoreCache(cache_folder() / "scores.sqlite")
-            down: EndpointDown | None = None
-            try:
-                runs = list(prepared.runs(self._folder))
-                for number, run in enumerate(runs, start=1):
-                    try:
-                        self._guarded(run, cache, number, len(runs))
-                    except (
-                        EndpointDown
-                    ) as error:  # this run goes on in a later call; others may need no server
-                        down = error
-                        if prepared.lm.served:
-                            break
-            except KeyboardInterrupt:  # whoever stops a study sees what there is
-                with suppress(RecordError, FileError):
-                    self._report(self._folder)
-                raise
-            finally:
-                cache.close()
-            if self._damage:
-                with suppress(RecordError, FileError):
-                    self._report(self._folder)
-                raise self._damage[0]
-            self._report(self._folder)
-            if down:
-                raise down
-
-    # Before the first token is spent.
-
-    @contextmanager
-    def _locked(self) -> Iterator[None]:
-        make_folder(self._folder)
-        path = self._folder / ".lock"
-        lock = FileLock(path)
-        with failing(path, "lock"):
-            try:
-                lock.acquire(timeout=0)
-            except Timeout as error:
-                raise StudyError(
-                    f"another process works on the study in {shown(self._folder)}{_holder(path)}: "
-                    "wait for it, or name another folder with --out"
-                ) from error
-        try:
-            with failing(path, "write"):  # in place: the lock is on this very file
-                path.write_text(
-                    json.dumps(
-                        {"process": os.getpid(), "machine": platform.node(), "since": _now()}
-                    ),
-                    "utf-8",
-                )
-            yield
-        finally:
-            lock.release()
-
-    def _about(self, prepared: Prepared) -> dict[str, Any]:
-        """What `study.json` holds."""
-        config, lm = self._config, prepared.lm
-        return {
-            "name": config.name,
-            "version": own_version(),
-            "settings": config.model_dump(mode="json"),
-            "model": {
-                "name": lm.name,
-                "hash": prepared.exact.hash,
-                "tokenizer_hash": lm.tokenizer_hash,
-                "parameters": lm.parameters,
-                "source": str(lm.device if lm.served else config.model),
-                "served": lm.served,
-            },
-            "dtype": str(prepared.dtype).removeprefix("torch."),
-            "device": str(lm.device),
-            "memory": prepared.memory,
-            "race": config.race,
-            "machine": machine(),
-            "versions": versions(),
-            "budget": config.budget,
-            "seeds": list(config.seeds),
-            "score_on": config.score_on,
-            "max_seconds": config.max_seconds,
-            "strategies": [row.given.label for row in prepared.rows],
-            "families": {
-                row.given.label: row.family
-                for row in prepared.rows
-                if row.family != row.given.label
-            },
-            "tasks": {
-                task.name: _about_task(task, prepared.arena(task)) for task in prepared.tasks
-            },
-        }
-
-    def _settle(self, about: dict[str, Any], prepared: Prepared) -> None:
-        """Compare with what the folder holds, and write `study.json`.
-
-        New strategies, seeds and tasks extend a study.
-        """
-        path = self._folder / STUDY
-        if not exists(path) and (lost := next(self._folder.glob(f"*/*/seed*/{RUN}"), None)):
-            raise RecordError(
-                f"{shown(path)} is missing, and {shown(lost)} tells of a run of an earlier call: "
-                "restore it from a copy, or name another folder with --out"
-            )
-        if exists(path):
-            load_study(self._folder)
-            before = read_record(path, "study", "")
-            try:
-                differing = list(_differences(before, about))
-            except (KeyError, TypeError, AttributeError) as error:
-                raise RecordError(
-                    f"{shown(path)} lacks what it should hold ({error!r}): restore it, or name "
-                    "another folder with --out"
-                ) from error
-            if differing:
-                key, old, new = differing[0]
-                raise StudyError(
-                    f"{self._folder} holds runs made with other settings: {key} was {old}, now it "
-                    f"is {new}. Name another folder with --out. New strategies, seeds, tasks and "
-                    "lengths of a sweep may "
-                    "be added."
-                )
-            about["strategies"] = list(dict.fromkeys([*before["strategies"], *about["strategies"]]))
-            about["families"] = {**before.get("families", {}), **about["families"]}
-            about["seeds"] = sorted({*before["seeds"], *about["seeds"]})
-            about["tasks"] = {**before["tasks"], **about["tasks"]}
-            for name, task in before["tasks"].items():
-                about["tasks"][name]["noise"] = task.get("noise")
-            rows = {
-                _label(row): row
-                for row in [*before["settings"]["strategies"], *about["settings"]["strategies"]]
-            }
-            about["settings"] |= {"strategies": list(rows.values()), "seeds": about["seeds"]}
-            if isinstance(about["settings"]["length"], list):
-                about["settings"]["length"] = sorted(
-                    {*before["settings"]["length"], *about["settings"]["length"]}
-                )
-            for key in ("machine", "versions", "memory"):
-                about[key] = before.get(key)
-        for task in prepared.tasks:
-            if "noise" not in about["tasks"][task.name]:
-                noise = measure_noise(prepared.arena(task))
-                about["tasks"][task.name]["noise"] = None if noise is None else asdict(noise)
-        write_record(path, "study", about)
-        self._shared = load_study(self._folder)
-
-    # The runs.
-
-    def _guarded(self, run: Run, cache: ScoreCache, number: int, total: int) -> None:
-        """Make a run.
-
-        A damaged folder costs only this run, and is told when the others have ended.
-        """
-        try:
-            self._execute(run, cache, number, total)
-        except (FileError, RecordError) as error:
-            if isinstance(error, FileError) and error.everywhere:
-                raise
-            name = f"{run.arena.task.name}/{run.label}/seed{run.seed}"
-            log.warning("%s: %s", name, error)
-            self._damage.append(error)
-            self._progress(Progress(name, number, total, "failed", message=str(error)))
-
-    def _execute(self, run: Run, cache: ScoreCache, number: int, total: int) -> None:
-        name = f"{run.arena.task.name}/{run.label}/seed{run.seed}"
-        path = run.folder / RESULT
-        ended = load_run(path, self._shared) if exists(path) else None
-        done = isinstance(ended, Finished)
-        try:
-            start = None if run.source is None else self._winner_of(run.source)
-        except (StudyError, PromptError) as error:
-            if not done:
-                self._failed(run, error, name, number, total)
-            return
-        settings = {
-            "strategy": run.name,
-            "label": run.label,
-            "options": run.options,
-            "seed": run.seed,
-            "budget": run.budget,
-            "length": run.arena.template.length,
-            "start": None
-            if start is None
-            else {key: start.about[key] for key in ("run", "seed", "key")},
-        }
-        if (
-            exists(run.folder / "evaluations.jsonl") or done
-        ):  # a run that failed before may be corrected
-            self._check_settings(
-                run.folder, settings, ended if isinstance(ended, Finished) else None
-            )
-        if done:
-            export_again(run.arena, run.folder)
-            self._progress(
-                Progress(
-                    name, number, total, "done", budget=run.budget, message="in an earlier call"
-                )
-            )
-            return
-        write_record(
-            run.folder / RUN,
-            "run",
-            {"settings": settings, "versions": versions(), "machine": machine()},
-        )
-        begin = time.monotonic()
-
-        def listener(stage: str, books: Books) -> None:
-            best = books.ranking[0].value if books.ranking else None
-            spent = books.ledger.spent
-            self._progress(
-                Progress(
-                    name, number, total, stage, best, spent, run.budget, time.monotonic() - begin
-                )
-            )
-
-        try:
-            result, winner = run.execute(cache, listener, start)
-            result |= export_winner(run.arena, winner, result, run.folder)
-        except (
-            RecordError,
-            FileError,
-            EndpointDown,
-        ):  # no fault of the run: what is there stays, and it goes on later
-            raise
-        except PromptSearchError as error:
-            self._failed(run, error, name, number, total)
-            if isinstance(error, Tampered):
-                _discard(
-                    run.folder, "evaluations.jsonl", "proposals.jsonl"
-                )  # losses of a model that was not the right one
-                if not error.mended:
-                    raise
-            return
-        write_record(path, "result", result)
-        _discard(run.folder)
-        self._progress(
-            Progress(
-                name,
-                number,
-                total,
-                "done",
-                result["search"]["loss"],
-                result["spent"],
-                run.budget,
-                result["seconds"],
-            )
-        )
-
-    def _failed(
-        self, run: Run, error: PromptSearchError, name: str, number: int, total: int
-    ) -> None:
-        log.warning("%s failed: %s", name, error)
-        write_record(run.folder / RESULT, "result", run.failed(error))
-        self._progress(Progress(name, number, total, "failed", message=str(error)))
-
-    @staticmethod
-    def _check_settings(folder: Path, settings: dict[str, Any], ended: Finished | None) -> None:
-        """See that a run is gone on with as it was begun.
+        """Run what is not done yet, and report.
 
         Args:
-            folder: The run's folder.
-            settings: The settings as they are now.
-            ended: How it ended before, where it did: that tells its settings, too.
-        """
-        before: dict[str, Any] = {}
-        if exists(folder / RUN):
-            before = dict(load_settings(folder / RUN))
-        elif ended is not None:
-            before = {
-                key: getattr(ended, key)
-                for key in ("strategy", "label", "options", "seed", "budget")
-            }
-        else:
-            return
-        for key, value in settings.items():
-            if (ended is None or key in before) and before.get(key) != json.loads(
-                json.dumps(value)
-            ):
-                raise StudyError(
-                    f"{folder} holds a run made with other settings: {key} was "
-                    f"{before.get(key)!r}, now it is {value!r}. Give the row another label, or "
-                    "name another folder with --out."
-                )
-
-    def _winner_of(self, run: Run) -> Beginning:
-        """What another run starts from: the winner of a finished one.
+            model: An LM that is loaded already.
+            task: A task that is made already.
 
         Raises:
-            StudyError: The run failed.
-            PromptError: Its prompt is missing or damaged.
-            RecordError: Its result is damaged.
+            PromptSearchError: Something is wrong with the input, or with the folder.
+            EndpointDown: A server is gone; another call goes on from here.
         """
-        path = run.folder / RESULT
-        ended = load_run(path, self._shared) if exists(path) else None
-        if not isinstance(ended, Finished):
-            raise StudyError(
-                f"the run that it starts from, '{run.label}' with seed {run.seed}, failed: mend "
-                "that one first"
+        self._tell("loading", f"loading {self._config.model}")
+        prepared = prepare(self._config, model, task)
+        if (served := prepared.lm.served) is not None:
+            lm = prepared.lm
+            self._tell("note", f"{lm.name}, behind {lm.device}: {losses_of(served)}")
+        with locked(self._folder):
+            sweep(self._folder)
+            if prepared.prunings:
+                self._tell("loading", "finding the words of most influence")
+                prepared = prepared.pruned(self._folder)
+            trouble = self._execute(prepared)
+            if trouble.damage:
+                self._report_if_possible()
+                raise trouble.damage[0]
+            self._report(self._folder)
+            if trouble.down:
+                raise trouble.down
+
+    def _execute(self, prepared: Prepared) -> in_process.Trouble:
+        record = settle(self._folder, prepared)
+        kept = load_kept(self._folder, record)
+        self._tell_what_is_lost(kept.values())
+        runs = list(prepared.runs(self._folder))
+        cells = [
+            Cell(run, record, number, len(runs), self._progress, kept)
+            for number, run in enumerate(runs, start=1)
+        ]
+        cache = ScoreCache(cache_folder() / "scores.sqlite")
+        try:
+            return in_process.execute(cells, cache)
+        except KeyboardInterrupt:  # whoever stops a study sees what there is
+            self._report_if_possible()
+            raise
+        finally:
+            cache.close()
+
+    def _tell_what_is_lost(self, kept: Iterable[RunRecord | FailedRecord]) -> None:
+        """Say which finished runs of a slim record have a score, and no winner any more."""
+        done = [run for run in kept if isinstance(run, RunRecord)]
+        names = {f"{run.task}/{run.label}/seed{run.seed}" for run in done}
+        lost = sorted(
+            name
+            for name in names - packed_winners(self._folder)
+            if not exists(self._folder / name / RESULT)
+        )
+        if lost:
+            self._tell(
+                "note",
+                f"{len(lost)} of {len(names)} runs in the slim record count as done, but without "
+                f"their winners, which can be exported and started from no more: "
+                f"{', '.join(lost[:8])}{', ...' if len(lost) > 8 else ''}",
             )
-        scores = {
-            "select": asdict(ended.select),
-            "test": {"loss": ended.test.loss, "metric": ended.test.metric},
-        }
-        winner = {key: getattr(ended.winner, key) for key in ("kind", "key", "text")}
-        about = {"run": run.label, "seed": run.seed, **winner, "spent": ended.spent, **scores}
-        prompt = winner_of(run.folder, read_record(path, "result", ""))
-        if (
-            prompt.key != ended.winner.key and not run.arena.lm.served
-        ):  # a server was sent another form of it
-            raise PromptError(
-                f"{shown(run.folder / 'best')} holds the prompt {prompt.key}, and the run was won "
-                f"by {ended.winner.key}: restore it, or delete {RESULT} beside it, and the run "
-                "ends again from its log"
-            )
-        return Beginning(prompt, about)
 
+    def _report_if_possible(self) -> None:
+        with suppress(RecordError, FileError):
+            self._report(self._folder)
 
-def _holder(path: Path) -> str:
-    """Who holds a lock, and since when, as far as its file tells."""
-    try:
-        told = parse_json(read(path, 1 << 12))
-        process, node, since = (str(told[key])[:80] for key in ("process", "machine", "since"))
-    except (FileError, ValueError, KeyError, TypeError):
-        return ""
-    return (
-        f" (process {process} on {node}, since {since})"
-        if f"{process}{node}{since}".isprintable()
-        else ""
-    )
-
-
-def _now() -> str:
-    return datetime.now().astimezone().isoformat(" ", "seconds")
-
-
-def _discard(folder: Path, *more: str) -> None:
-    """Delete a run's checkpoint, which is large and not needed any more, and other files of it."""
-    for name in ("state.safetensors", "finalists", *more):
-        remove(folder / name)
-
-
-def _label(row: dict[str, dict[str, Any]]) -> str:
-    """The label of a row of the study file, as the settings hold it."""
-    return str(next(iter(row.values()))["label"])
-
-
-def _about_task(task: Task, arena: Arena) -> dict[str, Any]:
-    answers = [e.answer for e in task.splits["test"].examples]
-    return {
-        "kind": task.kind,
-        "template": task.template.shown,
-        "metric": task.metric,
-        "splits": {
-            name: {"size": len(split), "hash": split.hash} for name, split in task.splits.items()
-        },
-        "choices": None if task.choices is None else list(task.choices),
-        "majority": max(answers.count(a) for a in set(answers)) / len(answers),
-        "pool": len(arena.space.pool),
-        "pool_hash": hashlib.sha256(arena.space.pool.tobytes()).hexdigest()[:20],
-        "pool_made": arena.pool.made,
-        "pool_price": arena.pool.price,
-        "score_on": arena.score_on,
-        "notes": list(task.notes),
-    }
-
-
-def _differences(before: dict[str, Any], now: dict[str, Any]) -> Iterator[tuple[str, Any, Any]]:
-    """Settings that may not change within a folder: key, old, new."""
-    for key in ("budget", "score_on", "dtype", "max_seconds"):
-        if before[key] != now[key]:
-            yield key, before[key], now[key]
-    for key in ("hash", "tokenizer_hash"):
-        if before["model"][key] != now["model"][key]:
-            yield f"the model's {key}", before["model"][key], now["model"][key]
-    for key in ("length", "pool", "race"):
-        old, new = (
-            before["settings"].get(key, False),
-            now["settings"][key],
-        )  # studies of before races have no such key
-        if old != new and not (
-            isinstance(old, list) and isinstance(new, list) and key == "length"
-        ):  # a sweep may grow
-            yield key, old, new
-    new = now["settings"]["proposer"]
-    old = before["settings"].get(
-        "proposer", new
-    )  # studies of before there was one have no such key
-    if old != new:
-        yield "proposer", old, new
-    for name, task in now["tasks"].items():
-        old = before["tasks"].get(name, task)
-        for key in ("template", "metric", "splits", "choices"):
-            if old[key] != task[key]:
-                yield f"task '{name}', {key}", old[key], task[key]
-        if (
-            old.get("pool_hash", task["pool_hash"]) != task["pool_hash"]
-        ):  # the words of a pool's file may change
-            yield (
-                f"task '{name}', the pool",
-                f"of {old['pool']} tokens",
-                f"of {task['pool']} others",
-            )
+    def _tell(self, stage: str, message: str) -> None:
+        self._progress(Progress("", 0, 0, stage, message=message))

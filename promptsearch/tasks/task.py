@@ -137,23 +137,18 @@ class Task:
             TaskError: The data cannot be read, or `from_rows` refuses them.
         """
         if isinstance(source, str):
-            known = builtin_tasks()
-            if source not in known:
-                raise UnknownName("task", source, known)
-            source = {
-                "name": source,
-                **yaml.safe_load((_BUILTIN / f"{source}.yaml").read_text("utf-8")),
-            }
-            folder = _BUILTIN
+            path = builtin_task(source)
+            source = {"name": source, **yaml.safe_load(path.read_text("utf-8"))}
+            folder = path.parent
         given = {
             key: value
             for key, value in source.items()
             if key not in ("description", "data") and value is not None
         }
         data = source["data"]
-        path = data.get("path")
+        file = data.get("path")
         given.setdefault(
-            "name", Path(path).stem if path else str(data.get("hub", "task")).rpartition("/")[2]
+            "name", Path(file).stem if file else str(data.get("hub", "task")).rpartition("/")[2]
         )
         return Task.from_rows(
             read_data(data, folder or Path()), **{**given, **({"metric": metric} if metric else {})}
@@ -166,6 +161,21 @@ def builtin_tasks() -> dict[str, str]:
         path.stem: str(yaml.safe_load(path.read_text("utf-8"))["description"])
         for path in sorted(_BUILTIN.glob("*.yaml"))
     }
+
+
+def builtin_task(name: str) -> Path:
+    """The file of a built-in task.
+
+    Args:
+        name: The task's name.
+
+    Raises:
+        UnknownName: No built-in task has the name.
+    """
+    known = builtin_tasks()
+    if name not in known:
+        raise UnknownName("task", name, known)
+    return _BUILTIN / f"{name}.yaml"
 
 
 def _split(

@@ -21,7 +21,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from promptsearch.errors import PromptSearchError, StudyError
 from promptsearch.plain.yaml import read_yaml
-from promptsearch.prompts.prompt import HardPrompt
+from promptsearch.prompts.hard import HardPrompt
 from promptsearch.records.ledger import total
 from promptsearch.search.listing import known_strategies
 from promptsearch.search.loop import search
@@ -29,7 +29,7 @@ from promptsearch.search.objective import Objective
 from promptsearch.search.options import check_options
 from promptsearch.search.plugins import find_strategy, make_strategy
 from promptsearch.search.strategy import Access, Strategy
-from promptsearch.study.settings import OneStrategy
+from promptsearch.study.settings.strategy import OneStrategy
 from promptsearch.testing.ground import Ground, median_loss
 
 #: The floor, and how near to the optimum is near, as shares of the way from the median prompt.

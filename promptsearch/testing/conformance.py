@@ -15,6 +15,7 @@ import inspect
 import os
 import random
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -23,7 +24,9 @@ import pytest
 import torch
 from scipy import stats
 
-from promptsearch.prompts.prompt import HardPrompt, Prompt, TrainedPrompt
+from promptsearch.prompts.hard import HardPrompt
+from promptsearch.prompts.prompt import Prompt
+from promptsearch.prompts.trained import TrainedPrompt
 from promptsearch.records.log import RunLog
 from promptsearch.records.scores import Evaluation
 from promptsearch.search import loop
@@ -31,7 +34,7 @@ from promptsearch.search.objective import Objective
 from promptsearch.search.options import options_of
 from promptsearch.search.plugins import make_strategy
 from promptsearch.search.strategy import Access, Ask, Strategy
-from promptsearch.study.settings import RESERVED
+from promptsearch.study.settings.strategy import RESERVED
 from promptsearch.testing.doors import doors
 from promptsearch.testing.landscape import Kind
 from promptsearch.testing.planted import PlantedScorer
@@ -76,20 +79,21 @@ class StrategyConformance:
             )
 
     def test_proposes_what_it_says(self) -> None:
-        """Only the kinds of `proposes`; hard prompts from the pool, finite numbers."""
+        """Only the kinds of `proposes`, with no more than `access`; pool tokens, finite numbers."""
         scorer = PlantedScorer("separable")
-        strategy = self._make(scorer.objective(scorer.budget(self.few)))
+        objective = scorer.objective(
+            scorer.budget(self.few), white_box=self.strategy.access is not Access.SCORES
+        )
+        strategy = self._make(objective)
         asked = _spy(strategy)
         loop.search(strategy)
         assert asked, f"{self._name} proposed nothing"
-        for prompt in asked:
-            assert type(prompt) in self.strategy.proposes
-            if isinstance(prompt, HardPrompt):
-                assert len(prompt.ids) == scorer.space.length and set(prompt.ids) <= set(
-                    scorer.space.pool.tolist()
-                )
-            if isinstance(prompt, TrainedPrompt):
-                assert all(torch.isfinite(tensor).all() for tensor in prompt.tensors.values())
+        assert all(type(prompt) in self.strategy.proposes for prompt in asked)
+        pool = set(scorer.space.pool.tolist())
+        for words in HardPrompt.among(asked):
+            assert len(words.ids) == scorer.space.length and set(words.ids) <= pool
+        for numbers in TrainedPrompt.among(asked):
+            assert all(torch.isfinite(tensor).all() for tensor in numbers.tensors.values())
 
     @pytest.mark.parametrize("share", [0.0, 0.5, 1.0, 2.5, 10.3])
     def test_ends_in_good_order_within_any_budget(self, share: float) -> None:
@@ -189,7 +193,7 @@ class StrategyConformance:
             (last, "before"),
         }
         for share in (1e9,) if stateless else (1e9, 1e-9):
-            monkeypatch.setattr(loop, "_SAVING_SHARE", share)
+            monkeypatch.setattr(loop, "SAVING_SHARE", share)
             for at, how in sorted(kills):
                 folder = tmp_path / f"{share}-{at}-{how}"
                 folder.mkdir()
@@ -299,11 +303,8 @@ class StrategyConformance:
         assert self.planted is not None
         scorer = PlantedScorer(self.planted, seed=seed)
         found = self._run(scorer, self.evaluations, seed)
-        objective = scorer.objective(scorer.budget(self.evaluations))
-        loop.search(_Random(objective, seed=seed))
-        return found.ranking[0][0] - scorer.optimum_value, objective.ranking[
-            0
-        ].value - scorer.optimum_value
+        floor = _floor(self.planted, seed, self.evaluations)
+        return found.ranking[0][0] - scorer.optimum_value, floor - scorer.optimum_value
 
 
 class _Random(Strategy):
@@ -317,6 +318,15 @@ class _Random(Strategy):
 
     def ask(self) -> Sequence[Prompt]:
         return self.objective.space.sample(self._rng, 16)
+
+
+@cache
+def _floor(planted: Kind, seed: int, evaluations: int) -> float:
+    """The loss that random reaches, the same for whatever is compared with it, in nats."""
+    scorer = PlantedScorer(planted, seed=seed)
+    objective = scorer.objective(scorer.budget(evaluations))
+    loop.search(_Random(objective, seed=seed))
+    return objective.ranking[0].value
 
 
 def _no_wait(file: int) -> None:

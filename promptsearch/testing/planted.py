@@ -21,18 +21,11 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from promptsearch.models.weights import ModelWeights
-from promptsearch.prompts.prompt import (
-    GatedPrompt,
-    HardPrompt,
-    NamedPrompt,
-    Numbers,
-    Prompt,
-    RowsPrompt,
-    TextPrompt,
-    TrainedPrompt,
-    parted,
-)
+from promptsearch.prompts.hard import HardPrompt
+from promptsearch.prompts.numbers import Numbers, parted
+from promptsearch.prompts.prompt import Prompt
 from promptsearch.prompts.space import PromptSpace
+from promptsearch.prompts.text import TextPrompt
 from promptsearch.records.cache import ScoreCache
 from promptsearch.records.ledger import Ledger
 from promptsearch.records.log import RunLog
@@ -113,16 +106,18 @@ class PlantedScorer:
         reserve: Callable[[int, int], int] = lambda length, prompts: 0,
         finalists: int = FINALISTS,
         proposing: Proposing | None = None,
+        white_box: bool = True,
     ) -> Objective:
         """A fresh objective on these examples.
 
         Args:
             budget: LM tokens; None for no limit.
-            log: As for `Objective`, like `cache` and `reserve`.
+            log: As for `Books`, like `cache`, `reserve` and `white_box`.
             cache: Scores of earlier runs.
             reserve: Prompt length and number of prompts -> tokens set aside for selection.
             finalists: How many of the best prompts are kept.
             proposing: What proposes; left out: `PlantedProposing`.
+            white_box: Whether the strategy is handed the white box.
         """
         return Objective(
             self,
@@ -135,6 +130,7 @@ class PlantedScorer:
             reserve=reserve,
             finalists=finalists,
             proposing=proposing or PlantedProposing(self.space),
+            white_box=white_box,
         )
 
     def budget(self, evaluations: int) -> int:
@@ -144,11 +140,14 @@ class PlantedScorer:
 
     # What Objective asks of a scorer.
 
+    @property
+    def white_box(self) -> PlantedScorer:
+        """The landscape itself: it has gradients."""
+        return self
+
     def length(self, prompt: Prompt) -> int:
         """Tokens of a prompt: its ids, words or vectors."""
-        if isinstance(prompt, TextPrompt):
-            return len(self.encode(" ".join(prompt.texts)))
-        return len(prompt.ids) if isinstance(prompt, HardPrompt) else prompt.length
+        return len(self._ids(prompt)) if prompt.length is None else prompt.length
 
     def fits(self, prompt: Prompt) -> bool:
         """Always."""
@@ -249,20 +248,19 @@ class PlantedScorer:
 
         A text is cut, or filled up with zeros.
         """
-        if isinstance(prompt, NamedPrompt):
-            return self._vectors(prompt.tensors)
-        if isinstance(prompt, GatedPrompt):
-            return self._vectors((prompt.rows, prompt.gates))
-        if isinstance(prompt, RowsPrompt):
-            return self._vectors(prompt.rows)
-        ids = (
-            prompt.ids
-            if isinstance(prompt, HardPrompt)
-            else self.encode(" ".join(prompt.texts))[: self.space.length]
-        )
+        if (numbers := prompt.as_numbers) is not None:
+            return self._vectors(numbers)
+        ids = self._ids(prompt)[: self.space.length]
         rows = torch.zeros(self.space.length, self._embeddings.shape[1])
         rows[: len(ids)] = self._embeddings[list(ids)]
         return rows
+
+    def _ids(self, prompt: Prompt) -> Sequence[int]:
+        """The tokens of a prompt of words."""
+        if isinstance(prompt, HardPrompt):
+            return prompt.ids
+        (text,) = TextPrompt.among([prompt])
+        return self.encode(" ".join(text.texts))
 
     def _vectors(self, numbers: Numbers) -> Tensor:
         """What a trained prompt is on the landscape, shape `(length, width)`."""
@@ -283,7 +281,7 @@ class PlantedScorer:
 
     def _worse(self, prompt: Prompt) -> Floats:
         """The noise on each example of the split, in nats, shape `(examples,)`."""
-        if not self._noise or isinstance(prompt, TrainedPrompt) or prompt == self.optimum:
+        if not self._noise or prompt.trained or prompt == self.optimum:
             return np.zeros(len(self._offsets))
         rng = np.random.default_rng([self._seed, int(prompt.key, 16)])
         return self._noise * np.abs(rng.normal(size=len(self._offsets)))

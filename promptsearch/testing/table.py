@@ -20,9 +20,9 @@ from torch import Tensor
 from promptsearch.errors import FileError, RecordError, StrategyError
 from promptsearch.files import opened, write_aside
 from promptsearch.models import LanguageModel
-from promptsearch.models.weights import ModelWeights
 from promptsearch.plain.json import parse_json
-from promptsearch.prompts.prompt import HardPrompt, Numbers, Prompt
+from promptsearch.prompts.hard import HardPrompt
+from promptsearch.prompts.prompt import Prompt
 from promptsearch.prompts.space import PromptSpace
 from promptsearch.records.ledger import Ledger
 from promptsearch.records.log import read_log
@@ -89,7 +89,8 @@ class TableScorer:
         )
         self.scored, self.training = np.arange(examples), np.arange(examples, examples + _TRAINING)
         self.signature = f"table {name} {len(words)} {length} {examples}"
-        self._embeddings = embeddings
+        self.embeddings = embeddings
+        self.white_box = None  # a table holds nothing but scores
         self._price, self._lead = price, lead
 
     @staticmethod
@@ -107,7 +108,7 @@ class TableScorer:
         lines = [line for line in log if line["stage"] == "search"]
         again = next((line for line in log if line["stage"] == "rescore"), None)
         ids = np.array(
-            [data["ids"] for line in lines for data in line["prompts"] if data["kind"] == "hard"],
+            [data["ids"] for line in lines for data in line["prompts"] if "ids" in data],
             dtype=np.int64,
         )
         if not lines or again is None or any(line["examples"] != "score_on" for line in lines):
@@ -144,7 +145,7 @@ class TableScorer:
         tensors = {
             "losses": torch.from_numpy(self.losses).float(),
             "metric": torch.from_numpy(self.metric).half(),
-            "embeddings": self._embeddings.contiguous(),
+            "embeddings": self.embeddings.contiguous(),
         }
         about = {"words": self.words, "price": self._price, "lead": self._lead, "name": self.name}
         write_aside(path, safetensors.torch.save(tensors, metadata={"table": json.dumps(about)}))
@@ -206,7 +207,7 @@ class TableScorer:
 
     def length(self, prompt: Prompt) -> int:
         """Tokens of a prompt."""
-        return len(prompt.ids) if isinstance(prompt, HardPrompt) else self.space.length
+        return self.space.length if prompt.length is None else prompt.length
 
     def fits(self, prompt: Prompt) -> bool:
         """There is no context to be longer than."""
@@ -246,44 +247,9 @@ class TableScorer:
         known = {word.strip(): i for i, word in enumerate(self.words)}
         return [known[word] for word in text.split() if word in known]
 
-    @property
-    def embeddings(self) -> Tensor:
-        """The embeddings of the pool's tokens, shape `(pool, width)`."""
-        return self._embeddings
-
     def demonstrations(self, ids: Ids) -> list[str]:
         """There are none."""
-        raise self._only_scores()
-
-    def loss(self, numbers: Numbers, examples: Ids) -> Tensor:
-        """A table has no gradient."""
-        raise self._only_scores()
-
-    def passes(self, numbers: Numbers) -> tuple[float, float]:
-        """A table has no gradient."""
-        raise self._only_scores()
-
-    def keys_values(self, ids: Sequence[int]) -> Tensor:
-        """A table has no LM."""
-        raise self._only_scores()
-
-    @property
-    def prefix_shape(self) -> tuple[int, ...]:
-        """A table has no LM."""
-        raise self._only_scores()
-
-    @property
-    def gated_shape(self) -> tuple[int, int, int]:
-        """A table has no LM."""
-        raise self._only_scores()
-
-    @property
-    def weights(self) -> ModelWeights:
-        """A table has no LM."""
-        raise self._only_scores()
-
-    def _only_scores(self) -> StrategyError:
-        return StrategyError(
+        raise StrategyError(
             "a table of scores serves strategies that need no more than the scores of hard prompts"
         )
 

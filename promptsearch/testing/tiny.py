@@ -26,6 +26,8 @@ from transformers import (
 from promptsearch.errors import UnknownName
 
 Architecture = Literal["llama", "gpt2", "gemma3", "qwen3"]
+#: All of them.
+ARCHITECTURES: tuple[Architecture, ...] = get_args(Architecture)
 
 #: What the tokenizers are trained on.
 CORPUS = (

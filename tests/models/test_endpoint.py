@@ -98,6 +98,12 @@ def test_what_may_pass_is_tried_again(status):
     )
 
 
+def test_a_request_that_is_sent_again_is_told_of_now_and_then(caplog):
+    ask([Reply({"error": "busy"}, 503)] * 2 + [GOOD])
+    (line,) = [each.message for each in caplog.records if "sent again" in each.message]
+    assert "answered 503" in line and line.endswith("; the request is sent again")
+
+
 def test_retry_after_is_honoured():
     begin = monotonic()
     found, _ = ask([Reply({}, 429, {"retry-after": "1"}), GOOD])

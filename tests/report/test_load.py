@@ -94,3 +94,12 @@ def test_a_run_of_a_task_that_the_study_does_not_have(make_study):
     write_record(study.path("tides", "random", 0), "result", study.result("tides", "random", 0))
     with pytest.raises(RecordError, match="task 'tides'; study.json has reviews"):
         load_results(study.folder)
+
+
+@pytest.mark.parametrize("name", ["study.json", "reviews/random/seed1/result.json"])
+def test_a_folder_of_another_version_gets_one_message(make_study, name):
+    path = make_study().fill().folder / name
+    whole = path.read_text()
+    path.write_text(whole.replace('-2"', '-1"', 1))
+    with pytest.raises(RecordError, match=r"another version of promptsearch .*-1.*-2.*use that"):
+        load_results(path.parents[0] if name == "study.json" else path.parents[3])

@@ -82,13 +82,3 @@ def test_where_nothing_looks_wrong_that_is_said(make_study):
 def test_a_study_that_trains_nothing_does_not_ask(make_study):
     results = load_results(make_study(strategies=("manual", "random")).fill().folder)
     assert "Did it train?" not in to_html(results) and "Did it train?" not in to_markdown(results)
-
-
-def test_runs_of_earlier_versions_are_read(make_study):
-    study = make_study(strategies=("p_tuning",), seeds=(0,))
-    found = study.result("reviews", "p_tuning", 0)
-    del found["training"], found["bytes"]
-    study.write(found)
-    results = load_results(study.folder)
-    assert results.runs[0].training is None and results.runs[0].bytes is None
-    assert "Did it train?" not in to_html(results)

@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from promptsearch.errors import StudyError
-from promptsearch.study.config import StudyConfig, config_schema, load_config, parse_config
+from promptsearch.study.config import config_schema, load_config, parse_config
+from promptsearch.study.settings.study import StudyConfig
 
 STUDY = """\
 name: movie-reviews

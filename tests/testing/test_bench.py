@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 from promptsearch import Strategy, compare
 from promptsearch.cli import app
 from promptsearch.errors import RecordError, StrategyError, StudyError, UnknownName
-from promptsearch.prompts.prompt import SoftPrompt
+from promptsearch.prompts.soft import SoftPrompt
 from promptsearch.records.sealed import sealed_line, unseal
 from promptsearch.search.plugins import find_strategy
 from promptsearch.testing import bench

@@ -8,7 +8,9 @@ cannot be reached or takes too long, asks to wait (429), or fails (5xx). Everyth
 from __future__ import annotations
 
 import json
+import logging
 import re
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -24,9 +26,13 @@ from promptsearch.models.endpoint.answers import Answer, Completion, Likely, Log
 from promptsearch.models.endpoint.secret import check_key, hide, read_key
 from promptsearch.models.endpoint.transport import Response, TooLong, Transport
 
+log = logging.getLogger(__name__)
+
 #: The longest time that a server may ask us to wait, in seconds; and the most characters that
 #: messages show of what it says.
 LONGEST_WAIT, _SHOWN = 60.0, 200
+#: The seconds after one word about a failed attempt in which no other is said.
+_QUIET = 5.0
 #: The statuses after which another attempt may help; 408 and 409 are the server's own time limit
 #: and lock.
 _AGAIN = (408, 409, 429)
@@ -88,6 +94,7 @@ class Endpoint:
     pause: float = 0.5
     chat: bool = False
     _transport: Transport = field(init=False, repr=False, compare=False)
+    _told: list[float] = field(init=False, repr=False, compare=False, default_factory=list)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "url", check_url(self.url))
@@ -190,6 +197,7 @@ class Endpoint:
             stop=stop_after_attempt(self.retries + 1),
             wait=self._wait,
             retry=retry_if_exception_type(_Unavailable),
+            before_sleep=self._tell,
             reraise=True,
         )
         try:
@@ -206,6 +214,14 @@ class Endpoint:
         # The random part keeps requests from all coming back at once.
         own = wait_exponential(self.pause, LONGEST_WAIT) + wait_random(0, self.pause)
         return float(own(state)) if asked is None else asked
+
+    def _tell(self, state: RetryCallState) -> None:
+        """Say now and then that a request is sent again: who waits must see for what."""
+        now = time.monotonic()
+        if not self._told or now - self._told[-1] > _QUIET:
+            self._told[:] = [now]
+            error = state.outcome.exception() if state.outcome else None
+            log.warning("%s; the request is sent again", error)
 
     def _attempt(self, path: str, given: Mapping[str, Any]) -> Answer:
         headers = (

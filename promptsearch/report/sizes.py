@@ -1,4 +1,4 @@
-"""The space that each strategy takes: in training, on disk, in every request, for several tasks.
+"""What each strategy takes: in training, on disk, in every request, for several tasks.
 
 This is the field's argument for prompts: one frozen model serves all tasks, and each further task
 costs a prompt beside it, where fine-tuning costs a model.
@@ -6,7 +6,7 @@ costs a prompt beside it, where fine-tuning costs a model.
 
 from __future__ import annotations
 
-from promptsearch.records.results import Model
+from promptsearch.records.study import ModelRecord
 from promptsearch.report.notation import percent, size, whole
 from promptsearch.report.summary import Row
 
@@ -33,7 +33,7 @@ _BYTES = 4
 _TASKS = 3
 
 
-def cells(row: Row, model: Model) -> list[str]:
+def cells(row: Row, model: ModelRecord) -> list[str]:
     """The cells of a row: its label, then those of `COLUMNS`.
 
     Args:
@@ -51,7 +51,7 @@ def cells(row: Row, model: Model) -> list[str]:
     ]
 
 
-def several(prompt: int, model: Model) -> str:
+def several(prompt: int, model: ModelRecord) -> str:
     """The size of what serves three tasks; empty where the model's size is not known.
 
     Args:
@@ -64,7 +64,7 @@ def several(prompt: int, model: Model) -> str:
     return f"{size(one)} + {size(prompts)}" if one + prompts < _TASKS * one else size(_TASKS * one)
 
 
-def sentence(model: Model) -> str:
+def sentence(model: ModelRecord) -> str:
     """The sentence that says how much fine-tuning would take instead."""
     if model.parameters is None:
         return "How large the model is, its endpoint does not say."

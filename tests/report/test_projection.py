@@ -4,8 +4,8 @@ from promptsearch.report import load_results
 from promptsearch.report.frame import run_table
 from promptsearch.report.html import to_html
 from promptsearch.report.markdown import to_markdown
+from promptsearch.report.projection import projected
 from promptsearch.report.summary import summarise
-from promptsearch.report.words import projected
 
 START = {
     **{

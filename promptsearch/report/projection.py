@@ -5,7 +5,7 @@ It shows what a soft prompt loses where words take its place.
 
 from __future__ import annotations
 
-from promptsearch.records.results import Beginning, Run
+from promptsearch.records.run import BeginningRecord, RunRecord
 from promptsearch.report.notation import number, visible
 from promptsearch.report.summary import TaskSummary
 
@@ -20,7 +20,7 @@ COLUMNS = {
 }
 
 
-def projected(task: TaskSummary) -> list[tuple[Run, Beginning]]:
+def projected(task: TaskSummary) -> list[tuple[RunRecord, BeginningRecord]]:
     """All runs of a task that started from vectors and ended with words, in the order of rows."""
     runs = [run for row in task.rows for run in row.runs]
     return [
@@ -30,7 +30,7 @@ def projected(task: TaskSummary) -> list[tuple[Run, Beginning]]:
     ]
 
 
-def cells(run: Run, start: Beginning) -> list[str]:
+def cells(run: RunRecord, start: BeginningRecord) -> list[str]:
     """The cells of a run: its label and seed, then those of `COLUMNS`.
 
     Args:

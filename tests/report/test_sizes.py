@@ -2,14 +2,14 @@
 
 import pytest
 
-from promptsearch.records.results import Model
+from promptsearch.records.study import ModelRecord
 from promptsearch.report import load_results
 from promptsearch.report.html import to_html
 from promptsearch.report.markdown import to_markdown
-from promptsearch.report.space import COLUMNS, cells, sentence, several
+from promptsearch.report.sizes import COLUMNS, cells, sentence, several
 from promptsearch.report.summary import summarise
 
-MODEL = Model("small", "hash", "hash", parameters=1_000_000, source="here")
+MODEL = ModelRecord("small", "hash", "hash", parameters=1_000_000, source="here", served=None)
 
 
 def test_three_prompts_stand_beside_one_model():

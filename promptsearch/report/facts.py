@@ -1,42 +1,15 @@
-"""The signature and the facts of a study: all that one needs to make it again."""
+"""The facts of a study: all that one needs to make it again."""
 
 from __future__ import annotations
 
-import hashlib
 import json
 
 import yaml
 
 from promptsearch.models.endpoint.way import losses_of
-from promptsearch.records.results import Model, Results, Study, TaskInfo
+from promptsearch.records.results import Results
+from promptsearch.records.study import ModelRecord, StudyRecord, TaskRecord
 from promptsearch.report.notation import visible
-
-
-def signature(study: Study) -> str:
-    """A line that two studies share only if their numbers may be compared, as in sacreBLEU.
-
-    Args:
-        study: The study, with all that its runs share.
-
-    Returns:
-        `key:value` pairs joined by `|`.
-    """
-    parts = {
-        "name": study.name,
-        "model": f"{study.model.name}@{study.model.hash[:8]}",
-        "tokenizer": study.model.tokenizer_hash[:8],
-        "tasks": ",".join(f"{name}@{_task_hash(info)}" for name, info in study.tasks.items()),
-        "score_on": study.score_on,
-        "budget": study.budget,
-        "seeds": ",".join(map(str, study.seeds)),
-        "dtype": study.dtype,
-        "device": study.device,
-        "race": str(study.race).lower(),
-        "threads": study.machine.get("threads", "?"),
-        "torch": study.versions.get("torch", "?"),
-        "version": study.version,
-    }
-    return "|".join(f"{key}:{value}" for key, value in parts.items())
 
 
 def facts(results: Results) -> list[tuple[str, str]]:
@@ -109,13 +82,13 @@ def facts(results: Results) -> list[tuple[str, str]]:
     ]
 
 
-def _model(model: Model) -> str:
+def _model(model: ModelRecord) -> str:
     if model.served:
         return f"{model.name}, behind the endpoint {model.source}"
     return f"{model.name}, {model.parameters:,} parameters, from {model.source}"
 
 
-def _pool(info: TaskInfo) -> str:
+def _pool(info: TaskRecord) -> str:
     made = f": {visible(info.pool_made)}" if info.pool_made else ""
     shown = f"pool of {info.pool:,} tokens{made}" + (
         f", hash {info.pool_hash[:16]}" if info.pool_hash else ""
@@ -127,17 +100,6 @@ def _pool(info: TaskInfo) -> str:
     )
 
 
-def study_file(study: Study) -> str:
+def study_file(study: StudyRecord) -> str:
     """The resolved study file as YAML, to be saved and run again."""
     return yaml.safe_dump(study.settings, sort_keys=False, allow_unicode=True, width=120)
-
-
-def _task_hash(info: TaskInfo) -> str:
-    content = [
-        info.kind,
-        info.template,
-        info.metric,
-        info.choices,
-        {name: split.hash for name, split in info.splits.items()},
-    ]
-    return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:8]

@@ -1,0 +1,215 @@
+"""Commands on studies: what they are, what they will take, their runs and their report."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from promptsearch.cli.console import log_errors_only, say
+from promptsearch.cli.options import Out, Quiet, Set, TrustCode
+from promptsearch.errors import StudyError
+from promptsearch.plain.limits import check_plain
+from promptsearch.plain.yaml import read_yaml
+from promptsearch.printable import Terminal
+
+if TYPE_CHECKING:
+    from promptsearch.study.settings.strategy import StrategyConfig
+    from promptsearch.study.settings.study import StudyConfig
+
+#: The LM and the budget, in LM tokens, of a search without a study file.
+DEFAULT_MODEL = "smollm2-135m-instruct"
+DEFAULT_BUDGET = 100_000
+
+
+def compare(
+    study: Annotated[
+        Path, typer.Argument(metavar="STUDY.yaml", help="The study file, YAML or TOML.")
+    ],
+    out: Out = None,
+    set_: Set = None,
+    quiet: Quiet = False,
+) -> None:
+    """Run a study and report it. The same command again goes on where it was stopped."""
+    from promptsearch.study.config import load_config
+
+    _run(load_config(study, set_ or ()), out, quiet)
+
+
+def plan(
+    study: Annotated[
+        Path, typer.Argument(metavar="STUDY.yaml", help="The study file, YAML or TOML.")
+    ],
+    set_: Set = None,
+) -> None:
+    """Say beforehand what a study computes and how long it takes on this machine, without a run."""
+    from promptsearch.study.config import load_config
+
+    config = load_config(study, set_ or ())  # what is wrong is said before torch is imported
+    from promptsearch.report.forecast import print_forecast
+    from promptsearch.study.forecast import forecast
+
+    print_forecast(forecast(config), Terminal())
+
+
+def search(
+    strategy: Annotated[
+        str,
+        typer.Argument(
+            metavar="STRATEGY", help="A strategy's name, a label of the study, or module:Class."
+        ),
+    ],
+    task: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="A built-in task, with the default model and budget."),
+    ] = None,
+    study: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="A study file; its other strategies are left out, but those it starts from.",
+        ),
+    ] = None,
+    option: Annotated[
+        list[str] | None,
+        typer.Option("--option", "-o", metavar="KEY=VALUE", help="An option of the strategy."),
+    ] = None,
+    out: Out = None,
+    set_: Set = None,
+    quiet: Quiet = False,
+) -> None:
+    """Run one strategy on one task."""
+    if (task is None) == (study is None):
+        raise StudyError(
+            "say what to search on: either --task NAME (a built-in task) or --study FILE"
+        )
+    config = (
+        _on_task(str(task), strategy, option or (), set_ or ())
+        if study is None
+        else _of_study(study, strategy, option or (), set_ or ())
+    )
+    _run(config, out, quiet)
+
+
+def report(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A study's folder.")],
+    trust_code: TrustCode = False,
+) -> None:
+    """Write a study's report again, and show its table.
+
+    Nothing that the study's files name is run.
+    """
+    from promptsearch.report import load_results, print_report, write_report
+
+    results = load_results(folder, trust_code=trust_code)
+    written = write_report(folder, trust_code=trust_code)
+    print_report(results, Terminal())
+    say(f"The report lies in {written}.")
+
+
+def slim(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A study's folder.")],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Where to; it holds no study yet.")],
+    command: Annotated[
+        str,
+        typer.Option(
+            metavar="TEXT", help="What makes the study again; left out: made of the folder's name."
+        ),
+    ] = "",
+) -> None:
+    """Write what a reader needs of a study in eight small files, for a repository.
+
+    The report can be made of them again, and runs can be added.
+    """
+    from promptsearch.report.slim import write_slim_record
+
+    say(f"The report lies in {write_slim_record(folder, out, command=command)}.")
+
+
+def _on_task(
+    task: str, strategy: str, options: Sequence[str], overrides: Sequence[str]
+) -> StudyConfig:
+    """The study of one strategy on a built-in task."""
+    from promptsearch.study.config import parse_config
+
+    keys = {
+        "name": f"{task}-{strategy.rpartition(':')[2]}",
+        "model": DEFAULT_MODEL,
+        "task": task,
+        "budget": DEFAULT_BUDGET,
+        "strategies": [{strategy: _options(options)}],
+    }
+    return parse_config(keys, overrides, folder=Path(), source="the command line")
+
+
+def _of_study(
+    path: Path, strategy: str, options: Sequence[str], overrides: Sequence[str]
+) -> StudyConfig:
+    """A study file's study with the rows of one strategy and those that they start from."""
+    from promptsearch.study.config import load_config, parse_config
+
+    study = load_config(path, overrides)
+    rows = [row for row in study.strategies if strategy in (row.label, row.name)]
+    asked = [row.model_dump() for row in rows] or [{strategy: {}}]
+    for row in asked:
+        for given in row.values():
+            given.update(_options(options))
+    keys = {
+        **study.model_dump(),
+        "name": f"{study.name}-{strategy.rpartition(':')[2]}",
+        "strategies": [*asked, *(row.model_dump() for row in _sources(rows, study.strategies))],
+    }
+    return parse_config(keys, folder=study.folder, source=str(path))
+
+
+def _sources(
+    rows: Sequence[StrategyConfig], study: Sequence[StrategyConfig]
+) -> list[StrategyConfig]:
+    """The other rows of a study from which the given rows start, directly or through others."""
+    found = list(rows)
+    for row in found:  # the list grows as its rows name others
+        found += [
+            other
+            for other in study
+            if row.start and other.label == row.start.run and other not in found
+        ]
+    return found[len(rows) :]
+
+
+def _options(assignments: Sequence[str]) -> dict[str, Any]:
+    """The values of `KEY=VALUE`s, each read as YAML.
+
+    Raises:
+        StudyError: One of them is not of this form.
+    """
+    options = {}
+    for assignment in assignments:
+        key, equals, value = assignment.partition("=")
+        if not (key and equals):
+            raise StudyError(f"--option {assignment[:100]}: expected KEY=VALUE")
+        told = f"--option {assignment if len(assignment) <= 100 else f'{assignment[:97]}...'}"
+        options[key], _ = read_yaml(value, told)
+        check_plain(options[key], lambda path: told)  # noqa: B023 - called here
+    return options
+
+
+def _run(config: StudyConfig, out: Path | None, quiet: bool) -> None:
+    """Run a study and print its report; runs that failed make the exit code 1, or 2 if all did."""
+    from promptsearch import comparison as engine
+    from promptsearch.report import print_report
+    from promptsearch.report.progress import Display
+
+    if quiet:
+        log_errors_only()
+    out = out or Path("results") / config.name
+    with Display(Terminal(stderr=True, quiet=quiet)) as display:
+        results = engine.compare(config, out=out, progress=display)
+    if not quiet:
+        print_report(results, Terminal())
+        say(f"The report lies in {out / 'report.html'}.")
+    for run in results.failed:
+        say(f"error: {run.task}/{run.label}/seed{run.seed} failed: {run.error}", err=True)
+    if results.failed:
+        raise typer.Exit(1 if results.runs else 2)

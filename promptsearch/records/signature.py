@@ -1,0 +1,113 @@
+"""The signature of a number: one line that says under which conditions it was measured.
+
+sacreBLEU prints such a line beside every score. Here it has a long form, which a study has, and a
+short form, which every score has. Both are made of the record, and no check believes them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+from promptsearch.records.run import RunRecord
+from promptsearch.records.study import StudyRecord, TaskRecord
+
+
+def signature(study: StudyRecord) -> str:
+    """The long form: a line that two studies share only if their numbers may be compared.
+
+    Args:
+        study: The study, with all that its runs share.
+
+    Returns:
+        `key:value` pairs joined by `|`.
+    """
+    tasks = (f"{name}@{_task_hash(info)}" for name, info in study.tasks.items())
+    return _line(
+        {
+            "name": study.name,
+            "model": f"{study.model.name}@{study.model.hash[:8]}",
+            "tokenizer": study.model.tokenizer_hash[:8],
+            "tasks": ",".join(tasks),
+            "score_on": study.score_on,
+            "budget": study.budget,
+            "seeds": ",".join(map(str, study.seeds)),
+            "dtype": study.dtype,
+            "device": study.device,
+            "race": str(study.race).lower(),
+            "threads": study.machine.get("threads", "?"),
+            "torch": study.versions.get("torch", "?"),
+            **_clock(study),
+            "version": study.version,
+        }
+    )
+
+
+def short_signature(study: StudyRecord, task: str, budget: int | None) -> str:
+    """The short form: a line that two results share only if their numbers may be compared.
+
+    It holds the conditions, not what is compared under them: strategy, options, prompt length,
+    pool and seed are left out. Hashes are cut as in the long form.
+
+    Args:
+        study: The study, with all that its runs share.
+        task: The name of the task that the result is on.
+        budget: The most LM tokens that the result may cost, with those of a run that it started
+            from; None for no limit.
+
+    Returns:
+        `key:value` pairs joined by `|`, about 95 characters.
+    """
+    return _line(
+        {
+            "task": _task_hash(study.tasks[task]),
+            "model": f"{study.model.hash[:8]}+{study.model.tokenizer_hash[:8]}",
+            "budget": budget,
+            "on": study.tasks[task].score_on,
+            "race": str(study.race).lower(),
+            "dtype": study.dtype,
+            **_clock(study),
+            "version": study.version,
+        }
+    )
+
+
+def run_signature(study: StudyRecord, run: RunRecord) -> str:
+    """The short form of a finished run: as recorded; made of the record where it is empty.
+
+    Args:
+        study: The run's study.
+        run: The run.
+    """
+    # What is no reference had the study's budget, a run that it started from included.
+    budget = study.budget
+    if run.reference and run.budget is not None:
+        budget = run.budget + run.ledger.brought
+    return run.signature or short_signature(study, run.task, budget)
+
+
+def _line(parts: dict[str, Any]) -> str:
+    return "|".join(f"{key}:{value}" for key, value in parts.items())
+
+
+def _clock(study: StudyRecord) -> dict[str, str]:
+    """The limit in seconds, where there is one: it lasts as long as the machine is fast."""
+    if not study.max_seconds:
+        return {}
+    return {"seconds": f"{study.max_seconds:g}@{_hash(study.machine)}"}
+
+
+def _task_hash(info: TaskRecord) -> str:
+    content = [
+        info.kind,
+        info.template,
+        info.metric,
+        info.choices,
+        {name: split.hash for name, split in info.splits.items()},
+    ]
+    return _hash(content)
+
+
+def _hash(content: Any) -> str:
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:8]

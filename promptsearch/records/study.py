@@ -1,0 +1,141 @@
+"""What the runs of a study share: the schema of `study.json`, for its writer and its readers.
+
+The fields have the names of the file's keys.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class ModelRecord:
+    """The LM of a study.
+
+    Args:
+        name: Its name.
+        hash: The hash of its weights.
+        tokenizer_hash: The hash of its tokenizer.
+        parameters: Their number; None for a model behind an endpoint.
+        source: Where it came from.
+        served: Where and how it is served, see `promptsearch.models.remote`; None for a model that
+            runs here.
+    """
+
+    name: str
+    hash: str
+    tokenizer_hash: str
+    parameters: int | None
+    source: str
+    served: Mapping[str, Any] | None
+
+
+@dataclass(frozen=True)
+class SplitRecord:
+    """The size of a split, in examples, and the hash of its content."""
+
+    size: int
+    hash: str
+
+
+@dataclass(frozen=True)
+class NoiseRecord:
+    """What the search's arithmetic does to losses, in nats.
+
+    Args:
+        example: The largest difference from float32 on one example.
+        prompt: The largest difference from float32 of a prompt's mean.
+        beside: The most by which an example's loss moves when its prompt is scored alone instead of
+            beside others.
+    """
+
+    example: float
+    prompt: float
+    beside: float
+
+
+@dataclass(frozen=True)
+class TaskRecord:
+    """A task of a study.
+
+    Args:
+        kind: `choices` or `text`.
+        template: With its slots.
+        metric: The name of the metric; higher is better.
+        splits: `search`, `select` and `test`.
+        choices: The answers to choose from; None for text answers.
+        majority: Share of the most frequent answer in the test split.
+        pool: Tokens that a hard prompt may use.
+        pool_hash: The hash of the pool's token ids.
+        pool_made: How the pool was made.
+        pool_price: LM tokens that finding it took, charged to each run of hard prompts.
+        score_on: Search examples per evaluation.
+        notes: What was dropped from the data, or read otherwise than it may look.
+        noise: What the search's dtype does to losses; None where it was not measured.
+    """
+
+    kind: str
+    template: str
+    metric: str
+    splits: dict[str, SplitRecord]
+    choices: list[str] | None
+    majority: float
+    pool: int
+    pool_hash: str
+    pool_made: str
+    pool_price: int
+    score_on: int
+    notes: tuple[str, ...]
+    noise: NoiseRecord | None
+
+
+@dataclass(frozen=True)
+class StudyRecord:
+    """The settings that all runs of a study share.
+
+    Args:
+        name: The study's name.
+        version: The version of promptsearch.
+        settings: The resolved study file.
+        model: The LM.
+        dtype: The dtype of the search.
+        device: Where the LM runs.
+        memory: Bytes that might go to keys and values; None for a model behind an endpoint.
+        race: Whether clearly worse prompts were scored on some examples only.
+        machine: What matters of the machine, see `promptsearch.records.provenance`.
+        versions: Package -> version.
+        budget: LM tokens per run.
+        seeds: The seeds of the runs.
+        score_on: Search examples per evaluation, as the study file has it.
+        max_seconds: The time limit of a run; None for none.
+        strategies: Labels in the order of the study file.
+        families: Label -> the label that the rows of a sweep over prompt lengths share; others are
+            left out.
+        tasks: Task name -> task.
+        signature: The long form, see `promptsearch.records.signature`, for readers of the file.
+    """
+
+    name: str
+    version: str
+    settings: dict[str, Any]
+    model: ModelRecord
+    dtype: str
+    device: str
+    memory: int | None
+    race: bool
+    machine: dict[str, Any]
+    versions: dict[str, str]
+    budget: int
+    seeds: list[int]
+    score_on: int
+    max_seconds: float | None
+    strategies: list[str]
+    families: dict[str, str]
+    tasks: dict[str, TaskRecord]
+    signature: str
+
+    def family(self, label: str) -> str:
+        """What a row of a sweep shares with those of other lengths; for other rows, the label."""
+        return self.families.get(label, label)

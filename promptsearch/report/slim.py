@@ -1,0 +1,48 @@
+"""The writer of slim records: what a reader needs of a study, in eight files."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+
+from promptsearch.errors import StudyError
+from promptsearch.export.winners import pack_winners
+from promptsearch.files import exists, shown, write_aside
+from promptsearch.records.load import STUDY, load_results
+from promptsearch.records.sealed import write_record
+from promptsearch.records.slim import write_slim
+from promptsearch.report.facts import study_file
+from promptsearch.report.markdown import to_markdown
+
+
+def write_slim_record(folder: Path, out: Path, *, command: str = "") -> Path:
+    """Write the slim record of a study.
+
+    It holds `report.md`, the study file `study.yaml`, what all runs share (`study.json`: settings,
+    versions, machine, commit), every number of each run (`runs.csv`, `scores.parquet`,
+    `curves.parquet`), the winners (`winners.safetensors`), and `slim.json`, the mark of such a
+    record. Logs, large vectors and HTML are what the command makes again.
+
+    Args:
+        folder: The study's folder; that of a slim record, with or without new runs, too.
+        out: The folder of the slim record, which holds no other study.
+        command: What makes the study again; left out: made of the name of `out`.
+
+    Returns:
+        The path of `report.md`.
+
+    Raises:
+        StudyError: The folder is no study's, or `out` holds one.
+        RecordError: One of its files is damaged.
+    """
+    results = load_results(folder)
+    if exists(out / STUDY):
+        raise StudyError(f"{shown(out)} holds a study already: name a new folder with --out")
+    write_record(out / STUDY, "study", asdict(results.study))
+    write_aside(out / "study.yaml", study_file(results.study))
+    pack_winners(folder, out)
+    command = command or f"promptsearch compare study.yaml --out {out.resolve().name}"
+    write_slim([*results.runs, *results.failed], command, out)
+    path = out / "report.md"
+    write_aside(path, to_markdown(load_results(out)))
+    return path

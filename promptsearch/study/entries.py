@@ -1,0 +1,177 @@
+"""The entries of a study: the rows of its file, each at one prompt length, found and checked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+from promptsearch.errors import OptionError, StrategyError, StudyError, UnknownName
+from promptsearch.prompts.prompt import Prompt
+from promptsearch.prompts.text import TextPrompt
+from promptsearch.search.options import check_options
+from promptsearch.search.plugins import find_strategy
+from promptsearch.search.strategy import Strategy
+from promptsearch.study.settings.strategy import StrategyConfig
+from promptsearch.study.settings.study import StudyConfig
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One strategy of the study file, found and checked, at one prompt length.
+
+    Args:
+        given: The row as in the study file; in a sweep over lengths with a label and a length of
+            its own.
+        strategy: The class.
+        family: The label in the study file, which the rows of a sweep share.
+        source: The label of the row whose winner it starts from; None where it starts from none.
+    """
+
+    given: StrategyConfig
+    strategy: type[Strategy]
+    family: str
+    source: str | None = None
+
+
+def entries_of(config: StudyConfig) -> list[Entry]:
+    """The entries of a study, in their order.
+
+    In a sweep, each strategy has an entry at every length, unless its length is given or does not
+    matter.
+
+    Args:
+        config: The study.
+
+    Raises:
+        UnknownName: There is no such strategy, option or entry to start from.
+        StrategyError: A strategy cannot be loaded, or an option is wrong.
+        StudyError: Two entries have one label, or one starts from what it cannot start from.
+    """
+    entries = []
+    for place, given in enumerate(config.strategies):
+        strategy = _found(config, place, given)
+        proposed: Iterable[type[Prompt]] = strategy.proposes
+        sized = any(kind.sized for kind in proposed)
+        if isinstance(config.length, int) or given.length is not None:
+            entries.append(Entry(given, strategy, given.label))
+        elif not sized:
+            # A text has the length that it has, weights have none: one entry for all lengths.
+            entries.append(Entry(given.model_copy(update={"length": 1}), strategy, given.label))
+        else:
+            for length in config.lengths:
+                at = given.model_copy(update={"label": f"{given.label}-{length}", "length": length})
+                entries.append(Entry(at, strategy, given.label))
+    labels = [entry.given.label for entry in entries]
+    if twice := next((label for i, label in enumerate(labels) if label in labels[:i]), None):
+        raise StudyError(
+            f"two rows would be called '{twice}', one of them by the sweep over 'length': give the "
+            "other a label"
+        )
+    return _with_sources(config, entries)
+
+
+def _found(config: StudyConfig, place: int, given: StrategyConfig) -> type[Strategy]:
+    """The strategy of a row, its options checked.
+
+    Raises:
+        UnknownName: There is no such strategy, or it has no such option; with the line of the study
+            file.
+        StrategyError: It cannot be loaded, or an option is wrong; with the line, too.
+    """
+    try:
+        strategy = find_strategy(given.name)
+        check_options(given.name, strategy, given.options)
+    except (StrategyError, UnknownName) as error:
+        option = error.option if isinstance(error, OptionError) else getattr(error, "name", "")
+        error.args = (f"{config.at('strategies', place, given.name, option)}: {error}",)
+        raise
+    return strategy
+
+
+def _with_sources(config: StudyConfig, entries: list[Entry]) -> list[Entry]:
+    """The entries with what they start from, checked.
+
+    Raises:
+        StudyError: An entry starts from itself, also by way of others, or from prompts that its
+            strategy does not start from.
+        UnknownName: There is no such entry.
+    """
+    found = [
+        entry
+        if entry.given.start is None
+        else replace(entry, source=_source(config, entry, entry.given.start.run, entries))
+        for entry in entries
+    ]
+    sources_first(found)
+    return found
+
+
+def _source(config: StudyConfig, entry: Entry, name: str, entries: Sequence[Entry]) -> str:
+    """The label of the entry that another one starts from.
+
+    Raises:
+        StudyError: It cannot start there.
+        UnknownName: There is no such entry.
+    """
+    label, strategy = entry.given.label, entry.given.name
+    named = [
+        other
+        for other in entries
+        if other.given.label == name
+        # In a sweep over lengths, the one of the same length.
+        or (other.family == name and other.given.length == entry.given.length)
+    ]
+    if not named:
+        others = [other.family for other in entries if other != entry]
+        raise UnknownName(f"run of the study, from which '{label}' could start", name, others)
+    source = named[0]
+    if source == entry:
+        raise StudyError(f"'{label}' names itself under 'start': name the run of another row")
+    if not entry.strategy.starts_from:
+        raise StudyError(
+            f"'{label}' cannot start from '{name}': the strategy '{strategy}' starts "
+            "from no other run"
+        )
+    if not entry.strategy.starts_from & source.strategy.proposes:
+        can, has = (
+            ", ".join(sorted(kind.__name__ for kind in kinds))
+            for kinds in (entry.strategy.starts_from, source.strategy.proposes)
+        )
+        raise StudyError(
+            f"'{label}' cannot start from '{name}', whose winner is a {has}: "
+            f"'{strategy}' starts from {can}"
+        )
+    own, other = (each.given.length or config.lengths[0] for each in (entry, source))
+    sized = not any(
+        kind is TextPrompt for kind in source.strategy.proposes
+    )  # the length of texts is known later
+    if sized and own != other:
+        raise StudyError(
+            f"'{label}' has {own} prompt tokens and starts from '{name}', which has "
+            f"{other}: give both the same length"
+        )
+    return source.given.label
+
+
+def sources_first(entries: Sequence[Entry]) -> list[Entry]:
+    """The entries in their order, but each after the one that it starts from.
+
+    Args:
+        entries: All entries of a study.
+
+    Raises:
+        StudyError: Some start from each other in a circle.
+    """
+    by_label = {entry.given.label: entry for entry in entries}
+    ordered: dict[str, Entry] = {}
+    for entry in entries:
+        chain = [entry]
+        while (source := chain[-1].source) is not None and source not in ordered:
+            if by_label[source] in chain:
+                circle = " from ".join(
+                    f"'{each.given.label}'" for each in [*chain, by_label[source]]
+                )
+                raise StudyError(f"runs cannot start from each other in a circle: {circle}")
+            chain.append(by_label[source])
+        ordered |= {each.given.label: each for each in reversed(chain)}
+    return list(ordered.values())

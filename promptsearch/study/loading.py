@@ -1,0 +1,112 @@
+"""The models of a study: the one that prompts are found for, and the one that proposes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+
+from promptsearch.errors import StudyError
+from promptsearch.models import LanguageModel
+from promptsearch.models.endpoint import Endpoint
+from promptsearch.models.protocol import TextModel
+from promptsearch.models.remote import ServedModel
+from promptsearch.models.tokens import Tokens
+from promptsearch.prompts.hard import HardPrompt
+from promptsearch.prompts.text import TextPrompt
+from promptsearch.scoring.scorer import loaded
+from promptsearch.search.proposer import LocalProposing, Proposing, RemoteProposing
+from promptsearch.search.strategy import Access
+from promptsearch.study.entries import Entry
+from promptsearch.study.pools import takes_words, words_of
+from promptsearch.study.settings.model import EndpointConfig
+from promptsearch.study.settings.study import StudyConfig
+from promptsearch.tasks.task import SPLITS, Task
+
+
+def load_model(config: StudyConfig, entries: Sequence[Entry], tasks: Sequence[Task]) -> TextModel:
+    """The study's model, from wherever it is.
+
+    Args:
+        config: The study.
+        entries: Its entries.
+        tasks: Its tasks.
+
+    Raises:
+        ModelError: It cannot be loaded or reached.
+        StudyError: It is behind an endpoint, and a strategy asks for more than that can give, or
+            the words of the pool are not known.
+    """
+    given = config.model
+    if isinstance(given, str):
+        return LanguageModel.load(config.model_source, device=config.device)
+    for entry in entries:
+        if entry.strategy.access is not Access.SCORES or not entry.strategy.proposes <= {
+            HardPrompt,
+            TextPrompt,
+        }:
+            kinds = ", ".join(sorted(kind.__name__ for kind in entry.strategy.proposes))
+            raise StudyError(
+                f"the strategy '{entry.given.label}' needs {entry.strategy.access} of the model "
+                f"and proposes {kinds}; on a model behind an endpoint only those work that need "
+                "scores and propose HardPrompt or TextPrompt, see `promptsearch strategies`"
+            )
+    if given.tokenizer:
+        examples = (
+            each for task in tasks for split in SPLITS for each in task.splits[split].examples
+        )
+        choices = {answer for task in tasks for answer in task.choices or ()}
+        answers = choices | {answer for each in examples for answer in (each.answer, *each.aliases)}
+        return _behind(given, config, answers=sorted(answers))
+    words = words_of(config)
+    if words is None and takes_words(entries):
+        raise StudyError(
+            "the words of a model behind an endpoint are not known: give 'pool' as a list of words "
+            "or {file: PATH}, or the model's 'tokenizer'"
+        )
+    return _behind(given, config, words or [" a"])  # a word that no strategy of the study takes
+
+
+def load_proposer(config: StudyConfig, lm: TextModel, dtype: torch.dtype) -> Proposing:
+    """The model that proposes, in the search's dtype where it is computed here.
+
+    Args:
+        config: The study.
+        lm: The study's own model, which proposes where no other is named.
+        dtype: The dtype of the search.
+    """
+    given = config.proposer
+    if isinstance(given, EndpointConfig):
+        lm = _behind(given, config)
+    elif given.model is not None:
+        lm = LanguageModel.load(config.source(given.model), device=config.device)
+        lm.check()
+    if isinstance(lm, ServedModel):
+        endpoint = replace(lm.endpoint, chat=lm.endpoint.chat or given.chat)
+        return RemoteProposing(endpoint, tokens=lm.tokens, parallel=lm.parallel)
+    return LocalProposing(loaded(lm, "asked").to(dtype), chat=given.chat)
+
+
+def _behind(
+    given: EndpointConfig,
+    config: StudyConfig,
+    words: Sequence[str] = (),
+    answers: Sequence[str] = (),
+) -> ServedModel:
+    """A model behind an endpoint, which will score these answers.
+
+    Without a tokenizer it knows these words.
+    """
+    source = None if given.tokenizer is None else config.source(given.tokenizer)
+    tokens = None if source is None else Tokens.load(source)
+    return ServedModel(
+        Endpoint(
+            given.endpoint, given.model, given.key, given.seconds, given.retries, chat=given.chat
+        ),
+        tokens=tokens,
+        tokenizer=source,
+        words=words,
+        parallel=given.parallel,
+        single=tokens is not None and {len(tokens.encode(answer)) for answer in answers} == {1},
+    )

@@ -1,0 +1,165 @@
+"""A run rehearsed: it searches as it will, with its whole budget, but a stand-in answers.
+
+The stand-in's losses vary as those of a few measured prompts do, so that races drop as many prompts
+as they will. A strategy's own time is its own.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from promptsearch.errors import PromptSearchError
+from promptsearch.prompts.prompt import Prompt
+from promptsearch.prompts.text import TextPrompt
+from promptsearch.records.ledger import Ledger
+from promptsearch.records.log import RunLog
+from promptsearch.scoring.protocol import price_of
+from promptsearch.search.loop import search
+from promptsearch.search.plugins import make_strategy
+from promptsearch.search.ranking import FINALISTS, SELECTED
+from promptsearch.study.arena import Arena
+from promptsearch.study.calibration import Calibration, Speed
+from promptsearch.study.run import Run
+from promptsearch.study.stand_in import StandInProposing, StandInScorer
+
+
+@dataclass(frozen=True)
+class RunForecast:
+    """What the runs of one strategy will take.
+
+    Args:
+        task: Its name.
+        label: The strategy's.
+        runs: Seeds.
+        proposals: Prompts scored in a run's search.
+        price: LM tokens charged to a run, with those of the run that it starts from.
+        computed: LM tokens that go through the model in a run, those of training counted twice.
+        seconds: A run's seconds, without those of a model behind an endpoint.
+        requests: To endpoints, in a run.
+        error: Why the runs will fail; empty where they will not.
+    """
+
+    task: str
+    label: str
+    runs: int
+    proposals: int = 0
+    price: int = 0
+    computed: int = 0
+    seconds: float = 0.0
+    requests: int = 0
+    error: str = ""
+
+
+@dataclass(frozen=True)
+class Rehearsal:
+    """What a rehearsal told.
+
+    Args:
+        forecast: What the runs will take.
+        winner: The prompt that runs which start from this one are rehearsed with; None where the
+            rehearsal failed.
+    """
+
+    forecast: RunForecast
+    winner: Prompt | None = None
+
+
+def rehearse(
+    run: Run,
+    runs: int,
+    calibration: Calibration,
+    seen: set[tuple[int, ...]],
+    start: Rehearsal | None,
+) -> Rehearsal:
+    """Rehearse one run of a strategy.
+
+    Args:
+        run: The run; nothing is written into its folder.
+        runs: How many runs of other seeds will take the same.
+        calibration: The speeds and losses of its arena.
+        seen: What stands before the prompt of examples that were met in earlier rehearsals; grows.
+        start: The rehearsal of the run that it starts from.
+    """
+    failing = partial(RunForecast, run.arena.task.name, run.label, runs)
+    if start and start.winner is None:
+        reason = f"the run that it starts from, '{start.forecast.label}', would fail"
+        return Rehearsal(failing(error=reason))
+    arena, scorer = run.arena, StandInScorer(run, calibration, seen)
+    ledger, log = run.ledger(start.forecast.price if start else 0), _Log(scorer)
+    proposing = run.proposing and StandInProposing(scorer, run.proposing, arena.space)
+    objective = run.objective(
+        scorer, ledger, log=log, proposing=proposing, start=start.winner if start else None
+    )
+    options = {
+        name: value for name, value in run.options.items() if name not in run.strategy.writes
+    }
+    try:
+        strategy = make_strategy(run.name, run.strategy, objective, run.seed, options)
+        search(strategy)
+    except PromptSearchError as error:
+        return Rehearsal(failing(error=str(error)))
+    seconds = log.seconds
+    finalists = [item.prompt for item in objective.finalists()]
+    if not finalists:
+        reason = "no prompt could be scored: give it a larger budget, or shorter prompts"
+        return Rehearsal(failing(error=reason))
+    seconds += _end(arena, finalists, calibration.exact, scorer, ledger)
+    if strategy.training is not None:  # what it is compared with
+        empty = arena.bare.predict([TextPrompt("")], arena.everything("select"))
+        seconds += calibration.exact.seconds(empty.cost)
+    forecast = RunForecast(
+        arena.task.name,
+        run.label,
+        runs,
+        proposals=sum(len(line["prompts"]) for line in log.lines),
+        price=ledger.spent,
+        computed=ledger.computed,
+        seconds=seconds,
+        requests=scorer.requests,
+    )
+    return Rehearsal(forecast, finalists[0])
+
+
+def _end(
+    arena: Arena,
+    finalists: Sequence[Prompt],
+    exact: Speed,
+    scorer: StandInScorer,
+    ledger: Ledger,
+) -> float:
+    """The seconds of a run's end, whose tokens are charged and whose requests are counted.
+
+    The best are scored again in float32, some of them selected among, and one tested.
+    """
+    seconds = 0.0
+    stages = (("search", FINALISTS, arena.scored), ("select", SELECTED, arena.everything("select")))
+    for split, count, ids in (*stages, ("test", 1, arena.everything("test"))):
+        engine, some = arena.exact[split], finalists[:count]
+        prediction = engine.predict(some, ids)
+        if split != "test":
+            lead = int(engine.lead(ids).sum()) if split == "select" else 0
+            ledger.forward += lead + sum(price_of(engine, engine.length(p), ids) for p in some)
+            ledger.computed += prediction.tokens
+        scorer.requests += prediction.requests
+        seconds += exact.seconds(prediction.cost)
+    return seconds
+
+
+class _Log(RunLog):
+    """A log in memory whose clock shows the seconds that the run would take.
+
+    They are the strategy's own time and the time that the engine would take.
+    """
+
+    def __init__(self, scorer: StandInScorer) -> None:
+        super().__init__()
+        self._scorer = scorer
+        self._begin = time.perf_counter()
+
+    @property
+    def seconds(self) -> float:
+        own = time.perf_counter() - self._begin - self._scorer.asked
+        return own + self._scorer.seconds

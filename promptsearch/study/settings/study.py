@@ -1,0 +1,226 @@
+"""A whole study: its models, tasks and strategies, and what holds for all runs."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    AliasChoices,
+    BeforeValidator,
+    ByteSize,
+    Discriminator,
+    Field,
+    PrivateAttr,
+    Tag,
+    field_validator,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
+
+from promptsearch.study.settings.keys import Keys, Name, Seconds, Tokens, Whole, unknown
+from promptsearch.study.settings.lines import Lines
+from promptsearch.study.settings.model import Model, OneProposer, ProposerConfig
+from promptsearch.study.settings.pool import Pool
+from promptsearch.study.settings.strategy import OneStrategy
+from promptsearch.study.settings.task import Metric, OneTask
+
+#: The most seeds, lengths of a sweep, and runs of a sensible study.
+SEEDS, LENGTHS, RUNS = 1_000, 100, 100_000
+DTYPES = ("auto", "float32", "bfloat16")
+
+
+def _seeds(value: Any) -> Any:
+    if isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= SEEDS:
+        return tuple(range(value))
+    whole = isinstance(value, Sequence) and all(
+        isinstance(s, int) and not isinstance(s, bool) and s >= 0 for s in value
+    )
+    if (isinstance(value, int) and value > SEEDS) or (
+        whole and (len(value) > SEEDS or any(s >= 2**32 for s in value))
+    ):
+        raise ValueError(f"at most {SEEDS:,} seeds, each below 2**32")
+    if not whole or not value or len(set(value)) < len(value):
+        raise ValueError(
+            "a number of seeds of at least 1, or a list of different whole numbers of at least 0"
+        )
+    return value
+
+
+Length = Annotated[
+    Annotated[Tokens, Tag("number")]
+    | Annotated[tuple[Tokens, ...], Field(max_length=LENGTHS), Tag("list")],
+    Discriminator(lambda value: "list" if isinstance(value, (list, tuple)) else "number"),
+]
+
+
+class StudyConfig(Keys):
+    """A whole comparison: strategies x tasks x seeds under equal budgets.
+
+    Made by `load_config` from a file or by `parse_config` from a mapping; both say clearly what is
+    wrong. `parse_config(config.model_dump())` gives an equal study.
+    """
+
+    name: Name = Field(
+        "study", description="names the study in its report; left out: the file's name"
+    )
+    model: Model = Field(
+        description=(
+            "a language model: a Hub name, a folder, a .gguf file, smollm2-135m-instruct; or "
+            "{endpoint: URL, model: NAME}"
+        )
+    )
+    tasks: Annotated[
+        tuple[OneTask, ...],
+        BeforeValidator(lambda value: value if isinstance(value, (list, tuple)) else [value]),
+        Field(min_length=1),
+    ] = Field(
+        validation_alias=AliasChoices("task", "tasks"),
+        description="a built-in task's name, or a mapping with data, template, label and splits",
+    )
+    length: Length = Field(
+        5,
+        description=(
+            "prompt tokens where the template does not fix them; a list of numbers runs every "
+            "strategy at each of them, as LABEL-NUMBER"
+        ),
+    )
+    pool: Pool = Field(
+        "words",
+        description=(
+            "the tokens of hard prompts: words (all of the tokenizer's), a number (its most "
+            "frequent words), a list of words, {task: N} (words of the task's own data) or {file: "
+            "PATH}; beside words: "
+            "N, task or file, influence: N leaves those that move the loss most"
+        ),
+    )
+    budget: Whole = Field(
+        description="the LM tokens that each run may spend, a whole number such as 100000"
+    )
+    score_on: Whole = Field(
+        64, description="search examples per evaluation, the same ones for all prompts of a run"
+    )
+    race: bool = Field(
+        False,
+        description=(
+            "whether prompts that are clearly worse than the best are scored on some of these "
+            "examples only"
+        ),
+    )
+    seeds: Annotated[
+        tuple[int, ...], BeforeValidator(_seeds, json_schema_input_type=int | list[int])
+    ] = Field((0,), description="how many seeds (0, 1, ...), or a list of them")
+    proposer: OneProposer = Field(
+        ProposerConfig(),
+        description=(
+            "the model that proposes, for strategies that ask one: a Hub name, a folder, a .gguf "
+            "file, {chat: true}, or {endpoint: URL, model: NAME, key: ENVIRONMENT_VARIABLE}; left "
+            "out: the study's own model"
+        ),
+    )
+    dtype: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto", description="the dtype of the search"
+    )
+    device: str = Field("auto", description="auto, cpu, cuda, cuda:1 or mps")
+    memory: ByteSize | None = Field(
+        None,
+        gt=0,
+        le=2**60,
+        description=(
+            "for keys and values that are computed once, such as 8GB; left out: half of the "
+            "device's memory"
+        ),
+    )
+    max_seconds: Seconds | None = Field(None, description="the most seconds that a run may take")
+    metric: Metric | None = Field(None, description="for all tasks; left out: each task's own")
+    strategies: Annotated[tuple[OneStrategy, ...], Field(min_length=1)] = Field(
+        description="a list of strategies, each a name or {NAME: {OPTION: VALUE}}"
+    )
+
+    _folder: Path = PrivateAttr(default=Path())
+    _lines: Lines = PrivateAttr(default_factory=lambda: Lines("the study"))
+
+    def model_post_init(self, context: Any) -> None:
+        """Remember the folder of the study file and the lines of its keys.
+
+        They are no settings, since a study may be moved.
+        """
+        self._folder = (context or {}).get("folder", Path())
+        self._lines = (context or {}).get("lines", self._lines)
+
+    def at(self, *path: str | int) -> str:
+        """Where a key stands, for messages: the file and the line.
+
+        Args:
+            path: Keys, and places in lists.
+        """
+        return self._lines.at(path)
+
+    @property
+    def folder(self) -> Path:
+        """What relative paths in the study are relative to."""
+        return self._folder
+
+    @property
+    def model_source(self) -> str:
+        """The model as it is to be loaded, see `source`; of an endpoint, its URL."""
+        return self.source(self.model) if isinstance(self.model, str) else self.model.endpoint
+
+    def source(self, name: str) -> str:
+        """A model or tokenizer as it is to be loaded.
+
+        A path that begins with `.` or ends in `.gguf` starts from the study file's folder.
+        """
+        if name.startswith((".", "~")) or name.endswith(".gguf"):
+            return str(
+                (self._folder / Path(name).expanduser()).resolve()
+            )  # never mistaken for a Hub name
+        return name
+
+    @property
+    def lengths(self) -> tuple[int, ...]:
+        """The lengths of a sweep, or the one length."""
+        return self.length if isinstance(self.length, tuple) else (self.length,)
+
+    @field_validator("length")
+    @classmethod
+    def _different_lengths(cls, value: int | tuple[int, ...]) -> int | tuple[int, ...]:
+        if isinstance(value, tuple) and (not value or len(set(value)) < len(value)):
+            raise ValueError("a whole number of at least 1, or a list of different ones")
+        return value
+
+    @field_validator("dtype", mode="before")
+    @classmethod
+    def _known_dtype(cls, value: Any) -> Any:
+        if isinstance(value, str) and value not in DTYPES:
+            raise unknown("dtype", value, DTYPES)
+        return value
+
+    @field_validator("device")
+    @classmethod
+    def _known_device(cls, value: str) -> str:
+        if not re.fullmatch(r"auto|cpu|mps|cuda(:\d{1,3})?", value):
+            raise ValueError("auto, cpu, cuda, cuda:1 or mps")
+        return value
+
+    @model_validator(mode="after")
+    def _different_names(self) -> StudyConfig:
+        for key, names in (
+            ("tasks", [task if isinstance(task, str) else task.name for task in self.tasks]),
+            ("strategies", [strategy.label for strategy in self.strategies]),
+        ):
+            twice = next((name for i, name in enumerate(names) if name in names[:i]), None)
+            if twice is not None:
+                how = "name: NAME" if key == "tasks" else "{NAME: {label: LABEL}}"
+                text = f"two of the {key} are called '{twice}'; tell them apart with {how}."
+                raise PydanticCustomError("same_name", "{text}", {"text": text, "key": key})
+        runs = len(self.tasks) * len(self.strategies) * len(self.lengths) * len(self.seeds)
+        if runs > RUNS:
+            text = (
+                f"this is a study of {runs:,} runs (tasks x strategies x lengths x seeds); "
+                f"expected at most {RUNS:,}."
+            )
+            raise PydanticCustomError("runs", "{text}", {"text": text, "key": "strategies"})
+        return self

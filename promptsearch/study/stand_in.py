@@ -1,0 +1,230 @@
+"""What stands in for the LM and the proposer while a run is rehearsed.
+
+It answers with drawn losses and words, and adds up what the real ones would take.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from promptsearch.models.endpoint import Completion
+from promptsearch.models.weights import ModelWeights
+from promptsearch.prompts.numbers import Numbers, length_of, tensors_of
+from promptsearch.prompts.prompt import Prompt
+from promptsearch.prompts.space import PromptSpace
+from promptsearch.records.scores import Floats, Ids, Scores
+from promptsearch.scoring.protocol import WhiteBox
+from promptsearch.search.proposer import Proposing, RemoteProposing
+from promptsearch.search.strategy import Access
+from promptsearch.study.calibration import Calibration
+from promptsearch.study.run import Run
+
+
+class StandInScorer:
+    """Answers in place of the engine, and adds up what the engine would take.
+
+    Args:
+        run: The run that is rehearsed.
+        calibration: The speeds and losses of its arena.
+        seen: What stands before the prompt of examples that were met, in this run or an earlier
+            one; grows.
+
+    Attributes:
+        seconds: The seconds that the engine would take.
+        requests: The requests that would go to an endpoint.
+        asked: Seconds spent in here.
+    """
+
+    def __init__(self, run: Run, calibration: Calibration, seen: set[tuple[int, ...]]) -> None:
+        engine, split = run.arena.searching, run.arena.task.splits["search"]
+        choices = run.arena.task.choices
+        self._engine = engine
+        self._trains = run.strategy.access is not Access.SCORES
+        self._calibration = calibration
+        self._examples = np.resize(calibration.examples, len(split))
+        self._right = [example.choice for example in split.examples]
+        self._choices = 0 if choices is None else len(choices)
+        self._seen = seen
+        self._steps = 0
+        self.signature = "a rehearsal"
+        # What is known without a pass through the LM is the engine's own.
+        self.length, self.context, self.lead = engine.length, engine.context, engine.lead
+        self.readings, self.fits = engine.readings, engine.fits
+        self.examples, self.encode = engine.examples, engine.encode
+        self.demonstrations = engine.demonstrations
+        self.seconds = self.asked = 0.0
+        self.requests = 0
+
+    @property
+    def white_box(self) -> StandInWhiteBox | None:
+        """The inside of the LM, where the engine has one; its losses are drawn, too."""
+        known = self._engine.white_box
+        return None if known is None else StandInWhiteBox(self, known)
+
+    def score(self, prompts: Sequence[Prompt], examples: Ids) -> Scores:
+        """Drawn losses in nats, and the price and time that the engine predicts for the call."""
+        begin = time.perf_counter()
+        failures = {
+            i: "it is too long for the model"
+            for i, prompt in enumerate(prompts)
+            if not self.fits(prompt)
+        }
+        losses = np.stack([self._losses(prompt) for prompt in prompts])[:, examples]
+        losses[list(failures)] = np.nan
+        computed = 0
+        if good := [prompt for i, prompt in enumerate(prompts) if i not in failures]:
+            prediction = self._engine.predict(good, examples)
+            self.requests += prediction.requests
+            first = self._first(examples) if prediction.sharing == "input" else 0
+            self.seconds += self._calibration.search.seconds(prediction.cost + first)
+            computed = prediction.tokens + first
+        self.asked += time.perf_counter() - begin
+        metric = np.where(np.isnan(losses), np.nan, losses < np.log(2))
+        return Scores(losses, metric, self._table(losses, examples), computed, failures)
+
+    def step(self, numbers: Numbers, examples: Ids, passes: tuple[float, float]) -> Tensor:
+        """What stands in for the loss of a step of training, shape `()`, with some gradient.
+
+        Args:
+            numbers: The numbers of the prompt that is trained.
+            examples: Ids, shape `(examples,)`.
+            passes: What the loss and its gradient cost, in forward passes.
+        """
+        begin = time.perf_counter()
+        tokens = int(self.context(examples).sum()) + len(examples) * length_of(numbers)
+        speed = self._calibration.training
+        assert speed is not None  # only strategies that train are handed a white box
+        work = sum(passes) * tokens
+        self.seconds += speed.seconds(work) + self._calibration.search.token * self._first(examples)
+        self._steps += 1
+        mean = float(self._examples[examples].mean())
+        self.asked += time.perf_counter() - begin
+        # Some gradient: what stands still would be scored once.
+        height = torch.stack([tensor.square().mean() for tensor in tensors_of(numbers)]).sum()
+        return height - height.detach() + mean
+
+    def take(self, tokens: int) -> None:
+        """Add the time of so many tokens of a proposer.
+
+        A token that is written costs as much as one that is read.
+        """
+        self.seconds += self._calibration.search.seconds(tokens)
+
+    def _first(self, examples: Ids) -> int:
+        """Tokens that are kept from now on."""
+        fresh = {lead for e in examples if (lead := self._engine.kept_lead(int(e)))} - self._seen
+        self._seen.update(fresh)
+        return sum(map(len, fresh))
+
+    def _table(self, losses: Floats, examples: Ids) -> Floats | None:
+        """Log-probabilities over the choices; None for text answers.
+
+        The wrong choices share the probability that the right one leaves.
+        """
+        if not self._choices:
+            return None
+        rest = np.log(
+            np.maximum(1e-9, -np.expm1(-np.maximum(losses, 1e-9))) / max(1, self._choices - 1)
+        )
+        table = np.repeat(rest[..., None], self._choices, axis=2)
+        for column, example in enumerate(examples):
+            table[:, column, self._right[example]] = -losses[:, column]
+        return table
+
+    def _losses(self, prompt: Prompt) -> Floats:
+        """The losses of a prompt on all examples; a hard prompt has the same ones each time.
+
+        The losses of a trained prompt fall with each step of training, if it is any good.
+        """
+        rng = np.random.default_rng(int(prompt.key, 16))
+        calibration = self._calibration
+        if prompt.trained and self._trains:
+            return self._examples * (1 + 1 / (1 + self._steps))
+        mean = rng.normal(0, calibration.means.std(ddof=1))
+        drawn = self._examples + mean + rng.normal(0, calibration.residual, len(self._examples))
+        losses: Floats = np.maximum(1e-6, drawn)
+        return losses
+
+
+class StandInWhiteBox:
+    """The inside of the LM, but for the losses: those come from the stand-in.
+
+    Args:
+        standin: The run's stand-in.
+        known: The white box that it stands for.
+    """
+
+    def __init__(self, standin: StandInScorer, known: WhiteBox) -> None:
+        self._standin, self._known = standin, known
+        self.passes, self.keys_values = known.passes, known.keys_values
+
+    @property
+    def embeddings(self) -> Tensor:
+        """The LM's own, shape `(vocabulary, width)`."""
+        return self._known.embeddings
+
+    @property
+    def prefix_shape(self) -> tuple[int, ...]:
+        """The shape of one token of a prefix."""
+        return self._known.prefix_shape
+
+    @property
+    def gated_shape(self) -> tuple[int, int, int]:
+        """The number of layers, heads and the width that gated prompts have."""
+        return self._known.gated_shape
+
+    @property
+    def weights(self) -> ModelWeights:
+        """The LM's own weights."""
+        return self._known.weights
+
+    def loss(self, numbers: Numbers, examples: Ids) -> Tensor:
+        """The mean loss of these examples, with some gradient in the numbers."""
+        return self._standin.step(numbers, examples, self.passes(numbers))
+
+
+class StandInProposing:
+    """Writes words of the pool in place of a proposer, and adds up what a local one would take.
+
+    Args:
+        scorer: What stands in for the run's engine, and keeps the sums.
+        proposing: The proposer that it stands for, which knows what requests cost.
+        space: The space that has the pool.
+    """
+
+    #: Words of an answer: an instruction of one line.
+    WORDS = 12
+
+    def __init__(self, scorer: StandInScorer, proposing: Proposing, space: PromptSpace) -> None:
+        self._scorer, self._proposing, self._space = scorer, proposing, space
+
+    def most(self, request: str) -> int:
+        """The tokens that a request costs, as the real proposer counts them."""
+        return self._proposing.most(request)
+
+    def complete(
+        self,
+        requests: Sequence[str],
+        *,
+        max_tokens: int,
+        temperature: float,
+        seeds: Sequence[int],
+        stop: Sequence[str],
+    ) -> list[Completion]:
+        """A line of words of the pool for each request."""
+        completions = []
+        for request, seed in zip(requests, seeds, strict=True):
+            rng = np.random.default_rng(seed)
+            ids = rng.choice(self._space.pool, size=min(self.WORDS, max_tokens - 1))
+            text = self._space.decode(ids.tolist()).strip()
+            completions.append(Completion(text, self.most(request), len(ids) + 1))
+        if isinstance(self._proposing, RemoteProposing):
+            self._scorer.requests += len(completions)  # how long they take is not known
+        else:
+            self._scorer.take(sum(each.tokens_in + each.tokens_out for each in completions))
+        return completions
