@@ -74,7 +74,7 @@ def short_signature(study: StudyRecord, task: str, budget: int | None) -> str:
 
 
 def run_signature(study: StudyRecord, run: RunRecord) -> str:
-    """The short form of a finished run: as it was recorded, or made of the record where it is empty.
+    """The short form of a finished run, as recorded; made of the record where that is empty.
 
     Args:
         study: The run's study.
