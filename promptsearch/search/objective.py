@@ -92,6 +92,8 @@ class Objective:
 
         Raises:
             BudgetExhausted: The two passes cost more than is left.
+            StrategyError: The strategy's `access` is scores only, or nothing but scores comes from
+                the model.
         """
         books = books_of(self)
         white_box, ids = books.inside("gradients"), np.array(examples, dtype=np.int64)
@@ -116,6 +118,8 @@ class Objective:
 
         Raises:
             BudgetExhausted: The forward and the backward pass cost more than is left.
+            StrategyError: The strategy's `access` is scores only, or nothing but scores comes from
+                the model.
         """
         books = books_of(self)
         books.space.check(prompt := HardPrompt(prompt.ids))
@@ -139,6 +143,8 @@ class Objective:
 
         Raises:
             BudgetExhausted: The tokens cost more than is left.
+            StrategyError: The strategy's `access` is scores only, or nothing but scores comes from
+                the model.
         """
         books, ids = books_of(self), [int(i) for i in ids]
         white_box = books.inside("keys and values")
@@ -267,7 +273,12 @@ class Objective:
 
     @property
     def weights(self) -> ModelWeights:
-        """The LM's weights in float32, each copied when asked for, and what they belong to."""
+        """The LM's weights in float32, each copied when asked for, and what they belong to.
+
+        Raises:
+            StrategyError: The strategy's `access` is scores only, or nothing but scores comes from
+                the model.
+        """
         known = books_of(self).inside("weights").weights
         return replace(
             known,

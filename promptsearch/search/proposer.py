@@ -54,20 +54,10 @@ class Proposing(Protocol):
         """
 
 
-class Proposer:
-    """What a strategy reaches as `objective.proposer`.
+class Writer(Protocol):
+    """What a strategy asks for texts: `objective.proposer`."""
 
-    Args:
-        model: The model that proposes; None where there is none.
-        ledger: The run's ledger.
-        log: The log of the proposer's calls.
-        reserve: Returns the number of tokens that must remain after a call.
-    """
-
-    def __init__(
-        self, model: Proposing | None, ledger: Ledger, log: ProposalLog, reserve: Callable[[], int]
-    ) -> None:
-        self._model, self._ledger, self._log, self._reserve = model, ledger, log, reserve
+    __slots__ = ()
 
     def generate(
         self,
@@ -95,6 +85,33 @@ class Proposer:
             BudgetExhausted: Less is left than the call may cost at most.
             StrategyError: There is nothing to answer, or no model to do so.
         """
+
+
+class Proposer(Writer):
+    """Has texts written by a model, charges the run for them, and reads them back after a kill.
+
+    Args:
+        model: The model that proposes; None where there is none.
+        ledger: The run's ledger.
+        log: The log of the proposer's calls.
+        reserve: Returns the number of tokens that must remain after a call.
+    """
+
+    def __init__(
+        self, model: Proposing | None, ledger: Ledger, log: ProposalLog, reserve: Callable[[], int]
+    ) -> None:
+        self._model, self._ledger, self._log, self._reserve = model, ledger, log, reserve
+
+    def generate(
+        self,
+        requests: Sequence[str],
+        *,
+        seed: int,
+        max_tokens: int,
+        temperature: float = 1.0,
+        stop: Sequence[str] = (),
+    ) -> list[str]:
+        """See `Writer`."""
         if not requests or max_tokens < 1 or temperature < 0:
             raise StrategyError(
                 "expected requests, at least one token to write and a temperature of at least 0, "

@@ -78,9 +78,12 @@ class StrategyConformance:
             )
 
     def test_proposes_what_it_says(self) -> None:
-        """Only the kinds of `proposes`; hard prompts from the pool, finite numbers."""
+        """Only the kinds of `proposes`, with no more than `access`; pool tokens, finite numbers."""
         scorer = PlantedScorer("separable")
-        strategy = self._make(scorer.objective(scorer.budget(self.few)))
+        objective = scorer.objective(
+            scorer.budget(self.few), white_box=self.strategy.access is not Access.SCORES
+        )
+        strategy = self._make(objective)
         asked = _spy(strategy)
         loop.search(strategy)
         assert asked, f"{self._name} proposed nothing"

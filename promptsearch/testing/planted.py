@@ -106,16 +106,18 @@ class PlantedScorer:
         reserve: Callable[[int, int], int] = lambda length, prompts: 0,
         finalists: int = FINALISTS,
         proposing: Proposing | None = None,
+        white_box: bool = True,
     ) -> Objective:
         """A fresh objective on these examples.
 
         Args:
             budget: LM tokens; None for no limit.
-            log: As for `Objective`, like `cache` and `reserve`.
+            log: As for `Books`, like `cache`, `reserve` and `white_box`.
             cache: Scores of earlier runs.
             reserve: Prompt length and number of prompts -> tokens set aside for selection.
             finalists: How many of the best prompts are kept.
             proposing: What proposes; left out: `PlantedProposing`.
+            white_box: Whether the strategy is handed the white box.
         """
         return Objective(
             self,
@@ -128,6 +130,7 @@ class PlantedScorer:
             reserve=reserve,
             finalists=finalists,
             proposing=proposing or PlantedProposing(self.space),
+            white_box=white_box,
         )
 
     def budget(self, evaluations: int) -> int:
