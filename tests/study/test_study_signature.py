@@ -3,12 +3,15 @@
 import json
 from dataclasses import replace
 
+import pandas as pd
 import pytest
 
 from promptsearch import compare, load_prompt
 from promptsearch.export import export_run, verify
 from promptsearch.records.signature import run_signature, signature
+from promptsearch.report import load_results
 from promptsearch.report.frame import run_table
+from promptsearch.report.slim import write_slim_record
 
 HALF = {"budget": 4_500}
 STRATEGIES = [
@@ -32,6 +35,16 @@ def test_a_run_has_one_line_in_its_record_its_table_and_its_export(study):
         assert run.signature == column[run.label] == saved.about["signature"]
     told = json.loads((study.folder / "study.json").read_text())["signature"]
     assert told == signature(study.study) and "|seeds:0|" in told
+
+
+def test_a_slim_record_keeps_it(study, tmp_path):
+    write_slim_record(study.folder, tmp_path / "slim")
+    frame = pd.read_csv(tmp_path / "slim" / "runs.csv").set_index("label")
+    assert {run.label: run.signature for run in study.runs} == frame["signature"].to_dict()
+    again = load_results(tmp_path / "slim")
+    assert again.study == study.study and [r.signature for r in again.runs] == [
+        r.signature for r in study.runs
+    ]
 
 
 def test_it_names_the_whole_bill_that_the_winner_could_have(study):
