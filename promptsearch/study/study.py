@@ -42,7 +42,7 @@ from promptsearch.records.load import (
     load_run,
     load_study,
 )
-from promptsearch.records.provenance import machine, own_version, versions
+from promptsearch.records.provenance import commit, machine, own_version, versions
 from promptsearch.records.run import (
     BeginningRecord,
     BegunRecord,
@@ -195,6 +195,7 @@ class Study:
         return StudyRecord(
             name=config.name,
             version=own_version(),
+            commit=commit(),
             settings=config.model_dump(mode="json"),
             model=ModelRecord(
                 name=lm.name,
@@ -519,6 +520,7 @@ def _extended(before: StudyRecord, now: StudyRecord) -> StudyRecord:
         seeds=seeds,
         tasks={**known, **{name: task for name, task in now.tasks.items() if name not in known}},
         settings=now.settings | grown,
+        commit=before.commit,
         machine=before.machine,
         versions=before.versions,
         memory=before.memory,
