@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEMO := runs/demo
 
-.PHONY: help demo test lint fast docs attack clean
+.PHONY: help demo test lint fast docs tables attack clean
 
 help:
 	@echo "make demo   install into $(VENV), fetch a small language model, compare hard and soft prompts, write $(DEMO)/report.html"
@@ -12,6 +12,7 @@ help:
 	@echo "make lint   the same, lint and types only"
 	@echo "make fast   the quick half of the tests"
 	@echo "make docs   install into $(VENV), then build the documentation into docs/_build/html"
+	@echo "make tables score two spaces of 19,683 prompts whole, into runs/ (about 10 minutes each)"
 	@echo "make attack try hostile files, folders, servers, plug-ins and kills (about 40 minutes); counts in results/reliability"
 	@echo "make clean  remove $(VENV) and $(DEMO)"
 
@@ -36,6 +37,11 @@ docs: $(VENV)/.installed-docs
 	$(BIN)/python docs/generate.py --check
 	$(BIN)/sphinx-build -W --keep-going -q -b html docs docs/_build/html
 	@echo "The documentation lies in docs/_build/html/index.html"
+
+tables: $(VENV)/.installed
+	for name in exhaustive-reviews exhaustive-frequent; do \
+		OMP_NUM_THREADS=1 $(BIN)/promptsearch compare examples/$$name.yaml --out runs/$$name || exit 1; \
+	done
 
 attack: $(VENV)/.installed-dev
 	$(BIN)/python -m attack --out results/reliability

@@ -42,7 +42,7 @@ ROWS: tuple[dict[str, Any], ...] = (
     {"llm_proposed": {"batch": 2, "longest": 8, "examples": 2}},
     {"lora": {}},
     {"manual": {"prompts": ["The", "A movie"]}},
-    {"nearest_tokens": {}},
+    {"nearest_tokens": {"start": {"run": "prompt_tuning"}}},
     {"optuna": {}},
     {"p_tuning": {}},
     {"p_tuning_lm": {}},
@@ -60,13 +60,14 @@ KILLS = 3
 def study(lab: Lab, number: int) -> dict[str, Any]:
     """The study of a row."""
     row = ROWS[number % len(ROWS)]
+    source = next(iter(row.values())).get("start", {}).get("run")
     budget = {"llm_proposed": 12_000, "llm_evolution": 12_000, "exemplars": 6000}.get(
         next(iter(row)), 3000
     )
     return lab.study(
         budget=budget,
         pool=20 if "exhaustive" in row else "words",
-        strategies=[row],
+        strategies=[*([{source: {}}] if source else []), row],
         length=1 if "exhaustive" in row else 2,
     )
 
@@ -107,6 +108,7 @@ def killed(rng: random.Random, lab: Lab, number: int) -> Case:
             signals.append([])
             told.append(f"{event} {at}")
     row = ROWS[number % len(ROWS)]
+    source = next(iter(row.values())).get("start", {}).get("run")
     same = differs(right)
 
     def judge(folder: Path, ran: Sequence[Ran]) -> str | None:

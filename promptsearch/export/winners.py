@@ -81,8 +81,8 @@ def unpack_winner(run: Path, folder: Path) -> bool:
     if found is None:
         raise PromptError(
             f"{shown(path)} does not hold the winner of {name}: it keeps words, and numbers of up "
-            f"to {LARGEST >> 10} KiB. To have it, run {shown(path.with_name('study.yaml'))} again "
-            "into another folder"
+            f"to {LARGEST >> 10} KiB. To have it, make the study again, with another folder as "
+            "--out; slim.json beside it has the command"
         )
     _, told, numbers = found
     write_json(folder / PROMPT, told)

@@ -1,12 +1,16 @@
-"""How a result was made: versions and machine."""
+"""How a result was made: commit, versions and machine."""
 
 from __future__ import annotations
 
+import json
 import os
 import platform
-from importlib.metadata import PackageNotFoundError, version
+import subprocess
+from importlib.metadata import PackageNotFoundError, distribution, version
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 import torch
 
@@ -19,6 +23,17 @@ def own_version() -> str:
         return version("promptsearch-kit")
     except PackageNotFoundError:
         return "0+unknown"
+
+
+def commit() -> str | None:
+    """The commit that this library runs from, where it is installed from a checkout; else None."""
+    try:
+        told = distribution("promptsearch-kit").read_text("direct_url.json") or "{}"
+        folder = url2pathname(urlsplit(json.loads(told).get("url", "")).path)
+        asked = ["git", "-C", folder, "rev-parse", "HEAD"]
+        return subprocess.run(asked, capture_output=True, text=True, check=True).stdout.strip()
+    except (PackageNotFoundError, ValueError, OSError, subprocess.SubprocessError):
+        return None
 
 
 def versions() -> dict[str, str]:

@@ -220,6 +220,7 @@ def _parquet(columns: Mapping[str, list[Any]], kinds: Sequence[tuple[str, Any]])
         buffer,
         compression="zstd",
         compression_level=19,
+        use_dictionary=[name for name, kind in kinds if kind == pa.string()],
     )
     return buffer.getvalue()
 

@@ -98,6 +98,7 @@ class StudyRecord:
     Args:
         name: The study's name.
         version: The version of promptsearch.
+        commit: Its commit, where it ran from a checkout; else None.
         settings: The resolved study file.
         model: The LM.
         dtype: The dtype of the search.
@@ -119,6 +120,7 @@ class StudyRecord:
 
     name: str
     version: str
+    commit: str | None
     settings: dict[str, Any]
     model: ModelRecord
     dtype: str

@@ -11,7 +11,7 @@ from typing import Any
 from promptsearch.errors import RecordError, StudyError
 from promptsearch.files import exists, shown
 from promptsearch.records.load import RUN, STUDY, load_study
-from promptsearch.records.provenance import machine, own_version, versions
+from promptsearch.records.provenance import commit, machine, own_version, versions
 from promptsearch.records.sealed import write_record
 from promptsearch.records.signature import signature
 from promptsearch.records.study import ModelRecord, SplitRecord, StudyRecord, TaskRecord
@@ -80,6 +80,7 @@ def _about(prepared: Prepared) -> StudyRecord:
     return StudyRecord(
         name=config.name,
         version=own_version(),
+        commit=commit(),
         settings=config.model_dump(mode="json"),
         model=ModelRecord(
             name=lm.name,
@@ -151,6 +152,7 @@ def _extended(before: StudyRecord, now: StudyRecord) -> StudyRecord:
         seeds=seeds,
         tasks={**known, **{name: task for name, task in now.tasks.items() if name not in known}},
         settings=now.settings | grown,
+        commit=before.commit,
         machine=before.machine,
         versions=before.versions,
         memory=before.memory,

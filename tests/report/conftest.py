@@ -72,6 +72,7 @@ class FakeStudy:
         self.study = {
             "name": name,
             "version": "0.1.0",
+            "commit": None,
             "settings": {
                 "name": name,
                 "model": "smollm2-135m-instruct",

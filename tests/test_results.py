@@ -1,0 +1,53 @@
+"""What is kept of the reference studies is small, whole, and makes its reports again."""
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from promptsearch.export import load_prompt
+from promptsearch.records.load import load_results
+from promptsearch.records.slim import SLIM
+from promptsearch.report.markdown import to_markdown
+
+RESULTS = Path(__file__).parent.parent / "results"
+STUDIES = sorted(path.parent.name for path in RESULTS.glob(f"*/{SLIM}"))
+
+pytestmark = pytest.mark.skipif(
+    shutil.which("git") is None or not (RESULTS.parent / ".git").exists(),
+    reason="what is kept is what git tracks",
+)
+
+
+def kept():
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "results"], cwd=RESULTS.parent, capture_output=True, check=True
+    )
+    paths = [RESULTS.parent / name for name in listed.stdout.decode().split("\0") if name]
+    return [path for path in paths if path.exists()]
+
+
+def test_it_is_small():
+    sizes = {path: path.stat().st_size for path in kept()}
+    assert sum(sizes.values()) <= 6_000_000
+    assert [path for path, size in sizes.items() if size > 1_000_000] == []
+
+
+def test_every_study_is_a_slim_record_of_eight_files():
+    assert len(STUDIES) == 9
+    files = kept()
+    for name in STUDIES:
+        assert len([path for path in files if (RESULTS / name) in path.parents]) == 8
+    assert [path for path in files if path.name == "result.json"] == []
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_the_report_is_made_of_the_record_to_the_byte(name):
+    made = to_markdown(load_results(RESULTS / name))
+    assert made.encode() == (RESULTS / name / "report.md").read_bytes()
+
+
+def test_the_winners_that_the_docs_name_can_be_loaded():
+    found = load_prompt(RESULTS / "movie-reviews" / "movie-reviews" / "p_tuning" / "seed0")
+    assert found.prompt.key == "337a79429aaa24347aa0" and found.about["task"] == "movie-reviews"
