@@ -23,7 +23,7 @@ test: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --cov --cov-report=term:skip-covered
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist worksteal --cov --cov-report=term:skip-covered
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
@@ -31,7 +31,7 @@ lint: $(VENV)/.installed-dev
 	$(BIN)/mypy
 
 fast: $(VENV)/.installed-dev
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 -q tests/plain tests/tasks tests/report tests/prompts tests/test_readme.py tests/test_imports.py
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist worksteal -q tests/plain tests/tasks tests/report tests/prompts tests/test_readme.py tests/test_imports.py
 
 docs: $(VENV)/.installed-docs
 	$(BIN)/python docs/generate.py --check

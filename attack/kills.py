@@ -108,7 +108,6 @@ def killed(rng: random.Random, lab: Lab, number: int) -> Case:
             signals.append([])
             told.append(f"{event} {at}")
     row = ROWS[number % len(ROWS)]
-    source = next(iter(row.values())).get("start", {}).get("run")
     same = differs(right)
 
     def judge(folder: Path, ran: Sequence[Ran]) -> str | None:

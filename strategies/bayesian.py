@@ -75,7 +75,7 @@ class Bayesian(Strategy):
         self._count = max(1, round(examples * len(objective.scored)))
         # Places in `score_on` of the few examples on which later prompts are scored first.
         self._few: NDArray[np.int64] | None = None
-        self._vectors = directions(objective)
+        self.vectors = directions(objective)
         # Indices into the pool -> mean loss on the few examples; +inf where scoring failed.
         self._seen: dict[tuple[int, ...], float] = {}
         self._whole: set[tuple[int, ...]] = set()  # scored on all examples
@@ -130,11 +130,11 @@ class Bayesian(Strategy):
         best = sorted(known, key=self._seen.__getitem__)[:_MOST]
         rows, losses = np.array(best), np.log(np.maximum([self._seen[row] for row in best], 1e-6))
         if self._process is None or len(rows) > _GROWTH * self._process.size:
-            self._process = fit(rows, losses, self._vectors)
+            self._process = fit(rows, losses, self.vectors)
         among = np.array(self._among(best[: self._batch]))
         if not len(among):
             return []
-        mean, deviation = self._process.predict(rows, losses, among, self._vectors)
+        mean, deviation = self._process.predict(rows, losses, among, self.vectors)
         improvement = expected_improvement(mean, deviation, in_deviations(losses).min())
         return apart(among[np.argsort(-improvement, kind="stable")], self._batch)
 

@@ -76,10 +76,10 @@ class Bdpl(Strategy):
         chosen = [self._rng.permutation(pool)[:candidates] for _ in range(length)]
         #: The logit of each position and token, shape `(length, pool)`: minus infinity, for good,
         #: where the token is no candidate.
-        self._logits: Floats = np.full((length, pool), -np.inf)
-        self._logits[np.arange(length)[:, None], chosen] = 0.0
+        self.logits: Floats = np.full((length, pool), -np.inf)
+        self.logits[np.arange(length)[:, None], chosen] = 0.0
         self._scored: set[Row] = set()
-        self._rows: list[Row] = []
+        self.rows: list[Row] = []
 
     def ask(self) -> Sequence[Prompt]:
         """The most probable prompt and draws, `batch` in all that were not scored before.
@@ -90,7 +90,7 @@ class Bdpl(Strategy):
         if len(self._scored) == space.size:
             return []
         # Before the first step all prompts are equally probable.
-        best = [_row(self._logits.argmax(1))] if self._scored else []
+        best = [_row(self.logits.argmax(1))] if self._scored else []
         fresh = dict.fromkeys(row for row in best if row not in self._scored)
         for _ in range(_TRIES):
             drawn = (row for row in self._draw(self._batch) if row not in self._scored)
@@ -101,15 +101,15 @@ class Bdpl(Strategy):
         while not fresh:
             row = _row(self._rng.integers(len(space.pool), size=space.length))
             fresh.update({} if row in self._scored else {row: None})
-        self._rows = list(fresh)[: self._batch]
-        return [space.prompt(row) for row in self._rows]
+        self.rows = list(fresh)[: self._batch]
+        return [space.prompt(row) for row in self.rows]
 
     def tell(self, prompts: Sequence[Prompt], evaluation: Evaluation) -> None:
         """Make one step of the policy gradient.
 
         A failed prompt is taken to be as bad as the worst one that did not fail.
         """
-        self._scored.update(self._rows)
+        self._scored.update(self.rows)
         values = evaluation.values
         good = values[np.isfinite(values)]
         if not len(good):
@@ -118,10 +118,10 @@ class Bdpl(Strategy):
         deviation = losses.std()
         if deviation > 0:  # at least two prompts, and not all alike
             worse = (losses - losses.mean()) / deviation
-            descend(self._logits, self._rows, worse, self._rate)
+            descend(self.logits, self.rows, worse, self._rate)
 
     def _draw(self, count: int) -> list[Row]:
-        chances = probabilities(self._logits, self._explore)
+        chances = probabilities(self.logits, self._explore)
         tokens = [self._rng.choice(len(p), size=count, p=p) for p in chances]
         return [_row(row) for row in np.transpose(tokens)]
 

@@ -83,7 +83,7 @@ class Genetic(Strategy):
         self._tournament, self._immigrants, self._near = tournament, immigrants, neighbours
         if neighbours:
             objective.space.neighbours([], neighbours)  # a model without embeddings says so now
-        self._members: list[Member] = []  # best first
+        self.members: list[Member] = []  # best first
         self._scored: set[Ids] = set()
         self._asked: list[Ids] = []
 
@@ -103,15 +103,15 @@ class Genetic(Strategy):
     def tell(self, prompts: Sequence[Prompt], evaluation: Evaluation) -> None:
         """Let the best of old and new survive."""
         born = list(map(Member, evaluation.values.tolist(), self._asked))
-        self._members = survivors(born, self._members, self._size)
+        self.members = survivors(born, self.members, self._size)
         self._scored.update(self._asked)
 
     def _new(self, siblings: dict[Ids, None]) -> Ids:
         """A prompt that was not scored and is not among its siblings of the same generation."""
-        if len(self._members) >= 2 and self._rng.random() >= self._immigrants:
+        if len(self.members) >= 2 and self._rng.random() >= self._immigrants:
             for _ in range(_TRIES):
-                crossed = uniform_crossover(*self._parents(), self._rng)
-                child = mutation(crossed, self._other, self._rng)
+                crossed = uniform_crossover(*self.parents(), self._rng)
+                child = mutation(crossed, self.other, self._rng)
                 if child not in self._scored and child not in siblings:
                     return child
         while True:
@@ -119,13 +119,13 @@ class Genetic(Strategy):
             if prompt.ids not in self._scored and prompt.ids not in siblings:
                 return prompt.ids
 
-    def _parents(self) -> tuple[Ids, Ids]:
+    def parents(self) -> tuple[Ids, Ids]:
         """The winners of two tournaments, never the same member twice."""
-        mother = tournament(self._members, self._tournament, self._rng)
-        others = [member for member in self._members if member is not mother]
+        mother = tournament(self.members, self._tournament, self._rng)
+        others = [member for member in self.members if member is not mother]
         return mother.ids, tournament(others, self._tournament, self._rng).ids
 
-    def _other(self, token: int) -> int:
+    def other(self, token: int) -> int:
         """Any token of the pool, or one of the nearest."""
         pool = self.objective.space.pool
         if self._near and len(pool) > 1:

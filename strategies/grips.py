@@ -100,10 +100,10 @@ class Grips(Strategy):
             patience,
         )
         self._substitute, self._entropy, self._annealing = substitute, entropy, annealing
-        self._walks = 0
-        self._base: str | None = None  # None: a walk begins
-        self._value = math.inf  # of the base, nats
-        self._step = self._vain = 0
+        self.walks = 0
+        self.base: str | None = None  # None: a walk begins
+        self.value = math.inf  # of the base, nats
+        self.step = self._vain = 0
         self._deleted: list[str] = []  # phrases that the walk has taken out
         self._cuts: dict[str, list[str]] = {}  # what was deleted to make a candidate
         self._known: dict[str, float] = {}  # text -> what it is ranked by, +inf for failures, nats
@@ -119,47 +119,47 @@ class Grips(Strategy):
     def ask(self) -> Sequence[Prompt]:
         """An instruction to start from, or edits of the present one."""
         for _ in range(_TRIES):  # where nothing new can be made of an instruction, the walk ends
-            if self._base is None:
+            if self.base is None:
                 self._begin()
-            assert self._base is not None
-            if self._base not in self._known:
-                return [TextPrompt(self._base)]
-            if self._value < math.inf and (fresh := self._candidates(self._base)):
+            assert self.base is not None
+            if self.base not in self._known:
+                return [TextPrompt(self.base)]
+            if self.value < math.inf and (fresh := self._candidates(self.base)):
                 return [TextPrompt(text) for text in fresh]
-            self._base = None
+            self.base = None
         return []
 
     def tell(self, prompts: Sequence[Prompt], evaluation: Evaluation) -> None:
         """Go on from the best candidate, if it is better."""
         texts = [prompt.texts[0] for prompt in TextPrompt.among(prompts)]
-        values = self._criterion(evaluation)
+        values = self.criterion(evaluation)
         self._known.update(zip(texts, values, strict=True))
         best = int(np.argmin(values))
-        if texts[0] == self._base:
-            self._value = values[0]
+        if texts[0] == self.base:
+            self.value = values[0]
             return
-        self._step += 1
-        if self._takes(values[best]):
-            self._vain = 0 if values[best] < self._value else self._vain + 1
-            self._base, self._value = texts[best], values[best]
+        self.step += 1
+        if self.takes(values[best]):
+            self._vain = 0 if values[best] < self.value else self._vain + 1
+            self.base, self.value = texts[best], values[best]
             self._deleted += self._cuts[texts[best]]
         else:
             self._vain += 1
         if self._vain >= self._patience:
-            self._base = None
+            self.base = None
 
     def _begin(self) -> None:
         """Begin a new walk."""
         if self._prompts:
-            self._base = self._prompts[self._walks % len(self._prompts)]
+            self.base = self._prompts[self.walks % len(self._prompts)]
         else:
-            self._base = " ".join(self._word() for _ in range(self.objective.space.length))
-        self._value = self._known.get(self._base, math.inf)
-        self._walks += 1
-        self._step = self._vain = 0
+            self.base = " ".join(self._word() for _ in range(self.objective.space.length))
+        self.value = self._known.get(self.base, math.inf)
+        self.walks += 1
+        self.step = self._vain = 0
         self._deleted = []
 
-    def _criterion(self, evaluation: Evaluation) -> list[float]:
+    def criterion(self, evaluation: Evaluation) -> list[float]:
         """What to rank by, in nats: loss minus weighted entropy of the predictions (section 3)."""
         if not self._entropy or evaluation.choices is None:
             return [float(value) for value in evaluation.values]
@@ -173,13 +173,14 @@ class Grips(Strategy):
             found.append(float(value) + self._entropy * float((shares * np.log(shares)).sum()))
         return found
 
-    def _takes(self, value: float) -> bool:
-        worse = value - self._value
+    def takes(self, value: float) -> bool:
+        """Whether to go on from this value: always if it is better, else by chance (annealing)."""
+        worse = value - self.value
         if worse < 0 or not self._annealing or not math.isfinite(value):
             return worse < 0
         return bool(
             self._rng.random()
-            < math.exp(-worse / (self._annealing * math.exp(-self._step / _COOLING)))
+            < math.exp(-worse / (self._annealing * math.exp(-self.step / _COOLING)))
         )
 
     def _candidates(self, base: str) -> list[str]:

@@ -32,7 +32,7 @@ from promptsearch.search.objective import FINALISTS, FREE_PROPOSALS, Objective
 from promptsearch.testing.planted import PlantedScorer
 
 PROMPTS = list(itertools.product(range(4), repeat=2))  # indices into a pool of 4
-SETTINGS = settings(max_examples=60, deadline=None)
+SETTINGS = settings(max_examples=40, deadline=None)
 
 
 class Counting(PlantedScorer):

@@ -176,7 +176,7 @@ class Closed(PlantedScorer):
 
 def test_without_embeddings_tokens_are_the_same_or_not():
     objective = Closed("separable").objective(None)
-    vectors = Bayesian(objective, seed=0)._vectors
+    vectors = Bayesian(objective, seed=0).vectors
     assert vectors.shape == (len(objective.space.pool), 0)
     rng = np.random.default_rng(4)
     rows = np.unique(rows_of(rng, 40), axis=0)

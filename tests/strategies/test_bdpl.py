@@ -35,7 +35,7 @@ def run(scorer, evaluations, asked=None, **options):
     ask = strategy.ask
 
     def listen():
-        best = scorer.space.prompt(strategy._logits.argmax(1))
+        best = scorer.space.prompt(strategy.logits.argmax(1))
         prompts = ask()
         if asked is not None:
             asked.append((best, prompts, [prompt.key for prompt in prompts]))
@@ -72,13 +72,13 @@ def test_a_step_is_the_gradient_that_autograd_finds():
 def test_zero_probability_gives_no_infinite_gradient():
     objective = planted_objective(pool=7, length=3, budget=None)
     strategy = Bdpl(objective, seed=0, explore=0.0)
-    strategy._logits[:, 0] = 2_000.0  # in floating point all other tokens have the probability 0
-    assert (probabilities(strategy._logits, 0.0)[:, 1:] == 0).all()
-    strategy._rows = [(0, 0, 0), (1, 2, 3)]
-    prompts = [objective.space.prompt(row) for row in strategy._rows]
+    strategy.logits[:, 0] = 2_000.0  # in floating point all other tokens have the probability 0
+    assert (probabilities(strategy.logits, 0.0)[:, 1:] == 0).all()
+    strategy.rows = [(0, 0, 0), (1, 2, 3)]
+    prompts = [objective.space.prompt(row) for row in strategy.rows]
     strategy.tell(prompts, objective.evaluate(prompts))
-    assert np.isfinite(strategy._logits).all() and np.abs(strategy._logits[:, 1:]).max() < 100
-    assert strategy._logits[0, 1] != 0  # and the token that was drawn all the same is learned from
+    assert np.isfinite(strategy.logits).all() and np.abs(strategy.logits[:, 1:]).max() < 100
+    assert strategy.logits[0, 1] != 0  # and the token that was drawn all the same is learned from
     assert strategy.ask()
 
 
@@ -112,7 +112,7 @@ def test_the_winner_is_the_best_that_was_scored_and_not_the_last_iterate():
         objective, strategy = run(scorer, 100)
         known = scored(objective)
         assert objective.ranking[0].value == pytest.approx(min(known.values()))
-        last = scorer.space.prompt(strategy._logits.argmax(1))
+        last = scorer.space.prompt(strategy.logits.argmax(1))
         last_was_worse += (
             scorer.objective().evaluate([last]).values[0] > objective.ranking[0].value + 1e-6
         )
@@ -126,21 +126,21 @@ def test_a_failed_prompt_loses_and_a_good_one_gains():
     prompts = strategy.ask()
     evaluation = objective.evaluate(prompts)
     strategy.tell(prompts, evaluation)
-    gains = strategy._logits[0, [row[0] for row in strategy._rows]]
-    tokens = [row[0] for row in strategy._rows]
+    gains = strategy.logits[0, [row[0] for row in strategy.rows]]
+    tokens = [row[0] for row in strategy.rows]
     once = [i for i, token in enumerate(tokens) if tokens.count(token) == 1]
     failed = [i for i in once if i in evaluation.failures]
     assert failed and all(gains[i] < 0 for i in failed)
     assert (
         gains[np.argmin(np.where(np.isin(range(len(tokens)), once), evaluation.values, np.inf))] > 0
     )
-    assert np.isfinite(strategy._logits).all()
+    assert np.isfinite(strategy.logits).all()
 
 
 def test_only_candidates_are_drawn_until_all_of_them_have_been_scored():
     objective = planted_objective(pool=50, length=2, budget=None)
     strategy = Bdpl(objective, seed=0, candidates=3, batch=4, explore=1.0)
-    lists = [set(np.flatnonzero(row)) for row in np.isfinite(strategy._logits)]
+    lists = [set(np.flatnonzero(row)) for row in np.isfinite(strategy.logits)]
     assert [len(tokens) for tokens in lists] == [3, 3] and lists[0] != lists[1]
     seen = []
     while len(seen) < 9:
@@ -153,7 +153,7 @@ def test_only_candidates_are_drawn_until_all_of_them_have_been_scored():
     assert not all(
         i in tokens for i, tokens in zip(objective.space.indices(outside), lists, strict=True)
     )
-    assert np.isfinite(strategy._logits).sum() == 6
+    assert np.isfinite(strategy.logits).sum() == 6
 
 
 def test_nothing_is_proposed_twice_and_a_small_space_ends():

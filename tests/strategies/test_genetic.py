@@ -58,8 +58,8 @@ def test_index_computed_before_a_reordering():
         evaluation = objective.evaluate(asked)
         strategy.tell(asked, evaluation)
         told.update(zip([prompt.ids for prompt in asked], evaluation.values, strict=True))
-        assert all(member.value == told[member.ids] for member in strategy._members)
-        assert [member.value for member in strategy._members] == sorted(told.values())[
+        assert all(member.value == told[member.ids] for member in strategy.members)
+        assert [member.value for member in strategy.members] == sorted(told.values())[
             :16
         ]  # (mu + lambda): the best of all
 
@@ -110,7 +110,7 @@ def test_a_mutation_draws_from_the_whole_pool_its_ends_included():
     strategy = Genetic(objective, seed=0)
     ids, rng = (int(objective.space.pool[3]),), np.random.default_rng(1)
     counts = np.unique(
-        [mutation(ids, strategy._other, rng) for _ in range(5000)], return_counts=True
+        [mutation(ids, strategy.other, rng) for _ in range(5000)], return_counts=True
     )[1]
     assert len(counts) == 10 and stats.chisquare(counts).pvalue > 1e-4
 
@@ -152,34 +152,34 @@ def test_roulette_with_negative_fitness():
 def test_better_members_become_parents_more_often():
     strategy = Genetic(planted_objective(budget=None), seed=0, tournament=3)
     step(strategy)
-    places = {member.ids: i for i, member in enumerate(strategy._members)}
+    places = {member.ids: i for i, member in enumerate(strategy.members)}
     rng = np.random.default_rng(0)
     counts = np.bincount(
-        [places[tournament(strategy._members, 3, rng).ids] for _ in range(20_000)], minlength=16
+        [places[tournament(strategy.members, 3, rng).ids] for _ in range(20_000)], minlength=16
     )
     n = 16
     expected = [
         ((n - i) / n) ** 3 - ((n - i - 1) / n) ** 3 for i in range(n)
     ]  # the least of three draws
     assert counts / 20_000 == pytest.approx(expected, abs=0.012)
-    assert all(a != b for a, b in (strategy._parents() for _ in range(200)))
+    assert all(a != b for a, b in (strategy.parents() for _ in range(200)))
 
 
 def test_at_equal_losses_the_new_ones_survive():
     strategy = Genetic(planted_objective(budget=None), seed=0)
     step(strategy, lambda values: 0 * values)
     new = step(strategy, lambda values: 0 * values)
-    assert {member.ids for member in strategy._members} >= set(new) and len(strategy._members) == 16
+    assert {member.ids for member in strategy.members} >= set(new) and len(strategy.members) == 16
 
 
 def test_failed_prompts_do_not_survive_and_a_generation_that_failed_is_followed_by_random_ones():
     strategy = Genetic(planted_objective(budget=None), seed=0)
     step(strategy, lambda values: values + np.inf)
-    assert strategy._members == [] and len(step(strategy)) == 8
-    assert len(strategy._members) == 8
+    assert strategy.members == [] and len(step(strategy)) == 8
+    assert len(strategy.members) == 8
     step(strategy, lambda values: np.where(np.arange(8) % 2, np.inf, values))
-    assert len(strategy._members) == 12 and all(
-        np.isfinite(member.value) for member in strategy._members
+    assert len(strategy.members) == 12 and all(
+        np.isfinite(member.value) for member in strategy.members
     )
 
 
@@ -192,7 +192,7 @@ def test_immigrants_are_a_share_of_the_children():
     strategy = Genetic(objective, seed=0, immigrants=0.25, children=400)
     step(strategy)
     token = int(objective.space.pool[0])
-    strategy._members = [replace(member, ids=(token,) * 8) for member in strategy._members]
+    strategy.members = [replace(member, ids=(token,) * 8) for member in strategy.members]
     strangers = [ids for ids in step(strategy) if ids.count(token) < 3]
     assert len(strangers) / 400 == pytest.approx(0.25, abs=0.08)
 
@@ -201,7 +201,7 @@ def test_mutations_stay_among_the_neighbours():
     objective = planted_objective(pool=50, length=2)
     strategy = Genetic(objective, seed=0, neighbours=3)
     token = int(objective.space.pool[7])
-    found = {strategy._other(token) for _ in range(200)}
+    found = {strategy.other(token) for _ in range(200)}
     assert found == set(objective.space.neighbours([token], 3)[0].tolist())
 
 

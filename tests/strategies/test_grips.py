@@ -118,10 +118,10 @@ def test_the_best_candidate_is_taken_only_where_it_is_better():
     strategy.tell(first, told(first, [1.0]))
     second = strategy.ask()
     strategy.tell(second, told(second, [1.5] * len(second)))
-    assert strategy._base == "w1 w2 w3"
+    assert strategy.base == "w1 w2 w3"
     third = strategy.ask()
     strategy.tell(third, told(third, [0.9, 0.8, *[float("inf")] * (len(third) - 2)]))
-    assert strategy._base == third[1].texts[0]
+    assert strategy.base == third[1].texts[0]
 
 
 def test_after_some_vain_steps_a_walk_begins_anew_with_the_next_instruction():
@@ -135,7 +135,7 @@ def test_after_some_vain_steps_a_walk_begins_anew_with_the_next_instruction():
             begun.append(prompts[0].texts[0])
         strategy.tell(prompts, told(prompts, [1.0] * len(prompts)))
     assert begun == ["w1 w2 w3", "w4 w5 w6"]
-    assert strategy._walks == 3 or strategy._walks == 4
+    assert strategy.walks == 3 or strategy.walks == 4
 
 
 def test_annealing_takes_worse_candidates_less_and_less():
@@ -143,15 +143,15 @@ def test_annealing_takes_worse_candidates_less_and_less():
         strategy = Grips(
             planted_objective(budget=None), seed=0, prompts=["w1"], annealing=annealing
         )
-        strategy._value, strategy._step = 1.0, step
-        return np.mean([strategy._takes(1.2) for _ in range(2000)])
+        strategy.value, strategy.step = 1.0, step
+        return np.mean([strategy.takes(1.2) for _ in range(2000)])
 
     assert taken(0, 0.0) == 0
     assert taken(0, 0.2) == pytest.approx(np.exp(-1), abs=0.04)
     assert taken(5, 0.2) == pytest.approx(np.exp(-np.e), abs=0.03)
     strategy = Grips(planted_objective(budget=None), seed=0, prompts=["w1"], annealing=5.0)
-    strategy._value = 1.0
-    assert not any(strategy._takes(float("inf")) for _ in range(100)), (
+    strategy.value = 1.0
+    assert not any(strategy.takes(float("inf")) for _ in range(100)), (
         "a failed prompt is never taken"
     )
 
@@ -160,7 +160,7 @@ def test_entropy_of_the_predictions_is_taken_off_the_loss():
     strategy = Grips(planted_objective(budget=None), seed=0, prompts=["w1"], entropy=0.5)
     one, both = [[-0.1, -2.4]] * 4, [[-0.1, -2.4]] * 2 + [[-2.4, -0.1]] * 2
     evaluation = told([], [1.0, 1.0, float("inf")], np.array([one, both, np.full((4, 2), np.nan)]))
-    assert strategy._criterion(evaluation) == pytest.approx(
+    assert strategy.criterion(evaluation) == pytest.approx(
         [1.0, 1.0 - 0.5 * np.log(2), float("inf")]
     )
 

@@ -126,7 +126,7 @@ def finished(place, tiny, films):
     def copied(file):
         nonlocal writes
         writes += 1
-        if run and writes in MOMENTS:
+        if run and writes in MOMENTS and not (folder / run / "result.json").exists():
             shutil.copytree(folder / run, place / "torn" / str(writes) / run)
 
     with pytest.MonkeyPatch.context() as patch:
@@ -347,7 +347,7 @@ def test_runs_that_died_once_go_on_to_the_same_end(moment, finished, place, tiny
         name = run.relative_to(place / "torn" / str(moment))
         shutil.rmtree(folder / name)
         shutil.copytree(run, folder / name)
-    assert len(results(folder)) == len(EVERY) - len(torn) <= 3
+    assert len(results(folder)) == len(EVERY) - len(torn) <= len(EVERY) // 2
     compare(study(EVERY), out=folder, model=tiny, task=films)
     assert without_times(results(folder)) == without_times(results(finished))
     assert log_of(folder) == log_of(finished)
