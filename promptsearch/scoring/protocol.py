@@ -14,9 +14,8 @@ from typing import Protocol
 from torch import Tensor
 
 from promptsearch.errors import StrategyError
-from promptsearch.models.weights import ModelWeights
 from promptsearch.prompts.numbers import Numbers
-from promptsearch.prompts.prompt import Prompt, Sizes
+from promptsearch.prompts.prompt import Open, Prompt
 from promptsearch.records.scores import Ids, Scores
 from promptsearch.tasks.task import Example
 
@@ -24,7 +23,7 @@ from promptsearch.tasks.task import Example
 class Scorer(Protocol):
     """A scorer of prompts on one split.
 
-    The engine is one, a server with the scorer of its answers another, a table of scores a third.
+    The engine is one, the scorer of a served model another, a table of scores a third.
     """
 
     @property
@@ -81,7 +80,7 @@ class Scorer(Protocol):
         """The token ids of a text."""
 
 
-class WhiteBox(Sizes, Protocol):
+class WhiteBox(Open, Protocol):
     """The inside of the LM that scores prompts on one split: what training a prompt needs."""
 
     def loss(self, numbers: Numbers, examples: Ids) -> Tensor:
@@ -89,13 +88,6 @@ class WhiteBox(Sizes, Protocol):
 
     def passes(self, numbers: Numbers) -> tuple[float, float]:
         """The cost of `loss`, and that of its gradient, in forward passes through the whole LM."""
-
-    @property
-    def weights(self) -> ModelWeights:
-        """The LM's weights in float32, and what they belong to."""
-
-    def keys_values(self, ids: Sequence[int]) -> Tensor:
-        """The keys and values of tokens at a row's very start, shape `(tokens, *prefix_shape)`."""
 
 
 def inside(scorer: Scorer, what: str) -> WhiteBox:

@@ -14,7 +14,14 @@ import pytest
 from rich.console import Console
 
 from promptsearch import LanguageModel, Task, compare, load_prompt
-from promptsearch.errors import EndpointDown, ModelError, StrategyError, StudyError, TemplateError
+from promptsearch.errors import (
+    EndpointDown,
+    ModelError,
+    PromptError,
+    StrategyError,
+    StudyError,
+    TemplateError,
+)
 from promptsearch.export import export_run, verify
 from promptsearch.models.endpoint import Endpoint
 from promptsearch.models.remote import ServedModel
@@ -252,10 +259,11 @@ def test_what_a_server_does_not_show(tiny, few):
             lambda: objective.backward(None),
             lambda: objective.loss(None, np.arange(2)),
             lambda: objective.token_gradient(space.prompt([0, 1]), np.arange(2)),
-            lambda: objective.evaluate([Weights({})]),
         ):
             with pytest.raises(StrategyError, match="behind an endpoint shows no"):
                 look()
+        with pytest.raises(PromptError, match="takes prompts of text, got a Weights"):
+            objective.evaluate([Weights({})])
         with pytest.raises(StrategyError, match="shows no prompts that are no text"):
             ServedScorer(
                 model(server), bound(few).taking("prefix"), few.splits["search"], few.choices

@@ -219,7 +219,7 @@ def test_choices_of_several_tokens_share_their_context(llama):
 def test_out_of_memory_halves_the_passes_and_goes_on(llama, monkeypatch, caplog):
     prompts = make_prompts(llama, 3)
     expected = tiny_engine(llama, FRONT).score(prompts, EVERYTHING)
-    real, sizes = llama.hidden, []
+    real, sizes = llama.passes.hidden, []
 
     def small(embedded, forest):
         if len(embedded) > 60:
