@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from promptsearch.errors import ModelError, StudyError, Tampered
 from promptsearch.models import LanguageModel
@@ -18,6 +17,7 @@ from promptsearch.prompts.hard import HardPrompt
 from promptsearch.prompts.kinds import sampled_under
 from promptsearch.prompts.prompt import Prompt
 from promptsearch.prompts.space import PromptSpace
+from promptsearch.records.scores import Ids
 from promptsearch.scoring.layout import begins_row, prompt_texts
 from promptsearch.scoring.protocol import inside, price_of
 from promptsearch.scoring.scorer import SplitScorer, make_scorer
@@ -27,8 +27,6 @@ from promptsearch.search.strategy import Strategy
 from promptsearch.tasks.placement import Kind
 from promptsearch.tasks.task import SPLITS, Split, Task
 from promptsearch.tasks.template import Template
-
-Ids = NDArray[np.int64]
 
 
 def scored_size(task: Task, score_on: int) -> int:
