@@ -176,8 +176,25 @@ def write_aside(path: Path, content: bytes | str) -> None:
 
 
 def write_json(path: Path, data: Any) -> None:
-    """Write JSON, indented for people, whole or not at all."""
-    write_aside(path, json.dumps(data, indent=1, ensure_ascii=False) + "\n")
+    """Write JSON, indented for people, whole or not at all; a list of plain values is one line."""
+    write_aside(path, _indented(data, "\n") + "\n")
+
+
+def _indented(data: Any, line: str) -> str:
+    """JSON with the entries of objects, and objects in lists, on lines of their own.
+
+    Args:
+        data: JSON values.
+        line: A line's end, with the spaces that the next one begins with.
+    """
+    if isinstance(data, dict) and data:
+        pairs = (f"{json.dumps(str(k), ensure_ascii=False)}: " for k in data)
+        entries = [k + _indented(v, line + " ") for k, v in zip(pairs, data.values(), strict=True)]
+        return f"{{{line} {f',{line} '.join(entries)}{line}}}"
+    if isinstance(data, list | tuple) and any(isinstance(each, dict) for each in data):
+        entries = [_indented(each, line + " ") for each in data]
+        return f"[{line} {f',{line} '.join(entries)}{line}]"
+    return json.dumps(data, ensure_ascii=False)
 
 
 def append(path: Path, content: bytes) -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from promptsearch import files
 from promptsearch.errors import FileError, PromptSearchError, RecordError
-from promptsearch.files import append, exists, make_folder, read, sweep, write_aside
+from promptsearch.files import append, exists, make_folder, read, sweep, write_aside, write_json
 from promptsearch.plain.json import DEPTH, parse_json
 from promptsearch.records.log import read_log
 from promptsearch.records.sealed import read_record, seal, sealed_line, unseal, write_record
@@ -267,3 +267,14 @@ def test_other_versions_and_damage_are_told_apart(tmp_path, content, complaint):
     (tmp_path / "a.json").write_text(json.dumps(content))
     with pytest.raises(RecordError, match=complaint):
         read_record(tmp_path / "a.json", "run", "do this")
+
+
+def test_a_list_of_plain_values_is_one_line_and_an_object_in_a_list_has_its_own(tmp_path):
+    data = {"a": [1.5, None, "é\n"], "b": [[1, 2], [3, 4]], "c": [{"d": []}, {}], "e": {}}
+    write_json(tmp_path / "a.json", data)
+    text = (tmp_path / "a.json").read_text("utf-8")
+    assert json.loads(text) == data
+    assert text == (
+        '{\n "a": [1.5, null, "é\\n"],\n "b": [[1, 2], [3, 4]],\n "c": [\n  {\n   "d": []\n  },\n'
+        '  {}\n ],\n "e": {}\n}\n'
+    )
