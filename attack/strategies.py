@@ -23,7 +23,9 @@ from pathlib import Path
 import numpy as np
 import torch
 from promptsearch import Strategy
-from promptsearch.prompts.prompt import HardPrompt, SoftPrompt, TextPrompt
+from promptsearch.prompts.hard import HardPrompt
+from promptsearch.prompts.soft import SoftPrompt
+from promptsearch.prompts.text import TextPrompt
 
 
 class Honest(Strategy):

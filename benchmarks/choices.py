@@ -6,7 +6,7 @@ import numpy as np
 
 from benchmarks.measure import Comparison, Side, clock, equal
 from benchmarks.work import load, reviews
-from promptsearch.prompts.prompt import TextPrompt
+from promptsearch.prompts.text import TextPrompt
 from promptsearch.scoring import Engine
 
 EXAMPLES = np.arange(64)

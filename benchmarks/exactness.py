@@ -21,16 +21,13 @@ from promptsearch.export import FORMATS, SavedPrompt, verify
 from promptsearch.export.certificate import CERTIFICATE, FORMAT, to_json
 from promptsearch.export.tolerance import DECIMALS, DEVIATIONS, scored_tokens
 from promptsearch.files import write_json
-from promptsearch.prompts.prompt import (
-    GatedPrompt,
-    HardPrompt,
-    PrefixPrompt,
-    Prompt,
-    SoftPrompt,
-    TextPrompt,
-    Weights,
-    prompt_to_json,
-)
+from promptsearch.prompts.gated import GatedPrompt
+from promptsearch.prompts.hard import HardPrompt
+from promptsearch.prompts.prefix import PrefixPrompt
+from promptsearch.prompts.prompt import Prompt
+from promptsearch.prompts.soft import SoftPrompt
+from promptsearch.prompts.text import TextPrompt
+from promptsearch.prompts.weights import Weights
 from promptsearch.records.scores import Floats
 from promptsearch.scoring import Engine
 from promptsearch.scoring.chat_template import render
@@ -373,7 +370,7 @@ def verified(lm: LanguageModel, saved: SavedPrompt, to: str) -> Any:
         if to != "json":
             write_json(
                 folder / CERTIFICATE,
-                {"format": FORMAT, "export": to, **to_json(saved, prompt_to_json(saved.prompt))},
+                {"format": FORMAT, "export": to, **to_json(saved, saved.prompt.to_json())},
             )
         return verify(folder, lm)
 

@@ -19,7 +19,8 @@ import torch
 from benchmarks.measure import Comparison, Side, clock, equal
 from benchmarks.work import engine, load
 from promptsearch import Task
-from promptsearch.prompts.prompt import HardPrompt, Prompt
+from promptsearch.prompts.hard import HardPrompt
+from promptsearch.prompts.prompt import Prompt
 
 LENGTH, CANDIDATES = 20, 512
 QUESTION = (

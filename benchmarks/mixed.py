@@ -142,7 +142,7 @@ def _padded(
     lm: LanguageModel, saved: SavedPrompt, rows: Sequence[dict[str, Any]], left: bool
 ) -> tuple[Tensor, Tensor, Any]:
     """Embeddings `(rows, tokens, width)`, attention mask, and the cache of a prefix."""
-    given = saved.prompt.rows if isinstance(saved.prompt, PrefixPrompt) else None
+    given = saved.prompt.keys_values if isinstance(saved.prompt, PrefixPrompt) else None
     parts = [embedded(lm, saved.prompt, saved.template, row) for row in rows]
     longest, above = max(map(len, parts)), 0 if given is None else len(given)
     embeds = parts[0].new_zeros(len(parts), longest, parts[0].shape[1])
@@ -154,7 +154,7 @@ def _padded(
         mask[i, above:][here] = 1
     if given is None:
         return embeds, mask, None
-    cache = lm.cache(given.permute(1, 2, 3, 0, 4))
+    cache = lm.passes.cache(given.permute(1, 2, 3, 0, 4))
     cache.batch_repeat_interleave(len(rows))
     return embeds, mask, cache
 

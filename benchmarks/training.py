@@ -211,7 +211,9 @@ def full_loss(
     rows = []
     for e in examples:
         text = torch.tensor(lm.encode(e.fields["text"]))
-        rows.append(torch.cat([lm.embed(text), vectors.to(lm.dtype), lm.embed(between)]))
+        rows.append(
+            torch.cat([lm.passes.embed(text), vectors.to(lm.dtype), lm.passes.embed(between)])
+        )
     lengths = torch.tensor([len(row) for row in rows])
     embedded = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)
     mask = (torch.arange(embedded.shape[1]) < lengths[:, None]).long()

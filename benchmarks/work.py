@@ -13,7 +13,9 @@ import numpy as np
 import torch
 
 from promptsearch import LanguageModel, Task
-from promptsearch.prompts.prompt import HardPrompt, Prompt, TextPrompt
+from promptsearch.prompts.hard import HardPrompt
+from promptsearch.prompts.prompt import Prompt
+from promptsearch.prompts.text import TextPrompt
 from promptsearch.scoring import Engine
 from promptsearch.scoring.layout import lay_out, slots_of
 

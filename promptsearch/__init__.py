@@ -17,14 +17,14 @@ if TYPE_CHECKING:
     from promptsearch.export import load_prompt as load_prompt
     from promptsearch.export.prompted import PromptedModel as PromptedModel
     from promptsearch.models import LanguageModel as LanguageModel
-    from promptsearch.prompts.prompt import GatedPrompt as GatedPrompt
-    from promptsearch.prompts.prompt import HardPrompt as HardPrompt
-    from promptsearch.prompts.prompt import PrefixPrompt as PrefixPrompt
+    from promptsearch.prompts.gated import GatedPrompt as GatedPrompt
+    from promptsearch.prompts.hard import HardPrompt as HardPrompt
+    from promptsearch.prompts.prefix import PrefixPrompt as PrefixPrompt
     from promptsearch.prompts.prompt import Prompt as Prompt
-    from promptsearch.prompts.prompt import SoftPrompt as SoftPrompt
-    from promptsearch.prompts.prompt import TextPrompt as TextPrompt
-    from promptsearch.prompts.prompt import TunedPrompt as TunedPrompt
-    from promptsearch.prompts.prompt import Weights as Weights
+    from promptsearch.prompts.soft import SoftPrompt as SoftPrompt
+    from promptsearch.prompts.text import TextPrompt as TextPrompt
+    from promptsearch.prompts.weights import TunedPrompt as TunedPrompt
+    from promptsearch.prompts.weights import Weights as Weights
     from promptsearch.records.scores import Evaluation as Evaluation
     from promptsearch.search.objective import Objective as Objective
     from promptsearch.search.strategy import Access as Access
@@ -39,24 +39,24 @@ _HOMES = {
     "Access": "search.strategy",
     "Ask": "search.strategy",
     "Evaluation": "records.scores",
-    "GatedPrompt": "prompts.prompt",
-    "HardPrompt": "prompts.prompt",
+    "GatedPrompt": "prompts.gated",
+    "HardPrompt": "prompts.hard",
     "LanguageModel": "models",
     "Objective": "search.objective",
-    "PrefixPrompt": "prompts.prompt",
+    "PrefixPrompt": "prompts.prefix",
     "Prompt": "prompts.prompt",
     "PromptSearchError": "errors",
     "PromptedModel": "export.prompted",
     "SavedPrompt": "export",
-    "SoftPrompt": "prompts.prompt",
+    "SoftPrompt": "prompts.soft",
     "State": "search.strategy",
     "Strategy": "search.strategy",
     "Task": "tasks.task",
-    "TextPrompt": "prompts.prompt",
+    "TextPrompt": "prompts.text",
     "TrainedStrategy": "search.training",
-    "TunedPrompt": "prompts.prompt",
+    "TunedPrompt": "prompts.weights",
     "UnknownName": "errors",
-    "Weights": "prompts.prompt",
+    "Weights": "prompts.weights",
     "compare": "comparison",
     "load_prompt": "export",
 }

@@ -11,8 +11,9 @@ from promptsearch.records.load import load_results
 from promptsearch.records.results import Results
 from promptsearch.report.write import write_report
 from promptsearch.study.config import load_config, parse_config
+from promptsearch.study.events import Progress
 from promptsearch.study.settings.study import StudyConfig
-from promptsearch.study.study import Progress, Study
+from promptsearch.study.study import Study
 from promptsearch.tasks.task import Task
 
 

@@ -56,29 +56,29 @@ class AutoPrompt(Strategy):
         super().__init__(objective, seed=seed)
         self._candidates, self._batch = candidates, batch
         self._rng = np.random.default_rng(seed)
-        self._present = self.first_words(text, self._rng)
+        self.present = self.first_words(text, self._rng)
         self._scored = False  # whether the present prompt was scored on all of `score_on`
 
     def ask(self) -> Sequence[Prompt] | Ask:
         """The present prompt alone when it is new; else it and its candidates on a minibatch."""
         if not self._scored:
-            return [self._present]
+            return [self.present]
         space, objective = self.objective.space, self.objective
         if len(space.pool) == 1:
             return []
         gradient = objective.token_gradient(
-            self._present, objective.minibatch(self._rng, self._batch)
+            self.present, objective.minibatch(self._rng, self._batch)
         ).numpy()
         place = int(self._rng.integers(space.length))
         # Section 2.2: the linear part of the loss at w is (w - w_present)^T gradient, in which
         # w_present is the same for all, so w^T gradient alone gives the order.
         order = np.argsort(gradient[place], kind="stable")
-        own = space.indices(self._present)
+        own = space.indices(self.present)
         tokens = order[order != own[place]][: self._candidates]
         rows = np.repeat(own[None], len(tokens), axis=0)  # (candidates, length)
         rows[:, place] = tokens
         return Ask(
-            [self._present, *map(space.prompt, rows)], objective.minibatch(self._rng, self._batch)
+            [self.present, *map(space.prompt, rows)], objective.minibatch(self._rng, self._batch)
         )
 
     def tell(self, prompts: Sequence[Prompt], evaluation: Evaluation) -> None:
@@ -87,15 +87,14 @@ class AutoPrompt(Strategy):
             self._scored = True
             return
         # The present prompt stands first, so it wins a tie.
-        best = prompts[int(np.argmin(evaluation.values))]
-        assert isinstance(best, HardPrompt)
-        self._scored = best == self._present
-        self._present = best
+        best = HardPrompt.among(prompts)[int(np.argmin(evaluation.values))]
+        self._scored = best == self.present
+        self.present = best
 
     def state(self) -> State:
         """The present prompt and the generator."""
         data = {
-            "ids": list(self._present.ids),
+            "ids": list(self.present.ids),
             "scored": self._scored,
             "rng": self._rng.bit_generator.state,
         }
@@ -103,5 +102,5 @@ class AutoPrompt(Strategy):
 
     def restore(self, state: State) -> None:
         """Take back what `state` returned."""
-        self._present, self._scored = HardPrompt(state.data["ids"]), state.data["scored"]
+        self.present, self._scored = HardPrompt(state.data["ids"]), state.data["scored"]
         self._rng.bit_generator.state = state.data["rng"]

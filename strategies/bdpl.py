@@ -1,9 +1,19 @@
 """BDPL: one distribution over tokens for each position, learned from scores by policy gradient.
 
+    >>> from promptsearch.search.loop import search
+    >>> from promptsearch.testing.planted import planted_objective
+    >>> objective = planted_objective("separable")
+    >>> search(Bdpl(objective, seed=0))
+    '14 prompts were asked for and 3 could be paid'
+    >>> round(objective.ranking[0].value, 1)  # nats
+    0.5
+
 Diao, Huang, Xu, Li, Lin, Zhou and Zhang 2023, "Black-box Prompt Learning for Pre-trained Language
-Models", arXiv:2201.08531. The paper's variance-reduced policy gradient: a step draws I prompts from
-independent categorical distributions, and the gradient is the sum of (loss - mean loss of the step)
-times the gradient of log p(prompt), divided by I - 1.
+Models", arXiv:2201.08531. The paper's variance-reduced policy gradient: a step draws I prompts P_k
+from independent categorical distributions, and with their losses L(P_k) and the mean loss of the
+step, L_mean, the gradient is
+
+    g = 1 / (I - 1) * sum_k (L(P_k) - L_mean) * gradient of log p(P_k)
 
 Differs from the paper: the distributions are softmaxes, which need no projection onto the simplex
 and whose gradient does not divide by p; losses are also divided by their deviation within the step;
@@ -107,38 +117,45 @@ class Bdpl(Strategy):
         losses = np.minimum(values, good.max())
         deviation = losses.std()
         if deviation > 0:  # at least two prompts, and not all alike
-            self._learn(self._rows, (losses - losses.mean()) / deviation)
-
-    def _learn(self, rows: Sequence[Row], worse: Floats) -> None:
-        """Descend along the sum of `worse` times the gradient of log p(row).
-
-        The sum is divided by one less than the number of rows.
-
-        The gradient of log p with respect to a softmax's logits is 1 at the token that was drawn,
-        minus p at every token. Since `worse` has the mean 0, the second part cancels out, and so
-        does every division by a small p.
-
-        Args:
-            rows: Drawn prompts.
-            worse: Their losses above the mean, in deviations, shape `(rows,)`.
-        """
-        positions = np.arange(self._logits.shape[0])
-        steps = -self._rate * worse / (len(rows) - 1)  # over I - 1, as in the paper
-        np.add.at(self._logits, (positions, np.array(rows)), steps[:, None])
-
-    def _probabilities(self) -> Floats:
-        """Softmax of the logits with its uniform share, shape `(length, pool)`."""
-        powers = np.exp(self._logits - self._logits.max(1, keepdims=True))
-        candidates = np.isfinite(self._logits)
-        uniform = candidates / candidates.sum(1, keepdims=True)
-        found: Floats = (1 - self._explore) * powers / powers.sum(
-            1, keepdims=True
-        ) + self._explore * uniform
-        return found
+            worse = (losses - losses.mean()) / deviation
+            descend(self._logits, self._rows, worse, self._rate)
 
     def _draw(self, count: int) -> list[Row]:
-        tokens = [self._rng.choice(len(p), size=count, p=p) for p in self._probabilities()]
+        chances = probabilities(self._logits, self._explore)
+        tokens = [self._rng.choice(len(p), size=count, p=p) for p in chances]
         return [_row(row) for row in np.transpose(tokens)]
+
+
+def descend(logits: Floats, rows: Sequence[Row], worse: Floats, rate: float) -> None:
+    """Move logits against the gradient g of the module's docstring, in place.
+
+    The gradient of log p with respect to a softmax's logits is 1 at the token that was drawn, minus
+    p at every token. Since `worse` has the mean 0, the second part cancels out, and so does every
+    division by a small p.
+
+    Args:
+        logits: The logits, shape `(length, pool)`.
+        rows: Drawn prompts, I of them.
+        worse: Their losses above the mean, in deviations, shape `(I,)`.
+        rate: The learning rate.
+    """
+    steps = -rate * worse / (len(rows) - 1)
+    np.add.at(logits, (np.arange(len(logits)), np.array(rows)), steps[:, None])
+
+
+def probabilities(logits: Floats, explore: float) -> Floats:
+    """Softmax of the logits, with a share that is uniform over candidates, shape `(length, pool)`.
+
+    Args:
+        logits: The logits, shape `(length, pool)`; minus infinity where a token is no candidate.
+        explore: The uniform share.
+    """
+    powers = np.exp(logits - logits.max(1, keepdims=True))
+    candidates = np.isfinite(logits)
+    uniform = candidates / candidates.sum(1, keepdims=True)
+    total = powers.sum(1, keepdims=True)
+    found: Floats = (1 - explore) * powers / total + explore * uniform
+    return found
 
 
 def _row(indices: NDArray[np.int64]) -> Row:

@@ -48,9 +48,9 @@ class Beam(Strategy):
         super().__init__(objective, seed=seed)
         self._rng = np.random.default_rng(seed)
         self._width, self._batch = width, batch
-        self._values: dict[Ids, float] = {}  # loss of all that was scored, nats
+        self.values: dict[Ids, float] = {}  # loss of all that was scored, nats
         self._complete = 0  # how many of these are prompts of full length
-        self._beams: list[Ids] = [()]
+        self.beams: list[Ids] = [()]
         self._queue: list[Ids] = self._children()
         self._asked: list[Ids] = []
 
@@ -66,19 +66,19 @@ class Beam(Strategy):
 
     def tell(self, prompts: Sequence[Prompt], evaluation: Evaluation) -> None:
         """Remember what each beginning is worth."""
-        self._values.update(zip(self._asked, evaluation.values.tolist(), strict=True))
+        self.values.update(zip(self._asked, evaluation.values.tolist(), strict=True))
         self._complete += sum(len(ids) == self.objective.space.length for ids in self._asked)
 
     def _deepen(self) -> None:
         """Keep the best of this depth and go on to the next; after the last, search more widely."""
-        depth = len(self._beams[0]) + 1
+        depth = len(self.beams[0]) + 1
         if depth == self.objective.space.length:
-            self._beams, self._width = [()], 2 * self._width
+            self.beams, self._width = [()], 2 * self._width
         else:
-            parents = set(self._beams)
-            scored = [ids for ids in self._values if len(ids) == depth and ids[:-1] in parents]
+            parents = set(self.beams)
+            scored = [ids for ids in self.values if len(ids) == depth and ids[:-1] in parents]
             # Failures come last, and a tie goes to the earlier one.
-            self._beams = sorted(scored, key=self._values.__getitem__)[: self._width]
+            self.beams = sorted(scored, key=self.values.__getitem__)[: self._width]
         self._queue = self._children()
 
     def _children(self) -> list[Ids]:
@@ -87,13 +87,13 @@ class Beam(Strategy):
         Together they are as many as this depth may score.
         """
         space = self.objective.space
-        left = space.length - len(self._beams[0])
+        left = space.length - len(self.beams[0])
         share = max(1, self.objective.affordable(space.length) // left)
         found: list[Ids] = []
-        for beam in self._beams:
-            fresh = [token for token in space.pool.tolist() if (*beam, token) not in self._values]
+        for beam in self.beams:
+            fresh = [token for token in space.pool.tolist() if (*beam, token) not in self.values]
             part = share - len(found)
-            count = min(len(fresh), part if beam is self._beams[-1] else -(-part // 2))
+            count = min(len(fresh), part if beam is self.beams[-1] else -(-part // 2))
             chosen = self._rng.choice(fresh, count, replace=False).tolist() if count else []
             # In the order of the token ids, for the engine computes shared beginnings once.
             found += [(*beam, token) for token in sorted(chosen)]

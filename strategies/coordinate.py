@@ -54,7 +54,7 @@ class Coordinate(Strategy):
         # How often each token was tried at each position.
         self._times = np.zeros((space.length, len(space.pool)))
         self._start: Ids | None = self.first_words(text, self._rng).ids
-        self._current: Ids | None = None  # None: a new descent begins
+        self.current: Ids | None = None  # None: a new descent begins
         self._round: list[int] = []  # positions that come next
         self._asked: list[Ids] = []
 
@@ -73,8 +73,8 @@ class Coordinate(Strategy):
         values = evaluation.values.tolist()
         self._values.update(zip(self._asked, values, strict=True))
         best = self._asked[int(np.argmin(values))]
-        if self._current is None or self._values[best] < self._values[self._current]:
-            self._current = best  # Wright, algorithm 1
+        if self.current is None or self._values[best] < self._values[self.current]:
+            self.current = best  # Wright, algorithm 1
 
     def _neighbours(self) -> list[Ids]:
         """The current prompt with other tokens at the next position; empty at a local optimum.
@@ -82,9 +82,9 @@ class Coordinate(Strategy):
         Prompts that were scored before are left out. One of an earlier descent leads to where that
         descent ended, and one of this descent is no better than the current prompt.
         """
-        if self._current is None:
+        if self.current is None:
             return []
-        space, current = self.objective.space, self._current
+        space, current = self.objective.space, self.current
         for _ in range(2 * space.length):  # what is left of this round, and a whole one
             if not self._round:
                 self._round = self._rng.permutation(space.length).tolist()
@@ -104,7 +104,7 @@ class Coordinate(Strategy):
 
     def _restart(self) -> Ids:
         """The first prompt, or later on a random one that was not scored."""
-        self._current, ids, self._start = None, self._start, None
+        self.current, ids, self._start = None, self._start, None
         while ids is None or ids in self._values:
             ids = self.objective.space.sample(self._rng, 1)[0].ids
         return ids

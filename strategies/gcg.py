@@ -61,21 +61,21 @@ class GCG(Strategy):
     ) -> None:
         super().__init__(objective, seed=seed)
         self._width, self._batch, self._size = width, batch, buffer
-        self._top = min(top, max(1, len(objective.space.pool) // 2))
+        self.top = min(top, max(1, len(objective.space.pool) // 2))
         self._rng = np.random.default_rng(seed)
-        self._buffer = [self.first_words(text, self._rng)]  # the best one first
+        self.buffer = [self.first_words(text, self._rng)]  # the best one first
         self._scored = False  # whether that one was scored on all of `score_on`
 
     def ask(self) -> Sequence[Prompt] | Ask:
         """The best prompt alone when it is new; else the buffer and candidates on a minibatch."""
         if not self._scored:
-            return self._buffer[:1]
+            return self.buffer[:1]
         objective = self.objective
         if len(objective.space.pool) == 1:
             return []
         examples = objective.minibatch(self._rng, self._batch)
-        gradient = objective.token_gradient(self._buffer[0], examples).numpy()
-        return Ask([*self._buffer, *self._changed(gradient)], examples)
+        gradient = objective.token_gradient(self.buffer[0], examples).numpy()
+        return Ask([*self.buffer, *self._changed(gradient)], examples)
 
     def _changed(
         self, gradient: np.ndarray[tuple[int, ...], np.dtype[np.float32]]
@@ -86,19 +86,19 @@ class GCG(Strategy):
             gradient: The loss's gradient at the best prompt, shape `(length, pool)`.
         """
         space = self.objective.space
-        own = space.indices(self._buffer[0])
+        own = space.indices(self.buffer[0])
         # Algorithm 1: at each position the k tokens with the largest negative gradient. The present
         # token is no exchange, so it is left out: (length, top) others.
         best = np.argsort(gradient, axis=1, kind="stable")
         others = np.stack(
-            [row[row != token][: self._top] for row, token in zip(best, own, strict=True)]
+            [row[row != token][: self.top] for row, token in zip(best, own, strict=True)]
         )
         # Algorithm 1: position and token are drawn uniformly, here each pair at most once.
         draw = self._rng.choice(others.size, size=min(self._width, others.size), replace=False)
         places, ranks = np.divmod(draw, others.shape[1])
         rows = np.repeat(own[None], len(draw), axis=0)
         rows[np.arange(len(draw)), places] = others[places, ranks]
-        kept = set(self._buffer)
+        kept = set(self.buffer)
         return [prompt for prompt in map(space.prompt, rows) if prompt not in kept]
 
     def tell(self, prompts: Sequence[Prompt], evaluation: Evaluation) -> None:
@@ -108,21 +108,19 @@ class GCG(Strategy):
             return
         # Algorithm 1 of Hayase et al.; what is in the buffer stands first, so it wins a tie.
         order = np.argsort(evaluation.values, kind="stable")
-        before = self._buffer[0]
-        self._buffer = [
-            prompt for i in order[: self._size] if isinstance(prompt := prompts[i], HardPrompt)
-        ]
-        self._scored = self._buffer[0] == before
+        before = self.buffer[0]
+        self.buffer = HardPrompt.among(prompts[i] for i in order[: self._size])
+        self._scored = self.buffer[0] == before
 
     def state(self) -> State:
         """The buffer and the generator."""
-        buffer = [list(prompt.ids) for prompt in self._buffer]
+        buffer = [list(prompt.ids) for prompt in self.buffer]
         return State(
             data={"buffer": buffer, "scored": self._scored, "rng": self._rng.bit_generator.state}
         )
 
     def restore(self, state: State) -> None:
         """Take back what `state` returned."""
-        self._buffer = [HardPrompt(ids) for ids in state.data["buffer"]]
+        self.buffer = [HardPrompt(ids) for ids in state.data["buffer"]]
         self._scored = state.data["scored"]
         self._rng.bit_generator.state = state.data["rng"]

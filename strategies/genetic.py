@@ -1,5 +1,13 @@
 """A genetic algorithm over tokens: cross and mutate good prompts, keep the best of old and new.
 
+    >>> from promptsearch.search.loop import search
+    >>> from promptsearch.testing.planted import planted_objective
+    >>> objective = planted_objective("separable")
+    >>> search(Genetic(objective, seed=0))
+    '8 prompts were asked for and 5 could be paid'
+    >>> round(objective.ranking[0].value, 1)  # nats
+    0.5
+
 J. H. Holland 1975, "Adaptation in Natural and Artificial Systems"; as prompt search, H. Zhou
 et al. 2023, "Survival of the Most Influential Prompts" (ClaPS), arXiv:2310.12774. Each generation
 has parents chosen by tournament, uniform crossover (G. Syswerda 1989, "Uniform Crossover in Genetic
@@ -16,7 +24,7 @@ Beats random on the planted objectives `separable`, `pairwise` and `plateau`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -33,7 +41,7 @@ Ids = tuple[int, ...]  # (length,) tokens of the pool
 
 
 @dataclass(frozen=True)
-class _Member:
+class Member:
     """A prompt and its own loss, held together so that no re-ordering can part them."""
 
     value: float  # nats
@@ -75,7 +83,7 @@ class Genetic(Strategy):
         self._tournament, self._immigrants, self._near = tournament, immigrants, neighbours
         if neighbours:
             objective.space.neighbours([], neighbours)  # a model without embeddings says so now
-        self._members: list[_Member] = []  # best first
+        self._members: list[Member] = []  # best first
         self._scored: set[Ids] = set()
         self._asked: list[Ids] = []
 
@@ -93,23 +101,17 @@ class Genetic(Strategy):
         return [HardPrompt(ids) for ids in self._asked]
 
     def tell(self, prompts: Sequence[Prompt], evaluation: Evaluation) -> None:
-        """Let the best of old and new survive, but no failed prompt.
-
-        At equal losses the new ones survive, so that plateaus are crossed.
-        """
-        born = [
-            _Member(value, ids)
-            for value, ids in zip(evaluation.values.tolist(), self._asked, strict=True)
-        ]
-        alive = [member for member in (*born, *self._members) if np.isfinite(member.value)]
-        self._members = sorted(alive, key=lambda member: member.value)[: self._size]
+        """Let the best of old and new survive."""
+        born = list(map(Member, evaluation.values.tolist(), self._asked))
+        self._members = survivors(born, self._members, self._size)
         self._scored.update(self._asked)
 
     def _new(self, siblings: dict[Ids, None]) -> Ids:
         """A prompt that was not scored and is not among its siblings of the same generation."""
         if len(self._members) >= 2 and self._rng.random() >= self._immigrants:
             for _ in range(_TRIES):
-                child = self._mutated(self._crossed(*self._parents()))
+                crossed = uniform_crossover(*self._parents(), self._rng)
+                child = mutation(crossed, self._other, self._rng)
                 if child not in self._scored and child not in siblings:
                     return child
         while True:
@@ -119,35 +121,49 @@ class Genetic(Strategy):
 
     def _parents(self) -> tuple[Ids, Ids]:
         """The winners of two tournaments, never the same member twice."""
-        mother = self._winner(self._members)
-        return mother.ids, self._winner(
-            [member for member in self._members if member is not mother]
-        ).ids
-
-    def _winner(self, members: list[_Member]) -> _Member:
-        """The best of some members drawn with replacement; `members` has the best one first."""
-        return members[int(self._rng.integers(len(members), size=self._tournament).min())]
-
-    def _crossed(self, mother: Ids, father: Ids) -> Ids:
-        """The mother with some of the father's tokens, but not all in which the two differ."""
-        differ = [
-            i for i, pair in enumerate(zip(mother, father, strict=True)) if pair[0] != pair[1]
-        ]
-        child = list(mother)
-        if len(differ) >= 2:
-            count = int(self._rng.integers(1, len(differ)))
-            for i in self._rng.choice(differ, count, replace=False):
-                child[i] = father[i]
-        return tuple(child)
-
-    def _mutated(self, ids: Ids) -> Ids:
-        """Each token changed with a probability of 1 over the length."""
-        return tuple(
-            self._other(token) if self._rng.random() < 1 / len(ids) else token for token in ids
-        )
+        mother = tournament(self._members, self._tournament, self._rng)
+        others = [member for member in self._members if member is not mother]
+        return mother.ids, tournament(others, self._tournament, self._rng).ids
 
     def _other(self, token: int) -> int:
+        """Any token of the pool, or one of the nearest."""
         pool = self.objective.space.pool
         if self._near and len(pool) > 1:
             pool = self.objective.space.neighbours([token], self._near)[0]
         return int(self._rng.choice(pool))
+
+
+def tournament(members: Sequence[Member], size: int, rng: np.random.Generator) -> Member:
+    """The best of `size` members drawn with replacement; `members` has the best one first."""
+    return members[int(rng.integers(len(members), size=size).min())]
+
+
+def uniform_crossover(mother: Ids, father: Ids, rng: np.random.Generator) -> Ids:
+    """The mother with some of the father's tokens, but not all in which the two differ."""
+    differ = [i for i, (a, b) in enumerate(zip(mother, father, strict=True)) if a != b]
+    child = list(mother)
+    if len(differ) >= 2:
+        count = int(rng.integers(1, len(differ)))
+        for i in rng.choice(differ, count, replace=False):
+            child[i] = father[i]
+    return tuple(child)
+
+
+def mutation(ids: Ids, other: Callable[[int], int], rng: np.random.Generator) -> Ids:
+    """Each token changed with a probability of 1 over the length (Muehlenbein 1992).
+
+    Args:
+        ids: The prompt.
+        other: Returns the token in whose favour one is given up.
+        rng: Says which tokens change.
+    """
+    return tuple(other(token) if rng.random() < 1 / len(ids) else token for token in ids)
+
+
+def survivors(born: Sequence[Member], old: Sequence[Member], size: int) -> list[Member]:
+    """(mu + lambda) selection: the `size` best of old and new, the best one first.
+
+    Failed prompts die. At equal losses the new ones survive, so that plateaus are crossed.
+    """
+    alive = [member for member in (*born, *old) if np.isfinite(member.value)]
+    return sorted(alive, key=lambda member: member.value)[:size]

@@ -21,7 +21,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 from pydantic import Field
@@ -35,6 +35,23 @@ from promptsearch.search.options import Count
 _TRIES = 50
 #: The steps in which the annealing's temperature falls to 1 / e of itself, as in the paper.
 _COOLING = 5
+
+
+Span = tuple[int, int]  # begin and end of a phrase among the words of a text
+
+
+class Edit(NamedTuple):
+    """A text after an edit.
+
+    Args:
+        pieces: Its words, each with the blanks before it.
+        cut: The phrases that were taken out.
+        blank: The phrase that the proposer is to write anew; None where there is none.
+    """
+
+    pieces: list[str]
+    cut: Sequence[str] = ()
+    blank: Span | None = None
 
 
 class Grips(Strategy):
@@ -114,7 +131,7 @@ class Grips(Strategy):
 
     def tell(self, prompts: Sequence[Prompt], evaluation: Evaluation) -> None:
         """Go on from the best candidate, if it is better."""
-        texts = [prompt.texts[0] for prompt in prompts if isinstance(prompt, TextPrompt)]
+        texts = [prompt.texts[0] for prompt in TextPrompt.among(prompts)]
         values = self._criterion(evaluation)
         self._known.update(zip(texts, values, strict=True))
         best = int(np.argmin(values))
@@ -174,16 +191,16 @@ class Grips(Strategy):
         for _ in range(_TRIES * self._batch):
             if len(self._cuts) + len(phrases) == self._batch:
                 break
-            pieces, cut = split(base), []
+            pieces, cut, blank = split(base), list[str](), None
             for _ in range(self._edits):
-                pieces, removed, asked = self._edit(pieces)
+                pieces, removed, blank = self._edit(pieces)
                 cut += removed
-                if asked is not None:
+                if blank is not None:
                     break
-            else:
+            if blank is None:
                 self._enter("".join(pieces).strip(), cut)
                 continue
-            begin, end = asked
+            begin, end = blank
             phrases.append("".join(pieces[begin:end]).strip())
             waiting.append(("".join(pieces[:begin]), "".join(pieces[end:])))
         if phrases:
@@ -202,20 +219,16 @@ class Grips(Strategy):
         if text and text not in self._known and text not in self._cuts:
             self._cuts[text] = cut
 
-    def _edit(self, pieces: list[str]) -> tuple[list[str], list[str], tuple[int, int] | None]:
-        """One edit at one place.
+    def _edit(self, pieces: list[str]) -> Edit:
+        """One edit at one place, of a kind that is drawn.
 
         Args:
             pieces: Words, each with the blanks before it.
-
-        Returns:
-            The pieces, the phrases that were taken out, and the span that the proposer is to write
-            anew.
         """
         spans = phrases_of(pieces, self._phrase)
-        begin, end = self._pick(spans)
-        others = [(a, b) for a, b in spans if b <= begin or a >= end]
-        kinds = ["delete"] if end - begin < len(pieces) else []
+        span = self._pick(spans)
+        others = [other for other in spans if other[1] <= span[0] or other[0] >= span[1]]
+        kinds = ["delete"] if span[1] - span[0] < len(pieces) else []
         kinds += ["swap"] if others else []
         kinds += ["add"] if self._deleted else []
         # Half of all edits bring something new in, since there are many more edits of that kind.
@@ -225,23 +238,17 @@ class Grips(Strategy):
             else "substitute"
         )
         if kind == "delete":
-            return pieces[:begin] + pieces[end:], ["".join(pieces[begin:end])], None
+            return delete(pieces, span)
         if kind == "swap":
-            (a, b), (c, d) = sorted([(begin, end), self._pick(others)])
-            return pieces[:a] + pieces[c:d] + pieces[b:c] + pieces[a:b] + pieces[d:], [], None
+            return swap(pieces, span, self._pick(others))
         if kind == "add":
             phrase = self._deleted[self._rng.integers(len(self._deleted))]
-            place = int(self._rng.integers(len(pieces) + 1))
-            return [*pieces[:place], *split(f" {phrase.strip()}"), *pieces[place:]], [], None
+            return add(pieces, phrase, int(self._rng.integers(len(pieces) + 1)))
         if self._substitute == "proposer":
-            return pieces, [], (begin, end)
-        words = [
-            f"{piece[: -len(piece.lstrip())]}{self._word()}{_mark(piece)}"
-            for piece in pieces[begin:end]
-        ]
-        return pieces[:begin] + words + pieces[end:], [], None
+            return Edit(pieces, blank=span)
+        return substitute(pieces, span, [self._word() for _ in range(span[0], span[1])])
 
-    def _pick(self, spans: list[tuple[int, int]]) -> tuple[int, int]:
+    def _pick(self, spans: list[Span]) -> Span:
         """A phrase, drawn so that each number of words is as likely as any other."""
         size = self._rng.choice(sorted({b - a for a, b in spans}))
         found = [span for span in spans if span[1] - span[0] == size]
@@ -260,7 +267,7 @@ def split(text: str) -> list[str]:
     return [f" {pieces[0].strip()}", *pieces[1:]] if pieces else []
 
 
-def phrases_of(pieces: Sequence[str], longest: int) -> list[tuple[int, int]]:
+def phrases_of(pieces: Sequence[str], longest: int) -> list[Span]:
     """All spans of up to `longest` words without a punctuation mark inside: begin and end.
 
     Args:
@@ -274,6 +281,33 @@ def phrases_of(pieces: Sequence[str], longest: int) -> list[tuple[int, int]]:
             if _mark(pieces[end - 1]):
                 break
     return spans
+
+
+def delete(pieces: list[str], span: Span) -> Edit:
+    """Take a phrase out."""
+    begin, end = span
+    return Edit(pieces[:begin] + pieces[end:], ["".join(pieces[begin:end])])
+
+
+def swap(pieces: list[str], one: Span, other: Span) -> Edit:
+    """Let two phrases change places."""
+    (a, b), (c, d) = sorted([one, other])
+    return Edit(pieces[:a] + pieces[c:d] + pieces[b:c] + pieces[a:b] + pieces[d:])
+
+
+def add(pieces: list[str], phrase: str, place: int) -> Edit:
+    """Put a phrase that was taken out before the word at a place."""
+    return Edit([*pieces[:place], *split(f" {phrase.strip()}"), *pieces[place:]])
+
+
+def substitute(pieces: list[str], span: Span, words: Sequence[str]) -> Edit:
+    """Put other words in place of a phrase's, one for one; blanks and punctuation stay."""
+    begin, end = span
+    new = [
+        f"{piece[: -len(piece.lstrip())]}{word}{_mark(piece)}"
+        for piece, word in zip(pieces[begin:end], words, strict=True)
+    ]
+    return Edit(pieces[:begin] + new + pieces[end:])
 
 
 def _mark(piece: str) -> str:

@@ -101,7 +101,7 @@ class LLMEvolution(Strategy):
         self._given = list(dict.fromkeys(prompts))
         self._waiting = list(self._given)
         self._begun = 0  # instructions that were scored to begin with
-        self._living: list[tuple[float, str]] = []  # mean loss in nats, and instruction; best first
+        self.living: list[tuple[float, str]] = []  # mean loss in nats, and instruction; best first
         # The instruction whose place each child of the last ask may take, for `de`.
         self._targets: list[str] | None = None
         self._instructions = Instructions(
@@ -115,7 +115,7 @@ class LLMEvolution(Strategy):
         if self._waiting:
             asked, self._waiting = self._waiting, []
             return [TextPrompt(text) for text in asked]
-        if self._begun < self._size or not self._living:
+        if self._begun < self._size or not self.living:
             missing = max(1, self._size - self._begun)
             found = self._instructions.propose(
                 lambda: [self._from_examples() for _ in range(missing)]
@@ -125,7 +125,7 @@ class LLMEvolution(Strategy):
             return [
                 TextPrompt(text) for text in self._instructions.propose(self._crossings).values()
             ]
-        targets = [text for _, text in self._living]
+        targets = [text for _, text in self.living]
         found = self._instructions.propose(lambda: [self._difference(text) for text in targets])
         self._targets = [targets[place] for place in found]
         return [TextPrompt(text) for text in found.values()]
@@ -133,20 +133,20 @@ class LLMEvolution(Strategy):
     def tell(self, prompts: Sequence[Prompt], evaluation: Evaluation) -> None:
         """Let the better ones live."""
         values = [float(value) for value in evaluation.values]
-        texts = [prompt.texts[0] for prompt in prompts if isinstance(prompt, TextPrompt)]
+        texts = [prompt.texts[0] for prompt in TextPrompt.among(prompts)]
         self._begun += len(prompts)
         if self._targets is None:
-            self._living += [
+            self.living += [
                 (value, text)
                 for value, text in zip(values, texts, strict=True)
                 if math.isfinite(value)
             ]
         else:
-            places = {text: place for place, (_, text) in enumerate(self._living)}
+            places = {text: place for place, (_, text) in enumerate(self.living)}
             for value, text, target in zip(values, texts, self._targets, strict=True):
-                if value < self._living[places[target]][0]:
-                    self._living[places[target]] = (value, text)
-        self._living = sorted(self._living)[: self._size]
+                if value < self.living[places[target]][0]:
+                    self.living[places[target]] = (value, text)
+        self.living = sorted(self.living)[: self._size]
 
     def _from_examples(self) -> str:
         objective = self.objective
@@ -157,22 +157,20 @@ class LLMEvolution(Strategy):
     def _crossings(self) -> list[str]:
         """A request for each pair of parents, the better one last."""
         found = []
-        shares = rank_shares(len(self._living))
+        shares = rank_shares(len(self.living))
         for _ in range(self._size):
-            count = min(2, len(self._living))
+            count = min(2, len(self.living))
             first, *second = sorted(
-                self._rng.choice(len(self._living), size=count, replace=False, p=shares),
+                self._rng.choice(len(self.living), size=count, replace=False, p=shares),
                 reverse=True,
             )
             found.append(
-                _CROSS.format(
-                    self._living[first][1], self._living[second[0] if second else first][1]
-                )
+                _CROSS.format(self.living[first][1], self.living[second[0] if second else first][1])
             )
         return found
 
     def _difference(self, target: str) -> str:
-        texts = [text for _, text in self._living]
+        texts = [text for _, text in self.living]
         others = [text for text in texts if text != target] or texts
         first, second = (others[i] for i in self._rng.integers(len(others), size=2))
         return _DIFFER.format(first, second, target, texts[0])

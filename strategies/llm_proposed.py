@@ -105,8 +105,8 @@ class LLMProposed(Strategy):
 
     def tell(self, prompts: Sequence[Prompt], evaluation: Evaluation) -> None:
         """Remember what could be scored."""
-        for prompt, value in zip(prompts, evaluation.values, strict=True):
-            if isinstance(prompt, TextPrompt) and math.isfinite(value):
+        for prompt, value in zip(TextPrompt.among(prompts), evaluation.values, strict=True):
+            if math.isfinite(value):
                 self._values[prompt.texts[0]] = float(value)
 
     def _requests(self) -> list[str]:

@@ -85,7 +85,7 @@ class _LowRank(nn.Module):
         self, maps: dict[str, tuple[int, int]], rank: int, scale: float, generator: torch.Generator
     ) -> None:
         super().__init__()
-        self._names, self._scale = list(maps), scale
+        self.names, self._scale = list(maps), scale
         # A is uniform within 1 / sqrt(in), as in the authors' code and in PEFT; B is zero.
         starts = [
             torch.empty(rank, into).uniform_(-(into**-0.5), into**-0.5, generator=generator)
@@ -98,7 +98,7 @@ class _LowRank(nn.Module):
 
     def forward(self) -> dict[str, Tensor]:
         found: dict[str, Tensor] = {}
-        for name, a, b in zip(self._names, self.a, self.b, strict=True):
+        for name, a, b in zip(self.names, self.a, self.b, strict=True):
             # Section 4.1: A, and (alpha / r) B.
             found |= {f"{name}.lora_A": a, f"{name}.lora_B": self._scale * b}
         return found

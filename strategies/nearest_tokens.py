@@ -49,13 +49,13 @@ class NearestTokens(Strategy):
         self, objective: Objective, *, seed: int, nearest: Count = 3, tries: Count = 24
     ) -> None:
         super().__init__(objective, seed=seed)
-        if not isinstance(objective.start, SoftPrompt):
+        vectors = None if objective.start is None else objective.start.parts.vectors
+        if vectors is None:
             raise StrategyError(
                 "nearest_tokens puts another run's soft prompt into words: name the run, "
                 "start: {run: LABEL}"
             )
-        vectors = objective.start.vectors  # (length, width)
-        # The embeddings of the pool, (pool, width).
+        # The vectors have the shape (length, width); the embeddings of the pool, (pool, width).
         words = objective.embeddings[torch.from_numpy(objective.space.pool.copy())].float().cpu()
         # Section 7: the tokens with the highest cosine, (length, pool).
         cosines = normalize(vectors, dim=-1) @ normalize(words, dim=-1).T

@@ -87,7 +87,7 @@ class Optuna(Strategy):
                 [self._rng.choice(self._pool, self._size, replace=False) for _ in range(length)]
             )
         else:
-            self._tokens = {f"token {k}": np.arange(self._pool) for k in range(length)}
+            self.tokens = {f"token {k}": np.arange(self._pool) for k in range(length)}
             self._domains: dict[str, BaseDistribution] = _integers(self._pool, length)
             nsga2 = optuna.samplers.NSGAIISampler(population_size=POPULATION, seed=seed)
             self._study = optuna.create_study(sampler=nsga2)
@@ -99,8 +99,8 @@ class Optuna(Strategy):
         """Proposals of the sampler, `batch` of them; none when the whole space has been scored."""
         if len(self._values) == self.objective.space.size:
             return []
-        if self._tpe and len(told := self._told()) >= 2 * WINDOW:
-            self._renew(told[-WINDOW:])
+        if self._tpe and len(told := self.told()) >= 2 * WINDOW:
+            self.renew(told[-WINDOW:])
         self._trials = [self._fresh() for _ in range(self._batch)]
         return [self.objective.space.prompt(_row(trial)) for trial in self._trials]
 
@@ -124,7 +124,7 @@ class Optuna(Strategy):
                 return trial
             self._finish(trial, self._values[_row(trial)])
         self._study.enqueue_trial(
-            {name: int(self._rng.choice(tokens)) for name, tokens in self._tokens.items()}
+            {name: int(self._rng.choice(tokens)) for name, tokens in self.tokens.items()}
         )
         return self._study.ask(self._domains)
 
@@ -134,15 +134,15 @@ class Optuna(Strategy):
         else:
             self._study.tell(trial, state=TrialState.FAIL)
 
-    def _told(self) -> list[FrozenTrial]:
+    def told(self) -> list[FrozenTrial]:
         """The trials that the study learns from, oldest first."""
         return self._study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
 
     def _begin(self, shortlists: list[NDArray[np.int64]]) -> None:
         """Begin a study of TPE without trials over shortlists, each of shape `(shortlist,)`."""
-        self._tokens = {f"token {k}": np.sort(tokens) for k, tokens in enumerate(shortlists)}
+        self.tokens = {f"token {k}": np.sort(tokens) for k, tokens in enumerate(shortlists)}
         self._domains = {
-            name: CategoricalDistribution(tokens.tolist()) for name, tokens in self._tokens.items()
+            name: CategoricalDistribution(tokens.tolist()) for name, tokens in self.tokens.items()
         }
         # Both flags are given because their defaults differ between versions: tokens are drawn
         # jointly, and away from prompts of the same batch, which have no loss yet.
@@ -151,7 +151,7 @@ class Optuna(Strategy):
         )
         self._study = optuna.create_study(sampler=tpe)
 
-    def _renew(self, window: list[FrozenTrial]) -> None:
+    def renew(self, window: list[FrozenTrial]) -> None:
         """Begin anew with the good half of each shortlist and fresh tokens.
 
         Args:
@@ -168,7 +168,7 @@ class Optuna(Strategy):
             )
         self._begin(shortlists)
         for trial in window:
-            if all(trial.params[name] in tokens for name, tokens in self._tokens.items()):
+            if all(trial.params[name] in tokens for name, tokens in self.tokens.items()):
                 self._study.add_trial(
                     create_trial(
                         params=trial.params, distributions=self._domains, value=trial.values[0]

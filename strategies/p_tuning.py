@@ -36,6 +36,9 @@ from promptsearch.search.training_options import Rate
 class PTuning(TrainedStrategy):
     """Train a prompt encoder.
 
+    Its vectors are read where words are. P-tuning v2, with keys and values at every layer, is
+    `prefix_tuning` with `reparametrise: false`.
+
     Args:
         objective: Scores prompts on the search split.
         seed: Seeds initialisation and minibatches.
@@ -117,7 +120,7 @@ class PTuningLM(PTuning):
 
     def shares(self) -> Mapping[nn.Module, float]:
         """The rates of prompt encoder and LM, as shares of the prompt encoder's rate."""
-        prompt, lm = self._encoder.children()
+        prompt, lm = self.module.children()
         return {prompt: 1.0, lm: self._rate_lm / self._rate}
 
     def state(self) -> State | None:

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from promptsearch import HardPrompt, Objective, Prompt, SoftPrompt, TrainedStrategy
-from promptsearch.prompts.prompt import Numbers
+from promptsearch.prompts.numbers import Numbers
 from promptsearch.search.options import Count
 from promptsearch.search.training_options import Rate
 
@@ -62,11 +62,9 @@ class PEZ(TrainedStrategy):
         """The free vectors, as they start, and the words that they may become."""
         objective, start = self.objective, self.objective.start
         words = self.first_words(self._text, np.random.default_rng(self.seed))
-        vectors = (
-            start.vectors
-            if isinstance(start, SoftPrompt)
-            else objective.embeddings[torch.tensor(words.ids)].float().cpu()
-        )
+        vectors = None if start is None else start.parts.vectors
+        if vectors is None:
+            vectors = objective.embeddings[torch.tensor(words.ids)].float().cpu()
         return _Projected(
             vectors,
             objective.embeddings[torch.from_numpy(objective.space.pool.copy())].float().cpu(),
@@ -74,8 +72,8 @@ class PEZ(TrainedStrategy):
 
     def proposal(self, made: Numbers) -> Prompt:
         """The words, not their embeddings, so that what is reported was scored as words."""
-        assert isinstance(self._encoder, _Projected)
-        return self.objective.space.prompt(self._encoder.nearest().numpy())
+        assert isinstance(self.module, _Projected)
+        return self.objective.space.prompt(self.module.nearest().numpy())
 
 
 class _Projected(nn.Module):

@@ -1,12 +1,17 @@
-"""Prefix tuning: keys and values at every layer, in front of the whole row.
+"""Prefix tuning and P-tuning v2: keys and values at every layer, in front of the whole row.
 
 Li and Liang 2021, "Prefix-Tuning: Optimizing Continuous Prompts for Generation", arXiv:2101.00190.
 Section 4.2: all tokens of a row attend to a prefix of trained activations, at each layer.
 Section 4.3: P_theta[i, :] = MLP_theta(P'_theta[i, :]), a smaller matrix and a large network with
 one hidden layer and tanh; the network is dropped after training, and only its output is kept.
 Section 7.4: a prefix starts better from the activations of real words than from random numbers.
-With `reparametrise: false` the keys and values themselves are the parameters: Liu et al. 2022,
-"P-Tuning v2", arXiv:2110.07602, section 3.2.
+
+With `reparametrise: false` the keys and values themselves are the parameters: P-tuning v2. Liu, Ji,
+Fu, Tam, Du, Yang and Tang 2022, "P-Tuning v2: Prompt Tuning Can Be Comparable to Fine-tuning
+Universally Across Scales and Tasks", ACL 2022, arXiv:2110.07602, call it an implementation of deep
+prompt tuning, "optimized and adapted for NLU": prompts at every layer, with the network as an
+option, whose use depends on the task. Unlike there, answers are words of the LM; no head is trained
+for labels.
 
 Differs from the papers: the authors' code fits the network to the activations of words by 500 steps
 of Adam; here its last layer is moved by the least change that gives them exactly. AdamW has warm-up
@@ -30,13 +35,16 @@ from promptsearch.search.training_options import Rate
 
 
 class PrefixTuning(TrainedStrategy):
-    """Train keys and values that stand before each row, at every layer.
+    """Train keys and values that stand before each row, at every layer; also P-tuning v2.
+
+    Prefix tuning lets a network make them while training. P-tuning v2 is the same prefix without
+    the network: `reparametrise: false`.
 
     Args:
         objective: Scores prompts on the search split.
         seed: Seeds initialisation and minibatches.
-        reparametrise: Whether a network makes the prefix while training; `false` trains keys and
-            values themselves.
+        reparametrise: Whether a network makes the prefix while training; `false`, P-tuning v2,
+            trains keys and values themselves.
         hidden: Hidden units of the network.
         init: Where the prefix starts: from the keys and values of `words` of the pool, drawn at
             random, or of `random` numbers that are spread as these are, at each layer.
@@ -75,7 +83,7 @@ class PrefixTuning(TrainedStrategy):
         """
         shape = (self.objective.space.length, *self.objective.prefix_shape)
         self._generator = generator
-        self._ids = self.words(self._text, generator)
+        self.ids = self.words(self._text, generator)
         if self._hidden is None:
             self._prefix: _Rows | _Network = _Rows(shape)
         else:
@@ -86,7 +94,7 @@ class PrefixTuning(TrainedStrategy):
     def start(self) -> None:
         """Begin from the keys and values of words, or from random numbers spread as these are."""
         # Section 7.4: (length, layers, 2, key heads, size of a head).
-        rows = self.objective.keys_values(self._ids)
+        rows = self.objective.keys_values(self.ids)
         if self._random:
             # Within a layer the keys have one scale and the values another; layers differ, too.
             rows = torch.randn(rows.shape, generator=self._generator) * rows.std(

@@ -27,7 +27,7 @@ from promptsearch.errors import StrategyError
 from promptsearch.search.training_options import Rate
 
 #: How many of the most frequent words a start is drawn from (section 3.2).
-_FREQUENT = 5_000
+FREQUENT = 5_000
 
 
 class PromptTuning(TrainedStrategy):
@@ -83,7 +83,7 @@ class PromptTuning(TrainedStrategy):
         if self._text is None and self._init == "random":
             scale = float(embeddings.float().std())
             return _Vectors(scale * torch.randn(length, embeddings.shape[1], generator=generator))
-        among = None if self._init == "words" else _FREQUENT
+        among = None if self._init == "words" else FREQUENT
         vectors = embeddings[torch.tensor(self.words(self._text, generator, among))].float().cpu()
         if self._text is None and self._init == "labels":
             labels = self._labels()[:length]
@@ -92,12 +92,12 @@ class PromptTuning(TrainedStrategy):
 
     def _winner(self, start: Prompt) -> Tensor:
         """The vectors of another run's winner, shape `(length, width)`."""
-        if isinstance(start, SoftPrompt):
-            return start.vectors
+        if (vectors := start.parts.vectors) is not None:
+            return vectors
         if isinstance(start, HardPrompt):
             ids = list(start.ids)
         else:
-            assert isinstance(start, TextPrompt)
+            (start,) = TextPrompt.among([start])
             if not any(start.texts):
                 raise StrategyError(
                     "the run that 'start' names was won by the empty prompt: there is no word to "

@@ -65,12 +65,12 @@ class RLPrompt(Strategy):
         self._rng = np.random.default_rng(seed)
         self._generator = torch.Generator().manual_seed(seed)
         pool = torch.tensor(objective.space.pool)
-        self._policy = _Policy(
+        self.policy = Policy(
             objective.embeddings[pool], objective.space.length, hidden, self._generator
         )
-        self._optimizer = torch.optim.Adam(self._policy.parameters(), lr=rate)
+        self._optimizer = torch.optim.Adam(self.policy.parameters(), lr=rate)
         self._scored: set[Row] = set()
-        self._rows: list[Row] = []
+        self.rows: list[Row] = []
 
     def ask(self) -> Sequence[Prompt]:
         """The most probable prompt and draws, `batch` in all that were not scored before.
@@ -82,10 +82,10 @@ class RLPrompt(Strategy):
             return []
         fresh: dict[Row, None] = {}
         # Before the first step all prompts are equally probable.
-        best = self._policy.generate(1) if self._scored else []
+        best = self.policy.generate(1) if self._scored else []
         for rows in (
             best,
-            *(self._policy.generate(self._batch, self._generator) for _ in range(_TRIES)),
+            *(self.policy.generate(self._batch, self._generator) for _ in range(_TRIES)),
         ):
             fresh.update(dict.fromkeys(row for row in rows if row not in self._scored))
             if len(fresh) >= self._batch:
@@ -93,15 +93,15 @@ class RLPrompt(Strategy):
         while not fresh:  # the policy hardly ever gives another prompt
             row = tuple(self._rng.integers(len(space.pool), size=space.length).tolist())
             fresh.update({} if row in self._scored else {row: None})
-        self._rows = list(fresh)[: self._batch]
-        return [space.prompt(row) for row in self._rows]
+        self.rows = list(fresh)[: self._batch]
+        return [space.prompt(row) for row in self.rows]
 
     def tell(self, prompts: Sequence[Prompt], evaluation: Evaluation) -> None:
         """Make one step of the policy gradient.
 
         A failed prompt is taken to be as bad as the worst one that did not fail.
         """
-        self._scored.update(self._rows)
+        self._scored.update(self.rows)
         values = evaluation.values
         good = values[np.isfinite(values)]
         if not len(good):
@@ -111,13 +111,13 @@ class RLPrompt(Strategy):
         if deviation == 0:  # one prompt, or all alike
             return
         scores = torch.from_numpy((rewards - rewards.mean()) / deviation)
-        log_p, entropy = self._policy(torch.tensor(self._rows))
+        log_p, entropy = self.policy(torch.tensor(self.rows))
         self._optimizer.zero_grad()
         (-(scores * log_p).mean() - self._entropy * entropy).backward()
         self._optimizer.step()
 
 
-class _Policy(nn.Module):
+class Policy(nn.Module):
     """A network from the token before and the position to the probability of each next token.
 
     A hidden layer makes a vector; its products with the tokens' embeddings are the logits.
@@ -140,15 +140,15 @@ class _Policy(nn.Module):
         tokens = embeddings.detach().double().cpu()
         tokens = tokens - tokens.mean(0)
         # (pool, width), numbers of the size 1.
-        self._tokens = tokens / tokens.square().mean().sqrt().clamp(min=1e-12)
+        self.tokens = tokens / tokens.square().mean().sqrt().clamp(min=1e-12)
         width = tokens.shape[1]
 
         def normal(*shape: int) -> Tensor:
             return torch.randn(shape, generator=generator, dtype=torch.float64)
 
         self._in = nn.Parameter(normal(width, hidden) * width**0.5)
-        self._places = nn.Parameter(normal(length, hidden))
-        self._out = nn.Parameter(torch.zeros(hidden, width, dtype=torch.float64))
+        self.places = nn.Parameter(normal(length, hidden))
+        self.out = nn.Parameter(torch.zeros(hidden, width, dtype=torch.float64))
 
     def forward(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         """How probable prompts are, and how open the policy is on the way to them.
@@ -161,9 +161,9 @@ class _Policy(nn.Module):
             summed entropies in nats, shape `()`.
         """
         before = torch.cat(
-            [torch.zeros_like(self._tokens[rows[:, :1]]), self._tokens[rows[:, :-1]]], 1
+            [torch.zeros_like(self.tokens[rows[:, :1]]), self.tokens[rows[:, :-1]]], 1
         )
-        log_p = self._log_probabilities(before, self._places)  # (prompts, length, pool)
+        log_p = self.log_probabilities(before, self.places)  # (prompts, length, pool)
         chosen = log_p.gather(-1, rows[..., None])[..., 0]
         return chosen.sum(-1), -(log_p.exp() * log_p).sum((-2, -1)).mean()
 
@@ -175,20 +175,20 @@ class _Policy(nn.Module):
             count: The number of prompts.
             generator: Draws the tokens; None takes the most probable token at each position.
         """
-        before = torch.zeros(count, self._tokens.shape[1], dtype=torch.float64)
+        before = torch.zeros(count, self.tokens.shape[1], dtype=torch.float64)
         columns = []
-        for place in self._places:
-            log_p = self._log_probabilities(before, place)  # (prompts, pool)
+        for place in self.places:
+            log_p = self.log_probabilities(before, place)  # (prompts, pool)
             token = (
                 log_p.argmax(-1)
                 if generator is None
                 else torch.multinomial(log_p.exp(), 1, generator=generator)[:, 0]
             )
-            before = self._tokens[token]
+            before = self.tokens[token]
             columns.append(token)
         return [tuple(row) for row in torch.stack(columns, 1).tolist()]
 
-    def _log_probabilities(self, before: Tensor, places: Tensor) -> Tensor:
+    def log_probabilities(self, before: Tensor, places: Tensor) -> Tensor:
         """Log-probabilities of each next token, shape `(..., pool)`.
 
         Args:
@@ -197,6 +197,6 @@ class _Policy(nn.Module):
         """
         # Input and output are means over the width: a step of Adam, which is as large for all
         # parameters, then moves narrow and wide embeddings alike.
-        width = self._tokens.shape[1]
-        vector = torch.tanh(before @ self._in / width + places) @ self._out
-        return (vector @ self._tokens.T / width).log_softmax(-1)
+        width = self.tokens.shape[1]
+        vector = torch.tanh(before @ self._in / width + places) @ self.out
+        return (vector @ self.tokens.T / width).log_softmax(-1)

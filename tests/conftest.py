@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import signal
 import subprocess
 import sys
+import warnings
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -15,20 +18,17 @@ from hypothesis import settings
 
 from promptsearch.export import SavedPrompt
 from promptsearch.models import LanguageModel
-from promptsearch.prompts.prompt import (
-    GatedPrompt,
-    HardPrompt,
-    PrefixPrompt,
-    SoftPrompt,
-    TextPrompt,
-    TunedPrompt,
-    Weights,
-)
+from promptsearch.prompts.gated import GatedPrompt
+from promptsearch.prompts.hard import HardPrompt
+from promptsearch.prompts.prefix import PrefixPrompt
+from promptsearch.prompts.soft import SoftPrompt
+from promptsearch.prompts.text import TextPrompt
+from promptsearch.prompts.weights import TunedPrompt, Weights
 from promptsearch.scoring import Engine
 from promptsearch.scoring.chat_template import render
 from promptsearch.tasks.task import Example, Split, Task
 from promptsearch.tasks.template import Template
-from promptsearch.testing.tiny import tiny_model
+from promptsearch.testing.tiny import ARCHITECTURES, tiny_model
 
 # The same suite passes or fails in the same way for everybody;
 # `pytest --hypothesis-profile default` tries new examples.
@@ -46,6 +46,54 @@ def own_cache(tmp_path_factory, monkeypatch):
         lambda: tmp_path_factory.mktemp("cache"),
         raising=False,
     )
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_waiting_for_the_disk():
+    """Killed processes lose nothing that they wrote; only a machine without power would."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda file: None)
+        yield
+
+
+@pytest.fixture(scope="module")
+def unreported():
+    """Within the module `compare` writes no report, which takes longer than many a tiny run."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("promptsearch.comparison.write_report", lambda folder: None)
+        yield
+
+
+@pytest.fixture(scope="session")
+def killed_at():
+    """A function that runs `work` in a process that dies at its `moment`-th durable write.
+
+    It dies by SIGKILL. The function returns whether it got that far.
+    """
+
+    def run(moment, work):
+        with warnings.catch_warnings():
+            warnings.simplefilter(
+                "ignore", DeprecationWarning
+            )  # fork beside threads: the child only computes and dies
+            child = os.fork()
+        if child == 0:
+            try:
+                count = 0
+
+                def deadly(file):
+                    nonlocal count
+                    count += 1
+                    if count == moment:
+                        os.kill(os.getpid(), signal.SIGKILL)
+
+                os.fsync = deadly
+                work()
+            finally:
+                os._exit(0)
+        return os.WIFSIGNALED(os.waitpid(child, 0)[1])
+
+    return run
 
 
 @pytest.fixture(scope="session")
@@ -72,6 +120,18 @@ def wheel(tmp_path_factory):
 def tiny():
     """A tiny Llama."""
     return LanguageModel(*tiny_model("llama"), name="tiny-llama")
+
+
+@pytest.fixture(scope="module", params=ARCHITECTURES)
+def lm(request):
+    """A tiny model of each architecture, which a module may use up."""
+    return LanguageModel(*tiny_model(request.param), name=request.param)
+
+
+@pytest.fixture(scope="module")
+def llama():
+    """The first of these."""
+    return LanguageModel(*tiny_model("llama"), name="llama")
 
 
 @pytest.fixture(scope="session")
@@ -232,7 +292,7 @@ def attending(lm, prompt):
                 states = (inputs[0] if inputs else given["hidden_states"])[0]
                 positions = given.get("position_embeddings")
                 found["it"] = beside(
-                    module, states, positions, prompt.rows[:, place], prompt.gates[place]
+                    module, states, positions, prompt.vectors[:, place], prompt.gates[place]
                 )[None]
 
             hooks.enter_context(attention.register_forward_pre_hook(read, with_kwargs=True))

@@ -18,9 +18,9 @@ from promptsearch.errors import ExportError, PromptError, StudyError
 from promptsearch.export import FORMATS, export_run, verify
 from promptsearch.export.saved import write_saved
 from promptsearch.scoring.chat_template import render
+from promptsearch.study.arena import Arena
 from promptsearch.study.config import config_schema, parse_config
 from promptsearch.study.forecast import forecast
-from promptsearch.study.run import Arena
 from promptsearch.testing.tiny import tiny_model
 
 CHAT = [{"system": "Task: {prompt:2}"}, {"user": "{text}"}, {"assistant": "It was {answer}"}]

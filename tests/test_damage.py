@@ -87,7 +87,7 @@ def interrupted(tmp_path_factory, tiny, films):
         patch.setattr(
             "promptsearch.study.study.cache_folder", lambda: tmp_path_factory.mktemp("cache")
         )
-        patch.setattr("promptsearch.search.loop._SAVING_SHARE", 1e9)  # at every chance
+        patch.setattr("promptsearch.search.loop.SAVING_SHARE", 1e9)  # at every chance
         patch.setattr("promptsearch.records.log.append", counted)
         with pytest.raises(KeyboardInterrupt):
             compare(study(), out=folder, model=tiny, task=films)
@@ -393,7 +393,7 @@ def test_after_room_is_made_the_same_command_gives_the_same_numbers(
 ):
     """The disk is full at one write after the other, and each time half of it had been written."""
     write, count, moment = files._write_all, 0, 0
-    monkeypatch.setattr("promptsearch.search.loop._SAVING_SHARE", 1e9)
+    monkeypatch.setattr("promptsearch.search.loop.SAVING_SHARE", 1e9)
 
     def full(file, content):
         nonlocal count

@@ -26,7 +26,9 @@ from promptsearch.testing.doors import doors
 from promptsearch.testing.planted import PlantedScorer
 from promptsearch.testing.tiny import tiny_model
 
-BUDGET = 12_000
+BUDGET = 6_000
+
+pytestmark = pytest.mark.usefixtures("unreported")
 
 
 class Samples(Strategy):
@@ -54,6 +56,8 @@ class Samples(Strategy):
 
 
 class Embeddings(Samples):
+    access = Access.WEIGHTS
+
     def begin(self):
         self.objective.embeddings.mul_(0.5)
         self.objective.embeddings.numpy()[:] = 0

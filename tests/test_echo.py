@@ -16,7 +16,7 @@ from promptsearch.export import verify
 from promptsearch.models.endpoint import Endpoint, find_way
 from promptsearch.models.remote import ServedModel
 from promptsearch.models.tokens import Tokens
-from promptsearch.prompts.prompt import TextPrompt
+from promptsearch.prompts.text import TextPrompt
 from promptsearch.report import load_results, print_report
 from promptsearch.report.markdown import to_markdown
 from promptsearch.scoring import Engine
@@ -134,7 +134,7 @@ def test_answers_of_one_token_are_scored_by_what_is_written_where_the_echo_is_no
         theirs = ServedScorer(served, template, split, task.choices).score(prompts, ids)
         assert not theirs.failures and theirs.choices is not None
         told = []
-        config = study(server, model={"tokenizer": str(tmp_path / "tokenizer")})
+        config = study(server, model={"tokenizer": str(tmp_path / "tokenizer")}, budget=1_500)
         results = compare(config, out=tmp_path / "s", task=task, progress=told.append)
         (run,) = results.runs
         assert verify(tmp_path / "s" / "films" / "random" / "seed0").same
@@ -156,7 +156,9 @@ def test_what_the_losses_are_is_said_at_the_start(tiny, tmp_path):
     ):
         told = []
         with Server(with_model(tiny, echo=echo)) as server:
-            compare(study(server), out=tmp_path / echo, task=films(), progress=told.append)
+            compare(
+                study(server, budget=1_500), out=tmp_path / echo, task=films(), progress=told.append
+            )
         (note,) = [each for each in told if each.stage == "note"]
         assert what in note.message and server.url in note.message
         assert [each.stage for each in told].index("note") == 1

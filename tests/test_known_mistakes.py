@@ -11,13 +11,15 @@ import numpy as np
 import pytest
 import torch
 
-from promptsearch.prompts.prompt import HardPrompt, SoftPrompt
+from promptsearch.prompts.hard import HardPrompt
+from promptsearch.prompts.soft import SoftPrompt
 from promptsearch.prompts.space import PromptSpace
 from promptsearch.records.cache import ScoreCache
 from promptsearch.records.scores import Scores
 from promptsearch.scoring import Engine
 from promptsearch.scoring.answers import choice_scores
-from promptsearch.scoring.layout import broken_joint, lay_out
+from promptsearch.scoring.joints import broken_joint
+from promptsearch.scoring.layout import lay_out
 from promptsearch.search.listing import known_strategies
 from promptsearch.search.loop import search
 from promptsearch.search.plugins import find_strategy, make_strategy

@@ -66,7 +66,7 @@ def test_a_run_keeps_its_export(tiny, tmp_path, answers):
         name="films",
     )
     soft = {"prompt_tuning": {"interval": 4, "batch": 4, "rate": 0.05}}
-    given = {"budget": 60_000, "length": 2, "seeds": 3, "strategies": ["random", soft]}
+    given = {"budget": 20_000, "length": 2, "seeds": 3, "strategies": ["random", soft]}
     results = compare(given | {"name": "s"}, out=tmp_path, model=tiny, task=task)
     assert (
         len(results.runs) == 6
@@ -78,8 +78,7 @@ def test_a_run_keeps_its_export(tiny, tmp_path, answers):
 
 
 @pytest.mark.real
-@pytest.mark.parametrize("answers", [SHORT, LONG])
-def test_so_does_one_of_the_real_model(tmp_path, answers):
+def test_so_does_one_of_the_real_model(tmp_path):
     (tmp_path / "data.jsonl").write_text("".join(json.dumps(row) + "\n" for row in reviews()))
     given = {
         "name": "long-choices",
@@ -88,12 +87,12 @@ def test_so_does_one_of_the_real_model(tmp_path, answers):
             "data": {"path": "data.jsonl"},
             "template": "{prompt} {text}. It was{answer}",
             "label": "label",
-            "answers": dict(enumerate(answers)),
-            "splits": {"search": 8, "select": 8, "test": 8},
+            "answers": dict(enumerate(LONG)),
+            "splits": {"search": 4, "select": 4, "test": 4},
         },
         "length": 2,
         "pool": 500,
-        "budget": 16_000,
+        "budget": 8_000,
         "dtype": "float32",
         "seeds": 1,
         "strategies": ["random", "prompt_tuning"],

@@ -65,7 +65,7 @@ def test_a_terminal_shows_its_own_colours_and_nobody_elses() -> None:
 
 
 def test_progress_and_log_lines_show_no_markup_and_no_control_characters() -> None:
-    from promptsearch.study.study import Progress
+    from promptsearch.study.events import Progress
 
     out = io.StringIO()
     with Display(Terminal(file=out, width=200)) as display:

@@ -13,7 +13,7 @@ from promptsearch.export import export_run
 from promptsearch.export.saved import SavedPrompt, write_saved
 from promptsearch.prompts.space import PromptSpace
 from promptsearch.scoring import Engine
-from promptsearch.scoring.layout import check_joints
+from promptsearch.scoring.joints import check_joints
 
 pytestmark = pytest.mark.real
 

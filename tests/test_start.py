@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
-import warnings
 
 import numpy as np
 import pytest
@@ -315,34 +312,7 @@ def without_times(data):
     return [without_times(v) for v in data] if isinstance(data, list) else data
 
 
-def killed_at(moment, work):
-    """Run `work` in a process of its own that dies by SIGKILL at its `moment`-th durable write.
-
-    Returns whether it got that far.
-    """
-    with warnings.catch_warnings():
-        warnings.simplefilter(
-            "ignore", DeprecationWarning
-        )  # fork beside threads: the child only computes and dies
-        child = os.fork()
-    if child == 0:
-        try:
-            count = 0
-
-            def deadly(descriptor):
-                nonlocal count
-                count += 1
-                if count == moment:
-                    os.kill(os.getpid(), signal.SIGKILL)
-
-            os.fsync = deadly
-            work()
-        finally:
-            os._exit(0)
-    return os.WIFSIGNALED(os.waitpid(child, 0)[1])
-
-
-def test_a_study_killed_at_any_moment_ends_with_the_same_numbers(tiny, films, tmp_path):
+def test_a_study_killed_at_any_moment_ends_with_the_same_numbers(tiny, films, tmp_path, killed_at):
     given = study(
         [WORDS, SOFT, GREEDY, "random", {"pez": {"batch": 4, "start": {"run": "gcg"}}}],
         budget=5_000,

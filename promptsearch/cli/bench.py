@@ -67,20 +67,21 @@ def bench_strategies(
     from promptsearch.search.plugins import find_strategy
     from promptsearch.testing import bench
     from promptsearch.testing.bench_table import bench_to_markdown, print_bench
+    from promptsearch.testing.ground import KINDS, Ground, table_ground
 
     if table is not None and on:
         raise StudyError("say where to search: either --table PATH or --on KIND, not both")
     for kind in on or ():
-        if kind not in bench.KINDS:
-            raise UnknownName("planted objective", kind, bench.KINDS)
+        if kind not in KINDS:
+            raise UnknownName("planted objective", kind, KINDS)
     counts = evaluations or [300]
     rows = bench.with_random(
         [bench.row(each) for each in strategy or bench.searching(table is not None)]
     )
     grounds = (
-        [bench.Ground(kind, pool, length) for kind in on or bench.KINDS]
+        [Ground(kind, pool, length) for kind in on or KINDS]
         if table is None
-        else [bench.table_ground(table, out)]
+        else [table_ground(table, out)]
     )
     with Progress(console=Terminal(stderr=True, quiet=quiet), transient=True) as bars:
         bar = bars.add_task("searches", total=len(rows) * len(grounds) * len(counts) * seeds)

@@ -31,7 +31,6 @@ from promptsearch.export.vllm import score_vllm, write_vllm
 from promptsearch.export.vllm import vllm_requests as vllm_requests
 from promptsearch.files import exists, failing, make_folder, remove, write_json
 from promptsearch.models.protocol import TextModel
-from promptsearch.prompts.prompt import prompt_to_json
 from promptsearch.scoring.scorer import loaded
 
 
@@ -140,7 +139,7 @@ def export_run(
         if to != "json":  # which is its own certificate
             write_json(
                 out / CERTIFICATE,
-                {"format": FORMAT, "export": to, **to_json(saved, prompt_to_json(saved.prompt))},
+                {"format": FORMAT, "export": to, **to_json(saved, saved.prompt.to_json())},
             )
         write_card(saved, to, lm, out)
     except PromptSearchError:

@@ -23,20 +23,10 @@ from promptsearch.files import failing
 from promptsearch.models import LanguageModel
 from promptsearch.models.protocol import TextModel
 from promptsearch.models.remote import ServedModel
-from promptsearch.prompts.prompt import (
-    TRAINED,
-    GatedPrompt,
-    HardPrompt,
-    PrefixPrompt,
-    Prompt,
-    SoftPrompt,
-    TextPrompt,
-    TunedPrompt,
-    Weights,
-    kind_of,
-)
+from promptsearch.prompts.kinds import KINDS
+from promptsearch.prompts.prompt import Prompt
 from promptsearch.scoring.answers import choice_scores, token_nats
-from promptsearch.scoring.layout import Ids, lay_out
+from promptsearch.scoring.layout import Tokens, lay_out
 from promptsearch.scoring.scorer import loaded
 from promptsearch.tasks.task import Example
 from promptsearch.tasks.template import Mark, Template
@@ -143,7 +133,9 @@ class Certificate:
             )
         return distance.found
 
-    def losses_by(self, lm: LanguageModel, logits: Callable[[Example, Ids], Tensor]) -> list[float]:
+    def losses_by(
+        self, lm: LanguageModel, logits: Callable[[Example, Tokens], Tensor]
+    ) -> list[float]:
         """Score the probe through the forward pass of another library.
 
         Args:
@@ -158,7 +150,7 @@ class Certificate:
         return [self._loss(lm, example, logits) for example in self.probe]
 
     def _loss(
-        self, lm: LanguageModel, example: Example, logits: Callable[[Example, Ids], Tensor]
+        self, lm: LanguageModel, example: Example, logits: Callable[[Example, Tokens], Tensor]
     ) -> float:
         answers = lay_out(self.template, lm, example, self.choices).answers
         sums = []
@@ -182,7 +174,7 @@ def to_json(certificate: Certificate, prompt: Mapping[str, Any]) -> dict[str, An
 
     Args:
         certificate: The certificate of an export.
-        prompt: The prompt as `prompt_to_json` gives it.
+        prompt: The prompt as `Prompt.to_json` gives it.
     """
     template = certificate.template
     return {
@@ -236,8 +228,8 @@ def read_json(file: Path, formats: Sequence[str]) -> tuple[Certificate, dict[str
         raise PromptError(
             f"{file} is damaged: {len(template.marks)} marks for {len(template.messages)} messages"
         )
-    if (kind := TRAINED.get(facts.prompt.kind)) is not None:
-        template = template.taking(kind_of(kind))
+    if (kind := KINDS.get(facts.prompt.kind)) is not None:
+        template = template.taking(kind.placement)
     if len(facts.lengths) != len(template.slots):
         raise PromptError(
             f"{file} gives the lengths {facts.lengths[:20]}, but its template {template.text!r} "
@@ -283,35 +275,18 @@ def refuse_pickles(folder: Path) -> None:
         )
 
 
-def standing_in_row(
-    prompt: Prompt, what: str
-) -> HardPrompt | TextPrompt | SoftPrompt | PrefixPrompt:
-    """The prompt, if it stands in a row of tokens, as a format needs that holds only such prompts.
+def check_held(prompt: Prompt, to: str) -> None:
+    """Refuse a prompt that a format cannot hold.
 
     Args:
         prompt: The prompt to be exported.
-        what: What the format holds, for the message.
+        to: The format.
 
     Raises:
-        ExportError: The prompt is changed weights, alone or with vectors, or vectors that layers
-            read beside the row (a gated prompt).
+        ExportError: It cannot hold the prompt; the message says why, and which format can.
     """
-    if isinstance(prompt, TunedPrompt):
-        raise ExportError(
-            f"no {what} can stand for the changed weights that a tuned prompt has beside its "
-            "vectors, which are made for these: export it as json"
-        )
-    if isinstance(prompt, Weights):
-        raise ExportError(
-            f"no {what} can stand for changed weights: export them as json, or low-rank ones as "
-            "peft"
-        )
-    if isinstance(prompt, GatedPrompt):
-        raise ExportError(
-            f"no {what} can stand for a gated prompt, which layers read by a softmax of its own: "
-            "export it as json, or as peft with one gate a layer"
-        )
-    return prompt
+    if reason := prompt.refuses(to):
+        raise ExportError(reason)
 
 
 def check_room(lm: LanguageModel, above: int, below: int) -> None:

@@ -18,12 +18,12 @@ import torch
 from torch import Tensor
 
 from promptsearch.errors import ExportError, PromptError
-from promptsearch.export.certificate import Certificate, check_in_front, check_room, standing_in_row
+from promptsearch.export.certificate import Certificate, check_held, check_in_front, check_room
 from promptsearch.export.saved import SavedPrompt
 from promptsearch.files import write_aside
 from promptsearch.models import LanguageModel
-from promptsearch.prompts.prompt import read_tensors
-from promptsearch.scoring.layout import Ids, lay_out, leading
+from promptsearch.prompts.tensors import read_tensors
+from promptsearch.scoring.layout import Tokens, lay_out, leading
 from promptsearch.scoring.ready import compile_prompts
 from promptsearch.tasks.task import Example
 from promptsearch.tasks.template import Template
@@ -31,7 +31,7 @@ from promptsearch.tasks.template import Template
 FILE, TENSOR = "keys_values.safetensors", "keys_values"
 _DIMENSIONS = ("layers", "keys and values", "key heads", "tokens", "size of a head")
 
-#: What a user of the folder runs, see `promptsearch.export.card`.
+#: What a user of the folder runs, see `promptsearch.export.usage`.
 USAGE = """\
 from safetensors.torch import load_file
 from transformers import DynamicCache
@@ -72,7 +72,7 @@ def write_kv(saved: SavedPrompt, lm: LanguageModel, folder: Path) -> None:
         ModelError: The layers of the model have keys of different sizes, or its rows cannot go on
             below keys and values.
     """
-    standing_in_row(saved.prompt, "keys and values")
+    check_held(saved.prompt, "kv")
     check_in_front(saved.template, "keys and values are those of a row's first tokens")
     if not saved.template.segments[-1]:
         raise ExportError(
@@ -101,17 +101,19 @@ def score_kv(certificate: Certificate, lm: LanguageModel, folder: Path) -> list[
     """
     keys_values = read_kv(folder, lm)
 
-    def logits(example: Example, answer: Ids) -> Tensor:
+    def logits(example: Example, answer: Tokens) -> Tensor:
         text = _below(certificate.template, lm, example)
         check_room(lm, keys_values.shape[3], len(text) + len(answer))
         ids = torch.tensor([[*text, *answer]], device=lm.device)
-        found: Tensor = lm.model(input_ids=ids, past_key_values=lm.cache(keys_values)).logits[0]
+        found: Tensor = lm.model(
+            input_ids=ids, past_key_values=lm.passes.cache(keys_values)
+        ).logits[0]
         return found
 
     return certificate.losses_by(lm, logits)
 
 
-def _below(template: Template, lm: LanguageModel, example: Example) -> Ids:
+def _below(template: Template, lm: LanguageModel, example: Example) -> Tokens:
     """The ids of a row below the prefix; the prefix has taken in the special tokens."""
     return lay_out(template, lm, example, None).segments[-1][
         len(leading(template, lm)) * template.apart :

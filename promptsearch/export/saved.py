@@ -20,14 +20,9 @@ from promptsearch.export.winners import PROMPT, unpack_winner
 from promptsearch.files import write_json
 from promptsearch.models import LanguageModel
 from promptsearch.models.protocol import TextModel
-from promptsearch.prompts.prompt import (
-    HardPrompt,
-    Prompt,
-    TrainedPrompt,
-    prompt_from_json,
-    prompt_to_json,
-    save_trained,
-)
+from promptsearch.prompts.hard import HardPrompt
+from promptsearch.prompts.kinds import prompt_from_json
+from promptsearch.prompts.prompt import Prompt
 from promptsearch.records.sealed import read_record
 from promptsearch.scoring.layout import prompt_texts
 from promptsearch.scoring.ready import check_fit
@@ -126,10 +121,9 @@ def write_saved(saved: SavedPrompt, lm: TextModel, folder: Path) -> None:
         lm: The LM.
         folder: Where the files go.
     """
-    data = {"format": FORMAT, **to_json(saved, prompt_to_json(saved.prompt))}
-    if isinstance(saved.prompt, TrainedPrompt):
-        save_trained(saved.prompt, folder / f"{saved.prompt.key}.safetensors")
-    else:
+    data = {"format": FORMAT, **to_json(saved, saved.prompt.to_json())}
+    saved.prompt.save(folder)
+    if not saved.prompt.trained:
         data["text"] = list(prompt_texts(saved.template, lm, saved.prompt))
     write_json(folder / PROMPT, data)
 
@@ -200,7 +194,7 @@ def _refuse_unexported(run: Path) -> None:
     raise PromptError(f"{run} has {no_export(error)}")
 
 
-#: What a user of the folder runs, see `promptsearch.export.card`.
+#: What a user of the folder runs, see `promptsearch.export.usage`.
 USAGE = """\
 from promptsearch import load_prompt
 

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from promptsearch.errors import EndpointError, ExportError, FileError, PromptError
-from promptsearch.export.certificate import Certificate, check_room, standing_in_row
+from promptsearch.export.certificate import Certificate, check_held, check_room
 from promptsearch.export.saved import SavedPrompt
 from promptsearch.export.schema import LARGEST
 from promptsearch.files import read, write_aside, write_json
@@ -25,9 +25,9 @@ from promptsearch.models import LanguageModel
 from promptsearch.models.protocol import TextModel
 from promptsearch.models.remote import ServedModel
 from promptsearch.plain.json import parse_json
-from promptsearch.prompts.prompt import TrainedPrompt
-from promptsearch.scoring.layout import Ids, broken_joint, lay_out, prompt_texts, slots_of
-from promptsearch.scoring.remote import Found, Question, score_questions
+from promptsearch.scoring.joints import broken_joint
+from promptsearch.scoring.layout import Tokens, lay_out, prompt_texts, slots_of
+from promptsearch.scoring.questions import Found, Question, score_questions
 from promptsearch.scoring.scorer import loaded
 from promptsearch.tasks.task import Example
 
@@ -48,12 +48,7 @@ def write_text(saved: SavedPrompt, lm: TextModel, folder: Path) -> None:
         ExportError: The prompt is trained, so that no text holds it, or its text does not give its
             tokens back.
     """
-    standing_in_row(saved.prompt, "text")
-    if isinstance(saved.prompt, TrainedPrompt):
-        raise ExportError(
-            f"a {saved.prompt.kind} prompt is numbers, and no text holds it exactly: export it as "
-            "json, peft or kv"
-        )
+    check_held(saved.prompt, "text")
     if isinstance(lm, LanguageModel):  # it was given tokens; a server was sent the text itself
         for example in saved.probe:
             answers = saved.choices or (example.answer,)
@@ -101,7 +96,7 @@ def score_text(certificate: Certificate, lm: TextModel, folder: Path) -> list[fl
     )
     rows = _filled(folder / name, certificate, partial(understand, model))
 
-    def logits(example: Example, answer: Ids) -> Tensor:
+    def logits(example: Example, answer: Tokens) -> Tensor:
         ids = [*rows[example.id], *answer]
         check_room(model, 0, len(ids))
         found: Tensor = model.model(input_ids=torch.tensor([ids], device=model.device)).logits[0]
@@ -139,7 +134,7 @@ def _read_messages(lm: LanguageModel, whole: str, fields: Mapping[str, Any]) -> 
     *said, (_, begun) = [
         (message["role"], _put_in(message["content"], fields)) for message in given
     ]
-    return list(lm.tokenizer(lm.chat(said) + begun, add_special_tokens=False).input_ids)
+    return list(lm.tokenizer(lm.special.chat(said) + begun, add_special_tokens=False).input_ids)
 
 
 #: Matches a doubled brace, which stands for one, the place of a field, or a brace that is neither.

@@ -19,21 +19,21 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from promptsearch.errors import ExportError, PromptError
+from promptsearch.errors import PromptError
 from promptsearch.export.certificate import (
     CERTIFICATE,
     FORMAT,
     Certificate,
+    check_held,
     check_room,
     read_json,
-    standing_in_row,
 )
 from promptsearch.export.saved import SavedPrompt
 from promptsearch.files import write_aside
 from promptsearch.models import LanguageModel
-from promptsearch.prompts.prompt import PrefixPrompt, SoftPrompt, read_tensors
+from promptsearch.prompts.tensors import read_tensors
 from promptsearch.scoring.forward import embed
-from promptsearch.scoring.layout import Ids, lay_out, slots_of
+from promptsearch.scoring.layout import Tokens, lay_out, slots_of
 from promptsearch.scoring.ready import fields_of
 from promptsearch.tasks.fields import place_of
 from promptsearch.tasks.task import Example
@@ -41,7 +41,7 @@ from promptsearch.tasks.template import Template
 
 FILE = "prompt_embeds.safetensors"
 
-#: What a user of the folder runs, see `promptsearch.export.card`.
+#: What a user of the folder runs, see `promptsearch.export.usage`.
 USAGE = """\
 from promptsearch import LanguageModel
 from promptsearch.export import vllm_requests
@@ -66,17 +66,10 @@ def write_vllm(saved: SavedPrompt, lm: LanguageModel, folder: Path) -> None:
     Raises:
         ExportError: The prompt stands in no slot.
     """
-    prompt = standing_in_row(saved.prompt, "embeddings")
-    if isinstance(prompt, PrefixPrompt):
-        raise ExportError(
-            "vLLM takes embeddings, and no keys and values from outside: export a prefix as kv, "
-            "peft or json"
-        )
-    if isinstance(prompt, SoftPrompt):
-        slots = list(prompt.vectors.split([slot.length or 0 for slot in saved.template.slots]))
-    else:
-        with torch.no_grad():
-            slots = [_embedded(lm, ids) for ids in slots_of(saved.template, lm, prompt)]
+    check_held(saved.prompt, "vllm")
+    vectors = saved.prompt.parts.vectors
+    with torch.no_grad():
+        slots = [_embedded(lm, ids, vectors) for ids in slots_of(saved.template, lm, saved.prompt)]
     tensors = {f"slot.{i}": slot.detach().float().cpu().clone() for i, slot in enumerate(slots)}
     write_aside(folder / FILE, safetensors.torch.save(tensors, metadata={"format": "pt"}))
 
@@ -122,7 +115,7 @@ def score_vllm(certificate: Certificate, lm: LanguageModel, folder: Path) -> lis
     """
     slots = _read_slots(certificate.template, lm, folder)
 
-    def logits(example: Example, answer: Ids) -> Tensor:
+    def logits(example: Example, answer: Tokens) -> Tensor:
         row = torch.cat(
             [_row(certificate.template, lm, slots, example.fields), _embedded(lm, answer)]
         )
@@ -165,5 +158,5 @@ def _read_slots(template: Template, lm: LanguageModel, folder: Path) -> list[Ten
     return [tensors[name].to(lm.device, lm.dtype) for name in names]
 
 
-def _embedded(lm: LanguageModel, ids: Ids) -> Tensor:
-    return embed(lm, torch.tensor(list(ids), dtype=torch.long, device=lm.device), None).detach()
+def _embedded(lm: LanguageModel, ids: Tokens, vectors: Tensor | None = None) -> Tensor:
+    return embed(lm, torch.tensor(list(ids), dtype=torch.long, device=lm.device), vectors).detach()

@@ -20,7 +20,7 @@ from torch import Tensor
 from promptsearch.errors import PromptError
 from promptsearch.files import exists, read, shown, write_aside, write_json
 from promptsearch.plain.json import parse_json
-from promptsearch.prompts.prompt import read_tensors
+from promptsearch.prompts.tensors import read_tensors
 
 WINNERS, PROMPT = "winners.safetensors", "prompt.json"
 #: The most bytes that the numbers of a winner may have to be kept.

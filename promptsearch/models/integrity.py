@@ -1,14 +1,17 @@
-"""Checks whether a model's weights are what they were, and copies that bring them back."""
+"""Checks whether a model's weights are what they were, and ways to bring them back."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import cached_property
 from typing import Any
 
 import psutil
 import torch
 from torch import Tensor
+
+from promptsearch.errors import ModelError
 
 #: The size of an element in bytes -> the dtype that reads its bits as a whole number.
 _WHOLE = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
@@ -16,23 +19,102 @@ _WHOLE = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 _SPARE_SHARE = 1 / 8
 
 
-def checksum(model: Any) -> str:
-    """20 hexadecimal digits that follow from a model's weights as they are at this moment.
-
-    The bits of each weight are read as whole numbers and summed over each row. Another number, or
-    rows in another order, therefore give other digits; numbers that only change places within a row
-    do not. Reading is all that it costs: 135 million weights take some hundredths of a second,
-    their SHA-256 takes a third of a second.
+class Integrity:
+    """The weights of a model as they were loaded, and as they are now.
 
     Args:
         model: A model that `transformers` loaded.
+        name: The name of the model, for messages.
+
+    Attributes:
+        again: Gives the weights as they were loaded once more, in order, or none where what was
+            loaded is not there any more; None for a model that was given as an object.
     """
-    digest = hashlib.sha256()
-    with torch.no_grad():
-        for weight in model.parameters():
-            rows = weight.detach().reshape(len(weight) if weight.ndim else 1, -1)
-            digest.update(_bits(rows).sum(1, dtype=torch.int64).cpu().numpy().tobytes())
-    return digest.hexdigest()[:20]
+
+    def __init__(self, model: Any, name: str) -> None:
+        self._model = model
+        self._name = name
+        self._spare: list[Tensor] | None = None
+        self.again: Callable[[], Sequence[Tensor]] | None = None
+
+    @cached_property
+    def hash(self) -> str:
+        """20 hexadecimal digits from a SHA-256 over all weights.
+
+        The same model has the same hash wherever it came from.
+        """
+        return self.digest()
+
+    def digest(self) -> str:
+        """The hash of the weights as they are now."""
+        digest = hashlib.sha256()
+        for name, weight in sorted(self._model.named_parameters()):
+            content = weight.detach().cpu().contiguous()
+            digest.update(f"{name}{content.dtype}{tuple(content.shape)}".encode())
+            digest.update(
+                memoryview(content.view(torch.uint8).numpy()).cast("B") if content.numel() else b""
+            )
+        return digest.hexdigest()[:20]
+
+    @property
+    def checksum(self) -> str:
+        """20 hexadecimal digits of the weights as they are now, far quicker than `hash`.
+
+        The bits of each weight are read as whole numbers and summed over each row. Another number,
+        or rows in another order, therefore give other digits; numbers that only change places
+        within a row do not. Reading is all that it costs: 135 million weights take some hundredths
+        of a second, their SHA-256 takes a third of a second.
+        """
+        digest = hashlib.sha256()
+        with torch.no_grad():
+            for weight in self._model.parameters():
+                rows = weight.detach().reshape(len(weight) if weight.ndim else 1, -1)
+                digest.update(_bits(rows).sum(1, dtype=torch.int64).cpu().numpy().tobytes())
+        return digest.hexdigest()[:20]
+
+    @property
+    def versions(self) -> tuple[int, ...]:
+        """How often each weight was written to in place, as torch counts it; costs nothing."""
+        return tuple(weight._version for weight in self._model.parameters())
+
+    def check(self) -> None:
+        """Compare the weights with those that were loaded.
+
+        Raises:
+            ModelError: Something has written to them.
+        """
+        if (found := self.digest()) != self.hash:
+            raise ModelError(
+                f"the weights of the model '{self._name}' were changed: "
+                f"their hash was {self.hash} and is {found}"
+            )
+
+    def keep_spare(self) -> None:
+        """Keep a copy of the weights on the CPU, from which `restore` can take them.
+
+        It is kept only where they cannot be loaded again, and take little of the free memory.
+        """
+        if self.again is None and self._spare is None:
+            weights = list(self._model.parameters())
+            size = sum(weight.numel() * weight.element_size() for weight in weights)
+            if size <= _SPARE_SHARE * psutil.virtual_memory().available:
+                self._spare = [weight.detach().to("cpu", copy=True) for weight in weights]
+
+    def restore(self) -> bool:
+        """Bring back the weights as they were loaded, where something has written to them.
+
+        Returns:
+            Whether the weights are right now. They are not where a large model was given as an
+            object, or where what was loaded is not there any more.
+        """
+        if self.digest() != self.hash:
+            right = self.again() if self.again is not None else self._spare or []
+            weights = list(self._model.parameters())
+            if [weight.shape for weight in weights] == [tensor.shape for tensor in right]:
+                with torch.no_grad():
+                    for weight, tensor in zip(weights, right, strict=True):
+                        weight.copy_(tensor)
+        return self.digest() == self.hash
 
 
 def _bits(rows: Tensor) -> Tensor:
@@ -45,25 +127,3 @@ def _bits(rows: Tensor) -> Tensor:
     ):
         return rows.view(torch.int64)
     return rows.view(_WHOLE[size])
-
-
-def spare_of(model: Any) -> list[Tensor] | None:
-    """A copy of a model's weights on the CPU; None where it would take much of the free memory."""
-    size = sum(weight.numel() * weight.element_size() for weight in model.parameters())
-    if size > _SPARE_SHARE * psutil.virtual_memory().available:
-        return None
-    return [weight.detach().to("cpu", copy=True) for weight in model.parameters()]
-
-
-def write_weights(model: Any, right: Sequence[Tensor]) -> None:
-    """Write given weights into a model's own, in order; where shapes differ, nothing is written.
-
-    Args:
-        model: A model that `transformers` loaded.
-        right: A tensor for each weight, in any dtype.
-    """
-    weights = list(model.parameters())
-    if [weight.shape for weight in weights] == [tensor.shape for tensor in right]:
-        with torch.no_grad():
-            for weight, tensor in zip(weights, right, strict=True):
-                weight.copy_(tensor)

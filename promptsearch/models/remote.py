@@ -14,18 +14,18 @@ from typing import Any, NamedTuple
 
 import torch
 
-from promptsearch.errors import EndpointError, ModelError, PromptError, StudyError
+from promptsearch.errors import EndpointError, ModelError, StudyError
 from promptsearch.models.endpoint import (
     Completion,
     Echo,
     Endpoint,
     Likely,
     Way,
-    estimate_tokens,
     find_way,
 )
 from promptsearch.models.endpoint.asking import Asking
 from promptsearch.models.tokens import Tokens
+from promptsearch.models.word_list import WordList
 
 #: How far two log-probabilities of the same text may lie apart, in nats per token: a server's
 #: numbers depend on what else it is doing at the time, see
@@ -78,8 +78,7 @@ class ServedModel:
         self.endpoint = endpoint
         self.tokens = tokens
         self._tokenizer = tokenizer
-        self._words = tuple(dict.fromkeys(words))
-        self._places = {word: place for place, word in enumerate(self._words)}
+        self._vocabulary = tokens or WordList(words)
         self._single = single
         self._asking = Asking(endpoint, parallel)
         self._lock = Lock()
@@ -173,24 +172,22 @@ class ServedModel:
     @property
     def tokenizer_hash(self) -> str:
         """A name for the tokenizer or, without one, for the words of the pool."""
-        if self.tokens is not None:
-            return self.tokens.hash
-        return hashlib.sha256(repr(self._words).encode()).hexdigest()[:20]
+        return self._vocabulary.hash
 
     @property
     def words(self) -> tuple[int, ...]:
         """The ids of the tokenizer's words, or of all words in the list."""
-        return self.tokens.words() if self.tokens is not None else tuple(range(len(self._words)))
+        return self._vocabulary.words
 
     @property
     def plain(self) -> tuple[int, ...]:
         """The ids of all tokens that texts are made of, or of all words in the list."""
-        return tuple(self.tokens.plain()) if self.tokens is not None else self.words
+        return self._vocabulary.plain
 
     @property
     def added(self) -> frozenset[int]:
         """The ids of the tokenizer's special tokens; the words of a list are none."""
-        return self.tokens.added if self.tokens is not None else frozenset()
+        return self._vocabulary.added
 
     @property
     def anew(self) -> bool:
@@ -207,26 +204,15 @@ class ServedModel:
         Raises:
             PromptError: A word is not in the list.
         """
-        if self.tokens is not None:
-            return self.tokens.encode(text, begins=begins)
-        pieces = [text] if text in self._places else [f" {word}" for word in text.split()]
-        if strange := next((piece for piece in pieces if piece not in self._places), None):
-            raise PromptError(
-                f"{strange.strip()!r} is not among the {len(self._words)} words of the pool, "
-                "and without a tokenizer there are no others: take it into the pool, or give the "
-                "model's 'tokenizer'"
-            )
-        return [self._places[piece] for piece in pieces]
+        return self._vocabulary.encode(text, begins=begins)
 
     def decode(self, ids: Sequence[int], *, begins: bool = False) -> str:
         """The text of ids; `begins` as for `encode`."""
-        if self.tokens is not None:
-            return self.tokens.decode(ids, begins=begins)
-        return "".join(self._words[i] for i in ids)
+        return self._vocabulary.decode(ids, begins=begins)
 
     def count(self, text: str) -> int:
         """The number of tokens that a text is charged; estimated from bytes without a tokenizer."""
-        return len(self.tokens.encode(text)) if self.tokens is not None else estimate_tokens(text)
+        return self._vocabulary.count(text)
 
     def check(self, *, gradients: bool = False) -> None:
         """Ask the server what it can do.

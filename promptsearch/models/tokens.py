@@ -12,10 +12,11 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 from promptsearch.errors import ModelError
 from promptsearch.models.folder import reason_of
+from promptsearch.models.strangers import strangers
 
 #: The texts that may be anchors. The first that fits is taken: one that the tokenizer does not
 #: merge with what follows. Most tokenizers leave a line break alone, but some take it for a space.
@@ -29,29 +30,17 @@ In = TypeVar("In", str, list[int])
 Out = TypeVar("Out", str, list[int])
 
 
-class Special(NamedTuple):
-    """A special token, as a text is cut at it.
-
-    Args:
-        content: Its text.
-        lstrip: Whether it swallows the white space before it.
-        rstrip: Whether it swallows the white space behind it.
-    """
-
-    content: str
-    lstrip: bool
-    rstrip: bool
-
-
 class Tokens:
     """The tokens of a tokenizer of transformers.
 
     Args:
         tokenizer: The tokenizer as `transformers.AutoTokenizer` loads it.
+        below: The first id for which the model has no embedding; None: it has all.
     """
 
-    def __init__(self, tokenizer: Any) -> None:
+    def __init__(self, tokenizer: Any, below: int | None = None) -> None:
         self._tokenizer = tokenizer
+        self._below = below
 
     @staticmethod
     def load(name: str) -> Tokens:
@@ -152,13 +141,16 @@ class Tokens:
             else ("", 0)
         )
 
-    def words(self, below: int | None = None) -> tuple[int, ...]:
-        """The ids of the tokens that begin a word and are nothing else, see `LanguageModel.words`.
+    @cached_property
+    def words(self) -> tuple[int, ...]:
+        """The ids of the tokens that begin a word and are nothing else.
 
-        Args:
-            below: The first id for which the model has no embedding; None: it has all.
+        Inside a text, each is a space followed by ASCII letters. In byte-level BPE the
+        pre-tokenizer cuts out each of these, so that a sequence of them survives decoding and
+        encoding; in other tokenizers a single word does. Special, added and padding tokens are
+        never among them.
         """
-        known = self.plain(below)
+        known = self.plain
         texts = dict(zip(known, self._decode([[i] for i in known], begins=False), strict=True))
         found = [
             i
@@ -168,19 +160,21 @@ class Tokens:
         back = self._encode([texts[i] for i in found], begins=False)
         return tuple(sorted(i for i, ids in zip(found, back, strict=True) if ids == [i]))
 
-    def plain(self, below: int | None = None) -> list[int]:
+    @cached_property
+    def plain(self) -> tuple[int, ...]:
         """The ids of all tokens that texts are made of, in the order of the vocabulary.
 
-        None of them is an added token.
-
-        Args:
-            below: As for `words`.
+        None of them is an added token, and the model has an embedding for each.
         """
-        return [
+        return tuple(
             i
             for i in self._tokenizer.get_vocab().values()
-            if i not in self.added and (below is None or i < below)
-        ]
+            if i not in self.added and (self._below is None or i < self._below)
+        )
+
+    def count(self, text: str) -> int:
+        """The number of tokens in a text."""
+        return len(self.encode(text))
 
     # Private. These take lists, so that a whole vocabulary goes through in one call.
 
@@ -237,13 +231,15 @@ def load_tokenizer(name: str, source: Mapping[str, Any]) -> Any:
     """
     import transformers
 
-    try:
-        return transformers.AutoTokenizer.from_pretrained(**{**source, "trust_remote_code": False})
-    except Exception as error:  # a stranger's files: transformers may raise anything
-        raise ModelError(
+    def explain(error: Exception) -> ModelError:
+        return ModelError(
             f"cannot load the tokenizer '{name}': {reason_of(error)} Expected a folder with its "
             "files (tokenizer.json), or a name on the Hub."
-        ) from error
+        )
+
+    with strangers(explain):
+        found = transformers.AutoTokenizer.from_pretrained(**{**source, "trust_remote_code": False})
+    return found
 
 
 def _behind(

@@ -1,4 +1,5 @@
-"""What is searched over: the kinds of prompts, the space of hard prompts, and their JSON.
+"""What is searched over: one file a kind of prompts, their registry, and the space of hard ones.
 
-Touch it to add a kind of prompt.
+Touch it to add a kind: a file of its own, and its line in `kinds.py`. Where the kind meets the
+model in a way that no other does, `promptsearch.scoring.kinds` gets a row.
 """

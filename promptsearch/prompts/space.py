@@ -12,8 +12,9 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from promptsearch.errors import StrategyError, TaskError
-from promptsearch.prompts.prompt import HardPrompt, TextPrompt
-from promptsearch.tasks.template import Slot
+from promptsearch.prompts.hard import HardPrompt
+from promptsearch.prompts.text import TextPrompt
+from promptsearch.tasks.notation import Slot
 
 #: The most cosines computed at a time: those of a whole vocabulary with a large pool would take
 #: gigabytes.
@@ -87,6 +88,20 @@ class PromptSpace:
         """
         known = None if self._embeddings is None else embeddings
         return PromptSpace(self.pool, self.length, decode, slots=self._slots, embeddings=known)
+
+    @property
+    def embeddings(self) -> Tensor:
+        """The LM's embeddings, shape `(vocabulary, width)`.
+
+        Raises:
+            StrategyError: The space was made without any.
+        """
+        if self._embeddings is None:
+            raise StrategyError(
+                "this space of prompts was made without embeddings, "
+                "so it knows no neighbours of a token"
+            )
+        return self._embeddings()
 
     @property
     def size(self) -> int:
@@ -165,12 +180,7 @@ class PromptSpace:
 
     def _directions(self, tokens: Tensor) -> Tensor:
         """The tokens' embeddings, scaled to length 1, shape `(tokens, width)`."""
-        if self._embeddings is None:
-            raise StrategyError(
-                "this space of prompts was made without embeddings, "
-                "so it knows no neighbours of a token"
-            )
-        table = self._embeddings()
+        table = self.embeddings
         return normalize(table.detach()[tokens.to(table.device)].float().cpu(), dim=-1)
 
     def check(self, prompt: HardPrompt) -> None:

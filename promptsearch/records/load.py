@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -15,6 +16,7 @@ from promptsearch.records.agreement import check_run, check_settings
 from promptsearch.records.results import Results
 from promptsearch.records.run import BegunRecord, FailedRecord, RunRecord
 from promptsearch.records.sealed import damaged, read_record
+from promptsearch.records.signature import run_signature, signature
 from promptsearch.records.slim import RUNS, read_slim
 from promptsearch.records.study import StudyRecord
 
@@ -100,7 +102,8 @@ def load_study(folder: Path) -> StudyRecord:
             "expected the folder of a study, with a file study.json in it; there is none in "
             f"{shown(folder)}. {hint}"
         )
-    return record_of(StudyRecord, path, read_record(path, "study", _remedy(path)))
+    study = record_of(StudyRecord, path, read_record(path, "study", _remedy(path)))
+    return study if study.signature else replace(study, signature=signature(study))
 
 
 def load_run(path: Path, study: StudyRecord) -> RunRecord | FailedRecord:
@@ -158,6 +161,7 @@ def _checked(path: Path, data: Mapping[str, Any], study: StudyRecord) -> RunReco
     try:
         if isinstance(run, RunRecord):
             check_run(run, study)
+            run = replace(run, signature=run_signature(study, run))
     except ValueError as error:
         raise _damaged(path, str(error)) from error
     return run

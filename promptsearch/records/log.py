@@ -17,13 +17,8 @@ from typing import Any
 from promptsearch.errors import FileError, PromptError, RecordError
 from promptsearch.files import append, cut, exists, opened, remove, shown
 from promptsearch.plain.json import parse_json
-from promptsearch.prompts.prompt import (
-    TRAINED,
-    Prompt,
-    TrainedPrompt,
-    prompt_from_json,
-    save_trained,
-)
+from promptsearch.prompts.kinds import TRAINED, prompt_from_json
+from promptsearch.prompts.prompt import Prompt
 from promptsearch.records.ledger import BILL
 from promptsearch.records.log_line import check_evaluation, check_proposal, scored_examples
 from promptsearch.records.sealed import damaged, sealed_line, unseal
@@ -280,10 +275,9 @@ class RunLog:
         """
         if self._folder is not None:
             for prompt in prompts:
-                if isinstance(prompt, TrainedPrompt) and not exists(
-                    path := self._numbers(prompt.key)
-                ):
-                    save_trained(prompt, path)
+                path = self._numbers(prompt.key)
+                if prompt.trained and not exists(path):
+                    prompt.save(path.parent)
 
     def keep_only(self, prompts: Sequence[Prompt]) -> None:
         """Delete the numbers of all others: the state that counted on them has been replaced."""

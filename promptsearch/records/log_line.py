@@ -7,14 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from promptsearch.prompts.prompt import TRAINED
+from promptsearch.prompts.kinds import KINDS
 from promptsearch.records.ledger import Ledger, total
 from promptsearch.records.scores import Floats
 
 #: The order in which a run passes through its stages.
 STAGES = ("search", "rescore", "select", "empty", "test")
-#: The kinds of prompts.
-KINDS = ("hard", "text", *TRAINED)
 #: Distances in nats: numbers that are closer than the first are the same, as each has six decimals;
 #: choices that are closer than the second may count as a tie or not.
 _ROUNDING, _TIE = 1e-5, 1e-4

@@ -232,7 +232,8 @@ class RunRecord:
         export: None where the winner was exported, and scored the same when it was loaded again.
         bytes: The size of the file with the stored parameters, or of the prompt's text; None where
             nobody measured it.
-        signature: The short form, see `promptsearch.records.signature`.
+        signature: The short form, see `promptsearch.records.signature`; where a file has an empty
+            one, its reader makes it.
     """
 
     status: Literal["done"] = "done"

@@ -64,7 +64,7 @@ def short_signature(study: StudyRecord, task: str, budget: int | None) -> str:
             "task": _task_hash(study.tasks[task]),
             "model": f"{study.model.hash[:8]}+{study.model.tokenizer_hash[:8]}",
             "budget": budget,
-            "on": study.score_on,
+            "on": study.tasks[task].score_on,
             "race": str(study.race).lower(),
             "dtype": study.dtype,
             **_clock(study),
@@ -74,7 +74,7 @@ def short_signature(study: StudyRecord, task: str, budget: int | None) -> str:
 
 
 def run_signature(study: StudyRecord, run: RunRecord) -> str:
-    """The short form of a finished run: as it was recorded, or made of the record.
+    """The short form of a finished run: as recorded; made of the record where it is empty.
 
     Args:
         study: The run's study.

@@ -11,7 +11,6 @@ import pandas as pd
 
 from promptsearch.records.results import Results
 from promptsearch.records.run import FailedRecord, RunRecord
-from promptsearch.records.signature import run_signature
 
 
 def run_table(results: Results) -> pd.DataFrame:
@@ -23,7 +22,7 @@ def run_table(results: Results) -> pd.DataFrame:
     Returns:
         Columns named as in `result.json`, nested keys joined by `_`; options as JSON.
     """
-    done = [_done(run, run_signature(results.study, run)) for run in results.runs]
+    done = [_done(run) for run in results.runs]
     columns = [key for row in done for key in row]
     rows = done + [_failed(run) for run in results.failed]
     frame = pd.DataFrame(rows, columns=list(dict.fromkeys([*_KEYS, *columns])))
@@ -41,7 +40,7 @@ _TRAINING = ("rate", "steps", "before", "after", "reached", "clipped", "moved", 
 _KEYS = ("task", "label", "strategy", "seed", "status", "error", "options")
 
 
-def _done(run: RunRecord, signature: str) -> dict[str, Any]:
+def _done(run: RunRecord) -> dict[str, Any]:
     return {
         **_common(run),
         "status": "done",
@@ -78,7 +77,7 @@ def _done(run: RunRecord, signature: str) -> dict[str, Any]:
         "winner_kind": run.winner.kind,
         "winner_key": run.winner.key,
         "winner_text": run.winner.text,
-        "signature": signature,
+        "signature": run.signature,
     }
 
 

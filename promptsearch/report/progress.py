@@ -12,7 +12,7 @@ from rich.progress import BarColumn, TextColumn
 from rich.progress import Progress as Bars
 
 if TYPE_CHECKING:  # importing it loads torch, for which a command's `--help` must not wait
-    from promptsearch.study.study import Progress
+    from promptsearch.study.events import Progress
 
 #: The seconds between two plain lines about the same stage.
 INTERVAL = 15.0

@@ -14,7 +14,6 @@ import numpy as np
 from promptsearch.errors import TaskError
 from promptsearch.records.results import Results
 from promptsearch.records.run import RunRecord
-from promptsearch.records.signature import run_signature
 from promptsearch.records.study import StudyRecord, TaskRecord
 from promptsearch.report.notation import ERRORS
 from promptsearch.report.verdict import verdict
@@ -201,8 +200,7 @@ def _task(name: str, info: TaskRecord, results: Results) -> TaskSummary:
             f"such as '{blind[0].label}': {blind[0].stopped}."
         )
     comparisons = () if left_out else tuple(compare_all(samples))
-    ranked = [run for run in runs if not run.reference]
-    signatures = tuple(dict.fromkeys(run_signature(results.study, run) for run in ranked))
+    signatures = tuple(dict.fromkeys(run.signature for run in runs if not run.reference))
     return TaskSummary(name, info, sentence, tuple(rows), comparisons, floor, left_out, signatures)
 
 

@@ -7,15 +7,85 @@ Logits are float32. What is added up from them is float64: forty tokens of an un
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from promptsearch.models import LanguageModel
+from promptsearch.records.scores import Ids as ExampleIds
 
 #: The most logits over the whole vocabulary that are held at a time: 16 million are 64 MiB in
 #: float32.
 _LOGITS = 2**24
+
+
+class Graded(NamedTuple):
+    """The losses of prompts on examples.
+
+    Args:
+        losses: The losses in nats, shape `(prompts, examples)`.
+        metric: Whether each answer is right, 1 or 0, shape `(prompts, examples)`.
+        choices: The log-probabilities over the choices, shape `(prompts, examples, choices)`; None
+            for text answers.
+        computed: The number of tokens that went through the LM.
+    """
+
+    losses: Tensor
+    metric: Tensor
+    choices: Tensor | None
+    computed: int
+
+    @staticmethod
+    def joined(parts: Sequence[Graded]) -> Graded:
+        """The losses of all prompts of some parts, one after the other."""
+        choices = [part.choices for part in parts if part.choices is not None]
+        return Graded(
+            torch.cat([part.losses for part in parts]),
+            torch.cat([part.metric for part in parts]),
+            torch.cat(choices) if choices else None,
+            sum(part.computed for part in parts),
+        )
+
+    def at(self, places: Sequence[int]) -> Graded:
+        """The losses on the examples at these places."""
+        index = torch.tensor(places)
+        choices = None if self.choices is None else self.choices[:, index]
+        return Graded(self.losses[:, index], self.metric[:, index], choices, self.computed)
+
+
+def grade_texts(table: Tensor, begins: ExampleIds, computed: int) -> Graded:
+    """The losses of text answers.
+
+    Args:
+        table: The log-probability of each answer, and whether all of it is greedy, shape
+            `(prompts, answers, 2)`; of each example, the right answer comes first.
+        begins: The places where the answers of each example begin, shape `(examples + 1,)`.
+        computed: The number of tokens that went through the LM.
+    """
+    greedy = table[..., 1].detach().numpy()
+    metric = torch.from_numpy(np.maximum.reduceat(greedy, begins[:-1], axis=1))
+    return Graded(-table[:, torch.from_numpy(begins[:-1]), 0], metric, None, computed)
+
+
+def grade_choices(table: Tensor, right: Tensor, computed: int) -> Graded:
+    """The losses of answers by choice.
+
+    Args:
+        table: The log-probabilities of the choices, or their logits, as `choice_scores` takes them,
+            shape `(prompts, examples, choices)`.
+        right: The place of each example's right choice, shape `(examples,)`.
+        computed: The number of tokens that went through the LM.
+    """
+    shape = table.shape[:2]
+    nats, correct, normalised = choice_scores(table.flatten(0, 1), right.repeat(shape[0]))
+    return Graded(
+        nats.reshape(shape),
+        correct.float().reshape(shape),
+        normalised.unflatten(0, shape),
+        computed,
+    )
 
 
 def choice_scores(log_probabilities: Tensor, right: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -89,7 +159,7 @@ def answer_scores(
     every, nats, greedy = [], [], []
     size = max(1, _LOGITS // len(lm.embeddings))
     for begin in range(0, len(wanted), size):
-        logits = lm.logits(states[wanted[begin : begin + size]])
+        logits = lm.passes.logits(states[wanted[begin : begin + size]])
         here = ((row_of >= begin) & (row_of < begin + size)).nonzero()[:, 0]
         at = row_of[here] - begin
         every.append(here)

@@ -67,7 +67,9 @@ def _between(roles: Sequence[str], lm: LanguageModel, space: str) -> list[str]:
         TemplateError: A content is missing, stands there twice, or stands at another place.
     """
     names = [_NAME.format(i) for i in range(len(roles))]
-    text = lm.chat([(role, space + name + space) for role, name in zip(roles, names, strict=True)])
+    text = lm.special.chat(
+        [(role, space + name + space) for role, name in zip(roles, names, strict=True)]
+    )
     found = re.findall("|".join(map(re.escape, names)), text)
     if found != names:
         wrong = next((i for i, name in enumerate(names) if found.count(name) != 1), None)
@@ -115,7 +117,7 @@ def _check(template: Template, rendered: Template, lm: LanguageModel) -> None:
     )
     slots = [" " * slot.space + text for slot, text in zip(template.slots, slots, strict=True)]
     *said, (_, begun) = template.contents(fields, slots, answer)
-    theirs = list(lm.tokenizer(lm.chat(said) + begun, add_special_tokens=False).input_ids)
+    theirs = list(lm.tokenizer(lm.special.chat(said) + begun, add_special_tokens=False).input_ids)
     ours = encode(lm, rendered.row(fields, slots, answer))
     if ours != theirs:
         raise TemplateError(

@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 
 from promptsearch.models import LanguageModel
-from promptsearch.models.attention import Forest
+from promptsearch.models.causal.attention import Forest
 from promptsearch.scoring.forward import embed, extend, run
-from promptsearch.scoring.ready import Library, Row
+from promptsearch.scoring.ready import InputRow, Library
 from promptsearch.scoring.tree import grow
 
 
@@ -40,7 +40,7 @@ class Sampling:
 
 def decode(
     lm: LanguageModel,
-    rows: Sequence[Row],
+    rows: Sequence[InputRow],
     library: Library,
     limits: Sequence[int],
     ended: Callable[[Sequence[int]], bool],
@@ -65,10 +65,10 @@ def decode(
         [torch.Generator().manual_seed(seed) for seed in sampling.seeds] if sampling else []
     )
     with torch.inference_mode():
-        table = _Table(lm, rows, library, limits) if lm.trees else None
+        table = _Table(lm, rows, library, limits) if lm.passes.trees else None
         states = table.states if table else _whole(lm, rows, library, found, live)
         while True:
-            logits = lm.logits(states)
+            logits = lm.passes.logits(states)
             chosen = (
                 _draw(logits, sampling, [generators[i] for i in live])
                 if sampling
@@ -117,7 +117,7 @@ def _draw(logits: Tensor, sampling: Sampling, generators: Sequence[torch.Generat
 
 def _whole(
     lm: LanguageModel,
-    rows: Sequence[Row],
+    rows: Sequence[InputRow],
     library: Library,
     found: Sequence[Sequence[int]],
     live: Sequence[int],
@@ -153,7 +153,7 @@ class _Table:
     """
 
     def __init__(
-        self, lm: LanguageModel, rows: Sequence[Row], library: Library, limits: Sequence[int]
+        self, lm: LanguageModel, rows: Sequence[InputRow], library: Library, limits: Sequence[int]
     ) -> None:
         self._lm, self._library = lm, library
         self._owners = [row.owner for row in rows]
@@ -201,7 +201,7 @@ class _Table:
             adaption=self._library.beside(self._owners),
         )
         ids = torch.tensor(tokens, device=self._lm.device)
-        states = self._lm.hidden(embed(self._lm, ids, None), forest)
+        states = self._lm.passes.hidden(embed(self._lm, ids, None), forest)
         self._kept[rows, self._lengths] = forest.recorded
         self._lengths = self._lengths + 1
         return states

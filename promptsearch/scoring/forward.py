@@ -13,8 +13,8 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from promptsearch.models import LanguageModel
-from promptsearch.models.attention import chains, pad_rows
-from promptsearch.models.gated import Adaption
+from promptsearch.models.causal.attention import chains, pad_rows
+from promptsearch.models.causal.gated import Adaption
 from promptsearch.scoring.packing import pack
 from promptsearch.scoring.tree import Path, Plot, Tree, grow, plant
 
@@ -42,7 +42,7 @@ def run(
     """
     plot = _plot(lm, trees, trunks)
     plot.forest.adaption = adaption
-    return lm.hidden(embed(lm, plot.ids, vectors), plot.forest), plot.begins
+    return lm.passes.hidden(embed(lm, plot.ids, vectors), plot.forest), plot.begins
 
 
 def extend(
@@ -69,7 +69,7 @@ def extend(
     trees = [grow([path], len(trunk)) for path, trunk in zip(paths, trunks, strict=True)]
     plot = _plot(lm, trees, trunks if any(map(len, trunks)) else None)
     plot.forest.record, plot.forest.adaption = True, adaption
-    states = lm.hidden(embed(lm, plot.ids, vectors), plot.forest)
+    states = lm.passes.hidden(embed(lm, plot.ids, vectors), plot.forest)
     new = plot.forest.recorded
     spans = [
         slice(begin, begin + len(path)) for begin, path in zip(plot.begins, paths, strict=True)
@@ -94,7 +94,7 @@ def keys_values(
     """
     found: list[Tensor] = []
     if () in paths:  # an empty prompt with nothing before it
-        nothing = torch.empty(0, lm.values, dtype=lm.dtype, device=lm.device)
+        nothing = torch.empty(0, lm.passes.values, dtype=lm.dtype, device=lm.device)
         others = iter(keys_values(lm, [path for path in paths if path], vectors, limit))
         return [next(others) if path else nothing for path in paths]
     # Neither a graph nor inference mode: a later pass may need gradients of what builds on these.
@@ -103,7 +103,7 @@ def keys_values(
             forest = chains([len(path) for path in some], lm.device)
             forest.record = True
             ids = torch.tensor([i for path in some for i in path], device=lm.device)
-            lm.hidden(embed(lm, ids, vectors), forest)
+            lm.passes.hidden(embed(lm, ids, vectors), forest)
             found += forest.recorded.split([len(path) for path in some])
     return found
 
@@ -143,7 +143,7 @@ def entering(lm: LanguageModel, layer: int, trees: Sequence[Tree], limit: int) -
     with torch.inference_mode(False), torch.no_grad():
         for some in pack(trees, lambda tree: len(tree.ids), lambda: limit):
             plot = plant(some, None, lm.device)
-            states = lm.entering(layer, lm.embed(plot.ids), plot.forest)
+            states = lm.passes.entering(layer, lm.passes.embed(plot.ids), plot.forest)
             found += [
                 states[begin : begin + len(tree.ids)]
                 for tree, begin in zip(some, plot.begins, strict=True)
@@ -175,7 +175,7 @@ def run_above(
     packed = torch.cat(
         [pad(own, (0, 0, 0, size - len(own))) for own, size in zip(states, sizes, strict=True)]
     )
-    return lm.above(adaption.first, packed, plot.forest), plot.begins
+    return lm.passes.above(adaption.first, packed, plot.forest), plot.begins
 
 
 def _plot(lm: LanguageModel, trees: Sequence[Tree], trunks: Sequence[Tensor] | None) -> Plot:
@@ -202,9 +202,9 @@ def embed(lm: LanguageModel, ids: Tensor, vectors: Tensor | None) -> Tensor:
         vectors: As in `run`.
     """
     if vectors is None:
-        return lm.embed(ids)
+        return lm.passes.embed(ids)
     soft = ids < 0
-    embedded = lm.embed(ids.clamp(min=0))
+    embedded = lm.passes.embed(ids.clamp(min=0))
     # index_put, not assignment: gradients flow back to the vectors.
     return embedded.index_put(
         (soft.nonzero()[:, 0],), vectors.to(lm.device, embedded.dtype)[-1 - ids[soft]]

@@ -1,4 +1,7 @@
-"""The protocol of scorers, and the price of a prompt there.
+"""The protocols of scorers and of white boxes, and the price of a prompt.
+
+A scorer gives scores, and that is all that a black-box search needs. A white box also shows what is
+inside the LM, from losses with gradients to weights; a model behind an endpoint has none.
 
 The lead of an example is what stands in its row before the first slot.
 """
@@ -10,17 +13,23 @@ from typing import Protocol
 
 from torch import Tensor
 
+from promptsearch.errors import StrategyError
 from promptsearch.models.weights import ModelWeights
-from promptsearch.prompts.prompt import Numbers, Prompt, Sizes
+from promptsearch.prompts.numbers import Numbers
+from promptsearch.prompts.prompt import Prompt, Sizes
 from promptsearch.records.scores import Ids, Scores
 from promptsearch.tasks.task import Example
 
 
-class Scorer(Sizes, Protocol):
+class Scorer(Protocol):
     """A scorer of prompts on one split.
 
-    The engine is one, a planted objective of a test another.
+    The engine is one, a server with the scorer of its answers another, a table of scores a third.
     """
+
+    @property
+    def white_box(self) -> WhiteBox | None:
+        """The inside of the LM that scores; None where nothing but scores comes out."""
 
     @property
     def signature(self) -> str:
@@ -59,12 +68,6 @@ class Scorer(Sizes, Protocol):
     def score(self, prompts: Sequence[Prompt], examples: Ids) -> Scores:
         """The scores of all prompts on all examples."""
 
-    def loss(self, numbers: Numbers, examples: Ids) -> Tensor:
-        """The mean loss in nats of a trained prompt, shape `()`, differentiable in its numbers."""
-
-    def passes(self, numbers: Numbers) -> tuple[float, float]:
-        """The cost of `loss`, and that of its gradient, in forward passes through the whole LM."""
-
     def examples(self, ids: Ids) -> list[Example]:
         """The examples themselves."""
 
@@ -77,12 +80,40 @@ class Scorer(Sizes, Protocol):
     def encode(self, text: str) -> list[int]:
         """The token ids of a text."""
 
+
+class WhiteBox(Sizes, Protocol):
+    """The inside of the LM that scores prompts on one split: what training a prompt needs."""
+
+    def loss(self, numbers: Numbers, examples: Ids) -> Tensor:
+        """The mean loss in nats of a trained prompt, shape `()`, differentiable in its numbers."""
+
+    def passes(self, numbers: Numbers) -> tuple[float, float]:
+        """The cost of `loss`, and that of its gradient, in forward passes through the whole LM."""
+
     @property
     def weights(self) -> ModelWeights:
         """The LM's weights in float32, and what they belong to."""
 
     def keys_values(self, ids: Sequence[int]) -> Tensor:
         """The keys and values of tokens at a row's very start, shape `(tokens, *prefix_shape)`."""
+
+
+def inside(scorer: Scorer, what: str) -> WhiteBox:
+    """The white box of a scorer.
+
+    Args:
+        scorer: The scorer.
+        what: What is asked of the white box, for the message.
+
+    Raises:
+        StrategyError: The scorer has none.
+    """
+    if scorer.white_box is None:
+        raise StrategyError(
+            f"a table of scores or a model behind an endpoint shows no {what}: only strategies "
+            "that need no more than the scores of hard prompts or texts work on it"
+        )
+    return scorer.white_box
 
 
 def price_of(scorer: Scorer, length: int, examples: Ids) -> int:

@@ -3,8 +3,7 @@
 It is kept as keys and values, the trunk of the rows below it. A causal LM reads a prompt in front
 of the input in the same way whatever follows, so any such prompt can be kept like this: tokens,
 vectors, and prefixes, which are keys and values already. Gated prompts stand beside all rows of a
-pass, and each row attends to one of them, whose place is the row's owner. In use, this is the one
-place that tells the kinds of prompts apart.
+pass, and each row attends to one of them, whose place is the row's owner.
 """
 
 from __future__ import annotations
@@ -18,29 +17,17 @@ from torch import Tensor
 
 from promptsearch.errors import FieldError, PromptError
 from promptsearch.models import LanguageModel
-from promptsearch.models.gated import Adaption
-from promptsearch.prompts.prompt import (
-    GatedPrompt,
-    HardPrompt,
-    PrefixPrompt,
-    Prompt,
-    RowsPrompt,
-    SoftPrompt,
-    TrainedPrompt,
-    TunedPrompt,
-    Weights,
-    kind_of,
-    shapes_for,
-)
+from promptsearch.models.causal.gated import Adaption
+from promptsearch.prompts.prompt import Prompt
 from promptsearch.scoring.forward import embed, extend
-from promptsearch.scoring.layout import Ids, lay_out, leading, slots_of, split_slots
+from promptsearch.scoring.layout import Tokens, lay_out, leading, slots_of
 from promptsearch.scoring.tree import Path
 from promptsearch.tasks.fields import text_in
 from promptsearch.tasks.task import Example
 from promptsearch.tasks.template import Template
 
 
-class Row(NamedTuple):
+class InputRow(NamedTuple):
     """An input under its prompt, up to the answer.
 
     Args:
@@ -75,12 +62,12 @@ class Compiled:
     """
 
     template: Template
-    slots: tuple[Ids, ...]
+    slots: tuple[Tokens, ...]
     above: Path
     trunk: Tensor
     owner: int = 0
 
-    def row(self, lm: LanguageModel, fields: Mapping[str, Any]) -> Row:
+    def row(self, lm: LanguageModel, fields: Mapping[str, Any]) -> InputRow:
         """An input below the prompt.
 
         Args:
@@ -95,12 +82,12 @@ class Compiled:
         )
         if not ids:
             raise PromptError("no token stands before the answer: the model needs at least one")
-        if not lm.trees:
-            return Row(self.trunk, tuple(ids), self.owner)
+        if not lm.passes.trees:
+            return InputRow(self.trunk, tuple(ids), self.owner)
         # With an empty input the answer is predicted from the last token above, which runs again.
         if len(ids) == len(self.above):
-            return Row(self.trunk[:-1], tuple(ids[-1:]), self.owner)
-        return Row(self.trunk, tuple(ids[len(self.above) :]), self.owner)
+            return InputRow(self.trunk[:-1], tuple(ids[-1:]), self.owner)
+        return InputRow(self.trunk, tuple(ids[len(self.above) :]), self.owner)
 
 
 @dataclass(frozen=True)
@@ -122,7 +109,7 @@ class Library:
         """The gated prompts, for the trees of a pass.
 
         Args:
-            owners: The owner of each tree, see `Row`.
+            owners: The owner of each tree, see `InputRow`.
         """
         return None if self.adaption is None else self.adaption.of(owners)
 
@@ -138,39 +125,45 @@ def compile_prompts(lm: LanguageModel, prompts: Sequence[tuple[Prompt, Template]
         PromptError: A prompt does not fit its template, or the model.
         ModelError: The model takes no prefix, or no gated prompt.
     """
-    found: list[Compiled] = []
+    compiled: list[Compiled] = []
     vectors: list[Tensor] = []
     gated: list[tuple[Tensor, Tensor]] = []
+    rows = 0
     for prompt, template in prompts:
-        slots, given = _fill(prompt, template, lm, sum(map(len, vectors)))
-        if isinstance(prompt, SoftPrompt | TunedPrompt):
-            vectors.append(prompt.vectors)
+        slots, parts = _fill(prompt, template, lm, rows), prompt.parts
+        if parts.vectors is not None:
+            vectors.append(parts.vectors)
+            rows += len(parts.vectors)
         owner = len(gated)
-        if isinstance(prompt, GatedPrompt):
-            gated.append((prompt.rows, prompt.gates))
-        values = lm.values if lm.trees else 0
-        trunk = torch.empty(0, values) if given is None else given
-        above = _beginning(template, lm, slots) if lm.trees else ()
-        found.append(Compiled(template, slots, above, trunk.to(lm.device, lm.dtype), owner))
+        if parts.gated is not None:
+            gated.append(parts.gated)
+        trunk = torch.empty(0, lm.passes.values if lm.passes.trees else 0)
+        if parts.keys_values is not None:
+            trunk = parts.keys_values.flatten(1)
+        # Changed weights change whatever is computed.
+        above = _beginning(template, lm, slots) if lm.passes.trees and prompt.frozen else ()
+        compiled.append(Compiled(template, slots, above, trunk.to(lm.device, lm.dtype), owner))
     if gated and len(gated) < len(prompts):  # a gate of zero, for the others
         nothing = len(gated)
         gated.append((torch.zeros(1, 1, lm.gated_shape[2]), torch.zeros(1, 1)))
-        found = [
-            compiled if isinstance(prompt, GatedPrompt) else replace(compiled, owner=nothing)
-            for compiled, (prompt, _) in zip(found, prompts, strict=True)
+        compiled = [
+            replace(one, owner=nothing) if prompt.parts.gated is None else one
+            for one, (prompt, _) in zip(compiled, prompts, strict=True)
         ]
     with torch.inference_mode():
         library = Library(
-            found, torch.cat(vectors) if vectors else None, lm.adaption(gated) if gated else None
+            compiled,
+            torch.cat(vectors) if vectors else None,
+            lm.passes.adaption(gated) if gated else None,
         )
-        if computed := [i for i, compiled in enumerate(found) if compiled.above]:
-            beside = library.beside([found[i].owner for i in computed])
-            rows = [found[i].above for i in computed]
+        if computed := [i for i, one in enumerate(compiled) if one.above]:
+            beside = library.beside([compiled[i].owner for i in computed])
+            beginnings = [compiled[i].above for i in computed]
             _, trunks = extend(
-                lm, rows, [found[i].trunk for i in computed], library.vectors, beside
+                lm, beginnings, [compiled[i].trunk for i in computed], library.vectors, beside
             )
             for i, trunk in zip(computed, trunks, strict=True):
-                found[i] = replace(found[i], trunk=trunk)
+                compiled[i] = replace(compiled[i], trunk=trunk)
     return library
 
 
@@ -185,10 +178,9 @@ def embedded(
         template: The template, bound.
         fields: The values of the template's fields.
     """
-    slots, _ = _fill(prompt, template, lm, 0)
+    slots = _fill(prompt, template, lm, 0)
     ids = lay_out(template, lm, Example(0, fields, "", None), None, slots).join(slots)
-    vectors = prompt.vectors if isinstance(prompt, SoftPrompt) else None
-    return embed(lm, torch.tensor(ids, dtype=torch.long, device=lm.device), vectors)
+    return embed(lm, torch.tensor(ids, dtype=torch.long, device=lm.device), prompt.parts.vectors)
 
 
 def fields_of(template: Template, given: Mapping[str, Any], place: str) -> dict[str, str]:
@@ -217,9 +209,7 @@ def check_fit(prompt: Prompt, template: Template) -> None:
         PromptError: The numbers differ; the message says how many tokens it has, and how many the
             slots take.
     """
-    tokens = len(prompt.ids) if isinstance(prompt, HardPrompt) else template.length
-    if isinstance(prompt, TrainedPrompt):
-        tokens = prompt.length
+    tokens = template.length if prompt.length is None else prompt.length
     if tokens != template.length:
         lengths = " + ".join(str(slot.length) for slot in template.slots)
         raise PromptError(
@@ -228,42 +218,26 @@ def check_fit(prompt: Prompt, template: Template) -> None:
         )
 
 
-def _fill(
-    prompt: Prompt, template: Template, lm: LanguageModel, first: int
-) -> tuple[tuple[Ids, ...], Tensor | None]:
-    """The ids that a prompt puts into the slots, and the keys and values that it brings along.
+def _fill(prompt: Prompt, template: Template, lm: LanguageModel, first: int) -> tuple[Tokens, ...]:
+    """The ids that a prompt puts into the slots; a prefix puts none there, because it is the trunk.
 
     Args:
         prompt: A prompt of any kind.
         template: The template, bound.
         lm: The model.
         first: The place of the prompt's first vector among those of all prompts.
+
+    Raises:
+        PromptError: The prompt does not fit the template or the model.
     """
     check_fit(prompt, template)
-    if isinstance(prompt, RowsPrompt | TunedPrompt):
-        _check_shapes(prompt, lm)
-    if isinstance(prompt, GatedPrompt | Weights):
-        return ((),), None
-    if isinstance(prompt, PrefixPrompt):
-        return ((),), prompt.rows.flatten(1)
-    if isinstance(prompt, SoftPrompt | TunedPrompt):
-        return split_slots(template, [-1 - first - i for i in range(len(prompt.vectors))]), None
-    return slots_of(template, lm, prompt), None
+    prompt.check_model(lm)
+    if prompt.parts.keys_values is not None:
+        return ((),) * len(template.slots)
+    return slots_of(template, lm, prompt, first)
 
 
-def _check_shapes(prompt: RowsPrompt | TunedPrompt, lm: LanguageModel) -> None:
-    shapes = [tuple(prompt.tensors[name].shape) for name in prompt.shapes]
-    expected = shapes_for(kind_of(type(prompt)), shapes, prompt.length, lm)
-    for names, ours, theirs in zip(prompt.shapes.values(), shapes, expected, strict=True):
-        for name, here, there in zip(names, ours, theirs, strict=True):
-            if here != there:
-                raise PromptError(
-                    f"the prompt {prompt.key} is for a model with {name} {here}; "
-                    f"this one has {there}"
-                )
-
-
-def _beginning(template: Template, lm: LanguageModel, slots: Sequence[Ids]) -> Path:
+def _beginning(template: Template, lm: LanguageModel, slots: Sequence[Tokens]) -> Path:
     """The ids of a row before the first segment with a field.
 
     The special tokens that begin this segment are among them.
@@ -273,8 +247,6 @@ def _beginning(template: Template, lm: LanguageModel, slots: Sequence[Ids]) -> P
         lm: The model.
         slots: The ids in each slot.
     """
-    if template.kind in ("tuned", "weights"):  # changed weights change whatever is computed
-        return ()
     example = Example(0, dict.fromkeys(template.fields, ""), "", None)
     segments = lay_out(template, lm, example, None, slots).segments
     ids: list[int] = []

@@ -12,15 +12,10 @@ Nothing is kept from one request to the next, so that no example has a lead here
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from itertools import islice
-from typing import NamedTuple, NoReturn
 
 import numpy as np
-from numpy.typing import NDArray
-from scipy.special import log_softmax
-from torch import Tensor
 
 from promptsearch.errors import (
     EndpointError,
@@ -29,153 +24,20 @@ from promptsearch.errors import (
     StrategyError,
     TemplateError,
 )
-from promptsearch.models.endpoint import Completion, Likely
-from promptsearch.models.remote import Answered, ServedModel
-from promptsearch.models.weights import ModelWeights
-from promptsearch.prompts.prompt import HardPrompt, Numbers, Prompt, TextPrompt
+from promptsearch.models.remote import ServedModel
+from promptsearch.prompts.prompt import Prompt
 from promptsearch.prompts.space import PromptSpace
-from promptsearch.records.scores import Floats, Scores
+from promptsearch.records.scores import Ids as ExampleIds
+from promptsearch.records.scores import Scores
 from promptsearch.scoring.layout import prompt_texts
+from promptsearch.scoring.questions import Question, score_questions, written_tokens
 from promptsearch.scoring.sharing import Prediction
 from promptsearch.scoring.tree import Path
 from promptsearch.tasks.task import Example, Split
 from promptsearch.tasks.template import Template
 
-Ids = NDArray[np.int64]
-
 #: The version of this scorer, a part of every cache key: raise it when scores may change.
 _VERSION = 1
-#: The number of tokens that a model may write beyond those of the longest answer.
-_SPARE = 3
-
-
-class Question(NamedTuple):
-    """A text to be answered.
-
-    Args:
-        text: The text up to the answer.
-        answers: The choices; or the right answer, and then the others that count as right.
-        choice: The right choice's place among the choices; None for text answers.
-    """
-
-    text: str
-    answers: tuple[str, ...]
-    choice: int | None
-
-
-class Found(NamedTuple):
-    """The result of a question.
-
-    Args:
-        loss: The loss in nats, or as 0 or 1, see `ServedModel.scores`.
-        right: Whether the answer is right, 1 or 0.
-        choices: The log-probabilities over the choices in nats, shape `(choices,)`; None where
-            there are none.
-    """
-
-    loss: float
-    right: float
-    choices: Floats | None = None
-
-
-def score_questions(
-    model: ServedModel, questions: Sequence[Question]
-) -> list[Found | EndpointError]:
-    """Ask all questions.
-
-    Args:
-        model: The model, behind an endpoint.
-        questions: Any number of questions.
-
-    Returns:
-        The result of each question, or an error where the server finally did not answer it.
-
-    Raises:
-        EndpointDown: The server answers nothing any more.
-    """
-    if model.scores == "errors":
-        texts = model.written([(q.text, written_tokens(model, q.answers)) for q in questions])
-        return [
-            text if isinstance(text, EndpointError) else _wrong(q, text)
-            for q, text in zip(questions, texts, strict=True)
-        ]
-    if model.scores == "first":
-        lists = model.listed([q.text for q in questions])
-        return [
-            each if isinstance(each, EndpointError) else _listed(q, each)
-            for q, each in zip(questions, lists, strict=True)
-        ]
-    answers = iter(model.answered([(q.text, answer) for q in questions for answer in q.answers]))
-    return [_probable(q, list(islice(answers, len(q.answers)))) for q in questions]
-
-
-def written_tokens(model: ServedModel, answers: Sequence[str]) -> int:
-    """The most tokens that the model may write to give one of these answers."""
-    return 1 if model.scores == "first" else max(map(model.count, answers)) + _SPARE
-
-
-def _probable(
-    question: Question, answers: Sequence[Answered | EndpointError]
-) -> Found | EndpointError:
-    """The result by the answers' log-probabilities.
-
-    The loss is that of models that are loaded here, see `promptsearch.scoring.answers`.
-
-    Args:
-        question: The question.
-        answers: What the server says of each of the question's answers.
-    """
-    if error := next((a for a in answers if isinstance(a, EndpointError)), None):
-        return error
-    known = [a for a in answers if isinstance(a, Answered)]
-    if question.choice is None:
-        if any(a.greedy is None for a in known):
-            return EndpointError(
-                "the server does not say which tokens are the most probable: is the answer right?"
-            )
-        return Found(-known[0].nats, float(any(a.greedy for a in known)))
-    choices = log_softmax(np.array([a.nats for a in known]))
-    right = choices[question.choice]
-    return Found(float(-right), float(right > np.delete(choices, question.choice).max()), choices)
-
-
-def _listed(question: Question, likely: Likely) -> Found | EndpointError:
-    """The result by a list of the most probable tokens.
-
-    An answer that is not in the list counts as the least probable token of the list: it is at most
-    as probable.
-
-    Args:
-        question: The question, whose answers are single tokens.
-        likely: The most probable tokens, with their log-probabilities.
-    """
-    best, least = max(likely, key=lambda token: likely[token]), min(likely.values())
-    return _probable(
-        question,
-        [Answered(likely.get(answer, least), answer == best) for answer in question.answers],
-    )
-
-
-def _wrong(question: Question, written: Completion) -> Found:
-    """The result by the text that was written: the loss is 1 where it is wrong, else 0.
-
-    Among choices, the longest one that the text begins with counts.
-
-    Args:
-        question: The question.
-        written: What the model wrote.
-    """
-    said = written.text.strip()
-    begun = [i for i, answer in enumerate(question.answers) if _begins(said, answer.strip())]
-    if question.choice is not None:
-        begun = sorted(begun, key=lambda i: -len(question.answers[i]))[:1]
-    right = float((question.choice in begun) if question.choice is not None else bool(begun))
-    return Found(1 - right, right)
-
-
-def _begins(text: str, answer: str) -> bool:
-    """Whether a text begins with an answer, in whole words, in small letters or large."""
-    return re.match(re.escape(answer) + r"(?!\w)", text, re.IGNORECASE) is not None
 
 
 class ServedScorer:
@@ -196,8 +58,12 @@ class ServedScorer:
     def __init__(
         self, model: ServedModel, template: Template, split: Split, choices: Sequence[str] | None
     ) -> None:
-        if template.kind != "slots":
-            self._closed("prompts that are no text")
+        if template.fronted:
+            raise StrategyError(
+                "a model behind an endpoint shows no prompts that are no text: "
+                "only strategies that need scores and propose words or texts work on it"
+            )
+        self.white_box = None  # a server shows nothing but scores
         if template.messages:
             raise TemplateError(
                 f"the template {template.text!r} is one of messages, but a model behind an "
@@ -238,12 +104,11 @@ class ServedScorer:
 
     def length(self, prompt: Prompt) -> int:
         """The number of tokens that the prompt puts into the slots; a word of a pool counts one."""
-        if isinstance(prompt, HardPrompt):
-            return len(prompt.ids)
-        if isinstance(prompt, TextPrompt):
-            return sum(map(self._model.count, self._template.slot_texts(prompt.texts)))
-        raise PromptError(
-            f"a model behind an endpoint takes prompts of text, got a {type(prompt).__name__}"
+        _check_words(prompt)
+        if prompt.length is not None:
+            return prompt.length
+        return sum(
+            self._model.count(text) for text in prompt_texts(self._template, self._model, prompt)
         )
 
     def fits(self, prompt: Prompt) -> bool:
@@ -253,33 +118,33 @@ class ServedScorer:
         """
         return True
 
-    def context(self, examples: Ids) -> Ids:
+    def context(self, examples: ExampleIds) -> ExampleIds:
         """The number of tokens of each example's requests, without the prompt's own.
 
         Args:
-            examples: Ids, shape `(examples,)`.
+            examples: ExampleIds, shape `(examples,)`.
 
         Returns:
             Shape `(examples,)`.
         """
-        found: Ids = self._readings[examples] * self._text[examples] + self._answer[examples]
+        found: ExampleIds = self._readings[examples] * self._text[examples] + self._answer[examples]
         return found
 
-    def lead(self, examples: Ids) -> Ids:
+    def lead(self, examples: ExampleIds) -> ExampleIds:
         """The number 0 for each example, shape `(examples,)`: requests share nothing."""
         return np.zeros(len(examples), dtype=np.int64)
 
-    def readings(self, examples: Ids) -> Ids:
+    def readings(self, examples: ExampleIds) -> ExampleIds:
         """The number of each example's requests, which all send the prompt, shape `(examples,)`."""
-        found: Ids = self._readings[examples]
+        found: ExampleIds = self._readings[examples]
         return found
 
-    def score(self, prompts: Sequence[Prompt], examples: Ids) -> Scores:
+    def score(self, prompts: Sequence[Prompt], examples: ExampleIds) -> Scores:
         """The scores of all prompts on all examples.
 
         Args:
             prompts: Hard and text prompts.
-            examples: Ids, shape `(examples,)`.
+            examples: ExampleIds, shape `(examples,)`.
 
         Returns:
             Losses, in nats or as 0 and 1; a prompt is a failure if one of its requests finally
@@ -323,11 +188,11 @@ class ServedScorer:
                 choices[i] = np.nan
         return Scores(losses, metric, choices, self._model.read - before, failures)
 
-    def examples(self, ids: Ids) -> list[Example]:
+    def examples(self, ids: ExampleIds) -> list[Example]:
         """The examples themselves."""
         return [self._split.examples[i] for i in ids]
 
-    def demonstrations(self, ids: Ids) -> list[str]:
+    def demonstrations(self, ids: ExampleIds) -> list[str]:
         """Examples as solved text, see `Template.solved`."""
         return [self._template.solved(e.fields, e.answer) for e in self.examples(ids)]
 
@@ -340,7 +205,7 @@ class ServedScorer:
     def check_joints(self, space: PromptSpace) -> None:
         """Check nothing: what is sent is text, and so is what a run keeps of it."""
 
-    def predict(self, prompts: Sequence[Prompt], examples: Ids) -> Prediction:
+    def predict(self, prompts: Sequence[Prompt], examples: ExampleIds) -> Prediction:
         """The tokens that would be charged, and the number of requests."""
         each, readings = int(self.context(examples).sum()), int(self._readings[examples].sum())
         tokens = sum(each + readings * self.length(prompt) for prompt in prompts)
@@ -370,54 +235,11 @@ class ServedScorer:
         """The numbers 0 and 0: nothing is kept from call to call."""
         return 0, 0
 
-    # What a server does not show.
-
-    @property
-    def embeddings(self) -> Tensor:
-        """The embeddings, which a server does not show."""
-        self._closed("embeddings")
-
-    @property
-    def prefix_shape(self) -> tuple[int, ...]:
-        """The shape of keys and values, which a server does not show."""
-        self._closed("keys and values")
-
-    @property
-    def gated_shape(self) -> tuple[int, int, int]:
-        """The sizes of the layers, which a server does not show."""
-        self._closed("layers")
-
-    @property
-    def weights(self) -> ModelWeights:
-        """The weights, which a server does not show."""
-        self._closed("weights")
-
-    def loss(self, numbers: Numbers, examples: Ids) -> Tensor:
-        """The loss with its gradients, which a server does not show."""
-        self._closed("gradients")
-
-    def passes(self, numbers: Numbers) -> tuple[float, float]:
-        """The cost of gradients, which a server does not show."""
-        self._closed("gradients")
-
-    def keys_values(self, ids: Sequence[int]) -> Tensor:
-        """The keys and values, which a server does not show."""
-        self._closed("keys and values")
-
     # Private.
-
-    def _closed(self, what: str) -> NoReturn:
-        raise StrategyError(
-            f"a model behind an endpoint shows no {what}: "
-            "only strategies that need scores and propose words or texts work on it"
-        )
 
     def _question(self, prompt: Prompt, e: int) -> Question:
         example = self._split.examples[e]
-        if not isinstance(prompt, (HardPrompt, TextPrompt)):
-            raise PromptError(
-                f"a model behind an endpoint takes prompts of text, got a {type(prompt).__name__}"
-            )
+        _check_words(prompt)
         text = self._template.render(
             example.fields, prompt_texts(self._template, self._model, prompt), ""
         )
@@ -442,3 +264,15 @@ class ServedScorer:
                         "be the more probable one: end both, for example with a full stop, or take "
                         "other answers"
                     )
+
+
+def _check_words(prompt: Prompt) -> None:
+    """Refuse a prompt that is no text.
+
+    Raises:
+        PromptError: The prompt is trained.
+    """
+    if prompt.trained:
+        raise PromptError(
+            f"a model behind an endpoint takes prompts of text, got a {type(prompt).__name__}"
+        )

@@ -14,39 +14,21 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from promptsearch.errors import ModelError
 from promptsearch.models import LanguageModel
-from promptsearch.models.gated import Adaption
+from promptsearch.records.scores import Ids as ExampleIds
 from promptsearch.scoring.answers import answer_scores
-from promptsearch.scoring.forward import (
-    entering,
-    given_trunks,
-    keys_values,
-    ran_out,
-    run,
-    run_above,
-)
+from promptsearch.scoring.forward import given_trunks, ran_out, run, run_above
+from promptsearch.scoring.kinds import Placed, Placing, Sharing, Slots
 from promptsearch.scoring.layout import Layout
-from promptsearch.scoring.prefix_cache import Kept
-from promptsearch.scoring.sharing import (
-    PASS_TOKENS,
-    WAVE_TOKENS,
-    Group,
-    Plan,
-    Sharing,
-    Slots,
-    Wave,
-    passes,
-)
-from promptsearch.scoring.tree import Path, Tree, grow
-from promptsearch.tasks.template import Kind
+from promptsearch.scoring.memory import Memory
+from promptsearch.scoring.sharing import PASS_TOKENS, Plan
+from promptsearch.scoring.tree import Path, grow
+from promptsearch.scoring.waves import Group, Wave, passes
 
 log = logging.getLogger(__name__)
-
-Ids = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -55,29 +37,24 @@ class _Call:
 
     Args:
         wave: The wave, with its trunks.
-        prompts: The ids that each prompt puts into the slots.
+        placed: The prompts.
         trunks: The keys and values of the wave's trunks.
-        vectors: The vectors of soft prompts, for which negative ids stand.
-        adaption: The gated prompts.
-        entering: The states of each example that enter the lowest layer that attends to gated
-            prompts.
+        entering: The states of each example that enter the lowest layer that reads gated prompts.
     """
 
     wave: Wave
-    prompts: Sequence[Slots]
-    trunks: Sequence[Tensor]
-    vectors: Tensor | None = None
-    adaption: Adaption | None = None
+    placed: Placed
+    trunks: Sequence[Tensor] = ()
     entering: Mapping[int, Tensor] = field(default_factory=dict)
 
 
-class Rows:
+class TokenRows:
     """The rows of prompts with examples, and what computes them.
 
     Args:
         lm: The model, in the dtype to compute in.
         layouts: The layouts of all examples.
-        kind: The kind of the prompts.
+        placing: The way in which the template's prompts go through the LM.
         one_token: Whether each answer is one token, whose logits are read from one row.
         name: The split's name, for messages.
         memory: The bytes for keys and values; None: as many as the work at hand wants.
@@ -86,8 +63,7 @@ class Rows:
     Attributes:
         plan: The plan by which work is shared and cut.
         limit: The most tokens of a pass; it becomes smaller once memory has run out.
-        held: The number of each example's tokens for which something may be kept, shape
-            `(examples,)`.
+        memory: What is kept from call to call.
 
     Raises:
         ModelError: `memory` does not hold what is kept of one example.
@@ -97,73 +73,44 @@ class Rows:
         self,
         lm: LanguageModel,
         layouts: Sequence[Layout],
-        kind: Kind,
+        placing: Placing,
         *,
         one_token: bool,
         name: str,
         memory: int | None,
         keep: bool,
     ) -> None:
-        self._lm, self._layouts, self._kind, self._one_token, self._name = (
+        self._lm, self._layouts, self._one_token = lm, layouts, one_token
+        self.limit = PASS_TOKENS.get(lm.device.type, PASS_TOKENS["cpu"])
+        whole = range(len(layouts)) if placing.states else ()
+        self.memory = Memory(
             lm,
             layouts,
-            kind,
-            one_token,
-            name,
+            [grow(self._paths(((),), i, 0)[0]) for i in whole],
+            name=name,
+            memory=memory,
+            keep=keep,
+            limit=lambda: self.limit,
         )
-        self.limit = PASS_TOKENS.get(lm.device.type, PASS_TOKENS["cpu"])
-        # What may be kept of an example: with gated prompts, the states of its whole row; with
-        # others, the keys and values of its lead.
-        self._trees: list[Tree] = []
-        if kind == "gated":
-            self._trees = [grow(self._paths(((),), i, 0)[0]) for i in range(len(layouts))]
-        leads = [layout.lead for layout in layouts]
-        self.held = np.array([len(tree.ids) for tree in self._trees] if self._trees else leads)
-        # The bytes of what is kept for a token.
-        self._bytes = (
-            lm.gated_shape[2] if self._trees else lm.values if lm.trees else 0
-        ) * lm.dtype.itemsize
-        room = self._room(memory)
-        kept = self._fitting(room) if keep else 0
-        if kept < len(layouts):
-            # The other examples go through the rest of the memory, some at a time.
-            wave = min(WAVE_TOKENS, max(room // 4, int(self.held.max())))
-            kept = self._fitting(room - wave) if keep else 0
-        else:
-            wave = min(WAVE_TOKENS, room)
-        limit = self.limit
-        inputs = list(dict.fromkeys(layout.segments[0] for layout in layouts[:kept] if layout.lead))
-        self._kept = Kept(lambda paths: keys_values(lm, paths, None, limit), len, inputs, lm.device)
-        # The states that enter the lowest layer that the last gated prompts had, and its number.
-        self._entering: tuple[int, Kept[int]] | None = None
         self.plan = Plan(
-            layouts, trees=lm.trees, one_token=one_token, kept=kept, wave=wave, kind=kind
+            layouts,
+            trees=lm.passes.trees,
+            one_token=one_token,
+            kept=self.memory.kept,
+            wave=self.memory.wave,
+            placing=placing,
         )
-
-    @property
-    def kept(self) -> tuple[int, int]:
-        """The number of tokens for which something is kept from call to call, and its bytes."""
-        tokens = int(self.held[: self.plan.kept].sum()) if self._trees else self._kept.tokens
-        return tokens, tokens * self._bytes
-
-    def forget(self) -> None:
-        """Throw away what is kept; it is computed again when it is needed."""
-        self._kept.clear()
-        self._entering = None
 
     def compute(
         self,
-        prompts: Sequence[Slots],
-        trained: Tensor | Adaption | None,
-        examples: Ids,
+        placed: Placed,
+        examples: ExampleIds,
         sharing: Sharing | None = None,
-    ) -> tuple[Tensor, Ids, int]:
+    ) -> tuple[Tensor, ExampleIds, int]:
         """The answers' logits or log-probabilities, for all prompts with all examples.
 
         Args:
-            prompts: The ids that each prompt puts into the slots.
-            trained: The numbers of trained prompts: rows, for which negative ids stand, shape
-                `(rows, numbers)`; or gated prompts.
+            placed: The prompts.
             examples: Ids, each once, shape `(examples,)`.
             sharing: What to share; left out: what the plan chooses.
 
@@ -176,12 +123,13 @@ class Rows:
         answers = [1 if self._one_token else len(self._layouts[e].answers) for e in examples]
         begins = np.concatenate([[0], np.cumsum(answers)])
         column = {int(e): int(begin) for e, begin in zip(examples, begins, strict=False)}
+        prompts = placed.slots
         parts, lines = [], []
         tokens = 0.0
         for wave in self.plan.waves(
             sharing or self.plan.choose(prompts, examples), prompts, examples
         ):
-            call, count = self._call(wave, prompts, trained)
+            call, count = self._call(wave, placed)
             tokens += count
             for groups in passes(wave, lambda: self.limit):
                 found, count = self._pass(call, groups)
@@ -200,74 +148,17 @@ class Rows:
 
     # Private.
 
-    def _room(self, memory: int | None) -> int:
-        """The number of tokens for which `memory` holds what may be kept.
-
-        Raises:
-            ModelError: It does not hold the longest example.
-        """
-        if memory is None or not self._lm.trees:
-            return WAVE_TOKENS
-        longest = int(self.held.argmax())
-        if memory < (least := self._bytes * int(self.held[longest])):
-            what = "states" if self._trees else "keys and values"
-            raise ModelError(
-                f"a memory of {memory:,} bytes does not hold the {what} of {self._name} "
-                f"example {longest}: {self.held[longest]} tokens of {self._bytes:,} bytes. "
-                f"Expected at least {least:,}"
-            )
-        return memory // self._bytes
-
-    def _fitting(self, room: int) -> int:
-        """The number of examples, from the first, that `room` tokens hold; 0 if none is kept."""
-        if not self.held.any() or not self._lm.trees:
-            return 0
-        seen: set[Path | int] = set()
-        for i, layout in enumerate(self._layouts):
-            # Many examples may have the same lead, which then takes room once.
-            item = i if self._trees else layout.segments[0]
-            if item not in seen:
-                seen.add(item)
-                room -= int(self.held[i])
-            if room < 0:
-                return i
-        return len(self._layouts)
-
-    def _call(
-        self, wave: Wave, prompts: Sequence[Slots], trained: Tensor | Adaption | None
-    ) -> tuple[_Call, float]:
+    def _call(self, wave: Wave, placed: Placed) -> tuple[_Call, float]:
         """The data that a wave's passes read, and the number of tokens computed for these."""
-        if isinstance(trained, Adaption):
+        if (adaption := placed.adaption) is not None:
             examples = list(dict.fromkeys(e for group in wave.groups for e in group.examples))
-            kept = self._entering_at(trained.first)
-            before = kept.computed
-            states = dict(zip(examples, kept.get(examples), strict=True))
-            share = trained.first / self._lm.gated_shape[0]
-            return _Call(wave, prompts, [], adaption=trained, entering=states), share * (
-                kept.computed - before
-            )
-        if self._kind == "prefix" and trained is not None:
-            return _Call(wave, prompts, given_trunks(self._lm, wave.trunks, trained)), 0.0
-        before = self._kept.computed
-        trunks = self._kept.get(
-            wave.trunks, lambda paths: keys_values(self._lm, paths, trained, self.limit)
-        )
-        return _Call(wave, prompts, trunks, trained), self._kept.computed - before
-
-    def _entering_at(self, layer: int) -> Kept[int]:
-        """The states of examples that enter a layer; those of any other layer are forgotten."""
-        if self._entering is None or self._entering[0] != layer:
-            lm, limit, trees = self._lm, self.limit, self._trees
-            self._entering = (
-                layer,
-                Kept(
-                    lambda examples: entering(lm, layer, [trees[e] for e in examples], limit),
-                    lambda example: len(trees[example].ids),
-                    list(range(self.plan.kept)),
-                    lm.device,
-                ),
-            )
-        return self._entering[1]
+            states, computed = self.memory.states(adaption.first, examples)
+            share = adaption.first / self._lm.gated_shape[0]
+            return _Call(wave, placed, entering=states), share * computed
+        if placed.keys_values is not None:
+            return _Call(wave, placed, given_trunks(self._lm, wave.trunks, placed.keys_values)), 0.0
+        trunks, computed = self.memory.trunks(wave.trunks, placed.vectors)
+        return _Call(wave, placed, trunks), computed
 
     def _pass(self, call: _Call, groups: Sequence[Group]) -> tuple[Tensor, float]:
         """One pass, which goes in halves if it does not fit into the memory of the device.
@@ -281,7 +172,7 @@ class Rows:
             ModelError: The memory of the device does not hold a single row.
         """
         try:
-            return self._forward(call, groups)
+            return self.forward(call, groups)
         except RuntimeError as error:
             if not ran_out(error):
                 raise
@@ -317,7 +208,8 @@ class Rows:
         # The last token of an answer is predicted, never read.
         return [(*whole, *answer[:-1]) for answer in answers], list(answers)
 
-    def _forward(self, call: _Call, groups: Sequence[Group]) -> tuple[Tensor, float]:
+    def forward(self, call: _Call, groups: Sequence[Group]) -> tuple[Tensor, float]:
+        """The answers' losses of one pass, and the tokens that it computes."""
         trees, targets = [], []  # the targets of a tree are the answers of its rows
         for group in groups:
             above = len(call.wave.trunks[group.trunk]) if group.trunk >= 0 else 0
@@ -325,25 +217,26 @@ class Rows:
             answers: list[Path] = []
             for p in group.prompts:
                 for e in group.examples:
-                    some = self._paths(call.prompts[p], e, above)
+                    some = self._paths(call.placed.slots[p], e, above)
                     paths += some[0]
                     answers += some[1]
-            if self._lm.trees:
+            if self._lm.passes.trees:
                 trees.append(grow(paths, above))
                 targets.append(answers)
             else:
                 trees += [grow([path]) for path in paths]
                 targets += [[answer] for answer in answers]
         computed: float = sum(len(tree.ids) for tree in trees)
-        if call.adaption is not None:  # each group is one prompt with one example
+        if (adaption := call.placed.adaption) is not None:
+            # Each group is one prompt with one example.
             entered = [call.entering[group.examples[0]] for group in groups]
             states, begins = run_above(
-                self._lm, trees, entered, call.adaption.of([group.prompts[0] for group in groups])
+                self._lm, trees, entered, adaption.of([group.prompts[0] for group in groups])
             )
-            computed *= 1 - call.adaption.first / self._lm.gated_shape[0]
+            computed *= 1 - adaption.first / self._lm.gated_shape[0]
         else:
             used = [call.trunks[group.trunk] for group in groups] if call.trunks else None
-            states, begins = run(self._lm, trees, used, call.vectors)
+            states, begins = run(self._lm, trees, used, call.placed.vectors)
         rows = [
             [begin + place for place in row]
             for tree, begin in zip(trees, begins, strict=True)
@@ -351,7 +244,7 @@ class Rows:
         ]
         if self._one_token:
             tokens = torch.tensor([a[0] for a in self._layouts[0].answers], device=self._lm.device)
-            return self._lm.logits(
+            return self._lm.passes.logits(
                 states[torch.tensor([row[-1] for row in rows], device=states.device)], tokens
             ), computed
         wanted = [answer for answers in targets for answer in answers]

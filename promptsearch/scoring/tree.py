@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from promptsearch.models.attention import Forest, chains, pad_rows
+from promptsearch.models.causal.attention import Forest, chains, pad_rows
 
 Path = tuple[int, ...]
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from promptsearch.errors import Tampered
-from promptsearch.prompts.prompt import TextPrompt
+from promptsearch.prompts.kinds import KINDS
 from promptsearch.records.ledger import Ledger
 from promptsearch.records.scores import Ids
 from promptsearch.scoring.protocol import Scorer
@@ -63,10 +63,6 @@ def _due(line: Mapping[str, Any], scorer: Scorer, scored: Ids, length: int) -> i
 
 def _size(data: Mapping[str, Any], scorer: Scorer, length: int) -> int:
     """The length in tokens of a prompt that a log line describes."""
-    if data["kind"] == "hard":
-        return len(data["ids"])
-    if data["kind"] == "text":
-        return scorer.length(TextPrompt(data["texts"]))
-    if data["kind"] == "weights":
-        return 0
-    return int(data["shape"][0]) if "shape" in data else length
+    kind = KINDS[data["kind"]]
+    tokens = kind.tokens_in(data, length)
+    return scorer.length(kind.from_json(data, None)) if tokens is None else tokens

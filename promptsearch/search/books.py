@@ -12,57 +12,32 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from promptsearch.errors import BudgetExhausted, RecordError, StrategyError
-from promptsearch.prompts.prompt import (
-    HardPrompt,
-    NamedPrompt,
-    Prompt,
-    RowsPrompt,
-    TunedPrompt,
-    kind_of,
-    own_copy,
-    shapes_for,
-)
+from promptsearch.prompts.kinds import own_copy
+from promptsearch.prompts.prompt import Prompt
 from promptsearch.prompts.space import PromptSpace
 from promptsearch.records.cache import ScoreCache
 from promptsearch.records.ledger import Ledger
 from promptsearch.records.log import RunLog
 from promptsearch.records.scores import Evaluation, Ids, Row, Scores, rows_of, scores_to_json
-from promptsearch.scoring.protocol import Scorer
+from promptsearch.scoring.protocol import Scorer, WhiteBox, inside
+from promptsearch.search.asked import checked_ids
 from promptsearch.search.calls import Calls
 from promptsearch.search.guard import Guard
 from promptsearch.search.prices import Prices
 from promptsearch.search.proposer import Proposer, Proposing
 from promptsearch.search.race import race
+from promptsearch.search.ranking import FINALISTS, Ranking
 
-#: How many of the best prompts are scored again in float32 at the end of a search (a strategy may
-#: keep fewer), and how many of these see the select split.
-FINALISTS, SELECTED = 10, 3
 #: How many proposals in a row that cost nothing end a run: a strategy that only repeats itself has
 #: nothing new to say.
 FREE_PROPOSALS = 1_000
-
-
-@dataclass(frozen=True)
-class Ranked:
-    """A prompt that was scored on all of `score_on`.
-
-    Args:
-        value: The prompt's mean loss in nats.
-        order: The prompt's place among those of the run; the earlier one wins a tie.
-        prompt: The prompt.
-    """
-
-    value: float
-    order: int
-    prompt: Prompt
 
 
 class Books:
@@ -88,6 +63,8 @@ class Books:
         listener: A function that is called after each evaluation, for progress bars.
         watch: A function that is called before anything is scored; it raises `Tampered` where the
             model is not what it was.
+        white_box: Whether the strategy is handed the white box of the scorer, which its class asks
+            for by `access`.
     """
 
     def __init__(
@@ -108,6 +85,7 @@ class Books:
         start: Prompt | None = None,
         listener: Callable[[Books], None] = lambda books: None,
         watch: Callable[[], None] = lambda: None,
+        white_box: bool = True,
     ) -> None:
         self.scorer, self.space, self.ledger = scorer, space, ledger
         self.scored = np.array(scored, dtype=np.int64)
@@ -121,11 +99,12 @@ class Books:
         )
         self.calls = Calls(ledger, self.log, cache)
         self._watch, self._guard = watch, Guard()
-        self._race, self._finalists = race, finalists
+        self._handed = white_box
+        self._race = race
         self._rows: dict[tuple[str, str], Row] = {}
         self._free = 0
-        self._ranking: list[Ranked] = []
-        self._count = 0
+        #: The best prompts so far.
+        self.ranking = Ranking(finalists)
 
     # The search.
 
@@ -134,12 +113,16 @@ class Books:
         if len(prompts) == 0:
             raise StrategyError("evaluate needs at least one prompt")
         self.check_untouched()
-        ids = self.scored if examples is None else self._checked(examples)
+        ids = (
+            self.scored
+            if examples is None
+            else checked_ids(examples, len(self.scored) + len(self.training))
+        )
         group = _group(None if examples is None else ids)
         # A strategy may change the prompts that it holds.
         prompts = [own_copy(prompt) for prompt in prompts]
         for prompt in prompts:
-            self._check(prompt)
+            prompt.check(self.space, self.scorer.white_box)
         new = {p.key: p for p in prompts if (p.key, group) not in self._rows}
         if self.seconds is not None and self.log.seconds > self.seconds and not self.log.replaying:
             raise self._time_over()
@@ -179,15 +162,6 @@ class Books:
             computed=computed,
         )
 
-    @property
-    def ranking(self) -> Sequence[Ranked]:
-        """The best few prompts scored on all of `score_on`, best first."""
-        return self._ranking
-
-    def finalists(self) -> list[Ranked]:
-        """The ranking at the end of the search."""
-        return list(self._ranking)
-
     def check_untouched(self) -> None:
         """Check that the library's code and the model are what they were when the run began.
 
@@ -196,6 +170,21 @@ class Books:
         """
         self._guard.check()
         self._watch()
+
+    def inside(self, what: str) -> WhiteBox:
+        """The white box of the scorer, for the strategy.
+
+        Args:
+            what: What the strategy asks of it, for the message.
+
+        Raises:
+            StrategyError: The strategy's class does not ask for it, or the scorer has none.
+        """
+        if not self._handed:
+            raise StrategyError(
+                f"it asks for {what}, but its class says that it needs scores only: set 'access'"
+            )
+        return inside(self.scorer, what)
 
     # What a checkpoint remembers.
 
@@ -229,11 +218,12 @@ class Books:
             for data, row in zip(line["prompts"], rows_of(line, len(ids)), strict=True):
                 self._rows[data["key"], _group(None if full else ids)] = row
                 if full:
-                    self._rank(row, self.log.prompt(data))
-        if any(item.prompt is None for item in self._ranking):
+                    self.ranking.enter(row, self.log.prompt(data))
+                    self.prices.ranked = len(self.ranking)
+        if any(item.prompt is None for item in self.ranking):
             self._rows.clear()
-            self._ranking.clear()
-            self._count = self.prices.ranked = 0
+            self.ranking.clear()
+            self.prices.ranked = 0
             raise RecordError(
                 "the numbers of one of the best prompts are missing beside it, or are damaged"
             )
@@ -246,37 +236,6 @@ class Books:
         self._free = saved["free"]
 
     # Private.
-
-    def _check(self, prompt: Prompt) -> None:
-        if isinstance(prompt, HardPrompt):
-            self.space.check(prompt)
-        elif isinstance(prompt, NamedPrompt):
-            self.scorer.weights.check(prompt.weights)
-        if isinstance(prompt, RowsPrompt | TunedPrompt):
-            found = tuple(tuple(prompt.tensors[name].shape) for name in prompt.shapes)
-            expected = shapes_for(kind_of(type(prompt)), found, self.space.length, self.scorer)
-            if found != expected:
-                shapes = [" and ".join(map(str, some)) for some in (expected, found)]
-                raise StrategyError(
-                    f"a {prompt.kind} prompt here has shape {shapes[0]}, got {shapes[1]}"
-                )
-
-    def _checked(self, examples: ArrayLike) -> Ids:
-        """The ids of search examples as an array, checked because a stranger's code chose them."""
-        known = len(self.scored) + len(self.training)
-        ids = np.asarray(examples)
-        if (
-            ids.ndim != 1
-            or not ids.size
-            or ids.dtype.kind not in "iu"
-            or ids.min() < 0
-            or ids.max() >= known
-        ):
-            raise StrategyError(
-                f"expected ids of search examples, whole numbers from 0 to {known - 1}, "
-                f"got {str(ids)[:80]}"
-            )
-        return ids.astype(np.int64)
 
     def _time_over(self) -> BudgetExhausted:
         return BudgetExhausted(f"the run's {self.seconds:g} seconds are over")
@@ -318,7 +277,7 @@ class Books:
                 chosen = [prompts[i] for i in who]
                 return self.calls.scores(self.scorer, chosen, some, prices.charge(chosen, some))
 
-            best = self._ranking[0].prompt.key if self._ranking else None
+            best = self.ranking[0].prompt.key if self.ranking else None
             outcome = race(
                 len(prompts),
                 ids,
@@ -343,23 +302,9 @@ class Books:
         for prompt, row in zip(prompts, rows_of(line, len(ids)), strict=True):
             self._rows[prompt.key, group] = row
             if group == "score_on":
-                self._rank(row, prompt)
+                self.ranking.enter(row, prompt)
+                self.prices.ranked = len(self.ranking)
         self.listener(self)
-
-    def _rank(self, row: Row, prompt: Prompt | None) -> None:
-        """Enter a prompt scored on all of `score_on` into the ranking; ties go to the earlier one.
-
-        While old lines are put back, a trained prompt that later fell out of the ranking has no
-        numbers any more, and is None; the lines that follow push it out again.
-        """
-        order, self._count = self._count, self._count + 1
-        if row.complete and (
-            len(self._ranking) < self._finalists or row.value < self._ranking[-1].value
-        ):
-            self._ranking.append(Ranked(row.value, order, cast(Prompt, prompt)))
-            self._ranking.sort(key=lambda item: (item.value, item.order))
-            del self._ranking[self._finalists :]
-            self.prices.ranked = len(self._ranking)
 
 
 #: The books behind each objective. They are no attribute of it, so that a strategy which looks

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from promptsearch.errors import StudyError
-from promptsearch.prompts.prompt import Prompt, prompt_to_json
+from promptsearch.prompts.prompt import Prompt
 from promptsearch.records.cache import ScoreCache
 from promptsearch.records.ledger import Ledger
 from promptsearch.records.log import RunLog
@@ -143,7 +143,7 @@ class Calls:
         line = {
             "stage": stage,
             "examples": examples,
-            "prompts": [prompt_to_json(p) for p in prompts],
+            "prompts": [p.to_json() for p in prompts],
             **scores,
             **({} if price is None else {"price": price}),
             "ledger": self._ledger.to_json(),

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from promptsearch.errors import Diverged
 from promptsearch.models.optimizers import adafactor
-from promptsearch.prompts.prompt import Numbers, tensors_of
+from promptsearch.prompts.numbers import Numbers, leaves_of, tensors_of
 from promptsearch.records.scores import Ids
 
 #: `adamw`, without weight decay, or `adafactor`, which scales its steps itself and clips nothing.
@@ -83,7 +83,7 @@ class Descent:
         made = self._encoder()
         # The encoder is passed once, whatever the number of parts: their gradients are added up at
         # its output.
-        numbers = _leaves(made)
+        numbers = leaves_of(made)
         batch, mean = sum(map(len, parts)), 0.0
         for part in parts:
             weighted = loss(numbers, part) * (len(part) / batch)
@@ -136,13 +136,3 @@ class Descent:
                 moments.setdefault(int(place), {})[moment] = tensor
         self._encoder.load_state_dict(encoder)
         self._optimizer.load_state_dict({**self._optimizer.state_dict(), "state": moments})
-
-
-def _leaves(made: Numbers) -> Numbers:
-    """The same numbers as leaves, at which gradients stop."""
-    if isinstance(made, Mapping):
-        return {name: tensor.detach().requires_grad_() for name, tensor in made.items()}
-    if isinstance(made, Tensor):
-        return made.detach().requires_grad_()
-    vectors, gates = made
-    return vectors.detach().requires_grad_(), gates.detach().requires_grad_()

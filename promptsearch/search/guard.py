@@ -6,6 +6,8 @@ A stranger's code runs in the same process, and may replace any part of the libr
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
+from operator import attrgetter, is_
 from types import FunctionType, ModuleType
 from typing import Any
 
@@ -26,6 +28,8 @@ _FIXED = (
 )
 #: The name of the package whose modules are watched.
 _PACKAGE = __name__.partition(".")[0]
+#: What a call of a function runs, as one tuple.
+_code = attrgetter("__code__", "__defaults__", "__kwdefaults__")
 
 
 class Guard:
@@ -34,16 +38,20 @@ class Guard:
     A strategy that replaces one of them (`Ledger.charge = ...`) changes prices or scores for itself
     and for every later run. The guard notices that, and puts the right one back. It cannot see what
     is done to other packages, through frames, or through the garbage collector.
+
+    It looks at some thousands of values after every call of a strategy: what can be compared
+    without a step of Python for each value is.
     """
 
     def __init__(self) -> None:
-        # The module or class that a value belongs to, its names, one of the names, and the value.
-        self._values: list[tuple[Any, Any, str, Any]] = []
-        self._codes: list[tuple[FunctionType, tuple[Any, ...]]] = []
+        # A module or class, all that it holds, and what of that is watched.
+        self._values: list[tuple[Any, Mapping[str, Any], dict[str, Any]]] = []
+        self._functions: list[FunctionType] = []
         self._sizes: list[tuple[type, int, frozenset[str]]] = []
         for name, module in list(sys.modules.items()):
             if name.partition(".")[0] == _PACKAGE and isinstance(module, ModuleType):
                 self._note(module)
+        self._codes = list(map(_code, self._functions))
 
     def check(self) -> None:
         """Compare the library's code with what it was, and put back what was replaced.
@@ -60,39 +68,50 @@ class Guard:
 
     def _note(self, module: ModuleType) -> None:
         names = vars(module)
-        for name, value in list(names.items()):
-            if name.startswith("__") or not isinstance(value, _FIXED):
-                continue
-            self._values.append((module, names, name, value))
+        fixed = {
+            name: value
+            for name, value in list(names.items())
+            if isinstance(value, _FIXED) and not name.startswith("__")
+        }
+        self._values.append((module, names, fixed))
+        for value in fixed.values():
             if getattr(value, "__module__", None) != module.__name__:
                 continue  # it came by import, and is noted with the module that defines it
             if isinstance(value, FunctionType):
-                self._codes.append((value, _code(value)))
+                self._functions.append(value)
             elif isinstance(value, type):
                 self._note_class(value)
 
     def _note_class(self, owner: type) -> None:
         names = vars(owner)
+        fixed = {
+            name: value
+            for name, value in list(names.items())
+            if isinstance(value, _FIXED) and name not in ("__doc__", "__module__", "__qualname__")
+        }
+        self._values.append((owner, names, fixed))
         self._sizes.append((owner, len(names), frozenset(names)))
-        for name, value in list(names.items()):
-            if not isinstance(value, _FIXED) or name in ("__doc__", "__module__", "__qualname__"):
-                continue
-            self._values.append((owner, names, name, value))
+        for value in fixed.values():
             inner = getattr(value, "fget", None) or getattr(value, "__func__", value)
             if isinstance(inner, FunctionType):
-                self._codes.append((inner, _code(inner)))
+                self._functions.append(inner)
 
     def _put_back(self) -> list[str]:
         """The names of what was replaced, all of which is put back."""
         changed = []
-        for owner, names, name, value in self._values:
-            if names.get(name) is not value:
-                setattr(owner, name, value)
-                changed.append(_called(owner, name))
-        for function, code in self._codes:
-            if _code(function) != code:
-                function.__code__, function.__defaults__, function.__kwdefaults__ = code
-                changed.append(_called(sys.modules[function.__module__], function.__qualname__))
+        for owner, names, fixed in self._values:
+            if all(map(is_, map(names.get, fixed), fixed.values())):
+                continue
+            for name, value in fixed.items():
+                if names.get(name) is not value:
+                    setattr(owner, name, value)
+                    changed.append(_called(owner, name))
+        if list(map(_code, self._functions)) != self._codes:
+            for function, code in zip(self._functions, self._codes, strict=True):
+                if _code(function) != code:
+                    function.__code__, function.__defaults__, function.__kwdefaults__ = code
+                    module = sys.modules[function.__module__]
+                    changed.append(_called(module, function.__qualname__))
         for owner, size, known in self._sizes:
             if len(vars(owner)) != size:
                 for name in set(vars(owner)) - known:
@@ -102,10 +121,6 @@ class Guard:
                         delattr(owner, name)
                         changed.append(_called(owner, name))
         return changed
-
-
-def _code(function: FunctionType) -> tuple[Any, ...]:
-    return function.__code__, function.__defaults__, function.__kwdefaults__
 
 
 def _called(owner: Any, name: str) -> str:

@@ -14,7 +14,7 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 
 from promptsearch.errors import NothingUsable
-from promptsearch.prompts.prompt import TextPrompt
+from promptsearch.prompts.text import TextPrompt
 from promptsearch.search.objective import Objective
 from promptsearch.tasks.task import Example
 

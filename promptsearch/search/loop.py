@@ -39,7 +39,7 @@ log = logging.getLogger(__name__)
 #: The most bytes that a state's file may have.
 _LARGEST = 1 << 40
 #: The share of the working time that may go into saving states, at most.
-_SAVING_SHARE = 0.05
+SAVING_SHARE = 0.05
 #: The most prompts that one ask may return.
 MOST_PROMPTS = 1_000_000
 
@@ -201,7 +201,7 @@ class _Checkpoint:
         write_aside(self._path, content)
         self._books.log.keep_only(best)
         end = time.monotonic()
-        self._next = end + (end - begin) / _SAVING_SHARE
+        self._next = end + (end - begin) / SAVING_SHARE
 
 
 def _digest(tensors: Mapping[str, Tensor]) -> str:

@@ -18,19 +18,16 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from promptsearch.models.weights import ModelWeights
-from promptsearch.prompts.prompt import HardPrompt, Numbers, Prompt, own_copy
+from promptsearch.prompts.hard import HardPrompt
+from promptsearch.prompts.kinds import own_copy
+from promptsearch.prompts.numbers import Numbers
+from promptsearch.prompts.prompt import Prompt
 from promptsearch.prompts.space import PromptSpace
 from promptsearch.records.ledger import Statement
 from promptsearch.records.scores import Evaluation, Ids
-from promptsearch.search.books import (
-    FINALISTS,
-    FREE_PROPOSALS,
-    SELECTED,
-    Books,
-    Ranked,
-    books_of,
-    open_books,
-)
+from promptsearch.scoring.protocol import inside
+from promptsearch.search.books import FREE_PROPOSALS, Books, books_of, open_books
+from promptsearch.search.ranking import FINALISTS, SELECTED, Ranked
 from promptsearch.search.views import Asking, Diary, WeightCopies, read_only
 from promptsearch.tasks.task import Example
 
@@ -95,11 +92,13 @@ class Objective:
 
         Raises:
             BudgetExhausted: The two passes cost more than is left.
+            StrategyError: The strategy's `access` is scores only, or nothing but scores comes from
+                the model.
         """
         books = books_of(self)
-        ids = np.array(examples, dtype=np.int64)
-        books.prices.charge_step(numbers, ids)
-        return books.scorer.loss(numbers, ids)
+        white_box, ids = books.inside("gradients"), np.array(examples, dtype=np.int64)
+        books.prices.charge_step(numbers, ids, white_box.passes(numbers))
+        return white_box.loss(numbers, ids)
 
     def token_gradient(self, prompt: HardPrompt, examples: ArrayLike) -> Tensor:
         """How the mean loss changes with the token at each position, to first order.
@@ -119,10 +118,12 @@ class Objective:
 
         Raises:
             BudgetExhausted: The forward and the backward pass cost more than is left.
+            StrategyError: The strategy's `access` is scores only, or nothing but scores comes from
+                the model.
         """
         books = books_of(self)
         books.space.check(prompt := HardPrompt(prompt.ids))
-        embeddings = books.scorer.embeddings
+        embeddings = books.inside("gradients").embeddings
         # Shape `(length, width)`.
         rows = embeddings[torch.tensor(prompt.ids)].detach().float().cpu().requires_grad_()
         (gradient,) = torch.autograd.grad(self.loss(rows, examples), rows)
@@ -142,11 +143,14 @@ class Objective:
 
         Raises:
             BudgetExhausted: The tokens cost more than is left.
+            StrategyError: The strategy's `access` is scores only, or nothing but scores comes from
+                the model.
         """
         books, ids = books_of(self), [int(i) for i in ids]
+        white_box = books.inside("keys and values")
         books.ledger.charge(forward=len(ids), reserve=books.prices.set_aside(books.space.length))
         books.ledger.computed += len(ids)
-        return books.scorer.keys_values(ids).clone()
+        return white_box.keys_values(ids).clone()
 
     @property
     def proposer(self) -> Asking:
@@ -173,7 +177,7 @@ class Objective:
         Args:
             numbers: The prompt's numbers, as `loss` takes them.
         """
-        return books_of(self).scorer.passes(numbers)[1]
+        return books_of(self).inside("gradients").passes(numbers)[1]
 
     def length(self, prompt: Prompt) -> int:
         """The length of a prompt in tokens, as it is charged."""
@@ -250,23 +254,32 @@ class Objective:
     def embeddings(self) -> Tensor:
         """The LM's input embeddings, shape `(vocabulary, width)`: a copy, made on first use."""
         if self._embeddings is None:
-            self._embeddings = books_of(self).scorer.embeddings.detach().clone()
+            books = books_of(self)
+            # Where nothing but scores comes out, the space may still know the words of the pool.
+            white_box = books.scorer.white_box
+            known = books.space if white_box is None else white_box
+            self._embeddings = known.embeddings.detach().clone()
         return self._embeddings
 
     @property
     def prefix_shape(self) -> tuple[int, ...]:
         """The shape of a prefix's token: `(layers, 2, key heads, head size)`, keys, then values."""
-        return books_of(self).scorer.prefix_shape
+        return inside(books_of(self).scorer, "keys and values").prefix_shape
 
     @property
     def gated_shape(self) -> tuple[int, int, int]:
         """The most that gated prompts can have: `(layers, heads, width)`."""
-        return books_of(self).scorer.gated_shape
+        return inside(books_of(self).scorer, "layers").gated_shape
 
     @property
     def weights(self) -> ModelWeights:
-        """The LM's weights in float32, each copied when asked for, and what they belong to."""
-        known = books_of(self).scorer.weights
+        """The LM's weights in float32, each copied when asked for, and what they belong to.
+
+        Raises:
+            StrategyError: The strategy's `access` is scores only, or nothing but scores comes from
+                the model.
+        """
+        known = books_of(self).inside("weights").weights
         return replace(
             known,
             tensors=WeightCopies(self, tuple(known.tensors)),
@@ -281,7 +294,7 @@ class Objective:
 
     def finalists(self) -> list[Ranked]:
         """The ranking at the end of the search."""
-        return [replace(item, prompt=own_copy(item.prompt)) for item in books_of(self).finalists()]
+        return [replace(item, prompt=own_copy(item.prompt)) for item in books_of(self).ranking]
 
     @property
     def log(self) -> Diary:

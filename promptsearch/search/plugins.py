@@ -12,7 +12,7 @@ from typing import Any
 
 from promptsearch.errors import StrategyError, UnknownName
 from promptsearch.importing import load_named
-from promptsearch.prompts.prompt import TRAINED, HardPrompt, TextPrompt
+from promptsearch.prompts.kinds import KINDS
 from promptsearch.search.calling import strangers_code
 from promptsearch.search.listing import known_strategies
 from promptsearch.search.objective import Objective
@@ -67,7 +67,7 @@ def _fault(strategy: type[Strategy]) -> tuple[str, str] | None:
 
     It is None where all attributes are right.
     """
-    kinds = {HardPrompt, TextPrompt, *TRAINED.values()}
+    kinds = set(KINDS.values())
 
     def some(value: Any, known: Callable[[Any], bool]) -> bool:
         return isinstance(value, (frozenset, set)) and all(known(each) for each in value)

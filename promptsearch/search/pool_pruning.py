@@ -26,7 +26,9 @@ from sklearn.cluster import KMeans
 from promptsearch.errors import StudyError
 from promptsearch.files import exists
 from promptsearch.models import LanguageModel
-from promptsearch.prompts.prompt import HardPrompt, Prompt, TextPrompt
+from promptsearch.prompts.hard import HardPrompt
+from promptsearch.prompts.prompt import Prompt
+from promptsearch.prompts.text import TextPrompt
 from promptsearch.records.sealed import damaged, read_record, write_record
 from promptsearch.scoring import Engine
 from promptsearch.search.pool import Pool

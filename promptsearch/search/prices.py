@@ -14,7 +14,8 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from promptsearch.prompts.prompt import Numbers, Prompt, length_of, tensors_of
+from promptsearch.prompts.numbers import Numbers, length_of, tensors_of
+from promptsearch.prompts.prompt import Prompt
 from promptsearch.records.ledger import Ledger
 from promptsearch.records.scores import Ids
 from promptsearch.scoring.protocol import Scorer, price_of
@@ -128,12 +129,13 @@ class Prices:
         self.longest = max([self.longest, *map(self._length, prompts)])
         self.lead_paid.update(ids.tolist())
 
-    def charge_step(self, numbers: Numbers, ids: Ids) -> None:
+    def charge_step(self, numbers: Numbers, ids: Ids, passes: tuple[float, float]) -> None:
         """Charge the loss of a trained prompt on a minibatch, and its gradient.
 
         Args:
             numbers: The prompt's numbers, as `Objective.loss` takes them.
             ids: Ids of the minibatch's examples, shape `(batch,)`.
+            passes: What the two cost, see `WhiteBox.passes`.
 
         Raises:
             BudgetExhausted: The two cost more than is left; nothing was charged.
@@ -143,7 +145,7 @@ class Prices:
         text = int(scorer.context(ids).sum())
         tokens, lead = text + len(ids) * length, self._unpaid_lead(ids)
         longest = max(self.longest, length)
-        again, back = scorer.passes(numbers)
+        again, back = passes
         ledger.charge(
             forward=tokens + lead,
             backward=math.ceil(back * tokens),

@@ -23,7 +23,7 @@ from promptsearch.records.ledger import Ledger
 from promptsearch.records.log import ProposalLog
 from promptsearch.scoring.decoding import Sampling, decode
 from promptsearch.scoring.packing import pack
-from promptsearch.scoring.ready import Library, Row
+from promptsearch.scoring.ready import InputRow, Library
 from promptsearch.scoring.sharing import PASS_TOKENS
 
 
@@ -54,20 +54,10 @@ class Proposing(Protocol):
         """
 
 
-class Proposer:
-    """What a strategy reaches as `objective.proposer`.
+class Writer(Protocol):
+    """What a strategy asks for texts: `objective.proposer`."""
 
-    Args:
-        model: The model that proposes; None where there is none.
-        ledger: The run's ledger.
-        log: The log of the proposer's calls.
-        reserve: Returns the number of tokens that must remain after a call.
-    """
-
-    def __init__(
-        self, model: Proposing | None, ledger: Ledger, log: ProposalLog, reserve: Callable[[], int]
-    ) -> None:
-        self._model, self._ledger, self._log, self._reserve = model, ledger, log, reserve
+    __slots__ = ()
 
     def generate(
         self,
@@ -95,6 +85,33 @@ class Proposer:
             BudgetExhausted: Less is left than the call may cost at most.
             StrategyError: There is nothing to answer, or no model to do so.
         """
+
+
+class Proposer(Writer):
+    """Has texts written by a model, charges the run for them, and reads them back after a kill.
+
+    Args:
+        model: The model that proposes; None where there is none.
+        ledger: The run's ledger.
+        log: The log of the proposer's calls.
+        reserve: Returns the number of tokens that must remain after a call.
+    """
+
+    def __init__(
+        self, model: Proposing | None, ledger: Ledger, log: ProposalLog, reserve: Callable[[], int]
+    ) -> None:
+        self._model, self._ledger, self._log, self._reserve = model, ledger, log, reserve
+
+    def generate(
+        self,
+        requests: Sequence[str],
+        *,
+        seed: int,
+        max_tokens: int,
+        temperature: float = 1.0,
+        stop: Sequence[str] = (),
+    ) -> list[str]:
+        """See `Writer`."""
         if not requests or max_tokens < 1 or temperature < 0:
             raise StrategyError(
                 "expected requests, at least one token to write and a temperature of at least 0, "
@@ -181,12 +198,14 @@ class LocalProposing:
         def ended(ids: Sequence[int]) -> bool:
             return ids[-1] in lm.ends or _cut(lm.decode(ids), stop) is not None
 
-        nothing = torch.empty(0, lm.values if lm.trees else 0, dtype=lm.dtype, device=lm.device)
+        nothing = torch.empty(
+            0, lm.passes.values if lm.passes.trees else 0, dtype=lm.dtype, device=lm.device
+        )
         limit = PASS_TOKENS.get(lm.device.type, PASS_TOKENS["cpu"])
         found: dict[int, list[int]] = {}
         order = sorted(range(len(encoded)), key=lambda i: -len(encoded[i]))
         for some in pack(order, lambda i: len(encoded[i]), lambda: limit):
-            rows = [Row(nothing, tuple(encoded[i])) for i in some]
+            rows = [InputRow(nothing, tuple(encoded[i])) for i in some]
             sampling = (
                 Sampling(temperature, self.TOP_P, [seeds[i] for i in some]) if temperature else None
             )

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 
-from promptsearch.prompts.prompt import Numbers, Prompt, length_of
+from promptsearch.prompts.numbers import Numbers, length_of
+from promptsearch.prompts.prompt import Prompt
 from promptsearch.search.objective import Objective
 from promptsearch.search.training_options import TrainingOptions
 

@@ -25,7 +25,8 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from promptsearch.errors import StrategyError
-from promptsearch.prompts.prompt import HardPrompt, Prompt
+from promptsearch.prompts.hard import HardPrompt
+from promptsearch.prompts.prompt import Prompt
 from promptsearch.records.scores import Evaluation
 from promptsearch.search.diagnosis import Training
 from promptsearch.search.objective import FINALISTS, Objective

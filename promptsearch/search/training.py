@@ -24,7 +24,10 @@ import torch
 from torch import Tensor, nn
 
 from promptsearch.errors import BudgetExhausted, Diverged, StrategyError
-from promptsearch.prompts.prompt import Numbers, Prompt, SoftPrompt, Trained, tensors_of
+from promptsearch.prompts.numbers import Numbers, tensors_of
+from promptsearch.prompts.prompt import Prompt
+from promptsearch.prompts.soft import SoftPrompt
+from promptsearch.prompts.trained import TrainedPrompt
 from promptsearch.records.scores import Evaluation, Ids
 from promptsearch.search.descent import Descent, Optimizer, Step
 from promptsearch.search.diagnosis import Training
@@ -70,10 +73,12 @@ class TrainedStrategy(Strategy):
         self._adafactor = optimizer == "adafactor"
         self._rng = np.random.default_rng(seed)
         generator = torch.Generator().manual_seed(seed)
-        self._encoder = self.encoder(generator)
-        self._descent = Descent(self._encoder, self.shares(), optimizer, clip)
-        self._steps = self._planned_steps()
-        made, rate = self._encoder(), self._options.rate
+        #: What is trained: the strategy's encoder.
+        self.module = self.encoder(generator)
+        self._descent = Descent(self.module, self.shares(), optimizer, clip)
+        #: The steps that the budget pays.
+        self.planned = self._planned_steps()
+        made, rate = self.module(), self._options.rate
         unit: Literal["tokens", "tensors"] = "tokens" if isinstance(made, Tensor) else "tensors"
         self._training = Training(len(made), None if rate == "auto" else rate, unit)
         # The rows of the first prompt; None where the prompt is several tensors.
@@ -148,7 +153,7 @@ class TrainedStrategy(Strategy):
             made: The numbers that the encoder returned.
         """
         (kind,) = self.proposes
-        prompt: Trained = kind(made) if isinstance(made, Mapping) else kind(*tensors_of(made))
+        prompt: TrainedPrompt = kind(made) if isinstance(made, Mapping) else kind(*tensors_of(made))
         return prompt
 
     def shares(self) -> Mapping[nn.Module, float]:
@@ -156,12 +161,12 @@ class TrainedStrategy(Strategy):
 
         Unless a strategy overrides this, the encoder is one part with the factor 1.
         """
-        return {self._encoder: 1.0}
+        return {self.module: 1.0}
 
     @property
     def trainable(self) -> int:
         """The number of parameters tuned in training."""
-        return sum(p.numel() for p in self._encoder.parameters())
+        return sum(p.numel() for p in self.module.parameters())
 
     @property
     def training(self) -> Training:
@@ -180,15 +185,15 @@ class TrainedStrategy(Strategy):
             return []
         if self._scored:
             if self._training.rate is None:
-                self._find_rate()
-            if self._training.steps >= self._steps:
-                raise BudgetExhausted(f"all {self._steps} steps that the budget pays were made")
-            for _ in range(min(self._options.interval, self._steps - self._training.steps)):
-                self._train()
+                self.find_rate()
+            if self._training.steps >= self.planned:
+                raise BudgetExhausted(f"all {self.planned} steps that the budget pays were made")
+            for _ in range(min(self._options.interval, self.planned - self._training.steps)):
+                self.train()
         else:
             self.start()
         self._note_move()
-        return [self._prompt()]
+        return [self.prompt()]
 
     def tell(self, prompts: Sequence[Prompt], evaluation: Evaluation) -> None:
         """Count the scorings without a lower loss."""
@@ -202,7 +207,7 @@ class TrainedStrategy(Strategy):
         tensors = self._descent.tensors()
         if self._first is not None:
             tensors["first"] = self._first
-        counters = {"steps": self._steps, "scored": self._scored, "worse": self._worse}
+        counters = {"steps": self.planned, "scored": self._scored, "worse": self._worse}
         best = None if self._best == float("inf") else self._best
         return State(
             tensors,
@@ -219,18 +224,46 @@ class TrainedStrategy(Strategy):
         self._descent.restore(state.tensors)
         self._first = state.tensors.get("first")
         self._training = Training(**state.data["training"])
-        self._steps, self._scored, self._worse = (
+        self.planned, self._scored, self._worse = (
             state.data[k] for k in ("steps", "scored", "worse")
         )
         self._best = float("inf") if state.data["best"] is None else state.data["best"]
         self._rng.bit_generator.state = state.data["rng"]
 
-    def _prompt(self) -> Prompt:
+    def prompt(self) -> Prompt:
+        """The present prompt."""
         with torch.no_grad():
-            return self.proposal(self._encoder())
+            return self.proposal(self.module())
+
+    def train(self) -> None:
+        """Make one optimizer step on a minibatch, and note how it went."""
+        notes = self._training
+        assert notes.rate is not None
+        ids = self._minibatch()
+        try:
+            step = self._step(ids, notes.rate * self.schedule(notes.steps))
+        except Diverged as error:
+            notes.diverged = str(error)
+            raise
+        notes.enter(step.norms, step.clipped)
+
+    def schedule(self, step: int) -> float:
+        """The rate at a step, as a share of the peak rate; for Adafactor it is constant."""
+        return 1.0 if self._adafactor else warmup_and_decay(step, self.planned)
+
+    def find_rate(self) -> None:
+        """Run the range test; afterwards all is as before but for the rate and what it cost."""
+        before = copy.deepcopy(self.module.state_dict())
+        ids = self._minibatch()
+        self._training.rate, self._training.tried = find_rate(
+            lambda rate: self._step(ids, rate).loss
+        )
+        self.module.load_state_dict(before)
+        self._descent.forget()
+        self.planned = self._planned_steps()
 
     def _note_move(self) -> None:
-        made = self._encoder()
+        made = self.module()
         if not isinstance(made, Tensor):
             return  # a distance between several tensors says nothing
         rows = made.detach().to("cpu", torch.float32, copy=True)
@@ -240,29 +273,6 @@ class TrainedStrategy(Strategy):
         if torch.isfinite(moved):
             self._training.moved = float(moved)
 
-    def _find_rate(self) -> None:
-        """Run the range test; afterwards all is as before but for the rate and what it cost."""
-        before = copy.deepcopy(self._encoder.state_dict())
-        ids = self._minibatch()
-        self._training.rate, self._training.tried = find_rate(
-            lambda rate: self._step(ids, rate).loss
-        )
-        self._encoder.load_state_dict(before)
-        self._descent.forget()
-        self._steps = self._planned_steps()
-
-    def _train(self) -> None:
-        """Make one optimizer step on a minibatch, and note how it went."""
-        notes = self._training
-        assert notes.rate is not None
-        ids = self._minibatch()
-        try:
-            step = self._step(ids, notes.rate * self._schedule(notes.steps))
-        except Diverged as error:
-            notes.diverged = str(error)
-            raise
-        notes.enter(step.norms, step.clipped)
-
     def _minibatch(self) -> Ids:
         return self.objective.minibatch(self._rng, self._options.batch)
 
@@ -270,11 +280,7 @@ class TrainedStrategy(Strategy):
         parts = np.array_split(ids, self._options.accumulate)
         return self._descent.step(self.objective.loss, parts, rate)
 
-    def _schedule(self, step: int) -> float:
-        """The rate at a step, as a share of the peak rate; for Adafactor it is constant."""
-        return 1.0 if self._adafactor else warmup_and_decay(step, self._steps)
-
     def _planned_steps(self) -> int:
         return affordable_steps(
-            self.objective, self._encoder(), self._prompt(), self._options, self.finalists
+            self.objective, self.module(), self.prompt(), self._options, self.finalists
         )

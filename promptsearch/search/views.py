@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from promptsearch.search.books import books_of
+from promptsearch.search.proposer import Writer
 
 
-class Asking:
-    """A language model that writes what a strategy asks of it: `objective.proposer`.
+class Asking(Writer):
+    """The proposer of a run, as a strategy reaches it: `objective.proposer`.
 
     Args:
         objective: The objective of the run that pays.
@@ -36,23 +37,7 @@ class Asking:
         temperature: float = 1.0,
         stop: Sequence[str] = (),
     ) -> list[str]:
-        """Let the proposer answer requests, and charge their tokens and those that it wrote.
-
-        Args:
-            requests: Texts with an unfinished last line, at least one; the same request several
-                times gives different texts.
-            seed: The strategy's seed: the same seed and the same calls give the same texts.
-            max_tokens: The most tokens that are written to each request.
-            temperature: How freely tokens are drawn; 0 writes what is most probable.
-            stop: Texts before which an answer ends; it also ends where the model ends it.
-
-        Returns:
-            One text for each request.
-
-        Raises:
-            BudgetExhausted: Less is left than the call may cost at most.
-            StrategyError: There is nothing to answer, or no model to do so.
-        """
+        """See `Writer`."""
         proposer = books_of(self._objective).proposer
         return proposer.generate(
             list(requests), seed=seed, max_tokens=max_tokens, temperature=temperature, stop=stop
@@ -96,7 +81,7 @@ class WeightCopies(Mapping[str, Tensor]):
         self._objective, self._names = objective, names
 
     def __getitem__(self, name: str) -> Tensor:
-        return books_of(self._objective).scorer.weights.tensors[name].detach().clone()
+        return books_of(self._objective).inside("weights").weights.tensors[name].detach().clone()
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._names)

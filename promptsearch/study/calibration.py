@@ -11,21 +11,15 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import numpy as np
-import torch
 from torch import Tensor
 
-from promptsearch.prompts.prompt import (
-    GatedPrompt,
-    NamedPrompt,
-    Numbers,
-    PrefixPrompt,
-    Prompt,
-    length_of,
-)
+from promptsearch.prompts.numbers import length_of, mapped
+from promptsearch.prompts.prompt import Prompt
 from promptsearch.records.scores import Floats, Ids
 from promptsearch.records.study import NoiseRecord
+from promptsearch.scoring.protocol import inside
 from promptsearch.scoring.scorer import SplitScorer
-from promptsearch.study.run import Arena
+from promptsearch.study.arena import Arena
 
 T = TypeVar("T")
 
@@ -163,25 +157,13 @@ def _training(arena: Arena) -> Speed:
     Kept means that their keys and values are not computed again.
     """
     engine = arena.searching
+    white_box = inside(engine, "gradients")
     first = arena.samples(np.random.default_rng(2), 1)[0]
-    numbers: Numbers
-    if isinstance(first, NamedPrompt):
-        weights = engine.weights
-        # From the lowest layer up, a gradient crosses all.
-        lowest = {name: weights.tensors[name] for name in weights.below([weights.layers[0]])}
-        numbers = {name: _leaf(tensor) for name, tensor in {**lowest, **first.tensors}.items()}
-    elif isinstance(first, GatedPrompt):
-        numbers = _leaf(first.rows), _leaf(first.gates)
-    else:
-        numbers = _leaf(
-            first.rows
-            if isinstance(first, PrefixPrompt)
-            else engine.embeddings[torch.tensor(first.ids)]
-        )
-    passes = sum(engine.passes(numbers))
+    numbers = mapped(first.to_train(white_box), _leaf)
+    passes = sum(white_box.passes(numbers))
 
     def step(ids: Ids) -> None:
-        engine.loss(numbers, ids).backward()
+        white_box.loss(numbers, ids).backward()
 
     points = []
     for size in _STEPS:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from promptsearch.errors import OptionError, StrategyError, StudyError, UnknownName
-from promptsearch.prompts.prompt import HardPrompt, RowsPrompt, TextPrompt, TunedPrompt
+from promptsearch.prompts.prompt import Prompt
+from promptsearch.prompts.text import TextPrompt
 from promptsearch.search.options import check_options
 from promptsearch.search.plugins import find_strategy
 from promptsearch.search.strategy import Strategy
@@ -49,9 +50,8 @@ def entries_of(config: StudyConfig) -> list[Entry]:
     entries = []
     for place, given in enumerate(config.strategies):
         strategy = _found(config, place, given)
-        sized = any(
-            issubclass(kind, (HardPrompt, RowsPrompt, TunedPrompt)) for kind in strategy.proposes
-        )
+        proposed: Iterable[type[Prompt]] = strategy.proposes
+        sized = any(kind.sized for kind in proposed)
         if isinstance(config.length, int) or given.length is not None:
             entries.append(Entry(given, strategy, given.label))
         elif not sized:

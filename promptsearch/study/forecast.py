@@ -15,10 +15,11 @@ from promptsearch.errors import StudyError
 from promptsearch.models.protocol import TextModel
 from promptsearch.scoring.protocol import price_of
 from promptsearch.search.strategy import Access
+from promptsearch.study.arena import Arena
 from promptsearch.study.calibration import Calibration, calibrate
 from promptsearch.study.prepare import ArenaKey, Prepared, prepare
 from promptsearch.study.rehearsal import Rehearsal, RunForecast, rehearse
-from promptsearch.study.run import Arena, Run
+from promptsearch.study.run import Run
 from promptsearch.study.settings.study import StudyConfig
 from promptsearch.tasks.task import Task
 

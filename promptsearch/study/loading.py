@@ -13,7 +13,8 @@ from promptsearch.models.endpoint import Endpoint
 from promptsearch.models.protocol import TextModel
 from promptsearch.models.remote import ServedModel
 from promptsearch.models.tokens import Tokens
-from promptsearch.prompts.prompt import HardPrompt, TextPrompt
+from promptsearch.prompts.hard import HardPrompt
+from promptsearch.prompts.text import TextPrompt
 from promptsearch.scoring.scorer import loaded
 from promptsearch.search.proposer import LocalProposing, Proposing, RemoteProposing
 from promptsearch.search.strategy import Access

@@ -7,7 +7,7 @@ from typing import Any
 
 from promptsearch.models.protocol import TextModel
 from promptsearch.models.remote import ServedModel
-from promptsearch.prompts.prompt import HardPrompt
+from promptsearch.prompts.hard import HardPrompt
 from promptsearch.search.pool import Pool, answer_tokens, listed_words, make_pool
 from promptsearch.study.entries import Entry
 from promptsearch.study.settings.pool import PoolSource

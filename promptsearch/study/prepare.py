@@ -12,19 +12,21 @@ import torch
 from promptsearch.errors import StudyError
 from promptsearch.models import LanguageModel
 from promptsearch.models.protocol import TextModel
-from promptsearch.prompts.prompt import kind_of
+from promptsearch.prompts.kinds import placement_of
 from promptsearch.scoring.chat_template import render
+from promptsearch.scoring.kinds import PLACINGS
 from promptsearch.search.pool_pruning import Pruning
 from promptsearch.search.proposer import Proposing
 from promptsearch.search.strategy import Access
+from promptsearch.study.arena import Arena, scored_size
 from promptsearch.study.entries import Entry, entries_of, sources_first
 from promptsearch.study.loading import load_model, load_proposer
 from promptsearch.study.pools import find_pool
-from promptsearch.study.run import Arena, Run, scored_size
+from promptsearch.study.run import Run
 from promptsearch.study.settings.pool import PoolSource
 from promptsearch.study.settings.study import StudyConfig
+from promptsearch.tasks.placement import Kind
 from promptsearch.tasks.task import SPLITS, Task
-from promptsearch.tasks.template import Kind
 
 log = logging.getLogger(__name__)
 
@@ -151,7 +153,7 @@ def prepare(
         gradients=any(entry.strategy.access is not Access.SCORES for entry in entries)
     )
     if isinstance(lm, LanguageModel):
-        lm.keep_spare()
+        lm.integrity.keep_spare()
     memory = exact.room() if config.memory is None else int(config.memory)
     arenas, prunings = _build_arenas(config, tasks, entries, exact, dtype, memory)
     proposing = load_proposer(config, exact, dtype)
@@ -182,7 +184,7 @@ def _build_arenas(
     """
     keys = {_arena_key(config, task, entry) for task in tasks for entry in entries}
     keeping = sum(
-        kind in ("slots", "gated") for _, _, kind in keys
+        PLACINGS[kind].keeps for _, _, kind in keys
     )  # nothing of a row stays the same below others
     share = memory // max(1, keeping)  # all of them keep what they computed until the study ends
     arenas: dict[ArenaKey, Arena] = {}
@@ -225,8 +227,8 @@ def _check_joints(arenas: Sequence[Arena]) -> None:
 
 
 def _arena_key(config: StudyConfig, task: Task, entry: Entry) -> ArenaKey:
-    apart = [kind for kind in map(kind_of, entry.strategy.proposes) if kind != "slots"]
-    return task.name, entry.given.length or config.lengths[0], apart[0] if apart else "slots"
+    length = entry.given.length or config.lengths[0]
+    return task.name, length, placement_of(entry.strategy.proposes)
 
 
 def _check_sweep(config: StudyConfig, tasks: list[Task]) -> None:

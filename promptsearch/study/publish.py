@@ -19,20 +19,15 @@ from promptsearch.errors import EndpointDown, ExportError, ModelError, PromptErr
 from promptsearch.export.certificate import PROBE
 from promptsearch.export.saved import SavedPrompt, load_prompt, no_export, write_saved
 from promptsearch.files import remove
-from promptsearch.prompts.prompt import (
-    HardPrompt,
-    Prompt,
-    TextPrompt,
-    TrainedPrompt,
-    prompt_from_json,
-    save_trained,
-)
+from promptsearch.prompts.kinds import prompt_from_json
+from promptsearch.prompts.prompt import Prompt
+from promptsearch.prompts.text import TextPrompt
 from promptsearch.records.load import RESULT
 from promptsearch.records.run import ExamplesRecord, NoExportRecord, RunRecord
 from promptsearch.records.sealed import write_record
 from promptsearch.scoring.layout import prompt_texts
 from promptsearch.statistics import Sample, interval
-from promptsearch.study.run import Arena
+from promptsearch.study.arena import Arena
 from promptsearch.tasks.metrics import MEANS, shares
 
 log = logging.getLogger(__name__)
@@ -63,8 +58,7 @@ def export_winner(arena: Arena, winner: Prompt, result: RunRecord, run: Path) ->
     except (ExportError, PromptError, ModelError, TemplateError) as error:
         log.error("%s, seed %d has %s", result.label, result.seed, no_export(error))
         remove(best)  # nothing there may be mistaken for an export
-        if isinstance(winner, TrainedPrompt):
-            save_trained(winner, kept / f"{winner.key}.safetensors")
+        winner.save(kept)
         failed, size = NoExportRecord(str(error)), _bytes(kept, result.winner.text)
         return replace(result, export=failed, bytes=size)
     remove(kept)
@@ -144,7 +138,7 @@ def export_best(arena: Arena, winner: Prompt, result: RunRecord, folder: Path) -
 
 def _as_text(winner: Prompt, arena: Arena) -> Prompt:
     """What a server was sent of a prompt; the ids of its words mean nothing but in the study."""
-    if not isinstance(winner, HardPrompt):
+    if winner.length is None:  # it is text already
         return winner
     texts = prompt_texts(arena.template, arena.lm, winner)
     slots = arena.template.slots

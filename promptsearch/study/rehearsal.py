@@ -12,15 +12,17 @@ from dataclasses import dataclass
 from functools import partial
 
 from promptsearch.errors import PromptSearchError
-from promptsearch.prompts.prompt import Prompt, TextPrompt
+from promptsearch.prompts.prompt import Prompt
+from promptsearch.prompts.text import TextPrompt
 from promptsearch.records.ledger import Ledger
 from promptsearch.records.log import RunLog
 from promptsearch.scoring.protocol import price_of
-from promptsearch.search.books import FINALISTS, SELECTED
 from promptsearch.search.loop import search
 from promptsearch.search.plugins import make_strategy
+from promptsearch.search.ranking import FINALISTS, SELECTED
+from promptsearch.study.arena import Arena
 from promptsearch.study.calibration import Calibration, Speed
-from promptsearch.study.run import Arena, Run
+from promptsearch.study.run import Run
 from promptsearch.study.stand_in import StandInProposing, StandInScorer
 
 

@@ -12,12 +12,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from promptsearch.errors import StrategyError
 from promptsearch.models.endpoint import Completion
 from promptsearch.models.weights import ModelWeights
-from promptsearch.prompts.prompt import Numbers, Prompt, TrainedPrompt, length_of, tensors_of
+from promptsearch.prompts.numbers import Numbers, length_of, tensors_of
+from promptsearch.prompts.prompt import Prompt
 from promptsearch.prompts.space import PromptSpace
 from promptsearch.records.scores import Floats, Ids, Scores
+from promptsearch.scoring.protocol import WhiteBox
 from promptsearch.search.proposer import Proposing, RemoteProposing
 from promptsearch.search.strategy import Access
 from promptsearch.study.calibration import Calibration
@@ -53,26 +54,17 @@ class StandInScorer:
         self.signature = "a rehearsal"
         # What is known without a pass through the LM is the engine's own.
         self.length, self.context, self.lead = engine.length, engine.context, engine.lead
-        self.readings, self.passes, self.fits = engine.readings, engine.passes, engine.fits
+        self.readings, self.fits = engine.readings, engine.fits
         self.examples, self.encode = engine.examples, engine.encode
-        self.demonstrations, self.keys_values = engine.demonstrations, engine.keys_values
+        self.demonstrations = engine.demonstrations
         self.seconds = self.asked = 0.0
         self.requests = 0
 
     @property
-    def embeddings(self) -> Tensor:
-        """The LM's own, shape `(vocabulary, width)`."""
-        return self._engine.embeddings
-
-    @property
-    def prefix_shape(self) -> tuple[int, ...]:
-        """The shape of one token of a prefix."""
-        return self._engine.prefix_shape
-
-    @property
-    def gated_shape(self) -> tuple[int, int, int]:
-        """The number of layers, heads and the width that gated prompts have."""
-        return self._engine.gated_shape
+    def white_box(self) -> StandInWhiteBox | None:
+        """The inside of the LM, where the engine has one; its losses are drawn, too."""
+        known = self._engine.white_box
+        return None if known is None else StandInWhiteBox(self, known)
 
     def score(self, prompts: Sequence[Prompt], examples: Ids) -> Scores:
         """Drawn losses in nats, and the price and time that the engine predicts for the call."""
@@ -95,25 +87,19 @@ class StandInScorer:
         metric = np.where(np.isnan(losses), np.nan, losses < np.log(2))
         return Scores(losses, metric, self._table(losses, examples), computed, failures)
 
-    @property
-    def weights(self) -> ModelWeights:
-        """The LM's own weights."""
-        return self._engine.weights
+    def step(self, numbers: Numbers, examples: Ids, passes: tuple[float, float]) -> Tensor:
+        """What stands in for the loss of a step of training, shape `()`, with some gradient.
 
-    def loss(self, numbers: Numbers, examples: Ids) -> Tensor:
-        """The mean loss of these examples, with some gradient in the numbers.
-
-        Raises:
-            StrategyError: Nothing was measured for gradients, since no strategy here wants them.
+        Args:
+            numbers: The numbers of the prompt that is trained.
+            examples: Ids, shape `(examples,)`.
+            passes: What the loss and its gradient cost, in forward passes.
         """
         begin = time.perf_counter()
         tokens = int(self.context(examples).sum()) + len(examples) * length_of(numbers)
         speed = self._calibration.training
-        if speed is None:
-            raise StrategyError(
-                "it asks for gradients, but its class says that it needs scores only: set 'access'"
-            )
-        work = sum(self._engine.passes(numbers)) * tokens
+        assert speed is not None  # only strategies that train are handed a white box
+        work = sum(passes) * tokens
         self.seconds += speed.seconds(work) + self._calibration.search.token * self._first(examples)
         self._steps += 1
         mean = float(self._examples[examples].mean())
@@ -157,12 +143,49 @@ class StandInScorer:
         """
         rng = np.random.default_rng(int(prompt.key, 16))
         calibration = self._calibration
-        if isinstance(prompt, TrainedPrompt) and self._trains:
+        if prompt.trained and self._trains:
             return self._examples * (1 + 1 / (1 + self._steps))
         mean = rng.normal(0, calibration.means.std(ddof=1))
         drawn = self._examples + mean + rng.normal(0, calibration.residual, len(self._examples))
         losses: Floats = np.maximum(1e-6, drawn)
         return losses
+
+
+class StandInWhiteBox:
+    """The inside of the LM, but for the losses: those come from the stand-in.
+
+    Args:
+        standin: The run's stand-in.
+        known: The white box that it stands for.
+    """
+
+    def __init__(self, standin: StandInScorer, known: WhiteBox) -> None:
+        self._standin, self._known = standin, known
+        self.passes, self.keys_values = known.passes, known.keys_values
+
+    @property
+    def embeddings(self) -> Tensor:
+        """The LM's own, shape `(vocabulary, width)`."""
+        return self._known.embeddings
+
+    @property
+    def prefix_shape(self) -> tuple[int, ...]:
+        """The shape of one token of a prefix."""
+        return self._known.prefix_shape
+
+    @property
+    def gated_shape(self) -> tuple[int, int, int]:
+        """The number of layers, heads and the width that gated prompts have."""
+        return self._known.gated_shape
+
+    @property
+    def weights(self) -> ModelWeights:
+        """The LM's own weights."""
+        return self._known.weights
+
+    def loss(self, numbers: Numbers, examples: Ids) -> Tensor:
+        """The mean loss of these examples, with some gradient in the numbers."""
+        return self._standin.step(numbers, examples, self.passes(numbers))
 
 
 class StandInProposing:

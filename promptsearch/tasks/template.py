@@ -23,35 +23,12 @@ import re
 import string
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
-from promptsearch.errors import TemplateError, UnknownName
-from promptsearch.printable import brief
+from promptsearch.errors import TemplateError
 from promptsearch.tasks.fields import text_of
-
-#: The names in braces that stand for a slot and for the answer.
-PROMPT, ANSWER = "prompt", "answer"
-#: The roles of those who speak in a chat.
-ROLES = ("system", "user", "assistant")
-#: The most slots of a template, and the most tokens of a slot: far more than a prompt needs.
-MOST_SLOTS, LONGEST_PROMPT = 64, 10_000
-#: The kind of prompts that a template takes: those that fill its slots, alone (`slots`) or with
-#: changed weights (`tuned`), or one of the kinds that stand apart from the text: a prefix in front
-#: of it (`prefix`), vectors that layers read beside it (`gated`), or changed weights (`weights`).
-Kind = Literal["slots", "tuned", "prefix", "gated", "weights"]
-
-
-@dataclass(frozen=True)
-class Slot:
-    """A place for a prompt.
-
-    Args:
-        length: Its number of tokens; None until the study's `length` is bound to it.
-        space: Whether a literal space stood before it, which returns with a text put here.
-    """
-
-    length: int | None
-    space: bool
+from promptsearch.tasks.notation import ANSWER, Slot, braces, data_fields, parse_template
+from promptsearch.tasks.placement import PLACEMENTS, Kind
 
 
 class Mark(NamedTuple):
@@ -121,67 +98,20 @@ class Template:
             TemplateError: There is no slot, no answer or text behind the answer, a field is no
                 plain name, or the messages are not of this form.
         """
-        messages = () if isinstance(source, str) else _messages(source)
-        text = (
-            source
-            if isinstance(source, str)
-            else "\n".join(f"{role}: {content}" for role, content in messages)
+        parsed = parse_template(source)
+        return Template(
+            parsed.text,
+            parsed.segments,
+            parsed.slots,
+            parsed.answer_space,
+            messages=parsed.messages,
         )
-        written = "".join(f"{{{i}}}{content}" for i, (_, content) in enumerate(messages)) or text
-        segments, slots, answers, current, shown = [], [], 0, "", brief(text, 200)
-        try:
-            parts = list(string.Formatter().parse(written))
-        except ValueError as error:
-            raise TemplateError(
-                f"cannot read the template {shown}: {error}. A literal brace is written twice."
-            ) from error
-        space = False
-        for literal, name, spec, conversion in parts:
-            if answers and (literal or name is not None):
-                raise TemplateError(
-                    f"the template {shown} goes on behind {{answer}}: the answer comes last"
-                )
-            current += _braces(literal)
-            if name is None:
-                continue
-            if messages and name.isdecimal():
-                current += f"{{{name}}}"
-                continue
-            if conversion or (spec and name != PROMPT) or not name.isidentifier():
-                raise TemplateError(
-                    f"the template {shown} has the field {{{name}}}: "
-                    "expected a plain name, like {text}"
-                )
-            if name in (PROMPT, ANSWER):
-                space = current.endswith(" ")
-                segments.append(current.removesuffix(" "))
-                current = ""
-            if name == PROMPT:
-                slots.append(Slot(_length(spec or "", text), space))
-            elif name == ANSWER:
-                answers += 1
-            else:
-                current += f"{{{name}}}"
-        if not answers:
-            raise TemplateError(
-                f"the template {shown} has no {{answer}}: "
-                "put it where the model is to answer, at the end"
-            )
-        if not slots:
-            raise TemplateError(
-                f"the template {shown} has no slot: put {{prompt}} where prompts belong"
-            )
-        if len(slots) > MOST_SLOTS:
-            raise TemplateError(
-                f"the template {brief(text)} has {len(slots):,} slots: "
-                f"expected at most {MOST_SLOTS}"
-            )
-        return Template(text, tuple(segments), tuple(slots), space, messages=messages)
 
     @property
     def fields(self) -> tuple[str, ...]:
         """The names of the data's fields that the template uses, each once."""
-        return tuple(dict.fromkeys(name for segment in self.segments for name in _data(segment)))
+        names = (name for segment in self.segments for name in data_fields(segment))
+        return tuple(dict.fromkeys(names))
 
     @property
     def fixed(self) -> int:
@@ -190,9 +120,8 @@ class Template:
         The last segment is never counted. Where this is the number of the slots, the prompt stands
         in front of the input.
         """
-        return next(
-            (i for i, segment in enumerate(self.segments[:-1]) if _data(segment)), len(self.slots)
-        )
+        with_data = (i for i, segment in enumerate(self.segments[:-1]) if data_fields(segment))
+        return next(with_data, len(self.slots))
 
     @property
     def length(self) -> int:
@@ -211,7 +140,12 @@ class Template:
     @property
     def apart(self) -> bool:
         """Whether its prompts stand apart from the text."""
-        return self.kind not in ("slots", "tuned")
+        return not PLACEMENTS[self.kind].fills
+
+    @property
+    def fronted(self) -> bool:
+        """Whether its first slot is in front of the whole row, also of special tokens."""
+        return PLACEMENTS[self.kind].front
 
     def taking(self, kind: Kind) -> Template:
         """The template for prompts of a kind.
@@ -228,10 +162,11 @@ class Template:
         Args:
             kind: The kind of the prompts.
         """
-        if kind == "slots":
+        placement = PLACEMENTS[kind]
+        if not placement.front:
             return self
-        slot = Slot(0 if kind in ("weights", "tuned") else self.length, space=False)
-        if kind == "tuned":
+        slot = Slot(0 if placement.empty else self.length, space=False)
+        if placement.fills:
             return replace(
                 self, segments=("", *self.segments), slots=(slot, *self.slots), kind=kind
             )
@@ -245,20 +180,15 @@ class Template:
     @property
     def written(self) -> tuple[str, ...]:
         """The segments as format strings of fields alone, the chat template's marks filled in."""
-        return tuple(
-            "".join(
-                _braces(literal)
-                + (
-                    ""
-                    if name is None
-                    else _braces(self._mark(name).text)
-                    if name.isdecimal()
-                    else f"{{{name}}}"
-                )
-                for literal, name, _, _ in string.Formatter().parse(segment)
-            )
-            for segment in self.segments
-        )
+        return tuple(self._written(segment) for segment in self.segments)
+
+    def _written(self, segment: str) -> str:
+        text = ""
+        for literal, name, _, _ in string.Formatter().parse(segment):
+            text += braces(literal)
+            if name is not None:
+                text += braces(self._mark(name).text) if name.isdecimal() else f"{{{name}}}"
+        return text
 
     @property
     def shown(self) -> str:
@@ -268,16 +198,8 @@ class Template:
         """
         if not (self.messages and self.rendered):
             return self.text
-        slots = [
-            f"{' ' * s.space}{{{PROMPT}{'' if s.length is None else f':{s.length}'}}}"
-            for s in self.slots
-        ]
-        return "".join(
-            s + t
-            for s, t in zip(
-                self.written, [*slots, f"{' ' * self.answer_space}{{{ANSWER}}}"], strict=True
-            )
-        )
+        places = [*(slot.notation for slot in self.slots), self.answer_text(f"{{{ANSWER}}}")]
+        return "".join(text + place for text, place in zip(self.written, places, strict=True))
 
     def fill(self, fields: Mapping[str, Any]) -> tuple[str, ...]:
         """The segments with an example's fields filled in, one more than there are slots."""
@@ -344,10 +266,7 @@ class Template:
             )
         padded = [*texts, *[""] * (len(self.slots) - len(texts))]
         return self.stripped(
-            [
-                " " * bool(slot.space and text) + text
-                for slot, text in zip(self.slots, padded, strict=True)
-            ]
+            [slot.holding(text) for slot, text in zip(self.slots, padded, strict=True)]
         )
 
     def answer_text(self, answer: str) -> str:
@@ -409,67 +328,3 @@ class Template:
             if role != "system"
         ]
         return "\n".join(content for content in said if content)
-
-
-def _messages(source: Sequence[Mapping[str, str]]) -> tuple[tuple[str, str], ...]:
-    """The role and the content of each message.
-
-    Raises:
-        TemplateError: A message is not of the form `{role: content}`, or the last one is not the
-            assistant's.
-    """
-    found: list[tuple[str, str]] = []
-    for number, message in enumerate(source, start=1):
-        if (
-            not isinstance(message, Mapping)
-            or len(message) != 1
-            or not isinstance(content := next(iter(message.values())), str)
-        ):
-            raise TemplateError(
-                f"message {number} of the template is {message!r}: expected {{ROLE: TEXT}}"
-            )
-        (role,) = message
-        if role not in ROLES:
-            raise TemplateError(
-                f"message {number} of the template: {UnknownName('role', str(role), ROLES)}"
-            )
-        # Numbers in braces stand for the chat template's marks.
-        if numbers := re.findall(r"(?<!{)(?:{{)*{(\d+)}", content):
-            raise TemplateError(
-                f"message {number} of the template has the field {{{numbers[0]}}}: "
-                "expected a plain name"
-            )
-        found.append((role, content))
-    if len(found) < 2 or found[-1][0] != "assistant":
-        raise TemplateError(
-            "a template of messages ends with the assistant's, behind at least one other: expected "
-            "assistant: '{answer}' at its end, "
-            f"got {', '.join(role for role, _ in found) or 'no message'}"
-        )
-    return tuple(found)
-
-
-def _braces(literal: str) -> str:
-    """Literal text as it stands in a format string, with its braces doubled."""
-    return literal.replace("{", "{{").replace("}", "}}")
-
-
-def _fields(segment: str) -> list[str]:
-    """The names of the fields in a segment, and the numbers of its marks."""
-    return [name for _, name, _, _ in string.Formatter().parse(segment) if name is not None]
-
-
-def _data(segment: str) -> list[str]:
-    """The names of the data's fields in a segment, marks left out."""
-    return [name for name in _fields(segment) if not name.isdecimal()]
-
-
-def _length(spec: str, text: str) -> int | None:
-    if not spec:
-        return None
-    if not spec.isdecimal() or len(spec) > 9 or not 1 <= int(spec) <= LONGEST_PROMPT:
-        raise TemplateError(
-            f"the template {brief(text)} has a slot {{prompt:{spec[:20]}}}: "
-            f"expected a number of tokens, like {{prompt:3}}, at most {LONGEST_PROMPT:,}"
-        )
-    return int(spec)

@@ -1,20 +1,18 @@
 """Every strategy against random search, over many seeds, where the best prompt is known.
 
-Two kinds of ground: planted objectives, where each seed is another landscape, and a table of a real model's scores, where
-each seed is another search. The yardstick is the regret: what is left of the way from the median prompt of the space to the
-best one, so that 0 is the optimum and 1 is chance.
+Two kinds of ground: planted objectives, where each seed is another landscape, and a table of a real
+model's scores, where each seed is another search. The yardstick is the regret: what is left of the
+way from the median prompt of the space to the best one, so that 0 is the optimum and 1 is chance.
 """
 
 from __future__ import annotations
 
 import inspect
 import multiprocessing
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -22,9 +20,8 @@ import torch
 from pydantic import TypeAdapter, ValidationError
 
 from promptsearch.errors import PromptSearchError, StudyError
-from promptsearch.export import load_prompt
 from promptsearch.plain.yaml import read_yaml
-from promptsearch.prompts.prompt import HardPrompt
+from promptsearch.prompts.hard import HardPrompt
 from promptsearch.records.ledger import total
 from promptsearch.search.listing import known_strategies
 from promptsearch.search.loop import search
@@ -33,15 +30,11 @@ from promptsearch.search.options import check_options
 from promptsearch.search.plugins import find_strategy, make_strategy
 from promptsearch.search.strategy import Access, Strategy
 from promptsearch.study.settings.strategy import OneStrategy
-from promptsearch.testing.planted import Kind, PlantedScorer
-from promptsearch.testing.table import TableScorer
+from promptsearch.testing.ground import Ground, median_loss
 
-KINDS: tuple[Kind, ...] = get_args(Kind)
 #: The floor, and how near to the optimum is near, as shares of the way from the median prompt.
 RANDOM = "random"
 NEAR = (0.05, 0.01)
-#: Random prompts whose median stands for the space's.
-_SAMPLE = 1_001
 
 
 @dataclass(frozen=True)
@@ -49,9 +42,9 @@ class Row:
     """One line of the comparison.
 
     Args:
-        label: Names it.
-        name: The strategy's.
-        options: As in a study file.
+        label: The name of the line.
+        name: The strategy's name.
+        options: Its options, as in a study file.
     """
 
     label: str
@@ -60,41 +53,19 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Ground:
-    """What is searched.
-
-    Args:
-        name: A kind of planted objective, or the name of a table.
-        pool: Tokens in the pool of a planted objective.
-        length: Tokens in its prompts.
-        table: The file of a table; None for planted ones.
-    """
-
-    name: str
-    pool: int = 100
-    length: int = 4
-    table: Path | None = None
-
-    def scorer(self, seed: int) -> PlantedScorer | TableScorer:
-        """The ground of one seed: a table is the same for all of them."""
-        if self.table is not None:
-            return _table(self.table)
-        return PlantedScorer(_kind(self.name), seed=seed, pool=self.pool, length=self.length)
-
-
-@dataclass(frozen=True)
 class Outcome:
     """One search.
 
     Args:
-        ground: Its name.
-        label: Of the row.
-        seed: Of the search, and of a planted objective.
+        ground: The name of the ground.
+        label: The label of the row.
+        seed: The seed of the search, and of a planted objective.
         evaluations: Prompts on all examples that the budget buys.
-        regret: Of the best prompt, as a share of the way from the median prompt to the optimum; NaN where it failed.
+        regret: What is left from the best prompt to the optimum, as a share of the way from the
+            median prompt; NaN where the search failed.
         nats: The same in nats.
-        near5: Tokens, in prices of an evaluation, after which the best prompt was within 5 % of the optimum; infinite where it
-            never was.
+        near5: Tokens, in prices of an evaluation, after which the best prompt was within 5 % of the
+            optimum; infinite where it never was.
         near1: Within 1 %.
         error: Why it failed; empty where it did not.
     """
@@ -127,37 +98,11 @@ def row(given: str) -> Row:
     return Row(config.label, config.name, config.options)
 
 
-def table_ground(path: Path, keep: Path | None = None) -> Ground:
-    """A table to search on.
-
-    Args:
-        path: A file that `TableScorer.save` wrote, or the folder of a finished run of exhaustive.
-        keep: A folder in which the table of a run is kept; left out: a temporary file.
-
-    Raises:
-        RecordError: There is no table, or the run has not scored the whole space.
-        ModelError: The run's LM, whose words the table names, cannot be loaded.
-    """
-    if path.is_dir():
-        scorer = TableScorer.from_run(path, load_prompt(path).model())
-        folder = keep or Path(tempfile.mkdtemp())
-        folder.mkdir(parents=True, exist_ok=True)
-        path = folder / "table.safetensors"
-        scorer.save(path)
-    scorer = TableScorer.load(path)
-    return Ground(
-        f"{scorer.name}: {len(scorer.values):,} prompts",
-        len(scorer.words),
-        scorer.space.length,
-        path,
-    )
-
-
 def searching(table: bool) -> list[str]:
-    """The installed strategies that search, and can do so on a table, if one is meant; random first.
+    """The installed strategies that search, random first.
 
     Args:
-        table: Whether scores of hard prompts must be enough.
+        table: Whether they are to search on a table, which has scores of hard prompts only.
     """
     found = []
     for name in sorted(known_strategies(), key=lambda name: (name != RANDOM, name)):
@@ -176,7 +121,8 @@ def with_random(rows: Sequence[Row]) -> list[Row]:
     labels = [row.label for row in rows]
     if twice := next((label for i, label in enumerate(labels) if label in labels[:i]), None):
         raise StudyError(
-            f"two rows are called '{twice}': give one a label, as in '{twice}: {{label: other, ...}}'"
+            f"two rows are called '{twice}': give one a label, as in "
+            f"'{twice}: {{label: other, ...}}'"
         )
     return [*([] if RANDOM in labels else [Row(RANDOM, RANDOM)]), *rows]
 
@@ -187,7 +133,14 @@ def fits_table(strategy: type[Strategy]) -> bool:
 
 
 def claims(strategy: type[Strategy], ground: str) -> bool:
-    """Whether a strategy's docstring, or its module's, says that it was made for a planted objective."""
+    """Whether a strategy says that it beats random on a planted objective.
+
+    It says so in the docstring of its class or of its module.
+
+    Args:
+        strategy: The strategy's class.
+        ground: The kind of planted objective.
+    """
     module = inspect.getmodule(strategy)
     return f"`{ground}`" in f"{inspect.getdoc(strategy)} {module.__doc__ if module else ''}"
 
@@ -203,11 +156,11 @@ def bench(
     """Run every row on every ground with every seed and budget.
 
     Args:
-        rows: With random search among them.
-        grounds: Where.
-        seeds: How many.
+        rows: What is compared, random search among it.
+        grounds: Where it is compared.
+        seeds: The number of seeds.
         evaluations: Budgets, each in evaluations of a hard prompt; each is a run of its own.
-        jobs: Processes at once.
+        jobs: The number of processes at once.
         listener: Called after each search.
 
     Returns:
@@ -220,7 +173,8 @@ def bench(
         strategy = find_strategy(row.name)
         if not fits_table(strategy) and any(ground.table for ground in grounds):
             raise StudyError(
-                f"'{row.label}' needs more than the scores of hard prompts, which is all that a table holds"
+                f"'{row.label}' needs more than the scores of hard prompts, which is all that a "
+                "table holds"
             )
     work = [
         (row, ground, seed, count)
@@ -252,8 +206,9 @@ def summary(found: pd.DataFrame) -> pd.DataFrame:
         found: From `bench`.
 
     Returns:
-        A line for each ground, budget and label: median regret and its quartiles, how often it was lower than random's with the
-        same seed, how often equal, the median evaluations to come near, and failed searches.
+        A line for each ground, budget and label: median regret and its quartiles, how often it was
+        lower than random's with the same seed, how often equal, the median evaluations to come
+        near, and failed searches.
     """
     lines = []
     for (ground, count), part in found.groupby(["ground", "evaluations"], sort=False):
@@ -283,7 +238,7 @@ def _search(work: tuple[Row, Ground, int, int]) -> Outcome:
     """One search, and how near it came."""
     row, ground, seed, evaluations = work
     scorer = ground.scorer(seed)
-    best, median = scorer.optimum_value, _median(scorer)
+    best, median = scorer.optimum_value, median_loss(scorer)
     scale = max(median - best, 1e-12)
     objective = scorer.objective(scorer.budget(evaluations))
     try:
@@ -322,24 +277,3 @@ def _first(objective: Objective, value: float) -> float:
         if means and min(means) <= value + 1e-6:
             return float(total(line["ledger"]))
     return float("inf")
-
-
-def _median(scorer: PlantedScorer | TableScorer) -> float:
-    if isinstance(scorer, TableScorer):
-        return scorer.median_value
-    sample = scorer.space.sample(np.random.default_rng(0), _SAMPLE)
-    return float(np.median(scorer.score(sample, scorer.scored).losses.mean(1)))
-
-
-_tables: dict[Path, TableScorer] = {}
-
-
-def _table(path: Path) -> TableScorer:
-    """A table, read once a process."""
-    if path not in _tables:
-        _tables[path] = TableScorer.load(path)
-    return _tables[path]
-
-
-def _kind(name: str) -> Kind:
-    return next(kind for kind in KINDS if kind == name)

@@ -1,4 +1,4 @@
-"""Strategies against random where the optimum is known, as a table on a terminal and in Markdown."""
+"""Strategies against random where the optimum is known, as a table for terminal and Markdown."""
 
 from __future__ import annotations
 
@@ -17,10 +17,11 @@ from promptsearch.testing.bench import RANDOM
 #: Column -> what it shows, in one line.
 COLUMNS = {
     "strategy": "* was made for this objective, by its own description",
-    "regret": "median over the seeds of what is left of the way from the median prompt to the best one: 0 % is the optimum; "
-    "in brackets the quartiles",
+    "regret": "median over the seeds of what is left of the way from the median prompt to the best "
+    "one: 0 % is the optimum; in brackets the quartiles",
     "beats random": "seeds with less regret than random search with the same seed and budget",
-    "to 5 %": "median evaluations until 5 % of the way are left; – where more than half of the searches never got there",
+    "to 5 %": "median evaluations until 5 % of the way are left; – where more than half of the "
+    "searches never got there",
     "to 1 %": "the same for 1 %",
 }
 
@@ -31,7 +32,7 @@ def print_bench(found: pd.DataFrame, claimed: Callable[[str, str], bool], consol
     Args:
         found: From `promptsearch.testing.bench.summary`.
         claimed: Whether a label claims to be made for a ground.
-        console: Where to.
+        console: The terminal.
     """
     for title, part in _parts(found):
         console.print(Text(f"\n{title}", style="bold"))
@@ -51,7 +52,7 @@ def bench_to_markdown(
     Args:
         found: From `promptsearch.testing.bench.summary`.
         claimed: Whether a label claims to be made for a ground.
-        arguments: Of the command line, which made it.
+        arguments: The arguments of the command line that made it.
     """
     command = shlex.join(["promptsearch", "bench-strategies", *arguments])
     lines = ["# Strategies against random search", "", "```sh", command, "```", ""]

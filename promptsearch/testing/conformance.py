@@ -15,7 +15,7 @@ import inspect
 import os
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -24,18 +24,21 @@ import pytest
 import torch
 from scipy import stats
 
-from promptsearch.prompts.prompt import HardPrompt, Prompt, TrainedPrompt
+from promptsearch.prompts.hard import HardPrompt
+from promptsearch.prompts.prompt import Prompt
+from promptsearch.prompts.trained import TrainedPrompt
 from promptsearch.records.log import RunLog
 from promptsearch.records.scores import Evaluation
 from promptsearch.search import loop
-from promptsearch.search.books import books_of
 from promptsearch.search.objective import Objective
 from promptsearch.search.options import options_of
 from promptsearch.search.plugins import make_strategy
 from promptsearch.search.strategy import Access, Ask, Strategy
 from promptsearch.study.settings.strategy import RESERVED
 from promptsearch.testing.doors import doors
-from promptsearch.testing.planted import Kind, PlantedScorer
+from promptsearch.testing.landscape import Kind
+from promptsearch.testing.planted import PlantedScorer
+from promptsearch.testing.rerun import DyingLog, Killed, Trace, trace
 
 
 class StrategyConformance:
@@ -45,7 +48,8 @@ class StrategyConformance:
     strategy: ClassVar[type[Strategy]]
     #: Its options, as in a study file.
     options: ClassVar[Mapping[str, Any]] = {}
-    #: The planted objective on which it beats random, which its docstring or its module's names; None skips the test.
+    #: The planted objective on which it beats random, which its docstring or its module's names;
+    #: None skips the test.
     planted: ClassVar[Kind | None] = "separable"
     #: Evaluations that the budget buys where it must beat random, and in the other tests.
     evaluations: ClassVar[int] = 300
@@ -54,11 +58,11 @@ class StrategyConformance:
     seeds: ClassVar[int] = 8
 
     def start(self, objective: Objective, seed: int) -> Prompt | None:
-        """The winner of the run that it starts from; override it where the strategy starts from one.
+        """The winner of the run that it starts from; to be overridden where it starts from one.
 
         Args:
-            objective: To which the prompt must fit.
-            seed: Of that run, the same as the strategy's.
+            objective: The objective that the prompt must fit.
+            seed: The seed of that run, the same as the strategy's.
         """
         return None
 
@@ -66,31 +70,37 @@ class StrategyConformance:
         """`promptsearch strategies NAME` shows these texts; some names belong to the study file."""
         for option in options_of(self.strategy):
             assert option.name not in RESERVED, (
-                f"'{option.name}' is a key that the core reads: give the option of {self._name} another name"
+                f"'{option.name}' is a key that the core reads: give the option of {self._name} "
+                "another name"
             )
             assert option.text, (
-                f"the option '{option.name}' is missing under Args: in the docstring of {self._name}"
+                f"the option '{option.name}' is missing under Args: in the docstring of "
+                f"{self._name}"
             )
 
     def test_proposes_what_it_says(self) -> None:
-        """Only the kinds of `proposes`; hard prompts from the pool, finite numbers."""
+        """Only the kinds of `proposes`, with no more than `access`; pool tokens, finite numbers."""
         scorer = PlantedScorer("separable")
-        strategy = self._make(scorer.objective(scorer.budget(self.few)))
+        objective = scorer.objective(
+            scorer.budget(self.few), white_box=self.strategy.access is not Access.SCORES
+        )
+        strategy = self._make(objective)
         asked = _spy(strategy)
         loop.search(strategy)
         assert asked, f"{self._name} proposed nothing"
-        for prompt in asked:
-            assert type(prompt) in self.strategy.proposes
-            if isinstance(prompt, HardPrompt):
-                assert len(prompt.ids) == scorer.space.length and set(prompt.ids) <= set(
-                    scorer.space.pool.tolist()
-                )
-            if isinstance(prompt, TrainedPrompt):
-                assert all(torch.isfinite(tensor).all() for tensor in prompt.tensors.values())
+        assert all(type(prompt) in self.strategy.proposes for prompt in asked)
+        pool = set(scorer.space.pool.tolist())
+        for words in HardPrompt.among(asked):
+            assert len(words.ids) == scorer.space.length and set(words.ids) <= pool
+        for numbers in TrainedPrompt.among(asked):
+            assert all(torch.isfinite(tensor).all() for tensor in numbers.tensors.values())
 
     @pytest.mark.parametrize("share", [0.0, 0.5, 1.0, 2.5, 10.3])
     def test_ends_in_good_order_within_any_budget(self, share: float) -> None:
-        """`share` evaluations' worth of tokens: the run ends with a reason and without an error, however little that is."""
+        """The run ends with a reason and without an error, however little it may spend.
+
+        That is as many tokens as `share` evaluations cost.
+        """
         scorer = PlantedScorer("separable")
         objective = scorer.objective(
             int(share * scorer.budget(1)), reserve=lambda length, prompts: 28
@@ -113,7 +123,7 @@ class StrategyConformance:
         assert runs[0] == runs[1], f"{self._name} draws from a global generator"
 
     def test_the_seed_matters_unless_deterministic(self) -> None:
-        """Two seeds propose different prompts; a deterministic strategy does not look at the seed."""
+        """Two seeds propose different prompts, unless a strategy does not look at the seed."""
         runs = [self._run(PlantedScorer("pairwise"), self.few, seed=seed) for seed in (0, 1)]
         assert (runs[0] == runs[1]) == self.strategy.deterministic
 
@@ -144,7 +154,10 @@ class StrategyConformance:
         assert same, f"{self._name} changed the LM's embeddings, of which it has a copy"
 
     def test_reaches_the_lm_and_the_examples_by_its_objective_alone(self) -> None:
-        """Nothing that it holds, by attributes, closures and containers, leads to scorers, books, files or other splits."""
+        """Nothing that it holds leads to scorers, books, files or other splits.
+
+        Attributes, closures and containers are followed.
+        """
         scorer = PlantedScorer("separable")
         objective = scorer.objective(scorer.budget(self.few))
         strategy = self._make(objective)
@@ -162,7 +175,10 @@ class StrategyConformance:
     def test_a_killed_run_goes_on_as_if_nothing_had_happened(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """Killed before, during and after the writing of a log line, with a fresh saved state and with one that lags behind."""
+        """It may be killed before, during and after the writing of a log line.
+
+        The saved state is a fresh one, or one that lags behind.
+        """
         monkeypatch.setattr(os, "fsync", _no_wait)
         scorer = PlantedScorer("pairwise")
         whole = self._run(scorer, self.few)
@@ -177,7 +193,7 @@ class StrategyConformance:
             (last, "before"),
         }
         for share in (1e9,) if stateless else (1e9, 1e-9):
-            monkeypatch.setattr(loop, "_SAVING_SHARE", share)
+            monkeypatch.setattr(loop, "SAVING_SHARE", share)
             for at, how in sorted(kills):
                 folder = tmp_path / f"{share}-{at}-{how}"
                 folder.mkdir()
@@ -202,8 +218,9 @@ class StrategyConformance:
     def test_finds_the_best_of_a_hundred_prompts(self) -> None:
         """A scores-only search that cannot solve a separable space of 100 prompts cannot search.
 
-        Of hard prompts it finds the best one. Vectors between the words are infinitely many, so one that searches these has to
-        come near: the words of a random prompt lose about a nat to the best one.
+        A search for hard prompts finds the best one. Vectors between the words are infinitely many,
+        so one that searches these has to come near: the words of a random prompt lose about a nat
+        to the best one.
         """
         if not self.strategy.searches or self.strategy.access is not Access.SCORES:
             pytest.skip("for searches that see scores only")
@@ -216,7 +233,7 @@ class StrategyConformance:
             )
 
     def test_beats_random_on_its_planted_objective(self) -> None:
-        """Same budgets, same objectives; a paired permutation test over the seeds at the 5 percent level."""
+        """Same budgets, same objectives; a paired permutation test at the 5 percent level."""
         if self.planted is None or not self.strategy.searches:
             pytest.skip("it does not claim to search better than random")
         found, floor = np.array(
@@ -230,8 +247,9 @@ class StrategyConformance:
             vectorized=False,
         ).pvalue
         assert p < 0.05, (
-            f"{self._name} is not better than random on the planted objective {self.planted}: on average {found.mean():.3f} "
-            f"nats above the optimum, random {floor.mean():.3f}, p = {p:.2f} over {self.seeds} seeds"
+            f"{self._name} is not better than random on the planted objective {self.planted}: on "
+            f"average {found.mean():.3f} nats above the optimum, random {floor.mean():.3f}, "
+            f"p = {p:.2f} over {self.seeds} seeds"
         )
 
     def test_says_what_it_beats_random_on(self) -> None:
@@ -261,22 +279,23 @@ class StrategyConformance:
         seed: int = 0,
         log: RunLog | None = None,
         folder: Path | None = None,
-    ) -> _Result:
+    ) -> Trace:
         objective = scorer.objective(
             scorer.budget(evaluations), log=log, finalists=self.strategy.finalists
         )
         reason = loop.search(self._make(objective, seed), folder)
-        return _result(objective, reason)
+        return trace(objective, reason)
 
     def _run_and_kill(
         self, scorer: PlantedScorer, evaluations: int, folder: Path, at: int, how: str
     ) -> None:
         try:
-            self._run(scorer, evaluations, log=_DyingLog(folder, at, how), folder=folder)
-        except _Killed:
+            self._run(scorer, evaluations, log=DyingLog(folder, at, how), folder=folder)
+        except Killed:
             return
         pytest.fail(
-            f"{self._name} ended before evaluation {at}, which it reaches without kills: is work paid twice after a kill?"
+            f"{self._name} ended before evaluation {at}, which it reaches without kills: is work "
+            "paid twice after a kill?"
         )
 
     def _compare(self, seed: int) -> tuple[float, float]:
@@ -284,32 +303,8 @@ class StrategyConformance:
         assert self.planted is not None
         scorer = PlantedScorer(self.planted, seed=seed)
         found = self._run(scorer, self.evaluations, seed)
-        objective = scorer.objective(scorer.budget(self.evaluations))
-        loop.search(_Random(objective, seed=seed))
-        return found.ranking[0][0] - scorer.optimum_value, objective.ranking[
-            0
-        ].value - scorer.optimum_value
-
-
-@dataclass(frozen=True)
-class _Result:
-    """What must not differ between two runs that are the same."""
-
-    reason: str
-    lines: list[dict[str, Any]]
-    ranking: list[tuple[float, str]]
-    spent: int
-
-
-def _result(objective: Objective, reason: str) -> _Result:
-    books = books_of(objective)
-    lines = [
-        {name: line[name] for name in ("n", "examples", "prompts", "losses")}
-        for line in books.log.lines
-    ]
-    return _Result(
-        reason, lines, [(item.value, item.prompt.key) for item in books.ranking], books.ledger.spent
-    )
+        floor = _floor(self.planted, seed, self.evaluations)
+        return found.ranking[0][0] - scorer.optimum_value, floor - scorer.optimum_value
 
 
 class _Random(Strategy):
@@ -325,36 +320,17 @@ class _Random(Strategy):
         return self.objective.space.sample(self._rng, 16)
 
 
-class _Killed(BaseException):
-    """Stands for a kill: nothing may catch it."""
-
-
-class _DyingLog(RunLog):
-    """A log whose process dies before, during or after the writing of one line.
-
-    Args:
-        folder: The run's folder.
-        at: The number of the line.
-        how: `before`, `half` or `after`.
-    """
-
-    def __init__(self, folder: Path, at: int, how: str) -> None:
-        super().__init__(folder)
-        self._path, self._at, self._how = folder / "evaluations.jsonl", at, how
-
-    def append(self, line: dict[str, Any]) -> None:
-        if len(self.lines) != self._at:
-            super().append(line)
-            return
-        if self._how != "before":
-            super().append(line)
-        if self._how == "half":
-            os.truncate(self._path, self._path.stat().st_size - 20)
-        raise _Killed
+@cache
+def _floor(planted: Kind, seed: int, evaluations: int) -> float:
+    """The loss that random reaches, the same for whatever is compared with it, in nats."""
+    scorer = PlantedScorer(planted, seed=seed)
+    objective = scorer.objective(scorer.budget(evaluations))
+    loop.search(_Random(objective, seed=seed))
+    return objective.ranking[0].value
 
 
 def _no_wait(file: int) -> None:
-    """In place of `os.fsync`: these kills lose nothing that was written, and a disk may take long to confirm it."""
+    """Stands in for `os.fsync`: these kills lose nothing that was written, and disks are slow."""
 
 
 def _spy(strategy: Strategy) -> list[Prompt]:

@@ -1,4 +1,7 @@
-"""What a strategy can reach from what it holds: the way of somebody who looks around, not of one who breaks in."""
+"""What a strategy can reach from what it holds.
+
+The way is that of somebody who looks around, not of one who breaks in.
+"""
 
 from __future__ import annotations
 
@@ -26,8 +29,9 @@ _SCORES, _MODEL = ("score", "passes", "context"), ("searched_in", "tokenizer_has
 def doors(held: Any, depth: int = 6, most: int = 200_000) -> list[str]:
     """The ways to objects of the core: scorers, models, splits, accounts, logs, caches and paths.
 
-    Attributes, slots, closures, defaults, bound methods, partial functions and containers are followed; modules, classes,
-    frames and the garbage collector are not: Python hides nothing from those.
+    Attributes, slots, closures, defaults, bound methods, partial functions and containers are
+    followed; modules, classes, frames and the garbage collector are not: Python hides nothing from
+    those.
 
     Args:
         held: Where to begin, as a strategy.

@@ -26,12 +26,12 @@ class HostileServer:
     """A server on this machine; `with HostileServer("silent", seed=3) as server` closes it.
 
     Args:
-        behaviour: Of `BEHAVIOURS`.
-        seed: Of its details.
+        behaviour: A name of `BEHAVIOURS`.
+        seed: Draws the details of the behaviour.
         after: Requests that are answered rightly before.
 
     Attributes:
-        url: Of the API.
+        url: Where the API begins.
     """
 
     def __init__(self, behaviour: str, seed: int = 0, *, after: int = 0) -> None:

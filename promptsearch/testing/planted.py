@@ -1,11 +1,12 @@
 """Planted objectives: no LM, and a best prompt that is known.
 
-A prompt's loss on an example is `offset + scale * landscape`. Offset and scale (nats) belong to the example; the
-landscape (a number of nats, 0 at the planted prompt and above 0 elsewhere) depends on the prompt's vectors. A hard
-prompt stands for the embeddings of its tokens, a prefix for the mean of its keys and values over layers, a gated prompt for
-that of its vectors times their gates, changed weights for the sum of their numbers, laid in a prompt's shape layer over layer,
-vectors beside these for both together: so all of them walk on the same landscape, its gradient leads to the planted prompt's
-vectors, and tokens that are near each other in the embeddings have similar losses.
+A prompt's loss on an example is `offset + scale * landscape`. Offset and scale (nats) belong to the
+example; the landscape (a number of nats, 0 at the planted prompt and above 0 elsewhere) depends on
+the prompt's vectors. A hard prompt stands for the embeddings of its tokens, a prefix for the mean
+of its keys and values over layers, a gated prompt for that of its vectors times their gates,
+changed weights for the sum of their numbers, laid in a prompt's shape layer over layer, vectors
+beside these for both together: so all of them walk on the same landscape, its gradient leads to the
+planted prompt's vectors, and tokens that are near each other in the embeddings have similar losses.
 """
 
 from __future__ import annotations
@@ -13,7 +14,6 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
@@ -21,18 +21,11 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from promptsearch.models.weights import ModelWeights
-from promptsearch.prompts.prompt import (
-    GatedPrompt,
-    HardPrompt,
-    NamedPrompt,
-    Numbers,
-    Prompt,
-    RowsPrompt,
-    TextPrompt,
-    TrainedPrompt,
-    parted,
-)
+from promptsearch.prompts.hard import HardPrompt
+from promptsearch.prompts.numbers import Numbers, parted
+from promptsearch.prompts.prompt import Prompt
 from promptsearch.prompts.space import PromptSpace
+from promptsearch.prompts.text import TextPrompt
 from promptsearch.records.cache import ScoreCache
 from promptsearch.records.ledger import Ledger
 from promptsearch.records.log import RunLog
@@ -40,32 +33,24 @@ from promptsearch.records.scores import Floats, Ids, Scores
 from promptsearch.search.objective import FINALISTS, Objective
 from promptsearch.search.proposer import Proposing
 from promptsearch.tasks.task import Example
+from promptsearch.testing.landscape import DEVIATION, Kind, Landscape
 from promptsearch.testing.proposing import PlantedProposing
 
-Kind = Literal["separable", "pairwise", "deceptive", "plateau"]
-
-#: Like a small LM's: two random embeddings are 0.14 apart in each dimension.
-_WIDTH, _DEVIATION = 8, 0.1
+#: The width of the embeddings.
+_WIDTH = 8
 
 
 class PlantedScorer:
     """Scores prompts by their distance from a planted one; what `Objective` needs instead of an LM.
 
-    Kinds of landscape, with d the mean squared distance from the planted prompt in units in which random tokens have 1:
-
-    * `separable`: the mean of d over the positions: each token counts by itself.
-    * `pairwise`: mostly the squared difference of neighbouring positions' errors: what a token is worth depends on its neighbour.
-    * `deceptive`: a wide basin around a decoy of 0.25 nats hides a narrow one around the planted prompt.
-    * `plateau`: the mean of `1 - exp(-10 d)`: only tokens that are almost right differ from wrong ones, as with accuracy.
-
     Args:
-        kind: The landscape.
+        kind: The kind of landscape, see `promptsearch.testing.landscape.Landscape`.
         seed: Chooses embeddings, pool, planted prompt and examples.
         pool: Tokens in the pool.
         length: Tokens in a prompt.
         examples: Examples in the search split; the first half is `score_on`.
-        noise: Nats by which a hard or text prompt is worse on each example, at random, fixed for prompt and example;
-            never on the planted prompt, which stays the best.
+        noise: Nats by which a hard or text prompt is worse on each example, at random, fixed for
+            prompt and example; never on the planted prompt, which stays the best.
         failing: Share of prompts, fixed at random, that fail; never the planted one.
     """
 
@@ -92,11 +77,10 @@ class PlantedScorer:
             embeddings=lambda: self._embeddings,
         )
         self.scored, self.training = np.split(np.arange(examples), [examples // 2])
-        self._kind = kind
         self._noise = noise
         self._failing = failing
         self._seed = seed
-        self._embeddings = torch.from_numpy(rng.normal(0, _DEVIATION, (vocabulary, _WIDTH))).float()
+        self._embeddings = torch.from_numpy(rng.normal(0, DEVIATION, (vocabulary, _WIDTH))).float()
         self._weights = _weights(seed)
         self._offsets: Floats = rng.uniform(0.1, 0.5, examples)  # (examples,), nats
         self._scales: Floats = rng.uniform(0.5, 1.5, examples)  # (examples,)
@@ -104,8 +88,9 @@ class PlantedScorer:
         self.optimum: HardPrompt = self.space.prompt(rng.integers(pool, size=length))
         # At each position another token than the planted one.
         far = (self.space.indices(self.optimum) + rng.integers(1, max(2, pool), size=length)) % pool
-        self._target = self._rows(self.optimum)
-        self._decoy = self._rows(self.space.prompt(far))
+        self._landscape = Landscape(
+            kind, self._rows(self.optimum), self._rows(self.space.prompt(far))
+        )
 
     @property
     def optimum_value(self) -> float:
@@ -121,16 +106,18 @@ class PlantedScorer:
         reserve: Callable[[int, int], int] = lambda length, prompts: 0,
         finalists: int = FINALISTS,
         proposing: Proposing | None = None,
+        white_box: bool = True,
     ) -> Objective:
         """A fresh objective on these examples.
 
         Args:
             budget: LM tokens; None for no limit.
-            log: As for `Objective`, like `cache` and `reserve`.
+            log: As for `Books`, like `cache`, `reserve` and `white_box`.
             cache: Scores of earlier runs.
             reserve: Prompt length and number of prompts -> tokens set aside for selection.
             finalists: How many of the best prompts are kept.
             proposing: What proposes; left out: `PlantedProposing`.
+            white_box: Whether the strategy is handed the white box.
         """
         return Objective(
             self,
@@ -143,6 +130,7 @@ class PlantedScorer:
             reserve=reserve,
             finalists=finalists,
             proposing=proposing or PlantedProposing(self.space),
+            white_box=white_box,
         )
 
     def budget(self, evaluations: int) -> int:
@@ -152,11 +140,14 @@ class PlantedScorer:
 
     # What Objective asks of a scorer.
 
+    @property
+    def white_box(self) -> PlantedScorer:
+        """The landscape itself: it has gradients."""
+        return self
+
     def length(self, prompt: Prompt) -> int:
         """Tokens of a prompt: its ids, words or vectors."""
-        if isinstance(prompt, TextPrompt):
-            return len(self.encode(" ".join(prompt.texts)))
-        return len(prompt.ids) if isinstance(prompt, HardPrompt) else prompt.length
+        return len(self._ids(prompt)) if prompt.length is None else prompt.length
 
     def fits(self, prompt: Prompt) -> bool:
         """Always."""
@@ -175,7 +166,10 @@ class PlantedScorer:
         return 2 + examples % 3
 
     def score(self, prompts: Sequence[Prompt], examples: Ids) -> Scores:
-        """All prompts on all examples; an answer is right where its loss is below that of a guess between two."""
+        """All prompts on all examples.
+
+        An answer is right where its loss is below that of a guess between two.
+        """
         heights = self._landscape(
             torch.stack([self._rows(p) for p in prompts]).double()
         ).numpy()  # (prompts,)
@@ -197,7 +191,7 @@ class PlantedScorer:
         return mean.to(vectors.dtype)
 
     def passes(self, numbers: Numbers) -> tuple[float, float]:
-        """As an LM would: of a gated prompt its share of the layers, of weights what their gradient costs."""
+        """What a gradient costs: a gated prompt's share of the layers, or what weights need."""
         if isinstance(numbers, Mapping):
             vectors, weights = parted(numbers)
             return 1.0, self._weights.backward(weights, below=vectors is not None)
@@ -222,7 +216,7 @@ class PlantedScorer:
 
     @property
     def embeddings(self) -> Tensor:
-        """Of all tokens, shape `(vocabulary, width)`."""
+        """The embeddings of all tokens, shape `(vocabulary, width)`."""
         return self._embeddings
 
     @property
@@ -241,27 +235,32 @@ class PlantedScorer:
         return self._weights
 
     def keys_values(self, ids: Sequence[int]) -> Tensor:
-        """The tokens' embeddings, for keys and values of both layers: a prefix of words is worth what the words are."""
+        """The tokens' embeddings, for keys and values of both layers.
+
+        A prefix of words is thus worth what the words are.
+        """
         return self._embeddings[list(ids)].reshape(-1, 1, 1, 1, _WIDTH).repeat(1, 2, 2, 1, 1)
 
     # Private.
 
     def _rows(self, prompt: Prompt) -> Tensor:
-        """The vectors for which a prompt stands, shape `(length, width)`; a text is cut, or filled up with zeros."""
-        if isinstance(prompt, NamedPrompt):
-            return self._vectors(prompt.tensors)
-        if isinstance(prompt, GatedPrompt):
-            return self._vectors((prompt.rows, prompt.gates))
-        if isinstance(prompt, RowsPrompt):
-            return self._vectors(prompt.rows)
-        ids = (
-            prompt.ids
-            if isinstance(prompt, HardPrompt)
-            else self.encode(" ".join(prompt.texts))[: self.space.length]
-        )
+        """The vectors for which a prompt stands, shape `(length, width)`.
+
+        A text is cut, or filled up with zeros.
+        """
+        if (numbers := prompt.as_numbers) is not None:
+            return self._vectors(numbers)
+        ids = self._ids(prompt)[: self.space.length]
         rows = torch.zeros(self.space.length, self._embeddings.shape[1])
         rows[: len(ids)] = self._embeddings[list(ids)]
         return rows
+
+    def _ids(self, prompt: Prompt) -> Sequence[int]:
+        """The tokens of a prompt of words."""
+        if isinstance(prompt, HardPrompt):
+            return prompt.ids
+        (text,) = TextPrompt.among([prompt])
+        return self.encode(" ".join(text.texts))
 
     def _vectors(self, numbers: Numbers) -> Tensor:
         """What a trained prompt is on the landscape, shape `(length, width)`."""
@@ -280,26 +279,9 @@ class PlantedScorer:
         found = pad(flat, (0, -len(flat) % size)).view(-1, self.space.length, _WIDTH).sum(0)
         return found if own is None else own + found
 
-    def _landscape(self, vectors: Tensor) -> Tensor:
-        """Nats above the optimum, shape `(prompts,)`, of vectors of shape `(prompts, length, width)`."""
-
-        def squares(errors: Tensor) -> Tensor:
-            return errors.square().mean(-1) / (2 * _DEVIATION**2)  # (prompts, length)
-
-        errors = vectors - self._target
-        if self._kind == "separable":
-            return squares(errors).mean(-1)
-        if self._kind == "pairwise":
-            return (0.2 * squares(errors) + 0.8 * squares(errors - errors.roll(1, dims=1))).mean(-1)
-        if self._kind == "deceptive":
-            return torch.minimum(
-                4 * squares(errors).mean(-1), 0.25 + 0.75 * squares(vectors - self._decoy).mean(-1)
-            )
-        return (1 - torch.exp(-10 * squares(errors))).mean(-1)
-
     def _worse(self, prompt: Prompt) -> Floats:
         """The noise on each example of the split, in nats, shape `(examples,)`."""
-        if not self._noise or isinstance(prompt, TrainedPrompt) or prompt == self.optimum:
+        if not self._noise or prompt.trained or prompt == self.optimum:
             return np.zeros(len(self._offsets))
         rng = np.random.default_rng([self._seed, int(prompt.key, 16)])
         return self._noise * np.abs(rng.normal(size=len(self._offsets)))
@@ -309,7 +291,7 @@ class PlantedScorer:
 
 
 def _weights(seed: int) -> ModelWeights:
-    """Of two layers: attention with its two projections, an MLP, and a norm above."""
+    """Weights of two layers, attention with its two projections and an MLP, and a norm above."""
     generator = torch.Generator().manual_seed(seed)
     layers = ("layers.0", "layers.1")
     parts = tuple((f"{layer}.attention", f"{layer}.mlp") for layer in layers)
@@ -317,7 +299,7 @@ def _weights(seed: int) -> ModelWeights:
         f"{mlp}.up" for _, mlp in parts
     ]
     matrices = {
-        f"{name}.weight": _DEVIATION * torch.randn(_WIDTH, _WIDTH, generator=generator)
+        f"{name}.weight": DEVIATION * torch.randn(_WIDTH, _WIDTH, generator=generator)
         for name in maps
     }
     tensors = {
@@ -344,7 +326,7 @@ def planted_objective(
     """An objective whose best prompt `PlantedScorer`, made with the same arguments, knows.
 
     Args:
-        kind: The landscape, see `PlantedScorer`.
+        kind: The kind of landscape, see `PlantedScorer`.
         seed: Chooses all that is random.
         pool: Tokens in the pool.
         length: Tokens in a prompt.

@@ -14,9 +14,10 @@ from promptsearch.prompts.space import PromptSpace
 class PlantedProposing:
     """Mixes and mutates the planted words that it finds in a request.
 
-    A line of the request with words such as `w17` is an instruction to it. What it writes takes each word from the same place of
-    one of them, of the last line half of the time, of the one before it a quarter, and so on; one word on average is drawn
-    from the pool instead. Where it finds none, all are.
+    A line of the request with words such as `w17` is an instruction to it. What it writes takes
+    each word from the same place of one of them, of the last line half of the time, of the one
+    before it a quarter, and so on; one word on average is drawn from the pool instead. Where it
+    finds none, all are.
 
     Args:
         space: Whose pool and length it knows.

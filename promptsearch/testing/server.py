@@ -1,4 +1,7 @@
-"""A server with OpenAI's completions API on this machine, for tests of what asks one: with a language model, or any answers."""
+"""A server with OpenAI's completions API on this machine, for tests of what asks one.
+
+It answers with a language model, or with whatever a test wants.
+"""
 
 from __future__ import annotations
 
@@ -23,9 +26,9 @@ class Reply:
 
     Args:
         body: A JSON value, or the bytes themselves.
-        status: Of HTTP.
-        headers: Beside those that it needs.
-        seconds: To wait before.
+        status: The status code of HTTP.
+        headers: Headers beside those that it needs.
+        seconds: How long it waits before.
         cut: Bytes after which the connection is closed; None sends all.
     """
 
@@ -43,9 +46,9 @@ class Server:
         answer: The path and the content of a request to a reply.
 
     Attributes:
-        url: Of the API.
-        requests: Content of all requests so far.
-        headers: Of these.
+        url: Where the API begins.
+        requests: The content of each request so far.
+        headers: The headers of each request so far.
     """
 
     def __init__(self, answer: Callable[[str, dict[str, Any]], Reply]) -> None:
@@ -121,10 +124,10 @@ def completion(
     """The content of an answer.
 
     Args:
-        text: That was written.
-        tokens_in: Of the prompt; None: the server counts nothing.
-        tokens_out: Of the text.
-        logprobs: As the API has them.
+        text: What was written.
+        tokens_in: Tokens of the prompt; None: the server counts nothing.
+        tokens_out: Tokens of the text.
+        logprobs: Log-probabilities, in the form of the API.
     """
     usage = (
         {}
@@ -140,13 +143,15 @@ def completion(
 def with_model(
     lm: LanguageModel, *, echo: str = "straight", lists: bool = True
 ) -> Callable[[str, dict[str, Any]], Reply]:
-    """Answers of a language model: greedy continuations, with log-probabilities of the prompt (`echo`) or of what is written.
+    """Answers of a language model, which goes on with its most probable tokens.
+
+    With them come log-probabilities of the prompt (`echo`) or of what is written.
 
     Args:
-        lm: Tiny, since each request is a pass of its own.
-        echo: `straight`: right. `early`: the numbers of each token stand at the one before it. `late`: as llama-cpp-python
-            0.3.36 does, each token is looked up in what the model expects after it. `same`: every number is -1. `none`:
-            refused.
+        lm: The model, a tiny one, since each request is a pass of its own.
+        echo: `straight`: right. `early`: the numbers of each token stand at the one before it.
+            `late`: as llama-cpp-python 0.3.36 does, each token is looked up in what the model
+            expects after it. `same`: every number is -1. `none`: refused.
         lists: Whether the most probable tokens are listed for what is written.
     """
 

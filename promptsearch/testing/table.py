@@ -1,7 +1,7 @@
-"""A real objective as a table: every prompt of a small space was scored once, and searches read their losses there.
+"""A real objective as a table: a small space was scored once, and searches read losses there.
 
-The prices are those of the LM: what a search finds within a budget on the table, it would have found on the model. So the
-true optimum is known, and twenty seeds cost seconds.
+The prices are those of the LM: what a search finds within a budget on the table, it would have
+found on the model. So the true optimum is known, and twenty seeds cost seconds.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from torch import Tensor
 from promptsearch.errors import FileError, RecordError, StrategyError
 from promptsearch.files import opened, write_aside
 from promptsearch.models import LanguageModel
-from promptsearch.models.weights import ModelWeights
 from promptsearch.plain.json import parse_json
-from promptsearch.prompts.prompt import HardPrompt, Numbers, Prompt
+from promptsearch.prompts.hard import HardPrompt
+from promptsearch.prompts.prompt import Prompt
 from promptsearch.prompts.space import PromptSpace
 from promptsearch.records.ledger import Ledger
 from promptsearch.records.log import read_log
@@ -38,17 +38,18 @@ _TRAINING = 1
 class TableScorer:
     """Scores hard prompts from a table; what `Objective` needs instead of an LM.
 
-    Tokens are numbered by their place in the pool. Nothing but hard prompts of the table's length can be scored, on the
-    examples of the table.
+    Tokens are numbered by their place in the pool. Nothing but hard prompts of the table's length
+    can be scored, on the examples of the table.
 
     Args:
-        losses: Nats, of all prompts in lexicographic order of their tokens, shape `(pool ** length, examples)`.
+        losses: Losses in nats of all prompts, in lexicographic order of their tokens, shape
+            `(pool ** length, examples)`.
         metric: 1 where the answer is right, else 0, of the same shape.
         embeddings: The LM's, of the pool's tokens, shape `(pool, width)`.
         words: The pool's tokens as text.
-        price: Tokens that one prompt costs on all examples.
-        lead: Tokens that all examples cost once.
-        name: Of the task and the model.
+        price: The tokens that one prompt costs on all examples.
+        lead: The tokens that all examples cost once.
+        name: The name of task and model.
 
     Raises:
         RecordError: The numbers do not fit each other.
@@ -88,7 +89,8 @@ class TableScorer:
         )
         self.scored, self.training = np.arange(examples), np.arange(examples, examples + _TRAINING)
         self.signature = f"table {name} {len(words)} {length} {examples}"
-        self._embeddings = embeddings
+        self.embeddings = embeddings
+        self.white_box = None  # a table holds nothing but scores
         self._price, self._lead = price, lead
 
     @staticmethod
@@ -106,19 +108,20 @@ class TableScorer:
         lines = [line for line in log if line["stage"] == "search"]
         again = next((line for line in log if line["stage"] == "rescore"), None)
         ids = np.array(
-            [data["ids"] for line in lines for data in line["prompts"] if data["kind"] == "hard"],
+            [data["ids"] for line in lines for data in line["prompts"] if "ids" in data],
             dtype=np.int64,
         )
         if not lines or again is None or any(line["examples"] != "score_on" for line in lines):
             raise RecordError(
-                f"{folder} holds no finished exhaustive search: expected every prompt scored on all of score_on"
+                f"{folder} holds no finished exhaustive search: "
+                "expected every prompt scored on all of score_on"
             )
         pool = np.unique(ids)
         rows = [row for line in lines for row in rows_of(line, len(line["losses"][0]))]
         if len(ids) != len(pool) ** ids.shape[1] or len(rows) != len(ids):
             raise RecordError(
-                f"{folder} holds {len(ids)} prompts of {len(pool)} tokens at {ids.shape[1]} places: expected all "
-                f"{len(pool) ** ids.shape[1]:,}. Let the run of exhaustive end"
+                f"{folder} holds {len(ids)} prompts of {len(pool)} tokens at {ids.shape[1]} "
+                f"places: expected all {len(pool) ** ids.shape[1]:,}. Let the run of exhaustive end"
             )
         order = np.lexsort(ids.T[::-1])
         searched = lines[-1]["ledger"]["forward"]
@@ -142,7 +145,7 @@ class TableScorer:
         tensors = {
             "losses": torch.from_numpy(self.losses).float(),
             "metric": torch.from_numpy(self.metric).half(),
-            "embeddings": self._embeddings.contiguous(),
+            "embeddings": self.embeddings.contiguous(),
         }
         about = {"words": self.words, "price": self._price, "lead": self._lead, "name": self.name}
         write_aside(path, safetensors.torch.save(tensors, metadata={"table": json.dumps(about)}))
@@ -157,7 +160,8 @@ class TableScorer:
         try:
             with opened(path), safetensors.safe_open(path, framework="pt") as file:
                 about = parse_json(file.metadata()["table"])
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+                # The file is no dictionary, and cannot be iterated over.
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             losses, metric = (tensors[name].double().numpy() for name in ("losses", "metric"))
             return TableScorer(losses, metric, tensors["embeddings"], **about)
         except (FileError, safetensors.SafetensorError, KeyError, TypeError, ValueError) as error:
@@ -203,7 +207,7 @@ class TableScorer:
 
     def length(self, prompt: Prompt) -> int:
         """Tokens of a prompt."""
-        return len(prompt.ids) if isinstance(prompt, HardPrompt) else self.space.length
+        return self.space.length if prompt.length is None else prompt.length
 
     def fits(self, prompt: Prompt) -> bool:
         """There is no context to be longer than."""
@@ -243,44 +247,9 @@ class TableScorer:
         known = {word.strip(): i for i, word in enumerate(self.words)}
         return [known[word] for word in text.split() if word in known]
 
-    @property
-    def embeddings(self) -> Tensor:
-        """Of the pool, shape `(pool, width)`."""
-        return self._embeddings
-
     def demonstrations(self, ids: Ids) -> list[str]:
         """There are none."""
-        raise self._only_scores()
-
-    def loss(self, numbers: Numbers, examples: Ids) -> Tensor:
-        """A table has no gradient."""
-        raise self._only_scores()
-
-    def passes(self, numbers: Numbers) -> tuple[float, float]:
-        """A table has no gradient."""
-        raise self._only_scores()
-
-    def keys_values(self, ids: Sequence[int]) -> Tensor:
-        """A table has no LM."""
-        raise self._only_scores()
-
-    @property
-    def prefix_shape(self) -> tuple[int, ...]:
-        """A table has no LM."""
-        raise self._only_scores()
-
-    @property
-    def gated_shape(self) -> tuple[int, int, int]:
-        """A table has no LM."""
-        raise self._only_scores()
-
-    @property
-    def weights(self) -> ModelWeights:
-        """A table has no LM."""
-        raise self._only_scores()
-
-    def _only_scores(self) -> StrategyError:
-        return StrategyError(
+        raise StrategyError(
             "a table of scores serves strategies that need no more than the scores of hard prompts"
         )
 

@@ -1,8 +1,9 @@
-"""Tiny language models and a tokenizer, made on the spot: no download, random weights, real architectures.
+"""Tiny language models and a tokenizer, made on the spot: real architectures, random weights.
 
-Every architecture has traps of its own that a scoring engine must get right: GPT-2 has learned positions, Llama grouped
-keys and values, Gemma 3 a beginning-of-text token, scaled embeddings, sliding windows and its own head size, Qwen 3
-normalised queries and keys. All of them have more embeddings than their tokenizer has tokens, as real models do.
+Every architecture has traps of its own that a scoring engine must get right: GPT-2 has learned
+positions, Llama grouped keys and values, Gemma 3 a beginning-of-text token, scaled embeddings,
+sliding windows and its own head size, Qwen 3 normalised queries and keys. All of them have more
+embeddings than their tokenizer has tokens, as real models do.
 """
 
 from __future__ import annotations
@@ -25,13 +26,22 @@ from transformers import (
 from promptsearch.errors import UnknownName
 
 Architecture = Literal["llama", "gpt2", "gemma3", "qwen3"]
+#: All of them.
+ARCHITECTURES: tuple[Architecture, ...] = get_args(Architecture)
 
 #: What the tokenizers are trained on.
-CORPUS = """The capital of France is Paris. The capital of Germany is Berlin. The capital of Italy is Rome. The capital of
-Spain is Madrid. The capital of Japan is Tokyo. A good movie. A bad movie. It was good. It was bad. It was great. It was terrible.
-This film is very good and the story is funny. This film is very bad and the story is boring. I like the movie. I hate the movie.
-Question: Is this review positive or negative? Answer: yes or no. The review is positive. The review is negative. What is the
-capital city of this country? Answer with one word. Write the best answer. The sentence and the text are about a place."""
+CORPUS = (
+    "The capital of France is Paris. The capital of Germany is Berlin. The capital of "
+    "Italy is Rome. The capital of\n"
+    "Spain is Madrid. The capital of Japan is Tokyo. A good movie. A bad movie. It was "
+    "good. It was bad. It was great. It was terrible.\n"
+    "This film is very good and the story is funny. This film is very bad and the story is "
+    "boring. I like the movie. I hate the movie.\n"
+    "Question: Is this review positive or negative? Answer: yes or no. The review is "
+    "positive. The review is negative. What is the\n"
+    "capital city of this country? Answer with one word. Write the best answer. The "
+    "sentence and the text are about a place."
+)
 
 #: Tokens of their own, as are most words of the corpus with the space before them.
 WORDS = (
@@ -51,7 +61,9 @@ WORDS = (
 
 _END, _BEGIN, _PAD = "<|end|>", "<|begin|>", "<|pad|>"
 _CHAT = (
-    "{% for message in messages %}<|{{ message['role'] }}|>{{ message['content'] }}<|end|>{% endfor %}"
+    "{% for message in messages %}"
+    "<|{{ message['role'] }}|>{{ message['content'] }}<|end|>"
+    "{% endfor %}"
     "{% if add_generation_prompt %}<|assistant|>{% endif %}"
 )
 _ROLES = ("<|system|>", "<|user|>", "<|assistant|>")
@@ -66,11 +78,12 @@ def tiny_model(
     Args:
         architecture: `llama`, `gpt2`, `gemma3` or `qwen3`.
         seed: Draws the weights; torch's global generator is left as it was.
-        layers: Transformer layers.
-        width: Of the embeddings; a multiple of 16.
+        layers: The number of transformer layers.
+        width: The width of the embeddings, a multiple of 16.
 
     Returns:
-        The model, and a tokenizer as of `tiny_tokenizer`, which begins texts with a token of its own for `gemma3` only.
+        The model, and a tokenizer as of `tiny_tokenizer`, which begins texts with a token of its
+        own for `gemma3` only.
 
     Raises:
         UnknownName: There is no tiny form of this architecture.
@@ -84,7 +97,9 @@ def tiny_model(
 
 
 def tiny_tokenizer(*, begin: bool = False) -> PreTrainedTokenizerFast:
-    """A byte-level BPE tokenizer with GPT-2's splitting, trained on a few sentences: any text round-trips.
+    """A byte-level BPE tokenizer with GPT-2's splitting, trained on a few sentences.
+
+    Any text comes back from its tokens as it was.
 
     Args:
         begin: Whether texts begin with a token of its own, as Gemma's and Llama's do.
@@ -98,7 +113,8 @@ def tiny_tokenizer(*, begin: bool = False) -> PreTrainedTokenizerFast:
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    # The listed words most often, so that they become tokens first; twice the corpus, since a pair must occur twice.
+    # The listed words most often, so that they become tokens first; twice the corpus, since a pair
+    # must occur twice.
     tokenizer.train_from_iterator([*WORDS * 10, CORPUS, CORPUS], trainer)
     if begin:
         tokenizer.post_processor = processors.TemplateProcessing(
@@ -123,7 +139,8 @@ def _config(
         "bos_token_id": tokenizer.bos_token_id,
         "eos_token_id": tokenizer.eos_token_id,
         "pad_token_id": tokenizer.pad_token_id,
-        "initializer_range": 0.2,  # ten times as large as usual: an untrained model then still tells prompts apart
+        # Ten times as large as usual: an untrained model then still tells prompts apart.
+        "initializer_range": 0.2,
     }
     if architecture == "gpt2":
         return GPT2Config(**common, n_positions=512, n_embd=width, n_layer=layers, n_head=heads)

@@ -1,8 +1,9 @@
-"""Tiny tokenizers of the kinds that treat the beginning of a text in ways of their own, made on the spot.
+"""Tiny tokenizers, made on the spot, that treat the beginning of a text in ways of their own.
 
-SentencePiece marks the space before a word, and puts such a mark before a text too: always, at the first piece of a text only,
-never, or in a step before all others, which adds it even to a text that begins with a space. T5's vocabulary takes runs of
-spaces as one. BERT's knows no spaces at all, and decoding puts them between words. A tokenizer of characters has no words.
+SentencePiece marks the space before a word, and puts such a mark before a text too: always, at the
+first piece of a text only, never, or in a step before all others, which adds it even to a text that
+begins with a space. T5's vocabulary takes runs of spaces as one. BERT's knows no spaces at all, and
+decoding puts them between words. A tokenizer of characters has no words.
 """
 
 from __future__ import annotations
@@ -25,8 +26,9 @@ from transformers import PreTrainedTokenizerFast
 from promptsearch.errors import UnknownName
 from promptsearch.testing.tiny import CORPUS, WORDS
 
-#: `first`: Llama's and Mistral's with `legacy: false`; `always`: with `legacy: true`; `never`: Metaspace without a mark in
-#: front; `prepend`: older files of Llama 2 and TinyLlama; `unigram`: T5; `wordpiece`: BERT; `characters`: each its own token.
+#: `first`: Llama's and Mistral's with `legacy: false`; `always`: with `legacy: true`; `never`:
+#: Metaspace without a mark in front; `prepend`: older files of Llama 2 and TinyLlama; `unigram`:
+#: T5; `wordpiece`: BERT; `characters`: each its own token.
 Tokenization = Literal["first", "always", "never", "prepend", "unigram", "wordpiece", "characters"]
 
 _MARK, _UNKNOWN, _BEGIN, _END = "▁", "<unk>", "<s>", "</s>"
@@ -39,8 +41,8 @@ def tokenizer_of(kind: Tokenization) -> PreTrainedTokenizerFast:
     """A tokenizer trained on the sentences of `promptsearch.testing.tiny`.
 
     Args:
-        kind: Which, see `Tokenization`. Those like Llama's begin a text with a token of their own, and spell what is not in
-            their vocabulary byte by byte.
+        kind: The kind, see `Tokenization`. Those like Llama's begin a text with a token of their
+            own, and spell what is not in their vocabulary byte by byte.
 
     Raises:
         UnknownName: There is no such kind.
@@ -59,8 +61,8 @@ def tokenizer_of(kind: Tokenization) -> PreTrainedTokenizerFast:
 
 
 def _texts() -> list[str]:
-    # As in `tiny`: the listed words most often, so that they become tokens first; twice the corpus, since a pair must occur
-    # twice.
+    # As in `tiny`: the listed words most often, so that they become tokens first; twice the corpus,
+    # since a pair must occur twice.
     return [*WORDS * 10, CORPUS, CORPUS]
 
 

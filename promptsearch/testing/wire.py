@@ -1,4 +1,4 @@
-"""What a server that misbehaves works with: a request, the way back, and a right answer to spoil."""
+"""What a server that misbehaves works with: request, way back, and a right answer to spoil."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ class Request:
     """What a client asks.
 
     Args:
-        path: Of the URL.
+        path: The path of the URL.
         content: The JSON.
-        key: That it was sent, without `Bearer`.
+        key: The key that was sent, without `Bearer`.
         head: All of the request's head.
     """
 
@@ -60,9 +60,9 @@ def reply(body: bytes, status: str = "200 OK", *headers: str, length: int | None
     """A whole answer of HTTP.
 
     Args:
-        body: Of it.
+        body: The content.
         status: Code and reason.
-        headers: Beside type and length.
+        headers: Headers beside type and length.
         length: What the header says; left out: the truth.
     """
     lines = [f"HTTP/1.1 {status}", "content-type: application/json", *headers]
@@ -71,7 +71,7 @@ def reply(body: bytes, status: str = "200 OK", *headers: str, length: int | None
 
 
 def good(content: dict[str, Any]) -> dict[str, Any]:
-    """A right answer, with numbers that follow from the text: characters are tokens, and all go on with `!`."""
+    """A right answer: characters are tokens, texts go on with `!`, numbers follow from both."""
     asked = content.get("prompt")
     text = asked if isinstance(asked, str) else str(asked)
     written = "!" * int(content.get("max_tokens") or 0)

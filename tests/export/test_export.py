@@ -24,12 +24,14 @@ from promptsearch import (
 from promptsearch.errors import ExportError, ModelError, PromptError, UnknownName
 from promptsearch.export import export_run
 from promptsearch.export.saved import SavedPrompt, write_saved
-from promptsearch.models.attention import chains
+from promptsearch.models.causal.attention import chains
 from promptsearch.scoring import Engine
 from promptsearch.scoring.layout import lay_out, slots_of
 from promptsearch.scoring.ready import embedded
 from promptsearch.tasks.task import Split
 from promptsearch.testing.tiny import tiny_model
+
+pytestmark = pytest.mark.usefixtures("unreported")
 
 FRONT = "{prompt:3} {text} It was {answer}"
 ANCHORS = "{prompt:2} movie {prompt:1} {text} It was {answer}"
@@ -80,11 +82,6 @@ def write(saved, lm, folder):
     return folder
 
 
-@pytest.fixture(scope="module", params=["llama", "gpt2", "gemma3", "qwen3"])
-def lm(request):
-    return LanguageModel(*tiny_model(request.param), name=request.param)
-
-
 @pytest.mark.parametrize("template", [FRONT, ANCHORS, BEHIND])
 @pytest.mark.parametrize("kind", ["hard", "soft", "text"])
 def test_json_holds_every_prompt_exactly(lm, template, kind, tmp_path):
@@ -113,7 +110,7 @@ def test_a_front_prompt_loads_through_peft_with_equal_logits(lm, template, kind,
     whole = embedded(lm, saved.prompt, saved.template, example.fields)
     with torch.inference_mode():
         theirs = wrapped(input_ids=torch.tensor([text])).logits[0]
-        ours = lm.logits(lm.hidden(whole, chains([len(whole)], lm.device)))
+        ours = lm.passes.logits(lm.passes.hidden(whole, chains([len(whole)], lm.device)))
     assert theirs.shape == ours.shape and (theirs - ours).abs().max() < 1e-5
 
 
@@ -200,7 +197,7 @@ def test_apply_generates_what_exact_match_counts(lm, tmp_path, kind):
         "hard": "random",
         "soft": {"prompt_tuning": {"interval": 4, "batch": 4, "rate": 0.05}},
     }[kind]
-    given = {"budget": 20_000, "score_on": 4, "strategies": [strategy]}
+    given = {"budget": 4_000, "score_on": 4, "strategies": [strategy]}
     compare(given, out=tmp_path / "s", model=lm, task=task)
     run = next((tmp_path / "s").rglob("result.json")).parent
     saved = load_prompt(run)

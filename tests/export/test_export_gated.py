@@ -104,9 +104,10 @@ def write(saved, lm, folder):
 def ours(lm, prompt, ids):
     """All logits of a row beside a gated prompt, by the engine's way through the model."""
     with torch.inference_mode():
-        adaption, trees = lm.adaption([(prompt.rows, prompt.gates)]), [grow([ids])]
+        adaption = lm.passes.adaption([(prompt.vectors, prompt.gates)])
+        trees = [grow([ids])]
         states, _ = run_above(lm, trees, entering(lm, adaption.first, trees, 512), adaption)
-        return lm.logits(states)
+        return lm.passes.logits(states)
 
 
 def through_peft(name, folder):
@@ -179,7 +180,7 @@ def test_what_peft_trained_loads_here_with_equal_logits(lm, tmp_path):
     prompt = read_peft(tmp_path, lm)
     assert (
         isinstance(prompt, GatedPrompt)
-        and tuple(prompt.rows.shape) == (5, 2, 32)
+        and tuple(prompt.vectors.shape) == (5, 2, 32)
         and tuple(prompt.gates.shape) == (2, 1)
     )
     ids = row(lm)
@@ -214,7 +215,7 @@ def test_a_run_leaves_what_it_measured(llama, tmp_path):
         for gate in ("head", "layer")
     ]
     compare(
-        {"budget": 20_000, "score_on": 4, "strategies": rows},
+        {"budget": 6_000, "score_on": 4, "strategies": rows},
         out=tmp_path / "s",
         model=llama,
         task=task,

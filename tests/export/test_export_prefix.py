@@ -25,7 +25,7 @@ from promptsearch import (
 from promptsearch.errors import ExportError, PromptError
 from promptsearch.export import export_run, read_peft
 from promptsearch.export.saved import SavedPrompt, write_saved
-from promptsearch.models.attention import chains
+from promptsearch.models.causal.attention import chains
 from promptsearch.scoring import Engine
 from promptsearch.scoring.forward import run
 from promptsearch.scoring.tree import grow
@@ -36,17 +36,6 @@ FRONT, BEHIND = "{prompt:3} {text} It was {answer}", "{text} {prompt:3} It was {
 ROWS = [
     {"text": f"good film {i} I hate the story"[i % 5 :].strip(), "label": i % 2} for i in range(40)
 ]
-ARCHITECTURES = ("llama", "gpt2", "gemma3", "qwen3")
-
-
-@pytest.fixture(scope="module", params=ARCHITECTURES)
-def lm(request):
-    return LanguageModel(*tiny_model(request.param), name=request.param)
-
-
-@pytest.fixture(scope="module")
-def llama():
-    return LanguageModel(*tiny_model("llama"), name="llama")
 
 
 def make_prefix(lm, length=3, seed=0):
@@ -89,8 +78,10 @@ def write(saved, lm, folder):
 def ours(lm, prefix, ids):
     """All logits of a row below a prefix, by the engine's way through the model."""
     with torch.inference_mode():
-        states, _ = run(lm, [grow([ids], len(prefix.rows))], [prefix.rows.flatten(1)], None)
-        return lm.logits(states)
+        states, _ = run(
+            lm, [grow([ids], len(prefix.keys_values))], [prefix.keys_values.flatten(1)], None
+        )
+        return lm.passes.logits(states)
 
 
 def through_peft(lm, folder):
@@ -145,7 +136,10 @@ def test_what_peft_trained_loads_here_with_equal_logits(lm, tmp_path):
         made = peft.get_peft_model(LanguageModel(*tiny_model(lm.name), name=lm.name).model, config)
         made.save_pretrained(str(tmp_path))
     prefix = read_peft(tmp_path, lm)
-    assert isinstance(prefix, PrefixPrompt) and tuple(prefix.rows.shape) == (5, *lm.prefix_shape)
+    assert isinstance(prefix, PrefixPrompt) and tuple(prefix.keys_values.shape) == (
+        5,
+        *lm.prefix_shape,
+    )
     ids = row(lm, "the good story was very good")
     with torch.inference_mode():
         theirs = through_peft(lm, tmp_path)(input_ids=torch.tensor([ids])).logits[0]
@@ -162,12 +156,14 @@ def test_vectors_of_peft_load_here_with_equal_logits(llama, tmp_path):
         )
     soft = read_peft(tmp_path, llama)
     assert isinstance(soft, SoftPrompt)
-    whole = torch.cat([soft.vectors, llama.embed(torch.tensor(llama.encode("the good story")))])
+    whole = torch.cat(
+        [soft.vectors, llama.passes.embed(torch.tensor(llama.encode("the good story")))]
+    )
     with torch.inference_mode():
         theirs = through_peft(llama, tmp_path)(
             input_ids=torch.tensor([llama.encode("the good story")])
         ).logits[0]
-        mine = llama.logits(llama.hidden(whole, chains([len(whole)], llama.device)))
+        mine = llama.passes.logits(llama.passes.hidden(whole, chains([len(whole)], llama.device)))
     assert (theirs - mine).abs().max() < 1e-5
 
 
@@ -216,7 +212,7 @@ def test_a_run_of_prefix_tuning_leaves_what_it_measured_and_generates_what_exact
     )
     run_folder = next((tmp_path / "s").rglob("result.json")).parent
     result, saved = json.loads((run_folder / "result.json").read_text()), load_prompt(run_folder)
-    assert result["stored"] == saved.prompt.rows.numel() and result["length"] == 3
+    assert result["stored"] == saved.prompt.keys_values.numel() and result["length"] == 3
     assert result["winner"]["text"] == "[keys and values of 3 tokens in 2 layers]"
     tests = task.splits["test"].examples
     for found, example, correct in zip(

@@ -25,17 +25,6 @@ TEMPLATE = "{text} {prompt:3} It was {answer}"
 ROWS = [
     {"text": f"good film {i} I hate the story"[i % 5 :].strip(), "label": i % 2} for i in range(40)
 ]
-ARCHITECTURES = ("llama", "gpt2", "gemma3", "qwen3")
-
-
-@pytest.fixture(scope="module", params=ARCHITECTURES)
-def lm(request):
-    return LanguageModel(*tiny_model(request.param), name=request.param)
-
-
-@pytest.fixture(scope="module")
-def llama():
-    return LanguageModel(*tiny_model("llama"), name="llama")
 
 
 def low_rank(lm, rank=2):

@@ -10,6 +10,8 @@ import json
 import re
 import sys
 import warnings
+from itertools import product
+from random import Random
 from types import ModuleType, SimpleNamespace
 
 import pytest
@@ -23,10 +25,9 @@ from promptsearch.errors import ExportError, ModelError, PromptError, UnknownNam
 from promptsearch.export import FORMATS, export_run, load_prompt, verify, vllm_requests
 from promptsearch.export.saved import write_saved
 from promptsearch.scoring.ready import embedded
-from promptsearch.testing.tiny import tiny_model
+from promptsearch.testing.tiny import ARCHITECTURES, tiny_model
 from promptsearch.testing.tiny_tokenizers import tokenizer_of
 
-ARCHITECTURES = ("llama", "gpt2", "gemma3", "qwen3")
 FRONT, ANCHORS, BEHIND = (
     "{prompt:3} {text} It was {answer}",
     "{prompt:2} movie {prompt:1} {text} It was {answer}",
@@ -44,9 +45,15 @@ CASES = [
     *((kind, to) for kind in ("gated", "weights") for to in ("json", "peft")),
     ("tuned", "json"),
 ]
+MODELS = (*ARCHITECTURES, "llama prepend")
+CARDS = [  # each kind, format and form of the answers on three of the models
+    pytest.param(lm, kind, to, choices, id=f"{lm}-{kind}-{to}-{name}")
+    for (kind, to), (name, choices) in product(CASES, {"choices": WORDS, "text": None}.items())
+    for lm in Random(f"{kind} {to} {name}").sample(MODELS, 3)
+]
 
 
-@pytest.fixture(scope="module", params=[*ARCHITECTURES, "llama prepend"])
+@pytest.fixture(scope="module", params=MODELS)
 def lm(request, tmp_path_factory):
     """Loaded from a folder, as the cards load it.
 
@@ -59,11 +66,6 @@ def lm(request, tmp_path_factory):
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return LanguageModel.load(str(folder), device="cpu")
-
-
-@pytest.fixture(scope="module")
-def llama(tmp_path_factory):
-    return LanguageModel(*tiny_model("llama"), name="llama")
 
 
 @pytest.fixture
@@ -120,8 +122,7 @@ def test_every_format_gives_the_losses_again_and_is_verified(lm, export, kind, t
     ]
 
 
-@pytest.mark.parametrize("choices", [WORDS, None], ids=["choices", "text"])
-@pytest.mark.parametrize(("kind", "to"), CASES)
+@pytest.mark.parametrize(("lm", "kind", "to", "choices"), CARDS, indirect=["lm"])
 def test_the_code_of_the_card_answers_as_we_do(lm, export, kind, to, choices, monkeypatch, capsys):
     skip_what_peft_cannot(lm, kind, to)
     saved, folder = export(lm, kind, to, choices=choices)
@@ -226,7 +227,7 @@ def test_keys_and_values_give_all_logits_of_the_row(lm, export, kind):
         theirs = lm.model(input_ids=text, past_key_values=cache).logits[0]
         if kind == "prefix":
             first = DynamicCache(
-                [(k[None], v[None]) for k, v in saved.prompt.rows.permute(1, 2, 3, 0, 4)],
+                [(k[None], v[None]) for k, v in saved.prompt.keys_values.permute(1, 2, 3, 0, 4)],
                 config=lm.model.config,
             )
             ids = torch.tensor([[*lm.lead, *text[0].tolist()]])

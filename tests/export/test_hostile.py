@@ -19,7 +19,8 @@ from safetensors.torch import load_file, save_file
 from promptsearch.errors import PromptError, PromptSearchError
 from promptsearch.export import export_run, load_prompt, read_peft, verify
 from promptsearch.export.saved import write_saved
-from promptsearch.prompts.prompt import HardPrompt, read_tensors
+from promptsearch.prompts.hard import HardPrompt
+from promptsearch.prompts.tensors import read_tensors
 
 DEEP = "[" * 100_000 + "]" * 100_000
 

@@ -16,14 +16,18 @@ from transformers import DynamicCache
 from promptsearch import LanguageModel, PromptedModel, SoftPrompt
 from promptsearch.errors import ModelError, PromptError, UnknownName
 from promptsearch.export import SavedPrompt
-from promptsearch.prompts.prompt import GatedPrompt, HardPrompt, PrefixPrompt, TunedPrompt
+from promptsearch.models.causal.passes import Passes
+from promptsearch.prompts.gated import GatedPrompt
+from promptsearch.prompts.hard import HardPrompt
+from promptsearch.prompts.prefix import PrefixPrompt
+from promptsearch.prompts.weights import TunedPrompt
 from promptsearch.scoring import Engine
 from promptsearch.scoring.layout import lay_out, slots_of
+from promptsearch.scoring.sharing import PASS_TOKENS
 from promptsearch.tasks.task import Example, Split
 from promptsearch.tasks.template import Template
 from promptsearch.testing.tiny import tiny_model
 
-ARCHITECTURES = ("llama", "gpt2", "gemma3", "qwen3")
 WORDS, SENTENCES = (" bad", " good"), (" very bad", " good", " not so good")
 #: Name -> kind, template, choices, length: one of each kind, in front, behind and around the input,
 #: of different lengths.
@@ -47,16 +51,6 @@ TEXTS = (
     "bad",
 )
 CHOOSING = [name for name, (_, _, choices, _) in KINDS.items() if choices]
-
-
-@pytest.fixture(scope="module", params=ARCHITECTURES)
-def lm(request):
-    return LanguageModel(*tiny_model(request.param), name=request.param)
-
-
-@pytest.fixture(scope="module")
-def llama():
-    return LanguageModel(*tiny_model("llama"), name="llama")
 
 
 def saved_prompts(lm, make_saved):
@@ -88,7 +82,8 @@ def plain(lm, saved, fields, attending_to, more=()):
     cache = None
     if isinstance(saved.prompt, PrefixPrompt):
         layers = [
-            (keys[None], values[None]) for keys, values in saved.prompt.rows.permute(1, 2, 3, 0, 4)
+            (keys[None], values[None])
+            for keys, values in saved.prompt.keys_values.permute(1, 2, 3, 0, 4)
         ]
         cache = DynamicCache(layers, config=lm.model.config)
     elif saved.template.kind in ("slots", "tuned"):
@@ -229,11 +224,11 @@ def test_a_model_whose_rows_share_nothing_does_the_same(make_saved, monkeypatch)
 
 def test_prompts_are_computed_once_and_a_batch_is_one_pass(llama, make_saved, monkeypatch):
     passes = []
-    hidden = LanguageModel.hidden
+    hidden = Passes.hidden
     monkeypatch.setattr(
-        LanguageModel,
+        Passes,
         "hidden",
-        lambda lm, e, forest: passes.append(len(e)) or hidden(lm, e, forest),
+        lambda self, e, forest: passes.append(len(e)) or hidden(self, e, forest),
     )
     prompts = {
         name: p
@@ -256,7 +251,7 @@ def test_prompts_are_computed_once_and_a_batch_is_one_pass(llama, make_saved, mo
 def test_more_rows_than_a_pass_takes(model, monkeypatch):
     rows = mixed(CHOOSING)
     whole = model.choose(rows)
-    monkeypatch.setattr(model, "_limit", 30)
+    monkeypatch.setitem(PASS_TOKENS, "cpu", 30)
     for a, b in zip(model.choose(rows), whole, strict=True):
         assert list(a.probabilities.values()) == pytest.approx(
             list(b.probabilities.values()), abs=1e-5

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from itertools import product
+from random import Random
 
 import numpy as np
 import pytest
@@ -17,13 +19,14 @@ from promptsearch.errors import ExportError
 from promptsearch.export import FORMATS, export_run, load_prompt, verify
 from promptsearch.export.saved import write_saved
 from promptsearch.export.tolerance import allowed_distance, scored_tokens
-from promptsearch.prompts.prompt import HardPrompt, TextPrompt, Weights
+from promptsearch.prompts.hard import HardPrompt
+from promptsearch.prompts.text import TextPrompt
+from promptsearch.prompts.weights import Weights
 from promptsearch.scoring import Engine
 from promptsearch.scoring.answers import answer_scores, choice_scores
 from promptsearch.tasks.task import Example, Split
-from promptsearch.testing.tiny import tiny_model
+from promptsearch.testing.tiny import ARCHITECTURES, tiny_model
 
-ARCHITECTURES = ("llama", "gpt2", "gemma3", "qwen3")
 PLACES = {
     "in front": "{prompt:3} {text} It was {answer}",
     "among anchors": "{prompt:2} movie {prompt:1} {text} It was {answer}",
@@ -36,14 +39,13 @@ KINDS = [
 ]
 
 
-@pytest.fixture(scope="module", params=ARCHITECTURES)
-def lm(request):
-    return LanguageModel(*tiny_model(request.param), name=request.param)
-
-
-@pytest.fixture(scope="module")
-def llama():
-    return LanguageModel(*tiny_model("llama"), name="llama")
+def sample(number, lengths):
+    """Some of all models, prompts, places and lengths of answers, always the same ones."""
+    cases = [(*case, tokens) for case in product(ARCHITECTURES, KINDS) for tokens in lengths]
+    return [
+        pytest.param(lm, kind, place, tokens, id=f"{lm}-{kind}-{place}-{tokens}")
+        for lm, (kind, place), tokens in sorted(Random(0).sample(cases, number))
+    ]
 
 
 def answer(lm, first, tokens):
@@ -65,7 +67,7 @@ def test_a_long_answer_is_added_up_in_float64(lm):
     """Forty tokens at 7 nats each: float32 would take steps of 3e-5."""
     states = torch.randn(40, lm.embeddings.shape[1], generator=torch.Generator().manual_seed(0))
     states, target = 3 * states, list(range(40))
-    logits = lm.logits(states).double()
+    logits = lm.passes.logits(states).double()
     expected = float(logits.log_softmax(-1)[range(40), target].sum())
     found = answer_scores(lm, states, [target], [target])
     assert found.dtype == torch.float64 and expected < -200
@@ -128,8 +130,9 @@ def test_what_is_allowed_follows_from_answers_and_model(llama):
     )
 
 
-@pytest.mark.parametrize("tokens", [0, 1, 30])
-@pytest.mark.parametrize(("kind", "place"), KINDS)
+@pytest.mark.parametrize(
+    ("lm", "kind", "place", "tokens"), sample(110, (0, 1, 30)), indirect=["lm"]
+)
 def test_right_exports_verify_in_every_format(lm, make_saved, tmp_path, kind, place, tokens):
     choices = (answer(lm, " good", tokens), answer(lm, " bad", tokens)) if tokens else None
     saved = make_saved(lm, kind, PLACES[place], choices)
@@ -163,8 +166,7 @@ def wrongs(prompt, lm):
             yield type(prompt).load({**prompt.tensors, name: changed})
 
 
-@pytest.mark.parametrize("tokens", [0, 7])
-@pytest.mark.parametrize(("kind", "place"), KINDS)
+@pytest.mark.parametrize(("lm", "kind", "place", "tokens"), sample(90, (0, 7)), indirect=["lm"])
 def test_wrong_exports_do_not(lm, make_saved, tmp_path, kind, place, tokens):
     """Those that move a loss by more than ten times what rounding usually does.
 

@@ -10,23 +10,18 @@ import torch
 from promptsearch import LanguageModel
 from promptsearch.errors import ModelError
 from promptsearch.models import packaged
-from promptsearch.models.attention import chains
-from promptsearch.models.language_model import pick_device, pick_dtype
+from promptsearch.models.causal.attention import chains
+from promptsearch.models.device import pick_device, pick_dtype
 from promptsearch.testing.tiny import tiny_model
-
-ARCHITECTURES = ("llama", "gpt2", "gemma3", "qwen3")
-
-
-@pytest.fixture(scope="module", params=ARCHITECTURES)
-def lm(request):
-    return LanguageModel(*tiny_model(request.param))
 
 
 def test_our_path_gives_the_models_own_logits(lm):
     lm.check()
-    states = lm.hidden(lm.embed(torch.tensor(lm.words[:7])), chains([7], lm.device))
+    states = lm.passes.hidden(lm.passes.embed(torch.tensor(lm.words[:7])), chains([7], lm.device))
     some = torch.tensor([3, 9, 4])
-    assert torch.allclose(lm.logits(states)[:, some], lm.logits(states, some), atol=1e-5)
+    assert torch.allclose(
+        lm.passes.logits(states)[:, some], lm.passes.logits(states, some), atol=1e-5
+    )
 
 
 def test_a_model_that_does_something_unknown_before_its_logits_is_refused():
@@ -44,12 +39,12 @@ def test_a_token_of_a_prefix_is_what_the_models_own_cache_keeps_of_one(lm):
         (layer.keys[0], layer.values[0]) for layer in cache.layers
     ]  # (key heads, tokens, size of a head) each
     assert lm.prefix_shape == (len(layers), 2, layers[0][0].shape[0], layers[0][0].shape[2])
-    assert lm.values == torch.Size(lm.prefix_shape).numel()
+    assert lm.passes.values == torch.Size(lm.prefix_shape).numel()
 
 
 def test_layers_with_keys_of_different_sizes_take_no_prefix(monkeypatch):
     lm = LanguageModel(*tiny_model("llama"))
-    monkeypatch.setattr(lm._recorded_token, "heads", [(2, 8), (2, 8), (1, 16), (1, 16)])
+    monkeypatch.setattr(lm.passes.recorded_token, "heads", [(2, 8), (2, 8), (1, 16), (1, 16)])
     with pytest.raises(
         ModelError,
         match=(
@@ -66,7 +61,7 @@ def test_soft_capping_is_known():
     lm = LanguageModel(model, tokenizer)
     lm.check()
     states = torch.randn(2, model.config.hidden_size)
-    assert lm.logits(states).abs().max() <= 0.05
+    assert lm.passes.logits(states).abs().max() <= 0.05
 
 
 def test_a_copy_in_another_dtype_leaves_the_original_alone(lm):
@@ -188,7 +183,7 @@ def test_where_frequencies_follow_the_longest_row_texts_end_where_they_begin_to(
 
 
 def test_a_dtype_that_the_hardware_lacks(monkeypatch, caplog):
-    monkeypatch.setattr("promptsearch.models.language_model._multiplies_bf16", lambda device: False)
+    monkeypatch.setattr("promptsearch.models.device._multiplies_bf16", lambda device: False)
     cpu, gpu = torch.device("cpu"), torch.device("cuda")
     assert pick_dtype("auto", cpu) == pick_dtype("auto", gpu) == torch.float32 and not caplog.text
     assert (

@@ -8,13 +8,13 @@ import torch
 
 from promptsearch.errors import ModelError
 from promptsearch.models import LanguageModel
-from promptsearch.models.attention import chains
-from promptsearch.testing.tiny import tiny_model
+from promptsearch.models.causal.attention import chains
+from promptsearch.testing.tiny import ARCHITECTURES, tiny_model
 
 ROWS = (5, 9, 20)  # the last one is longer than Gemma's windows
 
 
-@pytest.fixture(scope="module", params=["llama", "gpt2", "gemma3", "qwen3"])
+@pytest.fixture(scope="module", params=ARCHITECTURES)
 def lm(request):
     return LanguageModel(*tiny_model(request.param, layers=3))
 
@@ -25,26 +25,28 @@ def forest(lm, lengths=ROWS):
 
 @pytest.mark.parametrize("layer", [0, 1, 2])
 def test_a_pass_in_two_parts_is_a_whole_one(lm, layer):
-    embedded = lm.embed(torch.arange(sum(ROWS)))
+    embedded = lm.passes.embed(torch.arange(sum(ROWS)))
     with torch.inference_mode():
-        whole = lm.hidden(embedded, forest(lm))
-        states = lm.entering(layer, embedded, forest(lm))
+        whole = lm.passes.hidden(embedded, forest(lm))
+        states = lm.passes.entering(layer, embedded, forest(lm))
         assert states.shape == embedded.shape
-        assert torch.allclose(lm.above(layer, states, forest(lm)), whole, atol=1e-6)
+        assert torch.allclose(lm.passes.above(layer, states, forest(lm)), whole, atol=1e-6)
         if layer:
-            assert not torch.allclose(lm.above(layer, embedded, forest(lm)), whole, atol=1e-2)
+            assert not torch.allclose(
+                lm.passes.above(layer, embedded, forest(lm)), whole, atol=1e-2
+            )
 
 
 def test_below_and_above_are_not_computed(lm):
     entered = []
-    blocks = lm.layers.blocks
+    blocks = lm.passes.layers.blocks
     hooks = [
         block.register_forward_hook(lambda m, i, o, n=n: entered.append(n))
         for n, block in enumerate(blocks)
     ]
     real = [type(block).forward for block in blocks]
-    embedded = lm.embed(torch.arange(sum(ROWS)))
-    lm.entering(1, embedded, forest(lm))
+    embedded = lm.passes.embed(torch.arange(sum(ROWS)))
+    lm.passes.entering(1, embedded, forest(lm))
     assert entered == [0]
     for hook in hooks:
         hook.remove()
@@ -53,18 +55,18 @@ def test_below_and_above_are_not_computed(lm):
 
 def test_a_forward_of_its_own_comes_back(lm):
     """As models that are spread over devices have one."""
-    block = lm.layers.blocks[0]
+    block = lm.passes.layers.blocks[0]
     mine = block.forward = block.forward
-    lm.above(1, lm.embed(torch.arange(sum(ROWS))), forest(lm))
+    lm.passes.above(1, lm.passes.embed(torch.arange(sum(ROWS))), forest(lm))
     assert vars(block).pop("forward") is mine
 
 
 def test_the_model_is_afterwards_as_it_was(lm):
-    embedded = lm.embed(torch.arange(sum(ROWS)))
-    states = lm.entering(2, embedded, forest(lm))
+    embedded = lm.passes.embed(torch.arange(sum(ROWS)))
+    states = lm.passes.entering(2, embedded, forest(lm))
     with pytest.raises(RuntimeError):
-        lm.above(2, states[:, :5], forest(lm))
-    for block in lm.layers.blocks:
+        lm.passes.above(2, states[:, :5], forest(lm))
+    for block in lm.passes.layers.blocks:
         assert (
             "forward" not in vars(block)
             and not block._forward_pre_hooks
@@ -86,7 +88,7 @@ def test_projections_are_the_keys_and_values_of_a_token_at_position_zero(lm):
             ),
             with_kwargs=True,
         )
-        for attention in lm.layers.attentions
+        for attention in lm.passes.layers.attentions
     ]
     with torch.no_grad():
         cache = lm.model(input_ids=ids, use_cache=True).past_key_values
@@ -94,7 +96,7 @@ def test_projections_are_the_keys_and_values_of_a_token_at_position_zero(lm):
         hook.remove()
     for layer, kept in enumerate(cache.layers):
         with torch.no_grad():
-            keys, values = lm.layers.project(layer, inputs[layer][None])
+            keys, values = lm.passes.layers.project(layer, inputs[layer][None])
         assert torch.allclose(keys, kept.keys, atol=1e-6) and torch.allclose(
             values, kept.values, atol=1e-6
         )
@@ -115,7 +117,7 @@ def test_a_pass_in_parts_that_is_not_the_whole_is_found_out():
         lambda m, inputs, out: out + below[0] if below else out
     )
     lm = LanguageModel(model, tokenizer, "strange")
-    assert lm.trees
+    assert lm.passes.trees
     with pytest.raises(
         ModelError,
         match=(
@@ -123,4 +125,4 @@ def test_a_pass_in_parts_that_is_not_the_whole_is_found_out():
             "others"
         ),
     ):
-        lm.layers  # noqa: B018 - a property that refuses
+        lm.passes.layers  # noqa: B018 - a property that refuses

@@ -18,12 +18,18 @@ from promptsearch.errors import EndpointDown, ModelError, StrategyError, StudyEr
 from promptsearch.export import export_run, verify
 from promptsearch.models.endpoint import Endpoint
 from promptsearch.models.remote import ServedModel
-from promptsearch.prompts.prompt import HardPrompt, TextPrompt
+from promptsearch.prompts.hard import HardPrompt
+from promptsearch.prompts.space import PromptSpace
+from promptsearch.prompts.text import TextPrompt
+from promptsearch.prompts.weights import Weights
+from promptsearch.records.ledger import Ledger
 from promptsearch.report import load_results, print_report
 from promptsearch.report.forecast import print_forecast
 from promptsearch.report.markdown import to_markdown
 from promptsearch.scoring import Engine
-from promptsearch.scoring.remote import Question, ServedScorer, score_questions
+from promptsearch.scoring.questions import Question, score_questions
+from promptsearch.scoring.remote import ServedScorer
+from promptsearch.search.objective import Objective
 from promptsearch.study.config import load_config, parse_config
 from promptsearch.study.forecast import forecast
 from promptsearch.study.prepare import prepare
@@ -236,14 +242,17 @@ def test_results_are_in_order_whatever_comes_first(few):
 def test_what_a_server_does_not_show(tiny, few):
     with Server(with_model(tiny)) as server:
         scorer = ServedScorer(model(server), bound(few), few.splits["search"], few.choices)
+        space = PromptSpace(tiny.words, 2)
+        objective = Objective(scorer, space, Ledger(None), scored=[0], training=[1])
         for look in (
-            lambda: scorer.embeddings,
-            lambda: scorer.prefix_shape,
-            lambda: scorer.gated_shape,
-            lambda: scorer.weights,
-            lambda: scorer.keys_values([1]),
-            lambda: scorer.passes(None),
-            lambda: scorer.loss(None, np.arange(2)),
+            lambda: objective.prefix_shape,
+            lambda: objective.gated_shape,
+            lambda: objective.weights,
+            lambda: objective.keys_values([1]),
+            lambda: objective.backward(None),
+            lambda: objective.loss(None, np.arange(2)),
+            lambda: objective.token_gradient(space.prompt([0, 1]), np.arange(2)),
+            lambda: objective.evaluate([Weights({})]),
         ):
             with pytest.raises(StrategyError, match="behind an endpoint shows no"):
                 look()

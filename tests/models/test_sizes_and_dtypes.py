@@ -10,6 +10,7 @@ import transformers
 
 from promptsearch import LanguageModel, Task
 from promptsearch.errors import ModelError
+from promptsearch.models.causal.forward import Forward
 from promptsearch.study.config import parse_config
 from promptsearch.study.prepare import prepare
 from promptsearch.testing.tiny import tiny_model
@@ -74,7 +75,8 @@ def mamba():
 
 def test_last_states_of_another_dtype_than_the_head_are_scored_and_trained_on(mamba):
     half = mamba.to(torch.bfloat16)
-    states = half._last(inputs_embeds=half.embed(torch.tensor([[5, 6]])))[0]
+    forward = Forward(half.model)
+    states = forward.rows(forward.embed(torch.tensor([[5, 6]])))[0]
     assert states.dtype == torch.float32 != half.dtype, "as Mamba's are, else this shows nothing"
     half.check(gradients=True)
     rows = [{"prompt_tuning": {"batch": 2}}, "random"]

@@ -16,8 +16,10 @@ from promptsearch import LanguageModel, Task
 from promptsearch.errors import StudyError
 from promptsearch.export import SavedPrompt
 from promptsearch.export.prompted import PromptedModel
-from promptsearch.prompts.prompt import HardPrompt, SoftPrompt, TextPrompt
+from promptsearch.prompts.hard import HardPrompt
+from promptsearch.prompts.soft import SoftPrompt
 from promptsearch.prompts.space import PromptSpace
+from promptsearch.prompts.text import TextPrompt
 from promptsearch.scoring import Engine
 from promptsearch.scoring.layout import encode, lay_out, prompt_texts, slots_of
 from promptsearch.search.pool import make_pool
@@ -255,7 +257,7 @@ def test_behind_a_special_token_a_text_is_cut_as_the_tokenizer_does(kind, conten
 @pytest.mark.parametrize("kind", ["bytes", "never", "characters"])
 def test_tokenizers_that_treat_all_places_alike_are_left_alone(kind):
     lm = model(kind)
-    assert not lm.marks_beginnings
+    assert not lm.tokens.marks_beginnings
     for text in (" good", "good", "\n\n a", "It was", ".", "<s>"):
         assert (
             lm.encode(text) == lm.encode(text, begins=True) == whole_ids(lm, text)[len(lm.lead) :]

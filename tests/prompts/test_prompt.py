@@ -7,13 +7,8 @@ import torch
 
 from promptsearch import GatedPrompt, PrefixPrompt, SoftPrompt, TunedPrompt, Weights
 from promptsearch.errors import PromptError
-from promptsearch.prompts.prompt import (
-    TRAINED,
-    load_trained,
-    prompt_from_json,
-    prompt_to_json,
-    save_trained,
-)
+from promptsearch.prompts.kinds import TRAINED, prompt_from_json
+from promptsearch.prompts.trained import load_trained, save_trained
 
 SHAPES = {"soft": [(3, 8)], "prefix": [(3, 2, 2, 1, 4)], "gated": [(3, 2, 8), (2, 4)]}
 
@@ -113,8 +108,12 @@ def test_vectors_and_gates_belong_to_the_same_layers(vectors, gates, complaint):
 
 
 def test_a_trained_prompt_is_the_same_after_saving(prompt, tmp_path):
-    data = prompt_to_json(prompt)
-    assert data == {"kind": prompt.kind, "key": prompt.key, "shape": list(prompt.rows.shape)}
+    data = prompt.to_json()
+    assert data == {
+        "kind": prompt.kind,
+        "key": prompt.key,
+        "shape": list(next(iter(prompt.tensors.values())).shape),
+    }
     save_trained(prompt, tmp_path / f"{prompt.key}.safetensors")
     assert prompt_from_json(data, tmp_path) == prompt
 
@@ -178,7 +177,7 @@ def test_weights_are_the_same_after_saving(tmp_path):
     weights = Weights(
         {"a.x": torch.randn(2, 3, generator=torch.Generator().manual_seed(0)), "b": torch.zeros(0)}
     )
-    data = prompt_to_json(weights)
+    data = weights.to_json()
     assert data == {"kind": "weights", "key": weights.key, "numbers": 6}
     save_trained(weights, tmp_path / f"{weights.key}.safetensors")
     assert prompt_from_json(data, tmp_path) == weights
@@ -237,7 +236,7 @@ def test_a_tuned_prompt_is_the_same_after_saving_and_no_weights(tmp_path):
             "b.x": torch.zeros(4),
         }
     )
-    data = prompt_to_json(tuned)
+    data = tuned.to_json()
     assert data == {"kind": "tuned", "key": tuned.key, "numbers": 10}
     save_trained(tuned, tmp_path / f"{tuned.key}.safetensors")
     assert prompt_from_json(data, tmp_path) == tuned

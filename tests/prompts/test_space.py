@@ -9,8 +9,9 @@ from promptsearch.errors import StrategyError, TaskError
 from promptsearch.prompts import space
 from promptsearch.prompts.space import PromptSpace
 from promptsearch.scoring.layout import slots_of
-from promptsearch.study.run import Arena
-from promptsearch.tasks.template import Slot, Template
+from promptsearch.study.arena import Arena
+from promptsearch.tasks.notation import Slot
+from promptsearch.tasks.template import Template
 from promptsearch.testing.tiny import WORDS
 
 

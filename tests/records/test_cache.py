@@ -6,6 +6,7 @@ Where it cannot be used, the study goes on without it.
 import json
 import os
 import sqlite3
+from contextlib import closing
 
 import pytest
 
@@ -115,7 +116,8 @@ def test_a_file_that_is_no_cache_is_told_once_and_not_used(path, damage, caplog)
 def test_a_file_that_fails_later_is_told_once_and_not_used(path, caplog):
     put(path)
     cache = ScoreCache(path)
-    cache._db.execute("drop table scores")
+    with closing(sqlite3.connect(path)) as other:
+        other.execute("drop table scores")
     assert cache.get("a") is None
     cache.put("a", SCORES)
     assert caplog.text.count("are not used") == 1

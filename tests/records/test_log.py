@@ -1,7 +1,6 @@
 """The log: what a kill leaves is repaired, any other damage is named."""
 
 import json
-import os
 
 import numpy as np
 import pytest
@@ -19,7 +18,7 @@ from promptsearch import (
     Weights,
 )
 from promptsearch.errors import PromptError, RecordError
-from promptsearch.prompts.prompt import TRAINED, prompt_to_json
+from promptsearch.prompts.kinds import TRAINED
 from promptsearch.records.ledger import Ledger
 from promptsearch.records.log import RunLog, read_log
 from promptsearch.records.sealed import sealed_line, unseal
@@ -43,12 +42,6 @@ NEW = {
     "price": 0,
     "ledger": Ledger().to_json(),
 }
-
-
-@pytest.fixture(autouse=True)
-def no_wait(monkeypatch):
-    """Nothing here loses its memory, so nothing need wait for the disk."""
-    monkeypatch.setattr(os, "fsync", lambda file: None)
 
 
 @pytest.fixture
@@ -215,19 +208,19 @@ def test_the_log_knows_when_an_earlier_process_had_ended_the_search(folder):
 def test_the_numbers_of_trained_prompts_are_kept_until_others_are(tmp_path, kind):
     one, two = (MADE[kind](float(i)) for i in range(2))
     log = RunLog(tmp_path)
-    assert log.prompt(prompt_to_json(one)) is None
+    assert log.prompt(one.to_json()) is None
     log.keep([one])
     log.keep([one, two])
-    assert [log.prompt(prompt_to_json(prompt)) for prompt in (one, two)] == [one, two]
+    assert [log.prompt(prompt.to_json()) for prompt in (one, two)] == [one, two]
     log.keep_only([two])
-    assert [log.prompt(prompt_to_json(prompt)) for prompt in (one, two)] == [None, two]
+    assert [log.prompt(prompt.to_json()) for prompt in (one, two)] == [None, two]
 
 
 def test_in_memory_nothing_is_kept():
     log, prompt = RunLog(), MADE["soft"](0.0)
     log.keep([prompt])
     log.keep_only([])
-    assert log.prompt(prompt_to_json(prompt)) is None
+    assert log.prompt(prompt.to_json()) is None
 
 
 def test_hard_and_text_prompts_are_in_the_log_in_full(tmp_path):
@@ -235,13 +228,13 @@ def test_hard_and_text_prompts_are_in_the_log_in_full(tmp_path):
     for prompt in (HardPrompt([3, 4]), TextPrompt(["a", "b"])):
         log.keep([prompt])
         log.keep_only([])
-        assert log.prompt(prompt_to_json(prompt)) == prompt
+        assert log.prompt(prompt.to_json()) == prompt
     assert not list(tmp_path.iterdir())
 
 
 def test_a_changed_prompt_is_found_by_its_key(folder):
     log = RunLog(folder)
-    data = prompt_to_json(HardPrompt([3, 4])) | {"ids": [3, 5]}
+    data = HardPrompt([3, 4]).to_json() | {"ids": [3, 5]}
     with pytest.raises(PromptError, match="does not have the content that its key names"):
         log.prompt(data)
 
@@ -262,4 +255,4 @@ def test_vectors_that_were_changed_on_disk_are_found_by_their_key(tmp_path):
     log.keep([prompt, other])
     files = tmp_path / "finalists"
     (files / f"{other.key}.safetensors").replace(files / f"{prompt.key}.safetensors")
-    assert log.prompt(prompt_to_json(prompt)) is None, "they are not believed"
+    assert log.prompt(prompt.to_json()) is None, "they are not believed"

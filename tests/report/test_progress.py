@@ -9,7 +9,7 @@ from rich.console import Console
 
 import promptsearch.report.progress
 from promptsearch.report.progress import Display
-from promptsearch.study.study import Progress
+from promptsearch.study.events import Progress
 
 
 def lines(*steps: Progress, terminal: bool = False, quiet: bool = False) -> list[str]:

@@ -14,14 +14,8 @@ from promptsearch.errors import ModelError, TemplateError
 from promptsearch.prompts.space import PromptSpace
 from promptsearch.scoring import Engine
 from promptsearch.scoring.chat_template import render
-from promptsearch.scoring.layout import (
-    broken_joint,
-    check_joints,
-    encode,
-    lay_out,
-    prompt_texts,
-    slots_of,
-)
+from promptsearch.scoring.joints import broken_joint, check_joints
+from promptsearch.scoring.layout import encode, lay_out, prompt_texts, slots_of
 from promptsearch.tasks.task import Example
 from promptsearch.tasks.template import Mark, Template
 from promptsearch.testing.tiny import tiny_model
@@ -336,7 +330,7 @@ def test_scores_equal_the_models_own_forward(models, chat, messages):
             nats = []
             for answer in layout.answers:
                 row = [*layout.join(slots_of(template, lm, hard)), *answer]
-                states = lm.embed(torch.tensor(row)).clone()
+                states = lm.passes.embed(torch.tensor(row)).clone()
                 if isinstance(prompt, SoftPrompt):
                     begin = 0
                     for k, segment in enumerate(layout.segments[:-1]):

@@ -3,14 +3,14 @@ import torch
 
 from promptsearch.scoring import decoding
 from promptsearch.scoring.decoding import Sampling, decode
-from promptsearch.scoring.ready import Library, Row
+from promptsearch.scoring.ready import InputRow, Library
 
 NOTHING = Library([], None, None)
 
 
 def rows_of(lm, *texts):
-    nothing = torch.empty(0, lm.values)
-    return [Row(nothing, tuple(lm.encode(text))) for text in texts]
+    nothing = torch.empty(0, lm.passes.values)
+    return [InputRow(nothing, tuple(lm.encode(text))) for text in texts]
 
 
 def drawn(lm, rows, seeds, temperature=1.0, top_p=1.0, tokens=6):

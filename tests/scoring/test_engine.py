@@ -9,47 +9,23 @@ import torch
 
 from promptsearch.errors import TemplateError
 from promptsearch.models import LanguageModel
-from promptsearch.prompts.prompt import HardPrompt, SoftPrompt, TextPrompt
+from promptsearch.prompts.hard import HardPrompt
+from promptsearch.prompts.soft import SoftPrompt
 from promptsearch.prompts.space import PromptSpace
+from promptsearch.prompts.text import TextPrompt
 from promptsearch.scoring import Engine
 from promptsearch.scoring import sharing as plan
-from promptsearch.scoring.layout import check_joints, lay_out
+from promptsearch.scoring.joints import check_joints
+from promptsearch.scoring.layout import lay_out
 from promptsearch.tasks.task import Task
 from promptsearch.testing.tiny import tiny_model
+from promptsearch.testing.tiny_task import ROWS, SPLITS, tiny_task
 
-ARCHITECTURES = ("llama", "gpt2", "gemma3", "qwen3")
 TEMPLATES = (
     "{prompt} {text} It was {answer}",
     "{text} {prompt} It was {answer}",
     "{prompt:2} movie {prompt} {text} is {answer}",
 )
-PARTS = ["good film", "the story", "I hate", "capital"]
-ROWS = [
-    {"text": " ".join(PARTS[i % 4 :] * (1 + i % 3)) + f" {i}", "label": i % 2} for i in range(24)
-]
-SPLITS = {"search": 12, "select": 4, "test": 6}
-
-
-@pytest.fixture(scope="module", params=ARCHITECTURES)
-def lm(request):
-    return LanguageModel(*tiny_model(request.param))
-
-
-def choice_task(template, answers=("bad", "good")):
-    return Task.from_rows(
-        ROWS, template=template, label="label", answers=dict(enumerate(answers)), splits=SPLITS
-    )
-
-
-def text_task(template):
-    data = [{**row, "label": ["good", "bad movie", "Paris"][i % 3]} for i, row in enumerate(ROWS)]
-    return Task.from_rows(
-        data,
-        template=template,
-        label="label",
-        splits=SPLITS,
-        aliases={"good": ["great", "the capital"]},
-    )
 
 
 def prompts_for(lm, length):
@@ -76,20 +52,20 @@ def plain(lm, template, example, choices, prompt):
         slots = list(prompt.vectors.split(lengths))
     elif isinstance(prompt, HardPrompt):
         slots = [
-            lm.embed(torch.tensor(part))
+            lm.passes.embed(torch.tensor(part))
             for part in np.split(np.array(prompt.ids), np.cumsum(lengths)[:-1])
         ]
     else:
         slots = [
-            lm.embed(torch.tensor(lm.encode(t), dtype=torch.long))
+            lm.passes.embed(torch.tensor(lm.encode(t), dtype=torch.long))
             for t in template.slot_texts(prompt.texts)
         ]
     found = []
     for answer in layout.answers:
-        parts = [lm.embed(torch.tensor(layout.segments[0], dtype=torch.long))]
+        parts = [lm.passes.embed(torch.tensor(layout.segments[0], dtype=torch.long))]
         for slot, segment in zip(slots, layout.segments[1:], strict=True):
-            parts += [slot, lm.embed(torch.tensor(segment, dtype=torch.long))]
-        parts.append(lm.embed(torch.tensor(answer)))
+            parts += [slot, lm.passes.embed(torch.tensor(segment, dtype=torch.long))]
+        parts.append(lm.passes.embed(torch.tensor(answer)))
         row = torch.cat(parts)
         with torch.inference_mode():
             logits = (
@@ -111,7 +87,7 @@ def plain(lm, template, example, choices, prompt):
 @pytest.mark.parametrize("template", TEMPLATES)
 @pytest.mark.parametrize("answers", [("bad", "good"), ("bad", "very good indeed")])
 def test_choices_equal_the_plain_forward(lm, template, answers):
-    task = choice_task(template, answers)
+    task = tiny_task(template, answers)
     bound = task.template.bind(3)
     engine = Engine(lm, bound, task.splits["search"], task.choices)
     prompts = prompts_for(lm, bound.length)
@@ -130,7 +106,7 @@ def test_choices_equal_the_plain_forward(lm, template, answers):
 
 @pytest.mark.parametrize("template", TEMPLATES)
 def test_text_answers_equal_the_plain_forward_and_aliases_count_in_the_metric_only(lm, template):
-    task = text_task(template)
+    task = tiny_task(template, None, aliases={"good": ["great", "the capital"]})
     bound = task.template.bind(3)
     engine = Engine(lm, bound, task.splits["search"], None)
     prompts = prompts_for(lm, bound.length)
@@ -143,7 +119,7 @@ def test_text_answers_equal_the_plain_forward_and_aliases_count_in_the_metric_on
 
 
 def test_a_loss_does_not_depend_on_batch_order_or_padding(lm, monkeypatch):
-    task = choice_task(TEMPLATES[0])
+    task = tiny_task(TEMPLATES[0])
     bound = task.template.bind(3)
     engine = Engine(lm, bound, task.splits["search"], task.choices)
     prompts = prompts_for(lm, 3)
@@ -156,7 +132,7 @@ def test_a_loss_does_not_depend_on_batch_order_or_padding(lm, monkeypatch):
 
 
 def test_a_soft_prompt_of_token_vectors_scores_like_the_tokens(lm):
-    task = choice_task(TEMPLATES[2])
+    task = tiny_task(TEMPLATES[2])
     bound = task.template.bind(3)
     engine = Engine(lm, bound, task.splits["search"], task.choices)
     ids = np.random.default_rng(2).choice(lm.words, size=bound.length)
@@ -166,7 +142,7 @@ def test_a_soft_prompt_of_token_vectors_scores_like_the_tokens(lm):
 
 
 def test_the_training_loss_is_the_scored_loss_and_its_gradient_is_right(lm):
-    task = text_task(TEMPLATES[2])
+    task = tiny_task(TEMPLATES[2], None, aliases={"good": ["great", "the capital"]})
     bound = task.template.bind(2)
     engine = Engine(lm, bound, task.splits["search"], None)
     ids, examples = (
@@ -192,7 +168,7 @@ def test_the_training_loss_is_the_scored_loss_and_its_gradient_is_right(lm):
 
 def test_the_price_is_the_tokens_from_the_first_slot_to_the_end_of_each_answer():
     lm = LanguageModel(*tiny_model("llama"))
-    task = choice_task("{text} {prompt:2} It was {answer}")
+    task = tiny_task("{text} {prompt:2} It was {answer}")
     engine = Engine(lm, task.template.bind(2), task.splits["search"], task.choices)
     example = task.splits["search"].examples[5]
     assert engine.lead(np.array([5]))[0] == len(lm.encode(example.fields["text"]))
@@ -253,14 +229,14 @@ def test_text_that_does_not_join_is_a_failure_not_a_score(lm, glued):
 
 
 def test_answers_that_are_the_same_to_the_tokenizer_are_refused(lm):
-    task = choice_task(TEMPLATES[0], ("bad", "good"))
+    task = tiny_task(TEMPLATES[0], ("bad", "good"))
     with pytest.raises(TemplateError, match="to the same tokens"):
         Engine(lm, task.template.bind(2), task.splits["search"], (" good", " good"))
 
 
 def test_an_answer_that_begins_with_another_is_refused(lm):
     """Its probability is that of the other one times that of the rest: it could never be chosen."""
-    task = choice_task(TEMPLATES[0], ("good", "good movie"))
+    task = tiny_task(TEMPLATES[0], ("good", "good movie"))
     with pytest.raises(
         TemplateError, match="' good' is the beginning of ' good movie', which can then never be"
     ):
@@ -281,9 +257,9 @@ def test_an_alias_without_tokens_is_refused(lm):
 
 
 def test_scores_after_memory_ran_out_have_another_name(lm, monkeypatch):
-    task = choice_task(TEMPLATES[0])
+    task = tiny_task(TEMPLATES[0])
     engine = Engine(lm, task.template.bind(2), task.splits["search"], task.choices)
-    before, forward = engine.signature, engine._rows._forward
+    before, forward = engine.signature, engine.rows.forward
     calls = []
 
     def full(wave, groups, *others):
@@ -292,7 +268,7 @@ def test_scores_after_memory_ran_out_have_another_name(lm, monkeypatch):
             raise RuntimeError("out of memory")
         return forward(wave, groups, *others)
 
-    engine._rows._forward = full
+    engine.rows.forward = full
     engine.score([HardPrompt(lm.words[:2])], np.arange(12))
     assert engine.signature != before and len(calls) > 2
 
@@ -329,7 +305,7 @@ def test_a_text_that_cannot_go_into_the_template_does_not_fit_and_fails_alone(lm
 
 
 def test_a_loss_that_is_not_finite_is_a_failure_with_prompt_and_example(lm):
-    task = choice_task(TEMPLATES[0])
+    task = tiny_task(TEMPLATES[0])
     engine = Engine(lm, task.template.bind(2), task.splits["search"], task.choices)
     bad = SoftPrompt(torch.full((2, lm.vocabulary.shape[1]), float("nan")))
     good = SoftPrompt(lm.vocabulary[:2])

@@ -3,6 +3,8 @@
 Against a plain forward with hooks, one row at a time (law 3).
 """
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
@@ -10,28 +12,20 @@ from transformers import AutoModelForCausalLM, GPTNeoXConfig, Olmo2Config
 
 from promptsearch.errors import ModelError, PromptError
 from promptsearch.models import LanguageModel
-from promptsearch.prompts.prompt import (
-    GatedPrompt,
-    HardPrompt,
-    PrefixPrompt,
-    SoftPrompt,
-    TextPrompt,
-)
+from promptsearch.prompts.gated import GatedPrompt
+from promptsearch.prompts.hard import HardPrompt
+from promptsearch.prompts.prefix import PrefixPrompt
+from promptsearch.prompts.soft import SoftPrompt
+from promptsearch.prompts.text import TextPrompt
 from promptsearch.scoring import Engine
 from promptsearch.scoring import sharing as plan
-from promptsearch.scoring.layout import lay_out
-from promptsearch.tasks.task import Task
-from promptsearch.testing.tiny import tiny_model
+from promptsearch.testing.tiny import ARCHITECTURES, tiny_model
+from promptsearch.testing.tiny_task import tiny_engine, tiny_task
 
-ARCHITECTURES = ("llama", "gpt2", "gemma3", "qwen3")
 LAYERS, LENGTH = 3, 4
 FRONT, BEHIND = "{prompt} {text} It was {answer}", "{text} {prompt} It was {answer}"
 TWO = ("bad movie", "good movie")  # of two tokens each
-PARTS = ["good film", "the story", "I hate", "capital"]
-ROWS = [
-    {"text": " ".join(PARTS[i % 4 :] * (1 + i % 3)) + f" {i}", "label": i % 2} for i in range(24)
-]
-SPLITS = {"search": 12, "select": 4, "test": 6}
+make_engine = partial(tiny_engine, answers=TWO, length=LENGTH, kind="gated")
 EVERYTHING = np.arange(12)
 
 
@@ -43,22 +37,6 @@ def lm(request):
 @pytest.fixture(scope="module")
 def llama():
     return LanguageModel(*tiny_model("llama", layers=LAYERS))
-
-
-def make_task(template=FRONT, answers=TWO, rows=ROWS):
-    choices = None if answers is None else dict(enumerate(answers))
-    if choices is None:
-        rows = [
-            {**row, "label": ["good", "bad movie", "Paris"][i % 3]} for i, row in enumerate(rows)
-        ]
-    return Task.from_rows(rows, template=template, label="label", answers=choices, splits=SPLITS)
-
-
-def make_engine(lm, template=FRONT, answers=TWO, length=LENGTH, **given):
-    task = make_task(template, answers)
-    return Engine(
-        lm, task.template.bind(length).taking("gated"), task.splits["search"], task.choices, **given
-    )
 
 
 def make_prompts(lm, layers=2, form="head", count=3, length=LENGTH, seed=0):
@@ -74,12 +52,12 @@ def make_prompts(lm, layers=2, form="head", count=3, length=LENGTH, seed=0):
     ]
 
 
-def plain(engine, example, prompt, attending_to):
+def plain(lm, engine, example, prompt, attending_to):
     """Summed log-probability of each answer, and the tokens of the longest.
 
     By the model's own forward, one row at a time.
     """
-    lm, layout = engine._lm, lay_out(engine._template, engine._lm, example, engine._choices)
+    layout = engine.layout(example.id)
     found = []
     for answer in layout.answers:
         with torch.inference_mode(), attending_to(lm, prompt):
@@ -97,13 +75,13 @@ def plain(engine, example, prompt, attending_to):
 @pytest.mark.parametrize("layers", [1, 2, LAYERS])
 def test_losses_are_those_of_a_plain_forward_head_by_head(lm, layers, form, attending_to):
     for template, answers in ((FRONT, ("bad", "good")), (BEHIND, ("bad", "very good indeed"))):
-        engine = make_engine(lm, template, answers)
+        engine = make_engine(lm, template, answers=answers)
         prompts = make_prompts(lm, layers, form, count=2)
         scores = engine.score(prompts, EVERYTHING)
         assert not scores.failures
         for p, prompt in enumerate(prompts):
             for example in engine.examples(EVERYTHING[::3]):
-                found, tokens = plain(engine, example, prompt, attending_to)
+                found, tokens = plain(lm, engine, example, prompt, attending_to)
                 expected = torch.tensor(found).log_softmax(-1)
                 assert (
                     np.abs(scores.choices[p, example.id] - expected.numpy()).max() < 1e-5 * tokens
@@ -116,19 +94,19 @@ def test_text_answers_too(lm, attending_to):
     (prompt,) = make_prompts(lm, count=1)
     losses = engine.score([prompt], EVERYTHING).losses[0]
     for example in engine.examples(EVERYTHING):
-        found, tokens = plain(engine, example, prompt, attending_to)
+        found, tokens = plain(lm, engine, example, prompt, attending_to)
         assert abs(losses[example.id] + found[0]) < 1e-5 * tokens
 
 
 @pytest.mark.parametrize("template", [FRONT, BEHIND])
 def test_with_gates_of_zero_it_is_the_empty_prompt_to_the_last_digit(lm, template, monkeypatch):
     monkeypatch.setitem(plan.PASS_TOKENS, "cpu", 1)  # the same rows in the same passes
-    task = make_task(template)
+    task = tiny_task(template, TWO)
     empty = Engine(lm, task.template.bind(LENGTH), task.splits["search"], task.choices)
-    empty._rows.plan.choose = lambda slots, examples: "nothing"
+    empty.rows.plan.choose = lambda slots, examples: "nothing"
     (prompt,) = make_prompts(lm, count=1)
     found = make_engine(lm, template).score(
-        [GatedPrompt(prompt.rows, torch.zeros_like(prompt.gates))], EVERYTHING
+        [GatedPrompt(prompt.vectors, torch.zeros_like(prompt.gates))], EVERYTHING
     )
     assert np.array_equal(found.losses, empty.score([TextPrompt("")], EVERYTHING).losses)
 
@@ -191,7 +169,10 @@ def test_the_training_loss_is_the_scored_loss_and_its_gradient_is_right(lm, form
 
 def test_at_gates_of_zero_only_the_gates_have_a_gradient(llama):
     (prompt,) = make_prompts(llama, count=1)
-    numbers = prompt.rows.clone().requires_grad_(), torch.zeros_like(prompt.gates).requires_grad_()
+    numbers = (
+        prompt.vectors.clone().requires_grad_(),
+        torch.zeros_like(prompt.gates).requires_grad_(),
+    )
     make_engine(llama).loss(numbers, EVERYTHING).backward()
     assert not numbers[0].grad.any() and (numbers[1].grad != 0).all()
 
@@ -223,7 +204,7 @@ def test_the_price_is_the_prompt_and_the_whole_row_wherever_the_slots_were(lm):
 
 def test_layers_below_the_adapted_ones_are_computed_once_for_all_prompts_and_kept(llama):
     engine, prompts = make_engine(llama, keep=True), make_prompts(llama, 1)
-    rows = int(engine._rows.held.sum())
+    rows = int(engine.rows.memory.held.sum())
     assert engine.score(prompts, EVERYTHING).computed == pytest.approx(
         rows * (2 / 3 + 3 / 3), abs=1
     )
@@ -234,7 +215,7 @@ def test_layers_below_the_adapted_ones_are_computed_once_for_all_prompts_and_kep
         pytest.approx(rows * 5 / 3, abs=1)
     ] * 2
     entered = []
-    with llama.layers.attentions[0].register_forward_hook(
+    with llama.passes.layers.attentions[0].register_forward_hook(
         lambda module, inputs, output: entered.append(1)
     ):
         engine.loss(tuple(prompts[0].tensors.values()), EVERYTHING)
@@ -258,7 +239,7 @@ def test_the_plan_knows_what_is_computed(llama):
 
 
 def test_memory_for_half_of_the_examples_keeps_what_fits(llama):
-    held = make_engine(llama)._rows.held
+    held = make_engine(llama).rows.memory.held
     room = int(held[:6].sum())
     engine, prompts = make_engine(llama, memory=room * 32 * 4, keep=True), make_prompts(llama)
     first, again = (engine.score(prompts, EVERYTHING) for _ in range(2))
@@ -278,14 +259,14 @@ def test_out_of_memory_halves_the_passes_and_goes_on(llama, monkeypatch):
     prompts = make_prompts(llama)
     expected = make_engine(llama).score(prompts, EVERYTHING).losses
     for name in ("above", "entering"):
-        real = getattr(llama, name)
+        real = getattr(llama.passes, name)
 
         def small(layer, states, forest, real=real):
             if len(states) > 60:
                 raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
             return real(layer, states, forest)
 
-        monkeypatch.setattr(llama, name, small)
+        monkeypatch.setattr(llama.passes, name, small)
     assert np.abs(make_engine(llama).score(prompts, EVERYTHING).losses - expected).max() < 1e-5 * 2
 
 
@@ -307,7 +288,7 @@ def test_each_kind_of_prompt_under_its_own_template_only(llama):
             match=f"under this template gated prompts are scored, got a {type(other).__name__}",
         ):
             engine.score([prompt, other], EVERYTHING)
-    task = make_task()
+    task = tiny_task()
     for kind in ("slots", "prefix"):
         other = Engine(
             llama, task.template.bind(LENGTH).taking(kind), task.splits["search"], task.choices
@@ -335,7 +316,7 @@ def test_it_takes_none_of_the_models_positions(llama):
 
 def test_not_finite_prompts_are_failures(llama):
     (good,) = make_prompts(llama, count=1)
-    bad = GatedPrompt(good.rows * float("nan"), good.gates)
+    bad = GatedPrompt(good.vectors * float("nan"), good.gates)
     scores = make_engine(llama).score([bad, good], EVERYTHING)
     assert list(scores.failures) == [0] and np.isfinite(scores.losses[1]).all()
 

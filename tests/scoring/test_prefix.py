@@ -3,6 +3,8 @@
 Against the model's own forward with the same keys and values in its cache (law 3).
 """
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
@@ -10,51 +12,23 @@ from transformers import DynamicCache
 
 from promptsearch.errors import ModelError, PromptError, TemplateError
 from promptsearch.models import LanguageModel
-from promptsearch.prompts.prompt import HardPrompt, PrefixPrompt, SoftPrompt, TextPrompt
+from promptsearch.prompts.hard import HardPrompt
+from promptsearch.prompts.prefix import PrefixPrompt
+from promptsearch.prompts.soft import SoftPrompt
 from promptsearch.prompts.space import PromptSpace
+from promptsearch.prompts.text import TextPrompt
 from promptsearch.scoring import Engine
 from promptsearch.scoring import sharing as plan
-from promptsearch.scoring.layout import check_joints, lay_out
+from promptsearch.scoring.joints import check_joints
+from promptsearch.scoring.layout import lay_out
 from promptsearch.tasks.task import Task
 from promptsearch.testing.tiny import tiny_model
+from promptsearch.testing.tiny_task import ROWS, SPLITS, tiny_engine
 
-ARCHITECTURES = ("llama", "gpt2", "gemma3", "qwen3")
 FRONT, BEHIND = "{prompt} {text} It was {answer}", "{text} {prompt} It was {answer}"
-PARTS = ["good film", "the story", "I hate", "capital"]
-ROWS = [
-    {"text": " ".join(PARTS[i % 4 :] * (1 + i % 3)) + f" {i}", "label": i % 2} for i in range(24)
-]
-SPLITS = {"search": 12, "select": 4, "test": 6}
 EVERYTHING = np.arange(12)
+make_engine = partial(tiny_engine, answers=("bad", "very good indeed"), kind="prefix")
 LENGTH = 3
-
-
-@pytest.fixture(scope="module", params=ARCHITECTURES)
-def lm(request):
-    return LanguageModel(*tiny_model(request.param))
-
-
-@pytest.fixture(scope="module")
-def llama():
-    return LanguageModel(*tiny_model("llama"))
-
-
-def make_engine(
-    lm, template=FRONT, answers=("bad", "very good indeed"), length=LENGTH, rows=ROWS, **given
-):
-    choices = None if answers is None else dict(enumerate(answers))
-    if choices is None:
-        rows = [
-            {**row, "label": ["good", "bad movie", "Paris"][i % 3]} for i, row in enumerate(rows)
-        ]
-    task = Task.from_rows(rows, template=template, label="label", answers=choices, splits=SPLITS)
-    return Engine(
-        lm,
-        task.template.bind(length).taking("prefix"),
-        task.splits["search"],
-        task.choices,
-        **given,
-    )
 
 
 def make_prefixes(lm, length=LENGTH, count=3):
@@ -68,17 +42,17 @@ def make_prefixes(lm, length=LENGTH, count=3):
 
 def cache(lm, prefix):
     return DynamicCache(
-        [(keys[None], values[None]) for keys, values in prefix.rows.permute(1, 2, 3, 0, 4)],
+        [(keys[None], values[None]) for keys, values in prefix.keys_values.permute(1, 2, 3, 0, 4)],
         config=lm.model.config,
     )
 
 
-def plain(engine, example, prefix):
+def plain(lm, engine, example, prefix):
     """Summed log-probability of each answer.
 
     The whole text below the model's own cache, one row at a time.
     """
-    lm, layout = engine._lm, lay_out(engine._template, engine._lm, example, engine._choices)
+    layout = engine.layout(example.id)
     found = []
     for answer in layout.answers:
         ids = torch.tensor([[*layout.segments[1], *answer]])
@@ -94,13 +68,13 @@ def plain(engine, example, prefix):
     ("template", "answers"), [(FRONT, ("bad", "good")), (BEHIND, ("bad", "very good indeed"))]
 )
 def test_losses_are_those_of_the_models_own_cache(lm, template, answers, length):
-    engine = make_engine(lm, template, answers, length)
+    engine = make_engine(lm, template, answers=answers, length=length)
     prefixes = make_prefixes(lm, length)
     scores = engine.score(prefixes, EVERYTHING)
     assert not scores.failures
     for p, prefix in enumerate(prefixes):
         for example in engine.examples(EVERYTHING):
-            found, tokens = plain(engine, example, prefix)
+            found, tokens = plain(lm, engine, example, prefix)
             expected = torch.tensor(found).log_softmax(-1)
             assert (
                 abs(scores.losses[p, example.id] + float(expected[example.choice])) < 1e-5 * tokens
@@ -114,7 +88,7 @@ def test_text_answers_too(lm):
     losses = engine.score(prefixes, EVERYTHING).losses
     for p, prefix in enumerate(prefixes):
         for example in engine.examples(EVERYTHING):
-            found, tokens = plain(engine, example, prefix)
+            found, tokens = plain(lm, engine, example, prefix)
             assert abs(losses[p, example.id] + found[0]) < 1e-5 * tokens
 
 
@@ -161,7 +135,7 @@ def test_a_loss_does_not_depend_on_batch_order_or_padding(lm, monkeypatch):
 
 def test_the_training_loss_is_the_scored_loss_and_its_gradient_is_right(lm):
     engine, examples = make_engine(lm, answers=None), np.array([3, 0, 5])
-    rows = make_prefixes(lm)[0].rows.clone().requires_grad_()
+    rows = make_prefixes(lm)[0].keys_values.clone().requires_grad_()
     loss = engine.loss(rows, examples)
     assert loss.item() == pytest.approx(
         engine.score([PrefixPrompt(rows)], examples).losses.mean(), abs=1e-5
@@ -189,7 +163,7 @@ def test_the_training_loss_is_the_scored_loss_and_its_gradient_is_right(lm):
 
 def test_gradients_do_not_depend_on_how_the_rows_are_packed(llama, monkeypatch):
     def gradient():
-        rows = make_prefixes(llama)[0].rows.clone().requires_grad_()
+        rows = make_prefixes(llama)[0].keys_values.clone().requires_grad_()
         make_engine(llama).loss(rows, EVERYTHING).backward()
         return rows.grad
 

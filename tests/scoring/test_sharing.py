@@ -13,15 +13,17 @@ from hypothesis import strategies as st
 
 from promptsearch.errors import ModelError
 from promptsearch.models import LanguageModel
-from promptsearch.prompts.prompt import HardPrompt, SoftPrompt, TextPrompt
+from promptsearch.prompts.hard import HardPrompt
+from promptsearch.prompts.soft import SoftPrompt
+from promptsearch.prompts.text import TextPrompt
 from promptsearch.scoring import Engine
 from promptsearch.scoring import sharing as plan
 from promptsearch.scoring.layout import lay_out, slots_of
 from promptsearch.scoring.tree import grow
 from promptsearch.tasks.task import Task
 from promptsearch.testing.tiny import tiny_model
+from promptsearch.testing.tiny_task import ROWS, SPLITS, tiny_engine, tiny_task
 
-ARCHITECTURES = ("llama", "gpt2", "gemma3", "qwen3")
 FRONT, BEHIND, AROUND = (
     "{prompt} {text} It was {answer}",
     "{text} {prompt} {answer}",
@@ -32,40 +34,7 @@ WAYS = {
     BEHIND: ("nothing", "input"),
     AROUND: ("nothing", "prompt", "input"),
 }
-PARTS = ["good film", "the story", "I hate", "capital"]
-ROWS = [
-    {"text": " ".join(PARTS[i % 4 :] * (1 + i % 3)) + f" {i}", "label": i % 2} for i in range(24)
-]
-SPLITS = {"search": 12, "select": 4, "test": 6}
 EVERYTHING = np.arange(12)
-
-
-@pytest.fixture(scope="module", params=ARCHITECTURES)
-def lm(request):
-    return LanguageModel(*tiny_model(request.param))
-
-
-@pytest.fixture(scope="module")
-def llama():
-    return LanguageModel(*tiny_model("llama"))
-
-
-def make_task(template, answers=("bad", "good")):
-    choices = None if answers is None else dict(enumerate(answers))
-    data = (
-        ROWS
-        if choices
-        else [{**row, "label": ["good", "bad movie", "Paris"][i % 3]} for i, row in enumerate(ROWS)]
-    )
-    aliases = None if choices else {"good": ["great", "good movie", "the capital"]}
-    return Task.from_rows(
-        data, template=template, label="label", answers=choices, splits=SPLITS, aliases=aliases
-    )
-
-
-def make_engine(lm, template, answers=("bad", "good"), length=3, **given):
-    task = make_task(template, answers)
-    return Engine(lm, task.template.bind(length), task.splits["search"], task.choices, **given)
 
 
 def make_prompts(lm, length, count=4):
@@ -88,7 +57,7 @@ def make_prompts(lm, length, count=4):
 
 def shared_as(engine, way):
     """The engine, told what to share."""
-    engine._rows.plan.choose = lambda slots, examples: way
+    engine.rows.plan.choose = lambda slots, examples: way
     return engine
 
 
@@ -97,23 +66,23 @@ def shared_as(engine, way):
     "answers", [("bad", "good"), ("bad", "very good indeed", "very bad"), None]
 )
 def test_all_plans_give_the_losses_of_one_row_at_a_time(lm, template, answers, monkeypatch):
-    assert lm.trees, "the tiny models can all share"
+    assert lm.passes.trees, "the tiny models can all share"
+    aliases = None if answers else {"good": ["great", "good movie", "the capital"]}
+    task = tiny_task(template, answers, aliases=aliases)
     prompts = make_prompts(lm, 3 if template != AROUND else 5)
     monkeypatch.setitem(
         plan.PASS_TOKENS, "cpu", 1
     )  # each tree goes alone, so that nothing is padded
-    alone = shared_as(make_engine(lm, template, answers), "nothing")
+    alone = shared_as(tiny_engine(lm, task), "nothing")
+    ids = EVERYTHING[:6]  # texts of every beginning and every length
     expected = [
-        np.concatenate([alone.score([p], np.array([e])).losses for e in EVERYTHING], 1)[0]
-        for p in prompts
+        np.concatenate([alone.score([p], np.array([e])).losses for e in ids], 1)[0] for p in prompts
     ]
     for limit in (40, 512):
         monkeypatch.setitem(plan.PASS_TOKENS, "cpu", limit)
         for way in WAYS[template]:
             for keep in (False, True):
-                scores = shared_as(make_engine(lm, template, answers, keep=keep), way).score(
-                    prompts, EVERYTHING
-                )
+                scores = shared_as(tiny_engine(lm, task, keep=keep), way).score(prompts, ids)
                 assert not scores.failures
                 assert np.abs(scores.losses - expected).max() < 1e-5 * 3, (way, limit, keep)
 
@@ -124,9 +93,9 @@ def test_padding_on_the_left_changes_nothing(lm, template):
 
     The positions belong to that.
     """
-    engine = make_engine(lm, template)
+    engine = tiny_engine(lm, template)
     prompt = make_prompts(lm, 3)[0]
-    task = make_task(template)
+    task = tiny_task(template)
     bound = task.template.bind(3)
     layouts = [lay_out(bound, lm, e, task.choices) for e in task.splits["search"].examples]
     rows = [layout.join(slots_of(bound, lm, prompt)) for layout in layouts]
@@ -145,17 +114,17 @@ def test_a_model_that_cannot_share_is_scored_row_by_row_and_that_is_said_once(ca
     model, tokenizer = tiny_model("llama")
     known = LanguageModel(model, tokenizer)
     prompts = make_prompts(known, 3)
-    expected = make_engine(known, BEHIND, ("bad", "very good")).score(prompts, EVERYTHING)
+    expected = tiny_engine(known, BEHIND, ("bad", "very good")).score(prompts, EVERYTHING)
     model.config.layer_types = ["chunked_attention", "full_attention"]
     stranger = LanguageModel(model, tokenizer)
     with caplog.at_level(logging.WARNING):
         found = [
-            make_engine(stranger, BEHIND, ("bad", "very good"), keep=True).score(
+            tiny_engine(stranger, BEHIND, ("bad", "very good"), keep=True).score(
                 prompts, EVERYTHING
             )
             for _ in range(2)
         ]
-    assert not stranger.trees
+    assert not stranger.passes.trees
     assert [r.message for r in caplog.records if "rows cannot share" in r.message].__len__() == 1
     assert (
         np.abs(found[0].losses - expected.losses).max() < 1e-5
@@ -167,26 +136,26 @@ def test_windows_that_cannot_be_read_are_found_out():
     """A model that limits its attention by a mask alone, and tells the attention nothing of it."""
     model, tokenizer = tiny_model("llama")
     model.config.sliding_window = 4
-    assert not LanguageModel(model, tokenizer).trees
+    assert not LanguageModel(model, tokenizer).passes.trees
 
 
 def test_inputs_before_the_prompt_are_computed_once_and_kept(llama):
-    engine = make_engine(llama, BEHIND, keep=True)
+    engine = tiny_engine(llama, BEHIND, keep=True)
     rng = np.random.default_rng(1)
     prompts = [HardPrompt(ids) for ids in rng.permutation(llama.words)[: 3 * 4].reshape(4, 3)]
     lead = int(engine.lead(EVERYTHING).sum())
     assert engine.score(prompts[:2], EVERYTHING).computed == lead + 2 * 12 * 3
     assert engine.score(prompts[2:], EVERYTHING).computed == 2 * 12 * 3
-    forgetful = make_engine(llama, BEHIND)
+    forgetful = tiny_engine(llama, BEHIND)
     assert [forgetful.score(prompts, EVERYTHING).computed for _ in range(2)] == [
         lead + 4 * 12 * 3
     ] * 2
 
 
 def test_memory_for_half_of_the_inputs_keeps_what_fits_beside_the_others(llama):
-    lead = make_engine(llama, BEHIND).lead(EVERYTHING)
-    each = llama.values * 4
-    engine = make_engine(llama, BEHIND, memory=int(lead[:6].sum()) * each, keep=True)
+    lead = tiny_engine(llama, BEHIND).lead(EVERYTHING)
+    each = llama.passes.values * 4
+    engine = tiny_engine(llama, BEHIND, memory=int(lead[:6].sum()) * each, keep=True)
     prompts = make_prompts(llama, 3)[3:6]
     first, again = (engine.score(prompts, EVERYTHING) for _ in range(2))
     room = int(lead[:6].sum())
@@ -198,7 +167,7 @@ def test_memory_for_half_of_the_inputs_keeps_what_fits_beside_the_others(llama):
     assert first.computed - again.computed == fit[-1] > 0
     assert np.array_equal(first.losses, again.losses), "what is kept changes no digit"
     assert np.array_equal(
-        make_engine(llama, BEHIND, memory=int(lead[:6].sum()) * each, keep=True)
+        tiny_engine(llama, BEHIND, memory=int(lead[:6].sum()) * each, keep=True)
         .score(prompts, EVERYTHING)
         .losses,
         first.losses,
@@ -213,11 +182,11 @@ def test_memory_smaller_than_one_example_needs_is_refused(llama):
             "Expected at least"
         ),
     ):
-        make_engine(llama, BEHIND, memory=100)
+        tiny_engine(llama, BEHIND, memory=100)
 
 
 def test_an_exhaustive_walk_behind_the_input_costs_about_a_token_a_leaf(llama):
-    engine = make_engine(llama, BEHIND, length=2, keep=True)
+    engine = tiny_engine(llama, BEHIND, length=2, keep=True)
     pool = llama.words[:16]
     prompts = [HardPrompt([a, b]) for a in pool for b in pool]
     computed = engine.score(prompts, EVERYTHING).computed
@@ -226,7 +195,7 @@ def test_an_exhaustive_walk_behind_the_input_costs_about_a_token_a_leaf(llama):
 
 
 def test_long_prompts_in_front_are_computed_once(llama):
-    engine = make_engine(llama, FRONT)
+    engine = tiny_engine(llama, FRONT)
     prompts = [
         TextPrompt(f"{word} movie is good and the story is funny. " * 6) for word in ("This", "The")
     ]
@@ -237,7 +206,7 @@ def test_long_prompts_in_front_are_computed_once(llama):
 
 def test_choices_of_several_tokens_share_their_context(llama):
     answers = ("very bad", "very good indeed")
-    engine = shared_as(make_engine(llama, FRONT, answers), "nothing")
+    engine = shared_as(tiny_engine(llama, FRONT, answers), "nothing")
     prompts = make_prompts(llama, 3)[:1]
     a, b = (llama.encode(f" {answer}") for answer in answers)
     beside = len(
@@ -249,7 +218,7 @@ def test_choices_of_several_tokens_share_their_context(llama):
 
 def test_out_of_memory_halves_the_passes_and_goes_on(llama, monkeypatch, caplog):
     prompts = make_prompts(llama, 3)
-    expected = make_engine(llama, FRONT).score(prompts, EVERYTHING)
+    expected = tiny_engine(llama, FRONT).score(prompts, EVERYTHING)
     real, sizes = llama.hidden, []
 
     def small(embedded, forest):
@@ -258,22 +227,22 @@ def test_out_of_memory_halves_the_passes_and_goes_on(llama, monkeypatch, caplog)
         sizes.append(len(embedded))
         return real(embedded, forest)
 
-    monkeypatch.setattr(llama, "hidden", small)
+    monkeypatch.setattr(llama.passes, "hidden", small)
     with caplog.at_level(logging.WARNING):
-        found = make_engine(llama, FRONT).score(prompts, EVERYTHING)
+        found = tiny_engine(llama, FRONT).score(prompts, EVERYTHING)
     assert np.abs(found.losses - expected.losses).max() < 1e-5 and max(sizes) <= 60
     assert "out of memory: from now on passes of" in caplog.text
     monkeypatch.setattr(
-        llama,
+        llama.passes,
         "hidden",
         lambda embedded, forest: (_ for _ in ()).throw(torch.OutOfMemoryError("out of memory")),
     )
     with pytest.raises(ModelError, match="does not hold one row of"):
-        make_engine(llama, FRONT).score(prompts, EVERYTHING)
+        tiny_engine(llama, FRONT).score(prompts, EVERYTHING)
 
 
 def test_an_example_asked_for_twice_is_scored_twice_and_computed_once(llama):
-    engine = make_engine(llama, FRONT)
+    engine = tiny_engine(llama, FRONT)
     prompts = make_prompts(llama, 3)[:2]
     once, twice = (engine.score(prompts, np.array(ids)) for ids in ([3, 5], [5, 3, 5]))
     assert (
@@ -309,9 +278,9 @@ def test_a_row_that_would_lie_in_the_prompts_trunk_altogether_is_not_scored_so(l
     split = next(
         split for split in task.splits.values() if "" in [e.fields["text"] for e in split.examples]
     )
-    engine = Engine(llama, task.template.bind(3), split, task.choices)
+    engine, other = (Engine(llama, task.template.bind(3), split, task.choices) for _ in range(2))
     prompts, ids = make_prompts(llama, 3), np.arange(len(split))
-    assert engine._rows.plan.predict("prompt", engine._slots(prompts)[0], ids).cost == np.inf
+    assert shared_as(other, "prompt").predict(prompts, ids).cost == np.inf
     alone = np.array(
         [[engine.score([p], np.array([e])).losses[0, 0] for e in ids] for p in prompts]
     )
@@ -337,17 +306,15 @@ def test_prediction_counts_a_slot_behind_the_input_once_for_each_example(llama, 
         TextPrompt((f"The movie {i}, is it", "good or bad or just the capital " * 3))
         for i in range(3)
     ]
-    said = engine._rows.plan.predict(way, engine._slots(prompts)[0], EVERYTHING)
-    assert said.tokens == pytest.approx(
-        shared_as(engine, way).score(prompts, EVERYTHING).computed, rel=0.05
-    )
+    said = shared_as(engine, way).predict(prompts, EVERYTHING)
+    assert said.tokens == pytest.approx(engine.score(prompts, EVERYTHING).computed, rel=0.05)
 
 
 def test_a_pass_holds_so_many_copies_of_long_trunks_and_no_more(llama, monkeypatch):
     monkeypatch.setitem(plan.PASS_TOKENS, "cpu", 8)
-    engine = make_engine(llama, BEHIND)
+    engine = tiny_engine(llama, BEHIND)
     prompts, widths = make_prompts(llama, 3), []
-    forward = engine._rows._forward
+    forward = engine.rows.forward
 
     def watched(wave, groups, *others):
         if wave.trunks:
@@ -356,8 +323,8 @@ def test_a_pass_holds_so_many_copies_of_long_trunks_and_no_more(llama, monkeypat
             )
         return forward(wave, groups, *others)
 
-    engine._rows._forward = watched
-    expected = make_engine(llama, BEHIND).score(prompts, EVERYTHING).losses
+    engine.rows.forward = watched
+    expected = tiny_engine(llama, BEHIND).score(prompts, EVERYTHING).losses
     assert np.allclose(
         shared_as(engine, "input").score(prompts, EVERYTHING).losses, expected, atol=1e-5
     )

@@ -11,37 +11,30 @@ import torch
 
 from promptsearch.errors import BudgetExhausted, StrategyError
 from promptsearch.models import LanguageModel
-from promptsearch.prompts.prompt import HardPrompt
+from promptsearch.prompts.hard import HardPrompt
 from promptsearch.prompts.space import PromptSpace
 from promptsearch.records.ledger import Ledger
 from promptsearch.scoring import Engine
 from promptsearch.scoring.layout import lay_out
 from promptsearch.search.objective import Objective
-from promptsearch.tasks.task import Task
 from promptsearch.testing.planted import PlantedScorer
-from promptsearch.testing.tiny import tiny_model
+from promptsearch.testing.tiny import ARCHITECTURES, tiny_model
+from promptsearch.testing.tiny_task import tiny_task
 
 TEMPLATES = (
     "{prompt:3} {text} It was {answer}",
     "{text} {prompt:3} It was {answer}",
     "{prompt:2} movie {prompt:1} {text} is {answer}",
 )
-PARTS = ["good film", "the story", "I hate", "capital"]
-ROWS = [
-    {"text": " ".join(PARTS[i % 4 :] * (1 + i % 3)) + f" {i}", "label": i % 2} for i in range(24)
-]
 
 
-@pytest.fixture(scope="module", params=("llama", "gpt2", "gemma3", "qwen3"))
+@pytest.fixture(scope="module", params=ARCHITECTURES)
 def made(request):
     return request.param, LanguageModel(*tiny_model(request.param))
 
 
 def real(lm, template, answers=("bad", "good movie"), budget=None, dtype=torch.float32):
-    splits = {"search": 12, "select": 4, "test": 6}
-    task = Task.from_rows(
-        ROWS, template=template, label="label", answers=dict(enumerate(answers)), splits=splits
-    )
+    task = tiny_task(template, answers)
     scorer = Engine(lm.to(dtype), task.template.bind(1), task.splits["search"], task.choices)
     space = PromptSpace(lm.words[::7], 3, lm.decode)
     ids = np.arange(12)

@@ -6,54 +6,25 @@ Against a plain forward of a model that has the weights (law 3).
 from __future__ import annotations
 
 import copy
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
 
 from promptsearch.errors import PromptError, PromptSearchError
-from promptsearch.models import LanguageModel
-from promptsearch.prompts.prompt import HardPrompt, SoftPrompt, TextPrompt, TunedPrompt, Weights
-from promptsearch.scoring import Engine
+from promptsearch.prompts.hard import HardPrompt
+from promptsearch.prompts.soft import SoftPrompt
+from promptsearch.prompts.text import TextPrompt
+from promptsearch.prompts.weights import TunedPrompt, Weights
 from promptsearch.scoring import sharing as plan
-from promptsearch.tasks.task import Task
-from promptsearch.testing.tiny import tiny_model
+from promptsearch.testing.tiny_task import tiny_engine, tiny_task
 
-ARCHITECTURES = ("llama", "gpt2", "gemma3", "qwen3")
 FRONT, BEHIND = "{prompt} {text} It was {answer}", "The movie {text} {prompt} It was {answer}"
 ANCHORS = "{prompt:2} capital {text} movie {prompt:1} It was {answer}"
-PARTS = ["good film", "the story", "I hate", "capital"]
-ROWS = [
-    {"text": " ".join(PARTS[i % 4 :] * (1 + i % 3)) + f" {i}", "label": i % 2} for i in range(24)
-]
 EVERYTHING = np.arange(12)
-
-
-@pytest.fixture(scope="module", params=ARCHITECTURES)
-def lm(request):
-    return LanguageModel(*tiny_model(request.param))
-
-
-@pytest.fixture(scope="module")
-def llama():
-    return LanguageModel(*tiny_model("llama"))
-
-
-def make_task(template=FRONT, answers=("bad", "very good indeed")):
-    choices = None if answers is None else dict(enumerate(answers))
-    rows = (
-        ROWS
-        if choices
-        else [{**row, "label": ["good", "bad movie", "Paris"][i % 3]} for i, row in enumerate(ROWS)]
-    )
-    splits = {"search": 12, "select": 4, "test": 6}
-    return Task.from_rows(rows, template=template, label="label", answers=choices, splits=splits)
-
-
-def make_engine(lm, task, kind="tuned", **given):
-    return Engine(
-        lm, task.template.bind(3).taking(kind), task.splits["search"], task.choices, **given
-    )
+make_task = partial(tiny_task, answers=("bad", "very good indeed"))
+make_engine = partial(tiny_engine, kind="tuned")
 
 
 def tuned(lm, count=3):
@@ -121,7 +92,7 @@ def test_losses_are_those_of_models_that_have_the_weights_and_read_the_vectors(l
                 abs(scores.losses[p, example.id] + float(expected[example.choice])) < 1e-5 * tokens
             )
             assert np.abs(scores.choices[p, example.id] - expected.numpy()).max() < 1e-5 * tokens
-    assert lm._digest() == known
+    assert lm.integrity.digest() == known
     distances = np.abs(scores.losses[:, None] - scores.losses[None]).max(-1) + np.eye(3)
     assert distances.min() > 1e-3, "all of them differ"
 
@@ -140,7 +111,11 @@ def test_text_answers_too(lm):
 @pytest.mark.parametrize("answers", [("bad", "good"), None], ids=["choices", "text"])
 def test_loss_and_gradient_are_those_of_plain_torch(lm, template, answers):
     """Of the vectors and of every weight."""
-    task, (prompt,), examples = make_task(template, answers), tuned(lm, 1), np.array([3, 0, 5])
+    task, (prompt,), examples = (
+        make_task(template, answers=answers),
+        tuned(lm, 1),
+        np.array([3, 0, 5]),
+    )
     engine = make_engine(lm, task)
     ours = {name: tensor.clone().requires_grad_() for name, tensor in prompt.tensors.items()}
     loss = engine.loss(ours, examples)
@@ -171,7 +146,7 @@ def test_loss_and_gradient_are_those_of_plain_torch(lm, template, answers):
 def test_vectors_with_the_weights_as_they_are_score_like_a_soft_prompt(lm, template):
     task = make_task(template)
     vectors = tuned(lm, 1)[0].vectors
-    expected = make_engine(lm, task, "slots").score([SoftPrompt(vectors)], EVERYTHING).losses
+    expected = make_engine(lm, task, kind="slots").score([SoftPrompt(vectors)], EVERYTHING).losses
     prompts = [
         TunedPrompt({"vectors": vectors}),
         TunedPrompt({"vectors": vectors, **lm.weights.tensors}),
@@ -196,7 +171,11 @@ def test_a_loss_does_not_depend_on_what_else_is_scored(lm, monkeypatch):
 @pytest.mark.parametrize("template", [FRONT, BEHIND, ANCHORS])
 def test_the_row_is_that_of_a_soft_prompt_and_is_paid_whole(lm, template):
     task, ids = make_task(template), EVERYTHING
-    engine, slots, (prompt,) = make_engine(lm, task), make_engine(lm, task, "slots"), tuned(lm, 1)
+    engine, slots, (prompt,) = (
+        make_engine(lm, task),
+        make_engine(lm, task, kind="slots"),
+        tuned(lm, 1),
+    )
     assert not engine.lead(ids).any()
     assert (engine.context(ids) == slots.lead(ids) + slots.context(ids)).all()
     assert engine.length(prompt) == 3
@@ -257,9 +236,9 @@ def test_each_kind_of_prompt_under_its_own_template_only(llama):
             engine.loss(numbers, EVERYTHING)
     for kind in ("slots", "weights", "prefix"):
         with pytest.raises(PromptError, match=r"are scored, got a TunedPrompt$"):
-            make_engine(llama, task, kind).score([prompt], EVERYTHING)
+            make_engine(llama, task, kind=kind).score([prompt], EVERYTHING)
         with pytest.raises(PromptError, match=r"are trained, got a dict with vectors$"):
-            make_engine(llama, task, kind).loss(dict(prompt.tensors), EVERYTHING)
+            make_engine(llama, task, kind=kind).loss(dict(prompt.tensors), EVERYTHING)
 
 
 def test_vectors_of_another_shape_and_weights_of_nothing_are_refused(llama):

@@ -7,56 +7,25 @@ from __future__ import annotations
 
 import copy
 import warnings
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
 
 from promptsearch.errors import PromptError, PromptSearchError
-from promptsearch.models import LanguageModel
-from promptsearch.prompts.prompt import HardPrompt, SoftPrompt, TextPrompt, Weights
+from promptsearch.prompts.hard import HardPrompt
+from promptsearch.prompts.soft import SoftPrompt
+from promptsearch.prompts.text import TextPrompt
+from promptsearch.prompts.weights import Weights
 from promptsearch.scoring import Engine
 from promptsearch.scoring import sharing as plan
-from promptsearch.scoring.layout import lay_out
 from promptsearch.tasks.task import Task
-from promptsearch.testing.tiny import tiny_model
+from promptsearch.testing.tiny_task import ROWS, SPLITS, tiny_engine, tiny_task
 
-ARCHITECTURES = ("llama", "gpt2", "gemma3", "qwen3")
 FRONT, BEHIND = "{prompt} {text} It was {answer}", "{text} {prompt} It was {answer}"
-PARTS = ["good film", "the story", "I hate", "capital"]
-ROWS = [
-    {"text": " ".join(PARTS[i % 4 :] * (1 + i % 3)) + f" {i}", "label": i % 2} for i in range(24)
-]
-SPLITS = {"search": 12, "select": 4, "test": 6}
 EVERYTHING = np.arange(12)
-
-
-@pytest.fixture(scope="module", params=ARCHITECTURES)
-def lm(request):
-    return LanguageModel(*tiny_model(request.param))
-
-
-@pytest.fixture(scope="module")
-def llama():
-    return LanguageModel(*tiny_model("llama"))
-
-
-def make_engine(
-    lm, template=FRONT, answers=("bad", "very good indeed"), length=3, rows=ROWS, **given
-):
-    choices = None if answers is None else dict(enumerate(answers))
-    if choices is None:
-        rows = [
-            {**row, "label": ["good", "bad movie", "Paris"][i % 3]} for i, row in enumerate(rows)
-        ]
-    task = Task.from_rows(rows, template=template, label="label", answers=choices, splits=SPLITS)
-    return Engine(
-        lm,
-        task.template.bind(length).taking("weights"),
-        task.splits["search"],
-        task.choices,
-        **given,
-    )
+make_engine = partial(tiny_engine, answers=("bad", "very good indeed"), kind="weights")
 
 
 def changed(lm, count=3, scale=0.05):
@@ -112,12 +81,18 @@ def through_peft(lm, weights):
     return model
 
 
-def plain(engine, model, example):
+def question(lm, example, template=FRONT):
+    """The token ids of an example up to its answer."""
+    bound = tiny_task(template).template.bind(3).taking("weights")
+    return [*lm.lead, *lm.encode(bound.render(example.fields, [""], ""))]
+
+
+def plain(lm, engine, model, example, template=FRONT):
     """Summed log-probability of each answer by the model's own forward, one row at a time."""
-    lm, layout = engine._lm, lay_out(engine._template, engine._lm, example, engine._choices)
+    layout = engine.layout(example.id)
     found = []
     for answer in layout.answers:
-        ids = [*lm.lead, *lm.encode(engine._template.render(example.fields, [""], ""))]
+        ids = question(lm, example, template)
         with torch.no_grad():
             logits = model(input_ids=torch.tensor([[*ids, *answer]])).logits[0].double()
         steps = logits[-len(answer) - 1 : -1].log_softmax(-1)
@@ -135,13 +110,13 @@ def test_losses_are_those_of_models_that_have_the_weights(lm, template):
     assert not scores.failures
     for p, model in enumerate(models):
         for example in engine.examples(EVERYTHING):
-            found, tokens = plain(engine, model, example)
+            found, tokens = plain(lm, engine, model, example, template)
             expected = torch.tensor(found).log_softmax(-1)
             assert (
                 abs(scores.losses[p, example.id] + float(expected[example.choice])) < 1e-5 * tokens
             )
             assert np.abs(scores.choices[p, example.id] - expected.numpy()).max() < 1e-5 * tokens
-    assert lm._digest() == known
+    assert lm.integrity.digest() == known
     distances = np.abs(scores.losses[:, None] - scores.losses[None]).max(-1) + np.eye(5)
     assert distances.min() > 1e-3, "all of them differ"
 
@@ -150,7 +125,7 @@ def test_text_answers_too(lm):
     engine, prompt = make_engine(lm, answers=None), changed(lm, 1)[0]
     losses, model = engine.score([prompt], EVERYTHING).losses[0], with_weights(lm, prompt)
     for example in engine.examples(EVERYTHING):
-        found, tokens = plain(engine, model, example)
+        found, tokens = plain(lm, engine, model, example)
         assert abs(losses[example.id] + found[0]) < 1e-5 * tokens
 
 
@@ -177,7 +152,7 @@ def test_one_step_is_that_of_plain_torch(lm):
     choices = [lm.encode(f" {answer}")[0] for answer in ("bad", "good")]
     theirs = torch.tensor(0.0)
     for example in engine.examples(examples):
-        ids = [*lm.lead, *lm.encode(engine._template.render(example.fields, [""], ""))]
+        ids = question(lm, example)
         steps = model(input_ids=torch.tensor([ids])).logits[0, -1, choices].log_softmax(-1)
         theirs = theirs - steps[example.choice] / len(examples)
     theirs.backward()
@@ -204,8 +179,8 @@ def test_the_gradient_of_low_rank_weights_is_that_of_peft(lm):
     model = through_peft(lm, prompt)
     theirs = torch.tensor(0.0)
     for example in engine.examples(examples):
-        answer = lay_out(engine._template, lm, example, None).answers[0]
-        ids = [*lm.lead, *lm.encode(engine._template.render(example.fields, [""], "")), *answer]
+        answer = engine.layout(example.id).answers[0]
+        ids = [*question(lm, example), *answer]
         steps = (
             model(input_ids=torch.tensor([ids])).logits[0, -len(answer) - 1 : -1].log_softmax(-1)
         )

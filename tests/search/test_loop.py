@@ -115,7 +115,7 @@ def killing():
 @pytest.fixture
 def stopped(tmp_path, monkeypatch):
     """The folder of a search that was killed after its 9th evaluation, and how it should end."""
-    monkeypatch.setattr("promptsearch.search.loop._SAVING_SHARE", 1e9)  # at every chance
+    monkeypatch.setattr("promptsearch.search.loop.SAVING_SHARE", 1e9)  # at every chance
     whole = scorer().objective(log=RunLog())
     search(Counts(whole, seed=0))
     killed = Counts(scorer().objective(log=RunLog(tmp_path)), seed=0)
@@ -236,7 +236,7 @@ def files(folder):
 
 
 def test_beside_a_state_lie_the_numbers_of_the_best_and_no_others(tmp_path, monkeypatch):
-    monkeypatch.setattr("promptsearch.search.loop._SAVING_SHARE", 1e9)  # at every chance
+    monkeypatch.setattr("promptsearch.search.loop.SAVING_SHARE", 1e9)  # at every chance
     given = scorer().objective(log=RunLog(tmp_path))
     search(Climbs(given, seed=0), tmp_path)
     assert (

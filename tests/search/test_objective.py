@@ -5,7 +5,6 @@ Properties over random asks, budgets and failures.
 
 import itertools
 import math
-import os
 import tempfile
 from pathlib import Path
 
@@ -29,17 +28,11 @@ from promptsearch.records.cache import ScoreCache
 from promptsearch.records.ledger import Ledger
 from promptsearch.records.log import RunLog
 from promptsearch.search.books import books_of
-from promptsearch.search.objective import FINALISTS, FREE_PROPOSALS
+from promptsearch.search.objective import FINALISTS, FREE_PROPOSALS, Objective
 from promptsearch.testing.planted import PlantedScorer
 
 PROMPTS = list(itertools.product(range(4), repeat=2))  # indices into a pool of 4
 SETTINGS = settings(max_examples=60, deadline=None)
-
-
-@pytest.fixture(autouse=True)
-def no_wait(monkeypatch):
-    """Nothing here loses its memory, so nothing need wait for the disk."""
-    monkeypatch.setattr(os, "fsync", lambda file: None)
 
 
 class Counting(PlantedScorer):
@@ -348,6 +341,32 @@ def test_a_gradient_step_is_charged_forward_backward_and_the_lead_forward_once()
         assert objective.ledger.backward == step * tokens
         assert objective.ledger.forward == step * tokens + int(source.lead(ids).sum())
     assert vectors.grad.abs().sum() > 0
+
+
+def test_a_strategy_that_needs_scores_only_is_handed_no_white_box():
+    source = scorer()
+    objective = Objective(
+        source,
+        source.space,
+        Ledger(None),
+        scored=source.scored,
+        training=source.training,
+        white_box=False,
+    )
+    for look in (
+        lambda: objective.weights,
+        lambda: objective.keys_values([1]),
+        lambda: objective.backward(torch.zeros(2, 8)),
+        lambda: objective.loss(torch.zeros(2, 8), [7]),
+        lambda: objective.token_gradient(source.optimum, [7]),
+    ):
+        with pytest.raises(StrategyError, match="it asks for .* needs scores only: set 'access'"):
+            look()
+    # What its prompts must look like, it may know; and whatever it proposes can be scored.
+    assert objective.prefix_shape == source.prefix_shape
+    assert torch.equal(objective.embeddings, source.embeddings)
+    assert not objective.evaluate([SoftPrompt(torch.zeros(2, 8)), Weights({})]).failures
+    assert objective.ledger.backward == 0
 
 
 def test_a_gradient_step_that_cannot_be_paid_changes_nothing():

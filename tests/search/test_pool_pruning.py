@@ -11,7 +11,8 @@ import pytest
 
 from promptsearch import compare
 from promptsearch.errors import RecordError, StudyError
-from promptsearch.prompts.prompt import HardPrompt, TextPrompt
+from promptsearch.prompts.hard import HardPrompt
+from promptsearch.prompts.text import TextPrompt
 from promptsearch.records.sealed import write_record
 from promptsearch.report.facts import facts
 from promptsearch.scoring import Engine

@@ -186,7 +186,7 @@ def test_a_saved_state_covers_the_calls_before_it(tmp_path, monkeypatch):
         def restore(self, state):
             self.told = state.data["told"]
 
-    monkeypatch.setattr(loop, "_SAVING_SHARE", 1e9)
+    monkeypatch.setattr(loop, "SAVING_SHARE", 1e9)
 
     def search(folder, model, dies=None):
         scorer = PlantedScorer("separable")

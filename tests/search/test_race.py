@@ -8,7 +8,7 @@ import pytest
 from scipy import stats
 
 from promptsearch.errors import BudgetExhausted
-from promptsearch.prompts.prompt import HardPrompt
+from promptsearch.prompts.hard import HardPrompt
 from promptsearch.records.cache import ScoreCache
 from promptsearch.records.ledger import Ledger
 from promptsearch.records.log import RunLog

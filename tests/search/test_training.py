@@ -21,7 +21,7 @@ from promptsearch.search.plugins import find_strategy, make_strategy
 from promptsearch.strategies.lora import Lora
 from promptsearch.strategies.p_tuning import PTuning
 from promptsearch.strategies.prompt_tuning import PromptTuning
-from promptsearch.study.run import Arena
+from promptsearch.study.arena import Arena
 from promptsearch.testing.planted import PlantedScorer, planted_objective
 
 
@@ -66,7 +66,7 @@ def test_training_is_a_plain_loop_of_torch():
     made, given = (
         PromptTuning(planted_objective(), seed=0, rate=0.05, batch=8, interval=4) for _ in range(2)
     )
-    vectors, rng, total = given._encoder.vectors, np.random.default_rng(0), given._steps
+    vectors, rng, total = given.module.vectors, np.random.default_rng(0), given.planned
     plain = torch.optim.AdamW([vectors], lr=0.05, weight_decay=0.0)
     warmup = total // 10
     shares = torch.optim.lr_scheduler.LambdaLR(
@@ -77,27 +77,27 @@ def test_training_is_a_plain_loop_of_torch():
     )
     assert warmup > 2
     for _ in range(2 * warmup):
-        made._train()
+        made.train()
         plain.zero_grad()
         given.objective.loss(vectors, given.objective.minibatch(rng, 8)).backward()
         torch.nn.utils.clip_grad_norm_([vectors], 1.0)
         plain.step()
         shares.step()
-        assert torch.allclose(made._encoder.vectors, vectors, atol=1e-6)
+        assert torch.allclose(made.module.vectors, vectors, atol=1e-6)
     made, given = (
         PromptTuning(planted_objective(), seed=0, rate=0.05, batch=8, optimizer="adafactor")
         for _ in range(2)
     )
-    vectors, rng = given._encoder.vectors, np.random.default_rng(0)
+    vectors, rng = given.module.vectors, np.random.default_rng(0)
     plain = adafactor([{"params": [vectors]}])
     for group in plain.param_groups:
         group["lr"] = 0.05
     for _ in range(8):
-        made._train()
+        made.train()
         plain.zero_grad()
         given.objective.loss(vectors, given.objective.minibatch(rng, 8)).backward()
         plain.step()
-        assert torch.allclose(made._encoder.vectors, vectors, atol=1e-6)
+        assert torch.allclose(made.module.vectors, vectors, atol=1e-6)
 
 
 def test_patience_counts_from_the_last_improvement():
@@ -118,8 +118,8 @@ def test_a_step_in_parts_is_the_same_step(strategy, parts):
     def after(accumulate):
         made = strategy(planted_objective(), seed=0, rate=0.05, batch=7, accumulate=accumulate)
         for _ in range(5):
-            made._train()
-        return made._prompt().rows, made.objective.ledger.spent, made.training
+            made.train()
+        return made.prompt().vectors, made.objective.ledger.spent, made.training
 
     whole, paid, notes = after(1)
     rows, price, same = after(parts)
@@ -140,8 +140,8 @@ def test_a_step_in_parts_is_the_same_step_of_changed_weights(tiny, films):
         )
         made = Lora(objective, seed=0, rate=0.01, batch=8, accumulate=accumulate, rank=2)
         for _ in range(3):
-            made._train()
-        found.append(made._prompt().tensors)
+            made.train()
+        found.append(made.prompt().tensors)
         notes.append(made.training)
     for name, tensor in found[0].items():
         assert torch.allclose(tensor, found[1][name], atol=1e-5), name
@@ -163,8 +163,8 @@ def test_a_step_in_parts_is_the_same_step_on_a_language_model(tiny, films):
         )
         made = PromptTuning(objective, seed=0, rate=0.05, batch=8, accumulate=accumulate)
         for _ in range(3):
-            made._train()
-        rows.append(made._prompt().rows)
+            made.train()
+        rows.append(made.prompt().vectors)
     assert torch.allclose(*rows, atol=1e-5)
 
 
@@ -195,7 +195,9 @@ def test_a_training_that_diverges_ends_in_good_order_with_the_best_prompt_before
     objective = strategy.objective
     values = [np.mean(line["losses"][0]) for line in objective.log.lines]
     assert len(values) == 3 and objective.finalists()[0].value == pytest.approx(min(values))
-    assert torch.isfinite(strategy._prompt().rows).all(), "the encoder is as it was before the step"
+    assert torch.isfinite(strategy.prompt().vectors).all(), (
+        "the encoder is as it was before the step"
+    )
 
 
 def test_the_notes_tell_which_rows_a_gradient_reached_and_how_far_they_moved():
@@ -206,19 +208,19 @@ def test_the_notes_tell_which_rows_a_gradient_reached_and_how_far_they_moved():
     (second,) = strategy.ask()
     notes = strategy.training
     assert notes.reached == [1] and notes.steps == 3
-    assert notes.gradients[0] == pytest.approx(200 * float(first.rows[1].norm()), rel=1e-4), (
+    assert notes.gradients[0] == pytest.approx(200 * float(first.vectors[1].norm()), rel=1e-4), (
         "before it is clipped"
     )
     assert notes.clipped == 3
     assert notes.moved == pytest.approx(
-        float((second.rows - first.rows).norm() / first.rows.norm())
+        float((second.vectors - first.vectors).norm() / first.vectors.norm())
     )
 
 
 def test_a_loss_that_does_not_depend_on_the_prompt_reaches_no_row():
     strategy = PromptTuning(planted_objective(), seed=0, interval=2, batch=4)
     books_of(strategy.objective).scorer.loss = lambda rows, ids: torch.tensor(1.0)
-    strategy._train()
+    strategy.train()
     assert strategy.training.reached == [] and strategy.training.gradients == [0.0]
 
 
@@ -227,12 +229,12 @@ def test_the_range_test_is_charged_and_leaves_nothing_but_a_rate():
     strategy = PromptTuning(objective, seed=0, interval=2, batch=4, rate="auto")
     (first,) = strategy.ask()
     strategy.tell([first], objective.evaluate([first]))
-    before, planned = objective.ledger.backward, strategy._steps
+    before, planned = objective.ledger.backward, strategy.planned
     assert strategy.training.rate is None
-    strategy._find_rate()
-    assert torch.equal(strategy._prompt().rows, first.rows)
+    strategy.find_rate()
+    assert torch.equal(strategy.prompt().vectors, first.vectors)
     assert not any(name.startswith("optimizer.") for name in strategy.state().tensors)
-    assert objective.ledger.backward > before and strategy._steps < planned
+    assert objective.ledger.backward > before and strategy.planned < planned
     assert 0.003 < strategy.training.rate < 0.1, "words of the planted objective lie 0.14 apart"
     assert strategy.training.steps == 0 and len(strategy.training.tried) >= 8
 
@@ -262,9 +264,9 @@ def test_the_schedule_ends_with_the_budget_and_its_last_step_is_scored(scorer, i
     source = scorer("separable", examples=64)
     objective = source.objective(40_000, reserve=lambda length, prompts: 40 * min(prompts, 10))
     strategy = PromptTuning(objective, seed=0, batch=8, interval=interval)
-    assert search(strategy) == f"all {strategy._steps} steps that the budget pays were made"
-    assert strategy.training.steps == strategy._steps
-    assert strategy._prompt().key == objective.log.lines[-1]["prompts"][0]["key"], (
+    assert search(strategy) == f"all {strategy.planned} steps that the budget pays were made"
+    assert strategy.training.steps == strategy.planned
+    assert strategy.prompt().key == objective.log.lines[-1]["prompts"][0]["key"], (
         "the last line is about the last step"
     )
     assert objective.ledger.spent / 40_000 > 0.95 and objective.ledger.left >= 400

@@ -11,10 +11,10 @@ from promptsearch.errors import StrategyError
 from promptsearch.records.ledger import Ledger
 from promptsearch.search import loop
 from promptsearch.strategies.adapter import Adapter
-from promptsearch.study.run import Arena
+from promptsearch.study.arena import Arena
 from promptsearch.testing.conformance import StrategyConformance
 from promptsearch.testing.planted import PlantedScorer
-from promptsearch.testing.tiny import tiny_model
+from promptsearch.testing.tiny import ARCHITECTURES, tiny_model
 
 
 class TestAdapter(StrategyConformance):
@@ -23,7 +23,7 @@ class TestAdapter(StrategyConformance):
     planted = None  # a baseline, no search among prompts
 
 
-@pytest.fixture(scope="module", params=["llama", "gpt2", "gemma3", "qwen3"])
+@pytest.fixture(scope="module", params=ARCHITECTURES)
 def arena(request, films):
     lm = LanguageModel(*tiny_model(request.param))
     return Arena.build(films, lm, torch.float32, 2, lm.words, 8, kind="weights")

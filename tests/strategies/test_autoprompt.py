@@ -76,7 +76,7 @@ def test_a_step_keeps_the_best_of_present_prompt_and_candidates():
     for _ in range(12):
         asked, evaluation = step(strategy)
         if isinstance(asked, Ask):
-            assert strategy._present == asked.prompts[int(np.argmin(evaluation.values))]
+            assert strategy.present == asked.prompts[int(np.argmin(evaluation.values))]
 
 
 def test_candidates_are_accepted_on_the_examples_that_the_present_prompt_was_scored_on():
@@ -95,10 +95,10 @@ def test_the_present_prompt_is_never_replaced_by_a_worse_one():
     """Trap: noise and a position where every candidate is worse."""
     scorer = PlantedScorer("separable")
     strategy = AutoPrompt(scorer.objective(), seed=0, batch=4)
-    strategy._present = scorer.optimum
+    strategy.present = scorer.optimum
     for _ in range(20):
         step(strategy)
-        assert strategy._present == scorer.optimum
+        assert strategy.present == scorer.optimum
 
 
 def test_every_new_prompt_is_scored_on_all_of_score_on_so_that_it_can_win():

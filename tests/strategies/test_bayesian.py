@@ -5,6 +5,7 @@ from sklearn.gaussian_process.kernels import Kernel
 
 from promptsearch import Ask
 from promptsearch.errors import StrategyError
+from promptsearch.search import gaussian_process as gp
 from promptsearch.search.loop import search
 from promptsearch.search.plugins import make_strategy
 from promptsearch.strategies import bayesian
@@ -40,7 +41,7 @@ def test_interactions_are_weighted_means_over_positions_and_pairs(slope):
     """Against the sums written out."""
     rng = np.random.default_rng(0)
     vectors, a, b = unit(rng), rows_of(rng, 5, length=4), rows_of(rng, 6, length=4)
-    one, two, every = bayesian._parts(a, b, vectors, 0.6, 0.3, slope)
+    one, two, every = gp.Kernel(0.6, 0.3, slope).orders(a, b, vectors)
     share = [
         slope ** (position / 3) for position in range(4)
     ]  # the last one says `slope` times as much as the first
@@ -65,8 +66,9 @@ def test_interactions_are_weighted_means_over_positions_and_pairs(slope):
 def test_a_prompt_is_wholly_like_itself_and_the_kernel_is_positive():
     rng = np.random.default_rng(1)
     rows = np.unique(rows_of(rng, 60), axis=0)
-    for weights in bayesian._WEIGHTS:
-        kernel = bayesian._mix(bayesian._parts(rows, rows, unit(rng), 0.2, 1.0, 5.0), weights)
+    for weights in gp.WEIGHTS:
+        process = gp.Process(gp.Kernel(0.2, 1.0, 5.0), weights, 0.1, len(rows))
+        kernel = process.covariance(rows, rows, unit(rng))
         np.testing.assert_allclose(np.diag(kernel), 1)
         assert np.linalg.eigvalsh(kernel).min() > -1e-9
 
@@ -76,7 +78,7 @@ def test_the_end_that_decides_the_losses_is_found(position, slope):
     rng = np.random.default_rng(5)
     rows = np.unique(rows_of(rng, 80), axis=0)
     losses = rng.normal(size=9)[rows[:, position]] + 0.1 * rng.normal(size=len(rows))
-    assert bayesian._choose(rows, losses, unit(rng)).slope == slope
+    assert gp.fit(rows, losses, unit(rng)).kernel.slope == slope
 
 
 def test_expected_improvement_is_that_of_scikit_learns_process():
@@ -84,7 +86,7 @@ def test_expected_improvement_is_that_of_scikit_learns_process():
     rng = np.random.default_rng(2)
     vectors, rows, among = unit(rng), np.unique(rows_of(rng, 20), axis=0), rows_of(rng, 8)
     losses = rng.normal(size=len(rows))
-    model = bayesian._Model(0.6, 0.3, 5.0, (0.3, 0.5, 0.2), 0.1, len(rows))
+    model = gp.Process(gp.Kernel(0.6, 0.3, 5.0), (0.3, 0.5, 0.2), 0.1, len(rows))
 
     class Ours(Kernel):
         def __init__(self):
@@ -92,7 +94,7 @@ def test_expected_improvement_is_that_of_scikit_learns_process():
 
         def __call__(self, a, b=None, eval_gradient=False):
             a, b = a.astype(int), (a if b is None else b).astype(int)
-            return bayesian._mix(bayesian._parts(a, b, vectors, 0.6, 0.3, 5.0), model.weights)
+            return model.covariance(a, b, vectors)
 
         def diag(self, a):
             return np.ones(len(a))
@@ -108,7 +110,9 @@ def test_expected_improvement_is_that_of_scikit_learns_process():
     drawn = rng.normal(mean, deviation, size=(200_000, len(among)))
     expected = np.maximum(scaled.min() - drawn, 0).mean(0)
     np.testing.assert_allclose(
-        model.improvement(rows, losses, among, vectors), expected, atol=0.005
+        bayesian.expected_improvement(*model.predict(rows, losses, among, vectors), scaled.min()),
+        expected,
+        atol=0.005,
     )
 
 
@@ -127,9 +131,9 @@ def test_the_few_examples_are_those_that_speak_for_all():
         1,
     )
     losses[:, 9] = -losses[:, 8]  # so that the noise adds nothing to the mean
-    assert set(bayesian._followers(losses, 4).tolist()) <= set(range(8))
-    assert bayesian._followers(losses, 10).tolist() == list(range(10))
-    assert len(bayesian._followers(losses[:0], 3)) == 3  # all prompts failed: any will do
+    assert set(bayesian.followers(losses, 4).tolist()) <= set(range(8))
+    assert bayesian.followers(losses, 10).tolist() == list(range(10))
+    assert len(bayesian.followers(losses[:0], 3)) == 3  # all prompts failed: any will do
 
 
 def test_only_the_best_of_the_few_examples_are_scored_on_all():
@@ -176,8 +180,10 @@ def test_without_embeddings_tokens_are_the_same_or_not():
     assert vectors.shape == (len(objective.space.pool), 0)
     rng = np.random.default_rng(4)
     rows = np.unique(rows_of(rng, 40), axis=0)
-    model = bayesian._choose(rows, rng.normal(size=len(rows)), vectors)
-    one, two, every = bayesian._parts(rows, rows, vectors, model.same, model.distance, 1.0)
+    model = gp.fit(rows, rng.normal(size=len(rows)), vectors)
+    one, two, every = gp.Kernel(model.kernel.same, model.kernel.distance, 1.0).orders(
+        rows, rows, vectors
+    )
     same = rows[:, None] == rows[None]
     np.testing.assert_allclose(one, same.mean(2))
     np.testing.assert_allclose(every, same.all(2))
@@ -195,8 +201,8 @@ def test_without_embeddings_it_still_beats_random_draws():
 
 def test_neighbours_of_each_other_are_asked_for_last():
     ordered = np.array([[0, 0, 0], [0, 0, 1], [5, 5, 0], [5, 5, 5]])
-    assert bayesian._apart(ordered, 2) == [(0, 0, 0), (5, 5, 0)]
-    assert bayesian._apart(ordered, 4) == [(0, 0, 0), (5, 5, 0), (0, 0, 1), (5, 5, 5)]
+    assert bayesian.apart(ordered, 2) == [(0, 0, 0), (5, 5, 0)]
+    assert bayesian.apart(ordered, 4) == [(0, 0, 0), (5, 5, 0), (0, 0, 1), (5, 5, 5)]
 
 
 def test_a_small_space_is_scored_whole_and_then_it_ends():

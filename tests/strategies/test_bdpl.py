@@ -5,7 +5,7 @@ import torch
 from promptsearch.errors import StrategyError
 from promptsearch.search.loop import search
 from promptsearch.search.plugins import make_strategy
-from promptsearch.strategies.bdpl import Bdpl
+from promptsearch.strategies.bdpl import Bdpl, descend, probabilities
 from promptsearch.testing.conformance import StrategyConformance
 from promptsearch.testing.planted import PlantedScorer, planted_objective
 
@@ -57,25 +57,23 @@ def scored(objective):
 
 
 def test_a_step_is_the_gradient_that_autograd_finds():
-    objective = planted_objective(pool=7, length=3)
-    strategy = Bdpl(objective, seed=0, rate=2.0)
     rng = np.random.default_rng(1)
-    strategy._logits = rng.normal(size=(3, 7))
+    found = rng.normal(size=(3, 7))
     rows, worse = rng.integers(7, size=(5, 3)), rng.normal(size=5)
     worse -= worse.mean()
-    logits = torch.tensor(strategy._logits, requires_grad=True)
+    logits = torch.tensor(found, requires_grad=True)
     chosen = logits.log_softmax(-1)[torch.arange(3), torch.tensor(rows)].sum(-1)  # (5,)
     ((torch.tensor(worse) * chosen).sum() / 4).backward()
-    expected = strategy._logits - 2.0 * logits.grad.numpy()
-    strategy._learn([tuple(row) for row in rows], worse)
-    assert np.allclose(strategy._logits, expected, atol=1e-12)
+    expected = found - 2.0 * logits.grad.numpy()
+    descend(found, [tuple(row) for row in rows], worse, rate=2.0)
+    assert np.allclose(found, expected, atol=1e-12)
 
 
 def test_zero_probability_gives_no_infinite_gradient():
     objective = planted_objective(pool=7, length=3, budget=None)
     strategy = Bdpl(objective, seed=0, explore=0.0)
     strategy._logits[:, 0] = 2_000.0  # in floating point all other tokens have the probability 0
-    assert (strategy._probabilities()[:, 1:] == 0).all()
+    assert (probabilities(strategy._logits, 0.0)[:, 1:] == 0).all()
     strategy._rows = [(0, 0, 0), (1, 2, 3)]
     prompts = [objective.space.prompt(row) for row in strategy._rows]
     strategy.tell(prompts, objective.evaluate(prompts))

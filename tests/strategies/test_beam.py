@@ -64,13 +64,13 @@ def test_with_enough_budget_it_is_the_textbooks_beam_search(kind, width):
     count = sum(len(children) for children, _ in depths)
     objective = scorer.objective()
     strategy = Beam(objective, seed=0, width=width, batch=5)
-    while len(strategy._values) < count:  # the first search, and nothing of the wider one behind it
+    while len(strategy.values) < count:  # the first search, and nothing of the wider one behind it
         asked = strategy.ask()
         strategy.tell(asked, objective.evaluate(asked))
     assert set(scored(objective)) == set.union(*(children for children, _ in depths))
     assert scored(objective)[-1] in depths[-1][0]
     best = min(
-        (item for item in strategy._values if len(item) == 3), key=strategy._values.__getitem__
+        (item for item in strategy.values if len(item) == 3), key=strategy.values.__getitem__
     )
     assert best == depths[-1][1][0]
 
@@ -122,8 +122,8 @@ def test_failed_beginnings_are_not_gone_on_from_while_others_are_there():
     assert evaluation.failures
     strategy.tell(first, evaluation)
     strategy.ask()
-    good = {ids for ids, value in strategy._values.items() if np.isfinite(value)}
-    assert len(strategy._beams) == 4 and set(strategy._beams) <= good
+    good = {ids for ids, value in strategy.values.items() if np.isfinite(value)}
+    assert len(strategy.beams) == 4 and set(strategy.beams) <= good
 
 
 @pytest.mark.parametrize("option", ["width", "batch"])

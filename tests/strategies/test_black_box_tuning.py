@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from promptsearch.errors import StrategyError
-from promptsearch.prompts.prompt import SoftPrompt
+from promptsearch.prompts.soft import SoftPrompt
 from promptsearch.search.loop import search
 from promptsearch.search.plugins import make_strategy
 from promptsearch.strategies.black_box_tuning import BlackBoxTuning

@@ -97,7 +97,7 @@ def test_an_equal_loss_is_no_improvement():
         flat = objective.evaluate(asked)
         flat.values[:] = evaluation.values[0]
         strategy.tell(asked, flat)
-        assert strategy._current == start.ids
+        assert strategy.current == start.ids
 
 
 def test_tokens_that_were_not_tried_at_a_position_come_first():

@@ -17,7 +17,7 @@ from promptsearch.records.ledger import Ledger
 from promptsearch.search import loop
 from promptsearch.search.objective import SELECTED
 from promptsearch.strategies.fine_tuning import FineTuning
-from promptsearch.study.run import Arena
+from promptsearch.study.arena import Arena
 from promptsearch.testing.conformance import StrategyConformance
 from promptsearch.testing.planted import PlantedScorer
 
@@ -63,7 +63,7 @@ def test_its_steps_are_those_of_a_plain_training_loop(arena):
     By transformers and torch alone.
     """
     strategy = FineTuning(objective(arena), seed=3, rate=0.001, batch=4, interval=3)
-    strategy._schedule = lambda step: 1 - step / 4
+    strategy.schedule = lambda step: 1 - step / 4
     strategy.tell(prompts := strategy.ask(), strategy.objective.evaluate(prompts))
     found = strategy.ask()[0].tensors
     lm, rng = arena.lm, np.random.default_rng(3)
@@ -71,7 +71,7 @@ def test_its_steps_are_those_of_a_plain_training_loop(arena):
     optimizer = torch.optim.AdamW(model.parameters(), lr=0.001, weight_decay=0.0)
     choices = [lm.encode(f" {answer}")[0] for answer in ("bad", "good")]
     for step in range(3):
-        optimizer.param_groups[0]["lr"] = 0.001 * strategy._schedule(step)
+        optimizer.param_groups[0]["lr"] = 0.001 * strategy.schedule(step)
         examples = arena.task.splits["search"].examples
         loss = torch.tensor(0.0)
         for i in rng.choice(np.arange(8, 40), size=4, replace=False):

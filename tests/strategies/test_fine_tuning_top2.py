@@ -10,9 +10,9 @@ from promptsearch import LanguageModel, Objective
 from promptsearch.records.ledger import Ledger
 from promptsearch.search import loop
 from promptsearch.strategies.fine_tuning_top2 import FineTuningTop2
-from promptsearch.study.run import Arena
+from promptsearch.study.arena import Arena
 from promptsearch.testing.conformance import StrategyConformance
-from promptsearch.testing.tiny import tiny_model
+from promptsearch.testing.tiny import ARCHITECTURES, tiny_model
 
 
 class TestFineTuningTop2(StrategyConformance):
@@ -21,7 +21,7 @@ class TestFineTuningTop2(StrategyConformance):
     planted = None  # a baseline, no search among prompts
 
 
-@pytest.mark.parametrize("architecture", ["llama", "gpt2", "gemma3", "qwen3"])
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_it_changes_the_two_top_most_layers_and_the_last_norm_only(architecture, films):
     lm = LanguageModel(*tiny_model(architecture, layers=3))
     arena = Arena.build(films, lm, torch.float32, 2, lm.words, 8, kind="weights")
@@ -57,7 +57,7 @@ def test_a_step_is_charged_for_the_layers_that_it_crosses(films):
         training=np.arange(8, 40),
     )
     strategy = FineTuningTop2(given, seed=0)
-    given.loss(strategy._encoder(), ids := np.array([9, 12, 20]))
+    given.loss(strategy.module(), ids := np.array([9, 12, 20]))
     tokens = int(arena.searching.context(ids).sum())
     share = 2 / 4 + strategy.trainable / lm.parameters
     assert (

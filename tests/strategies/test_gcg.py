@@ -117,7 +117,7 @@ def test_a_step_equals_a_plain_reference_step(real, tiny, films):
             p: float(torch.stack([row_loss(e, eye[list(p.ids)]) for e in examples]).mean())
             for p in asked.prompts
         }
-    assert strategy._buffer == [min(asked.prompts, key=losses.__getitem__)]
+    assert strategy.buffer == [min(asked.prompts, key=losses.__getitem__)]
 
 
 def test_the_best_of_all_single_exchanges_is_among_the_tokens_of_the_largest_gradient(real):
@@ -140,10 +140,10 @@ def test_the_best_prompt_is_never_replaced_by_a_worse_one():
     It does so even where that one is worse.
     """
     scorer, strategy = made()
-    strategy._buffer = [scorer.optimum]
+    strategy.buffer = [scorer.optimum]
     for _ in range(20):
         step(strategy)
-        assert strategy._buffer == [scorer.optimum]
+        assert strategy.buffer == [scorer.optimum]
 
 
 @pytest.mark.parametrize("buffer", [1, 3])
@@ -153,14 +153,14 @@ def test_candidates_are_compared_with_the_buffer_on_the_same_examples(buffer):
     So what is kept is scored again with the candidates.
     """
     _, strategy = made(buffer=buffer)
-    kept = list(strategy._buffer)
+    kept = list(strategy.buffer)
     for _ in range(10):
         asked, evaluation = step(strategy)
         if isinstance(asked, Ask):
             assert list(asked.prompts[: len(kept)]) == kept
             order = np.argsort(evaluation.values, kind="stable")
-            assert strategy._buffer == [asked.prompts[i] for i in order[:buffer]]
-        kept = list(strategy._buffer)
+            assert strategy.buffer == [asked.prompts[i] for i in order[:buffer]]
+        kept = list(strategy.buffer)
     assert len(kept) == buffer
 
 
@@ -170,7 +170,7 @@ def test_goes_on_where_every_candidate_is_kept_already():
     _, strategy = made(scorer, buffer=4)
     for _ in range(6):
         step(strategy)
-    assert set(strategy._buffer) == set(scorer.space.prompt([i]) for i in (0, 1))
+    assert set(strategy.buffer) == set(scorer.space.prompt([i]) for i in (0, 1))
 
 
 def test_candidates_differ_in_one_token_and_are_all_different_and_of_the_pool():
@@ -190,16 +190,16 @@ def test_candidates_differ_in_one_token_and_are_all_different_and_of_the_pool():
 
 def test_tokens_are_drawn_from_the_best_half_of_a_small_pool_at_most():
     _, strategy = made(PlantedScorer("separable", pool=10), top=100)
-    assert strategy._top == 5
+    assert strategy.top == 5
 
 
 def test_every_new_best_prompt_is_scored_on_all_of_score_on():
     _, strategy = made()
     for _ in range(20):
-        before = strategy._buffer[0]
+        before = strategy.buffer[0]
         asked, _ = step(strategy)
-        if strategy._buffer[0] != before:
-            assert isinstance(asked, Ask) and strategy.ask() == strategy._buffer[:1]
+        if strategy.buffer[0] != before:
+            assert isinstance(asked, Ask) and strategy.ask() == strategy.buffer[:1]
 
 
 def test_starts_from_a_text_or_a_winner():

@@ -9,7 +9,7 @@ from scipy import stats
 from promptsearch.errors import StrategyError
 from promptsearch.search.loop import search
 from promptsearch.search.plugins import make_strategy
-from promptsearch.strategies.genetic import Genetic
+from promptsearch.strategies.genetic import Genetic, mutation, tournament, uniform_crossover
 from promptsearch.testing.conformance import StrategyConformance
 from promptsearch.testing.planted import PlantedScorer, planted_objective
 
@@ -69,13 +69,13 @@ def test_crossover_that_returns_one_parent_whole():
 
     Here a child of parents that differ in two tokens or more is neither of them.
     """
-    strategy = Genetic(planted_objective(length=6), seed=0)
+    rng = np.random.default_rng(0)
 
     @settings(max_examples=200, deadline=None)
     @given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), min_size=6, max_size=6))
     def holds(pairs):
         mother, father = map(tuple, zip(*pairs, strict=True))
-        child = strategy._crossed(mother, father)
+        child = uniform_crossover(mother, father, rng)
         assert all(token in pair for token, pair in zip(child, pairs, strict=True))
         if sum(a != b for a, b in pairs) >= 2:
             assert child not in (mother, father)
@@ -84,8 +84,8 @@ def test_crossover_that_returns_one_parent_whole():
 
 
 def test_crossover_takes_every_position_from_either_parent():
-    strategy = Genetic(planted_objective(length=5), seed=0)
-    children = np.array([strategy._crossed((0,) * 5, (1,) * 5) for _ in range(4000)])
+    rng = np.random.default_rng(0)
+    children = np.array([uniform_crossover((0,) * 5, (1,) * 5, rng) for _ in range(4000)])
     assert children.mean(0) == pytest.approx([0.5] * 5, abs=0.04)
 
 
@@ -95,9 +95,12 @@ def test_position_0_never_mutated():
     Here each position changes in one child of `length`, more or less.
     """
     scorer = PlantedScorer("separable", pool=100, length=5)
-    strategy = Genetic(scorer.objective(), seed=0)
-    ids = scorer.optimum.ids
-    changed = np.array([np.not_equal(strategy._mutated(ids), ids) for _ in range(5000)]).sum(0)
+    rng, ids = np.random.default_rng(0), scorer.optimum.ids
+
+    def other(token):
+        return int(rng.choice(scorer.space.pool))
+
+    changed = np.array([np.not_equal(mutation(ids, other, rng), ids) for _ in range(5000)]).sum(0)
     expected = 5000 / 5 * 0.99  # a token may be drawn again
     assert changed == pytest.approx([expected] * 5, rel=0.12)
 
@@ -105,9 +108,9 @@ def test_position_0_never_mutated():
 def test_a_mutation_draws_from_the_whole_pool_its_ends_included():
     objective = planted_objective(pool=10, length=1)
     strategy = Genetic(objective, seed=0)
+    ids, rng = (int(objective.space.pool[3]),), np.random.default_rng(1)
     counts = np.unique(
-        [strategy._mutated((int(objective.space.pool[3]),)) for _ in range(5000)],
-        return_counts=True,
+        [mutation(ids, strategy._other, rng) for _ in range(5000)], return_counts=True
     )[1]
     assert len(counts) == 10 and stats.chisquare(counts).pvalue > 1e-4
 
@@ -150,8 +153,9 @@ def test_better_members_become_parents_more_often():
     strategy = Genetic(planted_objective(budget=None), seed=0, tournament=3)
     step(strategy)
     places = {member.ids: i for i, member in enumerate(strategy._members)}
+    rng = np.random.default_rng(0)
     counts = np.bincount(
-        [places[strategy._winner(strategy._members).ids] for _ in range(20_000)], minlength=16
+        [places[tournament(strategy._members, 3, rng).ids] for _ in range(20_000)], minlength=16
     )
     n = 16
     expected = [

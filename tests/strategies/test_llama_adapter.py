@@ -8,7 +8,7 @@ import torch
 
 from promptsearch import GatedPrompt
 from promptsearch.models import LanguageModel
-from promptsearch.prompts.prompt import TextPrompt
+from promptsearch.prompts.text import TextPrompt
 from promptsearch.scoring import Engine
 from promptsearch.search import loop
 from promptsearch.search.books import books_of
@@ -44,8 +44,8 @@ def test_it_starts_from_the_lm_as_it_is(gate, width):
     strategy = make(gate=gate, layers=2)
     (prompt,) = strategy.ask()
     assert isinstance(prompt, GatedPrompt)
-    assert tuple(prompt.rows.shape) == (4, 2, 8) and tuple(prompt.gates.shape) == (2, width)
-    assert not prompt.gates.any() and 0.7 < float(prompt.rows.std()) < 1.3
+    assert tuple(prompt.vectors.shape) == (4, 2, 8) and tuple(prompt.gates.shape) == (2, width)
+    assert not prompt.gates.any() and 0.7 < float(prompt.vectors.std()) < 1.3
     assert strategy.trainable == sum(tensor.numel() for tensor in prompt.tensors.values())
 
 
@@ -53,7 +53,7 @@ def test_gates_of_heads_go_through_tanh_and_those_of_layers_do_not():
     for gate, expected in (("head", np.tanh(2.0)), ("layer", 2.0)):
         strategy = make(gate=gate)
         with torch.no_grad():
-            strategy._encoder.gates.fill_(2.0)
+            strategy.module.gates.fill_(2.0)
         (prompt,) = strategy.ask()
         assert prompt.gates.unique().tolist() == pytest.approx([expected])
 
@@ -66,7 +66,7 @@ def test_the_papers_share_of_the_layers(layers, expected, monkeypatch):
 
 def test_fewer_layers_make_more_steps_of_a_budget(monkeypatch):
     monkeypatch.setattr(PlantedScorer, "gated_shape", (10, 2, 8))
-    few, many = (make(layers=layers)._steps for layers in (1, 10))
+    few, many = (make(layers=layers).planned for layers in (1, 10))
     assert 1.3 * many < few < 2 * many
 
 

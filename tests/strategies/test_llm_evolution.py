@@ -104,16 +104,14 @@ def test_never_sampled_and_failed_instructions_are_no_parents():
         model, prompts=["w7 w7", "w8 w8"], population=4, scorer=Failing("separable")
     )
     assert all("w7 w7" not in request for asked in model.asked for request in asked)
-    assert {text for _, text in strategy._living} <= set(scored(objective))
+    assert {text for _, text in strategy.living} <= set(scored(objective))
 
 
 def test_ga_keeps_the_best_of_parents_and_children():
     _, objective, strategy = run(evaluations=60, population=6)
     values = sorted((row.value, row.prompt.texts[0]) for row in objective.ranking)
-    assert strategy._living[:1] == values[:1]
-    assert [value for value, _ in strategy._living] == sorted(
-        value for value, _ in strategy._living
-    )
+    assert strategy.living[:1] == values[:1]
+    assert [value for value, _ in strategy.living] == sorted(value for value, _ in strategy.living)
 
 
 def test_de_puts_a_child_in_the_place_of_its_own_target_where_it_is_better():
@@ -143,7 +141,7 @@ def test_de_puts_a_child_in_the_place_of_its_own_target_where_it_is_better():
         assert target not in others
     strategy.tell(children, Told([1.5, 1.9, 3.5, 0.1]))
     texts = [prompt.texts[0] for prompt in children]
-    assert strategy._living == [(0.1, texts[3]), (1.0, "w10"), (1.9, texts[1]), (3.0, "w30")]
+    assert strategy.living == [(0.1, texts[3]), (1.0, "w10"), (1.9, texts[1]), (3.0, "w30")]
 
 
 @pytest.mark.parametrize("algorithm", ["ga", "de"])

@@ -11,10 +11,10 @@ from promptsearch.errors import StrategyError
 from promptsearch.records.ledger import Ledger
 from promptsearch.search import loop
 from promptsearch.strategies.lora import Lora
-from promptsearch.study.run import Arena
+from promptsearch.study.arena import Arena
 from promptsearch.testing.conformance import StrategyConformance
 from promptsearch.testing.planted import PlantedScorer
-from promptsearch.testing.tiny import tiny_model
+from promptsearch.testing.tiny import ARCHITECTURES, tiny_model
 
 
 class TestLora(StrategyConformance):
@@ -23,7 +23,7 @@ class TestLora(StrategyConformance):
     planted = None  # a baseline, no search among prompts
 
 
-@pytest.fixture(scope="module", params=["llama", "gpt2", "gemma3", "qwen3"])
+@pytest.fixture(scope="module", params=ARCHITECTURES)
 def arena(request, films):
     lm = LanguageModel(*tiny_model(request.param))
     return Arena.build(films, lm, torch.float32, 2, lm.words, 8, kind="weights")
@@ -68,11 +68,11 @@ def test_it_changes_queries_and_values_as_peft_does_by_default(arena):
 def test_the_scale_is_alpha_over_rank_and_belongs_to_b(arena):
     strategy = Lora(objective(arena), seed=0, rank=4, alpha=12.0)
     with torch.no_grad():
-        strategy._encoder.b[0].fill_(1.0)
+        strategy.module.b[0].fill_(1.0)
     tensors = strategy.ask()[0].tensors
-    first = strategy._encoder._names[0]
+    first = strategy.module.names[0]
     assert (tensors[f"{first}.lora_B"] == 3.0).all()
-    assert torch.equal(tensors[f"{first}.lora_A"], strategy._encoder.a[0].detach())
+    assert torch.equal(tensors[f"{first}.lora_A"], strategy.module.a[0].detach())
 
 
 def test_other_maps_can_be_named(arena):

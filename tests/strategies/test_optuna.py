@@ -55,7 +55,7 @@ def test_tpe_keeps_to_a_shortlist_that_is_renewed_after_two_windows():
 
     def listen():
         prompts = ask()
-        lists = list(strategy._tokens.values())
+        lists = list(strategy.tokens.values())
         for prompt in prompts:
             assert all(
                 index in tokens
@@ -78,14 +78,14 @@ def test_the_best_tokens_stay_in_a_renewed_shortlist():
     objective = scorer.objective(scorer.budget(2 * WINDOW))
     strategy = Optuna(objective, seed=0, sampler="tpe", shortlist=16)
     search(strategy)
-    told = strategy._told()[-WINDOW:]
+    told = strategy.told()[-WINDOW:]
     best = min(told, key=lambda trial: trial.values[0]).params
-    strategy._renew(told)
-    assert all(best[name] in tokens for name, tokens in strategy._tokens.items())
-    kept = strategy._told()
+    strategy.renew(told)
+    assert all(best[name] in tokens for name, tokens in strategy.tokens.items())
+    kept = strategy.told()
     assert 0 < len(kept) <= WINDOW
     assert all(
-        trial.params[name] in tokens for trial in kept for name, tokens in strategy._tokens.items()
+        trial.params[name] in tokens for trial in kept for name, tokens in strategy.tokens.items()
     )
 
 
@@ -98,7 +98,7 @@ def test_tpe_never_looks_at_many_more_than_two_windows():
 
     def listen(prompts, evaluation):
         tell(prompts, evaluation)
-        sizes.append(len(strategy._told()))
+        sizes.append(len(strategy.told()))
 
     strategy.tell = listen
     search(strategy)

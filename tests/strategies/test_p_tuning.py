@@ -20,7 +20,7 @@ from promptsearch.search import loop
 from promptsearch.search.objective import SELECTED
 from promptsearch.search.plugins import find_strategy, make_strategy
 from promptsearch.strategies.p_tuning import PTuning, PTuningLM
-from promptsearch.study.run import Arena, describe
+from promptsearch.study.arena import Arena, describe
 from promptsearch.testing.conformance import StrategyConformance
 from promptsearch.testing.planted import PlantedScorer
 from promptsearch.testing.tiny import tiny_model
@@ -63,7 +63,7 @@ def make(**options):
 
 
 def test_the_lstm_encoder_is_that_of_the_paper():
-    encoder = make(encoder="lstm", hidden=24)._encoder
+    encoder = make(encoder="lstm", hidden=24).module
     assert isinstance(encoder.lstm, nn.LSTM)
     assert (encoder.lstm.num_layers, encoder.lstm.bidirectional, encoder.lstm.hidden_size) == (
         2,
@@ -94,7 +94,7 @@ def test_the_encoder_is_dropped_only_vectors_are_proposed():
     )
     assert (
         strategy.trainable
-        == sum(p.numel() for p in strategy._encoder.parameters())
+        == sum(p.numel() for p in strategy.module.parameters())
         > prompt.vectors.numel()
     )
 
@@ -143,8 +143,8 @@ def test_its_steps_are_those_of_a_plain_training_loop(arena):
     By transformers and torch alone.
     """
     strategy = PTuningLM(on(arena), seed=3, rate=0.01, rate_lm=0.001, batch=4, interval=3, hidden=8)
-    strategy._schedule = lambda step: 1 - step / 4
-    encoder = copy.deepcopy(strategy._encoder.prompt)
+    strategy.schedule = lambda step: 1 - step / 4
+    encoder = copy.deepcopy(strategy.module.prompt)
     (start,) = prompts = strategy.ask()
     strategy.tell(prompts, strategy.objective.evaluate(prompts))
     (found,) = strategy.ask()
@@ -157,7 +157,7 @@ def test_its_steps_are_those_of_a_plain_training_loop(arena):
     choices = [lm.encode(f" {answer}")[0] for answer in ("bad", "good")]
     for step in range(3):
         for group, rate in zip(optimizer.param_groups, rates, strict=True):
-            group["lr"] = rate * strategy._schedule(step)
+            group["lr"] = rate * strategy.schedule(step)
         examples, vectors = arena.task.splits["search"].examples, encoder()
         loss = torch.tensor(0.0)
         for i in rng.choice(np.arange(8, 40), size=4, replace=False):
@@ -187,14 +187,14 @@ def test_its_steps_are_those_of_a_plain_training_loop(arena):
 def test_encoder_and_lm_go_at_rates_of_their_own(arena):
     """The first step of AdamW moves each parameter that has a gradient by its rate."""
     strategy = PTuningLM(on(arena), seed=0, rate=0.01, rate_lm=0.0004, hidden=8)
-    strategy._schedule = lambda step: 0.5
-    before = [parameter.detach().clone() for parameter in strategy._encoder.parameters()]
-    strategy._train()
+    strategy.schedule = lambda step: 0.5
+    before = [parameter.detach().clone() for parameter in strategy.module.parameters()]
+    strategy.train()
     moved = [
         float((p.detach() - b).abs().max())
-        for p, b in zip(strategy._encoder.parameters(), before, strict=True)
+        for p, b in zip(strategy.module.parameters(), before, strict=True)
     ]
-    count = len(list(strategy._encoder.prompt.parameters()))
+    count = len(list(strategy.module.prompt.parameters()))
     assert max(moved[:count]) == pytest.approx(0.005, rel=0.01) and max(
         moved[count:]
     ) == pytest.approx(0.0002, rel=0.01)

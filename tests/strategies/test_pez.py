@@ -45,7 +45,7 @@ def made(scorer=None, start=None, evaluations=200, **options):
 
 
 def iterate(strategy):
-    return strategy._encoder.vectors.detach().clone()
+    return strategy.module.vectors.detach().clone()
 
 
 def test_the_iterate_is_never_lost_to_its_projection():
@@ -88,7 +88,7 @@ def test_a_step_is_that_of_a_plain_loop():
         (gradient,) = torch.autograd.grad(scorer.loss(projected, ids), projected)
         free.grad = gradient
         torch.nn.utils.clip_grad_norm_([free], 1.0)
-        optimizer.param_groups[0]["lr"] = 0.02 * strategy._schedule(step)
+        optimizer.param_groups[0]["lr"] = 0.02 * strategy.schedule(step)
         optimizer.step()
         assert torch.allclose(iterate(strategy), free.detach(), atol=1e-6)
         best = (unit(free.detach(), dim=-1) @ unit(words, dim=-1).T).argmax(-1)

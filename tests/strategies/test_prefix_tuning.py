@@ -49,8 +49,8 @@ def test_it_starts_from_the_keys_and_values_of_words(reparametrise, text):
     given = strategy.objective
     (prompt,) = strategy.ask()
     assert isinstance(prompt, PrefixPrompt)
-    ids = strategy._ids
-    assert torch.allclose(prompt.rows, books_of(given).scorer.keys_values(ids), atol=1e-6)
+    ids = strategy.ids
+    assert torch.allclose(prompt.keys_values, books_of(given).scorer.keys_values(ids), atol=1e-6)
     tokens = given.encode("two words")
     assert (
         ids == [tokens[i % 2] for i in range(4)]
@@ -65,7 +65,7 @@ def test_with_few_hidden_units_it_starts_as_near_as_they_reach(hidden):
     strategy = make(hidden=hidden)
     (prompt,) = strategy.ask()
     distance = float(
-        (prompt.rows - books_of(strategy.objective).scorer.keys_values(strategy._ids)).norm()
+        (prompt.keys_values - books_of(strategy.objective).scorer.keys_values(strategy.ids)).norm()
     )
     assert (distance < 1e-4) == (hidden == 4)
 
@@ -78,23 +78,27 @@ def test_random_numbers_have_the_spread_of_real_keys_and_values_at_each_layer(mo
         * scale[None, :, :, None, None]
     )
     monkeypatch.setattr(books_of(strategy.objective).scorer, "keys_values", lambda ids: rows)
-    found = strategy.ask()[0].rows
+    found = strategy.ask()[0].keys_values
     assert not torch.allclose(found, rows)
     assert torch.allclose(found.std((0, 3, 4)) / scale, torch.ones(2, 2), atol=0.5)
 
 
 def test_the_network_is_that_of_the_paper_and_is_dropped():
     strategy = make(hidden=24)
-    network = strategy._encoder
+    network = strategy.module
     assert isinstance(network.inner, nn.Linear) and tuple(network.inner.weight.shape) == (24, 8)
     assert tuple(network.outer.weight.shape) == (2 * 2 * 1 * 8, 24)
     assert torch.allclose(
         network().flatten(1), network.outer(torch.tanh(network.inner(network.tokens)))
     )
     (prompt,) = strategy.ask()
-    assert tuple(prompt.rows.shape) == (4, *strategy.objective.prefix_shape)
-    assert strategy.trainable == sum(p.numel() for p in network.parameters()) > prompt.rows.numel()
-    assert make(reparametrise=False).trainable == prompt.rows.numel()
+    assert tuple(prompt.keys_values.shape) == (4, *strategy.objective.prefix_shape)
+    assert (
+        strategy.trainable
+        == sum(p.numel() for p in network.parameters())
+        > prompt.keys_values.numel()
+    )
+    assert make(reparametrise=False).trainable == prompt.keys_values.numel()
 
 
 def test_what_it_asks_of_the_lm_is_charged_once():
@@ -102,7 +106,7 @@ def test_what_it_asks_of_the_lm_is_charged_once():
     assert strategy.objective.ledger.spent == 0, "nothing before the first ask"
     strategy.objective.evaluate(prompts := strategy.ask())
     assert strategy.objective.ledger.spent == books_of(strategy.objective).scorer.budget(1) + 4
-    assert prompts[0].rows.shape[0] == 4
+    assert prompts[0].keys_values.shape[0] == 4
 
 
 def test_without_the_tokens_to_start_it_ends_in_good_order():

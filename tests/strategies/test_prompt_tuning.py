@@ -50,7 +50,7 @@ def test_words_start_from_rows_of_the_pool():
 
 
 def test_frequent_words_are_the_first_ones_of_the_pool(monkeypatch):
-    monkeypatch.setattr("promptsearch.strategies.prompt_tuning._FREQUENT", 3)
+    monkeypatch.setattr("promptsearch.strategies.prompt_tuning.FREQUENT", 3)
     given = objective()
     rows = given.embeddings[torch.from_numpy(given.space.pool[:3].copy())]
     start = PromptTuning(given, seed=0, init="frequent").ask()[0].vectors
@@ -58,7 +58,7 @@ def test_frequent_words_are_the_first_ones_of_the_pool(monkeypatch):
 
 
 def test_labels_are_averaged_over_their_tokens_and_the_rest_are_frequent_words(monkeypatch):
-    monkeypatch.setattr("promptsearch.strategies.prompt_tuning._FREQUENT", 3)
+    monkeypatch.setattr("promptsearch.strategies.prompt_tuning.FREQUENT", 3)
     given = objective()
     tokens = {" yes": [7], " no": [8, 9]}
     monkeypatch.setattr(books_of(given).scorer, "encode", tokens.__getitem__)
@@ -84,14 +84,14 @@ def test_adafactor_takes_steps_of_a_constant_rate_whatever_the_gradient():
     strategy = PromptTuning(objective(), seed=0, optimizer="adafactor", rate=0.01, batch=4)
     steps = []
     for scale in (1e-3, 1e3):
-        before = strategy._encoder().detach().clone()
+        before = strategy.module().detach().clone()
         loss = books_of(strategy.objective).scorer.loss
         books_of(strategy.objective).scorer.loss = lambda rows, ids, loss=loss, scale=scale: (
             scale * loss(rows, ids)
         )
-        strategy._train()
+        strategy.train()
         books_of(strategy.objective).scorer.loss = loss
-        steps.append(float((strategy._encoder().detach() - before).square().mean().sqrt()))
+        steps.append(float((strategy.module().detach() - before).square().mean().sqrt()))
     assert steps[0] == pytest.approx(0.01, rel=0.2), (
         "its first step has the size of the rate in each number"
     )
@@ -133,7 +133,7 @@ def test_a_prompt_that_was_scored_does_not_change_with_further_training():
 def test_the_best_prompt_wins_not_the_last():
     given = objective(60)
     strategy = PromptTuning(given, seed=0, interval=1, batch=2, rate=3.0)
-    strategy._schedule = lambda step: 1.0  # never calms down
+    strategy.schedule = lambda step: 1.0  # never calms down
     loop.search(strategy)
     values = [np.mean(row) for line in given.log.lines for row in line["losses"]]
     assert given.ranking[0].value == min(values) < values[-1]
@@ -149,10 +149,10 @@ def test_patience_ends_the_run():
 def test_the_rate_rises_and_falls_to_zero_at_the_end_of_the_budget():
     given = objective(300)
     strategy = PromptTuning(given, seed=0, interval=4, batch=8)
-    shares = [strategy._schedule(step) for step in range(strategy._steps + 1)]
+    shares = [strategy.schedule(step) for step in range(strategy.planned + 1)]
     assert max(shares) == 1 and shares[0] < 1 and shares[-1] == 0
     loop.search(strategy)
-    assert abs(strategy.training.steps - strategy._steps) <= 0.1 * strategy._steps + 4
+    assert abs(strategy.training.steps - strategy.planned) <= 0.1 * strategy.planned + 4
 
 
 def test_backward_is_charged_beside_forward():

@@ -9,7 +9,7 @@ from promptsearch.errors import StrategyError
 from promptsearch.scoring.answers import choice_scores
 from promptsearch.search.loop import search
 from promptsearch.search.plugins import make_strategy
-from promptsearch.strategies.rlprompt import RLPrompt, _Policy
+from promptsearch.strategies.rlprompt import Policy, RLPrompt
 from promptsearch.testing.conformance import StrategyConformance
 from promptsearch.testing.planted import PlantedScorer, planted_objective
 
@@ -31,9 +31,9 @@ def test_beats_random_on_pairwise_too():
 def policy(pool=4, length=3, width=8, hidden=16):
     """A policy that prefers some prompts."""
     generator = torch.Generator().manual_seed(0)
-    made = _Policy(torch.randn(pool, width, generator=generator), length, hidden, generator)
+    made = Policy(torch.randn(pool, width, generator=generator), length, hidden, generator)
     with torch.no_grad():
-        made._out.copy_(torch.randn(hidden, width, generator=generator, dtype=torch.float64))
+        made.out.copy_(torch.randn(hidden, width, generator=generator, dtype=torch.float64))
     return made
 
 
@@ -59,14 +59,14 @@ def test_prompts_are_drawn_as_often_as_they_are_probable():
 def test_a_token_depends_on_the_one_before():
     made = policy()
     rows = torch.tensor([[0, 2, 1], [1, 2, 1]])
-    before = made._tokens[rows[:, 0]]
-    first, second = made._log_probabilities(before, made._places[1]).exp()
+    before = made.tokens[rows[:, 0]]
+    first, second = made.log_probabilities(before, made.places[1]).exp()
     assert (first - second).abs().max() > 0.01
 
 
 def test_before_the_first_reward_all_prompts_are_equally_probable():
     strategy = RLPrompt(planted_objective(pool=10, length=2), seed=0)
-    log_p = strategy._policy(torch.tensor(list(itertools.product(range(10), repeat=2))))[0]
+    log_p = strategy.policy(torch.tensor(list(itertools.product(range(10), repeat=2))))[0]
     assert torch.allclose(log_p, torch.full((100,), -np.log(100), dtype=torch.float64))
 
 
@@ -75,11 +75,11 @@ def told(change=lambda evaluation: evaluation, scorer=None, **options):
     objective = (scorer or PlantedScorer("separable")).objective()
     strategy = RLPrompt(objective, seed=0, **options)
     prompts = strategy.ask()
-    rows = torch.tensor(strategy._rows)
+    rows = torch.tensor(strategy.rows)
     evaluation = change(objective.evaluate(prompts))
-    before = strategy._policy(rows)[0].detach()
+    before = strategy.policy(rows)[0].detach()
     strategy.tell(prompts, evaluation)
-    return strategy, before, strategy._policy(rows)[0].detach(), evaluation.values
+    return strategy, before, strategy.policy(rows)[0].detach(), evaluation.values
 
 
 def test_a_step_makes_good_prompts_more_probable_and_bad_ones_less():
@@ -98,7 +98,7 @@ def test_a_failed_prompt_is_no_reward():
     failed = np.isinf(values)
     assert 0 < failed.sum() < len(values)
     assert (after - before).numpy()[failed].mean() < 0
-    assert all(torch.isfinite(parameter).all() for parameter in strategy._policy.parameters())
+    assert all(torch.isfinite(parameter).all() for parameter in strategy.policy.parameters())
 
 
 def test_only_the_order_and_proportion_of_the_rewards_count():
@@ -110,24 +110,24 @@ def test_only_the_order_and_proportion_of_the_rewards_count():
         )[0]
         for scale, shift in ((1, 0), (1_000, 5))
     )
-    assert torch.allclose(plain._policy._out, scaled._policy._out, atol=1e-9)
+    assert torch.allclose(plain.policy.out, scaled.policy.out, atol=1e-9)
 
 
 def test_steps_where_all_prompts_are_alike_teach_nothing():
     strategy, before, after, _ = told(
         lambda e: dataclasses.replace(e, values=np.full(len(e.values), 0.7))
     )
-    assert torch.equal(before, after) and not strategy._policy._out.any()
+    assert torch.equal(before, after) and not strategy.policy.out.any()
 
 
 def test_tokens_whose_embeddings_are_near_learn_from_each_other():
     strategy, *_ = told(entropy=0.0)
     with torch.no_grad():
-        gains = strategy._policy._log_probabilities(
-            torch.zeros(8, dtype=torch.float64), strategy._policy._places[0]
+        gains = strategy.policy.log_probabilities(
+            torch.zeros(8, dtype=torch.float64), strategy.policy.places[0]
         )
     near = (
-        torch.cdist(strategy._policy._tokens, strategy._policy._tokens)
+        torch.cdist(strategy.policy.tokens, strategy.policy.tokens)
         .fill_diagonal_(torch.inf)
         .argmin(-1)
     )
@@ -137,7 +137,7 @@ def test_tokens_whose_embeddings_are_near_learn_from_each_other():
 @pytest.mark.parametrize("width", [8, 64, 512])
 def test_a_step_moves_probabilities_alike_for_embeddings_of_any_width(width):
     generator = torch.Generator().manual_seed(0)
-    made = _Policy(0.02 * torch.randn(100, width, generator=generator) + 0.3, 3, 64, generator)
+    made = Policy(0.02 * torch.randn(100, width, generator=generator) + 0.3, 3, 64, generator)
     optimizer = torch.optim.Adam(made.parameters(), lr=0.1)
     row = torch.tensor([[5, 6, 7]])
     before = made(row)[0]
@@ -161,7 +161,7 @@ def test_the_most_probable_prompt_is_scored_and_the_best_one_wins():
 
     def listen():
         prompts = ask()
-        greedy.append(scorer.space.prompt(strategy._policy.generate(1)[0]).key)
+        greedy.append(scorer.space.prompt(strategy.policy.generate(1)[0]).key)
         return prompts
 
     strategy.ask = listen

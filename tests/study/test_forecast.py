@@ -11,7 +11,7 @@ from rich.console import Console
 
 from promptsearch import Task, compare
 from promptsearch.errors import StudyError
-from promptsearch.prompts.prompt import TextPrompt
+from promptsearch.prompts.text import TextPrompt
 from promptsearch.records.sealed import read_record, write_record
 from promptsearch.report import load_results
 from promptsearch.report.facts import facts
@@ -22,6 +22,8 @@ from promptsearch.study.config import parse_config
 from promptsearch.study.forecast import forecast
 from promptsearch.study.prepare import prepare
 from promptsearch.tasks.template import Template
+
+pytestmark = pytest.mark.usefixtures("unreported")
 
 BEHIND = "{text} {prompt} It was {answer}"
 STRATEGIES = [
@@ -79,8 +81,8 @@ def predicted(tiny, task, **changes):
 @pytest.mark.parametrize("template", ["{prompt} {text} It was {answer}", BEHIND])
 def test_price_and_computed_tokens_are_those_of_the_runs(template, race, tiny, films, tmp_path):
     task = replace(films, template=Template.parse(template))
-    _, runs = predicted(tiny, task, race=race, score_on=20, budget=20_000)
-    compare(study(race=race, score_on=20, budget=20_000), out=tmp_path, model=tiny, task=task)
+    _, runs = predicted(tiny, task, race=race, score_on=12, budget=10_000)
+    compare(study(race=race, score_on=12, budget=10_000), out=tmp_path, model=tiny, task=task)
     for path in tmp_path.rglob("result.json"):
         result = json.loads(path.read_text())
         run = runs[result["label"]]
@@ -219,7 +221,7 @@ def test_the_plan_tells_what_a_row_is_made_of_and_what_is_kept(tiny, films):
     assert shown.anatomy["static"] == len(tiny.lead) + len(tiny.encode("Say:"))
     assert shown.sharing == "input" and shown.computed < shown.asked / 2
     assert shown.kept == int(arena.searching.lead(np.arange(40)).sum())
-    assert shown.kept_bytes == shown.kept * tiny.values * arena.dtype.itemsize
+    assert shown.kept_bytes == shown.kept * tiny.passes.values * arena.dtype.itemsize
 
 
 def test_noise_is_measured_once_and_shown(tiny, films, tmp_path):

@@ -8,8 +8,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import signal
-import warnings
 from dataclasses import replace
 
 import numpy as np
@@ -17,13 +15,15 @@ import pytest
 
 from promptsearch import TextPrompt, TrainedStrategy, compare, load_prompt
 from promptsearch.errors import PromptError, RecordError, StrategyError, StudyError, UnknownName
-from promptsearch.prompts.prompt import HardPrompt
+from promptsearch.prompts.hard import HardPrompt
 from promptsearch.records.log import RunLog
 from promptsearch.scoring import Engine
 from promptsearch.search.objective import Objective
 from promptsearch.search.strategy import Strategy
 from promptsearch.tasks.template import Template
 from promptsearch.testing.doors import doors
+
+pytestmark = pytest.mark.usefixtures("unreported")
 
 MANUAL = {"manual": {"prompts": ["good movie?", "It was"]}}
 EVERY = [
@@ -64,6 +64,8 @@ EVERY = [
     {"adapter": {"interval": 1, "batch": 4, "share": 0.1}},
     {"lora": {"interval": 1, "batch": 4, "rank": 2}},
 ]
+#: Durable writes of a run, from its beginning, after which it may be killed.
+MOMENTS = (3, 7, 12)
 
 
 def study(strategies, **changes):
@@ -106,14 +108,31 @@ def log_of(folder):
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory, tiny, films):
-    """One study of every strategy, not interrupted."""
+def place(tmp_path_factory):
+    """Where `study` is finished, with its `cache`, and its runs as they were on the way: `torn`."""
+    return tmp_path_factory.mktemp("finished")
+
+
+@pytest.fixture(scope="module")
+def finished(place, tiny, films):
+    """One study of every strategy, not interrupted; what a kill would have left is copied."""
+    folder, run, writes = place / "study", "", 0
+
+    def follow(progress):
+        nonlocal run, writes
+        if progress.run != run:
+            run, writes = progress.run, 0
+
+    def copied(file):
+        nonlocal writes
+        writes += 1
+        if run and writes in MOMENTS:
+            shutil.copytree(folder / run, place / "torn" / str(writes) / run)
+
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(
-            "promptsearch.study.study.cache_folder", lambda: tmp_path_factory.mktemp("cache")
-        )
-        folder = tmp_path_factory.mktemp("study")
-        compare(study(EVERY), out=folder, model=tiny, task=films)
+        patch.setattr("promptsearch.study.study.cache_folder", lambda: place / "cache")
+        patch.setattr(os, "fsync", copied)
+        compare(study(EVERY), out=folder, model=tiny, task=films, progress=follow)
     return folder
 
 
@@ -281,45 +300,15 @@ def test_other_settings_are_refused_and_nothing_is_lost(finished, tiny, films, c
 
 
 def test_same_numbers_whatever_the_cache_holds_and_in_whatever_order(
-    finished, tiny, films, tmp_path, monkeypatch
+    finished, place, tiny, films, tmp_path, monkeypatch
 ):
+    shutil.copytree(place / "cache", tmp_path / "cache")
     monkeypatch.setattr("promptsearch.study.study.cache_folder", lambda: tmp_path / "cache")
-    first, second = tmp_path / "first", tmp_path / "second"
-    compare(study(EVERY), out=first, model=tiny, task=films)
-    compare(study(EVERY[::-1]), out=second, model=tiny, task=films)
-    cached = results(second)["films/random/seed0"]["ledger"]["cached"]
-    assert cached > 0, "the second study should have read the first one's scores"
-    expected = without_times(results(finished))
-    assert without_times(results(first)) == expected and without_times(results(second)) == expected
-    assert log_of(first) == log_of(finished) == log_of(second)
-
-
-def killed_at(moment, work):
-    """Run `work` in a process of its own that dies by SIGKILL at its `moment`-th durable write.
-
-    Returns whether it got that far.
-    """
-    with warnings.catch_warnings():
-        warnings.simplefilter(
-            "ignore", DeprecationWarning
-        )  # fork beside threads: the child only computes and dies
-        child = os.fork()
-    if child == 0:
-        try:
-            count, sync = 0, os.fsync
-
-            def deadly(descriptor):
-                nonlocal count
-                count += 1
-                if count == moment:
-                    os.kill(os.getpid(), signal.SIGKILL)
-                sync(descriptor)
-
-            os.fsync = deadly
-            work()
-        finally:
-            os._exit(0)
-    return os.WIFSIGNALED(os.waitpid(child, 0)[1])
+    compare(study(EVERY[::-1]), out=tmp_path / "study", model=tiny, task=films)
+    again = results(tmp_path / "study")
+    assert again["films/random/seed0"]["ledger"]["cached"] > 0, "what the first study scored"
+    assert without_times(again) == without_times(results(finished))
+    assert log_of(tmp_path / "study") == log_of(finished)
 
 
 @pytest.mark.parametrize(
@@ -328,7 +317,7 @@ def killed_at(moment, work):
     ids=lambda s: s if isinstance(s, str) else next(iter(s.values())).get("label", next(iter(s))),
 )
 def test_a_run_killed_at_any_moment_ends_with_the_same_winner_losses_and_ledger(
-    strategy, finished, tiny, films, tmp_path
+    strategy, finished, tiny, films, tmp_path, killed_at
 ):
     label = (
         strategy
@@ -337,30 +326,35 @@ def test_a_run_killed_at_any_moment_ends_with_the_same_winner_losses_and_ledger(
     )
     name = f"films/{label}/seed0"
 
-    def work(folder):
-        compare(study([strategy]), out=folder, model=tiny, task=films)
+    def work():
+        compare(study([strategy]), out=tmp_path, model=tiny, task=films)
 
     # Each kill strikes the process that resumed after the one before, a little later: many deaths
     # in one run.
-    steady = tmp_path / "steady"
-    deaths = 0
-    for moment in (3, 1, 2, 4, 5, 7, 9, 12):
-        deaths += killed_at(moment, lambda: work(steady))
+    deaths = sum(killed_at(moment, work) for moment in (3, 1, 2, 4, 7, 12))
     assert deaths >= 3
-    work(steady)
-    assert without_times(results(steady)[name]) == without_times(results(finished)[name])
-    assert log_of(steady) == log_of(finished / name)
-    # And single deaths, spread over the run.
-    for moment in (6, 10, 15):
-        once = tmp_path / f"once{moment}"
-        killed_at(moment, lambda once=once: work(once))
-        work(once)
-        assert without_times(results(once)[name]) == without_times(results(finished)[name])
-        assert log_of(once) == log_of(finished / name)
+    work()
+    assert without_times(results(tmp_path)[name]) == without_times(results(finished)[name])
+    assert log_of(tmp_path) == log_of(finished / name)
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_runs_that_died_once_go_on_to_the_same_end(moment, finished, place, tiny, films, tmp_path):
+    folder = tmp_path / "study"
+    shutil.copytree(finished, folder)
+    torn = sorted((place / "torn" / str(moment)).glob("*/*/seed0"))
+    for run in torn:
+        name = run.relative_to(place / "torn" / str(moment))
+        shutil.rmtree(folder / name)
+        shutil.copytree(run, folder / name)
+    assert len(results(folder)) == len(EVERY) - len(torn) <= 3
+    compare(study(EVERY), out=folder, model=tiny, task=films)
+    assert without_times(results(folder)) == without_times(results(finished))
+    assert log_of(folder) == log_of(finished)
 
 
 @pytest.mark.parametrize("strategy", ["random", "evolution"])
-def test_a_race_that_is_killed_ends_the_same(strategy, tiny, films, tmp_path):
+def test_a_race_that_is_killed_ends_the_same(strategy, tiny, films, tmp_path, killed_at):
     def work(folder):
         compare(study([strategy], race=True, score_on=40), out=folder, model=tiny, task=films)
 

@@ -18,10 +18,11 @@ from typer.testing import CliRunner
 from promptsearch import Strategy, compare
 from promptsearch.cli import app
 from promptsearch.errors import RecordError, StrategyError, StudyError, UnknownName
-from promptsearch.prompts.prompt import SoftPrompt
+from promptsearch.prompts.soft import SoftPrompt
 from promptsearch.records.sealed import sealed_line, unseal
 from promptsearch.search.plugins import find_strategy
 from promptsearch.testing import bench
+from promptsearch.testing.ground import Ground, table_ground
 from promptsearch.testing.table import TableScorer
 
 WORDS = ["w0", "w1", "w2", "w3"]
@@ -129,7 +130,7 @@ def test_regret_and_the_way_to_it_are_what_brute_force_says(tmp_path):
     """The space in order, one prompt an ask: every figure can be counted."""
     scorer = table()
     scorer.save(tmp_path / "t.safetensors")
-    ground = bench.table_ground(tmp_path / "t.safetensors")
+    ground = table_ground(tmp_path / "t.safetensors")
     rows = [bench.Row("ordered", f"{__name__}:OneByOne")]
     found = bench.bench(rows, [ground], seeds=1, evaluations=[10, 64])
     values = scorer.losses.mean(1)
@@ -199,7 +200,7 @@ def test_the_command_prints_a_table_and_keeps_what_it_found(tmp_path):
 
 def test_two_processes_find_what_one_finds():
     rows = bench.with_random([bench.row("evolution")])
-    grounds = [bench.Ground("separable", pool=20, length=2)]
+    grounds = [Ground("separable", pool=20, length=2)]
     one, two = (bench.bench(rows, grounds, 2, [30], jobs) for jobs in (1, 2))
     pd.testing.assert_frame_equal(one, two)
 

@@ -204,6 +204,14 @@ class Silent(Honest):
     """Makes no claim."""
 
 
+class Peeking(Honest):
+    """Takes a gradient, and says that it needs scores only."""
+
+    def ask(self):
+        self.objective.token_gradient(self.objective.space.sample(self.rng, 1)[0], [20])
+        return super().ask()
+
+
 class TestTrained(StrategyConformance):
     strategy = Trained
     planted = None
@@ -220,6 +228,7 @@ EVERY = "test_a_run_killed_after_every_evaluation_reaches_the_same_end"
         (Undocumented, "test_every_option_is_documented"),
         (Index, "test_proposes_what_it_says"),
         (Infinite, "test_proposes_what_it_says"),
+        (Peeking, "test_proposes_what_it_says"),
         (Greedy, "test_ends_in_good_order_within_any_budget"),
         (Demanding, "test_ends_where_there_is_one_prompt_only"),
         (Global, "test_same_seed_same_run"),

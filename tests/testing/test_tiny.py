@@ -1,7 +1,5 @@
 """The tiny models are real models of their architectures, and the tokenizer a real tokenizer."""
 
-from typing import get_args
-
 import pytest
 import torch
 from hypothesis import given, settings
@@ -9,10 +7,9 @@ from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from promptsearch import UnknownName
-from promptsearch.testing.tiny import WORDS, Architecture, tiny_model, tiny_tokenizer
+from promptsearch.testing.tiny import ARCHITECTURES, WORDS, tiny_model, tiny_tokenizer
 from promptsearch.testing.tiny_tokenizers import tokenizer_of
 
-ARCHITECTURES = get_args(Architecture)
 TOKENIZER = tiny_tokenizer()
 
 

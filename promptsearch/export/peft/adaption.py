@@ -20,7 +20,7 @@ from torch import Tensor
 from promptsearch.errors import ExportError, PromptError
 from promptsearch.export.peft.config import AdaptionConfig
 from promptsearch.models import LanguageModel
-from promptsearch.prompts.prompt import GatedPrompt
+from promptsearch.prompts.gated import GatedPrompt
 
 #: The model types whose attention PEFT adapts.
 _ADAPTED = ("llama", "mistral", "gpt2")
@@ -49,14 +49,16 @@ def adaption_files(
             f"PEFT's ADAPTION_PROMPT does not hold this prompt exactly: {fault}. Export it as json"
         )
     names = {module: name for name, module in lm.model.named_modules()}
-    attentions = [names[attention] for attention in lm.layers.attentions][-len(prompt.gates) :]
+    attentions = [names[attention] for attention in lm.passes.layers.attentions][
+        -len(prompt.gates) :
+    ]
     tensors = {}
-    for name, vectors, gate in zip(attentions, prompt.rows.unbind(1), prompt.gates, strict=True):
+    for name, vectors, gate in zip(attentions, prompt.vectors.unbind(1), prompt.gates, strict=True):
         tensors[f"base_model.model.{name}.adaption_prompt"] = vectors[None].contiguous()
         tensors[f"base_model.model.{name}.adaption_gate"] = gate.clone()
     return tensors, {
         "peft_type": "ADAPTION_PROMPT",
-        "adapter_len": len(prompt.rows),
+        "adapter_len": len(prompt.vectors),
         "adapter_layers": len(prompt.gates),
         "target_modules": attentions[-1].rpartition(".")[2],
     }
@@ -113,7 +115,7 @@ def read_adaption(
 
 def _difference(lm: LanguageModel) -> str | None:
     """How PEFT's forward pass differs from `model/gated.py` on this model; None if it does not."""
-    kind, layers = lm.model.config.model_type, lm.layers
+    kind, layers = lm.model.config.model_type, lm.passes.layers
     if kind not in _ADAPTED:
         return f"PEFT adapts the attention of {', '.join(_ADAPTED)} only, and this is a {kind}"
     for attention, (count, size) in zip(layers.attentions, layers.sizes, strict=True):

@@ -26,7 +26,11 @@ from promptsearch.export.peft.config import (
 )
 from promptsearch.export.schema import read_object
 from promptsearch.models import LanguageModel
-from promptsearch.prompts.prompt import GatedPrompt, PrefixPrompt, SoftPrompt, Weights, read_tensors
+from promptsearch.prompts.gated import GatedPrompt
+from promptsearch.prompts.prefix import PrefixPrompt
+from promptsearch.prompts.soft import SoftPrompt
+from promptsearch.prompts.tensors import read_tensors
+from promptsearch.prompts.weights import Weights
 
 #: The file where PEFT keeps the numbers, and the tensor's name in it.
 WEIGHTS, TENSOR = "adapter_model.safetensors", "prompt_embeddings"

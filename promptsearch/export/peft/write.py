@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import copy
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ import torch
 from torch import Tensor
 
 from promptsearch.errors import ExportError, PromptError
-from promptsearch.export.certificate import Certificate, check_in_front, standing_in_row
+from promptsearch.export.certificate import Certificate, check_held, check_in_front
 from promptsearch.export.peft.adaption import adaption_files
 from promptsearch.export.peft.config import CONFIG
 from promptsearch.export.peft.read import TENSOR, WEIGHTS, read_peft
@@ -35,12 +36,16 @@ from promptsearch.export.saved import SavedPrompt
 from promptsearch.export.schema import read_object
 from promptsearch.files import write_aside, write_json
 from promptsearch.models import LanguageModel
-from promptsearch.prompts.prompt import GatedPrompt, PrefixPrompt, Prompt, SoftPrompt, Weights
-from promptsearch.scoring.layout import Ids, lay_out
+from promptsearch.prompts.gated import GatedPrompt
+from promptsearch.prompts.prefix import PrefixPrompt
+from promptsearch.prompts.prompt import Prompt
+from promptsearch.prompts.soft import SoftPrompt
+from promptsearch.prompts.weights import Weights
+from promptsearch.scoring.layout import Tokens, lay_out
 from promptsearch.scoring.ready import embedded
 from promptsearch.tasks.task import Example
 
-#: What a user of the folder runs, see `promptsearch.export.card`.
+#: What a user of the folder runs, see `promptsearch.export.usage`.
 USAGE = """\
 from peft import PeftModel
 
@@ -61,8 +66,9 @@ def write_peft(saved: SavedPrompt, lm: LanguageModel, folder: Path) -> None:
         ExportError: peft is not installed, or the prompt cannot be held exactly (with the reason).
     """
     _peft()
-    own = isinstance(saved.prompt, Weights | GatedPrompt | PrefixPrompt)
-    tensors, config = _held(saved.prompt if own else SoftPrompt(front_rows(saved, lm)), lm)
+    # What stands in slots is folded with all that stands before the input.
+    apart = saved.template.apart
+    tensors, config = _held(saved.prompt if apart else SoftPrompt(front_rows(saved, lm)), lm)
     write_aside(folder / WEIGHTS, safetensors.torch.save(tensors, metadata={"format": "pt"}))
     write_json(folder / CONFIG, config)
 
@@ -73,15 +79,9 @@ def _held(prompt: Prompt, lm: LanguageModel) -> tuple[dict[str, Tensor], dict[st
     Raises:
         ExportError: The prompt cannot be held exactly (with the reason).
     """
-    if isinstance(prompt, Weights):
-        tensors, special = _low_rank(prompt, lm)
-    elif isinstance(prompt, GatedPrompt):
-        tensors, special = adaption_files(prompt, lm)
-    elif isinstance(prompt, PrefixPrompt):
-        tensors, special = {TENSOR: prompt.rows.flatten(1)}, _prefix_config(lm)
-    else:
-        assert isinstance(prompt, SoftPrompt)
-        tensors, special = {TENSOR: prompt.rows}, _prompt_config(lm, prompt.rows)
+    if type(prompt) not in _HOLDERS:
+        raise ExportError(f"PEFT has no form for {prompt.noun}: export it as json")
+    tensors, special = _HOLDERS[type(prompt)](prompt, lm)
     if TENSOR in tensors:
         special |= {"num_virtual_tokens": len(tensors[TENSOR]), "num_transformer_submodules": 1}
     common = {
@@ -133,14 +133,15 @@ def score_peft(certificate: Certificate, lm: LanguageModel, folder: Path) -> lis
     prompt = read_peft(folder, lm)  # its errors say what is wrong with the folder; peft's do not
     _check_own(prompt, folder, lm)
     # For LORA and ADAPTION_PROMPT, peft puts modules of its own into the model.
-    base = copy.deepcopy(lm.model) if isinstance(prompt, Weights | GatedPrompt) else lm.model
+    inside = prompt.parts.gated is not None or prompt.parts.weights is not None
+    base = copy.deepcopy(lm.model) if inside else lm.model
     with warnings.catch_warnings():
         warnings.simplefilter(
             "ignore", FutureWarning
         )  # between peft and transformers; a user can do nothing about it
         model = peft.PeftModel.from_pretrained(base, str(folder)).eval()
 
-    def logits(example: Example, answer: Ids) -> Tensor:
+    def logits(example: Example, answer: Tokens) -> Tensor:
         text = lay_out(certificate.template, lm, example, None).segments[-1]
         # peft returns logits for the virtual tokens of PROMPT_TUNING too, so rows are counted from
         # the end.
@@ -159,7 +160,7 @@ def front_rows(saved: SavedPrompt, lm: LanguageModel) -> Tensor:
         ExportError: A part of the input stands before the last slot, there are no rows, or the
             prompt is more than rows of embeddings.
     """
-    standing_in_row(saved.prompt, "virtual tokens")
+    check_held(saved.prompt, "peft")
     check_in_front(saved.template, "PEFT puts a prompt in front of the whole text")
     fields = dict.fromkeys(saved.template.fields, "")
     whole = embedded(lm, saved.prompt, saved.template, fields)
@@ -172,9 +173,10 @@ def front_rows(saved: SavedPrompt, lm: LanguageModel) -> Tensor:
     return rows.detach().float().cpu().contiguous()
 
 
-def _prompt_config(lm: LanguageModel, rows: Tensor) -> dict[str, Any]:
-    config = lm.model.config
-    return {
+def _vectors(prompt: SoftPrompt, lm: LanguageModel) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The tensor and the configuration of PROMPT_TUNING."""
+    config, rows = lm.model.config, prompt.vectors
+    return {TENSOR: rows}, {
         "peft_type": "PROMPT_TUNING",
         "token_dim": rows.shape[1],
         "num_attention_heads": config.num_attention_heads,
@@ -186,9 +188,10 @@ def _prompt_config(lm: LanguageModel, rows: Tensor) -> dict[str, Any]:
     }
 
 
-def _prefix_config(lm: LanguageModel) -> dict[str, Any]:
+def _prefix(prompt: PrefixPrompt, lm: LanguageModel) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The tensor and the configuration of PREFIX_TUNING."""
     layers, _, heads, size = lm.prefix_shape
-    return {
+    return {TENSOR: prompt.keys_values.flatten(1)}, {
         "peft_type": "PREFIX_TUNING",
         "token_dim": heads * size,  # the keys' width: with grouped queries, less than the model's
         "num_attention_heads": heads,
@@ -232,6 +235,17 @@ def _low_rank(weights: Weights, lm: LanguageModel) -> tuple[dict[str, Tensor], d
             type(lm.model.get_submodule(name)).__name__ == "Conv1D" for name in modules
         ),
     }
+
+
+#: Kind of prompt -> its tensors and configuration as PEFT holds it, if it has a form for the kind.
+_HOLDERS: dict[
+    type[Prompt], Callable[[Any, LanguageModel], tuple[dict[str, Tensor], dict[str, Any]]]
+] = {
+    SoftPrompt: _vectors,
+    PrefixPrompt: _prefix,
+    GatedPrompt: adaption_files,
+    Weights: _low_rank,
+}
 
 
 def _peft() -> Any:

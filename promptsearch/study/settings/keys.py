@@ -10,7 +10,7 @@ from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
 from promptsearch.errors import UnknownName
-from promptsearch.tasks.template import LONGEST_PROMPT
+from promptsearch.tasks.notation import LONGEST_PROMPT
 
 #: The largest whole number, and the most characters of a name: the bounds of a sensible study.
 MOST, NAME = 10**15, 100

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 class UnknownLayers(Exception):
     """The model's layers cannot be found, or do not project vectors in a way that is known.
 
-    This never leaves `LanguageModel`.
+    This never leaves `Passes`.
     """
 
 

@@ -21,6 +21,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import pad
+
+from promptsearch.models.causal.layers import Layers
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,7 @@ class Adaption:
         within: Which keys are a prompt's own and which are padding, boolean, shape
             `(prompts, length)`; None where all prompts have the same length.
         owners: The prompt of each tree in a pass, shape `(trees,)`; None where there is but one.
+        attentions: The attentions of all layers.
     """
 
     first: int
@@ -47,6 +51,7 @@ class Adaption:
     late: Tensor | None = None
     within: Tensor | None = None
     owners: Tensor | None = None
+    attentions: Sequence[nn.Module] = ()
     #: Layer -> what is still to be added behind its output projection.
     _later: dict[int, Tensor] = field(default_factory=dict)
 
@@ -99,13 +104,10 @@ class Adaption:
         return found * ~late
 
     @contextmanager
-    def added_behind(
-        self, attentions: Sequence[nn.Module], join: Callable[[Tensor], Tensor]
-    ) -> Iterator[None]:
+    def added_behind(self, join: Callable[[Tensor], Tensor]) -> Iterator[None]:
         """A context in which what belongs behind an output projection is added there.
 
         Args:
-            attentions: The attentions of all layers.
             join: Brings `(trees, heads, tokens, size of a head)` to the shape of the attentions'
                 output.
         """
@@ -115,10 +117,45 @@ class Adaption:
             return output if later is None else (output[0] + join(later), *output[1:])
 
         with ExitStack() as hooks:
-            for attention in () if self.late is None else attentions:
+            for attention in () if self.late is None else self.attentions:
                 hooks.enter_context(attention.register_forward_hook(add))
             yield
 
     def _own(self, of_prompts: Tensor) -> Tensor:
         """The entry of each tree's prompt; a single prompt's entry serves all trees."""
         return of_prompts if self.owners is None else of_prompts.index_select(0, self.owners)
+
+
+def project(layers: Layers, prompts: Sequence[tuple[Tensor, Tensor]], like: Tensor) -> Adaption:
+    """Gated prompts as the layers attend to them; gradients flow back.
+
+    Args:
+        layers: The LM's layers.
+        prompts: The vectors and the gates of each prompt, see `GatedPrompt`.
+        like: A tensor of the dtype and on the device of the layers.
+    """
+    count = max(len(gates) for _, gates in prompts)
+    length = max(len(vectors) for vectors, _ in prompts)
+    # A prompt for fewer layers than others gets gates of zero below these, and adds nothing there.
+    vectors = torch.stack(
+        [pad(v.to(like), (0, 0, count - v.shape[1], 0, 0, length - len(v))) for v, _ in prompts]
+    )
+    gates = torch.stack(
+        [pad(g.to(like).expand(-1, layers.heads), (0, 0, count - len(g), 0)) for _, g in prompts]
+    )
+    first = len(layers) - count
+    keys, values = zip(
+        *(layers.project(first + i, vectors[:, :, i]) for i in range(count)), strict=True
+    )
+    late = torch.tensor([layers.fused and g.shape[1] == 1 for _, g in prompts], device=like.device)
+    lengths = torch.tensor([len(v) for v, _ in prompts], device=like.device)
+    within = torch.arange(length, device=like.device) < lengths[:, None]
+    return Adaption(
+        first,
+        keys,
+        values,
+        gates.unbind(1),
+        late=late if bool(late.any()) else None,
+        within=None if bool(within.all()) else within,
+        attentions=layers.attentions,
+    )

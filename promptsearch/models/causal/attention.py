@@ -10,7 +10,7 @@ is a *chain*, and the *owner* of a tree is the gated prompt that it attends to.
 
 `transformers` lets a model's attention be exchanged by name; the layers, their projections and
 their positions stay the model's own. A model whose attention cannot be exchanged is scored row by
-row (`LanguageModel.trees`).
+row (`Passes.trees`).
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
-from promptsearch.models.gated import Adaption
+from promptsearch.models.causal.gated import Adaption
 
 #: The name under which `transformers` knows this attention.
 NAME = "promptsearch"
 
 
 class UnknownAttention(Exception):
-    """The model's attention does what trees do not support; never leaves `LanguageModel`."""
+    """The model's attention does what trees do not support; never leaves `Passes`."""
 
 
 @dataclass

@@ -1,0 +1,161 @@
+"""Inputs of many prompts, packed into passes of a language model.
+
+The engine's words: a row's *trunk* is the keys and values of what comes first, which are *kept*
+instead of computed again for each row. What stands *beside* the rows of a pass are gated prompts,
+which layers read apart from the tokens; a row's *owner* is the place of its own one among them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from promptsearch.errors import PromptError
+from promptsearch.export.inputs import Input
+from promptsearch.models import LanguageModel
+from promptsearch.scoring.answers import answer_scores
+from promptsearch.scoring.decoding import decode
+from promptsearch.scoring.forward import run
+from promptsearch.scoring.layout import Tokens
+from promptsearch.scoring.packing import pack
+from promptsearch.scoring.ready import InputRow, Library
+from promptsearch.scoring.sharing import PASS_TOKENS
+from promptsearch.scoring.tree import grow
+
+
+class Passes:
+    """The passes of one model, below one set of prompts.
+
+    Args:
+        lm: The LM.
+        library: The prompts, made ready.
+        weights: The changed weights that all rows are read with; empty for all other prompts.
+    """
+
+    def __init__(self, lm: LanguageModel, library: Library, weights: Mapping[str, Tensor]) -> None:
+        self._lm, self._library, self._weights = lm, library, weights
+
+    @property
+    def _limit(self) -> int:
+        """The most tokens that a pass computes."""
+        return PASS_TOKENS.get(self._lm.device.type, PASS_TOKENS["cpu"])
+
+    def log_probabilities(
+        self, inputs: Sequence[Input], answers: Sequence[Sequence[str]]
+    ) -> list[Tensor]:
+        """The log-probabilities of each input's answers.
+
+        Args:
+            inputs: The inputs.
+            answers: The texts of each one's answers.
+
+        Returns:
+            For each input in nats, float64 on the CPU, shape `(answers,)`.
+
+        Raises:
+            PromptError: An answer is empty, or an input is too long for the model.
+        """
+        lm = self._lm
+        ids = [[tuple(lm.encode(text)) for text in texts] for texts in answers]
+        for each, some in zip(inputs, ids, strict=True):
+            if not all(some):
+                raise PromptError(f"{each.place}: its answer is empty: expected text")
+            each.check_length(max(map(len, some)), lm.context)
+        # The tokens that run below the trunk: the last token of an answer is predicted, never read.
+        sizes = [
+            len(each.row.ids) + sum(len(a) - 1 for a in some)
+            for each, some in zip(inputs, ids, strict=True)
+        ]
+        found: dict[int, Tensor] = {}
+        with lm.changed(self._weights):
+            for places in _groups([each.row for each in inputs], sizes, self._limit):
+                nats = self._score([inputs[i].row for i in places], [ids[i] for i in places])
+                found.update(zip(places, nats, strict=True))
+        return [found[i] for i in range(len(inputs))]
+
+    def generate(self, inputs: Sequence[Input], tokens: int, stop: str | None) -> list[str]:
+        """The greedy continuation of each input.
+
+        Args:
+            inputs: The inputs.
+            tokens: The most tokens to add; fewer where the model's context ends.
+            stop: A text before which a continuation ends.
+
+        Raises:
+            PromptError: No token may be added, or an input is too long for the model.
+        """
+        lm = self._lm
+        if tokens < 1:
+            raise PromptError(f"expected at least one token to generate, got {tokens}")
+        for each in inputs:
+            each.check_length(1, lm.context)
+        rows = [each.row for each in inputs]
+        room = [
+            tokens if lm.context is None else min(tokens, lm.context - row.tokens) for row in rows
+        ]
+
+        def ended(ids: Sequence[int]) -> bool:
+            return ids[-1] in lm.ends or (stop is not None and stop in lm.decode(ids))
+
+        found: dict[int, str] = {}
+        with lm.changed(self._weights):
+            for places in _groups(rows, [len(row.ids) for row in rows], self._limit):
+                some, most = [rows[i] for i in places], [room[i] for i in places]
+                for i, ids in zip(
+                    places, decode(lm, some, self._library, most, ended), strict=True
+                ):
+                    text = lm.tokenizer.decode(
+                        ids[:-1] if ids[-1] in lm.ends else ids, skip_special_tokens=True
+                    )
+                    found[i] = text if stop is None else text.partition(stop)[0]
+        return [found[i] for i in range(len(inputs))]
+
+    def _score(self, rows: Sequence[InputRow], answers: Sequence[Sequence[Tokens]]) -> list[Tensor]:
+        """The log-probabilities of each row's answers, from one pass."""
+        lm = self._lm
+        paths = [
+            [(*row.ids, *answer[:-1]) for answer in some]
+            for row, some in zip(rows, answers, strict=True)
+        ]
+        above = [len(row.trunk) for row in rows]
+        trees = [grow(some, n) for some, n in zip(paths, above, strict=True)]
+        if not lm.passes.trees:
+            trees = [grow([path]) for some in paths for path in some]
+        with torch.inference_mode():
+            beside = self._library.beside([row.owner for row in rows])
+            states, begins = run(
+                lm,
+                trees,
+                [row.trunk for row in rows] if any(above) else None,
+                self._library.vectors,
+                beside,
+            )
+            ends = [
+                [begin + p for p in places]
+                for tree, begin in zip(trees, begins, strict=True)
+                for places in tree.rows
+            ]
+            wanted = [answer for some in answers for answer in some]
+            predict = [places[-len(answer) :] for places, answer in zip(ends, wanted, strict=True)]
+            nats = answer_scores(lm, states, predict, wanted)[:, 0].cpu()
+        return list(nats.split([len(some) for some in answers]))
+
+
+def _groups(rows: Sequence[InputRow], sizes: Sequence[int], limit: int) -> Iterator[list[int]]:
+    """Groups of rows with similar prompts and sizes, each as large as one pass takes.
+
+    The longest come first.
+
+    Args:
+        rows: All rows.
+        sizes: For each row, the number of tokens that the pass computes.
+        limit: The most tokens that a pass computes; for the limit on kept tokens above them, see
+            `pack`.
+
+    Yields:
+        The places of one pass's rows.
+    """
+    order = sorted(range(len(rows)), key=lambda i: (-len(rows[i].trunk), -sizes[i]))
+    return pack(order, lambda i: sizes[i], lambda: limit, lambda i: len(rows[i].trunk))

@@ -1,0 +1,201 @@
+"""Python code that uses an export: complete, run in its folder, with the certificate's answers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from promptsearch.export import kv, saved, text, vllm
+from promptsearch.export.peft import write as peft
+from promptsearch.export.saved import SavedPrompt
+from promptsearch.models import LanguageModel
+from promptsearch.models.packaged import NAME
+from promptsearch.models.protocol import TextModel
+from promptsearch.models.special_tokens import DATE
+from promptsearch.scoring.scorer import loaded
+
+#: The model as its users load it, by its name on the Hub or, where that is ours alone, with ours.
+_MODEL = """\
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+base = {name!r}
+model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32).eval()
+tokenizer = AutoTokenizer.from_pretrained(base)
+"""
+_OUR_MODEL = """\
+import torch
+from promptsearch import LanguageModel
+
+base = LanguageModel.load({name!r})
+model, tokenizer = base.model, base.tokenizer
+"""
+#: A pass below a text alone.
+_FORWARD = """\
+def logits(ids):
+    return model(input_ids=torch.tensor([ids])).logits[0]
+
+
+def generate(ids):
+    row = torch.tensor([ids])
+    made = model.generate(input_ids=row, attention_mask=torch.ones_like(row), max_new_tokens=32, \
+do_sample=False)
+    return made[0, len(ids) :]
+"""
+#: The text of a template of messages, as the tokenizer's chat template writes it.
+_MESSAGES = """\
+import json
+from pathlib import Path
+
+fields = {fields!r}
+messages = json.loads(Path("{file}").read_text("utf-8"))
+*said, begun = [{{**message, "content": message["content"].format(**fields)}} for message in \
+messages]
+text = tokenizer.apply_chat_template(said, tokenize=False, add_generation_prompt=True{day}) + \
+begun["content"]"""
+#: The answer: the most probable one, or a generated line.
+_CHOOSE = """\
+{text}
+ids = {first}{ids}
+answers = {answers!r}
+sums = []
+for target in answers.values():
+    with torch.inference_mode():
+        rows = logits(ids + target)[-len(target) - 1 : -1].double().log_softmax(-1)
+    sums.append(rows.gather(-1, torch.tensor(target)[:, None]).sum())
+probabilities = torch.stack(sums).softmax(0)
+print(dict(zip(answers, probabilities.tolist())))
+"""
+_GENERATE = """\
+{text}
+ids = {first}{ids}
+answer = tokenizer.decode(generate(ids), skip_special_tokens=True).split("\\n")[0].strip()
+print(answer)
+"""
+#: A request to the server that a model is behind.
+_REQUEST = """\
+{imports}
+
+text = {whole!r}.format(**{fields!r})
+given = {given}
+headers = {headers}
+request = urllib.request.Request({url!r}, json.dumps(given).encode(), headers)
+with urllib.request.urlopen(request) as answer:
+    print(json.load(answer)["choices"][0]{said})
+"""
+
+
+def usage(prompt: SavedPrompt, to: str, lm: TextModel) -> str:
+    """Python code that answers the probe's first input, run in the folder of the export.
+
+    Args:
+        prompt: What was exported.
+        to: The format.
+        lm: The LM.
+    """
+    fields = (
+        dict(prompt.probe[0].fields)
+        if prompt.probe
+        else {name: "..." for name in prompt.template.fields}
+    )
+    if lm.served:
+        return _request(prompt, lm.served, fields)
+    if to == "json":
+        return saved.USAGE.format(fields=fields)
+    lm = loaded(lm, "used like this")
+    if to == "vllm":
+        return vllm.USAGE.format(
+            base=_base_of_vllm(lm), fields=fields, sampling=_sampling(prompt, lm)
+        )
+    chat = bool(prompt.template.messages)
+    if to == "text" and chat:
+        day = f", date_string={DATE!r}" if "date_string" in str(lm.tokenizer.chat_template) else ""
+        source = _MESSAGES.format(file=text.MESSAGES, fields=fields, day=day)
+    elif to == "text":
+        source = (
+            "from pathlib import Path\n\ntext = "
+            f'Path("{text.WHOLE}").read_text("utf-8").format(**{fields!r})'
+        )
+    else:
+        source = f"text = {prompt.template.written[-1]!r}.format(**{fields!r})"
+    # The tokenizer's special tokens stand before a text, and below a prefix or weights of PEFT's;
+    # the other formats have folded them into the prompt.
+    before = to == "text" or (to == "peft" and prompt.template.apart)
+    first = f"{list(lm.lead)} + " if before and lm.lead and not chat else ""
+    own = lm.name == NAME or lm.name.endswith(".gguf")
+    model = (_OUR_MODEL if own else _MODEL).format(name=lm.name)
+    rest = _GENERATE if prompt.choices is None else _CHOOSE
+    middle = {"kv": kv.USAGE, "peft": f"{peft.USAGE}\n\n{_FORWARD}", "text": _FORWARD}[to]
+    ids = _cut(lm, begins=to == "text" or prompt.template.apart)
+    answers = {choice: lm.encode(choice) for choice in prompt.choices or ()}
+    return f"{model}\n{middle}\n\n" + rest.format(
+        text=source, first=first, ids=ids, answers=answers
+    )
+
+
+def _cut(lm: LanguageModel, begins: bool) -> str:
+    """Python code for the ids of a text, behind the prompt or at the beginning of a row."""
+    anchor, tokens = ("", 0) if begins else lm.tokens.anchor
+    given = f"{anchor!r} + text" if anchor else "text"
+    behind = (
+        f"[{tokens}:]  # the tokenizer cuts the beginning of a text in another way"
+        if anchor
+        else ""
+    )
+    return f"tokenizer({given}, add_special_tokens=False).input_ids{behind}"
+
+
+def _request(prompt: SavedPrompt, served: Mapping[str, Any], fields: Mapping[str, Any]) -> str:
+    """Python code that asks the server for the answer to an input."""
+    whole = "".join(s + t.replace("{", "{{").replace("}", "}}") for s, t in _pieces(prompt))
+    key = served["key"]
+    authorization = f', "Authorization": "Bearer " + os.environ[{key!r}]' if key else ""
+    longest = max(
+        len(answer.encode())
+        for answer in prompt.choices or [example.answer for example in prompt.probe]
+    )
+    given = (
+        "{'messages': [{'role': 'user', 'content': text}]" if served["chat"] else "{'prompt': text"
+    )
+    said = "['message']['content']" if served["chat"] else "['text']"
+    return _REQUEST.format(
+        imports="import json\nimport os\nimport urllib.request"
+        if key
+        else "import json\nimport urllib.request",
+        whole=whole,
+        fields=dict(fields),
+        given=f"{given}, 'model': {served['model']!r}, 'max_tokens': {longest}, 'temperature': 0}}",
+        url=f"{served['url']}/{'chat/' if served['chat'] else ''}completions",
+        headers=f'{{"Content-Type": "application/json"{authorization}}}',
+        said=said,
+    )
+
+
+def _pieces(prompt: SavedPrompt) -> list[tuple[str, str]]:
+    """The template's segments, each with the prompt's text that follows it."""
+    return list(
+        zip(
+            prompt.template.segments,
+            [*map(str, prompt.prompt.fill(prompt.template)), ""],  # a server was sent nothing else
+            strict=True,
+        )
+    )
+
+
+def _base_of_vllm(lm: LanguageModel) -> str:
+    if lm.name == NAME:
+        return (
+            "from promptsearch.models.packaged import packaged_model\n\nbase = "
+            f"str(packaged_model())  # {NAME}"
+        )
+    return f"base = {lm.name!r}"
+
+
+def _sampling(prompt: SavedPrompt, lm: LanguageModel) -> str:
+    if prompt.choices is None:
+        return 'temperature=0, max_tokens=32, stop="\\n"'
+    answers = [lm.encode(choice) for choice in prompt.choices]
+    longest = max(map(len, answers))
+    if longest == 1:
+        return f"temperature=0, max_tokens=1, allowed_token_ids={[ids[0] for ids in answers]}"
+    return f"temperature=0, max_tokens={longest}"

@@ -1,0 +1,140 @@
+"""The check that ids and text agree, and that answers can be told apart (law 2)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from promptsearch.errors import TemplateError
+from promptsearch.models import LanguageModel
+from promptsearch.prompts.prompt import Prompt
+from promptsearch.prompts.space import PromptSpace
+from promptsearch.prompts.text import TextPrompt
+from promptsearch.scoring.layout import (
+    Layout,
+    Tokens,
+    encode,
+    lay_out,
+    leading,
+    prompt_texts,
+    slots_of,
+)
+from promptsearch.tasks.task import Example, Split
+from promptsearch.tasks.template import Template
+
+
+def broken_joint(
+    template: Template,
+    lm: LanguageModel,
+    example: Example,
+    layout: Layout,
+    prompt: Prompt,
+    answers: Sequence[str],
+) -> str | None:
+    """A message that says where ids and text of an example disagree; None where they agree.
+
+    They agree if encoding the whole text gives the ids of the segments and slots, one after the
+    other.
+
+    Args:
+        template: The template, bound.
+        lm: The model.
+        example: The example.
+        layout: The example's layout.
+        prompt: The prompt in the slots.
+        answers: The texts of the layout's answers, in the same order.
+    """
+    slots, texts = slots_of(template, lm, prompt), prompt_texts(template, lm, prompt)
+    for ids, answer in zip(layout.answers, answers, strict=True):
+        ours = [*layout.join(slots), *ids][len(leading(template, lm)) :]
+        theirs = encode(lm, template.row(example.fields, texts, answer))
+        if ours != theirs:
+            place = next(
+                (i for i, (a, b) in enumerate(zip(ours, theirs, strict=False)) if a != b),
+                min(len(ours), len(theirs)),
+            )
+            around = slice(max(0, place - 3), place + 3)
+            return (
+                f"in example {example.id} the text ...{lm.decode(ours[around])!r}... "
+                f"is cut into {_cut(lm, theirs[around])}, not into {_cut(lm, ours[around])}"
+            )
+    return None
+
+
+def _cut(lm: LanguageModel, ids: Sequence[int]) -> str:
+    return "|".join(lm.decode([i]) for i in ids)
+
+
+def check_joints(
+    template: Template,
+    lm: LanguageModel,
+    split: Split,
+    choices: Sequence[str] | None,
+    space: PromptSpace,
+) -> None:
+    """Check law 2: the whole text of every example gives its ids back.
+
+    The slots hold a prompt of the pool, or an empty text under templates whose prompts stand apart.
+
+    Raises:
+        TemplateError: A joint does not hold; the message names the first one.
+    """
+    prompts: Sequence[Prompt] = space.sample(np.random.default_rng(0), len(split))
+    if template.apart:
+        prompts = [TextPrompt("")] * len(split)
+    for example, prompt in zip(split.examples, prompts, strict=True):
+        layout = lay_out(template, lm, example, choices)
+        answers = choices if choices is not None else (example.answer, *example.aliases)
+        fault = broken_joint(template, lm, example, layout, prompt, answers)
+        if fault:
+            joined = "its answers without a prompt" if template.apart else "prompts of the pool"
+            advice = (
+                "Put a space before slots and answer, "
+                "or take words into the pool that begin with a space."
+            )
+            if template.stripped(texts := prompt_texts(template, lm, prompt)) != texts:
+                advice = (
+                    "The chat template strips the space with which a prompt's first word begins: "
+                    "put a word before the slot, such as 'Task: {prompt}'."
+                )
+            raise TemplateError(
+                f"the template {template.text!r} does not join with {joined} on the "
+                f"{split.name} split: {fault}. {advice}"
+            )
+
+
+def check_answers(lm: LanguageModel, choices: Sequence[str] | None, split: Split) -> None:
+    """Refuse answers without tokens, and choices that the tokenizer does not keep apart.
+
+    No choice may have the tokens of another choice, or begin with them.
+
+    Raises:
+        TemplateError: There are such answers; the message names them.
+    """
+    if choices is None:
+        for example in split.examples:
+            if not all(lm.encode(answer) for answer in (example.answer, *example.aliases)):
+                raise TemplateError(
+                    f"an answer of {split.name} example {example.id} is empty: expected text"
+                )
+        return
+    seen: dict[Tokens, str] = {}
+    for text in choices:
+        ids = tuple(lm.encode(text))
+        if not ids:
+            raise TemplateError(f"the answer {text!r} is empty: expected text")
+        if ids in seen:
+            raise TemplateError(
+                f"the tokenizer maps the answers {seen[ids]!r} and {text!r} to the same tokens "
+                f"{list(ids)}: take answers that it can tell apart"
+            )
+        seen[ids] = text
+    for longer in seen:
+        for cut in range(1, len(longer)):
+            if longer[:cut] in seen:
+                raise TemplateError(
+                    f"the answer {seen[longer[:cut]]!r} is the beginning of {seen[longer]!r}, "
+                    "which can then never be the more probable one: end both, for example with a "
+                    "full stop, or take other answers"
+                )

@@ -1,0 +1,165 @@
+"""The kinds of prompts in the engine: what rows share under each, and what a prompt brings there.
+
+`PLACINGS` has one row for each kind of template. What a prompt brings is asked of the prompt:
+the content of its slots, and its parts by where they meet the model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from promptsearch.models import LanguageModel
+from promptsearch.models.causal.gated import Adaption
+from promptsearch.prompts.gated import GatedPrompt
+from promptsearch.prompts.numbers import Numbers, Parts, length_of, parted
+from promptsearch.prompts.prefix import PrefixPrompt
+from promptsearch.prompts.prompt import Prompt, Sizes
+from promptsearch.prompts.soft import SoftPrompt
+from promptsearch.prompts.trained import TrainedPrompt
+from promptsearch.prompts.weights import TunedPrompt, Weights
+from promptsearch.scoring.layout import Tokens, slots_of
+from promptsearch.tasks.placement import Kind
+from promptsearch.tasks.template import Template
+
+#: What rows share, see `promptsearch.scoring.sharing`.
+Sharing = Literal["nothing", "input", "prompt", "layers"]
+#: The tokens in each slot.
+Slots = tuple[Tokens, ...]
+
+
+@dataclass(frozen=True)
+class Placing:
+    """The way in which prompts of one kind of template go through the LM.
+
+    Args:
+        noun: Their name in messages.
+        trained: The class of the prompts that are trained there.
+        training: What rows share in training, where no example has a lead. A gradient crosses all
+            that is not shared.
+        only: What rows share in scoring; None: whatever is predicted to cost the least.
+        common: Whether rows of one prompt may share what all examples begin with.
+        given: Whether the prompts are trunks themselves, for which nothing is computed.
+        states: Whether what is kept of an example is the hidden states of its whole row, which
+            enter the layers that read the prompts; else it is the keys and values of its lead.
+        keeps: Whether anything of an example is the same below all prompts, and so is kept.
+    """
+
+    noun: str
+    trained: type[TrainedPrompt]
+    training: Sharing = "nothing"
+    only: Sharing | None = None
+    common: bool = False
+    given: bool = False
+    states: bool = False
+    keeps: bool = False
+
+
+#: Kind of template -> how its prompts go through the LM.
+PLACINGS: dict[Kind, Placing] = {
+    "slots": Placing("prompts that fill slots", SoftPrompt, common=True, keeps=True),
+    # A gradient of weights crosses the whole row: no part of it may be computed beforehand.
+    "tuned": Placing("vectors with changed weights", TunedPrompt),
+    "weights": Placing("changed weights", Weights, common=True),
+    # Below a prefix, each row computes all that it has: a gradient of the prefix crosses it.
+    "prefix": Placing("prefixes", PrefixPrompt, training="prompt", only="prompt", given=True),
+    "gated": Placing(
+        "gated prompts", GatedPrompt, training="layers", only="layers", states=True, keeps=True
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Placed:
+    """Prompts as they go through the LM.
+
+    Args:
+        slots: The tokens that each prompt puts into the slots; the id `-1 - i` stands for row i of
+            the vectors, or of the keys and values.
+        vectors: The vectors of all prompts, shape `(rows, width)`.
+        keys_values: The keys and values of all prompts, shape `(rows, values)`.
+        adaption: The gated prompts, projected.
+    """
+
+    slots: Sequence[Slots]
+    vectors: Tensor | None = None
+    keys_values: Tensor | None = None
+    adaption: Adaption | None = None
+
+    def some(self, places: Sequence[int]) -> Placed:
+        """The prompts at these places, none of them a gated one."""
+        return Placed([self.slots[i] for i in places], self.vectors, self.keys_values)
+
+
+def place(template: Template, lm: LanguageModel, prompts: Sequence[Prompt]) -> Placed:
+    """The prompts, ready to go through the LM.
+
+    Args:
+        template: The template, bound, which takes all of them.
+        lm: The model.
+        prompts: The prompts.
+    """
+    slots: list[Slots] = []
+    parts = [prompt.parts for prompt in prompts]
+    rows = 0
+    for prompt, own in zip(prompts, parts, strict=True):
+        slots.append(slots_of(template, lm, prompt, rows))
+        rows += sum(len(some) for some in (own.vectors, own.keys_values) if some is not None)
+    return _joined(slots, parts, lm)
+
+
+def place_numbers(template: Template, lm: LanguageModel, numbers: Numbers) -> Placed:
+    """The numbers of a prompt that is being trained, ready to go through the LM.
+
+    Args:
+        template: The template, bound.
+        lm: The model.
+        numbers: The numbers, in the form and the shapes of what is trained under the template.
+    """
+    trained = PLACINGS[template.kind].trained
+    slots = trained.places(template, length_of(numbers), 0)
+    return _joined([slots], [trained.parts_of(numbers)], lm)
+
+
+def _joined(slots: Sequence[Slots], parts: Sequence[Parts], lm: LanguageModel) -> Placed:
+    vectors = [own.vectors for own in parts if own.vectors is not None]
+    rows = [own.keys_values.flatten(1) for own in parts if own.keys_values is not None]
+    gated = [own.gated for own in parts if own.gated is not None]
+    return Placed(
+        slots,
+        torch.cat(vectors) if vectors else None,
+        torch.cat(rows) if rows else None,
+        lm.passes.adaption(gated) if gated else None,
+    )
+
+
+def passes_of(numbers: Numbers, sizes: Sizes) -> tuple[float, float]:
+    """The cost of a loss, and that of its gradient, in forward passes through the whole LM.
+
+    The layers below a gated prompt compute an example once, and no gradient reaches them. The
+    gradient of any other prompt crosses all layers, from the first slot on; it does not cross the
+    text before that slot.
+
+    Args:
+        numbers: The numbers of a prompt that is being trained.
+        sizes: The LM's sizes.
+    """
+    if isinstance(numbers, Mapping):
+        vectors, weights = parted(numbers)
+        return 1.0, sizes.weights.backward(weights, below=vectors is not None)
+    share = 1.0 if isinstance(numbers, Tensor) else attending(Parts(gated=numbers), sizes)
+    return share, share
+
+
+def attending(parts: Parts, sizes: Sizes) -> float:
+    """The share of the layers that an example goes through anew for a prompt.
+
+    Args:
+        parts: The prompt's parts.
+        sizes: The LM's sizes.
+    """
+    return 1.0 if parts.gated is None else parts.gated[0].shape[1] / sizes.gated_shape[0]

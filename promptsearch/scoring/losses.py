@@ -1,0 +1,216 @@
+"""The losses of prompts on the examples of a split, by the LM.
+
+Prompts and numbers are checked, put into their places and sent through the rows of the split; what
+comes out is graded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+
+import numpy as np
+import torch
+
+from promptsearch.errors import PromptError, PromptSearchError
+from promptsearch.models import LanguageModel
+from promptsearch.prompts.numbers import VECTORS, Numbers
+from promptsearch.prompts.prompt import Prompt
+from promptsearch.records.scores import Ids as ExampleIds
+from promptsearch.scoring.answers import Graded, grade_choices, grade_texts
+from promptsearch.scoring.beginnings import Beginnings
+from promptsearch.scoring.joints import broken_joint
+from promptsearch.scoring.kinds import PLACINGS, Placed, Sharing, place, place_numbers
+from promptsearch.scoring.layout import slots_of
+from promptsearch.scoring.rows import TokenRows
+from promptsearch.scoring.split_layout import SplitLayout
+from promptsearch.scoring.tree import Path
+from promptsearch.tasks.task import Split
+from promptsearch.tasks.template import Template
+
+
+class Losses:
+    """What computes the losses of prompts on one split under one template.
+
+    Args:
+        lm: The model, in the dtype to score in.
+        template: The template, bound to the lengths of its slots.
+        split: The examples.
+        choices: The task's choices; None for text answers.
+        memory: See `Engine`.
+        keep: See `Engine`.
+
+    Attributes:
+        placing: The way in which the template's prompts go through the LM.
+        layout: The layouts of the examples, for prompts that fill all slots.
+        rows: The rows of such prompts.
+        begun: The layouts and rows of all prompts.
+    """
+
+    def __init__(
+        self,
+        lm: LanguageModel,
+        template: Template,
+        split: Split,
+        choices: Sequence[str] | None,
+        *,
+        memory: int | None,
+        keep: bool,
+    ) -> None:
+        self._lm, self._template, self._split, self._choices = lm, template, split, choices
+        self._right = np.array([-1 if e.choice is None else e.choice for e in split.examples])
+        self.placing = placing = PLACINGS[template.kind]
+        self.layout = layout = SplitLayout(template, lm, split, choices)
+        if placing.given:
+            _ = lm.prefix_shape  # a model that takes no prefix says so before anything is scored
+
+        def make(layout: SplitLayout, keep: bool = False) -> TokenRows:
+            return TokenRows(
+                lm,
+                layout.layouts,
+                placing,
+                one_token=layout.one_token,
+                name=split.name,
+                memory=memory,
+                keep=keep,
+            )
+
+        def laid_out(slots: Sequence[Path]) -> SplitLayout:
+            return SplitLayout(template, lm, split, choices, slots)
+
+        self.rows = make(layout, keep)
+        cut_anew = lm.tokens.marks_beginnings and not template.apart
+        self.begun = Beginnings(layout, self.rows, laid_out if cut_anew else None, make)
+
+    def check(self, prompt: Prompt) -> None:
+        """Refuse a prompt that the template does not take.
+
+        Raises:
+            PromptError: It belongs to another kind of template, or has another shape.
+        """
+        if prompt.placement != self._template.kind:
+            raise PromptError(
+                f"under this template {self.placing.noun} are scored, got a {type(prompt).__name__}"
+            )
+        self._check_fit(prompt.misfit(self._template.length, self._lm))
+
+    def length(self, prompt: Prompt) -> int:
+        """The number of tokens that a prompt puts into the slots.
+
+        Raises:
+            PromptError: The template takes no such prompt, or one of another shape.
+        """
+        self.check(prompt)
+        if prompt.length is not None:
+            return prompt.length
+        return sum(map(len, slots_of(self._template, self._lm, prompt)))
+
+    def fault(self, prompt: Prompt, examples: ExampleIds) -> str | None:
+        """The reason why a prompt that may have any length cannot be scored, or None.
+
+        Args:
+            prompt: A prompt whose length only the tokenizer knows.
+            examples: Ids, shape `(examples,)`.
+        """
+        try:
+            prompt.fill(self._template)
+            self.layout.check_length(self.length(prompt))
+        except PromptSearchError as error:
+            return str(error)
+        slots = slots_of(self._template, self._lm, prompt)
+        layouts = self.begun.layout(slots).layouts
+        for e in examples:
+            example = self._split.examples[e]
+            if not layouts[e].join(slots):
+                return (
+                    f"nothing stands before the answer of {self._split.name} example {e}: "
+                    "the model needs at least one token"
+                )
+            answers = (
+                self._choices if self._choices is not None else (example.answer, *example.aliases)
+            )
+            if fault := broken_joint(
+                self._template, self._lm, example, layouts[e], prompt, answers
+            ):
+                return f"the {prompt.shown} does not join with the template: {fault}"
+        return None
+
+    def placed(self, prompts: Sequence[Prompt]) -> Placed:
+        """The prompts, ready to go through the LM.
+
+        Raises:
+            PromptError: The template takes no such prompt, or one of another shape.
+        """
+        for prompt in prompts:
+            self.check(prompt)
+        return place(self._template, self._lm, prompts)
+
+    def of_prompts(self, prompts: Sequence[Prompt], examples: ExampleIds) -> Graded:
+        """The losses of prompts.
+
+        Changed weights go one after the other, each in place for its own rows only.
+
+        Args:
+            prompts: The prompts.
+            examples: Ids, shape `(examples,)`.
+
+        Raises:
+            PromptError: The template takes no such prompt, or one of another shape.
+        """
+        if self.placing.trained.frozen:
+            return self._score(self.placed(prompts), examples)
+        parts = []
+        for prompt in prompts:
+            placed = self.placed([prompt])
+            with self._lm.changed(prompt.parts.weights or {}):
+                parts.append(self._score(placed, examples))
+        return Graded.joined(parts)
+
+    def of_numbers(self, numbers: Numbers, examples: ExampleIds) -> Graded:
+        """The losses of a prompt that is being trained, with gradients.
+
+        Args:
+            numbers: The prompt's numbers.
+            examples: Ids, shape `(examples,)`.
+
+        Raises:
+            PromptError: The numbers do not fit template and model.
+        """
+        trained = self.placing.trained
+        if not trained.takes(numbers):
+            named = isinstance(numbers, Mapping) and VECTORS in numbers
+            got = f"{type(numbers).__name__}{' with vectors' if named else ''}"
+            raise PromptError(f"under this template {self.placing.noun} are trained, got a {got}")
+        tensors = trained.sized_tensors(numbers)
+        self._check_fit(trained.misfit_of(tensors, self._template.length, self._lm))
+        # No gradient reaches what stands before the prompt: it is computed beforehand, as a trunk.
+        led = self._lm.passes.trees and self.layout.lead.any()
+        sharing: Sharing = "input" if led else self.placing.training
+        placed = place_numbers(self._template, self._lm, numbers)
+        weights = trained.parts_of(numbers).weights
+        with nullcontext() if weights is None else self._lm.changed(weights):
+            return self._score(placed, examples, sharing)
+
+    def _score(
+        self, placed: Placed, examples: ExampleIds, sharing: Sharing | None = None
+    ) -> Graded:
+        """The losses of prompts on examples; an id that is asked for twice is computed once."""
+        places = {e: i for i, e in enumerate(dict.fromkeys(map(int, examples)))}
+        unique = np.array(list(places))
+        flat, begins, computed = self.begun.compute(placed, unique, sharing)
+        if self._choices is None:
+            graded = grade_texts(flat, begins, computed)
+        else:
+            one = self.layout.one_token
+            table = flat if one else flat[..., 0].unflatten(1, (-1, len(self._choices)))
+            graded = grade_choices(table, torch.from_numpy(self._right[unique]), computed)
+        if len(places) == len(examples):
+            return graded
+        return graded.at([places[int(e)] for e in examples])
+
+    def _check_fit(self, misfit: tuple[str, str] | None) -> None:
+        if misfit:
+            raise PromptError(
+                f"a trained prompt has shape {misfit[0]} under this template and model, "
+                f"got {misfit[1]}"
+            )

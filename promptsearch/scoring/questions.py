@@ -1,0 +1,151 @@
+"""Questions to a server, and the losses that its answers mean.
+
+There is one request for each answer to each text, or one for all where the server writes or lists.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from itertools import islice
+from typing import NamedTuple
+
+import numpy as np
+from scipy.special import log_softmax
+
+from promptsearch.errors import EndpointError
+from promptsearch.models.endpoint import Completion, Likely
+from promptsearch.models.remote import Answered, ServedModel
+from promptsearch.records.scores import Floats
+
+#: The number of tokens that a model may write beyond those of the longest answer.
+_SPARE = 3
+
+
+class Question(NamedTuple):
+    """A text to be answered.
+
+    Args:
+        text: The text up to the answer.
+        answers: The choices; or the right answer, and then the others that count as right.
+        choice: The right choice's place among the choices; None for text answers.
+    """
+
+    text: str
+    answers: tuple[str, ...]
+    choice: int | None
+
+
+class Found(NamedTuple):
+    """The result of a question.
+
+    Args:
+        loss: The loss in nats, or as 0 or 1, see `ServedModel.scores`.
+        right: Whether the answer is right, 1 or 0.
+        choices: The log-probabilities over the choices in nats, shape `(choices,)`; None where
+            there are none.
+    """
+
+    loss: float
+    right: float
+    choices: Floats | None = None
+
+
+def score_questions(
+    model: ServedModel, questions: Sequence[Question]
+) -> list[Found | EndpointError]:
+    """Ask all questions.
+
+    Args:
+        model: The model, behind an endpoint.
+        questions: Any number of questions.
+
+    Returns:
+        The result of each question, or an error where the server finally did not answer it.
+
+    Raises:
+        EndpointDown: The server answers nothing any more.
+    """
+    if model.scores == "errors":
+        texts = model.written([(q.text, written_tokens(model, q.answers)) for q in questions])
+        return [
+            text if isinstance(text, EndpointError) else _wrong(q, text)
+            for q, text in zip(questions, texts, strict=True)
+        ]
+    if model.scores == "first":
+        lists = model.listed([q.text for q in questions])
+        return [
+            each if isinstance(each, EndpointError) else _listed(q, each)
+            for q, each in zip(questions, lists, strict=True)
+        ]
+    answers = iter(model.answered([(q.text, answer) for q in questions for answer in q.answers]))
+    return [_probable(q, list(islice(answers, len(q.answers)))) for q in questions]
+
+
+def written_tokens(model: ServedModel, answers: Sequence[str]) -> int:
+    """The most tokens that the model may write to give one of these answers."""
+    return 1 if model.scores == "first" else max(map(model.count, answers)) + _SPARE
+
+
+def _probable(
+    question: Question, answers: Sequence[Answered | EndpointError]
+) -> Found | EndpointError:
+    """The result by the answers' log-probabilities.
+
+    The loss is that of models that are loaded here, see `promptsearch.scoring.answers`.
+
+    Args:
+        question: The question.
+        answers: What the server says of each of the question's answers.
+    """
+    if error := next((a for a in answers if isinstance(a, EndpointError)), None):
+        return error
+    known = [a for a in answers if isinstance(a, Answered)]
+    if question.choice is None:
+        if any(a.greedy is None for a in known):
+            return EndpointError(
+                "the server does not say which tokens are the most probable: is the answer right?"
+            )
+        return Found(-known[0].nats, float(any(a.greedy for a in known)))
+    choices = log_softmax(np.array([a.nats for a in known]))
+    right = choices[question.choice]
+    return Found(float(-right), float(right > np.delete(choices, question.choice).max()), choices)
+
+
+def _listed(question: Question, likely: Likely) -> Found | EndpointError:
+    """The result by a list of the most probable tokens.
+
+    An answer that is not in the list counts as the least probable token of the list: it is at most
+    as probable.
+
+    Args:
+        question: The question, whose answers are single tokens.
+        likely: The most probable tokens, with their log-probabilities.
+    """
+    best, least = max(likely, key=lambda token: likely[token]), min(likely.values())
+    return _probable(
+        question,
+        [Answered(likely.get(answer, least), answer == best) for answer in question.answers],
+    )
+
+
+def _wrong(question: Question, written: Completion) -> Found:
+    """The result by the text that was written: the loss is 1 where it is wrong, else 0.
+
+    Among choices, the longest one that the text begins with counts.
+
+    Args:
+        question: The question.
+        written: What the model wrote.
+    """
+    said = written.text.strip()
+    begun = [i for i, answer in enumerate(question.answers) if _begins(said, answer.strip())]
+    if question.choice is not None:
+        begun = sorted(begun, key=lambda i: -len(question.answers[i]))[:1]
+    right = float((question.choice in begun) if question.choice is not None else bool(begun))
+    return Found(1 - right, right)
+
+
+def _begins(text: str, answer: str) -> bool:
+    """Whether a text begins with an answer, in whole words, in small letters or large."""
+    return re.match(re.escape(answer) + r"(?!\w)", text, re.IGNORECASE) is not None

@@ -1,0 +1,101 @@
+"""The layouts of all examples of a split, and the sizes that follow from them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from promptsearch.errors import TemplateError
+from promptsearch.models import LanguageModel
+from promptsearch.scoring.layout import Tokens, lay_out
+from promptsearch.scoring.tree import common
+from promptsearch.tasks.task import Split
+from promptsearch.tasks.template import Template
+
+
+class SplitLayout:
+    """The layouts of a split's examples.
+
+    Args:
+        template: The template, bound.
+        lm: The model, for its tokenizer.
+        split: The examples.
+        choices: The task's choices; None for text answers.
+        slots: The tokens that the prompt puts into each slot; left out: the slots are full.
+
+    Attributes:
+        layouts: The layout of each example.
+        context: The number of each example's tokens behind its lead, without the prompt's own,
+            shape `(examples,)`.
+        lead: The number of each example's tokens before the first slot, shape `(examples,)`.
+        one_token: Whether each answer is one token, the same ones in all examples.
+
+    Raises:
+        TemplateError: Prompts stand apart from the text, and no text stands before the answer of an
+            example: such a prompt predicts nothing itself.
+    """
+
+    def __init__(
+        self,
+        template: Template,
+        lm: LanguageModel,
+        split: Split,
+        choices: Sequence[str] | None,
+        slots: Sequence[Tokens] | None = None,
+    ) -> None:
+        self._lm, self._split = lm, split
+        self.layouts = [
+            lay_out(template, lm, example, choices, slots) for example in split.examples
+        ]
+        self.context = np.array([layout.context for layout in self.layouts])
+        self.lead = np.array([layout.lead for layout in self.layouts])
+        self.one_token = choices is not None and all(
+            len(answer) == 1 for answer in self.layouts[0].answers
+        )
+        self._lengths = np.array(
+            [sum(map(len, x.segments)) + max(map(len, x.answers)) for x in self.layouts]
+        )
+        if template.apart:
+            self._check_apart()
+
+    def check_length(self, prompt: int) -> None:
+        """Refuse a prompt with which the longest example is longer than the model's context.
+
+        Args:
+            prompt: The number of the prompt's tokens.
+
+        Raises:
+            TemplateError: The example is too long.
+        """
+        longest = int(self._lengths.argmax())
+        tokens, limit = int(self._lengths[longest]) + prompt, self._lm.context
+        if limit is not None and tokens > limit:
+            advice = "the prompt" if prompt > tokens - prompt else "the example or leave it out"
+            raise TemplateError(
+                f"{self._split.name} example {longest} has {tokens} tokens with a prompt of "
+                f"{prompt}, but the model reads at most {limit}: shorten {advice} "
+                "(nothing is cut silently)"
+            )
+
+    def anatomy(self) -> dict[str, float]:
+        """The tokens of a row by what they belong to, mean over the examples, without the prompt's.
+
+        Returns:
+            `static` (before the first slot, the same in all examples), `input` and `answer`.
+        """
+        static = min(common(x.segments[0], self.layouts[0].segments[0]) for x in self.layouts)
+        answer = float(np.mean([sum(map(len, x.answers)) for x in self.layouts]))
+        return {
+            "static": static,
+            "input": float((self.lead + self.context).mean()) - static - answer,
+            "answer": answer,
+        }
+
+    def _check_apart(self) -> None:
+        for example, layout in zip(self._split.examples, self.layouts, strict=True):
+            if not any(layout.segments):
+                raise TemplateError(
+                    f"no text stands before the answer of {self._split.name} example {example.id}: "
+                    "expected at least a token"
+                )

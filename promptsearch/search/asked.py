@@ -1,0 +1,34 @@
+"""The examples that a strategy asks for: a stranger's choice, checked before it is charged."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from promptsearch.errors import StrategyError
+from promptsearch.records.scores import Ids
+
+
+def checked_ids(examples: ArrayLike, known: int) -> Ids:
+    """The ids of search examples as an array, shape `(examples,)`.
+
+    Args:
+        examples: The ids.
+        known: The number of examples in the search split.
+
+    Raises:
+        StrategyError: There are none, or they are no ids of examples.
+    """
+    ids = np.asarray(examples)
+    if (
+        ids.ndim != 1
+        or not ids.size
+        or ids.dtype.kind not in "iu"
+        or ids.min() < 0
+        or ids.max() >= known
+    ):
+        raise StrategyError(
+            f"expected ids of search examples, whole numbers from 0 to {known - 1}, "
+            f"got {str(ids)[:80]}"
+        )
+    return ids.astype(np.int64)

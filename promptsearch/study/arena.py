@@ -1,0 +1,259 @@
+"""An arena: what all runs on one task with one prompt length and kind of template share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from promptsearch.errors import ModelError, StudyError, Tampered
+from promptsearch.models import LanguageModel
+from promptsearch.models.protocol import TextModel
+from promptsearch.prompts.hard import HardPrompt
+from promptsearch.prompts.kinds import sampled_under
+from promptsearch.prompts.prompt import Prompt
+from promptsearch.prompts.space import PromptSpace
+from promptsearch.scoring.layout import begins_row, prompt_texts
+from promptsearch.scoring.protocol import inside, price_of
+from promptsearch.scoring.scorer import SplitScorer, make_scorer
+from promptsearch.search.pool import Pool
+from promptsearch.search.ranking import FINALISTS, SELECTED
+from promptsearch.search.strategy import Strategy
+from promptsearch.tasks.placement import Kind
+from promptsearch.tasks.task import SPLITS, Split, Task
+from promptsearch.tasks.template import Template
+
+Ids = NDArray[np.int64]
+
+
+def scored_size(task: Task, score_on: int) -> int:
+    """How many search examples every prompt is scored on: at most half of the split.
+
+    They are the first ones.
+
+    Args:
+        task: The task.
+        score_on: How many are wanted.
+
+    Raises:
+        StudyError: The split is too small.
+    """
+    size = min(score_on, len(task.splits["search"]) // 2)
+    if size < 1:
+        raise StudyError(
+            f"task '{task.name}': the search split needs at least 2 examples, one to score on and "
+            "one to train on"
+        )
+    return size
+
+
+@dataclass(frozen=True)
+class Arena:
+    """What all runs on one task with one prompt length and kind of template share.
+
+    Args:
+        task: The task.
+        lm: The LM in float32.
+        dtype: The dtype of the search.
+        template: The bound template; for prompts that stand apart from the text, such as a prefix,
+            with its one slot in front.
+        space: The hard prompts.
+        searching: The search split in the search's dtype.
+        exact: Each split in float32.
+        score_on: Search examples per evaluation.
+        pool: The tokens of hard prompts, with their price.
+    """
+
+    task: Task
+    lm: TextModel
+    dtype: torch.dtype
+    template: Template
+    space: PromptSpace
+    searching: SplitScorer
+    exact: dict[str, SplitScorer]
+    score_on: int
+    pool: Pool
+
+    @staticmethod
+    def build(
+        task: Task,
+        lm: TextModel,
+        dtype: torch.dtype,
+        length: int,
+        pool: Pool | Sequence[int],
+        score_on: int,
+        memory: int | None = None,
+        kind: Kind = "slots",
+    ) -> Arena:
+        """Bind the template and lay out all examples.
+
+        Args:
+            task: The task.
+            lm: The LM in float32.
+            dtype: The dtype of the search.
+            length: Prompt tokens where the template does not fix them.
+            pool: The pool of hard prompts; token ids alone cost nothing.
+            score_on: Search examples per evaluation, at most half of the split.
+            memory: Bytes for keys and values.
+            kind: The prompts' kind.
+
+        Raises:
+            TemplateError: The answers or the examples do not fit the model.
+        """
+        template = task.template.bind(length).taking(kind)
+
+        # The runs of a study come back to the same examples: all splits are kept, each in its share
+        # of the memory.
+        share = None if memory is None else memory // (len(SPLITS) + (dtype != lm.dtype))
+
+        def engine(model: TextModel, split: Split) -> SplitScorer:
+            return make_scorer(model, template, split, task.choices, memory=share, keep=True)
+
+        exact = {name: engine(lm, task.splits[name]) for name in SPLITS}
+        searching = (
+            exact["search"] if dtype == lm.dtype else engine(lm.to(dtype), task.splits["search"])
+        )
+        pool = pool if isinstance(pool, Pool) else Pool(tuple(pool), "tokens")
+        bound = task.template.bind(length)
+        first = partial(lm.decode, begins=begins_row(bound, lm)[0])
+        space = PromptSpace(
+            pool.ids,
+            bound.length,
+            lm.decode,
+            slots=bound.slots,
+            first=first,
+            embeddings=lambda: inside(searching, "embeddings").embeddings,
+        )
+        return Arena(
+            task, lm, dtype, template, space, searching, exact, scored_size(task, score_on), pool
+        )
+
+    def taking(self, pool: Pool) -> Arena:
+        """The same arena with another pool."""
+        return replace(self, pool=pool, space=self.space.over(pool.ids))
+
+    @property
+    def scored(self) -> Ids:
+        """Ids of the search examples that every prompt is scored on.
+
+        They are the first ones of a split in hashed order.
+        """
+        return np.arange(self.score_on)
+
+    @cached_property
+    def bare(self) -> SplitScorer:
+        """The select split in float32 under the template's text alone: for the empty prompt.
+
+        It is the same for all lengths and kinds.
+        """
+        return make_scorer(
+            self.lm, self.task.template.bind(1), self.task.splits["select"], self.task.choices
+        )
+
+    def samples(self, rng: np.random.Generator, count: int) -> Sequence[Prompt]:
+        """Prompts to try the arena out with, at random: as costly as those that a run proposes."""
+        kind = sampled_under(self.template.kind)
+        if not kind.trained:  # words ask nothing of the model, which may stand behind an endpoint
+            return self.space.sample(rng, count)
+        white_box = inside(self.exact["search"], "embeddings, keys and values")
+        return kind.samples(self.space, white_box, rng, count)
+
+    def everything(self, split: str) -> Ids:
+        """Ids of all examples of a split."""
+        return np.arange(len(self.task.splits[split]))
+
+    def price_of_selection(self, length: int, finalists: int = FINALISTS) -> int:
+        """Tokens set aside for the end of a search.
+
+        Args:
+            length: Tokens of a prompt.
+            finalists: How many prompts are left.
+        """
+        search, select = self.exact["search"], self.exact["select"]
+        again = price_of(search, length, self.scored)
+        ids = self.everything("select")
+        selecting = price_of(select, length, ids)
+        return (
+            finalists * again + min(SELECTED, finalists) * selecting + int(select.lead(ids).sum())
+        )
+
+    def price_of_pool(self, strategy: type[Strategy]) -> int:
+        """What a strategy pays before it starts: for the pool, where its prompts are made of it."""
+        return self.pool.price if HardPrompt in strategy.proposes else 0
+
+    def smallest_budget(self, finalists: int = FINALISTS) -> int:
+        """What one evaluation and selection cost together."""
+        length = self.template.length
+        one = price_of(self.exact["search"], length, self.scored)
+        return (
+            one
+            + int(self.exact["search"].lead(self.scored).sum())
+            + self.price_of_selection(length, finalists)
+        )
+
+    def check_unchanged(self) -> None:
+        """See that the LM's weights are as they were loaded.
+
+        Raises:
+            ModelError: They are not.
+        """
+        for model in self._models():
+            model.check_unchanged()
+
+    def watch(self) -> Callable[[], None]:
+        """What tells a change of the weights from now on, at no cost while there is none.
+
+        Returns:
+            A function that raises `Tampered` where something has written to them in place.
+        """
+        written = [model.integrity.versions for model in self._models()]
+
+        def look() -> None:
+            nonlocal written
+            if (now := [model.integrity.versions for model in self._models()]) != written:
+                self.check_untouched()
+                written = now
+
+        return look
+
+    def check_untouched(self) -> None:
+        """Compare the weights with those that were loaded, and bring these back.
+
+        Raises:
+            Tampered: Something has written to them.
+        """
+        try:
+            self.check_unchanged()
+        except ModelError as error:
+            whole = all(model.integrity.restore() for model in self._models())
+            for scorer in (self.searching, self.bare, *self.exact.values()):
+                scorer.forget()
+            advice = (
+                "leave the LM's weights alone, and propose other ones as `Weights` or `TunedPrompt`"
+            )
+            raise Tampered(
+                f"{error}. They must not be written to: {advice}", mended=whole
+            ) from error
+
+    def _models(self) -> list[LanguageModel]:
+        """The LM in the dtypes that score; none where it runs elsewhere."""
+        models = [self.lm.to(dtype) for dtype in dict.fromkeys((self.lm.dtype, self.dtype))]
+        return [model for model in models if isinstance(model, LanguageModel)]
+
+
+def describe(arena: Arena, prompt: Prompt) -> dict[str, Any]:
+    """A prompt as a reader sees it.
+
+    For soft prompts these are the nearest tokens with their cosine, for deeper ones the size.
+    """
+    if prompt.trained:
+        white_box = inside(arena.exact["search"], "embeddings")
+        shown = prompt.described(white_box, lambda ids: arena.lm.decode(ids))
+    else:
+        shown = {"text": " | ".join(prompt_texts(arena.template, arena.lm, prompt))}
+    return {**prompt.to_json(), **shown}

@@ -1,0 +1,219 @@
+"""A cell of a study: one run in its folder, made, gone on with, or found done."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
+
+from promptsearch.errors import (
+    EndpointDown,
+    FileError,
+    PromptError,
+    PromptSearchError,
+    RecordError,
+    StudyError,
+    Tampered,
+)
+from promptsearch.files import exists, remove, shown
+from promptsearch.records.cache import ScoreCache
+from promptsearch.records.load import RESULT, RUN, Name, load_begun, load_run
+from promptsearch.records.provenance import machine, versions
+from promptsearch.records.run import (
+    BeginningRecord,
+    BegunRecord,
+    FailedRecord,
+    RunRecord,
+    ScoreRecord,
+    SettingsRecord,
+)
+from promptsearch.records.sealed import write_record
+from promptsearch.records.signature import short_signature
+from promptsearch.records.study import StudyRecord
+from promptsearch.search.books import Books
+from promptsearch.study.events import Progress
+from promptsearch.study.publish import export_again, export_winner, winner_of
+from promptsearch.study.run import Beginning, Run
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run of a study.
+
+    Args:
+        run: The run.
+        study: The study, as its folder has it.
+        number: The run's number, from 1.
+        total: The number of runs in the study.
+        listener: Called at each step.
+        kept: How the runs of the study's slim record ended, by task, label and seed.
+    """
+
+    run: Run
+    study: StudyRecord
+    number: int
+    total: int
+    listener: Callable[[Progress], None]
+    kept: Mapping[Name, RunRecord | FailedRecord]
+
+    @property
+    def name(self) -> str:
+        """The run's folder in that of the study: `task/label/seed0`."""
+        return f"{self.run.arena.task.name}/{self.run.label}/seed{self.run.seed}"
+
+    def execute(self, cache: ScoreCache) -> None:
+        """Make the run, or go on with it; one that is done stays as it is.
+
+        A run that fails is recorded as failed.
+
+        Args:
+            cache: Scores of earlier runs.
+
+        Raises:
+            RecordError: The run's folder is damaged.
+            FileError: A file cannot be read or written.
+            EndpointDown: A server is gone; another call goes on from here.
+            StudyError: The folder holds a run made with other settings.
+            Tampered: The strategy changed what is not its own, and it could not be mended.
+        """
+        run, ended = self.run, self._ended(self.run)
+        done = ended if isinstance(ended, RunRecord) else None
+        try:
+            start = None if run.source is None else self._winner_of(run.source)
+        except (StudyError, PromptError) as error:
+            if not done:
+                self._fail(error)
+            return
+        settings = run.settings(start)
+        if exists(run.folder / "evaluations.jsonl") or done:
+            # A run that failed before may be corrected.
+            self._check_settings(settings, done)
+        if done:
+            export_again(run.arena, done, run.folder)
+            self._tell("done", message="in an earlier call")
+            return
+        begun = BegunRecord(settings, versions(), machine())
+        write_record(run.folder / RUN, "run", asdict(begun))
+        self._make(start, cache)
+
+    def _make(self, start: Beginning | None, cache: ScoreCache) -> None:
+        """Search, select, test, export, and write the result."""
+        run, begin = self.run, time.monotonic()
+
+        def listener(stage: str, books: Books) -> None:
+            best = books.ranking[0].value if books.ranking else None
+            self._tell(stage, best, books.ledger.spent, time.monotonic() - begin)
+
+        try:
+            result, winner = run.execute(cache, listener, start)
+            signed = short_signature(self.study, result.task, run.bill)
+            result = export_winner(run.arena, winner, replace(result, signature=signed), run.folder)
+        except (RecordError, FileError, EndpointDown):
+            raise  # no fault of the run: what is there stays, and it goes on later
+        except PromptSearchError as error:
+            self._fail(error)
+            if isinstance(error, Tampered):
+                # Losses of a model that was not the right one.
+                self._discard("evaluations.jsonl", "proposals.jsonl")
+                if not error.mended:
+                    raise
+            return
+        write_record(run.folder / RESULT, "result", asdict(result))
+        self._discard()
+        self._tell("done", result.search.loss, result.spent, result.seconds)
+
+    def _fail(self, error: PromptSearchError) -> None:
+        log.warning("%s failed: %s", self.name, error)
+        write_record(self.run.folder / RESULT, "result", asdict(self.run.failed(error)))
+        self.listener(Progress(self.name, self.number, self.total, "failed", message=str(error)))
+
+    def _tell(
+        self,
+        stage: str,
+        best: float | None = None,
+        spent: int = 0,
+        seconds: float = 0.0,
+        message: str = "",
+    ) -> None:
+        budget = self.run.budget
+        self.listener(
+            Progress(
+                self.name, self.number, self.total, stage, best, spent, budget, seconds, message
+            )
+        )
+
+    def _discard(self, *more: str) -> None:
+        """Delete the checkpoint, which is large and not needed any more, and other files."""
+        for name in ("state.safetensors", "finalists", *more):
+            remove(self.run.folder / name)
+
+    def _ended(self, run: Run) -> RunRecord | FailedRecord | None:
+        """How a run ended, by its folder or the study's slim record; None where it did not."""
+        if exists(run.folder / RESULT):
+            return load_run(run.folder / RESULT, self.study)
+        return self.kept.get((run.arena.task.name, run.label, run.seed))
+
+    def _check_settings(self, settings: SettingsRecord, ended: RunRecord | None) -> None:
+        """See that the run is gone on with as it was begun.
+
+        Args:
+            settings: The settings as they are now.
+            ended: How it ended before, where it did: that tells its settings, too.
+        """
+        folder = self.run.folder
+        if exists(folder / RUN):
+            before = load_begun(folder / RUN).settings
+        elif ended is not None:  # all but the length of its prompts, and what it started from
+            before = replace(ended.told(settings.length), start=settings.start)
+        else:
+            return
+        told = asdict(before)
+        # As it would be read back: tuples are lists.
+        for key, value in json.loads(json.dumps(asdict(settings))).items():
+            if told[key] != value:
+                raise StudyError(
+                    f"{folder} holds a run made with other settings: {key} was "
+                    f"{told[key]!r}, now it is {value!r}. Give the row another label, or "
+                    "name another folder with --out."
+                )
+
+    def _winner_of(self, run: Run) -> Beginning:
+        """What another run starts from: the winner of a finished one.
+
+        Raises:
+            StudyError: The run failed.
+            PromptError: Its prompt is missing or damaged.
+            RecordError: Its result is damaged.
+        """
+        ended = self._ended(run)
+        if not isinstance(ended, RunRecord):
+            raise StudyError(
+                f"the run that it starts from, '{run.label}' with seed {run.seed}, failed: mend "
+                "that one first"
+            )
+        prompt = winner_of(run.folder, ended)
+        if (
+            prompt.key != ended.winner.key and not run.arena.lm.served
+        ):  # a server was sent another form of it
+            raise PromptError(
+                f"{shown(run.folder / 'best')} holds the prompt {prompt.key}, and the run was won "
+                f"by {ended.winner.key}: restore it, or delete {RESULT} beside it, and the run "
+                "ends again from its log"
+            )
+        return Beginning(
+            prompt,
+            BeginningRecord(
+                run=run.label,
+                seed=run.seed,
+                key=ended.winner.key,
+                kind=ended.winner.kind,
+                text=ended.winner.text,
+                spent=ended.spent,
+                select=ScoreRecord(ended.select.loss, ended.select.metric),
+                test=ScoreRecord(ended.test.loss, ended.test.metric),
+            ),
+        )

@@ -1,0 +1,194 @@
+"""What a study is, as `study.json` says it, and whether a folder holds the same one."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Collection, Iterator
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from promptsearch.errors import RecordError, StudyError
+from promptsearch.files import exists, shown
+from promptsearch.records.load import RUN, STUDY, load_study
+from promptsearch.records.provenance import commit, machine, own_version, versions
+from promptsearch.records.sealed import write_record
+from promptsearch.records.signature import signature
+from promptsearch.records.study import ModelRecord, SplitRecord, StudyRecord, TaskRecord
+from promptsearch.study.arena import Arena
+from promptsearch.study.calibration import measure_noise
+from promptsearch.study.prepare import Prepared
+from promptsearch.tasks.task import Task
+
+
+def settle(folder: Path, prepared: Prepared) -> StudyRecord:
+    """Compare a study with what the folder holds, and write `study.json`.
+
+    New strategies, seeds and tasks extend a study.
+
+    Args:
+        folder: The study's folder.
+        prepared: The study as it is now.
+
+    Returns:
+        What `study.json` holds now.
+
+    Raises:
+        StudyError: The folder holds runs made with other settings.
+        RecordError: `study.json` is damaged or missing.
+    """
+    about = _about(prepared)
+    path = folder / STUDY
+    known: Collection[str] = ()
+    if not exists(path) and (lost := next(folder.glob(f"*/*/seed*/{RUN}"), None)):
+        raise RecordError(
+            f"{shown(path)} is missing, and {shown(lost)} tells of a run of an earlier call: "
+            "restore it from a copy, or name another folder with --out"
+        )
+    if exists(path):
+        before = load_study(folder)
+        try:
+            differing = list(_differences(before, about))
+        except (KeyError, TypeError, AttributeError) as error:
+            raise RecordError(
+                f"{shown(path)} lacks what it should hold ({error!r}): restore it, or name "
+                "another folder with --out"
+            ) from error
+        if differing:
+            key, old, new = differing[0]
+            raise StudyError(
+                f"{folder} holds runs made with other settings: {key} was {old}, now it "
+                f"is {new}. Name another folder with --out. New strategies, seeds, tasks and "
+                "lengths of a sweep may "
+                "be added."
+            )
+        about, known = _extended(before, about), before.tasks
+    measured = {
+        task.name: replace(about.tasks[task.name], noise=measure_noise(prepared.arena(task)))
+        for task in prepared.tasks
+        if task.name not in known
+    }
+    about = replace(about, tasks=about.tasks | measured)
+    about = replace(about, signature=signature(about))
+    write_record(path, "study", asdict(about))
+    return about
+
+
+def _about(prepared: Prepared) -> StudyRecord:
+    """What `study.json` holds, noise and signature left open."""
+    config, lm = prepared.config, prepared.lm
+    return StudyRecord(
+        name=config.name,
+        version=own_version(),
+        commit=commit(),
+        settings=config.model_dump(mode="json"),
+        model=ModelRecord(
+            name=lm.name,
+            hash=prepared.exact.hash,
+            tokenizer_hash=lm.tokenizer_hash,
+            parameters=lm.parameters,
+            source=str(lm.device if lm.served else config.model),
+            served=lm.served,
+        ),
+        dtype=str(prepared.dtype).removeprefix("torch."),
+        device=str(lm.device),
+        memory=prepared.memory,
+        race=config.race,
+        machine=machine(),
+        versions=versions(),
+        budget=config.budget,
+        seeds=list(config.seeds),
+        score_on=config.score_on,
+        max_seconds=config.max_seconds,
+        strategies=[entry.given.label for entry in prepared.entries],
+        families={
+            entry.given.label: entry.family
+            for entry in prepared.entries
+            if entry.family != entry.given.label
+        },
+        tasks={task.name: _about_task(task, prepared.arena(task)) for task in prepared.tasks},
+        signature="",
+    )
+
+
+def _about_task(task: Task, arena: Arena) -> TaskRecord:
+    answers = [e.answer for e in task.splits["test"].examples]
+    return TaskRecord(
+        kind=task.kind,
+        template=task.template.shown,
+        metric=task.metric,
+        splits={name: SplitRecord(len(split), split.hash) for name, split in task.splits.items()},
+        choices=None if task.choices is None else list(task.choices),
+        majority=max(answers.count(a) for a in set(answers)) / len(answers),
+        pool=len(arena.space.pool),
+        pool_hash=hashlib.sha256(arena.space.pool.tobytes()).hexdigest()[:20],
+        pool_made=arena.pool.made,
+        pool_price=arena.pool.price,
+        score_on=arena.score_on,
+        notes=tuple(task.notes),
+        noise=None,
+    )
+
+
+def _extended(before: StudyRecord, now: StudyRecord) -> StudyRecord:
+    """A study with the strategies, seeds, tasks and lengths that are new.
+
+    Where it was made, and what was measured then, stays.
+    """
+    settings = {_label(row): row for row in before.settings["strategies"]}
+    settings |= {_label(row): row for row in now.settings["strategies"]}
+    seeds = sorted({*before.seeds, *now.seeds})
+    grown: dict[str, Any] = {"strategies": list(settings.values()), "seeds": seeds}
+    if isinstance(length := now.settings["length"], list):
+        grown["length"] = sorted({*before.settings["length"], *length})
+    known = {
+        name: replace(now.tasks.get(name, task), noise=task.noise)
+        for name, task in before.tasks.items()
+    }
+    return replace(
+        now,
+        strategies=list(dict.fromkeys([*before.strategies, *now.strategies])),
+        families={**before.families, **now.families},
+        seeds=seeds,
+        tasks={**known, **{name: task for name, task in now.tasks.items() if name not in known}},
+        settings=now.settings | grown,
+        commit=before.commit,
+        machine=before.machine,
+        versions=before.versions,
+        memory=before.memory,
+    )
+
+
+def _differences(before: StudyRecord, now: StudyRecord) -> Iterator[tuple[str, Any, Any]]:
+    """Settings that may not change within a folder: key, old, new."""
+    for key in ("budget", "score_on", "dtype", "max_seconds"):
+        if (old := getattr(before, key)) != (new := getattr(now, key)):
+            yield key, old, new
+    for key in ("hash", "tokenizer_hash"):
+        if (old := getattr(before.model, key)) != (new := getattr(now.model, key)):
+            yield f"the model's {key}", old, new
+    for key in ("length", "pool", "race"):
+        old, new = before.settings[key], now.settings[key]
+        if old != new and not (
+            isinstance(old, list) and isinstance(new, list) and key == "length"
+        ):  # a sweep may grow
+            yield key, old, new
+    if (old := before.settings["proposer"]) != (new := now.settings["proposer"]):
+        yield "proposer", old, new
+    for name, task in now.tasks.items():
+        known = before.tasks.get(name, task)
+        old, new = asdict(known), asdict(task)
+        for key in ("template", "metric", "splits", "choices"):
+            if old[key] != new[key]:
+                yield f"task '{name}', {key}", old[key], new[key]
+        if known.pool_hash != task.pool_hash:  # the words of a pool's file may change
+            yield (
+                f"task '{name}', the pool",
+                f"of {known.pool} tokens",
+                f"of {task.pool} others",
+            )
+
+
+def _label(row: dict[str, dict[str, Any]]) -> str:
+    """The label of a row of the study file, as the settings hold it."""
+    return str(next(iter(row.values()))["label"])

@@ -1,0 +1,182 @@
+"""The notation of templates: what the text of a template, or its messages, say.
+
+The parser leaves format strings of the data's fields alone, split at the slots.
+"""
+
+from __future__ import annotations
+
+import re
+import string
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from promptsearch.errors import TemplateError, UnknownName
+from promptsearch.printable import brief
+
+#: The names in braces that stand for a slot and for the answer.
+PROMPT, ANSWER = "prompt", "answer"
+#: The roles of those who speak in a chat.
+ROLES = ("system", "user", "assistant")
+#: The most slots of a template, and the most tokens of a slot: far more than a prompt needs.
+MOST_SLOTS, LONGEST_PROMPT = 64, 10_000
+
+
+@dataclass(frozen=True)
+class Slot:
+    """A place for a prompt.
+
+    Args:
+        length: Its number of tokens; None until the study's `length` is bound to it.
+        space: Whether a literal space stood before it, which returns with a text put here.
+    """
+
+    length: int | None
+    space: bool
+
+    @property
+    def notation(self) -> str:
+        """The slot as a template writes it, with its space."""
+        length = "" if self.length is None else f":{self.length}"
+        return self.holding(f"{{{PROMPT}{length}}}")
+
+    def holding(self, text: str) -> str:
+        """A text as it stands in this slot: after the slot's space, unless it is empty."""
+        return f" {text}" if self.space and text else text
+
+
+class Parsed(NamedTuple):
+    """A template as it was written; the fields are those of `Template`."""
+
+    text: str
+    segments: tuple[str, ...]
+    slots: tuple[Slot, ...]
+    answer_space: bool
+    messages: tuple[tuple[str, str], ...]
+
+
+def parse_template(source: str | Sequence[Mapping[str, str]]) -> Parsed:
+    """Read a template, see `Template.parse`.
+
+    Args:
+        source: Its text, or its messages.
+
+    Raises:
+        TemplateError: It is not of the form that is expected.
+    """
+    messages = () if isinstance(source, str) else _messages(source)
+    text = (
+        source
+        if isinstance(source, str)
+        else "\n".join(f"{role}: {content}" for role, content in messages)
+    )
+    written = "".join(f"{{{i}}}{content}" for i, (_, content) in enumerate(messages)) or text
+    segments, slots, answers, current, shown = [], [], 0, "", brief(text, 200)
+    try:
+        parts = list(string.Formatter().parse(written))
+    except ValueError as error:
+        raise TemplateError(
+            f"cannot read the template {shown}: {error}. A literal brace is written twice."
+        ) from error
+    space = False
+    for literal, name, spec, conversion in parts:
+        if answers and (literal or name is not None):
+            raise TemplateError(
+                f"the template {shown} goes on behind {{answer}}: the answer comes last"
+            )
+        current += braces(literal)
+        if name is None:
+            continue
+        if messages and name.isdecimal():
+            current += f"{{{name}}}"
+            continue
+        if conversion or (spec and name != PROMPT) or not name.isidentifier():
+            raise TemplateError(
+                f"the template {shown} has the field {{{name}}}: "
+                "expected a plain name, like {text}"
+            )
+        if name in (PROMPT, ANSWER):
+            space = current.endswith(" ")
+            segments.append(current.removesuffix(" "))
+            current = ""
+        if name == PROMPT:
+            slots.append(Slot(_length(spec or "", text), space))
+        elif name == ANSWER:
+            answers += 1
+        else:
+            current += f"{{{name}}}"
+    if not answers:
+        raise TemplateError(
+            f"the template {shown} has no {{answer}}: "
+            "put it where the model is to answer, at the end"
+        )
+    if not slots:
+        raise TemplateError(
+            f"the template {shown} has no slot: put {{prompt}} where prompts belong"
+        )
+    if len(slots) > MOST_SLOTS:
+        raise TemplateError(
+            f"the template {brief(text)} has {len(slots):,} slots: expected at most {MOST_SLOTS}"
+        )
+    return Parsed(text, tuple(segments), tuple(slots), space, messages)
+
+
+def _messages(source: Sequence[Mapping[str, str]]) -> tuple[tuple[str, str], ...]:
+    """The role and the content of each message.
+
+    Raises:
+        TemplateError: A message is not of the form `{role: content}`, or the last one is not the
+            assistant's.
+    """
+    found: list[tuple[str, str]] = []
+    for number, message in enumerate(source, start=1):
+        if (
+            not isinstance(message, Mapping)
+            or len(message) != 1
+            or not isinstance(content := next(iter(message.values())), str)
+        ):
+            raise TemplateError(
+                f"message {number} of the template is {message!r}: expected {{ROLE: TEXT}}"
+            )
+        (role,) = message
+        if role not in ROLES:
+            raise TemplateError(
+                f"message {number} of the template: {UnknownName('role', str(role), ROLES)}"
+            )
+        # Numbers in braces stand for the chat template's marks.
+        if numbers := re.findall(r"(?<!{)(?:{{)*{(\d+)}", content):
+            raise TemplateError(
+                f"message {number} of the template has the field {{{numbers[0]}}}: "
+                "expected a plain name"
+            )
+        found.append((role, content))
+    if len(found) < 2 or found[-1][0] != "assistant":
+        raise TemplateError(
+            "a template of messages ends with the assistant's, behind at least one other: expected "
+            "assistant: '{answer}' at its end, "
+            f"got {', '.join(role for role, _ in found) or 'no message'}"
+        )
+    return tuple(found)
+
+
+def _length(spec: str, text: str) -> int | None:
+    """The number in `{prompt:3}`; None in `{prompt}`."""
+    if not spec:
+        return None
+    if not spec.isdecimal() or len(spec) > 9 or not 1 <= int(spec) <= LONGEST_PROMPT:
+        raise TemplateError(
+            f"the template {brief(text)} has a slot {{prompt:{spec[:20]}}}: "
+            f"expected a number of tokens, like {{prompt:3}}, at most {LONGEST_PROMPT:,}"
+        )
+    return int(spec)
+
+
+def braces(literal: str) -> str:
+    """Literal text as it stands in a format string, with its braces doubled."""
+    return literal.replace("{", "{{").replace("}", "}}")
+
+
+def data_fields(segment: str) -> list[str]:
+    """The names of the data's fields in a segment, the numbers of marks left out."""
+    names = (name for _, name, _, _ in string.Formatter().parse(segment))
+    return [name for name in names if name is not None and not name.isdecimal()]

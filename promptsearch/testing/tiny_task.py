@@ -1,0 +1,70 @@
+"""A tiny task of films, of short and long texts, and an engine that scores prompts on it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from promptsearch.models.language_model import LanguageModel
+from promptsearch.scoring.engine import Engine
+from promptsearch.tasks.placement import Kind
+from promptsearch.tasks.task import Task
+
+_PARTS = ["good film", "the story", "I hate", "capital"]
+#: Texts that begin alike, or with what another one ends with, of three lengths, labelled 0 and 1.
+ROWS: tuple[Mapping[str, Any], ...] = tuple(
+    {"text": " ".join(_PARTS[i % 4 :] * (1 + i % 3)) + f" {i}", "label": i % 2} for i in range(24)
+)
+#: The examples of each split.
+SPLITS = {"search": 12, "select": 4, "test": 6}
+
+
+def tiny_task(
+    template: str = "{prompt} {text} It was {answer}",
+    answers: Sequence[str] | None = ("bad", "good"),
+    *,
+    rows: Sequence[Mapping[str, Any]] = ROWS,
+    aliases: Mapping[str, Sequence[str]] | None = None,
+) -> Task:
+    """A task with 12, 4 and 6 examples in its splits.
+
+    Args:
+        template: Of the field `text`.
+        answers: The two choices; None asks for a text, of one token or of two.
+        rows: The data, with the fields `text` and `label`.
+        aliases: Other texts that count as an answer's.
+    """
+    if answers is None:
+        texts = ("good", "bad movie", "Paris")
+        rows = [{**row, "label": texts[i % 3]} for i, row in enumerate(rows)]
+    choices = None if answers is None else dict(enumerate(answers))
+    return Task.from_rows(
+        rows, template=template, label="label", answers=choices, splits=SPLITS, aliases=aliases
+    )
+
+
+def tiny_engine(
+    lm: LanguageModel,
+    task: Task | str = "{prompt} {text} It was {answer}",
+    answers: Sequence[str] | None = ("bad", "good"),
+    *,
+    length: int = 3,
+    kind: Kind = "slots",
+    rows: Sequence[Mapping[str, Any]] = ROWS,
+    **given: Any,
+) -> Engine:
+    """An engine on the search split of a task.
+
+    Args:
+        lm: The model.
+        task: The task, or the template of a `tiny_task`.
+        answers: Those of this `tiny_task`, with `rows`.
+        length: Tokens of a slot.
+        kind: The kind of prompts that the template takes.
+        rows: As for `tiny_task`.
+        given: What else `Engine` takes.
+    """
+    if isinstance(task, str):
+        task = tiny_task(task, answers, rows=rows)
+    bound = task.template.bind(length).taking(kind)
+    return Engine(lm, bound, task.splits["search"], task.choices, **given)
