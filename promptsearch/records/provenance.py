@@ -26,13 +26,17 @@ def own_version() -> str:
 
 
 def commit() -> str | None:
-    """The commit that this library runs from, where it is installed from a checkout; else None."""
+    """The commit that this library was installed from; None where that was no repository."""
     try:
-        told = distribution("promptsearch-kit").read_text("direct_url.json") or "{}"
-        folder = url2pathname(urlsplit(json.loads(told).get("url", "")).path)
+        told = json.loads(distribution("promptsearch-kit").read_text("direct_url.json") or "{}")
+        if "vcs_info" in told:
+            return str(told["vcs_info"]["commit_id"])
+        if not told.get("dir_info", {}).get("editable"):
+            return None
+        folder = url2pathname(urlsplit(told["url"]).path)
         asked = ["git", "-C", folder, "rev-parse", "HEAD"]
         return subprocess.run(asked, capture_output=True, text=True, check=True).stdout.strip()
-    except (PackageNotFoundError, ValueError, OSError, subprocess.SubprocessError):
+    except (PackageNotFoundError, ValueError, KeyError, OSError, subprocess.SubprocessError):
         return None
 
 

@@ -98,7 +98,7 @@ class StudyRecord:
     Args:
         name: The study's name.
         version: The version of promptsearch.
-        commit: Its commit, where it ran from a checkout; else None.
+        commit: Its commit; None where it was not installed from a repository.
         settings: The resolved study file.
         model: The LM.
         dtype: The dtype of the search.
