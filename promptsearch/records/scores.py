@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
-Ids = NDArray[np.int64]
+ExampleIds = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Evaluation:
     losses: Floats
     metric: Floats
     choices: Floats | None
-    examples: Ids
+    examples: ExampleIds
     failures: dict[int, str]
     price: int
     computed: int

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from promptsearch.models import LanguageModel
-from promptsearch.records.scores import Ids as ExampleIds
+from promptsearch.records.scores import ExampleIds
 
 #: The most logits over the whole vocabulary that are held at a time: 16 million are 64 MiB in
 #: float32.

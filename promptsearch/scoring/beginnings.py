@@ -11,7 +11,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from promptsearch.records.scores import Ids as ExampleIds
+from promptsearch.records.scores import ExampleIds
 from promptsearch.scoring.kinds import Placed, Sharing, Slots
 from promptsearch.scoring.rows import TokenRows
 from promptsearch.scoring.split_layout import SplitLayout

@@ -21,8 +21,7 @@ from promptsearch.models.weights import ModelWeights
 from promptsearch.prompts.numbers import Numbers
 from promptsearch.prompts.prompt import Prompt
 from promptsearch.prompts.space import PromptSpace
-from promptsearch.records.scores import Ids as ExampleIds
-from promptsearch.records.scores import Scores
+from promptsearch.records.scores import ExampleIds, Scores
 from promptsearch.scoring.forward import keys_values
 from promptsearch.scoring.joints import check_answers, check_joints
 from promptsearch.scoring.kinds import attending, passes_of

@@ -16,7 +16,7 @@ from promptsearch.errors import PromptError, PromptSearchError
 from promptsearch.models import LanguageModel
 from promptsearch.prompts.numbers import VECTORS, Numbers
 from promptsearch.prompts.prompt import Prompt
-from promptsearch.records.scores import Ids as ExampleIds
+from promptsearch.records.scores import ExampleIds
 from promptsearch.scoring.answers import Graded, grade_choices, grade_texts
 from promptsearch.scoring.beginnings import Beginnings
 from promptsearch.scoring.joints import broken_joint

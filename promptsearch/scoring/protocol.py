@@ -16,7 +16,7 @@ from torch import Tensor
 from promptsearch.errors import StrategyError
 from promptsearch.prompts.numbers import Numbers
 from promptsearch.prompts.prompt import Open, Prompt
-from promptsearch.records.scores import Ids, Scores
+from promptsearch.records.scores import ExampleIds, Scores
 from promptsearch.tasks.task import Example
 
 
@@ -46,7 +46,7 @@ class Scorer(Protocol):
         A prompt with which it cannot fails, and is not charged.
         """
 
-    def context(self, examples: Ids) -> Ids:
+    def context(self, examples: ExampleIds) -> ExampleIds:
         """The number of each example's tokens behind its lead, shape `(examples,)`.
 
         They reach from the first slot to the end of each answer, without the prompt's own tokens.
@@ -55,22 +55,22 @@ class Scorer(Protocol):
             examples: Ids, shape `(examples,)`.
         """
 
-    def lead(self, examples: Ids) -> Ids:
+    def lead(self, examples: ExampleIds) -> ExampleIds:
         """The number of each example's tokens before the first slot, shape `(examples,)`."""
 
-    def readings(self, examples: Ids) -> Ids:
+    def readings(self, examples: ExampleIds) -> ExampleIds:
         """The number of times that each example is read with one prompt, shape `(examples,)`.
 
         It is once, or, by a server, once for each answer.
         """
 
-    def score(self, prompts: Sequence[Prompt], examples: Ids) -> Scores:
+    def score(self, prompts: Sequence[Prompt], examples: ExampleIds) -> Scores:
         """The scores of all prompts on all examples."""
 
-    def examples(self, ids: Ids) -> list[Example]:
+    def examples(self, ids: ExampleIds) -> list[Example]:
         """The examples themselves."""
 
-    def demonstrations(self, ids: Ids) -> list[str]:
+    def demonstrations(self, ids: ExampleIds) -> list[str]:
         """Examples as solved text.
 
         It is the template filled in, with nothing in the slots and with the right answer.
@@ -83,7 +83,7 @@ class Scorer(Protocol):
 class WhiteBox(Open, Protocol):
     """The inside of the LM that scores prompts on one split: what training a prompt needs."""
 
-    def loss(self, numbers: Numbers, examples: Ids) -> Tensor:
+    def loss(self, numbers: Numbers, examples: ExampleIds) -> Tensor:
         """The mean loss in nats of a trained prompt, shape `()`, differentiable in its numbers."""
 
     def passes(self, numbers: Numbers) -> tuple[float, float]:
@@ -108,7 +108,7 @@ def inside(scorer: Scorer, what: str) -> WhiteBox:
     return scorer.white_box
 
 
-def price_of(scorer: Scorer, length: int, examples: Ids) -> int:
+def price_of(scorer: Scorer, length: int, examples: ExampleIds) -> int:
     """The tokens that are charged for scoring one prompt; the lead of an example is free.
 
     Args:

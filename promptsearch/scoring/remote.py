@@ -27,8 +27,7 @@ from promptsearch.errors import (
 from promptsearch.models.remote import ServedModel
 from promptsearch.prompts.prompt import Prompt
 from promptsearch.prompts.space import PromptSpace
-from promptsearch.records.scores import Ids as ExampleIds
-from promptsearch.records.scores import Scores
+from promptsearch.records.scores import ExampleIds, Scores
 from promptsearch.scoring.layout import prompt_texts
 from promptsearch.scoring.questions import Question, score_questions, written_tokens
 from promptsearch.scoring.sharing import Prediction

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from promptsearch.errors import ModelError
 from promptsearch.models import LanguageModel
-from promptsearch.records.scores import Ids as ExampleIds
+from promptsearch.records.scores import ExampleIds
 from promptsearch.scoring.answers import answer_scores
 from promptsearch.scoring.forward import given_trunks, ran_out, run, run_above
 from promptsearch.scoring.kinds import Placed, Placing, Sharing, Slots

@@ -15,7 +15,7 @@ from promptsearch.models.protocol import TextModel
 from promptsearch.models.remote import ServedModel
 from promptsearch.prompts.prompt import Prompt
 from promptsearch.prompts.space import PromptSpace
-from promptsearch.records.scores import Ids
+from promptsearch.records.scores import ExampleIds
 from promptsearch.scoring.engine import Engine
 from promptsearch.scoring.protocol import Scorer
 from promptsearch.scoring.remote import ServedScorer
@@ -35,7 +35,7 @@ class SplitScorer(Scorer, Protocol):
             space: The hard prompts.
         """
 
-    def predict(self, prompts: Sequence[Prompt], examples: Ids) -> Prediction:
+    def predict(self, prompts: Sequence[Prompt], examples: ExampleIds) -> Prediction:
         """A prediction of what `score` would compute."""
 
     def anatomy(self) -> Mapping[str, float]:

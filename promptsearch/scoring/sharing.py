@@ -22,7 +22,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from promptsearch.records.scores import Ids as ExampleIds
+from promptsearch.records.scores import ExampleIds
 from promptsearch.scoring.counts import RowCounts
 from promptsearch.scoring.kinds import Placing, Sharing, Slots
 from promptsearch.scoring.layout import Layout

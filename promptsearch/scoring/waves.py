@@ -13,7 +13,7 @@ from itertools import groupby
 import numpy as np
 from numpy.typing import NDArray
 
-from promptsearch.records.scores import Ids as ExampleIds
+from promptsearch.records.scores import ExampleIds
 from promptsearch.scoring.counts import RowCounts
 from promptsearch.scoring.kinds import Sharing, Slots
 from promptsearch.scoring.packing import pack

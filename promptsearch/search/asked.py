@@ -6,10 +6,10 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from promptsearch.errors import StrategyError
-from promptsearch.records.scores import Ids
+from promptsearch.records.scores import ExampleIds
 
 
-def checked_ids(examples: ArrayLike, known: int) -> Ids:
+def checked_ids(examples: ArrayLike, known: int) -> ExampleIds:
     """The ids of search examples as an array, shape `(examples,)`.
 
     Args:

@@ -13,12 +13,16 @@ import numpy as np
 from promptsearch.errors import Tampered
 from promptsearch.prompts.kinds import KINDS
 from promptsearch.records.ledger import Ledger
-from promptsearch.records.scores import Ids
+from promptsearch.records.scores import ExampleIds
 from promptsearch.scoring.protocol import Scorer
 
 
 def check_bill(
-    ledger: Ledger, lines: Sequence[Mapping[str, Any]], scorer: Scorer, scored: Ids, length: int
+    ledger: Ledger,
+    lines: Sequence[Mapping[str, Any]],
+    scorer: Scorer,
+    scored: ExampleIds,
+    length: int,
 ) -> None:
     """Check that all that was scored was paid, and that the budget held.
 
@@ -45,7 +49,7 @@ def check_bill(
         )
 
 
-def _due(line: Mapping[str, Any], scorer: Scorer, scored: Ids, length: int) -> int:
+def _due(line: Mapping[str, Any], scorer: Scorer, scored: ExampleIds, length: int) -> int:
     """The least that the scores in a log line cost, in tokens.
 
     The text before the prompts is left out, since it is paid only once an example, and so are

@@ -25,7 +25,7 @@ from promptsearch.prompts.space import PromptSpace
 from promptsearch.records.cache import ScoreCache
 from promptsearch.records.ledger import Ledger
 from promptsearch.records.log import RunLog
-from promptsearch.records.scores import Evaluation, Ids, Row, Scores, rows_of, scores_to_json
+from promptsearch.records.scores import Evaluation, ExampleIds, Row, Scores, rows_of, scores_to_json
 from promptsearch.scoring.protocol import Scorer, WhiteBox, inside
 from promptsearch.search.asked import checked_ids
 from promptsearch.search.calls import Calls
@@ -240,7 +240,7 @@ class Books:
     def _time_over(self) -> BudgetExhausted:
         return BudgetExhausted(f"the run's {self.seconds:g} seconds are over")
 
-    def _score(self, prompts: list[Prompt], ids: Ids, group: str) -> tuple[int, int]:
+    def _score(self, prompts: list[Prompt], ids: ExampleIds, group: str) -> tuple[int, int]:
         """Score new prompts on the same examples.
 
         Returns:
@@ -273,7 +273,7 @@ class Books:
         else:
             before = self.ledger.forward
 
-            def score(who: Sequence[int], some: Ids) -> Scores:
+            def score(who: Sequence[int], some: ExampleIds) -> Scores:
                 chosen = [prompts[i] for i in who]
                 return self.calls.scores(self.scorer, chosen, some, prices.charge(chosen, some))
 
@@ -297,7 +297,9 @@ class Books:
         whole = [p for p, row in losses if row is not None and None not in row]
         return int(line["price"]), int(line["computed"]), prompts if line["finished"] else whole
 
-    def _enter(self, line: dict[str, Any], prompts: Sequence[Prompt], ids: Ids, group: str) -> None:
+    def _enter(
+        self, line: dict[str, Any], prompts: Sequence[Prompt], ids: ExampleIds, group: str
+    ) -> None:
         """Enter the scores of a log line into the books, and call the listener."""
         for prompt, row in zip(prompts, rows_of(line, len(ids)), strict=True):
             self._rows[prompt.key, group] = row
@@ -331,6 +333,6 @@ def books_of(objective: Any) -> Books:
         ) from error
 
 
-def _group(ids: Ids | None) -> str:
+def _group(ids: ExampleIds | None) -> str:
     """The name of an evaluation's examples, given by their ids; None is all of `score_on`."""
     return "score_on" if ids is None else hashlib.sha256(ids.tobytes()).hexdigest()[:20]

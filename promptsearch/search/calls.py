@@ -18,7 +18,13 @@ from promptsearch.prompts.prompt import Prompt
 from promptsearch.records.cache import ScoreCache
 from promptsearch.records.ledger import Ledger
 from promptsearch.records.log import RunLog
-from promptsearch.records.scores import Ids, Scores, rounded, scores_from_json, scores_to_json
+from promptsearch.records.scores import (
+    ExampleIds,
+    Scores,
+    rounded,
+    scores_from_json,
+    scores_to_json,
+)
 from promptsearch.scoring.protocol import Scorer, price_of
 
 
@@ -41,7 +47,7 @@ class Calls:
         split: str,
         scorer: Scorer,
         prompts: list[Prompt],
-        ids: Ids,
+        ids: ExampleIds,
         *,
         charged: bool,
     ) -> dict[str, Any]:
@@ -94,7 +100,7 @@ class Calls:
         self,
         scorer: Scorer,
         prompts: Sequence[Prompt],
-        ids: Ids,
+        ids: ExampleIds,
         price: int,
         *,
         charged: bool = True,

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from promptsearch.errors import Diverged
 from promptsearch.models.optimizers import adafactor
 from promptsearch.prompts.numbers import Numbers, leaves_of, tensors_of
-from promptsearch.records.scores import Ids
+from promptsearch.records.scores import ExampleIds
 
 #: `adamw`, without weight decay, or `adafactor`, which scales its steps itself and clips nothing.
 Optimizer = Literal["adamw", "adafactor"]
@@ -67,7 +67,10 @@ class Descent:
         )
 
     def step(
-        self, loss: Callable[[Numbers, Ids], Tensor], parts: Sequence[Ids], rate: float
+        self,
+        loss: Callable[[Numbers, ExampleIds], Tensor],
+        parts: Sequence[ExampleIds],
+        rate: float,
     ) -> Step:
         """Move the parameters once.
 

@@ -24,7 +24,7 @@ from promptsearch.prompts.numbers import Numbers
 from promptsearch.prompts.prompt import Prompt
 from promptsearch.prompts.space import PromptSpace
 from promptsearch.records.ledger import Statement
-from promptsearch.records.scores import Evaluation, Ids
+from promptsearch.records.scores import Evaluation, ExampleIds
 from promptsearch.scoring.protocol import inside
 from promptsearch.search.books import FREE_PROPOSALS, Books, books_of, open_books
 from promptsearch.search.ranking import FINALISTS, SELECTED, Ranked
@@ -209,19 +209,19 @@ class Objective:
         return self._space
 
     @property
-    def scored(self) -> Ids:
+    def scored(self) -> ExampleIds:
         """Ids of the examples that `evaluate` scores on, shape `(score_on,)`; read-only."""
         return read_only(books_of(self).scored)
 
     @property
-    def training(self) -> Ids:
+    def training(self) -> ExampleIds:
         """Ids of the other search examples, shape `(training,)`; read-only.
 
         Minibatches, exemplars and word statistics come from these.
         """
         return read_only(books_of(self).training)
 
-    def minibatch(self, rng: np.random.Generator, size: int) -> Ids:
+    def minibatch(self, rng: np.random.Generator, size: int) -> ExampleIds:
         """Ids of examples that `evaluate` does not score on, shape `(size,)`.
 
         Args:

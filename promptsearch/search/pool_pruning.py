@@ -35,7 +35,7 @@ from promptsearch.search.pool import Pool
 from promptsearch.tasks.task import Example, Split, Task
 
 Floats = NDArray[np.float64]
-Ids = NDArray[np.int64]
+ExampleIds = NDArray[np.int64]
 
 #: The most words that are tried, and the most training examples that they are tried on.
 CLUSTERS, EXAMPLES = 100, 8
@@ -104,7 +104,7 @@ class Pruning:
         )
 
     @cached_property
-    def groups(self) -> list[Ids]:
+    def groups(self) -> list[ExampleIds]:
         """The places in the pool of each cluster's tokens, the nearest to its centre first."""
         return clusters(self._lm.vocabulary[list(self._pool.ids)].float().cpu().numpy(), CLUSTERS)
 
@@ -199,7 +199,7 @@ class Pruning:
         return Pool(ids, self.made, price)
 
 
-def clusters(vectors: NDArray[np.float32], count: int) -> list[Ids]:
+def clusters(vectors: NDArray[np.float32], count: int) -> list[ExampleIds]:
     """K-means on directions: the rows of each cluster, nearest to its centre first.
 
     Args:

@@ -17,7 +17,7 @@ import numpy as np
 from promptsearch.prompts.numbers import Numbers, length_of, tensors_of
 from promptsearch.prompts.prompt import Prompt
 from promptsearch.records.ledger import Ledger
-from promptsearch.records.scores import Ids
+from promptsearch.records.scores import ExampleIds
 from promptsearch.scoring.protocol import Scorer, price_of
 
 
@@ -42,7 +42,7 @@ class Prices:
         self,
         scorer: Scorer,
         ledger: Ledger,
-        scored: Ids,
+        scored: ExampleIds,
         reserve: Callable[[int, int], int],
         finalists: int,
     ) -> None:
@@ -52,7 +52,7 @@ class Prices:
         self.longest = 0
         self.ranked = 0
 
-    def each(self, prompt: Prompt, ids: Ids) -> int:
+    def each(self, prompt: Prompt, ids: ExampleIds) -> int:
         """The price of a prompt on examples, in tokens, without their lead.
 
         It is 0 where the prompt is too long, since it fails before anything is computed.
@@ -60,7 +60,7 @@ class Prices:
         scorer = self._scorer
         return price_of(scorer, scorer.length(prompt), ids) if scorer.fits(prompt) else 0
 
-    def of(self, prompts: Sequence[Prompt], ids: Ids) -> int:
+    def of(self, prompts: Sequence[Prompt], ids: ExampleIds) -> int:
         """The price of new prompts on examples, in tokens, with the lead of new examples."""
         return self._unpaid_lead(ids) + sum(self.each(p, ids) for p in prompts)
 
@@ -96,7 +96,7 @@ class Prices:
         return next(fits, 0)
 
     def payable(
-        self, prompts: Sequence[Prompt], ids: Ids, later: Ids | None = None
+        self, prompts: Sequence[Prompt], ids: ExampleIds, later: ExampleIds | None = None
     ) -> list[Prompt]:
         """The first of `prompts`, as many as can be paid together with selection after them.
 
@@ -117,19 +117,19 @@ class Prices:
             payable.append(prompt)
         return payable
 
-    def charge(self, prompts: Sequence[Prompt], ids: Ids) -> int:
+    def charge(self, prompts: Sequence[Prompt], ids: ExampleIds) -> int:
         """Charge new prompts on examples, and return the price in tokens."""
         price = self.of(prompts, ids)
         self._ledger.charge(forward=price)
         self.met(prompts, ids)
         return price
 
-    def met(self, prompts: Sequence[Prompt], ids: Ids) -> None:
+    def met(self, prompts: Sequence[Prompt], ids: ExampleIds) -> None:
         """Note what was paid for: prompts of this length, and the lead of these examples."""
         self.longest = max([self.longest, *map(self._length, prompts)])
         self.lead_paid.update(ids.tolist())
 
-    def charge_step(self, numbers: Numbers, ids: Ids, passes: tuple[float, float]) -> None:
+    def charge_step(self, numbers: Numbers, ids: ExampleIds, passes: tuple[float, float]) -> None:
         """Charge the loss of a trained prompt on a minibatch, and its gradient.
 
         Args:
@@ -163,11 +163,11 @@ class Prices:
         """The length in tokens of a prompt in selection; 0 where the model cannot read it."""
         return self._scorer.length(prompt) if self._scorer.fits(prompt) else 0
 
-    def _fresh(self, ids: Ids) -> Ids:
+    def _fresh(self, ids: ExampleIds) -> ExampleIds:
         """Ids of the examples that this run meets for the first time, each once."""
         fresh = [i for i in dict.fromkeys(ids.tolist()) if i not in self.lead_paid]
         return np.array(fresh, dtype=np.int64)
 
-    def _unpaid_lead(self, ids: Ids) -> int:
+    def _unpaid_lead(self, ids: ExampleIds) -> int:
         fresh = self._fresh(ids)
         return int(self._scorer.lead(fresh).sum()) if fresh.size else 0

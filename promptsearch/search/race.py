@@ -28,7 +28,7 @@ from itertools import pairwise
 import numpy as np
 from scipy import stats
 
-from promptsearch.records.scores import Floats, Ids, Scores
+from promptsearch.records.scores import ExampleIds, Floats, Scores
 
 #: The number of examples before the first look; each further look has twice as many as the one
 #: before.
@@ -67,7 +67,7 @@ class _Table:
     computed: int = 0
     failures: dict[int, str] = field(default_factory=dict)
 
-    def enter(self, who: Sequence[int], places: Ids, scores: Scores) -> None:
+    def enter(self, who: Sequence[int], places: ExampleIds, scores: Scores) -> None:
         where = np.ix_(np.asarray(who), places)
         self.losses[where] = scores.losses
         self.metric[where] = scores.metric
@@ -81,10 +81,10 @@ class _Table:
 
 def race(
     count: int,
-    examples: Ids,
+    examples: ExampleIds,
     incumbent: Floats | None,
-    score: Callable[[Sequence[int], Ids], Scores],
-    payable: Callable[[Sequence[int], Ids, Ids], int],
+    score: Callable[[Sequence[int], ExampleIds], Scores],
+    payable: Callable[[Sequence[int], ExampleIds, ExampleIds], int],
 ) -> Outcome:
     """Score contestants on all examples, or until they are clearly worse than the leader.
 
@@ -130,7 +130,7 @@ def race(
     return Outcome(scores, _values(table.losses, incumbent), finished, seen)
 
 
-def _blocks(examples: int) -> list[Ids]:
+def _blocks(examples: int) -> list[ExampleIds]:
     ends = [0]
     while ends[-1] < examples:
         ends.append(min(max(BLOCK, 2 * ends[-1]), examples))

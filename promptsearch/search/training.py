@@ -28,7 +28,7 @@ from promptsearch.prompts.numbers import Numbers, tensors_of
 from promptsearch.prompts.prompt import Prompt
 from promptsearch.prompts.soft import SoftPrompt
 from promptsearch.prompts.trained import TrainedPrompt
-from promptsearch.records.scores import Evaluation, Ids
+from promptsearch.records.scores import Evaluation, ExampleIds
 from promptsearch.search.descent import Descent, Optimizer, Step
 from promptsearch.search.diagnosis import Training
 from promptsearch.search.learning_rate import find_rate
@@ -273,10 +273,10 @@ class TrainedStrategy(Strategy):
         if torch.isfinite(moved):
             self._training.moved = float(moved)
 
-    def _minibatch(self) -> Ids:
+    def _minibatch(self) -> ExampleIds:
         return self.objective.minibatch(self._rng, self._options.batch)
 
-    def _step(self, ids: Ids, rate: float) -> Step:
+    def _step(self, ids: ExampleIds, rate: float) -> Step:
         parts = np.array_split(ids, self._options.accumulate)
         return self._descent.step(self.objective.loss, parts, rate)
 

@@ -17,7 +17,7 @@ from promptsearch.prompts.hard import HardPrompt
 from promptsearch.prompts.kinds import sampled_under
 from promptsearch.prompts.prompt import Prompt
 from promptsearch.prompts.space import PromptSpace
-from promptsearch.records.scores import Ids
+from promptsearch.records.scores import ExampleIds
 from promptsearch.scoring.layout import begins_row, prompt_texts
 from promptsearch.scoring.protocol import inside, price_of
 from promptsearch.scoring.scorer import SplitScorer, make_scorer
@@ -136,7 +136,7 @@ class Arena:
         return replace(self, pool=pool, space=self.space.over(pool.ids))
 
     @property
-    def scored(self) -> Ids:
+    def scored(self) -> ExampleIds:
         """Ids of the search examples that every prompt is scored on.
 
         They are the first ones of a split in hashed order.
@@ -161,7 +161,7 @@ class Arena:
         white_box = inside(self.exact["search"], "embeddings, keys and values")
         return kind.samples(self.space, white_box, rng, count)
 
-    def everything(self, split: str) -> Ids:
+    def everything(self, split: str) -> ExampleIds:
         """Ids of all examples of a split."""
         return np.arange(len(self.task.splits[split]))
 

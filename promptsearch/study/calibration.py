@@ -15,7 +15,7 @@ from torch import Tensor
 
 from promptsearch.prompts.numbers import length_of, mapped
 from promptsearch.prompts.prompt import Prompt
-from promptsearch.records.scores import Floats, Ids
+from promptsearch.records.scores import ExampleIds, Floats
 from promptsearch.records.study import NoiseRecord
 from promptsearch.scoring.protocol import inside
 from promptsearch.scoring.scorer import SplitScorer
@@ -139,7 +139,7 @@ def calibrate(arena: Arena, trains: bool) -> Calibration:
 
 
 def _scoring(
-    engine: SplitScorer, prompts: Sequence[Prompt], ids: Ids, sizes: tuple[int, int]
+    engine: SplitScorer, prompts: Sequence[Prompt], ids: ExampleIds, sizes: tuple[int, int]
 ) -> tuple[Speed, Floats]:
     few, many = prompts[: sizes[0]], prompts[sizes[0] : sum(sizes)]
     engine.score(few, ids)  # what is computed once, and what libraries set up
@@ -162,7 +162,7 @@ def _training(arena: Arena) -> Speed:
     numbers = mapped(first.to_train(white_box), _leaf)
     passes = sum(white_box.passes(numbers))
 
-    def step(ids: Ids) -> None:
+    def step(ids: ExampleIds) -> None:
         white_box.loss(numbers, ids).backward()
 
     points = []

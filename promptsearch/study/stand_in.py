@@ -17,7 +17,7 @@ from promptsearch.models.weights import ModelWeights
 from promptsearch.prompts.numbers import Numbers, length_of, tensors_of
 from promptsearch.prompts.prompt import Prompt
 from promptsearch.prompts.space import PromptSpace
-from promptsearch.records.scores import Floats, Ids, Scores
+from promptsearch.records.scores import ExampleIds, Floats, Scores
 from promptsearch.scoring.protocol import WhiteBox
 from promptsearch.search.proposer import Proposing, RemoteProposing
 from promptsearch.search.strategy import Access
@@ -66,7 +66,7 @@ class StandInScorer:
         known = self._engine.white_box
         return None if known is None else StandInWhiteBox(self, known)
 
-    def score(self, prompts: Sequence[Prompt], examples: Ids) -> Scores:
+    def score(self, prompts: Sequence[Prompt], examples: ExampleIds) -> Scores:
         """Drawn losses in nats, and the price and time that the engine predicts for the call."""
         begin = time.perf_counter()
         failures = {
@@ -87,7 +87,7 @@ class StandInScorer:
         metric = np.where(np.isnan(losses), np.nan, losses < np.log(2))
         return Scores(losses, metric, self._table(losses, examples), computed, failures)
 
-    def step(self, numbers: Numbers, examples: Ids, passes: tuple[float, float]) -> Tensor:
+    def step(self, numbers: Numbers, examples: ExampleIds, passes: tuple[float, float]) -> Tensor:
         """What stands in for the loss of a step of training, shape `()`, with some gradient.
 
         Args:
@@ -115,13 +115,13 @@ class StandInScorer:
         """
         self.seconds += self._calibration.search.seconds(tokens)
 
-    def _first(self, examples: Ids) -> int:
+    def _first(self, examples: ExampleIds) -> int:
         """Tokens that are kept from now on."""
         fresh = {lead for e in examples if (lead := self._engine.kept_lead(int(e)))} - self._seen
         self._seen.update(fresh)
         return sum(map(len, fresh))
 
-    def _table(self, losses: Floats, examples: Ids) -> Floats | None:
+    def _table(self, losses: Floats, examples: ExampleIds) -> Floats | None:
         """Log-probabilities over the choices; None for text answers.
 
         The wrong choices share the probability that the right one leaves.
@@ -183,7 +183,7 @@ class StandInWhiteBox:
         """The LM's own weights."""
         return self._known.weights
 
-    def loss(self, numbers: Numbers, examples: Ids) -> Tensor:
+    def loss(self, numbers: Numbers, examples: ExampleIds) -> Tensor:
         """The mean loss of these examples, with some gradient in the numbers."""
         return self._standin.step(numbers, examples, self.passes(numbers))
 

@@ -29,7 +29,7 @@ from promptsearch.prompts.text import TextPrompt
 from promptsearch.records.cache import ScoreCache
 from promptsearch.records.ledger import Ledger
 from promptsearch.records.log import RunLog
-from promptsearch.records.scores import Floats, Ids, Scores
+from promptsearch.records.scores import ExampleIds, Floats, Scores
 from promptsearch.search.objective import FINALISTS, Objective
 from promptsearch.search.proposer import Proposing
 from promptsearch.tasks.task import Example
@@ -153,19 +153,19 @@ class PlantedScorer:
         """Always."""
         return True
 
-    def context(self, examples: Ids) -> Ids:
+    def context(self, examples: ExampleIds) -> ExampleIds:
         """Five to eleven tokens an example, shape `(examples,)`."""
         return 5 + examples % 7
 
-    def readings(self, examples: Ids) -> Ids:
+    def readings(self, examples: ExampleIds) -> ExampleIds:
         """Once each, shape `(examples,)`."""
         return np.ones(len(examples), dtype=np.int64)
 
-    def lead(self, examples: Ids) -> Ids:
+    def lead(self, examples: ExampleIds) -> ExampleIds:
         """Two to four tokens an example, shape `(examples,)`."""
         return 2 + examples % 3
 
-    def score(self, prompts: Sequence[Prompt], examples: Ids) -> Scores:
+    def score(self, prompts: Sequence[Prompt], examples: ExampleIds) -> Scores:
         """All prompts on all examples.
 
         An answer is right where its loss is below that of a guess between two.
@@ -183,7 +183,7 @@ class PlantedScorer:
         )
         return Scores(losses, metric, None, tokens, failures)
 
-    def loss(self, numbers: Numbers, examples: Ids) -> Tensor:
+    def loss(self, numbers: Numbers, examples: ExampleIds) -> Tensor:
         """The mean loss of a trained prompt, shape `()`, the same as `score` gives it."""
         vectors = self._vectors(numbers)
         height = self._landscape(vectors.double()[None])[0]
@@ -198,14 +198,14 @@ class PlantedScorer:
         share = numbers[0].shape[1] / self.gated_shape[0] if isinstance(numbers, tuple) else 1.0
         return share, share
 
-    def examples(self, ids: Ids) -> list[Example]:
+    def examples(self, ids: ExampleIds) -> list[Example]:
         """Examples with one field, `text`, and the answer yes or no."""
         return [
             Example(int(i), {"text": f"the example number {i}"}, (" yes", " no")[i % 2], int(i % 2))
             for i in ids
         ]
 
-    def demonstrations(self, ids: Ids) -> list[str]:
+    def demonstrations(self, ids: ExampleIds) -> list[str]:
         """The examples' texts with their answers."""
         return [example.fields["text"] + example.answer for example in self.examples(ids)]
 

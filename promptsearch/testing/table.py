@@ -26,7 +26,7 @@ from promptsearch.prompts.prompt import Prompt
 from promptsearch.prompts.space import PromptSpace
 from promptsearch.records.ledger import Ledger
 from promptsearch.records.log import read_log
-from promptsearch.records.scores import Floats, Ids, Scores, rows_of
+from promptsearch.records.scores import ExampleIds, Floats, Scores, rows_of
 from promptsearch.records.sealed import read_record
 from promptsearch.search.objective import FINALISTS, Objective
 from promptsearch.tasks.task import Example
@@ -213,20 +213,20 @@ class TableScorer:
         """There is no context to be longer than."""
         return True
 
-    def context(self, examples: Ids) -> Ids:
+    def context(self, examples: ExampleIds) -> ExampleIds:
         """An equal share of a prompt's price for each example, shape `(examples,)`."""
         shares = _shares(self._price - len(self.scored) * self.space.length, len(self.scored))
         return shares[examples % len(self.scored)]
 
-    def lead(self, examples: Ids) -> Ids:
+    def lead(self, examples: ExampleIds) -> ExampleIds:
         """An equal share for each example, shape `(examples,)`."""
         return _shares(self._lead, len(self.scored))[examples % len(self.scored)]
 
-    def readings(self, examples: Ids) -> Ids:
+    def readings(self, examples: ExampleIds) -> ExampleIds:
         """Once each, shape `(examples,)`."""
         return np.ones(len(examples), dtype=np.int64)
 
-    def score(self, prompts: Sequence[Prompt], examples: Ids) -> Scores:
+    def score(self, prompts: Sequence[Prompt], examples: ExampleIds) -> Scores:
         """Looked up."""
         losses = np.full((len(prompts), len(examples)), np.nan)
         metric, failures = losses.copy(), {}
@@ -238,7 +238,7 @@ class TableScorer:
             losses[i], metric[i] = self.losses[place, examples], self.metric[place, examples]
         return Scores(losses, metric, None, 0, failures)
 
-    def examples(self, ids: Ids) -> list[Example]:
+    def examples(self, ids: ExampleIds) -> list[Example]:
         """Without text."""
         return [Example(int(i), {}, "", 0) for i in ids]
 
@@ -247,14 +247,14 @@ class TableScorer:
         known = {word.strip(): i for i, word in enumerate(self.words)}
         return [known[word] for word in text.split() if word in known]
 
-    def demonstrations(self, ids: Ids) -> list[str]:
+    def demonstrations(self, ids: ExampleIds) -> list[str]:
         """There are none."""
         raise StrategyError(
             "a table of scores serves strategies that need no more than the scores of hard prompts"
         )
 
 
-def _shares(total: int, count: int) -> Ids:
+def _shares(total: int, count: int) -> ExampleIds:
     """Whole numbers that differ by 1 at most and add up to `total`, shape `(count,)`."""
-    shares: Ids = np.diff(np.arange(count + 1) * total // count)
+    shares: ExampleIds = np.diff(np.arange(count + 1) * total // count)
     return shares
