@@ -32,14 +32,17 @@ class Landscape:
         kind: The kind.
         planted: The vectors of the planted prompt, shape `(length, width)`.
         decoy: Those of the decoy, of the same shape.
+
+    Attributes:
+        planted: The vectors of the planted prompt.
     """
 
     def __init__(self, kind: Kind, planted: Tensor, decoy: Tensor) -> None:
-        self._kind, self._planted, self._decoy = kind, planted, decoy
+        self._kind, self.planted, self._decoy = kind, planted, decoy
 
     def __call__(self, vectors: Tensor) -> Tensor:
         """Heights in nats, shape `(prompts,)`, of vectors of shape `(prompts, length, width)`."""
-        errors = vectors - self._planted
+        errors = vectors - self.planted
         if self._kind == "separable":
             return _squares(errors).mean(-1)
         if self._kind == "pairwise":

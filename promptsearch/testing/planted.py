@@ -52,6 +52,9 @@ class PlantedScorer:
         noise: Nats by which a hard or text prompt is worse on each example, at random, fixed for
             prompt and example; never on the planted prompt, which stays the best.
         failing: Share of prompts, fixed at random, that fail; never the planted one.
+
+    Attributes:
+        landscape: The height of each prompt; a test may put another one in its place.
     """
 
     def __init__(
@@ -88,7 +91,7 @@ class PlantedScorer:
         self.optimum: HardPrompt = self.space.prompt(rng.integers(pool, size=length))
         # At each position another token than the planted one.
         far = (self.space.indices(self.optimum) + rng.integers(1, max(2, pool), size=length)) % pool
-        self._landscape = Landscape(
+        self.landscape = Landscape(
             kind, self._rows(self.optimum), self._rows(self.space.prompt(far))
         )
 
@@ -170,7 +173,7 @@ class PlantedScorer:
 
         An answer is right where its loss is below that of a guess between two.
         """
-        heights = self._landscape(
+        heights = self.landscape(
             torch.stack([self._rows(p) for p in prompts]).double()
         ).numpy()  # (prompts,)
         losses = self._offsets[examples] + self._scales[examples] * heights[:, None]
@@ -186,7 +189,7 @@ class PlantedScorer:
     def loss(self, numbers: Numbers, examples: ExampleIds) -> Tensor:
         """The mean loss of a trained prompt, shape `()`, the same as `score` gives it."""
         vectors = self._vectors(numbers)
-        height = self._landscape(vectors.double()[None])[0]
+        height = self.landscape(vectors.double()[None])[0]
         mean = height * float(self._scales[examples].mean()) + float(self._offsets[examples].mean())
         return mean.to(vectors.dtype)
 

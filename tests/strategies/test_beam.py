@@ -10,6 +10,7 @@ from promptsearch.search.loop import search
 from promptsearch.search.plugins import make_strategy
 from promptsearch.strategies.beam import Beam
 from promptsearch.testing.conformance import StrategyConformance
+from promptsearch.testing.landscape import Landscape
 from promptsearch.testing.planted import PlantedScorer, planted_objective
 
 
@@ -78,7 +79,8 @@ def test_with_enough_budget_it_is_the_textbooks_beam_search(kind, width):
 def test_a_shorter_prompt_may_win():
     """A text is filled up with zeros: with these in the best prompt, each token makes it worse."""
     scorer = PlantedScorer("separable", pool=2, length=4)
-    scorer._target = torch.zeros_like(scorer._target)
+    nothing = torch.zeros_like(scorer.landscape.planted)
+    scorer.landscape = Landscape("separable", nothing, nothing)
     objective = scorer.objective()
     search(Beam(objective, seed=0))
     best = objective.ranking[0].prompt
