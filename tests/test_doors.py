@@ -396,7 +396,7 @@ BROKEN = {
     Training: "and a `Training`, or None, as `training`, got int and int",
     Trainable: "expected a whole number as `trainable`",
     Proposes: (
-        "Proposes.proposes is \"<class 'promptsearch.prompts.prompt.HardPrompt'>\": write a set "
+        "Proposes.proposes is \"<class 'promptsearch.prompts.hard.HardPrompt'>\": write a set "
         "of kinds of prompt"
     ),
     Accesses: "Accesses.access is 'scores': write one of Access.SCORES",

@@ -46,7 +46,7 @@ def trace(objective: Objective, reason: str) -> Trace:
     )
 
 
-class Killed(BaseException):
+class Killed(KeyboardInterrupt):
     """Stands for a kill: nothing may catch it."""
 
 

@@ -128,10 +128,10 @@ def test_the_price_is_charged_to_each_run_of_hard_prompts_and_to_no_other(tiny, 
     assert price > 0 and not found.failed
     for run in found.runs:
         paid = price if run.strategy in ("random", "evolution") else 0
-        assert run.ledger["pool"] == paid
+        assert run.ledger.pool == paid
         assert (
             run.spent
-            == paid + run.ledger["forward"] + run.ledger["backward"] + run.ledger["proposer"]
+            == paid + run.ledger.forward + run.ledger.backward + run.ledger.proposer
             <= 12_000
         )
         assert run.curve[0][0] >= paid
@@ -221,7 +221,7 @@ def test_the_plan_and_the_check_of_the_budget_know_the_price(tiny, films, tmp_pa
     run = compare(given, out=tmp_path, model=tiny, task=films).runs[0]
     assert not list(tmp_path.parent.glob("pools"))
     assert planned.runs[0].price == run.spent
-    price = run.ledger["pool"]
+    price = run.ledger.pool
     prepared = prepare(parse_config(given), tiny, films)
     least = prepared.arena(films).smallest_budget()
     with pytest.raises(

@@ -117,8 +117,8 @@ class Asking(Strategy):
         return [TextPrompt(first), TextPrompt(second)]
 
 
-class Killed(BaseException):
-    """Nothing may catch it."""
+class Killed(KeyboardInterrupt):
+    """Stands for a kill: nothing may catch it."""
 
 
 class DyingLog(ProposalLog):
