@@ -55,7 +55,13 @@ COMMANDS = """
 """
 
 
-def start(*arguments: str, before: Callable[[], object] | None = None) -> subprocess.Popen[str]:
+def defaults() -> None:
+    """Handle signals as in a terminal: a shell ignores some of them in the background."""
+    for number, _ in CODES:
+        signal.signal(number, signal.SIG_DFL)
+
+
+def start(*arguments: str, before: Callable[[], object] = defaults) -> subprocess.Popen[str]:
     code = [sys.executable, "-c", textwrap.dedent(COMMANDS), *arguments]
     pipe = subprocess.PIPE
     process = subprocess.Popen(code, stdout=pipe, stderr=pipe, text=True, preexec_fn=before)
@@ -108,7 +114,11 @@ def test_a_signal_while_the_command_line_is_imported_is_quiet() -> None:
         main()
     """
     done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, timeout=60
+        [sys.executable, "-c", textwrap.dedent(code)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        preexec_fn=defaults,
     )
     assert (done.stdout, done.stderr, done.returncode) == ("", STOPPED, 130)
 
