@@ -104,7 +104,7 @@ def test_marks_of_special_tokens_in_data_stay_text(lm):
 
 @pytest.mark.parametrize("name", ["no/such-model-here", "missing.gguf", "no-such-folder"])
 def test_a_model_that_cannot_be_found_says_both_ways(name, monkeypatch):
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(
         ModelError,
         match=(
