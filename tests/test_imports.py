@@ -1,11 +1,13 @@
-"""The import law: a room imports only rooms below it.
+"""The house: a room imports only rooms below it, and no file or class outgrows a reader.
 
-Checked on what is installed, where strategies lie inside the package.
+The import law is checked on what is installed, where strategies lie inside the package.
 """
 
 from __future__ import annotations
 
+import ast
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -80,3 +82,35 @@ def test_every_contract_can_be_broken(site: Path) -> None:
 def test_few_files_stand_loose() -> None:
     loose = {path.name for path in (ROOT / "promptsearch").glob("*.py")}
     assert len(loose) <= 10, sorted(loose)
+
+
+def code() -> list[Path]:
+    files = [
+        path for room in ("promptsearch", "strategies") for path in (ROOT / room).rglob("*.py")
+    ]
+    assert len(files) > 200
+    return files
+
+
+def test_no_file_or_class_outgrows_a_reader() -> None:
+    texts = {path: path.read_text("utf-8") for path in code()}
+    lines = {path.name: text.count("\n") for path, text in texts.items()}
+    classes = {
+        node.name: (node.end_lineno or node.lineno) - node.lineno + 1
+        for text in texts.values()
+        for node in ast.walk(ast.parse(text))
+        if isinstance(node, ast.ClassDef)
+    }
+    assert {name: count for name, count in lines.items() if count > 350} == {}
+    assert {name: count for name, count in classes.items() if count > 300} == {}
+
+
+def test_docstrings_name_the_thing_before_they_say_of_what() -> None:
+    bare = re.compile(r'^\s*("""|#: |\w+: )?Of ')
+    found = [
+        f"{path.name}:{number}"
+        for path in code()
+        for number, line in enumerate(path.read_text("utf-8").splitlines(), start=1)
+        if bare.match(line)
+    ]
+    assert found == []

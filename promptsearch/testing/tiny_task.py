@@ -29,7 +29,7 @@ def tiny_task(
     """A task with 12, 4 and 6 examples in its splits.
 
     Args:
-        template: Of the field `text`.
+        template: The template, with the field `text`.
         answers: The two choices; None asks for a text, of one token or of two.
         rows: The data, with the fields `text` and `label`.
         aliases: Other texts that count as an answer's.
