@@ -193,11 +193,19 @@ def _losses(folder: Path) -> dict[str, Any]:
     return found
 
 
-def _study(lab: Lab, row: str, what: str, server: Server, chat: bool = False, **more: Any) -> Case:
+def _study(
+    lab: Lab,
+    row: str,
+    what: str,
+    server: Server,
+    chat: bool = False,
+    seconds: float = 1.5,
+    **more: Any,
+) -> Case:
     model = {
         "endpoint": server.url,
         "model": "m",
-        "seconds": 1.5,
+        "seconds": seconds,
         "retries": 1,
         "parallel": 2,
         "key": VARIABLE,
@@ -443,8 +451,14 @@ SLOW: dict[str, Send] = {
 def slow(rng: random.Random, lab: Lab) -> Case:
     """Servers that keep a client waiting."""
     name = rng.choice(sorted(SLOW))
+    # A study that waits for each third request gets on, but not within the attack's minute.
     return _study(
-        lab, "6 servers that wait", name, Server(SLOW[name], **_when(rng)), rng.random() < 0.1
+        lab,
+        "6 servers that wait",
+        name,
+        Server(SLOW[name], **_when(rng)),
+        rng.random() < 0.1,
+        seconds=0.4,
     )
 
 
