@@ -250,12 +250,12 @@ def _put(folder: Path, study: dict[str, Any]) -> None:
     (folder / "study.yaml").write_text(to_text(study))
 
 
-def _when(rng: random.Random) -> dict[str, int]:
+def _when(rng: random.Random, often: int = 3) -> dict[str, int]:
     return rng.choice(
         [
             {"every": 1},
             {"every": 1},
-            {"every": 3},
+            {"every": often},
             {"every": 1, "spared": 12},
             {"every": 7, "spared": 5},
         ]
@@ -451,12 +451,12 @@ SLOW: dict[str, Send] = {
 def slow(rng: random.Random, lab: Lab) -> Case:
     """Servers that keep a client waiting."""
     name = rng.choice(sorted(SLOW))
-    # A study that waits for each third request gets on, but not within the attack's minute.
+    # A study that waits for each third request gets on, but not to its end within a minute.
     return _study(
         lab,
         "6 servers that wait",
         name,
-        Server(SLOW[name], **_when(rng)),
+        Server(SLOW[name], **_when(rng, often=12)),
         rng.random() < 0.1,
         seconds=0.4,
     )
