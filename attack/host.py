@@ -26,6 +26,8 @@ sys.path[:] = [
 #: Memory that a command may take beside what the host has; seconds that it may work in all;
 #: seconds between two looks.
 MEMORY, LONGEST, LOOK = 6 << 30, 60.0, 0.02
+#: After so many seconds signals are sent, whether the command handles them or not.
+UNHEARD = 5.0
 
 
 def serve() -> None:
@@ -107,13 +109,15 @@ def _answer(given: dict[str, Any]) -> dict[str, Any]:
         _child(given)
     cwd, pending = Path(given["cwd"]), sorted(given.get("signals", []))
     seen, idle, used, looked, total = None, 0.0, 0.0, begin, 0.0
-    hang = False
+    hang, ready = False, None
     while True:
         ended, status = os.waitpid(child, os.WNOHANG)
         if ended:
             break
         now = time.monotonic()
-        while pending and now - begin >= pending[0][0]:
+        if ready is None and (_listens(child) or now - begin > UNHEARD):
+            ready = now
+        while pending and ready is not None and now - ready >= pending[0][0]:
             os.kill(child, pending.pop(0)[1])
         if now - looked > 0.5:
             # Time counts while it has the processor or waits for something, not while it waits for
@@ -133,6 +137,16 @@ def _answer(given: dict[str, Any]) -> dict[str, Any]:
         "hang": hang,
         "seconds": round(time.monotonic() - begin, 2),
     }
+
+
+def _listens(pid: int) -> bool:
+    """Whether a process handles SIGTERM by now: one that comes earlier ends any program."""
+    try:
+        with open(f"/proc/{pid}/status") as file:
+            caught = next(line for line in file if line.startswith("SigCgt")).split()[1]
+    except (OSError, StopIteration):
+        return True
+    return bool(int(caught, 16) >> (signal.SIGTERM - 1) & 1)
 
 
 def _cpu(pid: int) -> tuple[str, float]:

@@ -386,7 +386,7 @@ def report(file: dict[str, Any]) -> str:
         "",
         (
             f"`{file['command']}`, {file['date']}, {file['machine']['cpu']}, "
-            f"{file['machine']['threads']} threads, torch"
+            f"threads: {file['machine']['threads']}, torch"
         ),
         (
             f"{file['machine']['torch']}; SmolLM2-135M-Instruct in float32. {total:,} losses "
