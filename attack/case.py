@@ -118,7 +118,8 @@ def outcome(case: Case, folder: Path, ran: Sequence[Ran]) -> tuple[str, str]:
     for each in ran:
         if each.code not in (0, 1, 2, 129, 130, 143) and not (case.each and each.code == -9):
             return "silent", f"exit code {each.code}"
-        if each.code and each.code != -9 and not each.said.strip():
+        twice = len(case.signals) > 1 and each.code > 128  # the second one ends it without a word
+        if each.code and each.code != -9 and not twice and not each.said.strip():
             return "silent", f"exit code {each.code} without a word"
     return "clear", f"exit {', '.join(str(each.code) for each in ran)}: {_last_line(ran[-1].said)}"
 
