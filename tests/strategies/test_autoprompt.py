@@ -55,7 +55,7 @@ def test_all_candidates_are_the_best_of_all_exchanges_where_the_loss_is_linear(m
     def linear(vectors):
         return (vectors * vectors.new_tensor(weights)).sum((-1, -2)) + 9
 
-    monkeypatch.setattr(scorer, "_landscape", linear)
+    monkeypatch.setattr(scorer, "landscape", linear)
     (present,), _ = step(strategy)
     asked, _ = step(strategy)
     (place,) = {
