@@ -1,4 +1,4 @@
-"""Objects of strangers, imported by name: `module:attribute`.
+"""Objects of strangers: imported by name, `module:attribute`, and called whatever they raise.
 
 To import a name is to run the code of whoever wrote it. Study files may name modules, because their
 user chooses to run them. Results may be anyone's: readers of results take the recorded numbers, and
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import importlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -31,6 +31,21 @@ def load_named(name: str) -> Any:
             raise ImportError(
                 f"the module ends the program ({error!r}) when it is imported"
             ) from error
+
+
+@contextmanager
+def strangers(explain: Callable[[BaseException], Exception]) -> Iterator[None]:
+    """A context for what a stranger made, which may raise anything; Ctrl-C stays the user's.
+
+    Args:
+        explain: Makes of what was raised the error that is raised instead.
+    """
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # also those that are no `Exception`: an exit, a panic in Rust
+        raise explain(error) from error
 
 
 @contextmanager

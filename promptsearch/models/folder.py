@@ -88,7 +88,7 @@ def _other_kind(config: Any) -> str | None:
     return None if type(config) in auto.MODEL_FOR_CAUSAL_LM_MAPPING else "no language model"
 
 
-def reason_of(error: Exception) -> str:
+def reason_of(error: BaseException) -> str:
     """The reason why files cannot be loaded, as transformers gives it, on one line."""
     said = " ".join(str(error).split())
     if "ignore_mismatched_sizes" in said:  # transformers then only refers to a report it printed

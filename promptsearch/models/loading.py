@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from promptsearch.errors import ModelError
+from promptsearch.importing import strangers
 from promptsearch.models.device import pick_device
 from promptsearch.models.folder import check_complete, check_files, reason_of
 from promptsearch.models.packaged import NAME, packaged_model
-from promptsearch.models.strangers import strangers
 from promptsearch.models.tokens import load_tokenizer
 
 _WAYS = (
@@ -38,7 +38,7 @@ def load_model(name: str, device: str) -> tuple[Any, Any]:
             f"cannot load the model '{name}': there is no such file or folder. {_WAYS}"
         )
 
-    def explain(error: Exception) -> ModelError:
+    def explain(error: BaseException) -> ModelError:
         reason = error if isinstance(error, ModelError) else f"{reason_of(error)} {_WAYS}"
         return ModelError(f"cannot load the model '{name}': {reason}")
 

@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Any, NamedTuple
 
 from promptsearch.errors import ModelError, TemplateError
-from promptsearch.models.strangers import strangers
+from promptsearch.importing import strangers
 
 #: The date in chat templates that ask for one (the one that Llama 3's takes where there is no
 #: clock): scores must not change overnight.
@@ -61,7 +61,7 @@ class SpecialTokens:
             )
         given = [{"role": role, "content": content} for role, content in messages]
 
-        def explain(error: Exception) -> TemplateError:
+        def explain(error: BaseException) -> TemplateError:
             return TemplateError(
                 f"the chat template of the model '{self._name}' refuses messages of "
                 f"{', '.join(role for role, _ in messages)}: {error or type(error).__name__}"

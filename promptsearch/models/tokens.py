@@ -15,8 +15,8 @@ from functools import cached_property
 from typing import Any, TypeVar
 
 from promptsearch.errors import ModelError
+from promptsearch.importing import strangers
 from promptsearch.models.folder import reason_of
-from promptsearch.models.strangers import strangers
 
 #: The texts that may be anchors. The first that fits is taken: one that the tokenizer does not
 #: merge with what follows. Most tokenizers leave a line break alone, but some take it for a space.
@@ -231,7 +231,7 @@ def load_tokenizer(name: str, source: Mapping[str, Any]) -> Any:
     """
     import transformers
 
-    def explain(error: Exception) -> ModelError:
+    def explain(error: BaseException) -> ModelError:
         return ModelError(
             f"cannot load the tokenizer '{name}': {reason_of(error)} Expected a folder with its "
             "files (tokenizer.json), or a name on the Hub."

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from promptsearch.errors import TaskError, UnknownName
-from promptsearch.importing import load_named
+from promptsearch.importing import load_named, strangers
 from promptsearch.printable import brief
 
 # Libraries that calculate are imported where they are used: study files are read without them.
@@ -68,14 +68,8 @@ def metric_function(metric: str) -> Callable[..., Any]:
         TaskError: `module:function` cannot be loaded, or is no function.
     """
     if ":" in metric:
-        try:
+        with strangers(lambda error: _fault(metric, "cannot be loaded", error)):
             found = load_named(metric)
-        except KeyboardInterrupt:
-            raise
-        except BaseException as error:  # a stranger's module may raise anything
-            raise TaskError(
-                f"the metric '{metric}' cannot be loaded: {type(error).__name__}: {error}"
-            ) from error
         if not callable(found):
             raise TaskError(
                 f"the metric '{metric}' is {brief(found)}: "
@@ -109,15 +103,10 @@ def measure(
     """
     import numpy as np
 
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # a class may be without examples
-            # The function gets copies, which it may change.
-            found = function(np.array(labels, np.int64), np.array(predictions, np.int64))
-    except KeyboardInterrupt:
-        raise
-    except BaseException as error:  # a stranger's function may raise anything
-        raise TaskError(f"the metric '{metric}' failed: {type(error).__name__}: {error}") from error
+    with strangers(lambda error: _fault(metric, "failed", error)), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a class may be without examples
+        # The function gets copies, which it may change.
+        found = function(np.array(labels, np.int64), np.array(predictions, np.int64))
     try:
         number = math.nan if isinstance(found, (str, bytes, bytearray)) else float(found)
     except Exception:  # what it gave may be of any type
@@ -125,6 +114,10 @@ def measure(
     if not math.isfinite(number):
         raise TaskError(f"the metric '{metric}' gave {brief(found)}: expected a finite number")
     return number
+
+
+def _fault(metric: str, what: str, error: BaseException) -> TaskError:
+    return TaskError(f"the metric '{metric}' {what}: {type(error).__name__}: {error}")
 
 
 def shares(metric: str, labels: Sequence[int], predictions: Sequence[int]) -> list[float]:

@@ -16,12 +16,12 @@ import torch
 from torch import Tensor
 
 from promptsearch.errors import ModelError
+from promptsearch.importing import strangers
 from promptsearch.models.causal.attention import Forest, UnknownAttention, chains
 from promptsearch.models.causal.forward import Forward
 from promptsearch.models.causal.gated import Adaption, project
 from promptsearch.models.causal.layers import Layers, UnknownLayers
 from promptsearch.models.causal.trials import check_path, try_layers, try_trees
-from promptsearch.models.strangers import strangers
 
 log = logging.getLogger(__name__)
 
@@ -51,7 +51,7 @@ class Passes:
         A warning says why where they cannot: each row is then computed whole.
         """
 
-        def explain(error: Exception) -> UnknownAttention:
+        def explain(error: BaseException) -> UnknownAttention:
             named = not isinstance(error, UnknownAttention)
             return UnknownAttention(f"{type(error).__name__}: {error}" if named else str(error))
 
@@ -75,7 +75,7 @@ class Passes:
             ModelError: The layers cannot be told apart, or their projections are not known.
         """
 
-        def explain(error: Exception) -> ModelError:
+        def explain(error: BaseException) -> ModelError:
             named = not isinstance(error, UnknownLayers)
             fault = f"{type(error).__name__}: {error}" if named else str(error)
             return ModelError(

@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 
 from promptsearch.errors import ModelError
+from promptsearch.importing import strangers
 from promptsearch.models.causal.attention import Forest, UnknownAttention, chains
 from promptsearch.models.causal.forward import Forward
 from promptsearch.models.causal.layers import Layers, UnknownLayers, find_layers, recorded_differ
-from promptsearch.models.strangers import strangers
 
 
 def try_trees(forward: Forward, probe: Sequence[int]) -> None:
