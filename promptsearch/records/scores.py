@@ -33,6 +33,27 @@ class Scores:
 
 
 @dataclass(frozen=True)
+class Generated:
+    """The answers that a scorer generated.
+
+    Args:
+        texts: For each prompt and each example, its answers up to their end: one, or as many as are
+            drawn. The empty tuple stands for a prompt that failed.
+        ended: Whether each of them came to its end before its last token, in the same form.
+        tokens: The number of tokens that were generated, ends among them, shape
+            `(prompts, examples)`; 0 likewise.
+        computed: Tokens that went through the LM.
+        failures: Prompt index -> reason.
+    """
+
+    texts: list[list[tuple[str, ...]]]
+    ended: list[list[tuple[bool, ...]]]
+    tokens: ExampleIds
+    computed: int
+    failures: dict[int, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Evaluation:
     """What the objective tells of the prompts of one ask.
 

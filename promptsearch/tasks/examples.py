@@ -24,14 +24,19 @@ from promptsearch.tasks.template import Template
 
 @dataclass(frozen=True)
 class Example:
-    """One input with its right answer.
+    """One input with its right answers.
 
     Args:
         id: Its place in its split.
         fields: The texts of the template's fields.
-        answer: The right answer's text, as it stands behind the template.
-        choice: The right answer's place among the task's choices; None for text answers.
-        aliases: Other texts that count as right in the metric (never in the loss).
+        answer: The text of the right answer, the first one where there are several, as it stands
+            behind the template.
+        choice: The right answer's place among those to choose from; None for text answers.
+        aliases: Other texts that count as right in the metric, and never in the loss.
+        also: Further right answers, which count in the loss as the first one does.
+        options: The answers to choose from where they differ by row; None where they are those of
+            the task, or where the answer is text.
+        group: The group of rows that it belongs to, such as an author; empty where there is none.
     """
 
     id: int
@@ -39,6 +44,14 @@ class Example:
     answer: str
     choice: int | None
     aliases: tuple[str, ...] = ()
+    also: tuple[str, ...] = ()
+    options: tuple[str, ...] | None = None
+    group: str = ""
+
+    @property
+    def references(self) -> tuple[str, ...]:
+        """All right answers that count in the loss, at least one."""
+        return (self.answer, *self.also)
 
 
 class Answers:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -38,7 +38,7 @@ class Split:
     @property
     def hash(self) -> str:
         """The first 20 hexadecimal digits of the SHA-256 of all examples in their order."""
-        rows = [[dict(e.fields), e.answer, list(e.aliases)] for e in self.examples]
+        rows = [_content(e) for e in self.examples]
         return hashlib.sha256(json.dumps(rows, sort_keys=True).encode()).hexdigest()[:20]
 
     def __len__(self) -> int:
@@ -178,6 +178,13 @@ def builtin_task(name: str) -> Path:
     return _BUILTIN / f"{name}.yaml"
 
 
+def _content(example: Example) -> list[Any]:
+    """What a split's hash depends on; what an example does not have is left out."""
+    more = (example.also, example.options, example.group)
+    plain = [dict(example.fields), example.answer, list(example.aliases)]
+    return [*plain, *more] if any(more) else plain
+
+
 def _split(
     examples: Sequence[Example], sizes: Mapping[str, int], task: str, rows: int
 ) -> dict[str, Split]:
@@ -200,9 +207,7 @@ def _split(
     splits, begin = {}, 0
     for name in SPLITS:
         part = examples[begin : begin + sizes[name]]
-        numbered = tuple(
-            Example(i, e.fields, e.answer, e.choice, e.aliases) for i, e in enumerate(part)
-        )
+        numbered = tuple(replace(e, id=i) for i, e in enumerate(part))
         splits[name] = Split(name, numbered)
         begin += sizes[name]
     return splits
