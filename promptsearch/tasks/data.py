@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from promptsearch.errors import FieldError, TaskError
+from promptsearch.plain.json import too_deep
 from promptsearch.plain.text import LONGEST, Readable, open_file, text_lines
 from promptsearch.tasks.fields import Row, listed, repeated, shown
 
@@ -135,6 +136,8 @@ def _jsonl(source: Source) -> Iterator[Row]:
 
 
 def _object(line: str, place: str) -> Row:
+    if too_deep(line):
+        raise TaskError(f"{place}: this is nested too deeply to be read")
     try:
         found = json.loads(line, object_pairs_hook=_once)
     except json.JSONDecodeError as error:
@@ -144,8 +147,6 @@ def _object(line: str, place: str) -> Row:
         raise TaskError(f"{place}: this is not JSON: {reason}") from error
     except FieldError as error:
         raise TaskError(f"{place} {error}") from error
-    except RecursionError as error:
-        raise TaskError(f"{place}: this is nested too deeply to be read") from error
     except ValueError as error:  # Python's own limit
         reason = "a number has more than 4,300 digits: write it as text, in quotes"
         raise TaskError(f"{place}: {reason}") from error
