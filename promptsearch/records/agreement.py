@@ -9,7 +9,8 @@ from itertools import pairwise
 
 import numpy as np
 
-from promptsearch.records.run import ExamplesRecord, RunRecord, SettingsRecord
+from promptsearch.records.measured import ExamplesRecord
+from promptsearch.records.run import RunRecord, SettingsRecord
 from promptsearch.records.study import StudyRecord, TaskRecord
 from promptsearch.tasks.metrics import METRICS, metric_function
 

@@ -121,6 +121,13 @@ class Engine:
         """The number of each example's tokens before the first slot, shape `(examples,)`."""
         return self._layout.lead[examples]
 
+    def question(self, examples: ExampleIds) -> ExampleIds:
+        """The number of each example's tokens behind its lead and before its answer.
+
+        The prompt's own tokens are left out; shape `(examples,)`.
+        """
+        return np.array([self._layout.layouts[i].question for i in examples], dtype=np.int64)
+
     def readings(self, examples: ExampleIds) -> ExampleIds:
         """The number 1 for each example, shape `(examples,)`: answers branch off from one row."""
         return np.ones(len(examples), dtype=np.int64)

@@ -58,6 +58,12 @@ class Scorer(Protocol):
     def lead(self, examples: ExampleIds) -> ExampleIds:
         """The number of each example's tokens before the first slot, shape `(examples,)`."""
 
+    def question(self, examples: ExampleIds) -> ExampleIds:
+        """The number of each example's tokens behind its lead and before its answer.
+
+        The prompt's own tokens are left out; shape `(examples,)`.
+        """
+
     def readings(self, examples: ExampleIds) -> ExampleIds:
         """The number of times that each example is read with one prompt, shape `(examples,)`.
 
@@ -117,3 +123,14 @@ def price_of(scorer: Scorer, length: int, examples: ExampleIds) -> int:
         examples: Ids, shape `(examples,)`.
     """
     return int(scorer.context(examples).sum() + length * scorer.readings(examples).sum())
+
+
+def price_of_answers(scorer: Scorer, length: int, examples: ExampleIds) -> int:
+    """The tokens that are charged for one prompt's answers, besides those that are generated.
+
+    Args:
+        scorer: The scorer of the split.
+        length: The number of the prompt's tokens.
+        examples: Ids, shape `(examples,)`.
+    """
+    return int(scorer.question(examples).sum() + length * len(examples))

@@ -129,6 +129,11 @@ class ServedScorer:
         found: ExampleIds = self._readings[examples] * self._text[examples] + self._answer[examples]
         return found
 
+    def question(self, examples: ExampleIds) -> ExampleIds:
+        """The number of tokens of each example's text, without the prompt's, `(examples,)`."""
+        found: ExampleIds = self._text[examples]
+        return found
+
     def lead(self, examples: ExampleIds) -> ExampleIds:
         """The number 0 for each example, shape `(examples,)`: requests share nothing."""
         return np.zeros(len(examples), dtype=np.int64)

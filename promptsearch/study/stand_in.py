@@ -54,7 +54,7 @@ class StandInScorer:
         self.signature = "a rehearsal"
         # What is known without a pass through the LM is the engine's own.
         self.length, self.context, self.lead = engine.length, engine.context, engine.lead
-        self.readings, self.fits = engine.readings, engine.fits
+        self.readings, self.fits, self.question = engine.readings, engine.fits, engine.question
         self.examples, self.encode = engine.examples, engine.encode
         self.demonstrations = engine.demonstrations
         self.seconds = self.asked = 0.0

@@ -160,6 +160,10 @@ class PlantedScorer:
         """Five to eleven tokens an example, shape `(examples,)`."""
         return 5 + examples % 7
 
+    def question(self, examples: ExampleIds) -> ExampleIds:
+        """Four to ten tokens an example: all but the answer's one, shape `(examples,)`."""
+        return self.context(examples) - 1
+
     def readings(self, examples: ExampleIds) -> ExampleIds:
         """Once each, shape `(examples,)`."""
         return np.ones(len(examples), dtype=np.int64)

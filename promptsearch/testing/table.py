@@ -222,6 +222,10 @@ class TableScorer:
         """An equal share for each example, shape `(examples,)`."""
         return _shares(self._lead, len(self.scored))[examples % len(self.scored)]
 
+    def question(self, examples: ExampleIds) -> ExampleIds:
+        """The same: the table does not know what of it is the answer, shape `(examples,)`."""
+        return self.context(examples)
+
     def readings(self, examples: ExampleIds) -> ExampleIds:
         """Once each, shape `(examples,)`."""
         return np.ones(len(examples), dtype=np.int64)
