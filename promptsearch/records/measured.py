@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 #: The significant digits of a statistic in a record.
 DIGITS = 9
@@ -31,6 +33,7 @@ class MetricRecord:
             where right and wrong, or predictions and labels, say the same, on the select split, and
             where it failed.
         failed: Why there is no score.
+        options: Its options, as the study file gives them.
     """
 
     name: str
@@ -41,6 +44,7 @@ class MetricRecord:
     mean: bool = False
     statistics: tuple[tuple[float, ...], ...] | None = None
     failed: str = ""
+    options: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -112,7 +112,10 @@ def examples_record(
     )
     if not answers.drawn:
         return known
-    found = {key: _try(key, metric, answers, known) for key, metric in task.measures.items()}
+    found = {
+        key: _try(key, metric, dict(task.metrics.get(key, {})), answers, known)
+        for key, metric in task.measures.items()
+    }
     for each in found.values():
         if each.record.failed:
             _log.warning("%s, %s split: %s", name, split, each.record.failed)
@@ -139,12 +142,15 @@ class _Tried(NamedTuple):
     unshared: str = ""
 
 
-def _try(key: str, metric: Metric, answers: Answers, known: ExamplesRecord) -> _Tried:
+def _try(
+    key: str, metric: Metric, options: Mapping[str, Any], answers: Answers, known: ExamplesRecord
+) -> _Tried:
     """Measure answers by a metric, which may be a stranger's.
 
     Args:
         key: Its name in the study file.
         metric: The metric.
+        options: Its options there.
         answers: The answers.
         known: What else is recorded of them.
     """
@@ -155,6 +161,7 @@ def _try(key: str, metric: Metric, answers: Answers, known: ExamplesRecord) -> _
         higher_is_better=metric.higher_is_better,
         bounds=(_limit(metric.bounds[0]), _limit(metric.bounds[1])),
         mean=metric.mean,
+        options=options,
     )
     try:
         found = measured_by(metric, answers.drawn)

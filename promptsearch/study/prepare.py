@@ -20,11 +20,13 @@ from promptsearch.search.proposer import Proposing
 from promptsearch.search.strategy import Access
 from promptsearch.study.arena import Arena, scored_size
 from promptsearch.study.entries import Entry, entries_of, sources_first
+from promptsearch.study.following import followed
 from promptsearch.study.loading import load_model, load_proposer
 from promptsearch.study.pools import find_pool
 from promptsearch.study.run import Run
 from promptsearch.study.settings.pool import PoolSource
 from promptsearch.study.settings.study import StudyConfig
+from promptsearch.tasks.metrics.metric import Metric
 from promptsearch.tasks.placement import Kind
 from promptsearch.tasks.task import SPLITS, Task
 
@@ -145,6 +147,7 @@ def prepare(
     lm = model or load_model(config, entries, tasks)
     lm.check()
     _check_metrics(lm, tasks)
+    follows = followed(config, entries, tasks)
     dtype = lm.searched_in(config.dtype)
     if isinstance(lm, LanguageModel):  # a server is sent text as it is
         tasks = [replace(task, template=render(task.template, lm)) for task in tasks]
@@ -155,7 +158,7 @@ def prepare(
     if isinstance(lm, LanguageModel):
         lm.integrity.keep_spare()
     memory = exact.room() if config.memory is None else int(config.memory)
-    arenas, prunings = _build_arenas(config, tasks, entries, exact, dtype, memory)
+    arenas, prunings = _build_arenas(config, tasks, entries, exact, dtype, memory, follows)
     proposing = load_proposer(config, exact, dtype)
     return Prepared(config, lm, exact, dtype, memory, proposing, tasks, entries, arenas, prunings)
 
@@ -175,6 +178,7 @@ def _build_arenas(
     exact: TextModel,
     dtype: torch.dtype,
     memory: int,
+    follows: Metric | None,
 ) -> tuple[dict[ArenaKey, Arena], dict[str, Pruning]]:
     """The arenas of all tasks, and what will prune their pools, by the task's name.
 
@@ -205,7 +209,9 @@ def _build_arenas(
             if key not in arenas:
                 _, length, kind = key
                 arenas[key] = Arena.build(
-                    task, exact, dtype, length, pool, config.score_on, share, kind
+                    *(task, exact, dtype, length, pool, config.score_on, share, kind),
+                    follows=follows,
+                    selects_by=task.measures[task.metric] if config.selects_by_metric else None,
                 )
             _check_budget(config, entry, arenas[key])
         _check_joints([arena for (name, _, _), arena in arenas.items() if name == task.name])
@@ -244,17 +250,16 @@ def _check_sweep(config: StudyConfig, tasks: list[Task]) -> None:
 
 
 def _check_metrics(lm: TextModel, tasks: list[Task]) -> None:
+    if not lm.served or lm.served["scores"] != "errors":
+        return
     for task in tasks:
-        if (
-            lm.served
-            and lm.served["scores"] == "errors"
-            and task.metric not in ("accuracy", "exact_match")
-        ):
-            raise StudyError(
-                f"the metric '{task.metric}' of task '{task.name}' needs the probabilities of the "
-                f"answers, but the endpoint of '{lm.name}' gives no log-probabilities of a prompt: "
-                "take accuracy"
-            )
+        for name in task.measures if task.kind == "choices" else ():
+            if name != "accuracy":
+                raise StudyError(
+                    f"the metric '{name}' of task '{task.name}' needs the probabilities of the "
+                    f"answers, but the endpoint of '{lm.name}' gives no log-probabilities of a "
+                    "prompt: take accuracy"
+                )
 
 
 def _check_budget(config: StudyConfig, entry: Entry, arena: Arena) -> None:

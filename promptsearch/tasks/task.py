@@ -13,6 +13,7 @@ import yaml
 
 from promptsearch.errors import TaskError, UnknownName
 from promptsearch.tasks.data import read_data
+from promptsearch.tasks.decoding import Decoding
 from promptsearch.tasks.examples import Answers, read_examples
 from promptsearch.tasks.examples import Example as Example
 from promptsearch.tasks.metrics import find_metric, named
@@ -61,6 +62,7 @@ class Task:
         notes: For the report, what was dropped from the data or read otherwise than it may look.
         metrics: The names of the metrics that are reported beside it, in their order, each with its
             options; the options of `metric` itself stand here, too, where it has any.
+        decoding: The way in which text answers are generated.
     """
 
     name: str
@@ -70,6 +72,7 @@ class Task:
     metric: str
     notes: tuple[str, ...] = ()
     metrics: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    decoding: Decoding = Decoding()
 
     @property
     def measures(self) -> dict[str, Metric]:
