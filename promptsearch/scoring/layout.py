@@ -47,12 +47,7 @@ class Layout:
 
         They reach from the first slot to the end of each answer, without the prompt's own tokens.
         """
-        return self.question + sum(map(len, self.answers))
-
-    @property
-    def question(self) -> int:
-        """The number of tokens behind the lead and before the answer, without the prompt's own."""
-        return sum(map(len, self.segments[1:]))
+        return sum(map(len, self.segments[1:])) + sum(map(len, self.answers))
 
     def join(self, slots: Sequence[Tokens]) -> list[int]:
         """All ids of a row up to the answer.

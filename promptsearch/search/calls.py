@@ -26,7 +26,7 @@ from promptsearch.records.scores import (
     scores_from_json,
     scores_to_json,
 )
-from promptsearch.scoring.protocol import Scorer, price_of, price_of_answers
+from promptsearch.scoring.protocol import Scorer, price_of, price_of_generation
 from promptsearch.tasks.decoding import Decoding
 
 
@@ -112,7 +112,7 @@ class Calls:
         line = self.replayed(stage, prompts)
         found, cached = (line, False) if line else self._generated(scorer, prompts, ids, decoding)
         price = found["generated"] + sum(
-            price_of_answers(scorer, scorer.length(p), ids) for p in prompts
+            price_of_generation(scorer, scorer.length(p), ids, 0) for p in prompts
         )
         if charged:
             self._ledger.charge(forward=price)

@@ -42,7 +42,7 @@ class MetricScorer:
         self._writes = task.kind == "text"
         self._right = ExactMatch()
         self.length, self.fits, self.lead = scorer.length, scorer.fits, scorer.lead
-        self.question, self.examples = scorer.question, scorer.examples
+        self.tail, self.examples = scorer.tail, scorer.examples
         self.demonstrations, self.encode = scorer.demonstrations, scorer.encode
 
     @property
@@ -63,7 +63,7 @@ class MetricScorer:
 
     def context(self, examples: ExampleIds) -> ExampleIds:
         """The number of each example's tokens that are read behind its lead, `(examples,)`."""
-        return (self.question if self._writes else self._scorer.context)(examples)
+        return (self.tail if self._writes else self._scorer.context)(examples)
 
     def readings(self, examples: ExampleIds) -> ExampleIds:
         """The number of times that each example is read with one prompt, shape `(examples,)`."""

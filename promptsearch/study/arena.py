@@ -19,7 +19,7 @@ from promptsearch.prompts.prompt import Prompt
 from promptsearch.prompts.space import PromptSpace
 from promptsearch.records.scores import ExampleIds
 from promptsearch.scoring.layout import begins_row, prompt_texts
-from promptsearch.scoring.protocol import Scorer, inside, price_of, price_of_answers
+from promptsearch.scoring.protocol import Scorer, inside, price_of, price_of_generation
 from promptsearch.scoring.scorer import SplitScorer, make_scorer
 from promptsearch.search.metric_scorer import MetricScorer
 from promptsearch.search.pool import Pool
@@ -211,8 +211,8 @@ class Arena:
             scorer, ids = self.exact[split], self.ids(split)
             price += count * price_of(scorer, length, ids)
             if self.writes(split):
-                most = self.task.decoding.most * len(ids)
-                price += count * (price_of_answers(scorer, length, ids) + most)
+                most = self.task.decoding.most
+                price += count * price_of_generation(scorer, length, ids, most)
         return price
 
     def price_of_pool(self, strategy: type[Strategy]) -> int:
