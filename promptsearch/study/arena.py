@@ -219,13 +219,17 @@ class Arena:
         """What a strategy pays before it starts: for the pool, where its prompts are made of it."""
         return self.pool.price if HardPrompt in strategy.proposes else 0
 
+    @property
+    def price_of_evaluation(self) -> int:
+        """The most that a prompt of the usual length costs on `score_on`, in tokens."""
+        scorer, most = self.followed(self.exact["search"])
+        return price_of(scorer, self.template.length, self.scored) + most * len(self.scored)
+
     def smallest_budget(self, finalists: int = FINALISTS) -> int:
         """What one evaluation and selection cost together."""
         length = self.template.length
-        scorer, most = self.followed(self.exact["search"])
-        one = price_of(scorer, length, self.scored) + most * len(self.scored)
         return (
-            one
+            self.price_of_evaluation
             + int(self.exact["search"].lead(self.scored).sum())
             + self.price_of_selection(length, finalists)
         )

@@ -250,16 +250,21 @@ def _check_sweep(config: StudyConfig, tasks: list[Task]) -> None:
 
 
 def _check_metrics(lm: TextModel, tasks: list[Task]) -> None:
-    if not lm.served or lm.served["scores"] != "errors":
-        return
     for task in tasks:
-        for name in task.measures if task.kind == "choices" else ():
-            if name != "accuracy":
-                raise StudyError(
-                    f"the metric '{name}' of task '{task.name}' needs the probabilities of the "
-                    f"answers, but the endpoint of '{lm.name}' gives no log-probabilities of a "
-                    "prompt: take accuracy"
-                )
+        if not lm.served:
+            continue
+        if task.kind == "text" and task.decoding.beams > 1:
+            raise StudyError(
+                f"task '{task.name}' wants {task.decoding.beams} beams, but the endpoint of "
+                f"'{lm.name}' searches with none: take 1 beam, or a model that is loaded here"
+            )
+        needy = [name for name in task.measures if name != "accuracy"]
+        if task.kind == "choices" and lm.served["scores"] == "errors" and needy:
+            raise StudyError(
+                f"the metric '{needy[0]}' of task '{task.name}' needs the probabilities of the "
+                f"answers, but the endpoint of '{lm.name}' gives no log-probabilities of a prompt: "
+                "take accuracy"
+            )
 
 
 def _check_budget(config: StudyConfig, entry: Entry, arena: Arena) -> None:
