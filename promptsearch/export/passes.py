@@ -43,39 +43,38 @@ class Passes:
         return PASS_TOKENS.get(self._lm.device.type, PASS_TOKENS["cpu"])
 
     def log_probabilities(
-        self, inputs: Sequence[Input], answers: Sequence[Sequence[str]]
+        self, inputs: Sequence[Input], answers: Sequence[Sequence[Tokens]]
     ) -> list[Tensor]:
         """The log-probabilities of each input's answers.
 
         Args:
             inputs: The inputs.
-            answers: The texts of each one's answers.
+            answers: The ids of each one's answers, at least one each.
 
         Returns:
             For each input in nats, float64 on the CPU, shape `(answers,)`.
 
         Raises:
-            PromptError: An answer is empty, or an input is too long for the model.
+            PromptError: An input is too long for the model.
         """
         lm = self._lm
-        ids = [[tuple(lm.encode(text)) for text in texts] for texts in answers]
-        for each, some in zip(inputs, ids, strict=True):
-            if not all(some):
-                raise PromptError(f"{each.place}: its answer is empty: expected text")
+        for each, some in zip(inputs, answers, strict=True):
             each.check_length(max(map(len, some)), lm.context)
         # The tokens that run below the trunk: the last token of an answer is predicted, never read.
         sizes = [
             len(each.row.ids) + sum(len(a) - 1 for a in some)
-            for each, some in zip(inputs, ids, strict=True)
+            for each, some in zip(inputs, answers, strict=True)
         ]
         found: dict[int, Tensor] = {}
         with lm.changed(self._weights):
             for places in _groups([each.row for each in inputs], sizes, self._limit):
-                nats = self._score([inputs[i].row for i in places], [ids[i] for i in places])
+                nats = self._score([inputs[i].row for i in places], [answers[i] for i in places])
                 found.update(zip(places, nats, strict=True))
         return [found[i] for i in range(len(inputs))]
 
-    def generate(self, inputs: Sequence[Input], tokens: int, stop: str | None) -> list[str]:
+    def generate(
+        self, inputs: Sequence[Input], tokens: int | None = None, stop: str | None = None
+    ) -> list[str]:
         """The greedy continuation of each input.
 
         Args:

@@ -106,6 +106,10 @@ def _task_hash(info: TaskRecord) -> str:
         info.choices,
         {name: split.hash for name, split in info.splits.items()},
     ]
+    if info.end is not None:
+        content.append({"end": info.end})
+    if info.normalise != "none":
+        content.append({"normalise": info.normalise})
     return _hash(content)
 
 

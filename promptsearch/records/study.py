@@ -74,6 +74,11 @@ class TaskRecord:
         score_on: Search examples per evaluation.
         notes: What was dropped from the data, or read otherwise than it may look.
         noise: What the search's dtype does to losses; None where it was not measured.
+        end: What ends a text answer, in training and generation: a text or an end token, empty
+            where a server is sent the answer alone. None for answers to choose from, and where it
+            was recorded before answers had an end.
+        options: The largest number of answers to choose from, where these differ by row.
+        normalise: The length by which log-probabilities of answers to choose from are divided.
     """
 
     kind: str
@@ -89,6 +94,9 @@ class TaskRecord:
     score_on: int
     notes: tuple[str, ...]
     noise: NoiseRecord | None
+    end: str | None = None
+    options: int | None = None
+    normalise: str = "none"
 
 
 @dataclass(frozen=True)

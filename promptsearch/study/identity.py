@@ -112,7 +112,10 @@ def _about(prepared: Prepared) -> StudyRecord:
 
 
 def _about_task(task: Task, arena: Arena) -> TaskRecord:
-    answers = [e.answer for e in task.splits["test"].examples]
+    test = task.splits["test"].examples
+    # Options of rows have nothing but their places in common.
+    answers = [str(e.choice) if task.options_by_row else e.answer for e in test]
+    shown = [e.options for split in task.splits.values() for e in split.examples if e.options]
     return TaskRecord(
         kind=task.kind,
         template=task.template.shown,
@@ -127,6 +130,9 @@ def _about_task(task: Task, arena: Arena) -> TaskRecord:
         score_on=arena.score_on,
         notes=tuple(task.notes),
         noise=None,
+        end=(task.template.end or task.template.end_token) if task.kind == "text" else None,
+        options=max(map(len, shown)) if task.options_by_row else None,
+        normalise=task.normalise,
     )
 
 
@@ -178,7 +184,9 @@ def _differences(before: StudyRecord, now: StudyRecord) -> Iterator[tuple[str, A
     for name, task in now.tasks.items():
         known = before.tasks.get(name, task)
         old, new = asdict(known), asdict(task)
-        for key in ("template", "metric", "splits", "choices"):
+        if task.kind == "text" and known.end is None:
+            yield f"task '{name}', the end of an answer", "not scored", repr(task.end)
+        for key in ("template", "metric", "splits", "choices", "end", "normalise"):
             if old[key] != new[key]:
                 yield f"task '{name}', {key}", old[key], new[key]
         if known.pool_hash != task.pool_hash:  # the words of a pool's file may change

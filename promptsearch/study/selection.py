@@ -111,7 +111,8 @@ def _measures(
     metric: float | None = float(np.mean(correct))
     failed = ""
     if line["choices"] is not None:
-        predictions = tuple(np.argmax(line["choices"][place], axis=1).tolist())
+        table = np.array(line["choices"][place], dtype=np.float64)  # NaN: no such choice
+        predictions = tuple(np.nanargmax(table, axis=1).tolist())
         labels = tuple(e.choice for e in task.splits[split].examples if e.choice is not None)
         if task.metric != "accuracy":
             metric, own, failed = _own_metric(task.metric, labels, predictions, split, name)

@@ -13,9 +13,11 @@ import yaml
 
 from promptsearch.errors import TaskError, UnknownName
 from promptsearch.tasks.data import read_data
+from promptsearch.tasks.decoding import Decoding
 from promptsearch.tasks.examples import Answers, read_examples
 from promptsearch.tasks.examples import Example as Example
 from promptsearch.tasks.metrics import check_metric
+from promptsearch.tasks.normalise import Normalise
 from promptsearch.tasks.template import Template
 
 #: The names of a task's splits: prompts are searched, then selected, then tested.
@@ -53,10 +55,14 @@ class Task:
     Args:
         name: The name of its folder, and of its part in reports.
         template: The template, unbound: slots without a length get the study's.
-        choices: The answers' texts for tasks of choice; None where the answer is free text.
+        choices: The answers' texts for tasks of choice; None where they differ by row, or where the
+            answer is free text.
         splits: `search`, `select` and `test`, with no text in common.
         metric: `accuracy`, `balanced_accuracy`, `f1` (macro), `exact_match`, or `module:function`.
         notes: For the report, what was dropped from the data or read otherwise than it may look.
+        options_by_row: Whether each example has answers of its own to choose from.
+        normalise: The length by which log-probabilities of answers to choose from are divided.
+        decoding: How answers are generated.
     """
 
     name: str
@@ -65,11 +71,14 @@ class Task:
     splits: Mapping[str, Split]
     metric: str
     notes: tuple[str, ...] = ()
+    options_by_row: bool = False
+    normalise: Normalise = "none"
+    decoding: Decoding = Decoding()
 
     @property
     def kind(self) -> Literal["choices", "text"]:
         """How the task is answered."""
-        return "text" if self.choices is None else "choices"
+        return "text" if self.choices is None and not self.options_by_row else "choices"
 
     @staticmethod
     def from_rows(
@@ -114,6 +123,12 @@ class Task:
             meant = Answers(answers, aliases, parsed, label)
         except TaskError as error:
             raise TaskError(f"task '{name}': {error}") from error
+        if parsed.end and meant.choices is not None:
+            raise TaskError(
+                f"task '{name}': the template {parsed.text!r} has {parsed.end!r} behind "
+                "{answer}, which ends text answers, but this task has answers to choose from, "
+                "which have no end: leave it out, or make it a part of each answer"
+            )
         if metric is None:
             metric = "exact_match" if meant.choices is None else "accuracy"
         check_metric(metric, None if meant.choices is None else len(meant.choices))
