@@ -23,8 +23,8 @@ from promptsearch.models import LanguageModel
 from promptsearch.models.protocol import TextModel
 from promptsearch.models.remote import ServedModel
 from promptsearch.prompts.prompt import Prompt
+from promptsearch.scoring.answer_ids import Tokens, answer_ids, options_of
 from promptsearch.scoring.answers import choice_scores, exact, token_nats
-from promptsearch.scoring.ends import Tokens, answer_ids, options_of
 from promptsearch.scoring.scorer import loaded
 from promptsearch.tasks.decoding import Decoding
 from promptsearch.tasks.normalise import Normalise, answer_lengths

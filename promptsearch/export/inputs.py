@@ -11,7 +11,7 @@ from promptsearch.errors import FieldError, PromptError, UnknownName
 from promptsearch.models import LanguageModel
 from promptsearch.printable import brief
 from promptsearch.prompts.prompt import Prompt
-from promptsearch.scoring.ends import Tokens, answer_ids
+from promptsearch.scoring.answer_ids import Tokens, answer_ids
 from promptsearch.scoring.ready import InputRow
 from promptsearch.tasks.decoding import Decoding
 from promptsearch.tasks.fields import text_in, text_of

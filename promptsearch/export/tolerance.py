@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from promptsearch.models.protocol import TextModel
 from promptsearch.models.remote import TOLERANCE
-from promptsearch.scoring.ends import answer_texts, options_of
+from promptsearch.scoring.answer_ids import answer_texts, options_of
 from promptsearch.tasks.normalise import Normalise, answer_lengths
 from promptsearch.tasks.task import Example
 from promptsearch.tasks.template import Template

@@ -41,8 +41,8 @@ class Generated:
         texts: For each prompt and each example, its answers up to their end: one, or as many as are
             drawn. The empty tuple stands for a prompt that failed.
         ended: Whether each of them came to its end before its last token, in the same form.
-        tokens: The number of tokens that were generated, ends among them, shape
-            `(prompts, examples)`; 0 likewise.
+        tokens: The number of tokens that were generated, ends and those of all beams among them,
+            shape `(prompts, examples)`; 0 likewise.
         computed: Tokens that went through the LM.
         failures: Prompt index -> reason.
     """

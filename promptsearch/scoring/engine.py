@@ -8,6 +8,7 @@ gated prompt stands beside the text.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 import torch
@@ -19,9 +20,10 @@ from promptsearch.models.weights import ModelWeights
 from promptsearch.prompts.numbers import Numbers
 from promptsearch.prompts.prompt import Prompt
 from promptsearch.prompts.space import PromptSpace
-from promptsearch.records.scores import ExampleIds, Floats, Scores
-from promptsearch.scoring.ends import check_ends
+from promptsearch.records.scores import ExampleIds, Floats, Generated, Scores
+from promptsearch.scoring.answer_ids import check_ends
 from promptsearch.scoring.forward import keys_values
+from promptsearch.scoring.generation import generate
 from promptsearch.scoring.joints import check_answers, check_joints
 from promptsearch.scoring.kinds import attending, passes_of
 from promptsearch.scoring.layout import Layout
@@ -31,6 +33,7 @@ from promptsearch.scoring.rows import TokenRows
 from promptsearch.scoring.sharing import Prediction
 from promptsearch.scoring.surroundings import surroundings
 from promptsearch.scoring.tree import Path
+from promptsearch.tasks.decoding import Decoding
 from promptsearch.tasks.normalise import Normalise
 from promptsearch.tasks.task import Example, Split
 from promptsearch.tasks.template import Template
@@ -78,11 +81,8 @@ class Engine:
         if references.several and memory is not None:
             memory //= 2  # the rows of training, which have one right answer each, take the rest
 
-        def make(split: Split) -> Losses:
-            return Losses(
-                lm, template, split, choices, normalise=normalise, memory=memory, keep=keep
-            )
-
+        given = {"choices": choices, "normalise": normalise, "memory": memory, "keep": keep}
+        make = partial(Losses, lm, template, **given)
         self._losses = make(split)
         self._visits = Visits(references, self._losses, make)
         self._layout, self._rows = self._losses.layout, self._losses.rows
@@ -135,6 +135,10 @@ class Engine:
     def lead(self, examples: ExampleIds) -> ExampleIds:
         """The number of each example's tokens before the first slot, shape `(examples,)`."""
         return self._layout.lead[examples]
+
+    def tail(self, examples: ExampleIds) -> ExampleIds:
+        """The number of each example's tokens behind its lead up to the answer, likewise."""
+        return self._layout.tail[examples]
 
     def readings(self, examples: ExampleIds) -> ExampleIds:
         """The number 1 for each example, shape `(examples,)`: answers branch off from one row."""
@@ -210,10 +214,7 @@ class Engine:
             Losses, metric and log-probabilities over the choices; prompts that cannot be scored
             are failures.
         """
-        failures: dict[int, str] = {}
-        for i, prompt in enumerate(prompts):
-            if prompt.length is None and (fault := self._losses.fault(prompt, examples)):
-                failures[i] = fault
+        failures = self._losses.faults(prompts, examples)
         good = [i for i in range(len(prompts)) if i not in failures]
         shape = (len(prompts), len(examples))
         losses, metric = np.full(shape, np.nan), np.full(shape, np.nan)
@@ -237,6 +238,21 @@ class Engine:
                 )
                 losses[i] = metric[i] = np.nan
         return Scores(losses, metric, choices, computed, failures)
+
+    def generate(
+        self, prompts: Sequence[Prompt], examples: ExampleIds, decoding: Decoding
+    ) -> Generated:
+        """The answers that the LM generates under prompts, see `promptsearch.scoring.generation`.
+
+        Args:
+            prompts: Prompts of any kinds that the template takes.
+            examples: ExampleIds, shape `(examples,)`.
+            decoding: The way in which answers are generated.
+        """
+        for prompt in prompts:
+            self._losses.check(prompt)
+        faults = self._losses.faults(prompts, examples)
+        return generate(self._lm, self._template, self._split, prompts, examples, decoding, faults)
 
     def loss(self, numbers: Numbers, examples: ExampleIds, visit: int = 0) -> Tensor:
         """The mean loss in nats of a trained prompt, shape `()`, differentiable in its numbers.

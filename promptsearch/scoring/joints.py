@@ -11,7 +11,7 @@ from promptsearch.models import LanguageModel
 from promptsearch.prompts.prompt import Prompt
 from promptsearch.prompts.space import PromptSpace
 from promptsearch.prompts.text import TextPrompt
-from promptsearch.scoring.ends import answer_texts, end_ids, options_of
+from promptsearch.scoring.answer_ids import answer_texts, end_ids, options_of
 from promptsearch.scoring.layout import (
     Layout,
     Tokens,

@@ -15,8 +15,8 @@ from promptsearch.models import LanguageModel
 from promptsearch.models.protocol import TextModel
 from promptsearch.models.special_tokens import Special
 from promptsearch.prompts.prompt import Prompt
-from promptsearch.scoring.ends import Tokens as Tokens
-from promptsearch.scoring.ends import answer_ids
+from promptsearch.scoring.answer_ids import Tokens as Tokens
+from promptsearch.scoring.answer_ids import answer_ids
 from promptsearch.tasks.task import Example
 from promptsearch.tasks.template import Piece, Template
 

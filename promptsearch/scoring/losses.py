@@ -18,9 +18,9 @@ from promptsearch.models import LanguageModel
 from promptsearch.prompts.numbers import VECTORS, Numbers
 from promptsearch.prompts.prompt import Prompt
 from promptsearch.records.scores import ExampleIds
+from promptsearch.scoring.answer_ids import options_of
 from promptsearch.scoring.answers import Graded, grade_choices, grade_texts, padded
 from promptsearch.scoring.beginnings import Beginnings
-from promptsearch.scoring.ends import options_of
 from promptsearch.scoring.joints import broken_joint
 from promptsearch.scoring.kinds import PLACINGS, Placed, Sharing, place, place_numbers
 from promptsearch.scoring.layout import slots_of
@@ -110,6 +110,19 @@ class Losses:
         if prompt.length is not None:
             return prompt.length
         return sum(map(len, slots_of(self._template, self._lm, prompt)))
+
+    def faults(self, prompts: Sequence[Prompt], examples: ExampleIds) -> dict[int, str]:
+        """The places of prompts that cannot be read, each with the reason.
+
+        Args:
+            prompts: The prompts; only those that may have any length are looked at.
+            examples: Ids, shape `(examples,)`.
+        """
+        return {
+            i: fault
+            for i, prompt in enumerate(prompts)
+            if prompt.length is None and (fault := self.fault(prompt, examples))
+        }
 
     def fault(self, prompt: Prompt, examples: ExampleIds) -> str | None:
         """The reason why a prompt that may have any length cannot be scored, or None.

@@ -31,6 +31,7 @@ class SplitLayout:
         context: The number of each example's tokens behind its lead, without the prompt's own,
             shape `(examples,)`.
         lead: The number of each example's tokens before the first slot, shape `(examples,)`.
+        tail: The number of each example's tokens from there up to the answer, likewise.
         one_token: Whether each answer is one token, the same ones in all examples, and their logits
             say as much as their log-probabilities.
         options: The largest number of answers to choose from; 0 for text answers.
@@ -56,6 +57,7 @@ class SplitLayout:
         ]
         self.context = np.array([layout.context for layout in self.layouts])
         self.lead = np.array([layout.lead for layout in self.layouts])
+        self.tail = np.array([sum(map(len, layout.segments[1:])) for layout in self.layouts])
         by_row = any(example.options is not None for example in split.examples)
         self.one_token = (
             choices is not None

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import torch
 
 from promptsearch.models import LanguageModel
-from promptsearch.scoring.ends import end_ids
+from promptsearch.scoring.answer_ids import end_ids
 from promptsearch.tasks.normalise import Normalise
 from promptsearch.tasks.task import Split
 from promptsearch.tasks.template import Template

@@ -15,7 +15,7 @@ from promptsearch.models.remote import ServedModel
 from promptsearch.models.tokens import Tokens
 from promptsearch.prompts.hard import HardPrompt
 from promptsearch.prompts.text import TextPrompt
-from promptsearch.scoring.ends import answer_texts
+from promptsearch.scoring.answer_ids import answer_texts
 from promptsearch.scoring.scorer import loaded
 from promptsearch.search.proposer import LocalProposing, Proposing, RemoteProposing
 from promptsearch.search.strategy import Access
