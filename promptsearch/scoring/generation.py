@@ -53,7 +53,7 @@ def generate(
     ended: list[list[tuple[bool, ...]]] = [[()] * len(examples) for _ in prompts]
     tokens = np.zeros((len(prompts), len(examples)), dtype=np.int64)
     failures = dict(faults)
-    ending, computed = Ending(lm, template.end), 0
+    ending, computed = Ending(lm, template), 0
     good = [i for i in range(len(prompts)) if i not in failures]
     for some in _together(prompts, good, len(unique)):
         with lm.changed(prompts[some[0]].parts.weights or {}):

@@ -120,7 +120,15 @@ class Arena:
         share = None if memory is None else memory // (len(SPLITS) + (dtype != lm.dtype))
 
         def engine(model: TextModel, split: Split) -> SplitScorer:
-            return make_scorer(model, template, split, task.choices, memory=share, keep=True)
+            return make_scorer(
+                model,
+                template,
+                split,
+                task.choices,
+                normalise=task.normalise,
+                memory=share,
+                keep=True,
+            )
 
         exact = {name: engine(lm, task.splits[name]) for name in SPLITS}
         searching = (
@@ -162,8 +170,13 @@ class Arena:
 
         It is the same for all lengths and kinds.
         """
+        task = self.task
         return make_scorer(
-            self.lm, self.task.template.bind(1), self.task.splits["select"], self.task.choices
+            self.lm,
+            task.template.bind(1),
+            task.splits["select"],
+            task.choices,
+            normalise=task.normalise,
         )
 
     def samples(self, rng: np.random.Generator, count: int) -> Sequence[Prompt]:

@@ -149,8 +149,7 @@ def prepare(
     _check_metrics(lm, tasks)
     follows = followed(config, entries, tasks)
     dtype = lm.searched_in(config.dtype)
-    if isinstance(lm, LanguageModel):  # a server is sent text as it is
-        tasks = [replace(task, template=render(task.template, lm)) for task in tasks]
+    tasks = [_met(task, lm) for task in tasks]
     exact = lm.to(torch.float32)
     exact.to(dtype).check(
         gradients=any(entry.strategy.access is not Access.SCORES for entry in entries)
@@ -161,6 +160,20 @@ def prepare(
     arenas, prunings = _build_arenas(config, tasks, entries, exact, dtype, memory, follows)
     proposing = load_proposer(config, exact, dtype)
     return Prepared(config, lm, exact, dtype, memory, proposing, tasks, entries, arenas, prunings)
+
+
+def _met(task: Task, lm: TextModel) -> Task:
+    """A task with what its model writes around an answer; a server is sent text as it is."""
+    if isinstance(lm, LanguageModel):
+        return replace(task, template=render(task.template, lm))
+    if task.kind == "choices" or task.template.end:
+        return task
+    note = (
+        "a server cannot be sent the token that ends a text, so losses are those of the answers "
+        "alone: a text behind {answer} in the template, such as a newline, would end them"
+    )
+    log.warning("task '%s': %s", task.name, note)
+    return replace(task, notes=(*task.notes, note))
 
 
 def _load_tasks(config: StudyConfig) -> list[Task]:

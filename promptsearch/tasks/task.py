@@ -19,6 +19,7 @@ from promptsearch.tasks.examples import Example as Example
 from promptsearch.tasks.metrics import find_metric, named
 from promptsearch.tasks.metrics.measured import check_metric
 from promptsearch.tasks.metrics.metric import Metric
+from promptsearch.tasks.normalise import Normalise
 from promptsearch.tasks.template import Template
 
 #: The names of a task's splits: prompts are searched, then selected, then tested.
@@ -56,13 +57,16 @@ class Task:
     Args:
         name: The name of its folder, and of its part in reports.
         template: The template, unbound: slots without a length get the study's.
-        choices: The answers' texts for tasks of choice; None where the answer is free text.
+        choices: The answers' texts for tasks of choice; None where they differ by row, or where the
+            answer is free text.
         splits: `search`, `select` and `test`, with no text in common.
         metric: The name of the metric that the verdict is about.
         notes: For the report, what was dropped from the data or read otherwise than it may look.
+        options_by_row: Whether each example has answers of its own to choose from.
+        normalise: The length by which log-probabilities of answers to choose from are divided.
+        decoding: How answers are generated.
         metrics: The names of the metrics that are reported beside it, in their order, each with its
             options; the options of `metric` itself stand here, too, where it has any.
-        decoding: The way in which text answers are generated.
     """
 
     name: str
@@ -71,8 +75,10 @@ class Task:
     splits: Mapping[str, Split]
     metric: str
     notes: tuple[str, ...] = ()
-    metrics: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    options_by_row: bool = False
+    normalise: Normalise = "none"
     decoding: Decoding = Decoding()
+    metrics: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     @property
     def measures(self) -> dict[str, Metric]:
@@ -83,7 +89,7 @@ class Task:
     @property
     def kind(self) -> Literal["choices", "text"]:
         """How the task is answered."""
-        return "text" if self.choices is None else "choices"
+        return "text" if self.choices is None and not self.options_by_row else "choices"
 
     @staticmethod
     def from_rows(
@@ -131,12 +137,18 @@ class Task:
             meant = Answers(answers, aliases, parsed, label)
         except TaskError as error:
             raise TaskError(f"task '{name}': {error}") from error
+        if parsed.end and meant.choices is not None:
+            raise TaskError(
+                f"task '{name}': the template {parsed.text!r} has {parsed.end!r} behind "
+                "{answer}, which ends text answers, but this task has answers to choose from, "
+                "which have no end: leave it out, or make it a part of each answer"
+            )
         if metric is None:
             metric = "exact_match" if meant.choices is None else "accuracy"
         main, options = _named(metric, metrics)
         examples, notes = read_examples(given, parsed, meant)
         parts = _split(examples, splits, name, len(given))
-        task = Task(name, parsed, meant.choices, parts, main, tuple(notes), options)
+        task = Task(name, parsed, meant.choices, parts, main, tuple(notes), metrics=options)
         for measure in task.measures.values():
             check_metric(measure, None if task.choices is None else len(task.choices))
         return task
