@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -11,7 +11,7 @@ from promptsearch.errors import TaskError, UnknownName
 from promptsearch.records.measured import MetricRecord
 from promptsearch.records.metrics import limits, shares_of
 from promptsearch.records.run import RunRecord
-from promptsearch.statistics import Floats, Sample
+from promptsearch.statistics import Sample
 
 #: A run's label and seed -> what each of its test examples adds to the metric.
 Parts = Mapping[tuple[str, int], Sequence[float]]
@@ -44,7 +44,7 @@ class Scale:
 
     def turned(self, sample: Sample) -> Sample:
         """The scores so that a higher one is better."""
-        return Sample(self.sign * sample.scores, sample.deterministic)
+        return replace(sample, scores=self.sign * sample.scores)
 
 
 def scale_of(runs: Sequence[RunRecord], metric: str) -> Scale:
@@ -75,30 +75,6 @@ def parts_of(runs: Sequence[RunRecord], metric: str, trust_code: bool) -> tuple[
             return None, _left_out(metric, failed or "its code is the study's; add --trust-code")
         found[run.label, run.seed] = known
     return found, ""
-
-
-def clustered(scores: Floats, groups: Sequence[int] | None) -> Floats:
-    """Scores by group instead of by example, for intervals and tests that count groups.
-
-    A group's score is the mean of all examples plus what its own examples add to it, times the
-    number of groups: the mean stays, and the variance over groups is the cluster-robust one (Liang
-    and Zeger 1986, "Longitudinal data analysis using generalized linear models").
-
-    Args:
-        scores: Scores by example, shape `(seeds, examples)`.
-        groups: The number of each example's group, from 0; None where each stands for itself.
-
-    Returns:
-        Shape `(seeds, groups)`.
-    """
-    if groups is None:
-        return scores
-    count, means = max(groups) + 1, scores.mean(axis=1, keepdims=True)
-    sums = np.zeros((len(scores), count))
-    for seed, row in enumerate(scores - means):
-        np.add.at(sums[seed], np.asarray(groups), row)
-    found: Floats = means + count / scores.shape[1] * sums
-    return found
 
 
 def further(runs: Sequence[RunRecord]) -> dict[str, float]:

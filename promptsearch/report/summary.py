@@ -19,7 +19,6 @@ from promptsearch.report.measured import (
     Parts,
     Scale,
     beside,
-    clustered,
     further,
     parts_of,
     scale_of,
@@ -44,9 +43,8 @@ class Row:
         place: The family's place in the study file, which gives it its colour.
         chosen: Whether it stands for its family: its length is the one with the least mean loss on
             the select split.
-        scores: The test metric of runs by examples, or by groups of them, shape `(runs, examples)`;
-            where the study's own metric cannot be computed, the recorded one of each run, shape
-            `(runs, 1)`.
+        scores: The test metric of runs by examples, shape `(runs, examples)`; where the study's own
+            metric cannot be computed, the recorded one of each run, shape `(runs, 1)`.
         metric: The mean test metric.
         loss: The mean test loss in nats.
         regret: The mean search loss above that of the reference, in nats; None where the two cannot
@@ -279,7 +277,7 @@ def _row(
         metric = Interval(scores.mean, np.nan, np.nan, scores.covers_seeds)
     else:
         own = np.array([parts[run.label, run.seed] for run in runs], dtype=np.float64)
-        scores = Sample(clustered(own, info.groups), deterministic)
+        scores = Sample(own, deterministic, info.groups)
         metric = interval(scores, scale.bounds)
     losses = np.array([run.test.losses for run in runs])
     return Row(
@@ -289,7 +287,7 @@ def _row(
         chosen=chosen,
         scores=scores,
         metric=metric,
-        loss=interval(Sample(clustered(losses, info.groups), deterministic), (0, np.inf)),
+        loss=interval(Sample(losses, deterministic, info.groups), (0, np.inf)),
         regret=_regret(runs, reference),
         model=study.model.parameters,
         wanted=1 if deterministic else len(study.seeds),

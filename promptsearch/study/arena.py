@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import Any
@@ -25,6 +25,7 @@ from promptsearch.search.metric_scorer import MetricScorer
 from promptsearch.search.pool import Pool
 from promptsearch.search.ranking import FINALISTS, SELECTED
 from promptsearch.search.strategy import Strategy
+from promptsearch.study.aims import Aims
 from promptsearch.tasks.metrics.metric import Metric
 from promptsearch.tasks.placement import Kind
 from promptsearch.tasks.task import SPLITS, Example, Split, Task
@@ -67,8 +68,9 @@ class Arena:
         exact: Each split in float32.
         score_on: Search examples per evaluation.
         pool: The tokens of hard prompts, with their price.
+        measures: The task's metrics by name, that of the verdict first.
         follows: The metric that searches follow; None for the loss.
-        selects_by: The metric by which the winner is selected; None for the loss.
+        by_metric: Whether the winner is selected by the first of the metrics, not by its loss.
     """
 
     task: Task
@@ -80,8 +82,9 @@ class Arena:
     exact: dict[str, SplitScorer]
     score_on: int
     pool: Pool
+    measures: Mapping[str, Metric]
     follows: Metric | None = None
-    selects_by: Metric | None = None
+    by_metric: bool = False
 
     @staticmethod
     def build(
@@ -93,8 +96,7 @@ class Arena:
         score_on: int,
         memory: int | None = None,
         kind: Kind = "slots",
-        follows: Metric | None = None,
-        selects_by: Metric | None = None,
+        aims: Aims | None = None,
     ) -> Arena:
         """Bind the template and lay out all examples.
 
@@ -107,8 +109,8 @@ class Arena:
             score_on: Search examples per evaluation, at most half of the split.
             memory: Bytes for keys and values.
             kind: The prompts' kind.
-            follows: See the class, like `selects_by`.
-            selects_by: The metric by which the winner is selected.
+            aims: What searches follow, and what answers are measured by; left out: the loss, and
+                the task's metrics.
 
         Raises:
             TemplateError: The answers or the examples do not fit the model.
@@ -148,8 +150,9 @@ class Arena:
         size = scored_size(task, score_on)
         return Arena(
             *(task, lm, dtype, template, space, searching, exact, size, pool),
-            follows=follows,
-            selects_by=selects_by,
+            measures=task.measures if aims is None else aims.measures[task.name],
+            follows=aims and aims.follows,
+            by_metric=aims is not None and aims.by_metric,
         )
 
     def taking(self, pool: Pool) -> Arena:
@@ -197,8 +200,13 @@ class Arena:
 
     def writes(self, split: str) -> bool:
         """Whether text is generated on a split: always on test, else where a metric decides."""
-        decides = {"search": self.follows, "select": self.selects_by}
-        return self.task.kind == "text" and (split == "test" or decides[split] is not None)
+        wanted = {"search": self.follows, "select": self.selects_by, "test": self.measures}
+        return self.task.kind == "text" and wanted[split] is not None
+
+    @property
+    def selects_by(self) -> Metric | None:
+        """The metric by which the winner is selected; None for the loss."""
+        return self.measures[self.task.metric] if self.by_metric else None
 
     def followed(self, scorer: Scorer) -> tuple[Scorer, int]:
         """What searches score with, and the most tokens that it generates for an example.

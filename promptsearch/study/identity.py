@@ -145,7 +145,7 @@ def _about_task(task: Task, arena: Arena) -> TaskRecord:
         notes=tuple(task.notes),
         noise=None,
         decoding=task.decoding.signature if writes else "",
-        measured=tuple(metric.signature for metric in task.measures.values()),
+        measured=tuple(metric.signature for metric in arena.measures.values()),
         groups=tuple(places[e.group] for e in tested) if places.keys() != {""} else None,
         shown=tuple(_row(e) for e in tested[:SHOWN]) if writes else (),
         end=(task.template.end or task.template.end_token) if writes else None,

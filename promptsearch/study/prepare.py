@@ -18,15 +18,14 @@ from promptsearch.scoring.kinds import PLACINGS
 from promptsearch.search.pool_pruning import Pruning
 from promptsearch.search.proposer import Proposing
 from promptsearch.search.strategy import Access
+from promptsearch.study.aims import Aims, aims_of
 from promptsearch.study.arena import Arena, scored_size
 from promptsearch.study.entries import Entry, entries_of, sources_first
-from promptsearch.study.following import followed
 from promptsearch.study.loading import load_model, load_proposer
 from promptsearch.study.pools import find_pool
 from promptsearch.study.run import Run
 from promptsearch.study.settings.pool import PoolSource
 from promptsearch.study.settings.study import StudyConfig
-from promptsearch.tasks.metrics.metric import Metric
 from promptsearch.tasks.placement import Kind
 from promptsearch.tasks.task import SPLITS, Task
 
@@ -147,7 +146,7 @@ def prepare(
     lm = model or load_model(config, entries, tasks)
     lm.check()
     _check_metrics(lm, tasks)
-    follows = followed(config, entries, tasks)
+    aims = aims_of(config, entries, tasks)
     dtype = lm.searched_in(config.dtype)
     tasks = [_met(task, lm) for task in tasks]
     exact = lm.to(torch.float32)
@@ -157,7 +156,7 @@ def prepare(
     if isinstance(lm, LanguageModel):
         lm.integrity.keep_spare()
     memory = exact.room() if config.memory is None else int(config.memory)
-    arenas, prunings = _build_arenas(config, tasks, entries, exact, dtype, memory, follows)
+    arenas, prunings = _build_arenas(config, tasks, entries, exact, dtype, memory, aims)
     proposing = load_proposer(config, exact, dtype)
     return Prepared(config, lm, exact, dtype, memory, proposing, tasks, entries, arenas, prunings)
 
@@ -191,7 +190,7 @@ def _build_arenas(
     exact: TextModel,
     dtype: torch.dtype,
     memory: int,
-    follows: Metric | None,
+    aims: Aims,
 ) -> tuple[dict[ArenaKey, Arena], dict[str, Pruning]]:
     """The arenas of all tasks, and what will prune their pools, by the task's name.
 
@@ -222,9 +221,7 @@ def _build_arenas(
             if key not in arenas:
                 _, length, kind = key
                 arenas[key] = Arena.build(
-                    *(task, exact, dtype, length, pool, config.score_on, share, kind),
-                    follows=follows,
-                    selects_by=task.measures[task.metric] if config.selects_by_metric else None,
+                    task, exact, dtype, length, pool, config.score_on, share, kind, aims
                 )
             _check_budget(config, entry, arenas[key])
         _check_joints([arena for (name, _, _), arena in arenas.items() if name == task.name])
