@@ -22,6 +22,7 @@ from promptsearch.report import (
     training,
 )
 from promptsearch.report.facts import facts, study_file
+from promptsearch.report.families import families
 from promptsearch.report.figures import by_length, colour, curves, two_metrics
 from promptsearch.report.summary import TaskSummary, summarise
 
@@ -64,6 +65,7 @@ def to_html(results: Results) -> str:
     )
     return page.render(
         study=results.study,
+        families=families(tasks),
         tasks=[_task(task, f"t{place}", results) for place, task in enumerate(tasks)],
         failed=results.failed,
         unfinished=results.unfinished,

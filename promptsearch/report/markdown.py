@@ -12,6 +12,7 @@ from promptsearch.records.signature import signature
 from promptsearch.records.study import ModelRecord
 from promptsearch.report import answers, further, lengths, projection, sizes, training
 from promptsearch.report.facts import facts, study_file
+from promptsearch.report.families import Family, families
 from promptsearch.report.notation import (
     NO_EXPORT,
     ONE_SEED,
@@ -39,7 +40,13 @@ def to_markdown(results: Results) -> str:
     tasks = summarise(results)
     model = results.study.model
     lines = [f"# {escape(results.study.name)}", ""]
+    kin = families(tasks)
+    lines += [
+        f"- **{escape(each.name)}**, mean over {each.tasks} tasks: {escape(each.verdict)}"
+        for each in kin
+    ]
     lines += [f"- **{escape(task.name)}**: {escape(task.verdict)}" for task in tasks]
+    lines += [line for each in kin for line in _family(each)]
     for task in tasks:
         notes = [f"- The data: {escape(note)}." for note in task.info.notes]
         lines += [
@@ -71,6 +78,14 @@ def to_markdown(results: Results) -> str:
     columns = {**known, **sizes.COLUMNS, **projection.COLUMNS, **training.COLUMNS}
     lines += [f"- **{name}**: {escape(text)}" for name, text in columns.items()]
     return "\n".join(lines) + "\n"
+
+
+def _family(family: Family) -> list[str]:
+    """The part on the mean over the tasks of a family."""
+    heads = ["strategy", escape(family.scale.name) + family.scale.arrow]
+    rows = [[code(row.label, in_table=True), _interval(row.metric)] for row in family.rows]
+    title = f"## {escape(family.name)}: mean over {family.tasks} tasks"
+    return ["", title, "", *_table(heads, rows)]
 
 
 def _task(task: TaskSummary, model: ModelRecord) -> list[str]:

@@ -12,6 +12,7 @@ from promptsearch.printable import Terminal
 from promptsearch.records.results import Results
 from promptsearch.records.run import WinnerRecord
 from promptsearch.report import further
+from promptsearch.report.families import families
 from promptsearch.report.notation import NO_EXPORT, ONE_SEED, number, short, signed, visible
 from promptsearch.report.summary import Row, TaskSummary, summarise
 from promptsearch.report.training import findings
@@ -25,7 +26,11 @@ def print_report(results: Results, console: Console | None = None) -> None:
         console: The console to print on; left out: standard output.
     """
     console = console or Terminal()
-    for task in summarise(results):
+    tasks = summarise(results)
+    for family in families(tasks):
+        head = f"\n{visible(family.name)}, mean over {family.tasks} tasks: "
+        console.print(Text(head, style="bold") + Text(visible(family.verdict), style="not bold"))
+    for task in tasks:
         console.print(
             Text(f"\n{visible(task.name)}: ", style="bold")
             + Text(visible(task.verdict), style="not bold")
