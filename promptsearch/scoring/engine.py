@@ -23,7 +23,7 @@ from promptsearch.prompts.prompt import Prompt
 from promptsearch.prompts.space import PromptSpace
 from promptsearch.records.scores import ExampleIds, Generated, Scores
 from promptsearch.scoring.forward import keys_values
-from promptsearch.scoring.generation import generate
+from promptsearch.scoring.generation import Generation
 from promptsearch.scoring.joints import check_answers, check_joints
 from promptsearch.scoring.kinds import attending, passes_of
 from promptsearch.scoring.layout import Layout
@@ -74,6 +74,7 @@ class Engine:
         self._split = split
         self._choices = choices
         self._losses = Losses(lm, template, split, choices, memory=memory, keep=keep)
+        self._generation = Generation(lm, template, split, memory)
         self._layout, self._rows = self._losses.layout, self._losses.rows
         self._signature = _surroundings(lm, template, split, choices, self._rows)
         # A gated prompt takes no positions.
@@ -238,7 +239,7 @@ class Engine:
         for prompt in prompts:
             self._losses.check(prompt)
         faults = self._losses.faults(prompts, examples)
-        return generate(self._lm, self._template, self._split, prompts, examples, decoding, faults)
+        return self._generation.answers(prompts, examples, decoding, faults)
 
     def loss(self, numbers: Numbers, examples: ExampleIds) -> Tensor:
         """The mean loss in nats of a trained prompt, shape `()`, differentiable in its numbers.
