@@ -95,6 +95,7 @@ class Arena:
         kind: Kind = "slots",
         follows: Metric | None = None,
         selects_by: Metric | None = None,
+        tested: SplitScorer | None = None,
     ) -> Arena:
         """Bind the template and lay out all examples.
 
@@ -109,6 +110,7 @@ class Arena:
             kind: The prompts' kind.
             follows: See the class, like `selects_by`.
             selects_by: The metric by which the winner is selected.
+            tested: The test split in float32 where an arena of another draw has it already.
 
         Raises:
             TemplateError: The answers or the examples do not fit the model.
@@ -122,7 +124,10 @@ class Arena:
         def engine(model: TextModel, split: Split) -> SplitScorer:
             return make_scorer(model, template, split, task.choices, memory=share, keep=True)
 
-        exact = {name: engine(lm, task.splits[name]) for name in SPLITS}
+        exact = {
+            name: tested if tested and name == "test" else engine(lm, task.splits[name])
+            for name in SPLITS
+        }
         searching = (
             exact["search"] if dtype == lm.dtype else engine(lm.to(dtype), task.splits["search"])
         )

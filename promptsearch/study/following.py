@@ -32,7 +32,7 @@ def followed(config: StudyConfig, entries: Sequence[Entry], tasks: Sequence[Task
     name, options = named(config.objective)
     metric = find_metric(name, options)
     for task in tasks:
-        check_metric(metric, None if task.choices is None else len(task.choices))
+        check_metric(metric, task.most_choices)
     where = config.at("objective")
     for entry in entries:
         if entry.strategy.access is not Access.SCORES:
