@@ -14,6 +14,7 @@ from promptsearch.records.results import Results
 from promptsearch.records.signature import signature
 from promptsearch.report import (
     answers,
+    drawn,
     further,
     lengths,
     notation,
@@ -55,6 +56,7 @@ def to_html(results: Results, metrics: tuple[str, str] | None = None) -> str:
         projection=projection,
         further=further,
         answers=answers,
+        drawn=drawn,
     )
     tasks = summarise(results)
     columns = notation.columns(
@@ -97,6 +99,7 @@ def _task(
         "pair": pair,
         "two": two_metrics(task, prefix, *pair) if task.sweeps and task.beside else "",
         "axis": _Axis(task),
+        "drawn": drawn.against(task, results.trust_code),
         "regret": any(row.regret is not None for row in task.rows),
         "one_seed": any(not row.scores.covers_seeds for row in task.rows),
         "significant": sum(test.significant for test in task.comparisons),

@@ -13,6 +13,7 @@ from promptsearch.report.lengths import mean_of
 from promptsearch.report.markdown import to_markdown
 from promptsearch.report.summary import summarise
 from promptsearch.report.terminal import print_report
+from promptsearch.resampling import paired_bootstrap
 from promptsearch.statistics import Sample, interval, jackknife
 
 EXAMPLES = 40
@@ -126,6 +127,21 @@ def test_intervals_are_those_of_pseudo_values_over_groups(study):
     assert (row.metric.low, row.metric.high) == pytest.approx((expected.low, expected.high))
     alone = interval(Sample(scores), (0, np.inf))
     assert row.metric.high != pytest.approx(alone.high)
+
+
+def test_the_leader_is_also_tested_by_rows_drawn_again(study):
+    results = load_results(fill(study).folder)
+    written = to_markdown(results)
+    score = lambda sums, rows: float((sums[0] + sums[1]) / sums[2])  # noqa: E731
+    first, second = (
+        np.array([statistics(label, seed) for seed in study.seeds], float)
+        for label in ("prompt_tuning", "random")
+    )
+    groups = [i // 4 for i in range(EXAMPLES)]
+    test = paired_bootstrap(score, first, second, groups=groups)
+    assert f"prompt_tuning against random: {test.difference:+.3f}, p " in written.replace("\\", "")
+    assert test.difference < 0 and "p < 0.001" not in written or test.p < 0.001
+    assert "By rows drawn again" in to_html(results)
 
 
 def test_every_form_shows_further_metrics_answers_without_an_end_and_what_was_answered(
