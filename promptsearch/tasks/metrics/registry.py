@@ -29,9 +29,28 @@ GROUP = "promptsearch.metrics"
 METRICS = {
     "accuracy": ("accuracy", "Accuracy"),
     "balanced_accuracy": ("balanced_accuracy", "BalancedAccuracy"),
+    "bertscore": ("bertscore", "BertScore"),
+    "bleu": ("bleu", "BLEU"),
+    "calibration_error": ("calibration_error", "CalibrationError"),
+    "chrf": ("chrf", "CHRF"),
+    "cider": ("cider", "Cider"),
+    "coco_rouge_l": ("coco_rouge_l", "CocoRougeL"),
     "exact_match": ("exact_match", "ExactMatch"),
     "f1": ("f1", "F1"),
+    "judge": ("judge", "Judge"),
+    "meteor": ("meteor", "Meteor"),
+    "meteor_nltk": ("meteor_nltk", "MeteorNltk"),
+    "moverscore": ("moverscore", "MoverScore"),
+    "nist": ("nist", "NIST"),
     "prefix_match": ("prefix_match", "PrefixMatch"),
+    "rouge1": ("rouge", "Rouge1"),
+    "rouge2": ("rouge", "Rouge2"),
+    "rougeL": ("rouge", "RougeL"),
+    "rougeLsum": ("rouge", "RougeLsum"),
+    "slot_error": ("slot_error", "SlotError"),
+    "ter": ("ter", "TER"),
+    "token_f1": ("token_f1", "TokenF1"),
+    "valid_json": ("valid_json", "ValidJson"),
 }
 _NO_OPTIONS: Mapping[str, Any] = MappingProxyType({})
 
