@@ -263,7 +263,7 @@ def _parts(runs: Sequence[RunRecord], metric: str, trust_code: bool) -> tuple[_P
             known = test.shares
         try:
             if known is None and (trust_code or ":" not in metric):
-                rows = choice_rows(test.labels, test.predictions or ())
+                rows = choice_rows(test.labels or (), test.predictions or ())
                 known = measured(find_metric(metric), rows).shares
         except TaskError as error:
             return None, _left_out(metric, f"{run.label}, seed {run.seed}: {error}")
