@@ -19,6 +19,22 @@ class ScoreRecord:
 
 
 @dataclass(frozen=True)
+class JudgeRecord:
+    """How a language model judged answers.
+
+    Args:
+        tokens: The tokens that it read and wrote, which are not of the budget.
+        agrees: The share of rows where it says of an answer what is known of it.
+        kappa: Cohen's kappa of the same: 0 for agreement by chance, 1 for full agreement; None
+            where both always say the same one thing.
+    """
+
+    tokens: int
+    agrees: float
+    kappa: float | None
+
+
+@dataclass(frozen=True)
 class MetricRecord:
     """A metric on a split.
 
@@ -34,6 +50,7 @@ class MetricRecord:
             where it failed.
         failed: Why there is no score.
         options: Its options, as the study file gives them.
+        judge: How it judged, where it is a judge.
     """
 
     name: str
@@ -45,6 +62,7 @@ class MetricRecord:
     statistics: tuple[tuple[float, ...], ...] | None = None
     failed: str = ""
     options: Mapping[str, Any] = field(default_factory=dict)
+    judge: JudgeRecord | None = None
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ import pytest
 from promptsearch import compare, load_prompt
 from promptsearch.errors import StudyError
 from promptsearch.models import LanguageModel
+from promptsearch.models.endpoint import Completion
 from promptsearch.prompts.hard import HardPrompt
 from promptsearch.records.load import load_results
 from promptsearch.report import write_report
@@ -18,6 +19,7 @@ from promptsearch.report.markdown import to_markdown
 from promptsearch.report.slim import write_slim_record
 from promptsearch.report.summary import summarise
 from promptsearch.scoring import Engine
+from promptsearch.search.proposer import LocalProposing
 from promptsearch.statistics import Sample, interval
 from promptsearch.study.config import parse_config
 from promptsearch.study.forecast import forecast
@@ -520,3 +522,33 @@ def test_no_verdict_is_about_a_judge_alone(llama, tmp_path):
         compare(study(["random"]), out=tmp_path, model=llama, task=text_task(judge))
     with pytest.raises(StudyError, match="no search follows a judge"):
         compare(study(["random"], objective=judge), out=tmp_path, model=llama, task=text_task())
+
+
+def test_a_judge_stands_beside_another_metric_with_its_agreement_and_tokens(
+    llama, tmp_path, monkeypatch
+):
+    def complete(self, requests, **given):
+        assert given["temperature"] == 0
+        return [
+            Completion("Yes." if request.startswith("Answer: I") else "no", len(request), 2)
+            for request in requests
+        ]
+
+    monkeypatch.setattr(LocalProposing, "complete", complete)
+    question = "Answer: {output} for {text}. Is it right? "
+    task = text_task("exact_match", [{"judge": {"question": question}}])
+    found = compare(
+        study([{"random": {"batch": 8}}], budget=12_000), out=tmp_path, model=llama, task=task
+    )
+    (run,) = found.runs
+    (record,) = run.test.metrics[1:]
+    said = [output.startswith("I") for output in run.test.outputs]
+    assert record.score == np.mean(said) and "tiny-llama@" in record.signature
+    right = np.array(run.test.metrics[0].statistics or np.zeros((10, 1)))[:, 0]
+    assert record.judge.agrees == np.mean(np.array(said) == right)
+    assert record.judge.tokens > 10 * len(question)
+    assert run.ledger.proposer == 0
+    written = to_markdown(found)
+    assert "judge agrees with what is known of" in written.replace("\\", "")
+    write_slim_record(tmp_path, tmp_path / "slim")
+    assert load_results(tmp_path / "slim").runs == found.runs
