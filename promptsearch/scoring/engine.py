@@ -8,7 +8,6 @@ gated prompt stands beside the text.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 
 import numpy as np
 import torch
@@ -23,7 +22,7 @@ from promptsearch.prompts.space import PromptSpace
 from promptsearch.records.scores import ExampleIds, Floats, Generated, Scores
 from promptsearch.scoring.answer_ids import check_ends
 from promptsearch.scoring.forward import keys_values
-from promptsearch.scoring.generation import generate
+from promptsearch.scoring.generation import Generation
 from promptsearch.scoring.joints import check_answers, check_joints
 from promptsearch.scoring.kinds import attending, passes_of
 from promptsearch.scoring.layout import Layout
@@ -73,18 +72,18 @@ class Engine:
     ) -> None:
         check_answers(lm, choices, split, normalise)
         check_ends(template, split)
-        self._lm = lm
-        self._template = template
-        self._split = split
-        self._choices = choices
+        self._lm, self._template = lm, template
+        self._split, self._choices = split, choices
         references = References(split)
         if references.several and memory is not None:
             memory //= 2  # the rows of training, which have one right answer each, take the rest
 
-        given = {"choices": choices, "normalise": normalise, "memory": memory, "keep": keep}
-        make = partial(Losses, lm, template, **given)
+        def make(on: Split) -> Losses:
+            return Losses(lm, template, on, choices, normalise=normalise, memory=memory, keep=keep)
+
         self._losses = make(split)
         self._visits = Visits(references, self._losses, make)
+        self._generation = Generation(lm, template, split, memory)
         self._layout, self._rows = self._losses.layout, self._losses.rows
         self._signature = surroundings(
             lm, template, split, choices, normalise, (self._rows.plan.kept, self._rows.plan.wave)
@@ -252,7 +251,7 @@ class Engine:
         for prompt in prompts:
             self._losses.check(prompt)
         faults = self._losses.faults(prompts, examples)
-        return generate(self._lm, self._template, self._split, prompts, examples, decoding, faults)
+        return self._generation.answers(prompts, examples, decoding, faults)
 
     def loss(self, numbers: Numbers, examples: ExampleIds, visit: int = 0) -> Tensor:
         """The mean loss in nats of a trained prompt, shape `()`, differentiable in its numbers.
