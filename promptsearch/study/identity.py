@@ -130,7 +130,7 @@ def _about_task(task: Task, arena: Arena) -> TaskRecord:
         score_on=arena.score_on,
         notes=tuple(task.notes),
         noise=None,
-        end=(task.template.end or task.template.end_token) if task.kind == "text" else None,
+        end=(task.template.end or task.template.end_token) if task.kind != "choices" else None,
         options=max(map(len, shown)) if task.options_by_row else None,
         normalise=task.normalise,
     )
@@ -184,7 +184,7 @@ def _differences(before: StudyRecord, now: StudyRecord) -> Iterator[tuple[str, A
     for name, task in now.tasks.items():
         known = before.tasks.get(name, task)
         old, new = asdict(known), asdict(task)
-        if task.kind == "text" and known.end is None:
+        if task.kind != "choices" and known.end is None:
             yield f"task '{name}', the end of an answer", "not scored", repr(task.end)
         for key in ("template", "metric", "splits", "choices", "end", "normalise"):
             if old[key] != new[key]:
