@@ -74,8 +74,8 @@ class ExamplesRecord(ScoreRecord):
         metric: The task's metric; None where it failed, or where it is one of text answers and none
             were generated.
         losses: Nats of each example.
-        correct: Of each example, 1 right and 0 wrong; for text answers, whether each token of the
-            right answer is the most probable one behind those before it.
+        correct: 1 for a right answer, 0 for a wrong one; for text answers, whether each token of
+            the right answer is the most probable one behind those before it.
         predictions: Index of the chosen answer of each example; None for text answers.
         labels: Index of the right answer of each example; None for text answers.
         shares: What each example adds to a metric that is a function of the study's author, see
