@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from promptsearch.errors import StudyError
 from promptsearch.study.config import config_schema, load_config, parse_config
 from promptsearch.study.settings.study import StudyConfig
+from promptsearch.tasks.metrics import METRICS
 
 STUDY = """\
 name: movie-reviews
@@ -198,7 +199,8 @@ WRONG = {
     "unknown nested key": (
         STUDY.replace("template:", "templat:"),
         "study.yaml, line 5, in task: unknown key 'templat'. Did you mean 'template'? "
-        "Known: aliases, answers, data, description, label, metric, name, splits, template.",
+        "Known: aliases, answers, data, description, label, metric, metrics, name, splits, "
+        "template.",
     ),
     "unknown key two levels down": (
         STUDY.replace("select: 256", "selct: 256"),
@@ -348,7 +350,17 @@ WRONG = {
     "metric": (
         STUDY + "metric: acuracy\n",
         "study.yaml, line 16, in metric: unknown metric 'acuracy'. Did you mean 'accuracy'? "
-        "Known: accuracy, balanced_accuracy, exact_match, f1, module:function.",
+        f"Known: {', '.join(sorted([*METRICS, 'module:Class', 'module:function']))}.",
+    ),
+    "metric with an unknown name and options": (
+        STUDY + "metric: {blue: {lowercase: true}}\n",
+        "study.yaml, line 16, in metric: unknown metric 'blue'. Did you mean 'bleu'? "
+        f"Known: {', '.join(sorted([*METRICS, 'module:Class', 'module:function']))}.",
+    ),
+    "two metrics in one": (
+        STUDY + "metric: {bleu: {}, ter: {}}\n",
+        "study.yaml, line 16, in metric: a metric is NAME, or {NAME: {OPTION: VALUE}}; "
+        "got {'bleu': {}, 'ter': {}}.",
     ),
     "pool of numbers": (
         STUDY + "pool: [the, 5]\n",
