@@ -21,7 +21,6 @@ Higher scores are better, except in `interval`, which also serves losses.
 from __future__ import annotations
 
 import itertools
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -30,8 +29,8 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
 Floats = NDArray[np.float64]
-#: Labels and predictions, shape `(examples,)` each -> one number, whatever the examples' order.
-Metric = Callable[[NDArray[np.int64], NDArray[np.int64]], float]
+#: The sums of rows' statistics, shape `(statistics,)`, and the number of rows -> a metric's score.
+Score = Callable[[Floats, int], float]
 
 #: The level of the tests; intervals hold the truth in 1 - ALPHA of all cases.
 ALPHA = 0.05
@@ -237,8 +236,8 @@ def rank(samples: Mapping[str, Sample]) -> list[str]:
     return sorted(samples, key=lambda name: -samples[name].mean)
 
 
-def jackknife(metric: Metric, labels: ArrayLike, predictions: ArrayLike) -> Floats:
-    """Scores by example for a metric that is no mean over examples, such as F1.
+def jackknife(score: Score, statistics: Floats) -> Floats:
+    """Scores by example for a metric that is no mean over examples, such as F1 or BLEU.
 
     These are the pseudo-values of the jackknife: what an example moves the metric by, times E - 1,
     around the metric itself. Their mean is the metric, and their variance over E is the metric's
@@ -248,39 +247,21 @@ def jackknife(metric: Metric, labels: ArrayLike, predictions: ArrayLike) -> Floa
     simulated cases, these in 92 %) and takes longer.
 
     Args:
-        metric: A smooth function of labels and predictions.
-        labels: The right answers, shape `(examples,)`.
-        predictions: The answers given, shape `(seeds, examples)`.
+        score: From sums of statistics and their number of rows to the metric, a smooth function.
+        statistics: The statistics of one run's answers, shape `(examples, statistics)`.
 
     Returns:
-        The scores, shape `(seeds, examples)`.
+        The scores, shape `(examples,)`.
     """
-    right = np.asarray(labels, dtype=np.int64)
-    rows = []
-    for given in np.asarray(predictions, dtype=np.int64):
-        # Of two examples with the same label and prediction, it is the same which one is left out.
-        pairs, which = np.unique(np.stack([right, given]), axis=1, return_inverse=True)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # a class may vanish with its only example
-            whole = metric(right, given)
-            without = np.array(
-                [_without(metric, right, given, label, answer) for label, answer in pairs.T]
-            )[which.reshape(-1)]
-        rows.append(whole + (len(right) - 1) * (without.mean() - without))
-    return np.array(rows)
-
-
-def _without(
-    metric: Metric,
-    labels: NDArray[np.int64],
-    predictions: NDArray[np.int64],
-    label: int,
-    answer: int,
-) -> float:
-    keep = np.delete(
-        np.arange(len(labels)), np.flatnonzero((labels == label) & (predictions == answer))[0]
-    )
-    return metric(labels[keep], predictions[keep])
+    total, size = statistics.sum(axis=0), len(statistics)
+    whole = score(total, size)
+    if size == 1:
+        return np.array([whole])
+    # Of examples with the same statistics, it is the same which one is left out.
+    kinds, which = np.unique(statistics, axis=0, return_inverse=True)
+    without = np.array([score(total - kind, size - 1) for kind in kinds])[which.reshape(-1)]
+    pseudo: Floats = whole + (size - 1) * (without.mean() - without)
+    return pseudo
 
 
 def _variance_of_mean(values: Floats) -> tuple[float, int]:

@@ -19,8 +19,11 @@ from promptsearch.report.notation import ERRORS
 from promptsearch.report.verdict import verdict
 from promptsearch.search.alike import was_blind
 from promptsearch.statistics import Comparison, Interval, Sample, compare_all, interval
-from promptsearch.tasks.metrics import MEANS, shares
+from promptsearch.tasks.metrics import find_metric
+from promptsearch.tasks.metrics.measured import choice_rows, measured
 
+#: The metrics that are the share of right answers, which runs record as such.
+_RIGHT_OR_WRONG = ("accuracy", "exact_match")
 #: A run's label and seed -> what each of its test examples adds to the metric.
 _Parts = Mapping[tuple[str, int], Sequence[float]]
 
@@ -184,7 +187,7 @@ def _task(name: str, info: TaskRecord, results: Results) -> TaskSummary:
         key=lambda row: (row.reference, -np.nan_to_num(row.metric.mean, nan=-np.inf), row.loss.mean)
     )
     samples = {row.label: row.scores for row in rows if row.chosen and not row.reference}
-    floor = info.majority if info.metric in MEANS else None
+    floor = info.majority if info.metric in _RIGHT_OR_WRONG else None
     sentence = left_out or verdict(
         samples,
         info.metric,
@@ -254,13 +257,14 @@ def _parts(runs: Sequence[RunRecord], metric: str, trust_code: bool) -> tuple[_P
     for run in runs:
         test = run.test
         known: Sequence[float] | None = None
-        if metric in MEANS or test.labels is None:
+        if metric in _RIGHT_OR_WRONG or test.labels is None:
             known = test.correct
         elif ":" in metric:
             known = test.shares
         try:
             if known is None and (trust_code or ":" not in metric):
-                known = tuple(shares(metric, test.labels or (), test.predictions or ()))
+                rows = choice_rows(test.labels, test.predictions or ())
+                known = measured(find_metric(metric), rows).shares
         except TaskError as error:
             return None, _left_out(metric, f"{run.label}, seed {run.seed}: {error}")
         if known is None:

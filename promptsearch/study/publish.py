@@ -28,7 +28,8 @@ from promptsearch.records.sealed import write_record
 from promptsearch.scoring.layout import prompt_texts
 from promptsearch.statistics import Sample, interval
 from promptsearch.study.arena import Arena
-from promptsearch.tasks.metrics import MEANS, shares
+from promptsearch.tasks.metrics import find_metric
+from promptsearch.tasks.metrics.measured import choice_rows, measured
 
 log = logging.getLogger(__name__)
 
@@ -161,9 +162,11 @@ def _intervals(test: ExamplesRecord, metric: str) -> dict[str, Any]:
     """
     losses = interval(Sample(np.array([test.losses])), (0, np.inf))
     ends = {"loss_interval": [losses.low, losses.high]}
-    parts: Sequence[float] | None = test.correct if metric in MEANS else test.shares
-    if parts is None and ":" not in metric:
-        parts = shares(metric, test.labels or (), test.predictions or ())
+    parts: Sequence[float] | None = test.shares
+    if ":" not in metric:
+        right = metric in ("accuracy", "exact_match") or test.labels is None
+        rows = choice_rows(test.labels or (), test.predictions or ())
+        parts = test.correct if right else measured(find_metric(metric), rows).shares
     if parts is not None:  # a study's own metric may have failed
         found = interval(
             Sample(np.array([parts], dtype=np.float64)),

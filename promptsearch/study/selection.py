@@ -20,7 +20,9 @@ from promptsearch.search.books import Books
 from promptsearch.search.ranking import SELECTED
 from promptsearch.study.arena import Arena
 from promptsearch.study.log_summary import mean_losses
-from promptsearch.tasks.metrics import measure, metric_function, shares
+from promptsearch.tasks.metrics import find_metric
+from promptsearch.tasks.metrics.measured import choice_rows, measured
+from promptsearch.tasks.metrics.metric import Answered
 
 _log = logging.getLogger(__name__)
 
@@ -114,7 +116,8 @@ def _measures(
         predictions = tuple(np.argmax(line["choices"][place], axis=1).tolist())
         labels = tuple(e.choice for e in task.splits[split].examples if e.choice is not None)
         if task.metric != "accuracy":
-            metric, own, failed = _own_metric(task.metric, labels, predictions, split, name)
+            rows = choice_rows(labels, predictions, np.exp(line["choices"][place]).tolist())
+            metric, own, failed = _own_metric(task.metric, rows, split, name)
     return ExamplesRecord(
         loss=float(np.mean(losses)),
         metric=metric,
@@ -128,11 +131,7 @@ def _measures(
 
 
 def _own_metric(
-    metric: str,
-    labels: Sequence[Any],
-    predictions: Sequence[int],
-    split: str,
-    name: str,
+    metric: str, rows: Sequence[Answered], split: str, name: str
 ) -> tuple[float | None, tuple[float, ...] | None, str]:
     """A metric that is no mean, and what reports need where its function is the study's own.
 
@@ -143,10 +142,11 @@ def _own_metric(
     """
     value: float | None = None
     try:
-        value = measure(metric, metric_function(metric), labels, predictions)
+        found = measured(find_metric(metric), rows)
+        value = found.score
         if ":" in metric and split == "test":
             # Whoever reads the results need not have, or trust, the function.
-            return value, tuple(shares(metric, labels, predictions)), ""
+            return value, found.shares, ""
     except TaskError as error:
         _log.warning("%s, %s split: %s", name, split, error)
         return value, None, str(error)
