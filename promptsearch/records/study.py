@@ -6,7 +6,7 @@ The fields have the names of the file's keys.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 
@@ -74,6 +74,8 @@ class TaskRecord:
         score_on: Search examples per evaluation.
         notes: What was dropped from the data, or read otherwise than it may look.
         noise: What the search's dtype does to losses; None where it was not measured.
+        floors: What answers without a language model -> the test metric of its answers, see
+            `promptsearch.tasks.floors`.
     """
 
     kind: str
@@ -89,6 +91,7 @@ class TaskRecord:
     score_on: int
     notes: tuple[str, ...]
     noise: NoiseRecord | None
+    floors: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from promptsearch.printable import printable
 from promptsearch.records.results import Results
 from promptsearch.records.signature import signature
 from promptsearch.report import lengths, notation, projection, sizes, training
-from promptsearch.report.facts import facts, study_file
+from promptsearch.report.facts import bars, facts, study_file
 from promptsearch.report.figures import by_length, colour, curves
 from promptsearch.report.summary import TaskSummary, summarise
 
@@ -43,6 +43,7 @@ def to_html(results: Results) -> str:
         lengths=lengths,
         training=training,
         projection=projection,
+        bars=bars,
     )
     tasks = summarise(results)
     page = environment.from_string(

@@ -18,6 +18,7 @@ from promptsearch.records.study import ModelRecord, SplitRecord, StudyRecord, Ta
 from promptsearch.study.arena import Arena
 from promptsearch.study.calibration import measure_noise
 from promptsearch.study.prepare import Prepared
+from promptsearch.tasks.floors import floors, majority
 from promptsearch.tasks.task import Task
 
 
@@ -112,14 +113,13 @@ def _about(prepared: Prepared) -> StudyRecord:
 
 
 def _about_task(task: Task, arena: Arena) -> TaskRecord:
-    answers = [e.answer for e in task.splits["test"].examples]
     return TaskRecord(
         kind=task.kind,
         template=task.template.shown,
         metric=task.metric,
         splits={name: SplitRecord(len(split), split.hash) for name, split in task.splits.items()},
         choices=None if task.choices is None else list(task.choices),
-        majority=max(answers.count(a) for a in set(answers)) / len(answers),
+        majority=majority(task),
         pool=len(arena.space.pool),
         pool_hash=hashlib.sha256(arena.space.pool.tobytes()).hexdigest()[:20],
         pool_made=arena.pool.made,
@@ -127,6 +127,7 @@ def _about_task(task: Task, arena: Arena) -> TaskRecord:
         score_on=arena.score_on,
         notes=tuple(task.notes),
         noise=None,
+        floors=floors(task),
     )
 
 

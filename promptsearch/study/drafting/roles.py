@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from promptsearch.errors import TaskError, UnknownName
 from promptsearch.study.drafting.columns import Column
 from promptsearch.tasks.fields import listed, shown
+from promptsearch.tasks.notation import ANSWER, PROMPT
 
 #: The most answers to choose from, and the fewest rows that each has on average.
 CHOICES, ROWS_EACH = 20, 4
@@ -99,6 +100,8 @@ def find_roles(columns: Sequence[Column], label: str | None, inputs: Sequence[st
         others.remove(names)
         said.append(f"names of the labels: '{names.name}', which has one text for each label")
     texts = tuple(asked) or _inputs(others, said, checks)
+    for column in texts:
+        _check_name(column.name)
     group = _group([c for c in others if c not in texts], texts, said)
     return Roles(answer, texts, options, names, group, said, checks)
 
@@ -112,6 +115,16 @@ def _named(columns: Sequence[Column], name: str) -> Column:
     raise UnknownName("field", name, [column.name for column in columns])
 
 
+def _check_name(name: str) -> None:
+    """Refuse a field that cannot stand in braces in a template."""
+    if name in (PROMPT, ANSWER) or not all(part.isidentifier() for part in name.split(".")):
+        better = re.sub(r"\W+", "_", name).strip("_") if name not in (PROMPT, ANSWER) else "text"
+        raise TaskError(
+            f"the field {shown(name)} cannot stand in a template: rename it in the data, such as "
+            f"to {better or 'text'}"
+        )
+
+
 def _label(
     columns: Sequence[Column],
     name: str | None,
@@ -122,16 +135,16 @@ def _label(
     """The field of the right answer."""
     if name is not None:
         return _several(_named(columns, name))
-    able = [column for column in columns if column not in asked and _answers(column)]
+    texts = [c for c in columns if c.kind == "text" and not (_numbering(c) or _groups(c))]
+    taken = asked or (texts if len(texts) == 1 else [])  # the only text is the input
+    able = [column for column in columns if column not in taken and _answers(column)]
     found = [c for label in LABELS for c in able if _label_name(c.name) == label]
     why = "its name says so"
     if not found:
-        whole = [column for column in reversed(able) if not column.missing and column.distinct > 1]
+        whole = [c for c in reversed(able) if not c.missing and c.distinct > 1 and not _groups(c)]
         # The last field is the answer in most tables; a long text is the input where it can be.
         found = sorted(whole, key=lambda c: (c.kind == "texts", c.words > SHORT))
         why = "no name says it, and it is the last field that can be one"
-    if not asked and all(c.kind != "text" or c in found[:1] for c in columns):
-        found = []  # the only text is the input
     if not found:
         raise TaskError(
             f"no field can be the right answer among {listed(c.name for c in columns)}: expected "
@@ -168,6 +181,12 @@ def _numbering(column: Column) -> bool:
     """Whether the values only number the rows, or name each of them."""
     unique = column.distinct == column.rows - column.missing
     return column.kind != "texts" and unique and bool(NUMBERS.fullmatch(column.name))
+
+
+def _groups(column: Column) -> bool:
+    """Whether the name says that equal values make a group."""
+    name = _last(column.name)
+    return bool(GROUPS.fullmatch(name)) and name not in (*LABELS, *INPUTS)
 
 
 def _last(name: str) -> str:
@@ -239,7 +258,7 @@ def _inputs(columns: Sequence[Column], said: list[str], checks: list[str]) -> tu
 
 def _group(others: Sequence[Column], inputs: Sequence[Column], said: list[str]) -> Column | None:
     """The field whose equal values make a group; rows of one stay in one split."""
-    named = [c for c in others if GROUPS.fullmatch(_last(c.name)) and _grouping(c)]
+    named = [c for c in others if _groups(c) and _grouping(c)]
     if named:
         said.append(f"group: '{named[0].name}', by its name ({named[0].distinct:,} groups)")
         return named[0]
