@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ConfigDict, ValidationError, create_model
 
-from promptsearch.errors import TaskError, UnknownName
+from promptsearch.errors import PromptSearchError, TaskError, UnknownName
 from promptsearch.importing import load_named, strangers
 from promptsearch.printable import brief
 
@@ -29,9 +29,28 @@ GROUP = "promptsearch.metrics"
 METRICS = {
     "accuracy": ("accuracy", "Accuracy"),
     "balanced_accuracy": ("balanced_accuracy", "BalancedAccuracy"),
+    "bertscore": ("bertscore", "BertScore"),
+    "bleu": ("bleu", "BLEU"),
+    "calibration_error": ("calibration_error", "CalibrationError"),
+    "chrf": ("chrf", "CHRF"),
+    "cider": ("cider", "Cider"),
+    "coco_rouge_l": ("coco_rouge_l", "CocoRougeL"),
     "exact_match": ("exact_match", "ExactMatch"),
     "f1": ("f1", "F1"),
+    "judge": ("judge", "Judge"),
+    "meteor": ("meteor", "Meteor"),
+    "meteor_nltk": ("meteor_nltk", "MeteorNltk"),
+    "moverscore": ("moverscore", "MoverScore"),
+    "nist": ("nist", "NIST"),
     "prefix_match": ("prefix_match", "PrefixMatch"),
+    "rouge1": ("rouge", "Rouge1"),
+    "rouge2": ("rouge", "Rouge2"),
+    "rougeL": ("rouge", "RougeL"),
+    "rougeLsum": ("rouge", "RougeLsum"),
+    "slot_error": ("slot_error", "SlotError"),
+    "ter": ("ter", "TER"),
+    "token_f1": ("token_f1", "TokenF1"),
+    "valid_json": ("valid_json", "ValidJson"),
 }
 _NO_OPTIONS: Mapping[str, Any] = MappingProxyType({})
 
@@ -143,6 +162,6 @@ def _checked(name: str, kind: type[Metric], options: Mapping[str, Any]) -> dict[
 
 
 def _fault(metric: str, what: str, error: BaseException) -> Exception:
-    if isinstance(error, (TaskError, UnknownName)):  # it says all that there is to say
+    if isinstance(error, PromptSearchError):  # it says all that there is to say
         return error
     return TaskError(f"the metric '{metric}' {what}: {type(error).__name__}: {error}")
