@@ -16,13 +16,15 @@ from promptsearch.errors import PromptError
 from promptsearch.export.inputs import Input
 from promptsearch.models import LanguageModel
 from promptsearch.scoring.answers import answer_scores
-from promptsearch.scoring.decoding import decode
+from promptsearch.scoring.continuing import Start, go_on
+from promptsearch.scoring.ending import Ending
 from promptsearch.scoring.forward import run
 from promptsearch.scoring.layout import Tokens
 from promptsearch.scoring.packing import pack
 from promptsearch.scoring.ready import InputRow, Library
 from promptsearch.scoring.sharing import PASS_TOKENS
 from promptsearch.scoring.tree import grow
+from promptsearch.tasks.decoding import Decoding
 
 
 class Passes:
@@ -91,26 +93,20 @@ class Passes:
             raise PromptError(f"expected at least one token to generate, got {tokens}")
         for each in inputs:
             each.check_length(1, lm.context)
-        rows = [each.row for each in inputs]
+        ending, decoding = Ending(lm, stop or ""), Decoding(tokens)
         room = [
-            tokens if lm.context is None else min(tokens, lm.context - row.tokens) for row in rows
+            tokens if lm.context is None else min(tokens, lm.context - each.row.tokens)
+            for each in inputs
         ]
-
-        def ended(ids: Sequence[int]) -> bool:
-            return ids[-1] in lm.ends or (stop is not None and stop in lm.decode(ids))
-
-        found: dict[int, str] = {}
+        starts = [Start(each.row, most) for each, most in zip(inputs, room, strict=True)]
         with lm.changed(self._weights):
-            for places in _groups(rows, [len(row.ids) for row in rows], self._limit):
-                some, most = [rows[i] for i in places], [room[i] for i in places]
-                for i, ids in zip(
-                    places, decode(lm, some, self._library, most, ended), strict=True
-                ):
-                    text = lm.tokenizer.decode(
-                        ids[:-1] if ids[-1] in lm.ends else ids, skip_special_tokens=True
-                    )
-                    found[i] = text if stop is None else text.partition(stop)[0]
-        return [found[i] for i in range(len(inputs))]
+            found, _ = go_on(lm, starts, self._library, ending.reached, decoding)
+        for each, written in zip(inputs, found, strict=True):
+            if not written.answers:
+                raise PromptError(
+                    f"{each.place}: what the model computes under its prompt is not finite"
+                )
+        return [ending.text(written.answers[0]) for written in found]
 
     def _score(self, rows: Sequence[InputRow], answers: Sequence[Sequence[Tokens]]) -> list[Tensor]:
         """The log-probabilities of each row's answers, from one pass."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import SimpleNamespace
 from typing import Any
 
 from promptsearch.export import kv, saved, text, vllm
@@ -107,6 +108,7 @@ def usage(prompt: SavedPrompt, to: str, lm: TextModel) -> str:
         return vllm.USAGE.format(
             base=_base_of_vllm(lm), fields=fields, sampling=_sampling(prompt, lm)
         )
+    fields, imports = _formatted(fields)
     chat = bool(prompt.template.messages)
     if to == "text" and chat:
         day = f", date_string={DATE!r}" if "date_string" in str(lm.tokenizer.chat_template) else ""
@@ -128,7 +130,8 @@ def usage(prompt: SavedPrompt, to: str, lm: TextModel) -> str:
     middle = {"kv": kv.USAGE, "peft": f"{peft.USAGE}\n\n{_FORWARD}", "text": _FORWARD}[to]
     ids = _cut(lm, begins=to == "text" or prompt.template.apart)
     answers = {choice: lm.encode(choice) for choice in prompt.choices or ()}
-    return f"{model}\n{middle}\n\n" + rest.format(
+    above = "".join(f"{line}\n\n" for line in imports)
+    return f"{above}{model}\n{middle}\n\n" + rest.format(
         text=source, first=first, ids=ids, answers=answers
     )
 
@@ -145,8 +148,25 @@ def _cut(lm: LanguageModel, begins: bool) -> str:
     return f"tokenizer({given}, add_special_tokens=False).input_ids{behind}"
 
 
+def _formatted(fields: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """Fields as Python's `format` takes them, and what their code imports.
+
+    `{translation.en}` asks `translation` for its attribute `en`.
+    """
+    found: dict[str, Any] = {}
+    for name, value in fields.items():
+        *outer, last = name.split(".")
+        inner = found
+        for part in outer:
+            inner = vars(inner.setdefault(part, SimpleNamespace()))
+        inner[last] = value
+    nested = any("." in name for name in fields)
+    return found, ["from types import SimpleNamespace as namespace"] * nested
+
+
 def _request(prompt: SavedPrompt, served: Mapping[str, Any], fields: Mapping[str, Any]) -> str:
     """Python code that asks the server for the answer to an input."""
+    fields, more = _formatted(fields)
     whole = "".join(s + t.replace("{", "{{").replace("}", "}}") for s, t in _pieces(prompt))
     key = served["key"]
     authorization = f', "Authorization": "Bearer " + os.environ[{key!r}]' if key else ""
@@ -159,9 +179,9 @@ def _request(prompt: SavedPrompt, served: Mapping[str, Any], fields: Mapping[str
     )
     said = "['message']['content']" if served["chat"] else "['text']"
     return _REQUEST.format(
-        imports="import json\nimport os\nimport urllib.request"
-        if key
-        else "import json\nimport urllib.request",
+        imports="\n".join(
+            ["import json", *["import os"] * bool(key), *more, "import urllib.request"]
+        ),
         whole=whole,
         fields=dict(fields),
         given=f"{given}, 'model': {served['model']!r}, 'max_tokens': {longest}, 'temperature': 0}}",

@@ -85,6 +85,12 @@ class SpecialTokens:
         return {t.content: Special(t.content, t.lstrip, t.rstrip) for t in added if t.special}
 
     @cached_property
+    def ids(self) -> frozenset[int]:
+        """Their ids."""
+        added = self._tokenizer.added_tokens_decoder.items()
+        return frozenset(int(i) for i, token in added if token.special)
+
+    @cached_property
     def always(self) -> tuple[str, ...]:
         """The added tokens that are not special, such as those around a model's thinking.
 

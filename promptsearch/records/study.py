@@ -57,13 +57,26 @@ class NoiseRecord:
 
 
 @dataclass(frozen=True)
+class RowRecord:
+    """A row of the test split, for a reader who looks at its answers.
+
+    Args:
+        fields: The texts of the template's fields.
+        references: The right answers.
+    """
+
+    fields: dict[str, str]
+    references: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class TaskRecord:
     """A task of a study.
 
     Args:
         kind: `choices` or `text`.
         template: With its slots.
-        metric: The name of the metric; higher is better.
+        metric: The name of the metric.
         splits: `search`, `select` and `test`.
         choices: The answers to choose from; None for text answers.
         majority: Share of the most frequent answer in the test split.
@@ -76,6 +89,10 @@ class TaskRecord:
         noise: What the search's dtype does to losses; None where it was not measured.
         floors: What answers without a language model -> the test metric of its answers, see
             `promptsearch.tasks.floors`.
+        decoding: The way in which text answers are generated; empty for choices.
+        measured: The signatures of the metric and of those that are shown beside it.
+        groups: The number of the group of each row of the test split; None where there are none.
+        shown: The first rows of the test split, for text answers.
     """
 
     kind: str
@@ -92,6 +109,10 @@ class TaskRecord:
     notes: tuple[str, ...]
     noise: NoiseRecord | None
     floors: dict[str, float] = field(default_factory=dict)
+    decoding: str = ""
+    measured: tuple[str, ...] = ()
+    groups: tuple[int, ...] | None = None
+    shown: tuple[RowRecord, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -119,6 +140,8 @@ class StudyRecord:
             left out.
         tasks: Task name -> task.
         signature: The long form, see `promptsearch.records.signature`, for readers of the file.
+        objective: The metric whose opposite searches minimised; empty for the loss.
+        select_by: By what the winner was selected: `loss` or `metric`.
     """
 
     name: str
@@ -140,6 +163,8 @@ class StudyRecord:
     families: dict[str, str]
     tasks: dict[str, TaskRecord]
     signature: str
+    objective: str = ""
+    select_by: str = "loss"
 
     def family(self, label: str) -> str:
         """What a row of a sweep shares with those of other lengths; for other rows, the label."""

@@ -21,8 +21,9 @@ from promptsearch.models.weights import ModelWeights
 from promptsearch.prompts.numbers import Numbers
 from promptsearch.prompts.prompt import Prompt
 from promptsearch.prompts.space import PromptSpace
-from promptsearch.records.scores import ExampleIds, Scores
+from promptsearch.records.scores import ExampleIds, Generated, Scores
 from promptsearch.scoring.forward import keys_values
+from promptsearch.scoring.generation import generate
 from promptsearch.scoring.joints import check_answers, check_joints
 from promptsearch.scoring.kinds import attending, passes_of
 from promptsearch.scoring.layout import Layout
@@ -30,6 +31,7 @@ from promptsearch.scoring.losses import Losses
 from promptsearch.scoring.rows import TokenRows
 from promptsearch.scoring.sharing import Prediction
 from promptsearch.scoring.tree import Path
+from promptsearch.tasks.decoding import Decoding
 from promptsearch.tasks.task import Example, Split
 from promptsearch.tasks.template import Template
 
@@ -73,7 +75,7 @@ class Engine:
         self._choices = choices
         self._losses = Losses(lm, template, split, choices, memory=memory, keep=keep)
         self._layout, self._rows = self._losses.layout, self._losses.rows
-        self._signature = self._surroundings()
+        self._signature = _surroundings(lm, template, split, choices, self._rows)
         # A gated prompt takes no positions.
         self._layout.check_length(0 if self._losses.placing.states else template.length)
 
@@ -120,6 +122,10 @@ class Engine:
     def lead(self, examples: ExampleIds) -> ExampleIds:
         """The number of each example's tokens before the first slot, shape `(examples,)`."""
         return self._layout.lead[examples]
+
+    def tail(self, examples: ExampleIds) -> ExampleIds:
+        """The number of each example's tokens behind its lead up to the answer, likewise."""
+        return self._layout.tail[examples]
 
     def readings(self, examples: ExampleIds) -> ExampleIds:
         """The number 1 for each example, shape `(examples,)`: answers branch off from one row."""
@@ -195,10 +201,7 @@ class Engine:
             Losses, metric and log-probabilities over the choices; prompts that cannot be scored
             are failures.
         """
-        failures: dict[int, str] = {}
-        for i, prompt in enumerate(prompts):
-            if prompt.length is None and (fault := self._losses.fault(prompt, examples)):
-                failures[i] = fault
+        failures = self._losses.faults(prompts, examples)
         good = [i for i in range(len(prompts)) if i not in failures]
         shape = (len(prompts), len(examples))
         losses, metric = np.full(shape, np.nan), np.full(shape, np.nan)
@@ -221,6 +224,21 @@ class Engine:
                 )
                 losses[i] = metric[i] = np.nan
         return Scores(losses, metric, choices, computed, failures)
+
+    def generate(
+        self, prompts: Sequence[Prompt], examples: ExampleIds, decoding: Decoding
+    ) -> Generated:
+        """The answers that the LM generates under prompts, see `promptsearch.scoring.generation`.
+
+        Args:
+            prompts: Prompts of any kinds that the template takes.
+            examples: ExampleIds, shape `(examples,)`.
+            decoding: The way in which answers are generated.
+        """
+        for prompt in prompts:
+            self._losses.check(prompt)
+        faults = self._losses.faults(prompts, examples)
+        return generate(self._lm, self._template, self._split, prompts, examples, decoding, faults)
 
     def loss(self, numbers: Numbers, examples: ExampleIds) -> Tensor:
         """The mean loss in nats of a trained prompt, shape `()`, differentiable in its numbers.
@@ -300,27 +318,31 @@ class Engine:
         """
         self._rows.memory.forget()
 
-    # Private.
 
-    def _surroundings(self) -> tuple[object, ...]:
-        """All that a score depends on, besides the weights as they are now."""
-        lm, template = self._lm, self._template
-        # The weights alone do not say all that the model computes.
-        config = json.dumps(lm.model.config.to_dict(), sort_keys=True, default=str)
-        return (
-            ENGINE,
-            self._rows.plan.kept,
-            self._rows.plan.wave,
-            lm.hash,
-            lm.tokenizer_hash,
-            template.text,
-            template.length,
-            self._split.hash,
-            *template.marks,
-            self._choices,
-            hashlib.sha256(config.encode()).hexdigest()[:20],
-            str(lm.dtype),
-            str(lm.device),
-            torch.__version__,
-            torch.get_num_threads(),
-        )
+def _surroundings(
+    lm: LanguageModel,
+    template: Template,
+    split: Split,
+    choices: Sequence[str] | None,
+    rows: TokenRows,
+) -> tuple[object, ...]:
+    """All that a score depends on, besides the weights as they are now."""
+    # The weights alone do not say all that the model computes.
+    config = json.dumps(lm.model.config.to_dict(), sort_keys=True, default=str)
+    return (
+        ENGINE,
+        rows.plan.kept,
+        rows.plan.wave,
+        lm.hash,
+        lm.tokenizer_hash,
+        template.text,
+        template.length,
+        split.hash,
+        *template.marks,
+        choices,
+        hashlib.sha256(config.encode()).hexdigest()[:20],
+        str(lm.dtype),
+        str(lm.device),
+        torch.__version__,
+        torch.get_num_threads(),
+    )

@@ -105,6 +105,19 @@ class Losses:
             return prompt.length
         return sum(map(len, slots_of(self._template, self._lm, prompt)))
 
+    def faults(self, prompts: Sequence[Prompt], examples: ExampleIds) -> dict[int, str]:
+        """The places of prompts that cannot be read, each with the reason.
+
+        Args:
+            prompts: The prompts; only those that may have any length are looked at.
+            examples: Ids, shape `(examples,)`.
+        """
+        return {
+            i: fault
+            for i, prompt in enumerate(prompts)
+            if prompt.length is None and (fault := self.fault(prompt, examples))
+        }
+
     def fault(self, prompt: Prompt, examples: ExampleIds) -> str | None:
         """The reason why a prompt that may have any length cannot be scored, or None.
 

@@ -15,7 +15,7 @@ from scipy.special import log_softmax
 
 from promptsearch.errors import EndpointError
 from promptsearch.models.endpoint import Completion, Likely
-from promptsearch.models.remote import Answered, ServedModel
+from promptsearch.models.remote import Answered, ServedModel, Unfinished
 from promptsearch.records.scores import Floats
 
 #: The number of tokens that a model may write beyond those of the longest answer.
@@ -67,7 +67,9 @@ def score_questions(
         EndpointDown: The server answers nothing any more.
     """
     if model.scores == "errors":
-        texts = model.written([(q.text, written_tokens(model, q.answers)) for q in questions])
+        texts = model.written(
+            [Unfinished(q.text, written_tokens(model, q.answers)) for q in questions]
+        )
         return [
             text if isinstance(text, EndpointError) else _wrong(q, text)
             for q, text in zip(questions, texts, strict=True)

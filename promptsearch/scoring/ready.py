@@ -159,11 +159,11 @@ def compile_prompts(lm: LanguageModel, prompts: Sequence[tuple[Prompt, Template]
         if computed := [i for i, one in enumerate(compiled) if one.above]:
             beside = library.beside([compiled[i].owner for i in computed])
             beginnings = [compiled[i].above for i in computed]
-            _, trunks = extend(
+            _, below = extend(
                 lm, beginnings, [compiled[i].trunk for i in computed], library.vectors, beside
             )
-            for i, trunk in zip(computed, trunks, strict=True):
-                compiled[i] = replace(compiled[i], trunk=trunk)
+            for i, new in zip(computed, below, strict=True):
+                compiled[i] = replace(compiled[i], trunk=torch.cat([compiled[i].trunk, new]))
     return library
 
 

@@ -27,11 +27,13 @@ from promptsearch.errors import (
 from promptsearch.models.remote import ServedModel
 from promptsearch.prompts.prompt import Prompt
 from promptsearch.prompts.space import PromptSpace
-from promptsearch.records.scores import ExampleIds, Scores
+from promptsearch.records.scores import ExampleIds, Generated, Scores
 from promptsearch.scoring.layout import prompt_texts
 from promptsearch.scoring.questions import Question, score_questions, written_tokens
+from promptsearch.scoring.served_answers import write_answers
 from promptsearch.scoring.sharing import Prediction
 from promptsearch.scoring.tree import Path
+from promptsearch.tasks.decoding import Decoding
 from promptsearch.tasks.task import Example, Split
 from promptsearch.tasks.template import Template
 
@@ -133,6 +135,14 @@ class ServedScorer:
         """The number 0 for each example, shape `(examples,)`: requests share nothing."""
         return np.zeros(len(examples), dtype=np.int64)
 
+    def tail(self, examples: ExampleIds) -> ExampleIds:
+        """The number of each example's tokens in a request that is to be answered.
+
+        They are without the prompt's own tokens, shape `(examples,)`.
+        """
+        found: ExampleIds = self._text[examples]
+        return found
+
     def readings(self, examples: ExampleIds) -> ExampleIds:
         """The number of each example's requests, which all send the prompt, shape `(examples,)`."""
         found: ExampleIds = self._readings[examples]
@@ -186,6 +196,31 @@ class ServedScorer:
             if choices is not None:
                 choices[i] = np.nan
         return Scores(losses, metric, choices, self._model.read - before, failures)
+
+    def generate(
+        self, prompts: Sequence[Prompt], examples: ExampleIds, decoding: Decoding
+    ) -> Generated:
+        """The answers that the server writes, with a request for each.
+
+        Args:
+            prompts: Hard and text prompts.
+            examples: ExampleIds, shape `(examples,)`.
+            decoding: The way in which answers are generated, without beams.
+
+        Raises:
+            StrategyError: The server would have to search with beams.
+            EndpointDown: The server answers nothing any more.
+        """
+        failures: dict[int, str] = {}
+        texts: dict[int, list[str]] = {}
+        for i, prompt in enumerate(prompts):
+            try:
+                texts[i] = [self._question(prompt, int(e)).text for e in examples]
+            except PromptSearchError as error:
+                failures[i] = str(error)
+        names = [f"{self._split.name} example {e}" for e in examples]
+        end = self._template.end
+        return write_answers(self._model, texts, names, decoding, stop=end, failures=failures)
 
     def examples(self, ids: ExampleIds) -> list[Example]:
         """The examples themselves."""

@@ -29,6 +29,7 @@ class SplitLayout:
         context: The number of each example's tokens behind its lead, without the prompt's own,
             shape `(examples,)`.
         lead: The number of each example's tokens before the first slot, shape `(examples,)`.
+        tail: The number of each example's tokens from there up to the answer, likewise.
         one_token: Whether each answer is one token, the same ones in all examples.
 
     Raises:
@@ -50,6 +51,7 @@ class SplitLayout:
         ]
         self.context = np.array([layout.context for layout in self.layouts])
         self.lead = np.array([layout.lead for layout in self.layouts])
+        self.tail = np.array([sum(map(len, layout.segments[1:])) for layout in self.layouts])
         self.one_token = choices is not None and all(
             len(answer) == 1 for answer in self.layouts[0].answers
         )

@@ -31,6 +31,8 @@ class Prices:
         reserve: Returns the price of selecting among the best prompts, in tokens, from the length
             of a prompt in tokens and the number of prompts that were scored.
         finalists: How many of the best prompts are kept.
+        most: The most tokens that are generated for an example with one prompt. They are counted
+            beforehand as if all of them came, and charged as they come.
 
     Attributes:
         lead_paid: Ids of the examples whose lead is paid.
@@ -45,23 +47,23 @@ class Prices:
         scored: ExampleIds,
         reserve: Callable[[int, int], int],
         finalists: int,
+        most: int = 0,
     ) -> None:
-        self._scorer, self._ledger, self._scored = scorer, ledger, scored
+        self._scorer, self._ledger, self._scored, self._most = scorer, ledger, scored, most
         self._reserve, self._finalists = reserve, finalists
         self.lead_paid: set[int] = set()
         self.longest = 0
         self.ranked = 0
 
     def each(self, prompt: Prompt, ids: ExampleIds) -> int:
-        """The price of a prompt on examples, in tokens, without their lead.
+        """The price of a prompt on examples, in tokens, without their lead, at most.
 
         It is 0 where the prompt is too long, since it fails before anything is computed.
         """
-        scorer = self._scorer
-        return price_of(scorer, scorer.length(prompt), ids) if scorer.fits(prompt) else 0
+        return self._of_length(self._scorer.length(prompt), ids) if self._scorer.fits(prompt) else 0
 
     def of(self, prompts: Sequence[Prompt], ids: ExampleIds) -> int:
-        """The price of new prompts on examples, in tokens, with the lead of new examples."""
+        """The most that new prompts on examples may cost, with the lead of new examples."""
         return self._unpaid_lead(ids) + sum(self.each(p, ids) for p in prompts)
 
     def left(self, length: int, prompts: int) -> float:
@@ -83,7 +85,7 @@ class Prices:
 
     def affordable(self, length: int) -> int:
         """How many more prompts of `length` tokens can be scored on all of `score_on`."""
-        each = max(1, price_of(self._scorer, length, self._scored))
+        each = max(1, self._of_length(length, self._scored))
         lead, kept = self._unpaid_lead(self._scored), self._finalists
         # Among many prompts, only the best take part in selection. Among fewer, all do, and each
         # costs its selection as well.
@@ -118,8 +120,9 @@ class Prices:
         return payable
 
     def charge(self, prompts: Sequence[Prompt], ids: ExampleIds) -> int:
-        """Charge new prompts on examples, and return the price in tokens."""
-        price = self.of(prompts, ids)
+        """Charge what is read of new prompts on examples, and return the price in tokens."""
+        read = [prompt for prompt in prompts if self._scorer.fits(prompt)]
+        price = self.of(prompts, ids) - self._most * len(read) * len(ids)
         self._ledger.charge(forward=price)
         self.met(prompts, ids)
         return price
@@ -158,6 +161,10 @@ class Prices:
         below = (1 - again) * int(scorer.context(self._fresh(ids)).sum())
         self.lead_paid.update(ids.tolist())
         ledger.computed += math.ceil((again + back) * own + below) + lead
+
+    def _of_length(self, length: int, ids: ExampleIds) -> int:
+        """The most that a prompt of `length` tokens costs on examples, without their lead."""
+        return price_of(self._scorer, length, ids) + self._most * len(ids)
 
     def _length(self, prompt: Prompt) -> int:
         """The length in tokens of a prompt in selection; 0 where the model cannot read it."""

@@ -19,13 +19,15 @@ from promptsearch.prompts.prompt import Prompt
 from promptsearch.prompts.space import PromptSpace
 from promptsearch.records.scores import ExampleIds
 from promptsearch.scoring.layout import begins_row, prompt_texts
-from promptsearch.scoring.protocol import inside, price_of
+from promptsearch.scoring.protocol import Scorer, inside, price_of, price_of_generation
 from promptsearch.scoring.scorer import SplitScorer, make_scorer
+from promptsearch.search.metric_scorer import MetricScorer
 from promptsearch.search.pool import Pool
 from promptsearch.search.ranking import FINALISTS, SELECTED
 from promptsearch.search.strategy import Strategy
+from promptsearch.tasks.metrics.metric import Metric
 from promptsearch.tasks.placement import Kind
-from promptsearch.tasks.task import SPLITS, Split, Task
+from promptsearch.tasks.task import SPLITS, Example, Split, Task
 from promptsearch.tasks.template import Template
 
 
@@ -65,6 +67,8 @@ class Arena:
         exact: Each split in float32.
         score_on: Search examples per evaluation.
         pool: The tokens of hard prompts, with their price.
+        follows: The metric that searches follow; None for the loss.
+        selects_by: The metric by which the winner is selected; None for the loss.
     """
 
     task: Task
@@ -76,6 +80,8 @@ class Arena:
     exact: dict[str, SplitScorer]
     score_on: int
     pool: Pool
+    follows: Metric | None = None
+    selects_by: Metric | None = None
 
     @staticmethod
     def build(
@@ -87,6 +93,9 @@ class Arena:
         score_on: int,
         memory: int | None = None,
         kind: Kind = "slots",
+        follows: Metric | None = None,
+        selects_by: Metric | None = None,
+        tested: SplitScorer | None = None,
     ) -> Arena:
         """Bind the template and lay out all examples.
 
@@ -99,6 +108,9 @@ class Arena:
             score_on: Search examples per evaluation, at most half of the split.
             memory: Bytes for keys and values.
             kind: The prompts' kind.
+            follows: See the class, like `selects_by`.
+            selects_by: The metric by which the winner is selected.
+            tested: The test split in float32 where an arena of another draw has it already.
 
         Raises:
             TemplateError: The answers or the examples do not fit the model.
@@ -112,7 +124,10 @@ class Arena:
         def engine(model: TextModel, split: Split) -> SplitScorer:
             return make_scorer(model, template, split, task.choices, memory=share, keep=True)
 
-        exact = {name: engine(lm, task.splits[name]) for name in SPLITS}
+        exact = {
+            name: tested if tested and name == "test" else engine(lm, task.splits[name])
+            for name in SPLITS
+        }
         searching = (
             exact["search"] if dtype == lm.dtype else engine(lm.to(dtype), task.splits["search"])
         )
@@ -127,8 +142,11 @@ class Arena:
             first=first,
             embeddings=lambda: inside(searching, "embeddings").embeddings,
         )
+        size = scored_size(task, score_on)
         return Arena(
-            task, lm, dtype, template, space, searching, exact, scored_size(task, score_on), pool
+            *(task, lm, dtype, template, space, searching, exact, size, pool),
+            follows=follows,
+            selects_by=selects_by,
         )
 
     def taking(self, pool: Pool) -> Arena:
@@ -161,9 +179,29 @@ class Arena:
         white_box = inside(self.exact["search"], "embeddings, keys and values")
         return kind.samples(self.space, white_box, rng, count)
 
-    def everything(self, split: str) -> ExampleIds:
-        """Ids of all examples of a split."""
-        return np.arange(len(self.task.splits[split]))
+    def ids(self, split: str) -> ExampleIds:
+        """Ids of the examples of a split on which prompts are compared: of search, `scored`."""
+        return self.scored if split == "search" else np.arange(len(self.task.splits[split]))
+
+    def examples(self, split: str) -> list[Example]:
+        """These examples themselves."""
+        return [self.task.splits[split].examples[i] for i in self.ids(split)]
+
+    def writes(self, split: str) -> bool:
+        """Whether text is generated on a split: always on test, else where a metric decides."""
+        decides = {"search": self.follows, "select": self.selects_by}
+        return self.task.kind == "text" and (split == "test" or decides[split] is not None)
+
+    def followed(self, scorer: Scorer) -> tuple[Scorer, int]:
+        """What searches score with, and the most tokens that it generates for an example.
+
+        Args:
+            scorer: The scorer of the search split, or what stands in for it.
+        """
+        if self.follows is None:
+            return scorer, 0
+        following = MetricScorer(scorer, self.follows, self.task)
+        return following, following.most
 
     def price_of_selection(self, length: int, finalists: int = FINALISTS) -> int:
         """Tokens set aside for the end of a search.
@@ -172,13 +210,15 @@ class Arena:
             length: Tokens of a prompt.
             finalists: How many prompts are left.
         """
-        search, select = self.exact["search"], self.exact["select"]
-        again = price_of(search, length, self.scored)
-        ids = self.everything("select")
-        selecting = price_of(select, length, ids)
-        return (
-            finalists * again + min(SELECTED, finalists) * selecting + int(select.lead(ids).sum())
-        )
+        selected = min(SELECTED, finalists)
+        price = int(self.exact["select"].lead(self.ids("select")).sum())
+        for split, count in (("search", finalists), ("select", selected)):
+            scorer, ids = self.exact[split], self.ids(split)
+            price += count * price_of(scorer, length, ids)
+            if self.writes(split):
+                most = self.task.decoding.most
+                price += count * price_of_generation(scorer, length, ids, most)
+        return price
 
     def price_of_pool(self, strategy: type[Strategy]) -> int:
         """What a strategy pays before it starts: for the pool, where its prompts are made of it."""
@@ -187,7 +227,8 @@ class Arena:
     def smallest_budget(self, finalists: int = FINALISTS) -> int:
         """What one evaluation and selection cost together."""
         length = self.template.length
-        one = price_of(self.exact["search"], length, self.scored)
+        scorer, most = self.followed(self.exact["search"])
+        one = price_of(scorer, length, self.scored) + most * len(self.scored)
         return (
             one
             + int(self.exact["search"].lead(self.scored).sum())

@@ -23,7 +23,8 @@ from promptsearch.prompts.kinds import prompt_from_json
 from promptsearch.prompts.prompt import Prompt
 from promptsearch.prompts.text import TextPrompt
 from promptsearch.records.load import RESULT
-from promptsearch.records.run import ExamplesRecord, NoExportRecord, RunRecord
+from promptsearch.records.measured import ExamplesRecord
+from promptsearch.records.run import NoExportRecord, RunRecord
 from promptsearch.records.sealed import write_record
 from promptsearch.scoring.layout import prompt_texts
 from promptsearch.statistics import Sample, interval

@@ -17,12 +17,13 @@ from promptsearch.models.weights import ModelWeights
 from promptsearch.prompts.numbers import Numbers, length_of, tensors_of
 from promptsearch.prompts.prompt import Prompt
 from promptsearch.prompts.space import PromptSpace
-from promptsearch.records.scores import ExampleIds, Floats, Scores
-from promptsearch.scoring.protocol import WhiteBox
+from promptsearch.records.scores import ExampleIds, Floats, Generated, Scores
+from promptsearch.scoring.protocol import WhiteBox, price_of_generation
 from promptsearch.search.proposer import Proposing, RemoteProposing
 from promptsearch.search.strategy import Access
 from promptsearch.study.calibration import Calibration
 from promptsearch.study.run import Run
+from promptsearch.tasks.decoding import Decoding
 
 
 class StandInScorer:
@@ -54,7 +55,7 @@ class StandInScorer:
         self.signature = "a rehearsal"
         # What is known without a pass through the LM is the engine's own.
         self.length, self.context, self.lead = engine.length, engine.context, engine.lead
-        self.readings, self.fits = engine.readings, engine.fits
+        self.readings, self.fits, self.tail = engine.readings, engine.fits, engine.tail
         self.examples, self.encode = engine.examples, engine.encode
         self.demonstrations = engine.demonstrations
         self.seconds = self.asked = 0.0
@@ -69,11 +70,7 @@ class StandInScorer:
     def score(self, prompts: Sequence[Prompt], examples: ExampleIds) -> Scores:
         """Drawn losses in nats, and the price and time that the engine predicts for the call."""
         begin = time.perf_counter()
-        failures = {
-            i: "it is too long for the model"
-            for i, prompt in enumerate(prompts)
-            if not self.fits(prompt)
-        }
+        failures = self._too_long(prompts)
         losses = np.stack([self._losses(prompt) for prompt in prompts])[:, examples]
         losses[list(failures)] = np.nan
         computed = 0
@@ -86,6 +83,40 @@ class StandInScorer:
         self.asked += time.perf_counter() - begin
         metric = np.where(np.isnan(losses), np.nan, losses < np.log(2))
         return Scores(losses, metric, self._table(losses, examples), computed, failures)
+
+    def generate(
+        self, prompts: Sequence[Prompt], examples: ExampleIds, decoding: Decoding
+    ) -> Generated:
+        """The right answers where the drawn losses are low, and all tokens that may be generated.
+
+        A token that is generated is taken to cost as much as one that is read.
+        """
+        begin = time.perf_counter()
+        failures = self._too_long(prompts)
+        right = [example.answer for example in self._engine.examples(examples)]
+        texts: list[list[tuple[str, ...]]] = [[()] * len(examples) for _ in prompts]
+        ended: list[list[tuple[bool, ...]]] = [[()] * len(examples) for _ in prompts]
+        tokens = np.zeros((len(prompts), len(examples)), dtype=np.int64)
+        computed = 0
+        for i, prompt in enumerate(prompts):
+            if i in failures:
+                continue
+            hits = self._losses(prompt)[examples] < np.log(2)
+            texts[i] = [
+                (text if hit else "",) * decoding.samples
+                for text, hit in zip(right, hits, strict=True)
+            ]
+            ended[i] = [(bool(hit),) * decoding.samples for hit in hits]
+            tokens[i] = decoding.most
+            computed += price_of_generation(self, self.length(prompt), examples, decoding.most)
+        good = [prompt for i, prompt in enumerate(prompts) if i not in failures]
+        if good and (asked := self._engine.predict(good, examples)).requests:
+            self.requests += asked.requests * decoding.samples
+            self.seconds += self._calibration.search.seconds(asked.cost * decoding.samples)
+        else:
+            self.take(computed)
+        self.asked += time.perf_counter() - begin
+        return Generated(texts, ended, tokens, computed, failures)
 
     def step(self, numbers: Numbers, examples: ExampleIds, passes: tuple[float, float]) -> Tensor:
         """What stands in for the loss of a step of training, shape `()`, with some gradient.
@@ -109,11 +140,13 @@ class StandInScorer:
         return height - height.detach() + mean
 
     def take(self, tokens: int) -> None:
-        """Add the time of so many tokens of a proposer.
-
-        A token that is written costs as much as one that is read.
-        """
+        """Add the time of so many tokens that are read or written, which cost the same."""
         self.seconds += self._calibration.search.seconds(tokens)
+
+    def _too_long(self, prompts: Sequence[Prompt]) -> dict[int, str]:
+        """The places of prompts that the model cannot read, each with the reason."""
+        reason = "it is too long for the model"
+        return {i: reason for i, prompt in enumerate(prompts) if not self.fits(prompt)}
 
     def _first(self, examples: ExampleIds) -> int:
         """Tokens that are kept from now on."""

@@ -75,6 +75,8 @@ class Template:
         messages: Role and content of each message, as the user wrote them; none in a template of
             one string.
         marks: What the chat template writes before each message; none until a model is known.
+        end: The literal text behind a text answer, which ends it; empty where the model's own end
+            token does.
     """
 
     text: str
@@ -84,6 +86,7 @@ class Template:
     kind: Kind = "slots"
     messages: tuple[tuple[str, str], ...] = ()
     marks: tuple[Mark, ...] = ()
+    end: str = ""
 
     @staticmethod
     def parse(source: str | Sequence[Mapping[str, str]]) -> Template:
