@@ -51,10 +51,11 @@ def write_text(saved: SavedPrompt, lm: TextModel, folder: Path) -> None:
     check_held(saved.prompt, "text")
     if isinstance(lm, LanguageModel):  # it was given tokens; a server was sent the text itself
         for example in saved.probe:
-            answers = saved.choices or (example.answer,)
             slots = slots_of(saved.template, lm, saved.prompt)
-            layout = lay_out(saved.template, lm, example, answers, slots)
-            if fault := broken_joint(saved.template, lm, example, layout, saved.prompt, answers):
+            layout = lay_out(saved.template, lm, example, saved.choices, slots)
+            if fault := broken_joint(
+                saved.template, lm, example, layout, saved.prompt, saved.choices
+            ):
                 raise ExportError(f"the text does not give the prompt's tokens back: {fault}")
     texts = prompt_texts(saved.template, lm, saved.prompt)
     write_aside(folder / "prompt.txt", "\n".join(texts) + "\n")
@@ -81,9 +82,9 @@ def score_text(certificate: Certificate, lm: TextModel, folder: Path) -> list[fl
     """
     if isinstance(lm, ServedModel):
         texts = _filled(folder / WHOLE, certificate, _put_in)
-        choices = certificate.choices
+        choices, template = certificate.choices, certificate.template
         asked = [
-            Question(texts[e.id], choices or (e.answer, *e.aliases), e.choice)
+            Question.about(texts[e.id], e, template, choices, certificate.normalise, lm)
             for e in certificate.probe
         ]
         answers = score_questions(lm, asked)

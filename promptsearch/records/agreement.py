@@ -87,11 +87,12 @@ def check_scores(name: str, score: ExamplesRecord, task: TaskRecord, size: int) 
     if not set(score.correct) <= {0, 1}:
         raise ValueError(f"{name}.correct has other values than 0 and 1")
     if (score.predictions is None) != (score.labels is None) or (
-        score.labels is not None and task.choices is None
+        score.labels is not None and task.kind != "choices"
     ):
         raise ValueError(f"{name} has predictions or labels that the task does not have")
     if score.labels is not None and score.predictions is not None:
-        _check_answers(name, score, score.predictions, score.labels, len(task.choices or ()))
+        choices = task.options or len(task.choices or ())
+        _check_answers(name, score, score.predictions, score.labels, choices)
     if score.metrics:
         check_metrics(name, score, task, size)
     elif score.metric is None:

@@ -150,11 +150,16 @@ def _check_scores(line: Mapping[str, Any], prompts: int) -> None:
 
 
 def _check_choices(losses: Floats, right: Floats, choices: Floats, prompt: int) -> None:
-    """A loss is that of one choice; it is right where no other is as probable."""
+    """A loss is that of one choice; it is right where no other is as probable.
+
+    An example has two choices at least. Where others have more, nothing stands behind its own.
+    """
     seen = ~np.isnan(losses)
-    if np.isnan(choices[seen]).any() or not np.isnan(choices[~seen]).all():
+    given = ~np.isnan(choices)
+    if not given[seen, :2].all() or given[~seen].any() or (given[:, 1:] > given[:, :-1]).any():
         raise ValueError(f"losses and choices of prompt {prompt} are of other examples")
-    nats, losses, right = choices[seen], losses[seen], right[seen]
+    # What an example does not have is as improbable as can be.
+    nats, losses, right = np.where(given, choices, -np.inf)[seen], losses[seen], right[seen]
     if (np.abs(nats + losses[:, None]).min(1, initial=np.inf) > _ROUNDING).any():
         raise ValueError(f"a loss of prompt {prompt} is that of none of its choices")
     ordered = np.sort(nats, axis=1)

@@ -20,7 +20,8 @@ class Scores:
         losses: Nats, shape `(prompts, examples)`; NaN in the rows of failed prompts.
         metric: 1 where the answer is right, else 0, shape `(prompts, examples)`; NaN likewise.
         choices: Log-probabilities, normalised over the choices, shape `(prompts, examples,
-            choices)`; None for text answers.
+            choices)`; None for text answers. Where the number of choices differs by example, NaN
+            stands behind those of an example that has fewer, as null in a log line.
         computed: Tokens that went through the LM.
         failures: Prompt index -> reason.
         generated: Tokens that were generated to find them, and are charged as those read are.
@@ -70,8 +71,8 @@ class Evaluation:
         losses: Nats, or minus what each example adds to the metric that is followed, shape
             `(prompts, examples)`; NaN = not scored, nothing else.
         metric: 1 right, 0 wrong, NaN not scored, shape `(prompts, examples)`.
-        choices: Log-probabilities over the choices, shape `(prompts, examples, choices)`; None for
-            text answers.
+        choices: Log-probabilities over the choices, shape `(prompts, examples, choices)`, NaN where
+            an example has fewer; None for text answers.
         examples: The ids of the examples, shape `(examples,)`, the same for all prompts.
         failures: Prompt index -> reason.
         price: Tokens charged.

@@ -126,6 +126,10 @@ def _task_hash(info: TaskRecord) -> str:
         {name: split.hash for name, split in info.splits.items()},
         *([info.decoding, *info.measured] if info.decoding else []),
     ]
+    if info.end is not None:
+        content.append({"end": info.end})
+    if info.normalise != "none":
+        content.append({"normalise": info.normalise})
     return _hash(content)
 
 

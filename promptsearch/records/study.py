@@ -93,6 +93,13 @@ class TaskRecord:
         measured: The signatures of the metric and of those that are shown beside it.
         groups: The number of the group of each row of the test split; None where there are none.
         shown: The first rows of the test split, for text answers.
+        family: The name that the tasks share which the values of one field make; empty for a task
+            alone.
+        end: What ends a text answer, in training and generation: a text or an end token, empty
+            where a server is sent the answer alone. None for answers to choose from, and where it
+            was recorded before answers had an end.
+        options: The largest number of answers to choose from, where these differ by row.
+        normalise: The length by which log-probabilities of answers to choose from are divided.
     """
 
     kind: str
@@ -113,6 +120,10 @@ class TaskRecord:
     measured: tuple[str, ...] = ()
     groups: tuple[int, ...] | None = None
     shown: tuple[RowRecord, ...] = ()
+    family: str = ""
+    end: str | None = None
+    options: int | None = None
+    normalise: str = "none"
 
 
 @dataclass(frozen=True)

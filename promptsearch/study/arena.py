@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import Any
@@ -25,6 +25,7 @@ from promptsearch.search.metric_scorer import MetricScorer
 from promptsearch.search.pool import Pool
 from promptsearch.search.ranking import FINALISTS, SELECTED
 from promptsearch.search.strategy import Strategy
+from promptsearch.study.aims import Aims
 from promptsearch.tasks.metrics.metric import Metric
 from promptsearch.tasks.placement import Kind
 from promptsearch.tasks.task import SPLITS, Example, Split, Task
@@ -67,8 +68,9 @@ class Arena:
         exact: Each split in float32.
         score_on: Search examples per evaluation.
         pool: The tokens of hard prompts, with their price.
+        measures: The task's metrics by name, that of the verdict first.
         follows: The metric that searches follow; None for the loss.
-        selects_by: The metric by which the winner is selected; None for the loss.
+        by_metric: Whether the winner is selected by the first of the metrics, not by its loss.
     """
 
     task: Task
@@ -80,8 +82,9 @@ class Arena:
     exact: dict[str, SplitScorer]
     score_on: int
     pool: Pool
+    measures: Mapping[str, Metric]
     follows: Metric | None = None
-    selects_by: Metric | None = None
+    by_metric: bool = False
 
     @staticmethod
     def build(
@@ -93,8 +96,7 @@ class Arena:
         score_on: int,
         memory: int | None = None,
         kind: Kind = "slots",
-        follows: Metric | None = None,
-        selects_by: Metric | None = None,
+        aims: Aims | None = None,
         tested: SplitScorer | None = None,
     ) -> Arena:
         """Bind the template and lay out all examples.
@@ -108,8 +110,8 @@ class Arena:
             score_on: Search examples per evaluation, at most half of the split.
             memory: Bytes for keys and values.
             kind: The prompts' kind.
-            follows: See the class, like `selects_by`.
-            selects_by: The metric by which the winner is selected.
+            aims: What searches follow, and what answers are measured by; left out: the loss, and
+                the task's metrics.
             tested: The test split in float32 where an arena of another draw has it already.
 
         Raises:
@@ -122,7 +124,15 @@ class Arena:
         share = None if memory is None else memory // (len(SPLITS) + (dtype != lm.dtype))
 
         def engine(model: TextModel, split: Split) -> SplitScorer:
-            return make_scorer(model, template, split, task.choices, memory=share, keep=True)
+            return make_scorer(
+                model,
+                template,
+                split,
+                task.choices,
+                normalise=task.normalise,
+                memory=share,
+                keep=True,
+            )
 
         exact = {
             name: tested if tested and name == "test" else engine(lm, task.splits[name])
@@ -145,8 +155,9 @@ class Arena:
         size = scored_size(task, score_on)
         return Arena(
             *(task, lm, dtype, template, space, searching, exact, size, pool),
-            follows=follows,
-            selects_by=selects_by,
+            measures=task.measures if aims is None else aims.measures[task.name],
+            follows=aims and aims.follows,
+            by_metric=aims is not None and aims.by_metric,
         )
 
     def taking(self, pool: Pool) -> Arena:
@@ -167,8 +178,13 @@ class Arena:
 
         It is the same for all lengths and kinds.
         """
+        task = self.task
         return make_scorer(
-            self.lm, self.task.template.bind(1), self.task.splits["select"], self.task.choices
+            self.lm,
+            task.template.bind(1),
+            task.splits["select"],
+            task.choices,
+            normalise=task.normalise,
         )
 
     def samples(self, rng: np.random.Generator, count: int) -> Sequence[Prompt]:
@@ -189,8 +205,13 @@ class Arena:
 
     def writes(self, split: str) -> bool:
         """Whether text is generated on a split: always on test, else where a metric decides."""
-        decides = {"search": self.follows, "select": self.selects_by}
-        return self.task.kind == "text" and (split == "test" or decides[split] is not None)
+        wanted = {"search": self.follows, "select": self.selects_by, "test": self.measures}
+        return self.task.kind == "text" and wanted[split] is not None
+
+    @property
+    def selects_by(self) -> Metric | None:
+        """The metric by which the winner is selected; None for the loss."""
+        return self.measures[self.task.metric] if self.by_metric else None
 
     def followed(self, scorer: Scorer) -> tuple[Scorer, int]:
         """What searches score with, and the most tokens that it generates for an example.
@@ -224,13 +245,17 @@ class Arena:
         """What a strategy pays before it starts: for the pool, where its prompts are made of it."""
         return self.pool.price if HardPrompt in strategy.proposes else 0
 
+    @property
+    def price_of_evaluation(self) -> int:
+        """The most that a prompt of the usual length costs on `score_on`, in tokens."""
+        scorer, most = self.followed(self.exact["search"])
+        return price_of(scorer, self.template.length, self.scored) + most * len(self.scored)
+
     def smallest_budget(self, finalists: int = FINALISTS) -> int:
         """What one evaluation and selection cost together."""
         length = self.template.length
-        scorer, most = self.followed(self.exact["search"])
-        one = price_of(scorer, length, self.scored) + most * len(self.scored)
         return (
-            one
+            self.price_of_evaluation
             + int(self.exact["search"].lead(self.scored).sum())
             + self.price_of_selection(length, finalists)
         )

@@ -127,6 +127,7 @@ def _about(prepared: Prepared) -> StudyRecord:
 def _about_task(task: Task, prepared: Prepared) -> TaskRecord:
     arena = prepared.arena(task)
     tested = task.splits["test"].examples
+    options = [e.options for split in task.splits.values() for e in split.examples if e.options]
     places = {group: i for i, group in enumerate(dict.fromkeys(e.group for e in tested))}
     writes = task.kind == "text"
     return TaskRecord(
@@ -148,9 +149,13 @@ def _about_task(task: Task, prepared: Prepared) -> TaskRecord:
         noise=None,
         floors=floors(task),
         decoding=task.decoding.signature if writes else "",
-        measured=tuple(metric.signature for metric in task.measures.values()),
+        measured=tuple(metric.signature for metric in arena.measures.values()),
         groups=tuple(places[e.group] for e in tested) if places.keys() != {""} else None,
         shown=tuple(_row(e) for e in tested[:SHOWN]) if writes else (),
+        end=(task.template.end or task.template.end_token) if writes else None,
+        options=max(map(len, options)) if task.options_by_row else None,
+        normalise=task.normalise,
+        family=task.family,
     )
 
 
@@ -216,7 +221,9 @@ def _differences(before: StudyRecord, now: StudyRecord) -> Iterator[tuple[str, A
     for name, task in now.tasks.items():
         known = before.tasks.get(name, task)
         old, new = asdict(known), asdict(task)
-        for key in ("template", "metric", "splits", "choices"):
+        if task.kind == "text" and known.end is None:
+            yield f"task '{name}', the end of an answer", "not scored", repr(task.end)
+        for key in ("template", "metric", "splits", "choices", "end", "normalise"):
             if old[key] != new[key]:
                 yield f"task '{name}', {key}", old[key], new[key]
         for key in ("decoding", "measured"):  # older studies of choices do not say them

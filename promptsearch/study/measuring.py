@@ -15,6 +15,7 @@ import numpy as np
 
 from promptsearch.errors import TaskError
 from promptsearch.records.measured import DIGITS, ExamplesRecord, MetricRecord
+from promptsearch.study.arena import Arena
 from promptsearch.tasks.answered import chosen, generated
 from promptsearch.tasks.metrics.measured import Measured, choice_rows, measured
 from promptsearch.tasks.metrics.metric import Answered, Metric
@@ -81,12 +82,14 @@ def texts_of(examples: Sequence[Example], line: Mapping[str, Any], i: int) -> An
 
 
 def examples_record(
-    task: Task, line: Mapping[str, Any], i: int, answers: Answers, split: str, name: str
+    arena: Arena, line: Mapping[str, Any], i: int, answers: Answers, split: str, name: str
 ) -> ExamplesRecord:
     """Loss and metrics of one prompt on a split, and per example.
 
+    The metrics beside the task's own are measured on the test split only.
+
     Args:
-        task: The task.
+        arena: The run's arena.
         line: The line of the log with the prompt's losses.
         i: Its place in it.
         answers: Its answers.
@@ -112,15 +115,16 @@ def examples_record(
     )
     if not answers.drawn:
         return known
+    task, tested = arena.task, split == "test"
     found = {
         key: _try(key, metric, dict(task.metrics.get(key, {})), answers, known)
-        for key, metric in task.measures.items()
+        for key, metric in arena.measures.items()
+        if tested or key == task.metric
     }
     for each in found.values():
         if each.record.failed:
             _log.warning("%s, %s split: %s", name, split, each.record.failed)
     main = found[task.metric]
-    tested = split == "test"
     return replace(
         known,
         metric=main.record.score,

@@ -93,15 +93,15 @@ class _Scored:
     def __init__(
         self, arena: Arena, split: str, line: dict[str, Any], texts: dict[str, Any] | None
     ) -> None:
-        self._task, self._split, self._line, self._texts = arena.task, split, line, texts
+        self._arena, self._split, self._line, self._texts = arena, split, line, texts
         self._examples = arena.examples(split)
         #: The mean loss of each prompt in nats; +inf where it could not be scored.
         self.losses = mean_losses(line)
 
     def answers(self, i: int) -> Answers:
         """The answers of a prompt."""
-        if self._task.kind == "choices":
-            return choices_of(self._task, self._examples, self._line, i)
+        if self._arena.task.kind == "choices":
+            return choices_of(self._arena.task, self._examples, self._line, i)
         return Answers() if self._texts is None else texts_of(self._examples, self._texts, i)
 
     def values(self, metric: Metric | None) -> list[tuple[float, float]]:
@@ -123,7 +123,7 @@ class _Scored:
             i: The prompt's place.
             name: The run's name in warnings.
         """
-        return examples_record(self._task, self._line, i, self.answers(i), self._split, name)
+        return examples_record(self._arena, self._line, i, self.answers(i), self._split, name)
 
 
 class _End:

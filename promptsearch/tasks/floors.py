@@ -28,8 +28,12 @@ T = TypeVar("T")
 
 
 def majority(task: Task) -> float:
-    """The share of the most frequent right answer in the test split."""
-    answers = Counter(example.answer for example in task.splits["test"].examples)
+    """The share of the most frequent right answer in the test split.
+
+    Options that differ by row have nothing but their places in common, which are counted then.
+    """
+    test = task.splits["test"].examples
+    answers = Counter(str(e.choice) if task.options_by_row else e.answer for e in test)
     return max(answers.values()) / answers.total()
 
 
@@ -56,7 +60,7 @@ def floors(task: Task) -> dict[str, float]:
         scores = {bar: measured(metric, rows).score for bar, rows in found.items() if rows}
     except TaskError:  # a library is missing, or the metric needs more than answers
         return {}
-    if metric.name == "accuracy" and any(example.options for example in test):
+    if metric.name == "accuracy" and task.options_by_row:
         scores[GUESS] = sum(1 / len(example.options or ()) for example in test) / len(test)
     return scores
 
@@ -65,7 +69,7 @@ def _answered(
     task: Task, search: Sequence[Example], test: Sequence[Example]
 ) -> dict[str, list[Answered]]:
     """The rows of the test split as each bar answers them; none where it cannot."""
-    if any(example.options is not None for example in test):
+    if task.options_by_row:
         return {}
     if task.choices is None:
         most = _frequent([example.answer for example in search])

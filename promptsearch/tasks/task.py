@@ -46,11 +46,11 @@ class Task:
         splits: `search`, `select` and `test`, with no text in common.
         metric: The name of the metric that the verdict is about.
         notes: For the report, what was dropped from the data or read otherwise than it may look.
-        metrics: The names of the metrics that are reported beside it, in their order, each with its
-            options; the options of `metric` itself stand here, too, where it has any.
-        decoding: The way in which text answers are generated.
         options_by_row: Whether each example has answers of its own to choose from.
         normalise: The length by which log-probabilities of answers to choose from are divided.
+        decoding: How answers are generated.
+        metrics: The names of the metrics that are reported beside it, in their order, each with its
+            options; the options of `metric` itself stand here, too, where it has any.
         family: The name that the tasks of one key `each` share; empty for a task alone.
         drawing: What its splits are drawn from; None where they were given as they are.
     """
@@ -61,10 +61,10 @@ class Task:
     splits: Mapping[str, Split]
     metric: str
     notes: tuple[str, ...] = ()
-    metrics: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    decoding: Decoding = Decoding()
     options_by_row: bool = False
     normalise: Normalise = "none"
+    decoding: Decoding = Decoding()
+    metrics: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     family: str = ""
     drawing: Drawing | None = field(default=None, compare=False, repr=False)
 
@@ -162,6 +162,12 @@ class Task:
             raise
         except TaskError as error:
             raise TaskError(f"task '{name}': {error}") from error
+        if parsed.end and meant.choices is not None:
+            raise TaskError(
+                f"task '{name}': the template {parsed.text!r} has {parsed.end!r} behind "
+                "{answer}, which ends text answers, but this task has answers to choose from, "
+                "which have no end: leave it out, or make it a part of each answer"
+            )
         if normalise not in NORMALISES:
             raise UnknownName("length to normalise by", str(normalise), NORMALISES)
         read = {source: read_rows(some, meant, group) for source, some in sources.items()}
@@ -180,10 +186,10 @@ class Task:
             parts,
             main,
             (*meant.told, *notes, *told, *more),
-            options,
-            decoding if isinstance(decoding, Decoding) else Decoding(**(decoding or {})),
-            meant.by_row,
-            normalise,
+            options_by_row=meant.by_row,
+            normalise=normalise,
+            decoding=decoding if isinstance(decoding, Decoding) else Decoding(**(decoding or {})),
+            metrics=options,
             drawing=drawing,
         )
         task.check()
