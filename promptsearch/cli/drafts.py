@@ -35,8 +35,8 @@ def init(
 ) -> None:
     """Look at data, and write a study file that runs; say what was taken for what."""
     from promptsearch.files import exists, write_aside
+    from promptsearch.plain.names import as_name
     from promptsearch.study.drafting.draft import draft
-    from promptsearch.study.settings.keys import as_name
 
     path = out or Path(f"{as_name(data.name.partition('.')[0], 'study')}.yaml")
     if path.suffix not in (".yaml", ".yml"):

@@ -179,14 +179,12 @@ SMALL = ("pool=50", "task.splits.search=16", "task.splits.select=6", "task.split
 
 
 def test_every_line_of_a_draft_is_explained(tmp_path):
+    before = ""
     for line in drafted(tmp_path, "choices").text.splitlines():
         plain = line.strip()
-        assert (
-            "#" in line
-            or plain in ("task:", "strategies:")
-            or plain.split(":")[0] in ("negative", "positive")
-            or line == ""
-        ), line
+        explained = "#" in line or before.startswith("#") or plain in ("task:", "strategies:")
+        assert explained or plain.split(":")[0] in ("negative", "positive"), line
+        before = plain
 
 
 def test_the_fields_can_be_named(tmp_path):
@@ -231,6 +229,23 @@ def test_an_author_makes_a_group(tmp_path):
     rows = [{**row, "author": f"a{i % 20}"} for i, row in enumerate(reviews())]
     found = draft(write(tmp_path, "reviews.jsonl", rows), tmp_path / "s.yaml")
     assert read_yaml(found.text, "s")[0]["task"]["group"] == "author"
+
+
+def test_pairs_in_both_directions_are_said(tmp_path):
+    rows = [{"word": f"w{i}", "opposite": f"v{i}"} for i in range(40)]
+    path = write(tmp_path, "pairs.csv", rows)
+    assert not draft(path, tmp_path / "s.yaml").checks
+    rows += [{"word": row["opposite"], "opposite": row["word"]} for row in rows[:9]]
+    (check,) = draft(write(tmp_path, "pairs.csv", rows), tmp_path / "s.yaml").checks
+    assert check.startswith("18 rows") and "group" in check
+
+
+def test_of_many_references_few_count_in_the_loss(tmp_path):
+    rows = [{**row, "references": row["references"] * 4} for row in descriptions()]
+    for row in rows:
+        row["references"] = [f"{text} {k}" for k, text in enumerate(row["references"])]
+    found = draft(write(tmp_path, "films.jsonl", rows), tmp_path / "s.yaml")
+    assert read_yaml(found.text, "s")[0]["task"]["references"] == 2
 
 
 def test_nested_fields_are_named_with_points(tmp_path):

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from promptsearch.errors import TaskError
+from promptsearch.plain.names import as_name
 from promptsearch.plain.yaml import read_yaml
 from promptsearch.study.config import parse_config
 from promptsearch.study.drafting.columns import columns_of
@@ -15,7 +16,6 @@ from promptsearch.study.drafting.protocol import Protocol, choose_protocol
 from promptsearch.study.drafting.roles import find_roles
 from promptsearch.study.drafting.sizes import FEWEST, Sizes, choose_sizes
 from promptsearch.study.drafting.writing import written
-from promptsearch.study.settings.keys import as_name
 from promptsearch.study.settings.task import TaskConfig
 from promptsearch.tasks.data import read_file
 from promptsearch.tasks.task import Task
@@ -59,7 +59,7 @@ def draft(data: Path, out: Path, *, label: str | None = None, inputs: Sequence[s
     sizes = choose_sizes(roles, protocol)
     name = as_name(data.name.partition(".")[0], "study")
     text = written(name, _path(data, out), roles, protocol, sizes)
-    task = _loaded(text, out)
+    task = _loaded(text, out, data)
     said = (*roles.said, *_said(protocol, sizes))
     checks = (*roles.checks, *(f"the data: {note}" for note in task.notes))
     return Draft(text, said, checks)
@@ -72,13 +72,15 @@ def _path(data: Path, out: Path) -> str:
     return Path(os.path.relpath(data, out.parent)).as_posix()
 
 
-def _loaded(text: str, out: Path) -> Task:
+def _loaded(text: str, out: Path, data: Path) -> Task:
     """The task of a study file's text, whose keys and data are checked by it."""
     keys, places = read_yaml(text, str(out))
     config = parse_config(keys, folder=out.parent, source=str(out), places=places)
     (task,) = config.tasks
     assert isinstance(task, TaskConfig)
-    return Task.load(task.model_dump(exclude_none=True), config.folder, metric=config.metric)
+    # The folder that the path starts from may still have to be made.
+    given = {**task.model_dump(exclude_none=True), "data": {"path": str(data.absolute())}}
+    return Task.load({**given, "name": config.name}, metric=config.metric)
 
 
 def _said(protocol: Protocol, sizes: Sizes) -> list[str]:

@@ -20,13 +20,16 @@ Kind = Literal["choices", "options", "short", "long"]
 _UNEVEN = 0.75
 #: How much longer the inputs of a summary are than the summary.
 _SUMMARY = 4
-#: Names of labels that say nothing about what the answer is, and a word that does.
+#: Names of fields that say little of what they hold, and words that do.
 _WORDS = {
     **dict.fromkeys(("label", "labels", "gold", "gold_label", "class"), "label"),
     **dict.fromkeys(("answer", "answers", "answerkey", "answer_key", "correct"), "answer"),
     **dict.fromkeys(("references", "reference", "target", "targets", "output"), "output"),
-    **dict.fromkeys(("outputs", "completion", "response", "text", "texts"), "output"),
+    **dict.fromkeys(("outputs", "completion", "response"), "output"),
+    "mr": "meaning representation",
 }
+#: How many references of a row count in the loss, where rows have many: each is read by itself.
+_REFERENCES = 2
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,7 @@ class Protocol:
         answers: Label -> answer text; None where no answers are written out.
         metric: The main metric.
         metrics: Further ones, which are reported beside it.
+        references: How many references of a row count in the loss; None for all.
         tokens: The most tokens of a generated answer; 0 where none is generated.
         manual: A prompt as a person would write it.
     """
@@ -50,6 +54,7 @@ class Protocol:
     answers: Mapping[str, str] | None
     metric: str
     metrics: tuple[str, ...]
+    references: int | None
     tokens: int
     manual: str
 
@@ -83,6 +88,7 @@ def choose_protocol(roles: Roles) -> Protocol:
         answers=answers,
         metric=metric,
         metrics=metrics,
+        references=_REFERENCES if references_of(label) > _REFERENCES + 1 else None,
         tokens=_tokens(label) if kind in ("short", "long") else 0,
         manual=_manual(kind, roles, word, answers),
     )
@@ -110,6 +116,11 @@ def _kind(roles: Roles) -> Kind:
     if label.kind != "texts" and few:
         return "choices"
     return "short" if label.words <= SHORT else "long"
+
+
+def references_of(label: Column) -> float:
+    """The mean number of right answers of a row."""
+    return label.counts.total() / label.rows if label.kind == "texts" else 1.0
 
 
 def _why(kind: Kind, label: Column) -> str:
@@ -146,7 +157,7 @@ def _metrics(kind: Kind, roles: Roles) -> tuple[str, tuple[str, ...]]:
         return "exact_match", ("token_f1",) if label.words > 1.2 else ()
     found = [
         name
-        for name, library in (("bleu", "sacrebleu"), ("rouge", "rouge_score"))
+        for name, library in (("bleu", "sacrebleu"), ("rougeL", "rouge_score"))
         if find_spec(library)
     ]
     if len(found) < 2:

@@ -103,6 +103,12 @@ def find_roles(columns: Sequence[Column], label: str | None, inputs: Sequence[st
     for column in texts:
         _check_name(column.name)
     group = _group([c for c in others if c not in texts], texts, said)
+    if group is None and len(texts) == 1 and (turned := _turned(texts[0], answer)):
+        checks.append(
+            f"{turned:,} rows that stand in the data in both directions, so that one may be "
+            "searched on and the other tested: a field that is the same for both, under group, "
+            "keeps them together"
+        )
     return Roles(answer, texts, options, names, group, said, checks)
 
 
@@ -151,7 +157,7 @@ def _label(
             "a field beside the text with two different values at least; name it with --label FIELD"
         )
     said.append(f"label: '{found[0].name}', since {why}")
-    if others := found[1:]:
+    if others := [column for column in found[1:] if _last(column.name) not in INPUTS]:
         checks.append(
             f"whether '{found[0].name}' is the right answer: it could also be "
             f"{listed(c.name for c in others)} (--label FIELD takes another)"
@@ -272,6 +278,12 @@ def _group(others: Sequence[Column], inputs: Sequence[Column], said: list[str]) 
         "what stands in several splits would be known before the test"
     )
     return longest
+
+
+def _turned(text: Column, label: Column) -> int:
+    """The number of rows whose answer is another row's input, and the other way round."""
+    pairs = set(zip(text.texts, label.texts, strict=False))
+    return sum(one != other and (other, one) in pairs for one, other in pairs)
 
 
 def _grouping(column: Column) -> bool:

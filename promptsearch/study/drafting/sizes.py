@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from promptsearch.errors import TaskError
 from promptsearch.search.ranking import FINALISTS, SELECTED
-from promptsearch.study.drafting.protocol import Protocol, tokens_of
+from promptsearch.study.drafting.protocol import Protocol, references_of, tokens_of
 from promptsearch.study.drafting.roles import Roles
 
 #: The fewest different inputs that three splits can be made of.
@@ -16,9 +16,10 @@ FEWEST = 20
 _MOST = {"search": 512, "select": 256, "test": 1000}
 _SELECT, _TEST = 0.2, 0.3
 #: LM tokens that an evaluation, and the selection of a winner, should not exceed by much.
-_EVALUATION, _SELECTION = 2000, 20_000
-#: Evaluations that the budget pays for, beside the selection among the best prompts.
-_EVALUATIONS = 60
+_EVALUATION, _SELECTION = 2000, 30_000
+#: Evaluations that the budget pays for, beside the selection among the best prompts, and how many
+#: of these are of solved examples.
+_EVALUATIONS, _SOLVED = 60, 5
 #: Prompt tokens, as a study has them by default, and the most tokens of solved examples.
 LENGTH, _SHOWN = 5, 400
 
@@ -60,15 +61,14 @@ def choose_sizes(roles: Roles, protocol: Protocol) -> Sizes:
             f"{FEWEST}, to search, select and test on different ones"
         )
     row = _row(inputs, roles, protocol)
-    whole = different if roles.group is None else _in_groups(different, roles)
-    select = min(int(_SELECT * whole), _MOST["select"], max(16, _SELECTION // (SELECTED * row)))
-    test = min(int(_TEST * whole), _MOST["test"])
-    search = min(whole - select - test, _MOST["search"])
+    select = min(int(_SELECT * different), _MOST["select"], max(32, _SELECTION // (SELECTED * row)))
+    test = min(int(_TEST * different), _MOST["test"])
+    search = min(different - select - test, _MOST["search"])
     score_on = min(64, search // 2, max(16, _EVALUATION // row // 8 * 8))
     evaluation = score_on * row
     selection = FINALISTS * evaluation + SELECTED * select * (row + protocol.tokens)
     shots = max(1, min(4, _SHOWN // row, search - score_on))
-    budget = selection + _EVALUATIONS * evaluation + FINALISTS * score_on * shots * row
+    budget = selection + _EVALUATIONS * evaluation + _SOLVED * shots * evaluation
     return Sizes(
         {"search": search, "select": select, "test": test}, row, score_on, _rounded(budget), shots
     )
@@ -85,13 +85,9 @@ def _row(inputs: Sequence[tuple[str | None, ...]], roles: Roles, protocol: Proto
         answer = sum(tokens_of(text) * n for text, n in options.counts.items()) / options.rows
     else:
         answer = sum(tokens_of(text) * n for text, n in label.counts.items()) / label.rows
+        if protocol.references is not None:
+            answer *= protocol.references / references_of(label)
     return int(texts + words + LENGTH + answer) + 1
-
-
-def _in_groups(different: int, roles: Roles) -> int:
-    """The inputs that splits of whole groups surely hold: all but the largest group, twice."""
-    assert roles.group is not None
-    return max(FEWEST - 2, different - 2 * max(roles.group.counts.values()))
 
 
 def _rounded(number: float) -> int:

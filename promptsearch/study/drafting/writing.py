@@ -7,6 +7,7 @@ import re
 import textwrap
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from promptsearch.study.drafting.protocol import Protocol
 from promptsearch.study.drafting.roles import Roles
@@ -99,13 +100,18 @@ def _study(name: str, sizes: Sizes) -> Iterator[Line]:
 
 def _task(data: str, roles: Roles, protocol: Protocol, sizes: Sizes) -> Iterator[Line]:
     yield Line("task:")
-    yield Line(f"  data: {{path: {quoted(data)}}}", "relative to this file")
+    where = "where it lies" + ("" if Path(data).is_absolute() else ", relative to this file")
+    yield Line(f"  data: {{path: {quoted(data)}}}", where)
     yield Line(
         f"  template: {quoted(protocol.template)}",
         "{prompt} is searched, the other names in braces are fields, {answer} is what is scored"
         + ("; the end of the line ends it" if protocol.template.endswith("\n") else ""),
     )
     yield Line(f"  label: {quoted(roles.label.name)}", "the field of the right answer")
+    if protocol.references is not None:
+        yield Line(
+            f"  references: {protocol.references}", "as many count in the loss; metrics take all"
+        )
     if protocol.answers is not None:
         yield Line("  answers:", "label: the text that the model is to give")
         for label, text in protocol.answers.items():
