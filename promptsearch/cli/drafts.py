@@ -52,4 +52,5 @@ def init(
         say("Please check:")
     for line in found.checks:
         say(f"  {line}")
-    say(f"Written: {path}. Next: promptsearch plan {path}, then promptsearch compare {path}.")
+    say(f"Written: {path}")
+    say(f"Next: promptsearch plan {path}, then promptsearch compare {path}")

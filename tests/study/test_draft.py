@@ -248,6 +248,12 @@ def test_of_many_references_few_count_in_the_loss(tmp_path):
     assert read_yaml(found.text, "s")[0]["task"]["references"] == 2
 
 
+def test_options_that_the_label_does_not_name_are_said(tmp_path):
+    rows = [{**row, "answer": "AB"[row["answer"]]} for row in questions()]
+    found = draft(write(tmp_path, "questions.jsonl", rows), tmp_path / "s.yaml")
+    assert any("'choices', which looks like options" in check for check in found.checks)
+
+
 def test_nested_fields_are_named_with_points(tmp_path):
     rows = [
         {"translation": {"en": f"the film number {i} is good", "de": f"der Film {i} ist sehr gut"}}
@@ -317,6 +323,18 @@ WRONG = {
         [*reviews(), {"id": "99", "text": "a b", "label": ""}],
         [],
         "line 61",
+    ),
+    "a list without a text": (
+        "data.jsonl",
+        [*descriptions(), {"mr": "film[none]", "references": []}],
+        [],
+        "line 61",
+    ),
+    "a list of numbers": (
+        "data.jsonl",
+        [{"text": f"a {i}", "references": [i, i]} for i in range(60)],
+        ["--label", "references"],
+        "has no text",
     ),
     "not a name": ("data.csv", "my text,label\n" + "a,b\nc,d\n" * 30, [], "my text"),
 }

@@ -1,4 +1,4 @@
-"""The built-in tasks: each loads, its splits have nothing in common, and its data have a licence."""
+"""The built-in tasks: each loads, its splits have nothing in common, its data have a licence."""
 
 from __future__ import annotations
 

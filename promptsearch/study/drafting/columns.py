@@ -117,7 +117,7 @@ def _kind(value: Any) -> Kind:
     if isinstance(value, bool):
         return "flag"
     if isinstance(value, (list, tuple)):
-        return "texts"
+        return "texts" if all(isinstance(each, str) for each in value) else "other"
     return "other" if isinstance(value, Mapping) else "number"
 
 

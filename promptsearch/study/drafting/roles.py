@@ -35,6 +35,8 @@ INPUTS = (
     *("abstract", "description", "tweet", "comment", "message", "utterance", "mr", "fact", "name"),
     *("word", "claim", "evidence", "snippet", "text_a", "text_b"),
 )
+#: Names of fields that list the answers to choose from.
+OPTIONS = ("options", "choices", "choices.text", "endings", "candidates")
 #: Names of fields whose equal values make a group, unless each is of its own.
 GROUPS = re.compile(
     r"(?:.*_)?(?:group|author|user|speaker|writer|patient|subject|session|doc|document|passage|"
@@ -95,6 +97,11 @@ def find_roles(columns: Sequence[Column], label: str | None, inputs: Sequence[st
     if options is not None:
         others.remove(options)
         said.append(f"options: '{options.name}', whose lists hold the right answers of all rows")
+    elif like := next((c for c in others if c.kind == "texts" and c.name.lower() in OPTIONS), None):
+        checks.append(
+            f"'{like.name}', which looks like options: '{answer.name}' is not in every row a text "
+            "of these, or its place from 0; change it in the data, and draft again"
+        )
     names = next((c for c in others if c not in asked and _names(c, answer)), None)
     if names is not None:
         others.remove(names)
@@ -207,9 +214,8 @@ def _label_name(name: str) -> str:
 
 def _lists_first(columns: Sequence[Column]) -> list[Column]:
     """The fields of lists, those first that are called as options are."""
-    names = ("options", "choices", "choices.text", "endings", "candidates")
     lists = [column for column in columns if column.kind == "texts"]
-    return sorted(lists, key=lambda column: column.name.lower() not in names)
+    return sorted(lists, key=lambda column: column.name.lower() not in OPTIONS)
 
 
 def holds(options: Column, label: Column) -> bool:
