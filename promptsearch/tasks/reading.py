@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-from promptsearch.errors import TaskError
+from promptsearch.errors import FieldError, TaskError
 from promptsearch.tasks.answers import Answers, TextAnswers, field_of
 from promptsearch.tasks.choices import Choices, OwnLabels, classes_in
 from promptsearch.tasks.drawing import WHOLE
@@ -73,6 +73,8 @@ def read_rows(rows: Sequence[Row], answers: Answers, group: str | None = None) -
     for row in rows:
         fields = {name: text_in(row, name, row.place) for name in answers.template.fields}
         named = "" if group is None else text_in(row, group, row.place)
+        if group is not None and not named.strip():
+            raise FieldError(f"{row.place}: the field '{group}' is empty: expected a group's name")
         read.append(answers.read(row, fields, named))
     return read
 

@@ -54,7 +54,6 @@ def study(make_study):
 def result(study, label, seed, strategy=None, **changes):
     made = study.result("reviews", strategy or label, seed, **changes) | {"label": label}
     rows, exact = statistics(label, seed), made["test"]["correct"]
-    made["select"]["metric"] = None
     made["test"] |= {
         "metric": error(rows),
         "predictions": None,

@@ -218,7 +218,7 @@ WRONG = {
         STUDY.replace("  label: label\n", ""),
         (
             "study.yaml, line 3, in task: the key 'label' is missing; expected the field that "
-            "holds the right answer."
+            "holds the right answer, or a list of right answers."
         ),
     ),
     "no task": (

@@ -48,6 +48,10 @@ def study(**changes):
     }
 
 
+def config(**changes):
+    return parse_config({"model": "m", "task": "films", **study(**changes)})
+
+
 @pytest.fixture(scope="module")
 def task():
     return Task.from_rows(rows(), name="films", **TASK)
@@ -61,7 +65,7 @@ def place(tmp_path_factory, tiny, task):
 
 
 def test_each_seed_has_an_arena_of_its_own_and_all_one_test_split(tiny, task):
-    prepared = prepare(parse_config(study(seeds=[3, 5])), tiny, task)
+    prepared = prepare(config(seeds=[3, 5]), tiny, task)
     one, other = (prepared.arena(prepared.tasks[0], seed=seed) for seed in (3, 5))
     assert one.exact["test"] is other.exact["test"]
     for name in ("search", "select"):
@@ -71,7 +75,7 @@ def test_each_seed_has_an_arena_of_its_own_and_all_one_test_split(tiny, task):
     assert set(one.pool.ids) == set(other.pool.ids)
     runs = {(run.label, run.seed): run for run in prepared.runs(Path())}
     assert runs["random", 3].arena is one and runs["random", 5].arena is other
-    once = prepare(parse_config(study(draw="once")), tiny, task)
+    once = prepare(config(draw="once"), tiny, task)
     assert len(once.arenas) * 2 == len(prepared.arenas)
 
 
@@ -103,10 +107,10 @@ def test_more_seeds_may_be_added_and_other_draws_are_refused(place, tiny, task):
 
 
 def test_a_plan_rehearses_one_draw(tiny, task):
-    found = forecast(parse_config(study(strategies=["random"])), tiny, task)
+    found = forecast(config(strategies=["random"]), tiny, task)
     assert len(found.tasks) == 1
     assert [(run.label, run.runs) for run in found.runs] == [("random", 2)]
-    found = forecast(parse_config(study()), tiny, task)
+    found = forecast(config(), tiny, task)
     assert [(run.label, run.runs) for run in found.runs] == [("manual", 2), ("random", 2)]
 
 
@@ -121,7 +125,7 @@ def test_a_plan_rehearses_one_draw(tiny, task):
 )
 def test_what_cannot_be_drawn_is_refused(tiny, task, changes, message):
     with pytest.raises(StudyError, match=message):
-        prepare(parse_config(study(**changes)), tiny, task)
+        prepare(config(**changes), tiny, task)
 
 
 def test_groups_that_change_the_size_of_a_split_are_refused(tiny):
@@ -133,7 +137,7 @@ def test_groups_that_change_the_size_of_a_split_are_refused(tiny):
     sizes = {"search": 8, "select": 5, "test": 6}
     task = Task.from_rows(data, **{**TASK, "splits": sizes}, group="group")
     with pytest.raises(StudyError, match=r"seed \d+ draws \d+ \w+ examples, and not"):
-        prepare(parse_config(study(seeds=40)), tiny, task)
+        prepare(config(seeds=40), tiny, task)
 
 
 def test_each_value_of_a_field_is_a_task_of_the_study(tiny, tmp_path, caplog):

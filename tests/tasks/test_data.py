@@ -225,6 +225,8 @@ REFUSED_VALUES = [
 @pytest.mark.parametrize(("value", "reason"), REFUSED_VALUES, ids=range(len(REFUSED_VALUES)))
 @pytest.mark.parametrize("field", ["text", "label"])
 def test_values_without_a_text_are_refused_in_fields_and_labels(value, reason, field):
+    if field == "label" and reason.startswith("is a list"):
+        return  # of right answers
     rows = [{"text": "a", "label": "x"}, {"text": "b", "label": "y", field: value}]
     with pytest.raises(TaskError, match=f"^row 2 of the data: the field '{field}' {reason}"):
         Task.from_rows(rows, template=TEMPLATE, label="label", splits=dict.fromkeys(SPLITS, 1))
@@ -480,7 +482,9 @@ def test_a_field_within_a_field_is_named_with_a_point(tmp_path, kind):
     assert example.fields == {"translation.en": "t2", "translation.more.x": "2"}
     assert (example.answer, example.group) == ("d2", "t2")
     assert "".join(task.template.fill(example.fields)) == " t2 2 is"
-    with pytest.raises(TaskError, match="row? ?1.* lacks the field 'translation.fr'; 'translation"):
+    with pytest.raises(
+        TaskError, match="(line|row) 1 lacks the field 'translation.fr'; 'translation"
+    ):
         Task.load({**source, "label": "translation.fr", "where": None}, tmp_path)
     with pytest.raises(TaskError, match="lacks the field 'id.x': 'id' holds no fields"):
         Task.load({**source, "label": "id.x"}, tmp_path)

@@ -234,7 +234,8 @@ def test_a_group_that_is_larger_than_any_split_is_refused_with_its_size():
     with pytest.raises(TaskError, match="the group a0 has 13 examples, more than any split"):
         make(grouped([13, *[1] * 40]), {"search": 12, "select": 9, "test": 12}, group="author")
     with pytest.raises(TaskError, match="^row 2 of the data: the field 'author' is empty"):
-        make([*grouped([1]), {"text": "x", "label": "y", "author": ""}], {}, group="author")
+        some = [*grouped([1]), {"text": "x", "label": "y", "author": ""}]
+        make(some, dict.fromkeys(SPLITS, 1), group="author")
 
 
 def test_groups_of_an_official_test_split_are_dropped_elsewhere():
@@ -368,7 +369,7 @@ def test_only_rows_with_the_wanted_values_are_taken(tmp_path):
     ("where", "message"),
     [
         ({"langg": "en"}, "unknown field 'langg'. Did you mean 'lang'"),
-        ({"lang": "em"}, "unknown value of the field 'lang' 'em'. Did you mean 'en'"),
+        ({"lang": "eng"}, "unknown value of the field 'lang' 'eng'. Did you mean 'en'"),
         ({"lang": ["en", "fr"]}, "unknown value of the field 'lang' 'fr'"),
         ({"lang": "en", "n": "0"}, "'where' leaves no row of the data: none has lang: en, n: 0"),
         ({"list": "a"}, "the field 'list' is a list"),
