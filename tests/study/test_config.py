@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from promptsearch.errors import StudyError
 from promptsearch.study.config import config_schema, load_config, parse_config
 from promptsearch.study.settings.study import StudyConfig
+from promptsearch.tasks.metrics import known_metrics
 
 STUDY = """\
 name: movie-reviews
@@ -349,7 +350,7 @@ WRONG = {
     "metric": (
         STUDY + "metric: acuracy\n",
         "study.yaml, line 16, in metric: unknown metric 'acuracy'. Did you mean 'accuracy'? "
-        "Known: accuracy, balanced_accuracy, exact_match, f1, module:function.",
+        f"Known: {', '.join(sorted([*known_metrics(), 'module:Class', 'module:function']))}.",
     ),
     "pool of numbers": (
         STUDY + "pool: [the, 5]\n",
