@@ -12,14 +12,8 @@ from typing import Any, NamedTuple
 
 from promptsearch.errors import ExportError, PromptSearchError, UnknownName
 from promptsearch.export.card import write_card
-from promptsearch.export.certificate import (
-    CERTIFICATE,
-    FORMAT,
-    Certificate,
-    read_json,
-    refuse_pickles,
-    to_json,
-)
+from promptsearch.export.certificate import CERTIFICATE, FORMAT, Certificate, refuse_pickles
+from promptsearch.export.certificate_json import read_json, to_json
 from promptsearch.export.dspy import score_dspy, write_dspy
 from promptsearch.export.kv import score_kv, write_kv
 from promptsearch.export.lm_eval.read import score_lm_eval

@@ -70,10 +70,11 @@ def check_text(saved: SavedPrompt, lm: TextModel) -> None:
     check_held(saved.prompt, "text")
     if isinstance(lm, LanguageModel):  # it was given tokens; a server was sent the text itself
         for example in saved.probe:
-            answers = saved.choices or (example.answer,)
             slots = slots_of(saved.template, lm, saved.prompt)
-            layout = lay_out(saved.template, lm, example, answers, slots)
-            if fault := broken_joint(saved.template, lm, example, layout, saved.prompt, answers):
+            layout = lay_out(saved.template, lm, example, saved.choices, slots)
+            if fault := broken_joint(
+                saved.template, lm, example, layout, saved.prompt, saved.choices
+            ):
                 raise ExportError(f"the text does not give the prompt's tokens back: {fault}")
 
 
@@ -152,9 +153,9 @@ def score_filled(
         filled: What stands before the answer of each example, by the example's id.
     """
     if isinstance(lm, ServedModel):
-        choices = certificate.choices
+        choices, template = certificate.choices, certificate.template
         asked = [
-            Question(str(filled[e.id]), choices or (e.answer, *e.aliases), e.choice)
+            Question.about(str(filled[e.id]), e, template, choices, certificate.normalise, lm)
             for e in certificate.probe
         ]
         answers = score_questions(lm, asked)

@@ -33,12 +33,13 @@ _SOME = {
 _INDEX, _CONFIG, _ADAPTER = "model.safetensors.index.json", "config.json", "adapter_config.json"
 
 
-def check_files(source: Mapping[str, Any]) -> None:
-    """Refuse what is no causal LM that can be read here.
+def check_files(source: Mapping[str, Any], *, causal: bool = True) -> None:
+    """Refuse what is no model that can be read here.
 
     Args:
         source: What `from_pretrained` of transformers takes: a folder, a Hub name, or a GGUF file
             in a folder.
+        causal: Whether it must be a causal LM.
 
     Raises:
         ModelError: It is something else; the message says what it is, and what to do.
@@ -68,7 +69,7 @@ def check_files(source: Mapping[str, Any]) -> None:
             "take a model that transformers knows"
         )
     config = transformers.AutoConfig.from_pretrained(**source)
-    if kind := _other_kind(config):
+    if causal and (kind := _other_kind(config)):
         raise ModelError(
             f"it is {kind} ({config.model_type}), which is not supported yet: "
             "take a causal language model, which reads from left to right"

@@ -48,6 +48,24 @@ class Answered(NamedTuple):
     greedy: bool | None
 
 
+class Unfinished(NamedTuple):
+    """A text to go on with.
+
+    Args:
+        text: The text.
+        tokens: The most tokens to write.
+        temperature: As for `Endpoint.complete`, like `top_p` and `seed`.
+        stop: The text before which the continuation ends; empty where none does.
+    """
+
+    text: str
+    tokens: int
+    temperature: float = 0.0
+    top_p: float = 1.0
+    seed: int | None = None
+    stop: str = ""
+
+
 class ServedModel:
     """A model behind an endpoint.
 
@@ -273,11 +291,11 @@ class ServedModel:
 
         return self._asking.all(ask, wanted)
 
-    def written(self, wanted: Sequence[tuple[str, int]]) -> list[Completion | EndpointError]:
+    def written(self, wanted: Sequence[Unfinished]) -> list[Completion | EndpointError]:
         """The continuations of texts.
 
         Args:
-            wanted: Pairs: a text, and the most tokens to write.
+            wanted: The texts.
 
         Returns:
             The results in the same order; an error where a request failed for good.
@@ -286,8 +304,15 @@ class ServedModel:
             EndpointDown: No request is answered any more.
         """
 
-        def ask(pair: tuple[str, int]) -> Completion:
-            found = self.endpoint.complete(pair[0], max_tokens=pair[1])
+        def ask(begun: Unfinished) -> Completion:
+            found = self.endpoint.complete(
+                begun.text,
+                max_tokens=begun.tokens,
+                temperature=begun.temperature,
+                top_p=begun.top_p,
+                seed=begun.seed,
+                stop=[begun.stop] if begun.stop else (),
+            )
             self._count(found.tokens_in + found.tokens_out)
             return found
 

@@ -12,9 +12,18 @@ from markupsafe import Markup
 from promptsearch.printable import printable
 from promptsearch.records.results import Results
 from promptsearch.records.signature import signature
-from promptsearch.report import lengths, notation, projection, sizes, training
+from promptsearch.report import (
+    answers,
+    further,
+    lengths,
+    notation,
+    projection,
+    sizes,
+    training,
+)
 from promptsearch.report.facts import facts, study_file
-from promptsearch.report.figures import by_length, colour, curves
+from promptsearch.report.families import families
+from promptsearch.report.figures import by_length, colour, curves, two_metrics
 from promptsearch.report.summary import TaskSummary, summarise
 
 
@@ -43,20 +52,27 @@ def to_html(results: Results) -> str:
         lengths=lengths,
         training=training,
         projection=projection,
+        further=further,
+        answers=answers,
     )
     tasks = summarise(results)
+    columns = notation.columns(
+        lower=any(not task.scale.higher_is_better for task in tasks),
+        select_by=results.study.select_by,
+    )
     page = environment.from_string(
         files("promptsearch.report").joinpath("report.html.j2").read_text(encoding="utf-8")
     )
     return page.render(
         study=results.study,
+        families=families(tasks),
         tasks=[_task(task, f"t{place}", results) for place, task in enumerate(tasks)],
         failed=results.failed,
         unfinished=results.unfinished,
         facts=facts(results),
         signature=signature(results.study),
         study_file=study_file(results.study),
-        columns={**notation.COLUMNS, **sizes.COLUMNS, **projection.COLUMNS, **training.COLUMNS},
+        columns={**columns, **sizes.COLUMNS, **projection.COLUMNS, **training.COLUMNS},
     )
 
 
@@ -68,8 +84,13 @@ def _task(task: TaskSummary, prefix: str, results: Results) -> dict[str, Any]:
     return {
         "task": task,
         "prefix": prefix,
-        "figure": curves(task, prefix) if any(row.searches for row in task.rows) else "",
+        "figure": (
+            curves(task, prefix, results.study.objective)
+            if any(row.searches for row in task.rows)
+            else ""
+        ),
         "lengths": by_length(task, prefix) if task.sweeps else "",
+        "two": two_metrics(task, prefix) if task.sweeps and task.beside else "",
         "axis": _Axis(task),
         "regret": any(row.regret is not None for row in task.rows),
         "one_seed": any(not row.scores.covers_seeds for row in task.rows),

@@ -1,207 +1,243 @@
-"""Continuations of many rows at once, greedy or drawn, whatever each row begins with.
+"""How answers grow: which tokens are taken from logits, and when an answer has come to its end.
 
-The keys and values of a row are computed once and grow by one token in each step. They lie in one
-table, where each row begins at the left edge, so that no token's position depends on the other
-rows: there is no padding on the left, and no token sees the padding on the right. The owner of a
-row is the place of the gated prompt that the row attends to, among the gated prompts of the pass.
+A row of a batch has one or more branches: the beams of a search, or the answers that are drawn. A
+decoder looks at one row alone, so what is written there does not depend on the other rows.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from promptsearch.models import LanguageModel
-from promptsearch.models.causal.attention import Forest
-from promptsearch.scoring.forward import embed, extend, run
-from promptsearch.scoring.ready import InputRow, Library
-from promptsearch.scoring.tree import grow
+from promptsearch.tasks.decoding import Decoding
+
+Ids = tuple[int, ...]
+#: Says whether an answer's tokens so far have come to their end.
+Ended = Callable[[Sequence[int]], bool]
+#: What a score loses that must never be the best, as in transformers.
+_NEVER = 1e9
+#: Candidates for each beam: as long as no more than three of four end, all beams go on.
+_SPARE = 4
 
 
-@dataclass(frozen=True)
-class Sampling:
-    """The way in which next tokens are drawn.
-
-    Args:
-        temperature: The number that logits are divided by, above 0.
-        top_p: The probability that the candidates have together: tokens are drawn from the fewest
-            most probable ones that reach it (Holtzman et al. 2020, "The Curious Case of Neural
-            Text Degeneration", arXiv:1904.09751, section 3.1).
-        seeds: One seed for each row, so that what is drawn for a row does not depend on the others.
-    """
-
-    temperature: float
-    top_p: float
-    seeds: Sequence[int]
-
-
-def decode(
-    lm: LanguageModel,
-    rows: Sequence[InputRow],
-    library: Library,
-    limits: Sequence[int],
-    ended: Callable[[Sequence[int]], bool],
-    sampling: Sampling | None = None,
-) -> list[list[int]]:
-    """The continuations of rows: the most probable next token, or a drawn one, again and again.
+class Written(NamedTuple):
+    """The answers of a row.
 
     Args:
-        lm: The model.
-        rows: The rows to continue.
-        library: The prompts.
-        limits: The most tokens to add to each row, at least 1.
-        ended: Says whether a row's new tokens are all that is wanted; called after each of them.
-        sampling: The way in which tokens are drawn; None: always the most probable token.
-
-    Returns:
-        The new tokens of each row.
+        answers: The tokens of each answer, its end among them: one, or as many as were drawn; none
+            where what the model computes is not finite.
+        ended: Whether each came to its end; else its tokens ran out.
+        tokens: The number of tokens that were generated, those of all beams among them.
     """
-    found: list[list[int]] = [[] for _ in rows]
-    live = list(range(len(rows)))
-    generators = (
-        [torch.Generator().manual_seed(seed) for seed in sampling.seeds] if sampling else []
-    )
-    with torch.inference_mode():
-        table = _Table(lm, rows, library, limits) if lm.passes.trees else None
-        states = table.states if table else _whole(lm, rows, library, found, live)
-        while True:
-            logits = lm.passes.logits(states)
-            chosen = (
-                _draw(logits, sampling, [generators[i] for i in live])
-                if sampling
-                else logits.argmax(-1)
-            )
-            for i, token in zip(live, chosen.tolist(), strict=True):
-                found[i].append(token)
-            stay = [
-                place
-                for place, i in enumerate(live)
-                if len(found[i]) < limits[i] and not ended(found[i])
-            ]
-            if not stay:
-                return found
-            if len(stay) < len(live):
-                live = [live[place] for place in stay]
-                if table:
-                    table.keep(stay)
-            states = (
-                table.step([found[i][-1] for i in live])
-                if table
-                else _whole(lm, rows, library, found, live)
-            )
+
+    answers: tuple[Ids, ...]
+    ended: tuple[bool, ...]
+    tokens: int
 
 
-def _draw(logits: Tensor, sampling: Sampling, generators: Sequence[torch.Generator]) -> Tensor:
+class Straight:
+    """Branches that know nothing of each other: the greedy answer, or those that are drawn.
+
+    Args:
+        limit: The most tokens of an answer.
+        ended: Says whether an answer has come to its end.
+        seeds: A seed for each answer that is drawn; none for the greedy answer.
+    """
+
+    def __init__(self, limit: int, ended: Ended, seeds: Sequence[int]) -> None:
+        self._limit, self._ended = limit, ended
+        self.generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+        count = max(1, len(seeds))
+        self._answers: list[list[int]] = [[] for _ in range(count)]
+        self._open, self._came = [True] * count, [False] * count
+
+    @property
+    def going(self) -> bool:
+        """Whether any answer is still open."""
+        return any(self._open)
+
+    @property
+    def last(self) -> list[int]:
+        """The last token of each branch; nobody reads what follows an answer that is done."""
+        return [answer[-1] for answer in self._answers]
+
+    @property
+    def written(self) -> Written:
+        """The answers as they are."""
+        answers = tuple(map(tuple, self._answers))
+        return Written(answers, tuple(self._came), sum(map(len, answers)))
+
+    def take(self, tokens: Sequence[int]) -> None:
+        """Add a token to each answer that is still open.
+
+        Args:
+            tokens: A token for each branch.
+        """
+        for i, token in enumerate(tokens):
+            if self._open[i]:
+                self._answers[i].append(token)
+                self._came[i] = self._ended(self._answers[i])
+                self._open[i] = not self._came[i] and len(self._answers[i]) < self._limit
+
+
+class _Finished(NamedTuple):
+    """A hypothesis that grows no more: its score, its tokens, and whether it came to its end."""
+
+    score: float
+    ids: Ids
+    came: bool
+
+
+class Beams:
+    """Beam search, as `generate` of transformers 5 does it with `early_stopping=False`.
+
+    In each step, the candidates are the most probable ways to add a token to one of the beams. What
+    ends among the first of them is finished, with its summed log-probability divided by a power of
+    its length; the best others are the next beams. The search is over when the beams have no better
+    score than the worst of as many finished hypotheses, taken at their present length.
+
+    Args:
+        limit: The most tokens of an answer.
+        ended: Says whether an answer has come to its end.
+        count: The number of beams.
+        penalty: The exponent of the length.
+    """
+
+    def __init__(self, limit: int, ended: Ended, count: int, penalty: float) -> None:
+        self._limit, self._ended, self._count, self._penalty = limit, ended, count, penalty
+        self._beams: list[Ids] = [()]
+        self._finished: list[_Finished] = []
+        #: The summed log-probability of each beam.
+        self.scores = [0.0]
+        #: The beam of the step before that each beam goes on from.
+        self.origins = [0] * count
+        self.going = True
+        self._steps = 0
+
+    @property
+    def last(self) -> list[int]:
+        """The last token of each beam."""
+        return [beam[-1] for beam in self._beams]
+
+    @property
+    def written(self) -> Written:
+        """The best finished hypothesis."""
+        best = self._finished[0]
+        return Written((best.ids,), (best.came,), self._steps * self._count)
+
+    def take(self, scores: Sequence[float], origins: Sequence[int], tokens: Sequence[int]) -> None:
+        """Go on with candidates, the most probable first.
+
+        Args:
+            scores: The summed log-probability of each candidate.
+            origins: The beam that each goes on from.
+            tokens: The token that each adds.
+        """
+        self._steps += 1
+        candidates = [
+            (*self._beams[origin], token) for origin, token in zip(origins, tokens, strict=True)
+        ]
+        length = len(candidates[0])
+        power, last = float(length**self._penalty), length >= self._limit
+        came = [self._ended(ids) for ids in candidates]
+        fresh = [
+            _Finished(scores[k] / power, candidates[k], came[k])
+            for k in range(min(self._count, len(candidates)))
+            if came[k] or last
+        ]
+        found = sorted([*self._finished, *fresh], key=lambda each: -each.score)
+        self._finished = found[: self._count]
+        # Where almost all candidates have ended, some of these stay as beams that never win.
+        order = sorted(range(len(candidates)), key=lambda k: came[k])
+        kept = [order[i % len(order)] for i in range(self._count)]
+        self._beams = [candidates[k] for k in kept]
+        self.origins = [origins[k] for k in kept]
+        self.scores = [
+            scores[k] - _NEVER * (came[k] or i >= len(order)) for i, k in enumerate(kept)
+        ]
+        full = len(self._finished) == self._count
+        hopeless = full and self.scores[0] / power <= self._finished[-1].score
+        self.going = not (last or all(came) or hopeless)
+
+
+Decoder = Straight | Beams
+
+
+def decoder(limit: int, ended: Ended, decoding: Decoding, seeds: Sequence[int]) -> Decoder:
+    """What writes the answers of a row.
+
+    Args:
+        limit: The most tokens of an answer.
+        ended: Says whether an answer has come to its end.
+        decoding: The way in which answers are generated.
+        seeds: A seed for each answer that is drawn.
+    """
+    if decoding.beams > 1:
+        return Beams(limit, ended, decoding.beams, decoding.length_penalty)
+    return Straight(limit, ended, seeds if decoding.temperature else ())
+
+
+def take(decoders: Sequence[Decoder], logits: Tensor, decoding: Decoding) -> None:
+    """Let rows take their next tokens.
+
+    Args:
+        decoders: What writes the answers of each row.
+        logits: The logits after each branch, float32, shape `(rows, branches, vocabulary)`; in the
+            first step, all branches have one in common.
+        decoding: The way in which answers are generated.
+    """
+    searching = [each for each in decoders if isinstance(each, Beams)]
+    if searching:
+        for own, *found in zip(searching, *_candidates(searching, logits), strict=True):
+            own.take(*found)
+        return
+    straight = [each for each in decoders if isinstance(each, Straight)]
+    if decoding.temperature:
+        spread = logits.expand(-1, decoding.samples, -1)
+        generators = [generator for each in straight for generator in each.generators]
+        tokens = draw(spread.flatten(0, 1), decoding, generators).unflatten(0, spread.shape[:2])
+    else:
+        tokens = logits.argmax(-1)
+    for each, chosen in zip(straight, tokens.tolist(), strict=True):
+        each.take(chosen)
+
+
+def _candidates(
+    rows: Sequence[Beams], logits: Tensor
+) -> tuple[list[list[float]], list[list[int]], list[list[int]]]:
+    """The candidates of each row: their scores, the beams they go on from, and their tokens.
+
+    Args:
+        rows: The rows.
+        logits: As for `take`.
+    """
+    scores = torch.tensor([own.scores for own in rows], device=logits.device)
+    nats = logits.log_softmax(-1) + scores[..., None]
+    flat = nats.flatten(1)
+    best, places = flat.topk(min(_SPARE * len(rows[0].origins), flat.shape[1]))
+    size = logits.shape[-1]
+    return best.tolist(), (places // size).tolist(), (places % size).tolist()
+
+
+def draw(logits: Tensor, decoding: Decoding, generators: Sequence[torch.Generator]) -> Tensor:
     """A drawn token for each row, shape `(rows,)`, which takes one number of the row's generator.
 
     Args:
         logits: The rows' logits, shape `(rows, vocabulary)`.
-        sampling: The way in which tokens are drawn.
+        decoding: The way in which tokens are drawn: temperature and top-p.
         generators: One generator for each row.
     """
-    probabilities = (logits.cpu().double() / sampling.temperature).softmax(-1)
+    probabilities = (logits.cpu().double() / decoding.temperature).softmax(-1)
     shares, ids = torch.sort(probabilities, dim=-1, descending=True, stable=True)
     # The probability of a token together with all more probable ones, shape (rows, vocabulary).
     below = shares.cumsum(-1)
     # The most probable token always stays: the probability before it is 0.
-    count = ((below - shares) < sampling.top_p).sum(-1, keepdim=True)
+    count = ((below - shares) < decoding.top_p).sum(-1, keepdim=True)
     points = torch.stack(
         [torch.rand(1, generator=each, dtype=torch.float64) for each in generators]
     )  # (rows, 1)
     places = torch.searchsorted(below, points * below.gather(1, count - 1), right=True)
     return ids.gather(1, torch.minimum(places, count - 1))[:, 0]
-
-
-def _whole(
-    lm: LanguageModel,
-    rows: Sequence[InputRow],
-    library: Library,
-    found: Sequence[Sequence[int]],
-    live: Sequence[int],
-) -> Tensor:
-    """The last hidden states at the ends of rows, shape `(live, width)`.
-
-    Whole rows are computed, because the model cannot go on from kept keys and values.
-
-    Args:
-        lm: The model.
-        rows: All rows.
-        library: The prompts.
-        found: The new tokens of all rows.
-        live: The places of the rows that still go on.
-    """
-    paths = [(*rows[i].ids, *found[i]) for i in live]
-    states, begins = run(lm, [grow([path]) for path in paths], None, library.vectors)
-    return states[[begin + len(path) - 1 for begin, path in zip(begins, paths, strict=True)]]
-
-
-class _Table:
-    """The keys and values of rows that grow.
-
-    Args:
-        lm: The model.
-        rows: The rows as they begin.
-        library: The prompts.
-        limits: The most tokens that each row grows by.
-
-    Attributes:
-        states: The last hidden state at each row's last token, shape `(rows, width)`, before any
-            step.
-    """
-
-    def __init__(
-        self, lm: LanguageModel, rows: Sequence[InputRow], library: Library, limits: Sequence[int]
-    ) -> None:
-        self._lm, self._library = lm, library
-        self._owners = [row.owner for row in rows]
-        beside = library.beside(self._owners)
-        self.states, kept = extend(
-            lm, [row.ids for row in rows], [row.trunk for row in rows], library.vectors, beside
-        )
-        room = max(row.tokens + limit for row, limit in zip(rows, limits, strict=True))
-        self._lengths = torch.tensor([len(each) for each in kept], device=lm.device)
-        self._kept = kept[0].new_zeros(len(rows), room, kept[0].shape[1])  # (rows, room, values)
-        for place, each in enumerate(kept):
-            self._kept[place, : len(each)] = each
-
-    def keep(self, stay: Sequence[int]) -> None:
-        """Forget all rows but these.
-
-        Args:
-            stay: The places of the rows that stay.
-        """
-        places = torch.tensor(stay, device=self._lm.device)
-        self._kept, self._lengths = self._kept[places], self._lengths[places]
-        self._owners = [self._owners[place] for place in stay]
-
-    def step(self, tokens: Sequence[int]) -> Tensor:
-        """Add one token to each row.
-
-        Args:
-            tokens: One id for each row.
-
-        Returns:
-            The last hidden states of these tokens, shape `(rows, width)`.
-        """
-        above = int(self._lengths.max())
-        places = torch.arange(above, device=self._lm.device)
-        rows = torch.arange(len(tokens), device=self._lm.device)
-        own = torch.ones(len(tokens), 1, dtype=torch.bool, device=self._lm.device)
-        forest = Forest(
-            positions=self._lengths,
-            size=1,
-            # Shape (rows, 1, above + 1).
-            visible=torch.cat([places < self._lengths[:, None], own], 1)[:, None],
-            key_positions=torch.cat([places.expand(len(tokens), -1), self._lengths[:, None]], 1),
-            trunk=self._kept[:, :above],
-            record=True,
-            adaption=self._library.beside(self._owners),
-        )
-        ids = torch.tensor(tokens, device=self._lm.device)
-        states = self._lm.passes.hidden(embed(self._lm, ids, None), forest)
-        self._kept[rows, self._lengths] = forest.recorded
-        self._lengths = self._lengths + 1
-        return states

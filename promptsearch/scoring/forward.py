@@ -52,7 +52,7 @@ def extend(
     vectors: Tensor | None,
     adaption: Adaption | None = None,
 ) -> tuple[Tensor, list[Tensor]]:
-    """The states of rows that go on below trunks, and the keys and values to go on from.
+    """The states of rows below trunks, and the keys and values to go on from.
 
     Args:
         lm: The model; its rows can share what they begin with.
@@ -64,7 +64,7 @@ def extend(
 
     Returns:
         The last hidden state of each row's last token, shape `(rows, width)`; and the keys and
-        values of each row, those of its trunk first, shape `(trunk + tokens, values)` each.
+        values of each row's own tokens, shape `(tokens, values)` each.
     """
     trees = [grow([path], len(trunk)) for path, trunk in zip(paths, trunks, strict=True)]
     plot = _plot(lm, trees, trunks if any(map(len, trunks)) else None)
@@ -74,8 +74,7 @@ def extend(
     spans = [
         slice(begin, begin + len(path)) for begin, path in zip(plot.begins, paths, strict=True)
     ]
-    kept = [torch.cat([trunk, new[span]]) for trunk, span in zip(trunks, spans, strict=True)]
-    return torch.stack([states[span.stop - 1] for span in spans]), kept
+    return torch.stack([states[span.stop - 1] for span in spans]), [new[span] for span in spans]
 
 
 def keys_values(

@@ -16,7 +16,8 @@ from torch import Tensor
 from promptsearch.errors import StrategyError
 from promptsearch.prompts.numbers import Numbers
 from promptsearch.prompts.prompt import Open, Prompt
-from promptsearch.records.scores import ExampleIds, Scores
+from promptsearch.records.scores import ExampleIds, Floats, Generated, Scores
+from promptsearch.tasks.decoding import Decoding
 from promptsearch.tasks.task import Example
 
 
@@ -58,6 +59,12 @@ class Scorer(Protocol):
     def lead(self, examples: ExampleIds) -> ExampleIds:
         """The number of each example's tokens before the first slot, shape `(examples,)`."""
 
+    def tail(self, examples: ExampleIds) -> ExampleIds:
+        """The number of each example's tokens behind its lead up to the answer.
+
+        They are without the prompt's own tokens, shape `(examples,)`.
+        """
+
     def readings(self, examples: ExampleIds) -> ExampleIds:
         """The number of times that each example is read with one prompt, shape `(examples,)`.
 
@@ -66,6 +73,20 @@ class Scorer(Protocol):
 
     def score(self, prompts: Sequence[Prompt], examples: ExampleIds) -> Scores:
         """The scores of all prompts on all examples."""
+
+    def generate(
+        self, prompts: Sequence[Prompt], examples: ExampleIds, decoding: Decoding
+    ) -> Generated:
+        """The answers that the model generates under all prompts on all examples.
+
+        Args:
+            prompts: The prompts; one that cannot be read is a failure.
+            examples: Ids, shape `(examples,)`.
+            decoding: The way in which answers are generated.
+
+        Raises:
+            StrategyError: The scorer has no model that writes, or one that does not decode so.
+        """
 
     def examples(self, ids: ExampleIds) -> list[Example]:
         """The examples themselves."""
@@ -83,8 +104,23 @@ class Scorer(Protocol):
 class WhiteBox(Open, Protocol):
     """The inside of the LM that scores prompts on one split: what training a prompt needs."""
 
-    def loss(self, numbers: Numbers, examples: ExampleIds) -> Tensor:
-        """The mean loss in nats of a trained prompt, shape `()`, differentiable in its numbers."""
+    def loss(self, numbers: Numbers, examples: ExampleIds, visit: int = 0) -> Tensor:
+        """The mean loss in nats of a trained prompt, shape `()`, differentiable in its numbers.
+
+        Args:
+            numbers: The prompt's numbers.
+            examples: Ids, shape `(batch,)`.
+            visit: The number of this visit of the examples. Of an example with several right
+                answers, it draws the one that counts this time.
+        """
+
+    def step_context(self, examples: ExampleIds, visit: int | None = None) -> Floats:
+        """What `Scorer.context` is for `loss`, shape `(examples,)`.
+
+        Args:
+            examples: Ids, shape `(examples,)`.
+            visit: As for `loss`; None: the mean over all that may be drawn.
+        """
 
     def passes(self, numbers: Numbers) -> tuple[float, float]:
         """The cost of `loss`, and that of its gradient, in forward passes through the whole LM."""
@@ -117,3 +153,21 @@ def price_of(scorer: Scorer, length: int, examples: ExampleIds) -> int:
         examples: Ids, shape `(examples,)`.
     """
     return int(scorer.context(examples).sum() + length * scorer.readings(examples).sum())
+
+
+def price_of_generation(
+    scorer: Scorer, length: int, examples: ExampleIds, tokens: int | ExampleIds
+) -> int:
+    """The tokens that are charged for generating answers under one prompt; leads are free.
+
+    Every row is read once up to its answer, and every token that is generated is one more.
+
+    Args:
+        scorer: The scorer of the split.
+        length: The number of the prompt's tokens.
+        examples: Ids, shape `(examples,)`.
+        tokens: The number of tokens that are generated for each example, shape `(examples,)`, see
+            `Generated.tokens`; or the most for every one, `Decoding.most`.
+    """
+    written = tokens * len(examples) if isinstance(tokens, int) else int(tokens.sum())
+    return int(scorer.tail(examples).sum()) + length * len(examples) + written

@@ -21,10 +21,9 @@ from promptsearch.models.endpoint import Completion, Endpoint, EndpointUnavailab
 from promptsearch.models.tokens import Tokens
 from promptsearch.records.ledger import Ledger
 from promptsearch.records.log import ProposalLog
-from promptsearch.scoring.decoding import Sampling, decode
-from promptsearch.scoring.packing import pack
+from promptsearch.scoring.continuing import Start, go_on
 from promptsearch.scoring.ready import InputRow, Library
-from promptsearch.scoring.sharing import PASS_TOKENS
+from promptsearch.tasks.decoding import Decoding
 
 
 class Proposing(Protocol):
@@ -201,21 +200,17 @@ class LocalProposing:
         nothing = torch.empty(
             0, lm.passes.values if lm.passes.trees else 0, dtype=lm.dtype, device=lm.device
         )
-        limit = PASS_TOKENS.get(lm.device.type, PASS_TOKENS["cpu"])
-        found: dict[int, list[int]] = {}
-        order = sorted(range(len(encoded)), key=lambda i: -len(encoded[i]))
-        for some in pack(order, lambda i: len(encoded[i]), lambda: limit):
-            rows = [InputRow(nothing, tuple(encoded[i])) for i in some]
-            sampling = (
-                Sampling(temperature, self.TOP_P, [seeds[i] for i in some]) if temperature else None
-            )
-            texts = decode(
-                lm, rows, Library([], None, None), [max_tokens] * len(some), ended, sampling
-            )
-            found.update(zip(some, texts, strict=True))
+        decoding = Decoding(max_tokens, temperature=temperature, top_p=self.TOP_P)
+        starts = [
+            Start(InputRow(nothing, tuple(own)), max_tokens, (seed,))
+            for own, seed in zip(encoded, seeds, strict=True)
+        ]
+        found, _ = go_on(lm, starts, Library([], None, None), ended, decoding)
         completions = []
-        for i, own in enumerate(encoded):
-            ids = found[i]
+        for own, written in zip(encoded, found, strict=True):
+            if not written.answers:
+                raise ModelError(f"what the proposer '{lm.name}' computes is not finite")
+            ids = written.answers[0]
             text = lm.tokenizer.decode(
                 ids[:-1] if ids[-1] in lm.ends else ids, skip_special_tokens=True
             )

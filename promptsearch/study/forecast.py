@@ -161,7 +161,7 @@ def _check_length(run: Run) -> None:
         StudyError: The budget pays for too many evaluations.
     """
     arena = run.arena
-    count = run.budget // max(1, price_of(arena.searching, arena.template.length, arena.scored))
+    count = run.budget // max(1, arena.price_of_evaluation)
     if count > _MOST and run.seconds is None:
         raise StudyError(
             f"a budget of {run.budget:,} tokens pays '{run.label}' for {count:,} evaluations; a "

@@ -18,6 +18,7 @@ from promptsearch.scoring.kinds import PLACINGS
 from promptsearch.search.pool_pruning import Pruning
 from promptsearch.search.proposer import Proposing
 from promptsearch.search.strategy import Access
+from promptsearch.study.aims import Aims, aims_of
 from promptsearch.study.arena import Arena, scored_size
 from promptsearch.study.entries import Entry, entries_of, sources_first
 from promptsearch.study.loading import load_model, load_proposer
@@ -145,9 +146,9 @@ def prepare(
     lm = model or load_model(config, entries, tasks)
     lm.check()
     _check_metrics(lm, tasks)
+    aims = aims_of(config, entries, tasks)
     dtype = lm.searched_in(config.dtype)
-    if isinstance(lm, LanguageModel):  # a server is sent text as it is
-        tasks = [replace(task, template=render(task.template, lm)) for task in tasks]
+    tasks = [_met(task, lm) for task in tasks]
     exact = lm.to(torch.float32)
     exact.to(dtype).check(
         gradients=any(entry.strategy.access is not Access.SCORES for entry in entries)
@@ -155,9 +156,23 @@ def prepare(
     if isinstance(lm, LanguageModel):
         lm.integrity.keep_spare()
     memory = exact.room() if config.memory is None else int(config.memory)
-    arenas, prunings = _build_arenas(config, tasks, entries, exact, dtype, memory)
+    arenas, prunings = _build_arenas(config, tasks, entries, exact, dtype, memory, aims)
     proposing = load_proposer(config, exact, dtype)
     return Prepared(config, lm, exact, dtype, memory, proposing, tasks, entries, arenas, prunings)
+
+
+def _met(task: Task, lm: TextModel) -> Task:
+    """A task with what its model writes around an answer; a server is sent text as it is."""
+    if isinstance(lm, LanguageModel):
+        return replace(task, template=render(task.template, lm))
+    if task.kind == "choices" or task.template.end:
+        return task
+    note = (
+        "a server cannot be sent the token that ends a text, so losses are those of the answers "
+        "alone: a text behind {answer} in the template, such as a newline, would end them"
+    )
+    log.warning("task '%s': %s", task.name, note)
+    return replace(task, notes=(*task.notes, note))
 
 
 def _load_tasks(config: StudyConfig) -> list[Task]:
@@ -175,6 +190,7 @@ def _build_arenas(
     exact: TextModel,
     dtype: torch.dtype,
     memory: int,
+    aims: Aims,
 ) -> tuple[dict[ArenaKey, Arena], dict[str, Pruning]]:
     """The arenas of all tasks, and what will prune their pools, by the task's name.
 
@@ -205,7 +221,7 @@ def _build_arenas(
             if key not in arenas:
                 _, length, kind = key
                 arenas[key] = Arena.build(
-                    task, exact, dtype, length, pool, config.score_on, share, kind
+                    task, exact, dtype, length, pool, config.score_on, share, kind, aims
                 )
             _check_budget(config, entry, arenas[key])
         _check_joints([arena for (name, _, _), arena in arenas.items() if name == task.name])
@@ -245,13 +261,17 @@ def _check_sweep(config: StudyConfig, tasks: list[Task]) -> None:
 
 def _check_metrics(lm: TextModel, tasks: list[Task]) -> None:
     for task in tasks:
-        if (
-            lm.served
-            and lm.served["scores"] == "errors"
-            and task.metric not in ("accuracy", "exact_match")
-        ):
+        if not lm.served:
+            continue
+        if task.kind == "text" and task.decoding.beams > 1:
             raise StudyError(
-                f"the metric '{task.metric}' of task '{task.name}' needs the probabilities of the "
+                f"task '{task.name}' wants {task.decoding.beams} beams, but the endpoint of "
+                f"'{lm.name}' searches with none: take 1 beam, or a model that is loaded here"
+            )
+        needy = [name for name in task.measures if name != "accuracy"]
+        if task.kind == "choices" and lm.served["scores"] == "errors" and needy:
+            raise StudyError(
+                f"the metric '{needy[0]}' of task '{task.name}' needs the probabilities of the "
                 f"answers, but the endpoint of '{lm.name}' gives no log-probabilities of a prompt: "
                 "take accuracy"
             )

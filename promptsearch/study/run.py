@@ -115,8 +115,9 @@ class Run:
             more: What else the books take: log, cache, proposing, start, listener, watch.
         """
         arena, finalists = self.arena, self.strategy.finalists
+        searching, most = arena.followed(scorer)
         return Objective(
-            scorer,
+            searching,
             arena.space,
             ledger,
             scored=arena.scored,
@@ -128,6 +129,7 @@ class Run:
             race=self.race,
             finalists=finalists,
             white_box=self.strategy.access is not Access.SCORES,
+            most=most,
             **more,
         )
 
@@ -251,7 +253,7 @@ class Run:
 
     def _check_bill(self, books: Books) -> None:
         arena = self.arena
-        check_bill(books.ledger, books.log.lines, arena.searching, arena.scored, arena.space.length)
+        check_bill(books.ledger, books.log.lines, books.scorer, arena.scored, arena.space.length)
 
     def _record(
         self, ended: Search, books: Books, selection: Selection, start: Beginning | None

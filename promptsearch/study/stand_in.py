@@ -17,12 +17,14 @@ from promptsearch.models.weights import ModelWeights
 from promptsearch.prompts.numbers import Numbers, length_of, tensors_of
 from promptsearch.prompts.prompt import Prompt
 from promptsearch.prompts.space import PromptSpace
-from promptsearch.records.scores import ExampleIds, Floats, Scores
-from promptsearch.scoring.protocol import WhiteBox
+from promptsearch.records.scores import ExampleIds, Floats, Generated, Scores
+from promptsearch.scoring.answer_ids import options_of
+from promptsearch.scoring.protocol import WhiteBox, price_of_generation
 from promptsearch.search.proposer import Proposing, RemoteProposing
 from promptsearch.search.strategy import Access
 from promptsearch.study.calibration import Calibration
 from promptsearch.study.run import Run
+from promptsearch.tasks.decoding import Decoding
 
 
 class StandInScorer:
@@ -42,19 +44,21 @@ class StandInScorer:
 
     def __init__(self, run: Run, calibration: Calibration, seen: set[tuple[int, ...]]) -> None:
         engine, split = run.arena.searching, run.arena.task.splits["search"]
-        choices = run.arena.task.choices
         self._engine = engine
         self._trains = run.strategy.access is not Access.SCORES
         self._calibration = calibration
         self._examples = np.resize(calibration.examples, len(split))
         self._right = [example.choice for example in split.examples]
-        self._choices = 0 if choices is None else len(choices)
+        # The numbers of answers to choose from, shape (examples,); 0 for text answers.
+        self._choices = [
+            len(options_of(example, run.arena.task.choices) or ()) for example in split.examples
+        ]
         self._seen = seen
         self._steps = 0
         self.signature = "a rehearsal"
         # What is known without a pass through the LM is the engine's own.
         self.length, self.context, self.lead = engine.length, engine.context, engine.lead
-        self.readings, self.fits = engine.readings, engine.fits
+        self.readings, self.fits, self.tail = engine.readings, engine.fits, engine.tail
         self.examples, self.encode = engine.examples, engine.encode
         self.demonstrations = engine.demonstrations
         self.seconds = self.asked = 0.0
@@ -69,11 +73,7 @@ class StandInScorer:
     def score(self, prompts: Sequence[Prompt], examples: ExampleIds) -> Scores:
         """Drawn losses in nats, and the price and time that the engine predicts for the call."""
         begin = time.perf_counter()
-        failures = {
-            i: "it is too long for the model"
-            for i, prompt in enumerate(prompts)
-            if not self.fits(prompt)
-        }
+        failures = self._too_long(prompts)
         losses = np.stack([self._losses(prompt) for prompt in prompts])[:, examples]
         losses[list(failures)] = np.nan
         computed = 0
@@ -87,16 +87,53 @@ class StandInScorer:
         metric = np.where(np.isnan(losses), np.nan, losses < np.log(2))
         return Scores(losses, metric, self._table(losses, examples), computed, failures)
 
-    def step(self, numbers: Numbers, examples: ExampleIds, passes: tuple[float, float]) -> Tensor:
+    def generate(
+        self, prompts: Sequence[Prompt], examples: ExampleIds, decoding: Decoding
+    ) -> Generated:
+        """The right answers where the drawn losses are low, and all tokens that may be generated.
+
+        A token that is generated is taken to cost as much as one that is read.
+        """
+        begin = time.perf_counter()
+        failures = self._too_long(prompts)
+        right = [example.answer for example in self._engine.examples(examples)]
+        texts: list[list[tuple[str, ...]]] = [[()] * len(examples) for _ in prompts]
+        ended: list[list[tuple[bool, ...]]] = [[()] * len(examples) for _ in prompts]
+        tokens = np.zeros((len(prompts), len(examples)), dtype=np.int64)
+        computed = 0
+        for i, prompt in enumerate(prompts):
+            if i in failures:
+                continue
+            hits = self._losses(prompt)[examples] < np.log(2)
+            texts[i] = [
+                (text if hit else "",) * decoding.samples
+                for text, hit in zip(right, hits, strict=True)
+            ]
+            ended[i] = [(bool(hit),) * decoding.samples for hit in hits]
+            tokens[i] = decoding.most
+            computed += price_of_generation(self, self.length(prompt), examples, decoding.most)
+        good = [prompt for i, prompt in enumerate(prompts) if i not in failures]
+        if good and (asked := self._engine.predict(good, examples)).requests:
+            self.requests += asked.requests * decoding.samples
+            self.seconds += self._calibration.search.seconds(asked.cost * decoding.samples)
+        else:
+            self.take(computed)
+        self.asked += time.perf_counter() - begin
+        return Generated(texts, ended, tokens, computed, failures)
+
+    def step(
+        self, numbers: Numbers, examples: ExampleIds, context: float, passes: tuple[float, float]
+    ) -> Tensor:
         """What stands in for the loss of a step of training, shape `()`, with some gradient.
 
         Args:
             numbers: The numbers of the prompt that is trained.
             examples: Ids, shape `(examples,)`.
+            context: The tokens of all these examples behind their leads, in this step.
             passes: What the loss and its gradient cost, in forward passes.
         """
         begin = time.perf_counter()
-        tokens = int(self.context(examples).sum()) + len(examples) * length_of(numbers)
+        tokens = context + len(examples) * length_of(numbers)
         speed = self._calibration.training
         assert speed is not None  # only strategies that train are handed a white box
         work = sum(passes) * tokens
@@ -109,11 +146,13 @@ class StandInScorer:
         return height - height.detach() + mean
 
     def take(self, tokens: int) -> None:
-        """Add the time of so many tokens of a proposer.
-
-        A token that is written costs as much as one that is read.
-        """
+        """Add the time of so many tokens that are read or written, which cost the same."""
         self.seconds += self._calibration.search.seconds(tokens)
+
+    def _too_long(self, prompts: Sequence[Prompt]) -> dict[int, str]:
+        """The places of prompts that the model cannot read, each with the reason."""
+        reason = "it is too long for the model"
+        return {i: reason for i, prompt in enumerate(prompts) if not self.fits(prompt)}
 
     def _first(self, examples: ExampleIds) -> int:
         """Tokens that are kept from now on."""
@@ -126,13 +165,14 @@ class StandInScorer:
 
         The wrong choices share the probability that the right one leaves.
         """
-        if not self._choices:
+        if not (most := max(self._choices)):
             return None
-        rest = np.log(
-            np.maximum(1e-9, -np.expm1(-np.maximum(losses, 1e-9))) / max(1, self._choices - 1)
-        )
-        table = np.repeat(rest[..., None], self._choices, axis=2)
+        left = np.maximum(1e-9, -np.expm1(-np.maximum(losses, 1e-9)))
+        table = np.full((*losses.shape, most), np.nan)
         for column, example in enumerate(examples):
+            count = self._choices[example]
+            rest = np.log(left[:, column] / max(1, count - 1))
+            table[:, column, :count] = rest[:, None]
             table[:, column, self._right[example]] = -losses[:, column]
         return table
 
@@ -162,6 +202,7 @@ class StandInWhiteBox:
     def __init__(self, standin: StandInScorer, known: WhiteBox) -> None:
         self._standin, self._known = standin, known
         self.passes, self.keys_values = known.passes, known.keys_values
+        self.step_context = known.step_context
 
     @property
     def embeddings(self) -> Tensor:
@@ -183,9 +224,10 @@ class StandInWhiteBox:
         """The LM's own weights."""
         return self._known.weights
 
-    def loss(self, numbers: Numbers, examples: ExampleIds) -> Tensor:
+    def loss(self, numbers: Numbers, examples: ExampleIds, visit: int = 0) -> Tensor:
         """The mean loss of these examples, with some gradient in the numbers."""
-        return self._standin.step(numbers, examples, self.passes(numbers))
+        context = float(self.step_context(examples, visit).sum())
+        return self._standin.step(numbers, examples, context, self.passes(numbers))
 
 
 class StandInProposing:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+import math
 from dataclasses import dataclass
+
+from promptsearch.errors import TaskError
 
 
 @dataclass(frozen=True)
@@ -21,6 +25,9 @@ class Decoding:
             (Holtzman et al. 2020, arXiv:1904.09751, section 3.1).
         samples: The number of answers that are drawn for each row; above 1 only with a temperature.
         seed: The seed of what is drawn; each row has a generator of its own.
+
+    Raises:
+        TaskError: A number is out of its range, or beams or samples stand where they mean nothing.
     """
 
     tokens: int = 32
@@ -30,6 +37,47 @@ class Decoding:
     top_p: float = 1.0
     samples: int = 1
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("tokens", "beams", "samples"):
+            if getattr(self, name) < 1:
+                raise TaskError(
+                    f"decoding: expected {name} of at least 1, got {getattr(self, name)!r}"
+                )
+        if not (math.isfinite(self.temperature) and self.temperature >= 0):
+            raise TaskError(
+                f"decoding: expected a temperature of 0 or above, got {self.temperature!r}"
+            )
+        if not 0 < self.top_p <= 1:
+            raise TaskError(f"decoding: expected top_p above 0, and 1 at most, got {self.top_p!r}")
+        if not math.isfinite(self.length_penalty):
+            raise TaskError(
+                f"decoding: expected a finite length_penalty, got {self.length_penalty!r}"
+            )
+        if self.samples > 1 and not self.temperature:
+            raise TaskError(
+                f"decoding: {self.samples} samples are all the same without a temperature: "
+                "set one above 0, or take 1 sample"
+            )
+        if self.beams > 1 and self.temperature:
+            raise TaskError(
+                f"decoding: {self.beams} beams draw nothing, but the temperature is "
+                f"{self.temperature:g}: expected 1 beam, or a temperature of 0"
+            )
+
+    @property
+    def most(self) -> int:
+        """The most tokens that are generated for a row: those of all beams and samples."""
+        return self.tokens * self.beams * self.samples
+
+    def seeds(self, row: str) -> tuple[int, ...]:
+        """The seeds of a row's samples, which depend on no other row; below 2 ** 31.
+
+        Args:
+            row: The row's name, such as its split and its example's id.
+        """
+        texts = [f"{self.seed} {row} {i}" for i in range(self.samples)]
+        return tuple(int.from_bytes(hashlib.sha256(t.encode()).digest()[:4]) >> 1 for t in texts)
 
     @property
     def signature(self) -> str:

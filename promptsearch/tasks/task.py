@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,9 +13,13 @@ import yaml
 
 from promptsearch.errors import TaskError, UnknownName
 from promptsearch.tasks.data import read_data
+from promptsearch.tasks.decoding import Decoding
 from promptsearch.tasks.examples import Answers, read_examples
 from promptsearch.tasks.examples import Example as Example
-from promptsearch.tasks.metrics import check_metric
+from promptsearch.tasks.metrics import find_metric, named
+from promptsearch.tasks.metrics.measured import check_metric
+from promptsearch.tasks.metrics.metric import Metric
+from promptsearch.tasks.normalise import Normalise
 from promptsearch.tasks.template import Template
 
 #: The names of a task's splits: prompts are searched, then selected, then tested.
@@ -53,10 +57,16 @@ class Task:
     Args:
         name: The name of its folder, and of its part in reports.
         template: The template, unbound: slots without a length get the study's.
-        choices: The answers' texts for tasks of choice; None where the answer is free text.
+        choices: The answers' texts for tasks of choice; None where they differ by row, or where the
+            answer is free text.
         splits: `search`, `select` and `test`, with no text in common.
-        metric: `accuracy`, `balanced_accuracy`, `f1` (macro), `exact_match`, or `module:function`.
+        metric: The name of the metric that the verdict is about.
         notes: For the report, what was dropped from the data or read otherwise than it may look.
+        options_by_row: Whether each example has answers of its own to choose from.
+        normalise: The length by which log-probabilities of answers to choose from are divided.
+        decoding: How answers are generated.
+        metrics: The names of the metrics that are reported beside it, in their order, each with its
+            options; the options of `metric` itself stand here, too, where it has any.
     """
 
     name: str
@@ -65,11 +75,21 @@ class Task:
     splits: Mapping[str, Split]
     metric: str
     notes: tuple[str, ...] = ()
+    options_by_row: bool = False
+    normalise: Normalise = "none"
+    decoding: Decoding = Decoding()
+    metrics: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    @property
+    def measures(self) -> dict[str, Metric]:
+        """All its metrics by name, that of the verdict first."""
+        options = {self.metric: self.metrics.get(self.metric, {}), **self.metrics}
+        return {name: find_metric(name, given) for name, given in options.items()}
 
     @property
     def kind(self) -> Literal["choices", "text"]:
         """How the task is answered."""
-        return "text" if self.choices is None else "choices"
+        return "text" if self.choices is None and not self.options_by_row else "choices"
 
     @staticmethod
     def from_rows(
@@ -80,7 +100,8 @@ class Task:
         splits: Mapping[str, int],
         answers: Mapping[Any, str] | None = None,
         aliases: Mapping[str, Sequence[str]] | None = None,
-        metric: str | None = None,
+        metric: str | Mapping[str, Mapping[str, Any] | None] | None = None,
+        metrics: Sequence[str | Mapping[str, Mapping[str, Any] | None]] = (),
         name: str = "task",
     ) -> Task:
         """A task from rows of data.
@@ -99,7 +120,9 @@ class Task:
             answers: Label value -> answer text, for tasks of choice. Left out: the label's text is
                 the answer.
             aliases: Answer text -> other texts that count as right; text answers only.
-            metric: See the class; left out: `accuracy`, or `exact_match` for text answers.
+            metric: The metric that the verdict is about, its name or `{name: options}`; left out:
+                `accuracy`, or `exact_match` for text answers.
+            metrics: Further ones, which are reported beside it.
             name: The task's name.
 
         Raises:
@@ -114,16 +137,28 @@ class Task:
             meant = Answers(answers, aliases, parsed, label)
         except TaskError as error:
             raise TaskError(f"task '{name}': {error}") from error
+        if parsed.end and meant.choices is not None:
+            raise TaskError(
+                f"task '{name}': the template {parsed.text!r} has {parsed.end!r} behind "
+                "{answer}, which ends text answers, but this task has answers to choose from, "
+                "which have no end: leave it out, or make it a part of each answer"
+            )
         if metric is None:
             metric = "exact_match" if meant.choices is None else "accuracy"
-        check_metric(metric, None if meant.choices is None else len(meant.choices))
+        main, options = _named(metric, metrics)
         examples, notes = read_examples(given, parsed, meant)
         parts = _split(examples, splits, name, len(given))
-        return Task(name, parsed, meant.choices, parts, metric, tuple(notes))
+        task = Task(name, parsed, meant.choices, parts, main, tuple(notes), metrics=options)
+        for measure in task.measures.values():
+            check_metric(measure, None if task.choices is None else len(task.choices))
+        return task
 
     @staticmethod
     def load(
-        source: str | Mapping[str, Any], folder: Path | None = None, *, metric: str | None = None
+        source: str | Mapping[str, Any],
+        folder: Path | None = None,
+        *,
+        metric: str | Mapping[str, Mapping[str, Any] | None] | None = None,
     ) -> Task:
         """A built-in task by name, or a task as a study file describes it.
 
@@ -183,6 +218,20 @@ def _content(example: Example) -> list[Any]:
     more = (example.also, example.options, example.group)
     plain = [dict(example.fields), example.answer, list(example.aliases)]
     return [*plain, *more] if any(more) else plain
+
+
+def _named(
+    metric: str | Mapping[str, Mapping[str, Any] | None],
+    metrics: Sequence[str | Mapping[str, Mapping[str, Any] | None]],
+) -> tuple[str, dict[str, Mapping[str, Any]]]:
+    """The name of the main metric, and the options of all that have any or are no main one."""
+    main, options = named(metric)
+    found: dict[str, Mapping[str, Any]] = {main: options} if options else {}
+    for name, given in map(named, metrics):
+        if name == main or name in found:
+            raise TaskError(f"the metric '{name}' is asked for twice: expected each name once")
+        found[name] = given
+    return main, found
 
 
 def _split(

@@ -1,4 +1,4 @@
-"""Landscapes: how much worse than the best prompt is another one?"""
+"""Landscapes: how much worse than the best prompt is another one? And weights to change there."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from typing import Literal
 
 import torch
 from torch import Tensor
+
+from promptsearch.models.weights import ModelWeights
 
 Kind = Literal["separable", "pairwise", "deceptive", "plateau"]
 
@@ -57,3 +59,30 @@ class Landscape:
 def _squares(errors: Tensor) -> Tensor:
     """The distance d of each position, shape `(prompts, length)`."""
     return errors.square().mean(-1) / (2 * DEVIATION**2)
+
+
+def planted_weights(seed: int, width: int) -> ModelWeights:
+    """Weights of two layers, attention with its two projections and an MLP, and a norm above.
+
+    Args:
+        seed: Draws the matrices.
+        width: The width of all layers.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    layers = ("layers.0", "layers.1")
+    parts = tuple((f"{layer}.attention", f"{layer}.mlp") for layer in layers)
+    maps = [f"{attention}.{name}" for attention, _ in parts for name in ("q_proj", "v_proj")] + [
+        f"{mlp}.up" for _, mlp in parts
+    ]
+    matrices = {
+        f"{name}.weight": DEVIATION * torch.randn(width, width, generator=generator)
+        for name in maps
+    }
+    tensors = {
+        "embed.weight": torch.zeros(2, width),
+        **matrices,
+        "norm.weight": torch.ones(width),
+    }
+    return ModelWeights(
+        tensors, layers, parts, "norm", "head", {name: (width, width) for name in maps}
+    )

@@ -29,15 +29,18 @@ from promptsearch.prompts.text import TextPrompt
 from promptsearch.records.cache import ScoreCache
 from promptsearch.records.ledger import Ledger
 from promptsearch.records.log import RunLog
-from promptsearch.records.scores import ExampleIds, Floats, Scores
+from promptsearch.records.scores import ExampleIds, Floats, Generated, Scores
 from promptsearch.search.objective import FINALISTS, Objective
 from promptsearch.search.proposer import Proposing
+from promptsearch.tasks.decoding import Decoding
 from promptsearch.tasks.task import Example
-from promptsearch.testing.landscape import DEVIATION, Kind, Landscape
+from promptsearch.testing.landscape import DEVIATION, Kind, Landscape, planted_weights
 from promptsearch.testing.proposing import PlantedProposing
 
 #: The width of the embeddings.
 _WIDTH = 8
+#: The answers of the examples, in turns.
+_ANSWERS = (" yes", " no")
 
 
 class PlantedScorer:
@@ -84,7 +87,7 @@ class PlantedScorer:
         self._failing = failing
         self._seed = seed
         self._embeddings = torch.from_numpy(rng.normal(0, DEVIATION, (vocabulary, _WIDTH))).float()
-        self._weights = _weights(seed)
+        self._weights = planted_weights(seed, _WIDTH)
         self._offsets: Floats = rng.uniform(0.1, 0.5, examples)  # (examples,), nats
         self._scales: Floats = rng.uniform(0.5, 1.5, examples)  # (examples,)
         #: The best of all prompts.
@@ -160,6 +163,10 @@ class PlantedScorer:
         """Five to eleven tokens an example, shape `(examples,)`."""
         return 5 + examples % 7
 
+    def tail(self, examples: ExampleIds) -> ExampleIds:
+        """All of these but an answer of one token, shape `(examples,)`."""
+        return self.context(examples) - 1
+
     def readings(self, examples: ExampleIds) -> ExampleIds:
         """Once each, shape `(examples,)`."""
         return np.ones(len(examples), dtype=np.int64)
@@ -186,12 +193,33 @@ class PlantedScorer:
         )
         return Scores(losses, metric, None, tokens, failures)
 
-    def loss(self, numbers: Numbers, examples: ExampleIds) -> Tensor:
+    def generate(
+        self, prompts: Sequence[Prompt], examples: ExampleIds, decoding: Decoding
+    ) -> Generated:
+        """The right answer where `score` says so, else the other one, each of one token."""
+        scores, drawn = self.score(prompts, examples), decoding.samples
+        right = [example.answer for example in self.examples(examples)]
+        texts = [
+            [((text if hit else _ANSWERS[text == _ANSWERS[0]]),) * drawn for text, hit in each]
+            for each in (zip(right, row, strict=True) for row in scores.metric == 1)
+        ]
+        ended = [[(decoding.tokens > 1,) * drawn] * len(examples) for _ in prompts]
+        tokens = np.full(scores.metric.shape, min(2, decoding.tokens) * drawn * decoding.beams)
+        for i in scores.failures:
+            texts[i], ended[i] = [()] * len(examples), [()] * len(examples)
+            tokens[i] = 0
+        return Generated(texts, ended, tokens, scores.computed, scores.failures)
+
+    def loss(self, numbers: Numbers, examples: ExampleIds, visit: int = 0) -> Tensor:
         """The mean loss of a trained prompt, shape `()`, the same as `score` gives it."""
         vectors = self._vectors(numbers)
         height = self.landscape(vectors.double()[None])[0]
         mean = height * float(self._scales[examples].mean()) + float(self._offsets[examples].mean())
         return mean.to(vectors.dtype)
+
+    def step_context(self, examples: ExampleIds, visit: int | None = None) -> Floats:
+        """The same as `context`: each example has one right answer."""
+        return self.context(examples).astype(np.float64)
 
     def passes(self, numbers: Numbers) -> tuple[float, float]:
         """What a gradient costs: a gated prompt's share of the layers, or what weights need."""
@@ -204,7 +232,7 @@ class PlantedScorer:
     def examples(self, ids: ExampleIds) -> list[Example]:
         """Examples with one field, `text`, and the answer yes or no."""
         return [
-            Example(int(i), {"text": f"the example number {i}"}, (" yes", " no")[i % 2], int(i % 2))
+            Example(int(i), {"text": f"the example number {i}"}, _ANSWERS[i % 2], int(i % 2))
             for i in ids
         ]
 
@@ -291,28 +319,6 @@ class PlantedScorer:
 
     def _fails(self, prompt: Prompt) -> bool:
         return prompt != self.optimum and int(prompt.key[:8], 16) < self._failing * 16**8
-
-
-def _weights(seed: int) -> ModelWeights:
-    """Weights of two layers, attention with its two projections and an MLP, and a norm above."""
-    generator = torch.Generator().manual_seed(seed)
-    layers = ("layers.0", "layers.1")
-    parts = tuple((f"{layer}.attention", f"{layer}.mlp") for layer in layers)
-    maps = [f"{attention}.{name}" for attention, _ in parts for name in ("q_proj", "v_proj")] + [
-        f"{mlp}.up" for _, mlp in parts
-    ]
-    matrices = {
-        f"{name}.weight": DEVIATION * torch.randn(_WIDTH, _WIDTH, generator=generator)
-        for name in maps
-    }
-    tensors = {
-        "embed.weight": torch.zeros(2, _WIDTH),
-        **matrices,
-        "norm.weight": torch.ones(_WIDTH),
-    }
-    return ModelWeights(
-        tensors, layers, parts, "norm", "head", {name: (_WIDTH, _WIDTH) for name in maps}
-    )
 
 
 def planted_objective(

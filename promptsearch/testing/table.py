@@ -26,9 +26,10 @@ from promptsearch.prompts.prompt import Prompt
 from promptsearch.prompts.space import PromptSpace
 from promptsearch.records.ledger import Ledger
 from promptsearch.records.log import read_log
-from promptsearch.records.scores import ExampleIds, Floats, Scores, rows_of
+from promptsearch.records.scores import ExampleIds, Floats, Generated, Scores, rows_of
 from promptsearch.records.sealed import read_record
 from promptsearch.search.objective import FINALISTS, Objective
+from promptsearch.tasks.decoding import Decoding
 from promptsearch.tasks.task import Example
 
 #: A number of examples that are not scored on: some strategies count them.
@@ -222,6 +223,10 @@ class TableScorer:
         """An equal share for each example, shape `(examples,)`."""
         return _shares(self._lead, len(self.scored))[examples % len(self.scored)]
 
+    def tail(self, examples: ExampleIds) -> ExampleIds:
+        """The same: the table holds no answers, shape `(examples,)`."""
+        return self.context(examples)
+
     def readings(self, examples: ExampleIds) -> ExampleIds:
         """Once each, shape `(examples,)`."""
         return np.ones(len(examples), dtype=np.int64)
@@ -237,6 +242,15 @@ class TableScorer:
             place = int(np.ravel_multi_index(prompt.ids, (len(self.words),) * self.space.length))
             losses[i], metric[i] = self.losses[place, examples], self.metric[place, examples]
         return Scores(losses, metric, None, 0, failures)
+
+    def generate(
+        self, prompts: Sequence[Prompt], examples: ExampleIds, decoding: Decoding
+    ) -> Generated:
+        """There is no model to do it."""
+        raise StrategyError(
+            "a table of scores generates no answers: search for the loss on it, or score with the "
+            "model that it was made with"
+        )
 
     def examples(self, ids: ExampleIds) -> list[Example]:
         """Without text."""

@@ -24,7 +24,7 @@ from promptsearch.errors import (
 )
 from promptsearch.export import export_run, verify
 from promptsearch.models.endpoint import Endpoint
-from promptsearch.models.remote import ServedModel
+from promptsearch.models.remote import ServedModel, Unfinished
 from promptsearch.prompts.hard import HardPrompt
 from promptsearch.prompts.space import PromptSpace
 from promptsearch.prompts.text import TextPrompt
@@ -241,7 +241,7 @@ def test_results_are_in_order_whatever_comes_first(few):
 
     with Server(answer) as server:
         served = model(server, parallel=8)
-        rows = [(f"the story {i}", 3) for i in range(20)]
+        rows = [Unfinished(f"the story {i}", 3) for i in range(20)]
         found = served.written(rows)
     assert [f.text for f in found] == [" good" if i % 2 else " bad" for i in range(20)]
 

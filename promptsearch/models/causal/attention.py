@@ -26,6 +26,7 @@ from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
 from promptsearch.models.causal.gated import Adaption
+from promptsearch.models.causal.table import Table
 
 #: The name under which `transformers` knows this attention.
 NAME = "promptsearch"
@@ -55,6 +56,8 @@ class Forest:
             trunk, values)`, or `(1, trunk, values)` where all trees have the same trunk; None
             where there are no trunks.
         record: Whether to keep the keys and values of this pass.
+        table: The keys and values of rows that go on, in place of trunks: each tree is the branches
+            of a row, a token each; None in any other pass.
         adaption: The gated prompts, with an owner for each tree; None where there are none.
         heads: For each recorded tensor, keys and values in turn, how many heads it has, and the
             size of a head.
@@ -70,6 +73,7 @@ class Forest:
     key_positions: Tensor | None = None
     trunk: Tensor | None = None
     record: bool = False
+    table: Table | None = None
     adaption: Adaption | None = None
     heads: list[tuple[int, int]] = field(default_factory=list)
     attended: list[tuple[Any, int]] = field(default_factory=list)
@@ -224,7 +228,7 @@ def _attend(
         raise UnknownAttention(", ".join(strange) or "several rows")
     if sliding_window is not None:
         forest.windows.add(sliding_window)
-        if forest.visible is None and forest.size <= sliding_window:
+        if forest.visible is None and forest.size <= sliding_window and not forest.table:
             sliding_window = None
     above_keys, above_values = forest.above(key[0]), forest.above(value[0])
     if forest.record:
@@ -239,7 +243,9 @@ def _attend(
         else:
             keys = torch.cat([above_keys.expand(len(keys), -1, -1, -1), keys], 2)
             values = torch.cat([above_values.expand(len(values), -1, -1, -1), values], 2)
-    if cpu:
+    if forest.table:
+        out = forest.table.attend(queries, keys, values, scaling, sliding_window)
+    elif cpu:
         out = _plainly(
             queries, keys, values, forest.hidden(sliding_window, repeats), scaling, above
         )

@@ -10,7 +10,7 @@ import json
 import math
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from promptsearch.errors import EndpointError
@@ -45,11 +45,14 @@ class Completion:
         tokens_in: The number of tokens in the prompt, as the server counts them; where it does not
             say, estimated from the bytes.
         tokens_out: The number of tokens in the text, likewise.
+        ended: Whether the text came to its end before the last token; None where the server does
+            not say.
     """
 
     text: str
     tokens_in: int
     tokens_out: int
+    ended: bool | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)
@@ -150,6 +153,7 @@ class Answer:
             text,
             self._count("prompt_tokens", prompt, estimate_tokens(prompt)),
             self._count("completion_tokens", text, out),
+            {"stop": True, "length": False}.get(str(choice.get("finish_reason"))),
         )
 
     def logprobs(self, prompt: str) -> Logprobs:

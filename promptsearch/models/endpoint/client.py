@@ -107,6 +107,7 @@ class Endpoint:
         *,
         max_tokens: int,
         temperature: float = 0.0,
+        top_p: float = 1.0,
         seed: int | None = None,
         stop: Sequence[str] = (),
     ) -> Completion:
@@ -117,6 +118,7 @@ class Endpoint:
             max_tokens: The most tokens to write.
             temperature: The temperature that tokens are drawn with; at 0 the most probable token is
                 always taken.
+            top_p: The probability that the candidates have together from which they are drawn.
             seed: A seed for servers that can draw the same text again.
             stop: The texts before which the continuation ends.
 
@@ -132,6 +134,7 @@ class Endpoint:
         given |= (
             {"messages": [{"role": "user", "content": prompt}]} if self.chat else {"prompt": prompt}
         )
+        given |= {"top_p": top_p} if top_p < 1 else {}
         given |= {"seed": seed} if seed is not None else {}
         given |= {"stop": list(stop)} if stop else {}
         answer = self._post("/chat/completions" if self.chat else "/completions", given)

@@ -135,6 +135,20 @@ class StudyConfig(Keys):
     )
     max_seconds: Seconds | None = Field(None, description="the most seconds that a run may take")
     metric: Metric | None = Field(None, description="for all tasks; left out: each task's own")
+    objective: Metric | None = Field(
+        None,
+        description=(
+            "a metric that black-box searches follow instead of the loss, as under metric: they "
+            "minimise minus its score, and pay for what they generate"
+        ),
+    )
+    select_by: Literal["loss", "metric"] | None = Field(
+        None,
+        description=(
+            "by what the winner is selected among the best prompts of a search: loss, or metric "
+            "(each task's own); left out: metric where an objective is given, else loss"
+        ),
+    )
     strategies: Annotated[tuple[OneStrategy, ...], Field(min_length=1)] = Field(
         description="a list of strategies, each a name or {NAME: {OPTION: VALUE}}"
     )
@@ -178,6 +192,11 @@ class StudyConfig(Keys):
                 (self._folder / Path(name).expanduser()).resolve()
             )  # never mistaken for a Hub name
         return name
+
+    @property
+    def selects_by_metric(self) -> bool:
+        """Whether the winner is selected by each task's metric, and not by its loss."""
+        return (self.select_by or ("metric" if self.objective else "loss")) == "metric"
 
     @property
     def lengths(self) -> tuple[int, ...]:

@@ -9,10 +9,10 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, model_validator
 from pydantic_core import PydanticCustomError
 
-from promptsearch.errors import FieldError, TemplateError
+from promptsearch.errors import FieldError, TaskError, TemplateError
 from promptsearch.study.settings.keys import Keys, Name, Whole, as_name, unknown
 from promptsearch.tasks.fields import text_of
-from promptsearch.tasks.metrics import METRICS
+from promptsearch.tasks.metrics import METRICS, known_metrics, named
 from promptsearch.tasks.template import Template
 
 
@@ -34,8 +34,12 @@ def _different(value: Any) -> Any:
 
 
 def _metric(value: Any) -> Any:
-    if isinstance(value, str) and ":" not in value and value not in METRICS:
-        raise unknown("metric", value, [*METRICS, "module:function"])
+    try:
+        name, _ = named(value)
+    except TaskError as error:
+        raise PydanticCustomError("metric", "{text}", {"text": f"{error}."}) from error
+    if ":" not in name and name not in known_metrics():
+        raise unknown("metric", name, [*known_metrics(), "module:Class", "module:function"])
     return value
 
 
@@ -49,7 +53,7 @@ def _template(value: Any) -> Any:
 
 Label = Annotated[str, BeforeValidator(_label)]
 
-Metric = Annotated[str, BeforeValidator(_metric)]
+Metric = Annotated[str | dict[str, dict[str, Any] | None], BeforeValidator(_metric)]
 
 
 class Data(Keys):
@@ -122,7 +126,14 @@ class TaskConfig(Keys):
         description="{search: N, select: N, test: N}, the number of examples in each split"
     )
     metric: Metric | None = Field(
-        None, description=f"one of {', '.join(METRICS)}, or module:function"
+        None,
+        description=(
+            "the one that the verdict is about: a name, or {name: {option: value}}; one of "
+            f"{', '.join(METRICS)}, or module:Class, or module:function"
+        ),
+    )
+    metrics: tuple[Metric, ...] = Field(
+        (), description="further ones, which are reported beside it, each as under metric"
     )
 
     @model_validator(mode="before")

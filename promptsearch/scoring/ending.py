@@ -1,0 +1,53 @@
+"""Where generated answers end: at a token of the model's own, or before a text of the template."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from promptsearch.models import LanguageModel
+from promptsearch.tasks.template import Template
+
+
+class Ending:
+    """What ends an answer, and its text up to there.
+
+    Args:
+        lm: The model, whose own tokens end every answer.
+        template: The template, whose end token ends an answer, too, as its text does; None for a
+            text that goes on as it will.
+        stop: A further text before which an answer ends; empty where there is none.
+    """
+
+    def __init__(self, lm: LanguageModel, template: Template | None = None, stop: str = "") -> None:
+        self._lm = lm
+        given = () if template is None else (lm.special.id_of(template.end_token),)
+        self._ends = lm.ends | {i for i in given if i is not None}
+        self._stops = tuple(filter(None, (stop, "" if template is None else template.end)))
+        self._unwritten = lm.special.ids | self._ends
+
+    def reached(self, ids: Sequence[int]) -> bool:
+        """Whether an answer has come to its end.
+
+        Args:
+            ids: The answer's tokens so far, at least one; it had no end before the last of them.
+        """
+        if ids[-1] in self._ends:
+            return True
+        if not self._stops:
+            return False
+        written = self._written(ids)
+        return any(stop in written for stop in self._stops)
+
+    def text(self, ids: Sequence[int]) -> str:
+        """The text of an answer up to its end, without special tokens.
+
+        Args:
+            ids: The answer's tokens, its end among them.
+        """
+        text = self._written(ids)
+        for stop in self._stops:
+            text = text.partition(stop)[0]
+        return text
+
+    def _written(self, ids: Sequence[int]) -> str:
+        return self._lm.decode([i for i in ids if i not in self._unwritten])

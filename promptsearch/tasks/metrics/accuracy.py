@@ -1,0 +1,25 @@
+"""Accuracy: the share of rows whose right answer is the one chosen."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from promptsearch.tasks.metrics.choices import expected, places
+from promptsearch.tasks.metrics.metric import Answered, Floats, Metric
+
+
+class Accuracy(Metric):
+    """The share of right choices."""
+
+    name = "accuracy"
+    answers = "choices"
+    mean = True
+
+    def statistics(self, rows: Sequence[Answered]) -> Floats:
+        """1 for a right choice, 0 for a wrong one."""
+        labels, predictions, _ = places(rows)
+        return (labels == predictions).astype(float)[:, None]
+
+    def feedback(self, row: Answered) -> str:
+        """The right answer, where another one was given."""
+        return expected(row)

@@ -1,0 +1,114 @@
+"""METEOR as NLTK defines it, near version 1.0 (Banerjee and Lavie 2005, aclanthology.org/W05-0909).
+
+Words match as they are, by their Porter stems, or as synonyms of WordNet. It is not METEOR 1.5,
+which papers after 2014 report, and its numbers do not compare with those: see `meteor`.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from functools import cached_property
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+
+from promptsearch.errors import TaskError
+from promptsearch.tasks.metrics.libraries import require
+from promptsearch.tasks.metrics.metric import Answered, Floats, Metric, signed
+from promptsearch.tasks.metrics.tokens import v13a
+
+#: Where Debian's package wordnet-base puts WordNet.
+DEBIAN = Path("/usr/share/wordnet")
+
+
+class MeteorNltk(Metric):
+    """The mean over rows of NLTK's METEOR against the best reference.
+
+    Args:
+        wordnet: The folder with the files of WordNet (`index.noun`, `data.noun`, ...); left out:
+            NLTK's own data where they are installed, or else Debian's.
+    """
+
+    name = "meteor_nltk"
+    mean = True
+
+    def __init__(self, *, wordnet: str | None = None) -> None:
+        require("nltk", self.name)
+        self.folder = wordnet
+
+    @property
+    def signature(self) -> str:
+        """Says the parameters, how words are cut, and NLTK's version."""
+        return signed(
+            self.name, alpha=0.9, beta=3, gamma=0.5, case="lc", tok="13a", nltk=version("nltk")
+        )
+
+    def over(self, wordnet: Any) -> Self:
+        """The same metric over this WordNet.
+
+        Args:
+            wordnet: An object with NLTK's `synsets(word)`.
+        """
+        self.__dict__["_wordnet"] = wordnet
+        return self
+
+    def statistics(self, rows: Sequence[Answered]) -> Floats:
+        """The best score over the references."""
+        from nltk.translate.meteor_score import meteor_score
+
+        return np.array(
+            [
+                [
+                    meteor_score(
+                        [v13a(text) for text in row.references],
+                        v13a(row.output),
+                        wordnet=self._wordnet,
+                    )
+                ]
+                for row in rows
+            ],
+            dtype=np.float64,
+        )
+
+    @cached_property
+    def _wordnet(self) -> Any:
+        """WordNet, from the folder that is named, or else from the first that has it."""
+        if self.folder is not None:
+            return read_wordnet(Path(self.folder))
+        import nltk
+
+        try:
+            return read_wordnet(Path(str(nltk.data.find("corpora/wordnet"))))
+        except LookupError:
+            return read_wordnet(DEBIAN)
+
+
+def read_wordnet(folder: Path) -> Any:
+    """WordNet from its files.
+
+    Args:
+        folder: The folder with `index.noun`, `data.noun` and the others.
+
+    Raises:
+        TaskError: They are not there.
+    """
+    from nltk.corpus.reader.wordnet import WordNetCorpusReader
+
+    class Reader(WordNetCorpusReader):  # type: ignore[misc] # NLTK has no types
+        """NLTK's reader, for folders without `lexnames`, which METEOR does not need."""
+
+        def open(self, file: str) -> Any:
+            if file == "lexnames" and not (folder / file).exists():
+                return io.StringIO("".join(f"{i:02d}\tfile{i}\t0\n" for i in range(45)))
+            return super().open(file)
+
+    if not (folder / "index.noun").exists():
+        raise TaskError(
+            f"the metric 'meteor_nltk' needs WordNet, which is not in '{folder}': install Debian's "
+            "packages wordnet-base and wordnet-sense-index, or run `python -m nltk.downloader "
+            "wordnet`, or name its folder by the option 'wordnet'"
+        )
+    return Reader(str(folder), None)
