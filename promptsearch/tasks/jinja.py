@@ -22,7 +22,7 @@ from promptsearch.printable import brief
 
 #: The most characters of a text, the most steps of all loops together, the most parts of a value,
 #: and the most bits of a whole number, while one document is rendered.
-CHARACTERS, STEPS, BITS = 1 << 20, 10_000, 4096
+CHARACTERS, STEPS, PARTS, BITS = 1 << 20, 10_000, 100_000, 4096
 #: The filters that a template may use, beside `join`, `replace` and `string`.
 _FILTERS = (
     *("abs", "capitalize", "count", "d", "default", "first", "float", "int", "items", "last"),
@@ -247,8 +247,8 @@ def _within(value: Any) -> Any:
             waiting += [*each.keys(), *each.values()]
         elif isinstance(each, (list, tuple, set, frozenset)):
             waiting += each
-        if count + len(waiting) > CHARACTERS:
-            raise _Refused(f"it makes a value of more than {CHARACTERS:,} parts")
+        if count + len(waiting) > PARTS:
+            raise _Refused(f"it makes a value of more than {PARTS:,} parts")
         _sized(size)
     return value
 

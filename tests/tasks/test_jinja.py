@@ -68,7 +68,7 @@ def test_what_no_template_needs_is_not_read(name):
 
 
 BOMBS = {
-    "power": "{{ 9 ** 9 ** 9 }}",
+    "power": "{{ 9 ** 999999999 }}",
     "product": "{{ 'a' * 10 ** 9 }}",
     "list": "{{ [answer] * 10 ** 9 }}",
     "double": "{% set a = 'aaaa' %}" + "{% set a = a ~ a %}" * 60 + "{{ a }}",
@@ -89,7 +89,7 @@ BOMBS = {
 @pytest.mark.parametrize("name", BOMBS)
 def test_what_grows_without_bounds_ends_early(name):
     began = time.monotonic()
-    with pytest.raises(TaskError, match=r"row 1: doc_to_text fails: it "):
+    with pytest.raises(TaskError, match=r"row 1: doc_to_text fails: it(s|) "):
         JinjaTemplate(BOMBS[name], "doc_to_text").render(DOCUMENT, "row 1")
     assert time.monotonic() - began < 5
 

@@ -307,7 +307,7 @@ def test_lengths_are_those_of_the_harness(folder):
     task = read_lm_eval(put(folder, text), folder)
     assert task.keys["normalise"] == "characters"
     text = TASKS["fields"].replace("metric: acc", "metric: acc_bytes")
-    with pytest.raises(TaskError, match=r"between text and choices stands \['\\\\n'\]"):
+    with pytest.raises(TaskError, match=r"between text and choices stands \['\\n'\]"):
         read_lm_eval(put(folder, text), folder)
 
 
@@ -333,7 +333,7 @@ BAD = {
     ),
     "ends": (
         TASKS["several targets"].replace('"</s>"', '"."'),
-        r"generation ends at several texts, \['\\\\n', '.'\]: expected one",
+        r"generation ends at several texts, \['\\n', '.'\]: expected one",
     ),
     "option": (
         TASKS["several targets"].replace("ignore_case: true", "regexes_to_ignore: [a]"),
