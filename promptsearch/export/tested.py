@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from promptsearch.errors import ExportError, TaskError
-from promptsearch.export.certificate import Certificate
+from promptsearch.export.certificate import check_held
+from promptsearch.export.saved import SavedPrompt
 from promptsearch.files import exists, shown
 from promptsearch.records.load import STUDY, load_study
 from promptsearch.tasks.task import Task
@@ -22,20 +23,22 @@ _ABOVE = 5
 _ASIDE = ("metric", "metrics")
 
 
-def tested_task(certificate: Certificate, run: Path, data: Path | None) -> Task:
+def tested_task(saved: SavedPrompt, run: Path, data: Path | None) -> Task:
     """The task whose test split a prompt was tested on.
 
     Args:
-        certificate: The certificate of the run's export.
+        saved: The prompt.
         run: The run's folder, or its export, within the study's folder.
         data: The folder to which the data's relative paths are relative, mostly that of the study
             file; None for the current one.
 
     Raises:
-        ExportError: The study or the data are not there, or they are other data now.
+        ExportError: The prompt is trained, the study or the data are not there, or they are other
+            data now.
     """
-    name = str(certificate.about.get("task", ""))
-    wanted = certificate.about.get("splits", {}).get("test")
+    check_held(saved.prompt, "text")  # before data are read for nothing
+    name = str(saved.about.get("task", ""))
+    wanted = saved.about.get("splits", {}).get("test")
     folder = next((each for each in _above(run) if exists(each / STUDY)), None)
     if folder is None or wanted is None:
         raise ExportError(
@@ -70,4 +73,11 @@ def _tasks(settings: Any, name: str, data: Path | None) -> Iterator[Task]:
                 yield Task.load(given)
         elif isinstance(given, Mapping) and name.startswith(str(given.get("name", ""))):
             kept = {key: value for key, value in given.items() if key not in _ASIDE}
-            yield from Task.load_each(kept, data or Path())
+            yield from Task.load_each(_stated(kept), data or Path())
+
+
+def _stated(given: Any) -> Any:
+    """Settings without the keys that were left out, which stand in a record as null."""
+    if not isinstance(given, Mapping):
+        return given
+    return {key: _stated(value) for key, value in given.items() if value is not None}
