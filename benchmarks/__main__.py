@@ -10,7 +10,18 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-from benchmarks import choices, exactness, gcg, memory, mixed, overhead, peak, scoring, training
+from benchmarks import (
+    choices,
+    exactness,
+    gcg,
+    generate,
+    memory,
+    mixed,
+    overhead,
+    peak,
+    scoring,
+    training,
+)
 from benchmarks.measure import Comparison, machine
 
 OUT = Path(__file__).parents[1] / "results" / "benchmarks"
@@ -28,6 +39,7 @@ COMPARISONS: dict[str, Callable[[], Comparison]] = {
     "training-behind": training.behind,
     "mixed-choose": mixed.choose,
     "mixed-generate": mixed.generate,
+    "generate": generate.generate,
 }
 OTHERS: dict[str, Callable[[], list[dict[str, Any]]]] = {
     "peak": peak.peak,
@@ -93,8 +105,8 @@ def render(files: list[dict[str, Any]]) -> str:
         "# Benchmarks",
         "",
         (
-            "SmolLM2-135M-Instruct; ours searches and trains in bfloat16. A ratio is the peer's "
-            "seconds by ours, the median over"
+            "SmolLM2-135M-Instruct; ours computes in bfloat16 where the work names no dtype. A "
+            "ratio is the peer's seconds by ours, the median over"
         ),
         (
             "rounds in which both take turns, and its range: against the peer in float32, and in "
@@ -191,6 +203,8 @@ def render(files: list[dict[str, Any]]) -> str:
 
 
 def _ratio(row: dict[str, Any], peer: str) -> str:
+    if peer not in row["ratios"]:
+        return "- | -"
     ratios, bar = row["ratios"][peer], row["bars"].get(peer)
     middle = statistics.median(ratios)
     return f"{middle:.2f}x ({min(ratios):.2f} to {max(ratios):.2f}) | " + (

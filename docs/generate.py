@@ -62,7 +62,9 @@ def study_file() -> str:
     titles = {
         "TaskConfig": "task",
         "Data": "data",
+        "Sources": "data with a source for each split",
         "SplitSizes": "splits",
+        "DecodingConfig": "decoding",
         "PoolSource": "pool",
         "EndpointConfig": "a model behind an endpoint",
         "ProposerConfig": "proposer",

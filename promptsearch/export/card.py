@@ -71,11 +71,12 @@ def write_card(prompt: SavedPrompt, to: str, lm: TextModel, folder: Path) -> Non
         else "the model itself is not changed, and not part"
     )
     facts = about.get("model", {})
-    answers = (
-        "free text"
-        if prompt.choices is None
-        else ", ".join(f"`{choice.strip()}`" for choice in prompt.choices)
-    )
+    answers = ", ".join(f"`{choice.strip()}`" for choice in prompt.choices or ())
+    if prompt.text:
+        end = prompt.template.end or prompt.template.end_token
+        answers = f"free text{f', up to {_code(end)}' if end else ''}"
+    elif prompt.options is not None:
+        answers = f"those that an input lists in its field `{prompt.options}`"
     certificate = PROMPT if to == "json" else CERTIFICATE
     parts = [
         f"---\n{_header(prompt, to, library, lm)}\n---\n",
@@ -128,7 +129,7 @@ def _header(prompt: SavedPrompt, to: str, library: str, lm: TextModel) -> str:
     from huggingface_hub import EvalResult, ModelCardData
 
     about, test = prompt.about, prompt.about.get("test", {})
-    task = "text-generation" if prompt.choices is None else "text-classification"
+    task = "text-generation" if prompt.text else "text-classification"
     given: dict[str, Any] = {}
     if "metric" in test:
         name = str(about.get("task", "task"))

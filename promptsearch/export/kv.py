@@ -49,12 +49,11 @@ def logits(ids):
     return model(input_ids=torch.tensor([ids]), past_key_values=prefix()).logits[0]
 
 
-def generate(ids):
+def generate(ids, **options):
     row = torch.tensor([[0] * keys_values.shape[3] + ids])  # `generate` passes over as \
 many ids as the cache holds
     mask = torch.ones_like(row)
-    made = model.generate(input_ids=row, attention_mask=mask, past_key_values=prefix(), \
-max_new_tokens=32, do_sample=False)
+    made = model.generate(input_ids=row, attention_mask=mask, past_key_values=prefix(), **options)
     return made[0, row.shape[1] :]
 """
 

@@ -157,9 +157,7 @@ def by_length(task: TaskSummary, prefix: str) -> str:
         return _svg(figure)
 
 
-def two_metrics(
-    task: TaskSummary, prefix: str, first: str | None = None, second: str | None = None
-) -> str:
+def two_metrics(task: TaskSummary, prefix: str, first: str, second: str) -> str:
     """A figure of two mean test metrics against prompt length, on two axes.
 
     The first is solid, on the left axis, and the second dashed, on the right one (Li and Liang
@@ -168,8 +166,8 @@ def two_metrics(
     Args:
         task: A task with at least one sweep.
         prefix: The beginning of all ids, as for `curves`.
-        first: The name of the first metric; None for the task's own.
-        second: The name of the second one; None for the first beside it.
+        first: The name of the first metric.
+        second: The name of the second one.
 
     Returns:
         An `<svg>` element; what belongs to the strategy at place k is in groups with the ids
@@ -178,7 +176,7 @@ def two_metrics(
     Raises:
         UnknownName: The task has no such metric.
     """
-    names = (first or task.info.metric, second or task.beside[0].name)
+    names = (first, second)
     with matplotlib.rc_context({**_STYLE, "svg.hashsalt": f"promptsearch {task.name} {names}"}):
         figure = Figure(figsize=(10, 3.9), layout="constrained")
         left = figure.add_subplot()

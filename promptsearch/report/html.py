@@ -14,6 +14,7 @@ from promptsearch.records.results import Results
 from promptsearch.records.signature import signature
 from promptsearch.report import (
     answers,
+    drawn,
     further,
     lengths,
     notation,
@@ -27,11 +28,12 @@ from promptsearch.report.figures import by_length, colour, curves, two_metrics
 from promptsearch.report.summary import TaskSummary, summarise
 
 
-def to_html(results: Results) -> str:
+def to_html(results: Results, metrics: tuple[str, str] | None = None) -> str:
     """The whole page.
 
     Args:
         results: The results, from `load_results`.
+        metrics: The two metrics that are drawn against prompt length, as for `write_report`.
 
     Returns:
         HTML without any reference to another file or host.
@@ -54,6 +56,7 @@ def to_html(results: Results) -> str:
         projection=projection,
         further=further,
         answers=answers,
+        drawn=drawn,
     )
     tasks = summarise(results)
     columns = notation.columns(
@@ -66,7 +69,7 @@ def to_html(results: Results) -> str:
     return page.render(
         study=results.study,
         families=families(tasks),
-        tasks=[_task(task, f"t{place}", results) for place, task in enumerate(tasks)],
+        tasks=[_task(task, f"t{place}", results, metrics) for place, task in enumerate(tasks)],
         failed=results.failed,
         unfinished=results.unfinished,
         facts=facts(results),
@@ -80,7 +83,10 @@ def _printable(value: Any) -> Any:
     return printable(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
-def _task(task: TaskSummary, prefix: str, results: Results) -> dict[str, Any]:
+def _task(
+    task: TaskSummary, prefix: str, results: Results, metrics: tuple[str, str] | None
+) -> dict[str, Any]:
+    pair = metrics or (task.info.metric, task.beside[0].name if task.beside else "")
     return {
         "task": task,
         "prefix": prefix,
@@ -90,8 +96,10 @@ def _task(task: TaskSummary, prefix: str, results: Results) -> dict[str, Any]:
             else ""
         ),
         "lengths": by_length(task, prefix) if task.sweeps else "",
-        "two": two_metrics(task, prefix) if task.sweeps and task.beside else "",
+        "pair": pair,
+        "two": two_metrics(task, prefix, *pair) if task.sweeps and task.beside else "",
         "axis": _Axis(task),
+        "drawn": drawn.against(task, results.trust_code),
         "regret": any(row.regret is not None for row in task.rows),
         "one_seed": any(not row.scores.covers_seeds for row in task.rows),
         "significant": sum(test.significant for test in task.comparisons),

@@ -10,7 +10,7 @@ from promptsearch.records.results import Results
 from promptsearch.records.run import RunRecord, WinnerRecord
 from promptsearch.records.signature import signature
 from promptsearch.records.study import ModelRecord
-from promptsearch.report import answers, further, lengths, projection, sizes, training
+from promptsearch.report import answers, drawn, further, lengths, projection, sizes, training
 from promptsearch.report.facts import facts, study_file
 from promptsearch.report.families import Family, families
 from promptsearch.report.notation import (
@@ -55,7 +55,7 @@ def to_markdown(results: Results) -> str:
             "",
             *notes,
             *([""] if notes else []),
-            *_task(task, model),
+            *_task(task, model, results.trust_code),
         ]
     lines += _missing(results)
     lines += ["", "## How this was made", ""]
@@ -88,7 +88,7 @@ def _family(family: Family) -> list[str]:
     return ["", title, "", *_table(heads, rows)]
 
 
-def _task(task: TaskSummary, model: ModelRecord) -> list[str]:
+def _task(task: TaskSummary, model: ModelRecord, trust_code: bool) -> list[str]:
     if not task.rows:
         return ["No run has finished."]
     regret = any(row.regret is not None for row in task.rows)
@@ -137,6 +137,8 @@ def _task(task: TaskSummary, model: ModelRecord) -> list[str]:
             ["better", "worse", "difference", "p", "p corrected", "would have shown"],
             [_pair(t) for t in task.comparisons],
         )
+    if tests := drawn.against(task, trust_code):
+        lines += ["", f"{drawn.TOLD}:", "", *(f"- {escape(line)}" for line in tests)]
     return lines
 
 

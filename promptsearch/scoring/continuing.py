@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import torch
 
+from promptsearch.errors import ModelError
 from promptsearch.models import LanguageModel
 from promptsearch.scoring.decoding import Beams, Ended, Written, decoder, take
+from promptsearch.scoring.forward import ran_out
 from promptsearch.scoring.growing import growing
 from promptsearch.scoring.ready import InputRow, Library
 from promptsearch.tasks.decoding import Decoding
 
+log = logging.getLogger(__name__)
+
 #: The most tokens of a step, by device: with more, a CPU is no faster.
 _STEP_TOKENS = {"cpu": 128, "cuda": 512}
-#: The most tokens whose keys and values a batch holds.
-_HELD = 32_768
+#: The most tokens whose keys and values a batch holds; and the part of the bytes that keys and
+#: values may take by default which it fills at most.
+_HELD, _PART = 32_768, 4
 
 
 class Start(NamedTuple):
@@ -39,6 +45,7 @@ def go_on(
     library: Library,
     ended: Ended,
     decoding: Decoding,
+    memory: int | None = None,
 ) -> tuple[list[Written], int]:
     """The answers of rows.
 
@@ -49,18 +56,49 @@ def go_on(
         ended: Says whether an answer's tokens so far are all that is wanted; it is asked after each
             token.
         decoding: The way in which tokens are chosen; the number of tokens is up to each row.
+        memory: The bytes for keys and values; None: a part of the device's memory.
 
     Returns:
         The answers of each row, and the number of tokens that went through the LM.
+
+    Raises:
+        ModelError: The memory of the device does not hold a single row.
     """
     found: dict[int, Written] = {}
     computed = 0
     with torch.inference_mode():
-        for places in _batches(lm, starts, decoding):
-            written, count = _batch(lm, [starts[i] for i in places], library, ended, decoding)
+        for places in _batches(lm, starts, decoding, memory):
+            some = [starts[i] for i in places]
+            written, count = _fitting(lm, some, library, ended, decoding)
             found.update(zip(places, written, strict=True))
             computed += count
     return [found[i] for i in range(len(starts))], computed
+
+
+def _fitting(
+    lm: LanguageModel,
+    starts: Sequence[Start],
+    library: Library,
+    ended: Ended,
+    decoding: Decoding,
+) -> tuple[list[Written], int]:
+    """The answers of a batch, which goes in halves if the memory of the device does not hold it."""
+    try:
+        return _batch(lm, starts, library, ended, decoding)
+    except RuntimeError as error:
+        if not ran_out(error):
+            raise
+        if len(starts) == 1:
+            raise ModelError(
+                f"the memory of {lm.device} does not hold one row of {starts[0].row.tokens} tokens "
+                f"and the {starts[0].limit} to be generated: take fewer of these, fewer beams or "
+                "samples, a smaller model, or another device"
+            ) from error
+    half = len(starts) // 2
+    log.warning("out of memory: %d rows go on in halves", len(starts))
+    first, computed = _fitting(lm, starts[:half], library, ended, decoding)
+    second, more = _fitting(lm, starts[half:], library, ended, decoding)
+    return [*first, *second], computed + more
 
 
 def _batch(
@@ -94,7 +132,9 @@ def _batch(
     return written, rows.computed
 
 
-def _batches(lm: LanguageModel, starts: Sequence[Start], decoding: Decoding) -> Iterator[list[int]]:
+def _batches(
+    lm: LanguageModel, starts: Sequence[Start], decoding: Decoding, memory: int | None
+) -> Iterator[list[int]]:
     """The places of rows that go through the LM together.
 
     Rows below the same trunk come together, the longest first, and as many as a step takes and as
@@ -104,8 +144,12 @@ def _batches(lm: LanguageModel, starts: Sequence[Start], decoding: Decoding) -> 
         lm: The model.
         starts: The rows.
         decoding: The way in which tokens are chosen.
+        memory: As for `go_on`.
     """
-    branches = _branches(decoding)
+    branches, held = _branches(decoding), _HELD
+    if lm.passes.trees:
+        room = lm.room() // _PART if memory is None else memory
+        held = min(_HELD, room // (lm.passes.values * lm.dtype.itemsize))
     most = max(1, _STEP_TOKENS.get(lm.device.type, _STEP_TOKENS["cpu"]) // branches)
     trunks = {id(start.row.trunk): i for i, start in reversed(list(enumerate(starts)))}
     order = sorted(
@@ -115,7 +159,7 @@ def _batches(lm: LanguageModel, starts: Sequence[Start], decoding: Decoding) -> 
     longest = 0
     for i in order:
         size = starts[i].row.tokens + starts[i].limit * branches
-        if some and (len(some) == most or max(longest, size) * (len(some) + 1) > _HELD):
+        if some and (len(some) == most or max(longest, size) * (len(some) + 1) > held):
             yield some
             some, longest = [], 0
         some.append(i)

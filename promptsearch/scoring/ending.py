@@ -21,9 +21,10 @@ class Ending:
     def __init__(self, lm: LanguageModel, template: Template | None = None, stop: str = "") -> None:
         self._lm = lm
         given = () if template is None else (lm.special.id_of(template.end_token),)
-        self._ends = lm.ends | {i for i in given if i is not None}
+        #: The tokens at which an answer ends.
+        self.ids = lm.ends | {i for i in given if i is not None}
         self._stops = tuple(filter(None, (stop, "" if template is None else template.end)))
-        self._unwritten = lm.special.ids | self._ends
+        self._unwritten = lm.special.ids | self.ids
 
     def reached(self, ids: Sequence[int]) -> bool:
         """Whether an answer has come to its end.
@@ -31,7 +32,7 @@ class Ending:
         Args:
             ids: The answer's tokens so far, at least one; it had no end before the last of them.
         """
-        if ids[-1] in self._ends:
+        if ids[-1] in self.ids:
             return True
         if not self._stops:
             return False

@@ -23,7 +23,7 @@ from promptsearch.prompts.space import PromptSpace
 from promptsearch.records.scores import ExampleIds, Floats, Generated, Scores
 from promptsearch.scoring.answer_ids import check_ends
 from promptsearch.scoring.forward import keys_values
-from promptsearch.scoring.generation import generate
+from promptsearch.scoring.generation import Generation
 from promptsearch.scoring.joints import check_answers, check_joints
 from promptsearch.scoring.kinds import attending, passes_of
 from promptsearch.scoring.layout import Layout
@@ -85,6 +85,7 @@ class Engine:
         make = partial(Losses, lm, template, **given)
         self._losses = make(split)
         self._visits = Visits(references, self._losses, make)
+        self._generation = Generation(lm, template, split, memory)
         self._layout, self._rows = self._losses.layout, self._losses.rows
         self._signature = surroundings(
             lm, template, split, choices, normalise, (self._rows.plan.kept, self._rows.plan.wave)
@@ -252,7 +253,7 @@ class Engine:
         for prompt in prompts:
             self._losses.check(prompt)
         faults = self._losses.faults(prompts, examples)
-        return generate(self._lm, self._template, self._split, prompts, examples, decoding, faults)
+        return self._generation.answers(prompts, examples, decoding, faults)
 
     def loss(self, numbers: Numbers, examples: ExampleIds, visit: int = 0) -> Tensor:
         """The mean loss in nats of a trained prompt, shape `()`, differentiable in its numbers.

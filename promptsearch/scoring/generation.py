@@ -7,6 +7,7 @@ so that what is reported of a prompt is what its user gets.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
 
 import numpy as np
 
@@ -26,58 +27,96 @@ from promptsearch.tasks.template import Template
 _ROWS = 256
 
 
-def generate(
-    lm: LanguageModel,
-    template: Template,
-    split: Split,
-    prompts: Sequence[Prompt],
-    examples: ExampleIds,
-    decoding: Decoding,
-    faults: Mapping[int, str],
-) -> Generated:
-    """The answers that a model generates under prompts.
+class Generation:
+    """What generates the answers to the examples of a split under a template.
 
     Args:
         lm: The model.
         template: The template, bound.
         split: The examples.
-        prompts: Prompts of any kinds that the template takes.
-        examples: Ids, shape `(examples,)`.
-        decoding: The way in which answers are generated.
-        faults: The places of prompts that cannot be read, each with the reason.
+        memory: The bytes for keys and values; None: a part of the device's memory.
     """
-    unique = [split.examples[i] for i in dict.fromkeys(map(int, examples))]
-    column = {example.id: i for i, example in enumerate(unique)}
-    columns = [column[int(i)] for i in examples]
-    texts: list[list[tuple[str, ...]]] = [[()] * len(examples) for _ in prompts]
-    ended: list[list[tuple[bool, ...]]] = [[()] * len(examples) for _ in prompts]
-    tokens = np.zeros((len(prompts), len(examples)), dtype=np.int64)
-    failures = dict(faults)
-    ending, computed = Ending(lm, template), 0
-    good = [i for i in range(len(prompts)) if i not in failures]
-    for some in _together(prompts, good, len(unique)):
-        with lm.changed(prompts[some[0]].parts.weights or {}):
-            library = compile_prompts(lm, [(prompts[i], template) for i in some])
-            computed += sum(len(each.above) for each in library.prompts)
-            starts: list[Start] = []
-            begun = []
-            for i, compiled in zip(some, library.prompts, strict=True):
+
+    def __init__(
+        self, lm: LanguageModel, template: Template, split: Split, memory: int | None = None
+    ) -> None:
+        self._lm, self._template, self._split, self._memory = lm, template, split, memory
+        self._ending = Ending(lm, template)
+
+    def answers(
+        self,
+        prompts: Sequence[Prompt],
+        examples: ExampleIds,
+        decoding: Decoding,
+        faults: Mapping[int, str],
+    ) -> Generated:
+        """The answers under prompts; an example that is asked for twice is answered once.
+
+        Args:
+            prompts: Prompts of any kinds that the template takes.
+            examples: Ids, shape `(examples,)`.
+            decoding: The way in which answers are generated.
+            faults: The places of prompts that cannot be read, each with the reason.
+        """
+        places = {e: i for i, e in enumerate(dict.fromkeys(map(int, examples)))}
+        unique = [self._split.examples[e] for e in places]
+        columns = [places[int(e)] for e in examples]
+        texts: list[list[tuple[str, ...]]] = [[()] * len(columns) for _ in prompts]
+        ended: list[list[tuple[bool, ...]]] = [[()] * len(columns) for _ in prompts]
+        tokens = np.zeros((len(prompts), len(columns)), dtype=np.int64)
+        failures, computed = dict(faults), 0
+        good = [i for i in range(len(prompts)) if i not in failures]
+        for some in _together(prompts, good, len(unique)):
+            found, count = self._rows({i: prompts[i] for i in some}, unique, decoding, failures)
+            computed += count
+            for i, own in found.items():
+                if reason := _broken(own, unique, prompts[i], self._split.name):
+                    failures[i] = reason
+                    continue
+                texts[i] = [tuple(map(self._ending.text, own[c].answers)) for c in columns]
+                ended[i] = [own[c].ended for c in columns]
+                tokens[i] = [own[c].tokens for c in columns]
+        return Generated(texts, ended, tokens, computed, failures)
+
+    def _rows(
+        self,
+        prompts: Mapping[int, Prompt],
+        examples: Sequence[Example],
+        decoding: Decoding,
+        failures: dict[int, str],
+    ) -> tuple[dict[int, list[Written]], int]:
+        """The answers of all examples under prompts that are made ready together.
+
+        Args:
+            prompts: The prompts by their places.
+            examples: The examples.
+            decoding: The way in which answers are generated.
+            failures: The places of prompts that an example is too long for, with the reason; grows.
+
+        Returns:
+            The answers by the places of the prompts, and the number of tokens that went through the
+            LM.
+        """
+        lm = self._lm
+        weights = next(iter(prompts.values())).parts.weights or {}
+        with lm.changed(weights):
+            library = compile_prompts(lm, [(each, self._template) for each in prompts.values()])
+            starts: dict[int, list[Start]] = {}
+            for i, compiled in zip(prompts, library.prompts, strict=True):
                 try:
-                    starts += [_start(lm, compiled, e, split.name, decoding) for e in unique]
-                    begun.append(i)
+                    starts[i] = [
+                        _start(lm, compiled, example, self._split.name, decoding)
+                        for example in examples
+                    ]
                 except PromptError as error:
                     failures[i] = str(error)
-            found, count = go_on(lm, starts, library, ending.reached, decoding)
-        computed += count
-        for place, i in enumerate(begun):
-            own = found[place * len(unique) : (place + 1) * len(unique)]
-            if reason := _broken(own, unique, prompts[i], split.name):
-                failures[i] = reason
-                continue
-            texts[i] = [tuple(map(ending.text, own[c].answers)) for c in columns]
-            ended[i] = [own[c].ended for c in columns]
-            tokens[i] = [own[c].tokens for c in columns]
-    return Generated(texts, ended, tokens, computed, failures)
+            every = [start for own in starts.values() for start in own]
+            found, computed = go_on(
+                lm, every, library, self._ending.reached, decoding, self._memory
+            )
+        rows = iter(found)
+        answers = {i: list(islice(rows, len(own))) for i, own in starts.items()}
+        return answers, computed + sum(len(each.above) for each in library.prompts)
 
 
 def _together(prompts: Sequence[Prompt], good: Sequence[int], rows: int) -> Iterator[list[int]]:

@@ -86,7 +86,7 @@ def _followed(
     if isinstance(metric, Judge):
         raise StudyError(f"{where}: no search follows a judge: take another metric, or none")
     for task in tasks:
-        check_metric(metric, None if task.kind == "text" else len(task.choices or ()) or 2)
+        check_metric(metric, task.most_choices)
     for entry in entries:
         if entry.strategy.access is not Access.SCORES:
             raise StudyError(

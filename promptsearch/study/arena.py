@@ -97,6 +97,7 @@ class Arena:
         memory: int | None = None,
         kind: Kind = "slots",
         aims: Aims | None = None,
+        tested: SplitScorer | None = None,
     ) -> Arena:
         """Bind the template and lay out all examples.
 
@@ -111,6 +112,7 @@ class Arena:
             kind: The prompts' kind.
             aims: What searches follow, and what answers are measured by; left out: the loss, and
                 the task's metrics.
+            tested: The test split in float32 where an arena of another draw has it already.
 
         Raises:
             TemplateError: The answers or the examples do not fit the model.
@@ -132,7 +134,10 @@ class Arena:
                 keep=True,
             )
 
-        exact = {name: engine(lm, task.splits[name]) for name in SPLITS}
+        exact = {
+            name: tested if tested and name == "test" else engine(lm, task.splits[name])
+            for name in SPLITS
+        }
         searching = (
             exact["search"] if dtype == lm.dtype else engine(lm.to(dtype), task.splits["search"])
         )

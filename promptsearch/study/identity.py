@@ -21,8 +21,8 @@ from promptsearch.records.study import (
     StudyRecord,
     TaskRecord,
 )
-from promptsearch.study.arena import Arena
 from promptsearch.study.calibration import measure_noise
+from promptsearch.study.draws import hash_of_split
 from promptsearch.study.prepare import Prepared
 from promptsearch.tasks.metrics import named
 from promptsearch.tasks.task import Example, Task
@@ -116,14 +116,15 @@ def _about(prepared: Prepared) -> StudyRecord:
             for entry in prepared.entries
             if entry.family != entry.given.label
         },
-        tasks={task.name: _about_task(task, prepared.arena(task)) for task in prepared.tasks},
+        tasks={task.name: _about_task(task, prepared) for task in prepared.tasks},
         signature="",
         objective="" if config.objective is None else named(config.objective)[0],
         select_by="metric" if config.selects_by_metric else "loss",
     )
 
 
-def _about_task(task: Task, arena: Arena) -> TaskRecord:
+def _about_task(task: Task, prepared: Prepared) -> TaskRecord:
+    arena = prepared.arena(task)
     tested = task.splits["test"].examples
     # Options of rows have nothing but their places in common.
     answers = [str(e.choice) if task.options_by_row else e.answer for e in tested]
@@ -134,7 +135,10 @@ def _about_task(task: Task, arena: Arena) -> TaskRecord:
         kind=task.kind,
         template=task.template.shown,
         metric=task.metric,
-        splits={name: SplitRecord(len(split), split.hash) for name, split in task.splits.items()},
+        splits={
+            name: SplitRecord(len(split), hash_of_split(task, name, prepared.config))
+            for name, split in arena.task.splits.items()
+        },
         choices=None if task.choices is None else list(task.choices),
         majority=max(answers.count(a) for a in set(answers)) / len(answers),
         pool=len(arena.space.pool),
@@ -151,6 +155,7 @@ def _about_task(task: Task, arena: Arena) -> TaskRecord:
         end=(task.template.end or task.template.end_token) if writes else None,
         options=max(map(len, options)) if task.options_by_row else None,
         normalise=task.normalise,
+        family=task.family,
     )
 
 
@@ -207,6 +212,9 @@ def _differences(before: StudyRecord, now: StudyRecord) -> Iterator[tuple[str, A
             yield key, old, new
     if (old := before.settings["proposer"]) != (new := now.settings["proposer"]):
         yield "proposer", old, new
+    # Older studies, whose seeds all have the same examples, do not say it.
+    if (old := before.settings.get("draw", "once")) != (new := now.settings["draw"]):
+        yield "draw", old, new
     # Older studies, which all follow the loss, do not say it.
     if (old := before.settings.get("objective")) != (new := now.settings["objective"]):
         yield "objective", old or "the loss", new or "the loss"

@@ -40,6 +40,8 @@ from promptsearch.study.arena import Arena
 log = logging.getLogger(__name__)
 
 BEST, UNEXPORTED = "best", "unexported"
+#: The field of an input that lists its own answers to choose from, for users of an export.
+OPTIONS = "options"
 
 
 def export_winner(arena: Arena, winner: Prompt, result: RunRecord, run: Path) -> RunRecord:
@@ -123,6 +125,9 @@ def export_best(arena: Arena, winner: Prompt, result: RunRecord, folder: Path) -
         prompt=_as_text(winner, arena) if arena.lm.served else winner,
         template=arena.template,
         choices=task.choices,
+        options=OPTIONS if task.options_by_row else None,
+        normalise=task.normalise,
+        decoding=task.decoding,
         about={
             "model": arena.lm.facts,
             "task": task.name,

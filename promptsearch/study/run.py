@@ -85,6 +85,7 @@ class Run:
         race: Whether the search scores clearly worse prompts on some examples only.
         proposing: The model that proposes.
         source: The run whose winner it starts from.
+        drawn: Whether each seed has search and select examples of its own.
     """
 
     arena: Arena
@@ -100,6 +101,12 @@ class Run:
     race: bool = False
     proposing: Proposing | None = None
     source: Run | None = None
+    drawn: bool = False
+
+    @property
+    def deterministic(self) -> bool:
+        """Whether it stands for the runs of all seeds: no seed changes what it does or sees."""
+        return self.strategy.deterministic and not self.drawn
 
     @property
     def bill(self) -> int:
@@ -162,7 +169,7 @@ class Run:
             label=self.label,
             seed=self.seed,
             options=self.options,
-            deterministic=self.strategy.deterministic,
+            deterministic=self.deterministic,
             error=printable(str(error)),
         )
 
@@ -275,7 +282,7 @@ class Run:
             access=self.strategy.access.value,
             searches=self.strategy.searches,
             reference=self.reference,
-            deterministic=self.strategy.deterministic,
+            deterministic=self.deterministic,
             budget=self.budget,
             ledger=ledger.statement(),
             spent=ledger.spent,

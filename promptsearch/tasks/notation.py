@@ -96,10 +96,10 @@ def parse_template(source: str | Sequence[Mapping[str, str]]) -> Parsed:
         if messages and name.isdecimal():
             current += f"{{{name}}}"
             continue
-        if conversion or (spec and name != PROMPT) or not name.isidentifier():
+        if conversion or (spec and name != PROMPT) or not _names(name):
             raise TemplateError(
                 f"the template {shown} has the field {{{name}}}: "
-                "expected a plain name, like {text}"
+                "expected a plain name, like {text}, or one within a field, like {translation.en}"
             )
         if name in (PROMPT, ANSWER):
             space = current.endswith(" ")
@@ -168,6 +168,11 @@ def _messages(source: Sequence[Mapping[str, str]]) -> tuple[tuple[str, str], ...
             f"got {', '.join(role for role, _ in found) or 'no message'}"
         )
     return tuple(found)
+
+
+def _names(name: str) -> bool:
+    """Whether a name in braces can be that of a field, or of one within a field."""
+    return all(part.isidentifier() for part in name.split("."))
 
 
 def _length(spec: str, text: str) -> int | None:

@@ -118,8 +118,10 @@ def test_the_ids_are_those_of_the_tokenizers_own_chat_template(models, chat, mes
         assert (
             encode(lm, template.row(fields, template.slot_texts(texts), example.answer)) == theirs
         )
-        ours = [*layout.join(slots_of(template, lm, prompt)), *layout.answers[0]]
-        joined = broken_joint(template, lm, example, layout, prompt, (example.answer,)) is None
+        *answer, end = layout.answers[0]
+        assert lm.special.text_of(end) == template.end_token
+        ours = [*layout.join(slots_of(template, lm, prompt)), *answer]
+        joined = broken_joint(template, lm, example, layout, prompt, None) is None
         assert joined == (ours == theirs)
         assert joined or text != "good", "plain words join"
 
@@ -179,8 +181,8 @@ def test_marks_in_the_data_and_in_prompts_stay_plain_text(models, chat):
     def ids(text, prompt):
         example = Example(0, {"text": text}, "bad", None)
         layout, given = lay_out(template, lm, example, None), TextPrompt(prompt)
-        found = [*layout.join(slots_of(template, lm, given)), *layout.answers[0]]
-        if broken_joint(template, lm, example, layout, given, ("bad",)) is None:
+        found = [*layout.join(slots_of(template, lm, given)), *layout.answers[0][:-1]]
+        if broken_joint(template, lm, example, layout, given, None) is None:
             assert found == encode(
                 lm, template.row({"text": text}, template.slot_texts([prompt]), "bad")
             )
@@ -246,7 +248,7 @@ def test_special_tokens_that_swallow_whitespace_are_read_as_the_tokenizer_does()
         Template.parse([{"user": " {prompt} {text}"}, {"assistant": "It was{answer}"}]), lm
     ).bind(1)
     example = Example(0, {"text": "good"}, " bad", None)
-    assert broken_joint(first, lm, example, lay_out(first, lm, example, None), hard, (" bad",)), (
+    assert broken_joint(first, lm, example, lay_out(first, lm, example, None), hard, None), (
         "its space is gone"
     )
 

@@ -30,6 +30,7 @@ from promptsearch.study.settings.task import Metric, OneTask
 #: The most seeds, lengths of a sweep, and runs of a sensible study.
 SEEDS, LENGTHS, RUNS = 1_000, 100, 100_000
 DTYPES = ("auto", "float32", "bfloat16")
+DRAWS = ("once", "seed")
 
 
 def _seeds(value: Any) -> Any:
@@ -112,6 +113,13 @@ class StudyConfig(Keys):
     seeds: Annotated[
         tuple[int, ...], BeforeValidator(_seeds, json_schema_input_type=int | list[int])
     ] = Field((0,), description="how many seeds (0, 1, ...), or a list of them")
+    draw: Literal["once", "seed"] = Field(
+        "once",
+        description=(
+            "seed: every seed draws search and select examples of its own, from all that the test "
+            "split leaves; once: all seeds have the same ones"
+        ),
+    )
     proposer: OneProposer = Field(
         ProposerConfig(),
         description=(
@@ -215,6 +223,13 @@ class StudyConfig(Keys):
     def _known_dtype(cls, value: Any) -> Any:
         if isinstance(value, str) and value not in DTYPES:
             raise unknown("dtype", value, DTYPES)
+        return value
+
+    @field_validator("draw", mode="before")
+    @classmethod
+    def _known_draw(cls, value: Any) -> Any:
+        if isinstance(value, str) and value not in DRAWS:
+            raise unknown("draw", value, DRAWS)
         return value
 
     @field_validator("device")
