@@ -375,7 +375,9 @@ def test_report_reads_the_folder_again(monkeypatch: pytest.MonkeyPatch) -> None:
         promptsearch.report, "load_results", lambda folder, trust_code: f"results of {folder}"
     )
     monkeypatch.setattr(
-        promptsearch.report, "write_report", lambda folder, trust_code, lengths: folder / "report.html"
+        promptsearch.report,
+        "write_report",
+        lambda folder, trust_code, lengths: folder / "report.html",
     )
     monkeypatch.setattr(
         promptsearch.report, "print_report", lambda results, console: console.print(results)

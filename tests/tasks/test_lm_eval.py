@@ -13,8 +13,10 @@ from pathlib import Path
 import datasets
 import pytest
 
-from promptsearch.errors import TaskError
+from promptsearch.errors import StudyError, TaskError
+from promptsearch.study.config import parse_config
 from promptsearch.tasks.lm_eval.rows import read_lm_eval
+from promptsearch.tasks.task import Task
 
 HARNESS = importlib.util.find_spec("lm_eval") is not None
 needs_harness = pytest.mark.skipif(
@@ -288,8 +290,8 @@ def test_what_is_missing_is_drawn_from_what_is_there(folder):
     lines = text.replace("training_split: train\n", "").replace(
         "validation_split: validation\n", ""
     )
-    assert {name: len(rows) for name, rows in read_lm_eval(put(folder, lines), folder).rows.items()}
-    assert list(read_lm_eval(put(folder, lines), folder).rows) == ["test"]
+    one = read_lm_eval(put(folder, lines), folder)
+    assert {name: len(rows) for name, rows in one.rows.items()} == {"data": 6}
 
 
 def test_a_file_includes_others_and_its_own_keys_win(folder):
@@ -399,3 +401,66 @@ def test_a_name_needs_the_package(folder, monkeypatch):
         read_lm_eval("sciq", folder)
     with pytest.raises(TaskError, match="cannot read the lm-eval task .*none.yaml"):
         read_lm_eval("none.yaml", folder)
+
+
+# As a task of a study.
+
+
+def study(task):
+    return parse_config(
+        {"model": "m", "task": task, "budget": 1000, "strategies": ["random"]}, source="study.yaml"
+    )
+
+
+def test_a_study_names_it_and_may_say_otherwise(folder):
+    put(folder, TASKS["own choices"], "my_numbers.yaml")
+    config = study({"lm_eval": "my_numbers.yaml", "normalise": "bytes", "splits": {"search": 8}})
+    (given,) = config.tasks
+    assert given.name == "my_numbers" and study(given.model_dump()).tasks == config.tasks
+    task = Task.load(given.model_dump(exclude_none=True), folder)
+    assert (task.name, task.normalise, task.metric) == ("my_numbers", "bytes", "accuracy")
+    assert {name: len(split) for name, split in task.splits.items()} == {
+        "search": 8,
+        "select": 6,
+        "test": 6,
+    }
+    assert task.options_by_row and "acc_norm" in task.notes[0]
+    example = next(e for e in task.splits["test"].examples if "What is 19" in e.fields["text"])
+    assert example.options == (" 19", " 20", " 19 again") and example.choice == 1
+
+
+def test_a_task_of_text_becomes_one_with_references(folder):
+    put(folder, TASKS["several targets"])
+    task = Task.load({"lm_eval": "task.yaml"}, folder)
+    assert task.template.end == "\n" and task.decoding.tokens == 5 and task.kind == "text"
+    example = next(e for e in task.splits["test"].examples if "What is 19" in e.fields["text"])
+    assert example.references == (" number 20", " 20")
+    assert task.measures["exact_match"].lowercase
+    few = Task.load({"lm_eval": "task.yaml", "references": 1}, folder)
+    assert all(len(e.references) == 1 for e in few.splits["test"].examples)
+
+
+def test_a_split_alone_is_drawn_from(folder):
+    text = TASKS["fixed choices"]
+    lines = text.replace("training_split: train\n", "").replace("test_split: test\n", "")
+    put(folder, lines)
+    task = Task.load(
+        {"lm_eval": "task.yaml", "splits": {"search": 2, "select": 1, "test": 3}}, folder
+    )
+    assert task.choices == (" odd", " even") and len(task.splits["test"]) == 3
+    with pytest.raises(TaskError, match="the split 'search' needs at least 1 example"):
+        Task.load({"lm_eval": "task.yaml"}, folder)
+
+
+@pytest.mark.parametrize(
+    ("task", "reason"),
+    [
+        ({"lm_eval": "a.yaml", "template": "{prompt}"}, "unknown key 'template'"),
+        ({"lm_eval": ""}, "lm_eval is ''; expected"),
+        ({"lm_eval": ["a"]}, "expected text"),
+        ({"lm_eval": "a", "normalise": "byte"}, "unknown length to normalise by 'byte'"),
+    ],
+)
+def test_what_a_study_cannot_say_is_named(task, reason):
+    with pytest.raises(StudyError, match=reason):
+        study(task)

@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from promptsearch.errors import TaskError
+from promptsearch.plain.names import as_name
 from promptsearch.printable import brief
+from promptsearch.tasks.drawing import WHOLE
 from promptsearch.tasks.fields import Row
 from promptsearch.tasks.lm_eval.config import TaskFile, read_task_file
 from promptsearch.tasks.lm_eval.context import Contexts
@@ -20,22 +22,24 @@ from promptsearch.tasks.lm_eval.documents import load_documents
 from promptsearch.tasks.lm_eval.reading import Reading
 from promptsearch.tasks.lm_eval.scoring import Scoring, scoring_of
 from promptsearch.tasks.notation import braces
+from promptsearch.tasks.sources import Sources
 
 
 class LmEvalTask(NamedTuple):
     """A task of the harness.
 
     Args:
-        name: Its name.
+        name: Its name, as a folder can have it.
         rows: The rows of its official splits, by our names: `test` for the split that the harness
             scores, `search` for the training split, `select` for the validation split; without a
-            training split, `search` is the validation split. What is missing is to be drawn.
+            training split, `search` is the validation split. Of a single split they are those that
+            all of ours are drawn from.
         keys: The keys of a task in a study file: template, label, answers, metric, decoding.
         notes: For the report, what is done otherwise than in the harness.
     """
 
     name: str
-    rows: Mapping[str, Sequence[Row]]
+    rows: Sources
     keys: Mapping[str, Any]
     notes: tuple[str, ...]
 
@@ -79,7 +83,9 @@ def read_lm_eval(source: str, folder: Path) -> LmEvalTask:
     }
     if scoring.choice:
         keys["answers"] = _shared_options(every) or {"field": "options"}
-    return LmEvalTask(file.config.task, rows, keys, scoring.notes)
+    if list(rows) == ["test"]:
+        rows = {WHOLE: rows["test"]}
+    return LmEvalTask(as_name(file.config.task, "task"), rows, keys, scoring.notes)
 
 
 def _sources(file: TaskFile) -> dict[str, str]:
