@@ -19,8 +19,10 @@ from promptsearch.tasks.task import Task
 
 #: How many folders above a run's export its study may stand: STUDY/TASK/LABEL/seed0/best.
 _ABOVE = 5
-#: What a task's settings say that has nothing to do with its rows; a metric may name code.
+#: What a task's settings say that has nothing to do with its rows.
 _ASIDE = ("metric", "metrics")
+#: The one metric whose options an export tells; another may name code, and a study be a stranger's.
+_TOLD = "exact_match"
 
 
 def tested_task(saved: SavedPrompt, run: Path, data: Path | None) -> Task:
@@ -73,7 +75,9 @@ def _tasks(settings: Any, name: str, data: Path | None) -> Iterator[Task]:
                 yield Task.load(given)
         elif isinstance(given, Mapping) and name.startswith(str(given.get("name", ""))):
             kept = {key: value for key, value in given.items() if key not in _ASIDE}
-            yield from Task.load_each(_stated(kept), data or Path())
+            metric = _stated(given.get("metric"))
+            told = metric if isinstance(metric, Mapping) and set(metric) == {_TOLD} else None
+            yield from Task.load_each(_stated(kept), data or Path(), metric=told)
 
 
 def _stated(given: Any) -> Any:

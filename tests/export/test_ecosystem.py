@@ -18,7 +18,7 @@ import yaml
 
 from promptsearch import LanguageModel, compare
 from promptsearch.errors import ExportError, PromptError
-from promptsearch.export import FORMATS, export_run, verify
+from promptsearch.export import FORMATS, export_run, load_prompt, verify
 from promptsearch.export.saved import write_saved
 from promptsearch.export.variables import fill_variables, variables, with_variables
 from promptsearch.scoring.layout import prompt_texts
@@ -404,12 +404,43 @@ def test_the_harness_gives_the_reported_number(
     run = study_of(tmp_path, base, task, [strategies[strategy]], rows)
     folder = export_run(run, "lm-eval", tmp_path / "out", model=base, data=tmp_path)
     assert verify(folder, base).same
+    reported = json.loads((run / "result.json").read_text())["test"]["metric"]
+    assert harness(folder, monkeypatch)[metric] == pytest.approx(reported, abs=1e-9)
+    assert 0 < reported < 1 or name in ("text", "references")
+
+
+def harness(folder, monkeypatch):
+    """What the harness itself finds, run as the card says."""
     monkeypatch.chdir(folder)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         found: dict[str, object] = {}
         exec(compile(code_of(folder), "README.md", "exec"), found)
-    results = found["found"]["results"][next(folder.glob("*.yaml")).stem]
+    return found["found"]["results"][next(folder.glob("*.yaml")).stem]
+
+
+@needs("lm_eval")
+@pytest.mark.parametrize("end", ["\n", " ", ""], ids=["newline", "word", "token"])
+@pytest.mark.parametrize("options", [{}, {"lowercase": True, "punctuation": False}])
+def test_the_harness_counts_the_answers_that_were_counted(
+    base, tmp_path, monkeypatch, unreported, end, options
+):
+    """Every other row's right answer is what the model says, spelled otherwise if that may be."""
+    task = {**TEXT, "template": TEXT["template"].rstrip("\n") + end.replace(" ", " the")}
+    task |= {"decoding": {"tokens": 6}, "metric": {"exact_match": options}}
+    strategy = [{"manual": {"prompts": ["Where is it? Say:"]}}]
+    first, second = tmp_path / "first", tmp_path / "second"
+    first.mkdir()
+    second.mkdir()
+    saved = load_prompt(study_of(first, base, task, strategy, PLACED))
+    said = [row["answer"].strip() for row in saved.apply(PLACED, base)]
+    spelled = [text.upper() + "." if options else text for text in said]
+    rows = [
+        {**row, "place": text if i % 2 and text.strip() else row["place"]}
+        for i, (row, text) in enumerate(zip(PLACED, spelled, strict=True))
+    ]
+    run = study_of(second, base, task, strategy, rows)
+    folder = export_run(run, "lm-eval", tmp_path / "out", model=base, data=second)
     reported = json.loads((run / "result.json").read_text())["test"]["metric"]
-    assert results[metric] == pytest.approx(reported, abs=1e-9)
-    assert 0 < reported < 1 or name in ("text", "references")
+    found = harness(folder, monkeypatch)["exact_match,answer"]
+    assert found == pytest.approx(reported, abs=1e-9) and 0.2 < reported < 0.8
