@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import shutil
 import subprocess
 import warnings
@@ -202,7 +203,10 @@ def test_promptfoo_itself_reads_the_folder(llama, export, tmp_path):
     (folder / "promptfooconfig.yaml").write_text(yaml.safe_dump(config))
     out = tmp_path / "results.json"
     command = ["promptfoo", "eval", "--no-cache", "-o", str(out)]
-    subprocess.run(command, cwd=folder, check=False, capture_output=True, timeout=120)
+    alone = {"PROMPTFOO_DISABLE_TELEMETRY": "1", "PROMPTFOO_DISABLE_UPDATE": "1"}
+    alone |= {"PROMPTFOO_CONFIG_DIR": str(tmp_path / "config")}
+    asked = {"check": False, "capture_output": True, "timeout": 120}
+    subprocess.run(command, cwd=folder, env=os.environ | alone, **asked)
     results = json.loads(out.read_text())["results"]["results"]
     found = {each["testIdx"]: each["prompt"]["raw"] for each in results}
     for number, example in enumerate(saved.probe):

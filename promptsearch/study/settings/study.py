@@ -80,7 +80,10 @@ class StudyConfig(Keys):
         Field(min_length=1),
     ] = Field(
         validation_alias=AliasChoices("task", "tasks"),
-        description="a built-in task's name, or a mapping with data, template, label and splits",
+        description=(
+            "a built-in task's name, or a mapping with data, template, label and splits; or "
+            "{lm_eval: FILE or NAME}"
+        ),
     )
     length: Length = Field(
         5,
