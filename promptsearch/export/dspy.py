@@ -60,7 +60,7 @@ def write_dspy(saved: SavedPrompt, lm: TextModel, folder: Path) -> None:
         ],
     }
     state: dict[str, Any] = {"traces": [], "train": [], "demos": [], "signature": signature}
-    metadata = {"dependency_versions": {}}
+    metadata: dict[str, Any] = {"dependency_versions": {}}
     write_json(folder / FILE, {**state, "lm": None, "metadata": metadata})
 
 

@@ -81,7 +81,7 @@ def check_text(saved: SavedPrompt, lm: TextModel) -> None:
 def whole_text(saved: SavedPrompt, lm: TextModel) -> str:
     """All that the model reads before an answer, with `{field}`s in it and other braces doubled.
 
-    Of a template of messages it is the text that the chat template writes.
+    For a template of messages it is the text that the chat template writes.
 
     Args:
         saved: A hard or text prompt.

@@ -146,8 +146,8 @@ class _Environment(ImmutableSandboxedEnvironment):
     def call(self, context: Context, called: Any, /, *args: Any, **kwargs: Any) -> Any:
         """Call a method, unless it would make a text that is too long."""
         owner, name = getattr(called, "__self__", None), getattr(called, "__name__", "")
-        if isinstance(owner, str) and name == "join":
-            return _joined(*args, d=owner, **kwargs)
+        if isinstance(owner, str) and name == "join" and len(args) == 1:
+            return _joined(args[0], owner, **kwargs)
         if isinstance(owner, str) and name == "replace":
             return _replaced(owner, *args, **kwargs)
         return super().call(context, called, *args, **kwargs)
@@ -209,7 +209,7 @@ def _named(called: nodes.Node) -> str:
     return f"'{name}'" if name else "what it computed"
 
 
-def _filter(name: str, node: nodes.Expr) -> nodes.Filter:
+def _filter(name: str, node: nodes.Node) -> nodes.Filter:
     return nodes.Filter(
         node, name, [], [], None, None, lineno=node.lineno, environment=node.environment
     )

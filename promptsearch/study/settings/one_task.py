@@ -30,7 +30,7 @@ class LmEvalConfig(Keys):
     )
     description: str | None = Field(None, description="what it is, in one line")
     splits: SplitSizes = Field(
-        default_factory=SplitSizes,
+        SplitSizes(search=None, select=None, test=None),
         description=(
             "as for a task of one's own; a split that the harness has may be left out, and gets "
             "all of its rows"
