@@ -29,6 +29,12 @@ FRONT = "{prompt:3} {text} It was {answer}"
 ANCHORS = "{prompt:2} movie {prompt:1} {text} It was {answer}"
 BEHIND = "{text} {prompt:3} It was {answer}"
 TOOLS = ("dspy", "mlflow", "promptfoo")
+MESSAGES = [{"system": "Task: {prompt:3}"}, {"user": "{text}"}, {"assistant": "It was {answer}"}]
+BEGINS = (
+    "{{ bos_token }}{% for message in messages %}<|{{ message['role'] }}|>\n"
+    "{{ message['content'] | trim }}<|end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|assistant|>\n{% endif %}"
+)
 WORDS = (" bad", " good")
 
 
@@ -59,14 +65,24 @@ def export(make_saved, tmp_path):
     return make
 
 
-@pytest.fixture(scope="module")
-def base(tmp_path_factory):
-    """A tiny model in a folder, as tools load it."""
-    folder = tmp_path_factory.mktemp("base")
+def loaded(folder, chat_template=None):
     model, tokenizer = tiny_model("llama")
+    tokenizer.chat_template = chat_template or tokenizer.chat_template
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return LanguageModel.load(str(folder), device="cpu")
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory):
+    """A tiny model in a folder, as tools load it."""
+    return loaded(tmp_path_factory.mktemp("base"))
+
+
+@pytest.fixture(scope="module")
+def chat(tmp_path_factory):
+    """A tiny chat model, whose chat template begins with a token and strips contents."""
+    return loaded(tmp_path_factory.mktemp("chat"), BEGINS)
 
 
 # Variables in double braces.
@@ -119,6 +135,29 @@ def test_a_text_for_a_tool_gives_the_losses_again(llama, export, to, kind, choic
     assert FORMATS[to].score(saved, llama, folder) == pytest.approx(saved.losses, abs=1e-5)
     card = (folder / "README.md").read_text()
     assert "promptsearch verify" in card and f"library_name: {to}" in card
+
+
+@pytest.mark.parametrize("to", TOOLS)
+@pytest.mark.parametrize("kind", ["hard", "text"])
+@pytest.mark.parametrize("choices", [WORDS, None], ids=["choices", "text"])
+def test_a_text_through_a_chat_template_gives_the_losses_again(chat, export, to, kind, choices):
+    saved, folder = export(chat, kind, to, MESSAGES, choices)
+    assert verify(folder, chat).same
+    assert FORMATS[to].score(saved, chat, folder) == pytest.approx(saved.losses, abs=1e-5)
+    if to == "mlflow":
+        messages = json.loads((folder / "messages.json").read_text())
+        assert [each["role"] for each in messages] == ["system", "user", "assistant"]
+        assert messages[1]["content"] == "{{ text }}"
+
+
+def test_dspy_takes_one_message(chat, export):
+    two = [
+        {"system": "Say {prompt:1} a"},
+        {"user": "b {prompt:2} {text}"},
+        {"assistant": "is {answer}"},
+    ]
+    with pytest.raises(ExportError, match="two slots of the template stand in different messages"):
+        export(chat, "hard", "dspy", two)
 
 
 @pytest.mark.parametrize("to", [*TOOLS, "lm-eval"])
@@ -332,6 +371,7 @@ def test_other_data_are_not_taken_for_those_that_were_tested(base, tmp_path, unr
             lambda f: put(f, "*.yaml", "doc_to_text: ", "doc_to_text: !function a.b #"),
             "Python func",
         ),
+        (lambda f: put(f, "*.yaml", "test: test", "test: https://a.b/test"), "its rows are not th"),
         (lambda f: (f / "test.jsonl").unlink(), "test.jsonl does not exist"),
     ],
 )
@@ -421,6 +461,32 @@ def harness(folder, monkeypatch):
         found: dict[str, object] = {}
         exec(compile(code_of(folder), "README.md", "exec"), found)
     return found["found"]["results"][next(folder.glob("*.yaml")).stem]
+
+
+@needs("lm_eval")
+@pytest.mark.parametrize("answers", ["choices", "text"])
+def test_the_harness_reads_what_a_chat_template_wrote(
+    chat, tmp_path, monkeypatch, unreported, answers
+):
+    task = {**CHOICE, "template": MESSAGES, "answers": {0: "bad", 1: "good"}}
+    if answers == "text":
+        task = {**TEXT, "template": MESSAGES, "decoding": {"tokens": 6}}
+    run = study_of(tmp_path, chat, task, rows=PLACED)
+    folder = export_run(run, "lm-eval", tmp_path / "out", model=chat, data=tmp_path)
+    assert verify(folder, chat).same and "add_bos_token=False" in code_of(folder)
+    reported = json.loads((run / "result.json").read_text())["test"]["metric"]
+    found = harness(folder, monkeypatch)
+    assert (found.get("acc,none") or found.get("exact_match,answer", 0)) == pytest.approx(reported)
+    assert answers == "text" or 0 < reported < 1
+
+
+def test_what_a_chat_template_strips_is_refused(chat, tmp_path, unreported):
+    rows = [{**row, "text": row["text"] + "\n"} for row in ROWS]
+    task = {**CHOICE, "template": MESSAGES, "answers": {0: "bad", 1: "good"}}
+    run = study_of(tmp_path, chat, task, rows=rows)
+    with pytest.raises(ExportError, match=r"lm-eval would read .* on test example 0, and not"):
+        export_run(run, "lm-eval", tmp_path / "out", model=chat, data=tmp_path)
+    assert not (tmp_path / "out").exists()
 
 
 @needs("lm_eval")

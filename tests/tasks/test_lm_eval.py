@@ -352,6 +352,10 @@ BAD = {
         TASKS["fields"].replace("{data_files", "{streaming: true, data_files"),
         "dataset_kwargs has the key 'streaming': expected data_dir",
     ),
+    "pickle": (
+        TASKS["fields"].replace("dataset_path: json", "dataset_path: pandas"),
+        "dataset_path 'pandas' reads pickles, which could run code",
+    ),
     "field": (
         TASKS["fields"].replace("doc_to_text: question", 'doc_to_text: "{{quest}}"'),
         "split test, document 1: doc_to_text of task.yaml fails: 'quest' is undefined",

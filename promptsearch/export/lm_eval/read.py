@@ -19,6 +19,8 @@ from promptsearch.tasks.lm_eval.reading import Reading
 from promptsearch.tasks.task import Example, Split
 
 ROWS = "test.jsonl"
+#: Where the harness finds them, from the folder as the current one.
+DATA = {"data_files": {"test": ROWS}}
 
 
 def task_name(certificate: Certificate) -> str:
@@ -70,6 +72,8 @@ def read_folder(
     path = folder / f"{task_name(certificate)}.yaml"
     try:
         file = read_task_file(path.name, folder)
+        if (file.config.dataset_path, file.config.dataset_kwargs) != ("json", DATA):
+            raise ValueError(f"its rows are not those in {ROWS}")
         documents = load_documents(file)["test"]
         rows = enumerate(documents.rows)
         examples = [example_of(row, certificate, number) for number, row in rows]

@@ -16,7 +16,7 @@ from typing import Any
 import yaml
 
 from promptsearch.errors import ExportError, TaskError
-from promptsearch.export.lm_eval.read import ROWS, read_folder, task_name
+from promptsearch.export.lm_eval.read import DATA, ROWS, read_folder, task_name
 from promptsearch.export.lm_eval.rows import (
     ALIASES,
     GOLD,
@@ -76,7 +76,7 @@ def write_lm_eval(saved: SavedPrompt, lm: TextModel, folder: Path, task: Task) -
     config = {
         "task": name,
         "dataset_path": "json",
-        "dataset_kwargs": {"data_files": {"test": ROWS}},
+        "dataset_kwargs": DATA,
         "test_split": "test",
         "doc_to_text": _template(whole_text(saved, lm), names),
         "target_delimiter": "",

@@ -50,6 +50,11 @@ def load_documents(file: TaskFile) -> dict[str, Documents]:
             f"{path}: dataset_kwargs has the key '{unknown[0]}': expected {', '.join(_KNOWN)}"
         )
     source = config.dataset_path
+    if source == "pandas":
+        raise TaskError(
+            f"{path}: dataset_path 'pandas' reads pickles, which could run code: save the rows as "
+            "JSON lines, and read them with dataset_path: json"
+        )
     if source in _FILES:
         if "data_files" in given:
             given["data_files"] = _local(given["data_files"], file)
