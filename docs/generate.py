@@ -62,6 +62,7 @@ def study_file() -> str:
     ]
     titles = {
         "TaskConfig": "task",
+        "LmEvalConfig": "a task of lm-evaluation-harness",
         "Data": "data",
         "Sources": "data with a source for each split",
         "SplitSizes": "splits",
