@@ -156,7 +156,7 @@ def _further(task: TaskSummary) -> list[str]:
         lines += ["", f"{further.UNENDED}: {further.WITHOUT_END}."]
     return lines + [
         line
-        for label, seed, why in further.failures(task)
+        for label, seed, why in [*further.judges(task), *further.failures(task)]
         for line in ("", f"{code(label)}, seed {seed}: {escape(why)}")
     ]
 

@@ -156,7 +156,7 @@ class Arena:
         return Arena(
             *(task, lm, dtype, template, space, searching, exact, size, pool),
             measures=task.measures if aims is None else aims.measures[task.name],
-            follows=aims and aims.follows,
+            follows=None if aims is None else aims.follows,
             by_metric=aims is not None and aims.by_metric,
         )
 

@@ -221,7 +221,7 @@ def _differences(before: StudyRecord, now: StudyRecord) -> Iterator[tuple[str, A
     for name, task in now.tasks.items():
         known = before.tasks.get(name, task)
         old, new = asdict(known), asdict(task)
-        if task.kind == "text" and known.end is None:
+        if task.kind != "choices" and known.end is None:
             yield f"task '{name}', the end of an answer", "not scored", repr(task.end)
         for key in ("template", "metric", "splits", "choices", "end", "normalise"):
             if old[key] != new[key]:

@@ -10,6 +10,7 @@ import torch
 from transformers import DynamicCache
 
 from promptsearch import LanguageModel, PromptedModel
+from promptsearch.models.causal.passes import Passes
 from promptsearch.prompts.prefix import PrefixPrompt
 from promptsearch.prompts.soft import SoftPrompt
 from promptsearch.prompts.text import TextPrompt
@@ -49,12 +50,18 @@ WAYS = {
 }
 
 
-@pytest.fixture(scope="module", params=["never", "often"])
-def ending(request, lm):
-    """The model of each architecture, with tokens that end a text: its own, or many."""
+@pytest.fixture(scope="module", params=["seldom", "often"])
+def ending(request, lm, make_saved):
+    """The model of each architecture, with tokens that end a text: its own, or many.
+
+    Many are some of the vocabulary, and what the model writes in its sixth step.
+    """
     model, tokenizer = tiny_model(lm.name)
     if request.param == "often":
-        model.generation_config.eos_token_id = list(range(0, 512, 9))
+        saved = make_saved(lm, "hard", KINDS["hard"][0], None, 3)
+        sixth = [written.answers[0][5:] for written in ours(lm, saved, TEXTS, Decoding(6))]
+        ends = {token for tokens in sixth for token in tokens} | set(range(0, 512, 7))
+        model.generation_config.eos_token_id = sorted(ends)
     return LanguageModel(model, tokenizer, name=f"{lm.name} {request.param}")
 
 
@@ -67,7 +74,7 @@ def engine_of(lm, saved, texts=TEXTS, **changes):
 
 
 def theirs(lm, saved, fields, decoding):
-    """What transformers writes after one row."""
+    """What transformers writes after one row, with the model's weights as they are now."""
     prompt, template = saved.prompt, saved.template
     slots = slots_of(template, lm, prompt) if template.kind in ("slots", "tuned") else None
     segments = lay_out(template, lm, Example(0, fields, "", None), None, slots).segments
@@ -91,21 +98,20 @@ def theirs(lm, saved, fields, decoding):
         given = {"past_key_values": cache}
         # `generate` cuts off as much of its input as the cache holds.
         row = torch.cat([row.new_zeros(1, len(prompt.keys_values), row.shape[2]), row], 1)
-    with torch.inference_mode(), lm.changed(prompt.parts.weights or {}):
-        found = lm.model.generate(
-            inputs_embeds=row,
-            attention_mask=torch.ones(row.shape[:2], dtype=torch.long),
-            max_new_tokens=decoding.tokens,
-            num_beams=decoding.beams,
-            length_penalty=decoding.length_penalty,
-            early_stopping=False,
-            do_sample=False,
-            eos_token_id=sorted(lm.ends),
-            pad_token_id=0,
-            return_dict_in_generate=True,
-            output_scores=True,
-            **given,
-        )
+    found = lm.model.generate(
+        inputs_embeds=row,
+        attention_mask=torch.ones(row.shape[:2], dtype=torch.long),
+        max_new_tokens=decoding.tokens,
+        num_beams=decoding.beams,
+        length_penalty=decoding.length_penalty,
+        early_stopping=False,
+        do_sample=False,
+        eos_token_id=sorted(lm.ends),
+        pad_token_id=0,
+        return_dict_in_generate=True,
+        output_scores=True,
+        **given,
+    )
     ids = found.sequences[0].tolist()
     end = next((i for i, token in enumerate(ids) if token in lm.ends), len(ids) - 1)
     return tuple(ids[: end + 1]), found
@@ -125,7 +131,8 @@ def test_tokens_are_those_of_transformers(ending, make_saved, kind, way):
     decoding, (template, length) = WAYS[way], KINDS[kind]
     saved = make_saved(ending, kind, template, None, length)
     for text, written in zip(TEXTS, ours(ending, saved, TEXTS, decoding), strict=True):
-        expected, found = theirs(ending, saved, {"text": text}, decoding)
+        with torch.inference_mode(), ending.changed(saved.prompt.parts.weights or {}):
+            expected, found = theirs(ending, saved, {"text": text}, decoding)
         (answer,) = written.answers
         if answer == expected:
             assert written.ended == (answer[-1] in ending.ends,)
@@ -139,10 +146,14 @@ def test_tokens_are_those_of_transformers(ending, make_saved, kind, way):
 
 def test_many_ends_are_met(ending, make_saved):
     """Else the test above would say nothing about ends."""
-    saved = make_saved(ending, "hard", *KINDS["hard"][:1], None, 3)
-    for decoding in WAYS.values():
-        came = [w.ended[0] for w in ours(ending, saved, TEXTS, decoding)]
-        assert any(came) == ending.name.endswith("often")
+    saved = make_saved(ending, "hard", KINDS["hard"][0], None, 3)
+    came = {
+        way: any(written.ended[0] for written in ours(ending, saved, TEXTS, decoding))
+        for way, decoding in WAYS.items()
+    }
+    if ending.name.endswith("often"):
+        assert came.pop("greedy")
+        assert any(came.values())
 
 
 KINDS_OF_ENGINE = [*KINDS, "gated", "gated heads"]
@@ -157,10 +168,8 @@ def test_the_engine_writes_what_a_user_of_the_prompt_gets(lm, make_saved, kind):
     rows = [{"text": TEXTS[i]} for i in (3, 0, 2, 0)]
     assert [text for (text,) in found.texts[0]] == PromptedModel(lm, saved).generate(rows, 7)
     assert not found.failures
-    assert found.tokens.tolist() == [[7] * 4]
-    assert found.ended == [[(False,)] * 4]
-    # The row's own tokens, those of the prompt in front, and all that is written but the last.
-    assert found.computed > 3 * 6
+    for (came,), tokens in zip(found.ended[0], found.tokens[0], strict=True):
+        assert (tokens == 7) or (came and 1 <= tokens < 7)
 
 
 @pytest.mark.parametrize("way", ["greedy", "beams", "drawn"])
@@ -233,11 +242,11 @@ def test_an_answer_stops_where_the_context_does(lm, make_saved, monkeypatch):
     engine = engine_of(lm, saved)
     rows = (engine.tail(np.arange(5)) + engine.lead(np.arange(5)) + 3).tolist()
     room = 4
-    monkeypatch.setattr(lm.model.config, "max_position_embeddings", max(rows) + room)
+    monkeypatch.setattr(Passes, "context", max(rows) + room)
     found = engine.generate([saved.prompt], np.arange(5), Decoding(9))
     assert found.tokens[0].tolist() == [min(9, max(rows) + room - row) for row in rows]
     assert not found.failures
-    monkeypatch.setattr(lm.model.config, "max_position_embeddings", max(rows))
+    monkeypatch.setattr(Passes, "context", max(rows))
     found = engine.generate([saved.prompt], np.arange(5), Decoding(9))
     longest = rows.index(max(rows))
     assert found.failures == {
@@ -265,7 +274,7 @@ def test_what_is_not_finite_is_a_failure(make_saved, way):
     lm = LanguageModel(*tiny_model("llama"), name="tiny")
     decoding = WAYS.get(way, Decoding(9, temperature=1.0, samples=3))
     saved = make_saved(lm, "prefix", KINDS["prefix"][0], None, 5)
-    broken = PrefixPrompt(torch.full((5, *lm.prefix_shape), 1e30))
+    broken = PrefixPrompt(torch.full((5, *lm.prefix_shape), torch.inf))
     found = engine_of(lm, saved).generate([broken, saved.prompt], np.arange(3), decoding)
     assert found.failures == {
         0: f"what the model computes under prompt {broken.key} on probe example 0 is not finite"

@@ -59,6 +59,8 @@ def test_samples_are_requests_with_seeds_of_their_own(tiny, task, prompts):
     drawn = Decoding(6, temperature=0.5, top_p=0.9, samples=2)
     with Server(with_model(tiny)) as server:
         scorer = scorer_of(server, tiny, task)
+        scorer.generate(prompts[:1], np.arange(2), Decoding(1))
+        server.requests.clear()
         found = scorer.generate(prompts[:1], np.arange(2), drawn)
         assert len({request["seed"] for request in server.requests}) == 4
         asked = {(request["temperature"], request["top_p"]) for request in server.requests}

@@ -1,6 +1,7 @@
 """Studies whose answers are generated: measured, selected by, followed, and found again in use."""
 
 import json
+import os
 import re
 from dataclasses import replace
 
@@ -10,12 +11,19 @@ import pytest
 from promptsearch import compare, load_prompt
 from promptsearch.errors import StudyError
 from promptsearch.models import LanguageModel
+from promptsearch.models.endpoint import Completion
 from promptsearch.prompts.hard import HardPrompt
 from promptsearch.records.load import load_results
+from promptsearch.records.scores import Generated
 from promptsearch.report import write_report
 from promptsearch.report.markdown import to_markdown
 from promptsearch.report.slim import write_slim_record
+from promptsearch.report.summary import summarise
 from promptsearch.scoring import Engine
+from promptsearch.search.proposer import LocalProposing
+from promptsearch.statistics import Sample, interval
+from promptsearch.study.config import parse_config
+from promptsearch.study.forecast import forecast
 from promptsearch.tasks.answered import chosen, generated
 from promptsearch.tasks.decoding import Decoding
 from promptsearch.tasks.metrics import find_metric
@@ -218,7 +226,7 @@ def test_choices_have_the_numbers_that_they_had_and_further_metrics(tiny, films,
     ids=["loss", "selected", "followed"],
 )
 def test_a_run_killed_at_any_moment_finds_its_answers_again(
-    changes, stages, llama, tmp_path, killed_at
+    changes, stages, llama, tmp_path, killed_at, monkeypatch
 ):
     def work(folder):
         compare(
@@ -228,18 +236,26 @@ def test_a_run_killed_at_any_moment_finds_its_answers_again(
             task=text_task(EASE),
         )
 
+    moments, writes = [], 0
+
+    def counted(file):
+        nonlocal writes
+        writes += 1
+        logs = list((tmp_path / "whole").rglob("evaluations.jsonl"))
+        if logs and len(logs[0].read_bytes().splitlines()) > len(moments):
+            moments.append(writes)
+
+    monkeypatch.setattr(os, "fsync", counted)
     work(tmp_path / "whole")
     whole, lines = results(tmp_path / "whole"), lines_of(tmp_path / "whole")
     assert [line["stage"] for line in lines if line["stage"] != "search"] == stages
-    count = len(lines)
-    deaths = sum(
-        killed_at(moment, lambda: work(tmp_path / "torn"))
-        for moment in (3, *range(count - len(stages), count))
-    )
-    assert deaths >= len(stages)
-    work(tmp_path / "torn")
-    assert without_times(results(tmp_path / "torn")) == without_times(whole)
-    assert without_times(lines_of(tmp_path / "torn")) == without_times(lines)
+    # Right after each line from the last of the search on.
+    for moment in moments[-len(stages) - 1 :]:
+        torn = tmp_path / str(moment)
+        assert killed_at(moment, lambda torn=torn: work(torn))
+        work(torn)
+        assert without_times(results(torn)) == without_times(whole)
+        assert without_times(lines_of(torn)) == without_times(lines)
 
 
 def test_answers_are_charged_as_they_come_and_never_on_the_test_split(llama, tmp_path):
@@ -267,7 +283,7 @@ def test_a_search_that_follows_a_metric_finds_the_prompt_that_is_best_by_it(
 ):
     task, made = text_task(metric), {EASE: Ease(), SHORTNESS: Shortness()}[metric]
     compare(
-        study([{"exhaustive": {"budget": 90_000}}], objective=metric, pool=POOL),
+        study([{"exhaustive": {"budget": 90_000}}], objective=metric, pool=POOL, dtype="float32"),
         out=tmp_path,
         model=llama,
         task=task,
@@ -282,8 +298,11 @@ def test_a_search_that_follows_a_metric_finds_the_prompt_that_is_best_by_it(
     assert len(set(scores)) > 2
     (run,) = results(tmp_path).values()
     sign = -1 if made.higher_is_better else 1
-    assert run["search"]["loss"] == pytest.approx(sign * best, abs=1e-6)
-    assert run["curve"][-1][1] == pytest.approx(run["search"]["loss"], abs=1e-6)
+    assert run["curve"][-1][1] == pytest.approx(sign * best, abs=1e-6)
+    # The winner is one of the three best, by its answers to the select split.
+    place = [list(prompt.ids) for prompt in prompts].index(run["winner"]["ids"])
+    assert scores[place] in sorted(scores, key=lambda score: sign * score)[:3]
+    assert run["search"]["loss"] == pytest.approx(sign * scores[place], abs=1e-6)
     assert run["search"]["loss_fp32"] > 0, "nats"
     assert run["gap"] == run["test"]["loss"] - run["search"]["loss_fp32"]
     study_record = json.loads((tmp_path / "study.json").read_text())
@@ -443,3 +462,119 @@ def test_the_same_numbers_whatever_the_cache_holds(llama, tmp_path, monkeypatch)
     assert without_times(first) == without_times(second)
     (run,) = second.values()
     assert run["ledger"]["cached"] == run["ledger"]["forward"] > 0
+
+
+def test_a_plan_counts_what_may_be_generated(llama):
+    task = text_task(EASE)
+    given = study([{"random": {"batch": 8}}], budget=20_000)
+    prices = {}
+    for name, changes in (("loss", {}), ("followed", {"objective": EASE})):
+        config = parse_config({**given, "model": "tiny", "task": "x", **changes})
+        (run,) = forecast(config, llama, task).runs
+        prices[name] = run
+        assert not run.error and 0 < run.price <= 20_000
+    # An evaluation that generates six tokens an answer costs more, and so do the stages behind it.
+    assert prices["followed"].proposals < prices["loss"].proposals
+
+
+def test_rows_of_a_group_are_counted_as_one_in_intervals(llama, tmp_path):
+    task = text_task(SHORTNESS)
+    tested = task.splits["test"]
+    grouped = tuple(replace(example, group=f"g{example.id // 5}") for example in tested.examples)
+    task = replace(task, splits={**task.splits, "test": replace(tested, examples=grouped)})
+    found = compare(
+        study([{"manual": {"prompts": ["good movie?"]}}], budget=12_000),
+        out=tmp_path,
+        model=llama,
+        task=task,
+    )
+    assert found.study.tasks["words"].groups == (0,) * 5 + (1,) * 5
+    assert [row.references for row in found.study.tasks["words"].shown] == [
+        tuple(text.strip() for text in example.references) for example in grouped[:5]
+    ]
+    (run,) = found.runs
+    lengths = np.array([[len(output) for output in run.test.outputs]], dtype=float)
+    expected = interval(Sample(lengths, True, found.study.tasks["words"].groups), (0, np.inf))
+    (row,) = summarise(found)[0].rows
+    assert (row.metric.low, row.metric.high) == (expected.low, expected.high)
+
+
+def test_a_metric_is_handed_its_encoder_and_its_signature_names_it(llama, tmp_path):
+    model, tokenizer = tiny_model("llama")
+    model.save_pretrained(tmp_path / "encoder")
+    tokenizer.save_pretrained(tmp_path / "encoder")
+    task = text_task(EASE, [{"bertscore": {"encoder": str(tmp_path / "encoder"), "layer": 1}}])
+    found = compare(
+        study([{"random": {"batch": 8}}], budget=12_000),
+        out=tmp_path / "out",
+        model=llama,
+        task=task,
+    )
+    (run,) = found.runs
+    (record,) = run.test.metrics[1:]
+    assert record.score is not None and -1 <= record.score <= 1, record.failed
+    assert record.signature.startswith("bertscore|encoder:encoder-L1-")
+    assert found.study.tasks["words"].measured[1] == record.signature
+
+
+def test_no_verdict_is_about_a_judge_alone(llama, tmp_path):
+    judge = {"judge": {"question": "Is {output} right? Answer yes or no."}}
+    with pytest.raises(StudyError, match="a judge alone tells nothing reliable"):
+        compare(study(["random"]), out=tmp_path, model=llama, task=text_task(judge))
+    with pytest.raises(StudyError, match="no search follows a judge"):
+        compare(study(["random"], objective=judge), out=tmp_path, model=llama, task=text_task())
+
+
+def test_a_judge_stands_beside_another_metric_with_its_agreement_and_tokens(
+    llama, tmp_path, monkeypatch
+):
+    def complete(self, requests, **given):
+        assert given["temperature"] == 0
+        return [
+            Completion("Yes." if request.startswith("Answer: I") else "no", len(request), 2)
+            for request in requests
+        ]
+
+    monkeypatch.setattr(LocalProposing, "complete", complete)
+    question = "Answer: {output} for {text}. Is it right? "
+    task = text_task("exact_match", [{"judge": {"question": question}}])
+    found = compare(
+        study([{"random": {"batch": 8}}], budget=12_000), out=tmp_path, model=llama, task=task
+    )
+    (run,) = found.runs
+    (record,) = run.test.metrics[1:]
+    said = [output.startswith("I") for output in run.test.outputs]
+    assert record.score == np.mean(said) and "tiny-llama@" in record.signature
+    right = np.array(run.test.metrics[0].statistics or np.zeros((10, 1)))[:, 0]
+    assert record.judge.agrees == np.mean(np.array(said) == right)
+    assert record.judge.tokens > 10 * len(question)
+    assert run.ledger.proposer == 0
+    written = to_markdown(found)
+    assert "judge agrees with what is known of" in written.replace("\\", "")
+    write_slim_record(tmp_path, tmp_path / "slim")
+    assert load_results(tmp_path / "slim").runs == found.runs
+
+
+def test_answers_that_cannot_be_generated_cost_the_metric_and_not_the_run(
+    llama, tmp_path, monkeypatch
+):
+    def refused(self, prompts, examples, decoding):
+        nothing = [[()] * len(examples) for _ in prompts]
+        tokens = np.zeros((len(prompts), len(examples)), dtype=np.int64)
+        return Generated(nothing, nothing, tokens, 0, {0: "test example 3 is too long"})
+
+    monkeypatch.setattr(Engine, "generate", refused)
+    found = compare(
+        study([{"random": {"batch": 8}}, {"manual": {"prompts": ["good movie?"]}}], budget=12_000),
+        out=tmp_path,
+        model=llama,
+        task=text_task(),
+    )
+    assert not found.failed
+    for run in found.runs:
+        assert (run.test.metric, run.test.outputs, run.test.metrics) == (None, None, ())
+        assert run.test.metric_failed == "test example 3 is too long" and run.test.loss > 0
+    (task,) = summarise(found)
+    assert "left out: random, seed 0: test example 3 is too long" in task.verdict
+    assert not task.comparisons and np.isnan(task.rows[0].metric.mean)
+    assert "too long" in to_markdown(found)

@@ -39,4 +39,5 @@ class BertScore(OverEncoder):
 
 def _unit(states: NDArray[np.float32]) -> Floats:
     wide = states.astype(np.float64)
-    return wide / np.maximum(np.linalg.norm(wide, axis=1, keepdims=True), 1e-30)
+    unit: Floats = wide / np.maximum(np.linalg.norm(wide, axis=1, keepdims=True), 1e-30)
+    return unit

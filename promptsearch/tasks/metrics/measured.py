@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from promptsearch.errors import TaskError
+from promptsearch.errors import PromptSearchError, TaskError
 from promptsearch.importing import strangers
 from promptsearch.printable import brief
 from promptsearch.statistics import jackknife
@@ -125,7 +125,10 @@ def choice_rows(
             probabilities=tuple(map(float, known)),
         )
         for right, said, known in zip(
-            labels, predictions, probabilities or [()] * len(labels), strict=True
+            labels,
+            predictions,
+            [()] * len(labels) if probabilities is None else probabilities,
+            strict=True,
         )
     ]
 
@@ -176,8 +179,14 @@ def _numbers(metric: Metric, given: Any, rows: Sequence[Answered]) -> Floats:
     return found
 
 
-def _to_blame(metric: Metric, rows: Sequence[Answered], error: BaseException) -> TaskError:
-    """The error with the first row on which the metric fails alone, too."""
+def _to_blame(metric: Metric, rows: Sequence[Answered], error: BaseException) -> PromptSearchError:
+    """The error with the first row on which the metric fails alone, too.
+
+    An error of ours says all that there is to say; it may be a server's that is gone, and asking
+    again may cost tokens.
+    """
+    if isinstance(error, PromptSearchError):
+        return error
     for number, row in enumerate(rows):
         try:
             metric.statistics([row])
@@ -188,11 +197,10 @@ def _to_blame(metric: Metric, rows: Sequence[Answered], error: BaseException) ->
     return _failed(metric, error)
 
 
-def _failed(metric: Metric, error: BaseException, where: str = "") -> TaskError:
-    if isinstance(error, TaskError) and not where:
+def _failed(metric: Metric, error: BaseException, where: str = "") -> PromptSearchError:
+    if isinstance(error, PromptSearchError):
         return error
-    reason = error if isinstance(error, TaskError) else f"{type(error).__name__}: {error}"
-    return TaskError(f"the metric '{metric.name}' failed{where}: {reason}")
+    return TaskError(f"the metric '{metric.name}' failed{where}: {type(error).__name__}: {error}")
 
 
 def _shown(number: int, row: Answered) -> str:

@@ -45,14 +45,13 @@ def least_cost(supply: Floats, demand: Floats, distances: Floats) -> float:
         distances: The cost of moving one from here to there, shape `(places, others)`.
     """
     from scipy.optimize import linprog
-    from scipy.sparse import eye_array, kron, vstack
 
     here, there = distances.shape
-    leaving = kron(eye_array(here), np.ones((1, there)))
-    arriving = kron(np.ones((1, here)), eye_array(there))
+    leaving = np.kron(np.eye(here), np.ones((1, there)))  # (places, places * others)
+    arriving = np.kron(np.ones((1, here)), np.eye(there))  # (others, places * others)
     found = linprog(
         distances.ravel(),
-        A_eq=vstack([leaving, arriving]),
+        A_eq=np.concatenate([leaving, arriving]),
         b_eq=np.concatenate([supply, demand]),
         method="highs",
     )

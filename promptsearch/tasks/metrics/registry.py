@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ConfigDict, ValidationError, create_model
 
-from promptsearch.errors import TaskError, UnknownName
+from promptsearch.errors import PromptSearchError, TaskError, UnknownName
 from promptsearch.importing import load_named, strangers
 from promptsearch.printable import brief
 
@@ -162,6 +162,6 @@ def _checked(name: str, kind: type[Metric], options: Mapping[str, Any]) -> dict[
 
 
 def _fault(metric: str, what: str, error: BaseException) -> Exception:
-    if isinstance(error, (TaskError, UnknownName)):  # it says all that there is to say
+    if isinstance(error, PromptSearchError):  # it says all that there is to say
         return error
     return TaskError(f"the metric '{metric}' {what}: {type(error).__name__}: {error}")

@@ -60,7 +60,9 @@ class SlotError(Metric):
 
     def statistics(self, rows: Sequence[Answered]) -> Floats:
         """The values missing, those invented, and those of the record."""
-        records = [self._record(row) for row in rows]
+        records = [
+            self._record(row, f" of row {number}") for number, row in enumerate(rows, start=1)
+        ]
         known = sorted({slot for record in records for slot in record})
         found = []
         for row, record in zip(rows, records, strict=True):
@@ -79,8 +81,12 @@ class SlotError(Metric):
         missing, _ = self._wrong(row.output, record, record)
         return f"left out: {', '.join(f'{s.name}[{s.value}]' for s in missing)}" if missing else ""
 
-    def _record(self, row: Answered) -> list[Slot]:
+    def _record(self, row: Answered, place: str = "") -> list[Slot]:
         """The slots of a row's record.
+
+        Args:
+            row: The row.
+            place: Where it stands, for messages.
 
         Raises:
             TaskError: The row has no such field, or it holds no record.
@@ -88,14 +94,14 @@ class SlotError(Metric):
         text = row.fields.get(self.field)
         if text is None:
             raise TaskError(
-                f"the metric '{self.name}' wants the record in the field '{self.field}'; the row "
-                f"has {', '.join(row.fields) or 'none'}"
+                f"the metric '{self.name}' wants a record in the field '{self.field}'{place}, "
+                f"which has {', '.join(row.fields) or 'no field'}"
             )
         slots = [Slot(name.strip(), value.strip()) for name, value in _SLOT.findall(text)]
         if not slots or _SLOT.sub("", text).strip():
             raise TaskError(
                 f"the metric '{self.name}' wants records like 'name[Blue Spice], area[riverside]' "
-                f"in the field '{self.field}'; got {text[:80]!r}"
+                f"in the field '{self.field}'{place}; got {text[:80]!r}"
             )
         return slots
 
