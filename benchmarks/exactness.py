@@ -19,7 +19,7 @@ from promptsearch import LanguageModel
 from promptsearch.errors import PromptSearchError
 from promptsearch.export import FORMATS, SavedPrompt, verify
 from promptsearch.export.certificate import CERTIFICATE, FORMAT, to_json
-from promptsearch.export.tolerance import DECIMALS, DEVIATIONS, scored_tokens
+from promptsearch.export.tolerance import DECIMALS, DEVIATIONS, scored
 from promptsearch.files import write_json
 from promptsearch.prompts.gated import GatedPrompt
 from promptsearch.prompts.hard import HardPrompt
@@ -344,7 +344,9 @@ def noise_of(lm: LanguageModel, saved: SavedPrompt, losses: Floats) -> Floats:
 
     The noise is the error that is usual against float64 (0.6 of `LanguageModel.noise`).
     """
-    tokens = np.array([scored_tokens(lm, example, saved.choices) for example in saved.probe])
+    tokens = np.array(
+        [scored(lm, saved.template, example, saved.choices).tokens for example in saved.probe]
+    )
     share = 1.0 if saved.choices is None else -np.expm1(-losses)
     return DECIMALS / 2 + 0.6 * lm.noise * np.sqrt(tokens) * share
 

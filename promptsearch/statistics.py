@@ -15,14 +15,17 @@ choice of examples, a 95 % interval holds the truth in 94 to 95 % of all cases w
 to 94 % with 3 and in 87 to 92 % with 2; tests find a difference where there is none in at most 5 %
 of all cases (with 2 seeds, in 6 %). One seed cannot know its own luck.
 
+Where examples come in groups, such as the texts of one passage, s2(examples) / E is the clustered
+variance: residuals are added up within groups, whose sums are independent (Liang and Zeger 1986,
+doi:10.1093/biomet/73.1.13), times G / (G - 1) for G groups, with G - 1 degrees of freedom.
+
 Higher scores are better, except in `interval`, which also serves losses.
 """
 
 from __future__ import annotations
 
 import itertools
-import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -30,8 +33,8 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
 Floats = NDArray[np.float64]
-#: Labels and predictions, shape `(examples,)` each -> one number, whatever the examples' order.
-Metric = Callable[[NDArray[np.int64], NDArray[np.int64]], float]
+#: The sums of rows' statistics, shape `(statistics,)`, and the number of rows -> a metric's score.
+Score = Callable[[Floats, int], float]
 
 #: The level of the tests; intervals hold the truth in 1 - ALPHA of all cases.
 ALPHA = 0.05
@@ -44,15 +47,23 @@ class Sample:
     Args:
         scores: Scores, shape `(seeds, examples)`: nats, 0 and 1, or what `jackknife` returns.
         deterministic: Whether the strategy has no seed, so that its one run stands for all.
+        groups: What each example belongs to, shape `(examples,)`; None where each stands for
+            itself.
     """
 
     scores: Floats
     deterministic: bool = False
+    groups: tuple[Hashable, ...] | None = None
 
     @property
     def mean(self) -> float:
         """The mean over seeds and examples."""
         return float(self.scores.mean())
+
+    @property
+    def units(self) -> int:
+        """The number of groups, or else of examples: what is independent of one another."""
+        return self.scores.shape[1] if self.groups is None else len(set(self.groups))
 
     @property
     def covers_seeds(self) -> bool:
@@ -102,14 +113,12 @@ def interval(sample: Sample, bounds: tuple[float, float] = (-np.inf, np.inf)) ->
     Returns:
         The interval; its ends are infinite, or the bounds, where a single example tells nothing.
     """
-    examples = sample.scores.shape[1]
-    error, freedom = _combine(
-        [_variance_of_mean(sample.scores.mean(axis=0)), sample.seed_part], examples
-    )
+    over_examples = _variance_of_mean(sample.scores.mean(axis=0), sample.groups)
+    error, freedom = _combine([over_examples, sample.seed_part], sample.units)
     half = _quantile(1 - ALPHA / 2, freedom) * error
     low, high = max(sample.mean - half, bounds[0]), min(sample.mean + half, bounds[1])
     if np.isfinite(bounds).all():
-        reach = (bounds[1] - bounds[0]) * (1 - (ALPHA / 2) ** (1 / examples))
+        reach = (bounds[1] - bounds[0]) * (1 - (ALPHA / 2) ** (1 / sample.units))
         low = bounds[1] - reach if (sample.scores == bounds[1]).all() else low
         high = bounds[0] + reach if (sample.scores == bounds[0]).all() else high
     return Interval(sample.mean, low, high, sample.covers_seeds)
@@ -169,16 +178,18 @@ def paired_test(first: str, a: Sample, second: str, b: Sample) -> Comparison:
         pairs. p is 1 for identical scores, and for a single example, which tells nothing.
 
     Raises:
-        ValueError: The numbers of examples differ.
+        ValueError: The numbers of examples, or their groups, differ.
     """
     if a.scores.shape[1] != b.scores.shape[1]:
         sizes = f"{a.scores.shape[1]} of {first} and {b.scores.shape[1]} of {second}"
         raise ValueError(f"expected the same test examples, got {sizes}")
+    if a.groups != b.groups:
+        raise ValueError(f"expected the same groups of examples of {first} and {second}")
     if a.mean < b.mean:
         return paired_test(second, b, first, a)
     differences = a.scores.mean(axis=0) - b.scores.mean(axis=0)  # (examples,)
     error, freedom = _combine(
-        [_variance_of_mean(differences), a.seed_part, b.seed_part], len(differences)
+        [_variance_of_mean(differences, a.groups), a.seed_part, b.seed_part], a.units
     )
     difference = a.mean - b.mean
     p = 1.0
@@ -237,8 +248,8 @@ def rank(samples: Mapping[str, Sample]) -> list[str]:
     return sorted(samples, key=lambda name: -samples[name].mean)
 
 
-def jackknife(metric: Metric, labels: ArrayLike, predictions: ArrayLike) -> Floats:
-    """Scores by example for a metric that is no mean over examples, such as F1.
+def jackknife(score: Score, statistics: Floats) -> Floats:
+    """Scores by example for a metric that is no mean over examples, such as F1 or BLEU.
 
     These are the pseudo-values of the jackknife: what an example moves the metric by, times E - 1,
     around the metric itself. Their mean is the metric, and their variance over E is the metric's
@@ -248,57 +259,51 @@ def jackknife(metric: Metric, labels: ArrayLike, predictions: ArrayLike) -> Floa
     simulated cases, these in 92 %) and takes longer.
 
     Args:
-        metric: A smooth function of labels and predictions.
-        labels: The right answers, shape `(examples,)`.
-        predictions: The answers given, shape `(seeds, examples)`.
+        score: From sums of statistics and their number of rows to the metric, a smooth function.
+        statistics: The statistics of one run's answers, shape `(examples, statistics)`.
 
     Returns:
-        The scores, shape `(seeds, examples)`.
+        The scores, shape `(examples,)`.
     """
-    right = np.asarray(labels, dtype=np.int64)
-    rows = []
-    for given in np.asarray(predictions, dtype=np.int64):
-        # Of two examples with the same label and prediction, it is the same which one is left out.
-        pairs, which = np.unique(np.stack([right, given]), axis=1, return_inverse=True)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # a class may vanish with its only example
-            whole = metric(right, given)
-            without = np.array(
-                [_without(metric, right, given, label, answer) for label, answer in pairs.T]
-            )[which.reshape(-1)]
-        rows.append(whole + (len(right) - 1) * (without.mean() - without))
-    return np.array(rows)
+    total, size = statistics.sum(axis=0), len(statistics)
+    whole = score(total, size)
+    if size == 1:
+        return np.array([whole])
+    # Of examples with the same statistics, it is the same which one is left out.
+    kinds, which = np.unique(statistics, axis=0, return_inverse=True)
+    without = np.array([score(total - kind, size - 1) for kind in kinds])[which.reshape(-1)]
+    pseudo: Floats = whole + (size - 1) * (without.mean() - without)
+    return pseudo
 
 
-def _without(
-    metric: Metric,
-    labels: NDArray[np.int64],
-    predictions: NDArray[np.int64],
-    label: int,
-    answer: int,
-) -> float:
-    keep = np.delete(
-        np.arange(len(labels)), np.flatnonzero((labels == label) & (predictions == answer))[0]
-    )
-    return metric(labels[keep], predictions[keep])
+def _variance_of_mean(
+    values: Floats, groups: Sequence[Hashable] | None = None
+) -> tuple[float, int]:
+    """The variance of the mean of values, and its degrees of freedom.
 
-
-def _variance_of_mean(values: Floats) -> tuple[float, int]:
-    """The variance of the mean of independent values, and its degrees of freedom.
-
-    Both are 0 for a single value.
+    The values, or else the groups they belong to, are independent of one another. Both are 0 for a
+    single one.
     """
+    if groups is not None:
+        places = {group: place for place, group in enumerate(dict.fromkeys(groups))}
+        which = [places[group] for group in groups]
+        sums = np.bincount(which, values - values.mean())  # (groups,)
+        count = len(sums)
+        if count < 2:
+            return 0.0, 0
+        return float((sums**2).sum()) / len(values) ** 2 * count / (count - 1), count - 1
     return (
         (float(values.var(ddof=1)) / len(values), len(values) - 1) if len(values) > 1 else (0.0, 0)
     )
 
 
-def _combine(parts: Sequence[tuple[float, int]], examples: int) -> tuple[float, float]:
+def _combine(parts: Sequence[tuple[float, int]], units: int) -> tuple[float, float]:
     """The standard error from independent parts of a variance, and its degrees of freedom.
 
-    The degrees of freedom are those of Welch and Satterthwaite; both are infinite for one example.
+    The degrees of freedom are those of Welch and Satterthwaite; both are infinite for one example,
+    or one group of them.
     """
-    if examples < 2:
+    if units < 2:
         return np.inf, np.inf
     total = sum(variance for variance, _ in parts)
     shares = sum(variance**2 / freedom for variance, freedom in parts if freedom)

@@ -166,8 +166,9 @@ class Grips(Strategy):
         found = []
         # The choices of each prompt have the shape (examples, choices).
         for value, choices in zip(evaluation.values, evaluation.choices, strict=True):
-            scored = choices[np.isfinite(choices).all(1)]
-            shares = np.bincount(scored.argmax(1), minlength=1) / max(1, len(scored))
+            # Behind the choices of an example that has fewer stands NaN.
+            scored = choices[~np.isnan(choices).all(1)]
+            shares = np.bincount(np.nanargmax(scored, 1), minlength=1) / max(1, len(scored))
             shares = shares[shares > 0]
             # Section 3: the sum of p log p is minus the entropy.
             found.append(float(value) + self._entropy * float((shares * np.log(shares)).sum()))

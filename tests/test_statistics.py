@@ -202,9 +202,21 @@ def test_a_pair_is_significant_exactly_if_its_difference_reaches_what_is_detecta
 
 def test_the_jackknife_of_a_mean_gives_the_values_themselves():
     rng = np.random.default_rng(8)
-    labels, predictions = rng.integers(3, size=40), rng.integers(3, size=(2, 40))
-    found = jackknife(lambda right, given: float((right == given).mean()), labels, predictions)
-    assert found == pytest.approx((predictions == labels).astype(float))
+    values = rng.integers(3, size=40).astype(float)
+    assert jackknife(lambda sums, rows: sums[0] / rows, values[:, None]) == pytest.approx(values)
+
+
+def counted(metric):
+    """A metric of labels and predictions among three, as statistics and a score."""
+
+    def statistics(labels, predictions):
+        return np.eye(9)[3 * labels + predictions]
+
+    def score(sums, rows):
+        pairs = np.repeat(np.arange(9), sums.astype(int))
+        return metric(pairs // 3, pairs % 3)
+
+    return statistics, score
 
 
 def macro_f1(labels, predictions):
@@ -215,15 +227,22 @@ def macro_f1(labels, predictions):
 def test_the_jackknife_has_the_metric_as_its_mean_and_the_error_of_a_bootstrap(metric):
     rng = np.random.default_rng(9)
     labels = rng.choice(3, size=150, p=[0.6, 0.3, 0.1])
-    predictions = np.where(rng.random((2, 150)) < 0.75, labels, rng.integers(3, size=(2, 150)))
-    found = jackknife(metric, labels, predictions)
-    assert found.mean(axis=1) == pytest.approx([metric(labels, row) for row in predictions])
-    draws = [
-        metric(labels[take], predictions[0][take]) for take in rng.integers(150, size=(300, 150))
-    ]
-    assert stats.sem(found[0]) == pytest.approx(np.std(draws), rel=0.15)
+    predictions = np.where(rng.random(150) < 0.75, labels, rng.integers(3, size=150))
+    statistics, score = counted(metric)
+    found = jackknife(score, statistics(labels, predictions))
+    assert found.mean() == pytest.approx(metric(labels, predictions))
+    draws = [metric(labels[take], predictions[take]) for take in rng.integers(150, size=(300, 150))]
+    assert stats.sem(found) == pytest.approx(np.std(draws), rel=0.15)
 
 
-def test_the_jackknife_stands_a_class_with_one_example():
-    labels, predictions = np.array([0, 0, 0, 1]), np.array([[0, 0, 1, 1]])
-    assert np.isfinite(jackknife(balanced_accuracy_score, labels, predictions)).all()
+def test_the_jackknife_leaves_each_example_out_once():
+    rng = np.random.default_rng(11)
+    values = rng.random((12, 2)) + 0.5
+    found = jackknife(lambda sums, rows: sums[0] / sums[1], values)
+    whole = values[:, 0].sum() / values[:, 1].sum()
+    rest = [np.delete(values, i, axis=0).sum(0) for i in range(12)]
+    without = np.array([first / second for first, second in rest])
+    assert found == pytest.approx(whole + 11 * (without.mean() - without))
+    assert (
+        jackknife(lambda sums, rows: sums[0] / sums[1], values[:1]) == values[0, 0] / values[0, 1]
+    )

@@ -95,6 +95,14 @@ def search(
 
 def report(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="A study's folder.")],
+    lengths: Annotated[
+        str,
+        typer.Option(
+            metavar="METRIC,METRIC",
+            help="The two metrics that the report draws against prompt length; left out: the "
+            "task's own and the first beside it.",
+        ),
+    ] = "",
     trust_code: TrustCode = False,
 ) -> None:
     """Write a study's report again, and show its table.
@@ -104,7 +112,11 @@ def report(
     from promptsearch.report import load_results, print_report, write_report
 
     results = load_results(folder, trust_code=trust_code)
-    written = write_report(folder, trust_code=trust_code)
+    first, _, second = (name.strip() for name in lengths.partition(","))
+    pair = (first, second) if second else None
+    if lengths and pair is None:
+        raise StudyError(f"--lengths {lengths[:100]}: expected two metrics, METRIC,METRIC")
+    written = write_report(folder, trust_code=trust_code, lengths=pair)
     print_report(results, Terminal())
     say(f"The report lies in {written}.")
 

@@ -9,27 +9,27 @@ its own certificate. The prompt's numbers lie beside it, in the form that the fo
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from promptsearch.errors import ExportError, ModelError, PromptError, TemplateError
-from promptsearch.export.schema import CertificateFacts, checked, read_object
-from promptsearch.export.tolerance import Distance, largest_distance
+from promptsearch.errors import ExportError, ModelError, PromptError
+from promptsearch.export.tolerance import Distance, largest_distance, scored
 from promptsearch.files import failing
 from promptsearch.models import LanguageModel
 from promptsearch.models.protocol import TextModel
 from promptsearch.models.remote import ServedModel
-from promptsearch.prompts.kinds import KINDS
 from promptsearch.prompts.prompt import Prompt
-from promptsearch.scoring.answers import choice_scores, token_nats
-from promptsearch.scoring.layout import Tokens, lay_out
+from promptsearch.scoring.answer_ids import Tokens, answer_ids, options_of
+from promptsearch.scoring.answers import choice_scores, exact, token_nats
 from promptsearch.scoring.scorer import loaded
+from promptsearch.tasks.decoding import Decoding
+from promptsearch.tasks.normalise import Normalise, answer_lengths
 from promptsearch.tasks.task import Example
-from promptsearch.tasks.template import Mark, Template
+from promptsearch.tasks.template import Template
 
 CERTIFICATE, FORMAT = "certificate.json", "promptsearch-certificate-1"
 #: The number of examples in the probe.
@@ -44,7 +44,11 @@ class Certificate:
 
     Args:
         template: The template, bound to the prompt's lengths.
-        choices: The answers to choose from; None for text answers.
+        choices: The answers to choose from; None where they differ by row, and for text answers.
+        options: The field of a row that holds its own answers to choose from; None where there is
+            none.
+        normalise: The length by which log-probabilities of answers to choose from are divided.
+        decoding: How text answers are generated.
         about: Everything else in the file: model, task, strategy, losses.
         probe: Examples with known losses.
         losses: The losses of these examples, in nats, shape `(probe,)`.
@@ -52,9 +56,17 @@ class Certificate:
 
     template: Template
     choices: tuple[str, ...] | None
+    options: str | None = None
+    normalise: Normalise = "none"
+    decoding: Decoding = Decoding()
     about: Mapping[str, Any] = field(default_factory=dict)
     probe: tuple[Example, ...] = ()
     losses: tuple[float, ...] = ()
+
+    @property
+    def text(self) -> bool:
+        """Whether answers are text; else one is chosen."""
+        return self.choices is None and self.options is None
 
     def model(self, given: LanguageModel | None = None) -> LanguageModel:
         """The LM that the prompt was found for, in float32.
@@ -113,7 +125,11 @@ class Certificate:
                 "this prompt has no probe to check a copy against: export it from the run that "
                 "found it"
             )
-        return largest_distance(lm, self.probe, self.choices, self.losses, losses)
+        rows = [
+            scored(lm, self.template, example, self.choices, self.normalise)
+            for example in self.probe
+        ]
+        return largest_distance(lm, rows, self.losses, losses)
 
     def check(self, lm: TextModel, losses: Sequence[float]) -> float:
         """The distance in nats per scored token, if it is allowed.
@@ -152,112 +168,24 @@ class Certificate:
     def _loss(
         self, lm: LanguageModel, example: Example, logits: Callable[[Example, Tokens], Tensor]
     ) -> float:
-        answers = lay_out(self.template, lm, example, self.choices).answers
         sums = []
-        for answer in answers if self.choices is not None else answers[:1]:
+        for answer in answer_ids(self.template, lm, example, self.choices):
             with torch.inference_mode():
                 rows = logits(example, answer)[-len(answer) - 1 : -1].float()
                 places = torch.arange(len(answer), device=rows.device)
                 sums.append(
                     token_nats(rows, places, torch.tensor(answer, device=rows.device)).sum()
                 )
-        if self.choices is None:
-            return -float(sums[0])
+        table = torch.stack(sums)
+        if (options := options_of(example, self.choices)) is None:
+            return -float(table.mean())
+        if self.normalise != "none":
+            lengths = answer_lengths(self.normalise, self.template, options, lm.count)
+            table = exact(table) / torch.tensor(lengths, dtype=torch.float64)
         losses, _, _ = choice_scores(
-            torch.stack(sums)[None], torch.tensor([example.choice], device=sums[0].device)
+            table[None], torch.tensor([example.choice], device=table.device)
         )
         return float(losses[0])
-
-
-def to_json(certificate: Certificate, prompt: Mapping[str, Any]) -> dict[str, Any]:
-    """The content of a certificate's file, without the format's name.
-
-    Args:
-        certificate: The certificate of an export.
-        prompt: The prompt as `Prompt.to_json` gives it.
-    """
-    template = certificate.template
-    return {
-        "prompt": dict(prompt),
-        "template": [{role: content} for role, content in template.messages] or template.text,
-        **({"marks": template.marks} if template.marks else {}),
-        "lengths": [slot.length for slot in template.slots],
-        "choices": None if certificate.choices is None else list(certificate.choices),
-        **certificate.about,
-        "probe": [
-            {
-                "fields": dict(e.fields),
-                "answer": e.answer,
-                "choice": e.choice,
-                "aliases": list(e.aliases),
-                "loss": loss,
-            }
-            for e, loss in zip(certificate.probe, certificate.losses, strict=True)
-        ],
-    }
-
-
-def read_json(file: Path, formats: Sequence[str]) -> tuple[Certificate, dict[str, Any]]:
-    """Read a certificate from its file: the reverse of `to_json`.
-
-    Args:
-        file: `certificate.json` or `prompt.json`.
-        formats: The names of the formats that the file may have.
-
-    Returns:
-        The certificate, and all that the file holds.
-
-    Raises:
-        PromptError: The file is damaged, of another format, or its lengths do not fit the template.
-    """
-    data = read_object(file)
-    if data.get("format") not in formats:
-        known = " or ".join(map(repr, formats))
-        raise PromptError(
-            f"{file} has the format {str(data.get('format'))[:80]!r}, this version reads {known}"
-        )
-    facts = checked(CertificateFacts, data, file)
-    try:
-        template = Template.parse(facts.template)
-    except TemplateError as error:
-        raise PromptError(f"{file} is damaged: {error}") from error
-    # What the chat template wrote stays as it was: scores were measured with it, and a chat
-    # template may change, or write the day's date.
-    template = replace(template, marks=tuple(Mark(*mark) for mark in facts.marks))
-    if not template.rendered:
-        raise PromptError(
-            f"{file} is damaged: {len(template.marks)} marks for {len(template.messages)} messages"
-        )
-    if (kind := KINDS.get(facts.prompt.kind)) is not None:
-        template = template.taking(kind.placement)
-    if len(facts.lengths) != len(template.slots):
-        raise PromptError(
-            f"{file} gives the lengths {facts.lengths[:20]}, but its template {template.text!r} "
-            f"has {len(template.slots)} slots"
-        )
-    for number, one in enumerate(facts.probe):
-        if missing := [name for name in template.fields if name not in one.fields]:
-            raise PromptError(
-                f"{file} is damaged: probe.{number}.fields lacks the template's field "
-                f"'{missing[0]}'"
-            )
-    slots = tuple(
-        replace(slot, length=n) for slot, n in zip(template.slots, facts.lengths, strict=True)
-    )
-    certificate = Certificate(
-        template=replace(template, slots=slots),
-        choices=None if facts.choices is None else tuple(facts.choices),
-        about={key: value for key, value in data.items() if key not in _OWN},
-        probe=tuple(
-            Example(i, e.fields, e.answer, e.choice, tuple(e.aliases))
-            for i, e in enumerate(facts.probe)
-        ),
-        losses=tuple(e.loss for e in facts.probe),
-    )
-    return certificate, data
-
-
-_OWN = ("format", "export", "prompt", "template", "marks", "lengths", "choices", "probe", "text")
 
 
 def refuse_pickles(folder: Path) -> None:

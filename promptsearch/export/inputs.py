@@ -4,13 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Protocol
 
 from promptsearch.errors import FieldError, PromptError, UnknownName
 from promptsearch.models import LanguageModel
+from promptsearch.printable import brief
 from promptsearch.prompts.prompt import Prompt
+from promptsearch.scoring.answer_ids import Tokens, answer_ids
 from promptsearch.scoring.ready import InputRow
-from promptsearch.tasks.fields import text_in
+from promptsearch.tasks.decoding import Decoding
+from promptsearch.tasks.fields import text_in, text_of
+from promptsearch.tasks.normalise import Normalise
+from promptsearch.tasks.task import Example
 from promptsearch.tasks.template import Template
 
 
@@ -27,7 +33,19 @@ class Found(Protocol):
 
     @property
     def choices(self) -> tuple[str, ...] | None:
-        """The answers to choose from; None for text answers."""
+        """The answers to choose from; None where they differ by row, and for text answers."""
+
+    @property
+    def options(self) -> str | None:
+        """The field that holds a row's own answers to choose from; None where there is none."""
+
+    @property
+    def normalise(self) -> Normalise:
+        """The length by which log-probabilities of answers to choose from are divided."""
+
+    @property
+    def decoding(self) -> Decoding:
+        """How text answers are generated."""
 
     def model(self, given: LanguageModel | None = None) -> LanguageModel:
         """The model that the prompt was found for, see `Certificate.model`."""
@@ -61,6 +79,45 @@ class Input:
         except FieldError as error:
             raise PromptError(str(error)) from error
 
+    @cached_property
+    def choices(self) -> tuple[str, ...] | None:
+        """The answers to choose from, as they stand behind the template; None for text answers.
+
+        Raises:
+            PromptError: The row should hold its own ones, and does not.
+        """
+        if self.saved.options is None:
+            return self.saved.choices
+        name, template = self.saved.options, self.saved.template
+        listed = self.given.get(name)
+        if not isinstance(listed, (list, tuple)) or len(listed) < 2:
+            raise PromptError(
+                f"{self.place}: expected a list of at least two answers to choose from in the "
+                f"field '{name}', got {brief(listed)}"
+            )
+        try:
+            texts = tuple(template.answer_text(text_of(each)) for each in listed)
+        except FieldError as error:
+            raise PromptError(f"{self.place}: an answer in the field '{name}' {error}") from error
+        if len(set(texts)) < len(texts):
+            raise PromptError(f"{self.place}: the field '{name}' lists an answer twice")
+        return texts
+
+    def scored(self, lm: LanguageModel) -> tuple[Tokens, ...]:
+        """The ids of the answers that the row is scored with: those to choose from, or the given.
+
+        Args:
+            lm: The model, for its tokenizer.
+
+        Raises:
+            PromptError: No answer was given, or one is empty.
+        """
+        template, options = self.saved.template, self.choices
+        texts = options or (template.answer_text(self.answer),)
+        if not all(map(lm.encode, texts)):
+            raise PromptError(f"{self.place}: its answer is empty: expected text")
+        return answer_ids(template, lm, Example(0, {}, texts[0], None, options=options), None)
+
     @property
     def answer_place(self) -> int:
         """The place of the given answer among the answers to choose from; 0 where there are none.
@@ -69,11 +126,11 @@ class Input:
             PromptError: No answer was given.
             UnknownName: It is none of those to choose from.
         """
-        if self.saved.choices is None:
+        if (choices := self.choices) is None:
             return 0
-        answer, names = self.answer, [text.strip() for text in self.saved.choices]
-        if (whole := self.saved.template.answer_text(answer)) in self.saved.choices:
-            return self.saved.choices.index(whole)
+        answer, names = self.answer, [text.strip() for text in choices]
+        if (whole := self.saved.template.answer_text(answer)) in choices:
+            return choices.index(whole)
         if answer.strip() not in names:
             raise UnknownName("answer", answer.strip(), names)
         return names.index(answer.strip())

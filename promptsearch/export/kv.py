@@ -23,7 +23,7 @@ from promptsearch.export.saved import SavedPrompt
 from promptsearch.files import write_aside
 from promptsearch.models import LanguageModel
 from promptsearch.prompts.tensors import read_tensors
-from promptsearch.scoring.layout import Tokens, lay_out, leading
+from promptsearch.scoring.layout import Tokens, lay_out_input, leading
 from promptsearch.scoring.ready import compile_prompts
 from promptsearch.tasks.task import Example
 from promptsearch.tasks.template import Template
@@ -49,12 +49,11 @@ def logits(ids):
     return model(input_ids=torch.tensor([ids]), past_key_values=prefix()).logits[0]
 
 
-def generate(ids):
+def generate(ids, **options):
     row = torch.tensor([[0] * keys_values.shape[3] + ids])  # `generate` passes over as \
 many ids as the cache holds
     mask = torch.ones_like(row)
-    made = model.generate(input_ids=row, attention_mask=mask, past_key_values=prefix(), \
-max_new_tokens=32, do_sample=False)
+    made = model.generate(input_ids=row, attention_mask=mask, past_key_values=prefix(), **options)
     return made[0, row.shape[1] :]
 """
 
@@ -115,9 +114,8 @@ def score_kv(certificate: Certificate, lm: LanguageModel, folder: Path) -> list[
 
 def _below(template: Template, lm: LanguageModel, example: Example) -> Tokens:
     """The ids of a row below the prefix; the prefix has taken in the special tokens."""
-    return lay_out(template, lm, example, None).segments[-1][
-        len(leading(template, lm)) * template.apart :
-    ]
+    segments = lay_out_input(template, lm, example.fields).segments
+    return segments[-1][len(leading(template, lm)) * template.apart :]
 
 
 def read_kv(folder: Path, lm: LanguageModel) -> Tensor:

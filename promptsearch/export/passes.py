@@ -8,6 +8,7 @@ which layers read apart from the tokens; a row's *owner* is the place of its own
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -45,62 +46,77 @@ class Passes:
         return PASS_TOKENS.get(self._lm.device.type, PASS_TOKENS["cpu"])
 
     def log_probabilities(
-        self, inputs: Sequence[Input], answers: Sequence[Sequence[str]]
+        self, inputs: Sequence[Input], answers: Sequence[Sequence[Tokens]]
     ) -> list[Tensor]:
         """The log-probabilities of each input's answers.
 
         Args:
             inputs: The inputs.
-            answers: The texts of each one's answers.
+            answers: The ids of each one's answers, at least one each.
 
         Returns:
             For each input in nats, float64 on the CPU, shape `(answers,)`.
 
         Raises:
-            PromptError: An answer is empty, or an input is too long for the model.
+            PromptError: An input is too long for the model.
         """
         lm = self._lm
-        ids = [[tuple(lm.encode(text)) for text in texts] for texts in answers]
-        for each, some in zip(inputs, ids, strict=True):
-            if not all(some):
-                raise PromptError(f"{each.place}: its answer is empty: expected text")
+        for each, some in zip(inputs, answers, strict=True):
             each.check_length(max(map(len, some)), lm.context)
         # The tokens that run below the trunk: the last token of an answer is predicted, never read.
         sizes = [
             len(each.row.ids) + sum(len(a) - 1 for a in some)
-            for each, some in zip(inputs, ids, strict=True)
+            for each, some in zip(inputs, answers, strict=True)
         ]
         found: dict[int, Tensor] = {}
         with lm.changed(self._weights):
             for places in _groups([each.row for each in inputs], sizes, self._limit):
-                nats = self._score([inputs[i].row for i in places], [ids[i] for i in places])
+                nats = self._score([inputs[i].row for i in places], [answers[i] for i in places])
                 found.update(zip(places, nats, strict=True))
         return [found[i] for i in range(len(inputs))]
 
-    def generate(self, inputs: Sequence[Input], tokens: int, stop: str | None) -> list[str]:
-        """The greedy continuation of each input.
+    def generate(
+        self, inputs: Sequence[Input], tokens: int | None = None, stop: str | None = None
+    ) -> list[str]:
+        """The continuation of each input up to its end, in the way of its prompt's task.
 
         Args:
             inputs: The inputs.
-            tokens: The most tokens to add; fewer where the model's context ends.
-            stop: A text before which a continuation ends.
+            tokens: The most tokens to add, fewer where the model's context ends; None: those of
+                each prompt's decoding.
+            stop: A text before which a continuation ends, besides what ends the prompt's answers.
 
         Raises:
             PromptError: No token may be added, or an input is too long for the model.
         """
         lm = self._lm
-        if tokens < 1:
+        if tokens is not None and tokens < 1:
             raise PromptError(f"expected at least one token to generate, got {tokens}")
-        for each in inputs:
+        together: dict[tuple[Decoding, str, str], list[int]] = {}
+        for i, each in enumerate(inputs):
             each.check_length(1, lm.context)
-        ending, decoding = Ending(lm, stop or ""), Decoding(tokens)
-        room = [
-            tokens if lm.context is None else min(tokens, lm.context - each.row.tokens)
-            for each in inputs
-        ]
-        starts = [Start(each.row, most) for each, most in zip(inputs, room, strict=True)]
+            saved = each.saved
+            way = saved.decoding if tokens is None else replace(saved.decoding, tokens=tokens)
+            # Rows that are decoded or end in another way go through the model apart.
+            key = way, saved.template.end, saved.template.end_token
+            together.setdefault(key, []).append(i)
+        found: dict[int, str] = {}
         with lm.changed(self._weights):
-            found, _ = go_on(lm, starts, self._library, ending.reached, decoding)
+            for (way, *_), places in together.items():
+                some = [inputs[i] for i in places]
+                found.update(zip(places, self._go_on(some, way, stop or ""), strict=True))
+        return [found[i] for i in range(len(inputs))]
+
+    def _go_on(self, inputs: Sequence[Input], decoding: Decoding, stop: str) -> list[str]:
+        """The continuations of inputs that are decoded, and end, in the same way."""
+        lm = self._lm
+        ending = Ending(lm, inputs[0].saved.template, stop)
+        starts = []
+        for each in inputs:
+            room = decoding.tokens if lm.context is None else lm.context - each.row.tokens
+            seeds = decoding.seeds(each.place)
+            starts.append(Start(each.row, min(decoding.tokens, room), seeds))
+        found, _ = go_on(lm, starts, self._library, ending.reached, decoding)
         for each, written in zip(inputs, found, strict=True):
             if not written.answers:
                 raise PromptError(

@@ -14,6 +14,7 @@ from itertools import islice
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -25,6 +26,7 @@ from promptsearch.models.device import pick_dtype
 from promptsearch.scoring.joints import check_answers
 from promptsearch.scoring.ready import Compiled, compile_prompts, fields_of
 from promptsearch.tasks.fields import place_of
+from promptsearch.tasks.normalise import answer_lengths
 from promptsearch.tasks.task import Split
 
 #: The number of inputs that `apply` reads at a time.
@@ -79,7 +81,7 @@ class PromptedModel:
         weights = _weights(given)
         for saved in given.values():
             model = saved.model(model)
-            check_answers(model, saved.choices, Split("given", ()))
+            check_answers(model, saved.choices, Split("given", ()), saved.normalise)
         self._lm = lm = model.to(pick_dtype(dtype, model.device))
         library = compile_prompts(lm, [(saved.prompt, saved.template) for saved in given.values()])
         self._prompts = {
@@ -97,7 +99,7 @@ class PromptedModel:
 
         Returns:
             Losses in nats, shape `(rows,)`: minus the answer's log-probability, among the answers
-            to choose from or as text.
+            to choose from or as text up to its end.
 
         Raises:
             PromptError: A row lacks its prompt's name, a field or its answer, or is longer than the
@@ -105,11 +107,8 @@ class PromptedModel:
             UnknownName: There is no such prompt.
         """
         inputs = self._read(rows)
-        answers = [
-            each.saved.choices or (each.saved.template.answer_text(each.answer),) for each in inputs
-        ]
         places = [each.answer_place for each in inputs]
-        found = self._passes.log_probabilities(inputs, answers)
+        found = self._weighed(inputs)
         losses = [
             -float(nats.log_softmax(0)[p] if len(nats) > 1 else nats[p])
             for nats, p in zip(found, places, strict=True)
@@ -129,14 +128,19 @@ class PromptedModel:
         return self._choose(self._read(rows))
 
     def generate(
-        self, rows: Iterable[Mapping[str, Any]], tokens: int = 32, *, stop: str | None = None
+        self,
+        rows: Iterable[Mapping[str, Any]],
+        tokens: int | None = None,
+        *,
+        stop: str | None = None,
     ) -> list[str]:
-        """The greedy continuation of each row.
+        """The greedy continuation of each row, up to the end of an answer.
 
         Args:
             rows: Rows of any prompts.
-            tokens: The most tokens to add; fewer where the model's context ends.
-            stop: A text before which a row ends; it always ends where the model ends a text.
+            tokens: The most tokens to add, fewer where the model's context ends; None: as many as
+                the prompt's task has.
+            stop: A text before which a row ends; it also ends where its prompt's answers do.
 
         Raises:
             PromptError: As in `score`.
@@ -152,8 +156,8 @@ class PromptedModel:
 
         Yields:
             Each row with `answer` added. Where there are answers to choose from, it is the most
-            probable one, and `probabilities` holds the probability of each; else it is the first
-            generated line.
+            probable one, and `probabilities` holds the probability of each; else it is the text
+            that the model generates up to its end, decoded as the prompt's task says.
 
         Raises:
             PromptError: As in `score`.
@@ -163,11 +167,11 @@ class PromptedModel:
         while some := list(islice(stream, _TOGETHER)):
             inputs = self._read(some, first)
             first += len(some)
-            free = [each for each in inputs if each.saved.choices is None]
-            chosen = iter(self._choose([each for each in inputs if each.saved.choices is not None]))
-            texts = iter(self._passes.generate(free, 32, "\n"))
+            free = [each for each in inputs if each.choices is None]
+            chosen = iter(self._choose([each for each in inputs if each.choices is not None]))
+            texts = iter(self._passes.generate(free))
             for each in inputs:
-                if each.saved.choices is None:
+                if each.choices is None:
                     yield {**each.given, "answer": next(texts).strip()}
                 else:
                     answer, probabilities = next(chosen)
@@ -201,19 +205,26 @@ class PromptedModel:
 
     def _choose(self, inputs: Sequence[Input]) -> list[Choice]:
         for each in inputs:
-            if each.saved.choices is None:
+            if each.choices is None:
                 raise PromptError(
                     f"{each.place}: its prompt has no answers to choose from: generate one"
                 )
         choices = []
-        answers = [each.saved.choices or () for each in inputs]
-        for texts, nats in zip(
-            answers, self._passes.log_probabilities(inputs, answers), strict=True
-        ):
+        for each, nats in zip(inputs, self._weighed(inputs), strict=True):
             shares = nats.softmax(0).tolist()
-            names = [text.strip() for text in texts]
+            names = [text.strip() for text in each.choices or ()]
             choices.append(Choice(names[int(nats.argmax())], dict(zip(names, shares, strict=True))))
         return choices
+
+    def _weighed(self, inputs: Sequence[Input]) -> list[Tensor]:
+        """The log-probabilities of each input's answers, by length where the prompt says so."""
+        lm, found = self._lm, []
+        nats = self._passes.log_probabilities(inputs, [each.scored(lm) for each in inputs])
+        for each, own in zip(inputs, nats, strict=True):
+            saved = each.saved
+            lengths = answer_lengths(saved.normalise, saved.template, each.choices or (), lm.count)
+            found.append(own / torch.tensor(lengths) if set(lengths) - {1} else own)
+        return found
 
 
 def _weights(prompts: Mapping[str, Found]) -> Mapping[str, Tensor]:

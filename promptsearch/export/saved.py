@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 
 from promptsearch.errors import ExportError, FileError, PromptError, RecordError
-from promptsearch.export.certificate import Certificate, read_json, to_json
+from promptsearch.export.certificate import Certificate
+from promptsearch.export.certificate_json import read_json, to_json
 from promptsearch.export.prompted import PromptedModel
 from promptsearch.export.winners import PROMPT, unpack_winner
 from promptsearch.files import write_json
@@ -39,7 +40,11 @@ class SavedPrompt(Certificate):
     Args:
         prompt: The prompt.
         template: The template, bound to the prompt's lengths.
-        choices: The answers to choose from; None for text answers.
+        choices: The answers to choose from; None where they differ by row, and for text answers.
+        options: The field of a row that holds its own answers to choose from; None where there is
+            none.
+        normalise: The length by which log-probabilities of answers to choose from are divided.
+        decoding: How text answers are generated.
         about: Everything else in `prompt.json`: model, task, strategy, losses, versions.
         probe: Examples with known losses.
         losses: The losses of these examples, in nats, shape `(probe,)`.
@@ -86,9 +91,9 @@ class SavedPrompt(Certificate):
         Raises:
             ExportError: The prompt cannot be scored.
         """
-        scores = make_scorer(lm, self.template, Split("probe", self.probe), self.choices).score(
-            [self.prompt], np.arange(len(self.probe))
-        )
+        split = Split("probe", self.probe)
+        scorer = make_scorer(lm, self.template, split, self.choices, normalise=self.normalise)
+        scores = scorer.score([self.prompt], np.arange(len(self.probe)))
         if scores.failures:
             raise ExportError(f"the prompt cannot be scored: {scores.failures[0]}")
         losses: list[float] = scores.losses[0].tolist()
@@ -104,8 +109,7 @@ class SavedPrompt(Certificate):
             model: The LM, if it is loaded already.
 
         Yields:
-            Each row with `answer` added, and for tasks with choices `probabilities`: answer ->
-            probability among the choices.
+            Each row with `answer` added, see `PromptedModel.apply`.
 
         Raises:
             PromptError: A row lacks a field.

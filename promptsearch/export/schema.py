@@ -16,12 +16,14 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from promptsearch.errors import FileError, PromptError
 from promptsearch.files import read, shown
 from promptsearch.plain.json import parse_json
+from promptsearch.tasks.normalise import Normalise
 
 #: The most bytes that a certificate or a configuration may have.
 LARGEST = 1 << 26
 M = TypeVar("M", bound="Values")
 
 Text = Annotated[str, Field(max_length=1 << 22)]
+Answer = Annotated[Text, Field(min_length=1)]
 Count = Annotated[int, Field(ge=0, le=1 << 20)]
 Number = Annotated[float, Field(allow_inf_nan=False)]
 #: Not strict, since JSON has lists and no tuples.
@@ -73,10 +75,24 @@ class ProbeFacts(Values):
     """An example with its loss in nats."""
 
     fields: dict[Text, Text]
-    answer: Annotated[Text, Field(min_length=1)]
+    answer: Answer
     choice: Count | None
     aliases: list[Text]
+    also: list[Answer] = []
+    options: Annotated[list[Answer], Field(min_length=2)] | None = None
     loss: Annotated[Number, Field(ge=0)]
+
+
+class DecodingFacts(Values):
+    """How answers are generated, see `promptsearch.tasks.decoding.Decoding`."""
+
+    tokens: Annotated[int, Field(ge=1, le=1 << 20)] = 32
+    beams: Annotated[int, Field(ge=1, le=1024)] = 1
+    length_penalty: Number = 1.0
+    temperature: Annotated[Number, Field(ge=0)] = 0.0
+    top_p: Annotated[Number, Field(gt=0, le=1)] = 1.0
+    samples: Annotated[int, Field(ge=1, le=1024)] = 1
+    seed: Count = 0
 
 
 class PromptFacts(Values):
@@ -95,7 +111,11 @@ class CertificateFacts(Values):
     template: Text | list[dict[Text, Text]]
     marks: list[Mark] = []
     lengths: list[Count]
-    choices: Annotated[list[Annotated[Text, Field(min_length=1)]], Field(min_length=2)] | None
+    end_token: Text | None = None
+    choices: Annotated[list[Answer], Field(min_length=2)] | None
+    options: Text | None = None
+    normalise: Normalise = "none"
+    decoding: DecodingFacts = DecodingFacts()
     probe: list[ProbeFacts]
     model: ModelFacts = ModelFacts()
     task: Text = ""
@@ -112,16 +132,24 @@ class CertificateFacts(Values):
     @model_validator(mode="after")
     def _agrees(self) -> Self:
         """The same values, if each example's choice and answer agree with the choices."""
+        if self.choices is not None and self.options is not None:
+            raise ValueError("options: expected choices, or the field that holds those of a row")
         for number, one in enumerate(self.probe):
-            if (one.choice is None) != (self.choices is None):
+            if (one.options is None) != (self.options is None):
+                raise ValueError(
+                    f"probe.{number}.options: expected answers to choose from where these differ "
+                    "by row, and only there"
+                )
+            choices = self.choices if one.options is None else one.options
+            if (one.choice is None) != (choices is None):
                 raise ValueError(
                     f"probe.{number}.choice: expected a place among the choices where there are "
                     "any, and only there"
                 )
             if (
-                self.choices is not None
+                choices is not None
                 and one.choice is not None
-                and self.choices[one.choice : one.choice + 1] != [one.answer]
+                and choices[one.choice : one.choice + 1] != [one.answer]
             ):
                 raise ValueError(
                     f"probe.{number}: expected the answer that stands at the place 'choice' among "

@@ -12,7 +12,10 @@ from typing import NamedTuple
 
 from promptsearch.models.protocol import TextModel
 from promptsearch.models.remote import TOLERANCE
+from promptsearch.scoring.answer_ids import answer_texts, options_of
+from promptsearch.tasks.normalise import Normalise, answer_lengths
 from promptsearch.tasks.task import Example
+from promptsearch.tasks.template import Template
 
 #: How many standard deviations of the rounding error are allowed: losses scored anew in other
 #: orders lay up to 3 of them away, see `benchmarks/exactness.py`.
@@ -33,22 +36,49 @@ class Distance(NamedTuple):
         return self.found <= self.allowed
 
 
-def scored_tokens(lm: TextModel, example: Example, choices: Sequence[str] | None) -> int:
-    """How many tokens' log-probabilities an example's loss adds up.
+class Scored(NamedTuple):
+    """What a loss adds up.
 
-    For a task with choices these are the tokens of the right answer and of the longest other one,
-    against which it is weighed.
+    Args:
+        tokens: The number of tokens whose log-probabilities are added up: those of the longest
+            right text with its end or, where answers are chosen, those of the right one and of the
+            longest other one, against which it is weighed.
+        choice: Whether the answer is chosen.
+        length: The least length by which a sum is divided, see `promptsearch.tasks.normalise`.
+    """
+
+    tokens: int
+    choice: bool = False
+    length: int = 1
+
+
+def scored(
+    lm: TextModel,
+    template: Template,
+    example: Example,
+    choices: Sequence[str] | None,
+    normalise: Normalise = "none",
+) -> Scored:
+    """What an example's loss adds up.
 
     Args:
         lm: The model whose tokenizer counts.
+        template: The template.
         example: An example of the task.
-        choices: The task's choices; None for text answers.
+        choices: The task's choices; None where they differ by row, and for text answers.
+        normalise: The length by which log-probabilities of answers to choose from are divided.
     """
-    others = [choice for place, choice in enumerate(choices or ()) if place != example.choice]
-    return max(1, lm.count(example.answer) + max(map(lm.count, others), default=0))
+    counts = [lm.count(text) for text in answer_texts(template, example, choices)]
+    if (options := options_of(example, choices)) is None:
+        token = not (template.end or lm.served)  # a server is sent no end token
+        return Scored(max(1, max(counts) + token))
+    others = [count for place, count in enumerate(counts) if place != example.choice]
+    right = counts[example.choice] if example.choice is not None else 0
+    length = min(answer_lengths(normalise, template, options, lm.count))
+    return Scored(max(1, right + max(others, default=0)), True, length)
 
 
-def allowed_distance(lm: TextModel, tokens: int, loss: float, *, choice: bool) -> float:
+def allowed_distance(lm: TextModel, row: Scored, loss: float) -> float:
     """How far a loss may lie from what was measured, in nats.
 
     The rounding errors of an answer's tokens are practically independent: measured on answers of 1
@@ -65,23 +95,25 @@ def allowed_distance(lm: TextModel, tokens: int, loss: float, *, choice: bool) -
     largest d_j - d_r, which is an error of the tokens of both answers. A loss near 0 is nearly
     exact.
 
+    The mean over several right texts is no further off than the sum of the longest. Sums that are
+    divided by the answers' lengths move by so much less.
+
     What a server answers depends on what else it is doing at the time, so `served.TOLERANCE` is
     allowed for each token.
 
     Args:
         lm: The model that scored.
-        tokens: The number of scored tokens, see `scored_tokens`.
+        row: What the loss adds up.
         loss: The loss as it was scored anew, in nats.
-        choice: Whether the task has choices.
     """
-    tokens_together = TOLERANCE * tokens if lm.served else DEVIATIONS * lm.noise * math.sqrt(tokens)
-    return DECIMALS + tokens_together * (-math.expm1(-max(0.0, loss)) if choice else 1.0)
+    n = row.tokens
+    together = (TOLERANCE * n if lm.served else DEVIATIONS * lm.noise * math.sqrt(n)) / row.length
+    return DECIMALS + together * (-math.expm1(-max(0.0, loss)) if row.choice else 1.0)
 
 
 def largest_distance(
     lm: TextModel,
-    examples: Sequence[Example],
-    choices: Sequence[str] | None,
+    rows: Sequence[Scored],
     measured: Sequence[float],
     losses: Sequence[float],
 ) -> Distance:
@@ -89,17 +121,17 @@ def largest_distance(
 
     Args:
         lm: The model that scored anew.
-        examples: The examples, at least one.
-        choices: The task's choices; None for text answers.
+        rows: What the loss of each example adds up, for at least one.
         measured: The examples' losses as measured, in nats, shape `(examples,)`.
         losses: The losses scored anew, in nats, shape `(examples,)`.
     """
     distances = []
-    for example, before, now in zip(examples, measured, losses, strict=True):
-        tokens = scored_tokens(lm, example, choices)
-        allowed = allowed_distance(lm, tokens, now, choice=choices is not None)
+    for row, before, now in zip(rows, measured, losses, strict=True):
+        allowed = allowed_distance(lm, row, now)
         found = abs(now - before)
         distances.append(
-            Distance((found if math.isfinite(found) else math.inf) / tokens, allowed / tokens)
+            Distance(
+                (found if math.isfinite(found) else math.inf) / row.tokens, allowed / row.tokens
+            )
         )
     return max(distances, key=lambda distance: distance.found / distance.allowed)

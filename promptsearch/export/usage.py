@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import SimpleNamespace
 from typing import Any
 
-from promptsearch.export import kv, saved, text, vllm
+from promptsearch.export import kv, promptfoo, saved, text, vllm
+from promptsearch.export.dspy import dspy_usage
+from promptsearch.export.lm_eval.write import lm_eval_usage
+from promptsearch.export.mlflow import mlflow_usage
 from promptsearch.export.peft import write as peft
 from promptsearch.export.saved import SavedPrompt
 from promptsearch.models import LanguageModel
 from promptsearch.models.packaged import NAME
 from promptsearch.models.protocol import TextModel
 from promptsearch.models.special_tokens import DATE
+from promptsearch.scoring.ending import Ending
 from promptsearch.scoring.scorer import loaded
+from promptsearch.tasks.normalise import answer_lengths
 
 #: The model as its users load it, by its name on the Hub or, where that is ours alone, with ours.
 _MODEL = """\
@@ -36,10 +42,9 @@ def logits(ids):
     return model(input_ids=torch.tensor([ids])).logits[0]
 
 
-def generate(ids):
+def generate(ids, **options):
     row = torch.tensor([ids])
-    made = model.generate(input_ids=row, attention_mask=torch.ones_like(row), max_new_tokens=32, \
-do_sample=False)
+    made = model.generate(input_ids=row, attention_mask=torch.ones_like(row), **options)
     return made[0, len(ids) :]
 """
 #: The text of a template of messages, as the tokenizer's chat template writes it.
@@ -53,23 +58,24 @@ messages = json.loads(Path("{file}").read_text("utf-8"))
 messages]
 text = tokenizer.apply_chat_template(said, tokenize=False, add_generation_prompt=True{day}) + \
 begun["content"]"""
-#: The answer: the most probable one, or a generated line.
+#: The answer: the most probable one, or a text that is generated up to its end.
 _CHOOSE = """\
 {text}
 ids = {first}{ids}
-answers = {answers!r}
+answers = {answers}
 sums = []
 for target in answers.values():
     with torch.inference_mode():
         rows = logits(ids + target)[-len(target) - 1 : -1].double().log_softmax(-1)
     sums.append(rows.gather(-1, torch.tensor(target)[:, None]).sum())
-probabilities = torch.stack(sums).softmax(0)
+{lengths}probabilities = torch.stack(sums).softmax(0)
 print(dict(zip(answers, probabilities.tolist())))
 """
 _GENERATE = """\
 {text}
 ids = {first}{ids}
-answer = tokenizer.decode(generate(ids), skip_special_tokens=True).split("\\n")[0].strip()
+made = generate(ids, {options})
+answer = tokenizer.decode(made, skip_special_tokens=True){cut}.strip()
 print(answer)
 """
 #: A request to the server that a model is behind.
@@ -86,7 +92,7 @@ with urllib.request.urlopen(request) as answer:
 
 
 def usage(prompt: SavedPrompt, to: str, lm: TextModel) -> str:
-    """Python code that answers the probe's first input, run in the folder of the export.
+    """Code that uses the export, run in its folder: mostly Python that answers the first input.
 
     Args:
         prompt: What was exported.
@@ -98,6 +104,14 @@ def usage(prompt: SavedPrompt, to: str, lm: TextModel) -> str:
         if prompt.probe
         else {name: "..." for name in prompt.template.fields}
     )
+    if to == "promptfoo":
+        return promptfoo.USAGE
+    if to == "dspy":
+        return dspy_usage(prompt, lm, fields)
+    if to == "mlflow":
+        return mlflow_usage(prompt, fields)
+    if to == "lm-eval" and lm.served:
+        return lm_eval_usage(prompt, lm)
     if lm.served:
         return _request(prompt, lm.served, fields)
     if to == "json":
@@ -107,6 +121,11 @@ def usage(prompt: SavedPrompt, to: str, lm: TextModel) -> str:
         return vllm.USAGE.format(
             base=_base_of_vllm(lm), fields=fields, sampling=_sampling(prompt, lm)
         )
+    own = lm.name == NAME or lm.name.endswith(".gguf")
+    model = (_OUR_MODEL if own else _MODEL).format(name=lm.name)
+    if to == "lm-eval":
+        return f"{model}\n{lm_eval_usage(prompt, lm)}"
+    fields, imports = _formatted(fields)
     chat = bool(prompt.template.messages)
     if to == "text" and chat:
         day = f", date_string={DATE!r}" if "date_string" in str(lm.tokenizer.chat_template) else ""
@@ -122,15 +141,62 @@ def usage(prompt: SavedPrompt, to: str, lm: TextModel) -> str:
     # the other formats have folded them into the prompt.
     before = to == "text" or (to == "peft" and prompt.template.apart)
     first = f"{list(lm.lead)} + " if before and lm.lead and not chat else ""
-    own = lm.name == NAME or lm.name.endswith(".gguf")
-    model = (_OUR_MODEL if own else _MODEL).format(name=lm.name)
-    rest = _GENERATE if prompt.choices is None else _CHOOSE
     middle = {"kv": kv.USAGE, "peft": f"{peft.USAGE}\n\n{_FORWARD}", "text": _FORWARD}[to]
     ids = _cut(lm, begins=to == "text" or prompt.template.apart)
-    answers = {choice: lm.encode(choice) for choice in prompt.choices or ()}
-    return f"{model}\n{middle}\n\n" + rest.format(
-        text=source, first=first, ids=ids, answers=answers
-    )
+    above = "".join(f"{line}\n\n" for line in imports)
+    asked = _asked(prompt, lm).format(text=source, first=first, ids=ids)
+    return f"{above}{model}\n{middle}\n\n{asked}"
+
+
+def _asked(prompt: SavedPrompt, lm: LanguageModel) -> str:
+    """Python code that answers, with places for the text and for the ids of what is read."""
+    template = prompt.template
+    places = {"text": "{text}", "first": "{first}", "ids": "{ids}"}
+    if prompt.text:
+        return _GENERATE.format(**places, options=_decoding(prompt, lm), cut=_cut_at(template.end))
+    options = prompt.choices or (prompt.probe[0].options if prompt.probe else None) or ()
+    answers = {choice: lm.encode(choice) for choice in options}
+    lengths = ""
+    if prompt.normalise != "none":
+        found = answer_lengths(prompt.normalise, template, options, lm.count)
+        lengths = f"sums = [nats / n for nats, n in zip(sums, {found})]  # {prompt.normalise}\n"
+    return _CHOOSE.format(**places, answers=_braced(repr(answers)), lengths=lengths)
+
+
+def _decoding(prompt: SavedPrompt, lm: LanguageModel) -> str:
+    """The options of `transformers`' `generate` with which it decodes as the prompt's task says."""
+    way = prompt.decoding
+    ends = sorted(Ending(lm, prompt.template).ids)
+    options = [f"max_new_tokens={way.tokens}", f"eos_token_id={ends}"]
+    if way.temperature:
+        drawn = f"temperature={way.temperature:g}, top_p={way.top_p:g}, top_k=0"
+        return ", ".join([*options, "do_sample=True", drawn])
+    if way.beams > 1:
+        options += [f"num_beams={way.beams}", f"length_penalty={way.length_penalty:g}"]
+        if prompt.template.end:  # a single beam is cut there afterwards
+            stop = _braced(repr(prompt.template.end))
+            options += [f"stop_strings=[{stop}]", "tokenizer=tokenizer"]
+    return ", ".join([*options, "do_sample=False"])
+
+
+def _cut_at(end: str) -> str:
+    """Python code that cuts a text before its end; none where a token ends it."""
+    return f".partition({_braced(repr(end))})[0]" if end else ""
+
+
+def _braced(text: str) -> str:
+    """A text that `str.format` gives back as it is."""
+    return text.replace("{", "{{").replace("}", "}}")
+
+
+def language(to: str, lm: TextModel) -> str:
+    """The language of `usage`, as Markdown names it.
+
+    Args:
+        to: The format.
+        lm: The LM.
+    """
+    return "sh" if to == "promptfoo" or (to == "lm-eval" and lm.served) else "python"
 
 
 def _cut(lm: LanguageModel, begins: bool) -> str:
@@ -145,26 +211,45 @@ def _cut(lm: LanguageModel, begins: bool) -> str:
     return f"tokenizer({given}, add_special_tokens=False).input_ids{behind}"
 
 
+def _formatted(fields: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """Fields as Python's `format` takes them, and what their code imports.
+
+    `{translation.en}` asks `translation` for its attribute `en`.
+    """
+    found: dict[str, Any] = {}
+    for name, value in fields.items():
+        *outer, last = name.split(".")
+        inner = found
+        for part in outer:
+            inner = vars(inner.setdefault(part, SimpleNamespace()))
+        inner[last] = value
+    nested = any("." in name for name in fields)
+    return found, ["from types import SimpleNamespace as namespace"] * nested
+
+
 def _request(prompt: SavedPrompt, served: Mapping[str, Any], fields: Mapping[str, Any]) -> str:
     """Python code that asks the server for the answer to an input."""
+    fields, more = _formatted(fields)
     whole = "".join(s + t.replace("{", "{{").replace("}", "}}") for s, t in _pieces(prompt))
     key = served["key"]
     authorization = f', "Authorization": "Bearer " + os.environ[{key!r}]' if key else ""
-    longest = max(
-        len(answer.encode())
-        for answer in prompt.choices or [example.answer for example in prompt.probe]
-    )
+    longest = prompt.decoding.tokens
+    if not prompt.text:
+        options = prompt.choices or [t for e in prompt.probe for t in e.options or ()]
+        longest = max(len(answer.encode()) for answer in options)
+    stop = f", 'stop': [{prompt.template.end!r}]" if prompt.text and prompt.template.end else ""
     given = (
         "{'messages': [{'role': 'user', 'content': text}]" if served["chat"] else "{'prompt': text"
     )
     said = "['message']['content']" if served["chat"] else "['text']"
     return _REQUEST.format(
-        imports="import json\nimport os\nimport urllib.request"
-        if key
-        else "import json\nimport urllib.request",
+        imports="\n".join(
+            ["import json", *["import os"] * bool(key), *more, "import urllib.request"]
+        ),
         whole=whole,
         fields=dict(fields),
-        given=f"{given}, 'model': {served['model']!r}, 'max_tokens': {longest}, 'temperature': 0}}",
+        given=f"{given}, 'model': {served['model']!r}, 'max_tokens': {longest}, "
+        f"'temperature': {prompt.decoding.temperature:g}{stop}}}",
         url=f"{served['url']}/{'chat/' if served['chat'] else ''}completions",
         headers=f'{{"Content-Type": "application/json"{authorization}}}',
         said=said,
@@ -192,9 +277,13 @@ def _base_of_vllm(lm: LanguageModel) -> str:
 
 
 def _sampling(prompt: SavedPrompt, lm: LanguageModel) -> str:
-    if prompt.choices is None:
-        return 'temperature=0, max_tokens=32, stop="\\n"'
-    answers = [lm.encode(choice) for choice in prompt.choices]
+    if prompt.text:
+        way, ends = prompt.decoding, sorted(Ending(lm, prompt.template).ids)
+        stop = f", stop={prompt.template.end!r}" if prompt.template.end else ""
+        drawn = f"temperature={way.temperature:g}, top_p={way.top_p:g}"
+        return f"{drawn}, max_tokens={way.tokens}, stop_token_ids={ends}{stop}"
+    options = prompt.choices or (prompt.probe[0].options if prompt.probe else None) or ()
+    answers = [lm.encode(choice) for choice in options]
     longest = max(map(len, answers))
     if longest == 1:
         return f"temperature=0, max_tokens=1, allowed_token_ids={[ids[0] for ids in answers]}"

@@ -26,14 +26,14 @@ from promptsearch.export.certificate import (
     Certificate,
     check_held,
     check_room,
-    read_json,
 )
+from promptsearch.export.certificate_json import read_json
 from promptsearch.export.saved import SavedPrompt
 from promptsearch.files import write_aside
 from promptsearch.models import LanguageModel
 from promptsearch.prompts.tensors import read_tensors
 from promptsearch.scoring.forward import embed
-from promptsearch.scoring.layout import Tokens, lay_out, slots_of
+from promptsearch.scoring.layout import Tokens, lay_out_input, slots_of
 from promptsearch.scoring.ready import fields_of
 from promptsearch.tasks.fields import place_of
 from promptsearch.tasks.task import Example
@@ -130,7 +130,7 @@ def _row(
 ) -> Tensor:
     """The embeddings of a row up to the answer, shape `(tokens, width)`."""
     filled = [(0,) * len(slot) for slot in slots]
-    segments = lay_out(template, lm, Example(0, fields, "", None), None, filled).segments
+    segments = lay_out_input(template, lm, fields, filled).segments
     parts = [_embedded(lm, segments[0])]
     for slot, segment in zip(slots, segments[1:], strict=True):
         parts += [slot, _embedded(lm, segment)]

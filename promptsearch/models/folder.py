@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from promptsearch.errors import ModelError
+from promptsearch.plain.json import DEPTH, too_deep
 
 #: The numbers in a configuration that say how much is built, by patterns of their names, with the
 #: largest that is accepted: any model has far less.
@@ -33,12 +34,13 @@ _SOME = {
 _INDEX, _CONFIG, _ADAPTER = "model.safetensors.index.json", "config.json", "adapter_config.json"
 
 
-def check_files(source: Mapping[str, Any]) -> None:
-    """Refuse what is no causal LM that can be read here.
+def check_files(source: Mapping[str, Any], *, causal: bool = True) -> None:
+    """Refuse what is no model that can be read here.
 
     Args:
         source: What `from_pretrained` of transformers takes: a folder, a Hub name, or a GGUF file
             in a folder.
+        causal: Whether it must be a causal LM.
 
     Raises:
         ModelError: It is something else; the message says what it is, and what to do.
@@ -68,7 +70,7 @@ def check_files(source: Mapping[str, Any]) -> None:
             "take a model that transformers knows"
         )
     config = transformers.AutoConfig.from_pretrained(**source)
-    if kind := _other_kind(config):
+    if causal and (kind := _other_kind(config)):
         raise ModelError(
             f"it is {kind} ({config.model_type}), which is not supported yet: "
             "take a causal language model, which reads from left to right"
@@ -126,6 +128,10 @@ def _check_folder(folder: Path) -> None:
         )
     if _CONFIG not in files:
         raise ModelError(f"there is no {_CONFIG} in it")
+    configured = (name for name in files if name.endswith(".json") and name != "tokenizer.json")
+    for name in sorted(configured):
+        if too_deep(files[name].read_bytes()):  # transformers reads them
+            raise ModelError(f"its {name} is damaged: nested deeper than {DEPTH} levels")
     if _INDEX in files:
         _check_index(files[_INDEX], files)
     elif not any(name.endswith(".safetensors") for name in files):
@@ -143,7 +149,7 @@ def _check_index(index: Path, there: Mapping[str, Path]) -> None:
     try:
         named = sorted(set(json.loads(index.read_bytes())["weight_map"].values()))
         missing = [str(name) for name in named if name not in there]
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ModelError(f"its {index.name} is damaged: {error!r}") from error
     if missing:
         raise ModelError(

@@ -84,9 +84,8 @@ class LanguageModel:
         """
         model, tokenizer = load_model(name, device)
         # Exports hold the whole path, since they may be used from anywhere.
-        lm = LanguageModel(
-            model, tokenizer, str(Path(name).resolve()) if Path(name).exists() else name
-        )
+        where = str(Path(name).resolve()) if Path(name).exists() else name
+        lm = LanguageModel(model, tokenizer, where)
         lm.integrity.again = lambda: weights_again(name, str(lm.device))
         return lm
 
@@ -183,10 +182,8 @@ class LanguageModel:
         """
         if tensors:  # else the model's layers may have any form
             self.weights.check(tensors)
-        with changed(
-            self.model,
-            {name: tensor.to(self.device, self.dtype) for name, tensor in tensors.items()},
-        ):
+        cast = {name: tensor.to(self.device, self.dtype) for name, tensor in tensors.items()}
+        with changed(self.model, cast):
             yield
 
     # Sizes.
@@ -275,6 +272,11 @@ class LanguageModel:
         given = getattr(getattr(self.model, "generation_config", None), "eos_token_id", None)
         listed = given if isinstance(given, (list, tuple)) else [given]
         return frozenset(int(i) for i in (*listed, self.tokenizer.eos_token_id) if i is not None)
+
+    @cached_property
+    def end(self) -> int:
+        """The id of the token that ends a text, see `SpecialTokens.end`."""
+        return self.special.end(self.ends, self.rows)
 
     @property
     def added(self) -> frozenset[int]:

@@ -31,6 +31,23 @@ def load_model(name: str, device: str) -> tuple[Any, Any]:
     Raises:
         ModelError: One of them cannot be found or loaded, or the device does not exist.
     """
+    return _load(name, device, causal=True)
+
+
+def load_body(name: str, device: str) -> tuple[Any, Any]:
+    """A model of transformers without a head, in float32, and its tokenizer.
+
+    Args:
+        name: As `LanguageModel.load` takes it; encoders are welcome, too.
+        device: As `LanguageModel.load` takes it.
+
+    Raises:
+        ModelError: One of them cannot be found or loaded, or the device does not exist.
+    """
+    return _load(name, device, causal=False)
+
+
+def _load(name: str, device: str, *, causal: bool) -> tuple[Any, Any]:
     import transformers
 
     if (name.startswith((".", "/", "~")) or name.endswith(".gguf")) and not Path(name).exists():
@@ -47,12 +64,14 @@ def load_model(name: str, device: str) -> tuple[Any, Any]:
     # Besides GGUF only safetensors are read: other weight files are pickles, which can run code.
     safe: dict[str, Any] = {} if "gguf_file" in source else {"use_safetensors": True}
     with strangers(explain):
-        check_files(source)
-        causal: Any = transformers.AutoModelForCausalLM
-        model, info = causal.from_pretrained(
+        check_files(source, causal=causal)
+        kind: Any = transformers.AutoModelForCausalLM if causal else transformers.AutoModel
+        model, info = kind.from_pretrained(
             **source, **safe, dtype=torch.float32, output_loading_info=True
         )
-        check_complete(model, info)
+        # Nothing is read of a pooler, which models trained on masked words do not have.
+        lacking = [key for key in info["missing_keys"] if causal or not key.startswith("pooler.")]
+        check_complete(model, {"missing_keys": lacking})
     tokenizer = load_tokenizer(name, source)
     return model.to(pick_device(device)), tokenizer
 

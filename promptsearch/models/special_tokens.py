@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -41,13 +41,12 @@ class SpecialTokens:
         self._tokenizer = tokenizer
         self._name = name
 
-    def chat(self, messages: Sequence[tuple[str, str]]) -> str:
+    def chat(self, messages: Sequence[tuple[str, str]], *, go_on: bool = True) -> str:
         """Messages as the tokenizer's chat template writes them.
-
-        The beginning of the assistant's turn stands behind them.
 
         Args:
             messages: The role and the content of each message.
+            go_on: Whether the beginning of the assistant's turn stands behind them.
 
         Raises:
             ModelError: The tokenizer has no chat template.
@@ -69,7 +68,7 @@ class SpecialTokens:
 
         with strangers(explain):  # transformers runs a chat template in a sandbox
             text: str = self._tokenizer.apply_chat_template(
-                given, tokenize=False, add_generation_prompt=True, date_string=DATE
+                given, tokenize=False, add_generation_prompt=go_on, date_string=DATE
             )
         return text
 
@@ -78,6 +77,36 @@ class SpecialTokens:
         longest_first = sorted(map(re.escape, self._known), key=len, reverse=True)
         parts = re.split(f"({'|'.join(longest_first)})", text) if longest_first else [text]
         return [self._known.get(part, part) for part in parts if part]
+
+    def id_of(self, content: str) -> int | None:
+        """The id of a special token, given as text; None where the tokenizer has no such token."""
+        if content not in self._known:
+            return None
+        return int(self._tokenizer.convert_tokens_to_ids(content))
+
+    def text_of(self, number: int) -> str:
+        """The text of a special token; empty where no special token has the id."""
+        content = str(self._tokenizer.convert_ids_to_tokens(number))
+        return content if content in self._known else ""
+
+    def end(self, known: Collection[int], rows: int) -> int:
+        """The id of the token that ends a text: the tokenizer's own, or else the model's.
+
+        Args:
+            known: The ids of all tokens at which the model ends a text.
+            rows: The number of tokens that the model has embeddings for.
+
+        Raises:
+            ModelError: There is none, or the model has no embedding for it.
+        """
+        own = self._tokenizer.eos_token_id
+        found = min(known, default=None) if own is None else int(own)
+        if found is None or found >= rows:
+            raise ModelError(
+                f"the model '{self._name}' has no token that ends a text, so that a text answer "
+                "would never end: write an end behind {answer} in the template, such as a newline"
+            )
+        return found
 
     @cached_property
     def _known(self) -> dict[str, Special]:

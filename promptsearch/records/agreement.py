@@ -9,13 +9,13 @@ from itertools import pairwise
 
 import numpy as np
 
-from promptsearch.records.run import ExamplesRecord, RunRecord, SettingsRecord
+from promptsearch.records.measured import ExamplesRecord
+from promptsearch.records.metrics import SAME, check_metrics, same
+from promptsearch.records.run import RunRecord, SettingsRecord
 from promptsearch.records.study import StudyRecord, TaskRecord
-from promptsearch.tasks.metrics import METRICS, metric_function
+from promptsearch.tasks.metrics import find_metric
+from promptsearch.tasks.metrics.measured import choice_rows
 
-#: The relative difference up to which two sums are the same: float64 in another order differs by
-#: less.
-_SAME = 1e-6
 #: The loss in nats below which the right answer is the most probable one, without a tie.
 _CERTAIN = math.log(2) - 1e-4
 
@@ -40,7 +40,7 @@ def check_run(run: RunRecord, study: StudyRecord) -> None:
         raise ValueError(f"it spent {run.spent} tokens of a budget of {run.budget}")
     if run.start is None and not run.reference and run.budget != study.budget:
         raise ValueError(f"its budget is {run.budget}, and that of the study {study.budget}")
-    _same("gap", run.gap, run.test.loss - run.search.loss_fp32)
+    same("gap", run.gap, run.test.loss - run.search.loss_fp32)
     _check_curve(run)
     task = study.tasks[run.task]
     check_scores("select", run.select, task, task.splits["select"].size)
@@ -75,36 +75,36 @@ def check_scores(name: str, score: ExamplesRecord, task: TaskRecord, size: int) 
     Raises:
         ValueError: They are not; the message says where.
     """
-    for key in ("losses", "correct", "predictions", "labels", "shares"):
+    for key in ("losses", "correct", "predictions", "labels", "shares", "outputs"):
         values = getattr(score, key)
         if values is not None and len(values) != size:
             raise ValueError(
                 f"{name}.{key} has {len(values)} entries, the {name} split {size} examples"
             )
-    _same(f"{name}.loss", score.loss, float(np.mean(score.losses)))
-    if min(score.losses) < -_SAME:
+    same(f"{name}.loss", score.loss, float(np.mean(score.losses)))
+    if min(score.losses) < -SAME:
         raise ValueError(f"{name}.losses has {min(score.losses)}, below 0")
     if not set(score.correct) <= {0, 1}:
         raise ValueError(f"{name}.correct has other values than 0 and 1")
     if (score.predictions is None) != (score.labels is None) or (
-        score.labels is not None and task.choices is None
+        score.labels is not None and task.kind != "choices"
     ):
         raise ValueError(f"{name} has predictions or labels that the task does not have")
     if score.labels is not None and score.predictions is not None:
-        _check_answers(name, score, score.predictions, score.labels, len(task.choices or ()))
-    if score.metric is None:
-        if ":" not in task.metric or not score.metric_failed:
+        choices = task.options or len(task.choices or ())
+        _check_answers(name, score, score.predictions, score.labels, choices)
+    if score.metrics:
+        check_metrics(name, score, task, size)
+    elif score.metric is None:
+        generated = task.kind == "text" and (name != "test" or score.metric_failed)
+        if not generated and (":" not in task.metric or not score.metric_failed):
             raise ValueError(f"{name}.metric is missing, and nothing says why")
     elif task.metric in ("accuracy", "exact_match"):
-        _same(f"{name}.metric", score.metric, float(np.mean(score.correct)))
-    elif (
-        task.metric in METRICS and score.labels is not None
-    ):  # another one is a stranger's code, which is not run here
-        _same(
-            f"{name}.metric",
-            score.metric,
-            float(metric_function(task.metric)(score.labels, score.predictions)),
-        )
+        same(f"{name}.metric", score.metric, float(np.mean(score.correct)))
+    elif task.metric in ("balanced_accuracy", "f1") and score.labels is not None:
+        # Others need more than is recorded, or are a stranger's code, which is not run here.
+        rows = choice_rows(score.labels, score.predictions or ())
+        same(f"{name}.metric", score.metric, find_metric(task.metric).of(rows))
 
 
 def _check_answers(
@@ -135,12 +135,7 @@ def _check_curve(run: RunRecord) -> None:
         or (tokens and tokens[-1] > run.spent)
     ):
         raise ValueError("its curve goes back, or on after what was spent")
-    if losses and run.search.loss < losses[-1] - _SAME:
+    if losses and run.search.loss < losses[-1] - SAME:
         raise ValueError(
             f"search.loss is {run.search.loss}, less than the least of its curve, {losses[-1]}"
         )
-
-
-def _same(what: str, one: float, other: float) -> None:
-    if not abs(one - other) <= _SAME * max(1.0, abs(other)):
-        raise ValueError(f"{what} is {one}, and what it is made of gives {other}")

@@ -11,8 +11,11 @@ from promptsearch.prompts.kinds import KINDS
 from promptsearch.records.ledger import Ledger, total
 from promptsearch.records.scores import Floats
 
-#: The order in which a run passes through its stages.
-STAGES = ("search", "rescore", "select", "empty", "test")
+#: The order in which a run passes through its stages; those of answers generate text.
+STAGES = (
+    *("search", "rescore", "rescore_answers", "select", "select_answers"),
+    *("empty", "test", "test_answers"),
+)
 #: Distances in nats: numbers that are closer than the first are the same, as each has six decimals;
 #: choices that are closer than the second may count as a tie or not.
 _ROUNDING, _TIE = 1e-5, 1e-4
@@ -42,7 +45,11 @@ def check_evaluation(line: Mapping[str, Any], before: Mapping[str, Any] | None) 
     if stage == "search":
         _whole(line["price"], "price")
     _whole(line["computed"], "computed")
-    _check_scores(line, len(prompts))
+    _check_failures(line, len(prompts))
+    if stage.endswith("_answers"):
+        _check_texts(line, len(prompts))
+    else:
+        _check_scores(line, len(prompts))
     _check_ledger(line, before)
 
 
@@ -67,7 +74,36 @@ def check_proposal(line: Mapping[str, Any], before: Mapping[str, Any] | None) ->
 
 def scored_examples(line: Mapping[str, Any]) -> int | None:
     """How many examples the prompts of a line were scored on; None where all of them failed."""
-    return next((len(row) for row in line["losses"] if row is not None), None)
+    rows = line["losses"] if "losses" in line else line["texts"]
+    return next((len(row) for row in rows if row is not None), None)
+
+
+def _check_failures(line: Mapping[str, Any], prompts: int) -> None:
+    failures = line["failures"]
+    if not all(
+        key.isdecimal() and int(key) < prompts and isinstance(failures[key], str)
+        for key in failures
+    ):
+        raise ValueError("its failures are of no prompt")
+
+
+def _check_texts(line: Mapping[str, Any], prompts: int) -> None:
+    """Each prompt that did not fail has an answer, and whether it ended, for each example."""
+    texts, ended = line["texts"], line["ended"]
+    if len(texts) != prompts or len(ended) != prompts or not isinstance(line["examples"], str):
+        raise ValueError(f"{prompts} prompts have {len(texts)} rows of answers")
+    for i, (row, ends) in enumerate(zip(texts, ended, strict=True)):
+        if (row is None) != (str(i) in line["failures"]) or (row is None) != (ends is None):
+            raise ValueError(f"prompt {i} failed and has answers, or has none and did not fail")
+        if row is None:
+            continue
+        if list(map(len, row)) != list(map(len, ends)) or not all(
+            isinstance(text, str) for drawn in row for text in drawn
+        ):
+            raise ValueError(f"the answers of prompt {i} are no texts, or one lacks its end")
+        if not all(end in (0, 1) for drawn in ends for end in drawn):
+            raise ValueError(f"whether the answers of prompt {i} ended is neither 0 nor 1")
+    _whole(line["generated"], "generated")
 
 
 def _check_scores(line: Mapping[str, Any], prompts: int) -> None:
@@ -93,22 +129,20 @@ def _check_scores(line: Mapping[str, Any], prompts: int) -> None:
         raise ValueError(
             f"{prompts} prompts have {len(losses)} rows of losses and {len(metric)} of the metric"
         )
-    if not all(
-        key.isdecimal() and int(key) < prompts and isinstance(failures[key], str)
-        for key in failures
-    ):
-        raise ValueError("its failures are of no prompt")
     for i in range(prompts):
         row, right = _numbers(losses[i], (examples,)), _numbers(metric[i], (examples,))
         if not (np.isnan(row) == np.isnan(right)).all():
             raise ValueError(f"losses and metric of prompt {i} are of other examples")
         if str(i) in failures and not np.isnan(row).all():
             raise ValueError(f"prompt {i} failed, and has losses")
-        if choices is not None and choices[i] is not None:
+        if choices is not None and choices[i] is not None and "followed" not in line:
             _check_choices(row, right, _numbers(choices[i], (examples, len(choices[i][0]))), i)
     values = line.get("values")
     if values is not None:
         _numbers(values, (prompts,))
+    if "followed" in line and not isinstance(line["followed"], str):
+        raise ValueError("the metric that it follows has no name")
+    _whole(line.get("generated", 0), "generated")
     if "finished" in line:
         _whole(line["seen"], "seen")
         if not isinstance(line["finished"], bool):
@@ -116,11 +150,16 @@ def _check_scores(line: Mapping[str, Any], prompts: int) -> None:
 
 
 def _check_choices(losses: Floats, right: Floats, choices: Floats, prompt: int) -> None:
-    """A loss is that of one choice; it is right where no other is as probable."""
+    """A loss is that of one choice; it is right where no other is as probable.
+
+    An example has two choices at least. Where others have more, nothing stands behind its own.
+    """
     seen = ~np.isnan(losses)
-    if np.isnan(choices[seen]).any() or not np.isnan(choices[~seen]).all():
+    given = ~np.isnan(choices)
+    if not given[seen, :2].all() or given[~seen].any() or (given[:, 1:] > given[:, :-1]).any():
         raise ValueError(f"losses and choices of prompt {prompt} are of other examples")
-    nats, losses, right = choices[seen], losses[seen], right[seen]
+    # What an example does not have is as improbable as can be.
+    nats, losses, right = np.where(given, choices, -np.inf)[seen], losses[seen], right[seen]
     if (np.abs(nats + losses[:, None]).min(1, initial=np.inf) > _ROUNDING).any():
         raise ValueError(f"a loss of prompt {prompt} is that of none of its choices")
     ordered = np.sort(nats, axis=1)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from promptsearch.records.ledger import Statement
+from promptsearch.records.measured import ExamplesRecord, ScoreRecord
 
 
 @dataclass(frozen=True)
@@ -97,38 +98,6 @@ class SearchRecord:
 
     loss: float
     loss_fp32: float
-
-
-@dataclass(frozen=True)
-class ScoreRecord:
-    """Loss in nats and metric on a split; the metric is None where its function gave none."""
-
-    loss: float
-    metric: float | None
-
-
-@dataclass(frozen=True)
-class ExamplesRecord(ScoreRecord):
-    """The scores of a winner on a split, with those of each example.
-
-    Args:
-        loss: Mean nats.
-        metric: The task's metric; None where its function gave none.
-        losses: Nats of each example.
-        correct: 1 right, 0 wrong, of each example.
-        predictions: Index of the chosen answer of each example; None for text answers.
-        labels: Index of the right answer of each example; None for text answers.
-        shares: What each example adds to a metric that is a function of the study's author, see
-            `tasks.metrics`; None for other metrics, on the select split, and where it failed.
-        metric_failed: Why a number or the shares of such a metric are missing.
-    """
-
-    losses: tuple[float, ...]
-    correct: tuple[int, ...]
-    predictions: tuple[int, ...] | None
-    labels: tuple[int, ...] | None
-    shares: tuple[float, ...] | None = None
-    metric_failed: str = ""
 
 
 @dataclass(frozen=True)

@@ -20,9 +20,13 @@ class Scores:
         losses: Nats, shape `(prompts, examples)`; NaN in the rows of failed prompts.
         metric: 1 where the answer is right, else 0, shape `(prompts, examples)`; NaN likewise.
         choices: Log-probabilities, normalised over the choices, shape `(prompts, examples,
-            choices)`; None for text answers.
+            choices)`; None for text answers. Where the number of choices differs by example, NaN
+            stands behind those of an example that has fewer, as null in a log line.
         computed: Tokens that went through the LM.
         failures: Prompt index -> reason.
+        generated: Tokens that were generated to find them, and are charged as those read are.
+        followed: The metric that takes the place of the loss: `losses` are then minus what each
+            example adds to it; empty for nats.
     """
 
     losses: Floats
@@ -30,6 +34,8 @@ class Scores:
     choices: Floats | None
     computed: int
     failures: dict[int, str] = field(default_factory=dict)
+    generated: int = 0
+    followed: str = ""
 
 
 @dataclass(frozen=True)
@@ -57,13 +63,16 @@ class Generated:
 class Evaluation:
     """What the objective tells of the prompts of one ask.
 
+    Where the search follows a metric, its loss is minus the metric, so that lower stays better.
+
     Args:
         values: What to rank by, lower is better, shape `(prompts,)`: the mean loss; +inf for a
             failed prompt.
-        losses: Nats, shape `(prompts, examples)`; NaN = not scored, nothing else.
+        losses: Nats, or minus what each example adds to the metric that is followed, shape
+            `(prompts, examples)`; NaN = not scored, nothing else.
         metric: 1 right, 0 wrong, NaN not scored, shape `(prompts, examples)`.
-        choices: Log-probabilities over the choices, shape `(prompts, examples, choices)`; None for
-            text answers.
+        choices: Log-probabilities over the choices, shape `(prompts, examples, choices)`, NaN where
+            an example has fewer; None for text answers.
         examples: The ids of the examples, shape `(examples,)`, the same for all prompts.
         failures: Prompt index -> reason.
         price: Tokens charged.
@@ -88,7 +97,7 @@ class Row:
     metric: Floats  # (examples,)
     choices: Floats | None  # (examples, choices)
     failure: str | None
-    # What to rank by: the mean loss in nats, or a race's estimate of it; +inf for a failed prompt.
+    # What to rank by: the mean loss, or a race's estimate of it; +inf for a failed prompt.
     value: float
 
     @property
@@ -117,6 +126,8 @@ def scores_to_json(scores: Scores, values: Floats | None = None) -> dict[str, An
         "choices": None if scores.choices is None else rows(scores.choices),
         "failures": {str(i): reason for i, reason in scores.failures.items()},
         "computed": scores.computed,
+        **({"generated": scores.generated} if scores.generated else {}),
+        **({"followed": scores.followed} if scores.followed else {}),
         **(
             {}
             if values is None
@@ -145,7 +156,27 @@ def scores_from_json(data: dict[str, Any]) -> Scores:
         return np.asarray(rows, dtype=np.float64)
 
     choices = None if data["choices"] is None else table(data["choices"])
-    return Scores(table(data["losses"]), table(data["metric"]), choices, data["computed"])
+    more = {"generated": data.get("generated", 0), "followed": data.get("followed", "")}
+    return Scores(table(data["losses"]), table(data["metric"]), choices, data["computed"], **more)
+
+
+def generated_to_json(found: Generated) -> dict[str, Any]:
+    """Generated answers as they stand in a log line, null for a prompt that failed."""
+
+    def rows(table: list[list[tuple[Any, ...]]]) -> list[Any]:
+        return [
+            None if i in found.failures else [list(drawn) for drawn in row]
+            for i, row in enumerate(table)
+        ]
+
+    ended = [[tuple(map(int, drawn)) for drawn in row] for row in found.ended]
+    return {
+        "texts": rows(found.texts),
+        "ended": rows(ended),
+        "generated": int(found.tokens.sum()),
+        "failures": {str(i): reason for i, reason in found.failures.items()},
+        "computed": found.computed,
+    }
 
 
 def rounded(scores: Scores) -> Scores:

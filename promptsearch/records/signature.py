@@ -36,6 +36,7 @@ def signature(study: StudyRecord) -> str:
             "dtype": study.dtype,
             "device": study.device,
             "race": str(study.race).lower(),
+            **_aims(study),
             "threads": study.machine.get("threads", "?"),
             "torch": study.versions.get("torch", "?"),
             **_clock(study),
@@ -66,8 +67,10 @@ def short_signature(study: StudyRecord, task: str, budget: int | None) -> str:
             "budget": budget,
             "on": study.tasks[task].score_on,
             "race": str(study.race).lower(),
+            **_aims(study),
             "dtype": study.dtype,
             **_clock(study),
+            **_measured(study.tasks[task]),
             "version": study.version,
         }
     )
@@ -98,6 +101,22 @@ def _clock(study: StudyRecord) -> dict[str, str]:
     return {"seconds": f"{study.max_seconds:g}@{_hash(study.machine)}"}
 
 
+def _aims(study: StudyRecord) -> dict[str, str]:
+    """What is searched and selected by, where it is not the loss."""
+    aims = {"objective": study.objective} if study.objective else {}
+    return aims | ({"select": study.select_by} if study.select_by != "loss" else {})
+
+
+def _measured(info: TaskRecord) -> dict[str, str]:
+    """How text answers are generated, and what the metric depends on; nothing for choices.
+
+    A metric's own signature has parts, too, which are joined by commas here.
+    """
+    if not info.decoding:
+        return {}
+    return {"decoding": info.decoding, "metric": info.measured[0].replace("|", ",")}
+
+
 def _task_hash(info: TaskRecord) -> str:
     content = [
         info.kind,
@@ -105,7 +124,12 @@ def _task_hash(info: TaskRecord) -> str:
         info.metric,
         info.choices,
         {name: split.hash for name, split in info.splits.items()},
+        *([info.decoding, *info.measured] if info.decoding else []),
     ]
+    if info.end is not None:
+        content.append({"end": info.end})
+    if info.normalise != "none":
+        content.append({"normalise": info.normalise})
     return _hash(content)
 
 

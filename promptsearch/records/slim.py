@@ -2,8 +2,9 @@
 
 `runs.csv` has a line a run with all single values of its record: a nested field is named as
 `test.loss`, lists are JSON, and what is None is empty. `scores.parquet` has the scores of each
-example on the select and the test split, `curves.parquet` the anytime curves. `slim.json` is the
-mark of such a record; it holds the checksums of the three.
+example on the select and the test split, its generated answer, and what its metrics rest on: JSON,
+a list for each metric. `curves.parquet` has the anytime curves. `slim.json` is the mark of such a
+record; it holds the checksums of the three. A column that an older record lacks is empty.
 
 What is read here is the same `RunRecord` that `result.json` holds, to the last digit.
 """
@@ -15,7 +16,7 @@ import hashlib
 import io
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, fields, is_dataclass
+from dataclasses import asdict, fields, is_dataclass, replace
 from pathlib import Path
 from types import NoneType
 from typing import Any, get_args, get_type_hints
@@ -25,6 +26,7 @@ import pyarrow.parquet as pq
 
 from promptsearch.errors import RecordError
 from promptsearch.files import exists, read, write_aside
+from promptsearch.records.measured import ExamplesRecord
 from promptsearch.records.run import FailedRecord, RunRecord
 from promptsearch.records.sealed import damaged, read_record, write_record
 
@@ -37,7 +39,10 @@ _SCORES = {
     "predictions": ("prediction", pa.int16()),
     "labels": ("answer", pa.int16()),
     "shares": ("share", pa.float64()),
+    "outputs": ("output", pa.string()),
 }
+#: The column of the statistics of an example, one list for each metric.
+_STATISTICS = "statistics"
 _NAMED = [("task", pa.string()), ("label", pa.string()), ("seed", pa.int64())]
 _REMEDY = "restore the slim record from a copy, or make the study again into a new folder"
 
@@ -102,10 +107,35 @@ def _joined(tables: Mapping[str, bytes]) -> list[dict[str, Any]]:
         for split in ("select", "test"):
             columns = scores[(*name, split)]
             for field, (column, _) in _SCORES.items():
-                given = columns[column]
-                run[split][field] = None if given and given[0] is None else given
+                given = columns.get(column)
+                run[split][field] = None if given is None or given[:1] == [None] else given
+            _put_statistics(run[split].get("metrics", ()), columns.get(_STATISTICS, [None]))
         runs.append(run)
     return runs
+
+
+def _put_statistics(metrics: Sequence[dict[str, Any]], rows: Sequence[str | None]) -> None:
+    """Put the statistics of rows back into the metrics that they belong to."""
+    given = [json.loads(row) for row in rows if row is not None]
+    for place, metric in enumerate(metrics):
+        own = [row[place] for row in given]
+        metric["statistics"] = own if own and own[0] is not None else None
+
+
+def _row_statistics(scores: ExamplesRecord) -> list[str | None]:
+    """The statistics of each example, for their column; None where no metric has any."""
+    columns = [metric.statistics for metric in scores.metrics]
+    if not any(columns):
+        return [None] * len(scores.losses)
+    return [
+        _json([None if rows is None else _short(rows[i]) for rows in columns])
+        for i in range(len(scores.losses))
+    ]
+
+
+def _short(numbers: Sequence[float]) -> list[float]:
+    """The same numbers, whole ones without a point."""
+    return [int(number) if number == int(number) else number for number in numbers]
 
 
 def _lines(runs: Sequence[RunRecord | FailedRecord]) -> bytes:
@@ -150,6 +180,8 @@ def _cells(record: Any, before: str = "") -> Iterator[tuple[str, str]]:
         value = getattr(record, field.name)
         if value is None or _tabled(field.name, before):
             continue
+        if field.name == "metrics":  # their rows have a table of their own
+            value = [replace(metric, statistics=None) for metric in value]
         if is_dataclass(value):
             yield from _cells(value, f"{before}{field.name}.")
         else:
@@ -168,11 +200,11 @@ def _values(kind: Any, cells: Mapping[str, str], before: str = "") -> dict[str, 
         hint, column = hints[field.name], before + field.name
         inner, may_be_none = _record_in(hint), NoneType in get_args(hint)
         if inner is not None:
-            empty = not any(cells[each] for each in _columns(inner, f"{column}."))
+            empty = not any(cells.get(each) for each in _columns(inner, f"{column}."))
             found[field.name] = (
                 None if empty and may_be_none else _values(inner, cells, f"{column}.")
             )
-        elif not _tabled(field.name, before):
+        elif not _tabled(field.name, before) and column in cells:
             text = cells[column]
             if text == "" and may_be_none:
                 found[field.name] = None
@@ -189,7 +221,7 @@ def _is_text(hint: Any) -> bool:
 def _scores(runs: Sequence[RunRecord]) -> bytes:
     """The content of `scores.parquet`: a row for each example that a winner was scored on."""
     columns: dict[str, list[Any]] = {name: [] for name, _ in [*_NAMED, ("split", None)]}
-    columns |= {"example": [], **{name: [] for name, _ in _SCORES.values()}}
+    columns |= {"example": [], **{name: [] for name, _ in _SCORES.values()}, _STATISTICS: []}
     for run in runs:
         for split, scores in (("select", run.select), ("test", run.test)):
             size = len(scores.losses)
@@ -200,7 +232,9 @@ def _scores(runs: Sequence[RunRecord]) -> bytes:
             for field, (name, _) in _SCORES.items():
                 values = getattr(scores, field)
                 columns[name] += [None] * size if values is None else values
+            columns[_STATISTICS] += _row_statistics(scores)
     kinds = [*_NAMED, ("split", pa.string()), ("example", pa.int32()), *_SCORES.values()]
+    kinds.append((_STATISTICS, pa.string()))
     return _parquet(columns, kinds)
 
 

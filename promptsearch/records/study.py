@@ -6,7 +6,7 @@ The fields have the names of the file's keys.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 
@@ -57,13 +57,26 @@ class NoiseRecord:
 
 
 @dataclass(frozen=True)
+class RowRecord:
+    """A row of the test split, for a reader who looks at its answers.
+
+    Args:
+        fields: The texts of the template's fields.
+        references: The right answers.
+    """
+
+    fields: dict[str, str]
+    references: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class TaskRecord:
     """A task of a study.
 
     Args:
         kind: `choices` or `text`.
         template: With its slots.
-        metric: The name of the metric; higher is better.
+        metric: The name of the metric.
         splits: `search`, `select` and `test`.
         choices: The answers to choose from; None for text answers.
         majority: Share of the most frequent answer in the test split.
@@ -74,6 +87,19 @@ class TaskRecord:
         score_on: Search examples per evaluation.
         notes: What was dropped from the data, or read otherwise than it may look.
         noise: What the search's dtype does to losses; None where it was not measured.
+        floors: What answers without a language model -> the test metric of its answers, see
+            `promptsearch.tasks.floors`.
+        decoding: The way in which text answers are generated; empty for choices.
+        measured: The signatures of the metric and of those that are shown beside it.
+        groups: The number of the group of each row of the test split; None where there are none.
+        shown: The first rows of the test split, for text answers.
+        family: The name that the tasks share which the values of one field make; empty for a task
+            alone.
+        end: What ends a text answer, in training and generation: a text or an end token, empty
+            where a server is sent the answer alone. None for answers to choose from, and where it
+            was recorded before answers had an end.
+        options: The largest number of answers to choose from, where these differ by row.
+        normalise: The length by which log-probabilities of answers to choose from are divided.
     """
 
     kind: str
@@ -89,6 +115,15 @@ class TaskRecord:
     score_on: int
     notes: tuple[str, ...]
     noise: NoiseRecord | None
+    floors: dict[str, float] = field(default_factory=dict)
+    decoding: str = ""
+    measured: tuple[str, ...] = ()
+    groups: tuple[int, ...] | None = None
+    shown: tuple[RowRecord, ...] = ()
+    family: str = ""
+    end: str | None = None
+    options: int | None = None
+    normalise: str = "none"
 
 
 @dataclass(frozen=True)
@@ -116,6 +151,8 @@ class StudyRecord:
             left out.
         tasks: Task name -> task.
         signature: The long form, see `promptsearch.records.signature`, for readers of the file.
+        objective: The metric whose opposite searches minimised; empty for the loss.
+        select_by: By what the winner was selected: `loss` or `metric`.
     """
 
     name: str
@@ -137,6 +174,8 @@ class StudyRecord:
     families: dict[str, str]
     tasks: dict[str, TaskRecord]
     signature: str
+    objective: str = ""
+    select_by: str = "loss"
 
     def family(self, label: str) -> str:
         """What a row of a sweep shares with those of other lengths; for other rows, the label."""

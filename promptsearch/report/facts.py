@@ -9,7 +9,7 @@ import yaml
 from promptsearch.models.endpoint.way import losses_of
 from promptsearch.records.results import Results
 from promptsearch.records.study import ModelRecord, StudyRecord, TaskRecord
-from promptsearch.report.notation import visible
+from promptsearch.report.notation import number, visible
 
 
 def facts(results: Results) -> list[tuple[str, str]]:
@@ -35,6 +35,13 @@ def facts(results: Results) -> list[tuple[str, str]]:
         listed.append(
             (f"Task {name}", f"template {template}; {info.metric}; {sizes}; {_pool(info)}")
         )
+        if info.decoding:
+            told = f"{info.decoding}; {'; '.join(info.measured)}"
+            listed.append((f"Answers of {name}", f"generated in float32, {told}"))
+        if info.groups is not None:
+            count = max(info.groups) + 1
+            told = f"{count:,} in the test split: intervals and tests are clustered by them"
+            listed.append((f"Groups of {name}", told))
         if info.noise is not None:
             noise = info.noise
             error = (
@@ -63,6 +70,7 @@ def facts(results: Results) -> list[tuple[str, str]]:
             f"{study.budget:,} LM tokens a run{limit}; "
             f"{study.score_on} search examples an evaluation{race}",
         ),
+        *_aims(study),
         ("Seeds", ", ".join(map(str, study.seeds))),
         ("Arithmetic", arithmetic),
         (
@@ -80,6 +88,20 @@ def facts(results: Results) -> list[tuple[str, str]]:
         ),
         ("Command", f"promptsearch compare study.yaml --out {results.folder.resolve().name}"),
     ]
+
+
+def bars(info: TaskRecord) -> str:
+    """What answers without a language model reach, in a sentence; empty where nothing is known."""
+    listed = "; ".join(f"{bar}: {number(score)}" for bar, score in info.floors.items())
+    return listed and f"Without a language model, by the same metric: {listed}."
+
+
+def _aims(study: StudyRecord) -> list[tuple[str, str]]:
+    """What searches follow and winners are selected by, where it is not the loss."""
+    if not study.objective and study.select_by == "loss":
+        return []
+    followed = f"minus {study.objective}" if study.objective else "the loss"
+    return [("Objective", f"searches minimise {followed}; selected by {study.select_by}")]
 
 
 def _model(model: ModelRecord) -> str:

@@ -11,11 +11,12 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import EngFormatter, LogLocator, NullLocator
 from numpy.typing import NDArray
 from scipy.optimize import isotonic_regression
 
-from promptsearch.report.lengths import lengths
+from promptsearch.report.lengths import lengths, mean_of
 from promptsearch.report.notation import visible
 from promptsearch.report.summary import Row, TaskSummary
 
@@ -53,7 +54,7 @@ def colour(place: int) -> str:
     return COLOURS[place % len(COLOURS)]
 
 
-def curves(task: TaskSummary, prefix: str) -> str:
+def curves(task: TaskSummary, prefix: str, objective: str = "") -> str:
     """A figure of the least search loss so far against tokens spent.
 
     A curve is the median over the seeds, and its band reaches from the least to the greatest. A
@@ -62,6 +63,7 @@ def curves(task: TaskSummary, prefix: str) -> str:
     Args:
         task: A task with at least one row that searches.
         prefix: The beginning of all ids, which makes them unique on a page with several figures.
+        objective: The metric that searches followed instead of the loss; empty for the loss.
 
     Returns:
         An `<svg>` element; what belongs to the strategy at place k is in groups with the ids
@@ -88,7 +90,11 @@ def curves(task: TaskSummary, prefix: str) -> str:
         axes.xaxis.set_major_formatter(EngFormatter(sep=""))
         axes.xaxis.set_minor_locator(NullLocator())
         axes.set_xlabel("LM tokens spent")
-        axes.set_ylabel("least search loss so far (nats)")
+        axes.set_ylabel(
+            f"least minus {visible(objective)} so far"
+            if objective
+            else "least search loss so far (nats)"
+        )
         axes.grid(axis="y", color="#e6e9ee", linewidth=0.8)
         axes.set_axisbelow(True)
         _name_lines(axes, drawn, [row.label for row in drawn], ends, 0.055 / crowd)
@@ -148,6 +154,61 @@ def by_length(task: TaskSummary, prefix: str) -> str:
         _name_lines(
             axes, last, [row.family for row in last], [row.metric.mean for row in last], 0.055
         )
+        return _svg(figure)
+
+
+def two_metrics(task: TaskSummary, prefix: str, first: str, second: str) -> str:
+    """A figure of two mean test metrics against prompt length, on two axes.
+
+    The first is solid, on the left axis, and the second dashed, on the right one (Li and Liang
+    2021, "Prefix-Tuning", arXiv:2101.00190, figure 4).
+
+    Args:
+        task: A task with at least one sweep.
+        prefix: The beginning of all ids, as for `curves`.
+        first: The name of the first metric.
+        second: The name of the second one.
+
+    Returns:
+        An `<svg>` element; what belongs to the strategy at place k is in groups with the ids
+        `PREFIX-k-first-line` and `PREFIX-k-second-line`.
+
+    Raises:
+        UnknownName: The task has no such metric.
+    """
+    names = (first, second)
+    with matplotlib.rc_context({**_STYLE, "svg.hashsalt": f"promptsearch {task.name} {names}"}):
+        figure = Figure(figsize=(10, 3.9), layout="constrained")
+        left = figure.add_subplot()
+        right = left.twinx()
+        for axes, name, style, part in (
+            (left, names[0], "o-", "first"),
+            (right, names[1], "s--", "second"),
+        ):
+            for rows in task.sweeps:
+                axes.plot(
+                    [row.best.length for row in rows],
+                    [mean_of(task, row, name) for row in rows],
+                    style,
+                    color=colour(rows[0].place),
+                    linewidth=2,
+                    markersize=5,
+                    gid=f"{prefix}-{rows[0].place}-{part}-line",
+                )
+            axes.set_ylabel(visible(name))
+        right.spines["right"].set_visible(True)
+        ticks = lengths(task)
+        left.set_xscale("log")
+        left.set_xticks(ticks, [str(length) for length in ticks])
+        left.xaxis.set_minor_locator(NullLocator())
+        left.set_xlabel("prompt tokens")
+        left.grid(axis="y", color="#e6e9ee", linewidth=0.8)
+        left.set_axisbelow(True)
+        handles = [
+            Line2D([], [], color=colour(rows[0].place), linewidth=2, label=visible(rows[0].family))
+            for rows in task.sweeps
+        ]
+        left.legend(handles=handles, frameon=False, fontsize=9)
         return _svg(figure)
 
 

@@ -69,6 +69,8 @@ def _done(run: RunRecord) -> dict[str, Any]:
         "select_metric": run.select.metric,
         "test_loss": run.test.loss,
         "test_metric": run.test.metric,
+        **{f"test_{each.name}": each.score for each in run.test.metrics[1:]},
+        "unended": run.test.unended,
         "gap": run.gap,
         **_trained(run),
         "start_run": None if run.start is None else run.start.run,

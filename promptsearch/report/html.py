@@ -12,17 +12,28 @@ from markupsafe import Markup
 from promptsearch.printable import printable
 from promptsearch.records.results import Results
 from promptsearch.records.signature import signature
-from promptsearch.report import lengths, notation, projection, sizes, training
-from promptsearch.report.facts import facts, study_file
-from promptsearch.report.figures import by_length, colour, curves
+from promptsearch.report import (
+    answers,
+    drawn,
+    further,
+    lengths,
+    notation,
+    projection,
+    sizes,
+    training,
+)
+from promptsearch.report.facts import bars, facts, study_file
+from promptsearch.report.families import families
+from promptsearch.report.figures import by_length, colour, curves, two_metrics
 from promptsearch.report.summary import TaskSummary, summarise
 
 
-def to_html(results: Results) -> str:
+def to_html(results: Results, metrics: tuple[str, str] | None = None) -> str:
     """The whole page.
 
     Args:
         results: The results, from `load_results`.
+        metrics: The two metrics that are drawn against prompt length, as for `write_report`.
 
     Returns:
         HTML without any reference to another file or host.
@@ -43,20 +54,29 @@ def to_html(results: Results) -> str:
         lengths=lengths,
         training=training,
         projection=projection,
+        bars=bars,
+        further=further,
+        answers=answers,
+        drawn=drawn,
     )
     tasks = summarise(results)
+    columns = notation.columns(
+        lower=any(not task.scale.higher_is_better for task in tasks),
+        select_by=results.study.select_by,
+    )
     page = environment.from_string(
         files("promptsearch.report").joinpath("report.html.j2").read_text(encoding="utf-8")
     )
     return page.render(
         study=results.study,
-        tasks=[_task(task, f"t{place}", results) for place, task in enumerate(tasks)],
+        families=families(tasks),
+        tasks=[_task(task, f"t{place}", results, metrics) for place, task in enumerate(tasks)],
         failed=results.failed,
         unfinished=results.unfinished,
         facts=facts(results),
         signature=signature(results.study),
         study_file=study_file(results.study),
-        columns={**notation.COLUMNS, **sizes.COLUMNS, **projection.COLUMNS, **training.COLUMNS},
+        columns={**columns, **sizes.COLUMNS, **projection.COLUMNS, **training.COLUMNS},
     )
 
 
@@ -64,13 +84,23 @@ def _printable(value: Any) -> Any:
     return printable(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
-def _task(task: TaskSummary, prefix: str, results: Results) -> dict[str, Any]:
+def _task(
+    task: TaskSummary, prefix: str, results: Results, metrics: tuple[str, str] | None
+) -> dict[str, Any]:
+    pair = metrics or (task.info.metric, task.beside[0].name if task.beside else "")
     return {
         "task": task,
         "prefix": prefix,
-        "figure": curves(task, prefix) if any(row.searches for row in task.rows) else "",
+        "figure": (
+            curves(task, prefix, results.study.objective)
+            if any(row.searches for row in task.rows)
+            else ""
+        ),
         "lengths": by_length(task, prefix) if task.sweeps else "",
+        "pair": pair,
+        "two": two_metrics(task, prefix, *pair) if task.sweeps and task.beside else "",
         "axis": _Axis(task),
+        "drawn": drawn.against(task, results.trust_code),
         "regret": any(row.regret is not None for row in task.rows),
         "one_seed": any(not row.scores.covers_seeds for row in task.rows),
         "significant": sum(test.significant for test in task.comparisons),

@@ -10,10 +10,10 @@ from promptsearch.records.results import Results
 from promptsearch.records.run import RunRecord, WinnerRecord
 from promptsearch.records.signature import signature
 from promptsearch.records.study import ModelRecord
-from promptsearch.report import lengths, projection, sizes, training
-from promptsearch.report.facts import facts, study_file
+from promptsearch.report import answers, drawn, further, lengths, projection, sizes, training
+from promptsearch.report.facts import bars, facts, study_file
+from promptsearch.report.families import Family, families
 from promptsearch.report.notation import (
-    COLUMNS,
     NO_EXPORT,
     ONE_SEED,
     number,
@@ -23,6 +23,7 @@ from promptsearch.report.notation import (
     visible,
     whole,
 )
+from promptsearch.report.notation import columns as columns_of
 from promptsearch.report.summary import Row, TaskSummary, summarise
 from promptsearch.statistics import Comparison, Interval
 
@@ -39,7 +40,13 @@ def to_markdown(results: Results) -> str:
     tasks = summarise(results)
     model = results.study.model
     lines = [f"# {escape(results.study.name)}", ""]
+    kin = families(tasks)
+    lines += [
+        f"- **{escape(each.name)}**, mean over {each.tasks} tasks: {escape(each.verdict)}"
+        for each in kin
+    ]
     lines += [f"- **{escape(task.name)}**: {escape(task.verdict)}" for task in tasks]
+    lines += [line for each in kin for line in _family(each)]
     for task in tasks:
         notes = [f"- The data: {escape(note)}." for note in task.info.notes]
         lines += [
@@ -48,7 +55,7 @@ def to_markdown(results: Results) -> str:
             "",
             *notes,
             *([""] if notes else []),
-            *_task(task, model),
+            *_task(task, model, results.trust_code),
         ]
     lines += _missing(results)
     lines += ["", "## How this was made", ""]
@@ -64,18 +71,30 @@ def to_markdown(results: Results) -> str:
     ]
     lines += [f"    {line}" for line in study_file(results.study).splitlines()]
     lines += ["", "## What the columns mean", ""]
-    columns = {**COLUMNS, **sizes.COLUMNS, **projection.COLUMNS, **training.COLUMNS}
+    known = columns_of(
+        lower=any(not task.scale.higher_is_better for task in tasks),
+        select_by=results.study.select_by,
+    )
+    columns = {**known, **sizes.COLUMNS, **projection.COLUMNS, **training.COLUMNS}
     lines += [f"- **{name}**: {escape(text)}" for name, text in columns.items()]
     return "\n".join(lines) + "\n"
 
 
-def _task(task: TaskSummary, model: ModelRecord) -> list[str]:
+def _family(family: Family) -> list[str]:
+    """The part on the mean over the tasks of a family."""
+    heads = ["strategy", escape(family.scale.name) + family.scale.arrow]
+    rows = [[code(row.label, in_table=True), _interval(row.metric)] for row in family.rows]
+    title = f"## {escape(family.name)}: mean over {family.tasks} tasks"
+    return ["", title, "", *_table(heads, rows)]
+
+
+def _task(task: TaskSummary, model: ModelRecord, trust_code: bool) -> list[str]:
     if not task.rows:
         return ["No run has finished."]
     regret = any(row.regret is not None for row in task.rows)
     heads = [
         "strategy",
-        escape(task.info.metric),
+        escape(task.info.metric) + task.scale.arrow,
         "test loss",
         "gap",
         *(["regret"] if regret else []),
@@ -84,15 +103,18 @@ def _task(task: TaskSummary, model: ModelRecord) -> list[str]:
     lines = _table(heads, [_cells(row, regret) for row in task.rows])
     if task.floor is not None:
         lines += ["", f"Always giving the most frequent answer: {number(task.floor)}."]
+    if told := bars(task.info):
+        lines += ["", escape(told)]
     if any(not row.scores.covers_seeds for row in task.rows):
         lines += ["", ONE_SEED + "."]
     lines += [line for row in task.rows for run in row.unexported for line in ("", _no_export(run))]
+    lines += _further(task)
     if task.sweeps:
         columns = lengths.lengths(task)
         table = [lengths.cells(rows, columns) for rows in task.sweeps]
         lines += [
             "",
-            f"{escape(task.info.metric)} against prompt length. {lengths.CHOSEN} (\\*).",
+            f"{escape(task.info.metric)} against prompt length. {lengths.chosen(task)} (\\*).",
             "",
         ]
         rows = [[code(name, in_table=True), *map(escape, numbers)] for name, *numbers in table]
@@ -102,6 +124,7 @@ def _task(task: TaskSummary, model: ModelRecord) -> list[str]:
         f"- {code(row.label)}, seed {row.best.seed}: {_prompt(row.best.winner)}"
         for row in task.rows
     ]
+    lines += _answers(task)
     lines += ["", "Space:", ""]
     takes = [sizes.cells(row, model) for row in task.rows]
     lines += _table(
@@ -116,6 +139,39 @@ def _task(task: TaskSummary, model: ModelRecord) -> list[str]:
             ["better", "worse", "difference", "p", "p corrected", "would have shown"],
             [_pair(t) for t in task.comparisons],
         )
+    if tests := drawn.against(task, trust_code):
+        lines += ["", f"{drawn.TOLD}:", "", *(f"- {escape(line)}" for line in tests)]
+    return lines
+
+
+def _further(task: TaskSummary) -> list[str]:
+    """The part on other metrics; empty where there are none."""
+    columns = further.columns(task)
+    if not columns:
+        return []
+    rows = [
+        [code(label, in_table=True), *map(escape, cells)]
+        for label, *cells in (further.cells(task, row) for row in task.rows)
+    ]
+    lines = ["", f"{further.TOLD}:", "", *_table(["strategy", *map(escape, columns)], rows)]
+    if further.UNENDED in columns:
+        lines += ["", f"{further.UNENDED}: {further.WITHOUT_END}."]
+    return lines + [
+        line
+        for label, seed, why in [*further.judges(task), *further.failures(task)]
+        for line in ("", f"{code(label)}, seed {seed}: {escape(why)}")
+    ]
+
+
+def _answers(task: TaskSummary) -> list[str]:
+    """The part "What they answered"; empty where no text was generated."""
+    rows = answers.shown(task)
+    if not rows:
+        return []
+    lines = ["", "What they answered:", ""]
+    for row in rows:
+        lines += [f"- {code(row.given)}, right: {code(row.wanted)}"]
+        lines += [f"  - {code(label)}: {code(text)}" for label, text in row.answers.items()]
     return lines
 
 

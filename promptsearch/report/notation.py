@@ -36,6 +36,23 @@ COLUMNS = {
         "vector with its cosine; others are near no words"
     ),
 }
+
+
+def columns(*, lower: bool, select_by: str) -> dict[str, str]:
+    """The columns with what they show in a study.
+
+    Args:
+        lower: Whether a metric's lower scores are the better ones, which `↓` marks.
+        select_by: By what winners are selected: `loss` or `metric`.
+    """
+    shown = dict(COLUMNS)
+    if lower:
+        shown["test metric"] += ", beside ↓ a lower one"
+    if select_by == "metric":
+        shown["prompt"] = shown["prompt"].replace("the least loss", "the best metric")
+    return shown
+
+
 #: The note that explains †.
 ONE_SEED = "† one seed: the interval covers the choice of examples only, not the luck of the seed"
 

@@ -6,23 +6,30 @@ It has a row for each strategy of the task, the tests, and the verdict.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
 
-from promptsearch.errors import TaskError
+from promptsearch.records.measured import MetricRecord
 from promptsearch.records.results import Results
 from promptsearch.records.run import RunRecord
 from promptsearch.records.study import StudyRecord, TaskRecord
+from promptsearch.report.measured import (
+    Parts,
+    Scale,
+    beside,
+    further,
+    parts_of,
+    scale_of,
+)
 from promptsearch.report.notation import ERRORS
 from promptsearch.report.verdict import verdict
 from promptsearch.search.alike import was_blind
 from promptsearch.statistics import Comparison, Interval, Sample, compare_all, interval
-from promptsearch.tasks.metrics import MEANS, shares
 
-#: A run's label and seed -> what each of its test examples adds to the metric.
-_Parts = Mapping[tuple[str, int], Sequence[float]]
+#: The metrics that are the share of right answers, which runs record as such.
+_RIGHT_OR_WRONG = ("accuracy", "exact_match")
 
 
 @dataclass(frozen=True)
@@ -44,6 +51,9 @@ class Row:
             be compared.
         model: The LM's number of parameters; None where it is not known.
         wanted: The number of runs that the study asks for.
+        select_by: Whether the metric on the select split counts where one run stands for others,
+            and how it is read; None for the loss.
+        further: The mean test score by each metric beside the task's own.
     """
 
     runs: tuple[RunRecord, ...]
@@ -56,6 +66,8 @@ class Row:
     regret: float | None
     model: int | None
     wanted: int
+    select_by: Scale | None = None
+    further: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def label(self) -> str:
@@ -74,8 +86,14 @@ class Row:
 
     @cached_property
     def best(self) -> RunRecord:
-        """The run with the least loss on the select split; the test split has no say."""
-        return min(self.runs, key=lambda run: run.select.loss)
+        """The run that is best on the select split; the test split has no say."""
+        return min(self.runs, key=lambda run: _selected(run, self.select_by))
+
+    @property
+    def unended(self) -> int | None:
+        """How many test answers of all runs met the limit of tokens; None where none are text."""
+        known = [run.test.unended for run in self.runs if run.test.unended is not None]
+        return sum(known) if known else None
 
     @property
     def unexported(self) -> tuple[RunRecord, ...]:
@@ -116,6 +134,7 @@ class TaskSummary:
         name: The task's name.
         info: What the study recorded about the task.
         verdict: Who won, in words.
+        scale: How the metric's scores are read.
         rows: The rows, best mean test metric first, references last.
         comparisons: The tests of all pairs of ranked strategies, each at its chosen length.
         floor: The score of always giving the most frequent answer; None where the metric is no mean
@@ -123,16 +142,19 @@ class TaskSummary:
         left_out: Which part of the metric is not shown, and why; empty where all of it is.
         signatures: The short signatures of the ranked rows: one, unless several versions of
             promptsearch made them.
+        beside: The metrics beside the task's own, as the runs recorded them.
     """
 
     name: str
     info: TaskRecord
+    scale: Scale
     verdict: str
     rows: tuple[Row, ...]
     comparisons: tuple[Comparison, ...]
     floor: float | None
     left_out: str = ""
     signatures: tuple[str, ...] = ()
+    beside: tuple[MetricRecord, ...] = ()
 
     @property
     def sweeps(self) -> tuple[tuple[Row, ...], ...]:
@@ -167,8 +189,10 @@ def summarise(results: Results) -> tuple[TaskSummary, ...]:
 def _task(name: str, info: TaskRecord, results: Results) -> TaskSummary:
     runs = [run for run in results.runs if run.task == name]
     labels = list(dict.fromkeys(run.label for run in runs))
-    best, chosen = _reference(runs), _chosen(runs, results.study)
-    parts, left_out = _parts(runs, info.metric, results.trust_code)
+    scale = scale_of(runs, info.metric)
+    by = scale if results.study.select_by == "metric" else None
+    best, chosen = _reference(runs), _chosen(runs, results.study, by)
+    parts, left_out = parts_of(runs, info.metric, results.trust_code)
     rows = [
         _row(
             [run for run in runs if run.label == label],
@@ -177,17 +201,23 @@ def _task(name: str, info: TaskRecord, results: Results) -> TaskSummary:
             results.study,
             best,
             label in chosen,
+            scale,
         )
         for label in labels
     ]
-    rows.sort(
-        key=lambda row: (row.reference, -np.nan_to_num(row.metric.mean, nan=-np.inf), row.loss.mean)
-    )
-    samples = {row.label: row.scores for row in rows if row.chosen and not row.reference}
-    floor = info.majority if info.metric in MEANS else None
+
+    def place(row: Row) -> tuple[bool, float, float]:
+        score = scale.sign * row.metric.mean
+        return row.reference, -np.nan_to_num(score, nan=-np.inf), row.loss.mean
+
+    rows.sort(key=place)
+    samples = {
+        row.label: scale.turned(row.scores) for row in rows if row.chosen and not row.reference
+    }
+    floor = info.majority if info.metric in _RIGHT_OR_WRONG else None
     sentence = left_out or verdict(
         samples,
-        info.metric,
+        scale,
         floor=floor,
         failed=sum(run.task == name for run in results.failed),
         unfinished=sum(task == name for task, _, _ in results.unfinished),
@@ -199,28 +229,45 @@ def _task(name: str, info: TaskRecord, results: Results) -> TaskSummary:
             f" {len(blind)} of {len(runs)} searches were blind, "
             f"such as '{blind[0].label}': {blind[0].stopped}."
         )
-    comparisons = () if left_out else tuple(compare_all(samples))
-    signatures = tuple(dict.fromkeys(run.signature for run in runs if not run.reference))
-    return TaskSummary(name, info, sentence, tuple(rows), comparisons, floor, left_out, signatures)
+    return TaskSummary(
+        name,
+        info,
+        scale,
+        sentence,
+        tuple(rows),
+        () if left_out else tuple(compare_all(samples)),
+        floor,
+        left_out,
+        tuple(dict.fromkeys(run.signature for run in runs if not run.reference)),
+        beside(runs),
+    )
 
 
-def _chosen(runs: Sequence[RunRecord], study: StudyRecord) -> set[str]:
+def _selected(run: RunRecord, by: Scale | None) -> float:
+    """What a run is chosen by among others, lower is better, on the select split."""
+    if by is None:
+        return run.select.loss
+    return np.inf if run.select.metric is None else -by.sign * run.select.metric
+
+
+def _chosen(runs: Sequence[RunRecord], study: StudyRecord, by: Scale | None) -> set[str]:
     """The labels that stand for their families."""
-    losses: dict[str, list[float]] = {}
+    values: dict[str, list[float]] = {}
     for run in runs:
-        losses.setdefault(run.label, []).append(run.select.loss)
-    ranked = sorted(losses, key=lambda label: float(np.mean(losses[label])))
+        values.setdefault(run.label, []).append(_selected(run, by))
+    ranked = sorted(values, key=lambda label: float(np.mean(values[label])))
     # The best label of a family comes last and replaces the others.
     return set({study.family(label): label for label in reversed(ranked)}.values())
 
 
 def _row(
     runs: Sequence[RunRecord],
-    parts: _Parts | None,
+    parts: Parts | None,
     info: TaskRecord,
     study: StudyRecord,
     reference: RunRecord | None,
     chosen: bool,
+    scale: Scale,
 ) -> Row:
     deterministic, label = runs[0].deterministic, runs[0].label
     families = list(dict.fromkeys(study.family(each) for each in [*study.strategies, label]))
@@ -229,11 +276,10 @@ def _row(
         scores = Sample(np.array(alone, dtype=np.float64), deterministic)
         metric = Interval(scores.mean, np.nan, np.nan, scores.covers_seeds)
     else:
-        scores = Sample(
-            np.array([parts[run.label, run.seed] for run in runs], dtype=np.float64), deterministic
-        )
-        metric = interval(scores, (-np.inf, np.inf) if ":" in info.metric else (0, 1))
-    losses = Sample(np.array([run.test.losses for run in runs]), deterministic)
+        own = np.array([parts[run.label, run.seed] for run in runs], dtype=np.float64)
+        scores = Sample(own, deterministic, info.groups)
+        metric = interval(scores, scale.bounds)
+    losses = np.array([run.test.losses for run in runs])
     return Row(
         runs=tuple(runs),
         family=study.family(label),
@@ -241,37 +287,13 @@ def _row(
         chosen=chosen,
         scores=scores,
         metric=metric,
-        loss=interval(losses, (0, np.inf)),
+        loss=interval(Sample(losses, deterministic, info.groups), (0, np.inf)),
         regret=_regret(runs, reference),
         model=study.model.parameters,
         wanted=1 if deterministic else len(study.seeds),
+        select_by=scale if study.select_by == "metric" else None,
+        further=further(runs),
     )
-
-
-def _parts(runs: Sequence[RunRecord], metric: str, trust_code: bool) -> tuple[_Parts | None, str]:
-    """The parts that test examples add to the metric of each run; or None, and why not."""
-    found = {}
-    for run in runs:
-        test = run.test
-        known: Sequence[float] | None = None
-        if metric in MEANS or test.labels is None:
-            known = test.correct
-        elif ":" in metric:
-            known = test.shares
-        try:
-            if known is None and (trust_code or ":" not in metric):
-                known = tuple(shares(metric, test.labels or (), test.predictions or ()))
-        except TaskError as error:
-            return None, _left_out(metric, f"{run.label}, seed {run.seed}: {error}")
-        if known is None:
-            failed = test.metric_failed and f"{run.label}, seed {run.seed}: {test.metric_failed}"
-            return None, _left_out(metric, failed or "its code is the study's; add --trust-code")
-        found[run.label, run.seed] = known
-    return found, ""
-
-
-def _left_out(metric: str, why: str) -> str:
-    return f"Intervals of metric {metric}, and tests of who won by it, are left out: {why}."
 
 
 def _reference(runs: Sequence[RunRecord]) -> RunRecord | None:

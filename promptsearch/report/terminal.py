@@ -11,6 +11,8 @@ from rich.text import Text
 from promptsearch.printable import Terminal
 from promptsearch.records.results import Results
 from promptsearch.records.run import WinnerRecord
+from promptsearch.report import further
+from promptsearch.report.families import families
 from promptsearch.report.notation import NO_EXPORT, ONE_SEED, number, short, signed, visible
 from promptsearch.report.summary import Row, TaskSummary, summarise
 from promptsearch.report.training import findings
@@ -24,7 +26,11 @@ def print_report(results: Results, console: Console | None = None) -> None:
         console: The console to print on; left out: standard output.
     """
     console = console or Terminal()
-    for task in summarise(results):
+    tasks = summarise(results)
+    for family in families(tasks):
+        head = f"\n{visible(family.name)}, mean over {family.tasks} tasks: "
+        console.print(Text(head, style="bold") + Text(visible(family.verdict), style="not bold"))
+    for task in tasks:
         console.print(
             Text(f"\n{visible(task.name)}: ", style="bold")
             + Text(visible(task.verdict), style="not bold")
@@ -35,6 +41,8 @@ def print_report(results: Results, console: Console | None = None) -> None:
             console.print(Text(visible(line), style="dim"), soft_wrap=True)
         if any(not row.scores.covers_seeds for row in task.rows):
             console.print(Text(ONE_SEED, style="dim"))
+        if columns := further.columns(task):
+            console.print(_further(task, columns))
         for note in task.info.notes:
             console.print(Text("data ", style="yellow") + Text(visible(note)))
         for done in (run for row in task.rows for run in row.unexported):
@@ -65,7 +73,8 @@ def _table(task: TaskSummary) -> Table:
     # characters and leave the prompt the rest.
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold", expand=True)
     table.add_column("strategy", no_wrap=True, max_width=18, overflow="ellipsis")
-    table.add_column(task.info.metric.rpartition(":")[2][:14], no_wrap=True)
+    name = task.info.metric.rpartition(":")[2][:14] + task.scale.arrow
+    table.add_column(name, no_wrap=True)
     for name in ("loss", "gap", "tokens", "seconds"):
         table.add_column(name, no_wrap=True, justify="right")
     table.add_column("prompt", no_wrap=True, overflow="ellipsis", ratio=1)
@@ -83,6 +92,20 @@ def _table(task: TaskSummary) -> Table:
             "always the most frequent answer",
         )
         table.add_row(*(Text(cell, style="dim") for cell in floor))
+    for bar, score in task.info.floors.items():
+        cells = ("(no model)", number(score), "", "", "", "", visible(bar))
+        table.add_row(*(Text(cell, style="dim") for cell in cells))
+    return table
+
+
+def _further(task: TaskSummary, columns: list[str]) -> Table:
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
+    table.add_column("strategy", no_wrap=True, max_width=18, overflow="ellipsis")
+    for name in columns:
+        table.add_column(visible(name), no_wrap=True, justify="right")
+    for row in task.rows:
+        label, *cells = further.cells(task, row)
+        table.add_row(*(Text(cell) for cell in (visible(label), *cells)))
     return table
 
 

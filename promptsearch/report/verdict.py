@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from promptsearch.report.measured import Scale
 from promptsearch.statistics import Comparison, Sample, compare_all, interval, rank
 
 #: The most ties that the sentence names; the others are in the table of pairs.
@@ -14,7 +15,7 @@ _NAMED = 8
 
 def verdict(
     samples: Mapping[str, Sample],
-    metric: str,
+    scale: Scale,
     *,
     floor: float | None = None,
     failed: int = 0,
@@ -25,8 +26,9 @@ def verdict(
     Short sentences follow where there is a catch.
 
     Args:
-        samples: Strategy -> its scores, all on the same examples; references left out.
-        metric: The name of the score.
+        samples: Strategy -> its scores, all on the same examples and turned so that a higher one is
+            better; references left out.
+        scale: The metric, and how its scores are read.
         floor: The score of always giving the most frequent answer; None where it is not known.
         failed: The number of runs that failed.
         unfinished: The number of runs that were not made yet.
@@ -40,7 +42,7 @@ def verdict(
     if not samples:
         return f"No run has finished: there is nothing to compare.{missing}"
     leader, *others = rank(samples)
-    score = f"{metric} {samples[leader].mean:.3f}"
+    score = f"{scale.name} {scale.sign * samples[leader].mean:.3f}"
     tests = compare_all(samples)
     against = tests[: len(others)]  # the leader's pairs come first
     ties = [t for t in against if not t.significant]
@@ -54,7 +56,7 @@ def verdict(
         sentence = (
             f"The data cannot tell who wins: {leader} leads with {score}, but cannot be told from "
             f"{_enumerate([t.second for t in ties], most=_NAMED)} "
-            f"({_what_would_have_shown(ties)}, {corrected})."
+            f"({_what_would_have_shown(ties, scale)}, {corrected})."
         )
     else:
         sentence = (
@@ -75,18 +77,19 @@ def verdict(
     return sentence + luck + missing
 
 
-def _what_would_have_shown(ties: Sequence[Comparison]) -> str:
+def _what_would_have_shown(ties: Sequence[Comparison], scale: Scale) -> str:
+    widest = scale.bounds[1] - scale.bounds[0]
     least, most = min(ties, key=lambda t: t.detectable), max(ties, key=lambda t: t.detectable)
     if np.isinf(most.detectable):
         return "a single test example tells nothing"
     if most.detectable == 0:
         return "their scores are the same"
-    if least.detectable > 1:
+    if least.detectable > widest:
         return "they scatter too much for any difference to show"
     if len(ties) == 1:
         return f"a difference of {most.detectable:.3f} would have shown"
     nearest = f"a difference of {least.detectable:.3f} from {least.second}"
-    if most.detectable > 1:  # metrics lie between 0 and 1
+    if most.detectable > widest:
         return f"{nearest} would have shown, none from {most.second}, which scatters too much"
     return f"{nearest}, and of {most.detectable:.3f} from {most.second}, would have shown"
 

@@ -11,7 +11,9 @@ from promptsearch.report.html import to_html
 from promptsearch.report.markdown import to_markdown
 
 
-def write_report(folder: Path | str, *, trust_code: bool = False) -> Path:
+def write_report(
+    folder: Path | str, *, trust_code: bool = False, lengths: tuple[str, str] | None = None
+) -> Path:
     """Write `report.md`, `report.html` and `runs.parquet` into a study's folder.
 
     Each file is written whole or not at all.
@@ -19,6 +21,8 @@ def write_report(folder: Path | str, *, trust_code: bool = False) -> Path:
     Args:
         folder: The study's folder.
         trust_code: Whether functions that the study names may be called, as for `load_results`.
+        lengths: The names of the two metrics that are drawn against prompt length; None for each
+            task's own and the first beside it.
 
     Returns:
         The path of `report.html`.
@@ -26,10 +30,11 @@ def write_report(folder: Path | str, *, trust_code: bool = False) -> Path:
     Raises:
         StudyError: The folder is no study's.
         RecordError: One of its files is damaged.
+        UnknownName: A task has no such metric.
     """
     results = load_results(folder, trust_code=trust_code)
     write_aside(results.folder / "runs.parquet", to_parquet(run_table(results)))
     write_aside(results.folder / "report.md", to_markdown(results))
     path = results.folder / "report.html"
-    write_aside(path, to_html(results))
+    write_aside(path, to_html(results, lengths))
     return path

@@ -27,8 +27,8 @@ class Graded(NamedTuple):
     Args:
         losses: The losses in nats, shape `(prompts, examples)`.
         metric: Whether each answer is right, 1 or 0, shape `(prompts, examples)`.
-        choices: The log-probabilities over the choices, shape `(prompts, examples, choices)`; None
-            for text answers.
+        choices: The log-probabilities over the choices, shape `(prompts, examples, choices)`, NaN
+            behind those of an example that has fewer; None for text answers.
         computed: The number of tokens that went through the LM.
     """
 
@@ -56,36 +56,67 @@ class Graded(NamedTuple):
 
 
 def grade_texts(table: Tensor, begins: ExampleIds, computed: int) -> Graded:
-    """The losses of text answers.
+    """The losses of text answers: the mean over an example's right answers; one of them is enough.
 
     Args:
-        table: The log-probability of each answer, and whether all of it is greedy, shape
-            `(prompts, answers, 2)`; of each example, the right answer comes first.
+        table: The log-probability of each right answer with its end, and whether all of it is
+            greedy, shape `(prompts, answers, 2)`.
         begins: The places where the answers of each example begin, shape `(examples + 1,)`.
         computed: The number of tokens that went through the LM.
     """
     greedy = table[..., 1].detach().numpy()
     metric = torch.from_numpy(np.maximum.reduceat(greedy, begins[:-1], axis=1))
-    return Graded(-table[:, torch.from_numpy(begins[:-1]), 0], metric, None, computed)
+    counts = torch.from_numpy(np.diff(begins))
+    owners = torch.repeat_interleave(torch.arange(len(counts)), counts)
+    sums = table.new_zeros(len(table), len(counts)).index_add(1, owners, -table[..., 0])
+    return Graded(sums / counts, metric, None, computed)
 
 
-def grade_choices(table: Tensor, right: Tensor, computed: int) -> Graded:
+def padded(table: Tensor, begins: ExampleIds, most: int) -> Tensor:
+    """The log-probabilities of answers to choose from, example by example.
+
+    Args:
+        table: In nats, shape `(prompts, answers)`.
+        begins: The places where the answers of each example begin, shape `(examples + 1,)`.
+        most: The largest number of an example's answers, in the whole split.
+
+    Returns:
+        Shape `(prompts, examples, most)`; -inf behind the answers of an example that has fewer.
+    """
+    counts = np.diff(begins)
+    if (counts == most).all():
+        same: Tensor = table.unflatten(1, (-1, most))
+        return same
+    answered = torch.from_numpy(np.arange(most) < counts[:, None])  # (examples, most)
+    found = table.new_full((len(table), len(counts), most), float("-inf"))
+    found[:, answered] = table
+    return found
+
+
+def grade_choices(
+    table: Tensor, right: Tensor, computed: int, lengths: Tensor | None = None
+) -> Graded:
     """The losses of answers by choice.
 
     Args:
         table: The log-probabilities of the choices, or their logits, as `choice_scores` takes them,
-            shape `(prompts, examples, choices)`.
+            shape `(prompts, examples, choices)`; -inf behind those of an example that has fewer.
         right: The place of each example's right choice, shape `(examples,)`.
         computed: The number of tokens that went through the LM.
+        lengths: The lengths by which they are divided, shape `(examples, choices)`, 0 behind those
+            of an example that has fewer; None: nothing is divided, and all have as many.
+
+    Returns:
+        The losses; of `choices`, what an example does not have is NaN.
     """
     shape = table.shape[:2]
+    if lengths is not None:
+        table = exact(table) / lengths.clamp_min(1)
     nats, correct, normalised = choice_scores(table.flatten(0, 1), right.repeat(shape[0]))
-    return Graded(
-        nats.reshape(shape),
-        correct.float().reshape(shape),
-        normalised.unflatten(0, shape),
-        computed,
-    )
+    choices = normalised.unflatten(0, shape)
+    if lengths is not None:
+        choices = choices.masked_fill(lengths == 0, float("nan"))
+    return Graded(nats.reshape(shape), correct.float().reshape(shape), choices, computed)
 
 
 def choice_scores(log_probabilities: Tensor, right: Tensor) -> tuple[Tensor, Tensor, Tensor]:

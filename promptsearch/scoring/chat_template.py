@@ -4,7 +4,8 @@ Only the tokenizer's chat template knows what stands between messages. It writes
 with names in place of their contents, and once more with whitespace around the names. What stands
 between the names are its marks; whitespace that is gone is whitespace that it strips. From then on
 the marks are part of the template: text of the data and of prompts never goes through the chat
-template, and special tokens in such text stay plain text.
+template, and special tokens in such text stay plain text. The first special token that it writes
+behind an assistant's content ends the turn, and with it a text answer.
 """
 
 from __future__ import annotations
@@ -14,8 +15,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from itertools import product
 
-from promptsearch.errors import TemplateError
+from promptsearch.errors import ModelError, TemplateError
 from promptsearch.models import LanguageModel
+from promptsearch.models.special_tokens import Special
 from promptsearch.scoring.layout import encode
 from promptsearch.tasks.template import Mark, Template
 
@@ -26,10 +28,10 @@ _SPACE = " \n "
 
 
 def render(template: Template, lm: LanguageModel) -> Template:
-    """The template with what the model's chat template writes between its messages.
+    """The template with what the model writes around an answer: marks of a chat, and an end token.
 
     Args:
-        template: A template of messages; one of a single text is given back as it is.
+        template: A template of messages or, where only the end token is missing, of a single text.
         lm: The model.
 
     Raises:
@@ -38,7 +40,7 @@ def render(template: Template, lm: LanguageModel) -> Template:
             template cannot hold.
     """
     if not template.messages:
-        return template
+        return replace(template, end_token=_own_end(lm))
     roles = [role for role, _ in template.messages[:-1]]
     plain, wide = _between(roles, lm, ""), _between(roles, lm, _SPACE)
     marks = [
@@ -52,7 +54,32 @@ def render(template: Template, lm: LanguageModel) -> Template:
         )
     rendered = replace(template, marks=tuple(mark for mark in marks if mark is not None))
     _check(template, rendered, lm)
-    return rendered
+    return replace(rendered, end_token=_end_of_turn(roles, lm) or _own_end(lm))
+
+
+def _own_end(lm: LanguageModel) -> str:
+    """The token with which the model ends a text; empty where it has none."""
+    try:
+        return lm.special.text_of(lm.end)
+    except ModelError:  # only text answers need one, and say so
+        return ""
+
+
+def _end_of_turn(roles: Sequence[str], lm: LanguageModel) -> str:
+    """The first special token behind the assistant's content; empty where none is written.
+
+    Args:
+        roles: The roles of the messages before.
+        lm: The model.
+    """
+    said = [(role, _NAME.format(i)) for i, role in enumerate([*roles, "assistant"])]
+    try:
+        text = lm.special.chat(said, go_on=False)
+    except TemplateError:  # no assistant may speak last: only the model's own end is known
+        return ""
+    behind = text.partition(said[-1][1])[2]
+    found = (part for part in lm.special.cut(behind) if isinstance(part, Special))
+    return next((special.content for special in found), "")
 
 
 def _between(roles: Sequence[str], lm: LanguageModel, space: str) -> list[str]:

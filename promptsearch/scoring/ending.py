@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from promptsearch.models import LanguageModel
+from promptsearch.tasks.template import Template
 
 
 class Ending:
@@ -12,12 +13,18 @@ class Ending:
 
     Args:
         lm: The model, whose own tokens end every answer.
-        stop: The text before which an answer ends; empty where only the model's tokens end it.
+        template: The template, whose end token ends an answer, too, as its text does; None for a
+            text that goes on as it will.
+        stop: A further text before which an answer ends; empty where there is none.
     """
 
-    def __init__(self, lm: LanguageModel, stop: str = "") -> None:
-        self._lm, self._stop = lm, stop
-        self._unwritten = lm.special.ids | lm.ends
+    def __init__(self, lm: LanguageModel, template: Template | None = None, stop: str = "") -> None:
+        self._lm = lm
+        given = () if template is None else (lm.special.id_of(template.end_token),)
+        #: The tokens at which an answer ends.
+        self.ids = lm.ends | {i for i in given if i is not None}
+        self._stops = tuple(filter(None, (stop, "" if template is None else template.end)))
+        self._unwritten = lm.special.ids | self.ids
 
     def reached(self, ids: Sequence[int]) -> bool:
         """Whether an answer has come to its end.
@@ -25,7 +32,12 @@ class Ending:
         Args:
             ids: The answer's tokens so far, at least one; it had no end before the last of them.
         """
-        return ids[-1] in self._lm.ends or bool(self._stop and self._stop in self._written(ids))
+        if ids[-1] in self.ids:
+            return True
+        if not self._stops:
+            return False
+        written = self._written(ids)
+        return any(stop in written for stop in self._stops)
 
     def text(self, ids: Sequence[int]) -> str:
         """The text of an answer up to its end, without special tokens.
@@ -34,7 +46,9 @@ class Ending:
             ids: The answer's tokens, its end among them.
         """
         text = self._written(ids)
-        return text.partition(self._stop)[0] if self._stop else text
+        for stop in self._stops:
+            text = text.partition(stop)[0]
+        return text
 
     def _written(self, ids: Sequence[int]) -> str:
         return self._lm.decode([i for i in ids if i not in self._unwritten])

@@ -7,8 +7,6 @@ gated prompt stands beside the text.
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Sequence
 
 import numpy as np
@@ -21,22 +19,23 @@ from promptsearch.models.weights import ModelWeights
 from promptsearch.prompts.numbers import Numbers
 from promptsearch.prompts.prompt import Prompt
 from promptsearch.prompts.space import PromptSpace
-from promptsearch.records.scores import ExampleIds, Generated, Scores
+from promptsearch.records.scores import ExampleIds, Floats, Generated, Scores
+from promptsearch.scoring.answer_ids import check_ends
 from promptsearch.scoring.forward import keys_values
 from promptsearch.scoring.generation import Generation
 from promptsearch.scoring.joints import check_answers, check_joints
 from promptsearch.scoring.kinds import attending, passes_of
 from promptsearch.scoring.layout import Layout
 from promptsearch.scoring.losses import Losses
+from promptsearch.scoring.references import References, Visits
 from promptsearch.scoring.rows import TokenRows
 from promptsearch.scoring.sharing import Prediction
+from promptsearch.scoring.surroundings import surroundings
 from promptsearch.scoring.tree import Path
 from promptsearch.tasks.decoding import Decoding
+from promptsearch.tasks.normalise import Normalise
 from promptsearch.tasks.task import Example, Split
 from promptsearch.tasks.template import Template
-
-#: The version of the engine, a part of every cache key: raise it when scores may change.
-ENGINE = 5
 
 
 class Engine:
@@ -46,16 +45,18 @@ class Engine:
         lm: The model, in the dtype to score in.
         template: The template, bound to the lengths of its slots.
         split: The examples.
-        choices: The task's choices; None for text answers.
+        choices: The task's choices; None where they differ by row, and for text answers.
+        normalise: The length by which log-probabilities of answers to choose from are divided.
         memory: The bytes for keys and values; None: as many as the work at hand wants.
         keep: Whether what no prompt changes is kept from call to call, as far as `memory` allows:
             inputs that stand before the prompt, or states below gated prompts.
 
     Raises:
-        ModelError: `memory` does not hold what is kept of one example.
-        TemplateError: An answer has no tokens, one choice is or begins with the tokens of another,
-            no text stands before an answer, or an example with its prompt is longer than the
-            model's context.
+        ModelError: `memory` does not hold what is kept of one example, or the model has no token
+            that ends a text answer.
+        TemplateError: An answer has no tokens or holds what ends an answer, one choice is or begins
+            with the tokens of another, no text stands before an answer, or an example with its
+            prompt is longer than the model's context.
     """
 
     def __init__(
@@ -65,18 +66,28 @@ class Engine:
         split: Split,
         choices: Sequence[str] | None,
         *,
+        normalise: Normalise = "none",
         memory: int | None = None,
         keep: bool = False,
     ) -> None:
-        check_answers(lm, choices, split)
-        self._lm = lm
-        self._template = template
-        self._split = split
-        self._choices = choices
-        self._losses = Losses(lm, template, split, choices, memory=memory, keep=keep)
+        check_answers(lm, choices, split, normalise)
+        check_ends(template, split)
+        self._lm, self._template = lm, template
+        self._split, self._choices = split, choices
+        references = References(split)
+        if references.several and memory is not None:
+            memory //= 2  # the rows of training, which have one right answer each, take the rest
+
+        def make(on: Split) -> Losses:
+            return Losses(lm, template, on, choices, normalise=normalise, memory=memory, keep=keep)
+
+        self._losses = make(split)
+        self._visits = Visits(references, self._losses, make)
         self._generation = Generation(lm, template, split, memory)
         self._layout, self._rows = self._losses.layout, self._losses.rows
-        self._signature = _surroundings(lm, template, split, choices, self._rows)
+        self._signature = surroundings(
+            lm, template, split, choices, normalise, (self._rows.plan.kept, self._rows.plan.wave)
+        )
         # A gated prompt takes no positions.
         self._layout.check_length(0 if self._losses.placing.states else template.length)
 
@@ -206,7 +217,8 @@ class Engine:
         good = [i for i in range(len(prompts)) if i not in failures]
         shape = (len(prompts), len(examples))
         losses, metric = np.full(shape, np.nan), np.full(shape, np.nan)
-        choices = None if self._choices is None else np.full((*shape, len(self._choices)), np.nan)
+        options = self._layout.options
+        choices = np.full((*shape, options), np.nan) if options else None
         computed = 0
         if good:
             with torch.inference_mode():
@@ -241,7 +253,7 @@ class Engine:
         faults = self._losses.faults(prompts, examples)
         return self._generation.answers(prompts, examples, decoding, faults)
 
-    def loss(self, numbers: Numbers, examples: ExampleIds) -> Tensor:
+    def loss(self, numbers: Numbers, examples: ExampleIds, visit: int = 0) -> Tensor:
         """The mean loss in nats of a trained prompt, shape `()`, differentiable in its numbers.
 
         Args:
@@ -249,12 +261,14 @@ class Engine:
                 the vectors and gates of a gated prompt; or changed weights by name, with or without
                 vectors. They are float32, and cast to the LM's dtype inside.
             examples: ExampleIds, shape `(batch,)`.
+            visit: The number of this visit of the examples, by which one of several right answers
+                is drawn for each.
 
         Raises:
             PromptError: The numbers do not fit template and model.
             Diverged: The loss is not finite; the message names the example.
         """
-        losses = self._losses.of_numbers(numbers, examples).losses[0]
+        losses = self._visits.losses(numbers, examples, visit)
         if not bool(torch.isfinite(losses).all()):
             example = examples[int((~torch.isfinite(losses)).nonzero()[0])]
             raise Diverged(
@@ -262,6 +276,10 @@ class Engine:
                 "is not finite: lower the rate"
             )
         return losses.mean()
+
+    def step_context(self, examples: ExampleIds, visit: int | None = None) -> Floats:
+        """What `context` is for `loss`, which takes one right answer, see `Visits.context`."""
+        return self._visits.context(examples, visit)
 
     def passes(self, numbers: Numbers) -> tuple[float, float]:
         """The cost of `loss`, and that of its gradient, in forward passes through the whole LM.
@@ -318,32 +336,4 @@ class Engine:
         It is called after the weights were not what they should have been.
         """
         self._rows.memory.forget()
-
-
-def _surroundings(
-    lm: LanguageModel,
-    template: Template,
-    split: Split,
-    choices: Sequence[str] | None,
-    rows: TokenRows,
-) -> tuple[object, ...]:
-    """All that a score depends on, besides the weights as they are now."""
-    # The weights alone do not say all that the model computes.
-    config = json.dumps(lm.model.config.to_dict(), sort_keys=True, default=str)
-    return (
-        ENGINE,
-        rows.plan.kept,
-        rows.plan.wave,
-        lm.hash,
-        lm.tokenizer_hash,
-        template.text,
-        template.length,
-        split.hash,
-        *template.marks,
-        choices,
-        hashlib.sha256(config.encode()).hexdigest()[:20],
-        str(lm.dtype),
-        str(lm.device),
-        torch.__version__,
-        torch.get_num_threads(),
-    )
+        self._visits.forget()

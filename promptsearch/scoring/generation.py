@@ -41,7 +41,7 @@ class Generation:
         self, lm: LanguageModel, template: Template, split: Split, memory: int | None = None
     ) -> None:
         self._lm, self._template, self._split, self._memory = lm, template, split, memory
-        self._ending = Ending(lm, template.end)
+        self._ending = Ending(lm, template)
 
     def answers(
         self,

@@ -11,6 +11,7 @@ from promptsearch.models import LanguageModel
 from promptsearch.prompts.prompt import Prompt
 from promptsearch.prompts.space import PromptSpace
 from promptsearch.prompts.text import TextPrompt
+from promptsearch.scoring.answer_ids import answer_texts, end_ids, options_of
 from promptsearch.scoring.layout import (
     Layout,
     Tokens,
@@ -20,6 +21,7 @@ from promptsearch.scoring.layout import (
     prompt_texts,
     slots_of,
 )
+from promptsearch.tasks.normalise import Normalise
 from promptsearch.tasks.task import Example, Split
 from promptsearch.tasks.template import Template
 
@@ -30,12 +32,12 @@ def broken_joint(
     example: Example,
     layout: Layout,
     prompt: Prompt,
-    answers: Sequence[str],
+    choices: Sequence[str] | None,
 ) -> str | None:
     """A message that says where ids and text of an example disagree; None where they agree.
 
-    They agree if encoding the whole text gives the ids of the segments and slots, one after the
-    other.
+    They agree if encoding the whole text, with an answer and the text that ends it, gives the ids
+    of the segments and slots, one after the other. An end token stands behind that text.
 
     Args:
         template: The template, bound.
@@ -43,11 +45,12 @@ def broken_joint(
         example: The example.
         layout: The example's layout.
         prompt: The prompt in the slots.
-        answers: The texts of the layout's answers, in the same order.
+        choices: The task's choices; None where they differ by row, and for text answers.
     """
     slots, texts = slots_of(template, lm, prompt), prompt_texts(template, lm, prompt)
-    for ids, answer in zip(layout.answers, answers, strict=True):
-        ours = [*layout.join(slots), *ids][len(leading(template, lm)) :]
+    end = 0 if options_of(example, choices) else len(end_ids(template, lm))
+    for ids, answer in zip(layout.answers, answer_texts(template, example, choices), strict=True):
+        ours = [*layout.join(slots), *ids[: len(ids) - end]][len(leading(template, lm)) :]
         theirs = encode(lm, template.row(example.fields, texts, answer))
         if ours != theirs:
             place = next(
@@ -85,8 +88,7 @@ def check_joints(
         prompts = [TextPrompt("")] * len(split)
     for example, prompt in zip(split.examples, prompts, strict=True):
         layout = lay_out(template, lm, example, choices)
-        answers = choices if choices is not None else (example.answer, *example.aliases)
-        fault = broken_joint(template, lm, example, layout, prompt, answers)
+        fault = broken_joint(template, lm, example, layout, prompt, choices)
         if fault:
             joined = "its answers without a prompt" if template.apart else "prompts of the pool"
             advice = (
@@ -104,37 +106,64 @@ def check_joints(
             )
 
 
-def check_answers(lm: LanguageModel, choices: Sequence[str] | None, split: Split) -> None:
-    """Refuse answers without tokens, and choices that the tokenizer does not keep apart.
+def check_answers(
+    lm: LanguageModel,
+    choices: Sequence[str] | None,
+    split: Split,
+    normalise: Normalise = "none",
+) -> None:
+    """Refuse answers without tokens, and those to choose from that cannot be kept apart.
 
-    No choice may have the tokens of another choice, or begin with them.
+    No answer to choose from may have the tokens of another one. Nor may it begin with them, unless
+    scores are normalised by length: it could then never be the more probable one.
+
+    Args:
+        lm: The model.
+        choices: The task's choices; None where they differ by row, and for text answers.
+        split: The examples, whose own answers are checked where the task has no choices.
+        normalise: The length by which log-probabilities are divided.
 
     Raises:
         TemplateError: There are such answers; the message names them.
     """
-    if choices is None:
-        for example in split.examples:
-            if not all(lm.encode(answer) for answer in (example.answer, *example.aliases)):
-                raise TemplateError(
-                    f"an answer of {split.name} example {example.id} is empty: expected text"
-                )
+    if choices is not None:
+        _check_apart(lm, choices, "", normalise)
         return
+    for example in split.examples:
+        place = f" of {split.name} example {example.id}"
+        if example.options is not None:
+            _check_apart(lm, example.options, place, normalise)
+        elif not all(lm.encode(answer) for answer in (*example.references, *example.aliases)):
+            raise TemplateError(f"an answer{place} is empty: expected text")
+
+
+def _check_apart(
+    lm: LanguageModel, options: Sequence[str], place: str, normalise: Normalise
+) -> None:
+    """Refuse answers to choose from among which the tokenizer makes no difference.
+
+    Args:
+        lm: The model.
+        options: The answers.
+        place: Where they stand, for the message.
+        normalise: As in `check_answers`.
+    """
     seen: dict[Tokens, str] = {}
-    for text in choices:
+    for text in options:
         ids = tuple(lm.encode(text))
         if not ids:
-            raise TemplateError(f"the answer {text!r} is empty: expected text")
+            raise TemplateError(f"the answer {text!r}{place} is empty: expected text")
         if ids in seen:
             raise TemplateError(
-                f"the tokenizer maps the answers {seen[ids]!r} and {text!r} to the same tokens "
-                f"{list(ids)}: take answers that it can tell apart"
+                f"the tokenizer maps the answers {seen[ids]!r} and {text!r}{place} to the same "
+                f"tokens {list(ids)}: take answers that it can tell apart"
             )
         seen[ids] = text
-    for longer in seen:
+    for longer in seen if normalise == "none" else ():
         for cut in range(1, len(longer)):
             if longer[:cut] in seen:
                 raise TemplateError(
-                    f"the answer {seen[longer[:cut]]!r} is the beginning of {seen[longer]!r}, "
-                    "which can then never be the more probable one: end both, for example with a "
-                    "full stop, or take other answers"
+                    f"the answer {seen[longer[:cut]]!r} is the beginning of {seen[longer]!r}"
+                    f"{place}, which can then never be the more probable one: end both, for "
+                    "example with a full stop, take other answers, or normalise scores by length"
                 )

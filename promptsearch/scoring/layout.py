@@ -6,19 +6,19 @@ The lead of an example is its tokens before the first slot. Prompts that stand a
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from promptsearch.errors import TemplateError
 from promptsearch.models import LanguageModel
 from promptsearch.models.protocol import TextModel
 from promptsearch.models.special_tokens import Special
 from promptsearch.prompts.prompt import Prompt
+from promptsearch.scoring.answer_ids import Tokens as Tokens
+from promptsearch.scoring.answer_ids import answer_ids
 from promptsearch.tasks.task import Example
 from promptsearch.tasks.template import Piece, Template
-
-#: The ids that fill one slot, or stand in one segment; those below zero stand for vectors.
-Tokens = tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -29,8 +29,8 @@ class Layout:
         segments: The ids before, between and after the slots. The first segment begins with the
             leading special tokens; where the first slot is in front of the whole row, the second
             one does.
-        answers: The ids of each answer: the choices in their order, or the right answer and then
-            its aliases.
+        answers: The ids of each answer: those to choose from in their order, or each right answer
+            with its end.
     """
 
     segments: tuple[Tokens, ...]
@@ -125,7 +125,7 @@ def _filled(template: Template, slots: Sequence[Tokens | str] | None) -> list[bo
 
     Args:
         template: The template, bound.
-        slots: As for `lay_out`.
+        slots: As for `lay_out_input`.
     """
     found = (
         [bool(slot.length) for slot in template.slots] if slots is None else list(map(bool, slots))
@@ -140,13 +140,35 @@ def lay_out(
     choices: Sequence[str] | None,
     slots: Sequence[Tokens | str] | None = None,
 ) -> Layout:
-    """The token segments of an example.
+    """The token segments and the answers of an example.
 
     Args:
         template: The template, bound.
         lm: The model, for its tokenizer.
         example: An example of a task.
-        choices: The task's choices; None for text answers.
+        choices: The task's choices; None where they differ by row, and for text answers.
+        slots: As for `lay_out_input`.
+
+    Raises:
+        TemplateError: As in `lay_out_input`, or the tokenizer has no token that ends an answer.
+        ModelError: The model has no token that ends a text answer.
+    """
+    row = lay_out_input(template, lm, example.fields, slots)
+    return Layout(row.segments, answer_ids(template, lm, example, choices))
+
+
+def lay_out_input(
+    template: Template,
+    lm: LanguageModel,
+    fields: Mapping[str, Any],
+    slots: Sequence[Tokens | str] | None = None,
+) -> Layout:
+    """The token segments of an input, without answers.
+
+    Args:
+        template: The template, bound.
+        lm: The model, for its tokenizer.
+        fields: The values of the template's fields.
         slots: The ids or the text that the prompt puts into each slot; left out: the slots are
             full. Behind an empty slot the text may be the beginning of the row, which many
             tokenizers cut in a different way.
@@ -160,20 +182,17 @@ def lay_out(
             "the template's messages have not met a model: "
             "render them with promptsearch.scoring.chat_template.render"
         )
-    filled = template.pieces(example.fields)
+    filled = template.pieces(fields)
     _check_plain(template, lm, [text for pieces in filled for text, marked in pieces if not marked])
     segments: list[Tokens] = []
     begins = True
     for pieces, full in zip(filled, [*_filled(template, slots), True], strict=True):
         segments.append(tuple(encode(lm, pieces, begins=begins)))
         begins = not full and _begins_behind(lm, pieces, begins)
-    answers = choices if choices is not None else (example.answer, *example.aliases)
     lead = leading(template, lm)
     above, below = ((), lead) if template.fronted else (lead, ())
     first, second, *rest = segments
-    return Layout(
-        ((*above, *first), (*below, *second), *rest), tuple(tuple(lm.encode(a)) for a in answers)
-    )
+    return Layout(((*above, *first), (*below, *second), *rest), ())
 
 
 def _check_plain(template: Template, lm: LanguageModel, texts: Sequence[str]) -> None:
@@ -238,7 +257,7 @@ def begins_row(
     Args:
         template: The template, bound.
         lm: The model, for its tokenizer.
-        slots: As for `lay_out`.
+        slots: As for `lay_out_input`.
     """
     found, begins = [], True
     pieces = template.pieces(dict.fromkeys(template.fields, "a"))

@@ -11,13 +11,15 @@ from contextlib import nullcontext
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from promptsearch.errors import PromptError, PromptSearchError
 from promptsearch.models import LanguageModel
 from promptsearch.prompts.numbers import VECTORS, Numbers
 from promptsearch.prompts.prompt import Prompt
 from promptsearch.records.scores import ExampleIds
-from promptsearch.scoring.answers import Graded, grade_choices, grade_texts
+from promptsearch.scoring.answer_ids import options_of
+from promptsearch.scoring.answers import Graded, grade_choices, grade_texts, padded
 from promptsearch.scoring.beginnings import Beginnings
 from promptsearch.scoring.joints import broken_joint
 from promptsearch.scoring.kinds import PLACINGS, Placed, Sharing, place, place_numbers
@@ -25,6 +27,7 @@ from promptsearch.scoring.layout import slots_of
 from promptsearch.scoring.rows import TokenRows
 from promptsearch.scoring.split_layout import SplitLayout
 from promptsearch.scoring.tree import Path
+from promptsearch.tasks.normalise import Normalise, answer_lengths
 from promptsearch.tasks.task import Split
 from promptsearch.tasks.template import Template
 
@@ -36,7 +39,8 @@ class Losses:
         lm: The model, in the dtype to score in.
         template: The template, bound to the lengths of its slots.
         split: The examples.
-        choices: The task's choices; None for text answers.
+        choices: The task's choices; None where they differ by row, and for text answers.
+        normalise: See `Engine`.
         memory: See `Engine`.
         keep: See `Engine`.
 
@@ -54,13 +58,15 @@ class Losses:
         split: Split,
         choices: Sequence[str] | None,
         *,
+        normalise: Normalise = "none",
         memory: int | None,
         keep: bool,
     ) -> None:
         self._lm, self._template, self._split, self._choices = lm, template, split, choices
         self._right = np.array([-1 if e.choice is None else e.choice for e in split.examples])
         self.placing = placing = PLACINGS[template.kind]
-        self.layout = layout = SplitLayout(template, lm, split, choices)
+        self.layout = layout = SplitLayout(template, lm, split, choices, normalise=normalise)
+        self._lengths = self._lengths_by(normalise)
         if placing.given:
             _ = lm.prefix_shape  # a model that takes no prefix says so before anything is scored
 
@@ -76,7 +82,7 @@ class Losses:
             )
 
         def laid_out(slots: Sequence[Path]) -> SplitLayout:
-            return SplitLayout(template, lm, split, choices, slots)
+            return SplitLayout(template, lm, split, choices, slots, normalise=normalise)
 
         self.rows = make(layout, keep)
         cut_anew = lm.tokens.marks_beginnings and not template.apart
@@ -139,11 +145,8 @@ class Losses:
                     f"nothing stands before the answer of {self._split.name} example {e}: "
                     "the model needs at least one token"
                 )
-            answers = (
-                self._choices if self._choices is not None else (example.answer, *example.aliases)
-            )
             if fault := broken_joint(
-                self._template, self._lm, example, layouts[e], prompt, answers
+                self._template, self._lm, example, layouts[e], prompt, self._choices
             ):
                 return f"the {prompt.shown} does not join with the template: {fault}"
         return None
@@ -211,15 +214,35 @@ class Losses:
         places = {e: i for i, e in enumerate(dict.fromkeys(map(int, examples)))}
         unique = np.array(list(places))
         flat, begins, computed = self.begun.compute(placed, unique, sharing)
-        if self._choices is None:
+        if not self.layout.options:
             graded = grade_texts(flat, begins, computed)
         else:
             one = self.layout.one_token
-            table = flat if one else flat[..., 0].unflatten(1, (-1, len(self._choices)))
-            graded = grade_choices(table, torch.from_numpy(self._right[unique]), computed)
+            table = flat if one else padded(flat[..., 0], begins, self.layout.options)
+            right = torch.from_numpy(self._right[unique])
+            lengths = None if self._lengths is None else self._lengths[unique]
+            graded = grade_choices(table, right, computed, lengths)
         if len(places) == len(examples):
             return graded
         return graded.at([places[int(e)] for e in examples])
+
+    def _lengths_by(self, normalise: Normalise) -> Tensor | None:
+        """The lengths by which log-probabilities of answers to choose from are divided.
+
+        Returns:
+            Shape `(examples, options)`, 0 where an example has fewer answers; None where nothing is
+            divided and all have as many, and for text answers.
+        """
+        most = self.layout.options
+        some = any(len(each.answers) < most for each in self.layout.layouts)
+        if not most or not (some or normalise != "none"):
+            return None
+        table = torch.zeros(len(self._split), most, dtype=torch.float64)
+        for row, example in zip(table, self._split.examples, strict=True):
+            options = options_of(example, self._choices) or ()
+            found = answer_lengths(normalise, self._template, options, self._lm.count)
+            row[: len(found)] = torch.tensor(found, dtype=torch.float64)
+        return table
 
     def _check_fit(self, misfit: tuple[str, str] | None) -> None:
         if misfit:

@@ -16,7 +16,7 @@ from torch import Tensor
 from promptsearch.errors import StrategyError
 from promptsearch.prompts.numbers import Numbers
 from promptsearch.prompts.prompt import Open, Prompt
-from promptsearch.records.scores import ExampleIds, Generated, Scores
+from promptsearch.records.scores import ExampleIds, Floats, Generated, Scores
 from promptsearch.tasks.decoding import Decoding
 from promptsearch.tasks.task import Example
 
@@ -104,8 +104,23 @@ class Scorer(Protocol):
 class WhiteBox(Open, Protocol):
     """The inside of the LM that scores prompts on one split: what training a prompt needs."""
 
-    def loss(self, numbers: Numbers, examples: ExampleIds) -> Tensor:
-        """The mean loss in nats of a trained prompt, shape `()`, differentiable in its numbers."""
+    def loss(self, numbers: Numbers, examples: ExampleIds, visit: int = 0) -> Tensor:
+        """The mean loss in nats of a trained prompt, shape `()`, differentiable in its numbers.
+
+        Args:
+            numbers: The prompt's numbers.
+            examples: Ids, shape `(batch,)`.
+            visit: The number of this visit of the examples. Of an example with several right
+                answers, it draws the one that counts this time.
+        """
+
+    def step_context(self, examples: ExampleIds, visit: int | None = None) -> Floats:
+        """What `Scorer.context` is for `loss`, shape `(examples,)`.
+
+        Args:
+            examples: Ids, shape `(examples,)`.
+            visit: As for `loss`; None: the mean over all that may be drawn.
+        """
 
     def passes(self, numbers: Numbers) -> tuple[float, float]:
         """The cost of `loss`, and that of its gradient, in forward passes through the whole LM."""

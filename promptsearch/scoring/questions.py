@@ -17,6 +17,10 @@ from promptsearch.errors import EndpointError
 from promptsearch.models.endpoint import Completion, Likely
 from promptsearch.models.remote import Answered, ServedModel, Unfinished
 from promptsearch.records.scores import Floats
+from promptsearch.scoring.answer_ids import answer_texts, options_of
+from promptsearch.tasks.normalise import Normalise, answer_lengths
+from promptsearch.tasks.task import Example
+from promptsearch.tasks.template import Template
 
 #: The number of tokens that a model may write beyond those of the longest answer.
 _SPARE = 3
@@ -27,13 +31,42 @@ class Question(NamedTuple):
 
     Args:
         text: The text up to the answer.
-        answers: The choices; or the right answer, and then the others that count as right.
+        answers: The answers to choose from; or each right answer, with the text that ends it.
         choice: The right choice's place among the choices; None for text answers.
+        lengths: The numbers by which the answers' log-probabilities are divided; empty: by none.
+        ends: Whether a text ends the answers; an end token cannot be sent to a server.
     """
 
     text: str
     answers: tuple[str, ...]
     choice: int | None
+    lengths: tuple[int, ...] = ()
+    ends: bool = False
+
+    @staticmethod
+    def about(
+        text: str,
+        example: Example,
+        template: Template,
+        choices: Sequence[str] | None,
+        normalise: Normalise,
+        model: ServedModel,
+    ) -> Question:
+        """The question that an example asks.
+
+        Args:
+            text: The text up to the answer.
+            example: The example.
+            template: The template, which may have a text that ends answers.
+            choices: The task's choices; None where they differ by row, and for text answers.
+            normalise: The length by which log-probabilities of answers to choose from are divided.
+            model: The model, which counts tokens.
+        """
+        answers = answer_texts(template, example, choices)
+        if options_of(example, choices) is None:
+            return Question(text, answers, None, ends=bool(template.end))
+        lengths = answer_lengths(normalise, template, answers, model.count)
+        return Question(text, answers, example.choice, tuple(lengths))
 
 
 class Found(NamedTuple):
@@ -103,13 +136,14 @@ def _probable(
     if error := next((a for a in answers if isinstance(a, EndpointError)), None):
         return error
     known = [a for a in answers if isinstance(a, Answered)]
+    nats = np.array([a.nats for a in known])
     if question.choice is None:
         if any(a.greedy is None for a in known):
             return EndpointError(
                 "the server does not say which tokens are the most probable: is the answer right?"
             )
-        return Found(-known[0].nats, float(any(a.greedy for a in known)))
-    choices = log_softmax(np.array([a.nats for a in known]))
+        return Found(-float(nats.mean()), float(any(a.greedy for a in known)))
+    choices = log_softmax(nats / np.array(question.lengths) if question.lengths else nats)
     right = choices[question.choice]
     return Found(float(-right), float(right > np.delete(choices, question.choice).max()), choices)
 
@@ -140,8 +174,9 @@ def _wrong(question: Question, written: Completion) -> Found:
         question: The question.
         written: What the model wrote.
     """
-    said = written.text.strip()
-    begun = [i for i, answer in enumerate(question.answers) if _begins(said, answer.strip())]
+    said = written.text.lstrip()
+    gives = _ends if question.ends else _begins
+    begun = [i for i, answer in enumerate(question.answers) if gives(said, answer.lstrip())]
     if question.choice is not None:
         begun = sorted(begun, key=lambda i: -len(question.answers[i]))[:1]
     right = float((question.choice in begun) if question.choice is not None else bool(begun))
@@ -150,4 +185,9 @@ def _wrong(question: Question, written: Completion) -> Found:
 
 def _begins(text: str, answer: str) -> bool:
     """Whether a text begins with an answer, in whole words, in small letters or large."""
-    return re.match(re.escape(answer) + r"(?!\w)", text, re.IGNORECASE) is not None
+    return re.match(re.escape(answer.rstrip()) + r"(?!\w)", text, re.IGNORECASE) is not None
+
+
+def _ends(text: str, answer: str) -> bool:
+    """Whether a text is an answer up to its end, in small letters or large."""
+    return text.casefold().startswith(answer.casefold())

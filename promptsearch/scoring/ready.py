@@ -20,10 +20,9 @@ from promptsearch.models import LanguageModel
 from promptsearch.models.causal.gated import Adaption
 from promptsearch.prompts.prompt import Prompt
 from promptsearch.scoring.forward import embed, extend
-from promptsearch.scoring.layout import Tokens, lay_out, leading, slots_of
+from promptsearch.scoring.layout import Tokens, lay_out_input, leading, slots_of
 from promptsearch.scoring.tree import Path
 from promptsearch.tasks.fields import text_in
-from promptsearch.tasks.task import Example
 from promptsearch.tasks.template import Template
 
 
@@ -77,9 +76,7 @@ class Compiled:
         Raises:
             PromptError: The row holds no token, and a prefix predicts nothing itself.
         """
-        ids = lay_out(self.template, lm, Example(0, fields, "", None), None, self.slots).join(
-            self.slots
-        )
+        ids = lay_out_input(self.template, lm, fields, self.slots).join(self.slots)
         if not ids:
             raise PromptError("no token stands before the answer: the model needs at least one")
         if not lm.passes.trees:
@@ -179,7 +176,7 @@ def embedded(
         fields: The values of the template's fields.
     """
     slots = _fill(prompt, template, lm, 0)
-    ids = lay_out(template, lm, Example(0, fields, "", None), None, slots).join(slots)
+    ids = lay_out_input(template, lm, fields, slots).join(slots)
     return embed(lm, torch.tensor(ids, dtype=torch.long, device=lm.device), prompt.parts.vectors)
 
 
@@ -247,8 +244,7 @@ def _beginning(template: Template, lm: LanguageModel, slots: Sequence[Tokens]) -
         lm: The model.
         slots: The ids in each slot.
     """
-    example = Example(0, dict.fromkeys(template.fields, ""), "", None)
-    segments = lay_out(template, lm, example, None, slots).segments
+    segments = lay_out_input(template, lm, dict.fromkeys(template.fields, ""), slots).segments
     ids: list[int] = []
     for segment, slot in zip(segments[: template.fixed], slots, strict=False):
         ids += [*segment, *slot]

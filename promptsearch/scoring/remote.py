@@ -7,7 +7,9 @@ tokenizer where that is at hand; else a text counts a third of its bytes in UTF-
 each word of a pool counts one. The number of tokens that the server says it read is given as
 `computed`. What is asked again within a process is answered from memory.
 
-Nothing is kept from one request to the next, so that no example has a lead here.
+Nothing is kept from one request to the next, so that no example has a lead here. A text that ends
+answers is sent with them. An end token cannot be sent: without such a text, the loss is that of the
+answer alone.
 """
 
 from __future__ import annotations
@@ -28,12 +30,14 @@ from promptsearch.models.remote import ServedModel
 from promptsearch.prompts.prompt import Prompt
 from promptsearch.prompts.space import PromptSpace
 from promptsearch.records.scores import ExampleIds, Generated, Scores
+from promptsearch.scoring.answer_ids import answer_texts, check_ends
 from promptsearch.scoring.layout import prompt_texts
 from promptsearch.scoring.questions import Question, score_questions, written_tokens
 from promptsearch.scoring.served_answers import write_answers
 from promptsearch.scoring.sharing import Prediction
 from promptsearch.scoring.tree import Path
 from promptsearch.tasks.decoding import Decoding
+from promptsearch.tasks.normalise import Normalise
 from promptsearch.tasks.task import Example, Split
 from promptsearch.tasks.template import Template
 
@@ -48,16 +52,22 @@ class ServedScorer:
         model: The model, behind an endpoint.
         template: The template, bound to the lengths of its slots.
         split: The examples.
-        choices: The task's choices; None for text answers.
+        choices: The task's choices; None where they differ by row, and for text answers.
+        normalise: The length by which log-probabilities of answers to choose from are divided.
 
     Raises:
-        TemplateError: An answer is empty, one choice is the beginning of another, or the template
-            is one of messages.
+        TemplateError: An answer is empty or holds what ends an answer, one choice is the beginning
+            of another, or the template is one of messages.
         StrategyError: The template is for prompts that are no text.
     """
 
     def __init__(
-        self, model: ServedModel, template: Template, split: Split, choices: Sequence[str] | None
+        self,
+        model: ServedModel,
+        template: Template,
+        split: Split,
+        choices: Sequence[str] | None,
+        normalise: Normalise = "none",
     ) -> None:
         if template.fronted:
             raise StrategyError(
@@ -72,10 +82,12 @@ class ServedScorer:
                 "the endpoint, the server takes that as the message of a user"
             )
         self._model, self._template, self._split, self._choices = model, template, split, choices
-        self._answers = [
-            tuple(choices) if choices is not None else (example.answer, *example.aliases)
-            for example in split.examples
-        ]
+        self._normalise = normalise
+        check_ends(template, split)
+        self._answers = [answer_texts(template, example, choices) for example in split.examples]
+        by_row = any(example.options is not None for example in split.examples)
+        to_choose = choices is not None or by_row
+        self._options = max(map(len, self._answers)) if to_choose else 0
         self._check_answers()
         writes = model.scores != "nats"
         self._readings = np.array([1 if writes else len(answers) for answers in self._answers])
@@ -100,6 +112,8 @@ class ServedScorer:
             template.length,
             self._split.hash,
             self._choices,
+            *(() if self._normalise == "none" else (self._normalise,)),
+            *(() if self._options else ("end", template.end)),
         )
         return repr(("served", _VERSION, *words))
 
@@ -165,11 +179,7 @@ class ServedScorer:
         shape = (len(prompts), len(examples))
         losses, metric = np.full(shape, np.nan), np.full(shape, np.nan)
         nats = self._model.scores != "errors"
-        choices = (
-            np.full((*shape, len(self._choices)), np.nan)
-            if self._choices is not None and nats
-            else None
-        )
+        choices = np.full((*shape, self._options), np.nan) if self._options and nats else None
         failures: dict[int, str] = {}
         questions: dict[int, list[Question]] = {}
         for i, prompt in enumerate(prompts):
@@ -190,7 +200,7 @@ class ServedScorer:
                     continue
                 losses[i, column], metric[i, column] = result.loss, result.right
                 if choices is not None and result.choices is not None:
-                    choices[i, column] = result.choices
+                    choices[i, column, : len(result.choices)] = result.choices
         for i in failures:
             losses[i] = metric[i] = np.nan
             if choices is not None:
@@ -282,21 +292,28 @@ class ServedScorer:
                 f"nothing stands before the answer of {self._split.name} example {e}: "
                 "expected some text"
             )
-        return Question(text, self._answers[e], example.choice)
+        return Question.about(
+            text, example, self._template, self._choices, self._normalise, self._model
+        )
 
     def _check_answers(self) -> None:
         for example, answers in zip(self._split.examples, self._answers, strict=True):
-            if not all(answers):
-                raise TemplateError(
-                    f"an answer of {self._split.name} example {example.id} is empty: expected text"
-                )
-        for one in self._choices or ():
-            for other in self._choices or ():
+            place = f" of {self._split.name} example {example.id}"
+            if not all(answers) or not all(example.references):
+                raise TemplateError(f"an answer{place} is empty: expected text")
+            if self._options and self._choices is None:
+                self._check_apart(answers, place)
+        self._check_apart(self._choices or (), "")
+
+    def _check_apart(self, options: Sequence[str], place: str) -> None:
+        """Refuse answers to choose from of which one can never be the more probable one."""
+        for one in options if self._normalise == "none" else ():
+            for other in options:
                 if one != other and other.startswith(one):
                     raise TemplateError(
-                        f"the answer {one!r} is the beginning of {other!r}, which can then never "
-                        "be the more probable one: end both, for example with a full stop, or take "
-                        "other answers"
+                        f"the answer {one!r} is the beginning of {other!r}{place}, which can then "
+                        "never be the more probable one: end both, for example with a full stop, "
+                        "take other answers, or normalise scores by length"
                     )
 
 

@@ -21,6 +21,7 @@ from promptsearch.scoring.protocol import Scorer
 from promptsearch.scoring.remote import ServedScorer
 from promptsearch.scoring.sharing import Prediction
 from promptsearch.scoring.tree import Path
+from promptsearch.tasks.normalise import Normalise
 from promptsearch.tasks.task import Split
 from promptsearch.tasks.template import Template
 
@@ -62,6 +63,7 @@ def make_scorer(
     split: Split,
     choices: Sequence[str] | None,
     *,
+    normalise: Normalise = "none",
     memory: int | None = None,
     keep: bool = False,
 ) -> SplitScorer:
@@ -71,7 +73,8 @@ def make_scorer(
         model: The model, in the dtype to score in.
         template: The template, bound to the lengths of its slots.
         split: The examples.
-        choices: The task's choices; None for text answers.
+        choices: The task's choices; None where they differ by row, and for text answers.
+        normalise: See `Engine`.
         memory: See `Engine`.
         keep: See `Engine`.
 
@@ -79,10 +82,9 @@ def make_scorer(
         PromptSearchError: The reasons are those of `Engine` and `ServedScorer`.
     """
     if isinstance(model, ServedModel):
-        return ServedScorer(model, template, split, choices)
-    return Engine(
-        loaded(model, "scored like this"), template, split, choices, memory=memory, keep=keep
-    )
+        return ServedScorer(model, template, split, choices, normalise)
+    lm = loaded(model, "scored like this")
+    return Engine(lm, template, split, choices, normalise=normalise, memory=memory, keep=keep)
 
 
 def loaded(model: TextModel, what: str) -> LanguageModel:

@@ -10,6 +10,7 @@ from promptsearch.errors import TemplateError
 from promptsearch.models import LanguageModel
 from promptsearch.scoring.layout import Tokens, lay_out
 from promptsearch.scoring.tree import common
+from promptsearch.tasks.normalise import Normalise
 from promptsearch.tasks.task import Split
 from promptsearch.tasks.template import Template
 
@@ -21,8 +22,9 @@ class SplitLayout:
         template: The template, bound.
         lm: The model, for its tokenizer.
         split: The examples.
-        choices: The task's choices; None for text answers.
+        choices: The task's choices; None where they differ by row, and for text answers.
         slots: The tokens that the prompt puts into each slot; left out: the slots are full.
+        normalise: The length by which log-probabilities of answers to choose from are divided.
 
     Attributes:
         layouts: The layout of each example.
@@ -30,7 +32,9 @@ class SplitLayout:
             shape `(examples,)`.
         lead: The number of each example's tokens before the first slot, shape `(examples,)`.
         tail: The number of each example's tokens from there up to the answer, likewise.
-        one_token: Whether each answer is one token, the same ones in all examples.
+        one_token: Whether each answer is one token, the same ones in all examples, and their logits
+            say as much as their log-probabilities.
+        options: The largest number of answers to choose from; 0 for text answers.
 
     Raises:
         TemplateError: Prompts stand apart from the text, and no text stands before the answer of an
@@ -44,6 +48,8 @@ class SplitLayout:
         split: Split,
         choices: Sequence[str] | None,
         slots: Sequence[Tokens] | None = None,
+        *,
+        normalise: Normalise = "none",
     ) -> None:
         self._lm, self._split = lm, split
         self.layouts = [
@@ -52,9 +58,15 @@ class SplitLayout:
         self.context = np.array([layout.context for layout in self.layouts])
         self.lead = np.array([layout.lead for layout in self.layouts])
         self.tail = np.array([sum(map(len, layout.segments[1:])) for layout in self.layouts])
-        self.one_token = choices is not None and all(
-            len(answer) == 1 for answer in self.layouts[0].answers
+        by_row = any(example.options is not None for example in split.examples)
+        self.one_token = (
+            choices is not None
+            and not by_row
+            and normalise in ("none", "tokens")  # of one token each
+            and all(len(answer) == 1 for answer in self.layouts[0].answers)
         )
+        to_choose = choices is not None or by_row
+        self.options = max(len(x.answers) for x in self.layouts) if to_choose else 0
         self._lengths = np.array(
             [sum(map(len, x.segments)) + max(map(len, x.answers)) for x in self.layouts]
         )

@@ -57,7 +57,7 @@ def _due(line: Mapping[str, Any], scorer: Scorer, scored: ExampleIds, length: in
     """
     ids = scored if line["examples"] == "score_on" else np.asarray(line["examples"], dtype=np.int64)
     context, readings = scorer.context(ids), scorer.readings(ids)
-    due = 0
+    due: int = line.get("generated", 0)
     for data, losses in zip(line["prompts"], line["losses"], strict=True):
         if losses is not None:
             seen = np.array([loss is not None for loss in losses])

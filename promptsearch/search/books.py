@@ -65,6 +65,7 @@ class Books:
             model is not what it was.
         white_box: Whether the strategy is handed the white box of the scorer, which its class asks
             for by `access`.
+        most: The most tokens that the scorer generates for an example with one prompt.
     """
 
     def __init__(
@@ -86,6 +87,7 @@ class Books:
         listener: Callable[[Books], None] = lambda books: None,
         watch: Callable[[], None] = lambda: None,
         white_box: bool = True,
+        most: int = 0,
     ) -> None:
         self.scorer, self.space, self.ledger = scorer, space, ledger
         self.scored = np.array(scored, dtype=np.int64)
@@ -93,7 +95,7 @@ class Books:
         self.log = log or RunLog()
         self.seconds, self.start = seconds, start
         self.listener = listener
-        self.prices = Prices(scorer, ledger, self.scored, reserve, finalists)
+        self.prices = Prices(scorer, ledger, self.scored, reserve, finalists, most)
         self.proposer = Proposer(
             proposing, ledger, self.log.proposals, lambda: self.prices.set_aside(space.length)
         )
@@ -246,16 +248,24 @@ class Books:
         Returns:
             The price, and the number of tokens that were computed.
         """
-        price = self.prices.charge(prompts, ids)
         line = self.calls.replayed("search", prompts)
         if line is not None:
+            price = self.prices.charge(prompts, ids) + line.get("generated", 0)
+            self.ledger.charge(forward=line.get("generated", 0))
             self.log.check(line, len(ids), self.ledger.to_json())
         else:
-            scores = scores_to_json(self.calls.scores(self.scorer, prompts, ids, price))
+            scores, price = self._charged(prompts, ids)
             examples = "score_on" if group == "score_on" else ids.tolist()
-            line = self.calls.write("search", examples, prompts, scores, price)
+            line = self.calls.write("search", examples, prompts, scores_to_json(scores), price)
         self._enter(line, prompts, ids, group)
         return price, int(line["computed"])
+
+    def _charged(self, prompts: Sequence[Prompt], ids: ExampleIds) -> tuple[Scores, int]:
+        """The scores of new prompts, and their price, which is charged."""
+        price = self.prices.charge(prompts, ids)
+        scores = self.calls.scores(self.scorer, prompts, ids, price)
+        self.ledger.charge(forward=scores.generated)
+        return scores, price + scores.generated
 
     def _run_race(self, prompts: list[Prompt]) -> tuple[int, int, list[Prompt]]:
         """Race new prompts, and write one log line for the whole race.
@@ -274,8 +284,7 @@ class Books:
             before = self.ledger.forward
 
             def score(who: Sequence[int], some: ExampleIds) -> Scores:
-                chosen = [prompts[i] for i in who]
-                return self.calls.scores(self.scorer, chosen, some, prices.charge(chosen, some))
+                return self._charged([prompts[i] for i in who], some)[0]
 
             best = self.ranking[0].prompt.key if self.ranking else None
             outcome = race(

@@ -21,11 +21,13 @@ from promptsearch.records.log import RunLog
 from promptsearch.records.scores import (
     ExampleIds,
     Scores,
+    generated_to_json,
     rounded,
     scores_from_json,
     scores_to_json,
 )
-from promptsearch.scoring.protocol import Scorer, price_of
+from promptsearch.scoring.protocol import Scorer, price_of, price_of_generation
+from promptsearch.tasks.decoding import Decoding
 
 
 class Calls:
@@ -83,6 +85,64 @@ class Calls:
             )
         return line
 
+    def answers(
+        self,
+        stage: str,
+        split: str,
+        scorer: Scorer,
+        prompts: list[Prompt],
+        ids: ExampleIds,
+        decoding: Decoding,
+        *,
+        charged: bool,
+    ) -> dict[str, Any]:
+        """Generate the answers of prompts in float32 on a split, once, and return the log line.
+
+        A prompt that fails has no answers; what it did before stands.
+
+        Args:
+            stage: The name of the stage, as in the log.
+            split: The name of the split.
+            scorer: The scorer of the split, in float32.
+            prompts: Prompts whose losses on these examples are known, so that the lead is paid.
+            ids: Ids of examples of the split, shape `(examples,)`.
+            decoding: The way in which answers are generated.
+            charged: Whether what is read and generated is charged, as in `stage`.
+        """
+        line = self.replayed(stage, prompts)
+        found, cached = (line, False) if line else self._generated(scorer, prompts, ids, decoding)
+        price = found["generated"] + sum(
+            price_of_generation(scorer, scorer.length(p), ids, 0) for p in prompts
+        )
+        if charged:
+            self._ledger.charge(forward=price)
+        if line is not None:
+            self._log.check(line, len(ids), self._ledger.to_json())
+            return line
+        if charged and cached:
+            self._ledger.cached += price
+        elif charged:
+            self._ledger.computed += found["computed"]
+        return self.write(stage, split, prompts, found)
+
+    def _generated(
+        self, scorer: Scorer, prompts: Sequence[Prompt], ids: ExampleIds, decoding: Decoding
+    ) -> tuple[dict[str, Any], bool]:
+        """The answers of prompts as in a log line, and whether an earlier run left them."""
+
+        def name() -> str:
+            signature = f"{scorer.signature} {decoding!r}"
+            return ScoreCache.name(signature, [p.key for p in prompts], ids)
+
+        if self._cache and (known := self._cache.get(name())) is not None:
+            return known, True
+        generated = scorer.generate(prompts, ids, decoding)
+        found = generated_to_json(generated)
+        if self._cache and not generated.failures:
+            # Its name is made anew, as that of scores.
+            self._uncached.append((name(), found))
+        return found, False
+
     def replayed(self, stage: str, prompts: Sequence[Prompt]) -> dict[str, Any] | None:
         """The log line that an earlier process wrote about these prompts; None where it did not.
 
@@ -121,8 +181,9 @@ class Calls:
             self._cache.get(ScoreCache.name(scorer.signature, keys, ids)) if self._cache else None
         )
         if known is not None:
-            self._ledger.cached += price
-            return scores_from_json(known)
+            found = scores_from_json(known)
+            self._ledger.cached += price + found.generated
+            return found
         scores = scorer.score(prompts, ids)
         if charged:
             self._ledger.computed += scores.computed

@@ -75,10 +75,11 @@ class Objective:
         """
         return books_of(self).evaluate(prompts, examples)
 
-    def loss(self, numbers: Numbers, examples: ArrayLike) -> Tensor:
+    def loss(self, numbers: Numbers, examples: ArrayLike, visit: int | None = None) -> Tensor:
         """The mean loss of a trained prompt on a minibatch, differentiable.
 
-        It charges the forward and the backward pass.
+        It charges the forward and the backward pass. Of an example with several right answers, one
+        is drawn each time, and paid.
 
         Args:
             numbers: The prompt's numbers, to which gradients flow back: rows of a soft prompt,
@@ -86,6 +87,8 @@ class Objective:
                 and gates of a gated prompt, see `GatedPrompt`; or changed weights by name, with or
                 without vectors, see `TunedPrompt`.
             examples: Ids of search examples, shape `(batch,)`.
+            visit: The number by which right answers are drawn: the same number draws the same ones.
+                None: what the run has spent so far, so that other ones are drawn each time.
 
         Returns:
             The mean over the examples in nats, shape `()`.
@@ -97,8 +100,10 @@ class Objective:
         """
         books = books_of(self)
         white_box, ids = books.inside("gradients"), np.array(examples, dtype=np.int64)
-        books.prices.charge_step(numbers, ids, white_box.passes(numbers))
-        return white_box.loss(numbers, ids)
+        # The ledger is the same in a run that goes on.
+        visit = books.ledger.forward if visit is None else visit
+        books.prices.charge_step(numbers, ids, white_box, visit)
+        return white_box.loss(numbers, ids, visit)
 
     def token_gradient(self, prompt: HardPrompt, examples: ArrayLike) -> Tensor:
         """How the mean loss changes with the token at each position, to first order.
@@ -170,6 +175,17 @@ class Objective:
         return books.prices.of(
             prompts, books.scored if examples is None else np.array(examples, dtype=np.int64)
         )
+
+    def training_price(self, prompt: Prompt) -> float:
+        """What the forward passes of `loss` cost on all training examples once, without their lead.
+
+        It is an average over the right answers that may be drawn.
+
+        Args:
+            prompt: The trained prompt.
+        """
+        books = books_of(self)
+        return books.prices.training(prompt, books.training, books.inside("gradients"))
 
     def backward(self, numbers: Numbers) -> float:
         """What `loss` charges for its backward pass, in tokens for each token of its forward pass.

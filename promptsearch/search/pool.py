@@ -157,13 +157,15 @@ def answer_tokens(task: Task, lm: TextModel) -> frozenset[int]:
 
     In a task with choices these are all tokens of the choices. In a task with text answers they are
     the tokens that are a whole answer of a search example: longer answers are made of everyday
-    words, such as the "of" in "Port of Spain".
+    words, such as the "of" in "Port of Spain". The same holds for choices that differ by row.
     """
     if task.choices is not None:
         return frozenset(i for choice in task.choices for i in _known(choice, lm))
     examples = task.splits["search"].examples
     encoded = [
-        _known(text, lm) for example in examples for text in (example.answer, *example.aliases)
+        _known(text, lm)
+        for example in examples
+        for text in (*example.references, *example.aliases, *(example.options or ()))
     ]
     return frozenset(ids[0] for ids in encoded if len(ids) == 1)
 

@@ -82,10 +82,13 @@ class Pruning:
         self._lm = lm
         split = Split("search", tuple(replace(e, id=i) for i, e in enumerate(training[:EXAMPLES])))
         template = task.template.bind(FILL)
-        self._engine = Engine(lm, template, split, task.choices, memory=memory)
+        self._engine = Engine(
+            lm, template, split, task.choices, normalise=task.normalise, memory=memory
+        )
         self._examples = np.arange(len(split))
         self._length = template.length
         model = (str(lm.dtype), lm.hash, lm.tokenizer_hash)
+        ends = (template.end or template.end_token,) if task.kind != "choices" else ()
         parts = (
             pool.ids,
             keep,
@@ -95,6 +98,8 @@ class Pruning:
             template.text,
             task.choices,
             model,
+            *ends,
+            *(() if task.normalise == "none" else (task.normalise,)),
         )
         #: A name for all that the result depends on.
         self.hash = hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:20]

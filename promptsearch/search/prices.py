@@ -13,12 +13,13 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from promptsearch.prompts.numbers import Numbers, length_of, tensors_of
 from promptsearch.prompts.prompt import Prompt
 from promptsearch.records.ledger import Ledger
 from promptsearch.records.scores import ExampleIds
-from promptsearch.scoring.protocol import Scorer, price_of
+from promptsearch.scoring.protocol import Scorer, WhiteBox, price_of
 
 
 class Prices:
@@ -31,6 +32,8 @@ class Prices:
         reserve: Returns the price of selecting among the best prompts, in tokens, from the length
             of a prompt in tokens and the number of prompts that were scored.
         finalists: How many of the best prompts are kept.
+        most: The most tokens that are generated for an example with one prompt. They are counted
+            beforehand as if all of them came, and charged as they come.
 
     Attributes:
         lead_paid: Ids of the examples whose lead is paid.
@@ -45,23 +48,23 @@ class Prices:
         scored: ExampleIds,
         reserve: Callable[[int, int], int],
         finalists: int,
+        most: int = 0,
     ) -> None:
-        self._scorer, self._ledger, self._scored = scorer, ledger, scored
+        self._scorer, self._ledger, self._scored, self._most = scorer, ledger, scored, most
         self._reserve, self._finalists = reserve, finalists
         self.lead_paid: set[int] = set()
         self.longest = 0
         self.ranked = 0
 
     def each(self, prompt: Prompt, ids: ExampleIds) -> int:
-        """The price of a prompt on examples, in tokens, without their lead.
+        """The price of a prompt on examples, in tokens, without their lead, at most.
 
         It is 0 where the prompt is too long, since it fails before anything is computed.
         """
-        scorer = self._scorer
-        return price_of(scorer, scorer.length(prompt), ids) if scorer.fits(prompt) else 0
+        return self._of_length(self._scorer.length(prompt), ids) if self._scorer.fits(prompt) else 0
 
     def of(self, prompts: Sequence[Prompt], ids: ExampleIds) -> int:
-        """The price of new prompts on examples, in tokens, with the lead of new examples."""
+        """The most that new prompts on examples may cost, with the lead of new examples."""
         return self._unpaid_lead(ids) + sum(self.each(p, ids) for p in prompts)
 
     def left(self, length: int, prompts: int) -> float:
@@ -83,7 +86,7 @@ class Prices:
 
     def affordable(self, length: int) -> int:
         """How many more prompts of `length` tokens can be scored on all of `score_on`."""
-        each = max(1, price_of(self._scorer, length, self._scored))
+        each = max(1, self._of_length(length, self._scored))
         lead, kept = self._unpaid_lead(self._scored), self._finalists
         # Among many prompts, only the best take part in selection. Among fewer, all do, and each
         # costs its selection as well.
@@ -118,8 +121,9 @@ class Prices:
         return payable
 
     def charge(self, prompts: Sequence[Prompt], ids: ExampleIds) -> int:
-        """Charge new prompts on examples, and return the price in tokens."""
-        price = self.of(prompts, ids)
+        """Charge what is read of new prompts on examples, and return the price in tokens."""
+        read = [prompt for prompt in prompts if self._scorer.fits(prompt)]
+        price = self.of(prompts, ids) - self._most * len(read) * len(ids)
         self._ledger.charge(forward=price)
         self.met(prompts, ids)
         return price
@@ -129,23 +133,26 @@ class Prices:
         self.longest = max([self.longest, *map(self._length, prompts)])
         self.lead_paid.update(ids.tolist())
 
-    def charge_step(self, numbers: Numbers, ids: ExampleIds, passes: tuple[float, float]) -> None:
+    def charge_step(
+        self, numbers: Numbers, ids: ExampleIds, white_box: WhiteBox, visit: int
+    ) -> None:
         """Charge the loss of a trained prompt on a minibatch, and its gradient.
 
         Args:
             numbers: The prompt's numbers, as `Objective.loss` takes them.
             ids: Ids of the minibatch's examples, shape `(batch,)`.
-            passes: What the two cost, see `WhiteBox.passes`.
+            white_box: What computes the two.
+            visit: The number of the visit, see `WhiteBox.loss`.
 
         Raises:
             BudgetExhausted: The two cost more than is left; nothing was charged.
         """
-        scorer, ledger = self._scorer, self._ledger
-        length = length_of(numbers)
-        text = int(scorer.context(ids).sum())
+        ledger, length = self._ledger, length_of(numbers)
+        context = white_box.step_context(ids, visit)
+        text = int(context.sum())
         tokens, lead = text + len(ids) * length, self._unpaid_lead(ids)
         longest = max(self.longest, length)
-        again, back = passes
+        again, back = white_box.passes(numbers)
         ledger.charge(
             forward=tokens + lead,
             backward=math.ceil(back * tokens),
@@ -154,10 +161,29 @@ class Prices:
         self.longest = longest
         standing = isinstance(numbers, Mapping) or tensors_of(numbers)[0].ndim == 2
         own = tokens if standing else text  # a prompt that stands apart is no token of a pass
-        # What no prompt changes is computed once, and kept.
-        below = (1 - again) * int(scorer.context(self._fresh(ids)).sum())
+        # What no prompt changes is computed once, and kept; another right answer of an example that
+        # was met is taken for the one that was drawn then.
+        fresh = np.isin(ids, self._fresh(ids)) & _first(ids)
+        below = (1 - again) * int(context[fresh].sum())
         self.lead_paid.update(ids.tolist())
         ledger.computed += math.ceil((again + back) * own + below) + lead
+
+    def _of_length(self, length: int, ids: ExampleIds) -> int:
+        """The most that a prompt of `length` tokens costs on examples, without their lead."""
+        return price_of(self._scorer, length, ids) + self._most * len(ids)
+
+    def training(self, prompt: Prompt, ids: ExampleIds, white_box: WhiteBox) -> float:
+        """The price of the loss of a trained prompt once on each example, without their lead.
+
+        It is an average over the right answers that may be drawn.
+
+        Args:
+            prompt: The prompt.
+            ids: Ids of examples, shape `(examples,)`.
+            white_box: What computes the loss.
+        """
+        text = float(white_box.step_context(ids).sum())
+        return text + len(ids) * self._scorer.length(prompt)
 
     def _length(self, prompt: Prompt) -> int:
         """The length in tokens of a prompt in selection; 0 where the model cannot read it."""
@@ -171,3 +197,10 @@ class Prices:
     def _unpaid_lead(self, ids: ExampleIds) -> int:
         fresh = self._fresh(ids)
         return int(self._scorer.lead(fresh).sum()) if fresh.size else 0
+
+
+def _first(ids: ExampleIds) -> NDArray[np.bool_]:
+    """Whether each id stands there for the first time, shape `(examples,)`."""
+    found = np.zeros(len(ids), dtype=np.bool_)
+    found[np.unique(ids, return_index=True)[1]] = True
+    return found

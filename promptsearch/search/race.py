@@ -66,6 +66,8 @@ class _Table:
     choices: Floats | None = None
     computed: int = 0
     failures: dict[int, str] = field(default_factory=dict)
+    generated: int = 0
+    followed: str = ""
 
     def enter(self, who: Sequence[int], places: ExampleIds, scores: Scores) -> None:
         where = np.ix_(np.asarray(who), places)
@@ -76,6 +78,8 @@ class _Table:
                 self.choices = np.full((*self.losses.shape, scores.choices.shape[2]), np.nan)
             self.choices[where] = scores.choices
         self.computed += scores.computed
+        self.generated += scores.generated
+        self.followed = scores.followed
         self.failures |= {who[i]: reason for i, reason in scores.failures.items()}
 
 
@@ -126,7 +130,7 @@ def race(
         table.losses[i] = table.metric[i] = np.nan
         if table.choices is not None:
             table.choices[i] = np.nan
-    scores = Scores(table.losses, table.metric, table.choices, table.computed, table.failures)
+    scores = Scores(**vars(table))
     return Outcome(scores, _values(table.losses, incumbent), finished, seen)
 
 

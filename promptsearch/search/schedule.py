@@ -43,7 +43,7 @@ def affordable_steps(
     # are those of average training examples.
     first, lead = objective.price([]), objective.price([], objective.training)
     scoring, count = objective.price([prompt]) - first, len(objective.training)
-    once = options.batch * (objective.price([prompt], objective.training) - lead) / count
+    once = options.batch * objective.training_price(prompt) / count
     each = once * (1 + objective.backward(made)) + scoring / options.interval
     steps = 1
     for scored in range(1, finalists + 1):

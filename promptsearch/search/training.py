@@ -17,6 +17,7 @@ import math
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -256,7 +257,7 @@ class TrainedStrategy(Strategy):
         before = copy.deepcopy(self.module.state_dict())
         ids = self._minibatch()
         self._training.rate, self._training.tried = find_rate(
-            lambda rate: self._step(ids, rate).loss
+            lambda rate: self._step(ids, rate, visit=0).loss  # on the same answers each time
         )
         self.module.load_state_dict(before)
         self._descent.forget()
@@ -276,9 +277,12 @@ class TrainedStrategy(Strategy):
     def _minibatch(self) -> ExampleIds:
         return self.objective.minibatch(self._rng, self._options.batch)
 
-    def _step(self, ids: ExampleIds, rate: float) -> Step:
+    def _step(self, ids: ExampleIds, rate: float, visit: int | None = None) -> Step:
         parts = np.array_split(ids, self._options.accumulate)
-        return self._descent.step(self.objective.loss, parts, rate)
+        # All parts draw what the whole would: it is the same step, however it is split.
+        drawn = self.objective.ledger.forward if visit is None else visit
+        loss = partial(self.objective.loss, visit=drawn)
+        return self._descent.step(loss, parts, rate)
 
     def _planned_steps(self) -> int:
         return affordable_steps(

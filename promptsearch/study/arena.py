@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import Any
@@ -19,13 +19,16 @@ from promptsearch.prompts.prompt import Prompt
 from promptsearch.prompts.space import PromptSpace
 from promptsearch.records.scores import ExampleIds
 from promptsearch.scoring.layout import begins_row, prompt_texts
-from promptsearch.scoring.protocol import inside, price_of
+from promptsearch.scoring.protocol import Scorer, inside, price_of, price_of_generation
 from promptsearch.scoring.scorer import SplitScorer, make_scorer
+from promptsearch.search.metric_scorer import MetricScorer
 from promptsearch.search.pool import Pool
 from promptsearch.search.ranking import FINALISTS, SELECTED
 from promptsearch.search.strategy import Strategy
+from promptsearch.study.aims import Aims
+from promptsearch.tasks.metrics.metric import Metric
 from promptsearch.tasks.placement import Kind
-from promptsearch.tasks.task import SPLITS, Split, Task
+from promptsearch.tasks.task import SPLITS, Example, Split, Task
 from promptsearch.tasks.template import Template
 
 
@@ -65,6 +68,9 @@ class Arena:
         exact: Each split in float32.
         score_on: Search examples per evaluation.
         pool: The tokens of hard prompts, with their price.
+        measures: The task's metrics by name, that of the verdict first.
+        follows: The metric that searches follow; None for the loss.
+        by_metric: Whether the winner is selected by the first of the metrics, not by its loss.
     """
 
     task: Task
@@ -76,6 +82,9 @@ class Arena:
     exact: dict[str, SplitScorer]
     score_on: int
     pool: Pool
+    measures: Mapping[str, Metric]
+    follows: Metric | None = None
+    by_metric: bool = False
 
     @staticmethod
     def build(
@@ -87,6 +96,8 @@ class Arena:
         score_on: int,
         memory: int | None = None,
         kind: Kind = "slots",
+        aims: Aims | None = None,
+        tested: SplitScorer | None = None,
     ) -> Arena:
         """Bind the template and lay out all examples.
 
@@ -99,6 +110,9 @@ class Arena:
             score_on: Search examples per evaluation, at most half of the split.
             memory: Bytes for keys and values.
             kind: The prompts' kind.
+            aims: What searches follow, and what answers are measured by; left out: the loss, and
+                the task's metrics.
+            tested: The test split in float32 where an arena of another draw has it already.
 
         Raises:
             TemplateError: The answers or the examples do not fit the model.
@@ -110,9 +124,20 @@ class Arena:
         share = None if memory is None else memory // (len(SPLITS) + (dtype != lm.dtype))
 
         def engine(model: TextModel, split: Split) -> SplitScorer:
-            return make_scorer(model, template, split, task.choices, memory=share, keep=True)
+            return make_scorer(
+                model,
+                template,
+                split,
+                task.choices,
+                normalise=task.normalise,
+                memory=share,
+                keep=True,
+            )
 
-        exact = {name: engine(lm, task.splits[name]) for name in SPLITS}
+        exact = {
+            name: tested if tested and name == "test" else engine(lm, task.splits[name])
+            for name in SPLITS
+        }
         searching = (
             exact["search"] if dtype == lm.dtype else engine(lm.to(dtype), task.splits["search"])
         )
@@ -127,8 +152,12 @@ class Arena:
             first=first,
             embeddings=lambda: inside(searching, "embeddings").embeddings,
         )
+        size = scored_size(task, score_on)
         return Arena(
-            task, lm, dtype, template, space, searching, exact, scored_size(task, score_on), pool
+            *(task, lm, dtype, template, space, searching, exact, size, pool),
+            measures=task.measures if aims is None else aims.measures[task.name],
+            follows=None if aims is None else aims.follows,
+            by_metric=aims is not None and aims.by_metric,
         )
 
     def taking(self, pool: Pool) -> Arena:
@@ -149,8 +178,13 @@ class Arena:
 
         It is the same for all lengths and kinds.
         """
+        task = self.task
         return make_scorer(
-            self.lm, self.task.template.bind(1), self.task.splits["select"], self.task.choices
+            self.lm,
+            task.template.bind(1),
+            task.splits["select"],
+            task.choices,
+            normalise=task.normalise,
         )
 
     def samples(self, rng: np.random.Generator, count: int) -> Sequence[Prompt]:
@@ -161,9 +195,34 @@ class Arena:
         white_box = inside(self.exact["search"], "embeddings, keys and values")
         return kind.samples(self.space, white_box, rng, count)
 
-    def everything(self, split: str) -> ExampleIds:
-        """Ids of all examples of a split."""
-        return np.arange(len(self.task.splits[split]))
+    def ids(self, split: str) -> ExampleIds:
+        """Ids of the examples of a split on which prompts are compared: of search, `scored`."""
+        return self.scored if split == "search" else np.arange(len(self.task.splits[split]))
+
+    def examples(self, split: str) -> list[Example]:
+        """These examples themselves."""
+        return [self.task.splits[split].examples[i] for i in self.ids(split)]
+
+    def writes(self, split: str) -> bool:
+        """Whether text is generated on a split: always on test, else where a metric decides."""
+        wanted = {"search": self.follows, "select": self.selects_by, "test": self.measures}
+        return self.task.kind == "text" and wanted[split] is not None
+
+    @property
+    def selects_by(self) -> Metric | None:
+        """The metric by which the winner is selected; None for the loss."""
+        return self.measures[self.task.metric] if self.by_metric else None
+
+    def followed(self, scorer: Scorer) -> tuple[Scorer, int]:
+        """What searches score with, and the most tokens that it generates for an example.
+
+        Args:
+            scorer: The scorer of the search split, or what stands in for it.
+        """
+        if self.follows is None:
+            return scorer, 0
+        following = MetricScorer(scorer, self.follows, self.task)
+        return following, following.most
 
     def price_of_selection(self, length: int, finalists: int = FINALISTS) -> int:
         """Tokens set aside for the end of a search.
@@ -172,24 +231,31 @@ class Arena:
             length: Tokens of a prompt.
             finalists: How many prompts are left.
         """
-        search, select = self.exact["search"], self.exact["select"]
-        again = price_of(search, length, self.scored)
-        ids = self.everything("select")
-        selecting = price_of(select, length, ids)
-        return (
-            finalists * again + min(SELECTED, finalists) * selecting + int(select.lead(ids).sum())
-        )
+        selected = min(SELECTED, finalists)
+        price = int(self.exact["select"].lead(self.ids("select")).sum())
+        for split, count in (("search", finalists), ("select", selected)):
+            scorer, ids = self.exact[split], self.ids(split)
+            price += count * price_of(scorer, length, ids)
+            if self.writes(split):
+                most = self.task.decoding.most
+                price += count * price_of_generation(scorer, length, ids, most)
+        return price
 
     def price_of_pool(self, strategy: type[Strategy]) -> int:
         """What a strategy pays before it starts: for the pool, where its prompts are made of it."""
         return self.pool.price if HardPrompt in strategy.proposes else 0
 
+    @property
+    def price_of_evaluation(self) -> int:
+        """The most that a prompt of the usual length costs on `score_on`, in tokens."""
+        scorer, most = self.followed(self.exact["search"])
+        return price_of(scorer, self.template.length, self.scored) + most * len(self.scored)
+
     def smallest_budget(self, finalists: int = FINALISTS) -> int:
         """What one evaluation and selection cost together."""
         length = self.template.length
-        one = price_of(self.exact["search"], length, self.scored)
         return (
-            one
+            self.price_of_evaluation
             + int(self.exact["search"].lead(self.scored).sum())
             + self.price_of_selection(length, finalists)
         )

@@ -20,13 +20,13 @@ from promptsearch.errors import (
 from promptsearch.files import exists, remove, shown
 from promptsearch.records.cache import ScoreCache
 from promptsearch.records.load import RESULT, RUN, Name, load_begun, load_run
+from promptsearch.records.measured import ScoreRecord
 from promptsearch.records.provenance import machine, versions
 from promptsearch.records.run import (
     BeginningRecord,
     BegunRecord,
     FailedRecord,
     RunRecord,
-    ScoreRecord,
     SettingsRecord,
 )
 from promptsearch.records.sealed import write_record

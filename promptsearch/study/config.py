@@ -15,11 +15,11 @@ from pydantic import ValidationError
 
 from promptsearch.errors import StudyError
 from promptsearch.plain.limits import CHARACTERS, DEPTH, TOO_DEEP, TOO_LONG, KeyPath, check_plain
+from promptsearch.plain.names import as_name
 from promptsearch.plain.text import read_text
 from promptsearch.plain.toml import read_toml
 from promptsearch.plain.yaml import read_yaml
 from promptsearch.printable import brief
-from promptsearch.study.settings.keys import as_name
 from promptsearch.study.settings.lines import Lines
 from promptsearch.study.settings.study import StudyConfig
 

@@ -112,7 +112,7 @@ def forecast(
     seconds = time.monotonic() - begin
     speeds = _calibrations(prepared)
     for pruned, pruning in prepared.prunings.items():
-        speed = next(speed for key, speed in speeds.items() if key[0] == pruned)
+        speed = next(speed for key, speed in speeds.items() if key.task == pruned)
         seconds += speed.search.seconds(pruning.cost)
     return Forecast(
         model=prepared.lm.name,
@@ -121,7 +121,7 @@ def forecast(
         threads=torch.get_num_threads(),
         memory=prepared.memory,
         preparing=seconds,
-        tasks=[_task_forecast(arena, speeds[key]) for key, arena in prepared.arenas.items()],
+        tasks=[_task_forecast(arena, speeds[key]) for key, arena in prepared.first.items()],
         runs=_run_forecasts(prepared, speeds),
         served=prepared.lm.served,
     )
@@ -132,7 +132,7 @@ def _calibrations(prepared: Prepared) -> dict[ArenaKey, Calibration]:
     trains = {key: False for key in prepared.arenas}
     for run in prepared.runs(Path()):
         trains[_key(prepared, run)] |= run.strategy.access is not Access.SCORES
-    return {key: calibrate(arena, trains[key]) for key, arena in prepared.arenas.items()}
+    return {key: calibrate(arena, trains[key]) for key, arena in prepared.first.items()}
 
 
 def _run_forecasts(prepared: Prepared, speeds: Mapping[ArenaKey, Calibration]) -> list[RunForecast]:
@@ -161,7 +161,7 @@ def _check_length(run: Run) -> None:
         StudyError: The budget pays for too many evaluations.
     """
     arena = run.arena
-    count = run.budget // max(1, price_of(arena.searching, arena.template.length, arena.scored))
+    count = run.budget // max(1, arena.price_of_evaluation)
     if count > _MOST and run.seconds is None:
         raise StudyError(
             f"a budget of {run.budget:,} tokens pays '{run.label}' for {count:,} evaluations; a "

@@ -14,11 +14,22 @@ from promptsearch.records.load import RUN, STUDY, load_study
 from promptsearch.records.provenance import commit, machine, own_version, versions
 from promptsearch.records.sealed import write_record
 from promptsearch.records.signature import signature
-from promptsearch.records.study import ModelRecord, SplitRecord, StudyRecord, TaskRecord
-from promptsearch.study.arena import Arena
+from promptsearch.records.study import (
+    ModelRecord,
+    RowRecord,
+    SplitRecord,
+    StudyRecord,
+    TaskRecord,
+)
 from promptsearch.study.calibration import measure_noise
+from promptsearch.study.draws import hash_of_split
 from promptsearch.study.prepare import Prepared
-from promptsearch.tasks.task import Task
+from promptsearch.tasks.floors import floors, majority
+from promptsearch.tasks.metrics import named
+from promptsearch.tasks.task import Example, Task
+
+#: How many rows of a test split are recorded for readers, and the most characters of a text there.
+SHOWN, LONGEST = 5, 2_000
 
 
 def settle(folder: Path, prepared: Prepared) -> StudyRecord:
@@ -106,20 +117,29 @@ def _about(prepared: Prepared) -> StudyRecord:
             for entry in prepared.entries
             if entry.family != entry.given.label
         },
-        tasks={task.name: _about_task(task, prepared.arena(task)) for task in prepared.tasks},
+        tasks={task.name: _about_task(task, prepared) for task in prepared.tasks},
         signature="",
+        objective="" if config.objective is None else named(config.objective)[0],
+        select_by="metric" if config.selects_by_metric else "loss",
     )
 
 
-def _about_task(task: Task, arena: Arena) -> TaskRecord:
-    answers = [e.answer for e in task.splits["test"].examples]
+def _about_task(task: Task, prepared: Prepared) -> TaskRecord:
+    arena = prepared.arena(task)
+    tested = task.splits["test"].examples
+    options = [e.options for split in task.splits.values() for e in split.examples if e.options]
+    places = {group: i for i, group in enumerate(dict.fromkeys(e.group for e in tested))}
+    writes = task.kind == "text"
     return TaskRecord(
         kind=task.kind,
         template=task.template.shown,
         metric=task.metric,
-        splits={name: SplitRecord(len(split), split.hash) for name, split in task.splits.items()},
+        splits={
+            name: SplitRecord(len(split), hash_of_split(task, name, prepared.config))
+            for name, split in arena.task.splits.items()
+        },
         choices=None if task.choices is None else list(task.choices),
-        majority=max(answers.count(a) for a in set(answers)) / len(answers),
+        majority=majority(task),
         pool=len(arena.space.pool),
         pool_hash=hashlib.sha256(arena.space.pool.tobytes()).hexdigest()[:20],
         pool_made=arena.pool.made,
@@ -127,6 +147,23 @@ def _about_task(task: Task, arena: Arena) -> TaskRecord:
         score_on=arena.score_on,
         notes=tuple(task.notes),
         noise=None,
+        floors=floors(task),
+        decoding=task.decoding.signature if writes else "",
+        measured=tuple(metric.signature for metric in arena.measures.values()),
+        groups=tuple(places[e.group] for e in tested) if places.keys() != {""} else None,
+        shown=tuple(_row(e) for e in tested[:SHOWN]) if writes else (),
+        end=(task.template.end or task.template.end_token) if writes else None,
+        options=max(map(len, options)) if task.options_by_row else None,
+        normalise=task.normalise,
+        family=task.family,
+    )
+
+
+def _row(example: Example) -> RowRecord:
+    """A row as a reader sees it, texts cut to what one can look at."""
+    return RowRecord(
+        {name: text[:LONGEST] for name, text in example.fields.items()},
+        tuple(text.strip()[:LONGEST] for text in example.references),
     )
 
 
@@ -161,7 +198,7 @@ def _extended(before: StudyRecord, now: StudyRecord) -> StudyRecord:
 
 def _differences(before: StudyRecord, now: StudyRecord) -> Iterator[tuple[str, Any, Any]]:
     """Settings that may not change within a folder: key, old, new."""
-    for key in ("budget", "score_on", "dtype", "max_seconds"):
+    for key in ("budget", "score_on", "dtype", "max_seconds", "select_by"):
         if (old := getattr(before, key)) != (new := getattr(now, key)):
             yield key, old, new
     for key in ("hash", "tokenizer_hash"):
@@ -175,11 +212,22 @@ def _differences(before: StudyRecord, now: StudyRecord) -> Iterator[tuple[str, A
             yield key, old, new
     if (old := before.settings["proposer"]) != (new := now.settings["proposer"]):
         yield "proposer", old, new
+    # Older studies, whose seeds all have the same examples, do not say it.
+    if (old := before.settings.get("draw", "once")) != (new := now.settings["draw"]):
+        yield "draw", old, new
+    # Older studies, which all follow the loss, do not say it.
+    if (old := before.settings.get("objective")) != (new := now.settings["objective"]):
+        yield "objective", old or "the loss", new or "the loss"
     for name, task in now.tasks.items():
         known = before.tasks.get(name, task)
         old, new = asdict(known), asdict(task)
-        for key in ("template", "metric", "splits", "choices"):
+        if task.kind != "choices" and known.end is None:
+            yield f"task '{name}', the end of an answer", "not scored", repr(task.end)
+        for key in ("template", "metric", "splits", "choices", "end", "normalise"):
             if old[key] != new[key]:
+                yield f"task '{name}', {key}", old[key], new[key]
+        for key in ("decoding", "measured"):  # older studies of choices do not say them
+            if old[key] and old[key] != new[key]:
                 yield f"task '{name}', {key}", old[key], new[key]
         if known.pool_hash != task.pool_hash:  # the words of a pool's file may change
             yield (

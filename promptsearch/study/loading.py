@@ -15,6 +15,7 @@ from promptsearch.models.remote import ServedModel
 from promptsearch.models.tokens import Tokens
 from promptsearch.prompts.hard import HardPrompt
 from promptsearch.prompts.text import TextPrompt
+from promptsearch.scoring.answer_ids import answer_texts
 from promptsearch.scoring.scorer import loaded
 from promptsearch.search.proposer import LocalProposing, Proposing, RemoteProposing
 from promptsearch.search.strategy import Access
@@ -53,11 +54,13 @@ def load_model(config: StudyConfig, entries: Sequence[Entry], tasks: Sequence[Ta
                 "scores and propose HardPrompt or TextPrompt, see `promptsearch strategies`"
             )
     if given.tokenizer:
-        examples = (
-            each for task in tasks for split in SPLITS for each in task.splits[split].examples
-        )
-        choices = {answer for task in tasks for answer in task.choices or ()}
-        answers = choices | {answer for each in examples for answer in (each.answer, *each.aliases)}
+        answers = {
+            answer
+            for task in tasks
+            for split in SPLITS
+            for each in task.splits[split].examples
+            for answer in answer_texts(task.template, each, task.choices)
+        }
         return _behind(given, config, answers=sorted(answers))
     words = words_of(config)
     if words is None and takes_words(entries):

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 
@@ -18,21 +19,36 @@ from promptsearch.scoring.kinds import PLACINGS
 from promptsearch.search.pool_pruning import Pruning
 from promptsearch.search.proposer import Proposing
 from promptsearch.search.strategy import Access
+from promptsearch.study.aims import Aims, aims_of, hand_judges
 from promptsearch.study.arena import Arena, scored_size
+from promptsearch.study.draws import DRAWN, check_draw, drawable, drawn_by, draws_of
 from promptsearch.study.entries import Entry, entries_of, sources_first
 from promptsearch.study.loading import load_model, load_proposer
 from promptsearch.study.pools import find_pool
 from promptsearch.study.run import Run
 from promptsearch.study.settings.pool import PoolSource
 from promptsearch.study.settings.study import StudyConfig
+from promptsearch.study.tasks import load_tasks
 from promptsearch.tasks.placement import Kind
 from promptsearch.tasks.task import SPLITS, Task
 
 log = logging.getLogger(__name__)
 
 
-#: What names an arena: the task's name, the prompt's length, and the kind of its template.
-ArenaKey = tuple[str, int, Kind]
+class ArenaKey(NamedTuple):
+    """What names an arena.
+
+    Args:
+        task: The task's name.
+        length: The prompt's length.
+        kind: The kind of its template.
+        draw: The seed that drew its search and select examples; None where all seeds have the same.
+    """
+
+    task: str
+    length: int
+    kind: Kind
+    draw: int | None
 
 
 @dataclass(frozen=True)
@@ -64,9 +80,16 @@ class Prepared:
     arenas: dict[ArenaKey, Arena]
     prunings: dict[str, Pruning]
 
-    def arena(self, task: Task, entry: Entry | None = None) -> Arena:
-        """Where an entry runs; left out: the first entry."""
-        return self.arenas[_arena_key(self.config, task, entry or self.entries[0])]
+    def arena(self, task: Task, entry: Entry | None = None, seed: int | None = None) -> Arena:
+        """Where an entry runs with a seed; left out: the first entry, and the first seed."""
+        draw = draws_of(self.config)[0] if seed is None or self.config.draw == "once" else seed
+        return self.arenas[_arena_key(self.config, task, entry or self.entries[0], draw)]
+
+    @property
+    def first(self) -> dict[ArenaKey, Arena]:
+        """The arenas of the first seed, or of all seeds where these have the same."""
+        draw = draws_of(self.config)[0]
+        return {key: arena for key, arena in self.arenas.items() if key.draw == draw}
 
     def pruned(self, folder: Path) -> Prepared:
         """The same study with its pools pruned, where they are to be.
@@ -78,7 +101,7 @@ class Prepared:
         """
         found = {name: pruning.find(folder / "pools") for name, pruning in self.prunings.items()}
         arenas = {
-            key: arena.taking(found.get(key[0], arena.pool)) for key, arena in self.arenas.items()
+            key: arena.taking(found.get(key.task, arena.pool)) for key, arena in self.arenas.items()
         }
         return replace(self, arenas=arenas)
 
@@ -95,7 +118,7 @@ class Prepared:
         for place, seed in enumerate(self.config.seeds):
             for task in self.tasks:
                 for entry in sources_first(self.entries):
-                    if entry.strategy.deterministic and place > 0:
+                    if entry.strategy.deterministic and place > 0 and self.config.draw == "once":
                         continue
                     source = made[task.name, entry.source] if entry.source else None
                     run = self._run(task, entry, seed, source, folder)
@@ -107,7 +130,7 @@ class Prepared:
         budget = given.budget or config.budget
         bill = budget + (source.bill if source else 0)
         return Run(
-            arena=self.arena(task, entry),
+            arena=self.arena(task, entry, seed),
             name=given.name,
             label=given.label,
             strategy=entry.strategy,
@@ -120,6 +143,7 @@ class Prepared:
             race=config.race,
             proposing=self.proposing,
             source=source,
+            drawn=config.draw == "seed",
         )
 
 
@@ -137,17 +161,20 @@ def prepare(
         PromptSearchError: Anything wrong with the input.
     """
     entries = entries_of(config)
-    tasks = [task] if task else _load_tasks(config)
+    tasks = [task] if task else load_tasks(config, entries)
+    check_draw(config)
+    if config.draw == "seed":
+        tasks = [replace(each, notes=(*each.notes, DRAWN)) for each in tasks]
     for each in tasks:
         for note in each.notes:
             log.warning("task '%s': %s", each.name, note)
     _check_sweep(config, tasks)
-    lm = model or load_model(config, entries, tasks)
+    lm = model or load_model(config, entries, [drawable(each, config) for each in tasks])
     lm.check()
     _check_metrics(lm, tasks)
+    aims = aims_of(config, entries, tasks)
     dtype = lm.searched_in(config.dtype)
-    if isinstance(lm, LanguageModel):  # a server is sent text as it is
-        tasks = [replace(task, template=render(task.template, lm)) for task in tasks]
+    tasks = [_met(task, lm) for task in tasks]
     exact = lm.to(torch.float32)
     exact.to(dtype).check(
         gradients=any(entry.strategy.access is not Access.SCORES for entry in entries)
@@ -155,17 +182,24 @@ def prepare(
     if isinstance(lm, LanguageModel):
         lm.integrity.keep_spare()
     memory = exact.room() if config.memory is None else int(config.memory)
-    arenas, prunings = _build_arenas(config, tasks, entries, exact, dtype, memory)
+    arenas, prunings = _build_arenas(config, tasks, entries, exact, dtype, memory, aims)
     proposing = load_proposer(config, exact, dtype)
+    hand_judges(aims, config, proposing, exact)
     return Prepared(config, lm, exact, dtype, memory, proposing, tasks, entries, arenas, prunings)
 
 
-def _load_tasks(config: StudyConfig) -> list[Task]:
-    sources = (
-        task if isinstance(task, str) else task.model_dump(exclude_none=True)
-        for task in config.tasks
+def _met(task: Task, lm: TextModel) -> Task:
+    """A task with what its model writes around an answer; a server is sent text as it is."""
+    if isinstance(lm, LanguageModel):
+        return replace(task, template=render(task.template, lm))
+    if task.kind == "choices" or task.template.end:
+        return task
+    note = (
+        "a server cannot be sent the token that ends a text, so losses are those of the answers "
+        "alone: a text behind {answer} in the template, such as a newline, would end them"
     )
-    return [Task.load(source, config.folder, metric=config.metric) for source in sources]
+    log.warning("task '%s': %s", task.name, note)
+    return replace(task, notes=(*task.notes, note))
 
 
 def _build_arenas(
@@ -175,6 +209,7 @@ def _build_arenas(
     exact: TextModel,
     dtype: torch.dtype,
     memory: int,
+    aims: Aims,
 ) -> tuple[dict[ArenaKey, Arena], dict[str, Pruning]]:
     """The arenas of all tasks, and what will prune their pools, by the task's name.
 
@@ -182,16 +217,17 @@ def _build_arenas(
         PromptSearchError: A pool, a template or an example does not fit the model, or a budget is
             too small.
     """
-    keys = {_arena_key(config, task, entry) for task in tasks for entry in entries}
-    keeping = sum(
-        PLACINGS[kind].keeps for _, _, kind in keys
-    )  # nothing of a row stays the same below others
+    draws = draws_of(config)
+    keys = {_arena_key(config, task, entry, None) for task in tasks for entry in entries}
+    # Nothing of a row stays the same below prompts of the other kinds.
+    keeping = sum(PLACINGS[key.kind].keeps for key in keys) * len(draws)
     share = memory // max(1, keeping)  # all of them keep what they computed until the study ends
     arenas: dict[ArenaKey, Arena] = {}
     prunings: dict[str, Pruning] = {}
     for task in tasks:
-        training = task.splits["search"].examples[scored_size(task, config.score_on) :]
-        pool = find_pool(config, task, exact, entries, training)
+        whole = drawable(task, config)
+        training = whole.splits["search"].examples[scored_size(whole, config.score_on) :]
+        pool = find_pool(config, whole, exact, entries, training)
         if isinstance(config.pool, PoolSource) and config.pool.influence:
             if not isinstance(exact, LanguageModel):
                 raise StudyError(
@@ -200,15 +236,21 @@ def _build_arenas(
                 )
             pruning = Pruning(pool, config.pool.influence, task, exact.to(dtype), training, share)
             prunings[task.name], pool = pruning, pruning.supposed()
-        for entry in entries:
-            key = _arena_key(config, task, entry)
-            if key not in arenas:
-                _, length, kind = key
-                arenas[key] = Arena.build(
-                    task, exact, dtype, length, pool, config.score_on, share, kind
-                )
-            _check_budget(config, entry, arenas[key])
-        _check_joints([arena for (name, _, _), arena in arenas.items() if name == task.name])
+        for draw in draws:
+            drawn = drawn_by(task, draw)
+            for entry in entries:
+                key = _arena_key(config, task, entry, draw)
+                if key not in arenas:
+                    # All draws have the same test split.
+                    other = arenas.get(key._replace(draw=draws[0]))
+                    arenas[key] = Arena.build(
+                        *(drawn, exact, dtype, key.length, pool, config.score_on, share, key.kind),
+                        aims=aims,
+                        tested=other.exact["test"] if other else None,
+                    )
+                _check_budget(config, entry, arenas[key])
+            same = (task.name, draw)
+            _check_joints([a for key, a in arenas.items() if (key.task, key.draw) == same])
     return arenas, prunings
 
 
@@ -226,9 +268,9 @@ def _check_joints(arenas: Sequence[Arena]) -> None:
             arena.exact[split].check_joints(arena.space)
 
 
-def _arena_key(config: StudyConfig, task: Task, entry: Entry) -> ArenaKey:
+def _arena_key(config: StudyConfig, task: Task, entry: Entry, draw: int | None) -> ArenaKey:
     length = entry.given.length or config.lengths[0]
-    return task.name, length, placement_of(entry.strategy.proposes)
+    return ArenaKey(task.name, length, placement_of(entry.strategy.proposes), draw)
 
 
 def _check_sweep(config: StudyConfig, tasks: list[Task]) -> None:
@@ -245,13 +287,17 @@ def _check_sweep(config: StudyConfig, tasks: list[Task]) -> None:
 
 def _check_metrics(lm: TextModel, tasks: list[Task]) -> None:
     for task in tasks:
-        if (
-            lm.served
-            and lm.served["scores"] == "errors"
-            and task.metric not in ("accuracy", "exact_match")
-        ):
+        if not lm.served:
+            continue
+        if task.kind == "text" and task.decoding.beams > 1:
             raise StudyError(
-                f"the metric '{task.metric}' of task '{task.name}' needs the probabilities of the "
+                f"task '{task.name}' wants {task.decoding.beams} beams, but the endpoint of "
+                f"'{lm.name}' searches with none: take 1 beam, or a model that is loaded here"
+            )
+        needy = [name for name in task.measures if name != "accuracy"]
+        if task.kind == "choices" and lm.served["scores"] == "errors" and needy:
+            raise StudyError(
+                f"the metric '{needy[0]}' of task '{task.name}' needs the probabilities of the "
                 f"answers, but the endpoint of '{lm.name}' gives no log-probabilities of a prompt: "
                 "take accuracy"
             )

@@ -8,14 +8,20 @@ then holds the reason under `export`, and the numbers of a trained prompt lie in
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from promptsearch.errors import EndpointDown, ExportError, ModelError, PromptError, TemplateError
+from promptsearch.errors import (
+    EndpointDown,
+    ExportError,
+    ModelError,
+    PromptError,
+    TaskError,
+    TemplateError,
+)
 from promptsearch.export.certificate import PROBE
 from promptsearch.export.saved import SavedPrompt, load_prompt, no_export, write_saved
 from promptsearch.files import remove
@@ -23,16 +29,19 @@ from promptsearch.prompts.kinds import prompt_from_json
 from promptsearch.prompts.prompt import Prompt
 from promptsearch.prompts.text import TextPrompt
 from promptsearch.records.load import RESULT
-from promptsearch.records.run import ExamplesRecord, NoExportRecord, RunRecord
+from promptsearch.records.measured import ExamplesRecord
+from promptsearch.records.metrics import limits, shares_of
+from promptsearch.records.run import NoExportRecord, RunRecord
 from promptsearch.records.sealed import write_record
 from promptsearch.scoring.layout import prompt_texts
 from promptsearch.statistics import Sample, interval
 from promptsearch.study.arena import Arena
-from promptsearch.tasks.metrics import MEANS, shares
 
 log = logging.getLogger(__name__)
 
 BEST, UNEXPORTED = "best", "unexported"
+#: The field of an input that lists its own answers to choose from, for users of an export.
+OPTIONS = "options"
 
 
 def export_winner(arena: Arena, winner: Prompt, result: RunRecord, run: Path) -> RunRecord:
@@ -116,6 +125,9 @@ def export_best(arena: Arena, winner: Prompt, result: RunRecord, folder: Path) -
         prompt=_as_text(winner, arena) if arena.lm.served else winner,
         template=arena.template,
         choices=task.choices,
+        options=OPTIONS if task.options_by_row else None,
+        normalise=task.normalise,
+        decoding=task.decoding,
         about={
             "model": arena.lm.facts,
             "task": task.name,
@@ -161,14 +173,12 @@ def _intervals(test: ExamplesRecord, metric: str) -> dict[str, Any]:
     """
     losses = interval(Sample(np.array([test.losses])), (0, np.inf))
     ends = {"loss_interval": [losses.low, losses.high]}
-    parts: Sequence[float] | None = test.correct if metric in MEANS else test.shares
-    if parts is None and ":" not in metric:
-        parts = shares(metric, test.labels or (), test.predictions or ())
+    try:
+        parts = shares_of(test, metric)
+    except TaskError:
+        parts = None
     if parts is not None:  # a study's own metric may have failed
-        found = interval(
-            Sample(np.array([parts], dtype=np.float64)),
-            (-np.inf, np.inf) if ":" in metric else (0, 1),
-        )
+        found = interval(Sample(np.array([parts], dtype=np.float64)), limits(test, metric))
         ends["metric_interval"] = [found.low, found.high]
     return {
         "examples": len(test.losses),

@@ -16,7 +16,7 @@ from promptsearch.prompts.prompt import Prompt
 from promptsearch.prompts.text import TextPrompt
 from promptsearch.records.ledger import Ledger
 from promptsearch.records.log import RunLog
-from promptsearch.scoring.protocol import price_of
+from promptsearch.scoring.protocol import price_of, price_of_generation
 from promptsearch.search.loop import search
 from promptsearch.search.plugins import make_strategy
 from promptsearch.search.ranking import FINALISTS, SELECTED
@@ -108,7 +108,7 @@ def rehearse(
         return Rehearsal(failing(error=reason))
     seconds += _end(arena, finalists, calibration.exact, scorer, ledger)
     if strategy.training is not None:  # what it is compared with
-        empty = arena.bare.predict([TextPrompt("")], arena.everything("select"))
+        empty = arena.bare.predict([TextPrompt("")], arena.ids("select"))
         seconds += calibration.exact.seconds(empty.cost)
     forecast = RunForecast(
         arena.task.name,
@@ -132,19 +132,26 @@ def _end(
 ) -> float:
     """The seconds of a run's end, whose tokens are charged and whose requests are counted.
 
-    The best are scored again in float32, some of them selected among, and one tested.
+    The best are scored again in float32, some of them selected among, and one tested; where text is
+    generated, as long answers as there can be.
     """
     seconds = 0.0
-    stages = (("search", FINALISTS, arena.scored), ("select", SELECTED, arena.everything("select")))
-    for split, count, ids in (*stages, ("test", 1, arena.everything("test"))):
-        engine, some = arena.exact[split], finalists[:count]
+    for split, count in (("search", FINALISTS), ("select", SELECTED), ("test", 1)):
+        engine, some, ids = arena.exact[split], finalists[:count], arena.ids(split)
         prediction = engine.predict(some, ids)
+        price = sum(price_of(engine, engine.length(p), ids) for p in some)
+        cost, computed, requests = prediction.cost, prediction.tokens, prediction.requests
+        if arena.writes(split):  # a token that is generated costs as much as one that is read
+            most = arena.task.decoding.most
+            more = sum(price_of_generation(engine, engine.length(p), ids, most) for p in some)
+            price, cost, computed = price + more, cost + more, computed + more
+            requests += requests and len(some) * len(ids) * arena.task.decoding.samples
         if split != "test":
             lead = int(engine.lead(ids).sum()) if split == "select" else 0
-            ledger.forward += lead + sum(price_of(engine, engine.length(p), ids) for p in some)
-            ledger.computed += prediction.tokens
-        scorer.requests += prediction.requests
-        seconds += exact.seconds(prediction.cost)
+            ledger.forward += lead + price
+            ledger.computed += computed
+        scorer.requests += requests
+        seconds += exact.seconds(cost)
     return seconds
 
 

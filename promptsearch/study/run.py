@@ -85,6 +85,7 @@ class Run:
         race: Whether the search scores clearly worse prompts on some examples only.
         proposing: The model that proposes.
         source: The run whose winner it starts from.
+        drawn: Whether each seed has search and select examples of its own.
     """
 
     arena: Arena
@@ -100,6 +101,12 @@ class Run:
     race: bool = False
     proposing: Proposing | None = None
     source: Run | None = None
+    drawn: bool = False
+
+    @property
+    def deterministic(self) -> bool:
+        """Whether it stands for the runs of all seeds: no seed changes what it does or sees."""
+        return self.strategy.deterministic and not self.drawn
 
     @property
     def bill(self) -> int:
@@ -115,8 +122,9 @@ class Run:
             more: What else the books take: log, cache, proposing, start, listener, watch.
         """
         arena, finalists = self.arena, self.strategy.finalists
+        searching, most = arena.followed(scorer)
         return Objective(
-            scorer,
+            searching,
             arena.space,
             ledger,
             scored=arena.scored,
@@ -128,6 +136,7 @@ class Run:
             race=self.race,
             finalists=finalists,
             white_box=self.strategy.access is not Access.SCORES,
+            most=most,
             **more,
         )
 
@@ -160,7 +169,7 @@ class Run:
             label=self.label,
             seed=self.seed,
             options=self.options,
-            deterministic=self.strategy.deterministic,
+            deterministic=self.deterministic,
             error=printable(str(error)),
         )
 
@@ -251,7 +260,7 @@ class Run:
 
     def _check_bill(self, books: Books) -> None:
         arena = self.arena
-        check_bill(books.ledger, books.log.lines, arena.searching, arena.scored, arena.space.length)
+        check_bill(books.ledger, books.log.lines, books.scorer, arena.scored, arena.space.length)
 
     def _record(
         self, ended: Search, books: Books, selection: Selection, start: Beginning | None
@@ -273,7 +282,7 @@ class Run:
             access=self.strategy.access.value,
             searches=self.strategy.searches,
             reference=self.reference,
-            deterministic=self.strategy.deterministic,
+            deterministic=self.deterministic,
             budget=self.budget,
             ledger=ledger.statement(),
             spent=ledger.spent,

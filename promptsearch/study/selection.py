@@ -1,28 +1,26 @@
 """What follows a search: the best prompts are scored again, one is selected, and tested once.
 
-The strategy has no say here.
+The strategy has no say here. Everything is in float32. Text answers are generated on the test split
+for all metrics, and before that only where the search or the selection follows a metric.
 """
 
 from __future__ import annotations
 
-import logging
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
-from promptsearch.errors import TaskError
 from promptsearch.prompts.prompt import Prompt
 from promptsearch.prompts.text import TextPrompt
-from promptsearch.records.run import ExamplesRecord, SearchRecord
+from promptsearch.records.measured import ExamplesRecord
+from promptsearch.records.run import SearchRecord
 from promptsearch.search.books import Books
 from promptsearch.search.ranking import SELECTED
 from promptsearch.study.arena import Arena
 from promptsearch.study.log_summary import mean_losses
-from promptsearch.tasks.metrics import measure, metric_function, shares
-
-_log = logging.getLogger(__name__)
+from promptsearch.study.measuring import Answers, choices_of, examples_record, texts_of
+from promptsearch.tasks.metrics.metric import Metric
 
 
 @dataclass(frozen=True)
@@ -62,32 +60,114 @@ def select_winner(
         name: The run's name in warnings.
         with_empty: Whether the empty prompt is scored, too.
     """
-    stage, finalists = books.calls.stage, list(books.ranking)
+    end, finalists = _End(arena, books), list(books.ranking)
     prompts = [each.prompt for each in finalists]
-    scored, select, test = arena.scored, arena.everything("select"), arena.everything("test")
     listener("select", books)
-    exact = arena.exact
-    again = mean_losses(stage("rescore", "search", exact["search"], prompts, scored, charged=True))
-    best = _best(prompts, again, SELECTED)
-    selected = stage("select", "select", exact["select"], best, select, charged=True)
-    winner = _best(best, mean_losses(selected), 1)[0]
+    again = end.scored("rescore", prompts)
+    best = _best(prompts, again.values(arena.follows), SELECTED)
+    selected = end.scored("select", best)
+    winner = _best(best, selected.values(arena.selects_by), 1)[0]
     empty = _empty(arena, books) if with_empty else None
     listener("test", books)
-    tested = stage("test", "test", exact["test"], [winner], test, charged=False)
-    place = prompts.index(winner)
+    tested = end.scored("test", [winner])
+    place, at = prompts.index(winner), best.index(winner)
     return Selection(
         winner=winner,
-        search=SearchRecord(finalists[place].value, again[place]),
-        test=_measures(arena, tested, 0, "test", name),
-        select=_measures(arena, selected, best.index(winner), "select", name),
+        search=SearchRecord(finalists[place].value, again.losses[place]),
+        test=tested.record(0, name),
+        select=selected.record(at, name),
         empty=empty,
     )
 
 
-def _best(prompts: Sequence[Prompt], losses: Sequence[float], count: int) -> list[Prompt]:
-    """The prompts of lowest loss, best first; the earlier one wins a tie."""
-    order = sorted(range(len(prompts)), key=lambda i: (losses[i], i))
-    return [prompts[i] for i in order[:count] if losses[i] < float("inf")]
+class _Scored:
+    """Prompts with their losses on a split, and their answers where these are known.
+
+    Args:
+        arena: The run's arena.
+        split: The split's name.
+        line: The line of the log with the losses.
+        texts: The line with the answers that were generated; None where none were.
+    """
+
+    def __init__(
+        self, arena: Arena, split: str, line: dict[str, Any], texts: dict[str, Any] | None
+    ) -> None:
+        self._arena, self._split, self._line, self._texts = arena, split, line, texts
+        self._examples = arena.examples(split)
+        #: The mean loss of each prompt in nats; +inf where it could not be scored.
+        self.losses = mean_losses(line)
+
+    def answers(self, i: int) -> Answers:
+        """The answers of a prompt."""
+        if self._arena.task.kind == "choices":
+            return choices_of(self._arena.task, self._examples, self._line, i)
+        return Answers() if self._texts is None else texts_of(self._examples, self._texts, i)
+
+    def values(self, metric: Metric | None) -> list[tuple[float, float]]:
+        """What to rank prompts by, lower is better: minus the metric, where there is one.
+
+        The loss in nats breaks ties. A prompt without losses comes last, whatever its answers.
+        """
+        losses = self.losses
+        if metric is None:
+            return [(loss, loss) for loss in losses]
+        known = [i for i, loss in enumerate(losses) if math.isfinite(loss)]
+        values = {i: self.answers(i).loss_by(metric) for i in known}
+        return [(values.get(i, math.inf), loss) for i, loss in enumerate(losses)]
+
+    def record(self, i: int, name: str) -> ExamplesRecord:
+        """The scores of a prompt, and those of each example.
+
+        Args:
+            i: The prompt's place.
+            name: The run's name in warnings.
+        """
+        return examples_record(self._arena, self._line, i, self.answers(i), self._split, name)
+
+
+class _End:
+    """The stages after a search.
+
+    Args:
+        arena: The run's arena.
+        books: The run's books.
+    """
+
+    def __init__(self, arena: Arena, books: Books) -> None:
+        self._arena, self._calls = arena, books.calls
+
+    def scored(self, stage: str, prompts: list[Prompt]) -> _Scored:
+        """Score prompts in a stage, and generate their answers where the stage wants them.
+
+        Args:
+            stage: `rescore`, `select` or `test`; only the last one is not charged.
+            prompts: The best prompts so far, best first.
+        """
+        arena, charged = self._arena, stage != "test"
+        split = "search" if stage == "rescore" else stage
+        scorer, ids = arena.exact[split], arena.ids(split)
+        line = self._calls.stage(stage, split, scorer, prompts, ids, charged=charged)
+        texts = None
+        if arena.writes(split):
+            texts = self._calls.answers(
+                f"{stage}_answers",
+                split,
+                scorer,
+                prompts,
+                ids,
+                arena.task.decoding,
+                charged=charged,
+            )
+        return _Scored(arena, split, line, texts)
+
+
+def _best(
+    prompts: Sequence[Prompt], values: Sequence[tuple[float, float]], count: int
+) -> list[Prompt]:
+    """The prompts of lowest value, best first; the earlier one wins a tie."""
+    order = sorted(range(len(prompts)), key=lambda i: (values[i], i))
+    return [prompts[i] for i in order[:count] if math.isfinite(values[i][1])]
 
 
 def _empty(arena: Arena, books: Books) -> float | None:
@@ -96,58 +176,6 @@ def _empty(arena: Arena, books: Books) -> float | None:
     It tells whether training was worth anything, and changes nothing that is chosen: so it is
     shown, not charged.
     """
-    ids, scorer = arena.everything("select"), arena.bare
+    ids, scorer = arena.ids("select"), arena.bare
     line = books.calls.stage("empty", "select", scorer, [TextPrompt("")], ids, charged=False)
     return None if line["failures"] else mean_losses(line)[0]
-
-
-def _measures(
-    arena: Arena, line: dict[str, Any], place: int, split: str, name: str
-) -> ExamplesRecord:
-    """Loss and metric of one prompt on a split, and per example."""
-    task = arena.task
-    losses, correct = line["losses"][place], line["metric"][place]
-    predictions = labels = own = None
-    metric: float | None = float(np.mean(correct))
-    failed = ""
-    if line["choices"] is not None:
-        predictions = tuple(np.argmax(line["choices"][place], axis=1).tolist())
-        labels = tuple(e.choice for e in task.splits[split].examples if e.choice is not None)
-        if task.metric != "accuracy":
-            metric, own, failed = _own_metric(task.metric, labels, predictions, split, name)
-    return ExamplesRecord(
-        loss=float(np.mean(losses)),
-        metric=metric,
-        losses=tuple(losses),
-        correct=tuple(int(c) for c in correct),
-        predictions=predictions,
-        labels=labels,
-        shares=own,
-        metric_failed=failed,
-    )
-
-
-def _own_metric(
-    metric: str,
-    labels: Sequence[Any],
-    predictions: Sequence[int],
-    split: str,
-    name: str,
-) -> tuple[float | None, tuple[float, ...] | None, str]:
-    """A metric that is no mean, and what reports need where its function is the study's own.
-
-    A function that fails does not make the run fail.
-
-    Returns:
-        The metric, what each example adds to it, and why one of these is missing.
-    """
-    value: float | None = None
-    try:
-        value = measure(metric, metric_function(metric), labels, predictions)
-        if ":" in metric and split == "test":
-            # Whoever reads the results need not have, or trust, the function.
-            return value, tuple(shares(metric, labels, predictions)), ""
-    except TaskError as error:
-        _log.warning("%s, %s split: %s", name, split, error)
-        return value, None, str(error)
-    return value, None, ""

@@ -18,6 +18,7 @@ from promptsearch.prompts.numbers import Numbers, length_of, tensors_of
 from promptsearch.prompts.prompt import Prompt
 from promptsearch.prompts.space import PromptSpace
 from promptsearch.records.scores import ExampleIds, Floats, Generated, Scores
+from promptsearch.scoring.answer_ids import options_of
 from promptsearch.scoring.protocol import WhiteBox, price_of_generation
 from promptsearch.search.proposer import Proposing, RemoteProposing
 from promptsearch.search.strategy import Access
@@ -43,13 +44,15 @@ class StandInScorer:
 
     def __init__(self, run: Run, calibration: Calibration, seen: set[tuple[int, ...]]) -> None:
         engine, split = run.arena.searching, run.arena.task.splits["search"]
-        choices = run.arena.task.choices
         self._engine = engine
         self._trains = run.strategy.access is not Access.SCORES
         self._calibration = calibration
         self._examples = np.resize(calibration.examples, len(split))
         self._right = [example.choice for example in split.examples]
-        self._choices = 0 if choices is None else len(choices)
+        # The numbers of answers to choose from, shape (examples,); 0 for text answers.
+        self._choices = [
+            len(options_of(example, run.arena.task.choices) or ()) for example in split.examples
+        ]
         self._seen = seen
         self._steps = 0
         self.signature = "a rehearsal"
@@ -118,16 +121,19 @@ class StandInScorer:
         self.asked += time.perf_counter() - begin
         return Generated(texts, ended, tokens, computed, failures)
 
-    def step(self, numbers: Numbers, examples: ExampleIds, passes: tuple[float, float]) -> Tensor:
+    def step(
+        self, numbers: Numbers, examples: ExampleIds, context: float, passes: tuple[float, float]
+    ) -> Tensor:
         """What stands in for the loss of a step of training, shape `()`, with some gradient.
 
         Args:
             numbers: The numbers of the prompt that is trained.
             examples: Ids, shape `(examples,)`.
+            context: The tokens of all these examples behind their leads, in this step.
             passes: What the loss and its gradient cost, in forward passes.
         """
         begin = time.perf_counter()
-        tokens = int(self.context(examples).sum()) + len(examples) * length_of(numbers)
+        tokens = context + len(examples) * length_of(numbers)
         speed = self._calibration.training
         assert speed is not None  # only strategies that train are handed a white box
         work = sum(passes) * tokens
@@ -159,13 +165,14 @@ class StandInScorer:
 
         The wrong choices share the probability that the right one leaves.
         """
-        if not self._choices:
+        if not (most := max(self._choices)):
             return None
-        rest = np.log(
-            np.maximum(1e-9, -np.expm1(-np.maximum(losses, 1e-9))) / max(1, self._choices - 1)
-        )
-        table = np.repeat(rest[..., None], self._choices, axis=2)
+        left = np.maximum(1e-9, -np.expm1(-np.maximum(losses, 1e-9)))
+        table = np.full((*losses.shape, most), np.nan)
         for column, example in enumerate(examples):
+            count = self._choices[example]
+            rest = np.log(left[:, column] / max(1, count - 1))
+            table[:, column, :count] = rest[:, None]
             table[:, column, self._right[example]] = -losses[:, column]
         return table
 
@@ -195,6 +202,7 @@ class StandInWhiteBox:
     def __init__(self, standin: StandInScorer, known: WhiteBox) -> None:
         self._standin, self._known = standin, known
         self.passes, self.keys_values = known.passes, known.keys_values
+        self.step_context = known.step_context
 
     @property
     def embeddings(self) -> Tensor:
@@ -216,9 +224,10 @@ class StandInWhiteBox:
         """The LM's own weights."""
         return self._known.weights
 
-    def loss(self, numbers: Numbers, examples: ExampleIds) -> Tensor:
+    def loss(self, numbers: Numbers, examples: ExampleIds, visit: int = 0) -> Tensor:
         """The mean loss of these examples, with some gradient in the numbers."""
-        return self._standin.step(numbers, examples, self.passes(numbers))
+        context = float(self.step_context(examples, visit).sum())
+        return self._standin.step(numbers, examples, context, self.passes(numbers))
 
 
 class StandInProposing:

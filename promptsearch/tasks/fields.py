@@ -9,11 +9,15 @@ labels, for the keys of `answers` in a study file, and for inputs of found promp
   and no point where nothing stands behind it: 1.50 is `1.5`, and 1.0 is `1`. Decimal numbers keep
   the digits that they were stored with.
 - Booleans are `true` and `false`; dates and times are as ISO 8601 writes them.
+- The number of a class, where a data set names its classes, is the name.
 - All other values have no text: null, NaN and infinity, lists, mappings and bytes, and also text
   that holds half a character.
 
 A label means the answer whose key is the same text, or else the answer whose key has the same value
 in another spelling (`plain_value`): the cells `1.0` and `True` are found under 1 and true.
+
+A field within a mapping is named with a point: `translation.en`. A field whose own name has the
+point in it comes first.
 """
 
 from __future__ import annotations
@@ -50,6 +54,28 @@ class Row(dict[str, Any]):
         self.place = place
 
 
+class ClassNumber(int):
+    """The number of a class that has a name, as a data set of the Hub stores labels.
+
+    Args:
+        number: The number, from 0.
+        names: The names of all classes.
+    """
+
+    names: tuple[str, ...]
+
+    def __new__(cls, number: int, names: tuple[str, ...]) -> ClassNumber:
+        """The number, with the names beside it: an `int` is made here, not in `__init__`."""
+        made = super().__new__(cls, number)
+        made.names = names
+        return made
+
+    @property
+    def name(self) -> str:
+        """The name of the class."""
+        return self.names[self]
+
+
 def place_of(row: Mapping[str, Any], otherwise: str) -> str:
     """The place where a row stands, or `otherwise` for a row that comes from no file."""
     return row.place if isinstance(row, Row) else otherwise
@@ -66,12 +92,66 @@ def text_in(row: Mapping[str, Any], name: str, place: str) -> str:
     Raises:
         FieldError: There is no such field, or its value has no text.
     """
-    if name not in row:
-        raise FieldError(f"{place} lacks the field '{name}'; it has {listed(row) or 'none'}")
+    value = value_in(row, name, place)
     try:
-        return text_of(row[name])
+        return text_of(value)
     except FieldError as reason:
         raise FieldError(f"{place}: the field '{name}' {reason}") from reason
+
+
+def texts_in(row: Mapping[str, Any], name: str, place: str) -> tuple[str, ...]:
+    """The texts of a field that holds one, or a list of them.
+
+    Args:
+        row: Values by field.
+        name: The field.
+        place: Where the row stands, for messages.
+
+    Raises:
+        FieldError: There is no such field, its value has no text, or its list is empty or holds
+            something else than texts.
+    """
+    value = value_in(row, name, place)
+    value = value.tolist() if type(value).__name__ == "ndarray" else value
+    if not isinstance(value, (list, tuple)):
+        return (text_in(row, name, place),)
+    if not value:
+        raise FieldError(f"{place}: the field '{name}' is an empty list: expected at least 1 text")
+    found = []
+    for number, each in enumerate(value, start=1):
+        which = f"{place}: number {number} in the list '{name}'"
+        if not isinstance(each, str):
+            raise FieldError(f"{which} is no text: {shown(repr(each))}")
+        try:
+            found.append(text_of(each))
+        except FieldError as reason:
+            raise FieldError(f"{which} {reason}") from reason
+    return tuple(found)
+
+
+def value_in(row: Mapping[str, Any], name: str, place: str) -> Any:
+    """The value of a field, or of a field within a field.
+
+    Args:
+        row: Values by field.
+        name: The field, such as `text` or `translation.en`.
+        place: Where the row stands, for messages.
+
+    Raises:
+        FieldError: There is no such field.
+    """
+    if name in row:
+        return row[name]
+    value: Any = row
+    outer = ""
+    for part in name.split("."):
+        if not isinstance(value, Mapping):
+            raise FieldError(f"{place} lacks the field '{name}': '{outer}' holds no fields")
+        if part not in value:
+            owner = f"'{outer}' has" if outer else "it has"
+            raise FieldError(f"{place} lacks the field '{name}'; {owner} {listed(value) or 'none'}")
+        value, outer = value[part], f"{outer}.{part}".lstrip(".")
+    return value
 
 
 def text_of(value: Any) -> str:
@@ -86,6 +166,8 @@ def text_of(value: Any) -> str:
         return "true" if value else "false"
     if value is None or type(value).__name__ in ("NaTType", "NAType"):  # of pandas
         raise FieldError(f"has no value ({'null' if value is None else value}): {_WANTED}")
+    if isinstance(value, ClassNumber):
+        return _whole(value.name)
     if isinstance(value, int):
         return _digits(int(value))
     if isinstance(value, float):
@@ -95,6 +177,12 @@ def text_of(value: Any) -> str:
     if isinstance(value, (datetime.date, datetime.time)):  # a datetime is a date
         return value.isoformat()
     return _other(value)
+
+
+def has_other_text(value: Any) -> bool:
+    """Whether a value becomes text by the rule, but is none: a number, a boolean, a date."""
+    lists = isinstance(value, (list, tuple)) or type(value).__name__ == "ndarray"
+    return not (lists or isinstance(value, (str, ClassNumber)))
 
 
 def plain_value(text: str) -> str:
@@ -174,7 +262,7 @@ def _other(value: Any) -> str:
     if isinstance(value, (np.bool_, np.integer)):
         return text_of(value.item())
     if isinstance(value, Mapping):
-        raise FieldError(f"is a mapping: {_WANTED}; make its values fields of their own")
+        raise FieldError(f"is a mapping: {_WANTED}; name a field in it, as FIELD.KEY")
     if isinstance(value, (list, tuple, set, frozenset, np.ndarray)):
         raise FieldError(f"is a list: {_WANTED}; join its parts to one text first")
     if isinstance(value, (bytes, bytearray, memoryview)):

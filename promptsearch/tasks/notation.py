@@ -52,6 +52,7 @@ class Parsed(NamedTuple):
     segments: tuple[str, ...]
     slots: tuple[Slot, ...]
     answer_space: bool
+    end: str
     messages: tuple[tuple[str, str], ...]
 
 
@@ -71,7 +72,8 @@ def parse_template(source: str | Sequence[Mapping[str, str]]) -> Parsed:
         else "\n".join(f"{role}: {content}" for role, content in messages)
     )
     written = "".join(f"{{{i}}}{content}" for i, (_, content) in enumerate(messages)) or text
-    segments, slots, answers, current, shown = [], [], 0, "", brief(text, 200)
+    segments, slots, current, shown = [], [], "", brief(text, 200)
+    end: str | None = None  # the text behind the answer, once that was met
     try:
         parts = list(string.Formatter().parse(written))
     except ValueError as error:
@@ -80,20 +82,24 @@ def parse_template(source: str | Sequence[Mapping[str, str]]) -> Parsed:
         ) from error
     space = False
     for literal, name, spec, conversion in parts:
-        if answers and (literal or name is not None):
-            raise TemplateError(
-                f"the template {shown} goes on behind {{answer}}: the answer comes last"
-            )
+        if end is not None:
+            if name is not None:
+                raise TemplateError(
+                    f"the template {shown} goes on behind {{answer}}: the answer comes last, and "
+                    "only the text that ends it may follow, without fields, slots or messages"
+                )
+            end += literal
+            continue
         current += braces(literal)
         if name is None:
             continue
         if messages and name.isdecimal():
             current += f"{{{name}}}"
             continue
-        if conversion or (spec and name != PROMPT) or not name.isidentifier():
+        if conversion or (spec and name != PROMPT) or not _names(name):
             raise TemplateError(
                 f"the template {shown} has the field {{{name}}}: "
-                "expected a plain name, like {text}"
+                "expected a plain name, like {text}, or one within a field, like {translation.en}"
             )
         if name in (PROMPT, ANSWER):
             space = current.endswith(" ")
@@ -102,13 +108,18 @@ def parse_template(source: str | Sequence[Mapping[str, str]]) -> Parsed:
         if name == PROMPT:
             slots.append(Slot(_length(spec or "", text), space))
         elif name == ANSWER:
-            answers += 1
+            end = ""
         else:
             current += f"{{{name}}}"
-    if not answers:
+    if end is None:
         raise TemplateError(
             f"the template {shown} has no {{answer}}: "
             "put it where the model is to answer, at the end"
+        )
+    if end and not end.strip(" "):
+        raise TemplateError(
+            f"the template {shown} goes on with spaces behind {{answer}}: the text there ends the "
+            "answer, which would end with its first word. Take them out, or end it with a newline"
         )
     if not slots:
         raise TemplateError(
@@ -118,7 +129,7 @@ def parse_template(source: str | Sequence[Mapping[str, str]]) -> Parsed:
         raise TemplateError(
             f"the template {brief(text)} has {len(slots):,} slots: expected at most {MOST_SLOTS}"
         )
-    return Parsed(text, tuple(segments), tuple(slots), space, messages)
+    return Parsed(text, tuple(segments), tuple(slots), space, end, messages)
 
 
 def _messages(source: Sequence[Mapping[str, str]]) -> tuple[tuple[str, str], ...]:
@@ -157,6 +168,11 @@ def _messages(source: Sequence[Mapping[str, str]]) -> tuple[tuple[str, str], ...
             f"got {', '.join(role for role, _ in found) or 'no message'}"
         )
     return tuple(found)
+
+
+def _names(name: str) -> bool:
+    """Whether a name in braces can be that of a field, or of one within a field."""
+    return all(part.isidentifier() for part in name.split("."))
 
 
 def _length(spec: str, text: str) -> int | None:

@@ -2,48 +2,37 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import yaml
 
-from promptsearch.errors import TaskError, UnknownName
-from promptsearch.tasks.data import read_data
-from promptsearch.tasks.examples import Answers, read_examples
+from promptsearch.errors import FieldError, TaskError, UnknownName
+from promptsearch.tasks.decoding import Decoding
+from promptsearch.tasks.drawing import WHOLE, Drawing, draw_up
 from promptsearch.tasks.examples import Example as Example
-from promptsearch.tasks.metrics import check_metric
+from promptsearch.tasks.lm_eval.rows import read_lm_eval
+from promptsearch.tasks.metrics import find_metric, named
+from promptsearch.tasks.metrics.measured import check_metric
+from promptsearch.tasks.metrics.metric import Metric
+from promptsearch.tasks.normalise import NORMALISES, Normalise
+from promptsearch.tasks.reading import make_answers, one_of_each, read_rows, spelling
+from promptsearch.tasks.sources import (
+    Sources,
+    name_of,
+    placed,
+    read_sources,
+    rows_of_each,
+    rows_where,
+)
+from promptsearch.tasks.splits import SPLITS as SPLITS
+from promptsearch.tasks.splits import Split as Split
+from promptsearch.tasks.splits import sizes_of
 from promptsearch.tasks.template import Template
 
-#: The names of a task's splits: prompts are searched, then selected, then tested.
-SPLITS = ("search", "select", "test")
 _BUILTIN = Path(__file__).parent / "builtin"
-
-
-@dataclass(frozen=True)
-class Split:
-    """Examples that belong together, in a fixed order.
-
-    Args:
-        name: `search`, `select` or `test`.
-        examples: All of them.
-    """
-
-    name: str
-    examples: tuple[Example, ...]
-
-    @property
-    def hash(self) -> str:
-        """The first 20 hexadecimal digits of the SHA-256 of all examples in their order."""
-        rows = [_content(e) for e in self.examples]
-        return hashlib.sha256(json.dumps(rows, sort_keys=True).encode()).hexdigest()[:20]
-
-    def __len__(self) -> int:
-        """The number of examples."""
-        return len(self.examples)
 
 
 @dataclass(frozen=True)
@@ -53,10 +42,18 @@ class Task:
     Args:
         name: The name of its folder, and of its part in reports.
         template: The template, unbound: slots without a length get the study's.
-        choices: The answers' texts for tasks of choice; None where the answer is free text.
+        choices: The answers' texts for tasks of choice; None where they differ by row, or where the
+            answer is free text.
         splits: `search`, `select` and `test`, with no text in common.
-        metric: `accuracy`, `balanced_accuracy`, `f1` (macro), `exact_match`, or `module:function`.
+        metric: The name of the metric that the verdict is about.
         notes: For the report, what was dropped from the data or read otherwise than it may look.
+        options_by_row: Whether each example has answers of its own to choose from.
+        normalise: The length by which log-probabilities of answers to choose from are divided.
+        decoding: How answers are generated.
+        metrics: The names of the metrics that are reported beside it, in their order, each with its
+            options; the options of `metric` itself stand here, too, where it has any.
+        family: The name that the tasks of one key `each` share; empty for a task alone.
+        drawing: What its splits are drawn from; None where they were given as they are.
     """
 
     name: str
@@ -65,41 +62,91 @@ class Task:
     splits: Mapping[str, Split]
     metric: str
     notes: tuple[str, ...] = ()
+    options_by_row: bool = False
+    normalise: Normalise = "none"
+    decoding: Decoding = Decoding()
+    metrics: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    family: str = ""
+    drawing: Drawing | None = field(default=None, compare=False, repr=False)
+
+    @property
+    def measures(self) -> dict[str, Metric]:
+        """All its metrics by name, that of the verdict first."""
+        options = {self.metric: self.metrics.get(self.metric, {}), **self.metrics}
+        return {name: find_metric(name, given) for name, given in options.items()}
 
     @property
     def kind(self) -> Literal["choices", "text"]:
         """How the task is answered."""
-        return "text" if self.choices is None else "choices"
+        return "text" if self.choices is None and not self.options_by_row else "choices"
+
+    @property
+    def most_choices(self) -> int | None:
+        """The number of answers to choose from, the largest of rows; None for text answers."""
+        if not self.options_by_row:
+            return None if self.choices is None else len(self.choices)
+        return max(len(e.options or ()) for split in self.splits.values() for e in split.examples)
+
+    def drawn(self, seed: int) -> Task:
+        """The task with search and select examples of a seed's own, from all that test leaves.
+
+        The test split stays as it is.
+
+        Args:
+            seed: The seed; the same one draws the same examples.
+
+        Raises:
+            TaskError: The task was not made from rows.
+        """
+        if self.drawing is None:
+            raise TaskError(f"task '{self.name}' was not made from rows: nothing can be drawn")
+        return replace(self, splits=self.drawing.splits(seed)[0])
 
     @staticmethod
     def from_rows(
-        rows: Iterable[Mapping[str, Any]],
+        rows: Iterable[Mapping[str, Any]] | Mapping[str, Iterable[Mapping[str, Any]]],
         *,
         template: str | Sequence[Mapping[str, str]],
         label: str,
-        splits: Mapping[str, int],
-        answers: Mapping[Any, str] | None = None,
-        aliases: Mapping[str, Sequence[str]] | None = None,
-        metric: str | None = None,
+        splits: Mapping[str, Any] | None = None,
+        answers: Mapping[Any, Any] | Literal["labels"] | None = None,
+        aliases: Mapping[Any, Any] | None = None,
+        references: int | None = None,
+        group: str | None = None,
+        normalise: Normalise = "none",
+        decoding: Decoding | Mapping[str, Any] | None = None,
+        metric: str | Mapping[str, Mapping[str, Any] | None] | None = None,
+        metrics: Sequence[str | Mapping[str, Mapping[str, Any] | None]] = (),
         name: str = "task",
     ) -> Task:
         """A task from rows of data.
 
         The rows' texts alone decide which row falls into which split: rows are ordered by a hash of
         their texts, so the order of the file makes no difference. Where several rows have the same
-        text, one is kept, so no text stands in two splits.
+        text, one is kept, so no text stands in two splits. See `promptsearch.tasks.drawing` for
+        splits with rows of their own.
 
         Args:
             rows: Rows of the data, each field name -> value; `promptsearch.tasks.fields` says which
-                text a value has.
+                text a value has. Or the rows of each split that has its own, by its name.
             template: A text, or messages, `{role: content}` each; see
                 `promptsearch.tasks.template`.
-            label: The field that holds the right answer.
-            splits: The number of examples of `search`, `select` and `test`.
-            answers: Label value -> answer text, for tasks of choice. Left out: the label's text is
-                the answer.
-            aliases: Answer text -> other texts that count as right; text answers only.
-            metric: See the class; left out: `accuracy`, or `exact_match` for text answers.
+            label: The field that holds the right answer, or a list of right answers.
+            splits: The number of examples of `search`, `select` and `test`, or `{"per_class": N}`;
+                one may be left out that has rows of its own, and takes all of them.
+            answers: Label value -> answer text, for tasks of choice; `labels` for the label's own
+                values; `{"field": NAME}` for the answers that a field of each row lists. Left out:
+                the label's text is the answer.
+            aliases: Answer text -> other texts that count as right, or `{"field": NAME}` for those
+                that a field of each row holds; text answers only.
+            references: How many of a row's right answers count in the loss; left out: all.
+            group: The field that names a row's group; rows of one group stay in one split.
+            normalise: What the log-probability of an answer to choose from is divided by: its
+                number of `tokens`, `bytes` or `characters`, or nothing (`none`).
+            decoding: How text answers are generated, or the arguments of `Decoding`.
+            metric: The metric that the verdict is about, its name or `{name: options}`; left out:
+                `accuracy`, or `exact_match` for text answers.
+            metrics: Further ones, which are reported beside it.
             name: The task's name.
 
         Raises:
@@ -107,23 +154,73 @@ class Task:
             TemplateError: The template cannot be read.
         """
         parsed = Template.parse(template)
-        given = list(rows)
-        if not given:
-            raise TaskError("the data are empty: expected at least one row for each split")
+        sources = placed(rows)
+        every = [row for some in sources.values() for row in some]
+        sizes = sizes_of(splits or {}, list(sources), name)
         try:
-            meant = Answers(answers, aliases, parsed, label)
+            meant = make_answers(parsed, label, every, answers, aliases, references)
+        except FieldError:  # it names the row
+            raise
         except TaskError as error:
             raise TaskError(f"task '{name}': {error}") from error
+        if parsed.end and (meant.choices or meant.by_row):
+            raise TaskError(
+                f"task '{name}': the template {parsed.text!r} has {parsed.end!r} behind "
+                "{answer}, which ends text answers, but this task has answers to choose from, "
+                "which have no end: leave it out, or make it a part of each answer"
+            )
+        if normalise not in NORMALISES:
+            raise UnknownName("length to normalise by", str(normalise), NORMALISES)
+        read = {source: read_rows(some, meant, group) for source, some in sources.items()}
+        unlike, notes = one_of_each(read)
+        notes += spelling(every, [each for some in read.values() for each in some], meant)
+        counts = {source: len(some) for source, some in sources.items()}
+        drawing, told = draw_up(name, unlike, counts, sizes, meant.choices)
+        parts, more = drawing.splits()
         if metric is None:
-            metric = "exact_match" if meant.choices is None else "accuracy"
-        check_metric(metric, None if meant.choices is None else len(meant.choices))
-        examples, notes = read_examples(given, parsed, meant)
-        parts = _split(examples, splits, name, len(given))
-        return Task(name, parsed, meant.choices, parts, metric, tuple(notes))
+            metric = "accuracy" if meant.choices or meant.by_row else "exact_match"
+        main, options = _named(metric, metrics)
+        task = Task(
+            name,
+            parsed,
+            meant.choices,
+            parts,
+            main,
+            (*meant.told, *notes, *told, *more),
+            options_by_row=meant.by_row,
+            normalise=normalise,
+            decoding=decoding if isinstance(decoding, Decoding) else Decoding(**(decoding or {})),
+            metrics=options,
+            drawing=drawing,
+        )
+        task.check()
+        return task
+
+    def check(self) -> None:
+        """See that metrics and normalisation fit the answers.
+
+        Raises:
+            TaskError: They do not.
+        """
+        if self.kind == "text" and self.normalise != "none":
+            raise TaskError(
+                f"task '{self.name}': 'normalise' compares answers to choose from, and this task's "
+                "are texts: leave it out"
+            )
+        for name, measure in self.measures.items():
+            check_metric(measure, self.most_choices)
+            if self.options_by_row and name in ("balanced_accuracy", "f1"):
+                raise TaskError(
+                    f"task '{self.name}': the metric '{name}' is about classes, but the answers "
+                    "of rows have only their places in common: take accuracy"
+                )
 
     @staticmethod
     def load(
-        source: str | Mapping[str, Any], folder: Path | None = None, *, metric: str | None = None
+        source: str | Mapping[str, Any],
+        folder: Path | None = None,
+        *,
+        metric: str | Mapping[str, Mapping[str, Any] | None] | None = None,
     ) -> Task:
         """A built-in task by name, or a task as a study file describes it.
 
@@ -134,25 +231,66 @@ class Task:
 
         Raises:
             UnknownName: No built-in task has the name.
+            TaskError: The data cannot be read, `from_rows` refuses them, or there are several tasks
+                under the key `each`.
+        """
+        found = Task.load_each(source, folder, metric=metric)
+        if found[0].family:
+            raise TaskError(
+                f"'each' makes {len(found)} tasks of '{found[0].family}': load them with "
+                "Task.load_each"
+            )
+        return found[0]
+
+    @staticmethod
+    def load_each(
+        source: str | Mapping[str, Any],
+        folder: Path | None = None,
+        *,
+        metric: str | Mapping[str, Mapping[str, Any] | None] | None = None,
+    ) -> list[Task]:
+        """A task, or with the key `each` one of every value of a field, called `NAME-VALUE`.
+
+        Args:
+            source: See `load`, like the other arguments.
+            folder: The folder to which relative data paths are relative.
+            metric: The metric to use instead of the task's own.
+
+        Raises:
+            UnknownName: No built-in task has the name, or no row a field or value of `where`.
             TaskError: The data cannot be read, or `from_rows` refuses them.
         """
         if isinstance(source, str):
             path = builtin_task(source)
             source = {"name": source, **yaml.safe_load(path.read_text("utf-8"))}
             folder = path.parent
-        given = {
-            key: value
-            for key, value in source.items()
-            if key not in ("description", "data") and value is not None
-        }
-        data = source["data"]
-        file = data.get("path")
-        given.setdefault(
-            "name", Path(file).stem if file else str(data.get("hub", "task")).rpartition("/")[2]
-        )
-        return Task.from_rows(
-            read_data(data, folder or Path()), **{**given, **({"metric": metric} if metric else {})}
-        )
+        given = {key: value for key, value in source.items() if value is not None}
+        given.pop("description", None)
+        if metric:
+            given["metric"] = metric
+        if (asked := given.pop("lm_eval", None)) is not None:
+            theirs = read_lm_eval(asked, folder or Path())
+            task = _from_sources(theirs.rows, {"name": theirs.name, **theirs.keys, **given})
+            return [replace(task, notes=(*theirs.notes, *task.notes))]
+        data, where, each = given.pop("data"), given.pop("where", {}), given.pop("each", None)
+        given.setdefault("name", name_of(data))
+        sources, notes = read_sources(data, folder or Path())
+        if where:
+            sources, told = rows_where(sources, where)
+            notes += told
+        if each is None:
+            found = [_from_sources(sources, given)]
+        else:
+            name = str(given["name"])
+            found = [
+                replace(_from_sources(some, {**given, "name": part}), family=name)
+                for part, some in rows_of_each(sources, each, name).items()
+            ]
+        return [replace(task, notes=(*notes, *task.notes)) for task in found]
+
+
+def _from_sources(sources: Sources, given: Mapping[str, Any]) -> Task:
+    return Task.from_rows(sources.get(WHOLE, sources), **given)
 
 
 def builtin_tasks() -> dict[str, str]:
@@ -178,36 +316,15 @@ def builtin_task(name: str) -> Path:
     return _BUILTIN / f"{name}.yaml"
 
 
-def _content(example: Example) -> list[Any]:
-    """What a split's hash depends on; what an example does not have is left out."""
-    more = (example.also, example.options, example.group)
-    plain = [dict(example.fields), example.answer, list(example.aliases)]
-    return [*plain, *more] if any(more) else plain
-
-
-def _split(
-    examples: Sequence[Example], sizes: Mapping[str, int], task: str, rows: int
-) -> dict[str, Split]:
-    for name in sizes:
-        if name not in SPLITS:
-            raise UnknownName("split", name, SPLITS)
-    for name in SPLITS:
-        if int(sizes.get(name, 0)) < 1:
-            raise TaskError(
-                f"task '{task}': the split '{name}' needs at least 1 example, "
-                f"got {sizes.get(name, 0)}"
-            )
-    wanted = sum(sizes[name] for name in SPLITS)
-    if wanted > len(examples):
-        raise TaskError(
-            f"task '{task}': the splits want {wanted} examples "
-            f"({', '.join(f'{n}: {sizes[n]}' for n in SPLITS)}), "
-            f"but the data hold {len(examples)} different ones in {rows} rows"
-        )
-    splits, begin = {}, 0
-    for name in SPLITS:
-        part = examples[begin : begin + sizes[name]]
-        numbered = tuple(replace(e, id=i) for i, e in enumerate(part))
-        splits[name] = Split(name, numbered)
-        begin += sizes[name]
-    return splits
+def _named(
+    metric: str | Mapping[str, Mapping[str, Any] | None],
+    metrics: Sequence[str | Mapping[str, Mapping[str, Any] | None]],
+) -> tuple[str, dict[str, Mapping[str, Any]]]:
+    """The name of the main metric, and the options of all that have any or are no main one."""
+    main, options = named(metric)
+    found: dict[str, Mapping[str, Any]] = {main: options} if options else {}
+    for name, given in map(named, metrics):
+        if name == main or name in found:
+            raise TaskError(f"the metric '{name}' is asked for twice: expected each name once")
+        found[name] = given
+    return main, found

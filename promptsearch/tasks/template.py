@@ -4,7 +4,8 @@
 second of one. The literal text among the slots ("capital") is an anchor in the sense of P-tuning
 (Liu et al. 2021, arXiv:2103.10385, section 4.2): real words that stay fixed beside the pseudo
 tokens. One literal space before a slot or before the answer belongs to it, because a token that
-begins a word carries its space.
+begins a word carries its space. Literal text behind `{answer}`, such as a newline, ends a text
+answer; without it, the model's own end token does.
 
 For chat models a template is a list of messages,
 `[{"system": "{prompt}"}, {"user": "{text}"}, {"assistant": "It was{answer}"}]`. The text between
@@ -68,6 +69,8 @@ class Template:
             before the messages.
         slots: The slots, in their order.
         answer_space: Whether a literal space stood before `{answer}`.
+        end: The literal text behind `{answer}`, which ends a text answer; empty where a token of
+            the model ends it.
         kind: The kind of prompts that it takes. For all kinds but `slots`, the first slot is in
             front of the whole row, also of the tokenizer's special tokens; for `weights` and
             `tuned` this first slot is empty. Behind it, `tuned` has the slots that `slots` has, and
@@ -75,18 +78,19 @@ class Template:
         messages: Role and content of each message, as the user wrote them; none in a template of
             one string.
         marks: What the chat template writes before each message; none until a model is known.
-        end: The literal text behind a text answer, which ends it; empty where the model's own end
-            token does.
+        end_token: The special token that ends a text answer where the template has no `end`, as
+            text; empty until a model is known, whose own end token is then meant.
     """
 
     text: str
     segments: tuple[str, ...]
     slots: tuple[Slot, ...]
     answer_space: bool
+    end: str = ""
     kind: Kind = "slots"
     messages: tuple[tuple[str, str], ...] = ()
     marks: tuple[Mark, ...] = ()
-    end: str = ""
+    end_token: str = ""
 
     @staticmethod
     def parse(source: str | Sequence[Mapping[str, str]]) -> Template:
@@ -94,12 +98,13 @@ class Template:
 
         Args:
             source: Literal text with `{field}`s, at least one `{prompt}` or `{prompt:3}`, and
-                `{answer}` at the end; `{{` and `}}` stand for braces. Or such text in messages,
-                `{role: content}` each, the last one the assistant's.
+                `{answer}`, behind which only literal text may stand, the answer's end; `{{` and
+                `}}` stand for braces. Or such text in messages, `{role: content}` each, the last
+                one the assistant's.
 
         Raises:
-            TemplateError: There is no slot, no answer or text behind the answer, a field is no
-                plain name, or the messages are not of this form.
+            TemplateError: There is no slot or no answer, a field or only spaces stand behind the
+                answer, a field is no plain name, or the messages are not of this form.
         """
         parsed = parse_template(source)
         return Template(
@@ -107,6 +112,7 @@ class Template:
             parsed.segments,
             parsed.slots,
             parsed.answer_space,
+            parsed.end,
             messages=parsed.messages,
         )
 
@@ -201,7 +207,8 @@ class Template:
         """
         if not (self.messages and self.rendered):
             return self.text
-        places = [*(slot.notation for slot in self.slots), self.answer_text(f"{{{ANSWER}}}")]
+        answer = self.answer_text(f"{{{ANSWER}}}") + braces(self.end)
+        places = [*(slot.notation for slot in self.slots), answer]
         return "".join(text + place for text, place in zip(self.written, places, strict=True))
 
     def fill(self, fields: Mapping[str, Any]) -> tuple[str, ...]:

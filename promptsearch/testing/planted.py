@@ -210,12 +210,16 @@ class PlantedScorer:
             tokens[i] = 0
         return Generated(texts, ended, tokens, scores.computed, scores.failures)
 
-    def loss(self, numbers: Numbers, examples: ExampleIds) -> Tensor:
+    def loss(self, numbers: Numbers, examples: ExampleIds, visit: int = 0) -> Tensor:
         """The mean loss of a trained prompt, shape `()`, the same as `score` gives it."""
         vectors = self._vectors(numbers)
         height = self.landscape(vectors.double()[None])[0]
         mean = height * float(self._scales[examples].mean()) + float(self._offsets[examples].mean())
         return mean.to(vectors.dtype)
+
+    def step_context(self, examples: ExampleIds, visit: int | None = None) -> Floats:
+        """The same as `context`: each example has one right answer."""
+        return self.context(examples).astype(np.float64)
 
     def passes(self, numbers: Numbers) -> tuple[float, float]:
         """What a gradient costs: a gated prompt's share of the layers, or what weights need."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from promptsearch.models.language_model import LanguageModel
@@ -25,6 +26,7 @@ def tiny_task(
     *,
     rows: Sequence[Mapping[str, Any]] = ROWS,
     aliases: Mapping[str, Sequence[str]] | None = None,
+    also: Sequence[str] = (),
 ) -> Task:
     """A task with 12, 4 and 6 examples in its splits.
 
@@ -33,13 +35,27 @@ def tiny_task(
         answers: The two choices; None asks for a text, of one token or of two.
         rows: The data, with the fields `text` and `label`.
         aliases: Other texts that count as an answer's.
+        also: Further right answers: an example has none, one, two, ... of them in turns.
     """
     if answers is None:
         texts = ("good", "bad movie", "Paris")
         rows = [{**row, "label": texts[i % 3]} for i, row in enumerate(rows)]
     choices = None if answers is None else dict(enumerate(answers))
-    return Task.from_rows(
+    task = Task.from_rows(
         rows, template=template, label="label", answers=choices, splits=SPLITS, aliases=aliases
+    )
+    more = tuple(map(task.template.answer_text, also))
+    return replace(
+        task,
+        splits={
+            name: replace(
+                split,
+                examples=tuple(
+                    replace(e, also=more[: e.id % (len(more) + 1)]) for e in split.examples
+                ),
+            )
+            for name, split in task.splits.items()
+        },
     )
 
 

@@ -206,5 +206,4 @@ def test_apply_generates_what_exact_match_counts(lm, tmp_path, kind):
     assert len(answers) == len(tests)
     right = json.loads((run / "result.json").read_text())["test"]["correct"]
     for answer, example, correct in zip(answers, tests, right, strict=True):
-        if correct:
-            assert answer.startswith(example.answer.strip())
+        assert (answer == example.answer.strip()) == bool(correct)

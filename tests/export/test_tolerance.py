@@ -18,13 +18,14 @@ from promptsearch import LanguageModel
 from promptsearch.errors import ExportError
 from promptsearch.export import FORMATS, export_run, load_prompt, verify
 from promptsearch.export.saved import write_saved
-from promptsearch.export.tolerance import allowed_distance, scored_tokens
+from promptsearch.export.tolerance import Scored, allowed_distance, scored
 from promptsearch.prompts.hard import HardPrompt
 from promptsearch.prompts.text import TextPrompt
 from promptsearch.prompts.weights import Weights
 from promptsearch.scoring import Engine
 from promptsearch.scoring.answers import answer_scores, choice_scores
 from promptsearch.tasks.task import Example, Split
+from promptsearch.tasks.template import Template
 from promptsearch.testing.tiny import ARCHITECTURES, tiny_model
 
 PLACES = {
@@ -114,16 +115,25 @@ def test_what_is_allowed_follows_from_answers_and_model(llama):
     choices = (" good", answer(llama, " bad", 7), answer(llama, " a movie", 30))
     examples = [Example(i, {}, choice, i) for i, choice in enumerate(choices)]
     lengths = [llama.count(choice) for choice in choices]
-    assert [scored_tokens(llama, e, choices) for e in examples] == [
+    template = Template.parse("{prompt} {text}{answer}")
+    assert [scored(llama, template, e, choices).tokens for e in examples] == [
         lengths[0] + lengths[2],
         lengths[1] + lengths[2],
         lengths[2] + lengths[1],
     ]
-    assert scored_tokens(llama, replace(examples[2], choice=None), None) == lengths[2]
-    one, hundred = (allowed_distance(llama, n, 3.0, choice=False) - 1e-6 for n in (1, 100))
+    text = replace(examples[2], choice=None, also=(choices[0],))
+    assert scored(llama, template, text, None) == (lengths[2] + 1, False, 1), "with its end"
+    ends = replace(template, end="\n")
+    assert scored(llama, ends, text, None).tokens == llama.count(choices[2] + "\n")
+    by_row = replace(examples[0], options=choices)
+    assert scored(llama, template, by_row, None) == scored(llama, template, examples[0], choices)
+    weighed = scored(llama, template, examples[0], choices, "tokens")
+    assert weighed == (lengths[0] + lengths[2], True, 1)
+    one, hundred = (allowed_distance(llama, Scored(n), 3.0) - 1e-6 for n in (1, 100))
     assert hundred == pytest.approx(10 * one)
+    assert allowed_distance(llama, Scored(1, length=4), 3.0) - 1e-6 == pytest.approx(one / 4)
     likely, even = (
-        allowed_distance(llama, 4, loss, choice=True) - 1e-6 for loss in (1e-4, np.log(2))
+        allowed_distance(llama, Scored(4, True), loss) - 1e-6 for loss in (1e-4, np.log(2))
     )
     assert likely == pytest.approx(2e-4 * even, rel=1e-3), (
         "nothing can move a loss that the others have no part in"
@@ -178,7 +188,7 @@ def test_wrong_exports_do_not(lm, make_saved, tmp_path, kind, place, tokens):
         Engine(lm, saved.template, Split("probe", saved.probe), choices),
         np.arange(len(saved.probe)),
     )
-    count = np.array([scored_tokens(lm, e, choices) for e in saved.probe])
+    count = np.array([scored(lm, saved.template, e, choices).tokens for e in saved.probe])
     share = 1 if choices is None else -np.expm1(-np.array(saved.losses))
     noise = 0.6 * lm.noise * np.sqrt(count) * share + 5e-7
     for number, prompt in enumerate(wrongs(saved.prompt, lm)):

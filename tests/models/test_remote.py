@@ -8,9 +8,11 @@ from __future__ import annotations
 import json
 import logging
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from rich.console import Console
 
 from promptsearch import LanguageModel, Task, compare, load_prompt
@@ -113,16 +115,45 @@ def test_losses_equal_those_of_the_same_model_loaded_here(architecture, few):
     rows = [{"text": f"capital {i}", "label": ["Paris", "Berlin"][i % 2]} for i in range(9)]
     capitals = Task.from_rows(
         rows,
-        template="{text} {prompt} is {answer}",
+        template="{text} {prompt} is {answer}\n",
         label="label",
         splits={"search": 5, "select": 2, "test": 2},
-        aliases={"Paris": ["the capital", "good"]},
     )
+    several = replace(
+        capitals,
+        splits={
+            name: replace(
+                split,
+                examples=tuple(
+                    replace(e, also=(" the capital",) * (e.id % 2)) for e in split.examples
+                ),
+            )
+            for name, split in capitals.splits.items()
+        },
+    )
+    options = ((" bad", " very good"), (" good", " Paris", " not so good"))
+    by_row = replace(
+        few,
+        choices=None,
+        options_by_row=True,
+        splits={
+            name: replace(
+                split,
+                examples=tuple(
+                    replace(e, options=options[e.id % 2], answer=options[e.id % 2][1], choice=1)
+                    for e in split.examples
+                ),
+            )
+            for name, split in few.splits.items()
+        },
+    )
+    weighed = replace(by_row, normalise="bytes")
     with Server(with_model(lm)) as server:
         served = model(server)
-        for task in (few, capitals):
-            here = Engine(lm, bound(task), task.splits["search"], task.choices)
-            there = ServedScorer(served, bound(task), task.splits["search"], task.choices)
+        for task in (few, capitals, several, by_row, weighed):
+            given = bound(task), task.splits["search"], task.choices
+            here = Engine(lm, *given, normalise=task.normalise)
+            there = ServedScorer(served, *given, normalise=task.normalise)
             ids = np.array([3, 0, 2])
             hard = [lm.encode(" good")[0], lm.encode(" movie")[0]]
             texts = [TextPrompt("Is it a good film?"), TextPrompt("")]
@@ -132,9 +163,69 @@ def test_losses_equal_those_of_the_same_model_loaded_here(architecture, few):
             )
             np.testing.assert_allclose(theirs.losses, ours.losses, atol=1e-5)
             np.testing.assert_array_equal(theirs.metric, ours.metric)
-            if task.choices:
+            if task.kind == "choices":
                 np.testing.assert_allclose(theirs.choices, ours.choices, atol=1e-5)
-            assert not theirs.failures and theirs.computed > 0
+            # The last task's answers are those of the one before, which are not asked again.
+            assert not theirs.failures and bool(theirs.computed) == (task is not weighed)
+
+
+def test_without_a_text_that_ends_answers_losses_are_those_of_answers_alone(tiny, tmp_path, caplog):
+    """A server is sent no end token: the report says so, and the scores have another name."""
+    rows = [{"text": f"capital {i}", "label": ["Paris", "Berlin"][i % 2]} for i in range(30)]
+    given = {"label": "label", "splits": {"search": 16, "select": 6, "test": 6}, "name": "capitals"}
+    endless, ended = (
+        Task.from_rows(rows, template="{text} {prompt} is {answer}" + end, **given)
+        for end in ("", "\n")
+    )
+    ids, texts = np.array([3, 0, 2]), [TextPrompt("Is it a good film?")]
+    with Server(with_model(tiny)) as server:
+        served = model(server)
+        alone, whole = (
+            ServedScorer(served, bound(task), task.splits["search"], None)
+            for task in (endless, ended)
+        )
+        assert alone.signature != whole.signature
+        first = Engine(tiny, bound(endless), endless.splits["search"], None)
+        for e, loss in zip(ids, alone.score(texts, ids).losses[0], strict=True):
+            row = first.layout(int(e))
+            text = bound(endless).render(
+                endless.splits["search"].examples[e].fields, [" Is it a good film?"], ""
+            )
+            whole_row = torch.tensor([[*tiny.encode(text, begins=True), *row.answers[0]]])
+            logits = tiny.model(input_ids=whole_row).logits[0].double().log_softmax(-1)
+            answer = row.answers[0][:-1]  # without the token that ends it
+            steps = logits[-len(answer) - 2 : -2]
+            nats = steps.gather(-1, torch.tensor(answer)[:, None]).sum()
+            assert loss == pytest.approx(-float(nats), abs=1e-5)
+        with caplog.at_level(logging.WARNING):
+            results = compare(study(server), out=tmp_path / "s", task=endless)
+        assert not results.failed and "cannot be sent the token that ends" in caplog.text
+        assert "cannot be sent the token that ends" in to_markdown(results)
+        assert results.study.tasks["capitals"].end == ""
+        compare(study(server), out=tmp_path / "e", task=ended)
+        assert verify(tmp_path / "e" / "capitals" / "random" / "seed0").same
+
+
+def test_a_server_that_only_writes_must_come_to_the_end(tiny):
+    rows = [{"text": f"capital {i}", "label": "Paris"} for i in range(9)]
+    splits = {"search": 5, "select": 2, "test": 2}
+    said = {"0": " Paris\nThe", "1": "paris\n", "2": " Paris is", "3": " Pari\n"}
+    right = {"0": 1, "1": 1, "2": 0, "3": 0}
+
+    def write(prompt):
+        return next((text for key, text in said.items() if f"capital {key}" in prompt), "\n")
+
+    for end in ("\n", ""):
+        task = Task.from_rows(
+            rows, template="{text} {prompt} is {answer}" + end, label="label", splits=splits
+        )
+        with Server(only_writes(write)) as server:
+            scorer = ServedScorer(model(server), bound(task), task.splits["search"], None)
+            scores = scorer.score([TextPrompt("x")], np.arange(5))
+        for example, metric in zip(task.splits["search"].examples, scores.metric[0], strict=True):
+            key = example.fields["text"].split()[1]
+            expected = right.get(key, 0) if end else float(key in ("0", "1", "2"))
+            assert metric == expected
 
 
 def test_prices_are_known_beforehand_and_cover_each_request(tiny, few):

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from promptsearch.records.sealed import write_record
-from promptsearch.tasks.metrics import metric_function
+from promptsearch.tasks.metrics import find_metric
+from promptsearch.tasks.metrics.measured import choice_rows
 
 #: label -> (kind, probability of a right answer, access, searches, deterministic, trainable,
 #: stored, prompt)
@@ -270,7 +271,8 @@ class FakeStudy:
             labels = np.array(test["labels"])
             test["predictions"] = np.where(test["correct"], labels, 1 - labels).tolist()
             if ":" not in metric:  # a stranger's code: nobody runs it to compare
-                test["metric"] = float(metric_function(metric)(test["labels"], test["predictions"]))
+                rows = choice_rows(test["labels"], test["predictions"])
+                test["metric"] = find_metric(metric).of(rows)
         select = self.selected(result["select"]["loss"], result["select"]["metric"])
         return {
             **result,

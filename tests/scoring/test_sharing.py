@@ -67,8 +67,7 @@ def shared_as(engine, way):
 )
 def test_all_plans_give_the_losses_of_one_row_at_a_time(lm, template, answers, monkeypatch):
     assert lm.passes.trees, "the tiny models can all share"
-    aliases = None if answers else {"good": ["great", "good movie", "the capital"]}
-    task = tiny_task(template, answers, aliases=aliases)
+    task = tiny_task(template, answers, also=() if answers else ("great", "good movie"))
     prompts = make_prompts(lm, 3 if template != AROUND else 5)
     monkeypatch.setitem(
         plan.PASS_TOKENS, "cpu", 1

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from promptsearch.errors import StudyError
 from promptsearch.study.config import config_schema, load_config, parse_config
 from promptsearch.study.settings.study import StudyConfig
+from promptsearch.tasks.metrics import known_metrics
 
 STUDY = """\
 name: movie-reviews
@@ -186,8 +187,8 @@ POOL = (
 )
 QUOTES = "A text with braces or a colon needs quotes around it."
 KNOWN = (
-    "budget, device, dtype, length, max_seconds, memory, metric, model, name, pool, proposer, "
-    "race, score_on, seeds, strategies, task, tasks"
+    "budget, device, draw, dtype, length, max_seconds, memory, metric, model, name, objective, "
+    "pool, proposer, race, score_on, seeds, select_by, strategies, task, tasks"
 )
 
 WRONG = {
@@ -198,7 +199,8 @@ WRONG = {
     "unknown nested key": (
         STUDY.replace("template:", "templat:"),
         "study.yaml, line 5, in task: unknown key 'templat'. Did you mean 'template'? "
-        "Known: aliases, answers, data, description, label, metric, name, splits, template.",
+        "Known: aliases, answers, data, decoding, description, each, group, label, metric, "
+        "metrics, name, normalise, references, splits, template, where.",
     ),
     "unknown key two levels down": (
         STUDY.replace("select: 256", "selct: 256"),
@@ -217,13 +219,14 @@ WRONG = {
         STUDY.replace("  label: label\n", ""),
         (
             "study.yaml, line 3, in task: the key 'label' is missing; expected the field that "
-            "holds the right answer."
+            "holds the right answer, or a list of right answers."
         ),
     ),
     "no task": (
         STUDY[: STUDY.index("task:")] + STUDY[STUDY.index("length:") :],
         "study.yaml: the key 'task' is missing; "
-        "expected a built-in task's name, or a mapping with data, template, label and splits.",
+        "expected a built-in task's name, or a mapping with data, template, label and splits; or "
+        "{lm_eval: FILE or NAME}.",
     ),
     "task and tasks": (
         STUDY + "tasks: [capitals]\n",
@@ -348,7 +351,17 @@ WRONG = {
     "metric": (
         STUDY + "metric: acuracy\n",
         "study.yaml, line 16, in metric: unknown metric 'acuracy'. Did you mean 'accuracy'? "
-        "Known: accuracy, balanced_accuracy, exact_match, f1, module:function.",
+        f"Known: {', '.join(sorted([*known_metrics(), 'module:Class', 'module:function']))}.",
+    ),
+    "metric with an unknown name and options": (
+        STUDY + "metric: {blue: {lowercase: true}}\n",
+        "study.yaml, line 16, in metric: unknown metric 'blue'. Did you mean 'bleu'? "
+        f"Known: {', '.join(sorted([*known_metrics(), 'module:Class', 'module:function']))}.",
+    ),
+    "two metrics in one": (
+        STUDY + "metric: {bleu: {}, ter: {}}\n",
+        "study.yaml, line 16, in metric: a metric is NAME, or {NAME: {OPTION: VALUE}}; "
+        "got {'bleu': {}, 'ter': {}}.",
     ),
     "pool of numbers": (
         STUDY + "pool: [the, 5]\n",
@@ -408,6 +421,143 @@ WRONG = {
         "study.yaml, line 16: max_seconds is 0; expected more than 0.0.",
     ),
 }
+
+
+TASK_KEYS = {
+    "answers by another name": (
+        "answers: label",
+        "line 7, in task.answers: unknown answers 'label'. Did you mean 'labels'? Known: labels.",
+    ),
+    "a number for answers": (
+        "answers: 5",
+        "line 7: task.answers is 5; expected a mapping of keys to values.",
+    ),
+    "another length": (
+        "normalise: byte",
+        "line 7, in task.normalise: unknown length to normalise by 'byte'. Did you mean 'bytes'? "
+        "Known: bytes, characters, none, tokens.",
+    ),
+    "no references": ("references: 0", "line 7: task.references is 0; expected at least 1."),
+    "a filter that is a text": (
+        "where: lang",
+        "line 7: task.where is 'lang'; expected a mapping of keys to values.",
+    ),
+    "a filter without values": (
+        "where: {lang: []}",
+        "line 7: task.where.lang is an empty list; expected at least 1 of them.",
+    ),
+    "a group that is a list": (
+        "group: [a]",
+        f"line 7: task.group is a list of 1; {TEXT}",
+    ),
+    "decoding by another name": (
+        "decoding: {beam: 5}",
+        "line 7, in task.decoding: unknown key 'beam'. Did you mean 'beams'? Known: beams, "
+        "length_penalty, samples, seed, temperature, tokens, top_p.",
+    ),
+    "samples without a temperature": (
+        "decoding: {samples: 5}",
+        "line 7, in task.decoding: decoding: 5 samples are all the same without a temperature: "
+        "set one above 0, or take 1 sample.",
+    ),
+    "aliases of a number": (
+        "aliases: {field: 5}",
+        "line 7: task.aliases.field is 5; expected a list.",
+    ),
+}
+
+
+@pytest.mark.parametrize(("key", "message"), TASK_KEYS.values(), ids=TASK_KEYS.keys())
+def test_a_wrong_key_of_a_task_gets_one_clear_message(folder: Path, key: str, message: str) -> None:
+    lines = STUDY.splitlines()
+    lines[6] = f"  {key}"
+    assert complaint("\n".join(lines)) == f"study.yaml, {message}"
+
+
+DATA = {
+    "a column without values": (
+        "{path: a.jsonl, column: set}",
+        "line 4: task.data is a mapping with the keys path, column; expected column and, beside "
+        "it, its values in one or more splits.",
+    ),
+    "values without a column": (
+        "{path: a.jsonl, test: dev}",
+        "line 4: task.data is a mapping with the keys path, test; expected column and, beside it, "
+        "its values in one or more splits.",
+    ),
+    "a test source alone": (
+        "{test: {path: a.jsonl}}",
+        "line 4: task.data is a mapping with the key test; expected a source for search or "
+        "select, too: nothing is drawn from test.",
+    ),
+    "a split by another name": (
+        "{search: {path: a.jsonl}, dev: {path: b.jsonl}}",
+        "line 4, in task.data: unknown key 'dev'. Known: search, select, test.",
+    ),
+    "a source that is a text": (
+        "{search: a.jsonl}",
+        "line 4: task.data.search is 'a.jsonl'; expected a mapping of keys to values.",
+    ),
+    "two sources in one": (
+        "{search: {path: a.jsonl, hub: b/c}}",
+        "line 4: task.data.search is a mapping with the keys path, hub; expected either path (a "
+        "file) or hub (owner/name).",
+    ),
+}
+
+
+@pytest.mark.parametrize(("data", "message"), DATA.values(), ids=DATA.keys())
+def test_wrong_data_get_one_clear_message(folder: Path, data: str, message: str) -> None:
+    text = STUDY.replace("{path: reviews.jsonl}", data)
+    assert complaint(text) == f"study.yaml, {message}"
+
+
+def test_sizes_are_wanted_of_splits_that_are_drawn(folder: Path) -> None:
+    few = STUDY.replace("{search: 512, select: 256, test: 1000}", "{select: 256}")
+    assert complaint(few) == (
+        "study.yaml, line 8, in task: the size of the split 'search' is missing; expected a "
+        "number of examples, or a source of its own under data."
+    )
+    own = "{search: {path: a.jsonl}, test: {hub: b/c, split: test}}"
+    config = load(few.replace("{path: reviews.jsonl}", own))
+    assert config.tasks[0].name == "a"
+    assert parse_config(json.loads(json.dumps(config.model_dump(mode="json")))) == config
+    column = "{path: a.jsonl, column: set, search: [train, dev], select: 1, test: test}"
+    config = load(
+        STUDY.replace("  splits: {search: 512, select: 256, test: 1000}\n", "").replace(
+            "{path: reviews.jsonl}", column
+        )
+    )
+    assert config.tasks[0].data.search == ("train", "dev")
+    assert config.tasks[0].data.select == "1"
+    assert parse_config(json.loads(json.dumps(config.model_dump(mode="json")))) == config
+    classes = "{search: {per_class: 16}, select: {per_class: 8}, test: 1000}"
+    config = load(STUDY.replace("{search: 512, select: 256, test: 1000}", classes))
+    assert config.tasks[0].splits.search.per_class == 16
+    assert parse_config(config.model_dump()) == config
+    wrong = STUDY.replace("search: 512", "search: {per_class: 0}")
+    assert complaint(wrong) == (
+        "study.yaml, line 8: task.splits.search.per_class is 0; expected at least 1."
+    )
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("answers: labels", "labels"),
+        ("answers: {field: options}", {"field": "options"}),
+        ("aliases: {field: more}", {"field": "more"}),
+        ("aliases: {field: [meadow]}", {"field": ("meadow",)}),
+        ("where: {lang: en, n: [0, 1.0, true]}", {"lang": "en", "n": ("0", "1", "true")}),
+        ("decoding: {tokens: 40, beams: 5}", None),
+    ],
+)
+def test_the_keys_of_a_task_have_every_form(folder: Path, key: str, value: object) -> None:
+    config = load(STUDY.replace('answers: {0: " bad", 1: " good"}', key))
+    name = key.partition(":")[0]
+    given = config.tasks[0].model_dump(exclude_none=True)[name]
+    assert value is None or given == value
+    assert parse_config(json.loads(json.dumps(config.model_dump(mode="json")))) == config
 
 
 @pytest.mark.parametrize(("text", "message"), WRONG.values(), ids=WRONG.keys())

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from promptsearch.errors import TaskError, TemplateError, UnknownName
 from promptsearch.tasks.data import read_data
-from promptsearch.tasks.metrics import metric_function
+from promptsearch.tasks.metrics import find_metric
+from promptsearch.tasks.metrics.measured import choice_rows
 from promptsearch.tasks.task import SPLITS, Task
 
 TEMPLATE = "{prompt} {text} It was {answer}"
@@ -144,6 +145,23 @@ def test_the_same_task_from_every_kind_of_file(tmp_path, kind):
     ]
 
 
+def test_metrics_are_named_with_their_options_and_each_name_once():
+    data = [{"text": f"t{i}", "label": f"word{i}"} for i in range(9)]
+    loose = {"exact_match": {"lowercase": True}}
+    task = make(data, answers=None, metric=loose, metrics=["prefix_match"])
+    assert task.metric == "exact_match"
+    assert [measure.signature for measure in task.measures.values()] == [
+        "exact_match|case:lc|punct:yes|articles:yes",
+        "prefix_match|case:mixed|punct:yes|articles:yes",
+    ]
+    with pytest.raises(TaskError, match="'exact_match' is asked for twice"):
+        make(data, answers=None, metric=loose, metrics=["exact_match"])
+    with pytest.raises(UnknownName, match="option of metric 'exact_match'.* 'lowercase'"):
+        make(data, answers=None, metric={"exact_match": {"lower_case": True}})
+    with pytest.raises(TaskError, match="is for choices answers"):
+        make(data, answers=None, metrics=["f1"])
+
+
 def test_broken_files_are_named(tmp_path):
     given = {"template": TEMPLATE, "label": "label", "splits": SIZES}
     with pytest.raises(TaskError, match="does not exist"):
@@ -194,16 +212,6 @@ def test_an_unreachable_hub_says_the_offline_way(monkeypatch):
         )
 
 
-def test_metrics_are_those_of_scikit_learn():
-    labels, predictions = [0, 0, 0, 1], [0, 0, 1, 1]
-    assert metric_function("accuracy")(labels, predictions) == 0.75
-    assert metric_function("balanced_accuracy")(labels, predictions) == pytest.approx(
-        (2 / 3 + 1) / 2
-    )
-    assert metric_function("f1")(labels, predictions) == pytest.approx((0.8 + 2 / 3) / 2)
-    assert metric_function("operator:eq")(1, 1) is True
-
-
 @pytest.mark.parametrize(
     ("name", "content"),
     [
@@ -243,9 +251,9 @@ def test_a_metric_of_the_current_folder_is_found_and_a_broken_one_named(
     monkeypatch.setattr(sys, "path", [path for path in sys.path if path])
     monkeypatch.setattr(sys, "modules", dict(sys.modules))
     (tmp_path / "whole_metric.py").write_text("def share(labels, predictions): return 0.5")
-    assert metric_function("whole_metric:share")([], []) == 0.5
+    assert find_metric("whole_metric:share").of(choice_rows([0], [1])) == 0.5
     (tmp_path / "broken_metric.py").write_text(code)
     with pytest.raises(
         TaskError, match=f"the metric 'broken_metric:share' cannot be loaded: .*{message}"
     ):
-        metric_function("broken_metric:share")
+        find_metric("broken_metric:share")

@@ -41,7 +41,7 @@ from promptsearch.prompts.prefix import PrefixPrompt
 from promptsearch.prompts.prompt import Prompt
 from promptsearch.prompts.soft import SoftPrompt
 from promptsearch.prompts.weights import Weights
-from promptsearch.scoring.layout import Tokens, lay_out
+from promptsearch.scoring.layout import Tokens, lay_out_input
 from promptsearch.scoring.ready import embedded
 from promptsearch.tasks.task import Example
 
@@ -142,7 +142,7 @@ def score_peft(certificate: Certificate, lm: LanguageModel, folder: Path) -> lis
         model = peft.PeftModel.from_pretrained(base, str(folder)).eval()
 
     def logits(example: Example, answer: Tokens) -> Tensor:
-        text = lay_out(certificate.template, lm, example, None).segments[-1]
+        text = lay_out_input(certificate.template, lm, example.fields).segments[-1]
         # peft returns logits for the virtual tokens of PROMPT_TUNING too, so rows are counted from
         # the end.
         found: Tensor = model(input_ids=torch.tensor([[*text, *answer]], device=lm.device)).logits[
@@ -164,10 +164,8 @@ def front_rows(saved: SavedPrompt, lm: LanguageModel) -> Tensor:
     check_in_front(saved.template, "PEFT puts a prompt in front of the whole text")
     fields = dict.fromkeys(saved.template.fields, "")
     whole = embedded(lm, saved.prompt, saved.template, fields)
-    rows = whole[
-        : len(whole)
-        - len(lay_out(saved.template, lm, Example(0, fields, "", None), None).segments[-1])
-    ]
+    below = lay_out_input(saved.template, lm, fields).segments[-1]
+    rows = whole[: len(whole) - len(below)]
     if not len(rows):
         raise ExportError("the prompt is empty: PEFT needs at least one virtual token")
     return rows.detach().float().cpu().contiguous()

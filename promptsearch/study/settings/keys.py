@@ -10,10 +10,11 @@ from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
 from promptsearch.errors import UnknownName
+from promptsearch.plain.names import NAME
 from promptsearch.tasks.notation import LONGEST_PROMPT
 
-#: The largest whole number, and the most characters of a name: the bounds of a sensible study.
-MOST, NAME = 10**15, 100
+#: The largest whole number of a sensible study.
+MOST = 10**15
 #: Names that a folder cannot have everywhere, or that stand in a study's folder already.
 _TAKEN = re.compile(
     r"(con|prn|aux|nul|com\d|lpt\d|pools|study\.json|report\.(md|html)|runs\.parquet)",
@@ -41,16 +42,6 @@ def _name(value: Any) -> Any:
             "another name: some systems, or a study's folder, give this one another meaning"
         )
     return value
-
-
-def as_name(text: str, otherwise: str) -> str:
-    """A name made of a file's, with what a folder cannot be called left out.
-
-    Args:
-        text: Such as the file's stem.
-        otherwise: The name where nothing is left.
-    """
-    return re.sub(r"[^A-Za-z0-9._+-]", "-", text).lstrip("._+-")[:NAME].rstrip(".") or otherwise
 
 
 def unknown(kind: str, name: str, known: Sequence[str]) -> PydanticCustomError:

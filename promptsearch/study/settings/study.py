@@ -23,13 +23,15 @@ from pydantic_core import PydanticCustomError
 from promptsearch.study.settings.keys import Keys, Name, Seconds, Tokens, Whole, unknown
 from promptsearch.study.settings.lines import Lines
 from promptsearch.study.settings.model import Model, OneProposer, ProposerConfig
+from promptsearch.study.settings.one_task import OneTask
 from promptsearch.study.settings.pool import Pool
 from promptsearch.study.settings.strategy import OneStrategy
-from promptsearch.study.settings.task import Metric, OneTask
+from promptsearch.study.settings.task import Metric
 
 #: The most seeds, lengths of a sweep, and runs of a sensible study.
 SEEDS, LENGTHS, RUNS = 1_000, 100, 100_000
 DTYPES = ("auto", "float32", "bfloat16")
+DRAWS = ("once", "seed")
 
 
 def _seeds(value: Any) -> Any:
@@ -78,7 +80,10 @@ class StudyConfig(Keys):
         Field(min_length=1),
     ] = Field(
         validation_alias=AliasChoices("task", "tasks"),
-        description="a built-in task's name, or a mapping with data, template, label and splits",
+        description=(
+            "a built-in task's name, or a mapping with data, template, label and splits; or "
+            "{lm_eval: FILE or NAME}"
+        ),
     )
     length: Length = Field(
         5,
@@ -112,6 +117,13 @@ class StudyConfig(Keys):
     seeds: Annotated[
         tuple[int, ...], BeforeValidator(_seeds, json_schema_input_type=int | list[int])
     ] = Field((0,), description="how many seeds (0, 1, ...), or a list of them")
+    draw: Literal["once", "seed"] = Field(
+        "once",
+        description=(
+            "seed: every seed draws search and select examples of its own, from all that the test "
+            "split leaves; once: all seeds have the same ones"
+        ),
+    )
     proposer: OneProposer = Field(
         ProposerConfig(),
         description=(
@@ -135,6 +147,20 @@ class StudyConfig(Keys):
     )
     max_seconds: Seconds | None = Field(None, description="the most seconds that a run may take")
     metric: Metric | None = Field(None, description="for all tasks; left out: each task's own")
+    objective: Metric | None = Field(
+        None,
+        description=(
+            "a metric that black-box searches follow instead of the loss, as under metric: they "
+            "minimise minus its score, and pay for what they generate"
+        ),
+    )
+    select_by: Literal["loss", "metric"] | None = Field(
+        None,
+        description=(
+            "by what the winner is selected among the best prompts of a search: loss, or metric "
+            "(each task's own); left out: metric where an objective is given, else loss"
+        ),
+    )
     strategies: Annotated[tuple[OneStrategy, ...], Field(min_length=1)] = Field(
         description="a list of strategies, each a name or {NAME: {OPTION: VALUE}}"
     )
@@ -180,6 +206,11 @@ class StudyConfig(Keys):
         return name
 
     @property
+    def selects_by_metric(self) -> bool:
+        """Whether the winner is selected by each task's metric, and not by its loss."""
+        return (self.select_by or ("metric" if self.objective else "loss")) == "metric"
+
+    @property
     def lengths(self) -> tuple[int, ...]:
         """The lengths of a sweep, or the one length."""
         return self.length if isinstance(self.length, tuple) else (self.length,)
@@ -196,6 +227,13 @@ class StudyConfig(Keys):
     def _known_dtype(cls, value: Any) -> Any:
         if isinstance(value, str) and value not in DTYPES:
             raise unknown("dtype", value, DTYPES)
+        return value
+
+    @field_validator("draw", mode="before")
+    @classmethod
+    def _known_draw(cls, value: Any) -> Any:
+        if isinstance(value, str) and value not in DRAWS:
+            raise unknown("draw", value, DRAWS)
         return value
 
     @field_validator("device")

@@ -1,41 +1,54 @@
-"""A task of one's own: where its data are, its template, its answers and its splits."""
+"""A task of one's own: its data, its template, its answers and its splits."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Discriminator,
+    Field,
+    Tag,
+    field_validator,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
-from promptsearch.errors import FieldError, TemplateError
-from promptsearch.study.settings.keys import Keys, Name, Whole, as_name, unknown
-from promptsearch.tasks.fields import text_of
-from promptsearch.tasks.metrics import METRICS
+from promptsearch.errors import TaskError, TemplateError
+from promptsearch.study.settings.data import (
+    Label,
+    OneData,
+    SplitSizes,
+    Values,
+    as_label,
+    official,
+)
+from promptsearch.study.settings.keys import MOST, Keys, Name, Whole, unknown, whole
+from promptsearch.tasks.answers import field_of
+from promptsearch.tasks.decoding import Decoding
+from promptsearch.tasks.metrics import METRICS, known_metrics, named
+from promptsearch.tasks.normalise import NORMALISES, Normalise
+from promptsearch.tasks.sources import name_of
+from promptsearch.tasks.splits import SPLITS
 from promptsearch.tasks.template import Template
 
 
-def _label(value: Any) -> Any:
-    """A label as the text that the same value in the data becomes."""
-    if not isinstance(value, (bool, int, float)):
-        return value
-    try:
-        return text_of(value)
-    except FieldError as reason:
-        raise ValueError("a label that can stand in the data") from reason
-
-
 def _different(value: Any) -> Any:
-    labels = [_label(key) for key in value] if isinstance(value, Mapping) else []
+    labels = [as_label(key) for key in value] if isinstance(value, Mapping) else []
     if twice := next((label for i, label in enumerate(labels) if label in labels[:i]), None):
         raise ValueError(f"each label once: '{twice}' stands twice")
     return value
 
 
 def _metric(value: Any) -> Any:
-    if isinstance(value, str) and ":" not in value and value not in METRICS:
-        raise unknown("metric", value, [*METRICS, "module:function"])
+    try:
+        name, _ = named(value)
+    except TaskError as error:
+        raise PydanticCustomError("metric", "{text}", {"text": f"{error}."}) from error
+    if ":" not in name and name not in known_metrics():
+        raise unknown("metric", name, [*known_metrics(), "module:Class", "module:function"])
     return value
 
 
@@ -47,43 +60,20 @@ def _template(value: Any) -> Any:
     return value
 
 
-Label = Annotated[str, BeforeValidator(_label)]
-
-Metric = Annotated[str, BeforeValidator(_metric)]
-
-
-class Data(Keys):
-    """Where a task's examples come from."""
-
-    path: str | None = Field(
-        None,
-        description=(
-            "a file .jsonl, .csv or .tsv (each also .gz) or .parquet, relative to the study file"
-        ),
-    )
-    hub: str | None = Field(None, description="a data set on the Hugging Face Hub: owner/name")
-    config: str | None = Field(None, description="the Hub data set's configuration")
-    revision: str | None = Field(None, description="the Hub data set's revision")
-    split: str | None = Field(
-        None, description="the Hub data set's split; left out: all of them together"
-    )
-
-    @model_validator(mode="after")
-    def _one_source(self) -> Data:
-        if (self.path is None) == (self.hub is None):
-            raise ValueError("either path (a file) or hub (owner/name)")
-        if self.path is not None and (self.config or self.revision or self.split):
-            raise ValueError("config, revision and split beside hub only, not beside path")
-        return self
+def _labels(value: Any) -> Any:
+    if isinstance(value, str) and value != "labels":
+        raise unknown("answers", value, ["labels"])
+    return value
 
 
-class SplitSizes(Keys):
-    """How many examples each split gets."""
+def known_length(value: Any) -> Any:
+    """Refuse a length that no log-probability is divided by, with "did you mean"."""
+    if isinstance(value, str) and value not in NORMALISES:
+        raise unknown("length to normalise by", value, NORMALISES)
+    return value
 
-    search: Whole = Field(description="the number of examples to search on")
-    select: Whole = Field(description="the number of examples to select the winner on")
-    test: Whole = Field(description="the number of examples that the winner is tested on")
 
+Metric = Annotated[str | dict[str, dict[str, Any] | None], BeforeValidator(_metric)]
 
 Message = Annotated[
     dict[Literal["system", "user", "assistant"], str], Field(min_length=1, max_length=1)
@@ -96,6 +86,60 @@ OneTemplate = Annotated[
 ]
 
 
+class OfField(Keys):
+    """Texts that a field of each row lists."""
+
+    field: str = Field(description="the field that lists them")
+
+
+def _given(value: Any) -> str:
+    if isinstance(value, OfField) or field_of(value) is not None:
+        return "field"
+    return "text" if isinstance(value, str) else "mapping"
+
+
+Answers = Annotated[
+    Annotated[Literal["labels"], BeforeValidator(_labels), Tag("text")]
+    | Annotated[OfField, Tag("field")]
+    | Annotated[dict[Label, str], BeforeValidator(_different), Tag("mapping")],
+    Discriminator(_given),
+]
+
+Aliases = Annotated[
+    Annotated[OfField, Tag("field")]
+    | Annotated[dict[Label, tuple[str, ...]], BeforeValidator(_different), Tag("mapping")],
+    Discriminator(lambda value: "field" if _given(value) == "field" else "mapping"),
+]
+
+
+class DecodingConfig(Keys):
+    """How text answers are generated."""
+
+    tokens: Whole = Field(32, description="the most tokens of an answer, its end among them")
+    beams: Whole = Field(1, description="the number of beams; 1 is greedy decoding")
+    length_penalty: float = Field(
+        1.0, description="the exponent of the length that beams are compared by"
+    )
+    temperature: float = Field(
+        0.0, description="above 0, tokens are drawn with it; 0 takes the most probable one"
+    )
+    top_p: float = Field(
+        1.0, description="the share of the probability that tokens are drawn from, at most 1"
+    )
+    samples: Whole = Field(1, description="how many answers are drawn for each row")
+    seed: Annotated[int, BeforeValidator(whole), Field(ge=0, le=MOST)] = Field(
+        0, description="the seed of what is drawn"
+    )
+
+    @model_validator(mode="after")
+    def _fitting(self) -> DecodingConfig:
+        try:
+            Decoding(**self.model_dump())
+        except TaskError as error:
+            raise PydanticCustomError("decoding", "{text}", {"text": f"{error}."}) from error
+        return self
+
+
 class TaskConfig(Keys):
     """A task of one's own."""
 
@@ -103,7 +147,21 @@ class TaskConfig(Keys):
         "", description="names the task in reports and folders; left out: the data's name"
     )
     description: str | None = Field(None, description="what it is, in one line")
-    data: Data = Field(description="{path: FILE} or {hub: owner/name}")
+    data: OneData = Field(
+        description=(
+            "{path: FILE} or {hub: owner/name}, or one such source for each split: {search: "
+            "SOURCE, select: SOURCE, test: SOURCE}"
+        )
+    )
+    where: dict[str, Values] | None = Field(
+        None, description="field: value, or list of values; only rows that have them are taken"
+    )
+    each: str | None = Field(
+        None, description="a field, of whose values each makes a task of its own, NAME-VALUE"
+    )
+    group: str | None = Field(
+        None, description="a field that names a row's group; a group stays in one split"
+    )
     template: OneTemplate = Field(
         description=(
             "text with {field}s, at least one {prompt}, and {answer} at its end; or such text as a "
@@ -111,18 +169,52 @@ class TaskConfig(Keys):
             "the model's chat template joins"
         ),
     )
-    label: str = Field(description="the field that holds the right answer")
-    answers: Annotated[dict[Label, str], BeforeValidator(_different)] | None = Field(
-        None, description="label value: answer text; left out: the label's text is the answer"
+    label: str = Field(
+        description="the field that holds the right answer, or a list of right answers"
     )
-    aliases: Annotated[dict[Label, tuple[str, ...]], BeforeValidator(_different)] | None = Field(
-        None, description="answer: other texts that count as right"
+    answers: Answers | None = Field(
+        None,
+        description=(
+            "label value: answer text; or labels, for the label's own values; or {field: FIELD}, "
+            "for the answers that a row lists, where the label is the right one or its place from "
+            "0; left out: the label's text is the answer"
+        ),
+    )
+    normalise: Normalise = Field(
+        "none",
+        description=(
+            "what the log-probability of an answer to choose from is divided by: none, or its "
+            "number of tokens, bytes or characters"
+        ),
+    )
+    references: Whole | None = Field(
+        None, description="how many of a row's right answers count in the loss; left out: all"
+    )
+    aliases: Aliases | None = Field(
+        None,
+        description=(
+            "answer: other texts that count as right; or {field: FIELD}, for those that a row lists"
+        ),
     )
     splits: SplitSizes = Field(
-        description="{search: N, select: N, test: N}, the number of examples in each split"
+        default_factory=lambda: SplitSizes.model_validate({}),
+        description=(
+            "{search: N, select: N, test: N}, the number of examples in each split, or {per_class: "
+            "N}; a split with rows of its own may be left out, and gets all of them"
+        ),
+    )
+    decoding: DecodingConfig | None = Field(
+        None, description="how text answers are generated; left out: greedily, 32 tokens"
     )
     metric: Metric | None = Field(
-        None, description=f"one of {', '.join(METRICS)}, or module:function"
+        None,
+        description=(
+            "the one that the verdict is about: a name, or {name: {option: value}}; one of "
+            f"{', '.join(METRICS)}, or module:Class, or module:function"
+        ),
+    )
+    metrics: tuple[Metric, ...] = Field(
+        (), description="further ones, which are reported beside it, each as under metric"
     )
 
     @model_validator(mode="before")
@@ -133,17 +225,22 @@ class TaskConfig(Keys):
             and data.get("name") is None
             and isinstance(data.get("data"), Mapping)
         ):
-            source = data["data"]
-            stem = (
-                Path(str(source["path"])).stem
-                if source.get("path")
-                else str(source.get("hub", "task")).rpartition("/")[2]
-            )
-            return {**data, "name": as_name(stem, "task")}
+            return {**data, "name": name_of(data["data"])}
         return data
 
+    @field_validator("normalise", mode="before")
+    @classmethod
+    def _known_length(cls, value: Any) -> Any:
+        return known_length(value)
 
-OneTask = Annotated[
-    Annotated[Name, Tag("text")] | Annotated[TaskConfig, Tag("mapping")],
-    Discriminator(lambda value: "text" if isinstance(value, str) else "mapping"),
-]
+    @model_validator(mode="after")
+    def _sized(self) -> TaskConfig:
+        own = official(self.data)
+        for split in SPLITS:
+            if getattr(self.splits, split) is None and split not in own:
+                text = (
+                    f"the size of the split '{split}' is missing; expected a number of examples, "
+                    "or a source of its own under data."
+                )
+                raise PydanticCustomError("size", "{text}", {"text": text, "key": "splits"})
+        return self

@@ -43,6 +43,16 @@ class Answered:
     probabilities: tuple[float, ...] = ()
 
 
+def signed(name: str, **parts: object) -> str:
+    """A signature in sacrebleu's form: `name|key:value|...`.
+
+    Args:
+        name: The metric's name.
+        parts: What else the score depends on.
+    """
+    return "|".join([name, *(f"{key}:{value}" for key, value in parts.items())])
+
+
 class Metric(ABC):
     """A measure of answers.
 
@@ -58,7 +68,7 @@ class Metric(ABC):
         mean: Whether the score is the mean over rows of their only statistic.
     """
 
-    name: ClassVar[str]
+    name: str
     answers: ClassVar[Literal["choices", "text", "any"]] = "text"
     higher_is_better: ClassVar[bool] = True
     bounds: ClassVar[tuple[float, float]] = (0.0, 1.0)

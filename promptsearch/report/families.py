@@ -1,0 +1,91 @@
+"""Tasks that the values of one field make, such as the relations of a probe, and their mean.
+
+Each task counts once, whatever the number of its examples. The tasks are what intervals and tests
+are over: they say what would come out on other tasks of this kind.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from promptsearch.report.measured import Scale
+from promptsearch.report.summary import Row, TaskSummary
+from promptsearch.report.verdict import verdict
+from promptsearch.statistics import Interval, Sample, interval
+
+
+@dataclass(frozen=True)
+class FamilyRow:
+    """A strategy on all tasks of a family.
+
+    Args:
+        label: Its name.
+        metric: The mean over tasks and seeds of its test metric.
+        reference: Whether it is a reference line, never ranked.
+    """
+
+    label: str
+    metric: Interval
+    reference: bool
+
+
+@dataclass(frozen=True)
+class Family:
+    """The tasks of a family.
+
+    Args:
+        name: The family's name.
+        tasks: The number of its tasks.
+        scale: How the metric's scores are read.
+        verdict: Who won on the mean over tasks, in words.
+        rows: The strategies that finished on all of them, best first.
+    """
+
+    name: str
+    tasks: int
+    scale: Scale
+    verdict: str
+    rows: tuple[FamilyRow, ...]
+
+
+def families(tasks: Sequence[TaskSummary]) -> tuple[Family, ...]:
+    """The families among the tasks of a report, in their order.
+
+    Args:
+        tasks: All tasks of the report.
+    """
+    members: dict[str, list[TaskSummary]] = {}
+    for task in tasks:
+        if task.info.family:
+            members.setdefault(task.info.family, []).append(task)
+    return tuple(_family(name, own) for name, own in members.items())
+
+
+def _family(name: str, tasks: Sequence[TaskSummary]) -> Family:
+    known = [{row.label: row for row in task.rows} for task in tasks]
+    labels = [label for label in known[0] if all(label in rows for rows in known)]
+    samples = {label: _sample([rows[label] for rows in known]) for label in labels}
+    scale = tasks[0].scale
+    rows = [
+        FamilyRow(label, interval(samples[label], scale.bounds), known[0][label].reference)
+        for label in labels
+    ]
+    rows.sort(key=lambda row: (row.reference, -scale.sign * row.metric.mean))
+    ranked = {row.label: scale.turned(samples[row.label]) for row in rows if not row.reference}
+    return Family(name, len(tasks), scale, verdict(ranked, scale), tuple(rows))
+
+
+def _sample(rows: Sequence[Row]) -> Sample:
+    """The mean scores of a strategy's runs, shape `(seeds, tasks)`.
+
+    Where a seed has not finished everywhere, the means over seeds stand for all.
+    """
+    seeds = [{run.seed: run.test.metric for run in row.runs} for row in rows]
+    common = [seed for seed in seeds[0] if all(own.get(seed) is not None for own in seeds)]
+    whole = all(len(own) == len(common) for own in seeds)
+    scores = [[own[seed] for own in seeds] for seed in common] if whole else []
+    means = [[row.metric.mean for row in rows]]
+    return Sample(np.array(scores or means, dtype=np.float64), rows[0].best.deterministic)

@@ -1,0 +1,115 @@
+"""The answers of an example as the LM is to give them: texts and ids, a text answer with its end.
+
+A text answer ends: with the text that the template has behind `{answer}`, or else with a token, the
+one with which the chat template ends the assistant's turn or the model ends a text. What ends an
+answer is trained and scored with it, and generation stops there. Answers to choose from have no
+end: they are compared with each other as they stand.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from promptsearch.errors import TemplateError
+from promptsearch.models import LanguageModel
+from promptsearch.tasks.task import Example, Split
+from promptsearch.tasks.template import Template
+
+#: The ids of an answer, or of what stands in a slot or segment.
+Tokens = tuple[int, ...]
+
+
+def options_of(example: Example, choices: Sequence[str] | None) -> tuple[str, ...] | None:
+    """The answers that an example is to be answered with one of; None for text answers.
+
+    Args:
+        example: The example.
+        choices: The task's choices; None where they differ by row, and for text answers.
+    """
+    if example.options is not None:
+        return example.options
+    return None if choices is None else tuple(choices)
+
+
+def answer_texts(
+    template: Template, example: Example, choices: Sequence[str] | None
+) -> tuple[str, ...]:
+    """The texts whose tokens are scored, without an end token.
+
+    Args:
+        template: The template.
+        example: The example.
+        choices: As for `options_of`.
+
+    Returns:
+        The answers to choose from, or each right answer with the template's `end`.
+    """
+    options = options_of(example, choices)
+    if options is not None:
+        return options
+    return tuple(reference + template.end for reference in example.references)
+
+
+def end_ids(template: Template, lm: LanguageModel) -> Tokens:
+    """The token that ends a text answer; none where the template has a text that does.
+
+    Args:
+        template: The template.
+        lm: The model.
+
+    Raises:
+        TemplateError: The model's tokenizer has no such token.
+        ModelError: The model has no token that ends a text.
+    """
+    if template.end:
+        return ()
+    if not template.end_token:
+        return (lm.end,)
+    found = lm.special.id_of(template.end_token)
+    if found is None or found >= lm.rows:
+        raise TemplateError(
+            f"an answer ends with the token {template.end_token[:60]!r} here, which the model "
+            f"'{lm.name}' does not have"
+        )
+    return (found,)
+
+
+def answer_ids(
+    template: Template, lm: LanguageModel, example: Example, choices: Sequence[str] | None
+) -> tuple[Tokens, ...]:
+    """The ids of the answers that are scored, a text answer up to and with its end.
+
+    Args:
+        template: The template.
+        lm: The model, for its tokenizer.
+        example: The example.
+        choices: As for `options_of`.
+
+    Raises:
+        TemplateError: As in `end_ids`, and so is `ModelError`.
+    """
+    end = end_ids(template, lm) if options_of(example, choices) is None else ()
+    texts = answer_texts(template, example, choices)
+    return tuple((*lm.encode(text), *end) for text in texts)
+
+
+def check_ends(template: Template, split: Split) -> None:
+    """Refuse right answers that hold what ends an answer: generation would stop within them.
+
+    Args:
+        template: The template.
+        split: Examples with text answers.
+
+    Raises:
+        TemplateError: There is such an answer; the message names it.
+    """
+    if not template.end:
+        return
+    for example in split.examples:
+        for text in example.references:
+            if (text + template.end).index(template.end) < len(text):
+                raise TemplateError(
+                    f"the answer {text[:60]!r} of {split.name} example {example.id} holds "
+                    f"{template.end!r}, with which the template ends an answer: end it with "
+                    "something else, or leave that out so that the model's end token does"
+                )

@@ -1,0 +1,134 @@
+"""Training on examples with several right answers: each visit of an example draws one of them.
+
+The loss of an example is the mean over its right answers. A step of training takes the answer that
+its visit draws, which is that loss in expectation at the price of one answer. What is drawn depends
+on the example and the visit's number alone, so a run that goes on draws the same.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+from torch import Tensor
+
+from promptsearch.prompts.numbers import Numbers
+from promptsearch.records.scores import ExampleIds, Floats
+from promptsearch.scoring.losses import Losses
+from promptsearch.tasks.task import Split
+
+
+class References:
+    """The pairs of an example and one of its right answers, numbered example by example.
+
+    Args:
+        split: The examples.
+
+    Attributes:
+        several: Whether an example has more than one right answer; else a pair is an example.
+    """
+
+    def __init__(self, split: Split) -> None:
+        self._split = split
+        counts = [len(example.references) for example in split.examples]
+        self._begins = np.concatenate([[0], np.cumsum(counts, dtype=np.int64)])
+        self.several = int(self._begins[-1]) > len(split)
+
+    @property
+    def pairs(self) -> Split:
+        """The pairs as examples of their own, each with one right answer."""
+        found = [
+            replace(example, answer=answer, also=())
+            for example in self._split.examples
+            for answer in example.references
+        ]
+        numbered = tuple(replace(example, id=i) for i, example in enumerate(found))
+        return Split(self._split.name, numbered)
+
+    def drawn(self, examples: ExampleIds, visit: int) -> ExampleIds:
+        """The pair that a visit draws for each example, shape `(examples,)`.
+
+        Args:
+            examples: Ids, shape `(examples,)`.
+            visit: The visit's number.
+        """
+        begins = self._begins[examples]
+        counts = self._begins[examples + 1] - begins
+        draws = np.array([_draw(int(example), visit) for example in examples], dtype=np.int64)
+        found: ExampleIds = begins + draws % counts
+        return found
+
+    def places(self, examples: ExampleIds, visit: int) -> ExampleIds:
+        """The place of the answer that a visit draws among an example's right ones.
+
+        The arguments are those of `drawn`; the shape is `(examples,)`.
+        """
+        found: ExampleIds = self.drawn(examples, visit) - self._begins[examples]
+        return found
+
+
+def _draw(example: int, visit: int) -> int:
+    """A number below 2**62, as good as drawn, for an example at a visit."""
+    digest = hashlib.sha256(f"{example} {visit}".encode()).digest()
+    return int.from_bytes(digest[:8], "big") >> 2
+
+
+class Visits:
+    """The losses of steps of training on one split, and their price.
+
+    Args:
+        references: The right answers of the split's examples.
+        whole: The losses over all right answers.
+        make: Makes the losses of other examples under the same template.
+    """
+
+    def __init__(
+        self, references: References, whole: Losses, make: Callable[[Split], Losses]
+    ) -> None:
+        self._references, self._whole, self._make = references, whole, make
+        self._pairs: Losses | None = None  # made when a step is first asked for
+
+    def forget(self) -> None:
+        """Throw away what is kept from call to call, so that it is computed anew."""
+        if self._pairs is not None:
+            self._pairs.rows.memory.forget()
+
+    def context(self, examples: ExampleIds, visit: int | None) -> Floats:
+        """The tokens behind the lead of each example, with what a visit draws.
+
+        Args:
+            examples: Ids, shape `(examples,)`.
+            visit: The visit's number; None: the mean over all that may be drawn.
+
+        Returns:
+            Shape `(examples,)`, without the prompt's own tokens.
+        """
+        layout = self._whole.layout
+        if not self._references.several:
+            return layout.context[examples].astype(np.float64)
+        if visit is None:
+            rows = [layout.layouts[e] for e in examples]
+            answers = [[len(answer) for answer in row.answers] for row in rows]
+            more = [float(np.mean(some)) - sum(some) for some in answers]
+        else:
+            places = self._references.places(examples, visit)
+            found = [layout.layouts[e].answers for e in examples]
+            more = [len(a[i]) - sum(map(len, a)) for a, i in zip(found, places, strict=True)]
+        return layout.context[examples] + np.array(more, dtype=np.float64)
+
+    def losses(self, numbers: Numbers, examples: ExampleIds, visit: int) -> Tensor:
+        """The loss of a trained prompt on each example, in nats, shape `(examples,)`.
+
+        Args:
+            numbers: The prompt's numbers.
+            examples: Ids, shape `(examples,)`.
+            visit: The visit's number.
+        """
+        if not self._references.several:
+            return self._whole.of_numbers(numbers, examples).losses[0]
+        if self._pairs is None:
+            self._pairs = self._make(self._references.pairs)
+        pairs = self._references.drawn(examples, visit)
+        return self._pairs.of_numbers(numbers, pairs).losses[0]

@@ -1,0 +1,189 @@
+"""Answers: what the label of a row stands for.
+
+A label is the answer itself, or several texts that are all right (references); or it stands for one
+of the answers to choose from, those of the task (`promptsearch.tasks.choices`) or of its row
+(`promptsearch.tasks.options`). A label that holds a list, a mapping or a number where a text is
+wanted is never turned into text in silence.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from promptsearch.errors import FieldError, TaskError
+from promptsearch.tasks.examples import Example, Read
+from promptsearch.tasks.fields import (
+    Row,
+    has_other_text,
+    listed,
+    shown,
+    text_of,
+    texts_in,
+    value_in,
+)
+from promptsearch.tasks.template import Template
+
+
+class Answers(ABC):
+    """What labels stand for.
+
+    Args:
+        template: The template, which may put a space before answers.
+        field: The field that holds labels.
+    """
+
+    #: The answers to choose from that all rows share, as they stand behind the template.
+    choices: tuple[str, ...] | None = None
+    #: Whether rows have answers of their own to choose from.
+    by_row: bool = False
+    #: What a reader should know of the answers that nobody wrote down.
+    told: tuple[str, ...] = ()
+
+    def __init__(self, template: Template, field: str) -> None:
+        self.template, self.field = template, field
+
+    @abstractmethod
+    def read(self, row: Row, fields: Mapping[str, str], group: str) -> Read:
+        """The example of a row.
+
+        Args:
+            row: The row.
+            fields: The texts of the template's fields.
+            group: The group of rows that it belongs to.
+
+        Raises:
+            FieldError: The label is missing or empty, or has no answer.
+        """
+
+    @abstractmethod
+    def notes(self, rows: Sequence[Row], read: Sequence[Read]) -> list[str]:
+        """What a reader should know of labels and answers.
+
+        Args:
+            rows: All rows.
+            read: What `read` gave for them.
+        """
+
+    def made(self, row: Row, labels: tuple[str, ...], example: Example) -> Read:
+        """What `read` gives: the example with the text that makes it the same as another."""
+        text = "".join(self.template.fill(example.fields))
+        return Read(row.place, labels, example, "\0".join([text, *sorted(example.options or ())]))
+
+    def empty(self, place: str, wanted: str) -> FieldError:
+        """The error to raise where a label is empty."""
+        return FieldError(f"{place}: the field '{self.field}' is empty: expected {wanted}")
+
+
+class TextAnswers(Answers):
+    """Labels that are right answers themselves: a text, or a list of texts that are all right.
+
+    Args:
+        template: The template, which may put a space before answers.
+        field: The field that holds labels.
+        aliases: Answer -> other texts that count as right; or `{"field": NAME}`, a field that
+            holds such texts, or null.
+        references: How many of a row's right answers count in the loss; the others count as aliases
+            do. None for all.
+
+    Raises:
+        TaskError: An alias has no text.
+    """
+
+    def __init__(
+        self,
+        template: Template,
+        field: str,
+        aliases: Mapping[Any, Any] | None = None,
+        references: int | None = None,
+    ) -> None:
+        super().__init__(template, field)
+        if references is not None and references < 1:
+            raise TaskError(f"expected at least 1 of the references in the loss, got {references}")
+        self._references = references
+        self._others = field_of(aliases)
+        self._aliases: dict[str, tuple[str, ...]] = {}
+        if self._others is None:
+            self._aliases = {
+                stated(answer, "aliases"): tuple(stated(text, "aliases") for text in texts)
+                for answer, texts in (aliases or {}).items()
+            }
+
+    def read(self, row: Row, fields: Mapping[str, str], group: str) -> Read:
+        """The example of a row, see `Answers.read`."""
+        labels = texts_in(row, self.field, row.place)
+        if not all(text.strip() for text in labels):
+            if len(labels) == 1:
+                raise self.empty(row.place, "the right answer")
+            raise FieldError(
+                f"{row.place}: the field '{self.field}' lists an empty text: expected right answers"
+            )
+        labels = tuple(dict.fromkeys(labels))
+        kept = labels[: self._references]
+        others = [*labels[len(kept) :], *self._of_row(row)]
+        others += [text for answer in labels for text in self._aliases.get(answer, ())]
+        aliases = (text for text in dict.fromkeys(others) if text not in kept)
+        answer, *also = map(self.template.answer_text, kept)
+        example = Example(
+            -1,
+            fields,
+            answer,
+            None,
+            tuple(map(self.template.answer_text, aliases)),
+            tuple(also),
+            group=group,
+        )
+        return self.made(row, labels, example)
+
+    def notes(self, rows: Sequence[Row], read: Sequence[Read]) -> list[str]:
+        """Labels that are no texts, and aliases of answers that no row has."""
+        notes = []
+        met = {text for each in read for text in each.labels}
+        if unused := [text for text in self._aliases if text not in met]:
+            notes.append(f"aliases without a row: of {listed(unused)}")
+        written = [
+            each
+            for row, each in zip(rows, read, strict=True)
+            if has_other_text(value_in(row, self.field, row.place))
+        ]
+        if written:
+            such = f"such as {shown(written[0].labels[0])} ({written[0].place})"
+            notes.append(
+                f"the field '{self.field}' holds no text in {len(written)} row"
+                f"{'s' * (len(written) != 1)}, but numbers or the like, whose text is the answer; "
+                + such
+            )
+        return notes
+
+    def _of_row(self, row: Row) -> tuple[str, ...]:
+        if self._others is None:
+            return ()
+        value = value_in(row, self._others, row.place)
+        if value is None or (isinstance(value, (list, tuple)) and not value):
+            return ()
+        return texts_in(row, self._others, row.place)
+
+
+def field_of(given: object) -> str | None:
+    """The field that `{"field": NAME}` names; None for anything else."""
+    if isinstance(given, Mapping) and set(given) == {"field"} and isinstance(given["field"], str):
+        return given["field"]
+    return None
+
+
+def stated(value: Any, key: str) -> str:
+    """The text of what a study file states under a key.
+
+    Raises:
+        TaskError: It has none.
+    """
+    try:
+        return text_of(value)
+    except FieldError as reason:
+        raise TaskError(f"under {key}, {shown(repr(value))} {reason}") from reason
+
+
+def in_words(text: str) -> str:
+    """A text without what two answers may not differ by alone: spaces."""
+    return " ".join(text.split())

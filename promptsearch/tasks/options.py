@@ -1,0 +1,103 @@
+"""Answers to choose from that differ by row, as in multiple choice."""
+
+from __future__ import annotations
+
+import numbers
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from promptsearch.errors import FieldError
+from promptsearch.tasks.answers import Answers, in_words
+from promptsearch.tasks.examples import Example, Read
+from promptsearch.tasks.fields import Row, listed, shown, text_in, texts_in, value_in
+from promptsearch.tasks.template import Template
+
+
+class Options(Answers):
+    """Labels that point to one of the row's own answers to choose from, by place or by text.
+
+    A whole number is a place, from 0. A text is the answer itself; where that does not hold for all
+    rows, and all of them are written in digits, they are places.
+
+    Args:
+        template: The template, which may put a space before answers.
+        field: The field that holds labels.
+        rows: All rows.
+        options: The field that lists a row's answers.
+
+    Raises:
+        FieldError: A row has no two different answers, or its label is missing.
+    """
+
+    by_row = True
+
+    def __init__(self, template: Template, field: str, rows: Sequence[Row], options: str) -> None:
+        super().__init__(template, field)
+        self._options = options
+        written = [row for row in rows if not _whole(value_in(row, field, row.place))]
+        texts = [in_words(text_in(row, field, row.place)) for row in written]
+        named = all(
+            text in map(in_words, self._answers(row))
+            for text, row in zip(texts, written, strict=True)
+        )
+        self._in_digits = not named and all(text.isdecimal() for text in texts)
+
+    def read(self, row: Row, fields: Mapping[str, str], group: str) -> Read:
+        """The example of a row, see `Answers.read`."""
+        answers = self._answers(row)
+        number = self._number(row, answers)
+        options = tuple(map(self.template.answer_text, answers))
+        label = text_in(row, self.field, row.place)
+        example = Example(-1, fields, options[number], number, options=options, group=group)
+        return self.made(row, (label,), example)
+
+    def notes(self, rows: Sequence[Row], read: Sequence[Read]) -> list[str]:
+        """How many answers rows have."""
+        counts = [len(each.example.options or ()) for each in read]
+        least, most = min(counts), max(counts)
+        number = str(least) if least == most else f"{least} to {most}"
+        return [f"each row has {number} answers of its own, in the field '{self._options}'"]
+
+    def _answers(self, row: Row) -> tuple[str, ...]:
+        found = texts_in(row, self._options, row.place)
+        words = [in_words(text) for text in found]
+        where = f"{row.place}: the field '{self._options}'"
+        if not all(words):
+            raise FieldError(f"{where} lists an empty answer: expected texts")
+        if len(found) < 2:
+            raise FieldError(f"{where} has 1 answer: expected a list of at least 2 to choose from")
+        if len(set(words)) < len(words):
+            twice = next(text for i, text in enumerate(words) if text in words[:i])
+            raise FieldError(
+                f"{where} lists {shown(twice)} twice, so that nothing could tell the answers apart"
+            )
+        return found
+
+    def _number(self, row: Row, answers: Sequence[str]) -> int:
+        """The place of the right answer among the row's."""
+        value = value_in(row, self.field, row.place)
+        text = text_in(row, self.field, row.place)
+        if _whole(value) or self._in_digits:
+            number = int(value)
+            if 0 <= number < len(answers):
+                return number
+            raise FieldError(
+                f"{row.place}: the label {text} is no place among the row's {len(answers)} answers "
+                f"in '{self._options}': expected 0 to {len(answers) - 1}"
+            )
+        words = [in_words(each) for each in answers]
+        if in_words(text) in words:
+            return words.index(in_words(text))
+        if not text.strip():
+            raise self.empty(row.place, f"one of the answers in '{self._options}', or its place")
+        raise FieldError(
+            f"{row.place}: the label {shown(text)} is none of the row's answers in "
+            f"'{self._options}' ({listed(answers)}), nor a place among them, from 0"
+        )
+
+
+def _whole(value: Any) -> bool:
+    """Whether a value is a whole number, and no truth value."""
+    if isinstance(value, (bool, str)) or type(value).__name__ in ("bool", "bool_"):
+        return False
+    return isinstance(value, numbers.Real) and float(value).is_integer()
