@@ -95,7 +95,8 @@ def test_what_is_imported_is_declared() -> None:
     declared = {canonicalize_name(Requirement(r).name) for r in PROJECT["project"]["dependencies"]}
     extras = {
         canonicalize_name(Requirement(r).name)
-        for r in PROJECT["project"]["optional-dependencies"]["peft"]
+        for extra in ("peft", "metrics")
+        for r in PROJECT["project"]["optional-dependencies"][extra]
     }
     names = {"yaml": "pyyaml", "sklearn": "scikit-learn"}
     imported: dict[str, Path] = {}

@@ -136,7 +136,8 @@ def test_the_paired_bootstrap_of_bleu_is_sacrebleus_within_monte_carlo_error():
     rng = np.random.default_rng(10)
     references, one = texts(rng, 200, 0.25)
     other = [
-        " ".join(w if rng.random() > 0.015 else "cat" for w in output.split()) for output in one
+        " ".join(w if rng.random() > 0.28 else rng.choice(WORDS) for w in text.split())
+        for text in references
     ]
     draws = 2000
     metric = find_metric("bleu")

@@ -62,7 +62,7 @@ begun["content"]"""
 _CHOOSE = """\
 {text}
 ids = {first}{ids}
-answers = {answers!r}
+answers = {answers}
 sums = []
 for target in answers.values():
     with torch.inference_mode():

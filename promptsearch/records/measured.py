@@ -19,6 +19,22 @@ class ScoreRecord:
 
 
 @dataclass(frozen=True)
+class JudgeRecord:
+    """How a language model judged answers.
+
+    Args:
+        tokens: The tokens that it read and wrote, which are not of the budget.
+        agrees: The share of rows where it says of an answer what is known of it.
+        kappa: Cohen's kappa of the same: 0 for agreement by chance, 1 for full agreement; None
+            where both always say the same one thing.
+    """
+
+    tokens: int
+    agrees: float
+    kappa: float | None
+
+
+@dataclass(frozen=True)
 class MetricRecord:
     """A metric on a split.
 
@@ -34,6 +50,7 @@ class MetricRecord:
             where it failed.
         failed: Why there is no score.
         options: Its options, as the study file gives them.
+        judge: How it judged, where it is a judge.
     """
 
     name: str
@@ -45,6 +62,7 @@ class MetricRecord:
     statistics: tuple[tuple[float, ...], ...] | None = None
     failed: str = ""
     options: Mapping[str, Any] = field(default_factory=dict)
+    judge: JudgeRecord | None = None
 
 
 @dataclass(frozen=True)
@@ -56,8 +74,8 @@ class ExamplesRecord(ScoreRecord):
         metric: The task's metric; None where it failed, or where it is one of text answers and none
             were generated.
         losses: Nats of each example.
-        correct: Of each example, 1 right and 0 wrong; for text answers, whether each token of the
-            right answer is the most probable one behind those before it.
+        correct: 1 for a right answer, 0 for a wrong one; for text answers, whether each token of
+            the right answer is the most probable one behind those before it.
         predictions: Index of the chosen answer of each example; None for text answers.
         labels: Index of the right answer of each example; None for text answers.
         shares: What each example adds to a metric that is a function of the study's author, see

@@ -39,6 +39,22 @@ def cells(task: TaskSummary, row: Row) -> list[str]:
     return [row.label, *scores]
 
 
+def judges(task: TaskSummary) -> list[tuple[str, int, str]]:
+    """What is known of judges: label and seed of a run, and how its judge agreed."""
+    found = []
+    for run in (run for row in task.rows for run in row.runs):
+        for each in run.test.metrics[1:]:
+            if (told := each.judge) is not None:
+                kappa = "" if told.kappa is None else f", kappa {number(told.kappa, 2)}"
+                text = (
+                    f"{each.name} agrees with what is known of {percent(told.agrees)} of the "
+                    f"answers{kappa}; it read and wrote {whole(told.tokens)} tokens, which are not "
+                    "of the budget"
+                )
+                found.append((run.label, run.seed, text))
+    return found
+
+
 def failures(task: TaskSummary) -> list[tuple[str, int, str]]:
     """The metrics beside a task's own that failed: label and seed of a run, and the reason."""
     return [

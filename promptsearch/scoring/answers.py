@@ -85,7 +85,8 @@ def padded(table: Tensor, begins: ExampleIds, most: int) -> Tensor:
     """
     counts = np.diff(begins)
     if (counts == most).all():
-        return table.unflatten(1, (-1, most))
+        same: Tensor = table.unflatten(1, (-1, most))
+        return same
     answered = torch.from_numpy(np.arange(most) < counts[:, None])  # (examples, most)
     found = table.new_full((len(table), len(counts), most), float("-inf"))
     found[:, answered] = table

@@ -8,7 +8,6 @@ gated prompt stands beside the text.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 
 import numpy as np
 import torch
@@ -73,16 +72,15 @@ class Engine:
     ) -> None:
         check_answers(lm, choices, split, normalise)
         check_ends(template, split)
-        self._lm = lm
-        self._template = template
-        self._split = split
-        self._choices = choices
+        self._lm, self._template = lm, template
+        self._split, self._choices = split, choices
         references = References(split)
         if references.several and memory is not None:
             memory //= 2  # the rows of training, which have one right answer each, take the rest
 
-        given = {"choices": choices, "normalise": normalise, "memory": memory, "keep": keep}
-        make = partial(Losses, lm, template, **given)
+        def make(on: Split) -> Losses:
+            return Losses(lm, template, on, choices, normalise=normalise, memory=memory, keep=keep)
+
         self._losses = make(split)
         self._visits = Visits(references, self._losses, make)
         self._generation = Generation(lm, template, split, memory)

@@ -88,7 +88,7 @@ class Pruning:
         self._examples = np.arange(len(split))
         self._length = template.length
         model = (str(lm.dtype), lm.hash, lm.tokenizer_hash)
-        ends = (template.end or template.end_token,) if task.kind == "text" else ()
+        ends = (template.end or template.end_token,) if task.kind != "choices" else ()
         parts = (
             pool.ids,
             keep,

@@ -279,7 +279,9 @@ class TrainedStrategy(Strategy):
 
     def _step(self, ids: ExampleIds, rate: float, visit: int | None = None) -> Step:
         parts = np.array_split(ids, self._options.accumulate)
-        loss = partial(self.objective.loss, visit=visit)
+        # All parts draw what the whole would: it is the same step, however it is split.
+        drawn = self.objective.ledger.forward if visit is None else visit
+        loss = partial(self.objective.loss, visit=drawn)
         return self._descent.step(loss, parts, rate)
 
     def _planned_steps(self) -> int:

@@ -11,8 +11,12 @@ from functools import cache
 
 from promptsearch.errors import StudyError
 from promptsearch.models.encoder import TextEncoder
+from promptsearch.models.protocol import TextModel
+from promptsearch.search.proposer import Proposing
 from promptsearch.search.strategy import Access
 from promptsearch.study.entries import Entry
+from promptsearch.study.judging import Asking
+from promptsearch.study.settings.model import EndpointConfig
 from promptsearch.study.settings.study import StudyConfig
 from promptsearch.tasks.metrics import find_metric, named
 from promptsearch.tasks.metrics.encoder import OverEncoder
@@ -73,6 +77,24 @@ def aims_of(config: StudyConfig, entries: Sequence[Entry], tasks: Sequence[Task]
     }
     follows = _followed(config, entries, tasks)
     return Aims(measures, follows and seeing(follows), config.selects_by_metric)
+
+
+def hand_judges(aims: Aims, config: StudyConfig, proposing: Proposing, lm: TextModel) -> None:
+    """Hand the study's proposer to all judges among the metrics.
+
+    Args:
+        aims: What the study aims at.
+        config: The study.
+        proposing: The model that proposes.
+        lm: The study's own model, which proposes where no other is named.
+    """
+    given = config.proposer
+    other = given.endpoint if isinstance(given, EndpointConfig) else given.model
+    asking = Asking(proposing, str(other) if other else f"{lm.name}@{lm.hash[:8]}")
+    for measures in aims.measures.values():
+        for metric in measures.values():
+            if isinstance(metric, Judge):
+                metric.over(asking)
 
 
 def _followed(

@@ -16,7 +16,9 @@ import numpy as np
 from promptsearch.errors import TaskError
 from promptsearch.records.measured import DIGITS, ExamplesRecord, MetricRecord
 from promptsearch.study.arena import Arena
+from promptsearch.study.judging import Asking, judged
 from promptsearch.tasks.answered import chosen, generated
+from promptsearch.tasks.metrics.judge import Judge
 from promptsearch.tasks.metrics.measured import Measured, choice_rows, measured
 from promptsearch.tasks.metrics.metric import Answered, Metric
 from promptsearch.tasks.task import Example, Task
@@ -167,11 +169,15 @@ def _try(
         mean=metric.mean,
         options=options,
     )
+    asked = metric.asked if isinstance(metric, Judge) else None
+    before = asked.tokens if isinstance(asked, Asking) else 0
     try:
         found = measured_by(metric, answers.drawn)
     except TaskError as error:
         return _Tried(replace(record, failed=str(error)))
     record = replace(record, score=found.score)
+    if isinstance(asked, Asking):
+        record = judged(record, found, answers.drawn[0], asked.tokens - before)
     if not _follows(found, known):
         rows = [tuple(float(f"{x:.{DIGITS}g}") for x in row) for row in found.statistics.tolist()]
         record = replace(record, statistics=tuple(rows))

@@ -19,7 +19,7 @@ from promptsearch.scoring.kinds import PLACINGS
 from promptsearch.search.pool_pruning import Pruning
 from promptsearch.search.proposer import Proposing
 from promptsearch.search.strategy import Access
-from promptsearch.study.aims import Aims, aims_of
+from promptsearch.study.aims import Aims, aims_of, hand_judges
 from promptsearch.study.arena import Arena, scored_size
 from promptsearch.study.draws import DRAWN, check_draw, drawable, drawn_by, draws_of
 from promptsearch.study.entries import Entry, entries_of, sources_first
@@ -184,6 +184,7 @@ def prepare(
     memory = exact.room() if config.memory is None else int(config.memory)
     arenas, prunings = _build_arenas(config, tasks, entries, exact, dtype, memory, aims)
     proposing = load_proposer(config, exact, dtype)
+    hand_judges(aims, config, proposing, exact)
     return Prepared(config, lm, exact, dtype, memory, proposing, tasks, entries, arenas, prunings)
 
 

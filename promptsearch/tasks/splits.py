@@ -74,19 +74,17 @@ def sizes_of(given: Mapping[str, Any], official: Sequence[str], task: str) -> di
         if size is None and name in official:
             sizes[name] = None
             continue
-        number = size
-        if isinstance(size, Mapping):
-            if set(size) != {"per_class"}:
-                raise TaskError(
-                    f"task '{task}': the size of '{name}' is {dict(size)}: expected a number of "
-                    "examples, or {per_class: NUMBER}"
-                )
-            number = size["per_class"]
-        if int(number or 0) < 1:
+        if isinstance(size, Mapping) and set(size) != {"per_class"}:
             raise TaskError(
-                f"task '{task}': the split '{name}' needs at least 1 example, got {number or 0}"
+                f"task '{task}': the size of '{name}' is {dict(size)}: expected a number of "
+                "examples, or {per_class: NUMBER}"
             )
-        sizes[name] = PerClass(int(number)) if isinstance(size, Mapping) else int(number)
+        number = int((size["per_class"] if isinstance(size, Mapping) else size) or 0)
+        if number < 1:
+            raise TaskError(
+                f"task '{task}': the split '{name}' needs at least 1 example, got {number}"
+            )
+        sizes[name] = PerClass(number) if isinstance(size, Mapping) else number
     return sizes
 
 

@@ -163,7 +163,7 @@ class Task:
             raise
         except TaskError as error:
             raise TaskError(f"task '{name}': {error}") from error
-        if parsed.end and meant.choices is not None:
+        if parsed.end and (meant.choices or meant.by_row):
             raise TaskError(
                 f"task '{name}': the template {parsed.text!r} has {parsed.end!r} behind "
                 "{answer}, which ends text answers, but this task has answers to choose from, "

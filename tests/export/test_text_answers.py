@@ -13,7 +13,6 @@ from promptsearch import LanguageModel, PromptedModel, Task, compare, load_promp
 from promptsearch.errors import PromptError, StudyError
 from promptsearch.export import FORMATS, SavedPrompt, export_run, verify
 from promptsearch.export.saved import write_saved
-from promptsearch.prompts.prefix import PrefixPrompt
 from promptsearch.prompts.text import TextPrompt
 from promptsearch.prompts.weights import Weights
 from promptsearch.scoring import Engine
@@ -40,20 +39,12 @@ def facts(template, lm, kind):
     return bound, Split("search", examples)
 
 
-def trained(lm, template, kind):
-    """A prompt that knows the facts, after some steps of Adam."""
-    bound, split = facts(template, lm, kind)
+def trained(lm, template):
+    """Weights that know the facts, after some steps of Adam, and their scores."""
+    bound, split = facts(template, lm, "weights")
     engine = Engine(lm, bound, split, None)
-    generator = torch.Generator().manual_seed(0)
-    if kind == "prefix":
-        numbers = torch.randn(8, *lm.prefix_shape, generator=generator).requires_grad_()
-        bound = replace(bound, slots=(replace(bound.slots[0], length=8),))
-        engine = Engine(lm, bound, split, None)
-        leaves = [numbers]
-    else:
-        numbers = {n: t.clone().requires_grad_() for n, t in engine.weights.tensors.items()}
-        leaves = list(numbers.values())
-    optimizer = torch.optim.Adam(leaves, lr=0.05 if kind == "prefix" else 0.01)
+    numbers = {n: t.clone().requires_grad_() for n, t in engine.weights.tensors.items()}
+    optimizer = torch.optim.Adam(numbers.values(), lr=0.01)
     for _ in range(150):
         optimizer.zero_grad()
         loss = engine.loss(numbers, np.arange(len(FACTS)))
@@ -61,10 +52,9 @@ def trained(lm, template, kind):
         optimizer.step()
         if float(loss.detach()) < 0.02:
             break
-    made = PrefixPrompt(numbers.detach()) if kind == "prefix" else None
-    prompt = made or Weights({name: tensor.detach() for name, tensor in numbers.items()})
+    prompt = Weights({name: tensor.detach() for name, tensor in numbers.items()})
     scores = engine.score([prompt], np.arange(len(FACTS)))
-    return SavedPrompt(
+    saved = SavedPrompt(
         prompt=prompt,
         template=bound,
         choices=None,
@@ -72,14 +62,14 @@ def trained(lm, template, kind):
         about={"model": lm.facts},
         probe=split.examples,
         losses=tuple(scores.losses[0].tolist()),
-    ), scores
+    )
+    return saved, scores
 
 
 @pytest.mark.parametrize("template", [*ANYWAY, CHAT], ids=["token", "line", "chat"])
-@pytest.mark.parametrize("kind", ["weights", "prefix"])
-def test_apply_gives_the_answers_that_were_learned_and_nothing_behind(tmp_path, template, kind):
+def test_apply_gives_the_answers_that_were_learned_and_nothing_behind(tmp_path, template):
     lm = LanguageModel(*tiny_model("llama"), name="tiny")
-    saved, scores = trained(lm, template, kind)
+    saved, scores = trained(lm, template)
     assert scores.metric.all(), "the facts were learned, and their ends"
     rows = [{"name": name} for name in FACTS]
     assert [row["answer"] for row in saved.apply(rows, lm)] == list(FACTS.values())
@@ -92,14 +82,12 @@ def test_apply_gives_the_answers_that_were_learned_and_nothing_behind(tmp_path, 
     assert [text.strip() for text in model.generate(rows)] == list(FACTS.values())
     given = [{"name": name, "answer": answer} for name, answer in FACTS.items()]
     assert model.score(given) == pytest.approx(scores.losses[0], abs=1e-5)
-    longer = Weights if kind == "weights" else PrefixPrompt
-    assert isinstance(again.prompt, longer)
 
 
 def test_without_an_end_in_the_loss_it_would_go_on(tmp_path):
     """What the sentence behind teaches: the same answers, and no end."""
     lm = LanguageModel(*tiny_model("llama"), name="tiny")
-    saved, _ = trained(lm, "{prompt} The capital of {name} is {answer}. The", "weights")
+    saved, _ = trained(lm, "{prompt} The capital of {name} is {answer}. The")
     open_ended = replace(saved, template=replace(saved.template, end=""))
     rows = [{"name": name} for name in FACTS]
     said = [row["answer"] for row in open_ended.apply(rows, lm)]
@@ -108,7 +96,7 @@ def test_without_an_end_in_the_loss_it_would_go_on(tmp_path):
     assert [row["answer"] for row in saved.apply(rows, lm)] == list(FACTS.values())
 
 
-def saved_text(lm, template, kind="hard", **changes):
+def saved_text(lm, template, **changes):
     bound, split = facts(template, lm, "slots")
     examples = tuple(replace(e, also=(" Rome",) * (e.id % 2)) for e in split.examples)
     prompt = TextPrompt("Answer with one word.")

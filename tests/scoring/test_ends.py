@@ -144,7 +144,7 @@ def test_an_end_token_that_the_model_does_not_have_is_named(llama):
 
 def test_an_answer_that_holds_the_end_is_named(llama):
     task = tiny_task("{prompt} {text} It was {answer}o", None)
-    with pytest.raises(TemplateError, match="answer ' good' of search example .* holds 'o', with"):
+    with pytest.raises(TemplateError, match="answer ' .*' of search example .* holds 'o', with"):
         Engine(llama, task.template.bind(2), task.splits["search"], None)
 
 

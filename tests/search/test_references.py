@@ -16,6 +16,8 @@ from promptsearch.prompts.space import PromptSpace
 from promptsearch.records.ledger import Ledger
 from promptsearch.scoring import Engine
 from promptsearch.search.objective import Objective
+from promptsearch.strategies.prompt_tuning import PromptTuning
+from promptsearch.study.arena import Arena
 from promptsearch.tasks.task import Split
 from promptsearch.testing.tiny_task import tiny_task
 
@@ -173,3 +175,33 @@ def test_a_killed_run_draws_the_same_again(tiny, tmp_path, killed_at):
     again = compare(config, out=tmp_path / "cut", model=tiny, task=references_task())
     (one,), (other,) = whole.runs, again.runs
     assert (one.test, one.winner, one.ledger) == (other.test, other.winner, other.ledger)
+
+
+def test_a_step_in_parts_draws_what_the_whole_step_draws(tiny):
+    arena = Arena.build(references_task(), tiny, torch.float32, 2, tiny.words, score_on=6)
+    rows = []
+    for accumulate in (1, 3):
+        training = np.arange(6, 16)
+        objective = Objective(
+            arena.searching, arena.space, Ledger(None), scored=arena.scored, training=training
+        )
+        made = PromptTuning(objective, seed=0, rate=0.05, batch=6, accumulate=accumulate)
+        for _ in range(3):
+            made.train()
+        rows.append((made.prompt().vectors, objective.ledger.forward))
+    assert torch.allclose(rows[0][0], rows[1][0], atol=1e-5) and rows[0][1] == rows[1][1]
+
+
+def test_the_range_test_sees_the_same_answers_at_every_rate(tiny):
+    arena = Arena.build(references_task(), tiny, torch.float32, 2, tiny.words, score_on=6)
+    objective = Objective(
+        arena.searching, arena.space, Ledger(None), scored=arena.scored, training=np.arange(6, 16)
+    )
+    visits, loss = [], arena.searching.loss
+    arena.searching.loss = lambda rows, ids, visit: visits.append(visit) or loss(rows, ids, visit)
+    made = PromptTuning(objective, seed=0, rate="auto", batch=4)
+    made.find_rate()
+    assert set(visits) == {0} and len(visits) > 3
+    before = objective.ledger.forward
+    made.train()
+    assert visits[-1] == before

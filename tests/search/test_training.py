@@ -172,9 +172,9 @@ def breaks_at(strategy, step, how):
     """Its loss is spoilt from this step on."""
     loss, calls = books_of(strategy.objective).scorer.loss, []
 
-    def spoilt(rows, ids):
+    def spoilt(rows, ids, visit):
         calls.append(ids)
-        return loss(rows, ids) if len(calls) < step else how(rows)
+        return loss(rows, ids, visit) if len(calls) < step else how(rows)
 
     books_of(strategy.objective).scorer.loss = spoilt
 
@@ -202,7 +202,7 @@ def test_a_training_that_diverges_ends_in_good_order_with_the_best_prompt_before
 
 def test_the_notes_tell_which_rows_a_gradient_reached_and_how_far_they_moved():
     strategy = PromptTuning(planted_objective(), seed=0, interval=3, batch=4, rate=0.05)
-    books_of(strategy.objective).scorer.loss = lambda rows, ids: 100 * rows[1].square().sum()
+    books_of(strategy.objective).scorer.loss = lambda rows, ids, visit: 100 * rows[1].square().sum()
     (first,) = strategy.ask()
     strategy.tell([first], strategy.objective.evaluate([first]))
     (second,) = strategy.ask()
@@ -219,7 +219,7 @@ def test_the_notes_tell_which_rows_a_gradient_reached_and_how_far_they_moved():
 
 def test_a_loss_that_does_not_depend_on_the_prompt_reaches_no_row():
     strategy = PromptTuning(planted_objective(), seed=0, interval=2, batch=4)
-    books_of(strategy.objective).scorer.loss = lambda rows, ids: torch.tensor(1.0)
+    books_of(strategy.objective).scorer.loss = lambda rows, ids, visit: torch.tensor(1.0)
     strategy.train()
     assert strategy.training.reached == [] and strategy.training.gradients == [0.0]
 

@@ -11,12 +11,18 @@ import pytest
 from promptsearch import compare, load_prompt
 from promptsearch.errors import StudyError
 from promptsearch.models import LanguageModel
+from promptsearch.models.endpoint import Completion
 from promptsearch.prompts.hard import HardPrompt
 from promptsearch.records.load import load_results
 from promptsearch.report import write_report
 from promptsearch.report.markdown import to_markdown
 from promptsearch.report.slim import write_slim_record
+from promptsearch.report.summary import summarise
 from promptsearch.scoring import Engine
+from promptsearch.search.proposer import LocalProposing
+from promptsearch.statistics import Sample, interval
+from promptsearch.study.config import parse_config
+from promptsearch.study.forecast import forecast
 from promptsearch.tasks.answered import chosen, generated
 from promptsearch.tasks.decoding import Decoding
 from promptsearch.tasks.metrics import find_metric
@@ -276,9 +282,7 @@ def test_a_search_that_follows_a_metric_finds_the_prompt_that_is_best_by_it(
 ):
     task, made = text_task(metric), {EASE: Ease(), SHORTNESS: Shortness()}[metric]
     compare(
-        study(
-            [{"exhaustive": {"budget": 90_000}}], objective=metric, pool=POOL, dtype="float32"
-        ),
+        study([{"exhaustive": {"budget": 90_000}}], objective=metric, pool=POOL, dtype="float32"),
         out=tmp_path,
         model=llama,
         task=task,
@@ -457,3 +461,94 @@ def test_the_same_numbers_whatever_the_cache_holds(llama, tmp_path, monkeypatch)
     assert without_times(first) == without_times(second)
     (run,) = second.values()
     assert run["ledger"]["cached"] == run["ledger"]["forward"] > 0
+
+
+def test_a_plan_counts_what_may_be_generated(llama):
+    task = text_task(EASE)
+    given = study([{"random": {"batch": 8}}], budget=20_000)
+    prices = {}
+    for name, changes in (("loss", {}), ("followed", {"objective": EASE})):
+        config = parse_config({**given, "model": "tiny", "task": "x", **changes})
+        (run,) = forecast(config, llama, task).runs
+        prices[name] = run
+        assert not run.error and 0 < run.price <= 20_000
+    # An evaluation that generates six tokens an answer costs more, and so do the stages behind it.
+    assert prices["followed"].proposals < prices["loss"].proposals
+
+
+def test_rows_of_a_group_are_counted_as_one_in_intervals(llama, tmp_path):
+    task = text_task(SHORTNESS)
+    tested = task.splits["test"]
+    grouped = tuple(replace(example, group=f"g{example.id // 5}") for example in tested.examples)
+    task = replace(task, splits={**task.splits, "test": replace(tested, examples=grouped)})
+    found = compare(
+        study([{"manual": {"prompts": ["good movie?"]}}], budget=12_000),
+        out=tmp_path,
+        model=llama,
+        task=task,
+    )
+    assert found.study.tasks["words"].groups == (0,) * 5 + (1,) * 5
+    assert [row.references for row in found.study.tasks["words"].shown] == [
+        tuple(text.strip() for text in example.references) for example in grouped[:5]
+    ]
+    (run,) = found.runs
+    lengths = np.array([[len(output) for output in run.test.outputs]], dtype=float)
+    expected = interval(Sample(lengths, True, found.study.tasks["words"].groups), (0, np.inf))
+    (row,) = summarise(found)[0].rows
+    assert (row.metric.low, row.metric.high) == (expected.low, expected.high)
+
+
+def test_a_metric_is_handed_its_encoder_and_its_signature_names_it(llama, tmp_path):
+    model, tokenizer = tiny_model("llama")
+    model.save_pretrained(tmp_path / "encoder")
+    tokenizer.save_pretrained(tmp_path / "encoder")
+    task = text_task(EASE, [{"bertscore": {"encoder": str(tmp_path / "encoder"), "layer": 1}}])
+    found = compare(
+        study([{"random": {"batch": 8}}], budget=12_000),
+        out=tmp_path / "out",
+        model=llama,
+        task=task,
+    )
+    (run,) = found.runs
+    (record,) = run.test.metrics[1:]
+    assert record.score is not None and -1 <= record.score <= 1, record.failed
+    assert record.signature.startswith("bertscore|encoder:encoder-L1-")
+    assert found.study.tasks["words"].measured[1] == record.signature
+
+
+def test_no_verdict_is_about_a_judge_alone(llama, tmp_path):
+    judge = {"judge": {"question": "Is {output} right? Answer yes or no."}}
+    with pytest.raises(StudyError, match="a judge alone tells nothing reliable"):
+        compare(study(["random"]), out=tmp_path, model=llama, task=text_task(judge))
+    with pytest.raises(StudyError, match="no search follows a judge"):
+        compare(study(["random"], objective=judge), out=tmp_path, model=llama, task=text_task())
+
+
+def test_a_judge_stands_beside_another_metric_with_its_agreement_and_tokens(
+    llama, tmp_path, monkeypatch
+):
+    def complete(self, requests, **given):
+        assert given["temperature"] == 0
+        return [
+            Completion("Yes." if request.startswith("Answer: I") else "no", len(request), 2)
+            for request in requests
+        ]
+
+    monkeypatch.setattr(LocalProposing, "complete", complete)
+    question = "Answer: {output} for {text}. Is it right? "
+    task = text_task("exact_match", [{"judge": {"question": question}}])
+    found = compare(
+        study([{"random": {"batch": 8}}], budget=12_000), out=tmp_path, model=llama, task=task
+    )
+    (run,) = found.runs
+    (record,) = run.test.metrics[1:]
+    said = [output.startswith("I") for output in run.test.outputs]
+    assert record.score == np.mean(said) and "tiny-llama@" in record.signature
+    right = np.array(run.test.metrics[0].statistics or np.zeros((10, 1)))[:, 0]
+    assert record.judge.agrees == np.mean(np.array(said) == right)
+    assert record.judge.tokens > 10 * len(question)
+    assert run.ledger.proposer == 0
+    written = to_markdown(found)
+    assert "judge agrees with what is known of" in written.replace("\\", "")
+    write_slim_record(tmp_path, tmp_path / "slim")
+    assert load_results(tmp_path / "slim").runs == found.runs

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from promptsearch.errors import StudyError
 from promptsearch.study.config import config_schema, load_config, parse_config
 from promptsearch.study.settings.study import StudyConfig
+from promptsearch.tasks.metrics import known_metrics
 
 STUDY = """\
 name: movie-reviews
@@ -350,7 +351,17 @@ WRONG = {
     "metric": (
         STUDY + "metric: acuracy\n",
         "study.yaml, line 16, in metric: unknown metric 'acuracy'. Did you mean 'accuracy'? "
-        "Known: accuracy, balanced_accuracy, exact_match, f1, module:function.",
+        f"Known: {', '.join(sorted([*known_metrics(), 'module:Class', 'module:function']))}.",
+    ),
+    "metric with an unknown name and options": (
+        STUDY + "metric: {blue: {lowercase: true}}\n",
+        "study.yaml, line 16, in metric: unknown metric 'blue'. Did you mean 'bleu'? "
+        f"Known: {', '.join(sorted([*known_metrics(), 'module:Class', 'module:function']))}.",
+    ),
+    "two metrics in one": (
+        STUDY + "metric: {bleu: {}, ter: {}}\n",
+        "study.yaml, line 16, in metric: a metric is NAME, or {NAME: {OPTION: VALUE}}; "
+        "got {'bleu': {}, 'ter': {}}.",
     ),
     "pool of numbers": (
         STUDY + "pool: [the, 5]\n",

@@ -9,6 +9,7 @@ import io
 import itertools
 import json
 import logging
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -18,8 +19,11 @@ from rich.console import Console
 
 from promptsearch import compare
 from promptsearch.errors import StudyError, TaskError
+from promptsearch.records.load import load_study
 from promptsearch.report import print_report
 from promptsearch.study.config import parse_config
+from promptsearch.study.entries import entries_of
+from promptsearch.study.tasks import load_tasks
 from promptsearch.tasks.task import SPLITS, Task
 
 TEMPLATE = "{prompt} {text} It was{answer}"
@@ -236,6 +240,23 @@ def test_splits_of_text_are_those_of_before(tmp_path):
     source = {"data": {"path": "a.jsonl"}, "template": TEMPLATE, "label": "label", "splits": SIZES}
     assert hashes(Task.load(source, tmp_path)) == HASHES
     assert [Task.load("capitals").splits[name].hash for name in SPLITS] == CAPITALS
+
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "results").glob("*/study.json")), ids=lambda path: path.parent.name
+)
+def test_splits_of_the_reference_studies_are_those_of_before(path):
+    study = load_study(path.parent)
+    config = parse_config(study.settings, folder=ROOT / "examples")
+    entries = entries_of(config)
+    for task in load_tasks(config, entries):
+        expected = study.tasks[task.name].splits
+        assert {name: split.hash for name, split in task.splits.items()} == {
+            name: split.hash for name, split in expected.items()
+        }
 
 
 CAPITALS = ["ca40c3122aea72aa593a", "c6e82abf357849749eca", "5dddc3ed528d5bfc668e"]

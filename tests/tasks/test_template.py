@@ -40,7 +40,7 @@ def test_literal_text_and_values_come_out_as_they_went_in(literal, value):
     [
         ("{prompt} {text} It was", r"has no \{answer\}"),
         ("{text} It was{answer}", "has no slot"),
-        ("{prompt} {answer} indeed", "goes on behind"),
+        ("{prompt} {answer} {text}", "goes on behind"),
         ("{prompt} {answer}{answer}", "goes on behind"),
         ("{prompt:x} {answer}", "expected a number of tokens"),
         ("{prompt:0} {answer}", "expected a number of tokens"),

@@ -197,7 +197,7 @@ class TaskConfig(Keys):
         ),
     )
     splits: SplitSizes = Field(
-        default_factory=SplitSizes,
+        default_factory=lambda: SplitSizes.model_validate({}),
         description=(
             "{search: N, select: N, test: N}, the number of examples in each split, or {per_class: "
             "N}; a split with rows of its own may be left out, and gets all of them"

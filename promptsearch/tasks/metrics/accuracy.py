@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from promptsearch.tasks.metrics.choices import expected, places
 from promptsearch.tasks.metrics.metric import Answered, Floats, Metric
 
@@ -18,7 +20,8 @@ class Accuracy(Metric):
     def statistics(self, rows: Sequence[Answered]) -> Floats:
         """1 for a right choice, 0 for a wrong one."""
         labels, predictions, _ = places(rows)
-        return (labels == predictions).astype(float)[:, None]
+        right: Floats = (labels == predictions).astype(np.float64)[:, None]
+        return right
 
     def feedback(self, row: Answered) -> str:
         """The right answer, where another one was given."""

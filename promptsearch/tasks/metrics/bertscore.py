@@ -16,7 +16,7 @@ from promptsearch.tasks.metrics.metric import Floats
 class BertScore(OverEncoder):
     """The mean over rows of the F of tokens matched by the cosine of their states.
 
-    Of several references, the best counts. `OverEncoder` has the options.
+    The best of several references counts. `OverEncoder` has the options.
     """
 
     name = "bertscore"
@@ -39,4 +39,5 @@ class BertScore(OverEncoder):
 
 def _unit(states: NDArray[np.float32]) -> Floats:
     wide = states.astype(np.float64)
-    return wide / np.maximum(np.linalg.norm(wide, axis=1, keepdims=True), 1e-30)
+    unit: Floats = wide / np.maximum(np.linalg.norm(wide, axis=1, keepdims=True), 1e-30)
+    return unit

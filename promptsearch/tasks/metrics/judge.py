@@ -54,13 +54,14 @@ class Judge(Metric):
         if "{output}" not in question:
             raise TaskError("the judge's question lacks {output}, which stands for the answer")
         self.question = question
-        self._asked: Asked | None = None
+        #: The model that is asked; None before one is handed in.
+        self.asked: Asked | None = None
 
     @property
     def signature(self) -> str:
         """Says which model is asked, and what."""
         what = sha256(self.question.encode()).hexdigest()[:12]
-        return signed(self.name, model=self._asked.signature if self._asked else "?", question=what)
+        return signed(self.name, model=self.asked.signature if self.asked else "?", question=what)
 
     def over(self, asked: Asked) -> Self:
         """The same metric with this model to ask.
@@ -68,14 +69,14 @@ class Judge(Metric):
         Args:
             asked: The model.
         """
-        self._asked = asked
+        self.asked = asked
         return self
 
     def statistics(self, rows: Sequence[Answered]) -> Floats:
         """1 where the model says yes, 0 where it says no."""
-        if self._asked is None:
+        if self.asked is None:
             raise TaskError(f"the metric '{self.name}' has no model to ask: hand it in by `over`")
-        said = self._asked.answers([self.request(row) for row in rows])
+        said = self.asked.answers([self.request(row) for row in rows])
         return np.array([[_verdict(number, text)] for number, text in enumerate(said)])
 
     def request(self, row: Answered) -> str:

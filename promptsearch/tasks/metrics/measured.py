@@ -125,7 +125,10 @@ def choice_rows(
             probabilities=tuple(map(float, known)),
         )
         for right, said, known in zip(
-            labels, predictions, probabilities or [()] * len(labels), strict=True
+            labels,
+            predictions,
+            [()] * len(labels) if probabilities is None else probabilities,
+            strict=True,
         )
     ]
 

@@ -87,7 +87,11 @@ class Meteor(Metric):
                 f"the metric 'meteor' got {len(found)} lines from Java, such as "
                 f"{done.stdout[:80]!r}: expected {_COUNTS} numbers for each of {len(rows)} rows"
             )
-        return np.array(found, dtype=np.float64)
+        counts = np.array(found, dtype=np.float64)
+        given, wanted, chunks, matched, theirs = counts[:, [0, 1, 20, 21, 22]].T
+        # A text that matches a whole reference in one piece is in no pieces, in sums as well.
+        counts[(matched == given) & (theirs == wanted) & (chunks == 1), 20] = 0
+        return counts
 
     def score(self, sums: Floats, rows: int) -> float:
         """Equations 1 to 4."""
@@ -108,9 +112,7 @@ class Meteor(Metric):
         if not precision or not recall:
             return 0.0
         mean = 1 / ((1 - _ALPHA) / precision + _ALPHA / recall)
-        whole = matched == [given, wanted] and chunks == 1
-        pieces = 0.0 if whole else chunks / (sum(matched) / 2)
-        return float(mean * (1 - _GAMMA * pieces**_BETA))
+        return float(mean * (1 - _GAMMA * (chunks / (sum(matched) / 2)) ** _BETA))
 
     def _text(self, text: str) -> str:
         words = ptb(text) if self.tokenize == "ptb" else text.replace("|||", " ").split()

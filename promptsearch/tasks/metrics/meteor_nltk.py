@@ -6,7 +6,6 @@ which papers after 2014 report, and its numbers do not compare with those: see `
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from functools import cached_property
 from importlib.metadata import version
@@ -15,10 +14,10 @@ from typing import Any, Self
 
 import numpy as np
 
-from promptsearch.errors import TaskError
 from promptsearch.tasks.metrics.libraries import require
 from promptsearch.tasks.metrics.metric import Answered, Floats, Metric, signed
 from promptsearch.tasks.metrics.tokens import v13a
+from promptsearch.tasks.metrics.wordnet import WordNet
 
 #: Where Debian's package wordnet-base puts WordNet.
 DEBIAN = Path("/usr/share/wordnet")
@@ -75,40 +74,13 @@ class MeteorNltk(Metric):
 
     @cached_property
     def _wordnet(self) -> Any:
-        """WordNet, from the folder that is named, or else from the first that has it."""
+        """WordNet, from the folder that is named, or else from the first place that has it."""
         if self.folder is not None:
-            return read_wordnet(Path(self.folder))
-        import nltk
+            return WordNet(Path(self.folder))
+        from nltk.corpus import wordnet
 
         try:
-            return read_wordnet(Path(str(nltk.data.find("corpora/wordnet"))))
+            wordnet.ensure_loaded()
         except LookupError:
-            return read_wordnet(DEBIAN)
-
-
-def read_wordnet(folder: Path) -> Any:
-    """WordNet from its files.
-
-    Args:
-        folder: The folder with `index.noun`, `data.noun` and the others.
-
-    Raises:
-        TaskError: They are not there.
-    """
-    from nltk.corpus.reader.wordnet import WordNetCorpusReader
-
-    class Reader(WordNetCorpusReader):  # type: ignore[misc] # NLTK has no types
-        """NLTK's reader, for folders without `lexnames`, which METEOR does not need."""
-
-        def open(self, file: str) -> Any:
-            if file == "lexnames" and not (folder / file).exists():
-                return io.StringIO("".join(f"{i:02d}\tfile{i}\t0\n" for i in range(45)))
-            return super().open(file)
-
-    if not (folder / "index.noun").exists():
-        raise TaskError(
-            f"the metric 'meteor_nltk' needs WordNet, which is not in '{folder}': install Debian's "
-            "packages wordnet-base and wordnet-sense-index, or run `python -m nltk.downloader "
-            "wordnet`, or name its folder by the option 'wordnet'"
-        )
-    return Reader(str(folder), None)
+            return WordNet(DEBIAN)
+        return wordnet

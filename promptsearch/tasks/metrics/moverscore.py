@@ -18,7 +18,7 @@ from promptsearch.tasks.metrics.metric import Floats
 class MoverScore(OverEncoder):
     """The mean over rows of 1 minus the earth mover's distance of output and reference.
 
-    Of several references, the best counts. `OverEncoder` has the options.
+    The best of several references counts. `OverEncoder` has the options.
     """
 
     name = "moverscore"
@@ -45,17 +45,17 @@ def least_cost(supply: Floats, demand: Floats, distances: Floats) -> float:
         distances: The cost of moving one from here to there, shape `(places, others)`.
     """
     from scipy.optimize import linprog
-    from scipy.sparse import eye_array, kron, vstack
 
     here, there = distances.shape
-    leaving = kron(eye_array(here), np.ones((1, there)))
-    arriving = kron(np.ones((1, here)), eye_array(there))
+    leaving = np.kron(np.eye(here), np.ones((1, there)))  # (places, places * others)
+    arriving = np.kron(np.ones((1, here)), np.eye(there))  # (others, places * others)
     found = linprog(
         distances.ravel(),
-        A_eq=vstack([leaving, arriving]),
+        A_eq=np.concatenate([leaving, arriving]),
         b_eq=np.concatenate([supply, demand]),
         method="highs",
     )
+    assert found.fun is not None  # as much is wanted as there is, so there is a way
     return float(found.fun)
 
 

@@ -6,6 +6,7 @@ from promptsearch.errors import TaskError
 from promptsearch.tasks.metrics import find_metric
 from promptsearch.tasks.metrics.measured import measured
 from promptsearch.tasks.metrics.metric import Answered
+from promptsearch.tasks.metrics.wordnet import WordNet
 
 
 class Lemma:
@@ -52,30 +53,54 @@ def test_words_stems_and_synonyms_match():
     assert score("the pub", "nothing", "The pub") == pytest.approx(by_hand(2, 2, 2, 1))
 
 
-def index(lemma, offset, pos):
-    return f"{lemma} {pos} 1 0 1 0 {offset:08d}\n"
-
-
 @pytest.fixture
-def wordnet(tmp_path):
-    """A folder in WordNet's format, as Debian has it, without `lexnames`."""
-    data = "00000000 06 n 02 pub 0 tavern 0 000 | tavern; a place to drink\n"
-    (tmp_path / "data.noun").write_text(data)
-    (tmp_path / "index.noun").write_text(index("pub", 0, "n") + index("tavern", 0, "n"))
-    for pos in ("verb", "adj", "adv"):
-        (tmp_path / f"data.{pos}").write_text("")
-        (tmp_path / f"index.{pos}").write_text("")
-    for pos in ("noun", "verb", "adj", "adv"):
-        (tmp_path / f"{pos}.exc").write_text("")
+def folder(tmp_path):
+    """A folder in WordNet's format, as Debian has it."""
+    licence = "  1 This is the licence.\n"
+    sets = {
+        "noun": ["pub 0 tavern 1", "goose 0", "box 0"],
+        "verb": ["serve 0 wait_on 0"],
+        "adj": ["cheap 0 inexpensive(p) 0"],
+        "adv": [],
+    }
+    for part, lines in sets.items():
+        data, places = licence, {}
+        for line in lines:
+            words = line.split()[::2]
+            for word in words:
+                places[word.partition("(")[0]] = len(data)
+            data += f"{len(data):08d} 06 n {len(words):02x} {line} 000 | words\n"
+        (tmp_path / f"data.{part}").write_text(data)
+        index = [f"{word} n 1 2 @ ~ 1 0 {place:08d}  \n" for word, place in places.items()]
+        (tmp_path / f"index.{part}").write_text(licence + "".join(index))
+        (tmp_path / f"{part}.exc").write_text("geese goose\n" if part == "noun" else "")
     return tmp_path
 
 
-def test_wordnet_is_read_from_its_files(wordnet):
-    metric = find_metric("meteor_nltk", {"wordnet": str(wordnet)})
+@pytest.mark.parametrize(
+    ("word", "synonyms"),
+    [
+        ("pub", ["pub", "tavern"]),
+        ("Taverns", ["pub", "tavern"]),
+        ("geese", ["goose"]),
+        ("boxes", ["box"]),
+        ("serving", ["serve", "wait_on"]),
+        ("cheaper", ["cheap", "inexpensive"]),
+        ("inexpensive", ["cheap", "inexpensive"]),
+        ("river", []),
+    ],
+)
+def test_synonyms_are_found_whatever_the_ending(folder, word, synonyms):
+    found = [lemma.name() for each in WordNet(folder).synsets(word) for lemma in each.lemmas()]
+    assert found == synonyms
+
+
+def test_wordnet_is_read_from_its_files(folder):
+    metric = find_metric("meteor_nltk", {"wordnet": str(folder)})
     assert metric.of([Answered("a tavern", ("the pub",))]) == pytest.approx(by_hand(1, 2, 2, 1))
     assert metric.of([Answered("a river", ("the pub",))]) == 0
 
 
 def test_a_missing_wordnet_is_named(tmp_path):
-    with pytest.raises(TaskError, match="needs WordNet, which is not in .*wordnet-base"):
+    with pytest.raises(TaskError, match="WordNet is not in .*wordnet-base"):
         measured(find_metric("meteor_nltk", {"wordnet": str(tmp_path)}), [Answered("a", ("b",))])

@@ -98,16 +98,11 @@ def test_sacrebleus_metrics_are_sacrebleus(name, options, peer, arguments):
 
 
 def test_every_reference_counts_however_few_other_rows_have():
-    metric = find_metric("bleu")
-    last = Answered("Hello!", ROWS[4].references)
-    assert metric.of([ROWS[2], last]) > metric.of(
-        [ROWS[2], Answered("Hello!", ROWS[4].references[:3])]
+    metric = find_metric("ter")
+    texts = ROWS[4].references
+    assert metric.of([ROWS[2], Answered(texts[3], texts)]) < metric.of(
+        [ROWS[2], Answered(texts[3], texts[:3])]
     )
-
-
-def test_an_empty_reference_is_named_with_its_row():
-    with pytest.raises(TaskError, match="'bleu' failed on row 2 .*[Ee]mpty"):
-        measured(find_metric("bleu"), [ROWS[0], Answered("x", ("",))])
 
 
 @pytest.mark.parametrize("stemmer", [False, True])
@@ -134,7 +129,7 @@ def test_sums_of_drawn_rows_give_the_score_of_the_drawn_rows(name):
     found = measured(metric, rows)
     for take in rng.integers(60, size=(5, 60)):
         drawn = found.score_of(found.statistics[take].sum(0), 60)
-        if name != "nist":  # there the words weigh as they do in all rows
+        if name not in ("nist", "slot_error"):  # there all rows say what words weigh, or exist
             assert drawn == pytest.approx(metric.of([rows[i] for i in take]), rel=1e-9)
     assert np.mean(found.shares) == pytest.approx(found.score)
 
