@@ -69,6 +69,8 @@ def verify(
         f"largest difference {seen.distance:.2g} nats per scored token "
         f"(allowed: {seen.tolerance:.2g})"
     )
+    if seen.unchecked:
+        say(f"not checked: {seen.unchecked}")
     if seen.signature:
         say(f"measured as {seen.signature}")
     if not seen.same:

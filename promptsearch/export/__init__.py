@@ -44,6 +44,7 @@ class Format(NamedTuple):
         served: Whether it can also hold prompts of models behind an endpoint.
         rows: Whether it holds the rows of the test split, too: `write` is then handed the task
             besides.
+        unchecked: What of the folder no score shows, in words; empty where there is nothing.
     """
 
     # A LanguageModel, or where `served` any TextModel, stands between prompt and folder.
@@ -51,6 +52,7 @@ class Format(NamedTuple):
     score: Callable[[Certificate, Any, Path], list[float]]
     served: bool = False
     rows: bool = False
+    unchecked: str = ""
 
     def model(
         self, certificate: Certificate, given: TextModel | None, key: str | None
@@ -74,13 +76,28 @@ class Format(NamedTuple):
 
 
 FORMATS: dict[str, Format] = {
-    "dspy": Format(write_dspy, score_dspy, served=True),
+    "dspy": Format(
+        write_dspy,
+        score_dspy,
+        served=True,
+        unchecked="the text that DSPy writes around the instructions",
+    ),
     "json": Format(write_saved, score_saved, served=True),
     "kv": Format(write_kv, score_kv),
-    "lm-eval": Format(write_lm_eval, score_lm_eval, served=True, rows=True),
-    "mlflow": Format(write_mlflow, score_mlflow, served=True),
+    "lm-eval": Format(
+        write_lm_eval,
+        score_lm_eval,
+        served=True,
+        rows=True,
+        unchecked="the metric, which lm-eval computes",
+    ),
+    "mlflow": Format(
+        write_mlflow, score_mlflow, served=True, unchecked="what stands in a registry"
+    ),
     "peft": Format(write_peft, score_peft),
-    "promptfoo": Format(write_promptfoo, score_promptfoo, served=True),
+    "promptfoo": Format(
+        write_promptfoo, score_promptfoo, served=True, unchecked="the provider and the tests"
+    ),
     "text": Format(write_text, score_text, served=True),
     "vllm": Format(write_vllm, score_vllm),
 }
@@ -98,6 +115,7 @@ class Verified(NamedTuple):
             `promptsearch.export.tolerance`.
         signature: The line that the certificate gives with the prompt's scores, see
             `promptsearch.records.signature`; not checked, and empty in older certificates.
+        unchecked: What of the folder no score shows, in words; empty where there is nothing.
     """
 
     to: str
@@ -106,6 +124,7 @@ class Verified(NamedTuple):
     same: bool
     tolerance: float
     signature: str = ""
+    unchecked: str = ""
 
 
 def export_run(
@@ -200,4 +219,5 @@ def verify(folder: Path, model: TextModel | None = None, *, key: str | None = No
         distance.same,
         distance.allowed,
         certificate.about.get("signature", ""),
+        FORMATS[to].unchecked,
     )

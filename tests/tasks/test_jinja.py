@@ -75,6 +75,10 @@ BOMBS = {
     "sum": "{% set a = 'aaaa' %}" + "{% set a = a + a %}" * 60 + "{{ a }}",
     "numbers": "{% set a = 9 %}" + "{% set a = a * a %}" * 60 + "{{ a }}",
     "nested": "{% set a = [1, 2] %}" + "{% set a = [a, a] %}" * 60 + "{{ a }}",
+    "compared": "".join(
+        f"{{% set {x} = [1] %}}" + f"{{% set {x} = [{x}, {x}] %}}" * 60 for x in "ab"
+    )
+    + "{{ a == b }}",
     "nested out": "{{ [" + ", ".join(["numbers"] * 9) + "] * 100000 }}",
     "join": "{% set a = 'a' * 1000000 %}{{ ([a] * 100000)|join }}",
     "join method": "{% set a = 'a' * 1000000 %}{{ a.join(['b'] * 100000) }}",
