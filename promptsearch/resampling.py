@@ -55,7 +55,7 @@ def bootstrap(
         system: The statistics, see above.
         groups: What each row belongs to, shape `(rows,)`; None where each stands for itself.
         draws: How often rows are drawn.
-        seed: Of the draws.
+        seed: Seeds the draws.
     """
     runs = _runs(system)
     counts = drawn_rows(runs.shape[1], groups, draws, seed)
@@ -85,7 +85,7 @@ def paired_bootstrap(
         second: Those of the other one, on the same rows; it may have another number of runs.
         groups: What each row belongs to, shape `(rows,)`; None where each stands for itself.
         draws: How often rows are drawn.
-        seed: Of the draws.
+        seed: Seeds the draws.
 
     Raises:
         ValueError: The rows or statistics differ in number.
@@ -118,7 +118,7 @@ def approximate_randomisation(
         groups: What each row belongs to, shape `(rows,)`: its rows are exchanged together; None
             where each stands for itself.
         draws: How often they are exchanged.
-        seed: Of the draws.
+        seed: Seeds the draws.
 
     Raises:
         ValueError: The runs, rows or statistics differ in number.
@@ -149,7 +149,7 @@ def drawn_rows(
         rows: The number of rows.
         groups: What each row belongs to; None where each stands for itself.
         draws: How often rows are drawn.
-        seed: Of the draws.
+        seed: Seeds the draws.
     """
     size, which = _grouped(rows, groups)
     taken = np.random.default_rng(seed).integers(size, size=(draws, size))

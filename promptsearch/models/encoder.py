@@ -65,7 +65,7 @@ class TextEncoder:
         """An encoder by its name on the Hub, or its folder.
 
         Args:
-            name: Of a model with safetensors; the default model, and `.gguf` files, will do, too.
+            name: Names a model with safetensors; the default model and `.gguf` files will do, too.
             layer: See the class.
             device: As `LanguageModel.load` takes it.
 

@@ -352,6 +352,16 @@ WRONG = {
         "study.yaml, line 16, in metric: unknown metric 'acuracy'. Did you mean 'accuracy'? "
         f"Known: {', '.join(sorted([*known_metrics(), 'module:Class', 'module:function']))}.",
     ),
+    "metric with an unknown name and options": (
+        STUDY + "metric: {blue: {lowercase: true}}\n",
+        "study.yaml, line 16, in metric: unknown metric 'blue'. Did you mean 'bleu'? "
+        f"Known: {', '.join(sorted([*known_metrics(), 'module:Class', 'module:function']))}.",
+    ),
+    "two metrics in one": (
+        STUDY + "metric: {bleu: {}, ter: {}}\n",
+        "study.yaml, line 16, in metric: a metric is NAME, or {NAME: {OPTION: VALUE}}; "
+        "got {'bleu': {}, 'ter': {}}.",
+    ),
     "pool of numbers": (
         STUDY + "pool: [the, 5]\n",
         (

@@ -16,7 +16,7 @@ from promptsearch.tasks.metrics.metric import Floats
 class BertScore(OverEncoder):
     """The mean over rows of the F of tokens matched by the cosine of their states.
 
-    Of several references, the best counts. `OverEncoder` has the options.
+    The best of several references counts. `OverEncoder` has the options.
     """
 
     name = "bertscore"

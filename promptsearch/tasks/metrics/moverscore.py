@@ -18,7 +18,7 @@ from promptsearch.tasks.metrics.metric import Floats
 class MoverScore(OverEncoder):
     """The mean over rows of 1 minus the earth mover's distance of output and reference.
 
-    Of several references, the best counts. `OverEncoder` has the options.
+    The best of several references counts. `OverEncoder` has the options.
     """
 
     name = "moverscore"
@@ -55,6 +55,7 @@ def least_cost(supply: Floats, demand: Floats, distances: Floats) -> float:
         b_eq=np.concatenate([supply, demand]),
         method="highs",
     )
+    assert found.fun is not None  # as much is wanted as there is, so there is a way
     return float(found.fun)
 
 

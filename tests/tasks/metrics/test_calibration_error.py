@@ -32,6 +32,13 @@ def test_it_is_the_definition(bins):
     assert again == pytest.approx(by_definition(labels[:50], probabilities[:50], bins))
 
 
+def test_a_probability_between_two_bins_belongs_to_the_lower_one():
+    rows = choice_rows([0, 1, 0, 0], [0, 0, 0, 0], [[0.75, 0.25]] * 2 + [[0.5, 0.5]] * 2)
+    found = measured(find_metric("calibration_error", {"bins": 4}), rows)
+    assert (found.statistics != 0).sum(0).tolist() == [0, 2, 2, 0]
+    assert found.score == pytest.approx((abs(0.75 - 1 + 0.75) + abs(0.5 - 1) * 2) / 4)
+
+
 def test_a_model_that_is_as_sure_as_it_is_right_has_none():
     rows = choice_rows([0, 1, 0, 0], [0, 0, 0, 0], [[0.75, 0.25]] * 4)
     assert find_metric("calibration_error").of(rows) == pytest.approx(0)

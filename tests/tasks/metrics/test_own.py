@@ -191,6 +191,13 @@ def test_a_metric_of_ones_own_with_a_fault_is_refused_by_name_and_row(
         measured(find_metric("own:Mine"), ROWS)
 
 
+def test_a_mean_of_several_statistics_is_refused(here: Path) -> None:
+    code = FAULTY.format(statistics="return np.ones((len(rows), 2))", score="return 1")
+    (here / "own.py").write_text(code + "\n    mean = True\n")
+    with pytest.raises(TaskError, match="says that it is a mean, and gave 2 statistics a row"):
+        measured(find_metric("own:Mine"), ROWS)
+
+
 def test_a_metric_of_ones_own_has_options_that_are_checked(here: Path) -> None:
     (here / "own.py").write_text(FAULTY.format(statistics=LENGTHS, score="return sums[0] / rows"))
     assert measured(find_metric("own:Mine", {"weight": 2}), ROWS).score == 7.0

@@ -210,6 +210,22 @@ def test_meteor_is_what_its_program_makes_of_its_counts(java):
     assert metric.signature == "meteor|version:1.5|lang:en|norm:yes|tok:ptb"
 
 
+def test_an_answer_that_is_its_reference_adds_no_pieces_to_meteor(java):
+    rows = [
+        Answered("the mill is a pub", ("the mill is a pub",)),
+        Answered("cotto has food in cambridge", ("cotto serves french food in cambridge",)),
+        Answered("blue spice is by the river", ("near the river is blue spice",)),
+    ]
+    (java / "counts").write_text(
+        "5 5 3 3 2 2 3 3 0 0 0 0 0 0 0 0 0 0 0 0 1 5 5\n"
+        "5 6 2 1 3 3 1 1 0 0 0 0 0 0 0 0 0 0 0 0 2 4 4\n"
+        "6 6 3 2 3 3 2 2 0 0 0 0 0 0 0 0 0 0 0 0 3 5 5\n"
+    )
+    found = measured(find_metric("meteor", {"jar": str(java / "meteor-1.5.jar")}), rows)
+    assert found.score == pytest.approx(0.40447666807061183, abs=1e-12)
+    assert found.score_of(found.statistics[0], 1) == 1
+
+
 def test_a_program_that_fails_is_named(java):
     (java / "counts").write_text("1 2 3\n")
     metric = find_metric("meteor", {"jar": str(java / "meteor-1.5.jar")})
