@@ -88,7 +88,7 @@ def test_overlap_is_dropped_from_search_and_select_never_from_test():
 
 
 def test_an_official_test_split_keeps_rows_of_the_same_text():
-    again = [*rows(4, 20), {"text": "t20", "label": "other"}, *rows(1, 20)]
+    again = [*rows(4, 20), *rows(1, 20), {"text": "t20", "label": "other"}]
     task = make({"search": rows(8), "select": [*rows(3, 10), *rows(3, 10)], "test": again})
     assert Counter(texts(task)["test"])["t20"] == 3 and len(task.splits["select"]) == 3
     assert any(
