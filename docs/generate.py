@@ -1,4 +1,4 @@
-"""Writes the reference pages that follow from the code: command line, study file, strategies.
+"""Writes the reference pages that follow from the code: commands, study file, strategies, tasks.
 
 `python docs/generate.py` writes them. `python docs/generate.py --check` exits with 1 where a page
 is not what the code says.
@@ -19,6 +19,7 @@ from promptsearch.search.listing import known_strategies
 from promptsearch.search.options import options_of
 from promptsearch.search.plugins import find_strategy
 from promptsearch.study.config import config_schema
+from promptsearch.tasks.task import Task, builtin_tasks
 
 HERE = Path(__file__).parent / "reference"
 _MADE = "<!-- Written by docs/generate.py: change the code, then run it again. -->"
@@ -61,6 +62,7 @@ def study_file() -> str:
     ]
     titles = {
         "TaskConfig": "task",
+        "LmEvalConfig": "a task of lm-evaluation-harness",
         "Data": "data",
         "Sources": "data with a source for each split",
         "SplitSizes": "splits",
@@ -125,10 +127,39 @@ def strategies() -> str:
     return "\n".join(lines).rstrip() + "\n"
 
 
+def tasks() -> str:
+    """Every built-in task: what it is, its template and answers, and the sizes of its splits."""
+    lines = [
+        _MADE,
+        "# Built-in tasks",
+        "",
+        (
+            "Small, of different kinds, and installed with the package: `task: NAME` in a study "
+            "file. `promptsearch tasks NAME` shows a task's file, and what can be reached on it "
+            "without a language model. Origin and licence of the data are in the file NOTICE "
+            "beside them."
+        ),
+    ]
+    for name, description in builtin_tasks().items():
+        task = Task.load(name)
+        sizes = ", ".join(f"{split} {len(part)}" for split, part in task.splits.items())
+        shown = task.template.shown.replace("\n", "⏎")
+        lines += [
+            "",
+            f"## `{name}`",
+            "",
+            description,
+            "",
+            f"`{shown}`; {task.metric}; {sizes}.",
+        ]
+    return "\n".join(lines).rstrip() + "\n"
+
+
 PAGES: dict[str, Callable[[], str]] = {
     "cli.md": command_line,
     "study-file.md": study_file,
     "strategies.md": strategies,
+    "tasks.md": tasks,
 }
 
 

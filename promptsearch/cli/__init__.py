@@ -13,6 +13,7 @@ from __future__ import annotations
 import typer
 
 from promptsearch.cli.bench import bench_strategies
+from promptsearch.cli.drafts import init
 from promptsearch.cli.group import CommandGroup, start
 from promptsearch.cli.listings import schema, strategies, tasks
 from promptsearch.cli.prompts import apply, export, verify
@@ -32,6 +33,7 @@ app = typer.Typer(
 )
 #: The commands, in the order in which `--help` lists them.
 _COMMANDS = (
+    init,
     compare,
     plan,
     search,

@@ -97,11 +97,18 @@ def tasks(
         str | None, typer.Argument(metavar="[NAME]", help="One task, as its file says it.")
     ] = None,
 ) -> None:
-    """List the built-in tasks, or show one."""
-    from promptsearch.tasks.task import builtin_task, builtin_tasks
+    """List the built-in tasks, or show one, with what it takes no language model to reach."""
+    from promptsearch.tasks.task import Task, builtin_task, builtin_tasks
 
     if name is not None:
         say(builtin_task(name).read_text("utf-8").rstrip())
+        from promptsearch.tasks.floors import floors, majority
+
+        task = Task.load(name)
+        say("# Without a language model, on the test split:")
+        say(f"#   {majority(task):.3f}  share of the most frequent answer")
+        for bar, score in floors(task).items():
+            say(f"#   {score:.3f}  {task.metric} of {bar}")
         return
     for each, description in builtin_tasks().items():
         say(f"{each}  {description}")

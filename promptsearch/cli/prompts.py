@@ -20,9 +20,20 @@ def export(
     ],
     to: Annotated[
         str,
-        typer.Option(metavar="json|kv|peft|text|vllm", help="The format; json holds every prompt."),
+        typer.Option(
+            metavar="json|kv|peft|text|vllm|lm-eval|promptfoo|dspy|mlflow",
+            help="The format; json holds every prompt.",
+        ),
     ],
     out: Annotated[Path, typer.Option(metavar="DIR", help="Where to.")],
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="For lm-eval, which gets the test split: the folder of the study file, from which "
+            "the paths of its data start; left out: the current one.",
+        ),
+    ] = None,
     key: Key = None,
 ) -> None:
     """Write a run's winner in another format, ready for the Hub; check that it scores the same.
@@ -31,7 +42,7 @@ def export(
     """
     from promptsearch.export import export_run
 
-    say(str(export_run(run, to, out, key=key)))
+    say(str(export_run(run, to, out, key=key, data=data)))
 
 
 def verify(
@@ -58,6 +69,8 @@ def verify(
         f"largest difference {seen.distance:.2g} nats per scored token "
         f"(allowed: {seen.tolerance:.2g})"
     )
+    if seen.unchecked:
+        say(f"not checked: {seen.unchecked}")
     if seen.signature:
         say(f"measured as {seen.signature}")
     if not seen.same:

@@ -14,12 +14,18 @@ from promptsearch.errors import ExportError, PromptSearchError, UnknownName
 from promptsearch.export.card import write_card
 from promptsearch.export.certificate import CERTIFICATE, FORMAT, Certificate, refuse_pickles
 from promptsearch.export.certificate_json import read_json, to_json
+from promptsearch.export.dspy import score_dspy, write_dspy
 from promptsearch.export.kv import score_kv, write_kv
+from promptsearch.export.lm_eval.read import score_lm_eval
+from promptsearch.export.lm_eval.write import write_lm_eval
+from promptsearch.export.mlflow import score_mlflow, write_mlflow
 from promptsearch.export.peft.read import read_peft as read_peft
 from promptsearch.export.peft.write import score_peft, write_peft
+from promptsearch.export.promptfoo import score_promptfoo, write_promptfoo
 from promptsearch.export.saved import SavedPrompt as SavedPrompt
 from promptsearch.export.saved import load_prompt as load_prompt
 from promptsearch.export.saved import score_saved, write_saved
+from promptsearch.export.tested import tested_task
 from promptsearch.export.text import score_text, write_text
 from promptsearch.export.vllm import score_vllm, write_vllm
 from promptsearch.export.vllm import vllm_requests as vllm_requests
@@ -36,13 +42,17 @@ class Format(NamedTuple):
         score: Scores the certificate's probe with the folder read as its users read it; gives
             losses in nats.
         served: Whether it can also hold prompts of models behind an endpoint.
+        rows: Whether it holds the rows of the test split, too: `write` is then handed the task
+            besides.
+        unchecked: What of the folder no score shows, in words; empty where there is nothing.
     """
 
-    write: Callable[
-        [SavedPrompt, Any, Path], None
-    ]  # Any: a LanguageModel, or where `served` any TextModel
+    # A LanguageModel, or where `served` any TextModel, stands between prompt and folder.
+    write: Callable[..., None]
     score: Callable[[Certificate, Any, Path], list[float]]
     served: bool = False
+    rows: bool = False
+    unchecked: str = ""
 
     def model(
         self, certificate: Certificate, given: TextModel | None, key: str | None
@@ -66,9 +76,28 @@ class Format(NamedTuple):
 
 
 FORMATS: dict[str, Format] = {
+    "dspy": Format(
+        write_dspy,
+        score_dspy,
+        served=True,
+        unchecked="the text that DSPy writes around the instructions",
+    ),
     "json": Format(write_saved, score_saved, served=True),
     "kv": Format(write_kv, score_kv),
+    "lm-eval": Format(
+        write_lm_eval,
+        score_lm_eval,
+        served=True,
+        rows=True,
+        unchecked="the metric, which lm-eval computes",
+    ),
+    "mlflow": Format(
+        write_mlflow, score_mlflow, served=True, unchecked="what stands in a registry"
+    ),
     "peft": Format(write_peft, score_peft),
+    "promptfoo": Format(
+        write_promptfoo, score_promptfoo, served=True, unchecked="the provider and the tests"
+    ),
     "text": Format(write_text, score_text, served=True),
     "vllm": Format(write_vllm, score_vllm),
 }
@@ -86,6 +115,7 @@ class Verified(NamedTuple):
             `promptsearch.export.tolerance`.
         signature: The line that the certificate gives with the prompt's scores, see
             `promptsearch.records.signature`; not checked, and empty in older certificates.
+        unchecked: What of the folder no score shows, in words; empty where there is nothing.
     """
 
     to: str
@@ -94,20 +124,30 @@ class Verified(NamedTuple):
     same: bool
     tolerance: float
     signature: str = ""
+    unchecked: str = ""
 
 
 def export_run(
-    run: Path, to: str, out: Path, *, model: TextModel | None = None, key: str | None = None
+    run: Path,
+    to: str,
+    out: Path,
+    *,
+    model: TextModel | None = None,
+    key: str | None = None,
+    data: Path | None = None,
 ) -> Path:
     """Write a run's winner in another format, with a certificate and a model card.
 
     Args:
         run: The folder of a finished run, or an export of the format `json`.
-        to: `json` (with safetensors for trained prompts), `kv`, `peft`, `text` or `vllm`.
+        to: `json` (with safetensors for trained prompts), `kv`, `peft`, `text`, `vllm`, `lm-eval`,
+            `promptfoo`, `dspy` or `mlflow`.
         out: The folder to write; it is made, or must be empty.
         model: The LM, if it is loaded already; left out: loaded by the name in the export.
         key: The name of the environment variable that holds the key, for a model behind an
             endpoint.
+        data: For a format that holds the rows of the test split, the folder to which the relative
+            paths of the study's data are relative; left out: the current one.
 
     Returns:
         `out`.
@@ -125,10 +165,11 @@ def export_run(
         with failing(out, "read"):
             if any(out.iterdir()):
                 raise ExportError(f"{out} is not empty: name a new folder")
+    rows = [tested_task(saved, run, data)] if FORMATS[to].rows else []
     lm = FORMATS[to].model(saved, model, key)
     make_folder(out)
     try:
-        FORMATS[to].write(saved, lm, out)
+        FORMATS[to].write(saved, lm, out, *rows)
         saved.check(lm, FORMATS[to].score(saved, lm, out))
         if to != "json":  # which is its own certificate
             write_json(
@@ -178,4 +219,5 @@ def verify(folder: Path, model: TextModel | None = None, *, key: str | None = No
         distance.same,
         distance.allowed,
         certificate.about.get("signature", ""),
+        FORMATS[to].unchecked,
     )

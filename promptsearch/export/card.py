@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from promptsearch.export.certificate import CERTIFICATE
+from promptsearch.export.lm_eval.write import lm_eval_note
+from promptsearch.export.promptfoo import promptfoo_note
 from promptsearch.export.saved import SavedPrompt
-from promptsearch.export.usage import usage
+from promptsearch.export.usage import language, usage
 from promptsearch.export.winners import PROMPT
 from promptsearch.files import write_aside
 from promptsearch.models.protocol import TextModel
@@ -21,9 +23,13 @@ from promptsearch.scoring.layout import prompt_texts
 CARD = "README.md"
 #: Format -> what the folder holds, and the library under which the Hub lists it.
 _ABOUT = {
+    "dspy": ("the state of a `dspy.Predict`", "dspy"),
     "json": ("the library's own format", "promptsearch"),
     "kv": ("keys and values for the cache of `transformers`", "transformers"),
+    "lm-eval": ("a task of lm-evaluation-harness, with the test split", "lm-eval"),
+    "mlflow": ("a template for MLflow's prompt registry", "mlflow"),
     "peft": ("a folder for PEFT", "peft"),
+    "promptfoo": ("a configuration of promptfoo", "promptfoo"),
     "text": ("plain text", "transformers"),
     "vllm": ("embeddings for requests to vLLM (`prompt_embeds`)", "vllm"),
 }
@@ -32,6 +38,16 @@ _VLLM_NOTE = (
     "token are chosen exactly, as the most probable of the allowed ones; longer answers are "
     "generated. The server takes the same tensors, one a request, from "
     "`--enable-prompt-embeds` on.\n"
+)
+_DSPY_NOTE = (
+    "The model is asked through a server: put yours there. DSPy writes the text that the model "
+    "reads itself, around these instructions, and so the values above are not those of DSPy. "
+    "`promptsearch verify` puts the instructions where the prompt stood and scores that; it does "
+    "not run DSPy.\n"
+)
+_MLFLOW_NOTE = (
+    "The registry is the one that `mlflow.set_registry_uri` or `MLFLOW_TRACKING_URI` names. "
+    "`promptsearch verify` fills the template in and scores it; it does not ask the registry.\n"
 )
 
 
@@ -74,8 +90,8 @@ def write_card(prompt: SavedPrompt, to: str, lm: TextModel, folder: Path) -> Non
         "## Metrics\n",
         _metrics(prompt),
         "## Use\n",
-        f"In this folder:\n\n```python\n{usage(prompt, to, lm)}```\n",
-        *([_VLLM_NOTE] if to == "vllm" else []),
+        f"In this folder:\n\n```{language(to, lm)}\n{usage(prompt, to, lm)}```\n",
+        *_note(prompt, to),
         "## Certificate\n",
         f"`{certificate}` holds the hashes of the model (`{facts.get('hash', '?')}`) and its "
         f"tokenizer (`{facts.get('tokenizer_hash', '?')}`), the template, and {len(prompt.probe)} "
@@ -84,6 +100,16 @@ def write_card(prompt: SavedPrompt, to: str, lm: TextModel, folder: Path) -> Non
         "rounding lets losses agree.\n",
     ]
     write_aside(folder / CARD, "\n".join(parts))
+
+
+def _note(prompt: SavedPrompt, to: str) -> list[str]:
+    """What must be known of a format to use it; nothing of most."""
+    if to == "lm-eval":
+        return [lm_eval_note(prompt)]
+    if to == "promptfoo":
+        return [promptfoo_note(prompt)]
+    notes = {"vllm": _VLLM_NOTE, "dspy": _DSPY_NOTE, "mlflow": _MLFLOW_NOTE}
+    return [notes[to]] if to in notes else []
 
 
 def _text(prompt: SavedPrompt, lm: TextModel) -> list[str]:

@@ -8,10 +8,9 @@ template; its last message is the beginning of the assistant's turn.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
-from functools import partial
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -31,9 +30,10 @@ from promptsearch.scoring.questions import Found, Question, score_questions
 from promptsearch.scoring.scorer import loaded
 from promptsearch.tasks.task import Example
 
-T = TypeVar("T")
-
 WHOLE, MESSAGES = "template.txt", "messages.json"
+
+#: What stands before an answer: a whole text, or what each role says.
+Filled = str | Sequence[tuple[str, str]]
 
 
 def write_text(saved: SavedPrompt, lm: TextModel, folder: Path) -> None:
@@ -48,6 +48,25 @@ def write_text(saved: SavedPrompt, lm: TextModel, folder: Path) -> None:
         ExportError: The prompt is trained, so that no text holds it, or its text does not give its
             tokens back.
     """
+    check_text(saved, lm)
+    texts = prompt_texts(saved.template, lm, saved.prompt)
+    write_aside(folder / "prompt.txt", "\n".join(texts) + "\n")
+    if saved.template.messages:
+        write_json(folder / MESSAGES, written_messages(saved, lm))
+    else:
+        write_aside(folder / WHOLE, whole_text(saved, lm))
+
+
+def check_text(saved: SavedPrompt, lm: TextModel) -> None:
+    """Refuse a prompt that its text does not stand for.
+
+    Args:
+        saved: A prompt.
+        lm: The LM.
+
+    Raises:
+        ExportError: It is trained, or its text does not give its tokens back.
+    """
     check_held(saved.prompt, "text")
     if isinstance(lm, LanguageModel):  # it was given tokens; a server was sent the text itself
         for example in saved.probe:
@@ -57,21 +76,31 @@ def write_text(saved: SavedPrompt, lm: TextModel, folder: Path) -> None:
                 saved.template, lm, example, layout, saved.prompt, saved.choices
             ):
                 raise ExportError(f"the text does not give the prompt's tokens back: {fault}")
+
+
+def whole_text(saved: SavedPrompt, lm: TextModel) -> str:
+    """All that the model reads before an answer, with `{field}`s in it and other braces doubled.
+
+    For a template of messages it is the text that the chat template writes.
+
+    Args:
+        saved: A hard or text prompt.
+        lm: The LM.
+    """
     texts = prompt_texts(saved.template, lm, saved.prompt)
-    write_aside(folder / "prompt.txt", "\n".join(texts) + "\n")
-    if saved.template.messages:
-        fields = {name: f"\0{name}\0" for name in saved.template.fields}
-        contents = saved.template.contents(fields, texts, "")
-        messages = [
-            {"role": role, "content": re.sub("\0(.*?)\0", r"{\1}", _literal(text))}
-            for role, text in contents
-        ]
-        write_json(folder / MESSAGES, messages)
-        return
-    whole = "".join(
-        s + _literal(t) for s, t in zip(saved.template.segments, [*texts, ""], strict=True)
-    )
-    write_aside(folder / WHOLE, whole)
+    return _with_places(saved.template.render(_places(saved), texts, ""))
+
+
+def written_messages(saved: SavedPrompt, lm: TextModel) -> list[dict[str, str]]:
+    """Role and content of each message, with `{field}`s in the contents and other braces doubled.
+
+    Args:
+        saved: A hard or text prompt, under a template of messages.
+        lm: The LM.
+    """
+    texts = prompt_texts(saved.template, lm, saved.prompt)
+    contents = saved.template.contents(_places(saved), texts, "")
+    return [{"role": role, "content": _with_places(content)} for role, content in contents]
 
 
 def score_text(certificate: Certificate, lm: TextModel, folder: Path) -> list[float]:
@@ -80,11 +109,53 @@ def score_text(certificate: Certificate, lm: TextModel, folder: Path) -> list[fl
     Raises:
         PromptError: The file is missing, or has other fields than the probe.
     """
+    if certificate.template.messages:
+        return score_file(certificate, lm, folder / MESSAGES, fill_messages)
+    return score_file(certificate, lm, folder / WHOLE, put_in)
+
+
+def score_file(
+    certificate: Certificate,
+    lm: TextModel,
+    file: Path,
+    fill: Callable[[str, Mapping[str, Any]], Filled],
+) -> list[float]:
+    """The probe's losses with its inputs put into a file's text, in nats, shape `(probe,)`.
+
+    Args:
+        certificate: The certificate.
+        lm: The LM.
+        file: The file.
+        fill: Puts an example's fields into the file's text; raises `ValueError` where it is not of
+            the form that is expected.
+
+    Raises:
+        PromptError: The file is missing, or has other fields than the probe.
+    """
+    try:
+        whole = read(file, LARGEST).decode("utf-8")
+        filled = {example.id: fill(whole, example.fields) for example in certificate.probe}
+    except FileError as error:
+        raise PromptError(str(error)) from error
+    except ValueError as error:
+        raise PromptError(f"{file} is missing or damaged: {error}") from error
+    return score_filled(certificate, lm, filled)
+
+
+def score_filled(
+    certificate: Certificate, lm: TextModel, filled: Mapping[int, Filled]
+) -> list[float]:
+    """The probe's losses below texts, in nats, shape `(probe,)`.
+
+    Args:
+        certificate: The certificate.
+        lm: The LM.
+        filled: What stands before the answer of each example, by the example's id.
+    """
     if isinstance(lm, ServedModel):
-        texts = _filled(folder / WHOLE, certificate, _put_in)
         choices, template = certificate.choices, certificate.template
         asked = [
-            Question.about(texts[e.id], e, template, choices, certificate.normalise, lm)
+            Question.about(str(filled[e.id]), e, template, choices, certificate.normalise, lm)
             for e in certificate.probe
         ]
         answers = score_questions(lm, asked)
@@ -92,10 +163,8 @@ def score_text(certificate: Certificate, lm: TextModel, folder: Path) -> list[fl
             raise failed
         return [each.loss for each in answers if isinstance(each, Found)]
     model = loaded(lm, "read")
-    name, understand = (
-        (MESSAGES, _read_messages) if certificate.template.messages else (WHOLE, _read_text)
-    )
-    rows = _filled(folder / name, certificate, partial(understand, model))
+    rendered = bool(certificate.template.messages)
+    rows = {number: _ids(model, text, rendered) for number, text in filled.items()}
 
     def logits(example: Example, answer: Tokens) -> Tensor:
         ids = [*rows[example.id], *answer]
@@ -106,24 +175,32 @@ def score_text(certificate: Certificate, lm: TextModel, folder: Path) -> list[fl
     return certificate.losses_by(model, logits)
 
 
-def _filled(
-    file: Path, certificate: Certificate, understand: Callable[[str, Mapping[str, Any]], T]
-) -> dict[int, T]:
-    """Example id -> what `understand` makes of the file's text with the example's fields."""
-    try:
-        whole = read(file, LARGEST).decode("utf-8")
-        return {example.id: understand(whole, example.fields) for example in certificate.probe}
-    except FileError as error:
-        raise PromptError(str(error)) from error
-    except ValueError as error:
-        raise PromptError(f"{file} is missing or damaged: {error}") from error
+def _ids(lm: LanguageModel, filled: Filled, rendered: bool) -> list[int]:
+    """The ids of what stands before an answer.
+
+    Args:
+        lm: The LM.
+        filled: The text, or what each role says.
+        rendered: Whether a chat template wrote a whole text, special tokens among it.
+    """
+    if isinstance(filled, str) and not rendered:
+        return [*lm.lead, *lm.encode(filled, begins=True)]
+    if not isinstance(filled, str):
+        *said, (_, begun) = filled
+        filled = lm.special.chat(said) + begun
+    return list(lm.tokenizer(filled, add_special_tokens=False).input_ids)
 
 
-def _read_text(lm: LanguageModel, whole: str, fields: Mapping[str, Any]) -> list[int]:
-    return [*lm.lead, *lm.encode(_put_in(whole, fields), begins=True)]
+def fill_messages(whole: str, fields: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """What each role says, with the fields put in their places.
 
+    Args:
+        whole: The text of `messages.json`.
+        fields: The fields.
 
-def _read_messages(lm: LanguageModel, whole: str, fields: Mapping[str, Any]) -> list[int]:
+    Raises:
+        ValueError: The text is of another form, or a place names no field.
+    """
     given = parse_json(whole)
     shaped = isinstance(given, list) and all(isinstance(message, dict) for message in given)
     if (
@@ -132,20 +209,21 @@ def _read_messages(lm: LanguageModel, whole: str, fields: Mapping[str, Any]) -> 
         or any(not isinstance(m.get(key), str) for m in given for key in ("role", "content"))
     ):
         raise ValueError("expected a list of messages, each with 'role' and 'content' as text")
-    *said, (_, begun) = [
-        (message["role"], _put_in(message["content"], fields)) for message in given
-    ]
-    return list(lm.tokenizer(lm.special.chat(said) + begun, add_special_tokens=False).input_ids)
+    return [(message["role"], put_in(message["content"], fields)) for message in given]
 
 
 #: Matches a doubled brace, which stands for one, the place of a field, or a brace that is neither.
 _PLACE = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|[{}]")
 
 
-def _put_in(whole: str, fields: Mapping[str, Any]) -> str:
+def put_in(whole: str, fields: Mapping[str, Any]) -> str:
     """A text with the fields put in their places.
 
     A place is `{name}` and nothing else: a format could say anything, such as an endless width.
+
+    Args:
+        whole: The text.
+        fields: The fields.
 
     Raises:
         ValueError: A place names no field.
@@ -163,5 +241,10 @@ def _put_in(whole: str, fields: Mapping[str, Any]) -> str:
     return _PLACE.sub(put, whole)
 
 
-def _literal(text: str) -> str:
-    return text.replace("{", "{{").replace("}", "}}")
+def _places(saved: SavedPrompt) -> dict[str, str]:
+    """Each field with a mark of its name as its text, which no text of a template holds."""
+    return {name: f"\0{name}\0" for name in saved.template.fields}
+
+
+def _with_places(text: str) -> str:
+    return re.sub("\0(.*?)\0", r"{\1}", text.replace("{", "{{").replace("}", "}}"))

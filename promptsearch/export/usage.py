@@ -6,7 +6,10 @@ from collections.abc import Mapping
 from types import SimpleNamespace
 from typing import Any
 
-from promptsearch.export import kv, saved, text, vllm
+from promptsearch.export import kv, promptfoo, saved, text, vllm
+from promptsearch.export.dspy import dspy_usage
+from promptsearch.export.lm_eval.write import lm_eval_usage
+from promptsearch.export.mlflow import mlflow_usage
 from promptsearch.export.peft import write as peft
 from promptsearch.export.saved import SavedPrompt
 from promptsearch.models import LanguageModel
@@ -89,7 +92,7 @@ with urllib.request.urlopen(request) as answer:
 
 
 def usage(prompt: SavedPrompt, to: str, lm: TextModel) -> str:
-    """Python code that answers the probe's first input, run in the folder of the export.
+    """Code that uses the export, run in its folder: mostly Python that answers the first input.
 
     Args:
         prompt: What was exported.
@@ -101,6 +104,14 @@ def usage(prompt: SavedPrompt, to: str, lm: TextModel) -> str:
         if prompt.probe
         else {name: "..." for name in prompt.template.fields}
     )
+    if to == "promptfoo":
+        return promptfoo.USAGE
+    if to == "dspy":
+        return dspy_usage(prompt, lm, fields)
+    if to == "mlflow":
+        return mlflow_usage(prompt, fields)
+    if to == "lm-eval" and lm.served:
+        return lm_eval_usage(prompt, lm)
     if lm.served:
         return _request(prompt, lm.served, fields)
     if to == "json":
@@ -110,6 +121,10 @@ def usage(prompt: SavedPrompt, to: str, lm: TextModel) -> str:
         return vllm.USAGE.format(
             base=_base_of_vllm(lm), fields=fields, sampling=_sampling(prompt, lm)
         )
+    own = lm.name == NAME or lm.name.endswith(".gguf")
+    model = (_OUR_MODEL if own else _MODEL).format(name=lm.name)
+    if to == "lm-eval":
+        return f"{model}\n{lm_eval_usage(prompt, lm)}"
     fields, imports = _formatted(fields)
     chat = bool(prompt.template.messages)
     if to == "text" and chat:
@@ -126,8 +141,6 @@ def usage(prompt: SavedPrompt, to: str, lm: TextModel) -> str:
     # the other formats have folded them into the prompt.
     before = to == "text" or (to == "peft" and prompt.template.apart)
     first = f"{list(lm.lead)} + " if before and lm.lead and not chat else ""
-    own = lm.name == NAME or lm.name.endswith(".gguf")
-    model = (_OUR_MODEL if own else _MODEL).format(name=lm.name)
     middle = {"kv": kv.USAGE, "peft": f"{peft.USAGE}\n\n{_FORWARD}", "text": _FORWARD}[to]
     ids = _cut(lm, begins=to == "text" or prompt.template.apart)
     above = "".join(f"{line}\n\n" for line in imports)
@@ -174,6 +187,16 @@ def _cut_at(end: str) -> str:
 def _braced(text: str) -> str:
     """A text that `str.format` gives back as it is."""
     return text.replace("{", "{{").replace("}", "}}")
+
+
+def language(to: str, lm: TextModel) -> str:
+    """The language of `usage`, as Markdown names it.
+
+    Args:
+        to: The format.
+        lm: The LM.
+    """
+    return "sh" if to == "promptfoo" or (to == "lm-eval" and lm.served) else "python"
 
 
 def _cut(lm: LanguageModel, begins: bool) -> str:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from promptsearch.errors import ModelError
+from promptsearch.plain.json import DEPTH, too_deep
 
 #: The numbers in a configuration that say how much is built, by patterns of their names, with the
 #: largest that is accepted: any model has far less.
@@ -127,6 +128,10 @@ def _check_folder(folder: Path) -> None:
         )
     if _CONFIG not in files:
         raise ModelError(f"there is no {_CONFIG} in it")
+    configured = (name for name in files if name.endswith(".json") and name != "tokenizer.json")
+    for name in sorted(configured):
+        if too_deep(files[name].read_bytes()):  # transformers reads them
+            raise ModelError(f"its {name} is damaged: nested deeper than {DEPTH} levels")
     if _INDEX in files:
         _check_index(files[_INDEX], files)
     elif not any(name.endswith(".safetensors") for name in files):
@@ -144,7 +149,7 @@ def _check_index(index: Path, there: Mapping[str, Path]) -> None:
     try:
         named = sorted(set(json.loads(index.read_bytes())["weight_map"].values()))
         missing = [str(name) for name in named if name not in there]
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ModelError(f"its {index.name} is damaged: {error!r}") from error
     if missing:
         raise ModelError(

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import json
 import math
+import re
+from itertools import accumulate
 from typing import Any
 
 #: The most levels of lists and objects within one another.
 DEPTH = 100
+_STEP = {ord(mark): 1 if mark in "[{" else -1 for mark in "[]{}"}
+_OTHER = bytes(set(range(256)) - {*_STEP, ord('"')})
 
 
 def parse_json(content: bytes | str) -> Any:
@@ -20,28 +24,32 @@ def parse_json(content: bytes | str) -> Any:
         ValueError: It is no JSON, is nested deeper than `DEPTH`, gives a key twice, or holds a
             number that is not finite or takes more than 64 bits.
     """
-    try:
-        text = content.decode("utf-8") if isinstance(content, bytes) else content
-        data = json.loads(
-            text,
-            parse_constant=_refuse,
-            parse_float=_float,
-            parse_int=_int,
-            object_pairs_hook=_once,
-        )
-    except RecursionError:
-        raise ValueError(f"nested deeper than {DEPTH} levels") from None
-    level = [data]
-    for _ in range(DEPTH + 1):
-        level = [
-            child
-            for each in level
-            if isinstance(each, (dict, list))
-            for child in (each.values() if isinstance(each, dict) else each)
-        ]
-        if not level:
-            return data
-    raise ValueError(f"nested deeper than {DEPTH} levels")
+    if too_deep(content):
+        raise ValueError(f"nested deeper than {DEPTH} levels")
+    text = content.decode("utf-8") if isinstance(content, bytes) else content
+    return json.loads(
+        text,
+        parse_constant=_refuse,
+        parse_float=_float,
+        parse_int=_int,
+        object_pairs_hook=_once,
+    )
+
+
+def too_deep(content: bytes | str) -> bool:
+    """Whether JSON is nested deeper than `DEPTH`, told without reading it.
+
+    A reader that goes down until Python's own limit ends it leaves no room for whatever else runs
+    at that moment, such as the collector of garbage.
+
+    Args:
+        content: Bytes, or text, which may be no JSON at all.
+    """
+    raw = content if isinstance(content, bytes) else content.encode("utf-8", "surrogatepass")
+    # Nothing but brackets and quotation marks matters, and no bracket within a text.
+    marks = re.sub(rb"\\.", b"", raw, flags=re.DOTALL).translate(None, _OTHER)
+    steps = map(_STEP.get, re.sub(rb'"[^"]*"?', b"", marks))
+    return max(accumulate(step or 0 for step in steps), default=0) > DEPTH
 
 
 def _refuse(constant: str) -> None:

@@ -6,7 +6,7 @@ The fields have the names of the file's keys.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 
@@ -87,6 +87,8 @@ class TaskRecord:
         score_on: Search examples per evaluation.
         notes: What was dropped from the data, or read otherwise than it may look.
         noise: What the search's dtype does to losses; None where it was not measured.
+        floors: What answers without a language model -> the test metric of its answers, see
+            `promptsearch.tasks.floors`.
         decoding: The way in which text answers are generated; empty for choices.
         measured: The signatures of the metric and of those that are shown beside it.
         groups: The number of the group of each row of the test split; None where there are none.
@@ -113,6 +115,7 @@ class TaskRecord:
     score_on: int
     notes: tuple[str, ...]
     noise: NoiseRecord | None
+    floors: dict[str, float] = field(default_factory=dict)
     decoding: str = ""
     measured: tuple[str, ...] = ()
     groups: tuple[int, ...] | None = None

@@ -9,7 +9,7 @@ import yaml
 from promptsearch.models.endpoint.way import losses_of
 from promptsearch.records.results import Results
 from promptsearch.records.study import ModelRecord, StudyRecord, TaskRecord
-from promptsearch.report.notation import visible
+from promptsearch.report.notation import number, visible
 
 
 def facts(results: Results) -> list[tuple[str, str]]:
@@ -88,6 +88,12 @@ def facts(results: Results) -> list[tuple[str, str]]:
         ),
         ("Command", f"promptsearch compare study.yaml --out {results.folder.resolve().name}"),
     ]
+
+
+def bars(info: TaskRecord) -> str:
+    """What answers without a language model reach, in a sentence; empty where nothing is known."""
+    listed = "; ".join(f"{bar}: {number(score)}" for bar, score in info.floors.items())
+    return listed and f"Without a language model, by the same metric: {listed}."
 
 
 def _aims(study: StudyRecord) -> list[tuple[str, str]]:

@@ -22,7 +22,7 @@ from promptsearch.report import (
     sizes,
     training,
 )
-from promptsearch.report.facts import facts, study_file
+from promptsearch.report.facts import bars, facts, study_file
 from promptsearch.report.families import families
 from promptsearch.report.figures import by_length, colour, curves, two_metrics
 from promptsearch.report.summary import TaskSummary, summarise
@@ -54,6 +54,7 @@ def to_html(results: Results, metrics: tuple[str, str] | None = None) -> str:
         lengths=lengths,
         training=training,
         projection=projection,
+        bars=bars,
         further=further,
         answers=answers,
         drawn=drawn,

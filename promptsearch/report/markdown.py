@@ -11,7 +11,7 @@ from promptsearch.records.run import RunRecord, WinnerRecord
 from promptsearch.records.signature import signature
 from promptsearch.records.study import ModelRecord
 from promptsearch.report import answers, drawn, further, lengths, projection, sizes, training
-from promptsearch.report.facts import facts, study_file
+from promptsearch.report.facts import bars, facts, study_file
 from promptsearch.report.families import Family, families
 from promptsearch.report.notation import (
     NO_EXPORT,
@@ -103,6 +103,8 @@ def _task(task: TaskSummary, model: ModelRecord, trust_code: bool) -> list[str]:
     lines = _table(heads, [_cells(row, regret) for row in task.rows])
     if task.floor is not None:
         lines += ["", f"Always giving the most frequent answer: {number(task.floor)}."]
+    if told := bars(task.info):
+        lines += ["", escape(told)]
     if any(not row.scores.covers_seeds for row in task.rows):
         lines += ["", ONE_SEED + "."]
     lines += [line for row in task.rows for run in row.unexported for line in ("", _no_export(run))]

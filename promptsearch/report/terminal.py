@@ -92,6 +92,9 @@ def _table(task: TaskSummary) -> Table:
             "always the most frequent answer",
         )
         table.add_row(*(Text(cell, style="dim") for cell in floor))
+    for bar, score in task.info.floors.items():
+        cells = ("(no model)", number(score), "", "", "", "", visible(bar))
+        table.add_row(*(Text(cell, style="dim") for cell in cells))
     return table
 
 

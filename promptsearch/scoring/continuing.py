@@ -66,7 +66,7 @@ def go_on(
     """
     found: dict[int, Written] = {}
     computed = 0
-    with torch.inference_mode():
+    with torch.inference_mode(), lm.passes.fast():
         for places in _batches(lm, starts, decoding, memory):
             some = [starts[i] for i in places]
             written, count = _fitting(lm, some, library, ended, decoding)

@@ -24,6 +24,7 @@ from promptsearch.records.study import (
 from promptsearch.study.calibration import measure_noise
 from promptsearch.study.draws import hash_of_split
 from promptsearch.study.prepare import Prepared
+from promptsearch.tasks.floors import floors, majority
 from promptsearch.tasks.metrics import named
 from promptsearch.tasks.task import Example, Task
 
@@ -126,8 +127,6 @@ def _about(prepared: Prepared) -> StudyRecord:
 def _about_task(task: Task, prepared: Prepared) -> TaskRecord:
     arena = prepared.arena(task)
     tested = task.splits["test"].examples
-    # Options of rows have nothing but their places in common.
-    answers = [str(e.choice) if task.options_by_row else e.answer for e in tested]
     options = [e.options for split in task.splits.values() for e in split.examples if e.options]
     places = {group: i for i, group in enumerate(dict.fromkeys(e.group for e in tested))}
     writes = task.kind == "text"
@@ -140,7 +139,7 @@ def _about_task(task: Task, prepared: Prepared) -> TaskRecord:
             for name, split in arena.task.splits.items()
         },
         choices=None if task.choices is None else list(task.choices),
-        majority=max(answers.count(a) for a in set(answers)) / len(answers),
+        majority=majority(task),
         pool=len(arena.space.pool),
         pool_hash=hashlib.sha256(arena.space.pool.tobytes()).hexdigest()[:20],
         pool_made=arena.pool.made,
@@ -148,6 +147,7 @@ def _about_task(task: Task, prepared: Prepared) -> TaskRecord:
         score_on=arena.score_on,
         notes=tuple(task.notes),
         noise=None,
+        floors=floors(task),
         decoding=task.decoding.signature if writes else "",
         measured=tuple(metric.signature for metric in arena.measures.values()),
         groups=tuple(places[e.group] for e in tested) if places.keys() != {""} else None,

@@ -7,10 +7,13 @@ from collections.abc import Iterator
 from typing import Any
 
 from promptsearch.errors import FieldError, TaskError
+from promptsearch.plain.json import too_deep
 from promptsearch.plain.text import text_lines
 from promptsearch.tasks.fields import Row, listed, repeated, shown
 from promptsearch.tasks.source import Source
 
+_DEEP = "this is nested too deeply to be read"
+_LONG = "a number has more than 4,300 digits: write it as text, in quotes"
 _WANTED = 'expected an object with fields, such as {"text": "..."}'
 
 
@@ -34,6 +37,8 @@ def read_json(source: Source) -> Iterator[Row]:
         TaskError: It is something else; the message says what.
     """
     text = "".join(text_lines(source.file, source.what, TaskError))
+    if too_deep(text):
+        raise source.refuse(_DEEP)
     try:
         found = json.loads(text, object_pairs_hook=_once)
     except json.JSONDecodeError as error:
@@ -43,8 +48,8 @@ def read_json(source: Source) -> Iterator[Row]:
         raise source.refuse(reason) from error
     except FieldError as error:
         raise source.refuse(f"an object in it {error}") from error
-    except (RecursionError, ValueError) as error:
-        raise source.refuse(_limit(error)) from error
+    except ValueError as error:  # Python's own limit
+        raise source.refuse(_LONG) from error
     for number, row in enumerate(_rows(found, source), start=1):
         if not isinstance(row, dict):
             place = source.place(number, "row")
@@ -73,6 +78,8 @@ def _rows(found: Any, source: Source) -> list[Any]:
 
 
 def _object(line: str, place: str) -> Row:
+    if too_deep(line):
+        raise TaskError(f"{place}: {_DEEP}")
     try:
         found = json.loads(line, object_pairs_hook=_once)
     except json.JSONDecodeError as error:
@@ -82,19 +89,12 @@ def _object(line: str, place: str) -> Row:
         raise TaskError(f"{place}: this is not JSON: {reason}") from error
     except FieldError as error:
         raise TaskError(f"{place} {error}") from error
-    except (RecursionError, ValueError) as error:
-        raise TaskError(f"{place}: {_limit(error)}") from error
+    except ValueError as error:  # Python's own limit
+        raise TaskError(f"{place}: {_LONG}") from error
     if not isinstance(found, dict):
         got = "a list: write one object a line" if isinstance(found, list) else shown(repr(found))
         raise TaskError(f"{place}: {_WANTED}, got {got}")
     return Row(found, place)
-
-
-def _limit(error: Exception) -> str:
-    """What a limit of Python's own means for the reader of a file."""
-    if isinstance(error, RecursionError):
-        return "this is nested too deeply to be read"
-    return "a number has more than 4,300 digits: write it as text, in quotes"
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

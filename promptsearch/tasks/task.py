@@ -13,6 +13,7 @@ from promptsearch.errors import FieldError, TaskError, UnknownName
 from promptsearch.tasks.decoding import Decoding
 from promptsearch.tasks.drawing import WHOLE, Drawing, draw_up
 from promptsearch.tasks.examples import Example as Example
+from promptsearch.tasks.lm_eval.rows import read_lm_eval
 from promptsearch.tasks.metrics import find_metric, named
 from promptsearch.tasks.metrics.measured import check_metric
 from promptsearch.tasks.metrics.metric import Metric
@@ -171,10 +172,10 @@ class Task:
         if normalise not in NORMALISES:
             raise UnknownName("length to normalise by", str(normalise), NORMALISES)
         read = {source: read_rows(some, meant, group) for source, some in sources.items()}
-        unlike, notes = one_of_each(read)
+        single, notes = one_of_each(read, meant)
         notes += spelling(every, [each for some in read.values() for each in some], meant)
         counts = {source: len(some) for source, some in sources.items()}
-        drawing, told = draw_up(name, unlike, counts, sizes, meant.choices)
+        drawing, told = draw_up(name, single, counts, sizes, meant.choices)
         parts, more = drawing.splits()
         if metric is None:
             metric = "accuracy" if meant.choices or meant.by_row else "exact_match"
@@ -265,10 +266,14 @@ class Task:
             folder = path.parent
         given = {key: value for key, value in source.items() if value is not None}
         given.pop("description", None)
-        data, where, each = given.pop("data"), given.pop("where", {}), given.pop("each", None)
-        given.setdefault("name", name_of(data))
         if metric:
             given["metric"] = metric
+        if (asked := given.pop("lm_eval", None)) is not None:
+            theirs = read_lm_eval(asked, folder or Path())
+            task = _from_sources(theirs.rows, {"name": theirs.name, **theirs.keys, **given})
+            return [replace(task, notes=(*theirs.notes, *task.notes))]
+        data, where, each = given.pop("data"), given.pop("where", {}), given.pop("each", None)
+        given.setdefault("name", name_of(data))
         sources, notes = read_sources(data, folder or Path())
         if where:
             sources, told = rows_where(sources, where)

@@ -225,7 +225,8 @@ WRONG = {
     "no task": (
         STUDY[: STUDY.index("task:")] + STUDY[STUDY.index("length:") :],
         "study.yaml: the key 'task' is missing; "
-        "expected a built-in task's name, or a mapping with data, template, label and splits.",
+        "expected a built-in task's name, or a mapping with data, template, label and splits; or "
+        "{lm_eval: FILE or NAME}.",
     ),
     "task and tasks": (
         STUDY + "tasks: [capitals]\n",

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from functools import cached_property
 from typing import Any
 
@@ -21,6 +22,7 @@ from promptsearch.models.causal.attention import Forest, UnknownAttention, chain
 from promptsearch.models.causal.forward import Forward
 from promptsearch.models.causal.gated import Adaption, project
 from promptsearch.models.causal.layers import Layers, UnknownLayers
+from promptsearch.models.causal.products import fast_products
 from promptsearch.models.causal.trials import check_path, try_layers, try_trees
 
 log = logging.getLogger(__name__)
@@ -213,6 +215,10 @@ class Passes:
     def logits(self, states: Tensor, tokens: Tensor | None = None) -> Tensor:
         """Logits in float32 from last hidden states, see `Forward.logits`."""
         return self._forward.logits(states, tokens)
+
+    def fast(self) -> AbstractContextManager[None]:
+        """A context in which passes are faster, and their numbers others within rounding."""
+        return fast_products(self._forward.model)
 
     # Prompts that stand in no slot.
 

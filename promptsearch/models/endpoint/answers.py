@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from promptsearch.errors import EndpointError
+from promptsearch.plain.json import too_deep
 
 #: How many bytes of UTF-8 count as one token where no tokenizer is at hand. A token of English has
 #: more than four, so that the estimate is too high and a budget is rather left over than overdrawn.
@@ -122,11 +123,11 @@ class Answer:
 
     def __init__(self, body: str, url: str, shown: Callable[[str], str]) -> None:
         self._body, self._url, self._shown = body, url, shown
+        if too_deep(body):
+            raise self.strange("JSON that is not nested so deep")
         try:
             self._data = json.loads(body, object_pairs_hook=_once)
             json.dumps(self._data, ensure_ascii=False).encode()
-        except RecursionError:
-            raise self.strange("JSON that is not nested so deep") from None
         except UnicodeEncodeError:
             raise self.strange("whole characters, no halves of surrogate pairs,") from None
         except _Twice:

@@ -23,9 +23,10 @@ from pydantic_core import PydanticCustomError
 from promptsearch.study.settings.keys import Keys, Name, Seconds, Tokens, Whole, unknown
 from promptsearch.study.settings.lines import Lines
 from promptsearch.study.settings.model import Model, OneProposer, ProposerConfig
+from promptsearch.study.settings.one_task import OneTask
 from promptsearch.study.settings.pool import Pool
 from promptsearch.study.settings.strategy import OneStrategy
-from promptsearch.study.settings.task import Metric, OneTask
+from promptsearch.study.settings.task import Metric
 
 #: The most seeds, lengths of a sweep, and runs of a sensible study.
 SEEDS, LENGTHS, RUNS = 1_000, 100, 100_000
@@ -79,7 +80,10 @@ class StudyConfig(Keys):
         Field(min_length=1),
     ] = Field(
         validation_alias=AliasChoices("task", "tasks"),
-        description="a built-in task's name, or a mapping with data, template, label and splits",
+        description=(
+            "a built-in task's name, or a mapping with data, template, label and splits; or "
+            "{lm_eval: FILE or NAME}"
+        ),
     )
     length: Length = Field(
         5,

@@ -66,6 +66,13 @@ def _labels(value: Any) -> Any:
     return value
 
 
+def known_length(value: Any) -> Any:
+    """Refuse a length that no log-probability is divided by, with "did you mean"."""
+    if isinstance(value, str) and value not in NORMALISES:
+        raise unknown("length to normalise by", value, NORMALISES)
+    return value
+
+
 Metric = Annotated[str | dict[str, dict[str, Any] | None], BeforeValidator(_metric)]
 
 Message = Annotated[
@@ -224,9 +231,7 @@ class TaskConfig(Keys):
     @field_validator("normalise", mode="before")
     @classmethod
     def _known_length(cls, value: Any) -> Any:
-        if isinstance(value, str) and value not in NORMALISES:
-            raise unknown("length to normalise by", value, NORMALISES)
-        return value
+        return known_length(value)
 
     @model_validator(mode="after")
     def _sized(self) -> TaskConfig:
@@ -239,9 +244,3 @@ class TaskConfig(Keys):
                 )
                 raise PydanticCustomError("size", "{text}", {"text": text, "key": "splits"})
         return self
-
-
-OneTask = Annotated[
-    Annotated[Name, Tag("text")] | Annotated[TaskConfig, Tag("mapping")],
-    Discriminator(lambda value: "text" if isinstance(value, str) else "mapping"),
-]
