@@ -29,7 +29,7 @@ def to_json(certificate: Certificate, prompt: Mapping[str, Any]) -> dict[str, An
         "template": [{role: content} for role, content in template.messages] or template.text,
         **({"marks": template.marks} if template.marks else {}),
         # What ends an answer stays, too, whatever a later tokenizer or chat template says.
-        **({"end_token": template.end_token} if certificate.text else {}),
+        "end_token": template.end_token,
         "lengths": [slot.length for slot in template.slots],
         "choices": None if certificate.choices is None else list(certificate.choices),
         **({} if certificate.options is None else {"options": certificate.options}),

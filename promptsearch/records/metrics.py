@@ -115,7 +115,8 @@ def shares_of(
         TaskError: The metric has no score with one row left out.
     """
     if not score.metrics and (metric in _RIGHT_OR_WRONG or score.labels is None):
-        return score.correct  # the record of an earlier version
+        # The record of an earlier version, or answers that could not be generated.
+        return None if score.metric is None else score.correct
     about = score.metrics[0] if score.metrics else MetricRecord(metric, score.metric, metric)
     if about.mean and about.score is not None:
         rows = about.statistics

@@ -191,8 +191,10 @@ def take(decoders: Sequence[Decoder], logits: Tensor, decoding: Decoding) -> Non
     """
     searching = [each for each in decoders if isinstance(each, Beams)]
     if searching:
-        for own, *found in zip(searching, *_candidates(searching, logits), strict=True):
-            own.take(*found)
+        for own, scores, origins, added in zip(
+            searching, *_candidates(searching, logits), strict=True
+        ):
+            own.take(scores, origins, added)
         return
     straight = [each for each in decoders if isinstance(each, Straight)]
     if decoding.temperature:

@@ -128,7 +128,7 @@ class _Kept:
         )
         self.computed += ids.numel()
         states = lm.passes.hidden(embed(lm, ids.flatten(), None), forest)
-        return states.unflatten(0, ids.shape)
+        return states.view(*ids.shape, -1)
 
 
 class _Whole:
@@ -175,4 +175,5 @@ class _Whole:
             states, begins = run(lm, trees, None, self._library.vectors)
             found.append(states[[b + len(path) - 1 for b, path in zip(begins, some, strict=True)]])
             self.computed += sum(map(len, some))
-        return torch.cat(found).unflatten(0, (len(self._paths), -1))
+        states = torch.cat(found)
+        return states.view(len(self._paths), -1, states.shape[1])

@@ -9,7 +9,9 @@ wanted is never turned into text in silence.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from hashlib import sha256
 from typing import Any
 
 from promptsearch.errors import FieldError, TaskError
@@ -66,10 +68,10 @@ class Answers(ABC):
             read: What `read` gave for them.
         """
 
-    def made(self, row: Row, labels: tuple[str, ...], example: Example) -> Read:
+    def made(self, place: str, labels: tuple[str, ...], example: Example) -> Read:
         """What `read` gives: the example with the text that makes it the same as another."""
         text = "".join(self.template.fill(example.fields))
-        return Read(row.place, labels, example, "\0".join([text, *sorted(example.options or ())]))
+        return Read(place, labels, example, "\0".join([text, *sorted(example.options or ())]))
 
     def empty(self, place: str, wanted: str) -> FieldError:
         """The error to raise where a label is empty."""
@@ -120,21 +122,49 @@ class TextAnswers(Answers):
                 f"{row.place}: the field '{self.field}' lists an empty text: expected right answers"
             )
         labels = tuple(dict.fromkeys(labels))
-        kept = labels[: self._references]
-        others = [*labels[len(kept) :], *self._of_row(row)]
-        others += [text for answer in labels for text in self._aliases.get(answer, ())]
-        aliases = (text for text in dict.fromkeys(others) if text not in kept)
-        answer, *also = map(self.template.answer_text, kept)
+        others = [text for answer in labels for text in self._aliases.get(answer, ())]
+        aliases = map(self.template.answer_text, [*self._of_row(row), *others])
+        return self._example(row.place, labels, fields, group, tuple(aliases))
+
+    def joined(self, same: Sequence[Read]) -> Read:
+        """One example for rows of the same text: what each calls right is right.
+
+        The answer of most rows comes first. A hash orders what as many say, never the rows' order.
+
+        Args:
+            same: What `read` gave for the rows.
+        """
+        votes = Counter(label for each in same for label in each.labels)
+        labels = sorted(votes, key=lambda label: (-votes[label], sha256(label.encode()).digest()))
+        aliases = {alias for each in same for alias in each.example.aliases}
+        first = min(same, key=lambda each: sha256(each.example.group.encode()).digest())
+        given = first.example
+        return self._example(
+            first.place, tuple(labels), given.fields, given.group, tuple(sorted(aliases))
+        )
+
+    def _example(
+        self,
+        place: str,
+        labels: tuple[str, ...],
+        fields: Mapping[str, str],
+        group: str,
+        aliases: tuple[str, ...],
+    ) -> Read:
+        """The example of one row or several, of whose labels the first ones count in the loss."""
+        texts = tuple(map(self.template.answer_text, labels))
+        kept = texts[: self._references]
+        others = dict.fromkeys([*texts[len(kept) :], *aliases])
         example = Example(
             -1,
             fields,
-            answer,
+            kept[0],
             None,
-            tuple(map(self.template.answer_text, aliases)),
-            tuple(also),
+            tuple(text for text in others if text not in kept),
+            kept[1:],
             group=group,
         )
-        return self.made(row, labels, example)
+        return self.made(place, labels, example)
 
     def notes(self, rows: Sequence[Row], read: Sequence[Read]) -> list[str]:
         """Labels that are no texts, and aliases of answers that no row has."""

@@ -57,7 +57,7 @@ class Choices(Answers):
         label = self._label(row)
         number = self._number(label, row.place)
         example = Example(-1, fields, self._choices[number], number, group=group)
-        return self.made(row, (label,), example)
+        return self.made(row.place, (label,), example)
 
     def notes(self, rows: Sequence[Row], read: Sequence[Read]) -> list[str]:
         """Labels that are spelled otherwise than in `answers`."""

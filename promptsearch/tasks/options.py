@@ -49,7 +49,7 @@ class Options(Answers):
         options = tuple(map(self.template.answer_text, answers))
         label = text_in(row, self.field, row.place)
         example = Example(-1, fields, options[number], number, options=options, group=group)
-        return self.made(row, (label,), example)
+        return self.made(row.place, (label,), example)
 
     def notes(self, rows: Sequence[Row], read: Sequence[Read]) -> list[str]:
         """How many answers rows have."""

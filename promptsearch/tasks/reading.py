@@ -79,36 +79,61 @@ def read_rows(rows: Sequence[Row], answers: Answers, group: str | None = None) -
     return read
 
 
-def one_of_each(read: Mapping[str, Sequence[Read]]) -> tuple[dict[str, list[Read]], list[str]]:
-    """One example of each text in each source, and notes about those that are dropped.
+def one_of_each(
+    read: Mapping[str, Sequence[Read]], answers: Answers
+) -> tuple[dict[str, list[Read]], list[str]]:
+    """One example of each text in each source, and notes about rows that have the same text.
 
-    An official test split keeps all of its rows.
+    Text answers to the same text are references of one example. Of rows with answers to choose
+    from, one is kept, but an official test split keeps all of them.
 
     Args:
         read: Name of a source -> the examples of all its rows.
+        answers: What the rows' labels stand for.
     """
     found: dict[str, list[Read]] = {}
     notes: list[str] = []
     for source, some in read.items():
-        if source == "test":
-            found[source] = list(some)
-            if again := len(some) - len({each.text for each in some}):
-                rows = _count(again, "row")
-                notes.append(
-                    f"{rows} of test with the text of another one: an official test split "
-                    "keeps all of its rows"
-                )
-            continue
-        found[source], told = _unique(some)
+        if isinstance(answers, TextAnswers):
+            found[source], told = _joined(some, answers)
+        elif source == "test":
+            found[source], told = list(some), _kept(some)
+        else:
+            found[source], told = _unique(some)
         notes += told if source == WHOLE else [f"{source}: {text}" for text in told]
     return found, notes
 
 
-def _unique(read: Sequence[Read]) -> tuple[list[Read], list[str]]:
-    """One example of each text; the answer of most rows is kept, and content breaks a tie."""
+def _joined(read: Sequence[Read], answers: TextAnswers) -> tuple[list[Read], list[str]]:
+    """One example of each text, with the right answers of all its rows."""
+    kept = {
+        text: same[0] if len(same) == 1 else answers.joined(same)
+        for text, same in _by_text(read).items()
+    }
+    if not (joined := len(read) - len(kept)):
+        return list(kept.values()), []
+    several = sum(len(each.labels) > 1 for each in kept.values())
+    told = f"{_count(joined, 'row')} joined with another row of the same text"
+    return list(kept.values()), [f"{told}: {_count(several, 'text')} with several right answers"]
+
+
+def _kept(read: Sequence[Read]) -> list[str]:
+    """A note about rows of an official test split that have the same text."""
+    again = len(read) - len({each.text for each in read})
+    told = f"{_count(again, 'row')} with the text of another one"
+    return [f"{told}: an official test split keeps all of its rows"] if again else []
+
+
+def _by_text(read: Sequence[Read]) -> dict[str, list[Read]]:
     rows: dict[str, list[Read]] = {}
     for each in read:
         rows.setdefault(each.text, []).append(each)
+    return rows
+
+
+def _unique(read: Sequence[Read]) -> tuple[list[Read], list[str]]:
+    """One example of each text; the answer of most rows is kept, and content breaks a tie."""
+    rows = _by_text(read)
     kept = {text: same[0] if len(same) == 1 else _most(same) for text, same in rows.items()}
     pairs = [(each, kept[text]) for text, same in rows.items() for each in same]
     lost = [(each, one) for each, one in pairs if _right(each) != _right(one)]

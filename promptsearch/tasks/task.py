@@ -172,10 +172,10 @@ class Task:
         if normalise not in NORMALISES:
             raise UnknownName("length to normalise by", str(normalise), NORMALISES)
         read = {source: read_rows(some, meant, group) for source, some in sources.items()}
-        unlike, notes = one_of_each(read)
+        single, notes = one_of_each(read, meant)
         notes += spelling(every, [each for some in read.values() for each in some], meant)
         counts = {source: len(some) for source, some in sources.items()}
-        drawing, told = draw_up(name, unlike, counts, sizes, meant.choices)
+        drawing, told = draw_up(name, single, counts, sizes, meant.choices)
         parts, more = drawing.splits()
         if metric is None:
             metric = "accuracy" if meant.choices or meant.by_row else "exact_match"

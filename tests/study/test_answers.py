@@ -14,6 +14,7 @@ from promptsearch.models import LanguageModel
 from promptsearch.models.endpoint import Completion
 from promptsearch.prompts.hard import HardPrompt
 from promptsearch.records.load import load_results
+from promptsearch.records.scores import Generated
 from promptsearch.report import write_report
 from promptsearch.report.markdown import to_markdown
 from promptsearch.report.slim import write_slim_record
@@ -552,3 +553,28 @@ def test_a_judge_stands_beside_another_metric_with_its_agreement_and_tokens(
     assert "judge agrees with what is known of" in written.replace("\\", "")
     write_slim_record(tmp_path, tmp_path / "slim")
     assert load_results(tmp_path / "slim").runs == found.runs
+
+
+def test_answers_that_cannot_be_generated_cost_the_metric_and_not_the_run(
+    llama, tmp_path, monkeypatch
+):
+    def refused(self, prompts, examples, decoding):
+        nothing = [[()] * len(examples) for _ in prompts]
+        tokens = np.zeros((len(prompts), len(examples)), dtype=np.int64)
+        return Generated(nothing, nothing, tokens, 0, {0: "test example 3 is too long"})
+
+    monkeypatch.setattr(Engine, "generate", refused)
+    found = compare(
+        study([{"random": {"batch": 8}}, {"manual": {"prompts": ["good movie?"]}}], budget=12_000),
+        out=tmp_path,
+        model=llama,
+        task=text_task(),
+    )
+    assert not found.failed
+    for run in found.runs:
+        assert (run.test.metric, run.test.outputs, run.test.metrics) == (None, None, ())
+        assert run.test.metric_failed == "test example 3 is too long" and run.test.loss > 0
+    (task,) = summarise(found)
+    assert "left out: random, seed 0: test example 3 is too long" in task.verdict
+    assert not task.comparisons and np.isnan(task.rows[0].metric.mean)
+    assert "too long" in to_markdown(found)

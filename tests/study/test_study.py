@@ -263,9 +263,9 @@ def test_a_training_that_diverges_keeps_the_best_prompt_before_and_says_why(
 ):
     loss, calls = Engine.loss, []
 
-    def spoilt(self, rows, examples):
+    def spoilt(self, rows, examples, visit):
         calls.append(examples)
-        return loss(self, rows * float("nan") if len(calls) > 5 else rows, examples)
+        return loss(self, rows * float("nan") if len(calls) > 5 else rows, examples, visit)
 
     monkeypatch.setattr(Engine, "loss", spoilt)
     found = compare(

@@ -90,11 +90,11 @@ def test_numbers_become_texts_but_not_in_silence():
     assert make([{**row, "label": str(row["label"])} for row in rows]).notes == ()
 
 
-def test_references_are_told_apart_where_rows_have_one_text():
-    rows = [*three(["one", "two"]), {"text": "a", "label": ["one"]}]
+def test_references_of_rows_with_one_text_are_joined():
+    rows = [*three(["two", "one"]), {"text": "a", "label": ["one"]}]
     task = make([*rows, {"text": "a", "label": ["one"]}])
-    assert by_text(task)["a"].references == (" one",)
-    assert "(1 of them with another label)" in task.notes[0]
+    assert by_text(task)["a"].references == (" one", " two")
+    assert "2 rows joined with another row of the same text" in task.notes[0]
 
 
 def test_choices_have_neither_references_nor_aliases():
@@ -345,3 +345,47 @@ def test_pandas_and_json_lists_are_the_same(tmp_path):
     ]
     one, other = ([task.splits[n].hash for n in SPLITS] for task in tasks)
     assert one == other
+
+
+def test_text_answers_to_the_same_text_are_references_of_one_example_in_any_order_of_rows():
+    rows = [{"text": f"the {i}", "label": "one"} for i in range(12)]
+    rows += [{"text": "the 3", "label": text} for text in ("two", "two", "three", "one")]
+
+    def example(some, **more):
+        sizes = {"search": 4, "select": 4, "test": 4}
+        task = Task.from_rows(
+            some, template="{prompt} {text}: {answer}", label="label", splits=sizes, **more
+        )
+        assert (
+            "4 rows joined with another row of the same text: 1 text with several"
+            in (task.notes[0])
+        )
+        (found,) = (
+            e for s in task.splits.values() for e in s.examples if e.fields["text"] == "the 3"
+        )
+        return found
+
+    found = example(rows)
+    # The two answers of two rows come first, a hash says which.
+    assert set(found.references[:2]) == {" one", " two"}
+    assert found.references[2:] == (" three",)
+    assert example(rows[::-1]) == found
+    first = example(rows, references=1)
+    assert (first.references, set(first.aliases)) == (
+        found.references[:1],
+        set(found.references[1:]),
+    )
+
+
+def test_an_official_test_split_has_an_example_for_each_text_and_all_its_answers():
+    def rows(name):
+        return [{"text": f"{name} {i // 2}", "label": f"answer {i}"} for i in range(8)]
+
+    task = Task.from_rows(
+        {"search": rows("a"), "test": rows("b")},
+        template="{prompt} {text}: {answer}",
+        label="label",
+        splits={"search": 2, "select": 2},
+    )
+    assert len(task.splits["test"]) == 4
+    assert all(len(example.references) == 2 for example in task.splits["test"].examples)

@@ -165,10 +165,16 @@ class _Block:
         self._above, self._width = len(trunk) if share else 0, max(own)
         self._used, self._step = self._width, -1  # the columns that hold something; the step
         room = self._width + steps * branches
-        # Keys and values in turn: the trunk's, (key heads, trunk, size); and (rows, key heads,
-        # columns, size). Memory that is not yet used is not yet taken either, on a CPU.
+        # Keys and values in turn, (key heads, trunk, size), and (rows, key heads, columns, size).
+        # Memory that is not yet used is not yet taken either, on a CPU. A row of the table holds
+        # keys the other way round, (size, columns): products of a few queries read them faster.
         self._trunk = [part.contiguous() for part in self._parts(trunk[: self._above])]
-        self._own = [trunk.new_empty(len(rows), count, room, size) for count, size in heads]
+        self._own = [
+            trunk.new_empty(len(rows), count, size, room).transpose(2, 3)
+            if i % 2 == 0
+            else trunk.new_empty(len(rows), count, room, size)
+            for i, (count, size) in enumerate(heads)
+        ]
         for tensor in self._own:  # what no branch sees is multiplied by 0, so it must be a number
             tensor[:, :, : self._width] = 0
         for place, row in rows:
