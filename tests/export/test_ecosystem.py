@@ -23,6 +23,7 @@ from promptsearch.export import FORMATS, export_run, load_prompt, verify
 from promptsearch.export.saved import write_saved
 from promptsearch.export.variables import fill_variables, variables, with_variables
 from promptsearch.scoring.layout import prompt_texts
+from promptsearch.testing.server import Server, with_model
 from promptsearch.testing.tiny import tiny_model
 
 FRONT = "{prompt:3} {text} It was {answer}"
@@ -317,10 +318,11 @@ CHOICE = {
 }
 
 
-def study_of(tmp_path, lm, task, strategies=("random",), rows=ROWS, to=None):
+def study_of(tmp_path, lm, task, strategies=("random",), rows=ROWS, **others):
+    """The run of a study whose file and data lie in a folder."""
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    given = {**STUDY, "task": {"data": {"path": "rows.jsonl"}, **task}}
-    given |= {"strategies": list(strategies), "model": lm.name, "dtype": "float32"}
+    given = {**STUDY, "task": {"data": {"path": "rows.jsonl"}, **task}, "dtype": "float32"}
+    given |= {"strategies": list(strategies), "model": lm and lm.name, **others}
     (tmp_path / "study.yaml").write_text(yaml.safe_dump(given))
     compare(tmp_path / "study.yaml", out=tmp_path / "study", model=lm)
     return next((tmp_path / "study").rglob("result.json")).parent
@@ -354,6 +356,30 @@ def test_other_data_are_not_taken_for_those_that_were_tested(base, tmp_path, unr
         alone = tmp_path.parent / f"{tmp_path.name}-alone"
         export_run(alone, "lm-eval", tmp_path / "out", model=base)
     assert not (tmp_path / "out").exists()
+
+
+def test_winners_of_a_server_go_the_same_way(base, tmp_path, unreported):
+    with Server(with_model(base)) as server:
+        model = {"endpoint": server.url, "model": "tiny", "retries": 1, "seconds": 5}
+        given = {"model": model, "pool": [" good", " film", " bad", " story"], "length": 2}
+        given |= {"budget": 1_000, "score_on": 2}
+        sizes = {"search": 4, "select": 2, "test": 2}
+        run = study_of(tmp_path, None, {**CHOICE, "splits": sizes}, **given)
+        for to in (*TOOLS, "lm-eval"):
+            folder = export_run(run, to, tmp_path / to, data=tmp_path)
+            assert verify(folder).same
+        url = server.url
+    (provider,) = yaml.safe_load((tmp_path / "promptfoo/promptfooconfig.yaml").read_text())[
+        "providers"
+    ]
+    assert provider["id"] == "openai:completion:tiny" and provider["config"]["apiBaseUrl"] == url
+    assert f"dspy.LM('openai/tiny', api_base='{url}'" in code_of(tmp_path / "dspy")
+    card = (tmp_path / "lm-eval" / "README.md").read_text()
+    assert "lm_eval --include_path . --tasks promptsearch_films_random" in card
+    assert (
+        f"--model local-completions \\\n    --model_args base_url={url}/completions,model=tiny"
+        in card
+    )
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ import datasets
 import pytest
 
 from promptsearch.errors import StudyError, TaskError
-from promptsearch.study.config import parse_config
+from promptsearch.study.config import load_config, parse_config
 from promptsearch.tasks.lm_eval.rows import read_lm_eval
 from promptsearch.tasks.task import Task
 
@@ -468,3 +468,12 @@ def test_a_split_alone_is_drawn_from(folder):
 def test_what_a_study_cannot_say_is_named(task, reason):
     with pytest.raises(StudyError, match=reason):
         study(task)
+
+
+def test_the_example_is_a_study_of_a_task_of_the_harness():
+    examples = Path(__file__).parents[2] / "examples"
+    (given,) = load_config(examples / "lm-eval.yaml").tasks
+    task = Task.load(given.model_dump(exclude_none=True), examples)
+    assert task.name == "movie_reviews" and task.choices == (" negative", " positive")
+    assert len(task.splits["test"]) == 500
+    assert task.splits["test"].examples[0].fields["text"].endswith("\nSentiment:")
