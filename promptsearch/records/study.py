@@ -177,6 +177,12 @@ class StudyRecord:
     objective: str = ""
     select_by: str = "loss"
 
+    def seeds_of(self, label: str) -> int:
+        """The number of seeds that a row is asked to run with, if its strategy draws anything."""
+        rows = (next(iter(row.values())) for row in self.settings["strategies"])
+        given = (row.get("seeds") for row in rows if row["label"] == self.family(label))
+        return min(next(given, None) or len(self.seeds), len(self.seeds))
+
     def family(self, label: str) -> str:
         """What a row of a sweep shares with those of other lengths; for other rows, the label."""
         return self.families.get(label, label)

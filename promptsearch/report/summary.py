@@ -290,7 +290,7 @@ def _row(
         loss=interval(Sample(losses, deterministic, info.groups), (0, np.inf)),
         regret=_regret(runs, reference),
         model=study.model.parameters,
-        wanted=1 if deterministic else len(study.seeds),
+        wanted=1 if deterministic else study.seeds_of(label),
         select_by=scale if study.select_by == "metric" else None,
         further=further(runs),
     )

@@ -150,6 +150,12 @@ def _source(config: StudyConfig, entry: Entry, name: str, entries: Sequence[Entr
             f"'{label}' has {own} prompt tokens and starts from '{name}', which has "
             f"{other}: give both the same length"
         )
+    own, other = (each.given.seeds or len(config.seeds) for each in (entry, source))
+    if own > other and not source.strategy.deterministic:
+        raise StudyError(
+            f"'{label}' runs with {own} seeds and starts from '{name}', which runs with {other}: "
+            "give both as many"
+        )
     return source.given.label
 
 

@@ -118,7 +118,8 @@ class Prepared:
         for place, seed in enumerate(self.config.seeds):
             for task in self.tasks:
                 for entry in sources_first(self.entries):
-                    if entry.strategy.deterministic and place > 0 and self.config.draw == "once":
+                    once = entry.strategy.deterministic and self.config.draw == "once"
+                    if place >= (1 if once else entry.given.seeds or len(self.config.seeds)):
                         continue
                     source = made[task.name, entry.source] if entry.source else None
                     run = self._run(task, entry, seed, source, folder)

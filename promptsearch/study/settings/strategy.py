@@ -10,7 +10,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_serial
 from promptsearch.study.settings.keys import Keys, Name, Tokens, Whole
 
 #: Keys among a strategy's options that the core reads; the rest belongs to the strategy.
-RESERVED = ("label", "length", "budget", "start")
+RESERVED = ("label", "length", "budget", "seeds", "start")
 
 
 class Start(Keys):
@@ -31,6 +31,7 @@ class StrategyConfig(BaseModel):
         budget: LM tokens per run, where they differ from the study's. A row that may spend more or
             less than the study's budget is a reference, never ranked; with `start`, what the other
             run may spend counts, too.
+        seeds: How many of the study's seeds it runs with, the first ones; left out: all.
         start: The row whose winner it starts from.
         options: The strategy's own.
     """
@@ -41,6 +42,7 @@ class StrategyConfig(BaseModel):
     label: Name
     length: Tokens | None = None
     budget: Whole | None = None
+    seeds: Whole | None = None
     start: Start | None = None
     options: dict[str, Any] = {}
 
