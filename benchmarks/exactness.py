@@ -18,7 +18,8 @@ from torch import Tensor
 from promptsearch import LanguageModel
 from promptsearch.errors import PromptSearchError
 from promptsearch.export import FORMATS, SavedPrompt, verify
-from promptsearch.export.certificate import CERTIFICATE, FORMAT, to_json
+from promptsearch.export.certificate import CERTIFICATE, FORMAT
+from promptsearch.export.certificate_json import to_json
 from promptsearch.export.tolerance import DECIMALS, DEVIATIONS, scored
 from promptsearch.files import write_json
 from promptsearch.prompts.gated import GatedPrompt

@@ -17,6 +17,7 @@ The words of the engine:
 * wave: the part of a call's work whose trunks are held in memory together.
 * group: rows of a wave that go through the LM as one tree.
 * pass: one run of trees through the LM, limited to what its device takes at a time.
+* branch: one of the ways in which a row goes on while answers are generated: a beam, or a sample.
 """
 
 from promptsearch.scoring.engine import Engine as Engine
