@@ -9,13 +9,13 @@ from typing import Any, Protocol
 
 from promptsearch.errors import FieldError, PromptError, UnknownName
 from promptsearch.models import LanguageModel
-from promptsearch.printable import brief
 from promptsearch.prompts.prompt import Prompt
 from promptsearch.scoring.answer_ids import Tokens, answer_ids
 from promptsearch.scoring.ready import InputRow
 from promptsearch.tasks.decoding import Decoding
-from promptsearch.tasks.fields import text_in, text_of
+from promptsearch.tasks.fields import text_in
 from promptsearch.tasks.normalise import Normalise
+from promptsearch.tasks.options import options_in
 from promptsearch.tasks.task import Example
 from promptsearch.tasks.template import Template
 
@@ -88,20 +88,11 @@ class Input:
         """
         if self.saved.options is None:
             return self.saved.choices
-        name, template = self.saved.options, self.saved.template
-        listed = self.given.get(name)
-        if not isinstance(listed, (list, tuple)) or len(listed) < 2:
-            raise PromptError(
-                f"{self.place}: expected a list of at least two answers to choose from in the "
-                f"field '{name}', got {brief(listed)}"
-            )
         try:
-            texts = tuple(template.answer_text(text_of(each)) for each in listed)
+            texts = options_in(self.given, self.saved.options, self.place)
         except FieldError as error:
-            raise PromptError(f"{self.place}: an answer in the field '{name}' {error}") from error
-        if len(set(texts)) < len(texts):
-            raise PromptError(f"{self.place}: the field '{name}' lists an answer twice")
-        return texts
+            raise PromptError(str(error)) from error
+        return tuple(map(self.saved.template.answer_text, texts))
 
     def scored(self, lm: LanguageModel) -> tuple[Tokens, ...]:
         """The ids of the answers that the row is scored with: those to choose from, or the given.

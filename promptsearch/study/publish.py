@@ -40,8 +40,6 @@ from promptsearch.study.arena import Arena
 log = logging.getLogger(__name__)
 
 BEST, UNEXPORTED = "best", "unexported"
-#: The field of an input that lists its own answers to choose from, for users of an export.
-OPTIONS = "options"
 
 
 def export_winner(arena: Arena, winner: Prompt, result: RunRecord, run: Path) -> RunRecord:
@@ -125,7 +123,7 @@ def export_best(arena: Arena, winner: Prompt, result: RunRecord, folder: Path) -
         prompt=_as_text(winner, arena) if arena.lm.served else winner,
         template=arena.template,
         choices=task.choices,
-        options=OPTIONS if task.options_by_row else None,
+        options=task.options,
         normalise=task.normalise,
         decoding=task.decoding,
         about={

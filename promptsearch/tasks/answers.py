@@ -38,8 +38,8 @@ class Answers(ABC):
 
     #: The answers to choose from that all rows share, as they stand behind the template.
     choices: tuple[str, ...] | None = None
-    #: Whether rows have answers of their own to choose from.
-    by_row: bool = False
+    #: The field that lists a row's own answers to choose from; None where rows have none.
+    options: str | None = None
     #: What a reader should know of the answers that nobody wrote down.
     told: tuple[str, ...] = ()
 

@@ -29,11 +29,9 @@ class Options(Answers):
         FieldError: A row has no two different answers, or its label is missing.
     """
 
-    by_row = True
-
     def __init__(self, template: Template, field: str, rows: Sequence[Row], options: str) -> None:
         super().__init__(template, field)
-        self._options = options
+        self.options = self._options = options
         written = [row for row in rows if not _whole(value_in(row, field, row.place))]
         texts = [in_words(text_in(row, field, row.place)) for row in written]
         named = all(
@@ -59,19 +57,7 @@ class Options(Answers):
         return [f"each row has {number} answers of its own, in the field '{self._options}'"]
 
     def _answers(self, row: Row) -> tuple[str, ...]:
-        found = texts_in(row, self._options, row.place)
-        words = [in_words(text) for text in found]
-        where = f"{row.place}: the field '{self._options}'"
-        if not all(words):
-            raise FieldError(f"{where} lists an empty answer: expected texts")
-        if len(found) < 2:
-            raise FieldError(f"{where} has 1 answer: expected a list of at least 2 to choose from")
-        if len(set(words)) < len(words):
-            twice = next(text for i, text in enumerate(words) if text in words[:i])
-            raise FieldError(
-                f"{where} lists {shown(twice)} twice, so that nothing could tell the answers apart"
-            )
-        return found
+        return options_in(row, self._options, row.place)
 
     def _number(self, row: Row, answers: Sequence[str]) -> int:
         """The place of the right answer among the row's."""
@@ -94,6 +80,32 @@ class Options(Answers):
             f"{row.place}: the label {shown(text)} is none of the row's answers in "
             f"'{self._options}' ({listed(answers)}), nor a place among them, from 0"
         )
+
+
+def options_in(row: Mapping[str, Any], name: str, place: str) -> tuple[str, ...]:
+    """A row's own answers to choose from.
+
+    Args:
+        row: Values by field.
+        name: The field that lists them.
+        place: Where the row stands, for messages.
+
+    Raises:
+        FieldError: There is no such field, or it does not list two different texts at least.
+    """
+    found = texts_in(row, name, place)
+    words = [in_words(text) for text in found]
+    where = f"{place}: the field '{name}'"
+    if not all(words):
+        raise FieldError(f"{where} lists an empty answer: expected texts")
+    if len(found) < 2:
+        raise FieldError(f"{where} has 1 answer: expected a list of at least 2 to choose from")
+    if len(set(words)) < len(words):
+        twice = next(text for i, text in enumerate(words) if text in words[:i])
+        raise FieldError(
+            f"{where} lists {shown(twice)} twice, so that nothing could tell the answers apart"
+        )
+    return found
 
 
 def _whole(value: Any) -> bool:

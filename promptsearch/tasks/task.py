@@ -47,7 +47,7 @@ class Task:
         splits: `search`, `select` and `test`, with no text in common.
         metric: The name of the metric that the verdict is about.
         notes: For the report, what was dropped from the data or read otherwise than it may look.
-        options_by_row: Whether each example has answers of its own to choose from.
+        options: The field that lists a row's own answers to choose from; None where rows have none.
         normalise: The length by which log-probabilities of answers to choose from are divided.
         decoding: How answers are generated.
         metrics: The names of the metrics that are reported beside it, in their order, each with its
@@ -62,7 +62,7 @@ class Task:
     splits: Mapping[str, Split]
     metric: str
     notes: tuple[str, ...] = ()
-    options_by_row: bool = False
+    options: str | None = None
     normalise: Normalise = "none"
     decoding: Decoding = Decoding()
     metrics: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
@@ -79,6 +79,11 @@ class Task:
     def kind(self) -> Literal["choices", "text"]:
         """How the task is answered."""
         return "text" if self.choices is None and not self.options_by_row else "choices"
+
+    @property
+    def options_by_row(self) -> bool:
+        """Whether each example has answers of its own to choose from."""
+        return self.options is not None
 
     @property
     def most_choices(self) -> int | None:
@@ -163,7 +168,7 @@ class Task:
             raise
         except TaskError as error:
             raise TaskError(f"task '{name}': {error}") from error
-        if parsed.end and (meant.choices or meant.by_row):
+        if parsed.end and (meant.choices or meant.options):
             raise TaskError(
                 f"task '{name}': the template {parsed.text!r} has {parsed.end!r} behind "
                 "{answer}, which ends text answers, but this task has answers to choose from, "
@@ -178,7 +183,7 @@ class Task:
         drawing, told = draw_up(name, single, counts, sizes, meant.choices)
         parts, more = drawing.splits()
         if metric is None:
-            metric = "accuracy" if meant.choices or meant.by_row else "exact_match"
+            metric = "accuracy" if meant.choices or meant.options else "exact_match"
         main, options = _named(metric, metrics)
         task = Task(
             name,
@@ -187,7 +192,7 @@ class Task:
             parts,
             main,
             (*meant.told, *notes, *told, *more),
-            options_by_row=meant.by_row,
+            options=meant.options,
             normalise=normalise,
             decoding=decoding if isinstance(decoding, Decoding) else Decoding(**(decoding or {})),
             metrics=options,

@@ -181,9 +181,44 @@ def test_options_of_rows_are_chosen_in_use(lm, tmp_path, normalise):
         shares = np.exp(choices[~np.isnan(choices)])
         assert list(row["probabilities"].values()) == pytest.approx(shares, abs=1e-5)
         assert row["answer"] == options[int(shares.argmax())].strip()
-    for cities in (None, ["one"], ["a", "a"], [["a"], "b"]):
-        with pytest.raises(PromptError, match="input 1: .*field 'cities'"):
+    for cities in (None, ["one"], ["a", "a"], [["a"], "b"], ["", "a"]):
+        with pytest.raises(PromptError, match="input 1: .*'cities'"):
             list(again.apply([{"name": "x", "cities": cities}], lm))
+
+
+@pytest.mark.parametrize("normalise", ["none", "characters"])
+def test_a_study_of_multiple_choice_is_applied_as_it_was_reported(tiny, tmp_path, normalise):
+    """On the rows of the data as they are: the export knows the field that lists their answers."""
+    cities = ["Zagreb", "Paris", "Port of Spain", "Rome"]
+    data = [
+        {"name": f"{n} {i}", "asked": {"cities": cities[: 2 + i % 3]}, "right": i % 2}
+        for i in range(8)
+        for n in FACTS
+    ]
+    task = Task.from_rows(
+        data,
+        template=ANYWAY[0],
+        label="right",
+        answers={"field": "asked.cities"},
+        splits={"search": 8, "select": 8, "test": 8},
+        normalise=normalise,
+        name="choices",
+    )
+    given = {"budget": 6_000, "score_on": 4, "length": 2}
+    strategies = ["random", {"prompt_tuning": {"interval": 2, "batch": 4, "rate": 0.1}}]
+    results = compare(
+        {**given, "strategies": strategies}, out=tmp_path / "s", model=tiny, task=task
+    )
+    assert not results.failed and len(results.runs) == 2
+    tests = {e.fields["name"]: e for e in task.splits["test"].examples}
+    rows = [row for row in data if row["name"] in tests]
+    for run in results.runs:
+        saved = load_prompt(tmp_path / "s" / "choices" / run.label / "seed0")
+        assert saved.options == "asked.cities" and saved.normalise == normalise
+        assert verify(tmp_path / "s" / "choices" / run.label / "seed0", tiny).same
+        said = [row["answer"] for row in saved.apply(rows, tiny)]
+        right = [s == tests[row["name"]].answer.strip() for s, row in zip(said, rows, strict=True)]
+        assert np.mean(right) == run.test.metric
 
 
 def capitals(template, splits):

@@ -135,7 +135,7 @@ def test_losses_equal_those_of_the_same_model_loaded_here(architecture, few):
     by_row = replace(
         few,
         choices=None,
-        options_by_row=True,
+        options="options",
         splits={
             name: replace(
                 split,
