@@ -183,7 +183,7 @@ def test_a_step_in_parts_draws_what_the_whole_step_draws(tiny):
     for accumulate in (1, 3):
         training = np.arange(6, 16)
         objective = Objective(
-            arena.searching, arena.space, Ledger(None), scored=arena.scored, training=training
+            arena.searching, arena.space, Ledger(20_000), scored=arena.scored, training=training
         )
         made = PromptTuning(objective, seed=0, rate=0.05, batch=6, accumulate=accumulate)
         for _ in range(3):
