@@ -21,6 +21,8 @@ Ended = Callable[[Sequence[int]], bool]
 _NEVER = 1e9
 #: Candidates for each beam: as long as no more than three of four end, all beams go on.
 _SPARE = 4
+#: The most probable tokens, among which a nucleus mostly lies.
+_NUCLEUS = 1024
 
 
 class Written(NamedTuple):
@@ -233,13 +235,34 @@ def draw(logits: Tensor, decoding: Decoding, generators: Sequence[torch.Generato
         generators: One generator for each row.
     """
     probabilities = (logits.cpu().double() / decoding.temperature).softmax(-1)
-    shares, ids = torch.sort(probabilities, dim=-1, descending=True, stable=True)
-    # The probability of a token together with all more probable ones, shape (rows, vocabulary).
-    below = shares.cumsum(-1)
-    # The most probable token always stays: the probability before it is 0.
-    count = ((below - shares) < decoding.top_p).sum(-1, keepdim=True)
     points = torch.stack(
         [torch.rand(1, generator=each, dtype=torch.float64) for each in generators]
     )  # (rows, 1)
+    if decoding.top_p == 1:  # the order of the candidates does not matter
+        below = probabilities.cumsum(-1)
+        places = torch.searchsorted(below, points * below[:, -1:], right=True)
+        return torch.minimum(places[:, 0], (below < below[:, -1:]).sum(-1))
+    shares, ids = probabilities.topk(min(_NUCLEUS, probabilities.shape[-1]))
+    found = _from_nucleus(shares, ids, points, decoding.top_p)
+    # To sort a whole vocabulary takes as long as a pass through a small model.
+    if bool((larger := shares.sum(-1) < decoding.top_p).any()):
+        shares, ids = probabilities[larger].sort(dim=-1, descending=True, stable=True)
+        found[larger] = _from_nucleus(shares, ids, points[larger], decoding.top_p)
+    return found
+
+
+def _from_nucleus(shares: Tensor, ids: Tensor, points: Tensor, top_p: float) -> Tensor:
+    """The drawn token of each row, among the most probable ones that reach `top_p` together.
+
+    Args:
+        shares: Probabilities, falling, float64, shape `(rows, candidates)`.
+        ids: The tokens that have them, likewise.
+        points: A number from 0 to 1 for each row, shape `(rows, 1)`.
+        top_p: The probability to reach.
+    """
+    # The probability of a token together with all more probable ones.
+    below = shares.cumsum(-1)
+    # The most probable token always stays: the probability before it is 0.
+    count = ((below - shares) < top_p).sum(-1, keepdim=True)
     places = torch.searchsorted(below, points * below.gather(1, count - 1), right=True)
     return ids.gather(1, torch.minimum(places, count - 1))[:, 0]

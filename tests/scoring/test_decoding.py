@@ -81,6 +81,27 @@ def test_tokens_come_as_often_as_the_model_says(temperature, top_p):
     assert (often[expected == 0] == 0).all()
 
 
+def test_a_nucleus_may_be_larger_than_what_is_sorted_at_first():
+    """A flat row and a steep one, drawn together and apart."""
+    generator = torch.Generator().manual_seed(0)
+    flat = torch.randn(3000, generator=generator)
+    logits = torch.stack([flat, 20 * flat])
+    decoding = Decoding(temperature=1.0, top_p=0.9)
+    shares, ids = flat.double().softmax(0).sort(descending=True)
+    nucleus = set(ids[: int((shares.cumsum(0) < 0.9).sum()) + 1].tolist())
+    assert len(nucleus) > 1024
+
+    def both(seed):
+        return [torch.Generator().manual_seed(seed + i) for i in range(2)]
+
+    found = [draw(logits, decoding, both(seed)).tolist() for seed in range(200)]
+    apart = [draw(logits[:1], decoding, both(seed)[:1]).tolist()[0] for seed in range(200)]
+    assert [first for first, _ in found] == apart
+    assert set(apart) <= nucleus
+    assert len(set(apart)) > 150
+    assert len({second for _, second in found}) < 10
+
+
 @pytest.mark.parametrize("penalty", [0.0, 1.0])
 def test_as_many_beams_as_there_are_texts_find_the_most_probable_one(penalty):
     """Three tokens, of which 0 ends a text, three steps: all texts are tried by hand."""

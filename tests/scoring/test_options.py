@@ -159,3 +159,7 @@ def test_a_log_line_holds_them_and_is_checked(llama):
         broken["choices"][0][1] = (broken["choices"][0][1] + [None] * 4)[:4]
         with pytest.raises(ValueError, match="of other examples"):
             check_evaluation(broken, None)
+    hole = line_of(scores)
+    hole["choices"][0][2][2] = None  # of four
+    with pytest.raises(ValueError, match="of other examples"):
+        check_evaluation(hole, None)

@@ -15,6 +15,7 @@ from promptsearch.prompts.numbers import length_of
 from promptsearch.prompts.space import PromptSpace
 from promptsearch.records.ledger import Ledger
 from promptsearch.scoring import Engine
+from promptsearch.search.loop import search
 from promptsearch.search.objective import Objective
 from promptsearch.strategies.prompt_tuning import PromptTuning
 from promptsearch.study.arena import Arena
@@ -183,7 +184,7 @@ def test_a_step_in_parts_draws_what_the_whole_step_draws(tiny):
     for accumulate in (1, 3):
         training = np.arange(6, 16)
         objective = Objective(
-            arena.searching, arena.space, Ledger(None), scored=arena.scored, training=training
+            arena.searching, arena.space, Ledger(20_000), scored=arena.scored, training=training
         )
         made = PromptTuning(objective, seed=0, rate=0.05, batch=6, accumulate=accumulate)
         for _ in range(3):
@@ -205,3 +206,14 @@ def test_the_range_test_sees_the_same_answers_at_every_rate(tiny):
     before = objective.ledger.forward
     made.train()
     assert visits[-1] == before
+
+
+def test_the_steps_that_a_budget_pays_are_those_of_one_right_answer_each(tiny):
+    arena = Arena.build(references_task(), tiny, torch.float32, 2, tiny.words, score_on=2)
+    objective = Objective(
+        arena.searching, arena.space, Ledger(30_000), scored=arena.scored, training=np.arange(2, 16)
+    )
+    made = PromptTuning(objective, seed=0, rate=0.01, batch=4, interval=20)
+    assert "steps that the budget pays" in search(made)
+    assert made.training.steps == made.planned
+    assert 0.95 * 30_000 < objective.ledger.spent <= 30_000

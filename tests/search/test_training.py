@@ -159,7 +159,7 @@ def test_a_step_in_parts_is_the_same_step_on_a_language_model(tiny, films):
     for accumulate in (1, 3):
         training = np.arange(8, 40)
         objective = Objective(
-            arena.searching, arena.space, Ledger(None), scored=arena.scored, training=training
+            arena.searching, arena.space, Ledger(20_000), scored=arena.scored, training=training
         )
         made = PromptTuning(objective, seed=0, rate=0.05, batch=8, accumulate=accumulate)
         for _ in range(3):
