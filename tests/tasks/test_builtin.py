@@ -19,13 +19,13 @@ NAMES = sorted(path.stem for path in FOLDER.glob("*.yaml"))
 #: The task -> the first digits of the hash of its splits' hashes: they are the same everywhere.
 HASHES = {
     "antonyms": "b0251e63391707a8",
-    "capitals": "480326a5cc859c13",
+    "capitals": "03c8f89918b5bc92",
     "elements": "600645c4e5685b82",
     "movie-reviews": "4f70cee48411ca8c",
     "past-tenses": "dd6fc50d2c5fcc8c",
     "questions": "d38ed3f6bc03fbb4",
     "sentences": "1cc3be3e96519f69",
-    "which-capital": "234d57ee58717552",
+    "which-capital": "ab520f3faf3b3989",
 }
 
 
