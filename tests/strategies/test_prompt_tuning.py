@@ -86,8 +86,8 @@ def test_adafactor_takes_steps_of_a_constant_rate_whatever_the_gradient():
     for scale in (1e-3, 1e3):
         before = strategy.module().detach().clone()
         loss = books_of(strategy.objective).scorer.loss
-        books_of(strategy.objective).scorer.loss = lambda rows, ids, loss=loss, scale=scale: (
-            scale * loss(rows, ids)
+        books_of(strategy.objective).scorer.loss = lambda rows, ids, visit, loss=loss, scale=scale: (
+            scale * loss(rows, ids, visit)
         )
         strategy.train()
         books_of(strategy.objective).scorer.loss = loss
