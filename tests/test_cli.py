@@ -360,7 +360,7 @@ def test_an_unknown_strategy_gets_a_hint() -> None:
 def test_tasks_are_listed_and_shown() -> None:
     assert "capitals  Name the capital of a country or territory" in run("tasks").stdout
     assert (
-        'template: "{prompt} capital {prompt} {name} is {answer}"'
+        'template: "{prompt} capital {prompt} {name} is {answer}."'
         in run("tasks", "capitals").stdout
     )
     result = run("tasks", "capitls")

@@ -164,7 +164,7 @@ class TaskConfig(Keys):
     )
     template: OneTemplate = Field(
         description=(
-            "text with {field}s, at least one {prompt}, and {answer}, behind which only the text may "
+            "text with {field}s, at least one {prompt}, and {answer}, behind which only a text may "
             "stand that ends text answers; or such text as a list of messages, {ROLE: TEXT} each "
             "with the role system, user or assistant, which the model's chat template joins"
         ),
