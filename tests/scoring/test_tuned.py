@@ -68,7 +68,8 @@ def log_probabilities(lm, task, model, vectors, example):
     ):
         parts += [slot, embed(torch.tensor(segment, dtype=torch.long))]
     found = []
-    answers = [lm.encode(text) for text in task.choices or (example.answer,)]
+    choices = [lm.encode(text) for text in task.choices or ()]
+    answers = choices or [[*lm.encode(example.answer), lm.end]]
     for answer in answers:
         row = torch.cat([*parts, embed(torch.tensor(answer))])[None]
         steps = model(inputs_embeds=row).logits[0, -len(answer) - 1 : -1].log_softmax(-1)
