@@ -70,7 +70,7 @@ def gcg() -> Comparison:
         "rope_theta"
     ]  # where transformers 4 looks for it
     (folder / "config.json").write_text(json.dumps(config))
-    target = lm.encode(example.answer)
+    target = [*lm.encode(example.answer), lm.end]  # a text answer ends, and its end is scored
     work = {
         "threads": torch.get_num_threads(),
         "before": lm.encode(example.fields["question"]),
