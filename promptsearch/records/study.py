@@ -179,7 +179,7 @@ class StudyRecord:
 
     def seeds_of(self, label: str) -> int:
         """The number of seeds that a row is asked to run with, if its strategy draws anything."""
-        rows = (next(iter(row.values())) for row in self.settings["strategies"])
+        rows = (next(iter(row.values())) for row in self.settings.get("strategies", ()))
         given = (row.get("seeds") for row in rows if row["label"] == self.family(label))
         return min(next(given, None) or len(self.seeds), len(self.seeds))
 

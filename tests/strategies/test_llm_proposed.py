@@ -179,7 +179,7 @@ def test_an_instruction_longer_than_the_context_is_a_visible_failure_that_costs_
         proposing=prepared.proposing,
     )
     long, short = "good " * 600, "Answer the question."
-    strategy = LLMProposed(objective, seed=0, prompts=[long, short], batch=2, longest=12)
+    strategy = LLMProposed(objective, seed=0, prompts=[long, short], batch=2, longest=16)
     for _ in range(2):
         prompts = strategy.ask()
         strategy.tell(prompts, objective.evaluate(prompts))

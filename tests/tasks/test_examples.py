@@ -259,5 +259,5 @@ def test_splits_of_the_reference_studies_are_those_of_before(path):
         }
 
 
-CAPITALS = ["ca40c3122aea72aa593a", "c6e82abf357849749eca", "5dddc3ed528d5bfc668e"]
+CAPITALS = ["c22693aa712c7eac9833", "c6e82abf357849749eca", "8ad96372ef7fa3920dd3"]
 HASHES = ["7c61c0f2bfc7e0e470c5", "3db8ddf3c3418a89904b", "d6ff3501df5e86714ca2"]
