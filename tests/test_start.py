@@ -17,6 +17,7 @@ from promptsearch.report.markdown import to_markdown
 from promptsearch.report.summary import summarise
 from promptsearch.study.config import parse_config
 from promptsearch.study.forecast import forecast
+from promptsearch.testing.rerun import without_times
 
 SOFT = {"prompt_tuning": {"interval": 2, "batch": 4}}
 WORDS = {"nearest_tokens": {"tries": 4, "start": {"run": "prompt_tuning"}}}
@@ -234,6 +235,7 @@ def test_what_is_wrong_is_said_before_anything_is_spent(
 MINE = """
 from pathlib import Path
 from promptsearch import HardPrompt, Strategy, TextPrompt
+from promptsearch.testing.rerun import without_times
 
 
 class Mine(Strategy):
@@ -300,16 +302,6 @@ def test_another_winner_under_a_half_made_run_is_refused(tiny, films, tmp_path):
     (path.parent / "result.json").unlink()
     with pytest.raises(StudyError, match="start was .*another"):
         compare(given, out=tmp_path, model=tiny, task=films)
-
-
-def without_times(data):
-    if isinstance(data, dict):
-        return {
-            k: without_times(v)
-            for k, v in data.items()
-            if k not in ("seconds", "cached", "computed", "checksum")
-        }
-    return [without_times(v) for v in data] if isinstance(data, list) else data
 
 
 def test_a_study_killed_at_any_moment_ends_with_the_same_numbers(tiny, films, tmp_path, killed_at):

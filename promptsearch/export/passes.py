@@ -111,11 +111,7 @@ class Passes:
         """The continuations of inputs that are decoded, and end, in the same way."""
         lm = self._lm
         ending = Ending(lm, inputs[0].saved.template, stop)
-        starts = []
-        for each in inputs:
-            room = decoding.tokens if lm.context is None else lm.context - each.row.tokens
-            seeds = decoding.seeds(each.place)
-            starts.append(Start(each.row, min(decoding.tokens, room), seeds))
+        starts = [Start.of(lm, each.row, decoding, each.place) for each in inputs]
         found, _ = go_on(lm, starts, self._library, ending.reached, decoding)
         for each, written in zip(inputs, found, strict=True):
             if not written.answers:

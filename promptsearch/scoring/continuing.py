@@ -38,6 +38,19 @@ class Start(NamedTuple):
     limit: int
     seeds: Sequence[int] = ()
 
+    @staticmethod
+    def of(lm: LanguageModel, row: InputRow, decoding: Decoding, place: str) -> Start:
+        """A row that goes on as its task says, or as far as the model's context reaches.
+
+        Args:
+            lm: The model.
+            row: The row up to the answer.
+            decoding: The way in which answers are generated.
+            place: Where the row stands, which gives it its seeds.
+        """
+        room = decoding.tokens if lm.context is None else lm.context - row.tokens
+        return Start(row, min(decoding.tokens, room), decoding.seeds(place))
+
 
 def go_on(
     lm: LanguageModel,

@@ -146,13 +146,13 @@ def _start(
         row = compiled.row(lm, example.fields)
     except PromptError as error:
         raise PromptError(f"{place}: {error}") from error
-    room = decoding.tokens if lm.context is None else lm.context - row.tokens
-    if room < 1:
+    start = Start.of(lm, row, decoding, place)
+    if start.limit < 1:
         raise PromptError(
             f"{place} has {row.tokens} tokens with its prompt, but the model reads at most "
             f"{lm.context} with the answer: shorten it (it is never cut silently)"
         )
-    return Start(row, min(room, decoding.tokens), decoding.seeds(place))
+    return start
 
 
 def _broken(

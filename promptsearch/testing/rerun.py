@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,9 @@ from typing import Any
 from promptsearch.records.log import RunLog
 from promptsearch.search.books import books_of
 from promptsearch.search.objective import Objective
+
+#: What may differ between two runs that are the same, by the names of fields in records.
+_MAY = ("seconds", "cached", "computed", "checksum")
 
 
 @dataclass(frozen=True)
@@ -44,6 +48,29 @@ def trace(objective: Objective, reason: str) -> Trace:
     return Trace(
         reason, lines, [(item.value, item.prompt.key) for item in books.ranking], books.ledger.spent
     )
+
+
+def results_of(folder: Path) -> dict[str, Any]:
+    """What each run of a study has left in its `result.json`, by the run's place in the folder.
+
+    Args:
+        folder: The study's folder.
+    """
+    return {
+        str(path.parent.relative_to(folder)): json.loads(path.read_bytes())
+        for path in sorted(folder.rglob("result.json"))
+    }
+
+
+def without_times(data: Any) -> Any:
+    """What must be the same afterwards of a record: all but seconds, and what the cache saved.
+
+    Args:
+        data: A record, or a part of it, as JSON values.
+    """
+    if isinstance(data, dict):
+        return {name: without_times(value) for name, value in data.items() if name not in _MAY}
+    return [without_times(value) for value in data] if isinstance(data, list) else data
 
 
 class Killed(KeyboardInterrupt):

@@ -29,6 +29,7 @@ from promptsearch.tasks.decoding import Decoding
 from promptsearch.tasks.metrics import find_metric
 from promptsearch.tasks.metrics.metric import Metric
 from promptsearch.tasks.task import Task
+from promptsearch.testing.rerun import results_of, without_times
 from promptsearch.testing.tiny import tiny_model
 
 pytestmark = pytest.mark.usefixtures("unreported")
@@ -122,23 +123,9 @@ def study(strategies, **changes):
     }
 
 
-def results(folder):
-    return {
-        str(path.parent.relative_to(folder)): json.loads(path.read_text())
-        for path in sorted(folder.rglob("result.json"))
-    }
-
-
 def lines_of(folder):
     (path,) = folder.rglob("evaluations.jsonl")
     return [json.loads(line) for line in path.read_text().splitlines()]
-
-
-def without_times(data):
-    if isinstance(data, dict):
-        left_out = ("seconds", "cached", "computed", "checksum")
-        return {k: without_times(v) for k, v in data.items() if k not in left_out}
-    return [without_times(v) for v in data] if isinstance(data, list) else data
 
 
 EVERY = [
@@ -160,7 +147,7 @@ def finished(tmp_path_factory, llama):
 
 def test_the_winner_answers_the_test_split_and_all_metrics_are_of_its_answers(finished, llama):
     task = text_task(EASE, ["exact_match", SHORTNESS])
-    for name, run in results(finished).items():
+    for name, run in results_of(finished).items():
         test = run["test"]
         saved = load_prompt(finished / name)
         engine = Engine(llama, saved.template, task.splits["test"], None)
@@ -181,7 +168,7 @@ def test_the_winner_answers_the_test_split_and_all_metrics_are_of_its_answers(fi
 
 def test_what_apply_does_with_the_test_split_is_what_the_report_measured(finished, llama):
     tested = text_task().splits["test"].examples
-    for name, run in results(finished).items():
+    for name, run in results_of(finished).items():
         saved = load_prompt(finished / name)
         rows = [dict(example.fields) for example in tested]
         answers = [row["answer"] for row in saved.apply(rows, llama)]
@@ -194,7 +181,7 @@ def test_what_apply_does_with_the_test_split_is_what_the_report_measured(finishe
 def test_choices_have_the_numbers_that_they_had_and_further_metrics(tiny, films, tmp_path):
     task = replace(films, metrics={"f1": {}, "calibration_error": {}})
     compare(study(["random"], budget=9_000), out=tmp_path, model=tiny, task=task)
-    (run,) = results(tmp_path).values()
+    (run,) = results_of(tmp_path).values()
     test, (line,) = run["test"], [x for x in lines_of(tmp_path) if x["stage"] == "test"]
     assert test["predictions"] == np.argmax(line["choices"][0], axis=1).tolist()
     assert test["metric"] == np.mean(test["correct"])
@@ -247,14 +234,14 @@ def test_a_run_killed_at_any_moment_finds_its_answers_again(
 
     monkeypatch.setattr(os, "fsync", counted)
     work(tmp_path / "whole")
-    whole, lines = results(tmp_path / "whole"), lines_of(tmp_path / "whole")
+    whole, lines = results_of(tmp_path / "whole"), lines_of(tmp_path / "whole")
     assert [line["stage"] for line in lines if line["stage"] != "search"] == stages
     # Right after each line from the last of the search on.
     for moment in moments[-len(stages) - 1 :]:
         torn = tmp_path / str(moment)
         assert killed_at(moment, lambda torn=torn: work(torn))
         work(torn)
-        assert without_times(results(torn)) == without_times(whole)
+        assert without_times(results_of(torn)) == without_times(whole)
         assert without_times(lines_of(torn)) == without_times(lines)
 
 
@@ -273,7 +260,7 @@ def test_answers_are_charged_as_they_come_and_never_on_the_test_split(llama, tmp
             assert forward == 0
         elif line["stage"].endswith("_answers"):
             assert forward > generated_tokens > 0
-    (run,) = results(tmp_path).values()
+    (run,) = results_of(tmp_path).values()
     assert run["spent"] <= run["budget"] and run["ledger"]["forward"] == run["spent"]
 
 
@@ -296,7 +283,7 @@ def test_a_search_that_follows_a_metric_finds_the_prompt_that_is_best_by_it(
     scores = [made.of(generated(examples, [t[0] for t in texts])) for texts in found.texts]
     best = max(scores) if made.higher_is_better else min(scores)
     assert len(set(scores)) > 2
-    (run,) = results(tmp_path).values()
+    (run,) = results_of(tmp_path).values()
     sign = -1 if made.higher_is_better else 1
     assert run["curve"][-1][1] == pytest.approx(sign * best, abs=1e-6)
     # The winner is one of the three best, by its answers to the select split.
@@ -342,7 +329,7 @@ def test_the_winner_is_selected_by_the_metric_where_the_study_says_so(llama, tmp
         for texts in lines["select_answers"]["texts"]
     ]
     keys = [prompt["key"] for prompt in lines["select_answers"]["prompts"]]
-    (run,) = results(tmp_path).values()
+    (run,) = results_of(tmp_path).values()
     assert run["winner"]["key"] == keys[int(np.argmax(scores))]
     assert run["select"]["metric"] == max(scores) > min(scores)
     assert lines["select"]["prompts"] == lines["select_answers"]["prompts"]
@@ -415,7 +402,7 @@ def test_a_mean_may_be_raced(llama, tmp_path):
     task = text_task(SHORTNESS)
     task = replace(task, splits={**task.splits, "search": replace(task.splits["search"])})
     compare(given, out=tmp_path, model=llama, task=task)
-    (run,) = results(tmp_path).values()
+    (run,) = results_of(tmp_path).values()
     assert run["spent"] <= run["budget"] and run["search"]["loss"] > 0
     for line in lines_of(tmp_path):
         if line["stage"] == "search":
@@ -458,7 +445,7 @@ def test_the_same_numbers_whatever_the_cache_holds(llama, tmp_path, monkeypatch)
     given = study([{"random": {"batch": 8}}], objective=EASE, budget=20_000)
     for name in ("first", "second"):
         compare(given, out=tmp_path / name, model=llama, task=text_task(EASE))
-    first, second = results(tmp_path / "first"), results(tmp_path / "second")
+    first, second = results_of(tmp_path / "first"), results_of(tmp_path / "second")
     assert without_times(first) == without_times(second)
     (run,) = second.values()
     assert run["ledger"]["cached"] == run["ledger"]["forward"] > 0

@@ -22,6 +22,7 @@ from promptsearch.search.objective import Objective
 from promptsearch.search.strategy import Strategy
 from promptsearch.tasks.template import Template
 from promptsearch.testing.doors import doors
+from promptsearch.testing.rerun import results_of, without_times
 
 pytestmark = pytest.mark.usefixtures("unreported")
 
@@ -80,24 +81,6 @@ def study(strategies, **changes):
     }
 
 
-def results(folder):
-    return {
-        str(path.parent.relative_to(folder)): json.loads(path.read_text())
-        for path in sorted(folder.rglob("result.json"))
-    }
-
-
-def without_times(data):
-    """What law 7 promises: all but seconds, and what the cache saved."""
-    if isinstance(data, dict):
-        return {
-            k: without_times(v)
-            for k, v in data.items()
-            if k not in ("seconds", "cached", "computed", "checksum")
-        }
-    return [without_times(v) for v in data] if isinstance(data, list) else data
-
-
 def log_of(folder):
     lines = [
         json.loads(line)
@@ -137,7 +120,7 @@ def finished(place, tiny, films):
 
 
 def test_every_run_ends_within_its_budget_and_tells_what_it_spent(finished):
-    found = results(finished)
+    found = results_of(finished)
     assert len(found) == len(EVERY) and {r["status"] for r in found.values()} == {"done"}
     for run in found.values():
         assert run["spent"] <= 9_000
@@ -164,7 +147,7 @@ def test_the_test_split_is_read_once_after_the_winner_is_chosen(finished):
 
 
 def test_the_winner_has_the_lowest_select_loss_among_the_best_of_the_search(finished):
-    for name, run in results(finished).items():
+    for name, run in results_of(finished).items():
         lines = [
             json.loads(line)
             for line in (finished / name / "evaluations.jsonl").read_text().splitlines()
@@ -193,7 +176,7 @@ def test_the_winner_has_the_lowest_select_loss_among_the_best_of_the_search(fini
 
 
 def test_law_1_the_exported_winner_loaded_again_has_the_reported_loss(finished, tiny, films):
-    for name, run in results(finished).items():
+    for name, run in results_of(finished).items():
         saved = load_prompt(finished / name)
         engine = Engine(tiny, saved.template, films.splits["test"], saved.choices)
         again = engine.score([saved.prompt], np.arange(20)).losses[0]
@@ -206,11 +189,11 @@ def test_a_finished_study_run_again_changes_nothing_and_can_be_extended(
 ):
     folder = tmp_path / "copy"
     shutil.copytree(finished, folder)
-    before, log = results(folder), log_of(folder)
+    before, log = results_of(folder), log_of(folder)
     compare(study(EVERY), out=folder, model=tiny, task=films)
-    assert results(folder) == before and log_of(folder) == log
+    assert results_of(folder) == before and log_of(folder) == log
     found = compare(study(["random"], seeds=2), out=folder, model=tiny, task=films)
-    after = results(folder)
+    after = results_of(folder)
     assert set(after) - set(before) == {"films/random/seed1"} and len(found.runs) == len(EVERY) + 1
     settings = json.loads((folder / "study.json").read_text())["settings"]
     assert len(settings["strategies"]) == len(EVERY) and settings["seeds"] == [0, 1]
@@ -221,8 +204,8 @@ def test_runs_that_train_say_how_it_went_and_what_the_empty_prompt_is_worth(
     finished, tiny, films, tmp_path
 ):
     compare(study(["manual"]), out=tmp_path, model=tiny, task=films)
-    empty = results(tmp_path)["films/manual/seed0"]["select"]["loss"]
-    for name, run in results(finished).items():
+    empty = results_of(tmp_path)["films/manual/seed0"]["select"]["loss"]
+    for name, run in results_of(finished).items():
         if not issubclass(find(run["strategy"]), TrainedStrategy):
             assert run["training"] is None
             continue
@@ -275,7 +258,7 @@ def test_a_training_that_diverges_keeps_the_best_prompt_before_and_says_why(
         task=films,
     )
     assert not found.failed
-    run = results(tmp_path)["films/prompt_tuning/seed0"]
+    run = results_of(tmp_path)["films/prompt_tuning/seed0"]
     assert "not finite: lower the rate" in run["stopped"]
     assert run["training"]["findings"][0] == f"it diverged: {run['stopped']}"
     assert run["training"]["steps"] == 5 and run["curve"][-1][1] <= run["training"]["before"]
@@ -291,12 +274,12 @@ def test_a_training_that_diverges_keeps_the_best_prompt_before_and_says_why(
     ],
 )
 def test_other_settings_are_refused_and_nothing_is_lost(finished, tiny, films, changes, key):
-    before = results(finished)
+    before = results_of(finished)
     with pytest.raises(StudyError, match=f"made with other settings: {key}"):
         compare(study(["random"], **changes), out=finished, model=tiny, task=films)
     with pytest.raises(StudyError, match="options was"):
         compare(study([{"random": {"batch": 3}}]), out=finished, model=tiny, task=films)
-    assert results(finished) == before
+    assert results_of(finished) == before
 
 
 def test_same_numbers_whatever_the_cache_holds_and_in_whatever_order(
@@ -305,9 +288,9 @@ def test_same_numbers_whatever_the_cache_holds_and_in_whatever_order(
     shutil.copytree(place / "cache", tmp_path / "cache")
     monkeypatch.setattr("promptsearch.study.study.cache_folder", lambda: tmp_path / "cache")
     compare(study(EVERY[::-1]), out=tmp_path / "study", model=tiny, task=films)
-    again = results(tmp_path / "study")
+    again = results_of(tmp_path / "study")
     assert again["films/random/seed0"]["ledger"]["cached"] > 0, "what the first study scored"
-    assert without_times(again) == without_times(results(finished))
+    assert without_times(again) == without_times(results_of(finished))
     assert log_of(tmp_path / "study") == log_of(finished)
 
 
@@ -334,7 +317,7 @@ def test_a_run_killed_at_any_moment_ends_with_the_same_winner_losses_and_ledger(
     deaths = sum(killed_at(moment, work) for moment in (3, 1, 2, 4, 7, 12))
     assert deaths >= 3
     work()
-    assert without_times(results(tmp_path)[name]) == without_times(results(finished)[name])
+    assert without_times(results_of(tmp_path)[name]) == without_times(results_of(finished)[name])
     assert log_of(tmp_path) == log_of(finished / name)
 
 
@@ -347,9 +330,9 @@ def test_runs_that_died_once_go_on_to_the_same_end(moment, finished, place, tiny
         name = run.relative_to(place / "torn" / str(moment))
         shutil.rmtree(folder / name)
         shutil.copytree(run, folder / name)
-    assert len(results(folder)) == len(EVERY) - len(torn) <= len(EVERY) // 2
+    assert len(results_of(folder)) == len(EVERY) - len(torn) <= len(EVERY) // 2
     compare(study(EVERY), out=folder, model=tiny, task=films)
-    assert without_times(results(folder)) == without_times(results(finished))
+    assert without_times(results_of(folder)) == without_times(results_of(finished))
     assert log_of(folder) == log_of(finished)
 
 
@@ -364,14 +347,14 @@ def test_a_race_that_is_killed_ends_the_same(strategy, tiny, films, tmp_path, ki
     assert any(None in row for line in lines for row in line["losses"] if row), (
         "some prompts were dropped on the way"
     )
-    whole = results(tmp_path / "whole")[name]
+    whole = results_of(tmp_path / "whole")[name]
     assert whole["spent"] <= whole["budget"] and whole["search"]["loss"] < float("inf")
     for moment in (4, 6, 8):
         once = tmp_path / f"once{moment}"
         assert killed_at(moment, lambda once=once: work(once))
         work(once)
         assert (
-            without_times(results(once)[name]) == without_times(whole)
+            without_times(results_of(once)[name]) == without_times(whole)
             and log_of(once / name) == lines
         )
 
@@ -589,16 +572,16 @@ def test_a_sweep_runs_every_strategy_at_every_length_and_texts_once_and_may_grow
         label: label.rpartition("-")[0] for label in labels if "-" in label
     }
     assert found.study.settings["length"] == [1, 3]
-    before = results(tmp_path)
+    before = results_of(tmp_path)
     found = compare(study(rows, length=[2]), out=tmp_path, model=tiny, task=films)
     assert found.study.settings["length"] == [1, 2, 3] and len(found.runs) == 12
-    after = results(tmp_path)
+    after = results_of(tmp_path)
     assert {name: run for name, run in after.items() if name in before} == before
     with pytest.raises(StudyError, match=r"length was \[1, 2, 3\], now it is 2"):
         compare(study(rows, length=2), out=tmp_path, model=tiny, task=films)
     # The runs of a sweep are those that the length alone would have made.
     compare(study([rows[3]], length=3), out=tmp_path / "alone", model=tiny, task=films)
-    alone = results(tmp_path / "alone")["films/prompt_tuning/seed0"]
+    alone = results_of(tmp_path / "alone")["films/prompt_tuning/seed0"]
     assert without_times(
         {**after["films/prompt_tuning-3/seed0"], "label": "prompt_tuning"}
     ) == without_times(alone)
@@ -639,13 +622,13 @@ def test_max_seconds_ends_a_run_in_good_order(tiny, films, tmp_path, monkeypatch
     )
     assert (
         len(found.runs) == 1
-        and "2.5 seconds are over" in results(tmp_path)["films/random/seed0"]["stopped"]
+        and "2.5 seconds are over" in results_of(tmp_path)["films/random/seed0"]["stopped"]
     )
 
 
 def test_deterministic_strategies_run_once_whatever_the_seeds(tiny, films, tmp_path):
     compare(study([MANUAL, "random"], seeds=2), out=tmp_path, model=tiny, task=films)
-    assert sorted(results(tmp_path)) == [
+    assert sorted(results_of(tmp_path)) == [
         "films/manual/seed0",
         "films/random/seed0",
         "films/random/seed1",

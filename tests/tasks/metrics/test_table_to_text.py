@@ -24,46 +24,16 @@ from promptsearch.tasks.metrics.measured import measured
 from promptsearch.tasks.metrics.metric import Answered
 from promptsearch.tasks.metrics.tokens import ptb, v13a
 
-ROWS = [
-    Answered(
-        "Blue Spice is a family-friendly pub near the river, with 5-star food.",
-        (
-            "The Blue Spice is a 5-star, family-friendly pub by the river.",
-            "Near the river is Blue Spice, a pub. It's family-friendly and rated 5 stars.",
-        ),
-    ),
-    Answered(
-        "the cost is less than £20 and children aren't allowed",
-        (
-            "It costs less than £20 and isn't kid-friendly.",
-            "Less than £20, but not for children.",
-            "Children aren't allowed; prices are below £20.",
-        ),
-    ),
-    Answered("Cotto", ("Cotto serves French food in Cambridge.",)),
-    Answered("", ("The Mill has a rating of 1,000.5 points (out of 5,000).",)),
-    Answered(
-        'They said "hello" & left -- twice... 20-25 people, e.g. "Mr. Smith".',
-        (
-            'They said "hello" and left twice: 20-25 people, e.g. "Mr. Smith"!',
-            "Mr. Smith & 20-25 people left.",
-            "They can't say hello, can they?",
-            "Hello!",
-        ),
-    ),
-    Answered("The Mill The Mill The Mill", ("The Mill is a pub.", "The Mill, a pub")),
-]
 
-
-def test_cider_is_coco_captions():
-    found = measured(find_metric("cider"), ROWS)
+def test_cider_is_coco_captions(rows):
+    found = measured(find_metric("cider"), rows)
     each = [2.9213554009, 3.2235974168, 0.7212198785, 0.0, 2.4751779875, 0.7910885208]
     assert found.statistics[:, 0] == pytest.approx(each, abs=1e-9)
     assert found.score == pytest.approx(1.6887398674181844, abs=1e-12)
 
 
-def test_rouge_l_is_coco_captions():
-    found = measured(find_metric("coco_rouge_l"), ROWS)
+def test_rouge_l_is_coco_captions(rows):
+    found = measured(find_metric("coco_rouge_l"), rows)
     each = [0.7011494253, 0.5669144981, 0.2531120332, 0.0, 0.9606299213, 0.4149659864]
     assert found.statistics[:, 0] == pytest.approx(each, abs=1e-9)
     assert found.score == pytest.approx(0.4827953107130069, abs=1e-12)
@@ -72,9 +42,12 @@ def test_rouge_l_is_coco_captions():
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        (ROWS[4].output, "they said hello & left twice 20-25 people e.g. mr. smith"),
         (
-            ROWS[3].references[0],
+            'They said "hello" & left -- twice... 20-25 people, e.g. "Mr. Smith".',
+            "they said hello & left twice 20-25 people e.g. mr. smith",
+        ),
+        (
+            "The Mill has a rating of 1,000.5 points (out of 5,000).",
             "the mill has a rating of 1,000.5 points -lrb- out of 5,000 -rrb-",
         ),
         ("It isn't kid-friendly: less than £20", "it is n't kid-friendly less than # 20"),
@@ -89,23 +62,23 @@ def test_words_are_coco_captions(text, words):
     assert " ".join(ptb(text)) == words
 
 
-def test_without_tokenizer_texts_are_cut_at_spaces():
+def test_without_tokenizer_texts_are_cut_at_spaces(rows):
     cut = [
         Answered(" ".join(ptb(row.output)), tuple(" ".join(ptb(t)) for t in row.references))
-        for row in ROWS
+        for row in rows
     ]
     for name in ("cider", "coco_rouge_l"):
-        assert find_metric(name, {"tokenize": "none"}).of(cut) == find_metric(name).of(ROWS)
+        assert find_metric(name, {"tokenize": "none"}).of(cut) == find_metric(name).of(rows)
 
 
-def test_cider_needs_rows_to_weigh_words_by():
+def test_cider_needs_rows_to_weigh_words_by(rows):
     with pytest.raises(TaskError, match="says nothing of one row"):
-        measured(find_metric("cider"), ROWS[:1])
+        measured(find_metric("cider"), rows[:1])
 
 
-def test_nist_is_pymtevals():
+def test_nist_is_pymtevals(rows):
     # `pymteval` counts n-grams of outputs shorter than n as less than none, so those are left out.
-    long = [row for row in ROWS if len(row.output.split()) >= 5]
+    long = [row for row in rows if len(row.output.split()) >= 5]
     assert find_metric("nist").of(long) == pytest.approx(4.912776726348782, abs=1e-12)
 
 
@@ -197,9 +170,9 @@ def java(tmp_path, monkeypatch):
     return tmp_path
 
 
-def test_meteor_is_what_its_program_makes_of_its_counts(java):
+def test_meteor_is_what_its_program_makes_of_its_counts(java, rows):
     metric = find_metric("meteor", {"jar": str(java / "meteor-1.5.jar")})
-    found = measured(metric, ROWS)
+    found = measured(metric, rows)
     assert found.score == pytest.approx(0.3506669073978286, abs=1e-12)
     each = [0.46276637722948316, 0.4851902433086184, 0.08540925266903915, 0.0]
     each += [0.5470058416805914, 0.22217193582433745]
@@ -226,14 +199,14 @@ def test_an_answer_that_is_its_reference_adds_no_pieces_to_meteor(java):
     assert found.score_of(found.statistics[0], 1) == 1
 
 
-def test_a_program_that_fails_is_named(java):
+def test_a_program_that_fails_is_named(java, rows):
     (java / "counts").write_text("1 2 3\n")
     metric = find_metric("meteor", {"jar": str(java / "meteor-1.5.jar")})
     with pytest.raises(TaskError, match="got 1 lines from Java.*expected 23 numbers for each of 6"):
-        measured(metric, ROWS)
+        measured(metric, rows)
     (java / "java").write_text("#!/bin/sh\necho no heap >&2\nexit 3\n")
     with pytest.raises(TaskError, match="'meteor' failed in Java: no heap"):
-        measured(metric, ROWS)
+        measured(metric, rows)
 
 
 def test_what_meteor_lacks_is_named(tmp_path, monkeypatch):
@@ -244,7 +217,7 @@ def test_what_meteor_lacks_is_named(tmp_path, monkeypatch):
         find_metric("meteor", {"jar": str(tmp_path / "none.jar")})
 
 
-def test_meteor_runs_where_java_and_its_jar_are():
+def test_meteor_runs_where_java_and_its_jar_are(rows):
     pytest.importorskip("pycocoevalcap")
-    found = measured(find_metric("meteor"), ROWS)
+    found = measured(find_metric("meteor"), rows)
     assert found.score == pytest.approx(0.3506669073978286, abs=1e-12)

@@ -10,40 +10,6 @@ from promptsearch.tasks.metrics import find_metric
 from promptsearch.tasks.metrics.measured import measured
 from promptsearch.tasks.metrics.metric import Answered
 
-#: Rows with one to four references, with what breaks tokenizers in them.
-ROWS = [
-    Answered(
-        "Blue Spice is a family-friendly pub near the river, with 5-star food.",
-        (
-            "The Blue Spice is a 5-star, family-friendly pub by the river.",
-            "Near the river is Blue Spice, a pub. It's family-friendly and rated 5 stars.",
-        ),
-    ),
-    Answered(
-        "the cost is less than £20 and children aren't allowed",
-        (
-            "It costs less than £20 and isn't kid-friendly.",
-            "Less than £20, but not for children.",
-            "Children aren't allowed; prices are below £20.",
-        ),
-    ),
-    Answered("Cotto", ("Cotto serves French food in Cambridge.",)),
-    Answered("", ("The Mill has a rating of 1,000.5 points (out of 5,000).",)),
-    Answered(
-        'They said "hello" & left -- twice... 20-25 people, e.g. "Mr. Smith".',
-        (
-            'They said "hello" and left twice: 20-25 people, e.g. "Mr. Smith"!',
-            "Mr. Smith & 20-25 people left.",
-            "They can't say hello, can they?",
-            "Hello!",
-        ),
-    ),
-    Answered("The Mill The Mill The Mill", ("The Mill is a pub.", "The Mill, a pub")),
-]
-HYPOTHESES = [row.output for row in ROWS]
-#: As sacrebleu's command line has them: the first reference of all rows, then the second one, ...
-COLUMNS = [[(*row.references, *[None] * 4)[i] for row in ROWS] for i in range(4)]
-
 
 def random_rows(rows=60, seed=0):
     """Rows of a small vocabulary, with one to three references of which outputs are made."""
@@ -86,33 +52,36 @@ def random_rows(rows=60, seed=0):
         ("ter", {"normalized": True, "case_sensitive": True}, "TER", None),
     ],
 )
-def test_sacrebleus_metrics_are_sacrebleus(name, options, peer, arguments):
+def test_sacrebleus_metrics_are_sacrebleus(name, options, peer, arguments, rows):
     from sacrebleu import metrics
 
     theirs = getattr(metrics, peer)(**(options if arguments is None else arguments))
     metric = find_metric(name, options)
-    found = measured(metric, ROWS)
-    assert found.score == pytest.approx(theirs.corpus_score(HYPOTHESES, COLUMNS).score, abs=1e-10)
+    found = measured(metric, rows)
+    hypotheses = [row.output for row in rows]
+    # As sacrebleu's command line has them: the first reference of all rows, then the second one.
+    columns = [[(*row.references, *[None] * 4)[i] for row in rows] for i in range(4)]
+    assert found.score == pytest.approx(theirs.corpus_score(hypotheses, columns).score, abs=1e-10)
     assert metric.signature == f"{name}|{theirs.get_signature()}"
     assert "nrefs:var" in metric.signature
 
 
-def test_every_reference_counts_however_few_other_rows_have():
+def test_every_reference_counts_however_few_other_rows_have(rows):
     metric = find_metric("ter")
-    texts = ROWS[4].references
-    assert metric.of([ROWS[2], Answered(texts[3], texts)]) < metric.of(
-        [ROWS[2], Answered(texts[3], texts[:3])]
+    texts = rows[4].references
+    assert metric.of([rows[2], Answered(texts[3], texts)]) < metric.of(
+        [rows[2], Answered(texts[3], texts[:3])]
     )
 
 
 @pytest.mark.parametrize("stemmer", [False, True])
 @pytest.mark.parametrize("name", ["rouge1", "rouge2", "rougeL", "rougeLsum"])
-def test_rouge_is_the_librarys(name, stemmer):
+def test_rouge_is_the_librarys(name, stemmer, rows):
     from rouge_score.rouge_scorer import RougeScorer
 
     theirs = RougeScorer([name], use_stemmer=stemmer)
-    found = measured(find_metric(name, {"stemmer": stemmer}), ROWS)
-    for row, value in zip(ROWS, found.statistics[:, 0], strict=True):
+    found = measured(find_metric(name, {"stemmer": stemmer}), rows)
+    for row, value in zip(rows, found.statistics[:, 0], strict=True):
         each = [theirs.score(text, row.output)[name].fmeasure for text in row.references]
         assert value == max(each)
     assert found.score == pytest.approx(np.mean(found.statistics))
