@@ -10,7 +10,7 @@ from itertools import pairwise
 import numpy as np
 
 from promptsearch.records.measured import ExamplesRecord
-from promptsearch.records.metrics import SAME, check_metrics, same
+from promptsearch.records.metrics import RIGHT_OR_WRONG, SAME, check_metrics, same
 from promptsearch.records.run import RunRecord, SettingsRecord
 from promptsearch.records.study import StudyRecord, TaskRecord
 from promptsearch.tasks.metrics import find_metric
@@ -99,7 +99,7 @@ def check_scores(name: str, score: ExamplesRecord, task: TaskRecord, size: int) 
         generated = task.kind == "text" and (name != "test" or score.metric_failed)
         if not generated and (":" not in task.metric or not score.metric_failed):
             raise ValueError(f"{name}.metric is missing, and nothing says why")
-    elif task.metric in ("accuracy", "exact_match"):
+    elif task.metric in RIGHT_OR_WRONG:
         same(f"{name}.metric", score.metric, float(np.mean(score.correct)))
     elif task.metric in ("balanced_accuracy", "f1") and score.labels is not None:
         # Others need more than is recorded, or are a stranger's code, which is not run here.

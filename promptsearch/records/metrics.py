@@ -17,8 +17,9 @@ from promptsearch.records.study import TaskRecord
 from promptsearch.tasks.metrics import METRICS, find_metric
 from promptsearch.tasks.metrics.measured import Measured, choice_rows, measured
 
-#: The metrics that earlier versions recorded as right and wrong.
-_RIGHT_OR_WRONG = ("accuracy", "exact_match")
+#: The metrics that are the share of right answers; earlier versions recorded no more of them than
+#: which answers are right.
+RIGHT_OR_WRONG = ("accuracy", "exact_match")
 #: The relative difference up to which two sums are the same: float64 in another order differs by
 #: less.
 SAME = 1e-6
@@ -114,7 +115,7 @@ def shares_of(
     Raises:
         TaskError: The metric has no score with one row left out.
     """
-    if not score.metrics and (metric in _RIGHT_OR_WRONG or score.labels is None):
+    if not score.metrics and (metric in RIGHT_OR_WRONG or score.labels is None):
         # The record of an earlier version, or answers that could not be generated.
         return None if score.metric is None else score.correct
     about = score.metrics[0] if score.metrics else MetricRecord(metric, score.metric, metric)

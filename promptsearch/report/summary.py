@@ -12,6 +12,7 @@ from functools import cached_property
 import numpy as np
 
 from promptsearch.records.measured import MetricRecord
+from promptsearch.records.metrics import RIGHT_OR_WRONG
 from promptsearch.records.results import Results
 from promptsearch.records.run import RunRecord
 from promptsearch.records.study import StudyRecord, TaskRecord
@@ -27,9 +28,6 @@ from promptsearch.report.notation import ERRORS
 from promptsearch.report.verdict import verdict
 from promptsearch.search.alike import was_blind
 from promptsearch.statistics import Comparison, Interval, Sample, compare_all, interval
-
-#: The metrics that are the share of right answers, which runs record as such.
-_RIGHT_OR_WRONG = ("accuracy", "exact_match")
 
 
 @dataclass(frozen=True)
@@ -214,7 +212,7 @@ def _task(name: str, info: TaskRecord, results: Results) -> TaskSummary:
     samples = {
         row.label: scale.turned(row.scores) for row in rows if row.chosen and not row.reference
     }
-    floor = info.majority if info.metric in _RIGHT_OR_WRONG else None
+    floor = info.majority if info.metric in RIGHT_OR_WRONG else None
     sentence = left_out or verdict(
         samples,
         scale,
