@@ -123,14 +123,16 @@ def calibrate(arena: Arena, trains: bool) -> Calibration:
         return _UNMEASURED
     prompts = arena.samples(np.random.default_rng(1), sum(_TIMED_PROMPTS["search"]))
     ids = arena.scored[:_TIMED_EXAMPLES]
-    search, losses = _scoring(arena.searching, prompts, ids, _TIMED_PROMPTS["search"])
+    gpu = arena.lm.device.type == "cuda"
+    search, losses = _scoring(arena.searching, prompts, ids, _TIMED_PROMPTS["search"], gpu)
     exact = search if arena.searching is arena.exact["search"] else None
     finite = losses[np.isfinite(losses).all(1)]
     losses = finite if len(finite) > 1 else np.zeros((2, len(ids)))
     means, examples = losses.mean(1), losses.mean(0)
     return Calibration(
         search=search,
-        exact=exact or _scoring(arena.exact["search"], prompts, ids, _TIMED_PROMPTS["exact"])[0],
+        exact=exact
+        or _scoring(arena.exact["search"], prompts, ids, _TIMED_PROMPTS["exact"], gpu)[0],
         training=_training(arena) if trains else None,
         means=means,
         residual=float((losses - means[:, None] - examples + losses.mean()).std()),
@@ -139,10 +141,16 @@ def calibrate(arena: Arena, trains: bool) -> Calibration:
 
 
 def _scoring(
-    engine: SplitScorer, prompts: Sequence[Prompt], ids: ExampleIds, sizes: tuple[int, int]
+    engine: SplitScorer,
+    prompts: Sequence[Prompt],
+    ids: ExampleIds,
+    sizes: tuple[int, int],
+    gpu: bool,
 ) -> tuple[Speed, Floats]:
     few, many = prompts[: sizes[0]], prompts[sizes[0] : sum(sizes)]
-    engine.score(few, ids)  # what is computed once, and what libraries set up
+    # What is computed once, and what libraries set up; CUDA does so for each size of products.
+    for some in (few, many) if gpu else (few,):
+        engine.score(some, ids)
     points, losses = [], []
     for some in (few, many):
         seconds, scores = _clock(engine.score, some, ids)
