@@ -1,13 +1,15 @@
 """The same on every device: on a pretended card anywhere, and on a GPU where there is one.
 
-The pretended card refuses tensors that were left on the CPU. Only a GPU shows what rounding, the
-order of its additions and its memory do.
+The pretended card refuses tensors that were left on the CPU; it gets a process of its own. Only a
+GPU shows what rounding, the order of its additions and its memory do.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 import warnings
 import weakref
 from dataclasses import replace
@@ -35,6 +37,9 @@ pytestmark = pytest.mark.usefixtures("unreported")
 
 no_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU here")
 GPU = [pytest.mark.gpu, no_gpu]
+#: Whether this is the process of the pretended card.
+PRETENDED = "PRETENDED_CARD" in os.environ
+on_card = pytest.mark.skipif(not PRETENDED, reason="the pretended card has its own process")
 
 #: Kind -> template.
 KINDS = {
@@ -89,7 +94,7 @@ OTHERS = [
 ]
 
 
-@pytest.fixture(params=["card", pytest.param("cuda", marks=GPU)])
+@pytest.fixture(params=["card" if PRETENDED else pytest.param("cuda", marks=GPU)])
 def device(request):
     """A device that is no CPU."""
     if request.param == "cuda":
@@ -116,6 +121,19 @@ def study(strategies, budget=2_500, **changes):
     return {**base, "budget": budget, "strategies": strategies, **changes}
 
 
+@pytest.mark.skipif(PRETENDED or torch.cuda.is_available(), reason="there is a card")
+def test_all_that_runs_on_any_device_runs_on_a_pretended_card():
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", "card"]
+    done = subprocess.run(
+        [*command, __file__],
+        env=os.environ | {"PRETENDED_CARD": "1"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout[-5000:]
+
+
+@on_card
 def test_the_pretended_card_refuses_what_a_gpu_refuses():
     with pretended_card() as card:
         there, here = torch.arange(4.0, device=card), torch.arange(4.0)
@@ -214,9 +232,7 @@ def test_what_a_strategy_does_to_them_is_put_back(as_before):
     make_repeatable(torch.device("cuda"))
     with strangers_code("it failed"):
         torch.use_deterministic_algorithms(True, warn_only=True)
-        torch.backends.cudnn.allow_tf32 = True
     assert not torch.is_deterministic_algorithms_warn_only_enabled()
-    assert not torch.backends.cudnn.allow_tf32
 
 
 def test_a_pass_that_does_not_fit_is_let_go_before_its_halves_run():
