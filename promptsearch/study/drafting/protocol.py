@@ -28,6 +28,8 @@ _WORDS = {
     **dict.fromkeys(("outputs", "completion", "response"), "output"),
     "mr": "meaning representation",
 }
+#: Answers to a question that the label's name asks, such as `toxic`.
+_YES_OR_NO = ({"yes", "no"}, {"true", "false"})
 #: How many references of a row count in the loss, where rows have many: each is read by itself.
 _REFERENCES = 2
 
@@ -196,6 +198,9 @@ def _manual(kind: Kind, roles: Roles, word: str, answers: Mapping[str, str] | No
         return f"Choose the right answer to the {given}."
     if kind == "choices" and answers and len(answers) <= 6:
         *most, last = answers.values()
+        if {text.lower() for text in answers.values()} in _YES_OR_NO:
+            asked = "" if word in ("answer", "label", "output") else f"Is the {given} {word}? "
+            return f"{asked}Answer {', '.join(most)} or {last}."
         return f"Choose the {word} of the {given}: {', '.join(most)} or {last}."
     verb = {"choices": "Choose", "short": "Give", "long": "Write"}[kind]
     return f"{verb} the {word} {'for' if kind == 'long' else 'of'} the {given}."
