@@ -107,12 +107,12 @@ def test_the_value_is_minus_the_metric_and_the_mean_of_the_losses(metric):
 
 
 class Wavering(PlantedScorer):
-    """Draws a second answer, which is wrong on every third row."""
+    """Draws a second answer, which is wrong on every fourth row."""
 
     def generate(self, prompts, examples, decoding):
         found = super().generate(prompts, examples, decoding)
         texts = [
-            [(text, "neither" if i % 3 == 0 else text) for i, (text,) in enumerate(row)]
+            [(text, "neither" if i % 4 == 0 else text) for i, (text,) in enumerate(row)]
             for row in found.texts
         ]
         return replace(found, texts=texts)
