@@ -45,7 +45,9 @@ def ran(code=0, out="", err="", hang=False):
     return Ran(["compare"], code, hang, out, err, 0.1)
 
 
-@pytest.mark.parametrize("kind", ["study_files", "data", "models", "strategies"])
+@pytest.mark.parametrize(
+    "kind", ["study_files", "protocols", "harness", "data", "models", "strategies"]
+)
 def test_the_same_seed_gives_the_same_inputs(kind, lab, tmp_path):
     for number in range(10):
         texts = []
