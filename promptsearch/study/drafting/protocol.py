@@ -28,6 +28,8 @@ _WORDS = {
     **dict.fromkeys(("outputs", "completion", "response"), "output"),
     "mr": "meaning representation",
 }
+#: Names of fields that say no more than the name of the field around them.
+_WITHIN = ("stem", "text", "value")
 #: Answers to a question that the label's name asks, such as `toxic`.
 _YES_OR_NO = ({"yes", "no"}, {"true", "false"})
 #: How many references of a row count in the loss, where rows have many: each is read by itself.
@@ -102,7 +104,13 @@ def tokens_of(text: str) -> int:
 
 
 def word_of(name: str) -> str:
-    """The words for what a field holds, made of its name: `past_tense` is a past tense."""
+    """The words for what a field holds, made of its name.
+
+    `past_tense` is a past tense, and `question.stem` a question.
+    """
+    outer, _, last = name.partition(".")
+    if last.lower() in _WITHIN:
+        name = outer
     known = [_WORDS[part] for part in name.lower().split(".") if part in _WORDS]
     if known:
         return known[0]
