@@ -13,6 +13,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from jinja2 import UndefinedError
 from typer.testing import CliRunner, Result
 
 import promptsearch.comparison
@@ -132,6 +133,12 @@ def test_a_wrong_command_or_option_is_wrong_input() -> None:
     assert "compare" in run("compar").stderr
     assert run("compare", "study.yaml", "--ouT", "x").exit_code == 2
     assert run("compare").exit_code == 2
+
+
+def test_a_fault_of_a_library_is_shown_as_it_is(engine: Engine) -> None:
+    """Its message may be read-only, which must not hide it behind an error of ours."""
+    engine.error = UndefinedError("no such name")
+    assert isinstance(run("compare", "study.yaml").exception, UndefinedError)
 
 
 def test_compare_runs_the_study_and_says_where_the_report_lies(engine: Engine) -> None:

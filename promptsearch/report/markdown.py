@@ -16,6 +16,7 @@ from promptsearch.report.families import Family, families
 from promptsearch.report.notation import (
     NO_EXPORT,
     ONE_SEED,
+    in_slots,
     number,
     percent,
     probability,
@@ -153,8 +154,8 @@ def _further(task: TaskSummary) -> list[str]:
         [code(label, in_table=True), *map(escape, cells)]
         for label, *cells in (further.cells(task, row) for row in task.rows)
     ]
-    lines = ["", f"{further.TOLD}:", "", *_table(["strategy", *map(escape, columns)], rows)]
-    if further.UNENDED in columns:
+    lines = ["", f"{further.told(task)}:", "", *_table(["strategy", *map(escape, columns)], rows)]
+    if task.beside and further.UNENDED in columns:  # else the line above says it
         lines += ["", f"{further.UNENDED}: {further.WITHOUT_END}."]
     return lines + [
         line
@@ -259,7 +260,7 @@ def _interval(value: Interval) -> str:
 def _prompt(winner: WinnerRecord) -> str:
     if winner.nearest:
         return " ".join(f"{code(near.token)} {near.cosine:.2f}" for near in winner.nearest)
-    return code(winner.text)
+    return code(in_slots(winner.text))
 
 
 def _missing(results: Results) -> list[str]:

@@ -13,7 +13,15 @@ from promptsearch.records.results import Results
 from promptsearch.records.run import WinnerRecord
 from promptsearch.report import further
 from promptsearch.report.families import families
-from promptsearch.report.notation import NO_EXPORT, ONE_SEED, number, short, signed, visible
+from promptsearch.report.notation import (
+    NO_EXPORT,
+    ONE_SEED,
+    in_slots,
+    number,
+    short,
+    signed,
+    visible,
+)
 from promptsearch.report.summary import Row, TaskSummary, summarise
 from promptsearch.report.training import findings
 
@@ -131,4 +139,4 @@ def _metric(row: Row) -> str:
 def _prompt(winner: WinnerRecord) -> str:
     if winner.nearest:
         return "≈" + " ".join(visible(near.token) for near in winner.nearest)
-    return visible(winner.text, 200) or "(empty)"
+    return visible(in_slots(winner.text), 200) or "(empty)"

@@ -199,7 +199,7 @@ WRONG = {
     "unknown nested key": (
         STUDY.replace("template:", "templat:"),
         "study.yaml, line 5, in task: unknown key 'templat'. Did you mean 'template'? "
-        "Known: aliases, answers, data, decoding, description, each, group, label, metric, "
+        "Known: aliases, answers, data, decoding, description, each, group, join, label, metric, "
         "metrics, name, normalise, references, splits, template, where.",
     ),
     "unknown key two levels down": (
