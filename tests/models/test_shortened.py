@@ -48,7 +48,7 @@ def test_a_copy_is_the_first_layers_as_transformers_would_load_them(whole):
 
 
 def test_a_healed_copy_predicts_better_what_it_has_not_seen(whole):
-    lm = LanguageModel.load(f"{NAME}:layers=1,healed")
+    lm = LanguageModel.load(f"{NAME}:layers=1+healed")
     raw = LanguageModel.load(f"{NAME}:layers=1")
     folder = packaged.packaged_model(lm.name)
     told = json.loads((folder / "healing.json").read_text())
@@ -98,5 +98,5 @@ def test_the_sentences_and_those_held_out_are_no_labels_and_not_the_same():
     "copy", ["layers=3", "layers=0", "layers=x", "layers=1,heald", "depth=2", "layers=99999"]
 )
 def test_a_copy_that_there_is_not_is_refused(whole, copy):
-    with pytest.raises(ModelError, match=r"expected .*:layers=N,healed, with N from 1 to 2"):
+    with pytest.raises(ModelError, match=r"expected .*:layers=N\+healed, with N from 1 to 2"):
         LanguageModel.load(f"{NAME}:{copy}")

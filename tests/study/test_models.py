@@ -205,7 +205,7 @@ def test_nothing_is_carried_over_while_runs_are_still_to_be_made(finished, place
     [
         (["a/one", "b/two"], ["one", "two"]),
         (["a/one", "b/one"], ["a-one", "b-one"]),
-        (["./x/m.gguf", "smollm2-135m-instruct:layers=10,healed"], None),
+        (["./x/m.gguf", "smollm2-135m-instruct:layers=10+healed"], None),
         ([{"endpoint": "http://h/v1", "model": "o/m"}, "m"], None),
     ],
     ids=["short", "whole", "copy", "served"],
