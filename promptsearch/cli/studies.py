@@ -50,7 +50,7 @@ def plan(
     config = load_config(study, set_ or ())  # what is wrong is said before torch is imported
     from promptsearch.report.forecast import print_forecast
     from promptsearch.study.forecast import forecast
-    from promptsearch.study.members import members
+    from promptsearch.study.members import let_go, members
 
     for member in members(config):
         if isinstance(config.model, tuple):
@@ -61,6 +61,7 @@ def plan(
             if not isinstance(config.model, tuple):
                 raise
             say(f"error: {error}", err=True)  # the study, too, goes on with the other models
+        let_go()
 
 
 def search(

@@ -123,10 +123,19 @@ def run_members(
         else:
             record = _noted(record, member.name, "")
         write_record(folder / MODELS, "models", asdict(record))
-        # A model refers to itself by way of its parts: only the collector lets it go.
-        gc.collect()
+        let_go()
     if len(errors) == len(found):
         raise errors[0]
+
+
+def let_go() -> None:
+    """Free a model that nobody needs any more, before another one is loaded.
+
+    It refers to itself by way of its parts, which only the collector sees; and twice, since what is
+    finalised in the first pass holds it until the second.
+    """
+    gc.collect()
+    gc.collect()
 
 
 def _settled(folder: Path, config: StudyConfig, found: Sequence[Member]) -> ModelsRecord:

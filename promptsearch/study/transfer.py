@@ -6,7 +6,6 @@ changes a run, and its tokens are stated, not charged to any.
 
 from __future__ import annotations
 
-import gc
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -31,7 +30,7 @@ from promptsearch.records.sealed import write_record
 from promptsearch.scoring.protocol import price_of, price_of_generation
 from promptsearch.study.arena import Arena
 from promptsearch.study.events import Progress
-from promptsearch.study.members import Member, members
+from promptsearch.study.members import Member, let_go, members
 from promptsearch.study.prepare import Prepared, prepare
 from promptsearch.study.selection import Scored
 from promptsearch.study.settings.study import StudyConfig
@@ -105,7 +104,7 @@ def carry_over(
             done |= {each.name: each for each in found}
         record = TransferRecord(tuple(done.values()))
         write_record(folder / TRANSFER, "transfer", asdict(record))
-        gc.collect()  # the model, as in `run_members`
+        let_go()
 
 
 def _winner(run: RunRecord, source: str, folder: Path) -> Winner | None:

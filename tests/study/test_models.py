@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import json
 import weakref
 from types import SimpleNamespace
@@ -24,6 +23,7 @@ from promptsearch.report.slim import write_slim_record
 from promptsearch.scoring import Engine
 from promptsearch.study.config import parse_config
 from promptsearch.study.members import members
+from promptsearch.tasks.template import Template
 from promptsearch.testing.rerun import results_of, without_times
 from promptsearch.testing.tiny import tiny_model
 
@@ -64,7 +64,6 @@ def finished(place, films):
     folder, alive, load = place / "study", [], LanguageModel.load
 
     def counted(name, **options):
-        gc.collect()
         alive.append(sum(model() is not None for model in loaded))
         found = load(name, **options)
         loaded.append(weakref.ref(found.model))
@@ -282,3 +281,11 @@ def test_a_member_is_read_as_any_study(finished):
     assert load_results(folder / "small").runs == results.parts["small"].runs
     with pytest.raises(StudyError, match=r"Did you mean .*large or .*small\?"):
         load_results(folder)
+
+
+def test_a_text_that_stands_in_slots_is_the_prompt_that_puts_it_there():
+    template = Template.parse("{prompt} film {prompt} {text} is{answer}")
+    assert {slot.space for slot in template.slots} == {False, True}
+    prompt = TextPrompt(("Good", "or bad?"))
+    assert TextPrompt.standing(prompt.fill(template), template) == prompt
+    assert TextPrompt.standing(("", " so"), template).fill(template) == ("", " so")
