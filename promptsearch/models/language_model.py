@@ -18,7 +18,7 @@ from torch import Tensor
 from promptsearch.errors import ModelError
 from promptsearch.models.causal.passes import Passes
 from promptsearch.models.causal.rounding import rounding_noise
-from promptsearch.models.device import half_of_memory, pick_dtype
+from promptsearch.models.device import half_of_memory, make_repeatable, pick_dtype
 from promptsearch.models.integrity import Integrity
 from promptsearch.models.loading import in_dtype, load_model, weights_again
 from promptsearch.models.special_tokens import SpecialTokens
@@ -61,6 +61,7 @@ class LanguageModel:
                 f"expected a tokenizer of transformers, got {type(tokenizer).__name__}"
             )
         self.model = model.eval().requires_grad_(False)
+        make_repeatable(self.device)
         self.tokenizer = tokenizer
         self.name = name or str(getattr(model.config, "_name_or_path", "") or type(model).__name__)
         self.tokens = Tokens(tokenizer, self.rows)

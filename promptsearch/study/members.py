@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import gc
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from promptsearch.errors import FileError, PromptSearchError, StudyError
+from promptsearch.files import make_folder, shown
 from promptsearch.plain.names import as_name
 from promptsearch.printable import printable
 from promptsearch.records.models import (
@@ -26,6 +28,7 @@ from promptsearch.records.sealed import write_record
 from promptsearch.study.draws import check_draw
 from promptsearch.study.entries import entries_of
 from promptsearch.study.events import Progress
+from promptsearch.study.execution.lease import held
 from promptsearch.study.settings.model import EndpointConfig
 from promptsearch.study.settings.study import StudyConfig
 from promptsearch.study.tasks import load_tasks
@@ -106,13 +109,9 @@ def run_members(
     record = _settled(folder, config, found)
     write_record(folder / MODELS, "models", asdict(record))
     errors: list[PromptSearchError] = []
-    for member in found:
-
-        def listener(step: Progress, name: str = member.name) -> None:
-            progress(replace(step, run=f"{name}/{step.run}") if step.run else step)
-
+    for place, member in enumerate(found):
         try:
-            run(member, folder / member.name, listener)
+            run(member, folder / member.name, _listener(progress, member.name, place, len(found)))
         except PromptSearchError as error:
             if isinstance(error, FileError) and error.everywhere:
                 raise
@@ -126,6 +125,40 @@ def run_members(
         let_go()
     if len(errors) == len(found):
         raise errors[0]
+
+
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """A context in which no other call makes all runs of a study of several models.
+
+    Args:
+        folder: The study's folder; it is made where there is none.
+
+    Raises:
+        StudyError: Another call does.
+    """
+    make_folder(folder)
+    with held(folder, "models") as other:
+        if other is not None:
+            raise StudyError(
+                f"another process works on the study in {shown(folder)} ({other}): wait for it, or "
+                "name another folder with --out"
+            )
+        yield
+
+
+def _listener(
+    progress: Callable[[Progress], None], name: str, place: int, models: int
+) -> Callable[[Progress], None]:
+    """What the study of one model tells, as steps of the whole study: all have as many runs."""
+
+    def told(step: Progress) -> None:
+        if step.run:
+            number, total = place * step.total + step.number, models * step.total
+            step = replace(step, run=f"{name}/{step.run}", number=number, total=total)
+        progress(step)
+
+    return told
 
 
 def let_go() -> None:

@@ -34,6 +34,7 @@ from promptsearch.study.members import Member, let_go, members
 from promptsearch.study.prepare import Prepared, prepare
 from promptsearch.study.selection import Scored
 from promptsearch.study.settings.study import StudyConfig
+from promptsearch.study.share import Share, share_of
 from promptsearch.tasks.task import Task
 
 log = logging.getLogger(__name__)
@@ -100,7 +101,9 @@ def carry_over(
         ]
         if member.name in results.parts and wanted:
             progress(Progress("", 0, 0, "loading", message=f"carrying over to {member.name}"))
-            found = _on(member, wanted, task)
+            share = share_of(member.config, folder / member.name, spread=False)
+            with share.taken():
+                found = _on(member, wanted, task, share)
             done |= {each.name: each for each in found}
         record = TransferRecord(tuple(done.values()))
         write_record(folder / TRANSFER, "transfer", asdict(record))
@@ -126,16 +129,19 @@ def _winner(run: RunRecord, source: str, folder: Path) -> Winner | None:
         return None
 
 
-def _on(member: Member, winners: Sequence[Winner], task: Task | None) -> list[CarriedRecord]:
+def _on(
+    member: Member, winners: Sequence[Winner], task: Task | None, share: Share
+) -> list[CarriedRecord]:
     """What winners of other models do on one model, in their order.
 
     Args:
         member: The model.
         winners: The winners.
         task: A task that is made already.
+        share: What the process takes of its machine.
     """
     try:
-        prepared = prepare(member.config, None, task)
+        prepared = prepare(member.config, None, task, share)
     except PromptSearchError as error:
         log.warning("nothing is carried over to '%s': %s", member.name, error)
         return [winner.record(member.name, error=str(error)) for winner in winners]
