@@ -13,7 +13,7 @@ from promptsearch.export.mlflow import mlflow_usage
 from promptsearch.export.peft import write as peft
 from promptsearch.export.saved import SavedPrompt
 from promptsearch.models import LanguageModel
-from promptsearch.models.packaged import NAME
+from promptsearch.models.packaged import is_packaged
 from promptsearch.models.protocol import TextModel
 from promptsearch.models.special_tokens import DATE
 from promptsearch.scoring.ending import Ending
@@ -121,7 +121,7 @@ def usage(prompt: SavedPrompt, to: str, lm: TextModel) -> str:
         return vllm.USAGE.format(
             base=_base_of_vllm(lm), fields=fields, sampling=_sampling(prompt, lm)
         )
-    own = lm.name == NAME or lm.name.endswith(".gguf")
+    own = is_packaged(lm.name) or lm.name.endswith(".gguf")
     model = (_OUR_MODEL if own else _MODEL).format(name=lm.name)
     if to == "lm-eval":
         return f"{model}\n{lm_eval_usage(prompt, lm)}"
@@ -268,10 +268,10 @@ def _pieces(prompt: SavedPrompt) -> list[tuple[str, str]]:
 
 
 def _base_of_vllm(lm: LanguageModel) -> str:
-    if lm.name == NAME:
+    if is_packaged(lm.name):
         return (
             "from promptsearch.models.packaged import packaged_model\n\nbase = "
-            f"str(packaged_model())  # {NAME}"
+            f"str(packaged_model({lm.name!r}))"
         )
     return f"base = {lm.name!r}"
 

@@ -12,7 +12,7 @@ from promptsearch.errors import ModelError
 from promptsearch.importing import strangers
 from promptsearch.models.device import pick_device
 from promptsearch.models.folder import check_complete, check_files, reason_of
-from promptsearch.models.packaged import NAME, packaged_model
+from promptsearch.models.packaged import NAME, is_packaged, packaged_model
 from promptsearch.models.tokens import load_tokenizer
 
 _WAYS = (
@@ -91,8 +91,8 @@ def weights_again(name: str, device: str) -> list[Tensor]:
 
 def _source(name: str) -> dict[str, Any]:
     """What `from_pretrained` of transformers takes for a name."""
-    if name == NAME:
-        return {"pretrained_model_name_or_path": str(packaged_model())}
+    if is_packaged(name):
+        return {"pretrained_model_name_or_path": str(packaged_model(name))}
     if name.endswith(".gguf"):
         path = Path(name)
         return {"pretrained_model_name_or_path": str(path.parent), "gguf_file": path.name}
