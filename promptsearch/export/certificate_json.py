@@ -12,8 +12,9 @@ from promptsearch.export.certificate import Certificate
 from promptsearch.export.schema import CertificateFacts, checked, read_object
 from promptsearch.prompts.kinds import KINDS
 from promptsearch.tasks.decoding import Decoding
+from promptsearch.tasks.marks import Mark
 from promptsearch.tasks.task import Example
-from promptsearch.tasks.template import Mark, Template
+from promptsearch.tasks.template import Template
 
 
 def to_json(certificate: Certificate, prompt: Mapping[str, Any]) -> dict[str, Any]:
