@@ -198,7 +198,7 @@ class Template:
     @property
     def written(self) -> tuple[str, ...]:
         """The segments as format strings of fields alone, the chat template's marks filled in."""
-        return tuple(self._written(segment) for segment in self.segments)
+        return tuple(self._written(segment) for segment in (*self.segments, *self.behind))
 
     def _written(self, segment: str) -> str:
         text = ""

@@ -1,7 +1,9 @@
 """Winners of masked models leave the house, and PEFT computes for them what the engine does."""
 
+import ast
 import copy
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -206,3 +208,29 @@ def test_formats_without_a_meaning_are_refused(bert, tmp_path, to):
     write_saved(saved, bert, tmp_path / "one")
     with pytest.raises(ExportError, match="read token by token"):
         export_run(tmp_path / "one", "peft", tmp_path / "out", model=bert)
+
+
+@pytest.mark.parametrize("kind", ["hard", "prefix"])
+@pytest.mark.parametrize("answers", [("bad movie", "good"), None])
+def test_the_code_on_the_card_gives_the_answer(bert, tmp_path, kind, answers, capsys):
+    bert.model.save_pretrained(tmp_path / "model")
+    bert.tokenizer.save_pretrained(tmp_path / "model")
+    lm = LanguageModel.load(str(tmp_path / "model"), device="cpu")
+    saved = saved_prompt(lm, kind, answers=answers)
+    saved = replace(saved, decoding=Decoding(2))
+    write_saved(saved, lm, tmp_path / "best")
+    export_run(tmp_path / "best", "peft", tmp_path / "peft", model=lm)
+    card = (tmp_path / "peft" / "README.md").read_text("utf-8")
+    code = card.split("```python\n")[1].split("```")[0].replace('"."', repr(str(tmp_path / "peft")))
+    capsys.readouterr()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        exec(code, {})  # our own code, as a user would run it
+    printed = capsys.readouterr().out.strip().splitlines()[-1]
+    model, row = PromptedModel(lm, saved), dict(saved.probe[0].fields)
+    if answers is None:
+        assert printed == model.generate([row], 2)[0].strip()
+        return
+    (choice,) = model.choose([row])
+    found = {name.strip(): p for name, p in ast.literal_eval(printed).items()}
+    assert found == pytest.approx(choice.probabilities, abs=1e-5)
