@@ -12,6 +12,7 @@ from promptsearch.records.results import Results
 from promptsearch.report.write import write_report
 from promptsearch.study.config import load_config, parse_config
 from promptsearch.study.events import Progress
+from promptsearch.study.execution.spread import Spread
 from promptsearch.study.settings.study import StudyConfig
 from promptsearch.study.study import Study
 from promptsearch.tasks.task import Task
@@ -24,6 +25,8 @@ def compare(
     model: TextModel | None = None,
     task: Task | None = None,
     progress: Callable[[Progress], None] | None = None,
+    workers: int = 0,
+    shard: tuple[int, int] | None = None,
 ) -> Results:
     """Run a study, or go on with it, and write its report.
 
@@ -34,6 +37,9 @@ def compare(
         model: An LM that is loaded already.
         task: A task that is made already.
         progress: A function that is called at each step.
+        workers: How many processes make the runs; 0: this one makes them. No number depends on it.
+        shard: The place of this call among several that share the folder, from 1, and their number.
+            It makes its share of the runs; a call without a shard makes what is left, and reports.
 
     Returns:
         The results of the study; `report.html` lies in the folder.
@@ -52,5 +58,6 @@ def compare(
             given.setdefault("task", task.name)
         config = parse_config(given)
     folder = Path(out) if out else Path("results") / config.name
-    Study(config, folder, progress or (lambda _: None), write_report).run(model, task)
+    study = Study(config, folder, progress or (lambda _: None), write_report)
+    study.run(model, task, Spread(workers, shard))
     return load_results(folder)

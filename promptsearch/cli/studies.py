@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from promptsearch.cli.console import log_errors_only, say
-from promptsearch.cli.options import Out, Quiet, Set, TrustCode
+from promptsearch.cli.options import Out, Quiet, Set, TrustCode, Workers
 from promptsearch.errors import StudyError
 from promptsearch.plain.limits import check_plain
 from promptsearch.plain.yaml import read_yaml
@@ -30,12 +30,27 @@ def compare(
     ],
     out: Out = None,
     set_: Set = None,
+    workers: Workers = None,
+    shard: Annotated[
+        str | None,
+        typer.Option(
+            metavar="I/N",
+            help="Make the I-th of N shares of the runs, beside other calls on the same folder; "
+            "the same command without it makes what is left, and reports.",
+        ),
+    ] = None,
     quiet: Quiet = False,
 ) -> None:
     """Run a study and report it. The same command again goes on where it was stopped."""
     from promptsearch.study.config import load_config
 
-    _run(load_config(study, set_ or ()), out, quiet)
+    config = load_config(study, set_ or ())
+    if shard is None:
+        _run(config, out, quiet, workers or 0)
+    else:
+        from promptsearch.study.execution.spread import read_shard
+
+        _run(config, out, quiet, workers or 0, read_shard(shard))
 
 
 def plan(
@@ -207,7 +222,13 @@ def _options(assignments: Sequence[str]) -> dict[str, Any]:
     return options
 
 
-def _run(config: StudyConfig, out: Path | None, quiet: bool) -> None:
+def _run(
+    config: StudyConfig,
+    out: Path | None,
+    quiet: bool,
+    workers: int = 0,
+    shard: tuple[int, int] | None = None,
+) -> None:
     """Run a study and print its report; runs that failed make the exit code 1, or 2 if all did."""
     from promptsearch import comparison as engine
     from promptsearch.report import print_report
@@ -217,8 +238,11 @@ def _run(config: StudyConfig, out: Path | None, quiet: bool) -> None:
         log_errors_only()
     out = out or Path("results") / config.name
     with Display(Terminal(stderr=True, quiet=quiet)) as display:
-        results = engine.compare(config, out=out, progress=display)
-    if not quiet:
+        results = engine.compare(config, out=out, progress=display, workers=workers, shard=shard)
+    if not quiet and shard is not None:
+        place, number = shard
+        say(f"Shard {place} of {number} is done; the same command without --shard reports.")
+    elif not quiet:
         print_report(results, Terminal())
         say(f"The report lies in {out / 'report.html'}.")
     for run in results.failed:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from promptsearch.errors import ModelError
-from promptsearch.models.device import half_of_memory, pick_dtype
+from promptsearch.models.device import half_of_memory, make_repeatable, pick_dtype
 from promptsearch.models.family import family_of_model
 from promptsearch.models.integrity import Integrity
 from promptsearch.models.loading import in_dtype, load_model, weights_again
@@ -64,6 +64,7 @@ class LanguageModel:
                 f"expected a tokenizer of transformers, got {type(tokenizer).__name__}"
             )
         self.model = model.eval().requires_grad_(False)
+        make_repeatable(self.device)
         self.tokenizer = tokenizer
         self.name = name or str(getattr(model.config, "_name_or_path", "") or type(model).__name__)
         self.tokens = Tokens(tokenizer, self.rows)

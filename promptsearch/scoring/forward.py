@@ -192,9 +192,11 @@ def _plot(lm: LanguageModel, trees: Sequence[Tree], trunks: Sequence[Tensor] | N
 def ran_out(error: RuntimeError) -> bool:
     """Whether an error says that the memory of the device is full.
 
-    Its text is read, because on a CPU such an error has no class of its own.
+    Its text is read, because on a CPU such an error has no class of its own; and the libraries of
+    CUDA take memory past torch, and say so in words of their own.
     """
-    return "out of memory" in str(error) or "can't allocate memory" in str(error)
+    said = ("out of memory", "can't allocate memory", "_STATUS_ALLOC_FAILED")
+    return isinstance(error, torch.OutOfMemoryError) or any(words in str(error) for words in said)
 
 
 def embed(lm: LanguageModel, ids: Tensor, vectors: Tensor | None) -> Tensor:

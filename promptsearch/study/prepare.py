@@ -28,6 +28,7 @@ from promptsearch.study.pools import find_pool
 from promptsearch.study.run import Run
 from promptsearch.study.settings.pool import PoolSource
 from promptsearch.study.settings.study import StudyConfig
+from promptsearch.study.share import Share
 from promptsearch.study.tasks import load_tasks
 from promptsearch.tasks.placement import Kind
 from promptsearch.tasks.task import SPLITS, Task
@@ -149,7 +150,10 @@ class Prepared:
 
 
 def prepare(
-    config: StudyConfig, model: TextModel | None = None, task: Task | None = None
+    config: StudyConfig,
+    model: TextModel | None = None,
+    task: Task | None = None,
+    share: Share | None = None,
 ) -> Prepared:
     """Find strategies, load data and model, lay out all examples, check joints and budgets.
 
@@ -157,6 +161,7 @@ def prepare(
         config: The study.
         model: An LM that is loaded already.
         task: A task that is made already.
+        share: What this process takes of its machine; left out: as the study says, or by default.
 
     Raises:
         PromptSearchError: Anything wrong with the input.
@@ -183,7 +188,8 @@ def prepare(
     )
     if isinstance(lm, LanguageModel):
         lm.integrity.keep_spare()
-    memory = exact.room() if config.memory is None else int(config.memory)
+    asked = None if config.memory is None else int(config.memory)
+    memory = (share or Share(memory=asked)).room(exact)
     arenas, prunings = _build_arenas(config, tasks, entries, exact, dtype, memory, aims)
     proposing = load_proposer(config, exact, dtype)
     hand_judges(aims, config, proposing, exact)

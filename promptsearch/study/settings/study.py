@@ -145,6 +145,13 @@ class StudyConfig(Keys):
             "device's memory"
         ),
     )
+    threads: Whole | None = Field(
+        None,
+        description=(
+            "the threads of each process; left out: as many as torch takes, and 1 where several "
+            "processes share the work"
+        ),
+    )
     max_seconds: Seconds | None = Field(None, description="the most seconds that a run may take")
     metric: Metric | None = Field(None, description="for all tasks; left out: each task's own")
     objective: Metric | None = Field(
