@@ -15,6 +15,7 @@ from benchmarks import (
     exactness,
     gcg,
     generate,
+    masked,
     memory,
     mixed,
     overhead,
@@ -40,6 +41,7 @@ COMPARISONS: dict[str, Callable[[str], Comparison]] = {
     "mixed-choose": mixed.choose,
     "mixed-generate": mixed.generate,
     "generate": generate.generate,
+    "masked": masked.masked,
 }
 OTHERS: dict[str, Callable[[], list[dict[str, Any]]]] = {
     "peak": peak.peak,

@@ -11,6 +11,7 @@ import torch
 from promptsearch.errors import ModelError
 from promptsearch.models import LanguageModel
 from promptsearch.scoring.decoding import Beams, Ended, Written, decoder, take
+from promptsearch.scoring.filling import fill
 from promptsearch.scoring.forward import ran_out
 from promptsearch.scoring.growing import growing
 from promptsearch.scoring.ready import InputRow, Library
@@ -61,7 +62,7 @@ def go_on(
     decoding: Decoding,
     memory: int | None = None,
 ) -> tuple[list[Written], int]:
-    """The answers of rows.
+    """The answers of rows; a model that does not write fills them in.
 
     Args:
         lm: The model.
@@ -78,6 +79,8 @@ def go_on(
     Raises:
         ModelError: The memory of the device does not hold a single row.
     """
+    if not lm.family.writes:
+        return fill(lm, [start.row for start in starts], library, [s.limit for s in starts])
     found: dict[int, Written] = {}
     computed = 0
     with torch.inference_mode(), lm.passes.fast():
