@@ -26,12 +26,14 @@ from promptsearch.export.saved import SavedPrompt as SavedPrompt
 from promptsearch.export.saved import load_prompt as load_prompt
 from promptsearch.export.saved import score_saved, write_saved
 from promptsearch.export.tested import tested_task
-from promptsearch.export.text import score_text, write_text
-from promptsearch.export.vllm import score_vllm, write_vllm
+from promptsearch.export.text import ask_text, score_text, write_text
+from promptsearch.export.vllm import ask_vllm, score_vllm, write_vllm
 from promptsearch.export.vllm import vllm_requests as vllm_requests
 from promptsearch.files import exists, failing, make_folder, remove, write_json
 from promptsearch.models import LanguageModel
+from promptsearch.models.endpoint import Endpoint
 from promptsearch.models.protocol import TextModel
+from promptsearch.models.remote import ServedModel
 from promptsearch.scoring.scorer import loaded
 
 
@@ -48,6 +50,8 @@ class Format(NamedTuple):
         rows: Whether it holds the rows of the test split, too: `write` is then handed the task
             besides.
         unchecked: What of the folder no score shows, in words; empty where there is nothing.
+        ask: Scores the probe with the folder as a server of the same model reads it, where the
+            format is one for servers.
     """
 
     # A LanguageModel, or where `served` any TextModel, stands between prompt and folder.
@@ -57,6 +61,7 @@ class Format(NamedTuple):
     ability: Literal["", "served", "keeps"] = ""
     rows: bool = False
     unchecked: str = ""
+    ask: Callable[[Certificate, LanguageModel, Path, ServedModel], list[float]] | None = None
 
     def model(
         self, certificate: Certificate, given: TextModel | None, key: str | None
@@ -112,8 +117,8 @@ FORMATS: dict[str, Format] = {
         ability="served",
         unchecked="the provider and the tests",
     ),
-    "text": Format(write_text, score_text, served=True, ability="served"),
-    "vllm": Format(write_vllm, score_vllm, ability="served"),
+    "text": Format(write_text, score_text, served=True, ability="served", ask=ask_text),
+    "vllm": Format(write_vllm, score_vllm, ability="served", ask=ask_vllm),
 }
 
 
@@ -227,7 +232,13 @@ def _check_family(saved: SavedPrompt, lm: TextModel, to: str) -> None:
         )
 
 
-def verify(folder: Path, model: TextModel | None = None, *, key: str | None = None) -> Verified:
+def verify(
+    folder: Path,
+    model: TextModel | None = None,
+    *,
+    key: str | None = None,
+    server: Endpoint | None = None,
+) -> Verified:
     """Load an export through the library that it is for, and compare it with its certificate.
 
     Args:
@@ -235,8 +246,11 @@ def verify(folder: Path, model: TextModel | None = None, *, key: str | None = No
         model: The LM, if it is loaded already; left out: loaded by the name in the certificate.
         key: The name of the environment variable that holds the key, for a model behind an
             endpoint.
+        server: A server of the same model, where that is to score the probe, and not the model
+            here; for the formats `text` and `vllm`.
 
     Raises:
+        ExportError: The format is none that is sent to a server.
         PromptError: The folder is no export, or is damaged, or holds a pickle (which is not
             loaded).
         ModelError: The model is not the one that the prompt was found for.
@@ -252,7 +266,17 @@ def verify(folder: Path, model: TextModel | None = None, *, key: str | None = No
     else:
         certificate, to = load_prompt(folder), "json"
     lm = FORMATS[to].model(certificate, model, key)
-    distance = certificate.distance(lm, FORMATS[to].score(certificate, lm, folder))
+    if server is None:
+        distance = certificate.distance(lm, FORMATS[to].score(certificate, lm, folder))
+    else:
+        if (ask := FORMATS[to].ask) is None:
+            asked = ", ".join(sorted(name for name, each in FORMATS.items() if each.ask))
+            raise ExportError(
+                f"an export of the format '{to}' is not sent to a server: expected one of {asked}"
+            )
+        here = loaded(lm, "compared with a server")
+        there = ServedModel(server, tokens=here.tokens, listed=not certificate.text)
+        distance = certificate.distance(there, ask(certificate, here, folder, there))
     return Verified(
         to,
         len(certificate.probe),

@@ -162,20 +162,32 @@ class Certificate:
         Returns:
             Nats, shape `(probe,)`.
         """
-        return [self._loss(lm, example, logits) for example in self.probe]
 
-    def _loss(
-        self, lm: LanguageModel, example: Example, logits: Callable[[Example, Tokens], Tensor]
-    ) -> float:
-        sums = []
-        for answer in answer_ids(self.template, lm, example, self.choices):
+        def nats(example: Example, answer: Tokens) -> Tensor:
             with torch.inference_mode():
                 rows = logits(example, answer).float()
                 places = torch.arange(len(answer), device=rows.device)
-                sums.append(
-                    token_nats(rows, places, torch.tensor(answer, device=rows.device)).sum()
-                )
-        table = torch.stack(sums)
+                return token_nats(rows, places, torch.tensor(answer, device=rows.device)).sum()
+
+        return self.losses_of(lm, nats)
+
+    def losses_of(
+        self, lm: LanguageModel, nats: Callable[[Example, Tokens], Tensor]
+    ) -> list[float]:
+        """The probe's losses by how probable its answers are, in nats, shape `(probe,)`.
+
+        Args:
+            lm: The model whose tokenizer encodes the answers.
+            nats: A function from `(example, answer's ids)` to the log-probability of the answer
+                behind the example, in nats, shape `()`.
+        """
+        return [self._loss(lm, example, nats) for example in self.probe]
+
+    def _loss(
+        self, lm: LanguageModel, example: Example, nats: Callable[[Example, Tokens], Tensor]
+    ) -> float:
+        answers = answer_ids(self.template, lm, example, self.choices)
+        table = torch.stack([nats(example, answer) for answer in answers])
         if (options := options_of(example, self.choices)) is None:
             return -float(table.mean())
         if self.normalise != "none":

@@ -242,16 +242,13 @@ class RemoteProposing:
     Args:
         endpoint: The client of the endpoint.
         tokens: The model's tokenizer, if it is at hand.
-        parallel: The number of requests that are under way at a time.
     """
 
     #: The most tokens that a chat template, or a tokenizer, is taken to put around a request.
     AROUND = 64
 
-    def __init__(
-        self, endpoint: Endpoint, *, tokens: Tokens | None = None, parallel: int = 1
-    ) -> None:
-        self._endpoint, self._tokens, self._parallel = endpoint, tokens, parallel
+    def __init__(self, endpoint: Endpoint, *, tokens: Tokens | None = None) -> None:
+        self._endpoint, self._tokens = endpoint, tokens
 
     def most(self, request: str) -> int:
         """The most tokens that a request can be, with what may be put around it.
@@ -285,7 +282,7 @@ class RemoteProposing:
             )
 
         try:
-            with ThreadPoolExecutor(self._parallel) as pool:
+            with ThreadPoolExecutor(self._endpoint.parallel) as pool:
                 return list(pool.map(ask, requests, seeds))
         except EndpointUnavailable as error:
             raise EndpointDown(str(error)) from error
