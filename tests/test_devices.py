@@ -178,10 +178,10 @@ def test_gradients_are_those_of_the_cpu(architecture, device, make_saved):
 
 @pytest.mark.parametrize(
     "way",
-    [Decoding(8), Decoding(8, beams=3), Decoding(8, temperature=1.0, top_p=0.9, samples=2)],
+    [Decoding(5), Decoding(5, beams=3), Decoding(5, temperature=1.0, top_p=0.9, samples=2)],
     ids=["greedy", "beams", "drawn"],
 )
-@pytest.mark.parametrize("kind", ["hard", "soft", "prefix", "gated", "weights"])
+@pytest.mark.parametrize("kind", ["soft", "prefix", "gated"])
 def test_answers_are_those_of_the_cpu(kind, way, device, make_saved):
     lm = LanguageModel(*tiny_model("llama"), name="llama")
     saved = make_saved(lm, kind, KINDS[kind], None)
@@ -195,10 +195,13 @@ def test_answers_are_those_of_the_cpu(kind, way, device, make_saved):
 
 @pytest.mark.parametrize("dtype", ["float32", pytest.param("auto", marks=GPU)])
 def test_strategies_of_each_kind_run(dtype, device, films, tmp_path):
-    results = compare(
-        study(STRATEGIES, dtype=dtype), out=tmp_path, model=tiny_on(device), task=films
+    slow = (
+        () if device.type == "cuda" else ("black_box_tuning", "prefix_tuning", "fine_tuning_top2")
     )
-    assert results.failed == () and len(results.runs) == len(STRATEGIES)
+    chosen = [each for each in STRATEGIES if not set(each) & set(slow)]
+    given = study(chosen, dtype=dtype)
+    results = compare(given, out=tmp_path, model=tiny_on(device), task=films)
+    assert results.failed == () and len(results.runs) == len(chosen)
 
 
 @pytest.fixture
