@@ -70,6 +70,7 @@ STRATEGIES = [
     {"llama_adapter": {"interval": 1, "batch": 4}},
     {"fine_tuning_top2": {"interval": 1, "batch": 4}},
     {"lora": {"interval": 1, "batch": 4, "rank": 2}},
+    {"p_tuning_lm": {"interval": 1, "batch": 4, "encoder": "lstm", "hidden": 8}},
 ]
 OTHERS = [
     {"manual": {"prompts": ["good movie?", "It was"]}},
@@ -88,7 +89,6 @@ OTHERS = [
     {"llm_evolution": {"prompts": ["good movie?", "It was"]}},
     {"autoprompt": {"batch": 4}},
     {"p_tuning": {"interval": 2, "batch": 4, "encoder": "lstm", "hidden": 8}},
-    {"p_tuning_lm": {"interval": 1, "batch": 4, "encoder": "lstm", "hidden": 8}},
     {"fine_tuning": {"interval": 1, "batch": 4}},
     {"adapter": {"interval": 1, "batch": 4, "share": 0.1}},
 ]
@@ -144,6 +144,7 @@ def test_the_pretended_card_refuses_what_a_gpu_refuses():
             lambda: here[places],
             lambda: here.index_select(0, places),
             lambda: torch.cat([there, here]),
+            lambda: torch.stack([there.sum(), here.sum()]),
             lambda: there.index_put((places,), here[:2]),
             there.numpy,
         ):
