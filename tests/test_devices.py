@@ -22,6 +22,7 @@ from transformers import AutoModelForCausalLM, Mamba2Config
 from promptsearch import LanguageModel, compare
 from promptsearch.errors import ModelError
 from promptsearch.models.device import make_repeatable
+from promptsearch.prompts.hard import HardPrompt
 from promptsearch.records.provenance import machine
 from promptsearch.scoring import Engine
 from promptsearch.scoring.layout import lay_out, slots_of
@@ -32,6 +33,8 @@ from promptsearch.tasks.task import Split
 from promptsearch.testing.card import pretended_card
 from promptsearch.testing.rerun import Killed, results_of, without_times
 from promptsearch.testing.tiny import ARCHITECTURES, tiny_model
+from promptsearch.testing.tiny_masked import MASKED_ARCHITECTURES, tiny_masked
+from promptsearch.testing.tiny_task import tiny_engine
 
 pytestmark = pytest.mark.usefixtures("unreported")
 
@@ -159,6 +162,23 @@ def test_the_pretended_card_refuses_what_a_gpu_refuses():
 def test_losses_are_those_of_the_cpu(kind, device, lm, make_saved):
     saved = make_saved(lm, kind, KINDS[kind], ANSWERS[lm.name])
     saved.verify(tiny_on(device, lm.name))
+
+
+@pytest.mark.parametrize("answer", ["{answer}", "{answer:pll}"])
+@pytest.mark.parametrize("architecture", MASKED_ARCHITECTURES)
+def test_masked_models_give_the_losses_of_the_cpu(architecture, answer, device):
+    model, tokenizer = tiny_masked(architecture)
+    template = "{prompt:2} {text} It was {answer}, and {prompt:1} the story.".replace(
+        "{answer}", answer
+    )
+    found, prompt = [], None
+    for where in ("cpu", device):
+        model.to(where).tie_weights()
+        lm = LanguageModel(model, tokenizer, name=architecture)
+        lm.check(gradients=True)
+        prompt = prompt or HardPrompt(lm.words[:3])
+        found.append(tiny_engine(lm, template, None).score([prompt], np.arange(12)).losses)
+    np.testing.assert_allclose(*found, atol=1e-4)
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
