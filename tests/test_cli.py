@@ -175,6 +175,25 @@ def test_plan_prints_the_bill_and_runs_nothing(
     assert not hasattr(engine, "config") or engine.config is None
 
 
+def test_plan_prints_the_bill_of_each_model_that_can_be_loaded(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def forecast(config: StudyConfig) -> StudyConfig:
+        if config.model == "a/gone":
+            raise ModelError("there is no model 'a/gone'")
+        return config
+
+    monkeypatch.setattr("promptsearch.study.forecast.forecast", forecast)
+    monkeypatch.setattr(
+        "promptsearch.report.forecast.print_forecast",
+        lambda found, console: console.print(found.model),
+    )
+    result = run("plan", "study.yaml", "--set", "model=[a/one, a/gone, b/two]")
+    assert (result.exit_code, result.stdout) == (0, "\none:\na/one\n\ngone:\n\ntwo:\nb/two\n")
+    assert result.stderr == "error: there is no model 'a/gone'\n"
+    assert run("plan", "study.yaml", "--set", "model=a/gone").exit_code == 2
+
+
 def test_failed_runs_are_named_and_give_exit_code_1(engine: Engine) -> None:
     engine.failed = (
         SimpleNamespace(task="capitals", label="floor", seed=0, error="it returned no tokens"),

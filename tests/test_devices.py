@@ -1,14 +1,17 @@
 """The same on every device: on a pretended card anywhere, and on a GPU where there is one.
 
-The pretended card refuses tensors that were left on the CPU. Only a GPU shows what rounding, the
-order of its additions and its memory do.
+The pretended card refuses tensors that were left on the CPU; it gets a process of its own. Only a
+GPU shows what rounding, the order of its additions and its memory do.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 import warnings
+import weakref
 from dataclasses import replace
 
 import numpy as np
@@ -22,6 +25,8 @@ from promptsearch.models.device import make_repeatable
 from promptsearch.records.provenance import machine
 from promptsearch.scoring import Engine
 from promptsearch.scoring.layout import lay_out, slots_of
+from promptsearch.scoring.prefix_cache import Kept
+from promptsearch.search.calling import strangers_code
 from promptsearch.tasks.decoding import Decoding
 from promptsearch.tasks.task import Split
 from promptsearch.testing.card import pretended_card
@@ -32,6 +37,9 @@ pytestmark = pytest.mark.usefixtures("unreported")
 
 no_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU here")
 GPU = [pytest.mark.gpu, no_gpu]
+#: Whether this is the process of the pretended card.
+PRETENDED = "PRETENDED_CARD" in os.environ
+on_card = pytest.mark.skipif(not PRETENDED, reason="the pretended card has its own process")
 
 #: Kind -> template.
 KINDS = {
@@ -86,7 +94,7 @@ OTHERS = [
 ]
 
 
-@pytest.fixture(params=["card", pytest.param("cuda", marks=GPU)])
+@pytest.fixture(params=["card" if PRETENDED else pytest.param("cuda", marks=GPU)])
 def device(request):
     """A device that is no CPU."""
     if request.param == "cuda":
@@ -113,6 +121,19 @@ def study(strategies, budget=2_500, **changes):
     return {**base, "budget": budget, "strategies": strategies, **changes}
 
 
+@pytest.mark.skipif(PRETENDED or torch.cuda.is_available(), reason="there is a card")
+def test_all_that_runs_on_any_device_runs_on_a_pretended_card():
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", "card"]
+    done = subprocess.run(
+        [*command, __file__],
+        env=os.environ | {"PRETENDED_CARD": "1"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout[-5000:]
+
+
+@on_card
 def test_the_pretended_card_refuses_what_a_gpu_refuses():
     with pretended_card() as card:
         there, here = torch.arange(4.0, device=card), torch.arange(4.0)
@@ -180,11 +201,58 @@ def test_strategies_of_each_kind_run(dtype, device, films, tmp_path):
     assert results.failed == () and len(results.runs) == len(STRATEGIES)
 
 
-def test_a_cpu_is_left_as_it_is():
-    before = os.environ.get("CUBLAS_WORKSPACE_CONFIG")
+@pytest.fixture
+def as_before(monkeypatch):
+    """The settings of the process, put back afterwards."""
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":0:0")
+    own = torch.utils.deterministic.fill_uninitialized_memory
+    flags = torch.backends.cudnn.allow_tf32, torch.backends.cuda.cudnn_sdp_enabled()
+    yield
+    torch.use_deterministic_algorithms(False)
+    torch.utils.deterministic.fill_uninitialized_memory = own
+    torch.backends.cudnn.allow_tf32 = flags[0]
+    torch.backends.cuda.enable_cudnn_sdp(flags[1])
+
+
+def test_a_gpu_is_told_to_compute_the_same_each_time_and_a_cpu_is_not(as_before):
     make_repeatable(torch.device("cpu"))
     assert not torch.are_deterministic_algorithms_enabled()
-    assert os.environ.get("CUBLAS_WORKSPACE_CONFIG") == before
+    assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":0:0"
+    make_repeatable(torch.device("cuda"))
+    assert torch.are_deterministic_algorithms_enabled()
+    assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
+    assert not torch.backends.cudnn.allow_tf32 and not torch.backends.cuda.cudnn_sdp_enabled()
+    # A model that needs it may have turned on warnings only: the next model leaves it so.
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    make_repeatable(torch.device("cuda"))
+    assert torch.is_deterministic_algorithms_warn_only_enabled()
+
+
+def test_what_a_strategy_does_to_them_is_put_back(as_before):
+    make_repeatable(torch.device("cuda"))
+    with strangers_code("it failed"):
+        torch.use_deterministic_algorithms(True, warn_only=True)
+    assert not torch.is_deterministic_algorithms_warn_only_enabled()
+
+
+def test_a_pass_that_does_not_fit_is_let_go_before_its_halves_run():
+    """What it holds is most of the memory."""
+
+    class Pass:
+        pass
+
+    failed = []
+
+    def run(items):
+        own = Pass()
+        assert not any(seen() for seen in failed), "an earlier pass is still there"
+        if len(items) > 1:
+            failed.append(weakref.ref(own))
+            raise torch.OutOfMemoryError("CUDA ran out")
+        return [torch.tensor(item) for item in items]
+
+    kept = Kept(run, lambda item: 1, [1, 2, 3, 4], torch.device("cpu"))
+    assert [int(found) for found in kept.get([3, 1])] == [3, 1] and len(failed) == 3
 
 
 # What only a GPU shows.

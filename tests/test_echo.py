@@ -22,7 +22,8 @@ from promptsearch.report.markdown import to_markdown
 from promptsearch.scoring import Engine
 from promptsearch.scoring.remote import ServedScorer
 from promptsearch.search.alike import ENOUGH, Alike, was_blind
-from promptsearch.testing.server import Reply, Server, completion, with_model
+from promptsearch.testing.server import Reply, Server, completion
+from promptsearch.testing.serving import with_model
 from promptsearch.testing.tiny import WORDS, tiny_model
 
 POOL = [word.strip() for word in WORDS]
@@ -42,8 +43,8 @@ def films(answers=("bad", "good")):
     )
 
 
-def way(server, single=False):
-    return find_way(Endpoint(server.url, "tiny", seconds=5, retries=0), single=single)
+def way(server, listed=False):
+    return find_way(Endpoint(server.url, "tiny", seconds=5, retries=0), listed=listed)
 
 
 def study(server, strategies=("random",), **changes):
@@ -122,11 +123,11 @@ def test_answers_of_one_token_are_scored_by_what_is_written_where_the_echo_is_no
     tiny.tokenizer.save_pretrained(tmp_path / "tokenizer")
     task = films()
     with Server(with_model(tiny, echo="none")) as server:
-        assert way(server, single=True).scores == "first" and way(server).scores == "errors"
+        assert way(server, listed=True).scores == "first" and way(server).scores == "errors"
         served = ServedModel(
             Endpoint(server.url, "tiny", seconds=5, retries=0),
             tokens=Tokens(tiny.tokenizer),
-            single=True,
+            listed=True,
         )
         template, split = task.template.bind(2), task.splits["search"]
         prompts, ids = [TextPrompt("Is it good?"), TextPrompt("x")], np.arange(8)
@@ -149,20 +150,22 @@ def test_answers_of_one_token_are_scored_by_what_is_written_where_the_echo_is_no
 
 
 def test_what_the_losses_are_is_said_at_the_start(tiny, tmp_path):
-    for echo, what in (
-        ("straight", "losses are nats"),
-        ("late", "one place off and are put right"),
-        ("same", "0 and 1, not nats"),
+    for number, (echo, lists, what) in enumerate(
+        (
+            ("straight", True, "losses are nats"),
+            ("late", True, "the log-probabilities of the 100 most probable tokens only"),
+            ("early", True, "one place off and are put right"),
+            ("same", True, "most probable tokens of what it writes"),
+            ("same", False, "0 and 1, not nats"),
+        )
     ):
-        told = []
-        with Server(with_model(tiny, echo=echo)) as server:
-            compare(
-                study(server, budget=1_500), out=tmp_path / echo, task=films(), progress=told.append
-            )
+        told, out = [], tmp_path / str(number)
+        with Server(with_model(tiny, echo=echo, lists=lists)) as server:
+            compare(study(server, budget=1_500), out=out, task=films(), progress=told.append)
         (note,) = [each for each in told if each.stage == "note"]
         assert what in note.message and server.url in note.message
         assert [each.stage for each in told].index("note") == 1
-        assert what.split(",")[0] in to_markdown(load_results(tmp_path / echo))
+        assert what.split(",")[0] in to_markdown(load_results(out))
 
 
 def test_a_search_whose_scores_are_all_alike_stops_and_says_why(tmp_path):

@@ -22,7 +22,8 @@ from promptsearch.models.endpoint import Endpoint, EndpointUnavailable, Logprobs
 from promptsearch.models.endpoint.secret import hide
 from promptsearch.report import load_results
 from promptsearch.testing.hostile import BEHAVIOURS, HostileServer
-from promptsearch.testing.server import Reply, Server, completion, with_model
+from promptsearch.testing.server import Reply, Server, completion
+from promptsearch.testing.serving import with_model
 from promptsearch.testing.tiny import WORDS
 
 #: With all that JSON, URLs and base64 write in another way.
@@ -48,7 +49,7 @@ def test_each_behaviour_ends_in_time_and_in_an_error_of_ours(behaviour, monkeypa
         for call in (
             lambda e: e.complete(TEXT, max_tokens=3),
             lambda e: e.logprobs(TEXT),
-            lambda e: e.likely(TEXT),
+            lambda e: e.places(TEXT),
         ):
             with HostileServer(behaviour, seed) as server:
                 begin, shown = monotonic(), ""

@@ -54,6 +54,18 @@ def verify(
     ],
     model: Model = None,
     key: Key = None,
+    server: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL",
+            help="A server of the same model, up to and including /v1, which is to score the "
+            "inputs: for text, any with OpenAI's completions API; for vllm, vLLM itself.",
+        ),
+    ] = None,
+    served: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="The model, as that server calls it."),
+    ] = None,
 ) -> None:
     """Load an export again, through its own library, and compare it with its certificate.
 
@@ -61,8 +73,15 @@ def verify(
     """
     from promptsearch.export import verify as look_again
     from promptsearch.models import LanguageModel
+    from promptsearch.models.endpoint import Endpoint
 
-    seen = look_again(folder, LanguageModel.load(model) if model else None, key=key)
+    if (server is None) != (served is None):
+        raise StudyError("a server needs both: --server URL, and --served NAME for its model")
+    lm = LanguageModel.load(model) if model else None
+    if server is None or served is None:
+        seen = look_again(folder, lm, key=key)
+    else:
+        seen = look_again(folder, lm, server=Endpoint(server, served, key))
     verdict = "the same" if seen.same else "NOT the same"
     say(
         f"{verdict}: {seen.to}, {seen.probe} inputs, "

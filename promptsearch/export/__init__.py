@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from promptsearch.errors import ExportError, PromptSearchError, UnknownName
 from promptsearch.export.card import write_card
@@ -26,11 +26,14 @@ from promptsearch.export.saved import SavedPrompt as SavedPrompt
 from promptsearch.export.saved import load_prompt as load_prompt
 from promptsearch.export.saved import score_saved, write_saved
 from promptsearch.export.tested import tested_task
-from promptsearch.export.text import score_text, write_text
-from promptsearch.export.vllm import score_vllm, write_vllm
+from promptsearch.export.text import ask_text, score_text, write_text
+from promptsearch.export.vllm import ask_vllm, score_vllm, write_vllm
 from promptsearch.export.vllm import vllm_requests as vllm_requests
 from promptsearch.files import exists, failing, make_folder, remove, write_json
+from promptsearch.models import LanguageModel
+from promptsearch.models.endpoint import Endpoint
 from promptsearch.models.protocol import TextModel
+from promptsearch.models.remote import ServedModel
 from promptsearch.scoring.scorer import loaded
 
 
@@ -42,17 +45,23 @@ class Format(NamedTuple):
         score: Scores the certificate's probe with the folder read as its users read it; gives
             losses in nats.
         served: Whether it can also hold prompts of models behind an endpoint.
+        ability: The ability of a model's family that its use takes, see `Family`; empty where any
+            family has it.
         rows: Whether it holds the rows of the test split, too: `write` is then handed the task
             besides.
         unchecked: What of the folder no score shows, in words; empty where there is nothing.
+        ask: Scores the probe with the folder as a server of the same model reads it, where the
+            format is one for servers.
     """
 
     # A LanguageModel, or where `served` any TextModel, stands between prompt and folder.
     write: Callable[..., None]
     score: Callable[[Certificate, Any, Path], list[float]]
     served: bool = False
+    ability: Literal["", "served", "keeps"] = ""
     rows: bool = False
     unchecked: str = ""
+    ask: Callable[[Certificate, LanguageModel, Path, ServedModel], list[float]] | None = None
 
     def model(
         self, certificate: Certificate, given: TextModel | None, key: str | None
@@ -80,26 +89,36 @@ FORMATS: dict[str, Format] = {
         write_dspy,
         score_dspy,
         served=True,
+        ability="served",
         unchecked="the text that DSPy writes around the instructions",
     ),
     "json": Format(write_saved, score_saved, served=True),
-    "kv": Format(write_kv, score_kv),
+    "kv": Format(write_kv, score_kv, ability="keeps"),
     "lm-eval": Format(
         write_lm_eval,
         score_lm_eval,
         served=True,
+        ability="served",
         rows=True,
         unchecked="the metric, which lm-eval computes",
     ),
     "mlflow": Format(
-        write_mlflow, score_mlflow, served=True, unchecked="what stands in a registry"
+        write_mlflow,
+        score_mlflow,
+        served=True,
+        ability="served",
+        unchecked="what stands in a registry",
     ),
     "peft": Format(write_peft, score_peft),
     "promptfoo": Format(
-        write_promptfoo, score_promptfoo, served=True, unchecked="the provider and the tests"
+        write_promptfoo,
+        score_promptfoo,
+        served=True,
+        ability="served",
+        unchecked="the provider and the tests",
     ),
-    "text": Format(write_text, score_text, served=True),
-    "vllm": Format(write_vllm, score_vllm),
+    "text": Format(write_text, score_text, served=True, ability="served", ask=ask_text),
+    "vllm": Format(write_vllm, score_vllm, ability="served", ask=ask_vllm),
 }
 
 
@@ -165,8 +184,9 @@ def export_run(
         with failing(out, "read"):
             if any(out.iterdir()):
                 raise ExportError(f"{out} is not empty: name a new folder")
-    rows = [tested_task(saved, run, data)] if FORMATS[to].rows else []
     lm = FORMATS[to].model(saved, model, key)
+    _check_family(saved, lm, to)
+    rows = [tested_task(saved, run, data)] if FORMATS[to].rows else []
     make_folder(out)
     try:
         FORMATS[to].write(saved, lm, out, *rows)
@@ -186,7 +206,39 @@ def export_run(
     return out
 
 
-def verify(folder: Path, model: TextModel | None = None, *, key: str | None = None) -> Verified:
+def _check_family(saved: SavedPrompt, lm: TextModel, to: str) -> None:
+    """Refuse a format that has no meaning for models of a family.
+
+    Raises:
+        ExportError: It has none; the message names those that have.
+    """
+    if not isinstance(lm, LanguageModel):
+        return
+    ability = FORMATS[to].ability
+    if ability and not getattr(lm.family, ability):
+        why = {
+            "served": "which no server of language models takes, and no text up to its answer asks",
+            "keeps": "in which the keys and values of a prompt depend on what stands behind it",
+        }[ability]
+        others = [n for n, f in FORMATS.items() if not f.ability or getattr(lm.family, f.ability)]
+        raise ExportError(
+            f"the format {to} has no meaning for '{lm.name}', {lm.family.noun}, {why}: its prompts "
+            f"are exported as {' or '.join(others)}"
+        )
+    if saved.template.one_by_one and to != "json":
+        raise ExportError(
+            f"the format {to} has no place for answers that are read token by token "
+            "({answer:pll}): export the prompt as json"
+        )
+
+
+def verify(
+    folder: Path,
+    model: TextModel | None = None,
+    *,
+    key: str | None = None,
+    server: Endpoint | None = None,
+) -> Verified:
     """Load an export through the library that it is for, and compare it with its certificate.
 
     Args:
@@ -194,8 +246,11 @@ def verify(folder: Path, model: TextModel | None = None, *, key: str | None = No
         model: The LM, if it is loaded already; left out: loaded by the name in the certificate.
         key: The name of the environment variable that holds the key, for a model behind an
             endpoint.
+        server: A server of the same model, where that is to score the probe, and not the model
+            here; for the formats `text` and `vllm`.
 
     Raises:
+        ExportError: The format is none that is sent to a server.
         PromptError: The folder is no export, or is damaged, or holds a pickle (which is not
             loaded).
         ModelError: The model is not the one that the prompt was found for.
@@ -211,7 +266,17 @@ def verify(folder: Path, model: TextModel | None = None, *, key: str | None = No
     else:
         certificate, to = load_prompt(folder), "json"
     lm = FORMATS[to].model(certificate, model, key)
-    distance = certificate.distance(lm, FORMATS[to].score(certificate, lm, folder))
+    if server is None:
+        distance = certificate.distance(lm, FORMATS[to].score(certificate, lm, folder))
+    else:
+        if (ask := FORMATS[to].ask) is None:
+            asked = ", ".join(sorted(name for name, each in FORMATS.items() if each.ask))
+            raise ExportError(
+                f"an export of the format '{to}' is not sent to a server: expected one of {asked}"
+            )
+        here = loaded(lm, "compared with a server")
+        there = ServedModel(server, tokens=here.tokens, listed=not certificate.text)
+        distance = certificate.distance(there, ask(certificate, here, folder, there))
     return Verified(
         to,
         len(certificate.probe),

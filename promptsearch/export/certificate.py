@@ -156,27 +156,38 @@ class Certificate:
 
         Args:
             lm: The model whose tokenizer encodes the answers.
-            logits: A function from `(example, answer's ids)` to the logits of the example's row
-                that ends with this answer. Their last rows belong to the answer and the token
-                before it, shape `(at least answer + 1, vocabulary)`.
+            logits: A function from `(example, answer's ids)` to the logits that tell the answer's
+                tokens, shape `(answer, vocabulary)`.
 
         Returns:
             Nats, shape `(probe,)`.
         """
-        return [self._loss(lm, example, logits) for example in self.probe]
+
+        def nats(example: Example, answer: Tokens) -> Tensor:
+            with torch.inference_mode():
+                rows = logits(example, answer).float()
+                places = torch.arange(len(answer), device=rows.device)
+                return token_nats(rows, places, torch.tensor(answer, device=rows.device)).sum()
+
+        return self.losses_of(lm, nats)
+
+    def losses_of(
+        self, lm: LanguageModel, nats: Callable[[Example, Tokens], Tensor]
+    ) -> list[float]:
+        """The probe's losses by how probable its answers are, in nats, shape `(probe,)`.
+
+        Args:
+            lm: The model whose tokenizer encodes the answers.
+            nats: A function from `(example, answer's ids)` to the log-probability of the answer
+                behind the example, in nats, shape `()`.
+        """
+        return [self._loss(lm, example, nats) for example in self.probe]
 
     def _loss(
-        self, lm: LanguageModel, example: Example, logits: Callable[[Example, Tokens], Tensor]
+        self, lm: LanguageModel, example: Example, nats: Callable[[Example, Tokens], Tensor]
     ) -> float:
-        sums = []
-        for answer in answer_ids(self.template, lm, example, self.choices):
-            with torch.inference_mode():
-                rows = logits(example, answer)[-len(answer) - 1 : -1].float()
-                places = torch.arange(len(answer), device=rows.device)
-                sums.append(
-                    token_nats(rows, places, torch.tensor(answer, device=rows.device)).sum()
-                )
-        table = torch.stack(sums)
+        answers = answer_ids(self.template, lm, example, self.choices)
+        table = torch.stack([nats(example, answer) for answer in answers])
         if (options := options_of(example, self.choices)) is None:
             return -float(table.mean())
         if self.normalise != "none":
@@ -186,6 +197,16 @@ class Certificate:
             table[None], torch.tensor([example.choice], device=table.device)
         )
         return float(losses[0])
+
+
+def told_last(logits: Tensor, answer: Tokens) -> Tensor:
+    """The logits that tell an answer which ends its row: those of its tokens but the last one.
+
+    Args:
+        logits: The logits of a row, shape `(at least answer + 1, vocabulary)`.
+        answer: The ids of the answer.
+    """
+    return logits[-len(answer) - 1 : -1]
 
 
 def refuse_pickles(folder: Path) -> None:

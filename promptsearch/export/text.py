@@ -16,13 +16,13 @@ import torch
 from torch import Tensor
 
 from promptsearch.errors import EndpointError, ExportError, FileError, PromptError
-from promptsearch.export.certificate import Certificate, check_held, check_room
+from promptsearch.export.certificate import Certificate, check_held, check_room, told_last
 from promptsearch.export.saved import SavedPrompt
 from promptsearch.export.schema import LARGEST
 from promptsearch.files import read, write_aside, write_json
 from promptsearch.models import LanguageModel
 from promptsearch.models.protocol import TextModel
-from promptsearch.models.remote import ServedModel
+from promptsearch.models.remote import TOLERANCE, ServedModel
 from promptsearch.plain.json import parse_json
 from promptsearch.scoring.joints import broken_joint
 from promptsearch.scoring.layout import Tokens, lay_out, prompt_texts, slots_of
@@ -114,6 +114,38 @@ def score_text(certificate: Certificate, lm: TextModel, folder: Path) -> list[fl
     return score_file(certificate, lm, folder / WHOLE, put_in)
 
 
+def ask_text(
+    certificate: Certificate, lm: LanguageModel, folder: Path, served: ServedModel
+) -> list[float]:
+    """The probe's losses as a server gives them for the whole text, in nats, shape `(probe,)`.
+
+    Args:
+        certificate: The certificate.
+        lm: The model, loaded here; it is not asked.
+        folder: The export.
+        served: The same model behind a server.
+
+    Raises:
+        ExportError: What the certificate measured is no text that a server can be sent, or the
+            server gives no log-probabilities of a text.
+        PromptError: The file is missing, or has other fields than the probe.
+        EndpointError: A request failed.
+    """
+    if certificate.template.messages or (certificate.text and not certificate.template.end):
+        raise ExportError(
+            "special tokens cannot be sent to a server as text: expected a template that is one "
+            "text and, where answers are text, has some behind {answer}, to ask a server"
+        )
+    found = _asked(certificate, served, _filled(certificate, folder / WHOLE, put_in))
+    vague = [each for each in found if each.bounds and each.bounds[1] - each.bounds[0] > TOLERANCE]
+    if served.scores == "errors" or vague:
+        raise ExportError(
+            f"the endpoint {served.device} cannot say whether the export scores the same: "
+            f"{served.way.reason}"
+        )
+    return [each.loss for each in found]
+
+
 def score_file(
     certificate: Certificate,
     lm: TextModel,
@@ -132,14 +164,7 @@ def score_file(
     Raises:
         PromptError: The file is missing, or has other fields than the probe.
     """
-    try:
-        whole = read(file, LARGEST).decode("utf-8")
-        filled = {example.id: fill(whole, example.fields) for example in certificate.probe}
-    except FileError as error:
-        raise PromptError(str(error)) from error
-    except ValueError as error:
-        raise PromptError(f"{file} is missing or damaged: {error}") from error
-    return score_filled(certificate, lm, filled)
+    return score_filled(certificate, lm, _filled(certificate, file, fill))
 
 
 def score_filled(
@@ -153,15 +178,7 @@ def score_filled(
         filled: What stands before the answer of each example, by the example's id.
     """
     if isinstance(lm, ServedModel):
-        choices, template = certificate.choices, certificate.template
-        asked = [
-            Question.about(str(filled[e.id]), e, template, choices, certificate.normalise, lm)
-            for e in certificate.probe
-        ]
-        answers = score_questions(lm, asked)
-        if failed := next((each for each in answers if isinstance(each, EndpointError)), None):
-            raise failed
-        return [each.loss for each in answers if isinstance(each, Found)]
+        return [each.loss for each in _asked(certificate, lm, filled)]
     model = loaded(lm, "read")
     rendered = bool(certificate.template.messages)
     rows = {number: _ids(model, text, rendered) for number, text in filled.items()}
@@ -170,9 +187,41 @@ def score_filled(
         ids = [*rows[example.id], *answer]
         check_room(model, 0, len(ids))
         found: Tensor = model.model(input_ids=torch.tensor([ids], device=model.device)).logits[0]
-        return found
+        return told_last(found, answer)
 
     return certificate.losses_by(model, logits)
+
+
+def _filled(
+    certificate: Certificate, file: Path, fill: Callable[[str, Mapping[str, Any]], Filled]
+) -> dict[int, Filled]:
+    """What stands before the answer of each example, by the example's id; see `score_file`."""
+    try:
+        whole = read(file, LARGEST).decode("utf-8")
+        return {example.id: fill(whole, example.fields) for example in certificate.probe}
+    except FileError as error:
+        raise PromptError(str(error)) from error
+    except ValueError as error:
+        raise PromptError(f"{file} is missing or damaged: {error}") from error
+
+
+def _asked(
+    certificate: Certificate, served: ServedModel, filled: Mapping[int, Filled]
+) -> list[Found]:
+    """What a server says of the probe, see `score_filled`.
+
+    Raises:
+        EndpointError: A request failed.
+    """
+    choices, template = certificate.choices, certificate.template
+    asked = [
+        Question.about(str(filled[e.id]), e, template, choices, certificate.normalise, served)
+        for e in certificate.probe
+    ]
+    answers = score_questions(served, asked)
+    if failed := next((each for each in answers if isinstance(each, EndpointError)), None):
+        raise failed
+    return [each for each in answers if isinstance(each, Found)]
 
 
 def _ids(lm: LanguageModel, filled: Filled, rendered: bool) -> list[int]:

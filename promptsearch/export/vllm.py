@@ -3,7 +3,8 @@
 vLLM calls these rows `prompt_embeds`, and takes them with `--enable-prompt-embeds`. All tokens of a
 row are handed over, so vectors may stand anywhere among them: before, behind or between the inputs.
 Keys and values cannot be handed over, so prefixes are refused. vLLM generates from embeddings and
-gives log-probabilities of what it generates; it does not score a text given along with them.
+gives log-probabilities of what it generates; it refuses to echo embeddings. A text behind them is
+scored token by token: each is the only one that vLLM may write behind those before it.
 
 Format: `prompt_embeds.safetensors` with a tensor for each slot, `slot.0`, `slot.1`, ..., shape
 `(length, width)`, and the template in the certificate. vLLM itself is not needed here.
@@ -26,11 +27,14 @@ from promptsearch.export.certificate import (
     Certificate,
     check_held,
     check_room,
+    told_last,
 )
 from promptsearch.export.certificate_json import read_json
 from promptsearch.export.saved import SavedPrompt
 from promptsearch.files import write_aside
 from promptsearch.models import LanguageModel
+from promptsearch.models.endpoint.embeddings import Behind
+from promptsearch.models.remote import ServedModel
 from promptsearch.prompts.tensors import read_tensors
 from promptsearch.scoring.forward import embed
 from promptsearch.scoring.layout import Tokens, lay_out_input, slots_of
@@ -120,9 +124,39 @@ def score_vllm(certificate: Certificate, lm: LanguageModel, folder: Path) -> lis
             [_row(certificate.template, lm, slots, example.fields), _embedded(lm, answer)]
         )
         found: Tensor = lm.model(inputs_embeds=row[None]).logits[0]
-        return found
+        return told_last(found, answer)
 
     return certificate.losses_by(lm, logits)
+
+
+def ask_vllm(
+    certificate: Certificate, lm: LanguageModel, folder: Path, served: ServedModel
+) -> list[float]:
+    """The probe's losses as a vLLM server gives them, in nats, shape `(probe,)`.
+
+    There is a request for each token of each answer.
+
+    Args:
+        certificate: The certificate.
+        lm: The model, loaded here: its tokenizer and its embeddings are used.
+        folder: The export.
+        served: The same model behind a server that was started with `--enable-prompt-embeds`.
+
+    Raises:
+        PromptError: The file is damaged, or is for a model of another width.
+        EndpointError: The server takes no embeddings, or does not tell what was asked.
+    """
+    slots = _read_slots(certificate.template, lm, folder)
+    behind = Behind(served.endpoint, lm.decode)
+
+    def nats(example: Example, answer: Tokens) -> Tensor:
+        rows = [_row(certificate.template, lm, slots, example.fields), _embedded(lm, answer)]
+        row = torch.cat(rows).float().cpu()
+        before = len(row) - len(answer)
+        told = [behind.nats(row[: before + i], token) for i, token in enumerate(answer)]
+        return torch.tensor(sum(told))
+
+    return certificate.losses_of(lm, nats)
 
 
 def _row(

@@ -7,7 +7,7 @@ The server is asked once, at the start, which scores it gives, see
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from threading import Lock
 from typing import Any, NamedTuple
@@ -19,7 +19,8 @@ from promptsearch.models.endpoint import (
     Completion,
     Echo,
     Endpoint,
-    Likely,
+    Place,
+    Unfinished,
     Way,
     find_way,
 )
@@ -48,24 +49,6 @@ class Answered(NamedTuple):
     greedy: bool | None
 
 
-class Unfinished(NamedTuple):
-    """A text to go on with.
-
-    Args:
-        text: The text.
-        tokens: The most tokens to write.
-        temperature: As for `Endpoint.complete`, like `top_p` and `seed`.
-        stop: The text before which the continuation ends; empty where none does.
-    """
-
-    text: str
-    tokens: int
-    temperature: float = 0.0
-    top_p: float = 1.0
-    seed: int | None = None
-    stop: str = ""
-
-
 class ServedModel:
     """A model behind an endpoint.
 
@@ -74,9 +57,11 @@ class ServedModel:
         tokens: The model's tokenizer, where it is at hand.
         tokenizer: The name or folder that the tokenizer was loaded from.
         words: The words of the pool, where there is no tokenizer; ids are places in this list.
-        parallel: How many requests are sent at a time.
-        single: Whether each answer to be scored is a single token of the tokenizer, as the scores
-            `first` need it (see `promptsearch.models.endpoint.way`).
+        listed: Whether lists of the most probable tokens tell how probable the answers are that
+            will be scored, as the scores `first` need it (see `promptsearch.models.endpoint.way`):
+            each is one to choose from, or a single token of the tokenizer.
+        max_errors: The share of the requests that may fail for good; where more fail, the server
+            counts as gone.
     """
 
     def __init__(
@@ -86,8 +71,8 @@ class ServedModel:
         tokens: Tokens | None = None,
         tokenizer: str | None = None,
         words: Sequence[str] = (),
-        parallel: int = 4,
-        single: bool = False,
+        listed: bool = False,
+        max_errors: float = 1.0,
     ) -> None:
         self.name = endpoint.model
         self.device = endpoint.url
@@ -97,8 +82,8 @@ class ServedModel:
         self.tokens = tokens
         self._tokenizer = tokenizer
         self._vocabulary = tokens or WordList(words)
-        self._single = single
-        self._asking = Asking(endpoint, parallel)
+        self._listed = listed
+        self._asking = Asking(endpoint, max_errors)
         self._lock = Lock()
         self.read = 0  # how many tokens went in and out, as the server counts them
 
@@ -116,8 +101,7 @@ class ServedModel:
         try:
             given = facts["served"]
             own = {name: kind(given[name]) for name, kind in _KINDS.items()}
-            source, single = given["tokenizer"], given.get("scores") == "first"
-            parallel = own.pop("parallel")
+            source, listed = given["tokenizer"], given.get("scores") == "first"
             endpoint = Endpoint(key=key, **own)
         except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
             raise ModelError(
@@ -125,9 +109,7 @@ class ServedModel:
                 f"{error!r}"
             ) from error
         tokens = Tokens.load(source) if source else None
-        return ServedModel(
-            endpoint, tokens=tokens, tokenizer=source, parallel=parallel, single=single
-        )
+        return ServedModel(endpoint, tokens=tokens, tokenizer=source, listed=listed)
 
     # What any model has, see `promptsearch.models.protocol`.
 
@@ -146,7 +128,7 @@ class ServedModel:
             EndpointDown: Nobody answers, or nobody is let in.
             EndpointError: The server answers something else than completions.
         """
-        return find_way(self.endpoint, single=self._single)
+        return find_way(self.endpoint, listed=self._listed)
 
     @property
     def served(self) -> dict[str, Any]:
@@ -164,6 +146,7 @@ class ServedModel:
             "scores": self.scores,
             "most": self.way.most,
             "shifted": self.way.shifted,
+            **({"unseen": self.way.unseen} if self.scores == "first" else {}),
             "reason": self.way.reason,
         }
 
@@ -231,6 +214,14 @@ class ServedModel:
     def count(self, text: str) -> int:
         """The number of tokens that a text is charged; estimated from bytes without a tokenizer."""
         return self._vocabulary.count(text)
+
+    @property
+    def cut(self) -> Callable[[str], list[str]] | None:
+        """Cuts an answer into the texts of its tokens; None without a tokenizer."""
+        tokens = self.tokens
+        if tokens is None:
+            return None
+        return lambda text: [tokens.decode([i]) for i in tokens.encode(text)]
 
     def check(self, *, gradients: bool = False) -> None:
         """Ask the server what it can do.
@@ -318,11 +309,11 @@ class ServedModel:
 
         return self._asking.all(ask, wanted)
 
-    def listed(self, wanted: Sequence[str]) -> list[Likely | EndpointError]:
-        """The most probable tokens after texts.
+    def listed(self, wanted: Sequence[Unfinished]) -> list[tuple[Place, ...] | EndpointError]:
+        """The continuations of texts, each token with the most probable ones at its place.
 
         Args:
-            wanted: The texts.
+            wanted: The texts, to go on with as it is most probable.
 
         Returns:
             The results in the same order; an error where a request failed for good.
@@ -332,17 +323,17 @@ class ServedModel:
         """
         most = self.way.most
 
-        def ask(text: str) -> Likely:
-            found = self.endpoint.likely(text, most)
-            self._count(self.count(text) + 1)
+        def ask(begun: Unfinished) -> tuple[Place, ...]:
+            found = self.endpoint.places(begun.text, most, begun.tokens)
+            self._count(self.count(begun.text) + len(found))
             return found
 
         return self._asking.all(ask, wanted)
 
     @property
     def parallel(self) -> int:
-        """How many requests are sent at a time."""
-        return self._asking.parallel
+        """The most requests that are sent at a time."""
+        return self.endpoint.parallel
 
     def _count(self, tokens: int) -> None:
         with self._lock:

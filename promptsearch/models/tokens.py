@@ -75,6 +75,19 @@ class Tokens:
         return tuple(with_specials[: with_specials.index(plain[0])]) if plain else ()
 
     @cached_property
+    def close(self) -> tuple[int, ...]:
+        """The special tokens that it puts behind every text."""
+        with_specials = list(self._tokenizer("a").input_ids)
+        plain = list(self._tokenizer("a", add_special_tokens=False).input_ids)
+        return tuple(with_specials[len(self.lead) + len(plain) :]) if plain else ()
+
+    @property
+    def mask(self) -> int | None:
+        """The id of the token that stands for a masked one; None where there is none."""
+        found = getattr(self._tokenizer, "mask_token_id", None)
+        return None if found is None else int(found)
+
+    @cached_property
     def added(self) -> frozenset[int]:
         """The ids of special and other added tokens, which no text is meant to hold."""
         return frozenset(self._tokenizer.added_tokens_decoder)

@@ -58,7 +58,7 @@ def machine() -> dict[str, Any]:
         "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
         "gpu": None,
     }
-    if torch.cuda.is_available():
+    if torch.cuda.is_initialized():  # else nothing was computed there, and asking sets it up
         found |= {"gpu": torch.cuda.get_device_name(), "cuda": torch.version.cuda}
     return found
 

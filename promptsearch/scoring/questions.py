@@ -14,10 +14,11 @@ import numpy as np
 from scipy.special import log_softmax
 
 from promptsearch.errors import EndpointError
-from promptsearch.models.endpoint import Completion, Likely
-from promptsearch.models.remote import Answered, ServedModel, Unfinished
+from promptsearch.models.endpoint import Completion, Place, Unfinished
+from promptsearch.models.remote import Answered, ServedModel
 from promptsearch.records.scores import Floats
 from promptsearch.scoring.answer_ids import answer_texts, options_of
+from promptsearch.scoring.listed import loss_range, range_of
 from promptsearch.tasks.normalise import Normalise, answer_lengths
 from promptsearch.tasks.task import Example
 from promptsearch.tasks.template import Template
@@ -77,11 +78,14 @@ class Found(NamedTuple):
         right: Whether the answer is right, 1 or 0.
         choices: The log-probabilities over the choices in nats, shape `(choices,)`; None where
             there are none.
+        bounds: The lowest and the highest loss that fit what the server listed, in nats; None
+            where the loss is no bound.
     """
 
     loss: float
     right: float
     choices: Floats | None = None
+    bounds: tuple[float, float] | None = None
 
 
 def score_questions(
@@ -108,9 +112,11 @@ def score_questions(
             for q, text in zip(questions, texts, strict=True)
         ]
     if model.scores == "first":
-        lists = model.listed([q.text for q in questions])
+        lists = model.listed(
+            [Unfinished(q.text, written_tokens(model, q.answers)) for q in questions]
+        )
         return [
-            each if isinstance(each, EndpointError) else _listed(q, each)
+            each if isinstance(each, EndpointError) else _listed(model, q, each)
             for q, each in zip(questions, lists, strict=True)
         ]
     answers = iter(model.answered([(q.text, answer) for q in questions for answer in q.answers]))
@@ -119,7 +125,8 @@ def score_questions(
 
 def written_tokens(model: ServedModel, answers: Sequence[str]) -> int:
     """The most tokens that the model may write to give one of these answers."""
-    return 1 if model.scores == "first" else max(map(model.count, answers)) + _SPARE
+    longest = max(map(model.count, answers))
+    return longest if model.scores == "first" else longest + _SPARE
 
 
 def _probable(
@@ -148,21 +155,25 @@ def _probable(
     return Found(float(-right), float(right > np.delete(choices, question.choice).max()), choices)
 
 
-def _listed(question: Question, likely: Likely) -> Found | EndpointError:
-    """The result by a list of the most probable tokens.
-
-    An answer that is not in the list counts as the least probable token of the list: it is at most
-    as probable.
+def _listed(
+    model: ServedModel, question: Question, places: Sequence[Place]
+) -> Found | EndpointError:
+    """The result by lists of the most probable tokens, see `promptsearch.scoring.listed`.
 
     Args:
-        question: The question, whose answers are single tokens.
-        likely: The most probable tokens, with their log-probabilities.
+        model: The model.
+        question: The question.
+        places: What the model wrote, with the most probable tokens at each place.
     """
-    best, least = max(likely, key=lambda token: likely[token]), min(likely.values())
-    return _probable(
-        question,
-        [Answered(likely.get(answer, least), answer == best) for answer in question.answers],
-    )
+    ranges = [
+        range_of(answer, places, model.cut, anew=model.endpoint.chat) for answer in question.answers
+    ]
+    found = _probable(question, [Answered(each.highest, each.written) for each in ranges])
+    if question.choice is None or isinstance(found, EndpointError):
+        return found
+    lengths = question.lengths or (1,) * len(ranges)
+    by = [each.over(length) for each, length in zip(ranges, lengths, strict=True)]
+    return found._replace(bounds=loss_range(by, question.choice))
 
 
 def _wrong(question: Question, written: Completion) -> Found:

@@ -8,7 +8,8 @@ from itertools import islice
 import numpy as np
 
 from promptsearch.errors import EndpointError, StrategyError
-from promptsearch.models.remote import ServedModel, Unfinished
+from promptsearch.models.endpoint import Unfinished
+from promptsearch.models.remote import ServedModel
 from promptsearch.records.scores import Generated
 from promptsearch.tasks.decoding import Decoding
 

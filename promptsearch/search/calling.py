@@ -88,7 +88,6 @@ def _surroundings() -> dict[str, Any]:
             torch.are_deterministic_algorithms_enabled(),
             torch.is_deterministic_algorithms_warn_only_enabled(),
         ),
-        "convolutions": torch.backends.cudnn.allow_tf32,
         "errors": np.geterr(),
         "warnings": list(warnings.filters),
     }
@@ -131,7 +130,6 @@ _SETTERS: dict[str, Callable[[Any], Any]] = {
     "threads": torch.set_num_threads,
     "precision": torch.set_float32_matmul_precision,
     "deterministic": lambda given: torch.use_deterministic_algorithms(given[0], warn_only=given[1]),
-    "convolutions": lambda rounded: setattr(torch.backends.cudnn, "allow_tf32", rounded),
     "errors": lambda errors: np.seterr(**errors),
     "warnings": _filter,
 }

@@ -184,8 +184,14 @@ class LocalProposing:
 
         Raises:
             PromptError: A request and its answer may be longer than the model's context.
+            ModelError: The model writes no text.
         """
         lm = self._lm
+        if not lm.family.writes:
+            raise ModelError(
+                f"'{lm.name}' is {lm.family.noun} and writes no text: name another model under "
+                "'proposer', or take strategies that ask for none"
+            )
         encoded = [self._encode(request) for request in requests]
         longest = max(map(len, encoded)) + max_tokens
         if lm.context is not None and longest > lm.context:
@@ -236,16 +242,13 @@ class RemoteProposing:
     Args:
         endpoint: The client of the endpoint.
         tokens: The model's tokenizer, if it is at hand.
-        parallel: The number of requests that are under way at a time.
     """
 
     #: The most tokens that a chat template, or a tokenizer, is taken to put around a request.
     AROUND = 64
 
-    def __init__(
-        self, endpoint: Endpoint, *, tokens: Tokens | None = None, parallel: int = 1
-    ) -> None:
-        self._endpoint, self._tokens, self._parallel = endpoint, tokens, parallel
+    def __init__(self, endpoint: Endpoint, *, tokens: Tokens | None = None) -> None:
+        self._endpoint, self._tokens = endpoint, tokens
 
     def most(self, request: str) -> int:
         """The most tokens that a request can be, with what may be put around it.
@@ -279,7 +282,7 @@ class RemoteProposing:
             )
 
         try:
-            with ThreadPoolExecutor(self._parallel) as pool:
+            with ThreadPoolExecutor(self._endpoint.parallel) as pool:
                 return list(pool.map(ask, requests, seeds))
         except EndpointUnavailable as error:
             raise EndpointDown(str(error)) from error

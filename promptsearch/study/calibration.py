@@ -130,14 +130,15 @@ def calibrate(arena: Arena, trains: bool) -> Calibration:
     ids, many = _timed(arena)
     sizes = {name: (few, min(most, many)) for name, (few, most) in _TIMED_PROMPTS.items()}
     prompts = arena.samples(np.random.default_rng(1), sum(sizes["search"]))
-    search, losses = _scoring(arena.searching, prompts, ids, sizes["search"])
+    gpu = arena.lm.device.type == "cuda"
+    search, losses = _scoring(arena.searching, prompts, ids, sizes["search"], gpu)
     exact = search if arena.searching is arena.exact["search"] else None
     finite = losses[np.isfinite(losses).all(1)]
     losses = finite if len(finite) > 1 else np.zeros((2, len(ids)))
     means, examples = losses.mean(1), losses.mean(0)
     return Calibration(
         search=search,
-        exact=exact or _scoring(arena.exact["search"], prompts, ids, sizes["exact"])[0],
+        exact=exact or _scoring(arena.exact["search"], prompts, ids, sizes["exact"], gpu)[0],
         training=_training(arena) if trains else None,
         means=means,
         residual=float((losses - means[:, None] - examples + losses.mean()).std()),
@@ -174,11 +175,16 @@ def _pass_tokens(arena: Arena) -> int:
 
 
 def _scoring(
-    engine: SplitScorer, prompts: Sequence[Prompt], ids: ExampleIds, sizes: tuple[int, int]
+    engine: SplitScorer,
+    prompts: Sequence[Prompt],
+    ids: ExampleIds,
+    sizes: tuple[int, int],
+    gpu: bool,
 ) -> tuple[Speed, Floats]:
     few, many = prompts[: sizes[0]], prompts[sizes[0] : sum(sizes)]
-    # What is computed once, and what libraries set up.
-    engine.score(few, ids if engine.lead(ids).any() else ids[:1])
+    # What is computed once, and what libraries set up; CUDA does so for each size of products.
+    for some in (few, many) if gpu else (few,):
+        engine.score(some, ids if gpu or engine.lead(ids).any() else ids[:1])
     points, losses = [], []
     for some in (few, many):
         seconds, scores = _clock(engine.score, some, ids)

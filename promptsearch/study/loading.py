@@ -15,7 +15,7 @@ from promptsearch.models.remote import ServedModel
 from promptsearch.models.tokens import Tokens
 from promptsearch.prompts.hard import HardPrompt
 from promptsearch.prompts.text import TextPrompt
-from promptsearch.scoring.answer_ids import answer_texts
+from promptsearch.scoring.answer_ids import answer_texts, options_of
 from promptsearch.scoring.scorer import loaded
 from promptsearch.search.proposer import LocalProposing, Proposing, RemoteProposing
 from promptsearch.search.strategy import Access
@@ -30,7 +30,7 @@ def load_model(config: StudyConfig, entries: Sequence[Entry], tasks: Sequence[Ta
     """The study's model, from wherever it is.
 
     Args:
-        config: The study.
+        config: The study, of one model.
         entries: Its entries.
         tasks: Its tasks.
 
@@ -39,9 +39,9 @@ def load_model(config: StudyConfig, entries: Sequence[Entry], tasks: Sequence[Ta
         StudyError: It is behind an endpoint, and a strategy asks for more than that can give, or
             the words of the pool are not known.
     """
-    given = config.model
+    (given,) = config.models
     if isinstance(given, str):
-        return LanguageModel.load(config.model_source, device=config.device)
+        return LanguageModel.load(config.source(given), device=config.device)
     for entry in entries:
         if entry.strategy.access is not Access.SCORES or not entry.strategy.proposes <= {
             HardPrompt,
@@ -53,22 +53,19 @@ def load_model(config: StudyConfig, entries: Sequence[Entry], tasks: Sequence[Ta
                 f"and proposes {kinds}; on a model behind an endpoint only those work that need "
                 "scores and propose HardPrompt or TextPrompt, see `promptsearch strategies`"
             )
+    examples = [(t, e) for t in tasks for split in SPLITS for e in t.splits[split].examples]
+    chosen = all(options_of(example, task.choices) is not None for task, example in examples)
     if given.tokenizer:
-        answers = {
-            answer
-            for task in tasks
-            for split in SPLITS
-            for each in task.splits[split].examples
-            for answer in answer_texts(task.template, each, task.choices)
-        }
-        return _behind(given, config, answers=sorted(answers))
+        answers = {a for t, e in examples for a in answer_texts(t.template, e, t.choices)}
+        return _behind(given, config, answers=sorted(answers), chosen=chosen)
     words = words_of(config)
     if words is None and takes_words(entries):
         raise StudyError(
             "the words of a model behind an endpoint are not known: give 'pool' as a list of words "
             "or {file: PATH}, or the model's 'tokenizer'"
         )
-    return _behind(given, config, words or [" a"])  # a word that no strategy of the study takes
+    # Without words of its own, it has one that no strategy of the study takes.
+    return _behind(given, config, words or [" a"], chosen=chosen)
 
 
 def load_proposer(config: StudyConfig, lm: TextModel, dtype: torch.dtype) -> Proposing:
@@ -87,7 +84,7 @@ def load_proposer(config: StudyConfig, lm: TextModel, dtype: torch.dtype) -> Pro
         lm.check()
     if isinstance(lm, ServedModel):
         endpoint = replace(lm.endpoint, chat=lm.endpoint.chat or given.chat)
-        return RemoteProposing(endpoint, tokens=lm.tokens, parallel=lm.parallel)
+        return RemoteProposing(endpoint, tokens=lm.tokens)
     return LocalProposing(loaded(lm, "asked").to(dtype), chat=given.chat)
 
 
@@ -96,20 +93,33 @@ def _behind(
     config: StudyConfig,
     words: Sequence[str] = (),
     answers: Sequence[str] = (),
+    chosen: bool = False,
 ) -> ServedModel:
-    """A model behind an endpoint, which will score these answers.
+    """A model behind an endpoint.
 
-    Without a tokenizer it knows these words.
+    Args:
+        given: The endpoint.
+        config: The study.
+        words: The words that the model knows without a tokenizer.
+        answers: The answers that it will score.
+        chosen: Whether each of them is one to choose from.
     """
     source = None if given.tokenizer is None else config.source(given.tokenizer)
     tokens = None if source is None else Tokens.load(source)
+    single = tokens is not None and {len(tokens.encode(answer)) for answer in answers} == {1}
     return ServedModel(
         Endpoint(
-            given.endpoint, given.model, given.key, given.seconds, given.retries, chat=given.chat
+            given.endpoint,
+            given.model,
+            given.key,
+            given.seconds,
+            given.retries,
+            chat=given.chat,
+            parallel=given.parallel,
         ),
         tokens=tokens,
         tokenizer=source,
         words=words,
-        parallel=given.parallel,
-        single=tokens is not None and {len(tokens.encode(answer)) for answer in answers} == {1},
+        listed=chosen or single,
+        max_errors=given.max_errors,
     )

@@ -169,12 +169,6 @@ class Task:
             raise
         except TaskError as error:
             raise TaskError(f"task '{name}': {error}") from error
-        if parsed.end and (meant.choices or meant.options):
-            raise TaskError(
-                f"task '{name}': the template {parsed.text!r} has {parsed.end!r} behind "
-                "{answer}, which ends text answers, but this task has answers to choose from, "
-                "which have no end: leave it out, or make it a part of each answer"
-            )
         if normalise not in NORMALISES:
             raise UnknownName("length to normalise by", str(normalise), NORMALISES)
         read = {source: read_rows(some, meant, group) for source, some in sources.items()}

@@ -98,7 +98,12 @@ class _Functions(TorchFunctionMode):
 def pretended_card() -> Iterator[torch.device]:
     """A context in which there is a card, which is the device that it gives.
 
-    Inference mode only turns gradients off in it: pretended tensors of both modes cannot meet.
+    It is known to the whole process from then on, so it wants one of its own: torch looks for
+    devices once, before the first gradient, and takes this one for its only accelerator. Inference
+    mode only turns gradients off in it, since pretended tensors of both modes cannot meet.
+
+    Raises:
+        RuntimeError: There is a GPU, which needs no pretending.
 
     Example:
         >>> with pretended_card() as device:
@@ -119,6 +124,8 @@ def _inference_mode(mode: bool = True) -> AbstractContextManager[Any]:
 @cache
 def _register() -> None:
     """Make the name of the device known to torch, once in a process."""
+    if torch.cuda.is_available():
+        raise RuntimeError("expected a machine without a GPU, got one: put the model there")
     backend_registration._setup_privateuseone_for_python_backend(NAME)
 
 

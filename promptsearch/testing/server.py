@@ -1,6 +1,6 @@
 """A server with OpenAI's completions API on this machine, for tests of what asks one.
 
-It answers with a language model, or with whatever a test wants.
+It answers with whatever a test wants; `promptsearch.testing.serving` answers with a language model.
 """
 
 from __future__ import annotations
@@ -14,10 +14,6 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 from types import TracebackType
 from typing import Any
-
-import torch
-
-from promptsearch.models import LanguageModel
 
 
 @dataclass(frozen=True)
@@ -138,63 +134,3 @@ def completion(
         "choices": [{"index": 0, "text": text, "logprobs": logprobs, "finish_reason": "length"}],
         **usage,
     }
-
-
-def with_model(
-    lm: LanguageModel, *, echo: str = "straight", lists: bool = True
-) -> Callable[[str, dict[str, Any]], Reply]:
-    """Answers of a language model, which goes on with its most probable tokens.
-
-    With them come log-probabilities of the prompt (`echo`) or of what is written.
-
-    Args:
-        lm: The model, a tiny one, since each request is a pass of its own.
-        echo: `straight`: right. `early`: the numbers of each token stand at the one before it.
-            `late`: as llama-cpp-python 0.3.36 does, each token is looked up in what the model
-            expects after it. `same`: every number is -1. `none`: refused.
-        lists: Whether the most probable tokens are listed for what is written.
-    """
-
-    def answer(path: str, content: dict[str, Any]) -> Reply:
-        ids = [*lm.lead, *lm.encode(content["prompt"], begins=True)]
-        begin, new, most = len(ids), int(content["max_tokens"]), content.get("logprobs") or 0
-        echoed = bool(content.get("echo"))
-        if echoed and echo == "none":
-            return Reply({"error": "echo is not offered"}, 400)
-        with torch.inference_mode():
-            for _ in range(new):
-                row = torch.tensor([ids], device=lm.device)
-                ids.append(int(lm.model(input_ids=row).logits[0, -1].argmax()))
-            text = lm.decode(ids[begin:])
-            if not most or not (echoed or lists):
-                return Reply(completion(text, begin, new))
-            logits = (
-                lm.model(input_ids=torch.tensor([ids], device=lm.device))
-                .logits[0]
-                .double()
-                .log_softmax(-1)
-            )
-
-        def place(i: int, row: int) -> tuple[float | None, dict[str, float] | None]:
-            if row < 0:
-                return None, None
-            values, tokens = logits[row].topk(min(most, logits.shape[-1]))
-            listed = {lm.decode([int(t)]): float(v) for t, v in zip(tokens, values, strict=True)}
-            return float(logits[row, ids[i]]), listed
-
-        rows = [(i, i - 1) for i in range(len(ids))]
-        if echoed and echo == "early":
-            rows = [*rows[1:], (0, len(ids) - 1)]
-        found = [place(*each) for each in rows]
-        if echoed and echo == "late":
-            found = [(None, None), *(place(i, i) for i in range(1, begin))]
-            ids = ids[:begin]
-        if echoed and echo == "same":
-            found = [(None, None), *[(-1.0, {"a": -1.0})] * (len(ids) - 1)]
-        some = slice(0 if echoed else begin, None)
-        values, best = zip(*found[some], strict=True)
-        tokens = [lm.decode([i]) for i in ids[some]]
-        listed = {"tokens": tokens, "token_logprobs": values, "top_logprobs": best}
-        return Reply(completion(content["prompt"] * echoed + text, begin, new, listed))
-
-    return answer

@@ -23,7 +23,8 @@ from promptsearch.export import FORMATS, export_run, load_prompt, verify
 from promptsearch.export.saved import write_saved
 from promptsearch.export.variables import fill_variables, variables, with_variables
 from promptsearch.scoring.layout import prompt_texts
-from promptsearch.testing.server import Server, with_model
+from promptsearch.testing.server import Server
+from promptsearch.testing.serving import with_model
 from promptsearch.testing.tiny import tiny_model
 
 FRONT = "{prompt:3} {text} It was {answer}"

@@ -201,7 +201,7 @@ def test_log_probabilities_of_a_prompt():
     found, server = ask(echo(), lambda e: e.logprobs(TEXT))
     assert found.tokens == tuple(TOKENS) and found.values == tuple(VALUES)
     assert found.greedy == (None, False, True, False) and found.tokens_in == 4
-    assert server.requests[0]["max_tokens"] == 0 and server.requests[0]["echo"] is True
+    assert server.requests[0]["max_tokens"] == 1 and server.requests[0]["echo"] is True
     assert found.tail(" good") == slice(3, 4) and found.tail("ital good") == slice(2, 4)
     with pytest.raises(EndpointError, match="no token of the model begins where 'l good' begins"):
         found.tail("l good")
@@ -209,15 +209,24 @@ def test_log_probabilities_of_a_prompt():
         found.tail(TEXT)
 
 
-def test_a_server_that_must_write_a_token():
-    more = echo([*TOKENS, "!"], [*VALUES, -1.0], written=1)
-    found, server = ask(
-        [Reply({"error": "max_tokens must be at least 1"}, 400), more], lambda e: e.logprobs(TEXT)
-    )
-    assert found.tokens == tuple(TOKENS) and [r["max_tokens"] for r in server.requests] == [0, 1]
-    silent = [*TOKENS, "!"], [*VALUES, -1.0], None
-    found, _ = ask(echo(*silent), lambda e: e.logprobs(TEXT))
+@pytest.mark.parametrize("written", [1, None])
+def test_the_token_that_a_server_writes_behind_a_text_is_left_out(written):
+    more = echo([*TOKENS, "!"], [*VALUES, -1.0], *((None,) if written is None else (4, written)))
+    found, server = ask(more, lambda e: e.logprobs(TEXT))
     assert found.tokens == tuple(TOKENS) and found.tokens_in == 4
+    assert [request["max_tokens"] for request in server.requests] == [1]
+
+
+def test_pieces_of_a_character_without_a_text_belong_to_the_answer_that_it_begins():
+    """vLLM gives the bytes before the last one of a character as tokens without a text."""
+    tokens, values = ["caf", "é", "", "", " 日", "本"], [None, -1.0, -2.0, -3.0, -4.0, -5.0]
+    reply = Reply(
+        completion(
+            "café 日本", 6, 1, {"tokens": tokens, "token_logprobs": values, "top_logprobs": None}
+        )
+    )
+    found, _ = ask(reply, lambda e: e.logprobs("café 日本"))
+    assert found.tail(" 日本") == slice(2, 6) and found.tail("本") == slice(5, 6)
 
 
 def test_a_token_before_every_text_is_left_out():

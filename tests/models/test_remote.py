@@ -25,8 +25,8 @@ from promptsearch.errors import (
     TemplateError,
 )
 from promptsearch.export import export_run, verify
-from promptsearch.models.endpoint import Endpoint
-from promptsearch.models.remote import ServedModel, Unfinished
+from promptsearch.models.endpoint import Endpoint, Unfinished
+from promptsearch.models.remote import ServedModel
 from promptsearch.prompts.hard import HardPrompt
 from promptsearch.prompts.space import PromptSpace
 from promptsearch.prompts.text import TextPrompt
@@ -42,7 +42,8 @@ from promptsearch.search.objective import Objective
 from promptsearch.study.config import load_config, parse_config
 from promptsearch.study.forecast import forecast
 from promptsearch.study.prepare import prepare
-from promptsearch.testing.server import Reply, Server, completion, with_model
+from promptsearch.testing.server import Reply, Server, completion
+from promptsearch.testing.serving import with_model
 from promptsearch.testing.tiny import WORDS, tiny_model
 
 SECRET = "sk-never-to-be-seen-4711"
@@ -55,7 +56,10 @@ START = 6
 def model(server, **options):
     """A model behind a server that fails fast."""
     given = {"words": [f" {word}" for word in POOL], **options}
-    return ServedModel(Endpoint(server.url, "tiny", seconds=5, retries=1, pause=0.001), **given)
+    endpoint = Endpoint(
+        server.url, "tiny", seconds=5, retries=1, pause=0.001, parallel=given.pop("parallel", 4)
+    )
+    return ServedModel(endpoint, **given)
 
 
 def study(server, strategies=("random",), **changes):

@@ -15,7 +15,8 @@ from promptsearch.scoring.protocol import price_of_generation
 from promptsearch.scoring.remote import ServedScorer
 from promptsearch.tasks.decoding import Decoding
 from promptsearch.testing.planted import PlantedScorer
-from promptsearch.testing.server import Reply, Server, with_model
+from promptsearch.testing.server import Reply, Server
+from promptsearch.testing.serving import with_model
 from promptsearch.testing.table import TableScorer
 from promptsearch.testing.tiny_task import tiny_task
 

@@ -299,7 +299,9 @@ def served(path, content):
 
 
 def remote(server, **options):
-    return RemoteProposing(Endpoint(server.url, "m", seconds=5, retries=0, pause=0.001), **options)
+    parallel = options.pop("parallel", 1)
+    endpoint = Endpoint(server.url, "m", seconds=5, retries=0, pause=0.001, parallel=parallel)
+    return RemoteProposing(endpoint, **options)
 
 
 def test_a_remote_model_is_asked_once_a_request_in_order_and_its_bytes_bound_the_price():

@@ -15,9 +15,9 @@ from torch import Tensor
 
 from promptsearch.errors import ModelError
 from promptsearch.importing import strangers
-from promptsearch.models.causal.attention import Forest, UnknownAttention, chains
+from promptsearch.models.attention.forest import Forest, UnknownAttention, chains
+from promptsearch.models.attention.layers import Layers, UnknownLayers, find_layers, recorded_differ
 from promptsearch.models.causal.forward import Forward
-from promptsearch.models.causal.layers import Layers, UnknownLayers, find_layers, recorded_differ
 
 log = logging.getLogger(__name__)
 

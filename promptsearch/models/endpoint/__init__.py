@@ -7,23 +7,27 @@ in this order:
 
 * `transport.py`: bytes, within one deadline and one size;
 * `secret.py`: the key, taken out of whatever comes back before anything reads it;
-* `answers.py`: JSON, in which every value that is used is checked for its type, size and range;
-* `client.py`: one request, sent again where another attempt may help; whatever else goes wrong is
-  an `EndpointError`.
+* `answers.py`: JSON, in which every value that is used is checked for its type, size and range,
+  before it is what the server said (`said.py`);
+* `client.py`: one request, sent again where another attempt may help (`again.py`), and when the
+  server can bear it (`pace.py`); whatever else goes wrong is an `EndpointError`.
 
 Which scores a server can give is found out once (`way.py`), on known texts (`echo.py`); then many
 scores are asked for at a time (`asking.py`).
 """
 
-from promptsearch.models.endpoint.answers import Completion, Likely, Logprobs, estimate_tokens
-from promptsearch.models.endpoint.client import (
-    Endpoint,
-    EndpointRefused,
-    EndpointUnavailable,
-    check_url,
-)
+from promptsearch.models.endpoint.client import Endpoint, EndpointRefused, EndpointUnavailable
 from promptsearch.models.endpoint.echo import Echo
+from promptsearch.models.endpoint.said import (
+    Completion,
+    Likely,
+    Logprobs,
+    Place,
+    estimate_tokens,
+)
 from promptsearch.models.endpoint.secret import check_key
+from promptsearch.models.endpoint.url import check_url
+from promptsearch.models.endpoint.wanted import Unfinished
 from promptsearch.models.endpoint.way import Way, find_way
 
 __all__ = [
@@ -34,6 +38,8 @@ __all__ = [
     "EndpointUnavailable",
     "Likely",
     "Logprobs",
+    "Place",
+    "Unfinished",
     "Way",
     "check_key",
     "check_url",

@@ -7,18 +7,21 @@ was sent. An answer that says anything else is an `EndpointError`, never a numbe
 from __future__ import annotations
 
 import json
-import math
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 from promptsearch.errors import EndpointError
+from promptsearch.models.endpoint.said import (
+    Completion,
+    Likely,
+    Logprobs,
+    Place,
+    bytes_of,
+    estimate_tokens,
+)
 from promptsearch.plain.json import too_deep
 
-#: How many bytes of UTF-8 count as one token where no tokenizer is at hand. A token of English has
-#: more than four, so that the estimate is too high and a budget is rather left over than overdrawn.
-BYTES_PER_TOKEN = 3
 #: The most bytes for a token in a server's count. A count with more is no count of the whole text:
 #: some servers leave out what they had kept of it.
 _MOST_BYTES_PER_TOKEN = 256
@@ -27,86 +30,6 @@ _MOST_TOKENS = 10_000_000
 #: The lowest log-probability in nats (vLLM writes -9999 for -inf), and how far above 0 the rounding
 #: of a small dtype may put one.
 _LOWEST, _ROUNDING = -10_000.0, 1e-3
-
-#: The most probable tokens at one place: the text of each -> its log-probability in nats.
-Likely = Mapping[str, float]
-
-
-def estimate_tokens(text: str) -> int:
-    """The estimated number of tokens in a text, from its bytes in UTF-8, see `BYTES_PER_TOKEN`."""
-    return math.ceil(_bytes(text) / BYTES_PER_TOKEN)
-
-
-@dataclass(frozen=True)
-class Completion:
-    """What a model wrote.
-
-    Args:
-        text: What it wrote.
-        tokens_in: The number of tokens in the prompt, as the server counts them; where it does not
-            say, estimated from the bytes.
-        tokens_out: The number of tokens in the text, likewise.
-        ended: Whether the text came to its end before the last token; None where the server does
-            not say.
-    """
-
-    text: str
-    tokens_in: int
-    tokens_out: int
-    ended: bool | None = field(default=None, compare=False)
-
-
-@dataclass(frozen=True)
-class Logprobs:
-    """What a model thinks of a text, token by token.
-
-    Args:
-        tokens: The texts of the tokens; together they are the text, without special tokens before
-            it.
-        values: The log-probability of each token, given those before it, in nats; None for the
-            first where nothing stands before it.
-        likely: The most probable tokens at the place of each; None where the server does not say.
-        tokens_in: The number of tokens in the whole prompt, as the server counts them.
-        written: The number of tokens that the server wrote after it.
-    """
-
-    tokens: tuple[str, ...]
-    values: tuple[float | None, ...]
-    likely: tuple[Likely | None, ...]
-    tokens_in: int
-    written: int = 0
-
-    @property
-    def greedy(self) -> tuple[bool | None, ...]:
-        """Whether each token is the most probable at its place; None where the server is silent."""
-        return tuple(map(_is_best, self.values, self.likely))
-
-    def tail(self, text: str) -> slice:
-        """The tokens that the text ends with.
-
-        Args:
-            text: The end of what was sent, such as an answer.
-
-        Raises:
-            EndpointError: A token straddles the boundary, so that the text has no log-probability
-                of its own; or nothing stands before the text.
-        """
-        length, begin = 0, len(self.tokens)
-        while length < len(text) and begin > 0:
-            begin -= 1
-            length += len(self.tokens[begin])
-        found = "".join(self.tokens[begin:])
-        if found != text:
-            raise EndpointError(
-                f"no token of the model begins where {text!r} begins, its last tokens are "
-                f"{list(self.tokens[begin:])}: put a "
-                "space before {answer}, or take other answers"
-            )
-        if self.values[begin] is None:
-            raise EndpointError(
-                f"nothing stands before {text!r}: the model needs at least one token"
-            )
-        return slice(begin, len(self.tokens))
 
 
 class Answer:
@@ -177,28 +100,30 @@ class Answer:
             raise self.strange("a log-probability of every token but the first")
         some = slice(begin, end)
         counted = self._count("prompt_tokens", prompt, end)
-        after = len(tokens) - end
-        return Logprobs(tuple(tokens[some]), tuple(nats[some]), tuple(likely[some]), counted, after)
+        return Logprobs(tuple(tokens[some]), tuple(nats[some]), tuple(likely[some]), counted)
 
-    def first(self) -> Likely:
-        """The most probable tokens at the first place that was written."""
+    def places(self) -> tuple[Place, ...]:
+        """What was written, token by token, each with the most probable ones at its place."""
         found = self._get(
             self._choice(), "logprobs", Mapping, "log-probabilities of what was written"
         )
         # Chats have this form, and llama.cpp's server uses it everywhere.
         if isinstance(found.get("content"), list):
-            (first,) = found["content"][:1] or [None]
-            listed = first.get("top_logprobs") if isinstance(first, Mapping) else None
-            if not (isinstance(listed, list) and all(isinstance(each, Mapping) for each in listed)):
-                raise self.strange("the most probable tokens at the first place")
-            listed = {
-                self._get(each, "token", str): each.get("logprob") for each in reversed(listed)
-            }
+            places = [self._place(each) for each in found["content"]]
         else:
-            listed = (self._get(found, "top_logprobs", list)[:1] or [None])[0]
-        if not (likely := self._likely(listed)):
+            tokens = self._get(found, "tokens", list)
+            listed = self._get(found, "top_logprobs", list)
+            if not all(isinstance(token, str) for token in tokens) or len(tokens) != len(listed):
+                raise self.strange("the most probable tokens beside each token")
+            places = [
+                Place(token, self._likely(each) or {})
+                for token, each in zip(tokens, listed, strict=True)
+            ]
+        if not places or not places[0].likely:
             raise self.strange("the most probable tokens at the first place")
-        return likely
+        # Behind a place without a list, nothing is known.
+        known = next((i for i, place in enumerate(places) if not place.likely), len(places))
+        return tuple(places[:known])
 
     def strange(self, expected: str) -> EndpointError:
         """The error for an answer that is not what it should be.
@@ -221,6 +146,16 @@ class Answer:
         if choices[0].get("index") not in (None, 0):
             raise self.strange("the choice with index 0")
         return choices[0]
+
+    def _place(self, given: Any) -> Place:
+        listed = given.get("top_logprobs") if isinstance(given, Mapping) else None
+        if not (isinstance(listed, list) and all(isinstance(each, Mapping) for each in listed)):
+            raise self.strange("the most probable tokens at each place")
+        likely = self._likely(
+            # Of tokens with the same text, the first is the most probable one.
+            {self._get(each, "token", str): each.get("logprob") for each in reversed(listed)}
+        )
+        return Place(self._get(given, "token", str), likely or {})
 
     def _get(self, data: Mapping[str, Any], name: str, kind: type, expected: str = "") -> Any:
         if not isinstance(data.get(name), kind):
@@ -249,7 +184,7 @@ class Answer:
         counted = self._usage(name)
         return (
             otherwise
-            if counted is None or counted * _MOST_BYTES_PER_TOKEN < _bytes(text)
+            if counted is None or counted * _MOST_BYTES_PER_TOKEN < bytes_of(text)
             else counted
         )
 
@@ -268,7 +203,7 @@ class Answer:
         A special token before it and what was written after it are left out.
         """
         counted = self._usage("prompt_tokens")
-        # Either nothing was written, or the one token that some servers must write.
+        # One token was written, unless the server does not tell those.
         ends = [len(tokens), len(tokens) - 1]
         if counted is not None and not 0 < counted <= len(tokens):
             raise self.strange(
@@ -295,15 +230,6 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(found) < len(pairs):
         raise _Twice
     return found
-
-
-def _bytes(text: str) -> int:
-    return len(text.encode("utf-8", "surrogatepass"))
-
-
-def _is_best(value: float | None, likely: Likely | None) -> bool | None:
-    """Whether none of the most probable tokens is more probable."""
-    return None if value is None or not likely else value >= max(likely.values())
 
 
 def _is_broken(token: str) -> bool:

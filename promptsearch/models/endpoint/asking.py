@@ -14,6 +14,9 @@ from promptsearch.errors import EndpointDown, EndpointError
 from promptsearch.models.endpoint.client import Endpoint, EndpointUnavailable
 from promptsearch.models.endpoint.way import ping
 
+#: The tolerated share is one of this many requests at least.
+_FEW = 20
+
 R = TypeVar("R", bound=Hashable)
 T = TypeVar("T")
 
@@ -23,11 +26,12 @@ class Asking:
 
     Args:
         endpoint: The server.
-        parallel: How many requests are sent at a time.
+        max_errors: The share of the requests that may fail for good.
     """
 
-    def __init__(self, endpoint: Endpoint, parallel: int) -> None:
-        self._endpoint, self.parallel = endpoint, parallel
+    def __init__(self, endpoint: Endpoint, max_errors: float = 1.0) -> None:
+        self._endpoint, self._max_errors = endpoint, max_errors
+        self._asked = self._failed = 0
         self._known: dict[Hashable, Any] = {}
         self._lock = Lock()
         self._down: EndpointDown | None = None
@@ -40,12 +44,14 @@ class Asking:
             wanted: The requests; what was answered before is not asked again.
 
         Raises:
-            EndpointDown: No request is answered any more.
+            EndpointDown: No request is answered any more, or more than the tolerated share failed.
         """
 
         def attempt(request: R) -> T | EndpointError:
             if self._down is not None:
                 raise self._down
+            with self._lock:
+                self._asked += 1
             try:
                 return ask(request)
             except EndpointDown as error:
@@ -53,14 +59,14 @@ class Asking:
                 raise
             except EndpointUnavailable as error:
                 self._see_whether_down()
-                return error
+                return self._tolerated(error)
             except EndpointError as error:
-                return error
+                return self._tolerated(error)
 
         self._down = None  # it may have come back since
         fresh = [request for request in dict.fromkeys(wanted) if request not in self._known]
         found: dict[R, T | EndpointError] = {}
-        with ThreadPoolExecutor(self.parallel) as pool:
+        with ThreadPoolExecutor(self._endpoint.parallel) as pool:
             for request, result in zip(fresh, _in_order(pool, attempt, fresh), strict=True):
                 found[request] = result
                 if not isinstance(result, EndpointError):
@@ -68,6 +74,24 @@ class Asking:
         return [
             self._known[request] if request in self._known else found[request] for request in wanted
         ]
+
+    def _tolerated(self, error: EndpointError) -> EndpointError:
+        """The error of a request that failed for good.
+
+        Raises:
+            EndpointDown: More than the tolerated share have failed by now.
+        """
+        with self._lock:
+            self._failed += 1
+            if self._failed > self._max_errors * max(self._asked, _FEW):
+                self._down = EndpointDown(
+                    f"{self._failed} of {self._asked} requests to the endpoint "
+                    f"{self._endpoint.url} failed for good, and 'max_errors' allows a share of "
+                    f"{self._max_errors:g}. The last one: {error}"
+                )
+        if self._down is not None:
+            raise self._down
+        return error
 
     def _see_whether_down(self) -> None:
         """Find out whether only this request failed, or the server does not answer any more.

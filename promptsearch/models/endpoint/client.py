@@ -8,34 +8,28 @@ cannot be reached or takes too long, asks to wait (429), or fails (5xx). Everyth
 from __future__ import annotations
 
 import json
-import logging
-import re
-import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
+from dataclasses import dataclass, field
 from typing import Any
 
 import httpx2
-from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_attempt
-from tenacity.wait import wait_exponential, wait_random
 
 from promptsearch.errors import EndpointDown, EndpointError
-from promptsearch.models.endpoint.answers import Answer, Completion, Likely, Logprobs
+from promptsearch.models.endpoint.again import LONGEST_WAIT, Again, Unavailable, seconds_until
+from promptsearch.models.endpoint.answers import Answer
+from promptsearch.models.endpoint.pace import Outcome, Pace
+from promptsearch.models.endpoint.said import Completion, Logprobs, Place
 from promptsearch.models.endpoint.secret import check_key, hide, read_key
 from promptsearch.models.endpoint.transport import Response, TooLong, Transport
+from promptsearch.models.endpoint.url import check_url
 
-log = logging.getLogger(__name__)
-
-#: The longest time that a server may ask us to wait, in seconds; and the most characters that
-#: messages show of what it says.
-LONGEST_WAIT, _SHOWN = 60.0, 200
-#: The seconds after one word about a failed attempt in which no other is said.
-_QUIET = 5.0
+#: The most characters that messages show of what a server says.
+_SHOWN = 200
 #: The statuses after which another attempt may help; 408 and 409 are the server's own time limit
 #: and lock.
 _AGAIN = (408, 409, 429)
+#: The statuses by which a server says that it is asked too much.
+_BUSY = (408, 429, 503)
 _HINTS = {
     401: "it wants a key, or another one: name the environment variable that holds it with 'key'",
     403: "it wants a key, or another one: name the environment variable that holds it with 'key'",
@@ -44,14 +38,6 @@ _HINTS = {
         "and GET URL/models lists the models"
     ),
 }
-
-
-class _Unavailable(EndpointError):
-    """A request failed, and another attempt may help."""
-
-    def __init__(self, text: str, wait: float | None = None) -> None:
-        super().__init__(text)
-        self.wait = wait
 
 
 class EndpointUnavailable(EndpointError):
@@ -76,6 +62,7 @@ class Endpoint:
         pause: The seconds before it is sent again for the first time; they double each time.
         chat: Whether prompts go to `/chat/completions`, as the message of a user: for servers that
             have nothing else.
+        parallel: The most requests at a time; it may be fewer, see `pace`.
 
     Raises:
         EndpointError: The URL is no URL, or the key's name is no name.
@@ -93,13 +80,17 @@ class Endpoint:
     retries: int = 5
     pause: float = 0.5
     chat: bool = False
+    parallel: int = 4
+    _pace: Pace = field(init=False, repr=False, compare=False)
     _transport: Transport = field(init=False, repr=False, compare=False)
-    _told: list[float] = field(init=False, repr=False, compare=False, default_factory=list)
+    _again: Again = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "url", check_url(self.url))
         check_key(self.key)
         object.__setattr__(self, "_transport", Transport(self.seconds))
+        object.__setattr__(self, "_pace", Pace(self.parallel))
+        object.__setattr__(self, "_again", Again(self.retries, self.pause))
 
     def complete(
         self,
@@ -131,26 +122,22 @@ class Endpoint:
             "max_tokens": max_tokens,
             "temperature": temperature,
         }
-        given |= (
-            {"messages": [{"role": "user", "content": prompt}]} if self.chat else {"prompt": prompt}
-        )
         given |= {"top_p": top_p} if top_p < 1 else {}
         given |= {"seed": seed} if seed is not None else {}
         given |= {"stop": list(stop)} if stop else {}
-        answer = self._post("/chat/completions" if self.chat else "/completions", given)
-        return answer.completion(prompt, max_tokens, chat=self.chat)
+        return self._ask(prompt, given).completion(prompt, max_tokens, chat=self.chat)
 
-    def logprobs(self, prompt: str, most: int = 1, written: int = 0) -> Logprobs:
+    def logprobs(self, prompt: str, most: int = 1) -> Logprobs:
         """The log-probability of each token of a text, where the server gives them.
 
         The tokens are counted: a server that does not know `echo` sends, without an error, the
-        log-probabilities of the text that it wrote itself.
+        log-probabilities of the text that it wrote itself. It is asked to write one token behind
+        the text: some servers refuse to write none, and llama.cpp's Python server takes 0 for as
+        many as there is room for.
 
         Args:
             prompt: The text.
             most: How many of the most probable tokens to ask for at each place.
-            written: How many tokens the server may write; where it does not accept 0, it is asked
-                again with 1.
 
         Raises:
             EndpointError: The server does not give them, or gives others; or as for `complete`.
@@ -161,70 +148,84 @@ class Endpoint:
             "prompt": prompt,
             "echo": True,
             "logprobs": most,
+            "max_tokens": 1,
             "temperature": 0.0,
         }
-        try:
-            return self._post("/completions", {**given, "max_tokens": written}).logprobs(prompt)
-        except EndpointRefused:  # some servers want to write at least a token
-            if written:
-                raise
-            return replace(
-                self._post("/completions", {**given, "max_tokens": 1}).logprobs(prompt), written=1
-            )
+        return self._post("/completions", given).logprobs(prompt)
 
-    def likely(self, prompt: str, most: int = 1) -> Likely:
-        """The most probable tokens after a text, where the server gives them.
+    def places(self, prompt: str, most: int = 1, tokens: int = 1) -> tuple[Place, ...]:
+        """What the model goes on with, each token with the most probable ones at its place.
 
         Args:
             prompt: The text.
-            most: How many tokens to ask for.
+            most: How many of the most probable tokens to ask for at each place.
+            tokens: The most tokens to write.
 
         Raises:
             EndpointError: The server does not give them; or as for `complete`.
             EndpointDown: The server lets nobody in.
         """
+        given = {"model": self.model, "max_tokens": tokens, "temperature": 0.0}
+        if self.chat:
+            given |= {"logprobs": True, "top_logprobs": most}
+        else:
+            given |= {"logprobs": most}
+        return self._ask(prompt, given).places()
+
+    def behind_embeddings(self, embeddings: str, token: int) -> Place:
+        """A token behind embeddings, with its log-probability among the most probable ones.
+
+        See `promptsearch.models.endpoint.embeddings`.
+
+        Args:
+            embeddings: The embeddings, packed as vLLM takes them.
+            token: The id of the only token that may be written.
+
+        Raises:
+            EndpointError: As for `complete`.
+            EndpointDown: The server lets nobody in.
+        """
         given = {
             "model": self.model,
-            "prompt": prompt,
-            "logprobs": most,
+            "prompt_embeds": embeddings,
+            "allowed_token_ids": [token],
+            "logprobs": 1,
             "max_tokens": 1,
             "temperature": 0.0,
         }
-        return self._post("/completions", given).first()
+        return self._post("/completions", given).places()[0]
 
     # Private.
 
+    def _ask(self, prompt: str, given: Mapping[str, Any]) -> Answer:
+        """The answer to a text, sent as a user's message where the server chats."""
+        if self.chat:
+            messages = [{"role": "user", "content": prompt}]
+            return self._post("/chat/completions", {**given, "messages": messages})
+        return self._post("/completions", {**given, "prompt": prompt})
+
     def _post(self, path: str, given: Mapping[str, Any]) -> Answer:
         """The server's answer, after as many attempts as it takes."""
-        attempts = Retrying(
-            stop=stop_after_attempt(self.retries + 1),
-            wait=self._wait,
-            retry=retry_if_exception_type(_Unavailable),
-            before_sleep=self._tell,
-            reraise=True,
-        )
         try:
-            return attempts(self._attempt, path, given)
-        except _Unavailable as error:
+            return self._again.until_answered(lambda: self._paced(path, given))
+        except Unavailable as error:
             raise EndpointUnavailable(
                 f"{error} (after {self.retries + 1} attempts)"
             ) from error.__cause__
 
-    def _wait(self, state: RetryCallState) -> float:
-        """The seconds before the next attempt: as the server asks, or twice as many each time."""
-        error = state.outcome.exception() if state.outcome else None
-        asked = error.wait if isinstance(error, _Unavailable) else None
-        # The random part keeps requests from all coming back at once.
-        own = wait_exponential(self.pause, LONGEST_WAIT) + wait_random(0, self.pause)
-        return float(own(state)) if asked is None else asked
-
-    def _tell(self, state: RetryCallState) -> None:
-        """Say now and then that a request is sent again: who waits must see for what."""
-        now = time.monotonic()
-        if not self._told or now - self._told[-1] > _QUIET:
-            self._told[:] = [now]
-            error = state.outcome.exception() if state.outcome else None
-            log.warning("%s; the request is sent again", error)
+    def _paced(self, path: str, given: Mapping[str, Any]) -> Answer:
+        """One attempt, when the server can bear it."""
+        begun = self._pace.enter()
+        outcome: Outcome = "unknown"
+        try:
+            answer = self._attempt(path, given)
+            outcome = "answered"
+            return answer
+        except Unavailable as error:
+            outcome = "busy" if error.busy else "unknown"
+            raise
+        finally:
+            self._pace.leave(begun, outcome)
 
     def _attempt(self, path: str, given: Mapping[str, Any]) -> Answer:
         headers = (
@@ -237,12 +238,13 @@ class Endpoint:
                 f"the answer of the endpoint {self.url} {error}: expected a short one"
             ) from None
         except (TimeoutError, httpx2.TimeoutException):
-            raise _Unavailable(
-                f"the endpoint {self.url} did not answer within {self.seconds:g} seconds"
+            raise Unavailable(
+                f"the endpoint {self.url} did not answer within {self.seconds:g} seconds",
+                busy=True,
             ) from None
         except httpx2.TransportError as error:
             reason = self._shown(str(error) or type(error).__name__)
-            raise _Unavailable(
+            raise Unavailable(
                 f"the endpoint {self.url} cannot be reached, or broke off: {reason}"
             ) from None
         except (
@@ -276,12 +278,12 @@ class Endpoint:
         if status in _HINTS:
             return EndpointDown(f"{text}: {_HINTS[status]}{said}")
         if status in _AGAIN or status >= 500:
-            wait = _retry_after(response.retry_after)
+            wait = seconds_until(response.retry_after)
             if wait is not None and wait > LONGEST_WAIT:
                 return EndpointUnavailable(
                     f"{text}, and asks to come back in {wait:.0f} seconds{said}"
                 )
-            return _Unavailable(f"{text}{said}", wait)
+            return Unavailable(f"{text}{said}", wait, busy=status in _BUSY)
         return EndpointRefused(f"{text}{said}")
 
     def _shown(self, given: bytes | str) -> str:
@@ -289,42 +291,3 @@ class Endpoint:
         text = given.decode("utf-8", "replace") if isinstance(given, bytes) else given
         text = " ".join(hide(text, self.key).split())
         return repr(text if len(text) <= _SHOWN else f"{text[:_SHOWN]}...")
-
-
-def check_url(url: str) -> str:
-    """The URL without a slash at its end.
-
-    Raises:
-        EndpointError: It is no URL, or holds what may be a secret; the message does not repeat it.
-    """
-    try:
-        parsed = httpx2.URL(url.strip())
-    except (httpx2.InvalidURL, TypeError, ValueError) as error:
-        raise EndpointError(
-            "the endpoint's URL cannot be read: expected http://HOST:PORT/v1"
-        ) from error.__cause__
-    if parsed.userinfo or parsed.query or parsed.fragment:
-        raise EndpointError(
-            "the endpoint's URL holds a user, a password or a query, which may be secrets: "
-            "leave them out, and name the environment variable that holds the key with 'key'"
-        )
-    if parsed.scheme not in ("http", "https") or not parsed.host:
-        raise EndpointError(
-            "the endpoint's URL should look like http://HOST:PORT/v1 or https://HOST/v1"
-        )
-    return str(parsed).rstrip("/")
-
-
-def _retry_after(given: str | None) -> float | None:
-    """The seconds that a server asks us to wait; it gives them as a number or as a date."""
-    if given is None:
-        return None
-    if re.fullmatch(r"\d{1,9}(\.\d+)?", given.strip()):
-        return float(given)
-    try:
-        date = parsedate_to_datetime(given)
-        return max(
-            0.0, (date.replace(tzinfo=date.tzinfo or UTC) - datetime.now(UTC)).total_seconds()
-        )
-    except (ValueError, TypeError, OverflowError):
-        return None

@@ -15,10 +15,11 @@ from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
+from typing import NamedTuple
 
 from promptsearch.errors import EndpointDown, EndpointError
-from promptsearch.models.endpoint.answers import Logprobs
 from promptsearch.models.endpoint.client import Endpoint, EndpointRefused, EndpointUnavailable
+from promptsearch.models.endpoint.said import Logprobs
 
 #: The known texts, each of which goes on in its own way, and what is sent after the token that
 #: follows: a token at the end of the list may be right by chance.
@@ -76,12 +77,15 @@ class Echo:
         reading: `straight`: the numbers are right as they come; `early` and `late`: they are put
             right, in the two forms of the shift.
         most: The number of most probable tokens to ask for.
-        written: The number of tokens that the server must be allowed to write after a text, 0 or 1.
     """
 
     reading: str = "straight"
     most: int = 1
-    written: int = 0
+
+    @property
+    def partial(self) -> bool:
+        """Whether only the log-probabilities of the most probable tokens are told."""
+        return self.reading == "late"
 
     def read(self, endpoint: Endpoint, text: str, end: str) -> tuple[float, bool | None, int]:
         """How probable the end of a text is.
@@ -99,7 +103,7 @@ class Echo:
             EndpointError: The end is not made of whole tokens, or the server does not say how
                 probable they are.
         """
-        sent = endpoint.logprobs(text, self.most, self.written)
+        sent = endpoint.logprobs(text, self.most)
         tail = sent.tail(end)
         found = _READINGS[self.reading](sent)
         values, greedy = found.values[tail], found.greedy[tail]
@@ -121,7 +125,6 @@ def verify_echo(endpoint: Endpoint) -> Echo:
         EndpointDown: Nobody answers, or nobody is let in.
     """
     first = endpoint.logprobs(_TEXTS[0])
-    written = min(first.written, 1)
     if None in first.likely[1:]:
         raise EndpointError("it does not say which tokens are the most probable")
     far: dict[str, list[float]] = {name: [] for name in _READINGS}
@@ -131,7 +134,7 @@ def verify_echo(endpoint: Endpoint) -> Echo:
         token, nats = _next(endpoint, text)
         if not token.isprintable() or not token or "\ufffd" in token:
             continue  # a special token or a piece of a character comes back as another text
-        found = endpoint.logprobs(text + token + _MORE, written=written)
+        found = endpoint.logprobs(text + token + _MORE)
         ends = list(accumulate(map(len, found.tokens)))
         place = bisect_left(ends, len(text) + 1)
         if found.tokens[place] != token or ends[place] != len(text + token):
@@ -148,12 +151,8 @@ def verify_echo(endpoint: Endpoint) -> Echo:
         raise EndpointError(
             "its log-probabilities are not those of the tokens beside which they stand"
         )
-    most = (
-        _most(_EACH, lambda most: endpoint.logprobs(_TEXTS[0], most, written))
-        if name == "late"
-        else 1
-    )
-    return Echo(name, most, written)
+    most = _most(_EACH, lambda most: endpoint.logprobs(_TEXTS[0], most)) if name == "late" else 1
+    return Echo(name, most)
 
 
 def _distance(found: Logprobs, place: int, token: str, nats: float | None) -> float:
@@ -163,18 +162,31 @@ def _distance(found: Logprobs, place: int, token: str, nats: float | None) -> fl
     """
     value, likely = found.values[place], found.likely[place]
     if nats is None and likely and token in likely:
-        nats = likely[token]
+        nats = max(likely.values())  # what a server writes is the most probable token
     return float("inf") if value is None or nats is None else abs(value - nats)
 
 
-def most_likely(endpoint: Endpoint) -> int:
-    """The number of most probable tokens that a server lists for what it writes.
+class Lists(NamedTuple):
+    """What a server lists of the tokens that it writes.
+
+    Args:
+        most: The number of most probable tokens at each place.
+        unseen: The probability of all others together, the highest on the known texts.
+    """
+
+    most: int
+    unseen: float
+
+
+def find_lists(endpoint: Endpoint) -> Lists:
+    """Find out how many of the most probable tokens a server lists for what it writes.
 
     Raises:
         EndpointError: It lists none.
         EndpointDown: Nobody answers, or nobody is let in.
     """
-    return _most(_ONE, lambda most: endpoint.likely(_TEXTS[0], most))
+    most = _most(_ONE, lambda most: endpoint.places(_TEXTS[0], most))
+    return Lists(most, max(endpoint.places(text, most)[0].unseen for text in _TEXTS))
 
 
 def _next(endpoint: Endpoint, text: str) -> tuple[str, float | None]:
@@ -183,7 +195,7 @@ def _next(endpoint: Endpoint, text: str) -> tuple[str, float | None]:
     The log-probability is None where the server does not tell it.
     """
     try:
-        likely = endpoint.likely(text)
+        likely = endpoint.places(text)[0].likely
     except (EndpointDown, EndpointUnavailable):
         raise
     except EndpointError:

@@ -11,6 +11,9 @@ from pydantic_core import PydanticCustomError
 
 from promptsearch.study.settings.keys import Keys, Seconds, Whole, whole
 
+#: The most models of a sensible study.
+MODELS = 100
+
 
 def _address(value: Any) -> Any:
     """Refuse what may hold a secret, and never repeat it."""
@@ -55,7 +58,18 @@ class EndpointConfig(Keys):
         ),
     )
     parallel: Annotated[Whole, Field(le=1_000)] = Field(
-        4, description="the number of requests at a time"
+        4,
+        description=(
+            "the most requests at a time; fewer while the server says that it is busy, or does not "
+            "answer in time"
+        ),
+    )
+    max_errors: Annotated[float, Field(ge=0, le=1)] = Field(
+        1.0,
+        description=(
+            "the share of the requests that may fail for good before the study ends; each that "
+            "does fails its prompt"
+        ),
     )
     seconds: Seconds = Field(60, description="the most seconds that an answer may take")
     retries: Annotated[int, BeforeValidator(whole)] = Field(
@@ -64,8 +78,8 @@ class EndpointConfig(Keys):
     chat: bool = Field(
         False,
         description=(
-            "whether texts go to /chat/completions, as messages of a user; losses are then 0 and "
-            "1, no nats"
+            "whether texts go to /chat/completions, as messages of a user; losses are then those "
+            "of answers to choose from in what it lists beside its words, else 0 and 1"
         ),
     )
 
@@ -88,11 +102,21 @@ def _is_served(value: Any) -> bool:
     return isinstance(value, EndpointConfig) or (isinstance(value, Mapping) and "endpoint" in value)
 
 
+def _is_list(value: Any) -> bool:
+    return isinstance(value, (list, tuple))
+
+
 Model = Annotated[
     Annotated[str, Tag("text")] | Annotated[EndpointConfig, Tag("mapping")],
     Discriminator(
         lambda value: "mapping" if isinstance(value, (Mapping, EndpointConfig)) else "text"
     ),
+]
+#: A study's model, or several.
+Models = Annotated[
+    Annotated[Model, Tag("one")]
+    | Annotated[tuple[Model, ...], Field(min_length=1, max_length=MODELS), Tag("list")],
+    Discriminator(lambda value: "list" if _is_list(value) else "one"),
 ]
 OneProposer = Annotated[
     Annotated[

@@ -14,15 +14,18 @@ from pydantic import (
     Discriminator,
     Field,
     PrivateAttr,
+    SerializerFunctionWrapHandler,
     Tag,
+    ValidationInfo,
     field_validator,
+    model_serializer,
     model_validator,
 )
 from pydantic_core import PydanticCustomError
 
 from promptsearch.study.settings.keys import Keys, Name, Seconds, Tokens, Whole, unknown
 from promptsearch.study.settings.lines import Lines
-from promptsearch.study.settings.model import Model, OneProposer, ProposerConfig
+from promptsearch.study.settings.model import EndpointConfig, Models, OneProposer, ProposerConfig
 from promptsearch.study.settings.one_task import OneTask
 from promptsearch.study.settings.pool import Pool
 from promptsearch.study.settings.strategy import OneStrategy
@@ -68,11 +71,12 @@ class StudyConfig(Keys):
     name: Name = Field(
         "study", description="names the study in its report; left out: the file's name"
     )
-    model: Model = Field(
+    model: Models = Field(
+        validation_alias=AliasChoices("model", "models"),
         description=(
             "a language model: a Hub name, a folder, a .gguf file, smollm2-135m-instruct; or "
-            "{endpoint: URL, model: NAME}"
-        )
+            "{endpoint: URL, model: NAME}; a list of them runs every task and strategy on each"
+        ),
     )
     tasks: Annotated[
         tuple[OneTask, ...],
@@ -168,6 +172,13 @@ class StudyConfig(Keys):
             "(each task's own); left out: metric where an objective is given, else loss"
         ),
     )
+    transfer: bool = Field(
+        False,
+        description=(
+            "beside a list of models: whether the hard winners of each are scored on the others' "
+            "test splits, as text, after all is chosen"
+        ),
+    )
     strategies: Annotated[tuple[OneStrategy, ...], Field(min_length=1)] = Field(
         description="a list of strategies, each a name or {NAME: {OPTION: VALUE}}"
     )
@@ -197,9 +208,9 @@ class StudyConfig(Keys):
         return self._folder
 
     @property
-    def model_source(self) -> str:
-        """The model as it is to be loaded, see `source`; of an endpoint, its URL."""
-        return self.source(self.model) if isinstance(self.model, str) else self.model.endpoint
+    def models(self) -> tuple[str | EndpointConfig, ...]:
+        """The models, or the one model."""
+        return self.model if isinstance(self.model, tuple) else (self.model,)
 
     def source(self, name: str) -> str:
         """A model or tokenizer as it is to be loaded.
@@ -217,6 +228,10 @@ class StudyConfig(Keys):
         """Whether the winner is selected by each task's metric, and not by its loss."""
         return (self.select_by or ("metric" if self.objective else "loss")) == "metric"
 
+    def on(self, model: str | EndpointConfig) -> StudyConfig:
+        """The same study on one of its models alone."""
+        return self.model_copy(update={"model": model, "transfer": False})
+
     @property
     def lengths(self) -> tuple[int, ...]:
         """The lengths of a sweep, or the one length."""
@@ -227,6 +242,13 @@ class StudyConfig(Keys):
     def _different_lengths(cls, value: int | tuple[int, ...]) -> int | tuple[int, ...]:
         if isinstance(value, tuple) and (not value or len(set(value)) < len(value)):
             raise ValueError("a whole number of at least 1, or a list of different ones")
+        return value
+
+    @field_validator("transfer", mode="after")
+    @classmethod
+    def _to_other_models(cls, value: bool, info: ValidationInfo) -> bool:
+        if value and not isinstance(info.data.get("model", ()), tuple):
+            raise ValueError("a list of models beside it, to whose other members winners go")
         return value
 
     @field_validator("dtype", mode="before")
@@ -250,6 +272,12 @@ class StudyConfig(Keys):
             raise ValueError("auto, cpu, cuda, cuda:1 or mps")
         return value
 
+    @model_serializer(mode="wrap")
+    def _as_in_a_file(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """All keys; what only studies of several models have is left out of others."""
+        found: dict[str, Any] = dump(self)
+        return {key: value for key, value in found.items() if key != "transfer" or value}
+
     @model_validator(mode="after")
     def _different_names(self) -> StudyConfig:
         for key, names in (
@@ -262,10 +290,12 @@ class StudyConfig(Keys):
                 text = f"two of the {key} are called '{twice}'; tell them apart with {how}."
                 raise PydanticCustomError("same_name", "{text}", {"text": text, "key": key})
         runs = len(self.tasks) * len(self.strategies) * len(self.lengths) * len(self.seeds)
+        runs *= len(self.models)
         if runs > RUNS:
+            several = "models x " if len(self.models) > 1 else ""
             text = (
-                f"this is a study of {runs:,} runs (tasks x strategies x lengths x seeds); "
-                f"expected at most {RUNS:,}."
+                f"this is a study of {runs:,} runs (tasks x {several}strategies x lengths x seeds);"
+                f" expected at most {RUNS:,}."
             )
             raise PydanticCustomError("runs", "{text}", {"text": text, "key": "strategies"})
         return self
