@@ -22,7 +22,7 @@ from pydantic_core import PydanticCustomError
 
 from promptsearch.study.settings.keys import Keys, Name, Seconds, Tokens, Whole, unknown
 from promptsearch.study.settings.lines import Lines
-from promptsearch.study.settings.model import Model, OneProposer, ProposerConfig
+from promptsearch.study.settings.model import EndpointConfig, Model, OneProposer, ProposerConfig
 from promptsearch.study.settings.one_task import OneTask
 from promptsearch.study.settings.pool import Pool
 from promptsearch.study.settings.strategy import OneStrategy
@@ -146,6 +146,13 @@ class StudyConfig(Keys):
         ),
     )
     max_seconds: Seconds | None = Field(None, description="the most seconds that a run may take")
+    max_cost: Annotated[float, Field(gt=0, le=1e9)] | None = Field(
+        None,
+        description=(
+            "the most that a run may cost, in the currency of the endpoint's 'price': it ends like "
+            "the budget"
+        ),
+    )
     metric: Metric | None = Field(None, description="for all tasks; left out: each task's own")
     objective: Metric | None = Field(
         None,
@@ -242,6 +249,14 @@ class StudyConfig(Keys):
         if not re.fullmatch(r"auto|cpu|mps|cuda(:\d{1,3})?", value):
             raise ValueError("auto, cpu, cuda, cuda:1 or mps")
         return value
+
+    @model_validator(mode="after")
+    def _priced(self) -> StudyConfig:
+        asked = (self.model, self.proposer)
+        if self.max_cost and not any(isinstance(m, EndpointConfig) and m.price for m in asked):
+            text = "'max_cost' needs a price: give the endpoint 'price: {input: 0.1, output: 0.4}'."
+            raise PydanticCustomError("price", "{text}", {"text": text, "key": "max_cost"})
+        return self
 
     @model_validator(mode="after")
     def _different_names(self) -> StudyConfig:
