@@ -23,6 +23,25 @@ def total(ledger: Mapping[str, Any]) -> int:
     return sum(ledger[kind] for kind in BILL)
 
 
+@dataclass(frozen=True)
+class Rates:
+    """What tokens cost at most in money, where somebody else's server reads and writes them.
+
+    Args:
+        most: The most that a run may cost.
+        model: The most that a token of the LM costs.
+        proposer: The most that a token of a proposing LM costs.
+    """
+
+    most: float
+    model: float = 0.0
+    proposer: float = 0.0
+
+    def cost(self, tokens: int, proposer: int) -> float:
+        """The most that so many tokens of the LM, and of the proposing one, cost."""
+        return tokens * self.model + proposer * self.proposer
+
+
 class _Account:
     """What can be asked of an account, whoever holds it."""
 
@@ -79,6 +98,7 @@ class Ledger(_Account):
 
     Args:
         budget: The most that may be spent; None for no limit.
+        rates: What tokens cost in money; None where that has no limit.
     """
 
     budget: int | None = None
@@ -94,6 +114,22 @@ class Ledger(_Account):
     cached: int = 0
     #: What the engine really ran.
     computed: int = 0
+    rates: Rates | None = None
+
+    @property
+    def cost(self) -> float:
+        """The most that the run's tokens cost in money so far; 0 where nobody counts it."""
+        if self.rates is None:
+            return 0.0
+        return self.rates.cost(self.forward + self.backward + self.pool, self.proposer)
+
+    @property
+    def left(self) -> float:
+        """Tokens of the LM that may still be spent, by the budget and by what they cost."""
+        tokens = super().left
+        if self.rates is None or not self.rates.model:
+            return tokens
+        return min(tokens, (self.rates.most - self.cost) // self.rates.model)
 
     def statement(self) -> Statement:
         """The figures as they stand now."""
@@ -113,23 +149,34 @@ class Ledger(_Account):
         Raises:
             BudgetExhausted: The charge would leave less than `reserve`.
         """
-        self.check(forward + backward + proposer, reserve)
+        self.check(forward + backward, reserve, proposer)
         self.forward += forward
         self.backward += backward
         self.proposer += proposer
 
-    def check(self, price: int, reserve: int) -> None:
+    def check(self, price: int, reserve: int, proposer: int = 0) -> None:
         """Refuse what cannot be paid.
 
         Args:
-            price: Tokens, of any kind.
+            price: Tokens of the LM.
             reserve: As in `charge`.
+            proposer: Tokens of a proposing LM.
 
         Raises:
             BudgetExhausted: The charge would leave less than `reserve`.
         """
-        if price + reserve > self.left:
+        if price + proposer + reserve > super().left:
             raise BudgetExhausted(
-                f"{price} tokens are wanted and {reserve} are set aside for selection, but "
-                f"{self.left} of {self.budget} are left"
+                f"{price + proposer} tokens are wanted and {reserve} are set aside for selection, "
+                f"but {super().left} of {self.budget} are left"
+            )
+        if self.rates is None:
+            return
+        cost = self.rates.cost(price + reserve, proposer)
+        # What `left` allowed is not refused for how sums are rounded.
+        if cost > self.rates.most * (1 + 1e-9) - self.cost:
+            raise BudgetExhausted(
+                f"{price + proposer} tokens are wanted and {reserve} are set aside for selection, "
+                f"which may cost {cost:.4g}, but {self.rates.most - self.cost:.4g} of the max_cost "
+                f"of {self.rates.most:g} are left"
             )

@@ -257,6 +257,25 @@ class ServedScorer:
         requests = readings * len(prompts)
         return Prediction("nothing", tokens, requests / self._model.parallel, requests)
 
+    def dearest(self, *, generates: bool) -> float:
+        """The most that a charged token costs in money: the mean over an example's requests.
+
+        `generates` says whether answers are generated, too.
+        """
+        price = self._model.endpoint.price
+        if price is None:
+            return 0.0
+        if self._model.scores == "nats":
+            # Each request for an echo writes a token, which is not charged.
+            written, read = self._readings, self._readings * self._text + self._answer
+            charged = read
+        else:
+            written, read = self._answer, self._readings * self._text
+            charged = read + written
+        # The tokens of a prompt are read, so that they bring the mean nearer to that price.
+        mean = float(((read * price.read + written * price.written) / charged).max())
+        return max(mean, price.read, price.written if generates else 0.0)
+
     def anatomy(self) -> Mapping[str, float]:
         """The tokens of a row by what they belong to, mean over the examples.
 

@@ -122,7 +122,7 @@ class Proposer(Writer):
                 "or 'proposer' in the study file"
             )
         most = sum(self._model.most(request) + max_tokens for request in requests)
-        self._ledger.check(most, self._reserve())
+        self._ledger.check(0, self._reserve(), most)
         call = [*requests, seed, self._log.count, max_tokens, temperature, *stop]
         digest = hashlib.sha256(json.dumps(call).encode()).hexdigest()[:20]
         line = self._log.replay(digest)
@@ -248,7 +248,7 @@ class RemoteProposing:
     AROUND = 64
 
     def __init__(self, endpoint: Endpoint, *, tokens: Tokens | None = None) -> None:
-        self._endpoint, self._tokens = endpoint, tokens
+        self.endpoint, self._tokens = endpoint, tokens
 
     def most(self, request: str) -> int:
         """The most tokens that a request can be, with what may be put around it.
@@ -277,12 +277,12 @@ class RemoteProposing:
         """
 
         def ask(request: str, seed: int) -> Completion:
-            return self._endpoint.complete(
+            return self.endpoint.complete(
                 request, max_tokens=max_tokens, temperature=temperature, seed=seed, stop=stop
             )
 
         try:
-            with ThreadPoolExecutor(self._endpoint.parallel) as pool:
+            with ThreadPoolExecutor(self.endpoint.parallel) as pool:
                 return list(pool.map(ask, requests, seeds))
         except EndpointUnavailable as error:
             raise EndpointDown(str(error)) from error

@@ -212,6 +212,9 @@ def _differences(before: StudyRecord, now: StudyRecord) -> Iterator[tuple[str, A
             yield key, old, new
     if (old := before.settings["proposer"]) != (new := now.settings["proposer"]):
         yield "proposer", old, new
+    # Older studies, which may cost anything, do not say it.
+    if (old := before.settings.get("max_cost")) != (new := now.settings["max_cost"]):
+        yield "max_cost", old, new
     # Older studies, whose seeds all have the same examples, do not say it.
     if (old := before.settings.get("draw", "once")) != (new := now.settings["draw"]):
         yield "draw", old, new

@@ -9,7 +9,7 @@ import torch
 
 from promptsearch.errors import StudyError
 from promptsearch.models import LanguageModel
-from promptsearch.models.endpoint import Endpoint
+from promptsearch.models.endpoint import Endpoint, Price
 from promptsearch.models.protocol import TextModel
 from promptsearch.models.remote import ServedModel
 from promptsearch.models.tokens import Tokens
@@ -106,6 +106,9 @@ def _behind(
     """
     source = None if given.tokenizer is None else config.source(given.tokenizer)
     tokens = None if source is None else Tokens.load(source)
+    price = None
+    if given.price is not None:
+        price = Price(given.price.input / 1e6, given.price.output / 1e6)
     single = tokens is not None and {len(tokens.encode(answer)) for answer in answers} == {1}
     return ServedModel(
         Endpoint(
@@ -116,6 +119,7 @@ def _behind(
             given.retries,
             chat=given.chat,
             parallel=given.parallel,
+            price=price,
         ),
         tokens=tokens,
         tokenizer=source,

@@ -142,6 +142,7 @@ class Prepared:
             reference=entry.strategy.reference or bill != config.budget,
             folder=folder / task.name / given.label / f"seed{seed}",
             seconds=config.max_seconds,
+            max_cost=config.max_cost,
             race=config.race,
             proposing=self.proposing,
             source=source,

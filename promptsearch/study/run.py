@@ -35,6 +35,7 @@ from promptsearch.search.plugins import make_strategy
 from promptsearch.search.proposer import Proposing
 from promptsearch.search.strategy import Access, Strategy
 from promptsearch.study.arena import Arena, describe
+from promptsearch.study.costs import rates_of
 from promptsearch.study.log_summary import curve, first_failure, search_losses
 from promptsearch.study.selection import Selection, select_winner
 
@@ -86,6 +87,7 @@ class Run:
         proposing: The model that proposes.
         source: The run whose winner it starts from.
         drawn: Whether each seed has search and select examples of its own.
+        max_cost: The most that it may cost in money; None for no limit.
     """
 
     arena: Arena
@@ -102,6 +104,7 @@ class Run:
     proposing: Proposing | None = None
     source: Run | None = None
     drawn: bool = False
+    max_cost: float | None = None
 
     @property
     def deterministic(self) -> bool:
@@ -146,7 +149,12 @@ class Run:
         Args:
             brought: What the run spent whose winner it starts from.
         """
-        return Ledger(self.budget, pool=self.arena.price_of_pool(self.strategy), brought=brought)
+        return Ledger(
+            self.budget,
+            pool=self.arena.price_of_pool(self.strategy),
+            brought=brought,
+            rates=rates_of(self.arena, self.proposing, self.max_cost),
+        )
 
     def settings(self, start: Beginning | None) -> SettingsRecord:
         """What the run is told to do, starting from this winner of its source."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from time import monotonic
@@ -312,3 +313,51 @@ def test_a_key_that_is_not_there(monkeypatch):
     monkeypatch.setenv("A_KEY", "sk-4711\nX: y")
     error, server = ask(GOOD, key="A_KEY")
     assert isinstance(error, EndpointDown) and "4711" not in str(error) and not server.requests
+
+
+def listed(logprobs, text="a b"):
+    choice = {"message": {"content": text}, "text": text, "logprobs": logprobs}
+    return Reply({"choices": [choice]})
+
+
+def entry(token, **likely):
+    return {
+        "token": token,
+        "top_logprobs": [{"token": t, "logprob": v} for t, v in likely.items()],
+    }
+
+
+def test_the_most_probable_tokens_at_each_place_have_two_forms():
+    content = [entry("a", a=-0.5, b=-1.0), entry(" b", c=-2.0), entry("!")]
+    chat, server = ask(listed({"content": content}), lambda e: e.places(TEXT, 5, 3), chat=True)
+    assert [place.token for place in chat] == ["a", " b"]  # of the last one, nothing is listed
+    assert chat[0].likely == {"a": -0.5, "b": -1.0}
+    assert chat[0].unseen == pytest.approx(1 - math.exp(-0.5) - math.exp(-1.0))
+    asked = server.requests[0]
+    assert asked["messages"] == [{"role": "user", "content": TEXT}] and "prompt" not in asked
+    assert (asked["logprobs"], asked["top_logprobs"], asked["max_tokens"]) == (True, 5, 3)
+    plain = {"tokens": ["a", " b"], "top_logprobs": [{"a": -0.5, "b": -1.0}, {"c": -2.0}]}
+    text, server = ask(listed(plain), lambda e: e.places(TEXT, 5, 3))
+    assert text == chat and server.requests[0]["logprobs"] == 5
+
+
+@pytest.mark.parametrize(
+    "logprobs",
+    [
+        None,
+        {"content": []},
+        {"content": [7]},
+        {"content": [entry(7, a=-1.0)]},
+        {"content": [entry("a", a=5)]},
+        {"content": [entry("a", a="x")]},
+        {"content": [{"token": "a", "top_logprobs": {"a": -1}}]},
+        {"tokens": ["a"], "top_logprobs": []},
+        {"tokens": [3], "top_logprobs": [{"a": -1.0}]},
+        {"tokens": ["a"], "top_logprobs": [[-1.0]]},
+    ],
+    ids=str,
+)
+def test_lists_that_are_none_are_named(logprobs):
+    for chat in (False, True):
+        error, _ = ask(listed(logprobs), lambda e: e.places(TEXT), chat=chat)
+        assert isinstance(error, EndpointError) and "expected" in str(error)

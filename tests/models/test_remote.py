@@ -542,7 +542,7 @@ def test_a_served_model_also_proposes(tiny, few, tmp_path):
         assert len(server.requests) == START and told.runs[0].error == ""
         results = compare(config, out=tmp_path / "s", task=few)
         prepared = prepare(parse_config({**config, "proposer": {"chat": True}}), task=few)
-        assert prepared.proposing._endpoint.chat and not prepared.lm.endpoint.chat
+        assert prepared.proposing.endpoint.chat and not prepared.lm.endpoint.chat
     assert not results.failed
     assert set(
         load_prompt(tmp_path / "s" / "films" / "llm_proposed" / "seed0").prompt.texts

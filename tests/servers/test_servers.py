@@ -110,8 +110,8 @@ def test_losses_are_in_nats(server, here, found):
 
 
 def test_losses_of_a_chat_lie_within_their_bounds(server, here, found):
-    answers = ("bad", "good")
-    asked = "{prompt} {text} Say good or bad."
+    answers = ("Bad", "Good")
+    asked = "{prompt} {text} Is it good or bad? Answer Good or Bad."
     messages = reviews([{"user": asked}, {"assistant": "{answer}"}], answers)
     there = replace(messages, template=reviews(asked + "{answer}", answers).template)
     split, ids = messages.splits["search"], np.arange(4)
@@ -137,7 +137,7 @@ def test_losses_of_a_chat_lie_within_their_bounds(server, here, found):
         "largest distance of the engine's loss from the bounds, chat (nats)",
         f"{max(far, 0.0):.2g}",
     )
-    assert far < FAR[server.name] and known.any()
+    assert far < FAR[server.name]
 
 
 def test_hard_and_text_searches_and_a_proposer(server, here, folder, found, tmp_path):
@@ -160,32 +160,37 @@ def test_hard_and_text_searches_and_a_proposer(server, here, folder, found, tmp_
     found(server.name, "proposals of `llm_proposed`", runs["llm_proposed"].proposals)
 
 
-def test_exports_are_verified_against_the_server_itself(server, here, found, tmp_path):
+@pytest.fixture(scope="module")
+def runs(here, tmp_path_factory):
+    """A search and a trained prompt on the model loaded here."""
     config = {
         "name": "s",
         "model": "smollm2-135m-instruct",
         "task": "reviews",
-        "budget": 30_000,
+        "budget": 12_000,
         "score_on": 8,
         "length": 3,
         "dtype": "float32",
         "strategies": ["random", {"prompt_tuning": {"interval": 4, "batch": 4}}],
     }
-    compare(config, out=tmp_path / "s", task=reviews(), model=here)
-    there = Endpoint(server.url, server.model, seconds=120)
-    run = tmp_path / "s" / "reviews"
-    text = export_run(run / "random" / "seed0", "text", tmp_path / "text", model=here)
-    seen = verify(text, here, server=there)
+    folder = tmp_path_factory.mktemp("here")
+    compare(config, out=folder, task=reviews(), model=here)
+    return folder / "reviews"
+
+
+def test_an_export_as_text_is_verified_against_the_server_itself(
+    server, here, runs, found, tmp_path
+):
+    text = export_run(runs / "random" / "seed0", "text", tmp_path / "text", model=here)
+    seen = verify(text, here, server=Endpoint(server.url, server.model, seconds=120))
     found(server.name, "export `text`: distance (nats per token)", f"{seen.distance:.2g}")
-    assert seen.same or server.name == "llama"
-    if server.name == "vllm":
-        soft = export_run(run / "prompt_tuning" / "seed0", "vllm", tmp_path / "soft", model=here)
-        seen = verify(soft, here, server=there)
-        found(
-            "vllm",
-            "export `vllm` by `prompt_embeds`: distance (nats per token)",
-            f"{seen.distance:.2g}",
-        )
-        assert seen.same and seen.distance < 1e-4
-        hard = export_run(run / "random" / "seed0", "vllm", tmp_path / "hard", model=here)
-        assert verify(hard, here, server=there).same
+    # Weights of 4 bits, computed with activations of 8, are another model.
+    assert seen.same and seen.distance < 1e-4 or server.name == "llama"
+
+
+def test_an_export_for_vllm_is_verified_against_vllm_itself(vllm, here, runs, found, tmp_path):
+    soft = export_run(runs / "prompt_tuning" / "seed0", "vllm", tmp_path / "soft", model=here)
+    seen = verify(soft, here, server=Endpoint(vllm.url, vllm.model, seconds=120))
+    what = "export `vllm` by `prompt_embeds`: distance (nats per token)"
+    found("vllm", what, f"{seen.distance:.2g}")
+    assert seen.same and seen.distance < 1e-4

@@ -16,7 +16,12 @@ Which scores a server can give is found out once (`way.py`), on known texts (`ec
 scores are asked for at a time (`asking.py`).
 """
 
-from promptsearch.models.endpoint.client import Endpoint, EndpointRefused, EndpointUnavailable
+from promptsearch.models.endpoint.client import (
+    Endpoint,
+    EndpointRefused,
+    EndpointUnavailable,
+    Price,
+)
 from promptsearch.models.endpoint.echo import Echo
 from promptsearch.models.endpoint.said import (
     Completion,
@@ -39,6 +44,7 @@ __all__ = [
     "Likely",
     "Logprobs",
     "Place",
+    "Price",
     "Unfinished",
     "Way",
     "check_key",

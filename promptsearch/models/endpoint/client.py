@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import httpx2
 
@@ -48,6 +48,13 @@ class EndpointRefused(EndpointError):
     """The server does not take such a request."""
 
 
+class Price(NamedTuple):
+    """What a token costs in money: one that is read, and one that is written."""
+
+    read: float
+    written: float
+
+
 @dataclass(frozen=True)
 class Endpoint:
     """An OpenAI-compatible server, and one of its models.
@@ -63,6 +70,7 @@ class Endpoint:
         chat: Whether prompts go to `/chat/completions`, as the message of a user: for servers that
             have nothing else.
         parallel: The most requests at a time; it may be fewer, see `pace`.
+        price: What its tokens cost; None where nobody counts it.
 
     Raises:
         EndpointError: The URL is no URL, or the key's name is no name.
@@ -81,6 +89,7 @@ class Endpoint:
     pause: float = 0.5
     chat: bool = False
     parallel: int = 4
+    price: Price | None = None
     _pace: Pace = field(init=False, repr=False, compare=False)
     _transport: Transport = field(init=False, repr=False, compare=False)
     _again: Again = field(init=False, repr=False, compare=False)

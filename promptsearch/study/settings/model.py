@@ -36,6 +36,17 @@ def _variable(value: Any) -> Any:
     return value
 
 
+class PriceConfig(Keys):
+    """What a server takes for a million tokens, in any currency."""
+
+    input: Annotated[float, Field(ge=0, le=1e9)] = Field(
+        description="for a million tokens that it reads"
+    )
+    output: Annotated[float, Field(ge=0, le=1e9)] = Field(
+        description="for a million tokens that it writes"
+    )
+
+
 class EndpointConfig(Keys):
     """A model behind a server with OpenAI's completions API: a study's own or its proposer."""
 
@@ -74,6 +85,13 @@ class EndpointConfig(Keys):
     seconds: Seconds = Field(60, description="the most seconds that an answer may take")
     retries: Annotated[int, BeforeValidator(whole)] = Field(
         5, ge=0, le=1_000, description="how often a request that failed is sent again"
+    )
+    price: PriceConfig | None = Field(
+        None,
+        description=(
+            "what it takes for a million tokens, {input: 0.1, output: 0.4}, for max_cost; left "
+            "out: nothing"
+        ),
     )
     chat: bool = Field(
         False,

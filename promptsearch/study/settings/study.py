@@ -157,6 +157,13 @@ class StudyConfig(Keys):
         ),
     )
     max_seconds: Seconds | None = Field(None, description="the most seconds that a run may take")
+    max_cost: Annotated[float, Field(gt=0, le=1e9)] | None = Field(
+        None,
+        description=(
+            "the most that a run may cost, in the currency of the endpoint's 'price': it ends like "
+            "the budget"
+        ),
+    )
     metric: Metric | None = Field(None, description="for all tasks; left out: each task's own")
     objective: Metric | None = Field(
         None,
@@ -277,6 +284,14 @@ class StudyConfig(Keys):
         """All keys; what only studies of several models have is left out of others."""
         found: dict[str, Any] = dump(self)
         return {key: value for key, value in found.items() if key != "transfer" or value}
+
+    @model_validator(mode="after")
+    def _priced(self) -> StudyConfig:
+        asked = (*self.models, self.proposer)
+        if self.max_cost and not any(isinstance(m, EndpointConfig) and m.price for m in asked):
+            text = "'max_cost' needs a price: give the endpoint 'price: {input: 0.1, output: 0.4}'."
+            raise PydanticCustomError("price", "{text}", {"text": text, "key": "max_cost"})
+        return self
 
     @model_validator(mode="after")
     def _different_names(self) -> StudyConfig:

@@ -1,0 +1,105 @@
+"""What a run may cost in money: it ends like the budget does."""
+
+from __future__ import annotations
+
+import pytest
+
+from promptsearch import Task, compare
+from promptsearch.errors import BudgetExhausted, StudyError
+from promptsearch.records.ledger import Ledger, Rates
+from promptsearch.study.config import parse_config
+from promptsearch.testing.server import Server
+from promptsearch.testing.serving import with_model
+from promptsearch.testing.tiny import WORDS
+
+
+@pytest.fixture(scope="module")
+def task():
+    rows = [{"text": f"the story {i}", "label": i % 2} for i in range(24)]
+    return Task.from_rows(
+        rows,
+        template="{prompt} {text} It was {answer}",
+        label="label",
+        answers={0: "bad", 1: "good"},
+        splits={"search": 12, "select": 6, "test": 6},
+        name="films",
+    )
+
+
+def study(server, price, strategies=("random",), **changes):
+    model = {"endpoint": server.url, "model": "tiny", "retries": 0, "price": price}
+    return {
+        "name": "s",
+        "model": {**model, **changes.pop("model", {})},
+        "task": "films",
+        "pool": [word.strip() for word in WORDS],
+        "length": 2,
+        "score_on": 4,
+        "strategies": list(strategies),
+        "budget": 1_000_000,
+        **changes,
+    }
+
+
+def run_of(server, task, out, *given, **changes):
+    (run,) = compare(study(server, *given, **changes), out=out, task=task).runs
+    return run
+
+
+def test_a_cost_ends_a_run_where_the_budget_that_it_buys_does(tiny, task, tmp_path):
+    with Server(with_model(tiny)) as server:
+        price = {"input": 2.0, "output": 0}
+        by_tokens = run_of(server, task, tmp_path / "a", price, budget=3_000)
+        by_money = run_of(server, task, tmp_path / "b", price, max_cost=3_000 * 2e-6)
+    assert by_money.winner == by_tokens.winner and by_money.test.loss == by_tokens.test.loss
+    assert by_money.spent == by_tokens.spent > 2_500 and by_money.proposals > 5
+
+
+@pytest.mark.parametrize("lists", [True, False])
+def test_what_is_really_asked_costs_no_more(tiny, task, lists, tmp_path):
+    """Prices of written tokens count, be they those of answers or the one behind an echo."""
+    most, price = 0.008, {"input": 1.0, "output": 10.0}
+    lm = with_model(tiny, echo="straight" if lists else "none", lists=lists)
+    with Server(lm) as server:
+        run = run_of(server, task, tmp_path, price, max_cost=most)
+        begun = [r for r in server.requests if "It was" in r["prompt"]]
+    read = sum(len(tiny.encode(r["prompt"], begins=True)) for r in begun)
+    written = sum(int(r["max_tokens"]) for r in begun)
+    tested = 6 * (2 if lists else 1)
+    share = (len(begun) - tested) / len(begun)  # the look at the test split is on no bill
+    real = share * (read * 1.0 + written * 10.0) / 1e6
+    assert 0.2 * most < real <= most and run.proposals > 5
+
+
+def test_a_proposer_has_its_own_price():
+    ledger = Ledger(1_000, rates=Rates(most=1.0, model=0.001, proposer=0.01))
+    ledger.charge(forward=400, proposer=20)
+    assert ledger.cost == pytest.approx(0.6) and 399 <= ledger.left <= 400
+    with pytest.raises(BudgetExhausted, match="may cost 0.41, but 0.4 of the max_cost of 1 are"):
+        ledger.check(0, 0, 41)
+    ledger.check(0, 0, 40)
+    with pytest.raises(BudgetExhausted, match="max_cost"):
+        ledger.charge(forward=300, reserve=101)
+    free = Ledger(1_000, rates=Rates(most=1.0, proposer=0.01))
+    assert free.left == 1_000 and free.to_json() == Ledger(1_000).to_json()
+    with pytest.raises(BudgetExhausted, match="of 1000 are left"):
+        free.charge(forward=1_001)
+
+
+def test_a_cost_is_part_of_what_a_folder_holds(tiny, task, tmp_path):
+    price = {"input": 2.0, "output": 8.0}
+    with Server(with_model(tiny)) as server:
+        run_of(server, task, tmp_path, price, max_cost=0.01)
+        with pytest.raises(StudyError, match="max_cost was 0.01, now it is 0.02"):
+            run_of(server, task, tmp_path, price, max_cost=0.02)
+
+
+def test_a_cost_without_a_price_and_impossible_prices_are_refused():
+    given = study(type("Server", (), {"url": "http://localhost:1/v1"}), None, max_cost=1)
+    with pytest.raises(StudyError, match="'max_cost' needs a price: give the endpoint"):
+        parse_config(given)
+    for price in ({"input": -1, "output": 0}, {"input": 1}, 3):
+        with pytest.raises(StudyError, match="price"):
+            parse_config({**given, "model": {**given["model"], "price": price}})
+    proposer = {**given["model"], "price": {"input": 1, "output": 2}}
+    assert parse_config({**given, "model": "a", "proposer": proposer}).max_cost == 1
