@@ -20,6 +20,8 @@ from promptsearch import LanguageModel, Task
 from promptsearch.strategies.p_tuning import _Encoder
 
 LENGTH, BATCH, STEPS = 10, 16, 4
+#: The tokens of an answer: a word, and what ends the text.
+ANSWER = 2
 
 
 def _batches(number: int) -> list[np.ndarray]:
@@ -113,15 +115,18 @@ def _peft(lm: LanguageModel, task: Task, config: Any) -> Side:
 
 
 def padded(lm: LanguageModel, task: Task, ids: np.ndarray) -> dict[str, torch.Tensor]:
-    """Reviews with their answers, padded on the right; all labels but the answer's are ignored."""
+    """Reviews with their answers, padded on the right; all labels but the answer's are ignored.
+
+    The end of an answer belongs to it.
+    """
     examples = [task.splits["search"].examples[i] for i in ids]
-    rows = [lm.encode(f" {e.fields['text']} It was{e.answer}") for e in examples]
+    rows = [[*lm.encode(f" {e.fields['text']} It was{e.answer}"), lm.end] for e in examples]
     longest = max(map(len, rows))
     tokens = torch.tensor([row + [0] * (longest - len(row)) for row in rows])
     mask = torch.tensor([[1] * len(row) + [0] * (longest - len(row)) for row in rows])
     labels = torch.full_like(tokens, -100)
     for i, row in enumerate(rows):
-        labels[i, len(row) - 1] = row[-1]
+        labels[i, len(row) - ANSWER : len(row)] = tokens[i, len(row) - ANSWER : len(row)]
     found = {"input_ids": tokens, "attention_mask": mask, "labels": labels}
     return {name: tensor.to(lm.device) for name, tensor in found.items()}
 
@@ -143,14 +148,14 @@ def _against_peft(
         made: list[torch.Tensor] = []
         prompt = given.get_prompt
         given.get_prompt = lambda *args, **kwargs: made.append(prompt(*args, **kwargs)) or made[-1]
-        theirs = given(**padded(lm, task, ids)).loss
+        theirs = ANSWER * given(**padded(lm, task, ids)).loss  # theirs is the mean over tokens
         (gradient,) = torch.autograd.grad(theirs, made[0])
         vectors = made[0][0].detach().cpu().requires_grad_()
         ours = engine(lm, task, LENGTH).loss(vectors, ids)
         ours.backward()
         gradient = gradient.sum(0).cpu()
         equal(vectors.grad, gradient, 1e-3 * float(gradient.abs().max()))
-        return f"{equal(float(ours), float(theirs), 1e-5)}, gradients within a thousandth"
+        return f"{equal(float(ours), float(theirs), ANSWER * 1e-5)}, gradients within a thousandth"
 
     bars = {"float32": 4.0, "bfloat16": 2.0}
     return Comparison(

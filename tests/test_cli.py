@@ -54,6 +54,7 @@ class Engine:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.config: StudyConfig
         self.out: Path
+        self.spread: dict[str, Any]
         self.failed: tuple[Any, ...] = ()
         self.error: BaseException | None = None
         monkeypatch.setattr(promptsearch.comparison, "compare", self._compare)
@@ -61,8 +62,8 @@ class Engine:
             promptsearch.report, "print_report", lambda results, console: console.print("the table")
         )
 
-    def _compare(self, config: StudyConfig, *, out: Path, progress: Any) -> Any:
-        self.config, self.out = config, out
+    def _compare(self, config: StudyConfig, *, out: Path, progress: Any, **spread: Any) -> Any:
+        self.config, self.out, self.spread = config, out, spread
         progress(
             promptsearch.study.study.Progress(
                 "capitals/random/seed0", 1, 1, "search", 2.5, 500, 1000, 3.0
@@ -133,6 +134,31 @@ def test_a_wrong_command_or_option_is_wrong_input() -> None:
     assert "compare" in run("compar").stderr
     assert run("compare", "study.yaml", "--ouT", "x").exit_code == 2
     assert run("compare").exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("options", "spread"),
+    [
+        ([], {"workers": 0, "shard": None}),
+        (["--workers", "3"], {"workers": 3, "shard": None}),
+        (["--shard", "2/5"], {"workers": 0, "shard": (2, 5)}),
+    ],
+    ids=["alone", "workers", "shard"],
+)
+def test_the_runs_are_spread_as_asked(
+    engine: Engine, options: list[str], spread: dict[str, Any]
+) -> None:
+    result = run("compare", "study.yaml", *options)
+    assert result.exit_code == 0, result.output
+    assert engine.spread == spread
+    assert ("the table" in result.output) == ("--shard" not in options)
+
+
+def test_a_shard_of_another_form_is_refused(engine: Engine) -> None:
+    for wrong in ("2", "a/b", "1/", "-1/2"):
+        result = run("compare", "study.yaml", f"--shard={wrong}")
+        assert result.exit_code == 2 and "expected I/N" in result.output
+    assert run("compare", "study.yaml", "--workers", "0").exit_code == 2
 
 
 def test_a_fault_of_a_library_is_shown_as_it_is(engine: Engine) -> None:

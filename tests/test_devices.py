@@ -22,6 +22,7 @@ from transformers import AutoModelForCausalLM, Mamba2Config
 from promptsearch import LanguageModel, compare
 from promptsearch.errors import ModelError
 from promptsearch.models.device import make_repeatable
+from promptsearch.prompts.hard import HardPrompt
 from promptsearch.records.provenance import machine
 from promptsearch.scoring import Engine
 from promptsearch.scoring.layout import lay_out, slots_of
@@ -32,6 +33,8 @@ from promptsearch.tasks.task import Split
 from promptsearch.testing.card import pretended_card
 from promptsearch.testing.rerun import Killed, results_of, without_times
 from promptsearch.testing.tiny import ARCHITECTURES, tiny_model
+from promptsearch.testing.tiny_masked import MASKED_ARCHITECTURES, tiny_masked
+from promptsearch.testing.tiny_task import tiny_engine
 
 pytestmark = pytest.mark.usefixtures("unreported")
 
@@ -70,6 +73,7 @@ STRATEGIES = [
     {"llama_adapter": {"interval": 1, "batch": 4}},
     {"fine_tuning_top2": {"interval": 1, "batch": 4}},
     {"lora": {"interval": 1, "batch": 4, "rank": 2}},
+    {"p_tuning_lm": {"interval": 1, "batch": 4, "encoder": "lstm", "hidden": 8}},
 ]
 OTHERS = [
     {"manual": {"prompts": ["good movie?", "It was"]}},
@@ -88,7 +92,6 @@ OTHERS = [
     {"llm_evolution": {"prompts": ["good movie?", "It was"]}},
     {"autoprompt": {"batch": 4}},
     {"p_tuning": {"interval": 2, "batch": 4, "encoder": "lstm", "hidden": 8}},
-    {"p_tuning_lm": {"interval": 1, "batch": 4, "encoder": "lstm", "hidden": 8}},
     {"fine_tuning": {"interval": 1, "batch": 4}},
     {"adapter": {"interval": 1, "batch": 4, "share": 0.1}},
 ]
@@ -144,6 +147,7 @@ def test_the_pretended_card_refuses_what_a_gpu_refuses():
             lambda: here[places],
             lambda: here.index_select(0, places),
             lambda: torch.cat([there, here]),
+            lambda: torch.stack([there.sum(), here.sum()]),
             lambda: there.index_put((places,), here[:2]),
             there.numpy,
         ):
@@ -158,6 +162,23 @@ def test_the_pretended_card_refuses_what_a_gpu_refuses():
 def test_losses_are_those_of_the_cpu(kind, device, lm, make_saved):
     saved = make_saved(lm, kind, KINDS[kind], ANSWERS[lm.name])
     saved.verify(tiny_on(device, lm.name))
+
+
+@pytest.mark.parametrize("answer", ["{answer}", "{answer:pll}"])
+@pytest.mark.parametrize("architecture", MASKED_ARCHITECTURES)
+def test_masked_models_give_the_losses_of_the_cpu(architecture, answer, device):
+    model, tokenizer = tiny_masked(architecture)
+    template = "{prompt:2} {text} It was {answer}, and {prompt:1} the story.".replace(
+        "{answer}", answer
+    )
+    found, prompt = [], None
+    for where in ("cpu", device):
+        model.to(where).tie_weights()
+        lm = LanguageModel(model, tokenizer, name=architecture)
+        lm.check(gradients=True)
+        prompt = prompt or HardPrompt(lm.words[:3])
+        found.append(tiny_engine(lm, template, None).score([prompt], np.arange(12)).losses)
+    np.testing.assert_allclose(*found, atol=1e-4)
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
@@ -178,10 +199,10 @@ def test_gradients_are_those_of_the_cpu(architecture, device, make_saved):
 
 @pytest.mark.parametrize(
     "way",
-    [Decoding(8), Decoding(8, beams=3), Decoding(8, temperature=1.0, top_p=0.9, samples=2)],
+    [Decoding(5), Decoding(5, beams=3), Decoding(5, temperature=1.0, top_p=0.9, samples=2)],
     ids=["greedy", "beams", "drawn"],
 )
-@pytest.mark.parametrize("kind", ["hard", "soft", "prefix", "gated", "weights"])
+@pytest.mark.parametrize("kind", ["soft", "prefix", "gated"])
 def test_answers_are_those_of_the_cpu(kind, way, device, make_saved):
     lm = LanguageModel(*tiny_model("llama"), name="llama")
     saved = make_saved(lm, kind, KINDS[kind], None)
@@ -195,10 +216,13 @@ def test_answers_are_those_of_the_cpu(kind, way, device, make_saved):
 
 @pytest.mark.parametrize("dtype", ["float32", pytest.param("auto", marks=GPU)])
 def test_strategies_of_each_kind_run(dtype, device, films, tmp_path):
-    results = compare(
-        study(STRATEGIES, dtype=dtype), out=tmp_path, model=tiny_on(device), task=films
+    slow = (
+        () if device.type == "cuda" else ("black_box_tuning", "prefix_tuning", "fine_tuning_top2")
     )
-    assert results.failed == () and len(results.runs) == len(STRATEGIES)
+    chosen = [each for each in STRATEGIES if not set(each) & set(slow)]
+    given = study(chosen, dtype=dtype)
+    results = compare(given, out=tmp_path, model=tiny_on(device), task=films)
+    assert results.failed == () and len(results.runs) == len(chosen)
 
 
 @pytest.fixture
@@ -375,7 +399,7 @@ def test_tokens_are_those_of_transformers(architecture, beams, gpu, make_saved):
 
 @pytest.mark.gpu
 @no_gpu
-def test_a_model_that_differs_from_run_to_run_is_scored_with_a_warning(gpu, make_saved, caplog):
+def test_a_recurrent_model_is_scored_as_on_the_cpu(gpu, make_saved):
     sizes = {"hidden_size": 32, "num_heads": 4, "head_dim": 16, "state_size": 8, "n_groups": 1}
     config = Mamba2Config(vocab_size=512, num_hidden_layers=2, expand=2, chunk_size=8, **sizes)
     _, tokenizer = tiny_model("llama")
@@ -387,4 +411,20 @@ def test_a_model_that_differs_from_run_to_run_is_scored_with_a_warning(gpu, make
         lm = LanguageModel(model.to(gpu), tokenizer, "mamba")
         lm.check()
         saved.verify(lm)
-    assert "differs on a GPU from run to run" in caplog.text
+
+
+@pytest.mark.gpu
+@no_gpu
+def test_a_model_that_differs_from_run_to_run_is_scored_with_a_warning(gpu, make_saved, caplog):
+    def count(numbers):
+        torch.histc(numbers, 4)  # CUDA has no form of it that is the same each time
+
+    here = LanguageModel(*tiny_model("llama"), name="llama")
+    saved, lm = make_saved(here, "hard", KINDS["hard"], None), tiny_on(gpu)
+    lm.model.register_forward_hook(lambda *given: count(given[2].logits))
+    lm.model.base_model.register_forward_hook(lambda *given: count(given[2].last_hidden_state))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of torch, at each histogram
+        lm.check()
+        saved.verify(lm)
+    assert "LlamaForCausalLM differs on a GPU from run to run" in caplog.text

@@ -94,11 +94,11 @@ class Descent:
                 weighted.backward()
             mean += float(weighted.detach())
         gradients = [torch.zeros_like(t) if t.grad is None else t.grad for t in tensors_of(numbers)]
-        norms = (
-            gradients[0].flatten(1).norm(dim=1)
-            if isinstance(made, Tensor)
-            else torch.stack([gradient.norm() for gradient in gradients])
-        )
+        if isinstance(made, Tensor):
+            norms = gradients[0].flatten(1).norm(dim=1)
+        else:  # vectors lie on the CPU, and weights beside them where the LM's are
+            each = [gradient.norm() for gradient in gradients]
+            norms = torch.stack([norm.to(each[-1].device) for norm in each])
         if not (np.isfinite(mean) and bool(torch.isfinite(norms).all())):
             raise Diverged("loss or gradient of a training step is not finite: lower the rate")
         self._optimizer.zero_grad()

@@ -156,11 +156,14 @@ def _compute(func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
 
 
 def _check(name: str, args: Sequence[Any], tensors: Sequence[Tensor]) -> None:
-    """Refuse tensors of the CPU beside those of the card, but for numbers and places in a table."""
+    """Refuse tensors of the CPU beside those of the card, but for numbers and places in a table.
+
+    What joins tensors takes no numbers either.
+    """
     if name == "index" and isinstance(args[0], CardTensor):
         return
     for each in tensors:
-        if not isinstance(each, CardTensor) and each.dim():
+        if not isinstance(each, CardTensor) and (each.dim() or name in ("cat", "stack")):
             raise RuntimeError(
                 f"{name}: expected all tensors on one device, got card:0 and {each.device}"
             )

@@ -345,6 +345,26 @@ BAD = {
         TASKS["several targets"].replace("do_sample: false", "top_k: 4"),
         "generation_kwargs has the key 'top_k', which is not known here",
     ),
+    "mapping for a number": (
+        TASKS["several targets"].replace("max_gen_toks: 5", "max_gen_toks: {kind: x}"),
+        "generation_kwargs.max_gen_toks is .*: expected a number, at most 1,000,000,000",
+    ),
+    "infinity": (
+        TASKS["several targets"].replace("max_gen_toks: 5", "max_gen_toks: .inf"),
+        "generation_kwargs.max_gen_toks is inf: expected a number",
+    ),
+    "not a number": (
+        TASKS["several targets"].replace("do_sample: false", "temperature: .nan"),
+        "generation_kwargs.temperature is nan: expected a number",
+    ),
+    "text for beams": (
+        TASKS["several targets"].replace("do_sample: false", "num_beams: two"),
+        "generation_kwargs.num_beams is 'two': expected a number",
+    ),
+    "filter of numbers": (
+        TASKS["several targets"].replace("function: remove_whitespace", "3"),
+        "'filter_list.0.filter.0",
+    ),
     "repeats": (TASKS["several targets"] + "repeats: 3\n", "repeats is 3: expected 1"),
     "file": (TASKS["fields"].replace("test.jsonl", "tests.jsonl"), "data file .* does not exist"),
     "split": (TASKS["fields"].replace("test_split: test", "test_split: tset"), "no split 'tset'"),

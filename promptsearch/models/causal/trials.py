@@ -25,8 +25,8 @@ log = logging.getLogger(__name__)
 def settle(forward: Forward, probe: Sequence[int]) -> None:
     """Let a GPU do what the model cannot do without, though it differs from run to run.
 
-    A warning says so. What is known to compute the same each time is used wherever there is any,
-    see `make_repeatable`; the recurrence of Mamba 2 has nothing of the kind.
+    A warning says so. What computes the same each time is used wherever there is any, see
+    `make_repeatable`; of some operations, such as histograms, CUDA has nothing of the kind.
 
     Args:
         forward: The model's forward.

@@ -63,6 +63,13 @@ class FewshotConfig(_Values):
     fewshot_indices: list[int] | None = None
 
 
+class Filter(_Values):
+    """Steps through which answers go before they are compared."""
+
+    name: str | None = None
+    filter: list[dict[str, Any]] = []
+
+
 class TaskConfig(_Values):
     """The keys of a task's file that say what a model reads, and how it is scored."""
 
@@ -85,7 +92,7 @@ class TaskConfig(_Values):
     num_fewshot: int | None = Field(None, ge=0, le=1000)
     metric_list: list[dict[str, Any]] | None = None
     generation_kwargs: dict[str, Any] | None = None
-    filter_list: list[dict[str, Any]] | None = None
+    filter_list: list[Filter] | None = None
     gen_prefix: str | None = None
     repeats: int = 1
 

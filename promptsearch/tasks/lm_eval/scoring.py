@@ -26,6 +26,8 @@ _FILTERS = ("remove_whitespace", "take_first")
 _TOKENS = ("max_gen_toks", "max_new_tokens", "max_tokens", "max_completion_tokens")
 #: The most tokens where a task does not say it.
 _MOST = 256
+#: The largest number under `generation_kwargs`.
+_LARGEST = 10**9
 #: A special token of some model's; the model's own ends every answer, whatever a task says.
 _SPECIAL = re.compile(r"<[^<>\s]+>")
 
@@ -143,11 +145,11 @@ def _filters(file: TaskFile) -> tuple[bool, list[str]]:
     known: list[Sequence[str]] = []
     other: list[str] = []
     for each in pipelines:
-        steps = [step.get("function") for step in each.get("filter", ())]
+        steps = [str(step.get("function")) for step in each.filter]
         if all(step in _FILTERS for step in steps):
             known.append(steps)
         else:
-            other.append(str(each.get("name")))
+            other.append(str(each.name))
     if not known:
         raise TaskError(
             f"{file.path}: its answers go through the filter {', '.join(other) or '?'}: expected "
@@ -161,10 +163,15 @@ def _generation(file: TaskFile) -> tuple[str, dict[str, Any]]:
     """The text that ends an answer, and the keys of `decoding`."""
     given = dict(file.config.generation_kwargs or {})
     until = given.pop("until", file.config.fewshot_delimiter)
-    tokens = [value for name in _TOKENS if (value := given.pop(name, None)) is not None]
-    sample, temperature = given.pop("do_sample", None), given.pop("temperature", 0.0)
-    decoding: dict[str, Any] = {"tokens": int(tokens[0]) if tokens else _MOST}
-    if sample is not False and float(temperature) > 0:
+    tokens = [
+        int(_number(file, name, value))
+        for name in _TOKENS
+        if (value := given.pop(name, None)) is not None
+    ]
+    sample = given.pop("do_sample", None)
+    temperature = _number(file, "temperature", given.pop("temperature", 0.0))
+    decoding: dict[str, Any] = {"tokens": tokens[0] if tokens else _MOST}
+    if sample is not False and temperature > 0:
         decoding["temperature"] = float(temperature)
     for theirs, ours, plain in (
         ("num_beams", "beams", 1),
@@ -172,7 +179,8 @@ def _generation(file: TaskFile) -> tuple[str, dict[str, Any]]:
         ("top_p", "top_p", 1.0),
     ):
         if (value := given.pop(theirs, plain)) != plain:
-            decoding[ours] = value
+            number = _number(file, theirs, value)
+            decoding[ours] = int(number) if ours == "beams" else number
     if given:
         raise TaskError(
             f"{file.path}: generation_kwargs has the key '{next(iter(given))}', which is not "
@@ -180,6 +188,17 @@ def _generation(file: TaskFile) -> tuple[str, dict[str, Any]]:
             "num_beams or length_penalty"
         )
     return _end(file, [until] if isinstance(until, str) else list(until or ())), decoding
+
+
+def _number(file: TaskFile, key: str, value: Any) -> int | float:
+    """A number under `generation_kwargs`."""
+    known = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not (known and abs(value) <= _LARGEST):
+        raise TaskError(
+            f"{file.path}: generation_kwargs.{key} is {brief(value)}: expected a number, at most "
+            f"{_LARGEST:,}"
+        )
+    return value  # type: ignore[no-any-return]
 
 
 def _end(file: TaskFile, until: list[Any]) -> str:
