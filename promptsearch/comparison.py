@@ -16,7 +16,7 @@ from promptsearch.report.write import write_report
 from promptsearch.study.config import load_config, parse_config
 from promptsearch.study.events import Progress
 from promptsearch.study.execution.spread import Spread
-from promptsearch.study.members import Member, alone, run_members
+from promptsearch.study.members import Member, alone, checked_members, run_members
 from promptsearch.study.settings.study import StudyConfig
 from promptsearch.study.study import Study
 from promptsearch.study.transfer import carry_over
@@ -76,12 +76,13 @@ def compare(
     def run(member: Member, at: Path, listener: Callable[[Progress], None]) -> None:
         Study(member.config, at, listener, write_report).run(None, task, spread)
 
+    found = checked_members(config, task)
     if shard is not None:
-        run_members(config, folder, task, run, progress)
+        run_members(config, found, folder, run, progress)
         return load_models(folder)
     with alone(folder):
         try:
-            run_members(config, folder, task, run, progress)
+            run_members(config, found, folder, run, progress)
             if config.transfer:
                 carry_over(config, folder, task, progress)
         finally:  # whoever stops a study sees what there is

@@ -81,10 +81,27 @@ def _name(model: str | EndpointConfig, *, whole: bool) -> str:
     return as_name(named, "model")
 
 
+def checked_members(config: StudyConfig, task: Task | None) -> list[Member]:
+    """The models of a study, all else than the models being checked, and nothing written.
+
+    Args:
+        config: A study of several models.
+        task: A task that is made already.
+
+    Raises:
+        PromptSearchError: What is wrong with the study whatever the model.
+    """
+    found, entries = members(config), entries_of(config)
+    if task is None:
+        load_tasks(config, entries)
+    check_draw(config)
+    return found
+
+
 def run_members(
     config: StudyConfig,
+    found: Sequence[Member],
     folder: Path,
-    task: Task | None,
     run: Callable[[Member, Path, Callable[[Progress], None]], None],
     progress: Callable[[Progress], None],
 ) -> None:
@@ -92,20 +109,14 @@ def run_members(
 
     Args:
         config: A study of several models.
+        found: Its models, from `checked_members`.
         folder: The study's folder.
-        task: A task that is made already.
         run: Runs the study of a model in a folder.
         progress: Called at each step.
 
     Raises:
-        PromptSearchError: What is wrong with the study whatever the model, or none of its models
-            can be run.
+        PromptSearchError: None of the models can be run, or the disk is full.
     """
-    found = members(config)
-    entries = entries_of(config)
-    if task is None:
-        load_tasks(config, entries)
-    check_draw(config)
     record = _settled(folder, config, found)
     write_record(folder / MODELS, "models", asdict(record))
     errors: list[PromptSearchError] = []
