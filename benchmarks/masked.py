@@ -17,6 +17,7 @@ from transformers import BertConfig, BertForMaskedLM, PreTrainedTokenizerFast
 from benchmarks.measure import Comparison, clock, equal
 from benchmarks.work import hard, reviews
 from promptsearch import LanguageModel, Task
+from promptsearch.models.device import pick_device
 from promptsearch.prompts.prompt import Prompt
 from promptsearch.scoring import Engine
 from promptsearch.scoring.layout import lay_out, meeting, slots_of
@@ -27,10 +28,10 @@ EXAMPLES, LENGTH = np.arange(256), 5
 OURS, THEIRS = 4, 1
 
 
-def masked() -> Comparison:
+def masked(device: str) -> Comparison:
     """64 hard prompts on 256 reviews."""
     task = reviews(TEMPLATE)
-    lm = _bert(task)
+    lm = _bert(task, device)
     work = "64 prompts x 256 reviews, masked model of BERT-base's shape, float32"
 
     def prompts(number: int) -> list[Prompt]:
@@ -84,16 +85,17 @@ def _naive(
         for begin in range(0, len(rows), 32):
             some = rows[begin : begin + 32]
             longest = max(map(len, some))
-            ids = torch.tensor([[*row, *[pad] * (longest - len(row))] for row in some])
+            padded = [[*row, *[pad] * (longest - len(row))] for row in some]
+            ids = torch.tensor(padded, device=lm.device)
             with torch.inference_mode():
                 logits = lm.model(input_ids=ids, attention_mask=(ids != pad).long()).logits
-            told = logits[ids == lm.tokens.mask][:, words].float()
+            told = logits[ids == lm.tokens.mask][:, words].float().cpu()
             found.append(-told.log_softmax(-1).gather(-1, right[begin : begin + 32, None])[:, 0])
         losses.append(torch.cat(found))
     return torch.stack(losses).numpy()
 
 
-def _bert(task: Task) -> LanguageModel:
+def _bert(task: Task, device: str) -> LanguageModel:
     """A model of BERT-base's shape, and a tokenizer like BERT's made of the reviews."""
     tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
     tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
@@ -116,4 +118,4 @@ def _bert(task: Task) -> LanguageModel:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         model = BertForMaskedLM(BertConfig())  # the defaults are BERT-base
-    return LanguageModel(model, wrapped, name="bert-base-shaped")
+    return LanguageModel(model.to(pick_device(device)), wrapped, name="bert-base-shaped")

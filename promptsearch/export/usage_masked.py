@@ -7,6 +7,7 @@ from typing import Any
 
 from promptsearch.export.saved import SavedPrompt
 from promptsearch.models import LanguageModel
+from promptsearch.scoring.filling import unwritten
 from promptsearch.tasks.normalise import answer_lengths
 
 _ROW = """\
@@ -36,7 +37,7 @@ print(dict(zip(answers, probabilities.tolist())))
 """
 _FILL = """\
 nats = told({count})
-nats[:, {added}] = float("-inf")
+nats[:, {others}] = float("-inf")
 head = ids({inner!r}, "", 0)
 made = tokenizer.decode(head + nats.argmax(-1).tolist())
 print(made[len(tokenizer.decode(head)) :].strip())
@@ -70,8 +71,8 @@ def masked_usage(prompt: SavedPrompt, lm: LanguageModel, fields: Mapping[str, An
         close=list(lm.tokens.close),
     )
     if prompt.text:
-        added = sorted(i for i in lm.added if i < lm.rows)
-        return row + _FILL.format(count=prompt.decoding.tokens, added=added, inner=inner)
+        others = unwritten(lm, len(lm.embeddings))
+        return row + _FILL.format(count=prompt.decoding.tokens, others=others, inner=inner)
     options = prompt.choices or (prompt.probe[0].options if prompt.probe else None) or ()
     lengths = ""
     if prompt.normalise != "none":

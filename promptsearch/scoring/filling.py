@@ -62,7 +62,7 @@ def _fill(
     ]
     logits = lm.passes.logits(states[torch.tensor(places, device=states.device)])
     finite = logits.isfinite().all(-1).cpu().split(list(masks))
-    logits[:, sorted(i for i in lm.added if i < logits.shape[1])] = float("-inf")
+    logits[:, unwritten(lm, logits.shape[1])] = float("-inf")
     tokens = logits.argmax(-1).cpu().split(list(masks))
     return [
         Written((tuple(ids.tolist()),), (True,), len(ids))
@@ -70,3 +70,13 @@ def _fill(
         else Written((), (), 0)
         for ids, fine in zip(tokens, finite, strict=True)
     ]
+
+
+def unwritten(lm: LanguageModel, rows: int) -> list[int]:
+    """The ids that no text is made of: added tokens, and rows of the head without a token.
+
+    Args:
+        lm: The model.
+        rows: The number of ids that it predicts.
+    """
+    return sorted(set(range(rows)) - set(lm.plain))

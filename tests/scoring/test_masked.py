@@ -167,9 +167,18 @@ def test_masks_are_filled_with_the_most_probable_plain_tokens(lm):
                 ids, at = masked_ids(lm, engine, prompt, e, [0] * tokens)
                 with torch.inference_mode():
                     logits = lm.model(input_ids=torch.tensor([ids])).logits[0, at : at + tokens]
-                    logits[:, sorted(lm.added)] = float("-inf")
+                    logits[:, [i for i in range(480) if i not in lm.plain]] = float("-inf")
                 assert found.texts[i][e] == (lm.decode(logits.argmax(-1).tolist()),)
         assert (found.tokens == tokens).all()
+
+
+def test_no_special_token_is_filled_in():
+    model, tokenizer = tiny_masked("bert")
+    with torch.no_grad():
+        model.get_output_embeddings().bias[list(tokenizer.added_tokens_decoder)] += 100
+    lm = LanguageModel(model, tokenizer)
+    found = tiny_engine(lm, AROUND, None).generate(hard(lm, 1), EVERYTHING, Decoding(1))
+    assert all(text.strip() for (text,) in found.texts[0])
 
 
 def test_an_answer_of_more_tokens_than_fit_is_refused(bert):
