@@ -22,6 +22,8 @@ ROOT = Path(__file__).parents[1]
 #: Kind -> how many inputs make a whole attack; each is a module of this package.
 KINDS = {
     "study_files": 720,
+    "protocols": 480,
+    "harness": 120,
     "command_lines": 320,
     "data": 240,
     "models": 84,

@@ -124,7 +124,9 @@ def _case(
 
 def _files(folder: Path, pattern: str) -> list[Path]:
     return sorted(
-        path for path in (folder / "study").glob(pattern) if path.is_file() and path.name != ".lock"
+        path
+        for path in (folder / "study").glob(pattern)
+        if path.is_file() and ".leases" not in path.parts
     )
 
 

@@ -22,7 +22,8 @@ COMPARE = ["compare", "study.yaml", "--out", "out"]
 def finite(folder: Path, ran: Sequence[Ran]) -> str | None:
     """A study that ended well says numbers, and losses are not below 0.
 
-    A metric that failed has no value; the command names it.
+    A metric that failed has no value; the command names it. Where the loss selects among texts,
+    none are generated but on the test split, and there is no metric either.
     """
     if ran[-1].code != 0:
         return None
@@ -32,7 +33,9 @@ def finite(folder: Path, ran: Sequence[Ran]) -> str | None:
             for split in ("search", "select", "test"):
                 for name in ("loss", "metric"):
                     value = data[split].get(name, 0.0)
-                    if name == "metric" and value is None and "failed" in ran[-1].said:
+                    unwritten = split != "test" and data[split].get("outputs") is None
+                    failed = "failed" in ran[-1].said
+                    if name == "metric" and value is None and (failed or unwritten):
                         continue
                     if (
                         not isinstance(value, (int, float))

@@ -15,6 +15,7 @@ from benchmarks import (
     exactness,
     gcg,
     generate,
+    masked,
     memory,
     mixed,
     overhead,
@@ -28,7 +29,7 @@ OUT = Path(__file__).parents[1] / "results" / "benchmarks"
 #: Where what is no matter of speed goes, as pages of their own.
 RELIABILITY = Path(__file__).parents[1] / "results" / "reliability"
 #: In the table's order.
-COMPARISONS: dict[str, Callable[[], Comparison]] = {
+COMPARISONS: dict[str, Callable[[str], Comparison]] = {
     "front": scoring.front,
     "behind": scoring.behind,
     "exemplars": scoring.exemplar,
@@ -40,6 +41,7 @@ COMPARISONS: dict[str, Callable[[], Comparison]] = {
     "mixed-choose": mixed.choose,
     "mixed-generate": mixed.generate,
     "generate": generate.generate,
+    "masked": masked.masked,
 }
 OTHERS: dict[str, Callable[[], list[dict[str, Any]]]] = {
     "peak": peak.peak,
@@ -60,6 +62,9 @@ def main() -> None:
         "names", nargs="*", metavar="NAME", help=f"of {', '.join(names)}; left out: all"
     )
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument(
+        "--device", default="cpu", help="where both sides compute; give a GPU an --out of its own"
+    )
     parser.add_argument("--out", type=Path, default=OUT, help="the folder of the table")
     given = parser.parse_args()
     if unknown := set(given.names) - set(names):
@@ -72,12 +77,15 @@ def main() -> None:
         if name in PAGES:
             _page(name, *PAGES[name])
             continue
-        rows = COMPARISONS[name]().run(given.rounds) if name in COMPARISONS else OTHERS[name]()
+        compared = name in COMPARISONS
+        rows = COMPARISONS[name](given.device).run(given.rounds) if compared else OTHERS[name]()
+        device = given.device if compared else "cpu"
+        on = "" if device == "cpu" else f" --device {device}"
         about = {
-            "command": f"python -m benchmarks {name} --rounds {given.rounds}",
+            "command": f"python -m benchmarks {name} --rounds {given.rounds}{on}",
             "date": date.today().isoformat(),
         }
-        found = {**about, "machine": machine(), "rows": rows}
+        found = {**about, "machine": machine(device), "rows": rows}
         (given.out / f"{name}.json").write_text(json.dumps(found, indent=1) + "\n")
         table = render(
             [json.loads(p.read_text()) for n in names if (p := given.out / f"{n}.json").exists()]
@@ -196,7 +204,9 @@ def render(files: list[dict[str, Any]]) -> str:
             f"{flops} GFLOP/s in {dtype}" for dtype, flops in m["peak_gflops"].items()
         )
         lines.append(
-            f"* `{file['command']}`, {file['date']}: {m['cpu']}, {m['threads']} threads, torch "
+            f"* `{file['command']}`, {file['date']}: "
+            f"{f'{gpu}, CUDA ' + m['cuda'] + ', beside ' if (gpu := m.get('gpu')) else ''}"
+            f"{m['cpu']}, {m['threads']} threads, torch "
             f"{m['torch']}, {peaks}"
         )
     return "\n".join([*lines, ""])

@@ -13,12 +13,12 @@ EXAMPLES = np.arange(64)
 ANSWERS = ("not worth the price of a ticket", "well worth the price of a ticket")
 
 
-def choices() -> Comparison:
+def choices(device: str) -> Comparison:
     """One prompt, 64 reviews, two answers of seven tokens."""
     from lm_eval.api.instance import Instance
     from lm_eval.models.huggingface import HFLM
 
-    task, models = reviews("{text} {prompt} {answer}", ANSWERS), load()
+    task, models = reviews("{text} {prompt} {answer}", ANSWERS), load(device)
     prompt = TextPrompt("All in all, the film is")
     examples = [task.splits["search"].examples[i] for i in EXAMPLES]
     contexts = [f"{e.fields['text']} {prompt.texts[0]}" for e in examples]
@@ -48,7 +48,7 @@ def choices() -> Comparison:
         return lambda number: clock(lambda: theirs(name))[0]
 
     peers = {
-        n: HFLM(pretrained=lm.model, tokenizer=lm.tokenizer, batch_size=32, device="cpu")
+        n: HFLM(pretrained=lm.model, tokenizer=lm.tokenizer, batch_size=32, device=device)
         for n, lm in models.items()
     }
     work = f"log-likelihood of multi-token choices, 64 reviews x {len(ANSWERS)} answers"

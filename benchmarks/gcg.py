@@ -36,12 +36,12 @@ REQUIREMENTS = (
 PEER = Path(__file__).parents[1] / ".venv-nanogcg"
 
 
-def gcg() -> Comparison:
+def gcg(device: str) -> Comparison:
     """512 candidates that differ from one prompt in one token each; one target string.
 
     The prompt has 20 tokens.
     """
-    models = load()
+    models = load(device)
     lm = models["float32"]
     places = [("France", "Paris"), ("Spain", "Madrid"), ("Italy", "Rome")]
     rows = [
@@ -73,6 +73,7 @@ def gcg() -> Comparison:
     target = [*lm.encode(example.answer), lm.end]  # a text answer ends, and its end is scored
     work = {
         "threads": torch.get_num_threads(),
+        "device": device,
         "before": lm.encode(example.fields["question"]),
         "after": lm.encode(" Answer:"),
         "target": target,

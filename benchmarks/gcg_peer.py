@@ -26,17 +26,17 @@ def main(folder: Path, dtype: str) -> None:
     torch.set_num_threads(work["threads"])
     model = transformers.AutoModelForCausalLM.from_pretrained(
         folder, torch_dtype=getattr(torch, dtype)
-    )
+    ).to(work["device"])
     tokenizer = transformers.PreTrainedTokenizerFast(tokenizer_file=str(folder / "tokenizer.json"))
     search = GCG(model, tokenizer, nanogcg.GCGConfig(search_width=len(work["candidates"])))
     before, after, search.target_ids = (
-        torch.tensor([work[name]]) for name in ("before", "after", "target")
+        torch.tensor([work[name]], device=work["device"]) for name in ("before", "after", "target")
     )
     embed = search.embedding_layer
     with torch.no_grad():
         search.prefix_cache = model(inputs_embeds=embed(before), use_cache=True).past_key_values
         after_embeds, target_embeds = embed(after), embed(search.target_ids)
-        candidates = torch.tensor(work["candidates"])
+        candidates = torch.tensor(work["candidates"], device=work["device"])
         for _ in sys.stdin:
             begin = time.perf_counter()
             width = len(candidates)
@@ -51,8 +51,9 @@ def main(folder: Path, dtype: str) -> None:
             loss = find_executable_batch_size(search._compute_candidates_loss_original, width)(
                 embeds
             )
+            losses = loss.float().cpu().numpy()  # waits for a GPU
             seconds = time.perf_counter() - begin
-            np.save(folder / f"{dtype}.npy", loss.float().numpy())
+            np.save(folder / f"{dtype}.npy", losses)
             print(seconds, flush=True)
 
 

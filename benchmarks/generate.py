@@ -48,9 +48,9 @@ class _Generation(Comparison):
         ]
 
 
-def generate() -> Comparison:
+def generate(device: str) -> Comparison:
     """Sixty-four rows, forty tokens each."""
-    lm = load()["float32"]
+    lm = load(device)["float32"]
     lm.ends = frozenset()
     lm.model.generation_config.eos_token_id = None
     task = reviews(FRONT)
@@ -59,7 +59,7 @@ def generate() -> Comparison:
     words = np.random.default_rng(1).choice(lm.words, LENGTH)
     with torch.no_grad():
         (given,) = keys_values(lm, [tuple(words.tolist())], None, 512)
-    prompt = PrefixPrompt(given.unflatten(1, lm.prefix_shape))
+    prompt = PrefixPrompt(given.cpu().unflatten(1, lm.prefix_shape))
     library = compile_prompts(lm, [(prompt, template)])
     (compiled,) = library.prompts
     fields = [example.fields for example in engine.examples(np.arange(ROWS))]
@@ -123,11 +123,11 @@ def _theirs(
         some = order[begin : begin + size]
         longest = max(len(rows[i]) for i in some)
         # `generate` cuts off as many tokens of its input as the cache holds.
-        ids = torch.zeros(len(some), LENGTH + longest, dtype=torch.long)
+        ids = torch.zeros(len(some), LENGTH + longest, dtype=torch.long, device=lm.device)
         mask = torch.zeros_like(ids)
         mask[:, :LENGTH] = 1
         for place, i in enumerate(some):
-            ids[place, -len(rows[i]) :] = torch.tensor(rows[i])
+            ids[place, -len(rows[i]) :] = torch.tensor(rows[i], device=lm.device)
             mask[place, -len(rows[i]) :] = 1
         cache = lm.passes.cache(prompt.keys_values.permute(1, 2, 3, 0, 4))
         cache.batch_repeat_interleave(len(some))

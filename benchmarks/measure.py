@@ -15,6 +15,8 @@ import numpy as np
 import psutil
 import torch
 
+from promptsearch.models.device import card
+
 #: One side of a round, called with its number: seconds for one unit of work (a prompt on all
 #: examples, a step, a request).
 Side = Callable[[int], float]
@@ -95,15 +97,22 @@ def peak_memory() -> Iterator[list[float]]:
 
 
 def clock(work: Callable[[], Any]) -> tuple[float, Any]:
-    """Seconds and result."""
+    """Seconds and result; a GPU is waited for."""
+    _wait()
     begin = time.perf_counter()
     result = work()
+    _wait()
     return time.perf_counter() - begin, result
 
 
-def product_peak(dtype: torch.dtype) -> float:
-    """The best rate of a matrix product of 2,048 x 2,048 on this machine, in FLOP/s."""
-    a, b = (torch.randn(2048, 2048).to(dtype) for _ in range(2))
+def _wait() -> None:
+    if torch.cuda.is_initialized():
+        torch.cuda.synchronize()
+
+
+def product_peak(dtype: torch.dtype, device: str = "cpu") -> float:
+    """The best rate of a matrix product of 2,048 x 2,048 on a device, in FLOP/s."""
+    a, b = (torch.randn(2048, 2048).to(device, dtype) for _ in range(2))
     return 2 * 2048**3 / min(clock(lambda: a @ b)[0] for _ in range(20))
 
 
@@ -121,7 +130,11 @@ def product_rate(dtype: torch.dtype, seconds: float = 0.5) -> float:
 
 
 def equal(ours: Any, theirs: Any, each: float) -> str:
-    """Say by how much losses differ; end where that is more than `each`."""
+    """Say by how much losses differ; end where that is more than `each`.
+
+    A GPU's kernels round otherwise for every shape: there it may be five times as much.
+    """
+    each *= 5 if torch.cuda.is_initialized() else 1
     ours, theirs = np.asarray(ours), np.asarray(theirs)
     difference = float(np.abs(ours - theirs).max())
     if not difference < each:
@@ -135,21 +148,27 @@ def equal(ours: Any, theirs: Any, each: float) -> str:
     )
 
 
-def machine() -> dict[str, Any]:
-    """What the figures belong to."""
+def machine(device: str = "cpu") -> dict[str, Any]:
+    """What the figures belong to.
+
+    Args:
+        device: The device that computed.
+    """
     path = Path("/proc/cpuinfo")
     lines = path.read_text().splitlines() if path.exists() else []
     cpu = next(
         (line.partition(":")[2].strip() for line in lines if line.startswith("model name")),
         platform.processor(),
     )
-    return {
+    there = torch.device(device)
+    shown = {"gpu": card(there), "cuda": torch.version.cuda} if there.type == "cuda" else {}
+    return shown | {
         "cpu": cpu,
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
         "python": platform.python_version(),
         "peak_gflops": {
-            str(t).removeprefix("torch."): round(product_peak(t) / 1e9)
+            str(t).removeprefix("torch."): round(product_peak(t, device) / 1e9)
             for t in (torch.bfloat16, torch.float32)
         },
     }

@@ -34,9 +34,9 @@ class _Batch:
         ]
 
 
-def choose() -> Comparison:
+def choose(device: str) -> Comparison:
     """Two answers of one token."""
-    models = load()
+    models = load(device)
     batch = _batch(models["float32"])
 
     def check() -> str:
@@ -62,9 +62,9 @@ def choose() -> Comparison:
     )
 
 
-def generate() -> Comparison:
+def generate(device: str) -> Comparison:
     """Sixteen tokens for each row."""
-    models = load()
+    models = load(device)
     batch = _batch(models["float32"])
 
     def peer(lm: LanguageModel) -> Callable[[], list[str]]:
@@ -117,9 +117,12 @@ def _batch(lm: LanguageModel) -> _Batch:
     found = {
         "hard": (hard(lm, 1, 10, 0)[0], task.template.bind(10)),
         "text": (exemplars(task, 1, 0)[0], task.template.bind(1)),
-        "soft": (SoftPrompt(lm.vocabulary[words[10:]]), task.template.bind(100)),
+        "soft": (
+            SoftPrompt(lm.vocabulary[words[10:].to(lm.device)].cpu()),
+            task.template.bind(100),
+        ),
         "prefix": (
-            PrefixPrompt(keys_values.unflatten(1, lm.prefix_shape)),
+            PrefixPrompt(keys_values.cpu().unflatten(1, lm.prefix_shape)),
             task.template.bind(10).taking("prefix"),
         ),
     }
@@ -146,7 +149,7 @@ def _padded(
     parts = [embedded(lm, saved.prompt, saved.template, row) for row in rows]
     longest, above = max(map(len, parts)), 0 if given is None else len(given)
     embeds = parts[0].new_zeros(len(parts), longest, parts[0].shape[1])
-    mask = torch.zeros(len(parts), above + longest, dtype=torch.long)
+    mask = torch.zeros(len(parts), above + longest, dtype=torch.long, device=lm.device)
     mask[:, :above] = 1
     for i, part in enumerate(parts):
         here = slice(longest - len(part), longest) if left else slice(len(part))
@@ -166,7 +169,11 @@ def _choices(lm: LanguageModel, saved: SavedPrompt, rows: Sequence[dict[str, Any
         embeds, mask, cache = _padded(lm, saved, rows, left=False)
         logits = lm.model(inputs_embeds=embeds, attention_mask=mask, past_key_values=cache).logits
     own = mask[:, mask.shape[1] - embeds.shape[1] :]
-    return logits[torch.arange(len(rows)), own.sum(1) - 1][:, words].float().log_softmax(-1)
+    return (
+        logits[torch.arange(len(rows), device=lm.device), own.sum(1) - 1][:, words]
+        .float()
+        .log_softmax(-1)
+    )
 
 
 def _generated(lm: LanguageModel, saved: SavedPrompt, rows: Sequence[dict[str, Any]]) -> list[str]:

@@ -19,9 +19,10 @@ FEW = 1
 NAIVE = "naive loop of transformers"
 
 
-def front() -> Comparison:
+def front(device: str) -> Comparison:
     """64 hard prompts before the input."""
     return _hard(
+        device,
         "prompt in front",
         FRONT,
         {"float32": 7.0, "bfloat16": 1.8},
@@ -29,9 +30,10 @@ def front() -> Comparison:
     )
 
 
-def behind() -> Comparison:
+def behind(device: str) -> Comparison:
     """64 hard prompts behind the input."""
     return _hard(
+        device,
         "input before prompt",
         BEHIND,
         {"float32": 25.0, "bfloat16": 6.0},
@@ -39,12 +41,12 @@ def behind() -> Comparison:
     )
 
 
-def exemplar() -> Comparison:
+def exemplar(device: str) -> Comparison:
     """Prompts of about 150 tokens: 16 of ours and 1 of the peer's tell what 64 take.
 
     Each prompt is scored apart.
     """
-    task, models = reviews(FRONT), load()
+    task, models = reviews(FRONT), load(device)
     work = "64 prompts with 4 exemplars each x 256 reviews"
 
     def prompts(number: int) -> list[Prompt]:
@@ -71,12 +73,14 @@ def exemplar() -> Comparison:
     return Comparison({work: ours}, peers, NAIVE, {work: {"float32": 20.0, "bfloat16": 6.0}}, check)
 
 
-def _hard(where: str, template: str, bars: dict[str, float], raced: dict[str, float]) -> Comparison:
+def _hard(
+    device: str, where: str, template: str, bars: dict[str, float], raced: dict[str, float]
+) -> Comparison:
     """All 64 prompts on all examples, and in a race on the same ones.
 
     The race's winner is held against that of full scoring.
     """
-    task, models = reviews(template), load()
+    task, models = reviews(template), load(device)
     exact = models["float32"]
     full: dict[int, NDArray[np.float64]] = {}  # mean losses of each round's prompts
     winners: list[str] = []

@@ -27,17 +27,18 @@ def _batches(number: int) -> list[np.ndarray]:
     return [rng.choice(512, BATCH, replace=False) for _ in range(STEPS)]
 
 
-def prompt_tuning() -> Comparison:
+def prompt_tuning(device: str) -> Comparison:
     """Prompt tuning."""
     import peft
 
     return _against_peft(
+        device,
         "a step of prompt tuning, batch 16",
         lambda: peft.PromptTuningConfig("CAUSAL_LM", num_virtual_tokens=LENGTH),
     )
 
 
-def p_tuning() -> Comparison:
+def p_tuning(device: str) -> Comparison:
     """P-tuning: the encoder runs once a step on either side."""
     import peft
 
@@ -49,7 +50,9 @@ def p_tuning() -> Comparison:
             encoder_hidden_size=288,
         )  # of either direction: 576 together, as in ours
 
-    return _against_peft("a step of P-tuning (LSTM encoder), batch 16", config, encoder=True)
+    return _against_peft(
+        device, "a step of P-tuning (LSTM encoder), batch 16", config, encoder=True
+    )
 
 
 def _trainer(width: int, encoder: bool) -> tuple[Callable[[], torch.Tensor], list[torch.Tensor]]:
@@ -119,11 +122,14 @@ def padded(lm: LanguageModel, task: Task, ids: np.ndarray) -> dict[str, torch.Te
     labels = torch.full_like(tokens, -100)
     for i, row in enumerate(rows):
         labels[i, len(row) - 1] = row[-1]
-    return {"input_ids": tokens, "attention_mask": mask, "labels": labels}
+    found = {"input_ids": tokens, "attention_mask": mask, "labels": labels}
+    return {name: tensor.to(lm.device) for name, tensor in found.items()}
 
 
-def _against_peft(work: str, config: Callable[[], Any], encoder: bool = False) -> Comparison:
-    models, task = load(), _as_text(reviews(FRONT))
+def _against_peft(
+    device: str, work: str, config: Callable[[], Any], encoder: bool = False
+) -> Comparison:
+    models, task = load(device), _as_text(reviews(FRONT))
     peers = {name: _peft(lm, task, config()) for name, lm in models.items()}
 
     def check() -> str:
@@ -139,10 +145,11 @@ def _against_peft(work: str, config: Callable[[], Any], encoder: bool = False) -
         given.get_prompt = lambda *args, **kwargs: made.append(prompt(*args, **kwargs)) or made[-1]
         theirs = given(**padded(lm, task, ids)).loss
         (gradient,) = torch.autograd.grad(theirs, made[0])
-        vectors = made[0][0].detach().requires_grad_()
+        vectors = made[0][0].detach().cpu().requires_grad_()
         ours = engine(lm, task, LENGTH).loss(vectors, ids)
         ours.backward()
-        equal(vectors.grad, gradient.sum(0), 1e-3 * float(gradient.sum(0).abs().max()))
+        gradient = gradient.sum(0).cpu()
+        equal(vectors.grad, gradient, 1e-3 * float(gradient.abs().max()))
         return f"{equal(float(ours), float(theirs), 1e-5)}, gradients within a thousandth"
 
     bars = {"float32": 4.0, "bfloat16": 2.0}
@@ -160,9 +167,9 @@ def _as_text(task: Task) -> Task:
     return replace(task, choices=None, splits=splits)
 
 
-def behind() -> Comparison:
+def behind(device: str) -> Comparison:
     """A soft prompt after the input: keys and values of the input are kept."""
-    models, task = load(), reviews(BEHIND)
+    models, task = load(device), reviews(BEHIND)
 
     def peer(name: str) -> Side:
         lm = models[name]
@@ -182,7 +189,7 @@ def behind() -> Comparison:
 
     def check() -> str:
         lm = models["float32"]
-        vectors, ids = lm.vocabulary[5 : 5 + LENGTH].clone(), _batches(0)[0]
+        vectors, ids = lm.vocabulary[5 : 5 + LENGTH].cpu().clone(), _batches(0)[0]
         with torch.no_grad():
             return equal(
                 float(engine(lm, task, LENGTH).loss(vectors, ids)),
@@ -207,21 +214,24 @@ def full_loss(
 ) -> torch.Tensor:
     """The whole row of every example through the model, padded on the right."""
     examples = [task.splits["search"].examples[i] for i in ids]
-    between = torch.tensor(lm.encode(" It was"))
+    device = lm.device
+    between = torch.tensor(lm.encode(" It was"), device=device)
     rows = []
     for e in examples:
-        text = torch.tensor(lm.encode(e.fields["text"]))
+        text = torch.tensor(lm.encode(e.fields["text"]), device=device)
         rows.append(
-            torch.cat([lm.passes.embed(text), vectors.to(lm.dtype), lm.passes.embed(between)])
+            torch.cat(
+                [lm.passes.embed(text), vectors.to(device, lm.dtype), lm.passes.embed(between)]
+            )
         )
-    lengths = torch.tensor([len(row) for row in rows])
+    lengths = torch.tensor([len(row) for row in rows], device=device)
     embedded = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)
-    mask = (torch.arange(embedded.shape[1]) < lengths[:, None]).long()
+    mask = (torch.arange(embedded.shape[1], device=device) < lengths[:, None]).long()
     logits = (
         lm.model(inputs_embeds=embedded, attention_mask=mask)
-        .logits[torch.arange(len(rows)), lengths - 1]
+        .logits[torch.arange(len(rows), device=device), lengths - 1]
         .float()
     )
-    words = torch.tensor([lm.encode(f" {c.strip()}")[0] for c in task.choices])
-    right = torch.tensor([e.choice for e in examples])
+    words = torch.tensor([lm.encode(f" {c.strip()}")[0] for c in task.choices], device=device)
+    right = torch.tensor([e.choice for e in examples], device=device)
     return torch.nn.functional.cross_entropy(logits[:, words], right)

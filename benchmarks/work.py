@@ -23,9 +23,9 @@ FRONT, BEHIND = "{prompt} {text} It was {answer}", "{text} {prompt} It was {answ
 DATA = Path(__file__).parents[1] / "examples" / "movie-reviews.jsonl"
 
 
-def load() -> dict[str, LanguageModel]:
-    """The model, in both dtypes."""
-    exact = LanguageModel.load("smollm2-135m-instruct", device="cpu")
+def load(device: str = "cpu") -> dict[str, LanguageModel]:
+    """The model on a device, in both dtypes."""
+    exact = LanguageModel.load("smollm2-135m-instruct", device=device)
     return {"float32": exact, "bfloat16": exact.to(torch.bfloat16)}
 
 
@@ -77,8 +77,11 @@ def naive(
     layouts = [
         lay_out(template, lm, task.splits["search"].examples[e], task.choices) for e in examples
     ]
-    right = torch.tensor([task.splits["search"].examples[e].choice for e in examples])
-    words = torch.tensor([answer[0] for answer in layouts[0].answers])
+    device = lm.device
+    right = torch.tensor(
+        [task.splits["search"].examples[e].choice for e in examples], device=device
+    )
+    words = torch.tensor([answer[0] for answer in layouts[0].answers], device=device)
     losses = []
     for prompt in prompts:
         slots = slots_of(template, lm, prompt)  # type: ignore[arg-type]
@@ -87,11 +90,13 @@ def naive(
         for begin in range(0, len(rows), 32):
             some = rows[begin : begin + 32]
             longest = max(map(len, some))
-            ids = torch.tensor([row + [0] * (longest - len(row)) for row in some])
-            mask = torch.tensor([[1] * len(row) + [0] * (longest - len(row)) for row in some])
+            ids = torch.tensor([row + [0] * (longest - len(row)) for row in some], device=device)
+            mask = torch.tensor(
+                [[1] * len(row) + [0] * (longest - len(row)) for row in some], device=device
+            )
             with torch.inference_mode():
                 logits = lm.model(input_ids=ids, attention_mask=mask).logits
-            last = logits[torch.arange(len(some)), mask.sum(1) - 1][:, words].float()
+            last = logits[torch.arange(len(some), device=device), mask.sum(1) - 1][:, words].float()
             found.append(-last.log_softmax(-1).gather(-1, right[begin : begin + 32, None])[:, 0])
         losses.append(torch.cat(found))
-    return torch.stack(losses).numpy()
+    return torch.stack(losses).cpu().numpy()

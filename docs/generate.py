@@ -58,7 +58,10 @@ def study_file() -> str:
             "to complete and check."
         ),
         "",
-        *_keys({k: v for k, v in schema["properties"].items() if k != "tasks"}, schema["required"]),
+        *_keys(
+            {k: v for k, v in schema["properties"].items() if k not in ("tasks", "models")},
+            ["model", *schema["required"]],
+        ),
     ]
     titles = {
         "TaskConfig": "task",

@@ -6,14 +6,20 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from promptsearch.errors import StudyError
 from promptsearch.models.protocol import TextModel
 from promptsearch.records.load import load_results
+from promptsearch.records.models import ModelsResults, is_of_models, load_models
 from promptsearch.records.results import Results
+from promptsearch.report.across_pages import write_models_report
 from promptsearch.report.write import write_report
 from promptsearch.study.config import load_config, parse_config
 from promptsearch.study.events import Progress
+from promptsearch.study.execution.spread import Spread
+from promptsearch.study.members import Member, alone, run_members
 from promptsearch.study.settings.study import StudyConfig
 from promptsearch.study.study import Study
+from promptsearch.study.transfer import carry_over
 from promptsearch.tasks.task import Task
 
 
@@ -24,19 +30,24 @@ def compare(
     model: TextModel | None = None,
     task: Task | None = None,
     progress: Callable[[Progress], None] | None = None,
-) -> Results:
+    workers: int = 0,
+    shard: tuple[int, int] | None = None,
+) -> Results | ModelsResults:
     """Run a study, or go on with it, and write its report.
 
     Args:
         config: A study file, or its keys and values; `model` and `task` may be left out of these
             where they are given as objects.
         out: The study's folder; left out: `results/NAME`.
-        model: An LM that is loaded already.
+        model: An LM that is loaded already; a study of several models loads its own.
         task: A task that is made already.
         progress: A function that is called at each step.
+        workers: How many processes make the runs; 0: this one makes them. No number depends on it.
+        shard: The place of this call among several that share the folder, from 1, and their number.
+            It makes its share of the runs; a call without a shard makes what is left, and reports.
 
     Returns:
-        The results of the study; `report.html` lies in the folder.
+        The results of the study, or of each of its models; `report.html` lies in the folder.
 
     Raises:
         PromptSearchError: Something is wrong with the input. It is raised before any LM token is
@@ -52,5 +63,28 @@ def compare(
             given.setdefault("task", task.name)
         config = parse_config(given)
     folder = Path(out) if out else Path("results") / config.name
-    Study(config, folder, progress or (lambda _: None), write_report).run(model, task)
-    return load_results(folder)
+    progress, spread = progress or (lambda _: None), Spread(workers, shard)
+    if not isinstance(config.model, tuple):
+        Study(config, folder, progress, write_report).run(model, task, spread)
+        return load_results(folder)
+    if model is not None:
+        raise StudyError(
+            "a study of several models loads them one after the other: name them under 'model', or "
+            "give one model as an object"
+        )
+
+    def run(member: Member, at: Path, listener: Callable[[Progress], None]) -> None:
+        Study(member.config, at, listener, write_report).run(None, task, spread)
+
+    if shard is not None:
+        run_members(config, folder, task, run, progress)
+        return load_models(folder)
+    with alone(folder):
+        try:
+            run_members(config, folder, task, run, progress)
+            if config.transfer:
+                carry_over(config, folder, task, progress)
+        finally:  # whoever stops a study sees what there is
+            if is_of_models(folder):
+                write_models_report(folder)
+    return load_models(folder)

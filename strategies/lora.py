@@ -23,7 +23,14 @@ from promptsearch.search.training_options import Rate
 
 #: The names that different models' layers give to the maps of queries and values, or to the one
 #: matrix that makes both of these and the keys.
-_USUAL = (("q_proj", "v_proj"), ("c_attn",), ("query_key_value",), ("qkv_proj",))
+_USUAL = (
+    ("q_proj", "v_proj"),
+    ("query", "value"),
+    ("c_attn",),
+    ("query_key_value",),
+    ("qkv_proj",),
+    ("Wqkv",),
+)
 
 
 class Lora(TrainedStrategy):

@@ -13,6 +13,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from jinja2 import UndefinedError
 from typer.testing import CliRunner, Result
 
 import promptsearch.comparison
@@ -134,6 +135,12 @@ def test_a_wrong_command_or_option_is_wrong_input() -> None:
     assert run("compare").exit_code == 2
 
 
+def test_a_fault_of_a_library_is_shown_as_it_is(engine: Engine) -> None:
+    """Its message may be read-only, which must not hide it behind an error of ours."""
+    engine.error = UndefinedError("no such name")
+    assert isinstance(run("compare", "study.yaml").exception, UndefinedError)
+
+
 def test_compare_runs_the_study_and_says_where_the_report_lies(engine: Engine) -> None:
     result = run(
         "compare", "study.yaml", "--out", "there", "--set", "budget=2000", "--set", "seeds=3"
@@ -166,6 +173,25 @@ def test_plan_prints_the_bill_and_runs_nothing(
     result = run("plan", "study.yaml", "--set", "budget=2000")
     assert (result.exit_code, result.stdout) == (0, "2000\n")
     assert not hasattr(engine, "config") or engine.config is None
+
+
+def test_plan_prints_the_bill_of_each_model_that_can_be_loaded(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def forecast(config: StudyConfig) -> StudyConfig:
+        if config.model == "a/gone":
+            raise ModelError("there is no model 'a/gone'")
+        return config
+
+    monkeypatch.setattr("promptsearch.study.forecast.forecast", forecast)
+    monkeypatch.setattr(
+        "promptsearch.report.forecast.print_forecast",
+        lambda found, console: console.print(found.model),
+    )
+    result = run("plan", "study.yaml", "--set", "model=[a/one, a/gone, b/two]")
+    assert (result.exit_code, result.stdout) == (0, "\none:\na/one\n\ngone:\n\ntwo:\nb/two\n")
+    assert result.stderr == "error: there is no model 'a/gone'\n"
+    assert run("plan", "study.yaml", "--set", "model=a/gone").exit_code == 2
 
 
 def test_failed_runs_are_named_and_give_exit_code_1(engine: Engine) -> None:

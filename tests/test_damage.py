@@ -441,8 +441,9 @@ def a_file_below(path):
     (path / "films" / "random").write_text("mine")
 
 
-def a_folder_as_lock(path):
-    (path / ".lock").mkdir(parents=True)
+def a_file_as_leases(path):
+    path.mkdir()
+    (path / ".leases").write_text("mine")
 
 
 def a_folder_as_study(path):
@@ -461,7 +462,7 @@ def a_link_as_study(path):
 
 @pytest.mark.parametrize(
     "damage",
-    [a_file, a_file_below, a_folder_as_lock, a_folder_as_study, a_pipe_as_study, a_link_as_study],
+    [a_file, a_file_below, a_file_as_leases, a_folder_as_study, a_pipe_as_study, a_link_as_study],
 )
 def test_what_stands_in_the_way_is_named_and_left_as_it_is(tiny, films, tmp_path, damage):
     damage(tmp_path / "out")

@@ -38,8 +38,9 @@ class CommandGroup(TyperGroup):
             if isinstance(error, OSError):  # what no reader or writer of ours has met
                 say(f"error: {error}. What was written before is safe.", err=True)
                 raise typer.Exit(2) from error
-            # typer prints its own messages as they are.
-            if isinstance(message := getattr(error, "message", None), str):
+            # typer prints its own messages as they are; an error of another library is a fault.
+            message = getattr(error, "message", None)
+            if hasattr(error, "format_message") and isinstance(message, str):
                 error.message = printable(message)  # type: ignore[attr-defined]
             raise
 

@@ -42,4 +42,14 @@ TrustCode = Annotated[
         help="Import the modules that a study names as its metrics: runs its author's code.",
     ),
 ]
+Workers = Annotated[
+    int | None,
+    typer.Option(
+        "--workers",
+        metavar="N",
+        min=1,
+        help="Make the runs in N processes, each of which loads the model; no number depends on "
+        "N. Left out: in this one.",
+    ),
+]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")]

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from promptsearch.cli.console import log_errors_only, say
-from promptsearch.cli.options import Out, Quiet, Set, TrustCode
-from promptsearch.errors import StudyError
+from promptsearch.cli.options import Out, Quiet, Set, TrustCode, Workers
+from promptsearch.errors import ModelError, StudyError
 from promptsearch.plain.limits import check_plain
 from promptsearch.plain.yaml import read_yaml
 from promptsearch.printable import Terminal
@@ -30,12 +30,27 @@ def compare(
     ],
     out: Out = None,
     set_: Set = None,
+    workers: Workers = None,
+    shard: Annotated[
+        str | None,
+        typer.Option(
+            metavar="I/N",
+            help="Make the I-th of N shares of the runs, beside other calls on the same folder; "
+            "the same command without it makes what is left, and reports.",
+        ),
+    ] = None,
     quiet: Quiet = False,
 ) -> None:
     """Run a study and report it. The same command again goes on where it was stopped."""
     from promptsearch.study.config import load_config
 
-    _run(load_config(study, set_ or ()), out, quiet)
+    config = load_config(study, set_ or ())
+    if shard is None:
+        _run(config, out, quiet, workers or 0)
+    else:
+        from promptsearch.study.execution.spread import read_shard
+
+        _run(config, out, quiet, workers or 0, read_shard(shard))
 
 
 def plan(
@@ -50,8 +65,18 @@ def plan(
     config = load_config(study, set_ or ())  # what is wrong is said before torch is imported
     from promptsearch.report.forecast import print_forecast
     from promptsearch.study.forecast import forecast
+    from promptsearch.study.members import let_go, members
 
-    print_forecast(forecast(config), Terminal())
+    for member in members(config):
+        if isinstance(config.model, tuple):
+            say(f"\n{member.name}:")
+        try:
+            print_forecast(forecast(member.config), Terminal())
+        except ModelError as error:
+            if not isinstance(config.model, tuple):
+                raise
+            say(f"error: {error}", err=True)  # the study, too, goes on with the other models
+        let_go()
 
 
 def search(
@@ -109,8 +134,21 @@ def report(
 
     Nothing that the study's files name is run.
     """
-    from promptsearch.report import load_results, print_report, write_report
+    from promptsearch.report import (
+        is_of_models,
+        load_models,
+        load_results,
+        print_models,
+        print_report,
+        write_models_report,
+        write_report,
+    )
 
+    if is_of_models(folder):
+        print_models(load_models(folder, trust_code=trust_code), Terminal())
+        written = write_models_report(folder, trust_code=trust_code)
+        say(f"The report lies in {written}.")
+        return
     results = load_results(folder, trust_code=trust_code)
     first, _, second = (name.strip() for name in lengths.partition(","))
     pair = (first, second) if second else None
@@ -207,21 +245,37 @@ def _options(assignments: Sequence[str]) -> dict[str, Any]:
     return options
 
 
-def _run(config: StudyConfig, out: Path | None, quiet: bool) -> None:
+def _run(
+    config: StudyConfig,
+    out: Path | None,
+    quiet: bool,
+    workers: int = 0,
+    shard: tuple[int, int] | None = None,
+) -> None:
     """Run a study and print its report; runs that failed make the exit code 1, or 2 if all did."""
     from promptsearch import comparison as engine
-    from promptsearch.report import print_report
+    from promptsearch.records.models import ModelsResults
+    from promptsearch.report import print_models, print_report
     from promptsearch.report.progress import Display
 
     if quiet:
         log_errors_only()
     out = out or Path("results") / config.name
     with Display(Terminal(stderr=True, quiet=quiet)) as display:
-        results = engine.compare(config, out=out, progress=display)
-    if not quiet:
-        print_report(results, Terminal())
+        results = engine.compare(config, out=out, progress=display, workers=workers, shard=shard)
+    if not quiet and shard is not None:
+        place, number = shard
+        say(f"Shard {place} of {number} is done; the same command without --shard reports.")
+    elif not quiet:
+        if isinstance(results, ModelsResults):
+            print_models(results, Terminal())
+        else:
+            print_report(results, Terminal())
         say(f"The report lies in {out / 'report.html'}.")
     for run in results.failed:
         say(f"error: {run.task}/{run.label}/seed{run.seed} failed: {run.error}", err=True)
-    if results.failed:
+    missing = results.missing if isinstance(results, ModelsResults) else ()
+    for member in missing:
+        say(f"error: no runs on {member.name}: {member.error}", err=True)
+    if results.failed or missing:
         raise typer.Exit(1 if results.runs else 2)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from promptsearch.errors import ExportError, PromptSearchError, UnknownName
 from promptsearch.export.card import write_card
@@ -45,6 +45,8 @@ class Format(NamedTuple):
         score: Scores the certificate's probe with the folder read as its users read it; gives
             losses in nats.
         served: Whether it can also hold prompts of models behind an endpoint.
+        ability: The ability of a model's family that its use takes, see `Family`; empty where any
+            family has it.
         rows: Whether it holds the rows of the test split, too: `write` is then handed the task
             besides.
         unchecked: What of the folder no score shows, in words; empty where there is nothing.
@@ -56,6 +58,7 @@ class Format(NamedTuple):
     write: Callable[..., None]
     score: Callable[[Certificate, Any, Path], list[float]]
     served: bool = False
+    ability: Literal["", "served", "keeps"] = ""
     rows: bool = False
     unchecked: str = ""
     ask: Callable[[Certificate, LanguageModel, Path, ServedModel], list[float]] | None = None
@@ -86,26 +89,36 @@ FORMATS: dict[str, Format] = {
         write_dspy,
         score_dspy,
         served=True,
+        ability="served",
         unchecked="the text that DSPy writes around the instructions",
     ),
     "json": Format(write_saved, score_saved, served=True),
-    "kv": Format(write_kv, score_kv),
+    "kv": Format(write_kv, score_kv, ability="keeps"),
     "lm-eval": Format(
         write_lm_eval,
         score_lm_eval,
         served=True,
+        ability="served",
         rows=True,
         unchecked="the metric, which lm-eval computes",
     ),
     "mlflow": Format(
-        write_mlflow, score_mlflow, served=True, unchecked="what stands in a registry"
+        write_mlflow,
+        score_mlflow,
+        served=True,
+        ability="served",
+        unchecked="what stands in a registry",
     ),
     "peft": Format(write_peft, score_peft),
     "promptfoo": Format(
-        write_promptfoo, score_promptfoo, served=True, unchecked="the provider and the tests"
+        write_promptfoo,
+        score_promptfoo,
+        served=True,
+        ability="served",
+        unchecked="the provider and the tests",
     ),
-    "text": Format(write_text, score_text, served=True, ask=ask_text),
-    "vllm": Format(write_vllm, score_vllm, ask=ask_vllm),
+    "text": Format(write_text, score_text, served=True, ability="served", ask=ask_text),
+    "vllm": Format(write_vllm, score_vllm, ability="served", ask=ask_vllm),
 }
 
 
@@ -171,8 +184,9 @@ def export_run(
         with failing(out, "read"):
             if any(out.iterdir()):
                 raise ExportError(f"{out} is not empty: name a new folder")
-    rows = [tested_task(saved, run, data)] if FORMATS[to].rows else []
     lm = FORMATS[to].model(saved, model, key)
+    _check_family(saved, lm, to)
+    rows = [tested_task(saved, run, data)] if FORMATS[to].rows else []
     make_folder(out)
     try:
         FORMATS[to].write(saved, lm, out, *rows)
@@ -190,6 +204,32 @@ def export_run(
             remove(out)
         raise
     return out
+
+
+def _check_family(saved: SavedPrompt, lm: TextModel, to: str) -> None:
+    """Refuse a format that has no meaning for models of a family.
+
+    Raises:
+        ExportError: It has none; the message names those that have.
+    """
+    if not isinstance(lm, LanguageModel):
+        return
+    ability = FORMATS[to].ability
+    if ability and not getattr(lm.family, ability):
+        why = {
+            "served": "which no server of language models takes, and no text up to its answer asks",
+            "keeps": "in which the keys and values of a prompt depend on what stands behind it",
+        }[ability]
+        others = [n for n, f in FORMATS.items() if not f.ability or getattr(lm.family, f.ability)]
+        raise ExportError(
+            f"the format {to} has no meaning for '{lm.name}', {lm.family.noun}, {why}: its prompts "
+            f"are exported as {' or '.join(others)}"
+        )
+    if saved.template.one_by_one and to != "json":
+        raise ExportError(
+            f"the format {to} has no place for answers that are read token by token "
+            "({answer:pll}): export the prompt as json"
+        )
 
 
 def verify(

@@ -145,7 +145,7 @@ def _header(prompt: SavedPrompt, to: str, library: str, lm: TextModel) -> str:
     data = ModelCardData(
         base_model=_base(lm),
         library_name=library,
-        pipeline_tag="text-generation",
+        pipeline_tag="fill-mask" if prompt.template.behind else "text-generation",
         tags=tags,
         **given,
     )

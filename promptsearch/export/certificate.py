@@ -156,9 +156,8 @@ class Certificate:
 
         Args:
             lm: The model whose tokenizer encodes the answers.
-            logits: A function from `(example, answer's ids)` to the logits of the example's row
-                that ends with this answer. Their last rows belong to the answer and the token
-                before it, shape `(at least answer + 1, vocabulary)`.
+            logits: A function from `(example, answer's ids)` to the logits that tell the answer's
+                tokens, shape `(answer, vocabulary)`.
 
         Returns:
             Nats, shape `(probe,)`.
@@ -166,7 +165,7 @@ class Certificate:
 
         def nats(example: Example, answer: Tokens) -> Tensor:
             with torch.inference_mode():
-                rows = logits(example, answer)[-len(answer) - 1 : -1].float()
+                rows = logits(example, answer).float()
                 places = torch.arange(len(answer), device=rows.device)
                 return token_nats(rows, places, torch.tensor(answer, device=rows.device)).sum()
 
@@ -198,6 +197,16 @@ class Certificate:
             table[None], torch.tensor([example.choice], device=table.device)
         )
         return float(losses[0])
+
+
+def told_last(logits: Tensor, answer: Tokens) -> Tensor:
+    """The logits that tell an answer which ends its row: those of its tokens but the last one.
+
+    Args:
+        logits: The logits of a row, shape `(at least answer + 1, vocabulary)`.
+        answer: The ids of the answer.
+    """
+    return logits[-len(answer) - 1 : -1]
 
 
 def refuse_pickles(folder: Path) -> None:

@@ -12,8 +12,9 @@ from promptsearch.export.certificate import Certificate
 from promptsearch.export.schema import CertificateFacts, checked, read_object
 from promptsearch.prompts.kinds import KINDS
 from promptsearch.tasks.decoding import Decoding
+from promptsearch.tasks.marks import Mark
 from promptsearch.tasks.task import Example
-from promptsearch.tasks.template import Mark, Template
+from promptsearch.tasks.template import Template
 
 
 def to_json(certificate: Certificate, prompt: Mapping[str, Any]) -> dict[str, Any]:
@@ -30,6 +31,7 @@ def to_json(certificate: Certificate, prompt: Mapping[str, Any]) -> dict[str, An
         **({"marks": template.marks} if template.marks else {}),
         # What ends an answer stays, too, whatever a later tokenizer or chat template says.
         "end_token": template.end_token,
+        **({"middle": True} if template.behind else {}),
         "lengths": [slot.length for slot in template.slots],
         "choices": None if certificate.choices is None else list(certificate.choices),
         **({} if certificate.options is None else {"options": certificate.options}),
@@ -79,6 +81,7 @@ def read_json(file: Path, formats: Sequence[str]) -> tuple[Certificate, dict[str
     # template may change, or write the day's date.
     marks = tuple(Mark(*mark) for mark in facts.marks)
     template = replace(template, marks=marks, end_token=facts.end_token or "")
+    template = template.in_middle if facts.middle else template
     if facts.choices is None and facts.options is None and facts.end_token is None:
         raise PromptError(
             f"{file} was written by a version of promptsearch whose text answers had no end, so "

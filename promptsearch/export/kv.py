@@ -18,7 +18,13 @@ import torch
 from torch import Tensor
 
 from promptsearch.errors import ExportError, PromptError
-from promptsearch.export.certificate import Certificate, check_held, check_in_front, check_room
+from promptsearch.export.certificate import (
+    Certificate,
+    check_held,
+    check_in_front,
+    check_room,
+    told_last,
+)
 from promptsearch.export.saved import SavedPrompt
 from promptsearch.files import write_aside
 from promptsearch.models import LanguageModel
@@ -107,7 +113,7 @@ def score_kv(certificate: Certificate, lm: LanguageModel, folder: Path) -> list[
         found: Tensor = lm.model(
             input_ids=ids, past_key_values=lm.passes.cache(keys_values)
         ).logits[0]
-        return found
+        return told_last(found, answer)
 
     return certificate.losses_by(lm, logits)
 

@@ -16,12 +16,14 @@ from torch import Tensor
 from promptsearch.errors import PromptError
 from promptsearch.export.inputs import Input
 from promptsearch.models import LanguageModel
+from promptsearch.models.family import Family
 from promptsearch.scoring.answers import answer_scores
 from promptsearch.scoring.continuing import Start, go_on
 from promptsearch.scoring.ending import Ending
 from promptsearch.scoring.forward import run
 from promptsearch.scoring.layout import Tokens
 from promptsearch.scoring.packing import pack
+from promptsearch.scoring.reading import joined, spans, together
 from promptsearch.scoring.ready import InputRow, Library
 from promptsearch.scoring.sharing import PASS_TOKENS
 from promptsearch.scoring.tree import grow
@@ -63,10 +65,9 @@ class Passes:
         lm = self._lm
         for each, some in zip(inputs, answers, strict=True):
             each.check_length(max(map(len, some)), lm.context)
-        # The tokens that run below the trunk: the last token of an answer is predicted, never read.
+        # The tokens that run below the trunk.
         sizes = [
-            len(each.row.ids) + sum(len(a) - 1 for a in some)
-            for each, some in zip(inputs, answers, strict=True)
+            _size(each.row, some, lm.family) for each, some in zip(inputs, answers, strict=True)
         ]
         found: dict[int, Tensor] = {}
         with lm.changed(self._weights):
@@ -123,32 +124,43 @@ class Passes:
     def _score(self, rows: Sequence[InputRow], answers: Sequence[Sequence[Tokens]]) -> list[Tensor]:
         """The log-probabilities of each row's answers, from one pass."""
         lm = self._lm
-        paths = [
-            [(*row.ids, *answer[:-1]) for answer in some]
-            for row, some in zip(rows, answers, strict=True)
+        told = [
+            [each.read(answer) for answer in own] for each, own in zip(rows, answers, strict=True)
         ]
+        every = [[one for some in own for one in some] for own in told]
         above = [len(row.trunk) for row in rows]
-        trees = [grow(some, n) for some, n in zip(paths, above, strict=True)]
-        if not lm.passes.trees:
-            trees = [grow([path]) for some in paths for path in some]
+        parts = [together(own, lm) for own in every]
+        trees = [
+            grow([one.ids for one in part], n)
+            for some, n in zip(parts, above, strict=True)
+            for part in some
+        ]
+        trunks = [row.trunk for row, some in zip(rows, parts, strict=True) for _ in some]
         with torch.inference_mode():
             beside = self._library.beside([row.owner for row in rows])
             states, begins = run(
-                lm,
-                trees,
-                [row.trunk for row in rows] if any(above) else None,
-                self._library.vectors,
-                beside,
+                lm, trees, trunks if any(above) else None, self._library.vectors, beside
             )
-            ends = [
+            lines = [
                 [begin + p for p in places]
                 for tree, begin in zip(trees, begins, strict=True)
                 for places in tree.rows
             ]
-            wanted = [answer for some in answers for answer in some]
-            predict = [places[-len(answer) :] for places, answer in zip(ends, wanted, strict=True)]
-            nats = answer_scores(lm, states, predict, wanted)[:, 0].cpu()
+            wanted = [one for own in every for one in own]
+            predict = [
+                line[one.at : one.at + len(one.tokens)]
+                for line, one in zip(lines, wanted, strict=True)
+            ]
+            found = answer_scores(lm, states, predict, [one.tokens for one in wanted])
+            nats = joined(found, [len(some) for own in told for some in own])[:, 0].cpu()
         return list(nats.split([len(some) for some in answers]))
+
+
+def _size(row: InputRow, answers: Sequence[Tokens], family: Family) -> int:
+    """The tokens below the trunk with which a row is read for its answers."""
+    told = spans(family, answers, one_by_one=row.one_by_one)
+    times = len(told) if family.middle else 1
+    return (len(row.ids) + len(row.behind)) * times + sum(told)
 
 
 def _groups(rows: Sequence[InputRow], sizes: Sequence[int], limit: int) -> Iterator[list[int]]:

@@ -48,6 +48,7 @@ class SavedPrompt(Certificate):
         about: Everything else in `prompt.json`: model, task, strategy, losses, versions.
         probe: Examples with known losses.
         losses: The losses of these examples, in nats, shape `(probe,)`.
+        texts: The text of a prompt of words in each slot, with its space; of others none.
 
     Example:
         >>> saved = load_prompt("results/capitals/capitals/p_tuning/seed0")  # doctest: +SKIP
@@ -55,6 +56,7 @@ class SavedPrompt(Certificate):
     """
 
     prompt: Prompt
+    texts: tuple[str, ...] = ()
 
     def any_model(self, given: TextModel | None = None, key: str | None = None) -> TextModel:
         """The model as every certificate finds it, checked to have all tokens of the prompt.
@@ -165,7 +167,9 @@ def load_prompt(path: Path | str) -> SavedPrompt:
         check_fit(prompt, certificate.template)
     except PromptError as error:
         raise PromptError(f"{file} is damaged: {error}") from error
-    return SavedPrompt(prompt=prompt, **vars(certificate))
+    told = data.get("text")
+    texts = tuple(map(str, told)) if isinstance(told, list) else ()
+    return SavedPrompt(prompt=prompt, texts=texts, **vars(certificate))
 
 
 def no_export(reason: object) -> str:

@@ -112,6 +112,7 @@ class CertificateFacts(Values):
     marks: list[Mark] = []
     lengths: list[Count]
     end_token: Text | None = None
+    middle: bool = False
     choices: Annotated[list[Answer], Field(min_length=2)] | None
     options: Text | None = None
     normalise: Normalise = "none"

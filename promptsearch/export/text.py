@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from promptsearch.errors import EndpointError, ExportError, FileError, PromptError
-from promptsearch.export.certificate import Certificate, check_held, check_room
+from promptsearch.export.certificate import Certificate, check_held, check_room, told_last
 from promptsearch.export.saved import SavedPrompt
 from promptsearch.export.schema import LARGEST
 from promptsearch.files import read, write_aside, write_json
@@ -187,7 +187,7 @@ def score_filled(
         ids = [*rows[example.id], *answer]
         check_room(model, 0, len(ids))
         found: Tensor = model.model(input_ids=torch.tensor([ids], device=model.device)).logits[0]
-        return found
+        return told_last(found, answer)
 
     return certificate.losses_by(model, logits)
 

@@ -70,7 +70,8 @@ def scored(
     """
     counts = [lm.count(text) for text in answer_texts(template, example, choices)]
     if (options := options_of(example, choices)) is None:
-        token = not (template.end or lm.served)  # a server is sent no end token
+        # A server is sent no end token, and a masked model's answer has none.
+        token = not (template.end or template.behind or lm.served)
         return Scored(max(1, max(counts) + token))
     others = [count for place, count in enumerate(counts) if place != example.choice]
     right = counts[example.choice] if example.choice is not None else 0

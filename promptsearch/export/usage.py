@@ -12,8 +12,9 @@ from promptsearch.export.lm_eval.write import lm_eval_usage
 from promptsearch.export.mlflow import mlflow_usage
 from promptsearch.export.peft import write as peft
 from promptsearch.export.saved import SavedPrompt
+from promptsearch.export.usage_masked import masked_usage
 from promptsearch.models import LanguageModel
-from promptsearch.models.packaged import NAME
+from promptsearch.models.packaged import is_packaged
 from promptsearch.models.protocol import TextModel
 from promptsearch.models.special_tokens import DATE
 from promptsearch.scoring.ending import Ending
@@ -23,10 +24,10 @@ from promptsearch.tasks.normalise import answer_lengths
 #: The model as its users load it, by its name on the Hub or, where that is ours alone, with ours.
 _MODEL = """\
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import {auto}, AutoTokenizer
 
 base = {name!r}
-model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32).eval()
+model = {auto}.from_pretrained(base, dtype=torch.float32).eval()
 tokenizer = AutoTokenizer.from_pretrained(base)
 """
 _OUR_MODEL = """\
@@ -121,11 +122,14 @@ def usage(prompt: SavedPrompt, to: str, lm: TextModel) -> str:
         return vllm.USAGE.format(
             base=_base_of_vllm(lm), fields=fields, sampling=_sampling(prompt, lm)
         )
-    own = lm.name == NAME or lm.name.endswith(".gguf")
-    model = (_OUR_MODEL if own else _MODEL).format(name=lm.name)
+    own = is_packaged(lm.name) or lm.name.endswith(".gguf")
+    model = (_OUR_MODEL if own else _MODEL).format(name=lm.name, auto=lm.family.auto)
     if to == "lm-eval":
         return f"{model}\n{lm_eval_usage(prompt, lm)}"
     fields, imports = _formatted(fields)
+    if lm.family.middle:
+        above = "".join(f"{line}\n\n" for line in imports)
+        return f"{above}{model}\n{peft.USAGE}\n\n{masked_usage(prompt, lm, fields)}"
     chat = bool(prompt.template.messages)
     if to == "text" and chat:
         day = f", date_string={DATE!r}" if "date_string" in str(lm.tokenizer.chat_template) else ""
@@ -268,10 +272,10 @@ def _pieces(prompt: SavedPrompt) -> list[tuple[str, str]]:
 
 
 def _base_of_vllm(lm: LanguageModel) -> str:
-    if lm.name == NAME:
+    if is_packaged(lm.name):
         return (
             "from promptsearch.models.packaged import packaged_model\n\nbase = "
-            f"str(packaged_model())  # {NAME}"
+            f"str(packaged_model({lm.name!r}))"
         )
     return f"base = {lm.name!r}"
 

@@ -27,6 +27,7 @@ from promptsearch.export.certificate import (
     Certificate,
     check_held,
     check_room,
+    told_last,
 )
 from promptsearch.export.certificate_json import read_json
 from promptsearch.export.saved import SavedPrompt
@@ -123,7 +124,7 @@ def score_vllm(certificate: Certificate, lm: LanguageModel, folder: Path) -> lis
             [_row(certificate.template, lm, slots, example.fields), _embedded(lm, answer)]
         )
         found: Tensor = lm.model(inputs_embeds=row[None]).logits[0]
-        return found
+        return told_last(found, answer)
 
     return certificate.losses_by(lm, logits)
 

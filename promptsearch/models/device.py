@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from pathlib import Path
 
 import psutil
@@ -13,6 +14,9 @@ from promptsearch.errors import ModelError
 log = logging.getLogger(__name__)
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+#: The workspaces with which cuBLAS adds up in one order (its documentation, section 2.1.4).
+_WORKSPACES = (":4096:8", ":16:8")
 
 
 def pick_device(name: str) -> torch.device:
@@ -35,6 +39,35 @@ def pick_device(name: str) -> torch.device:
             "Expected auto, cpu or cuda."
         ) from error
     return device
+
+
+def make_repeatable(device: torch.device) -> None:
+    """Let a GPU compute the same numbers each time, and float32 in full; a CPU does so by itself.
+
+    By default gradients are added up on a GPU in the order in which threads arrive, and
+    convolutions of float32 are rounded to TF32. The settings are those of the whole process.
+
+    Args:
+        device: The device that a model lies on.
+    """
+    if device.type != "cuda":
+        return
+    if os.environ.get("CUBLAS_WORKSPACE_CONFIG") not in _WORKSPACES:
+        os.environ["CUBLAS_WORKSPACE_CONFIG"] = _WORKSPACES[0]
+    # Where it was turned on with warnings only, for a model that needs it, it stays so.
+    if not torch.are_deterministic_algorithms_enabled():
+        torch.use_deterministic_algorithms(True)
+    # Nothing here reads memory that was not written to, and filling it takes time.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    torch.set_float32_matmul_precision("highest")
+    torch.backends.cudnn.allow_tf32 = False
+    # cuDNN plans its attention anew for every shape, and ours hardly come twice.
+    torch.backends.cuda.enable_cudnn_sdp(False)
+
+
+def card(device: torch.device) -> str | None:
+    """The name of the GPU that a device is; None for a CPU."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else None
 
 
 def pick_dtype(name: str, device: torch.device) -> torch.dtype:

@@ -34,13 +34,15 @@ _SOME = {
 _INDEX, _CONFIG, _ADAPTER = "model.safetensors.index.json", "config.json", "adapter_config.json"
 
 
-def check_files(source: Mapping[str, Any], *, causal: bool = True) -> None:
+def check_files(source: Mapping[str, Any]) -> Any:
     """Refuse what is no model that can be read here.
 
     Args:
         source: What `from_pretrained` of transformers takes: a folder, a Hub name, or a GGUF file
             in a folder.
-        causal: Whether it must be a causal LM.
+
+    Returns:
+        Its configuration, as transformers reads it.
 
     Raises:
         ModelError: It is something else; the message says what it is, and what to do.
@@ -69,25 +71,7 @@ def check_files(source: Mapping[str, Any], *, causal: bool = True) -> None:
             "it needs Python code that lies beside it, which is never run here: "
             "take a model that transformers knows"
         )
-    config = transformers.AutoConfig.from_pretrained(**source)
-    if causal and (kind := _other_kind(config)):
-        raise ModelError(
-            f"it is {kind} ({config.model_type}), which is not supported yet: "
-            "take a causal language model, which reads from left to right"
-        )
-
-
-def _other_kind(config: Any) -> str | None:
-    """What kind of model it is where it is no causal LM; None where it is one."""
-    from transformers.models.auto import modeling_auto as auto
-
-    if config.is_encoder_decoder:
-        return "a model of encoder and decoder"
-    if config.model_type in auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES and not getattr(
-        config, "is_decoder", True
-    ):
-        return "an encoder"
-    return None if type(config) in auto.MODEL_FOR_CAUSAL_LM_MAPPING else "no language model"
+    return transformers.AutoConfig.from_pretrained(**source)
 
 
 def reason_of(error: BaseException) -> str:

@@ -16,33 +16,36 @@ import torch
 from torch import Tensor
 
 from promptsearch.errors import ModelError
-from promptsearch.models.causal.passes import Passes
-from promptsearch.models.causal.rounding import rounding_noise
-from promptsearch.models.device import half_of_memory, pick_dtype
+from promptsearch.models.device import half_of_memory, make_repeatable, pick_dtype
+from promptsearch.models.family import family_of_model
 from promptsearch.models.integrity import Integrity
 from promptsearch.models.loading import in_dtype, load_model, weights_again
+from promptsearch.models.passes import passes_of
+from promptsearch.models.rounding import rounding_noise
 from promptsearch.models.special_tokens import SpecialTokens
 from promptsearch.models.tokens import Tokens
 from promptsearch.models.weights import ModelWeights, changed, weights_of
 
 
 class LanguageModel:
-    """A causal LM that is never changed, with its tokenizer.
+    """A causal or masked LM that is never changed, with its tokenizer.
 
     Args:
-        model: The model as `transformers.AutoModelForCausalLM` loads it; it is put into evaluation
-            mode and frozen.
+        model: The model as `transformers.AutoModelForCausalLM` or `AutoModelForMaskedLM` loads it;
+            it is put into evaluation mode and frozen.
         tokenizer: Its tokenizer.
         name: What to call it in reports; left out, the name that it was loaded by.
 
     Attributes:
         tokens: The tokens of its tokenizer.
         special: The special tokens of its tokenizer, and its chat template.
+        family: What models of its family can do.
         passes: The passes through it, and what it can take in them.
         integrity: Its weights as they were loaded, and as they are now.
 
     Raises:
-        ModelError: The objects are no causal LM and tokenizer of `transformers`.
+        ModelError: The objects are no language model and tokenizer of `transformers`, or it is
+            masked and its tokenizer has no mask token.
 
     Example:
         >>> lm = LanguageModel.load("smollm2-135m-instruct")  # doctest: +SKIP
@@ -54,18 +57,20 @@ class LanguageModel:
             or model.get_output_embeddings() is None
         ):
             raise ModelError(
-                f"expected a causal language model of transformers, got {type(model).__name__}"
+                f"expected a language model of transformers, got {type(model).__name__}"
             )
         if not callable(getattr(tokenizer, "convert_ids_to_tokens", None)):
             raise ModelError(
                 f"expected a tokenizer of transformers, got {type(tokenizer).__name__}"
             )
         self.model = model.eval().requires_grad_(False)
+        make_repeatable(self.device)
         self.tokenizer = tokenizer
         self.name = name or str(getattr(model.config, "_name_or_path", "") or type(model).__name__)
         self.tokens = Tokens(tokenizer, self.rows)
         self.special = SpecialTokens(tokenizer, self.name)
-        self.passes = Passes(model, self.name, self.tokens.lead)
+        self.family = family_of_model(model)
+        self.passes = passes_of(self.family, model, self.tokens, self.name)
         self.integrity = Integrity(model, self.name)
         self._cast: dict[torch.dtype, LanguageModel] = {}
         self._source = self  # the model that this is a copy of, in another dtype
@@ -318,10 +323,7 @@ class LanguageModel:
 
     @cached_property
     def noise(self) -> float:
-        """The error of a token's log-probability by rounding, in nats.
-
-        See `promptsearch.models.rounding`.
-        """
+        """The error of a token's log-probability by rounding, in nats, see `rounding_noise`."""
         rows = len(self.embeddings)
         ids = (*self.lead, *((2 * i + 1) * rows // 64 for i in range(32)))
         return rounding_noise(self.model, torch.tensor(ids, device=self.device))

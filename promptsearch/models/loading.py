@@ -11,8 +11,9 @@ from torch import Tensor
 from promptsearch.errors import ModelError
 from promptsearch.importing import strangers
 from promptsearch.models.device import pick_device
+from promptsearch.models.family import family_of
 from promptsearch.models.folder import check_complete, check_files, reason_of
-from promptsearch.models.packaged import NAME, packaged_model
+from promptsearch.models.packaged import NAME, is_packaged, packaged_model
 from promptsearch.models.tokens import load_tokenizer
 
 _WAYS = (
@@ -22,7 +23,7 @@ _WAYS = (
 
 
 def load_model(name: str, device: str) -> tuple[Any, Any]:
-    """A causal LM of transformers in float32, and its tokenizer.
+    """A language model of transformers in float32, and its tokenizer.
 
     Args:
         name: As `LanguageModel.load` takes it.
@@ -31,7 +32,7 @@ def load_model(name: str, device: str) -> tuple[Any, Any]:
     Raises:
         ModelError: One of them cannot be found or loaded, or the device does not exist.
     """
-    return _load(name, device, causal=True)
+    return _load(name, device, head=True)
 
 
 def load_body(name: str, device: str) -> tuple[Any, Any]:
@@ -44,10 +45,10 @@ def load_body(name: str, device: str) -> tuple[Any, Any]:
     Raises:
         ModelError: One of them cannot be found or loaded, or the device does not exist.
     """
-    return _load(name, device, causal=False)
+    return _load(name, device, head=False)
 
 
-def _load(name: str, device: str, *, causal: bool) -> tuple[Any, Any]:
+def _load(name: str, device: str, *, head: bool) -> tuple[Any, Any]:
     import transformers
 
     if (name.startswith((".", "/", "~")) or name.endswith(".gguf")) and not Path(name).exists():
@@ -64,13 +65,13 @@ def _load(name: str, device: str, *, causal: bool) -> tuple[Any, Any]:
     # Besides GGUF only safetensors are read: other weight files are pickles, which can run code.
     safe: dict[str, Any] = {} if "gguf_file" in source else {"use_safetensors": True}
     with strangers(explain):
-        check_files(source, causal=causal)
-        kind: Any = transformers.AutoModelForCausalLM if causal else transformers.AutoModel
+        config = check_files(source)
+        kind: Any = getattr(transformers, family_of(config).auto if head else "AutoModel")
         model, info = kind.from_pretrained(
             **source, **safe, dtype=torch.float32, output_loading_info=True
         )
         # Nothing is read of a pooler, which models trained on masked words do not have.
-        lacking = [key for key in info["missing_keys"] if causal or not key.startswith("pooler.")]
+        lacking = [key for key in info["missing_keys"] if head or not key.startswith("pooler.")]
         check_complete(model, {"missing_keys": lacking})
     tokenizer = load_tokenizer(name, source)
     return model.to(pick_device(device)), tokenizer
@@ -91,8 +92,8 @@ def weights_again(name: str, device: str) -> list[Tensor]:
 
 def _source(name: str) -> dict[str, Any]:
     """What `from_pretrained` of transformers takes for a name."""
-    if name == NAME:
-        return {"pretrained_model_name_or_path": str(packaged_model())}
+    if is_packaged(name):
+        return {"pretrained_model_name_or_path": str(packaged_model(name))}
     if name.endswith(".gguf"):
         path = Path(name)
         return {"pretrained_model_name_or_path": str(path.parent), "gguf_file": path.name}

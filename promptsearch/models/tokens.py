@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any, TypeVar
 
 from promptsearch.errors import ModelError
@@ -24,6 +24,8 @@ _ANCHORS = ("\n", ".", ",", ":", "a")
 #: The texts that tell whether a tokenizer treats the beginning of a text in its own way.
 _PROBES = (" a", "a", " good", "good", ".", "\n")
 
+#: The texts whose ids are kept at hand.
+_KNOWN = 16_384
 
 #: What goes into a tokenizer and what comes out of it: a text or ids.
 In = TypeVar("In", str, list[int])
@@ -41,6 +43,8 @@ class Tokens:
     def __init__(self, tokenizer: Any, below: int | None = None) -> None:
         self._tokenizer = tokenizer
         self._below = below
+        # The same answers and inputs are laid out for every split, template and dtype of a study.
+        self._known = lru_cache(_KNOWN)(self._ids_of)
 
     @staticmethod
     def load(name: str) -> Tokens:
@@ -71,6 +75,19 @@ class Tokens:
         return tuple(with_specials[: with_specials.index(plain[0])]) if plain else ()
 
     @cached_property
+    def close(self) -> tuple[int, ...]:
+        """The special tokens that it puts behind every text."""
+        with_specials = list(self._tokenizer("a").input_ids)
+        plain = list(self._tokenizer("a", add_special_tokens=False).input_ids)
+        return tuple(with_specials[len(self.lead) + len(plain) :]) if plain else ()
+
+    @property
+    def mask(self) -> int | None:
+        """The id of the token that stands for a masked one; None where there is none."""
+        found = getattr(self._tokenizer, "mask_token_id", None)
+        return None if found is None else int(found)
+
+    @cached_property
     def added(self) -> frozenset[int]:
         """The ids of special and other added tokens, which no text is meant to hold."""
         return frozenset(self._tokenizer.added_tokens_decoder)
@@ -84,7 +101,7 @@ class Tokens:
             text: Any text.
             begins: Whether it is the beginning of a row; else it stands behind other text.
         """
-        return self._encode([text], begins)[0]
+        return list(self._known(text, begins))
 
     def decode(self, ids: Sequence[int], *, begins: bool = False) -> str:
         """The text of ids, exactly.
@@ -191,6 +208,9 @@ class Tokens:
             for anchor, head, shown in found
             if head and shown.strip(" ") == anchor
         ]
+
+    def _ids_of(self, text: str, begins: bool) -> tuple[int, ...]:
+        return tuple(self._encode([text], begins)[0])
 
     def _encode(self, texts: Sequence[str], begins: bool) -> list[list[int]]:
         alone = begins or not self.marks_beginnings

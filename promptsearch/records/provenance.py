@@ -51,13 +51,16 @@ def versions() -> dict[str, str]:
 
 def machine() -> dict[str, Any]:
     """What matters of this machine for times and for the last digits of scores."""
-    return {
+    found = {
         "cpu": _cpu(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
-        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "gpu": None,
     }
+    if torch.cuda.is_initialized():  # else nothing was computed there, and asking sets it up
+        found |= {"gpu": torch.cuda.get_device_name(), "cuda": torch.version.cuda}
+    return found
 
 
 def _cpu() -> str:

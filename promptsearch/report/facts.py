@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from typing import Any
 
 import yaml
 
@@ -124,4 +126,9 @@ def _pool(info: TaskRecord) -> str:
 
 def study_file(study: StudyRecord) -> str:
     """The resolved study file as YAML, to be saved and run again."""
-    return yaml.safe_dump(study.settings, sort_keys=False, allow_unicode=True, width=120)
+    return study_yaml(study.settings)
+
+
+def study_yaml(settings: Mapping[str, Any]) -> str:
+    """Settings as a study file in YAML."""
+    return yaml.safe_dump(settings, sort_keys=False, allow_unicode=True, width=120)

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import io
-import re
 from collections.abc import Sequence
-from typing import Any
 
 import matplotlib
 import numpy as np
@@ -13,45 +10,15 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import EngFormatter, LogLocator, NullLocator
-from numpy.typing import NDArray
-from scipy.optimize import isotonic_regression
 
+from promptsearch.report.drawing import STYLE, Floats, colour, name_lines, svg
 from promptsearch.report.lengths import lengths, mean_of
 from promptsearch.report.notation import visible
 from promptsearch.report.summary import Row, TaskSummary
 
-Floats = NDArray[np.float64]
-
-#: The colours of strategies, by their place in the study file; colour-blind eyes can tell the first
-#: eight apart (Okabe and Ito, Tol).
-COLOURS = (
-    *("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#8c6d1f", "#56b4e9"),
-    *("#e69f00", "#882255", "#44aa99", "#332288", "#999933", "#555555"),
-)
-
 #: The number of curves that a figure holds at its usual height; with more, the figure grows and the
 #: bands of the curves grow faint.
 _CURVES = 14
-
-#: The settings of matplotlib. Their names have the type of a list of literals in some of its
-#: versions, of strings in others, which is why this is a dictionary of anything.
-_STYLE: dict[Any, Any] = {
-    "svg.fonttype": "none",  # text stays text: small, sharp, and in the page's own font
-    "text.parse_math": False,  # a label with two dollar signs is not a formula
-    "font.family": "sans-serif",
-    "font.size": 9.5,
-    "axes.edgecolor": "#9aa3b0",
-    "axes.labelcolor": "#4a5361",
-    "xtick.color": "#4a5361",
-    "ytick.color": "#4a5361",
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-}
-
-
-def colour(place: int) -> str:
-    """The colour of the strategy at this place of the study file."""
-    return COLOURS[place % len(COLOURS)]
 
 
 def curves(task: TaskSummary, prefix: str, objective: str = "") -> str:
@@ -69,7 +36,7 @@ def curves(task: TaskSummary, prefix: str, objective: str = "") -> str:
         An `<svg>` element; what belongs to the strategy at place k is in groups with the ids
         `PREFIX-k-line` and `PREFIX-k-band`.
     """
-    with matplotlib.rc_context({**_STYLE, "svg.hashsalt": f"promptsearch {task.name}"}):
+    with matplotlib.rc_context({**STYLE, "svg.hashsalt": f"promptsearch {task.name}"}):
         drawn = [row for row in task.rows if row.chosen]
         crowd = max(1.0, len(drawn) / _CURVES)
         figure = Figure(figsize=(10, 3.9 * crowd), layout="constrained")
@@ -97,8 +64,9 @@ def curves(task: TaskSummary, prefix: str, objective: str = "") -> str:
         )
         axes.grid(axis="y", color="#e6e9ee", linewidth=0.8)
         axes.set_axisbelow(True)
-        _name_lines(axes, drawn, [row.label for row in drawn], ends, 0.055 / crowd)
-        return _svg(figure)
+        places = [row.place for row in drawn]
+        name_lines(axes, places, [row.label for row in drawn], ends, 0.055 / crowd)
+        return svg(figure)
 
 
 def by_length(task: TaskSummary, prefix: str) -> str:
@@ -114,7 +82,7 @@ def by_length(task: TaskSummary, prefix: str) -> str:
         An `<svg>` element; what belongs to the strategy at place k is in groups with the ids
         `PREFIX-k-length-line` and `PREFIX-k-length-band`.
     """
-    with matplotlib.rc_context({**_STYLE, "svg.hashsalt": f"promptsearch {task.name} lengths"}):
+    with matplotlib.rc_context({**STYLE, "svg.hashsalt": f"promptsearch {task.name} lengths"}):
         figure = Figure(figsize=(10, 3.9), layout="constrained")
         axes = figure.add_subplot()
         for rows in task.sweeps:
@@ -151,10 +119,9 @@ def by_length(task: TaskSummary, prefix: str) -> str:
             for row in [rows[-1] for rows in task.sweeps] + others
             if np.isfinite(row.metric.mean)
         ]
-        _name_lines(
-            axes, last, [row.family for row in last], [row.metric.mean for row in last], 0.055
-        )
-        return _svg(figure)
+        places, names = [row.place for row in last], [row.family for row in last]
+        name_lines(axes, places, names, [row.metric.mean for row in last], 0.055)
+        return svg(figure)
 
 
 def two_metrics(task: TaskSummary, prefix: str, first: str, second: str) -> str:
@@ -177,7 +144,7 @@ def two_metrics(task: TaskSummary, prefix: str, first: str, second: str) -> str:
         UnknownName: The task has no such metric.
     """
     names = (first, second)
-    with matplotlib.rc_context({**_STYLE, "svg.hashsalt": f"promptsearch {task.name} {names}"}):
+    with matplotlib.rc_context({**STYLE, "svg.hashsalt": f"promptsearch {task.name} {names}"}):
         figure = Figure(figsize=(10, 3.9), layout="constrained")
         left = figure.add_subplot()
         right = left.twinx()
@@ -209,7 +176,7 @@ def two_metrics(task: TaskSummary, prefix: str, first: str, second: str) -> str:
             for rows in task.sweeps
         ]
         left.legend(handles=handles, frameon=False, fontsize=9)
-        return _svg(figure)
+        return svg(figure)
 
 
 def _steps(axes: Axes, row: Row, gid: str, band: float) -> Floats:
@@ -250,48 +217,6 @@ def _level(axes: Axes, row: Row, gid: str) -> Floats:
     return np.array([[loss]])
 
 
-def _name_lines(
-    axes: Axes, rows: Sequence[Row], names: Sequence[str], ends: Sequence[float], apart: float
-) -> None:
-    """Write each row's name at the right edge, near the height of its line.
-
-    Args:
-        axes: Where to write.
-        rows: The rows, for their colours.
-        names: The names to write.
-        ends: The heights at which the lines end, in the units of the data.
-        apart: The least distance of two names, as a share of the figure's height.
-    """
-    low, high = axes.get_ylim()
-    heights = spread((np.array(ends) - low) / (high - low), apart)
-    for row, name, height in zip(rows, names, heights, strict=True):
-        axes.text(
-            1.01,
-            height,
-            visible(name)[:24],
-            transform=axes.transAxes,
-            color=colour(row.place),
-            va="center",
-        )
-
-
-def spread(heights: Floats, least: float) -> Floats:
-    """Push labels apart.
-
-    Args:
-        heights: The heights where the labels should be, shape `(labels,)`.
-        least: The distance that neighbours must have at least.
-
-    Returns:
-        The heights where they can be, in the same order; the sum of the squared shifts is least.
-    """
-    order = np.argsort(heights, kind="stable")
-    steps = least * np.arange(len(heights))
-    apart = np.empty_like(heights)
-    apart[order] = isotonic_regression(heights[order] - steps).x + steps
-    return apart
-
-
 def on_one_grid(curves: Sequence[Floats], points: int = 120) -> tuple[Floats, Floats]:
     """Step curves, read at the same numbers of tokens.
 
@@ -313,16 +238,3 @@ def on_one_grid(curves: Sequence[Floats], points: int = 120) -> tuple[Floats, Fl
     return grid, np.array(
         [curve[np.searchsorted(curve[:, 0], grid, side="right") - 1, 1] for curve in curves]
     )
-
-
-def _svg(figure: Figure) -> str:
-    buffer = io.StringIO()
-    figure.savefig(
-        buffer,
-        format="svg",
-        transparent=True,
-        metadata={"Date": None, "Creator": None, "Format": None, "Type": None},
-    )
-    text = buffer.getvalue()
-    text = text[text.index("<svg") :]
-    return re.sub(r"(\d+\.\d\d)\d+", r"\1", text)

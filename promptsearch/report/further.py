@@ -11,10 +11,16 @@ from promptsearch.report.summary import Row, TaskSummary
 
 #: What the column of answers without an end shows.
 UNENDED = "no end"
-#: The line above the table.
-TOLD = "Mean test scores by other metrics over seeds (↓: lower is better)"
+#: The line above the table, and above one of answers without an end alone.
+_SCORES = "Mean test scores by other metrics over seeds (↓: lower is better)"
+_ENDS = "Test answers of all seeds that met the limit of tokens before their end"
 #: What the last column means.
 WITHOUT_END = "answers that met the limit of tokens before their end, of all test answers"
+
+
+def told(task: TaskSummary) -> str:
+    """The line above the table."""
+    return _SCORES if task.beside else _ENDS
 
 
 def columns(task: TaskSummary) -> list[str]:

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from importlib.resources import files
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, StrictUndefined
-from markupsafe import Markup
 
-from promptsearch.printable import printable
 from promptsearch.records.results import Results
 from promptsearch.records.signature import signature
 from promptsearch.report import (
@@ -22,9 +18,11 @@ from promptsearch.report import (
     sizes,
     training,
 )
+from promptsearch.report.drawing import colour
 from promptsearch.report.facts import bars, facts, study_file
 from promptsearch.report.families import families
-from promptsearch.report.figures import by_length, colour, curves, two_metrics
+from promptsearch.report.figures import by_length, curves, two_metrics
+from promptsearch.report.page import page_of
 from promptsearch.report.summary import TaskSummary, summarise
 
 
@@ -38,16 +36,13 @@ def to_html(results: Results, metrics: tuple[str, str] | None = None) -> str:
     Returns:
         HTML without any reference to another file or host.
     """
-    # Prompts and errors may be hostile text: everything is escaped, except for the figures, whose
-    # text matplotlib escapes.
-    environment = Environment(
-        autoescape=True,
-        undefined=StrictUndefined,
-        finalize=_printable,
-        trim_blocks=True,
-        lstrip_blocks=True,
+    tasks = summarise(results)
+    columns = notation.columns(
+        lower=any(not task.scale.higher_is_better for task in tasks),
+        select_by=results.study.select_by,
     )
-    environment.globals.update(
+    page = page_of(
+        "report.html.j2",
         colour=colour,
         notation=notation,
         sizes=sizes,
@@ -58,14 +53,6 @@ def to_html(results: Results, metrics: tuple[str, str] | None = None) -> str:
         further=further,
         answers=answers,
         drawn=drawn,
-    )
-    tasks = summarise(results)
-    columns = notation.columns(
-        lower=any(not task.scale.higher_is_better for task in tasks),
-        select_by=results.study.select_by,
-    )
-    page = environment.from_string(
-        files("promptsearch.report").joinpath("report.html.j2").read_text(encoding="utf-8")
     )
     return page.render(
         study=results.study,
@@ -78,10 +65,6 @@ def to_html(results: Results, metrics: tuple[str, str] | None = None) -> str:
         study_file=study_file(results.study),
         columns={**columns, **sizes.COLUMNS, **projection.COLUMNS, **training.COLUMNS},
     )
-
-
-def _printable(value: Any) -> Any:
-    return printable(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 def _task(

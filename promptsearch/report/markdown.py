@@ -16,6 +16,7 @@ from promptsearch.report.families import Family, families
 from promptsearch.report.notation import (
     NO_EXPORT,
     ONE_SEED,
+    in_slots,
     number,
     percent,
     probability,
@@ -83,9 +84,9 @@ def to_markdown(results: Results) -> str:
 def _family(family: Family) -> list[str]:
     """The part on the mean over the tasks of a family."""
     heads = ["strategy", escape(family.scale.name) + family.scale.arrow]
-    rows = [[code(row.label, in_table=True), _interval(row.metric)] for row in family.rows]
+    rows = [[code(row.label, in_table=True), interval_cell(row.metric)] for row in family.rows]
     title = f"## {escape(family.name)}: mean over {family.tasks} tasks"
-    return ["", title, "", *_table(heads, rows)]
+    return ["", title, "", *table_lines(heads, rows)]
 
 
 def _task(task: TaskSummary, model: ModelRecord, trust_code: bool) -> list[str]:
@@ -100,7 +101,7 @@ def _task(task: TaskSummary, model: ModelRecord, trust_code: bool) -> list[str]:
         *(["regret"] if regret else []),
     ]
     heads += ["tokens", "seconds", "access"]
-    lines = _table(heads, [_cells(row, regret) for row in task.rows])
+    lines = table_lines(heads, [_cells(row, regret) for row in task.rows])
     if task.floor is not None:
         lines += ["", f"Always giving the most frequent answer: {number(task.floor)}."]
     if told := bars(task.info):
@@ -118,7 +119,7 @@ def _task(task: TaskSummary, model: ModelRecord, trust_code: bool) -> list[str]:
             "",
         ]
         rows = [[code(name, in_table=True), *map(escape, numbers)] for name, *numbers in table]
-        lines += _table(["strategy", *map(str, columns)], rows)
+        lines += table_lines(["strategy", *map(str, columns)], rows)
     lines += ["", "Winning prompts:", ""]
     lines += [
         f"- {code(row.label)}, seed {row.best.seed}: {_prompt(row.best.winner)}"
@@ -127,7 +128,7 @@ def _task(task: TaskSummary, model: ModelRecord, trust_code: bool) -> list[str]:
     lines += _answers(task)
     lines += ["", "Space:", ""]
     takes = [sizes.cells(row, model) for row in task.rows]
-    lines += _table(
+    lines += table_lines(
         ["strategy", *sizes.COLUMNS],
         [[code(label, in_table=True), *cells] for label, *cells in takes],
     )
@@ -135,7 +136,7 @@ def _task(task: TaskSummary, model: ModelRecord, trust_code: bool) -> list[str]:
     lines += _projection(task) + _training(task)
     if task.comparisons:
         lines += ["", "All pairs (paired t-test over examples and seeds, Holm's correction):", ""]
-        lines += _table(
+        lines += table_lines(
             ["better", "worse", "difference", "p", "p corrected", "would have shown"],
             [_pair(t) for t in task.comparisons],
         )
@@ -153,8 +154,9 @@ def _further(task: TaskSummary) -> list[str]:
         [code(label, in_table=True), *map(escape, cells)]
         for label, *cells in (further.cells(task, row) for row in task.rows)
     ]
-    lines = ["", f"{further.TOLD}:", "", *_table(["strategy", *map(escape, columns)], rows)]
-    if further.UNENDED in columns:
+    table = table_lines(["strategy", *map(escape, columns)], rows)
+    lines = ["", f"{further.told(task)}:", "", *table]
+    if task.beside and further.UNENDED in columns:  # else the line above says it
         lines += ["", f"{further.UNENDED}: {further.WITHOUT_END}."]
     return lines + [
         line
@@ -184,7 +186,7 @@ def _projection(task: TaskSummary) -> list[str]:
         [code(label, in_table=True), seed, *map(escape, some), code(text, in_table=True)]
         for label, seed, *some, text in rows
     ]
-    table = _table(["strategy", "seed", *projection.COLUMNS], shown)
+    table = table_lines(["strategy", "seed", *projection.COLUMNS], shown)
     return ["", "From vectors to words:", "", *table]
 
 
@@ -201,7 +203,7 @@ def _training(task: TaskSummary) -> list[str]:
         [code(cells[0], in_table=True), *map(escape, cells[1:])]
         for cells in (training.cells(*run) for run in runs)
     ]
-    table = _table(["strategy", "seed", *training.COLUMNS], rows)
+    table = table_lines(["strategy", "seed", *training.COLUMNS], rows)
     return ["", "Did it train?", "", *table, "", *(found or ["Nothing looks wrong."])]
 
 
@@ -229,8 +231,8 @@ def _cells(row: Row, regret: bool) -> list[str]:
     seeds = f" ({len(row.runs)} of {row.wanted} seeds)" if len(row.runs) < row.wanted else ""
     return [
         code(row.label, in_table=True) + (NO_EXPORT if row.unexported else "") + kind + seeds,
-        _interval(row.metric),
-        _interval(row.loss),
+        interval_cell(row.metric),
+        interval_cell(row.loss),
         signed(row.gap),
         *([signed(row.regret) if row.regret is not None else ""] if regret else []),
         whole(row.spent)
@@ -249,7 +251,8 @@ def _no_export(run: RunRecord) -> str:
     )
 
 
-def _interval(value: Interval) -> str:
+def interval_cell(value: Interval) -> str:
+    """The cell of a mean with its interval; † where that does not cover the seeds."""
     mark = "" if value.covers_seeds else "†"
     if isnan(value.low):
         return f"{number(value.mean)}{mark}"
@@ -259,7 +262,7 @@ def _interval(value: Interval) -> str:
 def _prompt(winner: WinnerRecord) -> str:
     if winner.nearest:
         return " ".join(f"{code(near.token)} {near.cosine:.2f}" for near in winner.nearest)
-    return code(winner.text)
+    return code(in_slots(winner.text))
 
 
 def _missing(results: Results) -> list[str]:
@@ -282,7 +285,8 @@ def _missing(results: Results) -> list[str]:
     ]
 
 
-def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+def table_lines(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """The lines of a table, whose heads and cells are Markdown already."""
     rule = ["---"] + ["---:"] * (len(heads) - 1)
     return [f"| {' | '.join(cells)} |" for cells in (heads, rule, *rows)]
 

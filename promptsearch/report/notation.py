@@ -82,6 +82,17 @@ def visible(text: str, limit: int = 2000) -> str:
     return f"{shown} … ({rest:,} more characters)" if rest > 0 else shown
 
 
+def in_slots(text: str) -> str:
+    """The text of a winner with ` | ` between its slots, as a report shows it.
+
+    The space with which the words of a slot begin is the one behind the bar.
+
+    Args:
+        text: What the slots hold, joined by ` | `.
+    """
+    return re.sub(r" \|  (?=\S)", " | ", text)
+
+
 def number(value: float | None, digits: int = 3) -> str:
     """A score or a loss; ∞ where nothing is known, – where there is none."""
     if value is None or math.isnan(value):

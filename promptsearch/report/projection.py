@@ -6,7 +6,7 @@ It shows what a soft prompt loses where words take its place.
 from __future__ import annotations
 
 from promptsearch.records.run import BeginningRecord, RunRecord
-from promptsearch.report.notation import number, visible
+from promptsearch.report.notation import in_slots, number, visible
 from promptsearch.report.summary import TaskSummary
 
 #: Column -> what it shows, in one line; the first two name the run.
@@ -44,4 +44,10 @@ def cells(run: RunRecord, start: BeginningRecord) -> list[str]:
         (start.test.metric, run.test.metric),
     ]
     scores = [f"{number(vectors)} → {number(words)}" for vectors, words in pairs]
-    return [run.label, str(run.seed), visible(start.run), *scores, visible(run.winner.text, 80)]
+    return [
+        run.label,
+        str(run.seed),
+        visible(start.run),
+        *scores,
+        visible(in_slots(run.winner.text), 80),
+    ]

@@ -9,9 +9,11 @@ from promptsearch.errors import StudyError
 from promptsearch.export.winners import pack_winners
 from promptsearch.files import exists, shown, write_aside
 from promptsearch.records.load import STUDY, load_results
+from promptsearch.records.models import MODELS, TRANSFER, is_of_models, load_models
 from promptsearch.records.sealed import write_record
 from promptsearch.records.slim import write_slim
-from promptsearch.report.facts import study_file
+from promptsearch.report.across_pages import models_to_markdown
+from promptsearch.report.facts import study_file, study_yaml
 from promptsearch.report.markdown import to_markdown
 
 
@@ -21,7 +23,8 @@ def write_slim_record(folder: Path, out: Path, *, command: str = "") -> Path:
     It holds `report.md`, the study file `study.yaml`, what all runs share (`study.json`: settings,
     versions, machine, commit), every number of each run (`runs.csv`, `scores.parquet`,
     `curves.parquet`), the winners (`winners.safetensors`), and `slim.json`, the mark of such a
-    record. Logs, large vectors and HTML are what the command makes again.
+    record. Logs, large vectors and HTML are what the command makes again. Of several models, it
+    holds a slim record of each in a folder of its own, beside what is said of all of them.
 
     Args:
         folder: The study's folder; that of a slim record, with or without new runs, too.
@@ -35,6 +38,8 @@ def write_slim_record(folder: Path, out: Path, *, command: str = "") -> Path:
         StudyError: The folder is no study's, or `out` holds one.
         RecordError: One of its files is damaged.
     """
+    if is_of_models(folder):
+        return _write_members(folder, out, command)
     results = load_results(folder)
     if exists(out / STUDY):
         raise StudyError(f"{shown(out)} holds a study already: name a new folder with --out")
@@ -45,4 +50,21 @@ def write_slim_record(folder: Path, out: Path, *, command: str = "") -> Path:
     write_slim([*results.runs, *results.failed], command, out)
     path = out / "report.md"
     write_aside(path, to_markdown(load_results(out)))
+    return path
+
+
+def _write_members(folder: Path, out: Path, command: str) -> Path:
+    """Write the slim record of a study of several models, as `write_slim_record`."""
+    results = load_models(folder)
+    if is_of_models(out):
+        raise StudyError(f"{shown(out)} holds a study already: name a new folder with --out")
+    command = command or f"promptsearch compare study.yaml --out {out.resolve().name}"
+    for name in results.parts:
+        write_slim_record(folder / name, out / name, command=command)
+    write_record(out / MODELS, "models", asdict(results.study))
+    if results.transfer is not None:
+        write_record(out / TRANSFER, "transfer", asdict(results.transfer))
+    write_aside(out / "study.yaml", study_yaml(results.study.settings))
+    path = out / "report.md"
+    write_aside(path, models_to_markdown(load_models(out)))
     return path

@@ -9,11 +9,21 @@ from rich.table import Table
 from rich.text import Text
 
 from promptsearch.printable import Terminal
+from promptsearch.records.models import ModelsResults
 from promptsearch.records.results import Results
 from promptsearch.records.run import WinnerRecord
 from promptsearch.report import further
+from promptsearch.report.across import across
 from promptsearch.report.families import families
-from promptsearch.report.notation import NO_EXPORT, ONE_SEED, number, short, signed, visible
+from promptsearch.report.notation import (
+    NO_EXPORT,
+    ONE_SEED,
+    in_slots,
+    number,
+    short,
+    signed,
+    visible,
+)
 from promptsearch.report.summary import Row, TaskSummary, summarise
 from promptsearch.report.training import findings
 
@@ -66,6 +76,36 @@ def print_report(results: Results, console: Console | None = None) -> None:
                 f"still to be made: {len(results.unfinished)} (run the study again)", style="yellow"
             )
         )
+
+
+def print_models(results: ModelsResults, console: Console | None = None) -> None:
+    """Print the metric of each strategy on each model, then what is missing.
+
+    Args:
+        results: The results, from `load_models`.
+        console: The console to print on; left out: standard output.
+    """
+    console = console or Terminal()
+    for task in across(results):
+        metric = f"{task.scale.name}{task.scale.arrow}"
+        console.print(Text(f"\n{visible(task.name)}: {visible(metric)}", style="bold"))
+        table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
+        table.add_column("strategy", no_wrap=True, max_width=24, overflow="ellipsis")
+        for model in task.models:
+            table.add_column(visible(model), justify="right")
+        for line in task.lines:
+            cells = (_metric(line.rows[m]) if m in line.rows else "" for m in task.models)
+            name = visible(line.label) + (" (ref.)" if line.reference else "")
+            table.add_row(*map(Text, (name, *cells)))
+        console.print(table)
+        for model, verdict in task.verdicts.items():
+            console.print(Text(f"{visible(model)}: ", style="bold") + Text(visible(verdict)))
+    for member in results.missing:
+        reason = f"{member.name}: {member.error}"
+        console.print(Text("no runs on ", style="red") + Text(visible(reason)))
+    if results.unfinished:
+        left = f"still to be made: {len(results.unfinished)} (run the study again)"
+        console.print(Text(left, style="yellow"))
 
 
 def _table(task: TaskSummary) -> Table:
@@ -131,4 +171,4 @@ def _metric(row: Row) -> str:
 def _prompt(winner: WinnerRecord) -> str:
     if winner.nearest:
         return "≈" + " ".join(visible(near.token) for near in winner.nearest)
-    return visible(winner.text, 200) or "(empty)"
+    return visible(in_slots(winner.text), 200) or "(empty)"

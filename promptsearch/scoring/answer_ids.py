@@ -3,7 +3,8 @@
 A text answer ends: with the text that the template has behind `{answer}`, or else with a token, the
 one with which the chat template ends the assistant's turn or the model ends a text. What ends an
 answer is trained and scored with it, and generation stops there. Answers to choose from have no
-end: they are compared with each other as they stand.
+end: they are compared with each other as they stand. A masked model's answers have none either:
+what stands behind them is given.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ def answer_texts(
 
 
 def end_ids(template: Template, lm: LanguageModel) -> Tokens:
-    """The token that ends a text answer; none where the template has a text that does.
+    """The token that ends a text answer; none where a text of the template does, or nothing.
 
     Args:
         template: The template.
@@ -61,7 +62,7 @@ def end_ids(template: Template, lm: LanguageModel) -> Tokens:
         TemplateError: The model's tokenizer has no such token.
         ModelError: The model has no token that ends a text.
     """
-    if template.end:
+    if template.end or not lm.family.ends:
         return ()
     if not template.end_token:
         return (lm.end,)
@@ -93,12 +94,16 @@ def answer_ids(
     return tuple((*lm.encode(text), *end) for text in texts)
 
 
-def check_ends(template: Template, split: Split) -> None:
-    """Refuse right answers that hold what ends an answer: generation would stop within them.
+def check_ends(template: Template, split: Split, choices: Sequence[str] | None) -> None:
+    """Refuse answers that cannot end as the template says.
+
+    A right answer must not hold what ends an answer: generation would stop within it. Answers to
+    choose from have no end.
 
     Args:
         template: The template.
-        split: Examples with text answers.
+        split: The examples.
+        choices: As for `options_of`.
 
     Raises:
         TemplateError: There is such an answer; the message names it.
@@ -106,6 +111,12 @@ def check_ends(template: Template, split: Split) -> None:
     if not template.end:
         return
     for example in split.examples:
+        if options_of(example, choices) is not None:
+            raise TemplateError(
+                f"the template {template.text!r} has {template.end!r} behind {{answer}}, which "
+                "ends text answers, but this task has answers to choose from, which have no end: "
+                "leave it out, or make it a part of each answer"
+            )
         for text in example.references:
             if (text + template.end).index(template.end) < len(text):
                 raise TemplateError(
@@ -113,3 +124,22 @@ def check_ends(template: Template, split: Split) -> None:
                     f"{template.end!r}, with which the template ends an answer: end it with "
                     "something else, or leave that out so that the model's end token does"
                 )
+
+
+def check_last(template: Template, reader: str) -> None:
+    """Refuse a template that goes on behind the answer, for a model that reads nothing there.
+
+    Args:
+        template: The template.
+        reader: The model in words, for the message.
+
+    Raises:
+        TemplateError: It does.
+    """
+    if template.behind or template.one_by_one:
+        raise TemplateError(
+            f"the template {template.text!r} goes on behind {{answer}} or has {{answer:pll}}, but "
+            f"{reader} reads from left to right: its answer comes last, and only the text that "
+            "ends it may follow, without fields or slots. Write {answer} at the end, or take a "
+            "masked model, such as BERT"
+        )

@@ -18,8 +18,9 @@ from itertools import product
 from promptsearch.errors import ModelError, TemplateError
 from promptsearch.models import LanguageModel
 from promptsearch.models.special_tokens import Special
-from promptsearch.scoring.layout import encode
-from promptsearch.tasks.template import Mark, Template
+from promptsearch.scoring.layout import encode, meeting
+from promptsearch.tasks.marks import Mark
+from promptsearch.tasks.template import Template
 
 #: The word that stands for a message's content; no chat template takes it for anything else.
 _NAME = "promptsearch{}content"
@@ -37,10 +38,11 @@ def render(template: Template, lm: LanguageModel) -> Template:
     Raises:
         ModelError: The model has no chat template.
         TemplateError: The chat template refuses the messages, or does something to them that a
-            template cannot hold.
+            template cannot hold; or the template does not fit the model's family, see `meeting`.
     """
+    template = meeting(template, lm)
     if not template.messages:
-        return replace(template, end_token=_own_end(lm))
+        return template if template.behind else replace(template, end_token=_own_end(lm))
     roles = [role for role, _ in template.messages[:-1]]
     plain, wide = _between(roles, lm, ""), _between(roles, lm, _SPACE)
     marks = [

@@ -11,6 +11,7 @@ import torch
 from promptsearch.errors import ModelError
 from promptsearch.models import LanguageModel
 from promptsearch.scoring.decoding import Beams, Ended, Written, decoder, take
+from promptsearch.scoring.filling import fill
 from promptsearch.scoring.forward import ran_out
 from promptsearch.scoring.growing import growing
 from promptsearch.scoring.ready import InputRow, Library
@@ -18,11 +19,12 @@ from promptsearch.tasks.decoding import Decoding
 
 log = logging.getLogger(__name__)
 
-#: The most tokens of a step, by device: with more, a CPU is no faster.
-_STEP_TOKENS = {"cpu": 128, "cuda": 512}
-#: The most tokens whose keys and values a batch holds; and the part of the bytes that keys and
-#: values may take by default which it fills at most.
-_HELD, _PART = 32_768, 4
+#: The most tokens of a step, and the most whose keys and values a batch holds, by device. With
+#: more, a CPU is no faster; a GPU waits for the next operation, so that each step is to hold much.
+_STEP_TOKENS = {"cpu": 128, "cuda": 4096}
+_HELD = {"cpu": 32_768, "cuda": 1_048_576}
+#: The part of the bytes that keys and values may take by default which a batch fills at most.
+_PART = 4
 
 
 class Start(NamedTuple):
@@ -60,7 +62,7 @@ def go_on(
     decoding: Decoding,
     memory: int | None = None,
 ) -> tuple[list[Written], int]:
-    """The answers of rows.
+    """The answers of rows; a model that does not write fills them in.
 
     Args:
         lm: The model.
@@ -77,6 +79,8 @@ def go_on(
     Raises:
         ModelError: The memory of the device does not hold a single row.
     """
+    if not lm.family.writes:
+        return fill(lm, [start.row for start in starts], library, [s.limit for s in starts])
     found: dict[int, Written] = {}
     computed = 0
     with torch.inference_mode(), lm.passes.fast():
@@ -159,10 +163,10 @@ def _batches(
         decoding: The way in which tokens are chosen.
         memory: As for `go_on`.
     """
-    branches, held = _branches(decoding), _HELD
+    branches, held = _branches(decoding), _HELD.get(lm.device.type, _HELD["cpu"])
     if lm.passes.trees:
         room = lm.room() // _PART if memory is None else memory
-        held = min(_HELD, room // (lm.passes.values * lm.dtype.itemsize))
+        held = min(held, room // (lm.passes.values * lm.dtype.itemsize))
     most = max(1, _STEP_TOKENS.get(lm.device.type, _STEP_TOKENS["cpu"]) // branches)
     trunks = {id(start.row.trunk): i for i, start in reversed(list(enumerate(starts)))}
     order = sorted(

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from promptsearch.scoring.kinds import Slots
-from promptsearch.scoring.layout import Layout
+from promptsearch.scoring.reading import Layout
 from promptsearch.scoring.tree import Path, common
 
 
@@ -22,21 +22,19 @@ class RowCounts:
     Attributes:
         layouts: The layouts of all examples.
         lead: The number of tokens before the first slot, shape `(examples,)`.
-        tail: The number of tokens behind the lead up to the answer, shape `(examples,)`.
-        read: The number of answer tokens that are read, shape `(examples,)`.
-        answers: The number of answers that have a row of their own, shape `(examples,)`.
+        tail: The number of tokens behind the lead up to the answer, or around it, shape
+            `(examples,)`.
+        read: The number of answer tokens that are read, or of masks, shape `(examples,)`.
+        answers: The number of rows where answers share nothing, shape `(examples,)`.
         same: The number of segments that all examples have in common.
     """
 
     def __init__(self, layouts: Sequence[Layout], *, one_token: bool, share: bool) -> None:
         self.layouts = layouts
         self.lead = np.array([layout.lead for layout in layouts])
-        self.tail = np.array([sum(map(len, layout.segments[1:])) for layout in layouts])
-        # The last token of an answer is predicted, never read.
-        self.read = np.array(
-            [0 if one_token else sum(len(a) - 1 for a in layout.answers) for layout in layouts]
-        )
-        self.answers = np.array([1 if one_token else len(layout.answers) for layout in layouts])
+        self.tail = np.array([layout.tail for layout in layouts])
+        self.read = np.array([sum(layout.spans) for layout in layouts])
+        self.answers = np.array([1 if one_token else len(layout.spans) for layout in layouts])
         self.same, self._part = self._common() if share else (1, 0)
 
     @property

@@ -25,8 +25,9 @@ from promptsearch.scoring.forward import keys_values
 from promptsearch.scoring.generation import Generation
 from promptsearch.scoring.joints import check_answers, check_joints
 from promptsearch.scoring.kinds import attending, passes_of
-from promptsearch.scoring.layout import Layout
+from promptsearch.scoring.layout import meeting
 from promptsearch.scoring.losses import Losses
+from promptsearch.scoring.reading import Layout
 from promptsearch.scoring.references import References, Visits
 from promptsearch.scoring.rows import TokenRows
 from promptsearch.scoring.sharing import Prediction
@@ -70,8 +71,9 @@ class Engine:
         memory: int | None = None,
         keep: bool = False,
     ) -> None:
+        template = meeting(template, lm)
         check_answers(lm, choices, split, normalise)
-        check_ends(template, split)
+        check_ends(template, split, choices)
         self._lm, self._template = lm, template
         self._split, self._choices = split, choices
         references = References(split)
@@ -140,8 +142,8 @@ class Engine:
         return self._layout.tail[examples]
 
     def readings(self, examples: ExampleIds) -> ExampleIds:
-        """The number 1 for each example, shape `(examples,)`: answers branch off from one row."""
-        return np.ones(len(examples), dtype=np.int64)
+        """The number of times that each example is read with one prompt, shape `(examples,)`."""
+        return self._layout.readings[examples]
 
     def check_joints(self, space: PromptSpace) -> None:
         """Check law 2 on all examples, see `promptsearch.scoring.joints`.

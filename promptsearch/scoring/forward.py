@@ -13,8 +13,9 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from promptsearch.models import LanguageModel
-from promptsearch.models.causal.attention import chains, pad_rows
-from promptsearch.models.causal.gated import Adaption
+from promptsearch.models.attention.forest import chains, pad_rows
+from promptsearch.models.attention.gated import Adaption
+from promptsearch.models.attention.rows import rows_of
 from promptsearch.scoring.packing import pack
 from promptsearch.scoring.tree import Path, Plot, Tree, grow, plant
 
@@ -99,11 +100,12 @@ def keys_values(
     # Neither a graph nor inference mode: a later pass may need gradients of what builds on these.
     with torch.inference_mode(False), torch.no_grad():
         for some in pack(paths, len, lambda: limit):
-            forest = chains([len(path) for path in some], lm.device)
+            lengths = [len(path) for path in some]
+            forest = (rows_of if lm.family.both_ways else chains)(lengths, lm.device)
             forest.record = True
             ids = torch.tensor([i for path in some for i in path], device=lm.device)
             lm.passes.hidden(embed(lm, ids, vectors), forest)
-            found += forest.recorded.split([len(path) for path in some])
+            found += forest.recorded.split(lengths)
     return found
 
 
@@ -180,16 +182,21 @@ def run_above(
 def _plot(lm: LanguageModel, trees: Sequence[Tree], trunks: Sequence[Tensor] | None) -> Plot:
     same = trunks is not None and all(trunk is trunks[0] for trunk in trunks)
     return plant(
-        trees, None if trunks is None else trunks[0][None] if same else pad_rows(trunks), lm.device
+        trees,
+        None if trunks is None else trunks[0][None] if same else pad_rows(trunks),
+        lm.device,
+        both_ways=lm.family.both_ways,
     )
 
 
 def ran_out(error: RuntimeError) -> bool:
     """Whether an error says that the memory of the device is full.
 
-    Its text is read, because on a CPU such an error has no class of its own.
+    Its text is read, because on a CPU such an error has no class of its own; and the libraries of
+    CUDA take memory past torch, and say so in words of their own.
     """
-    return "out of memory" in str(error) or "can't allocate memory" in str(error)
+    said = ("out of memory", "can't allocate memory", "_STATUS_ALLOC_FAILED")
+    return isinstance(error, torch.OutOfMemoryError) or any(words in str(error) for words in said)
 
 
 def embed(lm: LanguageModel, ids: Tensor, vectors: Tensor | None) -> Tensor:

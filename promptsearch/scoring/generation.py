@@ -147,7 +147,8 @@ def _start(
     except PromptError as error:
         raise PromptError(f"{place}: {error}") from error
     start = Start.of(lm, row, decoding, place)
-    if start.limit < 1:
+    # Masks cannot be fewer than the answer that is asked for.
+    if start.limit < (1 if lm.family.writes else decoding.tokens):
         raise PromptError(
             f"{place} has {row.tokens} tokens with its prompt, but the model reads at most "
             f"{lm.context} with the answer: shorten it (it is never cut silently)"

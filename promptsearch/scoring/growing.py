@@ -1,7 +1,7 @@
 """The rows of a batch that go on token by token, and what the LM computes of them.
 
-A row has one or more branches, see `promptsearch.models.causal.table`. Where a model cannot go on
-from kept keys and values, its rows are computed whole in every step.
+A row has one or more branches, see `promptsearch.models.attention.table`. Where a model cannot go
+on from kept keys and values, its rows are computed whole in every step.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from promptsearch.models import LanguageModel
-from promptsearch.models.causal.attention import Forest
-from promptsearch.models.causal.table import Row, Table
+from promptsearch.models.attention.forest import Forest
+from promptsearch.models.attention.table import Row, Table
 from promptsearch.scoring.forward import embed, extend, run
 from promptsearch.scoring.packing import pack
 from promptsearch.scoring.ready import InputRow, Library
@@ -81,7 +81,7 @@ class _Kept:
     ) -> None:
         self._lm, self._rows, self._library, self._branches = lm, rows, library, branches
         begun = [Row(row.trunk, len(row.ids)) for row in rows]
-        self._table = Table(begun, lm.passes.recorded_token.heads, branches, steps)
+        self._table = Table(begun, lm.passes.heads, branches, steps)
         self.computed = 0
 
     @property

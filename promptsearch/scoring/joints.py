@@ -13,7 +13,6 @@ from promptsearch.prompts.space import PromptSpace
 from promptsearch.prompts.text import TextPrompt
 from promptsearch.scoring.answer_ids import answer_texts, end_ids, options_of
 from promptsearch.scoring.layout import (
-    Layout,
     Tokens,
     encode,
     lay_out,
@@ -21,6 +20,7 @@ from promptsearch.scoring.layout import (
     prompt_texts,
     slots_of,
 )
+from promptsearch.scoring.reading import Layout
 from promptsearch.tasks.normalise import Normalise
 from promptsearch.tasks.task import Example, Split
 from promptsearch.tasks.template import Template
@@ -50,7 +50,9 @@ def broken_joint(
     slots, texts = slots_of(template, lm, prompt), prompt_texts(template, lm, prompt)
     end = 0 if options_of(example, choices) else len(end_ids(template, lm))
     for ids, answer in zip(layout.answers, answer_texts(template, example, choices), strict=True):
-        ours = [*layout.join(slots), *ids[: len(ids) - end]][len(leading(template, lm)) :]
+        before, behind = layout.join(slots), layout.join_behind(slots)
+        ours = [*before, *ids[: len(ids) - end], *behind][len(leading(template, lm)) :]
+        ours = ours[: len(ours) - len(lm.tokens.close)] if lm.family.closes else ours
         theirs = encode(lm, template.row(example.fields, texts, answer))
         if ours != theirs:
             place = next(
@@ -159,7 +161,8 @@ def _check_apart(
                 f"tokens {list(ids)}: take answers that it can tell apart"
             )
         seen[ids] = text
-    for longer in seen if normalise == "none" else ():
+    # An answer of another length has other masks.
+    for longer in seen if normalise == "none" and not lm.family.middle else ():
         for cut in range(1, len(longer)):
             if longer[:cut] in seen:
                 raise TemplateError(

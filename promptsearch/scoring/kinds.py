@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from promptsearch.models import LanguageModel
-from promptsearch.models.causal.gated import Adaption
+from promptsearch.models.attention.gated import Adaption
 from promptsearch.prompts.gated import GatedPrompt
 from promptsearch.prompts.numbers import Numbers, Parts, length_of, parted
 from promptsearch.prompts.prefix import PrefixPrompt

@@ -7,7 +7,7 @@ The lead of an example is its tokens before the first slot. Prompts that stand a
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Any
 
 from promptsearch.errors import TemplateError
@@ -16,50 +16,11 @@ from promptsearch.models.protocol import TextModel
 from promptsearch.models.special_tokens import Special
 from promptsearch.prompts.prompt import Prompt
 from promptsearch.scoring.answer_ids import Tokens as Tokens
-from promptsearch.scoring.answer_ids import answer_ids
+from promptsearch.scoring.answer_ids import answer_ids, check_last
+from promptsearch.scoring.reading import Layout
+from promptsearch.tasks.marks import Piece
 from promptsearch.tasks.task import Example
-from promptsearch.tasks.template import Piece, Template
-
-
-@dataclass(frozen=True)
-class Layout:
-    """One example under a template, as token ids.
-
-    Args:
-        segments: The ids before, between and after the slots. The first segment begins with the
-            leading special tokens; where the first slot is in front of the whole row, the second
-            one does.
-        answers: The ids of each answer: those to choose from in their order, or each right answer
-            with its end.
-    """
-
-    segments: tuple[Tokens, ...]
-    answers: tuple[Tokens, ...]
-
-    @property
-    def lead(self) -> int:
-        """The number of tokens before the first slot."""
-        return len(self.segments[0])
-
-    @property
-    def context(self) -> int:
-        """The number of tokens behind the lead.
-
-        They reach from the first slot to the end of each answer, without the prompt's own tokens.
-        """
-        return sum(map(len, self.segments[1:])) + sum(map(len, self.answers))
-
-    def join(self, slots: Sequence[Tokens]) -> list[int]:
-        """All ids of a row up to the answer.
-
-        Args:
-            slots: The ids in each slot.
-        """
-        joined = list(self.segments[0])
-        for slot, segment in zip(slots, self.segments[1:], strict=True):
-            joined += slot
-            joined += segment
-        return joined
+from promptsearch.tasks.template import Template
 
 
 def leading(template: Template, lm: LanguageModel) -> Tokens:
@@ -154,7 +115,7 @@ def lay_out(
         ModelError: The model has no token that ends a text answer.
     """
     row = lay_out_input(template, lm, example.fields, slots)
-    return Layout(row.segments, answer_ids(template, lm, example, choices))
+    return replace(row, answers=answer_ids(template, lm, example, choices))
 
 
 def lay_out_input(
@@ -177,6 +138,7 @@ def lay_out_input(
         TemplateError: The template's messages were not rendered, or a text holds a mark of the chat
             template that the tokenizer cannot read as plain text.
     """
+    template = meeting(template, lm)
     if not template.rendered:
         raise TemplateError(
             "the template's messages have not met a model: "
@@ -186,13 +148,50 @@ def lay_out_input(
     _check_plain(template, lm, [text for pieces in filled for text, marked in pieces if not marked])
     segments: list[Tokens] = []
     begins = True
-    for pieces, full in zip(filled, [*_filled(template, slots), True], strict=True):
+    full = template.around(True, _filled(template, slots))
+    for pieces, held in zip(filled, [*full, True], strict=False):
         segments.append(tuple(encode(lm, pieces, begins=begins)))
-        begins = not full and _begins_behind(lm, pieces, begins)
+        begins = not held and _begins_behind(lm, pieces, begins)
     lead = leading(template, lm)
     above, below = ((), lead) if template.fronted else (lead, ())
-    first, second, *rest = segments
-    return Layout(((*above, *first), (*below, *second), *rest), ())
+    segments[0] = (*above, *segments[0])
+    if template.fronted:
+        segments[1] = (*below, *segments[1])
+    if not lm.family.middle:
+        return Layout(tuple(segments), ())
+    before = len(template.segments)
+    segments[-1] = (*segments[-1], *(lm.tokens.close if lm.family.closes else ()))
+    return Layout(
+        tuple(segments[:before]),
+        (),
+        lm.family,
+        tuple(segments[before:]),
+        lm.tokens.mask,
+        template.one_by_one,
+    )
+
+
+def meeting(template: Template, lm: LanguageModel) -> Template:
+    """The template as models of a family read it.
+
+    Args:
+        template: Any template.
+        lm: The model.
+
+    Raises:
+        TemplateError: Text goes on behind the answer, and the model reads none there; or a masked
+            model is to read messages.
+    """
+    family = lm.family
+    if family.middle and template.messages:
+        raise TemplateError(
+            f"the template {template.text!r} is one of messages, but '{lm.name}' is "
+            f"{family.noun}, which takes part in no chat: write it as one text"
+        )
+    if family.middle:
+        return template.in_middle
+    check_last(template, f"'{lm.name}'")
+    return template
 
 
 def _check_plain(template: Template, lm: LanguageModel, texts: Sequence[str]) -> None:
@@ -261,8 +260,10 @@ def begins_row(
     """
     found, begins = [], True
     pieces = template.pieces(dict.fromkeys(template.fields, "a"))
-    for before, full in zip(pieces, _filled(template, slots), strict=False):
+    full = template.around(True, _filled(template, slots))
+    for before, held in zip(pieces, full, strict=False):
         begins = _begins_behind(lm, before, begins)
         found.append(begins)
-        begins = begins and not full
+        begins = begins and not held
+    del found[len(template.segments) - 1]  # the answer's own place
     return found

@@ -88,6 +88,11 @@ class Losses:
         cut_anew = lm.tokens.marks_beginnings and not template.apart
         self.begun = Beginnings(layout, self.rows, laid_out if cut_anew else None, make)
 
+    @property
+    def prompt_tokens(self) -> int:
+        """The number of tokens of a prompt that is trained."""
+        return self._template.length
+
     def check(self, prompt: Prompt) -> None:
         """Refuse a prompt that the template does not take.
 
@@ -140,7 +145,7 @@ class Losses:
         layouts = self.begun.layout(slots).layouts
         for e in examples:
             example = self._split.examples[e]
-            if not layouts[e].join(slots):
+            if not (self._lm.family.middle or layouts[e].join(slots)):
                 return (
                     f"nothing stands before the answer of {self._split.name} example {e}: "
                     "the model needs at least one token"

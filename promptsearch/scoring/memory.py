@@ -14,8 +14,8 @@ from torch import Tensor
 from promptsearch.errors import ModelError
 from promptsearch.models import LanguageModel
 from promptsearch.scoring.forward import entering, keys_values
-from promptsearch.scoring.layout import Layout
 from promptsearch.scoring.prefix_cache import Kept
+from promptsearch.scoring.reading import Layout
 from promptsearch.scoring.tree import Path, Tree
 from promptsearch.scoring.waves import WAVE_TOKENS
 

@@ -94,7 +94,9 @@ class Kept(Generic[K]):
                     f"the memory of {self._device} does not hold one row of {self._size(items[0])} "
                     "tokens: take a smaller model, a smaller `memory`, or another device"
                 ) from error
-            half = len(items) // 2
-            return self._run(items[:half], run) + self._run(items[half:], run)
-        self.computed += sum(map(self._size, items))
-        return found
+        else:
+            self.computed += sum(map(self._size, items))
+            return found
+        # Out here the error is gone, and with it what it kept in memory.
+        half = len(items) // 2
+        return self._run(items[:half], run) + self._run(items[half:], run)

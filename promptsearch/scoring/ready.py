@@ -17,33 +17,48 @@ from torch import Tensor
 
 from promptsearch.errors import FieldError, PromptError
 from promptsearch.models import LanguageModel
-from promptsearch.models.causal.gated import Adaption
+from promptsearch.models.attention.gated import Adaption
 from promptsearch.prompts.prompt import Prompt
 from promptsearch.scoring.forward import embed, extend
-from promptsearch.scoring.layout import Tokens, lay_out_input, leading, slots_of
+from promptsearch.scoring.layout import Tokens, lay_out_input, leading, meeting, slots_of
+from promptsearch.scoring.reading import Reading, readings
 from promptsearch.scoring.tree import Path
 from promptsearch.tasks.fields import text_in
 from promptsearch.tasks.template import Template
 
 
 class InputRow(NamedTuple):
-    """An input under its prompt, up to the answer.
+    """An input under its prompt, up to the answer or around it.
 
     Args:
         trunk: The keys and values of what comes first, shape `(trunk, values)`.
         ids: The ids of all tokens below the trunk, at least one; an id below zero stands for a
             vector, as in `forward.run`.
         owner: The place of the row's gated prompt among those of the pass.
+        behind: The ids behind the answer.
+        mask: The token that stands for a token of the answer, see `Layout`.
+        one_by_one: Whether each token of an answer is told by a row of its own.
     """
 
     trunk: Tensor
     ids: Path
     owner: int = 0
+    behind: Path = ()
+    mask: int | None = None
+    one_by_one: bool = False
 
     @property
     def tokens(self) -> int:
         """The row's length in tokens."""
-        return len(self.trunk) + len(self.ids)
+        return len(self.trunk) + len(self.ids) + len(self.behind)
+
+    def read(self, answer: Tokens) -> list[Reading]:
+        """The rows that tell an answer.
+
+        Args:
+            answer: The ids of the answer.
+        """
+        return readings(self.ids, answer, self.behind, self.mask, one_by_one=self.one_by_one)
 
 
 @dataclass(frozen=True)
@@ -76,7 +91,12 @@ class Compiled:
         Raises:
             PromptError: The row holds no token, and a prefix predicts nothing itself.
         """
-        ids = lay_out_input(self.template, lm, fields, self.slots).join(self.slots)
+        layout = lay_out_input(self.template, lm, fields, self.slots)
+        ids = layout.join(self.slots)
+        if layout.mask is not None:
+            behind = tuple(layout.join_behind(self.slots))
+            row = InputRow(self.trunk, tuple(ids), self.owner, behind, layout.mask)
+            return row._replace(one_by_one=layout.one_by_one)
         if not ids:
             raise PromptError("no token stands before the answer: the model needs at least one")
         if not lm.passes.trees:
@@ -120,13 +140,17 @@ def compile_prompts(lm: LanguageModel, prompts: Sequence[tuple[Prompt, Template]
 
     Raises:
         PromptError: A prompt does not fit its template, or the model.
+        TemplateError: A template does not fit the model's family.
         ModelError: The model takes no prefix, or no gated prompt.
     """
     compiled: list[Compiled] = []
     vectors: list[Tensor] = []
     gated: list[tuple[Tensor, Tensor]] = []
     rows = 0
-    for prompt, template in prompts:
+    prefixed = any(prompt.parts.keys_values is not None for prompt, _ in prompts)
+    width = lm.passes.values if lm.passes.trees or prefixed else 0
+    for prompt, given in prompts:
+        template = meeting(given, lm)
         slots, parts = _fill(prompt, template, lm, rows), prompt.parts
         if parts.vectors is not None:
             vectors.append(parts.vectors)
@@ -134,7 +158,7 @@ def compile_prompts(lm: LanguageModel, prompts: Sequence[tuple[Prompt, Template]
         owner = len(gated)
         if parts.gated is not None:
             gated.append(parts.gated)
-        trunk = torch.empty(0, lm.passes.values if lm.passes.trees else 0)
+        trunk = torch.empty(0, width)
         if parts.keys_values is not None:
             trunk = parts.keys_values.flatten(1)
         # Changed weights change whatever is computed.

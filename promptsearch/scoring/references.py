@@ -16,7 +16,9 @@ from torch import Tensor
 
 from promptsearch.prompts.numbers import Numbers
 from promptsearch.records.scores import ExampleIds, Floats
+from promptsearch.scoring.answer_ids import Tokens
 from promptsearch.scoring.losses import Losses
+from promptsearch.scoring.reading import Layout
 from promptsearch.tasks.task import Split
 
 
@@ -106,17 +108,26 @@ class Visits:
             Shape `(examples,)`, without the prompt's own tokens.
         """
         layout = self._whole.layout
+        # A prompt is read again with each row that tells answers in its own way.
+        again = (layout.readings[examples] - 1) * self._whole.prompt_tokens
         if not self._references.several:
-            return layout.context[examples].astype(np.float64)
+            found: Floats = (layout.context[examples] + again).astype(np.float64)
+            return found
+        rows = [layout.layouts[e] for e in examples]
+        alone = [[self._alone(row, answer) for answer in row.answers] for row in rows]
         if visit is None:
-            rows = [layout.layouts[e] for e in examples]
-            answers = [[len(answer) for answer in row.answers] for row in rows]
-            more = [float(np.mean(some)) - sum(some) for some in answers]
+            own = [float(np.mean(some)) for some in alone]
         else:
             places = self._references.places(examples, visit)
-            found = [layout.layouts[e].answers for e in examples]
-            more = [len(a[i]) - sum(map(len, a)) for a, i in zip(found, places, strict=True)]
+            own = [some[i] for some, i in zip(alone, places, strict=True)]
+        more = [one - (row.context - row.tail) for one, row in zip(own, rows, strict=True)]
         return layout.context[examples] + np.array(more, dtype=np.float64)
+
+    def _alone(self, row: Layout, answer: Tokens) -> int:
+        """The tokens that an answer costs by itself, besides the text."""
+        only = replace(row, answers=(answer,))
+        again = (only.readings - 1) * self._whole.prompt_tokens
+        return only.context - only.tail + again
 
     def losses(self, numbers: Numbers, examples: ExampleIds, visit: int) -> Tensor:
         """The loss of a trained prompt on each example, in nats, shape `(examples,)`.

@@ -30,7 +30,7 @@ from promptsearch.models.remote import ServedModel
 from promptsearch.prompts.prompt import Prompt
 from promptsearch.prompts.space import PromptSpace
 from promptsearch.records.scores import ExampleIds, Generated, Scores
-from promptsearch.scoring.answer_ids import answer_texts, check_ends
+from promptsearch.scoring.answer_ids import answer_texts, check_ends, check_last
 from promptsearch.scoring.layout import prompt_texts
 from promptsearch.scoring.questions import Question, score_questions, written_tokens
 from promptsearch.scoring.served_answers import write_answers
@@ -57,7 +57,7 @@ class ServedScorer:
 
     Raises:
         TemplateError: An answer is empty or holds what ends an answer, one choice is the beginning
-            of another, or the template is one of messages.
+            of another, or the template is one of messages or goes on behind the answer.
         StrategyError: The template is for prompts that are no text.
     """
 
@@ -83,7 +83,8 @@ class ServedScorer:
             )
         self._model, self._template, self._split, self._choices = model, template, split, choices
         self._normalise = normalise
-        check_ends(template, split)
+        check_last(template, f"'{model.name}' behind its endpoint")
+        check_ends(template, split, choices)
         self._answers = [answer_texts(template, example, choices) for example in split.examples]
         by_row = any(example.options is not None for example in split.examples)
         to_choose = choices is not None or by_row

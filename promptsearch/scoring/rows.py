@@ -22,10 +22,10 @@ from promptsearch.records.scores import ExampleIds
 from promptsearch.scoring.answers import answer_scores
 from promptsearch.scoring.forward import given_trunks, ran_out, run, run_above
 from promptsearch.scoring.kinds import Placed, Placing, Sharing, Slots
-from promptsearch.scoring.layout import Layout
 from promptsearch.scoring.memory import Memory
+from promptsearch.scoring.reading import Layout, Reading, joined, together
 from promptsearch.scoring.sharing import PASS_TOKENS, Plan
-from promptsearch.scoring.tree import Path, grow
+from promptsearch.scoring.tree import grow
 from promptsearch.scoring.waves import Group, Wave, passes
 
 log = logging.getLogger(__name__)
@@ -86,7 +86,10 @@ class TokenRows:
         self.memory = Memory(
             lm,
             layouts,
-            [grow(self._paths(((),), i, 0)[0]) for i in whole],
+            [
+                grow([one.ids for some in self._readings(((),), i, 0) for one in some])
+                for i in whole
+            ],
             name=name,
             memory=memory,
             keep=keep,
@@ -191,41 +194,36 @@ class TokenRows:
         found = [self._pass(call, half) for half in halves]
         return torch.cat([table for table, _ in found]), sum(count for _, count in found)
 
-    def _paths(self, slots: Slots, example: int, above: int) -> tuple[list[Path], list[Path]]:
-        """The rows of an example with a prompt, one for each answer that is read.
+    def _readings(self, slots: Slots, example: int, above: int) -> list[list[Reading]]:
+        """The rows of an example with a prompt, those that tell each answer that is read.
 
         Args:
             slots: The ids that the prompt puts into the slots.
             example: The example's id.
             above: The number of tokens of the trunk above the rows.
-
-        Returns:
-            The ids of each row below the trunk, and the answers.
         """
         layout = self._layouts[example]
-        whole = layout.join(slots)[above:]
         answers = layout.answers[:1] if self._one_token else layout.answers
-        # The last token of an answer is predicted, never read.
-        return [(*whole, *answer[:-1]) for answer in answers], list(answers)
+        return [layout.read(slots, answer, above) for answer in answers]
 
     def forward(self, call: _Call, groups: Sequence[Group]) -> tuple[Tensor, float]:
         """The answers' losses of one pass, and the tokens that it computes."""
-        trees, targets = [], []  # the targets of a tree are the answers of its rows
+        trees, told, used = [], [], []
+        counts: list[int] = []  # the number of rows that tell each answer
         for group in groups:
             above = len(call.wave.trunks[group.trunk]) if group.trunk >= 0 else 0
-            paths: list[Path] = []
-            answers: list[Path] = []
-            for p in group.prompts:
-                for e in group.examples:
-                    some = self._paths(call.placed.slots[p], e, above)
-                    paths += some[0]
-                    answers += some[1]
-            if self._lm.passes.trees:
-                trees.append(grow(paths, above))
-                targets.append(answers)
-            else:
-                trees += [grow([path]) for path in paths]
-                targets += [[answer] for answer in answers]
+            rows = [
+                read
+                for p in group.prompts
+                for e in group.examples
+                for read in self._readings(call.placed.slots[p], e, above)
+            ]
+            counts += map(len, rows)
+            own = [one for some in rows for one in some]
+            told += own
+            for some in together(own, self._lm):
+                trees.append(grow([one.ids for one in some], above))
+                used.append(group.trunk)
         computed: float = sum(len(tree.ids) for tree in trees)
         if (adaption := call.placed.adaption) is not None:
             # Each group is one prompt with one example.
@@ -235,21 +233,24 @@ class TokenRows:
             )
             computed *= 1 - adaption.first / self._lm.gated_shape[0]
         else:
-            used = [call.trunks[group.trunk] for group in groups] if call.trunks else None
-            states, begins = run(self._lm, trees, used, call.placed.vectors)
-        rows = [
+            trunks = [call.trunks[trunk] for trunk in used] if call.trunks else None
+            states, begins = run(self._lm, trees, trunks, call.placed.vectors)
+        lines = [
             [begin + place for place in row]
             for tree, begin in zip(trees, begins, strict=True)
             for row in tree.rows
         ]
         if self._one_token:
             tokens = torch.tensor([a[0] for a in self._layouts[0].answers], device=self._lm.device)
+            places = [line[one.at] for line, one in zip(lines, told, strict=True)]
             return self._lm.passes.logits(
-                states[torch.tensor([row[-1] for row in rows], device=states.device)], tokens
+                states[torch.tensor(places, device=states.device)], tokens
             ), computed
-        wanted = [answer for answers in targets for answer in answers]
-        rows = [row[len(row) - len(answer) :] for row, answer in zip(rows, wanted, strict=True)]
-        return answer_scores(self._lm, states, rows, wanted), computed
+        wanted = [one.tokens for one in told]
+        places_of = [
+            line[one.at : one.at + len(one.tokens)] for line, one in zip(lines, told, strict=True)
+        ]
+        return joined(answer_scores(self._lm, states, places_of, wanted), counts), computed
 
 
 def _split(group: Group) -> list[Group]:

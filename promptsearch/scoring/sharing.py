@@ -25,7 +25,7 @@ import numpy as np
 from promptsearch.records.scores import ExampleIds
 from promptsearch.scoring.counts import RowCounts
 from promptsearch.scoring.kinds import Placing, Sharing, Slots
-from promptsearch.scoring.layout import Layout
+from promptsearch.scoring.reading import Layout
 from promptsearch.scoring.waves import TREE_TOKENS, Wave, Waves, part_tokens, tree_parts
 
 #: The most tokens of a pass, by device. On a CPU the activations of a small pass stay in the

@@ -31,7 +31,9 @@ class SplitLayout:
         context: The number of each example's tokens behind its lead, without the prompt's own,
             shape `(examples,)`.
         lead: The number of each example's tokens before the first slot, shape `(examples,)`.
-        tail: The number of each example's tokens from there up to the answer, likewise.
+        tail: The number of each example's tokens from there up to the answer, or of all that stand
+            around it, likewise.
+        readings: The number of times that an example is read with one prompt, likewise.
         one_token: Whether each answer is one token, the same ones in all examples, and their logits
             say as much as their log-probabilities.
         options: The largest number of answers to choose from; 0 for text answers.
@@ -57,7 +59,8 @@ class SplitLayout:
         ]
         self.context = np.array([layout.context for layout in self.layouts])
         self.lead = np.array([layout.lead for layout in self.layouts])
-        self.tail = np.array([sum(map(len, layout.segments[1:])) for layout in self.layouts])
+        self.tail = np.array([layout.tail for layout in self.layouts])
+        self.readings = np.array([layout.readings for layout in self.layouts])
         by_row = any(example.options is not None for example in split.examples)
         self.one_token = (
             choices is not None
@@ -67,9 +70,7 @@ class SplitLayout:
         )
         to_choose = choices is not None or by_row
         self.options = max(len(x.answers) for x in self.layouts) if to_choose else 0
-        self._lengths = np.array(
-            [sum(map(len, x.segments)) + max(map(len, x.answers)) for x in self.layouts]
-        )
+        self._lengths = np.array([x.tail + x.lead + max(map(len, x.answers)) for x in self.layouts])
         if template.apart:
             self._check_apart()
 

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import torch
 
 from promptsearch.models import LanguageModel
+from promptsearch.models.device import card
 from promptsearch.scoring.answer_ids import end_ids
 from promptsearch.tasks.normalise import Normalise
 from promptsearch.tasks.task import Split
@@ -54,6 +55,8 @@ def surroundings(
         str(lm.device),
         torch.__version__,
         torch.get_num_threads(),
+        # Cards of other kinds round otherwise, and all of them are called cuda:0.
+        *filter(None, [card(lm.device)]),
         *(() if normalise == "none" else (normalise,)),
         # What ends a text answer; answers to choose from have no end.
         *(("end", template.end or end_ids(template, lm)) if text else ()),

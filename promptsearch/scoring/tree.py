@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from promptsearch.models.causal.attention import Forest, chains, pad_rows
+from promptsearch.models.attention.forest import Forest, chains, pad_rows
 
 Path = tuple[int, ...]
 
@@ -100,7 +100,13 @@ def common(a: Sequence[int], b: Sequence[int]) -> int:
     return count
 
 
-def plant(trees: Sequence[Tree], trunks: Tensor | None, device: torch.device) -> Plot:
+def plant(
+    trees: Sequence[Tree],
+    trunks: Tensor | None,
+    device: torch.device,
+    *,
+    both_ways: bool = False,
+) -> Plot:
     """Put the trees of one pass beside each other.
 
     Args:
@@ -108,6 +114,7 @@ def plant(trees: Sequence[Tree], trunks: Tensor | None, device: torch.device) ->
         trunks: The keys and values of each tree's trunk, padded, shape `(trees, trunk, values)`, or
             `(1, trunk, values)` where all trees have the same trunk; None where there is none.
         device: The device of the plot's tensors.
+        both_ways: Whether tokens also see those behind them; no tree then has branches.
     """
     sizes = [len(tree.ids) for tree in trees]
     size = max(sizes)
@@ -120,14 +127,14 @@ def plant(trees: Sequence[Tree], trunks: Tensor | None, device: torch.device) ->
         [i * size for i in range(len(trees))] if filled else np.cumsum([0, *sizes[:-1]]).tolist()
     )
     forest = chains([size] * len(trees) if filled else sizes, device)
-    if trunks is None and all(tree.chain for tree in trees):
+    if trunks is None and not both_ways and all(tree.chain for tree in trees):
         return Plot(forest, ids, begins)
     kept = 0 if trunks is None else trunks.shape[1]
     visible = np.zeros((len(trees), size, kept + size), dtype=bool)
     depths = []
     for i, tree in enumerate(trees):
-        seen, depth = _ancestors(tree)
         n = len(tree.ids)
+        seen, depth = (True, np.arange(n)) if both_ways else _ancestors(tree)
         visible[i, :n, : tree.trunk] = True
         visible[i, :n, kept : kept + n] = seen
         # Padding sees itself, so that its softmax is not 0/0.

@@ -148,7 +148,8 @@ class Waves:
         self, order: Sequence[int], slots: Sequence[Slots], examples: ExampleIds
     ) -> Iterator[Wave]:
         counts = self._counts
-        below = (counts.tail + counts.read)[examples] - counts.fixed
+        times = 1 if self._trees else counts.answers[examples]
+        below = counts.tail[examples] * times + counts.read[examples] - counts.fixed
         later = {i: sum(map(len, slots[i][counts.same :])) for i in order}
         parts = {more: list(_similar(below + more, TREE_TOKENS)) for more in set(later.values())}
         above = (

@@ -65,12 +65,14 @@ def strangers_code(what: str) -> Iterator[None]:
 def same_generators() -> Iterator[None]:
     """A context that may use the global random generators, and leaves them as they were."""
     states = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    cards = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
     try:
         yield
     finally:
         random.setstate(states[0])
         np.random.set_state(states[1])
         torch.set_rng_state(states[2])
+        torch.cuda.set_rng_state_all(cards)
 
 
 def _surroundings() -> dict[str, Any]:
@@ -82,7 +84,10 @@ def _surroundings() -> dict[str, Any]:
         "gradients": torch.is_grad_enabled(),
         "threads": torch.get_num_threads(),
         "precision": torch.get_float32_matmul_precision(),
-        "deterministic": torch.are_deterministic_algorithms_enabled(),
+        "deterministic": (
+            torch.are_deterministic_algorithms_enabled(),
+            torch.is_deterministic_algorithms_warn_only_enabled(),
+        ),
         "errors": np.geterr(),
         "warnings": list(warnings.filters),
     }
@@ -124,7 +129,7 @@ _SETTERS: dict[str, Callable[[Any], Any]] = {
     "gradients": torch.set_grad_enabled,
     "threads": torch.set_num_threads,
     "precision": torch.set_float32_matmul_precision,
-    "deterministic": torch.use_deterministic_algorithms,
+    "deterministic": lambda given: torch.use_deterministic_algorithms(given[0], warn_only=given[1]),
     "errors": lambda errors: np.seterr(**errors),
     "warnings": _filter,
 }

@@ -21,7 +21,7 @@ from promptsearch.scoring.protocol import Scorer, WhiteBox
 from promptsearch.tasks.answered import chosen, generated
 from promptsearch.tasks.decoding import Decoding
 from promptsearch.tasks.metrics.exact_match import ExactMatch
-from promptsearch.tasks.metrics.measured import measured
+from promptsearch.tasks.metrics.measured import measured_over
 from promptsearch.tasks.metrics.metric import Answered, Metric
 from promptsearch.tasks.task import Example, Task
 
@@ -139,10 +139,10 @@ class MetricScorer:
         )
 
     def _parts(self, drawn: Sequence[Sequence[Answered]]) -> Floats:
-        """Minus what each example adds to the metric, mean over the answers drawn, `(examples,)`.
+        """Minus what each example adds to the metric over the answers drawn, `(examples,)`.
 
         Raises:
             TaskError: The metric cannot measure them.
         """
-        shares: Floats = np.mean([measured(self._metric, rows).shares for rows in drawn], axis=0)
+        shares = np.array(measured_over(self._metric, drawn).shares)
         return -shares if self._metric.higher_is_better else shares

@@ -184,8 +184,14 @@ class LocalProposing:
 
         Raises:
             PromptError: A request and its answer may be longer than the model's context.
+            ModelError: The model writes no text.
         """
         lm = self._lm
+        if not lm.family.writes:
+            raise ModelError(
+                f"'{lm.name}' is {lm.family.noun} and writes no text: name another model under "
+                "'proposer', or take strategies that ask for none"
+            )
         encoded = [self._encode(request) for request in requests]
         longest = max(map(len, encoded)) + max_tokens
         if lm.context is not None and longest > lm.context:

@@ -170,6 +170,11 @@ class TrainedStrategy(Strategy):
         return sum(p.numel() for p in self.module.parameters())
 
     @property
+    def options(self) -> TrainingOptions:
+        """How the prompt is trained."""
+        return self._options
+
+    @property
     def training(self) -> Training:
         """How training went so far."""
         return self._training

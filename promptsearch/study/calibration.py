@@ -1,6 +1,7 @@
 """The speed of this machine and the error of its fast arithmetic.
 
-Both are measured on a few prompts and examples before a study.
+Both are measured on a few prompts and examples before a study. Where rows are long, the speed is
+measured on fewer of them, those of the usual length: a forecast is not to take longer than it says.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from promptsearch.prompts.numbers import length_of, mapped
@@ -19,6 +21,7 @@ from promptsearch.records.scores import ExampleIds, Floats
 from promptsearch.records.study import NoiseRecord
 from promptsearch.scoring.protocol import inside
 from promptsearch.scoring.scorer import SplitScorer
+from promptsearch.scoring.sharing import PASS_TOKENS
 from promptsearch.study.arena import Arena
 
 T = TypeVar("T")
@@ -29,6 +32,9 @@ _NOISE_PROMPTS, _NOISE_EXAMPLES = 4, 16
 _TIMED_EXAMPLES, _TIMED_PROMPTS = 32, {"search": (1, 8), "exact": (1, 3)}
 #: Examples of the two training steps that are timed.
 _STEPS = (4, 16)
+#: Full passes that the larger call takes at most, and the larger step with its gradient. Where rows
+#: are so long that all of the above would take more, fewer are timed, and never fewer than two.
+_PASSES, _STEP_PASSES, _FEWEST = 3, 2, 2
 
 
 def measure_noise(arena: Arena) -> NoiseRecord | None:
@@ -121,16 +127,18 @@ def calibrate(arena: Arena, trains: bool) -> Calibration:
     """
     if arena.lm.served:
         return _UNMEASURED
-    prompts = arena.samples(np.random.default_rng(1), sum(_TIMED_PROMPTS["search"]))
-    ids = arena.scored[:_TIMED_EXAMPLES]
-    search, losses = _scoring(arena.searching, prompts, ids, _TIMED_PROMPTS["search"])
+    ids, many = _timed(arena)
+    sizes = {name: (few, min(most, many)) for name, (few, most) in _TIMED_PROMPTS.items()}
+    prompts = arena.samples(np.random.default_rng(1), sum(sizes["search"]))
+    gpu = arena.lm.device.type == "cuda"
+    search, losses = _scoring(arena.searching, prompts, ids, sizes["search"], gpu)
     exact = search if arena.searching is arena.exact["search"] else None
     finite = losses[np.isfinite(losses).all(1)]
     losses = finite if len(finite) > 1 else np.zeros((2, len(ids)))
     means, examples = losses.mean(1), losses.mean(0)
     return Calibration(
         search=search,
-        exact=exact or _scoring(arena.exact["search"], prompts, ids, _TIMED_PROMPTS["exact"])[0],
+        exact=exact or _scoring(arena.exact["search"], prompts, ids, sizes["exact"], gpu)[0],
         training=_training(arena) if trains else None,
         means=means,
         residual=float((losses - means[:, None] - examples + losses.mean()).std()),
@@ -138,11 +146,45 @@ def calibrate(arena: Arena, trains: bool) -> Calibration:
     )
 
 
+def _timed(arena: Arena) -> tuple[ExampleIds, int]:
+    """The examples of the larger call, and its number of prompts; fewer of both for long rows."""
+    engine, ids, prompts = arena.searching, arena.scored, _TIMED_PROMPTS["search"][1]
+    read = engine.context(ids) + arena.template.length * engine.readings(ids)
+    tokens = read.astype(np.float64)
+    usual = max(1.0, float(np.median(tokens)))
+    rows = max(_FEWEST**2, int(_PASSES * _pass_tokens(arena) // usual))
+    prompts = min(prompts, rows // _FEWEST)
+    return _usual(tokens, min(_TIMED_EXAMPLES, rows // prompts)), prompts
+
+
+def _usual(tokens: Floats, count: int) -> ExampleIds:
+    """So many of the scored examples, those whose lengths are nearest to the median.
+
+    Args:
+        tokens: The lengths of the scored examples, shape `(examples,)`.
+        count: How many.
+    """
+    nearest = np.argsort(np.abs(tokens - np.median(tokens)), kind="stable")
+    found: ExampleIds = np.sort(nearest[:count])
+    return found
+
+
+def _pass_tokens(arena: Arena) -> int:
+    """The tokens that fill a pass on the model's device."""
+    return PASS_TOKENS.get(torch.device(arena.lm.device).type, PASS_TOKENS["cpu"])
+
+
 def _scoring(
-    engine: SplitScorer, prompts: Sequence[Prompt], ids: ExampleIds, sizes: tuple[int, int]
+    engine: SplitScorer,
+    prompts: Sequence[Prompt],
+    ids: ExampleIds,
+    sizes: tuple[int, int],
+    gpu: bool,
 ) -> tuple[Speed, Floats]:
     few, many = prompts[: sizes[0]], prompts[sizes[0] : sum(sizes)]
-    engine.score(few, ids)  # what is computed once, and what libraries set up
+    # What is computed once, and what libraries set up; CUDA does so for each size of products.
+    for some in (few, many) if gpu else (few,):
+        engine.score(some, ids if gpu or engine.lead(ids).any() else ids[:1])
     points, losses = [], []
     for some in (few, many):
         seconds, scores = _clock(engine.score, some, ids)
@@ -161,16 +203,20 @@ def _training(arena: Arena) -> Speed:
     first = arena.samples(np.random.default_rng(2), 1)[0]
     numbers = mapped(first.to_train(white_box), _leaf)
     passes = sum(white_box.passes(numbers))
+    tokens = white_box.step_context(arena.scored) + length_of(numbers)
+    affordable = int(_STEP_PASSES * _pass_tokens(arena) // (passes * float(np.median(tokens))))
+    many = max(_FEWEST, min(_STEPS[1], affordable))
+    timed = _usual(tokens, many)
 
     def step(ids: ExampleIds) -> None:
         white_box.loss(numbers, ids).backward()
 
     points = []
-    for size in _STEPS:
-        ids = arena.scored[:size]
-        step(ids)  # what is computed once
-        tokens = float(white_box.step_context(ids, 0).sum()) + len(ids) * length_of(numbers)
-        points.append((passes * tokens, _clock(step, ids)[0]))
+    step(timed)  # what is computed once
+    for size in (min(_STEPS[0], many // _FEWEST), many):
+        ids = timed[:size]
+        read = float(white_box.step_context(ids, 0).sum()) + len(ids) * length_of(numbers)
+        points.append((passes * read, _clock(step, ids)[0]))
     return Speed.through(*points)
 
 

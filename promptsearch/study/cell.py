@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 
 from promptsearch.errors import (
@@ -217,3 +217,20 @@ class Cell:
                 test=ScoreRecord(ended.test.loss, ended.test.metric),
             ),
         )
+
+
+def cells_of(
+    runs: Sequence[Run],
+    study: StudyRecord,
+    listener: Callable[[Progress], None],
+    kept: Mapping[Name, RunRecord | FailedRecord],
+) -> list[Cell]:
+    """The cells of all runs of a study, each after the one that it starts from.
+
+    Args:
+        runs: The runs, in this order.
+        study: The study, as its folder has it.
+        listener: Called at each step.
+        kept: How the runs of the study's slim record ended.
+    """
+    return [Cell(run, study, at, len(runs), listener, kept) for at, run in enumerate(runs, 1)]

@@ -97,10 +97,14 @@ def parse_config(
 def config_schema() -> dict[str, Any]:
     """The JSON Schema of a study file, for editors that complete and check as one types."""
     schema = StudyConfig.model_json_schema(by_alias=False)
-    several = schema["properties"]["tasks"]
-    schema["properties"]["task"] = {**several["items"], "description": several["description"]}
-    schema["required"] = [key for key in schema["required"] if key != "tasks"]
-    schema["oneOf"] = [{"required": ["task"]}, {"required": ["tasks"]}]
+    properties = schema["properties"]
+    several = properties["tasks"]
+    properties["task"] = {**several["items"], "description": several["description"]}
+    properties["models"] = properties["model"]
+    schema["required"] = [key for key in schema["required"] if key not in ("tasks", "model")]
+    schema["allOf"] = [
+        {"oneOf": [{"required": [one]}, {"required": [f"{one}s"]}]} for one in ("task", "model")
+    ]
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         **schema,

@@ -21,6 +21,7 @@ from promptsearch.study.prepare import ArenaKey, Prepared, prepare
 from promptsearch.study.rehearsal import Rehearsal, RunForecast, rehearse
 from promptsearch.study.run import Run
 from promptsearch.study.settings.study import StudyConfig
+from promptsearch.tasks.placement import Kind
 from promptsearch.tasks.task import Task
 
 #: Prompts in the call that shows what is shared.
@@ -128,11 +129,21 @@ def forecast(
 
 
 def _calibrations(prepared: Prepared) -> dict[ArenaKey, Calibration]:
-    """What is measured in each arena; training only where a strategy trains."""
-    trains = {key: False for key in prepared.arenas}
+    """What is measured for each arena, training only where a strategy trains.
+
+    It is measured once for all lengths of a task's prompts of one kind: what a length costs is
+    predicted, and how fast the machine computes it is the same.
+    """
+    trains: dict[tuple[str, Kind], bool] = {}
     for run in prepared.runs(Path()):
-        trains[_key(prepared, run)] |= run.strategy.access is not Access.SCORES
-    return {key: calibrate(arena, trains[key]) for key, arena in prepared.first.items()}
+        key = _key(prepared, run)
+        wanted = run.strategy.access is not Access.SCORES
+        trains[key.task, key.kind] = wanted or trains.get((key.task, key.kind), False)
+    measured: dict[tuple[str, Kind], Calibration] = {}
+    for key, arena in prepared.first.items():
+        if (key.task, key.kind) not in measured:
+            measured[key.task, key.kind] = calibrate(arena, trains[key.task, key.kind])
+    return {key: measured[key.task, key.kind] for key in prepared.first}
 
 
 def _run_forecasts(prepared: Prepared, speeds: Mapping[ArenaKey, Calibration]) -> list[RunForecast]:

@@ -30,7 +30,7 @@ def load_model(config: StudyConfig, entries: Sequence[Entry], tasks: Sequence[Ta
     """The study's model, from wherever it is.
 
     Args:
-        config: The study.
+        config: The study, of one model.
         entries: Its entries.
         tasks: Its tasks.
 
@@ -39,9 +39,9 @@ def load_model(config: StudyConfig, entries: Sequence[Entry], tasks: Sequence[Ta
         StudyError: It is behind an endpoint, and a strategy asks for more than that can give, or
             the words of the pool are not known.
     """
-    given = config.model
+    (given,) = config.models
     if isinstance(given, str):
-        return LanguageModel.load(config.model_source, device=config.device)
+        return LanguageModel.load(config.source(given), device=config.device)
     for entry in entries:
         if entry.strategy.access is not Access.SCORES or not entry.strategy.proposes <= {
             HardPrompt,

@@ -19,7 +19,7 @@ from promptsearch.study.arena import Arena
 from promptsearch.study.judging import Asking, judged
 from promptsearch.tasks.answered import chosen, generated
 from promptsearch.tasks.metrics.judge import Judge
-from promptsearch.tasks.metrics.measured import Measured, choice_rows, measured
+from promptsearch.tasks.metrics.measured import Measured, choice_rows, measured, measured_over
 from promptsearch.tasks.metrics.metric import Answered, Metric
 from promptsearch.tasks.task import Example, Task
 
@@ -46,7 +46,7 @@ class Answers:
     def loss_by(self, metric: Metric) -> float:
         """Minus the metric, or the metric where lower scores are better; +inf where it fails."""
         try:
-            score = measured_by(metric, self.drawn).score
+            score = measured_over(metric, self.drawn).score
         except TaskError:
             return math.inf
         return -score if metric.higher_is_better else score
@@ -172,7 +172,7 @@ def _try(
     asked = metric.asked if isinstance(metric, Judge) else None
     before = asked.tokens if isinstance(asked, Asking) else 0
     try:
-        found = measured_by(metric, answers.drawn)
+        found = measured_over(metric, answers.drawn)
     except TaskError as error:
         return _Tried(replace(record, failed=str(error)))
     record = replace(record, score=found.score)
@@ -185,23 +185,6 @@ def _try(
         return _Tried(record, found.shares if ":" in key else None)
     except TaskError as error:
         return _Tried(record, None, str(error))
-
-
-def measured_by(metric: Metric, drawn: Sequence[Sequence[Answered]]) -> Measured:
-    """Measure rows with their answers; where several were drawn, each row has their mean.
-
-    Args:
-        metric: The metric.
-        drawn: The rows, once for each answer.
-
-    Raises:
-        TaskError: The metric fails.
-    """
-    found = [measured(metric, rows) for rows in drawn]
-    if len(found) == 1:
-        return found[0]
-    mean = np.mean([each.statistics for each in found], axis=0)
-    return Measured(metric, found[0].score_of(mean.sum(0), len(mean)), mean)
 
 
 def _follows(found: Measured, known: ExamplesRecord) -> bool:

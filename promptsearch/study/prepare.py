@@ -14,7 +14,6 @@ from promptsearch.errors import StudyError
 from promptsearch.models import LanguageModel
 from promptsearch.models.protocol import TextModel
 from promptsearch.prompts.kinds import placement_of
-from promptsearch.scoring.chat_template import render
 from promptsearch.scoring.kinds import PLACINGS
 from promptsearch.search.pool_pruning import Pruning
 from promptsearch.search.proposer import Proposing
@@ -23,11 +22,13 @@ from promptsearch.study.aims import Aims, aims_of, hand_judges
 from promptsearch.study.arena import Arena, scored_size
 from promptsearch.study.draws import DRAWN, check_draw, drawable, drawn_by, draws_of
 from promptsearch.study.entries import Entry, entries_of, sources_first
+from promptsearch.study.families import check_family, met
 from promptsearch.study.loading import load_model, load_proposer
 from promptsearch.study.pools import find_pool
 from promptsearch.study.run import Run
 from promptsearch.study.settings.pool import PoolSource
 from promptsearch.study.settings.study import StudyConfig
+from promptsearch.study.share import Share
 from promptsearch.study.tasks import load_tasks
 from promptsearch.tasks.placement import Kind
 from promptsearch.tasks.task import SPLITS, Task
@@ -150,7 +151,10 @@ class Prepared:
 
 
 def prepare(
-    config: StudyConfig, model: TextModel | None = None, task: Task | None = None
+    config: StudyConfig,
+    model: TextModel | None = None,
+    task: Task | None = None,
+    share: Share | None = None,
 ) -> Prepared:
     """Find strategies, load data and model, lay out all examples, check joints and budgets.
 
@@ -158,6 +162,7 @@ def prepare(
         config: The study.
         model: An LM that is loaded already.
         task: A task that is made already.
+        share: What this process takes of its machine; left out: as the study says, or by default.
 
     Raises:
         PromptSearchError: Anything wrong with the input.
@@ -176,32 +181,20 @@ def prepare(
     _check_metrics(lm, tasks)
     aims = aims_of(config, entries, tasks)
     dtype = lm.searched_in(config.dtype)
-    tasks = [_met(task, lm) for task in tasks]
+    check_family(lm, entries)
+    tasks = [met(task, lm) for task in tasks]
     exact = lm.to(torch.float32)
     exact.to(dtype).check(
         gradients=any(entry.strategy.access is not Access.SCORES for entry in entries)
     )
     if isinstance(lm, LanguageModel):
         lm.integrity.keep_spare()
-    memory = exact.room() if config.memory is None else int(config.memory)
+    asked = None if config.memory is None else int(config.memory)
+    memory = (share or Share(memory=asked)).room(exact)
     arenas, prunings = _build_arenas(config, tasks, entries, exact, dtype, memory, aims)
     proposing = load_proposer(config, exact, dtype)
     hand_judges(aims, config, proposing, exact)
     return Prepared(config, lm, exact, dtype, memory, proposing, tasks, entries, arenas, prunings)
-
-
-def _met(task: Task, lm: TextModel) -> Task:
-    """A task with what its model writes around an answer; a server is sent text as it is."""
-    if isinstance(lm, LanguageModel):
-        return replace(task, template=render(task.template, lm))
-    if task.kind == "choices" or task.template.end:
-        return task
-    note = (
-        "a server cannot be sent the token that ends a text, so losses are those of the answers "
-        "alone: a text behind {answer} in the template, such as a newline, would end them"
-    )
-    log.warning("task '%s': %s", task.name, note)
-    return replace(task, notes=(*task.notes, note))
 
 
 def _build_arenas(

@@ -150,13 +150,7 @@ def _as_text(winner: Prompt, arena: Arena) -> Prompt:
     """What a server was sent of a prompt; the ids of its words mean nothing but in the study."""
     if winner.length is None:  # it is text already
         return winner
-    texts = prompt_texts(arena.template, arena.lm, winner)
-    slots = arena.template.slots
-    return TextPrompt(
-        tuple(
-            t.removeprefix(" ") if slot.space else t for t, slot in zip(texts, slots, strict=True)
-        )
-    )
+    return TextPrompt.standing(prompt_texts(arena.template, arena.lm, winner), arena.template)
 
 
 def _measured(found: ExamplesRecord) -> dict[str, float]:

@@ -2,6 +2,9 @@
 
 The stand-in's losses vary as those of a few measured prompts do, so that races drop as many prompts
 as they will. A strategy's own time is its own.
+
+Training is the same work again and again. Where it has many weights of its own, as fine-tuning has,
+it is rehearsed for some scorings only, and the rest is taken to go on like them.
 """
 
 from __future__ import annotations
@@ -10,20 +13,26 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import cycle, islice
+from typing import Any
 
-from promptsearch.errors import PromptSearchError
+from promptsearch.errors import BudgetExhausted, PromptSearchError
 from promptsearch.prompts.prompt import Prompt
 from promptsearch.prompts.text import TextPrompt
-from promptsearch.records.ledger import Ledger
+from promptsearch.records.ledger import Ledger, total
 from promptsearch.records.log import RunLog
 from promptsearch.scoring.protocol import price_of, price_of_generation
 from promptsearch.search.loop import search
 from promptsearch.search.plugins import make_strategy
 from promptsearch.search.ranking import FINALISTS, SELECTED
+from promptsearch.search.training import TrainedStrategy
 from promptsearch.study.arena import Arena
 from promptsearch.study.calibration import Calibration, Speed
 from promptsearch.study.run import Run
 from promptsearch.study.stand_in import StandInProposing, StandInScorer
+
+#: Weights of a strategy times steps that are rehearsed; these take seconds on a CPU.
+REHEARSED = 100_000_000
 
 
 @dataclass(frozen=True)
@@ -98,14 +107,22 @@ def rehearse(
     }
     try:
         strategy = make_strategy(run.name, run.strategy, objective, run.seed, options)
+        if isinstance(strategy, TrainedStrategy):
+            log.most = _scorings(strategy)
         search(strategy)
     except PromptSearchError as error:
         return Rehearsal(failing(error=str(error)))
-    seconds = log.seconds
     finalists = [item.prompt for item in objective.finalists()]
     if not finalists:
         reason = "no prompt could be scored: give it a larger budget, or shorter prompts"
         return Rehearsal(failing(error=reason))
+    rest = _NO_REST
+    if isinstance(strategy, TrainedStrategy) and log.ended:
+        left = objective.left(max(map(objective.length, finalists)), strategy.finalists)
+        rest = log.rest(strategy, left, run.seconds)
+        scored = len(log.lines) + rest.scorings
+        finalists = list(islice(cycle(finalists), min(strategy.finalists, scored)))
+    seconds = log.seconds + rest.seconds
     seconds += _end(arena, finalists, calibration.exact, scorer, ledger)
     if strategy.training is not None:  # what it is compared with
         empty = arena.bare.predict([TextPrompt("")], arena.ids("select"))
@@ -114,13 +131,19 @@ def rehearse(
         arena.task.name,
         run.label,
         runs,
-        proposals=sum(len(line["prompts"]) for line in log.lines),
-        price=ledger.spent,
-        computed=ledger.computed,
+        proposals=sum(len(line["prompts"]) for line in log.lines) + rest.scorings,
+        price=ledger.spent + rest.price,
+        computed=ledger.computed + rest.computed,
         seconds=seconds,
         requests=scorer.requests,
     )
     return Rehearsal(forecast, finalists[0])
+
+
+def _scorings(strategy: TrainedStrategy) -> int:
+    """The scorings of a rehearsal, that of the start included: two at least."""
+    steps = REHEARSED // max(1, strategy.trainable)
+    return 1 + max(1, steps // strategy.options.interval)
 
 
 def _end(
@@ -155,18 +178,65 @@ def _end(
     return seconds
 
 
+@dataclass(frozen=True)
+class _Rest:
+    """What is not rehearsed of a run: scorings, tokens charged and computed, seconds."""
+
+    scorings: int
+    price: int
+    computed: int
+    seconds: float
+
+
+_NO_REST = _Rest(0, 0, 0, 0.0)
+
+
 class _Log(RunLog):
     """A log in memory whose clock shows the seconds that the run would take.
 
     They are the strategy's own time and the time that the engine would take.
+
+    Attributes:
+        most: The lines with which a rehearsal ends, at most; None for all that the budget pays.
+        ended: Whether it was ended by them.
     """
 
     def __init__(self, scorer: StandInScorer) -> None:
         super().__init__()
+        self.most: int | None = None
+        self.ended = False
         self._scorer = scorer
         self._begin = time.perf_counter()
+        self._times: list[float] = []  # of the lines, in seconds
 
     @property
     def seconds(self) -> float:
         own = time.perf_counter() - self._begin - self._scorer.asked
         return own + self._scorer.seconds
+
+    def append(self, line: dict[str, Any]) -> None:
+        super().append(line)
+        self._times.append(self.seconds)
+        if self.most is not None and len(self.lines) >= self.most:
+            self.ended = True
+            raise BudgetExhausted("what is left goes on like this")
+
+    def rest(self, strategy: TrainedStrategy, left: float, limit: float | None) -> _Rest:
+        """What is left, if it goes on as between the first line and the last.
+
+        Args:
+            strategy: What was rehearsed.
+            left: The tokens that it may still spend.
+            limit: The seconds that the run may take; None for no limit.
+        """
+        first, last = (self.lines[place]["ledger"] for place in (0, -1))
+        seconds = self._times[-1] - self._times[0]
+        more = strategy.planned / strategy.training.steps - 1  # times what was between the two
+        if limit is not None:
+            more = min(more, max(0.0, limit - self._times[-1]) / seconds)
+        return _Rest(
+            round(more * (len(self.lines) - 1)),
+            int(min(more * (total(last) - total(first)), left)),
+            int(more * (last["computed"] - first["computed"])),
+            more * seconds,
+        )

@@ -80,7 +80,7 @@ def select_winner(
     )
 
 
-class _Scored:
+class Scored:
     """Prompts with their losses on a split, and their answers where these are known.
 
     Args:
@@ -137,7 +137,7 @@ class _End:
     def __init__(self, arena: Arena, books: Books) -> None:
         self._arena, self._calls = arena, books.calls
 
-    def scored(self, stage: str, prompts: list[Prompt]) -> _Scored:
+    def scored(self, stage: str, prompts: list[Prompt]) -> Scored:
         """Score prompts in a stage, and generate their answers where the stage wants them.
 
         Args:
@@ -159,7 +159,7 @@ class _End:
                 arena.task.decoding,
                 charged=charged,
             )
-        return _Scored(arena, split, line, texts)
+        return Scored(arena, split, line, texts)
 
 
 def _best(

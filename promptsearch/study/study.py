@@ -2,27 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from contextlib import suppress
+import gc
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
-from promptsearch.errors import FileError, RecordError
+import torch
+
+from promptsearch.errors import FileError, RecordError, StudyError
 from promptsearch.export.winners import packed_winners
-from promptsearch.files import exists, sweep
+from promptsearch.files import exists, make_folder, shown, sweep
 from promptsearch.models.endpoint.way import losses_of
 from promptsearch.models.packaged import cache_folder
 from promptsearch.models.protocol import TextModel
 from promptsearch.records.cache import ScoreCache
 from promptsearch.records.load import RESULT, load_kept
 from promptsearch.records.run import FailedRecord, RunRecord
-from promptsearch.study.cell import Cell
+from promptsearch.study.cell import Cell, cells_of
 from promptsearch.study.events import Progress
 from promptsearch.study.execution import in_process
+from promptsearch.study.execution.in_process import Trouble
+from promptsearch.study.execution.lease import elsewhere, held
+from promptsearch.study.execution.spread import Spread
+from promptsearch.study.execution.wire import Order
+from promptsearch.study.execution.workers import Workers, jobs_of
 from promptsearch.study.identity import settle
-from promptsearch.study.lock import locked
 from promptsearch.study.prepare import Prepared, prepare
 from promptsearch.study.settings.study import StudyConfig
+from promptsearch.study.share import check_room, share_of
 from promptsearch.tasks.task import Task
+
+#: The seconds for which a shard waits until others have begun.
+PATIENCE = 600.0
+#: All cells in this process.
+ALONE = Spread()
 
 
 class Study:
@@ -48,52 +62,109 @@ class Study:
         self._progress = progress
         self._report = report
 
-    def run(self, model: TextModel | None = None, task: Task | None = None) -> None:
-        """Run what is not done yet, and report.
+    def run(
+        self, model: TextModel | None = None, task: Task | None = None, spread: Spread = ALONE
+    ) -> None:
+        """Run what is not done yet, and report; a shard leaves the report to a call without one.
 
         Args:
             model: An LM that is loaded already.
             task: A task that is made already.
+            spread: Which processes make the cells.
 
         Raises:
             PromptSearchError: Something is wrong with the input, or with the folder.
             EndpointDown: A server is gone; another call goes on from here.
         """
-        self._tell("loading", f"loading {self._config.model}")
-        prepared = prepare(self._config, model, task)
-        if (served := prepared.lm.served) is not None:
-            lm = prepared.lm
-            self._tell("note", f"{lm.name}, behind {lm.device}: {losses_of(served)}")
-        with locked(self._folder):
-            sweep(self._folder)
-            if prepared.prunings:
-                self._tell("loading", "finding the words of most influence")
-                prepared = prepared.pruned(self._folder)
-            trouble = self._execute(prepared)
-            if trouble.damage:
+        if spread.workers and (model is not None or task is not None):
+            raise StudyError(
+                "workers load the model and the task by themselves and take no objects: name both "
+                "in the study, or leave 'workers' out"
+            )
+        share = share_of(self._config, self._folder, spread=not spread.alone)
+        with share.taken(), ExitStack() as stack:
+            self._tell("loading", f"loading {self._config.model}")
+            prepared = prepare(self._config, model, task, share)
+            if (served := prepared.lm.served) is not None:
+                lm = prepared.lm
+                self._tell("note", f"{lm.name}, behind {lm.device}: {losses_of(served)}")
+            lease = stack.enter_context(ExitStack())
+            lease.enter_context(self._owned(0.0 if spread.shard is None else PATIENCE))
+            cells = self._cells(prepared)
+            if spread.shard is not None:
+                lease.close()  # other shards may begin
+            if spread.workers:
+                check_room(prepared.exact, prepared.memory, spread.workers)
+                order, jobs = self._order(prepared), jobs_of(spread.mine(cells))
+                del prepared, cells  # the workers need the room of the model
+                gc.collect()
+                self._tell("loading", f"starting {min(spread.workers, len(jobs))} workers")
+                workers = Workers(order, spread.workers, self._progress, served is not None)
+                trouble = self._made(lambda: workers.execute(jobs))
+            else:
+                trouble = self._made_here(spread.mine(cells))
+            if spread.shard is None and not trouble.damage:
+                self._report(self._folder)
+            elif trouble.damage:
                 self._report_if_possible()
                 raise trouble.damage[0]
-            self._report(self._folder)
             if trouble.down:
                 raise trouble.down
 
-    def _execute(self, prepared: Prepared) -> in_process.Trouble:
+    @contextmanager
+    def _owned(self, patience: float) -> Iterator[None]:
+        """A context in which no other process begins, or goes on with, the whole study.
+
+        Args:
+            patience: How long to wait for it, in seconds.
+        """
+        make_folder(self._folder)
+        with held(self._folder, "study", patience) as other:
+            if other is not None:
+                raise StudyError(
+                    f"another process works on the study in {shown(self._folder)} ({other}): "
+                    "wait for it, or name another folder with --out"
+                )
+            if not elsewhere(self._folder):
+                sweep(self._folder)
+            yield
+
+    def _cells(self, prepared: Prepared) -> list[Cell]:
+        """All cells, the folder's record being that of this study."""
+        if prepared.prunings:
+            self._tell("loading", "finding the words of most influence")
+            prepared = prepared.pruned(self._folder)
         record = settle(self._folder, prepared)
         kept = load_kept(self._folder, record)
         self._tell_what_is_lost(kept.values())
-        runs = list(prepared.runs(self._folder))
-        cells = [
-            Cell(run, record, number, len(runs), self._progress, kept)
-            for number, run in enumerate(runs, start=1)
-        ]
+        return cells_of(list(prepared.runs(self._folder)), record, self._progress, kept)
+
+    def _order(self, prepared: Prepared) -> Order:
+        """What workers are told."""
+        config = self._config
+        return Order(
+            settings=config.model_dump(mode="json"),
+            home=str(config.folder.absolute()),
+            folder=str(self._folder.absolute()),
+            threads=torch.get_num_threads(),
+            memory=prepared.memory,
+            path=list(sys.path),
+        )
+
+    def _made_here(self, cells: Sequence[Cell]) -> Trouble:
+        """Make cells in this process."""
         cache = ScoreCache(cache_folder() / "scores.sqlite")
         try:
-            return in_process.execute(cells, cache)
+            return self._made(lambda: in_process.execute(cells, self._folder, cache))
+        finally:
+            cache.close()
+
+    def _made(self, make: Callable[[], Trouble]) -> Trouble:
+        try:
+            return make()
         except KeyboardInterrupt:  # whoever stops a study sees what there is
             self._report_if_possible()
             raise
-        finally:
-            cache.close()
 
     def _tell_what_is_lost(self, kept: Iterable[RunRecord | FailedRecord]) -> None:
         """Say which finished runs of a slim record have a score, and no winner any more."""

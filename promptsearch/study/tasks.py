@@ -28,7 +28,7 @@ def load_tasks(config: StudyConfig, entries: Sequence[Entry]) -> list[Task]:
     twice = next((name for i, name in enumerate(names) if name in names[:i]), None)
     if twice is not None:
         raise StudyError(f"two of the tasks are called '{twice}'; tell them apart with name: NAME")
-    runs = len(tasks) * len(entries) * len(config.seeds)
+    runs = len(tasks) * len(entries) * len(config.seeds) * len(config.models)
     if runs > RUNS:
         raise StudyError(
             f"this is a study of {runs:,} runs ({len(tasks):,} tasks x strategies x lengths x "

@@ -8,6 +8,9 @@ from dataclasses import dataclass
 
 from promptsearch.errors import TaskError
 
+#: The largest exponent of a length, either way: with it any length's power is still a number.
+_PENALTY = 40
+
 
 @dataclass(frozen=True)
 class Decoding:
@@ -50,9 +53,10 @@ class Decoding:
             )
         if not 0 < self.top_p <= 1:
             raise TaskError(f"decoding: expected top_p above 0, and 1 at most, got {self.top_p!r}")
-        if not math.isfinite(self.length_penalty):
+        if not abs(self.length_penalty) <= _PENALTY:  # nor is it NaN
             raise TaskError(
-                f"decoding: expected a finite length_penalty, got {self.length_penalty!r}"
+                f"decoding: expected a length_penalty between -{_PENALTY} and {_PENALTY}, got "
+                f"{self.length_penalty!r}"
             )
         if self.samples > 1 and not self.temperature:
             raise TaskError(

@@ -16,6 +16,8 @@ from promptsearch.printable import brief
 
 #: The names in braces that stand for a slot and for the answer.
 PROMPT, ANSWER = "prompt", "answer"
+#: `{answer:pll}`: a masked model reads the tokens of an answer one by one, the others in place.
+ONE_BY_ONE = "pll"
 #: The roles of those who speak in a chat.
 ROLES = ("system", "user", "assistant")
 #: The most slots of a template, and the most tokens of a slot: far more than a prompt needs.
@@ -54,6 +56,8 @@ class Parsed(NamedTuple):
     answer_space: bool
     end: str
     messages: tuple[tuple[str, str], ...]
+    behind: tuple[str, ...] = ()
+    one_by_one: bool = False
 
 
 def parse_template(source: str | Sequence[Mapping[str, str]]) -> Parsed:
@@ -72,7 +76,9 @@ def parse_template(source: str | Sequence[Mapping[str, str]]) -> Parsed:
         else "\n".join(f"{role}: {content}" for role, content in messages)
     )
     written = "".join(f"{{{i}}}{content}" for i, (_, content) in enumerate(messages)) or text
-    segments, slots, current, shown = [], [], "", brief(text, 200)
+    segments: list[str] = []
+    behind: list[str] = []  # the segments behind the answer
+    slots, current, shown = [], "", brief(text, 200)
     end: str | None = None  # the text behind the answer, once that was met
     try:
         parts = list(string.Formatter().parse(written))
@@ -80,35 +86,35 @@ def parse_template(source: str | Sequence[Mapping[str, str]]) -> Parsed:
         raise TemplateError(
             f"cannot read the template {shown}: {error}. A literal brace is written twice."
         ) from error
-    space = False
+    space = one_by_one = False
     for literal, name, spec, conversion in parts:
-        if end is not None:
-            if name is not None:
-                raise TemplateError(
-                    f"the template {shown} goes on behind {{answer}}: the answer comes last, and "
-                    "only the text that ends it may follow, without fields, slots or messages"
-                )
-            end += literal
-            continue
         current += braces(literal)
+        if end is not None:
+            end += literal
         if name is None:
             continue
+        if messages and end is not None:
+            raise TemplateError(
+                f"the template {shown} goes on behind {{answer}}: in messages the answer comes "
+                "last, and only the text that ends it may follow, without fields, slots or messages"
+            )
         if messages and name.isdecimal():
             current += f"{{{name}}}"
             continue
-        if conversion or (spec and name != PROMPT) or not _names(name):
+        if conversion or (spec and name not in (PROMPT, ANSWER)) or not _names(name):
             raise TemplateError(
                 f"the template {shown} has the field {{{name}}}: "
                 "expected a plain name, like {text}, or one within a field, like {translation.en}"
             )
-        if name in (PROMPT, ANSWER):
-            space = current.endswith(" ")
+        if name == ANSWER:
+            one_by_one = _one_by_one(spec or "", end is not None, shown)
+            space, end = current.endswith(" "), ""
             segments.append(current.removesuffix(" "))
             current = ""
-        if name == PROMPT:
-            slots.append(Slot(_length(spec or "", text), space))
-        elif name == ANSWER:
-            end = ""
+        elif name == PROMPT:
+            slots.append(Slot(_length(spec or "", text), current.endswith(" ")))
+            (segments if end is None else behind).append(current.removesuffix(" "))
+            current = ""
         else:
             current += f"{{{name}}}"
     if end is None:
@@ -116,6 +122,8 @@ def parse_template(source: str | Sequence[Mapping[str, str]]) -> Parsed:
             f"the template {shown} has no {{answer}}: "
             "put it where the model is to answer, at the end"
         )
+    if behind or data_fields(current):  # more than an end stands behind the answer
+        behind, end = [*behind, current], ""
     if end and not end.strip(" "):
         raise TemplateError(
             f"the template {shown} goes on with spaces behind {{answer}}: the text there ends the "
@@ -129,7 +137,9 @@ def parse_template(source: str | Sequence[Mapping[str, str]]) -> Parsed:
         raise TemplateError(
             f"the template {brief(text)} has {len(slots):,} slots: expected at most {MOST_SLOTS}"
         )
-    return Parsed(text, tuple(segments), tuple(slots), space, end, messages)
+    return Parsed(
+        text, tuple(segments), tuple(slots), space, end, messages, tuple(behind), one_by_one
+    )
 
 
 def _messages(source: Sequence[Mapping[str, str]]) -> tuple[tuple[str, str], ...]:
@@ -173,6 +183,22 @@ def _messages(source: Sequence[Mapping[str, str]]) -> tuple[tuple[str, str], ...
 def _names(name: str) -> bool:
     """Whether a name in braces can be that of a field, or of one within a field."""
     return all(part.isidentifier() for part in name.split("."))
+
+
+def _one_by_one(spec: str, again: bool, shown: str) -> bool:
+    """What `{answer}` or `{answer:pll}` says.
+
+    Raises:
+        TemplateError: Something else stands there, or it stands there twice.
+    """
+    if again:
+        raise TemplateError(f"the template {shown} has {{answer}} twice: expected it once")
+    if spec not in ("", ONE_BY_ONE):
+        raise TemplateError(
+            f"the template {shown} has {{answer:{spec[:20]}}}: expected {{answer}}, or "
+            f"{{answer:{ONE_BY_ONE}}}, with which a masked model reads its tokens one by one"
+        )
+    return spec == ONE_BY_ONE
 
 
 def _length(spec: str, text: str) -> int | None:

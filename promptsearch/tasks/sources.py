@@ -35,8 +35,9 @@ def read_sources(data: Mapping[str, Any], folder: Path) -> tuple[Sources, list[s
 
     Args:
         data: A source as `read_data` takes it; or `{search: SOURCE, select: SOURCE, test: SOURCE}`
-            or some of them; or a source with `column`, and under `search`, `select` and `test` the
-            value of this field, or the list of values, in the rows of that split.
+            or some of them, each with a `where` of its own; or a source with `column`, and under
+            `search`, `select` and `test` the value of this field, or the list of values, in the
+            rows of that split.
         folder: The folder to which relative paths are relative.
 
     Raises:
@@ -47,13 +48,26 @@ def read_sources(data: Mapping[str, Any], folder: Path) -> tuple[Sources, list[s
     if column is None and not given:
         return {WHOLE: read_data(data, folder)}, []
     if column is None:
-        return {split: read_data(source, folder) for split, source in given.items()}, []
+        return _of_splits(given, folder)
     if not given:
         raise TaskError(
             f"'data' names the column '{column}' and no value in it: expected those of search, "
             "select and test, or of some of them"
         )
     return _by_column(read_data(data, folder), column, given)
+
+
+def _of_splits(given: Mapping[str, Mapping[str, Any]], folder: Path) -> tuple[Sources, list[str]]:
+    """The rows of a source for each split, those that its own `where` keeps."""
+    sources: Sources = {}
+    notes: list[str] = []
+    for split, source in given.items():
+        sources[split] = read_data(source, folder)
+        if wanted := source.get("where"):
+            kept, told = rows_where({split: sources[split]}, wanted)
+            sources |= kept
+            notes += [f"{split}: {note}" for note in told]
+    return sources, notes
 
 
 def placed(

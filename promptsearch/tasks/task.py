@@ -13,6 +13,7 @@ from promptsearch.errors import FieldError, TaskError, UnknownName
 from promptsearch.tasks.decoding import Decoding
 from promptsearch.tasks.drawing import WHOLE, Drawing, draw_up
 from promptsearch.tasks.examples import Example as Example
+from promptsearch.tasks.joining import joined
 from promptsearch.tasks.lm_eval.rows import read_lm_eval
 from promptsearch.tasks.metrics import find_metric, named
 from promptsearch.tasks.metrics.measured import check_metric
@@ -168,12 +169,6 @@ class Task:
             raise
         except TaskError as error:
             raise TaskError(f"task '{name}': {error}") from error
-        if parsed.end and (meant.choices or meant.options):
-            raise TaskError(
-                f"task '{name}': the template {parsed.text!r} has {parsed.end!r} behind "
-                "{answer}, which ends text answers, but this task has answers to choose from, "
-                "which have no end: leave it out, or make it a part of each answer"
-            )
         if normalise not in NORMALISES:
             raise UnknownName("length to normalise by", str(normalise), NORMALISES)
         read = {source: read_rows(some, meant, group) for source, some in sources.items()}
@@ -278,8 +273,11 @@ class Task:
             task = _from_sources(theirs.rows, {"name": theirs.name, **theirs.keys, **given})
             return [replace(task, notes=(*theirs.notes, *task.notes))]
         data, where, each = given.pop("data"), given.pop("where", {}), given.pop("each", None)
+        join = given.pop("join", {})
         given.setdefault("name", name_of(data))
         sources, notes = read_sources(data, folder or Path())
+        if join:
+            sources = {source: joined(some, join) for source, some in sources.items()}
         if where:
             sources, told = rows_where(sources, where)
             notes += told

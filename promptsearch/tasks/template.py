@@ -7,6 +7,12 @@ tokens. One literal space before a slot or before the answer belongs to it, beca
 begins a word carries its space. Literal text behind `{answer}`, such as a newline, ends a text
 answer; without it, the model's own end token does.
 
+A masked model reads text behind the answer, too: there `{answer}` may stand anywhere, with fields
+and slots behind it, and an answer has no end. Its tokens are predicted together, with a mask token
+in place of each, and their log-probabilities are summed. With `{answer:pll}` each is predicted
+alone, the others in place: the pseudo-log-likelihood of Salazar et al. 2020, arXiv:1910.14659,
+eq. 1, of the answer's tokens.
+
 For chat models a template is a list of messages,
 `[{"system": "{prompt}"}, {"user": "{text}"}, {"assistant": "It was{answer}"}]`. The text between
 the messages is up to the model: its tokenizer's chat template writes it, see
@@ -20,42 +26,18 @@ is what a chat template writes before a message.
 
 from __future__ import annotations
 
-import re
 import string
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any, TypeVar
 
 from promptsearch.errors import TemplateError
-from promptsearch.tasks.fields import text_of
+from promptsearch.tasks.marks import Mark, Piece, filled, stripped
 from promptsearch.tasks.notation import ANSWER, Slot, braces, data_fields, parse_template
 from promptsearch.tasks.placement import PLACEMENTS, Kind
 
-
-class Mark(NamedTuple):
-    """What a chat template writes before a message.
-
-    Args:
-        text: The text written; special tokens are read as such in it, and nowhere else.
-        strips_before: Whether whitespace at the end of the message before is removed.
-        strips_behind: Whether whitespace at the beginning of the message behind is removed.
-    """
-
-    text: str
-    strips_before: bool = False
-    strips_behind: bool = False
-
-
-class Piece(NamedTuple):
-    """A run of a row's text.
-
-    Args:
-        text: The text, with fields filled in.
-        marked: Whether a chat template wrote it, so that special tokens in it are read as such.
-    """
-
-    text: str
-    marked: bool
+#: What stands in a slot, or for the answer.
+Content = TypeVar("Content")
 
 
 @dataclass(frozen=True)
@@ -64,10 +46,10 @@ class Template:
 
     Args:
         text: The template as the user wrote it; messages with a line each.
-        segments: The text before, between and after the slots: n slots have n + 1 segments. Each is
-            a format string with the fields' braces left in, and `{0}`, `{1}`, ... for the marks
-            before the messages.
-        slots: The slots, in their order.
+        segments: The text before the answer: before, between and after the slots there, one more
+            than there are slots. Each is a format string with the fields' braces left in, and
+            `{0}`, `{1}`, ... for the marks before the messages.
+        slots: The slots, in their order, those behind the answer at the end.
         answer_space: Whether a literal space stood before `{answer}`.
         end: The literal text behind `{answer}`, which ends a text answer; empty where a token of
             the model ends it.
@@ -80,6 +62,9 @@ class Template:
         marks: What the chat template writes before each message; none until a model is known.
         end_token: The special token that ends a text answer where the template has no `end`, as
             text; empty until a model is known, whose own end token is then meant.
+        behind: The text behind the answer where more than its end may stand there: before, between
+            and after the slots there. Else there is none.
+        one_by_one: Whether a masked model predicts each token of an answer alone.
     """
 
     text: str
@@ -91,6 +76,8 @@ class Template:
     messages: tuple[tuple[str, str], ...] = ()
     marks: tuple[Mark, ...] = ()
     end_token: str = ""
+    behind: tuple[str, ...] = ()
+    one_by_one: bool = False
 
     @staticmethod
     def parse(source: str | Sequence[Mapping[str, str]]) -> Template:
@@ -98,13 +85,13 @@ class Template:
 
         Args:
             source: Literal text with `{field}`s, at least one `{prompt}` or `{prompt:3}`, and
-                `{answer}`, behind which only literal text may stand, the answer's end; `{{` and
-                `}}` stand for braces. Or such text in messages, `{role: content}` each, the last
-                one the assistant's.
+                `{answer}`; `{{` and `}}` stand for braces. Literal text behind `{answer}` is the
+                answer's end. Or such text in messages, `{role: content}` each, the last one the
+                assistant's.
 
         Raises:
-            TemplateError: There is no slot or no answer, a field or only spaces stand behind the
-                answer, a field is no plain name, or the messages are not of this form.
+            TemplateError: There is no slot or no answer, or two answers, only spaces stand behind
+                the answer, a field is no plain name, or the messages are not of this form.
         """
         parsed = parse_template(source)
         return Template(
@@ -114,23 +101,26 @@ class Template:
             parsed.answer_space,
             parsed.end,
             messages=parsed.messages,
+            behind=parsed.behind,
+            one_by_one=parsed.one_by_one,
         )
 
     @property
     def fields(self) -> tuple[str, ...]:
         """The names of the data's fields that the template uses, each once."""
-        names = (name for segment in self.segments for name in data_fields(segment))
+        texts = (*self.segments, *self.behind)
+        names = (name for segment in texts for name in data_fields(segment))
         return tuple(dict.fromkeys(names))
 
     @property
     def fixed(self) -> int:
         """The number of segments from the left that are the same for all inputs.
 
-        The last segment is never counted. Where this is the number of the slots, the prompt stands
-        in front of the input.
+        That before the answer is never counted. Where this is the number of the slots, the prompt
+        stands in front of the input.
         """
         with_data = (i for i, segment in enumerate(self.segments[:-1]) if data_fields(segment))
-        return next(with_data, len(self.slots))
+        return next(with_data, len(self.segments) - 1)
 
     @property
     def length(self) -> int:
@@ -145,6 +135,23 @@ class Template:
                 replace(s, length=length if s.length is None else s.length) for s in self.slots
             ),
         )
+
+    @property
+    def in_middle(self) -> Template:
+        """The template for a model that reads text behind the answer, which has no end there."""
+        if self.behind:
+            return self
+        return replace(self, end="", end_token="", behind=(braces(self.end),))
+
+    def around(self, answer: Content, slots: Sequence[Content]) -> list[Content]:
+        """The contents of the slots with the answer among them, in the order of the row.
+
+        Args:
+            answer: What stands for the answer.
+            slots: What stands in each slot.
+        """
+        before = len(self.segments) - 1
+        return [*slots[:before], answer, *slots[before:]]
 
     @property
     def apart(self) -> bool:
@@ -179,7 +186,9 @@ class Template:
             return replace(
                 self, segments=("", *self.segments), slots=(slot, *self.slots), kind=kind
             )
-        return replace(self, segments=("", "".join(self.segments)), slots=(slot,), kind=kind)
+        behind = ("".join(self.behind),) if self.behind else ()
+        segments = ("", "".join(self.segments))
+        return replace(self, segments=segments, slots=(slot,), kind=kind, behind=behind)
 
     @property
     def rendered(self) -> bool:
@@ -189,7 +198,7 @@ class Template:
     @property
     def written(self) -> tuple[str, ...]:
         """The segments as format strings of fields alone, the chat template's marks filled in."""
-        return tuple(self._written(segment) for segment in self.segments)
+        return tuple(self._written(segment) for segment in (*self.segments, *self.behind))
 
     def _written(self, segment: str) -> str:
         text = ""
@@ -212,31 +221,18 @@ class Template:
         return "".join(text + place for text, place in zip(self.written, places, strict=True))
 
     def fill(self, fields: Mapping[str, Any]) -> tuple[str, ...]:
-        """The segments with an example's fields filled in, one more than there are slots."""
+        """The segments with an example's fields filled in, as `pieces` gives them."""
         return tuple("".join(piece.text for piece in pieces) for pieces in self.pieces(fields))
 
     def pieces(self, fields: Mapping[str, Any]) -> tuple[tuple[Piece, ...], ...]:
-        """The filled segments in pieces, with the chat template's text apart from all other."""
-        return tuple(self._pieces(segment, fields) for segment in self.segments)
+        """The filled segments in pieces, with the chat template's text apart from all other.
 
-    def _pieces(self, segment: str, fields: Mapping[str, Any]) -> tuple[Piece, ...]:
-        found: list[Piece] = []
-        run, strips = "", False
-        for literal, name, _, _ in string.Formatter().parse(segment):
-            run += literal
-            if name is None:
-                continue
-            if not name.isdecimal():
-                run += text_of(fields[name])
-                continue
-            mark = self._mark(name)
-            run = run.lstrip() if strips else run
-            found += [
-                Piece(run.rstrip() if mark.strips_before else run, False),
-                Piece(mark.text, True),
-            ]
-            run, strips = "", mark.strips_behind
-        return (*found, Piece(run.lstrip() if strips else run, False))
+        There is one more than there are slots before the answer, and as many behind it as text
+        stands there.
+        """
+        return tuple(
+            tuple(filled(segment, fields, self._mark)) for segment in (*self.segments, *self.behind)
+        )
 
     def _mark(self, number: str) -> Mark:
         return self.marks[int(number)] if self.rendered else Mark("\n")
@@ -250,12 +246,10 @@ class Template:
         Args:
             texts: The texts, one for each slot.
         """
-        found = []
-        for text, above, below in zip(texts, self.segments[:-1], self.segments[1:], strict=True):
-            before, behind = re.search(r"{(\d+)}\s*$", above), re.match(r"\s*{(\d+)}", below)
-            text = text.lstrip() if before and self._mark(before[1]).strips_behind else text
-            found.append(text.rstrip() if behind and self._mark(behind[1]).strips_before else text)
-        return tuple(found)
+        if not self.messages:
+            return tuple(texts)
+        places = zip(texts, self.segments[:-1], self.segments[1:], strict=True)
+        return tuple(stripped(*place, self._mark) for place in places)
 
     def slot_texts(self, texts: Sequence[str]) -> tuple[str, ...]:
         """What a text prompt puts into each slot: its text, after the slot's space if it has one.
@@ -293,10 +287,11 @@ class Template:
             slots: The text in each slot, spaces included.
             answer: The answer, as `answer_text` gives it.
         """
-        filled = [*self.stripped(slots), answer]
+        contents = self.around(answer, self.stripped(slots))
+        contents += [""] * bool(self.behind)
         return tuple(
             p
-            for some, t in zip(self.pieces(fields), filled, strict=True)
+            for some, t in zip(self.pieces(fields), contents, strict=True)
             for p in (*some, Piece(t, False))
         )
 

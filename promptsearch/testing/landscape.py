@@ -84,5 +84,5 @@ def planted_weights(seed: int, width: int) -> ModelWeights:
         "norm.weight": torch.ones(width),
     }
     return ModelWeights(
-        tensors, layers, parts, "norm", "head", {name: (width, width) for name in maps}
+        tensors, layers, parts, "norm", ("head",), {name: (width, width) for name in maps}
     )

@@ -16,9 +16,20 @@ import pytest
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))  # `attack` is run from the checkout, and is in no wheel
 
-from attack import counts, damage, servers  # noqa: E402
+from attack import counts, damage, servers, tasks  # noqa: E402
 from attack.__main__ import KINDS, make  # noqa: E402
 from attack.case import CANARY, SUNG, Case, Ran, outcome  # noqa: E402
+from promptsearch.study.drafting.draft import draft  # noqa: E402
+
+#: The task -> what its study file says of its kind.
+WRITTEN = {
+    "reviews": "Is the comment favourable? Answer no or yes.",
+    "continents": '"South America": "South America"',
+    "few rows": "1: positive",
+    "quiz": "Choose the right answer to the question.",
+    "verbs": "metric: exact_match",
+    "facts": "metric: bleu",
+}
 
 
 class Lab:
@@ -45,7 +56,9 @@ def ran(code=0, out="", err="", hang=False):
     return Ran(["compare"], code, hang, out, err, 0.1)
 
 
-@pytest.mark.parametrize("kind", ["study_files", "data", "models", "strategies"])
+@pytest.mark.parametrize(
+    "kind", ["study_files", "protocols", "harness", "data", "models", "strategies"]
+)
 def test_the_same_seed_gives_the_same_inputs(kind, lab, tmp_path):
     for number in range(10):
         texts = []
@@ -64,6 +77,13 @@ def test_the_same_seed_gives_the_same_inputs(kind, lab, tmp_path):
             shutil.rmtree(folder)
         assert texts[0] == texts[1], case.what
         assert case.row and case.commands
+
+
+@pytest.mark.parametrize("given", tasks.GIVEN, ids=lambda given: given.name)
+def test_a_study_of_each_kind_is_drafted_of_its_file(given, tmp_path):
+    given.write(tmp_path / given.file)
+    text = draft(tmp_path / given.file, tmp_path / "study.yaml").text
+    assert WRITTEN[given.name] in text and "prompts: [" in text
 
 
 def test_every_fault_has_a_generator():

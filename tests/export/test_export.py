@@ -24,7 +24,7 @@ from promptsearch import (
 from promptsearch.errors import ExportError, ModelError, PromptError, UnknownName
 from promptsearch.export import export_run
 from promptsearch.export.saved import SavedPrompt, write_saved
-from promptsearch.models.causal.attention import chains
+from promptsearch.models.attention.forest import chains
 from promptsearch.scoring import Engine
 from promptsearch.scoring.layout import lay_out, slots_of
 from promptsearch.scoring.ready import embedded

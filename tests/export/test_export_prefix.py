@@ -25,7 +25,7 @@ from promptsearch import (
 from promptsearch.errors import ExportError, PromptError
 from promptsearch.export import export_run, read_peft
 from promptsearch.export.saved import SavedPrompt, write_saved
-from promptsearch.models.causal.attention import chains
+from promptsearch.models.attention.forest import chains
 from promptsearch.scoring import Engine
 from promptsearch.scoring.forward import run
 from promptsearch.scoring.tree import grow

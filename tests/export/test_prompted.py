@@ -16,7 +16,7 @@ from transformers import DynamicCache
 from promptsearch import LanguageModel, PromptedModel, SoftPrompt
 from promptsearch.errors import ModelError, PromptError, UnknownName
 from promptsearch.export import SavedPrompt
-from promptsearch.models.causal.passes import Passes
+from promptsearch.models.causal.passes import CausalPasses
 from promptsearch.prompts.gated import GatedPrompt
 from promptsearch.prompts.hard import HardPrompt
 from promptsearch.prompts.prefix import PrefixPrompt
@@ -224,9 +224,9 @@ def test_a_model_whose_rows_share_nothing_does_the_same(make_saved, monkeypatch)
 
 def test_prompts_are_computed_once_and_a_batch_is_one_pass(llama, make_saved, monkeypatch):
     passes = []
-    hidden = Passes.hidden
+    hidden = CausalPasses.hidden
     monkeypatch.setattr(
-        Passes,
+        CausalPasses,
         "hidden",
         lambda self, e, forest: passes.append(len(e)) or hidden(self, e, forest),
     )

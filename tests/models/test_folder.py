@@ -149,8 +149,11 @@ def test_models_of_other_kinds_are_named(tmp_path):
         (
             "a model of encoder and decoder (t5), which is not supported yet"
         ): transformers.T5ForConditionalGeneration(t5),
-        "an encoder (bert), which is not supported yet": transformers.BertForMaskedLM(
+        "of a BertForMaskedLM": transformers.BertForSequenceClassification(
             transformers.BertConfig(**small)
+        ),
+        "it is no language model (vit)": transformers.ViTModel(
+            transformers.ViTConfig(**{k: v for k, v in small.items() if k != "vocab_size"})
         ),
         "LlamaForCausalLM": transformers.LlamaModel(transformers.LlamaConfig(**small)),
     }

@@ -10,7 +10,7 @@ import torch
 from promptsearch import LanguageModel
 from promptsearch.errors import ModelError
 from promptsearch.models import packaged
-from promptsearch.models.causal.attention import chains
+from promptsearch.models.attention.forest import chains
 from promptsearch.models.device import pick_device, pick_dtype
 from promptsearch.testing.tiny import tiny_model
 
@@ -148,9 +148,7 @@ def test_pickled_weights_are_not_read(tmp_path):
 
 def test_other_objects_are_refused():
     model, tokenizer = tiny_model("llama")
-    with pytest.raises(
-        ModelError, match="expected a causal language model of transformers, got Linear"
-    ):
+    with pytest.raises(ModelError, match="expected a language model of transformers, got Linear"):
         LanguageModel(torch.nn.Linear(2, 2), tokenizer)
     with pytest.raises(ModelError, match="expected a tokenizer of transformers, got str"):
         LanguageModel(model, "tokenizer")

@@ -8,7 +8,7 @@ import torch
 
 from promptsearch.errors import ModelError
 from promptsearch.models import LanguageModel
-from promptsearch.models.causal.attention import chains
+from promptsearch.models.attention.forest import chains
 from promptsearch.testing.tiny import ARCHITECTURES, tiny_model
 
 ROWS = (5, 9, 20)  # the last one is longer than Gemma's windows

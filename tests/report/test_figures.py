@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 from promptsearch.report import load_results
-from promptsearch.report.figures import colour, curves, on_one_grid, spread
+from promptsearch.report.drawing import colour, spread
+from promptsearch.report.figures import curves, on_one_grid
 from promptsearch.report.summary import summarise
 
 SVG = "{http://www.w3.org/2000/svg}"

@@ -5,7 +5,8 @@ from xml.etree import ElementTree
 import pytest
 
 from promptsearch.report import load_results
-from promptsearch.report.figures import by_length, colour, curves
+from promptsearch.report.drawing import colour
+from promptsearch.report.figures import by_length, curves
 from promptsearch.report.html import to_html
 from promptsearch.report.lengths import cells, lengths
 from promptsearch.report.markdown import to_markdown

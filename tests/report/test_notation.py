@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from promptsearch.report.notation import number, percent, probability, short, visible
+from promptsearch.report.notation import in_slots, number, percent, probability, short, visible
 
 
 @pytest.mark.parametrize(
@@ -59,3 +59,17 @@ def test_shares_and_scores():
     assert number(0.81249) == "0.812"
     assert number(float("inf")) == "∞"
     assert [probability(p) for p in (1e-9, 0.0012, 1)] == ["< 0.001", "0.001", "1.000"]
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("The |  of", "The | of"),
+        (" a |  b |  c", " a | b | c"),
+        ("a |   b", "a |   b"),
+        ("a | b", "a | b"),
+        ("a |  ", "a |  "),
+    ],
+)
+def test_the_space_behind_the_bar_is_the_one_that_a_slot_begins_with(text, shown):
+    assert in_slots(text) == shown

@@ -66,6 +66,23 @@ def test_the_time_left_counts_on_the_runs_to_come() -> None:
     )
 
 
+def test_runs_side_by_side_share_the_time_and_have_a_line_each() -> None:
+    display = Display(Console(file=io.StringIO()))
+    display(searching(500, 10.0, number=1, total=4))
+    # 10 s are left of one, 30 s of the other, and two of 20 s and 40 s follow: two at a time.
+    assert display.time_left(searching(250, 10.0, number=2, total=4)) == pytest.approx(
+        (10 + 30 + 2 * (20 + 40) / 2) / 2
+    )
+    text = "\n".join(
+        lines(
+            searching(500, 10.0, number=1, total=4),
+            searching(250, 10.0, number=2, total=4),
+            terminal=True,
+        )
+    )
+    assert "t/run1/seed0" in text and "t/run2/seed0" in text
+
+
 def test_long_times_are_shown_in_hours() -> None:
     (line,) = lines(searching(10, 50.0, total=1))
     assert line.endswith("about 1:22:30 left")
@@ -80,7 +97,7 @@ def test_a_terminal_gets_bars_that_leave_only_the_ends_of_runs() -> None:
         )
     )
     assert "study" in text
-    assert "run 1 of 3" in text
+    assert "1 of 3 runs" in text
     assert text.count("[1/3] t/run1/seed0: done, best loss 1.2500, 995 tokens (100%), 20.0 s") == 1
     assert "[1/3] t/run1/seed0: search" not in text
 

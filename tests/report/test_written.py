@@ -82,10 +82,15 @@ def result(study, label, seed, strategy=None, **changes):
     return made
 
 
-def fill(study):
+def fill(study, further=True):
+    if not further:
+        study.study["tasks"]["reviews"]["measured"][1:] = []
+        study.write_study()
     for label in study.study["strategies"]:
         for seed in study.seeds[:1] if label == "manual" else study.seeds:
-            write(study, result(study, label, seed))
+            made = result(study, label, seed)
+            made["test"]["metrics"] = made["test"]["metrics"][: 2 if further else 1]
+            write(study, made)
     return study
 
 
@@ -166,6 +171,14 @@ def test_every_form_shows_further_metrics_answers_without_an_end_and_what_was_an
     print_report(results, console)
     shown = console.export_text()
     assert "slot_error ↓" in shown and "3 (2.5 %)" in shown
+
+
+def test_answers_without_an_end_stand_alone_under_a_line_of_their_own(study):
+    results = load_results(fill(study, further=False).folder)
+    written, page = to_markdown(results), to_html(results)
+    line = "Test answers of all seeds that met the limit of tokens before their end"
+    assert f"{line}:\n\n| strategy | no end |" in written and f"<h3>{line}</h3>" in page
+    assert "other metrics" not in written + page and "no end: " not in written
 
 
 def test_a_study_of_choices_shows_nothing_of_this(make_study):

@@ -18,8 +18,9 @@ from promptsearch.scoring import Engine
 from promptsearch.scoring.chat_template import render
 from promptsearch.scoring.joints import broken_joint, check_joints
 from promptsearch.scoring.layout import encode, lay_out, prompt_texts, slots_of
+from promptsearch.tasks.marks import Mark
 from promptsearch.tasks.task import Example
-from promptsearch.tasks.template import Mark, Template
+from promptsearch.tasks.template import Template
 from promptsearch.testing.tiny import tiny_model
 
 _TURN = (

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from promptsearch import LanguageModel, Task
-from promptsearch.errors import ModelError, TaskError, TemplateError
+from promptsearch.errors import ModelError, TemplateError
 from promptsearch.prompts.hard import HardPrompt
 from promptsearch.prompts.soft import SoftPrompt
 from promptsearch.prompts.text import TextPrompt
@@ -21,7 +21,7 @@ from promptsearch.scoring.layout import lay_out
 from promptsearch.tasks.task import Example, Split
 from promptsearch.tasks.template import Template
 from promptsearch.testing.tiny import tiny_model
-from promptsearch.testing.tiny_task import tiny_task
+from promptsearch.testing.tiny_task import tiny_engine, tiny_task
 
 #: What ends an answer: the model's end token, a line break, and a text that merges with the answer.
 ENDS = ("", "\n", ". The")
@@ -148,9 +148,9 @@ def test_an_answer_that_holds_the_end_is_named(llama):
         Engine(llama, task.template.bind(2), task.splits["search"], None)
 
 
-def test_answers_to_choose_from_have_no_end():
-    with pytest.raises(TaskError, match=r"has '\\n' behind {answer}, .* which have no end"):
-        tiny_task("{prompt} {text} It was {answer}\n")
+def test_answers_to_choose_from_have_no_end(llama):
+    with pytest.raises(TemplateError, match=r"has '\\n' behind {answer}, .* which have no end"):
+        tiny_engine(llama, "{prompt} {text} It was {answer}\n")
 
 
 @pytest.mark.parametrize("kind", ["slots", "prefix"])
@@ -248,11 +248,24 @@ def test_a_task_remembers_how_its_answers_end():
     template = Template.parse(messages)
     assert template.end == "\n" and template.taking("prefix").bind(2).end == "\n"
     for wrong, why in (
-        ("{prompt} {answer} {text}", "goes on behind"),
-        ("{prompt} {answer}\n{prompt}", "goes on behind"),
         ("{prompt} {answer}  ", "goes on with spaces behind"),
         ([{"user": "{answer} {prompt}"}, {"assistant": "x"}], "goes on behind"),
     ):
         with pytest.raises(TemplateError, match=why):
             Template.parse(wrong)
     assert isinstance(tiny_task("{prompt} {text}{answer}\n", None), Task)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{prompt} {answer} {text}",
+        "{prompt} {text} {answer}\n{prompt}",
+        "{prompt} {text} {answer:pll}",
+    ],
+)
+def test_nothing_but_an_end_stands_behind_an_answer_of_a_causal_model(llama, text):
+    with pytest.raises(TemplateError, match="'llama' reads from left to right: its answer comes"):
+        tiny_engine(llama, text, None)
+    with pytest.raises(TemplateError, match="'llama' reads from left to right"):
+        render(Template.parse(text), llama)

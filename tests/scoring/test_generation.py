@@ -10,7 +10,7 @@ import torch
 from transformers import DynamicCache
 
 from promptsearch import LanguageModel, PromptedModel
-from promptsearch.models.causal.passes import Passes
+from promptsearch.models.causal.passes import CausalPasses
 from promptsearch.prompts.prefix import PrefixPrompt
 from promptsearch.prompts.soft import SoftPrompt
 from promptsearch.prompts.text import TextPrompt
@@ -242,11 +242,11 @@ def test_an_answer_stops_where_the_context_does(lm, make_saved, monkeypatch):
     engine = engine_of(lm, saved)
     rows = (engine.tail(np.arange(5)) + engine.lead(np.arange(5)) + 3).tolist()
     room = 4
-    monkeypatch.setattr(Passes, "context", max(rows) + room)
+    monkeypatch.setattr(CausalPasses, "context", max(rows) + room)
     found = engine.generate([saved.prompt], np.arange(5), Decoding(9))
     assert found.tokens[0].tolist() == [min(9, max(rows) + room - row) for row in rows]
     assert not found.failures
-    monkeypatch.setattr(Passes, "context", max(rows))
+    monkeypatch.setattr(CausalPasses, "context", max(rows))
     found = engine.generate([saved.prompt], np.arange(5), Decoding(9))
     longest = rows.index(max(rows))
     assert found.failures == {

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -14,8 +16,10 @@ from promptsearch.search.metric_scorer import MetricScorer
 from promptsearch.search.objective import Objective, books_of
 from promptsearch.strategies.coordinate import Coordinate
 from promptsearch.strategies.random import Random
+from promptsearch.tasks.answered import generated
 from promptsearch.tasks.decoding import Decoding
 from promptsearch.tasks.metrics.exact_match import ExactMatch
+from promptsearch.tasks.metrics.measured import measured, measured_over
 from promptsearch.tasks.metrics.metric import Metric
 from promptsearch.tasks.task import Task
 from promptsearch.tasks.template import Template
@@ -100,6 +104,33 @@ def test_the_value_is_minus_the_metric_and_the_mean_of_the_losses(metric):
     assert len(set(found.values)) > 2
     assert found.values.argmin() == 0, "the planted prompt is the best by each of them"
     assert (found.metric == right).all() and found.choices is None
+
+
+class Wavering(PlantedScorer):
+    """Draws a second answer, which is wrong on every fourth row."""
+
+    def generate(self, prompts, examples, decoding):
+        found = super().generate(prompts, examples, decoding)
+        texts = [
+            [(text, "neither" if i % 4 == 0 else text) for i, (text,) in enumerate(row)]
+            for row in found.texts
+        ]
+        return replace(found, texts=texts)
+
+
+@pytest.mark.parametrize("metric", [ExactMatch(), Both()], ids=lambda m: m.name)
+def test_of_several_answers_the_search_follows_what_selection_measures(metric):
+    planted = Wavering("separable", pool=6, length=2)
+    prompts = prompts_of(planted, 4)
+    found = objective_of(planted, metric).evaluate(prompts)
+    known, apart = planted.examples(planted.scored), []
+    answers = planted.generate(prompts, planted.scored, Decoding()).texts
+    for value, texts in zip(found.values, answers, strict=True):
+        drawn = [generated(known, some) for some in zip(*texts, strict=True)]
+        assert value == pytest.approx(-measured_over(metric, drawn).score, abs=1e-6)
+        apart.append(-np.mean([measured(metric, rows).score for rows in drawn]))
+    another = not np.allclose(found.values, apart, atol=1e-3)
+    assert another == (not metric.mean), "a mean of scores is another number, but for a mean"
 
 
 def test_answers_are_paid_as_they_come_and_set_aside_as_they_might():

@@ -94,6 +94,17 @@ def test_toml_and_json_say_the_same_as_yaml(folder: Path) -> None:
     assert load(json.dumps(data), name="one.json").model_dump() == as_toml.model_dump()
 
 
+def test_a_list_of_models_is_read_by_either_name_and_one_model_as_before(folder: Path) -> None:
+    one = load(STUDY)
+    assert one.models == ("smollm2-135m-instruct",)
+    assert "transfer" not in one.model_dump()  # what an older study recorded stays the same
+    several = load(STUDY.replace("model: smollm2-135m-instruct", "models: [a/b, ./c]"))
+    again = load(STUDY, "model=[a/b, ./c]", "transfer=true")
+    assert several.models == again.models == ("a/b", "./c")
+    assert parse_config(json.loads(again.model_dump_json())).transfer is True
+    assert several.on("a/b") == load(STUDY, "model=a/b") == again.on("a/b")
+
+
 def test_what_was_read_can_be_written_and_read_again(folder: Path) -> None:
     assert load(STUDY, "pool=2000").pool == 2000
     config = load(
@@ -110,8 +121,9 @@ def test_paths_are_relative_to_the_study_file(folder: Path) -> None:
     (folder / "studies").mkdir()
     config = load(STUDY, "model=../models/small.gguf", name="studies/study.yaml")
     assert config.folder == Path("studies")
-    assert Path(config.model_source) == Path("models/small.gguf").resolve()
-    assert load(STUDY).model_source == "smollm2-135m-instruct"
+    (model,) = config.models
+    assert Path(config.source(model)) == Path("models/small.gguf").resolve()
+    assert load(STUDY).source("smollm2-135m-instruct") == "smollm2-135m-instruct"
 
 
 def test_overrides_reach_into_mappings_and_lists(folder: Path) -> None:
@@ -187,11 +199,26 @@ POOL = (
 )
 QUOTES = "A text with braces or a colon needs quotes around it."
 KNOWN = (
-    "budget, device, draw, dtype, length, max_cost, max_seconds, memory, metric, model, name, "
-    "objective, pool, proposer, race, score_on, seeds, select_by, strategies, task, tasks"
+    "budget, device, draw, dtype, length, max_cost, max_seconds, memory, metric, model, models, "
+    "name, objective, pool, proposer, race, score_on, seeds, select_by, strategies, task, tasks, "
+    "threads, transfer"
 )
 
 WRONG = {
+    "model twice": (
+        STUDY + "models: [a, b]\n",
+        "study.yaml: give either 'model' or 'models', not both.",
+    ),
+    "a model of a list": (
+        STUDY.replace("model: smollm2-135m-instruct", "models: [a, 3]"),
+        "study.yaml, line 2: models.1 is 3; expected text (in quotes where it looks like something "
+        "else).",
+    ),
+    "transfer of one model": (
+        STUDY + "transfer: true\n",
+        "study.yaml, line 16: transfer is true; expected a list of models beside it, to whose "
+        "other members winners go.",
+    ),
     "unknown key": (
         STUDY.replace("budget:", "buget:"),
         f"study.yaml, line 10: unknown key 'buget'. Did you mean 'budget'? Known: {KNOWN}.",
@@ -199,7 +226,7 @@ WRONG = {
     "unknown nested key": (
         STUDY.replace("template:", "templat:"),
         "study.yaml, line 5, in task: unknown key 'templat'. Did you mean 'template'? "
-        "Known: aliases, answers, data, decoding, description, each, group, label, metric, "
+        "Known: aliases, answers, data, decoding, description, each, group, join, label, metric, "
         "metrics, name, normalise, references, splits, template, where.",
     ),
     "unknown key two levels down": (
@@ -213,7 +240,7 @@ WRONG = {
         STUDY.replace("model: smollm2-135m-instruct\n", ""),
         "study.yaml: the key 'model' is missing; "
         "expected a language model: a Hub name, a folder, a .gguf file, smollm2-135m-instruct; or "
-        "{endpoint: URL, model: NAME}.",
+        "{endpoint: URL, model: NAME}; a list of them runs every task and strategy on each.",
     ),
     "missing nested key": (
         STUDY.replace("  label: label\n", ""),
@@ -645,12 +672,15 @@ def test_a_mapping_is_checked_like_a_file_and_left_alone() -> None:
         parse_config({**data, "budget": "x"})
 
 
-def test_the_schema_knows_every_key_and_both_forms_of_tasks() -> None:
+def test_the_schema_knows_every_key_and_both_forms_of_tasks_and_models() -> None:
     schema = config_schema()
     assert set(KNOWN.split(", ")) == set(schema["properties"])
     assert schema["additionalProperties"] is False
-    assert schema["required"] == ["model", "budget", "strategies"]
-    assert schema["oneOf"] == [{"required": ["task"]}, {"required": ["tasks"]}]
+    assert schema["required"] == ["budget", "strategies"]
+    assert schema["allOf"] == [
+        {"oneOf": [{"required": ["task"]}, {"required": ["tasks"]}]},
+        {"oneOf": [{"required": ["model"]}, {"required": ["models"]}]},
+    ]
     assert all("description" in value for value in schema["properties"].values())
     assert {"type": "integer"} in schema["properties"]["seeds"]["anyOf"]
 

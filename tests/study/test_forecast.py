@@ -16,6 +16,7 @@ from promptsearch.records.sealed import read_record, write_record
 from promptsearch.report import load_results
 from promptsearch.report.facts import facts
 from promptsearch.report.forecast import duration, print_forecast
+from promptsearch.scoring.engine import Engine
 from promptsearch.strategies.random import Random
 from promptsearch.study.calibration import Speed, calibrate, measure_noise
 from promptsearch.study.config import parse_config
@@ -241,6 +242,86 @@ def test_noise_is_measured_once_and_shown(tiny, films, tmp_path):
 def test_float32_has_no_noise_against_itself(tiny, films):
     noise = measure_noise(prepare(parse_config(study(dtype="float32")), tiny, films).arena(films))
     assert noise is not None and noise.example == noise.prompt == 0 and noise.beside < 1e-4
+
+
+def test_long_rows_are_timed_on_few_of_them(tiny, monkeypatch):
+    """A forecast of passages does not read them all: its calls stay within a few passes."""
+    rng = np.random.default_rng(1)
+    rows = [
+        {"text": " ".join(rng.choice(WORDS, 150)), "label": ["good film"] * 2 + ["It was bad"]}
+        for _ in range(80)
+    ]
+    task = Task.from_rows(
+        rows,
+        template="{prompt} {text} It was {answer}",
+        label="label",
+        splits={"search": 40, "select": 16, "test": 20},
+        name="passages",
+    )
+    read, steps = [], []
+    score, loss = Engine.score, Engine.loss
+    monkeypatch.setattr(
+        Engine,
+        "score",
+        lambda engine, prompts, ids: (
+            read.append(len(prompts) * int(engine.context(ids).sum()))
+            or score(engine, prompts, ids)
+        ),
+    )
+    monkeypatch.setattr(
+        Engine,
+        "loss",
+        lambda engine, numbers, ids, visit=0: (
+            steps.append(2 * int(engine.step_context(ids).sum()))
+            or loss(engine, numbers, ids, visit)
+        ),
+    )
+    found, runs = predicted(
+        tiny, task, strategies=["random", "prompt_tuning"], score_on=20, budget=100_000
+    )
+    assert max(read) <= 1_536 and max(steps) <= 1_024  # of 8 x 20 x 160, and 16 x 160 x 2
+    assert found.tasks[0].calibration.means.std() > 0
+    assert runs["random"].seconds > 0 and runs["prompt_tuning"].seconds > 0
+
+
+def test_prompts_of_all_lengths_have_one_speed(tiny, films, monkeypatch):
+    measured = []
+
+    def counted(arena, trains):
+        measured.append((arena.template.kind, trains))
+        return calibrate(arena, trains)
+
+    monkeypatch.setattr("promptsearch.study.forecast.calibrate", counted)
+    found, _ = predicted(
+        tiny, films, strategies=["random", "prompt_tuning", "prefix_tuning"], length=[2, 3, 5]
+    )
+    assert sorted(measured) == [("prefix", True), ("slots", True)]
+    assert sorted(task.prompt for task in found.tasks) == [2, 2, 3, 3, 5, 5]
+
+
+@pytest.mark.parametrize("strategy", ["prompt_tuning", "prefix_tuning", "fine_tuning"])
+def test_training_that_is_rehearsed_in_part_is_predicted_as_a_whole(
+    strategy, tiny, films, monkeypatch
+):
+    given = [{strategy: {"interval": 2, "batch": 4}}]
+    _, whole = predicted(tiny, films, strategies=given, budget=30_000)
+    monkeypatch.setattr("promptsearch.study.rehearsal.REHEARSED", 1)
+    _, part = predicted(tiny, films, strategies=given, budget=30_000)
+    assert part[strategy].proposals == whole[strategy].proposals > 20
+    assert part[strategy].price == pytest.approx(whole[strategy].price, rel=0.1)
+    assert part[strategy].price <= 30_000
+    assert part[strategy].computed == pytest.approx(whole[strategy].computed, rel=0.15)
+
+
+def test_a_time_limit_ends_training_that_is_rehearsed_in_part(tiny, films, monkeypatch):
+    def slow(arena, trains):
+        return replace(calibrate(arena, trains), search=Speed(1.0, 0.0), training=Speed(1.0, 0.0))
+
+    monkeypatch.setattr("promptsearch.study.forecast.calibrate", slow)
+    monkeypatch.setattr("promptsearch.study.rehearsal.REHEARSED", 1)
+    given = [{"prompt_tuning": {"interval": 2, "batch": 4}}]
+    _, runs = predicted(tiny, films, strategies=given, budget=10**6, max_seconds=30)
+    assert runs["prompt_tuning"].proposals == pytest.approx(11, abs=2)  # one in three seconds
 
 
 def test_a_speed_goes_through_two_calls():

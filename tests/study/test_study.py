@@ -20,6 +20,7 @@ from promptsearch.records.log import RunLog
 from promptsearch.scoring import Engine
 from promptsearch.search.objective import Objective
 from promptsearch.search.strategy import Strategy
+from promptsearch.study.execution.lease import held
 from promptsearch.tasks.template import Template
 from promptsearch.testing.doors import doors
 from promptsearch.testing.rerun import results_of, without_times
@@ -502,19 +503,15 @@ def test_a_number_as_pool_takes_the_most_frequent_words(tiny, films, tmp_path):
 
 
 def test_two_processes_do_not_work_on_one_study(tiny, films, tmp_path):
-    from filelock import FileLock
-
     with (
-        FileLock(tmp_path / ".lock"),
-        pytest.raises(StudyError, match="another process works on the study"),
+        held(tmp_path, "study"),
+        pytest.raises(
+            StudyError,
+            match=rf"another process works on the study .*\(process {os.getpid()} on .*, since 20",
+        ),
     ):
         compare(study(["random"]), out=tmp_path, model=tiny, task=films)
     compare(study(["random"]), out=tmp_path, model=tiny, task=films)
-    with (
-        FileLock(tmp_path / ".lock"),
-        pytest.raises(StudyError, match=rf"\(process {os.getpid()} on .*, since 20"),
-    ):
-        compare(study(["random"]), out=tmp_path, model=tiny, task=films)
 
 
 def test_a_broken_model_fails_every_run_visibly(films, tmp_path, monkeypatch):

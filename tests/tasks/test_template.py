@@ -40,8 +40,8 @@ def test_literal_text_and_values_come_out_as_they_went_in(literal, value):
     [
         ("{prompt} {text} It was", r"has no \{answer\}"),
         ("{text} It was{answer}", "has no slot"),
-        ("{prompt} {answer} {text}", "goes on behind"),
-        ("{prompt} {answer}{answer}", "goes on behind"),
+        ("{prompt} {answer}{answer}", r"has \{answer\} twice"),
+        ("{prompt} {answer:3}", r"expected \{answer\}, or \{answer:pll\}"),
         ("{prompt:x} {answer}", "expected a number of tokens"),
         ("{prompt:0} {answer}", "expected a number of tokens"),
         ("{prompt} {a.} {answer}", "expected a plain name"),

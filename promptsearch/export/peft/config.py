@@ -32,7 +32,7 @@ class PeftConfig(Values):
         "modules_to_save": (None, []),
     }
 
-    task_type: Literal["CAUSAL_LM"] | None = None
+    task_type: Literal["CAUSAL_LM", "FEATURE_EXTRACTION"] | None = None
     base_model_name_or_path: Text | None = None
     revision: Text | None = None
     inference_mode: bool = True

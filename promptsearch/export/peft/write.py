@@ -19,7 +19,8 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,12 @@ import torch
 from torch import Tensor
 
 from promptsearch.errors import ExportError, PromptError
-from promptsearch.export.certificate import Certificate, check_held, check_in_front
+from promptsearch.export.certificate import (
+    Certificate,
+    check_held,
+    check_in_front,
+    told_last,
+)
 from promptsearch.export.peft.adaption import adaption_files
 from promptsearch.export.peft.config import CONFIG
 from promptsearch.export.peft.read import TENSOR, WEIGHTS, read_peft
@@ -85,7 +91,7 @@ def _held(prompt: Prompt, lm: LanguageModel) -> tuple[dict[str, Tensor], dict[st
     if TENSOR in tensors:
         special |= {"num_virtual_tokens": len(tensors[TENSOR]), "num_transformer_submodules": 1}
     common = {
-        "task_type": "CAUSAL_LM",
+        "task_type": "FEATURE_EXTRACTION" if lm.family.middle else "CAUSAL_LM",
         "base_model_name_or_path": lm.name,
         "revision": None,
         "inference_mode": True,
@@ -142,15 +148,24 @@ def score_peft(certificate: Certificate, lm: LanguageModel, folder: Path) -> lis
         model = peft.PeftModel.from_pretrained(base, str(folder)).eval()
 
     def logits(example: Example, answer: Tokens) -> Tensor:
-        text = lay_out_input(certificate.template, lm, example.fields).segments[-1]
         # peft returns logits for the virtual tokens of PROMPT_TUNING too, so rows are counted from
         # the end.
-        found: Tensor = model(input_ids=torch.tensor([[*text, *answer]], device=lm.device)).logits[
-            0
-        ]
-        return found
+        row = lay_out_input(certificate.template, lm, example.fields)
+        if row.mask is None:
+            ids = [*row.segments[-1], *answer]
+            return told_last(_logits(model, ids, lm), answer)
+        below = replace(row, segments=((), row.segments[-1]))  # the rest are virtual tokens
+        (read,) = below.read(((),), answer)
+        found = _logits(model, read.ids, lm)[-len(read.ids) :]
+        return found[read.at : read.at + len(answer)]
 
     return certificate.losses_by(lm, logits)
+
+
+def _logits(model: Any, ids: Sequence[int], lm: LanguageModel) -> Tensor:
+    """The logits of a row, by a model of peft."""
+    found: Tensor = model(input_ids=torch.tensor([list(ids)], device=lm.device)).logits[0]
+    return found
 
 
 def front_rows(saved: SavedPrompt, lm: LanguageModel) -> Tensor:

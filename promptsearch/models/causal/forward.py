@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from promptsearch.models.causal.attention import Forest, attending
-from promptsearch.models.causal.layers import Layers, Reached, UnknownLayers
+from promptsearch.models.attention.forest import Forest, attending
+from promptsearch.models.attention.layers import Layers, Reached, UnknownLayers
 
 
 class Forward:
@@ -49,7 +49,7 @@ class Forward:
         return self._last(inputs_embeds=embedded)
 
     def packed(self, embedded: Tensor, forest: Forest) -> Tensor:
-        """The last hidden states of one pass, with the attention of `causal.attention`.
+        """The last hidden states of one pass, with the attention of `attention.forest`.
 
         Args:
             embedded: All tokens of the pass, one tree after the other, shape `(tokens, width)`.

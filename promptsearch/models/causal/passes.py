@@ -1,8 +1,8 @@
 """The passes through a causal LM, and what it can take in them.
 
 Passes take a *forest*: trees of tokens, which may share a *trunk* whose keys and values an earlier
-pass made (see `causal.attention`). Gated prompts stand *beside* the text (see `causal.gated`). What
-a model can do is tried out once, when it is first needed (see `causal.trials`).
+pass made (see `attention.forest`). Gated prompts stand *beside* the text (see `attention.gated`).
+What a model can do is tried out once, when it is first needed (see `causal.trials`).
 """
 
 from __future__ import annotations
@@ -18,18 +18,19 @@ from torch import Tensor
 
 from promptsearch.errors import ModelError
 from promptsearch.importing import strangers
-from promptsearch.models.causal.attention import Forest, UnknownAttention, chains
+from promptsearch.models.attention.forest import Forest, UnknownAttention, chains
+from promptsearch.models.attention.gated import Adaption, project
+from promptsearch.models.attention.layers import Layers, UnknownLayers
 from promptsearch.models.causal.forward import Forward
-from promptsearch.models.causal.gated import Adaption, project
-from promptsearch.models.causal.layers import Layers, UnknownLayers
-from promptsearch.models.causal.products import fast_products
 from promptsearch.models.causal.trials import check_path, try_layers, try_trees
+from promptsearch.models.longest import longest_row
+from promptsearch.models.products import fast_products
 
 log = logging.getLogger(__name__)
 
 
-class Passes:
-    """The passes through a model, and what it can take in them.
+class CausalPasses:
+    """The passes through a causal LM, see `promptsearch.models.family.Passes`.
 
     Args:
         model: A causal LM of transformers.
@@ -101,6 +102,11 @@ class Passes:
             self._forward.packed(self.embed(torch.tensor(self._probe[:1], device=device)), forest)
         return forest
 
+    @property
+    def heads(self) -> Sequence[tuple[int, int]]:
+        """For each layer's keys and values in turn, how many heads, and the size of a head."""
+        return self.recorded_token.heads
+
     @cached_property
     def values(self) -> int:
         """The number of numbers in one token's keys and values, in all layers together."""
@@ -116,7 +122,7 @@ class Passes:
             ModelError: Rows of this model cannot begin with given keys and values, or the keys and
                 values of its layers differ in size.
         """
-        heads = self.recorded_token.heads if self.trees else []
+        heads = self.heads if self.trees else []
         if len(set(heads)) != 1:
             sizes = ", ".join(f"{count} heads of {size}" for count, size in sorted(set(heads)))
             reason = (
@@ -140,22 +146,8 @@ class Passes:
 
     @property
     def context(self) -> int | None:
-        """The longest text in tokens; None where the model names no limit.
-
-        Rotary frequencies of the types `dynamic` and `longrope` change with the longest row of a
-        batch: beyond the length that the model was made for, a row's loss would depend on its
-        neighbours.
-        """
-        config = self._forward.model.config
-        limit = getattr(config, "max_position_embeddings", None)
-        given = getattr(config, "rope_parameters", None) or {}
-        for rope in [given, *given.values()]:  # there is one for all layers, or one for each type
-            if isinstance(rope, dict) and rope.get("rope_type") in ("dynamic", "longrope"):
-                original = rope.get("original_max_position_embeddings") or getattr(
-                    config, "original_max_position_embeddings", None
-                )
-                limit = min(limit or original, original) if original else limit
-        return limit
+        """The longest text in tokens; None where the model names no limit."""
+        return longest_row(self._forward.model.config)
 
     def check(self, *, gradients: bool = False) -> None:
         """Compare our path through the model with its own forward, in its dtype.

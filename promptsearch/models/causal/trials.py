@@ -5,6 +5,7 @@ Each trial takes a *probe*, a row of a few token ids that the model has embeddin
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import Any
@@ -14,9 +15,41 @@ from torch import Tensor
 
 from promptsearch.errors import ModelError
 from promptsearch.importing import strangers
-from promptsearch.models.causal.attention import Forest, UnknownAttention, chains
+from promptsearch.models.attention.forest import Forest, UnknownAttention, chains
+from promptsearch.models.attention.layers import Layers, UnknownLayers, find_layers, recorded_differ
 from promptsearch.models.causal.forward import Forward
-from promptsearch.models.causal.layers import Layers, UnknownLayers, find_layers, recorded_differ
+
+log = logging.getLogger(__name__)
+
+
+def settle(forward: Forward, probe: Sequence[int]) -> None:
+    """Let a GPU do what the model cannot do without, though it differs from run to run.
+
+    A warning says so. What is known to compute the same each time is used wherever there is any,
+    see `make_repeatable`; the recurrence of Mamba 2 has nothing of the kind.
+
+    Args:
+        forward: The model's forward.
+        probe: Token ids.
+
+    Raises:
+        Exception: Whatever else the model raises.
+    """
+    device = forward.embeddings.device
+    if device.type != "cuda":
+        return
+    try:
+        with torch.inference_mode():
+            forward.model(input_ids=torch.tensor([probe], device=device))
+    except RuntimeError as error:
+        if "deterministic" not in str(error):
+            raise
+        torch.use_deterministic_algorithms(True, warn_only=True)
+        log.warning(
+            "%s differs on a GPU from run to run in its last digits: %s",
+            type(forward.model).__name__,
+            str(error).partition(".")[0],
+        )
 
 
 def try_trees(forward: Forward, probe: Sequence[int]) -> None:
@@ -32,6 +65,7 @@ def try_trees(forward: Forward, probe: Sequence[int]) -> None:
         UnknownAttention: They cannot.
         Exception: Whatever the model raises.
     """
+    settle(forward, probe)
     config = forward.model.config
     kinds = set(getattr(config, "layer_types", None) or ())
     if kinds - {"full_attention", "sliding_attention"}:
@@ -163,6 +197,7 @@ def check_path(forward: Forward, probe: Sequence[int], name: str, *, gradients: 
 
     ids = torch.tensor([probe], device=forward.embeddings.device)
     with strangers(explain):
+        settle(forward, probe)
         with torch.inference_mode():
             theirs, begun = (model(input_ids=row).logits[0].float() for row in (ids, ids[:, :-3]))
             states = forward.rows(forward.embed(ids))[0]

@@ -28,6 +28,10 @@ _WORDS = {
     **dict.fromkeys(("outputs", "completion", "response"), "output"),
     "mr": "meaning representation",
 }
+#: Names of fields that say no more than the name of the field around them.
+_WITHIN = ("stem", "text", "value")
+#: Answers to a question that the label's name asks, such as `toxic`.
+_YES_OR_NO = ({"yes", "no"}, {"true", "false"})
 #: How many references of a row count in the loss, where rows have many: each is read by itself.
 _REFERENCES = 2
 
@@ -100,7 +104,13 @@ def tokens_of(text: str) -> int:
 
 
 def word_of(name: str) -> str:
-    """The words for what a field holds, made of its name: `past_tense` is a past tense."""
+    """The words for what a field holds, made of its name.
+
+    `past_tense` is a past tense, and `question.stem` a question.
+    """
+    outer, _, last = name.partition(".")
+    if last.lower() in _WITHIN:
+        name = outer
     known = [_WORDS[part] for part in name.lower().split(".") if part in _WORDS]
     if known:
         return known[0]
@@ -196,6 +206,9 @@ def _manual(kind: Kind, roles: Roles, word: str, answers: Mapping[str, str] | No
         return f"Choose the right answer to the {given}."
     if kind == "choices" and answers and len(answers) <= 6:
         *most, last = answers.values()
+        if {text.lower() for text in answers.values()} in _YES_OR_NO:
+            asked = "" if word in ("answer", "label", "output") else f"Is the {given} {word}? "
+            return f"{asked}Answer {', '.join(most)} or {last}."
         return f"Choose the {word} of the {given}: {', '.join(most)} or {last}."
     verb = {"choices": "Choose", "short": "Give", "long": "Write"}[kind]
     return f"{verb} the {word} {'for' if kind == 'long' else 'of'} the {given}."

@@ -1,17 +1,23 @@
-"""All cells in this process, one after the other."""
+"""Cells in this process, one after the other."""
 
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from promptsearch.errors import EndpointDown, FileError, RecordError
 from promptsearch.records.cache import ScoreCache
 from promptsearch.study.cell import Cell
 from promptsearch.study.events import Progress
+from promptsearch.study.execution.lease import held
 
 log = logging.getLogger(__name__)
+
+#: The seconds between two looks at cells that other processes work on.
+_LOOK = 2.0
 
 
 @dataclass
@@ -27,33 +33,51 @@ class Trouble:
     down: EndpointDown | None = None
 
 
-def execute(cells: Sequence[Cell], cache: ScoreCache) -> Trouble:
-    """Make all runs.
+def execute(cells: Sequence[Cell], folder: Path, cache: ScoreCache) -> Trouble:
+    """Make all runs; those that another process works on are waited for.
 
     A damaged folder costs only its own run. Where the study's own model is behind a server that is
     gone, no other run can go on; where a proposer is, others may need none.
 
     Args:
         cells: The cells, each after the one that it starts from.
+        folder: The study's folder.
         cache: Scores of earlier runs.
 
     Raises:
         PromptSearchError: Something that concerns all runs, such as a full disk.
     """
-    trouble = Trouble()
-    for cell in cells:
-        try:
-            cell.execute(cache)
-        except EndpointDown as error:
-            trouble.down = error
-            if cell.run.arena.lm.served:
-                break
-        except (FileError, RecordError) as error:
-            if isinstance(error, FileError) and error.everywhere:
-                raise
-            log.warning("%s: %s", cell.name, error)
-            trouble.damage.append(error)
-            cell.listener(
-                Progress(cell.name, cell.number, cell.total, "failed", message=str(error))
-            )
+    trouble, left, told = Trouble(), list(cells), set[str]()
+    while left:
+        waiting: list[Cell] = []
+        for cell in left:
+            if any(cell.run.source is other.run for other in waiting):
+                waiting.append(cell)
+                continue
+            with held(folder, cell.name) as other:
+                if other is None:
+                    _execute(cell, cache, trouble)
+                else:
+                    waiting.append(cell)
+                    if cell.name not in told:
+                        log.info("%s: waiting for %s", cell.name, other)
+                        told.add(cell.name)
+            if trouble.down and cell.run.arena.lm.served:
+                return trouble
+        left = waiting
+        if left:
+            time.sleep(_LOOK)
     return trouble
+
+
+def _execute(cell: Cell, cache: ScoreCache, trouble: Trouble) -> None:
+    try:
+        cell.execute(cache)
+    except EndpointDown as error:
+        trouble.down = error
+    except (FileError, RecordError) as error:
+        if isinstance(error, FileError) and error.everywhere:
+            raise
+        log.warning("%s: %s", cell.name, error)
+        trouble.damage.append(error)
+        cell.listener(Progress(cell.name, cell.number, cell.total, "failed", message=str(error)))

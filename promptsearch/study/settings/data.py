@@ -81,15 +81,24 @@ class Data(Source):
         return self
 
 
+class SplitSource(Source):
+    """A source of one split."""
+
+    where: dict[str, Values] | None = Field(
+        None,
+        description="field: value, or list of values; only its rows that have them are taken",
+    )
+
+
 class Sources(Keys):
     """A source for each split, or for some of them.
 
     What is missing is drawn from the source of `search`, or else of `select`.
     """
 
-    search: Source | None = Field(None, description="a source, as data, for the search split")
-    select: Source | None = Field(None, description="a source for the select split")
-    test: Source | None = Field(None, description="a source for the test split")
+    search: SplitSource | None = Field(None, description="a source, as data, for the search split")
+    select: SplitSource | None = Field(None, description="a source for the select split")
+    test: SplitSource | None = Field(None, description="a source for the test split")
 
     @model_validator(mode="after")
     def _drawn_from(self) -> Sources:

@@ -11,6 +11,9 @@ from pydantic_core import PydanticCustomError
 
 from promptsearch.study.settings.keys import Keys, Seconds, Whole, whole
 
+#: The most models of a sensible study.
+MODELS = 100
+
 
 def _address(value: Any) -> Any:
     """Refuse what may hold a secret, and never repeat it."""
@@ -117,11 +120,21 @@ def _is_served(value: Any) -> bool:
     return isinstance(value, EndpointConfig) or (isinstance(value, Mapping) and "endpoint" in value)
 
 
+def _is_list(value: Any) -> bool:
+    return isinstance(value, (list, tuple))
+
+
 Model = Annotated[
     Annotated[str, Tag("text")] | Annotated[EndpointConfig, Tag("mapping")],
     Discriminator(
         lambda value: "mapping" if isinstance(value, (Mapping, EndpointConfig)) else "text"
     ),
+]
+#: A study's model, or several.
+Models = Annotated[
+    Annotated[Model, Tag("one")]
+    | Annotated[tuple[Model, ...], Field(min_length=1, max_length=MODELS), Tag("list")],
+    Discriminator(lambda value: "list" if _is_list(value) else "one"),
 ]
 OneProposer = Annotated[
     Annotated[

@@ -14,15 +14,18 @@ from pydantic import (
     Discriminator,
     Field,
     PrivateAttr,
+    SerializerFunctionWrapHandler,
     Tag,
+    ValidationInfo,
     field_validator,
+    model_serializer,
     model_validator,
 )
 from pydantic_core import PydanticCustomError
 
 from promptsearch.study.settings.keys import Keys, Name, Seconds, Tokens, Whole, unknown
 from promptsearch.study.settings.lines import Lines
-from promptsearch.study.settings.model import EndpointConfig, Model, OneProposer, ProposerConfig
+from promptsearch.study.settings.model import EndpointConfig, Models, OneProposer, ProposerConfig
 from promptsearch.study.settings.one_task import OneTask
 from promptsearch.study.settings.pool import Pool
 from promptsearch.study.settings.strategy import OneStrategy
@@ -68,11 +71,12 @@ class StudyConfig(Keys):
     name: Name = Field(
         "study", description="names the study in its report; left out: the file's name"
     )
-    model: Model = Field(
+    model: Models = Field(
+        validation_alias=AliasChoices("model", "models"),
         description=(
             "a language model: a Hub name, a folder, a .gguf file, smollm2-135m-instruct; or "
-            "{endpoint: URL, model: NAME}"
-        )
+            "{endpoint: URL, model: NAME}; a list of them runs every task and strategy on each"
+        ),
     )
     tasks: Annotated[
         tuple[OneTask, ...],
@@ -145,6 +149,13 @@ class StudyConfig(Keys):
             "device's memory"
         ),
     )
+    threads: Whole | None = Field(
+        None,
+        description=(
+            "the threads of each process; left out: as many as torch takes, and 1 where several "
+            "processes share the work"
+        ),
+    )
     max_seconds: Seconds | None = Field(None, description="the most seconds that a run may take")
     max_cost: Annotated[float, Field(gt=0, le=1e9)] | None = Field(
         None,
@@ -166,6 +177,13 @@ class StudyConfig(Keys):
         description=(
             "by what the winner is selected among the best prompts of a search: loss, or metric "
             "(each task's own); left out: metric where an objective is given, else loss"
+        ),
+    )
+    transfer: bool = Field(
+        False,
+        description=(
+            "beside a list of models: whether the hard winners of each are scored on the others' "
+            "test splits, as text, after all is chosen"
         ),
     )
     strategies: Annotated[tuple[OneStrategy, ...], Field(min_length=1)] = Field(
@@ -197,9 +215,9 @@ class StudyConfig(Keys):
         return self._folder
 
     @property
-    def model_source(self) -> str:
-        """The model as it is to be loaded, see `source`; of an endpoint, its URL."""
-        return self.source(self.model) if isinstance(self.model, str) else self.model.endpoint
+    def models(self) -> tuple[str | EndpointConfig, ...]:
+        """The models, or the one model."""
+        return self.model if isinstance(self.model, tuple) else (self.model,)
 
     def source(self, name: str) -> str:
         """A model or tokenizer as it is to be loaded.
@@ -217,6 +235,10 @@ class StudyConfig(Keys):
         """Whether the winner is selected by each task's metric, and not by its loss."""
         return (self.select_by or ("metric" if self.objective else "loss")) == "metric"
 
+    def on(self, model: str | EndpointConfig) -> StudyConfig:
+        """The same study on one of its models alone."""
+        return self.model_copy(update={"model": model, "transfer": False})
+
     @property
     def lengths(self) -> tuple[int, ...]:
         """The lengths of a sweep, or the one length."""
@@ -227,6 +249,13 @@ class StudyConfig(Keys):
     def _different_lengths(cls, value: int | tuple[int, ...]) -> int | tuple[int, ...]:
         if isinstance(value, tuple) and (not value or len(set(value)) < len(value)):
             raise ValueError("a whole number of at least 1, or a list of different ones")
+        return value
+
+    @field_validator("transfer", mode="after")
+    @classmethod
+    def _to_other_models(cls, value: bool, info: ValidationInfo) -> bool:
+        if value and not isinstance(info.data.get("model", ()), tuple):
+            raise ValueError("a list of models beside it, to whose other members winners go")
         return value
 
     @field_validator("dtype", mode="before")
@@ -250,9 +279,15 @@ class StudyConfig(Keys):
             raise ValueError("auto, cpu, cuda, cuda:1 or mps")
         return value
 
+    @model_serializer(mode="wrap")
+    def _as_in_a_file(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """All keys; what only studies of several models have is left out of others."""
+        found: dict[str, Any] = dump(self)
+        return {key: value for key, value in found.items() if key != "transfer" or value}
+
     @model_validator(mode="after")
     def _priced(self) -> StudyConfig:
-        asked = (self.model, self.proposer)
+        asked = (*self.models, self.proposer)
         if self.max_cost and not any(isinstance(m, EndpointConfig) and m.price for m in asked):
             text = "'max_cost' needs a price: give the endpoint 'price: {input: 0.1, output: 0.4}'."
             raise PydanticCustomError("price", "{text}", {"text": text, "key": "max_cost"})
@@ -270,10 +305,12 @@ class StudyConfig(Keys):
                 text = f"two of the {key} are called '{twice}'; tell them apart with {how}."
                 raise PydanticCustomError("same_name", "{text}", {"text": text, "key": key})
         runs = len(self.tasks) * len(self.strategies) * len(self.lengths) * len(self.seeds)
+        runs *= len(self.models)
         if runs > RUNS:
+            several = "models x " if len(self.models) > 1 else ""
             text = (
-                f"this is a study of {runs:,} runs (tasks x strategies x lengths x seeds); "
-                f"expected at most {RUNS:,}."
+                f"this is a study of {runs:,} runs (tasks x {several}strategies x lengths x seeds);"
+                f" expected at most {RUNS:,}."
             )
             raise PydanticCustomError("runs", "{text}", {"text": text, "key": "strategies"})
         return self

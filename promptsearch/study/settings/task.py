@@ -28,6 +28,7 @@ from promptsearch.study.settings.data import (
 from promptsearch.study.settings.keys import MOST, Keys, Name, Whole, unknown, whole
 from promptsearch.tasks.answers import field_of
 from promptsearch.tasks.decoding import Decoding
+from promptsearch.tasks.joining import DEPTH
 from promptsearch.tasks.metrics import METRICS, known_metrics, named
 from promptsearch.tasks.normalise import NORMALISES, Normalise
 from promptsearch.tasks.sources import name_of
@@ -112,6 +113,14 @@ Aliases = Annotated[
 ]
 
 
+#: What stands between the parts of a list, and of the lists in it.
+Between = Annotated[
+    Annotated[str, Tag("text")]
+    | Annotated[tuple[str, ...], Field(min_length=1, max_length=DEPTH), Tag("list")],
+    Discriminator(lambda value: "list" if isinstance(value, (list, tuple)) else "text"),
+]
+
+
 class DecodingConfig(Keys):
     """How text answers are generated."""
 
@@ -155,6 +164,13 @@ class TaskConfig(Keys):
     )
     where: dict[str, Values] | None = Field(
         None, description="field: value, or list of values; only rows that have them are taken"
+    )
+    join: dict[str, Between] | None = Field(
+        None,
+        description=(
+            "a field that holds a list: the text between its parts, which become one text; for "
+            "lists of lists, those texts from the outermost to the innermost"
+        ),
     )
     each: str | None = Field(
         None, description="a field, of whose values each makes a task of its own, NAME-VALUE"

@@ -80,6 +80,23 @@ def measured(metric: Metric, rows: Sequence[Answered]) -> Measured:
     return Measured(metric, _score(metric, statistics.sum(0), len(rows)), statistics)
 
 
+def measured_over(metric: Metric, drawn: Sequence[Sequence[Answered]]) -> Measured:
+    """Measure rows of which several answers were drawn: each row has the mean of its statistics.
+
+    Args:
+        metric: The metric.
+        drawn: The rows, once for each answer.
+
+    Raises:
+        TaskError: As `measured`.
+    """
+    found = [measured(metric, rows) for rows in drawn]
+    if len(found) == 1:
+        return found[0]
+    mean = np.mean([each.statistics for each in found], axis=0)
+    return Measured(metric, found[0].score_of(mean.sum(0), len(mean)), mean)
+
+
 def check_metric(metric: Metric, choices: int | None) -> None:
     """Refuse a metric that does not fit a task, or fails on invented rows, before any is scored.
 

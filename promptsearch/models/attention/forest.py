@@ -1,5 +1,8 @@
 """Attention over token trees: each token sees its ancestors, from this pass and from earlier ones.
 
+What follows is said of causal LMs. A masked LM's rows are trees without branches, in which each
+token sees the whole row.
+
 A causal LM computes a token's state from the tokens before it alone. Rows that begin with the same
 tokens can therefore share them: they form a *tree*, in which each token has one parent, and a
 token with its ancestors is the beginning of a row. One pass of the LM takes the new tokens of many
@@ -25,8 +28,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
-from promptsearch.models.causal.gated import Adaption
-from promptsearch.models.causal.table import Table
+from promptsearch.models.attention.gated import Adaption
+from promptsearch.models.attention.table import Table
 
 #: The name under which `transformers` knows this attention.
 NAME = "promptsearch"
@@ -138,7 +141,7 @@ class Forest:
         """Which keys each query sees, shape `(trees or 1, 1, repeats * size, trunk + size)`.
 
         Args:
-            window: A token sees the last `window` tokens, itself among them; None for all.
+            window: A token sees those less than `window` tokens away; None for all.
             repeats: The number of query heads for each key head.
         """
         if (window, repeats) not in self._masks:
@@ -148,7 +151,7 @@ class Forest:
                 seen = torch.ones(1, self.size, self.size, dtype=torch.bool, device=device).tril()
                 places = torch.arange(self.size, device=device)[None]
             if window is not None:
-                near = places[:, -self.size :, None] - places[:, None, :] < window
+                near = (places[:, -self.size :, None] - places[:, None, :]).abs() < window
                 seen = seen & near
             self._masks[window, repeats] = seen.repeat(1, repeats, 1)[:, None]
         return self._masks[window, repeats]

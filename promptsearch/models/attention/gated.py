@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
-from promptsearch.models.causal.layers import Layers
+from promptsearch.models.attention.layers import Layers
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,229 @@
+"""The families of language models, and the contract that each of them keeps.
+
+A *family* says what its models can do by their nature: in which way answers are read, and what else
+a model takes. What depends on the single model is tried out on it, and its `Passes` say it: whether
+rows share what they begin with, and which prefixes it takes. Who scores, searches or exports asks
+these two, and never the class of a model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from torch import Tensor
+
+from promptsearch.errors import ModelError
+from promptsearch.models.attention.forest import Forest
+from promptsearch.models.attention.gated import Adaption
+from promptsearch.models.attention.layers import Layers
+
+
+@dataclass(frozen=True)
+class Family:
+    """What the models of a family can do.
+
+    Args:
+        name: The family's name.
+        noun: One of its models, for messages.
+        auto: The class of `transformers` that loads its models.
+        middle: Whether an answer may stand in the middle of a row: mask tokens stand in its place,
+            and text behind it is read. Else it stands behind the row, and nothing stands behind it.
+        both_ways: Whether tokens see those behind them, too.
+        ends: Whether a text answer has an end, which is predicted, too.
+        closes: Whether rows end with the tokens that the tokenizer puts behind a text.
+        writes: Whether a model writes text, token by token.
+        keeps: Whether the keys and values of a row's beginning stay the same whatever follows, so
+            that an export can hold them.
+        gated: Whether its layers take gated prompts.
+        prefixed: The attentions that read a prefix; empty where none does.
+        served: Whether the servers of language models, and what asks them, take its models.
+    """
+
+    name: str
+    noun: str
+    auto: str
+    middle: bool = False
+    both_ways: bool = False
+    ends: bool = True
+    closes: bool = False
+    writes: bool = True
+    keeps: bool = True
+    gated: bool = True
+    prefixed: tuple[str, ...] = ("self-attention",)
+    served: bool = True
+
+
+CAUSAL = Family("causal", "a causal language model", "AutoModelForCausalLM")
+MASKED = Family(
+    "masked",
+    "a masked language model",
+    "AutoModelForMaskedLM",
+    middle=True,
+    both_ways=True,
+    ends=False,
+    closes=True,
+    writes=False,
+    keeps=False,
+    gated=False,
+    served=False,
+)
+
+_NO_SEQ2SEQ = (
+    "it is a model of encoder and decoder ({}), which is not supported yet: take a causal or a "
+    "masked language model"
+)
+
+
+def family_of(config: Any) -> Family:
+    """The family of a model, from what its configuration says.
+
+    Args:
+        config: The configuration, as transformers reads it.
+
+    Raises:
+        ModelError: It belongs to no family that is known here; the message names it.
+    """
+    from transformers.models.auto import modeling_auto as auto
+
+    kind = config.model_type
+    if config.is_encoder_decoder:
+        raise ModelError(_NO_SEQ2SEQ.format(kind))
+    if family := _named(getattr(config, "architectures", None) or ()):
+        return family
+    masked = kind in auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES
+    if masked and not getattr(config, "is_decoder", False):
+        return MASKED
+    if type(config) in auto.MODEL_FOR_CAUSAL_LM_MAPPING:
+        return CAUSAL
+    raise ModelError(
+        f"it is no language model ({kind}): take a causal language model, which reads from left to "
+        "right, or a masked one, such as BERT"
+    )
+
+
+def family_of_model(model: Any) -> Family:
+    """The family of a model that is given as an object.
+
+    Args:
+        model: A language model of transformers.
+
+    Raises:
+        ModelError: It belongs to no family that is known here.
+    """
+    if getattr(model.config, "is_encoder_decoder", False):
+        raise ModelError(f"{type(model).__name__}: {_NO_SEQ2SEQ.format(model.config.model_type)}")
+    return _named([base.__name__ for base in type(model).__mro__]) or CAUSAL
+
+
+def _named(classes: Sequence[str]) -> Family | None:
+    """The family of the first of these classes of transformers that belongs to one."""
+    from transformers.models.auto import modeling_auto as auto
+
+    for family, names in (
+        (CAUSAL, auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES),
+        (MASKED, auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES),
+    ):
+        known = {one for some in names.values() for one in _each(some)}
+        if any(name in known for name in classes):
+            return family
+    return None
+
+
+def _each(names: str | Sequence[str]) -> Sequence[str]:
+    return (names,) if isinstance(names, str) else names
+
+
+class Passes(Protocol):
+    """The passes through a model, and what it can take in them; each family has its own."""
+
+    # What the model can take.
+
+    @property
+    def trees(self) -> bool:
+        """Whether rows share what they begin with, whose keys and values are kept."""
+
+    @property
+    def layers(self) -> Layers:
+        """The layers one by one.
+
+        Raises:
+            ModelError: The layers cannot be told apart, or the model takes no gated prompts.
+        """
+
+    @property
+    def heads(self) -> Sequence[tuple[int, int]]:
+        """For each layer's keys and values in turn, how many heads, and the size of a head."""
+
+    @property
+    def values(self) -> int:
+        """The number of numbers in one token's keys and values, in all layers together."""
+
+    @property
+    def prefix_shape(self) -> tuple[int, int, int, int]:
+        """The shape of one token in a prefix, `(layers, 2, key heads, size of a head)`.
+
+        Raises:
+            ModelError: The model takes no prefix.
+        """
+
+    @property
+    def gated_shape(self) -> tuple[int, int, int]:
+        """The largest shape of gated prompts: `(layers, heads, width)`.
+
+        Raises:
+            ModelError: The model takes no gated prompts.
+        """
+
+    @property
+    def context(self) -> int | None:
+        """The longest row in tokens; None where the model names no limit."""
+
+    def check(self, *, gradients: bool = False) -> None:
+        """Compare our path through the model with its own forward, in its dtype.
+
+        Args:
+            gradients: Whether prompts are trained on it.
+
+        Raises:
+            ModelError: The two differ, or it is a model of another family.
+        """
+
+    # From ids to logits.
+
+    def embed(self, ids: Tensor) -> Tensor:
+        """The embeddings of token ids as prompts stand beside them, shape `(..., width)`."""
+
+    def hidden(self, embedded: Tensor, forest: Forest) -> Tensor:
+        """The last hidden states of one pass, shape `(tokens, width)`.
+
+        Args:
+            embedded: All tokens of the pass, one tree after the other, shape `(tokens, width)`.
+            forest: Which token sees which; rows without branches where `trees` is False.
+        """
+
+    def entering(self, layer: int, embedded: Tensor, forest: Forest) -> Tensor:
+        """The states that enter a layer, for gated prompts."""
+
+    def above(self, layer: int, states: Tensor, forest: Forest) -> Tensor:
+        """The last hidden states of a pass that begins at a layer, for gated prompts."""
+
+    def logits(self, states: Tensor, tokens: Tensor | None = None) -> Tensor:
+        """Logits in float32 from last hidden states, shape `(rows, tokens or vocabulary)`."""
+
+    def fast(self) -> AbstractContextManager[None]:
+        """A context in which passes are faster, and their numbers others within rounding."""
+
+    # Prompts that stand in no slot.
+
+    def adaption(self, prompts: Sequence[tuple[Tensor, Tensor]]) -> Adaption:
+        """Gated prompts as the layers attend to them, for `Forest.adaption`.
+
+        Raises:
+            ModelError: The model takes no gated prompts.
+        """
+
+    def cache(self, keys_values: Tensor) -> Any:
+        """Given keys and values as a cache of `transformers`, for a row behind them."""

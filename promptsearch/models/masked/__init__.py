@@ -1,0 +1,1 @@
+"""Masked language models: each token sees all of its row, and mask tokens stand for answers."""

@@ -1,0 +1,72 @@
+"""Answers that a masked LM fills in: the most probable token at each mask, all masks at once.
+
+An answer has as many tokens as there are masks, which is up to the task's `decoding`. With one mask
+it is the first of the ranked vocabulary, whose precision P@1 is (Petroni et al. 2019,
+arXiv:1909.01066, section 4.2).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from promptsearch.models import LanguageModel
+from promptsearch.scoring.decoding import Written
+from promptsearch.scoring.forward import run
+from promptsearch.scoring.packing import pack
+from promptsearch.scoring.ready import InputRow, Library
+from promptsearch.scoring.sharing import PASS_TOKENS
+from promptsearch.scoring.tree import grow
+
+
+def fill(
+    lm: LanguageModel, rows: Sequence[InputRow], library: Library, masks: Sequence[int]
+) -> tuple[list[Written], int]:
+    """The answers of rows.
+
+    Args:
+        lm: The model.
+        rows: The rows around their answers.
+        library: The prompts.
+        masks: The number of masks of each row, at least 1.
+
+    Returns:
+        The answer of each row, and the number of tokens that went through the LM.
+    """
+    sizes = [row.tokens - len(row.trunk) + count for row, count in zip(rows, masks, strict=True)]
+    order = sorted(range(len(rows)), key=lambda i: (-len(rows[i].trunk), -sizes[i]))
+    limit = PASS_TOKENS.get(lm.device.type, PASS_TOKENS["cpu"])
+    found: dict[int, Written] = {}
+    with torch.inference_mode():
+        for places in pack(order, lambda i: sizes[i], lambda: limit, lambda i: len(rows[i].trunk)):
+            some, counts = [rows[i] for i in places], [masks[i] for i in places]
+            written = _fill(lm, some, library, counts)
+            found.update(zip(places, written, strict=True))
+    return [found[i] for i in range(len(rows))], sum(sizes)
+
+
+def _fill(
+    lm: LanguageModel, rows: Sequence[InputRow], library: Library, masks: Sequence[int]
+) -> list[Written]:
+    """The answers of the rows of one pass."""
+    # What stands for the tokens of the answers tells only their number.
+    read = [row.read((0,) * count) for row, count in zip(rows, masks, strict=True)]
+    trees = [grow([one.ids], len(row.trunk)) for (one,), row in zip(read, rows, strict=True)]
+    trunks = [row.trunk for row in rows] if any(len(row.trunk) for row in rows) else None
+    states, begins = run(lm, trees, trunks, library.vectors)
+    places = [
+        begin + one.at + i
+        for begin, (one,), count in zip(begins, read, masks, strict=True)
+        for i in range(count)
+    ]
+    logits = lm.passes.logits(states[torch.tensor(places, device=states.device)])
+    finite = logits.isfinite().all(-1).cpu().split(list(masks))
+    logits[:, sorted(i for i in lm.added if i < logits.shape[1])] = float("-inf")
+    tokens = logits.argmax(-1).cpu().split(list(masks))
+    return [
+        Written((tuple(ids.tolist()),), (True,), len(ids))
+        if bool(fine.all())
+        else Written((), (), 0)
+        for ids, fine in zip(tokens, finite, strict=True)
+    ]

@@ -1,0 +1,83 @@
+"""What a study and its workers say to each other: one JSON object a line."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from typing import IO, Any
+
+from promptsearch import errors
+from promptsearch.errors import FileError, ModelError, PromptSearchError, Tampered
+from promptsearch.plain.json import parse_json
+from promptsearch.study.events import Progress
+
+
+@dataclass(frozen=True)
+class Order:
+    """What a worker is told at its start.
+
+    Args:
+        settings: The study, as `study.json` holds settings.
+        home: What relative paths of the study are relative to.
+        folder: The study's folder.
+        threads: The threads of the process.
+        memory: Bytes for keys and values.
+        path: Where modules are looked up.
+    """
+
+    settings: dict[str, Any]
+    home: str
+    folder: str
+    threads: int
+    memory: int
+    path: list[str]
+
+
+def send(stream: IO[str], kind: str, content: Any) -> None:
+    """Say one thing.
+
+    Args:
+        stream: The pipe to the other side.
+        kind: What it is: `order`, `cell`, `ready`, `progress`, `log`, `ended`.
+        content: JSON values.
+    """
+    stream.write(json.dumps([kind, content]) + "\n")
+    stream.flush()
+
+
+def heard(line: str) -> tuple[str, Any]:
+    """What the other side said: its kind and content."""
+    kind, content = parse_json(line)
+    return str(kind), content
+
+
+def told_error(error: PromptSearchError) -> dict[str, Any]:
+    """An error as a worker tells it."""
+    return {
+        "kind": type(error).__name__,
+        "message": str(error),
+        "everywhere": isinstance(error, FileError) and error.everywhere,
+        "mended": not isinstance(error, Tampered) or error.mended,
+    }
+
+
+def made_error(told: dict[str, Any]) -> PromptSearchError:
+    """The error that a worker told."""
+    kind = getattr(errors, told["kind"], ModelError)
+    if kind is FileError:
+        return FileError(told["message"], told["everywhere"])
+    if kind is Tampered:
+        return Tampered(told["message"], mended=told["mended"])
+    made = kind.__new__(kind)  # what else a class of ours takes is in its message
+    Exception.__init__(made, told["message"])
+    return made  # type: ignore[no-any-return]
+
+
+def told_progress(progress: Progress) -> dict[str, Any]:
+    """Where a run stands, as a worker tells it."""
+    return asdict(progress)
+
+
+def made_progress(told: dict[str, Any]) -> Progress:
+    """Where a run stands, as a worker told it."""
+    return Progress(**told)

@@ -1,0 +1,96 @@
+"""What a study's model can do by its family: strategies and tasks are held against it."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+
+from promptsearch.errors import StudyError
+from promptsearch.models import LanguageModel
+from promptsearch.models.protocol import TextModel
+from promptsearch.prompts.kinds import KINDS, placement_of
+from promptsearch.scoring.chat_template import render
+from promptsearch.study.entries import Entry
+from promptsearch.tasks.task import Task
+
+log = logging.getLogger(__name__)
+
+
+def check_family(lm: TextModel, entries: Sequence[Entry]) -> None:
+    """Refuse strategies whose prompts have no meaning for the model.
+
+    Args:
+        lm: The model.
+        entries: The study's entries.
+
+    Raises:
+        StudyError: There is such a strategy; the message names those that work.
+    """
+    if not isinstance(lm, LanguageModel) or lm.family.gated:
+        return
+    works = [name for name, kind in KINDS.items() if kind.placement != "gated"]
+    for entry in entries:
+        if placement_of(entry.strategy.proposes) == "gated":
+            raise StudyError(
+                f"the strategy '{entry.given.label}' proposes gated prompts, but '{lm.name}' is "
+                f"{lm.family.noun}, whose layers take none: on it those strategies work that "
+                f"propose prompts of the kinds {', '.join(works)}, see `promptsearch strategies`"
+            )
+
+
+def met(task: Task, lm: TextModel) -> Task:
+    """A task with what its model writes around an answer; a server is sent text as it is.
+
+    Args:
+        task: The task.
+        lm: The model.
+
+    Raises:
+        TemplateError: The template does not fit the model.
+        StudyError: A model that fills in answers is to search or draw them.
+    """
+    if isinstance(lm, LanguageModel):
+        found = replace(task, template=render(task.template, lm))
+        return found if lm.family.writes or task.kind != "text" else _filled(found, lm)
+    if task.kind == "choices" or task.template.end:
+        return task
+    note = (
+        "a server cannot be sent the token that ends a text, so losses are those of the answers "
+        "alone: a text behind {answer} in the template, such as a newline, would end them"
+    )
+    return _noted(task, note)
+
+
+def _filled(task: Task, lm: LanguageModel) -> Task:
+    """A task of text answers for a model that fills them in, all masks at once.
+
+    There are as many masks as most right answers of the search split have tokens: nothing of the
+    other splits is looked at.
+    """
+    if task.decoding.beams > 1 or task.decoding.temperature:
+        raise StudyError(
+            f"task '{task.name}' wants {task.decoding.signature}, but '{lm.name}' is "
+            f"{lm.family.noun}, which fills in the most probable token at each mask: leave "
+            "'decoding' out"
+        )
+    lengths = Counter(
+        len(lm.encode(text))
+        for example in task.splits["search"].examples
+        for text in example.references
+    )
+    (most, count), total = lengths.most_common(1)[0], sum(lengths.values())
+    tokens = min(most, task.decoding.tokens)
+    note = (
+        f"'{lm.name}' fills in answers of {tokens} token{'s' * (tokens > 1)}, as {count} of "
+        f"{total} right answers of the search split have; answers of other lengths count as wrong "
+        "in metrics of text"
+    )
+    task = replace(task, decoding=replace(task.decoding, tokens=tokens))
+    return task if count == total and tokens == most else _noted(task, note)
+
+
+def _noted(task: Task, note: str) -> Task:
+    log.warning("task '%s': %s", task.name, note)
+    return replace(task, notes=(*task.notes, note))

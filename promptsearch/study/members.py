@@ -1,0 +1,189 @@
+"""A study of several models: a study of each, one after the other, in folders named by the models.
+
+Nothing is ranked across models, whose tokens and losses are not the same: each has a whole study,
+with its own settings, signature and report. A model is let go before the next one is loaded.
+"""
+
+from __future__ import annotations
+
+import gc
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from promptsearch.errors import FileError, PromptSearchError, StudyError
+from promptsearch.files import make_folder, shown
+from promptsearch.plain.names import as_name
+from promptsearch.printable import printable
+from promptsearch.records.models import (
+    MODELS,
+    MemberRecord,
+    ModelsRecord,
+    is_of_models,
+    load_members,
+)
+from promptsearch.records.sealed import write_record
+from promptsearch.study.draws import check_draw
+from promptsearch.study.entries import entries_of
+from promptsearch.study.events import Progress
+from promptsearch.study.execution.lease import held
+from promptsearch.study.settings.model import EndpointConfig
+from promptsearch.study.settings.study import StudyConfig
+from promptsearch.study.tasks import load_tasks
+from promptsearch.tasks.task import Task
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Member:
+    """One of a study's models, with its study.
+
+    Args:
+        name: The name of its study's folder.
+        config: Its study.
+    """
+
+    name: str
+    config: StudyConfig
+
+
+def members(config: StudyConfig) -> list[Member]:
+    """The models of a study in their order, each with its study.
+
+    Args:
+        config: A study of one or several models.
+
+    Raises:
+        StudyError: Two of the models would have one folder.
+    """
+    short = [_name(model, whole=False) for model in config.models]
+    names = [
+        _name(model, whole=True) if short.count(name) > 1 else name
+        for model, name in zip(config.models, short, strict=True)
+    ]
+    if twice := next((name for i, name in enumerate(names) if name in names[:i]), None):
+        raise StudyError(
+            f"{config.at('model')}: two of the models are called '{twice}': name each once"
+        )
+    return [
+        Member(name, config.on(model)) for model, name in zip(config.models, names, strict=True)
+    ]
+
+
+def _name(model: str | EndpointConfig, *, whole: bool) -> str:
+    """The folder of a model's study: its name, without its owner or folder unless it is `whole`."""
+    named = str(model) if whole or isinstance(model, str) else model.model
+    if not whole:
+        named = named.rstrip("/\\").replace("\\", "/").rpartition("/")[2]
+    return as_name(named, "model")
+
+
+def run_members(
+    config: StudyConfig,
+    folder: Path,
+    task: Task | None,
+    run: Callable[[Member, Path, Callable[[Progress], None]], None],
+    progress: Callable[[Progress], None],
+) -> None:
+    """Run the study of each model; one that cannot be run is named, and the others go on.
+
+    Args:
+        config: A study of several models.
+        folder: The study's folder.
+        task: A task that is made already.
+        run: Runs the study of a model in a folder.
+        progress: Called at each step.
+
+    Raises:
+        PromptSearchError: What is wrong with the study whatever the model, or none of its models
+            can be run.
+    """
+    found = members(config)
+    entries = entries_of(config)
+    if task is None:
+        load_tasks(config, entries)
+    check_draw(config)
+    record = _settled(folder, config, found)
+    write_record(folder / MODELS, "models", asdict(record))
+    errors: list[PromptSearchError] = []
+    for place, member in enumerate(found):
+        try:
+            run(member, folder / member.name, _listener(progress, member.name, place, len(found)))
+        except PromptSearchError as error:
+            if isinstance(error, FileError) and error.everywhere:
+                raise
+            errors.append(error)
+            record = _noted(record, member.name, printable(str(error)))
+            log.warning("model '%s': %s", member.name, error)
+            progress(Progress("", 0, 0, "note", message=f"no runs on {member.name}: {error}"))
+        else:
+            record = _noted(record, member.name, "")
+        write_record(folder / MODELS, "models", asdict(record))
+        let_go()
+    if len(errors) == len(found):
+        raise errors[0]
+
+
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """A context in which no other call makes all runs of a study of several models.
+
+    Args:
+        folder: The study's folder; it is made where there is none.
+
+    Raises:
+        StudyError: Another call does.
+    """
+    make_folder(folder)
+    with held(folder, "models") as other:
+        if other is not None:
+            raise StudyError(
+                f"another process works on the study in {shown(folder)} ({other}): wait for it, or "
+                "name another folder with --out"
+            )
+        yield
+
+
+def _listener(
+    progress: Callable[[Progress], None], name: str, place: int, models: int
+) -> Callable[[Progress], None]:
+    """What the study of one model tells, as steps of the whole study: all have as many runs."""
+
+    def told(step: Progress) -> None:
+        if step.run:
+            number, total = place * step.total + step.number, models * step.total
+            step = replace(step, run=f"{name}/{step.run}", number=number, total=total)
+        progress(step)
+
+    return told
+
+
+def let_go() -> None:
+    """Free a model that nobody needs any more, before another one is loaded.
+
+    It refers to itself by way of its parts, which only the collector sees; and twice, since what is
+    finalised in the first pass holds it until the second.
+    """
+    gc.collect()
+    gc.collect()
+
+
+def _settled(folder: Path, config: StudyConfig, found: Sequence[Member]) -> ModelsRecord:
+    """The study with its models, and those that its folder had before."""
+    now = {
+        member.name: MemberRecord(member.name, str(model))
+        for member, model in zip(found, config.models, strict=True)
+    }
+    before = load_members(folder).models if is_of_models(folder) else ()
+    known = {member.name: member for member in before}
+    return ModelsRecord(
+        config.name, config.model_dump(mode="json"), tuple({**known, **now}.values())
+    )
+
+
+def _noted(record: ModelsRecord, name: str, error: str) -> ModelsRecord:
+    models = (replace(each, error=error) if each.name == name else each for each in record.models)
+    return replace(record, models=tuple(models))

@@ -1,0 +1,195 @@
+"""Hard winners carried over: those of each model on the test splits of the others, as text.
+
+A text is tokenised anew by each model. This happens after all is chosen: nothing that is seen here
+changes a run, and its tokens are stated, not charged to any.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from promptsearch.errors import PromptError, PromptSearchError
+from promptsearch.export.saved import load_prompt
+from promptsearch.prompts.kinds import KINDS
+from promptsearch.prompts.prompt import Prompt
+from promptsearch.prompts.text import TextPrompt
+from promptsearch.records.models import (
+    TRANSFER,
+    CarriedRecord,
+    TransferRecord,
+    load_models,
+    load_transfer,
+)
+from promptsearch.records.run import RunRecord
+from promptsearch.records.scores import generated_to_json, scores_to_json
+from promptsearch.records.sealed import write_record
+from promptsearch.scoring.protocol import price_of, price_of_generation
+from promptsearch.study.arena import Arena
+from promptsearch.study.events import Progress
+from promptsearch.study.members import Member, let_go, members
+from promptsearch.study.prepare import Prepared, prepare
+from promptsearch.study.selection import Scored
+from promptsearch.study.settings.study import StudyConfig
+from promptsearch.study.share import Share, share_of
+from promptsearch.tasks.task import Task
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Winner:
+    """A hard winner that is to be carried over.
+
+    Args:
+        run: The run that it won.
+        source: The name of the model that it was found for.
+        prompt: It as text.
+    """
+
+    run: RunRecord
+    source: str
+    prompt: TextPrompt
+
+    def record(self, target: str, **found: Any) -> CarriedRecord:
+        """What is recorded of it on another model; left out: it was not scored, and took nothing.
+
+        Args:
+            target: The name of that model.
+            found: Fields of the record.
+        """
+        run = self.run
+        return CarriedRecord(
+            *(run.task, run.label, run.seed, self.source, target, run.winner.key),
+            **{"texts": self.prompt.texts, "loss": None, "metric": None, "tokens": 0, **found},
+        )
+
+
+def carry_over(
+    config: StudyConfig, folder: Path, task: Task | None, progress: Callable[[Progress], None]
+) -> None:
+    """Score the hard winners of each model on the others, and write `transfer.json`.
+
+    What is there already stays. As long as runs are still to be made, nothing is scored: more may
+    be chosen.
+
+    Args:
+        config: A study of several models, whose runs have ended.
+        folder: The study's folder.
+        task: A task that is made already.
+        progress: Called at each step.
+    """
+    results = load_models(folder)
+    if results.unfinished:
+        return
+    winners = [
+        winner
+        for name, part in results.parts.items()
+        for run in part.runs
+        if (winner := _winner(run, name, folder / name)) is not None
+    ]
+    known = load_transfer(folder) or TransferRecord()
+    done = {each.name: each for each in known.carried if not each.error}
+    for member in members(config):
+        wanted = [
+            winner
+            for winner in winners
+            if winner.source != member.name and winner.record(member.name).name not in done
+        ]
+        if member.name in results.parts and wanted:
+            progress(Progress("", 0, 0, "loading", message=f"carrying over to {member.name}"))
+            share = share_of(member.config, folder / member.name, spread=False)
+            with share.taken():
+                found = _on(member, wanted, task, share)
+            done |= {each.name: each for each in found}
+        record = TransferRecord(tuple(done.values()))
+        write_record(folder / TRANSFER, "transfer", asdict(record))
+        let_go()
+
+
+def _winner(run: RunRecord, source: str, folder: Path) -> Winner | None:
+    """The winner of a run as text; None where it is no prompt of words, or has no export.
+
+    Args:
+        run: The run.
+        source: The name of its model.
+        folder: The folder of that model's study.
+    """
+    kind = KINDS[run.winner.kind]
+    if kind.trained or run.export is not None:
+        return None
+    try:
+        saved = load_prompt(folder / run.task / run.label / f"seed{run.seed}")
+        return Winner(run, source, TextPrompt.standing(saved.texts, saved.template))
+    except (PromptError, ValueError) as error:
+        log.warning("%s, %s, seed %d stays where it is: %s", source, run.label, run.seed, error)
+        return None
+
+
+def _on(
+    member: Member, winners: Sequence[Winner], task: Task | None, share: Share
+) -> list[CarriedRecord]:
+    """What winners of other models do on one model, in their order.
+
+    Args:
+        member: The model.
+        winners: The winners.
+        task: A task that is made already.
+        share: What the process takes of its machine.
+    """
+    try:
+        prepared = prepare(member.config, None, task, share)
+    except PromptSearchError as error:
+        log.warning("nothing is carried over to '%s': %s", member.name, error)
+        return [winner.record(member.name, error=str(error)) for winner in winners]
+    found: dict[tuple[str, str], dict[str, Any]] = {}
+    for each in prepared.tasks:
+        own = [winner for winner in winners if winner.run.task == each.name]
+        prompts = {winner.prompt.key: winner.prompt for winner in own}
+        if prompts:
+            scored = _score(_arena(prepared, each), list(prompts.values()), member.name)
+            found |= {(each.name, key): one for key, one in zip(prompts, scored, strict=True)}
+    return [
+        winner.record(member.name, **found[winner.run.task, winner.prompt.key])
+        for winner in winners
+        if (winner.run.task, winner.prompt.key) in found
+    ]
+
+
+def _arena(prepared: Prepared, task: Task) -> Arena:
+    """Where prompts of words stand: in the slots of the template, whatever their length."""
+    return next(
+        arena
+        for key, arena in prepared.arenas.items()
+        if (key.task, key.kind) == (task.name, "slots")
+    )
+
+
+def _score(arena: Arena, prompts: list[Prompt], name: str) -> list[dict[str, Any]]:
+    """Loss, metric and tokens of each prompt on the test split, or why there are none."""
+    scorer, ids = arena.exact["test"], arena.ids("test")
+    scores = scorer.score(prompts, ids)
+    line = {"prompts": [prompt.to_json() for prompt in prompts], **scores_to_json(scores)}
+    texts, written = None, [0] * len(prompts)
+    if arena.writes("test"):
+        generated = scorer.generate(prompts, ids, arena.task.decoding)
+        texts = generated_to_json(generated)
+        written = [
+            price_of_generation(scorer, scorer.length(prompt), ids, generated.tokens[i])
+            for i, prompt in enumerate(prompts)
+        ]
+    tested = Scored(arena, "test", line, texts)
+    found: list[dict[str, Any]] = []
+    for i, prompt in enumerate(prompts):
+        if i in scores.failures:
+            found.append({"error": scores.failures[i]})
+            continue
+        record = tested.record(i, f"{prompt.shown} on {name}")
+        # Each prompt pays for the text before the first slot, as it would in a run of its own.
+        read = int(scorer.lead(ids).sum()) + price_of(scorer, scorer.length(prompt), ids)
+        tokens = read + written[i]
+        found.append({"loss": record.loss, "metric": record.metric, "tokens": tokens})
+    return found

@@ -1,0 +1,192 @@
+"""Masked models in the engine, held against the forward of transformers, row by row."""
+
+import numpy as np
+import pytest
+import torch
+
+from promptsearch.errors import ModelError, TemplateError
+from promptsearch.models import LanguageModel
+from promptsearch.prompts.hard import HardPrompt
+from promptsearch.prompts.prefix import PrefixPrompt
+from promptsearch.prompts.soft import SoftPrompt
+from promptsearch.scoring.chat_template import render
+from promptsearch.scoring.protocol import price_of
+from promptsearch.tasks.decoding import Decoding
+from promptsearch.tasks.template import Template
+from promptsearch.testing.tiny_masked import MASKED_ARCHITECTURES, tiny_masked
+from promptsearch.testing.tiny_task import tiny_engine
+
+AROUND = "{prompt:2} {text} It was {answer}, and {prompt:1} the story."
+EVERYTHING = np.arange(12)
+#: Nats that float32 may be off for a scored token, far above what is seen.
+NEAR = 1e-5
+
+
+@pytest.fixture(scope="module", params=MASKED_ARCHITECTURES)
+def lm(request):
+    return LanguageModel(*tiny_masked(request.param), name=request.param)
+
+
+@pytest.fixture(scope="module")
+def bert():
+    return LanguageModel(*tiny_masked("bert"), name="bert")
+
+
+def hard(lm, count, length=3, seed=0):
+    rng = np.random.default_rng(seed)
+    return [HardPrompt(rng.choice(lm.words, length).tolist()) for _ in range(count)]
+
+
+def masked_ids(lm, engine, prompt, example, answer, two=2):
+    """A row with masks for an answer, from the words of its texts alone, and the first mask."""
+    text = engine.examples([example])[0].fields["text"]
+    words = lm.decode(prompt.ids[:two]), lm.decode(prompt.ids[two:])
+    begun = lm.encode(words[0], begins=True) if lm.name == "bert" else list(prompt.ids[:two])
+    before = [*lm.lead, *begun, *lm.encode(f" {text} It was")]
+    behind = [*lm.encode(", and"), *prompt.ids[two:], *lm.encode(" the story.")]
+    masks = [lm.tokens.mask] * len(answer)
+    return [*before, *masks, *behind, *lm.tokens.close], len(before)
+
+
+def told(lm, ids, at, answer):
+    """The log-probability of an answer by transformers' own forward."""
+    with torch.inference_mode():
+        logits = lm.model(input_ids=torch.tensor([ids])).logits[0].double().log_softmax(-1)
+    return sum(float(logits[at + i, token]) for i, token in enumerate(answer))
+
+
+@pytest.mark.parametrize("answers", [("bad", "good"), ("bad movie", "good", "the story")])
+def test_choices_are_those_of_transformers(lm, answers):
+    engine = tiny_engine(lm, AROUND, answers)
+    prompts = hard(lm, 3)
+    scores = engine.score(prompts, EVERYTHING)
+    for i, prompt in enumerate(prompts):
+        for example in engine.examples(EVERYTHING):
+            nats = []
+            for text in answers:
+                answer = lm.encode(f" {text}")
+                nats.append(told(lm, *masked_ids(lm, engine, prompt, example.id, answer), answer))
+            wanted = torch.tensor(nats, dtype=torch.float64).log_softmax(0)
+            assert scores.losses[i, example.id] == pytest.approx(
+                -float(wanted[example.choice]), abs=NEAR * 6
+            )
+
+
+def test_text_answers_are_summed_and_have_no_end(lm):
+    engine = tiny_engine(lm, AROUND, None)
+    (prompt,) = hard(lm, 1)
+    losses = engine.score([prompt], EVERYTHING).losses[0]
+    for example in engine.examples(EVERYTHING):
+        answer = lm.encode(example.answer)
+        wanted = told(lm, *masked_ids(lm, engine, prompt, example.id, answer), answer)
+        assert losses[example.id] == pytest.approx(-wanted, abs=NEAR * len(answer))
+
+
+def test_pseudo_log_likelihood_masks_one_token_at_a_time(lm):
+    engine = tiny_engine(lm, AROUND.replace("{answer}", "{answer:pll}"), None)
+    (prompt,) = hard(lm, 1)
+    losses = engine.score([prompt], EVERYTHING).losses[0]
+    lengths = set()
+    for example in engine.examples(EVERYTHING):
+        answer = lm.encode(example.answer)
+        lengths.add(len(answer))
+        ids, at = masked_ids(lm, engine, prompt, example.id, answer)
+        whole = [*ids[:at], *answer, *ids[at + len(answer) :]]
+        wanted = 0.0
+        for i, token in enumerate(answer):
+            row = [*whole[: at + i], lm.tokens.mask, *whole[at + i + 1 :]]
+            wanted += told(lm, row, at + i, [token])
+        assert losses[example.id] == pytest.approx(-wanted, abs=NEAR * len(answer))
+    assert lengths > {1}
+
+
+def test_a_row_does_not_depend_on_its_neighbours(lm):
+    engine = tiny_engine(lm, AROUND, ("bad movie", "good"))
+    prompts = hard(lm, 4)
+    together = engine.score(prompts, EVERYTHING).losses
+    alone = [
+        [float(engine.score([p], np.array([e])).losses[0, 0]) for e in EVERYTHING] for p in prompts
+    ]
+    assert np.abs(together - np.array(alone)).max() < NEAR * 4
+
+
+def test_vectors_of_tokens_are_these_tokens(lm):
+    engine = tiny_engine(lm, AROUND)
+    (prompt,) = hard(lm, 1)
+    soft = SoftPrompt(lm.embeddings[torch.tensor(prompt.ids)])
+    losses = engine.score([prompt, soft], EVERYTHING).losses
+    assert np.abs(losses[0] - losses[1]).max() < NEAR
+    numbers = soft.vectors.clone().requires_grad_()
+    loss = engine.loss(numbers, EVERYTHING)
+    assert float(loss.detach()) == pytest.approx(losses[1].mean(), abs=NEAR)
+    (gradient,) = torch.autograd.grad(loss, numbers)
+    step = torch.randn(numbers.shape, generator=torch.Generator().manual_seed(0)) * 1e-2
+    with torch.no_grad():
+        moved = float(engine.loss(soft.vectors + step, EVERYTHING)) - float(
+            engine.loss(soft.vectors - step, EVERYTHING)
+        )
+    assert moved / 2 == pytest.approx(float((gradient * step).sum()), rel=0.05, abs=1e-4)
+
+
+def test_a_prefix_is_seen_by_all_tokens(lm):
+    """Keys and values as the model makes them of words in front, with the row in sight of both."""
+    engine = tiny_engine(lm, "{prompt:2} {text} It was {answer}.", kind="prefix")
+    shape = engine.prefix_shape
+    generator = torch.Generator().manual_seed(0)
+    numbers = torch.randn(2, *shape, generator=generator).requires_grad_()
+    loss = engine.loss(numbers, EVERYTHING)
+    (gradient,) = torch.autograd.grad(loss, numbers)
+    assert bool((gradient.flatten(1).norm(dim=1) > 0).all())
+    again = engine.score([PrefixPrompt(numbers.detach())], EVERYTHING).losses
+    assert float(loss.detach()) == pytest.approx(again.mean(), abs=NEAR)
+    # Keys that no query likes, and values of nothing: only the positions have moved.
+    far = numbers.detach().clone()
+    far[:, :, 1] = 0
+    assert not np.allclose(engine.score([PrefixPrompt(far)], EVERYTHING).losses, again)
+
+
+def test_each_length_of_answers_is_read_and_charged_once(bert):
+    engine = tiny_engine(bert, AROUND, ("bad movie", "good", "story"))
+    (prompt,) = hard(bert, 1)
+    scores = engine.score([prompt], EVERYTHING)
+    assert engine.readings(EVERYTHING).tolist() == [2] * 12
+    assert scores.computed == price_of(engine, 3, EVERYTHING)
+    assert engine.predict([prompt], EVERYTHING).tokens == scores.computed
+    assert not engine.lead(EVERYTHING).any()
+    trained = engine.step_context(EVERYTHING).sum() + 3 * len(EVERYTHING)
+    assert trained == scores.computed
+
+
+def test_masks_are_filled_with_the_most_probable_plain_tokens(lm):
+    engine = tiny_engine(lm, AROUND, None)
+    prompts = hard(lm, 2)
+    for tokens in (1, 2):
+        found = engine.generate(prompts, EVERYTHING, Decoding(tokens))
+        for i, prompt in enumerate(prompts):
+            for e in EVERYTHING:
+                ids, at = masked_ids(lm, engine, prompt, e, [0] * tokens)
+                with torch.inference_mode():
+                    logits = lm.model(input_ids=torch.tensor([ids])).logits[0, at : at + tokens]
+                    logits[:, sorted(lm.added)] = float("-inf")
+                assert found.texts[i][e] == (lm.decode(logits.argmax(-1).tolist()),)
+        assert (found.tokens == tokens).all()
+
+
+def test_an_answer_of_more_tokens_than_fit_is_refused(bert):
+    answers = (" ".join(["good"] * 300), "bad")
+    with pytest.raises(TemplateError, match="has 3.. tokens with a prompt .* at most 256"):
+        tiny_engine(bert, "{prompt} {text} It was {answer}.", answers)
+
+
+def test_gated_prompts_and_messages_are_refused(bert):
+    with pytest.raises(ModelError, match="'bert' is a masked one and takes no gated prompt"):
+        tiny_engine(bert, AROUND, kind="gated")
+    with pytest.raises(TemplateError, match="a masked language model, which takes part in no chat"):
+        render(Template.parse([{"user": "{prompt}"}, {"assistant": "It was {answer}"}]), bert)
+
+
+def test_a_tokenizer_without_a_mask_token_is_refused():
+    model, tokenizer = tiny_masked("bert")
+    tokenizer.mask_token = None
+    with pytest.raises(ModelError, match="'bert' has no mask token"):
+        LanguageModel(model, tokenizer, name="bert")

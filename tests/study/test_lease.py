@@ -1,0 +1,91 @@
+"""Leases: one holder at a time, on one machine or many."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import textwrap
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+from promptsearch.study.execution.lease import DEAD, LEASES, Lease, elsewhere, held
+
+
+def test_one_of_many_threads_holds_a_lease_at_a_time(tmp_path):
+    inside, most, made = [], [], []
+
+    def work(number):
+        for _ in range(5):
+            with held(tmp_path, "task/label/seed0", patience=60) as other:
+                assert other is None
+                inside.append(number)
+                most.append(len(inside))
+                time.sleep(0.002)
+                inside.remove(number)
+                made.append(number)
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(work, range(4)))
+    assert max(most) == 1 and len(made) == 20
+
+
+def test_a_held_lease_names_its_holder_and_others_are_free(tmp_path):
+    with held(tmp_path, "a/b/seed1") as mine, held(tmp_path, "a/b/seed1") as other:
+        assert mine is None and other is not None
+        assert other.process == os.getpid() and str(other).startswith(f"process {os.getpid()} on ")
+        with held(tmp_path, "a/b/seed10") as free:
+            assert free is None
+    with held(tmp_path, "a/b/seed1") as again:
+        assert again is None
+
+
+def test_what_a_killed_process_held_is_free_at_once(tmp_path):
+    code = """
+        import os, signal, sys
+        from pathlib import Path
+        from promptsearch.study.execution.lease import Lease
+        assert Lease(Path(sys.argv[1]), "x").take() is None
+        os.kill(os.getpid(), signal.SIGKILL)
+    """
+    command = [sys.executable, "-c", textwrap.dedent(code), str(tmp_path)]
+    assert subprocess.run(command).returncode == -9
+    assert len(list(tmp_path.glob("x.*.lease"))) == 1
+    assert Lease(tmp_path, "x").take() is None
+
+
+def test_another_machine_holds_a_lease_as_long_as_it_shows_life(tmp_path):
+    lease = Lease(tmp_path / LEASES, "x")
+    assert lease.take() is None
+    (path,) = (tmp_path / LEASES).glob("*.lease")
+    told = json.loads(path.read_text())
+    lease.release()
+    theirs = path.with_name(f"x.{'0' * 32}.lease")
+    theirs.write_text(json.dumps({**told, "place": "another", "machine": "far\x1b"}))
+    holder = lease.take()
+    assert holder is not None and holder.machine == "far?"
+    assert elsewhere(tmp_path)
+    old = time.time() - DEAD - 5
+    os.utime(theirs, (old, old))
+    assert not elsewhere(tmp_path)
+    assert lease.take() is None
+    assert not theirs.exists()
+
+
+def test_a_process_number_that_another_process_has_now_holds_nothing(tmp_path):
+    lease = Lease(tmp_path, "x")
+    assert lease.take() is None
+    (path,) = tmp_path.glob("*.lease")
+    told = json.loads(path.read_text())
+    lease.release()
+    path.write_text(json.dumps({**told, "begun": told["begun"] - 60}))
+    assert Lease(tmp_path, "x").take() is None
+
+
+def test_a_file_that_says_nothing_holds_nothing(tmp_path):
+    for content in ("", "{", "[]", '{"process": "a"}', '{"process": 1e999}'):
+        (tmp_path / f"x.{'1' * 32}.lease").write_text(content)
+        lease = Lease(tmp_path, "x")
+        assert lease.take() is None
+        lease.release()

@@ -1,0 +1,390 @@
+"""The same on every device: on a pretended card anywhere, and on a GPU where there is one.
+
+The pretended card refuses tensors that were left on the CPU; it gets a process of its own. Only a
+GPU shows what rounding, the order of its additions and its memory do.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import warnings
+import weakref
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, Mamba2Config
+
+from promptsearch import LanguageModel, compare
+from promptsearch.errors import ModelError
+from promptsearch.models.device import make_repeatable
+from promptsearch.records.provenance import machine
+from promptsearch.scoring import Engine
+from promptsearch.scoring.layout import lay_out, slots_of
+from promptsearch.scoring.prefix_cache import Kept
+from promptsearch.search.calling import strangers_code
+from promptsearch.tasks.decoding import Decoding
+from promptsearch.tasks.task import Split
+from promptsearch.testing.card import pretended_card
+from promptsearch.testing.rerun import Killed, results_of, without_times
+from promptsearch.testing.tiny import ARCHITECTURES, tiny_model
+
+pytestmark = pytest.mark.usefixtures("unreported")
+
+no_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU here")
+GPU = [pytest.mark.gpu, no_gpu]
+#: Whether this is the process of the pretended card.
+PRETENDED = "PRETENDED_CARD" in os.environ
+on_card = pytest.mark.skipif(not PRETENDED, reason="the pretended card has its own process")
+
+#: Kind -> template.
+KINDS = {
+    "hard": "{prompt} The film: {text} It was{answer}",
+    "text": "{text}: {prompt} It was{answer}",
+    "soft": "The movie {text} {prompt} It was{answer}",
+    "prefix": "{prompt} {text} It was{answer}",
+    "gated": "{prompt} {text} It was{answer}",
+    "gated heads": "{prompt} {text} It was{answer}",
+    "weights": "{prompt} {text} It was{answer}",
+    "tuned": "{prompt} {text} is{answer}",
+}
+#: Architecture -> answers: of one token each, of several, and written freely.
+ANSWERS = {
+    "llama": (" bad", " good"),
+    "gpt2": (" a very bad movie", " good"),
+    "gemma3": None,
+    "qwen3": (" the capital", " good"),
+}
+#: Strategies that read embeddings and gradients themselves, and one for each kind of prompt.
+STRATEGIES = [
+    {"gcg": {"batch": 4, "width": 4}},
+    {"pez": {"batch": 4, "interval": 1, "rate": 0.5}},
+    {"black_box_tuning": {"dimensions": 4}},
+    {"prompt_tuning": {"interval": 1, "batch": 4, "rate": "auto"}},
+    {"nearest_tokens": {"start": {"run": "prompt_tuning"}}},
+    {"prefix_tuning": {"interval": 1, "batch": 4, "hidden": 8}},
+    {"llama_adapter": {"interval": 1, "batch": 4}},
+    {"fine_tuning_top2": {"interval": 1, "batch": 4}},
+    {"lora": {"interval": 1, "batch": 4, "rank": 2}},
+]
+OTHERS = [
+    {"manual": {"prompts": ["good movie?", "It was"]}},
+    {"exemplars": {"shots": 2}},
+    "random",
+    {"evolution": {"batch": 4}},
+    {"optuna": {"shortlist": 8}},
+    {"beam": {"width": 2}},
+    "coordinate",
+    {"genetic": {"population": 4, "children": 4}},
+    {"bayesian": {"first": 4, "batch": 4, "candidates": 100}},
+    {"bdpl": {"batch": 4}},
+    {"rlprompt": {"batch": 4}},
+    {"grips": {"prompts": ["good movie?"]}},
+    "llm_proposed",
+    {"llm_evolution": {"prompts": ["good movie?", "It was"]}},
+    {"autoprompt": {"batch": 4}},
+    {"p_tuning": {"interval": 2, "batch": 4, "encoder": "lstm", "hidden": 8}},
+    {"p_tuning_lm": {"interval": 1, "batch": 4, "encoder": "lstm", "hidden": 8}},
+    {"fine_tuning": {"interval": 1, "batch": 4}},
+    {"adapter": {"interval": 1, "batch": 4, "share": 0.1}},
+]
+
+
+@pytest.fixture(params=["card" if PRETENDED else pytest.param("cuda", marks=GPU)])
+def device(request):
+    """A device that is no CPU."""
+    if request.param == "cuda":
+        yield torch.device("cuda")
+        return
+    with pretended_card() as card:
+        yield card
+
+
+@pytest.fixture
+def gpu():
+    yield torch.device("cuda")
+    torch.use_deterministic_algorithms(False)  # the next model turns it on again
+
+
+def tiny_on(device, architecture="llama", **sizes):
+    model, tokenizer = tiny_model(architecture, **sizes)
+    model.to(device).tie_weights()  # pretended weights are other objects than those before
+    return LanguageModel(model, tokenizer, name=architecture)
+
+
+def study(strategies, budget=2_500, **changes):
+    base = {"name": "s", "length": 2, "score_on": 8, "seeds": 1, "dtype": "float32"}
+    return {**base, "budget": budget, "strategies": strategies, **changes}
+
+
+@pytest.mark.skipif(PRETENDED or torch.cuda.is_available(), reason="there is a card")
+def test_all_that_runs_on_any_device_runs_on_a_pretended_card():
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", "card"]
+    done = subprocess.run(
+        [*command, __file__],
+        env=os.environ | {"PRETENDED_CARD": "1"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout[-5000:]
+
+
+@on_card
+def test_the_pretended_card_refuses_what_a_gpu_refuses():
+    with pretended_card() as card:
+        there, here = torch.arange(4.0, device=card), torch.arange(4.0)
+        places = torch.tensor([0, 2], device=card)
+        assert (there.device.type, there.cpu().device.type) == ("card", "cpu")
+        for mix in (
+            lambda: there + here,
+            lambda: here[places],
+            lambda: here.index_select(0, places),
+            lambda: torch.cat([there, here]),
+            lambda: there.index_put((places,), here[:2]),
+            there.numpy,
+        ):
+            with pytest.raises(RuntimeError, match=r"one device|subclasses"):
+                mix()
+        there[:2] = 7  # numbers, and what is copied, may come from anywhere
+        there[2:] = here[:2]
+        assert (there[places.cpu()] * 2).tolist() == [14, 0]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_losses_are_those_of_the_cpu(kind, device, lm, make_saved):
+    saved = make_saved(lm, kind, KINDS[kind], ANSWERS[lm.name])
+    saved.verify(tiny_on(device, lm.name))
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_gradients_are_those_of_the_cpu(architecture, device, make_saved):
+    here, found = LanguageModel(*tiny_model(architecture), name=architecture), []
+    for kind in ("soft", "prefix"):
+        saved = make_saved(here, kind, KINDS[kind], None)
+        split = Split("probe", saved.probe)
+        for lm in (here, tiny_on(device, architecture)):
+            rows = saved.prompt.parts.vectors if kind == "soft" else saved.prompt.parts.keys_values
+            numbers = rows.clone().requires_grad_()
+            Engine(lm, saved.template, split, None).loss(numbers, np.arange(5)).backward()
+            found.append(numbers.grad)
+            assert numbers.grad.device.type == "cpu"
+    for ours, theirs in (found[:2], found[2:]):
+        torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "way",
+    [Decoding(8), Decoding(8, beams=3), Decoding(8, temperature=1.0, top_p=0.9, samples=2)],
+    ids=["greedy", "beams", "drawn"],
+)
+@pytest.mark.parametrize("kind", ["hard", "soft", "prefix", "gated", "weights"])
+def test_answers_are_those_of_the_cpu(kind, way, device, make_saved):
+    lm = LanguageModel(*tiny_model("llama"), name="llama")
+    saved = make_saved(lm, kind, KINDS[kind], None)
+    split, there = Split("probe", saved.probe), tiny_on(device)
+    texts = [
+        Engine(one, saved.template, split, None).generate([saved.prompt], np.arange(5), way).texts
+        for one in (lm, there)
+    ]
+    assert texts[0] == texts[1]
+
+
+@pytest.mark.parametrize("dtype", ["float32", pytest.param("auto", marks=GPU)])
+def test_strategies_of_each_kind_run(dtype, device, films, tmp_path):
+    results = compare(
+        study(STRATEGIES, dtype=dtype), out=tmp_path, model=tiny_on(device), task=films
+    )
+    assert results.failed == () and len(results.runs) == len(STRATEGIES)
+
+
+@pytest.fixture
+def as_before(monkeypatch):
+    """The settings of the process, put back afterwards."""
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":0:0")
+    own = torch.utils.deterministic.fill_uninitialized_memory
+    flags = torch.backends.cudnn.allow_tf32, torch.backends.cuda.cudnn_sdp_enabled()
+    yield
+    torch.use_deterministic_algorithms(False)
+    torch.utils.deterministic.fill_uninitialized_memory = own
+    torch.backends.cudnn.allow_tf32 = flags[0]
+    torch.backends.cuda.enable_cudnn_sdp(flags[1])
+
+
+def test_a_gpu_is_told_to_compute_the_same_each_time_and_a_cpu_is_not(as_before):
+    make_repeatable(torch.device("cpu"))
+    assert not torch.are_deterministic_algorithms_enabled()
+    assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":0:0"
+    make_repeatable(torch.device("cuda"))
+    assert torch.are_deterministic_algorithms_enabled()
+    assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
+    assert not torch.backends.cudnn.allow_tf32 and not torch.backends.cuda.cudnn_sdp_enabled()
+    # A model that needs it may have turned on warnings only: the next model leaves it so.
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    make_repeatable(torch.device("cuda"))
+    assert torch.is_deterministic_algorithms_warn_only_enabled()
+
+
+def test_what_a_strategy_does_to_them_is_put_back(as_before):
+    make_repeatable(torch.device("cuda"))
+    with strangers_code("it failed"):
+        torch.use_deterministic_algorithms(True, warn_only=True)
+    assert not torch.is_deterministic_algorithms_warn_only_enabled()
+
+
+def test_a_pass_that_does_not_fit_is_let_go_before_its_halves_run():
+    """What it holds is most of the memory."""
+
+    class Pass:
+        pass
+
+    failed = []
+
+    def run(items):
+        own = Pass()
+        assert not any(seen() for seen in failed), "an earlier pass is still there"
+        if len(items) > 1:
+            failed.append(weakref.ref(own))
+            raise torch.OutOfMemoryError("CUDA ran out")
+        return [torch.tensor(item) for item in items]
+
+    kept = Kept(run, lambda item: 1, [1, 2, 3, 4], torch.device("cpu"))
+    assert [int(found) for found in kept.get([3, 1])] == [3, 1] and len(failed) == 3
+
+
+# What only a GPU shows.
+
+
+@pytest.mark.gpu
+@no_gpu
+def test_every_other_strategy_runs(gpu, films, tmp_path):
+    results = compare(study(OTHERS, 9_000), out=tmp_path, model=tiny_on(gpu), task=films)
+    assert results.failed == () and len(results.runs) == len(OTHERS)
+    record = json.loads((tmp_path / "study.json").read_text())
+    assert record["device"].startswith("cuda") and torch.cuda.get_device_name() in str(record)
+    assert machine()["cuda"] == torch.version.cuda
+
+
+@pytest.mark.gpu
+@no_gpu
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_runs_that_train_are_the_same_again_and_after_a_kill(
+    dtype, gpu, films, tmp_path, monkeypatch
+):
+    """Larger than the other models: gradients are then summed up by many threads."""
+
+    training = [each for each in STRATEGIES if not {"black_box_tuning", "pez"} & set(each)]
+
+    def work(name):
+        lm = tiny_on(gpu, layers=2, width=128)
+        compare(study(training, 4_000, dtype=dtype), out=tmp_path / name, model=lm, task=films)
+        return without_times(results_of(tmp_path / name))
+
+    whole = work("whole")
+    assert work("again") == whole
+    for moment in (9, 14, 19, 24):
+        writes = 0
+
+        def deadly(file, moment=moment):
+            nonlocal writes
+            writes += 1
+            if writes == moment:
+                raise Killed
+
+        with monkeypatch.context() as patch, pytest.raises(Killed):
+            patch.setattr(os, "fsync", deadly)
+            work("killed")
+    assert work("killed") == whole
+
+
+@pytest.mark.gpu
+@no_gpu
+def test_passes_that_do_not_fit_go_in_halves(gpu, make_saved, caplog):
+    """A model of 40 MB on a card with little room: the same losses as with all of it."""
+    here = LanguageModel(*tiny_model("llama", width=256, layers=4), name="llama")
+    saved = make_saved(here, "soft", KINDS["soft"], ANSWERS["gpt2"])
+    probe = tuple(replace(saved.probe[i % 5], id=i) for i in range(400))
+    there = tiny_on(gpu, width=256, layers=4)
+
+    def losses(prompts):
+        engine = Engine(there, saved.template, Split("probe", probe), saved.choices)
+        return engine.score([saved.prompt] * prompts, np.arange(len(probe))).losses
+
+    free = losses(8)
+    torch.cuda.empty_cache()
+    total, held = torch.cuda.mem_get_info()[1], torch.cuda.memory_reserved()
+    try:
+        torch.cuda.set_per_process_memory_fraction((held + 48 * 2**20) / total)
+        tight = losses(8)
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0)
+    assert "out of memory: from now on passes of" in caplog.text
+    np.testing.assert_allclose(tight, free, atol=1e-4)
+
+
+@pytest.mark.gpu
+@no_gpu
+def test_a_card_without_room_for_one_row_says_so(gpu, make_saved):
+    here = LanguageModel(*tiny_model("llama"), name="llama")
+    saved, there = make_saved(here, "hard", KINDS["hard"], None), tiny_on(gpu)
+    engine = Engine(there, saved.template, Split("probe", saved.probe), None)
+    torch.cuda.empty_cache()
+    taken = []
+    try:
+        torch.cuda.set_per_process_memory_fraction(64 * 2**20 / torch.cuda.mem_get_info()[1])
+        while True:  # down to less than torch takes at a time
+            try:
+                taken.append(torch.empty(512, dtype=torch.uint8, device=gpu))
+            except torch.OutOfMemoryError:
+                break
+        with pytest.raises(ModelError, match="the memory of cuda:0 does not hold one row"):
+            engine.score([saved.prompt], np.arange(5))
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0)
+
+
+@pytest.mark.gpu
+@no_gpu
+@pytest.mark.parametrize("beams", [1, 3])
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_tokens_are_those_of_transformers(architecture, beams, gpu, make_saved):
+    here = LanguageModel(*tiny_model(architecture), name=architecture)
+    saved, lm = make_saved(here, "hard", KINDS["hard"], None), tiny_on(gpu, architecture)
+    split = Split("probe", saved.probe)
+    engine = Engine(lm, saved.template, split, None)
+    found = engine.generate([saved.prompt], np.arange(5), Decoding(12, beams=beams))
+    slots = slots_of(saved.template, lm, saved.prompt)
+    for example, (text,) in zip(saved.probe, found.texts[0], strict=True):
+        row = lay_out(saved.template, lm, example, None).join(slots)
+        ids = lm.model.generate(
+            torch.tensor([row], device=gpu),
+            attention_mask=torch.ones(1, len(row), dtype=torch.long, device=gpu),
+            max_new_tokens=12,
+            num_beams=beams,
+            early_stopping=False,
+            do_sample=False,
+            eos_token_id=sorted(lm.ends),
+            pad_token_id=0,
+        )[0, len(row) :].tolist()
+        end = next((i for i, token in enumerate(ids) if token in lm.ends), len(ids))
+        assert text == lm.decode([token for token in ids[:end] if token not in lm.added])
+
+
+@pytest.mark.gpu
+@no_gpu
+def test_a_model_that_differs_from_run_to_run_is_scored_with_a_warning(gpu, make_saved, caplog):
+    sizes = {"hidden_size": 32, "num_heads": 4, "head_dim": 16, "state_size": 8, "n_groups": 1}
+    config = Mamba2Config(vocab_size=512, num_hidden_layers=2, expand=2, chunk_size=8, **sizes)
+    _, tokenizer = tiny_model("llama")
+    with warnings.catch_warnings(), torch.random.fork_rng():
+        warnings.simplefilter("ignore")  # of the model, that it has no kernels; and of torch
+        torch.manual_seed(0)
+        model = AutoModelForCausalLM.from_config(config, dtype=torch.float32).eval()
+        saved = make_saved(LanguageModel(model, tokenizer, "mamba"), "hard", KINDS["hard"], None)
+        lm = LanguageModel(model.to(gpu), tokenizer, "mamba")
+        lm.check()
+        saved.verify(lm)
+    assert "differs on a GPU from run to run" in caplog.text
