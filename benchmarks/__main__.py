@@ -22,6 +22,7 @@ from benchmarks import (
     peak,
     scoring,
     training,
+    workers,
 )
 from benchmarks.measure import Comparison, machine
 
@@ -42,6 +43,7 @@ COMPARISONS: dict[str, Callable[[str], Comparison]] = {
     "mixed-generate": mixed.generate,
     "generate": generate.generate,
     "masked": masked.masked,
+    "workers": workers.workers,
 }
 OTHERS: dict[str, Callable[[], list[dict[str, Any]]]] = {
     "peak": peak.peak,
