@@ -30,9 +30,10 @@ def check_family(lm: TextModel, entries: Sequence[Entry]) -> None:
     """
     if not isinstance(lm, LanguageModel) or lm.family.gated:
         return
-    works = [name for name, kind in KINDS.items() if kind.placement != "gated"]
     for entry in entries:
-        if placement_of(entry.strategy.proposes) == "gated":
+        placement = placement_of(entry.strategy.proposes)
+        if placement == "gated":
+            works = [name for name, kind in KINDS.items() if kind.placement != placement]
             raise StudyError(
                 f"the strategy '{entry.given.label}' proposes gated prompts, but '{lm.name}' is "
                 f"{lm.family.noun}, whose layers take none: on it those strategies work that "

@@ -164,7 +164,7 @@ def _arena(prepared: Prepared, task: Task) -> Arena:
     return next(
         arena
         for key, arena in prepared.arenas.items()
-        if (key.task, key.kind) == (task.name, "slots")
+        if (key.task, key.kind) == (task.name, TextPrompt.placement)
     )
 
 
