@@ -15,8 +15,9 @@ from promptsearch.report.across_pages import write_models_report
 from promptsearch.report.write import write_report
 from promptsearch.study.config import load_config, parse_config
 from promptsearch.study.events import Progress
+from promptsearch.study.execution.lease import owned
 from promptsearch.study.execution.spread import Spread
-from promptsearch.study.members import Member, alone, checked_members, run_members
+from promptsearch.study.members import Member, checked_members, run_members
 from promptsearch.study.settings.study import StudyConfig
 from promptsearch.study.study import Study
 from promptsearch.study.transfer import carry_over
@@ -80,7 +81,7 @@ def compare(
     if shard is not None:
         run_members(config, found, folder, run, progress)
         return load_models(folder)
-    with alone(folder):
+    with owned(folder, "models"):
         try:
             run_members(config, found, folder, run, progress)
             if config.transfer:

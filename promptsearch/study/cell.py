@@ -7,6 +7,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 
 from promptsearch.errors import (
     EndpointDown,
@@ -64,6 +65,11 @@ class Cell:
     def name(self) -> str:
         """The run's folder in that of the study: `task/label/seed0`."""
         return f"{self.run.arena.task.name}/{self.run.label}/seed{self.run.seed}"
+
+    @property
+    def at(self) -> Progress:
+        """The cell's place among the others."""
+        return Progress(self.name, self.number, self.total, "failed")
 
     def execute(self, cache: ScoreCache) -> None:
         """Make the run, or go on with it; one that is done stays as it is.
@@ -127,9 +133,7 @@ class Cell:
         self._tell("done", result.search.loss, result.spent, result.seconds)
 
     def _fail(self, error: PromptSearchError) -> None:
-        log.warning("%s failed: %s", self.name, error)
-        write_record(self.run.folder / RESULT, "result", asdict(self.run.failed(error)))
-        self.listener(Progress(self.name, self.number, self.total, "failed", message=str(error)))
+        record_failure(self.run.folder, self.run.failed(error), self.at, self.listener)
 
     def _tell(
         self,
@@ -217,6 +221,22 @@ class Cell:
                 test=ScoreRecord(ended.test.loss, ended.test.metric),
             ),
         )
+
+
+def record_failure(
+    folder: Path, failed: FailedRecord, at: Progress, listener: Callable[[Progress], None]
+) -> None:
+    """Write that a run failed, and tell it.
+
+    Args:
+        folder: The run's folder.
+        failed: What is written.
+        at: The run's place among the others.
+        listener: Is told.
+    """
+    log.warning("%s failed: %s", at.run, failed.error)
+    write_record(folder / RESULT, "result", asdict(failed))
+    listener(replace(at, message=failed.error))
 
 
 def cells_of(

@@ -8,13 +8,11 @@ from __future__ import annotations
 
 import gc
 import logging
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from promptsearch.errors import FileError, PromptSearchError, StudyError
-from promptsearch.files import make_folder, shown
 from promptsearch.plain.names import as_name
 from promptsearch.printable import printable
 from promptsearch.records.models import (
@@ -28,7 +26,6 @@ from promptsearch.records.sealed import write_record
 from promptsearch.study.draws import check_draw
 from promptsearch.study.entries import entries_of
 from promptsearch.study.events import Progress
-from promptsearch.study.execution.lease import held
 from promptsearch.study.settings.model import EndpointConfig
 from promptsearch.study.settings.study import StudyConfig
 from promptsearch.study.tasks import load_tasks
@@ -136,26 +133,6 @@ def run_members(
         let_go()
     if len(errors) == len(found):
         raise errors[0]
-
-
-@contextmanager
-def alone(folder: Path) -> Iterator[None]:
-    """A context in which no other call makes all runs of a study of several models.
-
-    Args:
-        folder: The study's folder; it is made where there is none.
-
-    Raises:
-        StudyError: Another call does.
-    """
-    make_folder(folder)
-    with held(folder, "models") as other:
-        if other is not None:
-            raise StudyError(
-                f"another process works on the study in {shown(folder)} ({other}): wait for it, or "
-                "name another folder with --out"
-            )
-        yield
 
 
 def _listener(

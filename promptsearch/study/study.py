@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import gc
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import torch
 
 from promptsearch.errors import FileError, RecordError, StudyError
 from promptsearch.export.winners import packed_winners
-from promptsearch.files import exists, make_folder, shown, sweep
+from promptsearch.files import exists, sweep
 from promptsearch.models.endpoint.way import losses_of
 from promptsearch.models.packaged import cache_folder
 from promptsearch.models.protocol import TextModel
@@ -23,7 +23,7 @@ from promptsearch.study.cell import Cell, cells_of
 from promptsearch.study.events import Progress
 from promptsearch.study.execution import in_process
 from promptsearch.study.execution.in_process import Trouble
-from promptsearch.study.execution.lease import elsewhere, held
+from promptsearch.study.execution.lease import elsewhere, owned
 from promptsearch.study.execution.spread import Spread
 from promptsearch.study.execution.wire import Order
 from promptsearch.study.execution.workers import Workers, jobs_of
@@ -89,7 +89,10 @@ class Study:
                 lm = prepared.lm
                 self._tell("note", f"{lm.name}, behind {lm.device}: {losses_of(served)}")
             lease = stack.enter_context(ExitStack())
-            lease.enter_context(self._owned(0.0 if spread.shard is None else PATIENCE))
+            patience = 0.0 if spread.shard is None else PATIENCE
+            lease.enter_context(owned(self._folder, "study", patience))
+            if not elsewhere(self._folder):
+                sweep(self._folder)
             cells = self._cells(prepared)
             if spread.shard is not None:
                 lease.close()  # other shards may begin
@@ -110,24 +113,6 @@ class Study:
                 raise trouble.damage[0]
             if trouble.down:
                 raise trouble.down
-
-    @contextmanager
-    def _owned(self, patience: float) -> Iterator[None]:
-        """A context in which no other process begins, or goes on with, the whole study.
-
-        Args:
-            patience: How long to wait for it, in seconds.
-        """
-        make_folder(self._folder)
-        with held(self._folder, "study", patience) as other:
-            if other is not None:
-                raise StudyError(
-                    f"another process works on the study in {shown(self._folder)} ({other}): "
-                    "wait for it, or name another folder with --out"
-                )
-            if not elsewhere(self._folder):
-                sweep(self._folder)
-            yield
 
     def _cells(self, prepared: Prepared) -> list[Cell]:
         """All cells, the folder's record being that of this study."""

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from promptsearch.errors import EndpointDown, FileError, RecordError
+from promptsearch.errors import EndpointDown, FileError, PromptSearchError, RecordError
 from promptsearch.records.cache import ScoreCache
 from promptsearch.study.cell import Cell
 from promptsearch.study.events import Progress
@@ -31,6 +31,32 @@ class Trouble:
 
     damage: list[FileError | RecordError] = field(default_factory=list)
     down: EndpointDown | None = None
+
+    def meet(
+        self,
+        error: PromptSearchError,
+        at: Progress | None,
+        listener: Callable[[Progress], None],
+    ) -> None:
+        """Take note of what a cell ended with, if others may go on.
+
+        Args:
+            error: What it ended with.
+            at: The cell's place among the others; None where no cell was begun.
+            listener: Is told of a damaged folder.
+
+        Raises:
+            PromptSearchError: It is neither damage of one folder nor a server that is gone.
+        """
+        if isinstance(error, EndpointDown):
+            self.down = error
+            return
+        everywhere = isinstance(error, FileError) and error.everywhere
+        if at is None or everywhere or not isinstance(error, FileError | RecordError):
+            raise error
+        log.warning("%s: %s", at.run, error)
+        self.damage.append(error)
+        listener(replace(at, message=str(error)))
 
 
 def execute(cells: Sequence[Cell], folder: Path, cache: ScoreCache) -> Trouble:
@@ -73,11 +99,5 @@ def execute(cells: Sequence[Cell], folder: Path, cache: ScoreCache) -> Trouble:
 def _execute(cell: Cell, cache: ScoreCache, trouble: Trouble) -> None:
     try:
         cell.execute(cache)
-    except EndpointDown as error:
-        trouble.down = error
-    except (FileError, RecordError) as error:
-        if isinstance(error, FileError) and error.everywhere:
-            raise
-        log.warning("%s: %s", cell.name, error)
-        trouble.damage.append(error)
-        cell.listener(Progress(cell.name, cell.number, cell.total, "failed", message=str(error)))
+    except (EndpointDown, FileError, RecordError) as error:
+        trouble.meet(error, cell.at, cell.listener)

@@ -19,7 +19,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
 from urllib.parse import quote
@@ -27,8 +27,8 @@ from uuid import uuid4
 
 import psutil
 
-from promptsearch.errors import FileError
-from promptsearch.files import failing, make_folder, read, write_aside
+from promptsearch.errors import FileError, StudyError
+from promptsearch.files import failing, make_folder, read, shown, write_aside
 from promptsearch.plain.json import parse_json
 
 #: The seconds between two signs of life, and those after which a silent holder is dead.
@@ -102,7 +102,7 @@ class Lease:
         make_folder(self._folder)
         while (other := self.holder()) is None:
             mine = self._folder / f"{self._stem}.{uuid4().hex}.lease"
-            write_aside(mine, json.dumps(_myself().__dict__))
+            write_aside(mine, json.dumps(asdict(_myself())))
             if self._other_than(mine) is None:
                 self._mine = mine
                 self._ended = threading.Event()
@@ -210,6 +210,29 @@ def _now(folder: Path) -> float:
         now = probe.stat().st_mtime
         probe.unlink()
     return now
+
+
+@contextmanager
+def owned(folder: Path, name: str, patience: float = 0.0) -> Iterator[None]:
+    """A context that owns a study's folder for one kind of work.
+
+    Args:
+        folder: The study's folder; it is made where there is none.
+        name: The kind of work.
+        patience: How long to wait for another owner, in seconds.
+
+    Raises:
+        StudyError: Another process owns it.
+        FileError: The folder cannot be written to.
+    """
+    make_folder(folder)
+    with held(folder, name, patience) as other:
+        if other is not None:
+            raise StudyError(
+                f"another process works on the study in {shown(folder)} ({other}): wait for it, or "
+                "name another folder with --out"
+            )
+        yield
 
 
 def _read(path: Path) -> Holder | None:

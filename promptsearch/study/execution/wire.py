@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import IO, Any
 
 from promptsearch import errors
 from promptsearch.errors import FileError, ModelError, PromptSearchError, Tampered
 from promptsearch.plain.json import parse_json
-from promptsearch.study.events import Progress
 
 
 @dataclass(frozen=True)
@@ -71,13 +70,3 @@ def made_error(told: dict[str, Any]) -> PromptSearchError:
     made = kind.__new__(kind)  # what else a class of ours takes is in its message
     Exception.__init__(made, told["message"])
     return made  # type: ignore[no-any-return]
-
-
-def told_progress(progress: Progress) -> dict[str, Any]:
-    """Where a run stands, as a worker tells it."""
-    return asdict(progress)
-
-
-def made_progress(told: dict[str, Any]) -> Progress:
-    """Where a run stands, as a worker told it."""
-    return Progress(**told)

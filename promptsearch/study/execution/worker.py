@@ -13,11 +13,12 @@ import queue
 import signal
 import sys
 import threading
+from dataclasses import asdict
 from pathlib import Path
 from typing import IO, Any
 
 from promptsearch.errors import PromptSearchError
-from promptsearch.study.execution.wire import Order, heard, send, told_error, told_progress
+from promptsearch.study.execution.wire import Order, heard, send, told_error
 
 
 class _Telling(logging.Handler):
@@ -98,7 +99,7 @@ def _prepared(order: Order, tell: Any) -> tuple[dict[str, Any], Any]:
     cells = cells_of(
         list(prepared.runs(folder)),
         record,
-        lambda progress: tell("progress", told_progress(progress)),
+        lambda progress: tell("progress", asdict(progress)),
         load_kept(folder, record),
     )
     return {cell.name: cell for cell in cells}, ScoreCache(cache_folder() / "scores.sqlite")

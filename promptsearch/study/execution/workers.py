@@ -22,14 +22,13 @@ from typing import IO, Any
 
 import torch
 
-from promptsearch.errors import EndpointDown, FileError, RecordError, StudyError
-from promptsearch.records.load import RESULT
+from promptsearch.errors import StudyError
+from promptsearch.printable import printable
 from promptsearch.records.run import FailedRecord
-from promptsearch.records.sealed import write_record
-from promptsearch.study.cell import Cell
+from promptsearch.study.cell import Cell, record_failure
 from promptsearch.study.events import Progress
 from promptsearch.study.execution.in_process import Trouble
-from promptsearch.study.execution.wire import Order, heard, made_error, made_progress, send
+from promptsearch.study.execution.wire import Order, heard, made_error, send
 
 log = logging.getLogger(__name__)
 
@@ -60,12 +59,16 @@ class Job:
     folder: Path
     failed: FailedRecord
 
+    @property
+    def at(self) -> Progress:
+        """The cell's place among the others."""
+        return Progress(self.name, self.number, self.total, "failed")
+
     def fail(self, reason: str, listener: Callable[[Progress], None]) -> None:
         """Record that the cell failed."""
-        log.warning("%s failed: %s", self.name, reason)
-        failed = replace(self.failed, error=reason)
-        write_record(self.folder / RESULT, "result", asdict(failed))
-        listener(Progress(self.name, self.number, self.total, "failed", message=reason))
+        record_failure(
+            self.folder, replace(self.failed, error=printable(reason)), self.at, listener
+        )
 
 
 def jobs_of(cells: Sequence[Cell]) -> list[Job]:
@@ -243,7 +246,7 @@ class Workers:
         if kind == "ready":
             worker.ready = True
         elif kind == "progress":
-            self.listener(made_progress(content))
+            self.listener(Progress(**content))
         elif kind == "log":
             name, level, message = content
             logging.getLogger(name).log(level, "%s", message)
@@ -252,18 +255,7 @@ class Workers:
             if content["error"] is None:
                 return
             error = made_error(content["error"])
-            if isinstance(error, EndpointDown):
-                self._trouble.down = error
-            elif job and isinstance(error, FileError | RecordError):
-                if isinstance(error, FileError) and error.everywhere:
-                    raise error
-                log.warning("%s: %s", job.name, error)
-                self._trouble.damage.append(error)
-                self.listener(
-                    Progress(job.name, job.number, job.total, "failed", message=str(error))
-                )
-            else:
-                raise error
+            self._trouble.meet(error, job.at if job else None, self.listener)
 
     def _freed(self, worker: _Worker) -> Job:
         job, worker.job = worker.job, None
