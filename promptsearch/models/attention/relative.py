@@ -45,7 +45,8 @@ class Relative:
         )
         table: Tensor = module.relative_attention_bias(buckets)  # (distances, heads)
         found = table.T.index_select(1, (distances + reach).flatten())
-        return found.unflatten(1, distances.shape).transpose(0, 1)
+        biases: Tensor = found.unflatten(1, distances.shape).transpose(0, 1)
+        return biases
 
 
 @contextmanager
