@@ -159,7 +159,7 @@ def _asked(prompt: SavedPrompt, lm: LanguageModel) -> str:
     if prompt.text:
         return _GENERATE.format(**places, options=_decoding(prompt, lm), cut=_cut_at(template.end))
     options = prompt.choices or (prompt.probe[0].options if prompt.probe else None) or ()
-    answers = {choice: lm.encode(choice) for choice in options}
+    answers = {choice: lm.encode_answer(choice) for choice in options}
     lengths = ""
     if prompt.normalise != "none":
         found = answer_lengths(prompt.normalise, template, options, lm.count)
@@ -287,7 +287,7 @@ def _sampling(prompt: SavedPrompt, lm: LanguageModel) -> str:
         drawn = f"temperature={way.temperature:g}, top_p={way.top_p:g}"
         return f"{drawn}, max_tokens={way.tokens}, stop_token_ids={ends}{stop}"
     options = prompt.choices or (prompt.probe[0].options if prompt.probe else None) or ()
-    answers = [lm.encode(choice) for choice in options]
+    answers = [lm.encode_answer(choice) for choice in options]
     longest = max(map(len, answers))
     if longest == 1:
         return f"temperature=0, max_tokens=1, allowed_token_ids={[ids[0] for ids in answers]}"

@@ -262,9 +262,19 @@ class LanguageModel:
         """The text of token ids, exactly; `begins` as for `encode`."""
         return self.tokens.decode(ids, begins=begins)
 
+    def encode_answer(self, text: str) -> list[int]:
+        """The token ids of an answer's text.
+
+        What a decoder writes begins a row of its own, without the space that stands before an
+        answer which goes on with a row.
+        """
+        if not self.family.encodes:
+            return self.encode(text)
+        return self.encode(text.removeprefix(" "), begins=True)
+
     def count(self, text: str) -> int:
-        """The number of tokens in a text."""
-        return len(self.encode(text))
+        """The number of tokens in an answer's text."""
+        return len(self.encode_answer(text))
 
     @property
     def lead(self) -> tuple[int, ...]:

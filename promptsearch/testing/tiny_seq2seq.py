@@ -57,8 +57,11 @@ def tiny_seq2seq(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model: PreTrainedModel = AutoModelForSeq2SeqLM.from_config(config, dtype=torch.float32)
-        if architecture == "bart":
-            model.final_logits_bias.normal_(std=0.5)
+        with torch.no_grad():
+            if architecture == "bart":
+                model.final_logits_bias.normal_(std=0.5)
+            else:  # smaller ones than usual: an untrained model then reads more than its last token
+                model.get_input_embeddings().weight.mul_(0.1)
     return model.eval(), tokenizer
 
 
