@@ -24,7 +24,8 @@ from promptsearch.models.passes import passes_of
 from promptsearch.models.rounding import rounding_noise
 from promptsearch.models.special_tokens import SpecialTokens
 from promptsearch.models.tokens import Tokens
-from promptsearch.models.weights import ModelWeights, changed, weights_of
+from promptsearch.models.weight_parts import weights_of
+from promptsearch.models.weights import ModelWeights, changed
 
 
 class LanguageModel:
