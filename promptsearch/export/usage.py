@@ -13,6 +13,7 @@ from promptsearch.export.mlflow import mlflow_usage
 from promptsearch.export.peft import write as peft
 from promptsearch.export.saved import SavedPrompt
 from promptsearch.export.usage_masked import masked_usage
+from promptsearch.export.usage_seq2seq import seq2seq_usage
 from promptsearch.models import LanguageModel
 from promptsearch.models.packaged import is_packaged
 from promptsearch.models.protocol import TextModel
@@ -127,9 +128,10 @@ def usage(prompt: SavedPrompt, to: str, lm: TextModel) -> str:
     if to == "lm-eval":
         return f"{model}\n{lm_eval_usage(prompt, lm)}"
     fields, imports = _formatted(fields)
-    if lm.family.middle:
+    if lm.family.middle or lm.family.encodes:
         above = "".join(f"{line}\n\n" for line in imports)
-        return f"{above}{model}\n{peft.USAGE}\n\n{masked_usage(prompt, lm, fields)}"
+        own_usage = masked_usage if lm.family.middle else seq2seq_usage
+        return f"{above}{model}\n{peft.USAGE}\n\n{own_usage(prompt, lm, fields)}"
     chat = bool(prompt.template.messages)
     if to == "text" and chat:
         day = f", date_string={DATE!r}" if "date_string" in str(lm.tokenizer.chat_template) else ""

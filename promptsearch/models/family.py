@@ -194,6 +194,10 @@ class Passes(Protocol):
         """
 
     @property
+    def prefix_layers(self) -> tuple[int, ...]:
+        """The numbers of layers that a prefix may have, all of them first."""
+
+    @property
     def gated_shape(self) -> tuple[int, int, int]:
         """The largest shape of gated prompts: `(layers, heads, width)`.
 

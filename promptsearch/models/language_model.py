@@ -227,6 +227,11 @@ class LanguageModel:
         return self.passes.prefix_shape
 
     @property
+    def prefix_layers(self) -> tuple[int, ...]:
+        """The numbers of layers that a prefix may have, see `Passes.prefix_layers`."""
+        return self.passes.prefix_layers
+
+    @property
     def gated_shape(self) -> tuple[int, int, int]:
         """The largest shape of gated prompts, see `Passes.gated_shape`."""
         return self.passes.gated_shape

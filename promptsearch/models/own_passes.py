@@ -62,6 +62,16 @@ class OwnPasses(ABC, Generic[F]):
         """The number of numbers in one token's keys and values, in all layers together."""
         return self.recorded.recorded.shape[1]
 
+    @property
+    @abstractmethod
+    def prefix_shape(self) -> tuple[int, int, int, int]:
+        """The shape of one token in a prefix."""
+
+    @property
+    def prefix_layers(self) -> tuple[int, ...]:
+        """The numbers of layers that a prefix may have: all of them."""
+        return (self.prefix_shape[0],)
+
     def embed(self, ids: Tensor) -> Tensor:
         """The embeddings of token ids as the layers take them, shape `(..., width)`.
 

@@ -182,6 +182,11 @@ class Engine:
         return self._lm.prefix_shape
 
     @property
+    def prefix_layers(self) -> tuple[int, ...]:
+        """The numbers of layers that a prefix may have, all of them first."""
+        return self._lm.prefix_layers
+
+    @property
     def gated_shape(self) -> tuple[int, int, int]:
         """The most that gated prompts can have: `(layers, heads, width)`."""
         return self._lm.gated_shape

@@ -63,7 +63,9 @@ def read(
         trunks: As in `run`.
         vectors: As in `run`.
     """
-    rows = [grow([tree.source], tree.trunk) for tree in trees]
+    if trunks is not None and trunks[0].shape[1] < lm.passes.values:
+        trunks = None  # the prefix of a decoder alone stands before no row of the encoder
+    rows = [grow([tree.source], 0 if trunks is None else tree.trunk) for tree in trees]
     plot = _plot(lm, rows, trunks, both_ways=True)
     return lm.passes.read(embed(lm, plot.ids, vectors), plot.forest)
 

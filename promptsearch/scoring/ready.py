@@ -178,8 +178,7 @@ def compile_prompts(lm: LanguageModel, prompts: Sequence[tuple[Prompt, Template]
     vectors: list[Tensor] = []
     gated: list[tuple[Tensor, Tensor]] = []
     rows = 0
-    prefixed = any(prompt.parts.keys_values is not None for prompt, _ in prompts)
-    width = lm.passes.values if lm.passes.trees or lm.family.encodes or prefixed else 0
+    width = _width(lm, [prompt for prompt, _ in prompts])
     for prompt, given in prompts:
         template = meeting(given, lm)
         slots, parts = _fill(prompt, template, lm, rows), prompt.parts
@@ -217,6 +216,22 @@ def compile_prompts(lm: LanguageModel, prompts: Sequence[tuple[Prompt, Template]
             for i, new in zip(computed, below, strict=True):
                 compiled[i] = replace(compiled[i], trunk=torch.cat([compiled[i].trunk, new]))
     return library
+
+
+def _width(lm: LanguageModel, prompts: Sequence[Prompt]) -> int:
+    """The number of numbers in a token of the prompts' trunks.
+
+    Raises:
+        PromptError: There are prefixes of all attentions, and others of a decoder alone.
+    """
+    given = [kv for prompt in prompts if (kv := prompt.parts.keys_values) is not None]
+    widths = {kv[0].numel() if len(kv) else lm.passes.values for kv in given}
+    if len(widths) > 1:
+        raise PromptError(
+            "prefixes of all attentions and prefixes of a decoder alone cannot share a batch: "
+            "expected those of one kind"
+        )
+    return next(iter(widths), lm.passes.values if lm.passes.trees or lm.family.encodes else 0)
 
 
 def embedded(

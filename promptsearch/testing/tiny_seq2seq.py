@@ -8,7 +8,7 @@ begins with the end of a text.
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from tokenizers import processors
@@ -85,7 +85,7 @@ def _config(
     architecture: Seq2SeqArchitecture, layers: int, width: int, tokenizer: PreTrainedTokenizerFast
 ) -> PretrainedConfig:
     """The smallest form of the architecture that keeps its traps."""
-    common = {
+    common: dict[str, Any] = {
         "vocab_size": _VOCABULARY,
         "pad_token_id": tokenizer.pad_token_id,
         "eos_token_id": tokenizer.eos_token_id,
@@ -93,11 +93,11 @@ def _config(
     }
     heads = width // _HEAD
     if architecture == "bart":
+        common["forced_bos_token_id"] = tokenizer.bos_token_id
         return BartConfig(
             **common,
             bos_token_id=tokenizer.bos_token_id,
             decoder_start_token_id=tokenizer.eos_token_id,
-            forced_bos_token_id=tokenizer.bos_token_id,
             encoder_layers=layers,
             decoder_layers=layers,
             encoder_attention_heads=heads,
@@ -109,9 +109,10 @@ def _config(
             init_std=0.2,
         )
     kind = T5Config if architecture == "t5" else MT5Config
+    common["decoder_start_token_id"] = tokenizer.pad_token_id
+    common["tie_word_embeddings"] = architecture == "t5"
     return kind(
         **common,
-        decoder_start_token_id=tokenizer.pad_token_id,
         d_kv=_HEAD,
         d_ff=2 * width,
         num_layers=layers,
@@ -120,6 +121,5 @@ def _config(
         relative_attention_num_buckets=8,
         relative_attention_max_distance=20,
         feed_forward_proj="relu" if architecture == "t5" else "gated-gelu",
-        tie_word_embeddings=architecture == "t5",
         initializer_factor=1.0,
     )

@@ -7,9 +7,8 @@ The answers of an input are the branches of one tree, each token of which reads 
 by cross-attention.
 
 A prefix has keys and values of its own for the encoder, for cross-attention and for the decoder, as
-in Li and Liang 2021, arXiv:2101.00190, section 4.3 and their code for BART; PEFT has them for the
-decoder and for cross-attention, the same in both. Positions of rows and answers follow those of the
-prefix.
+in Li and Liang 2021, arXiv:2101.00190, section 4.3 and their code for BART; or, as PEFT has it, for
+the decoder alone. Positions of rows and answers follow those of the prefix before them.
 """
 
 from __future__ import annotations
@@ -134,6 +133,12 @@ class Seq2SeqPasses(UngatedPasses[Seq2SeqForward]):
         return self.values // (2 * count * size), 2, count, size
 
     @property
+    def prefix_layers(self) -> tuple[int, ...]:
+        """The numbers of layers that a prefix may have: of all attentions, or of the decoder."""
+        layers, _, count, size = self.prefix_shape
+        return layers, self._sizes[2] // (2 * count * size)
+
+    @property
     def context(self) -> int | None:
         """The longest row of encoder or decoder in tokens; None where no limit is named."""
         return longest_row(self._forward.model.config)
@@ -175,7 +180,7 @@ class Seq2SeqPasses(UngatedPasses[Seq2SeqForward]):
         Returns:
             The states, shape `(tokens, width)`.
         """
-        if forest.trunk is not None:
+        if forest.trunk is not None and forest.trunk.shape[2] == self.values:
             forest.first = sum(self._sizes[:2])
         return self._forward.decode(embedded, forest)
 
