@@ -113,7 +113,7 @@ def family_of(config: Any) -> Family:
     if config.is_encoder_decoder:
         if type(config) in auto.MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING:
             return ENCODER_DECODER
-        raise ModelError(f"it reads no text with its encoder ({kind}): {_TAKE}")
+        raise ModelError(f"its encoder reads no text ({kind}): {_TAKE}")
     if family := _named(getattr(config, "architectures", None) or ()):
         return family
     masked = kind in auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES
@@ -223,6 +223,10 @@ class Passes(Protocol):
 
     def embed(self, ids: Tensor) -> Tensor:
         """The embeddings of token ids as prompts stand beside them, shape `(..., width)`."""
+
+    @property
+    def vocabulary(self) -> Tensor:
+        """Every token as the layers take it, shape `(vocabulary, width)`."""
 
     def read(self, embedded: Tensor, rows: Forest) -> Across:
         """What an encoder reads, for `Forest.across` of the decoder's trees.

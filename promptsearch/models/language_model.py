@@ -200,20 +200,10 @@ class LanguageModel:
         weight: Tensor = self.model.get_input_embeddings().weight
         return weight
 
-    @cached_property
+    @property
     def vocabulary(self) -> Tensor:
-        """Every token as the layers take it, shape `(vocabulary, width)`.
-
-        These are the embeddings or, as in Gemma 3, the embeddings scaled.
-        """
-        probe = torch.arange(2, device=self.device)
-        with torch.no_grad():
-            plain = torch.equal(self.passes.embed(probe), self.embeddings[probe])
-            return (
-                self.embeddings
-                if plain
-                else self.passes.embed(torch.arange(len(self.embeddings), device=self.device))
-            )
+        """Every token as the layers take it, shape `(vocabulary, width)`."""
+        return self.passes.vocabulary
 
     @cached_property
     def rows(self) -> int:
@@ -269,14 +259,9 @@ class LanguageModel:
         return self.tokens.decode(ids, begins=begins)
 
     def encode_answer(self, text: str) -> list[int]:
-        """The token ids of an answer's text.
-
-        What a decoder writes begins a row of its own, without the space that stands before an
-        answer which goes on with a row.
-        """
-        if not self.family.encodes:
-            return self.encode(text)
-        return self.encode(text.removeprefix(" "), begins=True)
+        """The token ids of an answer's text; a decoder begins a row with it, without a space."""
+        begins = self.family.encodes
+        return self.encode(text.removeprefix(" " * begins), begins=begins)
 
     def count(self, text: str) -> int:
         """The number of tokens in an answer's text."""

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import ClassVar, Generic, NoReturn, TypeVar
 
+import torch
 from torch import Tensor
 
 from promptsearch.errors import ModelError
@@ -79,6 +80,19 @@ class OwnPasses(ABC, Generic[F]):
             ids: Token ids, shape `(...)`.
         """
         return self._forward.embed(ids)
+
+    @cached_property
+    def vocabulary(self) -> Tensor:
+        """Every token as the layers take it, shape `(vocabulary, width)`.
+
+        These are the embeddings or, as in Gemma 3 and BART, the embeddings scaled.
+        """
+        plain = self._forward.embeddings
+        probe = torch.arange(2, device=plain.device)
+        with torch.no_grad():
+            if torch.equal(self.embed(probe), plain[probe]):
+                return plain
+            return self.embed(torch.arange(len(plain), device=plain.device))
 
     def read(self, embedded: Tensor, rows: Forest) -> Across:
         """No rows for a decoder: there is none.

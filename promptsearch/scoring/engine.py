@@ -175,10 +175,7 @@ class Engine:
 
     @property
     def prefix_shape(self) -> tuple[int, ...]:
-        """The shape for a token of a prefix: `(layers, 2, key heads, size of a head)`.
-
-        Keys come first, then values.
-        """
+        """The shape for a token of a prefix, keys, then values: see `Passes.prefix_shape`."""
         return self._lm.prefix_shape
 
     @property
@@ -338,9 +335,6 @@ class Engine:
         return self._rows.memory.size
 
     def forget(self) -> None:
-        """Throw away what is kept from call to call, so that it is computed anew.
-
-        It is called after the weights were not what they should have been.
-        """
+        """Throw away what is kept, after the weights were not what they should have been."""
         self._rows.memory.forget()
         self._visits.forget()

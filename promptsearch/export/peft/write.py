@@ -89,12 +89,7 @@ def _held(prompt: Prompt, lm: LanguageModel) -> tuple[dict[str, Tensor], dict[st
         raise ExportError(f"PEFT has no form for {prompt.noun}: export it as json")
     tensors, special = _HOLDERS[type(prompt)](prompt, lm)
     if TENSOR in tensors:
-        # A prefix of PEFT's takes part in a decoder if both are named; vectors, in an encoder.
-        both = lm.family.encodes and isinstance(prompt, PrefixPrompt)
-        special |= {
-            "num_virtual_tokens": len(tensors[TENSOR]),
-            "num_transformer_submodules": 2 if both else 1,
-        }
+        special |= {"num_virtual_tokens": len(tensors[TENSOR])}
     task = "SEQ_2_SEQ_LM" if lm.family.encodes else "CAUSAL_LM"
     common = {
         "task_type": "FEATURE_EXTRACTION" if lm.family.middle else task,
@@ -205,6 +200,7 @@ def _vectors(prompt: SoftPrompt, lm: LanguageModel) -> tuple[dict[str, Tensor], 
     config, rows = lm.model.config, prompt.vectors
     return {TENSOR: rows}, {
         "peft_type": "PROMPT_TUNING",
+        "num_transformer_submodules": 1,  # the encoder, of two
         "token_dim": rows.shape[1],
         "num_attention_heads": config.num_attention_heads,
         "num_layers": config.num_hidden_layers,
@@ -239,6 +235,7 @@ def _prefix(prompt: PrefixPrompt, lm: LanguageModel) -> tuple[dict[str, Tensor],
             )
     return {TENSOR: held.flatten(1)}, {
         "peft_type": "PREFIX_TUNING",
+        "num_transformer_submodules": 1 + lm.family.encodes,
         "token_dim": heads * size,  # the keys' width: with grouped queries, less than the model's
         "num_attention_heads": heads,
         "num_layers": layers,
