@@ -59,9 +59,9 @@ def tiny_seq2seq(
         model: PreTrainedModel = AutoModelForSeq2SeqLM.from_config(config, dtype=torch.float32)
         with torch.no_grad():
             if architecture == "bart":
-                model.final_logits_bias.normal_(std=0.5)
+                model.get_buffer("final_logits_bias").normal_(std=0.5)
             else:  # smaller ones than usual: an untrained model then reads more than its last token
-                model.get_input_embeddings().weight.mul_(0.1)
+                model.get_parameter("shared.weight").mul_(0.1)
     return model.eval(), tokenizer
 
 

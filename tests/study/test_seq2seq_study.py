@@ -1,6 +1,7 @@
 """A study on an encoder-decoder model: every kind of strategy, its bill, its exports, refusals."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from promptsearch.models import LanguageModel
 from promptsearch.study.config import parse_config
 from promptsearch.study.forecast import forecast
 from promptsearch.study.prepare import prepare
+from promptsearch.tasks.decoding import Decoding
 from promptsearch.testing.tiny_seq2seq import tiny_seq2seq
 
 pytestmark = pytest.mark.usefixtures("unreported")
@@ -49,7 +51,7 @@ def films(template=TEMPLATE, *, text=False):
         }
         for i in range(80)
     ]
-    return Task.from_rows(
+    task = Task.from_rows(
         rows,
         template=template,
         label="label",
@@ -57,6 +59,7 @@ def films(template=TEMPLATE, *, text=False):
         splits={"search": 24, "select": 8, "test": 12},
         name="films",
     )
+    return replace(task, decoding=Decoding(3)) if text else task
 
 
 def study(strategies=STRATEGIES, **changes):
@@ -69,16 +72,20 @@ def results(folder):
     return {one["label"]: one for one in read}
 
 
-@pytest.mark.parametrize(("architecture", "text"), [("t5", False), ("bart", True)])
+@pytest.mark.parametrize(
+    ("architecture", "text", "strategies"),
+    [("t5", False, STRATEGIES), ("bart", True, STRATEGIES[1::3])],
+    ids=["choices", "text"],
+)
 def test_all_kinds_of_strategies_run_as_planned_and_their_winners_leave(
-    architecture, text, tmp_path
+    architecture, text, strategies, tmp_path
 ):
     lm = LanguageModel(*tiny_seq2seq(architecture, layers=1), name=architecture)
-    task = films(text=text)
-    plan = forecast(parse_config(study()), lm, task)
-    compare(study(), out=tmp_path, model=lm, task=task)
+    task, given = films(text=text), study(strategies)
+    plan = forecast(parse_config(given), lm, task)
+    compare(given, out=tmp_path, model=lm, task=task)
     found = results(tmp_path)
-    assert found.keys() == {next(iter(s)) if isinstance(s, dict) else s for s in STRATEGIES}
+    assert found.keys() == {next(iter(s)) if isinstance(s, dict) else s for s in strategies}
     for run in plan.runs:
         result = found[run.label]
         assert result["export"] is None, result["export"]
@@ -99,6 +106,12 @@ def test_a_finished_study_is_gone_on_with_to_the_same_numbers(t5, tmp_path):
         assert (
             again["test"]["losses"] == whole["test"]["losses"] and again["spent"] == whole["spent"]
         )
+
+
+def test_an_encoder_decoder_model_proposes(t5, tmp_path):
+    compare(study([{"llm_proposed": {}}]), out=tmp_path, model=t5, task=films())
+    (found,) = results(tmp_path).values()
+    assert found["spent"] > 0 and list(tmp_path.rglob("proposals.jsonl"))
 
 
 def test_strategies_without_a_meaning_are_refused_with_those_that_work(t5):
