@@ -138,9 +138,7 @@ def check_answers(
         place = f" of {split.name} example {example.id}"
         if example.options is not None:
             _check_apart(lm, example.options, place, normalise)
-        elif not all(
-            lm.encode_answer(answer) for answer in (*example.references, *example.aliases)
-        ):
+        elif not all(map(lm.encode_answer, example.right)):
             raise TemplateError(f"an answer{place} is empty: expected text")
 
 
