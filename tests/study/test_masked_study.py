@@ -137,6 +137,36 @@ def test_a_template_needs_an_answer_on_masked_models_too():
         Template.parse("{prompt} {text} It was [MASK].")
 
 
-def test_a_masked_model_proposes_nothing(bert, tmp_path, caplog):
-    compare(study([{"llm_proposed": {}}]), out=tmp_path, model=bert, task=films())
-    assert "'bert' is a masked language model and writes no text: name another" in caplog.text
+ASKING = [
+    {"llm_proposed": {}},
+    {"llm_evolution": {}},
+    {"grips": {"substitute": "proposer"}},
+]
+
+
+@pytest.mark.parametrize("asking", ASKING, ids=lambda given: next(iter(given)))
+def test_who_asks_a_model_that_writes_is_refused_where_there_is_none(asking, bert):
+    label = next(iter(asking))
+    with pytest.raises(StudyError, match=f"'{label}' asks .* 'bert' is a masked .* 'proposer'"):
+        prepare(parse_config(study(["random", asking])), bert, films())
+
+
+def test_a_judge_is_refused_where_no_model_writes(bert):
+    task = replace(films(), metrics={"judge": {"question": "Is {output} right?"}})
+    with pytest.raises(StudyError, match="the judge of task 'films' asks a model that writes"):
+        prepare(parse_config(study(["random"])), bert, task)
+
+
+def test_a_proposer_that_writes_nothing_is_refused_and_one_that_writes_is_taken(
+    bert, tiny, tmp_path
+):
+    for name, lm in (("bert", bert), ("llama", tiny)):
+        lm.model.save_pretrained(tmp_path / name)
+        lm.tokenizer.save_pretrained(tmp_path / name)
+    refused = parse_config(study(["random"], proposer=str(tmp_path / "bert")))
+    with pytest.raises(StudyError, match="'proposer' names .*bert', which is a masked"):
+        prepare(refused, tiny, films("{prompt} {text} It was {answer}"))
+    taken = study([{"llm_proposed": {"batch": 2}}], proposer=str(tmp_path / "llama"))
+    compare(taken, out=tmp_path / "out", model=bert, task=films())
+    (found,) = results(tmp_path / "out").values()
+    assert found["export"] is None and found["spent"] > 0
