@@ -31,7 +31,7 @@ from promptsearch.records.log import RunLog
 from promptsearch.records.scores import Evaluation
 from promptsearch.search import loop
 from promptsearch.search.objective import Objective
-from promptsearch.search.options import options_of
+from promptsearch.search.options import check_options, options_of
 from promptsearch.search.plugins import make_strategy
 from promptsearch.search.strategy import Access, Ask, Strategy
 from promptsearch.study.settings.strategy import RESERVED
@@ -79,7 +79,7 @@ class StrategyConformance:
             )
 
     def test_proposes_what_it_says(self) -> None:
-        """Only the kinds of `proposes`, with no more than `access`; pool tokens, finite numbers."""
+        """Only the kinds of `proposes`, by no more than `access` and `asks_proposer`, all finite."""
         scorer = PlantedScorer("separable")
         objective = scorer.objective(
             scorer.budget(self.few), white_box=self.strategy.access is not Access.SCORES
@@ -94,6 +94,8 @@ class StrategyConformance:
             assert len(words.ids) == scorer.space.length and set(words.ids) <= pool
         for numbers in TrainedPrompt.among(asked):
             assert all(torch.isfinite(tensor).all() for tensor in numbers.tensors.values())
+        said = self.strategy.asks_proposer(check_options(self._name, self.strategy, self.options))
+        assert said or not objective.ledger.proposer, f"{self._name}.asks_proposer() is wrong"
 
     @pytest.mark.parametrize("share", [0.0, 0.5, 1.0, 2.5, 10.3])
     def test_ends_in_good_order_within_any_budget(self, share: float) -> None:
