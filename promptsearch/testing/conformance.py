@@ -79,7 +79,7 @@ class StrategyConformance:
             )
 
     def test_proposes_what_it_says(self) -> None:
-        """Only the kinds of `proposes`, by no more than `access` and `asks_proposer`, all finite."""
+        """Only the kinds of `proposes`, all finite, with no more than `access` and a proposer."""
         scorer = PlantedScorer("separable")
         objective = scorer.objective(
             scorer.budget(self.few), white_box=self.strategy.access is not Access.SCORES

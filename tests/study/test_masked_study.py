@@ -2,14 +2,17 @@
 
 import json
 from dataclasses import replace
+from io import StringIO
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from promptsearch import Task, compare
 from promptsearch.errors import StudyError, TemplateError
 from promptsearch.export import load_prompt
 from promptsearch.models import LanguageModel
+from promptsearch.report.forecast import print_forecast
 from promptsearch.study.config import parse_config
 from promptsearch.study.forecast import forecast
 from promptsearch.study.prepare import prepare
@@ -42,7 +45,7 @@ def bert():
     return LanguageModel(*tiny_masked("bert"), name="bert")
 
 
-def films(template=TEMPLATE, *, text=False):
+def films(template=TEMPLATE, *, text=False, answers=("bad", "good")):
     rng = np.random.default_rng(0)
     rows = [
         {
@@ -55,7 +58,7 @@ def films(template=TEMPLATE, *, text=False):
         rows,
         template=template,
         label="label",
-        answers=None if text else {0: "bad", 1: "good"},
+        answers=None if text else dict(enumerate(answers)),
         splits={"search": 24, "select": 8, "test": 12},
         name="films",
     )
@@ -90,6 +93,19 @@ def test_all_kinds_of_strategies_run_as_planned_and_their_winners_leave(
         assert not text or saved.decoding.tokens == 1
         answered = next(iter(saved.apply([dict(saved.probe[0].fields)], lm)))
         assert ("probabilities" in answered) is not text
+
+
+def test_the_plan_counts_the_masks_of_each_length_of_answers(bert):
+    task = films("{text} {prompt} It was {answer}.", answers=("bad movie", "good", "bad"))
+    plan = forecast(parse_config(study(["random"])), bert, task)
+    (told,) = plan.tasks
+    assert told.anatomy["answer"] == 3  # two masks in a row, one in another
+    row = sum(told.anatomy.values()) + 2 * told.prompt
+    assert told.asked == told.computed and told.kept == 0
+    assert row == pytest.approx(told.asked / (told.shown * told.score_on), rel=0.2)
+    console = Console(record=True, width=200, file=StringIO())
+    print_forecast(plan, console)
+    assert "shared    nothing, since what stands before a token depends" in console.export_text()
 
 
 def test_a_finished_study_is_gone_on_with_to_the_same_numbers(bert, tmp_path):
