@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.nn.functional import layer_norm, linear, relu
 
@@ -53,6 +54,12 @@ class ModelWeights:
     def total(self) -> int:
         """The number of weights."""
         return sum(tensor.numel() for tensor in self.tensors.values())
+
+    @cached_property
+    def device(self) -> torch.device:
+        """Where the weights lie: added ones that are trained there need no copy at each step."""
+        *_, last = self.tensors
+        return self.tensors[last].device
 
     @cached_property
     def width(self) -> int:

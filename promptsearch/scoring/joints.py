@@ -135,7 +135,7 @@ def check_answers(
         place = f" of {split.name} example {example.id}"
         if example.options is not None:
             _check_apart(lm, example.options, place, normalise)
-        elif not all(lm.encode(answer) for answer in (*example.references, *example.aliases)):
+        elif not all(lm.encode(answer) for answer in example.right):
             raise TemplateError(f"an answer{place} is empty: expected text")
 
 
