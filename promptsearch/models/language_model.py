@@ -21,16 +21,9 @@ from promptsearch.models.family import family_of_model
 from promptsearch.models.integrity import Integrity
 from promptsearch.models.loading import load_model, weights_again
 from promptsearch.models.passes import passes_of
-from promptsearch.models.quantised import (
-    compute_in,
-    count,
-    in_dtype,
-    scheme_of,
-    split_name,
-    stored,
-    with_scheme,
-)
+from promptsearch.models.quantised import compute_in, count, in_dtype, scheme_of, stored
 from promptsearch.models.rounding import rounding_noise
+from promptsearch.models.scheme import split_name, with_scheme
 from promptsearch.models.special_tokens import SpecialTokens
 from promptsearch.models.tokens import Tokens
 from promptsearch.models.weights import ModelWeights, changed, weights_of

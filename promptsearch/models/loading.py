@@ -14,7 +14,8 @@ from promptsearch.models.device import pick_device
 from promptsearch.models.family import family_of
 from promptsearch.models.folder import check_complete, check_files, reason_of
 from promptsearch.models.packaged import NAME, is_packaged, packaged_model
-from promptsearch.models.quantised import quantisation, split_name, stored
+from promptsearch.models.quantised import quantisation, stored
+from promptsearch.models.scheme import split_name
 from promptsearch.models.tokens import load_tokenizer
 
 _WAYS = (

@@ -14,7 +14,6 @@ bitsandbytes takes outliers together from all rows of a pass, and moved the loss
 from __future__ import annotations
 
 import copy
-import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -22,41 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from promptsearch.errors import ModelError
-
-#: Scheme -> the package that computes it.
-SCHEMES = {"int8": "torchao", "nf4": "bitsandbytes"}
-_MARK = ":quantise="
-
-
-def split_name(name: str) -> tuple[str, str]:
-    """A model's name without its scheme, and the scheme; empty where it has none.
-
-    Args:
-        name: A name as `LanguageModel.load` takes it, such as `NAME:quantise=nf4`.
-
-    Raises:
-        ModelError: There is no such scheme.
-    """
-    plain, mark, scheme = name.rpartition(_MARK)
-    if not mark:
-        return name, ""
-    if scheme not in SCHEMES:
-        raise ModelError(
-            f"cannot load the model '{name[:200]}': expected {plain}{_MARK}int8 or "
-            f"{plain}{_MARK}nf4, which round the weights of its layers to 8 or 4 bits"
-        )
-    return plain, scheme
-
-
-def scheme_named(name: str) -> str:
-    """The scheme that a model's name ends with; empty where it ends with none."""
-    found = re.search(rf"{_MARK}({'|'.join(SCHEMES)})\Z", name)
-    return found[1] if found else ""
-
-
-def with_scheme(name: str, scheme: str) -> str:
-    """A model's name that ends with its scheme, if it has one."""
-    return name if not scheme or scheme_named(name) else f"{name}{_MARK}{scheme}"
+from promptsearch.models.scheme import MARK, SCHEMES
 
 
 def quantisation(scheme: str) -> Any:
@@ -105,6 +70,7 @@ def scheme_of(model: Any) -> str:
     method = str(getattr(method, "value", method))
     found = {_scheme(weight) for weight in model.parameters() if is_quantised(weight)}
     if found and found <= set(SCHEMES):
+        _check_blocks(model)
         return found.pop()
     maps = [m for m in model.modules() if hasattr(m, "in_features")]
     plain = all(type(m) is nn.Linear and m.weight.is_floating_point() for m in maps)
@@ -114,8 +80,25 @@ def scheme_of(model: Any) -> str:
     raise ModelError(
         f"its weights are quantised by {', '.join(sorted(found)) or method}, which is not known to "
         "give a row the same loss whatever is beside it: load the model with its full weights, and "
-        f"name it NAME{_MARK}int8 or NAME{_MARK}nf4"
+        f"name it NAME{MARK}int8 or NAME{MARK}nf4"
     )
+
+
+def _check_blocks(model: Any) -> None:
+    """Refuse maps for which bitsandbytes 0.50.2 takes the scales of other blocks on a CPU.
+
+    There its code for AVX-512 supposes that a row of a matrix is made of whole blocks.
+    """
+    for name, module in model.named_modules():
+        state = getattr(getattr(module, "weight", None), "quant_state", None)
+        if state is None or module.weight.device.type != "cpu":
+            continue
+        if state.shape[-1] % state.blocksize:
+            raise ModelError(
+                f"its map {name} reads {state.shape[-1]} numbers, which are no multiple of "
+                f"{state.blocksize}: bitsandbytes computes such maps wrongly on a CPU. Take int8, "
+                "or a GPU"
+            )
 
 
 def _scheme(weight: Any) -> str:

@@ -42,6 +42,7 @@ from promptsearch.export.saved import SavedPrompt
 from promptsearch.export.schema import read_object
 from promptsearch.files import write_aside, write_json
 from promptsearch.models import LanguageModel
+from promptsearch.models.scheme import split_name
 from promptsearch.prompts.gated import GatedPrompt
 from promptsearch.prompts.prefix import PrefixPrompt
 from promptsearch.prompts.prompt import Prompt
@@ -92,7 +93,7 @@ def _held(prompt: Prompt, lm: LanguageModel) -> tuple[dict[str, Tensor], dict[st
         special |= {"num_virtual_tokens": len(tensors[TENSOR]), "num_transformer_submodules": 1}
     common = {
         "task_type": "FEATURE_EXTRACTION" if lm.family.middle else "CAUSAL_LM",
-        "base_model_name_or_path": lm.name,
+        "base_model_name_or_path": split_name(lm.name)[0],
         "revision": None,
         "inference_mode": True,
         "auto_mapping": None,
