@@ -24,6 +24,7 @@ from promptsearch.scoring.layout import prompt_texts
 CARD = "README.md"
 #: Format -> what the folder holds, and the library under which the Hub lists it.
 _ABOUT = {
+    "cartridge": ("keys and values for PEFT (CARTRIDGE)", "peft"),
     "dspy": ("the state of a `dspy.Predict`", "dspy"),
     "json": ("the library's own format", "promptsearch"),
     "kv": ("keys and values for the cache of `transformers`", "transformers"),

@@ -152,7 +152,8 @@ def usage(prompt: SavedPrompt, to: str, lm: TextModel) -> str:
     # the other formats have folded them into the prompt.
     before = to == "text" or (to == "peft" and prompt.template.apart)
     first = f"{list(lm.lead)} + " if before and lm.lead and not chat else ""
-    middle = {"kv": kv.USAGE, "peft": f"{peft.USAGE}\n\n{_FORWARD}", "text": _FORWARD}[to]
+    by_peft = f"{peft.USAGE}\n\n{_FORWARD}"
+    middle = {"kv": kv.USAGE, "peft": by_peft, "cartridge": by_peft, "text": _FORWARD}[to]
     ids = _cut(lm, begins=to == "text" or prompt.template.apart)
     above = "".join(f"{line}\n\n" for line in imports)
     asked = _asked(prompt, lm).format(text=source, first=first, ids=ids)

@@ -56,17 +56,7 @@ class LanguageModel:
     """
 
     def __init__(self, model: Any, tokenizer: Any, name: str | None = None) -> None:
-        if (
-            not callable(getattr(model, "get_output_embeddings", None))
-            or model.get_output_embeddings() is None
-        ):
-            raise ModelError(
-                f"expected a language model of transformers, got {type(model).__name__}"
-            )
-        if not callable(getattr(tokenizer, "convert_ids_to_tokens", None)):
-            raise ModelError(
-                f"expected a tokenizer of transformers, got {type(tokenizer).__name__}"
-            )
+        _check_objects(model, tokenizer)
         self.quantised = scheme_of(model)
         self.model = model.eval().requires_grad_(False)
         compute_in(model, self.dtype)
@@ -181,11 +171,6 @@ class LanguageModel:
         Raises:
             ModelError: The form of its layers is not known, or they are quantised.
         """
-        if self.quantised:
-            raise ModelError(
-                f"the weights of '{self.name}' are kept in {self.quantised} and cannot be changed: "
-                "take the model with its full weights, or prompts, which leave them alone"
-            )
         return weights_of(self._source.model)
 
     @contextmanager
@@ -341,3 +326,14 @@ class LanguageModel:
         rows = len(self.embeddings)
         ids = (*self.lead, *((2 * i + 1) * rows // 64 for i in range(32)))
         return rounding_noise(self.model, torch.tensor(ids, device=self.device))
+
+
+def _check_objects(model: Any, tokenizer: Any) -> None:
+    """Refuse what is no language model and no tokenizer of transformers."""
+    if (
+        not callable(getattr(model, "get_output_embeddings", None))
+        or model.get_output_embeddings() is None
+    ):
+        raise ModelError(f"expected a language model of transformers, got {type(model).__name__}")
+    if not callable(getattr(tokenizer, "convert_ids_to_tokens", None)):
+        raise ModelError(f"expected a tokenizer of transformers, got {type(tokenizer).__name__}")

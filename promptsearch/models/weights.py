@@ -25,6 +25,7 @@ from torch.nn.functional import layer_norm, linear, relu
 
 from promptsearch.errors import ModelError, PromptError
 from promptsearch.models.family import family_of_model
+from promptsearch.models.quantised import scheme_of
 
 _LOW_RANK = ("lora_A", "lora_B")
 _ADAPTER = ("adapter_down", "adapter_down_bias", "adapter_up", "adapter_up_bias")
@@ -151,9 +152,15 @@ def weights_of(model: Any) -> ModelWeights:
 
     Raises:
         ModelError: Its layers are not of the form that is known here: an attention and an MLP each,
-            and a norm above them.
+            and a norm above them; or they are quantised.
     """
     from transformers.pytorch_utils import Conv1D
+
+    if scheme := scheme_of(model):
+        raise ModelError(
+            f"weights that are kept in {scheme} cannot be changed: take the model with its full "
+            "weights, or prompts, which leave them alone"
+        )
 
     names = {id(module): name for name, module in model.named_modules()}
     config = model.config.get_text_config()
