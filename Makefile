@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 DEMO := runs/demo
 SERVERS := .venv-servers
 
-.PHONY: help demo test lint fast docs tables attack servers clean
+.PHONY: help demo test lint fast docs tables attack quantised servers clean
 
 help:
 	@echo "make demo   install into $(VENV), fetch a small language model, compare hard and soft prompts, write $(DEMO)/report.html"
@@ -15,6 +15,7 @@ help:
 	@echo "make docs   install into $(VENV), then build the documentation into docs/_build/html"
 	@echo "make tables score two spaces of 19,683 prompts whole, into runs/ (about 10 minutes each)"
 	@echo "make attack try hostile files, folders, servers, plug-ins and kills (about 40 minutes); counts in results/reliability"
+	@echo "make quantised install torchao and bitsandbytes into $(VENV), and test weights in 8 and 4 bits"
 	@echo "make servers install vLLM and llama.cpp's server, each into a folder below $(SERVERS), and test with them (about an hour the first time)"
 	@echo "make clean  remove $(VENV) and $(DEMO)"
 
@@ -47,6 +48,10 @@ tables: $(VENV)/.installed
 
 attack: $(VENV)/.installed-dev
 	$(BIN)/python -m attack --out results/reliability
+
+quantised: $(VENV)/.installed-dev
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[quantised]"
+	OMP_NUM_THREADS=1 $(BIN)/pytest -q tests/models/test_quantised.py
 
 servers: $(VENV)/.installed-dev $(SERVERS)/.model $(SERVERS)/.llama $(SERVERS)/.vllm
 	OMP_NUM_THREADS=1 PROMPTSEARCH_SERVERS_OUT=results/servers/found.md $(BIN)/pytest -q -m server tests/servers

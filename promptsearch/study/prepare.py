@@ -25,6 +25,7 @@ from promptsearch.study.entries import Entry, entries_of, sources_first
 from promptsearch.study.families import check_family, check_proposer, met
 from promptsearch.study.loading import load_model, load_proposer
 from promptsearch.study.pools import find_pool
+from promptsearch.study.precision import check_precision
 from promptsearch.study.run import Run
 from promptsearch.study.settings.pool import PoolSource
 from promptsearch.study.settings.study import StudyConfig
@@ -183,6 +184,7 @@ def prepare(
     dtype = lm.searched_in(config.dtype)
     check_family(lm, entries)
     check_proposer(config, lm, entries, tasks)
+    check_precision(lm, dtype, entries)
     tasks = [met(task, lm) for task in tasks]
     exact = lm.to(torch.float32)
     exact.to(dtype).check(

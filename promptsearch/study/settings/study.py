@@ -33,7 +33,7 @@ from promptsearch.study.settings.task import Metric
 
 #: The most seeds, lengths of a sweep, and runs of a sensible study.
 SEEDS, LENGTHS, RUNS = 1_000, 100, 100_000
-DTYPES = ("auto", "float32", "bfloat16")
+DTYPES = ("auto", "float32", "bfloat16", "float16")
 DRAWS = ("once", "seed")
 
 
@@ -74,8 +74,10 @@ class StudyConfig(Keys):
     model: Models = Field(
         validation_alias=AliasChoices("model", "models"),
         description=(
-            "a language model: a Hub name, a folder, a .gguf file, smollm2-135m-instruct; or "
-            "{endpoint: URL, model: NAME}; a list of them runs every task and strategy on each"
+            "a language model: a Hub name, a folder, a .gguf file, smollm2-135m-instruct; "
+            "NAME:quantise=int8 or NAME:quantise=nf4, whose layers keep their weights in 8 or 4 "
+            "bits; or {endpoint: URL, model: NAME}; a list of them runs every task and strategy on "
+            "each"
         ),
     )
     tasks: Annotated[
@@ -136,8 +138,12 @@ class StudyConfig(Keys):
             "out: the study's own model"
         ),
     )
-    dtype: Literal["auto", "float32", "bfloat16"] = Field(
-        "auto", description="the dtype of the search"
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        "auto",
+        description=(
+            "the dtype of the search: auto is bfloat16 where the hardware multiplies it, else "
+            "float32; nothing is trained in float16"
+        ),
     )
     device: str = Field("auto", description="auto, cpu, cuda, cuda:1 or mps")
     memory: ByteSize | None = Field(
