@@ -58,6 +58,7 @@ def plan(
         Path, typer.Argument(metavar="STUDY.yaml", help="The study file, YAML or TOML.")
     ],
     set_: Set = None,
+    workers: Workers = None,
 ) -> None:
     """Say beforehand what a study computes and how long it takes on this machine, without a run."""
     from promptsearch.study.config import load_config
@@ -71,7 +72,7 @@ def plan(
         if isinstance(config.model, tuple):
             say(f"\n{member.name}:")
         try:
-            print_forecast(forecast(member.config), Terminal())
+            print_forecast(forecast(member.config, workers=workers or 0), Terminal())
         except ModelError as error:
             if not isinstance(config.model, tuple):
                 raise

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from promptsearch.errors import StudyError
 from promptsearch.study.cell import Cell
@@ -55,7 +55,8 @@ class Spread:
                 turn[id(cell.run)], firsts = firsts, firsts + 1
             else:
                 turn[id(cell.run)] = turn[id(source)]
-        return [cell for cell in cells if turn[id(cell.run)] % number == place - 1]
+        mine = [cell for cell in cells if turn[id(cell.run)] % number == place - 1]
+        return [replace(cell, number=at, total=len(mine)) for at, cell in enumerate(mine, 1)]
 
 
 def read_shard(text: str) -> tuple[int, int]:

@@ -245,8 +245,10 @@ class Workers:
     def _hear(self, worker: _Worker, kind: str, content: Any) -> None:
         if kind == "ready":
             worker.ready = True
-        elif kind == "progress":
-            self.listener(Progress(**content))
+        elif kind == "progress" and worker.job:
+            # A worker counts all cells of the study, and this call may have a share of them.
+            number, total = worker.job.number, worker.job.total
+            self.listener(replace(Progress(**content), number=number, total=total))
         elif kind == "log":
             name, level, message = content
             logging.getLogger(name).log(level, "%s", message)
