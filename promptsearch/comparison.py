@@ -35,6 +35,7 @@ def compare(
     progress: Callable[[Progress], None] | None = None,
     workers: int = 0,
     shard: tuple[int, int] | None = None,
+    mixed: bool = False,
 ) -> Results | ModelsResults:
     """Run a study, or go on with it, and write its report.
 
@@ -48,6 +49,8 @@ def compare(
         workers: How many processes make the runs; 0: this one makes them. No number depends on it.
         shard: The place of this call among several that share the folder, from 1, and their number.
             It makes its share of the runs; a call without a shard makes what is left, and reports.
+        mixed: Whether workers and shards with other code or libraries than the study was begun with
+            may take part; which they were is recorded.
 
     Returns:
         The results of the study, or of each of its models; `report.html` lies in the folder.
@@ -66,7 +69,7 @@ def compare(
             given.setdefault("task", task.name)
         config = parse_config(given)
     folder = Path(out) if out else Path("results") / config.name
-    progress, spread = progress or (lambda _: None), Spread(workers, shard)
+    progress, spread = progress or (lambda _: None), Spread(workers, shard, mixed)
     if not isinstance(config.model, tuple):
         with Tracking(config.track, config.name, folder) as tracking:
             told = told_to(progress, tracking, *_live(config, folder, spread))

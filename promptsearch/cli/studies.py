@@ -39,18 +39,26 @@ def compare(
             "the same command without it makes what is left, and reports.",
         ),
     ] = None,
+    mixed: Annotated[
+        bool,
+        typer.Option(
+            "--mixed",
+            help="Let workers and shards take part that have other code or libraries than the "
+            "study was begun with, and record which.",
+        ),
+    ] = False,
     quiet: Quiet = False,
 ) -> None:
     """Run a study and report it. The same command again goes on where it was stopped."""
     from promptsearch.study.config import load_config
 
     config = load_config(study, set_ or ())
-    if shard is None:
-        _run(config, out, quiet, workers or 0)
-    else:
+    place = None
+    if shard is not None:
         from promptsearch.study.execution.spread import read_shard
 
-        _run(config, out, quiet, workers or 0, read_shard(shard))
+        place = read_shard(shard)
+    _run(config, out, quiet, workers or 0, place, mixed)
 
 
 def plan(
@@ -252,6 +260,7 @@ def _run(
     quiet: bool,
     workers: int = 0,
     shard: tuple[int, int] | None = None,
+    mixed: bool = False,
 ) -> None:
     """Run a study and print its report; runs that failed make the exit code 1, or 2 if all did."""
     from promptsearch import comparison as engine
@@ -263,7 +272,9 @@ def _run(
         log_errors_only()
     out = out or Path("results") / config.name
     with Display(Terminal(stderr=True, quiet=quiet)) as display:
-        results = engine.compare(config, out=out, progress=display, workers=workers, shard=shard)
+        results = engine.compare(
+            config, out=out, progress=display, workers=workers, shard=shard, mixed=mixed
+        )
     if not quiet and shard is not None:
         place, number = shard
         say(f"Shard {place} of {number} is done; the same command without --shard reports.")
