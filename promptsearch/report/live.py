@@ -54,6 +54,7 @@ class LiveReport:
         self._spent, self._last = 0.0, FIRST  # seconds: of all pages, of the last report
         self._report, self._fresh = "", True  # without the parts that change; whether it is so
         self._failed = 0
+        self._template = page_of("running.html.j2", notation=notation)
 
     def __call__(self, event: Progress) -> None:
         """Take note of an event, and write the page where it is time."""
@@ -88,7 +89,7 @@ class LiveReport:
 
     def _page(self) -> str:
         left, now = self._left.seconds(), datetime.now().astimezone()
-        running = page_of("running.html.j2", notation=notation).render(
+        running = self._template.render(
             name=self._name,
             since=f"{self._since:%Y-%m-%d %H:%M:%S}",
             now=f"{now:%Y-%m-%d %H:%M:%S}",
