@@ -17,6 +17,7 @@ from promptsearch.export.usage_seq2seq import seq2seq_usage
 from promptsearch.models import LanguageModel
 from promptsearch.models.packaged import is_packaged
 from promptsearch.models.protocol import TextModel
+from promptsearch.models.scheme import split_name
 from promptsearch.models.special_tokens import DATE
 from promptsearch.scoring.ending import Ending
 from promptsearch.scoring.scorer import loaded
@@ -120,10 +121,16 @@ def usage(prompt: SavedPrompt, to: str, lm: TextModel) -> str:
         return saved.USAGE.format(fields=fields)
     lm = loaded(lm, "used like this")
     if to == "vllm":
+        # vLLM rounds weights to nf4 by the same package, and knows no int8 of torchao's by a name.
+        rounded = ', quantization="bitsandbytes"' if lm.quantised == "nf4" else ""
         return vllm.USAGE.format(
-            base=_base_of_vllm(lm), fields=fields, sampling=_sampling(prompt, lm)
+            base=_base_of_vllm(lm),
+            fields=fields,
+            own=repr(lm.name) if lm.quantised else "base",
+            rounded=rounded,
+            sampling=_sampling(prompt, lm),
         )
-    own = is_packaged(lm.name) or lm.name.endswith(".gguf")
+    own = is_packaged(lm.name) or lm.name.endswith(".gguf") or bool(lm.quantised)
     model = (_OUR_MODEL if own else _MODEL).format(name=lm.name, auto=lm.family.auto)
     if to == "lm-eval":
         return f"{model}\n{lm_eval_usage(prompt, lm)}"
@@ -147,7 +154,8 @@ def usage(prompt: SavedPrompt, to: str, lm: TextModel) -> str:
     # the other formats have folded them into the prompt.
     before = to == "text" or (to == "peft" and prompt.template.apart)
     first = f"{list(lm.lead)} + " if before and lm.lead and not chat else ""
-    middle = {"kv": kv.USAGE, "peft": f"{peft.USAGE}\n\n{_FORWARD}", "text": _FORWARD}[to]
+    by_peft = f"{peft.USAGE}\n\n{_FORWARD}"
+    middle = {"kv": kv.USAGE, "peft": by_peft, "cartridge": by_peft, "text": _FORWARD}[to]
     ids = _cut(lm, begins=to == "text" or prompt.template.apart)
     above = "".join(f"{line}\n\n" for line in imports)
     asked = _asked(prompt, lm).format(text=source, first=first, ids=ids)
@@ -274,12 +282,13 @@ def _pieces(prompt: SavedPrompt) -> list[tuple[str, str]]:
 
 
 def _base_of_vllm(lm: LanguageModel) -> str:
-    if is_packaged(lm.name):
+    name, _ = split_name(lm.name)
+    if is_packaged(name):
         return (
             "from promptsearch.models.packaged import packaged_model\n\nbase = "
-            f"str(packaged_model({lm.name!r}))"
+            f"str(packaged_model({name!r}))"
         )
-    return f"base = {lm.name!r}"
+    return f"base = {name!r}"
 
 
 def _sampling(prompt: SavedPrompt, lm: LanguageModel) -> str:

@@ -19,9 +19,11 @@ from promptsearch.errors import ModelError
 from promptsearch.models.device import half_of_memory, make_repeatable, pick_dtype
 from promptsearch.models.family import family_of_model
 from promptsearch.models.integrity import Integrity
-from promptsearch.models.loading import in_dtype, load_model, weights_again
+from promptsearch.models.loading import load_model, weights_again
 from promptsearch.models.passes import passes_of
+from promptsearch.models.quantised import compute_in, count, in_dtype, scheme_of, stored
 from promptsearch.models.rounding import rounding_noise
+from promptsearch.models.scheme import split_name, with_scheme
 from promptsearch.models.special_tokens import SpecialTokens
 from promptsearch.models.tokens import Tokens
 from promptsearch.models.weight_parts import weights_of
@@ -38,6 +40,7 @@ class LanguageModel:
         name: What to call it in reports; left out, the name that it was loaded by.
 
     Attributes:
+        quantised: The scheme in which its layers keep their weights; empty where they keep all.
         tokens: The tokens of its tokenizer.
         special: The special tokens of its tokenizer, and its chat template.
         family: What models of its family can do.
@@ -45,29 +48,23 @@ class LanguageModel:
         integrity: Its weights as they were loaded, and as they are now.
 
     Raises:
-        ModelError: The objects are no language model and tokenizer of `transformers`, or it is
-            masked and its tokenizer has no mask token.
+        ModelError: The objects are no language model and tokenizer of `transformers`, it is
+            quantised in a way that is not known here, or it is masked and its tokenizer has no mask
+            token.
 
     Example:
         >>> lm = LanguageModel.load("smollm2-135m-instruct")  # doctest: +SKIP
     """
 
     def __init__(self, model: Any, tokenizer: Any, name: str | None = None) -> None:
-        if (
-            not callable(getattr(model, "get_output_embeddings", None))
-            or model.get_output_embeddings() is None
-        ):
-            raise ModelError(
-                f"expected a language model of transformers, got {type(model).__name__}"
-            )
-        if not callable(getattr(tokenizer, "convert_ids_to_tokens", None)):
-            raise ModelError(
-                f"expected a tokenizer of transformers, got {type(tokenizer).__name__}"
-            )
+        _check_objects(model, tokenizer)
+        self.quantised = scheme_of(model)
         self.model = model.eval().requires_grad_(False)
+        compute_in(model, self.dtype)
         make_repeatable(self.device)
         self.tokenizer = tokenizer
-        self.name = name or str(getattr(model.config, "_name_or_path", "") or type(model).__name__)
+        own = name or str(getattr(model.config, "_name_or_path", "") or type(model).__name__)
+        self.name = with_scheme(own, self.quantised)
         self.tokens = Tokens(tokenizer, self.rows)
         self.special = SpecialTokens(tokenizer, self.name)
         self.family = family_of_model(model)
@@ -82,7 +79,8 @@ class LanguageModel:
 
         Args:
             name: A Hub name, a folder, a `.gguf` file, or `smollm2-135m-instruct` (packaged, needs
-                no hub).
+                no hub); with `:quantise=int8` or `:quantise=nf4` behind it, the weights of its
+                layers are kept in 8 or 4 bits.
             device: `auto`, or a device as torch names it: `cpu`, `cuda`, ...
 
         Raises:
@@ -90,8 +88,9 @@ class LanguageModel:
         """
         model, tokenizer = load_model(name, device)
         # Exports hold the whole path, since they may be used from anywhere.
-        where = str(Path(name).resolve()) if Path(name).exists() else name
-        lm = LanguageModel(model, tokenizer, where)
+        plain, scheme = split_name(name)
+        where = str(Path(plain).resolve()) if Path(plain).exists() else plain
+        lm = LanguageModel(model, tokenizer, with_scheme(where, scheme))
         lm.integrity.again = lambda: weights_again(name, str(lm.device))
         return lm
 
@@ -104,7 +103,7 @@ class LanguageModel:
             copy = LanguageModel(in_dtype(self.model, dtype), self.tokenizer, self.name)
             copy._source = source
             copy.integrity.again = lambda: (
-                list(source.model.parameters()) if source.integrity.restore() else []
+                [part for _, part in stored(source.model)] if source.integrity.restore() else []
             )
             self._cast[dtype] = copy
         return self._cast[dtype]
@@ -132,7 +131,7 @@ class LanguageModel:
     @cached_property
     def parameters(self) -> int:
         """The number of weights, shared ones counted once."""
-        return sum(p.numel() for p in self.model.parameters())
+        return sum(count(weight) for weight in self.model.parameters())
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -171,7 +170,7 @@ class LanguageModel:
         A copy in another dtype has the weights of the original here.
 
         Raises:
-            ModelError: The form of its layers is not known.
+            ModelError: The form of its layers is not known, or they are quantised.
         """
         return weights_of(self._source.model)
 
@@ -328,3 +327,14 @@ class LanguageModel:
         rows = len(self.embeddings)
         ids = (*self.lead, *((2 * i + 1) * rows // 64 for i in range(32)))
         return rounding_noise(self.model, torch.tensor(ids, device=self.device))
+
+
+def _check_objects(model: Any, tokenizer: Any) -> None:
+    """Refuse what is no language model and no tokenizer of transformers."""
+    if (
+        not callable(getattr(model, "get_output_embeddings", None))
+        or model.get_output_embeddings() is None
+    ):
+        raise ModelError(f"expected a language model of transformers, got {type(model).__name__}")
+    if not callable(getattr(tokenizer, "convert_ids_to_tokens", None)):
+        raise ModelError(f"expected a tokenizer of transformers, got {type(tokenizer).__name__}")

@@ -13,6 +13,7 @@ from torch import nn
 
 from promptsearch.errors import ModelError
 from promptsearch.models.family import Family, family_of_model
+from promptsearch.models.quantised import scheme_of
 from promptsearch.models.weights import ModelWeights
 
 
@@ -24,9 +25,15 @@ def weights_of(model: Any) -> ModelWeights:
 
     Raises:
         ModelError: Its layers are not of the form that is known here: an attention and an MLP each,
-            and a norm above them.
+            and a norm above them; or they are quantised.
     """
     from transformers.pytorch_utils import Conv1D
+
+    if scheme := scheme_of(model):
+        raise ModelError(
+            f"weights that are kept in {scheme} cannot be changed: take the model with its full "
+            "weights, or prompts, which leave them alone"
+        )
 
     names = {id(module): name for name, module in model.named_modules()}
     family = family_of_model(model)

@@ -97,7 +97,7 @@ class TokenRows:
         )
         self.plan = Plan(
             layouts,
-            trees=lm.passes.trees,
+            shares=lm.passes.trees,
             one_token=one_token,
             kept=self.memory.kept,
             wave=self.memory.wave,

@@ -112,10 +112,11 @@ class SplitLayout:
         """The tokens of a row by what they belong to, mean over the examples, without the prompt's.
 
         Returns:
-            `static` (before the first slot, the same in all examples), `input` and `answer`.
+            `static` (before the first slot, the same in all examples), `input`, and `answer` (the
+            tokens of all answers, or the masks that stand for them); each as often as it is read.
         """
         static = min(common(x.segments[0], self.layouts[0].segments[0]) for x in self.layouts)
-        answer = float(np.mean([sum(map(len, x.answers)) for x in self.layouts]))
+        answer = float((self.context - self.tail * self.readings).mean())
         return {
             "static": static,
             "input": float((self.lead + self.context).mean()) - static - answer,

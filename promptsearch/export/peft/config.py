@@ -69,6 +69,18 @@ class PrefixConfig(PeftConfig):
     prefix_projection: bool = False
 
 
+class CartridgeConfig(PeftConfig):
+    """Keys and values, the first of which training leaves alone."""
+
+    peft_type: Literal["CARTRIDGE"]
+    num_virtual_tokens: Positive
+    token_dim: Count | None = None
+    num_attention_heads: Count | None = None
+    num_layers: Count | None = None
+    num_transformer_submodules: Literal[1] | None = None
+    num_frozen_tokens: Count = 1
+
+
 class AdaptionConfig(PeftConfig):
     """Vectors beside the text, with gates."""
 
@@ -106,13 +118,19 @@ class LoraConfig(PeftConfig):
     fan_in_fan_out: bool = False
 
 
-Config = VectorsConfig | PrefixConfig | AdaptionConfig | LoraConfig
+Config = VectorsConfig | PrefixConfig | CartridgeConfig | AdaptionConfig | LoraConfig
 _TYPES: dict[
-    str, type[VectorsConfig] | type[PrefixConfig] | type[AdaptionConfig] | type[LoraConfig]
+    str,
+    type[VectorsConfig]
+    | type[PrefixConfig]
+    | type[CartridgeConfig]
+    | type[AdaptionConfig]
+    | type[LoraConfig],
 ] = {
     "PROMPT_TUNING": VectorsConfig,
     "P_TUNING": VectorsConfig,
     "PREFIX_TUNING": PrefixConfig,
+    "CARTRIDGE": CartridgeConfig,
     "ADAPTION_PROMPT": AdaptionConfig,
     "LORA": LoraConfig,
 }

@@ -1,10 +1,10 @@
 """Prompts read from PEFT's folders, whoever wrote them.
 
-PROMPT_TUNING and P_TUNING give vectors, PREFIX_TUNING a prefix, ADAPTION_PROMPT a gated prompt,
-LORA weights. PEFT stores what its encoders put out, never the encoders, so the prompt is complete.
-It belongs in front of the whole row, or beside it (a gated prompt, which layers read apart from the
-row's tokens): vectors go with a template whose one slot comes first, other kinds with the template
-that `Template.taking` makes for the kind.
+PROMPT_TUNING and P_TUNING give vectors, PREFIX_TUNING and CARTRIDGE a prefix, ADAPTION_PROMPT a
+gated prompt, LORA weights. PEFT stores what its encoders put out, never the encoders, so the prompt
+is complete. It belongs in front of the whole row, or beside it (a gated prompt, which layers read
+apart from the row's tokens): vectors go with a template whose one slot comes first, other kinds
+with the template that `Template.taking` makes for the kind.
 """
 
 from __future__ import annotations
