@@ -72,6 +72,11 @@ TOLD = 2
 ROWS, SHARE, TOLD_SHARE = 64, 0.15, 0.5
 LAYERS, WIDTH = 2, 64
 RATE, RISE = 3e-3, 100
+_README = """A made model: a small BERT that knows facts from sentences which were written for it.
+
+It shows how prompts are searched on a masked language model, and says nothing about real ones.
+Made by `python examples/facts_model.py FOLDER --seed {} --steps {}` of promptsearch.
+"""
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 
 
@@ -216,6 +221,7 @@ def main() -> None:
     train(model, tokenizer, texts, given.steps)
     model.save_pretrained(given.folder)
     tokenizer.save_pretrained(given.folder)
+    (given.folder / "README.md").write_text(_README.format(given.seed, given.steps), "utf-8")
 
 
 if __name__ == "__main__":

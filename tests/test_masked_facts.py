@@ -26,12 +26,15 @@ def maker():
 
 
 @pytest.fixture(scope="module")
-def folder(maker, tmp_path_factory):
-    made = tmp_path_factory.mktemp("made") / "facts-model"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", ["facts_model.py", str(made), "--steps", "2"])
-        maker.main()
-    return made
+def make(maker, tmp_path_factory):
+    def make(*given):
+        made = tmp_path_factory.mktemp("made") / "facts-model"
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(sys, "argv", ["facts_model.py", str(made), "--steps", "2", *given])
+            maker.main()
+        return LanguageModel.load(str(made))
+
+    return make
 
 
 def read(path):
@@ -57,15 +60,16 @@ def test_the_facts_are_those_of_the_built_in_task_with_answers_of_one_word():
     ]
 
 
-def test_the_study_runs_on_what_the_script_makes(folder, tmp_path):
-    lm = LanguageModel.load(str(folder))
+def test_a_seed_makes_one_model(make):
+    assert make().hash == make().hash != make("--seed", "1").hash
+
+
+def test_the_study_runs_on_what_the_script_makes(make):
+    lm = make()
     assert lm.family == MASKED
     prepared = prepare(load_config(EXAMPLES / "masked-facts.yaml"), lm)
     assert [task.name for task in prepared.tasks] == ["capitals", "capitals-anchor"]
     for task in prepared.tasks:
         assert task.decoding.tokens == 1 and not task.notes, "each answer is one token"
-        assert {e.id for split in task.splits.values() for e in split.examples}
-    frequent = {
-        lm.decode([i]).strip() for i in prepared.arenas[next(iter(prepared.arenas))].pool.ids
-    }
+    frequent = {lm.decode([i]).strip() for i in next(iter(prepared.arenas.values())).pool.ids}
     assert len(frequent) == 100 and {"The", "capital", "is", "of"} <= frequent
