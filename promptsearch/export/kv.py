@@ -109,7 +109,8 @@ def keys_values_of(saved: SavedPrompt, lm: LanguageModel) -> Tensor:
         raise ExportError(
             "the prompt is empty, and an empty cache is none: export it as json, vllm or text"
         )
-    return compiled.trunk.unflatten(1, shape).float().cpu().contiguous()
+    found: Tensor = compiled.trunk.unflatten(1, shape).float().cpu().contiguous()
+    return found
 
 
 def score_kv(certificate: Certificate, lm: LanguageModel, folder: Path) -> list[float]:

@@ -52,9 +52,8 @@ class Integrity:
         for name, weight in sorted(stored(self._model)):
             content = weight.detach().cpu().contiguous()
             digest.update(f"{name}{content.dtype}{tuple(content.shape)}".encode())
-            digest.update(
-                memoryview(content.view(torch.uint8).numpy()).cast("B") if content.numel() else b""
-            )
+            numbers: Any = content.view(torch.uint8).numpy() if content.numel() else b""
+            digest.update(memoryview(numbers).cast("B"))
         return digest.hexdigest()[:20]
 
     @property
