@@ -12,6 +12,7 @@ from typing import Any
 
 from benchmarks import (
     choices,
+    encoder_decoder,
     exactness,
     gcg,
     generate,
@@ -44,6 +45,7 @@ COMPARISONS: dict[str, Callable[[str], Comparison]] = {
     "mixed-generate": mixed.generate,
     "generate": generate.generate,
     "masked": masked.masked,
+    "encoder-decoder": encoder_decoder.encoder_decoder,
     "workers": workers.workers,
 }
 OTHERS: dict[str, Callable[[], list[dict[str, Any]]]] = {

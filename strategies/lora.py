@@ -26,6 +26,7 @@ from promptsearch.search.training_options import Rate
 _USUAL = (
     ("q_proj", "v_proj"),
     ("query", "value"),
+    ("q", "v"),
     ("c_attn",),
     ("query_key_value",),
     ("qkv_proj",),

@@ -13,6 +13,7 @@ from promptsearch.export.mlflow import mlflow_usage
 from promptsearch.export.peft import write as peft
 from promptsearch.export.saved import SavedPrompt
 from promptsearch.export.usage_masked import masked_usage
+from promptsearch.export.usage_seq2seq import seq2seq_usage
 from promptsearch.models import LanguageModel
 from promptsearch.models.packaged import is_packaged
 from promptsearch.models.protocol import TextModel
@@ -134,9 +135,10 @@ def usage(prompt: SavedPrompt, to: str, lm: TextModel) -> str:
     if to == "lm-eval":
         return f"{model}\n{lm_eval_usage(prompt, lm)}"
     fields, imports = _formatted(fields)
-    if lm.family.middle:
+    if lm.family.middle or lm.family.encodes:
         above = "".join(f"{line}\n\n" for line in imports)
-        return f"{above}{model}\n{peft.USAGE}\n\n{masked_usage(prompt, lm, fields)}"
+        own_usage = masked_usage if lm.family.middle else seq2seq_usage
+        return f"{above}{model}\n{peft.USAGE}\n\n{own_usage(prompt, lm, fields)}"
     chat = bool(prompt.template.messages)
     if to == "text" and chat:
         day = f", date_string={DATE!r}" if "date_string" in str(lm.tokenizer.chat_template) else ""
@@ -167,7 +169,7 @@ def _asked(prompt: SavedPrompt, lm: LanguageModel) -> str:
     if prompt.text:
         return _GENERATE.format(**places, options=_decoding(prompt, lm), cut=_cut_at(template.end))
     options = prompt.choices or (prompt.probe[0].options if prompt.probe else None) or ()
-    answers = {choice: lm.encode(choice) for choice in options}
+    answers = {choice: lm.encode_answer(choice) for choice in options}
     lengths = ""
     if prompt.normalise != "none":
         found = answer_lengths(prompt.normalise, template, options, lm.count)
@@ -296,7 +298,7 @@ def _sampling(prompt: SavedPrompt, lm: LanguageModel) -> str:
         drawn = f"temperature={way.temperature:g}, top_p={way.top_p:g}"
         return f"{drawn}, max_tokens={way.tokens}, stop_token_ids={ends}{stop}"
     options = prompt.choices or (prompt.probe[0].options if prompt.probe else None) or ()
-    answers = [lm.encode(choice) for choice in options]
+    answers = [lm.encode_answer(choice) for choice in options]
     longest = max(map(len, answers))
     if longest == 1:
         return f"temperature=0, max_tokens=1, allowed_token_ids={[ids[0] for ids in answers]}"

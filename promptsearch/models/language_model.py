@@ -26,7 +26,8 @@ from promptsearch.models.rounding import rounding_noise
 from promptsearch.models.scheme import split_name, with_scheme
 from promptsearch.models.special_tokens import SpecialTokens
 from promptsearch.models.tokens import Tokens
-from promptsearch.models.weights import ModelWeights, changed, weights_of
+from promptsearch.models.weight_parts import weights_of
+from promptsearch.models.weights import ModelWeights, changed
 
 
 class LanguageModel:
@@ -198,20 +199,10 @@ class LanguageModel:
         weight: Tensor = self.model.get_input_embeddings().weight
         return weight
 
-    @cached_property
+    @property
     def vocabulary(self) -> Tensor:
-        """Every token as the layers take it, shape `(vocabulary, width)`.
-
-        These are the embeddings or, as in Gemma 3, the embeddings scaled.
-        """
-        probe = torch.arange(2, device=self.device)
-        with torch.no_grad():
-            plain = torch.equal(self.passes.embed(probe), self.embeddings[probe])
-            return (
-                self.embeddings
-                if plain
-                else self.passes.embed(torch.arange(len(self.embeddings), device=self.device))
-            )
+        """Every token as the layers take it, shape `(vocabulary, width)`."""
+        return self.passes.vocabulary
 
     @cached_property
     def rows(self) -> int:
@@ -223,6 +214,11 @@ class LanguageModel:
     def prefix_shape(self) -> tuple[int, int, int, int]:
         """The shape of one token in a prefix, see `Passes.prefix_shape`."""
         return self.passes.prefix_shape
+
+    @property
+    def prefix_layers(self) -> tuple[int, ...]:
+        """The numbers of layers that a prefix may have, see `Passes.prefix_layers`."""
+        return self.passes.prefix_layers
 
     @property
     def gated_shape(self) -> tuple[int, int, int]:
@@ -261,9 +257,14 @@ class LanguageModel:
         """The text of token ids, exactly; `begins` as for `encode`."""
         return self.tokens.decode(ids, begins=begins)
 
+    def encode_answer(self, text: str) -> list[int]:
+        """The token ids of an answer's text; a decoder begins a row with it, without a space."""
+        begins = self.family.encodes
+        return self.encode(text.removeprefix(" " * begins), begins=begins)
+
     def count(self, text: str) -> int:
-        """The number of tokens in a text."""
-        return len(self.encode(text))
+        """The number of tokens in an answer's text."""
+        return len(self.encode_answer(text))
 
     @property
     def lead(self) -> tuple[int, ...]:

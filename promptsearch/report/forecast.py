@@ -17,6 +17,8 @@ _SHARED = {
     "prompt": "each prompt, by all examples",
     "layers": "the layers below those that attend to prompts, by all prompts",
 }
+#: The same where rows of the model share nothing.
+_APART = "nothing, since what stands before a token depends on what stands behind it"
 
 
 def print_forecast(found: Forecast, console: Console) -> None:
@@ -82,9 +84,10 @@ def _facts(task: TaskForecast) -> list[tuple[str, str]]:
         )
         if speed is not None and speed.token > 0
     ]
+    way = _SHARED[task.sharing] if task.shares else _APART
     shared = (
-        f"{_SHARED[task.sharing]}: {task.shown} prompts x {task.score_on} examples are "
-        f"{task.asked:,} tokens, {task.computed:,} of them computed"
+        f"{way}: {task.shown} prompts x {task.score_on} examples are {task.asked:,} tokens, "
+        f"{task.computed:,} of them computed"
     )
     kept = (
         f"{task.kept:,} tokens before the prompt, {task.kept_bytes / 2**20:,.0f} MiB"

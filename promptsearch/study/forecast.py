@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from promptsearch.errors import StudyError
+from promptsearch.models import LanguageModel
 from promptsearch.models.protocol import TextModel
 from promptsearch.scoring.protocol import price_of
 from promptsearch.search.strategy import Access
@@ -40,6 +41,7 @@ class TaskForecast:
         score_on: Examples of an evaluation.
         prompt: Prompt tokens.
         anatomy: Tokens of a row that are `static`, `input` and `answer`, mean over the examples.
+        shares: Whether rows of the model can share anything.
         sharing: What `shown` prompts share: `nothing`, `input` or `prompt`.
         shown: Prompts in the call below.
         asked: Tokens of all its rows.
@@ -54,6 +56,7 @@ class TaskForecast:
     score_on: int
     prompt: int
     anatomy: Mapping[str, float]
+    shares: bool
     sharing: str
     shown: int
     asked: int
@@ -197,6 +200,7 @@ def _task_forecast(arena: Arena, calibration: Calibration) -> TaskForecast:
         score_on=arena.score_on,
         prompt=length,
         anatomy=engine.anatomy(),
+        shares=not isinstance(arena.lm, LanguageModel) or arena.lm.passes.trees,
         sharing=prediction.sharing,
         shown=len(prompts),
         asked=len(prompts) * (price_of(engine, length, ids) + int(engine.lead(ids).sum())),

@@ -22,7 +22,7 @@ from promptsearch.study.aims import Aims, aims_of, hand_judges
 from promptsearch.study.arena import Arena, scored_size
 from promptsearch.study.draws import DRAWN, check_draw, drawable, drawn_by, draws_of
 from promptsearch.study.entries import Entry, entries_of, sources_first
-from promptsearch.study.families import check_family, met
+from promptsearch.study.families import check_family, check_proposer, met
 from promptsearch.study.loading import load_model, load_proposer
 from promptsearch.study.pools import find_pool
 from promptsearch.study.precision import check_precision
@@ -184,6 +184,7 @@ def prepare(
     dtype = lm.searched_in(config.dtype)
     check_family(lm, entries)
     check_precision(lm, dtype, entries)
+    check_proposer(config, lm, entries, tasks)
     tasks = [met(task, lm) for task in tasks]
     exact = lm.to(torch.float32)
     exact.to(dtype).check(

@@ -44,7 +44,7 @@ def test_a_token_of_a_prefix_is_what_the_models_own_cache_keeps_of_one(lm):
 
 def test_layers_with_keys_of_different_sizes_take_no_prefix(monkeypatch):
     lm = LanguageModel(*tiny_model("llama"))
-    monkeypatch.setattr(lm.passes.recorded_token, "heads", [(2, 8), (2, 8), (1, 16), (1, 16)])
+    monkeypatch.setattr(lm.passes.recorded, "heads", [(2, 8), (2, 8), (1, 16), (1, 16)])
     with pytest.raises(
         ModelError,
         match=(

@@ -32,7 +32,7 @@ class PeftConfig(Values):
         "modules_to_save": (None, []),
     }
 
-    task_type: Literal["CAUSAL_LM", "FEATURE_EXTRACTION"] | None = None
+    task_type: Literal["CAUSAL_LM", "FEATURE_EXTRACTION", "SEQ_2_SEQ_LM"] | None = None
     base_model_name_or_path: Text | None = None
     revision: Text | None = None
     inference_mode: bool = True
@@ -47,7 +47,8 @@ class VectorsConfig(PeftConfig):
     token_dim: Count | None = None
     num_attention_heads: Count | None = None
     num_layers: Count | None = None
-    num_transformer_submodules: Literal[1] | None = None
+    #: 2 for a model of encoder and decoder.
+    num_transformer_submodules: Literal[1, 2] | None = None
     prompt_tuning_init: Text | None = None
     prompt_tuning_init_text: Text | None = None
     tokenizer_name_or_path: Text | None = None
@@ -62,7 +63,8 @@ class PrefixConfig(PeftConfig):
     token_dim: Count | None = None
     num_attention_heads: Count | None = None
     num_layers: Count | None = None
-    num_transformer_submodules: Literal[1] | None = None
+    #: 2 for a model of encoder and decoder.
+    num_transformer_submodules: Literal[1, 2] | None = None
     encoder_hidden_size: Count | None = None
     prefix_projection: bool = False
 

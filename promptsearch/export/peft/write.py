@@ -37,7 +37,7 @@ from promptsearch.export.certificate import (
 )
 from promptsearch.export.peft.adaption import adaption_files
 from promptsearch.export.peft.config import CONFIG
-from promptsearch.export.peft.read import TENSOR, WEIGHTS, read_peft
+from promptsearch.export.peft.read import TENSOR, WEIGHTS, decoder_order, read_peft
 from promptsearch.export.saved import SavedPrompt
 from promptsearch.export.schema import read_object
 from promptsearch.files import write_aside, write_json
@@ -90,14 +90,15 @@ def _held(prompt: Prompt, lm: LanguageModel) -> tuple[dict[str, Tensor], dict[st
         raise ExportError(f"PEFT has no form for {prompt.noun}: export it as json")
     tensors, special = _HOLDERS[type(prompt)](prompt, lm)
     if TENSOR in tensors:
-        special |= {"num_virtual_tokens": len(tensors[TENSOR]), "num_transformer_submodules": 1}
+        special |= {"num_virtual_tokens": len(tensors[TENSOR])}
     return tensors, special | common(lm)
 
 
 def common(lm: LanguageModel) -> dict[str, Any]:
     """What a configuration of any type says of a prompt's model."""
+    task = "SEQ_2_SEQ_LM" if lm.family.encodes else "CAUSAL_LM"
     return {
-        "task_type": "FEATURE_EXTRACTION" if lm.family.middle else "CAUSAL_LM",
+        "task_type": "FEATURE_EXTRACTION" if lm.family.middle else task,
         "base_model_name_or_path": split_name(lm.name)[0],
         "revision": None,
         "inference_mode": True,
@@ -155,6 +156,9 @@ def score_peft(certificate: Certificate, lm: LanguageModel, folder: Path) -> lis
         # peft returns logits for the virtual tokens of PROMPT_TUNING too, so rows are counted from
         # the end.
         row = lay_out_input(certificate.template, lm, example.fields)
+        if row.start:
+            begun = [*row.start, *answer[:-1]]
+            return logits_of(model, row.segments[-1], lm, begun)[-len(answer) :]
         if row.mask is None:
             ids = [*row.segments[-1], *answer]
             return told_last(logits_of(model, ids, lm), answer)
@@ -175,9 +179,14 @@ def loaded_by_peft(base: Any, folder: Path) -> Any:
         return peft_of().PeftModel.from_pretrained(base, str(folder)).eval()
 
 
-def logits_of(model: Any, ids: Sequence[int], lm: LanguageModel) -> Tensor:
-    """The logits of a row, by a model of peft, shape `(tokens, vocabulary)`."""
-    found: Tensor = model(input_ids=torch.tensor([list(ids)], device=lm.device)).logits[0]
+def logits_of(
+    model: Any, ids: Sequence[int], lm: LanguageModel, begun: Sequence[int] | None = None
+) -> Tensor:
+    """The logits of a row, by a model of peft; of the decoder's row `begun` where there is one."""
+    inputs = {"input_ids": torch.tensor([list(ids)], device=lm.device)}
+    if begun is not None:
+        inputs["decoder_input_ids"] = torch.tensor([list(begun)], device=lm.device)
+    found: Tensor = model(**inputs).logits[0]
     return found
 
 
@@ -204,6 +213,7 @@ def _vectors(prompt: SoftPrompt, lm: LanguageModel) -> tuple[dict[str, Tensor], 
     config, rows = lm.model.config, prompt.vectors
     return {TENSOR: rows}, {
         "peft_type": "PROMPT_TUNING",
+        "num_transformer_submodules": 1,  # the encoder, of two
         "token_dim": rows.shape[1],
         "num_attention_heads": config.num_attention_heads,
         "num_layers": config.num_hidden_layers,
@@ -215,10 +225,30 @@ def _vectors(prompt: SoftPrompt, lm: LanguageModel) -> tuple[dict[str, Tensor], 
 
 
 def _prefix(prompt: PrefixPrompt, lm: LanguageModel) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The tensor and the configuration of PREFIX_TUNING."""
-    layers, _, heads, size = lm.prefix_shape
-    return {TENSOR: prompt.keys_values.flatten(1)}, {
+    """The tensor and the configuration of PREFIX_TUNING.
+
+    Raises:
+        ExportError: PEFT has no place for all of its layers.
+    """
+    _, _, heads, size = lm.prefix_shape
+    layers = prompt.keys_values.shape[1]
+    if layers != lm.prefix_layers[-1]:
+        raise ExportError(
+            "PEFT holds a prefix of the decoder alone, and this one also stands in the encoder and "
+            "in cross-attention: export it as json"
+        )
+    held = prompt.keys_values
+    if lm.family.encodes:
+        order = decoder_order(layers)
+        held = torch.zeros_like(held).index_copy(1, torch.tensor(order), held)
+        if not torch.equal(held[:, order], prompt.keys_values):
+            raise ExportError(
+                f"PEFT gives the first and the second half of a decoder's {layers} layers the same "
+                "prefix, and here they differ: export it as json"
+            )
+    return {TENSOR: held.flatten(1)}, {
         "peft_type": "PREFIX_TUNING",
+        "num_transformer_submodules": 1 + lm.family.encodes,
         "token_dim": heads * size,  # the keys' width: with grouped queries, less than the model's
         "num_attention_heads": heads,
         "num_layers": layers,
