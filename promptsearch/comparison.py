@@ -4,24 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from promptsearch.errors import StudyError
-from promptsearch.models.protocol import TextModel
 from promptsearch.records.load import load_results
 from promptsearch.records.models import ModelsResults, is_of_models, load_models
 from promptsearch.records.results import Results
-from promptsearch.report.across_pages import write_models_report
-from promptsearch.report.write import write_report
 from promptsearch.study.config import load_config, parse_config
 from promptsearch.study.events import Progress
-from promptsearch.study.execution.lease import owned
 from promptsearch.study.execution.spread import Spread
-from promptsearch.study.members import Member, checked_members, run_members
+from promptsearch.study.finished import is_finished, note_finished
 from promptsearch.study.settings.study import StudyConfig
-from promptsearch.study.study import Study
-from promptsearch.study.transfer import carry_over
-from promptsearch.tasks.task import Task
+
+if TYPE_CHECKING:  # a study that is finished is shown without torch
+    from promptsearch.models.protocol import TextModel
+    from promptsearch.study.members import Member
+    from promptsearch.tasks.task import Task
 
 
 def compare(
@@ -66,19 +64,55 @@ def compare(
     folder = Path(out) if out else Path("results") / config.name
     progress, spread = progress or (lambda _: None), Spread(workers, shard)
     if not isinstance(config.model, tuple):
-        Study(config, folder, progress, write_report).run(model, task, spread)
+        _run(config, folder, progress, spread, model, task)
         return load_results(folder)
     if model is not None:
         raise StudyError(
             "a study of several models loads them one after the other: name them under 'model', or "
             "give one model as an object"
         )
+    return _run_each(config, folder, progress, spread, task)
+
+
+def _run(
+    config: StudyConfig,
+    folder: Path,
+    progress: Callable[[Progress], None],
+    spread: Spread,
+    model: TextModel | None,
+    task: Task | None,
+) -> None:
+    """Run a study of one model, unless an earlier call has finished it."""
+    told = model is None and task is None and spread.shard is None
+    if told and is_finished(folder, config):
+        progress(Progress("", 0, 0, "note", message="all runs were made in an earlier call"))
+        return
+    from promptsearch.report.write import write_report
+    from promptsearch.study.study import Study
+
+    Study(config, folder, progress, write_report).run(model, task, spread)
+    if told:
+        note_finished(folder, config)
+
+
+def _run_each(
+    config: StudyConfig,
+    folder: Path,
+    progress: Callable[[Progress], None],
+    spread: Spread,
+    task: Task | None,
+) -> ModelsResults:
+    """Run a study of several models, and report it."""
+    from promptsearch.report.across_pages import write_models_report
+    from promptsearch.study.execution.lease import owned
+    from promptsearch.study.members import checked_members, run_members
+    from promptsearch.study.transfer import carry_over
 
     def run(member: Member, at: Path, listener: Callable[[Progress], None]) -> None:
-        Study(member.config, at, listener, write_report).run(None, task, spread)
+        _run(member.config, at, listener, spread, None, task)
 
     found = checked_members(config, task)
-    if shard is not None:
+    if spread.shard is not None:
         run_members(config, found, folder, run, progress)
         return load_models(folder)
     with owned(folder, "models"):

@@ -5,9 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from promptsearch.errors import StudyError
-from promptsearch.study.cell import Cell
+
+if TYPE_CHECKING:  # importing it loads torch
+    from promptsearch.study.cell import Cell
 
 
 @dataclass(frozen=True)
