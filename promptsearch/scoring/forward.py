@@ -13,10 +13,11 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from promptsearch.models import LanguageModel
-from promptsearch.models.attention.forest import chains, pad_rows
+from promptsearch.models.attention.forest import chains
 from promptsearch.models.attention.gated import Adaption
 from promptsearch.models.attention.rows import rows_of
 from promptsearch.scoring.packing import pack
+from promptsearch.scoring.padding import padded
 from promptsearch.scoring.tree import Path, Plot, Tree, grow, plant
 
 
@@ -183,7 +184,7 @@ def _plot(lm: LanguageModel, trees: Sequence[Tree], trunks: Sequence[Tensor] | N
     same = trunks is not None and all(trunk is trunks[0] for trunk in trunks)
     return plant(
         trees,
-        None if trunks is None else trunks[0][None] if same else pad_rows(trunks),
+        None if trunks is None else trunks[0][None] if same else padded(trunks),
         lm.device,
         both_ways=lm.family.both_ways,
     )
