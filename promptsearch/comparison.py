@@ -64,8 +64,7 @@ def compare(
     folder = Path(out) if out else Path("results") / config.name
     progress, spread = progress or (lambda _: None), Spread(workers, shard)
     if not isinstance(config.model, tuple):
-        _run(config, folder, progress, spread, model, task)
-        return load_results(folder)
+        return _run(config, folder, progress, spread, model, task)
     if model is not None:
         raise StudyError(
             "a study of several models loads them one after the other: name them under 'model', or "
@@ -81,18 +80,20 @@ def _run(
     spread: Spread,
     model: TextModel | None,
     task: Task | None,
-) -> None:
+) -> Results:
     """Run a study of one model, unless an earlier call has finished it."""
     told = model is None and task is None and spread.shard is None
     if told and is_finished(folder, config):
         progress(Progress("", 0, 0, "note", message="all runs were made in an earlier call"))
-        return
+        return load_results(folder)
     from promptsearch.report.write import write_report
     from promptsearch.study.study import Study
 
     Study(config, folder, progress, write_report).run(model, task, spread)
+    results = load_results(folder)
     if told:
-        note_finished(folder, config)
+        note_finished(results, config)
+    return results
 
 
 def _run_each(

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from promptsearch.report.across_pages import write_models_report as write_models_report
     from promptsearch.report.terminal import print_models as print_models
     from promptsearch.report.terminal import print_report as print_report
+    from promptsearch.report.write import write_pages as write_pages
     from promptsearch.report.write import write_report as write_report
 
 #: Name -> the module that defines it.
@@ -27,6 +28,7 @@ _HOMES = {
     "print_models": "report.terminal",
     "print_report": "report.terminal",
     "write_models_report": "report.across_pages",
+    "write_pages": "report.write",
     "write_report": "report.write",
 }
 

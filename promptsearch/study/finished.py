@@ -14,8 +14,9 @@ from typing import Any
 
 from promptsearch.errors import FileError, RecordError
 from promptsearch.files import exists, failing, read, remove
-from promptsearch.records.load import RESULT, RUN, STUDY, load_results
+from promptsearch.records.load import RESULT, RUN, STUDY
 from promptsearch.records.provenance import versions
+from promptsearch.records.results import Results
 from promptsearch.records.sealed import read_record, write_record
 from promptsearch.records.slim import CURVES, RUNS, SCORES, SLIM
 from promptsearch.study.settings.data import Data, official
@@ -50,15 +51,14 @@ def is_finished(folder: Path, config: StudyConfig) -> bool:
         return False  # whatever is wrong is found, and said, by the call that looks at all
 
 
-def note_finished(folder: Path, config: StudyConfig) -> None:
-    """Leave word that a study is finished, where it is.
+def note_finished(results: Results, config: StudyConfig) -> None:
+    """Leave word in a study's folder that the study is finished, where it is.
 
     Args:
-        folder: The study's folder, with its report.
+        results: What the folder holds, with its report.
         config: The study, of one model.
     """
-    results = load_results(folder)
-    known = _made_of(config)
+    folder, known = results.folder, _made_of(config)
     if known is None or results.failed or results.unfinished or any(r.export for r in results.runs):
         remove(folder / FINISHED)
         return

@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from promptsearch import LanguageModel, compare
+from promptsearch.report import load_results
 from promptsearch.study.config import load_config
 from promptsearch.study.finished import FINISHED, is_finished, note_finished
 from promptsearch.testing.tiny import tiny_model
@@ -67,7 +68,7 @@ def home(made, tmp_path):
     """A copy of it that may be changed; where it was made, it would be finished."""
     shutil.copytree(made, tmp_path / "home")  # the times of files are copied, too
     config = load_config(tmp_path / "home" / "study.yaml")
-    note_finished(tmp_path / "home" / "out", config)
+    note_finished(load_results(tmp_path / "home" / "out"), config)
     assert is_finished(tmp_path / "home" / "out", config)
     return tmp_path / "home"
 
@@ -131,9 +132,9 @@ def test_a_study_of_what_may_change_out_of_sight_is_always_looked_at(home):
     }
     for what, overrides in changes.items():
         config = load_config(home / "study.yaml", overrides)
-        note_finished(home / "out", config)
+        note_finished(load_results(home / "out"), config)
         assert not (home / "out" / FINISHED).exists(), what
     failed = home / "out" / "done" / "random" / "seed0" / "result.json"
     failed.unlink()
-    note_finished(home / "out", load_config(home / "study.yaml"))
+    note_finished(load_results(home / "out"), load_config(home / "study.yaml"))
     assert not (home / "out" / FINISHED).exists()
