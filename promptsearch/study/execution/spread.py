@@ -6,9 +6,12 @@ import platform
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from promptsearch.errors import StudyError
-from promptsearch.study.cell import Cell
+
+if TYPE_CHECKING:  # importing it loads torch
+    from promptsearch.study.cell import Cell
 
 
 @dataclass(frozen=True)
