@@ -18,6 +18,7 @@ from promptsearch.study.events import Progress
 from promptsearch.study.execution.lease import owned
 from promptsearch.study.execution.spread import Spread
 from promptsearch.study.members import Member, checked_members, run_members
+from promptsearch.study.settings.execution import RayConfig
 from promptsearch.study.settings.study import StudyConfig
 from promptsearch.study.study import Study
 from promptsearch.study.transfer import carry_over
@@ -33,6 +34,7 @@ def compare(
     progress: Callable[[Progress], None] | None = None,
     workers: int = 0,
     shard: tuple[int, int] | None = None,
+    ray: str | None = None,
 ) -> Results | ModelsResults:
     """Run a study, or go on with it, and write its report.
 
@@ -46,6 +48,8 @@ def compare(
         workers: How many processes make the runs; 0: this one makes them. No number depends on it.
         shard: The place of this call among several that share the folder, from 1, and their number.
             It makes its share of the runs; a call without a shard makes what is left, and reports.
+        ray: The address of a Ray cluster whose machines make the runs: `auto`, `local` or
+            `HOST:PORT`; left out: as the study says under `execution`.
 
     Returns:
         The results of the study, or of each of its models; `report.html` lies in the folder.
@@ -64,7 +68,10 @@ def compare(
             given.setdefault("task", task.name)
         config = parse_config(given)
     folder = Path(out) if out else Path("results") / config.name
-    progress, spread = progress or (lambda _: None), Spread(workers, shard)
+    cluster = config.execution.ray
+    if ray is not None:
+        cluster = RayConfig(**{**(cluster or RayConfig()).model_dump(), "address": ray})
+    progress, spread = progress or (lambda _: None), Spread(workers, shard, cluster)
     if not isinstance(config.model, tuple):
         Study(config, folder, progress, write_report).run(model, task, spread)
         return load_results(folder)

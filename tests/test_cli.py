@@ -139,11 +139,12 @@ def test_a_wrong_command_or_option_is_wrong_input() -> None:
 @pytest.mark.parametrize(
     ("options", "spread"),
     [
-        ([], {"workers": 0, "shard": None}),
-        (["--workers", "3"], {"workers": 3, "shard": None}),
-        (["--shard", "2/5"], {"workers": 0, "shard": (2, 5)}),
+        ([], {"workers": 0, "shard": None, "ray": None}),
+        (["--workers", "3"], {"workers": 3, "shard": None, "ray": None}),
+        (["--shard", "2/5"], {"workers": 0, "shard": (2, 5), "ray": None}),
+        (["--ray", "head:1"], {"workers": 0, "shard": None, "ray": "head:1"}),
     ],
-    ids=["alone", "workers", "shard"],
+    ids=["alone", "workers", "shard", "ray"],
 )
 def test_the_runs_are_spread_as_asked(
     engine: Engine, options: list[str], spread: dict[str, Any]

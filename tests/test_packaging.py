@@ -95,7 +95,7 @@ def test_what_is_imported_is_declared() -> None:
     declared = {canonicalize_name(Requirement(r).name) for r in PROJECT["project"]["dependencies"]}
     extras = {
         canonicalize_name(Requirement(r).name)
-        for extra in ("peft", "metrics")
+        for extra in ("peft", "metrics", "ray")
         for r in PROJECT["project"]["optional-dependencies"][extra]
     }
     names = {"yaml": "pyyaml", "sklearn": "scikit-learn"}

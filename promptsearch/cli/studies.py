@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from promptsearch.cli.console import log_errors_only, say
-from promptsearch.cli.options import Out, Quiet, Set, TrustCode, Workers
+from promptsearch.cli.options import Out, Quiet, Ray, Set, TrustCode, Workers
 from promptsearch.errors import ModelError, StudyError
 from promptsearch.plain.limits import check_plain
 from promptsearch.plain.yaml import read_yaml
@@ -39,6 +39,7 @@ def compare(
             "the same command without it makes what is left, and reports.",
         ),
     ] = None,
+    ray: Ray = None,
     quiet: Quiet = False,
 ) -> None:
     """Run a study and report it. The same command again goes on where it was stopped."""
@@ -46,11 +47,11 @@ def compare(
 
     config = load_config(study, set_ or ())
     if shard is None:
-        _run(config, out, quiet, workers or 0)
+        _run(config, out, quiet, workers or 0, ray=ray)
     else:
         from promptsearch.study.execution.spread import read_shard
 
-        _run(config, out, quiet, workers or 0, read_shard(shard))
+        _run(config, out, quiet, workers or 0, read_shard(shard), ray)
 
 
 def plan(
@@ -251,6 +252,7 @@ def _run(
     quiet: bool,
     workers: int = 0,
     shard: tuple[int, int] | None = None,
+    ray: str | None = None,
 ) -> None:
     """Run a study and print its report; runs that failed make the exit code 1, or 2 if all did."""
     from promptsearch import comparison as engine
@@ -262,7 +264,9 @@ def _run(
         log_errors_only()
     out = out or Path("results") / config.name
     with Display(Terminal(stderr=True, quiet=quiet)) as display:
-        results = engine.compare(config, out=out, progress=display, workers=workers, shard=shard)
+        results = engine.compare(
+            config, out=out, progress=display, workers=workers, shard=shard, ray=ray
+        )
     if not quiet and shard is not None:
         place, number = shard
         say(f"Shard {place} of {number} is done; the same command without --shard reports.")

@@ -5,7 +5,8 @@ from __future__ import annotations
 import gc
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import AbstractContextManager, ExitStack, nullcontext, suppress
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -13,6 +14,7 @@ import torch
 from promptsearch.errors import FileError, RecordError, StudyError
 from promptsearch.export.winners import packed_winners
 from promptsearch.files import exists, sweep
+from promptsearch.models.device import pick_device
 from promptsearch.models.endpoint.way import losses_of
 from promptsearch.models.packaged import cache_folder
 from promptsearch.models.protocol import TextModel
@@ -22,11 +24,16 @@ from promptsearch.records.run import FailedRecord, RunRecord
 from promptsearch.study.cell import Cell, cells_of
 from promptsearch.study.events import Progress
 from promptsearch.study.execution import in_process
+from promptsearch.study.execution.cluster import Cluster, RayCarrier, connected
+from promptsearch.study.execution.fleet import shown_by
 from promptsearch.study.execution.in_process import Trouble
+from promptsearch.study.execution.jobs import Job, jobs_of
 from promptsearch.study.execution.lease import elsewhere, owned
+from promptsearch.study.execution.portable import portable
+from promptsearch.study.execution.processes import Processes
 from promptsearch.study.execution.spread import Spread
 from promptsearch.study.execution.wire import Order
-from promptsearch.study.execution.workers import Workers, jobs_of
+from promptsearch.study.execution.workers import Carrier, Workers
 from promptsearch.study.identity import settle
 from promptsearch.study.prepare import Prepared, prepare
 from promptsearch.study.settings.study import StudyConfig
@@ -76,13 +83,15 @@ class Study:
             PromptSearchError: Something is wrong with the input, or with the folder.
             EndpointDown: A server is gone; another call goes on from here.
         """
-        if spread.workers and (model is not None or task is not None):
+        away = spread.workers or spread.ray
+        if away and (model is not None or task is not None):
             raise StudyError(
                 "workers load the model and the task by themselves and take no objects: name both "
                 "in the study, or leave 'workers' out"
             )
         share = share_of(self._config, self._folder, spread=not spread.alone)
         with share.taken(), ExitStack() as stack:
+            cluster = stack.enter_context(self._cluster(spread))
             self._tell("loading", f"loading {self._config.model}")
             prepared = prepare(self._config, model, task, share)
             if (served := prepared.lm.served) is not None:
@@ -96,14 +105,13 @@ class Study:
             cells = self._cells(prepared)
             if spread.shard is not None:
                 lease.close()  # other shards may begin
-            if spread.workers:
-                check_room(prepared.exact, prepared.memory, spread.workers)
-                order, jobs = self._order(prepared), jobs_of(spread.mine(cells))
+            if away:
+                if cluster is None:
+                    check_room(prepared.exact, prepared.memory, spread.workers)
+                order, jobs = self._order(prepared, spread), jobs_of(spread.mine(cells))
                 del prepared, cells  # the workers need the room of the model
                 gc.collect()
-                self._tell("loading", f"starting {min(spread.workers, len(jobs))} workers")
-                workers = Workers(order, spread.workers, self._progress, served is not None)
-                trouble = self._made(lambda: workers.execute(jobs))
+                trouble = self._made_by_workers(order, jobs, spread, cluster, served is not None)
             else:
                 trouble = self._made_here(spread.mine(cells))
             if spread.shard is None and not trouble.damage:
@@ -124,7 +132,14 @@ class Study:
         self._tell_what_is_lost(kept.values())
         return cells_of(list(prepared.runs(self._folder)), record, self._progress, kept)
 
-    def _order(self, prepared: Prepared) -> Order:
+    def _cluster(self, spread: Spread) -> AbstractContextManager[Cluster | None]:
+        """A context with the cluster whose machines make the cells, where there is one."""
+        if spread.ray is None:
+            return nullcontext()
+        gpu = pick_device(self._config.device).type == "cuda"
+        return connected(spread.ray, torch.get_num_threads(), gpu, spread.workers)
+
+    def _order(self, prepared: Prepared, spread: Spread) -> Order:
         """What workers are told."""
         config = self._config
         return Order(
@@ -134,7 +149,28 @@ class Study:
             threads=torch.get_num_threads(),
             memory=prepared.memory,
             path=list(sys.path),
+            shown=shown_by(prepared),
+            mixed=spread.ray is not None and spread.ray.mixed,
         )
+
+    def _made_by_workers(
+        self,
+        order: Order,
+        jobs: Sequence[Job],
+        spread: Spread,
+        cluster: Cluster | None,
+        served: bool,
+    ) -> Trouble:
+        """Make cells in processes of this machine, or of a cluster."""
+        count = spread.workers
+        carrier: Carrier = Processes(order)
+        if cluster is not None:
+            settings, files = portable(self._config)
+            count = spread.workers or cluster.room()
+            carrier = RayCarrier(cluster, replace(order, settings=settings), self._folder, files)
+        self._tell("loading", f"starting {min(count, len(jobs))} workers")
+        workers = Workers(carrier, count, self._progress, served)
+        return self._made(lambda: workers.execute(jobs))
 
     def _made_here(self, cells: Sequence[Cell]) -> Trouble:
         """Make cells in this process."""

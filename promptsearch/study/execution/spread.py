@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from promptsearch.errors import StudyError
 from promptsearch.study.cell import Cell
+from promptsearch.study.settings.execution import RayConfig
 
 
 @dataclass(frozen=True)
@@ -15,9 +16,11 @@ class Spread:
     """Who makes which cells. No number depends on it.
 
     Args:
-        workers: How many processes this call starts; 0: it makes the cells itself.
+        workers: How many processes this call starts; 0: it makes the cells itself, or starts as
+            many as a cluster has room for.
         shard: The place of this call among several that share the study's folder, from 1, and
             their number; None where it makes all cells.
+        ray: The cluster whose machines make the cells; None where this one does.
 
     Raises:
         StudyError: A number is out of range.
@@ -25,6 +28,7 @@ class Spread:
 
     workers: int = 0
     shard: tuple[int, int] | None = None
+    ray: RayConfig | None = None
 
     def __post_init__(self) -> None:
         if self.workers < 0:
@@ -36,7 +40,7 @@ class Spread:
     @property
     def alone(self) -> bool:
         """Whether this process makes all cells by itself."""
-        return not self.workers and self.shard is None
+        return not self.workers and self.shard is None and self.ray is None
 
     def mine(self, cells: Sequence[Cell]) -> list[Cell]:
         """The cells of this call: every N-th one, each with those that start from it.

@@ -22,6 +22,9 @@ class Order:
         threads: The threads of the process.
         memory: Bytes for keys and values.
         path: Where modules are looked up.
+        shown: What the study's own process computes with, as `fleet.py` says.
+        mixed: Whether machines may differ in what moves the last digits only.
+        beside: Whether `path` stands behind what the process looks up by itself.
     """
 
     settings: dict[str, Any]
@@ -30,6 +33,9 @@ class Order:
     threads: int
     memory: int
     path: list[str]
+    shown: dict[str, str]
+    mixed: bool = False
+    beside: bool = False
 
 
 def send(stream: IO[str], kind: str, content: Any) -> None:

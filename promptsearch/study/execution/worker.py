@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
+import platform
 import queue
 import signal
 import sys
@@ -45,7 +46,11 @@ def main() -> None:
     work: queue.SimpleQueue[str] = queue.SimpleQueue()
     _, told = heard(sys.stdin.readline())
     order = Order(**told)
-    sys.path[:] = order.path
+    sys.path[:] = (
+        [*sys.path, *(path for path in order.path if path not in sys.path)]
+        if order.beside
+        else order.path
+    )
     threading.Thread(target=_hear, args=(work,), daemon=True).start()
 
     def tell(kind: str, content: Any) -> None:
@@ -53,13 +58,14 @@ def main() -> None:
             send(out, kind, content)
 
     try:
-        cells, cache = _prepared(order, tell)
+        cells, cache, shown = _prepared(order, tell)
     except PromptSearchError as error:
         tell("ended", {"cell": None, "error": told_error(error)})
         return
     logger = logging.getLogger("promptsearch")
     logger.addHandler(_Telling(out, lock))
     logger.setLevel(logging.INFO)
+    logger.info("ready on %s: %s", platform.node(), shown)
     tell("ready", None)
     from promptsearch.study.execution.lease import held
 
@@ -77,8 +83,8 @@ def main() -> None:
         tell("ended", ended)
 
 
-def _prepared(order: Order, tell: Any) -> tuple[dict[str, Any], Any]:
-    """All cells of the study by name, and the cache of scores."""
+def _prepared(order: Order, tell: Any) -> tuple[dict[str, Any], Any, str]:
+    """All cells of the study by name, the cache of scores, and what is computed with."""
     import torch
 
     from promptsearch.models.packaged import cache_folder
@@ -86,6 +92,7 @@ def _prepared(order: Order, tell: Any) -> tuple[dict[str, Any], Any]:
     from promptsearch.records.load import load_kept, load_study
     from promptsearch.study.cell import cells_of
     from promptsearch.study.config import parse_config
+    from promptsearch.study.execution.fleet import check_fleet
     from promptsearch.study.prepare import prepare
     from promptsearch.study.share import Share
 
@@ -93,6 +100,7 @@ def _prepared(order: Order, tell: Any) -> tuple[dict[str, Any], Any]:
     config = parse_config(order.settings, folder=Path(order.home), source="the study")
     folder = Path(order.folder)
     prepared = prepare(config, share=Share(order.threads, order.memory, begun=True, spread=True))
+    shown = check_fleet(prepared, order)
     if prepared.prunings:
         prepared = prepared.pruned(folder)
     record = load_study(folder)
@@ -102,7 +110,8 @@ def _prepared(order: Order, tell: Any) -> tuple[dict[str, Any], Any]:
         lambda progress: tell("progress", asdict(progress)),
         load_kept(folder, record),
     )
-    return {cell.name: cell for cell in cells}, ScoreCache(cache_folder() / "scores.sqlite")
+    cache = ScoreCache(cache_folder() / "scores.sqlite")
+    return {cell.name: cell for cell in cells}, cache, shown
 
 
 def _hear(work: queue.SimpleQueue[str]) -> None:

@@ -23,6 +23,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+from promptsearch.study.settings.execution import ExecutionConfig
 from promptsearch.study.settings.keys import Keys, Name, Seconds, Tokens, Whole, unknown
 from promptsearch.study.settings.lines import Lines
 from promptsearch.study.settings.model import EndpointConfig, Models, OneProposer, ProposerConfig
@@ -184,6 +185,14 @@ class StudyConfig(Keys):
         description=(
             "beside a list of models: whether the hard winners of each are scored on the others' "
             "test splits, as text, after all is chosen"
+        ),
+    )
+    execution: ExecutionConfig = Field(
+        ExecutionConfig(ray=None),
+        exclude=True,
+        description=(
+            "where runs are made, {ray: {address: auto}}; left out: on this machine. No number "
+            "depends on it, and no record holds it"
         ),
     )
     strategies: Annotated[tuple[OneStrategy, ...], Field(min_length=1)] = Field(
