@@ -70,7 +70,8 @@ def compare(
     folder = Path(out) if out else Path("results") / config.name
     cluster = config.execution.ray
     if ray is not None:
-        cluster = RayConfig(**{**(cluster or RayConfig()).model_dump(), "address": ray})
+        known = {} if cluster is None else cluster.model_dump()
+        cluster = RayConfig.model_validate({**known, "address": ray})
     progress, spread = progress or (lambda _: None), Spread(workers, shard, cluster)
     if not isinstance(config.model, tuple):
         Study(config, folder, progress, write_report).run(model, task, spread)

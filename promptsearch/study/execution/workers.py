@@ -25,6 +25,8 @@ log = logging.getLogger(__name__)
 
 #: So many deaths of its worker make a cell a failure.
 DEATHS = 3
+#: What stands for the cell of a worker that had none.
+_IDLE = "before it had work"
 #: The seconds between two looks at cells that another call still holds, and for room for a worker.
 _LOOK = 2.0
 
@@ -172,6 +174,7 @@ class Workers:
     def _hear(self, worker: Worker, kind: str, content: Any) -> None:
         if kind == "ready":
             worker.ready = True
+            del self._deaths[_IDLE]  # workers can live here
         elif kind == "progress":
             self.listener(Progress(**content))
         elif kind == "log":
@@ -196,7 +199,7 @@ class Workers:
         self._workers.remove(worker)
         job, words = worker.freed() if worker.job else None, worker.last_words()
         worker.end()
-        name = job.name if job else "before it had work"
+        name = job.name if job else _IDLE
         self._deaths[name] += kind == "died"
         if self._deaths[name] < DEATHS:
             log.warning("a worker died (%s) %s: another goes on", name, words)
