@@ -35,8 +35,10 @@ ROOT = Path(__file__).parents[1]
 COMPARE = [sys.executable, "-m", "promptsearch", "compare", "study.yaml", "--quiet", "--out"]
 #: What is killed, and how often against the others; without a cluster, of the first two only.
 VICTIMS = {"worker": 4, "driver": 2, "actor": 2, "node": 2}
-#: The seconds between two kills, from and to; the most that a study may take without an end.
-PAUSE, HANG = (1.0, 12.0), 1800.0
+#: Kills a minute that come at any moment; all others wait until a run went on since the last kill.
+ANY = 1.0
+#: The most seconds between that moment and a kill; the most that a study may take without an end.
+PAUSE, HANG = 3.0, 3600.0
 NODE = {"num_cpus": 1, "object_store_memory": 100 << 20}
 
 
@@ -122,18 +124,20 @@ def disturbed(
     command = [*COMPARE, "study", *(nodes.options if nodes else ["--workers", "2"])]
     weights = {kind: VICTIMS[kind] for kind in (VICTIMS if nodes else ("worker", "driver"))}
     driver, end, before = None, time.monotonic() + HANG, kills.total()
+    grown = 0
     with (folder / "said").open("ab") as said:
         while True:
             if driver is None or driver.poll() not in (None, 0):
                 driver = subprocess.Popen(command, cwd=folder, stderr=said, stdout=said)
             with suppress(subprocess.TimeoutExpired):
-                driver.wait(rng.uniform(*PAUSE))
+                driver.wait(rng.uniform(0.0, PAUSE))
             if driver.poll() == 0:
                 return
             if time.monotonic() > end:
                 driver.kill()
                 raise SystemExit(f"the study in {folder} hangs")
-            if driver.poll() is not None or kills.total() - before >= most:
+            over = driver.poll() is not None or kills.total() - before >= most
+            if over or (_logged(folder) == grown and rng.random() > ANY * PAUSE / 120):
                 continue
             kind = rng.choices([*weights], [*weights.values()])[0]
             if kind == "driver":
@@ -148,6 +152,18 @@ def disturbed(
             else:
                 continue  # none is there at this moment
             kills[kind] += 1
+            grown = _logged(folder)
+            print(f"  {folder.name}: {kind} killed, {len(_ended(folder))} runs done", flush=True)
+
+
+def _logged(folder: Path) -> int:
+    """The bytes of all logs of a study, and the number of its results."""
+    logs = (folder / "study").glob("*/*/seed*/evaluations.jsonl")
+    return sum(path.stat().st_size for path in logs) + len(_ended(folder))
+
+
+def _ended(folder: Path) -> list[Path]:
+    return list((folder / "study").glob("*/*/seed*/result.json"))
 
 
 def main() -> None:

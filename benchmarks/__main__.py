@@ -44,6 +44,7 @@ COMPARISONS: dict[str, Callable[[str], Comparison]] = {
     "generate": generate.generate,
     "masked": masked.masked,
     "workers": workers.workers,
+    "ray": workers.ray,
 }
 OTHERS: dict[str, Callable[[], list[dict[str, Any]]]] = {
     "peak": peak.peak,

@@ -34,7 +34,7 @@ log = logging.getLogger(__name__)
 
 #: The seconds in which a head must answer, in which resources must be had where there are none
 #: yet, in which an actor must be placed, and in which it must end.
-_ANSWER, _FREE, _PLACED, _END = 5.0, 10.0, 60.0, 10.0
+_ANSWER, _FREE, _PLACED, _END = 5.0, 10.0, 30.0, 10.0
 
 
 @dataclass
@@ -159,6 +159,7 @@ class RayWorker(Worker):
         self._tell = tell
         self._lease: Lease | None = None
         self._words = "without a word"
+        self._gone = False
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._live, daemon=True)
         self._thread.start()
@@ -195,8 +196,9 @@ class RayWorker(Worker):
         """End it."""
         ray = self._carrier.cluster.ray
         self._ended.set()
-        with suppress(ray.exceptions.RayError):
-            ray.get(self._actor.end.remote(), timeout=_END)
+        if not self._gone:
+            with suppress(ray.exceptions.RayError):
+                ray.get(self._actor.end.remote(), timeout=_END)
         with suppress(ray.exceptions.RayError, ValueError):
             ray.kill(self._actor)
         self._thread.join(_END)  # it may write into the run's folder
@@ -229,8 +231,10 @@ class RayWorker(Worker):
             self._tell(self, "lost", None)
         except ray.exceptions.RayError as error:
             if not self._ended.is_set():
-                self._words = f"in the cluster: {' '.join(str(error).split())[:300]}"
-                self._tell(self, "lost" if not node or self._is_gone(node) else "died", None)
+                lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+                self._words = f"in the cluster: {lines[0][:200]} {lines[-1][:200]}"
+                self._gone = True
+                self._tell(self, "lost" if node and self._is_gone(node) else "died", None)
 
     def _is_gone(self, node: str) -> bool:
         """Whether a node has left the cluster, which is known after a while."""

@@ -12,7 +12,9 @@ import os
 import queue
 import tempfile
 import threading
+import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -21,10 +23,11 @@ from promptsearch.errors import PromptSearchError
 from promptsearch.files import remove
 from promptsearch.study.execution.child import Child
 from promptsearch.study.execution.mirror import Change, Mirror, apply
-from promptsearch.study.execution.wire import Order, told_error
+from promptsearch.study.execution.wire import Order, heard, told_error
 
-#: The seconds between two looks at files while a worker says nothing.
-_LOOK = 1.0
+#: The seconds between two looks at files while a worker says nothing, and those for which the first
+#: sign of progress waits for more: a study of many nodes would hear nothing else.
+_LOOK, _TOGETHER = 1.0, 0.5
 
 
 class News(NamedTuple):
@@ -100,20 +103,22 @@ class Post:
             self._child.tell("cell", cell)
 
     def news(self) -> News:
-        """What happened since the last call; waits for a while where nothing did."""
+        """What happened since the last call; waits until something did, or a while has passed."""
         lines = list[str]()
         died: str | None = None
-        try:
-            line = self._lines.get(timeout=_LOOK)
+        wait, end = _LOOK, float("inf")
+        with suppress(queue.Empty):
             while True:
+                line = self._lines.get(timeout=wait)
                 if line is None:
                     assert self._child is not None
                     died = self._child.last_words()
-                else:
-                    lines.append(line)
-                line = self._lines.get_nowait()
-        except queue.Empty:
-            pass
+                    break
+                lines.append(line)
+                if heard(line)[0] != "progress":  # somebody waits for it
+                    break
+                end = min(end, time.monotonic() + _TOGETHER)
+                wait = max(0.0, end - time.monotonic())
         with self._lock:  # all that the lines tell of is on the disk by now
             return News(self._cell, self._mirror.changes(), lines, died)
 
