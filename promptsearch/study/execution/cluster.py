@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from promptsearch.errors import PromptSearchError, StudyError
-from promptsearch.files import cut
+from promptsearch.files import cut, failing, read
 from promptsearch.study.execution.jobs import Job
 from promptsearch.study.execution.lease import LEASES, Lease
 from promptsearch.study.execution.mirror import Change, apply, contents
@@ -35,6 +35,8 @@ log = logging.getLogger(__name__)
 #: The seconds in which a head must answer, in which resources must be had where there are none
 #: yet, in which an actor must be placed, and in which it must end.
 _ANSWER, _FREE, _PLACED, _END = 5.0, 10.0, 30.0, 10.0
+#: The endings of the files of a study's folder that all cells need, and of no report.
+_RECORDS = (".json", ".csv", ".parquet", ".safetensors")
 
 
 @dataclass
@@ -159,6 +161,7 @@ class RayWorker(Worker):
         self._tell = tell
         self._lease: Lease | None = None
         self._words = "without a word"
+        self._node = ""
         self._gone = False
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._live, daemon=True)
@@ -211,36 +214,40 @@ class RayWorker(Worker):
 
     def _live(self) -> None:
         """Start it, and hear it until it ends."""
-        carrier = self._carrier
-        ray = carrier.cluster.ray
-        node = ""
+        ray, how = self._carrier.cluster.ray, "died"
         try:
-            node = ray.get(self._actor.node.remote(), timeout=_PLACED)
-            ray.get(self._actor.begin.remote(carrier.order, carrier.study, carrier.home))
-            while not self._ended.is_set():
-                cell, changes, lines, died = ray.get(self._actor.news.remote())
-                apply(changes, carrier.folder / cell)
-                for line in lines:
-                    self._tell(self, *heard(line))
-                if died is not None:
-                    self._words = died
-                    self._tell(self, "died", None)
-                    return
+            self._hear()
         except PromptSearchError as error:  # of this machine's disk, or of the node's
             self._tell(self, "ended", {"cell": "", "error": told_error(error), "held": None})
-            self._tell(self, "lost", None)
+            how = "lost"
         except ray.exceptions.RayError as error:
-            if not self._ended.is_set():
-                lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-                self._words = f"in the cluster: {lines[0][:200]} {lines[-1][:200]}"
-                self._gone = True
-                self._tell(self, "lost" if node and self._is_gone(node) else "died", None)
+            lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+            self._words = f"in the cluster: {lines[0][:200]} {lines[-1][:200]}"
+            self._gone = True
+            if not self._ended.is_set() and self._node and self._is_gone():
+                how = "lost"
+        finally:  # whatever happens, the study waits for no worker that nobody hears
+            self._tell(self, how, None)
 
-    def _is_gone(self, node: str) -> bool:
-        """Whether a node has left the cluster, which is known after a while."""
+    def _hear(self) -> None:
+        """Hear it until it is dead, or ended."""
+        carrier, get = self._carrier, self._carrier.cluster.ray.get
+        self._node = get(self._actor.node.remote(), timeout=_PLACED)
+        get(self._actor.begin.remote(carrier.order, carrier.study, carrier.home))
+        while not self._ended.is_set():
+            cell, changes, lines, died = get(self._actor.news.remote())
+            apply(changes, carrier.folder / cell)
+            for line in lines:
+                self._tell(self, *heard(line))
+            if died is not None:
+                self._words = died
+                return
+
+    def _is_gone(self) -> bool:
+        """Whether its node has left the cluster, which is known after a while."""
         ray, end = self._carrier.cluster.ray, time.monotonic() + _FREE
         while time.monotonic() < end:
-            if not any(each["Alive"] for each in ray.nodes() if each["NodeID"] == node):
+            if not any(each["Alive"] for each in ray.nodes() if each["NodeID"] == self._node):
                 return True
             time.sleep(0.5)
         return False
@@ -312,10 +319,8 @@ class RayCarrier:
 
 def _shared(folder: Path) -> list[Change]:
     """What all cells need of a study's folder: its records, and its pools."""
-    records = [
-        Change(path.name, path.read_bytes())
-        for path in sorted(folder.iterdir())
-        if path.is_file() and path.suffix in (".json", ".csv", ".parquet", ".safetensors")
-    ]
+    with failing(folder, "read"):
+        files = [path for path in sorted(folder.iterdir()) if path.suffix in _RECORDS]
+    records = [Change(path.name, read(path)) for path in files if path.is_file()]
     pools = contents(folder / "pools") if (folder / "pools").is_dir() else []
     return records + [Change(f"pools/{each.path}", each.content) for each in pools]

@@ -77,7 +77,7 @@ class Post:
         """
         apply(study, self._study)
         apply(home, self._place / "home")
-        here = replace(order, home=str(self._place / "home"), folder=str(self._study), beside=True)
+        here = replace(order, home=str(self._place / "home"), folder=str(self._study), guest=True)
         self._child = Child(here, os.environ)
         self._child.listen(self._lines.put)
 

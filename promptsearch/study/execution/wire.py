@@ -24,7 +24,8 @@ class Order:
         path: Where modules are looked up.
         shown: What the study's own process computes with, as `fleet.py` says.
         mixed: Whether machines may differ in what moves the last digits only.
-        beside: Whether `path` stands behind what the process looks up by itself.
+        guest: Whether it works on another machine: `path` stands behind what it looks up by
+            itself there, and its places go when it ends.
     """
 
     settings: dict[str, Any]
@@ -35,7 +36,7 @@ class Order:
     path: list[str]
     shown: dict[str, str]
     mixed: bool = False
-    beside: bool = False
+    guest: bool = False
 
 
 def send(stream: IO[str], kind: str, content: Any) -> None:

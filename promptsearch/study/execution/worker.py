@@ -11,6 +11,7 @@ import logging
 import os
 import platform
 import queue
+import shutil
 import signal
 import sys
 import threading
@@ -48,10 +49,10 @@ def main() -> None:
     order = Order(**told)
     sys.path[:] = (
         [*sys.path, *(path for path in order.path if path not in sys.path)]
-        if order.beside
+        if order.guest
         else order.path
     )
-    threading.Thread(target=_hear, args=(work,), daemon=True).start()
+    threading.Thread(target=_hear, args=(work, order), daemon=True).start()
 
     def tell(kind: str, content: Any) -> None:
         with lock:
@@ -114,10 +115,12 @@ def _prepared(order: Order, tell: Any) -> tuple[dict[str, Any], Any, str]:
     return {cell.name: cell for cell in cells}, cache, shown
 
 
-def _hear(work: queue.SimpleQueue[str]) -> None:
+def _hear(work: queue.SimpleQueue[str], order: Order) -> None:
     """Take in the names of cells; where no more can come, the process has nothing to live for."""
     for line in sys.stdin:
         work.put(heard(line)[1])
+    if order.guest:
+        shutil.rmtree(Path(order.folder).parent, ignore_errors=True)
     os._exit(0)
 
 
