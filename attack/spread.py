@@ -34,11 +34,12 @@ from promptsearch.testing.rerun import results_of, without_times
 ROOT = Path(__file__).parents[1]
 COMPARE = [sys.executable, "-m", "promptsearch", "compare", "study.yaml", "--quiet", "--out"]
 #: What is killed, and how often against the others; without a cluster, of the first two only.
-VICTIMS = {"worker": 4, "driver": 2, "actor": 2, "node": 2}
-#: Kills a minute that come at any moment; all others wait until a run went on since the last kill.
+VICTIMS = {"worker": 4, "driver": 2, "actor": 3, "node": 3}
+#: Kills a minute that come at any moment; all others wait until a run went on since the last kill,
+#: and some runs have ended.
 ANY = 1.0
-#: The most seconds between that moment and a kill; the most that a study may take without an end.
-PAUSE, HANG = 3.0, 3600.0
+#: The most of these runs; the most seconds between that moment and a kill, and of a study.
+RUNS, PAUSE, HANG = 4, 2.0, 3600.0
 NODE = {"num_cpus": 1, "object_store_memory": 100 << 20}
 
 
@@ -124,7 +125,7 @@ def disturbed(
     command = [*COMPARE, "study", *(nodes.options if nodes else ["--workers", "2"])]
     weights = {kind: VICTIMS[kind] for kind in (VICTIMS if nodes else ("worker", "driver"))}
     driver, end, before = None, time.monotonic() + HANG, kills.total()
-    grown = 0
+    grown = after = 0
     with (folder / "said").open("ab") as said:
         while True:
             if driver is None or driver.poll() not in (None, 0):
@@ -137,7 +138,8 @@ def disturbed(
                 driver.kill()
                 raise SystemExit(f"the study in {folder} hangs")
             over = driver.poll() is not None or kills.total() - before >= most
-            if over or (_logged(folder) == grown and rng.random() > ANY * PAUSE / 120):
+            still = _logged(folder) == grown or len(_ended(folder)) < after
+            if over or (still and rng.random() > ANY * PAUSE / 120):
                 continue
             kind = rng.choices([*weights], [*weights.values()])[0]
             if kind == "driver":
@@ -152,7 +154,7 @@ def disturbed(
             else:
                 continue  # none is there at this moment
             kills[kind] += 1
-            grown = _logged(folder)
+            grown, after = _logged(folder), len(_ended(folder)) + rng.randint(0, RUNS)
             print(f"  {folder.name}: {kind} killed, {len(_ended(folder))} runs done", flush=True)
 
 
