@@ -5,8 +5,9 @@ BIN := $(VENV)/bin
 DEMO := runs/demo
 SERVERS := .venv-servers
 CLUSTER := .venv-ray
+TRACKERS := .venv-trackers
 
-.PHONY: help demo test lint fast docs tables attack servers cluster clean
+.PHONY: help demo test lint fast docs tables attack quantised servers cluster trackers clean
 
 help:
 	@echo "make demo   install into $(VENV), fetch a small language model, compare hard and soft prompts, write $(DEMO)/report.html"
@@ -16,8 +17,10 @@ help:
 	@echo "make docs   install into $(VENV), then build the documentation into docs/_build/html"
 	@echo "make tables score two spaces of 19,683 prompts whole, into runs/ (about 10 minutes each)"
 	@echo "make attack try hostile files, folders, servers, plug-ins and kills (about 40 minutes); counts in results/reliability"
+	@echo "make quantised install torchao and bitsandbytes into $(VENV), and test weights in 8 and 4 bits"
 	@echo "make servers install vLLM and llama.cpp's server, each into a folder below $(SERVERS), and test with them (about an hour the first time)"
 	@echo "make cluster install Ray into $(CLUSTER), and test studies on a cluster of two nodes on this machine (about three minutes)"
+	@echo "make trackers install TensorBoard, MLflow, Trackio and Weights & Biases into $(TRACKERS), and test with them"
 	@echo "make clean  remove $(VENV) and $(DEMO)"
 
 demo: $(VENV)/.installed
@@ -50,11 +53,18 @@ tables: $(VENV)/.installed
 attack: $(VENV)/.installed-dev
 	$(BIN)/python -m attack --out results/reliability
 
+quantised: $(VENV)/.installed-dev
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[quantised]"
+	OMP_NUM_THREADS=1 $(BIN)/pytest -q tests/models/test_quantised.py
+
 servers: $(VENV)/.installed-dev $(SERVERS)/.model $(SERVERS)/.llama $(SERVERS)/.vllm
 	OMP_NUM_THREADS=1 PROMPTSEARCH_SERVERS_OUT=results/servers/found.md $(BIN)/pytest -q -m server tests/servers
 
 cluster: $(VENV)/.installed-dev $(CLUSTER)/.made
 	OMP_NUM_THREADS=1 $(CLUSTER)/bin/python -m pytest -q -m cluster tests/study
+
+trackers: $(VENV)/.installed-dev $(TRACKERS)/.installed
+	OMP_NUM_THREADS=1 $(BIN)/pytest -q -rs tests/trackers
 
 clean:
 	rm -rf $(VENV) $(DEMO)
@@ -108,4 +118,11 @@ $(CLUSTER)/.made: $(VENV)/.made
 		Path(site.getsitepackages()[0], "beside.pth").write_text(f"import site; site.addsitedir({sys.argv[1]!r})")' \
 		"$$($(BIN)/python -c 'import site; print(site.getsitepackages()[0])')"
 	$(CLUSTER)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt ray
+	@touch $@
+
+# Without the constraints, with which MLflow does not agree; trackers run in processes of their own, which need nothing else.
+$(TRACKERS)/.installed: constraints.txt pyproject.toml
+	$(PYTHON) -m venv $(TRACKERS)
+	$(TRACKERS)/bin/pip install --quiet --disable-pip-version-check $$(grep -E '^(mlflow|tensorboard|trackio|wandb)==' constraints.txt)
+	$(TRACKERS)/bin/pip install --quiet --disable-pip-version-check --no-deps -e .
 	@touch $@

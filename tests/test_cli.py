@@ -139,19 +139,21 @@ def test_a_wrong_command_or_option_is_wrong_input() -> None:
 @pytest.mark.parametrize(
     ("options", "spread"),
     [
-        ([], {"workers": 0, "shard": None, "ray": None}),
-        (["--workers", "3"], {"workers": 3, "shard": None, "ray": None}),
-        (["--shard", "2/5"], {"workers": 0, "shard": (2, 5), "ray": None}),
-        (["--ray", "head:1"], {"workers": 0, "shard": None, "ray": "head:1"}),
+        ([], {}),
+        (["--workers", "3"], {"workers": 3}),
+        (["--shard", "2/5"], {"shard": (2, 5)}),
+        (["--shard", "2/5", "--mixed"], {"shard": (2, 5), "mixed": True}),
+        (["--ray", "head:1"], {"ray": "head:1"}),
     ],
-    ids=["alone", "workers", "shard", "ray"],
+    ids=["alone", "workers", "shard", "mixed", "ray"],
 )
 def test_the_runs_are_spread_as_asked(
     engine: Engine, options: list[str], spread: dict[str, Any]
 ) -> None:
     result = run("compare", "study.yaml", *options)
     assert result.exit_code == 0, result.output
-    assert engine.spread == spread
+    here = {"workers": 0, "shard": None, "mixed": False, "ray": None}
+    assert engine.spread == here | spread
     assert ("the table" in result.output) == ("--shard" not in options)
 
 
@@ -192,20 +194,23 @@ def test_a_study_lies_in_results_under_its_name(engine: Engine) -> None:
 def test_plan_prints_the_bill_and_runs_nothing(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("promptsearch.study.forecast.forecast", lambda config: config)
+    monkeypatch.setattr(
+        "promptsearch.study.forecast.forecast", lambda config, workers: (config, workers)
+    )
     monkeypatch.setattr(
         "promptsearch.report.forecast.print_forecast",
-        lambda found, console: console.print(found.budget),
+        lambda found, console: console.print(found[0].budget, found[1]),
     )
     result = run("plan", "study.yaml", "--set", "budget=2000")
-    assert (result.exit_code, result.stdout) == (0, "2000\n")
+    assert (result.exit_code, result.stdout) == (0, "2000 0\n")
+    assert run("plan", "study.yaml", "--workers", "3").stdout.endswith(" 3\n")
     assert not hasattr(engine, "config") or engine.config is None
 
 
 def test_plan_prints_the_bill_of_each_model_that_can_be_loaded(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def forecast(config: StudyConfig) -> StudyConfig:
+    def forecast(config: StudyConfig, workers: int) -> StudyConfig:
         if config.model == "a/gone":
             raise ModelError("there is no model 'a/gone'")
         return config

@@ -40,18 +40,26 @@ def compare(
         ),
     ] = None,
     ray: Ray = None,
+    mixed: Annotated[
+        bool,
+        typer.Option(
+            "--mixed",
+            help="Let workers and shards take part that have other code or libraries than the "
+            "study was begun with, and record which.",
+        ),
+    ] = False,
     quiet: Quiet = False,
 ) -> None:
     """Run a study and report it. The same command again goes on where it was stopped."""
     from promptsearch.study.config import load_config
 
     config = load_config(study, set_ or ())
-    if shard is None:
-        _run(config, out, quiet, workers or 0, ray=ray)
-    else:
+    place = None
+    if shard is not None:
         from promptsearch.study.execution.spread import read_shard
 
-        _run(config, out, quiet, workers or 0, read_shard(shard), ray)
+        place = read_shard(shard)
+    _run(config, out, quiet, workers or 0, place, mixed, ray)
 
 
 def plan(
@@ -59,6 +67,7 @@ def plan(
         Path, typer.Argument(metavar="STUDY.yaml", help="The study file, YAML or TOML.")
     ],
     set_: Set = None,
+    workers: Workers = None,
 ) -> None:
     """Say beforehand what a study computes and how long it takes on this machine, without a run."""
     from promptsearch.study.config import load_config
@@ -72,7 +81,7 @@ def plan(
         if isinstance(config.model, tuple):
             say(f"\n{member.name}:")
         try:
-            print_forecast(forecast(member.config), Terminal())
+            print_forecast(forecast(member.config, workers=workers or 0), Terminal())
         except ModelError as error:
             if not isinstance(config.model, tuple):
                 raise
@@ -252,6 +261,7 @@ def _run(
     quiet: bool,
     workers: int = 0,
     shard: tuple[int, int] | None = None,
+    mixed: bool = False,
     ray: str | None = None,
 ) -> None:
     """Run a study and print its report; runs that failed make the exit code 1, or 2 if all did."""
@@ -265,7 +275,13 @@ def _run(
     out = out or Path("results") / config.name
     with Display(Terminal(stderr=True, quiet=quiet)) as display:
         results = engine.compare(
-            config, out=out, progress=display, workers=workers, shard=shard, ray=ray
+            config,
+            out=out,
+            progress=display,
+            workers=workers,
+            shard=shard,
+            mixed=mixed,
+            ray=ray,
         )
     if not quiet and shard is not None:
         place, number = shard

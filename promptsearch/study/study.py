@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from promptsearch.errors import FileError, RecordError, StudyError
+from promptsearch.errors import FileError, PromptSearchError, RecordError, StudyError
 from promptsearch.export.winners import packed_winners
 from promptsearch.files import exists, sweep
 from promptsearch.models.device import pick_device
@@ -25,9 +25,9 @@ from promptsearch.study.cell import Cell, cells_of
 from promptsearch.study.events import Progress
 from promptsearch.study.execution import in_process
 from promptsearch.study.execution.cluster import Cluster, RayCarrier, connected
-from promptsearch.study.execution.fleet import shown_by
+from promptsearch.study.execution.fleet import in_words, shown_by
 from promptsearch.study.execution.in_process import Trouble
-from promptsearch.study.execution.jobs import Job, jobs_of
+from promptsearch.study.execution.jobs import jobs_of
 from promptsearch.study.execution.lease import elsewhere, owned
 from promptsearch.study.execution.portable import portable
 from promptsearch.study.execution.processes import Processes
@@ -102,32 +102,41 @@ class Study:
             lease.enter_context(owned(self._folder, "study", patience))
             if not elsewhere(self._folder):
                 sweep(self._folder)
-            cells = self._cells(prepared)
+            cells = spread.mine(self._cells(prepared, spread))
+            self._tell_what_waits(cells)
+            shown = {} if spread.alone else shown_by(prepared)
+            if shown:
+                self._tell("note", f"{spread}: {in_words(shown)}")
             if spread.shard is not None:
                 lease.close()  # other shards may begin
             if away:
                 if cluster is None:
                     check_room(prepared.exact, prepared.memory, spread.workers)
-                order, jobs = self._order(prepared, spread), jobs_of(spread.mine(cells))
+                order, jobs = self._order(prepared), jobs_of(cells)
                 del prepared, cells  # the workers need the room of the model
                 gc.collect()
-                trouble = self._made_by_workers(order, jobs, spread, cluster, served is not None)
+                carrier, count = self._carrier(order, spread.workers, cluster)
+                self._tell("loading", f"starting {min(count, len(jobs))} workers")
+                behind, mixed = served is not None, spread.mixed
+                workers = Workers(carrier, count, self._progress, behind, shown, mixed)
+                trouble = self._made(lambda: workers.execute(jobs))
             else:
-                trouble = self._made_here(spread.mine(cells))
+                trouble = self._made_here(cells)
             if spread.shard is None and not trouble.damage:
                 self._report(self._folder)
+                self._tell("ended", "")
             elif trouble.damage:
                 self._report_if_possible()
                 raise trouble.damage[0]
             if trouble.down:
                 raise trouble.down
 
-    def _cells(self, prepared: Prepared) -> list[Cell]:
+    def _cells(self, prepared: Prepared, spread: Spread) -> list[Cell]:
         """All cells, the folder's record being that of this study."""
         if prepared.prunings:
             self._tell("loading", "finding the words of most influence")
             prepared = prepared.pruned(self._folder)
-        record = settle(self._folder, prepared)
+        record = settle(self._folder, prepared, spread)
         kept = load_kept(self._folder, record)
         self._tell_what_is_lost(kept.values())
         return cells_of(list(prepared.runs(self._folder)), record, self._progress, kept)
@@ -139,7 +148,7 @@ class Study:
         gpu = pick_device(self._config.device).type == "cuda"
         return connected(spread.ray, torch.get_num_threads(), gpu, spread.workers)
 
-    def _order(self, prepared: Prepared, spread: Spread) -> Order:
+    def _order(self, prepared: Prepared) -> Order:
         """What workers are told."""
         config = self._config
         return Order(
@@ -149,28 +158,15 @@ class Study:
             threads=torch.get_num_threads(),
             memory=prepared.memory,
             path=list(sys.path),
-            shown=shown_by(prepared),
-            mixed=spread.ray is not None and spread.ray.mixed,
         )
 
-    def _made_by_workers(
-        self,
-        order: Order,
-        jobs: Sequence[Job],
-        spread: Spread,
-        cluster: Cluster | None,
-        served: bool,
-    ) -> Trouble:
-        """Make cells in processes of this machine, or of a cluster."""
-        count = spread.workers
-        carrier: Carrier = Processes(order)
-        if cluster is not None:
-            settings, files = portable(self._config)
-            count = spread.workers or cluster.room()
-            carrier = RayCarrier(cluster, replace(order, settings=settings), self._folder, files)
-        self._tell("loading", f"starting {min(count, len(jobs))} workers")
-        workers = Workers(carrier, count, self._progress, served)
-        return self._made(lambda: workers.execute(jobs))
+    def _carrier(self, order: Order, workers: int, cluster: Cluster | None) -> tuple[Carrier, int]:
+        """What workers run on, and how many they are."""
+        if cluster is None:
+            return Processes(order), workers
+        settings, files = portable(self._config)
+        order = replace(order, settings=settings)
+        return RayCarrier(cluster, order, self._folder, files), workers or cluster.room()
 
     def _made_here(self, cells: Sequence[Cell]) -> Trouble:
         """Make cells in this process."""
@@ -183,9 +179,13 @@ class Study:
     def _made(self, make: Callable[[], Trouble]) -> Trouble:
         try:
             return make()
-        except KeyboardInterrupt:  # whoever stops a study sees what there is
+        except (KeyboardInterrupt, PromptSearchError):  # whoever stops it sees what there is
             self._report_if_possible()
             raise
+
+    def _tell_what_waits(self, cells: Sequence[Cell]) -> None:
+        for cell in cells:
+            self._progress(cell.waiting)
 
     def _tell_what_is_lost(self, kept: Iterable[RunRecord | FailedRecord]) -> None:
         """Say which finished runs of a slim record have a score, and no winner any more."""

@@ -75,7 +75,7 @@ def test_two_nodes_find_the_same_numbers_though_one_is_killed(
     assert without_times(results_of(tmp_path)) == alone
     assert {p.run for p in heard if p.stage == "done"} == set(alone)
     assert not any((tmp_path / LEASES).iterdir())
-    assert "model " in caplog.text and "processor " in caplog.text  # shown by each before its cells
+    assert "the worker on node " in caplog.text and ": model " in caplog.text
 
 
 def test_an_actor_that_is_killed_is_replaced_and_its_run_gone_on_with(

@@ -112,7 +112,7 @@ class Child:
 
     def listen(self, hear):
         self.hear = hear
-        hear(json.dumps(["ready", None]))
+        hear(json.dumps(["ready", {"model": "a"}]))
 
     def tell(self, kind, cell):
         threading.Thread(target=self.make, args=(cell,)).start()
@@ -162,15 +162,13 @@ def carried(tmp_path, monkeypatch):
     def make(ray, deaths=None, watched=lambda cell, line: None):
         Child.deaths.update(deaths or {})
         monkeypatch.setattr(Child, "watched", staticmethod(watched))
-        order, asked = Order({}, "", "", 1, 1, [], {}), Cluster(ray, {"CPU": 1.0})
+        order, asked = Order({}, "", "", 1, 1, []), Cluster(ray, {"CPU": 1.0})
         carrier = RayCarrier(asked, order, tmp_path, [])
         heard = []
-        trouble = Workers(carrier, asked.room(), heard.append, served=False).execute(jobs)
-        assert (
-            not trouble.damage
-            and not (tmp_path / ".leases").exists()
-            or not any((tmp_path / ".leases").iterdir())
-        )
+        trouble = Workers(
+            carrier, asked.room(), heard.append, served=False, shown={"model": "a"}
+        ).execute(jobs)
+        assert not trouble.damage and not any((tmp_path / ".leases").iterdir())
         return heard
 
     return tmp_path, names, make

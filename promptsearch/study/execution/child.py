@@ -40,6 +40,11 @@ class Child:
         )
         self.tell("order", asdict(order))
 
+    @property
+    def pid(self) -> int:
+        """The number of the process."""
+        return self._process.pid
+
     def tell(self, kind: str, content: Any) -> None:
         """Say something to it; one that is dead is found so by its silence."""
         with suppress(OSError, ValueError):

@@ -22,6 +22,7 @@ from typing import Any
 
 from promptsearch.errors import PromptSearchError, StudyError
 from promptsearch.files import cut, failing, read
+from promptsearch.study.execution.fleet import in_words
 from promptsearch.study.execution.jobs import Job
 from promptsearch.study.execution.lease import LEASES, Lease
 from promptsearch.study.execution.mirror import Change, apply, contents
@@ -167,6 +168,9 @@ class RayWorker(Worker):
         self._thread = threading.Thread(target=self._live, daemon=True)
         self._thread.start()
 
+    def __str__(self) -> str:
+        return f"the worker on node {self._node[:12]}"
+
     @property
     def over(self) -> bool:
         """Whether it takes nothing of the cluster any more."""
@@ -238,7 +242,10 @@ class RayWorker(Worker):
             cell, changes, lines, died = get(self._actor.news.remote())
             apply(changes, carrier.folder / cell)
             for line in lines:
-                self._tell(self, *heard(line))
+                kind, content = heard(line)
+                if kind == "ready":
+                    log.info("%s: %s", self, in_words(content))
+                self._tell(self, kind, content)
             if died is not None:
                 self._words = died
                 return

@@ -1,90 +1,85 @@
-"""What a machine computes with, shown before its first cell; a mixed fleet is refused."""
+"""What the processes of a study have to have in common: model, tokenizer, data, dtype and code.
+
+Each process shows its own before it makes a run. Numbers of other code, or of another torch, may
+differ in more than their last digits, and would stand beside each other in one table.
+"""
 
 from __future__ import annotations
 
-import hashlib
-import importlib
-import platform
-from pathlib import Path
-
-import torch
+import logging
+from collections.abc import Mapping
 
 from promptsearch.errors import StudyError
-from promptsearch.files import read
-from promptsearch.records.provenance import machine, versions
+from promptsearch.records.provenance import versions
 from promptsearch.study.draws import hash_of_split
-from promptsearch.study.execution.wire import Order
 from promptsearch.study.prepare import Prepared
-from promptsearch.tasks.task import SPLITS
 
-#: What must be the same everywhere; the rest moves the last digits of losses at most.
-_SAME = ("model", "tokenizer", "data", "dtype")
+log = logging.getLogger(__name__)
+
+#: The digits of a hash that people are shown.
+_DIGITS = 12
 
 
 def shown_by(prepared: Prepared) -> dict[str, str]:
-    """What this process computes with: hashes of what goes in, versions, dtype and processor.
+    """What this process makes runs with: hashes and versions by name.
 
     Args:
-        prepared: The study, made ready here.
+        prepared: The study as it is here.
     """
-    splits = [
-        hash_of_split(prepared.arena(task).task, split, prepared.config)
-        for task in prepared.tasks
-        for split in SPLITS
-    ]
-    device = prepared.exact.device
-    processor = (
-        torch.cuda.get_device_name(device)
-        if isinstance(device, torch.device) and device.type == "cuda"
-        else str(machine()["cpu"])
-    )
-    return {
-        "model": str(prepared.exact.hash)[:16],
-        "tokenizer": str(prepared.exact.tokenizer_hash)[:16],
-        "data": hashlib.sha256(" ".join(splits).encode()).hexdigest()[:16],
+    found = {
+        "model": prepared.exact.hash,
+        "tokenizer": prepared.lm.tokenizer_hash,
         "dtype": str(prepared.dtype).removeprefix("torch."),
-        "code": code(),
-        **versions(),
-        "processor": processor,
     }
+    for task in prepared.tasks:
+        for name in task.splits:
+            split = hash_of_split(task, name, prepared.config)
+            found[f"{name} split of {task.name}"] = split
+    return found | versions()
 
 
-def code() -> str:
-    """The first 16 hexadecimal digits of a hash of this library's code."""
-    digest = hashlib.sha256()
-    for package in ("promptsearch", "promptsearch.strategies"):
-        (folder,) = importlib.import_module(package).__path__
-        for path in sorted(Path(folder).rglob("*.py")):
-            name = path.relative_to(folder).as_posix()
-            if not name.startswith("strategies/"):  # which lie inside the package or beside it
-                digest.update(f"\0{package}/{name}\0".encode() + read(path))
-    return digest.hexdigest()[:16]
+def in_words(shown: Mapping[str, str]) -> str:
+    """What a process shows, on one line."""
+    return ", ".join(f"{name} {value[:_DIGITS]}" for name, value in shown.items())
 
 
-def check_fleet(prepared: Prepared, order: Order) -> str:
-    """See that this machine computes with what the study's own process computes with.
+def differing(wanted: Mapping[str, str], shown: Mapping[str, str]) -> dict[str, str]:
+    """What a process has otherwise than it should be; what only one of them tells is left out.
 
     Args:
-        prepared: The study, made ready here.
-        order: What the study's own process told.
+        wanted: What the study was begun with.
+        shown: What the process has.
+    """
+    return {name: shown[name] for name in wanted if shown.get(name, wanted[name]) != wanted[name]}
+
+
+def check_alike(
+    wanted: Mapping[str, str], shown: Mapping[str, str], who: str, mixed: bool
+) -> dict[str, str]:
+    """Refuse a process that would make runs with something else, unless that is wanted.
+
+    Args:
+        wanted: What the study was begun with.
+        shown: What the process has.
+        who: The process, for the message.
+        mixed: Whether it may take part all the same.
 
     Returns:
-        What it computes with, for people.
+        What it has otherwise.
 
     Raises:
-        StudyError: It is something else.
+        StudyError: There is something, and it may not take part.
     """
-    here = shown_by(prepared)
-    for key, theirs in order.shown.items():
-        if here.get(key) != theirs and (key in _SAME or not order.mixed):
-            remedy = (
-                "give all machines the same"
-                if key in _SAME
-                else "give all machines the same, or say 'mixed: true' under execution.ray: the "
-                "last digits of losses then depend on who makes a run, and its run.json says so"
-            )
-            raise StudyError(
-                f"the machine {platform.node()} differs from the one that leads the study: {key} "
-                f"is {here.get(key)} there, and {theirs} here. No run was made there; {remedy}"
-            )
-    return ", ".join(f"{key} {value}" for key, value in here.items())
+    others = differing(wanted, shown)
+    told = ", ".join(
+        f"{name} {value[:_DIGITS]} instead of {wanted[name][:_DIGITS]}"
+        for name, value in others.items()
+    )
+    if others and not mixed:
+        raise StudyError(
+            f"{who} is not like the process that began this study: it has {told}. Give all "
+            "processes the same, name another folder with --out, or say --mixed, which records it"
+        )
+    if others:
+        log.warning("%s takes part with %s", who, told)
+    return others

@@ -21,6 +21,9 @@ class ProcessWorker(Worker):
         self._child = child
         child.listen(lambda line: tell(self, *(heard(line) if line else ("died", None))))
 
+    def __str__(self) -> str:
+        return f"worker {self._child.pid}"
+
     def give(self, job: Job) -> None:
         """Let it make a cell."""
         self.job = job

@@ -22,8 +22,6 @@ class Order:
         threads: The threads of the process.
         memory: Bytes for keys and values.
         path: Where modules are looked up.
-        shown: What the study's own process computes with, as `fleet.py` says.
-        mixed: Whether machines may differ in what moves the last digits only.
         guest: Whether it works on another machine: `path` stands behind what it looks up by
             itself there, and its places go when it ends.
     """
@@ -34,8 +32,6 @@ class Order:
     threads: int
     memory: int
     path: list[str]
-    shown: dict[str, str]
-    mixed: bool = False
     guest: bool = False
 
 

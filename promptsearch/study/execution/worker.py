@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import os
-import platform
 import queue
 import shutil
 import signal
@@ -66,8 +65,7 @@ def main() -> None:
     logger = logging.getLogger("promptsearch")
     logger.addHandler(_Telling(out, lock))
     logger.setLevel(logging.INFO)
-    logger.info("ready on %s: %s", platform.node(), shown)
-    tell("ready", None)
+    tell("ready", shown)
     from promptsearch.study.execution.lease import held
 
     while True:
@@ -84,8 +82,8 @@ def main() -> None:
         tell("ended", ended)
 
 
-def _prepared(order: Order, tell: Any) -> tuple[dict[str, Any], Any, str]:
-    """All cells of the study by name, the cache of scores, and what is computed with."""
+def _prepared(order: Order, tell: Any) -> tuple[dict[str, Any], Any, dict[str, str]]:
+    """All cells of the study by name, the cache of scores, and what they are made with."""
     import torch
 
     from promptsearch.models.packaged import cache_folder
@@ -93,7 +91,7 @@ def _prepared(order: Order, tell: Any) -> tuple[dict[str, Any], Any, str]:
     from promptsearch.records.load import load_kept, load_study
     from promptsearch.study.cell import cells_of
     from promptsearch.study.config import parse_config
-    from promptsearch.study.execution.fleet import check_fleet
+    from promptsearch.study.execution.fleet import shown_by
     from promptsearch.study.prepare import prepare
     from promptsearch.study.share import Share
 
@@ -101,7 +99,6 @@ def _prepared(order: Order, tell: Any) -> tuple[dict[str, Any], Any, str]:
     config = parse_config(order.settings, folder=Path(order.home), source="the study")
     folder = Path(order.folder)
     prepared = prepare(config, share=Share(order.threads, order.memory, begun=True, spread=True))
-    shown = check_fleet(prepared, order)
     if prepared.prunings:
         prepared = prepared.pruned(folder)
     record = load_study(folder)
@@ -112,7 +109,7 @@ def _prepared(order: Order, tell: Any) -> tuple[dict[str, Any], Any, str]:
         load_kept(folder, record),
     )
     cache = ScoreCache(cache_folder() / "scores.sqlite")
-    return {cell.name: cell for cell in cells}, cache, shown
+    return {cell.name: cell for cell in cells}, cache, shown_by(prepared)
 
 
 def _hear(work: queue.SimpleQueue[str], order: Order) -> None:

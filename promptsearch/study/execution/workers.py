@@ -11,12 +11,13 @@ import logging
 import queue
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from promptsearch.errors import StudyError
 from promptsearch.study.events import Progress
+from promptsearch.study.execution.fleet import check_alike
 from promptsearch.study.execution.in_process import Trouble
 from promptsearch.study.execution.jobs import Job
 from promptsearch.study.execution.wire import made_error
@@ -42,6 +43,10 @@ class Worker(ABC):
     def __init__(self) -> None:
         self.job: Job | None = None
         self.ready = False
+
+    @abstractmethod
+    def __str__(self) -> str:
+        """What it is called in messages."""
 
     @abstractmethod
     def give(self, job: Job) -> None:
@@ -93,12 +98,16 @@ class Workers:
         count: How many there are.
         listener: Called at each step of a run.
         served: Whether the study's own model is behind a server.
+        shown: What the study's own process has, and each of them must have.
+        mixed: Whether workers that have something else may take part.
     """
 
     carrier: Carrier
     count: int
     listener: Callable[[Progress], None]
     served: bool
+    shown: Mapping[str, str]
+    mixed: bool = False
     _events: queue.Queue[tuple[Worker, str, Any]] = field(default_factory=queue.Queue)
     _workers: list[Worker] = field(default_factory=list)
     _deaths: Counter[str] = field(default_factory=Counter)
@@ -173,10 +182,13 @@ class Workers:
 
     def _hear(self, worker: Worker, kind: str, content: Any) -> None:
         if kind == "ready":
+            check_alike(self.shown, content, str(worker), self.mixed)
             worker.ready = True
             del self._deaths[_IDLE]  # workers can live here
-        elif kind == "progress":
-            self.listener(Progress(**content))
+        elif kind == "progress" and worker.job:
+            # A worker counts all cells of the study, and this call may have a share of them.
+            number, total = worker.job.number, worker.job.total
+            self.listener(replace(Progress(**content), number=number, total=total))
         elif kind == "log":
             name, level, message = content
             logging.getLogger(name).log(level, "%s", message)

@@ -44,13 +44,6 @@ class RayConfig(Keys):
     resources: dict[str, _Amount] = Field(
         {}, description="what else each worker takes, by the names that the cluster gives it"
     )
-    mixed: bool = Field(
-        False,
-        description=(
-            "whether machines may differ in versions, code and processor, which moves the last "
-            "digits of losses; each run.json says where it was made"
-        ),
-    )
 
 
 class ExecutionConfig(Keys):
