@@ -14,6 +14,7 @@ from promptsearch.study.config import load_config, parse_config
 from promptsearch.study.events import Listener, Progress, told_to
 from promptsearch.study.execution.spread import Spread
 from promptsearch.study.finished import is_finished, note_finished
+from promptsearch.study.settings.execution import RayConfig
 from promptsearch.study.settings.study import StudyConfig
 
 if TYPE_CHECKING:  # a study that is finished is shown without torch
@@ -32,6 +33,7 @@ def compare(
     workers: int = 0,
     shard: tuple[int, int] | None = None,
     mixed: bool = False,
+    ray: str | None = None,
 ) -> Results | ModelsResults:
     """Run a study, or go on with it, and write its report.
 
@@ -47,6 +49,8 @@ def compare(
             It makes its share of the runs; a call without a shard makes what is left, and reports.
         mixed: Whether workers and shards with other code or libraries than the study was begun with
             may take part; which they were is recorded.
+        ray: The address of a Ray cluster whose machines make the runs: `auto`, `local` or
+            `HOST:PORT`; left out: as the study says under `execution`.
 
     Returns:
         The results of the study, or of each of its models; `report.html` lies in the folder.
@@ -65,7 +69,11 @@ def compare(
             given.setdefault("task", task.name)
         config = parse_config(given)
     folder = Path(out) if out else Path("results") / config.name
-    progress, spread = progress or (lambda _: None), Spread(workers, shard, mixed)
+    cluster = config.execution.ray
+    if ray is not None:
+        known = {} if cluster is None else cluster.model_dump()
+        cluster = RayConfig.model_validate({**known, "address": ray})
+    progress, spread = progress or (lambda _: None), Spread(workers, shard, mixed, cluster)
     if not isinstance(config.model, tuple):
         return _run(config, folder, progress, spread, config.track, model, task)
     if model is not None:
