@@ -12,9 +12,10 @@ from promptsearch.records.load import load_results
 from promptsearch.records.models import ModelsResults, is_of_models, load_models
 from promptsearch.records.results import Results
 from promptsearch.report.across_pages import write_models_report
+from promptsearch.report.live import LiveReport
 from promptsearch.report.write import write_report
 from promptsearch.study.config import load_config, parse_config
-from promptsearch.study.events import Progress
+from promptsearch.study.events import Listener, Progress, told_to
 from promptsearch.study.execution.lease import owned
 from promptsearch.study.execution.spread import Spread
 from promptsearch.study.members import Member, checked_members, run_members
@@ -22,6 +23,7 @@ from promptsearch.study.settings.study import StudyConfig
 from promptsearch.study.study import Study
 from promptsearch.study.transfer import carry_over
 from promptsearch.tasks.task import Task
+from promptsearch.trackers.tracking import Tracking
 
 
 def compare(
@@ -33,6 +35,7 @@ def compare(
     progress: Callable[[Progress], None] | None = None,
     workers: int = 0,
     shard: tuple[int, int] | None = None,
+    mixed: bool = False,
 ) -> Results | ModelsResults:
     """Run a study, or go on with it, and write its report.
 
@@ -42,10 +45,12 @@ def compare(
         out: The study's folder; left out: `results/NAME`.
         model: An LM that is loaded already; a study of several models loads its own.
         task: A task that is made already.
-        progress: A function that is called at each step.
+        progress: A listener to the events of the study.
         workers: How many processes make the runs; 0: this one makes them. No number depends on it.
         shard: The place of this call among several that share the folder, from 1, and their number.
             It makes its share of the runs; a call without a shard makes what is left, and reports.
+        mixed: Whether workers and shards with other code or libraries than the study was begun with
+            may take part; which they were is recorded.
 
     Returns:
         The results of the study, or of each of its models; `report.html` lies in the folder.
@@ -64,9 +69,11 @@ def compare(
             given.setdefault("task", task.name)
         config = parse_config(given)
     folder = Path(out) if out else Path("results") / config.name
-    progress, spread = progress or (lambda _: None), Spread(workers, shard)
+    progress, spread = progress or (lambda _: None), Spread(workers, shard, mixed)
     if not isinstance(config.model, tuple):
-        Study(config, folder, progress, write_report).run(model, task, spread)
+        with Tracking(config.track, config.name, folder) as tracking:
+            told = told_to(progress, tracking, *_live(config, folder, spread))
+            Study(config, folder, told, write_report).run(model, task, spread)
         return load_results(folder)
     if model is not None:
         raise StudyError(
@@ -75,18 +82,26 @@ def compare(
         )
 
     def run(member: Member, at: Path, listener: Callable[[Progress], None]) -> None:
-        Study(member.config, at, listener, write_report).run(None, task, spread)
+        told = told_to(listener, *_live(member.config, at, spread))
+        Study(member.config, at, told, write_report).run(None, task, spread)
 
     found = checked_members(config, task)
-    if shard is not None:
-        run_members(config, found, folder, run, progress)
-        return load_models(folder)
-    with owned(folder, "models"):
-        try:
-            run_members(config, found, folder, run, progress)
-            if config.transfer:
-                carry_over(config, folder, task, progress)
-        finally:  # whoever stops a study sees what there is
-            if is_of_models(folder):
-                write_models_report(folder)
+    with Tracking(config.track, config.name, folder) as tracking:
+        told = told_to(progress, tracking)
+        if shard is not None:
+            run_members(config, found, folder, run, told)
+            return load_models(folder)
+        with owned(folder, "models"):
+            try:
+                run_members(config, found, folder, run, told)
+                if config.transfer:
+                    carry_over(config, folder, task, told)
+            finally:  # whoever stops a study sees what there is
+                if is_of_models(folder):
+                    write_models_report(folder)
     return load_models(folder)
+
+
+def _live(config: StudyConfig, folder: Path, spread: Spread) -> list[Listener]:
+    """What writes the report while the study runs; a shard leaves that to a call without one."""
+    return [] if spread.shard is not None else [LiveReport(folder, config.name)]

@@ -109,8 +109,8 @@ def keys_values_of(saved: SavedPrompt, lm: LanguageModel) -> Tensor:
         raise ExportError(
             "the prompt is empty, and an empty cache is none: export it as json, vllm or text"
         )
-    found: Tensor = compiled.trunk.unflatten(1, shape).float().cpu().contiguous()
-    return found
+    cache: Tensor = compiled.trunk.unflatten(1, shape).float().cpu().contiguous()
+    return cache
 
 
 def score_kv(certificate: Certificate, lm: LanguageModel, folder: Path) -> list[float]:

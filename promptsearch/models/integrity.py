@@ -52,8 +52,9 @@ class Integrity:
         for name, weight in sorted(stored(self._model)):
             content = weight.detach().cpu().contiguous()
             digest.update(f"{name}{content.dtype}{tuple(content.shape)}".encode())
-            numbers: Any = content.view(torch.uint8).numpy() if content.numel() else b""
-            digest.update(memoryview(numbers).cast("B"))
+            digest.update(
+                content.view(torch.uint8).numpy().data.cast("B") if content.numel() else b""
+            )
         return digest.hexdigest()[:20]
 
     @property

@@ -93,6 +93,10 @@ def facts(results: Results) -> list[tuple[str, str]]:
                 for key, value in {"promptsearch": study.version, **study.versions}.items()
             ),
         ),
+        *(
+            ("Made beside with", ", ".join(f"{key} {value}" for key, value in other.items()))
+            for other in study.mixed
+        ),
         ("Command", f"promptsearch compare study.yaml --out {results.folder.resolve().name}"),
     ]
 

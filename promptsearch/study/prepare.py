@@ -183,8 +183,8 @@ def prepare(
     aims = aims_of(config, entries, tasks)
     dtype = lm.searched_in(config.dtype)
     check_family(lm, entries)
-    check_precision(lm, dtype, entries)
     check_proposer(config, lm, entries, tasks)
+    check_precision(lm, dtype, entries)
     tasks = [met(task, lm) for task in tasks]
     exact = lm.to(torch.float32)
     exact.to(dtype).check(

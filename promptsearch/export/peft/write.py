@@ -182,7 +182,10 @@ def loaded_by_peft(base: Any, folder: Path) -> Any:
 def logits_of(
     model: Any, ids: Sequence[int], lm: LanguageModel, begun: Sequence[int] | None = None
 ) -> Tensor:
-    """The logits of a row, by a model of peft; of the decoder's row `begun` where there is one."""
+    """The logits of a row, by a model of peft; of the decoder's row `begun` where there is one.
+
+    Their shape is `(tokens, vocabulary)`.
+    """
     inputs = {"input_ids": torch.tensor([list(ids)], device=lm.device)}
     if begun is not None:
         inputs["decoder_input_ids"] = torch.tensor([list(begun)], device=lm.device)

@@ -31,8 +31,8 @@ from promptsearch.study.settings.pool import Pool
 from promptsearch.study.settings.strategy import OneStrategy
 from promptsearch.study.settings.task import Metric
 
-#: The most seeds, lengths of a sweep, and runs of a sensible study.
-SEEDS, LENGTHS, RUNS = 1_000, 100, 100_000
+#: The most seeds, lengths of a sweep, trackers, and runs of a sensible study.
+SEEDS, LENGTHS, TRACKERS, RUNS = 1_000, 100, 20, 100_000
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 DRAWS = ("once", "seed")
 
@@ -52,6 +52,10 @@ def _seeds(value: Any) -> Any:
             "a number of seeds of at least 1, or a list of different whole numbers of at least 0"
         )
     return value
+
+
+def _several(value: Any) -> Any:
+    return [value] if isinstance(value, str) else value
 
 
 Length = Annotated[
@@ -192,6 +196,15 @@ class StudyConfig(Keys):
             "test splits, as text, after all is chosen"
         ),
     )
+    track: Annotated[tuple[Name, ...], BeforeValidator(_several), Field(max_length=TRACKERS)] = (
+        Field(
+            (),
+            description=(
+                "the trackers that log the runs: tensorboard, mlflow, trackio, wandb, or others "
+                "that are installed"
+            ),
+        )
+    )
     strategies: Annotated[tuple[OneStrategy, ...], Field(min_length=1)] = Field(
         description="a list of strategies, each a name or {NAME: {OPTION: VALUE}}"
     )
@@ -287,9 +300,10 @@ class StudyConfig(Keys):
 
     @model_serializer(mode="wrap")
     def _as_in_a_file(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """All keys; what only studies of several models have is left out of others."""
+        """All keys; those that few studies have are left out of others."""
         found: dict[str, Any] = dump(self)
-        return {key: value for key, value in found.items() if key != "transfer" or value}
+        rare = ("transfer", "track")
+        return {key: value for key, value in found.items() if key not in rare or value}
 
     @model_validator(mode="after")
     def _priced(self) -> StudyConfig:
