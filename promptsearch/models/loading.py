@@ -16,7 +16,7 @@ from promptsearch.models.device import pick_device
 from promptsearch.models.family import family_of
 from promptsearch.models.folder import check_complete, check_files, reason_of
 from promptsearch.models.packaged import NAME, is_packaged, packaged_model
-from promptsearch.models.quantised import quantisation, stored
+from promptsearch.models.quantised import quantisation, scheme_of, stored
 from promptsearch.models.scheme import split_name
 from promptsearch.models.tokens import load_tokenizer
 
@@ -73,10 +73,12 @@ def _load(name: str, device: str, *, head: bool) -> tuple[Any, Any]:
     if scheme:
         if "gguf_file" in source:
             raise explain(ModelError(f"a .gguf file is unpacked, and not kept in {scheme}"))
-        safe["quantization_config"] = quantisation(scheme)
+        rounding = quantisation(scheme)
         safe["device_map"] = {"": where}  # they are rounded where they will lie
     with strangers(explain), _fitting(name, where):
         config = check_files(source)
+        if scheme and getattr(config, "quantization_config", None) is None:
+            safe["quantization_config"] = rounding  # else they were rounded before they were saved
         kind: Any = getattr(transformers, family_of(config).auto if head else "AutoModel")
         model, info = kind.from_pretrained(
             **source, **safe, dtype=torch.float32, output_loading_info=True
@@ -86,6 +88,8 @@ def _load(name: str, device: str, *, head: bool) -> tuple[Any, Any]:
         check_complete(model, {"missing_keys": lacking})
         if not scheme:
             model.to(where)
+        elif (kept := scheme_of(model)) != scheme:
+            raise ModelError(f"its weights were saved in {kept or 'full'}, and not in {scheme}")
     return model, load_tokenizer(name, source)
 
 

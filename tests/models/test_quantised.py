@@ -112,6 +112,18 @@ def test_a_copy_in_another_dtype_shares_the_rounded_weights(kept, films):
     half.check(gradients=True)
 
 
+def test_weights_that_were_saved_rounded_are_loaded_as_they_are(kept, tmp_path):
+    kept.model.save_pretrained(tmp_path)
+    kept.tokenizer.save_pretrained(tmp_path)
+    for name in (str(tmp_path), f"{tmp_path}:quantise={kept.quantised}"):
+        again = LanguageModel.load(name, device="cpu")
+        assert again.hash == kept.hash and again.name == f"{tmp_path}:quantise={kept.quantised}"
+    (other,) = set(PACKAGES) - {kept.quantised}
+    pytest.importorskip(PACKAGES[other])
+    with pytest.raises(ModelError, match=f"saved in {kept.quantised}, and not in {other}"):
+        LanguageModel.load(f"{tmp_path}:quantise={other}", device="cpu")
+
+
 @pytest.fixture(scope="module")
 def found(kept, films, tmp_path_factory):
     """A study on such a model, which its name tells how to load."""
