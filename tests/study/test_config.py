@@ -201,7 +201,7 @@ QUOTES = "A text with braces or a colon needs quotes around it."
 KNOWN = (
     "budget, device, draw, dtype, length, max_cost, max_seconds, memory, metric, model, models, "
     "name, objective, pool, proposer, race, score_on, seeds, select_by, strategies, task, tasks, "
-    "threads, transfer"
+    "threads, track, transfer"
 )
 
 WRONG = {
