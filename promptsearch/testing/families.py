@@ -84,7 +84,7 @@ class PlantedAnswers:
         )
         planted = Split(split.name, examples)
         self.engine = Engine(lm, bound.taking(kind), planted, choices)
-        self.embeddings: Tensor = lm.vocabulary
+        self.embeddings: Tensor = self.engine.embeddings
         self._scored, self._training = np.split(self._all, 2)
 
     def objective(
