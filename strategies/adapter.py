@@ -66,7 +66,7 @@ class Adapter(TrainedStrategy):
             start[f"{place}.adapter_down_bias"] = torch.zeros(narrow)
             start[f"{place}.adapter_up"] = torch.zeros(width, narrow)  # U of section 2.1
             start[f"{place}.adapter_up_bias"] = torch.zeros(width)
-        return NamedTensors(start)
+        return NamedTensors(start).to(weights.device)
 
     def _bottleneck(self, places: int) -> int:
         """The width of the widest bottleneck within the share.

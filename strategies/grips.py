@@ -116,6 +116,11 @@ class Grips(Strategy):
                 "one of the 'prompts' is empty: give instructions to edit, or leave them out"
             )
 
+    @classmethod
+    def asks_proposer(cls, options: Mapping[str, Any]) -> bool:
+        """Where it writes what phrases are substituted by."""
+        return bool(options["substitute"] == "proposer")
+
     def ask(self) -> Sequence[Prompt]:
         """An instruction to start from, or edits of the present one."""
         for _ in range(_TRIES):  # where nothing new can be made of an instruction, the walk ends

@@ -16,8 +16,8 @@ Beats random on the planted objectives `separable` and `pairwise`.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Annotated, ClassVar, Literal
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -108,6 +108,11 @@ class LLMEvolution(Strategy):
             objective, seed=seed, longest=longest, temperature=temperature, retries=retries
         )
         self._instructions.know(prompts)
+
+    @classmethod
+    def asks_proposer(cls, options: Mapping[str, Any]) -> bool:
+        """Always: it has its instructions written."""
+        return True
 
     def ask(self) -> Sequence[Prompt]:
         """The given instructions, proposed ones beside them, then children."""

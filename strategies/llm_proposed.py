@@ -19,8 +19,8 @@ Beats random on the planted objectives `separable` and `pairwise`.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Annotated, ClassVar, Literal
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
@@ -95,6 +95,11 @@ class LLMProposed(Strategy):
             objective, seed=seed, longest=longest, temperature=temperature, retries=retries
         )
         self._instructions.know(prompts)
+
+    @classmethod
+    def asks_proposer(cls, options: Mapping[str, Any]) -> bool:
+        """Always: it has its instructions written."""
+        return True
 
     def ask(self) -> Sequence[Prompt]:
         """The given instructions, then new ones."""

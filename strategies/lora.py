@@ -26,6 +26,7 @@ from promptsearch.search.training_options import Rate
 _USUAL = (
     ("q_proj", "v_proj"),
     ("query", "value"),
+    ("q", "v"),
     ("c_attn",),
     ("query_key_value",),
     ("qkv_proj",),
@@ -67,7 +68,8 @@ class Lora(TrainedStrategy):
 
     def encoder(self, generator: torch.Generator) -> nn.Module:
         """A and B of each map; their product is zero at the start."""
-        maps = self.objective.weights.maps
+        weights = self.objective.weights
+        maps = weights.maps
         kinds = sorted({name.rpartition(".")[2] for name in maps})
         usual = next((names for names in _USUAL if set(names) <= set(kinds)), ())
         targets = usual if self._targets is None else self._targets
@@ -82,7 +84,7 @@ class Lora(TrainedStrategy):
                 f"{', '.join(kinds)}"
             )
         chosen = {name: shape for name, shape in maps.items() if name.rpartition(".")[2] in targets}
-        return _LowRank(chosen, self._rank, self._scale, generator)
+        return _LowRank(chosen, self._rank, self._scale, generator).to(weights.device)
 
 
 class _LowRank(nn.Module):

@@ -139,11 +139,12 @@ def test_a_wrong_command_or_option_is_wrong_input() -> None:
 @pytest.mark.parametrize(
     ("options", "spread"),
     [
-        ([], {"workers": 0, "shard": None}),
-        (["--workers", "3"], {"workers": 3, "shard": None}),
-        (["--shard", "2/5"], {"workers": 0, "shard": (2, 5)}),
+        ([], {"workers": 0, "shard": None, "mixed": False}),
+        (["--workers", "3"], {"workers": 3, "shard": None, "mixed": False}),
+        (["--shard", "2/5"], {"workers": 0, "shard": (2, 5), "mixed": False}),
+        (["--shard", "2/5", "--mixed"], {"workers": 0, "shard": (2, 5), "mixed": True}),
     ],
-    ids=["alone", "workers", "shard"],
+    ids=["alone", "workers", "shard", "mixed"],
 )
 def test_the_runs_are_spread_as_asked(
     engine: Engine, options: list[str], spread: dict[str, Any]
@@ -191,20 +192,23 @@ def test_a_study_lies_in_results_under_its_name(engine: Engine) -> None:
 def test_plan_prints_the_bill_and_runs_nothing(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("promptsearch.study.forecast.forecast", lambda config: config)
+    monkeypatch.setattr(
+        "promptsearch.study.forecast.forecast", lambda config, workers: (config, workers)
+    )
     monkeypatch.setattr(
         "promptsearch.report.forecast.print_forecast",
-        lambda found, console: console.print(found.budget),
+        lambda found, console: console.print(found[0].budget, found[1]),
     )
     result = run("plan", "study.yaml", "--set", "budget=2000")
-    assert (result.exit_code, result.stdout) == (0, "2000\n")
+    assert (result.exit_code, result.stdout) == (0, "2000 0\n")
+    assert run("plan", "study.yaml", "--workers", "3").stdout.endswith(" 3\n")
     assert not hasattr(engine, "config") or engine.config is None
 
 
 def test_plan_prints_the_bill_of_each_model_that_can_be_loaded(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def forecast(config: StudyConfig) -> StudyConfig:
+    def forecast(config: StudyConfig, workers: int) -> StudyConfig:
         if config.model == "a/gone":
             raise ModelError("there is no model 'a/gone'")
         return config

@@ -45,12 +45,13 @@ def test_every_strategy_file_has_an_entry_point() -> None:
 
 def test_the_installed_entry_points_are_those_of_the_project() -> None:
     """A new line is only seen after `pip install -e .`; say so here and not in a strange place."""
-    installed = {
-        point.name: point.value
-        for point in entry_points(group="promptsearch.strategies")
-        if point.dist is not None and point.dist.name == "promptsearch-kit"
-    }
-    assert installed == POINTS
+    for group, points in PROJECT["project"]["entry-points"].items():
+        installed = {
+            point.name: point.value
+            for point in entry_points(group=group)
+            if point.dist is not None and point.dist.name == "promptsearch-kit"
+        }
+        assert installed == points
 
 
 @pytest.mark.parametrize("name", sorted(POINTS))
@@ -95,7 +96,7 @@ def test_what_is_imported_is_declared() -> None:
     declared = {canonicalize_name(Requirement(r).name) for r in PROJECT["project"]["dependencies"]}
     extras = {
         canonicalize_name(Requirement(r).name)
-        for extra in ("peft", "metrics")
+        for extra in ("peft", "metrics", "mlflow", "quantised", "tensorboard", "trackio", "wandb")
         for r in PROJECT["project"]["optional-dependencies"][extra]
     }
     names = {"yaml": "pyyaml", "sklearn": "scikit-learn"}

@@ -21,7 +21,7 @@ def export(
     to: Annotated[
         str,
         typer.Option(
-            metavar="json|kv|peft|text|vllm|lm-eval|promptfoo|dspy|mlflow",
+            metavar="json|kv|peft|cartridge|text|vllm|lm-eval|promptfoo|dspy|mlflow",
             help="The format; json holds every prompt.",
         ),
     ],

@@ -39,18 +39,26 @@ def compare(
             "the same command without it makes what is left, and reports.",
         ),
     ] = None,
+    mixed: Annotated[
+        bool,
+        typer.Option(
+            "--mixed",
+            help="Let workers and shards take part that have other code or libraries than the "
+            "study was begun with, and record which.",
+        ),
+    ] = False,
     quiet: Quiet = False,
 ) -> None:
     """Run a study and report it. The same command again goes on where it was stopped."""
     from promptsearch.study.config import load_config
 
     config = load_config(study, set_ or ())
-    if shard is None:
-        _run(config, out, quiet, workers or 0)
-    else:
+    place = None
+    if shard is not None:
         from promptsearch.study.execution.spread import read_shard
 
-        _run(config, out, quiet, workers or 0, read_shard(shard))
+        place = read_shard(shard)
+    _run(config, out, quiet, workers or 0, place, mixed)
 
 
 def plan(
@@ -58,6 +66,7 @@ def plan(
         Path, typer.Argument(metavar="STUDY.yaml", help="The study file, YAML or TOML.")
     ],
     set_: Set = None,
+    workers: Workers = None,
 ) -> None:
     """Say beforehand what a study computes and how long it takes on this machine, without a run."""
     from promptsearch.study.config import load_config
@@ -71,7 +80,7 @@ def plan(
         if isinstance(config.model, tuple):
             say(f"\n{member.name}:")
         try:
-            print_forecast(forecast(member.config), Terminal())
+            print_forecast(forecast(member.config, workers=workers or 0), Terminal())
         except ModelError as error:
             if not isinstance(config.model, tuple):
                 raise
@@ -251,6 +260,7 @@ def _run(
     quiet: bool,
     workers: int = 0,
     shard: tuple[int, int] | None = None,
+    mixed: bool = False,
 ) -> None:
     """Run a study and print its report; runs that failed make the exit code 1, or 2 if all did."""
     from promptsearch import comparison as engine
@@ -262,7 +272,9 @@ def _run(
         log_errors_only()
     out = out or Path("results") / config.name
     with Display(Terminal(stderr=True, quiet=quiet)) as display:
-        results = engine.compare(config, out=out, progress=display, workers=workers, shard=shard)
+        results = engine.compare(
+            config, out=out, progress=display, workers=workers, shard=shard, mixed=mixed
+        )
     if not quiet and shard is not None:
         place, number = shard
         say(f"Shard {place} of {number} is done; the same command without --shard reports.")

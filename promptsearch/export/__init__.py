@@ -19,6 +19,7 @@ from promptsearch.export.kv import score_kv, write_kv
 from promptsearch.export.lm_eval.read import score_lm_eval
 from promptsearch.export.lm_eval.write import write_lm_eval
 from promptsearch.export.mlflow import score_mlflow, write_mlflow
+from promptsearch.export.peft.cartridge import score_cartridge, write_cartridge
 from promptsearch.export.peft.read import read_peft as read_peft
 from promptsearch.export.peft.write import score_peft, write_peft
 from promptsearch.export.promptfoo import score_promptfoo, write_promptfoo
@@ -85,6 +86,7 @@ class Format(NamedTuple):
 
 
 FORMATS: dict[str, Format] = {
+    "cartridge": Format(write_cartridge, score_cartridge, ability="keeps"),
     "dspy": Format(
         write_dspy,
         score_dspy,
@@ -159,8 +161,8 @@ def export_run(
 
     Args:
         run: The folder of a finished run, or an export of the format `json`.
-        to: `json` (with safetensors for trained prompts), `kv`, `peft`, `text`, `vllm`, `lm-eval`,
-            `promptfoo`, `dspy` or `mlflow`.
+        to: `json` (with safetensors for trained prompts), `cartridge`, `kv`, `peft`, `text`,
+            `vllm`, `lm-eval`, `promptfoo`, `dspy` or `mlflow`.
         out: The folder to write; it is made, or must be empty.
         model: The LM, if it is loaded already; left out: loaded by the name in the export.
         key: The name of the environment variable that holds the key, for a model behind an

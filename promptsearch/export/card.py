@@ -18,11 +18,13 @@ from promptsearch.export.usage import language, usage
 from promptsearch.export.winners import PROMPT
 from promptsearch.files import write_aside
 from promptsearch.models.protocol import TextModel
+from promptsearch.models.scheme import scheme_named, split_name
 from promptsearch.scoring.layout import prompt_texts
 
 CARD = "README.md"
 #: Format -> what the folder holds, and the library under which the Hub lists it.
 _ABOUT = {
+    "cartridge": ("keys and values for PEFT (CARTRIDGE)", "peft"),
     "dspy": ("the state of a `dspy.Predict`", "dspy"),
     "json": ("the library's own format", "promptsearch"),
     "kv": ("keys and values for the cache of `transformers`", "transformers"),
@@ -78,11 +80,14 @@ def write_card(prompt: SavedPrompt, to: str, lm: TextModel, folder: Path) -> Non
     elif prompt.options is not None:
         answers = f"those that an input lists in its field `{prompt.options}`"
     certificate = PROMPT if to == "json" else CERTIFICATE
+    scheme = scheme_named(lm.name)
+    kept = f" with the weights of its layers in {scheme}" if scheme else ""
     parts = [
         f"---\n{_header(prompt, to, library, lm)}\n---\n",
         f"# {title}\n",
-        f"{title} and the {'' if changed else 'frozen '}language model `{_base(lm)}`, as {what}. "
-        f"Found by `{about.get('strategy', '?')}` of promptsearch; {given} of this folder.\n",
+        f"{title} and the {'' if changed else 'frozen '}language model `{_base(lm)}`{kept}, as "
+        f"{what}. Found by `{about.get('strategy', '?')}` of promptsearch; {given} of this "
+        "folder.\n",
         "## Task\n",
         f"Template: {_code(prompt.template.shown)}\n",
         f"Answers: {answers}. Example: {_code(str(about.get('example', '-')))}\n",
@@ -121,7 +126,8 @@ def _text(prompt: SavedPrompt, lm: TextModel) -> list[str]:
 
 def _base(lm: TextModel) -> str:
     """The model's name on the Hub, or the folder's name where it was loaded from a folder."""
-    return Path(lm.name).name if Path(lm.name).exists() else lm.name
+    name, _ = split_name(lm.name)
+    return Path(name).name if Path(name).exists() else name
 
 
 def _header(prompt: SavedPrompt, to: str, library: str, lm: TextModel) -> str:

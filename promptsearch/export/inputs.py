@@ -105,7 +105,7 @@ class Input:
         """
         template, options = self.saved.template, self.choices
         texts = options or (template.answer_text(self.answer),)
-        if not all(map(lm.encode, texts)):
+        if not all(map(lm.encode_answer, texts)):
             raise PromptError(f"{self.place}: its answer is empty: expected text")
         return answer_ids(template, lm, Example(0, {}, texts[0], None, options=options), None)
 
@@ -136,7 +136,7 @@ class Input:
         Raises:
             PromptError: It cannot.
         """
-        tokens = self.row.tokens + more
+        tokens = self.row.longest(more)
         if limit is not None and tokens > limit:
             raise PromptError(
                 f"{self.place} has {tokens} tokens with its prompt and answer, but the model reads "

@@ -77,6 +77,25 @@ def write_kv(saved: SavedPrompt, lm: LanguageModel, folder: Path) -> None:
         ModelError: The layers of the model have keys of different sizes, or its rows cannot go on
             below keys and values.
     """
+    numbers = keys_values_of(saved, lm).permute(1, 2, 3, 0, 4).contiguous()
+    write_aside(folder / FILE, safetensors.torch.save({TENSOR: numbers}, metadata={"format": "pt"}))
+
+
+def keys_values_of(saved: SavedPrompt, lm: LanguageModel) -> Tensor:
+    """The keys and values of all that stands before the input, in float32 on the CPU.
+
+    Args:
+        saved: A prompt whose slots stand in front of the input.
+        lm: The LM.
+
+    Returns:
+        Shape `(tokens, layers, 2, key heads, size of a head)`.
+
+    Raises:
+        ExportError: The prompt cannot be held exactly (with the reason).
+        ModelError: The layers of the model have keys of different sizes, or its rows cannot go on
+            below keys and values.
+    """
     check_held(saved.prompt, "kv")
     check_in_front(saved.template, "keys and values are those of a row's first tokens")
     if not saved.template.segments[-1]:
@@ -90,9 +109,8 @@ def write_kv(saved: SavedPrompt, lm: LanguageModel, folder: Path) -> None:
         raise ExportError(
             "the prompt is empty, and an empty cache is none: export it as json, vllm or text"
         )
-    rows = compiled.trunk.unflatten(1, shape)  # (tokens, layers, 2, key heads, size of a head)
-    numbers = rows.permute(1, 2, 3, 0, 4).float().cpu().contiguous()
-    write_aside(folder / FILE, safetensors.torch.save({TENSOR: numbers}, metadata={"format": "pt"}))
+    cache: Tensor = compiled.trunk.unflatten(1, shape).float().cpu().contiguous()
+    return cache
 
 
 def score_kv(certificate: Certificate, lm: LanguageModel, folder: Path) -> list[float]:
@@ -107,7 +125,7 @@ def score_kv(certificate: Certificate, lm: LanguageModel, folder: Path) -> list[
     keys_values = read_kv(folder, lm)
 
     def logits(example: Example, answer: Tokens) -> Tensor:
-        text = _below(certificate.template, lm, example)
+        text = below(certificate.template, lm, example)
         check_room(lm, keys_values.shape[3], len(text) + len(answer))
         ids = torch.tensor([[*text, *answer]], device=lm.device)
         found: Tensor = lm.model(
@@ -118,7 +136,7 @@ def score_kv(certificate: Certificate, lm: LanguageModel, folder: Path) -> list[
     return certificate.losses_by(lm, logits)
 
 
-def _below(template: Template, lm: LanguageModel, example: Example) -> Tokens:
+def below(template: Template, lm: LanguageModel, example: Example) -> Tokens:
     """The ids of a row below the prefix; the prefix has taken in the special tokens."""
     segments = lay_out_input(template, lm, example.fields).segments
     return segments[-1][len(leading(template, lm)) * template.apart :]

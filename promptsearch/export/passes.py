@@ -23,10 +23,9 @@ from promptsearch.scoring.ending import Ending
 from promptsearch.scoring.forward import run
 from promptsearch.scoring.layout import Tokens
 from promptsearch.scoring.packing import pack
-from promptsearch.scoring.reading import joined, spans, together
+from promptsearch.scoring.reading import joined, spans, together, tree_of
 from promptsearch.scoring.ready import InputRow, Library
 from promptsearch.scoring.sharing import PASS_TOKENS
-from promptsearch.scoring.tree import grow
 from promptsearch.tasks.decoding import Decoding
 
 
@@ -130,11 +129,7 @@ class Passes:
         every = [[one for some in own for one in some] for own in told]
         above = [len(row.trunk) for row in rows]
         parts = [together(own, lm) for own in every]
-        trees = [
-            grow([one.ids for one in part], n)
-            for some, n in zip(parts, above, strict=True)
-            for part in some
-        ]
+        trees = [tree_of(part, n) for some, n in zip(parts, above, strict=True) for part in some]
         trunks = [row.trunk for row, some in zip(rows, parts, strict=True) for _ in some]
         with torch.inference_mode():
             beside = self._library.beside([row.owner for row in rows])
@@ -160,7 +155,7 @@ def _size(row: InputRow, answers: Sequence[Tokens], family: Family) -> int:
     """The tokens below the trunk with which a row is read for its answers."""
     told = spans(family, answers, one_by_one=row.one_by_one)
     times = len(told) if family.middle else 1
-    return (len(row.ids) + len(row.behind)) * times + sum(told)
+    return (len(row.ids) + len(row.behind) + len(row.source)) * times + sum(told)
 
 
 def _groups(rows: Sequence[InputRow], sizes: Sequence[int], limit: int) -> Iterator[list[int]]:

@@ -56,8 +56,8 @@ class PromptedModel:
         model: The LM that all prompts were found for, in float32.
         prompts: Name -> prompt, or a single prompt, which rows do not name. Changed weights stand
             alone.
-        dtype: The dtype to compute in: `float32`, in which prompts are measured, `bfloat16`, or
-            `auto`.
+        dtype: The dtype to compute in: `float32`, in which prompts are measured, `bfloat16`,
+            `float16` or `auto`.
 
     Raises:
         ModelError: A prompt was found for another model.

@@ -125,7 +125,7 @@ def _assertion(saved: SavedPrompt, example: Example) -> dict[str, str]:
     answer = example.answer.strip()
     if not saved.text:
         return {"type": "starts-with", "value": answer}
-    right = [text.strip() for text in (*example.references, *example.aliases)]
+    right = [text.strip() for text in example.right]
     if len(right) == 1:
         return {"type": "equals", "value": answer}
     return {"type": "javascript", "value": f"{json.dumps(right)}.includes(output)"}

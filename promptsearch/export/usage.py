@@ -13,9 +13,11 @@ from promptsearch.export.mlflow import mlflow_usage
 from promptsearch.export.peft import write as peft
 from promptsearch.export.saved import SavedPrompt
 from promptsearch.export.usage_masked import masked_usage
+from promptsearch.export.usage_seq2seq import seq2seq_usage
 from promptsearch.models import LanguageModel
 from promptsearch.models.packaged import is_packaged
 from promptsearch.models.protocol import TextModel
+from promptsearch.models.scheme import split_name
 from promptsearch.models.special_tokens import DATE
 from promptsearch.scoring.ending import Ending
 from promptsearch.scoring.scorer import loaded
@@ -119,17 +121,24 @@ def usage(prompt: SavedPrompt, to: str, lm: TextModel) -> str:
         return saved.USAGE.format(fields=fields)
     lm = loaded(lm, "used like this")
     if to == "vllm":
+        # vLLM rounds weights to nf4 by the same package, and knows no int8 of torchao's by a name.
+        rounded = ', quantization="bitsandbytes"' if lm.quantised == "nf4" else ""
         return vllm.USAGE.format(
-            base=_base_of_vllm(lm), fields=fields, sampling=_sampling(prompt, lm)
+            base=_base_of_vllm(lm),
+            fields=fields,
+            own=repr(lm.name) if lm.quantised else "base",
+            rounded=rounded,
+            sampling=_sampling(prompt, lm),
         )
-    own = is_packaged(lm.name) or lm.name.endswith(".gguf")
+    own = is_packaged(lm.name) or lm.name.endswith(".gguf") or bool(lm.quantised)
     model = (_OUR_MODEL if own else _MODEL).format(name=lm.name, auto=lm.family.auto)
     if to == "lm-eval":
         return f"{model}\n{lm_eval_usage(prompt, lm)}"
     fields, imports = _formatted(fields)
-    if lm.family.middle:
+    if lm.family.middle or lm.family.encodes:
         above = "".join(f"{line}\n\n" for line in imports)
-        return f"{above}{model}\n{peft.USAGE}\n\n{masked_usage(prompt, lm, fields)}"
+        own_usage = masked_usage if lm.family.middle else seq2seq_usage
+        return f"{above}{model}\n{peft.USAGE}\n\n{own_usage(prompt, lm, fields)}"
     chat = bool(prompt.template.messages)
     if to == "text" and chat:
         day = f", date_string={DATE!r}" if "date_string" in str(lm.tokenizer.chat_template) else ""
@@ -145,7 +154,8 @@ def usage(prompt: SavedPrompt, to: str, lm: TextModel) -> str:
     # the other formats have folded them into the prompt.
     before = to == "text" or (to == "peft" and prompt.template.apart)
     first = f"{list(lm.lead)} + " if before and lm.lead and not chat else ""
-    middle = {"kv": kv.USAGE, "peft": f"{peft.USAGE}\n\n{_FORWARD}", "text": _FORWARD}[to]
+    by_peft = f"{peft.USAGE}\n\n{_FORWARD}"
+    middle = {"kv": kv.USAGE, "peft": by_peft, "cartridge": by_peft, "text": _FORWARD}[to]
     ids = _cut(lm, begins=to == "text" or prompt.template.apart)
     above = "".join(f"{line}\n\n" for line in imports)
     asked = _asked(prompt, lm).format(text=source, first=first, ids=ids)
@@ -159,7 +169,7 @@ def _asked(prompt: SavedPrompt, lm: LanguageModel) -> str:
     if prompt.text:
         return _GENERATE.format(**places, options=_decoding(prompt, lm), cut=_cut_at(template.end))
     options = prompt.choices or (prompt.probe[0].options if prompt.probe else None) or ()
-    answers = {choice: lm.encode(choice) for choice in options}
+    answers = {choice: lm.encode_answer(choice) for choice in options}
     lengths = ""
     if prompt.normalise != "none":
         found = answer_lengths(prompt.normalise, template, options, lm.count)
@@ -272,12 +282,13 @@ def _pieces(prompt: SavedPrompt) -> list[tuple[str, str]]:
 
 
 def _base_of_vllm(lm: LanguageModel) -> str:
-    if is_packaged(lm.name):
+    name, _ = split_name(lm.name)
+    if is_packaged(name):
         return (
             "from promptsearch.models.packaged import packaged_model\n\nbase = "
-            f"str(packaged_model({lm.name!r}))"
+            f"str(packaged_model({name!r}))"
         )
-    return f"base = {lm.name!r}"
+    return f"base = {name!r}"
 
 
 def _sampling(prompt: SavedPrompt, lm: LanguageModel) -> str:
@@ -287,7 +298,7 @@ def _sampling(prompt: SavedPrompt, lm: LanguageModel) -> str:
         drawn = f"temperature={way.temperature:g}, top_p={way.top_p:g}"
         return f"{drawn}, max_tokens={way.tokens}, stop_token_ids={ends}{stop}"
     options = prompt.choices or (prompt.probe[0].options if prompt.probe else None) or ()
-    answers = [lm.encode(choice) for choice in options]
+    answers = [lm.encode_answer(choice) for choice in options]
     longest = max(map(len, answers))
     if longest == 1:
         return f"temperature=0, max_tokens=1, allowed_token_ids={[ids[0] for ids in answers]}"

@@ -78,5 +78,5 @@ def masked_usage(prompt: SavedPrompt, lm: LanguageModel, fields: Mapping[str, An
     if prompt.normalise != "none":
         found = answer_lengths(prompt.normalise, template, options, lm.count)
         lengths = f"sums = [nats / n for nats, n in zip(sums, {found})]  # {prompt.normalise}\n"
-    answers = {choice: lm.encode(choice) for choice in options}
+    answers = {choice: lm.encode_answer(choice) for choice in options}
     return row + _CHOOSE.format(answers=repr(answers), lengths=lengths)

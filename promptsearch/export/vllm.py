@@ -52,8 +52,8 @@ from promptsearch.export import vllm_requests
 from vllm import LLM, SamplingParams
 
 {base}
-requests = vllm_requests(".", [{fields!r}], LanguageModel.load(base))  # of this folder
-llm = LLM(base, enable_prompt_embeds=True)
+requests = vllm_requests(".", [{fields!r}], LanguageModel.load({own}))  # of this folder
+llm = LLM(base, enable_prompt_embeds=True{rounded})
 output = llm.generate(requests, SamplingParams({sampling}))[0]
 print(output.outputs[0].text)
 """

@@ -13,7 +13,12 @@ from promptsearch.errors import ModelError
 
 log = logging.getLogger(__name__)
 
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+#: What /proc/cpuinfo calls the instructions that multiply them.
+_FLAGS = {
+    torch.bfloat16: {"avx512_bf16", "amx_bf16", "bf16"},  # ARM has the last of these
+    torch.float16: {"avx512_fp16", "amx_fp16", "asimdhp"},
+}
 
 #: The workspaces with which cuBLAS adds up in one order (its documentation, section 2.1.4).
 _WORKSPACES = (":4096:8", ":16:8")
@@ -73,39 +78,40 @@ def card(device: torch.device) -> str | None:
 def pick_dtype(name: str, device: torch.device) -> torch.dtype:
     """The dtype of a search; `auto` is bfloat16 where the hardware multiplies it natively.
 
-    A CPU that lacks bfloat16 computes the same numbers slowly: a warning says so.
+    A CPU that lacks a dtype computes the same numbers slowly: a warning says so.
 
     Args:
-        name: `auto`, `float32` or `bfloat16`.
+        name: `auto`, or one of `DTYPES`.
         device: The device that the search runs on.
 
     Raises:
         ModelError: There is no such dtype, or the GPU lacks it.
     """
     if name != "auto" and name not in DTYPES:
-        raise ModelError(f"expected dtype auto, float32 or bfloat16, got '{name}'")
-    native = _multiplies_bf16(device)
+        raise ModelError(f"expected dtype auto, {', '.join(DTYPES)}, got '{name}'")
     if name == "auto":
-        return torch.bfloat16 if native else torch.float32
-    if name == "bfloat16" and not native:
+        return torch.bfloat16 if _multiplies(torch.bfloat16, device) else torch.float32
+    dtype = DTYPES[name]
+    if dtype != torch.float32 and not _multiplies(dtype, device):
         if device.type == "cuda":
             raise ModelError(
-                f"the device '{device}' does not multiply bfloat16: "
-                "set dtype to float32, or to auto"
+                f"the device '{device}' does not multiply {name}: set dtype to float32, or to auto"
             )
         log.warning(
-            "'%s' is not known to multiply bfloat16 natively: "
-            "float32, or dtype auto, may be faster",
+            "'%s' is not known to multiply %s natively: float32, or dtype auto, may be faster",
             device,
+            name,
         )
-    return DTYPES[name]
+    return dtype
 
 
-def _multiplies_bf16(device: torch.device) -> bool:
+def _multiplies(dtype: torch.dtype, device: torch.device) -> bool:
     if device.type == "cuda":
+        if dtype == torch.float16:
+            return True  # all that torch runs on do
         with torch.cuda.device(device):
             return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    return device.type == "cpu" and _cpu_multiplies_bf16()
+    return device.type == "cpu" and bool(_FLAGS[dtype] & _flags())
 
 
 def half_of_memory(device: torch.device) -> int:
@@ -120,9 +126,8 @@ def half_of_memory(device: torch.device) -> int:
     return min(total, int(limit)) // 2 if limit.isdecimal() else total // 2
 
 
-def _cpu_multiplies_bf16() -> bool:
+def _flags() -> set[str]:
     try:
-        flags = Path("/proc/cpuinfo").read_text().split()
+        return set(Path("/proc/cpuinfo").read_text().split())
     except OSError:
-        return False
-    return bool({"avx512_bf16", "amx_bf16", "bf16"} & set(flags))  # ARM has the last of these
+        return set()

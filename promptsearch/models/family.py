@@ -16,6 +16,7 @@ from typing import Any, Protocol
 from torch import Tensor
 
 from promptsearch.errors import ModelError
+from promptsearch.models.attention.across import Across
 from promptsearch.models.attention.forest import Forest
 from promptsearch.models.attention.gated import Adaption
 from promptsearch.models.attention.layers import Layers
@@ -31,7 +32,10 @@ class Family:
         auto: The class of `transformers` that loads its models.
         middle: Whether an answer may stand in the middle of a row: mask tokens stand in its place,
             and text behind it is read. Else it stands behind the row, and nothing stands behind it.
-        both_ways: Whether tokens see those behind them, too.
+        both_ways: Whether the tokens of prompt and input see those behind them, too. Then nothing
+            of a row is the same below all prompts, and nothing of it is kept.
+        encodes: Whether an encoder reads prompt and input, and a decoder writes the answer: the
+            answers of an input share what was read, as branches of one tree.
         ends: Whether a text answer has an end, which is predicted, too.
         closes: Whether rows end with the tokens that the tokenizer puts behind a text.
         writes: Whether a model writes text, token by token.
@@ -47,6 +51,7 @@ class Family:
     auto: str
     middle: bool = False
     both_ways: bool = False
+    encodes: bool = False
     ends: bool = True
     closes: bool = False
     writes: bool = True
@@ -71,9 +76,25 @@ MASKED = Family(
     served=False,
 )
 
-_NO_SEQ2SEQ = (
-    "it is a model of encoder and decoder ({}), which is not supported yet: take a causal or a "
-    "masked language model"
+#: Prompt and input stand in the encoder's row. A hard or soft prompt in it changes all of its
+#: states, and so does a prefix: the states of an input are shared by its answers, and kept for none
+#: of the next prompts.
+ENCODER_DECODER = Family(
+    "encoder-decoder",
+    "an encoder-decoder model",
+    "AutoModelForSeq2SeqLM",
+    both_ways=True,
+    encodes=True,
+    closes=True,
+    keeps=False,
+    gated=False,
+    prefixed=("encoder", "cross-attention", "decoder"),
+    served=False,
+)
+
+_TAKE = (
+    "take a causal language model, which reads from left to right, a masked one, such as BERT, or "
+    "one of encoder and decoder, such as T5"
 )
 
 
@@ -90,7 +111,9 @@ def family_of(config: Any) -> Family:
 
     kind = config.model_type
     if config.is_encoder_decoder:
-        raise ModelError(_NO_SEQ2SEQ.format(kind))
+        if type(config) in auto.MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING:
+            return ENCODER_DECODER
+        raise ModelError(f"its encoder reads no text ({kind}): {_TAKE}")
     if family := _named(getattr(config, "architectures", None) or ()):
         return family
     masked = kind in auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES
@@ -98,10 +121,7 @@ def family_of(config: Any) -> Family:
         return MASKED
     if type(config) in auto.MODEL_FOR_CAUSAL_LM_MAPPING:
         return CAUSAL
-    raise ModelError(
-        f"it is no language model ({kind}): take a causal language model, which reads from left to "
-        "right, or a masked one, such as BERT"
-    )
+    raise ModelError(f"it is no language model ({kind}): {_TAKE}")
 
 
 def family_of_model(model: Any) -> Family:
@@ -109,12 +129,9 @@ def family_of_model(model: Any) -> Family:
 
     Args:
         model: A language model of transformers.
-
-    Raises:
-        ModelError: It belongs to no family that is known here.
     """
     if getattr(model.config, "is_encoder_decoder", False):
-        raise ModelError(f"{type(model).__name__}: {_NO_SEQ2SEQ.format(model.config.model_type)}")
+        return ENCODER_DECODER
     return _named([base.__name__ for base in type(model).__mro__]) or CAUSAL
 
 
@@ -146,6 +163,10 @@ class Passes(Protocol):
         """Whether rows share what they begin with, whose keys and values are kept."""
 
     @property
+    def start(self) -> tuple[int, ...]:
+        """The ids with which a decoder begins an answer; none where there is no decoder."""
+
+    @property
     def layers(self) -> Layers:
         """The layers one by one.
 
@@ -155,7 +176,10 @@ class Passes(Protocol):
 
     @property
     def heads(self) -> Sequence[tuple[int, int]]:
-        """For each layer's keys and values in turn, how many heads, and the size of a head."""
+        """For each layer's keys and values in turn, how many heads, and the size of a head.
+
+        Those of a decoder's attention to itself, where there is one.
+        """
 
     @property
     def values(self) -> int:
@@ -168,6 +192,10 @@ class Passes(Protocol):
         Raises:
             ModelError: The model takes no prefix.
         """
+
+    @property
+    def prefix_layers(self) -> tuple[int, ...]:
+        """The numbers of layers that a prefix may have, all of them first."""
 
     @property
     def gated_shape(self) -> tuple[int, int, int]:
@@ -196,12 +224,29 @@ class Passes(Protocol):
     def embed(self, ids: Tensor) -> Tensor:
         """The embeddings of token ids as prompts stand beside them, shape `(..., width)`."""
 
+    @property
+    def vocabulary(self) -> Tensor:
+        """Every token as the layers take it, shape `(vocabulary, width)`."""
+
+    def read(self, embedded: Tensor, rows: Forest) -> Across:
+        """What an encoder reads, for `Forest.across` of the decoder's trees.
+
+        Args:
+            embedded: The tokens of the encoder's rows, one row after the other, shape
+                `(tokens, width)`.
+            rows: The rows, which see all of themselves, and the prefixes above them.
+
+        Raises:
+            ModelError: The model has no encoder.
+        """
+
     def hidden(self, embedded: Tensor, forest: Forest) -> Tensor:
         """The last hidden states of one pass, shape `(tokens, width)`.
 
         Args:
             embedded: All tokens of the pass, one tree after the other, shape `(tokens, width)`.
-            forest: Which token sees which; rows without branches where `trees` is False.
+            forest: Which token sees which; rows without branches where `trees` is False, but for a
+                decoder's.
         """
 
     def entering(self, layer: int, embedded: Tensor, forest: Forest) -> Tensor:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from promptsearch.errors import ModelError
+from promptsearch.models.quantised import stored
 
 #: The size of an element in bytes -> the dtype that reads its bits as a whole number.
 _WHOLE = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
@@ -48,11 +49,11 @@ class Integrity:
     def digest(self) -> str:
         """The hash of the weights as they are now."""
         digest = hashlib.sha256()
-        for name, weight in sorted(self._model.named_parameters()):
+        for name, weight in sorted(stored(self._model)):
             content = weight.detach().cpu().contiguous()
             digest.update(f"{name}{content.dtype}{tuple(content.shape)}".encode())
             digest.update(
-                memoryview(content.view(torch.uint8).numpy()).cast("B") if content.numel() else b""
+                content.view(torch.uint8).numpy().data.cast("B") if content.numel() else b""
             )
         return digest.hexdigest()[:20]
 
@@ -71,7 +72,7 @@ class Integrity:
                 _bits(weight.detach().reshape(len(weight) if weight.ndim else 1, -1)).sum(
                     1, dtype=torch.int64
                 )
-                for weight in self._model.parameters()
+                for _, weight in stored(self._model)
             ]
         # All in one, because a GPU is waited for each time.
         digest.update(torch.cat(sums).cpu().numpy().tobytes())
@@ -80,7 +81,7 @@ class Integrity:
     @property
     def versions(self) -> tuple[int, ...]:
         """How often each weight was written to in place, as torch counts it; costs nothing."""
-        return tuple(weight._version for weight in self._model.parameters())
+        return tuple(weight._version for _, weight in stored(self._model))
 
     def check(self) -> None:
         """Compare the weights with those that were loaded.
@@ -100,7 +101,7 @@ class Integrity:
         It is kept only where they cannot be loaded again, and take little of the free memory.
         """
         if self.again is None and self._spare is None:
-            weights = list(self._model.parameters())
+            weights = [weight for _, weight in stored(self._model)]
             size = sum(weight.numel() * weight.element_size() for weight in weights)
             if size <= _SPARE_SHARE * psutil.virtual_memory().available:
                 self._spare = [weight.detach().to("cpu", copy=True) for weight in weights]
@@ -114,7 +115,7 @@ class Integrity:
         """
         if self.digest() != self.hash:
             right = self.again() if self.again is not None else self._spare or []
-            weights = list(self._model.parameters())
+            weights = [weight for _, weight in stored(self._model)]
             if [weight.shape for weight in weights] == [tensor.shape for tensor in right]:
                 with torch.no_grad():
                     for weight, tensor in zip(weights, right, strict=True):

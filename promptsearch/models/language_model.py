@@ -19,12 +19,15 @@ from promptsearch.errors import ModelError
 from promptsearch.models.device import half_of_memory, make_repeatable, pick_dtype
 from promptsearch.models.family import family_of_model
 from promptsearch.models.integrity import Integrity
-from promptsearch.models.loading import in_dtype, load_model, weights_again
+from promptsearch.models.loading import load_model, weights_again
 from promptsearch.models.passes import passes_of
+from promptsearch.models.quantised import compute_in, count, in_dtype, scheme_of, stored
 from promptsearch.models.rounding import rounding_noise
+from promptsearch.models.scheme import split_name, with_scheme
 from promptsearch.models.special_tokens import SpecialTokens
 from promptsearch.models.tokens import Tokens
-from promptsearch.models.weights import ModelWeights, changed, weights_of
+from promptsearch.models.weight_parts import weights_of
+from promptsearch.models.weights import ModelWeights, changed
 
 
 class LanguageModel:
@@ -37,6 +40,7 @@ class LanguageModel:
         name: What to call it in reports; left out, the name that it was loaded by.
 
     Attributes:
+        quantised: The scheme in which its layers keep their weights; empty where they keep all.
         tokens: The tokens of its tokenizer.
         special: The special tokens of its tokenizer, and its chat template.
         family: What models of its family can do.
@@ -44,29 +48,23 @@ class LanguageModel:
         integrity: Its weights as they were loaded, and as they are now.
 
     Raises:
-        ModelError: The objects are no language model and tokenizer of `transformers`, or it is
-            masked and its tokenizer has no mask token.
+        ModelError: The objects are no language model and tokenizer of `transformers`, it is
+            quantised in a way that is not known here, or it is masked and its tokenizer has no mask
+            token.
 
     Example:
         >>> lm = LanguageModel.load("smollm2-135m-instruct")  # doctest: +SKIP
     """
 
     def __init__(self, model: Any, tokenizer: Any, name: str | None = None) -> None:
-        if (
-            not callable(getattr(model, "get_output_embeddings", None))
-            or model.get_output_embeddings() is None
-        ):
-            raise ModelError(
-                f"expected a language model of transformers, got {type(model).__name__}"
-            )
-        if not callable(getattr(tokenizer, "convert_ids_to_tokens", None)):
-            raise ModelError(
-                f"expected a tokenizer of transformers, got {type(tokenizer).__name__}"
-            )
+        _check_objects(model, tokenizer)
+        self.quantised = scheme_of(model)
         self.model = model.eval().requires_grad_(False)
+        compute_in(model, self.dtype)
         make_repeatable(self.device)
         self.tokenizer = tokenizer
-        self.name = name or str(getattr(model.config, "_name_or_path", "") or type(model).__name__)
+        own = name or str(getattr(model.config, "_name_or_path", "") or type(model).__name__)
+        self.name = with_scheme(own, self.quantised)
         self.tokens = Tokens(tokenizer, self.rows)
         self.special = SpecialTokens(tokenizer, self.name)
         self.family = family_of_model(model)
@@ -81,7 +79,8 @@ class LanguageModel:
 
         Args:
             name: A Hub name, a folder, a `.gguf` file, or `smollm2-135m-instruct` (packaged, needs
-                no hub).
+                no hub); with `:quantise=int8` or `:quantise=nf4` behind it, the weights of its
+                layers are kept in 8 or 4 bits.
             device: `auto`, or a device as torch names it: `cpu`, `cuda`, ...
 
         Raises:
@@ -89,8 +88,9 @@ class LanguageModel:
         """
         model, tokenizer = load_model(name, device)
         # Exports hold the whole path, since they may be used from anywhere.
-        where = str(Path(name).resolve()) if Path(name).exists() else name
-        lm = LanguageModel(model, tokenizer, where)
+        plain, scheme = split_name(name)
+        where = str(Path(plain).resolve()) if Path(plain).exists() else plain
+        lm = LanguageModel(model, tokenizer, with_scheme(where, scheme))
         lm.integrity.again = lambda: weights_again(name, str(lm.device))
         return lm
 
@@ -103,7 +103,7 @@ class LanguageModel:
             copy = LanguageModel(in_dtype(self.model, dtype), self.tokenizer, self.name)
             copy._source = source
             copy.integrity.again = lambda: (
-                list(source.model.parameters()) if source.integrity.restore() else []
+                [part for _, part in stored(source.model)] if source.integrity.restore() else []
             )
             self._cast[dtype] = copy
         return self._cast[dtype]
@@ -131,7 +131,7 @@ class LanguageModel:
     @cached_property
     def parameters(self) -> int:
         """The number of weights, shared ones counted once."""
-        return sum(p.numel() for p in self.model.parameters())
+        return sum(count(weight) for weight in self.model.parameters())
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -170,7 +170,7 @@ class LanguageModel:
         A copy in another dtype has the weights of the original here.
 
         Raises:
-            ModelError: The form of its layers is not known.
+            ModelError: The form of its layers is not known, or they are quantised.
         """
         return weights_of(self._source.model)
 
@@ -199,20 +199,10 @@ class LanguageModel:
         weight: Tensor = self.model.get_input_embeddings().weight
         return weight
 
-    @cached_property
+    @property
     def vocabulary(self) -> Tensor:
-        """Every token as the layers take it, shape `(vocabulary, width)`.
-
-        These are the embeddings or, as in Gemma 3, the embeddings scaled.
-        """
-        probe = torch.arange(2, device=self.device)
-        with torch.no_grad():
-            plain = torch.equal(self.passes.embed(probe), self.embeddings[probe])
-            return (
-                self.embeddings
-                if plain
-                else self.passes.embed(torch.arange(len(self.embeddings), device=self.device))
-            )
+        """Every token as the layers take it, shape `(vocabulary, width)`."""
+        return self.passes.vocabulary
 
     @cached_property
     def rows(self) -> int:
@@ -224,6 +214,11 @@ class LanguageModel:
     def prefix_shape(self) -> tuple[int, int, int, int]:
         """The shape of one token in a prefix, see `Passes.prefix_shape`."""
         return self.passes.prefix_shape
+
+    @property
+    def prefix_layers(self) -> tuple[int, ...]:
+        """The numbers of layers that a prefix may have, see `Passes.prefix_layers`."""
+        return self.passes.prefix_layers
 
     @property
     def gated_shape(self) -> tuple[int, int, int]:
@@ -262,9 +257,14 @@ class LanguageModel:
         """The text of token ids, exactly; `begins` as for `encode`."""
         return self.tokens.decode(ids, begins=begins)
 
+    def encode_answer(self, text: str) -> list[int]:
+        """The token ids of an answer's text; a decoder begins a row with it, without a space."""
+        begins = self.family.encodes
+        return self.encode(text.removeprefix(" " * begins), begins=begins)
+
     def count(self, text: str) -> int:
-        """The number of tokens in a text."""
-        return len(self.encode(text))
+        """The number of tokens in an answer's text."""
+        return len(self.encode_answer(text))
 
     @property
     def lead(self) -> tuple[int, ...]:
@@ -327,3 +327,14 @@ class LanguageModel:
         rows = len(self.embeddings)
         ids = (*self.lead, *((2 * i + 1) * rows // 64 for i in range(32)))
         return rounding_noise(self.model, torch.tensor(ids, device=self.device))
+
+
+def _check_objects(model: Any, tokenizer: Any) -> None:
+    """Refuse what is no language model and no tokenizer of transformers."""
+    if (
+        not callable(getattr(model, "get_output_embeddings", None))
+        or model.get_output_embeddings() is None
+    ):
+        raise ModelError(f"expected a language model of transformers, got {type(model).__name__}")
+    if not callable(getattr(tokenizer, "convert_ids_to_tokens", None)):
+        raise ModelError(f"expected a tokenizer of transformers, got {type(tokenizer).__name__}")

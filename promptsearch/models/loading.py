@@ -1,4 +1,4 @@
-"""How a model of transformers comes to be: from its name, or from itself in another dtype."""
+"""How a model of transformers comes to be, from its name."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from promptsearch.models.device import pick_device
 from promptsearch.models.family import family_of
 from promptsearch.models.folder import check_complete, check_files, reason_of
 from promptsearch.models.packaged import NAME, is_packaged, packaged_model
+from promptsearch.models.quantised import quantisation, stored
+from promptsearch.models.scheme import split_name
 from promptsearch.models.tokens import load_tokenizer
 
 _WAYS = (
@@ -51,6 +53,7 @@ def load_body(name: str, device: str) -> tuple[Any, Any]:
 def _load(name: str, device: str, *, head: bool) -> tuple[Any, Any]:
     import transformers
 
+    name, scheme = split_name(name)
     if (name.startswith((".", "/", "~")) or name.endswith(".gguf")) and not Path(name).exists():
         raise ModelError(
             f"cannot load the model '{name}': there is no such file or folder. {_WAYS}"
@@ -64,6 +67,11 @@ def _load(name: str, device: str, *, head: bool) -> tuple[Any, Any]:
     source = {**_source(name), "trust_remote_code": False}
     # Besides GGUF only safetensors are read: other weight files are pickles, which can run code.
     safe: dict[str, Any] = {} if "gguf_file" in source else {"use_safetensors": True}
+    if scheme:
+        if "gguf_file" in source:
+            raise explain(ModelError(f"a .gguf file is unpacked, and not kept in {scheme}"))
+        safe["quantization_config"] = quantisation(scheme)
+        safe["device_map"] = {"": pick_device(device)}  # they are rounded where they will lie
     with strangers(explain):
         config = check_files(source)
         kind: Any = getattr(transformers, family_of(config).auto if head else "AutoModel")
@@ -74,18 +82,18 @@ def _load(name: str, device: str, *, head: bool) -> tuple[Any, Any]:
         lacking = [key for key in info["missing_keys"] if head or not key.startswith("pooler.")]
         check_complete(model, {"missing_keys": lacking})
     tokenizer = load_tokenizer(name, source)
-    return model.to(pick_device(device)), tokenizer
+    return model if scheme else model.to(pick_device(device)), tokenizer
 
 
 def weights_again(name: str, device: str) -> list[Tensor]:
-    """The weights of a model that was loaded before; none where it is not there any more.
+    """What the weights of a model are made of that was loaded before; none where it is gone.
 
     Args:
         name: As for `load_model`.
         device: As for `load_model`.
     """
     try:
-        return list(load_model(name, device)[0].parameters())
+        return [part for _, part in stored(load_model(name, device)[0])]
     except ModelError:
         return []
 
@@ -98,33 +106,3 @@ def _source(name: str) -> dict[str, Any]:
         path = Path(name)
         return {"pretrained_model_name_or_path": str(path.parent), "gguf_file": path.name}
     return {"pretrained_model_name_or_path": name}
-
-
-def in_dtype(model: Any, dtype: torch.dtype) -> Any:
-    """A copy of a model of transformers in another dtype.
-
-    Args:
-        model: The model, which stays as it is.
-        dtype: The dtype of the copy's weights.
-    """
-    with torch.device("meta"):
-        copy = type(model)(model.config)
-    state = {k: v.to(dtype) if v.is_floating_point() else v for k, v in model.state_dict().items()}
-    copy.load_state_dict(state, assign=True)
-    copy.tie_weights()
-    return _with_buffers(copy, model)
-
-
-def _with_buffers(copy: Any, source: Any) -> Any:
-    """Give a model from the meta device the buffers that its state dict leaves out.
-
-    Rotary frequencies are such buffers.
-    """
-    for module, original in zip(copy.modules(), source.modules(), strict=True):
-        for key, buffer in original.named_buffers(recurse=False):
-            if module._buffers[key] is None or module._buffers[key].is_meta:
-                module._buffers[key] = buffer
-        for key, value in vars(original).items():
-            if isinstance(value, Tensor) and isinstance(vars(module).get(key), Tensor):
-                setattr(module, key, value)  # plain attributes such as `original_inv_freq`
-    return copy

@@ -8,6 +8,7 @@ from promptsearch.errors import ModelError
 from promptsearch.models.causal.passes import CausalPasses
 from promptsearch.models.family import Family, Passes
 from promptsearch.models.masked.passes import MaskedPasses
+from promptsearch.models.seq2seq.passes import Seq2SeqPasses
 from promptsearch.models.tokens import Tokens
 
 
@@ -21,8 +22,11 @@ def passes_of(family: Family, model: Any, tokens: Tokens, name: str) -> Passes:
         name: The name of the model, for messages.
 
     Raises:
-        ModelError: Mask tokens stand for answers, and the tokenizer has none.
+        ModelError: Mask tokens stand for answers, and the tokenizer has none; or it is not known
+            with which token a decoder begins.
     """
+    if family.encodes:
+        return Seq2SeqPasses(model, name, tokens.lead, tokens.close)
     if not family.middle:
         return CausalPasses(model, name, tokens.lead)
     if tokens.mask is None:

@@ -16,6 +16,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
+from promptsearch.models.quantised import is_quantised
+
 
 @contextmanager
 def fast_products(model: nn.Module) -> Iterator[None]:
@@ -33,7 +35,9 @@ def fast_products(model: nn.Module) -> Iterator[None]:
         layers = [
             module
             for module in model.modules()
-            if type(module) is nn.Linear and "forward" not in vars(module)
+            if type(module) is nn.Linear
+            and "forward" not in vars(module)
+            and not is_quantised(module.weight)
         ]
     try:
         for layer in layers:

@@ -244,7 +244,7 @@ class ServedModel:
         Raises:
             StudyError: The study asks for another dtype.
         """
-        if dtype == "bfloat16":
+        if dtype not in ("auto", "float32"):
             raise StudyError(
                 "the dtype of a model behind an endpoint is the server's: leave 'dtype' out"
             )

@@ -26,7 +26,7 @@ def rounding_noise(model: Any, ids: Tensor) -> float:
     """The standard deviation of a token's log-probability under rounding, in nats.
 
     Args:
-        model: A causal LM from transformers, in the dtype whose rounding is meant.
+        model: A language model from transformers, in the dtype whose rounding is meant.
         ids: A row of any tokens, shape `(tokens,)`.
     """
     generator = torch.Generator().manual_seed(0)
@@ -37,8 +37,12 @@ def rounding_noise(model: Any, ids: Tensor) -> float:
         signs = torch.randint(0, 2, found.shape, generator=generator, dtype=torch.int8) * 2 - 1
         return found * (1 + torch.finfo(found.dtype).eps * signs.to(found))
 
+    inputs = {"input_ids": ids[None]}
+    if model.config.is_encoder_decoder:
+        inputs["decoder_input_ids"] = ids[None]
+
     def nats() -> Tensor:
-        logits: Tensor = model(input_ids=ids[None]).logits[0].float().cpu()
+        logits: Tensor = model(**inputs).logits[0].float().cpu()
         return logits.double().log_softmax(-1)
 
     squares = []

@@ -19,11 +19,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.nn.functional import layer_norm, linear, relu
 
-from promptsearch.errors import ModelError, PromptError
-from promptsearch.models.family import family_of_model
+from promptsearch.errors import PromptError
 
 _LOW_RANK = ("lora_A", "lora_B")
 _ADAPTER = ("adapter_down", "adapter_down_bias", "adapter_up", "adapter_up_bias")
@@ -36,7 +36,8 @@ class ModelWeights:
     Args:
         tensors: The weights by name, shared ones once; read-only.
         layers: The names of the layers, from the bottom up.
-        parts: For each layer, the names of its attention and its MLP.
+        parts: For each layer, the names of its attention and its MLP, with that of its attention to
+            an encoder between them where it has one.
         norm: The name of the norm above the layers; empty where the last layer ends with its own.
         heads: The names of what stands above the model's body, the map to the vocabulary in it.
         maps: For each linear map in the layers, by name, how many numbers go in and come out.
@@ -44,7 +45,7 @@ class ModelWeights:
 
     tensors: Mapping[str, Tensor]
     layers: tuple[str, ...]
-    parts: tuple[tuple[str, str], ...]
+    parts: tuple[tuple[str, ...], ...]
     norm: str
     heads: tuple[str, ...]
     maps: Mapping[str, tuple[int, int]]
@@ -55,9 +56,15 @@ class ModelWeights:
         return sum(tensor.numel() for tensor in self.tensors.values())
 
     @cached_property
+    def device(self) -> torch.device:
+        """Where the weights lie: added ones that are trained there need no copy at each step."""
+        *_, last = self.tensors
+        return self.tensors[last].device
+
+    @cached_property
     def width(self) -> int:
         """The width of the states that go from layer to layer."""
-        last = self.parts[-1][1]
+        last = self.parts[-1][-1]
         return (
             self.maps[last][1]
             if last in self.maps
@@ -134,77 +141,6 @@ class ModelWeights:
         return len(self.layers) - next(
             (i for i, layer in enumerate(self.layers) if name.startswith(f"{layer}.")), 0
         )
-
-
-def weights_of(model: Any) -> ModelWeights:
-    """The weights of a model, and what they belong to.
-
-    Args:
-        model: A model that `transformers` loaded.
-
-    Raises:
-        ModelError: Its layers are not of the form that is known here: an attention and an MLP each,
-            and a norm above them.
-    """
-    from transformers.pytorch_utils import Conv1D
-
-    names = {id(module): name for name, module in model.named_modules()}
-    config = model.config.get_text_config()
-    # ALBERT's layers share the weights of a few groups; each group counts as a layer here.
-    count = getattr(config, "num_hidden_groups", None) or getattr(config, "num_hidden_layers", None)
-    stacks = [
-        m for m in model.base_model.modules() if isinstance(m, nn.ModuleList) and len(m) == count
-    ]
-    norms = [
-        m
-        for m in model.base_model.children()
-        if (own := list(m.parameters())) and all(p.ndim == 1 for p in own)
-    ]
-    layers = list(stacks[0]) if stacks else []
-    post = family_of_model(model).middle  # such layers may end with norms of their own
-    parts = [_parts(layer, post=post) for layer in layers]
-    closed = all(isinstance(last, nn.Linear) for _, last in filter(None, parts))
-    if not layers or not (norms or closed) or not all(parts):
-        raise ModelError(
-            f"cannot tell the layers of {type(model).__name__} apart: expected a list of {count}, "
-            "an attention and an MLP in each, and a norm above them or at the end of each. Weights "
-            "of this model cannot be trained here; take a strategy that trains a prompt"
-        )
-    maps = {}
-    for layer in layers:
-        for module in layer.modules():
-            if isinstance(module, nn.Linear):
-                maps[names[id(module)]] = (module.in_features, module.out_features)
-            elif isinstance(module, Conv1D):  # GPT-2's linear maps, with transposed matrices
-                maps[names[id(module)]] = (module.nx, module.nf)
-    return ModelWeights(
-        tensors={name: parameter.detach() for name, parameter in model.named_parameters()},
-        layers=tuple(names[id(layer)] for layer in layers),
-        parts=tuple((names[id(first)], names[id(second)]) for first, second in filter(None, parts)),
-        norm=names[id(norms[-1])] if norms and not closed else "",
-        heads=tuple(names[id(m)] for m in model.children() if m is not model.base_model),
-        maps=maps,
-    )
-
-
-def _parts(layer: nn.Module, *, post: bool) -> tuple[nn.Module, nn.Module] | None:
-    """A layer's attention and MLP; None where they are not found.
-
-    In layers that end with a norm, as BERT's and ALBERT's do, they are the linear maps with which
-    attention and MLP end: what is added to these is added before the norm, too, as Houlsby et al.
-    do it.
-
-    Args:
-        layer: The layer.
-        post: Whether it may be of this form.
-    """
-    linear = [m for m in layer.modules() if isinstance(m, nn.Linear)]
-    norms = [m for m in layer.modules() if isinstance(m, nn.LayerNorm)]
-    if post and len(linear) == 6 and len(norms) == 2:
-        # Queries, keys, values and what joins the heads; into the MLP, and out of it.
-        return linear[3], linear[5]
-    found = [m for m in layer.children() if any(p.ndim > 1 for p in m.parameters())]
-    return (found[0], found[1]) if len(found) == 2 else None
 
 
 @contextmanager

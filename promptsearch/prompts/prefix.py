@@ -26,6 +26,10 @@ class PrefixPrompt(VectorPrompt):
     `transformers`: a row of this tensor, made flat, is a row of PEFT's file, and a row of what the
     scoring engine keeps.
 
+    In an encoder-decoder model the layers are those of the encoder, of the cross-attention and of
+    the decoder, one after the other; a prefix of the decoder's alone, such as PEFT trains, stands
+    in front of the answer only.
+
     Args:
         keys_values: Keys, then values, shape `(length, layers, 2, key heads, size of a head)`.
     """
@@ -45,8 +49,10 @@ class PrefixPrompt(VectorPrompt):
 
     @classmethod
     def wanted(cls, found: Sequence[Shape], length: int, sizes: Sizes) -> tuple[Shape, ...]:
-        """Keys and values of all layers for each token."""
-        return ((length, *sizes.prefix_shape),)
+        """Keys and values of all layers for each token, or of a decoder's alone."""
+        layers, *rest = sizes.prefix_shape
+        given = found[0][1] if len(found[0]) > 1 else layers
+        return ((length, given if given in sizes.prefix_layers else layers, *rest),)
 
     def described(self, sizes: Sizes, decode: Callable[[Sequence[int]], str]) -> dict[str, Any]:
         """The size: no token has keys like these, so that the nearest would say nothing."""

@@ -44,6 +44,10 @@ class Sizes(Protocol):
         """The shape for a token of a prefix: `(layers, 2, key heads, size of a head)`."""
 
     @property
+    def prefix_layers(self) -> tuple[int, ...]:
+        """The numbers of layers that a prefix may have, all of them first."""
+
+    @property
     def gated_shape(self) -> tuple[int, int, int]:
         """The most that gated prompts can have: `(layers, heads, width)`."""
 

@@ -22,6 +22,7 @@ Shape = tuple[int, ...]
 #: Export format -> what it holds of a prompt, for messages.
 _HELD = {
     "kv": "keys and values",
+    "cartridge": "keys and values",
     "peft": "virtual tokens",
     "text": "text",
     "vllm": "embeddings",

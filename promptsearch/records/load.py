@@ -204,7 +204,7 @@ def _unfinished(
         (task, label, seed)
         for task in study.tasks
         for label in study.strategies
-        for seed in study.seeds
+        for seed in study.seeds[: study.seeds_of(label)]
         if (task, label, seed) not in known and (task, label) not in once
     )
 

@@ -6,7 +6,10 @@ import json
 import os
 import platform
 import subprocess
+from functools import cache
+from hashlib import sha256
 from importlib.metadata import PackageNotFoundError, distribution, version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -38,11 +41,25 @@ def commit() -> str | None:
         return None
 
 
+@cache
+def code() -> str:
+    """The hash of this library's code, that of its strategies included: 12 hexadecimal digits."""
+    digest = sha256()
+    for package in ("promptsearch", "promptsearch.strategies"):
+        spec = find_spec(package)
+        for folder in (spec and spec.submodule_search_locations) or ():
+            for path in sorted(Path(folder).rglob("*.py")):
+                text = path.read_bytes()
+                digest.update(f"{path.relative_to(folder)} {len(text)}\n".encode() + text)
+    return digest.hexdigest()[:12]
+
+
 def versions() -> dict[str, str]:
-    """Python and the packages whose changes may move results."""
+    """Python and the packages whose changes may move results, and the hash of our own code."""
     return {
         "python": platform.python_version(),
         "promptsearch": own_version(),
+        "code": code(),
         **{name: version(name) for name in _PACKAGES},
     }
 

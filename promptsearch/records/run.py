@@ -203,6 +203,8 @@ class RunRecord:
             nobody measured it.
         signature: The short form, see `promptsearch.records.signature`; where a file has an empty
             one, its reader makes it.
+        cost: The most that its tokens cost in money, in the currency of the endpoint's prices; None
+            where there are none.
     """
 
     status: Literal["done"] = "done"
@@ -237,6 +239,7 @@ class RunRecord:
     export: NoExportRecord | None
     bytes: int | None
     signature: str
+    cost: float | None = None
 
     def told(self, length: int) -> SettingsRecord:
         """What it was told to do.

@@ -10,6 +10,7 @@ import hashlib
 import json
 from typing import Any
 
+from promptsearch.models.scheme import scheme_named
 from promptsearch.records.run import RunRecord
 from promptsearch.records.study import StudyRecord, TaskRecord
 
@@ -69,6 +70,7 @@ def short_signature(study: StudyRecord, task: str, budget: int | None) -> str:
             "race": str(study.race).lower(),
             **_aims(study),
             "dtype": study.dtype,
+            **_kept(study),
             **_clock(study),
             **_measured(study.tasks[task]),
             "version": study.version,
@@ -99,6 +101,12 @@ def _clock(study: StudyRecord) -> dict[str, str]:
     if not study.max_seconds:
         return {}
     return {"seconds": f"{study.max_seconds:g}@{_hash(study.machine)}"}
+
+
+def _kept(study: StudyRecord) -> dict[str, str]:
+    """In how few bits the model's layers keep their weights; nothing where they keep all."""
+    scheme = scheme_named(study.model.name)
+    return {"weights": scheme} if scheme else {}
 
 
 def _aims(study: StudyRecord) -> dict[str, str]:

@@ -153,6 +153,7 @@ class StudyRecord:
         signature: The long form, see `promptsearch.records.signature`, for readers of the file.
         objective: The metric whose opposite searches minimised; empty for the loss.
         select_by: By what the winner was selected: `loss` or `metric`.
+        mixed: What processes had otherwise that took part all the same, each by name of a package.
     """
 
     name: str
@@ -176,6 +177,7 @@ class StudyRecord:
     signature: str
     objective: str = ""
     select_by: str = "loss"
+    mixed: tuple[dict[str, str], ...] = ()
 
     def seeds_of(self, label: str) -> int:
         """The number of seeds that a row is asked to run with, if its strategy draws anything."""

@@ -101,4 +101,5 @@ def svg(figure: Figure) -> str:
     )
     text = buffer.getvalue()
     text = text[text.index("<svg") :]
-    return re.sub(r"(\d+\.\d\d)\d+", r"\1", text)
+    # Only within tags: what stands between them is read, such as the numbers on an axis.
+    return re.sub(r"<[^>]*>", lambda tag: re.sub(r"(\d+\.\d\d)\d+", r"\1", tag[0]), text)

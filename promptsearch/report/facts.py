@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 
 from promptsearch.models.endpoint.way import losses_of
+from promptsearch.models.scheme import scheme_named
 from promptsearch.records.results import Results
 from promptsearch.records.study import ModelRecord, StudyRecord, TaskRecord
 from promptsearch.report.notation import number, visible
@@ -63,7 +64,11 @@ def facts(results: Results) -> list[tuple[str, str]]:
         else ""
     )
     memory = f"; up to {study.memory / 2**30:.1f} GiB for keys and values" if study.memory else ""
-    here = f"searched in {study.dtype} on {study.device}; selected and tested in float32{memory}"
+    scheme = scheme_named(study.model.name)
+    kept = f" with the weights of the layers in {scheme}, in all three" if scheme else ""
+    here = (
+        f"searched in {study.dtype} on {study.device}; selected and tested in float32{kept}{memory}"
+    )
     arithmetic = f"the server's own; {losses_of(model.served)}" if model.served else here
     return [
         *listed,
@@ -87,6 +92,10 @@ def facts(results: Results) -> list[tuple[str, str]]:
                 f"{key} {value}"
                 for key, value in {"promptsearch": study.version, **study.versions}.items()
             ),
+        ),
+        *(
+            ("Made beside with", ", ".join(f"{key} {value}" for key, value in other.items()))
+            for other in study.mixed
         ),
         ("Command", f"promptsearch compare study.yaml --out {results.folder.resolve().name}"),
     ]

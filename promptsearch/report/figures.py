@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import EngFormatter, LogLocator, NullLocator
 
+from promptsearch.report.against import Curve, against
 from promptsearch.report.drawing import STYLE, Floats, colour, name_lines, svg
 from promptsearch.report.lengths import lengths, mean_of
 from promptsearch.report.notation import visible
@@ -70,7 +71,7 @@ def curves(task: TaskSummary, prefix: str, objective: str = "") -> str:
 
 
 def by_length(task: TaskSummary, prefix: str) -> str:
-    """A figure of the mean test metric against prompt length, with its 95 % interval as a band.
+    """A figure of the mean test metric against prompt length, see `against`, with part `length`.
 
     A strategy that was run at one length only is a dashed line.
 
@@ -79,49 +80,25 @@ def by_length(task: TaskSummary, prefix: str) -> str:
         prefix: The beginning of all ids, as for `curves`.
 
     Returns:
-        An `<svg>` element; what belongs to the strategy at place k is in groups with the ids
-        `PREFIX-k-length-line` and `PREFIX-k-length-band`.
+        An `<svg>` element.
     """
-    with matplotlib.rc_context({**STYLE, "svg.hashsalt": f"promptsearch {task.name} lengths"}):
-        figure = Figure(figsize=(10, 3.9), layout="constrained")
-        axes = figure.add_subplot()
-        for rows in task.sweeps:
-            ink, gid = colour(rows[0].place), f"{prefix}-{rows[0].place}-length"
-            at = [row.best.length for row in rows]
-            axes.plot(
-                at,
-                [row.metric.mean for row in rows],
-                "o-",
-                color=ink,
-                linewidth=2,
-                markersize=5,
-                gid=f"{gid}-line",
-            )
-            low, high = [row.metric.low for row in rows], [row.metric.high for row in rows]
-            axes.fill_between(at, low, high, color=ink, alpha=0.1, linewidth=0, gid=f"{gid}-band")
-        swept = {row.family for rows in task.sweeps for row in rows}
-        others = [row for row in task.rows if row.family not in swept]
-        for row in others:
-            gid = f"{prefix}-{row.place}-length-line"
-            axes.axhline(
-                row.metric.mean, color=colour(row.place), linestyle="--", linewidth=1.6, gid=gid
-            )
-        ticks = lengths(task)
-        axes.set_xscale("log")
-        axes.set_xticks(ticks, [str(length) for length in ticks])
-        axes.xaxis.set_minor_locator(NullLocator())
-        axes.set_xlabel("prompt tokens")
-        axes.set_ylabel(visible(task.info.metric))
-        axes.grid(axis="y", color="#e6e9ee", linewidth=0.8)
-        axes.set_axisbelow(True)
-        last = [
-            row
-            for row in [rows[-1] for rows in task.sweeps] + others
-            if np.isfinite(row.metric.mean)
-        ]
-        places, names = [row.place for row in last], [row.family for row in last]
-        name_lines(axes, places, names, [row.metric.mean for row in last], 0.055)
-        return svg(figure)
+    swept = [
+        Curve(rows[0].family, rows[0].place, [(row.best.length, row.metric) for row in rows])
+        for rows in task.sweeps
+    ]
+    families = {curve.name for curve in swept}
+    others = [
+        Curve(row.family, row.place, row.metric) for row in task.rows if row.family not in families
+    ]
+    return against(
+        [*swept, *others],
+        {length: str(length) for length in lengths(task)},
+        task=task.name,
+        part="length",
+        number="prompt tokens",
+        metric=task.info.metric,
+        prefix=prefix,
+    )
 
 
 def two_metrics(task: TaskSummary, prefix: str, first: str, second: str) -> str:

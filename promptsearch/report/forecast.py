@@ -9,6 +9,7 @@ from rich.text import Text
 from promptsearch.models.endpoint.way import losses_of
 from promptsearch.report.notation import short, visible
 from promptsearch.study.forecast import Forecast, TaskForecast
+from promptsearch.study.spreading import Spreading
 
 #: Way of sharing -> what is computed once for several prompts or examples.
 _SHARED = {
@@ -17,6 +18,8 @@ _SHARED = {
     "prompt": "each prompt, by all examples",
     "layers": "the layers below those that attend to prompts, by all prompts",
 }
+#: The same where rows of the model share nothing.
+_APART = "nothing, since what stands before a token depends on what stands behind it"
 
 
 def print_forecast(found: Forecast, console: Console) -> None:
@@ -49,10 +52,12 @@ def print_forecast(found: Forecast, console: Console) -> None:
     if not found.served:
         known = (
             f"about {duration(found.seconds)}, "
-            f"{duration(found.preparing)} of them before the first run"
+            f"{duration(found.seconds - _runs(found))} of them before the first run"
         )
         # With a local LM, only a proposer gets requests.
         requests = f"{known}, and {requests}" if number else f"{known}. "
+    if found.workers is not None:
+        console.print(Text(_workers(found, found.workers)))
     console.print(
         Text("In all: ", style="bold")
         + Text(requests)
@@ -71,6 +76,25 @@ def _arithmetic(found: Forecast) -> str:
     )
 
 
+def _runs(found: Forecast) -> float:
+    """The seconds from the first run to the end of the last one."""
+    return found.work if found.workers is None else found.workers.seconds
+
+
+def _workers(found: Forecast, workers: Spreading) -> str:
+    """What each worker takes, and what they save."""
+    if found.served:
+        return f"{workers.count} workers ask the server at once"
+    told = (
+        f"{workers.count} workers of {found.threads} thread{'' if found.threads == 1 else 's'}, at "
+        f"most {workers.memory / 2**30:.1f} GiB each: {duration(found.work)} of work in "
+        f"{duration(workers.seconds)}"
+    )
+    if workers.crowded > 1:
+        told += f"; a run takes {workers.crowded:.1f} times as long, for want of cores"
+    return told
+
+
 def _facts(task: TaskForecast) -> list[tuple[str, str]]:
     parts = task.anatomy
     speeds = [
@@ -82,9 +106,10 @@ def _facts(task: TaskForecast) -> list[tuple[str, str]]:
         )
         if speed is not None and speed.token > 0
     ]
+    way = _SHARED[task.sharing] if task.shares else _APART
     shared = (
-        f"{_SHARED[task.sharing]}: {task.shown} prompts x {task.score_on} examples are "
-        f"{task.asked:,} tokens, {task.computed:,} of them computed"
+        f"{way}: {task.shown} prompts x {task.score_on} examples are {task.asked:,} tokens, "
+        f"{task.computed:,} of them computed"
     )
     kept = (
         f"{task.kept:,} tokens before the prompt, {task.kept_bytes / 2**20:,.0f} MiB"

@@ -17,6 +17,7 @@ from promptsearch.report.notation import (
     NO_EXPORT,
     ONE_SEED,
     in_slots,
+    money,
     number,
     percent,
     probability,
@@ -75,6 +76,7 @@ def to_markdown(results: Results) -> str:
     known = columns_of(
         lower=any(not task.scale.higher_is_better for task in tasks),
         select_by=results.study.select_by,
+        priced=any(task.priced for task in tasks),
     )
     columns = {**known, **sizes.COLUMNS, **projection.COLUMNS, **training.COLUMNS}
     lines += [f"- **{name}**: {escape(text)}" for name, text in columns.items()]
@@ -100,8 +102,8 @@ def _task(task: TaskSummary, model: ModelRecord, trust_code: bool) -> list[str]:
         "gap",
         *(["regret"] if regret else []),
     ]
-    heads += ["tokens", "seconds", "access"]
-    lines = table_lines(heads, [_cells(row, regret) for row in task.rows])
+    heads += ["tokens", *(["cost"] if task.priced else []), "seconds", "access"]
+    lines = table_lines(heads, [_cells(row, regret, task.priced) for row in task.rows])
     if task.floor is not None:
         lines += ["", f"Always giving the most frequent answer: {number(task.floor)}."]
     if told := bars(task.info):
@@ -218,7 +220,7 @@ def _pair(test: Comparison) -> list[str]:
     ]
 
 
-def _cells(row: Row, regret: bool) -> list[str]:
+def _cells(row: Row, regret: bool, priced: bool) -> list[str]:
     best = row.best
     kind = (
         " (reference, not ranked)"
@@ -239,6 +241,7 @@ def _cells(row: Row, regret: bool) -> list[str]:
         + (
             f" ({percent((row.spent - row.brought) / best.budget)}{brought})" if best.budget else ""
         ),
+        *([money(row.cost)] if priced else []),
         f"{row.seconds:,.1f}",
         best.access,
     ]

@@ -38,14 +38,23 @@ COLUMNS = {
 }
 
 
-def columns(*, lower: bool, select_by: str) -> dict[str, str]:
+#: What the column of a study shows where prices are known.
+COST = (
+    "the most that the charged tokens of a run cost, mean over seeds, in the currency of the prices"
+)
+
+
+def columns(*, lower: bool, select_by: str, priced: bool) -> dict[str, str]:
     """The columns with what they show in a study.
 
     Args:
         lower: Whether a metric's lower scores are the better ones, which `↓` marks.
         select_by: By what winners are selected: `loss` or `metric`.
+        priced: Whether what runs cost in money is known.
     """
     shown = dict(COLUMNS)
+    if priced:
+        shown["cost"] = COST
     if lower:
         shown["test metric"] += ", beside ↓ a lower one"
     if select_by == "metric":
@@ -105,6 +114,11 @@ def number(value: float | None, digits: int = 3) -> str:
 def signed(value: float) -> str:
     """A difference, always with its sign."""
     return f"{value:+.3f}"
+
+
+def money(value: float | None) -> str:
+    """A sum of money, of whatever currency, with three digits that count; empty for none."""
+    return "" if value is None else f"{value:.3g}" if value < 1000 else whole(value)
 
 
 def whole(value: float) -> str:

@@ -119,6 +119,12 @@ class Row:
         return float(np.mean([run.start.spent if run.start else 0 for run in self.runs]))
 
     @property
+    def cost(self) -> float | None:
+        """The mean of the most that a run costs in money; None where no price is known."""
+        known = [run.cost for run in self.runs if run.cost is not None]
+        return float(np.mean(known)) if known else None
+
+    @property
     def seconds(self) -> float:
         """The mean seconds of a run."""
         return float(np.mean([run.seconds for run in self.runs]))
@@ -153,6 +159,11 @@ class TaskSummary:
     left_out: str = ""
     signatures: tuple[str, ...] = ()
     beside: tuple[MetricRecord, ...] = ()
+
+    @property
+    def priced(self) -> bool:
+        """Whether what runs cost in money is known."""
+        return any(row.cost is not None for row in self.rows)
 
     @property
     def sweeps(self) -> tuple[tuple[Row, ...], ...]:

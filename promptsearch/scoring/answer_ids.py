@@ -16,6 +16,11 @@ from promptsearch.models import LanguageModel
 from promptsearch.tasks.task import Example, Split
 from promptsearch.tasks.template import Template
 
+#: Why nothing stands behind an answer, without and with a decoder.
+_WHY = (
+    "reads from left to right",
+    "is an encoder-decoder model, whose decoder writes the answer behind all else",
+)
 #: The ids of an answer, or of what stands in a slot or segment.
 Tokens = tuple[int, ...]
 
@@ -91,7 +96,7 @@ def answer_ids(
     """
     end = end_ids(template, lm) if options_of(example, choices) is None else ()
     texts = answer_texts(template, example, choices)
-    return tuple((*lm.encode(text), *end) for text in texts)
+    return tuple((*lm.encode_answer(text), *end) for text in texts)
 
 
 def check_ends(template: Template, split: Split, choices: Sequence[str] | None) -> None:
@@ -126,12 +131,13 @@ def check_ends(template: Template, split: Split, choices: Sequence[str] | None) 
                 )
 
 
-def check_last(template: Template, reader: str) -> None:
+def check_last(template: Template, reader: str, *, decodes: bool = False) -> None:
     """Refuse a template that goes on behind the answer, for a model that reads nothing there.
 
     Args:
         template: The template.
         reader: The model in words, for the message.
+        decodes: Whether it has a decoder, which writes the answer.
 
     Raises:
         TemplateError: It does.
@@ -139,7 +145,7 @@ def check_last(template: Template, reader: str) -> None:
     if template.behind or template.one_by_one:
         raise TemplateError(
             f"the template {template.text!r} goes on behind {{answer}} or has {{answer:pll}}, but "
-            f"{reader} reads from left to right: its answer comes last, and only the text that "
+            f"{reader} {_WHY[decodes]}: its answer comes last, and only the text that "
             "ends it may follow, without fields or slots. Write {answer} at the end, or take a "
             "masked model, such as BERT"
         )

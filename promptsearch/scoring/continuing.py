@@ -50,7 +50,7 @@ class Start(NamedTuple):
             decoding: The way in which answers are generated.
             place: Where the row stands, which gives it its seeds.
         """
-        room = decoding.tokens if lm.context is None else lm.context - row.tokens
+        room = decoding.tokens if lm.context is None else row.room(lm.context)
         return Start(row, min(decoding.tokens, room), decoding.seeds(place))
 
 
@@ -164,7 +164,7 @@ def _batches(
         memory: As for `go_on`.
     """
     branches, held = _branches(decoding), _HELD.get(lm.device.type, _HELD["cpu"])
-    if lm.passes.trees:
+    if lm.passes.trees or lm.family.encodes:
         room = lm.room() // _PART if memory is None else memory
         held = min(held, room // (lm.passes.values * lm.dtype.itemsize))
     most = max(1, _STEP_TOKENS.get(lm.device.type, _STEP_TOKENS["cpu"]) // branches)

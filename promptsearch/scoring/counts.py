@@ -34,7 +34,10 @@ class RowCounts:
         self.lead = np.array([layout.lead for layout in layouts])
         self.tail = np.array([layout.tail for layout in layouts])
         self.read = np.array([sum(layout.spans) for layout in layouts])
-        self.answers = np.array([1 if one_token else len(layout.spans) for layout in layouts])
+        self.answers = np.array(
+            # The answers that a decoder writes are branches of one tree.
+            [1 if one_token or layout.start else len(layout.spans) for layout in layouts]
+        )
         self.same, self._part = self._common() if share else (1, 0)
 
     @property

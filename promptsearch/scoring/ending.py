@@ -51,4 +51,6 @@ class Ending:
         return text
 
     def _written(self, ids: Sequence[int]) -> str:
-        return self._lm.decode([i for i in ids if i not in self._unwritten])
+        # What a decoder writes begins a row.
+        begins = self._lm.family.encodes
+        return self._lm.decode([i for i in ids if i not in self._unwritten], begins=begins)

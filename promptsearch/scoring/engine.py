@@ -175,11 +175,13 @@ class Engine:
 
     @property
     def prefix_shape(self) -> tuple[int, ...]:
-        """The shape for a token of a prefix: `(layers, 2, key heads, size of a head)`.
-
-        Keys come first, then values.
-        """
+        """The shape for a token of a prefix, keys, then values: see `Passes.prefix_shape`."""
         return self._lm.prefix_shape
+
+    @property
+    def prefix_layers(self) -> tuple[int, ...]:
+        """The numbers of layers that a prefix may have, all of them first."""
+        return self._lm.prefix_layers
 
     @property
     def gated_shape(self) -> tuple[int, int, int]:
@@ -333,9 +335,6 @@ class Engine:
         return self._rows.memory.size
 
     def forget(self) -> None:
-        """Throw away what is kept from call to call, so that it is computed anew.
-
-        It is called after the weights were not what they should have been.
-        """
+        """Throw away what is kept, after the weights were not what they should have been."""
         self._rows.memory.forget()
         self._visits.forget()

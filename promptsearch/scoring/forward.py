@@ -13,7 +13,8 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from promptsearch.models import LanguageModel
-from promptsearch.models.attention.forest import chains
+from promptsearch.models.attention.across import Across
+from promptsearch.models.attention.forest import Forest, chains
 from promptsearch.models.attention.gated import Adaption
 from promptsearch.models.attention.rows import rows_of
 from promptsearch.scoring.packing import pack
@@ -44,7 +45,52 @@ def run(
     """
     plot = _plot(lm, trees, trunks)
     plot.forest.adaption = adaption
+    if lm.family.encodes:
+        plot.forest.across = read(lm, trees, trunks, vectors)
     return lm.passes.hidden(embed(lm, plot.ids, vectors), plot.forest), plot.begins
+
+
+def read(
+    lm: LanguageModel,
+    trees: Sequence[Tree],
+    trunks: Sequence[Tensor] | None,
+    vectors: Tensor | None,
+) -> Across:
+    """What the encoder of a model reads for the decoder's trees, a row for each.
+
+    Args:
+        lm: The model.
+        trees: As in `run`.
+        trunks: As in `run`.
+        vectors: As in `run`.
+    """
+    if trunks is not None and trunks[0].shape[1] < lm.passes.values:
+        trunks = None  # the prefix of a decoder alone stands before no row of the encoder
+    rows = [grow([tree.source], 0 if trunks is None else tree.trunk) for tree in trees]
+    plot = _plot(lm, rows, trunks, both_ways=True)
+    return lm.passes.read(embed(lm, plot.ids, vectors), plot.forest)
+
+
+def begin_decoding(
+    lm: LanguageModel, trees: Sequence[Tree], trunks: Sequence[Tensor], vectors: Tensor | None
+) -> tuple[Tensor, list[int], Forest]:
+    """The states of a decoder's trees, from which it goes on.
+
+    Args:
+        lm: The model.
+        trees: The trees.
+        trunks: The keys and values of each tree's trunk; any of them may be empty.
+        vectors: As in `run`.
+
+    Returns:
+        What `run` returns; and the forest, which has recorded the keys and values of the trees, and
+        in `across` those of what they read.
+    """
+    above = trunks if any(map(len, trunks)) else None
+    plot = _plot(lm, trees, above)
+    plot.forest.record, plot.forest.across = True, read(lm, trees, above, vectors)
+    plot.forest.across.record = True
+    return lm.passes.hidden(embed(lm, plot.ids, vectors), plot.forest), plot.begins, plot.forest
 
 
 def extend(
@@ -100,6 +146,8 @@ def keys_values(
         return [next(others) if path else nothing for path in paths]
     # Neither a graph nor inference mode: a later pass may need gradients of what builds on these.
     with torch.inference_mode(False), torch.no_grad():
+        if lm.family.encodes:
+            return [_of_both(lm, path, vectors) for path in paths]
         for some in pack(paths, len, lambda: limit):
             lengths = [len(path) for path in some]
             forest = (rows_of if lm.family.both_ways else chains)(lengths, lm.device)
@@ -108,6 +156,23 @@ def keys_values(
             lm.passes.hidden(embed(lm, ids, vectors), forest)
             found += forest.recorded.split(lengths)
     return found
+
+
+def _of_both(lm: LanguageModel, path: Path, vectors: Tensor | None) -> Tensor:
+    """The keys and values of a row that encoder and decoder both read.
+
+    Returns:
+        Shape `(tokens, values)`, those of encoder, cross-attention and decoder side by side.
+    """
+    tree = grow([path], 0, path)
+    rows = _plot(lm, [tree], None, both_ways=True)
+    rows.forest.record = True
+    across = lm.passes.read(embed(lm, rows.ids, vectors), rows.forest)
+    plot = _plot(lm, [tree], None)
+    plot.forest.record = across.record = True
+    plot.forest.across = across
+    lm.passes.hidden(embed(lm, plot.ids, vectors), plot.forest)
+    return torch.cat([rows.forest.recorded, across.recorded, plot.forest.recorded], 1)
 
 
 def given_trunks(lm: LanguageModel, paths: Sequence[Path], rows: Tensor) -> list[Tensor]:
@@ -180,13 +245,29 @@ def run_above(
     return lm.passes.above(adaption.first, packed, plot.forest), plot.begins
 
 
-def _plot(lm: LanguageModel, trees: Sequence[Tree], trunks: Sequence[Tensor] | None) -> Plot:
+def _plot(
+    lm: LanguageModel,
+    trees: Sequence[Tree],
+    trunks: Sequence[Tensor] | None,
+    *,
+    both_ways: bool | None = None,
+) -> Plot:
+    """The trees of one pass, side by side.
+
+    Args:
+        lm: The model.
+        trees: The trees.
+        trunks: As in `run`.
+        both_ways: Whether tokens see those behind them; None: as what writes or fills answers does.
+    """
+    if both_ways is None:
+        both_ways = lm.family.both_ways and not lm.family.encodes
     same = trunks is not None and all(trunk is trunks[0] for trunk in trunks)
     return plant(
         trees,
         None if trunks is None else trunks[0][None] if same else padded(trunks),
         lm.device,
-        both_ways=lm.family.both_ways,
+        both_ways=both_ways,
     )
 
 

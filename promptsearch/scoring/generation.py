@@ -150,7 +150,7 @@ def _start(
     # Masks cannot be fewer than the answer that is asked for.
     if start.limit < (1 if lm.family.writes else decoding.tokens):
         raise PromptError(
-            f"{place} has {row.tokens} tokens with its prompt, but the model reads at most "
+            f"{place} has {row.longest()} tokens with its prompt, but the model reads at most "
             f"{lm.context} with the answer: shorten it (it is never cut silently)"
         )
     return start

@@ -13,9 +13,10 @@ import torch
 from torch import Tensor
 
 from promptsearch.models import LanguageModel
+from promptsearch.models.attention.across import Across
 from promptsearch.models.attention.forest import Forest
 from promptsearch.models.attention.table import Row, Table
-from promptsearch.scoring.forward import embed, extend, run
+from promptsearch.scoring.forward import begin_decoding, embed, extend, run
 from promptsearch.scoring.packing import pack
 from promptsearch.scoring.ready import InputRow, Library
 from promptsearch.scoring.sharing import PASS_TOKENS
@@ -63,6 +64,8 @@ def growing(
         branches: The number of branches of each row.
         steps: The most tokens that a branch grows by.
     """
+    if lm.family.encodes:
+        return _Decoded(lm, rows, library, branches, steps)
     if lm.passes.trees:
         return _Kept(lm, rows, library, branches, steps)
     return _Whole(lm, rows, library)
@@ -80,9 +83,13 @@ class _Kept:
         steps: int,
     ) -> None:
         self._lm, self._rows, self._library, self._branches = lm, rows, library, branches
-        begun = [Row(row.trunk, len(row.ids)) for row in rows]
+        begun = [Row(trunk, len(row.ids)) for trunk, row in zip(self._trunks(), rows, strict=True)]
         self._table = Table(begun, lm.passes.heads, branches, steps)
         self.computed = 0
+
+    def _trunks(self) -> list[Tensor]:
+        """What of each row's trunk the branches attend to; rows that share one hold the same."""
+        return [row.trunk for row in self._rows]
 
     @property
     def live(self) -> list[int]:
@@ -125,10 +132,48 @@ class _Kept:
             size=self._branches,
             table=self._table,
             adaption=self._library.beside([self._rows[i].owner for i in live]),
+            across=self._across(live),
         )
         self.computed += ids.numel()
         states = lm.passes.hidden(embed(lm, ids.flatten(), None), forest)
         return states.view(*ids.shape, -1)
+
+    def _across(self, live: Sequence[int]) -> Across | None:
+        """What the live rows read of an encoder."""
+        return None
+
+
+class _Decoded(_Kept):
+    """Rows that a decoder writes, see `Growing`: what it reads of the encoder is projected once."""
+
+    def _trunks(self) -> list[Tensor]:
+        lm = self._lm
+        # The decoder's own keys and values come last in a trunk.
+        own = sum(count * size for count, size in lm.passes.heads)
+        parts = {id(row.trunk): row.trunk[:, -own:] for row in self._rows}
+        return [parts[id(row.trunk)] for row in self._rows]
+
+    def begin(self) -> Tensor:
+        """The encoder reads all rows in one pass, and the decoder begins all of them."""
+        lm, order = self._lm, self.live
+        rows = [self._rows[i] for i in order]
+        trees = [grow([row.ids], len(row.trunk), row.source) for row in rows]
+        trunks = [row.trunk for row in rows]
+        states, begins, forest = begin_decoding(lm, trees, trunks, self._library.vectors)
+        assert forest.across is not None
+        self._read, self._order = forest.across, order
+        recorded = forest.recorded
+        for place, begin, row in zip(order, begins, rows, strict=True):
+            self._table.put(place, recorded[begin : begin + len(row.ids)])
+        self.computed += sum(tree.tokens for tree in trees)
+        ends = [begin + len(row.ids) - 1 for begin, row in zip(begins, rows, strict=True)]
+        return states[ends][:, None]
+
+    def _across(self, live: Sequence[int]) -> Across:
+        if self._order != list(live):
+            self._read = self._read.of([self._order.index(i) for i in live])
+            self._order = list(live)
+        return self._read
 
 
 class _Whole:

@@ -13,6 +13,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from promptsearch.errors import PromptError
 from promptsearch.models import LanguageModel
 from promptsearch.models.attention.gated import Adaption
 from promptsearch.prompts.gated import GatedPrompt
@@ -128,6 +129,11 @@ def place_numbers(template: Template, lm: LanguageModel, numbers: Numbers) -> Pl
 def _joined(slots: Sequence[Slots], parts: Sequence[Parts], lm: LanguageModel) -> Placed:
     vectors = [own.vectors for own in parts if own.vectors is not None]
     rows = [own.keys_values.flatten(1) for own in parts if own.keys_values is not None]
+    if len({own.shape[1] for own in rows}) > 1:
+        raise PromptError(
+            "prefixes of all attentions and prefixes of a decoder alone are scored in calls of "
+            "their own: expected those of one kind"
+        )
     gated = [own.gated for own in parts if own.gated is not None]
     return Placed(
         slots,

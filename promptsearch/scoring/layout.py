@@ -157,10 +157,10 @@ def lay_out_input(
     segments[0] = (*above, *segments[0])
     if template.fronted:
         segments[1] = (*below, *segments[1])
-    if not lm.family.middle:
-        return Layout(tuple(segments), ())
     before = len(template.segments)
     segments[-1] = (*segments[-1], *(lm.tokens.close if lm.family.closes else ()))
+    if not lm.family.middle:
+        return Layout(tuple(segments), (), lm.family, start=lm.passes.start)
     return Layout(
         tuple(segments[:before]),
         (),
@@ -179,18 +179,18 @@ def meeting(template: Template, lm: LanguageModel) -> Template:
         lm: The model.
 
     Raises:
-        TemplateError: Text goes on behind the answer, and the model reads none there; or a masked
-            model is to read messages.
+        TemplateError: Text goes on behind the answer, and the model reads none there; or a model
+            that is none of chats is to read messages.
     """
     family = lm.family
-    if family.middle and template.messages:
+    if family.both_ways and template.messages:
         raise TemplateError(
             f"the template {template.text!r} is one of messages, but '{lm.name}' is "
             f"{family.noun}, which takes part in no chat: write it as one text"
         )
     if family.middle:
         return template.in_middle
-    check_last(template, f"'{lm.name}'")
+    check_last(template, f"'{lm.name}'", decodes=family.encodes)
     return template
 
 

@@ -2,7 +2,9 @@
 
 A causal LM predicts a token at the place before it: an answer stands behind its row, and its last
 token is predicted, never read. A masked LM predicts a token where a mask stands for it: an answer
-becomes as many masks as it has tokens, all at once, or one by one with the others in place.
+becomes as many masks as it has tokens, all at once, or one by one with the others in place. In an
+encoder-decoder model the row of the encoder holds all but the answer, which stands behind the first
+tokens of the decoder's row, and is predicted as a causal LM does it.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from torch import Tensor
 from promptsearch.models import LanguageModel
 from promptsearch.models.family import CAUSAL, Family
 from promptsearch.scoring.answer_ids import Tokens
-from promptsearch.scoring.tree import Path
+from promptsearch.scoring.tree import Path, Tree, grow
 
 
 class Reading(NamedTuple):
@@ -29,15 +31,23 @@ class Reading(NamedTuple):
         at: The place in it from which the first of the tokens is predicted; those of the others
             follow.
         tokens: The tokens.
+        source: The ids of the encoder's row, where the other one is the decoder's.
     """
 
     ids: Path
     at: int
     tokens: Tokens
+    source: Path = ()
 
 
 def readings(
-    before: Path, answer: Tokens, behind: Path, mask: int | None, *, one_by_one: bool = False
+    before: Path,
+    answer: Tokens,
+    behind: Path,
+    mask: int | None,
+    *,
+    one_by_one: bool = False,
+    source: Path = (),
 ) -> list[Reading]:
     """The rows that tell an answer: their log-probabilities are summed.
 
@@ -48,9 +58,10 @@ def readings(
         mask: The token that stands for a token of the answer; None where the answer is written
             behind the row.
         one_by_one: Whether each token has a mask and a row of its own.
+        source: The ids of the encoder's row; none where there is no encoder.
     """
     if mask is None:
-        return [Reading((*before, *answer[:-1]), len(before) - 1, answer)]
+        return [Reading((*before, *answer[:-1]), len(before) - 1, answer, source)]
     if not one_by_one:
         masks = (mask,) * len(answer)
         return [Reading((*before, *masks, *behind), len(before), answer)]
@@ -91,6 +102,8 @@ class Layout:
             them ends with the closing special tokens. There are none where answers end their rows.
         mask: The token that stands for a token of an answer; None where answers end their rows.
         one_by_one: Whether each token of an answer is told by a row of its own.
+        start: The ids with which a decoder begins the answer, while the segments are the encoder's
+            row; none where there is no decoder.
     """
 
     segments: tuple[Tokens, ...]
@@ -99,16 +112,17 @@ class Layout:
     behind: tuple[Tokens, ...] = ()
     mask: int | None = None
     one_by_one: bool = False
+    start: Tokens = ()
 
     @property
     def lead(self) -> int:
         """The number of tokens before the first slot, where these do not depend on what follows."""
-        return 0 if self.family.middle else len(self.segments[0])
+        return 0 if self.family.both_ways else len(self.segments[0])
 
     @property
     def tail(self) -> int:
         """The number of tokens behind the lead, without the prompt's own and the answer's."""
-        return sum(map(len, (*self.segments, *self.behind))) - self.lead
+        return sum(map(len, (*self.segments, *self.behind, self.start))) - self.lead
 
     @property
     def spans(self) -> list[int]:
@@ -159,8 +173,10 @@ class Layout:
             answer: The ids of the answer.
             above: The number of tokens of the trunk above the rows.
         """
-        before, behind = self.join(slots)[above:], self.join_behind(slots)
-        return readings(tuple(before), answer, tuple(behind), self.mask, one_by_one=self.one_by_one)
+        before, behind = tuple(self.join(slots)[above:]), tuple(self.join_behind(slots))
+        if self.start:
+            return readings(self.start, answer, (), None, source=before)
+        return readings(before, answer, behind, self.mask, one_by_one=self.one_by_one)
 
 
 def together(rows: Sequence[Reading], lm: LanguageModel) -> list[list[Reading]]:
@@ -172,9 +188,21 @@ def together(rows: Sequence[Reading], lm: LanguageModel) -> list[list[Reading]]:
     """
     if lm.passes.trees:
         return [list(rows)]
+    if lm.family.encodes:  # what a decoder writes of one input
+        return [list(same) for _, same in groupby(rows, key=lambda one: one.source)]
     if lm.family.middle:  # answers of one length are told by one row
         return [list(same) for _, same in groupby(rows, key=lambda one: one.ids)]
     return [[one] for one in rows]
+
+
+def tree_of(rows: Sequence[Reading], above: int = 0) -> Tree:
+    """The tree of rows that go through the LM together.
+
+    Args:
+        rows: The rows, of one input.
+        above: The number of tokens of the trunk above them.
+    """
+    return grow([one.ids for one in rows], above, rows[0].source)
 
 
 def joined(table: Tensor, counts: Sequence[int]) -> Tensor:

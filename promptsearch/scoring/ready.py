@@ -38,6 +38,8 @@ class InputRow(NamedTuple):
         behind: The ids behind the answer.
         mask: The token that stands for a token of the answer, see `Layout`.
         one_by_one: Whether each token of an answer is told by a row of its own.
+        source: The ids of the encoder's row, where the others are those with which the decoder
+            begins; none where there is no encoder.
     """
 
     trunk: Tensor
@@ -46,11 +48,31 @@ class InputRow(NamedTuple):
     behind: Path = ()
     mask: int | None = None
     one_by_one: bool = False
+    source: Path = ()
 
     @property
     def tokens(self) -> int:
-        """The row's length in tokens."""
-        return len(self.trunk) + len(self.ids) + len(self.behind)
+        """The number of its tokens, those of encoder and decoder."""
+        return len(self.trunk) + len(self.ids) + len(self.behind) + len(self.source)
+
+    def longest(self, more: int = 0) -> int:
+        """The length of what the model reads, or of the longer row of encoder and decoder.
+
+        Args:
+            more: The number of tokens that are added to the answer.
+        """
+        written = len(self.trunk) + len(self.ids) + len(self.behind) + more
+        return max(written, len(self.trunk) + len(self.source))
+
+    def room(self, context: int) -> int:
+        """How many tokens an answer may have; below 1 where the row itself is too long.
+
+        Args:
+            context: The longest row that the model reads.
+        """
+        if (room := context - self.longest()) < 0:
+            return room
+        return context - self.tokens + len(self.source)
 
     def read(self, answer: Tokens) -> list[Reading]:
         """The rows that tell an answer.
@@ -58,7 +80,14 @@ class InputRow(NamedTuple):
         Args:
             answer: The ids of the answer.
         """
-        return readings(self.ids, answer, self.behind, self.mask, one_by_one=self.one_by_one)
+        return readings(
+            self.ids,
+            answer,
+            self.behind,
+            self.mask,
+            one_by_one=self.one_by_one,
+            source=self.source,
+        )
 
 
 @dataclass(frozen=True)
@@ -97,6 +126,8 @@ class Compiled:
             behind = tuple(layout.join_behind(self.slots))
             row = InputRow(self.trunk, tuple(ids), self.owner, behind, layout.mask)
             return row._replace(one_by_one=layout.one_by_one)
+        if layout.start:
+            return InputRow(self.trunk, layout.start, self.owner, source=tuple(ids))
         if not ids:
             raise PromptError("no token stands before the answer: the model needs at least one")
         if not lm.passes.trees:
@@ -147,8 +178,7 @@ def compile_prompts(lm: LanguageModel, prompts: Sequence[tuple[Prompt, Template]
     vectors: list[Tensor] = []
     gated: list[tuple[Tensor, Tensor]] = []
     rows = 0
-    prefixed = any(prompt.parts.keys_values is not None for prompt, _ in prompts)
-    width = lm.passes.values if lm.passes.trees or prefixed else 0
+    width = _width(lm, [prompt for prompt, _ in prompts])
     for prompt, given in prompts:
         template = meeting(given, lm)
         slots, parts = _fill(prompt, template, lm, rows), prompt.parts
@@ -186,6 +216,22 @@ def compile_prompts(lm: LanguageModel, prompts: Sequence[tuple[Prompt, Template]
             for i, new in zip(computed, below, strict=True):
                 compiled[i] = replace(compiled[i], trunk=torch.cat([compiled[i].trunk, new]))
     return library
+
+
+def _width(lm: LanguageModel, prompts: Sequence[Prompt]) -> int:
+    """The number of numbers in a token of the prompts' trunks.
+
+    Raises:
+        PromptError: There are prefixes of all attentions, and others of a decoder alone.
+    """
+    given = [kv for prompt in prompts if (kv := prompt.parts.keys_values) is not None]
+    widths = {kv[0].numel() if len(kv) else lm.passes.values for kv in given}
+    if len(widths) > 1:
+        raise PromptError(
+            "prefixes of all attentions and prefixes of a decoder alone cannot share a batch: "
+            "expected those of one kind"
+        )
+    return next(iter(widths), lm.passes.values if lm.passes.trees or lm.family.encodes else 0)
 
 
 def embedded(

@@ -23,7 +23,7 @@ from promptsearch.scoring.answers import answer_scores
 from promptsearch.scoring.forward import given_trunks, ran_out, run, run_above
 from promptsearch.scoring.kinds import Placed, Placing, Sharing, Slots
 from promptsearch.scoring.memory import Memory
-from promptsearch.scoring.reading import Layout, Reading, joined, together
+from promptsearch.scoring.reading import Layout, Reading, joined, together, tree_of
 from promptsearch.scoring.sharing import PASS_TOKENS, Plan
 from promptsearch.scoring.tree import grow
 from promptsearch.scoring.waves import Group, Wave, passes
@@ -97,7 +97,7 @@ class TokenRows:
         )
         self.plan = Plan(
             layouts,
-            trees=lm.passes.trees,
+            shares=lm.passes.trees,
             one_token=one_token,
             kept=self.memory.kept,
             wave=self.memory.wave,
@@ -222,9 +222,9 @@ class TokenRows:
             own = [one for some in rows for one in some]
             told += own
             for some in together(own, self._lm):
-                trees.append(grow([one.ids for one in some], above))
+                trees.append(tree_of(some, above))
                 used.append(group.trunk)
-        computed: float = sum(len(tree.ids) for tree in trees)
+        computed: float = sum(tree.tokens for tree in trees)
         if (adaption := call.placed.adaption) is not None:
             # Each group is one prompt with one example.
             entered = [call.entering[group.examples[0]] for group in groups]

@@ -60,7 +60,7 @@ class Plan:
 
     Args:
         layouts: The layouts of all examples.
-        trees: Whether the LM can share what rows begin with.
+        shares: Whether the LM's rows can share what they begin with.
         one_token: Whether each answer is one token, whose logits are read from one row.
         kept: The number of examples, from the first, whose trunks are kept from call to call.
         wave: The most tokens of trunks that may be held at a time.
@@ -71,7 +71,7 @@ class Plan:
         self,
         layouts: Sequence[Layout],
         *,
-        trees: bool,
+        shares: bool,
         one_token: bool,
         kept: int,
         wave: int,
@@ -79,10 +79,10 @@ class Plan:
     ) -> None:
         self.kept = kept
         self.wave = wave
-        self._trees = trees
+        self._shares = shares
         self._placing = placing
         self._counts = RowCounts(layouts, one_token=one_token, share=placing.common)
-        self._waves = Waves(self._counts, trees=trees, wave=wave)
+        self._waves = Waves(self._counts, shares=shares, wave=wave)
 
     def choose(self, slots: Sequence[Slots], examples: ExampleIds) -> Sharing:
         """The sharing with the lowest predicted cost for a call.
@@ -93,7 +93,7 @@ class Plan:
         """
         if self._placing.only is not None:
             return self._placing.only
-        if not self._trees:
+        if not self._shares:
             return "nothing"
         ways: tuple[Sharing, ...] = ("nothing", "input", "prompt")
         costs = {way: self.predict(way, slots, examples).cost for way in ways}
@@ -112,7 +112,7 @@ class Plan:
         lengths = np.array([sum(map(len, s)) for s in slots])
         tail, lead = counts.tail[examples] + counts.read[examples], counts.lead[examples]
         if sharing == "nothing":
-            times = 1 if self._trees else counts.answers[examples]
+            times = 1 if self._shares else counts.answers[examples]
             whole = (
                 lengths[:, None] * times
                 + ((lead + counts.tail[examples]) * times + counts.read[examples])[None]

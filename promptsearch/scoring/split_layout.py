@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from promptsearch.errors import TemplateError
 from promptsearch.models import LanguageModel
@@ -70,7 +71,11 @@ class SplitLayout:
         )
         to_choose = choices is not None or by_row
         self.options = max(len(x.answers) for x in self.layouts) if to_choose else 0
-        self._lengths = np.array([x.tail + x.lead + max(map(len, x.answers)) for x in self.layouts])
+        answers = np.array([max(map(len, x.answers)) for x in self.layouts])
+        begun = np.array([len(x.start) for x in self.layouts])
+        self._lengths = self.tail + self.lead + (-begun if begun.any() else answers)
+        if begun.any():
+            self._check_written(begun + answers)
         if template.apart:
             self._check_apart()
 
@@ -93,14 +98,25 @@ class SplitLayout:
                 "(nothing is cut silently)"
             )
 
+    def _check_written(self, lengths: NDArray[np.int64]) -> None:
+        """Refuse answers that are longer than the rows of a decoder."""
+        longest, limit = int(lengths.argmax()), self._lm.context
+        if limit is not None and lengths[longest] > limit:
+            raise TemplateError(
+                f"an answer of {self._split.name} example {longest} has {lengths[longest]} tokens "
+                f"with its beginning, but the decoder of '{self._lm.name}' writes at most {limit}: "
+                "shorten it or leave it out (nothing is cut silently)"
+            )
+
     def anatomy(self) -> dict[str, float]:
         """The tokens of a row by what they belong to, mean over the examples, without the prompt's.
 
         Returns:
-            `static` (before the first slot, the same in all examples), `input` and `answer`.
+            `static` (before the first slot, the same in all examples), `input`, and `answer` (the
+            tokens of all answers, or the masks that stand for them); each as often as it is read.
         """
         static = min(common(x.segments[0], self.layouts[0].segments[0]) for x in self.layouts)
-        answer = float(np.mean([sum(map(len, x.answers)) for x in self.layouts]))
+        answer = float((self.context - self.tail * self.readings).mean())
         return {
             "static": static,
             "input": float((self.lead + self.context).mean()) - static - answer,

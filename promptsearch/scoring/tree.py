@@ -36,12 +36,20 @@ class Tree:
         parents: The place of each token's parent; -1 where the parent is the trunk's end.
         rows: The places of each row's tokens, from the top down.
         trunk: The number of tokens above the tree.
+        source: The ids of the encoder's row that the tree reads, where its own ones are a
+            decoder's; none in models without an encoder. The trunk is above both.
     """
 
     ids: list[int]
     parents: list[int]
     rows: list[list[int]]
     trunk: int
+    source: Path = ()
+
+    @property
+    def tokens(self) -> int:
+        """The number of tokens that go through the LM for it."""
+        return len(self.ids) + len(self.source)
 
     @property
     def chain(self) -> bool:
@@ -64,7 +72,7 @@ class Plot:
     begins: list[int]
 
 
-def grow(paths: Sequence[Sequence[int]], trunk: int = 0) -> Tree:
+def grow(paths: Sequence[Sequence[int]], trunk: int = 0, source: Path = ()) -> Tree:
     """The tree of some rows.
 
     Each row shares tokens with the row before it only, so sorted rows share the most.
@@ -72,6 +80,7 @@ def grow(paths: Sequence[Sequence[int]], trunk: int = 0) -> Tree:
     Args:
         paths: The ids of each row below the trunk.
         trunk: The number of tokens above.
+        source: As for `Tree`.
     """
     ids: list[int] = []
     parents: list[int] = []
@@ -87,7 +96,7 @@ def grow(paths: Sequence[Sequence[int]], trunk: int = 0) -> Tree:
             ids.append(token)
         rows.append(places)
         before = path
-    return Tree(ids, parents, rows, trunk)
+    return Tree(ids, parents, rows, trunk, source)
 
 
 def common(a: Sequence[int], b: Sequence[int]) -> int:

@@ -65,13 +65,13 @@ class Waves:
 
     Args:
         counts: The numbers of tokens in the split's rows.
-        trees: Whether the LM can share what rows begin with.
+        shares: Whether the LM's rows can share what they begin with.
         wave: The most tokens of trunks that may be held at a time.
     """
 
-    def __init__(self, counts: RowCounts, *, trees: bool, wave: int) -> None:
+    def __init__(self, counts: RowCounts, *, shares: bool, wave: int) -> None:
         self._counts = counts
-        self._trees = trees
+        self._shares = shares
         self._wave = wave
 
     def cut(self, sharing: Sharing, slots: Sequence[Slots], examples: ExampleIds) -> Iterator[Wave]:
@@ -103,7 +103,7 @@ class Waves:
         self, order: Sequence[int], slots: Sequence[Slots], examples: ExampleIds
     ) -> Iterator[Wave]:
         counts = self._counts
-        times = 1 if self._trees else counts.answers[examples]
+        times = 1 if self._shares else counts.answers[examples]
         tokens = (counts.lead + counts.tail)[examples] * times + counts.read[examples]
         for some in self._cut(np.array(order), np.zeros(len(order), dtype=np.int64), len(examples)):
             for begin in range(0, len(examples), WAVE_ROWS):
@@ -148,7 +148,7 @@ class Waves:
         self, order: Sequence[int], slots: Sequence[Slots], examples: ExampleIds
     ) -> Iterator[Wave]:
         counts = self._counts
-        times = 1 if self._trees else counts.answers[examples]
+        times = 1 if self._shares else counts.answers[examples]
         below = counts.tail[examples] * times + counts.read[examples] - counts.fixed
         later = {i: sum(map(len, slots[i][counts.same :])) for i in order}
         parts = {more: list(_similar(below + more, TREE_TOKENS)) for more in set(later.values())}

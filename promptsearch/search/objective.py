@@ -283,6 +283,11 @@ class Objective:
         return inside(books_of(self).scorer, "keys and values").prefix_shape
 
     @property
+    def prefix_layers(self) -> tuple[int, ...]:
+        """The numbers of layers that a prefix may have, all of them first."""
+        return inside(books_of(self).scorer, "keys and values").prefix_layers
+
+    @property
     def gated_shape(self) -> tuple[int, int, int]:
         """The most that gated prompts can have: `(layers, heads, width)`."""
         return inside(books_of(self).scorer, "layers").gated_shape

@@ -165,7 +165,7 @@ def answer_tokens(task: Task, lm: TextModel) -> frozenset[int]:
     encoded = [
         _known(text, lm)
         for example in examples
-        for text in (*example.references, *example.aliases, *(example.options or ()))
+        for text in (*example.right, *(example.options or ()))
     ]
     return frozenset(ids[0] for ids in encoded if len(ids) == 1)
 

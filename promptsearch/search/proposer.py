@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol
 
 import torch
+from torch import Tensor
 
 from promptsearch.errors import EndpointDown, ModelError, PromptError, StrategyError
 from promptsearch.models import LanguageModel
@@ -203,12 +204,11 @@ class LocalProposing:
         def ended(ids: Sequence[int]) -> bool:
             return ids[-1] in lm.ends or _cut(lm.decode(ids), stop) is not None
 
-        nothing = torch.empty(
-            0, lm.passes.values if lm.passes.trees else 0, dtype=lm.dtype, device=lm.device
-        )
+        width = lm.passes.values if lm.passes.trees or lm.family.encodes else 0
+        nothing = torch.empty(0, width, dtype=lm.dtype, device=lm.device)
         decoding = Decoding(max_tokens, temperature=temperature, top_p=self.TOP_P)
         starts = [
-            Start(InputRow(nothing, tuple(own)), max_tokens, (seed,))
+            Start(self._row(nothing, own), max_tokens, (seed,))
             for own, seed in zip(encoded, seeds, strict=True)
         ]
         found, _ = go_on(lm, starts, Library([], None, None), ended, decoding)
@@ -225,6 +225,13 @@ class LocalProposing:
                 Completion(text.lstrip() if cut is None else cut, len(own), len(ids))
             )
         return completions
+
+    def _row(self, nothing: Tensor, ids: Sequence[int]) -> InputRow:
+        """A request as it is to go on, below no trunk; an encoder reads it whole."""
+        lm = self._lm
+        if not lm.family.encodes:
+            return InputRow(nothing, tuple(ids))
+        return InputRow(nothing, lm.passes.start, source=(*ids, *lm.tokens.close))
 
     def _encode(self, request: str) -> list[int]:
         """The token ids of a request, as a text to go on with or as a user's message."""

@@ -128,6 +128,15 @@ class Strategy(ABC):
             StrategyError: The options do not fit together.
         """
 
+    @classmethod
+    def asks_proposer(cls, options: Mapping[str, Any]) -> bool:
+        """Whether it asks the proposer for texts, so that a study needs a model that writes.
+
+        Args:
+            options: All options, as for `check`.
+        """
+        return False
+
     @abstractmethod
     def ask(self) -> Sequence[Prompt] | Ask:
         """The next prompts to score; empty when there is nothing left to propose.

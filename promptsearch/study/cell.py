@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from promptsearch.errors import (
     EndpointDown,
@@ -37,6 +38,7 @@ from promptsearch.search.books import Books
 from promptsearch.study.events import Progress
 from promptsearch.study.publish import export_again, export_winner, winner_of
 from promptsearch.study.run import Beginning, Run
+from promptsearch.study.run_facts import begun_facts, done_facts, waiting_facts
 
 log = logging.getLogger(__name__)
 
@@ -71,6 +73,12 @@ class Cell:
         """The cell's place among the others."""
         return Progress(self.name, self.number, self.total, "failed")
 
+    @property
+    def waiting(self) -> Progress:
+        """The cell as one that is to be made."""
+        facts = waiting_facts(self.run)
+        return replace(self.at, stage="waiting", budget=self.run.budget, facts=facts)
+
     def execute(self, cache: ScoreCache) -> None:
         """Make the run, or go on with it; one that is done stays as it is.
 
@@ -98,21 +106,24 @@ class Cell:
         if exists(run.folder / "evaluations.jsonl") or done:
             # A run that failed before may be corrected.
             self._check_settings(settings, done)
+        told = begun_facts(settings, run.arena.task.name, self.study)
         if done:
             export_again(run.arena, done, run.folder)
-            self._tell("done", message="in an earlier call")
+            self._tell("done", message="in an earlier call", facts=done_facts(done, told))
             return
         begun = BegunRecord(settings, versions(), machine())
         write_record(run.folder / RUN, "run", asdict(begun))
-        self._make(start, cache)
+        self._tell("begun", facts=told)
+        self._make(start, cache, told)
 
-    def _make(self, start: Beginning | None, cache: ScoreCache) -> None:
+    def _make(self, start: Beginning | None, cache: ScoreCache, told: Mapping[str, Any]) -> None:
         """Search, select, test, export, and write the result."""
         run, begin = self.run, time.monotonic()
 
         def listener(stage: str, books: Books) -> None:
             best = books.ranking[0].value if books.ranking else None
-            self._tell(stage, best, books.ledger.spent, time.monotonic() - begin)
+            spent = books.ledger.spent - books.ledger.brought
+            self._tell(stage, best, spent, time.monotonic() - begin)
 
         try:
             result, winner = run.execute(cache, listener, start)
@@ -130,7 +141,8 @@ class Cell:
             return
         write_record(run.folder / RESULT, "result", asdict(result))
         self._discard()
-        self._tell("done", result.search.loss, result.spent, result.seconds)
+        spent, facts = result.spent - result.ledger.brought, done_facts(result, told)
+        self._tell("done", result.search.loss, spent, result.seconds, facts=facts)
 
     def _fail(self, error: PromptSearchError) -> None:
         record_failure(self.run.folder, self.run.failed(error), self.at, self.listener)
@@ -142,13 +154,10 @@ class Cell:
         spent: int = 0,
         seconds: float = 0.0,
         message: str = "",
+        facts: Mapping[str, Any] | None = None,
     ) -> None:
-        budget = self.run.budget
-        self.listener(
-            Progress(
-                self.name, self.number, self.total, stage, best, spent, budget, seconds, message
-            )
-        )
+        here = replace(self.at, stage=stage, budget=self.run.budget, message=message)
+        self.listener(replace(here, best=best, spent=spent, seconds=seconds, facts=facts or {}))
 
     def _discard(self, *more: str) -> None:
         """Delete the checkpoint, which is large and not needed any more, and other files."""

@@ -12,7 +12,12 @@ from promptsearch.models import LanguageModel
 from promptsearch.models.protocol import TextModel
 from promptsearch.prompts.kinds import KINDS, placement_of
 from promptsearch.scoring.chat_template import render
+from promptsearch.search.calling import strangers_code
+from promptsearch.search.options import check_options
 from promptsearch.study.entries import Entry
+from promptsearch.study.settings.model import EndpointConfig
+from promptsearch.study.settings.study import StudyConfig
+from promptsearch.tasks.metrics.judge import Judge
 from promptsearch.tasks.task import Task
 
 log = logging.getLogger(__name__)
@@ -39,6 +44,43 @@ def check_family(lm: TextModel, entries: Sequence[Entry]) -> None:
                 f"{lm.family.noun}, whose layers take none: on it those strategies work that "
                 f"propose prompts of the kinds {', '.join(works)}, see `promptsearch strategies`"
             )
+
+
+def check_proposer(
+    config: StudyConfig, lm: TextModel, entries: Sequence[Entry], tasks: Sequence[Task]
+) -> None:
+    """Refuse a study in which a model is to propose or to judge that writes no text.
+
+    Args:
+        config: The study; a proposer that it names is looked at where it is loaded.
+        lm: The study's own model, which proposes where no other is named.
+        entries: The study's entries.
+        tasks: Its tasks, with their metrics.
+
+    Raises:
+        StudyError: The study's own model is asked, and writes none.
+    """
+    named = isinstance(config.proposer, EndpointConfig) or config.proposer.model is not None
+    if named or not isinstance(lm, LanguageModel) or lm.family.writes:
+        return
+    for entry in entries:
+        name, label = entry.given.name, entry.given.label
+        options = check_options(name, entry.strategy, entry.given.options)
+        with strangers_code(f"{entry.strategy.__name__}.asks_proposer"):
+            asks = entry.strategy.asks_proposer(options)
+        if asks:
+            raise StudyError(_NO_WRITER.format(f"the strategy '{label}'", lm.name, lm.family.noun))
+    for task in tasks:
+        if any(isinstance(metric, Judge) for metric in task.measures.values()):
+            judge = f"the judge of task '{task.name}'"
+            raise StudyError(_NO_WRITER.format(judge, lm.name, lm.family.noun))
+
+
+#: The message where nobody can answer; takes who asks, the study's model, and what that is.
+_NO_WRITER = (
+    "{} asks a model that writes, but '{}' is {} and writes no text: name one that does under "
+    "'proposer', such as a causal language model, or leave out what asks"
+)
 
 
 def met(task: Task, lm: TextModel) -> Task:

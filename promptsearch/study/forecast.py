@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from promptsearch.errors import StudyError
+from promptsearch.models import LanguageModel
 from promptsearch.models.protocol import TextModel
 from promptsearch.scoring.protocol import price_of
 from promptsearch.search.strategy import Access
@@ -21,6 +22,8 @@ from promptsearch.study.prepare import ArenaKey, Prepared, prepare
 from promptsearch.study.rehearsal import Rehearsal, RunForecast, rehearse
 from promptsearch.study.run import Run
 from promptsearch.study.settings.study import StudyConfig
+from promptsearch.study.share import Share, check_room
+from promptsearch.study.spreading import Spreading, spread_over
 from promptsearch.tasks.placement import Kind
 from promptsearch.tasks.task import Task
 
@@ -40,6 +43,7 @@ class TaskForecast:
         score_on: Examples of an evaluation.
         prompt: Prompt tokens.
         anatomy: Tokens of a row that are `static`, `input` and `answer`, mean over the examples.
+        shares: Whether rows of the model can share anything.
         sharing: What `shown` prompts share: `nothing`, `input` or `prompt`.
         shown: Prompts in the call below.
         asked: Tokens of all its rows.
@@ -54,6 +58,7 @@ class TaskForecast:
     score_on: int
     prompt: int
     anatomy: Mapping[str, float]
+    shares: bool
     sharing: str
     shown: int
     asked: int
@@ -77,6 +82,7 @@ class Forecast:
         tasks: The tasks in order.
         runs: The runs in order.
         served: Where and how the model is served; None: it is loaded here.
+        workers: How the runs are spread over processes; None where one makes them all.
     """
 
     model: str
@@ -88,15 +94,27 @@ class Forecast:
     tasks: list[TaskForecast] = field(default_factory=list)
     runs: list[RunForecast] = field(default_factory=list)
     served: Mapping[str, Any] | None = None
+    workers: Spreading | None = None
+
+    @property
+    def work(self) -> float:
+        """The seconds of all runs, one after the other."""
+        return sum(run.runs * run.seconds for run in self.runs)
 
     @property
     def seconds(self) -> float:
-        """The seconds of the whole study."""
-        return self.preparing + sum(run.runs * run.seconds for run in self.runs)
+        """The seconds of the whole study, until its last run has ended."""
+        if self.workers is None:
+            return self.preparing + self.work
+        # Each worker loads the model, too, and all of them at once.
+        return 2 * self.preparing + self.workers.seconds
 
 
 def forecast(
-    config: StudyConfig, model: TextModel | None = None, task: Task | None = None
+    config: StudyConfig,
+    model: TextModel | None = None,
+    task: Task | None = None,
+    workers: int = 0,
 ) -> Forecast:
     """Predict what a study computes and how long it takes, as if none of it had been done.
 
@@ -104,17 +122,35 @@ def forecast(
         config: The study.
         model: An LM that is loaded already.
         task: A task that is made already.
+        workers: How many processes will make the runs; 0: one, and this one.
 
     Raises:
         PromptSearchError: Anything wrong with the input.
+        StudyError: The machine does not hold so many workers.
     """
+    memory = None if config.memory is None else int(config.memory)
+    share = Share(config.threads or (1 if workers else None), memory, spread=bool(workers))
+    with share.taken():
+        return _forecast(config, model, task, share, workers)
+
+
+def _forecast(
+    config: StudyConfig,
+    model: TextModel | None,
+    task: Task | None,
+    share: Share,
+    workers: int,
+) -> Forecast:
     begin = time.monotonic()
-    prepared = prepare(config, model, task)
+    prepared = prepare(config, model, task, share)
     seconds = time.monotonic() - begin
+    if workers:
+        check_room(prepared.exact, prepared.memory, workers)
     speeds = _calibrations(prepared)
     for pruned, pruning in prepared.prunings.items():
         speed = next(speed for key, speed in speeds.items() if key.task == pruned)
         seconds += speed.search.seconds(pruning.cost)
+    runs = _run_forecasts(prepared, speeds)
     return Forecast(
         model=prepared.lm.name,
         dtype=str(prepared.dtype).removeprefix("torch."),
@@ -123,8 +159,9 @@ def forecast(
         memory=prepared.memory,
         preparing=seconds,
         tasks=[_task_forecast(arena, speeds[key]) for key, arena in prepared.first.items()],
-        runs=_run_forecasts(prepared, speeds),
+        runs=runs,
         served=prepared.lm.served,
+        workers=spread_over(prepared, runs, workers) if workers else None,
     )
 
 
@@ -197,6 +234,7 @@ def _task_forecast(arena: Arena, calibration: Calibration) -> TaskForecast:
         score_on=arena.score_on,
         prompt=length,
         anatomy=engine.anatomy(),
+        shares=not isinstance(arena.lm, LanguageModel) or arena.lm.passes.trees,
         sharing=prediction.sharing,
         shown=len(prompts),
         asked=len(prompts) * (price_of(engine, length, ids) + int(engine.lead(ids).sum())),

@@ -23,6 +23,8 @@ from promptsearch.records.study import (
 )
 from promptsearch.study.calibration import measure_noise
 from promptsearch.study.draws import hash_of_split
+from promptsearch.study.execution.fleet import check_alike
+from promptsearch.study.execution.spread import Spread
 from promptsearch.study.prepare import Prepared
 from promptsearch.tasks.floors import floors, majority
 from promptsearch.tasks.metrics import named
@@ -32,7 +34,7 @@ from promptsearch.tasks.task import Example, Task
 SHOWN, LONGEST = 5, 2_000
 
 
-def settle(folder: Path, prepared: Prepared) -> StudyRecord:
+def settle(folder: Path, prepared: Prepared, spread: Spread) -> StudyRecord:
     """Compare a study with what the folder holds, and write `study.json`.
 
     New strategies, seeds and tasks extend a study.
@@ -40,12 +42,13 @@ def settle(folder: Path, prepared: Prepared) -> StudyRecord:
     Args:
         folder: The study's folder.
         prepared: The study as it is now.
+        spread: Which processes make the cells; where there are several, all have the same code.
 
     Returns:
         What `study.json` holds now.
 
     Raises:
-        StudyError: The folder holds runs made with other settings.
+        StudyError: The folder holds runs made with other settings, or with other code.
         RecordError: `study.json` is damaged or missing.
     """
     about = _about(prepared)
@@ -73,7 +76,12 @@ def settle(folder: Path, prepared: Prepared) -> StudyRecord:
                 "lengths of a sweep may "
                 "be added."
             )
+        others = {}
+        if not spread.alone:
+            others = check_alike(before.versions, about.versions, str(spread), spread.mixed)
         about, known = _extended(before, about), before.tasks
+        if others and others not in about.mixed:
+            about = replace(about, mixed=(*about.mixed, others))
     measured = {
         task.name: replace(about.tasks[task.name], noise=measure_noise(prepared.arena(task)))
         for task in prepared.tasks
@@ -193,6 +201,7 @@ def _extended(before: StudyRecord, now: StudyRecord) -> StudyRecord:
         machine=before.machine,
         versions=before.versions,
         memory=before.memory,
+        mixed=before.mixed,
     )
 
 

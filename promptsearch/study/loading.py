@@ -75,12 +75,21 @@ def load_proposer(config: StudyConfig, lm: TextModel, dtype: torch.dtype) -> Pro
         config: The study.
         lm: The study's own model, which proposes where no other is named.
         dtype: The dtype of the search.
+
+    Raises:
+        ModelError: It cannot be loaded.
+        StudyError: The study names a model that writes no text.
     """
     given = config.proposer
     if isinstance(given, EndpointConfig):
         lm = _behind(given, config)
     elif given.model is not None:
         lm = LanguageModel.load(config.source(given.model), device=config.device)
+        if not lm.family.writes:
+            raise StudyError(
+                f"'proposer' names '{given.model}', which is {lm.family.noun} and writes no text: "
+                "name one that does, such as a causal language model"
+            )
         lm.check()
     if isinstance(lm, ServedModel):
         endpoint = replace(lm.endpoint, chat=lm.endpoint.chat or given.chat)

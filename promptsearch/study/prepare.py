@@ -22,9 +22,10 @@ from promptsearch.study.aims import Aims, aims_of, hand_judges
 from promptsearch.study.arena import Arena, scored_size
 from promptsearch.study.draws import DRAWN, check_draw, drawable, drawn_by, draws_of
 from promptsearch.study.entries import Entry, entries_of, sources_first
-from promptsearch.study.families import check_family, met
+from promptsearch.study.families import check_family, check_proposer, met
 from promptsearch.study.loading import load_model, load_proposer
 from promptsearch.study.pools import find_pool
+from promptsearch.study.precision import check_precision
 from promptsearch.study.run import Run
 from promptsearch.study.settings.pool import PoolSource
 from promptsearch.study.settings.study import StudyConfig
@@ -182,6 +183,8 @@ def prepare(
     aims = aims_of(config, entries, tasks)
     dtype = lm.searched_in(config.dtype)
     check_family(lm, entries)
+    check_proposer(config, lm, entries, tasks)
+    check_precision(lm, dtype, entries)
     tasks = [met(task, lm) for task in tasks]
     exact = lm.to(torch.float32)
     exact.to(dtype).check(

@@ -35,7 +35,7 @@ from promptsearch.search.plugins import make_strategy
 from promptsearch.search.proposer import Proposing
 from promptsearch.search.strategy import Access, Strategy
 from promptsearch.study.arena import Arena, describe
-from promptsearch.study.costs import rates_of
+from promptsearch.study.costs import cost_of, rates_of
 from promptsearch.study.log_summary import curve, first_failure, search_losses
 from promptsearch.study.selection import Selection, select_winner
 
@@ -313,6 +313,7 @@ class Run:
             export=None,
             bytes=0,
             signature="",
+            cost=cost_of(arena, self.proposing, ledger),
         )
 
 

@@ -21,6 +21,9 @@ from promptsearch.models.protocol import TextModel
 from promptsearch.records.load import STUDY, load_study
 from promptsearch.study.settings.study import StudyConfig
 
+#: What Python and its libraries take in a process, in bytes.
+_PROCESS = 500 * 2**20
+
 
 @dataclass(frozen=True)
 class Share:
@@ -115,15 +118,25 @@ def check_room(lm: TextModel, memory: int, workers: int) -> None:
     if lm.served is not None:
         return
     here = max(1, torch.cuda.device_count()) if lm.device.type == "cuda" else 1
-    # In float32, and once more in the dtype of the search.
-    needed = memory + 6 * (lm.parameters or 0)
-    beside = -(-workers // here)
+    needed, beside = room_of(lm, memory), -(-workers // here)
     if beside * needed > (there := 2 * lm.room()):
         raise StudyError(
             f"{workers} workers need {beside * needed / 2**30:.1f} GiB on {lm.device} ({memory:,} "
             f"bytes of keys and values each, and the model), and it has {there / 2**30:.1f} GiB: "
             f"take {max(1, int(there // needed) * here)}, or begin a study with a smaller 'memory'"
         )
+
+
+def room_of(lm: TextModel, memory: int) -> int:
+    """The bytes of the model's device that one process takes at most.
+
+    Args:
+        lm: The LM.
+        memory: What it takes for keys and values, in bytes.
+    """
+    # In float32, and once more in the dtype of the search.
+    model = 6 * (lm.parameters or 0)
+    return memory + model + (_PROCESS if lm.device.type == "cpu" else 0)
 
 
 def cores() -> int:

@@ -215,6 +215,11 @@ class StandInWhiteBox:
         return self._known.prefix_shape
 
     @property
+    def prefix_layers(self) -> tuple[int, ...]:
+        """The numbers of layers that a prefix may have."""
+        return self._known.prefix_layers
+
+    @property
     def gated_shape(self) -> tuple[int, int, int]:
         """The number of layers, heads and the width that gated prompts have."""
         return self._known.gated_shape

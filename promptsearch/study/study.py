@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from promptsearch.errors import FileError, RecordError, StudyError
+from promptsearch.errors import FileError, PromptSearchError, RecordError, StudyError
 from promptsearch.export.winners import packed_winners
 from promptsearch.files import exists, sweep
 from promptsearch.models.endpoint.way import losses_of
@@ -22,6 +22,7 @@ from promptsearch.records.run import FailedRecord, RunRecord
 from promptsearch.study.cell import Cell, cells_of
 from promptsearch.study.events import Progress
 from promptsearch.study.execution import in_process
+from promptsearch.study.execution.fleet import in_words, shown_by
 from promptsearch.study.execution.in_process import Trouble
 from promptsearch.study.execution.lease import elsewhere, owned
 from promptsearch.study.execution.spread import Spread
@@ -93,33 +94,39 @@ class Study:
             lease.enter_context(owned(self._folder, "study", patience))
             if not elsewhere(self._folder):
                 sweep(self._folder)
-            cells = self._cells(prepared)
+            cells = spread.mine(self._cells(prepared, spread))
+            self._tell_what_waits(cells)
+            shown = {} if spread.alone else shown_by(prepared)
+            if shown:
+                self._tell("note", f"{spread}: {in_words(shown)}")
             if spread.shard is not None:
                 lease.close()  # other shards may begin
             if spread.workers:
                 check_room(prepared.exact, prepared.memory, spread.workers)
-                order, jobs = self._order(prepared), jobs_of(spread.mine(cells))
+                order, jobs = self._order(prepared), jobs_of(cells)
                 del prepared, cells  # the workers need the room of the model
                 gc.collect()
                 self._tell("loading", f"starting {min(spread.workers, len(jobs))} workers")
-                workers = Workers(order, spread.workers, self._progress, served is not None)
+                behind, mixed = served is not None, spread.mixed
+                workers = Workers(order, spread.workers, self._progress, behind, shown, mixed)
                 trouble = self._made(lambda: workers.execute(jobs))
             else:
-                trouble = self._made_here(spread.mine(cells))
+                trouble = self._made_here(cells)
             if spread.shard is None and not trouble.damage:
                 self._report(self._folder)
+                self._tell("ended", "")
             elif trouble.damage:
                 self._report_if_possible()
                 raise trouble.damage[0]
             if trouble.down:
                 raise trouble.down
 
-    def _cells(self, prepared: Prepared) -> list[Cell]:
+    def _cells(self, prepared: Prepared, spread: Spread) -> list[Cell]:
         """All cells, the folder's record being that of this study."""
         if prepared.prunings:
             self._tell("loading", "finding the words of most influence")
             prepared = prepared.pruned(self._folder)
-        record = settle(self._folder, prepared)
+        record = settle(self._folder, prepared, spread)
         kept = load_kept(self._folder, record)
         self._tell_what_is_lost(kept.values())
         return cells_of(list(prepared.runs(self._folder)), record, self._progress, kept)
@@ -147,9 +154,13 @@ class Study:
     def _made(self, make: Callable[[], Trouble]) -> Trouble:
         try:
             return make()
-        except KeyboardInterrupt:  # whoever stops a study sees what there is
+        except (KeyboardInterrupt, PromptSearchError):  # whoever stops it sees what there is
             self._report_if_possible()
             raise
+
+    def _tell_what_waits(self, cells: Sequence[Cell]) -> None:
+        for cell in cells:
+            self._progress(cell.waiting)
 
     def _tell_what_is_lost(self, kept: Iterable[RunRecord | FailedRecord]) -> None:
         """Say which finished runs of a slim record have a score, and no winner any more."""

@@ -20,9 +20,8 @@ def generated(examples: Sequence[Example], texts: Sequence[str]) -> list[Answere
     return [
         Answered(
             output=text.strip(),
-            references=_stripped(example.references),
+            references=_stripped(example.right),
             fields=example.fields,
-            aliases=_stripped(example.aliases),
         )
         for example, text in zip(examples, texts, strict=True)
     ]

@@ -39,6 +39,11 @@ class Example:
         """All right answers that count in the loss, at least one."""
         return (self.answer, *self.also)
 
+    @property
+    def right(self) -> tuple[str, ...]:
+        """All texts that count as right: references and aliases."""
+        return (*self.references, *self.aliases)
+
 
 class Read(NamedTuple):
     """An example as a row gives it.

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import TypeVar
 
 from promptsearch.errors import TaskError
+from promptsearch.tasks.answered import generated
 from promptsearch.tasks.examples import Example
 from promptsearch.tasks.metrics import find_metric
 from promptsearch.tasks.metrics.measured import measured
@@ -74,8 +75,8 @@ def _answered(
     if task.choices is None:
         most = _frequent([example.answer for example in search])
         return {
-            FREQUENT: [_written(example, most) for example in test],
-            COPY: [_written(example, _text(example)) for example in test],
+            FREQUENT: generated(test, [most] * len(test)),
+            COPY: generated(test, list(map(_text, test))),
         }
     most_frequent = _frequent([example.choice for example in search])
     return {
@@ -130,13 +131,3 @@ def _chosen(
         )
         for example, place in zip(test, given, strict=False)
     ]
-
-
-def _written(example: Example, output: str) -> Answered:
-    """A row with the text that was given."""
-    return Answered(
-        output=output.strip(),
-        references=tuple(text.strip() for text in example.references),
-        fields=example.fields,
-        aliases=tuple(text.strip() for text in example.aliases),
-    )

@@ -6,7 +6,7 @@
         strategy = Mine
         options = {"batch": 4}
 
-No LM is needed: all tests run on planted objectives.
+No LM is needed: the tests run on planted objectives, unless `searched` gives a tiny LM.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from promptsearch.records.log import RunLog
 from promptsearch.records.scores import Evaluation
 from promptsearch.search import loop
 from promptsearch.search.objective import Objective
-from promptsearch.search.options import options_of
+from promptsearch.search.options import check_options, options_of
 from promptsearch.search.plugins import make_strategy
 from promptsearch.search.strategy import Access, Ask, Strategy
 from promptsearch.study.settings.strategy import RESERVED
@@ -39,6 +39,7 @@ from promptsearch.testing.doors import doors
 from promptsearch.testing.landscape import Kind
 from promptsearch.testing.planted import PlantedScorer
 from promptsearch.testing.rerun import DyingLog, Killed, Trace, trace
+from promptsearch.testing.searched import Searched, random_search
 
 
 class StrategyConformance:
@@ -66,6 +67,19 @@ class StrategyConformance:
         """
         return None
 
+    def searched(
+        self, kind: Kind = "separable", *, pool: int = 100, length: int = 4, failing: float = 0.0
+    ) -> Searched:
+        """What it searches in most tests; to be overridden for a tiny LM in its place.
+
+        Args:
+            kind: As for `PlantedScorer`, like the others.
+            pool: Tokens in the pool.
+            length: Tokens in a prompt.
+            failing: Share of prompts that fail.
+        """
+        return PlantedScorer(kind, pool=pool, length=length, failing=failing)
+
     def test_every_option_is_documented(self) -> None:
         """`promptsearch strategies NAME` shows these texts; some names belong to the study file."""
         for option in options_of(self.strategy):
@@ -79,8 +93,8 @@ class StrategyConformance:
             )
 
     def test_proposes_what_it_says(self) -> None:
-        """Only the kinds of `proposes`, with no more than `access`; pool tokens, finite numbers."""
-        scorer = PlantedScorer("separable")
+        """Only the kinds of `proposes`, all finite, with no more than `access` and a proposer."""
+        scorer = self.searched("separable")
         objective = scorer.objective(
             scorer.budget(self.few), white_box=self.strategy.access is not Access.SCORES
         )
@@ -94,6 +108,8 @@ class StrategyConformance:
             assert len(words.ids) == scorer.space.length and set(words.ids) <= pool
         for numbers in TrainedPrompt.among(asked):
             assert all(torch.isfinite(tensor).all() for tensor in numbers.tensors.values())
+        said = self.strategy.asks_proposer(check_options(self._name, self.strategy, self.options))
+        assert said or not objective.ledger.proposer, f"{self._name}.asks_proposer() is wrong"
 
     @pytest.mark.parametrize("share", [0.0, 0.5, 1.0, 2.5, 10.3])
     def test_ends_in_good_order_within_any_budget(self, share: float) -> None:
@@ -101,7 +117,7 @@ class StrategyConformance:
 
         That is as many tokens as `share` evaluations cost.
         """
-        scorer = PlantedScorer("separable")
+        scorer = self.searched("separable")
         objective = scorer.objective(
             int(share * scorer.budget(1)), reserve=lambda length, prompts: 28
         )
@@ -110,7 +126,7 @@ class StrategyConformance:
 
     def test_ends_where_there_is_one_prompt_only(self) -> None:
         """A space of a single prompt."""
-        scorer = PlantedScorer("separable", pool=1, length=1)
+        scorer = self.searched("separable", pool=1, length=1)
         assert self._run(scorer, self.few).ranking
 
     def test_same_seed_same_run(self) -> None:
@@ -119,17 +135,17 @@ class StrategyConformance:
         for number in (0, 1):
             for seed in (random.seed, np.random.seed, torch.manual_seed):
                 seed(number)
-            runs.append(self._run(PlantedScorer("pairwise"), self.few))
+            runs.append(self._run(self.searched("pairwise"), self.few))
         assert runs[0] == runs[1], f"{self._name} draws from a global generator"
 
     def test_the_seed_matters_unless_deterministic(self) -> None:
         """Two seeds propose different prompts, unless a strategy does not look at the seed."""
-        runs = [self._run(PlantedScorer("pairwise"), self.few, seed=seed) for seed in (0, 1)]
+        runs = [self._run(self.searched("pairwise"), self.few, seed=seed) for seed in (0, 1)]
         assert (runs[0] == runs[1]) == self.strategy.deterministic
 
     def test_takes_what_it_is_told_as_read_only(self) -> None:
         """Arrays that are told, the pool and the embeddings belong to the core."""
-        scorer = PlantedScorer("separable")
+        scorer = self.searched("separable")
         objective = scorer.objective(scorer.budget(self.few))
         strategy = self._make(objective)
         tell = strategy.tell
@@ -158,7 +174,7 @@ class StrategyConformance:
 
         Attributes, closures and containers are followed.
         """
-        scorer = PlantedScorer("separable")
+        scorer = self.searched("separable")
         objective = scorer.objective(scorer.budget(self.few))
         strategy = self._make(objective)
         loop.search(strategy)
@@ -168,7 +184,7 @@ class StrategyConformance:
 
     def test_goes_on_where_prompts_fail(self) -> None:
         """Failed prompts have the value +inf; half of all prompts fail here."""
-        result = self._run(PlantedScorer("separable", failing=0.5), self.few)
+        result = self._run(self.searched("separable", failing=0.5), self.few)
         assert result.lines
         assert all(np.isfinite(value) for value, _ in result.ranking)
 
@@ -180,7 +196,7 @@ class StrategyConformance:
         The saved state is a fresh one, or one that lags behind.
         """
         monkeypatch.setattr(os, "fsync", _no_wait)
-        scorer = PlantedScorer("pairwise")
+        scorer = self.searched("pairwise")
         whole = self._run(scorer, self.few)
         stateless = self._make(scorer.objective()).state() is None
         last = len(whole.lines) - 1
@@ -208,7 +224,7 @@ class StrategyConformance:
     ) -> None:
         """Each process gets one more evaluation done."""
         monkeypatch.setattr(os, "fsync", _no_wait)
-        scorer = PlantedScorer("pairwise")
+        scorer = self.searched("pairwise")
         few = self.few // 2
         whole = self._run(scorer, few)
         for at in range(len(whole.lines)):
@@ -274,7 +290,7 @@ class StrategyConformance:
 
     def _run(
         self,
-        scorer: PlantedScorer,
+        scorer: Searched,
         evaluations: int,
         seed: int = 0,
         log: RunLog | None = None,
@@ -287,7 +303,7 @@ class StrategyConformance:
         return trace(objective, reason)
 
     def _run_and_kill(
-        self, scorer: PlantedScorer, evaluations: int, folder: Path, at: int, how: str
+        self, scorer: Searched, evaluations: int, folder: Path, at: int, how: str
     ) -> None:
         try:
             self._run(scorer, evaluations, log=DyingLog(folder, at, how), folder=folder)
@@ -307,26 +323,10 @@ class StrategyConformance:
         return found.ranking[0][0] - scorer.optimum_value, floor - scorer.optimum_value
 
 
-class _Random(Strategy):
-    """The floor: uniform over the space."""
-
-    def __init__(self, objective: Objective, *, seed: int) -> None:
-        super().__init__(objective, seed=seed)
-        self._rng = np.random.default_rng(
-            [seed, 2]
-        )  # not the stream of a strategy with the same seed
-
-    def ask(self) -> Sequence[Prompt]:
-        return self.objective.space.sample(self._rng, 16)
-
-
 @cache
 def _floor(planted: Kind, seed: int, evaluations: int) -> float:
     """The loss that random reaches, the same for whatever is compared with it, in nats."""
-    scorer = PlantedScorer(planted, seed=seed)
-    objective = scorer.objective(scorer.budget(evaluations))
-    loop.search(_Random(objective, seed=seed))
-    return objective.ranking[0].value
+    return random_search(PlantedScorer(planted, seed=seed), evaluations, seed)
 
 
 def _no_wait(file: int) -> None:

@@ -255,6 +255,8 @@ class PlantedScorer:
         """Two layers, keys and values, one head."""
         return 2, 2, 1, _WIDTH
 
+    prefix_layers = (2,)
+
     @property
     def gated_shape(self) -> tuple[int, int, int]:
         """Two layers and two heads."""

@@ -121,6 +121,25 @@ def test_a_prefix_loads_through_peft_with_equal_logits_and_text(lm, template, tm
     assert read_peft(folder, lm) == saved.prompt
 
 
+def test_cartridges_are_put_one_behind_the_other_by_peft_and_read_here(llama, tmp_path):
+    """Two of ours make one of PEFT's, which is the longer prefix here."""
+    parts = []
+    for name in ("a", "b"):
+        saved = saved_prefix(llama)
+        parts.append(write(saved, llama, tmp_path / name))
+        export_run(parts[-1], "cartridge", tmp_path / f"{name}-peft", model=llama)
+    peft.tuners.cartridge.utils.compose_cartridge_adapters(
+        [tmp_path / "a-peft", tmp_path / "b-peft"], output_path=tmp_path / "both"
+    )
+    prefix = read_peft(tmp_path / "both", llama)
+    one = saved.prompt.keys_values
+    assert torch.equal(prefix.keys_values, torch.cat([one, one]))
+    ids = row(llama, "the good story was very good indeed")
+    with torch.inference_mode():
+        theirs = through_peft(llama, tmp_path / "both")(input_ids=torch.tensor([ids])).logits[0]
+    assert (theirs - ours(llama, prefix, ids)).abs().max() < 1e-5
+
+
 def test_what_peft_trained_loads_here_with_equal_logits(lm, tmp_path):
     """A prefix of PEFT's own, made by its network and saved by it."""
     config = peft.PrefixTuningConfig(
@@ -259,8 +278,8 @@ def edit(folder, **changes):
 def test_another_type_is_named(folder, llama):
     edit(folder, peft_type="IA3")
     complaint = (
-        "is of the type IA3; expected PROMPT_TUNING, P_TUNING, PREFIX_TUNING, ADAPTION_PROMPT or "
-        "LORA"
+        "is of the type IA3; expected PROMPT_TUNING, P_TUNING, PREFIX_TUNING, CARTRIDGE, "
+        "ADAPTION_PROMPT or LORA"
     )
     with pytest.raises(PromptError, match=complaint):
         read_peft(folder, llama)

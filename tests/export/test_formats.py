@@ -37,8 +37,8 @@ WORDS, SENTENCES = (" bad", " good"), (" very bad", " good")
 FORMATS_OF = {  # what can hold a prompt in front
     "hard": ("json", "kv", "peft", "text", "vllm"),
     "text": ("json", "kv", "peft", "text", "vllm"),
-    "soft": ("json", "kv", "peft", "vllm"),
-    "prefix": ("json", "kv", "peft"),
+    "soft": ("json", "kv", "cartridge", "peft", "vllm"),
+    "prefix": ("json", "kv", "cartridge", "peft"),
 }
 CASES = [
     *((kind, to) for kind, formats in FORMATS_OF.items() for to in formats),

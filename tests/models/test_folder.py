@@ -142,13 +142,20 @@ def test_models_of_other_kinds_are_named(tmp_path):
         "num_attention_heads": 2,
         "intermediate_size": 16,
     }
-    t5 = transformers.T5Config(
-        vocab_size=64, d_model=16, d_ff=16, num_layers=1, num_heads=2, d_kv=8
+    speech = transformers.WhisperConfig(
+        vocab_size=64,
+        d_model=16,
+        encoder_layers=1,
+        decoder_layers=1,
+        encoder_attention_heads=2,
+        decoder_attention_heads=2,
+        encoder_ffn_dim=16,
+        decoder_ffn_dim=16,
+        num_mel_bins=4,
+        **dict.fromkeys(("pad_token_id", "bos_token_id", "eos_token_id"), 1),
     )
     models = {
-        (
-            "a model of encoder and decoder (t5), which is not supported yet"
-        ): transformers.T5ForConditionalGeneration(t5),
+        "its encoder reads no text (whisper)": transformers.WhisperForConditionalGeneration(speech),
         "of a BertForMaskedLM": transformers.BertForSequenceClassification(
             transformers.BertConfig(**small)
         ),

@@ -44,7 +44,7 @@ def test_a_token_of_a_prefix_is_what_the_models_own_cache_keeps_of_one(lm):
 
 def test_layers_with_keys_of_different_sizes_take_no_prefix(monkeypatch):
     lm = LanguageModel(*tiny_model("llama"))
-    monkeypatch.setattr(lm.passes.recorded_token, "heads", [(2, 8), (2, 8), (1, 16), (1, 16)])
+    monkeypatch.setattr(lm.passes.recorded, "heads", [(2, 8), (2, 8), (1, 16), (1, 16)])
     with pytest.raises(
         ModelError,
         match=(
@@ -161,8 +161,10 @@ def test_devices_and_dtypes():
         and pick_dtype("bfloat16", cpu) == torch.bfloat16
     )
     assert pick_dtype("auto", cpu) in (torch.float32, torch.bfloat16)
-    with pytest.raises(ModelError, match="expected dtype auto, float32 or bfloat16, got 'float16'"):
-        pick_dtype("float16", cpu)
+    with pytest.raises(
+        ModelError, match="expected dtype auto, float32, bfloat16, float16, got 'float8'"
+    ):
+        pick_dtype("float8", cpu)
     with pytest.raises(ModelError, match="the device 'cuda:99' cannot be used"):
         pick_device("cuda:99")
 
@@ -181,7 +183,7 @@ def test_where_frequencies_follow_the_longest_row_texts_end_where_they_begin_to(
 
 
 def test_a_dtype_that_the_hardware_lacks(monkeypatch, caplog):
-    monkeypatch.setattr("promptsearch.models.device._multiplies_bf16", lambda device: False)
+    monkeypatch.setattr("promptsearch.models.device._multiplies", lambda dtype, device: False)
     cpu, gpu = torch.device("cpu"), torch.device("cuda")
     assert pick_dtype("auto", cpu) == pick_dtype("auto", gpu) == torch.float32 and not caplog.text
     assert (

@@ -3,9 +3,11 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+from matplotlib import rc_context
+from matplotlib.figure import Figure
 
 from promptsearch.report import load_results
-from promptsearch.report.drawing import colour, spread
+from promptsearch.report.drawing import STYLE, colour, spread, svg
 from promptsearch.report.figures import curves, on_one_grid
 from promptsearch.report.summary import summarise
 
@@ -88,3 +90,15 @@ def test_a_figure_of_many_curves_grows_so_that_all_names_fit(make_study):
     height = float(root.get("height").removesuffix("pt"))
     at = sorted(float(text.get("y")) for text in root.iter(f"{SVG}text") if text.text in labels)
     assert len(at) == 30 and at[0] > 0 and at[-1] < height and min(np.diff(at)) > 8
+
+
+def test_numbers_on_an_axis_keep_their_digits():
+    with rc_context(STYLE):
+        drawn_on = Figure()
+        axes = drawn_on.subplots()
+        axes.plot([0, 1], [0.589, 0.604])
+        axes.set_yticks([0.5925, 0.5975])
+        drawn = svg(drawn_on)
+    assert ">0.5925</text>" in drawn and ">0.5975</text>" in drawn
+    paths = re.findall(r'<path d="([^"]*)"', drawn)
+    assert paths and not re.search(r"\d\.\d{3}", "".join(paths))

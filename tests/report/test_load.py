@@ -33,6 +33,16 @@ def test_failed_and_unfinished_runs_are_listed(make_study):
     )
 
 
+def test_a_row_with_fewer_seeds_than_the_study_is_finished_when_it_has_them(make_study):
+    study = make_study(strategies=("manual", "random")).fill()
+    for seed in (1, 2):
+        study.path("reviews", "random", seed).unlink()
+    rows = [{"manual": {"label": "manual"}}, {"random": {"label": "random", "seeds": 1}}]
+    study.study["settings"]["strategies"] = rows
+    study.write_study()
+    assert not load_results(study.folder).unfinished
+
+
 def test_a_folder_without_a_study(make_study, tmp_path):
     make_study(name="inner")
     with pytest.raises(StudyError, match=r"study\.json.*none in .*Did you mean .*inner\?"):

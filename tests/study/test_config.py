@@ -239,8 +239,9 @@ WRONG = {
     "missing key": (
         STUDY.replace("model: smollm2-135m-instruct\n", ""),
         "study.yaml: the key 'model' is missing; "
-        "expected a language model: a Hub name, a folder, a .gguf file, smollm2-135m-instruct; or "
-        "{endpoint: URL, model: NAME}; a list of them runs every task and strategy on each.",
+        "expected a language model: a Hub name, a folder, a .gguf file, smollm2-135m-instruct; "
+        "NAME:quantise=int8 or NAME:quantise=nf4, whose layers keep their weights in 8 or 4 bits; "
+        "or {endpoint: URL, model: NAME}; a list of them runs every task and strategy on each.",
     ),
     "missing nested key": (
         STUDY.replace("  label: label\n", ""),
@@ -368,7 +369,7 @@ WRONG = {
         STUDY + "dtype: bf16\n",
         (
             "study.yaml, line 16, in dtype: unknown dtype 'bf16'. Did you mean 'bfloat16'? Known: "
-            "auto, bfloat16, float32."
+            "auto, bfloat16, float16, float32."
         ),
     ),
     "device": (

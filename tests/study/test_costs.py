@@ -53,6 +53,13 @@ def test_a_cost_ends_a_run_where_the_budget_that_it_buys_does(tiny, task, tmp_pa
         by_money = run_of(server, task, tmp_path / "b", price, max_cost=3_000 * 2e-6)
     assert by_money.winner == by_tokens.winner and by_money.test.loss == by_tokens.test.loss
     assert by_money.spent == by_tokens.spent > 2_500 and by_money.proposals > 5
+    # What it cost is recorded and shown, whether or not it had a limit.
+    assert by_money.cost == by_tokens.cost == pytest.approx(by_money.spent * 2e-6)
+    page = (tmp_path / "a" / "report.md").read_text()
+    assert "| tokens | cost | seconds |" in page and f"| {by_money.cost:.3g} |" in page
+    assert "- **cost**: the most that the charged tokens" in page
+    html = (tmp_path / "a" / "report.html").read_text()
+    assert f'<td data-value="{by_money.cost}">{by_money.cost:.3g}</td>' in html
 
 
 @pytest.mark.parametrize("lists", [True, False])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -22,6 +23,7 @@ from promptsearch.study.calibration import Speed, calibrate, measure_noise
 from promptsearch.study.config import parse_config
 from promptsearch.study.forecast import forecast
 from promptsearch.study.prepare import prepare
+from promptsearch.study.spreading import schedule
 from promptsearch.tasks.template import Template
 
 pytestmark = pytest.mark.usefixtures("unreported")
@@ -339,3 +341,37 @@ def test_a_speed_goes_through_two_calls():
 )
 def test_durations_read_well(seconds, text):
     assert duration(seconds) == text
+
+
+def test_workers_share_the_work_and_what_does_not_fit_is_refused(tiny, films, capsys):
+    rows = [{"manual": {"prompts": ["good movie?"]}}, "random"]
+    rows += [{"prompt_tuning": {"interval": 2, "batch": 4, "start": {"run": "random"}}}]
+    config = parse_config(study(rows, seeds=3, memory="1MB"))
+    bill = forecast(config, tiny, films, workers=2)
+    took = {run.label: run.seconds for run in bill.runs}
+    assert bill.threads == 1 and bill.workers.count == 2
+    # The longest chain of runs, or half of all, is the least that two workers can take.
+    chain = took["random"] + took["prompt_tuning"]
+    assert max(chain, bill.work / 2) <= bill.workers.seconds / bill.workers.crowded < bill.work
+    assert bill.seconds == 2 * bill.preparing + bill.workers.seconds
+    assert 0.45 < bill.workers.memory / 2**30 < 0.6
+    print_forecast(bill, Console(width=200))
+    assert "2 workers of 1 thread, at most 0.5 GiB each: " in capsys.readouterr().out
+    with pytest.raises(StudyError, match=r"5000 workers need .* GiB on cpu .*: take \d+, or"):
+        forecast(config, tiny, films, workers=5000)
+
+
+def test_workers_take_the_runs_as_a_study_gives_them():
+    arena = SimpleNamespace(task=SimpleNamespace(name="t"))
+
+    def run(label, source=None):
+        return SimpleNamespace(arena=arena, label=label, source=source)
+
+    first = run("first")
+    runs = [first, run("second", first), run("third"), run("fourth")]
+    seconds = {("t", label): 10.0 for label in ("first", "second", "third")} | {("t", "fourth"): 1}
+    assert schedule(runs, seconds, 1) == [10, 20, 30, 31]
+    # The second starts from the first, so that the others are taken before it.
+    assert schedule(runs, seconds, 2) == [10, 20, 10, 11]
+    assert schedule(runs, seconds, 4) == [10, 20, 10, 1]
+    assert schedule([], seconds, 4) == []

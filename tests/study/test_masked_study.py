@@ -2,14 +2,17 @@
 
 import json
 from dataclasses import replace
+from io import StringIO
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from promptsearch import Task, compare
 from promptsearch.errors import StudyError, TemplateError
 from promptsearch.export import load_prompt
 from promptsearch.models import LanguageModel
+from promptsearch.report.forecast import print_forecast
 from promptsearch.study.config import parse_config
 from promptsearch.study.forecast import forecast
 from promptsearch.study.prepare import prepare
@@ -42,7 +45,7 @@ def bert():
     return LanguageModel(*tiny_masked("bert"), name="bert")
 
 
-def films(template=TEMPLATE, *, text=False):
+def films(template=TEMPLATE, *, text=False, answers=("bad", "good")):
     rng = np.random.default_rng(0)
     rows = [
         {
@@ -55,7 +58,7 @@ def films(template=TEMPLATE, *, text=False):
         rows,
         template=template,
         label="label",
-        answers=None if text else {0: "bad", 1: "good"},
+        answers=None if text else dict(enumerate(answers)),
         splits={"search": 24, "select": 8, "test": 12},
         name="films",
     )
@@ -90,6 +93,19 @@ def test_all_kinds_of_strategies_run_as_planned_and_their_winners_leave(
         assert not text or saved.decoding.tokens == 1
         answered = next(iter(saved.apply([dict(saved.probe[0].fields)], lm)))
         assert ("probabilities" in answered) is not text
+
+
+def test_the_plan_counts_the_masks_of_each_length_of_answers(bert):
+    task = films("{text} {prompt} It was {answer}.", answers=("bad movie", "good", "bad"))
+    plan = forecast(parse_config(study(["random"])), bert, task)
+    (told,) = plan.tasks
+    assert told.anatomy["answer"] == 3  # two masks in a row, one in another
+    row = sum(told.anatomy.values()) + 2 * told.prompt
+    assert told.asked == told.computed and told.kept == 0
+    assert row == pytest.approx(told.asked / (told.shown * told.score_on), rel=0.2)
+    console = Console(record=True, width=200, file=StringIO())
+    print_forecast(plan, console)
+    assert "shared    nothing, since what stands before a token depends" in console.export_text()
 
 
 def test_a_finished_study_is_gone_on_with_to_the_same_numbers(bert, tmp_path):
@@ -137,6 +153,36 @@ def test_a_template_needs_an_answer_on_masked_models_too():
         Template.parse("{prompt} {text} It was [MASK].")
 
 
-def test_a_masked_model_proposes_nothing(bert, tmp_path, caplog):
-    compare(study([{"llm_proposed": {}}]), out=tmp_path, model=bert, task=films())
-    assert "'bert' is a masked language model and writes no text: name another" in caplog.text
+ASKING = [
+    {"llm_proposed": {}},
+    {"llm_evolution": {}},
+    {"grips": {"substitute": "proposer"}},
+]
+
+
+@pytest.mark.parametrize("asking", ASKING, ids=lambda given: next(iter(given)))
+def test_who_asks_a_model_that_writes_is_refused_where_there_is_none(asking, bert):
+    label = next(iter(asking))
+    with pytest.raises(StudyError, match=f"'{label}' asks .* 'bert' is a masked .* 'proposer'"):
+        prepare(parse_config(study(["random", asking])), bert, films())
+
+
+def test_a_judge_is_refused_where_no_model_writes(bert):
+    task = replace(films(), metrics={"judge": {"question": "Is {output} right?"}})
+    with pytest.raises(StudyError, match="the judge of task 'films' asks a model that writes"):
+        prepare(parse_config(study(["random"])), bert, task)
+
+
+def test_a_proposer_that_writes_nothing_is_refused_and_one_that_writes_is_taken(
+    bert, tiny, tmp_path
+):
+    for name, lm in (("bert", bert), ("llama", tiny)):
+        lm.model.save_pretrained(tmp_path / name)
+        lm.tokenizer.save_pretrained(tmp_path / name)
+    refused = parse_config(study(["random"], proposer=str(tmp_path / "bert")))
+    with pytest.raises(StudyError, match="'proposer' names .*bert', which is a masked"):
+        prepare(refused, tiny, films("{prompt} {text} It was {answer}"))
+    taken = study([{"llm_proposed": {"batch": 2}}], proposer=str(tmp_path / "llama"))
+    compare(taken, out=tmp_path / "out", model=bert, task=films())
+    (found,) = results(tmp_path / "out").values()
+    assert found["export"] is None and found["spent"] > 0

@@ -118,18 +118,28 @@ def test_two_workers_find_the_same_numbers_though_one_is_killed(home, alone, tmp
     assert not any((tmp_path / LEASES).iterdir())
 
 
-def test_a_study_that_is_killed_goes_on(home, alone, tmp_path):
+def test_a_study_that_is_stopped_or_killed_goes_on(home, alone, tmp_path):
     command = [
         *(sys.executable, "-m", "promptsearch", "compare", str(home / "study.yaml")),
         *("--out", str(tmp_path), "--workers", "2", "--quiet"),
     ]
-    process = subprocess.Popen(command)
-    while not list(tmp_path.rglob("evaluations.jsonl")):
-        assert process.poll() is None
-        time.sleep(0.1)
-    process.kill()
-    process.wait()
-    subprocess.run(command, check=True)
+    # Its own process may die; a scheduler whose time is up asks every process to end.
+    for number, code in ((signal.SIGKILL, -signal.SIGKILL), (signal.SIGTERM, 128 + signal.SIGTERM)):
+        logs = set(tmp_path.rglob("evaluations.jsonl"))
+        process = subprocess.Popen(command, start_new_session=True)
+        while set(tmp_path.rglob("evaluations.jsonl")) <= logs:
+            assert process.poll() is None
+            time.sleep(0.1)
+        if number == signal.SIGTERM:
+            os.killpg(process.pid, number)
+        else:
+            process.send_signal(number)
+        assert process.wait() == code
+        if number == signal.SIGTERM:
+            assert 'http-equiv="refresh"' not in (tmp_path / "report.html").read_text()
+            with pytest.raises(ProcessLookupError):  # no worker is left
+                os.killpg(process.pid, 0)
+    compare(config(home), out=tmp_path)
     assert without_times(results_of(tmp_path)) == alone
 
 

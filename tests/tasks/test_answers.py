@@ -11,7 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from promptsearch.errors import TaskError
+from promptsearch.tasks.answered import generated
 from promptsearch.tasks.fields import ClassNumber, text_of
+from promptsearch.tasks.metrics import find_metric
 from promptsearch.tasks.task import SPLITS, Task
 
 TEMPLATE = "{prompt} {text} is {answer}"
@@ -46,6 +48,17 @@ def test_references_beyond_the_first_ones_count_as_aliases():
     task = make(three(["one", "two", "three"]), references=1, aliases={"two": ["2"]})
     example = by_text(task)["a"]
     assert example.references == (" one",) and example.aliases == (" two", " three", " 2")
+
+
+@pytest.mark.parametrize("name", ["exact_match", "token_f1", "bleu", "chrf", "coco_rouge_l"])
+def test_metrics_know_every_right_answer_whatever_counts_in_the_loss(name):
+    rows = three(["a cat sat there", "some dogs ran away"], also=["all birds sang loudly"])
+    task = make(rows, references=1, aliases={"field": "also"})
+    example, metric = by_text(task)["a"], find_metric(name)
+    best = metric.of(generated([example], [example.answer]))
+    assert len(example.right) == 3 and len(example.references) == 1
+    for text in example.right:
+        assert metric.of(generated([example], [text])) == pytest.approx(best)
 
 
 def test_a_text_is_one_reference_in_every_form():

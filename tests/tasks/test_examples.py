@@ -251,8 +251,12 @@ ROOT = Path(__file__).parents[2]
 def test_splits_of_the_reference_studies_are_those_of_before(path):
     study = load_study(path.parent)
     config = parse_config(study.settings, folder=ROOT / "examples")
-    entries = entries_of(config)
-    for task in load_tasks(config, entries):
+    try:
+        tasks = load_tasks(config, entries_of(config))
+    except TaskError as error:
+        assert path.parent.name in ("e2e", "prefix-length"), error
+        pytest.skip("the data of E2E are not copied into the repository")
+    for task in tasks:
         expected = study.tasks[task.name].splits
         assert {name: split.hash for name, split in task.splits.items()} == {
             name: split.hash for name, split in expected.items()

@@ -212,6 +212,14 @@ class Peeking(Honest):
         return super().ask()
 
 
+class Secretive(Honest):
+    """Has words written, and does not say so."""
+
+    def ask(self):
+        self.objective.proposer.generate(["w1 w2\n"], seed=self.seed, max_tokens=4)
+        return super().ask()
+
+
 class TestTrained(StrategyConformance):
     strategy = Trained
     planted = None
@@ -229,6 +237,7 @@ EVERY = "test_a_run_killed_after_every_evaluation_reaches_the_same_end"
         (Index, "test_proposes_what_it_says"),
         (Infinite, "test_proposes_what_it_says"),
         (Peeking, "test_proposes_what_it_says"),
+        (Secretive, "test_proposes_what_it_says"),
         (Greedy, "test_ends_in_good_order_within_any_budget"),
         (Demanding, "test_ends_where_there_is_one_prompt_only"),
         (Global, "test_same_seed_same_run"),

@@ -32,7 +32,7 @@ class PeftConfig(Values):
         "modules_to_save": (None, []),
     }
 
-    task_type: Literal["CAUSAL_LM", "FEATURE_EXTRACTION"] | None = None
+    task_type: Literal["CAUSAL_LM", "FEATURE_EXTRACTION", "SEQ_2_SEQ_LM"] | None = None
     base_model_name_or_path: Text | None = None
     revision: Text | None = None
     inference_mode: bool = True
@@ -47,7 +47,8 @@ class VectorsConfig(PeftConfig):
     token_dim: Count | None = None
     num_attention_heads: Count | None = None
     num_layers: Count | None = None
-    num_transformer_submodules: Literal[1] | None = None
+    #: 2 for a model of encoder and decoder.
+    num_transformer_submodules: Literal[1, 2] | None = None
     prompt_tuning_init: Text | None = None
     prompt_tuning_init_text: Text | None = None
     tokenizer_name_or_path: Text | None = None
@@ -62,9 +63,22 @@ class PrefixConfig(PeftConfig):
     token_dim: Count | None = None
     num_attention_heads: Count | None = None
     num_layers: Count | None = None
-    num_transformer_submodules: Literal[1] | None = None
+    #: 2 for a model of encoder and decoder.
+    num_transformer_submodules: Literal[1, 2] | None = None
     encoder_hidden_size: Count | None = None
     prefix_projection: bool = False
+
+
+class CartridgeConfig(PeftConfig):
+    """Keys and values, the first of which training leaves alone."""
+
+    peft_type: Literal["CARTRIDGE"]
+    num_virtual_tokens: Positive
+    token_dim: Count | None = None
+    num_attention_heads: Count | None = None
+    num_layers: Count | None = None
+    num_transformer_submodules: Literal[1] | None = None
+    num_frozen_tokens: Count = 1
 
 
 class AdaptionConfig(PeftConfig):
@@ -104,13 +118,19 @@ class LoraConfig(PeftConfig):
     fan_in_fan_out: bool = False
 
 
-Config = VectorsConfig | PrefixConfig | AdaptionConfig | LoraConfig
+Config = VectorsConfig | PrefixConfig | CartridgeConfig | AdaptionConfig | LoraConfig
 _TYPES: dict[
-    str, type[VectorsConfig] | type[PrefixConfig] | type[AdaptionConfig] | type[LoraConfig]
+    str,
+    type[VectorsConfig]
+    | type[PrefixConfig]
+    | type[CartridgeConfig]
+    | type[AdaptionConfig]
+    | type[LoraConfig],
 ] = {
     "PROMPT_TUNING": VectorsConfig,
     "P_TUNING": VectorsConfig,
     "PREFIX_TUNING": PrefixConfig,
+    "CARTRIDGE": CartridgeConfig,
     "ADAPTION_PROMPT": AdaptionConfig,
     "LORA": LoraConfig,
 }

@@ -1,10 +1,10 @@
 """Prompts read from PEFT's folders, whoever wrote them.
 
-PROMPT_TUNING and P_TUNING give vectors, PREFIX_TUNING a prefix, ADAPTION_PROMPT a gated prompt,
-LORA weights. PEFT stores what its encoders put out, never the encoders, so the prompt is complete.
-It belongs in front of the whole row, or beside it (a gated prompt, which layers read apart from the
-row's tokens): vectors go with a template whose one slot comes first, other kinds with the template
-that `Template.taking` makes for the kind.
+PROMPT_TUNING and P_TUNING give vectors, PREFIX_TUNING and CARTRIDGE a prefix, ADAPTION_PROMPT a
+gated prompt, LORA weights. PEFT stores what its encoders put out, never the encoders, so the prompt
+is complete. It belongs in front of the whole row, or beside it (a gated prompt, which layers read
+apart from the row's tokens): vectors go with a template whose one slot comes first, other kinds
+with the template that `Template.taking` makes for the kind.
 """
 
 from __future__ import annotations
@@ -73,6 +73,12 @@ def read_peft(
         )
     rows, vectors, layers = tensors[TENSOR], isinstance(config, VectorsConfig), config.num_layers
     count = config.num_virtual_tokens
+    if (both := config.num_transformer_submodules == 2) and not lm.family.encodes:
+        raise PromptError(
+            f"{folder} is for a model of encoder and decoder; '{lm.name}' is {lm.family.noun}"
+        )
+    if both and vectors and len(rows) == 2 * count:
+        rows = rows[:count]  # PEFT keeps as many for the decoder, and puts them nowhere
     if rows.ndim != 2 or count != len(rows):
         raise PromptError(
             f"{folder} holds numbers of shape {tuple(rows.shape)} for {count} virtual tokens: it "
@@ -83,7 +89,8 @@ def read_peft(
             f"{folder} has {count} virtual tokens, but '{lm.name}' reads at most {lm.context} with "
             "the input"
         )
-    shape = lm.embeddings.shape[1:] if vectors else lm.prefix_shape
+    # Of an encoder-decoder model, PEFT gives a prefix to the decoder's attention to itself.
+    shape = lm.embeddings.shape[1:] if vectors else (lm.prefix_layers[-1], *lm.prefix_shape[1:])
     if not vectors and layers not in (None, shape[0]):
         raise PromptError(f"{folder} is for a model of {layers} layers; '{lm.name}' has {shape[0]}")
     if rows.shape[1] != math.prod(shape):
@@ -92,7 +99,23 @@ def read_peft(
             f"{folder} has {rows.shape[1]} numbers a token; '{lm.name}' takes {expected} = "
             f"{math.prod(shape)}"
         )
-    return SoftPrompt(rows) if vectors else PrefixPrompt(rows.unflatten(1, shape))
+    if vectors:
+        return SoftPrompt(rows)
+    keys_values = rows.unflatten(1, shape)
+    return PrefixPrompt(keys_values[:, decoder_order(shape[0])] if both else keys_values)
+
+
+def decoder_order(layers: int) -> list[int]:
+    """The layer of a PEFT folder whose keys and values each layer of a decoder gets.
+
+    PEFT deals them out as if those of cross-attention stood among them: to each layer those of two,
+    of which the second are put nowhere; where they come to an end, they begin again. Layer `l` thus
+    gets what the file has for layer `2 l` (modulo their number).
+
+    Args:
+        layers: The number of the decoder's layers.
+    """
+    return [2 * layer % layers for layer in range(layers)]
 
 
 def _low_rank(

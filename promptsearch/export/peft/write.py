@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -37,11 +37,12 @@ from promptsearch.export.certificate import (
 )
 from promptsearch.export.peft.adaption import adaption_files
 from promptsearch.export.peft.config import CONFIG
-from promptsearch.export.peft.read import TENSOR, WEIGHTS, read_peft
+from promptsearch.export.peft.read import TENSOR, WEIGHTS, decoder_order, read_peft
 from promptsearch.export.saved import SavedPrompt
 from promptsearch.export.schema import read_object
 from promptsearch.files import write_aside, write_json
 from promptsearch.models import LanguageModel
+from promptsearch.models.scheme import split_name
 from promptsearch.prompts.gated import GatedPrompt
 from promptsearch.prompts.prefix import PrefixPrompt
 from promptsearch.prompts.prompt import Prompt
@@ -71,7 +72,7 @@ def write_peft(saved: SavedPrompt, lm: LanguageModel, folder: Path) -> None:
     Raises:
         ExportError: peft is not installed, or the prompt cannot be held exactly (with the reason).
     """
-    _peft()
+    peft_of()
     # What stands in slots is folded with all that stands before the input.
     apart = saved.template.apart
     tensors, config = _held(saved.prompt if apart else SoftPrompt(front_rows(saved, lm)), lm)
@@ -89,27 +90,36 @@ def _held(prompt: Prompt, lm: LanguageModel) -> tuple[dict[str, Tensor], dict[st
         raise ExportError(f"PEFT has no form for {prompt.noun}: export it as json")
     tensors, special = _HOLDERS[type(prompt)](prompt, lm)
     if TENSOR in tensors:
-        special |= {"num_virtual_tokens": len(tensors[TENSOR]), "num_transformer_submodules": 1}
-    common = {
-        "task_type": "FEATURE_EXTRACTION" if lm.family.middle else "CAUSAL_LM",
-        "base_model_name_or_path": lm.name,
+        special |= {"num_virtual_tokens": len(tensors[TENSOR])}
+    return tensors, special | common(lm)
+
+
+def common(lm: LanguageModel) -> dict[str, Any]:
+    """What a configuration of any type says of a prompt's model."""
+    task = "SEQ_2_SEQ_LM" if lm.family.encodes else "CAUSAL_LM"
+    return {
+        "task_type": "FEATURE_EXTRACTION" if lm.family.middle else task,
+        "base_model_name_or_path": split_name(lm.name)[0],
         "revision": None,
         "inference_mode": True,
         "auto_mapping": None,
-        "peft_version": _peft().__version__,
+        "peft_version": peft_of().__version__,
     }
-    return tensors, special | common
 
 
-def _check_own(prompt: Prompt, folder: Path, lm: LanguageModel) -> None:
+def check_own(own: Mapping[str, Any], folder: Path) -> None:
     """Refuse a configuration that differs from what the export writes.
 
     PEFT could do anything for such a configuration.
 
+    Args:
+        own: What the export writes.
+        folder: The folder.
+
     Raises:
         PromptError: An option differs; the message names it.
     """
-    given, (_, own) = read_object(folder / CONFIG), _held(prompt, lm)
+    given = read_object(folder / CONFIG)
     for option in {**own, **given}:
         if option not in _FREE and (
             option not in own or option not in given or given[option] != own[option]
@@ -135,36 +145,51 @@ def score_peft(certificate: Certificate, lm: LanguageModel, folder: Path) -> lis
         PromptError: The folder is damaged, or is for a model of another size.
         ExportError: peft is not installed.
     """
-    peft = _peft()
+    peft_of()
     prompt = read_peft(folder, lm)  # its errors say what is wrong with the folder; peft's do not
-    _check_own(prompt, folder, lm)
+    check_own(_held(prompt, lm)[1], folder)
     # For LORA and ADAPTION_PROMPT, peft puts modules of its own into the model.
     inside = prompt.parts.gated is not None or prompt.parts.weights is not None
-    base = copy.deepcopy(lm.model) if inside else lm.model
-    with warnings.catch_warnings():
-        warnings.simplefilter(
-            "ignore", FutureWarning
-        )  # between peft and transformers; a user can do nothing about it
-        model = peft.PeftModel.from_pretrained(base, str(folder)).eval()
+    model = loaded_by_peft(copy.deepcopy(lm.model) if inside else lm.model, folder)
 
     def logits(example: Example, answer: Tokens) -> Tensor:
         # peft returns logits for the virtual tokens of PROMPT_TUNING too, so rows are counted from
         # the end.
         row = lay_out_input(certificate.template, lm, example.fields)
+        if row.start:
+            begun = [*row.start, *answer[:-1]]
+            return logits_of(model, row.segments[-1], lm, begun)[-len(answer) :]
         if row.mask is None:
             ids = [*row.segments[-1], *answer]
-            return told_last(_logits(model, ids, lm), answer)
+            return told_last(logits_of(model, ids, lm), answer)
         below = replace(row, segments=((), row.segments[-1]))  # the rest are virtual tokens
         (read,) = below.read(((),), answer)
-        found = _logits(model, read.ids, lm)[-len(read.ids) :]
+        found = logits_of(model, read.ids, lm)[-len(read.ids) :]
         return found[read.at : read.at + len(answer)]
 
     return certificate.losses_by(lm, logits)
 
 
-def _logits(model: Any, ids: Sequence[int], lm: LanguageModel) -> Tensor:
-    """The logits of a row, by a model of peft."""
-    found: Tensor = model(input_ids=torch.tensor([list(ids)], device=lm.device)).logits[0]
+def loaded_by_peft(base: Any, folder: Path) -> Any:
+    """A model of transformers with what a folder holds, as peft loads it."""
+    with warnings.catch_warnings():
+        warnings.simplefilter(
+            "ignore", FutureWarning
+        )  # between peft and transformers; a user can do nothing about it
+        return peft_of().PeftModel.from_pretrained(base, str(folder)).eval()
+
+
+def logits_of(
+    model: Any, ids: Sequence[int], lm: LanguageModel, begun: Sequence[int] | None = None
+) -> Tensor:
+    """The logits of a row, by a model of peft; of the decoder's row `begun` where there is one.
+
+    Their shape is `(tokens, vocabulary)`.
+    """
+    inputs = {"input_ids": torch.tensor([list(ids)], device=lm.device)}
+    if begun is not None:
+        inputs["decoder_input_ids"] = torch.tensor([list(begun)], device=lm.device)
+    found: Tensor = model(**inputs).logits[0]
     return found
 
 
@@ -191,6 +216,7 @@ def _vectors(prompt: SoftPrompt, lm: LanguageModel) -> tuple[dict[str, Tensor], 
     config, rows = lm.model.config, prompt.vectors
     return {TENSOR: rows}, {
         "peft_type": "PROMPT_TUNING",
+        "num_transformer_submodules": 1,  # the encoder, of two
         "token_dim": rows.shape[1],
         "num_attention_heads": config.num_attention_heads,
         "num_layers": config.num_hidden_layers,
@@ -202,10 +228,30 @@ def _vectors(prompt: SoftPrompt, lm: LanguageModel) -> tuple[dict[str, Tensor], 
 
 
 def _prefix(prompt: PrefixPrompt, lm: LanguageModel) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The tensor and the configuration of PREFIX_TUNING."""
-    layers, _, heads, size = lm.prefix_shape
-    return {TENSOR: prompt.keys_values.flatten(1)}, {
+    """The tensor and the configuration of PREFIX_TUNING.
+
+    Raises:
+        ExportError: PEFT has no place for all of its layers.
+    """
+    _, _, heads, size = lm.prefix_shape
+    layers = prompt.keys_values.shape[1]
+    if layers != lm.prefix_layers[-1]:
+        raise ExportError(
+            "PEFT holds a prefix of the decoder alone, and this one also stands in the encoder and "
+            "in cross-attention: export it as json"
+        )
+    held = prompt.keys_values
+    if lm.family.encodes:
+        order = decoder_order(layers)
+        held = torch.zeros_like(held).index_copy(1, torch.tensor(order), held)
+        if not torch.equal(held[:, order], prompt.keys_values):
+            raise ExportError(
+                f"PEFT gives the first and the second half of a decoder's {layers} layers the same "
+                "prefix, and here they differ: export it as json"
+            )
+    return {TENSOR: held.flatten(1)}, {
         "peft_type": "PREFIX_TUNING",
+        "num_transformer_submodules": 1 + lm.family.encodes,
         "token_dim": heads * size,  # the keys' width: with grouped queries, less than the model's
         "num_attention_heads": heads,
         "num_layers": layers,
@@ -261,7 +307,12 @@ _HOLDERS: dict[
 }
 
 
-def _peft() -> Any:
+def peft_of() -> Any:
+    """The package.
+
+    Raises:
+        ExportError: It is not installed.
+    """
     try:
         import peft
     except ImportError as error:

@@ -1,7 +1,7 @@
 """Attention over token trees: each token sees its ancestors, from this pass and from earlier ones.
 
-What follows is said of causal LMs. A masked LM's rows are trees without branches, in which each
-token sees the whole row.
+What follows is said of causal LMs and of decoders. A masked LM's rows, and those of an encoder, are
+trees without branches, in which each token sees the whole row.
 
 A causal LM computes a token's state from the tokens before it alone. Rows that begin with the same
 tokens can therefore share them: they form a *tree*, in which each token has one parent, and a
@@ -28,7 +28,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
+from promptsearch.models.attention.across import Across
 from promptsearch.models.attention.gated import Adaption
+from promptsearch.models.attention.plain import plainly
+from promptsearch.models.attention.relative import Relative
 from promptsearch.models.attention.table import Table
 
 #: The name under which `transformers` knows this attention.
@@ -62,6 +65,8 @@ class Forest:
         table: The keys and values of rows that go on, in place of trunks: each tree is the branches
             of a row, a token each; None in any other pass.
         adaption: The gated prompts, with an owner for each tree; None where there are none.
+        across: What a decoder's trees read of the encoder; None in any other pass.
+        first: The place in the trunks where the keys and values of the first layer begin.
         heads: For each recorded tensor, keys and values in turn, how many heads it has, and the
             size of a head.
         attended: The layers' attentions with their query heads, where the pass is recorded.
@@ -78,13 +83,16 @@ class Forest:
     record: bool = False
     table: Table | None = None
     adaption: Adaption | None = None
+    across: Across | None = None
+    first: int = 0
     heads: list[tuple[int, int]] = field(default_factory=list)
     attended: list[tuple[Any, int]] = field(default_factory=list)
     windows: set[int] = field(default_factory=set)
-    _layer: int = 0  # where the present layer's part of `trunk` begins
+    _layer: int = 0  # how far the present layer's part of `trunk` is behind `first`
     _recorded: list[Tensor] = field(default_factory=list)
     _masks: dict[tuple[int | None, int], Tensor] = field(default_factory=dict)
     _hidden: dict[tuple[int | None, int], Tensor] = field(default_factory=dict)
+    _biases: dict[Relative, Tensor] = field(default_factory=dict)
 
     def spread(self, packed: Tensor) -> Tensor:
         """The tokens of a pass as padded trees.
@@ -131,9 +139,8 @@ class Forest:
         if self.trunk is None:
             return None
         heads, width = own.shape[0], own.shape[2]
-        kept: Tensor = self.trunk[:, :, self._layer : self._layer + heads * width].unflatten(
-            2, (heads, width)
-        )
+        begin = self.first + self._layer
+        kept: Tensor = self.trunk[:, :, begin : begin + heads * width].unflatten(2, (heads, width))
         self._layer += heads * width
         return kept.transpose(1, 2)
 
@@ -161,6 +168,16 @@ class Forest:
         if (window, repeats) not in self._hidden:
             self._hidden[window, repeats] = ~self.mask(window, repeats)
         return self._hidden[window, repeats]
+
+    def bias(self, relative: Relative) -> Tensor:
+        """What is added to the products, shape `(trees or 1, heads, size, trunk + size)`."""
+        if relative not in self._biases:
+            places = self.key_positions
+            if places is None:
+                places = torch.arange(self.size, device=self.positions.device)[None]
+            distances = places[:, None, :] - places[:, -self.size :, None]
+            self._biases[relative] = relative.of(distances)
+        return self._biases[relative]
 
     @property
     def recorded(self) -> Tensor:
@@ -224,9 +241,14 @@ def _attend(
         The output, shape `(1, tokens, heads, size of a head)`, and None in place of weights.
     """
     forest = _FOREST.get()
-    strange = [
-        name for name in ("softcap", "s_aux", "position_bias") if others.get(name) is not None
-    ]
+    if forest.across is not None and forest.across.reads(module):
+        read = forest.across.attend(module, forest.spread(query[0]), key[0], value[0], scaling)
+        return forest.gather(read)[None], None
+    added = others.pop("position_bias", None)
+    relative = added if isinstance(added, Relative) else None
+    strange = [name for name in ("softcap", "s_aux") if others.get(name) is not None]
+    if added is not None and (relative is None or query.shape[1] != key.shape[1]):
+        strange.append("position_bias")
     if strange or len(query) != 1:
         raise UnknownAttention(", ".join(strange) or "several rows")
     if sliding_window is not None:
@@ -247,11 +269,18 @@ def _attend(
             keys = torch.cat([above_keys.expand(len(keys), -1, -1, -1), keys], 2)
             values = torch.cat([above_values.expand(len(values), -1, -1, -1), values], 2)
     if forest.table:
-        out = forest.table.attend(queries, keys, values, scaling, sliding_window)
+        out = forest.table.attend(queries, keys, values, scaling, sliding_window, relative)
     elif cpu:
-        out = _plainly(
-            queries, keys, values, forest.hidden(sliding_window, repeats), scaling, above
+        hidden = forest.hidden(sliding_window, repeats)
+        bias = None if relative is None else forest.bias(relative)
+        out = plainly(queries, keys, values, hidden, scaling, above, bias)
+    elif relative is not None:
+        weighed = (
+            forest.bias(relative)
+            .to(queries)
+            .masked_fill(forest.hidden(sliding_window, repeats), float("-inf"))
         )
+        out = scaled_dot_product_attention(queries, keys, values, attn_mask=weighed, scale=scaling)
     elif forest.visible is None and sliding_window is None:
         if repeats > 1:
             keys, values = keys.repeat_interleave(repeats, 1), values.repeat_interleave(repeats, 1)
@@ -263,57 +292,12 @@ def _attend(
             folded, keys, values, attn_mask=mask, scale=scaling
         ).unflatten(2, (repeats, -1))
         out = out.flatten(1, 2)
-    added = (
+    beside = (
         None
         if forest.adaption is None
         else forest.adaption.added(module.layer_idx, queries, scaling)
     )
-    return forest.gather(out if added is None else out + added)[None], None
-
-
-def _plainly(
-    queries: Tensor,
-    keys: Tensor,
-    values: Tensor,
-    hidden: Tensor,
-    scaling: float | None,
-    above: tuple[Tensor, Tensor] | None,
-) -> Tensor:
-    """Attention as plain products: softmax(Q K^T / sqrt(d)) V.
-
-    For many small trees on a CPU this is 2-3 times as fast as the fused kernel. The query heads
-    that share a key head stand one below the other, so that keys and values are read once and never
-    copied.
-
-    Args:
-        queries: The queries, shape `(trees, heads, size, size of a head)`.
-        keys: The keys, shape `(trees, key heads, keys, size of a head)`.
-        values: The values, like `keys`.
-        hidden: Which keys a query does not see, shape `(trees, 1, repeats * size, keys)`, those of
-            `above` first.
-        scaling: The factor for the products; None for 1 / sqrt(size of a head).
-        above: The keys and values of a trunk that all trees share, shape `(key heads, trunk, size
-            of a head)` each: all queries read them in one product, and they are not copied for each
-            tree. None where `keys` and `values` hold the trunks.
-    """
-    trees, repeats = len(queries), queries.shape[1] // keys.shape[1]
-    folded = queries.unflatten(1, (-1, repeats)).flatten(2, 3) * (
-        queries.shape[-1] ** -0.5 if scaling is None else scaling
-    )
-    weights = folded @ keys.transpose(2, 3)  # (trees, key heads, repeats * size, keys)
-    if above is None:
-        out = weights.masked_fill_(hidden, float("-inf")).softmax(-1) @ values
-    else:
-        trunk_keys, trunk_values = above
-        trunk = trunk_keys.shape[1]
-        # (key heads, trees * repeats * size, size of a head)
-        flat = folded.transpose(0, 1).flatten(1, 2)
-        high = (flat @ trunk_keys.transpose(1, 2)).unflatten(1, (trees, -1)).transpose(0, 1)
-        weights = torch.cat([high, weights], -1).masked_fill_(hidden, float("-inf")).softmax(-1)
-        high = weights[..., :trunk].transpose(0, 1).flatten(1, 2) @ trunk_values
-        out = weights[..., trunk:] @ values + high.unflatten(1, (trees, -1)).transpose(0, 1)
-    joined: Tensor = out.unflatten(2, (repeats, -1)).flatten(1, 2)
-    return joined
+    return forest.gather(out if beside is None else out + beside)[None], None
 
 
 @contextmanager

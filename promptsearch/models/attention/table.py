@@ -17,6 +17,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from promptsearch.models.attention.relative import Relative
+
 #: Rows below the same trunk share its keys and values from this number of rows on; fewer of them
 #: copy it, and go through the attention together with the rows of other trunks.
 _SHARED = 4
@@ -113,6 +115,7 @@ class Table:
         values: Tensor,
         scaling: float | None,
         window: int | None,
+        relative: Relative | None = None,
     ) -> Tensor:
         """The attention of the next layer, which also stores the step's keys and values.
 
@@ -122,6 +125,8 @@ class Table:
             values: Their values, like `keys`.
             scaling: The factor for the products; None for 1 / sqrt(size).
             window: A token sees the last `window` tokens, itself among them; None for all.
+            relative: What is added to the products by relative position; only where no heads share
+                a key head.
 
         Returns:
             Shape `(rows, heads, branches, size)`.
@@ -132,7 +137,9 @@ class Table:
         for block in self._blocks:
             rows = slice(first, first + len(block.live))
             found.append(
-                block.attend(layer, queries[rows], keys[rows], values[rows], scale, window)
+                block.attend(
+                    layer, queries[rows], keys[rows], values[rows], scale, window, relative
+                )
             )
             first = rows.stop
         return found[0] if len(found) == 1 else torch.cat(found)
@@ -226,6 +233,7 @@ class _Block:
         values: Tensor,
         scale: float,
         window: int | None,
+        relative: Relative | None,
     ) -> Tensor:
         """The attention of a layer as plain products, softmax(Q K^T) V, see `Table.attend`."""
         rows, repeats = len(queries), queries.shape[1] // keys.shape[1]
@@ -242,6 +250,9 @@ class _Block:
             trunk_keys, trunk_values = self._trunk[2 * layer : 2 * layer + 2]
             high = folded.transpose(0, 1).flatten(1, 2) @ trunk_keys.transpose(1, 2)
             weights = torch.cat([high.unflatten(1, (rows, -1)).transpose(0, 1), weights], -1)
+        if relative is not None:
+            columns = self._columns[:rows, : self._above + self._used]
+            weights = weights + relative.of((columns - self.positions[:, None])[:, None])
         if (hidden := self._hidden(rows, window)) is not None:
             weights.unflatten(2, (-1, repeats)).masked_fill_(hidden, float("-inf"))
         weights = weights.softmax(-1)

@@ -3,39 +3,21 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from promptsearch.models.attention.forest import Forest, attending
 from promptsearch.models.attention.layers import Layers, Reached, UnknownLayers
+from promptsearch.models.forward import OwnForward
 
 
-class Forward:
+class Forward(OwnForward):
     """The forward of a model, whole or through some layers, with its own attention or another.
 
     Args:
         model: A causal LM of transformers.
     """
-
-    def __init__(self, model: Any) -> None:
-        self.model = model
-
-    @property
-    def embeddings(self) -> Tensor:
-        """The input embeddings, shape `(vocabulary, width)`."""
-        weight: Tensor = self.model.get_input_embeddings().weight
-        return weight
-
-    def embed(self, ids: Tensor) -> Tensor:
-        """The embeddings of token ids as the LM's layers take them, shape `(..., width)`.
-
-        Args:
-            ids: Token ids, shape `(...)`.
-        """
-        vectors: Tensor = self.model.get_input_embeddings()(ids)
-        return vectors
 
     def rows(self, embedded: Tensor) -> Tensor:
         """The last hidden states of rows, with the model's own attention.

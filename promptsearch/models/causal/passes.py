@@ -7,7 +7,6 @@ What a model can do is tried out once, when it is first needed (see `causal.tria
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from functools import cached_property
@@ -18,18 +17,17 @@ from torch import Tensor
 
 from promptsearch.errors import ModelError
 from promptsearch.importing import strangers
-from promptsearch.models.attention.forest import Forest, UnknownAttention, chains
+from promptsearch.models.attention.forest import Forest, chains
 from promptsearch.models.attention.gated import Adaption, project
 from promptsearch.models.attention.layers import Layers, UnknownLayers
 from promptsearch.models.causal.forward import Forward
 from promptsearch.models.causal.trials import check_path, try_layers, try_trees
 from promptsearch.models.longest import longest_row
+from promptsearch.models.own_passes import OwnPasses
 from promptsearch.models.products import fast_products
 
-log = logging.getLogger(__name__)
 
-
-class CausalPasses:
+class CausalPasses(OwnPasses[Forward]):
     """The passes through a causal LM, see `promptsearch.models.family.Passes`.
 
     Args:
@@ -39,11 +37,7 @@ class CausalPasses:
     """
 
     def __init__(self, model: Any, name: str, lead: Sequence[int]) -> None:
-        self._forward = Forward(model)
-        self._name = name
-        rows = len(self._forward.embeddings)
-        # The lead and some other ids: a row to try the model out with.
-        self._probe = (*lead, *(i * rows // 8 for i in range(1, 8)))
+        super().__init__(Forward(model), name, lead)
 
     # What the model can take.
 
@@ -53,22 +47,10 @@ class CausalPasses:
 
         A warning says why where they cannot: each row is then computed whole.
         """
-
-        def explain(error: BaseException) -> UnknownAttention:
-            named = not isinstance(error, UnknownAttention)
-            return UnknownAttention(f"{type(error).__name__}: {error}" if named else str(error))
-
-        try:
-            with strangers(explain):
-                try_trees(self._forward, self._probe)
-        except UnknownAttention as fault:
-            log.warning(
-                "%s: rows cannot share what they begin with (%s); each is computed whole",
-                self._name,
-                str(fault)[:200],
-            )
-            return False
-        return True
+        return self._tried(
+            lambda: try_trees(self._forward, self._probe),
+            "rows cannot share what they begin with ({}); each is computed whole",
+        )
 
     @cached_property
     def layers(self) -> Layers:
@@ -89,11 +71,11 @@ class CausalPasses:
         with strangers(explain):
             if not self.trees:
                 raise UnknownLayers("its attention cannot be exchanged")
-            layers = try_layers(self._forward, self._probe, self.recorded_token)
+            layers = try_layers(self._forward, self._probe, self.recorded)
         return layers
 
     @cached_property
-    def recorded_token(self) -> Forest:
+    def recorded(self) -> Forest:
         """The recorded pass of one token."""
         device = self._forward.embeddings.device
         forest = chains([1], device)
@@ -101,16 +83,6 @@ class CausalPasses:
         with torch.inference_mode():
             self._forward.packed(self.embed(torch.tensor(self._probe[:1], device=device)), forest)
         return forest
-
-    @property
-    def heads(self) -> Sequence[tuple[int, int]]:
-        """For each layer's keys and values in turn, how many heads, and the size of a head."""
-        return self.recorded_token.heads
-
-    @cached_property
-    def values(self) -> int:
-        """The number of numbers in one token's keys and values, in all layers together."""
-        return self.recorded_token.recorded.shape[1]
 
     @cached_property
     def prefix_shape(self) -> tuple[int, int, int, int]:
@@ -164,14 +136,6 @@ class CausalPasses:
         check_path(self._forward, self._probe, self._name, gradients=gradients)
 
     # From ids to logits.
-
-    def embed(self, ids: Tensor) -> Tensor:
-        """The embeddings of token ids as the LM's layers take them, shape `(..., width)`.
-
-        Args:
-            ids: Token ids, shape `(...)`.
-        """
-        return self._forward.embed(ids)
 
     def hidden(self, embedded: Tensor, forest: Forest) -> Tensor:
         """The last hidden states of one pass.

@@ -2,51 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from promptsearch.models.attention.forest import Forest, attending
-from promptsearch.models.attention.layers import Reached
-from promptsearch.models.products import fast_products
+from promptsearch.models.forward import OwnForward, head_logits
 
 
-class MaskedForward:
+class MaskedForward(OwnForward):
     """The forward of a masked LM, with its own attention or another.
 
-    Vectors are those that token ids become in the model's embedding table: token types, positions
-    and norms are added by the model behind it.
+    Token types, positions and norms are added to vectors by the model.
 
     Args:
         model: A masked LM of transformers.
     """
 
     def __init__(self, model: Any) -> None:
-        self.model = model
+        super().__init__(model)
         #: The position of the first token of a row: RoBERTa and its relatives begin to count behind
         #: the position of padding.
         self.first = 0
         table: Any = getattr(model.base_model, "embeddings", None)
         if hasattr(table, "create_position_ids_from_input_ids"):
             self.first = int(table.padding_idx) + 1
-
-    @property
-    def embeddings(self) -> Tensor:
-        """The input embeddings, shape `(vocabulary, width)`."""
-        weight: Tensor = self.model.get_input_embeddings().weight
-        return weight
-
-    def embed(self, ids: Tensor) -> Tensor:
-        """The embeddings of token ids, shape `(..., width)`.
-
-        Args:
-            ids: Token ids, shape `(...)`.
-        """
-        vectors: Tensor = self.model.get_input_embeddings()(ids)
-        return vectors
 
     def packed(self, embedded: Tensor, forest: Forest) -> Tensor:
         """The last hidden states of one pass, its rows one after the other, without padding.
@@ -91,41 +71,10 @@ class MaskedForward:
         Returns:
             The logits, shape `(rows, tokens)`.
         """
-        with self._knowing(states), self.fast():
-            if tokens is None:
-                every: Tensor = self.model(inputs_embeds=states[None]).logits[0].float()
-                return every
-            head = self.model.get_output_embeddings()
-            with head.register_forward_pre_hook(_stop):
-                try:
-                    self.model(inputs_embeds=states[None])
-                except Reached as reached:
-                    found: Tensor = reached.states[0].float() @ head.weight[tokens].float().T
-                    return found if head.bias is None else found + head.bias[tokens].float()
-        return self.logits(states)[:, tokens]  # the head's weights are used in another way
-
-    def fast(self) -> Any:
-        """A context in which products are faster; where gradients are wanted, it does nothing."""
-        return nullcontext() if torch.is_grad_enabled() else fast_products(self.model)
+        inputs = {"inputs_embeds": states[None]}
+        with self.fast():
+            return head_logits(self.model, self.model.base_model, inputs, states, tokens)
 
     def _last(self, **inputs: Tensor | None) -> Tensor:
         states: Tensor = self.model.base_model(**inputs).last_hidden_state
         return states
-
-    @contextmanager
-    def _knowing(self, states: Tensor) -> Iterator[None]:
-        """A context in which the last hidden states are given, so that only the head computes."""
-        from transformers.modeling_outputs import BaseModelOutput
-
-        own = vars(self.model.base_model)
-        before = {"forward": own["forward"]} if "forward" in own else {}
-        own["forward"] = lambda *args, **given: BaseModelOutput(last_hidden_state=states[None])
-        try:
-            yield
-        finally:
-            own.pop("forward")
-            own.update(before)
-
-
-def _stop(module: Any, inputs: tuple[Tensor, ...]) -> None:
-    raise Reached(inputs[0])

@@ -8,11 +8,10 @@ the prefix, as in P-tuning v2 (Liu et al. 2021, arXiv:2110.07602, and its code).
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from functools import cached_property
-from typing import Any, NoReturn
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -20,17 +19,14 @@ from torch import Tensor
 from promptsearch.errors import ModelError
 from promptsearch.importing import strangers
 from promptsearch.models.attention.forest import Forest, UnknownAttention
-from promptsearch.models.attention.gated import Adaption
-from promptsearch.models.attention.layers import Layers
 from promptsearch.models.attention.rows import rows_of
 from promptsearch.models.longest import longest_row
 from promptsearch.models.masked.forward import MaskedForward
 from promptsearch.models.masked.trials import check_head, try_packing, try_prefix
+from promptsearch.models.own_passes import UngatedPasses
 
-log = logging.getLogger(__name__)
 
-
-class MaskedPasses:
+class MaskedPasses(UngatedPasses[MaskedForward]):
     """The passes through a masked LM, see `promptsearch.models.family.Passes`.
 
     Args:
@@ -44,14 +40,10 @@ class MaskedPasses:
     def __init__(
         self, model: Any, name: str, lead: Sequence[int], close: Sequence[int], mask: int
     ) -> None:
-        self._forward = MaskedForward(model)
-        self._name = name
-        rows = len(self._forward.embeddings)
-        # A row to try the model out with.
-        self._probe = (*lead, *(i * rows // 8 for i in range(1, 8)), mask, *close)
+        super().__init__(MaskedForward(model), name, lead, (mask, *close))
 
-    #: No row shares what it begins with: what stands there depends on what follows.
-    trees = False
+    #: What kind of model it is, for messages.
+    noun = "a masked"
 
     @cached_property
     def packs(self) -> bool:
@@ -59,35 +51,13 @@ class MaskedPasses:
 
         A warning says why where they do not: they are padded then.
         """
-
-        def explain(error: BaseException) -> UnknownAttention:
-            named = not isinstance(error, UnknownAttention)
-            return UnknownAttention(f"{type(error).__name__}: {error}" if named else str(error))
-
-        try:
-            with strangers(explain):
-                try_packing(self._forward, self._probe)
-        except UnknownAttention as fault:
-            log.warning(
-                "%s: rows cannot be packed without padding (%s); they are padded",
-                self._name,
-                str(fault)[:200],
-            )
-            return False
-        return True
-
-    @property
-    def layers(self) -> Layers:
-        """No layers that gated prompts could be projected by."""
-        self._refuse_gated()
-
-    @property
-    def gated_shape(self) -> tuple[int, int, int]:
-        """No shape: the layers take no gated prompts."""
-        self._refuse_gated()
+        return self._tried(
+            lambda: try_packing(self._forward, self._probe),
+            "rows cannot be packed without padding ({}); they are padded",
+        )
 
     @cached_property
-    def _recorded(self) -> Forest:
+    def recorded(self) -> Forest:
         """A recorded pass of one row."""
         device = self._forward.embeddings.device
         forest = rows_of([len(self._probe)], device)
@@ -95,16 +65,6 @@ class MaskedPasses:
         with torch.inference_mode():
             self._forward.packed(self.embed(torch.tensor(self._probe, device=device)), forest)
         return forest
-
-    @property
-    def heads(self) -> Sequence[tuple[int, int]]:
-        """For each layer's keys and values in turn, how many heads, and the size of a head."""
-        return self._recorded.heads
-
-    @cached_property
-    def values(self) -> int:
-        """The number of numbers in one token's keys and values, in all layers together."""
-        return self._recorded.recorded.shape[1]
 
     @cached_property
     def prefix_shape(self) -> tuple[int, int, int, int]:
@@ -149,14 +109,6 @@ class MaskedPasses:
 
     # From ids to logits.
 
-    def embed(self, ids: Tensor) -> Tensor:
-        """The embeddings of token ids, shape `(..., width)`.
-
-        Args:
-            ids: Token ids, shape `(...)`.
-        """
-        return self._forward.embed(ids)
-
     def hidden(self, embedded: Tensor, forest: Forest) -> Tensor:
         """The last hidden states of one pass.
 
@@ -173,14 +125,6 @@ class MaskedPasses:
             else self._forward.padded(embedded, forest)
         )
 
-    def entering(self, layer: int, embedded: Tensor, forest: Forest) -> Tensor:
-        """No states: the layers take no gated prompts."""
-        self._refuse_gated()
-
-    def above(self, layer: int, states: Tensor, forest: Forest) -> Tensor:
-        """No states: the layers take no gated prompts."""
-        self._refuse_gated()
-
     def logits(self, states: Tensor, tokens: Tensor | None = None) -> Tensor:
         """Logits in float32 from last hidden states, see `MaskedForward.logits`."""
         return self._forward.logits(states, tokens)
@@ -192,10 +136,6 @@ class MaskedPasses:
 
     # Prompts that stand in no slot.
 
-    def adaption(self, prompts: Sequence[tuple[Tensor, Tensor]]) -> Adaption:
-        """No adaption: the layers take no gated prompts."""
-        self._refuse_gated()
-
     def cache(self, keys_values: Tensor) -> Any:
         """Given keys and values as a cache of `transformers`, for a row behind them.
 
@@ -206,9 +146,3 @@ class MaskedPasses:
 
         layers = keys_values.to(self._forward.embeddings)
         return DynamicCache([(keys[None], values[None]) for keys, values in layers])
-
-    def _refuse_gated(self) -> NoReturn:
-        raise ModelError(
-            f"the model '{self._name}' is a masked one and takes no gated prompt. "
-            "Take prompts that fill slots, or prefixes"
-        )

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import platform
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from promptsearch.errors import StudyError
@@ -21,6 +22,7 @@ class Spread:
         workers: How many processes this call starts; 0: it makes the cells itself.
         shard: The place of this call among several that share the study's folder, from 1, and
             their number; None where it makes all cells.
+        mixed: Whether processes with other code or other libraries may take part.
 
     Raises:
         StudyError: A number is out of range.
@@ -28,6 +30,7 @@ class Spread:
 
     workers: int = 0
     shard: tuple[int, int] | None = None
+    mixed: bool = False
 
     def __post_init__(self) -> None:
         if self.workers < 0:
@@ -40,6 +43,11 @@ class Spread:
     def alone(self) -> bool:
         """Whether this process makes all cells by itself."""
         return not self.workers and self.shard is None
+
+    def __str__(self) -> str:
+        if self.shard is None:
+            return "this process"
+        return f"shard {self.shard[0]} of {self.shard[1]} on {platform.node()}"
 
     def mine(self, cells: Sequence[Cell]) -> list[Cell]:
         """The cells of this call: every N-th one, each with those that start from it.
@@ -58,7 +66,8 @@ class Spread:
                 turn[id(cell.run)], firsts = firsts, firsts + 1
             else:
                 turn[id(cell.run)] = turn[id(source)]
-        return [cell for cell in cells if turn[id(cell.run)] % number == place - 1]
+        mine = [cell for cell in cells if turn[id(cell.run)] % number == place - 1]
+        return [replace(cell, number=at, total=len(mine)) for at, cell in enumerate(mine, 1)]
 
 
 def read_shard(text: str) -> tuple[int, int]:

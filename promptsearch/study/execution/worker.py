@@ -53,14 +53,14 @@ def main() -> None:
             send(out, kind, content)
 
     try:
-        cells, cache = _prepared(order, tell)
+        cells, cache, shown = _prepared(order, tell)
     except PromptSearchError as error:
         tell("ended", {"cell": None, "error": told_error(error)})
         return
     logger = logging.getLogger("promptsearch")
     logger.addHandler(_Telling(out, lock))
     logger.setLevel(logging.INFO)
-    tell("ready", None)
+    tell("ready", shown)
     from promptsearch.study.execution.lease import held
 
     while True:
@@ -77,8 +77,8 @@ def main() -> None:
         tell("ended", ended)
 
 
-def _prepared(order: Order, tell: Any) -> tuple[dict[str, Any], Any]:
-    """All cells of the study by name, and the cache of scores."""
+def _prepared(order: Order, tell: Any) -> tuple[dict[str, Any], Any, dict[str, str]]:
+    """All cells of the study by name, the cache of scores, and what they are made with."""
     import torch
 
     from promptsearch.models.packaged import cache_folder
@@ -86,6 +86,7 @@ def _prepared(order: Order, tell: Any) -> tuple[dict[str, Any], Any]:
     from promptsearch.records.load import load_kept, load_study
     from promptsearch.study.cell import cells_of
     from promptsearch.study.config import parse_config
+    from promptsearch.study.execution.fleet import shown_by
     from promptsearch.study.prepare import prepare
     from promptsearch.study.share import Share
 
@@ -102,7 +103,8 @@ def _prepared(order: Order, tell: Any) -> tuple[dict[str, Any], Any]:
         lambda progress: tell("progress", asdict(progress)),
         load_kept(folder, record),
     )
-    return {cell.name: cell for cell in cells}, ScoreCache(cache_folder() / "scores.sqlite")
+    cache = ScoreCache(cache_folder() / "scores.sqlite")
+    return {cell.name: cell for cell in cells}, cache, shown_by(prepared)
 
 
 def _hear(work: queue.SimpleQueue[str]) -> None:

@@ -14,7 +14,7 @@ import sys
 import tempfile
 import threading
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -27,6 +27,7 @@ from promptsearch.printable import printable
 from promptsearch.records.run import FailedRecord
 from promptsearch.study.cell import Cell, record_failure
 from promptsearch.study.events import Progress
+from promptsearch.study.execution.fleet import check_alike
 from promptsearch.study.execution.in_process import Trouble
 from promptsearch.study.execution.wire import Order, heard, made_error, send
 
@@ -145,12 +146,16 @@ class Workers:
         count: How many there are.
         listener: Called at each step of a run.
         served: Whether the study's own model is behind a server.
+        shown: What the study's own process has, and each of them must have.
+        mixed: Whether workers that have something else may take part.
     """
 
     order: Order
     count: int
     listener: Callable[[Progress], None]
     served: bool
+    shown: Mapping[str, str]
+    mixed: bool = False
     _events: queue.Queue[tuple[_Worker, str, Any]] = field(default_factory=queue.Queue)
     _workers: list[_Worker] = field(default_factory=list)
     _deaths: Counter[str] = field(default_factory=Counter)
@@ -244,9 +249,13 @@ class Workers:
 
     def _hear(self, worker: _Worker, kind: str, content: Any) -> None:
         if kind == "ready":
+            who = f"worker {worker.process.pid}"
+            check_alike(self.shown, content, who, self.mixed)
             worker.ready = True
-        elif kind == "progress":
-            self.listener(Progress(**content))
+        elif kind == "progress" and worker.job:
+            # A worker counts all cells of the study, and this call may have a share of them.
+            number, total = worker.job.number, worker.job.total
+            self.listener(replace(Progress(**content), number=number, total=total))
         elif kind == "log":
             name, level, message = content
             logging.getLogger(name).log(level, "%s", message)

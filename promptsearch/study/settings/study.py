@@ -31,9 +31,9 @@ from promptsearch.study.settings.pool import Pool
 from promptsearch.study.settings.strategy import OneStrategy
 from promptsearch.study.settings.task import Metric
 
-#: The most seeds, lengths of a sweep, and runs of a sensible study.
-SEEDS, LENGTHS, RUNS = 1_000, 100, 100_000
-DTYPES = ("auto", "float32", "bfloat16")
+#: The most seeds, lengths of a sweep, trackers, and runs of a sensible study.
+SEEDS, LENGTHS, TRACKERS, RUNS = 1_000, 100, 20, 100_000
+DTYPES = ("auto", "float32", "bfloat16", "float16")
 DRAWS = ("once", "seed")
 
 
@@ -52,6 +52,10 @@ def _seeds(value: Any) -> Any:
             "a number of seeds of at least 1, or a list of different whole numbers of at least 0"
         )
     return value
+
+
+def _several(value: Any) -> Any:
+    return [value] if isinstance(value, str) else value
 
 
 Length = Annotated[
@@ -74,8 +78,10 @@ class StudyConfig(Keys):
     model: Models = Field(
         validation_alias=AliasChoices("model", "models"),
         description=(
-            "a language model: a Hub name, a folder, a .gguf file, smollm2-135m-instruct; or "
-            "{endpoint: URL, model: NAME}; a list of them runs every task and strategy on each"
+            "a language model: a Hub name, a folder, a .gguf file, smollm2-135m-instruct; "
+            "NAME:quantise=int8 or NAME:quantise=nf4, whose layers keep their weights in 8 or 4 "
+            "bits; or {endpoint: URL, model: NAME}; a list of them runs every task and strategy on "
+            "each"
         ),
     )
     tasks: Annotated[
@@ -136,8 +142,12 @@ class StudyConfig(Keys):
             "out: the study's own model"
         ),
     )
-    dtype: Literal["auto", "float32", "bfloat16"] = Field(
-        "auto", description="the dtype of the search"
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        "auto",
+        description=(
+            "the dtype of the search: auto is bfloat16 where the hardware multiplies it, else "
+            "float32; nothing is trained in float16"
+        ),
     )
     device: str = Field("auto", description="auto, cpu, cuda, cuda:1 or mps")
     memory: ByteSize | None = Field(
@@ -185,6 +195,15 @@ class StudyConfig(Keys):
             "beside a list of models: whether the hard winners of each are scored on the others' "
             "test splits, as text, after all is chosen"
         ),
+    )
+    track: Annotated[tuple[Name, ...], BeforeValidator(_several), Field(max_length=TRACKERS)] = (
+        Field(
+            (),
+            description=(
+                "the trackers that log the runs: tensorboard, mlflow, trackio, wandb, or others "
+                "that are installed"
+            ),
+        )
     )
     strategies: Annotated[tuple[OneStrategy, ...], Field(min_length=1)] = Field(
         description="a list of strategies, each a name or {NAME: {OPTION: VALUE}}"
@@ -281,9 +300,10 @@ class StudyConfig(Keys):
 
     @model_serializer(mode="wrap")
     def _as_in_a_file(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """All keys; what only studies of several models have is left out of others."""
+        """All keys; those that few studies have are left out of others."""
         found: dict[str, Any] = dump(self)
-        return {key: value for key, value in found.items() if key != "transfer" or value}
+        rare = ("transfer", "track")
+        return {key: value for key, value in found.items() if key not in rare or value}
 
     @model_validator(mode="after")
     def _priced(self) -> StudyConfig:

@@ -26,9 +26,8 @@ class Answered:
     Args:
         output: The answer: the generated text up to its end, or the chosen one, without whitespace
             around it.
-        references: The right answers, at least one, without whitespace around them.
+        references: All texts that count as right, at least one, without whitespace around them.
         fields: The row's fields.
-        aliases: Other texts that count as right.
         label: The place of the right answer among those to choose from; None for text answers.
         prediction: The place of the chosen answer; None for text answers.
         probabilities: The probability of each answer to choose from; empty for text answers.
@@ -37,7 +36,6 @@ class Answered:
     output: str
     references: tuple[str, ...]
     fields: Mapping[str, str] = field(default_factory=dict)
-    aliases: tuple[str, ...] = ()
     label: int | None = None
     prediction: int | None = None
     probabilities: tuple[float, ...] = ()

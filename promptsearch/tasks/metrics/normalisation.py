@@ -51,7 +51,7 @@ class Normalised(Metric):
 
     def wanted(self, row: Answered) -> Iterator[str]:
         """The texts that count as right, as they are compared."""
-        return map(self.normal, (*row.references, *row.aliases))
+        return map(self.normal, row.references)
 
     def feedback(self, row: Answered) -> str:
         """A right answer, where the given one does not fully count."""

@@ -16,7 +16,7 @@ from promptsearch.tasks.metrics.normalisation import Normalised
 
 
 class TokenF1(Normalised):
-    """The mean over rows of the best F1 of words over the references and aliases.
+    """The mean over rows of the best F1 of words over the references.
 
     The defaults are SQuAD's; `Normalised` has the options.
     """

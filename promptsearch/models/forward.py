@@ -1,0 +1,96 @@
+"""What the forwards of all families have in common: the embeddings, and the model's own head."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from promptsearch.models.attention.layers import Reached
+from promptsearch.models.products import fast_products
+
+
+class OwnForward:
+    """The forward of a model; vectors are those that token ids become in its embedding table.
+
+    Args:
+        model: A language model of transformers.
+    """
+
+    def __init__(self, model: Any) -> None:
+        self.model = model
+
+    @property
+    def embeddings(self) -> Tensor:
+        """The input embeddings, shape `(vocabulary, width)`."""
+        weight: Tensor = self.model.get_input_embeddings().weight
+        return weight
+
+    def embed(self, ids: Tensor) -> Tensor:
+        """The embeddings of token ids as the model's layers take them, shape `(..., width)`.
+
+        Args:
+            ids: Token ids, shape `(...)`.
+        """
+        vectors: Tensor = self.model.get_input_embeddings()(ids)
+        return vectors
+
+    def fast(self) -> Any:
+        """A context in which products are faster; where gradients are wanted, it does nothing."""
+        return nullcontext() if torch.is_grad_enabled() else fast_products(self.model)
+
+
+def head_logits(
+    model: Any, body: Any, inputs: Mapping[str, Any], states: Tensor, tokens: Tensor | None
+) -> Tensor:
+    """Logits in float32 from last hidden states, by all that a model has above its body.
+
+    Args:
+        model: A language model of transformers.
+        body: The module of it whose last hidden states these are; it is not computed.
+        inputs: What the model is called with.
+        states: The last hidden states, shape `(rows, width)`.
+        tokens: The tokens whose logits are wanted, shape `(tokens,)`; None for the whole
+            vocabulary.
+
+    Returns:
+        The logits, shape `(rows, tokens)`.
+    """
+    with _knowing(body, states):
+        if tokens is None:
+            every: Tensor = model(**inputs).logits[0].float()
+            return every
+        head = model.get_output_embeddings()
+        with head.register_forward_pre_hook(_stop):
+            try:
+                model(**inputs)
+            except Reached as reached:
+                found: Tensor = reached.states[0].float() @ head.weight[tokens].float().T
+                found = found if head.bias is None else found + head.bias[tokens].float()
+                # BART and its relatives add numbers behind the head.
+                behind = getattr(model, "final_logits_bias", None)
+                return found if behind is None else found + behind[0, tokens].float()
+    # The head's weights are used in another way.
+    return head_logits(model, body, inputs, states, None)[:, tokens]
+
+
+@contextmanager
+def _knowing(body: Any, states: Tensor) -> Iterator[None]:
+    """A context in which the last hidden states are given, so that only the head computes."""
+    from transformers.modeling_outputs import BaseModelOutputWithPastAndCrossAttentions as Given
+
+    own = vars(body)
+    before = {"forward": own["forward"]} if "forward" in own else {}
+    own["forward"] = lambda *args, **given: Given(last_hidden_state=states[None])
+    try:
+        yield
+    finally:
+        own.pop("forward")
+        own.update(before)
+
+
+def _stop(module: Any, inputs: tuple[Tensor, ...]) -> None:
+    raise Reached(inputs[0])

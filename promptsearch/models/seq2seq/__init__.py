@@ -1,0 +1,1 @@
+"""Encoder-decoder models: an encoder reads prompt and input, a decoder writes the answer."""

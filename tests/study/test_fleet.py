@@ -1,0 +1,97 @@
+"""The processes of a study have the same model, data and code; what has not is told apart."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import yaml
+
+from promptsearch import compare
+from promptsearch.errors import StudyError
+from promptsearch.records.load import load_study
+from promptsearch.records.provenance import code, versions
+from promptsearch.report import load_results
+from promptsearch.report.facts import facts
+from promptsearch.study.execution.fleet import differing
+from promptsearch.testing.tiny import tiny_model
+
+OTHER = "0123456789ab"
+STUDY = {
+    "name": "fleet",
+    "budget": 2_000,
+    "length": 2,
+    "score_on": 4,
+    "strategies": [{"manual": {"prompts": ["good movie?"]}}, "random"],
+}
+
+pytestmark = pytest.mark.usefixtures("unreported")
+
+
+@pytest.fixture
+def other_code(monkeypatch):
+    """This process has other code, as one of another version would."""
+    monkeypatch.setattr("promptsearch.records.provenance.code", lambda: OTHER)
+
+
+def test_a_shard_with_other_code_is_refused_or_recorded(tiny, films, tmp_path, request):
+    told = []
+
+    def shard(place, **more):
+        compare(
+            STUDY,
+            out=tmp_path,
+            model=tiny,
+            task=films,
+            shard=(place, 2),
+            progress=told.append,
+            **more,
+        )
+
+    shard(1)
+    (shown,) = [event.message for event in told if event.stage == "note"]
+    record = load_study(tmp_path)
+    wanted = [record.model.hash, record.model.tokenizer_hash, record.dtype, code()]
+    wanted += [split.hash for split in record.tasks["films"].splits.values()]
+    assert shown.startswith("shard 1 of 2 on ") and all(each[:12] in shown for each in wanted)
+    assert record.versions["code"] == code() and record.mixed == ()
+    request.getfixturevalue("other_code")
+    refused = f"shard 2 of 2 on .*: it has code {OTHER} instead of {code()}.*--mixed"
+    with pytest.raises(StudyError, match=refused):
+        shard(2)
+    assert load_study(tmp_path) == record and len(load_results(tmp_path).runs) == 1
+    for _ in range(2):
+        shard(2, mixed=True)
+    found = load_results(tmp_path)
+    assert len(found.runs) == 2 and found.study.mixed == ({"code": OTHER},)
+    assert found.study.versions == record.versions
+    assert ("Made beside with", f"code {OTHER}") in facts(found)
+    # Each run says what it was made with.
+    begun = [json.loads(path.read_text())["versions"] for path in tmp_path.rglob("run.json")]
+    assert sorted(each["code"] for each in begun) == sorted([OTHER, code()])
+
+
+def test_a_worker_with_other_code_is_refused(tmp_path, other_code):
+    for part in tiny_model("llama"):
+        part.save_pretrained(tmp_path / "model")
+    words = [(word, place) for word in ("good", "bad") for place in range(9)]
+    rows = [{"text": f"a {word} movie {place}", "label": word} for word, place in words]
+    (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    task = {
+        "name": "films",
+        "data": {"path": "rows.jsonl"},
+        "template": "{prompt} {text} It was{answer}",
+        "label": "label",
+        "answers": {"good": " good", "bad": " bad"},
+        "splits": {"search": 8, "select": 4, "test": 4},
+    }
+    study = {**STUDY, "model": "./model", "task": task, "memory": "1MB"}
+    (tmp_path / "study.yaml").write_text(yaml.safe_dump(study))
+    with pytest.raises(StudyError, match=rf"worker \d+ is not like .* instead of {OTHER}"):
+        compare(tmp_path / "study.yaml", out=tmp_path / "out", workers=1)
+    assert not list((tmp_path / "out").rglob("evaluations.jsonl"))
+
+
+def test_what_only_one_of_them_tells_is_no_difference():
+    assert differing({"torch": "1", "model": "a"}, {"torch": "2", "code": "x"}) == {"torch": "2"}
+    assert len(code()) == 12 and versions()["code"] == code()
