@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,7 @@ from promptsearch.study.execution.spread import Spread
 from promptsearch.study.finished import is_finished, note_finished
 from promptsearch.study.settings.execution import RayConfig
 from promptsearch.study.settings.study import StudyConfig
+from promptsearch.trackers.tracking import Tracking
 
 if TYPE_CHECKING:  # a study that is finished is shown without torch
     from promptsearch.models.protocol import TextModel
@@ -75,7 +76,8 @@ def compare(
         cluster = RayConfig.model_validate({**known, "address": ray})
     progress, spread = progress or (lambda _: None), Spread(workers, shard, mixed, cluster)
     if not isinstance(config.model, tuple):
-        return _run(config, folder, progress, spread, config.track, model, task)
+        with Tracking(config.track, config.name, folder) as tracking:
+            return _run(config, folder, told_to(progress, tracking), spread, model, task)
     if model is not None:
         raise StudyError(
             "a study of several models loads them one after the other: name them under 'model', or "
@@ -87,24 +89,21 @@ def compare(
 def _run(
     config: StudyConfig,
     folder: Path,
-    progress: Callable[[Progress], None],
+    listener: Listener,
     spread: Spread,
-    trackers: Sequence[str],
     model: TextModel | None,
     task: Task | None,
 ) -> Results:
     """Run a study of one model, unless an earlier call has finished it."""
     told = model is None and task is None and spread.shard is None
     if told and is_finished(folder, config):
-        progress(Progress("", 0, 0, "note", message="all runs were made in an earlier call"))
+        listener(Progress("", 0, 0, "note", message="all runs were made in an earlier call"))
         return load_results(folder)
     from promptsearch.report.write import write_report
     from promptsearch.study.study import Study
-    from promptsearch.trackers.tracking import Tracking
 
-    with Tracking(trackers, config.name, folder) as tracking:
-        heard = told_to(progress, tracking, *_live(config, folder, spread))
-        Study(config, folder, heard, write_report).run(model, task, spread)
+    listener = told_to(listener, *_live(config, folder, spread))
+    Study(config, folder, listener, write_report).run(model, task, spread)
     results = load_results(folder)
     if told:
         note_finished(results, config)
@@ -112,21 +111,16 @@ def _run(
 
 
 def _run_each(
-    config: StudyConfig,
-    folder: Path,
-    progress: Callable[[Progress], None],
-    spread: Spread,
-    task: Task | None,
+    config: StudyConfig, folder: Path, progress: Listener, spread: Spread, task: Task | None
 ) -> ModelsResults:
     """Run a study of several models, and report it."""
     from promptsearch.report.across_pages import write_models_report
     from promptsearch.study.execution.lease import owned
     from promptsearch.study.members import checked_members, run_members
     from promptsearch.study.transfer import carry_over
-    from promptsearch.trackers.tracking import Tracking
 
-    def run(member: Member, at: Path, listener: Callable[[Progress], None]) -> None:
-        _run(member.config, at, listener, spread, (), None, task)
+    def run(member: Member, at: Path, listener: Listener) -> None:
+        _run(member.config, at, listener, spread, None, task)
 
     found = checked_members(config, task)
     with Tracking(config.track, config.name, folder) as tracking:
