@@ -73,15 +73,15 @@ def _tokenizer(architecture: Seq2SeqArchitecture) -> PreTrainedTokenizerFast:
         tokenizer = masked_tokenizer("roberta")
         tokenizer.bos_token, tokenizer.eos_token = tokenizer.cls_token, tokenizer.sep_token
         return tokenizer
-    tokenizer = Tokenizer(models.Unigram(_pieces(), unk_id=2))
+    own = Tokenizer(models.Unigram(_pieces(), unk_id=2))
     marks = pre_tokenizers.Metaspace(_MARK, prepend_scheme="always", split=True)
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.WhitespaceSplit(), marks])
-    tokenizer.decoder = decoders.Metaspace(_MARK, prepend_scheme="always", split=True)
-    tokenizer.post_processor = processors.TemplateProcessing(
+    own.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.WhitespaceSplit(), marks])
+    own.decoder = decoders.Metaspace(_MARK, prepend_scheme="always", split=True)
+    own.post_processor = processors.TemplateProcessing(
         single="$A </s>", pair="$A </s> $B </s>", special_tokens=[("</s>", 1)]
     )
     return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
+        tokenizer_object=own,
         pad_token="<pad>",
         eos_token="</s>",
         unk_token="<unk>",
