@@ -75,7 +75,7 @@ def _study(number: int, turn: int, device: str, cluster: str | None = None) -> f
     told: list[float] = []
 
     def listen(progress: Progress) -> None:
-        if progress.run:
+        if progress.run and progress.stage != "waiting":
             told.append(time.perf_counter())
 
     with tempfile.TemporaryDirectory() as folder:

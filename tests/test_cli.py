@@ -434,8 +434,8 @@ def test_report_reads_the_folder_again(monkeypatch: pytest.MonkeyPatch) -> None:
     )
     monkeypatch.setattr(
         promptsearch.report,
-        "write_report",
-        lambda folder, trust_code, lengths: folder / "report.html",
+        "write_pages",
+        lambda results, lengths: Path(results.removeprefix("results of ")) / "report.html",
     )
     monkeypatch.setattr(
         promptsearch.report, "print_report", lambda results, console: console.print(results)

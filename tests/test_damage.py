@@ -18,6 +18,7 @@ from promptsearch.errors import FileError, PromptSearchError, RecordError, Study
 from promptsearch.records.log import read_log
 from promptsearch.records.sealed import seal, sealed_line, unseal
 from promptsearch.report import load_results
+from promptsearch.report.live import LiveReport
 
 STRATEGIES = ["random", {"prompt_tuning": {"interval": 2, "batch": 4}}]
 TUNED, DRAWN = "films/prompt_tuning/seed0", "films/random/seed0"
@@ -404,6 +405,8 @@ def test_after_room_is_made_the_same_command_gives_the_same_numbers(
         write(file, content)
 
     monkeypatch.setattr(files, "_write_all", full)
+    # The page of a running study is left out, whose failure stops nothing.
+    monkeypatch.setattr(LiveReport, "__call__", lambda self, event: None)
     failed = 0
     for moment in (1, 2, 3, 5, 7, 8, 11, 13, 16, 4, 6, 9):  # noqa: B007 - `full` reads it
         count = 0

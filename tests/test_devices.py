@@ -34,6 +34,7 @@ from promptsearch.testing.card import pretended_card
 from promptsearch.testing.rerun import Killed, results_of, without_times
 from promptsearch.testing.tiny import ARCHITECTURES, tiny_model
 from promptsearch.testing.tiny_masked import MASKED_ARCHITECTURES, tiny_masked
+from promptsearch.testing.tiny_seq2seq import tiny_seq2seq
 from promptsearch.testing.tiny_task import tiny_engine
 
 pytestmark = pytest.mark.usefixtures("unreported")
@@ -179,6 +180,22 @@ def test_masked_models_give_the_losses_of_the_cpu(architecture, answer, device):
         prompt = prompt or HardPrompt(lm.words[:3])
         found.append(tiny_engine(lm, template, None).score([prompt], np.arange(12)).losses)
     np.testing.assert_allclose(*found, atol=1e-4)
+
+
+@pytest.mark.parametrize("architecture", ["t5", "bart"])
+def test_encoder_decoder_models_score_and_write_as_on_the_cpu(architecture, device):
+    model, tokenizer = tiny_seq2seq(architecture)
+    found = []
+    for where in ("cpu", device):
+        model.to(where).tie_weights()
+        lm = LanguageModel(model, tokenizer, name=architecture)
+        lm.check(gradients=True)
+        prompts = [HardPrompt(lm.words[:3])]
+        engine = tiny_engine(lm, "{prompt:2} {text} with {prompt:1}: {answer}", None)
+        written = engine.generate(prompts, np.arange(12), Decoding(4, beams=2)).texts
+        found.append((engine.score(prompts, np.arange(12)).losses, written))
+    np.testing.assert_allclose(found[0][0], found[1][0], atol=1e-4)
+    assert found[0][1] == found[1][1]
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)

@@ -170,10 +170,9 @@ def test_searches_beat_random_where_a_prompt_decides_the_answers(lm, strategy, o
 
 # The conformance suite of strategies, on a model of each family.
 
-#: What meets a model in ways of its own: words by scores, words by gradients, vectors. Prefixes and
+#: What meets a model in ways of its own: words, by scores and gradients, and vectors. Prefixes and
 #: weights are killed in the study above.
 MEETING = {
-    Coordinate: {},
     GCG: {"batch": 4},
     PromptTuning: {"interval": 2, "batch": 4},
 }

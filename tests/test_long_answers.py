@@ -92,7 +92,7 @@ def test_so_does_one_of_the_real_model(tmp_path):
         },
         "length": 2,
         "pool": 500,
-        "budget": 8_000,
+        "budget": 3_000,
         "dtype": "float32",
         "seeds": 1,
         "strategies": ["random", "prompt_tuning"],

@@ -151,7 +151,7 @@ def report(
         print_models,
         print_report,
         write_models_report,
-        write_report,
+        write_pages,
     )
 
     if is_of_models(folder):
@@ -164,7 +164,7 @@ def report(
     pair = (first, second) if second else None
     if lengths and pair is None:
         raise StudyError(f"--lengths {lengths[:100]}: expected two metrics, METRIC,METRIC")
-    written = write_report(folder, trust_code=trust_code, lengths=pair)
+    written = write_pages(results, pair)
     print_report(results, Terminal())
     say(f"The report lies in {written}.")
 

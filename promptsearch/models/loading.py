@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ from promptsearch.models.device import pick_device
 from promptsearch.models.family import family_of
 from promptsearch.models.folder import check_complete, check_files, reason_of
 from promptsearch.models.packaged import NAME, is_packaged, packaged_model
-from promptsearch.models.quantised import quantisation, stored
+from promptsearch.models.quantised import quantisation, scheme_of, stored
 from promptsearch.models.scheme import split_name
 from promptsearch.models.tokens import load_tokenizer
 
@@ -63,6 +65,7 @@ def _load(name: str, device: str, *, head: bool) -> tuple[Any, Any]:
         reason = error if isinstance(error, ModelError) else f"{reason_of(error)} {_WAYS}"
         return ModelError(f"cannot load the model '{name}': {reason}")
 
+    where = pick_device(device)
     # Left out, the user is asked in the terminal whether to run a repository's code.
     source = {**_source(name), "trust_remote_code": False}
     # Besides GGUF only safetensors are read: other weight files are pickles, which can run code.
@@ -70,10 +73,12 @@ def _load(name: str, device: str, *, head: bool) -> tuple[Any, Any]:
     if scheme:
         if "gguf_file" in source:
             raise explain(ModelError(f"a .gguf file is unpacked, and not kept in {scheme}"))
-        safe["quantization_config"] = quantisation(scheme)
-        safe["device_map"] = {"": pick_device(device)}  # they are rounded where they will lie
-    with strangers(explain):
+        rounding = quantisation(scheme)
+        safe["device_map"] = {"": where}  # they are rounded where they will lie
+    with strangers(explain), _fitting(name, where):
         config = check_files(source)
+        if scheme and getattr(config, "quantization_config", None) is None:
+            safe["quantization_config"] = rounding  # else they were rounded before they were saved
         kind: Any = getattr(transformers, family_of(config).auto if head else "AutoModel")
         model, info = kind.from_pretrained(
             **source, **safe, dtype=torch.float32, output_loading_info=True
@@ -81,8 +86,24 @@ def _load(name: str, device: str, *, head: bool) -> tuple[Any, Any]:
         # Nothing is read of a pooler, which models trained on masked words do not have.
         lacking = [key for key in info["missing_keys"] if head or not key.startswith("pooler.")]
         check_complete(model, {"missing_keys": lacking})
-    tokenizer = load_tokenizer(name, source)
-    return model if scheme else model.to(pick_device(device)), tokenizer
+        if not scheme:
+            model.to(where)
+        elif (kept := scheme_of(model)) != scheme:
+            raise ModelError(f"its weights were saved in {kept or 'full'}, and not in {scheme}")
+    return model, load_tokenizer(name, source)
+
+
+@contextmanager
+def _fitting(name: str, device: torch.device) -> Iterator[None]:
+    """A context in which a model is put on a device, which may have too little memory for it."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise ModelError(
+            f"it does not fit into the memory of '{device}', and is never spread over several: "
+            f"take {name}:quantise=int8 or {name}:quantise=nf4, which keep weights in 8 or 4 bits, "
+            "a smaller model, or one behind a server"
+        ) from error
 
 
 def weights_again(name: str, device: str) -> list[Tensor]:

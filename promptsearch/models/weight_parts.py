@@ -57,7 +57,7 @@ def weights_of(model: Any) -> ModelWeights:
         tensors={name: parameter.detach() for name, parameter in model.named_parameters()},
         layers=tuple(names[id(layer)] for layer in layers),
         parts=tuple(tuple(names[id(part)] for part in own) for own in filter(None, parts)),
-        norm=names[id(norms[-1])] if norms and not closed else "",
+        norm=names[id(norms[-1])] if norms and (family.encodes or not closed) else "",
         heads=tuple(names[id(m)] for m in heads),
         maps=maps,
     )
@@ -103,9 +103,9 @@ def _both(model: Any) -> _Body:
     layers = [layer for stack in stacks for layer in stack] if all(map(len, stacks)) else []
     below = {model.get_input_embeddings(), *bodies}
     heads = [m for m in model.children() if not below & set(m.modules())]
-    # BART has a norm below its layers, before them in the order of its modules.
-    above = list(bodies[1].children())
-    norms = [m for m in _norms(bodies[1]) if above.index(m) > above.index(stacks[1])]
+    # BART has a norm below its layers, and none above them; mBART has both.
+    below |= {m for name, m in bodies[1].named_children() if "embedding" in name}
+    norms = [m for m in _norms(bodies[1]) if m not in below]
     return _Body(layers, norms, heads, "a list in the encoder, and one in the decoder")
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import time
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -67,12 +68,10 @@ class LiveReport:
             return
         if now - self._written < self._every or not self._affordable(0.0):
             return
-        try:
-            if not self._fresh and self._affordable(self._last):
-                self._make_report()
+        if not self._fresh and self._affordable(self._last):
+            self._make_report()
+        with suppress(PromptSearchError):  # a full disk is told by the run that meets it
             write_aside(self._folder / "report.html", self._page())
-        except PromptSearchError as error:  # the finished report says it, if it stays
-            log.debug("no live report: %s", error)
         self._written = time.monotonic()
         self._spent += self._written - now
 
@@ -82,9 +81,12 @@ class LiveReport:
 
     def _make_report(self) -> None:
         begin = time.monotonic()
-        results = load_results(self._folder)
-        # What is not made yet is no fault while it runs.
-        self._report = to_html(replace(results, unfinished=()))
+        try:
+            results = load_results(self._folder)
+            # What is not made yet is no fault while it runs.
+            self._report = to_html(replace(results, unfinished=()))
+        except PromptSearchError as error:  # the finished report says it, if it stays
+            log.debug("no report while the study runs: %s", error)
         self._last, self._fresh = time.monotonic() - begin, True
 
     def _page(self) -> str:

@@ -15,7 +15,7 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from promptsearch.models import LanguageModel
-from promptsearch.models.family import CAUSAL, MASKED
+from promptsearch.models.family import CAUSAL, ENCODER_DECODER, MASKED
 from promptsearch.prompts.space import PromptSpace
 from promptsearch.records.ledger import Ledger
 from promptsearch.records.log import RunLog
@@ -26,12 +26,14 @@ from promptsearch.tasks.placement import Kind
 from promptsearch.tasks.splits import Split
 from promptsearch.testing.tiny import tiny_model
 from promptsearch.testing.tiny_masked import tiny_masked
+from promptsearch.testing.tiny_seq2seq import tiny_seq2seq
 from promptsearch.testing.tiny_task import tiny_task
 
 #: The name of each family of models -> a tiny one with its tokenizer.
 FAMILIES: Mapping[str, Callable[[], tuple[PreTrainedModel, PreTrainedTokenizerFast]]] = {
     CAUSAL.name: partial(tiny_model, "llama", layers=1, width=16),
     MASKED.name: partial(tiny_masked, "bert", layers=1, width=16),
+    ENCODER_DECODER.name: partial(tiny_seq2seq, "bart", layers=1, width=16),
 }
 #: Prompts beside which the planted one is seen.
 _OTHERS = 8
@@ -65,7 +67,7 @@ class PlantedAnswers:
     ) -> None:
         rng = np.random.default_rng([seed, 1])  # not the stream of a strategy with the same seed
         drawn = rng.choice(lm.words, size=min(pool, len(lm.words)), replace=False)
-        self.space = PromptSpace(drawn, length, lm.decode, embeddings=lambda: lm.embeddings)
+        self.space = PromptSpace(drawn, length, lm.decode, embeddings=lambda: lm.vocabulary)
         self.planted, *others = self.space.sample(rng, 1 + _OTHERS)
         task = tiny_task(TEMPLATE)
         bound = task.template.bind(length)
@@ -82,7 +84,7 @@ class PlantedAnswers:
         )
         planted = Split(split.name, examples)
         self.engine = Engine(lm, bound.taking(kind), planted, choices)
-        self.embeddings: Tensor = lm.embeddings
+        self.embeddings: Tensor = self.engine.embeddings
         self._scored, self._training = np.split(self._all, 2)
 
     def objective(

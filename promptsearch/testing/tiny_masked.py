@@ -7,12 +7,11 @@ narrower embeddings, ModernBERT's turned keys and layers that see their neighbou
 
 from __future__ import annotations
 
-import string
 from typing import Literal, get_args
 
 import torch
-from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
-from tokenizers.trainers import BpeTrainer, UnigramTrainer, WordPieceTrainer
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
+from tokenizers.trainers import BpeTrainer
 from transformers import (
     AddedToken,
     AlbertConfig,
@@ -27,14 +26,13 @@ from transformers import (
 
 from promptsearch.errors import UnknownName
 from promptsearch.testing.tiny import CORPUS, WORDS
+from promptsearch.testing.word_pieces import unigram, wordpiece
 
 MaskedArchitecture = Literal["bert", "roberta", "albert", "modernbert"]
 #: All of them.
 MASKED_ARCHITECTURES: tuple[MaskedArchitecture, ...] = get_args(MaskedArchitecture)
 
 _VOCABULARY, _HEAD = 480, 8  # rows of embeddings; size of an attention head
-_LETTERS = [*string.ascii_letters, *string.digits, *string.punctuation]
-_MARK = "▁"
 
 
 def tiny_masked(
@@ -65,12 +63,12 @@ def tiny_masked(
 
 
 def masked_tokenizer(architecture: MaskedArchitecture) -> PreTrainedTokenizerFast:
-    """A tokenizer like the architecture's, trained on a few sentences.
+    """A tokenizer like the architecture's, which knows the words of a few sentences.
 
     Args:
         architecture: As for `tiny_masked`.
     """
-    made = {"bert": _wordpiece, "albert": _unigram}.get(architecture, _bytes)
+    made = {"bert": wordpiece, "albert": unigram}.get(architecture, _bytes)
     begin, end, pad, unknown, mask = (
         ("<s>", "</s>", "<pad>", "<unk>", "<mask>")
         if architecture == "roberta"
@@ -100,27 +98,6 @@ def masked_tokenizer(architecture: MaskedArchitecture) -> PreTrainedTokenizerFas
     )
 
 
-def _texts() -> list[str]:
-    # As in `tiny`: the listed words most often, so that they become tokens first; twice the corpus,
-    # since a pair must occur twice.
-    return [*WORDS * 10, CORPUS, CORPUS]
-
-
-def _wordpiece(special: list[str], unknown: str) -> Tokenizer:
-    tokenizer = Tokenizer(models.WordPiece(unk_token=unknown))
-    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
-    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    tokenizer.decoder = decoders.WordPiece(cleanup=False)
-    trainer = WordPieceTrainer(
-        vocab_size=_VOCABULARY - 8,
-        special_tokens=special,
-        initial_alphabet=_LETTERS,
-        show_progress=False,
-    )
-    tokenizer.train_from_iterator(_texts(), trainer)
-    return tokenizer
-
-
 def _bytes(special: list[str], unknown: str) -> Tokenizer:
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -131,23 +108,9 @@ def _bytes(special: list[str], unknown: str) -> Tokenizer:
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    tokenizer.train_from_iterator(_texts(), trainer)
-    return tokenizer
-
-
-def _unigram(special: list[str], unknown: str) -> Tokenizer:
-    tokenizer = Tokenizer(models.Unigram())
-    marks = pre_tokenizers.Metaspace(_MARK, prepend_scheme="always", split=True)
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.WhitespaceSplit(), marks])
-    tokenizer.decoder = decoders.Metaspace(_MARK, prepend_scheme="always", split=True)
-    trainer = UnigramTrainer(
-        vocab_size=_VOCABULARY - 8,
-        special_tokens=special,
-        unk_token=unknown,
-        initial_alphabet=_LETTERS,
-        show_progress=False,
-    )
-    tokenizer.train_from_iterator(_texts(), trainer)
+    # As in `tiny`: the listed words most often, so that they become tokens first; twice the corpus,
+    # since a pair must occur twice.
+    tokenizer.train_from_iterator([*WORDS * 10, CORPUS, CORPUS], trainer)
     return tokenizer
 
 

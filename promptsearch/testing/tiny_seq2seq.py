@@ -8,10 +8,12 @@ begins with the end of a text.
 
 from __future__ import annotations
 
+import re
+import string
 from typing import Any, Literal, get_args
 
 import torch
-from tokenizers import processors
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import (
     AutoModelForSeq2SeqLM,
     BartConfig,
@@ -23,14 +25,15 @@ from transformers import (
 )
 
 from promptsearch.errors import UnknownName
+from promptsearch.testing.tiny import CORPUS
 from promptsearch.testing.tiny_masked import masked_tokenizer
-from promptsearch.testing.tiny_tokenizers import tokenizer_of
 
 Seq2SeqArchitecture = Literal["t5", "mt5", "bart"]
 #: All of them.
 SEQ2SEQ_ARCHITECTURES: tuple[Seq2SeqArchitecture, ...] = get_args(Seq2SeqArchitecture)
 
-_VOCABULARY, _HEAD = 512, 8  # rows of embeddings; size of an attention head
+_SPARE, _HEAD = 8, 8  # rows of embeddings without a token; size of an attention head
+_MARK = "▁"
 
 
 def tiny_seq2seq(
@@ -70,15 +73,32 @@ def _tokenizer(architecture: Seq2SeqArchitecture) -> PreTrainedTokenizerFast:
         tokenizer = masked_tokenizer("roberta")
         tokenizer.bos_token, tokenizer.eos_token = tokenizer.cls_token, tokenizer.sep_token
         return tokenizer
-    tokenizer = tokenizer_of("unigram")
-    end = tokenizer.eos_token
-    tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
-        single=f"$A {end}",
-        pair=f"$A {end} $B {end}",
-        special_tokens=[(end, tokenizer.eos_token_id)],
+    own = Tokenizer(models.Unigram(_pieces(), unk_id=2))
+    marks = pre_tokenizers.Metaspace(_MARK, prepend_scheme="always", split=True)
+    own.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.WhitespaceSplit(), marks])
+    own.decoder = decoders.Metaspace(_MARK, prepend_scheme="always", split=True)
+    own.post_processor = processors.TemplateProcessing(
+        single="$A </s>", pair="$A </s> $B </s>", special_tokens=[("</s>", 1)]
     )
-    tokenizer.pad_token = tokenizer.bos_token  # a token that no text holds
-    return tokenizer
+    return PreTrainedTokenizerFast(
+        tokenizer_object=own,
+        pad_token="<pad>",
+        eos_token="</s>",
+        unk_token="<unk>",
+        clean_up_tokenization_spaces=False,
+    )
+
+
+def _pieces() -> list[tuple[str, float]]:
+    """A vocabulary like T5's: the corpus' words, and letters for all others, each with its score.
+
+    It is written down, not trained: training gives pieces of one score in any order.
+    """
+    words = re.findall(r"[a-zA-Z]+", CORPUS)
+    known = {_MARK + word: -2.0 - i / 100 for i, word in enumerate(dict.fromkeys(words))}
+    letters = string.ascii_letters + string.digits + string.punctuation
+    special = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0)]
+    return [*special, *known.items(), *((letter, -9.0) for letter in (_MARK, *letters))]
 
 
 def _config(
@@ -86,7 +106,7 @@ def _config(
 ) -> PretrainedConfig:
     """The smallest form of the architecture that keeps its traps."""
     common: dict[str, Any] = {
-        "vocab_size": _VOCABULARY,
+        "vocab_size": len(tokenizer) + _SPARE,
         "pad_token_id": tokenizer.pad_token_id,
         "eos_token_id": tokenizer.eos_token_id,
         "d_model": width,

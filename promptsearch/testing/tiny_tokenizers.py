@@ -8,7 +8,6 @@ decoding puts them between words. A tokenizer of characters has no words.
 
 from __future__ import annotations
 
-import string
 from typing import Literal, get_args
 
 from tokenizers import (
@@ -25,6 +24,7 @@ from transformers import PreTrainedTokenizerFast
 
 from promptsearch.errors import UnknownName
 from promptsearch.testing.tiny import CORPUS, WORDS
+from promptsearch.testing.word_pieces import LETTERS, unigram, wordpiece
 
 #: `first`: Llama's and Mistral's with `legacy: false`; `always`: with `legacy: true`; `never`:
 #: Metaspace without a mark in front; `prepend`: older files of Llama 2 and TinyLlama; `unigram`:
@@ -33,7 +33,6 @@ Tokenization = Literal["first", "always", "never", "prepend", "unigram", "wordpi
 
 _MARK, _UNKNOWN, _BEGIN, _END = "▁", "<unk>", "<s>", "</s>"
 _SPECIAL = [_UNKNOWN, _BEGIN, _END]
-_LETTERS = string.ascii_letters + string.digits + string.punctuation
 _SIZE = 500  # fewer than the rows of embeddings of a tiny model
 
 
@@ -49,7 +48,11 @@ def tokenizer_of(kind: Tokenization) -> PreTrainedTokenizerFast:
     """
     if kind not in get_args(Tokenization):
         raise UnknownName("tokenization", kind, get_args(Tokenization))
-    made = {"unigram": _unigram, "wordpiece": _wordpiece, "characters": _characters}
+    made = {
+        "unigram": lambda: unigram(_SPECIAL, _UNKNOWN),
+        "wordpiece": lambda: wordpiece(["[UNK]", *_SPECIAL[1:]], "[UNK]"),
+        "characters": _characters,
+    }
     tokenizer = made[kind]() if kind in made else _sentencepiece(kind)
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
@@ -60,12 +63,6 @@ def tokenizer_of(kind: Tokenization) -> PreTrainedTokenizerFast:
     )
 
 
-def _texts() -> list[str]:
-    # As in `tiny`: the listed words most often, so that they become tokens first; twice the corpus,
-    # since a pair must occur twice.
-    return [*WORDS * 10, CORPUS, CORPUS]
-
-
 def _sentencepiece(kind: str) -> Tokenizer:
     """BPE with byte fallback over the marks of `kind`."""
     tokenizer = Tokenizer(models.BPE(unk_token=_UNKNOWN, byte_fallback=True, fuse_unk=True))
@@ -74,7 +71,10 @@ def _sentencepiece(kind: str) -> Tokenizer:
     trainer = trainers.BpeTrainer(
         vocab_size=_SIZE, special_tokens=[*_SPECIAL, *spelled], show_progress=False
     )
-    tokenizer.train_from_iterator([text.replace("\n", " ") for text in _texts()], trainer)
+    # As in `tiny`: the listed words most often, so that they become tokens first; twice the corpus,
+    # since a pair must occur twice.
+    texts = [*WORDS * 10, CORPUS, CORPUS]
+    tokenizer.train_from_iterator([text.replace("\n", " ") for text in texts], trainer)
     if kind == "prepend":
         tokenizer.normalizer = normalizers.Sequence(
             [normalizers.Prepend(_MARK), normalizers.Replace(" ", _MARK)]
@@ -93,40 +93,8 @@ def _sentencepiece(kind: str) -> Tokenizer:
     return tokenizer
 
 
-def _unigram() -> Tokenizer:
-    """A vocabulary of scored pieces, over words that are split at any whitespace."""
-    tokenizer = Tokenizer(models.Unigram())
-    marks = pre_tokenizers.Metaspace(_MARK, prepend_scheme="always", split=True)
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.WhitespaceSplit(), marks])
-    tokenizer.decoder = decoders.Metaspace(_MARK, prepend_scheme="always", split=True)
-    trainer = trainers.UnigramTrainer(
-        vocab_size=_SIZE,
-        special_tokens=_SPECIAL,
-        unk_token=_UNKNOWN,
-        initial_alphabet=[*_LETTERS],
-        show_progress=False,
-    )
-    tokenizer.train_from_iterator(_texts(), trainer)
-    return tokenizer
-
-
-def _wordpiece() -> Tokenizer:
-    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
-    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
-    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    tokenizer.decoder = decoders.WordPiece(cleanup=False)
-    trainer = trainers.WordPieceTrainer(
-        vocab_size=_SIZE,
-        special_tokens=["[UNK]", *_SPECIAL[1:]],
-        initial_alphabet=[*_LETTERS],
-        show_progress=False,
-    )
-    tokenizer.train_from_iterator(_texts(), trainer)
-    return tokenizer
-
-
 def _characters() -> Tokenizer:
-    known = {character: place for place, character in enumerate([*_SPECIAL, " ", "\n", *_LETTERS])}
+    known = {character: place for place, character in enumerate([*_SPECIAL, " ", "\n", *LETTERS])}
     tokenizer = Tokenizer(models.WordLevel(known, unk_token=_UNKNOWN))
     tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex("(?m)."), "isolated")
     tokenizer.decoder = decoders.Fuse()

@@ -112,6 +112,18 @@ def test_a_copy_in_another_dtype_shares_the_rounded_weights(kept, films):
     half.check(gradients=True)
 
 
+def test_weights_that_were_saved_rounded_are_loaded_as_they_are(kept, tmp_path):
+    kept.model.save_pretrained(tmp_path)
+    kept.tokenizer.save_pretrained(tmp_path)
+    for name in (str(tmp_path), f"{tmp_path}:quantise={kept.quantised}"):
+        again = LanguageModel.load(name, device="cpu")
+        assert again.hash == kept.hash and again.name == f"{tmp_path}:quantise={kept.quantised}"
+    (other,) = set(PACKAGES) - {kept.quantised}
+    pytest.importorskip(PACKAGES[other])
+    with pytest.raises(ModelError, match=f"saved in {kept.quantised}, and not in {other}"):
+        LanguageModel.load(f"{tmp_path}:quantise={other}", device="cpu")
+
+
 @pytest.fixture(scope="module")
 def found(kept, films, tmp_path_factory):
     """A study on such a model, which its name tells how to load."""
@@ -123,7 +135,13 @@ def found(kept, films, tmp_path_factory):
 
 
 def study(model, **more):
-    given = {"task": "films", "budget": 30_000, "score_on": 8, "length": 2}
+    given = {
+        "task": "films",
+        "budget": 30_000,
+        "score_on": 8,
+        "length": 2,
+        "strategies": ["random"],
+    }
     return parse_config({"model": model, **given, **more})
 
 
@@ -213,3 +231,39 @@ def test_a_model_that_was_unpacked_as_it_was_loaded_keeps_all_its_weights():
     model, tokenizer = tiny_model("llama")
     model.quantization_method = transformers.utils.quantization_config.QuantizationMethod.GPTQ
     assert LanguageModel(model, tokenizer).quantised == ""
+
+
+def test_a_model_that_does_not_fit_is_told_what_would(folder, monkeypatch):
+    def full(self, *args):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(torch.nn.Module, "to", full)
+    with pytest.raises(ModelError, match="does not fit into the memory of 'cpu'.*:quantise=nf4, w"):
+        LanguageModel.load(str(folder), device="cpu")
+
+
+# What only a GPU shows; none of it has run on one yet.
+
+no_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU here")
+
+
+@pytest.mark.gpu
+@no_gpu
+def test_a_gpu_gives_the_losses_of_the_cpu(kept, films):
+    there = LanguageModel.load(kept.name, device="cuda")
+    assert there.hash == kept.hash and there.device.type == "cuda"
+    assert np.abs(losses(there, films) - losses(kept, films)).max() < 1e-3
+    together, alone = losses(there, films), losses(there, films, [1])
+    assert np.abs(together[:, 1:2] - alone).max() < 1e-4
+    there.check(gradients=True)
+    there.to(torch.bfloat16).check(gradients=True)
+
+
+@pytest.mark.gpu
+@no_gpu
+def test_a_gpu_searches_in_float16(folder, films):
+    lm = LanguageModel.load(str(folder), device="cuda")
+    (arena,) = prepare(study("given", dtype="float16"), lm, films).arenas.values()
+    prompts = arena.samples(np.random.default_rng(0), 4)
+    half = arena.searching.score(prompts, arena.scored).losses
+    assert 0 < np.abs(half - arena.exact["search"].score(prompts, arena.scored).losses).max() < 0.01

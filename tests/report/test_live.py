@@ -108,12 +108,13 @@ def test_pages_take_no_more_than_a_hundredth_of_the_time(
     assert 0.5 * 6_000 * SHARE / 3 < len(clock.reports) < 6_000 * SHARE / 3
 
 
-def test_a_folder_that_cannot_be_read_now_costs_the_page_and_not_the_run(
+def test_what_cannot_be_read_or_written_now_costs_the_report_and_not_the_run(
     tmp_path: Path, clock: Clock
 ) -> None:
     (tmp_path / "study.json").write_text("{")
     live = LiveReport(tmp_path, "s")
     clock.now = 1_000
     live(event("done"))
-    live(event("begun", run="t/b/seed0"))
-    assert not (tmp_path / "report.html").exists()
+    assert "Running: 1 of 3" in (tmp_path / "report.html").read_text("utf-8")
+    gone = LiveReport(tmp_path / "study.json" / "no folder", "s")
+    gone(event("begun"))

@@ -95,19 +95,6 @@ def test_all_kinds_of_strategies_run_as_planned_and_their_winners_leave(
         assert ("probabilities" in answered) is not text
 
 
-def test_a_finished_study_is_gone_on_with_to_the_same_numbers(t5, tmp_path):
-    few = ["random", {"prefix_tuning": {**TRAINED, "hidden": 8}}]
-    task = films()
-    compare(study(few[:1]), out=tmp_path / "some", model=t5, task=task)
-    compare(study(few), out=tmp_path / "some", model=t5, task=task)
-    compare(study(few), out=tmp_path / "all", model=t5, task=task)
-    for label, whole in results(tmp_path / "all").items():
-        again = results(tmp_path / "some")[label]
-        assert (
-            again["test"]["losses"] == whole["test"]["losses"] and again["spent"] == whole["spent"]
-        )
-
-
 def test_an_encoder_decoder_model_proposes(t5, tmp_path):
     compare(study([{"llm_proposed": {}}]), out=tmp_path, model=t5, task=films())
     (found,) = results(tmp_path).values()

@@ -1,5 +1,7 @@
 """The tiny models are real models of their architectures, and the tokenizer a real tokenizer."""
 
+from functools import partial
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -8,6 +10,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from promptsearch import UnknownName
 from promptsearch.testing.tiny import ARCHITECTURES, WORDS, tiny_model, tiny_tokenizer
+from promptsearch.testing.tiny_masked import MASKED_ARCHITECTURES, masked_tokenizer
 from promptsearch.testing.tiny_tokenizers import tokenizer_of
 
 TOKENIZER = tiny_tokenizer()
@@ -83,8 +86,17 @@ def test_any_text_round_trips(text):
     )
 
 
-def test_the_tokenizer_is_the_same_each_time():
-    assert tiny_tokenizer().get_vocab() == TOKENIZER.get_vocab()
+@pytest.mark.parametrize(
+    "make",
+    [
+        tiny_tokenizer,
+        *(partial(masked_tokenizer, name) for name in MASKED_ARCHITECTURES),
+        *(partial(tokenizer_of, kind) for kind in ("first", "unigram", "wordpiece")),
+    ],
+    ids=["tiny", *MASKED_ARCHITECTURES, "first", "unigram", "wordpiece"],
+)
+def test_a_tokenizer_is_the_same_each_time(make):
+    assert make().get_vocab() == make().get_vocab()
 
 
 def test_chats_have_a_template():

@@ -6,10 +6,13 @@ import platform
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from promptsearch.errors import StudyError
-from promptsearch.study.cell import Cell
 from promptsearch.study.settings.execution import RayConfig
+
+if TYPE_CHECKING:  # importing it loads torch
+    from promptsearch.study.cell import Cell
 
 
 @dataclass(frozen=True)
