@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -84,7 +85,7 @@ class Actor:
             if self.dead or not self.ray.alive[self.place]:
                 raise RayError("the actor died\nsince its node did")
             found = self.place if name == "node" else getattr(self.post, name)(*args)
-            if self.dead or not self.ray.alive[self.place]:
+            if not self.ray.alive[self.place]:
                 raise RayError("the actor died\nsince its node did")
             return found
 
@@ -138,7 +139,7 @@ class Child:
         self.hear(json.dumps(["ended", {"cell": cell, "error": None, "held": None}]))
 
     def end(self):
-        pass
+        shutil.rmtree(self.folder.parent)  # as a guest does
 
     def last_words(self):
         return "by signal 9"

@@ -240,6 +240,8 @@ class RayWorker(Worker):
         get(self._actor.begin.remote(carrier.order, carrier.study, carrier.home))
         while not self._ended.is_set():
             cell, changes, lines, died = get(self._actor.news.remote())
+            if self._ended.is_set():
+                return
             apply(changes, carrier.folder / cell)
             for line in lines:
                 kind, content = heard(line)

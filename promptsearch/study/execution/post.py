@@ -54,6 +54,7 @@ class Post:
         self._lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._child: Child | None = None
+        self._over = False
         self._cell = ""
         self._mirror = Mirror(self._study / "none")
 
@@ -120,10 +121,14 @@ class Post:
                 end = min(end, time.monotonic() + _TOGETHER)
                 wait = max(0.0, end - time.monotonic())
         with self._lock:  # all that the lines tell of is on the disk by now
-            return News(self._cell, self._mirror.changes(), lines, died)
+            # That the worker's files go with it is no change of its run.
+            changes = [] if self._over else self._mirror.changes()
+            return News(self._cell, changes, lines, died)
 
     def end(self) -> None:
         """End the worker, and remove its files."""
+        with self._lock:
+            self._over = True
         if self._child is not None:
             self._child.end()
         remove(self._place)
