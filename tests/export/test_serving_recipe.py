@@ -30,7 +30,7 @@ def blocks(language):
 def commands():
     """The commands of the page, as words behind their first."""
     (lines,) = blocks("sh")
-    return [line.split() for line in lines.strip().splitlines()]
+    return [line.split() for line in lines.replace("\\\n", "").strip().splitlines()]
 
 
 @pytest.fixture
