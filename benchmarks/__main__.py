@@ -47,6 +47,7 @@ COMPARISONS: dict[str, Callable[[str], Comparison]] = {
     "masked": masked.masked,
     "encoder-decoder": encoder_decoder.encoder_decoder,
     "workers": workers.workers,
+    "ray": workers.ray,
 }
 OTHERS: dict[str, Callable[[], list[dict[str, Any]]]] = {
     "peak": peak.peak,

@@ -1,4 +1,4 @@
-"""A study of twelve runs by two workers against one, each of one thread.
+"""A study of twelve runs by two workers against one, each of one thread; and on a Ray cluster.
 
 The time goes from the first sign of a run to the end of the last one: that workers load the model
 is left out. Every study has seeds of its own, which begin at the hour, so that none finds its
@@ -40,13 +40,37 @@ def workers(device: str) -> Comparison:
     )
 
 
-def _study(number: int, turn: int, device: str) -> float:
+def ray(device: str) -> Comparison:
+    """The same on a Ray cluster of this machine alone, which is there already."""
+    try:
+        import ray
+    except ImportError as error:
+        raise SystemExit("install the extra 'ray', or call it as `make cluster` does") from error
+    ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)
+    places = itertools.count(int(time.time()) % 2**28)
+    work = f"{RUNS} runs of a study by 2 workers on a Ray cluster (model of 10 layers)"
+
+    def check() -> str:
+        _study(2, next(places), device, "auto")
+        return f"{RUNS} runs done (their numbers are compared in the tests)"
+
+    return Comparison(
+        {work: lambda _: _study(2, next(places), device, "auto")},
+        {"bfloat16": lambda _: _study(2, next(places), device)},
+        "2 workers that are processes",
+        {work: {"bfloat16": 0.9}},
+        check,
+    )
+
+
+def _study(number: int, turn: int, device: str, cluster: str | None = None) -> float:
     """The seconds that workers took.
 
     Args:
         number: The number of workers.
         turn: The number of studies before this one, which gives it its seeds.
         device: Where the model computes.
+        cluster: The address of a Ray cluster; None for processes of this machine.
     """
     told: list[float] = []
 
@@ -78,6 +102,7 @@ def _study(number: int, turn: int, device: str) -> float:
             out=folder,
             progress=listen,
             workers=number,
+            ray=cluster,
         )
     if len(found.runs) != RUNS:
         raise SystemExit(f"{RUNS - len(found.runs)} runs failed")

@@ -2,28 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from promptsearch.errors import StudyError
-from promptsearch.models.protocol import TextModel
 from promptsearch.records.load import load_results
 from promptsearch.records.models import ModelsResults, is_of_models, load_models
 from promptsearch.records.results import Results
-from promptsearch.report.across_pages import write_models_report
-from promptsearch.report.live import LiveReport
-from promptsearch.report.write import write_report
 from promptsearch.study.config import load_config, parse_config
 from promptsearch.study.events import Listener, Progress, told_to
-from promptsearch.study.execution.lease import owned
 from promptsearch.study.execution.spread import Spread
-from promptsearch.study.members import Member, checked_members, run_members
+from promptsearch.study.finished import is_finished, note_finished
+from promptsearch.study.settings.execution import RayConfig
 from promptsearch.study.settings.study import StudyConfig
-from promptsearch.study.study import Study
-from promptsearch.study.transfer import carry_over
-from promptsearch.tasks.task import Task
-from promptsearch.trackers.tracking import Tracking
+
+if TYPE_CHECKING:  # a study that is finished is shown without torch
+    from promptsearch.models.protocol import TextModel
+    from promptsearch.study.members import Member
+    from promptsearch.tasks.task import Task
 
 
 def compare(
@@ -36,6 +33,7 @@ def compare(
     workers: int = 0,
     shard: tuple[int, int] | None = None,
     mixed: bool = False,
+    ray: str | None = None,
 ) -> Results | ModelsResults:
     """Run a study, or go on with it, and write its report.
 
@@ -51,6 +49,8 @@ def compare(
             It makes its share of the runs; a call without a shard makes what is left, and reports.
         mixed: Whether workers and shards with other code or libraries than the study was begun with
             may take part; which they were is recorded.
+        ray: The address of a Ray cluster whose machines make the runs: `auto`, `local` or
+            `HOST:PORT`; left out: as the study says under `execution`.
 
     Returns:
         The results of the study, or of each of its models; `report.html` lies in the folder.
@@ -69,26 +69,69 @@ def compare(
             given.setdefault("task", task.name)
         config = parse_config(given)
     folder = Path(out) if out else Path("results") / config.name
-    progress, spread = progress or (lambda _: None), Spread(workers, shard, mixed)
+    cluster = config.execution.ray
+    if ray is not None:
+        known = {} if cluster is None else cluster.model_dump()
+        cluster = RayConfig.model_validate({**known, "address": ray})
+    progress, spread = progress or (lambda _: None), Spread(workers, shard, mixed, cluster)
     if not isinstance(config.model, tuple):
-        with Tracking(config.track, config.name, folder) as tracking:
-            told = told_to(progress, tracking, *_live(config, folder, spread))
-            Study(config, folder, told, write_report).run(model, task, spread)
-        return load_results(folder)
+        return _run(config, folder, progress, spread, config.track, model, task)
     if model is not None:
         raise StudyError(
             "a study of several models loads them one after the other: name them under 'model', or "
             "give one model as an object"
         )
+    return _run_each(config, folder, progress, spread, task)
+
+
+def _run(
+    config: StudyConfig,
+    folder: Path,
+    progress: Callable[[Progress], None],
+    spread: Spread,
+    trackers: Sequence[str],
+    model: TextModel | None,
+    task: Task | None,
+) -> Results:
+    """Run a study of one model, unless an earlier call has finished it."""
+    told = model is None and task is None and spread.shard is None
+    if told and is_finished(folder, config):
+        progress(Progress("", 0, 0, "note", message="all runs were made in an earlier call"))
+        return load_results(folder)
+    from promptsearch.report.write import write_report
+    from promptsearch.study.study import Study
+    from promptsearch.trackers.tracking import Tracking
+
+    with Tracking(trackers, config.name, folder) as tracking:
+        heard = told_to(progress, tracking, *_live(config, folder, spread))
+        Study(config, folder, heard, write_report).run(model, task, spread)
+    results = load_results(folder)
+    if told:
+        note_finished(results, config)
+    return results
+
+
+def _run_each(
+    config: StudyConfig,
+    folder: Path,
+    progress: Callable[[Progress], None],
+    spread: Spread,
+    task: Task | None,
+) -> ModelsResults:
+    """Run a study of several models, and report it."""
+    from promptsearch.report.across_pages import write_models_report
+    from promptsearch.study.execution.lease import owned
+    from promptsearch.study.members import checked_members, run_members
+    from promptsearch.study.transfer import carry_over
+    from promptsearch.trackers.tracking import Tracking
 
     def run(member: Member, at: Path, listener: Callable[[Progress], None]) -> None:
-        told = told_to(listener, *_live(member.config, at, spread))
-        Study(member.config, at, told, write_report).run(None, task, spread)
+        _run(member.config, at, listener, spread, (), None, task)
 
     found = checked_members(config, task)
     with Tracking(config.track, config.name, folder) as tracking:
         told = told_to(progress, tracking)
-        if shard is not None:
+        if spread.shard is not None:
             run_members(config, found, folder, run, told)
             return load_models(folder)
         with owned(folder, "models"):
@@ -104,4 +147,6 @@ def compare(
 
 def _live(config: StudyConfig, folder: Path, spread: Spread) -> list[Listener]:
     """What writes the report while the study runs; a shard leaves that to a call without one."""
+    from promptsearch.report.live import LiveReport
+
     return [] if spread.shard is not None else [LiveReport(folder, config.name)]

@@ -60,7 +60,7 @@ def no_waiting_for_the_disk():
 def unreported():
     """Within the module `compare` writes no report, which takes longer than many a tiny run."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("promptsearch.comparison.write_report", lambda folder: None)
+        patch.setattr("promptsearch.report.write.write_report", lambda folder: None)
         yield
 
 

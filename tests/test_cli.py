@@ -139,19 +139,21 @@ def test_a_wrong_command_or_option_is_wrong_input() -> None:
 @pytest.mark.parametrize(
     ("options", "spread"),
     [
-        ([], {"workers": 0, "shard": None, "mixed": False}),
-        (["--workers", "3"], {"workers": 3, "shard": None, "mixed": False}),
-        (["--shard", "2/5"], {"workers": 0, "shard": (2, 5), "mixed": False}),
-        (["--shard", "2/5", "--mixed"], {"workers": 0, "shard": (2, 5), "mixed": True}),
+        ([], {}),
+        (["--workers", "3"], {"workers": 3}),
+        (["--shard", "2/5"], {"shard": (2, 5)}),
+        (["--shard", "2/5", "--mixed"], {"shard": (2, 5), "mixed": True}),
+        (["--ray", "head:1"], {"ray": "head:1"}),
     ],
-    ids=["alone", "workers", "shard", "mixed"],
+    ids=["alone", "workers", "shard", "mixed", "ray"],
 )
 def test_the_runs_are_spread_as_asked(
     engine: Engine, options: list[str], spread: dict[str, Any]
 ) -> None:
     result = run("compare", "study.yaml", *options)
     assert result.exit_code == 0, result.output
-    assert engine.spread == spread
+    here = {"workers": 0, "shard": None, "mixed": False, "ray": None}
+    assert engine.spread == here | spread
     assert ("the table" in result.output) == ("--shard" not in options)
 
 
@@ -432,8 +434,8 @@ def test_report_reads_the_folder_again(monkeypatch: pytest.MonkeyPatch) -> None:
     )
     monkeypatch.setattr(
         promptsearch.report,
-        "write_report",
-        lambda folder, trust_code, lengths: folder / "report.html",
+        "write_pages",
+        lambda results, lengths: Path(results.removeprefix("results of ")) / "report.html",
     )
     monkeypatch.setattr(
         promptsearch.report, "print_report", lambda results, console: console.print(results)

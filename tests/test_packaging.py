@@ -96,7 +96,10 @@ def test_what_is_imported_is_declared() -> None:
     declared = {canonicalize_name(Requirement(r).name) for r in PROJECT["project"]["dependencies"]}
     extras = {
         canonicalize_name(Requirement(r).name)
-        for extra in ("peft", "metrics", "mlflow", "quantised", "tensorboard", "trackio", "wandb")
+        for extra in (
+            *("peft", "metrics", "quantised", "ray"),
+            *("mlflow", "tensorboard", "trackio", "wandb"),
+        )
         for r in PROJECT["project"]["optional-dependencies"][extra]
     }
     names = {"yaml": "pyyaml", "sklearn": "scikit-learn"}

@@ -52,4 +52,14 @@ Workers = Annotated[
         "N. Left out: in this one.",
     ),
 ]
+Ray = Annotated[
+    str | None,
+    typer.Option(
+        "--ray",
+        metavar="ADDRESS",
+        help="Make the runs on the machines of a Ray cluster: auto (the one that this machine "
+        "belongs to), local (this machine alone) or HOST:PORT; as many workers as it has room for, "
+        "or --workers.",
+    ),
+]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")]

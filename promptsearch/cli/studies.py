@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from promptsearch.cli.console import log_errors_only, say
-from promptsearch.cli.options import Out, Quiet, Set, TrustCode, Workers
+from promptsearch.cli.options import Out, Quiet, Ray, Set, TrustCode, Workers
 from promptsearch.errors import ModelError, StudyError
 from promptsearch.plain.limits import check_plain
 from promptsearch.plain.yaml import read_yaml
@@ -39,6 +39,7 @@ def compare(
             "the same command without it makes what is left, and reports.",
         ),
     ] = None,
+    ray: Ray = None,
     mixed: Annotated[
         bool,
         typer.Option(
@@ -58,7 +59,7 @@ def compare(
         from promptsearch.study.execution.spread import read_shard
 
         place = read_shard(shard)
-    _run(config, out, quiet, workers or 0, place, mixed)
+    _run(config, out, quiet, workers or 0, place, mixed, ray)
 
 
 def plan(
@@ -150,7 +151,7 @@ def report(
         print_models,
         print_report,
         write_models_report,
-        write_report,
+        write_pages,
     )
 
     if is_of_models(folder):
@@ -163,7 +164,7 @@ def report(
     pair = (first, second) if second else None
     if lengths and pair is None:
         raise StudyError(f"--lengths {lengths[:100]}: expected two metrics, METRIC,METRIC")
-    written = write_report(folder, trust_code=trust_code, lengths=pair)
+    written = write_pages(results, pair)
     print_report(results, Terminal())
     say(f"The report lies in {written}.")
 
@@ -261,6 +262,7 @@ def _run(
     workers: int = 0,
     shard: tuple[int, int] | None = None,
     mixed: bool = False,
+    ray: str | None = None,
 ) -> None:
     """Run a study and print its report; runs that failed make the exit code 1, or 2 if all did."""
     from promptsearch import comparison as engine
@@ -273,7 +275,13 @@ def _run(
     out = out or Path("results") / config.name
     with Display(Terminal(stderr=True, quiet=quiet)) as display:
         results = engine.compare(
-            config, out=out, progress=display, workers=workers, shard=shard, mixed=mixed
+            config,
+            out=out,
+            progress=display,
+            workers=workers,
+            shard=shard,
+            mixed=mixed,
+            ray=ray,
         )
     if not quiet and shard is not None:
         place, number = shard

@@ -121,7 +121,7 @@ def usage(prompt: SavedPrompt, to: str, lm: TextModel) -> str:
         return saved.USAGE.format(fields=fields)
     lm = loaded(lm, "used like this")
     if to == "vllm":
-        # vLLM rounds weights to nf4 by the same package, and knows no int8 of torchao's by a name.
+        # The nearest that vLLM knows by a name; what it makes of int8 is its full weights.
         rounded = ', quantization="bitsandbytes"' if lm.quantised == "nf4" else ""
         return vllm.USAGE.format(
             base=_base_of_vllm(lm),

@@ -15,8 +15,6 @@ from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
-import torch
-
 _PACKAGES = ("torch", "transformers", "optuna", "nevergrad", "numpy", "scipy", "tokenizers")
 
 
@@ -68,6 +66,8 @@ def versions() -> dict[str, str]:
 
 def machine() -> dict[str, Any]:
     """What matters of this machine for times and for the last digits of scores."""
+    import torch  # not above: who reads a finished study does not wait for it
+
     found = {
         "cpu": _cpu(),
         "cores": os.cpu_count(),

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from promptsearch.files import write_aside
 from promptsearch.records.load import load_results
+from promptsearch.records.results import Results
 from promptsearch.report.frame import run_table, to_parquet
 from promptsearch.report.html import to_html
 from promptsearch.report.markdown import to_markdown
@@ -32,7 +33,16 @@ def write_report(
         RecordError: One of its files is damaged.
         UnknownName: A task has no such metric.
     """
-    results = load_results(folder, trust_code=trust_code)
+    return write_pages(load_results(folder, trust_code=trust_code), lengths)
+
+
+def write_pages(results: Results, lengths: tuple[str, str] | None = None) -> Path:
+    """Write the report of results that were read already, as `write_report`.
+
+    Args:
+        results: The study's results.
+        lengths: As for `write_report`.
+    """
     write_aside(results.folder / "runs.parquet", to_parquet(run_table(results)))
     write_aside(results.folder / "report.md", to_markdown(results))
     path = results.folder / "report.html"

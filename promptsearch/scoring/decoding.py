@@ -229,24 +229,30 @@ def _candidates(
 def draw(logits: Tensor, decoding: Decoding, generators: Sequence[torch.Generator]) -> Tensor:
     """A drawn token for each row, shape `(rows,)`, which takes one number of the row's generator.
 
+    Sums run over the candidates on the CPU, where their order is always the same.
+
     Args:
         logits: The rows' logits, shape `(rows, vocabulary)`.
         decoding: The way in which tokens are drawn: temperature and top-p.
         generators: One generator for each row.
     """
-    probabilities = (logits.cpu().double() / decoding.temperature).softmax(-1)
+    if logits.device.type == "mps":  # it has no float64
+        logits = logits.cpu()
+    probabilities = (logits.double() / decoding.temperature).softmax(-1)
     points = torch.stack(
         [torch.rand(1, generator=each, dtype=torch.float64) for each in generators]
     )  # (rows, 1)
     if decoding.top_p == 1:  # the order of the candidates does not matter
-        below = probabilities.cumsum(-1)
+        below = probabilities.cpu().cumsum(-1)
         places = torch.searchsorted(below, points * below[:, -1:], right=True)
         return torch.minimum(places[:, 0], (below < below[:, -1:]).sum(-1))
-    shares, ids = probabilities.topk(min(_NUCLEUS, probabilities.shape[-1]))
+    # Where the logits lie on a GPU, only these few leave it.
+    shares, ids = (some.cpu() for some in probabilities.topk(min(_NUCLEUS, logits.shape[-1])))
     found = _from_nucleus(shares, ids, points, decoding.top_p)
     # To sort a whole vocabulary takes as long as a pass through a small model.
     if bool((larger := shares.sum(-1) < decoding.top_p).any()):
-        shares, ids = probabilities[larger].sort(dim=-1, descending=True, stable=True)
+        rest = probabilities[larger.to(probabilities.device)].cpu()
+        shares, ids = rest.sort(dim=-1, descending=True, stable=True)
         found[larger] = _from_nucleus(shares, ids, points[larger], decoding.top_p)
     return found
 

@@ -14,10 +14,11 @@ from torch.nn.functional import pad
 
 from promptsearch.models import LanguageModel
 from promptsearch.models.attention.across import Across
-from promptsearch.models.attention.forest import Forest, chains, pad_rows
+from promptsearch.models.attention.forest import Forest, chains
 from promptsearch.models.attention.gated import Adaption
 from promptsearch.models.attention.rows import rows_of
 from promptsearch.scoring.packing import pack
+from promptsearch.scoring.padding import padded
 from promptsearch.scoring.tree import Path, Plot, Tree, grow, plant
 
 
@@ -264,7 +265,7 @@ def _plot(
     same = trunks is not None and all(trunk is trunks[0] for trunk in trunks)
     return plant(
         trees,
-        None if trunks is None else trunks[0][None] if same else pad_rows(trunks),
+        None if trunks is None else trunks[0][None] if same else padded(trunks),
         lm.device,
         both_ways=both_ways,
     )

@@ -5,7 +5,8 @@ from __future__ import annotations
 import gc
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import AbstractContextManager, ExitStack, nullcontext, suppress
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -13,6 +14,7 @@ import torch
 from promptsearch.errors import FileError, PromptSearchError, RecordError, StudyError
 from promptsearch.export.winners import packed_winners
 from promptsearch.files import exists, sweep
+from promptsearch.models.device import pick_device
 from promptsearch.models.endpoint.way import losses_of
 from promptsearch.models.packaged import cache_folder
 from promptsearch.models.protocol import TextModel
@@ -22,12 +24,16 @@ from promptsearch.records.run import FailedRecord, RunRecord
 from promptsearch.study.cell import Cell, cells_of
 from promptsearch.study.events import Progress
 from promptsearch.study.execution import in_process
+from promptsearch.study.execution.cluster import Cluster, RayCarrier, connected
 from promptsearch.study.execution.fleet import in_words, shown_by
 from promptsearch.study.execution.in_process import Trouble
+from promptsearch.study.execution.jobs import jobs_of
 from promptsearch.study.execution.lease import elsewhere, owned
+from promptsearch.study.execution.portable import portable
+from promptsearch.study.execution.processes import Processes
 from promptsearch.study.execution.spread import Spread
 from promptsearch.study.execution.wire import Order
-from promptsearch.study.execution.workers import Workers, jobs_of
+from promptsearch.study.execution.workers import Carrier, Workers
 from promptsearch.study.identity import settle
 from promptsearch.study.prepare import Prepared, prepare
 from promptsearch.study.settings.study import StudyConfig
@@ -77,13 +83,15 @@ class Study:
             PromptSearchError: Something is wrong with the input, or with the folder.
             EndpointDown: A server is gone; another call goes on from here.
         """
-        if spread.workers and (model is not None or task is not None):
+        away = spread.workers or spread.ray
+        if away and (model is not None or task is not None):
             raise StudyError(
                 "workers load the model and the task by themselves and take no objects: name both "
                 "in the study, or leave 'workers' out"
             )
         share = share_of(self._config, self._folder, spread=not spread.alone)
         with share.taken(), ExitStack() as stack:
+            cluster = stack.enter_context(self._cluster(spread))
             self._tell("loading", f"loading {self._config.model}")
             prepared = prepare(self._config, model, task, share)
             if (served := prepared.lm.served) is not None:
@@ -101,14 +109,16 @@ class Study:
                 self._tell("note", f"{spread}: {in_words(shown)}")
             if spread.shard is not None:
                 lease.close()  # other shards may begin
-            if spread.workers:
-                check_room(prepared.exact, prepared.memory, spread.workers)
+            if away:
+                if cluster is None:
+                    check_room(prepared.exact, prepared.memory, spread.workers)
                 order, jobs = self._order(prepared), jobs_of(cells)
                 del prepared, cells  # the workers need the room of the model
                 gc.collect()
-                self._tell("loading", f"starting {min(spread.workers, len(jobs))} workers")
+                carrier, count = self._carrier(order, spread.workers, cluster)
+                self._tell("loading", f"starting {min(count, len(jobs))} workers")
                 behind, mixed = served is not None, spread.mixed
-                workers = Workers(order, spread.workers, self._progress, behind, shown, mixed)
+                workers = Workers(carrier, count, self._progress, behind, shown, mixed)
                 trouble = self._made(lambda: workers.execute(jobs))
             else:
                 trouble = self._made_here(cells)
@@ -131,6 +141,13 @@ class Study:
         self._tell_what_is_lost(kept.values())
         return cells_of(list(prepared.runs(self._folder)), record, self._progress, kept)
 
+    def _cluster(self, spread: Spread) -> AbstractContextManager[Cluster | None]:
+        """A context with the cluster whose machines make the cells, where there is one."""
+        if spread.ray is None:
+            return nullcontext()
+        gpu = pick_device(self._config.device).type == "cuda"
+        return connected(spread.ray, torch.get_num_threads(), gpu, spread.workers)
+
     def _order(self, prepared: Prepared) -> Order:
         """What workers are told."""
         config = self._config
@@ -142,6 +159,14 @@ class Study:
             memory=prepared.memory,
             path=list(sys.path),
         )
+
+    def _carrier(self, order: Order, workers: int, cluster: Cluster | None) -> tuple[Carrier, int]:
+        """What workers run on, and how many they are."""
+        if cluster is None:
+            return Processes(order), workers
+        settings, files = portable(self._config)
+        order = replace(order, settings=settings)
+        return RayCarrier(cluster, order, self._folder, files), workers or cluster.room()
 
     def _made_here(self, cells: Sequence[Cell]) -> Trouble:
         """Make cells in this process."""

@@ -72,7 +72,7 @@ def finished(place, films):
     loaded: list[weakref.ref] = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(LanguageModel, "load", counted)
-        patch.setattr("promptsearch.comparison.write_report", lambda folder: None)
+        patch.setattr("promptsearch.report.write.write_report", lambda folder: None)
         models = ("small", "gone", "large")
         results = compare(keys(place, models, transfer=True), out=folder, task=films)
     return folder, results, alive
@@ -165,7 +165,7 @@ def test_again_it_computes_nothing_and_a_lost_transfer_is_made_again(
     config = keys(place, ("small", "large"), transfer=True)  # a model may be left out later
     kept = {path: path.read_bytes() for path in folder.rglob("result.json")}
     before = load_transfer(folder)
-    monkeypatch.setattr("promptsearch.comparison.write_report", lambda folder: None)
+    monkeypatch.setattr("promptsearch.report.write.write_report", lambda folder: None)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("promptsearch.study.transfer.prepare", None)  # nothing is left to carry over
         again = compare(config, out=folder, task=films)
@@ -192,7 +192,7 @@ def test_nothing_is_carried_over_while_runs_are_still_to_be_made(finished, place
     config = parse_config(keys(place, ("small", "large"), transfer=True))
     runs = {"strategies": ["random"], "seeds": 1}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("promptsearch.comparison.write_report", lambda folder: None)
+        patch.setattr("promptsearch.report.write.write_report", lambda folder: None)
         small = compare(keys(place, ("small", "large"), **runs), out=tmp_path / "s", task=films)
     (tmp_path / "s" / "large" / "films" / "random" / "seed0" / "result.json").unlink()
     carry_over(config, tmp_path / "s", films, lambda step: None)

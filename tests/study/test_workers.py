@@ -15,22 +15,14 @@ import threading
 import time
 
 import pytest
-import yaml
 
 from promptsearch import compare
 from promptsearch.errors import StudyError
 from promptsearch.study.execution.lease import LEASES, held
 from promptsearch.testing.rerun import results_of, without_times
-from promptsearch.testing.tiny import tiny_model
 
 pytestmark = pytest.mark.usefixtures("unreported")
 
-STRATEGIES = [
-    {"random": {"batch": 4}},
-    {"manual": {"prompts": ["good movie?"]}},
-    {"prompt_tuning": {"interval": 2, "batch": 4, "start": {"run": "random"}}},
-    {"black_box_tuning": {"dimensions": 4}},
-]
 #: A strategy that ends its process where a file tells it to.
 MODULE = """
 import os, signal
@@ -47,58 +39,7 @@ class Deadly(Random):
 """
 
 
-@pytest.fixture(scope="module")
-def home(tmp_path_factory):
-    """A folder with a model, data and a study file."""
-    home = tmp_path_factory.mktemp("home")
-    for part in tiny_model("llama"):
-        part.save_pretrained(home / "model")
-    rows = [
-        {"text": f"a {word} movie number {n}", "label": word}
-        for n in range(20)
-        for word in ("good", "bad")
-    ]
-    (home / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    settings = {
-        "name": "several",
-        "model": "./model",
-        "task": {
-            "name": "several",
-            "data": {"path": "rows.jsonl"},
-            "template": "{prompt} {text} It was{answer}",
-            "label": "label",
-            "answers": {"good": " good", "bad": " bad"},
-            "splits": {"search": 16, "select": 8, "test": 8},
-        },
-        "length": 2,
-        "budget": 4000,
-        "score_on": 4,
-        "seeds": 2,
-        "memory": "1MB",
-        "strategies": STRATEGIES,
-    }
-    (home / "study.yaml").write_text(yaml.safe_dump(settings))
-    return home
-
-
-@pytest.fixture(scope="module")
-def alone(home, tmp_path_factory):
-    """The results of one process with one thread."""
-    folder = tmp_path_factory.mktemp("alone")
-    from promptsearch.study.config import load_config
-
-    compare(load_config(home / "study.yaml", ["threads=1"]), out=folder)
-    return without_times(results_of(folder))
-
-
-def config(home, **changes):
-    from promptsearch.study.config import parse_config
-
-    settings = yaml.safe_load((home / "study.yaml").read_text())
-    return parse_config({**settings, **changes}, folder=home)
-
-
-def test_two_workers_find_the_same_numbers_though_one_is_killed(home, alone, tmp_path, caplog):
+def test_two_workers_find_the_same_numbers_though_one_is_killed(study, alone, tmp_path, caplog):
     heard, victims = [], []
 
     def kill(progress):
@@ -110,7 +51,7 @@ def test_two_workers_find_the_same_numbers_though_one_is_killed(home, alone, tmp
             os.kill(victims[0], signal.SIGKILL)
 
     with caplog.at_level(logging.WARNING):
-        found = compare(config(home), out=tmp_path, workers=2, progress=kill)
+        found = compare(study(), out=tmp_path, workers=2, progress=kill)
     assert victims and "a worker died" in caplog.text
     assert len(found.runs) == 7 and not found.failed
     assert without_times(results_of(tmp_path)) == alone
@@ -118,7 +59,7 @@ def test_two_workers_find_the_same_numbers_though_one_is_killed(home, alone, tmp
     assert not any((tmp_path / LEASES).iterdir())
 
 
-def test_a_study_that_is_stopped_or_killed_goes_on(home, alone, tmp_path):
+def test_a_study_that_is_stopped_or_killed_goes_on(study, home, alone, tmp_path):
     command = [
         *(sys.executable, "-m", "promptsearch", "compare", str(home / "study.yaml")),
         *("--out", str(tmp_path), "--workers", "2", "--quiet"),
@@ -139,33 +80,33 @@ def test_a_study_that_is_stopped_or_killed_goes_on(home, alone, tmp_path):
             assert 'http-equiv="refresh"' not in (tmp_path / "report.html").read_text()
             with pytest.raises(ProcessLookupError):  # no worker is left
                 os.killpg(process.pid, 0)
-    compare(config(home), out=tmp_path)
+    compare(study(), out=tmp_path)
     assert without_times(results_of(tmp_path)) == alone
 
 
-def test_shards_make_their_share_and_a_call_without_one_reports(home, alone, tmp_path):
+def test_shards_make_their_share_and_a_call_without_one_reports(study, alone, tmp_path):
     for place in (1, 2):
-        compare(config(home), out=tmp_path, shard=(place, 2))
+        compare(study(), out=tmp_path, shard=(place, 2))
         assert len(results_of(tmp_path)) == (4 if place == 1 else 7)
-    found = compare(config(home), out=tmp_path)
+    found = compare(study(), out=tmp_path)
     assert len(found.runs) == 7
     assert without_times(results_of(tmp_path)) == alone
 
 
-def test_a_cell_that_kills_its_worker_three_times_is_a_failure(home, tmp_path, monkeypatch):
+def test_a_cell_that_kills_its_worker_three_times_is_a_failure(study, tmp_path, monkeypatch):
     (tmp_path / "deadly_strategy.py").write_text(MODULE)
     (tmp_path / "mark").write_text("3")
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setenv("DEADLY", str(tmp_path / "mark"))
-    changed = config(home, strategies=["deadly_strategy:Deadly", "random"], seeds=1)
+    changed = study(strategies=["deadly_strategy:Deadly", "random"], seeds=1)
     found = compare(changed, out=tmp_path / "out", workers=1)
     (run,), (failed,) = found.runs, found.failed
     assert run.label == "random"
     assert "3 workers that made it died, the last one by signal 9" in failed.error
 
 
-def test_a_cell_that_another_process_makes_is_waited_for(home, alone, tmp_path, caplog):
-    compare(config(home, strategies=STRATEGIES[:1], seeds=1, threads=1), out=tmp_path)
+def test_a_cell_that_another_process_makes_is_waited_for(study, alone, tmp_path, caplog):
+    compare(study(strategies=[{"random": {"batch": 4}}], seeds=1, threads=1), out=tmp_path)
     name, freed = f"{next(iter(results_of(tmp_path))).split('/')[0]}/manual/seed0", []
 
     def hold():
@@ -180,18 +121,18 @@ def test_a_cell_that_another_process_makes_is_waited_for(home, alone, tmp_path, 
     thread.start()
     begun.wait()
     with caplog.at_level(logging.INFO):
-        compare(config(home), out=tmp_path)
+        compare(study(), out=tmp_path)
     thread.join()
     assert f"{name}: waiting for process {os.getpid()}" in caplog.text
     assert without_times(results_of(tmp_path)) == alone
 
 
-def test_what_workers_cannot_do_is_said(home, tmp_path, tiny, films):
+def test_what_workers_cannot_do_is_said(study, tmp_path, tiny, films):
     with pytest.raises(StudyError, match="take no objects"):
-        compare(config(home), out=tmp_path, workers=2, model=tiny, task=films)
+        compare(study(), out=tmp_path, workers=2, model=tiny, task=films)
     with pytest.raises(StudyError, match="expected I/N with I from 1 to N"):
-        compare(config(home), out=tmp_path, shard=(3, 2))
+        compare(study(), out=tmp_path, shard=(3, 2))
     with pytest.raises(StudyError, match=r"900000 workers need .* GiB on cpu"):
-        compare(config(home), out=tmp_path, workers=900_000)
+        compare(study(), out=tmp_path, workers=900_000)
     with pytest.raises(StudyError, match=r"memory was 1000000, now it is 2000000"):
-        compare(config(home, memory="2MB"), out=tmp_path)
+        compare(study(memory="2MB"), out=tmp_path)

@@ -6,9 +6,13 @@ import platform
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from promptsearch.errors import StudyError
-from promptsearch.study.cell import Cell
+from promptsearch.study.settings.execution import RayConfig
+
+if TYPE_CHECKING:  # importing it loads torch
+    from promptsearch.study.cell import Cell
 
 
 @dataclass(frozen=True)
@@ -16,10 +20,12 @@ class Spread:
     """Who makes which cells. No number depends on it.
 
     Args:
-        workers: How many processes this call starts; 0: it makes the cells itself.
+        workers: How many processes this call starts; 0: it makes the cells itself, or starts as
+            many as a cluster has room for.
         shard: The place of this call among several that share the study's folder, from 1, and
             their number; None where it makes all cells.
         mixed: Whether processes with other code or other libraries may take part.
+        ray: The cluster whose machines make the cells; None where this one does.
 
     Raises:
         StudyError: A number is out of range.
@@ -28,6 +34,7 @@ class Spread:
     workers: int = 0
     shard: tuple[int, int] | None = None
     mixed: bool = False
+    ray: RayConfig | None = None
 
     def __post_init__(self) -> None:
         if self.workers < 0:
@@ -39,7 +46,7 @@ class Spread:
     @property
     def alone(self) -> bool:
         """Whether this process makes all cells by itself."""
-        return not self.workers and self.shard is None
+        return not self.workers and self.shard is None and self.ray is None
 
     def __str__(self) -> str:
         if self.shard is None:

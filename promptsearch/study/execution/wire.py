@@ -22,6 +22,8 @@ class Order:
         threads: The threads of the process.
         memory: Bytes for keys and values.
         path: Where modules are looked up.
+        guest: Whether it works on another machine: `path` stands behind what it looks up by
+            itself there, and its places go when it ends.
     """
 
     settings: dict[str, Any]
@@ -30,6 +32,7 @@ class Order:
     threads: int
     memory: int
     path: list[str]
+    guest: bool = False
 
 
 def send(stream: IO[str], kind: str, content: Any) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import os
 import queue
+import shutil
 import signal
 import sys
 import threading
@@ -45,8 +46,12 @@ def main() -> None:
     work: queue.SimpleQueue[str] = queue.SimpleQueue()
     _, told = heard(sys.stdin.readline())
     order = Order(**told)
-    sys.path[:] = order.path
-    threading.Thread(target=_hear, args=(work,), daemon=True).start()
+    sys.path[:] = (
+        [*sys.path, *(path for path in order.path if path not in sys.path)]
+        if order.guest
+        else order.path
+    )
+    threading.Thread(target=_hear, args=(work, order), daemon=True).start()
 
     def tell(kind: str, content: Any) -> None:
         with lock:
@@ -107,10 +112,12 @@ def _prepared(order: Order, tell: Any) -> tuple[dict[str, Any], Any, dict[str, s
     return {cell.name: cell for cell in cells}, cache, shown_by(prepared)
 
 
-def _hear(work: queue.SimpleQueue[str]) -> None:
+def _hear(work: queue.SimpleQueue[str], order: Order) -> None:
     """Take in the names of cells; where no more can come, the process has nothing to live for."""
     for line in sys.stdin:
         work.put(heard(line)[1])
+    if order.guest:
+        shutil.rmtree(Path(order.folder).parent, ignore_errors=True)
     os._exit(0)
 
 

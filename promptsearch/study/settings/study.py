@@ -23,6 +23,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+from promptsearch.study.settings.execution import ExecutionConfig
 from promptsearch.study.settings.keys import Keys, Name, Seconds, Tokens, Whole, unknown
 from promptsearch.study.settings.lines import Lines
 from promptsearch.study.settings.model import EndpointConfig, Models, OneProposer, ProposerConfig
@@ -204,6 +205,14 @@ class StudyConfig(Keys):
                 "that are installed"
             ),
         )
+    )
+    execution: ExecutionConfig = Field(
+        ExecutionConfig(ray=None),
+        exclude=True,
+        description=(
+            "where runs are made, {ray: {address: auto}}; left out: on this machine. No number "
+            "depends on it, and no record holds it"
+        ),
     )
     strategies: Annotated[tuple[OneStrategy, ...], Field(min_length=1)] = Field(
         description="a list of strategies, each a name or {NAME: {OPTION: VALUE}}"

@@ -1,0 +1,64 @@
+"""Workers that are processes of this machine; on several GPUs they take turns."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+
+import torch
+
+from promptsearch.study.execution.child import Child
+from promptsearch.study.execution.jobs import Job
+from promptsearch.study.execution.wire import Order, heard
+from promptsearch.study.execution.workers import Tell, Worker
+
+
+class ProcessWorker(Worker):
+    """A worker that takes the lease of its cell by itself: it writes into the study's folder."""
+
+    def __init__(self, child: Child, tell: Tell) -> None:
+        super().__init__()
+        self._child = child
+        child.listen(lambda line: tell(self, *(heard(line) if line else ("died", None))))
+
+    def __str__(self) -> str:
+        return f"worker {self._child.pid}"
+
+    def give(self, job: Job) -> None:
+        """Let it make a cell."""
+        self.job = job
+        self._child.tell("cell", job.name)
+
+    def end(self) -> None:
+        """End it."""
+        self._child.end()
+
+    def last_words(self) -> str:
+        """How it ended."""
+        return self._child.last_words()
+
+
+@dataclass
+class Processes:
+    """Starts workers on this machine.
+
+    Args:
+        order: What each of them is told.
+    """
+
+    order: Order
+    _started: int = field(default=0, init=False)
+
+    def start(self, tell: Tell) -> Worker:
+        """Start a worker.
+
+        Args:
+            tell: Called with all that it says.
+        """
+        environment, gpus = os.environ.copy(), torch.cuda.device_count()
+        if gpus > 1:
+            shown = environment.get("CUDA_VISIBLE_DEVICES")
+            names = shown.split(",") if shown else [str(gpu) for gpu in range(gpus)]
+            environment["CUDA_VISIBLE_DEVICES"] = names[self._started % gpus]
+        self._started += 1
+        return ProcessWorker(Child(self.order, environment), tell)
