@@ -71,9 +71,12 @@ def print_forecast(found: Forecast, console: Console) -> None:
 def _arithmetic(found: Forecast) -> str:
     memory = f"{found.memory / 2**30:.1f} GiB for keys and values at most"
     return (
-        f"{found.model}, searched in {found.dtype} on {found.device}, "
-        f"{found.threads} threads, {memory}"
+        f"{found.model}, searched in {found.dtype} on {found.device}, {_threads(found)}, {memory}"
     )
+
+
+def _threads(found: Forecast) -> str:
+    return f"{found.threads} thread{'' if found.threads == 1 else 's'}"
 
 
 def _runs(found: Forecast) -> float:
@@ -86,8 +89,8 @@ def _workers(found: Forecast, workers: Spreading) -> str:
     if found.served:
         return f"{workers.count} workers ask the server at once"
     told = (
-        f"{workers.count} workers of {found.threads} thread{'' if found.threads == 1 else 's'}, at "
-        f"most {workers.memory / 2**30:.1f} GiB each: {duration(found.work)} of work in "
+        f"{workers.count} workers of {_threads(found)}, at most"
+        f" {workers.memory / 2**30:.1f} GiB each: {duration(found.work)} of work in "
         f"{duration(workers.seconds)}"
     )
     if workers.crowded > 1:
