@@ -134,8 +134,7 @@ def report(found: dict[str, Any]) -> str:
         "The file's own 4 bits (Q4_1) are those that the float32 weights come from: rounding them "
         "again to nf4 is a loss on top.",
         "",
-        "These packages bring weights back to the dtype of the states for each pass, so that on a "
-        "CPU fewer bits save memory and no time.",
-        "On GPUs nothing of this was measured.",
+        "These packages bring weights back to the dtype of the states for each pass. On GPUs "
+        "nothing of this was measured.",
     ]
     return "\n".join(lines) + "\n"
