@@ -19,7 +19,7 @@ import time
 from collections import Counter
 from importlib.resources import files
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
@@ -94,13 +94,17 @@ class Sentence(NamedTuple):
     end: int
 
 
+def rows_of(task: str) -> list[dict[str, Any]]:
+    """The rows of a built-in task."""
+    file = files("promptsearch").joinpath("tasks", "builtin", f"{task}.jsonl")
+    return [json.loads(line) for line in file.read_text("utf-8").splitlines()]
+
+
 def sentences(rng: random.Random) -> list[Sentence]:
     """All sentences: each fact in `TOLD` wordings of its relation."""
     found = []
     for task, fields, wordings in RELATIONS.values():
-        file = files("promptsearch").joinpath("tasks", "builtin", f"{task}.jsonl")
-        for line in file.read_text("utf-8").splitlines():
-            row = json.loads(line)
+        for row in rows_of(task):
             subject, told = (str(row[field]) for field in fields)
             for wording in rng.sample(wordings, TOLD):
                 begin = len(wording.split("{1}")[0].format(subject))
@@ -194,6 +198,29 @@ def train(
     model.eval()
 
 
+@torch.inference_mode()
+def recalled(
+    model: BertForMaskedLM, tokenizer: PreTrainedTokenizerFast, wording: str, told: set[str]
+) -> tuple[float, float]:
+    """The shares of capitals of one word that a wording brings out: those told in it, and others.
+
+    Args:
+        model: The model.
+        tokenizer: Its tokenizer.
+        wording: A wording of the relation `capital`.
+        told: The sentences that the model has read.
+    """
+    facts = [(row["name"], row["capital"]) for row in rows_of("capitals")]
+    facts = [fact for fact in facts if fact[1].isascii() and fact[1].isalpha()]
+    asked = [wording.format(name, tokenizer.mask_token) for name, _ in facts]
+    cut = tokenizer(asked, padding=True, return_tensors="pt")
+    seen = model(input_ids=cut.input_ids, attention_mask=cut.attention_mask).logits
+    found = seen[cut.input_ids == tokenizer.mask_token_id].argmax(-1)
+    right = found == torch.tensor([tokenizer.convert_tokens_to_ids(each) for _, each in facts])
+    known = torch.tensor([wording.format(*fact) in told for fact in facts])
+    return float(right[known].float().mean()), float(right[~known].float().mean())
+
+
 def main() -> None:
     """Make the model and write its folder."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -219,6 +246,9 @@ def main() -> None:
     )
     print(f"{len(texts)} sentences, {len(tokenizer)} tokens, {model.num_parameters():,} parameters")
     train(model, tokenizer, texts, given.steps)
+    for wording in RELATIONS["capital"][2]:
+        own, others = recalled(model, tokenizer, wording, {text.text for text in texts})
+        print(f"{own:.2f} of what was told in it, {others:.2f} of the rest: {wording}")
     model.save_pretrained(given.folder)
     tokenizer.save_pretrained(given.folder)
     (given.folder / "README.md").write_text(_README.format(given.seed, given.steps), "utf-8")
