@@ -34,7 +34,7 @@ from promptsearch.testing.rerun import results_of, without_times
 ROOT = Path(__file__).parents[1]
 COMPARE = [sys.executable, "-m", "promptsearch", "compare", "study.yaml", "--quiet", "--out"]
 #: What is killed, and how often against the others; without a cluster, of the first two only.
-VICTIMS = {"worker": 4, "driver": 2, "actor": 3, "node": 3}
+VICTIMS = {"worker": 5, "driver": 1, "actor": 3, "node": 3}
 #: Kills a minute that come at any moment; all others wait until a run went on since the last kill,
 #: and some runs have ended.
 ANY = 1.0
