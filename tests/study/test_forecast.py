@@ -164,7 +164,8 @@ def test_a_time_limit_ends_the_rehearsal_as_it_will_end_the_run(tiny, films, mon
     _, runs = predicted(
         tiny, films, strategies=[{"random": {"batch": 2}}], budget=10**9, max_seconds=5
     )
-    assert 5 <= runs["random"].proposals / 2 <= 7 and runs["random"].price < 10**6
+    # What the strategy itself takes counts, too: seconds on a busy machine.
+    assert 2 <= runs["random"].proposals / 2 <= 7 and runs["random"].price < 10**6
 
 
 def test_training_is_predicted_to_the_end_of_the_budget_whatever_its_patience(tiny, films):

@@ -26,7 +26,6 @@ from promptsearch.export.peft.write import check_own, common, loaded_by_peft, lo
 from promptsearch.export.saved import SavedPrompt
 from promptsearch.files import write_aside, write_json
 from promptsearch.models import LanguageModel
-from promptsearch.prompts.prefix import PrefixPrompt
 from promptsearch.scoring.layout import Tokens
 from promptsearch.tasks.task import Example
 
@@ -73,7 +72,7 @@ def score_cartridge(certificate: Certificate, lm: LanguageModel, folder: Path) -
         ExportError: peft is not installed.
     """
     prompt = read_peft(folder, lm)  # its errors say what is wrong with the folder; peft's do not
-    length = len(prompt.keys_values) if isinstance(prompt, PrefixPrompt) else 0
+    length = prompt.length or 0
     check_own(_config(length, lm), folder)
     model = loaded_by_peft(lm.model, folder)
 
