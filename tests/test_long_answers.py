@@ -107,10 +107,8 @@ def test_so_does_one_of_the_real_model(tmp_path):
         for strategy in ("random", "prompt_tuning")
     }
     for strategy, to in (
-        ("random", "text"),
         ("random", "vllm"),
         ("prompt_tuning", "peft"),
-        ("prompt_tuning", "kv"),
     ):
         out = tmp_path / to
         command = ["export", str(runs[strategy]), "--to", to, "--out", str(out)]

@@ -25,6 +25,7 @@ M = TypeVar("M", bound="Values")
 Text = Annotated[str, Field(max_length=1 << 22)]
 Answer = Annotated[Text, Field(min_length=1)]
 Count = Annotated[int, Field(ge=0, le=1 << 20)]
+Seed = Annotated[int, Field(ge=0, lt=1 << 32)]  # as studies have them
 Number = Annotated[float, Field(allow_inf_nan=False)]
 #: Not strict, since JSON has lists and no tuples.
 Interval = Annotated[tuple[Number, Number], Field(strict=False)]
@@ -92,7 +93,7 @@ class DecodingFacts(Values):
     temperature: Annotated[Number, Field(ge=0)] = 0.0
     top_p: Annotated[Number, Field(gt=0, le=1)] = 1.0
     samples: Annotated[int, Field(ge=1, le=1024)] = 1
-    seed: Count = 0
+    seed: Seed = 0
 
 
 class PromptFacts(Values):
@@ -125,7 +126,7 @@ class CertificateFacts(Values):
     metric: Text = ""
     example: Text = ""
     signature: Text = ""
-    seed: Count | None = None
+    seed: Seed | None = None
     splits: dict[Text, Text] = {}
     select: Result = Result()
     test: Result = Result()

@@ -77,8 +77,9 @@ def _asked(config: StudyConfig) -> dict[str, Any]:
 
 
 def _left(folder: Path) -> dict[str, str]:
-    """Name -> SHA-256 of the records and the report in a study's folder."""
-    runs = sorted(each for name in (RUN, RESULT) for each in folder.glob(f"*/*/seed*/{name}"))
+    """Name -> SHA-256 of records, report and exported prompts in a study's folder."""
+    names = (RUN, RESULT, "best/prompt.json")
+    runs = sorted(each for name in names for each in folder.glob(f"*/*/seed*/{name}"))
     known = [folder / name for name in _FILES if exists(folder / name)]
     return {path.relative_to(folder).as_posix(): _hash(path) for path in (*known, *runs)}
 

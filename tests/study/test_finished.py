@@ -100,9 +100,10 @@ def _removed(path):
         ("model/config.json", _touched),
         ("out/report.html", _removed),
         ("out/done/random/seed0/result.json", _removed),
+        ("out/done/random/seed0/best/prompt.json", _removed),
         ("out/finished.json", lambda path: path.write_text(path.read_text().replace("0", "1"))),
     ],
-    ids=["data", "weights", "config", "report", "run", "note"],
+    ids=["data", "weights", "config", "report", "run", "export", "note"],
 )
 def test_whatever_was_changed_is_looked_at(home, changed, how):
     how(home / changed)

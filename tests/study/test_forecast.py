@@ -80,8 +80,9 @@ def predicted(tiny, task, **changes):
     return found, {run.label: run for run in found.runs}
 
 
-@pytest.mark.parametrize("race", [False, True])
-@pytest.mark.parametrize("template", ["{prompt} {text} It was {answer}", BEHIND])
+@pytest.mark.parametrize(
+    ("template", "race"), [("{prompt} {text} It was {answer}", False), (BEHIND, True)]
+)
 def test_price_and_computed_tokens_are_those_of_the_runs(template, race, tiny, films, tmp_path):
     task = replace(films, template=Template.parse(template))
     _, runs = predicted(tiny, task, race=race, score_on=12, budget=10_000)

@@ -675,3 +675,9 @@ def test_a_damaged_export_is_named(finished, tmp_path):
 
 def test_objective_is_all_that_a_strategy_gets():
     assert not {name for name in vars(Objective) if "select" in name or "test" in name}
+
+
+def test_the_winner_of_a_large_seed_leaves(tiny, films, tmp_path):
+    given = study(["random"], seeds=[2**32 - 1])
+    (run,) = compare(given, out=tmp_path, model=tiny, task=films).runs
+    assert run.export is None and load_prompt(tmp_path / "films" / "random" / f"seed{run.seed}")
