@@ -14,7 +14,7 @@ from promptsearch.study.config import load_config, parse_config
 from promptsearch.study.events import Listener, Progress, told_to
 from promptsearch.study.execution.spread import Spread
 from promptsearch.study.finished import is_finished, note_finished
-from promptsearch.study.settings.execution import RayConfig
+from promptsearch.study.settings.execution import at_address
 from promptsearch.study.settings.study import StudyConfig
 from promptsearch.trackers.tracking import Tracking
 
@@ -72,8 +72,7 @@ def compare(
     folder = Path(out) if out else Path("results") / config.name
     cluster = config.execution.ray
     if ray is not None:
-        known = {} if cluster is None else cluster.model_dump()
-        cluster = RayConfig.model_validate({**known, "address": ray})
+        cluster = at_address(cluster, ray)
     progress, spread = progress or (lambda _: None), Spread(workers, shard, mixed, cluster)
     if not isinstance(config.model, tuple):
         with Tracking(config.track, config.name, folder) as tracking:

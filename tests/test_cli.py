@@ -23,7 +23,7 @@ import promptsearch.report
 import promptsearch.search.plugins
 import promptsearch.study.study
 from promptsearch.cli import app
-from promptsearch.errors import ModelError
+from promptsearch.errors import ModelError, StudyError
 from promptsearch.study.settings.study import StudyConfig
 
 STUDY = """\
@@ -618,3 +618,9 @@ def test_the_version_is_that_of_the_package() -> None:
 def test_a_strategy_says_whether_it_can_begin_at_another_run(name, starts):
     found = CliRunner().invoke(app, ["strategies", name])
     assert found.exit_code == 0 and ("{run: LABEL}" in found.output) == starts
+
+
+def test_an_address_that_is_none_is_named(tmp_path):
+    given = {"name": "s", "model": "m", "task": "capitals", "strategies": ["random"], "budget": 9}
+    with pytest.raises(StudyError, match="--ray: got 'nonsense'; expected auto"):
+        promptsearch.comparison.compare(given, out=tmp_path / "out", ray="nonsense")

@@ -9,11 +9,16 @@ import pytest
 
 from promptsearch.export import load_prompt
 from promptsearch.records.load import load_results
+from promptsearch.records.models import MODELS, load_models
 from promptsearch.records.slim import SLIM
+from promptsearch.report.across_pages import models_to_markdown
 from promptsearch.report.markdown import to_markdown
 
 RESULTS = Path(__file__).parent.parent / "results"
-STUDIES = sorted(path.parent.name for path in RESULTS.glob(f"*/{SLIM}"))
+#: The records of studies of one model, those below a study of several among them.
+STUDIES = sorted(str(path.parent.relative_to(RESULTS)) for path in RESULTS.glob(f"**/{SLIM}"))
+#: Those of several models.
+SEVERAL = sorted(path.parent.name for path in RESULTS.glob(f"*/{MODELS}"))
 
 pytestmark = pytest.mark.skipif(
     shutil.which("git") is None or not (RESULTS.parent / ".git").exists(),
@@ -37,11 +42,17 @@ def test_it_is_small():
 
 def test_every_study_is_a_slim_record_of_eight_files_and_stands_in_the_list():
     listed = re.findall(r"\]\(([\w-]+)/report\.md\)", (RESULTS / "README.md").read_text("utf-8"))
-    assert sorted(listed) == STUDIES != []
+    assert sorted(listed) == sorted([*SEVERAL, *(s for s in STUDIES if "/" not in s)]) != []
     files = kept()
     for name in STUDIES:
         assert len([path for path in files if (RESULTS / name) in path.parents]) == 8
     assert [path for path in files if path.name == "result.json"] == []
+
+
+@pytest.mark.parametrize("name", SEVERAL)
+def test_the_report_of_several_models_is_made_of_their_records_to_the_byte(name):
+    made = models_to_markdown(load_models(RESULTS / name))
+    assert made.encode() == (RESULTS / name / "report.md").read_bytes()
 
 
 @pytest.mark.parametrize("name", STUDIES)

@@ -7,17 +7,21 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field
 
+from promptsearch.errors import StudyError
+from promptsearch.printable import brief
 from promptsearch.study.settings.keys import Keys
 
 _Amount = Annotated[float, Field(gt=0, le=1e6, allow_inf_nan=False)]
+_ADDRESS = r"auto|local|[\w.\-\[\]:]+:\d{1,5}"
+_ADDRESSES = (
+    "auto (the cluster that this machine belongs to), local (one of this machine alone) or "
+    "HOST:PORT of its head; a call through ray:// is made on a machine of the cluster"
+)
 
 
 def _address(value: Any) -> Any:
-    if isinstance(value, str) and not re.fullmatch(r"auto|local|[\w.\-\[\]:]+:\d{1,5}", value):
-        raise ValueError(
-            "auto (the cluster that this machine belongs to), local (one of this machine alone) or "
-            "HOST:PORT of its head; a call through ray:// is made on a machine of the cluster"
-        )
+    if isinstance(value, str) and not re.fullmatch(_ADDRESS, value):
+        raise ValueError(_ADDRESSES)
     return value
 
 
@@ -44,6 +48,21 @@ class RayConfig(Keys):
     resources: dict[str, _Amount] = Field(
         {}, description="what else each worker takes, by the names that the cluster gives it"
     )
+
+
+def at_address(cluster: RayConfig | None, address: str) -> RayConfig:
+    """The cluster of a study, at the address that a call names.
+
+    Args:
+        cluster: What the study says of it; None for nothing.
+        address: The address.
+
+    Raises:
+        StudyError: It is none.
+    """
+    if not re.fullmatch(_ADDRESS, address):
+        raise StudyError(f"--ray: got {brief(address)}; expected {_ADDRESSES}")
+    return (cluster or RayConfig()).model_copy(update={"address": address})
 
 
 class ExecutionConfig(Keys):
