@@ -62,7 +62,7 @@ def at_address(cluster: RayConfig | None, address: str) -> RayConfig:
     """
     if not re.fullmatch(_ADDRESS, address):
         raise StudyError(f"--ray: got {brief(address)}; expected {_ADDRESSES}")
-    return (cluster or RayConfig()).model_copy(update={"address": address})
+    return (cluster or RayConfig.model_validate({})).model_copy(update={"address": address})
 
 
 class ExecutionConfig(Keys):
