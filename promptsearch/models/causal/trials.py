@@ -18,6 +18,7 @@ from promptsearch.importing import strangers
 from promptsearch.models.attention.forest import Forest, UnknownAttention, chains
 from promptsearch.models.attention.layers import Layers, UnknownLayers, find_layers, recorded_differ
 from promptsearch.models.causal.forward import Forward
+from promptsearch.models.trial import Trial, distance
 
 log = logging.getLogger(__name__)
 
@@ -184,19 +185,10 @@ def check_path(forward: Forward, probe: Sequence[int], name: str, *, gradients: 
         ModelError: The two differ, since the architecture does something between layers and logits
             that is not known here; or it is no causal LM, or cannot be computed in this dtype.
     """
-    model, dtype = forward.model, forward.embeddings.dtype
-    exact = dtype == torch.float32
-    called = f"the model '{name}' ({type(model).__name__})"
-    advice = "" if exact else ". Set dtype to float32"
-
-    def explain(error: object) -> ModelError:
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
-        return ModelError(
-            f"{called} cannot be computed in {str(dtype)[6:]}: {reason[:200]}{advice}"
-        )
-
+    model = forward.model
+    trial = Trial(model, forward.embeddings.dtype, name)
     ids = torch.tensor([probe], device=forward.embeddings.device)
-    with strangers(explain):
+    with strangers(trial.explain):
         settle(forward, probe)
         with torch.inference_mode():
             theirs, begun = (model(input_ids=row).logits[0].float() for row in (ids, ids[:, :-3]))
@@ -209,25 +201,10 @@ def check_path(forward: Forward, probe: Sequence[int], name: str, *, gradients: 
                 forward.logits(forward.rows(entering)[0]).sum(), entering
             )
             few = torch.cat([few.flatten(), few_back.float().flatten()])
-    if not all(bool(found.isfinite().all()) for found in (theirs, ours, few)):
-        raise explain("its numbers are not finite")
-    if not _distance(theirs[: len(begun)], begun) < (1e-2 if exact else 0.2):
+    trial.check_finite(theirs, ours, few)
+    if not distance(theirs[: len(begun)], begun) < (1e-2 if trial.exact else 0.2):
         raise ModelError(
-            f"{called} lets words see those behind them, as encoders do: expected a causal "
+            f"{trial.called} lets words see those behind them, as encoders do: expected a causal "
             "language model, which reads from left to right"
         )
-    if not (
-        torch.allclose(ours, theirs, atol=1e-3, rtol=1e-3)
-        if exact
-        else _distance(ours, theirs) < 0.1
-    ):
-        raise ModelError(
-            f"{called} does something between its layers and its logits that this library does "
-            f"not know (they differ by {float((ours - theirs).abs().max()):.3g}): "
-            "it cannot be scored here"
-        )
-
-
-def _distance(one: Tensor, other: Tensor) -> float:
-    """The distance between two tensors, relative to the second."""
-    return float((one - other).norm() / other.norm().clamp(min=1e-12))
+    trial.check_logits(ours, theirs)

@@ -7,11 +7,11 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from promptsearch.errors import ModelError
 from promptsearch.importing import strangers
 from promptsearch.models.attention.forest import Forest, UnknownAttention
 from promptsearch.models.attention.rows import rows_of
 from promptsearch.models.masked.forward import MaskedForward
+from promptsearch.models.trial import Trial, compare_states
 
 
 def try_packing(forward: MaskedForward, probe: Sequence[int]) -> None:
@@ -37,7 +37,7 @@ def try_packing(forward: MaskedForward, probe: Sequence[int]) -> None:
         packed = forward.packed(
             forward.embed(torch.cat(rows)), rows_of([len(row) for row in rows], device)
         )
-    _compare(packed, plain)
+    compare_states(packed, plain)
 
 
 def try_prefix(forward: MaskedForward, probe: Sequence[int]) -> None:
@@ -71,7 +71,7 @@ def try_prefix(forward: MaskedForward, probe: Sequence[int]) -> None:
         found = forward.packed(embedded[above:], behind)
     if len(set(whole.heads)) != 1:
         raise UnknownAttention("its layers have keys of different sizes")
-    _compare(found, states[above:])
+    compare_states(found, states[above:])
 
 
 def check_head(
@@ -94,20 +94,11 @@ def check_head(
     Raises:
         ModelError: The two differ, or the model cannot be computed in this dtype.
     """
-    model, dtype = forward.model, forward.embeddings.dtype
-    exact = dtype == torch.float32
-    called = f"the model '{name}' ({type(model).__name__})"
-
-    def explain(error: object) -> ModelError:
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
-        advice = "" if exact else ". Set dtype to float32"
-        return ModelError(
-            f"{called} cannot be computed in {str(dtype)[6:]}: {reason[:200]}{advice}"
-        )
-
+    model = forward.model
+    trial = Trial(model, forward.embeddings.dtype, name)
     ids = torch.tensor(probe, device=forward.embeddings.device)
     row = rows_of([len(ids)], ids.device)
-    with strangers(explain):
+    with strangers(trial.explain):
         with torch.inference_mode():
             theirs = model(input_ids=ids[None]).logits[0].float()
             states = hidden(forward.embed(ids), row)
@@ -116,26 +107,7 @@ def check_head(
             entering = forward.embed(ids).detach().requires_grad_()
             found = forward.logits(hidden(entering, rows_of([len(ids)], ids.device)))
             (back,) = torch.autograd.grad(found.sum(), entering)
-            if not bool(back.isfinite().all()):
-                raise explain("its gradients are not finite")
-    if not all(bool(found.isfinite().all()) for found in (theirs, ours, few)):
-        raise explain("its numbers are not finite")
-    for found, wanted in ((ours, theirs), (few, theirs[:, ids])):
-        near = torch.allclose(found, wanted, atol=1e-3, rtol=1e-3)
-        if not (near if exact else _distance(found, wanted) < 0.1):
-            raise ModelError(
-                f"{called} does something between its layers and its logits that this library does "
-                f"not know (they differ by {float((found - wanted).abs().max()):.3g}): "
-                "it cannot be scored here"
-            )
-
-
-def _compare(ours: Tensor, theirs: Tensor) -> None:
-    """Refuse states that differ by more than rounding."""
-    if not (distance := _distance(ours, theirs)) < (1e-3 if ours.dtype == torch.float32 else 0.1):
-        raise UnknownAttention(f"its states differ by {distance:.2g}")
-
-
-def _distance(ours: Tensor, theirs: Tensor) -> float:
-    """The distance between two tensors, relative to the second."""
-    return float((ours - theirs).norm() / theirs.norm().clamp(min=1e-12))
+            trial.check_finite(back, what="gradients")
+    trial.check_finite(theirs, ours, few)
+    trial.check_logits(ours, theirs)
+    trial.check_logits(few, theirs[:, ids])

@@ -9,12 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from promptsearch.errors import ModelError
 from promptsearch.importing import strangers
 from promptsearch.models.attention.across import Across
 from promptsearch.models.attention.forest import Forest, UnknownAttention, chains
 from promptsearch.models.attention.rows import rows_of
 from promptsearch.models.seq2seq.forward import Seq2SeqForward
+from promptsearch.models.trial import Trial, compare_states
 
 
 def cross_attentions(
@@ -75,7 +75,7 @@ def try_packing(
         states = forward.encode(_embedded(forward, [row for row, _ in pairs]), rows)
         forest.across = Across(across, rows, states)
         packed = forward.decode(_embedded(forward, [begun for _, begun in pairs]), forest)
-    _compare(packed, plain)
+    compare_states(packed, plain)
 
 
 def recorded_parts(
@@ -128,7 +128,7 @@ def try_prefix(
         forest.across = Across(across, rows, states, whole[0].shape[1])
         found = forward.decode(_embedded(forward, [begun[above:]]), forest)
         plain = _plainly(forward, probe, begun)[above:]
-    _compare(found, plain)
+    compare_states(found, plain)
 
 
 def _below(row: Forest, trunk: Tensor) -> Forest:
@@ -168,17 +168,8 @@ def check_path(
     Raises:
         ModelError: The two differ, or the model cannot be computed in this dtype.
     """
-    model, dtype = forward.model, forward.embeddings.dtype
-    exact = dtype == torch.float32
-    called = f"the model '{name}' ({type(model).__name__})"
-
-    def explain(error: object) -> ModelError:
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
-        advice = "" if exact else ". Set dtype to float32"
-        return ModelError(
-            f"{called} cannot be computed in {str(dtype)[6:]}: {reason[:200]}{advice}"
-        )
-
+    model = forward.model
+    trial = Trial(model, forward.embeddings.dtype, name)
     device = forward.embeddings.device
     begun = (*start, *probe[:4])
     few = torch.tensor(probe, device=device)
@@ -188,7 +179,7 @@ def check_path(
         forest.across = Across(across, rows, forward.encode(embedded, rows))
         return forward.decode(_embedded(forward, [begun]), forest)
 
-    with strangers(explain):
+    with strangers(trial.explain):
         with torch.inference_mode():
             ids = torch.tensor([begun], device=device)
             theirs = model(input_ids=few[None], decoder_input_ids=ids).logits[0].float()
@@ -200,18 +191,11 @@ def check_path(
         if gradients:
             entering = _embedded(forward, [probe]).detach().requires_grad_()
             (back,) = torch.autograd.grad(forward.logits(ours(entering)).sum(), entering)
-            if not bool(back.isfinite().all()):
-                raise explain("its gradients are not finite")
-    if not all(bool(found.isfinite().all()) for pair in pairs for found in pair):
-        raise explain("its numbers are not finite")
+            trial.check_finite(back, what="gradients")
+    for pair in pairs:
+        trial.check_finite(*pair)
     for found, wanted in pairs:
-        near = torch.allclose(found, wanted, atol=1e-3, rtol=1e-3)
-        if not (near if exact else _distance(found, wanted) < 0.1):
-            raise ModelError(
-                f"{called} does something between its layers and its logits that this library does "
-                f"not know (they differ by {float((found - wanted).abs().max()):.3g}): "
-                "it cannot be scored here"
-            )
+        trial.check_logits(found, wanted)
 
 
 def _embedded(forward: Seq2SeqForward, rows: Sequence[Sequence[int]]) -> Tensor:
@@ -229,14 +213,3 @@ def _plainly(forward: Seq2SeqForward, row: Sequence[int], begun: Sequence[int]) 
         use_cache=False,
     ).last_hidden_state[0]
     return states
-
-
-def _compare(ours: Tensor, theirs: Tensor) -> None:
-    """Refuse states that differ by more than rounding."""
-    if not (distance := _distance(ours, theirs)) < (1e-3 if ours.dtype == torch.float32 else 0.1):
-        raise UnknownAttention(f"its states differ by {distance:.2g}")
-
-
-def _distance(ours: Tensor, theirs: Tensor) -> float:
-    """The distance between two tensors, relative to the second."""
-    return float((ours - theirs).norm() / theirs.norm().clamp(min=1e-12))
