@@ -217,13 +217,15 @@ class PromptedModel:
         return choices
 
     def _weighed(self, inputs: Sequence[Input]) -> list[Tensor]:
-        """The log-probabilities of each input's answers, by length where the prompt says so."""
+        """What answers are compared by: log-probabilities, by length and corrected."""
         lm, found = self._lm, []
         nats = self._passes.log_probabilities(inputs, [each.scored(lm) for each in inputs])
         for each, own in zip(inputs, nats, strict=True):
             saved = each.saved
             lengths = answer_lengths(saved.normalise, saved.template, each.choices or (), lm.count)
-            found.append(own / torch.tensor(lengths) if set(lengths) - {1} else own)
+            own = own / torch.tensor(lengths) if set(lengths) - {1} else own
+            bias = saved.prompt.parts.bias
+            found.append(own if bias is None else own + bias)
         return found
 
 
