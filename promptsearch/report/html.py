@@ -11,6 +11,7 @@ from promptsearch.records.signature import signature
 from promptsearch.report import (
     answers,
     drawn,
+    ensembles,
     further,
     lengths,
     notation,
@@ -54,6 +55,7 @@ def to_html(results: Results, metrics: tuple[str, str] | None = None) -> str:
         further=further,
         answers=answers,
         drawn=drawn,
+        ensembles=ensembles,
     )
     return page.render(
         study=results.study,
@@ -64,7 +66,7 @@ def to_html(results: Results, metrics: tuple[str, str] | None = None) -> str:
         facts=facts(results),
         signature=signature(results.study),
         study_file=study_file(results.study),
-        columns={**columns, **sizes.COLUMNS, **projection.COLUMNS, **training.COLUMNS},
+        columns=columns | ensembles.COLUMNS | sizes.COLUMNS | projection.COLUMNS | training.COLUMNS,
     )
 
 

@@ -10,7 +10,16 @@ from promptsearch.records.results import Results
 from promptsearch.records.run import RunRecord, WinnerRecord
 from promptsearch.records.signature import signature
 from promptsearch.records.study import ModelRecord
-from promptsearch.report import answers, drawn, further, lengths, projection, sizes, training
+from promptsearch.report import (
+    answers,
+    drawn,
+    ensembles,
+    further,
+    lengths,
+    projection,
+    sizes,
+    training,
+)
 from promptsearch.report.facts import bars, facts, study_file
 from promptsearch.report.families import Family, families
 from promptsearch.report.notation import (
@@ -78,7 +87,7 @@ def to_markdown(results: Results) -> str:
         select_by=results.study.select_by,
         priced=any(task.priced for task in tasks),
     )
-    columns = {**known, **sizes.COLUMNS, **projection.COLUMNS, **training.COLUMNS}
+    columns = known | ensembles.COLUMNS | sizes.COLUMNS | projection.COLUMNS | training.COLUMNS
     lines += [f"- **{name}**: {escape(text)}" for name, text in columns.items()]
     return "\n".join(lines) + "\n"
 
@@ -135,7 +144,7 @@ def _task(task: TaskSummary, model: ModelRecord, trust_code: bool) -> list[str]:
         [[code(label, in_table=True), *cells] for label, *cells in takes],
     )
     lines += ["", sizes.sentence(model)]
-    lines += _projection(task) + _training(task)
+    lines += _ensembles(task) + _projection(task) + _training(task)
     if task.comparisons:
         lines += ["", "All pairs (paired t-test over examples and seeds, Holm's correction):", ""]
         lines += table_lines(
@@ -145,6 +154,14 @@ def _task(task: TaskSummary, model: ModelRecord, trust_code: bool) -> list[str]:
     if tests := drawn.against(task, trust_code):
         lines += ["", f"{drawn.TOLD}:", "", *(f"- {escape(line)}" for line in tests)]
     return lines
+
+
+def _ensembles(task: TaskSummary) -> list[str]:
+    """The part "Ensembles of the seeds"; empty where no row has several members."""
+    told = [ensembles.cells(*each) for each in ensembles.together(task)]
+    rows = [[code(label, in_table=True), *cells] for label, *cells in told]
+    table = table_lines(["strategy", *ensembles.COLUMNS], rows)
+    return ["", f"{ensembles.TOLD}:", "", *table] if rows else []
 
 
 def _further(task: TaskSummary) -> list[str]:
