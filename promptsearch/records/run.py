@@ -207,6 +207,8 @@ class RunRecord:
             one, its reader makes it.
         cost: The most that its tokens cost in money, in the currency of the endpoint's prices; None
             where there are none.
+        control: Whether it is a control, which searches must beat to be worth their price; None
+            where it was recorded before strategies said so.
     """
 
     status: Literal["done"] = "done"
@@ -242,6 +244,7 @@ class RunRecord:
     bytes: int | None
     signature: str
     cost: float | None = None
+    control: bool | None = None
 
     def told(self, length: int) -> SettingsRecord:
         """What it was told to do.

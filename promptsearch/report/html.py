@@ -10,6 +10,7 @@ from promptsearch.records.results import Results
 from promptsearch.records.signature import signature
 from promptsearch.report import (
     answers,
+    best_control,
     drawn,
     ensembles,
     further,
@@ -54,6 +55,7 @@ def to_html(results: Results, metrics: tuple[str, str] | None = None) -> str:
         bars=bars,
         further=further,
         answers=answers,
+        best_control=best_control,
         drawn=drawn,
         ensembles=ensembles,
     )

@@ -12,6 +12,7 @@ from promptsearch.records.signature import signature
 from promptsearch.records.study import ModelRecord
 from promptsearch.report import (
     answers,
+    best_control,
     drawn,
     ensembles,
     further,
@@ -25,6 +26,7 @@ from promptsearch.report.families import Family, families
 from promptsearch.report.notation import (
     NO_EXPORT,
     ONE_SEED,
+    could_show,
     in_slots,
     money,
     number,
@@ -145,8 +147,13 @@ def _task(task: TaskSummary, model: ModelRecord, trust_code: bool) -> list[str]:
     )
     lines += ["", sizes.sentence(model)]
     lines += _ensembles(task) + _projection(task) + _training(task)
+    if task.against:
+        lines += ["", f"{escape(task.against.told)}:", ""]
+        held = best_control.cells(task.against)
+        named = [[code(label, in_table=True), *numbers] for label, *numbers in held]
+        lines += table_lines(best_control.COLUMNS, named)
     if task.comparisons:
-        lines += ["", "All pairs (paired t-test over examples and seeds, Holm's correction):", ""]
+        lines += ["", "All pairs (paired test over examples and seeds, Holm's correction):", ""]
         lines += table_lines(
             ["better", "worse", "difference", "p", "p corrected", "would have shown"],
             [_pair(t) for t in task.comparisons],
@@ -233,7 +240,7 @@ def _pair(test: Comparison) -> list[str]:
         code(test.second, in_table=True),
         number(test.difference),
         *p_values,
-        number(test.detectable),
+        could_show(test.detectable),
     ]
 
 
