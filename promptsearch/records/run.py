@@ -80,6 +80,7 @@ class WinnerRecord:
         shape: The shape of a prompt made of vectors.
         numbers: How many numbers a prompt of changed weights has.
         nearest: For a soft prompt, one word a vector.
+        bias: What a calibrated prompt adds to each choice, in nats.
     """
 
     kind: str
@@ -90,6 +91,12 @@ class WinnerRecord:
     shape: tuple[int, ...] | None = None
     numbers: int | None = None
     nearest: tuple[NearestRecord, ...] = ()
+    bias: tuple[float, ...] | None = None
+
+    @property
+    def own_losses(self) -> bool:
+        """Whether its losses are of changed chances, which no other prompt's compare with."""
+        return self.bias is not None
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from promptsearch.report import (
     answers,
     best_control,
     drawn,
+    ensembles,
     further,
     lengths,
     notation,
@@ -56,6 +57,7 @@ def to_html(results: Results, metrics: tuple[str, str] | None = None) -> str:
         answers=answers,
         best_control=best_control,
         drawn=drawn,
+        ensembles=ensembles,
     )
     return page.render(
         study=results.study,
@@ -66,7 +68,7 @@ def to_html(results: Results, metrics: tuple[str, str] | None = None) -> str:
         facts=facts(results),
         signature=signature(results.study),
         study_file=study_file(results.study),
-        columns={**columns, **sizes.COLUMNS, **projection.COLUMNS, **training.COLUMNS},
+        columns=columns | ensembles.COLUMNS | sizes.COLUMNS | projection.COLUMNS | training.COLUMNS,
     )
 
 

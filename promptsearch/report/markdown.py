@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
 from math import isnan
 
 from promptsearch.records.results import Results
@@ -14,12 +12,14 @@ from promptsearch.report import (
     answers,
     best_control,
     drawn,
+    ensembles,
     further,
     lengths,
     projection,
     sizes,
     training,
 )
+from promptsearch.report.escaped import code, escape, table_lines
 from promptsearch.report.facts import bars, facts, study_file
 from promptsearch.report.families import Family, families
 from promptsearch.report.notation import (
@@ -32,7 +32,6 @@ from promptsearch.report.notation import (
     percent,
     probability,
     signed,
-    visible,
     whole,
 )
 from promptsearch.report.notation import columns as columns_of
@@ -88,7 +87,7 @@ def to_markdown(results: Results) -> str:
         select_by=results.study.select_by,
         priced=any(task.priced for task in tasks),
     )
-    columns = {**known, **sizes.COLUMNS, **projection.COLUMNS, **training.COLUMNS}
+    columns = known | ensembles.COLUMNS | sizes.COLUMNS | projection.COLUMNS | training.COLUMNS
     lines += [f"- **{name}**: {escape(text)}" for name, text in columns.items()]
     return "\n".join(lines) + "\n"
 
@@ -145,7 +144,7 @@ def _task(task: TaskSummary, model: ModelRecord, trust_code: bool) -> list[str]:
         [[code(label, in_table=True), *cells] for label, *cells in takes],
     )
     lines += ["", sizes.sentence(model)]
-    lines += _projection(task) + _training(task)
+    lines += _ensembles(task) + _projection(task) + _training(task)
     if task.against:
         lines += ["", f"{escape(task.against.told)}:", ""]
         held = best_control.cells(task.against)
@@ -160,6 +159,14 @@ def _task(task: TaskSummary, model: ModelRecord, trust_code: bool) -> list[str]:
     if tests := drawn.against(task, trust_code):
         lines += ["", f"{drawn.TOLD}:", "", *(f"- {escape(line)}" for line in tests)]
     return lines
+
+
+def _ensembles(task: TaskSummary) -> list[str]:
+    """The part "Ensembles of the seeds"; empty where no row has several members."""
+    told = [ensembles.cells(*each) for each in ensembles.together(task)]
+    rows = [[code(label, in_table=True), *cells] for label, *cells in told]
+    table = table_lines(["strategy", *ensembles.COLUMNS], rows)
+    return ["", f"{ensembles.TOLD}:", "", *table] if rows else []
 
 
 def _further(task: TaskSummary) -> list[str]:
@@ -301,46 +308,3 @@ def _missing(results: Results) -> list[str]:
         f"- not made yet: {escape(task)}, {code(label)}, seed {seed}"
         for task, label, seed in results.unfinished
     ]
-
-
-def table_lines(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    """The lines of a table, whose heads and cells are Markdown already."""
-    rule = ["---"] + ["---:"] * (len(heads) - 1)
-    return [f"| {' | '.join(cells)} |" for cells in (heads, rule, *rows)]
-
-
-def escape(text: str) -> str:
-    """The text with every character escaped that Markdown could read as a sign of its own.
-
-    A `_` inside a word is none.
-
-    Args:
-        text: Any text.
-
-    Returns:
-        One line.
-    """
-    return re.sub(r"([\\`*{}\[\]<>|~#$&!]|(?<![^\W_])_|_(?![^\W_]))", r"\\\1", visible(text))
-
-
-def code(text: str, *, in_table: bool = False) -> str:
-    """The text as a piece of code that neither a backtick nor, in a table, a pipe can end.
-
-    Args:
-        text: Any text.
-        in_table: Whether it stands in a table's cell.
-
-    Returns:
-        One line; `*(empty)*` for no text.
-    """
-    shown = visible(text)
-    if not shown:
-        return "*(empty)*"
-    if not set(shown) & set("`|\\" if in_table else "`"):
-        return f"`{shown}`"
-    # In HTML, references stand for characters before anything else is read, so a pipe ends no cell.
-    return (
-        "<code>"
-        + re.sub(r"[!-/:-@\[-`{-~]", lambda mark: f"&#{ord(mark.group())};", shown)
-        + "</code>"
-    )
