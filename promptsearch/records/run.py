@@ -93,6 +93,11 @@ class WinnerRecord:
     nearest: tuple[NearestRecord, ...] = ()
     bias: tuple[float, ...] | None = None
 
+    @property
+    def own_losses(self) -> bool:
+        """Whether its losses are of changed chances, which no other prompt's compare with."""
+        return self.bias is not None
+
 
 @dataclass(frozen=True)
 class SearchRecord:

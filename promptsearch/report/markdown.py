@@ -19,9 +19,9 @@ from promptsearch.report import (
     sizes,
     training,
 )
+from promptsearch.report.escaped import code, escape, table_lines
 from promptsearch.report.facts import bars, facts, study_file
 from promptsearch.report.families import Family, families
-from promptsearch.report.markdown_syntax import code, escape, table_lines
 from promptsearch.report.notation import (
     NO_EXPORT,
     ONE_SEED,

@@ -288,7 +288,11 @@ def _task(name: str, info: TaskRecord, results: Results) -> TaskSummary:
 
 
 def _against(rows: Sequence[Row], scale: Scale, by: Scale | None) -> Against | None:
-    """The ranked rows against the best control, which the select split names."""
+    """The ranked rows against the best control, which the select split names.
+
+    Where losses of some are of other chances than those of the others, the metric names it.
+    """
+    by = scale if any(row.best.winner.own_losses for row in rows) else by
     candidates = [
         Candidate(
             row.label,

@@ -372,6 +372,7 @@ def study(**more):
             "model": "tiny",
             "task": "capitals",
             "budget": 60_000,
+            "seeds": 1,
             "score_on": 8,
             "length": 2,
             "dtype": "float32",

@@ -37,6 +37,7 @@ def study(server, price, strategies=("random",), **changes):
         "score_on": 4,
         "strategies": list(strategies),
         "budget": 1_000_000,
+        "seeds": 1,
         **changes,
     }
 

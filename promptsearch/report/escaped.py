@@ -1,4 +1,4 @@
-"""The syntax of Markdown: text that stays text in it, and tables."""
+"""Text in Markdown: no prompt, label or error can be read as a sign of it."""
 
 from __future__ import annotations
 
