@@ -39,6 +39,7 @@ class Exemplars(Strategy):
 
     proposes: ClassVar[frozenset[type]] = frozenset({TextPrompt})
     searches: ClassVar[bool] = False
+    control: ClassVar[bool] = True
 
     def __init__(
         self,

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
 from math import isnan
 
 from promptsearch.records.results import Results
 from promptsearch.records.run import RunRecord, WinnerRecord
 from promptsearch.records.signature import signature
 from promptsearch.records.study import ModelRecord
-from promptsearch.report import answers, drawn, further, lengths, projection, sizes, training
+from promptsearch.report import (
+    answers,
+    drawn,
+    explained,
+    foreseen,
+    further,
+    lengths,
+    projection,
+    sizes,
+    training,
+)
+from promptsearch.report.dialect import code, escape, table_lines
 from promptsearch.report.facts import bars, facts, study_file
 from promptsearch.report.families import Family, families
 from promptsearch.report.notation import (
@@ -22,7 +31,6 @@ from promptsearch.report.notation import (
     percent,
     probability,
     signed,
-    visible,
     whole,
 )
 from promptsearch.report.notation import columns as columns_of
@@ -57,7 +65,9 @@ def to_markdown(results: Results) -> str:
             "",
             *notes,
             *([""] if notes else []),
+            *_foreseen(results, task.name),
             *_task(task, model, results.trust_code),
+            *_explained(results, task.name),
         ]
     lines += _missing(results)
     lines += ["", "## How this was made", ""]
@@ -209,6 +219,33 @@ def _training(task: TaskSummary) -> list[str]:
     return ["", "Did it train?", "", *table, "", *(found or ["Nothing looks wrong."])]
 
 
+def _foreseen(results: Results, task: str) -> list[str]:
+    """What was expected beforehand; empty where nobody looked."""
+    told = foreseen.forecast_of(results, task)
+    return [escape(f"Expected beforehand: {told}."), ""] if told else []
+
+
+def _explained(results: Results, task: str) -> list[str]:
+    """The part "What makes winners win"; empty where nobody asked."""
+    winners = explained.explained(results, task)
+    if not winners:
+        return []
+    rows = [
+        [code(label, in_table=True), *map(escape, rest)]
+        for label, *rest in map(explained.cells, winners)
+    ]
+    table = table_lines(["strategy", "seed", *explained.COLUMNS], rows)
+    pieces = [
+        f"- {code(winner.label)}, seed {winner.seed}: "
+        + ", ".join(f"{code(piece)} {escape(rise)}" for piece, rise in explained.line(winner))
+        for winner in winners
+    ]
+    told = (
+        f"{explained.TOLD}. It took {whole(explained.tokens(winners))} LM tokens, charged to none."
+    )
+    return ["", "What makes winners win:", "", escape(told), "", *table, "", *pieces]
+
+
 def _pair(test: Comparison) -> list[str]:
     p_values = [probability(test.p), probability(test.adjusted)]
     return [
@@ -286,46 +323,3 @@ def _missing(results: Results) -> list[str]:
         f"- not made yet: {escape(task)}, {code(label)}, seed {seed}"
         for task, label, seed in results.unfinished
     ]
-
-
-def table_lines(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    """The lines of a table, whose heads and cells are Markdown already."""
-    rule = ["---"] + ["---:"] * (len(heads) - 1)
-    return [f"| {' | '.join(cells)} |" for cells in (heads, rule, *rows)]
-
-
-def escape(text: str) -> str:
-    """The text with every character escaped that Markdown could read as a sign of its own.
-
-    A `_` inside a word is none.
-
-    Args:
-        text: Any text.
-
-    Returns:
-        One line.
-    """
-    return re.sub(r"([\\`*{}\[\]<>|~#$&!]|(?<![^\W_])_|_(?![^\W_]))", r"\\\1", visible(text))
-
-
-def code(text: str, *, in_table: bool = False) -> str:
-    """The text as a piece of code that neither a backtick nor, in a table, a pipe can end.
-
-    Args:
-        text: Any text.
-        in_table: Whether it stands in a table's cell.
-
-    Returns:
-        One line; `*(empty)*` for no text.
-    """
-    shown = visible(text)
-    if not shown:
-        return "*(empty)*"
-    if not set(shown) & set("`|\\" if in_table else "`"):
-        return f"`{shown}`"
-    # In HTML, references stand for characters before anything else is read, so a pipe ends no cell.
-    return (
-        "<code>"
-        + re.sub(r"[!-/:-@\[-`{-~]", lambda mark: f"&#{ord(mark.group())};", shown)
-        + "</code>"
-    )

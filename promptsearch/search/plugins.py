@@ -92,7 +92,7 @@ def _fault(strategy: type[Strategy]) -> tuple[str, str] | None:
         "finalists": (lambda x: type(x) is int and x > 0, "a whole number of at least 1"),
         **{
             name: (lambda x: type(x) is bool, "True or False")
-            for name in ("deterministic", "searches", "reference")
+            for name in ("deterministic", "searches", "control", "reference")
         },
     }
     for name, (good, wanted) in checks.items():

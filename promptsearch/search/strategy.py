@@ -93,6 +93,8 @@ class Strategy(ABC):
     deterministic: ClassVar[bool] = False
     #: Whether it searches; references such as given prompts do not.
     searches: ClassVar[bool] = True
+    #: Whether it is a control: what a search must beat to be worth its price.
+    control: ClassVar[bool] = False
     #: Whether it is a reference line with a budget of its own, never ranked.
     reference: ClassVar[bool] = False
     #: How many of its best prompts are kept, and scored again in float32 at the end.

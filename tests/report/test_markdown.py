@@ -7,7 +7,8 @@ import pytest
 from markdown_it import MarkdownIt
 
 from promptsearch.report import load_results
-from promptsearch.report.markdown import code, escape, to_markdown
+from promptsearch.report.dialect import code, escape
+from promptsearch.report.markdown import to_markdown
 
 HOSTILE = (
     "a | b `x` ``y`` **bold** <script>alert(1)</script> [l](http://x) \\| $z$ _u_ ~~s~~ &amp; "
