@@ -40,8 +40,8 @@ def compare(table: TableScorer, ranks: tuple[float, ...], measure: str) -> list[
     for _ in range(LOOKS):
         seen, rest = np.array_split(rng.permutation(scores.shape[1]), 2)
         prompts = rng.choice(len(scores), PROMPTS, replace=False)
-        looked = (scores[np.ix_(some, seen)] for some in (prompts, controls))
-        gain = gain_record([gain_of_words(*looked, TRIED, len(seen), rng)])
+        random, given = (scores[np.ix_(some, seen)] for some in (prompts, controls))
+        gain = gain_record([gain_of_words(random, given, TRIED, len(seen), rng)])
         tried = rng.choice(len(scores), TRIED, replace=False)
         winner, control = (
             some[table.losses[np.ix_(some, seen)].mean(1).argmin()] for some in (tried, controls)

@@ -8,7 +8,7 @@ of the search and select splits, and it takes about as many tokens as a single r
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -225,4 +225,5 @@ class _Look:
 
 
 def _trains(entry: Entry) -> bool:
-    return any(kind.trained for kind in entry.strategy.proposes)
+    proposed: Iterable[type[Prompt]] = entry.strategy.proposes
+    return any(kind.trained for kind in proposed)

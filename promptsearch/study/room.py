@@ -45,7 +45,7 @@ def noise_of(scores: Floats) -> float:
     """
     prompts, examples = scores.shape
     rest = scores - scores.mean(1, keepdims=True) - scores.mean(0) + scores.mean()
-    return float((rest**2).sum()) / ((prompts - 1) * (examples - 1))
+    return float((rest**2).sum() / ((prompts - 1) * (examples - 1)))
 
 
 def scatter_of(means: Floats, error: float) -> Floats:
