@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from promptsearch.export import load_prompt as load_prompt
     from promptsearch.export.prompted import PromptedModel as PromptedModel
     from promptsearch.models import LanguageModel as LanguageModel
+    from promptsearch.prompts.calibrated import CalibratedPrompt as CalibratedPrompt
     from promptsearch.prompts.gated import GatedPrompt as GatedPrompt
     from promptsearch.prompts.hard import HardPrompt as HardPrompt
     from promptsearch.prompts.prefix import PrefixPrompt as PrefixPrompt
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "Access": "search.strategy",
     "Ask": "search.strategy",
+    "CalibratedPrompt": "prompts.calibrated",
     "Evaluation": "records.scores",
     "GatedPrompt": "prompts.gated",
     "HardPrompt": "prompts.hard",

@@ -5,8 +5,12 @@ answers stand before the input. It matters which ones (Zhao et al. 2021, "Calibr
 arXiv:2102.09690); so sets of examples may also be drawn until the budget is spent, and the one with
 the lowest loss is kept.
 
-Differs from the paper: the examples fill the template's first slot, wherever that stands; none of
-them is scored on.
+Whether the labels matter is told by the same examples with labels drawn at random (Min et al. 2022,
+"Rethinking the Role of Demonstrations", arXiv:2202.12837, section 4): where these do as well, the
+prompt shows the form of inputs and answers, and teaches nothing about them.
+
+Differs from the papers: the examples fill the template's first slot, wherever that stands; none of
+them is scored on. Where answers are text, a random one is that of another example.
 """
 
 from __future__ import annotations
@@ -19,6 +23,7 @@ import numpy as np
 from promptsearch import Objective, Prompt, Strategy, TextPrompt
 from promptsearch.errors import StrategyError
 from promptsearch.search.options import Count
+from promptsearch.tasks.task import Example
 
 
 class Exemplars(Strategy):
@@ -30,6 +35,8 @@ class Exemplars(Strategy):
         shots: Examples in a prompt.
         choose: `loss` draws sets until the budget is spent, and the best one wins; `random` takes
             the first set.
+        labels: `right`, or `random`: the same examples with answers drawn at random among those of
+            the task.
         batch: Sets in each ask.
         separator: Stands behind each example.
 
@@ -48,6 +55,7 @@ class Exemplars(Strategy):
         seed: int,
         shots: Count = 4,
         choose: Literal["loss", "random"] = "loss",
+        labels: Literal["right", "random"] = "right",
         batch: Count = 4,
         separator: str = "\n",
     ) -> None:
@@ -58,8 +66,12 @@ class Exemplars(Strategy):
                 "are not scored on"
             )
         self._rng, self._shots, self._separator = np.random.default_rng(seed), shots, separator
+        # Labels have a generator of their own, so that the examples are those of right labels.
+        self._luck = np.random.default_rng([seed, 1]) if labels == "random" else None
         self._once, self._batch = choose == "random", batch
         self._asked = False
+        known = objective.examples(objective.training)
+        self._labels = sorted({example.answer for example in known})
 
     def ask(self) -> Sequence[Prompt]:
         """Sets of examples, drawn from those that are not scored on."""
@@ -70,6 +82,13 @@ class Exemplars(Strategy):
 
     def _draw(self) -> TextPrompt:
         ids = self._rng.choice(self.objective.training, self._shots, replace=False)
-        return TextPrompt(
-            "".join(text + self._separator for text in self.objective.demonstrations(ids))
-        )
+        answers = None
+        if self._luck is not None:
+            answers = [self._label(e, self._luck) for e in self.objective.examples(ids)]
+        shown = self.objective.demonstrations(ids, answers)
+        return TextPrompt("".join(text + self._separator for text in shown))
+
+    def _label(self, example: Example, luck: np.random.Generator) -> str:
+        """An answer at random: of the row's own where it has some, else of all that occur."""
+        answers = example.options or self._labels
+        return answers[int(luck.integers(len(answers)))]

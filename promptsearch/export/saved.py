@@ -25,6 +25,7 @@ from promptsearch.prompts.hard import HardPrompt
 from promptsearch.prompts.kinds import prompt_from_json
 from promptsearch.prompts.prompt import Prompt
 from promptsearch.records.sealed import read_record
+from promptsearch.scoring.kinds import check_bias
 from promptsearch.scoring.layout import prompt_texts
 from promptsearch.scoring.ready import check_fit
 from promptsearch.scoring.scorer import make_scorer
@@ -165,6 +166,7 @@ def load_prompt(path: Path | str) -> SavedPrompt:
     prompt = prompt_from_json(data["prompt"], file.parent)
     try:
         check_fit(prompt, certificate.template)
+        check_bias(prompt, certificate.choices)
     except PromptError as error:
         raise PromptError(f"{file} is damaged: {error}") from error
     told = data.get("text")

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from promptsearch.errors import PromptError, StrategyError
+from promptsearch.prompts.calibrated import CalibratedPrompt
 from promptsearch.prompts.gated import GatedPrompt
 from promptsearch.prompts.hard import HardPrompt
 from promptsearch.prompts.prefix import PrefixPrompt
@@ -26,6 +27,7 @@ TRAINED: dict[str, type[TrainedPrompt]] = {
 KINDS: dict[str, type[Prompt]] = {
     HardPrompt.kind: HardPrompt,
     TextPrompt.kind: TextPrompt,
+    CalibratedPrompt.kind: CalibratedPrompt,
     **TRAINED,
 }
 
@@ -67,7 +69,7 @@ def own_copy(prompt: Any) -> Prompt:
         )
     try:
         copy: Prompt = kind.copied(prompt)
-    except (TypeError, ValueError, AttributeError, RuntimeError) as error:
+    except (PromptError, TypeError, ValueError, AttributeError, RuntimeError) as error:
         raise StrategyError(
             f"this {kind.__name__} holds no prompt, or was changed after it was made: {error}"
         ) from error

@@ -29,7 +29,7 @@ from promptsearch.tasks.template import Template
 #: (`-1 - i` for the i-th row), or text.
 Content = tuple[int, ...] | str
 
-E = TypeVar("E", int, str)
+E = TypeVar("E", int, float, str)
 
 
 class Sizes(Protocol):

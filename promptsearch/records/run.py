@@ -80,6 +80,7 @@ class WinnerRecord:
         shape: The shape of a prompt made of vectors.
         numbers: How many numbers a prompt of changed weights has.
         nearest: For a soft prompt, one word a vector.
+        bias: What a calibrated prompt adds to each choice, in nats.
     """
 
     kind: str
@@ -90,6 +91,7 @@ class WinnerRecord:
     shape: tuple[int, ...] | None = None
     numbers: int | None = None
     nearest: tuple[NearestRecord, ...] = ()
+    bias: tuple[float, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -205,6 +207,8 @@ class RunRecord:
             one, its reader makes it.
         cost: The most that its tokens cost in money, in the currency of the endpoint's prices; None
             where there are none.
+        control: Whether it is a control, which searches must beat to be worth their price; None
+            where it was recorded before strategies said so.
     """
 
     status: Literal["done"] = "done"
@@ -240,6 +244,7 @@ class RunRecord:
     bytes: int | None
     signature: str
     cost: float | None = None
+    control: bool | None = None
 
     def told(self, length: int) -> SettingsRecord:
         """What it was told to do.

@@ -40,6 +40,7 @@ _SCORES = {
     "labels": ("answer", pa.int16()),
     "shares": ("share", pa.float64()),
     "outputs": ("output", pa.string()),
+    "probabilities": ("probabilities", pa.list_(pa.float64())),
 }
 #: The column of the statistics of an example, one list for each metric.
 _STATISTICS = "statistics"

@@ -1,9 +1,8 @@
 """What all studies together say of each strategy: whether it beats the best control, at what cost.
 
-The best control of a task is the row that does not search with the least mean loss on the select
-split. A strategy beats it where its mean test metric is higher and a paired test over examples and
-seeds says so, at 0.05, not corrected: each study is asked once for each strategy. Studies are not
-independent of one another where they share a task.
+What a row is beside the best control stands in `best_control.py`. Here each row is asked alone,
+whether a paired test at 0.05 says that it is better, not corrected for the other rows. Studies are
+not independent of one another where they share a task.
 """
 
 from __future__ import annotations
@@ -13,16 +12,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from promptsearch.prompts.kinds import KINDS
 from promptsearch.records.results import Results
 from promptsearch.records.study import StudyRecord
+from promptsearch.report.best_control import SOUGHT
 from promptsearch.report.dialect import code, escape, table_lines
 from promptsearch.report.notation import number, percent, short
 from promptsearch.report.summary import Row, TaskSummary, summarise
-from promptsearch.statistics import ALPHA, paired_test
+from promptsearch.statistics import ALPHA, Comparison
 
-#: What a strategy looks for, in the order of the tables, and what it needs of the model.
-FAMILIES = {
+#: What is searched for, and what it takes to use it.
+_NEEDS = {
     "words": "Words: every model takes them, by text alone",
     "vectors": "Vectors and prefixes: whoever serves the model must take them, too",
     "weights": "Changed weights, the baseline of fine-tuning",
@@ -40,8 +39,8 @@ class Case:
         kind: `choices` or `text`: answers to choose from, or text.
         metric: The metric's name.
         strategy: The strategy's name.
-        family: What it looks for, see `FAMILIES`.
-        selected: Its mean loss on the select split.
+        sought: What it looks for: words, vectors or weights.
+        best: Whether it is the best search for that, by the select split.
         score: Its mean test metric.
         control: The label of the best control.
         level: The control's mean test metric.
@@ -57,8 +56,8 @@ class Case:
     kind: str
     metric: str
     strategy: str
-    family: str
-    selected: float
+    sought: str
+    best: bool
     score: float
     control: str
     level: float
@@ -79,42 +78,37 @@ def cases(studies: Iterable[Results]) -> list[Case]:
 
 
 def _cases(results: Results, task: TaskSummary) -> list[Case]:
-    rows = [row for row in task.rows if not row.reference]
-    controls = [row for row in rows if not row.best.searches and row.best.start is None]
-    if not controls:
+    found = task.against
+    if found is None:
         return []
-    best = min(controls, key=_selected)
-    searched = [row for row in rows if row.chosen and row.best.searches]
-    return [_case(results.study, task, row, best) for row in searched]
+    rows = {row.label: row for row in task.rows}
+    tests = {test.first: test for test in found.tests} | {
+        test.second: test for test in found.tests if test.second != found.control
+    }
+    best = {name for test in found.best.values() for name in (test.first, test.second)}
+    return [
+        _case(results.study, task, rows[label], rows[found.control], tests[label], label in best)
+        for label in tests
+        if label != found.control and rows[label].searches
+    ]
 
 
-def _case(study: StudyRecord, task: TaskSummary, row: Row, control: Row) -> Case:
-    scale = task.scale
-    samples = [scale.turned(each.scores) for each in (row, control)]
-    test = paired_test(row.label, samples[0], control.label, samples[1])
-    difference, width = samples[0].mean - samples[1].mean, scale.bounds[1] - scale.bounds[0]
+def _case(
+    study: StudyRecord, task: TaskSummary, row: Row, control: Row, test: Comparison, best: bool
+) -> Case:
+    ahead, widest = test.first == row.label, task.scale.widest
     return Case(
         *(study.name, study.model.name, task.name, task.info.kind, task.info.metric),
         strategy=row.best.strategy,
-        family=_family(row),
-        selected=_selected(row),
+        sought=row.sought,
+        best=best,
         score=row.metric.mean,
         control=control.label,
         level=control.metric.mean,
-        gain=difference / width if np.isfinite(width) else None,
-        beats=difference > 0 and test.p <= ALPHA,
+        gain=(1 if ahead else -1) * test.difference / widest if np.isfinite(widest) else None,
+        beats=ahead and test.p <= ALPHA,
         tokens=row.spent,
     )
-
-
-def _selected(row: Row) -> float:
-    return float(np.mean([run.select.loss for run in row.runs]))
-
-
-def _family(row: Row) -> str:
-    if row.best.access == "weights":
-        return "weights"
-    return "vectors" if KINDS[row.best.winner.kind].trained else "words"
 
 
 def evidence(found: Sequence[Case]) -> list[str]:
@@ -123,30 +117,30 @@ def evidence(found: Sequence[Case]) -> list[str]:
     Args:
         found: All cases.
     """
-    own = {family: [case for case in found if case.family == family] for family in FAMILIES}
-    known = {family: some for family, some in own.items() if some}
-    lines = [f"* {_advice(family, some)}" for family, some in known.items()]
+    own = {sought: [case for case in found if case.sought == sought] for sought in SOUGHT}
+    known = {sought: some for sought, some in own.items() if some}
+    lines = [f"* {_advice(sought, some)}" for sought, some in known.items()]
     lines += ["", "## By task", "", _BY_TASK, "", *_by_task(found)]
-    for family, some in known.items():
-        lines += ["", f"## {FAMILIES[family]}", "", f"{_counted(some)}.", "", *_by_strategy(some)]
+    for sought, some in known.items():
+        lines += ["", f"## {_NEEDS[sought]}", "", f"{_counted(some)}.", "", *_by_strategy(some)]
     return lines
 
 
-def _advice(family: str, own: Sequence[Case]) -> str:
-    """What to begin with in a family, and whether to look for room first."""
+def _advice(sought: str, own: Sequence[Case]) -> str:
+    """What to begin with, and whether to look for room first."""
     groups = _groups(own)
     often = [name for name in groups if len(groups[name]) > 1] or list(groups)
     first = code(min(often, key=lambda name: _order(groups[name])))
-    told = f"**{family.capitalize()}**: begin with {first}. {_counted(own)}"
+    told = f"**{sought.capitalize()}**: begin with {first}. {_counted(own)}"
     if 2 * sum(case.beats for case in own) < len(own):
         told += "; look first whether there is room, with `promptsearch plan STUDY.yaml --headroom`"
     return f"{told}."
 
 
 _BY_TASK = (
-    "Each line is a task of a study: its best control, and of each family the row with the least "
-    "loss on the select split, with its mean test metric; **bold** where a paired test at 0.05 "
-    "says that it is better than the control."
+    "Each line is a task of a study: its best control, and the best search for words, vectors and "
+    "weights, all chosen by the select split, with their mean test metric; **bold** where a paired "
+    "test at 0.05 says that the search is better."
 )
 
 
@@ -159,15 +153,11 @@ def _by_task(found: Sequence[Case]) -> list[str]:
         first = own[0]
         cells = [*map(escape, (study, model, task, first.kind, first.metric))]
         cells.append(f"{code(first.control, in_table=True)} {number(first.level)}")
-        for family in FAMILIES:
-            best = min(
-                (case for case in own if case.family == family),
-                key=lambda case: case.selected,
-                default=None,
-            )
-            cells.append("" if best is None else _told(best))
+        for sought in SOUGHT:
+            best = [case for case in own if case.best and case.sought == sought]
+            cells.append(_told(best[0]) if best else "")
         rows.append(cells)
-    heads = ["study", "model", "task", "answers", "metric", "best control", *FAMILIES]
+    heads = ["study", "model", "task", "answers", "metric", "best control", *SOUGHT]
     return table_lines(heads, rows)
 
 

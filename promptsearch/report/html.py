@@ -10,7 +10,9 @@ from promptsearch.records.results import Results
 from promptsearch.records.signature import signature
 from promptsearch.report import (
     answers,
+    best_control,
     drawn,
+    ensembles,
     explained,
     foreseen,
     further,
@@ -55,7 +57,9 @@ def to_html(results: Results, metrics: tuple[str, str] | None = None) -> str:
         bars=bars,
         further=further,
         answers=answers,
+        best_control=best_control,
         drawn=drawn,
+        ensembles=ensembles,
         explained=explained,
     )
     return page.render(
@@ -67,7 +71,7 @@ def to_html(results: Results, metrics: tuple[str, str] | None = None) -> str:
         facts=facts(results),
         signature=signature(results.study),
         study_file=study_file(results.study),
-        columns={**columns, **sizes.COLUMNS, **projection.COLUMNS, **training.COLUMNS},
+        columns=columns | ensembles.COLUMNS | sizes.COLUMNS | projection.COLUMNS | training.COLUMNS,
     )
 
 

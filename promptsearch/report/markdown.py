@@ -10,7 +10,9 @@ from promptsearch.records.signature import signature
 from promptsearch.records.study import ModelRecord
 from promptsearch.report import (
     answers,
+    best_control,
     drawn,
+    ensembles,
     explained,
     foreseen,
     further,
@@ -25,6 +27,7 @@ from promptsearch.report.families import Family, families
 from promptsearch.report.notation import (
     NO_EXPORT,
     ONE_SEED,
+    could_show,
     in_slots,
     money,
     number,
@@ -88,7 +91,7 @@ def to_markdown(results: Results) -> str:
         select_by=results.study.select_by,
         priced=any(task.priced for task in tasks),
     )
-    columns = {**known, **sizes.COLUMNS, **projection.COLUMNS, **training.COLUMNS}
+    columns = known | ensembles.COLUMNS | sizes.COLUMNS | projection.COLUMNS | training.COLUMNS
     lines += [f"- **{name}**: {escape(text)}" for name, text in columns.items()]
     return "\n".join(lines) + "\n"
 
@@ -145,9 +148,14 @@ def _task(task: TaskSummary, model: ModelRecord, trust_code: bool) -> list[str]:
         [[code(label, in_table=True), *cells] for label, *cells in takes],
     )
     lines += ["", sizes.sentence(model)]
-    lines += _projection(task) + _training(task)
+    lines += _ensembles(task) + _projection(task) + _training(task)
+    if task.against:
+        lines += ["", f"{escape(task.against.told)}:", ""]
+        held = best_control.cells(task.against)
+        named = [[code(label, in_table=True), *numbers] for label, *numbers in held]
+        lines += table_lines(best_control.COLUMNS, named)
     if task.comparisons:
-        lines += ["", "All pairs (paired t-test over examples and seeds, Holm's correction):", ""]
+        lines += ["", "All pairs (paired test over examples and seeds, Holm's correction):", ""]
         lines += table_lines(
             ["better", "worse", "difference", "p", "p corrected", "would have shown"],
             [_pair(t) for t in task.comparisons],
@@ -155,6 +163,14 @@ def _task(task: TaskSummary, model: ModelRecord, trust_code: bool) -> list[str]:
     if tests := drawn.against(task, trust_code):
         lines += ["", f"{drawn.TOLD}:", "", *(f"- {escape(line)}" for line in tests)]
     return lines
+
+
+def _ensembles(task: TaskSummary) -> list[str]:
+    """The part "Ensembles of the seeds"; empty where no row has several members."""
+    told = [ensembles.cells(*each) for each in ensembles.together(task)]
+    rows = [[code(label, in_table=True), *cells] for label, *cells in told]
+    table = table_lines(["strategy", *ensembles.COLUMNS], rows)
+    return ["", f"{ensembles.TOLD}:", "", *table] if rows else []
 
 
 def _further(task: TaskSummary) -> list[str]:
@@ -253,7 +269,7 @@ def _pair(test: Comparison) -> list[str]:
         code(test.second, in_table=True),
         number(test.difference),
         *p_values,
-        number(test.detectable),
+        could_show(test.detectable),
     ]
 
 

@@ -10,8 +10,8 @@ from promptsearch.printable import printable
 #: Column -> what it shows, in one line.
 COLUMNS = {
     "test metric": (
-        "mean over seeds and test examples, with its 95 % interval over the choice of both; "
-        "higher is better"
+        "mean over seeds and test examples, with its 95 % interval over the choice of both, as far "
+        "as the seeds show what can happen; higher is better"
     ),
     "test loss": "mean nats per test example in fp32, with its 95 % interval; lower is better",
     "gap": (
@@ -109,6 +109,11 @@ def number(value: float | None, digits: int = 3) -> str:
     if math.isinf(value):
         return "∞" if value > 0 else "-∞"
     return f"{value:.{digits}f}"
+
+
+def could_show(difference: float) -> str:
+    """The smallest difference that would have been significant, or that none would have been."""
+    return "none" if math.isinf(difference) else number(difference)
 
 
 def signed(value: float) -> str:

@@ -56,6 +56,20 @@ def answer_texts(
     return tuple(reference + template.end for reference in example.references)
 
 
+def solved_texts(
+    template: Template, examples: Sequence[Example], answers: Sequence[str] | None
+) -> list[str]:
+    """Examples as demonstrations, see `Template.solved`.
+
+    Args:
+        template: The template.
+        examples: The examples.
+        answers: The answer of each, as it stands behind the template; None: the right one.
+    """
+    told = answers or [example.answer for example in examples]
+    return [template.solved(e.fields, answer) for e, answer in zip(examples, told, strict=True)]
+
+
 def end_ids(template: Template, lm: LanguageModel) -> Tokens:
     """The token that ends a text answer; none where a text of the template does, or nothing.
 

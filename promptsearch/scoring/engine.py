@@ -20,7 +20,8 @@ from promptsearch.prompts.numbers import Numbers
 from promptsearch.prompts.prompt import Prompt
 from promptsearch.prompts.space import PromptSpace
 from promptsearch.records.scores import ExampleIds, Floats, Generated, Scores
-from promptsearch.scoring.answer_ids import check_ends
+from promptsearch.scoring.answer_ids import check_ends, solved_texts
+from promptsearch.scoring.content_free import ContentFree, blank_split
 from promptsearch.scoring.forward import keys_values
 from promptsearch.scoring.generation import Generation
 from promptsearch.scoring.joints import check_answers, check_joints
@@ -75,7 +76,7 @@ class Engine:
         check_answers(lm, choices, split, normalise)
         check_ends(template, split, choices)
         self._lm, self._template = lm, template
-        self._split, self._choices = split, choices
+        self._split, self._choices, self._normalise = split, choices, normalise
         references = References(split)
         if references.several and memory is not None:
             memory //= 2  # the rows of training, which have one right answer each, take the rest
@@ -160,9 +161,9 @@ class Engine:
         """The examples themselves."""
         return [self._split.examples[i] for i in ids]
 
-    def demonstrations(self, ids: ExampleIds) -> list[str]:
+    def demonstrations(self, ids: ExampleIds, answers: Sequence[str] | None = None) -> list[str]:
         """Examples as solved text, see `Template.solved`."""
-        return [self._template.solved(e.fields, e.answer) for e in self.examples(ids)]
+        return solved_texts(self._template, self.examples(ids), answers)
 
     def encode(self, text: str) -> list[int]:
         """The token ids of a text."""
@@ -245,13 +246,7 @@ class Engine:
     def generate(
         self, prompts: Sequence[Prompt], examples: ExampleIds, decoding: Decoding
     ) -> Generated:
-        """The answers that the LM generates under prompts, see `promptsearch.scoring.generation`.
-
-        Args:
-            prompts: Prompts of any kinds that the template takes.
-            examples: ExampleIds, shape `(examples,)`.
-            decoding: The way in which answers are generated.
-        """
+        """The answers that the LM generates under prompts, see `Generation`."""
         for prompt in prompts:
             self._losses.check(prompt)
         faults = self._losses.faults(prompts, examples)
@@ -280,6 +275,13 @@ class Engine:
                 "is not finite: lower the rate"
             )
         return losses.mean()
+
+    def content_free(self, text: str) -> ContentFree:
+        """An input whose fields all hold the same text, see `ContentFree`."""
+        blank = blank_split(self._template, self._choices, text)
+        return ContentFree(
+            Engine(self._lm, self._template, blank, self._choices, normalise=self._normalise)
+        )
 
     def step_context(self, examples: ExampleIds, visit: int | None = None) -> Floats:
         """What `context` is for `loss`, which takes one right answer, see `Visits.context`."""
@@ -321,11 +323,7 @@ class Engine:
         return self._layout.anatomy()
 
     def kept_lead(self, example: int) -> Path:
-        """The ids of an example's lead where it is kept from call to call, else nothing.
-
-        Args:
-            example: The example's id.
-        """
+        """The ids of an example's lead where it is kept from call to call, else nothing."""
         kept = example < self._rows.plan.kept
         return self._layout.layouts[example].segments[0] if kept else ()
 

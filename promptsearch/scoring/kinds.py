@@ -84,12 +84,15 @@ class Placed:
         vectors: The vectors of all prompts, shape `(rows, width)`.
         keys_values: The keys and values of all prompts, shape `(rows, values)`.
         adaption: The gated prompts, projected.
+        bias: What each prompt adds to the log-probabilities of the choices, float64, shape
+            `(prompts, choices)`; None where none adds anything.
     """
 
     slots: Sequence[Slots]
     vectors: Tensor | None = None
     keys_values: Tensor | None = None
     adaption: Adaption | None = None
+    bias: Tensor | None = None
 
     def some(self, places: Sequence[int]) -> Placed:
         """The prompts at these places, none of them a gated one."""
@@ -140,7 +143,32 @@ def _joined(slots: Sequence[Slots], parts: Sequence[Parts], lm: LanguageModel) -
         torch.cat(vectors) if vectors else None,
         torch.cat(rows) if rows else None,
         lm.passes.adaption(gated) if gated else None,
+        _biases(parts),
     )
+
+
+def _biases(parts: Sequence[Parts]) -> Tensor | None:
+    given = next((own.bias for own in parts if own.bias is not None), None)
+    if given is None:
+        return None
+    nothing = torch.zeros_like(given)
+    return torch.stack([nothing if own.bias is None else own.bias for own in parts])
+
+
+def check_bias(prompt: Prompt, choices: Sequence[str] | None) -> None:
+    """Refuse a prompt that corrects other choices than those of a task.
+
+    Args:
+        prompt: A prompt of any kind.
+        choices: The task's choices; None where they differ by row, and for text answers.
+
+    Raises:
+        PromptError: It adds numbers to choices, and the task has others, or none.
+    """
+    bias, count = prompt.parts.bias, len(choices or ())
+    if bias is not None and len(bias) != count:
+        has = f"has {count}" if choices else "has none that are the same in all rows"
+        raise PromptError(f"the {prompt.shown} corrects {len(bias)} choices, but the task {has}")
 
 
 def passes_of(numbers: Numbers, sizes: Sizes) -> tuple[float, float]:

@@ -22,7 +22,14 @@ from promptsearch.scoring.answer_ids import options_of
 from promptsearch.scoring.answers import Graded, grade_choices, grade_texts, padded
 from promptsearch.scoring.beginnings import Beginnings
 from promptsearch.scoring.joints import broken_joint
-from promptsearch.scoring.kinds import PLACINGS, Placed, Sharing, place, place_numbers
+from promptsearch.scoring.kinds import (
+    PLACINGS,
+    Placed,
+    Sharing,
+    check_bias,
+    place,
+    place_numbers,
+)
 from promptsearch.scoring.layout import slots_of
 from promptsearch.scoring.rows import TokenRows
 from promptsearch.scoring.split_layout import SplitLayout
@@ -97,13 +104,15 @@ class Losses:
         """Refuse a prompt that the template does not take.
 
         Raises:
-            PromptError: It belongs to another kind of template, or has another shape.
+            PromptError: It belongs to another kind of template, has another shape, or corrects
+                other choices.
         """
         if prompt.placement != self._template.kind:
             raise PromptError(
                 f"under this template {self.placing.noun} are scored, got a {type(prompt).__name__}"
             )
         self._check_fit(prompt.misfit(self._template.length, self._lm))
+        check_bias(prompt, self._choices)
 
     def length(self, prompt: Prompt) -> int:
         """The number of tokens that a prompt puts into the slots.
@@ -226,7 +235,7 @@ class Losses:
             table = flat if one else padded(flat[..., 0], begins, self.layout.options)
             right = torch.from_numpy(self._right[unique])
             lengths = None if self._lengths is None else self._lengths[unique]
-            graded = grade_choices(table, right, computed, lengths)
+            graded = grade_choices(table, right, computed, lengths, placed.bias)
         if len(places) == len(examples):
             return graded
         return graded.at([places[int(e)] for e in examples])

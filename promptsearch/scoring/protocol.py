@@ -91,14 +91,28 @@ class Scorer(Protocol):
     def examples(self, ids: ExampleIds) -> list[Example]:
         """The examples themselves."""
 
-    def demonstrations(self, ids: ExampleIds) -> list[str]:
+    def demonstrations(self, ids: ExampleIds, answers: Sequence[str] | None = None) -> list[str]:
         """Examples as solved text.
 
-        It is the template filled in, with nothing in the slots and with the right answer.
+        It is the template filled in, with nothing in the slots and with an answer.
+
+        Args:
+            ids: Ids, shape `(examples,)`.
+            answers: The answer of each, as it stands behind the template; None: the right one.
         """
 
     def encode(self, text: str) -> list[int]:
         """The token ids of a text."""
+
+
+class Blank(Protocol):
+    """An input without content, see `promptsearch.scoring.content_free`."""
+
+    def price(self, prompt: Prompt) -> int:
+        """The tokens that are charged for reading it with a prompt."""
+
+    def read(self, prompt: Prompt) -> tuple[Floats | None, int]:
+        """How probable each choice is below a prompt, and the number of tokens computed for it."""
 
 
 class WhiteBox(Open, Protocol):
@@ -120,6 +134,13 @@ class WhiteBox(Open, Protocol):
         Args:
             examples: Ids, shape `(examples,)`.
             visit: As for `loss`; None: the mean over all that may be drawn.
+        """
+
+    def content_free(self, text: str) -> Blank:
+        """The input whose fields all hold the same text, which says nothing.
+
+        Raises:
+            StrategyError: The task has no choices that are the same in all rows.
         """
 
     def passes(self, numbers: Numbers) -> tuple[float, float]:

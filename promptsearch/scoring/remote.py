@@ -30,7 +30,7 @@ from promptsearch.models.remote import ServedModel
 from promptsearch.prompts.prompt import Prompt
 from promptsearch.prompts.space import PromptSpace
 from promptsearch.records.scores import ExampleIds, Generated, Scores
-from promptsearch.scoring.answer_ids import answer_texts, check_ends, check_last
+from promptsearch.scoring.answer_ids import answer_texts, check_ends, check_last, solved_texts
 from promptsearch.scoring.layout import prompt_texts
 from promptsearch.scoring.questions import Question, score_questions, written_tokens
 from promptsearch.scoring.served_answers import write_answers
@@ -237,9 +237,9 @@ class ServedScorer:
         """The examples themselves."""
         return [self._split.examples[i] for i in ids]
 
-    def demonstrations(self, ids: ExampleIds) -> list[str]:
+    def demonstrations(self, ids: ExampleIds, answers: Sequence[str] | None = None) -> list[str]:
         """Examples as solved text, see `Template.solved`."""
-        return [self._template.solved(e.fields, e.answer) for e in self.examples(ids)]
+        return solved_texts(self._template, self.examples(ids), answers)
 
     def encode(self, text: str) -> list[int]:
         """The ids of a text."""

@@ -24,9 +24,10 @@ from promptsearch.prompts.numbers import Numbers
 from promptsearch.prompts.prompt import Prompt
 from promptsearch.prompts.space import PromptSpace
 from promptsearch.records.ledger import Statement
-from promptsearch.records.scores import Evaluation, ExampleIds
+from promptsearch.records.scores import Evaluation, ExampleIds, Floats
 from promptsearch.scoring.protocol import inside
 from promptsearch.search.books import FREE_PROPOSALS, Books, books_of, open_books
+from promptsearch.search.content_free import read_content_free
 from promptsearch.search.ranking import FINALISTS, SELECTED, Ranked
 from promptsearch.search.views import Asking, Diary, WeightCopies, read_only
 from promptsearch.tasks.task import Example
@@ -136,6 +137,10 @@ class Objective:
         # scaled, too.
         pool = embeddings[torch.from_numpy(books.space.pool.copy())].detach().float().cpu()
         return gradient @ pool.T
+
+    def content_free(self, prompt: Prompt, text: str) -> Floats | None:
+        """How probable each choice is where an input says nothing, see `read_content_free`."""
+        return read_content_free(books_of(self), prompt, text)
 
     def keys_values(self, ids: Sequence[int]) -> Tensor:
         """Keys and values of a text, for a prefix to start from; charges its tokens.
@@ -252,15 +257,16 @@ class Objective:
         found = books_of(self).scorer.examples(np.array(ids, dtype=np.int64))
         return [replace(example, fields=dict(example.fields)) for example in found]
 
-    def demonstrations(self, ids: ArrayLike) -> list[str]:
+    def demonstrations(self, ids: ArrayLike, answers: Sequence[str] | None = None) -> list[str]:
         """Search examples as solved texts.
 
-        A solved text is the template filled in, with nothing in its slots, and the right answer.
+        A solved text is the template filled in, with nothing in its slots, and an answer.
 
         Args:
             ids: Ids of search examples, shape `(examples,)`.
+            answers: The answer of each, as `Example.answer` gives it; None: the right ones.
         """
-        return books_of(self).scorer.demonstrations(np.array(ids, dtype=np.int64))
+        return books_of(self).scorer.demonstrations(np.array(ids, dtype=np.int64), answers)
 
     def encode(self, text: str) -> list[int]:
         """The token ids of a text."""

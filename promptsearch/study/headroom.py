@@ -22,7 +22,7 @@ from promptsearch.records.scores import ExampleIds, Floats
 from promptsearch.scoring.layout import prompt_texts
 from promptsearch.search.loop import search
 from promptsearch.search.plugins import find_strategy, make_strategy
-from promptsearch.search.strategy import Strategy
+from promptsearch.search.strategy import Ask, Strategy
 from promptsearch.study.arena import Arena
 from promptsearch.study.entries import Entry
 from promptsearch.study.prepare import Prepared
@@ -156,20 +156,25 @@ class _Look:
         if not any(entry.given.name == _SHOTS for entry in self._controls):
             found += self._first(arena, _SHOTS, find_strategy(_SHOTS), {"choose": "random"})
         words = [each for each in found if not each.trained and arena.exact["search"].fits(each)]
-        return {" | ".join(prompt_texts(arena.template, arena.lm, each)): each for each in words}
+        names: dict[str, Prompt] = {}
+        for each in words:
+            text = " | ".join(prompt_texts(arena.template, arena.lm, each))
+            known = names.get(text, each) == each
+            names[text if known else f"{text} ({each.kind} {each.key[:4]})"] = each
+        return names
 
     def _first(
         self, arena: Arena, name: str, strategy: type[Strategy], options: Mapping[str, object]
     ) -> list[Prompt]:
-        """The first prompts that a control asks for; none where it cannot be asked alone."""
+        """The first prompts of a control; none where it cannot be asked alone."""
         run = self._run(arena, name, strategy, dict(options))
         try:
-            made = make_strategy(
-                name, strategy, run.objective(arena.searching, run.ledger()), 0, run.options
-            )
-            asked = made.ask()
-            prompts = asked if isinstance(asked, list | tuple) else ()
-            return list(prompts)[: 1 if name == _SHOTS else _CONTROLS]
+            objective = run.objective(arena.searching, run.ledger())
+            made, found = make_strategy(name, strategy, objective, 0, run.options), list[Prompt]()
+            most = 1 if name == _SHOTS else _CONTROLS
+            while len(found) < most and (asked := made.ask()) and not isinstance(asked, Ask):
+                found += asked
+            return found[:most]
         except PromptSearchError as error:
             log.info("task '%s': %s is no control here: %s", self._task.name, name, error)
             return []

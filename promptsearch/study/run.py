@@ -289,6 +289,7 @@ class Run:
             options=self.options,
             access=self.strategy.access.value,
             searches=self.strategy.searches,
+            control=self.strategy.control,
             reference=self.reference,
             deterministic=self.deterministic,
             budget=self.budget,

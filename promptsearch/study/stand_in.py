@@ -19,7 +19,7 @@ from promptsearch.prompts.prompt import Prompt
 from promptsearch.prompts.space import PromptSpace
 from promptsearch.records.scores import ExampleIds, Floats, Generated, Scores
 from promptsearch.scoring.answer_ids import options_of
-from promptsearch.scoring.protocol import WhiteBox, price_of_generation
+from promptsearch.scoring.protocol import Blank, WhiteBox, price_of_generation
 from promptsearch.search.proposer import Proposing, RemoteProposing
 from promptsearch.search.strategy import Access
 from promptsearch.study.calibration import Calibration
@@ -145,6 +145,11 @@ class StandInScorer:
         height = torch.stack([tensor.square().mean() for tensor in tensors_of(numbers)]).sum()
         return height - height.detach() + mean
 
+    @property
+    def choices(self) -> int:
+        """The largest number of answers to choose from; 0 for text answers."""
+        return max(self._choices)
+
     def take(self, tokens: int) -> None:
         """Add the time of so many tokens that are read or written, which cost the same."""
         self.seconds += self._calibration.search.seconds(tokens)
@@ -165,7 +170,7 @@ class StandInScorer:
 
         The wrong choices share the probability that the right one leaves.
         """
-        if not (most := max(self._choices)):
+        if not (most := self.choices):
             return None
         left = np.maximum(1e-9, -np.expm1(-np.maximum(losses, 1e-9)))
         table = np.full((*losses.shape, most), np.nan)
@@ -204,6 +209,10 @@ class StandInWhiteBox:
         self.passes, self.keys_values = known.passes, known.keys_values
         self.step_context = known.step_context
 
+    def content_free(self, text: str) -> StandInBlank:
+        """What stands in for an input without content."""
+        return StandInBlank(self._standin, self._known.content_free(text))
+
     @property
     def embeddings(self) -> Tensor:
         """The LM's own, shape `(vocabulary, width)`."""
@@ -233,6 +242,24 @@ class StandInWhiteBox:
         """The mean loss of these examples, with some gradient in the numbers."""
         context = float(self.step_context(examples, visit).sum())
         return self._standin.step(numbers, examples, context, self.passes(numbers))
+
+
+class StandInBlank:
+    """An input without content that tells nothing of the choices: all are as probable.
+
+    Args:
+        standin: The run's stand-in.
+        known: The input that it stands for.
+    """
+
+    def __init__(self, standin: StandInScorer, known: Blank) -> None:
+        self._standin, self.price = standin, known.price
+
+    def read(self, prompt: Prompt) -> tuple[Floats, int]:
+        """The same number for each choice, and what reading it takes."""
+        tokens, choices = self.price(prompt), self._standin.choices
+        self._standin.take(tokens)
+        return np.full(choices, -np.log(choices)), tokens
 
 
 class StandInProposing:

@@ -22,7 +22,7 @@ from promptsearch.records.cache import ScoreCache
 from promptsearch.records.load import RESULT, load_kept
 from promptsearch.records.run import FailedRecord, RunRecord
 from promptsearch.study.cell import Cell, cells_of
-from promptsearch.study.events import Progress
+from promptsearch.study.events import Progress, told_to
 from promptsearch.study.execution import in_process
 from promptsearch.study.execution.cluster import Cluster, RayCarrier, connected
 from promptsearch.study.execution.fleet import in_words, shown_by
@@ -38,6 +38,7 @@ from promptsearch.study.identity import settle
 from promptsearch.study.prepare import Prepared, prepare
 from promptsearch.study.settings.study import StudyConfig
 from promptsearch.study.share import check_room, share_of
+from promptsearch.study.time_left import TimeLeft
 from promptsearch.tasks.task import Task
 
 #: The seconds for which a shard waits until others have begun.
@@ -66,7 +67,8 @@ class Study:
     ) -> None:
         self._config = config
         self._folder = folder
-        self._progress = progress
+        self._left = TimeLeft()
+        self._progress = told_to(self._left, progress)
         self._report = report
 
     def run(
@@ -118,7 +120,9 @@ class Study:
                 carrier, count = self._carrier(order, spread.workers, cluster)
                 self._tell("loading", f"starting {min(count, len(jobs))} workers")
                 behind, mixed = served is not None, spread.mixed
-                workers = Workers(carrier, count, self._progress, behind, shown, mixed)
+                workers = Workers(
+                    carrier, count, self._progress, behind, shown, self._left.expected, mixed
+                )
                 trouble = self._made(lambda: workers.execute(jobs))
             else:
                 trouble = self._made_here(cells)

@@ -18,8 +18,8 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.functional import pad
 
+from promptsearch.errors import StrategyError
 from promptsearch.models.weights import ModelWeights
 from promptsearch.prompts.hard import HardPrompt
 from promptsearch.prompts.numbers import Numbers, parted
@@ -30,11 +30,18 @@ from promptsearch.records.cache import ScoreCache
 from promptsearch.records.ledger import Ledger
 from promptsearch.records.log import RunLog
 from promptsearch.records.scores import ExampleIds, Floats, Generated, Scores
+from promptsearch.scoring.protocol import Blank
 from promptsearch.search.objective import FINALISTS, Objective
 from promptsearch.search.proposer import Proposing
 from promptsearch.tasks.decoding import Decoding
 from promptsearch.tasks.task import Example
-from promptsearch.testing.landscape import DEVIATION, Kind, Landscape, planted_weights
+from promptsearch.testing.landscape import (
+    DEVIATION,
+    Kind,
+    Landscape,
+    planted_vectors,
+    planted_weights,
+)
 from promptsearch.testing.proposing import PlantedProposing
 
 #: The width of the embeddings.
@@ -212,7 +219,7 @@ class PlantedScorer:
 
     def loss(self, numbers: Numbers, examples: ExampleIds, visit: int = 0) -> Tensor:
         """The mean loss of a trained prompt, shape `()`, the same as `score` gives it."""
-        vectors = self._vectors(numbers)
+        vectors = planted_vectors(numbers, self.space.length, _WIDTH)
         height = self.landscape(vectors.double()[None])[0]
         mean = height * float(self._scales[examples].mean()) + float(self._offsets[examples].mean())
         return mean.to(vectors.dtype)
@@ -229,6 +236,10 @@ class PlantedScorer:
         share = numbers[0].shape[1] / self.gated_shape[0] if isinstance(numbers, tuple) else 1.0
         return share, share
 
+    def content_free(self, text: str) -> Blank:
+        """There is none: a landscape reads no inputs."""
+        raise StrategyError("a planted landscape reads no inputs, so that none can be left out")
+
     def examples(self, ids: ExampleIds) -> list[Example]:
         """Examples with one field, `text`, and the answer yes or no."""
         return [
@@ -236,9 +247,11 @@ class PlantedScorer:
             for i in ids
         ]
 
-    def demonstrations(self, ids: ExampleIds) -> list[str]:
+    def demonstrations(self, ids: ExampleIds, answers: Sequence[str] | None = None) -> list[str]:
         """The examples' texts with their answers."""
-        return [example.fields["text"] + example.answer for example in self.examples(ids)]
+        found = self.examples(ids)
+        answers = answers or [example.answer for example in found]
+        return [e.fields["text"] + answer for e, answer in zip(found, answers, strict=True)]
 
     def encode(self, text: str) -> list[int]:
         """One token a word: `w17` is token 17, any other word the token of its checksum."""
@@ -282,7 +295,7 @@ class PlantedScorer:
         A text is cut, or filled up with zeros.
         """
         if (numbers := prompt.as_numbers) is not None:
-            return self._vectors(numbers)
+            return planted_vectors(numbers, self.space.length, _WIDTH)
         ids = self._ids(prompt)[: self.space.length]
         rows = torch.zeros(self.space.length, self._embeddings.shape[1])
         rows[: len(ids)] = self._embeddings[list(ids)]
@@ -294,23 +307,6 @@ class PlantedScorer:
             return prompt.ids
         (text,) = TextPrompt.among([prompt])
         return self.encode(" ".join(text.texts))
-
-    def _vectors(self, numbers: Numbers) -> Tensor:
-        """What a trained prompt is on the landscape, shape `(length, width)`."""
-        if isinstance(numbers, Tensor):
-            return numbers if numbers.ndim == 2 else numbers.mean((1, 2, 3))
-        if isinstance(
-            numbers, tuple
-        ):  # vectors (length, layers, width) and gates (layers, heads): with gates of zero, nothing
-            vectors, gates = numbers
-            return (vectors * gates.mean(1)[:, None]).mean(1)
-        own, weights = parted(numbers)
-        flat = torch.cat(
-            [torch.zeros(0), *(tensor.flatten() for _, tensor in sorted(weights.items()))]
-        )
-        size = self.space.length * _WIDTH
-        found = pad(flat, (0, -len(flat) % size)).view(-1, self.space.length, _WIDTH).sum(0)
-        return found if own is None else own + found
 
     def _worse(self, prompt: Prompt) -> Floats:
         """The noise on each example of the split, in nats, shape `(examples,)`."""

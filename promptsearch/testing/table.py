@@ -261,7 +261,7 @@ class TableScorer:
         known = {word.strip(): i for i, word in enumerate(self.words)}
         return [known[word] for word in text.split() if word in known]
 
-    def demonstrations(self, ids: ExampleIds) -> list[str]:
+    def demonstrations(self, ids: ExampleIds, answers: Sequence[str] | None = None) -> list[str]:
         """There are none."""
         raise StrategyError(
             "a table of scores serves strategies that need no more than the scores of hard prompts"
