@@ -205,6 +205,8 @@ class RunRecord:
             one, its reader makes it.
         cost: The most that its tokens cost in money, in the currency of the endpoint's prices; None
             where there are none.
+        flops: The floating-point operations that its tokens stand for; None where sizes of models
+            are not known, and in records of older prices.
     """
 
     status: Literal["done"] = "done"
@@ -240,6 +242,7 @@ class RunRecord:
     bytes: int | None
     signature: str
     cost: float | None = None
+    flops: float | None = None
 
     def told(self, length: int) -> SettingsRecord:
         """What it was told to do.
