@@ -293,11 +293,7 @@ class Engine:
         return self._visits.context(examples, visit)
 
     def passes(self, numbers: Numbers) -> tuple[float, float]:
-        """The cost of `loss`, and that of its gradient, in forward passes through the whole LM.
-
-        Args:
-            numbers: As in `loss`.
-        """
+        """The cost of `loss`, and that of its gradient, in forward passes, see `passes_of`."""
         return passes_of(numbers, self)
 
     def predict(self, prompts: Sequence[Prompt], examples: ExampleIds) -> Prediction:

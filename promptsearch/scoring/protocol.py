@@ -63,7 +63,7 @@ class Scorer(Protocol):
     def length(self, prompt: Prompt) -> int:
         """The prompt's length in tokens."""
 
-    def adds(self, length: int) -> Adds:
+    def adds(self, length: int, /) -> Adds:
         """What a prompt of this length adds to the price of a row."""
 
     def fits(self, prompt: Prompt) -> bool:

@@ -90,9 +90,7 @@ class PlantedScorer:
             embeddings=lambda: self._embeddings,
         )
         self.scored, self.training = np.split(np.arange(examples), [examples // 2])
-        self._noise = noise
-        self._failing = failing
-        self._seed = seed
+        self._noise, self._failing, self._seed = noise, failing, seed
         self._embeddings = torch.from_numpy(rng.normal(0, DEVIATION, (vocabulary, _WIDTH))).float()
         self._weights = planted_weights(seed, _WIDTH)
         self._offsets: Floats = rng.uniform(0.1, 0.5, examples)  # (examples,), nats
@@ -153,6 +151,8 @@ class PlantedScorer:
 
     # What Objective asks of a scorer.
 
+    adds = Adds  # every prompt its tokens
+
     @property
     def white_box(self) -> PlantedScorer:
         """The landscape itself: it has gradients."""
@@ -161,10 +161,6 @@ class PlantedScorer:
     def length(self, prompt: Prompt) -> int:
         """Tokens of a prompt: its ids, words or vectors."""
         return len(self._ids(prompt)) if prompt.length is None else prompt.length
-
-    def adds(self, length: int) -> Adds:
-        """What any prompt of this length adds to the price of a row: its tokens."""
-        return Adds(length)
 
     def fits(self, prompt: Prompt) -> bool:
         """Always."""
