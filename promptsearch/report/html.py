@@ -13,6 +13,8 @@ from promptsearch.report import (
     best_control,
     drawn,
     ensembles,
+    explained,
+    foreseen,
     further,
     lengths,
     notation,
@@ -58,6 +60,7 @@ def to_html(results: Results, metrics: tuple[str, str] | None = None) -> str:
         best_control=best_control,
         drawn=drawn,
         ensembles=ensembles,
+        explained=explained,
     )
     return page.render(
         study=results.study,
@@ -89,6 +92,8 @@ def _task(
         "two": two_metrics(task, prefix, *pair) if task.sweeps and task.beside else "",
         "axis": _Axis(task),
         "drawn": drawn.against(task, results.trust_code),
+        "foreseen": foreseen.forecast_of(results, task.name),
+        "explained": explained.explained(results, task.name),
         "regret": any(row.regret is not None for row in task.rows),
         "one_seed": any(not row.scores.covers_seeds for row in task.rows),
         "significant": sum(test.significant for test in task.comparisons),

@@ -13,6 +13,8 @@ from promptsearch.report import (
     best_control,
     drawn,
     ensembles,
+    explained,
+    foreseen,
     further,
     lengths,
     projection,
@@ -66,7 +68,9 @@ def to_markdown(results: Results) -> str:
             "",
             *notes,
             *([""] if notes else []),
+            *_foreseen(results, task.name),
             *_task(task, model, results.trust_code),
+            *_explained(results, task.name),
         ]
     lines += _missing(results)
     lines += ["", "## How this was made", ""]
@@ -229,6 +233,33 @@ def _training(task: TaskSummary) -> list[str]:
     ]
     table = table_lines(["strategy", "seed", *training.COLUMNS], rows)
     return ["", "Did it train?", "", *table, "", *(found or ["Nothing looks wrong."])]
+
+
+def _foreseen(results: Results, task: str) -> list[str]:
+    """What was expected beforehand; empty where nobody looked."""
+    told = foreseen.forecast_of(results, task)
+    return [escape(f"Expected beforehand: {told}."), ""] if told else []
+
+
+def _explained(results: Results, task: str) -> list[str]:
+    """The part "What makes winners win"; empty where nobody asked."""
+    winners = explained.explained(results, task)
+    if not winners:
+        return []
+    rows = [
+        [code(label, in_table=True), *map(escape, rest)]
+        for label, *rest in map(explained.cells, winners)
+    ]
+    table = table_lines(["strategy", "seed", *explained.COLUMNS], rows)
+    pieces = [
+        f"- {code(winner.label)}, seed {winner.seed}: "
+        + ", ".join(f"{code(piece)} {escape(rise)}" for piece, rise in explained.line(winner))
+        for winner in winners
+    ]
+    told = (
+        f"{explained.TOLD}. It took {whole(explained.tokens(winners))} LM tokens, charged to none."
+    )
+    return ["", "What makes winners win:", "", escape(told), "", *table, "", *pieces]
 
 
 def _pair(test: Comparison) -> list[str]:
