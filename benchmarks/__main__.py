@@ -21,6 +21,7 @@ from benchmarks import (
     mixed,
     overhead,
     peak,
+    power,
     prices,
     quantised,
     scoring,
@@ -61,6 +62,7 @@ PAGES: dict[
 ] = {
     "exactness": (RESULTS / "reliability" / "exactness", exactness.exactness, exactness.report),
     "prices": (RESULTS / "reliability" / "prices", prices.prices, prices.report),
+    "power": (RESULTS / "power" / "README", power.power, power.report),
     "quantised": (RESULTS / "quantised" / "README", quantised.quantised, quantised.report),
 }
 PEAK_BAR = 0.7
