@@ -22,6 +22,7 @@ from benchmarks import (
     overhead,
     peak,
     quantised,
+    replicas,
     scoring,
     training,
     workers,
@@ -48,6 +49,7 @@ COMPARISONS: dict[str, Callable[[str], Comparison]] = {
     "encoder-decoder": encoder_decoder.encoder_decoder,
     "workers": workers.workers,
     "ray": workers.ray,
+    "replicas": replicas.replicas,
 }
 OTHERS: dict[str, Callable[[], list[dict[str, Any]]]] = {
     "peak": peak.peak,
