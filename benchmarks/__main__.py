@@ -24,6 +24,7 @@ from benchmarks import (
     power,
     prices,
     quantised,
+    replicas,
     scoring,
     training,
     workers,
@@ -50,6 +51,7 @@ COMPARISONS: dict[str, Callable[[str], Comparison]] = {
     "encoder-decoder": encoder_decoder.encoder_decoder,
     "workers": workers.workers,
     "ray": workers.ray,
+    "replicas": replicas.replicas,
 }
 OTHERS: dict[str, Callable[[], list[dict[str, Any]]]] = {
     "peak": peak.peak,

@@ -15,7 +15,9 @@ from promptsearch.models import LanguageModel
 from promptsearch.models.protocol import TextModel
 from promptsearch.prompts.kinds import placement_of
 from promptsearch.records.ledger import Fare
+from promptsearch.scoring.chunks import CHUNK_TOKENS, ChunkedScorer, Hands
 from promptsearch.scoring.kinds import PLACINGS
+from promptsearch.scoring.scorer import SplitScorer
 from promptsearch.search.pool_pruning import Pruning
 from promptsearch.search.proposer import Proposing
 from promptsearch.search.strategy import Access
@@ -95,6 +97,37 @@ class Prepared:
         """The arenas of the first seed, or of all seeds where these have the same."""
         draw = draws_of(self.config)[0]
         return {key: arena for key, arena in self.arenas.items() if key.draw == draw}
+
+    @property
+    def scorers(self) -> dict[str, SplitScorer]:
+        """The scorers of all arenas, by names that are the same in every process of the study."""
+        found: dict[str, SplitScorer] = {}
+        for place, arena in enumerate(self.arenas.values()):
+            found |= {f"{place} {split}": scorer for split, scorer in arena.exact.items()}
+            found[f"{place} searching"] = arena.searching
+        return found
+
+    def chunked(self, hands: Hands) -> Prepared:
+        """The same study, whose asks are cut into chunks.
+
+        Args:
+            hands: Who scores the chunks.
+        """
+        lm = self.lm
+        device = "cpu" if lm.served else lm.device.type
+        most = CHUNK_TOKENS.get(device, CHUNK_TOKENS["cpu"])
+        cut: dict[SplitScorer, ChunkedScorer] = {}
+        for name, scorer in self.scorers.items():  # several arenas may have the same one
+            cut.setdefault(scorer, ChunkedScorer(name, scorer, most, hands))
+        arenas = {
+            key: replace(
+                arena,
+                searching=cut[arena.searching],
+                exact={split: cut[scorer] for split, scorer in arena.exact.items()},
+            )
+            for key, arena in self.arenas.items()
+        }
+        return replace(self, arenas=arenas)
 
     def pruned(self, folder: Path) -> Prepared:
         """The same study with its pools pruned, where they are to be.

@@ -167,6 +167,10 @@ class StudyConfig(Keys):
             "processes share the work"
         ),
     )
+    replicas: Annotated[int, Field(ge=1, le=1_000)] | None = Field(
+        None,
+        description="how many processes score an ask together, in chunks; left out: one, whole",
+    )
     max_seconds: Seconds | None = Field(None, description="the most seconds that a run may take")
     max_cost: Annotated[float, Field(gt=0, le=1e9)] | None = Field(
         None,
@@ -311,7 +315,7 @@ class StudyConfig(Keys):
     def _as_in_a_file(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """All keys; those that few studies have are left out of others."""
         found: dict[str, Any] = dump(self)
-        rare = ("transfer", "track")
+        rare = ("transfer", "track", "replicas")
         return {key: value for key, value in found.items() if key not in rare or value}
 
     @model_validator(mode="after")
