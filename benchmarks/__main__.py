@@ -21,6 +21,7 @@ from benchmarks import (
     mixed,
     overhead,
     peak,
+    prices,
     quantised,
     scoring,
     training,
@@ -59,6 +60,7 @@ PAGES: dict[
     str, tuple[Path, Callable[[], list[dict[str, Any]]], Callable[[dict[str, Any]], str]]
 ] = {
     "exactness": (RESULTS / "reliability" / "exactness", exactness.exactness, exactness.report),
+    "prices": (RESULTS / "reliability" / "prices", prices.prices, prices.report),
     "quantised": (RESULTS / "quantised" / "README", quantised.quantised, quantised.report),
 }
 PEAK_BAR = 0.7

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from promptsearch.report.dialect import table_lines
+from promptsearch.report.escaped import table_lines
 from promptsearch.study.room import gain_of_words, gain_record
 from promptsearch.testing.table import TableScorer
 

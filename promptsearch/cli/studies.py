@@ -225,6 +225,7 @@ def _on_task(
         "model": DEFAULT_MODEL,
         "task": task,
         "budget": DEFAULT_BUDGET,
+        "seeds": 1,
         "strategies": [{strategy: _options(options)}],
     }
     return parse_config(keys, overrides, folder=Path(), source="the command line")

@@ -116,7 +116,7 @@ class Prompt(ABC):
     @property
     @abstractmethod
     def length(self) -> int | None:
-        """The number of tokens for which every row is charged; None: only a tokenizer knows."""
+        """The length in tokens; None: only a tokenizer knows."""
 
     @abstractmethod
     def fill(self, template: Template, first: int = 0) -> tuple[Content, ...]:

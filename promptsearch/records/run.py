@@ -93,6 +93,11 @@ class WinnerRecord:
     nearest: tuple[NearestRecord, ...] = ()
     bias: tuple[float, ...] | None = None
 
+    @property
+    def own_losses(self) -> bool:
+        """Whether its losses are of changed chances, which no other prompt's compare with."""
+        return self.bias is not None
+
 
 @dataclass(frozen=True)
 class SearchRecord:
@@ -209,6 +214,8 @@ class RunRecord:
             where there are none.
         control: Whether it is a control, which searches must beat to be worth their price; None
             where it was recorded before strategies said so.
+        flops: The floating-point operations that its tokens stand for; None where sizes of models
+            are not known, and in records of older prices.
     """
 
     status: Literal["done"] = "done"
@@ -245,6 +252,7 @@ class RunRecord:
     signature: str
     cost: float | None = None
     control: bool | None = None
+    flops: float | None = None
 
     def told(self, length: int) -> SettingsRecord:
         """What it was told to do.

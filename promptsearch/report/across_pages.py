@@ -15,8 +15,8 @@ from promptsearch.records.models import ModelsResults, load_models
 from promptsearch.report import notation
 from promptsearch.report.across import Line, TaskAcross, across
 from promptsearch.report.by_size import by_size
-from promptsearch.report.dialect import code, escape, table_lines
 from promptsearch.report.drawing import colour
+from promptsearch.report.escaped import code, escape, table_lines
 from promptsearch.report.facts import study_yaml
 from promptsearch.report.frame import run_table, to_parquet
 from promptsearch.report.markdown import interval_cell

@@ -15,7 +15,7 @@ import numpy as np
 from promptsearch.records.results import Results
 from promptsearch.records.study import StudyRecord
 from promptsearch.report.best_control import SOUGHT
-from promptsearch.report.dialect import code, escape, table_lines
+from promptsearch.report.escaped import code, escape, table_lines
 from promptsearch.report.notation import number, percent, short
 from promptsearch.report.summary import Row, TaskSummary, summarise
 from promptsearch.statistics import ALPHA, Comparison

@@ -154,6 +154,12 @@ class Row:
         return float(np.mean(known)) if known else None
 
     @property
+    def flops(self) -> float | None:
+        """The mean of the FLOPs that a run's tokens stand for; None where they are not known."""
+        known = [run.flops for run in self.runs if run.flops is not None]
+        return float(np.mean(known)) if len(known) == len(self.runs) else None
+
+    @property
     def seconds(self) -> float:
         """The mean seconds of a run."""
         return float(np.mean([run.seconds for run in self.runs]))
@@ -198,6 +204,11 @@ class TaskSummary:
     def priced(self) -> bool:
         """Whether what runs cost in money is known."""
         return any(row.cost is not None for row in self.rows)
+
+    @property
+    def counted(self) -> bool:
+        """Whether the FLOPs of runs are known."""
+        return any(row.flops is not None for row in self.rows)
 
     @property
     def sweeps(self) -> tuple[tuple[Row, ...], ...]:
@@ -288,7 +299,11 @@ def _task(name: str, info: TaskRecord, results: Results) -> TaskSummary:
 
 
 def _against(rows: Sequence[Row], scale: Scale, by: Scale | None) -> Against | None:
-    """The ranked rows against the best control, which the select split names."""
+    """The ranked rows against the best control, which the select split names.
+
+    Where losses of some are of other chances than those of the others, the metric names it.
+    """
+    by = scale if any(row.best.winner.own_losses for row in rows) else by
     candidates = [
         Candidate(
             row.label,

@@ -25,9 +25,10 @@ from promptsearch.scoring.content_free import ContentFree, blank_split
 from promptsearch.scoring.forward import keys_values
 from promptsearch.scoring.generation import Generation
 from promptsearch.scoring.joints import check_answers, check_joints
-from promptsearch.scoring.kinds import attending, passes_of
+from promptsearch.scoring.kinds import adds_of, attending, passes_of
 from promptsearch.scoring.layout import meeting
 from promptsearch.scoring.losses import Losses
+from promptsearch.scoring.protocol import Adds
 from promptsearch.scoring.reading import Layout
 from promptsearch.scoring.references import References, Visits
 from promptsearch.scoring.rows import TokenRows
@@ -111,8 +112,12 @@ class Engine:
         return repr((self._rows.limit, self._lm.integrity.checksum, *self._signature))
 
     def length(self, prompt: Prompt) -> int:
-        """The number of tokens that the prompt puts into the slots."""
+        """The prompt's length in tokens."""
         return self._losses.length(prompt)
+
+    def adds(self, length: int) -> Adds:
+        """What a prompt of this length adds to the price of a row, see `adds_of`."""
+        return adds_of(self._template.kind, length, self._lm.flops)
 
     def fits(self, prompt: Prompt) -> bool:
         """Whether the model's context holds the longest example with this prompt.

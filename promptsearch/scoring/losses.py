@@ -97,8 +97,8 @@ class Losses:
 
     @property
     def prompt_tokens(self) -> int:
-        """The number of tokens of a prompt that is trained."""
-        return self._template.length
+        """The number of tokens in a row that belong to a prompt that is trained."""
+        return 0 if self.placing.beside else self._template.length
 
     def check(self, prompt: Prompt) -> None:
         """Refuse a prompt that the template does not take.

@@ -32,6 +32,7 @@ from promptsearch.prompts.space import PromptSpace
 from promptsearch.records.scores import ExampleIds, Generated, Scores
 from promptsearch.scoring.answer_ids import answer_texts, check_ends, check_last, solved_texts
 from promptsearch.scoring.layout import prompt_texts
+from promptsearch.scoring.protocol import Adds
 from promptsearch.scoring.questions import Question, score_questions, written_tokens
 from promptsearch.scoring.served_answers import write_answers
 from promptsearch.scoring.sharing import Prediction
@@ -119,13 +120,17 @@ class ServedScorer:
         return repr(("served", _VERSION, *words))
 
     def length(self, prompt: Prompt) -> int:
-        """The number of tokens that the prompt puts into the slots; a word of a pool counts one."""
+        """The prompt's length in tokens; a word of a pool counts one."""
         _check_words(prompt)
         if prompt.length is not None:
             return prompt.length
         return sum(
             self._model.count(text) for text in prompt_texts(self._template, self._model, prompt)
         )
+
+    def adds(self, length: int) -> Adds:
+        """What a prompt of this length adds to the price of a request: its tokens."""
+        return Adds(length)
 
     def fits(self, prompt: Prompt) -> bool:
         """Whether the model can read every example with this prompt: always, as far as is known.

@@ -198,10 +198,11 @@ class Objective:
         Args:
             numbers: The prompt's numbers, as `loss` takes them.
         """
-        return books_of(self).inside("gradients").passes(numbers)[1]
+        books = books_of(self)
+        return books.prices.backward(numbers, books.inside("gradients"))
 
     def length(self, prompt: Prompt) -> int:
-        """The length of a prompt in tokens, as it is charged."""
+        """The length of a prompt in tokens."""
         return books_of(self).scorer.length(prompt)
 
     def affordable(self, length: int) -> int:
@@ -212,8 +213,8 @@ class Objective:
         """The tokens that may be spent when the price of selection is set aside.
 
         Args:
-            length: The length in tokens of the longest prompt to select among.
-            prompts: The number of prompts to select among.
+            length: The length in tokens of the prompts that are still to come.
+            prompts: The number of prompts to select among, with those that are ranked by now.
         """
         return books_of(self).prices.left(length, prompts)
 

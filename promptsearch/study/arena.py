@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
@@ -213,6 +214,11 @@ class Arena:
         """The metric by which the winner is selected; None for the loss."""
         return self.measures[self.task.metric] if self.by_metric else None
 
+    @property
+    def rescores(self) -> bool:
+        """Whether the best prompts are scored again: a search in float32 has their losses."""
+        return self.searching is not self.exact["search"] or self.follows is not None
+
     def followed(self, scorer: Scorer) -> tuple[Scorer, int]:
         """What searches score with, and the most tokens that it generates for an example.
 
@@ -224,21 +230,22 @@ class Arena:
         following = MetricScorer(scorer, self.follows, self.task)
         return following, following.most
 
-    def price_of_selection(self, length: int, finalists: int = FINALISTS) -> int:
-        """Tokens set aside for the end of a search.
+    def price_of_selection(self, lengths: Sequence[int]) -> int:
+        """Tokens set aside for the end of a search, of which the longest prompts see the most.
 
         Args:
-            length: Tokens of a prompt.
-            finalists: How many prompts are left.
+            lengths: The lengths in tokens of the prompts that are left, the longest first.
         """
-        selected = min(SELECTED, finalists)
         price = int(self.exact["select"].lead(self.ids("select")).sum())
-        for split, count in (("search", finalists), ("select", selected)):
+        again = len(lengths) if self.rescores else 0
+        for split, count in (("search", again), ("select", SELECTED)):
             scorer, ids = self.exact[split], self.ids(split)
-            price += count * price_of(scorer, length, ids)
-            if self.writes(split):
-                most = self.task.decoding.most
-                price += count * price_of_generation(scorer, length, ids, most)
+            for length, alike in Counter(lengths[:count]).items():
+                each = price_of(scorer, length, ids)
+                if self.writes(split):
+                    most = self.task.decoding.most
+                    each += price_of_generation(scorer, length, ids, most)
+                price += alike * each
         return price
 
     def price_of_pool(self, strategy: type[Strategy]) -> int:
@@ -257,7 +264,7 @@ class Arena:
         return (
             self.price_of_evaluation
             + int(self.exact["search"].lead(self.scored).sum())
-            + self.price_of_selection(length, finalists)
+            + self.price_of_selection([length] * finalists)
         )
 
     def check_unchanged(self) -> None:

@@ -14,6 +14,7 @@ from promptsearch.errors import StudyError
 from promptsearch.models import LanguageModel
 from promptsearch.models.protocol import TextModel
 from promptsearch.prompts.kinds import placement_of
+from promptsearch.records.ledger import Fare
 from promptsearch.scoring.kinds import PLACINGS
 from promptsearch.search.pool_pruning import Pruning
 from promptsearch.search.proposer import Proposing
@@ -64,6 +65,7 @@ class Prepared:
         dtype: The dtype of the search.
         memory: Bytes for keys and values.
         proposing: The model that proposes.
+        fare: What its tokens cost, in tokens of the LM.
         tasks: The tasks in order.
         entries: The entries in order.
         arenas: See `ArenaKey`. Where a pool is to be pruned, it is one of the right size and price,
@@ -77,6 +79,7 @@ class Prepared:
     dtype: torch.dtype
     memory: int
     proposing: Proposing
+    fare: Fare
     tasks: list[Task]
     entries: list[Entry]
     arenas: dict[ArenaKey, Arena]
@@ -146,6 +149,7 @@ class Prepared:
             max_cost=config.max_cost,
             race=config.race,
             proposing=self.proposing,
+            fare=self.fare,
             source=source,
             drawn=config.draw == "seed",
         )
@@ -195,9 +199,12 @@ def prepare(
     asked = None if config.memory is None else int(config.memory)
     memory = (share or Share(memory=asked)).room(exact)
     arenas, prunings = _build_arenas(config, tasks, entries, exact, dtype, memory, aims)
-    proposing = load_proposer(config, exact, dtype)
+    proposing, fare = load_proposer(config, exact, dtype)
     hand_judges(aims, config, proposing, exact)
-    return Prepared(config, lm, exact, dtype, memory, proposing, tasks, entries, arenas, prunings)
+    return Prepared(
+        *(config, lm, exact, dtype, memory, proposing, fare),
+        *(tasks, entries, arenas, prunings),
+    )
 
 
 def _build_arenas(

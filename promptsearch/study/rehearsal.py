@@ -98,7 +98,7 @@ def rehearse(
         return Rehearsal(failing(error=reason))
     arena, scorer = run.arena, StandInScorer(run, calibration, seen)
     ledger, log = run.ledger(start.forecast.price if start else 0), _Log(scorer)
-    proposing = run.proposing and StandInProposing(scorer, run.proposing, arena.space)
+    proposing = run.proposing and StandInProposing(scorer, run.fare, run.proposing, arena.space)
     objective = run.objective(
         scorer, ledger, log=log, proposing=proposing, start=start.winner if start else None
     )
@@ -159,7 +159,8 @@ def _end(
     generated, as long answers as there can be.
     """
     seconds = 0.0
-    for split, count in (("search", FINALISTS), ("select", SELECTED), ("test", 1)):
+    stages = [("search", FINALISTS), ("select", SELECTED), ("test", 1)]
+    for split, count in stages if arena.rescores else stages[1:]:
         engine, some, ids = arena.exact[split], finalists[:count], arena.ids(split)
         prediction = engine.predict(some, ids)
         price = sum(price_of(engine, engine.length(p), ids) for p in some)

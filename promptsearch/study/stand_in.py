@@ -17,6 +17,7 @@ from promptsearch.models.weights import ModelWeights
 from promptsearch.prompts.numbers import Numbers, length_of, tensors_of
 from promptsearch.prompts.prompt import Prompt
 from promptsearch.prompts.space import PromptSpace
+from promptsearch.records.ledger import Fare
 from promptsearch.records.scores import ExampleIds, Floats, Generated, Scores
 from promptsearch.scoring.answer_ids import options_of
 from promptsearch.scoring.protocol import Blank, WhiteBox, price_of_generation
@@ -59,6 +60,7 @@ class StandInScorer:
         # What is known without a pass through the LM is the engine's own.
         self.length, self.context, self.lead = engine.length, engine.context, engine.lead
         self.readings, self.fits, self.tail = engine.readings, engine.fits, engine.tail
+        self.adds = engine.adds
         self.examples, self.encode = engine.examples, engine.encode
         self.demonstrations = engine.demonstrations
         self.seconds = self.asked = 0.0
@@ -133,7 +135,7 @@ class StandInScorer:
             passes: What the loss and its gradient cost, in forward passes.
         """
         begin = time.perf_counter()
-        tokens = context + len(examples) * length_of(numbers)
+        tokens = context + len(examples) * self.adds(length_of(numbers)).tokens
         speed = self._calibration.training
         assert speed is not None  # only strategies that train are handed a white box
         work = sum(passes) * tokens
@@ -267,6 +269,7 @@ class StandInProposing:
 
     Args:
         scorer: What stands in for the run's engine, and keeps the sums.
+        fare: What the tokens of the proposer cost.
         proposing: The proposer that it stands for, which knows what requests cost.
         space: The space that has the pool.
     """
@@ -274,8 +277,10 @@ class StandInProposing:
     #: Words of an answer: an instruction of one line.
     WORDS = 12
 
-    def __init__(self, scorer: StandInScorer, proposing: Proposing, space: PromptSpace) -> None:
-        self._scorer, self._proposing, self._space = scorer, proposing, space
+    def __init__(
+        self, scorer: StandInScorer, fare: Fare, proposing: Proposing, space: PromptSpace
+    ) -> None:
+        self._scorer, self._fare, self._proposing, self._space = scorer, fare, proposing, space
 
     def most(self, request: str) -> int:
         """The tokens that a request costs, as the real proposer counts them."""
@@ -300,5 +305,6 @@ class StandInProposing:
         if isinstance(self._proposing, RemoteProposing):
             self._scorer.requests += len(completions)  # how long they take is not known
         else:
-            self._scorer.take(sum(each.tokens_in + each.tokens_out for each in completions))
+            read = sum(each.tokens_in for each in completions)
+            self._scorer.take(self._fare.of(read, sum(each.tokens_out for each in completions)))
         return completions

@@ -30,7 +30,7 @@ from promptsearch.records.cache import ScoreCache
 from promptsearch.records.ledger import Ledger
 from promptsearch.records.log import RunLog
 from promptsearch.records.scores import ExampleIds, Floats, Generated, Scores
-from promptsearch.scoring.protocol import Blank
+from promptsearch.scoring.protocol import Adds, Blank
 from promptsearch.search.objective import FINALISTS, Objective
 from promptsearch.search.proposer import Proposing
 from promptsearch.tasks.decoding import Decoding
@@ -116,7 +116,7 @@ class PlantedScorer:
         *,
         log: RunLog | None = None,
         cache: ScoreCache | None = None,
-        reserve: Callable[[int, int], int] = lambda length, prompts: 0,
+        reserve: Callable[[Sequence[int]], int] = lambda lengths: 0,
         finalists: int = FINALISTS,
         proposing: Proposing | None = None,
         white_box: bool = True,
@@ -127,7 +127,7 @@ class PlantedScorer:
             budget: LM tokens; None for no limit.
             log: As for `Books`, like `cache`, `reserve` and `white_box`.
             cache: Scores of earlier runs.
-            reserve: Prompt length and number of prompts -> tokens set aside for selection.
+            reserve: Lengths of prompts -> tokens set aside to select among them.
             finalists: How many of the best prompts are kept.
             proposing: What proposes; left out: `PlantedProposing`.
             white_box: Whether the strategy is handed the white box.
@@ -161,6 +161,10 @@ class PlantedScorer:
     def length(self, prompt: Prompt) -> int:
         """Tokens of a prompt: its ids, words or vectors."""
         return len(self._ids(prompt)) if prompt.length is None else prompt.length
+
+    def adds(self, length: int) -> Adds:
+        """What any prompt of this length adds to the price of a row: its tokens."""
+        return Adds(length)
 
     def fits(self, prompt: Prompt) -> bool:
         """Always."""

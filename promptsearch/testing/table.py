@@ -28,6 +28,7 @@ from promptsearch.records.ledger import Ledger
 from promptsearch.records.log import read_log
 from promptsearch.records.scores import ExampleIds, Floats, Generated, Scores, rows_of
 from promptsearch.records.sealed import read_record
+from promptsearch.scoring.protocol import Adds
 from promptsearch.search.objective import FINALISTS, Objective
 from promptsearch.tasks.decoding import Decoding
 from promptsearch.tasks.task import Example
@@ -209,6 +210,10 @@ class TableScorer:
     def length(self, prompt: Prompt) -> int:
         """Tokens of a prompt."""
         return self.space.length if prompt.length is None else prompt.length
+
+    def adds(self, length: int) -> Adds:
+        """What a prompt of this length adds to the price of a row: its tokens."""
+        return Adds(length)
 
     def fits(self, prompt: Prompt) -> bool:
         """There is no context to be longer than."""

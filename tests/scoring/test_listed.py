@@ -171,6 +171,7 @@ def test_a_study_on_a_chat_has_smooth_losses_and_says_what_they_are(tiny, tmp_pa
             "task": "films",
             "pool": [word.strip() for word in WORDS],
             "budget": 3_000,
+            "seeds": 1,
             "length": 2,
             "score_on": 4,
             "strategies": ["random"],

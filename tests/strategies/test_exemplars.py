@@ -53,6 +53,7 @@ def test_a_demonstration_is_the_filled_template_with_its_answer(tiny, films):
             "model": "m",
             "task": "capitals",
             "budget": 50_000,
+            "seeds": 1,
             "score_on": 8,
             "length": 2,
             "strategies": ["random"],

@@ -127,7 +127,7 @@ class StudyConfig(Keys):
     )
     seeds: Annotated[
         tuple[int, ...], BeforeValidator(_seeds, json_schema_input_type=int | list[int])
-    ] = Field((0,), description="how many seeds (0, 1, ...), or a list of them")
+    ] = Field(tuple(range(5)), description="how many seeds (0, 1, ...), or a list of them")
     draw: Literal["once", "seed"] = Field(
         "once",
         description=(

@@ -1,4 +1,4 @@
-"""Markdown in the dialect of GitHub: tables, and text of strangers that stays text."""
+"""Text in Markdown: no prompt, label or error can be read as a sign of it."""
 
 from __future__ import annotations
 
