@@ -15,6 +15,7 @@ from promptsearch.prompts.prompt import Prompt
 from promptsearch.prompts.soft import SoftPrompt
 from promptsearch.prompts.text import TextPrompt
 from promptsearch.prompts.trained import TrainedPrompt
+from promptsearch.prompts.verbalized import VerbalizedPrompt
 from promptsearch.prompts.weights import TunedPrompt, Weights
 from promptsearch.tasks.placement import Kind
 
@@ -26,6 +27,7 @@ TRAINED: dict[str, type[TrainedPrompt]] = {
 KINDS: dict[str, type[Prompt]] = {
     HardPrompt.kind: HardPrompt,
     TextPrompt.kind: TextPrompt,
+    VerbalizedPrompt.kind: VerbalizedPrompt,
     **TRAINED,
 }
 

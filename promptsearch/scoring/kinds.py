@@ -84,16 +84,20 @@ class Placed:
         vectors: The vectors of all prompts, shape `(rows, width)`.
         keys_values: The keys and values of all prompts, shape `(rows, values)`.
         adaption: The gated prompts, projected.
+        told: The tokens of which each is read as an answer of its own, in place of the task's
+            answers; None: those are read.
     """
 
     slots: Sequence[Slots]
     vectors: Tensor | None = None
     keys_values: Tensor | None = None
     adaption: Adaption | None = None
+    told: Tokens | None = None
 
     def some(self, places: Sequence[int]) -> Placed:
         """The prompts at these places, none of them a gated one."""
-        return Placed([self.slots[i] for i in places], self.vectors, self.keys_values)
+        slots = [self.slots[i] for i in places]
+        return Placed(slots, self.vectors, self.keys_values, told=self.told)
 
 
 def place(template: Template, lm: LanguageModel, prompts: Sequence[Prompt]) -> Placed:

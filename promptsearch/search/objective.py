@@ -123,8 +123,7 @@ class Objective:
 
         Raises:
             BudgetExhausted: The forward and the backward pass cost more than is left.
-            StrategyError: The strategy's `access` is scores only, or nothing but scores comes from
-                the model.
+            StrategyError: As in `loss`.
         """
         books = books_of(self)
         books.space.check(prompt := HardPrompt(prompt.ids))
@@ -137,6 +136,21 @@ class Objective:
         pool = embeddings[torch.from_numpy(books.space.pool.copy())].detach().float().cpu()
         return gradient @ pool.T
 
+    def word_logits(self, prompt: Prompt, examples: ArrayLike) -> tuple[tuple[str, ...], Tensor]:
+        """What the LM predicts in the place of the answer; charged as the prompt's losses are.
+
+        Args:
+            prompt: A text prompt, or a prompt of the space.
+            examples: Ids of search examples, shape `(examples,)`.
+
+        Returns:
+            The answers of one token, and their logits, shape `(examples, answers)`.
+        """
+        books, prompt, ids = books_of(self), own_copy(prompt), np.array(examples, dtype=np.int64)
+        prompt.check(books.space, white_box := books.inside("logits"))
+        books.prices.charge_look(prompt, ids)
+        return white_box.word_logits(prompt, ids)
+
     def keys_values(self, ids: Sequence[int]) -> Tensor:
         """Keys and values of a text, for a prefix to start from; charges its tokens.
 
@@ -148,8 +162,7 @@ class Objective:
 
         Raises:
             BudgetExhausted: The tokens cost more than is left.
-            StrategyError: The strategy's `access` is scores only, or nothing but scores comes from
-                the model.
+            StrategyError: As in `loss`.
         """
         books, ids = books_of(self), [int(i) for i in ids]
         white_box = books.inside("keys and values")
@@ -253,9 +266,7 @@ class Objective:
         return [replace(example, fields=dict(example.fields)) for example in found]
 
     def demonstrations(self, ids: ArrayLike) -> list[str]:
-        """Search examples as solved texts.
-
-        A solved text is the template filled in, with nothing in its slots, and the right answer.
+        """Search examples as solved texts: the template filled in without a prompt, and the answer.
 
         Args:
             ids: Ids of search examples, shape `(examples,)`.
@@ -297,8 +308,7 @@ class Objective:
         """The LM's weights in float32, each copied when asked for, and what they belong to.
 
         Raises:
-            StrategyError: The strategy's `access` is scores only, or nothing but scores comes from
-                the model.
+            StrategyError: As in `loss`.
         """
         known = books_of(self).inside("weights").weights
         return replace(

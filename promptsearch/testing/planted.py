@@ -34,7 +34,7 @@ from promptsearch.search.objective import FINALISTS, Objective
 from promptsearch.search.proposer import Proposing
 from promptsearch.tasks.decoding import Decoding
 from promptsearch.tasks.task import Example
-from promptsearch.testing.landscape import DEVIATION, Kind, Landscape, planted_weights
+from promptsearch.testing.landscape import DEVIATION, Kind, Landscape, letters, planted_weights
 from promptsearch.testing.proposing import PlantedProposing
 
 #: The width of the embeddings.
@@ -72,9 +72,8 @@ class PlantedScorer:
         failing: float = 0.0,
     ) -> None:
         rng = np.random.default_rng([seed, 1])  # not the stream of a strategy with the same seed
-        vocabulary = (
-            2 * pool + 8
-        )  # pool indices and token ids differ, so that a strategy that mixes them up is found
+        # Pool indices and token ids differ, so that a strategy that mixes them up is found.
+        vocabulary = 2 * pool + 8
         self.signature = f"planted {kind} {seed} {pool} {length} {examples} {noise} {failing}"
         self.space = PromptSpace(
             rng.permutation(vocabulary)[:pool],
@@ -188,9 +187,8 @@ class PlantedScorer:
         failures = {i: "a planted failure" for i, p in enumerate(prompts) if self._fails(p)}
         losses[list(failures)] = np.nan
         metric = np.where(np.isnan(losses), np.nan, losses < np.log(2))
-        tokens = sum(
-            int(self.context(examples).sum()) + len(examples) * self.length(p) for p in prompts
-        )
+        each = int(self.context(examples).sum())
+        tokens = sum(each + len(examples) * self.length(p) for p in prompts)
         return Scores(losses, metric, None, tokens, failures)
 
     def generate(
@@ -228,6 +226,10 @@ class PlantedScorer:
             return 1.0, self._weights.backward(weights, below=vectors is not None)
         share = numbers[0].shape[1] / self.gated_shape[0] if isinstance(numbers, tuple) else 1.0
         return share, share
+
+    def word_logits(self, prompt: Prompt, examples: ExampleIds) -> tuple[tuple[str, ...], Tensor]:
+        """Letters that tell yes from no; which of them answer makes no difference to losses."""
+        return letters(examples)
 
     def examples(self, ids: ExampleIds) -> list[Example]:
         """Examples with one field, `text`, and the answer yes or no."""
@@ -290,24 +292,22 @@ class PlantedScorer:
 
     def _ids(self, prompt: Prompt) -> Sequence[int]:
         """The tokens of a prompt of words."""
-        if isinstance(prompt, HardPrompt):
-            return prompt.ids
-        (text,) = TextPrompt.among([prompt])
+        if isinstance(words := getattr(prompt, "words", prompt), HardPrompt):
+            return words.ids
+        (text,) = TextPrompt.among([words])
         return self.encode(" ".join(text.texts))
 
     def _vectors(self, numbers: Numbers) -> Tensor:
         """What a trained prompt is on the landscape, shape `(length, width)`."""
         if isinstance(numbers, Tensor):
             return numbers if numbers.ndim == 2 else numbers.mean((1, 2, 3))
-        if isinstance(
-            numbers, tuple
-        ):  # vectors (length, layers, width) and gates (layers, heads): with gates of zero, nothing
+        # Vectors (length, layers, width) and gates (layers, heads): with gates of zero, nothing.
+        if isinstance(numbers, tuple):
             vectors, gates = numbers
             return (vectors * gates.mean(1)[:, None]).mean(1)
         own, weights = parted(numbers)
-        flat = torch.cat(
-            [torch.zeros(0), *(tensor.flatten() for _, tensor in sorted(weights.items()))]
-        )
+        some = (tensor.flatten() for _, tensor in sorted(weights.items()))
+        flat = torch.cat([torch.zeros(0), *some])
         size = self.space.length * _WIDTH
         found = pad(flat, (0, -len(flat) % size)).view(-1, self.space.length, _WIDTH).sum(0)
         return found if own is None else own + found
