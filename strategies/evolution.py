@@ -98,11 +98,11 @@ class Evolution(Strategy):
         self._optimizer = ng.optimizers.registry[optimizer](
             tokens, budget=budget, num_workers=batch
         )
-        if objective.start is not None:
-            start = self.first_words(None, np.random.default_rng(seed))
-            self._optimizer.suggest(objective.space.indices(start))
         for row in np.random.default_rng(seed).integers(pool, size=(first, length)):
             self._optimizer.suggest(row)
+        if objective.start is not None:  # what is suggested last is asked first
+            start = self.first_words(None, np.random.default_rng(seed))
+            self._optimizer.suggest(objective.space.indices(start))
         self._batch = batch
         self._candidates: list[ng.p.Array] = []
         self._scored: set[Prompt] = set()

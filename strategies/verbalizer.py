@@ -155,9 +155,8 @@ class Verbalizer(Strategy):
             texts = list(_words(best).texts)
             at = int(self._rng.integers(len(texts)))
             texts[at] = " ".join(self._edited(texts[at].split()))
-            own: Worded = TextPrompt(texts)
-            if best.answers is not None:
-                own = VerbalizedPrompt(own, best.answers)
+            new = TextPrompt(texts)
+            own = new if best.answers is None else VerbalizedPrompt(new, best.answers)
             if own.key not in self._values:
                 found[own.key] = own
             if len(found) == self._tries:
