@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from promptsearch.prompts.prompt import Prompt as Prompt
     from promptsearch.prompts.soft import SoftPrompt as SoftPrompt
     from promptsearch.prompts.text import TextPrompt as TextPrompt
+    from promptsearch.prompts.verbalized import VerbalizedPrompt as VerbalizedPrompt
     from promptsearch.prompts.weights import TunedPrompt as TunedPrompt
     from promptsearch.prompts.weights import Weights as Weights
     from promptsearch.records.scores import Evaluation as Evaluation
@@ -58,6 +59,7 @@ _HOMES = {
     "TrainedStrategy": "search.training",
     "TunedPrompt": "prompts.weights",
     "UnknownName": "errors",
+    "VerbalizedPrompt": "prompts.verbalized",
     "Weights": "prompts.weights",
     "compare": "comparison",
     "load_prompt": "export",

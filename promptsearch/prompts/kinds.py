@@ -16,6 +16,7 @@ from promptsearch.prompts.prompt import Prompt
 from promptsearch.prompts.soft import SoftPrompt
 from promptsearch.prompts.text import TextPrompt
 from promptsearch.prompts.trained import TrainedPrompt
+from promptsearch.prompts.verbalized import VerbalizedPrompt
 from promptsearch.prompts.weights import TunedPrompt, Weights
 from promptsearch.tasks.placement import Kind
 
@@ -28,6 +29,7 @@ KINDS: dict[str, type[Prompt]] = {
     HardPrompt.kind: HardPrompt,
     TextPrompt.kind: TextPrompt,
     CalibratedPrompt.kind: CalibratedPrompt,
+    VerbalizedPrompt.kind: VerbalizedPrompt,
     **TRAINED,
 }
 

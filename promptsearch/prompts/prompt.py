@@ -29,6 +29,9 @@ from promptsearch.tasks.template import Template
 #: (`-1 - i` for the i-th row), or text.
 Content = tuple[int, ...] | str
 
+#: For each class of a task, in the order of its answers, the words that stand for it.
+AnswerWords = tuple[tuple[str, ...], ...]
+
 E = TypeVar("E", int, float, str)
 
 
@@ -75,6 +78,7 @@ class Space(Protocol):
     """The space of hard prompts, as far as prompts ask about it."""
 
     length: int
+    decode: Callable[[Sequence[int]], str]
 
     def check(self, prompt: Any) -> None:
         """Refuse a hard prompt that is not in the space."""
@@ -105,6 +109,8 @@ class Prompt(ABC):
     frozen: ClassVar[bool] = True
 
     key: str
+    #: The words that stand for the classes under this prompt; None: the task's own answers do.
+    answers: AnswerWords | None = None
 
     @classmethod
     def among(cls, prompts: Iterable[Prompt]) -> list[Self]:

@@ -77,6 +77,8 @@ class WinnerRecord:
         text: As a reader sees it.
         ids: The token ids of a hard prompt.
         texts: The texts of a text prompt, one a slot.
+        answers: The words that stand for each class under the prompt, in the order of the task's
+            answers; None where these are the task's own.
         shape: The shape of a prompt made of vectors.
         numbers: How many numbers a prompt of changed weights has.
         nearest: For a soft prompt, one word a vector.
@@ -88,6 +90,7 @@ class WinnerRecord:
     text: str
     ids: tuple[int, ...] | None = None
     texts: tuple[str, ...] | None = None
+    answers: tuple[tuple[str, ...], ...] | None = None
     shape: tuple[int, ...] | None = None
     numbers: int | None = None
     nearest: tuple[NearestRecord, ...] = ()
@@ -224,7 +227,7 @@ class RunRecord:
     label: str
     seed: int
     options: dict[str, Any]
-    access: Literal["scores", "gradients", "weights"]
+    access: Literal["scores", "logits", "gradients", "weights"]
     searches: bool
     reference: bool
     deterministic: bool

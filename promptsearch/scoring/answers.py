@@ -48,6 +48,11 @@ class Graded(NamedTuple):
             sum(part.computed for part in parts),
         )
 
+    def ordered(self, order: Tensor) -> Graded:
+        """The losses of the prompts at these places, shape `(prompts,)`."""
+        choices = None if self.choices is None else self.choices[order]
+        return Graded(self.losses[order], self.metric[order], choices, self.computed)
+
     def at(self, places: Sequence[int]) -> Graded:
         """The losses on the examples at these places."""
         index = torch.tensor(places)

@@ -73,7 +73,8 @@ class ChunkedScorer:
 
     def __init__(self, name: str, scorer: SplitScorer, most: int, hands: Hands) -> None:
         self._name, self._scorer, self._most, self._hands = name, scorer, most, hands
-        self.length, self.fits, self.encode = scorer.length, scorer.fits, scorer.encode
+        self.length, self.adds, self.fits = scorer.length, scorer.adds, scorer.fits
+        self.encode = scorer.encode
         self.context, self.lead, self.tail = scorer.context, scorer.lead, scorer.tail
         self.readings, self.examples = scorer.readings, scorer.examples
         self.demonstrations = scorer.demonstrations

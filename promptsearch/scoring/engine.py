@@ -212,6 +212,10 @@ class Engine:
         rows: Tensor = found.float().cpu().unflatten(1, self.prefix_shape)
         return rows
 
+    def word_logits(self, prompt: Prompt, examples: ExampleIds) -> tuple[tuple[str, ...], Tensor]:
+        """All answers of one token, and their logits, see `Losses.word_logits`."""
+        return self._losses.word_logits(prompt, examples)
+
     def score(self, prompts: Sequence[Prompt], examples: ExampleIds) -> Scores:
         """The scores of all prompts on all examples.
 

@@ -153,6 +153,17 @@ class WhiteBox(Open, Protocol):
                 answers, it draws the one that counts this time.
         """
 
+    def word_logits(self, prompt: Prompt, examples: ExampleIds) -> tuple[tuple[str, ...], Tensor]:
+        """The words that are a single token as an answer, and their logits in the answer's place.
+
+        The words are as they stand behind the template; the logits are float32 on the CPU, shape
+        `(examples, words)`.
+
+        Args:
+            prompt: A prompt of words.
+            examples: Ids, shape `(examples,)`.
+        """
+
     def step_context(self, examples: ExampleIds, visit: int | None = None) -> Floats:
         """What `Scorer.context` is for `loss`, shape `(examples,)`.
 

@@ -339,12 +339,12 @@ class ServedScorer:
 
 
 def _check_words(prompt: Prompt) -> None:
-    """Refuse a prompt that is no text.
+    """Refuse a prompt that is no text, or has answer words of its own.
 
     Raises:
-        PromptError: The prompt is trained.
+        PromptError: It is such a prompt.
     """
-    if prompt.trained:
+    if prompt.trained or prompt.answers is not None:
         raise PromptError(
             f"a model behind an endpoint takes prompts of text, got a {type(prompt).__name__}"
         )

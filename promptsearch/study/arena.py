@@ -320,11 +320,16 @@ class Arena:
 def describe(arena: Arena, prompt: Prompt) -> dict[str, Any]:
     """A prompt as a reader sees it.
 
-    For soft prompts these are the nearest tokens with their cosine, for deeper ones the size.
+    For soft prompts these are the nearest tokens with their cosine, for deeper ones the size. The
+    answer words of a prompt stand behind it, those of each class together.
     """
     if prompt.trained:
         white_box = inside(arena.exact["search"], "embeddings")
         shown = prompt.described(white_box, lambda ids: arena.lm.decode(ids))
     else:
-        shown = {"text": " | ".join(prompt_texts(arena.template, arena.lm, prompt))}
+        text = " | ".join(prompt_texts(arena.template, arena.lm, prompt))
+        if prompt.answers is not None:
+            told = (", ".join(map(str.strip, some)) for some in prompt.answers)
+            text += f" [{' / '.join(told)}]"
+        shown = {"text": text}
     return {**prompt.to_json(), **shown}

@@ -20,7 +20,6 @@ from promptsearch.scoring.kinds import PLACINGS
 from promptsearch.scoring.scorer import SplitScorer
 from promptsearch.search.pool_pruning import Pruning
 from promptsearch.search.proposer import Proposing
-from promptsearch.search.strategy import Access
 from promptsearch.study.aims import Aims, aims_of, hand_judges
 from promptsearch.study.arena import Arena, scored_size
 from promptsearch.study.draws import DRAWN, check_draw, drawable, drawn_by, draws_of
@@ -224,9 +223,7 @@ def prepare(
     check_precision(lm, dtype, entries)
     tasks = [met(task, lm) for task in tasks]
     exact = lm.to(torch.float32)
-    exact.to(dtype).check(
-        gradients=any(entry.strategy.access is not Access.SCORES for entry in entries)
-    )
+    exact.to(dtype).check(gradients=any(entry.strategy.access.trains for entry in entries))
     if isinstance(lm, LanguageModel):
         lm.integrity.keep_spare()
     asked = None if config.memory is None else int(config.memory)

@@ -112,13 +112,15 @@ def carry_over(
 def _winner(run: RunRecord, source: str, folder: Path) -> Winner | None:
     """The winner of a run as text; None where it is no prompt of words, or has no export.
 
+    A prompt with answer words stays, too: they are single tokens of its own model.
+
     Args:
         run: The run.
         source: The name of its model.
         folder: The folder of that model's study.
     """
     # Numbers belong to the model that they were made with.
-    if run.stored or run.export is not None:
+    if run.stored or run.winner.answers is not None or run.export is not None:
         return None
     try:
         saved = load_prompt(folder / run.task / run.label / f"seed{run.seed}")
