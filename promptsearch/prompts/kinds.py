@@ -11,6 +11,7 @@ from promptsearch.errors import PromptError, StrategyError
 from promptsearch.prompts.calibrated import CalibratedPrompt
 from promptsearch.prompts.gated import GatedPrompt
 from promptsearch.prompts.hard import HardPrompt
+from promptsearch.prompts.nearest import NearestPrompt
 from promptsearch.prompts.prefix import PrefixPrompt
 from promptsearch.prompts.prompt import Prompt
 from promptsearch.prompts.soft import SoftPrompt
@@ -28,6 +29,7 @@ KINDS: dict[str, type[Prompt]] = {
     HardPrompt.kind: HardPrompt,
     TextPrompt.kind: TextPrompt,
     CalibratedPrompt.kind: CalibratedPrompt,
+    NearestPrompt.kind: NearestPrompt,
     **TRAINED,
 }
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import cached_property, partial
 from typing import Any
 
@@ -17,6 +17,7 @@ from promptsearch.prompts.hard import HardPrompt
 from promptsearch.prompts.kinds import sampled_under
 from promptsearch.prompts.prompt import Prompt
 from promptsearch.prompts.space import PromptSpace
+from promptsearch.records.run import WinnerRecord
 from promptsearch.records.scores import ExampleIds
 from promptsearch.scoring.layout import begins_row, prompt_texts
 from promptsearch.scoring.protocol import Scorer, inside, price_of, price_of_generation
@@ -315,9 +316,10 @@ def describe(arena: Arena, prompt: Prompt) -> dict[str, Any]:
 
     For soft prompts these are the nearest tokens with their cosine, for deeper ones the size.
     """
-    if prompt.trained:
+    if not prompt.written:
         white_box = inside(arena.exact["search"], "embeddings")
         shown = prompt.described(white_box, lambda ids: arena.lm.decode(ids))
     else:
         shown = {"text": " | ".join(prompt_texts(arena.template, arena.lm, prompt))}
-    return {**prompt.to_json(), **shown}
+    known = {each.name for each in fields(WinnerRecord)}  # a store of examples is in the log
+    return {name: told for name, told in {**prompt.to_json(), **shown}.items() if name in known}
