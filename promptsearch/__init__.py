@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from promptsearch.prompts.calibrated import CalibratedPrompt as CalibratedPrompt
     from promptsearch.prompts.gated import GatedPrompt as GatedPrompt
     from promptsearch.prompts.hard import HardPrompt as HardPrompt
+    from promptsearch.prompts.nearest import NearestPrompt as NearestPrompt
     from promptsearch.prompts.prefix import PrefixPrompt as PrefixPrompt
     from promptsearch.prompts.prompt import Prompt as Prompt
     from promptsearch.prompts.soft import SoftPrompt as SoftPrompt
@@ -45,6 +46,7 @@ _HOMES = {
     "GatedPrompt": "prompts.gated",
     "HardPrompt": "prompts.hard",
     "LanguageModel": "models",
+    "NearestPrompt": "prompts.nearest",
     "Objective": "search.objective",
     "PrefixPrompt": "prompts.prefix",
     "Prompt": "prompts.prompt",

@@ -130,7 +130,7 @@ def write_saved(saved: SavedPrompt, lm: TextModel, folder: Path) -> None:
     """
     data = {"format": FORMAT, **to_json(saved, saved.prompt.to_json())}
     saved.prompt.save(folder)
-    if not saved.prompt.trained:
+    if saved.prompt.written:
         data["text"] = list(prompt_texts(saved.template, lm, saved.prompt))
     write_json(folder / PROMPT, data)
 

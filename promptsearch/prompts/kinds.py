@@ -11,6 +11,7 @@ from promptsearch.errors import PromptError, StrategyError
 from promptsearch.prompts.calibrated import CalibratedPrompt
 from promptsearch.prompts.gated import GatedPrompt
 from promptsearch.prompts.hard import HardPrompt
+from promptsearch.prompts.nearest import NearestPrompt
 from promptsearch.prompts.prefix import PrefixPrompt
 from promptsearch.prompts.prompt import Prompt
 from promptsearch.prompts.soft import SoftPrompt
@@ -30,6 +31,7 @@ KINDS: dict[str, type[Prompt]] = {
     TextPrompt.kind: TextPrompt,
     CalibratedPrompt.kind: CalibratedPrompt,
     VerbalizedPrompt.kind: VerbalizedPrompt,
+    NearestPrompt.kind: NearestPrompt,
     **TRAINED,
 }
 

@@ -66,6 +66,17 @@ class Open(Sizes, Protocol):
         """The keys and values of tokens at a row's very start, shape `(tokens, *prefix_shape)`."""
 
 
+class Reader(Protocol):
+    """A model as far as texts are compared by it, without a pass through it."""
+
+    @property
+    def vocabulary(self) -> Tensor:
+        """Every token as the layers take it, shape `(vocabulary, width)`."""
+
+    def encode(self, text: str) -> list[int]:
+        """The token ids of a text."""
+
+
 class Words(Protocol):
     """Tokens of the pool."""
 
@@ -103,6 +114,8 @@ class Prompt(ABC):
     placement: ClassVar[Kind] = "slots"
     #: Whether gradient descent finds the prompts: they are numbers, which no text holds.
     trained: ClassVar[bool] = False
+    #: Whether the prompts are words, the same ones before every input.
+    written: ClassVar[bool] = True
     #: Whether the prompts have as many tokens as a study's `length` says.
     sized: ClassVar[bool] = True
     #: Whether the LM stays as it is; if not, nothing can share a pass with such a prompt.
@@ -144,6 +157,17 @@ class Prompt(ABC):
     @property
     def as_numbers(self) -> Numbers | None:
         """The prompt's numbers as `loss` takes them; None for words."""
+        return None
+
+    def before(self, reader: Reader) -> Callable[[Mapping[str, str]], Prompt] | None:
+        """What gives the prompt that stands before an input; None where it is itself before all.
+
+        Args:
+            reader: The model that scores.
+
+        Returns:
+            A function from the fields of an input to a prompt of another kind.
+        """
         return None
 
     def misfit(self, length: int, sizes: Sizes) -> tuple[str, str] | None:

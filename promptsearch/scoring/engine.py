@@ -127,7 +127,7 @@ class Engine:
         if prompt.length is not None:
             return True
         try:
-            self._layout.check_length(self.length(prompt))
+            self._layout.check_length(self._losses.lengths(prompt))
         except TemplateError:  # also a text that does not go into the template: `score` says why
             return False
         return True

@@ -6,7 +6,8 @@ comes out is graded.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from functools import cached_property
@@ -76,6 +77,8 @@ class Losses:
         self.placing = placing = PLACINGS[template.kind]
         self.layout = layout = SplitLayout(template, lm, split, choices, normalise=normalise)
         self._lengths = self._lengths_by(normalise)
+        # The last prompt that is another one before each example: these, and their lengths.
+        self._before: dict[str, tuple[Sequence[Prompt], Sequence[int]]] = {}
         if placing.given:
             _ = lm.prefix_shape  # a model that takes no prefix says so before anything is scored
 
@@ -116,15 +119,34 @@ class Losses:
         self._check_fit(prompt.misfit(self._template.length, self._lm))
         check_bias(prompt, self._choices)
 
+    def before(self, prompt: Prompt) -> Sequence[Prompt] | None:
+        """The prompt before each example of the split; None where it is the same before all."""
+        if prompt.written or prompt.trained:
+            return None
+        if prompt.key not in self._before:
+            if (met := prompt.before(self._lm)) is None:
+                return None
+            own = [met(example.fields) for example in self._split.examples]
+            self._before = {prompt.key: (own, [self.length(each) for each in own])}
+        return self._before[prompt.key][0]
+
     def length(self, prompt: Prompt) -> int:
         """The number of tokens that a prompt puts into the slots.
+
+        It is the mean over the examples, rounded up, where it differs from one to the other.
 
         Raises:
             PromptError: The template takes no such prompt, or one of another shape.
         """
+        return math.ceil(np.mean(self.lengths(prompt)))
+
+    def lengths(self, prompt: Prompt) -> int | ExampleIds:
+        """The same number for each example, shape `(examples,)`, where it differs; else one."""
         self.check(prompt)
         if prompt.length is not None:
             return prompt.length
+        if self.before(prompt) is not None:
+            return np.array(self._before[prompt.key][1])
         return sum(map(len, slots_of(self._template, self._lm, prompt)))
 
     def faults(self, prompts: Sequence[Prompt], examples: ExampleIds) -> dict[int, str]:
@@ -150,13 +172,19 @@ class Losses:
         """
         try:
             prompt.fill(self._template)
-            self.layout.check_length(self.length(prompt))
-            told = self._told(prompt)
+            self.layout.check_length(self.lengths(prompt))
+            self._told(prompt)
         except PromptSearchError as error:
             return str(error)
+        if (own := self.before(prompt)) is not None:
+            return next((why for e in examples if (why := self._unread(own[e], [e]))), None)
+        return self._unread(prompt, examples)
+
+    def _unread(self, prompt: Prompt, examples: Iterable[int]) -> str | None:
+        """The reason why a prompt that goes into the template cannot be scored, or None."""
         slots = slots_of(self._template, self._lm, prompt)
         layouts, choices = self.begun.layout(slots).layouts, self._choices
-        if told is not None:
+        if (told := self._told(prompt)) is not None:
             ids = [(token,) for some in told for token in some]
             choices = [word for some in prompt.answers or () for word in some]
             layouts = [replace(layout, answers=tuple(ids)) for layout in layouts]
@@ -196,6 +224,8 @@ class Losses:
         Raises:
             PromptError: The template takes no such prompt, or one of another shape.
         """
+        if any(self.before(prompt) is not None for prompt in prompts):
+            return Graded.joined([self._of_one(prompt, examples) for prompt in prompts])
         if self.placing.trained.frozen:
             return self._by_answers(prompts, examples)
         parts = []
@@ -237,6 +267,12 @@ class Losses:
         with torch.inference_mode():
             flat, _, _ = self.begun.compute(placed, unique, None)
         return tuple(self.words), flat[0][torch.from_numpy(back)].clone()
+
+    def _of_one(self, prompt: Prompt, examples: ExampleIds) -> Graded:
+        """The losses of a prompt; of one that differs from row to row, each row goes alone."""
+        if (own := self.before(prompt)) is None:
+            return self.of_prompts([prompt], examples)
+        return Graded.beside([self._score(self.placed([own[e]]), np.array([e])) for e in examples])
 
     def of_numbers(self, numbers: Numbers, examples: ExampleIds) -> Graded:
         """The losses of a prompt that is being trained, with gradients.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import cached_property, partial
 from typing import Any
 
@@ -18,6 +18,7 @@ from promptsearch.prompts.hard import HardPrompt
 from promptsearch.prompts.kinds import sampled_under
 from promptsearch.prompts.prompt import Prompt
 from promptsearch.prompts.space import PromptSpace
+from promptsearch.records.run import WinnerRecord
 from promptsearch.records.scores import ExampleIds
 from promptsearch.scoring.layout import begins_row, prompt_texts
 from promptsearch.scoring.protocol import Scorer, inside, price_of, price_of_generation
@@ -323,7 +324,7 @@ def describe(arena: Arena, prompt: Prompt) -> dict[str, Any]:
     For soft prompts these are the nearest tokens with their cosine, for deeper ones the size. The
     answer words of a prompt stand behind it, those of each class together.
     """
-    if prompt.trained:
+    if not prompt.written:
         white_box = inside(arena.exact["search"], "embeddings")
         shown = prompt.described(white_box, lambda ids: arena.lm.decode(ids))
     else:
@@ -332,4 +333,5 @@ def describe(arena: Arena, prompt: Prompt) -> dict[str, Any]:
             told = (", ".join(map(str.strip, some)) for some in prompt.answers)
             text += f" [{' / '.join(told)}]"
         shown = {"text": text}
-    return {**prompt.to_json(), **shown}
+    known = {each.name for each in fields(WinnerRecord)}  # a store of examples is in the log
+    return {name: told for name, told in {**prompt.to_json(), **shown}.items() if name in known}

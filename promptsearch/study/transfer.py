@@ -14,6 +14,7 @@ from typing import Any
 
 from promptsearch.errors import PromptError, PromptSearchError
 from promptsearch.export.saved import load_prompt
+from promptsearch.prompts.kinds import KINDS
 from promptsearch.prompts.prompt import Prompt
 from promptsearch.prompts.text import TextPrompt
 from promptsearch.records.models import (
@@ -119,8 +120,9 @@ def _winner(run: RunRecord, source: str, folder: Path) -> Winner | None:
         source: The name of its model.
         folder: The folder of that model's study.
     """
-    # Numbers belong to the model that they were made with.
-    if run.stored or run.winner.answers is not None or run.export is not None:
+    # Numbers belong to the model that they were made with, and so does what is most alike by it.
+    bound = not KINDS[run.winner.kind].written or run.winner.answers is not None
+    if run.stored or bound or run.export is not None:
         return None
     try:
         saved = load_prompt(folder / run.task / run.label / f"seed{run.seed}")
