@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import (
+    allocation,
     choices,
     encoder_decoder,
     exactness,
@@ -58,6 +59,7 @@ OTHERS: dict[str, Callable[[], list[dict[str, Any]]]] = {
 PAGES: dict[
     str, tuple[Path, Callable[[], list[dict[str, Any]]], Callable[[dict[str, Any]], str]]
 ] = {
+    "allocation": (RESULTS / "allocation" / "README", allocation.allocation, allocation.report),
     "exactness": (RESULTS / "reliability" / "exactness", exactness.exactness, exactness.report),
     "quantised": (RESULTS / "quantised" / "README", quantised.quantised, quantised.report),
 }

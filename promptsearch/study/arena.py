@@ -21,6 +21,7 @@ from promptsearch.records.scores import ExampleIds
 from promptsearch.scoring.layout import begins_row, prompt_texts
 from promptsearch.scoring.protocol import Scorer, inside, price_of, price_of_generation
 from promptsearch.scoring.scorer import SplitScorer, make_scorer
+from promptsearch.search.halving import rounds
 from promptsearch.search.metric_scorer import MetricScorer
 from promptsearch.search.pool import Pool
 from promptsearch.search.ranking import FINALISTS, SELECTED
@@ -209,6 +210,11 @@ class Arena:
         return self.task.kind == "text" and wanted[split] is not None
 
     @property
+    def races(self) -> bool:
+        """Whether a part of the examples tells how good a prompt is: not of every metric."""
+        return self.follows is None or self.follows.mean
+
+    @property
     def selects_by(self) -> Metric | None:
         """The metric by which the winner is selected; None for the loss."""
         return self.measures[self.task.metric] if self.by_metric else None
@@ -231,15 +237,35 @@ class Arena:
             length: Tokens of a prompt.
             finalists: How many prompts are left.
         """
-        selected = min(SELECTED, finalists)
         price = int(self.exact["select"].lead(self.ids("select")).sum())
-        for split, count in (("search", finalists), ("select", selected)):
-            scorer, ids = self.exact[split], self.ids(split)
-            price += count * price_of(scorer, length, ids)
+        for split, count, ids in self.rounds(finalists):
+            price += count * price_of(self.exact[split], length, ids)
+        for split, count in (("search", finalists), ("select", min(SELECTED, finalists))):
             if self.writes(split):
-                most = self.task.decoding.most
+                scorer, ids, most = self.exact[split], self.ids(split), self.task.decoding.most
                 price += count * price_of_generation(scorer, length, ids, most)
         return price
+
+    def rounds(self, finalists: int) -> list[tuple[str, int, ExampleIds]]:
+        """What is scored at the end of a search: split, the number of prompts, ids of examples.
+
+        Args:
+            finalists: How many prompts are left.
+        """
+        contestants = finalists if self.halves else min(SELECTED, finalists)
+        return [
+            ("search", finalists, self.ids("search")),
+            *(("select", n, ids) for n, ids in rounds(contestants, len(self.ids("select")))),
+        ]
+
+    @property
+    def halves(self) -> bool:
+        """Whether all finalists are selected among, in rounds.
+
+        Where a metric decides, on either split, it is a few: a part of the examples may tell
+        nothing of a metric that is no mean, and answers are dear.
+        """
+        return self.follows is None and self.selects_by is None
 
     def price_of_pool(self, strategy: type[Strategy]) -> int:
         """What a strategy pays before it starts: for the pool, where its prompts are made of it."""
