@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import (
+    allocation,
     choices,
     encoder_decoder,
     exactness,
@@ -62,6 +63,7 @@ OTHERS: dict[str, Callable[[], list[dict[str, Any]]]] = {
 PAGES: dict[
     str, tuple[Path, Callable[[], list[dict[str, Any]]], Callable[[dict[str, Any]], str]]
 ] = {
+    "allocation": (RESULTS / "allocation" / "README", allocation.allocation, allocation.report),
     "exactness": (RESULTS / "reliability" / "exactness", exactness.exactness, exactness.report),
     "prices": (RESULTS / "reliability" / "prices", prices.prices, prices.report),
     "power": (RESULTS / "power" / "README", power.power, power.report),

@@ -206,6 +206,8 @@ class RunRecord:
         training: None where nothing was trained.
         dtype: The dtype of the search.
         curve: Pairs of tokens spent and least loss so far.
+        select_curve: Pairs of tokens spent and loss in float32 on the select split of the prompt
+            that was the best of the search by then; older records have none.
         start: None where it started from no other run.
         gap: Test loss minus float32 loss on `score_on`, in nats: what selection flattered.
         export: None where the winner was exported, and scored the same when it was loaded again.
@@ -256,6 +258,7 @@ class RunRecord:
     cost: float | None = None
     control: bool | None = None
     flops: float | None = None
+    select_curve: tuple[tuple[int, float], ...] = ()
 
     def told(self, length: int) -> SettingsRecord:
         """What it was told to do.

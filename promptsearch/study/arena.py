@@ -23,6 +23,7 @@ from promptsearch.records.scores import ExampleIds
 from promptsearch.scoring.layout import begins_row, prompt_texts
 from promptsearch.scoring.protocol import Scorer, inside, price_of, price_of_generation
 from promptsearch.scoring.scorer import SplitScorer, make_scorer
+from promptsearch.search.halving import rounds
 from promptsearch.search.metric_scorer import MetricScorer
 from promptsearch.search.pool import Pool
 from promptsearch.search.ranking import FINALISTS, SELECTED
@@ -211,6 +212,11 @@ class Arena:
         return self.task.kind == "text" and wanted[split] is not None
 
     @property
+    def races(self) -> bool:
+        """Whether a part of the examples tells how good a prompt is: not of every metric."""
+        return self.follows is None or self.follows.mean
+
+    @property
     def selects_by(self) -> Metric | None:
         """The metric by which the winner is selected; None for the loss."""
         return self.measures[self.task.metric] if self.by_metric else None
@@ -238,16 +244,38 @@ class Arena:
             lengths: The lengths in tokens of the prompts that are left, the longest first.
         """
         price = int(self.exact["select"].lead(self.ids("select")).sum())
+        for split, count, ids in self.rounds(len(lengths)):
+            for length, alike in Counter(lengths[:count]).items():
+                price += alike * price_of(self.exact[split], length, ids)
         again = len(lengths) if self.rescores else 0
         for split, count in (("search", again), ("select", SELECTED)):
-            scorer, ids = self.exact[split], self.ids(split)
-            for length, alike in Counter(lengths[:count]).items():
-                each = price_of(scorer, length, ids)
-                if self.writes(split):
-                    most = self.task.decoding.most
-                    each += price_of_generation(scorer, length, ids, most)
-                price += alike * each
+            if self.writes(split):
+                scorer, ids, most = self.exact[split], self.ids(split), self.task.decoding.most
+                for length in lengths[:count]:
+                    price += price_of_generation(scorer, length, ids, most)
         return price
+
+    def rounds(self, finalists: int) -> list[tuple[str, int, ExampleIds]]:
+        """What is scored at the end of a search: split, the number of prompts, ids of examples.
+
+        Args:
+            finalists: How many prompts are left.
+        """
+        contestants = finalists if self.halves else min(SELECTED, finalists)
+        again = [("search", finalists, self.ids("search"))] if self.rescores else []
+        return [
+            *again,
+            *(("select", n, ids) for n, ids in rounds(contestants, len(self.ids("select")))),
+        ]
+
+    @property
+    def halves(self) -> bool:
+        """Whether all finalists are selected among, in rounds.
+
+        Where a metric decides, on either split, it is a few: a part of the examples may tell
+        nothing of a metric that is no mean, and answers are dear.
+        """
+        return self.follows is None and self.selects_by is None
 
     def price_of_pool(self, strategy: type[Strategy]) -> int:
         """What a strategy pays before it starts: for the pool, where its prompts are made of it."""

@@ -114,7 +114,7 @@ def _about(prepared: Prepared) -> StudyRecord:
         dtype=str(prepared.dtype).removeprefix("torch."),
         device=str(lm.device),
         memory=prepared.memory,
-        race=config.race,
+        race=config.race and prepared.arena(prepared.tasks[0]).races,
         machine=machine(),
         versions=versions(),
         budget=config.budget,

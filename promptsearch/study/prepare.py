@@ -167,8 +167,9 @@ class Prepared:
         config, given = self.config, entry.given
         budget = given.budget or config.budget
         bill = budget + (source.bill if source else 0)
+        arena = self.arena(task, entry, seed)
         return Run(
-            arena=self.arena(task, entry, seed),
+            arena=arena,
             name=given.name,
             label=given.label,
             strategy=entry.strategy,
@@ -179,7 +180,7 @@ class Prepared:
             folder=folder / task.name / given.label / f"seed{seed}",
             seconds=config.max_seconds,
             max_cost=config.max_cost,
-            race=config.race,
+            race=config.race and arena.races,
             proposing=self.proposing,
             fare=self.fare,
             source=source,

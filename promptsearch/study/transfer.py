@@ -184,7 +184,7 @@ def _score(arena: Arena, prompts: list[Prompt], name: str) -> list[dict[str, Any
             price_of_generation(scorer, scorer.length(prompt), ids, generated.tokens[i])
             for i, prompt in enumerate(prompts)
         ]
-    tested = Scored(arena, "test", line, texts)
+    tested = Scored(arena, "test", prompts, line, texts)
     found: list[dict[str, Any]] = []
     for i, prompt in enumerate(prompts):
         if i in scores.failures:

@@ -130,8 +130,9 @@ def uneven(arena, trains):
 
 def test_a_race_is_predicted_to_cost_less_for_each_prompt(tiny, films, monkeypatch):
     monkeypatch.setattr("promptsearch.study.forecast.calibrate", uneven)
-    _, whole = predicted(tiny, films, strategies=["random"], score_on=20, budget=40_000)
-    _, raced = predicted(tiny, films, strategies=["random"], score_on=20, budget=40_000, race=True)
+    given = {"strategies": ["random"], "score_on": 20, "budget": 40_000}
+    _, whole = predicted(tiny, films, race=False, **given)
+    _, raced = predicted(tiny, films, **given)
     assert raced["random"].proposals > whole["random"].proposals
     assert raced["random"].price <= 40_000
 

@@ -116,13 +116,13 @@ class StudyConfig(Keys):
         description="the LM tokens that each run may spend, a whole number such as 100000"
     )
     score_on: Whole = Field(
-        64, description="search examples per evaluation, the same ones for all prompts of a run"
+        128, description="search examples per evaluation, the same ones for all prompts of a run"
     )
     race: bool = Field(
-        False,
+        True,
         description=(
-            "whether prompts that are clearly worse than the best are scored on some of these "
-            "examples only"
+            "whether prompts that are probably worse than the best are scored on some of these "
+            "examples only; never where the objective is a metric that is no mean over examples"
         ),
     )
     seeds: Annotated[
