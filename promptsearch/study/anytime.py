@@ -18,12 +18,14 @@ from promptsearch.study.log_summary import mean_losses
 POINTS = 10
 
 
-def incumbents(books: Books) -> list[tuple[int, Prompt]]:
-    """The prompts that were the best so far at some time, with the tokens spent by then.
+def incumbents(arena: Arena, books: Books) -> list[tuple[int, Prompt]]:
+    """The prompts of the curve: the best so far at some time, with the tokens spent by then.
 
     Where there are many, the first, the last and some between are taken. Trained prompts have
     numbers only while the ranking holds them.
     """
+    if arena.lm.served or arena.follows is not None:
+        return []
     ranked = {item.prompt.key: item.prompt for item in books.ranking}
     found: list[tuple[int, Prompt]] = []
     best = float("inf")
@@ -46,10 +48,10 @@ def incumbents(books: Books) -> list[tuple[int, Prompt]]:
 def select_curve(arena: Arena, books: Books) -> tuple[tuple[int, float], ...]:
     """Tokens spent, and the loss in nats on the select split of the best prompt by then.
 
-    It is empty where a server would have to be paid for it.
+    It is empty where a server would have to be paid for it, and where the search follows a metric,
+    with which a loss does not compare.
     """
-    found = [] if arena.lm.served else incumbents(books)
-    if not found:
+    if not (found := incumbents(arena, books)):
         return ()
     ids, scorer = arena.ids("select"), arena.exact["select"]
     prompts = [prompt for _, prompt in found]

@@ -125,7 +125,7 @@ def rehearse(
         finalists = list(islice(cycle(finalists), min(strategy.finalists, scored)))
     seconds = log.seconds + rest.seconds
     seconds += _end(arena, finalists, calibration.exact, scorer, ledger)
-    if not arena.lm.served and (shown := [prompt for _, prompt in incumbents(books_of(objective))]):
+    if shown := [prompt for _, prompt in incumbents(arena, books_of(objective))]:
         once = arena.exact["select"].predict(shown, arena.ids("select"))  # for the anytime curve
         seconds += calibration.exact.seconds(once.cost)
     if strategy.training is not None:  # what it is compared with
