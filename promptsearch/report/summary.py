@@ -17,14 +17,7 @@ from promptsearch.records.results import Results
 from promptsearch.records.run import RunRecord
 from promptsearch.records.study import StudyRecord, TaskRecord
 from promptsearch.report.best_control import Against, Candidate, against
-from promptsearch.report.measured import (
-    Parts,
-    Scale,
-    beside,
-    further,
-    parts_of,
-    scale_of,
-)
+from promptsearch.report.measured import Parts, Scale, beside, further, parts_of, scale_of
 from promptsearch.report.notation import ERRORS
 from promptsearch.report.regret import reference_of, regret
 from promptsearch.report.selected import chosen_labels, selected

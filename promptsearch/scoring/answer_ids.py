@@ -197,3 +197,20 @@ def check_last(template: Template, reader: str, *, decodes: bool = False) -> Non
             "ends it may follow, without fields or slots. Write {answer} at the end, or take a "
             "masked model, such as BERT"
         )
+
+
+def single_words(lm: LanguageModel, choices: Sequence[str] | None) -> dict[str, int]:
+    """The words that are a single token as an answer, as they stand behind the template.
+
+    Args:
+        lm: The model.
+        choices: The task's choices, which say whether a space stands before an answer.
+    """
+    found = dict[int, str]()
+    bare = any(not text.startswith(" ") for text in choices or ())
+    for token in lm.words:
+        word = lm.decode([token])
+        ids = lm.encode_answer(word := word.removeprefix(" ") if bare else word)
+        if len(ids) == 1:
+            found.setdefault(ids[0], word)
+    return {word: token for token, word in found.items()}

@@ -135,6 +135,24 @@ class ChunkedScorer:
         return self._scorer.kept
 
 
+def cut_in_chunks(
+    scorers: Mapping[str, SplitScorer], device: str, hands: Hands
+) -> dict[SplitScorer, ChunkedScorer]:
+    """Scorers whose asks are cut into chunks, in place of others.
+
+    Args:
+        scorers: The others, by names that are the same in every process of the study; one may have
+            several.
+        device: The kind of device on which they compute.
+        hands: Who scores the chunks.
+    """
+    most = CHUNK_TOKENS.get(device, CHUNK_TOKENS["cpu"])
+    found: dict[SplitScorer, ChunkedScorer] = {}
+    for name, scorer in scorers.items():
+        found.setdefault(scorer, ChunkedScorer(name, scorer, most, hands))
+    return found
+
+
 def cut(sizes: Sequence[int], examples: int, most: int) -> Iterator[Chunk]:
     """The chunks of an ask, in order.
 

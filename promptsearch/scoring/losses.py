@@ -21,23 +21,17 @@ from promptsearch.models import LanguageModel
 from promptsearch.prompts.numbers import VECTORS, Numbers
 from promptsearch.prompts.prompt import AnswerWords, Prompt
 from promptsearch.records.scores import ExampleIds
-from promptsearch.scoring.answer_ids import Tokens, options_of, told_ids
+from promptsearch.scoring.answer_ids import Tokens, single_words, told_ids
 from promptsearch.scoring.answers import Graded, exact, grade_choices, grade_texts, padded
 from promptsearch.scoring.beginnings import Beginnings
+from promptsearch.scoring.choice_lengths import choice_lengths
 from promptsearch.scoring.joints import broken_joint
-from promptsearch.scoring.kinds import (
-    PLACINGS,
-    Placed,
-    Sharing,
-    check_bias,
-    place,
-    place_numbers,
-)
+from promptsearch.scoring.kinds import PLACINGS, Placed, Sharing, check_bias, place, place_numbers
 from promptsearch.scoring.layout import slots_of
 from promptsearch.scoring.rows import TokenRows
 from promptsearch.scoring.split_layout import SplitLayout
 from promptsearch.scoring.tree import Path
-from promptsearch.tasks.normalise import Normalise, answer_lengths
+from promptsearch.tasks.normalise import Normalise
 from promptsearch.tasks.task import Split
 from promptsearch.tasks.template import Template
 
@@ -76,7 +70,7 @@ class Losses:
         self._right = np.array([-1 if e.choice is None else e.choice for e in split.examples])
         self.placing = placing = PLACINGS[template.kind]
         self.layout = layout = SplitLayout(template, lm, split, choices, normalise=normalise)
-        self._lengths = self._lengths_by(normalise)
+        self._lengths = choice_lengths(normalise, template, lm, split, choices, layout)
         # The last prompt that is another one before each example: these, and their lengths.
         self._before: dict[str, tuple[Sequence[Prompt], Sequence[int]]] = {}
         if placing.given:
@@ -238,14 +232,7 @@ class Losses:
     @cached_property
     def words(self) -> dict[str, int]:
         """The words that are a single token as an answer, as they stand behind the template."""
-        lm, found = self._lm, dict[int, str]()
-        bare = any(not text.startswith(" ") for text in self._choices or ())
-        for token in lm.words:
-            word = lm.decode([token])
-            ids = lm.encode_answer(word := word.removeprefix(" ") if bare else word)
-            if len(ids) == 1:
-                found.setdefault(ids[0], word)
-        return {word: token for token, word in found.items()}
+        return single_words(self._lm, self._choices)
 
     def word_logits(self, prompt: Prompt, examples: ExampleIds) -> tuple[tuple[str, ...], Tensor]:
         """All `words`, and their logits in the place of the answer.
@@ -350,24 +337,6 @@ class Losses:
         if len(places) == len(examples):
             return graded
         return graded.at([places[int(e)] for e in examples])
-
-    def _lengths_by(self, normalise: Normalise) -> Tensor | None:
-        """The lengths by which log-probabilities of answers to choose from are divided.
-
-        Returns:
-            Shape `(examples, options)`, 0 where an example has fewer answers; None where nothing is
-            divided and all have as many, and for text answers.
-        """
-        most = self.layout.options
-        some = any(len(each.answers) < most for each in self.layout.layouts)
-        if not most or not (some or normalise != "none"):
-            return None
-        table = torch.zeros(len(self._split), most, dtype=torch.float64)
-        for row, example in zip(table, self._split.examples, strict=True):
-            options = options_of(example, self._choices) or ()
-            found = answer_lengths(normalise, self._template, options, self._lm.count)
-            row[: len(found)] = torch.tensor(found, dtype=torch.float64)
-        return table
 
     def _check_fit(self, misfit: tuple[str, str] | None) -> None:
         if misfit:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
-from typing import Any
 
 import numpy as np
 import torch
@@ -18,9 +17,8 @@ from promptsearch.prompts.hard import HardPrompt
 from promptsearch.prompts.kinds import sampled_under
 from promptsearch.prompts.prompt import Prompt
 from promptsearch.prompts.space import PromptSpace
-from promptsearch.records.run import WinnerRecord
 from promptsearch.records.scores import ExampleIds
-from promptsearch.scoring.layout import begins_row, prompt_texts
+from promptsearch.scoring.layout import begins_row
 from promptsearch.scoring.protocol import Scorer, inside, price_of, price_of_generation
 from promptsearch.scoring.scorer import SplitScorer, make_scorer
 from promptsearch.search.halving import rounds
@@ -344,22 +342,3 @@ class Arena:
         """The LM in the dtypes that score; none where it runs elsewhere."""
         models = [self.lm.to(dtype) for dtype in dict.fromkeys((self.lm.dtype, self.dtype))]
         return [model for model in models if isinstance(model, LanguageModel)]
-
-
-def describe(arena: Arena, prompt: Prompt) -> dict[str, Any]:
-    """A prompt as a reader sees it.
-
-    For soft prompts these are the nearest tokens with their cosine, for deeper ones the size. The
-    answer words of a prompt stand behind it, those of each class together.
-    """
-    if not prompt.written:
-        white_box = inside(arena.exact["search"], "embeddings")
-        shown = prompt.described(white_box, lambda ids: arena.lm.decode(ids))
-    else:
-        text = " | ".join(prompt_texts(arena.template, arena.lm, prompt))
-        if prompt.answers is not None:
-            told = (", ".join(map(str.strip, some)) for some in prompt.answers)
-            text += f" [{' / '.join(told)}]"
-        shown = {"text": text}
-    known = {each.name for each in fields(WinnerRecord)}  # a store of examples is in the log
-    return {name: told for name, told in {**prompt.to_json(), **shown}.items() if name in known}

@@ -15,7 +15,7 @@ from promptsearch.models import LanguageModel
 from promptsearch.models.protocol import TextModel
 from promptsearch.prompts.kinds import placement_of
 from promptsearch.records.ledger import Fare
-from promptsearch.scoring.chunks import CHUNK_TOKENS, ChunkedScorer, Hands
+from promptsearch.scoring.chunks import Hands, cut_in_chunks
 from promptsearch.scoring.kinds import PLACINGS
 from promptsearch.scoring.scorer import SplitScorer
 from promptsearch.search.pool_pruning import Pruning
@@ -112,12 +112,7 @@ class Prepared:
         Args:
             hands: Who scores the chunks.
         """
-        lm = self.lm
-        device = "cpu" if lm.served else lm.device.type
-        most = CHUNK_TOKENS.get(device, CHUNK_TOKENS["cpu"])
-        cut: dict[SplitScorer, ChunkedScorer] = {}
-        for name, scorer in self.scorers.items():  # several arenas may have the same one
-            cut.setdefault(scorer, ChunkedScorer(name, scorer, most, hands))
+        cut = cut_in_chunks(self.scorers, "cpu" if self.lm.served else self.lm.device.type, hands)
         arenas = {
             key: replace(
                 arena,

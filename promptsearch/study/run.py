@@ -35,8 +35,9 @@ from promptsearch.search.objective import Objective
 from promptsearch.search.plugins import make_strategy
 from promptsearch.search.proposer import Proposing
 from promptsearch.search.strategy import Access, Strategy
-from promptsearch.study.arena import Arena, describe
+from promptsearch.study.arena import Arena
 from promptsearch.study.costs import cost_of, flops_of, rates_of
+from promptsearch.study.described import describe
 from promptsearch.study.log_summary import curve, first_failure, search_losses
 from promptsearch.study.selection import Selection, select_winner
 

@@ -20,7 +20,8 @@ from promptsearch.search import loop
 from promptsearch.search.objective import SELECTED
 from promptsearch.search.plugins import find_strategy, make_strategy
 from promptsearch.strategies.p_tuning import PTuning, PTuningLM
-from promptsearch.study.arena import Arena, describe
+from promptsearch.study.arena import Arena
+from promptsearch.study.described import describe
 from promptsearch.testing.conformance import StrategyConformance
 from promptsearch.testing.planted import PlantedScorer
 from promptsearch.testing.tiny import tiny_model
