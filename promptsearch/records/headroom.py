@@ -39,11 +39,12 @@ class HeadroomRecord:
     Args:
         task: The task's name.
         measure: `accuracy`, or `nats` where answers are text: how much lower the loss is.
-        search: Examples of the search split that were looked at.
-        select: Examples of the select split that were looked at.
+        search: Search examples on which random prompts and the best controls were scored.
+        select: Select examples on which the trained prompt and these controls were scored.
         prompts: The random prompts that were scored.
         evaluations: The prompts that a search of the study tries.
-        controls: The controls as a reader sees them -> their scores, higher is better.
+        controls: The controls as a reader sees them -> their scores on search examples, higher is
+            better; those that were behind on the first few have no others.
         level: The mean score of random prompts.
         spread: The scatter of the true scores of random prompts' better half about their median,
             what the examples' luck explains taken off.

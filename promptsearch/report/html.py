@@ -45,6 +45,7 @@ def to_html(results: Results, metrics: tuple[str, str] | None = None) -> str:
         lower=any(not task.scale.higher_is_better for task in tasks),
         select_by=results.study.select_by,
         priced=any(task.priced for task in tasks),
+        counted=any(task.counted for task in tasks),
     )
     page = page_of(
         "report.html.j2",

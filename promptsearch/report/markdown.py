@@ -28,6 +28,7 @@ from promptsearch.report.notation import (
     NO_EXPORT,
     ONE_SEED,
     could_show,
+    flops,
     in_slots,
     money,
     number,
@@ -90,6 +91,7 @@ def to_markdown(results: Results) -> str:
         lower=any(not task.scale.higher_is_better for task in tasks),
         select_by=results.study.select_by,
         priced=any(task.priced for task in tasks),
+        counted=any(task.counted for task in tasks),
     )
     columns = known | ensembles.COLUMNS | sizes.COLUMNS | projection.COLUMNS | training.COLUMNS
     lines += [f"- **{name}**: {escape(text)}" for name, text in columns.items()]
@@ -115,8 +117,9 @@ def _task(task: TaskSummary, model: ModelRecord, trust_code: bool) -> list[str]:
         "gap",
         *(["regret"] if regret else []),
     ]
-    heads += ["tokens", *(["cost"] if task.priced else []), "seconds", "access"]
-    lines = table_lines(heads, [_cells(row, regret, task.priced) for row in task.rows])
+    heads += ["tokens", *(["FLOPs"] if task.counted else [])]
+    heads += [*(["cost"] if task.priced else []), "seconds", "access"]
+    lines = table_lines(heads, [_cells(row, regret, task) for row in task.rows])
     if task.floor is not None:
         lines += ["", f"Always giving the most frequent answer: {number(task.floor)}."]
     if told := bars(task.info):
@@ -273,7 +276,7 @@ def _pair(test: Comparison) -> list[str]:
     ]
 
 
-def _cells(row: Row, regret: bool, priced: bool) -> list[str]:
+def _cells(row: Row, regret: bool, task: TaskSummary) -> list[str]:
     best = row.best
     kind = (
         " (reference, not ranked)"
@@ -294,7 +297,8 @@ def _cells(row: Row, regret: bool, priced: bool) -> list[str]:
         + (
             f" ({percent((row.spent - row.brought) / best.budget)}{brought})" if best.budget else ""
         ),
-        *([money(row.cost)] if priced else []),
+        *([flops(row.flops)] if task.counted else []),
+        *([money(row.cost)] if task.priced else []),
         f"{row.seconds:,.1f}",
         best.access,
     ]

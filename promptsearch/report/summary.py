@@ -154,6 +154,12 @@ class Row:
         return float(np.mean(known)) if known else None
 
     @property
+    def flops(self) -> float | None:
+        """The mean of the FLOPs that a run's tokens stand for; None where they are not known."""
+        known = [run.flops for run in self.runs if run.flops is not None]
+        return float(np.mean(known)) if len(known) == len(self.runs) else None
+
+    @property
     def seconds(self) -> float:
         """The mean seconds of a run."""
         return float(np.mean([run.seconds for run in self.runs]))
@@ -198,6 +204,11 @@ class TaskSummary:
     def priced(self) -> bool:
         """Whether what runs cost in money is known."""
         return any(row.cost is not None for row in self.rows)
+
+    @property
+    def counted(self) -> bool:
+        """Whether the FLOPs of runs are known."""
+        return any(row.flops is not None for row in self.rows)
 
     @property
     def sweeps(self) -> tuple[tuple[Row, ...], ...]:

@@ -25,9 +25,10 @@ from promptsearch.scoring.content_free import ContentFree, blank_split
 from promptsearch.scoring.forward import keys_values
 from promptsearch.scoring.generation import Generation
 from promptsearch.scoring.joints import check_answers, check_joints
-from promptsearch.scoring.kinds import attending, passes_of
+from promptsearch.scoring.kinds import adds_of, attending, passes_of
 from promptsearch.scoring.layout import meeting
 from promptsearch.scoring.losses import Losses
+from promptsearch.scoring.protocol import Adds
 from promptsearch.scoring.reading import Layout
 from promptsearch.scoring.references import References, Visits
 from promptsearch.scoring.rows import TokenRows
@@ -111,8 +112,12 @@ class Engine:
         return repr((self._rows.limit, self._lm.integrity.checksum, *self._signature))
 
     def length(self, prompt: Prompt) -> int:
-        """The number of tokens that the prompt puts into the slots."""
+        """The prompt's length in tokens."""
         return self._losses.length(prompt)
+
+    def adds(self, length: int) -> Adds:
+        """What a prompt of this length adds to the price of a row, see `adds_of`."""
+        return adds_of(self._template.kind, length, self._lm.flops)
 
     def fits(self, prompt: Prompt) -> bool:
         """Whether the model's context holds the longest example with this prompt.
@@ -122,7 +127,7 @@ class Engine:
         if prompt.length is not None:
             return True
         try:
-            self._layout.check_length(self.length(prompt))
+            self._layout.check_length(self._losses.lengths(prompt))
         except TemplateError:  # also a text that does not go into the template: `score` says why
             return False
         return True
@@ -207,6 +212,10 @@ class Engine:
         rows: Tensor = found.float().cpu().unflatten(1, self.prefix_shape)
         return rows
 
+    def word_logits(self, prompt: Prompt, examples: ExampleIds) -> tuple[tuple[str, ...], Tensor]:
+        """All answers of one token, and their logits, see `Losses.word_logits`."""
+        return self._losses.word_logits(prompt, examples)
+
     def score(self, prompts: Sequence[Prompt], examples: ExampleIds) -> Scores:
         """The scores of all prompts on all examples.
 
@@ -288,11 +297,7 @@ class Engine:
         return self._visits.context(examples, visit)
 
     def passes(self, numbers: Numbers) -> tuple[float, float]:
-        """The cost of `loss`, and that of its gradient, in forward passes through the whole LM.
-
-        Args:
-            numbers: As in `loss`.
-        """
+        """The cost of `loss`, and that of its gradient, in forward passes, see `passes_of`."""
         return passes_of(numbers, self)
 
     def predict(self, prompts: Sequence[Prompt], examples: ExampleIds) -> Prediction:

@@ -16,6 +16,7 @@ from torch import Tensor
 from promptsearch.errors import PromptError
 from promptsearch.models import LanguageModel
 from promptsearch.models.attention.gated import Adaption
+from promptsearch.models.flops import Flops
 from promptsearch.prompts.gated import GatedPrompt
 from promptsearch.prompts.numbers import Numbers, Parts, length_of, parted
 from promptsearch.prompts.prefix import PrefixPrompt
@@ -24,6 +25,7 @@ from promptsearch.prompts.soft import SoftPrompt
 from promptsearch.prompts.trained import TrainedPrompt
 from promptsearch.prompts.weights import TunedPrompt, Weights
 from promptsearch.scoring.layout import Tokens, slots_of
+from promptsearch.scoring.protocol import Adds
 from promptsearch.tasks.placement import Kind
 from promptsearch.tasks.template import Template
 
@@ -59,6 +61,11 @@ class Placing:
     states: bool = False
     keeps: bool = False
 
+    @property
+    def beside(self) -> bool:
+        """Whether the prompts are no tokens of a row, which attends to them in the layers."""
+        return self.given or self.states
+
 
 #: Kind of template -> how its prompts go through the LM.
 PLACINGS: dict[Kind, Placing] = {
@@ -86,6 +93,8 @@ class Placed:
         adaption: The gated prompts, projected.
         bias: What each prompt adds to the log-probabilities of the choices, float64, shape
             `(prompts, choices)`; None where none adds anything.
+        told: The tokens of which each is read as an answer of its own, in place of the task's
+            answers; None: those are read.
     """
 
     slots: Sequence[Slots]
@@ -93,10 +102,12 @@ class Placed:
     keys_values: Tensor | None = None
     adaption: Adaption | None = None
     bias: Tensor | None = None
+    told: Tokens | None = None
 
     def some(self, places: Sequence[int]) -> Placed:
         """The prompts at these places, none of them a gated one."""
-        return Placed([self.slots[i] for i in places], self.vectors, self.keys_values)
+        slots = [self.slots[i] for i in places]
+        return Placed(slots, self.vectors, self.keys_values, told=self.told)
 
 
 def place(template: Template, lm: LanguageModel, prompts: Sequence[Prompt]) -> Placed:
@@ -169,6 +180,19 @@ def check_bias(prompt: Prompt, choices: Sequence[str] | None) -> None:
     if bias is not None and len(bias) != count:
         has = f"has {count}" if choices else "has none that are the same in all rows"
         raise PromptError(f"the {prompt.shown} corrects {len(bias)} choices, but the task {has}")
+
+
+def adds_of(kind: Kind, length: int, flops: Flops) -> Adds:
+    """What a prompt adds to the price of a row.
+
+    One that stands beside the text is taken to stand at all layers: what it adds is little.
+
+    Args:
+        kind: The kind of its template.
+        length: Its length in tokens.
+        flops: The FLOPs of the LM's forward pass.
+    """
+    return Adds(0, length * flops.share) if PLACINGS[kind].beside else Adds(length)
 
 
 def passes_of(numbers: Numbers, sizes: Sizes) -> tuple[float, float]:

@@ -8,7 +8,9 @@ The lead of an example is what stands in its row before the first slot.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from torch import Tensor
@@ -19,6 +21,26 @@ from promptsearch.prompts.prompt import Open, Prompt
 from promptsearch.records.scores import ExampleIds, Floats, Generated, Scores
 from promptsearch.tasks.decoding import Decoding
 from promptsearch.tasks.task import Example
+
+
+@dataclass(frozen=True)
+class Adds:
+    """What a prompt adds to the price of a row, in tokens.
+
+    A prompt in the slots is read with the row, token by token. One that stands beside the text is
+    no token of it: the row's tokens attend to it, and each costs a share more.
+
+    Args:
+        tokens: For each reading of the row.
+        share: For each token of the text that is read.
+    """
+
+    tokens: int
+    share: float = 0.0
+
+    def to(self, text: float, readings: int) -> float:
+        """What it adds to so many tokens of text, which are read in so many rows."""
+        return self.tokens * readings + self.share * text
 
 
 class Scorer(Protocol):
@@ -39,7 +61,10 @@ class Scorer(Protocol):
         """
 
     def length(self, prompt: Prompt) -> int:
-        """The number of tokens that the prompt puts into the slots."""
+        """The prompt's length in tokens."""
+
+    def adds(self, length: int, /) -> Adds:
+        """What a prompt of this length adds to the price of a row."""
 
     def fits(self, prompt: Prompt) -> bool:
         """Whether the model can read every example with this prompt.
@@ -128,6 +153,17 @@ class WhiteBox(Open, Protocol):
                 answers, it draws the one that counts this time.
         """
 
+    def word_logits(self, prompt: Prompt, examples: ExampleIds) -> tuple[tuple[str, ...], Tensor]:
+        """The words that are a single token as an answer, and their logits in the answer's place.
+
+        The words are as they stand behind the template; the logits are float32 on the CPU, shape
+        `(examples, words)`.
+
+        Args:
+            prompt: A prompt of words.
+            examples: Ids, shape `(examples,)`.
+        """
+
     def step_context(self, examples: ExampleIds, visit: int | None = None) -> Floats:
         """What `Scorer.context` is for `loss`, shape `(examples,)`.
 
@@ -170,10 +206,11 @@ def price_of(scorer: Scorer, length: int, examples: ExampleIds) -> int:
 
     Args:
         scorer: The scorer of the split.
-        length: The number of the prompt's tokens.
+        length: The prompt's length in tokens.
         examples: Ids, shape `(examples,)`.
     """
-    return int(scorer.context(examples).sum() + length * scorer.readings(examples).sum())
+    text, readings = int(scorer.context(examples).sum()), int(scorer.readings(examples).sum())
+    return text + math.ceil(scorer.adds(length).to(text, readings))
 
 
 def price_of_generation(
@@ -185,10 +222,11 @@ def price_of_generation(
 
     Args:
         scorer: The scorer of the split.
-        length: The number of the prompt's tokens.
+        length: The prompt's length in tokens.
         examples: Ids, shape `(examples,)`.
         tokens: The number of tokens that are generated for each example, shape `(examples,)`, see
             `Generated.tokens`; or the most for every one, `Decoding.most`.
     """
     written = tokens * len(examples) if isinstance(tokens, int) else int(tokens.sum())
-    return int(scorer.tail(examples).sum()) + length * len(examples) + written
+    text = int(scorer.tail(examples).sum())
+    return text + math.ceil(scorer.adds(length).to(text, len(examples))) + written

@@ -1,8 +1,9 @@
 """One call of a scorer, the same in search and selection.
 
-A call is charged first. Its scores are then read from the log where an earlier process of the run
-wrote them there, else from the cache, else they come from the scorer. New scores are written into
-the log, and only then into the cache.
+What the search itself has scored in float32 is known in selection. Any other call is charged first.
+Its scores are then read from the log where an earlier process of the run wrote them there, else
+from the cache, else they come from the scorer. New scores are written into the log, and only then
+into the cache.
 
 The "lead" of an example is, as in the engine, its text before the first slot, which a run pays for
 once.
@@ -10,7 +11,7 @@ once.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from promptsearch.errors import StudyError
@@ -20,6 +21,7 @@ from promptsearch.records.ledger import Ledger
 from promptsearch.records.log import RunLog
 from promptsearch.records.scores import (
     ExampleIds,
+    Floats,
     Scores,
     generated_to_json,
     rounded,
@@ -27,7 +29,11 @@ from promptsearch.records.scores import (
     scores_to_json,
 )
 from promptsearch.scoring.protocol import Scorer, price_of, price_of_generation
+from promptsearch.search.halving import halve
 from promptsearch.tasks.decoding import Decoding
+
+#: Stages that change nothing of what is chosen, and may fail without harm.
+SHOWN = ("anytime", "empty")
 
 
 class Calls:
@@ -37,10 +43,18 @@ class Calls:
         ledger: The run's ledger.
         log: Where calls are written and read back.
         cache: Scores of earlier runs; None where there are none.
+        known: Returns the scores that the search has seen of prompts by a scorer on examples; None
+            where it has not seen all of them.
     """
 
-    def __init__(self, ledger: Ledger, log: RunLog, cache: ScoreCache | None) -> None:
-        self._ledger, self._log, self._cache = ledger, log, cache
+    def __init__(
+        self,
+        ledger: Ledger,
+        log: RunLog,
+        cache: ScoreCache | None,
+        known: Callable[[Scorer, Sequence[Prompt], ExampleIds], Scores | None],
+    ) -> None:
+        self._ledger, self._log, self._cache, self._known = ledger, log, cache, known
         self._uncached: list[tuple[str, dict[str, Any]]] = []
 
     def stage(
@@ -66,23 +80,55 @@ class Calls:
         Raises:
             StudyError: None of the prompts could be scored.
         """
-        price = 0
-        if charged:
+        price, known = 0, self._known(scorer, prompts, ids)
+        if charged and known is None:
             # The lead of the examples of score_on was paid in the search.
             lead = int(scorer.lead(ids).sum()) if split == "select" else 0
             price = lead + sum(price_of(scorer, scorer.length(p), ids) for p in prompts)
             self._ledger.charge(forward=price)
         line = self.replayed(stage, prompts)
         if line is None:
-            scores = scores_to_json(self.scores(scorer, prompts, ids, price, charged=charged))
-            line = self.write(stage, split, prompts, scores)
+            found = known or self.scores(scorer, prompts, ids, price, charged=charged)
+            line = self.write(stage, split, prompts, scores_to_json(found))
         else:
             self._log.check(line, len(ids), self._ledger.to_json())
-        if len(line["failures"]) == len(prompts) and stage != "empty":
-            raise StudyError(
-                f"none of the best prompts could be scored on the {split} split in float32: "
-                f"{line['failures']['0']}"
-            )
+        if len(line["failures"]) == len(prompts) and stage not in SHOWN:
+            raise _none_scored(split, line)
+        return line
+
+    def halving(
+        self, scorer: Scorer, prompts: list[Prompt], ids: ExampleIds, known: Floats
+    ) -> dict[str, Any]:
+        """Select among prompts in float32 by sequential halving, and return the log line about it.
+
+        Args:
+            scorer: The scorer of the select split, in float32.
+            prompts: The best prompts so far, best first.
+            ids: Ids of all examples of the split, shape `(examples,)`.
+            known: The prompts' losses in float32 on the examples of the search, shape `(prompts,
+                search examples)`.
+
+        Raises:
+            StudyError: None of the prompts could be scored.
+        """
+
+        def score(who: Sequence[int], some: ExampleIds) -> Scores:
+            chosen = [prompts[i] for i in who]
+            price = sum(price_of(scorer, scorer.length(p), some) for p in chosen)
+            price += int(scorer.lead(some).sum())  # each example is met in one round
+            self._ledger.charge(forward=price)
+            return self.scores(scorer, chosen, some, price)
+
+        line = self.replayed("select", prompts)
+        if line is None:
+            before = self._ledger.forward
+            found = scores_to_json(halve(known, ids, score))
+            line = self.write("select", "select", prompts, found, self._ledger.forward - before)
+        else:
+            self._ledger.charge(forward=line["price"])
+            self._log.check(line, len(ids), self._ledger.to_json())
+        if all(row is None or None in row for row in line["losses"]):
+            raise _none_scored("select", line)
         return line
 
     def answers(
@@ -202,7 +248,7 @@ class Calls:
         scores: dict[str, Any],
         price: int | None = None,
     ) -> dict[str, Any]:
-        """Write the log line of new scores, and return it; a line of the search has its price.
+        """Write the log line of new scores, and return it; that of a race or halving has its price.
 
         Scores go into the cache only now: a process that was killed before its line was written
         must not find its own scores there.
@@ -221,3 +267,10 @@ class Calls:
                 self._cache.put(name, content)
         self._uncached.clear()
         return line
+
+
+def _none_scored(split: str, line: dict[str, Any]) -> StudyError:
+    reason = next(iter(line["failures"].values()))
+    return StudyError(
+        f"none of the best prompts could be scored on the {split} split in float32: {reason}"
+    )

@@ -1,8 +1,9 @@
 """What a search can gain on a task, looked at before any run: a small table and a short soft run.
 
 Scored are random prompts of the pool and controls: the empty prompt, those that the study names,
-and one prompt of solved examples. `room.py` says what follows from their scores. All examples are
-of the search and select splits, and it takes about as many tokens as a single run.
+and one prompt of solved examples. `room.py` says what follows from their scores. Random prompts and
+the best controls are scored on half of the search split, a soft prompt and these controls on the
+select split. It takes about as many tokens as a single run.
 """
 
 from __future__ import annotations
@@ -42,8 +43,8 @@ log = logging.getLogger(__name__)
 _RANDOM, _CONTROLS = 24, 8
 #: The fewest random prompts that must be scored.
 _FEWEST_PROMPTS = 4
-#: The fewest examples of a split that are looked at, where it has them.
-_FEWEST = 16
+#: Controls are scored on so many examples, and the best of them on all; the fewest of these.
+_FIRST, _BEST, _FEWEST = 32, 3, 16
 #: What stands for all searches that train, and what makes prompts of solved examples.
 _TRAINS, _SHOTS = "prompt_tuning", "exemplars"
 
@@ -107,37 +108,37 @@ class _Look:
         arena = self._prepared.first[key]
         random: list[Prompt] = list(arena.space.sample(np.random.default_rng(0), _RANDOM))
         named = self._named(arena)
-        prompts = [*random, *named.values()]
-        search_ids, select_ids = self._sample(arena, prompts)
-        search_scores = self._scores(arena, "search", prompts, search_ids)
-        select_scores = self._scores(arena, "select", prompts, select_ids)
-        scores = np.concatenate([search_scores, select_scores], axis=1)
-        good = np.isfinite(scores).all(1)
-        known, apart = scores[: len(random)][good[: len(random)]], good[len(random) :]
-        controls = scores[len(random) :][apart]
-        if len(known) < _FEWEST_PROMPTS or not len(controls):
+        controls, means = self._best(arena, named)
+        ids = self._sample(arena, [*random, *controls])
+        scores = self._scores(arena, "search", [*random, *controls], ids)
+        known, given = scores[: len(random)], scores[len(random) :]
+        known = known[np.isfinite(known).all(1)]
+        if len(known) < _FEWEST_PROMPTS or not len(given) or not np.isfinite(given).all():
             log.warning("task '%s': no prompt to look at could be scored", self._task.name)
             return None
+        select_ids = arena.ids("select")
         soft, why = self._soft(arena, select_ids)
         rng, draws = np.random.default_rng(1), {}
         if self._words:
-            draws["words"] = gain_of_words(known, controls, self._evaluations, arena.score_on, rng)
+            draws["words"] = gain_of_words(known, given, self._evaluations, arena.score_on, rng)
         if self._trained and soft is not None:
-            here, there = (each[len(random) :][apart] for each in (select_scores, search_scores))
-            draws["vectors"] = gain_of_vectors(soft, here, there, rng)
+            here = self._scores(arena, "select", controls, select_ids)
+            draws["vectors"] = gain_of_vectors(soft, here, given, rng)
         if not draws:
             log.warning("task '%s': the study has no search to forecast", self._task.name)
             return None
+        means |= {
+            name: float(row.mean()) for name, row in zip(controls.values(), given, strict=True)
+        }
         gains = {kind: gain_record([each]) for kind, each in draws.items()}
-        means = dict(zip(np.array(list(named))[apart].tolist(), controls.mean(1), strict=True))
         return HeadroomRecord(
             task=self._task.name,
             measure="accuracy" if self._task.kind == "choices" else "nats",
-            search=len(search_ids),
+            search=len(ids),
             select=len(select_ids),
             prompts=len(known),
             evaluations=self._evaluations,
-            controls={str(name): float(mean) for name, mean in means.items()},
+            controls=means,
             level=float(known.mean()),
             spread=float(scatter_of(known.mean(1), noise_of(known) / known.shape[1])),
             trained=None if soft is None else float(soft.mean()),
@@ -179,25 +180,41 @@ class _Look:
             log.info("task '%s': %s is no control here: %s", self._task.name, name, error)
             return []
 
-    def _sample(self, arena: Arena, prompts: list[Prompt]) -> tuple[ExampleIds, ExampleIds]:
-        """Half of the search split and the select split, as far as half of a run's tokens pay.
+    def _best(
+        self, arena: Arena, named: Mapping[str, Prompt]
+    ) -> tuple[dict[Prompt, str], dict[str, float]]:
+        """The controls that are best on the first few examples, and the scores of all of them.
+
+        Args:
+            arena: The task's arena.
+            named: The controls by what stands in their slots.
+        """
+        ids = np.arange(len(self._task.splits["search"]) // 2)[:_FIRST]
+        scores = self._scores(arena, "search", list(named.values()), ids).mean(1)
+        means = {
+            name: float(mean) for name, mean in zip(named, scores, strict=True) if np.isfinite(mean)
+        }
+        best = sorted(means, key=means.__getitem__, reverse=True)[:_BEST]
+        return {named[name]: name for name in best}, means
+
+    def _sample(self, arena: Arena, prompts: list[Prompt]) -> ExampleIds:
+        """Half of the search split, as far as half of a run's tokens pay.
 
         Args:
             arena: The task's arena.
             prompts: All prompts that will be scored.
         """
-        sizes = {name: len(self._task.splits[name]) for name in ("search", "select")}
-        whole = {"search": np.arange(sizes["search"] // 2), "select": np.arange(sizes["select"])}
-        cost = sum(arena.exact[name].predict(prompts, ids).cost for name, ids in whole.items())
+        ids = np.arange(len(self._task.splits["search"]) // 2)
+        cost = arena.exact["search"].predict(prompts, ids).cost
         share = min(1.0, self._prepared.config.budget / 2 / cost)
-        search_ids, select_ids = (
-            ids[: max(_FEWEST, int(share * len(ids)))] for ids in whole.values()
-        )
-        return search_ids, select_ids
+        found: ExampleIds = ids[: max(_FEWEST, int(share * len(ids)))]
+        return found
 
-    def _scores(self, arena: Arena, split: str, prompts: list[Prompt], ids: ExampleIds) -> Floats:
+    def _scores(
+        self, arena: Arena, split: str, prompts: Iterable[Prompt], ids: ExampleIds
+    ) -> Floats:
         """Scores, higher is better, shape `(prompts, examples)`; NaN in rows of failures."""
-        found = arena.exact[split].score(prompts, ids)
+        found = arena.exact[split].score(list(prompts), ids)
         self._tokens += found.computed
         return found.metric if self._task.kind == "choices" else -found.losses
 

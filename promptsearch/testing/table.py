@@ -28,6 +28,7 @@ from promptsearch.records.ledger import Ledger
 from promptsearch.records.log import read_log
 from promptsearch.records.scores import ExampleIds, Floats, Generated, Scores, rows_of
 from promptsearch.records.sealed import read_record
+from promptsearch.scoring.protocol import Adds
 from promptsearch.search.objective import FINALISTS, Objective
 from promptsearch.tasks.decoding import Decoding
 from promptsearch.tasks.task import Example
@@ -205,6 +206,8 @@ class TableScorer:
         return self._lead + evaluations * self._price
 
     # What Objective asks of a scorer.
+
+    adds = Adds  # every prompt its tokens
 
     def length(self, prompt: Prompt) -> int:
         """Tokens of a prompt."""
