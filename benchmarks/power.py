@@ -323,10 +323,10 @@ def intervals() -> Iterator[tuple[str, Case, bool]]:
     Accuracies are such that a failed run is far from its bounds.
     """
     for seeds in (2, 3, 5, 10):
-        for luck in (0.0, 0.02, 0.04, 0.1):
+        for deviation in (0.0, 0.02, 0.04, 0.1):
             for examples in (100, 1000):
-                row = (Row(0.75, normal(luck)),)
-                yield "normal", Case(f"luck {luck:g}", row, seeds, examples), False
+                row = (Row(0.75, normal(deviation)),)
+                yield "normal", Case(f"luck {deviation:g}", row, seeds, examples), False
         for name, luck, fails in (
             ("one run in four fails", failing(0.25), True),
             ("one run in ten fails", failing(0.1), True),

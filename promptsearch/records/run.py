@@ -98,8 +98,8 @@ class WinnerRecord:
 
     @property
     def own_losses(self) -> bool:
-        """Whether its losses are of changed chances, which no other prompt's compare with."""
-        return self.bias is not None
+        """Whether its losses are of other answers or of changed chances: they compare with none."""
+        return self.bias is not None or self.answers is not None
 
 
 @dataclass(frozen=True)
