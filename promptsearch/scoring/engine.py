@@ -308,6 +308,8 @@ class Engine:
             examples: ExampleIds, shape `(examples,)`.
         """
         unique, plan = np.unique(examples), self._rows.plan
+        if own := [length for p in prompts if len(length := self._losses.own_lengths(p))]:
+            return plan.predict_alone(np.stack(own)[:, unique], unique)
         if self._losses.placing.states:
             share = max(attending(prompt.parts, self) for prompt in prompts)
             return plan.predict_layers(len(prompts), unique, share)

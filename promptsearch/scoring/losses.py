@@ -143,6 +143,11 @@ class Losses:
             return np.array(self._before[prompt.key][1])
         return sum(map(len, slots_of(self._template, self._lm, prompt)))
 
+    def own_lengths(self, prompt: Prompt) -> ExampleIds:
+        """The number for each example where it differs, shape `(examples,)`; else none."""
+        lengths = np.asarray(self.lengths(prompt))
+        return lengths if lengths.ndim else np.zeros(0, dtype=np.int64)
+
     def faults(self, prompts: Sequence[Prompt], examples: ExampleIds) -> dict[int, str]:
         """The places of prompts that cannot be read, each with the reason.
 

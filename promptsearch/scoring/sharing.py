@@ -148,6 +148,21 @@ class Plan:
         ).sum()
         return Prediction(sharing, int(made.sum() + below.sum()), float(cost))
 
+    def predict_alone(self, lengths: ExampleIds, examples: ExampleIds) -> Prediction:
+        """The cost of a call with prompts that differ from row to row, so that each goes alone.
+
+        Args:
+            lengths: The numbers of their tokens, shape `(prompts, examples)`.
+            examples: Ids, shape `(examples,)`.
+        """
+        counts = self._counts
+        times = 1 if self._shares else counts.answers[examples]
+        rows = lengths + counts.lead[examples] + counts.tail[examples]
+        rows = rows * times + counts.read[examples]
+        return Prediction(
+            "nothing", int(rows.sum()), float((rows * (1 + rows * KEY_COST / 2)).sum())
+        )
+
     def predict_layers(self, prompts: int, examples: ExampleIds, share: float) -> Prediction:
         """The cost of a call with gated prompts.
 

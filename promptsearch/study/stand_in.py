@@ -11,6 +11,7 @@ from string import ascii_letters
 
 import numpy as np
 import torch
+from scipy.special import log_softmax
 from torch import Tensor
 
 from promptsearch.models.endpoint import Completion
@@ -213,7 +214,7 @@ class StandInWhiteBox:
 
     def content_free(self, text: str) -> StandInBlank:
         """What stands in for an input without content."""
-        return StandInBlank(self._standin, self._known.content_free(text))
+        return StandInBlank(self._standin, self._known.content_free(text), text)
 
     @property
     def embeddings(self) -> Tensor:
@@ -254,21 +255,24 @@ class StandInWhiteBox:
 
 
 class StandInBlank:
-    """An input without content that tells nothing of the choices: all are as probable.
+    """An input without content, answered with drawn numbers: others below each prompt.
 
     Args:
         standin: The run's stand-in.
         known: The input that it stands for.
+        text: What its fields hold.
     """
 
-    def __init__(self, standin: StandInScorer, known: Blank) -> None:
-        self._standin, self.price = standin, known.price
+    def __init__(self, standin: StandInScorer, known: Blank, text: str) -> None:
+        self._standin, self.price, self._text = standin, known.price, text
 
     def read(self, prompt: Prompt) -> tuple[Floats, int]:
-        """The same number for each choice, and what reading it takes."""
-        tokens, choices = self.price(prompt), self._standin.choices
+        """Log-probabilities over the choices, and what reading them takes."""
+        tokens = self.price(prompt)
         self._standin.take(tokens)
-        return np.full(choices, -np.log(choices)), tokens
+        rng = np.random.default_rng([int(prompt.key, 16), *self._text.encode()])
+        nats: Floats = log_softmax(rng.normal(size=self._standin.choices))
+        return nats, tokens
 
 
 class StandInProposing:

@@ -276,7 +276,7 @@ def test_nothing_but_a_prefix_predicts_nothing(llama):
 
 
 def test_apply_answers_a_stream_in_its_order(model, prompts, monkeypatch):
-    monkeypatch.setattr("promptsearch.export.prompted._TOGETHER", 3)
+    monkeypatch.setattr("promptsearch.export.prompted.TOGETHER", 3)
     rows = [{**row, "id": i} for i, row in enumerate(mixed(KINDS))]
     found = list(model.apply(iter(rows)))
     assert [row["id"] for row in found] == list(range(len(rows)))

@@ -31,6 +31,8 @@ pytestmark = pytest.mark.usefixtures("unreported")
 BEHIND = "{text} {prompt} It was {answer}"
 STRATEGIES = [
     {"manual": {"prompts": ["good movie?", "It was"]}},
+    {"calibrated": {"prompts": ["good movie?"], "method": "contextual"}},
+    {"exemplars_nearest": {"shots": 2}},
     "random",
     {"evolution": {"batch": 4}},
     {"optuna": {"label": "tpe", "shortlist": 8}},
@@ -93,6 +95,8 @@ def test_price_and_computed_tokens_are_those_of_the_runs(template, race, tiny, f
         assert 1 / 1.5 < run.price / result["spent"] < 1.5, run.label
         exact = (
             "manual",
+            "calibrated",
+            "exemplars_nearest",
             "random",
             "prompt_tuning",
             "prefix_tuning",
