@@ -51,6 +51,8 @@ _EXPANDED = 24
 class Verbalizer(Strategy):
     """Search the words that stand for the classes, and then the prompt under them.
 
+    Where a class has no training example, nothing tells its words, and the prompt alone changes.
+
     Args:
         objective: Scores prompts on the search split.
         seed: Seeds the draw of examples, and what is changed in a prompt.
@@ -64,7 +66,7 @@ class Verbalizer(Strategy):
             the prompts as they are given.
 
     Raises:
-        StrategyError: The task has no classes in common to all rows, or a class no example.
+        StrategyError: The task has no classes in common to all rows.
     """
 
     access: ClassVar[Access] = Access.LOGITS
@@ -99,11 +101,6 @@ class Verbalizer(Strategy):
         #: The class of each example, shape `(examples,)`.
         self.classes = np.array([each.choice for each in known])
         self._count = int(self.classes.max()) + 1
-        if missing := sorted(set(range(self._count)) - set(own)):
-            raise StrategyError(
-                f"no training example has the class {missing[0]}, so that nothing tells its words: "
-                "give a larger search split"
-            )
         given = prompts if objective.start is None else self.first_texts(list(map(str, prompts)))
         self._given: list[TextPrompt] = list(map(TextPrompt, given)) or [TextPrompt("")]
         self._first = True
@@ -130,6 +127,8 @@ class Verbalizer(Strategy):
         )
         order = np.argsort(values, kind="stable")
         if self._first:  # words are looked for under the most promising one first
+            if evaluation.choices is not None:
+                self._count = evaluation.choices.shape[-1]
             self._waiting = [self._given[i] for i in order if np.isfinite(values[i])]
             self._first = False
         best = self._asked[order[0]]
@@ -141,6 +140,8 @@ class Verbalizer(Strategy):
     def _worded(self, prompt: TextPrompt) -> list[Worded]:
         """The prompt with the best assignments of answer words, by the training examples."""
         self._looked.add(prompt.key)
+        if self._count < 2 or len(set(self.classes.tolist())) < self._count:
+            return []
         told, looked = self.objective.word_logits(prompt, self.examples)
         logits = looked.double().numpy()
         found = assignments(logits, self.classes, self._words, self._candidates, count=self._keep)

@@ -177,7 +177,7 @@ def test_searches_beat_random_where_a_prompt_decides_the_answers(lm, strategy, o
 MEETING = {
     GCG: {"batch": 4},
     PromptTuning: {"interval": 2, "batch": 4},
-    Verbalizer: {"prompts": ["good movie?"], "words": 1},
+    Verbalizer: {"prompts": ["good movie?"], "words": 1, "keep": 1},
 }
 
 
