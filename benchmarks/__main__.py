@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import (
+    allocation,
     choices,
     encoder_decoder,
     exactness,
@@ -21,8 +22,10 @@ from benchmarks import (
     mixed,
     overhead,
     peak,
+    power,
     prices,
     quantised,
+    replicas,
     scoring,
     training,
     workers,
@@ -49,6 +52,7 @@ COMPARISONS: dict[str, Callable[[str], Comparison]] = {
     "encoder-decoder": encoder_decoder.encoder_decoder,
     "workers": workers.workers,
     "ray": workers.ray,
+    "replicas": replicas.replicas,
 }
 OTHERS: dict[str, Callable[[], list[dict[str, Any]]]] = {
     "peak": peak.peak,
@@ -59,8 +63,10 @@ OTHERS: dict[str, Callable[[], list[dict[str, Any]]]] = {
 PAGES: dict[
     str, tuple[Path, Callable[[], list[dict[str, Any]]], Callable[[dict[str, Any]], str]]
 ] = {
+    "allocation": (RESULTS / "allocation" / "README", allocation.allocation, allocation.report),
     "exactness": (RESULTS / "reliability" / "exactness", exactness.exactness, exactness.report),
     "prices": (RESULTS / "reliability" / "prices", prices.prices, prices.report),
+    "power": (RESULTS / "power" / "README", power.power, power.report),
     "quantised": (RESULTS / "quantised" / "README", quantised.quantised, quantised.report),
 }
 PEAK_BAR = 0.7

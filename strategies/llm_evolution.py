@@ -77,6 +77,7 @@ class LLMEvolution(Strategy):
     """
 
     proposes: ClassVar[frozenset[type]] = frozenset({TextPrompt})
+    starts_from: ClassVar[frozenset[type]] = frozenset({TextPrompt})
 
     def __init__(
         self,
@@ -97,6 +98,7 @@ class LLMEvolution(Strategy):
                 f"{examples} examples were asked for, but only {len(objective.training)} are "
                 "not scored on"
             )
+        prompts = self.first_texts(prompts)
         self._rng = np.random.default_rng(seed)
         self._algorithm, self._size, self._examples = algorithm, population, examples
         self._given = list(dict.fromkeys(prompts))

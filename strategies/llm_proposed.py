@@ -59,6 +59,7 @@ class LLMProposed(Strategy):
     """
 
     proposes: ClassVar[frozenset[type]] = frozenset({TextPrompt})
+    starts_from: ClassVar[frozenset[type]] = frozenset({TextPrompt})
 
     def __init__(
         self,
@@ -81,6 +82,7 @@ class LLMProposed(Strategy):
                 f"{examples} examples were asked for, but only {len(objective.training)} are "
                 "not scored on"
             )
+        prompts = self.first_texts(prompts)
         self._rng = np.random.default_rng(seed)
         self._method, self._batch, self._examples, self._keep, self._fresh = (
             method,

@@ -23,6 +23,7 @@ from promptsearch.export.inputs import Found, Input
 from promptsearch.export.passes import Passes
 from promptsearch.models import LanguageModel
 from promptsearch.models.device import pick_dtype
+from promptsearch.scoring.answer_ids import told_ids
 from promptsearch.scoring.joints import check_answers
 from promptsearch.scoring.ready import Compiled, compile_prompts, fields_of
 from promptsearch.tasks.fields import place_of
@@ -82,6 +83,8 @@ class PromptedModel:
         for saved in given.values():
             model = saved.model(model)
             check_answers(model, saved.choices, Split("given", ()), saved.normalise)
+            if saved.prompt.answers is not None:
+                told_ids(model, saved.prompt.answers, saved.choices)
         self._lm = lm = model.to(pick_dtype(dtype, model.device))
         library = compile_prompts(lm, [(saved.prompt, saved.template) for saved in given.values()])
         self._prompts = {
@@ -220,6 +223,10 @@ class PromptedModel:
         nats = self._passes.log_probabilities(inputs, [each.scored(lm) for each in inputs])
         for each, own in zip(inputs, nats, strict=True):
             saved = each.saved
+            if (told := saved.prompt.answers) is not None:
+                # The probabilities of a class's words are added up, see `VerbalizedPrompt`.
+                found.append(own.unflatten(0, (len(told), -1)).logsumexp(-1))
+                continue
             lengths = answer_lengths(saved.normalise, saved.template, each.choices or (), lm.count)
             own = own / torch.tensor(lengths) if set(lengths) - {1} else own
             bias = saved.prompt.parts.bias

@@ -141,10 +141,7 @@ class LanguageModel:
 
     @property
     def facts(self) -> dict[str, Any]:
-        """What exports say of the model, so that it can be found again.
-
-        That is its name, where it is loaded from, its hashes, width and number of layers.
-        """
+        """What exports say of the model, so that it can be found again."""
         return {
             "name": self.name,
             "source": self.name,

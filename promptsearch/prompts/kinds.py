@@ -11,11 +11,13 @@ from promptsearch.errors import PromptError, StrategyError
 from promptsearch.prompts.calibrated import CalibratedPrompt
 from promptsearch.prompts.gated import GatedPrompt
 from promptsearch.prompts.hard import HardPrompt
+from promptsearch.prompts.nearest import NearestPrompt
 from promptsearch.prompts.prefix import PrefixPrompt
 from promptsearch.prompts.prompt import Prompt
 from promptsearch.prompts.soft import SoftPrompt
 from promptsearch.prompts.text import TextPrompt
 from promptsearch.prompts.trained import TrainedPrompt
+from promptsearch.prompts.verbalized import VerbalizedPrompt
 from promptsearch.prompts.weights import TunedPrompt, Weights
 from promptsearch.tasks.placement import Kind
 
@@ -28,6 +30,8 @@ KINDS: dict[str, type[Prompt]] = {
     HardPrompt.kind: HardPrompt,
     TextPrompt.kind: TextPrompt,
     CalibratedPrompt.kind: CalibratedPrompt,
+    VerbalizedPrompt.kind: VerbalizedPrompt,
+    NearestPrompt.kind: NearestPrompt,
     **TRAINED,
 }
 

@@ -129,6 +129,9 @@ def _check_answers(
 
 def _check_curve(run: RunRecord) -> None:
     tokens, losses = [point[0] for point in run.curve], [point[1] for point in run.curve]
+    shown = [point[0] for point in run.select_curve]
+    if any(a > b for a, b in pairwise(shown)) or (shown and shown[-1] > run.spent):
+        raise ValueError("its select_curve goes back, or on after what was spent")
     if (
         any(a > b for a, b in pairwise(tokens))
         or any(a < b for a, b in pairwise(losses))

@@ -14,7 +14,7 @@ from promptsearch.records.scores import Floats
 #: The order in which a run passes through its stages; those of answers generate text.
 STAGES = (
     *("search", "rescore", "rescore_answers", "select", "select_answers"),
-    *("empty", "test", "test_answers"),
+    *("anytime", "empty", "test", "test_answers"),
 )
 #: Distances in nats: numbers that are closer than the first are the same, as each has six decimals;
 #: choices that are closer than the second may count as a tie or not.

@@ -77,6 +77,8 @@ class WinnerRecord:
         text: As a reader sees it.
         ids: The token ids of a hard prompt.
         texts: The texts of a text prompt, one a slot.
+        answers: The words that stand for each class under the prompt, in the order of the task's
+            answers; None where these are the task's own.
         shape: The shape of a prompt made of vectors.
         numbers: How many numbers a prompt of changed weights has.
         nearest: For a soft prompt, one word a vector.
@@ -88,6 +90,7 @@ class WinnerRecord:
     text: str
     ids: tuple[int, ...] | None = None
     texts: tuple[str, ...] | None = None
+    answers: tuple[tuple[str, ...], ...] | None = None
     shape: tuple[int, ...] | None = None
     numbers: int | None = None
     nearest: tuple[NearestRecord, ...] = ()
@@ -203,6 +206,8 @@ class RunRecord:
         training: None where nothing was trained.
         dtype: The dtype of the search.
         curve: Pairs of tokens spent and least loss so far.
+        select_curve: Pairs of tokens spent and loss in float32 on the select split of the prompt
+            that was the best of the search by then; older records have none.
         start: None where it started from no other run.
         gap: Test loss minus float32 loss on `score_on`, in nats: what selection flattered.
         export: None where the winner was exported, and scored the same when it was loaded again.
@@ -224,7 +229,7 @@ class RunRecord:
     label: str
     seed: int
     options: dict[str, Any]
-    access: Literal["scores", "gradients", "weights"]
+    access: Literal["scores", "logits", "gradients", "weights"]
     searches: bool
     reference: bool
     deterministic: bool
@@ -253,6 +258,7 @@ class RunRecord:
     cost: float | None = None
     control: bool | None = None
     flops: float | None = None
+    select_curve: tuple[tuple[int, float], ...] = ()
 
     def told(self, length: int) -> SettingsRecord:
         """What it was told to do.

@@ -42,6 +42,8 @@ _SCORES = {
     "outputs": ("output", pa.string()),
     "probabilities": ("probabilities", pa.list_(pa.float64())),
 }
+#: Field of a run with an anytime curve -> the split of its losses.
+_CURVES = {"curve": "search", "select_curve": "select"}
 #: The column of the statistics of an example, one list for each metric.
 _STATISTICS = "statistics"
 _NAMED = [("task", pa.string()), ("label", pa.string()), ("seed", pa.int64())]
@@ -104,7 +106,11 @@ def _joined(tables: Mapping[str, bytes]) -> list[dict[str, Any]]:
         run = _values(RunRecord, cells)
         name = (run["task"], run["label"], run["seed"])
         points = curves.get(name, {"tokens": [], "loss": []})
-        run["curve"] = list(zip(points["tokens"], points["loss"], strict=True))
+        # Older records have the curves of the search alone.
+        splits = points.get("split", ["search"] * len(points["loss"]))
+        of = list(zip(splits, points["tokens"], points["loss"], strict=True))
+        for field, split in _CURVES.items():
+            run[field] = [point for name, *point in of if name == split]
         for split in ("select", "test"):
             columns = scores[(*name, split)]
             for field, (column, _) in _SCORES.items():
@@ -163,7 +169,7 @@ def _columns(kind: Any, before: str = "") -> Iterator[str]:
 
 def _tabled(name: str, before: str) -> bool:
     """Whether a field has a table of its own."""
-    return (name == "curve" and not before) or (name in _SCORES and before in ("select.", "test."))
+    return (name in _CURVES and not before) or (name in _SCORES and before in ("select.", "test."))
 
 
 def _record_in(hint: Any) -> Any:
@@ -241,8 +247,13 @@ def _scores(runs: Sequence[RunRecord]) -> bytes:
 
 def _curves(runs: Sequence[RunRecord]) -> bytes:
     """The content of `curves.parquet`: a row for each step of a curve."""
-    rows = [(run.task, run.label, run.seed, *point) for run in runs for point in run.curve]
-    kinds = [*_NAMED, ("tokens", pa.int64()), ("loss", pa.float64())]
+    rows = [
+        (run.task, run.label, run.seed, *point, split)
+        for run in runs
+        for field, split in _CURVES.items()
+        for point in getattr(run, field)
+    ]
+    kinds = [*_NAMED, ("tokens", pa.int64()), ("loss", pa.float64()), ("split", pa.string())]
     return _parquet(
         {name: [row[place] for row in rows] for place, (name, _) in enumerate(kinds)}, kinds
     )

@@ -26,7 +26,9 @@ def curves(task: TaskSummary, prefix: str, objective: str = "") -> str:
     """A figure of the least search loss so far against tokens spent.
 
     A curve is the median over the seeds, and its band reaches from the least to the greatest. A
-    strategy that does not search is a dashed line, a reference is a dotted one.
+    thin dashed curve of the same colour is the loss of the same prompts on the select split, which
+    no search has seen: what is between the two is luck. A strategy that does not search is a dashed
+    line, a reference is a dotted one.
 
     Args:
         task: A task with at least one row that searches.
@@ -49,6 +51,8 @@ def curves(task: TaskSummary, prefix: str, objective: str = "") -> str:
             losses = (
                 _steps(axes, row, gid, 0.13 / crowd**2) if row.searches else _level(axes, row, gid)
             )
+            if row.searches and not objective:
+                shown += _fresh(axes, row, gid).ravel().tolist()
             shown += losses.ravel().tolist()
             ends.append(float(np.median(losses[:, -1])))
         margin = 0.06 * (max(shown) - min(shown)) or 0.1
@@ -180,6 +184,35 @@ def _steps(axes: Axes, row: Row, gid: str, band: float) -> Floats:
             tokens, low, high, step="post", color=ink, alpha=band, linewidth=0, gid=f"{gid}-band"
         )
     return losses[:, tokens >= tokens[-1] / 100]
+
+
+def _fresh(axes: Axes, row: Row, gid: str) -> Floats:
+    """Draw the median loss on the select split of the best prompts so far.
+
+    Nothing is drawn where a run does not know it.
+
+    Returns:
+        The losses that must be visible, shape `(points,)`.
+    """
+    if not all(run.select_curve for run in row.runs):
+        return np.array([])
+    tokens, losses = on_one_grid(
+        [
+            np.array([*run.select_curve, (run.spent, run.select_curve[-1][1])], dtype=np.float64)
+            for run in row.runs
+        ]
+    )
+    middle: Floats = np.median(losses, axis=0)
+    axes.step(
+        *(tokens, middle),
+        where="post",
+        color=colour(row.place),
+        linestyle="--",
+        linewidth=1,
+        gid=f"{gid}-select-line",
+    )
+    late: Floats = middle[tokens >= tokens[-1] / 100]
+    return late
 
 
 def _level(axes: Axes, row: Row, gid: str) -> Floats:

@@ -127,7 +127,7 @@ class Engine:
         if prompt.length is not None:
             return True
         try:
-            self._layout.check_length(self.length(prompt))
+            self._layout.check_length(self._losses.lengths(prompt))
         except TemplateError:  # also a text that does not go into the template: `score` says why
             return False
         return True
@@ -212,6 +212,10 @@ class Engine:
         rows: Tensor = found.float().cpu().unflatten(1, self.prefix_shape)
         return rows
 
+    def word_logits(self, prompt: Prompt, examples: ExampleIds) -> tuple[tuple[str, ...], Tensor]:
+        """All answers of one token, and their logits, see `Losses.word_logits`."""
+        return self._losses.word_logits(prompt, examples)
+
     def score(self, prompts: Sequence[Prompt], examples: ExampleIds) -> Scores:
         """The scores of all prompts on all examples.
 
@@ -293,11 +297,7 @@ class Engine:
         return self._visits.context(examples, visit)
 
     def passes(self, numbers: Numbers) -> tuple[float, float]:
-        """The cost of `loss`, and that of its gradient, in forward passes through the whole LM.
-
-        Args:
-            numbers: As in `loss`.
-        """
+        """The cost of `loss`, and that of its gradient, in forward passes, see `passes_of`."""
         return passes_of(numbers, self)
 
     def predict(self, prompts: Sequence[Prompt], examples: ExampleIds) -> Prediction:

@@ -93,6 +93,8 @@ class Placed:
         adaption: The gated prompts, projected.
         bias: What each prompt adds to the log-probabilities of the choices, float64, shape
             `(prompts, choices)`; None where none adds anything.
+        told: The tokens of which each is read as an answer of its own, in place of the task's
+            answers; None: those are read.
     """
 
     slots: Sequence[Slots]
@@ -100,10 +102,12 @@ class Placed:
     keys_values: Tensor | None = None
     adaption: Adaption | None = None
     bias: Tensor | None = None
+    told: Tokens | None = None
 
     def some(self, places: Sequence[int]) -> Placed:
         """The prompts at these places, none of them a gated one."""
-        return Placed([self.slots[i] for i in places], self.vectors, self.keys_values)
+        slots = [self.slots[i] for i in places]
+        return Placed(slots, self.vectors, self.keys_values, told=self.told)
 
 
 def place(template: Template, lm: LanguageModel, prompts: Sequence[Prompt]) -> Placed:

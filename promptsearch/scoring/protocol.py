@@ -63,7 +63,7 @@ class Scorer(Protocol):
     def length(self, prompt: Prompt) -> int:
         """The prompt's length in tokens."""
 
-    def adds(self, length: int) -> Adds:
+    def adds(self, length: int, /) -> Adds:
         """What a prompt of this length adds to the price of a row."""
 
     def fits(self, prompt: Prompt) -> bool:
@@ -151,6 +151,17 @@ class WhiteBox(Open, Protocol):
             examples: Ids, shape `(batch,)`.
             visit: The number of this visit of the examples. Of an example with several right
                 answers, it draws the one that counts this time.
+        """
+
+    def word_logits(self, prompt: Prompt, examples: ExampleIds) -> tuple[tuple[str, ...], Tensor]:
+        """The words that are a single token as an answer, and their logits in the answer's place.
+
+        The words are as they stand behind the template; the logits are float32 on the CPU, shape
+        `(examples, words)`.
+
+        Args:
+            prompt: A prompt of words.
+            examples: Ids, shape `(examples,)`.
         """
 
     def step_context(self, examples: ExampleIds, visit: int | None = None) -> Floats:

@@ -62,6 +62,8 @@ class ServedScorer:
         StrategyError: The template is for prompts that are no text.
     """
 
+    adds = Adds  # a prompt its tokens to each request
+
     def __init__(
         self,
         model: ServedModel,
@@ -124,13 +126,8 @@ class ServedScorer:
         _check_words(prompt)
         if prompt.length is not None:
             return prompt.length
-        return sum(
-            self._model.count(text) for text in prompt_texts(self._template, self._model, prompt)
-        )
-
-    def adds(self, length: int) -> Adds:
-        """What a prompt of this length adds to the price of a request: its tokens."""
-        return Adds(length)
+        texts = prompt_texts(self._template, self._model, prompt)
+        return sum(map(self._model.count, texts))
 
     def fits(self, prompt: Prompt) -> bool:
         """Whether the model can read every example with this prompt: always, as far as is known.
@@ -194,9 +191,8 @@ class ServedScorer:
             except PromptSearchError as error:
                 failures[i] = str(error)
         before = self._model.read
-        found = iter(
-            score_questions(self._model, [q for asked in questions.values() for q in asked])
-        )
+        every = [question for asked in questions.values() for question in asked]
+        found = iter(score_questions(self._model, every))
         for i, asked in questions.items():
             for column, result in enumerate(list(islice(found, len(asked)))):
                 if isinstance(result, EndpointError):
@@ -343,12 +339,12 @@ class ServedScorer:
 
 
 def _check_words(prompt: Prompt) -> None:
-    """Refuse a prompt that is no text.
+    """Refuse a prompt that is no text, or has answer words of its own.
 
     Raises:
-        PromptError: The prompt is trained.
+        PromptError: It is such a prompt.
     """
-    if prompt.trained:
+    if prompt.trained or prompt.answers is not None:
         raise PromptError(
             f"a model behind an endpoint takes prompts of text, got a {type(prompt).__name__}"
         )

@@ -238,21 +238,10 @@ class Books:
     # Private.
 
     def _known(self, scorer: Scorer, prompts: Sequence[Prompt], ids: ExampleIds) -> Scores | None:
-        """What the search has seen of prompts, where this is its scorer, on `score_on`."""
+        """What the search has seen of prompts on `score_on`, where this is its scorer."""
         if scorer is not self.scorer or not np.array_equal(ids, self.scored):
             return None
-        rows = [self._rows.get((prompt.key, "score_on")) for prompt in prompts]
-        whole = [row for row in rows if row is not None and row.complete]
-        if len(whole) < len(rows):
-            return None
-        choices = [row.choices for row in whole if row.choices is not None]
-        return Scores(
-            np.stack([row.losses for row in whole]),
-            np.stack([row.metric for row in whole]),
-            np.stack(choices) if choices else None,
-            computed=0,
-            failures={},
-        )
+        return Row.joined([self._rows.get((prompt.key, "score_on")) for prompt in prompts])
 
     def _time_over(self) -> BudgetExhausted:
         return BudgetExhausted(f"the run's {self.seconds:g} seconds are over")

@@ -21,6 +21,7 @@ from promptsearch.records.ledger import Ledger
 from promptsearch.records.log import RunLog
 from promptsearch.records.scores import (
     ExampleIds,
+    Floats,
     Scores,
     generated_to_json,
     rounded,
@@ -28,7 +29,11 @@ from promptsearch.records.scores import (
     scores_to_json,
 )
 from promptsearch.scoring.protocol import Scorer, price_of, price_of_generation
+from promptsearch.search.halving import halve
 from promptsearch.tasks.decoding import Decoding
+
+#: Stages that change nothing of what is chosen, and may fail without harm.
+SHOWN = ("anytime", "empty")
 
 
 class Calls:
@@ -87,11 +92,43 @@ class Calls:
             line = self.write(stage, split, prompts, scores_to_json(found))
         else:
             self._log.check(line, len(ids), self._ledger.to_json())
-        if len(line["failures"]) == len(prompts) and stage != "empty":
-            raise StudyError(
-                f"none of the best prompts could be scored on the {split} split in float32: "
-                f"{line['failures']['0']}"
-            )
+        if len(line["failures"]) == len(prompts) and stage not in SHOWN:
+            raise _none_scored(split, line)
+        return line
+
+    def halving(
+        self, scorer: Scorer, prompts: list[Prompt], ids: ExampleIds, known: Floats
+    ) -> dict[str, Any]:
+        """Select among prompts in float32 by sequential halving, and return the log line about it.
+
+        Args:
+            scorer: The scorer of the select split, in float32.
+            prompts: The best prompts so far, best first.
+            ids: Ids of all examples of the split, shape `(examples,)`.
+            known: The prompts' losses in float32 on the examples of the search, shape `(prompts,
+                search examples)`.
+
+        Raises:
+            StudyError: None of the prompts could be scored.
+        """
+
+        def score(who: Sequence[int], some: ExampleIds) -> Scores:
+            chosen = [prompts[i] for i in who]
+            price = sum(price_of(scorer, scorer.length(p), some) for p in chosen)
+            price += int(scorer.lead(some).sum())  # each example is met in one round
+            self._ledger.charge(forward=price)
+            return self.scores(scorer, chosen, some, price)
+
+        line = self.replayed("select", prompts)
+        if line is None:
+            before = self._ledger.forward
+            found = scores_to_json(halve(known, ids, score))
+            line = self.write("select", "select", prompts, found, self._ledger.forward - before)
+        else:
+            self._ledger.charge(forward=line["price"])
+            self._log.check(line, len(ids), self._ledger.to_json())
+        if all(row is None or None in row for row in line["losses"]):
+            raise _none_scored("select", line)
         return line
 
     def answers(
@@ -211,7 +248,7 @@ class Calls:
         scores: dict[str, Any],
         price: int | None = None,
     ) -> dict[str, Any]:
-        """Write the log line of new scores, and return it; a line of the search has its price.
+        """Write the log line of new scores, and return it; that of a race or halving has its price.
 
         Scores go into the cache only now: a process that was killed before its line was written
         must not find its own scores there.
@@ -230,3 +267,10 @@ class Calls:
                 self._cache.put(name, content)
         self._uncached.clear()
         return line
+
+
+def _none_scored(split: str, line: dict[str, Any]) -> StudyError:
+    reason = next(iter(line["failures"].values()))
+    return StudyError(
+        f"none of the best prompts could be scored on the {split} split in float32: {reason}"
+    )

@@ -124,8 +124,7 @@ class Objective:
 
         Raises:
             BudgetExhausted: The forward and the backward pass cost more than is left.
-            StrategyError: The strategy's `access` is scores only, or nothing but scores comes from
-                the model.
+            StrategyError: As in `loss`.
         """
         books = books_of(self)
         books.space.check(prompt := HardPrompt(prompt.ids))
@@ -142,6 +141,21 @@ class Objective:
         """How probable each choice is where an input says nothing, see `read_content_free`."""
         return read_content_free(books_of(self), prompt, text)
 
+    def word_logits(self, prompt: Prompt, examples: ArrayLike) -> tuple[tuple[str, ...], Tensor]:
+        """What the LM predicts in the place of the answer; charged as the prompt's losses are.
+
+        Args:
+            prompt: A text prompt, or a prompt of the space.
+            examples: Ids of search examples, shape `(examples,)`.
+
+        Returns:
+            The answers of one token, and their logits, shape `(examples, answers)`.
+        """
+        books, prompt, ids = books_of(self), own_copy(prompt), np.array(examples, dtype=np.int64)
+        prompt.check(books.space, white_box := books.inside("logits"))
+        books.prices.charge_look(prompt, ids)
+        return white_box.word_logits(prompt, ids)
+
     def keys_values(self, ids: Sequence[int]) -> Tensor:
         """Keys and values of a text, for a prefix to start from; charges its tokens.
 
@@ -153,8 +167,7 @@ class Objective:
 
         Raises:
             BudgetExhausted: The tokens cost more than is left.
-            StrategyError: The strategy's `access` is scores only, or nothing but scores comes from
-                the model.
+            StrategyError: As in `loss`.
         """
         books, ids = books_of(self), [int(i) for i in ids]
         white_box = books.inside("keys and values")
@@ -304,8 +317,7 @@ class Objective:
         """The LM's weights in float32, each copied when asked for, and what they belong to.
 
         Raises:
-            StrategyError: The strategy's `access` is scores only, or nothing but scores comes from
-                the model.
+            StrategyError: As in `loss`.
         """
         known = books_of(self).inside("weights").weights
         return replace(

@@ -75,7 +75,7 @@ def _fault(strategy: type[Strategy]) -> tuple[str, str] | None:
     checks: dict[str, tuple[Callable[[Any], bool], str]] = {
         "access": (
             lambda x: isinstance(x, Access),
-            "one of Access.SCORES, Access.GRADIENTS and Access.WEIGHTS",
+            "one of Access.SCORES, Access.LOGITS, Access.GRADIENTS and Access.WEIGHTS",
         ),
         "proposes": (
             lambda x: some(x, kinds.__contains__) and bool(x),

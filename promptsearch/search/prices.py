@@ -134,6 +134,17 @@ class Prices:
         self.met(ids)
         return price
 
+    def charge_look(self, prompt: Prompt, ids: ExampleIds) -> None:
+        """Charge what the LM predicts under a prompt, as its losses on the examples are charged.
+
+        Raises:
+            BudgetExhausted: It costs more than is left; nothing was charged.
+        """
+        price = self.of([prompt], ids)
+        self._ledger.charge(forward=price, reserve=self.set_aside(self._length(prompt)))
+        self._ledger.computed += price  # the same in a run that goes on, whatever is kept
+        self.met(ids)
+
     def met(self, ids: ExampleIds) -> None:
         """Note what was paid for: the lead of these examples."""
         self.lead_paid.update(ids.tolist())

@@ -1,22 +1,21 @@
-"""Racing: a prompt that is clearly worse than the leader is scored no further.
+"""Racing: a prompt that is probably worse than the best so far is scored no further.
 
-Examples are scored block by block. After each block every prompt is compared with the leader, which
-is the best of the race or the run's best so far, on the examples that both have seen. The
-comparison is a one-sided paired t-test, as in F-Race (Birattari et al. 2002, "A Racing Algorithm
-for Configuring Metaheuristics") with two contestants. Whoever is left has seen all examples.
+Prompts are arms and examples are pulls. A prompt starts on a few examples and is widened to more as
+long as it may be the best. After each block it is compared with the leader, which is the best of
+the race or the run's best so far, on the examples that both have seen: all prompts of a run see the
+same ones in the same order. The comparison is a one-sided paired t-test, as in F-Race (Birattari et
+al. 2002, "A Racing Algorithm for Configuring Metaheuristics") with two contestants. Whoever is left
+has seen all examples, as every leader has.
 
-* Each block doubles the number of examples that were seen, as in Hyperband, and the level of the
-  test is divided by the number of looks (Bonferroni). A look after every 16 of 256 examples would
-  cost each look three quarters of its level, and tell little that the one before did not.
+* Each block doubles the number of examples that were seen, as in Hyperband (Li et al. 2018): a look
+  after every 8 of 128 examples would tell little that the one before did not.
 * The question is who has the lower mean on these N examples, not on all that there could be. The
   mean over n of them, drawn without replacement, has the variance s^2 (1/n - 1/N) (Cochran 1977,
   "Sampling Techniques", theorem 2.2).
-
-The level is not divided by the number of contestants, though the leader is the best of them by the
-same losses. So where many prompts are about equally good, one that would have come out ahead may be
-dropped, in favour of one that is no worse as far as these examples can tell. With the level divided
-by both numbers, races of 64 random prompts cost twice as much and end with the same winners, or
-with equally good ones.
+* The level is high, and is divided neither by the number of looks nor by that of contestants. It is
+  the risk of losing a prompt that is as good as the best. A search can propose far more prompts
+  than it can pay, so a lost one costs little, and a mediocre one that goes on costs several others.
+  `docs/explanation/allocation.md` has the figures by which level and first block were chosen.
 """
 
 from __future__ import annotations
@@ -32,9 +31,9 @@ from promptsearch.records.scores import ExampleIds, Floats, Scores
 
 #: The number of examples before the first look; each further look has twice as many as the one
 #: before.
-BLOCK = 16
-#: The greatest probability that a race drops a prompt which is as good as the leaders it meets.
-LEVEL = 0.1
+BLOCK = 8
+#: The probability that a look drops a prompt which is as good as the leader.
+LEVEL = 0.15
 
 
 @dataclass
@@ -58,8 +57,8 @@ class Outcome:
 
 
 @dataclass
-class _Table:
-    """The scores that are known so far; NaN where a contestant was not scored."""
+class Table:
+    """The scores of contestants that are known so far; NaN where one was not scored."""
 
     losses: Floats
     metric: Floats
@@ -69,7 +68,20 @@ class _Table:
     generated: int = 0
     followed: str = ""
 
+    @staticmethod
+    def of(contestants: int, examples: int) -> Table:
+        """A table in which nothing is known yet."""
+        shape = (contestants, examples)
+        return Table(np.full(shape, np.nan), np.full(shape, np.nan))
+
     def enter(self, who: Sequence[int], places: ExampleIds, scores: Scores) -> None:
+        """Enter what some contestants scored on some examples.
+
+        Args:
+            who: The contestants.
+            places: The places of the examples, shape `(examples,)`.
+            scores: What was found.
+        """
         where = np.ix_(np.asarray(who), places)
         self.losses[where] = scores.losses
         self.metric[where] = scores.metric
@@ -82,6 +94,14 @@ class _Table:
         self.followed = scores.followed
         self.failures |= {who[i]: reason for i, reason in scores.failures.items()}
 
+    def scores(self) -> Scores:
+        """All of them; a contestant that failed on some examples has none."""
+        for i in self.failures:
+            self.losses[i] = self.metric[i] = np.nan
+            if self.choices is not None:
+                self.choices[i] = np.nan
+        return Scores(**vars(self))
+
 
 def race(
     count: int,
@@ -90,7 +110,7 @@ def race(
     score: Callable[[Sequence[int], ExampleIds], Scores],
     payable: Callable[[Sequence[int], ExampleIds, ExampleIds], int],
 ) -> Outcome:
-    """Score contestants on all examples, or until they are clearly worse than the leader.
+    """Score contestants on all examples, or until they are probably worse than the leader.
 
     Args:
         count: The number of contestants.
@@ -101,10 +121,7 @@ def race(
             the contestants, from the first on, can be paid on the former so that afterwards any one
             of them can be paid on the latter.
     """
-    shape = (count, len(examples))
-    table = _Table(np.full(shape, np.nan), np.full(shape, np.nan))
-    blocks = _blocks(shape[1])
-    level = LEVEL / max(1, len(blocks) - 1)
+    table, blocks = Table.of(count, len(examples)), _blocks(len(examples))
     alive = list(range(count))
     finished, seen = True, 0
     for number, block in enumerate(blocks):
@@ -112,7 +129,7 @@ def race(
             break
         if payable(alive, examples[block], examples[block[-1] + 1 :]) < len(alive):
             # The budget ends here. As many of the best as can be paid see all the rest.
-            rest = np.arange(block[0], shape[1])
+            rest = np.arange(block[0], len(examples))
             if number:
                 alive.sort(key=lambda i: float(np.nanmean(table.losses[i])))
             alive, finished = alive[: payable(alive, examples[rest], examples[:0])], False
@@ -125,13 +142,9 @@ def race(
         if not finished:
             break
         if number < len(blocks) - 1 and alive:
-            alive = _survivors(alive, table.losses, seen, incumbent, level)
-    for i in table.failures:
-        table.losses[i] = table.metric[i] = np.nan
-        if table.choices is not None:
-            table.choices[i] = np.nan
-    scores = Scores(**vars(table))
-    return Outcome(scores, _values(table.losses, incumbent), finished, seen)
+            alive = _survivors(alive, table.losses, seen, incumbent)
+    scores = table.scores()
+    return Outcome(scores, _values(scores.losses, incumbent), finished, seen)
 
 
 def _blocks(examples: int) -> list[ExampleIds]:
@@ -141,10 +154,8 @@ def _blocks(examples: int) -> list[ExampleIds]:
     return [np.arange(begin, end) for begin, end in pairwise(ends)]
 
 
-def _survivors(
-    alive: list[int], losses: Floats, seen: int, incumbent: Floats | None, level: float
-) -> list[int]:
-    """The contestants that are not worse than the leader at this level.
+def _survivors(alive: list[int], losses: Floats, seen: int, incumbent: Floats | None) -> list[int]:
+    """The contestants that are not worse than the leader at the level of a look.
 
     The leader is always among them, unless it is the incumbent.
     """
@@ -163,7 +174,7 @@ def _survivors(
             differences.mean(1) / error,
             np.where(differences.mean(1) > 0, np.inf, -np.inf),
         )
-    return [i for i, p in zip(alive, stats.t.sf(t, seen - 1), strict=True) if p >= level]
+    return [i for i, p in zip(alive, stats.t.sf(t, seen - 1), strict=True) if p >= LEVEL]
 
 
 def _values(losses: Floats, incumbent: Floats | None) -> Floats:

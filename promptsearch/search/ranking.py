@@ -10,8 +10,8 @@ from promptsearch.prompts.prompt import Prompt
 from promptsearch.records.scores import Row
 
 #: How many of the best prompts are scored again in float32 at the end of a search (a strategy may
-#: keep fewer), and how many of these see the select split.
-FINALISTS, SELECTED = 10, 3
+#: keep fewer), and how many of these see all of the select split.
+FINALISTS, SELECTED = 8, 3
 
 
 @dataclass(frozen=True)

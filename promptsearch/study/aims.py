@@ -13,7 +13,6 @@ from promptsearch.errors import StudyError
 from promptsearch.models.encoder import TextEncoder
 from promptsearch.models.protocol import TextModel
 from promptsearch.search.proposer import Proposing
-from promptsearch.search.strategy import Access
 from promptsearch.study.entries import Entry
 from promptsearch.study.judging import Asking
 from promptsearch.study.settings.model import EndpointConfig
@@ -53,7 +52,7 @@ def aims_of(config: StudyConfig, entries: Sequence[Entry], tasks: Sequence[Task]
         UnknownName: There is no such metric.
         TaskError: It cannot be loaded, or does not fit a task.
         ModelError: The model that a metric looks through cannot be loaded.
-        StudyError: A strategy or a race cannot follow the metric, or a judge is to decide alone.
+        StudyError: A strategy cannot follow the metric, or a judge is to decide alone.
     """
 
     @cache
@@ -110,15 +109,9 @@ def _followed(
     for task in tasks:
         check_metric(metric, task.most_choices)
     for entry in entries:
-        if entry.strategy.access is not Access.SCORES:
+        if entry.strategy.access.trains:
             raise StudyError(
                 f"{where}: '{entry.given.label}' is trained by gradients, which the loss has and "
                 f"the metric '{name}' has not: leave out the objective, or this strategy"
             )
-    if config.race and not metric.mean:
-        raise StudyError(
-            f"{where}: the metric '{name}' is no mean over examples, so that a race, which "
-            "compares prompts on some of them, tells nothing: leave out race, or take another "
-            "metric as objective"
-        )
     return metric

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import cached_property, partial
 from typing import Any
 
@@ -18,10 +18,12 @@ from promptsearch.prompts.hard import HardPrompt
 from promptsearch.prompts.kinds import sampled_under
 from promptsearch.prompts.prompt import Prompt
 from promptsearch.prompts.space import PromptSpace
+from promptsearch.records.run import WinnerRecord
 from promptsearch.records.scores import ExampleIds
 from promptsearch.scoring.layout import begins_row, prompt_texts
 from promptsearch.scoring.protocol import Scorer, inside, price_of, price_of_generation
 from promptsearch.scoring.scorer import SplitScorer, make_scorer
+from promptsearch.search.halving import rounds
 from promptsearch.search.metric_scorer import MetricScorer
 from promptsearch.search.pool import Pool
 from promptsearch.search.ranking import FINALISTS, SELECTED
@@ -210,6 +212,11 @@ class Arena:
         return self.task.kind == "text" and wanted[split] is not None
 
     @property
+    def races(self) -> bool:
+        """Whether a part of the examples tells how good a prompt is: not of every metric."""
+        return self.follows is None or self.follows.mean
+
+    @property
     def selects_by(self) -> Metric | None:
         """The metric by which the winner is selected; None for the loss."""
         return self.measures[self.task.metric] if self.by_metric else None
@@ -237,16 +244,38 @@ class Arena:
             lengths: The lengths in tokens of the prompts that are left, the longest first.
         """
         price = int(self.exact["select"].lead(self.ids("select")).sum())
+        for split, count, ids in self.rounds(len(lengths)):
+            for length, alike in Counter(lengths[:count]).items():
+                price += alike * price_of(self.exact[split], length, ids)
         again = len(lengths) if self.rescores else 0
         for split, count in (("search", again), ("select", SELECTED)):
-            scorer, ids = self.exact[split], self.ids(split)
-            for length, alike in Counter(lengths[:count]).items():
-                each = price_of(scorer, length, ids)
-                if self.writes(split):
-                    most = self.task.decoding.most
-                    each += price_of_generation(scorer, length, ids, most)
-                price += alike * each
+            if self.writes(split):
+                scorer, ids, most = self.exact[split], self.ids(split), self.task.decoding.most
+                for length in lengths[:count]:
+                    price += price_of_generation(scorer, length, ids, most)
         return price
+
+    def rounds(self, finalists: int) -> list[tuple[str, int, ExampleIds]]:
+        """What is scored at the end of a search: split, the number of prompts, ids of examples.
+
+        Args:
+            finalists: How many prompts are left.
+        """
+        contestants = finalists if self.halves else min(SELECTED, finalists)
+        again = [("search", finalists, self.ids("search"))] if self.rescores else []
+        return [
+            *again,
+            *(("select", n, ids) for n, ids in rounds(contestants, len(self.ids("select")))),
+        ]
+
+    @property
+    def halves(self) -> bool:
+        """Whether all finalists are selected among, in rounds.
+
+        Where a metric decides, on either split, it is a few: a part of the examples may tell
+        nothing of a metric that is no mean, and answers are dear.
+        """
+        return self.follows is None and self.selects_by is None
 
     def price_of_pool(self, strategy: type[Strategy]) -> int:
         """What a strategy pays before it starts: for the pool, where its prompts are made of it."""
@@ -320,11 +349,17 @@ class Arena:
 def describe(arena: Arena, prompt: Prompt) -> dict[str, Any]:
     """A prompt as a reader sees it.
 
-    For soft prompts these are the nearest tokens with their cosine, for deeper ones the size.
+    For soft prompts these are the nearest tokens with their cosine, for deeper ones the size. The
+    answer words of a prompt stand behind it, those of each class together.
     """
-    if prompt.trained:
+    if not prompt.written:
         white_box = inside(arena.exact["search"], "embeddings")
         shown = prompt.described(white_box, lambda ids: arena.lm.decode(ids))
     else:
-        shown = {"text": " | ".join(prompt_texts(arena.template, arena.lm, prompt))}
-    return {**prompt.to_json(), **shown}
+        text = " | ".join(prompt_texts(arena.template, arena.lm, prompt))
+        if prompt.answers is not None:
+            told = (", ".join(map(str.strip, some)) for some in prompt.answers)
+            text += f" [{' / '.join(told)}]"
+        shown = {"text": text}
+    known = {each.name for each in fields(WinnerRecord)}  # a store of examples is in the log
+    return {name: told for name, told in {**prompt.to_json(), **shown}.items() if name in known}

@@ -16,7 +16,6 @@ from promptsearch.models import LanguageModel
 from promptsearch.models.protocol import TextModel
 from promptsearch.records.headroom import StudyHeadroomRecord
 from promptsearch.scoring.protocol import price_of
-from promptsearch.search.strategy import Access
 from promptsearch.study.arena import Arena
 from promptsearch.study.calibration import Calibration, calibrate
 from promptsearch.study.headroom import headroom
@@ -184,7 +183,7 @@ def _calibrations(prepared: Prepared) -> dict[ArenaKey, Calibration]:
     trains: dict[tuple[str, Kind], bool] = {}
     for run in prepared.runs(Path()):
         key = _key(prepared, run)
-        wanted = run.strategy.access is not Access.SCORES
+        wanted = run.strategy.access.trains
         trains[key.task, key.kind] = wanted or trains.get((key.task, key.kind), False)
     measured: dict[tuple[str, Kind], Calibration] = {}
     for key, arena in prepared.first.items():

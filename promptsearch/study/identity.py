@@ -114,7 +114,7 @@ def _about(prepared: Prepared) -> StudyRecord:
         dtype=str(prepared.dtype).removeprefix("torch."),
         device=str(lm.device),
         memory=prepared.memory,
-        race=config.race,
+        race=config.race and prepared.arena(prepared.tasks[0]).races,
         machine=machine(),
         versions=versions(),
         budget=config.budget,
@@ -234,6 +234,10 @@ def _differences(before: StudyRecord, now: StudyRecord) -> Iterator[tuple[str, A
     # Older studies, whose seeds all have the same examples, do not say it.
     if (old := before.settings.get("draw", "once")) != (new := now.settings["draw"]):
         yield "draw", old, new
+    # Their number may change, and whether asks are cut into chunks may not.
+    old, new = before.settings.get("replicas"), now.settings.get("replicas")
+    if (old is None) != (new is None):
+        yield "replicas", old or "not given", new or "not given"
     # Older studies, which all follow the loss, do not say it.
     if (old := before.settings.get("objective")) != (new := now.settings["objective"]):
         yield "objective", old or "the loss", new or "the loss"

@@ -15,10 +15,11 @@ from promptsearch.models import LanguageModel
 from promptsearch.models.protocol import TextModel
 from promptsearch.prompts.kinds import placement_of
 from promptsearch.records.ledger import Fare
+from promptsearch.scoring.chunks import CHUNK_TOKENS, ChunkedScorer, Hands
 from promptsearch.scoring.kinds import PLACINGS
+from promptsearch.scoring.scorer import SplitScorer
 from promptsearch.search.pool_pruning import Pruning
 from promptsearch.search.proposer import Proposing
-from promptsearch.search.strategy import Access
 from promptsearch.study.aims import Aims, aims_of, hand_judges
 from promptsearch.study.arena import Arena, scored_size
 from promptsearch.study.draws import DRAWN, check_draw, drawable, drawn_by, draws_of
@@ -96,6 +97,37 @@ class Prepared:
         draw = draws_of(self.config)[0]
         return {key: arena for key, arena in self.arenas.items() if key.draw == draw}
 
+    @property
+    def scorers(self) -> dict[str, SplitScorer]:
+        """The scorers of all arenas, by names that are the same in every process of the study."""
+        found: dict[str, SplitScorer] = {}
+        for place, arena in enumerate(self.arenas.values()):
+            found |= {f"{place} {split}": scorer for split, scorer in arena.exact.items()}
+            found[f"{place} searching"] = arena.searching
+        return found
+
+    def chunked(self, hands: Hands) -> Prepared:
+        """The same study, whose asks are cut into chunks.
+
+        Args:
+            hands: Who scores the chunks.
+        """
+        lm = self.lm
+        device = "cpu" if lm.served else lm.device.type
+        most = CHUNK_TOKENS.get(device, CHUNK_TOKENS["cpu"])
+        cut: dict[SplitScorer, ChunkedScorer] = {}
+        for name, scorer in self.scorers.items():  # several arenas may have the same one
+            cut.setdefault(scorer, ChunkedScorer(name, scorer, most, hands))
+        arenas = {
+            key: replace(
+                arena,
+                searching=cut[arena.searching],
+                exact={split: cut[scorer] for split, scorer in arena.exact.items()},
+            )
+            for key, arena in self.arenas.items()
+        }
+        return replace(self, arenas=arenas)
+
     def pruned(self, folder: Path) -> Prepared:
         """The same study with its pools pruned, where they are to be.
 
@@ -135,8 +167,9 @@ class Prepared:
         config, given = self.config, entry.given
         budget = given.budget or config.budget
         bill = budget + (source.bill if source else 0)
+        arena = self.arena(task, entry, seed)
         return Run(
-            arena=self.arena(task, entry, seed),
+            arena=arena,
             name=given.name,
             label=given.label,
             strategy=entry.strategy,
@@ -147,7 +180,7 @@ class Prepared:
             folder=folder / task.name / given.label / f"seed{seed}",
             seconds=config.max_seconds,
             max_cost=config.max_cost,
-            race=config.race,
+            race=config.race and arena.races,
             proposing=self.proposing,
             fare=self.fare,
             source=source,
@@ -191,9 +224,7 @@ def prepare(
     check_precision(lm, dtype, entries)
     tasks = [met(task, lm) for task in tasks]
     exact = lm.to(torch.float32)
-    exact.to(dtype).check(
-        gradients=any(entry.strategy.access is not Access.SCORES for entry in entries)
-    )
+    exact.to(dtype).check(gradients=any(entry.strategy.access.trains for entry in entries))
     if isinstance(lm, LanguageModel):
         lm.integrity.keep_spare()
     asked = None if config.memory is None else int(config.memory)

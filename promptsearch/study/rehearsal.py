@@ -22,10 +22,11 @@ from promptsearch.prompts.text import TextPrompt
 from promptsearch.records.ledger import Ledger, total
 from promptsearch.records.log import RunLog
 from promptsearch.scoring.protocol import price_of, price_of_generation
+from promptsearch.search.books import books_of
 from promptsearch.search.loop import search
 from promptsearch.search.plugins import make_strategy
-from promptsearch.search.ranking import FINALISTS, SELECTED
 from promptsearch.search.training import TrainedStrategy
+from promptsearch.study.anytime import incumbents
 from promptsearch.study.arena import Arena
 from promptsearch.study.calibration import Calibration, Speed
 from promptsearch.study.run import Run
@@ -124,6 +125,9 @@ def rehearse(
         finalists = list(islice(cycle(finalists), min(strategy.finalists, scored)))
     seconds = log.seconds + rest.seconds
     seconds += _end(arena, finalists, calibration.exact, scorer, ledger)
+    if not arena.lm.served and (shown := [prompt for _, prompt in incumbents(books_of(objective))]):
+        once = arena.exact["select"].predict(shown, arena.ids("select"))  # for the anytime curve
+        seconds += calibration.exact.seconds(once.cost)
     if strategy.training is not None:  # what it is compared with
         empty = arena.bare.predict([TextPrompt("")], arena.ids("select"))
         seconds += calibration.exact.seconds(empty.cost)
@@ -159,9 +163,8 @@ def _end(
     generated, as long answers as there can be.
     """
     seconds = 0.0
-    stages = [("search", FINALISTS), ("select", SELECTED), ("test", 1)]
-    for split, count in stages if arena.rescores else stages[1:]:
-        engine, some, ids = arena.exact[split], finalists[:count], arena.ids(split)
+    for split, count, ids in (*arena.rounds(len(finalists)), ("test", 1, arena.ids("test"))):
+        engine, some = arena.exact[split], finalists[:count]
         prediction = engine.predict(some, ids)
         price = sum(price_of(engine, engine.length(p), ids) for p in some)
         cost, computed, requests = prediction.cost, prediction.tokens, prediction.requests

@@ -28,6 +28,7 @@ from promptsearch.scoring.protocol import Scorer
 from promptsearch.search.bill import check_bill
 from promptsearch.search.books import Books, books_of
 from promptsearch.search.calling import same_generators, strangers_code
+from promptsearch.search.calls import SHOWN
 from promptsearch.search.diagnosis import Training, diagnose
 from promptsearch.search.loop import search
 from promptsearch.search.objective import Objective
@@ -299,13 +300,14 @@ class Run:
             seconds=round(log.seconds, 1),
             stopped=ended.stopped,
             proposals=sum(len(line["prompts"]) for line in log.lines if line["stage"] == "search"),
-            failures=sum(len(line["failures"]) for line in log.lines if line["stage"] != "empty"),
+            failures=sum(len(line["failures"]) for line in log.lines if line["stage"] not in SHOWN),
             length=arena.searching.length(winner),
             trainable=ended.trainable,
             stored=winner.numbers,
             training=training,
             dtype=str(arena.dtype).removeprefix("torch."),
             curve=tuple(curve(log)),
+            select_curve=selection.curve,
             start=start.record if start else None,
             winner=_winner(describe(arena, winner)),
             search=selection.search,

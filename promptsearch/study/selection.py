@@ -11,12 +11,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from promptsearch.prompts.prompt import Prompt
 from promptsearch.prompts.text import TextPrompt
 from promptsearch.records.measured import ExamplesRecord
 from promptsearch.records.run import SearchRecord
+from promptsearch.records.scores import Floats, rows_of
 from promptsearch.search.books import Books
 from promptsearch.search.ranking import SELECTED
+from promptsearch.study.anytime import select_curve
 from promptsearch.study.arena import Arena
 from promptsearch.study.log_summary import mean_losses
 from promptsearch.study.measuring import Answers, choices_of, examples_record, texts_of
@@ -34,6 +38,7 @@ class Selection:
         test: What it does on the test split.
         empty: The empty prompt's loss in nats on the select split; None where that was not asked
             for, or nothing stands before the answer.
+        curve: Tokens spent, and the loss in nats on the select split of the best prompt by then.
     """
 
     winner: Prompt
@@ -41,6 +46,7 @@ class Selection:
     select: ExamplesRecord
     test: ExamplesRecord
     empty: float | None
+    curve: tuple[tuple[int, float], ...]
 
 
 def select_winner(
@@ -64,19 +70,20 @@ def select_winner(
     prompts = [each.prompt for each in finalists]
     listener("select", books)
     again = end.scored("rescore", prompts)
-    best = _best(prompts, again.values(arena.follows), SELECTED)
-    selected = end.scored("select", best)
-    winner = _best(best, selected.values(arena.selects_by), 1)[0]
+    selected, at = end.selected(prompts, again)
+    winner = selected.prompts[at]
+    anytime = select_curve(arena, books)
     empty = _empty(arena, books) if with_empty else None
     listener("test", books)
     tested = end.scored("test", [winner])
-    place, at = prompts.index(winner), best.index(winner)
+    place = prompts.index(winner)
     return Selection(
         winner=winner,
         search=SearchRecord(finalists[place].value, again.losses[place]),
         test=tested.record(0, name),
         select=selected.record(at, name),
         empty=empty,
+        curve=anytime,
     )
 
 
@@ -86,17 +93,28 @@ class Scored:
     Args:
         arena: The run's arena.
         split: The split's name.
+        prompts: The prompts.
         line: The line of the log with the losses.
         texts: The line with the answers that were generated; None where none were.
     """
 
     def __init__(
-        self, arena: Arena, split: str, line: dict[str, Any], texts: dict[str, Any] | None
+        self,
+        arena: Arena,
+        split: str,
+        prompts: Sequence[Prompt],
+        line: dict[str, Any],
+        texts: dict[str, Any] | None,
     ) -> None:
+        self.prompts = prompts
         self._arena, self._split, self._line, self._texts = arena, split, line, texts
         self._examples = arena.examples(split)
-        #: The mean loss of each prompt in nats; +inf where it could not be scored.
+        #: The mean loss of each prompt in nats; +inf where it was not scored on all examples.
         self.losses = mean_losses(line)
+
+    def table(self) -> Floats:
+        """The losses in nats, shape `(prompts, examples)`; NaN where one was not scored."""
+        return np.stack([row.losses for row in rows_of(self._line, len(self._examples))])
 
     def answers(self, i: int) -> Answers:
         """The answers of a prompt."""
@@ -159,7 +177,32 @@ class _End:
                 arena.task.decoding,
                 charged=charged,
             )
-        return Scored(arena, split, line, texts)
+        return Scored(arena, split, prompts, line, texts)
+
+    def selected(self, prompts: list[Prompt], again: Scored) -> tuple[Scored, int]:
+        """Select among the best prompts, and return their scores and the place of the winner.
+
+        Where a metric decides, the few that are best in the search see the select split. Else all
+        of them meet it in rounds, and of those that saw all of it the one with the lowest mean loss
+        over both splits wins.
+
+        Args:
+            prompts: The best prompts so far, best first.
+            again: Their scores on the search split.
+        """
+        arena = self._arena
+        if not arena.halves:
+            best = _best(prompts, again.values(arena.follows), SELECTED)
+            selected = self.scored("select", best)
+            winner = _best(best, selected.values(arena.selects_by), 1)[0]
+            return selected, best.index(winner)
+        known, ids = again.table(), arena.ids("select")
+        whole = [i for i, row in enumerate(known) if np.isfinite(row).all()]
+        best, known = [prompts[i] for i in whole], known[whole]
+        line = self._calls.halving(arena.exact["select"], best, ids, known)
+        selected = Scored(arena, "select", best, line, None)
+        means = np.hstack([known, selected.table()]).mean(1)
+        return selected, int(np.nanargmin(means))
 
 
 def _best(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from string import ascii_letters
 
 import numpy as np
 import torch
@@ -20,9 +21,8 @@ from promptsearch.prompts.space import PromptSpace
 from promptsearch.records.ledger import Fare
 from promptsearch.records.scores import ExampleIds, Floats, Generated, Scores
 from promptsearch.scoring.answer_ids import options_of
-from promptsearch.scoring.protocol import Blank, WhiteBox, price_of_generation
+from promptsearch.scoring.protocol import Blank, WhiteBox, price_of, price_of_generation
 from promptsearch.search.proposer import Proposing, RemoteProposing
-from promptsearch.search.strategy import Access
 from promptsearch.study.calibration import Calibration
 from promptsearch.study.run import Run
 from promptsearch.tasks.decoding import Decoding
@@ -46,7 +46,7 @@ class StandInScorer:
     def __init__(self, run: Run, calibration: Calibration, seen: set[tuple[int, ...]]) -> None:
         engine, split = run.arena.searching, run.arena.task.splits["search"]
         self._engine = engine
-        self._trains = run.strategy.access is not Access.SCORES
+        self._trains = run.strategy.access.trains
         self._calibration = calibration
         self._examples = np.resize(calibration.examples, len(split))
         self._right = [example.choice for example in split.examples]
@@ -239,6 +239,13 @@ class StandInWhiteBox:
     def weights(self) -> ModelWeights:
         """The LM's own weights."""
         return self._known.weights
+
+    def word_logits(self, prompt: Prompt, examples: ExampleIds) -> tuple[tuple[str, ...], Tensor]:
+        """Drawn logits of letters, which take the time of scoring the prompt on these examples."""
+        self._standin.take(price_of(self._standin, self._standin.length(prompt), examples))
+        rng = np.random.default_rng(int(prompt.key, 16))
+        words = tuple(f" {letter}" for letter in ascii_letters)
+        return words, torch.from_numpy(rng.normal(size=(len(examples), len(words)))).float()
 
     def loss(self, numbers: Numbers, examples: ExampleIds, visit: int = 0) -> Tensor:
         """The mean loss of these examples, with some gradient in the numbers."""

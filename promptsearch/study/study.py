@@ -31,6 +31,7 @@ from promptsearch.study.execution.jobs import jobs_of
 from promptsearch.study.execution.lease import elsewhere, owned
 from promptsearch.study.execution.portable import portable
 from promptsearch.study.execution.processes import Processes
+from promptsearch.study.execution.replicas import Replicas, check_replicas
 from promptsearch.study.execution.spread import Spread
 from promptsearch.study.execution.wire import Order
 from promptsearch.study.execution.workers import Carrier, Workers
@@ -91,11 +92,21 @@ class Study:
                 "workers load the model and the task by themselves and take no objects: name both "
                 "in the study, or leave 'workers' out"
             )
-        share = share_of(self._config, self._folder, spread=not spread.alone)
+        replicas = self._config.replicas or 0
+        if replicas > 1 and (model is not None or task is not None):
+            raise StudyError(
+                "replicas load the model and the task by themselves and take no objects: name both "
+                "in the study, or take 1 replica"
+            )
+        share = share_of(self._config, self._folder, spread=bool(replicas) or not spread.alone)
         with share.taken(), ExitStack() as stack:
             cluster = stack.enter_context(self._cluster(spread))
             self._tell("loading", f"loading {self._config.model}")
             prepared = prepare(self._config, model, task, share)
+            if replicas:
+                check_replicas(prepared.exact, prepared.memory, replicas, spread)
+                hands = Replicas(self._order(prepared), 1 if away else replicas, shown_by(prepared))
+                prepared = prepared.chunked(stack.enter_context(hands))
             if (served := prepared.lm.served) is not None:
                 lm = prepared.lm
                 self._tell("note", f"{lm.name}, behind {lm.device}: {losses_of(served)}")

@@ -15,7 +15,7 @@ from promptsearch.study.events import Progress
 
 #: How long a search takes under one budget beside one that needs scores only. Backward passes share
 #: no keys and values between prompts. Measured on the reference studies, as is the next one.
-_BESIDE_SCORES = {"scores": 1.0, "gradients": 1.4, "weights": 1.8}
+_BESIDE_SCORES = {"scores": 1.0, "logits": 1.0, "gradients": 1.4, "weights": 1.8}
 #: How long a search that needs scores takes beside a row of prompts that were given.
 _BESIDE_GIVEN = 2.0
 #: The share of its time that a run still takes at least which took longer than was expected.

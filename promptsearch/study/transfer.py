@@ -14,6 +14,7 @@ from typing import Any
 
 from promptsearch.errors import PromptError, PromptSearchError
 from promptsearch.export.saved import load_prompt
+from promptsearch.prompts.kinds import KINDS
 from promptsearch.prompts.prompt import Prompt
 from promptsearch.prompts.text import TextPrompt
 from promptsearch.records.models import (
@@ -112,13 +113,16 @@ def carry_over(
 def _winner(run: RunRecord, source: str, folder: Path) -> Winner | None:
     """The winner of a run as text; None where it is no prompt of words, or has no export.
 
+    A prompt with answer words stays, too: they are single tokens of its own model.
+
     Args:
         run: The run.
         source: The name of its model.
         folder: The folder of that model's study.
     """
-    # Numbers belong to the model that they were made with.
-    if run.stored or run.export is not None:
+    # Numbers belong to the model that they were made with, and so does what is most alike by it.
+    bound = not KINDS[run.winner.kind].written or run.winner.answers is not None
+    if run.stored or bound or run.export is not None:
         return None
     try:
         saved = load_prompt(folder / run.task / run.label / f"seed{run.seed}")
@@ -180,7 +184,7 @@ def _score(arena: Arena, prompts: list[Prompt], name: str) -> list[dict[str, Any
             price_of_generation(scorer, scorer.length(prompt), ids, generated.tokens[i])
             for i, prompt in enumerate(prompts)
         ]
-    tested = Scored(arena, "test", line, texts)
+    tested = Scored(arena, "test", prompts, line, texts)
     found: list[dict[str, Any]] = []
     for i, prompt in enumerate(prompts):
         if i in scores.failures:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Literal
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import pad
 
@@ -61,6 +63,20 @@ class Landscape:
 def _squares(errors: Tensor) -> Tensor:
     """The distance d of each position, shape `(prompts, length)`."""
     return errors.square().mean(-1) / (2 * DEVIATION**2)
+
+
+def letters(examples: NDArray[np.int64]) -> tuple[tuple[str, ...], Tensor]:
+    """Letters, and logits by which each tells even examples from odd ones more than the one before.
+
+    Args:
+        examples: Ids, shape `(examples,)`.
+
+    Returns:
+        The letters, and their logits, shape `(examples, letters)`.
+    """
+    words = tuple(f" {letter}" for letter in "abcdefgh")
+    signs = torch.from_numpy(1.0 - 2.0 * (examples % 2)).float()
+    return words, signs[:, None] * torch.linspace(-1, 1, len(words))
 
 
 def planted_weights(seed: int, width: int) -> ModelWeights:

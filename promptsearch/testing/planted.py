@@ -39,6 +39,7 @@ from promptsearch.testing.landscape import (
     DEVIATION,
     Kind,
     Landscape,
+    letters,
     planted_vectors,
     planted_weights,
 )
@@ -79,9 +80,8 @@ class PlantedScorer:
         failing: float = 0.0,
     ) -> None:
         rng = np.random.default_rng([seed, 1])  # not the stream of a strategy with the same seed
-        vocabulary = (
-            2 * pool + 8
-        )  # pool indices and token ids differ, so that a strategy that mixes them up is found
+        # Pool indices and token ids differ, so that a strategy that mixes them up is found.
+        vocabulary = 2 * pool + 8
         self.signature = f"planted {kind} {seed} {pool} {length} {examples} {noise} {failing}"
         self.space = PromptSpace(
             rng.permutation(vocabulary)[:pool],
@@ -90,9 +90,7 @@ class PlantedScorer:
             embeddings=lambda: self._embeddings,
         )
         self.scored, self.training = np.split(np.arange(examples), [examples // 2])
-        self._noise = noise
-        self._failing = failing
-        self._seed = seed
+        self._noise, self._failing, self._seed = noise, failing, seed
         self._embeddings = torch.from_numpy(rng.normal(0, DEVIATION, (vocabulary, _WIDTH))).float()
         self._weights = planted_weights(seed, _WIDTH)
         self._offsets: Floats = rng.uniform(0.1, 0.5, examples)  # (examples,), nats
@@ -153,6 +151,8 @@ class PlantedScorer:
 
     # What Objective asks of a scorer.
 
+    adds = Adds  # every prompt its tokens
+
     @property
     def white_box(self) -> PlantedScorer:
         """The landscape itself: it has gradients."""
@@ -161,10 +161,6 @@ class PlantedScorer:
     def length(self, prompt: Prompt) -> int:
         """Tokens of a prompt: its ids, words or vectors."""
         return len(self._ids(prompt)) if prompt.length is None else prompt.length
-
-    def adds(self, length: int) -> Adds:
-        """What any prompt of this length adds to the price of a row: its tokens."""
-        return Adds(length)
 
     def fits(self, prompt: Prompt) -> bool:
         """Always."""
@@ -199,9 +195,8 @@ class PlantedScorer:
         failures = {i: "a planted failure" for i, p in enumerate(prompts) if self._fails(p)}
         losses[list(failures)] = np.nan
         metric = np.where(np.isnan(losses), np.nan, losses < np.log(2))
-        tokens = sum(
-            int(self.context(examples).sum()) + len(examples) * self.length(p) for p in prompts
-        )
+        each = int(self.context(examples).sum())
+        tokens = sum(each + len(examples) * self.length(p) for p in prompts)
         return Scores(losses, metric, None, tokens, failures)
 
     def generate(
@@ -243,6 +238,10 @@ class PlantedScorer:
     def content_free(self, text: str) -> Blank:
         """There is none: a landscape reads no inputs."""
         raise StrategyError("a planted landscape reads no inputs, so that none can be left out")
+
+    def word_logits(self, prompt: Prompt, examples: ExampleIds) -> tuple[tuple[str, ...], Tensor]:
+        """Letters that tell yes from no; which of them answer makes no difference to losses."""
+        return letters(examples)
 
     def examples(self, ids: ExampleIds) -> list[Example]:
         """Examples with one field, `text`, and the answer yes or no."""
@@ -307,9 +306,9 @@ class PlantedScorer:
 
     def _ids(self, prompt: Prompt) -> Sequence[int]:
         """The tokens of a prompt of words."""
-        if isinstance(prompt, HardPrompt):
-            return prompt.ids
-        (text,) = TextPrompt.among([prompt])
+        if isinstance(words := getattr(prompt, "words", prompt), HardPrompt):
+            return words.ids
+        (text,) = TextPrompt.among([words])
         return self.encode(" ".join(text.texts))
 
     def _worse(self, prompt: Prompt) -> Floats:

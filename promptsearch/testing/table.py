@@ -207,13 +207,11 @@ class TableScorer:
 
     # What Objective asks of a scorer.
 
+    adds = Adds  # every prompt its tokens
+
     def length(self, prompt: Prompt) -> int:
         """Tokens of a prompt."""
         return self.space.length if prompt.length is None else prompt.length
-
-    def adds(self, length: int) -> Adds:
-        """What a prompt of this length adds to the price of a row: its tokens."""
-        return Adds(length)
 
     def fits(self, prompt: Prompt) -> bool:
         """There is no context to be longer than."""

@@ -197,6 +197,10 @@ class FakeStudy:
             "stored": stored,
             "dtype": "bfloat16",
             "curve": [[int(t), float(loss)] for t, loss in zip(tokens, curve, strict=True)],
+            "select_curve": [
+                [int(tokens[0]), float(curve[0]) + 0.1],
+                [int(tokens[-1]), best + 0.05],
+            ],
             "winner": winner,
             "search": {"loss": best, "loss_fp32": best + 0.003},
             "select": self.selected(best + 0.02, right),
@@ -262,7 +266,10 @@ class FakeStudy:
         ledger |= {"budget": result["budget"], "forward": own - own // 3, "backward": own // 3}
         if result["search"]["loss"] < result["curve"][-1][1]:
             result["curve"][-1][1] = result["search"]["loss"]
-        curve = [[min(tokens, spent), loss] for tokens, loss in result["curve"]]
+        curve, select_curve = (
+            [[min(tokens, spent), loss] for tokens, loss in result[name]]
+            for name in ("curve", "select_curve")
+        )
         test["losses"] = (
             np.array(test["losses"]) * (test["loss"] / np.mean(test["losses"]))
         ).tolist()
@@ -279,6 +286,7 @@ class FakeStudy:
             "select": select,
             "ledger": ledger,
             "curve": curve,
+            "select_curve": select_curve,
             "gap": test["loss"] - result["search"]["loss_fp32"],
         }
 

@@ -28,6 +28,7 @@ def test_every_strategy_has_a_line_in_its_colour_with_its_name(make_study):
         assert (f"t0-{place}-band" in groups) == (place > 0), "manual has one run, so no band"
     assert "stroke-dasharray" in groups["t0-0-line"], "manual was not searched: dashed"
     assert "stroke-dasharray" not in groups["t0-1-line"]
+    assert "stroke-dasharray" in groups["t0-1-select-line"] and "t0-0-select-line" not in groups
     names = {text.text for text in root.iter(f"{SVG}text")}
     assert names >= {
         "manual",

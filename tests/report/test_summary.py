@@ -152,9 +152,17 @@ def test_the_best_control_and_the_best_search_are_those_of_the_select_split(make
     assert len(found.tests) == 3
     study.study["select_by"] = "metric"
     study.write_study()
-    found = summary(study).against
-    assert found.control == "empty" and found.by == "select accuracy"
-    assert {found.best["words"].first, found.best["words"].second} == {"evolution", "empty"}
+    by_metric = summary(study).against
+    assert by_metric.control == "empty" and by_metric.by == "select accuracy"
+    best = by_metric.best["words"]
+    assert {best.first, best.second} == {"evolution", "empty"}
+    # So it is where the losses of a row are of corrected chances.
+    study.study["select_by"] = "loss"
+    study.write_study()
+    result = study.result("reviews", "manual", 0)
+    winner = {**result["winner"], "bias": [0.1, -0.1]}
+    study.write({**result, "winner": winner, "select": {"loss": 0.6, "metric": 0.6}})
+    assert summary(study).against == by_metric
 
 
 def test_a_record_says_itself_what_is_a_control(make_study):

@@ -14,6 +14,7 @@ from promptsearch.errors import StrategyError
 from promptsearch.records.log import RunLog
 from promptsearch.search.books import books_of
 from promptsearch.search.loop import search
+from promptsearch.search.ranking import FINALISTS
 from promptsearch.testing.planted import PlantedScorer
 
 
@@ -240,7 +241,8 @@ def test_beside_a_state_lie_the_numbers_of_the_best_and_no_others(tmp_path, monk
     given = scorer().objective(log=RunLog(tmp_path))
     search(Climbs(given, seed=0), tmp_path)
     assert (
-        files(tmp_path) == {item.prompt.key for item in given.ranking} and len(given.ranking) == 10
+        files(tmp_path) == {item.prompt.key for item in given.ranking}
+        and len(given.ranking) == FINALISTS
     )
     again = scorer().objective(log=RunLog(tmp_path))
     search(Climbs(again, seed=0), tmp_path)
@@ -266,4 +268,4 @@ def test_without_a_state_no_numbers_are_written(tmp_path):
 
     given = scorer().objective(log=RunLog(tmp_path))
     search(Forgets(given, seed=0), tmp_path)
-    assert len(given.finalists()) == 10 and not (tmp_path / "finalists").exists()
+    assert len(given.finalists()) == FINALISTS and not (tmp_path / "finalists").exists()

@@ -381,13 +381,6 @@ def test_what_cannot_follow_a_metric_is_refused_before_a_token_is_spent(llama, t
         compare(
             study(["prompt_tuning"], objective=EASE), out=tmp_path, model=llama, task=text_task()
         )
-    with pytest.raises(StudyError, match="no mean over examples, so that a race"):
-        compare(
-            study(["random"], objective=EASE, race=True),
-            out=tmp_path,
-            model=llama,
-            task=text_task(),
-        )
     with pytest.raises(StudyError, match="a budget of 3000 tokens is too small for 'random'"):
         compare(
             study(["random"], objective=EASE, budget=3_000),
@@ -397,9 +390,10 @@ def test_what_cannot_follow_a_metric_is_refused_before_a_token_is_spent(llama, t
         )
 
 
-def test_a_mean_may_be_raced(llama, tmp_path):
-    given = study([{"random": {"batch": 8}}], objective=SHORTNESS, race=True, score_on=20)
-    task = text_task(SHORTNESS)
+@pytest.mark.parametrize("metric", [SHORTNESS, EASE])
+def test_a_mean_is_raced_and_what_is_none_is_not(metric, llama, tmp_path):
+    given = study([{"random": {"batch": 8}}], objective=metric, score_on=20)
+    task = text_task(metric)
     task = replace(task, splits={**task.splits, "search": replace(task.splits["search"])})
     compare(given, out=tmp_path, model=llama, task=task)
     (run,) = results_of(tmp_path).values()
@@ -407,6 +401,8 @@ def test_a_mean_may_be_raced(llama, tmp_path):
     for line in lines_of(tmp_path):
         if line["stage"] == "search":
             assert line["ledger"]["forward"] >= line["price"]
+            assert ("seen" in line) == (metric == SHORTNESS)
+    assert json.loads((tmp_path / "study.json").read_text())["race"] == (metric == SHORTNESS)
 
 
 def test_other_aims_do_not_extend_a_study(llama, tmp_path):

@@ -57,7 +57,7 @@ def test_a_study_file_is_read_with_its_defaults(folder: Path) -> None:
     assert (config.name, config.budget, config.score_on, config.dtype, config.device) == (
         "movie-reviews",
         400000,
-        64,
+        128,
         "auto",
         "auto",
     )

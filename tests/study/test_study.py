@@ -18,8 +18,10 @@ from promptsearch.errors import PromptError, RecordError, StrategyError, StudyEr
 from promptsearch.prompts.hard import HardPrompt
 from promptsearch.records.log import RunLog
 from promptsearch.scoring import Engine
-from promptsearch.search.objective import Objective
+from promptsearch.search.calls import SHOWN
+from promptsearch.search.objective import FINALISTS, SELECTED, Objective
 from promptsearch.search.strategy import Strategy
+from promptsearch.study.anytime import POINTS
 from promptsearch.study.execution.lease import held
 from promptsearch.tasks.template import Template
 from promptsearch.testing.doors import doors
@@ -140,14 +142,14 @@ def test_the_test_split_is_read_once_after_the_winner_is_chosen(finished):
     for path in finished.rglob("evaluations.jsonl"):
         lines = [json.loads(line) for line in path.read_text().splitlines()]
         stages = [
-            line["stage"] for line in lines if line["stage"] != "empty"
-        ]  # with which trained prompts are compared
+            line["stage"] for line in lines if line["stage"] not in SHOWN
+        ]  # which changes nothing
         assert stages[-3:] == ["rescore", "select", "test"] and stages.count("test") == 1
         assert set(stages[:-3]) == {"search"}
         assert len(lines[-1]["prompts"]) == 1
 
 
-def test_the_winner_has_the_lowest_select_loss_among_the_best_of_the_search(finished):
+def test_the_winner_has_the_lowest_loss_over_both_splits_among_the_best_of_the_search(finished):
     for name, run in results_of(finished).items():
         lines = [
             json.loads(line)
@@ -158,22 +160,48 @@ def test_the_winner_has_the_lowest_select_loss_among_the_best_of_the_search(fini
             for line in lines
             if line["stage"] == "search" and line["examples"] == "score_on"
             for p, row in zip(line["prompts"], line["losses"], strict=True)
+            if row is not None  # one that could not be paid any more
         }
         best = sorted(scored.values())[: find(run["strategy"]).finalists]
-        rescored, selected, tested = [
-            line for line in lines if line["stage"] not in ("search", "empty")
+        rescored, halved, tested = [
+            line for line in lines if line["stage"] not in ("search", *SHOWN)
         ]
         assert sorted(scored[p["key"]] for p in rescored["prompts"]) == best
-        again = {
-            p["key"]: np.mean(row)
-            for p, row in zip(rescored["prompts"], rescored["losses"], strict=True)
+        assert halved["prompts"] == rescored["prompts"]
+        # Of those that saw both splits whole, the one with the lowest mean over both.
+        means = {
+            p["key"]: np.mean([*searched, *fresh])
+            for p, searched, fresh in zip(
+                halved["prompts"], rescored["losses"], halved["losses"], strict=True
+            )
+            if None not in fresh
         }
-        assert [p["key"] for p in selected["prompts"]] == sorted(again, key=lambda k: again[k])[:3]
-        assert (
-            tested["prompts"][0]["key"]
-            == selected["prompts"][int(np.argmin(np.mean(selected["losses"], axis=1)))]["key"]
-        )
+        assert 0 < len(means) <= SELECTED and min(means, key=means.get) == run["winner"]["key"]
+        place = [p["key"] for p in halved["prompts"]].index(run["winner"]["key"])
+        assert run["select"]["losses"] == halved["losses"][place]
         assert run["winner"]["key"] == tested["prompts"][0]["key"]
+
+
+def test_the_select_loss_of_the_best_so_far_is_shown_and_not_charged(finished, tiny, films):
+    for name, run in results_of(finished).items():
+        lines = [
+            json.loads(line)
+            for line in (finished / name / "evaluations.jsonl").read_text().splitlines()
+        ]
+        shown = [line for line in lines if line["stage"] == "anytime"]
+        assert [line["ledger"]["forward"] for line in shown] == [
+            lines[lines.index(line) - 1]["ledger"]["forward"] for line in shown
+        ]
+        tokens = [spent for spent, _ in run["select_curve"]]
+        assert tokens == sorted(tokens) and len(tokens) <= POINTS
+        if run["access"] != "scores":  # the numbers of most trained prompts are gone by then
+            continue
+        assert tokens[0] == run["curve"][0][0]
+        first = next(line for line in lines if line["stage"] == "search")
+        places = [i for i, row in enumerate(first["losses"]) if row is not None and None not in row]
+        best = min(places, key=lambda i: np.mean(first["losses"][i]))
+        assert shown[0]["prompts"][0] == first["prompts"][best]
+        assert run["select_curve"][0][1] == pytest.approx(np.mean(shown[0]["losses"][0]))
 
 
 def test_law_1_the_exported_winner_loaded_again_has_the_reported_loss(finished, tiny, films):
@@ -649,7 +677,7 @@ def test_exhaustive_finds_the_true_optimum_and_gives_the_others_their_regret(tin
         for r in [json.loads((tmp_path / "films/exhaustive/seed0/result.json").read_text())]
     )
     assert best == pytest.approx(losses.min(), abs=1e-5) or best in [
-        pytest.approx(v, abs=1e-5) for v in sorted(losses)[:3]
+        pytest.approx(v, abs=1e-5) for v in sorted(losses)[:FINALISTS]
     ]
     log = json.loads(
         (tmp_path / "films/exhaustive/seed0/evaluations.jsonl").read_text().splitlines()[-3]

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from promptsearch.errors import TaskError
+from promptsearch.search.halving import rounds
 from promptsearch.search.ranking import FINALISTS, SELECTED
 from promptsearch.study.drafting.protocol import Protocol, references_of, tokens_of
 from promptsearch.study.drafting.roles import Roles
@@ -64,9 +65,10 @@ def choose_sizes(roles: Roles, protocol: Protocol) -> Sizes:
     select = min(int(_SELECT * different), _MOST["select"], max(32, _SELECTION // (SELECTED * row)))
     test = min(int(_TEST * different), _MOST["test"])
     search = min(different - select - test, _MOST["search"])
-    score_on = min(64, search // 2, max(16, _EVALUATION // row // 8 * 8))
+    score_on = min(128, search // 2, max(16, _EVALUATION // row // 8 * 8))
     evaluation = score_on * row
-    selection = FINALISTS * evaluation + SELECTED * select * (row + protocol.tokens)
+    fresh = sum(count * len(places) for count, places in rounds(FINALISTS, select))
+    selection = FINALISTS * evaluation + fresh * (row + protocol.tokens)
     shots = max(1, min(4, _SHOWN // row, search - score_on))
     budget = selection + _EVALUATIONS * evaluation + _SOLVED * shots * evaluation
     return Sizes(

@@ -116,13 +116,13 @@ class StudyConfig(Keys):
         description="the LM tokens that each run may spend, a whole number such as 100000"
     )
     score_on: Whole = Field(
-        64, description="search examples per evaluation, the same ones for all prompts of a run"
+        128, description="search examples per evaluation, the same ones for all prompts of a run"
     )
     race: bool = Field(
-        False,
+        True,
         description=(
-            "whether prompts that are clearly worse than the best are scored on some of these "
-            "examples only"
+            "whether prompts that are probably worse than the best are scored on some of these "
+            "examples only; never where the objective is a metric that is no mean over examples"
         ),
     )
     seeds: Annotated[
@@ -166,6 +166,10 @@ class StudyConfig(Keys):
             "the threads of each process; left out: as many as torch takes, and 1 where several "
             "processes share the work"
         ),
+    )
+    replicas: Annotated[int, Field(ge=1, le=1_000)] | None = Field(
+        None,
+        description="how many processes score an ask together, in chunks; left out: one, whole",
     )
     max_seconds: Seconds | None = Field(None, description="the most seconds that a run may take")
     max_cost: Annotated[float, Field(gt=0, le=1e9)] | None = Field(
@@ -311,7 +315,7 @@ class StudyConfig(Keys):
     def _as_in_a_file(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """All keys; those that few studies have are left out of others."""
         found: dict[str, Any] = dump(self)
-        rare = ("transfer", "track")
+        rare = ("transfer", "track", "replicas")
         return {key: value for key, value in found.items() if key not in rare or value}
 
     @model_validator(mode="after")
