@@ -115,6 +115,7 @@ if m in sys.modules])
         "plan",
         "search",
         "report",
+        "explain",
         "export",
         "verify",
         "strategies",

@@ -10,8 +10,8 @@ from the median, less what noise explains. Of K prompts the best would be worth
     median + s z(K),  z(K) = the normal quantile of (K - 0.375) / (K + 0.25)     (Blom 1958)
 
 and, found by its scores on n examples with noise variance v, rho = s / sqrt(s^2 + v / n) times as
-much above the median (regression to the mean). What the best of several searches gains lies between
-`REACH` times that.
+much above the median (regression to the mean). The best of several searches is taken to gain
+between `REACH` times that, whose middle a random search gains, see `benchmarks/headroom.py`.
 
 The interval holds, draw by draw, what is uncertain: examples and prompts (bootstrap), and the
 reach. Controls are chosen on one half of the examples and counted on the other, so that none is
@@ -30,8 +30,7 @@ from scipy import stats
 from promptsearch.records.headroom import GainRecord
 from promptsearch.records.scores import Floats
 
-#: The least and the most that the best search gains, in shares of the above, see
-#: `docs/guides/headroom.md`.
+#: The least and the most that the best search gains, in shares of the above.
 REACH = (0.5, 1.1)
 #: Draws, and the level of the interval.
 DRAWS, LEVEL = 1_000, 0.9
