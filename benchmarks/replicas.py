@@ -26,7 +26,7 @@ from promptsearch.study.prepare import prepare
 from promptsearch.study.share import Share
 
 STUDY = Path(__file__).parents[1] / "examples" / "exhaustive-reviews.yaml"
-PROMPTS = 256
+PROMPTS = 128
 _MEMORY = 2**30
 
 

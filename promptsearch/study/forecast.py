@@ -135,7 +135,8 @@ def forecast(
         StudyError: The machine does not hold so many workers.
     """
     memory = None if config.memory is None else int(config.memory)
-    share = Share(config.threads or (1 if workers else None), memory, spread=bool(workers))
+    several = bool(workers or config.replicas)
+    share = Share(config.threads or (1 if several else None), memory, spread=several)
     with share.taken():
         return _forecast(config, model, task, share, workers, look)
 

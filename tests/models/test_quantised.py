@@ -3,6 +3,8 @@
 What computes on such weights runs where torchao and bitsandbytes are installed (`make quantised`).
 """
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -12,12 +14,15 @@ from promptsearch import LanguageModel, compare
 from promptsearch.errors import ModelError, StudyError
 from promptsearch.export import export_run, load_prompt, verify
 from promptsearch.models.device import pick_dtype
+from promptsearch.models.quantised import is_quantised
 from promptsearch.prompts.hard import HardPrompt
 from promptsearch.records.load import load_results
 from promptsearch.scoring.scorer import make_scorer
 from promptsearch.study.config import parse_config
 from promptsearch.study.prepare import prepare
 from promptsearch.testing.tiny import tiny_model
+from promptsearch.testing.tiny_seq2seq import tiny_seq2seq
+from promptsearch.testing.tiny_task import tiny_engine
 
 # Both packages load code that warns of what torch deprecates.
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
@@ -86,6 +91,34 @@ def test_a_loss_does_not_depend_on_what_is_beside_it(kept, films):
     together = losses(kept, films)
     alone = np.concatenate([losses(kept, films, [i]) for i in range(4)], axis=1)
     assert np.abs(together[:, :4] - alone).max() < 2e-5
+
+
+@pytest.mark.parametrize("scheme", PACKAGES)
+@pytest.mark.parametrize("architecture", ["t5", "bart"])
+def test_encoder_and_decoder_compute_with_the_rounded_weights(tmp_path, architecture, scheme):
+    """Maps of encoder, cross-attention and decoder; T5 itself keeps some of its own in float32."""
+    pytest.importorskip(PACKAGES[scheme])
+    for part in tiny_seq2seq(architecture, width=64):
+        part.save_pretrained(tmp_path)
+    kept = LanguageModel.load(f"{tmp_path}:quantise={scheme}", device="cpu")
+    rounded = {name for name, weight in kept.model.named_parameters() if is_quantised(weight)}
+    assert any("decoder" in name for name in rounded) and any("encoder." in n for n in rounded)
+    model, tokenizer = tiny_seq2seq(architecture, width=64)
+    plain = LanguageModel(copy.deepcopy(model), tokenizer, "plain")
+    for name in rounded:
+        weight = model.get_parameter(name)
+        weight.data = weights_by_hand(scheme, weight.data)
+    by_hand = LanguageModel(model, tokenizer, "by hand")
+    prompts = [HardPrompt(kept.words[i : i + 2]) for i in (0, 9)]
+    template, answers, ids = "{prompt:2} {text}: {answer}", ("bad movie", "good"), np.arange(12)
+    found, wanted, full = (
+        tiny_engine(lm, template, answers).score(prompts, ids).losses
+        for lm in (kept, by_hand, plain)
+    )
+    assert np.abs(found - wanted).max() < 2e-5 < np.abs(full - wanted).max()
+    alone = tiny_engine(kept, template, answers).score(prompts, ids[3:4]).losses
+    assert np.abs(found[:, 3:4] - alone).max() < 2e-5
+    kept.check(gradients=True)
 
 
 def test_whatever_is_written_to_the_weights_is_seen_and_mended(kept):

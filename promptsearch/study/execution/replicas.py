@@ -9,7 +9,9 @@ whole.
 from __future__ import annotations
 
 import logging
+import os
 import shutil
+import signal
 import tempfile
 import threading
 import time
@@ -23,6 +25,7 @@ from typing import Any
 import torch
 
 from promptsearch.errors import PromptSearchError, StudyError
+from promptsearch.files import remove
 from promptsearch.models.protocol import TextModel
 from promptsearch.prompts.prompt import Prompt
 from promptsearch.records.scores import ExampleIds, Scores
@@ -123,6 +126,9 @@ class Replicas:
         finally:
             with self._changed:
                 self._ask = None
+            if self._folder is not None:
+                for path in self._folder.iterdir():
+                    remove(path)
         return [_good(ask.found[at]) for at in range(len(parts))]
 
     def _score(self, scorer: SplitScorer, ask: _Ask, at: int) -> None:
@@ -197,7 +203,10 @@ class Replicas:
             if line is None:
                 self._bury(child)
             else:
-                self._take(child, *heard(line))
+                try:
+                    self._take(child, *heard(line))
+                except (KeyError, ValueError, TypeError):  # it is no replica that is well
+                    os.kill(child.pid, signal.SIGKILL)
             self._changed.notify_all()
 
     def _take(self, child: Child, kind: str, content: Any) -> None:
