@@ -22,7 +22,10 @@ from benchmarks import (
     mixed,
     overhead,
     peak,
+    power,
+    prices,
     quantised,
+    replicas,
     scoring,
     training,
     workers,
@@ -49,6 +52,7 @@ COMPARISONS: dict[str, Callable[[str], Comparison]] = {
     "encoder-decoder": encoder_decoder.encoder_decoder,
     "workers": workers.workers,
     "ray": workers.ray,
+    "replicas": replicas.replicas,
 }
 OTHERS: dict[str, Callable[[], list[dict[str, Any]]]] = {
     "peak": peak.peak,
@@ -61,6 +65,8 @@ PAGES: dict[
 ] = {
     "allocation": (RESULTS / "allocation" / "README", allocation.allocation, allocation.report),
     "exactness": (RESULTS / "reliability" / "exactness", exactness.exactness, exactness.report),
+    "prices": (RESULTS / "reliability" / "prices", prices.prices, prices.report),
+    "power": (RESULTS / "power" / "README", power.power, power.report),
     "quantised": (RESULTS / "quantised" / "README", quantised.quantised, quantised.report),
 }
 PEAK_BAR = 0.7

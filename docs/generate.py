@@ -1,7 +1,7 @@
-"""Writes the reference pages that follow from the code: commands, study file, strategies, tasks.
+"""Writes the pages that follow from the code, and the one that follows from all recorded studies.
 
 `python docs/generate.py` writes them. `python docs/generate.py --check` exits with 1 where a page
-is not what the code says.
+is not what the code, or the record, says.
 """
 
 from __future__ import annotations
@@ -15,13 +15,18 @@ from typing import Any
 import typer.main
 
 from promptsearch.cli import app
+from promptsearch.records.load import load_results
+from promptsearch.records.slim import SLIM
+from promptsearch.report.evidence import cases, evidence
 from promptsearch.search.listing import known_strategies
 from promptsearch.search.options import options_of
 from promptsearch.search.plugins import find_strategy
 from promptsearch.study.config import config_schema
 from promptsearch.tasks.task import Task, builtin_tasks
 
-HERE = Path(__file__).parent / "reference"
+HERE = Path(__file__).parent
+#: The recorded studies.
+RESULTS = HERE.parent / "results"
 _MADE = "<!-- Written by docs/generate.py: change the code, then run it again. -->"
 
 
@@ -158,11 +163,33 @@ def tasks() -> str:
     return "\n".join(lines).rstrip() + "\n"
 
 
+def which_search() -> str:
+    """What all recorded studies say of each strategy against the best control."""
+    folders = sorted(path.parent for path in RESULTS.glob(f"**/{SLIM}"))
+    lines = [
+        "<!-- Written by docs/generate.py from the records in results/: run it again. -->",
+        "# Which search for a task like mine",
+        "",
+        (
+            "Look for the line most like your task in the first table, then for the strategies of "
+            "its family. All of it is counted from the studies in `results/`, on small models; a "
+            "control is a row that does not search, such as prompts by hand or solved examples. "
+            "Strategies that stand in few rows may owe their place to luck, and studies of one "
+            "task are not independent of one another."
+        ),
+        "",
+        *evidence(cases(load_results(folder) for folder in folders)),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+#: The page below this folder -> what makes it.
 PAGES: dict[str, Callable[[], str]] = {
-    "cli.md": command_line,
-    "study-file.md": study_file,
-    "strategies.md": strategies,
-    "tasks.md": tasks,
+    "reference/cli.md": command_line,
+    "reference/study-file.md": study_file,
+    "reference/strategies.md": strategies,
+    "reference/tasks.md": tasks,
+    "guides/which-search.md": which_search,
 }
 
 

@@ -17,12 +17,15 @@ if TYPE_CHECKING:
     from promptsearch.export import load_prompt as load_prompt
     from promptsearch.export.prompted import PromptedModel as PromptedModel
     from promptsearch.models import LanguageModel as LanguageModel
+    from promptsearch.prompts.calibrated import CalibratedPrompt as CalibratedPrompt
     from promptsearch.prompts.gated import GatedPrompt as GatedPrompt
     from promptsearch.prompts.hard import HardPrompt as HardPrompt
+    from promptsearch.prompts.nearest import NearestPrompt as NearestPrompt
     from promptsearch.prompts.prefix import PrefixPrompt as PrefixPrompt
     from promptsearch.prompts.prompt import Prompt as Prompt
     from promptsearch.prompts.soft import SoftPrompt as SoftPrompt
     from promptsearch.prompts.text import TextPrompt as TextPrompt
+    from promptsearch.prompts.verbalized import VerbalizedPrompt as VerbalizedPrompt
     from promptsearch.prompts.weights import TunedPrompt as TunedPrompt
     from promptsearch.prompts.weights import Weights as Weights
     from promptsearch.records.scores import Evaluation as Evaluation
@@ -38,10 +41,12 @@ if TYPE_CHECKING:
 _HOMES = {
     "Access": "search.strategy",
     "Ask": "search.strategy",
+    "CalibratedPrompt": "prompts.calibrated",
     "Evaluation": "records.scores",
     "GatedPrompt": "prompts.gated",
     "HardPrompt": "prompts.hard",
     "LanguageModel": "models",
+    "NearestPrompt": "prompts.nearest",
     "Objective": "search.objective",
     "PrefixPrompt": "prompts.prefix",
     "Prompt": "prompts.prompt",
@@ -56,6 +61,7 @@ _HOMES = {
     "TrainedStrategy": "search.training",
     "TunedPrompt": "prompts.weights",
     "UnknownName": "errors",
+    "VerbalizedPrompt": "prompts.verbalized",
     "Weights": "prompts.weights",
     "compare": "comparison",
     "load_prompt": "export",

@@ -22,7 +22,17 @@ from typing import ClassVar
 
 import numpy as np
 
-from promptsearch import Access, Ask, Evaluation, HardPrompt, Objective, Prompt, State, Strategy
+from promptsearch import (
+    Access,
+    Ask,
+    Evaluation,
+    HardPrompt,
+    Objective,
+    Prompt,
+    State,
+    Strategy,
+    TextPrompt,
+)
 from promptsearch.search.options import Count
 
 
@@ -42,7 +52,7 @@ class AutoPrompt(Strategy):
     """
 
     access: ClassVar[Access] = Access.GRADIENTS
-    starts_from: ClassVar[frozenset[type]] = frozenset({HardPrompt})
+    starts_from: ClassVar[frozenset[type]] = frozenset({HardPrompt, TextPrompt})
 
     def __init__(
         self,

@@ -25,14 +25,14 @@ Beats random on the planted objectives `separable` and `pairwise`.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 from scipy.stats import norm
 
-from promptsearch import Ask, Evaluation, Objective, Prompt, Strategy
+from promptsearch import Ask, Evaluation, HardPrompt, Objective, Prompt, Strategy, TextPrompt
 from promptsearch.errors import StrategyError
 from promptsearch.records.scores import Floats
 from promptsearch.search.gaussian_process import Process, Rows, fit, in_deviations
@@ -57,6 +57,8 @@ class Bayesian(Strategy):
             on all examples.
         full: Share of the tokens that goes into scoring on all examples.
     """
+
+    starts_from: ClassVar[frozenset[type]] = frozenset({HardPrompt, TextPrompt})
 
     def __init__(
         self,
@@ -90,7 +92,7 @@ class Bayesian(Strategy):
         """
         space, few = self.objective.space, self._few
         if few is None:
-            return [space.prompt(row) for row in self._random(self._first)]
+            return self._beginning()
         waiting = sorted(
             (row for row in self._seen if row not in self._whole), key=self._seen.__getitem__
         )
@@ -121,6 +123,14 @@ class Bayesian(Strategy):
             if whole:
                 self._whole.add(row)
             self._seen.setdefault(row, float(loss) if np.isfinite(loss) else float("inf"))
+
+    def _beginning(self) -> list[HardPrompt]:
+        """Random prompts, the first of which is the winner that the run starts from, if any."""
+        rows = [self.objective.space.prompt(row) for row in self._random(self._first)]
+        if self.objective.start is None:
+            return rows
+        start = self.first_words(None, self._rng)
+        return [start, *(prompt for prompt in rows if prompt != start)][: self._first]
 
     def _fresh(self) -> list[tuple[int, ...]]:
         """New prompts, those with the highest expected improvement."""

@@ -20,7 +20,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from promptsearch import Evaluation, HardPrompt, Objective, Prompt, Strategy
+from promptsearch import Evaluation, HardPrompt, Objective, Prompt, Strategy, TextPrompt
 from promptsearch.search.options import Count
 
 Ids = tuple[int, ...]  # (length,) tokens of the pool
@@ -41,7 +41,7 @@ class Coordinate(Strategy):
         StrategyError: The text holds tokens outside the pool.
     """
 
-    starts_from: ClassVar[frozenset[type]] = frozenset({HardPrompt})
+    starts_from: ClassVar[frozenset[type]] = frozenset({HardPrompt, TextPrompt})
 
     def __init__(
         self, objective: Objective, *, seed: int, tries: Count | None = 8, text: str | None = None

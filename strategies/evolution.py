@@ -19,12 +19,20 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 from pydantic import Field
 
-from promptsearch import Evaluation, Objective, Prompt, Strategy, UnknownName
+from promptsearch import (
+    Evaluation,
+    HardPrompt,
+    Objective,
+    Prompt,
+    Strategy,
+    TextPrompt,
+    UnknownName,
+)
 from promptsearch.search.options import Count
 
 with warnings.catch_warnings():
@@ -67,6 +75,8 @@ class Evolution(Strategy):
         UnknownName: The optimizer is not in the list.
     """
 
+    starts_from: ClassVar[frozenset[type]] = frozenset({HardPrompt, TextPrompt})
+
     def __init__(
         self,
         objective: Objective,
@@ -90,6 +100,9 @@ class Evolution(Strategy):
         )
         for row in np.random.default_rng(seed).integers(pool, size=(first, length)):
             self._optimizer.suggest(row)
+        if objective.start is not None:  # what is suggested last is asked first
+            start = self.first_words(None, np.random.default_rng(seed))
+            self._optimizer.suggest(objective.space.indices(start))
         self._batch = batch
         self._candidates: list[ng.p.Array] = []
         self._scored: set[Prompt] = set()

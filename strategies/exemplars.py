@@ -5,8 +5,17 @@ answers stand before the input. It matters which ones (Zhao et al. 2021, "Calibr
 arXiv:2102.09690); so sets of examples may also be drawn until the budget is spent, and the one with
 the lowest loss is kept.
 
-Differs from the paper: the examples fill the template's first slot, wherever that stands; none of
-them is scored on.
+Whether the labels matter is told by the same examples with labels drawn at random (Min et al. 2022,
+"Rethinking the Role of Demonstrations", arXiv:2202.12837, section 4): where these do as well, the
+prompt shows the form of inputs and answers, and teaches nothing about them.
+
+Or each input is shown the examples that are most like it (Liu et al. 2022, "What Makes Good
+In-Context Examples for GPT-3?", arXiv:2101.06804).
+
+Differs from the papers: the examples fill the template's first slot, wherever that stands; none of
+them is scored on. Where answers are text, a random one is that of another example. What is most
+like an input is told by the mean of the model's own input embeddings, not by an encoder of
+sentences, and the nearest example stands last.
 """
 
 from __future__ import annotations
@@ -16,9 +25,11 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
-from promptsearch import Objective, Prompt, Strategy, TextPrompt
+from promptsearch import NearestPrompt, Objective, Prompt, Strategy, TextPrompt
 from promptsearch.errors import StrategyError
+from promptsearch.prompts.nearest import text_of_input
 from promptsearch.search.options import Count
+from promptsearch.tasks.task import Example
 
 
 class Exemplars(Strategy):
@@ -30,6 +41,8 @@ class Exemplars(Strategy):
         shots: Examples in a prompt.
         choose: `loss` draws sets until the budget is spent, and the best one wins; `random` takes
             the first set.
+        labels: `right`, or `random`: the same examples with answers drawn at random among those of
+            the task.
         batch: Sets in each ask.
         separator: Stands behind each example.
 
@@ -39,6 +52,7 @@ class Exemplars(Strategy):
 
     proposes: ClassVar[frozenset[type]] = frozenset({TextPrompt})
     searches: ClassVar[bool] = False
+    control: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -47,18 +61,19 @@ class Exemplars(Strategy):
         seed: int,
         shots: Count = 4,
         choose: Literal["loss", "random"] = "loss",
+        labels: Literal["right", "random"] = "right",
         batch: Count = 4,
         separator: str = "\n",
     ) -> None:
         super().__init__(objective, seed=seed)
-        if shots > len(objective.training):
-            raise StrategyError(
-                f"{shots} shots were asked for, but only {len(objective.training)} examples "
-                "are not scored on"
-            )
+        _check_shots(shots, objective)
         self._rng, self._shots, self._separator = np.random.default_rng(seed), shots, separator
+        # Labels have a generator of their own, so that the examples are those of right labels.
+        self._luck = np.random.default_rng([seed, 1]) if labels == "random" else None
         self._once, self._batch = choose == "random", batch
         self._asked = False
+        known = objective.examples(objective.training)
+        self._labels = sorted({example.answer for example in known})
 
     def ask(self) -> Sequence[Prompt]:
         """Sets of examples, drawn from those that are not scored on."""
@@ -69,6 +84,60 @@ class Exemplars(Strategy):
 
     def _draw(self) -> TextPrompt:
         ids = self._rng.choice(self.objective.training, self._shots, replace=False)
-        return TextPrompt(
-            "".join(text + self._separator for text in self.objective.demonstrations(ids))
+        answers = None
+        if self._luck is not None:
+            answers = [self._label(e, self._luck) for e in self.objective.examples(ids)]
+        shown = self.objective.demonstrations(ids, answers)
+        return TextPrompt("".join(text + self._separator for text in shown))
+
+    def _label(self, example: Example, luck: np.random.Generator) -> str:
+        """An answer at random: of the row's own where it has some, else of all that occur."""
+        answers = example.options or self._labels
+        return answers[int(luck.integers(len(answers)))]
+
+
+class ExemplarsNearest(Strategy):
+    """Put before each input the solved examples that are most like it.
+
+    Args:
+        objective: Scores prompts on the search split.
+        seed: Makes no difference.
+        shots: Examples in a prompt.
+        separator: Stands behind each example.
+
+    Raises:
+        StrategyError: There are fewer than `shots` examples that are not scored on.
+    """
+
+    proposes: ClassVar[frozenset[type]] = frozenset({NearestPrompt})
+    deterministic: ClassVar[bool] = True
+    searches: ClassVar[bool] = False
+    control: ClassVar[bool] = True
+
+    def __init__(
+        self, objective: Objective, *, seed: int, shots: Count = 4, separator: str = "\n"
+    ) -> None:
+        super().__init__(objective, seed=seed)
+        _check_shots(shots, objective)
+        ids = objective.training
+        inputs = [text_of_input(example.fields) for example in objective.examples(ids)]
+        store = tuple(zip(inputs, objective.demonstrations(ids), strict=True))
+        self._waiting: list[Prompt] = [NearestPrompt(store, shots, separator)]
+
+    def ask(self) -> Sequence[Prompt]:
+        """The one prompt, whose store holds all examples that are not scored on."""
+        asked, self._waiting = self._waiting, []
+        return asked
+
+
+def _check_shots(shots: int, objective: Objective) -> None:
+    """Refuse more examples in a prompt than are not scored on.
+
+    Raises:
+        StrategyError: There are fewer.
+    """
+    if shots > len(objective.training):
+        raise StrategyError(
+            f"{shots} shots were asked for, but only {len(objective.training)} examples "
+            "are not scored on"
         )

@@ -26,12 +26,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import numpy as np
 from pydantic import Field
 
-from promptsearch import Evaluation, HardPrompt, Objective, Prompt, Strategy
+from promptsearch import Evaluation, HardPrompt, Objective, Prompt, Strategy, TextPrompt
 from promptsearch.search.options import Count, Share
 
 #: Children that are bred until one is new, before a random prompt takes its place.
@@ -66,6 +66,8 @@ class Genetic(Strategy):
         StrategyError: An option is out of its range.
     """
 
+    starts_from: ClassVar[frozenset[type]] = frozenset({HardPrompt, TextPrompt})
+
     def __init__(
         self,
         objective: Objective,
@@ -83,6 +85,8 @@ class Genetic(Strategy):
         self._tournament, self._immigrants, self._near = tournament, immigrants, neighbours
         if neighbours:
             objective.space.neighbours([], neighbours)  # a model without embeddings says so now
+        # One member of the first generation, where the run starts from another one.
+        self._start = None if objective.start is None else self.first_words(None, self._rng).ids
         self.members: list[Member] = []  # best first
         self._scored: set[Ids] = set()
         self._asked: list[Ids] = []
@@ -93,9 +97,9 @@ class Genetic(Strategy):
         It is empty when the whole space has been scored.
         """
         first = len(self._scored) == 0
-        new: dict[Ids, None] = {}
+        new: dict[Ids, None] = {self._start: None} if first and self._start else {}
         left = self.objective.space.size - len(self._scored)
-        for _ in range(min(self._size if first else self._children, left)):
+        for _ in range(min(self._size if first else self._children, left) - len(new)):
             new[self._new(new)] = None
         self._asked = list(new)
         return [HardPrompt(ids) for ids in self._asked]

@@ -75,6 +75,7 @@ class Grips(Strategy):
     """
 
     proposes: ClassVar[frozenset[type]] = frozenset({TextPrompt})
+    starts_from: ClassVar[frozenset[type]] = frozenset({TextPrompt})
 
     def __init__(
         self,
@@ -92,6 +93,7 @@ class Grips(Strategy):
     ) -> None:
         super().__init__(objective, seed=seed)
         self._rng = np.random.default_rng(seed)
+        prompts = self.first_texts(prompts)
         self._prompts, self._batch, self._edits, self._phrase, self._patience = (
             prompts,
             batch,

@@ -16,7 +16,7 @@ Beats random on the planted objectives `separable` and `pairwise`.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
@@ -68,7 +68,8 @@ class LLMEvolution(Strategy):
         examples: Solved examples in a request for an instruction to begin with.
         temperature: The sampling temperature of the proposer.
         longest: The most tokens of an instruction.
-        retries: Further tries after one that gave nothing usable, before the run ends.
+        retries: Further tries after one that gave nothing usable, each from other examples and a
+            little more freely drawn, before the run ends.
 
     Raises:
         StrategyError: A number is out of range, or there are fewer than `examples` examples that
@@ -76,6 +77,7 @@ class LLMEvolution(Strategy):
     """
 
     proposes: ClassVar[frozenset[type]] = frozenset({TextPrompt})
+    starts_from: ClassVar[frozenset[type]] = frozenset({TextPrompt})
 
     def __init__(
         self,
@@ -88,7 +90,7 @@ class LLMEvolution(Strategy):
         examples: Count = 3,
         temperature: Annotated[float, Field(ge=0)] = 0.7,
         longest: Annotated[Count, Field(ge=2)] = 40,
-        retries: Annotated[int, Field(ge=0, le=1_000)] = 3,
+        retries: Annotated[int, Field(ge=0, le=1_000)] = 20,
     ) -> None:
         super().__init__(objective, seed=seed)
         if examples > len(objective.training):
@@ -96,6 +98,7 @@ class LLMEvolution(Strategy):
                 f"{examples} examples were asked for, but only {len(objective.training)} are "
                 "not scored on"
             )
+        prompts = self.first_texts(prompts)
         self._rng = np.random.default_rng(seed)
         self._algorithm, self._size, self._examples = algorithm, population, examples
         self._given = list(dict.fromkeys(prompts))
@@ -122,16 +125,12 @@ class LLMEvolution(Strategy):
             return [TextPrompt(text) for text in asked]
         if self._begun < self._size or not self.living:
             missing = max(1, self._size - self._begun)
-            found = self._instructions.propose(
-                lambda: [self._from_examples() for _ in range(missing)]
-            )
+            found = self._propose(lambda: [self._from_examples() for _ in range(missing)])
             return [TextPrompt(text) for text in found.values()]
         if self._algorithm == "ga":
-            return [
-                TextPrompt(text) for text in self._instructions.propose(self._crossings).values()
-            ]
+            return [TextPrompt(text) for text in self._propose(self._crossings).values()]
         targets = [text for _, text in self.living]
-        found = self._instructions.propose(lambda: [self._difference(text) for text in targets])
+        found = self._propose(lambda: [self._difference(text) for text in targets])
         self._targets = [targets[place] for place in found]
         return [TextPrompt(text) for text in found.values()]
 
@@ -152,6 +151,9 @@ class LLMEvolution(Strategy):
                 if value < self.living[places[target]][0]:
                     self.living[places[target]] = (value, text)
         self.living = sorted(self.living)[: self._size]
+
+    def _propose(self, requests: Callable[[], Sequence[str]]) -> dict[int, str]:
+        return self._instructions.propose(requests, self._from_examples)
 
     def _from_examples(self) -> str:
         objective = self.objective

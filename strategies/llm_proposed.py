@@ -50,7 +50,8 @@ class LLMProposed(Strategy):
         fresh: Share of APE's requests that go back to the examples.
         temperature: The sampling temperature of the proposer.
         longest: The most tokens of an instruction.
-        retries: Further tries after one that gave nothing usable, before the run ends.
+        retries: Further tries after one that gave nothing usable, each from other examples and a
+            little more freely drawn, before the run ends.
 
     Raises:
         StrategyError: A number is out of range, or there are fewer than `examples` examples that
@@ -58,6 +59,7 @@ class LLMProposed(Strategy):
     """
 
     proposes: ClassVar[frozenset[type]] = frozenset({TextPrompt})
+    starts_from: ClassVar[frozenset[type]] = frozenset({TextPrompt})
 
     def __init__(
         self,
@@ -72,7 +74,7 @@ class LLMProposed(Strategy):
         fresh: Share = 0.1,
         temperature: Annotated[float, Field(ge=0)] = 0.7,
         longest: Annotated[Count, Field(ge=2)] = 40,
-        retries: Annotated[int, Field(ge=0, le=1_000)] = 3,
+        retries: Annotated[int, Field(ge=0, le=1_000)] = 20,
     ) -> None:
         super().__init__(objective, seed=seed)
         if examples > len(objective.training):
@@ -80,6 +82,7 @@ class LLMProposed(Strategy):
                 f"{examples} examples were asked for, but only {len(objective.training)} are "
                 "not scored on"
             )
+        prompts = self.first_texts(prompts)
         self._rng = np.random.default_rng(seed)
         self._method, self._batch, self._examples, self._keep, self._fresh = (
             method,
@@ -106,7 +109,8 @@ class LLMProposed(Strategy):
         if self._waiting:
             asked, self._waiting = self._waiting, []
             return [TextPrompt(text) for text in asked]
-        return [TextPrompt(text) for text in self._instructions.propose(self._requests).values()]
+        found = self._instructions.propose(self._requests, self._from_examples)
+        return [TextPrompt(text) for text in found.values()]
 
     def tell(self, prompts: Sequence[Prompt], evaluation: Evaluation) -> None:
         """Remember what could be scored."""
@@ -117,7 +121,7 @@ class LLMProposed(Strategy):
     def _requests(self) -> list[str]:
         best = sorted(self._values, key=self._values.__getitem__)[: self._keep]  # APE, section 3.2
         if not best:
-            return [FROM_EXAMPLES.format(self._demonstrations()) for _ in range(self._batch)]
+            return [self._from_examples() for _ in range(self._batch)]
         if self._method == "opro":  # section 4: scored instructions, the worst first
             shown = "\n\n".join(
                 f"Instruction: {text}\nScore: {score(self._values[text])}"
@@ -126,11 +130,14 @@ class LLMProposed(Strategy):
             return [_BETTER.format(self._demonstrations(), shown) for _ in range(self._batch)]
         # APE: inference (section 3.1) for a share of the requests, else resampling (section 3.3).
         return [
-            FROM_EXAMPLES.format(self._demonstrations())
+            self._from_examples()
             if self._rng.random() < self._fresh
             else VARIATION.format(best[self._rng.integers(len(best))])
             for _ in range(self._batch)
         ]
+
+    def _from_examples(self) -> str:
+        return FROM_EXAMPLES.format(self._demonstrations())
 
     def _demonstrations(self) -> str:
         objective = self.objective

@@ -23,6 +23,7 @@ class Manual(Strategy):
     proposes: ClassVar[frozenset[type]] = frozenset({TextPrompt})
     deterministic: ClassVar[bool] = True
     searches: ClassVar[bool] = False
+    control: ClassVar[bool] = True
 
     def __init__(
         self,

@@ -89,6 +89,7 @@ def study(strategies, **changes):
         "model": "a-model",
         "task": "capitals",
         "budget": 30_000,
+        "seeds": 1,
         "length": 2,
         "score_on": 8,
         **changes,

@@ -30,6 +30,7 @@ STUDY = """\
 model: a-model
 task: capitals
 budget: 1000
+seeds: 1
 strategies:
   - manual: {prompts: ["The"]}
   - random: {label: floor, batch: 4, length: 2}

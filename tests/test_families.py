@@ -23,6 +23,7 @@ from promptsearch.search.plugins import make_strategy
 from promptsearch.strategies.coordinate import Coordinate
 from promptsearch.strategies.gcg import GCG
 from promptsearch.strategies.prompt_tuning import PromptTuning
+from promptsearch.strategies.verbalizer import Verbalizer
 from promptsearch.testing.conformance import StrategyConformance
 from promptsearch.testing.families import FAMILIES, TEMPLATE, PlantedAnswers
 from promptsearch.testing.rerun import results_of, without_times
@@ -122,6 +123,7 @@ STRATEGIES = [
     {"prompt_tuning": {"interval": 2, "batch": 4}},
     {"prefix_tuning": {"interval": 2, "batch": 4, "hidden": 4}},
     {"lora": {"interval": 2, "batch": 4}},
+    {"verbalizer": {"prompts": ["good movie?"], "words": 1}},
 ]
 
 
@@ -170,11 +172,12 @@ def test_searches_beat_random_where_a_prompt_decides_the_answers(lm, strategy, o
 
 # The conformance suite of strategies, on a model of each family.
 
-#: What meets a model in ways of its own: words, by scores and gradients, and vectors. Prefixes and
+#: What meets a model in ways of its own: words, by gradients and logits, and vectors. Prefixes and
 #: weights are killed in the study above.
 MEETING = {
     GCG: {"batch": 4},
     PromptTuning: {"interval": 2, "batch": 4},
+    Verbalizer: {"prompts": ["good movie?"], "words": 1},
 }
 
 

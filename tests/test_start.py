@@ -197,9 +197,9 @@ def test_a_study_file_keeps_the_key(tiny):
         ([{"gcg": {"start": {"run": "rando"}}}, "random"], UnknownName, "Did you mean 'random'"),
         ([{"gcg": {"start": {"run": "gcg"}}}], StudyError, "'gcg' names itself under 'start'"),
         (
-            [{"evolution": {"start": {"run": "random"}}}, "random"],
+            [{"beam": {"start": {"run": "random"}}}, "random"],
             StudyError,
-            "'evolution' starts from no other run",
+            "'beam' starts from no other run",
         ),
         (
             [{"nearest_tokens": {"start": {"run": "random"}}}, "random"],

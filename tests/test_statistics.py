@@ -12,7 +12,10 @@ from sklearn.metrics import balanced_accuracy_score, f1_score
 
 from promptsearch.statistics import (
     Sample,
+    cannot_exclude,
     compare_all,
+    compare_leader,
+    compare_with,
     holm,
     interval,
     jackknife,
@@ -48,13 +51,11 @@ def coverage(seeds, *, seed_sd, deterministic=False, repeats=600, examples=100):
     return hits / repeats
 
 
-@pytest.mark.parametrize(("seeds", "seed_sd"), [(5, 0.0), (5, 0.1), (5, 0.3), (3, 0.1)])
+@pytest.mark.parametrize(
+    ("seeds", "seed_sd"), [(5, 0.0), (5, 0.1), (5, 0.3), (3, 0.1), (3, 0.3), (2, 0.3)]
+)
 def test_a_95_percent_interval_holds_the_truth_in_about_95_percent_of_simulations(seeds, seed_sd):
     assert 0.93 <= coverage(seeds, seed_sd=seed_sd) <= 0.98
-
-
-def test_three_seeds_that_matter_more_than_the_examples_cost_some_coverage_as_documented():
-    assert 0.89 <= coverage(3, seed_sd=0.3) <= 0.96
 
 
 def test_an_interval_that_forgets_the_seeds_misses_the_truth():
@@ -83,7 +84,7 @@ def test_false_positives_under_the_null_are_at_most_about_5_percent(seeds, seed_
         a, b = (Sample(scores(rng, count, 100, difficulty, seed_sd=seed_sd)) for count in seeds)
         found += paired_test("a", a, "b", b).p <= 0.05
     assert found / 800 <= 0.065
-    assert found / 800 >= 0.02 or seed_sd < 0.3, "a test that never rejects would pass as well"
+    assert found / 800 >= 0.015, "a test that never rejects would pass as well"
 
 
 def test_pairing_finds_a_difference_that_is_small_beside_the_difficulty_of_examples():
@@ -91,18 +92,32 @@ def test_pairing_finds_a_difference_that_is_small_beside_the_difficulty_of_examp
     difficulty = 5 * rng.normal(size=200)
     a = Sample(scores(rng, 3, 200, difficulty, seed_sd=0.02, mean=0.3))
     b = Sample(scores(rng, 3, 200, difficulty, seed_sd=0.02))
-    assert paired_test("a", a, "b", b).p < 0.001
+    assert paired_test("a", a, "b", b).p < 0.01
     assert interval(a).low < interval(b).high, "unpaired, the two intervals overlap widely"
 
 
 def test_the_interval_by_hand():
-    # Examples' means 1, 3, 5: s2 = 4, over 3. Seeds' means 2, 4: s2 = 2, over 2. Sum 7/3; freedom
-    # (7/3)^2 / ((4/3)^2/2 + 1/1).
+    # Examples' means 1, 3, 5: s2 = 4, over 3. Seeds' means 2, 4: s2 = 2, over 2, and no noise.
     found = interval(Sample(np.array([[0.0, 2.0, 4.0], [2.0, 4.0, 6.0]])))
-    freedom = (7 / 3) ** 2 / ((4 / 3) ** 2 / 2 + 1)
     assert found.mean == 3
-    assert found.half == pytest.approx(stats.t.ppf(0.975, freedom) * np.sqrt(7 / 3))
+    by_examples, by_seeds = stats.t.ppf(0.975, 2) ** 2 * 4 / 3, stats.t.ppf(0.975, 1) ** 2
+    assert found.half == pytest.approx(np.sqrt(by_examples + by_seeds))
     assert found.high - found.mean == pytest.approx(found.mean - found.low)
+
+
+def test_the_noise_of_examples_is_counted_once():
+    """Without luck of the seed, the two parts together are the variance of the mean."""
+    rng = np.random.default_rng(14)
+    parts = [
+        Sample(rng.normal(size=(3, 40)), groups=groups)
+        for groups in (None, tuple(k // 4 for k in range(40)))
+        for _ in range(300)
+    ]
+    for own in (parts[:300], parts[300:]):
+        alone = np.mean([s.scores.mean(axis=1).var(ddof=1) / 3 for s in own])
+        assert alone == pytest.approx(1 / 120, rel=0.15)
+        # What is left is cut off at 0, so it is more than nothing.
+        assert np.mean([s.seed_part.variance for s in own]) < 0.6 * alone
 
 
 def test_without_seeds_the_interval_and_the_test_are_those_of_student():
@@ -113,14 +128,14 @@ def test_without_seeds_the_interval_and_the_test_are_those_of_student():
     assert (found.low, found.high) == pytest.approx((low, high))
     test = paired_test("a", Sample(a, True), "b", Sample(b, True))
     assert test.p == pytest.approx(stats.ttest_rel(a[0], b[0]).pvalue)
-    assert test.freedom == pytest.approx(39)
 
 
-def test_where_all_examples_are_alike_the_test_is_that_of_welch_over_the_seeds():
+def test_where_all_examples_are_alike_the_test_is_that_of_cochran_and_cox_over_the_seeds():
     rng = np.random.default_rng(5)
-    a, b = rng.normal(size=4), rng.normal(1, 2, size=3)
+    a, b = rng.normal(size=4), rng.normal(1, 2, size=4)
     test = paired_test("a", Sample(np.tile(a[:, None], 50)), "b", Sample(np.tile(b[:, None], 50)))
-    assert test.p == pytest.approx(stats.ttest_ind(a, b, equal_var=False).pvalue)
+    t = abs(a.mean() - b.mean()) / np.sqrt(a.var(ddof=1) / 4 + b.var(ddof=1) / 4)
+    assert test.p == pytest.approx(2 * stats.t.sf(t, 3))
 
 
 def test_one_seed_of_a_strategy_that_draws_is_flagged():
@@ -133,10 +148,28 @@ def test_one_seed_of_a_strategy_that_draws_is_flagged():
     assert interval(Sample(np.repeat(row, 2, axis=0))).covers_seeds
 
 
-def test_identical_scores_have_p_1_and_a_sure_difference_p_0():
-    one = np.ones((1, 20))
-    assert paired_test("a", Sample(one), "b", Sample(one)).p == 1
-    assert paired_test("a", Sample(one), "b", Sample(0 * one)).p == 0
+@pytest.mark.parametrize(("differing", "told"), [(0, False), (5, False), (6, True), (200, True)])
+def test_a_variance_of_0_is_no_proof(differing, told):
+    """All examples speak for the same one: that is as sure as the sign test, and no surer."""
+    one, other = np.ones((1, differing)), np.zeros((1, differing))
+    if differing == 0:
+        one = other = np.ones((1, 20))
+    (test,) = compare_leader({"a": Sample(one, True), "b": Sample(other, True)})
+    signs = stats.binomtest(differing, differing).pvalue if differing else 1.0
+    assert test.p == pytest.approx(signs) and test.p > 0
+    assert test.significant == told == (0 < test.difference >= test.detectable)
+
+
+def test_few_examples_that_differ_are_no_proof_however_many_agree():
+    rows = np.ones((2, 1, 1000))
+    rows[1, 0, :5] = 0
+    a, b = (Sample(row, True) for row in rows)
+    assert paired_test("a", a, "b", b).p == pytest.approx(stats.binomtest(5, 5).pvalue)
+    rows[1, 0, 5:8] = 0
+    assert paired_test("a", a, "b", Sample(rows[1], True)).p < 0.01
+    groups = tuple(k // 2 for k in range(1000))  # eight texts of four passages
+    both = [Sample(row, True, groups) for row in rows]
+    assert paired_test("a", both[0], "b", both[1]).p == pytest.approx(stats.binomtest(4, 4).pvalue)
 
 
 def test_a_single_example_tells_nothing():
@@ -197,7 +230,29 @@ def test_a_pair_is_significant_exactly_if_its_difference_reaches_what_is_detecta
     tests = compare_all(samples)
     assert len(tests) == 10
     assert [t.first for t in tests[:4]] == [rank(samples)[0]] * 4
-    assert all(t.significant == (t.difference >= t.detectable) for t in tests)
+    leader = compare_leader(samples)
+    assert [(t.second, t.p) for t in leader] == [(t.second, t.p) for t in tests[:4]]
+    one = compare_with("c", ["a", "b"], samples)
+    assert [t.adjusted for t in one] == pytest.approx(holm([t.p for t in one]))
+    for test in [*tests, *leader, *one]:
+        assert test.significant == (test.difference >= test.detectable)
+
+
+def test_no_difference_above_the_range_of_the_metric_is_detectable():
+    rng = np.random.default_rng(12)
+    samples = {
+        name: Sample(np.clip(rng.normal(0.5, 0.4, size=(2, 1)) + np.zeros((2, 9)), 0, 1))
+        for name in "ab"
+    }
+    assert 1 < compare_leader(samples)[0].detectable < np.inf
+    assert np.isinf(compare_leader(samples, 1.0)[0].detectable)
+    assert np.isinf(compare_all(samples, 1.0)[0].detectable)
+
+
+@pytest.mark.parametrize("seeds", [3, 5, 10])
+def test_what_so_many_seeds_cannot_exclude_is_the_limit_of_clopper_and_pearson(seeds):
+    limit = stats.binomtest(0, seeds, alternative="less").proportion_ci(0.95).high
+    assert cannot_exclude(seeds) == pytest.approx(limit)
 
 
 def test_the_jackknife_of_a_mean_gives_the_values_themselves():

@@ -14,6 +14,7 @@ import typer
 
 from promptsearch.cli.bench import bench_strategies
 from promptsearch.cli.drafts import init
+from promptsearch.cli.explaining import explain
 from promptsearch.cli.group import CommandGroup, start
 from promptsearch.cli.listings import schema, strategies, tasks
 from promptsearch.cli.prompts import apply, export, verify
@@ -38,6 +39,7 @@ _COMMANDS = (
     plan,
     search,
     report,
+    explain,
     slim,
     export,
     verify,

@@ -101,7 +101,8 @@ def apply(
         list[str],
         typer.Argument(
             metavar="[NAME=]EXPORT_DIR...",
-            help="A found prompt: a run's folder, or what export --to json wrote. "
+            help="A found prompt: a run's folder, or what export --to json wrote; or a row's "
+            "folder, STUDY/TASK/STRATEGY, whose seeds answer together. "
             'Several have names; each input has its own prompt\'s under "prompt".',
         ),
     ],
@@ -118,6 +119,7 @@ def apply(
 ) -> None:
     """Use found prompts: read inputs, and write them with their answers as JSON lines."""
     from promptsearch.export import load_prompt
+    from promptsearch.export.ensemble import is_row, load_ensemble
     from promptsearch.export.prompted import PromptedModel
     from promptsearch.models import LanguageModel
     from promptsearch.tasks.data import read_inputs
@@ -126,7 +128,8 @@ def apply(
     folders = _named(prompts)
     lm = LanguageModel.load(model) if model else None
     if isinstance(folders, Path):
-        answered = load_prompt(folders).apply(rows, lm)
+        found = load_ensemble(folders) if is_row(folders) else load_prompt(folders)
+        answered = found.apply(rows, lm)
     else:
         saved = {name: load_prompt(folder) for name, folder in folders.items()}
         answered = PromptedModel(lm or next(iter(saved.values())).model(), saved).apply(rows)

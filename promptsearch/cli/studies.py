@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -68,11 +69,31 @@ def plan(
     ],
     set_: Set = None,
     workers: Workers = None,
+    headroom: Annotated[
+        bool,
+        typer.Option(
+            "--headroom",
+            help="Look at what searches can gain over the best control, too: about as much work as "
+            "a run of each task.",
+        ),
+    ] = False,
+    json: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Write what --headroom finds; as headroom.json in the study's folder, its report "
+            "shows it.",
+        ),
+    ] = None,
 ) -> None:
     """Say beforehand what a study computes and how long it takes on this machine, without a run."""
     from promptsearch.study.config import load_config
 
+    if json is not None and not headroom:
+        raise StudyError("--json writes what --headroom finds: give both")
+
     config = load_config(study, set_ or ())  # what is wrong is said before torch is imported
+    from promptsearch.records.sealed import write_record
     from promptsearch.report.forecast import print_forecast
     from promptsearch.study.forecast import forecast
     from promptsearch.study.members import let_go, members
@@ -81,7 +102,12 @@ def plan(
         if isinstance(config.model, tuple):
             say(f"\n{member.name}:")
         try:
-            print_forecast(forecast(member.config, workers=workers or 0), Terminal())
+            found = forecast(member.config, workers=workers or 0, look=headroom)
+            print_forecast(found, Terminal())
+            if json is not None and found.headroom is not None:
+                several = isinstance(config.model, tuple)
+                path = json.with_stem(f"{json.stem}-{member.name}") if several else json
+                write_record(path, "headroom", asdict(found.headroom))
         except ModelError as error:
             if not isinstance(config.model, tuple):
                 raise
@@ -199,6 +225,7 @@ def _on_task(
         "model": DEFAULT_MODEL,
         "task": task,
         "budget": DEFAULT_BUDGET,
+        "seeds": 1,
         "strategies": [{strategy: _options(options)}],
     }
     return parse_config(keys, overrides, folder=Path(), source="the command line")

@@ -12,7 +12,13 @@ from typing import Any, Literal, NamedTuple
 
 from promptsearch.errors import ExportError, PromptSearchError, UnknownName
 from promptsearch.export.card import write_card
-from promptsearch.export.certificate import CERTIFICATE, FORMAT, Certificate, refuse_pickles
+from promptsearch.export.certificate import (
+    CERTIFICATE,
+    FORMAT,
+    Certificate,
+    check_held,
+    refuse_pickles,
+)
 from promptsearch.export.certificate_json import read_json, to_json
 from promptsearch.export.dspy import score_dspy, write_dspy
 from promptsearch.export.kv import score_kv, write_kv
@@ -188,6 +194,7 @@ def export_run(
                 raise ExportError(f"{out} is not empty: name a new folder")
     lm = FORMATS[to].model(saved, model, key)
     _check_family(saved, lm, to)
+    check_held(saved.prompt, to)
     rows = [tested_task(saved, run, data)] if FORMATS[to].rows else []
     make_folder(out)
     try:

@@ -118,8 +118,8 @@ def _note(prompt: SavedPrompt, to: str) -> list[str]:
 
 
 def _text(prompt: SavedPrompt, lm: TextModel) -> list[str]:
-    """The card's lines with the prompt as text; none for a trained prompt."""
-    if prompt.prompt.trained:
+    """The card's lines with the prompt as text; none where it is no text, or not one."""
+    if not prompt.prompt.written:
         return []
     return [f"Prompt: {_code(' | '.join(prompt_texts(prompt.template, lm, prompt.prompt)))}\n"]
 

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from promptsearch.errors import FieldError, PromptError, UnknownName
 from promptsearch.models import LanguageModel
 from promptsearch.prompts.prompt import Prompt
-from promptsearch.scoring.answer_ids import Tokens, answer_ids
+from promptsearch.scoring.answer_ids import Tokens, answer_ids, told_ids
 from promptsearch.scoring.ready import InputRow
 from promptsearch.tasks.decoding import Decoding
 from promptsearch.tasks.fields import text_in
@@ -97,12 +97,17 @@ class Input:
     def scored(self, lm: LanguageModel) -> tuple[Tokens, ...]:
         """The ids of the answers that the row is scored with: those to choose from, or the given.
 
+        Where words of the prompt stand for the classes, they are these, class by class.
+
         Args:
             lm: The model, for its tokenizer.
 
         Raises:
             PromptError: No answer was given, or one is empty.
         """
+        if (told := self.saved.prompt.answers) is not None:
+            ids = told_ids(lm, told, self.saved.choices)
+            return tuple((token,) for some in ids for token in some)
         template, options = self.saved.template, self.choices
         texts = options or (template.answer_text(self.answer),)
         if not all(map(lm.encode_answer, texts)):

@@ -23,6 +23,7 @@ from promptsearch.export.inputs import Found, Input
 from promptsearch.export.passes import Passes
 from promptsearch.models import LanguageModel
 from promptsearch.models.device import pick_dtype
+from promptsearch.scoring.answer_ids import told_ids
 from promptsearch.scoring.joints import check_answers
 from promptsearch.scoring.ready import Compiled, compile_prompts, fields_of
 from promptsearch.tasks.fields import place_of
@@ -30,7 +31,7 @@ from promptsearch.tasks.normalise import answer_lengths
 from promptsearch.tasks.task import Split
 
 #: The number of inputs that `apply` reads at a time.
-_TOGETHER = 256
+TOGETHER = 256
 
 
 class Choice(NamedTuple):
@@ -82,6 +83,8 @@ class PromptedModel:
         for saved in given.values():
             model = saved.model(model)
             check_answers(model, saved.choices, Split("given", ()), saved.normalise)
+            if saved.prompt.answers is not None:
+                told_ids(model, saved.prompt.answers, saved.choices)
         self._lm = lm = model.to(pick_dtype(dtype, model.device))
         library = compile_prompts(lm, [(saved.prompt, saved.template) for saved in given.values()])
         self._prompts = {
@@ -164,7 +167,7 @@ class PromptedModel:
             UnknownName: There is no such prompt.
         """
         stream, first = iter(rows), 1
-        while some := list(islice(stream, _TOGETHER)):
+        while some := list(islice(stream, TOGETHER)):
             inputs = self._read(some, first)
             first += len(some)
             free = [each for each in inputs if each.choices is None]
@@ -174,9 +177,7 @@ class PromptedModel:
                 if each.choices is None:
                     yield {**each.given, "answer": next(texts).strip()}
                 else:
-                    answer, probabilities = next(chosen)
-                    rounded = {name: round(p, 6) for name, p in probabilities.items()}
-                    yield {**each.given, "answer": answer, "probabilities": rounded}
+                    yield answered(each.given, next(chosen))
 
     def _read(self, rows: Iterable[Mapping[str, Any]], first: int = 1) -> list[Input]:
         inputs = []
@@ -217,14 +218,31 @@ class PromptedModel:
         return choices
 
     def _weighed(self, inputs: Sequence[Input]) -> list[Tensor]:
-        """The log-probabilities of each input's answers, by length where the prompt says so."""
+        """What answers are compared by: log-probabilities, by length and corrected."""
         lm, found = self._lm, []
         nats = self._passes.log_probabilities(inputs, [each.scored(lm) for each in inputs])
         for each, own in zip(inputs, nats, strict=True):
             saved = each.saved
+            if (told := saved.prompt.answers) is not None:
+                # The probabilities of a class's words are added up, see `VerbalizedPrompt`.
+                found.append(own.unflatten(0, (len(told), -1)).logsumexp(-1))
+                continue
             lengths = answer_lengths(saved.normalise, saved.template, each.choices or (), lm.count)
-            found.append(own / torch.tensor(lengths) if set(lengths) - {1} else own)
+            own = own / torch.tensor(lengths) if set(lengths) - {1} else own
+            bias = saved.prompt.parts.bias
+            found.append(own if bias is None else own + bias)
         return found
+
+
+def answered(given: Mapping[str, Any], choice: Choice) -> dict[str, Any]:
+    """A row with its answer, as `apply` gives it.
+
+    Args:
+        given: The row as the user gave it.
+        choice: The answer to it.
+    """
+    rounded = {name: round(p, 6) for name, p in choice.probabilities.items()}
+    return {**given, "answer": choice.answer, "probabilities": rounded}
 
 
 def _weights(prompts: Mapping[str, Found]) -> Mapping[str, Tensor]:

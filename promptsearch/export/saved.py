@@ -21,10 +21,10 @@ from promptsearch.export.winners import PROMPT, unpack_winner
 from promptsearch.files import write_json
 from promptsearch.models import LanguageModel
 from promptsearch.models.protocol import TextModel
-from promptsearch.prompts.hard import HardPrompt
 from promptsearch.prompts.kinds import prompt_from_json
 from promptsearch.prompts.prompt import Prompt
 from promptsearch.records.sealed import read_record
+from promptsearch.scoring.kinds import check_bias
 from promptsearch.scoring.layout import prompt_texts
 from promptsearch.scoring.ready import check_fit
 from promptsearch.scoring.scorer import make_scorer
@@ -65,8 +65,9 @@ class SavedPrompt(Certificate):
             PromptError: The model lacks a token of the prompt.
         """
         lm = super().any_model(given, key)
-        if isinstance(self.prompt, HardPrompt) and isinstance(lm, LanguageModel):
-            strange = [i for i in self.prompt.ids if not 0 <= i < len(lm.embeddings)]
+        if not self.prompt.trained and isinstance(lm, LanguageModel):
+            slots = [some for some in self.prompt.fill(self.template) if not isinstance(some, str)]
+            strange = [i for some in slots for i in some if not 0 <= i < len(lm.embeddings)]
             if strange:
                 raise PromptError(
                     f"the prompt has the token {strange[0]}; '{lm.name}' has tokens from 0 to "
@@ -129,7 +130,7 @@ def write_saved(saved: SavedPrompt, lm: TextModel, folder: Path) -> None:
     """
     data = {"format": FORMAT, **to_json(saved, saved.prompt.to_json())}
     saved.prompt.save(folder)
-    if not saved.prompt.trained:
+    if saved.prompt.written:
         data["text"] = list(prompt_texts(saved.template, lm, saved.prompt))
     write_json(folder / PROMPT, data)
 
@@ -165,6 +166,7 @@ def load_prompt(path: Path | str) -> SavedPrompt:
     prompt = prompt_from_json(data["prompt"], file.parent)
     try:
         check_fit(prompt, certificate.template)
+        check_bias(prompt, certificate.choices)
     except PromptError as error:
         raise PromptError(f"{file} is damaged: {error}") from error
     told = data.get("text")

@@ -18,6 +18,7 @@ from torch import Tensor
 from promptsearch.errors import ModelError
 from promptsearch.models.device import half_of_memory, make_repeatable, pick_dtype
 from promptsearch.models.family import family_of_model
+from promptsearch.models.flops import Flops, flops_of
 from promptsearch.models.integrity import Integrity
 from promptsearch.models.loading import load_model, weights_again
 from promptsearch.models.passes import passes_of
@@ -133,12 +134,14 @@ class LanguageModel:
         """The number of weights, shared ones counted once."""
         return sum(count(weight) for weight in self.model.parameters())
 
+    @cached_property
+    def flops(self) -> Flops:
+        """The floating-point operations of its forward pass."""
+        return flops_of(self._source.model)
+
     @property
     def facts(self) -> dict[str, Any]:
-        """What exports say of the model, so that it can be found again.
-
-        That is its name, where it is loaded from, its hashes, width and number of layers.
-        """
+        """What exports say of the model, so that it can be found again."""
         return {
             "name": self.name,
             "source": self.name,

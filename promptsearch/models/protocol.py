@@ -7,6 +7,8 @@ from typing import Any, Protocol
 
 import torch
 
+from promptsearch.models.flops import Flops
+
 
 class TextModel(Protocol):
     """A model that is loaded here (`LanguageModel`), or served elsewhere (`ServedModel`)."""
@@ -34,6 +36,10 @@ class TextModel(Protocol):
     @property
     def parameters(self) -> int | None:
         """The number of its weights; None where it is not known."""
+
+    @property
+    def flops(self) -> Flops | None:
+        """The FLOPs of its forward pass; None where its size is not known."""
 
     @property
     def facts(self) -> dict[str, Any]:

@@ -25,6 +25,7 @@ from promptsearch.models.endpoint import (
     find_way,
 )
 from promptsearch.models.endpoint.asking import Asking
+from promptsearch.models.flops import Flops
 from promptsearch.models.tokens import Tokens
 from promptsearch.models.word_list import WordList
 
@@ -62,6 +63,7 @@ class ServedModel:
             each is one to choose from, or a single token of the tokenizer.
         max_errors: The share of the requests that may fail for good; where more fail, the server
             counts as gone.
+        parameters: The number of its weights, where it is known.
     """
 
     def __init__(
@@ -73,11 +75,12 @@ class ServedModel:
         words: Sequence[str] = (),
         listed: bool = False,
         max_errors: float = 1.0,
+        parameters: int | None = None,
     ) -> None:
         self.name = endpoint.model
         self.device = endpoint.url
         self.dtype = torch.float32  # what the server computes in is its own affair
-        self.parameters: int | None = None
+        self.parameters = parameters
         self.endpoint = endpoint
         self.tokens = tokens
         self._tokenizer = tokenizer
@@ -129,6 +132,11 @@ class ServedModel:
             EndpointError: The server answers something else than completions.
         """
         return find_way(self.endpoint, listed=self._listed)
+
+    @property
+    def flops(self) -> Flops | None:
+        """The FLOPs of its forward pass; None where its size is not known."""
+        return Flops(2 * self.parameters, 0) if self.parameters else None
 
     @property
     def served(self) -> dict[str, Any]:

@@ -8,13 +8,16 @@ from pathlib import Path
 from typing import Any
 
 from promptsearch.errors import PromptError, StrategyError
+from promptsearch.prompts.calibrated import CalibratedPrompt
 from promptsearch.prompts.gated import GatedPrompt
 from promptsearch.prompts.hard import HardPrompt
+from promptsearch.prompts.nearest import NearestPrompt
 from promptsearch.prompts.prefix import PrefixPrompt
 from promptsearch.prompts.prompt import Prompt
 from promptsearch.prompts.soft import SoftPrompt
 from promptsearch.prompts.text import TextPrompt
 from promptsearch.prompts.trained import TrainedPrompt
+from promptsearch.prompts.verbalized import VerbalizedPrompt
 from promptsearch.prompts.weights import TunedPrompt, Weights
 from promptsearch.tasks.placement import Kind
 
@@ -26,6 +29,9 @@ TRAINED: dict[str, type[TrainedPrompt]] = {
 KINDS: dict[str, type[Prompt]] = {
     HardPrompt.kind: HardPrompt,
     TextPrompt.kind: TextPrompt,
+    CalibratedPrompt.kind: CalibratedPrompt,
+    VerbalizedPrompt.kind: VerbalizedPrompt,
+    NearestPrompt.kind: NearestPrompt,
     **TRAINED,
 }
 
@@ -67,7 +73,7 @@ def own_copy(prompt: Any) -> Prompt:
         )
     try:
         copy: Prompt = kind.copied(prompt)
-    except (TypeError, ValueError, AttributeError, RuntimeError) as error:
+    except (PromptError, TypeError, ValueError, AttributeError, RuntimeError) as error:
         raise StrategyError(
             f"this {kind.__name__} holds no prompt, or was changed after it was made: {error}"
         ) from error

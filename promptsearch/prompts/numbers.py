@@ -26,12 +26,14 @@ class Parts:
         gated: Vectors and gates that the top-most layers attend to beside the row, shapes
             `(length, layers, width)` and `(layers, heads)`.
         weights: Changed and added weights of the LM, by name.
+        bias: What is added to the log-probability of each choice, in nats, shape `(choices,)`.
     """
 
     vectors: Tensor | None = None
     keys_values: Tensor | None = None
     gated: tuple[Tensor, Tensor] | None = None
     weights: Mapping[str, Tensor] | None = None
+    bias: Tensor | None = None
 
 
 def tensors_of(numbers: Numbers) -> list[Tensor]:

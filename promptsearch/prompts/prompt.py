@@ -29,7 +29,10 @@ from promptsearch.tasks.template import Template
 #: (`-1 - i` for the i-th row), or text.
 Content = tuple[int, ...] | str
 
-E = TypeVar("E", int, str)
+#: For each class of a task, in the order of its answers, the words that stand for it.
+AnswerWords = tuple[tuple[str, ...], ...]
+
+E = TypeVar("E", int, float, str)
 
 
 class Sizes(Protocol):
@@ -63,6 +66,17 @@ class Open(Sizes, Protocol):
         """The keys and values of tokens at a row's very start, shape `(tokens, *prefix_shape)`."""
 
 
+class Reader(Protocol):
+    """A model as far as texts are compared by it, without a pass through it."""
+
+    @property
+    def vocabulary(self) -> Tensor:
+        """Every token as the layers take it, shape `(vocabulary, width)`."""
+
+    def encode(self, text: str) -> list[int]:
+        """The token ids of a text."""
+
+
 class Words(Protocol):
     """Tokens of the pool."""
 
@@ -75,6 +89,7 @@ class Space(Protocol):
     """The space of hard prompts, as far as prompts ask about it."""
 
     length: int
+    decode: Callable[[Sequence[int]], str]
 
     def check(self, prompt: Any) -> None:
         """Refuse a hard prompt that is not in the space."""
@@ -99,12 +114,16 @@ class Prompt(ABC):
     placement: ClassVar[Kind] = "slots"
     #: Whether gradient descent finds the prompts: they are numbers, which no text holds.
     trained: ClassVar[bool] = False
+    #: Whether the prompts are words, the same ones before every input.
+    written: ClassVar[bool] = True
     #: Whether the prompts have as many tokens as a study's `length` says.
     sized: ClassVar[bool] = True
     #: Whether the LM stays as it is; if not, nothing can share a pass with such a prompt.
     frozen: ClassVar[bool] = True
 
     key: str
+    #: The words that stand for the classes under this prompt; None: the task's own answers do.
+    answers: AnswerWords | None = None
 
     @classmethod
     def among(cls, prompts: Iterable[Prompt]) -> list[Self]:
@@ -116,7 +135,7 @@ class Prompt(ABC):
     @property
     @abstractmethod
     def length(self) -> int | None:
-        """The number of tokens for which every row is charged; None: only a tokenizer knows."""
+        """The length in tokens; None: only a tokenizer knows."""
 
     @abstractmethod
     def fill(self, template: Template, first: int = 0) -> tuple[Content, ...]:
@@ -138,6 +157,17 @@ class Prompt(ABC):
     @property
     def as_numbers(self) -> Numbers | None:
         """The prompt's numbers as `loss` takes them; None for words."""
+        return None
+
+    def before(self, reader: Reader) -> Callable[[Mapping[str, str]], Prompt] | None:
+        """What gives the prompt that stands before an input; None where it is itself before all.
+
+        Args:
+            reader: The model that scores.
+
+        Returns:
+            A function from the fields of an input to a prompt of another kind.
+        """
         return None
 
     def misfit(self, length: int, sizes: Sizes) -> tuple[str, str] | None:

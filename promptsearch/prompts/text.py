@@ -35,15 +35,15 @@ class TextPrompt(Prompt):
         object.__setattr__(self, "texts", (texts,) if isinstance(texts, str) else tuple(texts))
         object.__setattr__(self, "key", digest(self.kind, json.dumps(self.texts).encode()))
 
-    @classmethod
-    def standing(cls, texts: Sequence[str], template: Template) -> Self:
+    @staticmethod
+    def standing(texts: Sequence[str], template: Template) -> TextPrompt:
         """The prompt that puts these texts into the slots of a template, spaces of slots included.
 
         Args:
             texts: The text that stands in each slot, with the space that belongs to the slot.
             template: The template.
         """
-        return cls(
+        return TextPrompt(
             tuple(
                 text.removeprefix(" ") if slot.space else text
                 for text, slot in zip(texts, template.slots, strict=True)

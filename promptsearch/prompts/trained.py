@@ -40,6 +40,7 @@ class TrainedPrompt(Prompt):
     """
 
     trained: ClassVar[bool] = True
+    written: ClassVar[bool] = False
     #: The tensors that the prompt's length and the LM's sizes fix, each with its dimensions. The
     #: first dimension of the first one is the token.
     shapes: ClassVar[dict[str, tuple[str, ...]]] = {}

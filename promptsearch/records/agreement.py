@@ -75,7 +75,7 @@ def check_scores(name: str, score: ExamplesRecord, task: TaskRecord, size: int) 
     Raises:
         ValueError: They are not; the message says where.
     """
-    for key in ("losses", "correct", "predictions", "labels", "shares", "outputs"):
+    for key in ("losses", "correct", "predictions", "labels", "shares", "outputs", "probabilities"):
         values = getattr(score, key)
         if values is not None and len(values) != size:
             raise ValueError(

@@ -1,19 +1,25 @@
 """What a run may spend and what it has spent, in LM tokens.
 
 A forward pass costs 1 a token. A backward pass costs 1 more for activations, times the share of
-layers that it crosses, and 1 more for weights, times the share of weights that get a gradient (each
-1 is 2N FLOPs a token for an LM of N parameters). Template, prompt and example alone decide the
-price, on every machine. What the engine saves is seen in `computed`, and is never credited.
+layers that it crosses, and 1 more for weights, times the share of weights that get a gradient. So
+each 1 stands for the FLOPs of a token's forward pass, see `promptsearch.models.flops`, and what is
+charged is what is computed without any sharing: a prompt beside the text costs what attention to it
+takes, a token of another model that proposes as much as that model's size is to the LM's. Template,
+prompt and example alone decide the price, on every machine. What the engine saves is seen in
+`computed`, and is never credited.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, Literal
 
 from promptsearch.errors import BudgetExhausted
 
+#: The version of the prices: raise it when the same work costs another number of tokens.
+PRICES = 2
 #: The kinds of tokens that stand on the bill of a run.
 BILL = ("forward", "backward", "proposer", "pool", "brought")
 
@@ -24,13 +30,33 @@ def total(ledger: Mapping[str, Any]) -> int:
 
 
 @dataclass(frozen=True)
+class Fare:
+    """What a proposing LM's tokens cost, in tokens of the LM.
+
+    Args:
+        read: What a token costs that it reads.
+        written: What a token costs that it writes.
+        by: Why: it is the `same` model, or the two are compared by `parameters` or by `price`; or
+            they cannot be compared (`unknown`), and a token of either costs the same.
+    """
+
+    read: float = 1.0
+    written: float = 1.0
+    by: Literal["same", "parameters", "price", "unknown"] = "same"
+
+    def of(self, read: int, written: int) -> int:
+        """What so many tokens cost that it reads, and that it writes."""
+        return math.ceil(self.read * read + self.written * written)
+
+
+@dataclass(frozen=True)
 class Rates:
     """What tokens cost at most in money, where somebody else's server reads and writes them.
 
     Args:
         most: The most that a run may cost.
         model: The most that a token of the LM costs.
-        proposer: The most that a token of a proposing LM costs.
+        proposer: The most that a token costs that is charged for a proposing LM.
     """
 
     most: float
@@ -38,7 +64,7 @@ class Rates:
     proposer: float = 0.0
 
     def cost(self, tokens: int, proposer: int) -> float:
-        """The most that so many tokens of the LM, and of the proposing one, cost."""
+        """The most that so many tokens cost, charged for the LM and for the proposing one."""
         return tokens * self.model + proposer * self.proposer
 
 
@@ -71,7 +97,7 @@ class Statement(_Account):
         budget: The most that may be spent; None for no limit.
         forward: Tokens through the LM.
         backward: Tokens back through the LM.
-        proposer: Tokens of a proposing LM.
+        proposer: What a proposing LM read and wrote, in tokens of the LM, see `Fare`.
         pool: Tokens that finding the pool's words took.
         brought: Tokens of the run whose winner this one starts from.
         cached: Forward tokens that were charged and not computed.
@@ -143,7 +169,7 @@ class Ledger(_Account):
         Args:
             forward: Tokens through the LM.
             backward: Tokens back through the LM.
-            proposer: Tokens of a proposing LM.
+            proposer: What a proposing LM's tokens cost, see `Fare`.
             reserve: Tokens that must remain afterwards (the price of selection).
 
         Raises:
@@ -160,7 +186,7 @@ class Ledger(_Account):
         Args:
             price: Tokens of the LM.
             reserve: As in `charge`.
-            proposer: Tokens of a proposing LM.
+            proposer: As in `charge`.
 
         Raises:
             BudgetExhausted: The charge would leave less than `reserve`.

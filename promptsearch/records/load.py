@@ -13,6 +13,8 @@ from pydantic import TypeAdapter, ValidationError
 from promptsearch.errors import RecordError, StudyError
 from promptsearch.files import exists, shown
 from promptsearch.records.agreement import check_run, check_settings
+from promptsearch.records.explained import EXPLAINED, ExplainedRecord
+from promptsearch.records.headroom import HEADROOM, StudyHeadroomRecord
 from promptsearch.records.results import Results
 from promptsearch.records.run import BegunRecord, FailedRecord, RunRecord
 from promptsearch.records.sealed import damaged, read_record
@@ -70,9 +72,22 @@ def load_results(folder: Path | str, *, trust_code: bool = False) -> Results:
                 path, "its right answers on the test split are not those of the other runs"
             )
         runs.append(run)
-    missing = _unfinished([*runs, *failed], study)
     return Results(
-        folder, study, _ordered(runs, study), _ordered(failed, study), missing, trust_code
+        folder,
+        study,
+        _ordered(runs, study),
+        _ordered(failed, study),
+        _unfinished([*runs, *failed], study),
+        trust_code,
+        explained=_beside(
+            ExplainedRecord,
+            folder / EXPLAINED,
+            "explained",
+            "restore it, or delete it and run `promptsearch explain` again",
+        ),
+        headroom=_beside(
+            StudyHeadroomRecord, folder / HEADROOM, "headroom", "restore it, or delete it"
+        ),
     )
 
 
@@ -165,6 +180,11 @@ def _checked(path: Path, data: Mapping[str, Any], study: StudyRecord) -> RunReco
     except ValueError as error:
         raise _damaged(path, str(error)) from error
     return run
+
+
+def _beside(kind: type[T], path: Path, name: str, remedy: str) -> T | None:
+    """A record that a study's folder may hold beside those of its runs; None where it does not."""
+    return record_of(kind, path, read_record(path, name, remedy)) if exists(path) else None
 
 
 def load_begun(path: Path) -> BegunRecord:

@@ -85,6 +85,8 @@ class ExamplesRecord(ScoreRecord):
             none were generated.
         unended: How many of them met the limit of tokens before their end.
         metrics: The task's metric, and those that are shown beside it.
+        probabilities: Those of each choice of each example, of four decimals, where there are more
+            than two; None on the select split, and for text answers. Of two, the loss tells both.
     """
 
     losses: tuple[float, ...]
@@ -96,3 +98,4 @@ class ExamplesRecord(ScoreRecord):
     outputs: tuple[str, ...] | None = None
     unended: int | None = None
     metrics: tuple[MetricRecord, ...] = ()
+    probabilities: tuple[tuple[float, ...], ...] | None = None

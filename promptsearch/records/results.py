@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from promptsearch.records.explained import ExplainedRecord
+from promptsearch.records.headroom import StudyHeadroomRecord
 from promptsearch.records.run import FailedRecord, RunRecord
 from promptsearch.records.study import StudyRecord
 
@@ -20,6 +22,8 @@ class Results:
         failed: Failed, in the same order.
         unfinished: Task, label and seed of the runs that are still to be made.
         trust_code: Whether the modules that the study names as metrics may be imported.
+        explained: What makes hard winners win; None where nobody asked.
+        headroom: What searches were expected to gain; None where nobody looked.
     """
 
     folder: Path
@@ -28,3 +32,5 @@ class Results:
     failed: tuple[FailedRecord, ...]
     unfinished: tuple[tuple[str, str, int], ...]
     trust_code: bool = False
+    explained: ExplainedRecord | None = None
+    headroom: StudyHeadroomRecord | None = None

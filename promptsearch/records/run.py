@@ -77,9 +77,12 @@ class WinnerRecord:
         text: As a reader sees it.
         ids: The token ids of a hard prompt.
         texts: The texts of a text prompt, one a slot.
+        answers: The words that stand for each class under the prompt, in the order of the task's
+            answers; None where these are the task's own.
         shape: The shape of a prompt made of vectors.
         numbers: How many numbers a prompt of changed weights has.
         nearest: For a soft prompt, one word a vector.
+        bias: What a calibrated prompt adds to each choice, in nats.
     """
 
     kind: str
@@ -87,9 +90,16 @@ class WinnerRecord:
     text: str
     ids: tuple[int, ...] | None = None
     texts: tuple[str, ...] | None = None
+    answers: tuple[tuple[str, ...], ...] | None = None
     shape: tuple[int, ...] | None = None
     numbers: int | None = None
     nearest: tuple[NearestRecord, ...] = ()
+    bias: tuple[float, ...] | None = None
+
+    @property
+    def own_losses(self) -> bool:
+        """Whether its losses are of changed chances, which no other prompt's compare with."""
+        return self.bias is not None
 
 
 @dataclass(frozen=True)
@@ -207,6 +217,10 @@ class RunRecord:
             one, its reader makes it.
         cost: The most that its tokens cost in money, in the currency of the endpoint's prices; None
             where there are none.
+        control: Whether it is a control, which searches must beat to be worth their price; None
+            where it was recorded before strategies said so.
+        flops: The floating-point operations that its tokens stand for; None where sizes of models
+            are not known, and in records of older prices.
     """
 
     status: Literal["done"] = "done"
@@ -215,7 +229,7 @@ class RunRecord:
     label: str
     seed: int
     options: dict[str, Any]
-    access: Literal["scores", "gradients", "weights"]
+    access: Literal["scores", "logits", "gradients", "weights"]
     searches: bool
     reference: bool
     deterministic: bool
@@ -242,6 +256,8 @@ class RunRecord:
     bytes: int | None
     signature: str
     cost: float | None = None
+    control: bool | None = None
+    flops: float | None = None
     select_curve: tuple[tuple[int, float], ...] = ()
 
     def told(self, length: int) -> SettingsRecord:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -104,6 +105,20 @@ class Row:
     def complete(self) -> bool:
         """Whether all examples were scored."""
         return bool(np.isfinite(self.losses).all())
+
+    @staticmethod
+    def joined(rows: Sequence[Row | None]) -> Scores | None:
+        """The scores in rows on the same examples; None where a row is missing or not complete."""
+        whole = [row for row in rows if row is not None and row.complete]
+        if len(whole) < len(rows):
+            return None
+        choices = [row.choices for row in whole if row.choices is not None]
+        return Scores(
+            np.stack([row.losses for row in whole]),
+            np.stack([row.metric for row in whole]),
+            np.stack(choices) if choices else None,
+            computed=0,
+        )
 
 
 def scores_to_json(scores: Scores, values: Floats | None = None) -> dict[str, Any]:

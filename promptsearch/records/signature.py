@@ -38,6 +38,7 @@ def signature(study: StudyRecord) -> str:
             "device": study.device,
             "race": str(study.race).lower(),
             **_aims(study),
+            **_prices(study),
             "threads": study.machine.get("threads", "?"),
             "torch": study.versions.get("torch", "?"),
             **_clock(study),
@@ -59,7 +60,7 @@ def short_signature(study: StudyRecord, task: str, budget: int | None) -> str:
             from; None for no limit.
 
     Returns:
-        `key:value` pairs joined by `|`, about 95 characters.
+        `key:value` pairs joined by `|`, about 105 characters.
     """
     return _line(
         {
@@ -69,6 +70,7 @@ def short_signature(study: StudyRecord, task: str, budget: int | None) -> str:
             "on": study.tasks[task].score_on,
             "race": str(study.race).lower(),
             **_aims(study),
+            **_prices(study),
             "dtype": study.dtype,
             **_kept(study),
             **_clock(study),
@@ -107,6 +109,11 @@ def _kept(study: StudyRecord) -> dict[str, str]:
     """In how few bits the model's layers keep their weights; nothing where they keep all."""
     scheme = scheme_named(study.model.name)
     return {"weights": scheme} if scheme else {}
+
+
+def _prices(study: StudyRecord) -> dict[str, int]:
+    """The version of the prices, without which a budget says nothing; nothing for the first one."""
+    return {"prices": study.prices} if study.prices > 1 else {}
 
 
 def _aims(study: StudyRecord) -> dict[str, str]:

@@ -40,6 +40,7 @@ _SCORES = {
     "labels": ("answer", pa.int16()),
     "shares": ("share", pa.float64()),
     "outputs": ("output", pa.string()),
+    "probabilities": ("probabilities", pa.list_(pa.float64())),
 }
 #: Field of a run with an anytime curve -> the split of its losses.
 _CURVES = {"curve": "search", "select_curve": "select"}

@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from promptsearch.records.ledger import Fare
+
 
 @dataclass(frozen=True)
 class ModelRecord:
@@ -153,6 +155,8 @@ class StudyRecord:
         signature: The long form, see `promptsearch.records.signature`, for readers of the file.
         objective: The metric whose opposite searches minimised; empty for the loss.
         select_by: By what the winner was selected: `loss` or `metric`.
+        prices: The version of the prices in tokens, see `promptsearch.records.ledger`.
+        fare: What the tokens of a model that proposes cost; None where no row asks one.
         mixed: What processes had otherwise that took part all the same, each by name of a package.
     """
 
@@ -178,6 +182,8 @@ class StudyRecord:
     objective: str = ""
     select_by: str = "loss"
     mixed: tuple[dict[str, str], ...] = ()
+    prices: int = 1
+    fare: Fare | None = None
 
     def seeds_of(self, label: str) -> int:
         """The number of seeds that a row is asked to run with, if its strategy draws anything."""

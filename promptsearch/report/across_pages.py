@@ -16,9 +16,10 @@ from promptsearch.report import notation
 from promptsearch.report.across import Line, TaskAcross, across
 from promptsearch.report.by_size import by_size
 from promptsearch.report.drawing import colour
+from promptsearch.report.escaped import code, escape, table_lines
 from promptsearch.report.facts import study_yaml
 from promptsearch.report.frame import run_table, to_parquet
-from promptsearch.report.markdown import code, escape, interval_cell, table_lines
+from promptsearch.report.markdown import interval_cell
 from promptsearch.report.page import page_of
 
 #: What the parts of the report show.

@@ -77,6 +77,7 @@ def facts(results: Results) -> list[tuple[str, str]]:
             f"{study.budget:,} LM tokens a run{limit}; "
             f"{study.score_on} search examples an evaluation{race}",
         ),
+        *_proposer(study),
         *_aims(study),
         ("Seeds", ", ".join(map(str, study.seeds))),
         ("Arithmetic", arithmetic),
@@ -113,6 +114,26 @@ def _aims(study: StudyRecord) -> list[tuple[str, str]]:
         return []
     followed = f"minus {study.objective}" if study.objective else "the loss"
     return [("Objective", f"searches minimise {followed}; selected by {study.select_by}")]
+
+
+def _proposer(study: StudyRecord) -> list[tuple[str, str]]:
+    """What a token of a proposing model is charged, where it is not the study's own."""
+    fare = study.fare
+    if fare is None or fare.by == "same":
+        return []
+    if fare.by == "unknown":
+        told = (
+            "a token of it is charged as one of the model, although they may differ in size: "
+            "'parameters' beside an endpoint tells it"
+        )
+    elif fare.by == "parameters":
+        told = f"a token of it is charged as {fare.read:.3g} of the model, by the sizes of both"
+    else:
+        told = (
+            f"a token that it reads is charged as {fare.read:.3g} of the model, one that it writes "
+            f"as {fare.written:.3g}, by the prices of both"
+        )
+    return [("Proposer", told)]
 
 
 def _model(model: ModelRecord) -> str:

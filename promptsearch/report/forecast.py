@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from promptsearch.models.endpoint.way import losses_of
+from promptsearch.report import foreseen
 from promptsearch.report.notation import short, visible
 from promptsearch.study.forecast import Forecast, TaskForecast
 from promptsearch.study.spreading import Spreading
@@ -37,8 +40,7 @@ def print_forecast(found: Forecast, console: Console) -> None:
         console.print(
             Text(f"\n{visible(task.name)}, prompts of {task.prompt} tokens", style="bold")
         )
-        for name, value in _facts(task):
-            console.print(Text(f"  {name:<10}", style="dim") + Text(value), soft_wrap=True)
+        _print_facts(_facts(task), console)
     console.print()
     console.print(_table(found))
     for run in found.runs:
@@ -47,6 +49,10 @@ def print_forecast(found: Forecast, console: Console) -> None:
                 Text(f"{visible(run.task)}, {visible(run.label)} would fail: ", style="red")
                 + Text(visible(run.error))
             )
+    for look in found.headroom.tasks if found.headroom else ():
+        told = f"\n{visible(look.task)}: {foreseen.sentence(look)}"
+        console.print(Text(told, style="bold"), soft_wrap=True)
+        _print_facts(foreseen.lines(look), console)
     number = sum(run.runs * run.requests for run in found.runs)
     requests = f"about {number:,} requests; how long they take is the server's. "
     if not found.served:
@@ -66,6 +72,11 @@ def print_forecast(found: Forecast, console: Console) -> None:
             "is not counted."
         )
     )
+
+
+def _print_facts(facts: Sequence[tuple[str, str]], console: Console) -> None:
+    for name, value in facts:
+        console.print(Text(f"  {name:<10}", style="dim") + Text(value), soft_wrap=True)
 
 
 def _arithmetic(found: Forecast) -> str:

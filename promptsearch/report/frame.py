@@ -55,6 +55,7 @@ def _done(run: RunRecord) -> dict[str, Any]:
         **{
             f"ledger_{key}": value for key, value in run.ledger.to_json().items() if key != "budget"
         },
+        **({} if run.flops is None else {"flops": run.flops}),
         **({} if run.cost is None else {"cost": run.cost}),
         "seconds": run.seconds,
         "stopped": run.stopped,

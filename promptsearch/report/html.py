@@ -10,7 +10,11 @@ from promptsearch.records.results import Results
 from promptsearch.records.signature import signature
 from promptsearch.report import (
     answers,
+    best_control,
     drawn,
+    ensembles,
+    explained,
+    foreseen,
     further,
     lengths,
     notation,
@@ -41,6 +45,7 @@ def to_html(results: Results, metrics: tuple[str, str] | None = None) -> str:
         lower=any(not task.scale.higher_is_better for task in tasks),
         select_by=results.study.select_by,
         priced=any(task.priced for task in tasks),
+        counted=any(task.counted for task in tasks),
     )
     page = page_of(
         "report.html.j2",
@@ -53,7 +58,10 @@ def to_html(results: Results, metrics: tuple[str, str] | None = None) -> str:
         bars=bars,
         further=further,
         answers=answers,
+        best_control=best_control,
         drawn=drawn,
+        ensembles=ensembles,
+        explained=explained,
     )
     return page.render(
         study=results.study,
@@ -64,7 +72,7 @@ def to_html(results: Results, metrics: tuple[str, str] | None = None) -> str:
         facts=facts(results),
         signature=signature(results.study),
         study_file=study_file(results.study),
-        columns={**columns, **sizes.COLUMNS, **projection.COLUMNS, **training.COLUMNS},
+        columns=columns | ensembles.COLUMNS | sizes.COLUMNS | projection.COLUMNS | training.COLUMNS,
     )
 
 
@@ -85,6 +93,8 @@ def _task(
         "two": two_metrics(task, prefix, *pair) if task.sweeps and task.beside else "",
         "axis": _Axis(task),
         "drawn": drawn.against(task, results.trust_code),
+        "foreseen": foreseen.forecast_of(results, task.name),
+        "explained": explained.explained(results, task.name),
         "regret": any(row.regret is not None for row in task.rows),
         "one_seed": any(not row.scores.covers_seeds for row in task.rows),
         "significant": sum(test.significant for test in task.comparisons),

@@ -21,8 +21,8 @@ from promptsearch.report import notation
 from promptsearch.report.html import to_html
 from promptsearch.report.page import page_of
 from promptsearch.report.progress import clock
-from promptsearch.report.time_left import TimeLeft
 from promptsearch.study.events import Progress
+from promptsearch.study.time_left import TimeLeft
 
 log = logging.getLogger(__name__)
 

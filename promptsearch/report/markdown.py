@@ -2,27 +2,39 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
 from math import isnan
 
 from promptsearch.records.results import Results
 from promptsearch.records.run import RunRecord, WinnerRecord
 from promptsearch.records.signature import signature
 from promptsearch.records.study import ModelRecord
-from promptsearch.report import answers, drawn, further, lengths, projection, sizes, training
+from promptsearch.report import (
+    answers,
+    best_control,
+    drawn,
+    ensembles,
+    explained,
+    foreseen,
+    further,
+    lengths,
+    projection,
+    sizes,
+    training,
+)
+from promptsearch.report.escaped import code, escape, table_lines
 from promptsearch.report.facts import bars, facts, study_file
 from promptsearch.report.families import Family, families
 from promptsearch.report.notation import (
     NO_EXPORT,
     ONE_SEED,
+    could_show,
+    flops,
     in_slots,
     money,
     number,
     percent,
     probability,
     signed,
-    visible,
     whole,
 )
 from promptsearch.report.notation import columns as columns_of
@@ -57,7 +69,9 @@ def to_markdown(results: Results) -> str:
             "",
             *notes,
             *([""] if notes else []),
+            *_foreseen(results, task.name),
             *_task(task, model, results.trust_code),
+            *_explained(results, task.name),
         ]
     lines += _missing(results)
     lines += ["", "## How this was made", ""]
@@ -77,8 +91,9 @@ def to_markdown(results: Results) -> str:
         lower=any(not task.scale.higher_is_better for task in tasks),
         select_by=results.study.select_by,
         priced=any(task.priced for task in tasks),
+        counted=any(task.counted for task in tasks),
     )
-    columns = {**known, **sizes.COLUMNS, **projection.COLUMNS, **training.COLUMNS}
+    columns = known | ensembles.COLUMNS | sizes.COLUMNS | projection.COLUMNS | training.COLUMNS
     lines += [f"- **{name}**: {escape(text)}" for name, text in columns.items()]
     return "\n".join(lines) + "\n"
 
@@ -102,8 +117,9 @@ def _task(task: TaskSummary, model: ModelRecord, trust_code: bool) -> list[str]:
         "gap",
         *(["regret"] if regret else []),
     ]
-    heads += ["tokens", *(["cost"] if task.priced else []), "seconds", "access"]
-    lines = table_lines(heads, [_cells(row, regret, task.priced) for row in task.rows])
+    heads += ["tokens", *(["FLOPs"] if task.counted else [])]
+    heads += [*(["cost"] if task.priced else []), "seconds", "access"]
+    lines = table_lines(heads, [_cells(row, regret, task) for row in task.rows])
     if task.floor is not None:
         lines += ["", f"Always giving the most frequent answer: {number(task.floor)}."]
     if told := bars(task.info):
@@ -135,9 +151,14 @@ def _task(task: TaskSummary, model: ModelRecord, trust_code: bool) -> list[str]:
         [[code(label, in_table=True), *cells] for label, *cells in takes],
     )
     lines += ["", sizes.sentence(model)]
-    lines += _projection(task) + _training(task)
+    lines += _ensembles(task) + _projection(task) + _training(task)
+    if task.against:
+        lines += ["", f"{escape(task.against.told)}:", ""]
+        held = best_control.cells(task.against)
+        named = [[code(label, in_table=True), *numbers] for label, *numbers in held]
+        lines += table_lines(best_control.COLUMNS, named)
     if task.comparisons:
-        lines += ["", "All pairs (paired t-test over examples and seeds, Holm's correction):", ""]
+        lines += ["", "All pairs (paired test over examples and seeds, Holm's correction):", ""]
         lines += table_lines(
             ["better", "worse", "difference", "p", "p corrected", "would have shown"],
             [_pair(t) for t in task.comparisons],
@@ -145,6 +166,14 @@ def _task(task: TaskSummary, model: ModelRecord, trust_code: bool) -> list[str]:
     if tests := drawn.against(task, trust_code):
         lines += ["", f"{drawn.TOLD}:", "", *(f"- {escape(line)}" for line in tests)]
     return lines
+
+
+def _ensembles(task: TaskSummary) -> list[str]:
+    """The part "Ensembles of the seeds"; empty where no row has several members."""
+    told = [ensembles.cells(*each) for each in ensembles.together(task)]
+    rows = [[code(label, in_table=True), *cells] for label, *cells in told]
+    table = table_lines(["strategy", *ensembles.COLUMNS], rows)
+    return ["", f"{ensembles.TOLD}:", "", *table] if rows else []
 
 
 def _further(task: TaskSummary) -> list[str]:
@@ -209,6 +238,33 @@ def _training(task: TaskSummary) -> list[str]:
     return ["", "Did it train?", "", *table, "", *(found or ["Nothing looks wrong."])]
 
 
+def _foreseen(results: Results, task: str) -> list[str]:
+    """What was expected beforehand; empty where nobody looked."""
+    told = foreseen.forecast_of(results, task)
+    return [escape(f"Expected beforehand: {told}."), ""] if told else []
+
+
+def _explained(results: Results, task: str) -> list[str]:
+    """The part "What makes winners win"; empty where nobody asked."""
+    winners = explained.explained(results, task)
+    if not winners:
+        return []
+    rows = [
+        [code(label, in_table=True), *map(escape, rest)]
+        for label, *rest in map(explained.cells, winners)
+    ]
+    table = table_lines(["strategy", "seed", *explained.COLUMNS], rows)
+    pieces = [
+        f"- {code(winner.label)}, seed {winner.seed}: "
+        + ", ".join(f"{code(piece)} {escape(rise)}" for piece, rise in explained.line(winner))
+        for winner in winners
+    ]
+    told = (
+        f"{explained.TOLD}. It took {whole(explained.tokens(winners))} LM tokens, charged to none."
+    )
+    return ["", "What makes winners win:", "", escape(told), "", *table, "", *pieces]
+
+
 def _pair(test: Comparison) -> list[str]:
     p_values = [probability(test.p), probability(test.adjusted)]
     return [
@@ -216,11 +272,11 @@ def _pair(test: Comparison) -> list[str]:
         code(test.second, in_table=True),
         number(test.difference),
         *p_values,
-        number(test.detectable),
+        could_show(test.detectable),
     ]
 
 
-def _cells(row: Row, regret: bool, priced: bool) -> list[str]:
+def _cells(row: Row, regret: bool, task: TaskSummary) -> list[str]:
     best = row.best
     kind = (
         " (reference, not ranked)"
@@ -241,7 +297,8 @@ def _cells(row: Row, regret: bool, priced: bool) -> list[str]:
         + (
             f" ({percent((row.spent - row.brought) / best.budget)}{brought})" if best.budget else ""
         ),
-        *([money(row.cost)] if priced else []),
+        *([flops(row.flops)] if task.counted else []),
+        *([money(row.cost)] if task.priced else []),
         f"{row.seconds:,.1f}",
         best.access,
     ]
@@ -286,46 +343,3 @@ def _missing(results: Results) -> list[str]:
         f"- not made yet: {escape(task)}, {code(label)}, seed {seed}"
         for task, label, seed in results.unfinished
     ]
-
-
-def table_lines(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    """The lines of a table, whose heads and cells are Markdown already."""
-    rule = ["---"] + ["---:"] * (len(heads) - 1)
-    return [f"| {' | '.join(cells)} |" for cells in (heads, rule, *rows)]
-
-
-def escape(text: str) -> str:
-    """The text with every character escaped that Markdown could read as a sign of its own.
-
-    A `_` inside a word is none.
-
-    Args:
-        text: Any text.
-
-    Returns:
-        One line.
-    """
-    return re.sub(r"([\\`*{}\[\]<>|~#$&!]|(?<![^\W_])_|_(?![^\W_]))", r"\\\1", visible(text))
-
-
-def code(text: str, *, in_table: bool = False) -> str:
-    """The text as a piece of code that neither a backtick nor, in a table, a pipe can end.
-
-    Args:
-        text: Any text.
-        in_table: Whether it stands in a table's cell.
-
-    Returns:
-        One line; `*(empty)*` for no text.
-    """
-    shown = visible(text)
-    if not shown:
-        return "*(empty)*"
-    if not set(shown) & set("`|\\" if in_table else "`"):
-        return f"`{shown}`"
-    # In HTML, references stand for characters before anything else is read, so a pipe ends no cell.
-    return (
-        "<code>"
-        + re.sub(r"[!-/:-@\[-`{-~]", lambda mark: f"&#{ord(mark.group())};", shown)
-        + "</code>"
-    )

@@ -38,6 +38,11 @@ class Scale:
         return 1 if self.higher_is_better else -1
 
     @property
+    def widest(self) -> float:
+        """The largest difference that there can be between two scores."""
+        return self.bounds[1] - self.bounds[0]
+
+    @property
     def arrow(self) -> str:
         """The sign beside the name of a metric whose lower scores are the better ones."""
         return "" if self.higher_is_better else " ↓"

@@ -10,8 +10,8 @@ from promptsearch.printable import printable
 #: Column -> what it shows, in one line.
 COLUMNS = {
     "test metric": (
-        "mean over seeds and test examples, with its 95 % interval over the choice of both; "
-        "higher is better"
+        "mean over seeds and test examples, with its 95 % interval over the choice of both, as far "
+        "as the seeds show what can happen; higher is better"
     ),
     "test loss": "mean nats per test example in fp32, with its 95 % interval; lower is better",
     "gap": (
@@ -28,7 +28,8 @@ COLUMNS = {
     ),
     "seconds": "wall-clock time of a run, mean over seeds",
     "access": (
-        "what the strategy needs of the LM: scores (black box), gradients (white box) or weights"
+        "what the strategy needs of the LM: scores (black box), logits of all its words, gradients "
+        "(white box) or weights"
     ),
     "prompt": (
         "of the seed with the least loss on the select split; ␣ is a space at an end or one of "
@@ -43,16 +44,25 @@ COST = (
     "the most that the charged tokens of a run cost, mean over seeds, in the currency of the prices"
 )
 
+#: What the column of a study shows where the sizes of its models are known.
+FLOPS = (
+    "the floating-point operations that the charged tokens stand for, mean over seeds: 2N each for "
+    "the model's N weights without embeddings (Kaplan et al. 2020), whatever the engine saved"
+)
 
-def columns(*, lower: bool, select_by: str, priced: bool) -> dict[str, str]:
+
+def columns(*, lower: bool, select_by: str, priced: bool, counted: bool) -> dict[str, str]:
     """The columns with what they show in a study.
 
     Args:
         lower: Whether a metric's lower scores are the better ones, which `↓` marks.
         select_by: By what winners are selected: `loss` or `metric`.
         priced: Whether what runs cost in money is known.
+        counted: Whether the FLOPs of runs are known.
     """
     shown = dict(COLUMNS)
+    if counted:
+        shown["FLOPs"] = FLOPS
     if priced:
         shown["cost"] = COST
     if lower:
@@ -111,6 +121,11 @@ def number(value: float | None, digits: int = 3) -> str:
     return f"{value:.{digits}f}"
 
 
+def could_show(difference: float) -> str:
+    """The smallest difference that would have been significant, or that none would have been."""
+    return "none" if math.isinf(difference) else number(difference)
+
+
 def signed(value: float) -> str:
     """A difference, always with its sign."""
     return f"{value:+.3f}"
@@ -132,6 +147,16 @@ def short(value: float) -> str:
         if value >= 0.9995 * size:
             return f"{value / size:.3g}{letter}"
     return f"{value:.0f}"
+
+
+def flops(count: float | None) -> str:
+    """A number of floating-point operations: 27 TFLOPs, 3.14 PFLOPs; empty for none."""
+    if count is None:
+        return ""
+    for unit, letter in ((1e18, "E"), (1e15, "P"), (1e12, "T"), (1e9, "G")):
+        if count >= 0.9995 * unit:
+            return f"{count / unit:.3g} {letter}FLOPs"
+    return f"{count / 1e6:.3g} MFLOPs"
 
 
 def size(count: float) -> str:

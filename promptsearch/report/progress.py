@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import time
 from types import TracebackType
-from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, TaskID, TextColumn
 from rich.progress import Progress as Bars
 
-from promptsearch.report.time_left import TimeLeft
-
-if TYPE_CHECKING:  # importing it loads torch, for which a command's `--help` must not wait
-    from promptsearch.study.events import Progress
+from promptsearch.study.events import Progress
+from promptsearch.study.time_left import TimeLeft
 
 #: The seconds between two plain lines about the same stage.
 INTERVAL = 15.0

@@ -1,4 +1,4 @@
-"""The writer of slim records: what a reader needs of a study, in eight files."""
+"""The writer of slim records: what a reader needs of a study, in a few files."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from pathlib import Path
 from promptsearch.errors import StudyError
 from promptsearch.export.winners import pack_winners
 from promptsearch.files import exists, shown, write_aside
+from promptsearch.records.explained import EXPLAINED
+from promptsearch.records.headroom import HEADROOM
 from promptsearch.records.load import STUDY, load_results
 from promptsearch.records.models import MODELS, TRANSFER, is_of_models, load_models
 from promptsearch.records.sealed import write_record
@@ -23,8 +25,9 @@ def write_slim_record(folder: Path, out: Path, *, command: str = "") -> Path:
     It holds `report.md`, the study file `study.yaml`, what all runs share (`study.json`: settings,
     versions, machine, commit), every number of each run (`runs.csv`, `scores.parquet`,
     `curves.parquet`), the winners (`winners.safetensors`), and `slim.json`, the mark of such a
-    record. Logs, large vectors and HTML are what the command makes again. Of several models, it
-    holds a slim record of each in a folder of its own, beside what is said of all of them.
+    record; `explained.json` and `headroom.json` where the study has them. Logs, large vectors and
+    HTML are what the command makes again. Of several models, it holds a slim record of each in a
+    folder of its own, beside what is said of all of them.
 
     Args:
         folder: The study's folder; that of a slim record, with or without new runs, too.
@@ -48,6 +51,10 @@ def write_slim_record(folder: Path, out: Path, *, command: str = "") -> Path:
     pack_winners(folder, out)
     command = command or f"promptsearch compare study.yaml --out {out.resolve().name}"
     write_slim([*results.runs, *results.failed], command, out)
+    if results.explained is not None:
+        write_record(out / EXPLAINED, "explained", asdict(results.explained))
+    if results.headroom is not None:
+        write_record(out / HEADROOM, "headroom", asdict(results.headroom))
     path = out / "report.md"
     write_aside(path, to_markdown(load_results(out)))
     return path

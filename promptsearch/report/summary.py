@@ -16,6 +16,7 @@ from promptsearch.records.metrics import RIGHT_OR_WRONG
 from promptsearch.records.results import Results
 from promptsearch.records.run import RunRecord
 from promptsearch.records.study import StudyRecord, TaskRecord
+from promptsearch.report.best_control import Against, Candidate, against
 from promptsearch.report.measured import (
     Parts,
     Scale,
@@ -25,9 +26,18 @@ from promptsearch.report.measured import (
     scale_of,
 )
 from promptsearch.report.notation import ERRORS
+from promptsearch.report.regret import reference_of, regret
+from promptsearch.report.selected import chosen_labels, selected
 from promptsearch.report.verdict import verdict
 from promptsearch.search.alike import was_blind
-from promptsearch.statistics import Comparison, Interval, Sample, compare_all, interval
+from promptsearch.statistics import (
+    Comparison,
+    Interval,
+    Sample,
+    compare_all,
+    compare_leader,
+    interval,
+)
 
 
 @dataclass(frozen=True)
@@ -82,10 +92,29 @@ class Row:
         """Whether it looked for its prompt within the study's budget, so that it has a curve."""
         return self.runs[0].searches and not self.reference
 
+    @property
+    def control(self) -> bool:
+        """Whether it is a control: what a search must beat to be worth its price.
+
+        Records from before strategies said so have it where a prompt was neither searched nor
+        trained, nor taken from another run.
+        """
+        run = self.runs[0]
+        told = not run.searches and run.access == "scores" and run.start is None
+        return not run.reference and (told if run.control is None else run.control)
+
+    @property
+    def sought(self) -> str:
+        """What it looked for: words, vectors or weights."""
+        if self.best.access == "weights":
+            return "weights"
+        given = self.best.winner
+        return "vectors" if given.ids is None and given.texts is None else "words"
+
     @cached_property
     def best(self) -> RunRecord:
         """The run that is best on the select split; the test split has no say."""
-        return min(self.runs, key=lambda run: _selected(run, self.select_by))
+        return min(self.runs, key=lambda run: selected(run, self.select_by))
 
     @property
     def unended(self) -> int | None:
@@ -125,6 +154,12 @@ class Row:
         return float(np.mean(known)) if known else None
 
     @property
+    def flops(self) -> float | None:
+        """The mean of the FLOPs that a run's tokens stand for; None where they are not known."""
+        known = [run.flops for run in self.runs if run.flops is not None]
+        return float(np.mean(known)) if len(known) == len(self.runs) else None
+
+    @property
     def seconds(self) -> float:
         """The mean seconds of a run."""
         return float(np.mean([run.seconds for run in self.runs]))
@@ -140,7 +175,10 @@ class TaskSummary:
         verdict: Who won, in words.
         scale: How the metric's scores are read.
         rows: The rows, best mean test metric first, references last.
-        comparisons: The tests of all pairs of ranked strategies, each at its chosen length.
+        leading: The tests of the leader against each other ranked strategy, each at its chosen
+            length; it wins where all of them are significant.
+        against: The ranked strategies against the best control; None where there is none.
+        comparisons: The tests of all pairs of ranked strategies.
         floor: The score of always giving the most frequent answer; None where the metric is no mean
             over examples.
         left_out: Which part of the metric is not shown, and why; empty where all of it is.
@@ -154,6 +192,8 @@ class TaskSummary:
     scale: Scale
     verdict: str
     rows: tuple[Row, ...]
+    leading: tuple[Comparison, ...]
+    against: Against | None
     comparisons: tuple[Comparison, ...]
     floor: float | None
     left_out: str = ""
@@ -166,6 +206,11 @@ class TaskSummary:
         return any(row.cost is not None for row in self.rows)
 
     @property
+    def counted(self) -> bool:
+        """Whether the FLOPs of runs are known."""
+        return any(row.flops is not None for row in self.rows)
+
+    @property
     def sweeps(self) -> tuple[tuple[Row, ...], ...]:
         """The families run at several lengths, in the order of the study, each by length."""
         families: dict[str, list[Row]] = {}
@@ -176,9 +221,7 @@ class TaskSummary:
     @property
     def clear(self) -> bool:
         """Whether the leader beats every other strategy."""
-        leader = next((row.label for row in self.rows if row.chosen), None)
-        against = [test for test in self.comparisons if test.first == leader]
-        return bool(against) and all(test.significant for test in against)
+        return bool(self.leading) and all(test.significant for test in self.leading)
 
 
 def summarise(results: Results) -> tuple[TaskSummary, ...]:
@@ -200,7 +243,7 @@ def _task(name: str, info: TaskRecord, results: Results) -> TaskSummary:
     labels = list(dict.fromkeys(run.label for run in runs))
     scale = scale_of(runs, info.metric)
     by = scale if results.study.select_by == "metric" else None
-    best, chosen = _reference(runs), _chosen(runs, results.study, by)
+    best, chosen = reference_of(runs), chosen_labels(runs, results.study, by)
     parts, left_out = parts_of(runs, info.metric, results.trust_code)
     rows = [
         _row(
@@ -220,13 +263,14 @@ def _task(name: str, info: TaskRecord, results: Results) -> TaskSummary:
         return row.reference, -np.nan_to_num(score, nan=-np.inf), row.loss.mean
 
     rows.sort(key=place)
-    samples = {
-        row.label: scale.turned(row.scores) for row in rows if row.chosen and not row.reference
-    }
+    ranked = [row for row in rows if row.chosen and not row.reference]
+    samples = {row.label: scale.turned(row.scores) for row in ranked}
+    beaten = None if left_out else _against(ranked, scale, by)
     floor = info.majority if info.metric in RIGHT_OR_WRONG else None
     sentence = left_out or verdict(
         samples,
         scale,
+        against=beaten,
         floor=floor,
         failed=sum(run.task == name for run in results.failed),
         unfinished=sum(task == name for task, _, _ in results.unfinished),
@@ -244,7 +288,9 @@ def _task(name: str, info: TaskRecord, results: Results) -> TaskSummary:
         scale,
         sentence,
         tuple(rows),
-        () if left_out else tuple(compare_all(samples)),
+        () if left_out or not samples else tuple(compare_leader(samples, scale.widest)),
+        beaten,
+        () if left_out else tuple(compare_all(samples, scale.widest)),
         floor,
         left_out,
         tuple(dict.fromkeys(run.signature for run in runs if not run.reference)),
@@ -252,21 +298,24 @@ def _task(name: str, info: TaskRecord, results: Results) -> TaskSummary:
     )
 
 
-def _selected(run: RunRecord, by: Scale | None) -> float:
-    """What a run is chosen by among others, lower is better, on the select split."""
-    if by is None:
-        return run.select.loss
-    return np.inf if run.select.metric is None else -by.sign * run.select.metric
+def _against(rows: Sequence[Row], scale: Scale, by: Scale | None) -> Against | None:
+    """The ranked rows against the best control, which the select split names.
 
-
-def _chosen(runs: Sequence[RunRecord], study: StudyRecord, by: Scale | None) -> set[str]:
-    """The labels that stand for their families."""
-    values: dict[str, list[float]] = {}
-    for run in runs:
-        values.setdefault(run.label, []).append(_selected(run, by))
-    ranked = sorted(values, key=lambda label: float(np.mean(values[label])))
-    # The best label of a family comes last and replaces the others.
-    return set({study.family(label): label for label in reversed(ranked)}.values())
+    Where losses of some are of other chances than those of the others, the metric names it.
+    """
+    by = scale if any(row.best.winner.own_losses for row in rows) else by
+    candidates = [
+        Candidate(
+            row.label,
+            row.sought,
+            row.control,
+            row.searches,
+            float(np.mean([selected(run, by) for run in row.runs])),
+            scale.turned(row.scores),
+        )
+        for row in rows
+    ]
+    return against(candidates, f"select {scale.name if by else 'loss'}", scale.widest)
 
 
 def _row(
@@ -297,26 +346,9 @@ def _row(
         scores=scores,
         metric=metric,
         loss=interval(Sample(losses, deterministic, info.groups), (0, np.inf)),
-        regret=_regret(runs, reference),
+        regret=regret(runs, reference),
         model=study.model.parameters,
         wanted=1 if deterministic else study.seeds_of(label),
         select_by=scale if study.select_by == "metric" else None,
         further=further(runs),
     )
-
-
-def _reference(runs: Sequence[RunRecord]) -> RunRecord | None:
-    lines = [run for run in runs if run.reference and run.winner.kind == "hard"]
-    return min(lines, key=lambda run: run.search.loss_fp32, default=None)
-
-
-def _regret(runs: Sequence[RunRecord], reference: RunRecord | None) -> float | None:
-    """The mean search loss of runs above the reference's, in nats; None where they do not compare.
-
-    Only hard prompts of the reference's length come from the space that it searched.
-    """
-    if reference is None or any(
-        run.reference or run.winner.kind != "hard" or run.length != reference.length for run in runs
-    ):
-        return None
-    return float(np.mean([run.search.loss_fp32 - reference.search.loss_fp32 for run in runs]))

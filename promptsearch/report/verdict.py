@@ -1,4 +1,4 @@
-"""The one sentence that says who won, or that the data cannot tell."""
+"""The sentences that say whether searching paid, and who won, or that the data cannot tell."""
 
 from __future__ import annotations
 
@@ -6,8 +6,17 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from promptsearch.report.best_control import Against
 from promptsearch.report.measured import Scale
-from promptsearch.statistics import Comparison, Sample, compare_all, interval, rank
+from promptsearch.report.notation import percent
+from promptsearch.statistics import (
+    Comparison,
+    Sample,
+    cannot_exclude,
+    compare_leader,
+    interval,
+    rank,
+)
 
 #: The most ties that the sentence names; the others are in the table of pairs.
 _NAMED = 8
@@ -17,11 +26,12 @@ def verdict(
     samples: Mapping[str, Sample],
     scale: Scale,
     *,
+    against: Against | None = None,
     floor: float | None = None,
     failed: int = 0,
     unfinished: int = 0,
 ) -> str:
-    """The sentence that names the winner, or says that the data cannot tell.
+    """What the best searches make of the best control, then who won, or that the data cannot tell.
 
     Short sentences follow where there is a catch.
 
@@ -29,6 +39,7 @@ def verdict(
         samples: Strategy -> its scores, all on the same examples and turned so that a higher one is
             better; references left out.
         scale: The metric, and how its scores are read.
+        against: The rows against the best control; None where there is none.
         floor: The score of always giving the most frequent answer; None where it is not known.
         failed: The number of runs that failed.
         unfinished: The number of runs that were not made yet.
@@ -43,10 +54,8 @@ def verdict(
         return f"No run has finished: there is nothing to compare.{missing}"
     leader, *others = rank(samples)
     score = f"{scale.name} {scale.sign * samples[leader].mean:.3f}"
-    tests = compare_all(samples)
-    against = tests[: len(others)]  # the leader's pairs come first
-    ties = [t for t in against if not t.significant]
-    corrected = f"corrected for {_count(len(tests), 'comparison')}"
+    tests = compare_leader(samples, scale.widest)
+    ties = [test for test in tests if not test.significant]
     if not others:
         sentence = (
             f"{leader} reaches {score}; no other strategy has finished, "
@@ -56,12 +65,12 @@ def verdict(
         sentence = (
             f"The data cannot tell who wins: {leader} leads with {score}, but cannot be told from "
             f"{_enumerate([t.second for t in ties], most=_NAMED)} "
-            f"({_what_would_have_shown(ties, scale)}, {corrected})."
+            f"({_what_would_have_shown(ties)})."
         )
     else:
         sentence = (
-            f"{leader} wins with {score}, {against[0].difference:.3f} ahead of {against[0].second} "
-            f"(p = {max(t.adjusted for t in against):.2g}, {corrected})."
+            f"{leader} wins with {score}, {tests[0].difference:.3f} ahead of {tests[0].second} "
+            f"(p = {max(test.p for test in tests):.2g}{_at_most(len(tests))})."
         )
     if floor is not None and interval(samples[leader], (0, 1)).low <= floor:
         sentence += (
@@ -74,22 +83,42 @@ def verdict(
         if alone
         else ""
     )
-    return sentence + luck + missing
+    named = [leader] if tests and not ties else []
+    unseen = _unseen([samples[name] for name in [*named, *(against.won() if against else [])]])
+    return f"{against.sentence if against else ''}{sentence}{unseen}{luck}{missing}"
 
 
-def _what_would_have_shown(ties: Sequence[Comparison], scale: Scale) -> str:
-    widest = scale.bounds[1] - scale.bounds[0]
-    least, most = min(ties, key=lambda t: t.detectable), max(ties, key=lambda t: t.detectable)
-    if np.isinf(most.detectable):
+def _at_most(tests: int) -> str:
+    return f" at most, each of the {tests} others tested by itself" if tests > 1 else ""
+
+
+def _unseen(ahead: Sequence[Sample]) -> str:
+    """What the seeds of the rows that are said to be ahead cannot exclude."""
+    seeds = [len(sample.scores) for sample in ahead if not sample.deterministic]
+    if not seeds or min(seeds) < 2:
+        return ""
+    share = percent(cannot_exclude(min(seeds)))
+    return (
+        f" What none of {min(seeds)} seeds showed, such as a run that fails, may still befall up "
+        f"to {share} of such runs."
+    )
+
+
+def _what_would_have_shown(ties: Sequence[Comparison]) -> str:
+    if any(np.isinf(test.half) for test in ties):
         return "a single test example tells nothing"
-    if most.detectable == 0:
+    if not any(test.differing for test in ties):
         return "their scores are the same"
-    if least.detectable > widest:
+    ties = [test for test in ties if not test.too_few]
+    if not ties:
+        return "too few of their scores differ to tell"
+    least, most = min(ties, key=lambda t: t.detectable), max(ties, key=lambda t: t.detectable)
+    if np.isinf(least.detectable):
         return "they scatter too much for any difference to show"
     if len(ties) == 1:
         return f"a difference of {most.detectable:.3f} would have shown"
     nearest = f"a difference of {least.detectable:.3f} from {least.second}"
-    if most.detectable > widest:
+    if np.isinf(most.detectable):
         return f"{nearest} would have shown, none from {most.second}, which scatters too much"
     return f"{nearest}, and of {most.detectable:.3f} from {most.second}, would have shown"
 

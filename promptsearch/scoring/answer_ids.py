@@ -11,8 +11,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from promptsearch.errors import TemplateError
+from promptsearch.errors import PromptError, TemplateError
 from promptsearch.models import LanguageModel
+from promptsearch.prompts.prompt import AnswerWords
 from promptsearch.tasks.task import Example, Split
 from promptsearch.tasks.template import Template
 
@@ -56,6 +57,20 @@ def answer_texts(
     return tuple(reference + template.end for reference in example.references)
 
 
+def solved_texts(
+    template: Template, examples: Sequence[Example], answers: Sequence[str] | None
+) -> list[str]:
+    """Examples as demonstrations, see `Template.solved`.
+
+    Args:
+        template: The template.
+        examples: The examples.
+        answers: The answer of each, as it stands behind the template; None: the right one.
+    """
+    told = answers or [example.answer for example in examples]
+    return [template.solved(e.fields, answer) for e, answer in zip(examples, told, strict=True)]
+
+
 def end_ids(template: Template, lm: LanguageModel) -> Tokens:
     """The token that ends a text answer; none where a text of the template does, or nothing.
 
@@ -97,6 +112,39 @@ def answer_ids(
     end = end_ids(template, lm) if options_of(example, choices) is None else ()
     texts = answer_texts(template, example, choices)
     return tuple((*lm.encode_answer(text), *end) for text in texts)
+
+
+def told_ids(
+    lm: LanguageModel, answers: AnswerWords, choices: Sequence[str] | None
+) -> tuple[Tokens, ...]:
+    """The ids of the words that stand for each class, see `VerbalizedPrompt`.
+
+    Args:
+        lm: The model, for its tokenizer.
+        answers: The words of each class.
+        choices: The task's choices; None where they differ by row, and for text answers.
+
+    Raises:
+        PromptError: They do not stand for the classes of the task, one word is not a single token,
+            or two words are the same one.
+    """
+    if choices is None or len(answers) != len(choices):
+        has = "no classes" if choices is None else f"{len(choices)} classes"
+        raise PromptError(
+            f"answer words stand for {len(answers)} classes of a task, and this one has {has}"
+        )
+    found = [tuple(lm.encode_answer(word)) for some in answers for word in some]
+    words = [word for some in answers for word in some]
+    for word, ids in zip(words, found, strict=True):
+        if len(ids) != 1 or found.count(ids) > 1:
+            raise PromptError(
+                f"expected answer words of one token of '{lm.name}' each, all of them different, "
+                f"got {word!r} with the tokens {list(ids)}"
+            )
+    each = len(answers[0])
+    return tuple(
+        tuple(ids[0] for ids in found[begin : begin + each]) for begin in range(0, len(found), each)
+    )
 
 
 def check_ends(template: Template, split: Split, choices: Sequence[str] | None) -> None:

@@ -48,6 +48,22 @@ class Graded(NamedTuple):
             sum(part.computed for part in parts),
         )
 
+    def ordered(self, order: Tensor) -> Graded:
+        """The losses of the prompts at these places, shape `(prompts,)`."""
+        choices = None if self.choices is None else self.choices[order]
+        return Graded(self.losses[order], self.metric[order], choices, self.computed)
+
+    @staticmethod
+    def beside(parts: Sequence[Graded]) -> Graded:
+        """The losses on the examples of all parts, one after the other."""
+        choices = [part.choices for part in parts if part.choices is not None]
+        return Graded(
+            torch.cat([part.losses for part in parts], 1),
+            torch.cat([part.metric for part in parts], 1),
+            torch.cat(choices, 1) if choices else None,
+            sum(part.computed for part in parts),
+        )
+
     def at(self, places: Sequence[int]) -> Graded:
         """The losses on the examples at these places."""
         index = torch.tensor(places)
@@ -94,7 +110,11 @@ def padded(table: Tensor, begins: ExampleIds, most: int) -> Tensor:
 
 
 def grade_choices(
-    table: Tensor, right: Tensor, computed: int, lengths: Tensor | None = None
+    table: Tensor,
+    right: Tensor,
+    computed: int,
+    lengths: Tensor | None = None,
+    bias: Tensor | None = None,
 ) -> Graded:
     """The losses of answers by choice.
 
@@ -105,6 +125,7 @@ def grade_choices(
         computed: The number of tokens that went through the LM.
         lengths: The lengths by which they are divided, shape `(examples, choices)`, 0 behind those
             of an example that has fewer; None: nothing is divided, and all have as many.
+        bias: What each prompt adds to them, in nats, shape `(prompts, choices)`; None: nothing.
 
     Returns:
         The losses; of `choices`, what an example does not have is NaN.
@@ -112,6 +133,8 @@ def grade_choices(
     shape = table.shape[:2]
     if lengths is not None:
         table = exact(table) / lengths.clamp_min(1)
+    if bias is not None:
+        table = exact(table) + bias[:, None]
     nats, correct, normalised = choice_scores(table.flatten(0, 1), right.repeat(shape[0]))
     choices = normalised.unflatten(0, shape)
     if lengths is not None:

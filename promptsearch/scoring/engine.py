@@ -20,13 +20,15 @@ from promptsearch.prompts.numbers import Numbers
 from promptsearch.prompts.prompt import Prompt
 from promptsearch.prompts.space import PromptSpace
 from promptsearch.records.scores import ExampleIds, Floats, Generated, Scores
-from promptsearch.scoring.answer_ids import check_ends
+from promptsearch.scoring.answer_ids import check_ends, solved_texts
+from promptsearch.scoring.content_free import ContentFree, blank_split
 from promptsearch.scoring.forward import keys_values
 from promptsearch.scoring.generation import Generation
 from promptsearch.scoring.joints import check_answers, check_joints
-from promptsearch.scoring.kinds import attending, passes_of
+from promptsearch.scoring.kinds import adds_of, attending, passes_of
 from promptsearch.scoring.layout import meeting
 from promptsearch.scoring.losses import Losses
+from promptsearch.scoring.protocol import Adds
 from promptsearch.scoring.reading import Layout
 from promptsearch.scoring.references import References, Visits
 from promptsearch.scoring.rows import TokenRows
@@ -75,7 +77,7 @@ class Engine:
         check_answers(lm, choices, split, normalise)
         check_ends(template, split, choices)
         self._lm, self._template = lm, template
-        self._split, self._choices = split, choices
+        self._split, self._choices, self._normalise = split, choices, normalise
         references = References(split)
         if references.several and memory is not None:
             memory //= 2  # the rows of training, which have one right answer each, take the rest
@@ -110,8 +112,12 @@ class Engine:
         return repr((self._rows.limit, self._lm.integrity.checksum, *self._signature))
 
     def length(self, prompt: Prompt) -> int:
-        """The number of tokens that the prompt puts into the slots."""
+        """The prompt's length in tokens."""
         return self._losses.length(prompt)
+
+    def adds(self, length: int) -> Adds:
+        """What a prompt of this length adds to the price of a row, see `adds_of`."""
+        return adds_of(self._template.kind, length, self._lm.flops)
 
     def fits(self, prompt: Prompt) -> bool:
         """Whether the model's context holds the longest example with this prompt.
@@ -121,7 +127,7 @@ class Engine:
         if prompt.length is not None:
             return True
         try:
-            self._layout.check_length(self.length(prompt))
+            self._layout.check_length(self._losses.lengths(prompt))
         except TemplateError:  # also a text that does not go into the template: `score` says why
             return False
         return True
@@ -160,9 +166,9 @@ class Engine:
         """The examples themselves."""
         return [self._split.examples[i] for i in ids]
 
-    def demonstrations(self, ids: ExampleIds) -> list[str]:
+    def demonstrations(self, ids: ExampleIds, answers: Sequence[str] | None = None) -> list[str]:
         """Examples as solved text, see `Template.solved`."""
-        return [self._template.solved(e.fields, e.answer) for e in self.examples(ids)]
+        return solved_texts(self._template, self.examples(ids), answers)
 
     def encode(self, text: str) -> list[int]:
         """The token ids of a text."""
@@ -206,6 +212,10 @@ class Engine:
         rows: Tensor = found.float().cpu().unflatten(1, self.prefix_shape)
         return rows
 
+    def word_logits(self, prompt: Prompt, examples: ExampleIds) -> tuple[tuple[str, ...], Tensor]:
+        """All answers of one token, and their logits, see `Losses.word_logits`."""
+        return self._losses.word_logits(prompt, examples)
+
     def score(self, prompts: Sequence[Prompt], examples: ExampleIds) -> Scores:
         """The scores of all prompts on all examples.
 
@@ -245,13 +255,7 @@ class Engine:
     def generate(
         self, prompts: Sequence[Prompt], examples: ExampleIds, decoding: Decoding
     ) -> Generated:
-        """The answers that the LM generates under prompts, see `promptsearch.scoring.generation`.
-
-        Args:
-            prompts: Prompts of any kinds that the template takes.
-            examples: ExampleIds, shape `(examples,)`.
-            decoding: The way in which answers are generated.
-        """
+        """The answers that the LM generates under prompts, see `Generation`."""
         for prompt in prompts:
             self._losses.check(prompt)
         faults = self._losses.faults(prompts, examples)
@@ -281,16 +285,19 @@ class Engine:
             )
         return losses.mean()
 
+    def content_free(self, text: str) -> ContentFree:
+        """An input whose fields all hold the same text, see `ContentFree`."""
+        blank = blank_split(self._template, self._choices, text)
+        return ContentFree(
+            Engine(self._lm, self._template, blank, self._choices, normalise=self._normalise)
+        )
+
     def step_context(self, examples: ExampleIds, visit: int | None = None) -> Floats:
         """What `context` is for `loss`, which takes one right answer, see `Visits.context`."""
         return self._visits.context(examples, visit)
 
     def passes(self, numbers: Numbers) -> tuple[float, float]:
-        """The cost of `loss`, and that of its gradient, in forward passes through the whole LM.
-
-        Args:
-            numbers: As in `loss`.
-        """
+        """The cost of `loss`, and that of its gradient, in forward passes, see `passes_of`."""
         return passes_of(numbers, self)
 
     def predict(self, prompts: Sequence[Prompt], examples: ExampleIds) -> Prediction:
@@ -321,11 +328,7 @@ class Engine:
         return self._layout.anatomy()
 
     def kept_lead(self, example: int) -> Path:
-        """The ids of an example's lead where it is kept from call to call, else nothing.
-
-        Args:
-            example: The example's id.
-        """
+        """The ids of an example's lead where it is kept from call to call, else nothing."""
         kept = example < self._rows.plan.kept
         return self._layout.layouts[example].segments[0] if kept else ()
 

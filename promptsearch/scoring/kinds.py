@@ -16,6 +16,7 @@ from torch import Tensor
 from promptsearch.errors import PromptError
 from promptsearch.models import LanguageModel
 from promptsearch.models.attention.gated import Adaption
+from promptsearch.models.flops import Flops
 from promptsearch.prompts.gated import GatedPrompt
 from promptsearch.prompts.numbers import Numbers, Parts, length_of, parted
 from promptsearch.prompts.prefix import PrefixPrompt
@@ -24,6 +25,7 @@ from promptsearch.prompts.soft import SoftPrompt
 from promptsearch.prompts.trained import TrainedPrompt
 from promptsearch.prompts.weights import TunedPrompt, Weights
 from promptsearch.scoring.layout import Tokens, slots_of
+from promptsearch.scoring.protocol import Adds
 from promptsearch.tasks.placement import Kind
 from promptsearch.tasks.template import Template
 
@@ -59,6 +61,11 @@ class Placing:
     states: bool = False
     keeps: bool = False
 
+    @property
+    def beside(self) -> bool:
+        """Whether the prompts are no tokens of a row, which attends to them in the layers."""
+        return self.given or self.states
+
 
 #: Kind of template -> how its prompts go through the LM.
 PLACINGS: dict[Kind, Placing] = {
@@ -84,16 +91,23 @@ class Placed:
         vectors: The vectors of all prompts, shape `(rows, width)`.
         keys_values: The keys and values of all prompts, shape `(rows, values)`.
         adaption: The gated prompts, projected.
+        bias: What each prompt adds to the log-probabilities of the choices, float64, shape
+            `(prompts, choices)`; None where none adds anything.
+        told: The tokens of which each is read as an answer of its own, in place of the task's
+            answers; None: those are read.
     """
 
     slots: Sequence[Slots]
     vectors: Tensor | None = None
     keys_values: Tensor | None = None
     adaption: Adaption | None = None
+    bias: Tensor | None = None
+    told: Tokens | None = None
 
     def some(self, places: Sequence[int]) -> Placed:
         """The prompts at these places, none of them a gated one."""
-        return Placed([self.slots[i] for i in places], self.vectors, self.keys_values)
+        slots = [self.slots[i] for i in places]
+        return Placed(slots, self.vectors, self.keys_values, told=self.told)
 
 
 def place(template: Template, lm: LanguageModel, prompts: Sequence[Prompt]) -> Placed:
@@ -140,7 +154,45 @@ def _joined(slots: Sequence[Slots], parts: Sequence[Parts], lm: LanguageModel) -
         torch.cat(vectors) if vectors else None,
         torch.cat(rows) if rows else None,
         lm.passes.adaption(gated) if gated else None,
+        _biases(parts),
     )
+
+
+def _biases(parts: Sequence[Parts]) -> Tensor | None:
+    given = next((own.bias for own in parts if own.bias is not None), None)
+    if given is None:
+        return None
+    nothing = torch.zeros_like(given)
+    return torch.stack([nothing if own.bias is None else own.bias for own in parts])
+
+
+def check_bias(prompt: Prompt, choices: Sequence[str] | None) -> None:
+    """Refuse a prompt that corrects other choices than those of a task.
+
+    Args:
+        prompt: A prompt of any kind.
+        choices: The task's choices; None where they differ by row, and for text answers.
+
+    Raises:
+        PromptError: It adds numbers to choices, and the task has others, or none.
+    """
+    bias, count = prompt.parts.bias, len(choices or ())
+    if bias is not None and len(bias) != count:
+        has = f"has {count}" if choices else "has none that are the same in all rows"
+        raise PromptError(f"the {prompt.shown} corrects {len(bias)} choices, but the task {has}")
+
+
+def adds_of(kind: Kind, length: int, flops: Flops) -> Adds:
+    """What a prompt adds to the price of a row.
+
+    One that stands beside the text is taken to stand at all layers: what it adds is little.
+
+    Args:
+        kind: The kind of its template.
+        length: Its length in tokens.
+        flops: The FLOPs of the LM's forward pass.
+    """
+    return Adds(0, length * flops.share) if PLACINGS[kind].beside else Adds(length)
 
 
 def passes_of(numbers: Numbers, sizes: Sizes) -> tuple[float, float]:

@@ -6,8 +6,11 @@ comes out is graded.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
+from dataclasses import replace
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -16,13 +19,20 @@ from torch import Tensor
 from promptsearch.errors import PromptError, PromptSearchError
 from promptsearch.models import LanguageModel
 from promptsearch.prompts.numbers import VECTORS, Numbers
-from promptsearch.prompts.prompt import Prompt
+from promptsearch.prompts.prompt import AnswerWords, Prompt
 from promptsearch.records.scores import ExampleIds
-from promptsearch.scoring.answer_ids import options_of
-from promptsearch.scoring.answers import Graded, grade_choices, grade_texts, padded
+from promptsearch.scoring.answer_ids import Tokens, options_of, told_ids
+from promptsearch.scoring.answers import Graded, exact, grade_choices, grade_texts, padded
 from promptsearch.scoring.beginnings import Beginnings
 from promptsearch.scoring.joints import broken_joint
-from promptsearch.scoring.kinds import PLACINGS, Placed, Sharing, place, place_numbers
+from promptsearch.scoring.kinds import (
+    PLACINGS,
+    Placed,
+    Sharing,
+    check_bias,
+    place,
+    place_numbers,
+)
 from promptsearch.scoring.layout import slots_of
 from promptsearch.scoring.rows import TokenRows
 from promptsearch.scoring.split_layout import SplitLayout
@@ -67,6 +77,8 @@ class Losses:
         self.placing = placing = PLACINGS[template.kind]
         self.layout = layout = SplitLayout(template, lm, split, choices, normalise=normalise)
         self._lengths = self._lengths_by(normalise)
+        # The last prompt that is another one before each example: these, and their lengths.
+        self._before: dict[str, tuple[Sequence[Prompt], Sequence[int]]] = {}
         if placing.given:
             _ = lm.prefix_shape  # a model that takes no prefix says so before anything is scored
 
@@ -90,59 +102,92 @@ class Losses:
 
     @property
     def prompt_tokens(self) -> int:
-        """The number of tokens of a prompt that is trained."""
-        return self._template.length
+        """The number of tokens in a row that belong to a prompt that is trained."""
+        return 0 if self.placing.beside else self._template.length
 
     def check(self, prompt: Prompt) -> None:
         """Refuse a prompt that the template does not take.
 
         Raises:
-            PromptError: It belongs to another kind of template, or has another shape.
+            PromptError: It belongs to another kind of template, has another shape, or corrects
+                other choices.
         """
         if prompt.placement != self._template.kind:
             raise PromptError(
                 f"under this template {self.placing.noun} are scored, got a {type(prompt).__name__}"
             )
         self._check_fit(prompt.misfit(self._template.length, self._lm))
+        check_bias(prompt, self._choices)
+
+    def before(self, prompt: Prompt) -> Sequence[Prompt] | None:
+        """The prompt before each example of the split; None where it is the same before all."""
+        if prompt.written or prompt.trained:
+            return None
+        if prompt.key not in self._before:
+            if (met := prompt.before(self._lm)) is None:
+                return None
+            own = [met(example.fields) for example in self._split.examples]
+            self._before = {prompt.key: (own, [self.length(each) for each in own])}
+        return self._before[prompt.key][0]
 
     def length(self, prompt: Prompt) -> int:
         """The number of tokens that a prompt puts into the slots.
 
+        It is the mean over the examples, rounded up, where it differs from one to the other.
+
         Raises:
             PromptError: The template takes no such prompt, or one of another shape.
         """
+        return math.ceil(np.mean(self.lengths(prompt)))
+
+    def lengths(self, prompt: Prompt) -> int | ExampleIds:
+        """The same number for each example, shape `(examples,)`, where it differs; else one."""
         self.check(prompt)
         if prompt.length is not None:
             return prompt.length
+        if self.before(prompt) is not None:
+            return np.array(self._before[prompt.key][1])
         return sum(map(len, slots_of(self._template, self._lm, prompt)))
 
     def faults(self, prompts: Sequence[Prompt], examples: ExampleIds) -> dict[int, str]:
         """The places of prompts that cannot be read, each with the reason.
 
         Args:
-            prompts: The prompts; only those that may have any length are looked at.
+            prompts: The prompts; only those are looked at that may have any length, or have answer
+                words of their own.
             examples: Ids, shape `(examples,)`.
         """
         return {
             i: fault
             for i, prompt in enumerate(prompts)
-            if prompt.length is None and (fault := self.fault(prompt, examples))
+            if (prompt.length is None or prompt.answers) and (fault := self.fault(prompt, examples))
         }
 
     def fault(self, prompt: Prompt, examples: ExampleIds) -> str | None:
-        """The reason why a prompt that may have any length cannot be scored, or None.
+        """The reason why a prompt of words cannot be scored, or None.
 
         Args:
-            prompt: A prompt whose length only the tokenizer knows.
+            prompt: A prompt whose length only the tokenizer knows, or one with answer words.
             examples: Ids, shape `(examples,)`.
         """
         try:
             prompt.fill(self._template)
-            self.layout.check_length(self.length(prompt))
+            self.layout.check_length(self.lengths(prompt))
+            self._told(prompt)
         except PromptSearchError as error:
             return str(error)
+        if (own := self.before(prompt)) is not None:
+            return next((why for e in examples if (why := self._unread(own[e], [e]))), None)
+        return self._unread(prompt, examples)
+
+    def _unread(self, prompt: Prompt, examples: Iterable[int]) -> str | None:
+        """The reason why a prompt that goes into the template cannot be scored, or None."""
         slots = slots_of(self._template, self._lm, prompt)
-        layouts = self.begun.layout(slots).layouts
+        layouts, choices = self.begun.layout(slots).layouts, self._choices
+        if (told := self._told(prompt)) is not None:
+            ids = [(token,) for some in told for token in some]
+            choices = [word for some in prompt.answers or () for word in some]
+            layouts = [replace(layout, answers=tuple(ids)) for layout in layouts]
         for e in examples:
             example = self._split.examples[e]
             if not (self._lm.family.middle or layouts[e].join(slots)):
@@ -151,7 +196,7 @@ class Losses:
                     "the model needs at least one token"
                 )
             if fault := broken_joint(
-                self._template, self._lm, example, layouts[e], prompt, self._choices
+                self._template, self._lm, example, layouts[e], prompt, choices
             ):
                 return f"the {prompt.shown} does not join with the template: {fault}"
         return None
@@ -169,7 +214,8 @@ class Losses:
     def of_prompts(self, prompts: Sequence[Prompt], examples: ExampleIds) -> Graded:
         """The losses of prompts.
 
-        Changed weights go one after the other, each in place for its own rows only.
+        Changed weights go one after the other, each in place for its own rows only, and prompts
+        with the same answer words together.
 
         Args:
             prompts: The prompts.
@@ -178,14 +224,55 @@ class Losses:
         Raises:
             PromptError: The template takes no such prompt, or one of another shape.
         """
+        if any(self.before(prompt) is not None for prompt in prompts):
+            return Graded.joined([self._of_one(prompt, examples) for prompt in prompts])
         if self.placing.trained.frozen:
-            return self._score(self.placed(prompts), examples)
+            return self._by_answers(prompts, examples)
         parts = []
         for prompt in prompts:
             placed = self.placed([prompt])
             with self._lm.changed(prompt.parts.weights or {}):
                 parts.append(self._score(placed, examples))
         return Graded.joined(parts)
+
+    @cached_property
+    def words(self) -> dict[str, int]:
+        """The words that are a single token as an answer, as they stand behind the template."""
+        lm, found = self._lm, dict[int, str]()
+        bare = any(not text.startswith(" ") for text in self._choices or ())
+        for token in lm.words:
+            word = lm.decode([token])
+            ids = lm.encode_answer(word := word.removeprefix(" ") if bare else word)
+            if len(ids) == 1:
+                found.setdefault(ids[0], word)
+        return {word: token for token, word in found.items()}
+
+    def word_logits(self, prompt: Prompt, examples: ExampleIds) -> tuple[tuple[str, ...], Tensor]:
+        """All `words`, and their logits in the place of the answer.
+
+        Args:
+            prompt: A prompt of words.
+            examples: Ids, shape `(examples,)`.
+
+        Returns:
+            The words, and their logits, float32 on the CPU, shape `(examples, words)`.
+
+        Raises:
+            PromptError: The prompt cannot be read.
+        """
+        if fault := self.faults([prompt], examples):
+            raise PromptError(fault[0])
+        unique, back = np.unique(examples, return_inverse=True)
+        placed = replace(self.placed([prompt]), told=tuple(self.words.values()))
+        with torch.inference_mode():
+            flat, _, _ = self.begun.compute(placed, unique, None)
+        return tuple(self.words), flat[0][torch.from_numpy(back)].clone()
+
+    def _of_one(self, prompt: Prompt, examples: ExampleIds) -> Graded:
+        """The losses of a prompt; of one that differs from row to row, each row goes alone."""
+        if (own := self.before(prompt)) is None:
+            return self.of_prompts([prompt], examples)
+        return Graded.beside([self._score(self.placed([own[e]]), np.array([e])) for e in examples])
 
     def of_numbers(self, numbers: Numbers, examples: ExampleIds) -> Graded:
         """The losses of a prompt that is being trained, with gradients.
@@ -212,21 +299,54 @@ class Losses:
         with nullcontext() if weights is None else self._lm.changed(weights):
             return self._score(placed, examples, sharing)
 
+    def _told(self, prompt: Prompt) -> tuple[Tokens, ...] | None:
+        """The ids of a prompt's own answer words, those of each class; None where it has none."""
+        if prompt.answers is None:
+            return None
+        return told_ids(self._lm, prompt.answers, self._choices)
+
+    def _by_answers(self, prompts: Sequence[Prompt], examples: ExampleIds) -> Graded:
+        """The losses of prompts of words, those with the same answer words together."""
+        together: dict[AnswerWords | None, list[int]] = {}
+        for i, prompt in enumerate(prompts):
+            together.setdefault(prompt.answers, []).append(i)
+        parts = []
+        for places in together.values():
+            some = [prompts[i] for i in places]
+            parts.append(self._score(self.placed(some), examples, told=self._told(some[0])))
+        if len(parts) == 1:
+            return parts[0]
+        order = torch.tensor([i for places in together.values() for i in places]).argsort()
+        return Graded.joined(parts).ordered(order)
+
     def _score(
-        self, placed: Placed, examples: ExampleIds, sharing: Sharing | None = None
+        self,
+        placed: Placed,
+        examples: ExampleIds,
+        sharing: Sharing | None = None,
+        told: tuple[Tokens, ...] | None = None,
     ) -> Graded:
-        """The losses of prompts on examples; an id that is asked for twice is computed once."""
+        """The losses of prompts on examples; an id that is asked for twice is computed once.
+
+        With `told`, the ids of the words of each class, the probabilities of a class's words are
+        added up (AutoPrompt, equation 1). Each is one token, so nothing is divided by lengths.
+        """
         places = {e: i for i, e in enumerate(dict.fromkeys(map(int, examples)))}
         unique = np.array(list(places))
+        if told is not None:
+            placed = replace(placed, told=tuple(token for some in told for token in some))
         flat, begins, computed = self.begun.compute(placed, unique, sharing)
-        if not self.layout.options:
+        if told is not None:
+            table = exact(flat).unflatten(-1, (len(told), -1)).logsumexp(-1)
+            graded = grade_choices(table, torch.from_numpy(self._right[unique]), computed)
+        elif not self.layout.options:
             graded = grade_texts(flat, begins, computed)
         else:
             one = self.layout.one_token
             table = flat if one else padded(flat[..., 0], begins, self.layout.options)
             right = torch.from_numpy(self._right[unique])
             lengths = None if self._lengths is None else self._lengths[unique]
-            graded = grade_choices(table, right, computed, lengths)
+            graded = grade_choices(table, right, computed, lengths, placed.bias)
         if len(places) == len(examples):
             return graded
         return graded.at([places[int(e)] for e in examples])

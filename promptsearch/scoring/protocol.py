@@ -8,7 +8,9 @@ The lead of an example is what stands in its row before the first slot.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from torch import Tensor
@@ -19,6 +21,26 @@ from promptsearch.prompts.prompt import Open, Prompt
 from promptsearch.records.scores import ExampleIds, Floats, Generated, Scores
 from promptsearch.tasks.decoding import Decoding
 from promptsearch.tasks.task import Example
+
+
+@dataclass(frozen=True)
+class Adds:
+    """What a prompt adds to the price of a row, in tokens.
+
+    A prompt in the slots is read with the row, token by token. One that stands beside the text is
+    no token of it: the row's tokens attend to it, and each costs a share more.
+
+    Args:
+        tokens: For each reading of the row.
+        share: For each token of the text that is read.
+    """
+
+    tokens: int
+    share: float = 0.0
+
+    def to(self, text: float, readings: int) -> float:
+        """What it adds to so many tokens of text, which are read in so many rows."""
+        return self.tokens * readings + self.share * text
 
 
 class Scorer(Protocol):
@@ -39,7 +61,10 @@ class Scorer(Protocol):
         """
 
     def length(self, prompt: Prompt) -> int:
-        """The number of tokens that the prompt puts into the slots."""
+        """The prompt's length in tokens."""
+
+    def adds(self, length: int, /) -> Adds:
+        """What a prompt of this length adds to the price of a row."""
 
     def fits(self, prompt: Prompt) -> bool:
         """Whether the model can read every example with this prompt.
@@ -91,14 +116,28 @@ class Scorer(Protocol):
     def examples(self, ids: ExampleIds) -> list[Example]:
         """The examples themselves."""
 
-    def demonstrations(self, ids: ExampleIds) -> list[str]:
+    def demonstrations(self, ids: ExampleIds, answers: Sequence[str] | None = None) -> list[str]:
         """Examples as solved text.
 
-        It is the template filled in, with nothing in the slots and with the right answer.
+        It is the template filled in, with nothing in the slots and with an answer.
+
+        Args:
+            ids: Ids, shape `(examples,)`.
+            answers: The answer of each, as it stands behind the template; None: the right one.
         """
 
     def encode(self, text: str) -> list[int]:
         """The token ids of a text."""
+
+
+class Blank(Protocol):
+    """An input without content, see `promptsearch.scoring.content_free`."""
+
+    def price(self, prompt: Prompt) -> int:
+        """The tokens that are charged for reading it with a prompt."""
+
+    def read(self, prompt: Prompt) -> tuple[Floats | None, int]:
+        """How probable each choice is below a prompt, and the number of tokens computed for it."""
 
 
 class WhiteBox(Open, Protocol):
@@ -114,12 +153,30 @@ class WhiteBox(Open, Protocol):
                 answers, it draws the one that counts this time.
         """
 
+    def word_logits(self, prompt: Prompt, examples: ExampleIds) -> tuple[tuple[str, ...], Tensor]:
+        """The words that are a single token as an answer, and their logits in the answer's place.
+
+        The words are as they stand behind the template; the logits are float32 on the CPU, shape
+        `(examples, words)`.
+
+        Args:
+            prompt: A prompt of words.
+            examples: Ids, shape `(examples,)`.
+        """
+
     def step_context(self, examples: ExampleIds, visit: int | None = None) -> Floats:
         """What `Scorer.context` is for `loss`, shape `(examples,)`.
 
         Args:
             examples: Ids, shape `(examples,)`.
             visit: As for `loss`; None: the mean over all that may be drawn.
+        """
+
+    def content_free(self, text: str) -> Blank:
+        """The input whose fields all hold the same text, which says nothing.
+
+        Raises:
+            StrategyError: The task has no choices that are the same in all rows.
         """
 
     def passes(self, numbers: Numbers) -> tuple[float, float]:
@@ -149,10 +206,11 @@ def price_of(scorer: Scorer, length: int, examples: ExampleIds) -> int:
 
     Args:
         scorer: The scorer of the split.
-        length: The number of the prompt's tokens.
+        length: The prompt's length in tokens.
         examples: Ids, shape `(examples,)`.
     """
-    return int(scorer.context(examples).sum() + length * scorer.readings(examples).sum())
+    text, readings = int(scorer.context(examples).sum()), int(scorer.readings(examples).sum())
+    return text + math.ceil(scorer.adds(length).to(text, readings))
 
 
 def price_of_generation(
@@ -164,10 +222,11 @@ def price_of_generation(
 
     Args:
         scorer: The scorer of the split.
-        length: The number of the prompt's tokens.
+        length: The prompt's length in tokens.
         examples: Ids, shape `(examples,)`.
         tokens: The number of tokens that are generated for each example, shape `(examples,)`, see
             `Generated.tokens`; or the most for every one, `Decoding.most`.
     """
     written = tokens * len(examples) if isinstance(tokens, int) else int(tokens.sum())
-    return int(scorer.tail(examples).sum()) + length * len(examples) + written
+    text = int(scorer.tail(examples).sum())
+    return text + math.ceil(scorer.adds(length).to(text, len(examples))) + written

@@ -8,7 +8,7 @@ pass, and each row attends to one of them, whose place is the row's owner.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -102,6 +102,8 @@ class Compiled:
             tokens where rows cannot share.
         owner: The place of the gated prompt; for a prompt of another kind, the place of a gated
             prompt that adds nothing.
+        each: What gives the prompt before an input, where it differs from one to the other; the
+            slots are then its own.
     """
 
     template: Template
@@ -109,6 +111,7 @@ class Compiled:
     above: Path
     trunk: Tensor
     owner: int = 0
+    each: Callable[[Mapping[str, str]], Prompt] | None = None
 
     def row(self, lm: LanguageModel, fields: Mapping[str, Any]) -> InputRow:
         """An input below the prompt.
@@ -120,6 +123,9 @@ class Compiled:
         Raises:
             PromptError: The row holds no token, and a prefix predicts nothing itself.
         """
+        if self.each is not None:
+            own = _fill(self.each(fields), self.template, lm, 0)
+            return replace(self, slots=own, each=None).row(lm, fields)
         layout = lay_out_input(self.template, lm, fields, self.slots)
         ids = layout.join(self.slots)
         if layout.mask is not None:
@@ -181,6 +187,10 @@ def compile_prompts(lm: LanguageModel, prompts: Sequence[tuple[Prompt, Template]
     width = _width(lm, [prompt for prompt, _ in prompts])
     for prompt, given in prompts:
         template = meeting(given, lm)
+        if (each := prompt.before(lm)) is not None:
+            trunk = torch.empty(0, width, device=lm.device, dtype=lm.dtype)
+            compiled.append(Compiled(template, (), (), trunk, len(gated), each))
+            continue
         slots, parts = _fill(prompt, template, lm, rows), prompt.parts
         if parts.vectors is not None:
             vectors.append(parts.vectors)

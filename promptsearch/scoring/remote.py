@@ -30,8 +30,9 @@ from promptsearch.models.remote import ServedModel
 from promptsearch.prompts.prompt import Prompt
 from promptsearch.prompts.space import PromptSpace
 from promptsearch.records.scores import ExampleIds, Generated, Scores
-from promptsearch.scoring.answer_ids import answer_texts, check_ends, check_last
+from promptsearch.scoring.answer_ids import answer_texts, check_ends, check_last, solved_texts
 from promptsearch.scoring.layout import prompt_texts
+from promptsearch.scoring.protocol import Adds
 from promptsearch.scoring.questions import Question, score_questions, written_tokens
 from promptsearch.scoring.served_answers import write_answers
 from promptsearch.scoring.sharing import Prediction
@@ -60,6 +61,8 @@ class ServedScorer:
             of another, or the template is one of messages or goes on behind the answer.
         StrategyError: The template is for prompts that are no text.
     """
+
+    adds = Adds  # a prompt its tokens to each request
 
     def __init__(
         self,
@@ -119,13 +122,12 @@ class ServedScorer:
         return repr(("served", _VERSION, *words))
 
     def length(self, prompt: Prompt) -> int:
-        """The number of tokens that the prompt puts into the slots; a word of a pool counts one."""
+        """The prompt's length in tokens; a word of a pool counts one."""
         _check_words(prompt)
         if prompt.length is not None:
             return prompt.length
-        return sum(
-            self._model.count(text) for text in prompt_texts(self._template, self._model, prompt)
-        )
+        texts = prompt_texts(self._template, self._model, prompt)
+        return sum(map(self._model.count, texts))
 
     def fits(self, prompt: Prompt) -> bool:
         """Whether the model can read every example with this prompt: always, as far as is known.
@@ -189,9 +191,8 @@ class ServedScorer:
             except PromptSearchError as error:
                 failures[i] = str(error)
         before = self._model.read
-        found = iter(
-            score_questions(self._model, [q for asked in questions.values() for q in asked])
-        )
+        every = [question for asked in questions.values() for question in asked]
+        found = iter(score_questions(self._model, every))
         for i, asked in questions.items():
             for column, result in enumerate(list(islice(found, len(asked)))):
                 if isinstance(result, EndpointError):
@@ -237,9 +238,9 @@ class ServedScorer:
         """The examples themselves."""
         return [self._split.examples[i] for i in ids]
 
-    def demonstrations(self, ids: ExampleIds) -> list[str]:
+    def demonstrations(self, ids: ExampleIds, answers: Sequence[str] | None = None) -> list[str]:
         """Examples as solved text, see `Template.solved`."""
-        return [self._template.solved(e.fields, e.answer) for e in self.examples(ids)]
+        return solved_texts(self._template, self.examples(ids), answers)
 
     def encode(self, text: str) -> list[int]:
         """The ids of a text."""
@@ -338,12 +339,12 @@ class ServedScorer:
 
 
 def _check_words(prompt: Prompt) -> None:
-    """Refuse a prompt that is no text.
+    """Refuse a prompt that is no text, or has answer words of its own.
 
     Raises:
-        PromptError: The prompt is trained.
+        PromptError: It is such a prompt.
     """
-    if prompt.trained:
+    if prompt.trained or prompt.answers is not None:
         raise PromptError(
             f"a model behind an endpoint takes prompts of text, got a {type(prompt).__name__}"
         )

@@ -19,9 +19,10 @@ from torch import Tensor
 from promptsearch.errors import ModelError
 from promptsearch.models import LanguageModel
 from promptsearch.records.scores import ExampleIds
+from promptsearch.scoring.answer_ids import Tokens
 from promptsearch.scoring.answers import answer_scores
 from promptsearch.scoring.forward import given_trunks, ran_out, run, run_above
-from promptsearch.scoring.kinds import Placed, Placing, Sharing, Slots
+from promptsearch.scoring.kinds import Placed, Placing, Sharing
 from promptsearch.scoring.memory import Memory
 from promptsearch.scoring.reading import Layout, Reading, joined, together, tree_of
 from promptsearch.scoring.sharing import PASS_TOKENS, Plan
@@ -29,6 +30,9 @@ from promptsearch.scoring.tree import grow
 from promptsearch.scoring.waves import Group, Wave, passes
 
 log = logging.getLogger(__name__)
+
+#: One prompt that puts nothing into a single slot.
+_NOTHING = Placed([((),)])
 
 
 @dataclass(frozen=True)
@@ -87,7 +91,7 @@ class TokenRows:
             lm,
             layouts,
             [
-                grow([one.ids for some in self._readings(((),), i, 0) for one in some])
+                grow([one.ids for some in self._readings(_NOTHING, 0, i, 0) for one in some])
                 for i in whole
             ],
             name=name,
@@ -123,7 +127,7 @@ class TokenRows:
             and whether all of it is greedy; the places where the answers of each example begin,
             shape `(examples + 1,)`; and the number of tokens that went through the LM.
         """
-        answers = [1 if self._one_token else len(self._layouts[e].answers) for e in examples]
+        answers = [len(self._read(placed, int(e))) for e in examples]
         begins = np.concatenate([[0], np.cumsum(answers)])
         column = {int(e): int(begin) for e, begin in zip(examples, begins, strict=False)}
         prompts = placed.slots
@@ -142,7 +146,7 @@ class TokenRows:
                     for group in groups
                     for p in group.prompts
                     for e in group.examples
-                    for a in range(1 if self._one_token else len(self._layouts[e].answers))
+                    for a in range(len(self._read(placed, e)))
                 ]
                 tokens += count
         back = torch.empty(len(lines), dtype=torch.long)
@@ -194,17 +198,35 @@ class TokenRows:
         found = [self._pass(call, half) for half in halves]
         return torch.cat([table for table, _ in found]), sum(count for _, count in found)
 
-    def _readings(self, slots: Slots, example: int, above: int) -> list[list[Reading]]:
+    def _read(self, placed: Placed, example: int) -> Sequence[Tokens]:
+        """The answers for which rows of an example are read: one for all that are one token.
+
+        Args:
+            placed: The prompts.
+            example: The example's id.
+        """
+        if placed.told is not None:
+            return [placed.told[:1]]
+        answers = self._layouts[example].answers
+        return answers[:1] if self._one_token else answers
+
+    def _one_of(self, placed: Placed) -> Tokens | None:
+        """The tokens of which each is an answer of its own; None where answers are longer."""
+        if placed.told is not None or not self._one_token:
+            return placed.told
+        return tuple(answer[0] for answer in self._layouts[0].answers)
+
+    def _readings(self, placed: Placed, p: int, example: int, above: int) -> list[list[Reading]]:
         """The rows of an example with a prompt, those that tell each answer that is read.
 
         Args:
-            slots: The ids that the prompt puts into the slots.
+            placed: The prompts.
+            p: The place of the prompt among them.
             example: The example's id.
             above: The number of tokens of the trunk above the rows.
         """
-        layout = self._layouts[example]
-        answers = layout.answers[:1] if self._one_token else layout.answers
-        return [layout.read(slots, answer, above) for answer in answers]
+        layout, slots = self._layouts[example], placed.slots[p]
+        return [layout.read(slots, answer, above) for answer in self._read(placed, example)]
 
     def forward(self, call: _Call, groups: Sequence[Group]) -> tuple[Tensor, float]:
         """The answers' losses of one pass, and the tokens that it computes."""
@@ -216,7 +238,7 @@ class TokenRows:
                 read
                 for p in group.prompts
                 for e in group.examples
-                for read in self._readings(call.placed.slots[p], e, above)
+                for read in self._readings(call.placed, p, e, above)
             ]
             counts += map(len, rows)
             own = [one for some in rows for one in some]
@@ -240,8 +262,8 @@ class TokenRows:
             for tree, begin in zip(trees, begins, strict=True)
             for row in tree.rows
         ]
-        if self._one_token:
-            tokens = torch.tensor([a[0] for a in self._layouts[0].answers], device=self._lm.device)
+        if (one := self._one_of(call.placed)) is not None:
+            tokens = torch.tensor(one, device=self._lm.device)
             places = [line[one.at] for line, one in zip(lines, told, strict=True)]
             return self._lm.passes.logits(
                 states[torch.tensor(places, device=states.device)], tokens

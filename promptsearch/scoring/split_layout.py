@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from promptsearch.errors import TemplateError
 from promptsearch.models import LanguageModel
+from promptsearch.records.scores import ExampleIds
 from promptsearch.scoring.layout import Tokens, lay_out
 from promptsearch.scoring.tree import common
 from promptsearch.tasks.normalise import Normalise
@@ -79,17 +80,19 @@ class SplitLayout:
         if template.apart:
             self._check_apart()
 
-    def check_length(self, prompt: int) -> None:
+    def check_length(self, prompt: int | ExampleIds) -> None:
         """Refuse a prompt with which the longest example is longer than the model's context.
 
         Args:
-            prompt: The number of the prompt's tokens.
+            prompt: The number of the prompt's tokens, or that of each example, shape `(examples,)`.
 
         Raises:
             TemplateError: The example is too long.
         """
-        longest = int(self._lengths.argmax())
-        tokens, limit = int(self._lengths[longest]) + prompt, self._lm.context
+        lengths = self._lengths + prompt
+        longest = int(lengths.argmax())
+        tokens, limit = int(lengths[longest]), self._lm.context
+        prompt = tokens - int(self._lengths[longest])
         if limit is not None and tokens > limit:
             advice = "the prompt" if prompt > tokens - prompt else "the example or leave it out"
             raise TemplateError(

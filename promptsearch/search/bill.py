@@ -14,7 +14,7 @@ from promptsearch.errors import Tampered
 from promptsearch.prompts.kinds import KINDS
 from promptsearch.records.ledger import Ledger
 from promptsearch.records.scores import ExampleIds
-from promptsearch.scoring.protocol import Scorer
+from promptsearch.scoring.protocol import Scorer, price_of
 
 
 def check_bill(
@@ -56,12 +56,11 @@ def _due(line: Mapping[str, Any], scorer: Scorer, scored: ExampleIds, length: in
     prompts that could not be scored.
     """
     ids = scored if line["examples"] == "score_on" else np.asarray(line["examples"], dtype=np.int64)
-    context, readings = scorer.context(ids), scorer.readings(ids)
     due: int = line.get("generated", 0)
     for data, losses in zip(line["prompts"], line["losses"], strict=True):
         if losses is not None:
             seen = np.array([loss is not None for loss in losses])
-            due += int(context[seen].sum() + _size(data, scorer, length) * readings[seen].sum())
+            due += price_of(scorer, _size(data, scorer, length), ids[seen])
     return due
 
 

@@ -23,7 +23,7 @@ from promptsearch.prompts.kinds import own_copy
 from promptsearch.prompts.prompt import Prompt
 from promptsearch.prompts.space import PromptSpace
 from promptsearch.records.cache import ScoreCache
-from promptsearch.records.ledger import Ledger
+from promptsearch.records.ledger import Fare, Ledger
 from promptsearch.records.log import RunLog
 from promptsearch.records.scores import Evaluation, ExampleIds, Row, Scores, rows_of, scores_to_json
 from promptsearch.scoring.protocol import Scorer, WhiteBox, inside
@@ -52,13 +52,14 @@ class Books:
             come from these only.
         log: Where evaluations are written and read back.
         cache: Scores of earlier runs.
-        reserve: Returns the price of selecting among the best prompts at the end, in tokens, from
-            the length of a prompt in tokens and the number of prompts that were scored.
+        reserve: Returns the most that selecting among the best prompts costs at the end, in tokens,
+            from the lengths of these in tokens, the longest first.
         seconds: The run's time limit.
         race: Whether prompts that are clearly worse than the best are scored on only a part of
             `score_on`.
         finalists: How many of the best prompts are kept.
         proposing: The model that proposes; None where there is none.
+        fare: What its tokens cost.
         start: The winner of the run that this one starts from.
         listener: A function that is called after each evaluation, for progress bars.
         watch: A function that is called before anything is scored; it raises `Tampered` where the
@@ -78,11 +79,12 @@ class Books:
         training: ArrayLike,
         log: RunLog | None = None,
         cache: ScoreCache | None = None,
-        reserve: Callable[[int, int], int] = lambda length, prompts: 0,
+        reserve: Callable[[Sequence[int]], int] = lambda lengths: 0,
         seconds: float | None = None,
         race: bool = False,
         finalists: int = FINALISTS,
         proposing: Proposing | None = None,
+        fare: Fare = Fare(),  # noqa: B008 - it cannot be changed
         start: Prompt | None = None,
         listener: Callable[[Books], None] = lambda books: None,
         watch: Callable[[], None] = lambda: None,
@@ -95,18 +97,18 @@ class Books:
         self.log = log or RunLog()
         self.seconds, self.start = seconds, start
         self.listener = listener
-        self.prices = Prices(scorer, ledger, self.scored, reserve, finalists, most)
+        #: The best prompts so far.
+        self.ranking = Ranking(finalists)
+        self.prices = Prices(scorer, ledger, self.scored, reserve, finalists, most, self.ranking)
         self.proposer = Proposer(
-            proposing, ledger, self.log.proposals, lambda: self.prices.set_aside(space.length)
+            proposing, ledger, self.log.proposals, lambda: self.prices.set_aside(space.length), fare
         )
-        self.calls = Calls(ledger, self.log, cache)
+        self.calls = Calls(ledger, self.log, cache, self._known)
         self._watch, self._guard = watch, Guard()
         self._handed = white_box
         self._race = race
         self._rows: dict[tuple[str, str], Row] = {}
         self._free = 0
-        #: The best prompts so far.
-        self.ranking = Ranking(finalists)
 
     # The search.
 
@@ -197,7 +199,6 @@ class Books:
             "proposals": self.log.proposals.count,
             "ledger": self.ledger.to_json(),
             "lead_paid": sorted(self.prices.lead_paid),
-            "longest": self.prices.longest,
             "free": self._free,
         }
 
@@ -221,11 +222,9 @@ class Books:
                 self._rows[data["key"], _group(None if full else ids)] = row
                 if full:
                     self.ranking.enter(row, self.log.prompt(data))
-                    self.prices.ranked = len(self.ranking)
         if any(item.prompt is None for item in self.ranking):
             self._rows.clear()
             self.ranking.clear()
-            self.prices.ranked = 0
             raise RecordError(
                 "the numbers of one of the best prompts are missing beside it, or are damaged"
             )
@@ -234,10 +233,15 @@ class Books:
         for name, value in saved["ledger"].items():
             setattr(self.ledger, name, value)
         self.prices.lead_paid.update(saved["lead_paid"])
-        self.prices.longest = saved["longest"]
         self._free = saved["free"]
 
     # Private.
+
+    def _known(self, scorer: Scorer, prompts: Sequence[Prompt], ids: ExampleIds) -> Scores | None:
+        """What the search has seen of prompts on `score_on`, where this is its scorer."""
+        if scorer is not self.scorer or not np.array_equal(ids, self.scored):
+            return None
+        return Row.joined([self._rows.get((prompt.key, "score_on")) for prompt in prompts])
 
     def _time_over(self) -> BudgetExhausted:
         return BudgetExhausted(f"the run's {self.seconds:g} seconds are over")
@@ -278,7 +282,7 @@ class Books:
         line = self.calls.replayed("search", prompts)
         if line is not None:
             self.ledger.charge(forward=line["price"])
-            prices.met(prompts, ids[: line.get("seen", len(ids))])
+            prices.met(ids[: line.get("seen", len(ids))])
             self.log.check(line, len(ids), self.ledger.to_json())
         else:
             before = self.ledger.forward
@@ -314,7 +318,6 @@ class Books:
             self._rows[prompt.key, group] = row
             if group == "score_on":
                 self.ranking.enter(row, prompt)
-                self.prices.ranked = len(self.ranking)
         self.listener(self)
 
 

@@ -1,8 +1,9 @@
 """One call of a scorer, the same in search and selection.
 
-A call is charged first. Its scores are then read from the log where an earlier process of the run
-wrote them there, else from the cache, else they come from the scorer. New scores are written into
-the log, and only then into the cache.
+What the search itself has scored in float32 is known in selection. Any other call is charged first.
+Its scores are then read from the log where an earlier process of the run wrote them there, else
+from the cache, else they come from the scorer. New scores are written into the log, and only then
+into the cache.
 
 The "lead" of an example is, as in the engine, its text before the first slot, which a run pays for
 once.
@@ -10,7 +11,7 @@ once.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from promptsearch.errors import StudyError
@@ -42,10 +43,18 @@ class Calls:
         ledger: The run's ledger.
         log: Where calls are written and read back.
         cache: Scores of earlier runs; None where there are none.
+        known: Returns the scores that the search has seen of prompts by a scorer on examples; None
+            where it has not seen all of them.
     """
 
-    def __init__(self, ledger: Ledger, log: RunLog, cache: ScoreCache | None) -> None:
-        self._ledger, self._log, self._cache = ledger, log, cache
+    def __init__(
+        self,
+        ledger: Ledger,
+        log: RunLog,
+        cache: ScoreCache | None,
+        known: Callable[[Scorer, Sequence[Prompt], ExampleIds], Scores | None],
+    ) -> None:
+        self._ledger, self._log, self._cache, self._known = ledger, log, cache, known
         self._uncached: list[tuple[str, dict[str, Any]]] = []
 
     def stage(
@@ -71,16 +80,16 @@ class Calls:
         Raises:
             StudyError: None of the prompts could be scored.
         """
-        price = 0
-        if charged:
+        price, known = 0, self._known(scorer, prompts, ids)
+        if charged and known is None:
             # The lead of the examples of score_on was paid in the search.
             lead = int(scorer.lead(ids).sum()) if split == "select" else 0
             price = lead + sum(price_of(scorer, scorer.length(p), ids) for p in prompts)
             self._ledger.charge(forward=price)
         line = self.replayed(stage, prompts)
         if line is None:
-            scores = scores_to_json(self.scores(scorer, prompts, ids, price, charged=charged))
-            line = self.write(stage, split, prompts, scores)
+            found = known or self.scores(scorer, prompts, ids, price, charged=charged)
+            line = self.write(stage, split, prompts, scores_to_json(found))
         else:
             self._log.check(line, len(ids), self._ledger.to_json())
         if len(line["failures"]) == len(prompts) and stage not in SHOWN:

@@ -4,8 +4,9 @@ A request is a text whose last line is unfinished, below a few finished ones of 
 models follow no instructions about instructions, but they go on with such a text: told to say "Is
 this movie review good or bad?" in other words, SmolLM2-135M-Instruct answers the question; where
 other instructions were reworded before, it finds "What is the sentiment of this review?". Larger
-models see what is wanted, too. Whatever comes back is read the same way, and asking ends after some
-vain tries.
+models see what is wanted, too. Whatever comes back is read the same way. Where nothing new comes
+back, asking begins again from other examples, at a higher temperature: a model that goes on with
+the same instructions soon says the same again.
 """
 
 from __future__ import annotations
@@ -83,7 +84,7 @@ def read_instruction(text: str) -> str:
 
 
 class Instructions:
-    """New instructions: usable, none of them twice, and none too long.
+    """New instructions: usable, none of them twice, and none too long, or to score.
 
     Args:
         objective: The objective, which has the proposer.
@@ -91,8 +92,13 @@ class Instructions:
         longest: The number of tokens that an instruction must stay below; a longer one is cut after
             its last whole sentence, or not taken.
         temperature: The temperature at which the proposer draws.
-        retries: The number of further tries after a vain one.
+        retries: The number of further tries after a vain one, each at a temperature that is higher
+            by a step.
     """
+
+    #: By how much the temperature rises after a vain try, and how far: what is drawn more freely
+    #: than this is no text.
+    STEP, HOTTEST = 0.1, 1.5
 
     def __init__(
         self, objective: Objective, *, seed: int, longest: int, temperature: float, retries: int
@@ -105,27 +111,34 @@ class Instructions:
         """Remember texts that need not be proposed."""
         self._known.update(texts)
 
-    def propose(self, requests: Callable[[], Sequence[str]]) -> dict[int, str]:
+    def propose(
+        self, requests: Callable[[], Sequence[str]], restart: Callable[[], str]
+    ) -> dict[int, str]:
         """Ask the proposer until there is something new.
 
         Args:
-            requests: Returns the requests of one try; it is called anew for each try.
+            requests: Returns the requests of the first try.
+            restart: Returns a request that leads from other examples to an instruction; after a
+                vain try, it takes the place of each request.
 
         Returns:
             A new instruction for the place of each request that was answered with one; at least
             one.
 
         Raises:
-            NothingUsable: No try gave a new instruction.
+            NothingUsable: No try gave a new instruction, or none could be scored any more.
             BudgetExhausted: The proposer costs more than is left.
         """
-        texts: list[str] = []
-        for _ in range(self._retries + 1):
+        asked, texts = requests(), list[str]()
+        for vain in range(self._retries + 1):
+            if not self._objective.affordable(1):
+                raise NothingUsable("the budget pays for no further instruction")
+            hotter = min(self._temperature + vain * self.STEP, self.HOTTEST)
             texts = self._objective.proposer.generate(
-                requests(),
+                [restart() for _ in asked] if vain else asked,
                 seed=self._seed,
                 max_tokens=self._longest,
-                temperature=self._temperature,
+                temperature=max(self._temperature, hotter),
                 stop=("\n",),
             )
             found: dict[int, str] = {}
@@ -137,7 +150,8 @@ class Instructions:
                 return found
         raise NothingUsable(
             f"the proposer gave nothing usable in {self._retries + 1} tries: no new one of less "
-            f"than {self._longest} tokens. Its last answer was {texts[-1][:80]!r}. "
+            f"than {self._longest} tokens that the budget pays. Its last answer was "
+            f"{texts[-1][:80]!r}. "
             "Take a more able model as 'proposer', another temperature or more 'retries'"
         )
 
@@ -150,4 +164,6 @@ class Instructions:
         return whole[0] if whole and self._short(whole[0]) else ""
 
     def _short(self, text: str) -> bool:
-        return self._objective.length(TextPrompt(text)) < self._longest
+        length = self._objective.length(TextPrompt(text))
+        # Towards the end of a budget, shorter ones can still be scored.
+        return length < self._longest and self._objective.affordable(length) > 0

@@ -23,7 +23,7 @@ class Summary:
     """A strategy in a line.
 
     Args:
-        access: What the strategy needs of the model: `scores`, `gradients` or `weights`.
+        access: What the strategy needs of the model: `scores`, `logits`, `gradients` or `weights`.
         proposes: The names of the kinds of prompt that the strategy proposes, sorted.
         text: The first line of the strategy's docstring.
     """

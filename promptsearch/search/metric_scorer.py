@@ -42,6 +42,7 @@ class MetricScorer:
         self._writes = task.kind == "text"
         self._right = ExactMatch()
         self.length, self.fits, self.lead = scorer.length, scorer.fits, scorer.lead
+        self.adds = scorer.adds
         self.tail, self.examples = scorer.tail, scorer.examples
         self.demonstrations, self.encode = scorer.demonstrations, scorer.encode
 

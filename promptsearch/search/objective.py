@@ -24,9 +24,10 @@ from promptsearch.prompts.numbers import Numbers
 from promptsearch.prompts.prompt import Prompt
 from promptsearch.prompts.space import PromptSpace
 from promptsearch.records.ledger import Statement
-from promptsearch.records.scores import Evaluation, ExampleIds
+from promptsearch.records.scores import Evaluation, ExampleIds, Floats
 from promptsearch.scoring.protocol import inside
 from promptsearch.search.books import FREE_PROPOSALS, Books, books_of, open_books
+from promptsearch.search.content_free import read_content_free
 from promptsearch.search.ranking import FINALISTS, SELECTED, Ranked
 from promptsearch.search.views import Asking, Diary, WeightCopies, read_only
 from promptsearch.tasks.task import Example
@@ -123,8 +124,7 @@ class Objective:
 
         Raises:
             BudgetExhausted: The forward and the backward pass cost more than is left.
-            StrategyError: The strategy's `access` is scores only, or nothing but scores comes from
-                the model.
+            StrategyError: As in `loss`.
         """
         books = books_of(self)
         books.space.check(prompt := HardPrompt(prompt.ids))
@@ -137,6 +137,25 @@ class Objective:
         pool = embeddings[torch.from_numpy(books.space.pool.copy())].detach().float().cpu()
         return gradient @ pool.T
 
+    def content_free(self, prompt: Prompt, text: str) -> Floats | None:
+        """How probable each choice is where an input says nothing, see `read_content_free`."""
+        return read_content_free(books_of(self), prompt, text)
+
+    def word_logits(self, prompt: Prompt, examples: ArrayLike) -> tuple[tuple[str, ...], Tensor]:
+        """What the LM predicts in the place of the answer; charged as the prompt's losses are.
+
+        Args:
+            prompt: A text prompt, or a prompt of the space.
+            examples: Ids of search examples, shape `(examples,)`.
+
+        Returns:
+            The answers of one token, and their logits, shape `(examples, answers)`.
+        """
+        books, prompt, ids = books_of(self), own_copy(prompt), np.array(examples, dtype=np.int64)
+        prompt.check(books.space, white_box := books.inside("logits"))
+        books.prices.charge_look(prompt, ids)
+        return white_box.word_logits(prompt, ids)
+
     def keys_values(self, ids: Sequence[int]) -> Tensor:
         """Keys and values of a text, for a prefix to start from; charges its tokens.
 
@@ -148,8 +167,7 @@ class Objective:
 
         Raises:
             BudgetExhausted: The tokens cost more than is left.
-            StrategyError: The strategy's `access` is scores only, or nothing but scores comes from
-                the model.
+            StrategyError: As in `loss`.
         """
         books, ids = books_of(self), [int(i) for i in ids]
         white_box = books.inside("keys and values")
@@ -193,10 +211,11 @@ class Objective:
         Args:
             numbers: The prompt's numbers, as `loss` takes them.
         """
-        return books_of(self).inside("gradients").passes(numbers)[1]
+        books = books_of(self)
+        return books.prices.backward(numbers, books.inside("gradients"))
 
     def length(self, prompt: Prompt) -> int:
-        """The length of a prompt in tokens, as it is charged."""
+        """The length of a prompt in tokens."""
         return books_of(self).scorer.length(prompt)
 
     def affordable(self, length: int) -> int:
@@ -207,8 +226,8 @@ class Objective:
         """The tokens that may be spent when the price of selection is set aside.
 
         Args:
-            length: The length in tokens of the longest prompt to select among.
-            prompts: The number of prompts to select among.
+            length: The length in tokens of the prompts that are still to come.
+            prompts: The number of prompts to select among, with those that are ranked by now.
         """
         return books_of(self).prices.left(length, prompts)
 
@@ -252,15 +271,16 @@ class Objective:
         found = books_of(self).scorer.examples(np.array(ids, dtype=np.int64))
         return [replace(example, fields=dict(example.fields)) for example in found]
 
-    def demonstrations(self, ids: ArrayLike) -> list[str]:
+    def demonstrations(self, ids: ArrayLike, answers: Sequence[str] | None = None) -> list[str]:
         """Search examples as solved texts.
 
-        A solved text is the template filled in, with nothing in its slots, and the right answer.
+        A solved text is the template filled in, with nothing in its slots, and an answer.
 
         Args:
             ids: Ids of search examples, shape `(examples,)`.
+            answers: The answer of each, as `Example.answer` gives it; None: the right ones.
         """
-        return books_of(self).scorer.demonstrations(np.array(ids, dtype=np.int64))
+        return books_of(self).scorer.demonstrations(np.array(ids, dtype=np.int64), answers)
 
     def encode(self, text: str) -> list[int]:
         """The token ids of a text."""
@@ -297,8 +317,7 @@ class Objective:
         """The LM's weights in float32, each copied when asked for, and what they belong to.
 
         Raises:
-            StrategyError: The strategy's `access` is scores only, or nothing but scores comes from
-                the model.
+            StrategyError: As in `loss`.
         """
         known = books_of(self).inside("weights").weights
         return replace(

@@ -75,7 +75,7 @@ def _fault(strategy: type[Strategy]) -> tuple[str, str] | None:
     checks: dict[str, tuple[Callable[[Any], bool], str]] = {
         "access": (
             lambda x: isinstance(x, Access),
-            "one of Access.SCORES, Access.GRADIENTS and Access.WEIGHTS",
+            "one of Access.SCORES, Access.LOGITS, Access.GRADIENTS and Access.WEIGHTS",
         ),
         "proposes": (
             lambda x: some(x, kinds.__contains__) and bool(x),
@@ -92,7 +92,7 @@ def _fault(strategy: type[Strategy]) -> tuple[str, str] | None:
         "finalists": (lambda x: type(x) is int and x > 0, "a whole number of at least 1"),
         **{
             name: (lambda x: type(x) is bool, "True or False")
-            for name in ("deterministic", "searches", "reference")
+            for name in ("deterministic", "searches", "control", "reference")
         },
     }
     for name, (good, wanted) in checks.items():

@@ -10,16 +10,21 @@ select among the best prompts.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from promptsearch.prompts.numbers import Numbers, length_of, tensors_of
+from promptsearch.prompts.numbers import Numbers, length_of
 from promptsearch.prompts.prompt import Prompt
 from promptsearch.records.ledger import Ledger
 from promptsearch.records.scores import ExampleIds
 from promptsearch.scoring.protocol import Scorer, WhiteBox, price_of
+from promptsearch.search.ranking import Ranked
+
+#: What the gradient of attention takes, in forward passes of it: keys, values, queries and weights
+#: of attention get one each, in four products where the forward pass has two.
+_BACK = 2
 
 
 class Prices:
@@ -29,16 +34,15 @@ class Prices:
         scorer: The scorer of the search split under the template.
         ledger: The run's ledger.
         scored: Ids of the examples that prompts are ranked on, shape `(score_on,)`.
-        reserve: Returns the price of selecting among the best prompts, in tokens, from the length
-            of a prompt in tokens and the number of prompts that were scored.
+        reserve: Returns the most that selecting among the best prompts costs, in tokens, from the
+            lengths of these in tokens, the longest first.
         finalists: How many of the best prompts are kept.
         most: The most tokens that are generated for an example with one prompt. They are counted
             beforehand as if all of them came, and charged as they come.
+        ranking: The best prompts so far.
 
     Attributes:
         lead_paid: Ids of the examples whose lead is paid.
-        longest: The length in tokens of the longest prompt that selection may meet.
-        ranked: How many prompts the ranking holds; the books keep it up to date.
     """
 
     def __init__(
@@ -46,15 +50,15 @@ class Prices:
         scorer: Scorer,
         ledger: Ledger,
         scored: ExampleIds,
-        reserve: Callable[[int, int], int],
+        reserve: Callable[[Sequence[int]], int],
         finalists: int,
         most: int = 0,
+        ranking: Sequence[Ranked] = (),
     ) -> None:
         self._scorer, self._ledger, self._scored, self._most = scorer, ledger, scored, most
-        self._reserve, self._finalists = reserve, finalists
+        self._reserve, self._finalists, self._ranking = reserve, finalists, ranking
         self.lead_paid: set[int] = set()
-        self.longest = 0
-        self.ranked = 0
+        self._lengths: dict[str, int] = {}  # of prompts that were ranked, by key
 
     def each(self, prompt: Prompt, ids: ExampleIds) -> int:
         """The price of a prompt on examples, in tokens, without their lead, at most.
@@ -71,18 +75,21 @@ class Prices:
         """The tokens that may be spent when the price of selection is set aside.
 
         Args:
-            length: The length in tokens of the longest prompt to select among.
-            prompts: The number of prompts to select among.
+            length: The length in tokens of the prompts that are still to come.
+            prompts: The number of prompts to select among, with those that are ranked by now.
         """
-        return self._ledger.left - self._reserve(max(self.longest, length), max(1, prompts))
+        ranked = self._ranked()
+        return self._ledger.left - self._selection(
+            [*ranked, *[length] * max(prompts - len(ranked), not ranked)]
+        )
 
     def set_aside(self, length: int) -> int:
         """The price of selecting among the best prompts so far, in tokens.
 
         Args:
-            length: The least length in tokens that the longest of them is taken to have.
+            length: The length in tokens of the first one, where there is none yet.
         """
-        return self._reserve(max(self.longest, length), max(1, self.ranked))
+        return self._selection(self._ranked() or [length])
 
     def affordable(self, length: int) -> int:
         """How many more prompts of `length` tokens can be scored on all of `score_on`."""
@@ -90,12 +97,11 @@ class Prices:
         lead, kept = self._unpaid_lead(self._scored), self._finalists
         # Among many prompts, only the best take part in selection. Among fewer, all do, and each
         # costs its selection as well.
-        many = int(min(self.left(length, self.ranked + kept) - lead, 2**62) // each)
+        ranked = len(self._ranking)
+        many = int(min(self.left(length, ranked + kept) - lead, 2**62) // each)
         if many >= kept:
             return many
-        fits = (
-            n for n in range(kept, 0, -1) if n * each + lead <= self.left(length, self.ranked + n)
-        )
+        fits = (n for n in range(kept, 0, -1) if n * each + lead <= self.left(length, ranked + n))
         return next(fits, 0)
 
     def payable(
@@ -109,13 +115,13 @@ class Prices:
             later: Ids of further examples; any one of the prompts must be payable on these, too.
         """
         total: float = self._unpaid_lead(ids)
-        longest, payable = self.longest, list[Prompt]()
+        lengths, payable = self._ranked(), list[Prompt]()
         if later is not None and later.size:
             total += self._unpaid_lead(later) + max(self.each(p, later) for p in prompts)
         for prompt in prompts:
             total += self.each(prompt, ids)
-            longest = max(longest, self._length(prompt))
-            if total > self.left(longest, self.ranked + len(payable) + 1):
+            lengths = sorted([*lengths, self._length(prompt)], reverse=True)[: self._finalists]
+            if total > self._ledger.left - self._reserve(lengths):
                 break
             payable.append(prompt)
         return payable
@@ -125,12 +131,22 @@ class Prices:
         read = [prompt for prompt in prompts if self._scorer.fits(prompt)]
         price = self.of(prompts, ids) - self._most * len(read) * len(ids)
         self._ledger.charge(forward=price)
-        self.met(prompts, ids)
+        self.met(ids)
         return price
 
-    def met(self, prompts: Sequence[Prompt], ids: ExampleIds) -> None:
-        """Note what was paid for: prompts of this length, and the lead of these examples."""
-        self.longest = max([self.longest, *map(self._length, prompts)])
+    def charge_look(self, prompt: Prompt, ids: ExampleIds) -> None:
+        """Charge what the LM predicts under a prompt, as its losses on the examples are charged.
+
+        Raises:
+            BudgetExhausted: It costs more than is left; nothing was charged.
+        """
+        price = self.of([prompt], ids)
+        self._ledger.charge(forward=price, reserve=self.set_aside(self._length(prompt)))
+        self._ledger.computed += price  # the same in a run that goes on, whatever is kept
+        self.met(ids)
+
+    def met(self, ids: ExampleIds) -> None:
+        """Note what was paid for: the lead of these examples."""
         self.lead_paid.update(ids.tolist())
 
     def charge_step(
@@ -149,18 +165,16 @@ class Prices:
         """
         ledger, length = self._ledger, length_of(numbers)
         context = white_box.step_context(ids, visit)
-        text = int(context.sum())
-        tokens, lead = text + len(ids) * length, self._unpaid_lead(ids)
-        longest = max(self.longest, length)
+        text, lead = int(context.sum()), self._unpaid_lead(ids)
+        adds = self._scorer.adds(length)
+        own = text + len(ids) * adds.tokens  # the tokens of a pass
+        beside = adds.share * text
         again, back = white_box.passes(numbers)
         ledger.charge(
-            forward=tokens + lead,
-            backward=math.ceil(back * tokens),
-            reserve=self.set_aside(longest),
+            forward=own + math.ceil(beside) + lead,
+            backward=math.ceil(back * (own + _BACK * beside)),
+            reserve=self.set_aside(length),
         )
-        self.longest = longest
-        standing = isinstance(numbers, Mapping) or tensors_of(numbers)[0].ndim == 2
-        own = tokens if standing else text  # a prompt that stands apart is no token of a pass
         # What no prompt changes is computed once, and kept; another right answer of an example that
         # was met is taken for the one that was drawn then.
         fresh = np.isin(ids, self._fresh(ids)) & _first(ids)
@@ -183,7 +197,29 @@ class Prices:
             white_box: What computes the loss.
         """
         text = float(white_box.step_context(ids).sum())
-        return text + len(ids) * self._scorer.length(prompt)
+        return text + self._scorer.adds(self._scorer.length(prompt)).to(text, len(ids))
+
+    def backward(self, numbers: Numbers, white_box: WhiteBox) -> float:
+        """The price of the gradient of a loss, as a share of the price of the loss.
+
+        Args:
+            numbers: The prompt's numbers.
+            white_box: What computes both.
+        """
+        share = self._scorer.adds(length_of(numbers)).share
+        return white_box.passes(numbers)[1] * (1 + _BACK * share) / (1 + share)
+
+    def _ranked(self) -> list[int]:
+        """The lengths in tokens of the best prompts so far."""
+        known = self._lengths
+        for each in self._ranking:
+            if each.prompt.key not in known:
+                known[each.prompt.key] = self._scorer.length(each.prompt)
+        return [known[each.prompt.key] for each in self._ranking]
+
+    def _selection(self, lengths: Sequence[int]) -> int:
+        """The most that selecting among the best of prompts of these lengths costs."""
+        return self._reserve(sorted(lengths, reverse=True)[: self._finalists])
 
     def _length(self, prompt: Prompt) -> int:
         """The length in tokens of a prompt in selection; 0 where the model cannot read it."""

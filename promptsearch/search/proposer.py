@@ -20,7 +20,7 @@ from promptsearch.errors import EndpointDown, ModelError, PromptError, StrategyE
 from promptsearch.models import LanguageModel
 from promptsearch.models.endpoint import Completion, Endpoint, EndpointUnavailable
 from promptsearch.models.tokens import Tokens
-from promptsearch.records.ledger import Ledger
+from promptsearch.records.ledger import Fare, Ledger
 from promptsearch.records.log import ProposalLog
 from promptsearch.scoring.continuing import Start, go_on
 from promptsearch.scoring.ready import InputRow, Library
@@ -95,12 +95,19 @@ class Proposer(Writer):
         ledger: The run's ledger.
         log: The log of the proposer's calls.
         reserve: Returns the number of tokens that must remain after a call.
+        fare: What the model's tokens cost, in tokens of the LM.
     """
 
     def __init__(
-        self, model: Proposing | None, ledger: Ledger, log: ProposalLog, reserve: Callable[[], int]
+        self,
+        model: Proposing | None,
+        ledger: Ledger,
+        log: ProposalLog,
+        reserve: Callable[[], int],
+        fare: Fare = Fare(),  # noqa: B008 - it cannot be changed
     ) -> None:
         self._model, self._ledger, self._log, self._reserve = model, ledger, log, reserve
+        self._fare = fare
 
     def generate(
         self,
@@ -122,7 +129,8 @@ class Proposer(Writer):
                 "there is no model to propose: give the objective one, "
                 "or 'proposer' in the study file"
             )
-        most = sum(self._model.most(request) + max_tokens for request in requests)
+        read = sum(self._model.most(request) for request in requests)
+        most = self._fare.of(read, max_tokens * len(requests))
         self._ledger.check(0, self._reserve(), most)
         call = [*requests, seed, self._log.count, max_tokens, temperature, *stop]
         digest = hashlib.sha256(json.dumps(call).encode()).hexdigest()[:20]
@@ -137,7 +145,10 @@ class Proposer(Writer):
             )
             # A server may count tokens that nobody sent or asked for. What was not set aside
             # beforehand cannot be charged.
-            price = min(most, sum(each.tokens_in + each.tokens_out for each in found))
+            price = self._fare.of(
+                sum(each.tokens_in for each in found), sum(each.tokens_out for each in found)
+            )
+            price = min(most, price)
             line = self._log.append(
                 {"request": digest, "texts": [each.text for each in found], "price": price}
             )

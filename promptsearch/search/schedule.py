@@ -26,9 +26,16 @@ def warmup_and_decay(step: int, steps: int) -> float:
 
 
 def affordable_steps(
-    objective: Objective, made: Numbers, prompt: Prompt, options: TrainingOptions, finalists: int
+    objective: Objective,
+    made: Numbers,
+    prompt: Prompt,
+    options: TrainingOptions,
+    finalists: int,
+    *,
+    paid: int = 0,
+    fresh: float = 1.0,
 ) -> int:
-    """The number of steps that the budget pays, at least 1.
+    """The number of steps that the budget pays; at least 1 before anything was scored.
 
     The budget also pays the scorings among the steps, and the selection among what was scored.
 
@@ -38,21 +45,26 @@ def affordable_steps(
         prompt: The prompt that they make.
         options: The numbers of examples of a step, and of steps between two scorings.
         finalists: The most prompts to select among.
+        paid: The scorings that were paid so far.
+        fresh: The share of the scorings among the steps that will be paid: words that were scored
+            before cost nothing.
     """
     # What stands before the prompt is paid once an example, and all else each time. The prices
     # are those of average training examples.
     first, lead = objective.price([]), objective.price([], objective.training)
     scoring, count = objective.price([prompt]) - first, len(objective.training)
     once = options.batch * objective.training_price(prompt) / count
-    each = once * (1 + objective.backward(made)) + scoring / options.interval
-    steps = 1
-    for scored in range(1, finalists + 1):
-        # Set aside are one scoring before the first step, one that an uneven last interval
-        # adds, and a step in case the examples are longer.
-        left = min(objective.left(length_of(made), scored), 2**62) - first - 2 * scoring - each
+    each = once * (1 + objective.backward(made)) + fresh * scoring / options.interval
+    begin = not paid  # one scoring comes before the first step
+    steps = 0
+    for scored in range(min(max(1, paid), finalists), finalists + 1):
+        # Set aside are that scoring, one that an uneven last interval adds, and a step in case the
+        # examples are longer.
+        aside = first + (1 + begin) * scoring + each
+        left = min(objective.left(length_of(made), scored), 2**62) - aside
         # The share of the training examples that these steps meet, at most.
         met = 1 - (1 - min(1, options.batch / count)) ** max(0.0, left / each)
-        steps = max(1, int((left - met * lead) / each))
-        if 1 + math.ceil(steps / options.interval) <= scored:
+        steps = max(int(begin), int((left - met * lead) / each))
+        if paid + begin + math.ceil(fresh * steps / options.interval) <= scored:
             break
     return steps

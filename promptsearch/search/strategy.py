@@ -27,6 +27,7 @@ from torch import Tensor
 from promptsearch.errors import StrategyError
 from promptsearch.prompts.hard import HardPrompt
 from promptsearch.prompts.prompt import Prompt
+from promptsearch.prompts.text import TextPrompt
 from promptsearch.records.scores import Evaluation
 from promptsearch.search.diagnosis import Training
 from promptsearch.search.objective import FINALISTS, Objective
@@ -39,8 +40,14 @@ class Access(StrEnum):
     """What a strategy needs of the LM."""
 
     SCORES = "scores"
+    LOGITS = "logits"
     GRADIENTS = "gradients"
     WEIGHTS = "weights"
+
+    @property
+    def trains(self) -> bool:
+        """Whether it takes backward passes."""
+        return self in (Access.GRADIENTS, Access.WEIGHTS)
 
 
 @dataclass(frozen=True)
@@ -93,6 +100,8 @@ class Strategy(ABC):
     deterministic: ClassVar[bool] = False
     #: Whether it searches; references such as given prompts do not.
     searches: ClassVar[bool] = True
+    #: Whether it is a control: what a search must beat to be worth its price.
+    control: ClassVar[bool] = False
     #: Whether it is a reference line with a budget of its own, never ranked.
     reference: ClassVar[bool] = False
     #: How many of its best prompts are kept, and scored again in float32 at the end.
@@ -187,7 +196,8 @@ class Strategy(ABC):
 
         Args:
             text: Words, repeated to the prompt's length; a space before the first one is added.
-                None for the winner of the run that `start` names, or else for words of the pool.
+                None for the winner of the run that `start` names, whose text is taken as these
+                words are, or else for words of the pool.
             rng: The generator that draws words.
 
         Raises:
@@ -195,20 +205,49 @@ class Strategy(ABC):
                 with the winner of another run.
         """
         space, start = self.objective.space, self.objective.start
-        if text is None:
-            return start if isinstance(start, HardPrompt) else space.sample(rng, 1)[0]
-        if start is not None:
+        if start is not None and text is not None:
             raise StrategyError(
                 "it cannot begin at 'text' and at the run that 'start' names: give one of them"
             )
+        if start is not None:
+            if hard := HardPrompt.among([start]):
+                return hard[0]
+            text = next(iter(self.first_texts([])), None)
+        if text is None:
+            return space.sample(rng, 1)[0]
         ids = self.tokens_of(text if text.startswith(" ") else f" {text}")
         pool = set(space.pool.tolist())
         if strangers := list(dict.fromkeys(space.decode([i]) for i in ids if i not in pool)):
             raise StrategyError(
-                f"'text' has tokens that are not in the pool of {len(pool)}: "
+                f"the text {text!r} has tokens that are not in the pool of {len(pool)}: "
                 f"{', '.join(map(repr, strangers))}. Leave them out, or give a pool that holds them"
             )
         return HardPrompt(ids)
+
+    def first_texts(self, prompts: Sequence[str]) -> list[str]:
+        """The texts for the first slot at which a search for texts begins.
+
+        Args:
+            prompts: Those that the study file gives; there may be none. The winner of the run that
+                `start` names takes their place.
+
+        Raises:
+            StrategyError: Both are given, or the winner is empty or fills other slots as well.
+        """
+        start = TextPrompt.among([] if self.objective.start is None else [self.objective.start])
+        if not start:
+            return list(prompts)
+        if prompts:
+            raise StrategyError(
+                "it cannot begin at 'prompts' and at the run that 'start' names: give one of them"
+            )
+        first, *others = start[0].texts
+        if not first.strip() or any(others):
+            raise StrategyError(
+                f"expected a text for the first slot to start from, and the run that 'start' names "
+                f"was won by {list(start[0].texts)}"
+            )
+        return [first]
 
     @property
     def training(self) -> Training | None:

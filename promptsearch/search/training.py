@@ -77,14 +77,14 @@ class TrainedStrategy(Strategy):
         #: What is trained: the strategy's encoder.
         self.module = self.encoder(generator)
         self._descent = Descent(self.module, self.shares(), optimizer, clip)
-        #: The steps that the budget pays.
+        self._scored = self._paid = 0
+        #: The steps that the budget pays, or that were asked for.
         self.planned = self._planned_steps()
         made, rate = self.module(), self._options.rate
         unit: Literal["tokens", "tensors"] = "tokens" if isinstance(made, Tensor) else "tensors"
         self._training = Training(len(made), None if rate == "auto" else rate, unit)
         # The rows of the first prompt; None where the prompt is several tensors.
         self._first: Tensor | None = None
-        self._scored = 0
         self._best, self._worse = float("inf"), 0
 
     def __init_subclass__(cls, **named: Any) -> None:
@@ -193,7 +193,8 @@ class TrainedStrategy(Strategy):
             if self._training.rate is None:
                 self.find_rate()
             if self._training.steps >= self.planned:
-                raise BudgetExhausted(f"all {self.planned} steps that the budget pays were made")
+                told = " that the budget pays" if self.planned != self._options.steps else ""
+                raise BudgetExhausted(f"all {self.planned} steps{told} were made")
             for _ in range(min(self._options.interval, self.planned - self._training.steps)):
                 self.train()
         else:
@@ -202,8 +203,11 @@ class TrainedStrategy(Strategy):
         return [self.prompt()]
 
     def tell(self, prompts: Sequence[Prompt], evaluation: Evaluation) -> None:
-        """Count the scorings without a lower loss."""
+        """Count the scorings without a lower loss; what a free one leaves pays further steps."""
         self._scored += 1
+        self._paid += evaluation.price > 0
+        if not evaluation.price:
+            self.planned = self._planned_steps()
         value = float(evaluation.values[0])
         self._worse = 0 if value < self._best else self._worse + 1
         self._best = min(self._best, value)
@@ -213,7 +217,12 @@ class TrainedStrategy(Strategy):
         tensors = self._descent.tensors()
         if self._first is not None:
             tensors["first"] = self._first
-        counters = {"steps": self.planned, "scored": self._scored, "worse": self._worse}
+        counters = {
+            "steps": self.planned,
+            "scored": self._scored,
+            "paid": self._paid,
+            "worse": self._worse,
+        }
         best = None if self._best == float("inf") else self._best
         return State(
             tensors,
@@ -230,8 +239,8 @@ class TrainedStrategy(Strategy):
         self._descent.restore(state.tensors)
         self._first = state.tensors.get("first")
         self._training = Training(**state.data["training"])
-        self.planned, self._scored, self._worse = (
-            state.data[k] for k in ("steps", "scored", "worse")
+        self.planned, self._scored, self._paid, self._worse = (
+            state.data[k] for k in ("steps", "scored", "paid", "worse")
         )
         self._best = float("inf") if state.data["best"] is None else state.data["best"]
         self._rng.bit_generator.state = state.data["rng"]
@@ -290,6 +299,15 @@ class TrainedStrategy(Strategy):
         return self._descent.step(loss, parts, rate)
 
     def _planned_steps(self) -> int:
-        return affordable_steps(
-            self.objective, self.module(), self.prompt(), self._options, self.finalists
+        """All steps that the budget pays, if as many scorings cost nothing as so far."""
+        steps = self._training.steps if self._scored else 0
+        steps += affordable_steps(
+            self.objective,
+            self.module(),
+            self.prompt(),
+            self._options,
+            self.finalists,
+            paid=self._paid,
+            fresh=(self._paid + 1) / (self._scored + 1),
         )
+        return min(steps, self._options.steps or steps)

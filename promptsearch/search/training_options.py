@@ -39,6 +39,7 @@ class TrainingOptions:
         accumulate: Parts into which a step's examples are split to save memory; the step is the
             same.
         interval: Steps between two scorings.
+        steps: The most steps; left out: as many as the budget pays.
         patience: Scorings in a row without a lower loss that end the run; 0 trains until the budget
             is spent.
     """
@@ -47,6 +48,7 @@ class TrainingOptions:
     batch: Count = 16
     accumulate: Count = 1
     interval: Count = 8
+    steps: Count | None = None
     patience: Patience = 0
 
 

@@ -13,7 +13,6 @@ from promptsearch.errors import StudyError
 from promptsearch.models.encoder import TextEncoder
 from promptsearch.models.protocol import TextModel
 from promptsearch.search.proposer import Proposing
-from promptsearch.search.strategy import Access
 from promptsearch.study.entries import Entry
 from promptsearch.study.judging import Asking
 from promptsearch.study.settings.model import EndpointConfig
@@ -110,7 +109,7 @@ def _followed(
     for task in tasks:
         check_metric(metric, task.most_choices)
     for entry in entries:
-        if entry.strategy.access is not Access.SCORES:
+        if entry.strategy.access.trains:
             raise StudyError(
                 f"{where}: '{entry.given.label}' is trained by gradients, which the loss has and "
                 f"the metric '{name}' has not: leave out the objective, or this strategy"

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import cached_property, partial
 from typing import Any
 
@@ -17,6 +18,7 @@ from promptsearch.prompts.hard import HardPrompt
 from promptsearch.prompts.kinds import sampled_under
 from promptsearch.prompts.prompt import Prompt
 from promptsearch.prompts.space import PromptSpace
+from promptsearch.records.run import WinnerRecord
 from promptsearch.records.scores import ExampleIds
 from promptsearch.scoring.layout import begins_row, prompt_texts
 from promptsearch.scoring.protocol import Scorer, inside, price_of, price_of_generation
@@ -219,6 +221,11 @@ class Arena:
         """The metric by which the winner is selected; None for the loss."""
         return self.measures[self.task.metric] if self.by_metric else None
 
+    @property
+    def rescores(self) -> bool:
+        """Whether the best prompts are scored again: a search in float32 has their losses."""
+        return self.searching is not self.exact["search"] or self.follows is not None
+
     def followed(self, scorer: Scorer) -> tuple[Scorer, int]:
         """What searches score with, and the most tokens that it generates for an example.
 
@@ -230,20 +237,22 @@ class Arena:
         following = MetricScorer(scorer, self.follows, self.task)
         return following, following.most
 
-    def price_of_selection(self, length: int, finalists: int = FINALISTS) -> int:
-        """Tokens set aside for the end of a search.
+    def price_of_selection(self, lengths: Sequence[int]) -> int:
+        """Tokens set aside for the end of a search, of which the longest prompts see the most.
 
         Args:
-            length: Tokens of a prompt.
-            finalists: How many prompts are left.
+            lengths: The lengths in tokens of the prompts that are left, the longest first.
         """
         price = int(self.exact["select"].lead(self.ids("select")).sum())
-        for split, count, ids in self.rounds(finalists):
-            price += count * price_of(self.exact[split], length, ids)
-        for split, count in (("search", finalists), ("select", min(SELECTED, finalists))):
+        for split, count, ids in self.rounds(len(lengths)):
+            for length, alike in Counter(lengths[:count]).items():
+                price += alike * price_of(self.exact[split], length, ids)
+        again = len(lengths) if self.rescores else 0
+        for split, count in (("search", again), ("select", SELECTED)):
             if self.writes(split):
                 scorer, ids, most = self.exact[split], self.ids(split), self.task.decoding.most
-                price += count * price_of_generation(scorer, length, ids, most)
+                for length in lengths[:count]:
+                    price += price_of_generation(scorer, length, ids, most)
         return price
 
     def rounds(self, finalists: int) -> list[tuple[str, int, ExampleIds]]:
@@ -253,8 +262,9 @@ class Arena:
             finalists: How many prompts are left.
         """
         contestants = finalists if self.halves else min(SELECTED, finalists)
+        again = [("search", finalists, self.ids("search"))] if self.rescores else []
         return [
-            ("search", finalists, self.ids("search")),
+            *again,
             *(("select", n, ids) for n, ids in rounds(contestants, len(self.ids("select")))),
         ]
 
@@ -283,7 +293,7 @@ class Arena:
         return (
             self.price_of_evaluation
             + int(self.exact["search"].lead(self.scored).sum())
-            + self.price_of_selection(length, finalists)
+            + self.price_of_selection([length] * finalists)
         )
 
     def check_unchanged(self) -> None:
@@ -339,11 +349,17 @@ class Arena:
 def describe(arena: Arena, prompt: Prompt) -> dict[str, Any]:
     """A prompt as a reader sees it.
 
-    For soft prompts these are the nearest tokens with their cosine, for deeper ones the size.
+    For soft prompts these are the nearest tokens with their cosine, for deeper ones the size. The
+    answer words of a prompt stand behind it, those of each class together.
     """
-    if prompt.trained:
+    if not prompt.written:
         white_box = inside(arena.exact["search"], "embeddings")
         shown = prompt.described(white_box, lambda ids: arena.lm.decode(ids))
     else:
-        shown = {"text": " | ".join(prompt_texts(arena.template, arena.lm, prompt))}
-    return {**prompt.to_json(), **shown}
+        text = " | ".join(prompt_texts(arena.template, arena.lm, prompt))
+        if prompt.answers is not None:
+            told = (", ".join(map(str.strip, some)) for some in prompt.answers)
+            text += f" [{' / '.join(told)}]"
+        shown = {"text": text}
+    known = {each.name for each in fields(WinnerRecord)}  # a store of examples is in the log
+    return {name: told for name, told in {**prompt.to_json(), **shown}.items() if name in known}

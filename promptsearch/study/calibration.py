@@ -149,7 +149,8 @@ def calibrate(arena: Arena, trains: bool) -> Calibration:
 def _timed(arena: Arena) -> tuple[ExampleIds, int]:
     """The examples of the larger call, and its number of prompts; fewer of both for long rows."""
     engine, ids, prompts = arena.searching, arena.scored, _TIMED_PROMPTS["search"][1]
-    read = engine.context(ids) + arena.template.length * engine.readings(ids)
+    own = engine.adds(arena.template.length).tokens
+    read = engine.context(ids) + own * engine.readings(ids)
     tokens = read.astype(np.float64)
     usual = max(1.0, float(np.median(tokens)))
     rows = max(_FEWEST**2, int(_PASSES * _pass_tokens(arena) // usual))
@@ -203,7 +204,8 @@ def _training(arena: Arena) -> Speed:
     first = arena.samples(np.random.default_rng(2), 1)[0]
     numbers = mapped(first.to_train(white_box), _leaf)
     passes = sum(white_box.passes(numbers))
-    tokens = white_box.step_context(arena.scored) + length_of(numbers)
+    own = engine.adds(length_of(numbers)).tokens
+    tokens = white_box.step_context(arena.scored) + own
     affordable = int(_STEP_PASSES * _pass_tokens(arena) // (passes * float(np.median(tokens))))
     many = max(_FEWEST, min(_STEPS[1], affordable))
     timed = _usual(tokens, many)
@@ -215,7 +217,7 @@ def _training(arena: Arena) -> Speed:
     step(timed)  # what is computed once
     for size in (min(_STEPS[0], many // _FEWEST), many):
         ids = timed[:size]
-        read = float(white_box.step_context(ids, 0).sum()) + len(ids) * length_of(numbers)
+        read = float(white_box.step_context(ids, 0).sum()) + len(ids) * own
         points.append((passes * read, _clock(step, ids)[0]))
     return Speed.through(*points)
 

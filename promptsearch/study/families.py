@@ -63,17 +63,20 @@ def check_proposer(
     named = isinstance(config.proposer, EndpointConfig) or config.proposer.model is not None
     if named or not isinstance(lm, LanguageModel) or lm.family.writes:
         return
-    for entry in entries:
-        name, label = entry.given.name, entry.given.label
-        options = check_options(name, entry.strategy, entry.given.options)
-        with strangers_code(f"{entry.strategy.__name__}.asks_proposer"):
-            asks = entry.strategy.asks_proposer(options)
-        if asks:
-            raise StudyError(_NO_WRITER.format(f"the strategy '{label}'", lm.name, lm.family.noun))
+    if asking := next(filter(asks_proposer, entries), None):
+        who = f"the strategy '{asking.given.label}'"
+        raise StudyError(_NO_WRITER.format(who, lm.name, lm.family.noun))
     for task in tasks:
         if any(isinstance(metric, Judge) for metric in task.measures.values()):
             judge = f"the judge of task '{task.name}'"
             raise StudyError(_NO_WRITER.format(judge, lm.name, lm.family.noun))
+
+
+def asks_proposer(entry: Entry) -> bool:
+    """Whether an entry's strategy has texts written."""
+    options = check_options(entry.given.name, entry.strategy, entry.given.options)
+    with strangers_code(f"{entry.strategy.__name__}.asks_proposer"):
+        return bool(entry.strategy.asks_proposer(options))
 
 
 #: The message where nobody can answer; takes who asks, the study's model, and what that is.

@@ -14,6 +14,8 @@ from typing import Any
 
 from promptsearch.errors import FileError, RecordError
 from promptsearch.files import exists, failing, read, remove
+from promptsearch.records.explained import EXPLAINED
+from promptsearch.records.headroom import HEADROOM
 from promptsearch.records.load import RESULT, RUN, STUDY
 from promptsearch.records.provenance import versions
 from promptsearch.records.results import Results
@@ -28,7 +30,10 @@ from promptsearch.tasks.metrics import METRICS, named
 
 FINISHED = "finished.json"
 #: The files of a study's folder beside those of its runs: records and report.
-_FILES = (STUDY, SLIM, RUNS, SCORES, CURVES, "report.md", "report.html", "runs.parquet")
+_FILES = (
+    *(STUDY, SLIM, RUNS, SCORES, CURVES, EXPLAINED, HEADROOM),
+    *("report.md", "report.html", "runs.parquet"),
+)
 
 
 def is_finished(folder: Path, config: StudyConfig) -> bool:

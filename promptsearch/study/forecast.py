@@ -14,10 +14,11 @@ import torch
 from promptsearch.errors import StudyError
 from promptsearch.models import LanguageModel
 from promptsearch.models.protocol import TextModel
+from promptsearch.records.headroom import StudyHeadroomRecord
 from promptsearch.scoring.protocol import price_of
-from promptsearch.search.strategy import Access
 from promptsearch.study.arena import Arena
 from promptsearch.study.calibration import Calibration, calibrate
+from promptsearch.study.headroom import headroom
 from promptsearch.study.prepare import ArenaKey, Prepared, prepare
 from promptsearch.study.rehearsal import Rehearsal, RunForecast, rehearse
 from promptsearch.study.run import Run
@@ -83,6 +84,7 @@ class Forecast:
         runs: The runs in order.
         served: Where and how the model is served; None: it is loaded here.
         workers: How the runs are spread over processes; None where one makes them all.
+        headroom: What searches can gain; None where nobody asked.
     """
 
     model: str
@@ -95,6 +97,7 @@ class Forecast:
     runs: list[RunForecast] = field(default_factory=list)
     served: Mapping[str, Any] | None = None
     workers: Spreading | None = None
+    headroom: StudyHeadroomRecord | None = None
 
     @property
     def work(self) -> float:
@@ -115,6 +118,7 @@ def forecast(
     model: TextModel | None = None,
     task: Task | None = None,
     workers: int = 0,
+    look: bool = False,
 ) -> Forecast:
     """Predict what a study computes and how long it takes, as if none of it had been done.
 
@@ -123,6 +127,8 @@ def forecast(
         model: An LM that is loaded already.
         task: A task that is made already.
         workers: How many processes will make the runs; 0: one, and this one.
+        look: Whether to look at what searches can gain, too, which takes about as long as a run of
+            each task.
 
     Raises:
         PromptSearchError: Anything wrong with the input.
@@ -131,7 +137,7 @@ def forecast(
     memory = None if config.memory is None else int(config.memory)
     share = Share(config.threads or (1 if workers else None), memory, spread=bool(workers))
     with share.taken():
-        return _forecast(config, model, task, share, workers)
+        return _forecast(config, model, task, share, workers, look)
 
 
 def _forecast(
@@ -140,6 +146,7 @@ def _forecast(
     task: Task | None,
     share: Share,
     workers: int,
+    look: bool,
 ) -> Forecast:
     begin = time.monotonic()
     prepared = prepare(config, model, task, share)
@@ -151,6 +158,7 @@ def _forecast(
         speed = next(speed for key, speed in speeds.items() if key.task == pruned)
         seconds += speed.search.seconds(pruning.cost)
     runs = _run_forecasts(prepared, speeds)
+    tried = {(run.task, run.label): run.proposals for run in runs}
     return Forecast(
         model=prepared.lm.name,
         dtype=str(prepared.dtype).removeprefix("torch."),
@@ -162,6 +170,7 @@ def _forecast(
         runs=runs,
         served=prepared.lm.served,
         workers=spread_over(prepared, runs, workers) if workers else None,
+        headroom=headroom(prepared, tried) if look else None,
     )
 
 
@@ -174,7 +183,7 @@ def _calibrations(prepared: Prepared) -> dict[ArenaKey, Calibration]:
     trains: dict[tuple[str, Kind], bool] = {}
     for run in prepared.runs(Path()):
         key = _key(prepared, run)
-        wanted = run.strategy.access is not Access.SCORES
+        wanted = run.strategy.access.trains
         trains[key.task, key.kind] = wanted or trains.get((key.task, key.kind), False)
     measured: dict[tuple[str, Kind], Calibration] = {}
     for key, arena in prepared.first.items():

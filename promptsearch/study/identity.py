@@ -10,6 +10,7 @@ from typing import Any
 
 from promptsearch.errors import RecordError, StudyError
 from promptsearch.files import exists, shown
+from promptsearch.records.ledger import PRICES
 from promptsearch.records.load import RUN, STUDY, load_study
 from promptsearch.records.provenance import commit, machine, own_version, versions
 from promptsearch.records.sealed import write_record
@@ -25,6 +26,7 @@ from promptsearch.study.calibration import measure_noise
 from promptsearch.study.draws import hash_of_split
 from promptsearch.study.execution.fleet import check_alike
 from promptsearch.study.execution.spread import Spread
+from promptsearch.study.families import asks_proposer
 from promptsearch.study.prepare import Prepared
 from promptsearch.tasks.floors import floors, majority
 from promptsearch.tasks.metrics import named
@@ -129,6 +131,8 @@ def _about(prepared: Prepared) -> StudyRecord:
         signature="",
         objective="" if config.objective is None else named(config.objective)[0],
         select_by="metric" if config.selects_by_metric else "loss",
+        prices=PRICES,
+        fare=prepared.fare if any(map(asks_proposer, prepared.entries)) else None,
     )
 
 
@@ -202,6 +206,7 @@ def _extended(before: StudyRecord, now: StudyRecord) -> StudyRecord:
         versions=before.versions,
         memory=before.memory,
         mixed=before.mixed,
+        fare=now.fare or before.fare,
     )
 
 
@@ -210,6 +215,8 @@ def _differences(before: StudyRecord, now: StudyRecord) -> Iterator[tuple[str, A
     for key in ("budget", "score_on", "dtype", "max_seconds", "select_by"):
         if (old := getattr(before, key)) != (new := getattr(now, key)):
             yield key, old, new
+    if (old := before.prices) != (new := now.prices):
+        yield "the version of its prices in tokens", old, new
     for key in ("hash", "tokenizer_hash"):
         if (old := getattr(before.model, key)) != (new := getattr(now.model, key)):
             yield f"the model's {key}", old, new
@@ -227,6 +234,10 @@ def _differences(before: StudyRecord, now: StudyRecord) -> Iterator[tuple[str, A
     # Older studies, whose seeds all have the same examples, do not say it.
     if (old := before.settings.get("draw", "once")) != (new := now.settings["draw"]):
         yield "draw", old, new
+    # Their number may change, and whether asks are cut into chunks may not.
+    old, new = before.settings.get("replicas"), now.settings.get("replicas")
+    if (old is None) != (new is None):
+        yield "replicas", old or "not given", new or "not given"
     # Older studies, which all follow the loss, do not say it.
     if (old := before.settings.get("objective")) != (new := now.settings["objective"]):
         yield "objective", old or "the loss", new or "the loss"

@@ -15,10 +15,12 @@ from promptsearch.models.remote import ServedModel
 from promptsearch.models.tokens import Tokens
 from promptsearch.prompts.hard import HardPrompt
 from promptsearch.prompts.text import TextPrompt
+from promptsearch.records.ledger import Fare
 from promptsearch.scoring.answer_ids import answer_texts, options_of
 from promptsearch.scoring.scorer import loaded
 from promptsearch.search.proposer import LocalProposing, Proposing, RemoteProposing
 from promptsearch.search.strategy import Access
+from promptsearch.study.costs import fare_of
 from promptsearch.study.entries import Entry
 from promptsearch.study.pools import takes_words, words_of
 from promptsearch.study.settings.model import EndpointConfig
@@ -68,8 +70,8 @@ def load_model(config: StudyConfig, entries: Sequence[Entry], tasks: Sequence[Ta
     return _behind(given, config, words or [" a"], chosen=chosen)
 
 
-def load_proposer(config: StudyConfig, lm: TextModel, dtype: torch.dtype) -> Proposing:
-    """The model that proposes, in the search's dtype where it is computed here.
+def load_proposer(config: StudyConfig, lm: TextModel, dtype: torch.dtype) -> tuple[Proposing, Fare]:
+    """The model that proposes, in the search's dtype where it is computed here, and its fare.
 
     Args:
         config: The study.
@@ -80,7 +82,7 @@ def load_proposer(config: StudyConfig, lm: TextModel, dtype: torch.dtype) -> Pro
         ModelError: It cannot be loaded.
         StudyError: The study names a model that writes no text.
     """
-    given = config.proposer
+    given, own = config.proposer, lm
     if isinstance(given, EndpointConfig):
         lm = _behind(given, config)
     elif given.model is not None:
@@ -91,10 +93,11 @@ def load_proposer(config: StudyConfig, lm: TextModel, dtype: torch.dtype) -> Pro
                 "name one that does, such as a causal language model"
             )
         lm.check()
+    fare = fare_of(lm, own)
     if isinstance(lm, ServedModel):
         endpoint = replace(lm.endpoint, chat=lm.endpoint.chat or given.chat)
-        return RemoteProposing(endpoint, tokens=lm.tokens)
-    return LocalProposing(loaded(lm, "asked").to(dtype), chat=given.chat)
+        return RemoteProposing(endpoint, tokens=lm.tokens), fare
+    return LocalProposing(loaded(lm, "asked").to(dtype), chat=given.chat), fare
 
 
 def _behind(
@@ -135,4 +138,5 @@ def _behind(
         words=words,
         listed=chosen or single,
         max_errors=given.max_errors,
+        parameters=None if given.parameters is None else int(given.parameters),
     )

@@ -99,11 +99,12 @@ def examples_record(
         name: The run's name in warnings.
     """
     losses, correct = tuple(line["losses"][i]), tuple(map(int, line["metric"][i]))
-    predictions = labels = None
+    predictions = labels = shares = None
     if line["choices"] is not None:
         (rows,) = answers.drawn
         labels = tuple(row.label for row in rows if row.label is not None)
         predictions = tuple(row.prediction for row in rows if row.prediction is not None)
+        shares = tuple(tuple(round(p, 4) for p in row.probabilities) for row in rows)
     known = ExamplesRecord(
         loss=float(np.mean(losses)),
         metric=None,
@@ -114,6 +115,9 @@ def examples_record(
         metric_failed=answers.failed,
         outputs=answers.outputs,
         unended=answers.unended,
+        probabilities=shares
+        if split == "test" and shares and len(max(shares, key=len)) > 2
+        else None,
     )
     if not answers.drawn:
         return known

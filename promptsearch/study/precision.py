@@ -36,7 +36,7 @@ def check_precision(lm: TextModel, dtype: torch.dtype, entries: Sequence[Entry])
                 f"':quantise={lm.quantised}'"
             )
         # Gradients of the states of a long row lie below 6e-8, the smallest number of float16.
-        if dtype == torch.float16 and access is not Access.SCORES:
+        if dtype == torch.float16 and access.trains:
             raise StudyError(
                 f"the strategy '{label}' trains, and float16 rounds small gradients to 0: set "
                 "dtype to bfloat16 or float32; in float16 those strategies work that need scores "

@@ -14,10 +14,12 @@ from promptsearch.errors import StudyError
 from promptsearch.models import LanguageModel
 from promptsearch.models.protocol import TextModel
 from promptsearch.prompts.kinds import placement_of
+from promptsearch.records.ledger import Fare
+from promptsearch.scoring.chunks import CHUNK_TOKENS, ChunkedScorer, Hands
 from promptsearch.scoring.kinds import PLACINGS
+from promptsearch.scoring.scorer import SplitScorer
 from promptsearch.search.pool_pruning import Pruning
 from promptsearch.search.proposer import Proposing
-from promptsearch.search.strategy import Access
 from promptsearch.study.aims import Aims, aims_of, hand_judges
 from promptsearch.study.arena import Arena, scored_size
 from promptsearch.study.draws import DRAWN, check_draw, drawable, drawn_by, draws_of
@@ -64,6 +66,7 @@ class Prepared:
         dtype: The dtype of the search.
         memory: Bytes for keys and values.
         proposing: The model that proposes.
+        fare: What its tokens cost, in tokens of the LM.
         tasks: The tasks in order.
         entries: The entries in order.
         arenas: See `ArenaKey`. Where a pool is to be pruned, it is one of the right size and price,
@@ -77,6 +80,7 @@ class Prepared:
     dtype: torch.dtype
     memory: int
     proposing: Proposing
+    fare: Fare
     tasks: list[Task]
     entries: list[Entry]
     arenas: dict[ArenaKey, Arena]
@@ -92,6 +96,37 @@ class Prepared:
         """The arenas of the first seed, or of all seeds where these have the same."""
         draw = draws_of(self.config)[0]
         return {key: arena for key, arena in self.arenas.items() if key.draw == draw}
+
+    @property
+    def scorers(self) -> dict[str, SplitScorer]:
+        """The scorers of all arenas, by names that are the same in every process of the study."""
+        found: dict[str, SplitScorer] = {}
+        for place, arena in enumerate(self.arenas.values()):
+            found |= {f"{place} {split}": scorer for split, scorer in arena.exact.items()}
+            found[f"{place} searching"] = arena.searching
+        return found
+
+    def chunked(self, hands: Hands) -> Prepared:
+        """The same study, whose asks are cut into chunks.
+
+        Args:
+            hands: Who scores the chunks.
+        """
+        lm = self.lm
+        device = "cpu" if lm.served else lm.device.type
+        most = CHUNK_TOKENS.get(device, CHUNK_TOKENS["cpu"])
+        cut: dict[SplitScorer, ChunkedScorer] = {}
+        for name, scorer in self.scorers.items():  # several arenas may have the same one
+            cut.setdefault(scorer, ChunkedScorer(name, scorer, most, hands))
+        arenas = {
+            key: replace(
+                arena,
+                searching=cut[arena.searching],
+                exact={split: cut[scorer] for split, scorer in arena.exact.items()},
+            )
+            for key, arena in self.arenas.items()
+        }
+        return replace(self, arenas=arenas)
 
     def pruned(self, folder: Path) -> Prepared:
         """The same study with its pools pruned, where they are to be.
@@ -147,6 +182,7 @@ class Prepared:
             max_cost=config.max_cost,
             race=config.race and arena.races,
             proposing=self.proposing,
+            fare=self.fare,
             source=source,
             drawn=config.draw == "seed",
         )
@@ -188,17 +224,18 @@ def prepare(
     check_precision(lm, dtype, entries)
     tasks = [met(task, lm) for task in tasks]
     exact = lm.to(torch.float32)
-    exact.to(dtype).check(
-        gradients=any(entry.strategy.access is not Access.SCORES for entry in entries)
-    )
+    exact.to(dtype).check(gradients=any(entry.strategy.access.trains for entry in entries))
     if isinstance(lm, LanguageModel):
         lm.integrity.keep_spare()
     asked = None if config.memory is None else int(config.memory)
     memory = (share or Share(memory=asked)).room(exact)
     arenas, prunings = _build_arenas(config, tasks, entries, exact, dtype, memory, aims)
-    proposing = load_proposer(config, exact, dtype)
+    proposing, fare = load_proposer(config, exact, dtype)
     hand_judges(aims, config, proposing, exact)
-    return Prepared(config, lm, exact, dtype, memory, proposing, tasks, entries, arenas, prunings)
+    return Prepared(
+        *(config, lm, exact, dtype, memory, proposing, fare),
+        *(tasks, entries, arenas, prunings),
+    )
 
 
 def _build_arenas(

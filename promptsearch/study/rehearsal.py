@@ -99,7 +99,7 @@ def rehearse(
         return Rehearsal(failing(error=reason))
     arena, scorer = run.arena, StandInScorer(run, calibration, seen)
     ledger, log = run.ledger(start.forecast.price if start else 0), _Log(scorer)
-    proposing = run.proposing and StandInProposing(scorer, run.proposing, arena.space)
+    proposing = run.proposing and StandInProposing(scorer, run.fare, run.proposing, arena.space)
     objective = run.objective(
         scorer, ledger, log=log, proposing=proposing, start=start.winner if start else None
     )

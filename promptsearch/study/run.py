@@ -13,7 +13,7 @@ from promptsearch.errors import PromptSearchError, StrategyError, StudyError
 from promptsearch.printable import printable
 from promptsearch.prompts.prompt import Prompt
 from promptsearch.records.cache import ScoreCache
-from promptsearch.records.ledger import Ledger
+from promptsearch.records.ledger import Fare, Ledger
 from promptsearch.records.log import RunLog
 from promptsearch.records.run import (
     BeginningRecord,
@@ -36,7 +36,7 @@ from promptsearch.search.plugins import make_strategy
 from promptsearch.search.proposer import Proposing
 from promptsearch.search.strategy import Access, Strategy
 from promptsearch.study.arena import Arena, describe
-from promptsearch.study.costs import cost_of, rates_of
+from promptsearch.study.costs import cost_of, flops_of, rates_of
 from promptsearch.study.log_summary import curve, first_failure, search_losses
 from promptsearch.study.selection import Selection, select_winner
 
@@ -86,6 +86,7 @@ class Run:
         seconds: Time limit.
         race: Whether the search scores clearly worse prompts on some examples only.
         proposing: The model that proposes.
+        fare: What its tokens cost, in tokens of the LM.
         source: The run whose winner it starts from.
         drawn: Whether each seed has search and select examples of its own.
         max_cost: The most that it may cost in money; None for no limit.
@@ -103,6 +104,7 @@ class Run:
     seconds: float | None = None
     race: bool = False
     proposing: Proposing | None = None
+    fare: Fare = Fare()  # noqa: RUF009 - it cannot be changed
     source: Run | None = None
     drawn: bool = False
     max_cost: float | None = None
@@ -133,14 +135,13 @@ class Run:
             ledger,
             scored=arena.scored,
             training=np.arange(arena.score_on, len(arena.task.splits["search"])),
-            reserve=lambda length, prompts: arena.price_of_selection(
-                length, min(prompts, finalists)
-            ),
+            reserve=arena.price_of_selection,
             seconds=self.seconds,
             race=self.race,
             finalists=finalists,
             white_box=self.strategy.access is not Access.SCORES,
             most=most,
+            fare=self.fare,
             **more,
         )
 
@@ -154,7 +155,7 @@ class Run:
             self.budget,
             pool=self.arena.price_of_pool(self.strategy),
             brought=brought,
-            rates=rates_of(self.arena, self.proposing, self.max_cost),
+            rates=rates_of(self.arena, self.proposing, self.fare, self.max_cost),
         )
 
     def settings(self, start: Beginning | None) -> SettingsRecord:
@@ -290,6 +291,7 @@ class Run:
             options=self.options,
             access=self.strategy.access.value,
             searches=self.strategy.searches,
+            control=self.strategy.control,
             reference=self.reference,
             deterministic=self.deterministic,
             budget=self.budget,
@@ -315,7 +317,8 @@ class Run:
             export=None,
             bytes=0,
             signature="",
-            cost=cost_of(arena, self.proposing, ledger),
+            cost=cost_of(arena, self.proposing, self.fare, ledger),
+            flops=flops_of(arena, self.fare, ledger),
         )
 
 

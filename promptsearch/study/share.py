@@ -121,8 +121,9 @@ def check_room(lm: TextModel, memory: int, workers: int) -> None:
     needed, beside = room_of(lm, memory), -(-workers // here)
     if beside * needed > (there := 2 * lm.room()):
         raise StudyError(
-            f"{workers} workers need {beside * needed / 2**30:.1f} GiB on {lm.device} ({memory:,} "
-            f"bytes of keys and values each, and the model), and it has {there / 2**30:.1f} GiB: "
+            f"{workers} processes need {beside * needed / 2**30:.1f} GiB on {lm.device} "
+            f"({memory:,} bytes of keys and values each, and the model), and it has "
+            f"{there / 2**30:.1f} GiB: "
             f"take {max(1, int(there // needed) * here)}, or begin a study with a smaller 'memory'"
         )
 

@@ -7,10 +7,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from promptsearch.study.execution.hand_out import next_of
 from promptsearch.study.prepare import Prepared
 from promptsearch.study.rehearsal import RunForecast
 from promptsearch.study.run import Run
 from promptsearch.study.share import cores, room_of
+
+
+@dataclass(frozen=True)
+class _Piece:
+    """A run by its name, with that of the one it starts from, and its row: task and label."""
+
+    name: str
+    source: str | None
+    row: tuple[str, str]
 
 
 @dataclass(frozen=True)
@@ -51,7 +61,7 @@ def spread_over(prepared: Prepared, forecasts: Sequence[RunForecast], workers: i
 def schedule(
     runs: Sequence[Run], seconds: Mapping[tuple[str, str], float], workers: int
 ) -> list[float]:
-    """When each run ends if a worker that is free takes the first run whose beginning is there.
+    """When each run ends if workers are given the runs as a study gives them, which learns by them.
 
     Args:
         runs: The runs, each after the one that it starts from.
@@ -61,18 +71,24 @@ def schedule(
     Returns:
         Seconds from the first run's beginning, in the order of the runs.
     """
-    free, left = [0.0] * workers, list(range(len(runs)))
-    place = {id(run): at for at, run in enumerate(runs)}
-    source = [None if run.source is None else place[id(run.source)] for run in runs]
-    ends: dict[int, float] = {}
+    names = {id(run): str(at) for at, run in enumerate(runs)}
+    left = [
+        _Piece(names[id(run)], None if run.source is None else names[id(run.source)], row)
+        for run in runs
+        for row in [(run.arena.task.name, run.label)]
+    ]
+    rows = {piece.name: piece.row for piece in left}
+    free, ends = [0.0] * workers, dict[str, float]()
     while left:
         now = heapq.heappop(free)
-        made = {at for at, end in ends.items() if end <= now} | {None}
-        if (at := next((at for at in left if source[at] in made), None)) is None:
+        made = {name for name, end in ends.items() if end <= now}
+        known = {rows[name] for name in made}
+        took = {name: seconds[row] for name, row in rows.items() if row in known}
+        if (piece := next_of(left, rows.keys() - made, took.get)) is None:
             # Everything else starts from runs that others make now.
             heapq.heappush(free, min(end for end in ends.values() if end > now))
             continue
-        left.remove(at)
-        ends[at] = now + seconds[runs[at].arena.task.name, runs[at].label]
-        heapq.heappush(free, ends[at])
-    return [ends[at] for at in range(len(runs))]
+        left.remove(piece)
+        ends[piece.name] = now + seconds[piece.row]
+        heapq.heappush(free, ends[piece.name])
+    return [ends[name] for name in rows]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from string import ascii_letters
 
 import numpy as np
 import torch
@@ -17,11 +18,11 @@ from promptsearch.models.weights import ModelWeights
 from promptsearch.prompts.numbers import Numbers, length_of, tensors_of
 from promptsearch.prompts.prompt import Prompt
 from promptsearch.prompts.space import PromptSpace
+from promptsearch.records.ledger import Fare
 from promptsearch.records.scores import ExampleIds, Floats, Generated, Scores
 from promptsearch.scoring.answer_ids import options_of
-from promptsearch.scoring.protocol import WhiteBox, price_of_generation
+from promptsearch.scoring.protocol import Blank, WhiteBox, price_of, price_of_generation
 from promptsearch.search.proposer import Proposing, RemoteProposing
-from promptsearch.search.strategy import Access
 from promptsearch.study.calibration import Calibration
 from promptsearch.study.run import Run
 from promptsearch.tasks.decoding import Decoding
@@ -45,7 +46,7 @@ class StandInScorer:
     def __init__(self, run: Run, calibration: Calibration, seen: set[tuple[int, ...]]) -> None:
         engine, split = run.arena.searching, run.arena.task.splits["search"]
         self._engine = engine
-        self._trains = run.strategy.access is not Access.SCORES
+        self._trains = run.strategy.access.trains
         self._calibration = calibration
         self._examples = np.resize(calibration.examples, len(split))
         self._right = [example.choice for example in split.examples]
@@ -59,6 +60,7 @@ class StandInScorer:
         # What is known without a pass through the LM is the engine's own.
         self.length, self.context, self.lead = engine.length, engine.context, engine.lead
         self.readings, self.fits, self.tail = engine.readings, engine.fits, engine.tail
+        self.adds = engine.adds
         self.examples, self.encode = engine.examples, engine.encode
         self.demonstrations = engine.demonstrations
         self.seconds = self.asked = 0.0
@@ -133,7 +135,7 @@ class StandInScorer:
             passes: What the loss and its gradient cost, in forward passes.
         """
         begin = time.perf_counter()
-        tokens = context + len(examples) * length_of(numbers)
+        tokens = context + len(examples) * self.adds(length_of(numbers)).tokens
         speed = self._calibration.training
         assert speed is not None  # only strategies that train are handed a white box
         work = sum(passes) * tokens
@@ -144,6 +146,11 @@ class StandInScorer:
         # Some gradient: what stands still would be scored once.
         height = torch.stack([tensor.square().mean() for tensor in tensors_of(numbers)]).sum()
         return height - height.detach() + mean
+
+    @property
+    def choices(self) -> int:
+        """The largest number of answers to choose from; 0 for text answers."""
+        return max(self._choices)
 
     def take(self, tokens: int) -> None:
         """Add the time of so many tokens that are read or written, which cost the same."""
@@ -165,7 +172,7 @@ class StandInScorer:
 
         The wrong choices share the probability that the right one leaves.
         """
-        if not (most := max(self._choices)):
+        if not (most := self.choices):
             return None
         left = np.maximum(1e-9, -np.expm1(-np.maximum(losses, 1e-9)))
         table = np.full((*losses.shape, most), np.nan)
@@ -204,6 +211,10 @@ class StandInWhiteBox:
         self.passes, self.keys_values = known.passes, known.keys_values
         self.step_context = known.step_context
 
+    def content_free(self, text: str) -> StandInBlank:
+        """What stands in for an input without content."""
+        return StandInBlank(self._standin, self._known.content_free(text))
+
     @property
     def embeddings(self) -> Tensor:
         """The LM's own, shape `(vocabulary, width)`."""
@@ -229,10 +240,35 @@ class StandInWhiteBox:
         """The LM's own weights."""
         return self._known.weights
 
+    def word_logits(self, prompt: Prompt, examples: ExampleIds) -> tuple[tuple[str, ...], Tensor]:
+        """Drawn logits of letters, which take the time of scoring the prompt on these examples."""
+        self._standin.take(price_of(self._standin, self._standin.length(prompt), examples))
+        rng = np.random.default_rng(int(prompt.key, 16))
+        words = tuple(f" {letter}" for letter in ascii_letters)
+        return words, torch.from_numpy(rng.normal(size=(len(examples), len(words)))).float()
+
     def loss(self, numbers: Numbers, examples: ExampleIds, visit: int = 0) -> Tensor:
         """The mean loss of these examples, with some gradient in the numbers."""
         context = float(self.step_context(examples, visit).sum())
         return self._standin.step(numbers, examples, context, self.passes(numbers))
+
+
+class StandInBlank:
+    """An input without content that tells nothing of the choices: all are as probable.
+
+    Args:
+        standin: The run's stand-in.
+        known: The input that it stands for.
+    """
+
+    def __init__(self, standin: StandInScorer, known: Blank) -> None:
+        self._standin, self.price = standin, known.price
+
+    def read(self, prompt: Prompt) -> tuple[Floats, int]:
+        """The same number for each choice, and what reading it takes."""
+        tokens, choices = self.price(prompt), self._standin.choices
+        self._standin.take(tokens)
+        return np.full(choices, -np.log(choices)), tokens
 
 
 class StandInProposing:
@@ -240,6 +276,7 @@ class StandInProposing:
 
     Args:
         scorer: What stands in for the run's engine, and keeps the sums.
+        fare: What the tokens of the proposer cost.
         proposing: The proposer that it stands for, which knows what requests cost.
         space: The space that has the pool.
     """
@@ -247,8 +284,10 @@ class StandInProposing:
     #: Words of an answer: an instruction of one line.
     WORDS = 12
 
-    def __init__(self, scorer: StandInScorer, proposing: Proposing, space: PromptSpace) -> None:
-        self._scorer, self._proposing, self._space = scorer, proposing, space
+    def __init__(
+        self, scorer: StandInScorer, fare: Fare, proposing: Proposing, space: PromptSpace
+    ) -> None:
+        self._scorer, self._fare, self._proposing, self._space = scorer, fare, proposing, space
 
     def most(self, request: str) -> int:
         """The tokens that a request costs, as the real proposer counts them."""
@@ -273,5 +312,6 @@ class StandInProposing:
         if isinstance(self._proposing, RemoteProposing):
             self._scorer.requests += len(completions)  # how long they take is not known
         else:
-            self._scorer.take(sum(each.tokens_in + each.tokens_out for each in completions))
+            read = sum(each.tokens_in for each in completions)
+            self._scorer.take(self._fare.of(read, sum(each.tokens_out for each in completions)))
         return completions

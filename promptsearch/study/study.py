@@ -22,7 +22,7 @@ from promptsearch.records.cache import ScoreCache
 from promptsearch.records.load import RESULT, load_kept
 from promptsearch.records.run import FailedRecord, RunRecord
 from promptsearch.study.cell import Cell, cells_of
-from promptsearch.study.events import Progress
+from promptsearch.study.events import Progress, told_to
 from promptsearch.study.execution import in_process
 from promptsearch.study.execution.cluster import Cluster, RayCarrier, connected
 from promptsearch.study.execution.fleet import in_words, shown_by
@@ -31,6 +31,7 @@ from promptsearch.study.execution.jobs import jobs_of
 from promptsearch.study.execution.lease import elsewhere, owned
 from promptsearch.study.execution.portable import portable
 from promptsearch.study.execution.processes import Processes
+from promptsearch.study.execution.replicas import Replicas, check_replicas
 from promptsearch.study.execution.spread import Spread
 from promptsearch.study.execution.wire import Order
 from promptsearch.study.execution.workers import Carrier, Workers
@@ -38,6 +39,7 @@ from promptsearch.study.identity import settle
 from promptsearch.study.prepare import Prepared, prepare
 from promptsearch.study.settings.study import StudyConfig
 from promptsearch.study.share import check_room, share_of
+from promptsearch.study.time_left import TimeLeft
 from promptsearch.tasks.task import Task
 
 #: The seconds for which a shard waits until others have begun.
@@ -66,7 +68,8 @@ class Study:
     ) -> None:
         self._config = config
         self._folder = folder
-        self._progress = progress
+        self._left = TimeLeft()
+        self._progress = told_to(self._left, progress)
         self._report = report
 
     def run(
@@ -89,11 +92,21 @@ class Study:
                 "workers load the model and the task by themselves and take no objects: name both "
                 "in the study, or leave 'workers' out"
             )
-        share = share_of(self._config, self._folder, spread=not spread.alone)
+        replicas = self._config.replicas or 0
+        if replicas > 1 and (model is not None or task is not None):
+            raise StudyError(
+                "replicas load the model and the task by themselves and take no objects: name both "
+                "in the study, or take 1 replica"
+            )
+        share = share_of(self._config, self._folder, spread=bool(replicas) or not spread.alone)
         with share.taken(), ExitStack() as stack:
             cluster = stack.enter_context(self._cluster(spread))
             self._tell("loading", f"loading {self._config.model}")
             prepared = prepare(self._config, model, task, share)
+            if replicas:
+                check_replicas(prepared.exact, prepared.memory, replicas, spread)
+                hands = Replicas(self._order(prepared), 1 if away else replicas, shown_by(prepared))
+                prepared = prepared.chunked(stack.enter_context(hands))
             if (served := prepared.lm.served) is not None:
                 lm = prepared.lm
                 self._tell("note", f"{lm.name}, behind {lm.device}: {losses_of(served)}")
@@ -118,7 +131,9 @@ class Study:
                 carrier, count = self._carrier(order, spread.workers, cluster)
                 self._tell("loading", f"starting {min(count, len(jobs))} workers")
                 behind, mixed = served is not None, spread.mixed
-                workers = Workers(carrier, count, self._progress, behind, shown, mixed)
+                workers = Workers(
+                    carrier, count, self._progress, behind, shown, self._left.expected, mixed
+                )
                 trouble = self._made(lambda: workers.execute(jobs))
             else:
                 trouble = self._made_here(cells)

@@ -113,13 +113,16 @@ def carry_over(
 def _winner(run: RunRecord, source: str, folder: Path) -> Winner | None:
     """The winner of a run as text; None where it is no prompt of words, or has no export.
 
+    A prompt with answer words stays, too: they are single tokens of its own model.
+
     Args:
         run: The run.
         source: The name of its model.
         folder: The folder of that model's study.
     """
-    kind = KINDS[run.winner.kind]
-    if kind.trained or run.export is not None:
+    # Numbers belong to the model that they were made with, and so does what is most alike by it.
+    bound = not KINDS[run.winner.kind].written or run.winner.answers is not None
+    if run.stored or bound or run.export is not None:
         return None
     try:
         saved = load_prompt(folder / run.task / run.label / f"seed{run.seed}")

@@ -118,9 +118,7 @@ class StrategyConformance:
         That is as many tokens as `share` evaluations cost.
         """
         scorer = self.searched("separable")
-        objective = scorer.objective(
-            int(share * scorer.budget(1)), reserve=lambda length, prompts: 28
-        )
+        objective = scorer.objective(int(share * scorer.budget(1)), reserve=lambda lengths: 28)
         assert loop.search(self._make(objective))
         assert objective.ledger.left >= (28 if objective.ledger.spent else 0)
 

@@ -6,7 +6,7 @@ other prompts do. So the landscape is a real model's, and it is known that a goo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -92,7 +92,7 @@ class PlantedAnswers:
         budget: int | None = None,
         *,
         log: RunLog | None = None,
-        reserve: Callable[[int, int], int] = lambda length, prompts: 0,
+        reserve: Callable[[Sequence[int]], int] = lambda lengths: 0,
         finalists: int = FINALISTS,
         white_box: bool = True,
     ) -> Objective:

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from typing import Literal
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn.functional import pad
 
 from promptsearch.models.weights import ModelWeights
+from promptsearch.prompts.numbers import Numbers, parted
 
 Kind = Literal["separable", "pairwise", "deceptive", "plateau"]
 
@@ -61,6 +65,20 @@ def _squares(errors: Tensor) -> Tensor:
     return errors.square().mean(-1) / (2 * DEVIATION**2)
 
 
+def letters(examples: NDArray[np.int64]) -> tuple[tuple[str, ...], Tensor]:
+    """Letters, and logits by which each tells even examples from odd ones more than the one before.
+
+    Args:
+        examples: Ids, shape `(examples,)`.
+
+    Returns:
+        The letters, and their logits, shape `(examples, letters)`.
+    """
+    words = tuple(f" {letter}" for letter in "abcdefgh")
+    signs = torch.from_numpy(1.0 - 2.0 * (examples % 2)).float()
+    return words, signs[:, None] * torch.linspace(-1, 1, len(words))
+
+
 def planted_weights(seed: int, width: int) -> ModelWeights:
     """Weights of two layers, attention with its two projections and an MLP, and a norm above.
 
@@ -86,3 +104,23 @@ def planted_weights(seed: int, width: int) -> ModelWeights:
     return ModelWeights(
         tensors, layers, parts, "norm", ("head",), {name: (width, width) for name in maps}
     )
+
+
+def planted_vectors(numbers: Numbers, length: int, width: int) -> Tensor:
+    """What a trained prompt is on a landscape, shape `(length, width)`.
+
+    Args:
+        numbers: The prompt's numbers, of any kind.
+        length: The number of tokens of a prompt.
+        width: The width of a vector.
+    """
+    if isinstance(numbers, Tensor):
+        return numbers if numbers.ndim == 2 else numbers.mean((1, 2, 3))
+    if isinstance(numbers, tuple):
+        # Vectors (length, layers, width) and gates (layers, heads): with gates of zero, nothing.
+        vectors, gates = numbers
+        return (vectors * gates.mean(1)[:, None]).mean(1)
+    own, weights = parted(numbers)
+    flat = torch.cat([torch.zeros(0), *(tensor.flatten() for _, tensor in sorted(weights.items()))])
+    found = pad(flat, (0, -len(flat) % (length * width))).view(-1, length, width).sum(0)
+    return found if own is None else own + found

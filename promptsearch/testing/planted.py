@@ -18,8 +18,8 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.functional import pad
 
+from promptsearch.errors import StrategyError
 from promptsearch.models.weights import ModelWeights
 from promptsearch.prompts.hard import HardPrompt
 from promptsearch.prompts.numbers import Numbers, parted
@@ -30,11 +30,19 @@ from promptsearch.records.cache import ScoreCache
 from promptsearch.records.ledger import Ledger
 from promptsearch.records.log import RunLog
 from promptsearch.records.scores import ExampleIds, Floats, Generated, Scores
+from promptsearch.scoring.protocol import Adds, Blank
 from promptsearch.search.objective import FINALISTS, Objective
 from promptsearch.search.proposer import Proposing
 from promptsearch.tasks.decoding import Decoding
 from promptsearch.tasks.task import Example
-from promptsearch.testing.landscape import DEVIATION, Kind, Landscape, planted_weights
+from promptsearch.testing.landscape import (
+    DEVIATION,
+    Kind,
+    Landscape,
+    letters,
+    planted_vectors,
+    planted_weights,
+)
 from promptsearch.testing.proposing import PlantedProposing
 
 #: The width of the embeddings.
@@ -72,9 +80,8 @@ class PlantedScorer:
         failing: float = 0.0,
     ) -> None:
         rng = np.random.default_rng([seed, 1])  # not the stream of a strategy with the same seed
-        vocabulary = (
-            2 * pool + 8
-        )  # pool indices and token ids differ, so that a strategy that mixes them up is found
+        # Pool indices and token ids differ, so that a strategy that mixes them up is found.
+        vocabulary = 2 * pool + 8
         self.signature = f"planted {kind} {seed} {pool} {length} {examples} {noise} {failing}"
         self.space = PromptSpace(
             rng.permutation(vocabulary)[:pool],
@@ -83,9 +90,7 @@ class PlantedScorer:
             embeddings=lambda: self._embeddings,
         )
         self.scored, self.training = np.split(np.arange(examples), [examples // 2])
-        self._noise = noise
-        self._failing = failing
-        self._seed = seed
+        self._noise, self._failing, self._seed = noise, failing, seed
         self._embeddings = torch.from_numpy(rng.normal(0, DEVIATION, (vocabulary, _WIDTH))).float()
         self._weights = planted_weights(seed, _WIDTH)
         self._offsets: Floats = rng.uniform(0.1, 0.5, examples)  # (examples,), nats
@@ -109,7 +114,7 @@ class PlantedScorer:
         *,
         log: RunLog | None = None,
         cache: ScoreCache | None = None,
-        reserve: Callable[[int, int], int] = lambda length, prompts: 0,
+        reserve: Callable[[Sequence[int]], int] = lambda lengths: 0,
         finalists: int = FINALISTS,
         proposing: Proposing | None = None,
         white_box: bool = True,
@@ -120,7 +125,7 @@ class PlantedScorer:
             budget: LM tokens; None for no limit.
             log: As for `Books`, like `cache`, `reserve` and `white_box`.
             cache: Scores of earlier runs.
-            reserve: Prompt length and number of prompts -> tokens set aside for selection.
+            reserve: Lengths of prompts -> tokens set aside to select among them.
             finalists: How many of the best prompts are kept.
             proposing: What proposes; left out: `PlantedProposing`.
             white_box: Whether the strategy is handed the white box.
@@ -145,6 +150,8 @@ class PlantedScorer:
         return int(self.lead(self.scored).sum()) + evaluations * each
 
     # What Objective asks of a scorer.
+
+    adds = Adds  # every prompt its tokens
 
     @property
     def white_box(self) -> PlantedScorer:
@@ -188,9 +195,8 @@ class PlantedScorer:
         failures = {i: "a planted failure" for i, p in enumerate(prompts) if self._fails(p)}
         losses[list(failures)] = np.nan
         metric = np.where(np.isnan(losses), np.nan, losses < np.log(2))
-        tokens = sum(
-            int(self.context(examples).sum()) + len(examples) * self.length(p) for p in prompts
-        )
+        each = int(self.context(examples).sum())
+        tokens = sum(each + len(examples) * self.length(p) for p in prompts)
         return Scores(losses, metric, None, tokens, failures)
 
     def generate(
@@ -212,7 +218,7 @@ class PlantedScorer:
 
     def loss(self, numbers: Numbers, examples: ExampleIds, visit: int = 0) -> Tensor:
         """The mean loss of a trained prompt, shape `()`, the same as `score` gives it."""
-        vectors = self._vectors(numbers)
+        vectors = planted_vectors(numbers, self.space.length, _WIDTH)
         height = self.landscape(vectors.double()[None])[0]
         mean = height * float(self._scales[examples].mean()) + float(self._offsets[examples].mean())
         return mean.to(vectors.dtype)
@@ -229,6 +235,14 @@ class PlantedScorer:
         share = numbers[0].shape[1] / self.gated_shape[0] if isinstance(numbers, tuple) else 1.0
         return share, share
 
+    def content_free(self, text: str) -> Blank:
+        """There is none: a landscape reads no inputs."""
+        raise StrategyError("a planted landscape reads no inputs, so that none can be left out")
+
+    def word_logits(self, prompt: Prompt, examples: ExampleIds) -> tuple[tuple[str, ...], Tensor]:
+        """Letters that tell yes from no; which of them answer makes no difference to losses."""
+        return letters(examples)
+
     def examples(self, ids: ExampleIds) -> list[Example]:
         """Examples with one field, `text`, and the answer yes or no."""
         return [
@@ -236,9 +250,11 @@ class PlantedScorer:
             for i in ids
         ]
 
-    def demonstrations(self, ids: ExampleIds) -> list[str]:
+    def demonstrations(self, ids: ExampleIds, answers: Sequence[str] | None = None) -> list[str]:
         """The examples' texts with their answers."""
-        return [example.fields["text"] + example.answer for example in self.examples(ids)]
+        found = self.examples(ids)
+        answers = answers or [example.answer for example in found]
+        return [e.fields["text"] + answer for e, answer in zip(found, answers, strict=True)]
 
     def encode(self, text: str) -> list[int]:
         """One token a word: `w17` is token 17, any other word the token of its checksum."""
@@ -282,7 +298,7 @@ class PlantedScorer:
         A text is cut, or filled up with zeros.
         """
         if (numbers := prompt.as_numbers) is not None:
-            return self._vectors(numbers)
+            return planted_vectors(numbers, self.space.length, _WIDTH)
         ids = self._ids(prompt)[: self.space.length]
         rows = torch.zeros(self.space.length, self._embeddings.shape[1])
         rows[: len(ids)] = self._embeddings[list(ids)]
@@ -290,27 +306,10 @@ class PlantedScorer:
 
     def _ids(self, prompt: Prompt) -> Sequence[int]:
         """The tokens of a prompt of words."""
-        if isinstance(prompt, HardPrompt):
-            return prompt.ids
-        (text,) = TextPrompt.among([prompt])
+        if isinstance(words := getattr(prompt, "words", prompt), HardPrompt):
+            return words.ids
+        (text,) = TextPrompt.among([words])
         return self.encode(" ".join(text.texts))
-
-    def _vectors(self, numbers: Numbers) -> Tensor:
-        """What a trained prompt is on the landscape, shape `(length, width)`."""
-        if isinstance(numbers, Tensor):
-            return numbers if numbers.ndim == 2 else numbers.mean((1, 2, 3))
-        if isinstance(
-            numbers, tuple
-        ):  # vectors (length, layers, width) and gates (layers, heads): with gates of zero, nothing
-            vectors, gates = numbers
-            return (vectors * gates.mean(1)[:, None]).mean(1)
-        own, weights = parted(numbers)
-        flat = torch.cat(
-            [torch.zeros(0), *(tensor.flatten() for _, tensor in sorted(weights.items()))]
-        )
-        size = self.space.length * _WIDTH
-        found = pad(flat, (0, -len(flat) % size)).view(-1, self.space.length, _WIDTH).sum(0)
-        return found if own is None else own + found
 
     def _worse(self, prompt: Prompt) -> Floats:
         """The noise on each example of the split, in nats, shape `(examples,)`."""

@@ -35,7 +35,7 @@ class Searched(Protocol):
         budget: int | None = None,
         *,
         log: RunLog | None = None,
-        reserve: Callable[[int, int], int] = lambda length, prompts: 0,
+        reserve: Callable[[Sequence[int]], int] = lambda lengths: 0,
         finalists: int = FINALISTS,
         white_box: bool = True,
     ) -> Objective:
@@ -44,7 +44,7 @@ class Searched(Protocol):
         Args:
             budget: LM tokens; None for no limit.
             log: Where evaluations are written and read back; None keeps them in memory.
-            reserve: Prompt length and number of prompts -> tokens set aside for selection.
+            reserve: Lengths of prompts -> tokens set aside to select among them.
             finalists: How many of the best prompts are kept.
             white_box: Whether the strategy is handed the white box.
         """

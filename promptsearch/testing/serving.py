@@ -6,6 +6,7 @@ What is imitated was found on vLLM 0.32.0 and llama-cpp-python 0.3.36, see `resu
 from __future__ import annotations
 
 import base64
+import copy
 import io
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
@@ -41,6 +42,9 @@ def with_model(
         lists: Whether the most probable tokens are listed for what is written.
         limit: The most of them that may be asked for, as vLLM allows 20; None for any number.
     """
+    # A tokenizer of transformers remembers how it was last told to treat special tokens: the
+    # client's threads, which cut texts in another way, must not change it between two steps here.
+    tokenizer = copy.deepcopy(lm.tokenizer)
 
     def answer(path: str, content: dict[str, Any]) -> Reply:
         chat = path.endswith("/chat/completions")
@@ -51,7 +55,10 @@ def with_model(
         if echoed and (echo == "none" or embedded):
             return Reply({"error": "echo is not offered"}, 400)
         with torch.inference_mode():
-            row = _embedded(lm, content["prompt_embeds"]) if embedded else _ids(lm, content)
+            if embedded:
+                row = _embedded(lm, content["prompt_embeds"])
+            else:
+                row = _ids(lm, tokenizer, content)
             begin, logits = len(row), _logits(lm, row)
             written: list[int] = []
             for _ in range(int(content["max_tokens"])):
@@ -103,11 +110,11 @@ def chatted(
     return found
 
 
-def _ids(lm: LanguageModel, content: Mapping[str, Any]) -> Tensor:
-    """The ids of what was sent, shape `(tokens,)`."""
+def _ids(lm: LanguageModel, tokenizer: Any, content: Mapping[str, Any]) -> Tensor:
+    """The ids of what was sent, shape `(tokens,)`; a chat's by the tokenizer."""
     if "messages" in content:
         said = [(message["role"], message["content"]) for message in content["messages"]]
-        ids = lm.tokenizer(lm.special.chat(said), add_special_tokens=False).input_ids
+        ids = tokenizer(lm.special.chat(said), add_special_tokens=False).input_ids
     elif isinstance(content["prompt"], str):
         ids = [*lm.lead, *lm.encode(content["prompt"], begins=True)]
     else:

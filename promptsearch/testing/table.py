@@ -28,6 +28,7 @@ from promptsearch.records.ledger import Ledger
 from promptsearch.records.log import read_log
 from promptsearch.records.scores import ExampleIds, Floats, Generated, Scores, rows_of
 from promptsearch.records.sealed import read_record
+from promptsearch.scoring.protocol import Adds
 from promptsearch.search.objective import FINALISTS, Objective
 from promptsearch.tasks.decoding import Decoding
 from promptsearch.tasks.task import Example
@@ -206,6 +207,8 @@ class TableScorer:
 
     # What Objective asks of a scorer.
 
+    adds = Adds  # every prompt its tokens
+
     def length(self, prompt: Prompt) -> int:
         """Tokens of a prompt."""
         return self.space.length if prompt.length is None else prompt.length
@@ -261,7 +264,7 @@ class TableScorer:
         known = {word.strip(): i for i, word in enumerate(self.words)}
         return [known[word] for word in text.split() if word in known]
 
-    def demonstrations(self, ids: ExampleIds) -> list[str]:
+    def demonstrations(self, ids: ExampleIds, answers: Sequence[str] | None = None) -> list[str]:
         """There are none."""
         raise StrategyError(
             "a table of scores serves strategies that need no more than the scores of hard prompts"

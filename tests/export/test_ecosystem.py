@@ -309,7 +309,7 @@ ROWS = [
 ]
 PLACES = {"Paris": "France", "good": "I hate", "bad movie": "the story"}
 SPLITS = {"search": 16, "select": 8, "test": 24}
-STUDY = {"budget": 3_000, "score_on": 4, "length": 3}
+STUDY = {"budget": 3_000, "seeds": 1, "score_on": 4, "length": 3}
 CHOICE = {
     "name": "films",
     "template": "{prompt} {text} It was{answer}",
@@ -363,7 +363,7 @@ def test_winners_of_a_server_go_the_same_way(base, tmp_path, unreported):
     with Server(with_model(base)) as server:
         model = {"endpoint": server.url, "model": "tiny", "retries": 1, "seconds": 5}
         given = {"model": model, "pool": [" good", " film", " bad", " story"], "length": 2}
-        given |= {"budget": 1_000, "score_on": 2}
+        given |= {"budget": 1_000, "seeds": 1, "score_on": 2}
         sizes = {"search": 4, "select": 2, "test": 2}
         run = study_of(tmp_path, None, {**CHOICE, "splits": sizes}, **given)
         for to in (*TOOLS, "lm-eval"):

@@ -197,7 +197,7 @@ def test_apply_generates_what_exact_match_counts(lm, tmp_path, kind):
         "hard": "random",
         "soft": {"prompt_tuning": {"interval": 4, "batch": 4, "rate": 0.05}},
     }[kind]
-    given = {"budget": 4_000, "score_on": 4, "strategies": [strategy]}
+    given = {"budget": 4_000, "seeds": 1, "score_on": 4, "strategies": [strategy]}
     compare(given, out=tmp_path / "s", model=lm, task=task)
     run = next((tmp_path / "s").rglob("result.json")).parent
     saved = load_prompt(run)

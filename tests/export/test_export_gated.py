@@ -215,7 +215,7 @@ def test_a_run_leaves_what_it_measured(llama, tmp_path):
         for gate in ("head", "layer")
     ]
     compare(
-        {"budget": 6_000, "score_on": 4, "strategies": rows},
+        {"budget": 6_000, "seeds": 1, "score_on": 4, "strategies": rows},
         out=tmp_path / "s",
         model=llama,
         task=task,

@@ -224,7 +224,7 @@ def test_a_run_of_prefix_tuning_leaves_what_it_measured_and_generates_what_exact
     )
     strategy = {"prefix_tuning": {"interval": 4, "batch": 4, "reparametrise": False}}
     compare(
-        {"budget": 20_000, "score_on": 4, "strategies": [strategy]},
+        {"budget": 20_000, "seeds": 1, "score_on": 4, "strategies": [strategy]},
         out=tmp_path / "s",
         model=llama,
         task=task,

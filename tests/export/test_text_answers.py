@@ -204,7 +204,7 @@ def test_a_study_of_multiple_choice_is_applied_as_it_was_reported(tiny, tmp_path
         normalise=normalise,
         name="choices",
     )
-    given = {"budget": 6_000, "score_on": 4, "length": 2}
+    given = {"budget": 6_000, "seeds": 1, "score_on": 4, "length": 2}
     strategies = ["random", {"prompt_tuning": {"interval": 2, "batch": 4, "rate": 0.1}}]
     results = compare(
         {**given, "strategies": strategies}, out=tmp_path / "s", model=tiny, task=task
@@ -228,7 +228,7 @@ def capitals(template, splits):
 
 def test_a_study_of_before_is_not_extended(tiny, tmp_path):
     """Its answers had no end: its losses mean something else."""
-    given = {"budget": 4_000, "score_on": 4, "length": 2, "strategies": ["random"]}
+    given = {"budget": 4_000, "seeds": 1, "score_on": 4, "length": 2, "strategies": ["random"]}
     task = capitals(ANYWAY[0], {"search": 8, "select": 8, "test": 8})
     results = compare(given, out=tmp_path / "s", model=tiny, task=task)
     path = tmp_path / "s" / "study.json"

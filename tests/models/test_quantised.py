@@ -138,6 +138,7 @@ def study(model, **more):
     given = {
         "task": "films",
         "budget": 30_000,
+        "seeds": 1,
         "score_on": 8,
         "length": 2,
         "strategies": ["random"],

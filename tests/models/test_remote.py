@@ -425,6 +425,7 @@ def test_words_of_the_task_and_the_most_frequent_ones_are_the_tokenizers(tiny, f
         "model": "tiny",
         "task": "films",
         "budget": 9_000,
+        "seeds": 1,
         "length": 2,
         "score_on": 4,
         "strategies": ["random"],

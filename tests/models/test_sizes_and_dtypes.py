@@ -30,6 +30,7 @@ def study(**more):
         "model": "given",
         "task": "films",
         "budget": 90_000,
+        "seeds": 1,
         "score_on": 8,
         "length": 2,
         "strategies": ["random"],

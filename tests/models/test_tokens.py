@@ -166,7 +166,14 @@ def test_a_listed_pool_holds_the_tokens_of_its_words(kind, tmp_path):
 
 def test_a_tokenizer_without_words_says_so_and_serves_what_needs_none(tmp_path):
     lm, task = model("characters"), films(FRONT)
-    given = {"model": "given", "task": "films", "budget": 90_000, "score_on": 8, "length": 2}
+    given = {
+        "model": "given",
+        "task": "films",
+        "budget": 90_000,
+        "seeds": 1,
+        "score_on": 8,
+        "length": 2,
+    }
     with pytest.raises(
         StudyError,
         match=(
@@ -191,6 +198,7 @@ def test_the_beginning_of_a_hard_prompt_is_its_first_tokens(kind):
         "model": "given",
         "task": "films",
         "budget": 90_000,
+        "seeds": 1,
         "score_on": 8,
         "length": 2,
         "strategies": ["random"],

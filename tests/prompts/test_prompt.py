@@ -141,7 +141,8 @@ def test_unknown_kinds_are_named():
     with pytest.raises(
         PromptError,
         match=(
-            "expected a prompt of kind hard, text, soft, prefix, gated, weights, tuned, got 'deep'"
+            "expected a prompt of kind hard, text, calibrated, verbalized, nearest, soft, prefix, "
+            "gated, weights, tuned, got 'deep'"
         ),
     ):
         prompt_from_json({"kind": "deep", "key": "k"})

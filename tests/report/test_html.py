@@ -55,8 +55,8 @@ def test_the_parts_of_the_page(make_study):
     assert found.count("tbody", class_="row") == 12
     assert found.count("svg", class_="bar") == 12
     assert found.count("figure") == 2
-    assert found.count("details") == 9, (
-        "of each task: space, training, pairs, each run; and the study file"
+    assert found.count("details") == 13, (
+        "of each task: space, ensembles, training, control, pairs, each run; and the study file"
     )
     for wanted in (
         *(

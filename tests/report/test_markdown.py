@@ -7,7 +7,8 @@ import pytest
 from markdown_it import MarkdownIt
 
 from promptsearch.report import load_results
-from promptsearch.report.markdown import code, escape, to_markdown
+from promptsearch.report.escaped import code, escape
+from promptsearch.report.markdown import to_markdown
 
 HOSTILE = (
     "a | b `x` ``y`` **bold** <script>alert(1)</script> [l](http://x) \\| $z$ _u_ ~~s~~ &amp; "
@@ -42,6 +43,18 @@ def test_every_row_has_every_column(page):
     sizes = table[8:14]  # the table of space follows
     assert table[7][2] == "stored" and all(len(row) == 6 for row in sizes)
     assert sizes[0][:3] == ["p_tuning", "1,990,000", "5,760 (0.0043 %)"]
+
+
+def test_flops_stand_beside_tokens_where_they_are_known(make_study):
+    study = make_study(strategies=("random", "optuna"), seeds=(0, 1)).fill()
+    assert "FLOPs" not in to_markdown(load_results(study.folder))
+    for seed, flops in ((0, 2.5e12), (1, 3.7e12)):
+        study.write(study.result("reviews", "random", seed, flops=flops))
+    told = to_markdown(load_results(study.folder))
+    rows = {row[0]: row for row in cells(render(told)) if len(row) == 8}
+    assert rows["strategy"][4:6] == ["tokens", "FLOPs"]
+    assert (rows["random"][5], rows["optuna"][5]) == ("3.1 TFLOPs", "")
+    assert "- **FLOPs**: the floating-point operations" in told
 
 
 def test_the_parts_are_there(page):

@@ -53,6 +53,7 @@ def test_whatever_numbers_may_not_be_compared_across_changes_the_short_form(stud
         of(study, race=True),
         of(study, dtype="float32"),
         of(study, version="0.2.0"),
+        of(study, prices=2),
         of(study, max_seconds=60.0),
         of(study, max_seconds=60.0, machine={**study.machine, "cpu": "A faster one"}),
         of(study, model=replace(study.model, hash="0" * 64)),

@@ -29,7 +29,7 @@ def test_rows_are_ranked_by_the_mean_test_metric_and_carry_means_over_seeds(make
     assert row.gap == pytest.approx(np.mean([run["gap"] for run in runs]))
     assert row.spent == pytest.approx(np.mean([run["spent"] for run in runs]))
     assert row.share == pytest.approx(5760 / 134_515_008)
-    assert task.verdict.startswith("p_tuning wins")
+    assert " p_tuning wins with " in task.verdict
     assert task.clear
 
 
@@ -112,7 +112,7 @@ def test_f1_gets_an_interval_around_f1_and_no_floor(make_study):
         assert row.metric.mean == pytest.approx(np.mean([run.test.metric for run in row.runs]))
         assert 0 < row.metric.half < 0.2
     assert task.floor is None
-    assert task.verdict.startswith("p_tuning wins with f1 0.")
+    assert task.verdict.startswith("p_tuning wins with f1 0."), "without a control, at once"
 
 
 def test_text_answers_have_their_own_rights_and_wrongs(make_study):
@@ -132,3 +132,43 @@ def test_a_task_without_finished_runs(make_study):
     assert task.rows == ()
     assert task.verdict.startswith("No run has finished")
     assert not task.clear
+
+
+def test_the_best_control_and_the_best_search_are_those_of_the_select_split(make_study):
+    study = make_study(strategies=("manual", "empty", "random", "evolution", "p_tuning"))
+    chosen = {"manual": 0.6, "empty": 0.7, "random": 0.2, "evolution": 0.3, "p_tuning": 0.1}
+    for label, loss in chosen.items():
+        for seed in range(1 if label in ("manual", "empty") else 3):
+            given = {"searches": label not in ("manual", "empty")}
+            given |= {"access": "scores"} if label == "empty" else {}
+            result = study.result("reviews", label, seed, **given)
+            study.write({**result, "select": {"loss": loss, "metric": loss}})
+    found = summary(study).against
+    assert found.control == "manual" and found.by == "select loss"
+    assert {k: {t.first, t.second} for k, t in found.best.items()} == {
+        "words": {"random", "manual"},
+        "vectors": {"p_tuning", "manual"},
+    }
+    assert len(found.tests) == 3
+    study.study["select_by"] = "metric"
+    study.write_study()
+    by_metric = summary(study).against
+    assert by_metric.control == "empty" and by_metric.by == "select accuracy"
+    best = by_metric.best["words"]
+    assert {best.first, best.second} == {"evolution", "empty"}
+    # So it is where the losses of a row are of corrected chances.
+    study.study["select_by"] = "loss"
+    study.write_study()
+    result = study.result("reviews", "manual", 0)
+    winner = {**result["winner"], "bias": [0.1, -0.1]}
+    study.write({**result, "winner": winner, "select": {"loss": 0.6, "metric": 0.6}})
+    assert summary(study).against == by_metric
+
+
+def test_a_record_says_itself_what_is_a_control(make_study):
+    study = make_study(strategies=("manual", "p_tuning"))
+    for label, control in (("manual", False), ("p_tuning", True)):
+        study.write(study.result("reviews", label, 0, control=control))
+    task = summary(study)
+    assert {row.label: row.control for row in task.rows} == {"manual": False, "p_tuning": True}
+    assert task.against.control == "p_tuning"

@@ -24,7 +24,8 @@ def test_eight_strategies_fit_100_columns(make_study):
     )
     text = printed(make_study(strategies=labels).fill())
     assert max(len(line.rstrip()) for line in text.splitlines()) <= 100
-    rows = {line.split()[0]: line for line in text.splitlines() if "±" in line}
+    table = text[text.index("strategy ") :]
+    rows = {line.split()[0]: line for line in table.splitlines() if "±" in line}
     assert set(rows) == {*labels[:-1], "a_strategy_with_a…"}
     header = next(line for line in text.splitlines() if line.startswith("strategy"))
     assert header.split() == ["strategy", "accuracy", "loss", "gap", "tokens", "seconds", "prompt"]
@@ -35,7 +36,9 @@ def test_eight_strategies_fit_100_columns(make_study):
 
 def test_the_verdict_stands_above_the_table(make_study):
     text = printed(make_study().fill())
-    assert text.index("reviews: p_tuning wins with accuracy") < text.index("strategy ")
+    above = " ".join(text[: text.index("strategy ")].split())
+    assert "reviews: Of the searches for words, " in above
+    assert " p_tuning wins with accuracy" in above
 
 
 def test_a_prompt_is_neither_markup_nor_control(make_study):

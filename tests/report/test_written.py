@@ -112,7 +112,7 @@ def test_a_metric_whose_lower_scores_are_better_is_ranked_and_told_so(study):
     assert [row.label for row in task.rows] == ["prompt_tuning", "random", "manual"]
     means = [row.metric.mean for row in task.rows]
     assert means == sorted(means)
-    assert task.verdict.startswith(f"prompt_tuning wins with slot_error {means[0]:.3f}, ")
+    assert f" prompt_tuning wins with slot_error {means[0]:.3f}, " in task.verdict
     ahead = means[1] - means[0]
     assert f"{ahead:.3f} ahead of random" in task.verdict
     assert (task.comparisons[0].first, task.comparisons[0].second) == ("prompt_tuning", "random")
@@ -260,7 +260,7 @@ def test_two_metrics_stand_against_prompt_length_in_one_figure(study):
 
 
 def test_the_tasks_of_a_family_have_a_mean_each_counted_once(make_study):
-    study = make_study(tasks=("P19", "P20", "P103"), seeds=(0, 1))
+    study = make_study(tasks=tuple(f"P{k}" for k in range(6)), seeds=(0, 1, 2))
     for info in study.study["tasks"].values():
         info["family"] = "probe"
     study.write_study()
@@ -271,8 +271,8 @@ def test_the_tasks_of_a_family_have_a_mean_each_counted_once(make_study):
     means = [
         np.mean([row.metric.mean for task in tasks for row in task.rows if row.label == "random"])
     ]
-    assert "- **probe**, mean over 3 tasks: p_tuning" in written
-    table = written[written.index("## probe: mean over 3 tasks") :]
+    assert "- **probe**, mean over 6 tasks: p_tuning" in written
+    table = written[written.index("## probe: mean over 6 tasks") :]
     (line,) = [line for line in table.splitlines() if line.startswith("| `random`")][:1]
     assert f"| {means[0]:.3f} " in line
-    assert "probe: mean over 3 tasks" in to_html(results)
+    assert "probe: mean over 6 tasks" in to_html(results)

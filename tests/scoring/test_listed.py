@@ -149,6 +149,18 @@ def test_a_chat_gives_the_losses_of_the_engine_within_the_bounds(tiny, most, ans
     assert not exact or np.allclose(low, high) and np.allclose(theirs.losses, ours.losses)
 
 
+def test_no_thread_of_a_client_shares_the_tokenizer_that_reads_chats(tiny, monkeypatch):
+    """A tokenizer of transformers has one switch for special tokens, and its users two settings.
+
+    Where they shared it, now and then a chat was read with its special tokens as plain text.
+    """
+    answer = with_model(tiny)
+    asked = {"messages": [{"role": "user", "content": "Is it good?"}], "max_tokens": 1}
+    before = answer("/chat/completions", asked).body
+    monkeypatch.setattr(tiny, "tokenizer", None)
+    assert answer("/chat/completions", asked).body == before
+
+
 def test_a_study_on_a_chat_has_smooth_losses_and_says_what_they_are(tiny, tmp_path):
     told = []
     task = films("{prompt} {text}?{answer}", ("good", "bad"))
@@ -159,6 +171,7 @@ def test_a_study_on_a_chat_has_smooth_losses_and_says_what_they_are(tiny, tmp_pa
             "task": "films",
             "pool": [word.strip() for word in WORDS],
             "budget": 3_000,
+            "seeds": 1,
             "length": 2,
             "score_on": 4,
             "strategies": ["random"],

@@ -1,5 +1,6 @@
 import pytest
 
+from promptsearch import TextPrompt
 from promptsearch.errors import NothingUsable
 from promptsearch.models.endpoint import Completion
 from promptsearch.search.instructions import (
@@ -49,26 +50,28 @@ def test_examples_are_shown_with_their_answers_in_the_form_that_requests_go_on_w
     assert VARIATION.format("Say it").endswith("\n\nInstruction: Say it\nIn other words:")
 
 
-def propose(answers, longest=6, retries=1, known=()):
+def propose(answers, longest=6, retries=1, known=(), asked=None, budget=None):
     class Saying:
         asked = 0
 
         def most(self, request):
             return 1
 
-        def complete(self, requests, *, max_tokens, **settings):
+        def complete(self, requests, *, max_tokens, temperature, **settings):
             self.asked += 1
+            if asked is not None:
+                asked.append((*requests, temperature))
             return [Completion(answer, 1, 1) for answer in answers[self.asked - 1]]
 
     instructions = Instructions(
-        PlantedScorer("separable").objective(proposing=Saying()),
+        PlantedScorer("separable").objective(budget, proposing=Saying()),
         seed=0,
         longest=longest,
         temperature=1.0,
         retries=retries,
     )
     instructions.know(known)
-    return instructions.propose(lambda: ["a"] * len(answers[0]))
+    return instructions.propose(lambda: ["a"] * len(answers[0]), lambda: "b")
 
 
 def test_what_is_too_long_is_cut_after_a_whole_sentence_or_refused():
@@ -89,12 +92,23 @@ def test_nothing_is_proposed_twice_and_places_are_told():
     assert propose([["a b", "a  b", "known one", "c"]], known=["known one"]) == {0: "a b", 3: "c"}
 
 
-def test_trying_goes_on_to_its_limit():
-    assert propose([["", "..."], ["", "new"]], retries=1) == {1: "new"}
+def test_trying_goes_on_to_its_limit_from_other_examples_and_more_freely():
+    asked = []
+    assert propose([["", "..."], ["", "new"]], retries=1, asked=asked) == {1: "new"}
+    assert asked == [("a", "a", 1.0), ("b", "b", 1.1)]
     with pytest.raises(
         NothingUsable,
         match=(
-            "nothing usable in 2 tries: no new one of less than 6 tokens. Its last answer was '...'"
+            "nothing usable in 2 tries: no new one of less than 6 tokens that the budget pays. "
+            "Its last answer was '...'"
         ),
     ):
         propose([["", "..."], ["", "..."], ["", "new"]], retries=1)
+
+
+def test_what_the_budget_does_not_pay_is_not_proposed():
+    scorer = PlantedScorer("separable")
+    each = scorer.objective().price([TextPrompt("w1 w2")])
+    assert propose([["one two three", "one two"]], budget=each + 4) == {1: "one two"}
+    with pytest.raises(NothingUsable, match="the budget pays for no further instruction"):
+        propose([["one"]], budget=each // 2)

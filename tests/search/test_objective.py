@@ -27,6 +27,7 @@ from promptsearch.errors import BudgetExhausted, PromptError, StrategyError
 from promptsearch.records.cache import ScoreCache
 from promptsearch.records.ledger import Ledger
 from promptsearch.records.log import RunLog
+from promptsearch.scoring.protocol import Adds
 from promptsearch.search.books import books_of
 from promptsearch.search.objective import FINALISTS, FREE_PROPOSALS, Objective
 from promptsearch.testing.planted import PlantedScorer
@@ -94,7 +95,7 @@ def picture(objective, told, end):
 
 def budgeted(source, share, reserve, **options):
     return source.objective(
-        int(share * source.budget(1)), reserve=lambda length, prompts: reserve * length, **options
+        int(share * source.budget(1)), reserve=lambda lengths: reserve * lengths[0], **options
     )
 
 
@@ -160,7 +161,7 @@ def test_an_ask_beyond_the_budget_is_scored_in_order_as_far_as_it_reaches(
     source = scorer()
     each = source.budget(1) - source.budget(0)
     budget = source.budget(count) + 2 * reserve + spare % each
-    objective = source.objective(budget, reserve=lambda length, prompts: reserve * length)
+    objective = source.objective(budget, reserve=lambda lengths: reserve * lengths[0])
     with pytest.raises(
         BudgetExhausted, match=f"16 prompts were asked for and {count} could be paid"
     ):
@@ -374,8 +375,8 @@ def test_a_gradient_step_that_cannot_be_paid_changes_nothing():
     ids = np.array([7, 9])
     price = 2 * (int(source.context(ids).sum()) + 2 * 2) + int(source.lead(ids).sum())
     vectors = torch.zeros(2, 8)
-    source.objective(price + 20, reserve=lambda length, prompts: 10 * length).loss(vectors, ids)
-    objective = source.objective(price + 19, reserve=lambda length, prompts: 10 * length)
+    source.objective(price + 20, reserve=lambda lengths: 10 * lengths[0]).loss(vectors, ids)
+    objective = source.objective(price + 19, reserve=lambda lengths: 10 * lengths[0])
     with pytest.raises(
         BudgetExhausted, match=f"{price} tokens are wanted and 20 are set aside for selection"
     ):
@@ -384,7 +385,7 @@ def test_a_gradient_step_that_cannot_be_paid_changes_nothing():
 
 
 def test_the_keys_and_values_of_a_text_are_charged_by_the_token():
-    objective = scorer().objective(24, reserve=lambda length, prompts: 10 * length)
+    objective = scorer().objective(24, reserve=lambda lengths: 10 * lengths[0])
     assert tuple(objective.keys_values([1, 2, 3]).shape) == (3, *objective.prefix_shape)
     assert (objective.ledger.forward, objective.ledger.computed, objective.ledger.backward) == (
         3,
@@ -398,43 +399,35 @@ def test_the_keys_and_values_of_a_text_are_charged_by_the_token():
     assert objective.ledger.spent == 3
 
 
-def test_a_step_of_a_prefix_is_charged_like_one_of_as_many_vectors():
-    source = scorer()
-    spent = []
-    for rows in (torch.zeros(2, 8), torch.zeros(2, *source.prefix_shape)):
-        objective = source.objective()
-        price = objective.price([SoftPrompt(rows) if rows.ndim == 2 else PrefixPrompt(rows)])
-        objective.loss(rows, np.array([7, 9]))
-        spent.append(
-            (price, objective.ledger.forward, objective.ledger.backward, objective.ledger.computed)
-        )
-    (*paid, computed), prefixed = spent
-    assert prefixed == (*paid, computed - 2 * 2 * 2), (
-        "given keys and values are paid and not computed"
-    )
+class Beside(PlantedScorer):
+    """Whose prompts stand beside the text: a token of it costs an eighth more for each position."""
+
+    def adds(self, length):
+        return Adds(0, length / 8)
 
 
-@pytest.mark.parametrize("layers", [1, 2])
-def test_a_step_of_a_gated_prompt_pays_the_backward_of_its_layers_only(layers):
-    source = scorer()
-    objective = source.objective()
-    numbers = torch.zeros(2, layers, 8), torch.zeros(layers, 2)
-    ids = np.array([7, 9])
+@pytest.mark.parametrize("layers", [None, 1, 2])
+def test_a_step_beside_the_text_pays_for_its_attention_and_twice_for_the_gradient_of_it(layers):
+    """A prefix (None), or a gated prompt: its gradient crosses its own layers only."""
+    source = Beside("pairwise", pool=4, length=2, examples=12)
+    objective, ids = source.objective(), np.array([7, 9])
+    numbers = torch.zeros(2, *source.prefix_shape)
+    prompt, share = PrefixPrompt(numbers), 1.0
+    if layers:
+        numbers = torch.zeros(2, layers, 8), torch.zeros(layers, 2)
+        prompt, share = GatedPrompt(*numbers), layers / 2
     text, lead = int(source.context(ids).sum()), int(source.lead(ids).sum())
-    assert objective.price([GatedPrompt(*numbers)], ids) == text + 2 * 2 + lead, (
-        "that of a prefix of its length"
-    )
+    forward = text + math.ceil(text / 4) + lead
+    assert objective.price([prompt], ids) == forward
+    assert objective.training_price(prompt) == source.context(objective.training).sum() * 1.25
+    assert objective.backward(numbers) == share * 1.5 / 1.25
     objective.loss(numbers, ids)
-    ledger = books_of(objective).ledger
-    assert (ledger.forward, ledger.backward) == (
-        text + 2 * 2 + lead,
-        math.ceil((text + 2 * 2) * layers / 2),
-    )
-    assert ledger.computed == 2 * text * layers // 2 + text * (2 - layers) // 2 + lead
+    ledger = objective.ledger
+    assert (ledger.forward, ledger.backward) == (forward, math.ceil(share * text * 1.5))
+    once = math.ceil(text * (1 - share)) + lead
+    assert ledger.computed == 2 * share * text + once, "given keys and values are not computed"
     objective.loss(numbers, ids)
-    assert ledger.computed == 2 * (2 * text * layers // 2) + text * (2 - layers) // 2 + lead, (
-        "the layers below, once"
-    )
+    assert objective.ledger.computed == 4 * share * text + once, "the layers below, once"
 
 
 def test_the_price_of_a_text_depends_on_its_length():
@@ -446,7 +439,7 @@ def test_the_price_of_a_text_depends_on_its_length():
 @pytest.mark.parametrize("budget", [None, 0, 1, 700, 5000])
 def test_affordable_is_what_can_be_paid(budget):
     source = scorer()
-    objective = source.objective(budget, reserve=lambda length, prompts: 30 * length)
+    objective = source.objective(budget, reserve=lambda lengths: 30 * lengths[0])
     count = objective.affordable(2)
     if budget is None:
         assert count > 10**12

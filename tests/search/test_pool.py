@@ -207,6 +207,7 @@ def test_a_larger_test_split_leaves_the_pool_as_it_is(tiny):
             "model": "given",
             "task": "films",
             "budget": 90_000,
+            "seeds": 1,
             "score_on": 8,
             "length": 2,
             "strategies": ["random"],

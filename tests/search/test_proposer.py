@@ -20,7 +20,7 @@ from promptsearch.errors import (
 )
 from promptsearch.models.endpoint import Completion, Endpoint
 from promptsearch.models.tokens import Tokens
-from promptsearch.records.ledger import Ledger
+from promptsearch.records.ledger import Fare, Ledger
 from promptsearch.records.load import load_results
 from promptsearch.records.log import ProposalLog, RunLog
 from promptsearch.report import write_report
@@ -53,9 +53,9 @@ class Counting:
         ]
 
 
-def proposer(model=None, budget=None, log=None, reserve=0):
-    ledger = Ledger(budget)
-    return Proposer(model or Counting(), ledger, log or ProposalLog(), lambda: reserve), ledger
+def proposer(model=None, budget=None, log=None, reserve=0, **more):
+    ledger, log = Ledger(budget), log or ProposalLog()
+    return Proposer(model or Counting(), ledger, log, lambda: reserve, **more), ledger
 
 
 def test_requests_and_what_is_written_are_charged():
@@ -63,6 +63,18 @@ def test_requests_and_what_is_written_are_charged():
     texts = made.generate(["a b c", "d"], seed=0, max_tokens=5)
     assert [text.rpartition(" ")[0] for text in texts] == ["a b c", "d"]
     assert (ledger.proposer, ledger.spent) == (3 + 2 + 1 + 2, 8)
+
+
+@pytest.mark.parametrize("budget", [33, 32])
+def test_a_larger_model_costs_more_a_token(budget):
+    """It reads four tokens and may write ten, at 2 and 2.5 tokens of the LM each."""
+    made, ledger = proposer(budget=budget, fare=Fare(2.0, 2.5, "price"))
+    if budget < 33:
+        with pytest.raises(BudgetExhausted):
+            made.generate(["a b c", "d"], seed=0, max_tokens=5)
+        return
+    made.generate(["a b c", "d"], seed=0, max_tokens=5)
+    assert ledger.proposer == 2 * 4 + 2.5 * 4
 
 
 @pytest.mark.parametrize(
@@ -372,6 +384,7 @@ def study(**more):
             "model": "tiny",
             "task": "capitals",
             "budget": 60_000,
+            "seeds": 1,
             "score_on": 8,
             "length": 2,
             "dtype": "float32",

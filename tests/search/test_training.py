@@ -106,7 +106,7 @@ def test_patience_counts_from_the_last_improvement():
     for value in (1.0, 1.1, 0.9, 1.0, 0.8, 0.9, 0.85):
         (prompt,) = made.ask()
         told.append(value)
-        made.tell([prompt], SimpleNamespace(values=np.array([value])))
+        made.tell([prompt], SimpleNamespace(values=np.array([value]), price=1))
     assert made.ask() == [] and len(told) == 7
 
 
@@ -262,7 +262,7 @@ def test_the_schedule_ends_with_the_budget_and_its_last_step_is_scored(scorer, i
     Counted in every step, it would end the schedule far too early.
     """
     source = scorer("separable", examples=64)
-    objective = source.objective(40_000, reserve=lambda length, prompts: 40 * min(prompts, 10))
+    objective = source.objective(40_000, reserve=lambda lengths: 40 * min(len(lengths), 10))
     strategy = PromptTuning(objective, seed=0, batch=8, interval=interval)
     assert search(strategy) == f"all {strategy.planned} steps that the budget pays were made"
     assert strategy.training.steps == strategy.planned
@@ -272,13 +272,21 @@ def test_the_schedule_ends_with_the_budget_and_its_last_step_is_scored(scorer, i
     assert objective.ledger.spent / 40_000 > 0.95 and objective.ledger.left >= 400
 
 
+@pytest.mark.parametrize(("steps", "told"), [(21, "all 21 steps were made"), (9_999, "pays")])
+def test_steps_end_a_run_where_the_budget_has_not(steps, told):
+    objective = PlantedScorer("separable", examples=64).objective(40_000)
+    strategy = PromptTuning(objective, seed=0, batch=8, interval=8, steps=steps)
+    assert strategy.schedule(strategy.planned) == 0 and told in search(strategy)
+    assert strategy.training.steps == min(steps, strategy.planned) <= 400
+
+
 def test_only_what_was_scored_is_set_aside_for():
     """Two scorings leave two prompts to select among: the selection of ten is not waited for."""
     spent = []
     for most in (2, 10):
         source = PlantedScorer("separable", examples=64)
         objective = source.objective(
-            6_000, reserve=lambda length, prompts, most=most: 200 * min(prompts, most)
+            6_000, reserve=lambda lengths, most=most: 200 * min(len(lengths), most)
         )
         search(PromptTuning(objective, seed=0, batch=8, interval=1_000))
         assert len(objective.log.lines) == 2

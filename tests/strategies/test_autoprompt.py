@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from promptsearch import Ask, HardPrompt, TextPrompt
+from promptsearch import Ask, HardPrompt
 from promptsearch.errors import StrategyError
 from promptsearch.search import loop
 from promptsearch.search.options import check_options
@@ -148,7 +148,6 @@ def test_starts_from_the_winner_of_another_run():
     assert AutoPrompt(objective, seed=0).ask() == [scorer.optimum]
     with pytest.raises(StrategyError, match="give one of them"):
         AutoPrompt(objective, seed=0, text="w1")
-    assert not {TextPrompt} & AutoPrompt.starts_from
 
 
 @pytest.mark.parametrize("options", [{"candidates": 0}, {"batch": 0}])

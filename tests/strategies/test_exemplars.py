@@ -10,6 +10,7 @@ from promptsearch.search.plugins import make_strategy
 from promptsearch.strategies.exemplars import Exemplars
 from promptsearch.study.config import parse_config
 from promptsearch.study.prepare import prepare
+from promptsearch.tasks.task import Example
 from promptsearch.testing.conformance import StrategyConformance
 from promptsearch.testing.planted import planted_objective
 
@@ -52,6 +53,7 @@ def test_a_demonstration_is_the_filled_template_with_its_answer(tiny, films):
             "model": "m",
             "task": "capitals",
             "budget": 50_000,
+            "seeds": 1,
             "score_on": 8,
             "length": 2,
             "strategies": ["random"],
@@ -80,3 +82,21 @@ def test_a_demonstration_is_the_filled_template_with_its_answer(tiny, films):
 def test_options_out_of_range_are_refused(options, message):
     with pytest.raises(StrategyError, match=message):
         make_strategy("it", Exemplars, planted_objective(), 0, options)
+
+
+def test_random_labels_stand_behind_the_same_examples():
+    right, drawn = planted_objective(), planted_objective()
+    search(Exemplars(right, seed=0, shots=8, choose="random"))
+    search(Exemplars(drawn, seed=0, shots=8, choose="random", labels="random"))
+    shown = [[each.rsplit(" ", 1) for each in scored(o)[0].splitlines()] for o in (right, drawn)]
+    assert [text for text, _ in shown[0]] == [text for text, _ in shown[1]]
+    assert {label for _, label in shown[1]} == {label for _, label in shown[0]} == {"yes", "no"}
+    assert shown[0] != shown[1]
+
+
+def test_a_random_label_is_one_of_the_rows_own():
+    objective = planted_objective()
+    own = Example(0, {"text": "a"}, " b", 0, options=(" b", " c"))
+    strategy = Exemplars(objective, seed=0, labels="random")
+    luck = np.random.default_rng(0)
+    assert {strategy._label(own, luck) for _ in range(20)} == {" b", " c"}

@@ -66,7 +66,7 @@ def test_a_space_beyond_the_budget_is_refused_with_size_price_and_ways_out():
 def test_what_is_set_aside_for_selection_counts():
     scorer = PlantedScorer("separable", pool=10, length=2)
     with pytest.raises(StrategyError, match="99 of them"):
-        Exhaustive(scorer.objective(scorer.budget(100), reserve=lambda length, prompts: 1), seed=0)
+        Exhaustive(scorer.objective(scorer.budget(100), reserve=lambda lengths: 1), seed=0)
 
 
 def test_a_space_beyond_all_numbers_is_refused_even_without_a_budget():

@@ -164,6 +164,7 @@ def test_an_instruction_longer_than_the_context_is_a_visible_failure_that_costs_
         "model": "m",
         "task": "capitals",
         "budget": 50_000,
+        "seeds": 1,
         "score_on": 8,
         "strategies": ["random"],
     }
@@ -202,6 +203,7 @@ def test_prompts_that_are_too_long_end_a_run_in_the_end(tiny, films, monkeypatch
         "model": "m",
         "task": "capitals",
         "budget": 50_000,
+        "seeds": 1,
         "score_on": 8,
         "strategies": ["random"],
     }

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 
 from promptsearch import Task, compare
 from promptsearch.errors import BudgetExhausted, StudyError
-from promptsearch.records.ledger import Ledger, Rates
+from promptsearch.models.endpoint import Endpoint, Price
+from promptsearch.models.remote import ServedModel
+from promptsearch.records.ledger import Fare, Ledger, Rates
+from promptsearch.search.proposer import RemoteProposing
 from promptsearch.study.config import parse_config
+from promptsearch.study.costs import cost_of, fare_of, flops_of
 from promptsearch.testing.server import Server
 from promptsearch.testing.serving import with_model
 from promptsearch.testing.tiny import WORDS
@@ -37,6 +43,7 @@ def study(server, price, strategies=("random",), **changes):
         "score_on": 4,
         "strategies": list(strategies),
         "budget": 1_000_000,
+        "seeds": 1,
         **changes,
     }
 
@@ -110,3 +117,41 @@ def test_a_cost_without_a_price_and_impossible_prices_are_refused():
             parse_config({**given, "model": {**given["model"], "price": price}})
     proposer = {**given["model"], "price": {"input": 1, "output": 2}}
     assert parse_config({**given, "model": "a", "proposer": proposer}).max_cost == 1
+
+
+def served(price=None, parameters=None):
+    end = Endpoint("http://localhost:1/v1", "m", price=price and Price(*price))
+    return ServedModel(end, words=[" a"], parameters=parameters)
+
+
+def test_a_proposer_costs_by_its_price_or_else_by_its_size(tiny):
+    assert fare_of(tiny, tiny) == Fare()
+    own, theirs = served((2e-6, 5e-6), 10**9), served((1e-6, 8e-6), 7 * 10**9)
+    assert fare_of(theirs, own) == Fare(0.5, 4.0, "price")
+    assert fare_of(served(parameters=7 * 10**9), own) == Fare(7.0, 7.0, "parameters")
+    larger = fare_of(served((1e-6, 8e-6), 5 * tiny.flops.token), tiny)
+    assert larger == Fare(10.0, 10.0, "parameters"), "two FLOPs a weight"
+    for other in (served(), served((0.0, 0.0))):
+        assert fare_of(other, tiny) == Fare(1.0, 1.0, "unknown")
+
+
+@pytest.mark.parametrize("fare", [Fare(), Fare(3.0, 3.0, "parameters")])
+def test_flops_follow_from_what_is_charged(tiny, fare):
+    arena = SimpleNamespace(lm=tiny)
+    ledger = Ledger(forward=100, backward=50, proposer=30)
+    assert flops_of(arena, fare, ledger) == 180 * tiny.flops.token
+    # What a token of the proposer takes is not known.
+    assert flops_of(arena, Fare(by="unknown"), ledger) is None
+    assert flops_of(arena, Fare(by="unknown"), Ledger(forward=1)) == tiny.flops.token
+    assert flops_of(SimpleNamespace(lm=served()), fare, ledger) is None
+
+
+def test_what_a_fare_brings_onto_the_bill_costs_no_more_money(tiny):
+    price, fare = Price(1e-6, 8e-6), Fare(10.0, 10.0, "parameters")
+    proposing = RemoteProposing(served(price).endpoint)
+    exact = {"search": None, "select": None}
+    arena = SimpleNamespace(
+        task=SimpleNamespace(kind="choices"), follows=None, by_metric=False, exact=exact
+    )
+    charged = Ledger(proposer=fare.of(200, 30))
+    assert cost_of(arena, proposing, fare, charged) == pytest.approx(230 * 8e-6)

@@ -175,7 +175,13 @@ def test_a_draft_runs_from_data_to_report(kind, tmp_path, tiny, monkeypatch):
 
 
 #: What makes the runs short: they have the same parts.
-SMALL = ("pool=50", "task.splits.search=16", "task.splits.select=6", "task.splits.test=8")
+SMALL = (
+    "pool=50",
+    "seeds=1",
+    "task.splits.search=16",
+    "task.splits.select=6",
+    "task.splits.test=8",
+)
 
 
 def test_every_line_of_a_draft_is_explained(tmp_path):

@@ -35,6 +35,7 @@ SETTINGS = {
     },
     "length": 2,
     "budget": 3000,
+    "seeds": 1,
     "score_on": 4,
     "strategies": [{"manual": {"prompts": ["good movie?"], "empty": False}}, "random"],
 }

@@ -20,6 +20,7 @@ OTHER = "0123456789ab"
 STUDY = {
     "name": "fleet",
     "budget": 2_000,
+    "seeds": 1,
     "length": 2,
     "score_on": 4,
     "strategies": [{"manual": {"prompts": ["good movie?"]}}, "random"],

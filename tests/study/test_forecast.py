@@ -360,7 +360,7 @@ def test_workers_share_the_work_and_what_does_not_fit_is_refused(tiny, films, ca
     assert 0.45 < bill.workers.memory / 2**30 < 0.6
     print_forecast(bill, Console(width=200))
     assert "2 workers of 1 thread, at most 0.5 GiB each: " in capsys.readouterr().out
-    with pytest.raises(StudyError, match=r"5000 workers need .* GiB on cpu .*: take \d+, or"):
+    with pytest.raises(StudyError, match=r"5000 processes need .* GiB on cpu .*: take \d+, or"):
         forecast(config, tiny, films, workers=5000)
 
 

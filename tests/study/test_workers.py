@@ -132,7 +132,7 @@ def test_what_workers_cannot_do_is_said(study, tmp_path, tiny, films):
         compare(study(), out=tmp_path, workers=2, model=tiny, task=films)
     with pytest.raises(StudyError, match="expected I/N with I from 1 to N"):
         compare(study(), out=tmp_path, shard=(3, 2))
-    with pytest.raises(StudyError, match=r"900000 workers need .* GiB on cpu"):
+    with pytest.raises(StudyError, match=r"900000 processes need .* GiB on cpu"):
         compare(study(), out=tmp_path, workers=900_000)
     with pytest.raises(StudyError, match=r"memory was 1000000, now it is 2000000"):
         compare(study(memory="2MB"), out=tmp_path)

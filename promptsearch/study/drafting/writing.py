@@ -95,7 +95,7 @@ def _study(name: str, sizes: Sizes) -> Iterator[Line]:
         "of a winner",
     )
     yield Line(f"score_on: {sizes.score_on}", "search examples of each evaluation")
-    yield Line("seeds: 1", "3 or more tell luck from skill, at as many times the cost")
+    yield Line("seeds: 5", "they tell luck from skill; 1 for a first look, at a fifth of the cost")
 
 
 def _task(data: str, roles: Roles, protocol: Protocol, sizes: Sizes) -> Iterator[Line]:

@@ -1,4 +1,4 @@
-"""A worker process, as whoever started it on the same machine knows it.
+"""A process that works for a study, as whoever started it on the same machine knows it.
 
 Nothing heavy is imported here: on the nodes of a cluster this is all that stands beside a worker.
 """
@@ -21,17 +21,23 @@ _END = 5.0
 
 
 class Child:
-    """A process that runs `promptsearch.study.execution.worker`.
+    """A process that runs a module of `promptsearch.study.execution`.
 
     Args:
         order: What it is told at its start.
         environment: Its environment variables.
+        module: The module, a worker's or a replica's.
     """
 
-    def __init__(self, order: Order, environment: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        order: Order,
+        environment: Mapping[str, str],
+        module: str = "promptsearch.study.execution.worker",
+    ) -> None:
         self._said: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as this
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "promptsearch.study.execution.worker"],
+            [sys.executable, "-m", module],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._said,

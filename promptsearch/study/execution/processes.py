@@ -55,10 +55,20 @@ class Processes:
         Args:
             tell: Called with all that it says.
         """
-        environment, gpus = os.environ.copy(), torch.cuda.device_count()
-        if gpus > 1:
-            shown = environment.get("CUDA_VISIBLE_DEVICES")
-            names = shown.split(",") if shown else [str(gpu) for gpu in range(gpus)]
-            environment["CUDA_VISIBLE_DEVICES"] = names[self._started % gpus]
+        environment = on_gpu(self._started)
         self._started += 1
         return ProcessWorker(Child(self.order, environment), tell)
+
+
+def on_gpu(turn: int) -> dict[str, str]:
+    """The environment of a process that sees one of the GPUs, if there are several.
+
+    Args:
+        turn: The number of the process; one after the other, they take turns.
+    """
+    environment, gpus = os.environ.copy(), torch.cuda.device_count()
+    if gpus > 1:
+        shown = environment.get("CUDA_VISIBLE_DEVICES")
+        names = shown.split(",") if shown else [str(gpu) for gpu in range(gpus)]
+        environment["CUDA_VISIBLE_DEVICES"] = names[turn % gpus]
+    return environment

@@ -92,6 +92,7 @@ def _prepared(order: Order, tell: Any) -> tuple[dict[str, Any], Any, dict[str, s
     from promptsearch.study.cell import cells_of
     from promptsearch.study.config import parse_config
     from promptsearch.study.execution.fleet import shown_by
+    from promptsearch.study.execution.replicas import Replicas
     from promptsearch.study.prepare import prepare
     from promptsearch.study.share import Share
 
@@ -99,6 +100,9 @@ def _prepared(order: Order, tell: Any) -> tuple[dict[str, Any], Any, dict[str, s
     config = parse_config(order.settings, folder=Path(order.home), source="the study")
     folder = Path(order.folder)
     prepared = prepare(config, share=Share(order.threads, order.memory, begun=True, spread=True))
+    shown = shown_by(prepared)
+    if config.replicas:  # they end with this process
+        prepared = prepared.chunked(Replicas(order, config.replicas, shown))
     if prepared.prunings:
         prepared = prepared.pruned(folder)
     record = load_study(folder)
@@ -109,7 +113,7 @@ def _prepared(order: Order, tell: Any) -> tuple[dict[str, Any], Any, dict[str, s
         load_kept(folder, record),
     )
     cache = ScoreCache(cache_folder() / "scores.sqlite")
-    return {cell.name: cell for cell in cells}, cache, shown_by(prepared)
+    return {cell.name: cell for cell in cells}, cache, shown
 
 
 def _hear(work: queue.SimpleQueue[str], order: Order) -> None:

@@ -18,6 +18,7 @@ from typing import Any, Protocol
 from promptsearch.errors import StudyError
 from promptsearch.study.events import Progress
 from promptsearch.study.execution.fleet import check_alike
+from promptsearch.study.execution.hand_out import next_of
 from promptsearch.study.execution.in_process import Trouble
 from promptsearch.study.execution.jobs import Job
 from promptsearch.study.execution.wire import made_error
@@ -99,6 +100,7 @@ class Workers:
         listener: Called at each step of a run.
         served: Whether the study's own model is behind a server.
         shown: What the study's own process has, and each of them must have.
+        expected: The seconds that a run will take, by its name; None where nothing is known.
         mixed: Whether workers that have something else may take part.
     """
 
@@ -107,6 +109,7 @@ class Workers:
     listener: Callable[[Progress], None]
     served: bool
     shown: Mapping[str, str]
+    expected: Callable[[str], float | None]
     mixed: bool = False
     _events: queue.Queue[tuple[Worker, str, Any]] = field(default_factory=queue.Queue)
     _workers: list[Worker] = field(default_factory=list)
@@ -171,11 +174,11 @@ class Workers:
         return True
 
     def _give(self, worker: Worker, left: list[Job], held: Sequence[Job]) -> None:
-        """Give a worker the first cell whose beginning is there."""
+        """Give a worker the cell with the longest way to go whose beginning is there."""
         open_ = {job.name for job in (*left, *held)} | {
             other.job.name for other in self._workers if other.job
         }
-        job = next((job for job in left if job.source not in open_), None)
+        job = next_of(left, open_, self.expected)
         if job is not None:
             left.remove(job)
             worker.give(job)

@@ -93,6 +93,13 @@ class EndpointConfig(Keys):
             "out: nothing"
         ),
     )
+    parameters: Annotated[float, Field(gt=0, le=1e15)] | None = Field(
+        None,
+        description=(
+            "the number of its weights, such as 7e9, from which follow FLOPs and, of a proposer, "
+            "what its tokens cost; left out: not known"
+        ),
+    )
     chat: bool = Field(
         False,
         description=(

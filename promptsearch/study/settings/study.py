@@ -127,7 +127,7 @@ class StudyConfig(Keys):
     )
     seeds: Annotated[
         tuple[int, ...], BeforeValidator(_seeds, json_schema_input_type=int | list[int])
-    ] = Field((0,), description="how many seeds (0, 1, ...), or a list of them")
+    ] = Field(tuple(range(5)), description="how many seeds (0, 1, ...), or a list of them")
     draw: Literal["once", "seed"] = Field(
         "once",
         description=(
@@ -166,6 +166,10 @@ class StudyConfig(Keys):
             "the threads of each process; left out: as many as torch takes, and 1 where several "
             "processes share the work"
         ),
+    )
+    replicas: Annotated[int, Field(ge=1, le=1_000)] | None = Field(
+        None,
+        description="how many processes score an ask together, in chunks; left out: one, whole",
     )
     max_seconds: Seconds | None = Field(None, description="the most seconds that a run may take")
     max_cost: Annotated[float, Field(gt=0, le=1e9)] | None = Field(
@@ -311,7 +315,7 @@ class StudyConfig(Keys):
     def _as_in_a_file(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """All keys; those that few studies have are left out of others."""
         found: dict[str, Any] = dump(self)
-        rare = ("transfer", "track")
+        rare = ("transfer", "track", "replicas")
         return {key: value for key, value in found.items() if key not in rare or value}
 
     @model_validator(mode="after")

@@ -97,7 +97,7 @@ def test_a_metric_that_fails_at_the_end_costs_no_run_its_results(  # type: ignor
     (here / "late.py").write_text(
         code.replace("WHEN", when.replace("16", str(size)).replace("15", str(size - 1)))
     )
-    study = {"budget": 9_000, "length": 2, "score_on": 8, "strategies": ["manual"]}
+    study = {"budget": 9_000, "seeds": 1, "length": 2, "score_on": 8, "strategies": ["manual"]}
     results = compare(study, out=here / "out", model=tiny, task=replace(films, metric="late:share"))
     (run,) = results.runs
     assert run.test.metric == (None if when.endswith("16") else 0.5) and run.test.shares is None
@@ -115,7 +115,7 @@ def test_a_metric_that_works_is_recorded_with_what_reports_need(tiny, films, her
     (here / "own.py").write_text(
         "def share(labels, predictions): return float((labels == predictions).mean())\n"
     )
-    study = {"budget": 9_000, "length": 2, "score_on": 8, "strategies": ["manual"]}
+    study = {"budget": 9_000, "seeds": 1, "length": 2, "score_on": 8, "strategies": ["manual"]}
     compare(study, out=here / "out", model=tiny, task=replace(films, metric="own:share"))
     (here / "own.py").unlink()
     (run,) = load_results(here / "out").runs

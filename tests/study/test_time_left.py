@@ -13,8 +13,8 @@ import pytest
 
 from promptsearch.records.load import load_results
 from promptsearch.records.run import RunRecord
-from promptsearch.report.time_left import TimeLeft
 from promptsearch.study.events import Progress
+from promptsearch.study.time_left import TimeLeft
 
 RESULTS = Path(__file__).parents[2] / "results"
 #: The share of its time that a run's search takes; the rest goes to selection and test.

@@ -10,14 +10,12 @@ from __future__ import annotations
 
 import heapq
 from statistics import fmean
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:  # importing it loads torch, for which a command's `--help` must not wait
-    from promptsearch.study.events import Progress
+from promptsearch.study.events import Progress
 
 #: How long a search takes under one budget beside one that needs scores only. Backward passes share
 #: no keys and values between prompts. Measured on the reference studies, as is the next one.
-_BESIDE_SCORES = {"scores": 1.0, "gradients": 1.4, "weights": 1.8}
+_BESIDE_SCORES = {"scores": 1.0, "logits": 1.0, "gradients": 1.4, "weights": 1.8}
 #: How long a search that needs scores takes beside a row of prompts that were given.
 _BESIDE_GIVEN = 2.0
 #: The share of its time that a run still takes at least which took longer than was expected.
@@ -68,6 +66,10 @@ class TimeLeft:
     def going(self) -> tuple[Progress, ...]:
         """The last event of each run that goes on now."""
         return tuple(self._going.values())
+
+    def expected(self, run: str) -> float | None:
+        """The seconds that a run takes in all, by its name; None where nothing is known."""
+        return self._expected(self._waiting.get(run))
 
     def seconds(self) -> float | None:
         """The seconds until the last run ends; None where nothing is known yet.

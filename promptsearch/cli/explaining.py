@@ -1,0 +1,51 @@
+"""The command that asks what makes winners win."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from promptsearch.cli.console import log_errors_only, say
+from promptsearch.cli.options import Out, Quiet, Set
+
+
+def explain(
+    study: Annotated[
+        Path, typer.Argument(metavar="STUDY.yaml", help="The study file of a study that has run.")
+    ],
+    out: Out = None,
+    set_: Set = None,
+    quiet: Quiet = False,
+) -> None:
+    """Say what makes the hard winners of a study win, and write its report again.
+
+    The winner of each search is scored on the select split without each of its pieces, shuffled,
+    and with near words in place of its own. No run is charged, and none changes.
+    """
+    from promptsearch.study.config import load_config
+
+    config = load_config(study, set_ or ())
+    if quiet:
+        log_errors_only()
+    from promptsearch.report import load_results, write_models_report, write_report
+    from promptsearch.study.explain import explain as explained
+    from promptsearch.study.finished import is_finished, note_finished
+    from promptsearch.study.members import let_go, members
+
+    folder = Path(out) if out else Path("results") / config.name
+    several, count = isinstance(config.model, tuple), 0
+    for member in members(config):
+        home = folder / member.name if several else folder
+        finished = is_finished(home, member.config)
+        found = explained(member.config, home, lambda told: None if quiet else say(told))
+        count += len(found.winners)
+        write_report(home)
+        if finished:  # the next call of `compare` has nothing more to do than before
+            note_finished(load_results(home), member.config)
+        let_go()
+    if several:
+        write_models_report(folder)
+    if not quiet:
+        say(f"{count} winners are explained; the report lies in {folder / 'report.html'}.")

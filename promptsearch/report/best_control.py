@@ -1,0 +1,134 @@
+"""What searches reach beside the best control: whether it pays to search at all.
+
+Controls are what a search must beat to be worth its price, such as prompts written by hand. The
+best one is chosen on the select split, and so is the best search of each kind: the test split
+judges two rows that were named before it was read, so each of these tests stands for itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from promptsearch.report.notation import could_show, number, probability, signed
+from promptsearch.statistics import Comparison, Sample, compare_with
+
+#: What may be searched for, in the order in which it is told.
+SOUGHT = ("words", "vectors", "weights")
+
+#: The columns of the table of all rows against the control.
+COLUMNS = ("strategy", "ahead by", "p", "p corrected", "would have shown")
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A ranked row, as it is compared here.
+
+    Args:
+        label: Its name.
+        sought: What it looked for, of `SOUGHT`.
+        control: Whether it is a control.
+        searches: Whether it looked for its prompt.
+        selected: What rows are chosen by on the select split, lower is better.
+        scores: Its test scores, turned so that a higher one is better.
+    """
+
+    label: str
+    sought: str
+    control: bool
+    searches: bool
+    selected: float
+    scores: Sample
+
+
+@dataclass(frozen=True)
+class Against:
+    """The rows of a task against its best control.
+
+    Args:
+        control: The best control.
+        by: What it was chosen by, such as `select loss`.
+        best: What was searched for -> the test of the best search for it, which stands for itself.
+        tests: Each row that is no control against it, corrected for their number.
+    """
+
+    control: str
+    by: str
+    best: Mapping[str, Comparison]
+    tests: tuple[Comparison, ...]
+
+    @property
+    def told(self) -> str:
+        """The line above a table of the tests."""
+        return (
+            f"Against the best control, {self.control} (by {self.by}; paired test over examples "
+            "and seeds, Holm's correction)"
+        )
+
+    @property
+    def sentence(self) -> str:
+        """What the best searches make of the control, in words; empty where nothing searched."""
+        control = f"the best control, {self.control},"
+        told: list[str] = []
+        for sought, test in self.best.items():
+            ahead = test.second == self.control
+            search = test.first if ahead else test.second
+            by = f"{test.difference:.3f} ± {test.half:.3f}"
+            if not test.significant:
+                apart = f"cannot be told from {control.rstrip(',')} ({'+' if ahead else '-'}{by})"
+            else:
+                apart = f"{'beats' if ahead else 'is behind'} {control} by {by} (p = {test.p:.2g})"
+            told.append(f"of {'those' if told else 'the searches'} for {sought}, {search} {apart}")
+            control = "it"
+        if not told:
+            return ""
+        line = "; ".join(told)
+        return f"{line[0].upper()}{line[1:]}; all chosen by {self.by}. "
+
+    def won(self) -> list[str]:
+        """The best searches that are ahead of the control."""
+        return [
+            test.first
+            for test in self.best.values()
+            if test.significant and test.second == self.control
+        ]
+
+
+def against(rows: Sequence[Candidate], by: str, widest: float) -> Against | None:
+    """Test what was searched and trained against the best control.
+
+    Args:
+        rows: The ranked rows of a task.
+        by: What `selected` is, in words.
+        widest: The largest difference of the metric that there can be.
+
+    Returns:
+        None where no control has finished, or nothing beside controls.
+    """
+    controls = sorted((row for row in rows if row.control), key=lambda row: row.selected)
+    others = [row for row in rows if not row.control]
+    if not controls or not others:
+        return None
+    control, samples = controls[0].label, {row.label: row.scores for row in rows}
+    tests = compare_with(control, [row.label for row in others], samples, widest)
+    best: dict[str, Candidate] = {}
+    for row in sorted(others, key=lambda row: row.selected):
+        if row.searches:
+            best.setdefault(row.sought, row)
+    alone = {
+        sought: compare_with(control, [best[sought].label], samples, widest)[0]
+        for sought in SOUGHT
+        if sought in best
+    }
+    return Against(control, by, alone, tuple(tests))
+
+
+def cells(found: Against) -> list[list[str]]:
+    """The rows of a table, each beginning with the strategy's name."""
+    rows = []
+    for test in found.tests:
+        ahead = test.second == found.control
+        by = f"{signed(test.difference if ahead else -test.difference)} ± {number(test.half)}"
+        p = [probability(test.p), probability(test.adjusted)]
+        rows.append([test.first if ahead else test.second, by, *p, could_show(test.detectable)])
+    return rows

@@ -1,0 +1,210 @@
+"""What all studies together say of each strategy: whether it beats the best control, at what cost.
+
+What a row is beside the best control stands in `best_control.py`. Here each row is asked alone,
+whether a paired test at 0.05 says that it is better, not corrected for the other rows. Studies are
+not independent of one another where they share a task.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from promptsearch.records.results import Results
+from promptsearch.records.study import StudyRecord
+from promptsearch.report.best_control import SOUGHT
+from promptsearch.report.escaped import code, escape, table_lines
+from promptsearch.report.notation import number, percent, short
+from promptsearch.report.summary import Row, TaskSummary, summarise
+from promptsearch.statistics import ALPHA, Comparison
+
+#: What is searched for, and what it takes to use it.
+_NEEDS = {
+    "words": "Words: every model takes them, by text alone",
+    "vectors": "Vectors and prefixes: whoever serves the model must take them, too",
+    "weights": "Changed weights, the baseline of fine-tuning",
+}
+
+
+@dataclass(frozen=True)
+class Case:
+    """One row of one study against the best control there.
+
+    Args:
+        study: The study's name.
+        model: The name of its model.
+        task: The task's name.
+        kind: `choices` or `text`: answers to choose from, or text.
+        metric: The metric's name.
+        strategy: The strategy's name.
+        sought: What it looks for: words, vectors or weights.
+        best: Whether it is the best search for that, by the select split.
+        score: Its mean test metric.
+        control: The label of the best control.
+        level: The control's mean test metric.
+        gain: How much better the score is than the level, as a share of the metric's range; None
+            where that has no bounds.
+        beats: Whether a test says that it is better.
+        tokens: LM tokens that a run spent, mean over its seeds.
+    """
+
+    study: str
+    model: str
+    task: str
+    kind: str
+    metric: str
+    strategy: str
+    sought: str
+    best: bool
+    score: float
+    control: str
+    level: float
+    gain: float | None
+    beats: bool
+    tokens: float
+
+
+def cases(studies: Iterable[Results]) -> list[Case]:
+    """Every row that searched beside a control, of all studies."""
+    return [
+        case
+        for results in studies
+        for task in summarise(results)
+        if not task.left_out
+        for case in _cases(results, task)
+    ]
+
+
+def _cases(results: Results, task: TaskSummary) -> list[Case]:
+    found = task.against
+    if found is None:
+        return []
+    rows = {row.label: row for row in task.rows}
+    tests = {test.first: test for test in found.tests} | {
+        test.second: test for test in found.tests if test.second != found.control
+    }
+    best = {name for test in found.best.values() for name in (test.first, test.second)}
+    return [
+        _case(results.study, task, rows[label], rows[found.control], tests[label], label in best)
+        for label in tests
+        if label != found.control and rows[label].searches
+    ]
+
+
+def _case(
+    study: StudyRecord, task: TaskSummary, row: Row, control: Row, test: Comparison, best: bool
+) -> Case:
+    ahead, widest = test.first == row.label, task.scale.widest
+    return Case(
+        *(study.name, study.model.name, task.name, task.info.kind, task.info.metric),
+        strategy=row.best.strategy,
+        sought=row.sought,
+        best=best,
+        score=row.metric.mean,
+        control=control.label,
+        level=control.metric.mean,
+        gain=(1 if ahead else -1) * test.difference / widest if np.isfinite(widest) else None,
+        beats=ahead and test.p <= ALPHA,
+        tokens=row.spent,
+    )
+
+
+def evidence(found: Sequence[Case]) -> list[str]:
+    """The evidence as lines of Markdown: what to begin with, each study, each strategy.
+
+    Args:
+        found: All cases.
+    """
+    own = {sought: [case for case in found if case.sought == sought] for sought in SOUGHT}
+    known = {sought: some for sought, some in own.items() if some}
+    lines = [f"* {_advice(sought, some)}" for sought, some in known.items()]
+    lines += ["", "## By task", "", _BY_TASK, "", *_by_task(found)]
+    for sought, some in known.items():
+        lines += ["", f"## {_NEEDS[sought]}", "", f"{_counted(some)}.", "", *_by_strategy(some)]
+    return lines
+
+
+def _advice(sought: str, own: Sequence[Case]) -> str:
+    """What to begin with, and whether to look for room first."""
+    groups = _groups(own)
+    often = [name for name in groups if len(groups[name]) > 1] or list(groups)
+    first = code(min(often, key=lambda name: _order(groups[name])))
+    told = f"**{sought.capitalize()}**: begin with {first}. {_counted(own)}"
+    if 2 * sum(case.beats for case in own) < len(own):
+        told += "; look first whether there is room, with `promptsearch plan STUDY.yaml --headroom`"
+    return f"{told}."
+
+
+_BY_TASK = (
+    "Each line is a task of a study: its best control, and the best search for words, vectors and "
+    "weights, all chosen by the select split, with their mean test metric; **bold** where a paired "
+    "test at 0.05 says that the search is better."
+)
+
+
+def _by_task(found: Sequence[Case]) -> list[str]:
+    groups: dict[tuple[str, str, str], list[Case]] = {}
+    for case in found:
+        groups.setdefault((case.study, case.model, case.task), []).append(case)
+    rows = []
+    for (study, model, task), own in groups.items():
+        first = own[0]
+        cells = [*map(escape, (study, model, task, first.kind, first.metric))]
+        cells.append(f"{code(first.control, in_table=True)} {number(first.level)}")
+        for sought in SOUGHT:
+            best = [case for case in own if case.best and case.sought == sought]
+            cells.append(_told(best[0]) if best else "")
+        rows.append(cells)
+    heads = ["study", "model", "task", "answers", "metric", "best control", *SOUGHT]
+    return table_lines(heads, rows)
+
+
+def _told(case: Case) -> str:
+    score = f"**{number(case.score)}**" if case.beats else number(case.score)
+    return f"{code(case.strategy, in_table=True)} {score}"
+
+
+def _counted(own: Sequence[Case]) -> str:
+    tasks = {(case.study, case.model, case.task) for case in own}
+    won = {(case.study, case.model, case.task) for case in own if case.beats}
+    beat = sum(case.beats for case in own) or "none"
+    return (
+        f"Of {len(own)} rows, {beat} beat the best control; "
+        f"it was beaten in {len(won)} of {len(tasks)} tasks"
+    )
+
+
+def _groups(own: Sequence[Case]) -> dict[str, list[Case]]:
+    groups: dict[str, list[Case]] = {}
+    for case in own:
+        groups.setdefault(case.strategy, []).append(case)
+    return groups
+
+
+def _order(some: Sequence[Case]) -> tuple[float, float]:
+    """What strategies are ordered by, the best first: how often they beat, then their gain."""
+    return -float(np.mean([case.beats for case in some])), -np.nan_to_num(_gain(some), nan=-np.inf)
+
+
+def _by_strategy(own: Sequence[Case]) -> list[str]:
+    groups = _groups(own)
+    rows = [
+        [
+            code(name, in_table=True),
+            str(len(groups[name])),
+            percent(float(np.mean([case.beats for case in groups[name]]))),
+            f"{100 * _gain(groups[name]):+.1f}",
+            short(float(np.median([case.tokens for case in groups[name]]))),
+        ]
+        for name in sorted(groups, key=lambda name: _order(groups[name]))
+    ]
+    heads = ["strategy", "rows", "beat the control", "mean gain, points", "tokens of a run"]
+    return table_lines(heads, rows)
+
+
+def _gain(some: Sequence[Case]) -> float:
+    """The mean gain; NaN where no metric has bounds."""
+    known = [case.gain for case in some if case.gain is not None]
+    return float(np.mean(known)) if known else np.nan

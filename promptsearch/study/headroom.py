@@ -1,0 +1,251 @@
+"""What a search can gain on a task, looked at before any run: a small table and a short soft run.
+
+Scored are random prompts of the pool and controls: the empty prompt, those that the study names,
+and one prompt of solved examples. `room.py` says what follows from their scores. Random prompts and
+the best controls are scored on half of the search split, a soft prompt and these controls on the
+select split. It takes about as many tokens as a single run.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import numpy as np
+
+from promptsearch.errors import PromptSearchError
+from promptsearch.prompts.prompt import Prompt
+from promptsearch.prompts.text import TextPrompt
+from promptsearch.records.headroom import HeadroomRecord, StudyHeadroomRecord
+from promptsearch.records.provenance import commit, own_version
+from promptsearch.records.scores import ExampleIds, Floats
+from promptsearch.scoring.layout import prompt_texts
+from promptsearch.search.loop import search
+from promptsearch.search.plugins import find_strategy, make_strategy
+from promptsearch.search.strategy import Ask, Strategy
+from promptsearch.study.arena import Arena
+from promptsearch.study.entries import Entry
+from promptsearch.study.prepare import Prepared
+from promptsearch.study.room import (
+    gain_of_vectors,
+    gain_of_words,
+    gain_record,
+    noise_of,
+    scatter_of,
+)
+from promptsearch.study.run import Run
+from promptsearch.tasks.task import Task
+
+log = logging.getLogger(__name__)
+
+#: Random prompts of the table, and the most that a row of controls adds.
+_RANDOM, _CONTROLS = 24, 8
+#: The fewest random prompts that must be scored.
+_FEWEST_PROMPTS = 4
+#: Controls are scored on so many examples, and the best of them on all; the fewest of these.
+_FIRST, _BEST, _FEWEST = 32, 3, 16
+#: What stands for all searches that train, and what makes prompts of solved examples.
+_TRAINS, _SHOTS = "prompt_tuning", "exemplars"
+
+
+def headroom(prepared: Prepared, evaluations: Mapping[tuple[str, str], int]) -> StudyHeadroomRecord:
+    """Look at each task of a study.
+
+    Args:
+        prepared: The study.
+        evaluations: Task and label of a row -> the prompts that a run of it tries.
+    """
+    found = [_Look(prepared, task, evaluations).record() for task in prepared.tasks]
+    return StudyHeadroomRecord(
+        name=prepared.config.name,
+        model=prepared.lm.name,
+        version=own_version(),
+        commit=commit(),
+        settings=prepared.config.model_dump(mode="json"),
+        tasks=tuple(each for each in found if each is not None),
+    )
+
+
+class _Look:
+    """A look at one task.
+
+    Args:
+        prepared: The study.
+        task: The task.
+        evaluations: As for `headroom`.
+    """
+
+    def __init__(
+        self, prepared: Prepared, task: Task, evaluations: Mapping[tuple[str, str], int]
+    ) -> None:
+        self._prepared, self._task = prepared, task
+        entries = [entry for entry in prepared.entries if not entry.strategy.reference]
+        self._controls = [entry for entry in entries if entry.strategy.control]
+        searches = [entry for entry in entries if entry.strategy.searches]
+        self._words = [entry for entry in searches if not _trains(entry)]
+        self._trained = [entry for entry in searches if _trains(entry)]
+        tried = [evaluations.get((task.name, entry.given.label), 0) for entry in self._words]
+        self._evaluations = int(np.median(tried)) if tried else 0
+        self._tokens = 0
+
+    def record(self) -> HeadroomRecord | None:
+        """What was found; None where no row of the study puts a prompt into the template's slots.
+
+        So it is, too, where no random prompt can be scored.
+        """
+        key = next(
+            (
+                key
+                for key in self._prepared.first
+                if (key.task, key.kind) == (self._task.name, TextPrompt.placement)
+            ),
+            None,
+        )
+        if key is None:
+            log.warning("task '%s': no row has prompts in slots to look at", self._task.name)
+            return None
+        arena = self._prepared.first[key]
+        random: list[Prompt] = list(arena.space.sample(np.random.default_rng(0), _RANDOM))
+        named = self._named(arena)
+        controls, means = self._best(arena, named)
+        ids = self._sample(arena, [*random, *controls])
+        scores = self._scores(arena, "search", [*random, *controls], ids)
+        known, given = scores[: len(random)], scores[len(random) :]
+        known = known[np.isfinite(known).all(1)]
+        if len(known) < _FEWEST_PROMPTS or not len(given) or not np.isfinite(given).all():
+            log.warning("task '%s': no prompt to look at could be scored", self._task.name)
+            return None
+        select_ids = arena.ids("select")
+        soft, why = self._soft(arena, select_ids)
+        rng, draws = np.random.default_rng(1), {}
+        if self._words:
+            draws["words"] = gain_of_words(known, given, self._evaluations, arena.score_on, rng)
+        if self._trained and soft is not None:
+            here = self._scores(arena, "select", controls, select_ids)
+            draws["vectors"] = gain_of_vectors(soft, here, given, rng)
+        if not draws:
+            log.warning("task '%s': the study has no search to forecast", self._task.name)
+            return None
+        means |= {
+            name: float(row.mean()) for name, row in zip(controls.values(), given, strict=True)
+        }
+        gains = {kind: gain_record([each]) for kind, each in draws.items()}
+        return HeadroomRecord(
+            task=self._task.name,
+            measure="accuracy" if self._task.kind == "choices" else "nats",
+            search=len(ids),
+            select=len(select_ids),
+            prompts=len(known),
+            evaluations=self._evaluations,
+            controls=means,
+            level=float(known.mean()),
+            spread=float(scatter_of(known.mean(1), noise_of(known) / known.shape[1])),
+            trained=None if soft is None else float(soft.mean()),
+            untrained=why,
+            words=gains.get("words"),
+            vectors=gains.get("vectors"),
+            best=gain_record(list(draws.values())),
+            tokens=self._tokens,
+        )
+
+    def _named(self, arena: Arena) -> dict[str, Prompt]:
+        """The controls by what stands in their slots, each once."""
+        found: list[Prompt] = [TextPrompt("")]
+        for entry in self._controls:
+            found += self._first(arena, entry.given.name, entry.strategy, entry.given.options)
+        if not any(entry.given.name == _SHOTS for entry in self._controls):
+            found += self._first(arena, _SHOTS, find_strategy(_SHOTS), {"choose": "random"})
+        words = [each for each in found if not each.trained and arena.exact["search"].fits(each)]
+        names: dict[str, Prompt] = {}
+        for each in words:
+            text = " | ".join(prompt_texts(arena.template, arena.lm, each))
+            known = names.get(text, each) == each
+            names[text if known else f"{text} ({each.kind} {each.key[:4]})"] = each
+        return names
+
+    def _first(
+        self, arena: Arena, name: str, strategy: type[Strategy], options: Mapping[str, object]
+    ) -> list[Prompt]:
+        """The first prompts of a control; none where it cannot be asked alone."""
+        run = self._run(arena, name, strategy, dict(options))
+        try:
+            objective = run.objective(arena.searching, run.ledger())
+            made, found = make_strategy(name, strategy, objective, 0, run.options), list[Prompt]()
+            most = 1 if name == _SHOTS else _CONTROLS
+            while len(found) < most and (asked := made.ask()) and not isinstance(asked, Ask):
+                found += asked
+            return found[:most]
+        except PromptSearchError as error:
+            log.info("task '%s': %s is no control here: %s", self._task.name, name, error)
+            return []
+
+    def _best(
+        self, arena: Arena, named: Mapping[str, Prompt]
+    ) -> tuple[dict[Prompt, str], dict[str, float]]:
+        """The controls that are best on the first few examples, and the scores of all of them.
+
+        Args:
+            arena: The task's arena.
+            named: The controls by what stands in their slots.
+        """
+        ids = np.arange(len(self._task.splits["search"]) // 2)[:_FIRST]
+        scores = self._scores(arena, "search", list(named.values()), ids).mean(1)
+        means = {
+            name: float(mean) for name, mean in zip(named, scores, strict=True) if np.isfinite(mean)
+        }
+        best = sorted(means, key=means.__getitem__, reverse=True)[:_BEST]
+        return {named[name]: name for name in best}, means
+
+    def _sample(self, arena: Arena, prompts: list[Prompt]) -> ExampleIds:
+        """Half of the search split, as far as half of a run's tokens pay.
+
+        Args:
+            arena: The task's arena.
+            prompts: All prompts that will be scored.
+        """
+        ids = np.arange(len(self._task.splits["search"]) // 2)
+        cost = arena.exact["search"].predict(prompts, ids).cost
+        share = min(1.0, self._prepared.config.budget / 2 / cost)
+        found: ExampleIds = ids[: max(_FEWEST, int(share * len(ids)))]
+        return found
+
+    def _scores(
+        self, arena: Arena, split: str, prompts: Iterable[Prompt], ids: ExampleIds
+    ) -> Floats:
+        """Scores, higher is better, shape `(prompts, examples)`; NaN in rows of failures."""
+        found = arena.exact[split].score(list(prompts), ids)
+        self._tokens += found.computed
+        return found.metric if self._task.kind == "choices" else -found.losses
+
+    def _soft(self, arena: Arena, select_ids: ExampleIds) -> tuple[Floats | None, str]:
+        """The scores of a soft prompt, trained with half of a run's budget, or why there are none.
+
+        Args:
+            arena: The task's arena.
+            select_ids: The examples, which it has not seen.
+        """
+        strategy = find_strategy(_TRAINS)
+        run = self._run(arena, _TRAINS, strategy, {})
+        try:
+            ledger = run.ledger()
+            objective = run.objective(arena.searching, ledger)
+            search(make_strategy(_TRAINS, strategy, objective, run.seed, run.options))
+            self._tokens += ledger.computed
+            if best := objective.finalists():
+                return self._scores(arena, "select", [best[0].prompt], select_ids)[0], ""
+            return None, "half of a run's budget does not pay for it"
+        except PromptSearchError as error:
+            return None, str(error)
+
+    def _run(
+        self, arena: Arena, name: str, strategy: type[Strategy], options: dict[str, object]
+    ) -> Run:
+        """A run that is never recorded, with half of the study's budget."""
+        budget = self._prepared.config.budget // 2
+        return Run(arena, name, name, strategy, options, 0, budget, True, Path())
+
+
+def _trains(entry: Entry) -> bool:
+    proposed: Iterable[type[Prompt]] = entry.strategy.proposes
+    return any(kind.trained for kind in proposed)
