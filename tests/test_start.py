@@ -282,12 +282,12 @@ def test_a_winner_of_a_kind_that_it_cannot_start_from_fails_the_run(
     (tmp_path / "mine_there.py").write_text(MINE)
     (tmp_path / "text").touch()
     compare(
-        study([{"mine_there:Mine": {"label": "mine"}}, {"gcg": {"start": {"run": "mine"}}}]),
+        study([{"mine_there:Mine": {"label": "mine"}}, {"pez": {"start": {"run": "mine"}}}]),
         out=tmp_path / "out",
         model=tiny,
         task=films,
     )
-    assert "'mine' was won by a TextPrompt" in result(tmp_path / "out", "gcg")["error"]
+    assert "'mine' was won by a TextPrompt" in result(tmp_path / "out", "pez")["error"]
 
 
 def test_another_winner_under_a_half_made_run_is_refused(tiny, films, tmp_path):
