@@ -87,7 +87,7 @@ def _run(rule: Rule, name: str, seed: int) -> dict[str, float]:
             scored=world.scored,
             training=world.training,
             race=rule.first > 0,
-            reserve=lambda length, prompts: end,
+            reserve=lambda lengths: end,
         )
         search(find_strategy(name)(objective, seed=seed))
     losses, right = world.rows([item.prompt for item in objective.ranking])

@@ -115,9 +115,11 @@ class Bayesian(Strategy):
         self._spent += evaluation.price
         self._spent_whole += evaluation.price if whole else 0
         if self._few is None:
-            self._few = followers(evaluation.losses[np.isfinite(evaluation.values)], self._count)
-        losses = evaluation.losses[:, self._few] if whole else evaluation.losses
-        for prompt, loss in zip(prompts, losses.mean(1), strict=True):
+            seen_all = np.isfinite(evaluation.losses).all(1)  # not dropped by a race
+            self._few = followers(evaluation.losses[seen_all], self._count)
+        means = (evaluation.losses[:, self._few] if whole else evaluation.losses).mean(1)
+        losses = np.where(np.isfinite(means), means, evaluation.values)
+        for prompt, loss in zip(prompts, losses, strict=True):
             # Only hard prompts are asked for.
             row = tuple(self.objective.space.indices(prompt).tolist())  # type: ignore[arg-type]
             if whole:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
@@ -19,12 +18,10 @@ from promptsearch.prompts.prompt import Prompt
 from promptsearch.prompts.space import PromptSpace
 from promptsearch.records.scores import ExampleIds
 from promptsearch.scoring.layout import begins_row
-from promptsearch.scoring.protocol import Scorer, inside, price_of, price_of_generation
+from promptsearch.scoring.protocol import Scorer, inside, price_of
 from promptsearch.scoring.scorer import SplitScorer, make_scorer
-from promptsearch.search.halving import rounds
 from promptsearch.search.metric_scorer import MetricScorer
 from promptsearch.search.pool import Pool
-from promptsearch.search.ranking import FINALISTS, SELECTED
 from promptsearch.search.strategy import Strategy
 from promptsearch.study.aims import Aims
 from promptsearch.tasks.metrics.metric import Metric
@@ -235,46 +232,6 @@ class Arena:
         following = MetricScorer(scorer, self.follows, self.task)
         return following, following.most
 
-    def price_of_selection(self, lengths: Sequence[int]) -> int:
-        """Tokens set aside for the end of a search, of which the longest prompts see the most.
-
-        Args:
-            lengths: The lengths in tokens of the prompts that are left, the longest first.
-        """
-        price = int(self.exact["select"].lead(self.ids("select")).sum())
-        for split, count, ids in self.rounds(len(lengths)):
-            for length, alike in Counter(lengths[:count]).items():
-                price += alike * price_of(self.exact[split], length, ids)
-        again = len(lengths) if self.rescores else 0
-        for split, count in (("search", again), ("select", SELECTED)):
-            if self.writes(split):
-                scorer, ids, most = self.exact[split], self.ids(split), self.task.decoding.most
-                for length in lengths[:count]:
-                    price += price_of_generation(scorer, length, ids, most)
-        return price
-
-    def rounds(self, finalists: int) -> list[tuple[str, int, ExampleIds]]:
-        """What is scored at the end of a search: split, the number of prompts, ids of examples.
-
-        Args:
-            finalists: How many prompts are left.
-        """
-        contestants = finalists if self.halves else min(SELECTED, finalists)
-        again = [("search", finalists, self.ids("search"))] if self.rescores else []
-        return [
-            *again,
-            *(("select", n, ids) for n, ids in rounds(contestants, len(self.ids("select")))),
-        ]
-
-    @property
-    def halves(self) -> bool:
-        """Whether all finalists are selected among, in rounds.
-
-        Where a metric decides, on either split, it is a few: a part of the examples may tell
-        nothing of a metric that is no mean, and answers are dear.
-        """
-        return self.follows is None and self.selects_by is None
-
     def price_of_pool(self, strategy: type[Strategy]) -> int:
         """What a strategy pays before it starts: for the pool, where its prompts are made of it."""
         return self.pool.price if HardPrompt in strategy.proposes else 0
@@ -284,15 +241,6 @@ class Arena:
         """The most that a prompt of the usual length costs on `score_on`, in tokens."""
         scorer, most = self.followed(self.exact["search"])
         return price_of(scorer, self.template.length, self.scored) + most * len(self.scored)
-
-    def smallest_budget(self, finalists: int = FINALISTS) -> int:
-        """What one evaluation and selection cost together."""
-        length = self.template.length
-        return (
-            self.price_of_evaluation
-            + int(self.exact["search"].lead(self.scored).sum())
-            + self.price_of_selection([length] * finalists)
-        )
 
     def check_unchanged(self) -> None:
         """See that the LM's weights are as they were loaded.

@@ -23,6 +23,7 @@ from promptsearch.search.proposer import Proposing
 from promptsearch.study.aims import Aims, aims_of, hand_judges
 from promptsearch.study.arena import Arena, scored_size
 from promptsearch.study.draws import DRAWN, check_draw, drawable, drawn_by, draws_of
+from promptsearch.study.ending import smallest_budget
 from promptsearch.study.entries import Entry, entries_of, sources_first
 from promptsearch.study.families import check_family, check_proposer, met
 from promptsearch.study.loading import load_model, load_proposer
@@ -336,7 +337,7 @@ def _check_metrics(lm: TextModel, tasks: list[Task]) -> None:
 
 def _check_budget(config: StudyConfig, entry: Entry, arena: Arena) -> None:
     pool, budget = arena.price_of_pool(entry.strategy), entry.given.budget or config.budget
-    least = arena.smallest_budget(entry.strategy.finalists) + pool
+    least = smallest_budget(arena, entry.strategy.finalists) + pool
     if budget < least:
         words = f", with the {pool} of the pool's words," if pool else ""
         raise StudyError(

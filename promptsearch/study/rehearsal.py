@@ -29,6 +29,7 @@ from promptsearch.search.training import TrainedStrategy
 from promptsearch.study.anytime import incumbents
 from promptsearch.study.arena import Arena
 from promptsearch.study.calibration import Calibration, Speed
+from promptsearch.study.ending import rounds_of
 from promptsearch.study.run import Run
 from promptsearch.study.stand_in import StandInProposing, StandInScorer
 
@@ -163,7 +164,7 @@ def _end(
     generated, as long answers as there can be.
     """
     seconds = 0.0
-    for split, count, ids in (*arena.rounds(len(finalists)), ("test", 1, arena.ids("test"))):
+    for split, count, ids in (*rounds_of(arena, len(finalists)), ("test", 1, arena.ids("test"))):
         engine, some = arena.exact[split], finalists[:count]
         prediction = engine.predict(some, ids)
         price = sum(price_of(engine, engine.length(p), ids) for p in some)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,7 @@ from promptsearch.search.strategy import Access, Strategy
 from promptsearch.study.arena import Arena
 from promptsearch.study.costs import cost_of, flops_of, rates_of
 from promptsearch.study.described import describe
+from promptsearch.study.ending import price_of_selection
 from promptsearch.study.log_summary import curve, first_failure, search_losses
 from promptsearch.study.selection import Selection, select_winner
 
@@ -136,7 +138,7 @@ class Run:
             ledger,
             scored=arena.scored,
             training=np.arange(arena.score_on, len(arena.task.splits["search"])),
-            reserve=arena.price_of_selection,
+            reserve=partial(price_of_selection, arena),
             seconds=self.seconds,
             race=self.race,
             finalists=finalists,

@@ -22,6 +22,7 @@ from promptsearch.search.books import Books
 from promptsearch.search.ranking import SELECTED
 from promptsearch.study.anytime import select_curve
 from promptsearch.study.arena import Arena
+from promptsearch.study.ending import halves
 from promptsearch.study.log_summary import mean_losses
 from promptsearch.study.measuring import Answers, choices_of, examples_record, texts_of
 from promptsearch.tasks.metrics.metric import Metric
@@ -191,7 +192,7 @@ class _End:
             again: Their scores on the search split.
         """
         arena = self._arena
-        if not arena.halves:
+        if not halves(arena):
             best = _best(prompts, again.values(arena.follows), SELECTED)
             selected = self.scored("select", best)
             winner = _best(best, selected.values(arena.selects_by), 1)[0]

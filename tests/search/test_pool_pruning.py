@@ -19,6 +19,7 @@ from promptsearch.scoring import Engine
 from promptsearch.search.pool import Pool, make_pool
 from promptsearch.search.pool_pruning import EXAMPLES, FILL, Pruning, clusters
 from promptsearch.study.config import parse_config
+from promptsearch.study.ending import smallest_budget
 from promptsearch.study.forecast import forecast
 from promptsearch.study.prepare import prepare
 from promptsearch.tasks.task import Split
@@ -223,7 +224,7 @@ def test_the_plan_and_the_check_of_the_budget_know_the_price(tiny, films, tmp_pa
     assert planned.runs[0].price == run.spent
     price = run.ledger.pool
     prepared = prepare(parse_config(given), tiny, films)
-    least = prepared.arena(films).smallest_budget()
+    least = smallest_budget(prepared.arena(films))
     with pytest.raises(
         StudyError, match=f"with the {price} of the pool's words, {least + price} tokens"
     ):

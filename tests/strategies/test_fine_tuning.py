@@ -15,9 +15,10 @@ from torch import nn
 from promptsearch import LanguageModel, Objective, Weights
 from promptsearch.records.ledger import Ledger
 from promptsearch.search import loop
-from promptsearch.search.objective import SELECTED
+from promptsearch.search.objective import FINALISTS, SELECTED
 from promptsearch.strategies.fine_tuning import FineTuning
 from promptsearch.study.arena import Arena
+from promptsearch.study.ending import price_of_selection
 from promptsearch.testing.conformance import StrategyConformance
 from promptsearch.testing.planted import PlantedScorer
 
@@ -117,7 +118,8 @@ def test_few_finalists_are_kept(arena):
     given = objective(arena, budget=20_000)
     loop.search(FineTuning(given, seed=0, interval=1, batch=2, rate=0.001))
     assert len(given.log.lines) > 5 and len(given.ranking) == SELECTED
-    assert arena.price_of_selection([0] * FineTuning.finalists) < arena.price_of_selection([0] * 10)
+    few, many = ([0] * count for count in (FineTuning.finalists, FINALISTS))
+    assert price_of_selection(arena, few) < price_of_selection(arena, many)
 
 
 def test_training_lowers_the_loss_and_leaves_the_lm(arena):

@@ -1,4 +1,5 @@
 import math
+from functools import partial
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from promptsearch.search.objective import Objective
 from promptsearch.search.plugins import make_strategy
 from promptsearch.strategies.llm_proposed import LLMProposed, score
 from promptsearch.study.config import parse_config
+from promptsearch.study.ending import price_of_selection
 from promptsearch.study.prepare import prepare
 from promptsearch.testing.conformance import StrategyConformance
 from promptsearch.testing.planted import PlantedScorer, planted_objective
@@ -176,7 +178,7 @@ def test_an_instruction_longer_than_the_context_is_a_visible_failure_that_costs_
         Ledger(50_000),
         scored=arena.scored,
         training=np.arange(8, 40),
-        reserve=arena.price_of_selection,
+        reserve=partial(price_of_selection, arena),
         proposing=prepared.proposing,
     )
     long, short = "good " * 600, "Answer the question."
