@@ -43,8 +43,10 @@ log = logging.getLogger(__name__)
 _RANDOM, _CONTROLS = 24, 8
 #: The fewest random prompts that must be scored.
 _FEWEST_PROMPTS = 4
-#: Controls are scored on so many examples, and the best of them on all; the fewest of these.
-_FIRST, _BEST, _FEWEST = 32, 3, 16
+#: Controls are scored on so many examples first; the fewest that are looked at in all.
+_FIRST, _FEWEST = 32, 16
+#: The standard errors by which a control is behind that is scored on no more.
+_CLEAR = 2.0
 #: What stands for all searches that train, and what makes prompts of solved examples.
 _TRAINS, _SHOTS = "prompt_tuning", "exemplars"
 
@@ -183,19 +185,21 @@ class _Look:
     def _best(
         self, arena: Arena, named: Mapping[str, Prompt]
     ) -> tuple[dict[Prompt, str], dict[str, float]]:
-        """The controls that are best on the first few examples, and the scores of all of them.
+        """The controls that are not clearly behind on a few examples, and the scores of all.
 
         Args:
             arena: The task's arena.
             named: The controls by what stands in their slots.
         """
         ids = np.arange(len(self._task.splits["search"]) // 2)[:_FIRST]
-        scores = self._scores(arena, "search", list(named.values()), ids).mean(1)
-        means = {
-            name: float(mean) for name, mean in zip(named, scores, strict=True) if np.isfinite(mean)
-        }
-        best = sorted(means, key=means.__getitem__, reverse=True)[:_BEST]
-        return {named[name]: name for name in best}, means
+        scores = self._scores(arena, "search", named.values(), ids)
+        means = {n: float(m) for n, m in zip(named, scores.mean(1), strict=True) if np.isfinite(m)}
+        if not means:
+            return {}, means
+        behind = scores[list(named).index(max(means, key=means.__getitem__))] - scores
+        error = behind.std(1) / np.sqrt(len(ids))  # paired: both read the same examples
+        clear = dict(zip(named, behind.mean(1) > _CLEAR * error, strict=True))
+        return {named[name]: name for name in means if not clear[name]}, means
 
     def _sample(self, arena: Arena, prompts: list[Prompt]) -> ExampleIds:
         """Half of the search split, as far as half of a run's tokens pay.
