@@ -200,7 +200,7 @@ POOL = (
 QUOTES = "A text with braces or a colon needs quotes around it."
 KNOWN = (
     "budget, device, draw, dtype, execution, length, max_cost, max_seconds, memory, metric, "
-    "model, models, name, objective, pool, proposer, race, score_on, seeds, select_by, "
+    "model, models, name, objective, pool, proposer, race, replicas, score_on, seeds, select_by, "
     "strategies, task, tasks, threads, track, transfer"
 )
 

@@ -167,7 +167,12 @@ def carried(tmp_path, monkeypatch):
         carrier = RayCarrier(asked, order, tmp_path, [])
         heard = []
         trouble = Workers(
-            carrier, asked.room(), heard.append, served=False, shown={"model": "a"}
+            carrier,
+            asked.room(),
+            heard.append,
+            served=False,
+            shown={"model": "a"},
+            expected=lambda name: None,
         ).execute(jobs)
         assert not trouble.damage and not any((tmp_path / ".leases").iterdir())
         return heard
