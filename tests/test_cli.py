@@ -197,7 +197,7 @@ def test_plan_prints_the_bill_and_runs_nothing(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        "promptsearch.study.forecast.forecast", lambda config, workers: (config, workers)
+        "promptsearch.study.forecast.forecast", lambda config, workers, look: (config, workers)
     )
     monkeypatch.setattr(
         "promptsearch.report.forecast.print_forecast",
@@ -212,7 +212,7 @@ def test_plan_prints_the_bill_and_runs_nothing(
 def test_plan_prints_the_bill_of_each_model_that_can_be_loaded(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def forecast(config: StudyConfig, workers: int) -> StudyConfig:
+    def forecast(config: StudyConfig, workers: int, look: bool) -> StudyConfig:
         if config.model == "a/gone":
             raise ModelError("there is no model 'a/gone'")
         return config
