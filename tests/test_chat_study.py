@@ -162,8 +162,12 @@ def test_a_text_that_fits_some_examples_only_fails_with_its_reason_and_the_run_g
         model=lm,
         task=given,
     )
-    result = json.loads((tmp_path / "chat" / "manual" / "seed0" / "result.json").read_text())
-    assert result["status"] == "done" and result["winner"]["text"].strip() == "good?"
+    folder = tmp_path / "chat" / "manual" / "seed0"
+    result = json.loads((folder / "result.json").read_text())
+    assert result["status"] == "done" and len(result["winner"]["text"]) < len(TOO_LONG)
+    first = json.loads((folder / "evaluations.jsonl").read_text().splitlines()[0])
+    assert list(first["failures"]) == ["0"]
+    assert "the model reads at most 512" in first["failures"]["0"]
 
 
 def test_a_study_of_nothing_but_too_long_a_text_fails_with_the_reason(lm, tmp_path):

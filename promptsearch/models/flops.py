@@ -42,9 +42,10 @@ def flops_of(model: Any) -> Flops:
         model: A language model of transformers.
     """
     config = model.config.get_text_config()
-    heads = config.num_attention_heads
+    heads = getattr(config, "num_attention_heads", 0)  # a state-space model attends to nothing
     size = getattr(config, "head_dim", None) or getattr(config, "d_kv", None)
-    width = heads * size if size else config.hidden_size  # of all queries of a layer
+    # Of all queries of a layer.
+    width = heads * size if size else config.hidden_size if heads else 0
     stacks = 2 if config.is_encoder_decoder else 1
     return Flops(
         token=2 * _multiplied(model, config) // stacks,

@@ -103,8 +103,7 @@ class Losses:
         """Refuse a prompt that the template does not take.
 
         Raises:
-            PromptError: It belongs to another kind of template, has another shape, or corrects
-                other choices.
+            PromptError: It is of another kind or shape, or corrects other choices.
         """
         if prompt.placement != self._template.kind:
             raise PromptError(
@@ -345,7 +344,7 @@ class Losses:
 
     def _check_fit(self, misfit: tuple[str, str] | None) -> None:
         if misfit:
+            has, got = misfit
             raise PromptError(
-                f"a trained prompt has shape {misfit[0]} under this template and model, "
-                f"got {misfit[1]}"
+                f"a trained prompt has shape {has} under this template and model, got {got}"
             )

@@ -176,7 +176,8 @@ class Prepared:
             folder=folder / task.name / given.label / f"seed{seed}",
             seconds=config.max_seconds,
             max_cost=config.max_cost,
-            race=config.race and arena.races,
+            # A reference line is exact: no prompt of its space may be dropped on a part of them.
+            race=config.race and arena.races and not entry.strategy.reference,
             proposing=self.proposing,
             fare=self.fare,
             source=source,

@@ -70,21 +70,21 @@ def plain(model: Any, rows: int, tokens: int, layers: int = 0) -> Passes:
         return _count(model, rows, tokens)
 
 
-def trained(kind: Counted, length: int, rows: int, tokens: int, layers: int = 30) -> Passes:
+def trained(method: Counted, length: int, rows: int, tokens: int, layers: int = 30) -> Passes:
     """The FLOPs of a step of training.
 
     Args:
-        kind: The kind of the prompt.
+        method: The kind of prompt, or low-rank weights.
         length: Its length in tokens.
         rows: The examples of the step.
         tokens: The tokens of each, without the prompt's own.
         layers: The layers of the model. A gated prompt stands at 15 of 16 of them.
     """
-    if kind != "gated":
-        return _count(_with_peft(kind, length, layers), rows, tokens)
+    if method != "gated":
+        return _count(_with_peft(method, length, layers), rows, tokens)
     base = plain(shaped(layers), rows, tokens, adapted(layers))
     once, twice = (
-        _count(_with_peft(kind, some, layers), rows, tokens) for some in (length, 2 * length)
+        _count(_with_peft(method, some, layers), rows, tokens) for some in (length, 2 * length)
     )
     return Passes(
         base.forward + twice.forward - once.forward, base.backward + twice.backward - once.backward
@@ -96,15 +96,15 @@ def adapted(layers: int) -> int:
     return max(1, layers * 15 // 16)
 
 
-def _with_peft(kind: Counted, length: int, layers: int) -> Any:
+def _with_peft(method: Counted, length: int, layers: int) -> Any:
     import peft
 
     config: Any
-    if kind == "soft":
+    if method == "soft":
         config = peft.PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=length)
-    elif kind == "prefix":
+    elif method == "prefix":
         config = peft.PrefixTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=length)
-    elif kind == "gated":
+    elif method == "gated":
         config = peft.AdaptionPromptConfig(
             task_type="CAUSAL_LM", adapter_len=length, adapter_layers=adapted(layers)
         )

@@ -66,7 +66,7 @@ def damage(result, *keys, value):
     [
         (("test", "loss"), None, "test.loss: Field required"),
         (("spent",), "many", "spent: Input should be a valid integer"),
-        (("access",), "magic", "access: Input should be 'scores', 'gradients' or 'weights'"),
+        (("access",), "magic", "access: Input should be 'scores', 'logits', 'gradients' or"),
         (("test", "correct"), [1, 0], "test.correct has 2 entries, the test split 200 examples"),
     ],
 )

@@ -316,7 +316,9 @@ def test_training_that_is_rehearsed_in_part_is_predicted_as_a_whole(
     _, whole = predicted(tiny, films, strategies=given, budget=30_000)
     monkeypatch.setattr("promptsearch.study.rehearsal.REHEARSED", 1)
     _, part = predicted(tiny, films, strategies=given, budget=30_000)
-    assert part[strategy].proposals == whole[strategy].proposals > 20
+    # At the very end, a token more or less left decides whether one more is scored.
+    assert part[strategy].proposals == pytest.approx(whole[strategy].proposals, abs=1)
+    assert part[strategy].proposals > 20
     assert part[strategy].price == pytest.approx(whole[strategy].price, rel=0.1)
     assert part[strategy].price <= 30_000
     assert part[strategy].computed == pytest.approx(whole[strategy].computed, rel=0.15)
