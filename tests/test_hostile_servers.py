@@ -320,7 +320,7 @@ def test_a_proposer_that_goes_away_leaves_the_runs_that_need_none(tiny, films, t
 
 
 def test_an_endpoint_that_goes_down_leaves_a_report_of_what_is_done(tiny, tmp_path):
-    good, left = with_model(tiny), [260]
+    good, left = with_model(tiny), [600]
 
     def answer(path, content):
         left[0] -= 1

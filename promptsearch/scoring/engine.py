@@ -120,12 +120,9 @@ class Engine:
         return adds_of(self._template.kind, length, self._lm.flops)
 
     def fits(self, prompt: Prompt) -> bool:
-        """Whether the model's context holds the longest example with this prompt.
-
-        Only prompts that may have any length are asked.
-        """
+        """Whether the model's context holds the longest example with this prompt."""
         if prompt.length is not None:
-            return True
+            return True  # it was asked of all prompts of this length at the start
         try:
             self._layout.check_length(self._losses.lengths(prompt))
         except TemplateError:  # also a text that does not go into the template: `score` says why

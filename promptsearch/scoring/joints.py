@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -67,6 +67,40 @@ def broken_joint(
                 f"in example {example.id} the text ...{lm.decode(ours[around])!r}... "
                 f"is cut into {_cut(lm, theirs[around])}, not into {_cut(lm, ours[around])}"
             )
+    return None
+
+
+def first_fault(
+    template: Template,
+    lm: LanguageModel,
+    split: Split,
+    layouts: Sequence[Layout],
+    prompt: Prompt,
+    slots: Sequence[Tokens],
+    choices: Sequence[str] | None,
+    examples: Iterable[int],
+) -> str | None:
+    """The reason why a prompt cannot be scored on the first example where it cannot; else None.
+
+    Args:
+        template: The template, bound.
+        lm: The model.
+        split: The examples.
+        layouts: The layouts of all examples.
+        prompt: The prompt in the slots.
+        slots: Its ids, those of each slot.
+        choices: The choices; None where they differ by row, and for text answers.
+        examples: Ids of the examples to look at.
+    """
+    for e in examples:
+        if not (lm.family.middle or layouts[e].join(slots)):
+            return (
+                f"nothing stands before the answer of {split.name} example {e}: "
+                "the model needs at least one token"
+            )
+        example = split.examples[e]
+        if fault := broken_joint(template, lm, example, layouts[e], prompt, choices):
+            return f"the {prompt.shown} does not join with the template: {fault}"
     return None
 
 

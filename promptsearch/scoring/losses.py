@@ -25,7 +25,7 @@ from promptsearch.scoring.answer_ids import Tokens, single_words, told_ids
 from promptsearch.scoring.answers import Graded, exact, grade_choices, grade_texts, padded
 from promptsearch.scoring.beginnings import Beginnings
 from promptsearch.scoring.choice_lengths import choice_lengths
-from promptsearch.scoring.joints import broken_joint
+from promptsearch.scoring.joints import first_fault
 from promptsearch.scoring.kinds import PLACINGS, Placed, Sharing, check_bias, place, place_numbers
 from promptsearch.scoring.layout import slots_of
 from promptsearch.scoring.rows import TokenRows
@@ -186,18 +186,9 @@ class Losses:
             ids = [(token,) for some in told for token in some]
             choices = [word for some in prompt.answers or () for word in some]
             layouts = [replace(layout, answers=tuple(ids)) for layout in layouts]
-        for e in examples:
-            example = self._split.examples[e]
-            if not (self._lm.family.middle or layouts[e].join(slots)):
-                return (
-                    f"nothing stands before the answer of {self._split.name} example {e}: "
-                    "the model needs at least one token"
-                )
-            if fault := broken_joint(
-                self._template, self._lm, example, layouts[e], prompt, choices
-            ):
-                return f"the {prompt.shown} does not join with the template: {fault}"
-        return None
+        return first_fault(
+            self._template, self._lm, self._split, layouts, prompt, slots, choices, examples
+        )
 
     def placed(self, prompts: Sequence[Prompt]) -> Placed:
         """The prompts, ready to go through the LM.
@@ -212,8 +203,7 @@ class Losses:
     def of_prompts(self, prompts: Sequence[Prompt], examples: ExampleIds) -> Graded:
         """The losses of prompts.
 
-        Changed weights go one after the other, each in place for its own rows only, and prompts
-        with the same answer words together.
+        Changed weights go one after the other, prompts with the same answer words together.
 
         Args:
             prompts: The prompts.
@@ -260,7 +250,7 @@ class Losses:
         return tuple(self.words), flat[0][torch.from_numpy(back)].clone()
 
     def _of_one(self, prompt: Prompt, examples: ExampleIds) -> Graded:
-        """The losses of a prompt; of one that differs from row to row, each row goes alone."""
+        """The losses of a prompt; one that differs by row goes row by row."""
         if (own := self.before(prompt)) is None:
             return self.of_prompts([prompt], examples)
         return Graded.beside([self._score(self.placed([own[e]]), np.array([e])) for e in examples])
@@ -344,7 +334,5 @@ class Losses:
 
     def _check_fit(self, misfit: tuple[str, str] | None) -> None:
         if misfit:
-            has, got = misfit
-            raise PromptError(
-                f"a trained prompt has shape {has} under this template and model, got {got}"
-            )
+            has = f"shape {misfit[0]} under this template and model"
+            raise PromptError(f"a trained prompt has {has}, got {misfit[1]}")

@@ -44,8 +44,7 @@ class Objective:
 
     __slots__ = ("__weakref__", "_embeddings", "_space", "start")
 
-    #: The winner of the run that this one starts from, where the study file names one with `start`;
-    #: else None.
+    #: The winner of the run that `start` names in the study file; None where it names none.
     start: Prompt | None
 
     def __init__(self, *given: Any, **named: Any) -> None:
@@ -132,8 +131,7 @@ class Objective:
         # Shape `(length, width)`.
         rows = embeddings[torch.tensor(prompt.ids)].detach().float().cpu().requires_grad_()
         (gradient,) = torch.autograd.grad(self.loss(rows, examples), rows)
-        # These are embeddings as the layers take them: where a model scales its own, these are
-        # scaled, too.
+        # These are as the layers take them: scaled, where a model scales its embeddings.
         pool = embeddings[torch.from_numpy(books.space.pool.copy())].detach().float().cpu()
         return gradient @ pool.T
 
@@ -250,10 +248,7 @@ class Objective:
 
     @property
     def training(self) -> ExampleIds:
-        """Ids of the other search examples, shape `(training,)`; read-only.
-
-        Minibatches, exemplars and word statistics come from these.
-        """
+        """Ids of the other search examples, for minibatches, exemplars and word statistics."""
         return read_only(books_of(self).training)
 
     def minibatch(self, rng: np.random.Generator, size: int) -> ExampleIds:
@@ -272,9 +267,7 @@ class Objective:
         return [replace(example, fields=dict(example.fields)) for example in found]
 
     def demonstrations(self, ids: ArrayLike, answers: Sequence[str] | None = None) -> list[str]:
-        """Search examples as solved texts.
-
-        A solved text is the template filled in, with nothing in its slots, and an answer.
+        """Search examples as solved texts: the template without a prompt, and an answer.
 
         Args:
             ids: Ids of search examples, shape `(examples,)`.
@@ -320,11 +313,8 @@ class Objective:
             StrategyError: As in `loss`.
         """
         known = books_of(self).inside("weights").weights
-        return replace(
-            known,
-            tensors=WeightCopies(self, tuple(known.tensors)),
-            maps=MappingProxyType(dict(known.maps)),
-        )
+        tensors, maps = WeightCopies(self, tuple(known.tensors)), MappingProxyType(dict(known.maps))
+        return replace(known, tensors=tensors, maps=maps)
 
     @property
     def ranking(self) -> Sequence[Ranked]:
