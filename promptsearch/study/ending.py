@@ -49,8 +49,8 @@ def price_of_selection(arena: Arena, lengths: Sequence[int]) -> int:
     for split, count in (("search", again), ("select", SELECTED)):
         if arena.writes(split):
             scorer, ids, most = arena.exact[split], arena.ids(split), arena.task.decoding.most
-            for length in lengths[:count]:
-                price += price_of_generation(scorer, length, ids, most)
+            for length, alike in Counter(lengths[:count]).items():
+                price += alike * price_of_generation(scorer, length, ids, most)
     return price
 
 
