@@ -699,9 +699,14 @@ def test_reading_a_study_needs_no_torch() -> None:
     )
 
 
+EXAMPLES = Path(__file__).parents[2] / "examples"
+
+
 @pytest.mark.parametrize(
-    "path", sorted((Path(__file__).parents[2] / "examples").glob("*.yaml")), ids=lambda p: p.stem
+    "path",
+    sorted([*EXAMPLES.glob("*.yaml"), *EXAMPLES.glob("reference/*.yaml")]),
+    ids=lambda p: p.stem,
 )
 def test_the_examples_are_right(path: Path) -> None:
     config = load_config(path)
-    assert config.name == path.stem
+    assert config.name == path.stem or config.name == f"{path.parent.name}-{path.stem}"
