@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from promptsearch.errors import StudyError
 from promptsearch.study.config import config_schema, load_config, parse_config
+from promptsearch.study.entries import entries_of
 from promptsearch.study.settings.study import StudyConfig
 from promptsearch.tasks.metrics import known_metrics
 
@@ -710,3 +711,4 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 def test_the_examples_are_right(path: Path) -> None:
     config = load_config(path)
     assert config.name == path.stem or config.name == f"{path.parent.name}-{path.stem}"
+    assert len(entries_of(config)) >= len(config.strategies)  # their options are right, too
