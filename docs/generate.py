@@ -12,10 +12,11 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import reference_study
 import typer.main
 
 from promptsearch.cli import app
-from promptsearch.records.load import load_results
+from promptsearch.records.load import load_headroom, load_results
 from promptsearch.records.slim import SLIM
 from promptsearch.report.evidence import cases, evidence
 from promptsearch.search.listing import known_strategies
@@ -183,6 +184,15 @@ def which_search() -> str:
     return "\n".join(lines) + "\n"
 
 
+def reference() -> str:
+    """What the records of the reference study say together."""
+    folders = sorted(RESULTS.glob("reference-*"))
+    made = [load_results(folder) for folder in folders if (folder / SLIM).exists()]
+    found = [load_headroom(folder) for folder in folders]
+    looks = {task.task: task for look in found if look is not None for task in look.tasks}
+    return reference_study.page(made, looks)
+
+
 #: The page below this folder -> what makes it.
 PAGES: dict[str, Callable[[], str]] = {
     "reference/cli.md": command_line,
@@ -190,6 +200,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "reference/strategies.md": strategies,
     "reference/tasks.md": tasks,
     "guides/which-search.md": which_search,
+    "gallery/reference.md": reference,
 }
 
 

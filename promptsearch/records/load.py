@@ -85,10 +85,21 @@ def load_results(folder: Path | str, *, trust_code: bool = False) -> Results:
             "explained",
             "restore it, or delete it and run `promptsearch explain` again",
         ),
-        headroom=_beside(
-            StudyHeadroomRecord, folder / HEADROOM, "headroom", "restore it, or delete it"
-        ),
+        headroom=load_headroom(folder),
     )
+
+
+def load_headroom(folder: Path) -> StudyHeadroomRecord | None:
+    """Read what searches were expected to gain in a study; None where nobody looked.
+
+    Args:
+        folder: The study's; it may have no runs yet.
+
+    Raises:
+        RecordError: The file is damaged.
+    """
+    remedy = "restore it, or delete it"
+    return _beside(StudyHeadroomRecord, folder / HEADROOM, "headroom", remedy)
 
 
 def load_study(folder: Path) -> StudyRecord:

@@ -15,6 +15,7 @@ from promptsearch.report import (
     ensembles,
     explained,
     foreseen,
+    front,
     further,
     lengths,
     notation,
@@ -56,6 +57,7 @@ def to_html(results: Results, metrics: tuple[str, str] | None = None) -> str:
         training=training,
         projection=projection,
         bars=bars,
+        front=front,
         further=further,
         answers=answers,
         best_control=best_control,
@@ -89,6 +91,7 @@ def _task(
             else ""
         ),
         "lengths": by_length(task, prefix) if task.sweeps else "",
+        "front": front.drawn(task, prefix) if front.told(task) else "",
         "pair": pair,
         "two": two_metrics(task, prefix, *pair) if task.sweeps and task.beside else "",
         "axis": _Axis(task),

@@ -15,6 +15,7 @@ from promptsearch.report import (
     ensembles,
     explained,
     foreseen,
+    front,
     further,
     lengths,
     projection,
@@ -138,6 +139,8 @@ def _task(task: TaskSummary, model: ModelRecord, trust_code: bool) -> list[str]:
         ]
         rows = [[code(name, in_table=True), *map(escape, numbers)] for name, *numbers in table]
         lines += table_lines(["strategy", *map(str, columns)], rows)
+    if told := front.told(task):
+        lines += ["", f"{escape(told)}."]
     lines += ["", "Winning prompts:", ""]
     lines += [
         f"- {code(row.label)}, seed {row.best.seed}: {_prompt(row.best.winner)}"

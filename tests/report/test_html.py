@@ -54,7 +54,7 @@ def test_the_parts_of_the_page(make_study):
     )
     assert found.count("tbody", class_="row") == 12
     assert found.count("svg", class_="bar") == 12
-    assert found.count("figure") == 2
+    assert found.count("figure") == 4, "of each task: the curves, and the front"
     assert found.count("details") == 13, (
         "of each task: space, ensembles, training, control, pairs, each run; and the study file"
     )
