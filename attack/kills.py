@@ -49,6 +49,7 @@ ROWS: tuple[dict[str, Any], ...] = (
     {"pez": {}},
     {"prefix_tuning": {}},
     {"prompt_tuning": {}},
+    {"prune": {"shots": 1}},
     {"random": {"batch": 4}},
     {"rlprompt": {}},
 )
@@ -61,9 +62,12 @@ def study(lab: Lab, number: int) -> dict[str, Any]:
     """The study of a row."""
     row = ROWS[number % len(ROWS)]
     source = next(iter(row.values())).get("start", {}).get("run")
-    budget = {"llm_proposed": 12_000, "llm_evolution": 12_000, "exemplars": 6000}.get(
-        next(iter(row)), 3000
-    )
+    budget = {
+        "llm_proposed": 12_000,
+        "llm_evolution": 12_000,
+        "exemplars": 6000,
+        "prune": 6000,
+    }.get(next(iter(row)), 3000)
     return lab.study(
         budget=budget,
         pool=20 if "exhaustive" in row else "words",

@@ -43,6 +43,7 @@ EVERY = [
     {"bdpl": {"batch": 4}},
     {"rlprompt": {"batch": 4}},
     {"grips": {"prompts": ["good movie?"]}},
+    {"prune": {"shots": 1}},
     "llm_proposed",
     {"llm_evolution": {"prompts": ["good movie?", "It was"]}},
     {"autoprompt": {"batch": 4}},
