@@ -1,3 +1,5 @@
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -5,7 +7,7 @@ import torch
 from promptsearch.errors import StrategyError
 from promptsearch.search.loop import search
 from promptsearch.search.plugins import make_strategy
-from promptsearch.strategies.bdpl import Bdpl, descend, probabilities
+from promptsearch.strategies.bdpl import Bdpl, gradient, probabilities
 from promptsearch.testing.conformance import StrategyConformance
 from promptsearch.testing.planted import PlantedScorer, planted_objective
 
@@ -56,17 +58,64 @@ def scored(objective):
     }
 
 
-def test_a_step_is_the_gradient_that_autograd_finds():
-    rng = np.random.default_rng(1)
-    found = rng.normal(size=(3, 7))
-    rows, worse = rng.integers(7, size=(5, 3)), rng.normal(size=5)
-    worse -= worse.mean()
-    logits = torch.tensor(found, requires_grad=True)
-    chosen = logits.log_softmax(-1)[torch.arange(3), torch.tensor(rows)].sum(-1)  # (5,)
-    ((torch.tensor(worse) * chosen).sum() / 4).backward()
-    expected = found - 2.0 * logits.grad.numpy()
-    descend(found, [tuple(row) for row in rows], worse, rate=2.0)
-    assert np.allclose(found, expected, atol=1e-12)
+EXPLORE = 0.3
+LOGITS = np.array([[0.0, 1.0, -np.inf, -2.0], [0.5, -1.0, 0.3, -np.inf]])
+#: Every prompt of the candidates above, with some loss.
+LOSSES = {row: np.sin(7.0 * i) for i, row in enumerate(itertools.product((0, 1, 3), (0, 1, 2)))}
+
+
+def log_q(logits, rows, explore=EXPLORE):
+    """The log-probability of prompts, shape `(prompts,)`, that autograd can follow."""
+    candidates = torch.isfinite(logits)
+    uniform = candidates / candidates.sum(1, keepdim=True)
+    q = (1 - explore) * logits.softmax(-1) + explore * uniform
+    return q[torch.arange(2), torch.tensor(rows)].log().sum(-1)
+
+
+@pytest.mark.parametrize("explore", [0.0, EXPLORE])
+def test_a_step_is_the_gradient_that_autograd_finds(explore):
+    logits = torch.tensor(LOGITS, requires_grad=True)
+    rows = [(0, 2), (1, 2), (1, 0), (3, 1)]
+    losses = np.array([LOSSES[row] for row in rows])
+    weights = torch.tensor(losses - losses.mean()) / 3
+    (weights * log_q(logits, rows, explore)).sum().backward()
+    expected = logits.grad.nan_to_num().numpy()
+    assert np.allclose(gradient(LOGITS, rows, losses, explore), expected, atol=1e-12)
+
+
+def test_over_all_draws_the_mean_of_the_step_is_the_gradient_of_the_expected_loss():
+    rows = list(LOSSES)
+    logits = torch.tensor(LOGITS, requires_grad=True)
+    q = log_q(logits, rows).exp()
+    assert q.sum().item() == pytest.approx(1)
+    (q * torch.tensor(list(LOSSES.values()))).sum().backward()
+    p = q.detach().numpy()
+    mean = sum(
+        p[i] * p[j] * gradient(LOGITS, [a, b], np.array([LOSSES[a], LOSSES[b]]), EXPLORE)
+        for (i, a), (j, b) in itertools.product(enumerate(rows), repeat=2)
+    )
+    assert np.allclose(mean, logits.grad.nan_to_num().numpy(), atol=1e-12)
+
+
+def test_steps_are_made_of_draws_alone_with_those_that_were_scored_before():
+    objective = planted_objective(pool=8, length=3, budget=None)
+    strategy = Bdpl(objective, seed=0, batch=8, rate=4.0, explore=0.2)
+    values, greedy, repeats = {}, 0, 0
+    for _ in range(30):
+        prompts = strategy.ask()
+        best = tuple(strategy.logits.argmax(1).tolist())
+        drawn, before = list(strategy.drawn), strategy.logits.copy()
+        greedy += best in strategy.rows and best not in drawn
+        repeats += not set(drawn) <= set(strategy.rows)
+        evaluation = objective.evaluate(prompts)
+        values.update(zip(strategy.rows, evaluation.values, strict=True))
+        strategy.tell(prompts, evaluation)
+        own = gradient(before, drawn, np.array([values[row] for row in drawn]), 0.2)
+        moved = before - strategy.logits
+        # They differ by a positive scale alone.
+        assert np.allclose(moved * np.abs(own).max(), own * np.abs(moved).max(), atol=1e-9)
+        assert (moved * own).sum() > 0
+    assert greedy and repeats
 
 
 def test_zero_probability_gives_no_infinite_gradient():
@@ -74,11 +123,10 @@ def test_zero_probability_gives_no_infinite_gradient():
     strategy = Bdpl(objective, seed=0, explore=0.0)
     strategy.logits[:, 0] = 2_000.0  # in floating point all other tokens have the probability 0
     assert (probabilities(strategy.logits, 0.0)[:, 1:] == 0).all()
-    strategy.rows = [(0, 0, 0), (1, 2, 3)]
+    strategy.rows = strategy.drawn = [(0, 0, 0), (1, 2, 3)]
     prompts = [objective.space.prompt(row) for row in strategy.rows]
     strategy.tell(prompts, objective.evaluate(prompts))
     assert np.isfinite(strategy.logits).all() and np.abs(strategy.logits[:, 1:]).max() < 100
-    assert strategy.logits[0, 1] != 0  # and the token that was drawn all the same is learned from
     assert strategy.ask()
 
 
