@@ -16,6 +16,7 @@ from benchmarks import (
     encoder_decoder,
     exactness,
     gcg,
+    gcg_targets,
     generate,
     masked,
     memory,
@@ -64,6 +65,7 @@ PAGES: dict[
     str, tuple[Path, Callable[[], list[dict[str, Any]]], Callable[[dict[str, Any]], str]]
 ] = {
     "allocation": (RESULTS / "allocation" / "README", allocation.allocation, allocation.report),
+    "gcg-targets": (OUT / "gcg-targets", gcg_targets.gcg_targets, gcg_targets.report),
     "exactness": (RESULTS / "reliability" / "exactness", exactness.exactness, exactness.report),
     "prices": (RESULTS / "reliability" / "prices", prices.prices, prices.report),
     "power": (RESULTS / "power" / "README", power.power, power.report),

@@ -18,7 +18,7 @@ import torch
 
 from benchmarks.measure import Comparison, Side, clock, equal
 from benchmarks.work import engine, load
-from promptsearch import Task
+from promptsearch import LanguageModel, Task
 from promptsearch.prompts.hard import HardPrompt
 from promptsearch.prompts.prompt import Prompt
 
@@ -61,15 +61,7 @@ def gcg(device: str) -> Comparison:
     )
     prompts: list[Prompt] = [HardPrompt(row) for row in candidates]
 
-    folder = Path(tempfile.mkdtemp())
-    atexit.register(shutil.rmtree, folder)
-    lm.model.save_pretrained(folder)
-    lm.tokenizer.save_pretrained(folder)
-    config = json.loads((folder / "config.json").read_text())
-    config["rope_theta"] = config["rope_parameters"][
-        "rope_theta"
-    ]  # where transformers 4 looks for it
-    (folder / "config.json").write_text(json.dumps(config))
+    folder = saved(lm)
     target = [*lm.encode(example.answer), lm.end]  # a text answer ends, and its end is scored
     work = {
         "threads": torch.get_num_threads(),
@@ -101,19 +93,36 @@ def gcg(device: str) -> Comparison:
     )
 
 
+def saved(lm: LanguageModel) -> Path:
+    """A folder with the model, as nanoGCG's transformers loads it; removed at the end."""
+    folder = Path(tempfile.mkdtemp())
+    atexit.register(shutil.rmtree, folder)
+    lm.model.save_pretrained(folder)
+    lm.tokenizer.save_pretrained(folder)
+    config = json.loads((folder / "config.json").read_text())
+    config["rope_theta"] = config["rope_parameters"][
+        "rope_theta"
+    ]  # where transformers 4 looks for it
+    (folder / "config.json").write_text(json.dumps(config))
+    return folder
+
+
+def peer_process(script: str, *arguments: Path | str) -> subprocess.Popen[str]:
+    """A process of nanoGCG's environment, which is made where it is missing."""
+    python = PEER / "bin" / "python"
+    if not python.exists():
+        print(f"  making {PEER} for nanoGCG", flush=True)
+        subprocess.run([sys.executable, "-m", "venv", PEER], check=True)
+        subprocess.run([python, "-m", "pip", "install", "--quiet", *REQUIREMENTS], check=True)
+    command = [python, Path(__file__).with_name(script), *arguments]
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+
 class _Peer:
     """A process that waits for its turns."""
 
     def __init__(self, folder: Path, dtype: str) -> None:
-        python = PEER / "bin" / "python"
-        if not python.exists():
-            print(f"  making {PEER} for nanoGCG", flush=True)
-            subprocess.run([sys.executable, "-m", "venv", PEER], check=True)
-            subprocess.run([python, "-m", "pip", "install", "--quiet", *REQUIREMENTS], check=True)
-        command = [python, Path(__file__).with_name("gcg_peer.py"), folder, dtype]
-        self._process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
+        self._process = peer_process("gcg_peer.py", folder, dtype)
 
     def step(self) -> float:
         """Seconds of one step."""

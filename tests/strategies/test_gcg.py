@@ -29,7 +29,7 @@ class TestGCG(StrategyConformance):
 
 class TestGCGWithABuffer(StrategyConformance):
     strategy = GCG
-    options = {"batch": 4, "buffer": 4}
+    options = {"batch": 4, "buffer": 4, "momentum": 0.4}
     planted = "pairwise"
 
 
@@ -43,7 +43,7 @@ class TestFromAWinner(StrategyConformance):
 
 def made(scorer=None, **options):
     scorer = scorer or PlantedScorer("separable")
-    return scorer, GCG(scorer.objective(), seed=0, **{"batch": 4, **options})
+    return scorer, GCG(scorer.objective(), seed=0, **{"batch": 4, "merge": 0, **options})
 
 
 def step(strategy):
@@ -82,7 +82,7 @@ def test_a_step_equals_a_plain_reference_step(real, tiny, films):
     """
     objective = real()
     space = objective.space
-    strategy = GCG(objective, seed=0, width=10_000, top=4, batch=6)
+    strategy = GCG(objective, seed=0, width=10_000, top=4, batch=6, merge=0)
     (present,), _ = step(strategy)
     asked, _ = step(strategy)
     # The reference.
@@ -126,7 +126,7 @@ def test_the_best_of_all_single_exchanges_is_among_the_tokens_of_the_largest_gra
     The gradient's tokens are better than as many random ones.
     """
     objective = real()
-    strategy = GCG(objective, seed=0, width=10_000, top=8, batch=20)
+    strategy = GCG(objective, seed=0, width=10_000, top=8, batch=20, merge=0)
     (present,), _ = step(strategy)
     asked, evaluation = step(strategy)
     every = objective.evaluate(swaps(objective.space, present), asked.examples).values
@@ -212,6 +212,74 @@ def test_starts_from_a_text_or_a_winner():
     objective = scorer.objective()
     objective.start = scorer.optimum
     assert GCG(objective, seed=0).ask() == [scorer.optimum]
+
+
+def changed(prompt, present):
+    """Position -> the token that stands there instead."""
+    pairs = zip(prompt.ids, present.ids, strict=True)
+    return {i: new for i, (new, old) in enumerate(pairs) if new != old}
+
+
+@pytest.mark.parametrize(("buffer", "most"), [(1, 7), (1, 2), (3, 7)])
+def test_the_best_exchanges_are_joined_one_after_the_other(buffer, most):
+    """Against the exchanges sorted by hand, each at a position of its own.
+
+    They are scored on the examples of the step, and the best prompts of both asks go on.
+    """
+    _, strategy = made(PlantedScorer("separable", length=6), width=60, buffer=buffer, merge=most)
+    step(strategy)
+    kept = list(strategy.buffer)
+    asked, evaluation = step(strategy)
+    present, loss = asked.prompts[0], evaluation.values[0]
+    best = {}  # position -> token, the best exchange first
+    for i in np.argsort(evaluation.values, kind="stable"):
+        if i >= len(kept) and evaluation.values[i] < loss:
+            for place, token in changed(asked.prompts[i], present).items():
+                best.setdefault(place, token)
+    joined = [dict(list(best.items())[: n + 1]) for n in range(1, len(best))][:most]
+    assert len(joined) >= 2 and strategy.buffer == kept
+    merged, values = step(strategy)
+    assert [changed(prompt, present) for prompt in merged.prompts] == joined
+    assert merged.examples == list(asked.examples)
+    every = [*asked.prompts, *merged.prompts]
+    order = np.argsort([*evaluation.values, *values.values], kind="stable")
+    assert strategy.buffer == [every[i] for i in order[:buffer]]
+    assert len(changed(strategy.buffer[0], present)) > 1  # on a separable objective they add up
+
+
+def test_a_step_without_two_better_exchanges_is_not_merged():
+    scorer, strategy = made(merge=7)
+    strategy.buffer = [scorer.optimum]
+    for _ in range(6):
+        asked, _ = step(strategy)
+        assert not isinstance(asked, Ask) or asked.prompts[0] == scorer.optimum
+
+
+def test_momentum_takes_tokens_from_the_mean_of_the_gradients():
+    """Against the mean by hand; the present gradient alone names others."""
+    _, strategy = made(width=10_000, top=5, momentum=0.8)
+    objective, mean, told = strategy.objective, None, 0
+    for _ in range(12):
+        asked, _ = step(strategy)
+        if not isinstance(asked, Ask):
+            continue
+        present = asked.prompts[0]
+        own = objective.space.indices(present)
+        gradient = objective.token_gradient(present, asked.examples).numpy()
+        mean = gradient if mean is None else 0.8 * mean + 0.2 * gradient
+
+        def named(by, own=own, present=present):
+            rows = [
+                [t for t in np.argsort(row) if t != o][:5] for row, o in zip(by, own, strict=True)
+            ]
+            places = [(i, objective.space.pool[t]) for i, row in enumerate(rows) for t in row]
+            return {
+                HardPrompt([*present.ids[:i], int(t), *present.ids[i + 1 :]]) for i, t in places
+            }
+
+        assert set(asked.prompts[1:]) == named(mean)
+        told += named(mean) != named(gradient)
+    assert told
 
 
 @pytest.mark.parametrize("option", ["width", "top", "batch", "buffer"])
